@@ -1,0 +1,486 @@
+//! The command line. What it says here is what `--help`, the man pages and the completions say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use pki::UnixTime;
+
+use crate::report::EXIT_CODES;
+
+/// Where the files are; shown at the end of `--help` and in the man page.
+const FILES: &str = "\
+Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.lychgate for others):
+  cert.pem    the certificate followed by its issuing CA
+  key.pem     the private key, readable by its owner alone
+  chain.pem   the issuing CA alone
+  bundle.pem  the roots to trust
+  state.json  what is known: identity, times, last contact, trouble
+  current/    the folder that holds matching cert.pem, key.pem and chain.pem at any moment
+  hooks.d/    programs run after there is a new certificate, in the order of their names, for at
+              most 30 s each, with LYCHGATE_DIR, LYCHGATE_EVENT (joined, renewed, rejoined),
+              LYCHGATE_SERIAL and LYCHGATE_IDENTITY in their environment";
+
+/// What stands at the end of `--help`.
+fn after_help() -> String {
+    format!("{FILES}\n\n{EXIT_CODES}")
+}
+
+/// Joins a Lychgate gateway, keeps the certificate renewed, and lets people manage who else joins.
+#[derive(Debug, Parser)]
+#[command(name = "lychgate", version, about, after_long_help = after_help(), max_term_width = 100)]
+pub struct Cli {
+    /// The folder of the identity
+    #[arg(long, global = true, value_name = "DIR", env = "LYCHGATE_DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Print results as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask to be let in, or go on with an earlier request
+    Join(JoinArgs),
+    /// Keep the certificate renewed, as a service
+    Run(RunArgs),
+    /// Renew now if it is due
+    Renew(RenewArgs),
+    /// Show the identity, its times, and what will happen next
+    Status,
+    /// Give the identity up and remove its files
+    Leave(LeaveArgs),
+    /// Who waits at the gate
+    #[command(subcommand)]
+    Requests(RequestsCommand),
+    /// Machines that were let in
+    #[command(subcommand)]
+    Machines(MachinesCommand),
+    /// People
+    #[command(subcommand)]
+    People(PeopleCommand),
+    /// Standing refusals
+    #[command(subcommand)]
+    Locks(LocksCommand),
+    /// Join tokens
+    #[command(subcommand)]
+    Tokens(TokensCommand),
+    /// What happened, newest last
+    Audit(AuditArgs),
+    /// Ask whether the policy allows you something
+    CanI(CanIArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
+}
+
+/// `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// A join token, or https://HOST[:PORT]; `-` reads it from standard input; nothing goes on with an earlier request
+    #[arg(value_name = "TOKEN|URL")]
+    pub target: Option<String>,
+    /// SHA-256 of the root's public key: whom to expect there
+    #[arg(long, value_name = "HEX")]
+    pub pin: Option<String>,
+    /// The name to ask for
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Join as a person, by an invitation
+    #[arg(long)]
+    pub person: bool,
+    /// Do not wait for an approver: exit with code 4 if one is needed
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Something to tell approvers about this machine; may be repeated
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub attributes: Vec<(String, String)>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Do what is due now and exit
+    #[arg(long)]
+    pub once: bool,
+    /// A shell command to run after there is a new certificate; may be repeated
+    #[arg(long = "hook", value_name = "COMMAND")]
+    pub hooks: Vec<String>,
+}
+
+/// `renew`.
+#[derive(Debug, Args)]
+pub struct RenewArgs {
+    /// Renew although it is not due
+    #[arg(long)]
+    pub force: bool,
+    /// A shell command to run after it was renewed; may be repeated
+    #[arg(long = "hook", value_name = "COMMAND")]
+    pub hooks: Vec<String>,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    /// Only remove the files here; do not tell the gateway
+    #[arg(long)]
+    pub local: bool,
+}
+
+/// `requests`.
+#[derive(Debug, Subcommand)]
+pub enum RequestsCommand {
+    /// List who waits
+    List {
+        /// Also those that were decided or lapsed
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what was verified about a request and what it claims
+    Show {
+        /// The request
+        id: String,
+    },
+    /// Let it in
+    Approve(ApproveArgs),
+    /// Turn it away
+    Deny {
+        /// The request
+        id: String,
+        /// Why; its owner will read it
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// `requests approve`.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// The request
+    pub id: String,
+    /// The waiting code as the machine's owner reads it to you
+    #[arg(long, conflicts_with = "unchecked")]
+    pub code: Option<String>,
+    /// Say that you did not check the code
+    #[arg(long)]
+    pub unchecked: bool,
+    /// Give it another name than it asked for
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A label to put on it; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub labels: Vec<(String, String)>,
+    /// The person who owns it
+    #[arg(long)]
+    pub owner: Option<String>,
+}
+
+/// `machines`.
+#[derive(Debug, Subcommand)]
+pub enum MachinesCommand {
+    /// List them
+    List,
+    /// Show one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Refuse it from now on, open connections included
+    Lock {
+        /// Its name
+        name: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift the locks of the machine and its lineage
+    Unlock {
+        /// Its name
+        name: String,
+    },
+    /// Forget it; its name is free again
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `people`.
+#[derive(Debug, Subcommand)]
+pub enum PeopleCommand {
+    /// Make a token with which a person can join
+    Invite {
+        /// The name they will have
+        #[arg(long)]
+        name: Option<String>,
+        /// A group they will be in; may be repeated
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// How long the token lives, such as 30min, 1h, 2d
+        #[arg(long, value_parser = parse_ttl)]
+        ttl: Option<Duration>,
+    },
+    /// List them
+    List,
+    /// Refuse one from now on
+    Lock {
+        /// Their name
+        name: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift the locks of one
+    Unlock {
+        /// Their name
+        name: String,
+    },
+    /// Forget one
+    Remove {
+        /// Their name
+        name: String,
+    },
+}
+
+/// `locks`.
+#[derive(Debug, Subcommand)]
+pub enum LocksCommand {
+    /// List them
+    List,
+    /// Set one
+    Add {
+        /// machine, person, lineage or key
+        kind: LockKind,
+        /// A name, a lineage's id or a key's SHA-256
+        target: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift one
+    Remove {
+        /// machine, person, lineage or key
+        kind: LockKind,
+        /// A name, a lineage's id or a key's SHA-256
+        target: String,
+    },
+}
+
+/// What can be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LockKind {
+    /// A machine, by name
+    Machine,
+    /// A person, by name
+    Person,
+    /// The certificates descended from one enrollment
+    Lineage,
+    /// A public key
+    Key,
+}
+
+impl LockKind {
+    /// As the gateway writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Person => "person",
+            Self::Lineage => "lineage",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// `tokens`.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make one; it is shown once
+    Create(TokenArgs),
+    /// List them
+    List,
+    /// Make one worthless
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `tokens create`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// A name it is good for, `*` at the end stands for any rest; may be repeated
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
+    /// How many machines may use it
+    #[arg(long)]
+    pub uses: Option<u32>,
+    /// How long it lives, such as 30min, 1h, 2d
+    #[arg(long, value_parser = parse_ttl)]
+    pub ttl: Option<Duration>,
+    /// A label the machine gets; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub labels: Vec<(String, String)>,
+    /// The person who will own the machine
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// SHA-256 of the one public key that may use it
+    #[arg(long, value_name = "HEX")]
+    pub key: Option<String>,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only this event, or events below it, such as `enrollment`
+    #[arg(long)]
+    pub event: Option<String>,
+    /// Only what concerns this subject
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Only what was done by this actor
+    #[arg(long)]
+    pub actor: Option<String>,
+    /// Only from then on: a span back such as 2h, an RFC 3339 time, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// At most so many events
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+}
+
+/// `can-i`.
+#[derive(Debug, Args)]
+pub struct CanIArgs {
+    /// approve, lock, read, administer, renew, ...
+    pub action: String,
+    /// What it would be done to: a request's id or a machine's name
+    #[arg(default_value = "")]
+    pub resource: String,
+    /// Say which rules decide, and how
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `key=value`.
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// The pairs as a map; the last of several with one key counts.
+#[must_use]
+pub fn pairs(list: &[(String, String)]) -> BTreeMap<String, String> {
+    list.iter().cloned().collect()
+}
+
+/// A span of at least a second.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span >= Duration::from_secs(1) => Ok(span),
+        Ok(_) => Err("it must be a second or longer".to_owned()),
+        Err(e) => Err(format!("{e}; write it as 30min, 1h or 2d")),
+    }
+}
+
+/// A moment: a span back from `now`, an RFC 3339 time, or seconds since 1970.
+///
+/// # Errors
+/// When it is none of these.
+pub fn parse_moment(text: &str, now: UnixTime) -> Result<UnixTime, String> {
+    if let Ok(secs) = text.parse() {
+        return Ok(UnixTime::new(secs));
+    }
+    if let Ok(at) = humantime::parse_rfc3339_weak(text) {
+        let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        return Ok(UnixTime::new(since.as_secs()));
+    }
+    match humantime::parse_duration(text) {
+        Ok(back) => Ok(now.minus(back)),
+        Err(_) => Err(format!(
+            "`{text}` is not a time; write 2h for two hours ago, 2026-03-01T12:00:00Z, or seconds since 1970"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for args in [["lychgate", "--json", "--dir", "/x", "status"], ["lychgate", "status", "--dir", "/x", "--json"]] {
+            let cli = Cli::try_parse_from(args).unwrap();
+            assert!(cli.json);
+            assert_eq!(cli.dir, Some(PathBuf::from("/x")));
+        }
+    }
+
+    #[track_caller]
+    fn check(args: &[&str], good: bool) {
+        let parsed = Cli::try_parse_from(std::iter::once(&"lychgate").chain(args));
+        assert_eq!(parsed.is_ok(), good, "{args:?} {:?}", parsed.err().map(|e| e.to_string()));
+    }
+
+    #[test]
+    fn what_is_accepted_and_what_is_not() {
+        check(&["join"], true);
+        check(&["join", "eyJ.a.b", "--name", "x", "--attribute", "rack=7", "--no-wait"], true);
+        check(&["join", "--attribute", "rack"], false);
+        check(&["join", "a", "b"], false);
+        check(&["run", "--once", "--hook", "true"], true);
+        check(&["requests", "approve", "e1", "--code", "ABCD-EFGH"], true);
+        check(&["requests", "approve", "e1"], true);
+        check(&["requests", "approve", "e1", "--code", "A", "--unchecked"], false);
+        check(&["requests", "deny", "e1"], false);
+        check(&["machines", "lock", "m"], false);
+        check(&["machines", "lock", "m", "--reason", "stolen"], true);
+        check(&["locks", "add", "key", "ab", "--reason", "r"], true);
+        check(&["locks", "add", "house", "ab", "--reason", "r"], false);
+        check(&["tokens", "create", "--ttl", "10m", "--label", "a=b"], true);
+        check(&["tokens", "create", "--ttl", "0s"], false);
+        check(&["people", "invite", "--name", "bob", "--group", "admins", "--ttl", "1h"], true);
+        check(&["can-i", "administer", "--explain"], true);
+        check(&["completions", "zsh"], true);
+        check(&[], false);
+    }
+
+    #[test]
+    fn moments() {
+        let now = UnixTime::new(10_000);
+        for (text, want) in [("77", 77), ("2h", 2_800), ("1970-01-01T00:01:00Z", 60), ("1970-01-02 00:00:00", 86_400)] {
+            assert_eq!(parse_moment(text, now), Ok(UnixTime::new(want)), "{text}");
+        }
+        assert!(parse_moment("yesterday", now).is_err());
+    }
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        for code in 0..=10 {
+            assert!(help.contains(&format!("\n  {code:>2}  ")), "{code}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! `lychgate run`: keeps an identity alive. [`crate::renew::Keeper`] decides; this drives it, one line of output per event.
+
+use std::time::Duration;
+
+use pki::UnixTime;
+use serde_json::{Map, Value};
+
+use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::terminal::{self, Format};
+use crate::edge::{clock, entropy};
+use crate::flow::{Manner, OnWait, Patience};
+use crate::join::{End, Notice, Pursuit, Talk, pursue, rejoin_pending};
+use crate::offset::Offset;
+use crate::plan::Wish;
+use crate::platform::{self, StopSignal};
+use crate::record::Pending;
+use crate::renew::{Errand, Keeper, Worry};
+use crate::report::{Complaint, Exit};
+use crate::text;
+use crate::trust::Expected;
+use crate::upkeep::{self, Failed};
+
+/// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
+const NAP: Duration = Duration::from_secs(60);
+
+/// How often a request that waits for a person is mentioned.
+const REMIND_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// For how long.
+    pub length: Length,
+    /// Commands to run after there is a new certificate, before the files of `hooks.d`.
+    pub hooks: Vec<String>,
+    /// How events are written.
+    pub format: Format,
+}
+
+/// For how long to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Until a signal comes.
+    ForEver,
+    /// Until nothing is due.
+    Once,
+}
+
+/// How bad an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Level {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Writes events, one a line.
+#[derive(Clone, Copy)]
+struct Events {
+    format: Format,
+}
+
+impl Events {
+    fn tell(self, level: Level, event: &str, what: &str, fields: &[(&str, String)]) {
+        let now = clock::now();
+        let mut value = Map::new();
+        value.insert("time".into(), now.to_string().into());
+        value.insert("level".into(), level.as_str().into());
+        value.insert("event".into(), event.into());
+        value.insert("what".into(), what.into());
+        for (name, field) in fields {
+            value.insert((*name).to_owned(), field.clone().into());
+        }
+        let line = format!("{now} {} {event}: {}", level.as_str(), text::safe(what));
+        terminal::result(self.format, &Value::Object(value), &line);
+        platform::notify_status(&format!("{event}: {}", text::safe(what)));
+    }
+}
+
+/// What the conversation of a rejoin says as events.
+struct AsEvents {
+    events: Events,
+    notice: Option<Notice>,
+    said: tokio::time::Instant,
+}
+
+impl Talk for AsEvents {
+    fn waiting(&mut self, notice: &Notice) {
+        self.say(notice);
+        self.notice = Some(notice.clone());
+    }
+
+    fn tick(&mut self) {
+        if let Some(notice) = self.notice.clone().filter(|_| self.said.elapsed() >= REMIND_EVERY) {
+            self.say(&notice);
+        }
+    }
+
+    fn retrying(&mut self, why: &Complaint, pause: Duration) {
+        let what = format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1))));
+        self.events.tell(Level::Warning, "retrying", &what, &[("code", why.code.clone())]);
+    }
+}
+
+impl AsEvents {
+    fn say(&mut self, notice: &Notice) {
+        self.said = tokio::time::Instant::now();
+        let what = format!(
+            "the gateway {} wants an approver to let us in; read them the code {} for request {}",
+            notice.gateway, notice.code, notice.id
+        );
+        let fields =
+            [("id", notice.id.clone()), ("code", notice.code.clone()), ("expires", notice.expires.to_string())];
+        self.events.tell(Level::Warning, "waiting", &what, &fields);
+    }
+}
+
+/// Why the daemon's work ended.
+enum Ended {
+    Signal(&'static str),
+    NothingDue,
+}
+
+struct Daemon<'a> {
+    store: &'a Keystore,
+    options: &'a Options,
+    events: Events,
+    credential: Credential,
+    offset: Offset,
+    keeper: Keeper,
+    worry: Worry,
+    in_trouble: bool,
+}
+
+/// The command.
+///
+/// # Errors
+/// When there is nothing to keep alive, the folder cannot be used, or with [`Length::Once`] when what was due failed.
+pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
+    let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
+    let events = Events { format: options.format };
+    if let Some(every) = platform::watchdog_interval() {
+        // A task of its own: it proves that the runtime turns, also while a request takes its time.
+        tokio::spawn(async move {
+            loop {
+                platform::notify_alive();
+                tokio::time::sleep(every).await;
+            }
+        });
+    }
+    let credential = match store.credential()? {
+        Some(credential) => credential,
+        None => {
+            let Some(pending) = store.pending()? else { return upkeep::load(store).map(drop) };
+            platform::notify_ready();
+            match go_on(store, options, pending, &mut stop).await? {
+                Some(credential) => credential,
+                None => return Ok(()),
+            }
+        }
+    };
+    let state = store.state(&credential.facts);
+    let what = format!("keeping `{}` alive; valid until {}", credential.facts.identity, credential.life.not_after);
+    events.tell(Level::Info, "started", &what, &[("serial", credential.facts.serial.clone())]);
+    platform::notify_ready();
+    let mut daemon = Daemon {
+        store,
+        options,
+        events,
+        offset: Offset::from_secs(state.clock_offset),
+        in_trouble: state.trouble.is_some(),
+        credential,
+        keeper: Keeper::new(),
+        worry: Worry::None,
+    };
+    let ended = daemon.keep(&mut stop).await?;
+    platform::notify_stopping();
+    if let Ended::Signal(signal) = ended {
+        events.tell(Level::Info, "stopped", &format!("stopped by {signal}"), &[]);
+    }
+    Ok(())
+}
+
+/// Goes on with a request that `lychgate join` began. Nothing when a signal came first.
+async fn go_on(
+    store: &Keystore,
+    options: &Options,
+    pending: Pending,
+    stop: &mut StopSignal,
+) -> Result<Option<Credential>, Complaint> {
+    let pin = pki::KeyDigest::parse_hex(&pending.pin)
+        .map_err(|_| Complaint::new(Exit::Files, "files", "`pending.json` holds no pin"))?;
+    let events = Events { format: options.format };
+    events.tell(Level::Info, "joining", &format!("going on with the request at {}", pending.gateway), &[]);
+    let _lock = store.lock(Duration::from_secs(10)).await?;
+    let pursuit = Pursuit { store, pending, expected: Expected::Pin(pin), prior: None, manner: options.manner() };
+    let mut talk = AsEvents { events, notice: None, said: tokio::time::Instant::now() };
+    match pursue(pursuit, &mut talk, stop).await? {
+        End::Installed(credential, offset) => {
+            upkeep::save_offset(store, &credential, offset)?;
+            for line in upkeep::run_hooks(store, &credential, &options.hooks, "joined").await {
+                events.tell(Level::Warning, "hook-failed", &line, &[]);
+            }
+            Ok(Some(*credential))
+        }
+        End::Waiting(notice) => Err(waiting(&notice)),
+        End::Stopped(_) => Ok(None),
+    }
+}
+
+fn waiting(notice: &Notice) -> Complaint {
+    Complaint::new(Exit::Waiting, "waiting", format!("the request {} waits for an approver", notice.id))
+        .hint(format!("read them the code {}, and run this again", notice.code))
+}
+
+impl Options {
+    fn manner(&self) -> Manner {
+        match self.length {
+            Length::ForEver => Manner { patience: Patience::Endless, on_wait: OnWait::Stay },
+            Length::Once => Manner { patience: Patience::Brief, on_wait: OnWait::Leave },
+        }
+    }
+}
+
+impl Daemon<'_> {
+    fn now(&self) -> UnixTime {
+        self.offset.gateway_time(clock::now())
+    }
+
+    async fn keep(&mut self, stop: &mut StopSignal) -> Result<Ended, Complaint> {
+        loop {
+            let now = self.now();
+            self.voice_worry(now);
+            let failure = match self.keeper.errand(&self.credential.life, now) {
+                Errand::Sleep(_) if self.options.length == Length::Once => return Ok(Ended::NothingDue),
+                Errand::Sleep(until) => {
+                    let nap = until.since(now).min(NAP);
+                    tokio::select! {
+                        signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                        () = tokio::time::sleep(nap) => continue,
+                    }
+                }
+                // A signal may cut these short anywhere: what is on the disk is whole at every moment.
+                Errand::Look => tokio::select! {
+                    signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                    outcome = self.look() => outcome,
+                },
+                Errand::Renew => tokio::select! {
+                    signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                    outcome = self.renew() => outcome,
+                },
+                Errand::Rejoin => match self.rejoin(stop).await {
+                    Ok(Some(ended)) => return Ok(ended),
+                    Ok(None) => Ok(()),
+                    Err(complaint) => Err(complaint),
+                },
+            };
+            if let Err(complaint) = failure
+                && self.options.length == Length::Once
+            {
+                return Err(complaint);
+            }
+        }
+    }
+
+    /// Says once when it gets late, and once when it is too late.
+    fn voice_worry(&mut self, now: UnixTime) {
+        let worry = self.credential.life.worry(now);
+        if worry > self.worry {
+            let life = &self.credential.life;
+            match worry {
+                Worry::None => {}
+                Worry::Late => {
+                    let left = text::span(life.not_after.since(now));
+                    let what = format!("still not renewed; {left} left of the certificate");
+                    self.events.tell(Level::Error, "late", &what, &[("not_after", life.not_after.to_string())]);
+                }
+                Worry::Expired => {
+                    let what = format!("the certificate expired at {}; rejoining with it as evidence", life.not_after);
+                    self.events.tell(Level::Error, "expired", &what, &[("not_after", life.not_after.to_string())]);
+                }
+            }
+        }
+        self.worry = worry;
+    }
+
+    async fn look(&mut self) -> Result<(), Complaint> {
+        match upkeep::look(self.store, &self.credential).await {
+            Ok(seen) => {
+                let time = UnixTime::new(seen.time);
+                self.offset = Offset::between(time, clock::now());
+                self.recovered();
+                if seen.renew_now {
+                    self.events.tell(Level::Info, "renewal-asked", "the gateway asks for a renewal now", &[]);
+                }
+                self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
+                Ok(())
+            }
+            Err(failed) => Err(self.failed("look", failed)),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Complaint> {
+        match upkeep::renew(self.store, &self.credential).await {
+            Ok(credential) => {
+                self.take(credential, "renewed");
+                // The first use of the new certificate; a failure is reported by itself and repeated by the keeper.
+                let looked = self.look().await;
+                self.run_hooks("renewed").await;
+                looked
+            }
+            Err(failed) => Err(self.failed("renewal", failed)),
+        }
+    }
+
+    /// A new certificate.
+    fn take(&mut self, credential: Credential, event: &str) {
+        self.credential = credential;
+        self.offset = Offset::from_secs(self.store.state(&self.credential.facts).clock_offset);
+        self.keeper = self.keeper.renewed(self.now());
+        self.worry = Worry::None;
+        let life = &self.credential.life;
+        let what = format!("valid until {}, to be renewed from {}", life.not_after, life.renew_after);
+        let fields = [
+            ("serial", self.credential.facts.serial.clone()),
+            ("not_after", life.not_after.to_string()),
+            ("renew_after", life.renew_after.to_string()),
+        ];
+        self.events.tell(Level::Info, event, &what, &fields);
+    }
+
+    async fn run_hooks(&self, event: &str) {
+        for line in upkeep::run_hooks(self.store, &self.credential, &self.options.hooks, event).await {
+            self.events.tell(Level::Warning, "hook-failed", &line, &[]);
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.in_trouble {
+            self.in_trouble = false;
+            self.events.tell(Level::Info, "recovered", "the gateway answers again", &[]);
+        }
+    }
+
+    /// Counts a failure, writes it down and says it, the louder the later it gets.
+    fn failed(&mut self, what: &str, failed: Failed) -> Complaint {
+        let (now, draw) = (self.now(), entropy::draw());
+        let life = self.credential.life;
+        let (locked, expired, retry_after) = (failed.is_lock(), failed.is_expiry(), failed.retry_after());
+        let complaint = Complaint::from(failed);
+        self.in_trouble = true;
+        upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
+        self.keeper = if locked {
+            self.keeper.locked(&life, retry_after, now, draw)
+        } else if expired {
+            self.keeper.expired()
+        } else {
+            self.keeper.failed(&life, retry_after, now, draw)
+        };
+        let level = match life.worry(now) {
+            Worry::None if complaint.exit == Exit::Untrusted || locked => Level::Error,
+            Worry::None => Level::Warning,
+            Worry::Late | Worry::Expired => Level::Error,
+        };
+        let event = if locked { "locked".to_owned() } else { format!("{what}-failed") };
+        let next = match self.keeper.errand(&life, now) {
+            Errand::Sleep(until) => format!("trying again in {}", text::span(until.since(now))),
+            Errand::Look | Errand::Renew | Errand::Rejoin => "trying again now".to_owned(),
+        };
+        let left = if life.is_over(now) {
+            "expired".to_owned()
+        } else {
+            format!("{} left", text::span(life.not_after.since(now)))
+        };
+        let line = format!("{complaint}; {left}; {next}");
+        let fields = [
+            ("code", complaint.code.clone()),
+            ("hint", complaint.hint.clone().unwrap_or_default()),
+            ("instance", complaint.instance.clone().unwrap_or_default()),
+        ];
+        self.events.tell(level, &event, &line, &fields);
+        complaint
+    }
+
+    /// Joins again with the expired certificate as evidence, and waits if a person must decide.
+    async fn rejoin(&mut self, stop: &mut StopSignal) -> Result<Option<Ended>, Complaint> {
+        if self.clock_was_wrong().await {
+            return Ok(None);
+        }
+        match self.try_rejoin(stop).await {
+            Ok(End::Installed(credential, offset)) => {
+                // What was learnt in the conversation; when it cannot be written, the next look learns it again.
+                let _ = upkeep::save_offset(self.store, &credential, offset);
+                self.take(*credential, "rejoined");
+                // As after a renewal: the keeper repeats it when it fails.
+                let _ = self.look().await;
+                self.run_hooks("rejoined").await;
+                Ok(None)
+            }
+            Ok(End::Waiting(notice)) => Err(waiting(&notice)),
+            Ok(End::Stopped(_)) => Ok(Some(Ended::Signal("a signal"))),
+            Err(complaint) => {
+                let (now, draw) = (self.now(), entropy::draw());
+                self.in_trouble = true;
+                let locked = complaint.exit == Exit::Locked;
+                upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
+                // What the gateway refused once it refuses again for a while; slowly, like a lock.
+                self.keeper = self.keeper.locked(&self.credential.life, None, now, draw);
+                let hint = complaint.hint.clone().unwrap_or_default();
+                let fields = [("code", complaint.code.clone()), ("hint", hint)];
+                self.events.tell(Level::Error, "rejoin-failed", &complaint.what, &fields);
+                Err(complaint)
+            }
+        }
+    }
+
+    /// Whether the certificate only seemed to be over, because the clock was set since the last contact.
+    async fn clock_was_wrong(&mut self) -> bool {
+        let Ok(offset) = upkeep::ask_time(&self.credential).await else { return false };
+        let wrong = !self.keeper.is_told_expired() && !self.credential.life.is_over(offset.gateway_time(clock::now()));
+        if wrong {
+            let what = "the clock was set since the last contact; the certificate is not over by the gateway's";
+            self.events.tell(Level::Warning, "clock", what, &[]);
+            self.offset = offset;
+            self.worry = Worry::None;
+        }
+        wrong
+    }
+
+    async fn try_rejoin(&self, stop: &mut StopSignal) -> Result<End, Complaint> {
+        let _lock = self.store.lock(Duration::from_secs(10)).await?;
+        self.store.mend()?;
+        if let Some(current) = self.store.credential()?.filter(|current| current.serial != self.credential.serial) {
+            // Somebody else did it: `lychgate join` at the keyboard.
+            return Ok(End::Installed(Box::new(current), self.offset));
+        }
+        let pending = rejoin_pending(&self.credential, self.store.pending()?, None, &Wish::default());
+        let pursuit = Pursuit {
+            store: self.store,
+            pending,
+            expected: upkeep::roots_of(&self.credential),
+            prior: Some(&self.credential),
+            manner: self.options.manner(),
+        };
+        let mut talk = AsEvents { events: self.events, notice: None, said: tokio::time::Instant::now() };
+        pursue(pursuit, &mut talk, stop).await
+    }
+}

@@ -1,0 +1,146 @@
+//! From a parsed command line to the one function that does it.
+
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command, JoinArgs, pairs};
+use crate::daemon::{self, Length};
+use crate::edge::keystore::Keystore;
+use crate::edge::terminal::{self, Format};
+use crate::flow::OnWait;
+use crate::join;
+use crate::own::{self, Goodbye, When};
+use crate::people::Desk;
+use crate::plan::{WantedRole, Wish};
+use crate::platform;
+use crate::report::{Complaint, Exit};
+use crate::target::{Target, parse_name, parse_pin};
+
+/// Longest join token or URL read from standard input.
+const STDIN_MAX: u64 = 16 * 1024;
+
+/// Does it.
+///
+/// # Errors
+/// What went wrong, with its exit code.
+pub fn run(cli: Cli, format: Format) -> Result<Exit, Complaint> {
+    match &cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "lychgate", &mut script);
+            terminal::result(Format::Text, &serde_json::Value::Null, &String::from_utf8_lossy(&script));
+            return Ok(Exit::Ok);
+        }
+        Command::Man { dir } => return man(dir).map(|()| Exit::Ok),
+        _ => {}
+    }
+    let store = Keystore::at(folder(cli.dir)?);
+    // One thread: a client waits most of the time, and a service should be small.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Complaint::new(Exit::Failure, "runtime", format!("cannot start: {e}")))?;
+    let outcome = runtime.block_on(command(cli.command, &store, format));
+    // A name look-up that hangs in a thread of its own must not keep us from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn command(command: Command, store: &Keystore, format: Format) -> Result<Exit, Complaint> {
+    match command {
+        Command::Join(args) => {
+            let on_wait = if args.no_wait { OnWait::Leave } else { OnWait::Stay };
+            return join::join(store, &wish(args)?, on_wait, format).await;
+        }
+        Command::Status => return own::status(store, format),
+        Command::Run(args) => {
+            let length = if args.once { Length::Once } else { Length::ForEver };
+            daemon::run(store, &daemon::Options { length, hooks: args.hooks, format }).await?;
+        }
+        Command::Renew(args) => {
+            let when = if args.force { When::Now } else { When::Due };
+            own::renew(store, when, &args.hooks, format).await?;
+        }
+        Command::Leave(args) => {
+            let goodbye = if args.local { Goodbye::Nobody } else { Goodbye::Gateway };
+            own::leave(store, goodbye, format).await?;
+        }
+        Command::Requests(command) => Desk::open(store, format)?.requests(&command).await?,
+        Command::Machines(command) => Desk::open(store, format)?.machines(&command).await?,
+        Command::People(command) => Desk::open(store, format)?.people(&command).await?,
+        Command::Locks(command) => Desk::open(store, format)?.locks(&command).await?,
+        Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
+        Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
+        Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
+        // Done before there was a folder or a runtime.
+        Command::Completions { .. } | Command::Man { .. } => {}
+    }
+    Ok(Exit::Ok)
+}
+
+/// The folder named, or the usual one.
+fn folder(named: Option<PathBuf>) -> Result<PathBuf, Complaint> {
+    let dir = named.filter(|dir| !dir.as_os_str().is_empty()).or_else(platform::default_folder).ok_or_else(|| {
+        Complaint::new(Exit::Usage, "usage", "no folder is named, and there is no home folder")
+            .hint("pass --dir or set LYCHGATE_DIR")
+    })?;
+    // Hooks and whoever reads the JSON may stand elsewhere.
+    Ok(std::path::absolute(&dir).unwrap_or(dir))
+}
+
+/// What `join` was asked for.
+fn wish(args: JoinArgs) -> Result<Wish, Complaint> {
+    let target = match args.target.as_deref() {
+        Some("-") => {
+            let bad =
+                |e| Complaint::new(Exit::Usage, "usage", format!("cannot read the token from standard input: {e}"));
+            Some(Target::parse(&terminal::read_stdin(STDIN_MAX).map_err(bad)?)?)
+        }
+        Some(text) => Some(Target::parse(text)?),
+        None => None,
+    };
+    Ok(Wish {
+        target,
+        pin: args.pin.as_deref().map(parse_pin).transpose()?,
+        name: args.name.as_deref().map(parse_name).transpose()?,
+        role: if args.person { WantedRole::Person } else { WantedRole::AsTold },
+        attributes: pairs(&args.attributes),
+    })
+}
+
+/// Writes a man page for every command.
+fn man(dir: &Path) -> Result<(), Complaint> {
+    let write = || {
+        std::fs::create_dir_all(dir)?;
+        clap_mangen::generate_to(Cli::command(), dir)
+    };
+    write().map_err(|e| {
+        Complaint::new(Exit::Files, "files", format!("cannot write man pages to `{}`: {e}", dir.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn man_pages_are_written_for_every_command() {
+        let dir = tempfile::tempdir().unwrap();
+        man(dir.path()).unwrap();
+        for page in ["lychgate.1", "lychgate-join.1", "lychgate-requests-approve.1"] {
+            assert!(dir.path().join(page).is_file(), "{page}");
+        }
+        let main = std::fs::read_to_string(dir.path().join("lychgate.1")).unwrap();
+        assert!(main.contains("Exit codes"));
+    }
+
+    #[test]
+    fn completions_exist_for_every_shell() {
+        for shell in <clap_complete::Shell as clap::ValueEnum>::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "lychgate", &mut script);
+            assert!(String::from_utf8(script).unwrap().contains("lychgate"), "{shell}");
+        }
+    }
+}

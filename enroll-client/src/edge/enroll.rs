@@ -1,0 +1,233 @@
+//! The enroll face: what somebody without a certificate asks of the gateway. Every request is proven by the key it is
+//! about, for the very connection it travels on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::KeyDigest;
+use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
+
+use super::net::{Ask, CallError, Connection, Manners, NetError, Reply};
+use super::{clock, entropy};
+use crate::evidence::{self, Binding, Prover};
+use crate::flow::Heard;
+use crate::key::{KeyFault, PrivateKey};
+use crate::offset::Offset;
+use crate::proof::{self, Subject};
+use crate::receive::{self, Expect};
+use crate::report::{Complaint, Exit};
+use crate::target::Address;
+use crate::trust::{Expected, Verdict};
+
+/// What is asked for, the same in every attempt.
+pub struct Application {
+    /// The key to be certified.
+    pub key: PrivateKey,
+    /// The wanted name.
+    pub name: Option<String>,
+    /// What we say about ourselves.
+    pub attributes: BTreeMap<String, String>,
+    /// What we offer to be believed.
+    pub provers: Vec<Box<dyn Prover>>,
+}
+
+/// The enroll face, with one connection kept as long as it lives.
+pub struct EnrollFace {
+    address: Address,
+    manners: Manners,
+    verdict: Verdict,
+    trusted: Vec<KeyDigest>,
+    pin: KeyDigest,
+    connection: Option<Connection>,
+    offset: Offset,
+}
+
+/// Why a request has no answer that the conversation can use.
+enum Fault {
+    Call(CallError),
+    Key(KeyFault),
+}
+
+impl From<CallError> for Fault {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<NetError> for Fault {
+    fn from(error: NetError) -> Self {
+        Self::Call(CallError::Net(error))
+    }
+}
+
+impl From<KeyFault> for Fault {
+    fn from(fault: KeyFault) -> Self {
+        Self::Key(fault)
+    }
+}
+
+impl From<Fault> for Heard {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Call(CallError::Refused(refusal)) => Self::Refused(*refusal),
+            Fault::Call(CallError::Net(error)) if !error.is_passing() => Self::Hopeless(error.into()),
+            Fault::Call(CallError::Net(error)) if error.may_have_arrived() => Self::NoAnswer(error.into()),
+            Fault::Call(CallError::Net(error)) => Self::NotSent(error.into()),
+            Fault::Key(fault) => Self::Hopeless(Complaint::new(Exit::Failure, "key", fault.to_string())),
+        }
+    }
+}
+
+impl EnrollFace {
+    /// The gateway at `address`, believed by `expected`; `pin` is the root given at first contact.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(address: Address, expected: Expected, pin: KeyDigest) -> Result<Self, NetError> {
+        let trusted = match &expected {
+            Expected::Roots { roots, .. } => roots.iter().filter_map(|root| pki::root_pin(root).ok()).collect(),
+            Expected::Pin(_) | Expected::Anybody => Vec::new(),
+        };
+        let verdict = Verdict::new(expected, address.host());
+        let manners = Manners::anonymous(verdict.clone())?;
+        Ok(Self { address, manners, verdict, trusted, pin, connection: None, offset: Offset::default() })
+    }
+
+    /// The root of the gateway we talk to: the pinned one, or the one it has moved on to since, if our bundle holds that.
+    #[must_use]
+    pub fn pin(&self) -> KeyDigest {
+        self.pin
+    }
+
+    /// How far the gateway's clock is ahead, as last learnt.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// Sends the enrollment.
+    pub async fn submit(&mut self, application: &Application) -> Heard {
+        self.converse(application, None).await
+    }
+
+    /// Asks how it stands.
+    pub async fn poll(&mut self, application: &Application, id: &str) -> Heard {
+        self.converse(application, Some(id)).await
+    }
+
+    async fn converse(&mut self, application: &Application, id: Option<&str>) -> Heard {
+        let begun = tokio::time::Instant::now();
+        let had_connection = self.connection.as_ref().is_some_and(Connection::was_used);
+        let mut outcome = self.exchange(application, id).await;
+        // A connection that was idle may have been closed in the meantime: that is no failure, and repeating is harmless.
+        if had_connection && matches!(&outcome, Err(Fault::Call(CallError::Net(NetError::Broken { .. })))) {
+            outcome = self.exchange(application, id).await;
+        }
+        match outcome {
+            Ok(reply) => self.hear(&reply, application, begun.elapsed()),
+            Err(fault) => fault.into(),
+        }
+    }
+
+    async fn exchange(&mut self, application: &Application, id: Option<&str>) -> Result<Reply, Fault> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let (method, path) = match id {
+            None => ("POST", "/v1/enrollments".to_owned()),
+            Some(id) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
+        };
+        let authority = self.address.authority();
+        let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
+        let now = self.offset.gateway_time(clock::now());
+        let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
+        let (target, body) = match id {
+            None => (path.clone(), Some(self.body(application, &connection)?)),
+            Some(_) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
+        };
+        let reply = connection.call(Ask { method, path: &target, proof: Some(proof), body }).await?;
+        self.connection = Some(connection);
+        Ok(reply)
+    }
+
+    /// Asks for the gateway's time and nothing else.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn ask_time(&mut self) -> Result<Offset, CallError> {
+        self.connection = Some(self.open().await?);
+        Ok(self.offset)
+    }
+
+    /// A connection, and the gateway's time.
+    async fn open(&mut self) -> Result<Connection, CallError> {
+        let mut connection = Connection::open(&self.address, &self.manners).await?;
+        let reply = connection.call(Ask { method: "GET", path: "/v1/gateway", proof: None, body: None }).await?;
+        let info: GatewayInfo = reply.decode(&self.address)?;
+        if let Some(root) = self.verdict.presented_root().filter(|root| self.trusted.contains(root)) {
+            self.pin = root;
+        }
+        self.offset = Offset::between(pki::UnixTime::new(info.time), clock::now());
+        Ok(connection)
+    }
+
+    fn body(&self, application: &Application, connection: &Connection) -> Result<Vec<u8>, Fault> {
+        let digest = application.key.digest();
+        let binding = Binding { exporter: connection.exporter(), new_key: &digest };
+        let request = EnrollRequest {
+            csr: STANDARD.encode(application.key.csr()?),
+            wanted_name: application.name.clone(),
+            evidence: evidence::gather(&application.provers, binding)?,
+            attributes: application.attributes.clone(),
+        };
+        serde_json::to_vec(&request).map_err(|e| Fault::Key(KeyFault::Library(e.to_string())))
+    }
+
+    /// Sorts an answer.
+    fn hear(&mut self, reply: &Reply, application: &Application, took: Duration) -> Heard {
+        match reply.status {
+            200 | 201 => {
+                let issued: IssuedReply = match reply.decode(&self.address) {
+                    Ok(issued) => issued,
+                    Err(error) => return Fault::Call(error).into(),
+                };
+                self.offset = Offset::between(pki::UnixTime::new(issued.time), clock::now());
+                let digest = application.key.digest();
+                match receive::accept(&issued, Expect { key: &digest, pin: Some(&self.pin) }) {
+                    Ok(issued) => Heard::Issued(Box::new(issued)),
+                    Err(bad) => Heard::Hopeless(bad.into()),
+                }
+            }
+            202 => {
+                let waiting: WaitingReply = match reply.decode(&self.address) {
+                    Ok(waiting) => waiting,
+                    Err(error) => return Fault::Call(error).into(),
+                };
+                self.offset = Offset::between(pki::UnixTime::new(waiting.time), clock::now());
+                match receive::ticket(&waiting) {
+                    Ok(ticket) => Heard::Wait { ticket, took },
+                    Err(bad) => Heard::Hopeless(bad.into()),
+                }
+            }
+            _ => Heard::Refused(reply.refusal()),
+        }
+    }
+}
+
+/// The fingerprint of the root that a gateway presents, for a person to compare. Nothing else is asked of it, and nothing
+/// is sent.
+///
+/// # Errors
+/// When there is no connection, or no chain with a root at its end.
+pub async fn presented_root(address: &Address) -> Result<KeyDigest, Complaint> {
+    let verdict = Verdict::new(Expected::Anybody, address.host());
+    let manners = Manners::anonymous(verdict.clone())?;
+    drop(Connection::open(address, &manners).await?);
+    verdict.presented_root().ok_or_else(|| {
+        Complaint::new(Exit::Untrusted, "no-root", format!("{address} presents no root that could be pinned"))
+            .hint("check that the address is a gateway's enroll face")
+    })
+}

@@ -1,0 +1,602 @@
+//! The identity folder.
+//!
+//! ```text
+//! DIR/                        0700
+//!   cert.pem                  -> current/cert.pem: the leaf, then the issuing CA, as servers and curl want it
+//!   key.pem                   -> current/key.pem: PKCS#8, 0600
+//!   chain.pem                 -> current/chain.pem: the issuing CA alone
+//!   bundle.pem                the roots to trust
+//!   state.json                what is known, for other programs (record::State)
+//!   current                   -> generations/<serial>
+//!   generations/<serial>/     cert.pem, key.pem, chain.pem, identity.json; this one and the one before
+//!   next-key.pem              the key of a request that is not finished, 0600
+//!   pending.json              that request, when it is one to join, 0600
+//!   hooks.d/                  programs to run after there is a new certificate
+//!   lock                      held while joining or renewing
+//! ```
+//!
+//! A new certificate becomes the current one by one rename. A program that opens `cert.pem` and `key.pem` gets a matching
+//! pair unless that rename falls between its two opens; one that must rule this out resolves `current` once and opens both
+//! there. Everything is on the disk before the new certificate is used for the first time.
+
+mod disk;
+mod lock;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pki::{Identity, KeyDigest, Serial, TrustDomain, UnixTime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+pub use disk::{Disk, OsDisk};
+pub use lock::Lock;
+
+use crate::key::{KeyFault, PrivateKey};
+use crate::platform::{self, Access};
+use crate::receive::Issued;
+use crate::record::{Facts, Pending, State, VERSION};
+use crate::renew::Life;
+use crate::report::{Complaint, Exit};
+use crate::target::Address;
+
+/// The leaf and its issuing CA.
+pub const CERT: &str = "cert.pem";
+/// The private key.
+pub const KEY: &str = "key.pem";
+/// The issuing CA.
+pub const CHAIN: &str = "chain.pem";
+/// The trusted roots.
+pub const BUNDLE: &str = "bundle.pem";
+/// What is known, for other programs.
+pub const STATE: &str = "state.json";
+const FACTS: &str = "identity.json";
+const NEXT_KEY: &str = "next-key.pem";
+const PENDING: &str = "pending.json";
+const CURRENT: &str = "current";
+const GENERATIONS: &str = "generations";
+
+/// Largest file of the folder that is read: a bundle of some hundred roots.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// What can be wrong with the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("cannot {action} `{path}`: {cause}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A file is there but makes no sense.
+    #[error("`{path}` is damaged: {why}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A key that others can read is no secret.
+    #[error("others can read the private key `{path}` ({mode})")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: String,
+    },
+    /// Another process is at work here.
+    #[error("another lychgate is joining or renewing in `{path}`")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A key could not be made.
+    #[error("cannot make a key: {0}")]
+    Key(KeyFault),
+}
+
+impl From<StoreError> for Complaint {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        let hint = match error {
+            StoreError::Io { cause, .. } => match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "free some space and try again; the identity in use is untouched".to_owned()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "run it as the user the folder belongs to, or name another folder with --dir".to_owned()
+                }
+                io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or name another folder with --dir".to_owned(),
+                _ => return Self::new(Exit::Files, "files", what),
+            },
+            StoreError::Damaged { path, .. } => format!(
+                "restore it from a backup, or move `{}` away and join again",
+                path.parent().unwrap_or(&path).display()
+            ),
+            StoreError::Exposed { path, .. } => {
+                format!(
+                    "somebody may have copied it: rejoin with a new key, or if you are sure: {}",
+                    platform::exposure_hint(&path)
+                )
+            }
+            StoreError::Busy { .. } => "wait until it has finished, or name another folder with --dir".to_owned(),
+            StoreError::Key(_) => return Self::new(Exit::Failure, "key", what),
+        };
+        Self::new(Exit::Files, "files", what).hint(hint)
+    }
+}
+
+/// An identity as it lies in the folder: a certificate with its key and whom it trusts.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// What its file says.
+    pub facts: Facts,
+    /// Who we are.
+    pub identity: Identity,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its times.
+    pub life: Life,
+    /// Its key.
+    pub key: PrivateKey,
+    /// The leaf, DER.
+    pub leaf: Vec<u8>,
+    /// The issuing CA, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// The trusted roots, DER.
+    pub roots: Vec<Vec<u8>>,
+    /// The enroll face.
+    pub gateway: Address,
+    /// The manage face.
+    pub manage: Address,
+    /// The root pinned when it joined.
+    pub pin: KeyDigest,
+}
+
+impl Credential {
+    /// The trust domain.
+    #[must_use]
+    pub fn domain(&self) -> &TrustDomain {
+        &self.identity.domain
+    }
+}
+
+/// Where an identity comes from: what the reply itself does not say.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The enroll face.
+    pub gateway: Address,
+    /// The root pinned at first contact.
+    pub pin: KeyDigest,
+}
+
+/// The folder.
+#[derive(Clone)]
+pub struct Keystore {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+/// Attaches what was tried and with what to an error of the system.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |cause| StoreError::Io { action, path, cause }
+}
+
+/// What `read` finds: nothing when the file is not there.
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
+    match fs::metadata(path) {
+        Ok(about) if about.len() > FILE_MAX => {
+            return Err(StoreError::Damaged { path: path.to_owned(), why: format!("it has {} bytes", about.len()) });
+        }
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed("read", path)(e)),
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            Err(StoreError::Damaged { path: path.to_owned(), why: "it is not text".into() })
+        }
+        Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
+}
+
+fn read_key(path: &Path) -> Result<Option<PrivateKey>, StoreError> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    if let Some(mode) = platform::exposure(path).map_err(failed("look at", path))? {
+        return Err(StoreError::Exposed { path: path.to_owned(), mode });
+    }
+    PrivateKey::from_pem(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
+    let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
+    let text = read(path)?.ok_or_else(|| damaged("it is missing".into()))?;
+    pki::parse_pem("CERTIFICATE", &text).map_err(|e| damaged(e.to_string()))
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    // Our own records have no keys that JSON cannot express.
+    serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
+}
+
+impl Keystore {
+    /// The folder `dir`, which need not exist.
+    #[must_use]
+    pub fn at(dir: PathBuf) -> Self {
+        Self::on(dir, Arc::new(OsDisk))
+    }
+
+    /// The same on a disk of the caller's.
+    #[must_use]
+    pub fn on(dir: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { dir, disk }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Makes the folder if need be.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        self.disk.make_folder(&self.dir).map_err(failed("create the folder", &self.dir))
+    }
+
+    /// Takes the lock of the folder, which must exist, waiting for it up to `patience`.
+    ///
+    /// # Errors
+    /// When another process keeps it for longer.
+    pub async fn lock(&self, patience: std::time::Duration) -> Result<Lock, StoreError> {
+        lock::take(&self.dir, patience).await
+    }
+
+    /// The identity in use, if there is one.
+    ///
+    /// # Errors
+    /// When its files cannot be read, make no sense, or the key is no secret.
+    pub fn credential(&self) -> Result<Option<Credential>, StoreError> {
+        let Some(folder) = self.current()? else { return Ok(None) };
+        let facts_path = folder.join(FACTS);
+        let damaged = |path: &Path, why: &str| StoreError::Damaged { path: path.to_owned(), why: why.to_owned() };
+        let facts: Facts = read_json(&facts_path)?.ok_or_else(|| damaged(&facts_path, "it is missing"))?;
+        let key_path = folder.join(KEY);
+        let key = read_key(&key_path)?.ok_or_else(|| damaged(&key_path, "it is missing"))?;
+        if key.digest().hex() != facts.key {
+            return Err(damaged(&key_path, "it is not the key of the certificate beside it"));
+        }
+        let mut chain = read_certificates(&folder.join(CERT))?;
+        let leaf = chain.remove(0);
+        let roots = read_certificates(&self.path(BUNDLE))?;
+
+        let field = |name: &str| damaged(&facts_path, &format!("`{name}` does not parse"));
+        let time = UnixTime::new;
+        Ok(Some(Credential {
+            identity: Identity::parse(&facts.identity).map_err(|_| field("identity"))?,
+            serial: Serial::parse_hex(&facts.serial).map_err(|_| field("serial"))?,
+            life: Life {
+                not_before: time(facts.not_before),
+                not_after: time(facts.not_after),
+                renew_after: time(facts.renew_after),
+                renew_by: time(facts.renew_by),
+            },
+            gateway: Address::parse(&facts.gateway, 443).map_err(|_| field("gateway"))?,
+            manage: Address::parse(&facts.manage, 443).map_err(|_| field("manage"))?,
+            pin: KeyDigest::parse_hex(&facts.pin).map_err(|_| field("pin"))?,
+            key,
+            leaf,
+            chain,
+            roots,
+            facts,
+        }))
+    }
+
+    /// The folder of the certificate in use.
+    fn current(&self) -> Result<Option<PathBuf>, StoreError> {
+        let pointer = self.path(CURRENT);
+        let target = match platform::follow(&pointer) {
+            Ok(target) => target,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed("read", &pointer)(e)),
+        };
+        // Only what we write ourselves is followed, so that a planted link leads nowhere.
+        let serial = target.file_name().and_then(|name| name.to_str()).and_then(|name| Serial::parse_hex(name).ok());
+        match serial {
+            Some(serial) => Ok(Some(self.generation(&serial))),
+            None => Err(StoreError::Damaged { path: pointer, why: "it does not point to a generation".into() }),
+        }
+    }
+
+    fn generation(&self, serial: &Serial) -> PathBuf {
+        self.path(GENERATIONS).join(serial.hex())
+    }
+
+    /// What was last known, when the file is there and of this certificate.
+    #[must_use]
+    pub fn state(&self, facts: &Facts) -> State {
+        // A damaged or outdated state.json costs nothing but memories.
+        match read_json::<State>(&self.path(STATE)) {
+            Ok(Some(state)) => State { facts: facts.clone(), ..state },
+            Ok(None) | Err(_) => State { facts: facts.clone(), clock_offset: 0, last_contact: None, trouble: None },
+        }
+    }
+
+    /// Writes `state.json`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn save_state(&self, state: &State) -> Result<(), StoreError> {
+        self.replace(STATE, &to_json(state), Access::Public)
+    }
+
+    /// The unfinished request to join.
+    ///
+    /// # Errors
+    /// When its file cannot be read or makes no sense.
+    pub fn pending(&self) -> Result<Option<Pending>, StoreError> {
+        read_json(&self.path(PENDING))
+    }
+
+    /// Records the unfinished request.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn save_pending(&self, pending: &Pending) -> Result<(), StoreError> {
+        self.replace(PENDING, &to_json(pending), Access::Secret)
+    }
+
+    /// The key of the unfinished request or renewal. It is on the disk before the request is sent, and is sent again after
+    /// a lost reply, so that the gateway recognises it and answers with the same certificate.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn next_key(&self) -> Result<PrivateKey, StoreError> {
+        let path = self.path(NEXT_KEY);
+        let in_use = self.current()?.map(|folder| read_key(&folder.join(KEY))).transpose()?.flatten();
+        match read_key(&path) {
+            // The key in use means that an installation was cut short just before its end: it must not be used twice.
+            Ok(Some(key)) if in_use.is_none_or(|used| used.digest() != key.digest()) => Ok(key),
+            // A damaged one (the disk was full) was never sent: sending comes after writing and syncing.
+            Ok(_) | Err(StoreError::Damaged { .. }) => self.fresh_next_key(),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A new key in the place of the one there may be.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn fresh_next_key(&self) -> Result<PrivateKey, StoreError> {
+        let key = PrivateKey::generate().map_err(StoreError::Key)?;
+        self.replace(NEXT_KEY, &key.to_pem(), Access::Secret)?;
+        Ok(key)
+    }
+
+    /// Forgets what was asked, and keeps the key.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn forget_pending(&self) -> Result<(), StoreError> {
+        let path = self.path(PENDING);
+        self.disk.remove_file(&path).map_err(failed("remove", &path))?;
+        self.sync(&self.dir)
+    }
+
+    /// Forgets the unfinished request and its key.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn forget_request(&self) -> Result<(), StoreError> {
+        for name in [PENDING, NEXT_KEY] {
+            let path = self.path(name);
+            self.disk.remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        self.sync(&self.dir)
+    }
+
+    /// Makes `issued` the identity in use. Every step leaves either the old identity or the new one whole.
+    ///
+    /// # Errors
+    /// When a step fails; what was in use before still is, or the new one is already.
+    pub fn install(&self, issued: &Issued, key: &PrivateKey, origin: &Origin) -> Result<Credential, StoreError> {
+        if key.digest() != issued.key {
+            return Err(StoreError::Key(KeyFault::Library("the certificate is for another key".into())));
+        }
+        let facts = facts(issued, origin);
+        let before = self.current()?;
+        let folder = self.generation(&issued.serial);
+        if before.as_ref() != Some(&folder) {
+            self.write_generation(&folder, issued, key, &facts)?;
+        }
+        // The new roots first: they still hold the old ones when a root is being replaced, and the other way round there
+        // would be a moment with a certificate and no root for it.
+        self.replace(BUNDLE, &issued.bundle, Access::Public)?;
+        let target = Path::new(GENERATIONS).join(issued.serial.hex());
+        self.replace_link(CURRENT, &target)?;
+        self.publish()?;
+        let old = self.state(&facts);
+        self.save_state(&State { trouble: None, last_contact: Some(issued.time.secs()), ..old })?;
+        self.forget_request()?;
+        self.prune(&folder, before.as_deref());
+        self.credential()?.ok_or_else(|| StoreError::Damaged {
+            path: self.path(CURRENT),
+            why: "it vanished while the certificate was installed".into(),
+        })
+    }
+
+    /// Writes the folder of one certificate: under another name first, renamed when all of it is on the disk.
+    fn write_generation(
+        &self,
+        folder: &Path,
+        issued: &Issued,
+        key: &PrivateKey,
+        facts: &Facts,
+    ) -> Result<(), StoreError> {
+        let all = self.path(GENERATIONS);
+        self.disk.make_folder(&all).map_err(failed("create the folder", &all))?;
+        let draft = all.join("unfinished");
+        // Left over from an attempt that was cut short; and a generation that was written but never made current.
+        for left in [draft.as_path(), folder] {
+            self.disk.remove_folder(left).map_err(failed("remove", left))?;
+        }
+        self.disk.make_folder(&draft).map_err(failed("create the folder", &draft))?;
+        let full_chain = format!("{}{}", issued.leaf, issued.chain);
+        let facts = to_json(facts);
+        let key = key.to_pem();
+        let files = [
+            (KEY, key.as_str(), Access::Secret),
+            (CERT, &full_chain, Access::Public),
+            (CHAIN, &issued.chain, Access::Public),
+            (FACTS, &facts, Access::Public),
+        ];
+        for (name, text, access) in files {
+            let path = draft.join(name);
+            self.disk.write_new(&path, text.as_bytes(), access).map_err(failed("write", &path))?;
+        }
+        self.sync(&draft)?;
+        self.disk.rename(&draft, folder).map_err(failed("rename to", folder))?;
+        self.sync(&all)
+    }
+
+    /// Sees to it that the files at the top are there: the last step of an installation that may have been cut short.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn mend(&self) -> Result<(), StoreError> {
+        if self.current()?.is_some() { self.publish() } else { Ok(()) }
+    }
+
+    /// Puts the files of the current generation at the top of the folder.
+    fn publish(&self) -> Result<(), StoreError> {
+        let Some(folder) = self.current()? else { return Ok(()) };
+        // The key last but one: a reader that finds a mismatch without links finds it for as short a time as can be.
+        for name in [CHAIN, KEY, CERT] {
+            if platform::TOP_LEVEL_IS_LINKS {
+                let target = Path::new(CURRENT).join(name);
+                if platform::follow(&self.path(name)).ok().as_ref() != Some(&target) {
+                    self.replace_link(name, &target)?;
+                }
+            } else {
+                let access = if name == KEY { Access::Secret } else { Access::Public };
+                let text = read(&folder.join(name))?.unwrap_or_default();
+                self.replace(name, &text, access)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all generations but the current one and the one before. What cannot be removed does no harm.
+    fn prune(&self, current: &Path, before: Option<&Path>) {
+        let Ok(entries) = fs::read_dir(self.path(GENERATIONS)) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path != current && Some(path.as_path()) != before {
+                let _ = self.disk.remove_folder(&path);
+            }
+        }
+    }
+
+    /// Forgets the identity: every file of ours but the hooks.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn clear(&self) -> Result<(), StoreError> {
+        // The pointer first: without it there is no identity, whatever else is left over.
+        for name in [CURRENT, CERT, KEY, CHAIN, STATE, PENDING, NEXT_KEY, BUNDLE] {
+            for path in [self.path(name), self.path(&format!(".{name}.new"))] {
+                self.disk.remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        let all = self.path(GENERATIONS);
+        self.disk.remove_folder(&all).map_err(failed("remove", &all))?;
+        self.sync(&self.dir)
+    }
+
+    /// Replaces a file at the top in one step.
+    fn replace(&self, name: &str, text: &str, access: Access) -> Result<(), StoreError> {
+        let (path, draft) = (self.path(name), self.path(&format!(".{name}.new")));
+        self.disk.remove_file(&draft).map_err(failed("remove", &draft))?;
+        self.disk.write_new(&draft, text.as_bytes(), access).map_err(failed("write", &path))?;
+        self.disk.rename(&draft, &path).map_err(failed("replace", &path))?;
+        self.sync(&self.dir)
+    }
+
+    /// Replaces a link at the top in one step.
+    fn replace_link(&self, name: &str, target: &Path) -> Result<(), StoreError> {
+        let (path, draft) = (self.path(name), self.path(&format!(".{name}.new")));
+        self.disk.remove_file(&draft).map_err(failed("remove", &draft))?;
+        self.disk.link(target, &draft).map_err(failed("write", &path))?;
+        self.disk.rename(&draft, &path).map_err(failed("replace", &path))?;
+        self.sync(&self.dir)
+    }
+
+    fn sync(&self, folder: &Path) -> Result<(), StoreError> {
+        self.disk.sync_folder(folder).map_err(failed("make durable", folder))
+    }
+}
+
+/// The facts of a certificate.
+fn facts(issued: &Issued, origin: &Origin) -> Facts {
+    Facts {
+        version: VERSION,
+        identity: issued.identity.to_string(),
+        role: issued.identity.role.as_str().to_owned(),
+        name: issued.identity.name.as_str().to_owned(),
+        trust_domain: issued.identity.domain.as_str().to_owned(),
+        id: issued.id.clone(),
+        serial: issued.serial.hex(),
+        key: issued.key.hex(),
+        not_before: issued.life.not_before.secs(),
+        not_after: issued.life.not_after.secs(),
+        renew_after: issued.life.renew_after.secs(),
+        renew_by: issued.life.renew_by.secs(),
+        gateway: origin.gateway.to_string(),
+        manage: issued.manage.to_string(),
+        pin: origin.pin.hex(),
+        received: issued.time.secs(),
+    }
+}
+
+/// The attributes sent with a request: what the system says, our version, and what the person adds, within the limits of
+/// the protocol.
+#[must_use]
+pub fn attributes(extra: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, String> = BTreeMap::from([
+        ("os".into(), std::env::consts::OS.into()),
+        ("arch".into(), std::env::consts::ARCH.into()),
+        ("client".into(), concat!("lychgate/", env!("CARGO_PKG_VERSION")).into()),
+    ]);
+    all.extend(platform::about_host().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    all.extend(extra.clone());
+    for value in all.values_mut() {
+        while value.len() > wire::limits::ATTRIBUTE_VALUE_MAX {
+            value.pop();
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! The folder under power cuts, full disks, curious neighbours and damaged files.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::receive::{Expect, accept};
+use crate::testing::Authority;
+
+fn origin() -> Origin {
+    Origin {
+        gateway: Address::parse("gw.example:443", 443).unwrap(),
+        pin: KeyDigest::parse_hex(&"ab".repeat(32)).unwrap(),
+    }
+}
+
+fn issue(authority: &Authority, key: &PrivateKey, now: u64) -> Issued {
+    accept(&authority.reply(key, "edge-07", now), Expect { key: &key.digest(), pin: None }).unwrap()
+}
+
+/// A disk that fails at the given step and ever after, as if the plug was pulled. A write that fails leaves half a file.
+struct Fused {
+    left: Mutex<u32>,
+    kind: io::ErrorKind,
+}
+
+impl Fused {
+    fn burn(&self) -> io::Result<()> {
+        let mut left = self.left.lock().unwrap();
+        *left = left.checked_sub(1).ok_or_else(|| io::Error::from(self.kind))?;
+        Ok(())
+    }
+}
+
+impl Disk for Fused {
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.make_folder(path))
+    }
+    fn write_new(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+        match self.burn() {
+            Ok(()) => OsDisk.write_new(path, content, access),
+            Err(e) => {
+                // After the plug is pulled nothing happens, but in the very step it may be half done.
+                let _ = OsDisk.write_new(path, &content[..content.len() / 2], access);
+                Err(e)
+            }
+        }
+    }
+    fn link(&self, target: &Path, at: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.link(target, at))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.rename(from, to))
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.remove_file(path))
+    }
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.remove_folder(path))
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.burn().and_then(|()| OsDisk.sync_folder(path))
+    }
+}
+
+fn fused(dir: &Path, steps: u32, kind: io::ErrorKind) -> Keystore {
+    Keystore::on(dir.to_owned(), Arc::new(Fused { left: Mutex::new(steps), kind }))
+}
+
+/// What any other program on the machine may rely on.
+#[track_caller]
+fn assert_whole(dir: &Path, serial: &Serial) {
+    let store = Keystore::at(dir.to_owned());
+    store.mend().unwrap();
+    let credential = store.credential().unwrap().unwrap();
+    assert_eq!(credential.serial, *serial);
+    let text = |name| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(PrivateKey::from_pem(&text(KEY)).unwrap().digest(), credential.key.digest());
+    let chain = pki::parse_pem("CERTIFICATE", &text(CERT)).unwrap();
+    assert_eq!(chain.len(), 2);
+    assert_eq!(chain[0], credential.leaf);
+    assert_eq!(pki::parse_pem("CERTIFICATE", &text(CHAIN)).unwrap(), chain[1..]);
+    assert_eq!(pki::parse_pem("CERTIFICATE", &text(BUNDLE)).unwrap(), credential.roots);
+}
+
+#[test]
+fn installs_and_reads_back() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().join("a/b"));
+    store.prepare().unwrap();
+    assert!(store.credential().unwrap().is_none());
+    let key = store.next_key().unwrap();
+    assert_eq!(store.next_key().unwrap().digest(), key.digest(), "asking again gives the same key");
+    let issued = issue(&authority, &key, 100_000);
+    let credential = store.install(&issued, &key, &origin()).unwrap();
+    assert_eq!(credential.identity.to_string(), "spiffe://td.example/machine/edge-07");
+    assert_eq!(credential.life, issued.life);
+    assert_whole(store.dir(), &issued.serial);
+    assert!(!store.dir().join(NEXT_KEY).exists());
+    assert_ne!(store.next_key().unwrap().digest(), key.digest(), "a renewal makes a new key");
+}
+
+#[test]
+fn keeps_the_generation_before_and_no_more() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().to_owned());
+    for round in 0..4 {
+        let key = store.next_key().unwrap();
+        store.install(&issue(&authority, &key, 100_000 + round), &key, &origin()).unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path().join(GENERATIONS)).unwrap().count(), 2);
+}
+
+/// Runs a renewal on a disk that dies at each step in turn. Whatever happens, one identity is whole, and repeating the
+/// renewal with the key on the disk succeeds.
+#[test]
+fn a_power_cut_at_any_step_leaves_one_identity_whole() {
+    let authority = Authority::new();
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Keystore::at(dir.path().to_owned());
+        let key = store.next_key().unwrap();
+        let old = issue(&authority, &key, 100_000);
+        store.install(&old, &key, &origin()).unwrap();
+
+        let next = store.next_key().unwrap();
+        let new = issue(&authority, &next, 143_200);
+        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &next, &origin()).is_ok();
+
+        let found = Keystore::at(dir.path().to_owned()).credential().unwrap().unwrap().serial;
+        assert!(found == old.serial || found == new.serial, "step {steps}");
+        assert_whole(dir.path(), &found);
+        if found == old.serial {
+            assert_eq!(store.next_key().unwrap().digest(), next.digest(), "step {steps}: the same key is sent again");
+        }
+        store.install(&new, &next, &origin()).unwrap();
+        assert_whole(dir.path(), &new.serial);
+        assert_ne!(store.next_key().unwrap().digest(), next.digest());
+        if done {
+            assert!(steps > 20, "the plug was pulled at {steps} steps only");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_joining_leaves_nothing_or_everything() {
+    let authority = Authority::new();
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Keystore::at(dir.path().to_owned());
+        let key = store.next_key().unwrap();
+        let new = issue(&authority, &key, 100_000);
+        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &key, &origin()).is_ok();
+        match Keystore::at(dir.path().to_owned()).credential().unwrap() {
+            Some(_) => assert_whole(dir.path(), &new.serial),
+            None => assert_eq!(store.next_key().unwrap().digest(), key.digest()),
+        }
+        if done {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_key_cut_short_is_made_anew() {
+    for steps in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(fused(dir.path(), steps, io::ErrorKind::Other).next_key().is_err());
+        Keystore::at(dir.path().to_owned()).next_key().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_costs_nothing() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().to_owned());
+    let key = store.next_key().unwrap();
+    let old = issue(&authority, &key, 100_000);
+    store.install(&old, &key, &origin()).unwrap();
+    let next = store.next_key().unwrap();
+    let new = issue(&authority, &next, 143_200);
+    let error = fused(dir.path(), 4, io::ErrorKind::StorageFull).install(&new, &next, &origin()).unwrap_err();
+    let complaint = Complaint::from(error);
+    assert_eq!(complaint.exit, Exit::Files);
+    let want = format!(
+        "lychgate: error: cannot write `{}`: no storage space\nlychgate: hint: free some space and try again; the identity in use is untouched\n",
+        dir.path().join("generations/unfinished/key.pem").display()
+    );
+    assert_eq!(complaint.lines(), want);
+    assert_whole(dir.path(), &old.serial);
+}
+
+#[test]
+fn damage_is_named() {
+    let authority = Authority::new();
+    for (name, content, want) in [
+        ("key.pem", "nonsense", "it is not a P-256 private key in PKCS#8 PEM"),
+        ("identity.json", "{", "EOF while parsing an object at line 1 column 1"),
+        ("cert.pem", "", "the text holds no `-----BEGIN CERTIFICATE-----` block"),
+        ("bundle.pem", "", "the text holds no `-----BEGIN CERTIFICATE-----` block"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Keystore::at(dir.path().to_owned());
+        let key = store.next_key().unwrap();
+        store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+        let folder = if name == BUNDLE { dir.path().to_owned() } else { store.current().unwrap().unwrap() };
+        fs::write(folder.join(name), content).unwrap();
+        let error = store.credential().unwrap_err();
+        assert!(error.to_string().ends_with(&format!("is damaged: {want}")), "{name}: {error}");
+        assert_eq!(Complaint::from(error).exit, Exit::Files);
+    }
+}
+
+#[test]
+fn a_lost_state_file_costs_nothing() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().to_owned());
+    let key = store.next_key().unwrap();
+    let credential = store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+    for content in ["", "{}", "nonsense"] {
+        fs::write(dir.path().join(STATE), content).unwrap();
+        assert_eq!(store.state(&credential.facts).facts, credential.facts);
+    }
+}
+
+#[test]
+fn clearing_leaves_no_secret_and_keeps_the_hooks() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().to_owned());
+    fs::create_dir(dir.path().join("hooks.d")).unwrap();
+    let key = store.next_key().unwrap();
+    store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+    store.next_key().unwrap();
+    store.clear().unwrap();
+    let left: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(left, ["hooks.d"]);
+    assert!(store.credential().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn one_process_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Keystore::at(dir.path().to_owned());
+    let first = store.lock(std::time::Duration::ZERO).await.unwrap();
+    let error = store.lock(std::time::Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("another lychgate is joining or renewing in `{}`", dir.path().display()));
+    drop(first);
+    store.lock(std::time::Duration::ZERO).await.unwrap();
+}
+
+#[cfg(unix)]
+mod modes {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: PathBuf) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_alone() {
+        let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+        let store = Keystore::at(dir.path().join("id"));
+        store.prepare().unwrap();
+        let key = store.next_key().unwrap();
+        assert_eq!(mode(store.dir().join(NEXT_KEY)), 0o600);
+        store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+        assert_eq!(mode(store.dir().to_owned()), 0o700);
+        assert_eq!(mode(store.dir().join(KEY)), 0o600);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        for bad in [0o640, 0o604, 0o620, 0o666] {
+            let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+            let store = Keystore::at(dir.path().to_owned());
+            let key = store.next_key().unwrap();
+            store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+            fs::set_permissions(dir.path().join(KEY), fs::Permissions::from_mode(bad)).unwrap();
+            let error = store.credential().unwrap_err();
+            assert!(error.to_string().ends_with(&format!("(mode {bad:04o})")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_planted_pointer_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join(CURRENT)).unwrap();
+        assert!(Keystore::at(dir.path().to_owned()).credential().is_err());
+    }
+}

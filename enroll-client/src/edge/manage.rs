@@ -1,0 +1,124 @@
+//! The manage face: what a machine or person with a certificate asks of the gateway.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::keystore::Credential;
+use super::net::{Ask, CallError, Connection, Manners, NetError};
+use crate::target::Address;
+use crate::trust::{Expected, Verdict};
+
+/// The manage face, with one connection kept as long as it lives.
+pub struct ManageFace {
+    address: Address,
+    manners: Manners,
+    connection: Option<Connection>,
+}
+
+impl ManageFace {
+    /// As the holder of `credential`.
+    ///
+    /// # Errors
+    /// When the certificate and key cannot be used for TLS.
+    pub fn new(credential: &Credential) -> Result<Self, NetError> {
+        let expected = Expected::Roots { domain: credential.domain().clone(), roots: credential.roots.clone() };
+        let verdict = Verdict::new(expected, credential.manage.host());
+        Ok(Self {
+            address: credential.manage.clone(),
+            manners: Manners::identified(verdict, credential)?,
+            connection: None,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Fetches.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
+        self.call(Ask { method: "GET", path, proof: None, body: None }).await
+    }
+
+    /// Does something.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
+        self.call(Ask { method: "POST", path, proof: None, body: Some(body) }).await
+    }
+
+    /// Removes.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn delete<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
+        self.call(Ask { method: "DELETE", path, proof: None, body: None }).await
+    }
+
+    async fn call<T: DeserializeOwned>(&mut self, ask: Ask<'_>) -> Result<T, CallError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(&self.address, &self.manners).await?,
+        };
+        let reply = connection.call(ask).await?;
+        self.connection = Some(connection);
+        reply.decode(&self.address)
+    }
+}
+
+/// One segment of a path, with everything escaped that is not plainly harmless (RFC 3986 2.1).
+#[must_use]
+pub fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(char::from(byte)),
+            // A segment of dots alone would climb the path.
+            b'.' if text.bytes().any(|b| b != b'.') => out.push('.'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// A query of those parameters that have a value.
+#[must_use]
+pub fn query(parameters: &[(&str, Option<String>)]) -> String {
+    let pairs: Vec<String> = parameters
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", segment(value))))
+        .collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cannot_leave_their_place() {
+        for (text, want) in [
+            ("edge-07", "edge-07"),
+            ("a/b", "a%2Fb"),
+            ("..", "%2E%2E"),
+            ("a.b", "a.b"),
+            ("x?y#z", "x%3Fy%23z"),
+            ("a b\r\n", "a%20b%0D%0A"),
+            ("ä", "%C3%A4"),
+        ] {
+            assert_eq!(segment(text), want);
+        }
+    }
+
+    #[test]
+    fn queries_leave_out_what_is_not_asked() {
+        assert_eq!(query(&[("a", None)]), "");
+        assert_eq!(query(&[("a", None), ("b", Some("x y".into())), ("c", Some("1".into()))]), "?b=x%20y&c=1");
+    }
+}

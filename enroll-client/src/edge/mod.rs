@@ -1,0 +1,11 @@
+//! The only parts that touch the clock, the dice, the disk, the network, the terminal and other programs. Wire types are
+//! converted here and nowhere else, except where a person's command prints what the gateway said.
+
+pub mod clock;
+pub mod enroll;
+pub mod entropy;
+pub mod hooks;
+pub mod keystore;
+pub mod manage;
+pub mod net;
+pub mod terminal;

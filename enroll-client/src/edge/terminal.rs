@@ -1,0 +1,112 @@
+//! The terminal: talk goes to standard error, results to standard output, questions are asked only where somebody can
+//! answer.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use crate::text;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Prints a result: the JSON or the text, by the format asked for. A reader that has gone away is not an error.
+pub fn result(format: Format, json: &Value, text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = match format {
+        Format::Json => writeln!(out, "{json}"),
+        Format::Text if text.is_empty() || text.ends_with('\n') => write!(out, "{text}"),
+        Format::Text => writeln!(out, "{text}"),
+    };
+    let _ = out.flush();
+}
+
+/// Says something to the person, with the program's name in front.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "lychgate: {}", text::safe(line));
+}
+
+/// Shows a block as it is. The caller has escaped what others wrote.
+pub fn show(block: &str) {
+    let _ = write!(io::stderr().lock(), "{block}");
+}
+
+/// Whether standard error is a terminal, so that a line may be rewritten in place.
+#[must_use]
+pub fn is_live() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether there is somebody to ask.
+#[must_use]
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Rewrites the progress line. Only for [`is_live`] terminals.
+pub fn progress(line: &str) {
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "\r\x1b[2K{line}");
+    let _ = err.flush();
+}
+
+/// Removes the progress line.
+pub fn end_progress() {
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "\r\x1b[2K");
+    let _ = err.flush();
+}
+
+/// Asks for a line. Nothing when there is nobody, or they end the input.
+#[must_use]
+pub fn ask(question: &str) -> Option<String> {
+    if !can_ask() {
+        return None;
+    }
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "{question}");
+    let _ = err.flush();
+    let mut line = String::new();
+    match io::stdin().lock().read_line(&mut line) {
+        Ok(read) if read > 0 => Some(line.trim().to_owned()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Whether an answer means yes.
+#[must_use]
+pub fn is_yes(answer: &str) -> bool {
+    matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+/// Everything on standard input, up to `limit` bytes.
+///
+/// # Errors
+/// When it cannot be read or is longer.
+pub fn read_stdin(limit: u64) -> io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    io::stdin().lock().take(limit + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > limit {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_yes_is_a_yes() {
+        for (answer, want) in [("y", true), ("Yes", true), ("YES", true), ("", false), ("n", false), ("yeah", false)] {
+            assert_eq!(is_yes(answer), want, "{answer}");
+        }
+    }
+}

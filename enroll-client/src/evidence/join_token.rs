@@ -1,0 +1,18 @@
+//! `join-token`: the token itself is the body. It is bound to nothing by us; the gateway redeems it for the key that the
+//! request proves.
+
+use super::{Binding, Prover};
+use crate::key::KeyFault;
+
+/// A join token, whole.
+pub struct JoinToken(pub String);
+
+impl Prover for JoinToken {
+    fn kind(&self) -> &'static str {
+        wire::enroll::JOIN_TOKEN
+    }
+
+    fn body(&self, _: Binding<'_>) -> Result<String, KeyFault> {
+        Ok(self.0.clone())
+    }
+}

@@ -1,0 +1,70 @@
+//! `prior-certificate`: a machine that was off past the end of its certificate shows the expired one, and signs this very
+//! connection and the new key with the old key. Body: JSON of [`wire::enroll::PriorCertificate`].
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use wire::enroll::PRIOR_CERTIFICATE_CONTEXT;
+
+use super::{Binding, Prover};
+use crate::key::{KeyFault, PrivateKey};
+
+/// The expired certificate with its key.
+pub struct PriorCertificate {
+    /// The leaf followed by its issuing CA, PEM.
+    pub certificate: String,
+    /// Its key.
+    pub key: PrivateKey,
+}
+
+/// The bytes that the old key signs.
+#[must_use]
+pub fn message(binding: Binding<'_>) -> Vec<u8> {
+    [PRIOR_CERTIFICATE_CONTEXT, binding.exporter, binding.new_key.as_bytes()].concat()
+}
+
+impl Prover for PriorCertificate {
+    fn kind(&self) -> &'static str {
+        wire::enroll::PRIOR_CERTIFICATE
+    }
+
+    fn body(&self, binding: Binding<'_>) -> Result<String, KeyFault> {
+        let body = wire::enroll::PriorCertificate {
+            certificate: self.certificate.clone(),
+            signature: URL_SAFE_NO_PAD.encode(self.key.sign(&message(binding))?),
+        };
+        serde_json::to_string(&body).map_err(|e| KeyFault::Library(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_key_signs_connection_and_new_key() {
+        let (old, new) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+        let digest = new.digest();
+        let binding = Binding { exporter: &[9; 32], new_key: &digest };
+        let prover = PriorCertificate { certificate: "PEM".into(), key: old.clone() };
+        let body: wire::enroll::PriorCertificate = serde_json::from_str(&prover.body(binding).unwrap()).unwrap();
+        assert_eq!(body.certificate, "PEM");
+
+        let signature = URL_SAFE_NO_PAD.decode(body.signature).unwrap();
+        let public = pki::csr::verify(&old.csr().unwrap()).unwrap().into_key();
+        let mut want = b"lychgate prior-certificate v1\0".to_vec();
+        want.extend([9; 32]);
+        want.extend(digest.as_bytes());
+        assert!(public.verify(&want, &signature).is_ok());
+        assert!(public.verify(&message(Binding { exporter: &[8; 32], new_key: &digest }), &signature).is_err());
+    }
+
+    #[test]
+    fn every_kind_is_listed() {
+        let provers: [Box<dyn Prover>; 2] = [
+            Box::new(super::super::JoinToken(String::new())),
+            Box::new(PriorCertificate { certificate: String::new(), key: PrivateKey::generate().unwrap() }),
+        ];
+        let kinds: Vec<&str> = provers.iter().map(|prover| prover.kind()).collect();
+        assert_eq!(kinds, super::super::ALL);
+    }
+}

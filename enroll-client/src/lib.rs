@@ -1,0 +1,37 @@
+//! What machines and people run: the library behind the `lychgate` command.
+//!
+//! In reading order: what a person may say ([`cli`], [`target`]), what a conversation with the gateway decides
+//! ([`flow`], [`renew`], [`plan`]; pure, time and randomness are arguments), what is proven ([`key`], [`proof`],
+//! [`evidence`], [`trust`], [`receive`]), the drivers that join the two ([`join`], [`upkeep`], [`daemon`], [`own`], [`people`]), and
+//! the only parts that touch the clock, the disk, the network and the terminal ([`edge`], [`platform`]).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod cli;
+pub mod daemon;
+pub mod dispatch;
+pub mod edge;
+pub mod evidence;
+pub mod flow;
+pub mod join;
+pub mod key;
+pub mod offset;
+pub mod own;
+pub mod people;
+pub mod people_text;
+pub mod plan;
+pub mod platform;
+pub mod proof;
+pub mod receive;
+pub mod record;
+pub mod renew;
+pub mod report;
+pub mod status;
+#[cfg(test)]
+mod stories;
+pub mod target;
+#[cfg(test)]
+mod testing;
+pub mod text;
+pub mod trust;
+pub mod upkeep;

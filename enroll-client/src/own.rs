@@ -1,0 +1,150 @@
+//! What one does with one's own identity: `status`, `renew`, `leave`.
+
+use serde_json::json;
+
+use crate::edge::clock;
+use crate::edge::keystore::Keystore;
+use crate::edge::manage::ManageFace;
+use crate::edge::net::CallError;
+use crate::edge::terminal::{self, Format};
+use crate::report::{Complaint, Exit};
+use crate::status::{self, Standing};
+use crate::upkeep;
+
+/// When to renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// If it is due.
+    Due,
+    /// Now.
+    Now,
+}
+
+/// Whom to tell that we leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The gateway; without its answer nothing is removed.
+    Gateway,
+    /// Nobody: only the files here are removed.
+    Nobody,
+}
+
+/// `lychgate status`: reads the folder and nothing else.
+///
+/// # Errors
+/// When there is no identity, or it cannot be read.
+pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
+    let dir = store.dir().display().to_string();
+    match store.credential()? {
+        Some(credential) => {
+            let state = store.state(&credential.facts);
+            let standing = Standing { dir: &dir, credential: &credential, state: &state, local: clock::now() };
+            terminal::result(format, &standing.json(), &standing.text());
+            Ok(standing.exit())
+        }
+        None => match store.pending()? {
+            Some(pending) if pending.request.is_some() => {
+                let text = status::pending_text(&pending, &dir);
+                terminal::result(format, &status::pending_json(&pending, &dir), &text);
+                Ok(Exit::Waiting)
+            }
+            Some(_) | None => upkeep::load(store).map(|_| Exit::Ok),
+        },
+    }
+}
+
+/// `lychgate renew`.
+///
+/// # Errors
+/// When it is due and fails.
+pub async fn renew(store: &Keystore, when: When, hooks: &[String], format: Format) -> Result<(), Complaint> {
+    let credential = upkeep::load_valid(store)?;
+    let now = upkeep::gateway_time(store, &credential);
+    let report = |result: &str, credential: &crate::edge::keystore::Credential| {
+        let facts = &credential.facts;
+        let value = json!({
+            "result": result,
+            "identity": facts.identity,
+            "serial": facts.serial,
+            "not_after": facts.not_after,
+            "renew_after": facts.renew_after,
+        });
+        let text = match result {
+            "not-due" => format!("not due before {}", credential.life.renew_after),
+            _ => format!("renewed until {}", credential.life.not_after),
+        };
+        terminal::result(format, &value, &text);
+    };
+    if when == When::Due && now < credential.life.renew_after {
+        terminal::say("--force renews now");
+        report("not-due", &credential);
+        return Ok(());
+    }
+    let renewed = match upkeep::renew(store, &credential).await {
+        Ok(renewed) => renewed,
+        Err(failed) => {
+            let locked = failed.is_lock();
+            let complaint = Complaint::from(failed);
+            upkeep::note_trouble(store, &credential, &complaint, locked);
+            return Err(complaint);
+        }
+    };
+    // The first use makes it the current one at the gateway. Should it fail now, the next use does the same.
+    if let Err(failed) = upkeep::look(store, &renewed).await {
+        terminal::say(&format!("renewed, but the new certificate is not in use at the gateway yet: {failed}"));
+    }
+    for line in upkeep::run_hooks(store, &renewed, hooks, "renewed").await {
+        terminal::say(&line);
+    }
+    report("renewed", &renewed);
+    Ok(())
+}
+
+/// `lychgate leave`.
+///
+/// # Errors
+/// When the gateway does not agree or the files cannot be removed.
+pub async fn leave(store: &Keystore, goodbye: Goodbye, format: Format) -> Result<(), Complaint> {
+    if !store.dir().is_dir() {
+        upkeep::load(store)?;
+    }
+    let _lock = store.lock(std::time::Duration::from_secs(10)).await?;
+    let identity = match goodbye {
+        Goodbye::Nobody => None,
+        Goodbye::Gateway => match store.credential()? {
+            Some(_) => Some(tell_gateway(store).await?),
+            // A request at the gate lapses by itself.
+            None if store.pending()?.is_some() => None,
+            None => return upkeep::load(store).map(drop),
+        },
+    };
+    store.clear()?;
+    let text = match &identity {
+        Some(identity) => format!("left; `{identity}` is no more, and its key is removed"),
+        None => "removed the files of this identity here; the gateway was not told".to_owned(),
+    };
+    let value = json!({ "result": "left", "identity": identity, "gateway_told": identity.is_some() });
+    terminal::result(format, &value, &text);
+    Ok(())
+}
+
+/// Says goodbye; gives the identity that ends.
+async fn tell_gateway(store: &Keystore) -> Result<String, Complaint> {
+    let credential = upkeep::load_valid(store).map_err(|complaint| {
+        if complaint.exit == Exit::Expired {
+            complaint.hint("`lychgate leave --local` removes the files without telling the gateway")
+        } else {
+            complaint
+        }
+    })?;
+    let mut face = ManageFace::new(&credential).map_err(CallError::Net)?;
+    let done: Result<wire::manage::Done, CallError> = face.post("/v1/leave", &json!({})).await;
+    match done {
+        Ok(_) => Ok(credential.facts.identity),
+        Err(error) => {
+            let complaint = Complaint::from(error);
+            let hint = "`lychgate leave --local` removes the files without telling the gateway";
+            Err(if complaint.hint.is_some() { complaint } else { complaint.hint(hint) })
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! What people do for others: requests, machines, people, locks, tokens, audit. `--json` prints what the gateway said, as
+//! it said it; otherwise [`crate::people_text`] lays it out.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use wire::admin::{
+    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, ReasonRequest, RequestView, SubjectView,
+    TokenReply, TokenRequest, TokenView,
+};
+use wire::manage::SelfReply;
+
+use crate::cli::{
+    ApproveArgs, AuditArgs, CanIArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand, TokenArgs,
+    TokensCommand, pairs, parse_moment,
+};
+use crate::edge::clock;
+use crate::edge::keystore::Keystore;
+use crate::edge::manage::{ManageFace, query, segment};
+use crate::edge::net::CallError;
+use crate::edge::terminal::{self, Format};
+use crate::people_text as show;
+use crate::report::{Complaint, Exit};
+use crate::target::parse_pin;
+use crate::{text, upkeep};
+
+/// Most pages of a listing that are fetched: a million rows, more than anybody reads.
+const PAGES_MOST: usize = 1_000;
+
+/// A person (or machine) at the manage face.
+pub struct Desk {
+    face: ManageFace,
+    format: Format,
+    now: pki::UnixTime,
+}
+
+/// The two things that have locks of their own kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Machine,
+    Person,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Person => "person",
+        }
+    }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Machine => "/v1/machines",
+            Self::Person => "/v1/people",
+        }
+    }
+}
+
+/// What the gateway said, typed for laying out.
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> {
+    serde_json::from_value(value.clone()).map_err(|e| {
+        Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply makes no sense: {e}"))
+            .hint("this program may be older than the gateway; --json shows the reply as it is")
+    })
+}
+
+impl Desk {
+    /// As the identity in the folder.
+    ///
+    /// # Errors
+    /// When there is none that is valid.
+    pub fn open(store: &Keystore, format: Format) -> Result<Self, Complaint> {
+        let credential = upkeep::load_valid(store)?;
+        let now = upkeep::gateway_time(store, &credential);
+        Ok(Self { face: ManageFace::new(&credential).map_err(CallError::Net)?, format, now })
+    }
+
+    /// Prints a reply: as it is, or laid out.
+    fn print<T: DeserializeOwned>(&self, value: &Value, lay_out: impl FnOnce(&T) -> String) -> Result<(), Complaint> {
+        let text = match self.format {
+            Format::Json => String::new(),
+            Format::Text => lay_out(&typed(value)?),
+        };
+        terminal::result(self.format, value, &text);
+        Ok(())
+    }
+
+    /// Prints that something was done.
+    fn done(&self, value: &Value, text: &str) {
+        terminal::result(self.format, value, &text::safe(text));
+    }
+
+    /// All rows of a listing, or the first `limit`.
+    async fn listing(
+        &mut self,
+        path: &str,
+        parameters: &[(&str, Option<String>)],
+        limit: usize,
+    ) -> Result<Value, Complaint> {
+        let mut items: Vec<Value> = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..PAGES_MOST {
+            let mut parameters = parameters.to_vec();
+            parameters.push(("limit", Some((limit - items.len()).min(wire::limits::PAGE_MAX).to_string())));
+            parameters.push(("after", after.take()));
+            let mut page: Value = self.face.get(&format!("{path}{}", query(&parameters))).await?;
+            if let Some(Value::Array(rows)) = page.get_mut("items").map(Value::take) {
+                items.extend(rows);
+            }
+            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
+            if after.is_none() || items.len() >= limit {
+                break;
+            }
+        }
+        items.truncate(limit);
+        Ok(match after {
+            Some(next) => json!({ "items": items, "next": next }),
+            None => json!({ "items": items }),
+        })
+    }
+
+    /// Prints a listing.
+    fn print_rows<T: DeserializeOwned>(
+        &self,
+        listing: &Value,
+        lay_out: impl FnOnce(&[T]) -> String,
+    ) -> Result<(), Complaint> {
+        let text = match self.format {
+            Format::Json => String::new(),
+            Format::Text => lay_out(&typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?),
+        };
+        terminal::result(self.format, listing, &text);
+        Ok(())
+    }
+
+    /// What the gateway wants this person to know, said before a listing. That it cannot be fetched is no reason to fail.
+    async fn say_notices(&mut self) {
+        if self.format == Format::Text
+            && let Ok(seen) = self.face.get::<SelfReply>("/v1/self").await
+        {
+            for notice in seen.notices {
+                terminal::say(&notice);
+            }
+        }
+    }
+
+    /// `lychgate requests`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn requests(&mut self, command: &RequestsCommand) -> Result<(), Complaint> {
+        let now = self.now;
+        match command {
+            RequestsCommand::List { all } => {
+                self.say_notices().await;
+                let all = all.then(|| "true".to_owned());
+                let listing = self.listing("/v1/requests", &[("all", all)], usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[RequestView]| show::requests(rows, now))
+            }
+            RequestsCommand::Show { id } => {
+                let value = self.face.get(&format!("/v1/requests/{}", segment(id))).await?;
+                self.print(&value, |row: &RequestView| show::request(row, now))
+            }
+            RequestsCommand::Approve(args) => self.approve(args).await,
+            RequestsCommand::Deny { id, reason } => {
+                let path = format!("/v1/requests/{}/deny", segment(id));
+                let value = self.face.post(&path, &ReasonRequest { reason: reason.clone() }).await?;
+                self.done(&value, &format!("denied {id}"));
+                Ok(())
+            }
+        }
+    }
+
+    async fn approve(&mut self, args: &ApproveArgs) -> Result<(), Complaint> {
+        let code = match (&args.code, args.unchecked) {
+            (Some(code), _) => Some(code.clone()),
+            (None, true) => None,
+            (None, false) => Some(ask_for_code(&args.id)?),
+        };
+        let body = ApproveRequest {
+            unchecked: code.is_none(),
+            code,
+            name: args.name.clone(),
+            labels: pairs(&args.labels),
+            owner: args.owner.clone(),
+        };
+        let value: Value = self.face.post(&format!("/v1/requests/{}/approve", segment(&args.id)), &body).await?;
+        let text = match typed::<RequestView>(&value) {
+            Ok(view) if view.state == "waiting" => {
+                let missing = usize::try_from(view.approvals_wanted).unwrap_or(0).saturating_sub(view.approvals.len());
+                format!("approved {}; {missing} more wanted", args.id)
+            }
+            Ok(RequestView { name: Some(name), .. }) => format!("approved {} as `{name}`", args.id),
+            Ok(_) | Err(_) => format!("approved {}", args.id),
+        };
+        self.done(&value, &text);
+        Ok(())
+    }
+
+    /// `lychgate machines`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn machines(&mut self, command: &MachinesCommand) -> Result<(), Complaint> {
+        let now = self.now;
+        match command {
+            MachinesCommand::List => {
+                self.say_notices().await;
+                let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[SubjectView]| show::subjects(rows, now))
+            }
+            MachinesCommand::Show { name } => {
+                let value = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
+                self.print(&value, |row: &SubjectView| show::subject(row, now))
+            }
+            MachinesCommand::Lock { name, reason } => self.lock(Kind::Machine.as_str(), name, reason).await,
+            MachinesCommand::Unlock { name } => self.unlock_all(Kind::Machine, name).await,
+            MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,
+        }
+    }
+
+    /// `lychgate people`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn people(&mut self, command: &PeopleCommand) -> Result<(), Complaint> {
+        let now = self.now;
+        match command {
+            PeopleCommand::Invite { name, groups, ttl } => {
+                let body = TokenRequest {
+                    names: name.iter().cloned().collect(),
+                    groups: groups.clone(),
+                    ttl: ttl.map(|ttl| ttl.as_secs()),
+                    ..TokenRequest::default()
+                };
+                let value = self.face.post("/v1/people/invite", &body).await?;
+                self.print_token(&value)
+            }
+            PeopleCommand::List => {
+                let listing = self.listing(Kind::Person.path(), &[], usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[SubjectView]| show::subjects(rows, now))
+            }
+            PeopleCommand::Lock { name, reason } => self.lock(Kind::Person.as_str(), name, reason).await,
+            PeopleCommand::Unlock { name } => self.unlock_all(Kind::Person, name).await,
+            PeopleCommand::Remove { name } => self.remove(Kind::Person, name).await,
+        }
+    }
+
+    async fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
+        let value = self.face.delete(&format!("{}/{}", kind.path(), segment(name))).await?;
+        self.done(&value, &format!("removed the {} `{name}`", kind.as_str()));
+        Ok(())
+    }
+
+    async fn lock(&mut self, kind: &str, target: &str, reason: &str) -> Result<(), Complaint> {
+        let body = LockRequest { kind: kind.to_owned(), target: target.to_owned(), reason: reason.to_owned() };
+        let value: Value = self.face.post("/v1/locks", &body).await?;
+        self.done(&value, &format!("locked the {kind} `{target}`"));
+        Ok(())
+    }
+
+    async fn unlock(&mut self, kind: &str, target: &str) -> Result<Value, CallError> {
+        self.face.delete(&format!("/v1/locks/{}/{}", segment(kind), segment(target))).await
+    }
+
+    /// Lifts the locks of a machine or person: its own and that of its lineage. A lock of its key stays: a stolen key stays
+    /// stolen.
+    async fn unlock_all(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
+        let view: Result<SubjectView, CallError> = self.face.get(&format!("{}/{}", kind.path(), segment(name))).await;
+        let (to_lift, kept): (Vec<LockView>, Vec<LockView>) = match view {
+            Ok(view) => view.locks.into_iter().partition(|lock| lock.kind != "key"),
+            // Who may unlock need not be allowed to look.
+            Err(CallError::Refused(_)) => (vec![], vec![]),
+            Err(error) => return Err(error.into()),
+        };
+        let mut lifted = Vec::new();
+        if to_lift.is_empty() {
+            self.unlock(kind.as_str(), name).await?;
+            lifted.push(format!("{} {name}", kind.as_str()));
+        }
+        for lock in &to_lift {
+            self.unlock(&lock.kind, &lock.target).await?;
+            lifted.push(format!("{} {}", lock.kind, lock.target));
+        }
+        for lock in &kept {
+            terminal::say(&format!("the lock of the key {} stays; `lychgate locks remove key` lifts it", lock.target));
+        }
+        self.done(&json!({ "lifted": lifted }), &format!("lifted: {}", lifted.join(", ")));
+        Ok(())
+    }
+
+    /// `lychgate locks`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn locks(&mut self, command: &LocksCommand) -> Result<(), Complaint> {
+        match command {
+            LocksCommand::List => {
+                let listing = self.listing("/v1/locks", &[], usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[LockView]| show::locks(rows))
+            }
+            LocksCommand::Add { kind, target, reason } => self.lock(kind.as_str(), target, reason).await,
+            LocksCommand::Remove { kind, target } => {
+                let value = self.unlock(kind.as_str(), target).await?;
+                self.done(&value, &format!("lifted: {} {target}", kind.as_str()));
+                Ok(())
+            }
+        }
+    }
+
+    /// `lychgate tokens`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn tokens(&mut self, command: &TokensCommand) -> Result<(), Complaint> {
+        let now = self.now;
+        match command {
+            TokensCommand::Create(args) => {
+                let value = self.face.post("/v1/tokens", &token_request(args)?).await?;
+                self.print_token(&value)
+            }
+            TokensCommand::List => {
+                let listing = self.listing("/v1/tokens", &[], usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[TokenView]| show::tokens(rows, now))
+            }
+            TokensCommand::Revoke { id } => {
+                let value = self.face.delete(&format!("/v1/tokens/{}", segment(id))).await?;
+                self.done(&value, &format!("revoked the token {id}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// A new token: the string alone on standard output, the rest as talk.
+    fn print_token(&self, value: &Value) -> Result<(), Complaint> {
+        if self.format == Format::Text {
+            let reply: TokenReply = typed(value)?;
+            let expires = pki::UnixTime::new(reply.expires);
+            terminal::say(&format!("token {}, good until {expires}; it is shown this once", reply.id));
+            terminal::say("whoever has it can join: `lychgate join TOKEN`");
+        }
+        self.print(value, |reply: &TokenReply| text::safe(&reply.token))
+    }
+
+    /// `lychgate audit`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses, or the time makes no sense.
+    pub async fn audit(&mut self, args: &AuditArgs) -> Result<(), Complaint> {
+        let since = match &args.since {
+            Some(text) => {
+                let at = parse_moment(text, clock::now()).map_err(|what| Complaint::new(Exit::Usage, "usage", what))?;
+                Some(at.secs().to_string())
+            }
+            None => None,
+        };
+        let parameters = [
+            ("event", args.event.clone()),
+            ("subject", args.subject.clone()),
+            ("actor", args.actor.clone()),
+            ("since", since),
+        ];
+        let listing = self.listing("/v1/audit", &parameters, args.limit.max(1)).await?;
+        self.print_rows(&listing, |rows: &[AuditView]| show::audit(rows))
+    }
+
+    /// `lychgate can-i`. "No" is an answer, not a failure.
+    ///
+    /// # Errors
+    /// When the gateway does not answer, or does not know the action.
+    pub async fn can_i(&mut self, args: &CanIArgs) -> Result<(), Complaint> {
+        let body = CanIRequest { action: args.action.clone(), resource: args.resource.clone() };
+        let value = self.face.post("/v1/can-i", &body).await?;
+        let lay_out = if args.explain { show::can_i_explained } else { show::can_i };
+        self.print(&value, |reply: &CanIReply| lay_out(reply))
+    }
+}
+
+/// What `tokens create` asks for.
+fn token_request(args: &TokenArgs) -> Result<TokenRequest, Complaint> {
+    let key = match &args.key {
+        Some(text) => {
+            let bad = |_| Complaint::new(Exit::Usage, "usage", format!("`{text}` is not a key's SHA-256 in hex"));
+            Some(parse_pin(text).map_err(bad)?.hex())
+        }
+        None => None,
+    };
+    Ok(TokenRequest {
+        role: None,
+        uses: args.uses,
+        ttl: args.ttl.map(|ttl| ttl.as_secs()),
+        names: args.names.clone(),
+        labels: pairs(&args.labels),
+        groups: vec![],
+        owner: args.owner.clone(),
+        key,
+    })
+}
+
+/// The code, typed at the terminal.
+fn ask_for_code(id: &str) -> Result<String, Complaint> {
+    let question = format!("The code on the screen of the machine that asks ({}): ", text::safe(id));
+    terminal::ask(&question).filter(|code| !code.is_empty()).ok_or_else(|| {
+        Complaint::new(Exit::Usage, "usage", "no code is given").hint(
+            "pass --code with the code as the machine's owner reads it to you, or --unchecked to say that you did not check",
+        )
+    })
+}

@@ -1,0 +1,353 @@
+//! How requests, machines, people, locks, tokens and events look on a terminal. Whatever came from a machine is escaped by
+//! [`crate::text`] on its way out.
+
+use std::collections::BTreeMap;
+
+use pki::UnixTime;
+use wire::admin::{AuditView, CanIReply, LockView, RequestView, SubjectView, TokenView};
+
+use crate::text::{fields, safe, span, table};
+
+/// A time, or a dash.
+fn time(at: Option<u64>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| UnixTime::new(at).to_string())
+}
+
+/// Text, or a dash.
+fn or_dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
+}
+
+/// `a=b c=d`.
+fn joined(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// `key  value` lines of a map.
+fn listed(indent: &str, map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<(&str, String)> = map.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    fields(indent, &pairs)
+}
+
+/// A span before or after now.
+fn from_now(at: u64, now: UnixTime) -> String {
+    let at = UnixTime::new(at);
+    if at > now { format!("in {}", span(at.since(now))) } else { format!("{} ago", span(now.since(at))) }
+}
+
+/// `requests list`.
+#[must_use]
+pub fn requests(rows: &[RequestView], now: UnixTime) -> String {
+    if rows.is_empty() {
+        return "nobody waits\n".to_owned();
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.id.clone(),
+                row.state.clone(),
+                row.role.clone(),
+                or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
+                row.source.clone(),
+                row.assurance.clone(),
+                format!("{}/{}", row.approvals.len(), row.approvals_wanted),
+                from_now(row.created, now),
+            ]
+        })
+        .collect();
+    table(&["REQUEST", "STATE", "ROLE", "NAME", "FROM", "ASSURANCE", "APPROVALS", "ASKED"], &cells)
+}
+
+/// `requests show`: what was verified stands apart from what is merely claimed.
+#[must_use]
+pub fn request(row: &RequestView, now: UnixTime) -> String {
+    let mut head = vec![
+        ("request", row.id.clone()),
+        ("state", row.state.clone()),
+        ("role", row.role.clone()),
+        ("asked", format!("{} ({})", time(Some(row.created)), from_now(row.created, now))),
+        ("lapses", format!("{} ({})", time(Some(row.expires)), from_now(row.expires, now))),
+        ("approvals", format!("{} of {}", row.approvals.len(), row.approvals_wanted)),
+    ];
+    if let Some(name) = &row.name {
+        head.push(("name given", name.clone()));
+    }
+    if let Some(reason) = &row.reason {
+        head.push(("reason", reason.clone()));
+    }
+    let mut out = fields("", &head);
+    out.push_str("\nVERIFIED by the gateway\n");
+    let sure = [
+        ("key", format!("{} SHA-256 {}", row.algorithm, row.key)),
+        ("from", row.source.clone()),
+        ("assurance", row.assurance.clone()),
+    ];
+    out.push_str(&fields("  ", &sure));
+    out.push_str(&listed("  ", &row.verified));
+    out.push_str("\nCLAIMED by the machine, proven by nobody\n");
+    out.push_str(&fields("  ", &[("wanted name", or_dash(row.wanted_name.as_ref()))]));
+    out.push_str(&listed("  ", &row.claimed));
+    for approval in &row.approvals {
+        let how = if approval.code_checked { "code checked" } else { "code NOT checked" };
+        out.push_str(&format!("\napproved by {} at {} ({how})\n", safe(&approval.by), time(Some(approval.at))));
+    }
+    if !row.rivals.is_empty() {
+        let rivals: Vec<String> = row.rivals.iter().map(|id| safe(id)).collect();
+        out.push_str(&format!("\nOTHERS want the same name: {}\n", rivals.join(", ")));
+    }
+    if row.state == "waiting" {
+        out.push_str(&format!(
+            "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
+            safe(&row.id)
+        ));
+    }
+    out
+}
+
+/// `machines list` and `people list`.
+#[must_use]
+pub fn subjects(rows: &[SubjectView], now: UnixTime) -> String {
+    if rows.is_empty() {
+        return "none\n".to_owned();
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.name.clone(),
+                row.state.clone(),
+                row.assurance.clone(),
+                or_dash(row.owner.as_ref()),
+                row.not_after.map_or_else(|| "-".to_owned(), |at| from_now(at, now)),
+                if row.groups.is_empty() { joined(&row.labels) } else { row.groups.join(" ") },
+            ]
+        })
+        .collect();
+    table(&["NAME", "STATE", "ASSURANCE", "OWNER", "EXPIRES", "LABELS"], &cells)
+}
+
+/// `machines show`.
+#[must_use]
+pub fn subject(row: &SubjectView, now: UnixTime) -> String {
+    let expires =
+        row.not_after.map_or_else(|| "-".to_owned(), |at| format!("{} ({})", time(Some(at)), from_now(at, now)));
+    let mut head = vec![
+        ("identity", row.identity.clone()),
+        ("state", row.state.clone()),
+        ("assurance", row.assurance.clone()),
+        ("owner", or_dash(row.owner.as_ref())),
+        ("labels", joined(&row.labels)),
+        ("groups", row.groups.join(" ")),
+        ("lineage", row.lineage.clone()),
+        ("serial", or_dash(row.serial.as_ref())),
+        ("expires", expires),
+        ("admitted", time(Some(row.created))),
+    ];
+    if let Some(pending) = &row.pending_serial {
+        head.push(("not used yet", pending.clone()));
+    }
+    head.retain(|(_, value)| !value.is_empty());
+    let mut out = fields("", &head);
+    for lock in &row.locks {
+        out.push_str(&format!(
+            "\nLOCKED ({} {}) by {} at {}: {}\n",
+            safe(&lock.kind),
+            safe(&lock.target),
+            safe(&lock.by),
+            time(Some(lock.at)),
+            safe(&lock.reason)
+        ));
+    }
+    if !row.verified.is_empty() {
+        out.push_str("\nVERIFIED by the gateway\n");
+        out.push_str(&listed("  ", &row.verified));
+    }
+    if !row.claimed.is_empty() {
+        out.push_str("\nCLAIMED by the machine, proven by nobody\n");
+        out.push_str(&listed("  ", &row.claimed));
+    }
+    out
+}
+
+/// `locks list`.
+#[must_use]
+pub fn locks(rows: &[LockView]) -> String {
+    if rows.is_empty() {
+        return "none\n".to_owned();
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| vec![row.kind.clone(), row.target.clone(), row.by.clone(), time(Some(row.at)), row.reason.clone()])
+        .collect();
+    table(&["KIND", "TARGET", "BY", "AT", "REASON"], &cells)
+}
+
+/// `tokens list`.
+#[must_use]
+pub fn tokens(rows: &[TokenView], now: UnixTime) -> String {
+    if rows.is_empty() {
+        return "none\n".to_owned();
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.id.clone(),
+                row.state.clone(),
+                row.role.clone(),
+                format!("{}/{}", row.redeemed.len(), row.uses),
+                if row.names.is_empty() { "any".to_owned() } else { row.names.join(" ") },
+                from_now(row.expires, now),
+                row.by.clone(),
+            ]
+        })
+        .collect();
+    table(&["TOKEN", "STATE", "ROLE", "USED", "NAMES", "EXPIRES", "BY"], &cells)
+}
+
+/// `audit`, newest last as in a log.
+#[must_use]
+pub fn audit(rows: &[AuditView]) -> String {
+    let mut rows: Vec<&AuditView> = rows.iter().collect();
+    rows.sort_by_key(|row| row.at_ms);
+    let mut out = String::new();
+    for row in rows {
+        let mut line = format!(
+            "{} {} by {}: {}",
+            UnixTime::new(row.at_ms / 1000),
+            safe(&row.event),
+            safe(&row.actor),
+            safe(&row.subject)
+        );
+        if !row.detail.is_empty() {
+            line.push_str(&format!(" ({})", safe(&joined(&row.detail))));
+        }
+        if !row.rules.is_empty() {
+            line.push_str(&format!(" [{}]", safe(&row.rules.join(" "))));
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
+
+/// `can-i`.
+#[must_use]
+pub fn can_i(reply: &CanIReply) -> String {
+    if reply.allowed { "yes\n".to_owned() } else { "no\n".to_owned() }
+}
+
+/// `can-i --explain`.
+#[must_use]
+pub fn can_i_explained(reply: &CanIReply) -> String {
+    let rules = if reply.rules.is_empty() { "none".to_owned() } else { reply.rules.join(", ") };
+    format!("{}{}", can_i(reply), fields("  ", &[("why", reply.explanation.clone()), ("rules", rules)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::admin::ApprovalView;
+
+    fn row() -> RequestView {
+        RequestView {
+            id: "e1".into(),
+            state: "waiting".into(),
+            role: "machine".into(),
+            wanted_name: Some("edge-07".into()),
+            name: None,
+            key: "ab".repeat(4),
+            algorithm: "P-256".into(),
+            verified: BTreeMap::from([("token".into(), "t1".into())]),
+            claimed: BTreeMap::from([("hostname".into(), "edge\u{1b}[2J\u{202e}07\nVERIFIED by the gateway".into())]),
+            assurance: "software".into(),
+            source: "203.0.113.0/24".into(),
+            created: 3_600,
+            expires: 90_000,
+            approvals: vec![ApprovalView { by: "spiffe://td/person/bob".into(), at: 3_700, code_checked: false }],
+            approvals_wanted: 2,
+            rivals: vec!["e2".into()],
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn what_is_verified_stands_apart_and_claims_cannot_pretend() {
+        let want = "\
+request    e1
+state      waiting
+role       machine
+asked      1970-01-01T01:00:00Z (1 h ago)
+lapses     1970-01-02T01:00:00Z (in 23 h)
+approvals  1 of 2
+
+VERIFIED by the gateway
+  key        P-256 SHA-256 abababab
+  from       203.0.113.0/24
+  assurance  software
+  token  t1
+
+CLAIMED by the machine, proven by nobody
+  wanted name  edge-07
+  hostname  edge\\u{1b}[2J\\u{202e}07\\u{a}VERIFIED by the gateway
+
+approved by spiffe://td/person/bob at 1970-01-01T01:01:40Z (code NOT checked)
+
+OTHERS want the same name: e2
+
+Ask the machine's owner for the code on its screen, then
+    lychgate requests approve e1 --code CODE
+";
+        assert_eq!(request(&row(), UnixTime::new(7_200)), want);
+    }
+
+    #[test]
+    fn listings() {
+        let want = "\
+REQUEST  STATE    ROLE     NAME     FROM            ASSURANCE  APPROVALS  ASKED
+e1       waiting  machine  edge-07  203.0.113.0/24  software   1/2        1 h ago
+";
+        assert_eq!(requests(&[row()], UnixTime::new(7_200)), want);
+        assert_eq!(requests(&[], UnixTime::new(0)), "nobody waits\n");
+        let lock = LockView {
+            kind: "machine".into(),
+            target: "edge-07".into(),
+            reason: "stolen\u{7}".into(),
+            by: "gateway".into(),
+            at: 60,
+        };
+        let want = "\
+KIND     TARGET   BY       AT                    REASON
+machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
+";
+        assert_eq!(locks(&[lock]), want);
+    }
+
+    #[test]
+    fn events_are_one_line_each_whatever_they_say() {
+        let event = |at_ms, subject: &str| AuditView {
+            id: "1".into(),
+            at_ms,
+            event: "lock.set".into(),
+            actor: "gateway".into(),
+            subject: subject.into(),
+            rules: vec!["admins".into()],
+            instance: String::new(),
+            detail: BTreeMap::from([("why".into(), "a\nb".into())]),
+        };
+        let want = "\
+1970-01-01T00:00:01Z lock.set by gateway: first (why=a\\u{a}b) [admins]
+1970-01-01T00:00:02Z lock.set by gateway: se\\u{d}cond (why=a\\u{a}b) [admins]
+";
+        assert_eq!(audit(&[event(2_000, "se\rcond"), event(1_000, "first")]), want);
+    }
+
+    #[test]
+    fn answers() {
+        let reply = CanIReply { allowed: false, rules: vec![], explanation: "no rule allows it".into() };
+        assert_eq!(can_i(&reply), "no\n");
+        assert_eq!(can_i_explained(&reply), "no\n  why    no rule allows it\n  rules  none\n");
+    }
+}

@@ -1,0 +1,123 @@
+//! Systems without Unix modes and symbolic links for everybody: plain files, replaced in a safe order. The folder lies in
+//! the user's profile, whose access list keeps others out.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Access;
+
+/// The files at the top of the folder are copies of those of the current generation.
+pub const TOP_LEVEL_IS_LINKS: bool = false;
+
+/// Creates a file that must not exist yet.
+pub fn create(path: &Path, _: Access) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Creates a folder and its parents.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Access lists are not looked at.
+pub fn exposure(path: &Path) -> io::Result<Option<String>> {
+    fs::metadata(path).map(|_| None)
+}
+
+/// How to mend what [`exposure`] found.
+pub fn exposure_hint(path: &Path) -> String {
+    format!("let nobody but yourself read {}", path.display())
+}
+
+/// A small file with the target's name in it.
+pub fn link(target: &Path, at: &Path) -> io::Result<()> {
+    use std::io::Write as _;
+    let text = target.to_str().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(at)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Where `at` points.
+pub fn follow(at: &Path) -> io::Result<PathBuf> {
+    Ok(PathBuf::from(fs::read_to_string(at)?.trim()))
+}
+
+/// The file system keeps its folders durable by itself.
+pub fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The folder used when none is named.
+#[must_use]
+pub fn default_folder() -> Option<PathBuf> {
+    ["LOCALAPPDATA", "APPDATA", "HOME"]
+        .iter()
+        .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+        .map(|base| PathBuf::from(base).join("lychgate"))
+}
+
+/// What the system says about itself, for approvers: claimed, never verified.
+#[must_use]
+pub fn about_host() -> BTreeMap<&'static str, String> {
+    std::env::var("COMPUTERNAME").ok().map(|name| ("hostname", name)).into_iter().collect()
+}
+
+/// Whether a hook may be run.
+pub fn may_run(path: &Path) -> Result<(), &'static str> {
+    if path.is_file() { Ok(()) } else { Err("it is not a file") }
+}
+
+/// A command as the shell understands it.
+#[must_use]
+pub fn shell(command: &str) -> tokio::process::Command {
+    let mut shell = tokio::process::Command::new("cmd");
+    shell.arg("/C").arg(command);
+    shell
+}
+
+/// There are no process groups.
+pub fn own_group(_: &mut tokio::process::Command) {}
+
+/// There are no process groups.
+pub fn end_group(_: u32) {}
+
+/// The wish of the user that we stop.
+pub struct StopSignal;
+
+impl StopSignal {
+    /// From now on Ctrl-C is ours to handle.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for it; gives its name.
+    pub async fn wait(&mut self) -> &'static str {
+        // An error means that Ctrl-C cannot be heard; then we run until we are ended from outside.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}
+
+/// There is no service manager to tell.
+pub fn notify_ready() {}
+
+/// There is no service manager to tell.
+pub fn notify_status(_: &str) {}
+
+/// There is no service manager to tell.
+pub fn notify_stopping() {}
+
+/// There is no service manager to tell.
+pub fn notify_alive() {}
+
+/// Nobody wants to hear that we are alive.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    None
+}

@@ -1,0 +1,174 @@
+//! Unix: modes, symbolic links, signals, process groups, systemd.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Access;
+
+/// The files at the top of the folder are symbolic links into the current generation.
+pub const TOP_LEVEL_IS_LINKS: bool = true;
+
+/// Any permission for the group or for others.
+const FOR_OTHERS: u32 = 0o077;
+
+/// Creates a file that must not exist yet. Its mode is set at creation, so that there is no moment at which others can read
+/// it.
+pub fn create(path: &Path, access: Access) -> io::Result<File> {
+    let mode = match access {
+        Access::Secret => 0o600,
+        Access::Public => 0o644,
+    };
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+}
+
+/// Creates a folder only its owner can enter; parents with the usual mode.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// The mode of a secret file, if others may do anything with it.
+pub fn exposure(path: &Path) -> io::Result<Option<String>> {
+    let mode = fs::metadata(path)?.mode() & 0o7777;
+    Ok((mode & FOR_OTHERS != 0).then(|| format!("mode {mode:04o}")))
+}
+
+/// How to mend what [`exposure`] found.
+pub fn exposure_hint(path: &Path) -> String {
+    format!("chmod 600 {}", path.display())
+}
+
+/// Makes `at` point to `target`, which is relative to the folder of `at`. `at` must not exist.
+pub fn link(target: &Path, at: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, at)
+}
+
+/// Where `at` points.
+pub fn follow(at: &Path) -> io::Result<PathBuf> {
+    fs::read_link(at)
+}
+
+/// Makes the entries of a folder durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The folder used when none is named.
+#[must_use]
+pub fn default_folder() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/lychgate"));
+    }
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".lychgate"))
+}
+
+/// What the system says about itself, for approvers: claimed, never verified.
+#[must_use]
+pub fn about_host() -> BTreeMap<&'static str, String> {
+    let name = rustix::system::uname();
+    BTreeMap::from([
+        ("hostname", name.nodename().to_string_lossy().into_owned()),
+        ("kernel", format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy())),
+    ])
+}
+
+/// Whether a hook may be run: an executable file that nobody but root and ourselves can change.
+pub fn may_run(path: &Path) -> Result<(), &'static str> {
+    let about = fs::metadata(path).map_err(|_| "it cannot be looked at")?;
+    if !about.is_file() {
+        return Err("it is not a file");
+    }
+    if about.mode() & 0o111 == 0 {
+        return Err("it is not executable");
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if about.uid() != 0 && about.uid() != me {
+        return Err("it belongs to another user");
+    }
+    if about.mode() & 0o022 != 0 {
+        return Err("others may write to it");
+    }
+    Ok(())
+}
+
+/// A command as the shell understands it.
+#[must_use]
+pub fn shell(command: &str) -> tokio::process::Command {
+    let mut shell = tokio::process::Command::new("/bin/sh");
+    shell.arg("-c").arg(command);
+    shell
+}
+
+/// Starts the program in a process group of its own, so that what it starts can be ended with it.
+pub fn own_group(command: &mut tokio::process::Command) {
+    command.process_group(0);
+}
+
+/// Ends a process group started with [`own_group`].
+pub fn end_group(leader: u32) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
+        // It may be gone already, which is what is wanted.
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// The wish of the user or the system that we stop.
+pub struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    /// From now on the signals are ours to handle.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one; gives its name.
+    pub async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Tells the service manager, if there is one, that we are ready.
+pub fn notify_ready() {
+    // Without a manager this does nothing; a manager that does not listen is not our concern.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells it how things stand.
+pub fn notify_status(status: &str) {
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
+}
+
+/// Tells it that we are about to stop.
+pub fn notify_stopping() {
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+}
+
+/// Tells it that we are alive.
+pub fn notify_alive() {
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+}
+
+/// How often it wants to hear that, if at all: half the limit it has set.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    let mut micros = 0;
+    sd_notify::watchdog_enabled(false, &mut micros)
+        .then(|| Duration::from_micros(micros / 2).max(Duration::from_millis(100)))
+}

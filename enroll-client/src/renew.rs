@@ -1,0 +1,393 @@
+//! When to renew, when to look, how long to wait after a failure, and how loud to be. Pure: time and random draws are
+//! arguments, so a test can stand in the last second of a certificate's life.
+
+use std::time::Duration;
+
+use pki::{BACKDATE, UnixTime};
+
+/// First ceiling of the backoff: soon enough that a gateway's restart is hardly noticed.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
+
+/// Least pause between two attempts, however the dice fall: full jitter may draw zero, and a closed port answers in no time.
+pub const BACKOFF_LEAST: Duration = Duration::from_millis(500);
+
+/// Longest time without asking the gateway how things stand: a lock or a call for renewal is noticed within the hour.
+pub const LOOK_MOST: Duration = Duration::from_secs(3_600);
+
+/// Shortest such time, for certificates that live for minutes.
+pub const LOOK_LEAST: Duration = Duration::from_secs(5);
+
+/// Least age at which a certificate is renewed because the gateway asks: should it never stop asking, it is not obeyed in a
+/// circle.
+pub const ASKED_LEAST: Duration = Duration::from_secs(60);
+
+/// Longest `Retry-After` that is believed. A gateway that asks for more is asked again after this.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(24 * 3_600);
+
+/// The times of one certificate, by the gateway's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Start of validity.
+    pub not_before: UnixTime,
+    /// End of validity: the last second in which it is valid (RFC 5280 4.1.2.5).
+    pub not_after: UnixTime,
+    /// Earliest time to renew.
+    pub renew_after: UnixTime,
+    /// Time by which renewal should have succeeded.
+    pub renew_by: UnixTime,
+}
+
+/// How worried one should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worry {
+    /// All is well, or there is plenty of time.
+    None,
+    /// Past `renew_by` and not renewed.
+    Late,
+    /// Past the end.
+    Expired,
+}
+
+impl Life {
+    /// How long the certificate lives, counted from its issue and not from the backdated start.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.not_after.since(self.not_before.plus(BACKDATE)).max(Duration::from_secs(1))
+    }
+
+    /// Whether the end has passed.
+    #[must_use]
+    pub fn is_over(&self, now: UnixTime) -> bool {
+        now > self.not_after
+    }
+
+    /// How worried one should be at `now`.
+    #[must_use]
+    pub fn worry(&self, now: UnixTime) -> Worry {
+        if self.is_over(now) {
+            Worry::Expired
+        } else if now >= self.renew_by {
+            Worry::Late
+        } else {
+            Worry::None
+        }
+    }
+
+    /// The longest pause between attempts: a twentieth of life, so that at least ten attempts fit between the normal time
+    /// of renewal and the end.
+    #[must_use]
+    pub fn backoff_most(&self) -> Duration {
+        (self.length() / 20).max(BACKOFF_FIRST)
+    }
+
+    /// The time between looks: a tenth of life, within bounds.
+    #[must_use]
+    pub fn look_every(&self) -> Duration {
+        (self.length() / 10).clamp(LOOK_LEAST, LOOK_MOST)
+    }
+}
+
+/// Full jitter: a uniform draw from zero to a ceiling that doubles from [`BACKOFF_FIRST`] to `most`. What the gateway asked
+/// for is a floor, and a draw of up to a tenth of it is added so that not everybody comes back in the same second.
+#[must_use]
+pub fn backoff(failures: u32, most: Duration, retry_after: Option<Duration>, draw: u64) -> Duration {
+    let doubled = BACKOFF_FIRST.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    let ceiling = doubled.min(most.max(BACKOFF_FIRST));
+    let pause = share(ceiling, draw).max(BACKOFF_LEAST);
+    match retry_after {
+        Some(asked) => {
+            let asked = asked.min(RETRY_AFTER_MOST);
+            pause.max(asked + share(asked / 10, draw))
+        }
+        None => pause,
+    }
+}
+
+/// `draw / 2^64` of `whole`, to the millisecond.
+fn share(whole: Duration, draw: u64) -> Duration {
+    let millis = (whole.as_millis().min(u128::from(u64::MAX)) * u128::from(draw)) >> 64;
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Nothing until then.
+    Sleep(UnixTime),
+    /// Ask the gateway how things stand.
+    Look,
+    /// Renew.
+    Renew,
+    /// Too late to renew: rejoin with the expired certificate as evidence.
+    Rejoin,
+}
+
+/// Keeps one identity alive: remembers what failed, what was asked for, and when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    failures: u32,
+    locked: bool,
+    asked: bool,
+    refused_as_expired: bool,
+    next_try: UnixTime,
+    next_look: UnixTime,
+}
+
+impl Keeper {
+    /// At the start: everything is due at once, the first look among it.
+    #[must_use]
+    pub const fn new() -> Self {
+        let zero = UnixTime::new(0);
+        Self { failures: 0, locked: false, asked: false, refused_as_expired: false, next_try: zero, next_look: zero }
+    }
+
+    /// Attempts that failed since the last success.
+    #[must_use]
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether the last answer was a lock.
+    #[must_use]
+    pub const fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Whether the gateway said that the certificate is over.
+    #[must_use]
+    pub const fn is_told_expired(&self) -> bool {
+        self.refused_as_expired
+    }
+
+    /// What is due at `now`.
+    #[must_use]
+    pub fn errand(&self, life: &Life, now: UnixTime) -> Errand {
+        let soonest = life.not_before.plus(BACKDATE + ASKED_LEAST);
+        let wanted_at = if self.asked { soonest.min(life.renew_after) } else { life.renew_after };
+        let end = life.not_after.plus(Duration::from_secs(1));
+        if now < self.next_try {
+            return Errand::Sleep(self.next_try);
+        }
+        if life.is_over(now) || self.refused_as_expired {
+            Errand::Rejoin
+        } else if now >= wanted_at {
+            Errand::Renew
+        } else if now >= self.next_look {
+            Errand::Look
+        } else {
+            Errand::Sleep(wanted_at.min(self.next_look).min(end))
+        }
+    }
+
+    /// After a new certificate, whose life is `life`. It is looked at right away, which activates it at the gateway.
+    #[must_use]
+    pub fn renewed(self, now: UnixTime) -> Self {
+        Self { next_look: now, ..Self::new() }
+    }
+
+    /// After a look that was answered. `asked`: the gateway wants a renewal now.
+    #[must_use]
+    pub fn looked(self, life: &Life, asked: bool, now: UnixTime, draw: u64) -> Self {
+        let every = life.look_every();
+        // 90 to 110 %, so that a fleet started by one power cut spreads out.
+        let next_look = now.plus(every.mul_f32(0.9) + share(every / 5, draw));
+        Self { asked, next_look, ..Self::new() }
+    }
+
+    /// After an attempt of any kind that failed.
+    #[must_use]
+    pub fn failed(self, life: &Life, retry_after: Option<Duration>, now: UnixTime, draw: u64) -> Self {
+        let failures = self.failures.saturating_add(1);
+        let pause = backoff(failures, life.backoff_most(), retry_after, draw);
+        Self { failures, locked: false, next_try: later(now, pause), ..self }
+    }
+
+    /// After the gateway said that the certificate is over, whatever we think the time is.
+    #[must_use]
+    pub fn expired(self) -> Self {
+        Self { failures: self.failures.saturating_add(1), refused_as_expired: true, ..self }
+    }
+
+    /// After a refusal that stands until a person lifts it: slowly, a look's length between half and whole.
+    #[must_use]
+    pub fn locked(self, life: &Life, retry_after: Option<Duration>, now: UnixTime, draw: u64) -> Self {
+        let every = life.look_every();
+        let pause = (every / 2 + share(every / 2, draw)).max(retry_after.unwrap_or_default().min(RETRY_AFTER_MOST));
+        Self { failures: self.failures.saturating_add(1), locked: true, next_try: later(now, pause), ..self }
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `now` plus `pause`, rounded up: whole seconds are all we have, and a pause must not vanish.
+fn later(now: UnixTime, pause: Duration) -> UnixTime {
+    now.plus(pause + Duration::from_millis(999))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HALF: u64 = u64::MAX / 2 + 1;
+    const ALL: u64 = u64::MAX;
+
+    fn at(secs: u64) -> UnixTime {
+        UnixTime::new(secs)
+    }
+
+    /// A day from 100,000, renewal from its middle.
+    fn day() -> Life {
+        Life {
+            not_before: at(100_000).minus(BACKDATE),
+            not_after: at(186_400),
+            renew_after: at(143_200),
+            renew_by: at(164_800),
+        }
+    }
+
+    #[track_caller]
+    fn check(keeper: Keeper, now: u64, want: Errand) {
+        assert_eq!(keeper.errand(&day(), at(now)), want);
+    }
+
+    #[test]
+    fn first_look_is_due_at_once() {
+        check(Keeper::new(), 100_000, Errand::Look);
+    }
+
+    #[test]
+    fn then_sleeps_until_the_next_look() {
+        check(Keeper::new().looked(&day(), false, at(100_000), HALF), 100_001, Errand::Sleep(at(103_600)));
+    }
+
+    #[test]
+    fn sleeps_no_longer_than_to_the_renewal() {
+        check(Keeper::new().looked(&day(), false, at(142_000), HALF), 142_001, Errand::Sleep(at(143_200)));
+    }
+
+    #[test]
+    fn renews_from_the_first_second_allowed() {
+        let keeper = Keeper::new().looked(&day(), false, at(143_100), HALF);
+        check(keeper, 143_199, Errand::Sleep(at(143_200)));
+        check(keeper, 143_200, Errand::Renew);
+    }
+
+    #[test]
+    fn renews_when_asked_but_not_in_a_circle() {
+        let keeper = Keeper::new().looked(&day(), true, at(100_000), HALF);
+        check(keeper, 100_001, Errand::Sleep(at(100_060)));
+        check(keeper, 100_060, Errand::Renew);
+    }
+
+    #[test]
+    fn renews_in_the_last_second_and_rejoins_in_the_next() {
+        check(Keeper::new(), 186_400, Errand::Renew);
+        check(Keeper::new(), 186_401, Errand::Rejoin);
+    }
+
+    #[test]
+    fn a_new_certificate_is_used_at_once() {
+        check(Keeper::new().renewed(at(100_000)), 100_000, Errand::Look);
+    }
+
+    #[test]
+    fn a_failure_pauses_everything() {
+        let keeper = Keeper::new().failed(&day(), None, at(150_000), ALL);
+        check(keeper, 150_001, Errand::Sleep(at(150_005)));
+        check(keeper, 150_005, Errand::Renew);
+    }
+
+    #[test]
+    fn retry_after_is_honoured() {
+        let keeper = Keeper::new().failed(&day(), Some(Duration::from_secs(600)), at(150_000), 0);
+        check(keeper, 150_100, Errand::Sleep(at(150_600)));
+    }
+
+    #[test]
+    fn a_lock_is_asked_about_slowly() {
+        let keeper = Keeper::new().locked(&day(), None, at(150_000), 0);
+        assert!(keeper.is_locked());
+        check(keeper, 150_001, Errand::Sleep(at(151_800)));
+    }
+
+    #[test]
+    fn the_gateway_knows_best_when_a_certificate_is_over() {
+        check(Keeper::new().expired(), 150_000, Errand::Rejoin);
+        check(Keeper::new().expired().renewed(at(100_000)), 100_000, Errand::Look);
+    }
+
+    #[test]
+    fn a_success_forgets_the_failures() {
+        let keeper = Keeper::new().failed(&day(), None, at(1), 1).looked(&day(), false, at(100_000), 0);
+        assert_eq!(keeper.failures(), 0);
+    }
+
+    #[test]
+    fn worries() {
+        for (now, want) in [
+            (100_000, Worry::None),
+            (164_799, Worry::None),
+            (164_800, Worry::Late),
+            (186_400, Worry::Late),
+            (186_401, Worry::Expired),
+        ] {
+            assert_eq!(day().worry(at(now)), want, "{now}");
+        }
+    }
+
+    #[test]
+    fn backoff_ceilings_double_up_to_a_twentieth_of_life() {
+        let most = day().backoff_most();
+        assert_eq!(most, Duration::from_secs(4_320));
+        for (failures, want) in
+            [(1, 4), (2, 9), (3, 19), (4, 39), (10, 2_559), (11, 4_319), (64, 4_319), (u32::MAX, 4_319)]
+        {
+            assert_eq!(backoff(failures, most, None, ALL).as_secs(), want, "{failures}");
+        }
+        assert_eq!(backoff(9, most, None, 0), BACKOFF_LEAST);
+        assert_eq!(backoff(1, most, None, HALF), Duration::from_millis(2_500));
+    }
+
+    #[test]
+    fn a_gateway_cannot_silence_a_machine_for_ever() {
+        let pause = backoff(1, day().backoff_most(), Some(Duration::MAX), ALL);
+        assert!(pause <= RETRY_AFTER_MOST * 11 / 10);
+    }
+
+    #[test]
+    fn short_lives_have_sane_rhythms() {
+        let life = Life { not_before: at(700), not_after: at(1_060), renew_after: at(1_030), renew_by: at(1_045) };
+        assert_eq!(life.length(), Duration::from_secs(60));
+        assert_eq!(life.look_every(), Duration::from_secs(6));
+        assert_eq!(life.backoff_most(), BACKOFF_FIRST);
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_stays_within_bounds(failures: u32, draw: u64, most in 0u64..1_000_000) {
+            let most = Duration::from_secs(most);
+            let pause = backoff(failures, most, None, draw);
+            prop_assert!(pause >= BACKOFF_LEAST && pause <= most.max(BACKOFF_FIRST));
+        }
+
+        #[test]
+        fn a_sleep_always_ends_later_than_now(now in 90_000u64..200_000, draws: [u64; 4], steps in 0usize..4) {
+            let mut keeper = Keeper::new();
+            for (step, draw) in draws.iter().enumerate().take(steps) {
+                keeper = match step % 3 {
+                    0 => keeper.looked(&day(), draw % 2 == 0, at(now), *draw),
+                    1 => keeper.failed(&day(), None, at(now), *draw),
+                    _ => keeper.locked(&day(), None, at(now), *draw),
+                };
+            }
+            if let Errand::Sleep(until) = keeper.errand(&day(), at(now)) {
+                prop_assert!(until > at(now));
+            }
+        }
+    }
+}

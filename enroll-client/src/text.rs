@@ -1,0 +1,155 @@
+//! Text for terminals: escaping what others wrote, spans of time, fingerprints and plain tables.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// `raw` with everything escaped that could move the cursor, change colours, hide or reorder characters. Whatever a
+/// machine says about itself passes through here before an approver sees it.
+#[must_use]
+pub fn safe(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        if is_deceptive(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Control characters (C0, DEL, C1), line separators, bidirectional controls, invisible and tag characters.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A span in the two largest units that matter: `3 d 4 h`, `12 min 5 s`, `40 s`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    let secs = length.as_secs();
+    let (days, hours, minutes, seconds) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60, secs % 60);
+    let pair = |large: u64, large_unit: &str, small: u64, small_unit: &str| {
+        if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
+    };
+    if days > 0 {
+        pair(days, "d", hours, "h")
+    } else if hours > 0 {
+        pair(hours, "h", minutes, "min")
+    } else if minutes > 0 {
+        pair(minutes, "min", seconds, "s")
+    } else {
+        format!("{seconds} s")
+    }
+}
+
+/// A fingerprint in groups of four, eight groups a line, each line indented: easy to compare by eye.
+#[must_use]
+pub fn fingerprint(hex: &str, indent: &str) -> String {
+    let groups: Vec<&str> = hex.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let lines: Vec<String> = groups.chunks(8).map(|line| format!("{indent}{}", line.join(" "))).collect();
+    lines.join("\n")
+}
+
+/// Rows under a heading, columns padded to their widest cell. Cells are escaped here, so no caller can forget.
+#[must_use]
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut cells: Vec<Vec<String>> = vec![heading.iter().map(|cell| (*cell).to_owned()).collect()];
+    cells.extend(rows.iter().map(|row| row.iter().map(|cell| safe(cell)).collect()));
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|column| {
+            cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::new();
+    for row in &cells {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// `key  value` lines with the keys padded to the same width. Values are escaped here.
+#[must_use]
+pub fn fields(indent: &str, pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (key, value) in pairs {
+        let _ = writeln!(out, "{indent}{:<width$}  {}", safe(key), safe(value));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes() {
+        for (raw, want) in [
+            ("edge-07", "edge-07"),
+            ("Grüße, 世界", "Grüße, 世界"),
+            ("a\nb", "a\\u{a}b"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("\u{202e}gpj.exe", "\\u{202e}gpj.exe"),
+            ("a\u{200b}b", "a\\u{200b}b"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("\r\u{7f}", "\\u{d}\\u{7f}"),
+            ("\u{e0041}", "\\u{e0041}"),
+        ] {
+            assert_eq!(safe(raw), want);
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (secs, want) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (61, "1 min 1 s"),
+            (3_600, "1 h"),
+            (3_660, "1 h 1 min"),
+            (86_399, "23 h 59 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(Duration::from_secs(secs)), want);
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_grouped() {
+        let hex = "0123456789abcdef".repeat(4);
+        assert_eq!(
+            fingerprint(&hex, "  "),
+            "  0123 4567 89ab cdef 0123 4567 89ab cdef\n  0123 4567 89ab cdef 0123 4567 89ab cdef"
+        );
+    }
+
+    #[test]
+    fn tables_line_up_and_escape() {
+        let rows = vec![vec!["a".into(), "one\u{7}".into()], vec!["long-name".into(), "2".into()]];
+        assert_eq!(table(&["NAME", "N"], &rows), "NAME       N\na          one\\u{7}\nlong-name  2\n");
+    }
+
+    #[test]
+    fn fields_escape_keys_too() {
+        assert_eq!(fields(" ", &[("a", "x\u{1b}".into()), ("bb", "y".into())]), " a   x\\u{1b}\n bb  y\n");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_deceptive_survives(raw in "\\PC*|.*") {
+            prop_assert!(!safe(&raw).chars().any(is_deceptive));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What keeps an identity alive, one step each: look, renew, run hooks, remember how things stand. `renew` and `run` are made
+//! of these.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::UnixTime;
+use wire::enroll::IssuedReply;
+use wire::manage::{RenewRequest, SelfReply};
+
+use crate::edge::clock;
+use crate::edge::enroll::EnrollFace;
+use crate::edge::hooks::{self, Occasion};
+use crate::edge::keystore::{Credential, Keystore, Origin, StoreError};
+use crate::edge::manage::ManageFace;
+use crate::edge::net::CallError;
+use crate::key::KeyFault;
+use crate::offset::Offset;
+use crate::receive::{BadReply, Expect, accept};
+use crate::record::{Pending, Trouble};
+use crate::report::{Complaint, Exit};
+use crate::trust::Expected;
+
+/// How long a renewal waits for another process at work in the same folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The gateway refused or was not there.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The gateway's reply.
+    #[error("the gateway's reply cannot be used: {0}")]
+    Reply(#[from] BadReply),
+    /// The key.
+    #[error("cannot make a request: {0}")]
+    Key(#[from] KeyFault),
+}
+
+impl Failed {
+    /// Whether the gateway refuses on purpose until a person changes that.
+    #[must_use]
+    pub fn is_lock(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.is_lock())
+    }
+
+    /// Whether the gateway holds our certificate to be over.
+    #[must_use]
+    pub fn is_expiry(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.code == "expired")
+    }
+
+    /// How long the gateway wants us to be quiet.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Call(CallError::Refused(refusal)) => refusal.retry_after,
+            Self::Call(CallError::Net(_)) | Self::Store(_) | Self::Reply(_) | Self::Key(_) => None,
+        }
+    }
+}
+
+impl From<Failed> for Complaint {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Call(error) => error.into(),
+            Failed::Store(error) => error.into(),
+            Failed::Reply(bad) => bad.into(),
+            Failed::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
+        }
+    }
+}
+
+/// The identity in the folder.
+///
+/// # Errors
+/// When there is none, with the exit code that says so, or it cannot be read.
+pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
+    if let Some(credential) = store.credential()? {
+        return Ok(credential);
+    }
+    let dir = store.dir().display();
+    let not_joined = Complaint::new(Exit::NotJoined, "not-joined", format!("`{dir}` holds no identity"));
+    Err(match store.pending()? {
+        Some(Pending { gateway, request: Some(_), .. }) => {
+            Complaint::new(Exit::Waiting, "waiting", format!("the request of `{dir}` still waits at {gateway}"))
+                .hint("`lychgate join` goes on with it")
+        }
+        Some(Pending { gateway, request: None, .. }) => {
+            not_joined.hint(format!("`lychgate join` tries again at {gateway}, which has not answered yet"))
+        }
+        None => not_joined.hint("`lychgate join TOKEN` makes one; --dir or LYCHGATE_DIR names another folder"),
+    })
+}
+
+/// The identity in the folder, if its certificate is still valid.
+///
+/// # Errors
+/// When there is none, or it has expired.
+pub fn load_valid(store: &Keystore) -> Result<Credential, Complaint> {
+    let credential = load(store)?;
+    // By both clocks: what is stored of the gateway's is as old as the last contact, and ours may have been set since. When
+    // in doubt the gateway decides, and its answer is as plain.
+    let life = &credential.life;
+    if life.is_over(gateway_time(store, &credential)) && life.is_over(clock::now()) {
+        let what = format!("the certificate of `{}` expired at {}", credential.facts.identity, life.not_after);
+        return Err(Complaint::new(Exit::Expired, "expired", what).hint("`lychgate join` rejoins with it as evidence"));
+    }
+    Ok(credential)
+}
+
+/// Now, by the gateway's clock as last learnt.
+#[must_use]
+pub fn gateway_time(store: &Keystore, credential: &Credential) -> UnixTime {
+    Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now())
+}
+
+/// Whom the holder of an identity believes: the roots of its bundle.
+#[must_use]
+pub fn roots_of(credential: &Credential) -> Expected {
+    Expected::Roots { domain: credential.domain().clone(), roots: credential.roots.clone() }
+}
+
+/// How far the gateway's clock is ahead, asked without showing a certificate.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn ask_time(credential: &Credential) -> Result<Offset, CallError> {
+    EnrollFace::new(credential.gateway.clone(), roots_of(credential), credential.pin)?.ask_time().await
+}
+
+/// Remembers how far the gateway's clock is ahead.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) -> Result<(), StoreError> {
+    let mut state = store.state(&credential.facts);
+    state.clock_offset = offset.secs();
+    store.save_state(&state)
+}
+
+/// Asks the gateway how things stand. With a new certificate this is its first use, which makes it the current one there.
+///
+/// # Errors
+/// When there is no answer or the gateway refuses.
+pub async fn look(store: &Keystore, credential: &Credential) -> Result<SelfReply, Failed> {
+    let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
+    let seen: SelfReply = face.get("/v1/self").await?;
+    note_success(store, credential, UnixTime::new(seen.time))?;
+    Ok(seen)
+}
+
+/// Writes down that the gateway answered.
+fn note_success(store: &Keystore, credential: &Credential, time: UnixTime) -> Result<(), StoreError> {
+    let mut state = store.state(&credential.facts);
+    state.clock_offset = Offset::between(time, clock::now()).secs();
+    state.last_contact = Some(time.secs());
+    state.trouble = None;
+    store.save_state(&state)
+}
+
+/// Writes down what stands in the way. Best effort: that it cannot be written is the lesser trouble.
+pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Complaint, locked: bool) {
+    let mut state = store.state(&credential.facts);
+    let now = Offset::from_secs(state.clock_offset).gateway_time(clock::now());
+    let before = state.trouble.take();
+    state.trouble = Some(Trouble {
+        code: complaint.code.clone(),
+        what: complaint.what.clone(),
+        since: before.as_ref().map_or(now.secs(), |before| before.since),
+        failures: before.map_or(0, |before| before.failures).saturating_add(1),
+        locked,
+    });
+    let _ = store.save_state(&state);
+}
+
+/// Renews: takes the folder's lock, makes or finds the next key, asks, and installs.
+///
+/// # Errors
+/// When any of it fails; the identity in use stays as it is.
+pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credential, Failed> {
+    let _lock = store.lock(LOCK_PATIENCE).await?;
+    store.mend()?;
+    // Another process may have renewed while we waited for the lock; then that is what was wanted.
+    if let Some(current) = store.credential()?.filter(|current| current.serial != credential.serial) {
+        return Ok(current);
+    }
+    let key = store.next_key()?;
+    let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
+    let request = RenewRequest { csr: STANDARD.encode(key.csr()?) };
+    let reply: IssuedReply = match face.post("/v1/renew", &request).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            // The gateway does not want this key, ever: the next attempt is with another one.
+            if matches!(&error, CallError::Refused(refusal) if matches!(refusal.code.as_str(), "bad-csr" | "conflict"))
+            {
+                store.fresh_next_key()?;
+            }
+            return Err(error.into());
+        }
+    };
+    let digest = key.digest();
+    let issued = accept(&reply, Expect { key: &digest, pin: None })?;
+    if issued.identity != credential.identity {
+        return Err(BadReply::Disagrees("identity").into());
+    }
+    let origin = Origin { gateway: credential.gateway.clone(), pin: credential.pin };
+    let renewed = store.install(&issued, &key, &origin)?;
+    save_offset(store, &renewed, Offset::between(issued.time, clock::now()))?;
+    Ok(renewed)
+}
+
+/// Runs the hooks; gives a line for each that failed or was not run.
+pub async fn run_hooks(store: &Keystore, credential: &Credential, commands: &[String], event: &str) -> Vec<String> {
+    let facts = &credential.facts;
+    let occasion = Occasion { event, serial: &facts.serial, identity: &facts.identity };
+    hooks::run(store.dir(), commands, &occasion)
+        .await
+        .into_iter()
+        .filter_map(|ran| Some(format!("the hook `{}` failed: {}", ran.name, ran.trouble?)))
+        .collect()
+}

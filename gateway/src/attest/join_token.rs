@@ -1,0 +1,62 @@
+//! `join-token`: a JWT made by this gateway for whoever holds it.
+//!
+//! Evidence: the JWT itself. Claims: `token_id`, `token_by` (who made it), `token_owner`. The token is redeemed for the
+//! key, so the same key may come again and another key may not.
+
+use std::collections::BTreeMap;
+
+use pki::AssuranceLevel;
+use wire::enroll::JOIN_TOKEN;
+
+use super::{Attestor, ClaimKind, Claims, Context, Found, Grants, Message, Need, Reject};
+use crate::core::{
+    records::Claim,
+    token::{self, TokenError},
+};
+
+/// The attestor.
+pub struct JoinToken;
+
+impl Attestor for JoinToken {
+    fn kind(&self) -> &'static str {
+        JOIN_TOKEN
+    }
+
+    fn claims(&self) -> &'static [(&'static str, ClaimKind)] {
+        &[("token_id", ClaimKind::Text), ("token_by", ClaimKind::Text), ("token_owner", ClaimKind::Text)]
+    }
+
+    fn needs(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Vec<Need>, Reject> {
+        let issuer = token::issuer(context.domain.as_str());
+        let claims = context.token_key.verify(message.body, &issuer)?;
+        Ok(vec![Need::Token(claims.jti)])
+    }
+
+    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Claims, Reject> {
+        let Some(seen) = &found.token else {
+            return Err(TokenError::Invalid("this gateway does not know it (any more)").into());
+        };
+        let record = &seen.record;
+        token::redeemable(record, &message.for_key, context.now)?;
+        let mut values = BTreeMap::from([
+            ("token_id".to_owned(), Claim::Text(record.id.clone())),
+            ("token_by".to_owned(), Claim::Text(record.by.clone())),
+        ]);
+        if let Some(owner) = &record.owner {
+            values.insert("token_owner".to_owned(), Claim::Text(owner.clone()));
+        }
+        Ok(Claims {
+            values,
+            assurance: AssuranceLevel::Software,
+            grants: Grants {
+                role: Some(record.role),
+                names: record.names.clone(),
+                labels: record.labels.clone(),
+                groups: record.groups.clone(),
+                owner: record.owner.clone(),
+                redeem: Some(seen.clone()),
+                rejoin: None,
+            },
+        })
+    }
+}

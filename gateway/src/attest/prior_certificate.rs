@@ -1,0 +1,102 @@
+//! `prior-certificate`: a machine that was off past expiry comes back with its last certificate and that key.
+//!
+//! Evidence: JSON [`PriorCertificate`]. The old key signs the connection's exporter and the new key's digest, so the
+//! evidence can neither be moved to another connection nor lent to another key. Claims: `prior_name`,
+//! `prior_expired_for` (seconds, 0 while it is still valid).
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use pki::{Peer, Role, UnixTime};
+use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Attestor, ClaimKind, Claims, Context, Found, Grants, Message, Need, Reject, Retired};
+use crate::core::records::Claim;
+
+/// Most certificates we take along with the leaf: our own chains hold one.
+const CHAIN_MAX: usize = 2;
+
+/// The attestor.
+pub struct PriorCertificate;
+
+impl Attestor for PriorCertificate {
+    fn kind(&self) -> &'static str {
+        PRIOR_CERTIFICATE
+    }
+
+    fn claims(&self) -> &'static [(&'static str, ClaimKind)] {
+        &[("prior_name", ClaimKind::Text), ("prior_expired_for", ClaimKind::Number)]
+    }
+
+    fn needs(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Vec<Need>, Reject> {
+        Ok(vec![Need::Prior(proven(message, context)?.serial)])
+    }
+
+    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Claims, Reject> {
+        let peer = proven(message, context)?;
+        let Some(prior) = &found.prior else {
+            return Err(Reject::Prior("this gateway has no record of it"));
+        };
+        let lineage = &prior.lineage.record;
+        if lineage.ended || prior.subject.is_none() {
+            return Err(Reject::Prior("its machine was removed"));
+        }
+        let newest = [&lineage.current, &lineage.pending].into_iter().flatten().any(|cert| cert.serial == peer.serial);
+        if !newest {
+            return Err(Reject::PriorRetired(Box::new(Retired { used: peer.serial, lineage: lineage.id.clone() })));
+        }
+        let expired_for = context.now.since(peer.not_after);
+        if expired_for > context.rejoin_window {
+            return Err(Reject::Prior("it expired too long ago; ask to join anew, without it"));
+        }
+        let subject = prior.subject.as_ref().map(|seen| &seen.record);
+        Ok(Claims {
+            values: BTreeMap::from([
+                ("prior_name".to_owned(), Claim::Text(lineage.name.clone())),
+                (
+                    "prior_expired_for".to_owned(),
+                    Claim::Number(i64::try_from(expired_for.as_secs()).unwrap_or(i64::MAX)),
+                ),
+            ]),
+            assurance: peer.assurance,
+            grants: Grants {
+                role: Some(lineage.role),
+                names: vec![lineage.name.clone()],
+                labels: subject.map(|subject| subject.labels.clone()).unwrap_or_default(),
+                groups: subject.map(|subject| subject.groups.clone()).unwrap_or_default(),
+                owner: subject.and_then(|subject| subject.owner.clone()),
+                redeem: None,
+                rejoin: Some(prior.clone()),
+            },
+        })
+    }
+}
+
+/// The certificate's holder, proven by the old key on this connection.
+fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> {
+    let body: Body = serde_json::from_str(message.body).map_err(|_| Reject::Prior("its JSON is malformed"))?;
+    let ders = pki::parse_pem("CERTIFICATE", &body.certificate).map_err(|_| Reject::Prior("it is not PEM"))?;
+    let (leaf, rest) = ders.split_first().ok_or(Reject::Prior("it is not PEM"))?;
+    // Ours come first; what else was sent may hold an older issuing CA of ours.
+    let sent = rest.iter().take(CHAIN_MAX).map(Vec::as_slice);
+    let intermediates: Vec<&[u8]> = context.issuing.into_iter().chain(sent).collect();
+    let peer = verified_in_its_time(leaf, &intermediates, context)?;
+    let signature = URL_SAFE_NO_PAD.decode(&body.signature).map_err(|_| Reject::Prior("its signature is malformed"))?;
+    let key = pki::SubjectKey::from_spki_der(&peer.spki).map_err(|_| Reject::Prior("its key is not one we accept"))?;
+    let mut signed = PRIOR_CERTIFICATE_CONTEXT.to_vec();
+    signed.extend_from_slice(message.exporter);
+    signed.extend_from_slice(message.for_key.as_bytes());
+    key.verify(&signed, &signature).map_err(|_| Reject::Prior("its key did not sign for this connection"))?;
+    Ok(peer)
+}
+
+/// Verifies the chain at the last second of the certificate's life, or now if it still lives.
+fn verified_in_its_time(leaf: &[u8], intermediates: &[&[u8]], context: &Context<'_>) -> Result<Peer, Reject> {
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| Reject::Prior("it is not a certificate"))?;
+    let not_after = u64::try_from(parsed.validity().not_after.timestamp()).map(UnixTime::new);
+    let at = not_after.map_err(|_| Reject::Prior("it is not a certificate"))?.min(context.now);
+    let roles = [Role::Machine, Role::Person];
+    pki::verify_peer(leaf, intermediates, context.anchors, &roles, at)
+        .map_err(|_| Reject::Prior("this gateway's authority did not issue it"))
+}

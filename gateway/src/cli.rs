@@ -1,0 +1,113 @@
+//! The command line of `lychgate-gateway`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The gateway: where machines wait until they are received.
+#[derive(Debug, Parser)]
+#[command(name = "lychgate-gateway", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the configuration, policy or cases are wrong; \
+4 the store is damaged, of a newer format, or in use.";
+
+/// Everything the gateway can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a gateway on loopback to try things with; everything lies in one folder and is kept between runs
+    Dev {
+        /// The folder
+        #[arg(long, default_value = "lychgate-dev")]
+        dir: PathBuf,
+    },
+    /// Make a new gateway: authority, store, configuration, policy, and a token for the first person
+    Init {
+        /// The folder, which must not hold a gateway yet
+        #[arg(long)]
+        dir: PathBuf,
+        /// The trust domain, such as `lab.example`; it can never change
+        #[arg(long)]
+        trust_domain: String,
+        /// The host name or address that clients use to reach the gateway
+        #[arg(long)]
+        name: Option<String>,
+        /// Where newcomers connect
+        #[arg(long, default_value = "127.0.0.1:8443")]
+        listen: std::net::SocketAddr,
+        /// Where holders of certificates connect; the next port when not given
+        #[arg(long)]
+        listen_manage: Option<std::net::SocketAddr>,
+    },
+    /// Run the gateway
+    Run {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// Start although the store is older than the last one seen here, as after restoring a backup: locks set since are lost
+        #[arg(long)]
+        accept_rollback: bool,
+    },
+    /// Print a join token for one more administrator, for when none is left who could; the gateway must not be running
+    Invite {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Read the configuration and the policy, say what is wrong, and stop
+    CheckConfig {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Check and try policies, without a gateway
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Write everything in the store as JSON lines; the gateway must not be running
+    Export {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// The file to write; standard output when not given
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Fill an empty store from an export
+    Import {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// The file to read
+        #[arg(long = "in")]
+        input: PathBuf,
+    },
+}
+
+/// Work on policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check policy files strictly: names, types, annotations
+    Check {
+        /// The files, which are loaded as one policy
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Run a table of cases against a policy
+    Test {
+        /// The policy file
+        file: PathBuf,
+        /// The table of cases, TOML
+        cases: PathBuf,
+    },
+    /// Print the policy a new gateway starts with
+    Default,
+    /// Print the schema: every fact a rule may use
+    Schema,
+}

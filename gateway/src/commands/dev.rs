@@ -1,0 +1,158 @@
+//! A gateway on loopback to try things with: one folder, one command.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use super::{Complaint, init, load, runtime};
+use crate::{
+    config::Config,
+    edge::{files, local},
+    flow::shell::Shell,
+    server::{self, Start},
+};
+
+/// The ports tried first.
+const PORTS: [u16; 2] = [8443, 8444];
+
+/// Runs it until Ctrl-C.
+///
+/// # Errors
+/// Why it cannot.
+pub fn dev(dir: &Path) -> Result<(), Complaint> {
+    let client = client()?;
+    let config_path = dir.join("gateway.toml");
+    let runtime = runtime()?;
+    if !files::exists(&config_path) {
+        let listen = free_port(PORTS[0])?;
+        let wishes = init::Wishes {
+            trust_domain: "dev.lychgate.test".to_owned(),
+            name: None,
+            listen,
+            listen_manage: Some(free_port(PORTS[1])?),
+        };
+        runtime.block_on(init::init(dir, &wishes))?;
+    }
+    let config = load(&config_path)?;
+    let log = dir.join("gateway.log");
+    local::log_to(&config.log, &log).map_err(Complaint::failed)?;
+    let place = Place { dir: dir.to_owned(), client, log };
+    runtime.block_on(async {
+        let start = Start { config: config.clone(), path: config_path, accept_rollback: false };
+        server::serve(start, move |shell| {
+            tokio::spawn(welcome(Arc::clone(shell), place, config));
+        })
+        .await
+    })
+}
+
+struct Place {
+    dir: PathBuf,
+    client: PathBuf,
+    log: PathBuf,
+}
+
+/// Joins the first person, makes a machine's token, and prints what to paste.
+async fn welcome(shell: Arc<Shell>, place: Place, config: Config) {
+    if let Err(complaint) = greet(&shell, &place, &config).await {
+        eprintln!("lychgate-gateway: error: {complaint}");
+    }
+}
+
+async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(), Complaint> {
+    let me = place.dir.join("me");
+    let name = first_person(shell, place, &me).await?;
+    let settings = shell.settings.load();
+    let (dir, client) = (place.dir.display(), place.client.display());
+    let url = format!("https://{}", settings.public_enroll);
+    let pin = shell.pin.hex();
+    eprintln!();
+    eprintln!("Lychgate is up, for trying things out: everything lies in {dir}/ and is kept between runs.");
+    eprintln!();
+    eprintln!("join a machine (in another terminal; it waits for approval and shows a code):");
+    eprintln!("    {client} --dir {dir}/machine-1 join {url} --pin {pin} --name machine-1");
+    eprintln!("see who waits:");
+    eprintln!("    {client} --dir {dir}/me requests list");
+    eprintln!("approve, with the code that the machine shows:");
+    eprintln!("    {client} --dir {dir}/me requests approve ID --code CODE");
+    eprintln!("join without waiting, with a token:");
+    eprintln!("    {client} --dir {dir}/machine-2 join $({client} --dir {dir}/me tokens create --name machine-2)");
+    eprintln!("keep a certificate fresh, and look at it:");
+    eprintln!("    {client} --dir {dir}/machine-1 run");
+    eprintln!("    {client} --dir {dir}/machine-1 status");
+    eprintln!("call the manage face with the issued files:");
+    let manage = &settings.public_manage;
+    eprintln!("    curl --cert {dir}/machine-1/cert.pem --key {dir}/machine-1/key.pem --cacert {dir}/machine-1/bundle.pem https://{manage}/v1/self");
+    eprintln!();
+    eprintln!("you are      `{name}`, a member of `{}`: {dir}/me", init::FIRST_GROUP);
+    eprintln!("listening    enroll {url}   manage https://{manage}");
+    eprintln!("log          {}", place.log.display());
+    eprintln!("settings     {dir}/gateway.toml   policy {}", policies(config));
+    eprintln!("stop         Ctrl-C");
+    Ok(())
+}
+
+fn policies(config: &Config) -> String {
+    config.policy_files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Brings the first person's identity up to date, by the client like anybody's.
+async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<String, Complaint> {
+    let run = |args: Vec<String>| {
+        let mut command = Command::new(&place.client);
+        command.arg("--dir").arg(me).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output()).await.map_err(Complaint::failed)?;
+            let output = output.map_err(Complaint::failed)?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok::<_, Complaint>((output.status.success(), said))
+        }
+    };
+    let name = "admin".to_owned();
+    if files::exists(&me.join("cert.pem")) {
+        let (fresh, said) = run(vec!["run".to_owned(), "--once".to_owned()]).await?;
+        if fresh {
+            return Ok(name);
+        }
+        return Err(Complaint::failed(format!("the first person's identity in {} is not good:\n{said}", me.display()))
+            .hint("remove that folder to start anew"));
+    }
+    let token = init::first_token(shell).await?;
+    let (joined, said) = run(vec!["join".to_owned(), token, "--name".to_owned(), name.clone()]).await?;
+    if joined { Ok(name) } else { Err(Complaint::failed(format!("the first person could not join:\n{said}"))) }
+}
+
+/// The client beside this program; built first when we were started by cargo, which builds only what it runs.
+fn client() -> Result<PathBuf, Complaint> {
+    let own = std::env::current_exe().map_err(Complaint::failed)?;
+    let client = own.with_file_name(format!("lychgate{}", std::env::consts::EXE_SUFFIX));
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "enroll-client", "--bin", "lychgate"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        eprintln!("building the client (the first time takes a minute) ...");
+        let status = build.status().map_err(Complaint::failed)?;
+        if !status.success() {
+            return Err(Complaint::failed("the client could not be built"));
+        }
+    }
+    if files::exists(&client) {
+        Ok(client)
+    } else {
+        Err(Complaint::failed(format!("the client `{}` is not there", client.display()))
+            .hint("install `lychgate` beside `lychgate-gateway`"))
+    }
+}
+
+/// The wished port, or any other when it is taken.
+fn free_port(wished: u16) -> Result<SocketAddr, Complaint> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    local::free(SocketAddr::from((Ipv4Addr::LOCALHOST, wished)))
+        .or_else(|_| local::free(any))
+        .map_err(|error| Complaint::failed(format!("no free port on loopback: {error}")))
+}

@@ -1,0 +1,105 @@
+//! Commands that need no running gateway: checks of configuration and policy, export and import.
+
+use std::{
+    io::{BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use policy::{CaseResult, Ruleset};
+
+use super::{Complaint, load};
+use crate::{
+    edge::{clock::Clock, files, local},
+    rules, server,
+    store::{self, transfer},
+};
+
+/// Reads configuration and policy as `run` would.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_config(path: &Path) -> Result<(), Complaint> {
+    let config = load(path)?;
+    let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
+    println!("{}: good; {} policy rules", path.display(), rules.rule_ids().count());
+    Ok(())
+}
+
+/// Checks policy files.
+///
+/// # Errors
+/// Every complaint.
+pub fn policy_check(files: &[PathBuf]) -> Result<(), Complaint> {
+    let rules = rules::load(files).map_err(Complaint::wrong)?;
+    println!("good: {} rules", rules.rule_ids().count());
+    Ok(())
+}
+
+/// Runs a table of cases.
+///
+/// # Errors
+/// When a case does not come out as expected.
+pub fn policy_test(file: &Path, cases: &Path) -> Result<(), Complaint> {
+    let rules: Ruleset = rules::load(&[file.to_owned()]).map_err(Complaint::wrong)?;
+    let table = files::read_text(cases).map_err(Complaint::wrong)?;
+    let report =
+        policy::run_cases(&rules, &table).map_err(|error| Complaint::wrong(format!("{}: {error}", cases.display())))?;
+    for CaseResult { name, outcome, mismatch } in &report.results {
+        match mismatch {
+            None => println!("ok    {name}: {outcome}"),
+            Some(mismatch) => println!("FAIL  {name}: {mismatch}"),
+        }
+    }
+    if !report.untested.is_empty() {
+        println!("rules that decided no case: {}", report.untested.join(", "));
+    }
+    match report.failures() {
+        0 => {
+            println!("{} cases passed", report.results.len());
+            Ok(())
+        }
+        failures => Err(Complaint::wrong(format!("{failures} of {} cases failed", report.results.len()))),
+    }
+}
+
+/// Writes everything in the store.
+///
+/// # Errors
+/// When the store or the file cannot be used.
+pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> {
+    let config = load(config)?;
+    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB).map_err(Complaint::store)?;
+    let now = Clock::system().now().to_string();
+    let counted = match out {
+        None => {
+            let mut to = BufWriter::new(std::io::stdout());
+            let counted = transfer::export(store.as_ref(), &now, &mut to).await.map_err(Complaint::store)?;
+            to.flush().map_err(Complaint::failed)?;
+            counted
+        }
+        Some(path) => {
+            let mut bytes = Vec::new();
+            let counted = transfer::export(store.as_ref(), &now, &mut bytes).await.map_err(Complaint::store)?;
+            files::write_atomic(path, &bytes, files::Access::Private, files::Existing::Replace)
+                .map_err(Complaint::failed)?;
+            counted
+        }
+    };
+    store.close().await;
+    eprintln!("{} records exported, sha256 {}", counted.records, counted.sha256);
+    Ok(())
+}
+
+/// Fills an empty store.
+///
+/// # Errors
+/// When the export is not whole, or the store not empty.
+pub async fn import(config: &Path, input: &Path) -> Result<(), Complaint> {
+    let config = load(config)?;
+    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB).map_err(Complaint::store)?;
+    let file = local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
+    let counted = transfer::import(store.as_ref(), &mut BufReader::new(file)).await.map_err(Complaint::store)?;
+    store.close().await;
+    eprintln!("{} records imported", counted.records);
+    Ok(())
+}

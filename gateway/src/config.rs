@@ -1,0 +1,468 @@
+//! The configuration: [`raw`] is what the file says, [`Config`] is what it means. A `Config` has no value left to be
+//! parsed and no gap left to be filled; `gateway.example.toml` explains every key.
+
+mod raw;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pki::{GatewayName, TrustDomain};
+use thiserror::Error;
+
+use self::{
+    raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, Text},
+    read::Reading,
+};
+use crate::{
+    edge::{
+        files::{self, FileError},
+        log,
+        tls::FaceNames,
+    },
+    limits::{ClassLimits, Limits, RateLimits},
+    store::Engine,
+};
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {0}")]
+    File(#[from] FileError),
+    /// There is nothing in it.
+    #[error("`{file}` is empty; start from gateway.example.toml")]
+    Empty {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It ends in the middle of a line.
+    #[error(
+        "`{file}` ends in the middle of line {line}; was it cut short? end the last line with a line break if it is whole"
+    )]
+    Truncated {
+        /// The file.
+        file: PathBuf,
+        /// The last line.
+        line: usize,
+    },
+    /// It is not the TOML we expect.
+    #[error("{file}:{line}: near `{near}`: {message}")]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key, or the line.
+        near: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A value that cannot be used.
+    #[error("{file}:{line}: `{key}`: {what}; {fix}")]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A key that must be there.
+    #[error("{file}: `{key}` is missing; {fix}")]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
+}
+
+/// The whole configuration in its final form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// Where keys and records lie.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub listen: Listen,
+    /// By which names each face is reached.
+    pub names: FaceNames,
+    /// What clients are told.
+    pub public: Public,
+    /// Records.
+    pub store: StoreConfig,
+    /// Policy files, read as one policy. The first is written by `init` when nothing else is said.
+    pub policy_files: Vec<PathBuf>,
+    /// The file with the passphrase of the CA keys.
+    pub passphrase_file: PathBuf,
+    /// Newcomers.
+    pub enroll: Enroll,
+    /// How long after expiry a machine may rejoin with its old certificate.
+    pub rejoin_window: Duration,
+    /// How long audit events are kept.
+    pub audit_retention: Duration,
+    /// The log.
+    pub log: Log,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Where to listen.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Each face has its port.
+    Separate {
+        /// The enroll face.
+        enroll: SocketAddr,
+        /// The manage face.
+        manage: SocketAddr,
+    },
+    /// One port; the name that the client asks for decides.
+    Shared(SocketAddr),
+}
+
+/// What clients are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// The enroll face.
+    pub enroll: HostPort,
+    /// The manage face.
+    pub manage: HostPort,
+}
+
+/// A name or address with a port, as clients write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The name or address.
+    pub host: GatewayName,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            GatewayName::Dns(name) => write!(f, "{name}:{}", self.port),
+            GatewayName::Ip(address) => SocketAddr::new(*address, self.port).fmt(f),
+        }
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The engine.
+    pub engine: Engine,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its cache, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// What is allowed of those who wait at the gate.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Enroll {
+    /// How long a request may wait.
+    pub pending_ttl: Duration,
+    /// Most that may wait.
+    pub pending_max: usize,
+    /// Most that may wait from one source prefix.
+    pub pending_max_per_prefix: usize,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For whom.
+    pub format: LogFormat,
+    /// A level, or levels by module; known to parse.
+    pub level: String,
+}
+
+/// For whom the log is written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Human,
+    /// Programs: one JSON object a line.
+    Json,
+}
+
+const PENDING_TTL: Duration = Duration::from_hours(24);
+/// A record of a waiting request takes some 4 kB: 40 MB at worst.
+const PENDING_MAX: usize = 10_000;
+/// A class room, and one prefix takes no more than a hundredth of the queue.
+const PENDING_MAX_PER_PREFIX: usize = 100;
+const REJOIN_WINDOW: Duration = Duration::from_hours(30 * 24);
+/// A year and a month, so that last year's audit can still be read when this year's is due.
+const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
+const CACHE_MIB: usize = 64;
+
+impl Config {
+    /// Reads a file. Of the environment only `CREDENTIALS_DIRECTORY` counts, where a service manager puts secrets.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file, line, key and cure.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::whole(&files::read_text(path)?, path, credentials.as_deref())
+    }
+
+    /// Reads what should be a whole file. One cut short often is still TOML, with a value that lost its end or all that
+    /// came after it.
+    fn whole(text: &str, path: &Path, credentials: Option<&Path>) -> Result<Self, ConfigError> {
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Err(ConfigError::Truncated { file: path.to_owned(), line: text.lines().count() });
+        }
+        Self::read(text, path, credentials)
+    }
+
+    /// Reads a text as if it were the file at `path`, outside any service manager.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::read(text, path, None)
+    }
+
+    fn read(text: &str, path: &Path, credentials: Option<&Path>) -> Result<Self, ConfigError> {
+        if text.trim().is_empty() {
+            return Err(ConfigError::Empty { file: path.to_owned() });
+        }
+        let r = Reading { path, text };
+        let raw: RawConfig = toml::from_str(text).map_err(|error| r.syntax(&error))?;
+
+        let domain = raw.trust_domain.ok_or_else(|| {
+            r.missing("trust_domain", "write the name all identities lie under, such as \"kernel.example\"")
+        })?;
+        let data_dir = match &raw.data_dir {
+            Some(raw) => r.path("data_dir", raw)?,
+            None => r.folder(),
+        };
+        let listen = listen(&r, &raw.listen)?;
+        let names = names(&r, &raw.names, listen)?;
+        let public = public(&r, &raw.public, &names, listen)?;
+        let optional_path = |key, raw: Option<&Text>, default: PathBuf| raw.map_or(Ok(default), |raw| r.path(key, raw));
+        let default_passphrase = credentials.unwrap_or(&data_dir).join("ca-passphrase");
+        let level = |text: &str| log::parse_level(text).map(|_| text.to_owned());
+        Ok(Self {
+            trust_domain: r.parse("trust_domain", &domain, TrustDomain::parse, DOMAIN_FIX)?,
+            listen,
+            names,
+            public,
+            store: StoreConfig {
+                engine: r.parse_or("store.engine", raw.store.engine.as_ref(), str::parse, ENGINE_FIX, Engine::Sled)?,
+                path: optional_path("store.path", raw.store.path.as_ref(), data_dir.join("store"))?,
+                cache_bytes: r.count("store.cache_mib", raw.store.cache_mib.as_ref(), CACHE_MIB)? as u64 * 1024 * 1024,
+            },
+            policy_files: match &raw.policy.files {
+                None => vec![data_dir.join("policy/default.cedar")],
+                Some(paths) => paths.iter().map(|raw| r.path("policy.files", raw)).collect::<Result<_, _>>()?,
+            },
+            passphrase_file: optional_path("ca.passphrase_file", raw.ca.passphrase_file.as_ref(), default_passphrase)?,
+            enroll: Enroll {
+                pending_ttl: r.duration("enroll.pending_ttl", raw.enroll.pending_ttl.as_ref(), PENDING_TTL)?,
+                pending_max: r.count("enroll.pending_max", raw.enroll.pending_max.as_ref(), PENDING_MAX)?,
+                pending_max_per_prefix: r.count(
+                    "enroll.pending_max_per_prefix",
+                    raw.enroll.pending_max_per_prefix.as_ref(),
+                    PENDING_MAX_PER_PREFIX,
+                )?,
+            },
+            rejoin_window: r.duration("renew.rejoin_window", raw.renew.rejoin_window.as_ref(), REJOIN_WINDOW)?,
+            audit_retention: r.duration("audit.retention", raw.audit.retention.as_ref(), AUDIT_RETENTION)?,
+            log: Log {
+                format: r.parse_or("log.format", raw.log.format.as_ref(), log_format, LOG_FIX, LogFormat::Human)?,
+                level: r.parse_or("log.level", raw.log.level.as_ref(), level, LEVEL_FIX, "info".to_owned())?,
+            },
+            limits: limits(&r, &raw.limits)?,
+            data_dir,
+        })
+    }
+}
+
+const DOMAIN_FIX: &str = "write a lower-case DNS-like name such as \"kernel.example\"";
+const ADDRESS_FIX: &str = "write an address and port such as \"0.0.0.0:443\" or \"[::]:443\"";
+const NAME_FIX: &str = "write a DNS name or an address such as \"join.kernel.example\"";
+const HOST_PORT_FIX: &str = "write a name and port such as \"join.kernel.example:443\"";
+const ENGINE_FIX: &str = "write \"sled\", \"redb\" or \"memory\"";
+const LOG_FIX: &str = "write \"human\" or \"json\"";
+const LEVEL_FIX: &str = "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("no such format"),
+    }
+}
+
+fn listen(r: &Reading<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
+    let address = |key, raw: &Text| r.parse(key, raw, str::parse::<SocketAddr>, ADDRESS_FIX);
+    match (&raw.shared, &raw.enroll, &raw.manage) {
+        (Some(shared), None, None) => Ok(Listen::Shared(address("listen.shared", shared)?)),
+        (Some(shared), _, _) => Err(r.bad(
+            "listen.shared",
+            &shared.span(),
+            "it cannot stand beside `enroll` or `manage`",
+            "keep either one shared port or the two separate ones",
+        )),
+        (None, Some(enroll), Some(manage)) => {
+            let span = manage.span();
+            let (enroll, manage) = (address("listen.enroll", enroll)?, address("listen.manage", manage)?);
+            if enroll == manage && enroll.port() != 0 {
+                let fix = "use `shared` if both faces are to have one port";
+                return Err(r.bad("listen.manage", &span, "it is the same as `enroll`", fix));
+            }
+            Ok(Listen::Separate { enroll, manage })
+        }
+        (None, None, None) => Err(r.missing("listen", "write `shared`, or both `enroll` and `manage`, under [listen]")),
+        (None, None, Some(_)) => Err(r.missing("listen.enroll", ADDRESS_FIX)),
+        (None, Some(_), None) => Err(r.missing("listen.manage", ADDRESS_FIX)),
+    }
+}
+
+fn names(r: &Reading<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, ConfigError> {
+    let read = |key, raw: &[Text]| r.list(key, raw, GatewayName::parse, NAME_FIX);
+    let enroll = read("names.enroll", raw.enroll.as_deref().unwrap_or_default())?;
+    if enroll.is_empty() {
+        return Err(r.missing("names.enroll", NAME_FIX));
+    }
+    let manage = raw.manage.as_deref().map(|raw| read("names.manage", raw)).transpose()?;
+    match listen {
+        Listen::Separate { .. } => {
+            let manage = manage.filter(|names| !names.is_empty()).unwrap_or_else(|| enroll.clone());
+            Ok(FaceNames { enroll, manage })
+        }
+        Listen::Shared(_) => {
+            const FIX: &str =
+                "on a shared port each face needs a DNS name of its own, by which connections are told apart";
+            let manage = manage.unwrap_or_default();
+            let has_dns = |names: &[GatewayName]| names.iter().any(|name| matches!(name, GatewayName::Dns(_)));
+            if !has_dns(&manage) {
+                return Err(r.missing("names.manage", FIX));
+            }
+            if !has_dns(&enroll) {
+                return Err(r.missing("names.enroll", FIX));
+            }
+            let twice = raw.manage.iter().flatten().zip(&manage).find(|(_, name)| enroll.contains(name));
+            if let Some((text, _)) = twice {
+                return Err(r.bad("names.manage", &text.span(), "it is also a name of the enroll face", FIX));
+            }
+            Ok(FaceNames { enroll, manage })
+        }
+    }
+}
+
+fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -> Result<Public, ConfigError> {
+    let (enroll, manage) = match listen {
+        Listen::Separate { enroll, manage } => (enroll.port(), manage.port()),
+        Listen::Shared(address) => (address.port(), address.port()),
+    };
+    let told = |key, raw: Option<&Text>, names: &[GatewayName], port| match raw {
+        Some(raw) => r.parse(key, raw, host_port, HOST_PORT_FIX),
+        None => names
+            .iter()
+            .find(|name| !matches!(name, GatewayName::Dns(name) if name.starts_with('*')))
+            .map(|host| HostPort { host: host.clone(), port })
+            .ok_or_else(|| r.missing(key, HOST_PORT_FIX)),
+    };
+    Ok(Public {
+        enroll: told("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
+        manage: told("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
+    })
+}
+
+fn host_port(text: &str) -> Result<HostPort, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let port = port.parse().map_err(|_| format!("`{port}` is not a port"))?;
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("an IPv6 address needs brackets".to_owned());
+    }
+    if host.starts_with('*') {
+        return Err("a name with `*` is no place to connect to".to_owned());
+    }
+    let host = GatewayName::parse(host).map_err(|error| error.to_string())?;
+    Ok(HostPort { host, port })
+}
+
+fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
+    let d = Limits::default();
+    Ok(Limits {
+        connections: r.count("limits.connections", raw.connections.as_ref(), d.connections)?,
+        connections_per_prefix: r.count(
+            "limits.connections_per_prefix",
+            raw.connections_per_prefix.as_ref(),
+            d.connections_per_prefix,
+        )?,
+        connections_enroll: r.count(
+            "limits.connections_enroll",
+            raw.connections_enroll.as_ref(),
+            d.connections_enroll,
+        )?,
+        handshakes: r.count("limits.handshakes", raw.handshakes.as_ref(), d.handshakes)?,
+        handshakes_per_prefix: r.count(
+            "limits.handshakes_per_prefix",
+            raw.handshakes_per_prefix.as_ref(),
+            d.handshakes_per_prefix,
+        )?,
+        handshake_time: r.duration("limits.handshake_time", raw.handshake_time.as_ref(), d.handshake_time)?,
+        head_time: r.duration("limits.head_time", raw.head_time.as_ref(), d.head_time)?,
+        body_time: r.duration("limits.body_time", raw.body_time.as_ref(), d.body_time)?,
+        idle_enroll: r.duration("limits.idle_enroll", raw.idle_enroll.as_ref(), d.idle_enroll)?,
+        idle_manage: r.duration("limits.idle_manage", raw.idle_manage.as_ref(), d.idle_manage)?,
+        write_stall: r.duration("limits.write_stall", raw.write_stall.as_ref(), d.write_stall)?,
+        drain_time: r.duration("limits.drain_time", raw.drain_time.as_ref(), d.drain_time)?,
+        rates: rates(r, raw)?,
+    })
+}
+
+fn rates(r: &Reading<'_>, raw: &RawLimits) -> Result<RateLimits, ConfigError> {
+    let d = RateLimits::default();
+    let class = |[prefix, total]: [(&'static str, &Option<Text>); 2], default: &ClassLimits| {
+        let quota = |(key, raw): (_, &Option<Text>), default| r.quota(key, raw.as_ref(), default);
+        Ok::<_, ConfigError>(ClassLimits {
+            per_prefix: quota(prefix, default.per_prefix)?,
+            total: quota(total, default.total)?,
+        })
+    };
+    Ok(RateLimits {
+        anonymous: class(
+            [
+                ("limits.anonymous_per_prefix", &raw.anonymous_per_prefix),
+                ("limits.anonymous_total", &raw.anonymous_total),
+            ],
+            &d.anonymous,
+        )?,
+        poll: class(
+            [("limits.poll_per_prefix", &raw.poll_per_prefix), ("limits.poll_total", &raw.poll_total)],
+            &d.poll,
+        )?,
+        machine: class(
+            [("limits.machine_per_prefix", &raw.machine_per_prefix), ("limits.machine_total", &raw.machine_total)],
+            &d.machine,
+        )?,
+        person: class(
+            [("limits.person_per_prefix", &raw.person_per_prefix), ("limits.person_total", &raw.person_total)],
+            &d.person,
+        )?,
+        health: class(
+            [("limits.health_per_prefix", &raw.health_per_prefix), ("limits.health_total", &raw.health_total)],
+            &d.health,
+        )?,
+    })
+}

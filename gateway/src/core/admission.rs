@@ -1,0 +1,192 @@
+//! Whether the holder of a certificate may speak, decided on every request of the manage face.
+//!
+//! The first use of a new certificate makes it current and retires the one before. A retired certificate that is used
+//! after that means two holders of one lineage: that lineage is locked.
+
+use std::time::Duration;
+
+use pki::{Identity, KeyDigest, Peer, Role, Serial, UnixTime};
+
+use super::{
+    audit::Event,
+    change::Changes,
+    keys,
+    lock::{self, Locks},
+    records::{CertState, Certificate, Lineage, Lock, LockKind, RevokedReason, Seen, Subject},
+    refusal::Refusal,
+};
+
+/// How long a retired certificate may still make requests that are not renewals. Programs on the machine that read the
+/// files just before they were replaced, or hold a connection open, are not thieves. Never more than a tenth of the
+/// certificate's life, so that short lives keep their meaning.
+pub const RETIRED_GRACE: Duration = Duration::from_secs(120);
+
+/// What is known of the holder.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The certificate's record.
+    pub certificate: Option<Seen<Certificate>>,
+    /// Its lineage.
+    pub lineage: Option<Seen<Lineage>>,
+    /// The subject.
+    pub subject: Option<Seen<Subject>>,
+    /// Locks on subject, lineage and key.
+    pub locks: Locks,
+    /// The lock epoch.
+    pub epoch: lock::Epoch,
+}
+
+/// What the holder is about to do.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Renew.
+    Renewal,
+    /// Anything else.
+    Request,
+}
+
+/// A holder that may speak.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub identity: Identity,
+    /// The certificate's serial.
+    pub serial: Serial,
+    /// Its key.
+    pub key: KeyDigest,
+    /// End of its validity.
+    pub not_after: UnixTime,
+    /// Its lineage.
+    pub lineage: Seen<Lineage>,
+    /// The subject.
+    pub subject: Seen<Subject>,
+}
+
+/// The outcome.
+#[derive(Debug)]
+pub enum Admission {
+    /// May speak; commit the changes first, if any.
+    Admit(Box<Caller>, Option<Changes>),
+    /// Two holders: commit the changes, then refuse.
+    Fork(Changes, Refusal),
+}
+
+/// Decides.
+///
+/// # Errors
+/// Why the holder may not speak; nothing is to be changed then.
+pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
+    if now > peer.not_after {
+        return Err(Refusal::Expired);
+    }
+    let (Some(certificate), Some(lineage)) = (&standing.certificate, &standing.lineage) else {
+        return Err(Refusal::Retired { why: "this gateway has no record of it" });
+    };
+    if certificate.record.state != CertState::Issued || certificate.record.key != peer.key {
+        return Err(Refusal::Retired { why: "this gateway has no record of it" });
+    }
+    if lineage.record.ended {
+        return Err(Refusal::Retired { why: "its subject was removed or has left" });
+    }
+    if lineage.record.forked {
+        return Err(Refusal::Forked { what: peer.identity.to_string() });
+    }
+    standing.locks.refuse()?;
+    let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
+        return Err(Refusal::Retired { why: "its subject was removed or has left" });
+    };
+    let caller = |lineage: Seen<Lineage>| {
+        Box::new(Caller {
+            identity: peer.identity.clone(),
+            serial: peer.serial,
+            key: peer.key,
+            not_after: peer.not_after,
+            lineage,
+            subject: subject.clone(),
+        })
+    };
+    let is = |cert: &Option<super::records::CertRef>| cert.as_ref().is_some_and(|cert| cert.serial == peer.serial);
+    if is(&lineage.record.current) {
+        return Ok(Admission::Admit(caller(lineage.clone()), None));
+    }
+    if is(&lineage.record.pending) {
+        let (changes, activated) = activate(peer, lineage, now);
+        return Ok(Admission::Admit(caller(activated), Some(changes)));
+    }
+    let life = peer.not_after.since(peer.not_before);
+    let since = now.since(lineage.record.activated.into());
+    let replaced_by_use = lineage.record.activated.0 > 0;
+    if intent == Use::Request && replaced_by_use && since <= RETIRED_GRACE.min(life / 10) {
+        return Ok(Admission::Admit(caller(lineage.clone()), None));
+    }
+    let why = match intent {
+        Use::Renewal => "a certificate that was replaced asked to be renewed",
+        Use::Request => "a certificate that was replaced was used",
+    };
+    let changes = fork(&lineage.clone(), &peer.identity, peer.serial, standing, why, now);
+    Ok(Admission::Fork(changes, Refusal::Forked { what: peer.identity.to_string() }))
+}
+
+/// Makes the pending certificate current.
+fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<Lineage>) {
+    let mut lineage = seen.record.clone();
+    let retired = lineage.current.take();
+    lineage.current = lineage.pending.take();
+    lineage.activated = now.into();
+    let mut changes = Changes::new();
+    changes.update(keys::lineage(&lineage.id), seen, &lineage);
+    changes.event(Event::CertificateActivated {
+        serial: peer.serial.hex(),
+        identity: peer.identity.to_string(),
+        retired: retired.map(|cert| cert.serial.hex()),
+    });
+    (changes, Seen { record: lineage, version: seen.version })
+}
+
+/// Locks a lineage that two holders use.
+pub fn fork(
+    seen: &Seen<Lineage>,
+    identity: &Identity,
+    used: Serial,
+    standing: &Standing,
+    why: &'static str,
+    now: UnixTime,
+) -> Changes {
+    let mut lineage = seen.record.clone();
+    lineage.forked = true;
+    let mut changes = Changes::new();
+    lock::revoke(&mut changes, &lineage, RevokedReason::Compromised, now);
+    changes.update(keys::lineage(&lineage.id), seen, &lineage);
+    let lock = Lock {
+        kind: LockKind::Lineage,
+        target: lineage.id.clone(),
+        reason: format!("two holders of the key of {identity} were seen: {why}"),
+        by: "gateway".to_owned(),
+        at: now.into(),
+    };
+    changes.put(keys::lock(lock.kind, &lock.target), &lock);
+    lock::bump(&mut changes, &standing.epoch);
+    changes.event(Event::LineageForked {
+        lineage: lineage.id.clone(),
+        identity: identity.to_string(),
+        used: used.hex(),
+        current: lineage.current.as_ref().map(|cert| cert.serial.hex()).unwrap_or_default(),
+        why,
+    });
+    changes.event(Event::LockSet {
+        kind: lock.kind.as_str(),
+        target: lock.target.clone(),
+        reason: lock.reason,
+        rules: vec![],
+    });
+    changes
+}
+
+/// The role's kind of lock.
+#[must_use]
+pub const fn lock_kind(role: Role) -> LockKind {
+    match role {
+        Role::Machine | Role::Gateway => LockKind::Machine,
+        Role::Person => LockKind::Person,
+    }
+}

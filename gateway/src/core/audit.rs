@@ -1,0 +1,170 @@
+//! Every event the gateway records, one enum. An event stands in the same batch as the change it tells of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What happened. The names given by [`Event::name`] are stable.
+#[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An enrollment waits for a person.
+    EnrollmentWaiting { enrollment: String, wanted_name: Option<String>, source: String, rules: Vec<String> },
+    /// Policy admitted an enrollment without a person.
+    EnrollmentAdmitted { enrollment: String, name: String, evidence: String, rules: Vec<String> },
+    /// One person approved; more are wanted.
+    EnrollmentApproval { enrollment: String, code_checked: bool, missing: u32, rules: Vec<String> },
+    /// The last approval was given.
+    EnrollmentApproved { enrollment: String, name: String, code_checked: bool, rules: Vec<String> },
+    /// A person typed a wrong code.
+    ApprovalWrongCode { enrollment: String },
+    /// A person refused.
+    EnrollmentDenied { enrollment: String, reason: String, rules: Vec<String> },
+    /// Nobody decided in time, or an approved one never came back.
+    EnrollmentExpired { enrollment: String, state: &'static str },
+    /// A token was redeemed for a key.
+    TokenRedeemed { token: String, key: String },
+    /// A token was made.
+    TokenCreated { token: String, role: &'static str, uses: u32, rules: Vec<String> },
+    /// A token was revoked.
+    TokenRevoked { token: String, rules: Vec<String> },
+    /// A serial was set aside for a certificate; the reason is an enrollment or a renewal.
+    CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
+    /// A certificate was signed and recorded.
+    CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
+    /// The first use of a new certificate retired the one before.
+    CertificateActivated { serial: String, identity: String, retired: Option<String> },
+    /// A retired certificate was used: two holders of one lineage.
+    LineageForked { lineage: String, identity: String, used: String, current: String, why: &'static str },
+    /// A lock was set.
+    LockSet { kind: &'static str, target: String, reason: String, rules: Vec<String> },
+    /// A lock was lifted.
+    LockLifted { kind: &'static str, target: String, rules: Vec<String> },
+    /// A machine or person was removed by somebody else.
+    SubjectRemoved { identity: String, rules: Vec<String> },
+    /// A machine or person left by itself.
+    SubjectLeft { identity: String },
+    /// The policy in force changed.
+    PolicyLoaded { digest: String },
+    /// The gateway was initialised.
+    GatewayInitialised { trust_domain: String },
+}
+
+impl Event {
+    /// The stable name, for filters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::EnrollmentWaiting { .. } => "enrollment.waiting",
+            Self::EnrollmentAdmitted { .. } => "enrollment.admitted",
+            Self::EnrollmentApproval { .. } => "enrollment.approval",
+            Self::EnrollmentApproved { .. } => "enrollment.approved",
+            Self::ApprovalWrongCode { .. } => "enrollment.wrong-code",
+            Self::EnrollmentDenied { .. } => "enrollment.denied",
+            Self::EnrollmentExpired { .. } => "enrollment.expired",
+            Self::TokenRedeemed { .. } => "token.redeemed",
+            Self::TokenCreated { .. } => "token.created",
+            Self::TokenRevoked { .. } => "token.revoked",
+            Self::CertificateReserved { .. } => "certificate.reserved",
+            Self::CertificateIssued { .. } => "certificate.issued",
+            Self::CertificateActivated { .. } => "certificate.activated",
+            Self::LineageForked { .. } => "lineage.forked",
+            Self::LockSet { .. } => "lock.set",
+            Self::LockLifted { .. } => "lock.lifted",
+            Self::SubjectRemoved { .. } => "subject.removed",
+            Self::SubjectLeft { .. } => "subject.left",
+            Self::PolicyLoaded { .. } => "policy.loaded",
+            Self::GatewayInitialised { .. } => "gateway.initialised",
+        }
+    }
+
+    /// The event as it is stored: who did it, when, and under which correlation id.
+    #[must_use]
+    pub fn record(self, actor: &str, at_ms: u64, instance: &str) -> AuditRecord {
+        let event = self.name().to_owned();
+        let (subject, rules, detail) = self.parts();
+        AuditRecord {
+            at_ms,
+            event,
+            actor: actor.to_owned(),
+            subject,
+            rules,
+            instance: instance.to_owned(),
+            detail: detail.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        }
+    }
+
+    fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
+        match self {
+            Self::EnrollmentWaiting { enrollment, wanted_name, source, rules } => {
+                let wanted = wanted_name.map(|name| ("wanted_name", name));
+                (enrollment, rules, [("source", source)].into_iter().chain(wanted).collect())
+            }
+            Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
+                (enrollment, rules, vec![("name", name), ("evidence", evidence)])
+            }
+            Self::EnrollmentApproval { enrollment, code_checked, missing, rules } => (
+                enrollment,
+                rules,
+                vec![("code_checked", code_checked.to_string()), ("missing", missing.to_string())],
+            ),
+            Self::EnrollmentApproved { enrollment, name, code_checked, rules } => {
+                (enrollment, rules, vec![("name", name), ("code_checked", code_checked.to_string())])
+            }
+            Self::ApprovalWrongCode { enrollment } => (enrollment, vec![], vec![]),
+            Self::EnrollmentDenied { enrollment, reason, rules } => (enrollment, rules, vec![("reason", reason)]),
+            Self::EnrollmentExpired { enrollment, state } => (enrollment, vec![], vec![("state", state.to_owned())]),
+            Self::TokenRedeemed { token, key } => (token, vec![], vec![("key", key)]),
+            Self::TokenCreated { token, role, uses, rules } => {
+                (token, rules, vec![("role", role.to_owned()), ("uses", uses.to_string())])
+            }
+            Self::TokenRevoked { token, rules } => (token, rules, vec![]),
+            Self::CertificateReserved { serial, identity, lineage, rules } => {
+                (identity, rules, vec![("serial", serial), ("lineage", lineage)])
+            }
+            Self::CertificateIssued { serial, identity, lineage, key, not_after } => (
+                identity,
+                vec![],
+                vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
+            ),
+            Self::CertificateActivated { serial, identity, retired } => {
+                let retired = retired.map(|serial| ("retired", serial));
+                (identity, vec![], [("serial", serial)].into_iter().chain(retired).collect())
+            }
+            Self::LineageForked { lineage, identity, used, current, why } => (
+                identity,
+                vec![],
+                vec![("lineage", lineage), ("used", used), ("current", current), ("why", why.to_owned())],
+            ),
+            Self::LockSet { kind, target, reason, rules } => {
+                (target, rules, vec![("kind", kind.to_owned()), ("reason", reason)])
+            }
+            Self::LockLifted { kind, target, rules } => (target, rules, vec![("kind", kind.to_owned())]),
+            Self::SubjectRemoved { identity, rules } => (identity, rules, vec![]),
+            Self::SubjectLeft { identity } => (identity, vec![], vec![]),
+            Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
+            Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
+        }
+    }
+}
+
+/// One event in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The event's stable name.
+    pub event: String,
+    /// Who: an identity, `gateway`, or `key:<digest>` before there is an identity.
+    pub actor: String,
+    /// To what.
+    pub subject: String,
+    /// The policy rules that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// Correlation id.
+    pub instance: String,
+    /// The event's own fields.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detail: BTreeMap<String, String>,
+}

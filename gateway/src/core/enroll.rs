@@ -1,0 +1,470 @@
+//! Decides what becomes of a request to join. Order of checks: prove, locks, state, change.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use pki::{AssuranceLevel, Identity, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime};
+use policy::Ruleset;
+
+use super::{
+    audit::Event,
+    change::Changes,
+    keys,
+    lock::Locks,
+    name,
+    plan::{self, Plan, Wanted},
+    records::{
+        AdmittedBy, Certificate, CertState, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, UnixSecs,
+        Waiting,
+    },
+    refusal::{Fault, Refusal},
+};
+use crate::attest::{Claims, Grants};
+
+/// A request to join whose key is proven.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// The key.
+    pub key: SubjectKey,
+    /// The name it would like.
+    pub wanted_name: Option<String>,
+    /// Evidence: kind and body.
+    pub evidence: Vec<(String, String)>,
+    /// What it says of itself.
+    pub attributes: BTreeMap<String, String>,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// The prefix that counts against queue limits.
+    pub prefix: String,
+}
+
+/// Everything the decision needs to know.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// The enrollment of this key, if there is one.
+    pub existing: Option<Seen<Enrollment>>,
+    /// Its index entry.
+    pub existing_index: Option<Seen<String>>,
+    /// The certificate issued for it and its lineage.
+    pub issued: Option<(Seen<Certificate>, Seen<Lineage>)>,
+    /// Who holds the name it would get.
+    pub holder: Option<Seen<Subject>>,
+    /// Locks that might concern it.
+    pub locks: Locks,
+    /// How many wait in all.
+    pub waiting: usize,
+    /// How many wait from the same prefix.
+    pub waiting_from_prefix: usize,
+}
+
+/// Limits and names that are fixed for this gateway.
+#[derive(Clone, Debug)]
+pub struct Frame<'a> {
+    /// The trust domain.
+    pub domain: &'a TrustDomain,
+    /// How long a request may wait.
+    pub pending_ttl: Duration,
+    /// Most that may wait.
+    pub pending_max: usize,
+    /// Most that may wait from one prefix.
+    pub pending_max_per_prefix: usize,
+}
+
+/// Random bytes a decision may use.
+#[derive(Clone, Debug)]
+pub struct Entropy {
+    /// For ids.
+    pub id: [u8; 6],
+    /// For a lineage.
+    pub lineage: [u8; 8],
+    /// For a serial.
+    pub serial: [u8; 16],
+    /// For the waiting code.
+    pub nonce: [u8; 16],
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Make a certificate.
+    Issue(Box<Plan>),
+    /// The certificate made before for this key.
+    Known(Box<(Enrollment, Certificate)>),
+    /// Wait for a person, once these changes are durable.
+    Wait(Box<Enrollment>, Changes),
+    /// It waits already.
+    Waits(Box<Enrollment>),
+}
+
+/// The claims of all evidence, merged.
+#[must_use]
+pub fn merge(all: Vec<Claims>) -> Claims {
+    let none = Claims { values: BTreeMap::new(), assurance: AssuranceLevel::Software, grants: Grants::default() };
+    all.into_iter().fold(none, |mut sum, claims| {
+        sum.values.extend(claims.values);
+        sum.assurance = sum.assurance.max(claims.assurance);
+        let Grants { role, names, labels, groups, owner, redeem, rejoin } = claims.grants;
+        sum.grants.role = role.or(sum.grants.role);
+        if !names.is_empty() {
+            sum.grants.names = names;
+        }
+        sum.grants.labels.extend(labels);
+        sum.grants.groups.extend(groups);
+        sum.grants.owner = owner.or(sum.grants.owner);
+        sum.grants.redeem = redeem.or(sum.grants.redeem);
+        sum.grants.rejoin = rejoin.or(sum.grants.rejoin);
+        sum
+    })
+}
+
+/// Decides. The key is proven and the evidence judged already.
+///
+/// # Errors
+/// Why the request is refused; nothing is to be changed then.
+pub fn decide(
+    inbound: &Inbound,
+    claims: Claims,
+    records: Records,
+    rules: &Ruleset,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<Verdict, Refusal> {
+    records.locks.refuse()?;
+    let fresh_evidence = !inbound.evidence.is_empty();
+    if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
+        return Ok(verdict);
+    }
+    let role = claims.grants.role.unwrap_or(Role::Machine);
+    let newcomer = newcomer(inbound, &claims, role);
+    match policy::admit(rules, &newcomer, now.secs()) {
+        policy::Admission::Issue(grant) => {
+            let mut enrollment = enrollment(inbound, &claims, role, frame, now, entropy);
+            if let Some(seen) = &records.existing {
+                enrollment.id.clone_from(&seen.record.id);
+            }
+            enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
+            enrollment.rules = grant.rules().to_vec();
+            admit(inbound, enrollment, claims.grants, &records, frame, now, entropy)
+        }
+        policy::Admission::Wait(grant) => {
+            if let Some(seen) = &records.existing
+                && seen.record.state == EnrollmentState::Waiting
+                && now.secs() <= seen.record.expires.0
+            {
+                return Ok(Verdict::Waits(Box::new(seen.record.clone())));
+            }
+            room(&records, frame)?;
+            let mut enrollment = enrollment(inbound, &claims, role, frame, now, entropy);
+            enrollment.approvals_wanted = grant.approvals().max(1);
+            enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
+            enrollment.rules = grant.rules().to_vec();
+            wait(inbound, enrollment, &records)
+        }
+        policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
+    }
+}
+
+/// What the enrollment this key already has leads to, if that settles the matter.
+fn continue_existing(
+    inbound: &Inbound,
+    records: &Records,
+    fresh_evidence: bool,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<Option<Verdict>, Refusal> {
+    let Some(existing) = &records.existing else { return Ok(None) };
+    match existing.record.state {
+        EnrollmentState::Issued => Ok(reissue(records, existing, now)),
+        EnrollmentState::Approved => {
+            collect(existing, records.issued.as_ref().map(|(_, lineage)| lineage), &inbound.key, frame, now, entropy)
+                .map(Some)
+        }
+        EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
+        EnrollmentState::Waiting if fresh_evidence => Ok(None),
+        EnrollmentState::Waiting => Ok(Some(Verdict::Waits(Box::new(existing.record.clone())))),
+        EnrollmentState::Denied => {
+            Err(Refusal::DeniedByPerson { reason: existing.record.reason.clone().unwrap_or_default() })
+        }
+        EnrollmentState::Expired => Ok(None),
+    }
+}
+
+/// The certificate made for this key, while it is the newest of its lineage and still lives.
+fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Option<Verdict> {
+    let (certificate, lineage) = records.issued.as_ref()?;
+    let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
+    let good = certificate.record.state == CertState::Issued
+        && !lineage.record.ended
+        && newest.serial == certificate.record.serial
+        && certificate.record.not_after.0 > now.secs();
+    good.then(|| Verdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
+}
+
+fn room(records: &Records, frame: &Frame<'_>) -> Result<(), Refusal> {
+    if records.waiting >= frame.pending_max {
+        return Err(Refusal::QueueFull("too many requests wait for approval already"));
+    }
+    if records.waiting_from_prefix >= frame.pending_max_per_prefix {
+        return Err(Refusal::QueueFull("too many requests from your network wait for approval already"));
+    }
+    Ok(())
+}
+
+fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer {
+    policy::Newcomer {
+        key: inbound.key.digest().hex(),
+        role: role.as_str().to_owned(),
+        wanted_name: inbound.wanted_name.clone(),
+        assurance: claims.assurance as u8,
+        claims: policy_claims(&claims.values),
+        attributes: inbound.attributes.clone(),
+        source: Some(inbound.source),
+        locked: false,
+        known: claims.grants.rejoin.is_some(),
+    }
+}
+
+/// Claims in the policy crate's words.
+#[must_use]
+pub fn policy_claims(claims: &BTreeMap<String, Claim>) -> BTreeMap<String, policy::Claim> {
+    let convert = |claim: &Claim| match claim {
+        Claim::Bool(value) => policy::Claim::Bool(*value),
+        Claim::Number(value) => policy::Claim::Number(*value),
+        Claim::Text(value) => policy::Claim::Text(value.clone()),
+    };
+    claims.iter().map(|(name, claim)| (name.clone(), convert(claim))).collect()
+}
+
+fn enrollment(
+    inbound: &Inbound,
+    claims: &Claims,
+    role: Role,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Enrollment {
+    Enrollment {
+        id: hex::encode(entropy.id),
+        state: EnrollmentState::Waiting,
+        role,
+        key: inbound.key.digest(),
+        spki: inbound.key.spki_der().to_vec(),
+        wanted_name: inbound.wanted_name.clone(),
+        name: None,
+        claims: claims.values.clone(),
+        attributes: inbound.attributes.clone(),
+        assurance: claims.assurance,
+        source: inbound.prefix.clone(),
+        nonce: entropy.nonce,
+        created: now.into(),
+        expires: now.plus(frame.pending_ttl).into(),
+        approvals: vec![],
+        approvals_wanted: 0,
+        lifetime: None,
+        rules: vec![],
+        labels: claims.grants.labels.clone(),
+        groups: claims.grants.groups.clone(),
+        owner: claims.grants.owner.clone(),
+        lineage: claims.grants.rejoin.as_ref().map(|prior| prior.lineage.record.id.clone()),
+        rejoin: claims.grants.rejoin.is_some(),
+        reason: None,
+    }
+}
+
+/// Puts an enrollment into the queue.
+fn wait(inbound: &Inbound, enrollment: Enrollment, records: &Records) -> Result<Verdict, Refusal> {
+    if let Some(wanted) = &enrollment.wanted_name {
+        name::legal(wanted)?;
+    }
+    let mut changes = Changes::new();
+    if let Some(old) = &records.existing {
+        changes.remove(keys::enrollment(&old.record.id), old);
+        changes.delete(keys::waiting(&old.record.id));
+    }
+    changes.create(keys::enrollment(&enrollment.id), &enrollment);
+    changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
+    let entry = Waiting {
+        wanted_name: enrollment.wanted_name.clone(),
+        source: inbound.prefix.clone(),
+        expires: enrollment.expires,
+    };
+    changes.create(keys::waiting(&enrollment.id), &entry);
+    changes.event(Event::EnrollmentWaiting {
+        enrollment: enrollment.id.clone(),
+        wanted_name: enrollment.wanted_name.clone(),
+        source: enrollment.source.clone(),
+        rules: enrollment.rules.clone(),
+    });
+    Ok(Verdict::Wait(Box::new(enrollment), changes))
+}
+
+/// Admits without a person.
+fn admit(
+    inbound: &Inbound,
+    mut enrollment: Enrollment,
+    grants: Grants,
+    records: &Records,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<Verdict, Refusal> {
+    let name = name::choose(enrollment.wanted_name.as_deref(), &grants.names, enrollment.role, &enrollment.key)?;
+    enrollment.name = Some(name.to_string());
+    enrollment.state = EnrollmentState::Approved;
+    let mut changes = Changes::new();
+    changes.event(Event::EnrollmentAdmitted {
+        enrollment: enrollment.id.clone(),
+        name: name.to_string(),
+        evidence: inbound.evidence.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(","),
+        rules: enrollment.rules.clone(),
+    });
+    if let Some(token) = grants.redeem {
+        redeem(&mut changes, token, &enrollment);
+    }
+    let lineage = match grants.rejoin {
+        Some(prior) => prior.lineage,
+        None => match own_lineage(records) {
+            Some(own) => own.clone(),
+            None => {
+                let holder = records.holder.as_ref();
+                begin(&mut changes, &mut enrollment, &name, AdmittedBy::Policy, holder, now, &entropy.lineage)?
+            }
+        },
+    };
+    enrollment.lineage = Some(lineage.record.id.clone());
+    if let Some(old) = &records.existing
+        && old.record.state == EnrollmentState::Waiting
+    {
+        changes.delete(keys::waiting(&old.record.id));
+    }
+    changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
+    changes.upsert(keys::enrollment(&enrollment.id), records.existing.as_ref(), &enrollment);
+    certify(changes, enrollment, lineage, name, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
+}
+
+/// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
+/// not its key goes on where it was.
+fn own_lineage(records: &Records) -> Option<&Seen<Lineage>> {
+    let (_, lineage) = records.issued.as_ref()?;
+    let holder = records.holder.as_ref()?;
+    (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some(lineage)
+}
+
+/// Redeems a token for the enrollment's key. Once more by the same key changes nothing.
+fn redeem(changes: &mut Changes, token: Seen<super::records::Token>, enrollment: &Enrollment) {
+    let key = enrollment.key.hex();
+    let mut record = token.record.clone();
+    if !record.redeemed.contains(&key) {
+        record.redeemed.push(key.clone());
+        changes.event(Event::TokenRedeemed { token: record.id.clone(), key });
+    }
+    // Written even when nothing changed: a revocation at the same moment must be a conflict.
+    changes.update(keys::token(&record.id), &token, &record);
+}
+
+/// Begins a lineage: the subject's name is taken from here on.
+///
+/// # Errors
+/// [`Refusal::NameTaken`].
+pub fn begin(
+    changes: &mut Changes,
+    enrollment: &mut Enrollment,
+    name: &Name,
+    admitted_by: AdmittedBy,
+    holder: Option<&Seen<Subject>>,
+    now: UnixTime,
+    entropy: &[u8; 8],
+) -> Result<Seen<Lineage>, Refusal> {
+    if holder.is_some() {
+        return Err(Refusal::NameTaken { name: name.to_string() });
+    }
+    let lineage = Lineage {
+        id: hex::encode(entropy),
+        role: enrollment.role,
+        name: name.to_string(),
+        current: None,
+        pending: None,
+        activated: UnixSecs(0),
+        forked: false,
+        ended: false,
+        created: now.into(),
+    };
+    let subject = Subject {
+        name: name.to_string(),
+        role: enrollment.role,
+        lineage: lineage.id.clone(),
+        labels: enrollment.labels.clone(),
+        groups: enrollment.groups.clone(),
+        owner: enrollment.owner.clone(),
+        created: now.into(),
+        claims: enrollment.claims.clone(),
+        attributes: enrollment.attributes.clone(),
+        assurance: enrollment.assurance,
+        admitted_by,
+        enrollment: enrollment.id.clone(),
+    };
+    changes.create(keys::subject(enrollment.role, name.as_str()), &subject);
+    // Version 0 stands for "not written yet": `certify` writes it for the first time.
+    Ok(Seen { record: lineage, version: 0 })
+}
+
+/// Makes the certificate of an approved enrollment when its client comes for it.
+///
+/// # Errors
+/// When records do not fit together or the draft breaks a rule.
+pub fn collect(
+    existing: &Seen<Enrollment>,
+    lineage: Option<&Seen<Lineage>>,
+    key: &SubjectKey,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<Verdict, Refusal> {
+    let enrollment = existing.record.clone();
+    let Some(lineage) = lineage else {
+        return Err(Fault::Record(format!("enrollment {} is approved without a lineage", enrollment.id)).into());
+    };
+    let name = name::legal(enrollment.name.as_deref().unwrap_or_default())?;
+    let admitted_by = if enrollment.approvals.is_empty() { AdmittedBy::Policy } else { AdmittedBy::Person };
+    let mut changes = Changes::new();
+    changes.update(keys::enrollment(&enrollment.id), existing, &enrollment);
+    certify(changes, enrollment, lineage.clone(), name, admitted_by, key, frame, now, entropy)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where all parts of a first certificate meet")]
+fn certify(
+    mut changes: Changes,
+    enrollment: Enrollment,
+    seen: Seen<Lineage>,
+    name: Name,
+    admitted_by: AdmittedBy,
+    key: &SubjectKey,
+    frame: &Frame<'_>,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<Verdict, Refusal> {
+    let identity = Identity { domain: frame.domain.clone(), role: enrollment.role, name: name.clone() };
+    let wanted = Wanted {
+        domain: frame.domain,
+        role: enrollment.role,
+        name,
+        key: key.clone(),
+        lifetime: enrollment.lifetime.map(Duration::from_secs),
+        assurance: enrollment.assurance,
+        admitted_by,
+    };
+    let linted = plan::draft(wanted, Serial::from_entropy(entropy.serial), now)?;
+    let mut lineage = seen.record.clone();
+    let (certificate, reference) = plan::reserved(&linted, &lineage, key);
+    lineage.pending = Some(reference);
+    let lineage_key = keys::lineage(&lineage.id);
+    if seen.version == 0 {
+        changes.create(lineage_key, &lineage);
+    } else {
+        changes.update(lineage_key, &seen, &lineage);
+    }
+    plan::reserve(&mut changes, &certificate, &identity, &enrollment.rules);
+    let id = enrollment.id.clone();
+    Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: Some(enrollment), id })))
+}

@@ -1,0 +1,88 @@
+//! Where each record stands in the store. One function per kind, so that the layout can be read in one place.
+
+use pki::{KeyDigest, Role, Serial};
+
+use super::records::LockKind;
+
+/// Prefix of enrollments.
+pub const ENROLLMENTS: &str = "enr/";
+/// Prefix of the index of enrollments that wait for a person.
+pub const WAITING: &str = "waiting/";
+/// Prefix of tokens.
+pub const TOKENS: &str = "token/";
+/// Prefix of locks.
+pub const LOCKS: &str = "lock/";
+/// Prefix of audit events.
+pub const AUDIT: &str = "audit/";
+/// Prefix of certificates.
+pub const CERTIFICATES: &str = "cert/";
+/// Prefix of revoked, unexpired serials.
+pub const REVOKED: &str = "revoked/";
+/// The lock epoch: grows with every change of a lock and never shrinks.
+pub const EPOCH: &str = "meta/epoch";
+
+/// An enrollment by its id.
+#[must_use]
+pub fn enrollment(id: &str) -> String {
+    format!("{ENROLLMENTS}{id}")
+}
+
+/// Which enrollment a key belongs to.
+#[must_use]
+pub fn enrollment_of_key(key: &KeyDigest) -> String {
+    format!("enrkey/{}", key.hex())
+}
+
+/// The waiting entry of an enrollment.
+#[must_use]
+pub fn waiting(id: &str) -> String {
+    format!("{WAITING}{id}")
+}
+
+/// Prefix of the machines or people.
+#[must_use]
+pub fn subjects(role: Role) -> String {
+    format!("subject/{}/", role.as_str())
+}
+
+/// A machine or person by name.
+#[must_use]
+pub fn subject(role: Role, name: &str) -> String {
+    format!("subject/{}/{name}", role.as_str())
+}
+
+/// A lineage by its id.
+#[must_use]
+pub fn lineage(id: &str) -> String {
+    format!("lineage/{id}")
+}
+
+/// A certificate by its serial.
+#[must_use]
+pub fn certificate(serial: &Serial) -> String {
+    format!("{CERTIFICATES}{}", serial.hex())
+}
+
+/// A token by its id.
+#[must_use]
+pub fn token(id: &str) -> String {
+    format!("{TOKENS}{id}")
+}
+
+/// A lock by kind and target.
+#[must_use]
+pub fn lock(kind: LockKind, target: &str) -> String {
+    format!("{LOCKS}{}/{target}", kind.as_str())
+}
+
+/// A revoked serial under the role of its issuing CA.
+#[must_use]
+pub fn revoked(issuer: Role, serial_hex: &str) -> String {
+    format!("{REVOKED}{}/{serial_hex}", issuer.as_str())
+}
+
+/// An audit event: ordered by time, with random bytes so that two events of one millisecond both stand.
+#[must_use]
+pub fn audit(at_ms: u64, tie: [u8; 6]) -> String {
+    format!("{AUDIT}{at_ms:013x}{}", hex::encode(tie))
+}

@@ -1,0 +1,16 @@
+//! Pure decisions: records in, changes out. No clock, disk, socket or runtime; time and entropy are arguments.
+
+pub mod admission;
+pub mod approve;
+pub mod audit;
+pub mod change;
+pub mod enroll;
+pub mod keys;
+pub mod lock;
+pub mod name;
+pub mod plan;
+pub mod proof;
+pub mod records;
+pub mod refusal;
+pub mod renew;
+pub mod token;

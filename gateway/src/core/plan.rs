@@ -1,0 +1,124 @@
+//! A certificate about to be made: the linted draft, and what must be durable before it may be signed.
+
+use std::time::Duration;
+
+use pki::{AssuranceLevel, Identity, LeafRequest, Linted, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime};
+
+use super::{
+    audit::Event,
+    change::Changes,
+    keys,
+    records::{AdmittedBy, CertRef, CertState, Certificate, Enrollment, Lineage},
+    refusal::{Fault, Refusal},
+};
+
+/// A certificate that may be made once `reserve` is committed.
+#[derive(Debug)]
+#[must_use = "a plan that is not carried out issues nothing"]
+pub struct Plan {
+    /// The draft, linted.
+    pub linted: Linted,
+    /// What must be durable first: serial, token, names, events.
+    pub reserve: Changes,
+    /// The certificate's record as reserved.
+    pub certificate: Certificate,
+    /// The enrollment to mark as issued when the certificate is recorded.
+    pub enrollment: Option<Enrollment>,
+    /// The id given to the client: enrollment or lineage.
+    pub id: String,
+}
+
+/// What a certificate is to say; the rest comes from the profile.
+pub struct Wanted<'a> {
+    /// The trust domain.
+    pub domain: &'a TrustDomain,
+    /// Machine or person.
+    pub role: Role,
+    /// The name.
+    pub name: Name,
+    /// The key.
+    pub key: SubjectKey,
+    /// By policy; the profile's default when absent.
+    pub lifetime: Option<Duration>,
+    /// How far the subject is proven.
+    pub assurance: AssuranceLevel,
+    /// Who admitted it.
+    pub admitted_by: AdmittedBy,
+}
+
+/// Lifetime when no rule says: machines a day, people half a day.
+const fn default_lifetime(role: Role) -> Duration {
+    match role {
+        Role::Machine => Duration::from_secs(24 * 3600),
+        Role::Person => Duration::from_secs(12 * 3600),
+        Role::Gateway => Duration::from_secs(30 * 24 * 3600),
+    }
+}
+
+/// Drafts and lints.
+///
+/// # Errors
+/// [`Fault::Issue`] when our own profile would make a certificate that breaks a rule.
+pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted, Refusal> {
+    let lifetime = wanted.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
+    let request = LeafRequest {
+        key: wanted.key,
+        identity: Identity { domain: wanted.domain.clone(), role: wanted.role, name: wanted.name },
+        serial,
+        lifetime,
+        assurance: wanted.assurance,
+        admitted_by: wanted.admitted_by.into(),
+        gateway_names: vec![],
+    };
+    pki::draft(request, now).lint().map_err(|error| Fault::Issue(error.to_string()).into())
+}
+
+/// The record of a draft's certificate, reserved, and the reference a lineage keeps.
+#[must_use]
+pub fn reserved(linted: &Linted, lineage: &Lineage, key: &SubjectKey) -> (Certificate, CertRef) {
+    let reference =
+        CertRef { serial: linted.serial(), key: key.digest(), not_after: linted.not_after().into() };
+    let certificate = Certificate {
+        serial: linted.serial(),
+        lineage: lineage.id.clone(),
+        role: lineage.role,
+        name: lineage.name.clone(),
+        key: key.digest(),
+        not_before: linted.not_before().into(),
+        not_after: linted.not_after().into(),
+        state: CertState::Reserved,
+        der: Vec::new(),
+    };
+    (certificate, reference)
+}
+
+/// Adds the reservation of a certificate to `changes`.
+pub fn reserve(changes: &mut Changes, certificate: &Certificate, identity: &Identity, rules: &[String]) {
+    changes.create(keys::certificate(&certificate.serial), certificate);
+    changes.event(Event::CertificateReserved {
+        serial: certificate.serial.hex(),
+        identity: identity.to_string(),
+        lineage: certificate.lineage.clone(),
+        rules: rules.to_vec(),
+    });
+}
+
+/// What recording the signed certificate changes.
+pub fn record(mut certificate: Certificate, der: Vec<u8>, enrollment: Option<Enrollment>, identity: &Identity) -> (Changes, Certificate) {
+    certificate.state = CertState::Issued;
+    certificate.der = der;
+    let mut changes = Changes::new();
+    changes.put(keys::certificate(&certificate.serial), &certificate);
+    if let Some(mut enrollment) = enrollment {
+        enrollment.state = super::records::EnrollmentState::Issued;
+        changes.put(keys::enrollment(&enrollment.id), &enrollment);
+    }
+    changes.event(Event::CertificateIssued {
+        serial: certificate.serial.hex(),
+        identity: identity.to_string(),
+        lineage: certificate.lineage.clone(),
+        key: certificate.key.hex(),
+        not_after: certificate.not_after.0,
+    });
+    (changes, certificate)
+}

@@ -1,0 +1,191 @@
+//! The proof of possession that comes with every request of the enroll face: a JWT in the shape of RFC 9449, signed by
+//! the key to be certified and bound to the TLS connection by its exporter value (RFC 9266).
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use pki::{KeyAlgorithm, SubjectKey, UnixTime};
+use wire::enroll::{PROOF_TYPE, ProofClaims};
+
+/// Oldest proof we take. A proof is made for one request on one connection; this only bounds how long a client may take
+/// between making and sending it, and how wrong its idea of our clock may be.
+pub const PROOF_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Longest proof we parse, in bytes: claims and an RSA-4096 `jwk` with its signature take under 3 kB.
+pub const PROOF_MAX: usize = 8 * 1024;
+
+/// What a proof must be about.
+#[derive(Clone, Debug)]
+pub struct Expected<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path without query.
+    pub path: &'a str,
+    /// Host names this gateway answers to.
+    pub hosts: &'a [String],
+    /// The connection's exporter value.
+    pub exporter: &'a [u8; 32],
+}
+
+/// What is wrong with a proof.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProof {
+    /// There is none.
+    #[error("the `DPoP` header is missing")]
+    Missing,
+    /// It is not a JWT of the right type.
+    #[error("the proof is not a JWT of type `dpop+jwt`")]
+    Shape,
+    /// It names an algorithm other than the key's.
+    #[error("the proof's algorithm is not the one of its key")]
+    Algorithm,
+    /// The signature is not by this key.
+    #[error("the proof is not signed by the key it is for")]
+    Signature,
+    /// It was made for another request.
+    #[error("the proof is for another method or path")]
+    OtherRequest,
+    /// It was made for another gateway.
+    #[error("the proof is for another gateway")]
+    OtherGateway,
+    /// It was made on another connection.
+    #[error("the proof belongs to another connection")]
+    OtherConnection,
+    /// It is too old or from the future.
+    #[error("the proof is {0} s away from the gateway's clock")]
+    Stale(u64),
+}
+
+/// Checks a proof by `key`. The header's `jwk` is not consulted: the key is the one of the CSR or of the enrollment.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of [`BadProof`].
+pub fn check(proof: &str, key: &SubjectKey, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
+    if proof.len() > PROOF_MAX {
+        return Err(BadProof::Shape);
+    }
+    let header = jsonwebtoken::decode_header(proof).map_err(|_| BadProof::Shape)?;
+    if header.typ.as_deref() != Some(PROOF_TYPE) {
+        return Err(BadProof::Shape);
+    }
+    let algorithm = algorithm_of(key);
+    if header.alg != algorithm {
+        return Err(BadProof::Algorithm);
+    }
+    let mut validation = Validation::new(algorithm);
+    // Times are checked below against the clock we were given.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let claims = jsonwebtoken::decode::<ProofClaims>(proof, &decoding_key(key), &validation)
+        .map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => BadProof::Signature,
+            _ => BadProof::Shape,
+        })?
+        .claims;
+    check_claims(&claims, expected, now)
+}
+
+fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
+    let (host, path) = split_htu(&claims.htu).ok_or(BadProof::Shape)?;
+    if claims.htm != expected.method || path != expected.path {
+        return Err(BadProof::OtherRequest);
+    }
+    if !expected.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
+        return Err(BadProof::OtherGateway);
+    }
+    let exporter = URL_SAFE_NO_PAD.decode(&claims.exporter).map_err(|_| BadProof::Shape)?;
+    if exporter != expected.exporter {
+        return Err(BadProof::OtherConnection);
+    }
+    let away = claims.iat.abs_diff(now.secs());
+    if away > PROOF_AGE_MAX.as_secs() {
+        return Err(BadProof::Stale(away));
+    }
+    Ok(())
+}
+
+/// Splits `https://host[:port]/path` into host and path. The port is not compared: behind a port mapping the client's
+/// differs from ours, and the exporter already ties the proof to this connection.
+fn split_htu(htu: &str) -> Option<(&str, &str)> {
+    let rest = htu.strip_prefix("https://")?;
+    let (authority, path) = rest.split_at(rest.find('/')?);
+    if authority.contains('@') || path.contains(['?', '#']) {
+        return None;
+    }
+    let host = if let Some(v6) = authority.strip_prefix('[') {
+        v6.split_once(']')?.0
+    } else {
+        authority.split_once(':').map_or(authority, |(host, _)| host)
+    };
+    (!host.is_empty()).then_some((host, path))
+}
+
+/// The one algorithm that fits a key (RFC 7518 3.1, RFC 8037 3.1).
+#[must_use]
+pub const fn algorithm_of(key: &SubjectKey) -> Algorithm {
+    match key.algorithm() {
+        KeyAlgorithm::P256 => Algorithm::ES256,
+        KeyAlgorithm::P384 => Algorithm::ES384,
+        KeyAlgorithm::Ed25519 => Algorithm::EdDSA,
+        KeyAlgorithm::Rsa { .. } => Algorithm::RS256,
+    }
+}
+
+fn decoding_key(key: &SubjectKey) -> DecodingKey {
+    let raw = key.raw_public_key();
+    match key.algorithm() {
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 => DecodingKey::from_ec_der(raw),
+        KeyAlgorithm::Ed25519 => DecodingKey::from_ed_der(raw),
+        KeyAlgorithm::Rsa { .. } => DecodingKey::from_rsa_der(raw),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(change: impl FnOnce(&mut ProofClaims)) -> ProofClaims {
+        let mut claims = ProofClaims {
+            jti: "1".into(),
+            iat: 1000,
+            htm: "POST".into(),
+            htu: "https://gate.example:8443/v1/enrollments".into(),
+            exporter: URL_SAFE_NO_PAD.encode([7; 32]),
+        };
+        change(&mut claims);
+        claims
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut ProofClaims), want: Result<(), BadProof>) {
+        let hosts = ["gate.example".to_owned(), "::1".to_owned()];
+        let expected = Expected { method: "POST", path: "/v1/enrollments", hosts: &hosts, exporter: &[7; 32] };
+        assert_eq!(check_claims(&claims(change), &expected, UnixTime::new(1000)), want);
+    }
+
+    #[test]
+    fn a_proof_for_this_request_holds() {
+        check(|_| {}, Ok(()));
+        check(|c| c.htu = "https://GATE.example/v1/enrollments".into(), Ok(()));
+        check(|c| c.htu = "https://[::1]:8443/v1/enrollments".into(), Ok(()));
+        check(|c| c.iat = 700, Ok(()));
+        check(|c| c.iat = 1300, Ok(()));
+    }
+
+    #[test]
+    fn a_proof_for_anything_else_does_not() {
+        check(|c| c.htm = "GET".into(), Err(BadProof::OtherRequest));
+        check(|c| c.htu = "https://gate.example/v1/enrollments/x".into(), Err(BadProof::OtherRequest));
+        check(|c| c.htu = "https://evil.example/v1/enrollments".into(), Err(BadProof::OtherGateway));
+        check(|c| c.htu = "https://gate.example.evil/v1/enrollments".into(), Err(BadProof::OtherGateway));
+        check(|c| c.htu = "https://gate.example@evil/v1/enrollments".into(), Err(BadProof::Shape));
+        check(|c| c.htu = "http://gate.example/v1/enrollments".into(), Err(BadProof::Shape));
+        check(|c| c.exporter = URL_SAFE_NO_PAD.encode([8; 32]), Err(BadProof::OtherConnection));
+        check(|c| c.exporter = String::new(), Err(BadProof::OtherConnection));
+        check(|c| c.iat = 699, Err(BadProof::Stale(301)));
+        check(|c| c.iat = u64::MAX, Err(BadProof::Stale(u64::MAX - 1000)));
+    }
+}

@@ -1,0 +1,481 @@
+//! What the gateway remembers. Each record is one value in the store, as JSON, so that an export can be read.
+
+use std::collections::BTreeMap;
+
+use pki::{AssuranceLevel, KeyDigest, Role, Serial, UnixTime};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A record as it was read, with the version that a change of it must expect.
+#[derive(Clone, Debug)]
+pub struct Seen<T> {
+    /// The record.
+    pub record: T,
+    /// The commit that last wrote it.
+    pub version: u64,
+}
+
+/// A value claimed by an attestor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Claim {
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+impl Claim {
+    /// The claim as a person reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Number(value) => value.to_string(),
+            Self::Text(value) => value.clone(),
+        }
+    }
+}
+
+/// Where an enrollment stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnrollmentState {
+    /// A person must decide.
+    Waiting,
+    /// Admitted; the certificate is made when the client next asks.
+    Approved,
+    /// A certificate was issued.
+    Issued,
+    /// A person refused.
+    Denied,
+    /// Nobody decided in time.
+    Expired,
+}
+
+impl EnrollmentState {
+    /// The word used in views and filters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Approved => "approved",
+            Self::Issued => "issued",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// One person's approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The person's name.
+    pub by: String,
+    /// When.
+    pub at: UnixSecs,
+    /// Whether the waiting code was typed.
+    pub code_checked: bool,
+    /// Rules that allowed this person to approve.
+    pub rules: Vec<String>,
+}
+
+/// One request to join, bound to one public key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Enrollment {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: EnrollmentState,
+    /// Machine or person.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// Digest of the key.
+    #[serde(with = "digest")]
+    pub key: KeyDigest,
+    /// The key itself, SPKI in DER.
+    #[serde(with = "base64_bytes")]
+    pub spki: Vec<u8>,
+    /// What it would like to be called.
+    pub wanted_name: Option<String>,
+    /// What it is called once admitted.
+    pub name: Option<String>,
+    /// What attestors vouch for.
+    pub claims: BTreeMap<String, Claim>,
+    /// What it says of itself.
+    pub attributes: BTreeMap<String, String>,
+    /// How far it is proven.
+    #[serde(with = "assurance")]
+    pub assurance: AssuranceLevel,
+    /// The network prefix it came from.
+    pub source: String,
+    /// The bytes that, with the key and the root, make the waiting code.
+    #[serde(with = "nonce")]
+    pub nonce: [u8; 16],
+    /// When it asked.
+    pub created: UnixSecs,
+    /// When it lapses while it waits.
+    pub expires: UnixSecs,
+    /// Who approved.
+    pub approvals: Vec<Approval>,
+    /// How many must approve.
+    pub approvals_wanted: u32,
+    /// Lifetime of certificates, in seconds, by the rules that admitted it; the profile's when absent.
+    pub lifetime: Option<u64>,
+    /// Rules that admitted it.
+    pub rules: Vec<String>,
+    /// Labels for the machine.
+    pub labels: BTreeMap<String, String>,
+    /// Groups for the person.
+    pub groups: Vec<String>,
+    /// Owner of the machine.
+    pub owner: Option<String>,
+    /// The lineage it leads to, or rejoins.
+    pub lineage: Option<String>,
+    /// True when it continues a lineage that exists.
+    pub rejoin: bool,
+    /// Why it was denied.
+    pub reason: Option<String>,
+}
+
+/// Entry in the index of waiting enrollments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The name it wants.
+    pub wanted_name: Option<String>,
+    /// The network prefix it came from.
+    pub source: String,
+    /// When it lapses.
+    pub expires: UnixSecs,
+}
+
+/// How a subject was admitted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdmittedBy {
+    /// By policy alone.
+    Policy,
+    /// By a person.
+    Person,
+}
+
+impl From<AdmittedBy> for pki::AdmittedBy {
+    fn from(by: AdmittedBy) -> Self {
+        match by {
+            AdmittedBy::Policy => Self::Policy,
+            AdmittedBy::Person => Self::Person,
+        }
+    }
+}
+
+/// A machine or a person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its name.
+    pub name: String,
+    /// Machine or person.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// The lineage of its certificates.
+    pub lineage: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Groups, for people.
+    pub groups: Vec<String>,
+    /// Owner, for machines.
+    pub owner: Option<String>,
+    /// When it was admitted.
+    pub created: UnixSecs,
+    /// What attestors vouched for when it was admitted.
+    pub claims: BTreeMap<String, Claim>,
+    /// What it said of itself.
+    pub attributes: BTreeMap<String, String>,
+    /// How far it is proven.
+    #[serde(with = "assurance")]
+    pub assurance: AssuranceLevel,
+    /// Who let it in.
+    pub admitted_by: AdmittedBy,
+    /// The enrollment it came from.
+    pub enrollment: String,
+}
+
+/// A certificate as a lineage remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertRef {
+    /// Its serial.
+    #[serde(with = "serial")]
+    pub serial: Serial,
+    /// Digest of its key.
+    #[serde(with = "digest")]
+    pub key: KeyDigest,
+    /// End of validity.
+    pub not_after: UnixSecs,
+}
+
+/// The chain of certificates descended from one enrollment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Its id.
+    pub id: String,
+    /// Machine or person.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// The subject's name.
+    pub name: String,
+    /// The certificate in use: the newest that was used.
+    pub current: Option<CertRef>,
+    /// Issued, not used yet.
+    pub pending: Option<CertRef>,
+    /// When `current` was first used.
+    pub activated: UnixSecs,
+    /// True once two holders of its key were seen.
+    pub forked: bool,
+    /// True once the subject was removed or left: nothing of it is valid any more.
+    pub ended: bool,
+    /// When it began.
+    pub created: UnixSecs,
+}
+
+/// How far a certificate got.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CertState {
+    /// The intent is durable; nothing was signed that anybody received.
+    Reserved,
+    /// Signed and recorded.
+    Issued,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its serial.
+    #[serde(with = "serial")]
+    pub serial: Serial,
+    /// The lineage it belongs to.
+    pub lineage: String,
+    /// Role of subject and issuing CA.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// The subject's name.
+    pub name: String,
+    /// Digest of its key.
+    #[serde(with = "digest")]
+    pub key: KeyDigest,
+    /// Start of validity.
+    pub not_before: UnixSecs,
+    /// End of validity.
+    pub not_after: UnixSecs,
+    /// How far it got.
+    pub state: CertState,
+    /// The certificate, once issued.
+    #[serde(with = "base64_bytes", default, skip_serializing_if = "Vec::is_empty")]
+    pub der: Vec<u8>,
+}
+
+/// A join token, without its string.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: String,
+    /// What it admits.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// How many keys may redeem it.
+    pub uses: u32,
+    /// The keys that did, hex digests.
+    pub redeemed: Vec<String>,
+    /// Names it is for.
+    pub names: Vec<String>,
+    /// Labels it gives.
+    pub labels: BTreeMap<String, String>,
+    /// Groups it gives.
+    pub groups: Vec<String>,
+    /// Owner it gives.
+    pub owner: Option<String>,
+    /// The one key that may redeem it, hex digest.
+    pub key: Option<String>,
+    /// Who made it.
+    pub by: String,
+    /// When.
+    pub created: UnixSecs,
+    /// When it expires.
+    pub expires: UnixSecs,
+    /// True once revoked.
+    pub revoked: bool,
+}
+
+/// What a lock can hit.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockKind {
+    /// A machine by name.
+    Machine,
+    /// A person by name.
+    Person,
+    /// A lineage by id.
+    Lineage,
+    /// A key by digest.
+    Key,
+}
+
+impl LockKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Machine, Self::Person, Self::Lineage, Self::Key];
+
+    /// The word used in paths and views.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Person => "person",
+            Self::Lineage => "lineage",
+            Self::Key => "key",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A standing refusal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lock {
+    /// What kind of thing is locked.
+    pub kind: LockKind,
+    /// Which one.
+    pub target: String,
+    /// Why.
+    pub reason: String,
+    /// Who locked: an identity, or `gateway`.
+    pub by: String,
+    /// When.
+    pub at: UnixSecs,
+}
+
+/// A serial on a CRL.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The serial.
+    #[serde(with = "serial")]
+    pub serial: Serial,
+    /// When.
+    pub at: UnixSecs,
+    /// End of validity, after which the entry goes.
+    pub not_after: UnixSecs,
+    /// Why.
+    pub reason: RevokedReason,
+}
+
+/// Why a serial stands on a CRL (RFC 5280 5.3.1).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevokedReason {
+    /// Locked: may come back.
+    Hold,
+    /// Removed or left.
+    Ceased,
+    /// Two holders were seen.
+    Compromised,
+    /// Reserved and never handed out.
+    Superseded,
+}
+
+/// Seconds since the Unix epoch in a record.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixSecs(pub u64);
+
+impl From<UnixTime> for UnixSecs {
+    fn from(time: UnixTime) -> Self {
+        Self(time.secs())
+    }
+}
+
+impl From<UnixSecs> for UnixTime {
+    fn from(secs: UnixSecs) -> Self {
+        Self::new(secs.0)
+    }
+}
+
+mod role {
+    use super::{Deserialize, Deserializer, Role, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(role: &Role, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(role.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Role, D::Error> {
+        parsed(&String::deserialize(from)?, |text| Role::parse(text).ok())
+    }
+}
+
+mod digest {
+    use super::{Deserialize, Deserializer, KeyDigest, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(digest: &KeyDigest, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&digest.hex())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<KeyDigest, D::Error> {
+        parsed(&String::deserialize(from)?, |text| KeyDigest::parse_hex(text).ok())
+    }
+}
+
+mod serial {
+    use super::{Deserialize, Deserializer, Serial, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(serial: &Serial, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&serial.hex())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Serial, D::Error> {
+        parsed(&String::deserialize(from)?, |text| Serial::parse_hex(text).ok())
+    }
+}
+
+mod assurance {
+    use super::{AssuranceLevel, Deserialize, Deserializer, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(level: &AssuranceLevel, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(level.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AssuranceLevel, D::Error> {
+        parsed(&String::deserialize(from)?, |text| AssuranceLevel::parse(text).ok())
+    }
+}
+
+mod nonce {
+    use super::{Deserialize, Deserializer, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(nonce: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(nonce))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        parsed(&String::deserialize(from)?, |text| hex::decode(text).ok()?.try_into().ok())
+    }
+}
+
+mod base64_bytes {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+    use super::{Deserialize, Deserializer, Serializer, parsed};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        parsed(&String::deserialize(from)?, |text| STANDARD.decode(text).ok())
+    }
+}
+
+fn parsed<T, E: serde::de::Error>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, E> {
+    parse(text).ok_or_else(|| E::custom(format!("`{text}` is not a {}", std::any::type_name::<T>())))
+}

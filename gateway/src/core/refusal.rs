@@ -1,0 +1,133 @@
+//! Why something was not done, sorted by whose fault it is. `edge::problem` turns these into bytes, once.
+
+use std::time::Duration;
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is not one a correct client sends.
+    #[error("{0}")]
+    Malformed(String),
+    /// The CSR does not prove a key we accept.
+    #[error("{0}")]
+    BadCsr(String),
+    /// The proof of possession does not hold for this connection and request.
+    #[error("{0}")]
+    BadProof(#[from] crate::core::proof::BadProof),
+    /// Evidence was offered and does not hold.
+    #[error("{0}")]
+    Evidence(#[from] crate::attest::Reject),
+    /// Policy said no.
+    #[error("no rule allows this")]
+    Denied {
+        /// The rules that decided, if a rule forbade it.
+        rules: Vec<String>,
+        /// What was asked, in words.
+        action: &'static str,
+    },
+    /// A person refused this enrollment.
+    #[error("a person refused this request: {reason}")]
+    DeniedByPerson {
+        /// The person's reason.
+        reason: String,
+    },
+    /// The enrollment lapsed.
+    #[error("the request lapsed before anybody decided")]
+    Lapsed,
+    /// Another holds the name.
+    #[error("the name `{name}` is taken")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The name is not one we can give.
+    #[error("the name `{name}` cannot be given: {why}")]
+    NameIllegal {
+        /// The name as wanted.
+        name: String,
+        /// Which rule it breaks.
+        why: String,
+    },
+    /// Too many wait already.
+    #[error("{0}")]
+    QueueFull(&'static str),
+    /// Too many requests.
+    #[error("too many requests")]
+    TooFast {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A lock stands.
+    #[error("{what} is locked: {reason}")]
+    Locked {
+        /// What is locked.
+        what: String,
+        /// Why, by the words of whoever locked.
+        reason: String,
+    },
+    /// The certificate belongs to a lineage that two holders use.
+    #[error("two holders of one key were seen: {what}")]
+    Forked {
+        /// Whose lineage.
+        what: String,
+    },
+    /// The certificate was replaced, or its subject removed.
+    #[error("this certificate is no longer in use: {why}")]
+    Retired {
+        /// What became of it.
+        why: &'static str,
+    },
+    /// The certificate has expired on an open connection.
+    #[error("this certificate has expired")]
+    Expired,
+    /// No such thing, or not for the caller to know.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The typed code is not the one the machine shows.
+    #[error("the code does not match what the machine shows")]
+    WrongCode,
+    /// The state does not allow this any more.
+    #[error("{0}")]
+    Conflict(String),
+    /// This endpoint is not for this kind of caller.
+    #[error("this endpoint is for {0}")]
+    WrongCaller(&'static str),
+    /// The body is larger than the endpoint takes.
+    #[error("the request is larger than {max} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The request did not come in time.
+    #[error("the request took longer than {0} s")]
+    TooSlow(u64),
+    /// We failed. The detail is for our log.
+    #[error("{0}")]
+    Ours(Fault),
+}
+
+/// A failure of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A record could not be read.
+    #[error("store read failed: {0}")]
+    Read(String),
+    /// A change may or may not be durable.
+    #[error("store commit outcome unknown: {0}")]
+    Commit(String),
+    /// Everybody else kept changing the same records.
+    #[error("gave up after repeated conflicts")]
+    Contention,
+    /// A certificate could not be made.
+    #[error("issuing failed: {0}")]
+    Issue(String),
+    /// A record does not say what it must.
+    #[error("inconsistent record: {0}")]
+    Record(String),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Ours(fault)
+    }
+}

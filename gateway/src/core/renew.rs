@@ -1,0 +1,84 @@
+//! Decides a renewal: a new key for a lineage, under today's policy.
+
+use pki::{Identity, Serial, SubjectKey, TrustDomain, UnixTime};
+use policy::Ruleset;
+
+use super::{
+    admission::Caller,
+    approve::principal,
+    change::Changes,
+    keys,
+    plan::{self, Plan, Wanted},
+    records::{CertState, Certificate, Seen},
+    refusal::Refusal,
+};
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Make a certificate.
+    Issue(Box<Plan>),
+    /// The certificate made before for this key, whose reply was lost.
+    Known(Box<Certificate>),
+}
+
+/// Decides. The caller is admitted, its locks are checked; `pending` is the record of the lineage's pending certificate.
+///
+/// # Errors
+/// Why not.
+pub fn decide(
+    caller: &Caller,
+    key: &SubjectKey,
+    pending: Option<&Seen<Certificate>>,
+    rules: &Ruleset,
+    domain: &TrustDomain,
+    now: UnixTime,
+    serial: [u8; 16],
+) -> Result<Verdict, Refusal> {
+    let lineage = &caller.lineage.record;
+    if key.digest() == caller.key {
+        return Err(Refusal::Malformed("a renewal needs a new key".to_owned()));
+    }
+    if let (Some(reference), Some(known)) = (&lineage.pending, pending)
+        && reference.key == key.digest()
+        && known.record.state == CertState::Issued
+        && known.record.not_after.0 > now.secs()
+    {
+        return Ok(Verdict::Known(Box::new(known.record.clone())));
+    }
+    let subject = &caller.subject.record;
+    let grant = match policy::decide(rules, &ask(caller, now)) {
+        policy::Decision::Allowed(grant) => grant,
+        policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
+    };
+    let identity = Identity { domain: domain.clone(), role: subject.role, name: caller.identity.name.clone() };
+    let wanted = Wanted {
+        domain,
+        role: subject.role,
+        name: caller.identity.name.clone(),
+        key: key.clone(),
+        lifetime: grant.lifetime(),
+        assurance: subject.assurance,
+        admitted_by: subject.admitted_by,
+    };
+    let linted = plan::draft(wanted, Serial::from_entropy(serial), now)?;
+    let mut renewed = lineage.clone();
+    let (certificate, reference) = plan::reserved(&linted, &renewed, key);
+    renewed.pending = Some(reference);
+    let mut changes = Changes::new();
+    changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
+    plan::reserve(&mut changes, &certificate, &identity, grant.rules());
+    let id = renewed.id;
+    Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: None, id })))
+}
+
+/// The question put to the policy.
+#[must_use]
+pub fn ask(caller: &Caller, now: UnixTime) -> policy::Ask {
+    policy::Ask {
+        action: policy::Action::Renew,
+        principal: principal(caller, now),
+        resource: policy::Resource::Gateway,
+        now: now.secs(),
+    }
+}

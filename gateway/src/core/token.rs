@@ -1,0 +1,226 @@
+//! Join tokens: a JWT signed by the gateway's token key, and the record that says what it is good for.
+//!
+//! The JWT is the whole string a person pastes. It carries where to go and whom to expect there; what it grants stands in
+//! the record, so that a token can be looked at, revoked and counted.
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use pki::{KeyDigest, Role, UnixTime};
+use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
+
+use super::records::Token;
+
+/// Longest token we parse, in bytes: ours are about 600.
+pub const TOKEN_MAX: usize = 4096;
+
+/// Longest life of a token: past it, make a new one.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Life of a token when nobody says: long enough to walk to the machine.
+pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
+
+/// Most keys one token may be redeemed for: each is kept in the record, which must stay small.
+pub const TOKEN_USES_MAX: u32 = 1000;
+
+/// Clock difference allowed for `nbf`, in seconds.
+const LEEWAY: u64 = 60;
+
+/// The key that signs and checks join tokens: ES256, and no other algorithm is taken.
+pub struct TokenKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl TokenKey {
+    /// From the PKCS#8 of a P-256 key and its uncompressed public point.
+    #[must_use]
+    pub fn new(pkcs8: &[u8], public_point: &[u8]) -> Self {
+        Self { encoding: EncodingKey::from_ec_der(pkcs8), decoding: DecodingKey::from_ec_der(public_point) }
+    }
+
+    /// The string for a token.
+    ///
+    /// # Errors
+    /// When signing fails, which means that the key is unusable.
+    pub fn sign(&self, claims: &JoinTokenClaims) -> Result<String, String> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some("JWT".to_owned());
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|error| error.to_string())
+    }
+
+    /// Checks signature, algorithm, audience and issuer. Times are the caller's business.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] with what is wrong.
+    pub fn verify(&self, token: &str, issuer: &str) -> Result<JoinTokenClaims, TokenError> {
+        if token.len() > TOKEN_MAX {
+            return Err(TokenError::Invalid("it is too long"));
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid("it is not a JWT"))?;
+        if header.alg != Algorithm::ES256 {
+            return Err(TokenError::Invalid("its algorithm is not ES256"));
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.set_audience(&[JOIN_TOKEN_AUDIENCE]);
+        validation.set_issuer(&[issuer]);
+        validation.set_required_spec_claims(&["aud", "iss", "exp"]);
+        let decoded = jsonwebtoken::decode::<JoinTokenClaims>(token, &self.decoding, &validation).map_err(|error| {
+            use jsonwebtoken::errors::ErrorKind;
+            TokenError::Invalid(match error.kind() {
+                ErrorKind::InvalidSignature => "this gateway did not sign it",
+                ErrorKind::InvalidAudience => "it is not a join token",
+                ErrorKind::InvalidIssuer => "it is for another trust domain",
+                _ => "it is malformed",
+            })
+        })?;
+        Ok(decoded.claims)
+    }
+}
+
+/// Why a token does not admit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not one of ours.
+    #[error("the join token is not valid: {0}")]
+    Invalid(&'static str),
+    /// Too late.
+    #[error("the join token expired {0} s ago")]
+    Expired(u64),
+    /// Too early: its maker's clock or ours is wrong.
+    #[error("the join token is not valid yet")]
+    NotYet,
+    /// Taken back.
+    #[error("the join token was revoked")]
+    Revoked,
+    /// Redeemed by other keys already.
+    #[error("the join token was already used by another key")]
+    Spent,
+    /// Made for another key.
+    #[error("the join token is for another key")]
+    OtherKey,
+}
+
+/// Whether a token may be redeemed for `key`, now. A key that redeemed it before may always come back while it lives:
+/// a token is redeemed for a key, not spent by a request.
+///
+/// # Errors
+/// The reason why not.
+pub fn redeemable(token: &Token, key: &KeyDigest, now: UnixTime) -> Result<(), TokenError> {
+    let key = key.hex();
+    if token.revoked {
+        return Err(TokenError::Revoked);
+    }
+    if now.secs() > token.expires.0 {
+        return Err(TokenError::Expired(now.secs() - token.expires.0));
+    }
+    if now.secs() + LEEWAY < token.created.0 {
+        return Err(TokenError::NotYet);
+    }
+    if token.key.as_ref().is_some_and(|bound| *bound != key) {
+        return Err(TokenError::OtherKey);
+    }
+    if token.redeemed.contains(&key) {
+        return Ok(());
+    }
+    if token.redeemed.len() >= token.uses as usize {
+        return Err(TokenError::Spent);
+    }
+    Ok(())
+}
+
+/// The state of a token in a listing.
+#[must_use]
+pub fn state(token: &Token, now: UnixTime) -> &'static str {
+    if token.revoked {
+        "revoked"
+    } else if now.secs() > token.expires.0 {
+        "expired"
+    } else if token.redeemed.len() >= token.uses as usize {
+        "spent"
+    } else {
+        "live"
+    }
+}
+
+/// The claims of a token's string.
+#[must_use]
+pub fn claims(token: &Token, domain: &str, gateway: &str, pin: &KeyDigest) -> JoinTokenClaims {
+    JoinTokenClaims {
+        iss: issuer(domain),
+        aud: JOIN_TOKEN_AUDIENCE.to_owned(),
+        jti: token.id.clone(),
+        iat: token.created.0,
+        nbf: token.created.0,
+        exp: token.expires.0,
+        gateway: gateway.to_owned(),
+        pin: pin.hex(),
+        role: token.role.as_str().to_owned(),
+    }
+}
+
+/// The issuer of tokens of a trust domain.
+#[must_use]
+pub fn issuer(domain: &str) -> String {
+    format!("spiffe://{domain}")
+}
+
+/// Whether the token's role is one a token can admit.
+#[must_use]
+pub const fn admits(role: Role) -> bool {
+    match role {
+        Role::Machine | Role::Person => true,
+        Role::Gateway => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::core::records::UnixSecs;
+
+    fn token(change: impl FnOnce(&mut Token)) -> Token {
+        let mut token = Token {
+            id: "t".into(),
+            role: Role::Machine,
+            uses: 1,
+            redeemed: vec![],
+            names: vec![],
+            labels: BTreeMap::new(),
+            groups: vec![],
+            owner: None,
+            key: None,
+            by: "alice".into(),
+            created: UnixSecs(1000),
+            expires: UnixSecs(2000),
+            revoked: false,
+        };
+        change(&mut token);
+        token
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Token), now: u64, want: Result<(), TokenError>) {
+        let key = KeyDigest::from_spki_der(b"mine");
+        assert_eq!(redeemable(&token(change), &key, UnixTime::new(now)), want);
+    }
+
+    #[test]
+    fn redemption() {
+        let mine = KeyDigest::from_spki_der(b"mine").hex();
+        check(|_| {}, 1500, Ok(()));
+        check(|_| {}, 2000, Ok(()));
+        check(|_| {}, 2001, Err(TokenError::Expired(1)));
+        check(|_| {}, 939, Err(TokenError::NotYet));
+        check(|t| t.revoked = true, 1500, Err(TokenError::Revoked));
+        check(|t| t.redeemed = vec!["other".into()], 1500, Err(TokenError::Spent));
+        check(|t| t.redeemed = vec![mine.clone()], 1500, Ok(()));
+        check(|t| (t.uses, t.redeemed) = (2, vec!["other".into()]), 1500, Ok(()));
+        check(|t| t.key = Some("other".into()), 1500, Err(TokenError::OtherKey));
+        check(|t| t.key = Some(mine.clone()), 1500, Ok(()));
+    }
+}

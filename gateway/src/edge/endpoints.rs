@@ -1,0 +1,139 @@
+//! The one table of endpoints: who may call what, how large, how often. A test walks every cell.
+
+use axum::http::Method;
+
+use super::{handlers, http::Run, rate::Class, tls::Face};
+use crate::core::admission::Use;
+
+/// Who may call an endpoint.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Anybody who can connect.
+    Anyone,
+    /// Whoever proves a key in the request.
+    KeyHolder,
+    /// A machine or a person with a certificate in use.
+    Holder,
+    /// A person with a certificate in use.
+    Person,
+}
+
+/// One row.
+pub struct Endpoint {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{parameters}`.
+    pub path: &'static str,
+    /// The face it is on.
+    pub face: Face,
+    /// Who may call it.
+    pub callers: Callers,
+    /// Largest body, in bytes.
+    pub body_max: usize,
+    /// The rate it counts against.
+    pub rate: Class,
+    /// What a certificate is used for here.
+    pub intent: Use,
+    /// What it does.
+    pub run: Run,
+}
+
+/// Every endpoint there is.
+#[must_use]
+pub fn all() -> Vec<Endpoint> {
+    let mut all = enroll();
+    all.extend(own());
+    all.extend(requests());
+    all.extend(admin());
+    all
+}
+
+fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
+    Endpoint {
+        method: Method::GET,
+        path,
+        face: Face::Enroll,
+        callers: Callers::Anyone,
+        body_max: 0,
+        rate,
+        intent: Use::Request,
+        run,
+    }
+}
+
+fn enroll() -> Vec<Endpoint> {
+    use handlers::enroll::{bundle, crl, enroll, gateway, health, poll, ready};
+    vec![
+        open("/healthz", Class::Health, health),
+        open("/readyz", Class::Health, ready),
+        open("/v1/gateway", Class::Poll, gateway),
+        open("/v1/bundle", Class::Poll, bundle),
+        open("/v1/crl/{role}", Class::Poll, crl),
+        Endpoint {
+            method: Method::POST,
+            callers: Callers::KeyHolder,
+            body_max: wire::limits::ENROLL_BODY_MAX,
+            ..open("/v1/enrollments", Class::Anonymous, enroll)
+        },
+        Endpoint { callers: Callers::KeyHolder, ..open("/v1/enrollments/{id}", Class::Poll, poll) },
+    ]
+}
+
+fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
+    let body_max = if method == Method::POST { wire::limits::REQUEST_BODY_MAX } else { 0 };
+    Endpoint {
+        method,
+        path,
+        face: Face::Manage,
+        callers: Callers::Holder,
+        body_max,
+        rate: Class::Machine,
+        intent: Use::Request,
+        run,
+    }
+}
+
+fn own() -> Vec<Endpoint> {
+    use handlers::own::{leave, myself, renew};
+    vec![
+        held(Method::GET, "/v1/self", myself),
+        Endpoint { intent: Use::Renewal, ..held(Method::POST, "/v1/renew", renew) },
+        held(Method::POST, "/v1/leave", leave),
+    ]
+}
+
+fn person(method: Method, path: &'static str, run: Run) -> Endpoint {
+    Endpoint { callers: Callers::Person, rate: Class::Person, ..held(method, path, run) }
+}
+
+fn requests() -> Vec<Endpoint> {
+    use handlers::people::{approve, deny, list, show};
+    vec![
+        person(Method::GET, "/v1/requests", list),
+        person(Method::GET, "/v1/requests/{id}", show),
+        person(Method::POST, "/v1/requests/{id}/approve", approve),
+        person(Method::POST, "/v1/requests/{id}/deny", deny),
+    ]
+}
+
+fn admin() -> Vec<Endpoint> {
+    use handlers::admin as to;
+    vec![
+        person(Method::GET, "/v1/machines", to::machines),
+        person(Method::GET, "/v1/machines/{name}", to::machine),
+        person(Method::DELETE, "/v1/machines/{name}", to::remove_machine),
+        person(Method::GET, "/v1/people", to::people),
+        person(Method::GET, "/v1/people/{name}", to::one_person),
+        person(Method::DELETE, "/v1/people/{name}", to::remove_person),
+        person(Method::POST, "/v1/people/invite", to::invite),
+        person(Method::GET, "/v1/locks", to::locks),
+        person(Method::POST, "/v1/locks", to::lock),
+        person(Method::DELETE, "/v1/locks/{kind}/{target}", to::unlock),
+        person(Method::GET, "/v1/tokens", to::tokens),
+        person(Method::POST, "/v1/tokens", to::create_token),
+        person(Method::DELETE, "/v1/tokens/{id}", to::revoke_token),
+        person(Method::GET, "/v1/audit", to::audit),
+        person(Method::POST, "/v1/can-i", to::can_i),
+        Endpoint { callers: Callers::Holder, ..person(Method::GET, "/metrics", to::metrics) },
+    ]
+}

@@ -1,0 +1,81 @@
+//! The one place that draws random bytes. Everything else is handed them.
+#![expect(clippy::disallowed_methods, reason = "this file is where random bytes are drawn")]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+/// A source of random bytes: the operating system's, or a repeatable one for tests.
+#[derive(Clone, Debug)]
+pub struct Entropy(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Os,
+    /// SHA-256 over seed and counter: the same seed gives the same bytes in the same order.
+    Seeded {
+        seed: u64,
+        counter: Arc<AtomicU64>,
+    },
+}
+
+impl Entropy {
+    /// The operating system's generator, by way of the crypto library.
+    #[must_use]
+    pub const fn os() -> Self {
+        Self(Source::Os)
+    }
+
+    /// Repeatable bytes for tests. Clones share one sequence.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(Source::Seeded { seed, counter: Arc::new(AtomicU64::new(0)) })
+    }
+
+    /// `N` random bytes.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give. No input leads here, and there is nothing safe that a CA
+    /// could do without it.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "a CA without randomness must not go on; no input leads here")]
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut out = [0; N];
+        match &self.0 {
+            Source::Os => aws_lc_rs::rand::fill(&mut out).expect("the operating system gives random bytes"),
+            Source::Seeded { seed, counter } => {
+                for chunk in out.chunks_mut(32) {
+                    let mut input = [0; 16];
+                    input[..8].copy_from_slice(&seed.to_be_bytes());
+                    input[8..].copy_from_slice(&counter.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+                    let block = digest(&SHA256, &input);
+                    chunk.copy_from_slice(&block.as_ref()[..chunk.len()]);
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_and_its_bytes_differ() {
+        let (a, b) = (Entropy::seeded(7), Entropy::seeded(7));
+        let (first, second): ([u8; 40], [u8; 40]) = (a.bytes(), a.bytes());
+        assert_eq!((first, second), (b.bytes(), b.bytes()));
+        assert_ne!(first, second);
+        assert_ne!(first, Entropy::seeded(8).bytes());
+    }
+
+    #[test]
+    fn the_system_does_not_repeat() {
+        let os = Entropy::os();
+        assert_ne!(os.bytes::<32>(), os.bytes::<32>());
+    }
+}

@@ -1,0 +1,421 @@
+//! A strict guard over HTTP/1.1 request framing (RFC 9112), between TLS and the HTTP library.
+//!
+//! The library's parser is lenient where two parsers may come to differ: it takes bare line feeds, a missing or a second
+//! `Host`, and both `Content-Length` and `Transfer-Encoding`. [`Framer`] sees the same bytes first and stops at the first
+//! one that no correct client sends; [`Guarded`] then spoils that byte, so that the library answers 400 and closes. Since
+//! the framer knows where a head ends, where its body ends and when nothing is under way, [`Guarded`] also holds the
+//! clock for each of them.
+
+mod guarded;
+#[cfg(test)]
+mod tests;
+
+use std::mem;
+
+use thiserror::Error;
+
+pub use self::guarded::{Guarded, Rules, Stage, Times};
+use crate::limits::HEAD_MAX;
+
+/// What to do about a body whose length is not said beforehand.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Chunked {
+    /// Refuse it: our own clients always know the length.
+    Refused,
+    /// Take it, without chunk extensions and trailers.
+    Allowed,
+}
+
+/// A byte at which the request stopped being one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the byte in what was fed last. No byte from here on may reach the HTTP library as it is.
+    pub at: usize,
+    /// The rule it broke.
+    pub why: BadFraming,
+}
+
+/// A rule of RFC 9112 (or of ours, where it leaves the choice) that a request broke.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadFraming {
+    /// RFC 9112 2.2: lines end in CRLF; a lone LF may be taken as an end only by those who like to differ.
+    #[error("a line feed without a carriage return")]
+    BareLf,
+    /// RFC 9112 2.2.
+    #[error("a carriage return without a line feed")]
+    BareCr,
+    /// RFC 9110 5.5: NUL and other control characters.
+    #[error("a control character in the head")]
+    Control,
+    /// RFC 9112 5.2: folded lines.
+    #[error("a folded header line")]
+    Folded,
+    /// Longer than [`HEAD_MAX`].
+    #[error("a head longer than the limit")]
+    HeadTooLarge,
+    /// RFC 9112 3: method, target and version, one space between each.
+    #[error("a malformed request line")]
+    RequestLine,
+    /// Only HTTP/1.1 is spoken here.
+    #[error("a version other than HTTP/1.1")]
+    Version,
+    /// RFC 9112 3.2: neither a path, nor a whole URL, nor `*` of `OPTIONS`.
+    #[error("a malformed request target")]
+    Target,
+    /// RFC 9112 5.1: no name, or white space before the colon, or a character that names do not have.
+    #[error("a malformed header name")]
+    FieldName,
+    /// RFC 9112 3.2.
+    #[error("no `Host`")]
+    NoHost,
+    /// RFC 9112 3.2.
+    #[error("more than one `Host`")]
+    TwoHosts,
+    /// RFC 9112 3.2.
+    #[error("a malformed `Host`")]
+    BadHost,
+    /// RFC 9112 3.2.2 lets the target win over `Host`; we refuse the ambiguity.
+    #[error("a target whose authority is not the `Host`")]
+    HostDiffers,
+    /// RFC 9112 6.3: digits and nothing else.
+    #[error("a malformed `Content-Length`")]
+    ContentLength,
+    /// RFC 9112 6.3; also when they agree.
+    #[error("more than one `Content-Length`")]
+    TwoContentLengths,
+    /// RFC 9112 6.3: the classic of request smuggling.
+    #[error("both `Content-Length` and `Transfer-Encoding`")]
+    LengthAndEncoding,
+    /// RFC 9112 6.1: not allowed here, or not exactly `chunked`.
+    #[error("a `Transfer-Encoding` that is not taken here")]
+    TransferEncoding,
+    /// RFC 9112 7.1, without extensions and trailers.
+    #[error("a malformed chunk")]
+    Chunk,
+}
+
+impl BadFraming {
+    /// A short name for metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::BareLf => "bare-lf",
+            Self::BareCr => "bare-cr",
+            Self::Control => "control",
+            Self::Folded => "folded",
+            Self::HeadTooLarge => "head-too-large",
+            Self::RequestLine => "request-line",
+            Self::Version => "version",
+            Self::Target => "target",
+            Self::FieldName => "field-name",
+            Self::NoHost => "no-host",
+            Self::TwoHosts => "two-hosts",
+            Self::BadHost => "bad-host",
+            Self::HostDiffers => "host-differs",
+            Self::ContentLength => "content-length",
+            Self::TwoContentLengths => "two-content-lengths",
+            Self::LengthAndEncoding => "length-and-encoding",
+            Self::TransferEncoding => "transfer-encoding",
+            Self::Chunk => "chunk",
+        }
+    }
+}
+
+/// Where in the stream of requests the last byte stood.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between requests.
+    Between,
+    /// In a head.
+    Head,
+    /// In a body.
+    Body,
+}
+
+/// The framing of one connection's requests, byte by byte. Pure: it holds no socket and no clock, and never panics.
+#[derive(Debug)]
+pub struct Framer {
+    state: State,
+    /// The head so far; given back when it ends, so that an idle connection holds none of it.
+    head: Vec<u8>,
+    chunked: Chunked,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    Between,
+    /// After the CR of the one empty line that may stand before a request (RFC 9112 2.2).
+    BlankCr,
+    /// After that empty line.
+    Blank,
+    Head,
+    Sized {
+        left: u64,
+    },
+    Chunks(Chunk),
+    /// Refused: nothing is looked at any more.
+    Dead(BadFraming),
+}
+
+/// RFC 9112 7.1.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size { digits: u8, value: u64 },
+    SizeCr { value: u64 },
+    Data { left: u64 },
+    DataEnd,
+    DataCr,
+    LastCr,
+    LastLf,
+}
+
+/// Most digits of a chunk's size: 4 GiB, more than any limit on bodies.
+const CHUNK_DIGITS_MAX: u8 = 8;
+
+impl Framer {
+    /// The framing of a fresh connection.
+    #[must_use]
+    pub const fn new(chunked: Chunked) -> Self {
+        Self { state: State::Between, head: Vec::new(), chunked }
+    }
+
+    /// Where the last byte stood.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match self.state {
+            State::Between => Place::Between,
+            State::BlankCr | State::Blank | State::Head | State::Dead(_) => Place::Head,
+            State::Sized { .. } | State::Chunks(_) => Place::Body,
+        }
+    }
+
+    /// Looks at the bytes that arrived. Returns how many requests ended among them, body and all.
+    ///
+    /// # Errors
+    /// The first byte that makes the request malformed. From then on every byte is refused.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let mut ended = 0;
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            let next = match self.state {
+                State::Sized { left } | State::Chunks(Chunk::Data { left }) => {
+                    let here = u64::try_from(bytes.len() - at).unwrap_or(u64::MAX).min(left);
+                    at += usize::try_from(here).unwrap_or(usize::MAX);
+                    Ok(self.after_data(left - here))
+                }
+                State::Between | State::BlankCr | State::Blank | State::Head => {
+                    at += 1;
+                    self.head_byte(byte)
+                }
+                State::Chunks(chunk) => {
+                    at += 1;
+                    chunk_byte(chunk, byte)
+                }
+                State::Dead(why) => {
+                    at += 1;
+                    Err(why)
+                }
+            };
+            match next {
+                Ok(state) => {
+                    if state == State::Between {
+                        ended += 1;
+                    }
+                    self.state = state;
+                }
+                Err(why) => {
+                    self.state = State::Dead(why);
+                    self.head = Vec::new();
+                    return Err(Refused { at: at - 1, why });
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    const fn after_data(&self, left: u64) -> State {
+        match (self.state, left) {
+            (State::Chunks(_), 0) => State::Chunks(Chunk::DataEnd),
+            (State::Chunks(_), left) => State::Chunks(Chunk::Data { left }),
+            (_, 0) => State::Between,
+            (_, left) => State::Sized { left },
+        }
+    }
+
+    /// One byte of a head, or of the empty line before it.
+    fn head_byte(&mut self, byte: u8) -> Result<State, BadFraming> {
+        match (self.state, byte) {
+            (State::Between, b'\r') => return Ok(State::BlankCr),
+            (State::BlankCr, b'\n') => return Ok(State::Blank),
+            (State::BlankCr, _) => return Err(BadFraming::BareCr),
+            (State::Between | State::Blank, b'\n') => return Err(BadFraming::BareLf),
+            (State::Between | State::Blank, first) if !is_token_byte(first) => return Err(BadFraming::RequestLine),
+            _ => {}
+        }
+        match (self.head.last(), byte) {
+            (Some(b'\r'), b'\n') => {}
+            (Some(b'\r'), _) => return Err(BadFraming::BareCr),
+            (_, b'\n') => return Err(BadFraming::BareLf),
+            (Some(b'\n'), b' ' | b'\t') => return Err(BadFraming::Folded),
+            (_, b'\r' | b'\t') => {}
+            (_, control) if control.is_ascii_control() => return Err(BadFraming::Control),
+            _ => {}
+        }
+        if self.head.len() >= HEAD_MAX {
+            return Err(BadFraming::HeadTooLarge);
+        }
+        self.head.push(byte);
+        if self.head.ends_with(b"\r\n\r\n") {
+            let head = mem::take(&mut self.head);
+            return judge(&head, self.chunked);
+        }
+        Ok(State::Head)
+    }
+}
+
+/// What a whole head says about the body after it.
+fn judge(head: &[u8], chunked: Chunked) -> Result<State, BadFraming> {
+    // Ends in two CRLFs, and every LF has its CR: checked byte by byte before.
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let authority = request_line(lines.next().unwrap_or_default())?;
+    let mut fields = Fields::default();
+    for line in lines.filter(|line| !line.is_empty()) {
+        fields.take(line)?;
+    }
+    let host = fields.host.ok_or(BadFraming::NoHost)?;
+    if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
+        return Err(BadFraming::HostDiffers);
+    }
+    match (fields.length, fields.encoding) {
+        (Some(_), Some(_)) => Err(BadFraming::LengthAndEncoding),
+        (None, Some(encoding)) => match chunked {
+            Chunked::Allowed if encoding.eq_ignore_ascii_case(b"chunked") => {
+                Ok(State::Chunks(Chunk::Size { digits: 0, value: 0 }))
+            }
+            Chunked::Allowed | Chunked::Refused => Err(BadFraming::TransferEncoding),
+        },
+        (None | Some(0), None) => Ok(State::Between),
+        (Some(left), None) => Ok(State::Sized { left }),
+    }
+}
+
+/// RFC 9112 3. Returns the authority of a target in absolute form.
+fn request_line(line: &[u8]) -> Result<Option<&[u8]>, BadFraming> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(BadFraming::RequestLine);
+    };
+    if !is_token(method) || target.is_empty() {
+        return Err(BadFraming::RequestLine);
+    }
+    if version != b"HTTP/1.1" {
+        return Err(BadFraming::Version);
+    }
+    // RFC 3986: printable ASCII, and a fragment is never sent.
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+        return Err(BadFraming::Target);
+    }
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
+        return Ok(None);
+    }
+    let authority = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| {
+            let (start, rest) = target.split_at_checked(scheme.len())?;
+            start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+        })
+        .ok_or(BadFraming::Target)?;
+    let end = authority.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(authority.len());
+    let authority = &authority[..end];
+    if is_host(authority) { Ok(Some(authority)) } else { Err(BadFraming::Target) }
+}
+
+/// The header fields that decide about framing.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    encoding: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, line: &'a [u8]) -> Result<(), BadFraming> {
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(BadFraming::FieldName)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if !is_token(name) {
+            return Err(BadFraming::FieldName);
+        }
+        if name.eq_ignore_ascii_case(b"host") {
+            if self.host.is_some() {
+                return Err(BadFraming::TwoHosts);
+            }
+            if !is_host(value) {
+                return Err(BadFraming::BadHost);
+            }
+            self.host = Some(value);
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.is_some() {
+                return Err(BadFraming::TwoContentLengths);
+            }
+            self.length = Some(content_length(value)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // A second one would have to be read together with the first.
+            if self.encoding.is_some() {
+                return Err(BadFraming::TransferEncoding);
+            }
+            self.encoding = Some(value);
+        }
+        Ok(())
+    }
+}
+
+/// RFC 9112 6.3: `1*DIGIT`; no sign, no list, nothing beyond 64 bits.
+fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BadFraming::ContentLength);
+    }
+    value
+        .iter()
+        .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or(BadFraming::ContentLength)
+}
+
+/// One byte of a chunked body, outside the data.
+fn chunk_byte(chunk: Chunk, byte: u8) -> Result<State, BadFraming> {
+    Ok(State::Chunks(match (chunk, byte) {
+        (Chunk::Size { digits, value }, hex) if hex.is_ascii_hexdigit() && digits < CHUNK_DIGITS_MAX => {
+            let digit = char::from(hex).to_digit(16).unwrap_or_default();
+            Chunk::Size { digits: digits + 1, value: value << 4 | u64::from(digit) }
+        }
+        (Chunk::Size { digits: 1.., value }, b'\r') => Chunk::SizeCr { value },
+        (Chunk::SizeCr { value: 0 }, b'\n') => Chunk::LastCr,
+        (Chunk::SizeCr { value }, b'\n') => Chunk::Data { left: value },
+        (Chunk::DataEnd, b'\r') => Chunk::DataCr,
+        (Chunk::DataCr, b'\n') => Chunk::Size { digits: 0, value: 0 },
+        (Chunk::LastCr, b'\r') => Chunk::LastLf,
+        (Chunk::LastLf, b'\n') => return Ok(State::Between),
+        _ => return Err(BadFraming::Chunk),
+    }))
+}
+
+/// RFC 9110 5.6.2.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
+}
+
+/// RFC 9110 7.2, without what no DNS name, address or port has: user names, percent signs, lists.
+fn is_host(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']'))
+}

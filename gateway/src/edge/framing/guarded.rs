@@ -1,0 +1,334 @@
+//! The guard as a stream: passes requests on as they are, spoils malformed ones, and ends what takes too long.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+use super::{Chunked, Framer, Place};
+use crate::{
+    edge::metrics::Metrics,
+    limits::{LINGER_BYTES, LINGER_TIME},
+};
+
+/// How long each part of a conversation may take.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// First byte of a head to its last.
+    pub head: Duration,
+    /// Last byte of the head to the last of the body.
+    pub body: Duration,
+    /// Whole request to the first byte of the answer.
+    pub answer: Duration,
+    /// Nothing under way.
+    pub idle: Duration,
+    /// The peer takes nothing of what we write.
+    pub write: Duration,
+}
+
+/// What holds for all connections of one face.
+#[derive(Debug)]
+pub struct Rules {
+    /// The clock.
+    pub times: Times,
+    /// Whether bodies may come in chunks.
+    pub chunked: Chunked,
+    /// Where refusals and time-outs are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a connection is waiting for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The next request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// Our answer.
+    Answer,
+    /// The peer to take what we write.
+    Write,
+}
+
+impl Stage {
+    /// A short name for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Body => "body",
+            Self::Answer => "answer",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A stream of which the reading side has passed the guard.
+#[derive(Debug)]
+pub struct Guarded<IO> {
+    io: IO,
+    rules: Arc<Rules>,
+    framer: Framer,
+    stage: Stage,
+    /// When `stage` has lasted too long.
+    deadline: Instant,
+    /// When the peer has taken nothing for too long.
+    stalled: Option<Instant>,
+    closing: Closing,
+    /// Whether a deadline has passed: it is counted once, however often the connection is polled after it.
+    late: bool,
+    /// One timer for all of the above, made when first needed. It may fire early and is then set anew, because moving a
+    /// deadline on for every read costs less this way.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How far the end of the connection has come.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Closing {
+    Open,
+    /// A byte was refused; the reader sees the end of the stream after it.
+    Refused,
+    /// Our side is closed and what the peer still sends is thrown away, so that it can read our answer.
+    Lingering {
+        left: usize,
+    },
+    Done,
+}
+
+impl<IO> Guarded<IO> {
+    /// Guards a fresh connection.
+    #[must_use]
+    pub fn new(io: IO, rules: Arc<Rules>) -> Self {
+        let framer = Framer::new(rules.chunked);
+        let deadline = Instant::now() + rules.times.idle;
+        Self {
+            io,
+            rules,
+            framer,
+            stage: Stage::Idle,
+            deadline,
+            stalled: None,
+            closing: Closing::Open,
+            late: false,
+            timer: None,
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        let times = &self.rules.times;
+        let limit = match stage {
+            Stage::Idle => times.idle,
+            Stage::Head => times.head,
+            Stage::Body => times.body,
+            Stage::Answer => times.answer,
+            Stage::Write => times.write,
+        };
+        self.stage = stage;
+        self.deadline = Instant::now() + limit;
+    }
+
+    /// After bytes arrived, among which `ended` requests came to their end.
+    fn arrived(&mut self, ended: usize) {
+        let stage = match (self.framer.place(), ended) {
+            (Place::Between, 0) => return,
+            (Place::Between, _) => Stage::Answer,
+            (Place::Head, _) => Stage::Head,
+            (Place::Body, _) => Stage::Body,
+        };
+        // A stage that goes on keeps its deadline; a new request starts a new one.
+        if stage != self.stage || ended > 0 {
+            self.enter(stage);
+        }
+    }
+
+    /// After the peer, or its system, took some of what we wrote.
+    fn wrote(&mut self) {
+        self.stalled = None;
+        match self.stage {
+            Stage::Answer | Stage::Idle => self.enter(Stage::Idle),
+            // `100 Continue`, or an answer ahead of the end of the request.
+            Stage::Head | Stage::Body | Stage::Write => {}
+        }
+    }
+
+    fn stall(&mut self) {
+        if self.stalled.is_none() {
+            self.stalled = Some(Instant::now() + self.rules.times.write);
+        }
+    }
+
+    /// Ready when one of the deadlines has passed; otherwise the task is woken at the earliest.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let (stage, deadline) = match self.stalled {
+                Some(stalled) if stalled < self.deadline => (Stage::Write, stalled),
+                Some(_) | None => (self.stage, self.deadline),
+            };
+            if deadline <= Instant::now() {
+                if !std::mem::replace(&mut self.late, true) {
+                    self.rules.metrics.timed_out(stage);
+                }
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, TooSlow(stage)));
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() > deadline || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
+}
+
+/// The stage that took too long.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer was too slow ({0})")]
+struct TooSlow(Stage);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
+    /// A write, flush or shutdown that cannot go on: waits for the peer, but not for ever.
+    fn hold<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match poll {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => {
+                self.stall();
+                self.poll_deadline(cx).map(Err)
+            }
+        }
+    }
+
+    /// Throws away what the peer still sends, until it closes, has sent enough, or the time is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Closing::Lingering { mut left } = self.closing else { return Poll::Ready(()) };
+        let mut scratch = [0; 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && left > buf.filled().len() => {
+                    left -= buf.filled().len();
+                    self.closing = Closing::Lingering { left };
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.poll_deadline(cx).map(drop),
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing != Closing::Open {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Pending => {
+                let error = ready!(this.poll_deadline(cx));
+                // Nothing is lost when an idle connection ends, so it ends in good order.
+                return Poll::Ready(if this.stage == Stage::Idle { Ok(()) } else { Err(error) });
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if fresh.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        match this.framer.feed(fresh) {
+            Ok(ended) => {
+                this.arrived(ended);
+                match this.stage {
+                    // Bytes that dribble in just in time are late all the same.
+                    Stage::Head | Stage::Body if this.deadline <= Instant::now() => this.poll_deadline(cx).map(Err),
+                    Stage::Head | Stage::Body | Stage::Idle | Stage::Answer | Stage::Write => Poll::Ready(Ok(())),
+                }
+            }
+            Err(refused) => {
+                this.rules.metrics.framing_refused(refused.why);
+                tracing::debug!(why = %refused.why, "refused a malformed request");
+                this.closing = Closing::Refused;
+                this.enter(Stage::Answer);
+                let end = before + refused.at;
+                // NUL is legal nowhere in a head or in a chunk's size, so the HTTP library's parser stops here as well.
+                if let Some(byte) = buf.filled_mut().get_mut(end) {
+                    *byte = 0;
+                }
+                buf.set_filled(end + 1);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(1..)) = poll {
+            this.wrote();
+        }
+        this.hold(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.io).poll_write_vectored(cx, bytes);
+        if let Poll::Ready(Ok(1..)) = poll {
+            this.wrote();
+        }
+        this.hold(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.io).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = poll {
+            this.stalled = None;
+        }
+        this.hold(cx, poll)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Closing::Open | Closing::Refused = this.closing {
+            let poll = Pin::new(&mut this.io).poll_shutdown(cx);
+            if let Poll::Ready(Ok(())) = poll {
+                let unread = this.closing == Closing::Refused || this.framer.place() != Place::Between;
+                this.closing = if unread { Closing::Lingering { left: LINGER_BYTES } } else { Closing::Done };
+                this.stalled = None;
+                this.deadline = Instant::now() + LINGER_TIME;
+            } else {
+                return this.hold(cx, poll);
+            }
+        }
+        ready!(this.poll_linger(cx));
+        this.closing = Closing::Done;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,142 @@
+//! Machines, people, locks, tokens, audit.
+
+use axum::http::StatusCode;
+use pki::Role;
+use wire::admin::{CanIRequest, LockRequest, TokenRequest};
+
+use super::{Boxed, boxed, done, people::short};
+use crate::{
+    edge::http::{Answer, Call, json, typed},
+    flow::admin::{self, AuditFilter},
+};
+
+async fn list(call: &Call, role: Role) -> Answer {
+    let after = call.query.get("after").map(String::as_str);
+    json(StatusCode::OK, &admin::subjects(&call.shell, call.caller()?, role, after, call.limit()?).await?)
+}
+
+async fn show(call: &Call, role: Role) -> Answer {
+    json(StatusCode::OK, &admin::subject(&call.shell, call.caller()?, role, call.param("name")).await?)
+}
+
+async fn remove(call: &Call, role: Role) -> Answer {
+    admin::remove(&call.shell, call.caller()?, role, call.param("name"), &call.instance).await?;
+    done(call)
+}
+
+/// `GET /v1/machines`.
+pub fn machines(call: Call) -> Boxed {
+    boxed(async move { list(&call, Role::Machine).await })
+}
+
+/// `GET /v1/machines/{name}`.
+pub fn machine(call: Call) -> Boxed {
+    boxed(async move { show(&call, Role::Machine).await })
+}
+
+/// `DELETE /v1/machines/{name}`.
+pub fn remove_machine(call: Call) -> Boxed {
+    boxed(async move { remove(&call, Role::Machine).await })
+}
+
+/// `GET /v1/people`.
+pub fn people(call: Call) -> Boxed {
+    boxed(async move { list(&call, Role::Person).await })
+}
+
+/// `GET /v1/people/{name}`.
+pub fn one_person(call: Call) -> Boxed {
+    boxed(async move { show(&call, Role::Person).await })
+}
+
+/// `DELETE /v1/people/{name}`.
+pub fn remove_person(call: Call) -> Boxed {
+    boxed(async move { remove(&call, Role::Person).await })
+}
+
+/// `POST /v1/people/invite`: a join token for a person.
+pub fn invite(call: Call) -> Boxed {
+    boxed(async move {
+        let asked = TokenRequest { role: Some("person".to_owned()), ..call.json()? };
+        json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
+    })
+}
+
+/// `GET /v1/locks`.
+pub fn locks(call: Call) -> Boxed {
+    boxed(async move { json(StatusCode::OK, &admin::list_locks(&call.shell, call.caller()?).await?) })
+}
+
+/// `POST /v1/locks`.
+pub fn lock(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: LockRequest = call.json()?;
+        short(&asked.reason)?;
+        json(StatusCode::CREATED, &admin::lock(&call.shell, call.caller()?, &asked, &call.instance).await?)
+    })
+}
+
+/// `DELETE /v1/locks/{kind}/{target}`.
+pub fn unlock(call: Call) -> Boxed {
+    boxed(async move {
+        let (kind, target) = (call.param("kind"), call.param("target"));
+        admin::unlock(&call.shell, call.caller()?, kind, target, &call.instance).await?;
+        done(&call)
+    })
+}
+
+/// `GET /v1/tokens`.
+pub fn tokens(call: Call) -> Boxed {
+    boxed(async move {
+        let after = call.query.get("after").map(String::as_str);
+        json(StatusCode::OK, &admin::list_tokens(&call.shell, call.caller()?, after, call.limit()?).await?)
+    })
+}
+
+/// `POST /v1/tokens`.
+pub fn create_token(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: TokenRequest = call.json()?;
+        json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
+    })
+}
+
+/// `DELETE /v1/tokens/{id}`.
+pub fn revoke_token(call: Call) -> Boxed {
+    boxed(async move {
+        admin::revoke_token(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
+        done(&call)
+    })
+}
+
+/// `GET /v1/audit?event=&subject=&actor=&since=&until=&after=&limit=`.
+pub fn audit(call: Call) -> Boxed {
+    boxed(async move {
+        let text = |name: &str| call.query.get(name).cloned();
+        let filter = AuditFilter {
+            event: text("event"),
+            subject: text("subject"),
+            actor: text("actor"),
+            since: call.number("since")?,
+            until: call.number("until")?,
+            after: text("after"),
+        };
+        json(StatusCode::OK, &admin::audit(&call.shell, call.caller()?, &filter, call.limit()?).await?)
+    })
+}
+
+/// `POST /v1/can-i`.
+pub fn can_i(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: CanIRequest = call.json()?;
+        json(StatusCode::OK, &admin::can_i(&call.shell, call.caller()?, &asked).await?)
+    })
+}
+
+/// `GET /metrics`, for whoever may read the gateway: a person or a monitoring machine.
+pub fn metrics(call: Call) -> Boxed {
+    boxed(async move {
+        admin::may_read_gateway(&call.shell, call.caller()?)?;
+        typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", call.shell.metrics.render())
+    })
+}

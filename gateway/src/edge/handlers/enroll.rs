@@ -1,0 +1,136 @@
+//! The enroll face.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::http::StatusCode;
+use pki::{Role, SubjectKey};
+use wire::{
+    enroll::{EnrollRequest, GatewayInfo},
+    limits,
+};
+
+use super::{Boxed, boxed};
+use crate::{
+    core::{
+        enroll::Inbound,
+        proof::{self, BadProof, Expected},
+        refusal::{Fault, Refusal},
+    },
+    edge::{
+        http::{Answer, Call, json, typed},
+        rate::Prefix,
+    },
+    flow::{self, enroll::Reply},
+};
+
+/// `GET /healthz`: the process answers.
+pub fn health(_call: Call) -> Boxed {
+    boxed(async { typed(StatusCode::OK, "text/plain", "ok\n") })
+}
+
+/// `GET /readyz`: the store answers too.
+pub fn ready(call: Call) -> Boxed {
+    boxed(async move {
+        let _: Option<_> = call.shell.get::<u64>(crate::core::keys::EPOCH.to_owned()).await?;
+        typed(StatusCode::OK, "text/plain", "ready\n")
+    })
+}
+
+/// `GET /v1/gateway`.
+pub fn gateway(call: Call) -> Boxed {
+    boxed(async move {
+        let shell = &call.shell;
+        let info = GatewayInfo {
+            trust_domain: shell.ca.domain().as_str().to_owned(),
+            pin: shell.pin.hex(),
+            time: shell.now().secs(),
+            manage: shell.settings.load().public_manage.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        json(StatusCode::OK, &info)
+    })
+}
+
+/// `GET /v1/bundle`: the roots, PEM.
+pub fn bundle(call: Call) -> Boxed {
+    boxed(async move {
+        typed(StatusCode::OK, "application/pem-certificate-chain", call.shell.ca.bundle_pem().to_owned())
+    })
+}
+
+/// `GET /v1/crl/{role}`: the CRL of one issuing CA, DER (RFC 5280 5).
+pub fn crl(call: Call) -> Boxed {
+    boxed(async move {
+        let role = Role::parse(call.param("role")).map_err(|_| Refusal::NotFound("issuing CA"))?;
+        typed(StatusCode::OK, "application/pkix-crl", flow::sweep::crl(&call.shell, role).await?)
+    })
+}
+
+/// `POST /v1/enrollments`.
+pub fn enroll(call: Call) -> Boxed {
+    boxed(async move {
+        let request: EnrollRequest = call.json()?;
+        let csr = flow::renew::csr(&request.csr)?;
+        let key = csr.into_key();
+        prove(&call, &key, "POST")?;
+        let inbound = inbound(&call, request, key)?;
+        answer(flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await?)
+    })
+}
+
+/// `GET /v1/enrollments/{id}?wait=SECONDS`.
+pub fn poll(call: Call) -> Boxed {
+    boxed(async move {
+        let id = call.param("id");
+        let seen = flow::enroll::find(&call.shell, id).await?;
+        let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
+        prove(&call, &key, "GET")?;
+        let wait: u64 = call.number("wait")?.unwrap_or(0);
+        let wait = Duration::from_secs(wait.min(limits::WAIT_MAX_SECS));
+        answer(flow::enroll::poll(&call.shell, id, wait, &call.instance).await?)
+    })
+}
+
+fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
+    let proof = call.proof.as_deref().ok_or(BadProof::Missing)?;
+    let settings = call.shell.settings.load();
+    let expected =
+        Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() };
+    Ok(proof::check(proof, key, &expected, call.shell.now())?)
+}
+
+fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {
+    if request.evidence.len() > limits::EVIDENCE_MAX {
+        return Err(Refusal::Malformed(format!("more than {} pieces of evidence", limits::EVIDENCE_MAX)));
+    }
+    Ok(Inbound {
+        key,
+        wanted_name: request.wanted_name,
+        evidence: request.evidence.into_iter().map(|evidence| (evidence.kind, evidence.body)).collect(),
+        attributes: attributes(request.attributes)?,
+        source: call.conn.source(),
+        prefix: Prefix::of(call.conn.source()).to_string(),
+    })
+}
+
+fn attributes(attributes: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+    let long = |(name, value): (&String, &String)| {
+        name.contains('=') || name.len() > limits::ATTRIBUTE_NAME_MAX || value.len() > limits::ATTRIBUTE_VALUE_MAX
+    };
+    if attributes.len() > limits::ATTRIBUTES_MAX || attributes.iter().any(long) {
+        return Err(Refusal::Malformed(format!(
+            "attributes: at most {}, names without `=` up to {} bytes, values up to {} bytes",
+            limits::ATTRIBUTES_MAX,
+            limits::ATTRIBUTE_NAME_MAX,
+            limits::ATTRIBUTE_VALUE_MAX
+        )));
+    }
+    Ok(attributes)
+}
+
+fn answer(reply: Reply) -> Answer {
+    match reply {
+        Reply::Issued(issued) => json(StatusCode::CREATED, &issued),
+        Reply::Waiting(waiting) => json(StatusCode::ACCEPTED, &waiting),
+    }
+}

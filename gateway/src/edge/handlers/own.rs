@@ -1,0 +1,74 @@
+//! What machines and people do for themselves.
+
+use axum::http::StatusCode;
+use wire::manage::{RenewRequest, SelfReply};
+
+use super::{Boxed, boxed, done};
+use crate::{
+    core::{admission::Use, refusal::Refusal},
+    edge::http::{Call, json},
+    flow::{
+        self,
+        admit::admit,
+        shell::{Retry, retrying},
+    },
+};
+
+/// `GET /v1/self`.
+pub fn myself(call: Call) -> Boxed {
+    boxed(async move {
+        let caller = call.caller()?;
+        let subject = &caller.subject.record;
+        let not_before = call.conn.peer().map_or(caller.not_after, |peer| peer.not_before);
+        let schedule = pki::schedule(&caller.serial, not_before, caller.not_after);
+        let reply = SelfReply {
+            identity: caller.identity.to_string(),
+            lineage: caller.lineage.record.id.clone(),
+            serial: caller.serial.hex(),
+            not_after: caller.not_after.secs(),
+            renew_after: schedule.renew_after.secs(),
+            renew_now: false,
+            time: call.shell.now().secs(),
+            labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            owner: subject.owner.clone(),
+            notices: flow::notices::of(&call.shell, caller).await?,
+        };
+        json(StatusCode::OK, &reply)
+    })
+}
+
+/// `POST /v1/renew`.
+pub fn renew(call: Call) -> Boxed {
+    boxed(async move {
+        let request: RenewRequest = call.json()?;
+        let csr = flow::renew::csr(&request.csr)?;
+        let caller = call.caller()?;
+        let reply = match flow::renew::renew(&call.shell, caller, csr.clone(), &call.instance).await {
+            Err(Retry::Conflict) => again(&call, &csr).await?,
+            Err(Retry::Refused(refusal)) => return Err(refusal),
+            Ok(reply) => reply,
+        };
+        json(StatusCode::OK, &reply)
+    })
+}
+
+/// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
+async fn again(
+    call: &Call,
+    csr: &pki::VerifiedCsr,
+) -> Result<wire::enroll::IssuedReply, Refusal> {
+    let peer = call.conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
+    retrying(|| async {
+        let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
+        flow::renew::renew(&call.shell, &caller, csr.clone(), &call.instance).await
+    })
+    .await
+}
+
+/// `POST /v1/leave`.
+pub fn leave(call: Call) -> Boxed {
+    boxed(async move {
+        flow::admin::leave(&call.shell, call.caller()?, &call.instance).await?;
+        done(&call)
+    })
+}

@@ -1,0 +1,66 @@
+//! Approvers and requests.
+
+use axum::http::StatusCode;
+use wire::admin::{ApproveRequest, ReasonRequest};
+
+use super::{Boxed, boxed, done};
+use crate::{
+    core::{
+        approve::{Approve, Code},
+        refusal::Refusal,
+    },
+    edge::http::{Call, json},
+    flow::people,
+};
+
+/// `GET /v1/requests?all=true&after=ID&limit=N`.
+pub fn list(call: Call) -> Boxed {
+    boxed(async move {
+        let all = call.query.get("all").is_some_and(|value| value == "true");
+        let after = call.query.get("after").map(String::as_str);
+        json(StatusCode::OK, &people::list(&call.shell, call.caller()?, all, after, call.limit()?).await?)
+    })
+}
+
+/// `GET /v1/requests/{id}`.
+pub fn show(call: Call) -> Boxed {
+    boxed(async move { json(StatusCode::OK, &people::show(&call.shell, call.caller()?, call.param("id")).await?) })
+}
+
+/// `POST /v1/requests/{id}/approve`.
+pub fn approve(call: Call) -> Boxed {
+    boxed(async move {
+        let body: ApproveRequest = call.json()?;
+        let code = match (body.code, body.unchecked) {
+            (Some(code), false) => Code::Typed(code),
+            (None, true) => Code::NotChecked,
+            (Some(_), true) | (None, false) => {
+                return Err(Refusal::Malformed("give either the code or `unchecked`, not both or neither".to_owned()));
+            }
+        };
+        let asked = Approve { code, name: body.name, labels: body.labels, owner: body.owner };
+        let view = people::approve(&call.shell, call.caller()?, call.param("id"), &asked, &call.instance).await?;
+        json(StatusCode::OK, &view)
+    })
+}
+
+/// `POST /v1/requests/{id}/deny`.
+pub fn deny(call: Call) -> Boxed {
+    boxed(async move {
+        let body: ReasonRequest = call.json()?;
+        let reason = short(&body.reason)?;
+        people::deny(&call.shell, call.caller()?, call.param("id"), reason, &call.instance).await?;
+        done(&call)
+    })
+}
+
+/// A reason that is not too long.
+///
+/// # Errors
+/// [`Refusal::Malformed`].
+pub fn short(reason: &str) -> Result<&str, Refusal> {
+    if reason.len() > wire::limits::REASON_MAX {
+        return Err(Refusal::Malformed(format!("a reason has at most {} bytes", wire::limits::REASON_MAX)));
+    }
+    Ok(reason)
+}

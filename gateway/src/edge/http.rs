@@ -1,0 +1,225 @@
+//! From the endpoint table to a router: rate, size, caller, handler, answer. Nothing is served that is not in the table.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{RawPathParams, Request},
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+    routing::{MethodFilter, on},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    endpoints::{self, Callers, Endpoint},
+    live::Conn,
+    problem,
+    rate::Rates,
+    tls::Face,
+};
+use crate::{
+    core::{admission::Caller, refusal::Refusal},
+    flow::{admit::admit, shell::Shell},
+};
+
+/// How long a request may take, beyond a long poll's wait: far above what a busy disk makes of the slowest of them.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// What a handler gives back.
+pub type Answer = Result<Response<Body>, Refusal>;
+
+/// A handler.
+pub type Run = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// One request that passed the table's checks.
+pub struct Call {
+    /// Everything.
+    pub shell: Arc<Shell>,
+    /// The connection.
+    pub conn: Arc<Conn>,
+    /// Who calls, on the manage face.
+    pub caller: Option<Box<Caller>>,
+    /// Parameters in the path.
+    pub path: HashMap<String, String>,
+    /// The path itself.
+    pub uri: String,
+    /// Parameters in the query.
+    pub query: HashMap<String, String>,
+    /// The proof header, on the enroll face.
+    pub proof: Option<String>,
+    /// The body.
+    pub body: Bytes,
+    /// Correlation id.
+    pub instance: String,
+}
+
+impl Call {
+    /// Who calls.
+    ///
+    /// # Errors
+    /// Never behind the table, which puts a caller wherever one is asked for.
+    pub fn caller(&self) -> Result<&Caller, Refusal> {
+        self.caller.as_deref().ok_or(Refusal::WrongCaller("holders of a certificate"))
+    }
+
+    /// A parameter in the path; empty when there is none of that name.
+    #[must_use]
+    pub fn param(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] naming line and column.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        serde_json::from_slice(&self.body).map_err(|error| Refusal::Malformed(format!("the body is not the JSON wanted here: {error}")))
+    }
+
+    /// The size of page asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`].
+    pub fn limit(&self) -> Result<usize, Refusal> {
+        let limit: usize = self.number("limit")?.unwrap_or(100);
+        Ok(limit.clamp(1, wire::limits::PAGE_MAX))
+    }
+
+    /// A number in the query.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`].
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        let parse = |text: &String| text.parse().map_err(|_| Refusal::Malformed(format!("`{name}` must be a whole number")));
+        self.query.get(name).map(parse).transpose()
+    }
+}
+
+/// A JSON answer.
+///
+/// # Errors
+/// Never for our own types.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    typed(status, "application/json", bytes)
+}
+
+/// An answer of some media type.
+///
+/// # Errors
+/// Never.
+pub fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Answer {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+/// The router of one face.
+pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
+    let mut router = Router::new();
+    for endpoint in endpoints::all().into_iter().filter(|endpoint| endpoint.face == face) {
+        let Ok(filter) = MethodFilter::try_from(endpoint.method.clone()) else { continue };
+        let endpoint = Arc::new(endpoint);
+        let (shell, limiter) = (Arc::clone(shell), Arc::clone(limiter));
+        let path = endpoint.path;
+        let handler = move |params: RawPathParams, request: Request| {
+            let (endpoint, shell, limiter) = (Arc::clone(&endpoint), Arc::clone(&shell), Arc::clone(&limiter));
+            async move { answer(&endpoint, shell, &limiter, &params, request).await }
+        };
+        router = router.route(path, on(filter, handler));
+    }
+    let unknown = |method: &'static str| move || async move { refuse(&Refusal::NotFound(method), "") };
+    router.fallback(unknown("endpoint")).method_not_allowed_fallback(|| async {
+        StatusCode::METHOD_NOT_ALLOWED.into_response()
+    })
+}
+
+async fn answer(
+    endpoint: &Endpoint,
+    shell: Arc<Shell>,
+    limiter: &Rates,
+    params: &RawPathParams,
+    request: Request,
+) -> Response<Body> {
+    let instance = hex::encode(shell.entropy.bytes::<8>());
+    let started = tokio::time::Instant::now();
+    let metrics = Arc::clone(&shell.metrics);
+    let time = REQUEST_TIME + Duration::from_secs(wire::limits::WAIT_MAX_SECS);
+    let outcome = tokio::time::timeout(time, checked(endpoint, shell, limiter, params, request, &instance)).await;
+    let mut response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => refuse(&refusal, &instance),
+        Err(_) => refuse(&Refusal::TooSlow(time.as_secs()), &instance),
+    };
+    if let Ok(value) = HeaderValue::from_str(&instance) {
+        response.headers_mut().insert("lychgate-instance", value);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    metrics.request(endpoint.face, endpoint.path, response.status().as_u16(), started.elapsed());
+    response
+}
+
+fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
+    if let Refusal::Ours(fault) = refusal {
+        tracing::error!(instance, %fault, "request failed");
+    } else {
+        tracing::debug!(instance, %refusal, "request refused");
+    }
+    problem::response(refusal, instance)
+}
+
+async fn checked(
+    endpoint: &Endpoint,
+    shell: Arc<Shell>,
+    limiter: &Rates,
+    params: &RawPathParams,
+    request: Request,
+    instance: &str,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    let Some(conn) = parts.extensions.get::<Arc<Conn>>().cloned() else {
+        return Err(Refusal::WrongCaller("connections of this gateway"));
+    };
+    let limited = |limited: super::rate::Limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) };
+    limiter.check(endpoint.rate, conn.source()).map_err(limited)?;
+    let caller = match endpoint.callers {
+        Callers::Anyone | Callers::KeyHolder => None,
+        Callers::Holder | Callers::Person => {
+            let peer = conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
+            if endpoint.callers == Callers::Person && peer.identity.role != pki::Role::Person {
+                return Err(Refusal::WrongCaller("people"));
+            }
+            Some(admit(&shell, peer, endpoint.intent, instance).await?)
+        }
+    };
+    let body = if endpoint.body_max == 0 { Bytes::new() } else { read(body, endpoint.body_max).await? };
+    let call = Call {
+        shell,
+        conn,
+        caller,
+        path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        uri: parts.uri.path().to_owned(),
+        query: query(parts.uri.query().unwrap_or_default())?,
+        proof: parts.headers.get(wire::enroll::PROOF_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        body,
+        instance: instance.to_owned(),
+    };
+    (endpoint.run)(call).await
+}
+
+async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    match Limited::new(body, max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge { max }),
+        Err(_) => Err(Refusal::Malformed("the body broke off".to_owned())),
+    }
+}
+
+fn query(text: &str) -> Result<HashMap<String, String>, Refusal> {
+    serde_urlencoded::from_str(text).map_err(|_| Refusal::Malformed("the query is malformed".to_owned()))
+}

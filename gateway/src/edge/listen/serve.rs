@@ -1,0 +1,161 @@
+//! One connection after its handshake: HTTP/1.1 behind the framing guard, until it ends or is told to.
+
+use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tower::ServiceExt as _;
+use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
+
+use crate::{
+    edge::{
+        framing::{Chunked, Guarded, Rules, Times},
+        live::{Conn, Reason},
+        metrics::Metrics,
+        tls::Face,
+    },
+    limits::{ANSWER_MARGIN, CUT_GRACE, HEAD_MAX, Limits, REQUEST_TIME},
+};
+
+/// What is served on one face, and how.
+pub(super) struct Service {
+    router: Router,
+    rules: Arc<Rules>,
+    http: http1::Builder,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    pub fn new(face: Face, router: Router, limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+        let times = Times {
+            head: limits.head_time,
+            body: limits.body_time,
+            answer: REQUEST_TIME + Duration::from_secs(wire::limits::WAIT_MAX_SECS) + ANSWER_MARGIN,
+            idle: match face {
+                Face::Enroll => limits.idle_enroll,
+                Face::Manage => limits.idle_manage,
+            },
+            write: limits.write_stall,
+        };
+        let rules = Rules { times, chunked: Chunked::Refused, metrics: Arc::clone(metrics) };
+        let mut http = http1::Builder::new();
+        // The guard has the clock.
+        http.header_read_timeout(None).half_close(false).max_buf_size(HEAD_MAX);
+        Self { router, rules: Arc::new(rules), http }
+    }
+}
+
+/// A connection with HTTP on it. A value of its own, boxed as it is made: held inside an `async fn` it would take its
+/// size twice.
+pub(super) type Http<IO> = Pin<Box<http1::Connection<TokioIo<Guarded<IO>>, Requests>>>;
+
+impl Service {
+    /// Puts HTTP on a stream.
+    pub fn http<IO>(&self, stream: IO, conn: &Arc<Conn>) -> Http<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&self.rules)));
+        let requests = Requests { router: self.router.clone(), conn: Arc::clone(conn) };
+        Box::pin(self.http.serve_connection(io, requests))
+    }
+}
+
+/// Serves a connection until its end.
+pub(super) async fn serve<IO>(mut http: Http<IO>, conn: &Arc<Conn>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let reason = tokio::select! {
+        biased;
+        ended = http.as_mut() => return log_end(conn, ended),
+        reason = conn.told_to_end() => reason,
+    };
+    // At once when nothing is under way; the peer sees a proper end of the TLS stream.
+    http.as_mut().graceful_shutdown();
+    if reason.is_gentle() {
+        tokio::select! {
+            biased;
+            ended = http.as_mut() => return log_end(conn, ended),
+            _ = conn.told_to_end_at_once() => {}
+        }
+    }
+    match timeout(CUT_GRACE, http).await {
+        Ok(ended) => log_end(conn, ended),
+        Err(_) => tracing::debug!(conn = %conn.id(), "ended with a request under way"),
+    }
+}
+
+fn log_end(conn: &Conn, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::debug!(conn = %conn.id(), source = %conn.source(), %error, cause = source, "connection failed");
+    }
+}
+
+/// The requests of one connection.
+pub(super) struct Requests {
+    router: Router,
+    conn: Arc<Conn>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Requests {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let (router, conn) = (self.router.clone(), Arc::clone(&self.conn));
+        Box::pin(async move {
+            let mut response = match conn.cut() {
+                // It arrived while the connection was being cut.
+                Some(reason) => ended(reason),
+                None => {
+                    request.extensions_mut().insert(Arc::clone(&conn));
+                    router.oneshot(request.map(Body::new)).await?
+                }
+            };
+            if conn.closes_after_response() || conn.reason().is_some() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The answer on a connection that was cut, by the codes that the handlers use for the same reasons.
+fn ended(reason: Reason) -> Response<Body> {
+    let (status, code, detail) = match reason {
+        Reason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
+        Reason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
+        Reason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
+        Reason::Killed | Reason::Drained => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "this connection was ended; connect again")
+        }
+    };
+    let problem = Problem {
+        kind: format!("{PROBLEM_PREFIX}{code}"),
+        title: code.to_owned(),
+        status: status.as_u16(),
+        detail: detail.to_owned(),
+        hint: None,
+        instance: String::new(),
+        retry_after: None,
+        rules: Vec::new(),
+    };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+    response
+}

@@ -1,0 +1,548 @@
+//! Both faces on real sockets, with a real TLS client.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Extension, routing::get};
+use pki::{
+    AdmittedBy, AssuranceLevel, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial, SoftwareKey,
+    TrustDomain,
+};
+use rustls::{ClientConfig, RootCertStore, version::TLS13};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+use tokio_rustls::{TlsConnector, client};
+
+use super::*;
+use crate::edge::{
+    clock::FakeClock,
+    entropy::Entropy,
+    live::Conn,
+    signer::{CaSet, GatewayLeaf},
+    tls::{FaceNames, TlsTable},
+};
+
+const SEPARATE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL };
+const SHARED: Listen = Listen::Shared(LOCAL);
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const JOIN: &str = "join.td.example";
+const MANAGE: &str = "manage.td.example";
+/// Far longer than anything here takes.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A running pair of faces and everything that moves them.
+struct Rig {
+    authority: CaSet,
+    clock: Clock,
+    hand: FakeClock,
+    entropy: Entropy,
+    tls: Arc<TlsSwap>,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    bound: Bound,
+    running: Mutex<Option<Running>>,
+    /// Requests that reached a handler that takes its time.
+    begun: Arc<AtomicUsize>,
+}
+
+fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> CaSet {
+    CaSet::ephemeral(&TrustDomain::parse(domain).unwrap(), clock, entropy).unwrap()
+}
+
+fn table(authority: &CaSet, anchors: &CaSet, clock: &Clock, entropy: &Entropy) -> TlsTable {
+    let dns = |name: &str| GatewayName::Dns(name.to_owned());
+    let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)] };
+    let leaf = GatewayLeaf::issue(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
+    TlsTable::build(&leaf, Arc::clone(anchors.anchors()), names, clock.clone()).unwrap()
+}
+
+/// What is served: who is asking, and handlers that take their time.
+fn faces(begun: &Arc<AtomicUsize>) -> Faces {
+    async fn who(Extension(conn): Extension<Arc<Conn>>) -> String {
+        let peer = conn.peer().map_or_else(|| "nobody".to_owned(), |peer| peer.identity.to_string());
+        format!("{} {peer} {}", conn.face(), hex::encode(conn.exporter()))
+    }
+    async fn last(Extension(conn): Extension<Arc<Conn>>) -> &'static str {
+        conn.close_after_response();
+        "last"
+    }
+    async fn never(Extension(begun): Extension<Arc<AtomicUsize>>) {
+        begun.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+    async fn polite(Extension(conn): Extension<Arc<Conn>>, Extension(begun): Extension<Arc<AtomicUsize>>) -> String {
+        begun.fetch_add(1, Ordering::SeqCst);
+        conn.told_to_end().await.to_string()
+    }
+    let router = || {
+        Router::new()
+            .route("/who", get(who))
+            .route("/last", get(last))
+            .route("/polite", get(polite))
+            .route("/never", get(never))
+            .layer(Extension(Arc::clone(begun)))
+    };
+    Faces { enroll: router(), manage: router() }
+}
+
+impl Rig {
+    async fn new(listen: Listen) -> Self {
+        Self::limited(listen, Limits::default()).await
+    }
+
+    async fn limited(listen: Listen, limits: Limits) -> Self {
+        let (clock, hand) = Clock::fake(Clock::system().now());
+        let entropy = Entropy::os();
+        let authority = authority("td.example", &clock, &entropy);
+        let tls = TlsSwap::new(table(&authority, &authority, &clock, &entropy));
+        let metrics = Arc::new(Metrics::new());
+        let live = Live::new(Arc::clone(&metrics));
+        let parts = Parts {
+            tls: Arc::clone(&tls),
+            live: Arc::clone(&live),
+            clock: clock.clone(),
+            limits,
+            metrics: Arc::clone(&metrics),
+        };
+        let server = Server::bind(listen, parts).await.unwrap();
+        let bound = server.bound();
+        let begun = Arc::default();
+        let running = Mutex::new(Some(server.start(faces(&begun))));
+        Self { authority, clock, hand, entropy, tls, live, metrics, bound, running, begun }
+    }
+
+    fn take(&self) -> Running {
+        self.running.lock().unwrap().take().unwrap()
+    }
+
+    fn holder(&self, role: Role, name: &str) -> Holder {
+        Holder::of(&self.authority, role, name, Duration::from_hours(1), &self.clock, &self.entropy)
+    }
+
+    fn client(&self, holder: Option<&Holder>) -> Arc<ClientConfig> {
+        Arc::new(client(&self.authority, holder))
+    }
+
+    async fn connect(&self, to: SocketAddr, name: &str, config: Arc<ClientConfig>) -> io::Result<Client> {
+        dial(to, name, config).await
+    }
+
+    async fn manage(&self, holder: &Holder) -> Client {
+        self.connect(self.bound.manage, MANAGE, self.client(Some(holder))).await.unwrap()
+    }
+
+    async fn enroll(&self) -> Client {
+        self.connect(self.bound.enroll, JOIN, self.client(None)).await.unwrap()
+    }
+
+    /// Waits until a line of the metrics is there; the counting may come after what the client sees.
+    async fn counted(&self, line: &str) {
+        let seen = async {
+            while !self.metrics.render().lines().any(|each| each == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, seen).await.unwrap_or_else(|_| panic!("{line} is not in\n{}", self.metrics.render()));
+    }
+
+    async fn open(&self, count: usize) {
+        until(|| self.live.len() == count).await;
+    }
+
+    /// Begins a request that takes its time, and waits until it has reached the handler.
+    async fn begin(&self, client: &mut Client, path: &str) {
+        let before = self.begun.load(Ordering::SeqCst);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        until(|| self.begun.load(Ordering::SeqCst) > before).await;
+    }
+}
+
+async fn until(mut test: impl FnMut() -> bool) {
+    let waiting = async {
+        while !test() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, waiting).await.unwrap();
+}
+
+/// A certificate with its key.
+struct Holder {
+    identity: Identity,
+    serial: Serial,
+    chain: Vec<CertificateDer<'static>>,
+    pkcs8: Vec<u8>,
+}
+
+impl Holder {
+    fn of(set: &CaSet, role: Role, name: &str, life: Duration, clock: &Clock, entropy: &Entropy) -> Self {
+        let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let identity = Identity { domain: set.domain().clone(), role, name: Name::parse(name).unwrap() };
+        let request = LeafRequest {
+            key: key.subject_key().unwrap(),
+            identity: identity.clone(),
+            serial: Serial::from_entropy(entropy.bytes()),
+            lifetime: life,
+            assurance: AssuranceLevel::Software,
+            admitted_by: AdmittedBy::Policy,
+            gateway_names: match role {
+                Role::Gateway => vec![GatewayName::Dns(MANAGE.to_owned())],
+                Role::Machine | Role::Person => vec![],
+            },
+        };
+        let ca = set.issuing(role);
+        let issued = pki::draft(request, clock.now()).lint().unwrap().issue(ca).unwrap();
+        let chain = [issued.der, ca.cert_der().to_vec()].map(CertificateDer::from).into();
+        Self { identity, serial: issued.serial, chain, pkcs8: pkcs8.to_vec() }
+    }
+}
+
+fn client(set: &CaSet, holder: Option<&Holder>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(set.root_der().to_vec())).unwrap();
+    // The library's own order of preference, as foreign clients have it.
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    match holder {
+        None => builder.with_no_client_auth(),
+        Some(holder) => {
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(holder.pkcs8.clone()));
+            builder.with_client_auth_cert(holder.chain.clone(), key).unwrap()
+        }
+    }
+}
+
+type Client = client::TlsStream<TcpStream>;
+
+async fn dial(to: SocketAddr, name: &str, config: Arc<ClientConfig>) -> io::Result<Client> {
+    let tcp = TcpStream::connect(to).await?;
+    timeout(SOON, TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), tcp))
+        .await
+        .unwrap()
+}
+
+/// One request and the whole answer to it.
+async fn get_path(client: &mut Client, path: &str) -> io::Result<String> {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: {MANAGE}\r\n\r\n").as_bytes()).await?;
+    answer(client).await
+}
+
+async fn answer(client: &mut Client) -> io::Result<String> {
+    let mut text = String::new();
+    let read = async {
+        let mut buffer = [0; 4096];
+        loop {
+            let count = client.read(&mut buffer).await?;
+            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                length.is_some_and(|length| length.parse() == Ok(body.len()))
+            });
+            if whole {
+                return Ok(text);
+            }
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    };
+    timeout(SOON, read).await.unwrap()
+}
+
+async fn body(client: &mut Client, path: &str) -> String {
+    let answer = get_path(client, path).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// What the client is told in place of an answer: in the handshake, or on its first read (TLS 1.3).
+async fn refusal(connecting: impl Future<Output = io::Result<Client>>) -> String {
+    match connecting.await {
+        Err(error) => error.to_string(),
+        Ok(mut client) => get_path(&mut client, "/who").await.unwrap_err().to_string(),
+    }
+}
+
+/// How long until the connection is closed for the client.
+async fn ended(client: &mut Client) -> Duration {
+    let begun = Instant::now();
+    let mut buffer = [0; 64];
+    loop {
+        match timeout(SOON, client.read(&mut buffer)).await.unwrap() {
+            Ok(0) | Err(_) => return begun.elapsed(),
+            Ok(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_port_has_its_face() {
+    let rig = Rig::new(SEPARATE).await;
+    assert_ne!(rig.bound.enroll, rig.bound.manage);
+    let mut anonymous = rig.enroll().await;
+    assert!(body(&mut anonymous, "/who").await.starts_with("enroll nobody "));
+    for role in [Role::Machine, Role::Person] {
+        let holder = rig.holder(role, "a");
+        let mut client = rig.manage(&holder).await;
+        let who = body(&mut client, "/who").await;
+        assert!(who.starts_with(&format!("manage {} ", holder.identity)), "{who}");
+    }
+    // With separate ports the name does not matter, so an address will do as well.
+    let holder = rig.holder(Role::Machine, "a");
+    let mut client = rig.connect(rig.bound.manage, JOIN, rig.client(Some(&holder))).await.unwrap();
+    assert!(body(&mut client, "/who").await.starts_with("manage "));
+    // A certificate shown on the enroll face is nobody's.
+    let mut client = rig.connect(rig.bound.enroll, JOIN, rig.client(Some(&holder))).await.unwrap();
+    assert!(body(&mut client, "/who").await.starts_with("enroll nobody "));
+}
+
+#[tokio::test]
+async fn both_ends_have_the_same_exporter() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut client = rig.enroll().await;
+    let ours = client.get_ref().1.export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, Some(b"")).unwrap();
+    assert!(body(&mut client, "/who").await.ends_with(&hex::encode(ours)));
+}
+
+#[tokio::test]
+async fn nobody_enters_the_manage_face_without_a_good_certificate() {
+    let rig = Rig::new(SEPARATE).await;
+    let told = async |holder: Option<&Holder>| refusal(rig.connect(rig.bound.manage, MANAGE, rig.client(holder))).await;
+    assert_eq!(told(None).await, "received fatal alert: CertificateRequired");
+    let stranger = authority("td.example", &rig.clock, &rig.entropy);
+    let stranger = Holder::of(&stranger, Role::Machine, "a", Duration::from_hours(1), &rig.clock, &rig.entropy);
+    assert_eq!(told(Some(&stranger)).await, "received fatal alert: UnknownCA");
+    let gateway = rig.holder(Role::Gateway, "gate");
+    assert!(told(Some(&gateway)).await.starts_with("received fatal alert: "));
+    let brief = Holder::of(&rig.authority, Role::Machine, "a", Duration::from_secs(60), &rig.clock, &rig.entropy);
+    rig.hand.advance(Duration::from_secs(61));
+    assert_eq!(told(Some(&brief)).await, "received fatal alert: CertificateExpired");
+    rig.counted(r#"lychgate_handshakes_total{outcome="certificate"} 4"#).await;
+    assert!(rig.live.is_empty());
+}
+
+#[tokio::test]
+async fn on_one_port_the_name_decides() {
+    let rig = Rig::new(SHARED).await;
+    assert_eq!(rig.bound.enroll, rig.bound.manage);
+    let holder = rig.holder(Role::Machine, "a");
+    let mut manage = rig.manage(&holder).await;
+    assert!(body(&mut manage, "/who").await.starts_with("manage "));
+    // The request says `Host: manage...`; the connection's name counts.
+    let mut enroll = rig.enroll().await;
+    assert!(body(&mut enroll, "/who").await.starts_with("enroll nobody "));
+    let told = refusal(rig.connect(rig.bound.manage, MANAGE, rig.client(None))).await;
+    assert_eq!(told, "received fatal alert: CertificateRequired");
+    for name in ["other.example", "127.0.0.1"] {
+        let told = refusal(rig.connect(rig.bound.enroll, name, rig.client(None))).await;
+        assert_eq!(told, "received fatal alert: UnrecognisedName", "{name}");
+    }
+    rig.counted(r#"lychgate_handshakes_total{outcome="unknown-name"} 2"#).await;
+}
+
+#[tokio::test]
+async fn the_handshake_is_as_we_want_it_and_never_resumed() {
+    let rig = Rig::new(SEPARATE).await;
+    let holder = rig.holder(Role::Machine, "a");
+    for (to, name, config) in
+        [(rig.bound.manage, MANAGE, rig.client(Some(&holder))), (rig.bound.enroll, JOIN, rig.client(None))]
+    {
+        for _ in 0..2 {
+            let mut client = rig.connect(to, name, Arc::clone(&config)).await.unwrap();
+            body(&mut client, "/who").await;
+            let tls = client.get_ref().1;
+            assert_eq!(tls.handshake_kind(), Some(rustls::HandshakeKind::Full));
+            let suite = tls.negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+            let group = tls.negotiated_key_exchange_group().unwrap().name();
+            assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+            assert_eq!(tls.peer_certificates().unwrap().len(), 3, "leaf, issuing CA, root");
+        }
+    }
+    let mut h2 = client(&rig.authority, None);
+    h2.alpn_protocols = vec![b"h2".to_vec()];
+    let told = refusal(rig.connect(rig.bound.enroll, JOIN, Arc::new(h2))).await;
+    assert_eq!(told, "received fatal alert: NoApplicationProtocol");
+}
+
+#[tokio::test]
+async fn a_swap_counts_for_new_connections_and_a_cut_for_old_ones() {
+    let rig = Rig::new(SEPARATE).await;
+    let old = rig.holder(Role::Machine, "a");
+    let mut open = rig.manage(&old).await;
+    body(&mut open, "/who").await;
+
+    let next = authority("td.example", &rig.clock, &rig.entropy);
+    rig.tls.swap(table(&rig.authority, &next, &rig.clock, &rig.entropy));
+    let told = refusal(rig.connect(rig.bound.manage, MANAGE, rig.client(Some(&old)))).await;
+    assert_eq!(told, "received fatal alert: UnknownCA");
+    let new = Holder::of(&next, Role::Machine, "b", Duration::from_hours(1), &rig.clock, &rig.entropy);
+    let mut client = rig.manage(&new).await;
+    body(&mut client, "/who").await;
+
+    body(&mut open, "/who").await;
+    assert_eq!(rig.live.cut(&Selector::Identity(old.identity.clone()), Reason::Killed), 1);
+    assert!(ended(&mut open).await < Duration::from_secs(1));
+    body(&mut client, "/who").await;
+}
+
+#[tokio::test]
+async fn a_lock_ends_idle_connections_and_requests_under_way() {
+    let rig = Rig::new(SEPARATE).await;
+    let (locked, spared) = (rig.holder(Role::Machine, "a"), rig.holder(Role::Machine, "b"));
+    let (mut idle, mut busy, mut other) =
+        (rig.manage(&locked).await, rig.manage(&locked).await, rig.manage(&spared).await);
+    body(&mut idle, "/who").await;
+    body(&mut other, "/who").await;
+    rig.begin(&mut busy, "/never").await;
+    assert_eq!(rig.live.cut(&Selector::Serial(locked.serial), Reason::Locked), 2);
+    assert!(ended(&mut idle).await < Duration::from_secs(1));
+    assert!(ended(&mut busy).await < Duration::from_secs(1));
+    rig.open(1).await;
+    body(&mut other, "/who").await;
+    rig.counted(r#"lychgate_cuts_total{reason="locked"} 2"#).await;
+    rig.counted(r#"lychgate_connections{face="manage"} 1"#).await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate() {
+    let rig = Rig::new(SEPARATE).await;
+    let brief = Holder::of(&rig.authority, Role::Machine, "a", Duration::from_secs(60), &rig.clock, &rig.entropy);
+    let (mut brief, mut long) = (rig.manage(&brief).await, rig.manage(&rig.holder(Role::Machine, "b")).await);
+    body(&mut brief, "/who").await;
+    rig.hand.advance(Duration::from_secs(61));
+    assert!(ended(&mut brief).await < 2 * EXPIRY_SWEEP);
+    body(&mut long, "/who").await;
+    rig.counted(r#"lychgate_cuts_total{reason="expired"} 1"#).await;
+}
+
+#[tokio::test]
+async fn a_handler_can_ask_for_the_end() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut client = rig.manage(&rig.holder(Role::Machine, "a")).await;
+    let answer = get_path(&mut client, "/last").await.unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with("last"), "{answer}");
+    ended(&mut client).await;
+    rig.open(0).await;
+}
+
+#[tokio::test]
+async fn malformed_requests_get_400_and_the_end() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut client = rig.enroll().await;
+    client.write_all(b"GET /who HTTP/1.1\nHost: a\n\n").await.unwrap();
+    assert!(answer(&mut client).await.unwrap().starts_with("HTTP/1.1 400"));
+    ended(&mut client).await;
+    rig.counted(r#"lychgate_malformed_total{reason="bare-lf"} 1"#).await;
+}
+
+#[tokio::test]
+async fn silent_peers_hold_up_nobody_and_end_by_themselves() {
+    let limits = Limits { handshake_time: Duration::from_millis(300), ..Limits::default() };
+    let rig = Rig::limited(SEPARATE, limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(rig.bound.enroll).await.unwrap());
+    }
+    let mut client = rig.enroll().await;
+    body(&mut client, "/who").await;
+    for tcp in &mut silent {
+        let mut byte = [0];
+        // Closed: the end of the stream, or a reset.
+        assert!(matches!(timeout(SOON, tcp.read(&mut byte)).await.unwrap(), Ok(0) | Err(_)));
+    }
+    rig.counted(r#"lychgate_handshakes_total{outcome="too-slow"} 20"#).await;
+    body(&mut client, "/who").await;
+}
+
+#[tokio::test]
+async fn what_is_not_tls_is_refused() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut tcp = TcpStream::connect(rig.bound.enroll).await.unwrap();
+    tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = timeout(SOON, tcp.read_to_end(&mut bytes)).await.unwrap();
+    assert!(!bytes.windows(4).any(|window| window == b"HTTP"));
+    rig.counted(r#"lychgate_handshakes_total{outcome="refused"} 1"#).await;
+}
+
+#[tokio::test]
+async fn one_prefix_has_so_many_connections() {
+    let limits = Limits { connections_per_prefix: 2, ..Limits::default() };
+    let rig = Rig::limited(SEPARATE, limits).await;
+    let (first, second) = (rig.enroll().await, rig.manage(&rig.holder(Role::Machine, "a")).await);
+    rig.open(2).await;
+    let mut third = TcpStream::connect(rig.bound.enroll).await.unwrap();
+    let mut byte = [0];
+    assert!(matches!(timeout(SOON, third.read(&mut byte)).await.unwrap(), Ok(0) | Err(_)));
+    rig.counted(r#"lychgate_turned_away_total{reason="prefix"} 1"#).await;
+    drop((first, second));
+    rig.open(0).await;
+    body(&mut rig.enroll().await, "/who").await;
+}
+
+#[tokio::test]
+async fn the_open_face_has_its_own_limit() {
+    let limits = Limits { connections_enroll: 1, ..Limits::default() };
+    let rig = Rig::limited(SHARED, limits).await;
+    let mut first = rig.enroll().await;
+    body(&mut first, "/who").await;
+    assert!(rig.connect(rig.bound.enroll, JOIN, rig.client(None)).await.is_err());
+    rig.counted(r#"lychgate_turned_away_total{reason="enroll"} 1"#).await;
+    body(&mut rig.manage(&rig.holder(Role::Machine, "a")).await, "/who").await;
+}
+
+#[tokio::test]
+async fn a_drain_lets_work_end_and_takes_no_more() {
+    let rig = Rig::new(SEPARATE).await;
+    let (mut idle, mut busy) = (rig.enroll().await, rig.manage(&rig.holder(Role::Machine, "a")).await);
+    body(&mut idle, "/who").await;
+    rig.begin(&mut busy, "/polite").await;
+    let drain = tokio::spawn(rig.take().drain(SOON));
+    let reply = answer(&mut busy).await.unwrap();
+    assert!(reply.contains("connection: close") && reply.ends_with("drained"), "{reply}");
+    ended(&mut idle).await;
+    ended(&mut busy).await;
+    assert_eq!(drain.await.unwrap(), Drained { open: 2, cut: 0 });
+    assert!(TcpStream::connect(rig.bound.enroll).await.is_err());
+}
+
+#[tokio::test]
+async fn a_drain_cuts_what_does_not_end() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut stuck = rig.enroll().await;
+    rig.begin(&mut stuck, "/never").await;
+    let silent = TcpStream::connect(rig.bound.enroll).await.unwrap();
+    let begun = Instant::now();
+    let drained = rig.take().drain(Duration::from_millis(100)).await;
+    assert_eq!(drained, Drained { open: 1, cut: 1 });
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    ended(&mut stuck).await;
+    drop(silent);
+    assert!(rig.live.is_empty());
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let rig = Rig::new(SEPARATE).await;
+    let parts = Parts {
+        tls: Arc::clone(&rig.tls),
+        live: Arc::clone(&rig.live),
+        clock: rig.clock.clone(),
+        limits: Limits::default(),
+        metrics: Arc::clone(&rig.metrics),
+    };
+    let error = Server::bind(Listen::Shared(rig.bound.enroll), parts).await.unwrap_err().to_string();
+    let want = format!("cannot listen on {}: ", rig.bound.enroll);
+    assert!(error.starts_with(&want) && error.ends_with("or stop what listens there"), "{error}");
+}

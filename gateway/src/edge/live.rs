@@ -1,0 +1,519 @@
+//! The table of open connections. TLS never looks again at a connection it has let in, so ending one when its
+//! certificate ends, or when somebody is locked, is our work.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::RandomState},
+    fmt,
+    hash::{BuildHasher, Hash},
+    net::IpAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use pki::{Identity, KeyDigest, Peer, Serial, UnixTime};
+use tokio::sync::Notify;
+
+use super::{metrics::Metrics, tls::Face};
+
+/// A connection's number; never used twice in one run of the gateway.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Why a connection is told to end. The first is gentle, the others cut.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The gateway stops; what is under way may end.
+    Drained,
+    /// Its certificate came to the end of its validity.
+    Expired,
+    /// Somebody ended it by hand, or the drain took too long.
+    Killed,
+    /// A lock stands against its machine, person, lineage or key.
+    Locked,
+    /// A new policy no longer allows it.
+    Policy,
+}
+
+impl Reason {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Expired => "expired",
+            Self::Killed => "killed",
+            Self::Locked => "locked",
+            Self::Policy => "policy",
+        }
+    }
+
+    /// Whether what is under way may end first.
+    #[must_use]
+    pub const fn is_gentle(self) -> bool {
+        match self {
+            Self::Drained => true,
+            Self::Expired | Self::Killed | Self::Locked | Self::Policy => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is known of one connection for as long as it lives. Handlers get it as a request extension, `Arc<Conn>`.
+#[derive(Debug)]
+pub struct Conn {
+    id: ConnId,
+    face: Face,
+    peer: Option<Peer>,
+    source: IpAddr,
+    exporter: [u8; 32],
+    lineage: OnceLock<Box<str>>,
+    reason: Mutex<Option<Reason>>,
+    closes_after_response: AtomicBool,
+    told: Notify,
+}
+
+/// What the table is told of a new connection.
+#[derive(Debug)]
+pub struct NewConn {
+    /// The face it came in by.
+    pub face: Face,
+    /// Who its certificate says it is; nobody on the enroll face.
+    pub peer: Option<Peer>,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// The TLS exporter value of RFC 9266.
+    pub exporter: [u8; 32],
+}
+
+impl Conn {
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The face it came in by.
+    #[must_use]
+    pub const fn face(&self) -> Face {
+        self.face
+    }
+
+    /// Who its certificate says it is; nobody on the enroll face, always somebody on the manage face.
+    #[must_use]
+    pub const fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub const fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// The TLS exporter value that proofs are bound to (RFC 9266).
+    #[must_use]
+    pub const fn exporter(&self) -> &[u8; 32] {
+        &self.exporter
+    }
+
+    /// The lineage, once [`Live::set_lineage`] was told.
+    #[must_use]
+    pub fn lineage(&self) -> Option<&str> {
+        self.lineage.get().map(AsRef::as_ref)
+    }
+
+    /// Ends the connection once the answer under way is out.
+    pub fn close_after_response(&self) {
+        self.closes_after_response.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Conn::close_after_response`] was called.
+    #[must_use]
+    pub fn closes_after_response(&self) -> bool {
+        self.closes_after_response.load(Ordering::SeqCst)
+    }
+
+    /// Why it was told to end, if it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        *lock(&self.reason)
+    }
+
+    /// Why it was cut, if it was: no further request may be served on it.
+    #[must_use]
+    pub fn cut(&self) -> Option<Reason> {
+        self.reason().filter(|reason| !reason.is_gentle())
+    }
+
+    /// Ready when the connection is told to end. A long poll gives up then.
+    pub async fn told_to_end(&self) -> Reason {
+        self.told_when(Self::reason).await
+    }
+
+    /// Ready when the connection is cut.
+    pub async fn told_to_end_at_once(&self) -> Reason {
+        self.told_when(Self::cut).await
+    }
+
+    async fn told_when(&self, test: impl Fn(&Self) -> Option<Reason> + Send) -> Reason {
+        loop {
+            let mut told = pin!(self.told.notified());
+            // Listening begins before the look, so a word said in between is not missed.
+            told.as_mut().enable();
+            if let Some(reason) = test(self) {
+                return reason;
+            }
+            told.await;
+        }
+    }
+
+    /// Tells it to end. Returns whether that was news: a cut after a drain is, a second cut is not.
+    fn tell(&self, reason: Reason) -> bool {
+        let mut standing = lock(&self.reason);
+        let news = match *standing {
+            None => true,
+            Some(before) => before.is_gentle() && !reason.is_gentle(),
+        };
+        if news {
+            *standing = Some(reason);
+            drop(standing);
+            self.told.notify_waiters();
+        }
+        news
+    }
+}
+
+/// Which connections are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// Those of a machine or person.
+    Identity(Identity),
+    /// Those of a lineage, as far as it is known.
+    Lineage(String),
+    /// Those that show this key.
+    Key(KeyDigest),
+    /// Those that show this certificate.
+    Serial(Serial),
+    /// One.
+    Conn(ConnId),
+    /// All.
+    All,
+}
+
+impl Selector {
+    fn matches(&self, conn: &Conn) -> bool {
+        let peer = conn.peer();
+        match self {
+            Self::Identity(identity) => peer.is_some_and(|peer| peer.identity == *identity),
+            Self::Lineage(lineage) => conn.lineage() == Some(lineage),
+            Self::Key(key) => peer.is_some_and(|peer| peer.key == *key),
+            Self::Serial(serial) => peer.is_some_and(|peer| peer.serial == *serial),
+            Self::Conn(id) => conn.id == *id,
+            Self::All => true,
+        }
+    }
+}
+
+/// All open connections. One index holds a keyed hash for each thing a connection can be found by: 16 bytes each, where
+/// a map for each would hold the names once more.
+#[derive(Debug)]
+pub struct Live {
+    table: Mutex<Table>,
+    next: AtomicU64,
+    hasher: RandomState,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    conns: HashMap<ConnId, Arc<Conn>>,
+    index: BTreeSet<(u64, ConnId)>,
+    ends: BTreeSet<(UnixTime, ConnId)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// An empty table.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { table: Mutex::default(), next: AtomicU64::new(1), hasher: RandomState::new(), metrics })
+    }
+
+    /// Enters a connection. It leaves when the seat is dropped.
+    pub fn enter(self: &Arc<Self>, new: NewConn) -> Seat {
+        let NewConn { face, peer, source, exporter } = new;
+        let conn = Arc::new(Conn {
+            id: ConnId(self.next.fetch_add(1, Ordering::Relaxed)),
+            face,
+            peer,
+            source,
+            exporter,
+            lineage: OnceLock::new(),
+            reason: Mutex::new(None),
+            closes_after_response: AtomicBool::new(false),
+            told: Notify::new(),
+        });
+        let mut table = lock(&self.table);
+        for tag in self.tags(&conn).into_iter().flatten() {
+            table.index.insert((tag, conn.id));
+        }
+        if let Some(peer) = conn.peer() {
+            table.ends.insert((peer.not_after, conn.id));
+        }
+        table.conns.insert(conn.id, Arc::clone(&conn));
+        drop(table);
+        self.metrics.opened(face);
+        Seat { live: Arc::clone(self), conn }
+    }
+
+    /// Notes the lineage of a connection, once the records told it. A second lineage for one connection is not taken.
+    pub fn set_lineage(&self, conn: &Conn, lineage: &str) {
+        if conn.lineage.set(lineage.into()).is_ok() {
+            let mut table = lock(&self.table);
+            // It may have left in the meantime; then its tag would stay for ever.
+            if table.conns.contains_key(&conn.id) {
+                table.index.insert((self.tag("lineage", lineage), conn.id));
+            }
+        }
+    }
+
+    /// Tells the selected connections to end, at once unless the reason is gentle. Returns how many had not been told.
+    pub fn cut(&self, selector: &Selector, reason: Reason) -> usize {
+        self.tell(self.find(selector), reason)
+    }
+
+    /// The same, but for one connection: the one that the order came in by, whose answer is still to go out.
+    pub fn cut_others(&self, selector: &Selector, reason: Reason, except: ConnId) -> usize {
+        let mut found = self.find(selector);
+        found.retain(|conn| conn.id != except);
+        self.tell(found, reason)
+    }
+
+    /// Cuts the connections whose certificates have ended (RFC 5280 4.1.2.5: `notAfter` itself still counts).
+    pub fn cut_expired(&self, now: UnixTime) -> usize {
+        let ended: Vec<Arc<Conn>> = {
+            let table = lock(&self.table);
+            let ended = table.ends.iter().take_while(|(end, _)| *end < now);
+            ended.filter_map(|(_, id)| table.conns.get(id).map(Arc::clone)).collect()
+        };
+        self.tell(ended, Reason::Expired)
+    }
+
+    /// Those selected.
+    #[must_use]
+    pub fn find(&self, selector: &Selector) -> Vec<Arc<Conn>> {
+        let tag = match selector {
+            Selector::Identity(identity) => self.tag("identity", identity),
+            Selector::Lineage(lineage) => self.tag("lineage", lineage.as_str()),
+            Selector::Key(key) => self.tag("key", key),
+            Selector::Serial(serial) => self.tag("serial", serial),
+            Selector::Conn(id) => return lock(&self.table).conns.get(id).map(Arc::clone).into_iter().collect(),
+            Selector::All => return lock(&self.table).conns.values().map(Arc::clone).collect(),
+        };
+        let table = lock(&self.table);
+        let tagged = table.index.range((tag, ConnId(0))..=(tag, ConnId(u64::MAX)));
+        tagged
+            .filter_map(|(_, id)| table.conns.get(id))
+            // Two things may share a hash.
+            .filter(|conn| selector.matches(conn))
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.table).conns.len()
+    }
+
+    /// Whether none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn tell(&self, conns: Vec<Arc<Conn>>, reason: Reason) -> usize {
+        let told = conns.into_iter().filter(|conn| conn.tell(reason));
+        told.inspect(|_| self.metrics.cut(reason)).count()
+    }
+
+    fn tag(&self, kind: &'static str, what: impl Hash) -> u64 {
+        self.hasher.hash_one((kind, what))
+    }
+
+    fn tags(&self, conn: &Conn) -> [Option<u64>; 4] {
+        let peer = conn.peer();
+        [
+            peer.map(|peer| self.tag("identity", &peer.identity)),
+            peer.map(|peer| self.tag("key", peer.key)),
+            peer.map(|peer| self.tag("serial", peer.serial)),
+            conn.lineage().map(|lineage| self.tag("lineage", lineage)),
+        ]
+    }
+
+    fn leave(&self, conn: &Conn) {
+        let mut table = lock(&self.table);
+        table.conns.remove(&conn.id);
+        for tag in self.tags(conn).into_iter().flatten() {
+            table.index.remove(&(tag, conn.id));
+        }
+        if let Some(peer) = conn.peer() {
+            table.ends.remove(&(peer.not_after, conn.id));
+        }
+        drop(table);
+        self.metrics.closed(conn.face);
+    }
+}
+
+/// A connection's place in the table, given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    live: Arc<Live>,
+    conn: Arc<Conn>,
+}
+
+impl Seat {
+    /// The connection.
+    #[must_use]
+    pub const fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.live.leave(&self.conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use pki::AssuranceLevel;
+
+    use super::*;
+
+    fn peer(name: &str, key: u8, not_after: u64) -> Peer {
+        Peer {
+            identity: identity(name),
+            serial: Serial::from_entropy([key; 16]),
+            key: KeyDigest::from_spki_der(&[key]),
+            spki: vec![key],
+            not_before: UnixTime::new(0),
+            not_after: UnixTime::new(not_after),
+            assurance: AssuranceLevel::Software,
+        }
+    }
+
+    fn identity(name: &str) -> Identity {
+        Identity::parse(&format!("spiffe://td.example/machine/{name}")).unwrap()
+    }
+
+    fn enter(live: &Arc<Live>, peer: Option<Peer>) -> Seat {
+        let face = if peer.is_some() { Face::Manage } else { Face::Enroll };
+        live.enter(NewConn { face, peer, source: Ipv4Addr::LOCALHOST.into(), exporter: [0; 32] })
+    }
+
+    /// Which of four connections (two of machine a with keys 1 and 2, one of b with key 3, one anonymous) are cut.
+    #[track_caller]
+    fn check(selector: &Selector, want: [bool; 4]) {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let seats = [
+            enter(&live, Some(peer("a", 1, 100))),
+            enter(&live, Some(peer("a", 2, 200))),
+            enter(&live, Some(peer("b", 3, 300))),
+            enter(&live, None),
+        ];
+        live.set_lineage(seats[1].conn(), "L2");
+        live.set_lineage(seats[2].conn(), "L3");
+        let count = live.cut(selector, Reason::Locked);
+        assert_eq!(seats.each_ref().map(|seat| seat.conn().cut() == Some(Reason::Locked)), want, "{selector:?}");
+        assert_eq!(count, want.iter().filter(|cut| **cut).count());
+        assert_eq!(live.cut(selector, Reason::Killed), 0, "told once");
+        drop(seats);
+        assert!(live.is_empty());
+        let table = lock(&live.table);
+        assert!(table.index.is_empty() && table.ends.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn selectors() {
+        check(&Selector::Identity(identity("a")), [true, true, false, false]);
+        check(&Selector::Identity(identity("c")), [false; 4]);
+        check(&Selector::Lineage("L2".into()), [false, true, false, false]);
+        check(&Selector::Lineage("L9".into()), [false; 4]);
+        check(&Selector::Key(KeyDigest::from_spki_der(&[1])), [true, false, false, false]);
+        check(&Selector::Serial(Serial::from_entropy([3; 16])), [false, false, true, false]);
+        check(&Selector::Conn(ConnId(4)), [false, false, false, true]);
+        check(&Selector::All, [true; 4]);
+    }
+
+    #[test]
+    fn a_certificate_counts_through_its_last_second() {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let (a, b) = (enter(&live, Some(peer("a", 1, 100))), enter(&live, Some(peer("b", 2, 200))));
+        assert_eq!(live.cut_expired(UnixTime::new(100)), 0);
+        assert_eq!(live.cut_expired(UnixTime::new(101)), 1);
+        assert_eq!((a.conn().cut(), b.conn().cut()), (Some(Reason::Expired), None));
+    }
+
+    #[test]
+    fn the_one_who_orders_the_cut_is_spared() {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let (a, b) = (enter(&live, Some(peer("a", 1, 100))), enter(&live, Some(peer("a", 2, 100))));
+        let selector = Selector::Identity(identity("a"));
+        assert_eq!(live.cut_others(&selector, Reason::Locked, a.conn().id()), 1);
+        assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(Reason::Locked)));
+    }
+
+    #[test]
+    fn a_lineage_is_set_once() {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let a = enter(&live, Some(peer("a", 1, 100)));
+        live.set_lineage(a.conn(), "one");
+        live.set_lineage(a.conn(), "two");
+        assert_eq!(a.conn().lineage(), Some("one"));
+        assert_eq!(live.find(&Selector::Lineage("two".into())).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_drain_can_be_followed_by_a_cut_and_not_the_reverse() {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let a = enter(&live, None);
+        assert_eq!(live.cut(&Selector::All, Reason::Drained), 1);
+        assert_eq!((a.conn().told_to_end().await, a.conn().cut()), (Reason::Drained, None));
+        assert_eq!(live.cut(&Selector::All, Reason::Locked), 1);
+        assert_eq!(live.cut(&Selector::All, Reason::Drained), 0);
+        assert_eq!(a.conn().told_to_end_at_once().await, Reason::Locked);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_word_ends_with_it() {
+        let live = Live::new(Arc::new(Metrics::new()));
+        let a = enter(&live, None);
+        let conn = Arc::clone(a.conn());
+        let waiting = tokio::spawn(async move { conn.told_to_end().await });
+        tokio::task::yield_now().await;
+        live.cut(&Selector::All, Reason::Policy);
+        assert_eq!(waiting.await.unwrap(), Reason::Policy);
+    }
+}

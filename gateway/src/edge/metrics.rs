@@ -1,0 +1,322 @@
+//! What the gateway counts, in the OpenMetrics text format. Labels come from fixed sets only, so that nobody can make
+//! the table grow from outside.
+
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::{
+    framing::{BadFraming, Stage},
+    live::Reason,
+    rate::Class,
+    tls::Face,
+};
+
+/// The media type of [`Metrics::render`].
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    face: &'static str,
+    /// The route's pattern, never the path itself.
+    endpoint: String,
+    /// `2xx` and so on.
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaceLabel {
+    face: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+/// How a handshake ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeOutcome {
+    /// A connection came of it.
+    Done,
+    /// It took longer than allowed.
+    TooSlow,
+    /// Not TLS, or no version, cipher or protocol in common.
+    Refused,
+    /// The client's certificate was missing or not good.
+    Certificate,
+    /// The client named a host that is not ours.
+    UnknownName,
+    /// The peer went away.
+    Gone,
+}
+
+impl HandshakeOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::TooSlow => "too-slow",
+            Self::Refused => "refused",
+            Self::Certificate => "certificate",
+            Self::UnknownName => "unknown-name",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Why a socket was closed before its handshake.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Too many connections in total.
+    Total,
+    /// Too many from one prefix.
+    Prefix,
+    /// Too many handshakes from one prefix.
+    Handshakes,
+    /// Too many on the enroll face.
+    Enroll,
+}
+
+impl TurnedAway {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Prefix => "prefix",
+            Self::Handshakes => "handshakes",
+            Self::Enroll => "enroll",
+        }
+    }
+}
+
+/// Upper bounds of a commit's and a request's time, in seconds: from a fast disk to a hanging one.
+const SECONDS: [f64; 10] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<FaceLabel, Histogram, fn() -> Histogram>,
+    connections: Family<FaceLabel, Gauge>,
+    turned_away: Family<ReasonLabel, Counter>,
+    handshakes: Family<OutcomeLabel, Counter>,
+    cuts: Family<ReasonLabel, Counter>,
+    framing: Family<ReasonLabel, Counter>,
+    timeouts: Family<ReasonLabel, Counter>,
+    limited: Family<ClassLabel, Counter>,
+    enrollments: Family<OutcomeLabel, Counter>,
+    renewals: Family<OutcomeLabel, Counter>,
+    locks: Family<OutcomeLabel, Counter>,
+    commit_seconds: Histogram,
+    commit_failures: Counter,
+    waiting: Gauge,
+    leaf_not_after: Gauge<f64, AtomicU64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    /// Everything at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut this = Self {
+            registry: Registry::with_prefix("lychgate"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            connections: Family::default(),
+            turned_away: Family::default(),
+            handshakes: Family::default(),
+            cuts: Family::default(),
+            framing: Family::default(),
+            timeouts: Family::default(),
+            limited: Family::default(),
+            enrollments: Family::default(),
+            renewals: Family::default(),
+            locks: Family::default(),
+            commit_seconds: seconds(),
+            commit_failures: Counter::default(),
+            waiting: Gauge::default(),
+            leaf_not_after: Gauge::default(),
+        };
+        let r = &mut this.registry;
+        r.register("requests", "Requests answered", this.requests.clone());
+        r.register("request_seconds", "Time to answer, long polls included", this.request_seconds.clone());
+        r.register("connections", "Open connections", this.connections.clone());
+        r.register("turned_away", "Sockets closed before their handshake", this.turned_away.clone());
+        r.register("handshakes", "TLS handshakes by outcome", this.handshakes.clone());
+        r.register("cuts", "Connections cut", this.cuts.clone());
+        r.register("malformed", "Malformed requests by the rule they broke", this.framing.clone());
+        r.register("timeouts", "Connections ended for slowness", this.timeouts.clone());
+        r.register("rate_limited", "Requests over a rate", this.limited.clone());
+        r.register("enrollments", "Enrollments by outcome", this.enrollments.clone());
+        r.register("renewals", "Renewals by outcome", this.renewals.clone());
+        r.register("locks", "Locks set and lifted, lineages forked", this.locks.clone());
+        r.register("commit_seconds", "Time to a durable commit", this.commit_seconds.clone());
+        r.register("commit_failures", "Commits that failed or are in doubt", this.commit_failures.clone());
+        r.register("waiting", "Enrollments that wait for a person", this.waiting.clone());
+        r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
+        this
+    }
+
+    /// A request was answered. `endpoint` is the route's pattern.
+    pub fn request(&self, face: Face, endpoint: &str, status: u16, took: Duration) {
+        let status = match status / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let face = face.as_str();
+        self.requests.get_or_create(&RequestLabels { face, endpoint: endpoint.to_owned(), status }).inc();
+        self.request_seconds.get_or_create(&FaceLabel { face }).observe(took.as_secs_f64());
+    }
+
+    /// A connection was opened.
+    pub fn opened(&self, face: Face) {
+        self.connections.get_or_create(&FaceLabel { face: face.as_str() }).inc();
+    }
+
+    /// A connection ended.
+    pub fn closed(&self, face: Face) {
+        self.connections.get_or_create(&FaceLabel { face: face.as_str() }).dec();
+    }
+
+    /// A socket was closed before its handshake.
+    pub fn turned_away(&self, why: TurnedAway) {
+        self.turned_away.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    /// A handshake ended.
+    pub fn handshake(&self, outcome: HandshakeOutcome) {
+        self.handshakes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    /// A connection was told to end.
+    pub fn cut(&self, reason: Reason) {
+        self.cuts.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// A malformed request was refused.
+    pub fn framing_refused(&self, why: BadFraming) {
+        self.framing.get_or_create(&ReasonLabel { reason: why.code() }).inc();
+    }
+
+    /// A connection was too slow.
+    pub fn timed_out(&self, stage: Stage) {
+        self.timeouts.get_or_create(&ReasonLabel { reason: stage.as_str() }).inc();
+    }
+
+    /// A request was over a rate.
+    pub fn rate_limited(&self, class: Class) {
+        self.limited.get_or_create(&ClassLabel { class: class.as_str() }).inc();
+    }
+
+    /// An enrollment came to `outcome`: `issued`, `waiting`, or a refusal's code.
+    pub fn enrollment(&self, outcome: &'static str) {
+        self.enrollments.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A renewal came to `outcome`: `issued` or a refusal's code.
+    pub fn renewal(&self, outcome: &'static str) {
+        self.renewals.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A lock was `set` or `lifted`, or a lineage `forked`.
+    pub fn lock(&self, outcome: &'static str) {
+        self.locks.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A commit is durable.
+    pub fn commit(&self, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A commit failed, or nobody knows.
+    pub fn commit_failed(&self) {
+        self.commit_failures.inc();
+    }
+
+    /// So many enrollments wait for a person.
+    pub fn waiting(&self, count: usize) {
+        self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The gateway's own certificate ends then.
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
+    pub fn leaf(&self, not_after: pki::UnixTime) {
+        self.leaf_not_after.set(not_after.secs() as f64);
+    }
+
+    /// Everything as text, of type [`METRICS_TYPE`].
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails never; and half a page is better than none.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(act: impl FnOnce(&Metrics), want: &str) {
+        let metrics = Metrics::new();
+        act(&metrics);
+        let text = metrics.render();
+        assert!(text.lines().any(|line| line == want), "{want} is not in:\n{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn each_counter_shows() {
+        check(
+            |m| m.request(Face::Enroll, "/v1/enrollments/{id}", 202, Duration::from_millis(3)),
+            r#"lychgate_requests_total{face="enroll",endpoint="/v1/enrollments/{id}",status="2xx"} 1"#,
+        );
+        check(|m| m.opened(Face::Manage), r#"lychgate_connections{face="manage"} 1"#);
+        check(|m| m.closed(Face::Manage), r#"lychgate_connections{face="manage"} -1"#);
+        check(|m| m.turned_away(TurnedAway::Prefix), r#"lychgate_turned_away_total{reason="prefix"} 1"#);
+        check(|m| m.handshake(HandshakeOutcome::Certificate), r#"lychgate_handshakes_total{outcome="certificate"} 1"#);
+        check(|m| m.cut(Reason::Locked), r#"lychgate_cuts_total{reason="locked"} 1"#);
+        check(|m| m.framing_refused(BadFraming::BareLf), r#"lychgate_malformed_total{reason="bare-lf"} 1"#);
+        check(|m| m.timed_out(Stage::Head), r#"lychgate_timeouts_total{reason="head"} 1"#);
+        check(|m| m.rate_limited(Class::Poll), r#"lychgate_rate_limited_total{class="poll"} 1"#);
+        check(|m| m.enrollment("issued"), r#"lychgate_enrollments_total{outcome="issued"} 1"#);
+        check(|m| m.renewal("issued"), r#"lychgate_renewals_total{outcome="issued"} 1"#);
+        check(|m| m.lock("set"), r#"lychgate_locks_total{outcome="set"} 1"#);
+        check(|m| m.commit(Duration::from_millis(3)), r#"lychgate_commit_seconds_bucket{le="0.005"} 1"#);
+        check(Metrics::commit_failed, "lychgate_commit_failures_total 1");
+        check(|m| m.waiting(3), "lychgate_waiting 3");
+    }
+}

@@ -1,0 +1,175 @@
+//! Turns refusals into bytes, once: `application/problem+json` (RFC 9457) with a stable code, a hint for whoever reads
+//! it, and the correlation id under which the log has the rest.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+};
+use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
+
+use crate::{
+    attest::Reject,
+    core::{
+        refusal::{Fault, Refusal},
+        token::TokenError,
+    },
+};
+
+/// Every code, with what it means. The operator's guide lists them; a test compares.
+pub const CODES: &[&str] = &[
+    "malformed", "bad-csr", "bad-proof", "evidence-unknown", "prior-invalid", "token-invalid", "token-expired",
+    "token-revoked", "token-spent", "token-not-for-key", "denied", "denied-by-person", "waiting-expired",
+    "name-taken", "name-illegal", "queue-full", "rate-limited", "locked", "forked", "retired", "expired", "not-found",
+    "wrong-code", "conflict", "wrong-caller", "too-large", "too-slow", "internal", "unavailable",
+];
+
+/// Status, code and hint of a refusal.
+fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
+    match refusal {
+        Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", None),
+        Refusal::BadCsr(_) => (
+            StatusCode::BAD_REQUEST,
+            "bad-csr",
+            Some("send a PKCS#10 request by a P-256, P-384, Ed25519 or RSA (2048 to 4096 bit) key"),
+        ),
+        Refusal::BadProof(_) => (
+            StatusCode::UNAUTHORIZED,
+            "bad-proof",
+            Some("make a new proof on this connection, with the gateway's time"),
+        ),
+        Refusal::Evidence(reject) => evidence(reject),
+        Refusal::Denied { .. } => (
+            StatusCode::FORBIDDEN,
+            "denied",
+            Some("ask whoever runs this gateway; its log and audit name this request by its id"),
+        ),
+        Refusal::DeniedByPerson { .. } => (
+            StatusCode::FORBIDDEN,
+            "denied-by-person",
+            Some("ask the approver; a new request needs a new key (`lychgate leave`, then join again)"),
+        ),
+        Refusal::Lapsed => (StatusCode::GONE, "waiting-expired", Some("join again to make a new request")),
+        Refusal::NameTaken { .. } => {
+            (StatusCode::CONFLICT, "name-taken", Some("choose another name, or have the old machine removed first"))
+        }
+        Refusal::NameIllegal { .. } => (
+            StatusCode::BAD_REQUEST,
+            "name-illegal",
+            Some("use lower-case letters a to z, digits and inner hyphens, 63 characters at most"),
+        ),
+        Refusal::QueueFull(_) => (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token")),
+        Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", None),
+        Refusal::Locked { .. } => {
+            (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
+        }
+        Refusal::Forked { .. } => (
+            StatusCode::FORBIDDEN,
+            "forked",
+            Some("the key was copied or a disk restored; an administrator must look, and unlock or remove the machine"),
+        ),
+        Refusal::Retired { .. } => (StatusCode::FORBIDDEN, "retired", Some("join again")),
+        Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
+        Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
+        Refusal::WrongCode => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "wrong-code",
+            Some("read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking"),
+        ),
+        Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
+        Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
+        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
+        Refusal::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
+        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
+        }
+        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
+        }
+    }
+}
+
+fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>) {
+    let again = Some("ask for a new token");
+    match reject {
+        Reject::UnknownKind(_) => (StatusCode::BAD_REQUEST, "evidence-unknown", None),
+        Reject::Token(TokenError::Invalid(_) | TokenError::NotYet) => (
+            StatusCode::FORBIDDEN,
+            "token-invalid",
+            Some("copy the whole token, or ask for a new one"),
+        ),
+        Reject::Token(TokenError::Expired(_)) => (StatusCode::FORBIDDEN, "token-expired", again),
+        Reject::Token(TokenError::Revoked) => (StatusCode::FORBIDDEN, "token-revoked", again),
+        Reject::Token(TokenError::Spent) => (
+            StatusCode::FORBIDDEN,
+            "token-spent",
+            Some("each machine needs its own token unless it was made for several uses"),
+        ),
+        Reject::Token(TokenError::OtherKey) => (StatusCode::FORBIDDEN, "token-not-for-key", again),
+        Reject::Prior(_) => (StatusCode::FORBIDDEN, "prior-invalid", Some("join again without the old certificate")),
+        Reject::PriorRetired(_) => (StatusCode::FORBIDDEN, "forked", None),
+    }
+}
+
+/// The problem document of a refusal.
+#[must_use]
+pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
+    let (status, code, hint) = parts(refusal);
+    let (rules, retry_after) = match refusal {
+        Refusal::Denied { rules, .. } => (rules.clone(), None),
+        Refusal::TooFast { retry_after } => (vec![], Some(retry_after.as_secs().max(1))),
+        Refusal::QueueFull(_) => (vec![], Some(600)),
+        Refusal::Ours(_) => (vec![], Some(5)),
+        _ => (vec![], None),
+    };
+    let detail = match refusal {
+        // What failed inside is for our log.
+        Refusal::Ours(_) => "the gateway could not do this now".to_owned(),
+        Refusal::Denied { action, .. } => format!("no rule of the policy allows `{action}` here"),
+        other => other.to_string(),
+    };
+    Problem {
+        kind: format!("{PROBLEM_PREFIX}{code}"),
+        title: code.replace('-', " "),
+        status: status.as_u16(),
+        detail,
+        hint: hint.map(str::to_owned),
+        instance: instance.to_owned(),
+        retry_after,
+        rules,
+    }
+}
+
+/// The response for a refusal.
+#[must_use]
+pub fn response(refusal: &Refusal, instance: &str) -> Response<Body> {
+    let problem = problem(refusal, instance);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+    if let Some(seconds) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_ours_say_nothing_of_their_cause() {
+        let refusal = Refusal::Ours(Fault::Read("secret path".into()));
+        let problem = problem(&refusal, "i");
+        assert!(!serde_json::to_string(&problem).unwrap_or_default().contains("secret"));
+        assert_eq!(problem.code(), "unavailable");
+    }
+
+    #[test]
+    fn every_code_is_listed() {
+        for refusal in [Refusal::Lapsed, Refusal::Expired, Refusal::WrongCode, Refusal::TooSlow(1)] {
+            assert!(CODES.contains(&parts(&refusal).1));
+        }
+    }
+}

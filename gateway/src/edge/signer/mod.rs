@@ -1,0 +1,420 @@
+//! The gateway's keys: the authority's, the one that signs join tokens, and the gateway's own TLS key.
+//!
+//! What signs is a [`pki::CaKey`]; each way of holding such keys is one file here, and this is the list:
+//! [`file`](self::file).
+//!
+//! ```text
+//! <data_dir>/ca/root.pem     the root's certificate, for everybody
+//! <data_dir>/ca/root.key     the root's key; may be taken offline, the gateway runs without it
+//! <data_dir>/ca/<role>.pem   the issuing CA of machine, person and gateway
+//! <data_dir>/ca/<role>.key
+//! <data_dir>/token.key       signs join tokens (ES256)
+//! ```
+
+mod file;
+mod leaf;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pki::{
+    AnchorError, CaError, CaKey, IssueError, IssuingCa, KeyAlgorithm, KeyDigest, KeyError, LintError, PemError, Role,
+    Root, Serial, SoftwareKey, TrustAnchors, TrustDomain,
+};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+pub use self::{file::Passphrase, leaf::GatewayLeaf};
+use super::{
+    clock::Clock,
+    entropy::Entropy,
+    files::{self, Access, Existing, FileError},
+};
+
+/// Years a root lasts: longer than the machines it vouches for, and replaced in slots well before.
+const ROOT_YEARS: u32 = 20;
+
+/// The algorithm of the keys we make: a P-384 issuing key signs five times slower, and Ed25519 is unknown to too many
+/// clients.
+const ALGORITHM: KeyAlgorithm = KeyAlgorithm::P256;
+
+const CERTIFICATE: &str = "CERTIFICATE";
+
+/// Why the authority cannot be made or loaded.
+#[derive(Debug, Error)]
+pub enum SignerError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is an authority already.
+    #[error(
+        "`{path}` holds an authority already; move it away if you mean to start anew, every certificate it issued ends with it"
+    )]
+    Exists {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error("`{path}` holds no authority; run `lychgate-gateway init` first")]
+    NoAuthority {
+        /// The folder looked at.
+        path: PathBuf,
+    },
+    /// A passphrase of nothing.
+    #[error("the passphrase in `{path}` is empty")]
+    EmptyPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase does not open the file.
+    #[error("the passphrase does not open `{path}`; is `[ca] passphrase_file` the one it was made with?")]
+    WrongPassphrase {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The key lies open.
+    #[error("`{path}` is not encrypted; run `openssl pkcs8 -topk8 -scrypt -in {path}` to encrypt it")]
+    NotEncrypted {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// It is something else, or damaged.
+    #[error("`{path}` is not one encrypted PKCS#8 key in PEM; restore it from a backup")]
+    NotAKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// A key that cannot be encrypted.
+    #[error("cannot encrypt the key for `{path}`")]
+    Encrypt {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// A certificate file that holds no certificate.
+    #[error("`{path}` is not a certificate in PEM: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PemError,
+    },
+    /// A certificate file that holds several.
+    #[error("`{path}` holds {found} certificates instead of one")]
+    Count {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        found: usize,
+    },
+    /// A key of no kind we use.
+    #[error("the key in `{path}` cannot be used: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// A certificate and key that make no CA.
+    #[error("`{path}` and its key make no issuing CA: {source}")]
+    Ca {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CaError,
+    },
+    /// The CA of another role.
+    #[error("`{path}` is the CA for {found} certificates instead of {wanted}; were files exchanged?")]
+    Role {
+        /// The file.
+        path: PathBuf,
+        /// Its role.
+        found: Role,
+        /// The one its name says.
+        wanted: Role,
+    },
+    /// A CA of another trust domain.
+    #[error("`{path}` belongs to trust domain `{found}` and the configuration says `{wanted}`")]
+    Domain {
+        /// The file.
+        path: PathBuf,
+        /// Its domain.
+        found: TrustDomain,
+        /// Ours.
+        wanted: TrustDomain,
+    },
+    /// A root that nobody should trust.
+    #[error("the root in `{path}` cannot be used: {source}")]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: AnchorError,
+    },
+    /// Making a CA or the gateway's own certificate failed.
+    #[error("cannot issue a certificate: {0}")]
+    Issue(#[from] IssueError),
+    /// The gateway's own certificate breaks a rule.
+    #[error("the gateway's own certificate would break a rule: {0}")]
+    Lint(#[from] LintError),
+    /// The crypto library made no key.
+    #[error("cannot make a key: {0}")]
+    Generate(#[source] KeyError),
+}
+
+/// The key that signs join tokens, as far as this layer knows it.
+pub struct TokenSecret {
+    /// PKCS#8.
+    pub pkcs8: Zeroizing<Vec<u8>>,
+    /// The uncompressed public point.
+    pub public_point: Vec<u8>,
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret(..)")
+    }
+}
+
+/// The authority, ready to issue.
+pub struct CaSet {
+    domain: TrustDomain,
+    root_der: Vec<u8>,
+    pin: KeyDigest,
+    machine: Issuing,
+    person: Issuing,
+    gateway: Issuing,
+    anchors: Arc<TrustAnchors>,
+    bundle_pem: String,
+    token: TokenSecret,
+}
+
+struct Issuing {
+    ca: IssuingCa,
+    pem: String,
+}
+
+impl fmt::Debug for CaSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaSet({} {})", self.domain, self.pin)
+    }
+}
+
+impl CaSet {
+    /// Makes a new authority that lies in no file and ends with the process; for trials and tests.
+    ///
+    /// # Errors
+    /// [`SignerError`].
+    pub fn ephemeral(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
+        let made = Made::new(domain, clock, entropy)?;
+        Self::assemble(Path::new(""), domain, made.root_der, made.issuing, made.token_key, clock)
+    }
+
+    /// Makes a new authority under `data_dir`.
+    ///
+    /// # Errors
+    /// [`SignerError`]; never overwrites a file.
+    pub fn create(
+        data_dir: &Path,
+        domain: &TrustDomain,
+        passphrase: &Passphrase,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Result<Self, SignerError> {
+        let dir = data_dir.join("ca");
+        if files::exists(&dir) {
+            return Err(SignerError::Exists { path: dir });
+        }
+        let made = Made::new(domain, clock, entropy)?;
+        files::make_private_dir(&dir)?;
+        file::save_key(&dir.join("root.key"), &made.root_key, passphrase, entropy)?;
+        for (ca, key) in made.issuing.iter().zip(&made.issuing_keys) {
+            file::save_key(&dir.join(format!("{}.key", ca.role())), key, passphrase, entropy)?;
+            save_certificate(&dir.join(format!("{}.pem", ca.role())), ca.cert_der())?;
+        }
+        file::save_key(&data_dir.join("token.key"), &made.token_key, passphrase, entropy)?;
+        // Last: where this file is, all the others are.
+        save_certificate(&dir.join("root.pem"), &made.root_der)?;
+        Self::assemble(data_dir, domain, made.root_der, made.issuing, made.token_key, clock)
+    }
+
+    /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere.
+    ///
+    /// # Errors
+    /// [`SignerError`], naming the file and the cure.
+    pub fn load(
+        data_dir: &Path,
+        domain: &TrustDomain,
+        passphrase: &Passphrase,
+        clock: &Clock,
+    ) -> Result<Self, SignerError> {
+        let dir = data_dir.join("ca");
+        let root = dir.join("root.pem");
+        if !files::exists(&root) {
+            return Err(SignerError::NoAuthority { path: dir });
+        }
+        let root_der = load_certificate(&root)?;
+        let issuing = |role| load_issuing(&dir, role, domain, passphrase);
+        let issuing = [issuing(Role::Machine)?, issuing(Role::Person)?, issuing(Role::Gateway)?];
+        let token_key = file::load_key(&data_dir.join("token.key"), passphrase)?;
+        Self::assemble(data_dir, domain, root_der, issuing, token_key, clock)
+    }
+
+    /// Puts the parts together; `issuing` is for machines, people and gateways.
+    fn assemble(
+        data_dir: &Path,
+        domain: &TrustDomain,
+        root_der: Vec<u8>,
+        issuing: [IssuingCa; 3],
+        token_key: Zeroizing<Vec<u8>>,
+        clock: &Clock,
+    ) -> Result<Self, SignerError> {
+        let bad_root = |source| SignerError::Root { path: data_dir.join("ca/root.pem"), source };
+        let anchors = TrustAnchors::new(domain, &[&root_der], clock.now()).map_err(bad_root)?;
+        let pin = pki::root_pin(&root_der).map_err(bad_root)?;
+        let token = SoftwareKey::from_pkcs8(&token_key)
+            .map_err(|source| SignerError::Key { path: data_dir.join("token.key"), source })?;
+        let [machine, person, gateway] = issuing.map(|ca| Issuing { pem: pki::to_pem(CERTIFICATE, ca.cert_der()), ca });
+        Ok(Self {
+            domain: domain.clone(),
+            bundle_pem: pki::to_pem(CERTIFICATE, &root_der),
+            root_der,
+            pin,
+            machine,
+            person,
+            gateway,
+            anchors: Arc::new(anchors),
+            token: TokenSecret { public_point: token.public_key().to_vec(), pkcs8: token_key },
+        })
+    }
+
+    /// The trust domain.
+    #[must_use]
+    pub const fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// The CA that signs the leaves of a role.
+    #[must_use]
+    pub const fn issuing(&self, role: Role) -> &IssuingCa {
+        &self.of(role).ca
+    }
+
+    /// That CA's certificate as PEM: what a holder sends along with its leaf.
+    #[must_use]
+    pub fn chain_pem(&self, role: Role) -> &str {
+        &self.of(role).pem
+    }
+
+    /// The trusted roots as PEM.
+    #[must_use]
+    pub fn bundle_pem(&self) -> &str {
+        &self.bundle_pem
+    }
+
+    /// The root's certificate.
+    #[must_use]
+    pub fn root_der(&self) -> &[u8] {
+        &self.root_der
+    }
+
+    /// What clients pin: the digest of the root's key.
+    #[must_use]
+    pub const fn pin(&self) -> KeyDigest {
+        self.pin
+    }
+
+    /// What a peer's chain must lead to.
+    #[must_use]
+    pub const fn anchors(&self) -> &Arc<TrustAnchors> {
+        &self.anchors
+    }
+
+    /// The key of join tokens.
+    #[must_use]
+    pub const fn token(&self) -> &TokenSecret {
+        &self.token
+    }
+
+    const fn of(&self, role: Role) -> &Issuing {
+        match role {
+            Role::Machine => &self.machine,
+            Role::Person => &self.person,
+            Role::Gateway => &self.gateway,
+        }
+    }
+}
+
+/// A new authority, before it is written anywhere.
+struct Made {
+    root_der: Vec<u8>,
+    root_key: Zeroizing<Vec<u8>>,
+    issuing: [IssuingCa; 3],
+    issuing_keys: [Zeroizing<Vec<u8>>; 3],
+    token_key: Zeroizing<Vec<u8>>,
+}
+
+impl Made {
+    fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
+        let now = clock.now();
+        let serial = || Serial::from_entropy(entropy.bytes());
+        let generate = || SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate);
+        let (key, root_key) = generate()?;
+        let root = Root::create(domain, Arc::new(key), serial(), now, ROOT_YEARS)?;
+        let issue = |role| {
+            let (key, pkcs8) = generate()?;
+            Ok::<_, SignerError>((root.issue_ca(role, Arc::new(key), serial(), now)?, pkcs8))
+        };
+        let (machine, machine_key) = issue(Role::Machine)?;
+        let (person, person_key) = issue(Role::Person)?;
+        let (gateway, gateway_key) = issue(Role::Gateway)?;
+        let (_, token_key) = generate()?;
+        Ok(Self {
+            root_der: root.cert_der().to_vec(),
+            root_key,
+            issuing: [machine, person, gateway],
+            issuing_keys: [machine_key, person_key, gateway_key],
+            token_key,
+        })
+    }
+}
+
+fn load_issuing(
+    dir: &Path,
+    role: Role,
+    domain: &TrustDomain,
+    passphrase: &Passphrase,
+) -> Result<IssuingCa, SignerError> {
+    let path = dir.join(format!("{role}.pem"));
+    let key_path = dir.join(format!("{role}.key"));
+    let der = load_certificate(&path)?;
+    let pkcs8 = file::load_key(&key_path, passphrase)?;
+    let key = SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path: key_path, source })?;
+    let ca =
+        IssuingCa::from_parts(&der, Arc::new(key)).map_err(|source| SignerError::Ca { path: path.clone(), source })?;
+    if ca.role() != role {
+        return Err(SignerError::Role { path, found: ca.role(), wanted: role });
+    }
+    if ca.domain() != domain {
+        return Err(SignerError::Domain { path, found: ca.domain().clone(), wanted: domain.clone() });
+    }
+    Ok(ca)
+}
+
+fn save_certificate(path: &Path, der: &[u8]) -> Result<(), SignerError> {
+    let text = pki::to_pem(CERTIFICATE, der);
+    Ok(files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Keep)?)
+}
+
+fn load_certificate(path: &Path) -> Result<Vec<u8>, SignerError> {
+    let text = files::read_text(path)?;
+    let found =
+        pki::parse_pem(CERTIFICATE, &text).map_err(|source| SignerError::Pem { path: path.to_owned(), source })?;
+    <[Vec<u8>; 1]>::try_from(found)
+        .map(|[der]| der)
+        .map_err(|found| SignerError::Count { path: path.to_owned(), found: found.len() })
+}

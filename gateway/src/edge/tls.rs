@@ -1,0 +1,335 @@
+//! TLS: which configuration a connection gets, and who may come in.
+//!
+//! TLS 1.3 only. The whole table is swapped at once, because a session or a ticket that outlived a change of anchors
+//! would let somebody in who is no longer to be let in; for the same reason there are no sessions and no tickets. A
+//! connection that is open already is not looked at again by TLS: see [`super::live`].
+
+use std::{cell::Cell, fmt, future::Future, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use pki::{CertFault, ChainError, GatewayName, Peer, PeerError, Role, TrustAnchors};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use thiserror::Error;
+
+use super::{clock::Clock, signer::GatewayLeaf};
+
+/// The protocol spoken on both faces (RFC 7301).
+const ALPN: &[u8] = b"http/1.1";
+
+/// Which side of the gateway a connection came in by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Face {
+    /// Open to all; only the gateway shows a certificate.
+    Enroll,
+    /// Nobody comes in without a certificate.
+    Manage,
+}
+
+impl Face {
+    /// `enroll` or `manage`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enroll => "enroll",
+            Self::Manage => "manage",
+        }
+    }
+}
+
+impl fmt::Display for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why no TLS configuration came about.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The gateway's certificate and key do not make a server.
+    #[error("the gateway's own certificate cannot be used for TLS: {0}")]
+    Leaf(#[source] Error),
+    /// The crypto library lacks what we ask of it.
+    #[error("the crypto library does not offer TLS 1.3 as configured: {0}")]
+    Provider(#[source] Error),
+}
+
+/// The names by which each face is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaceNames {
+    /// Names and addresses of the enroll face.
+    pub enroll: Vec<GatewayName>,
+    /// Names and addresses of the manage face.
+    pub manage: Vec<GatewayName>,
+}
+
+impl FaceNames {
+    /// The face that a server name indication asks for (RFC 6066 3); the manage face wins if both have the name, which
+    /// the configuration refuses.
+    #[must_use]
+    pub fn face_of(&self, sni: &str) -> Option<Face> {
+        let named = |names: &[GatewayName]| names.iter().any(|name| covers(name, sni));
+        match (named(&self.manage), named(&self.enroll)) {
+            (true, _) => Some(Face::Manage),
+            (false, true) => Some(Face::Enroll),
+            (false, false) => None,
+        }
+    }
+
+    /// All names once, for the gateway's own certificate.
+    #[must_use]
+    pub fn all(&self) -> Vec<GatewayName> {
+        let mut all: Vec<GatewayName> = self.enroll.iter().chain(&self.manage).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// RFC 9525 6.3: a `*` stands for one whole label on the left.
+fn covers(name: &GatewayName, sni: &str) -> bool {
+    let GatewayName::Dns(name) = name else { return false };
+    match name.strip_prefix("*.") {
+        None => name.eq_ignore_ascii_case(sni),
+        Some(parent) => {
+            sni.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent))
+        }
+    }
+}
+
+/// What a connection is accepted with.
+#[derive(Debug)]
+pub struct TlsTable {
+    /// Asks for no certificate.
+    pub enroll: Arc<ServerConfig>,
+    /// Asks for a machine's or a person's.
+    pub manage: Arc<ServerConfig>,
+    /// Which name leads where, on a port that both faces share.
+    pub names: FaceNames,
+}
+
+impl TlsTable {
+    /// A table for one leaf of the gateway and one set of anchors.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn build(
+        leaf: &GatewayLeaf,
+        anchors: Arc<TrustAnchors>,
+        names: FaceNames,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = Arc::new(PeerVerifier { anchors, clock, algorithms });
+        let builder = || {
+            ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[&TLS13])
+                .map_err(TlsError::Provider)
+        };
+        let enroll = builder()?.with_no_client_auth().with_single_cert(leaf.chain(), leaf.key());
+        let manage = builder()?.with_client_cert_verifier(verifier).with_single_cert(leaf.chain(), leaf.key());
+        Ok(Self {
+            enroll: Arc::new(finish(enroll.map_err(TlsError::Leaf)?)),
+            manage: Arc::new(finish(manage.map_err(TlsError::Leaf)?)),
+            names,
+        })
+    }
+
+    /// The configuration of a face.
+    #[must_use]
+    pub const fn config(&self, face: Face) -> &Arc<ServerConfig> {
+        match face {
+            Face::Enroll => &self.enroll,
+            Face::Manage => &self.manage,
+        }
+    }
+}
+
+fn finish(mut config: ServerConfig) -> ServerConfig {
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Our order counts: see `provider`.
+    config.ignore_client_order = true;
+    // A resumed session shows no certificate, and outlives locks and changes of anchors.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    config
+}
+
+/// AES-128 first: a tenth more handshakes than with AES-256, whose SHA-384 has no help from hardware. X25519MLKEM768
+/// first: what is recorded today must not be read by tomorrow's machines.
+#[must_use]
+pub fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ],
+        kx_groups: vec![
+            aws_lc_rs::kx_group::X25519MLKEM768,
+            aws_lc_rs::kx_group::X25519,
+            aws_lc_rs::kx_group::SECP256R1,
+            aws_lc_rs::kx_group::SECP384R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+/// The table in force.
+#[derive(Debug)]
+pub struct TlsSwap(ArcSwap<TlsTable>);
+
+impl TlsSwap {
+    /// Starts with a table.
+    #[must_use]
+    pub fn new(table: TlsTable) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(table)))
+    }
+
+    /// The table in force.
+    pub fn load(&self) -> Guard<Arc<TlsTable>> {
+        self.0.load()
+    }
+
+    /// Puts another in its place, for handshakes that begin from now on.
+    pub fn swap(&self, table: TlsTable) {
+        self.0.store(Arc::new(table));
+    }
+}
+
+tokio::task_local! {
+    /// Where the verifier leaves the peer it has let in. TLS keeps the certificate but not what we read in it, and
+    /// reading and checking it again would cost a fifth of the handshake.
+    static ADMITTED: Cell<Option<Peer>>;
+}
+
+/// Runs one handshake, and hands out the peer whose certificate was checked in it.
+pub(super) async fn admitting<T>(handshake: impl Future<Output = T>) -> (T, Option<Peer>) {
+    ADMITTED.scope(Cell::new(None), async { (handshake.await, ADMITTED.with(Cell::take)) }).await
+}
+
+/// Lets in machines and people of our own trust domain, by the rules of [`pki::verify_peer`]; the TLS library's own
+/// verifier lets in much more.
+#[derive(Debug)]
+struct PeerVerifier {
+    anchors: Arc<TrustAnchors>,
+    clock: Clock,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for PeerVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Clients have one certificate for us; a list would only tell strangers whom we trust.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let intermediates: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let roles = [Role::Machine, Role::Person];
+        let peer =
+            pki::verify_peer(end_entity, &intermediates, &self.anchors, &roles, self.clock.now()).map_err(refuse)?;
+        let _ = ADMITTED.try_with(|slot| slot.set(Some(peer)));
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The alert that says most to an honest client (RFC 8446 6.2); the rest goes to the log only.
+fn refuse(error: PeerError) -> Error {
+    tracing::debug!(%error, "refused a client certificate");
+    Error::InvalidCertificate(match error {
+        PeerError::Chain(ChainError::Leaf(CertFault::Expired { .. })) => CertificateError::Expired,
+        PeerError::Chain(ChainError::Leaf(CertFault::NotYetValid { .. })) => CertificateError::NotValidYet,
+        // `Path` too: after a change of CAs under the same names it is the signature that does not fit.
+        PeerError::Chain(ChainError::UnknownIssuer | ChainError::NoValidAnchor { .. } | ChainError::Path { .. }) => {
+            CertificateError::UnknownIssuer
+        }
+        PeerError::ForeignDomain { .. } | PeerError::WrongRole { .. } => {
+            CertificateError::ApplicationVerificationFailure
+        }
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(sni: &str, want: Option<Face>) {
+        let dns = |name: &str| GatewayName::Dns(name.to_owned());
+        let names = FaceNames {
+            enroll: vec![dns("join.td.example"), dns("*.join.td.example"), GatewayName::Ip([192, 0, 2, 1].into())],
+            manage: vec![dns("manage.td.example")],
+        };
+        assert_eq!(names.face_of(sni), want, "{sni}");
+    }
+
+    #[test]
+    fn faces_by_name() {
+        check("join.td.example", Some(Face::Enroll));
+        check("JOIN.td.example", Some(Face::Enroll));
+        check("a.join.td.example", Some(Face::Enroll));
+        check("a.b.join.td.example", None);
+        check(".join.td.example", None);
+        check("manage.td.example", Some(Face::Manage));
+        check("td.example", None);
+        check("192.0.2.1", None);
+        check("", None);
+    }
+
+    #[test]
+    fn the_order_of_preference() {
+        let provider = provider();
+        assert_eq!(
+            provider.cipher_suites.first().map(|suite| suite.suite()),
+            Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256)
+        );
+        assert_eq!(provider.kx_groups.first().map(|group| group.name()), Some(rustls::NamedGroup::X25519MLKEM768));
+    }
+
+    #[test]
+    fn no_error_of_ours_reads_as_let_in() {
+        let error = PeerError::Chain(ChainError::Leaf(CertFault::Malformed));
+        assert!(matches!(refuse(error), Error::InvalidCertificate(CertificateError::Other(_))));
+        let error = PeerError::WrongRole { found: Role::Gateway };
+        assert_eq!(refuse(error), Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+    }
+}

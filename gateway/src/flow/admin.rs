@@ -1,0 +1,621 @@
+//! What people do with machines, people, locks, tokens and the audit.
+
+use std::time::Duration;
+
+use pki::{KeyDigest, Role};
+use wire::admin::{
+    AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView,
+};
+
+use super::{
+    admit::locks,
+    people::texts,
+    shell::{Actor, Retry, Shell, retrying},
+};
+use crate::{
+    core::{
+        admission::{Caller, lock_kind},
+        approve::{self, machine_facts, permit, person_facts},
+        audit::{AuditRecord, Event},
+        change::Changes,
+        keys, lock, name,
+        records::{Lineage, Lock, LockKind, RevokedReason, Seen, Subject, Token},
+        refusal::{Fault, Refusal},
+        token,
+    },
+    edge::live::{Reason, Selector},
+};
+
+/// Subject, lineage and locks of one machine or person.
+struct Whole {
+    subject: Seen<Subject>,
+    lineage: Option<Seen<Lineage>>,
+    locks: lock::Locks,
+}
+
+async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
+    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&subject.record.lineage)).await?;
+    let mut targets = vec![
+        (lock_kind(subject.record.role), subject.record.name.clone()),
+        (LockKind::Lineage, subject.record.lineage.clone()),
+    ];
+    if let Some(seen) = &lineage {
+        let certs = [&seen.record.current, &seen.record.pending];
+        targets.extend(certs.into_iter().flatten().map(|cert| (LockKind::Key, cert.key.hex())));
+    }
+    let locks = locks(shell, targets).await?;
+    Ok(Whole { subject, lineage, locks })
+}
+
+fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
+    let subject = &whole.subject.record;
+    match subject.role {
+        Role::Person => {
+            let mut facts = person_facts(subject);
+            facts.locked = whole.locks.any();
+            policy::Resource::Person(facts)
+        }
+        Role::Machine | Role::Gateway => {
+            let lineage = whole.lineage.as_ref().map(|seen| &seen.record);
+            policy::Resource::Machine(machine_facts(subject, lineage, whole.locks.any(), shell.now()))
+        }
+    }
+}
+
+/// Lists machines or people the caller may read.
+///
+/// # Errors
+/// When the store fails.
+pub async fn subjects(
+    shell: &Shell,
+    caller: &Caller,
+    role: Role,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<SubjectView>, Refusal> {
+    let prefix = keys::subjects(role);
+    let after = after.map(|name| format!("{prefix}{name}"));
+    let rows: Vec<(String, Seen<Subject>)> = shell.scan(&prefix, after.as_deref(), limit).await?;
+    let next = if rows.len() == limit { rows.last().map(|(_, seen)| seen.record.name.clone()) } else { None };
+    let rules = shell.rules.load();
+    let mut items = Vec::new();
+    for (_, seen) in rows {
+        let whole = whole(shell, seen).await?;
+        if permit(&rules, caller, policy::Action::Read, resource(shell, &whole), shell.now()).is_ok() {
+            items.push(view(shell, whole));
+        }
+    }
+    Ok(Page { items, next })
+}
+
+/// Shows one machine or person.
+///
+/// # Errors
+/// [`Refusal::NotFound`] also when the caller may not know of it.
+pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<SubjectView, Refusal> {
+    let whole = visible(shell, caller, role, name).await?;
+    Ok(view(shell, whole))
+}
+
+async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
+    let what = if role == Role::Person { "person" } else { "machine" };
+    let seen = shell.get(keys::subject(role, name)).await?.ok_or(Refusal::NotFound(what))?;
+    let whole = whole(shell, seen).await?;
+    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, &whole), shell.now())
+        .map(drop)
+        .map_err(|_| Refusal::NotFound(what))?;
+    Ok(whole)
+}
+
+/// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free.
+///
+/// # Errors
+/// Why not.
+pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, instance: &str) -> Result<(), Refusal> {
+    let who = caller.identity.to_string();
+    let identity = retrying(|| async {
+        let whole = visible(shell, caller, role, name).await?;
+        let action = policy::Action::Administer;
+        let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
+        let identity = identity(shell, &whole.subject.record)?;
+        let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
+        shell.commit(end(shell, &whole, event), &Actor { who: &who, instance }).await?;
+        Ok(identity)
+    })
+    .await?;
+    shell.live.cut(&Selector::Identity(identity), Reason::Killed);
+    Ok(())
+}
+
+/// The caller leaves.
+///
+/// # Errors
+/// When the store fails.
+pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(), Refusal> {
+    let who = caller.identity.to_string();
+    let seen = caller.subject.clone();
+    let whole = whole(shell, seen).await?;
+    let event = Event::SubjectLeft { identity: who.clone() };
+    match shell.commit(end(shell, &whole, event), &Actor { who: &who, instance }).await {
+        Ok(_) => Ok(()),
+        Err(Retry::Conflict) => Err(Refusal::Conflict("something changed at the same moment; try again".to_owned())),
+        Err(Retry::Refused(refusal)) => Err(refusal),
+    }
+}
+
+fn end(shell: &Shell, whole: &Whole, event: Event) -> Changes {
+    let mut changes = Changes::new();
+    let subject = &whole.subject.record;
+    changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
+    if let Some(seen) = &whole.lineage {
+        let mut lineage = seen.record.clone();
+        lineage.ended = true;
+        lock::revoke(&mut changes, &lineage, RevokedReason::Ceased, shell.now());
+        changes.update(keys::lineage(&lineage.id), seen, &lineage);
+    }
+    changes.delete(keys::enrollment(&subject.enrollment));
+    changes.event(event);
+    changes
+}
+
+fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
+    let name = name::legal(&subject.name)?;
+    Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
+}
+
+fn view(shell: &Shell, whole: Whole) -> SubjectView {
+    let Whole { subject, lineage, locks } = whole;
+    let subject = subject.record;
+    let newest = lineage.as_ref().and_then(|seen| seen.record.current.clone().or_else(|| seen.record.pending.clone()));
+    let state = match &newest {
+        _ if locks.any() => "locked",
+        None => "reserved",
+        Some(cert) if cert.not_after.0 < shell.now().secs() => "expired",
+        Some(_) => "active",
+    };
+    let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
+    let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
+    SubjectView {
+        identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
+        role: subject.role.as_str().to_owned(),
+        state: state.to_owned(),
+        labels: subject.labels,
+        groups: subject.groups,
+        owner: subject.owner,
+        assurance: subject.assurance.as_str().to_owned(),
+        lineage: subject.lineage,
+        serial: current.map(|cert| cert.serial.hex()),
+        not_after: newest.map(|cert| cert.not_after.0),
+        pending_serial: pending.map(|cert| cert.serial.hex()),
+        created: subject.created.0,
+        locks: locks.0.into_iter().map(|seen| lock_view(seen.record)).collect(),
+        verified: texts(&subject.claims),
+        claimed: subject.attributes,
+        name: subject.name,
+    }
+}
+
+fn lock_view(lock: Lock) -> LockView {
+    LockView {
+        kind: lock.kind.as_str().to_owned(),
+        target: lock.target,
+        reason: lock.reason,
+        by: lock.by,
+        at: lock.at.0,
+    }
+}
+
+/// Lists locks.
+///
+/// # Errors
+/// When the caller may not, or the store fails.
+pub async fn list_locks(shell: &Shell, caller: &Caller) -> Result<Page<LockView>, Refusal> {
+    may_read_gateway(shell, caller)?;
+    let rows: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, wire::limits::PAGE_MAX).await?;
+    Ok(Page { items: rows.into_iter().map(|(_, seen)| lock_view(seen.record)).collect(), next: None })
+}
+
+/// Whether the caller may read what concerns the gateway as a whole.
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub fn may_read_gateway(shell: &Shell, caller: &Caller) -> Result<(), Refusal> {
+    permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).map(drop)
+}
+
+/// What a lock of this kind and target would hit: the resource for policy, and the lineages concerned.
+async fn target(shell: &Shell, kind: LockKind, name: &str) -> Result<(policy::Resource, Vec<Seen<Lineage>>), Refusal> {
+    match kind {
+        LockKind::Machine | LockKind::Person => {
+            let role = if kind == LockKind::Person { Role::Person } else { Role::Machine };
+            let seen: Option<Seen<Subject>> = shell.get(keys::subject(role, name)).await?;
+            let seen = seen.ok_or(Refusal::NotFound(kind.as_str()))?;
+            let whole = whole(shell, seen).await?;
+            Ok((resource(shell, &whole), whole.lineage.into_iter().collect()))
+        }
+        LockKind::Lineage => {
+            let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(name)).await?;
+            let lineage = seen.ok_or(Refusal::NotFound("lineage"))?;
+            let key = keys::subject(lineage.record.role, &lineage.record.name);
+            let subject: Option<Seen<Subject>> = shell.get(key).await?;
+            let resource = match subject {
+                Some(subject) => resource(shell, &whole(shell, subject).await?),
+                None => policy::Resource::Gateway,
+            };
+            Ok((resource, vec![lineage]))
+        }
+        LockKind::Key => {
+            KeyDigest::parse_hex(name).map_err(|_| {
+                Refusal::Malformed("a key is locked by its SHA-256 digest, 64 hexadecimal digits".to_owned())
+            })?;
+            Ok((policy::Resource::Gateway, vec![]))
+        }
+    }
+}
+
+fn kind(text: &str) -> Result<LockKind, Refusal> {
+    LockKind::parse(text)
+        .ok_or_else(|| Refusal::Malformed(format!("`{text}` cannot be locked: use machine, person, lineage or key")))
+}
+
+/// Sets a lock and cuts what it hits.
+///
+/// # Errors
+/// Why not.
+pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance: &str) -> Result<LockView, Refusal> {
+    let kind = kind(&asked.kind)?;
+    let who = caller.identity.to_string();
+    let (record, lineages) = retrying(|| async {
+        let (resource, lineages) = target(shell, kind, &asked.target).await?;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now())?;
+        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+        if let Some(seen) = shell.get::<Lock>(keys::lock(kind, &asked.target)).await? {
+            let by = seen.record.by;
+            return Err(Refusal::Conflict(format!("it is locked already, by {by}: {}", seen.record.reason)).into());
+        }
+        let record = Lock {
+            kind,
+            target: asked.target.clone(),
+            reason: asked.reason.clone(),
+            by: who.clone(),
+            at: shell.now().into(),
+        };
+        let changes = lock::set(&record, grant.rules().to_vec(), &lineages, &epoch);
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok((record, lineages))
+    })
+    .await?;
+    cut(shell, kind, &asked.target, &lineages);
+    shell.metrics.lock("set");
+    Ok(lock_view(record))
+}
+
+fn cut(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>]) {
+    let mut selectors = Vec::new();
+    match kind {
+        LockKind::Key => selectors.extend(KeyDigest::parse_hex(target).ok().map(Selector::Key)),
+        LockKind::Machine | LockKind::Person | LockKind::Lineage => {
+            for seen in lineages {
+                let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
+                let identity = pki::Identity { domain: shell.ca.domain().clone(), role: seen.record.role, name };
+                selectors.push(Selector::Identity(identity));
+            }
+        }
+    }
+    for selector in selectors {
+        shell.live.cut(&selector, Reason::Locked);
+    }
+}
+
+/// Lifts a lock.
+///
+/// # Errors
+/// Why not.
+pub async fn unlock(
+    shell: &Shell,
+    caller: &Caller,
+    kind_name: &str,
+    name: &str,
+    instance: &str,
+) -> Result<(), Refusal> {
+    let kind = kind(kind_name)?;
+    let who = caller.identity.to_string();
+    retrying(|| async {
+        let seen: Option<Seen<Lock>> = shell.get(keys::lock(kind, name)).await?;
+        let resource = match target(shell, kind, name).await {
+            Ok((resource, lineages)) => (resource, lineages),
+            // The subject may be gone; its lock must still be liftable by whoever administers the gateway.
+            Err(Refusal::NotFound(_)) => (policy::Resource::Gateway, vec![]),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let (resource, lineages) = resource;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
+        let seen = seen.ok_or(Refusal::NotFound("lock"))?;
+        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+        let changes = lock::lift(&seen, grant.rules().to_vec(), &lineages, &epoch);
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Makes a join token.
+///
+/// # Errors
+/// Why not.
+pub async fn create_token(
+    shell: &Shell,
+    caller: &Caller,
+    asked: &TokenRequest,
+    instance: &str,
+) -> Result<TokenReply, Refusal> {
+    let resource = policy::Resource::Token;
+    let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
+    let who = caller.identity.to_string();
+    let by = caller.identity.name.to_string();
+    make_token(shell, asked, by, grant.rules().to_vec(), &Actor { who: &who, instance }).await
+}
+
+/// Makes a join token for whoever was found entitled.
+///
+/// # Errors
+/// [`Refusal::Malformed`] when the wishes make no sense.
+pub async fn make_token(
+    shell: &Shell,
+    asked: &TokenRequest,
+    by: String,
+    rules: Vec<String>,
+    actor: &Actor<'_>,
+) -> Result<TokenReply, Refusal> {
+    let record = token_record(shell, asked, by)?;
+    let settings = shell.settings.load();
+    let claims = token::claims(&record, shell.ca.domain().as_str(), &settings.public_enroll, &shell.pin);
+    let string = shell.token_key.sign(&claims).map_err(Fault::Issue)?;
+    let mut changes = Changes::new();
+    changes.create(keys::token(&record.id), &record);
+    let role = record.role.as_str();
+    changes.event(Event::TokenCreated { token: record.id.clone(), role, uses: record.uses, rules });
+    match shell.commit(changes, actor).await {
+        Ok(_) => Ok(TokenReply { id: record.id, token: string, expires: record.expires.0 }),
+        Err(Retry::Conflict) => Err(Fault::Contention.into()),
+        Err(Retry::Refused(refusal)) => Err(refusal),
+    }
+}
+
+fn token_record(shell: &Shell, asked: &TokenRequest, by: String) -> Result<Token, Refusal> {
+    let malformed = |text: String| Err(Refusal::Malformed(text));
+    let role = match asked.role.as_deref() {
+        None => Role::Machine,
+        Some(text) => match Role::parse(text) {
+            Ok(role) if token::admits(role) => role,
+            _ => return malformed(format!("a token is for a machine or a person, not for `{text}`")),
+        },
+    };
+    let uses = asked.uses.unwrap_or(1);
+    if uses == 0 || uses > token::TOKEN_USES_MAX {
+        return malformed(format!("`uses` must be from 1 to {}", token::TOKEN_USES_MAX));
+    }
+    let ttl = asked.ttl.map_or(token::TOKEN_TTL, Duration::from_secs);
+    if ttl.is_zero() || ttl > token::TOKEN_TTL_MAX {
+        return malformed(format!("`ttl` must be from 1 to {} seconds", token::TOKEN_TTL_MAX.as_secs()));
+    }
+    for pattern in &asked.names {
+        let stem = pattern.strip_suffix('*').map_or_else(|| pattern.clone(), |stem| format!("{stem}0"));
+        name::legal(&stem)?;
+    }
+    let key = match &asked.key {
+        None => None,
+        Some(text) => match KeyDigest::parse_hex(text) {
+            Ok(digest) => Some(digest.hex()),
+            Err(_) => return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned()),
+        },
+    };
+    super::people::labels(&asked.labels)?;
+    let now = shell.now();
+    let id: [u8; 8] = shell.entropy.bytes();
+    Ok(Token {
+        id: hex::encode(id),
+        role,
+        uses,
+        redeemed: vec![],
+        names: asked.names.clone(),
+        labels: asked.labels.clone(),
+        groups: asked.groups.clone(),
+        owner: asked.owner.clone(),
+        key,
+        by,
+        created: now.into(),
+        expires: now.plus(ttl).into(),
+        revoked: false,
+    })
+}
+
+/// Lists tokens.
+///
+/// # Errors
+/// When the caller may not, or the store fails.
+pub async fn list_tokens(
+    shell: &Shell,
+    caller: &Caller,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<TokenView>, Refusal> {
+    permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Token, shell.now()).map(drop)?;
+    let after = after.map(keys::token);
+    let rows: Vec<(String, Seen<Token>)> = shell.scan(keys::TOKENS, after.as_deref(), limit).await?;
+    let next = if rows.len() == limit { rows.last().map(|(_, seen)| seen.record.id.clone()) } else { None };
+    let now = shell.now();
+    let items = rows.into_iter().map(|(_, seen)| token_view(seen.record, now)).collect();
+    Ok(Page { items, next })
+}
+
+fn token_view(record: Token, now: pki::UnixTime) -> TokenView {
+    TokenView {
+        state: token::state(&record, now).to_owned(),
+        id: record.id,
+        role: record.role.as_str().to_owned(),
+        uses: record.uses,
+        redeemed: record.redeemed,
+        names: record.names,
+        labels: record.labels,
+        groups: record.groups,
+        owner: record.owner,
+        key: record.key,
+        by: record.by,
+        created: record.created.0,
+        expires: record.expires.0,
+    }
+}
+
+/// Revokes a token.
+///
+/// # Errors
+/// Why not.
+pub async fn revoke_token(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<(), Refusal> {
+    let who = caller.identity.to_string();
+    retrying(|| async {
+        let resource = policy::Resource::Token;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
+        let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
+        let seen = seen.ok_or(Refusal::NotFound("token"))?;
+        if seen.record.revoked {
+            return Ok(());
+        }
+        let mut record = seen.record.clone();
+        record.revoked = true;
+        let mut changes = Changes::new();
+        changes.update(keys::token(id), &seen, &record);
+        changes.event(Event::TokenRevoked { token: id.to_owned(), rules: grant.rules().to_vec() });
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Which audit events are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only this event, or all whose name starts with it and a dot.
+    pub event: Option<String>,
+    /// Only events whose subject contains this.
+    pub subject: Option<String>,
+    /// Only events by actors that contain this.
+    pub actor: Option<String>,
+    /// Only events at or after this time, seconds since the Unix epoch.
+    pub since: Option<u64>,
+    /// Only events before this time.
+    pub until: Option<u64>,
+    /// Go on before this id.
+    pub after: Option<String>,
+}
+
+/// Most events looked at for one page: a filter that matches nothing must not read the whole record in one request.
+const AUDIT_SCAN_MAX: usize = 20_000;
+
+/// Reads the audit, newest first.
+///
+/// # Errors
+/// When the caller may not, or the store fails.
+pub async fn audit(
+    shell: &Shell,
+    caller: &Caller,
+    filter: &AuditFilter,
+    limit: usize,
+) -> Result<Page<AuditView>, Refusal> {
+    may_read_gateway(shell, caller)?;
+    let mut before = filter.after.as_ref().map(|id| format!("{}{id}", keys::AUDIT));
+    if let (None, Some(until)) = (&before, filter.until) {
+        before = Some(keys::audit(until.saturating_mul(1000), [0; 6]));
+    }
+    let mut items = Vec::new();
+    let mut looked_at = 0;
+    loop {
+        let rows: Vec<(String, Seen<AuditRecord>)> = shell.scan_back(keys::AUDIT, before.as_deref(), 500).await?;
+        let last = rows.len() < 500;
+        looked_at += rows.len();
+        for (key, seen) in rows {
+            let id = key.trim_start_matches(keys::AUDIT).to_owned();
+            if filter.since.is_some_and(|since| seen.record.at_ms < since.saturating_mul(1000)) {
+                return Ok(Page { items, next: None });
+            }
+            if wanted(filter, &seen.record) {
+                items.push(audit_view(id.clone(), seen.record));
+                if items.len() == limit {
+                    return Ok(Page { items, next: Some(id) });
+                }
+            }
+            before = Some(key);
+        }
+        if last {
+            return Ok(Page { items, next: None });
+        }
+        if looked_at >= AUDIT_SCAN_MAX {
+            let next = before.map(|key| key.trim_start_matches(keys::AUDIT).to_owned());
+            return Ok(Page { items, next });
+        }
+    }
+}
+
+fn wanted(filter: &AuditFilter, record: &AuditRecord) -> bool {
+    let event = filter.event.as_ref().is_none_or(|event| {
+        record.event == *event || record.event.strip_prefix(event.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    });
+    event
+        && filter.subject.as_ref().is_none_or(|subject| record.subject.contains(subject.as_str()))
+        && filter.actor.as_ref().is_none_or(|actor| record.actor.contains(actor.as_str()))
+}
+
+fn audit_view(id: String, record: AuditRecord) -> AuditView {
+    AuditView {
+        id,
+        at_ms: record.at_ms,
+        event: record.event,
+        actor: record.actor,
+        subject: record.subject,
+        rules: record.rules,
+        instance: record.instance,
+        detail: record.detail,
+    }
+}
+
+/// Answers whether the caller may do something, and by which rules.
+///
+/// # Errors
+/// When the question makes no sense, or the resource is not there.
+pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Result<CanIReply, Refusal> {
+    let action = policy::Action::parse(&asked.action)
+        .ok_or_else(|| Refusal::Malformed(format!("`{}` is not an action of the policy", asked.action)))?;
+    let resource = can_i_resource(shell, caller, action, &asked.resource).await?;
+    let ask = policy::Ask { action, principal: approve::principal(caller, shell.now()), resource, now: shell.now().secs() };
+    let decision = policy::decide(&shell.rules.load(), &ask);
+    let explanation = decision.explain();
+    let (allowed, rules) = match decision {
+        policy::Decision::Allowed(grant) => (true, grant.rules().to_vec()),
+        policy::Decision::Denied(denial) => (false, denial.rules),
+    };
+    Ok(CanIReply { allowed, rules, explanation })
+}
+
+async fn can_i_resource(
+    shell: &Shell,
+    caller: &Caller,
+    action: policy::Action,
+    name: &str,
+) -> Result<policy::Resource, Refusal> {
+    if action == policy::Action::Renew || name.is_empty() {
+        return Ok(policy::Resource::Gateway);
+    }
+    if let Ok(seen) = super::enroll::find(shell, name).await {
+        return Ok(policy::Resource::Request(approve::request_facts(&seen.record)));
+    }
+    if name == "token" {
+        return Ok(policy::Resource::Token);
+    }
+    let (role, name) = match name.split_once('/') {
+        Some(("person", name)) => (Role::Person, name),
+        Some(("machine", name)) => (Role::Machine, name),
+        Some(_) | None => (Role::Machine, name),
+    };
+    let whole = visible(shell, caller, role, name).await?;
+    Ok(resource(shell, &whole))
+}

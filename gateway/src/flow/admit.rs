@@ -1,0 +1,76 @@
+//! Lets the holder of a client certificate speak, or not: on every request.
+
+use pki::Peer;
+
+use super::shell::{Actor, Retry, Shell, retrying};
+use crate::{
+    core::{
+        admission::{self, Admission, Caller, Standing, Use},
+        keys,
+        lock::Locks,
+        records::{Certificate, Lineage, Lock, LockKind, Seen},
+        refusal::{Fault, Refusal},
+    },
+    edge::live::{Reason, Selector},
+};
+
+/// Admits a peer: checks record, lineage, locks; activates a new certificate; locks a forked lineage.
+///
+/// # Errors
+/// Why the peer may not speak.
+pub async fn admit(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result<Box<Caller>, Refusal> {
+    retrying(|| once(shell, peer, intent, instance)).await
+}
+
+async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result<Box<Caller>, Retry> {
+    let standing = standing(shell, peer).await?;
+    match admission::decide(peer, &standing, intent, shell.now())? {
+        Admission::Admit(caller, None) => Ok(caller),
+        Admission::Admit(mut caller, Some(changes)) => {
+            let who = peer.identity.to_string();
+            caller.lineage.version = shell.commit(changes, &Actor { who: &who, instance }).await?;
+            Ok(caller)
+        }
+        Admission::Fork(changes, refusal) => {
+            shell.commit(changes, &Actor { who: "gateway", instance }).await?;
+            shell.metrics.lock("forked");
+            if let Some(lineage) = standing.lineage {
+                tracing::warn!(identity = %peer.identity, lineage = lineage.record.id, "two holders of one key: lineage locked");
+                shell.live.cut(&Selector::Identity(peer.identity.clone()), Reason::Locked);
+            }
+            Err(refusal.into())
+        }
+    }
+}
+
+/// Everything known of the holder. Two reads: the certificate says which lineage.
+async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
+    let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
+    let Some(certificate) = certificate else { return Ok(Standing::default()) };
+    let lineage_id = certificate.record.lineage.clone();
+    let role = peer.identity.role;
+    let name = peer.identity.name.as_str();
+    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lineage_id)).await?;
+    let subject = shell.get(keys::subject(role, name)).await?;
+    let locks = locks(
+        shell,
+        vec![
+            (admission::lock_kind(role), name.to_owned()),
+            (LockKind::Lineage, lineage_id),
+            (LockKind::Key, peer.key.hex()),
+        ],
+    )
+    .await?;
+    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+    Ok(Standing { certificate: Some(certificate), lineage, subject, locks, epoch })
+}
+
+/// The locks that stand among those asked for.
+///
+/// # Errors
+/// [`Fault`] when the store fails.
+pub async fn locks(shell: &Shell, of: Vec<(LockKind, String)>) -> Result<Locks, Fault> {
+    let keys = of.iter().map(|(kind, target)| keys::lock(*kind, target)).collect();
+    let found: Vec<Option<Seen<Lock>>> = shell.get_all(keys).await?;
+    Ok(Locks(found.into_iter().flatten().collect()))
+}

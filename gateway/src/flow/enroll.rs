@@ -1,0 +1,303 @@
+//! Enrolment: every protocol ends here.
+
+use std::time::Duration;
+
+use pki::{SubjectKey, TrustDomain};
+use wire::enroll::{IssuedReply, WaitingReply};
+
+use super::{
+    admit::locks,
+    issue,
+    shell::{Actor, Retry, Shell, retrying},
+};
+use crate::{
+    attest::{self, Claims, Context, Found, Message, Need, Prior, Reject},
+    core::{
+        admission, audit, change::Changes,
+        enroll::{self, Entropy, Frame, Inbound, Records, Verdict},
+        keys, name,
+        records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+        refusal::{Fault, Refusal},
+    },
+};
+
+/// What the requester is told.
+#[derive(Debug)]
+pub enum Reply {
+    /// Here is the certificate. The flag says whether it was made just now.
+    Issued(Box<IssuedReply>),
+    /// Wait.
+    Waiting(WaitingReply),
+}
+
+/// Handles a request whose key is proven.
+///
+/// # Errors
+/// Why it is refused.
+pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Refusal> {
+    retrying(|| once(shell, inbound, exporter, instance)).await
+}
+
+async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
+    let claims = match attest(shell, inbound, exporter).await {
+        Err(Retry::Refused(Refusal::Evidence(Reject::PriorRetired(retired)))) => {
+            return Err(forked(shell, *retired, instance).await.into());
+        }
+        other => other?,
+    };
+    let records = gather(shell, inbound, &claims).await?;
+    let settings = shell.settings.load();
+    let frame = frame(&settings, shell.ca.domain());
+    let rules = shell.rules.load();
+    let verdict = enroll::decide(inbound, claims, records, &rules, &frame, shell.now(), &entropy(shell))?;
+    carry_out(shell, verdict, &inbound.key, instance).await
+}
+
+async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: &str) -> Result<Reply, Retry> {
+    let who = format!("key:{}", key.digest());
+    let actor = Actor { who: &who, instance };
+    match verdict {
+        Verdict::Issue(plan) => {
+            let reply = issue::issue(shell, *plan, &actor).await?;
+            shell.metrics.enrollment("issued");
+            Ok(Reply::Issued(Box::new(reply)))
+        }
+        Verdict::Known(known) => {
+            let (enrollment, certificate) = *known;
+            Ok(Reply::Issued(Box::new(issue::reply(shell, &enrollment.id, &certificate))))
+        }
+        Verdict::Wait(enrollment, changes) => {
+            shell.commit(changes, &actor).await?;
+            shell.metrics.enrollment("waiting");
+            Ok(Reply::Waiting(waiting(shell, &enrollment)))
+        }
+        Verdict::Waits(enrollment) => Ok(Reply::Waiting(waiting(shell, &enrollment))),
+    }
+}
+
+/// Judges all evidence.
+async fn attest(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32]) -> Result<Claims, Retry> {
+    let window = shell.settings.load().rejoin_window;
+    let context = Context {
+        domain: shell.ca.domain(),
+        anchors: shell.ca.anchors(),
+        issuing: [pki::Role::Machine, pki::Role::Person].map(|role| shell.ca.issuing(role).cert_der()),
+        token_key: &shell.token_key,
+        rejoin_window: window,
+        now: shell.now(),
+    };
+    let mut all = Vec::new();
+    for (kind, body) in &inbound.evidence {
+        let message = Message { body, for_key: inbound.key.digest(), exporter };
+        let attestor = attest::by_kind(kind).map_err(Refusal::from)?;
+        let needs = attestor.needs(&message, &context).map_err(Refusal::from)?;
+        let mut found = Found::default();
+        for need in needs {
+            look_up(shell, need, &mut found).await?;
+        }
+        all.push(attestor.step(&message, &found, &context).map_err(Refusal::from)?);
+    }
+    Ok(enroll::merge(all))
+}
+
+async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fault> {
+    match need {
+        Need::Token(id) => found.token = shell.get(keys::token(&id)).await?,
+        Need::Prior(serial) => {
+            let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&serial)).await?;
+            let Some(certificate) = certificate else { return Ok(()) };
+            let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&certificate.record.lineage)).await?;
+            let Some(lineage) = lineage else { return Ok(()) };
+            let key = keys::subject(certificate.record.role, &certificate.record.name);
+            let subject = shell.get(key).await?;
+            found.prior = Some(Prior { certificate, lineage, subject });
+        }
+    }
+    Ok(())
+}
+
+/// The one read: everything the decision needs.
+async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims) -> Result<Records, Retry> {
+    let digest = inbound.key.digest();
+    let existing_index: Option<Seen<String>> = shell.get(keys::enrollment_of_key(&digest)).await?;
+    let existing: Option<Seen<Enrollment>> = match &existing_index {
+        Some(seen) => shell.get(keys::enrollment(&seen.record)).await?,
+        None => None,
+    };
+    let mut targets = vec![(LockKind::Key, digest.hex())];
+    if let Some(prior) = &claims.grants.rejoin {
+        let lineage = &prior.lineage.record;
+        targets.push((admission::lock_kind(lineage.role), lineage.name.clone()));
+        targets.push((LockKind::Lineage, lineage.id.clone()));
+    }
+    if let Some(seen) = &existing
+        && let Some(lineage) = &seen.record.lineage
+    {
+        targets.push((LockKind::Lineage, lineage.clone()));
+        if let Some(name) = &seen.record.name {
+            targets.push((admission::lock_kind(seen.record.role), name.clone()));
+        }
+    }
+    let locks = locks(shell, targets).await?;
+    let role = claims.grants.role.unwrap_or(pki::Role::Machine);
+    let name = name::choose(inbound.wanted_name.as_deref(), &claims.grants.names, role, &digest)?;
+    let holder = shell.get(keys::subject(role, name.as_str())).await?;
+    let issued = issued(shell, existing.as_ref()).await?;
+    let waiting: Vec<(String, Seen<Waiting>)> =
+        shell.scan(keys::WAITING, None, shell.settings.load().pending_max + 1).await?;
+    let waiting_from_prefix = waiting.iter().filter(|(_, seen)| seen.record.source == inbound.prefix).count();
+    Ok(Records { existing, existing_index, issued, holder, locks, waiting: waiting.len(), waiting_from_prefix })
+}
+
+/// The lineage an enrollment led to, with its newest certificate.
+async fn issued(
+    shell: &Shell,
+    existing: Option<&Seen<Enrollment>>,
+) -> Result<Option<(Seen<Certificate>, Seen<Lineage>)>, Fault> {
+    let Some(id) = existing.and_then(|seen| seen.record.lineage.as_ref()) else { return Ok(None) };
+    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(id)).await?;
+    let Some(lineage) = lineage else { return Ok(None) };
+    let Some(newest) = lineage.record.pending.as_ref().or(lineage.record.current.as_ref()) else { return Ok(None) };
+    let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&newest.serial)).await?;
+    let same_key = existing.map(|seen| seen.record.key);
+    Ok(certificate.filter(|seen| Some(seen.record.key) == same_key).map(|certificate| (certificate, lineage)))
+}
+
+/// Reads an enrollment for its poll; the proof is checked by the caller with the key in it.
+///
+/// # Errors
+/// [`Refusal::NotFound`].
+pub async fn find(shell: &Shell, id: &str) -> Result<Seen<Enrollment>, Refusal> {
+    shell.get(keys::enrollment(id)).await?.ok_or(Refusal::NotFound("request; it may have lapsed, ask to join again"))
+}
+
+/// Answers a poll: at once when decided, else when something changes or the wait is over.
+///
+/// # Errors
+/// Why the enrollment was refused.
+pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<Reply, Refusal> {
+    let mut watch = shell.store.watch(keys::enrollment(id).into());
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let reply = retrying(|| look(shell, id, instance)).await?;
+        if matches!(reply, Reply::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
+            return Ok(reply);
+        }
+    }
+}
+
+async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
+    let seen = find(shell, id).await?;
+    let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
+    let now = shell.now();
+    let mut targets = vec![(LockKind::Key, seen.record.key.hex())];
+    if let (Some(name), Some(lineage)) = (&seen.record.name, &seen.record.lineage) {
+        targets.push((admission::lock_kind(seen.record.role), name.clone()));
+        targets.push((LockKind::Lineage, lineage.clone()));
+    }
+    locks(shell, targets).await?.refuse()?;
+    match seen.record.state {
+        EnrollmentState::Waiting if now.secs() > seen.record.expires.0 => Err(Refusal::Lapsed.into()),
+        EnrollmentState::Waiting => Ok(Reply::Waiting(waiting(shell, &seen.record))),
+        EnrollmentState::Denied => {
+            Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
+        }
+        EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
+        EnrollmentState::Issued => match issued(shell, Some(&seen)).await? {
+            Some((certificate, _)) => {
+                Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record))))
+            }
+            None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
+        },
+        EnrollmentState::Approved => {
+            let lineage: Option<Seen<Lineage>> = match &seen.record.lineage {
+                Some(id) => shell.get(keys::lineage(id)).await?,
+                None => None,
+            };
+            let settings = shell.settings.load();
+            let frame = frame(&settings, shell.ca.domain());
+            let verdict = enroll::collect(&seen, lineage.as_ref(), &key, &frame, now, &entropy(shell))?;
+            carry_out(shell, verdict, &key, instance).await
+        }
+    }
+}
+
+/// A retired certificate was shown as evidence: two holders, or a restored disk. The lineage is locked.
+async fn forked(shell: &Shell, retired: attest::Retired, instance: &str) -> Refusal {
+    let locked = retrying(|| async {
+        let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&retired.lineage)).await?;
+        let Some(lineage) = lineage else { return Err(Refusal::NotFound("lineage").into()) };
+        let name = name::legal(&lineage.record.name)?;
+        let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
+        let refusal = Refusal::Forked { what: identity.to_string() };
+        if lineage.record.forked {
+            return Ok(refusal);
+        }
+        let standing = admission::Standing { epoch: shell.get(keys::EPOCH.to_owned()).await?, ..Default::default() };
+        let why = "a certificate that was replaced asked to rejoin";
+        let changes = admission::fork(&lineage, &identity, retired.used, &standing, why, shell.now());
+        shell.commit(changes, &Actor { who: "gateway", instance }).await?;
+        shell.metrics.lock("forked");
+        Ok(refusal)
+    });
+    locked.await.unwrap_or_else(|refusal| refusal)
+}
+
+/// Marks enrollments that nobody decided in time, and names that nobody came for. Returns how many.
+///
+/// # Errors
+/// When the store fails.
+pub async fn expire(shell: &Shell) -> Result<usize, Refusal> {
+    let now = shell.now();
+    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
+    shell.metrics.waiting(waiting.len());
+    let mut expired = 0;
+    for (key, entry) in waiting.into_iter().filter(|(_, entry)| now.secs() > entry.record.expires.0) {
+        let id = key.trim_start_matches(keys::WAITING).to_owned();
+        let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(&id)).await?;
+        let mut changes = Changes::new();
+        changes.remove(key, &entry);
+        if let Some(seen) = seen {
+            let mut enrollment = seen.record.clone();
+            enrollment.state = EnrollmentState::Expired;
+            changes.update(keys::enrollment(&id), &seen, &enrollment);
+        }
+        changes.event(audit::Event::EnrollmentExpired { enrollment: id, state: "waiting" });
+        match shell.commit(changes, &Actor { who: "gateway", instance: "sweep" }).await {
+            Ok(_) => expired += 1,
+            Err(Retry::Conflict) => {}
+            Err(Retry::Refused(refusal)) => return Err(refusal),
+        }
+    }
+    Ok(expired)
+}
+
+fn frame<'a>(settings: &super::shell::Settings, domain: &'a TrustDomain) -> Frame<'a> {
+    Frame {
+        domain,
+        pending_ttl: settings.pending_ttl,
+        pending_max: settings.pending_max,
+        pending_max_per_prefix: settings.pending_max_per_prefix,
+    }
+}
+
+fn entropy(shell: &Shell) -> Entropy {
+    Entropy {
+        id: shell.entropy.bytes(),
+        lineage: shell.entropy.bytes(),
+        serial: shell.entropy.bytes(),
+        nonce: shell.entropy.bytes(),
+    }
+}
+
+fn waiting(shell: &Shell, enrollment: &Enrollment) -> WaitingReply {
+    let given = u32::try_from(enrollment.approvals.len()).unwrap_or(u32::MAX);
+    WaitingReply {
+        id: enrollment.id.clone(),
+        poll_after: 5,
+        nonce: hex::encode(enrollment.nonce),
+        expires: enrollment.expires.0,
+        approvals_missing: enrollment.approvals_wanted.saturating_sub(given),
+        time: shell.now().secs(),
+    }
+}

@@ -1,0 +1,12 @@
+//! The asynchronous sequences: read, decide, commit, sign, record, reply. One short function each; every decision is in
+//! `core`.
+
+pub mod admin;
+pub mod admit;
+pub mod enroll;
+pub mod issue;
+pub mod notices;
+pub mod people;
+pub mod renew;
+pub mod shell;
+pub mod sweep;

@@ -1,0 +1,53 @@
+//! Renewal: one request, a new key, the same lineage.
+
+use pki::{SubjectKey, VerifiedCsr};
+use wire::enroll::IssuedReply;
+
+use super::{
+    issue,
+    shell::{Actor, Retry, Shell},
+};
+use crate::core::{admission::Caller, keys, refusal::Refusal, renew};
+
+/// Renews for a caller that was admitted with [`crate::core::admission::Use::Renewal`].
+///
+/// # Errors
+/// Why not. A conflict is the caller's to retry, with a fresh admission.
+pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<IssuedReply, Retry> {
+    let key: SubjectKey = csr.into_key();
+    let pending = match &caller.lineage.record.pending {
+        Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
+        _ => None,
+    };
+    let rules = shell.rules.load();
+    let verdict = renew::decide(
+        caller,
+        &key,
+        pending.as_ref(),
+        &rules,
+        shell.ca.domain(),
+        shell.now(),
+        shell.entropy.bytes(),
+    )?;
+    match verdict {
+        renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
+        renew::Verdict::Issue(plan) => {
+            let who = caller.identity.to_string();
+            let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;
+            shell.metrics.renewal("issued");
+            Ok(reply)
+        }
+    }
+}
+
+/// Verifies a CSR in base64.
+///
+/// # Errors
+/// [`Refusal::BadCsr`].
+pub fn csr(base64: &str) -> Result<VerifiedCsr, Refusal> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let der = STANDARD
+        .decode(base64)
+        .map_err(|_| Refusal::BadCsr("the field `csr` is not standard base64 of a PKCS#10 in DER".to_owned()))?;
+    pki::csr::verify(&der).map_err(|error| Refusal::BadCsr(error.to_string()))
+}

@@ -1,0 +1,255 @@
+//! What every sequence holds: the store, the rules, the keys, the clock. And the few ways in which they are used.
+
+use std::{future::Future, sync::Arc};
+
+use arc_swap::ArcSwap;
+use pki::{KeyDigest, UnixTime};
+use policy::Ruleset;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    core::{
+        change::{Changes, Expect, Write},
+        keys,
+        records::Seen,
+        refusal::{Fault, Refusal},
+        token::TokenKey,
+    },
+    edge::{
+        clock::Clock,
+        entropy::Entropy,
+        live::Live,
+        metrics::Metrics,
+        signer::CaSet,
+    },
+    store::{self, Batch, CommitError, Store},
+};
+
+/// How often a sequence starts over when others change the same records: enough for every approver of a large team to
+/// act at once.
+const ATTEMPTS: u32 = 16;
+
+/// Settings that a reload may change and a sequence needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `host:port` of the enroll face, as clients are told.
+    pub public_enroll: String,
+    /// `host:port` of the manage face, as clients are told.
+    pub public_manage: String,
+    /// Host names this gateway answers to on the enroll face.
+    pub hosts: Vec<String>,
+    /// How long a request may wait.
+    pub pending_ttl: std::time::Duration,
+    /// Most that may wait.
+    pub pending_max: usize,
+    /// Most that may wait from one prefix.
+    pub pending_max_per_prefix: usize,
+    /// How long after expiry a machine may rejoin with its old certificate.
+    pub rejoin_window: std::time::Duration,
+    /// How long audit events are kept.
+    pub audit_retention: std::time::Duration,
+}
+
+/// Everything a sequence may touch.
+pub struct Shell {
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// The policy in force.
+    pub rules: ArcSwap<Ruleset>,
+    /// The authority.
+    pub ca: CaSet,
+    /// SHA-256 of the root's public key.
+    pub pin: KeyDigest,
+    /// The key of join tokens.
+    pub token_key: TokenKey,
+    /// Settings.
+    pub settings: ArcSwap<Settings>,
+    /// The clock.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Open connections.
+    pub live: Arc<Live>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Told when the store has stopped: nothing durable can happen any more, and the process must start anew.
+    pub fatal: Arc<tokio::sync::Notify>,
+}
+
+/// Who acts, and under which correlation id: what an audit event needs beside itself.
+#[derive(Clone, Debug)]
+pub struct Actor<'a> {
+    /// An identity, `gateway`, or `key:<digest>`.
+    pub who: &'a str,
+    /// Correlation id.
+    pub instance: &'a str,
+}
+
+/// A commit that may be tried again after a fresh read.
+#[derive(Debug)]
+pub enum Retry {
+    /// Somebody else changed a record first.
+    Conflict,
+    /// It is over.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Retry {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Fault> for Retry {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault.into())
+    }
+}
+
+impl Shell {
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
+    pub async fn get<T: DeserializeOwned>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
+        let keys = [store::Key::from(key)];
+        let mut entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        entries.pop().flatten().map(|entry| parse(&keys[0], &entry)).transpose()
+    }
+
+    /// Reads records of one kind, those that exist.
+    ///
+    /// # Errors
+    /// As [`Shell::get`].
+    pub async fn get_all<T: DeserializeOwned>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
+        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
+        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| parse(key, &entry)).transpose()).collect()
+    }
+
+    /// Scans records under a prefix, ascending, after a key.
+    ///
+    /// # Errors
+    /// As [`Shell::get`].
+    pub async fn scan<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Seen<T>)>, Fault> {
+        let prefix = store::Key::from(prefix);
+        let mut after = after.map(store::Key::from);
+        let mut rows = Vec::new();
+        while rows.len() < limit {
+            let page = (limit - rows.len()).min(store::SCAN_MAX);
+            let found = self.store.scan(&prefix, after.as_ref(), page).await;
+            let found = found.map_err(|error| Fault::Read(error.to_string()))?;
+            let last = found.len() < page;
+            after = found.last().map(|(key, _)| key.clone());
+            for entry in &found {
+                rows.push(row(entry)?);
+            }
+            if last {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Scans records under a prefix, newest key first, before a key.
+    ///
+    /// # Errors
+    /// As [`Shell::get`].
+    pub async fn scan_back<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Seen<T>)>, Fault> {
+        let prefix = store::Key::from(prefix);
+        let before = before.map(store::Key::from);
+        let found = self.store.scan_back(&prefix, before.as_ref(), limit).await;
+        found.map_err(|error| Fault::Read(error.to_string()))?.iter().map(row).collect()
+    }
+
+    /// Commits changes with their audit events, durably.
+    ///
+    /// # Errors
+    /// [`Retry::Conflict`] when an expectation failed, otherwise what went wrong.
+    pub async fn commit(&self, changes: Changes, actor: &Actor<'_>) -> Result<u64, Retry> {
+        let mut batch = Batch::default();
+        for expect in changes.expect {
+            batch.expect.push(match expect {
+                Expect::Absent(key) => store::Expect::Absent(key.into()),
+                Expect::At(key, version) => store::Expect::At(key.into(), version),
+            });
+        }
+        for write in changes.writes {
+            batch.writes.push(match write {
+                Write::Put(key, value) => store::Write::Put(key.into(), value),
+                Write::Delete(key) => store::Write::Delete(key.into()),
+            });
+        }
+        let at_ms = self.clock.now_ms();
+        for (index, event) in changes.events.into_iter().enumerate() {
+            let mut tie: [u8; 6] = self.entropy.bytes();
+            // Events of one batch keep their order.
+            tie[0] = u8::try_from(index).unwrap_or(u8::MAX);
+            let record = event.record(actor.who, at_ms, actor.instance);
+            tracing::info!(
+                target: "audit",
+                event = record.event, actor = record.actor, subject = record.subject,
+                rules = ?record.rules, instance = record.instance, detail = ?record.detail,
+            );
+            let value = serde_json::to_vec(&record).unwrap_or_default();
+            batch.writes.push(store::Write::Put(keys::audit(at_ms, tie).into(), value));
+        }
+        let started = tokio::time::Instant::now();
+        let outcome = self.store.commit(batch).await;
+        self.metrics.commit(started.elapsed());
+        outcome.map_err(|error| match error {
+            CommitError::Conflict => Retry::Conflict,
+            other @ (CommitError::Invalid(_) | CommitError::Unknown(_) | CommitError::Closed) => {
+                self.metrics.commit_failed();
+                if !matches!(other, CommitError::Invalid(_)) {
+                    self.fatal.notify_one();
+                }
+                Fault::Commit(other.to_string()).into()
+            }
+        })
+    }
+}
+
+/// Runs a sequence again while others win the race for its records.
+///
+/// # Errors
+/// The sequence's refusal, or [`Fault::Contention`].
+pub async fn retrying<T, F, Fut>(mut sequence: F) -> Result<T, Refusal>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Retry>>,
+{
+    for _ in 0..ATTEMPTS {
+        match sequence().await {
+            Ok(done) => return Ok(done),
+            Err(Retry::Refused(refusal)) => return Err(refusal),
+            Err(Retry::Conflict) => {}
+        }
+    }
+    Err(Fault::Contention.into())
+}
+
+fn parse<T: DeserializeOwned>(key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
+    let record = serde_json::from_slice(&entry.value).map_err(|error| Fault::Record(format!("{key}: {error}")))?;
+    Ok(Seen { record, version: entry.version })
+}
+
+fn row<T: DeserializeOwned>((key, entry): &(store::Key, store::Entry)) -> Result<(String, Seen<T>), Fault> {
+    Ok((key.to_string(), parse(key, entry)?))
+}

@@ -1,0 +1,242 @@
+//! Every limit of the network edge, with its reason. `[limits]` in the configuration moves the ones in [`Limits`]; the
+//! others are fixed.
+
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
+
+use thiserror::Error;
+
+/// Longest request head, in bytes. Our own client sends 1.5 kB; an RSA proof with its key 3 kB; hyper's read buffer ends
+/// here as well.
+pub const HEAD_MAX: usize = 16 * 1024;
+
+/// From a whole request to the first byte of its answer, without the wait of a long poll. A commit on a busy disk and a
+/// signature take far below a second; most clients give up at about this.
+pub const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// What the connection waits beyond [`REQUEST_TIME`] and the longest poll before it ends by itself: the handler answers
+/// first, with a reason.
+pub const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
+/// Time that a connection which is cut has to end its last reply. A reply that was authorised before the lock may go
+/// out; the whole cut stays far below the promised second.
+pub const CUT_GRACE: Duration = Duration::from_millis(200);
+
+/// Time that a refused peer has to read our answer while we throw away what it still sends. Without it the close would
+/// reset the connection and the answer with it.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes thrown away while lingering: the largest body we take, twice.
+pub const LINGER_BYTES: usize = 128 * 1024;
+
+/// How often the table of live connections is looked through for certificates that ended. Certificates end on whole
+/// seconds, so half of one keeps the delay below a second.
+pub const EXPIRY_SWEEP: Duration = Duration::from_millis(500);
+
+/// First pause after `accept` failed, for want of descriptors most likely: long enough not to spin, short enough to be
+/// back as soon as one connection ended. Doubles up to [`ACCEPT_PAUSE_MAX`].
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest pause after `accept` failed.
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Source prefixes whose rates are remembered. An entry takes about 100 bytes and lapses when its quota has refilled; an
+/// attack from more prefixes than this is left to the limits in total.
+pub const PREFIXES_MAX: usize = 65_536;
+
+/// How often lapsed rates are dropped.
+pub const RATES_SWEEP: Duration = Duration::from_secs(10);
+
+/// Life of the gateway's own certificate. It is renewed at half of it, so a gateway whose renewal fails has days to say
+/// so before anybody is shut out.
+pub const GATEWAY_LEAF_LIFE: Duration = Duration::from_hours(7 * 24);
+
+/// Longest life of anything set in the configuration. A hundred years is a slip of the pen.
+pub const CONFIG_DURATION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// Limits that the configuration may move. The default of each, with its reason, is in [`Limits::default`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in total.
+    pub connections: usize,
+    /// Open connections from one source prefix (IPv4 /24, IPv6 /48).
+    pub connections_per_prefix: usize,
+    /// Open connections on the enroll face.
+    pub connections_enroll: usize,
+    /// TLS handshakes in progress in total; more wait their turn.
+    pub handshakes: usize,
+    /// TLS handshakes in progress or waiting from one source prefix; more are dropped.
+    pub handshakes_per_prefix: usize,
+    /// From the accepted socket to the end of the TLS handshake.
+    pub handshake_time: Duration,
+    /// From the first byte of a request's head to its last.
+    pub head_time: Duration,
+    /// From the last byte of the head to the last of the body.
+    pub body_time: Duration,
+    /// A connection of the enroll face without a request.
+    pub idle_enroll: Duration,
+    /// A connection of the manage face without a request.
+    pub idle_manage: Duration,
+    /// A peer that takes nothing of what we write.
+    pub write_stall: Duration,
+    /// What is in progress may end for this long when the gateway stops.
+    pub drain_time: Duration,
+    /// Requests in a time, by class.
+    pub rates: RateLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // At 24 KiB each 240 MiB, and far below the 65,536 descriptors that the service file asks for.
+            connections: 10_000,
+            // A lab or an office behind one address; nobody takes more than a twentieth of the total.
+            connections_per_prefix: 500,
+            // Whoever floods the face that is open to all leaves four fifths to those who belong here.
+            connections_enroll: 2_000,
+            // A peer can make a handshake hold 64 kB: 64 MiB at worst. One core ends some 1,500 in a second.
+            handshakes: 1_024,
+            // Eight prefixes at once are needed to fill the total.
+            handshakes_per_prefix: 128,
+            // Two round trips; a satellite link takes two seconds.
+            handshake_time: Duration::from_secs(5),
+            // 16 KiB over a 20 kbit/s link.
+            head_time: Duration::from_secs(10),
+            // 64 KiB over a 40 kbit/s link.
+            body_time: Duration::from_secs(15),
+            // Longer than the longest poll (25 s), so that a waiting machine keeps its connection.
+            idle_enroll: Duration::from_secs(30),
+            // A person at the command line, a machine between two questions.
+            idle_manage: Duration::from_mins(10),
+            // One that took nothing for this long is gone.
+            write_stall: Duration::from_secs(20),
+            // Below the 90 s after which service managers kill.
+            drain_time: Duration::from_secs(30),
+            rates: RateLimits::default(),
+        }
+    }
+}
+
+/// Rates for each class of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// New enrollments: each costs two signature checks and perhaps a record on disk.
+    pub anonymous: ClassLimits,
+    /// Polls of enrollments, and public downloads.
+    pub poll: ClassLimits,
+    /// Machines that hold a certificate.
+    pub machine: ClassLimits,
+    /// People who hold a certificate.
+    pub person: ClassLimits,
+    /// Health checks.
+    pub health: ClassLimits,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            anonymous: ClassLimits {
+                // A class room of 60 joins at once, then one machine each 200 ms.
+                per_prefix: Quota::of(5, 60),
+                // A twentieth of what one core signs.
+                total: Quota::of(100, 400),
+            },
+            poll: ClassLimits {
+                // 500 waiting machines behind one address poll every 25 s.
+                per_prefix: Quota::of(20, 200),
+                total: Quota::of(1_000, 4_000),
+            },
+            machine: ClassLimits {
+                // 500 machines behind one address come back after an outage.
+                per_prefix: Quota::of(50, 500),
+                total: Quota::of(2_000, 10_000),
+            },
+            person: ClassLimits {
+                // A script that walks through a listing.
+                per_prefix: Quota::of(20, 200),
+                total: Quota::of(500, 2_000),
+            },
+            health: ClassLimits {
+                // Several balancers probe twice a second each.
+                per_prefix: Quota::of(10, 50),
+                total: Quota::of(200, 400),
+            },
+        }
+    }
+}
+
+/// The two rates of one class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassLimits {
+    /// From one source prefix.
+    pub per_prefix: Quota,
+    /// From everywhere.
+    pub total: Quota,
+}
+
+/// So many in a second, and so many at once after a rest. Written `5/s burst 60`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Refilled each second.
+    pub per_second: NonZeroU32,
+    /// At most this many at once.
+    pub burst: NonZeroU32,
+}
+
+impl Quota {
+    /// A quota; zero counts as one, since a rate of nothing is not a rate.
+    #[must_use]
+    pub fn of(per_second: u32, burst: u32) -> Self {
+        let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self { per_second: at_least_one(per_second), burst: at_least_one(burst) }
+    }
+}
+
+/// A quota that is not written as one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+#[error("not a rate")]
+pub struct BadQuota;
+
+impl FromStr for Quota {
+    type Err = BadQuota;
+
+    fn from_str(text: &str) -> Result<Self, BadQuota> {
+        let (rate, burst) = text.split_once("/s burst ").ok_or(BadQuota)?;
+        let number = |digits: &str| digits.trim().parse::<NonZeroU32>().map_err(|_| BadQuota);
+        Ok(Self { per_second: number(rate)?, burst: number(burst)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, want: Option<(u32, u32)>) {
+        assert_eq!(text.parse().ok(), want.map(|(rate, burst)| Quota::of(rate, burst)), "{text}");
+    }
+
+    #[test]
+    fn quotas() {
+        check("5/s burst 60", Some((5, 60)));
+        check("  5/s burst 60 ", Some((5, 60)));
+        check("0/s burst 60", None);
+        check("5/s burst 0", None);
+        check("5/s", None);
+        check("5", None);
+        check("-5/s burst 1", None);
+        check("5/m burst 1", None);
+        check("99999999999/s burst 1", None);
+    }
+
+    #[test]
+    fn the_defaults_fit_together() {
+        let limits = Limits::default();
+        let poll = Duration::from_secs(wire::limits::WAIT_MAX_SECS);
+        assert!(limits.idle_enroll > poll, "a waiting machine keeps its connection");
+        assert!(limits.connections_enroll < limits.connections);
+        assert!(limits.connections_per_prefix < limits.connections);
+        assert!(limits.handshakes_per_prefix < limits.handshakes);
+        assert!(CUT_GRACE < Duration::from_secs(1));
+        const { assert!(2 * wire::limits::ENROLL_BODY_MAX <= LINGER_BYTES) };
+    }
+}

@@ -1,0 +1,52 @@
+//! Loads policies with the claims that our attestors declare.
+
+use std::path::{Path, PathBuf};
+
+use policy::{ClaimDecl, ClaimType, Complaint, Ruleset, Source};
+
+use crate::{
+    attest::{self, ClaimKind},
+    edge::files::{self, FileError},
+};
+
+/// Why a policy is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// The rules are wrong.
+    #[error("the policy is not taken:\n{}", .0.iter().map(|complaint| format!("  {complaint}")).collect::<Vec<_>>().join("\n"))]
+    Complaints(Vec<Complaint>),
+}
+
+/// Every claim a rule may name.
+#[must_use]
+pub fn claims() -> Vec<ClaimDecl> {
+    let kind = |kind: ClaimKind| match kind {
+        ClaimKind::Text => ClaimType::Text,
+        ClaimKind::Number => ClaimType::Number,
+    };
+    let declared = attest::ALL.iter().flat_map(|attestor| attestor.claims());
+    declared.map(|&(name, of)| ClaimDecl { name, kind: kind(of) }).collect()
+}
+
+/// Loads policy files as one policy; the built-in one when there are none.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub fn load(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
+    let mut texts = Vec::new();
+    for path in paths {
+        texts.push((name(path), files::read_text(path)?));
+    }
+    if texts.is_empty() {
+        texts.push(("default.cedar".to_owned(), policy::DEFAULT_POLICY.to_owned()));
+    }
+    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    Ruleset::load(&sources, &claims()).map_err(RulesError::Complaints)
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}

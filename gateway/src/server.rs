@@ -1,0 +1,380 @@
+//! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use pki::Name;
+use tokio::sync::Notify;
+
+use crate::{
+    commands::Complaint,
+    config::Config,
+    core::{audit::Event, change::Changes, keys, records::Seen, token::TokenKey},
+    edge::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Access, Existing},
+        http,
+        local,
+        listen::{Bound, Faces, Parts, Server},
+        live::Live,
+        metrics::Metrics,
+        notify,
+        rate::Rates,
+        signer::{CaSet, GatewayLeaf, Passphrase},
+        tls::{Face, TlsSwap, TlsTable},
+    },
+    flow::{
+        shell::{Actor, Settings, Shell},
+        sweep,
+    },
+    limits, rules, store,
+};
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1024 * 1024;
+
+/// How often housekeeping runs.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What to start.
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// Where it was read, to be read again on SIGHUP.
+    pub path: PathBuf,
+    /// Start although the store is older than the last one seen here.
+    pub accept_rollback: bool,
+}
+
+/// Opens the store, loads the policy, and puts everything into one shell.
+///
+/// # Errors
+/// What cannot be used, and why.
+pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
+    let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
+    let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
+    let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
+    let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
+    let metrics = Arc::new(Metrics::new());
+    let token = ca.token();
+    let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
+    Ok(Arc::new(Shell {
+        store,
+        rules: ArcSwap::from_pointee(rules),
+        pin: ca.pin(),
+        token_key,
+        ca,
+        settings: ArcSwap::from_pointee(settings(config)),
+        clock,
+        entropy,
+        live: Live::new(Arc::clone(&metrics)),
+        metrics,
+        fatal: Arc::new(Notify::new()),
+    }))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        public_enroll: config.public.enroll.to_string(),
+        public_manage: config.public.manage.to_string(),
+        hosts: config.names.enroll.iter().map(host).collect(),
+        pending_ttl: config.enroll.pending_ttl,
+        pending_max: config.enroll.pending_max,
+        pending_max_per_prefix: config.enroll.pending_max_per_prefix,
+        rejoin_window: config.rejoin_window,
+        audit_retention: config.audit_retention,
+    }
+}
+
+fn host(name: &pki::GatewayName) -> String {
+    match name {
+        pki::GatewayName::Dns(name) => name.clone(),
+        pki::GatewayName::Ip(address) => address.to_string(),
+    }
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, or until its store stops. `up` is called once it listens.
+///
+/// # Errors
+/// Why it did not start, or why it stopped by itself.
+pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<(), Complaint> {
+    let Start { config, path, accept_rollback } = start;
+    let (clock, entropy) = (Clock::system(), Entropy::os());
+    let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
+    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
+    drop(passphrase);
+    let shell = shell(&config, ca, clock, entropy).await?;
+    check_epoch(&shell, &config, accept_rollback).await?;
+    policy_loaded(&shell).await?;
+    let tls = TlsSwap::new(table(&shell, &config).await?);
+    let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
+    let faces = Faces {
+        enroll: http::router(&shell, &rates, Face::Enroll),
+        manage: http::router(&shell, &rates, Face::Manage),
+    };
+    let parts = Parts {
+        tls: Arc::clone(&tls),
+        live: Arc::clone(&shell.live),
+        clock: shell.clock.clone(),
+        limits: config.limits.clone(),
+        metrics: Arc::clone(&shell.metrics),
+    };
+    let server = Server::bind(config.listen, parts).await.map_err(Complaint::failed)?;
+    let bound = server.bound();
+    tell_ports(&shell, bound);
+    let running = server.start(faces);
+    announce(&config, bound)?;
+    up(&shell);
+    notify::ready("serving");
+    let tasks = background(&shell, &config, path, &tls, &rates);
+    let stopped = until_told(&shell).await;
+    notify::stopping();
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    let drained = running.drain(config.limits.drain_time).await;
+    tracing::info!(open = drained.open, cut = drained.cut, "drained");
+    shell.store.close().await;
+    let _ = local::remove(&config.data_dir.join("run").join("addresses.json"));
+    tracing::info!("stopped");
+    stopped
+}
+
+async fn until_told(shell: &Shell) -> Result<(), Complaint> {
+    tokio::select! {
+        what = stop_signal() => {
+            tracing::info!(signal = what, "told to stop: draining");
+            Ok(())
+        }
+        () = shell.fatal.notified() => {
+            tracing::error!("the store has stopped; ending, so that a fresh start reads what is durable");
+            Err(Complaint::store("the store has stopped: see the log for the cause; nothing acknowledged is lost")
+                .hint("free space on the disk if it is full, then start the gateway again"))
+        }
+    }
+}
+
+/// The gateway's own certificate, recorded like any other, in a TLS table.
+async fn table(shell: &Shell, config: &Config) -> Result<TlsTable, Complaint> {
+    let name = Name::parse("gateway").map_err(Complaint::failed)?;
+    let leaf = GatewayLeaf::issue(&shell.ca, &name, config.names.all(), &shell.clock, &shell.entropy)
+        .map_err(Complaint::failed)?;
+    let issued = leaf.issued();
+    let mut changes = Changes::new();
+    let record = crate::core::records::Certificate {
+        serial: issued.serial,
+        lineage: "gateway".to_owned(),
+        role: pki::Role::Gateway,
+        name: name.to_string(),
+        key: issued.key,
+        not_before: issued.not_before.into(),
+        not_after: issued.not_after.into(),
+        state: crate::core::records::CertState::Issued,
+        der: issued.der.clone(),
+    };
+    changes.create(keys::certificate(&record.serial), &record);
+    changes.event(Event::CertificateIssued {
+        serial: record.serial.hex(),
+        identity: issued.identity.to_string(),
+        lineage: record.lineage.clone(),
+        key: record.key.hex(),
+        not_after: record.not_after.0,
+    });
+    let actor = Actor { who: "gateway", instance: "start" };
+    shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
+    shell.metrics.leaf(issued.not_after);
+    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), config.names.clone(), shell.clock.clone())
+        .map_err(Complaint::failed)
+}
+
+/// Puts the ports that were chosen into what clients are told.
+fn tell_ports(shell: &Shell, bound: Bound) {
+    let mut settings = (**shell.settings.load()).clone();
+    fill_port(&mut settings.public_enroll, bound.enroll);
+    fill_port(&mut settings.public_manage, bound.manage);
+    tracing::info!(
+        enroll = %bound.enroll, manage = %bound.manage, public = settings.public_enroll, pin = %shell.pin,
+        "listening"
+    );
+    shell.settings.store(Arc::new(settings));
+}
+
+/// Says where the faces are in `run/addresses.json`, once they answer.
+fn announce(config: &Config, bound: Bound) -> Result<(), Complaint> {
+    let Bound { enroll, manage } = bound;
+    let dir = config.data_dir.join("run");
+    files::make_private_dir(&dir).map_err(Complaint::failed)?;
+    let text = format!("{{\"enroll\":\"{enroll}\",\"manage\":\"{manage}\"}}\n");
+    files::write_atomic(&dir.join("addresses.json"), text.as_bytes(), Access::Public, Existing::Replace)
+        .map_err(Complaint::failed)
+}
+
+/// A configured port 0 means "any free one": clients are told the one it became.
+fn fill_port(public: &mut String, listening: SocketAddr) {
+    if let Some(host) = public.strip_suffix(":0") {
+        *public = format!("{host}:{}", listening.port());
+    }
+}
+
+/// Refuses to start on a store that is older than the last one seen here: its locks would be forgotten.
+async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> Result<(), Complaint> {
+    let path = config.data_dir.join("epoch");
+    let stored = epoch(shell).await?;
+    let seen = if files::exists(&path) {
+        let text = files::read_text(&path).map_err(Complaint::failed)?;
+        text.trim().parse().map_err(|_| Complaint::failed(format!("`{}` is not a number", path.display())))?
+    } else {
+        0
+    };
+    if stored < seen && !accept_rollback {
+        return Err(Complaint::store(format!(
+            "the store is older than the last one seen here (lock epoch {stored}, seen {seen}): locks set since would be forgotten"
+        ))
+        .hint("restore a newer backup; or start once with --accept-rollback and set the lost locks again"));
+    }
+    save_epoch(&path, stored)
+}
+
+async fn epoch(shell: &Shell) -> Result<u64, Complaint> {
+    let seen: Option<Seen<u64>> = shell.get(keys::EPOCH.to_owned()).await.map_err(Complaint::store)?;
+    Ok(seen.map_or(0, |seen| seen.record))
+}
+
+fn save_epoch(path: &std::path::Path, epoch: u64) -> Result<(), Complaint> {
+    let text = format!("{epoch}\n");
+    files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)
+}
+
+async fn policy_loaded(shell: &Shell) -> Result<(), Complaint> {
+    let mut changes = Changes::new();
+    changes.event(Event::PolicyLoaded { digest: shell.rules.load().digest().to_owned() });
+    let actor = Actor { who: "gateway", instance: "policy" };
+    shell.commit(changes, &actor).await.map(drop).map_err(|error| Complaint::store(format!("{error:?}")))
+}
+
+type Task = tokio::task::JoinHandle<()>;
+
+/// Everything that goes on beside serving.
+fn background(
+    shell: &Arc<Shell>,
+    config: &Config,
+    path: PathBuf,
+    tls: &Arc<TlsSwap>,
+    rates: &Arc<Rates>,
+) -> Vec<Task> {
+    let mut tasks = vec![
+        tokio::spawn(housekeeping(Arc::clone(shell))),
+        tokio::spawn(follow_epoch(Arc::clone(shell), config.data_dir.join("epoch"))),
+        tokio::spawn(reload_on_hangup(Arc::clone(shell), path, Arc::clone(tls))),
+        tokio::spawn(rotate(Arc::clone(shell), config.clone(), Arc::clone(tls))),
+    ];
+    let rates = Arc::clone(rates);
+    tasks.push(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(limits::RATES_SWEEP).await;
+            rates.sweep();
+        }
+    }));
+    tasks.push(tokio::spawn(notify::watchdog(|| true)));
+    tasks
+}
+
+async fn housekeeping(shell: Arc<Shell>) {
+    loop {
+        if let Err(refusal) = sweep::sweep(&shell).await {
+            tracing::error!(%refusal, "housekeeping failed; it is tried again in a minute");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// Keeps the lock epoch outside the store too, where a restored store cannot take it back.
+async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
+    let mut watch = shell.store.watch(keys::EPOCH.into());
+    while watch.next().await.is_some() {
+        let saved = match epoch(&shell).await {
+            Ok(epoch) => save_epoch(&path, epoch),
+            Err(complaint) => Err(complaint),
+        };
+        if let Err(complaint) = saved {
+            tracing::error!(?complaint, "the lock epoch could not be kept beside the store");
+        }
+    }
+}
+
+/// Issues a new certificate for the gateway at half of the old one's life.
+async fn rotate(shell: Arc<Shell>, config: Config, tls: Arc<TlsSwap>) {
+    loop {
+        tokio::time::sleep(limits::GATEWAY_LEAF_LIFE / 2).await;
+        match table(&shell, &config).await {
+            Ok(table) => tls.swap(table),
+            Err(complaint) => tracing::error!(?complaint, "the gateway's own certificate could not be renewed"),
+        }
+    }
+}
+
+/// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
+async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
+    while hangup().await {
+        match reload(&shell, &path, &tls).await {
+            Ok(rules) => tracing::info!(rules, "policy and configuration reloaded"),
+            Err(complaint) => tracing::error!("not reloaded, what was in force stays: {complaint}"),
+        }
+    }
+}
+
+async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<usize, Complaint> {
+    let config = Config::load(path).map_err(Complaint::wrong)?;
+    let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
+    let count = rules.rule_ids().count();
+    let mut fresh = settings(&config);
+    let before = shell.settings.load_full();
+    // What listens where is fixed at start, and so is a port that was chosen then.
+    if fresh.public_enroll.ends_with(":0") {
+        fresh.public_enroll.clone_from(&before.public_enroll);
+    }
+    if fresh.public_manage.ends_with(":0") {
+        fresh.public_manage.clone_from(&before.public_manage);
+    }
+    let table = table(shell, &config).await?;
+    let changed = rules.digest() != shell.rules.load().digest();
+    shell.rules.store(Arc::new(rules));
+    shell.settings.store(Arc::new(fresh));
+    tls.swap(table);
+    if changed {
+        policy_loaded(shell).await?;
+    }
+    Ok(count)
+}
+
+#[cfg(unix)]
+async fn hangup() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut signal) => signal.recv().await.is_some(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(not(unix))]
+async fn hangup() -> bool {
+    std::future::pending().await
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut term) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return "SIGINT";
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = tokio::signal::ctrl_c() => "SIGINT",
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> &'static str {
+    let _ = tokio::signal::ctrl_c().await;
+    "SIGINT"
+}

@@ -1,0 +1,152 @@
+//! What the store keeps for itself: the format version and the totals; and the check of everything when it is opened.
+//!
+//! `meta/format` is plain text, so that any future version can read it whatever becomes of the rest. A store of a newer
+//! format is refused untouched. An older one would be migrated here, one step per version, inside one group.
+//!
+//! `meta/commits` holds the number of commits, the number of rows and a sum over all rows, written in the same atomic step as
+//! every group. Opening counts again. This is not only for bit rot: sled skips, without a word, whatever follows a damaged
+//! message in a segment, so without it a damaged store would open with records missing or old. A store that fell back to an
+//! earlier state as a whole agrees with its own totals; that is what the mark in `folder` is for.
+
+use super::{
+    Key, Order, Span, Version,
+    group::{Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
+    open::OpenError,
+    record,
+    transfer::IMPORT_MARK,
+};
+
+/// The format this build writes.
+pub(super) const FORMAT: u32 = 1;
+
+const FORMAT_KEY: &[u8] = b"meta/format";
+
+/// Where the totals are.
+pub(super) const TOTALS: &[u8] = b"meta/commits";
+
+/// The totals as a record, so that they carry a checksum.
+pub(super) fn encode_totals(totals: Totals) -> Vec<u8> {
+    let mut payload = totals.rows.to_be_bytes().to_vec();
+    payload.extend_from_slice(&totals.sum.to_be_bytes());
+    record::encode(TOTALS, totals.commits, &payload).1
+}
+
+fn decode_totals(bytes: &[u8]) -> Result<Totals, String> {
+    let (head, payload) = record::decode(TOTALS, bytes).map_err(|bad| bad.to_string())?;
+    let parsed = payload
+        .split_first_chunk()
+        .and_then(|(rows, rest)| Some((rows, rest.first_chunk()?)));
+    let (rows, sum) = parsed.ok_or("it is too short")?;
+    Ok(Totals {
+        commits: head.version,
+        rows: u64::from_be_bytes(*rows),
+        sum: u64::from_be_bytes(*sum),
+    })
+}
+
+/// Whether the folder has held a store before.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// The first opening: an empty engine is made into a store.
+    New,
+    /// A store was made here and reached at least this commit: less than that is damage.
+    AtLeast(Version),
+}
+
+/// Prepares a new store, or checks an old one from end to end.
+pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Totals, OpenError> {
+    guarded(|| {
+        let view = engine.view()?;
+        let Some(format) = view.get(FORMAT_KEY)? else {
+            return first_opening(engine, &view, past);
+        };
+        known_format(format.as_ref())?;
+        let stored = match view.get(TOTALS)? {
+            Some(bytes) => decode_totals(bytes.as_ref()).map_err(|why| damaged(format!("its totals: {why}")))?,
+            None => return Err(damaged("its totals are missing".to_owned())),
+        };
+        let counted = count(&view, stored.commits)?;
+        if counted != stored {
+            return Err(damaged(format!(
+                "it should hold {} records and holds {}, or an old one among them",
+                stored.rows, counted.rows
+            )));
+        }
+        match past {
+            Past::AtLeast(commits) if stored.commits < commits => Err(damaged(format!(
+                "it ends at commit {}, but had reached {commits}",
+                stored.commits
+            ))),
+            Past::AtLeast(_) | Past::New if view.get(&row_key(IMPORT_MARK.as_bytes()))?.is_some() => {
+                Err(OpenError::HalfImported)
+            }
+            Past::AtLeast(_) | Past::New => Ok(stored),
+        }
+    })
+}
+
+fn damaged(reason: String) -> OpenError {
+    OpenError::Damaged { reason }
+}
+
+fn first_opening<E: Engine>(engine: &E, view: &E::View, past: Past) -> Result<Totals, OpenError> {
+    let everything = Span {
+        from: Vec::new(),
+        to: None,
+    };
+    let foreign = view.rows(&everything, Order::Ascending)?.next().transpose()?.is_some();
+    match past {
+        Past::New if !foreign => {
+            let totals = Totals::default();
+            let mut writes = Writes::new();
+            writes.insert(FORMAT_KEY.to_vec(), Some(FORMAT.to_string().into_bytes()));
+            writes.insert(TOTALS.to_vec(), Some(encode_totals(totals)));
+            engine.apply(&writes)?;
+            engine.sync()?;
+            Ok(totals)
+        }
+        Past::New | Past::AtLeast(_) => Err(damaged("its format version is missing".to_owned())),
+    }
+}
+
+fn known_format(stored: &[u8]) -> Result<(), OpenError> {
+    let text = String::from_utf8_lossy(stored);
+    match text.parse::<u32>() {
+        Ok(FORMAT) => Ok(()),
+        Ok(found) if found > FORMAT => Err(OpenError::Newer { found, known: FORMAT }),
+        // format 1 is the first, so there is nothing to migrate from
+        Ok(_) | Err(_) => Err(damaged(format!("its format version reads `{}`", text.escape_debug()))),
+    }
+}
+
+fn count<V: View>(view: &V, commits: Version) -> Result<Totals, OpenError> {
+    let mut totals = Totals {
+        commits,
+        ..Totals::default()
+    };
+    for row in view.rows(&Span::of(&row_key(b"")), Order::Ascending)? {
+        let (row, raw) = row?;
+        let key = caller_key(row.as_ref());
+        let whole = view.whole(raw)?;
+        match record::decode(key, whole.as_ref()) {
+            Ok((head, _)) => totals.add(head),
+            Err(bad) => return Err(damaged(format!("the record {:?}: {bad}", Key::from(key)))),
+        }
+    }
+    Ok(totals)
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Full(_) | Fault::Io(_) => Self::Engine {
+                reason: fault.to_string(),
+            },
+            Fault::Damaged(reason) => Self::Damaged { reason },
+            // an engine that panics while it opens or reads has met something its authors did not expect
+            Fault::Panicked(reason) => Self::Damaged {
+                reason: format!("the engine panicked: {reason}"),
+            },
+        }
+    }
+}

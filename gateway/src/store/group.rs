@@ -1,0 +1,595 @@
+//! Group commit: the one writer thread that every disk engine sits behind, and reads that never run ahead of the disk.
+//!
+//! ```text
+//! commit() -> bounded queue -> writer: drain a group -> check each batch against the engine and the group so far
+//!          -> hide the keys being written -> one atomic apply -> durable sync -> unhide -> announce -> answer all
+//! ```
+//!
+//! - **Hidden until durable.** Between apply and sync the engine already shows what may yet be lost. Before apply, the old
+//!   values of the keys in flight go into a map that reads and scans look at first; after the sync the map is emptied. Both
+//!   happen under a lock that readers share, so a read that holds the lock sees one unchanging state: every read and every
+//!   page of a scan is a snapshot.
+//! - **Fail stop.** Any error or panic while a group is written is final: everybody in it is answered `Unknown`, the engine
+//!   is dropped, and every later call is answered `Closed`. A failed sync cannot be tried again on the same file: the kernel
+//!   may have thrown the dirty pages away. Open the store anew and read.
+//! - **Idle costs nothing.** The writer sleeps in `recv`; a lone batch is written at once, never held back for company.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Announcer, Batch, BoxFuture, CommitError, Entry, Expect, Key, Order, ReadError, Rows, Span, Store, Version, Watch,
+    Write, check_page, folder::Folder, format, record,
+};
+
+/// Batches in one group. 256 gave the best rate with every engine (twice as many gain nothing and make the slowest wait).
+const GROUP_MAX: usize = 256;
+
+/// Bytes in one group, roughly: several groups a second even on a slow disk, and no group that fills memory.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Batches waiting for the writer: four groups, so it never runs dry, and a committer waits at most some tens of
+/// milliseconds. Beyond that `commit` waits for room, which is the back pressure.
+const QUEUE_MAX: usize = 4 * GROUP_MAX;
+
+/// All changes of a group, by engine key; `None` deletes.
+pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What an engine must do. It is only ever written by one thread.
+pub(super) trait Engine: Send + Sync + 'static {
+    /// How it is read.
+    type View: View;
+
+    /// Its present state. Writes after this call may or may not show through.
+    fn view(&self) -> Result<Self::View, Fault>;
+
+    /// Applies all of it or, whatever happens, none of it.
+    fn apply(&self, writes: &Writes) -> Result<(), Fault>;
+
+    /// Returns when everything applied survives a power cut.
+    fn sync(&self) -> Result<(), Fault>;
+}
+
+/// One side of a row, or a whole value, in whatever form the engine hands out cheaply.
+pub(super) trait Bytes: AsRef<[u8]> + Send + Sync + 'static {}
+impl<T: AsRef<[u8]> + Send + Sync + 'static> Bytes for T {}
+
+/// Rows of an engine, as stored: key and raw value.
+pub(super) type RawRows<'a, B> = Box<dyn Iterator<Item = Result<(B, B), Fault>> + 'a>;
+
+/// Reading an engine.
+pub(super) trait View {
+    /// Its bytes.
+    type Bytes: Bytes;
+
+    /// The whole value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, Fault>;
+
+    /// Rows in a span that is not empty.
+    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Self::Bytes>, Fault>;
+
+    /// Turns a raw value from [`View::rows`] into the whole value. Apart, so that rows in flight are never put together.
+    fn whole(&self, raw: Self::Bytes) -> Result<Self::Bytes, Fault>;
+}
+
+type BytesOf<E> = <<E as Engine>::View as View>::Bytes;
+
+/// What can go wrong below the contract.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("no space left on the store's disk ({0}); free some, then start again")]
+    Full(String),
+    #[error("{0}")]
+    Io(String),
+    #[error("the store's files are damaged: {0}")]
+    Damaged(String),
+    #[error("the engine panicked: {0}")]
+    Panicked(String),
+}
+
+impl Fault {
+    /// Sorts an I/O error; `doing` says what failed.
+    pub(super) fn io(doing: &str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(format!("{doing}: {error}")),
+            _ => Self::Io(format!("{doing}: {error}")),
+        }
+    }
+}
+
+/// Runs code of an engine. Both engines assert where they should return an error, above all on damaged files; whoever sees
+/// the fault must treat the engine as broken.
+pub(super) fn guarded<T, F: From<Fault>>(work: impl FnOnce() -> Result<T, F>) -> Result<T, F> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Fault::Panicked(text.unwrap_or_else(|| "without a message".to_owned())).into())
+    })
+}
+
+/// How engine keys are told apart: `r` before a caller's key, other first letters for what the store keeps for itself.
+pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + key.len());
+    row.push(b'r');
+    row.extend_from_slice(key);
+    row
+}
+
+/// The caller's key of a row.
+pub(super) fn caller_key(row: &[u8]) -> &[u8] {
+    row.split_first().map_or(&[], |(_, key)| key)
+}
+
+/// Counts over the whole store, stored with every group; what is counted when the store is opened must agree.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub commits: Version,
+    pub rows: u64,
+    pub sum: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, head: record::Head) {
+        self.rows = self.rows.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(head.fingerprint());
+    }
+
+    fn remove(&mut self, head: record::Head) {
+        self.rows = self.rows.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(head.fingerprint());
+    }
+}
+
+/// What readers share with the writer. `None` once closed.
+type Shared<E> = Arc<RwLock<Option<Open<E>>>>;
+
+struct Open<E: Engine> {
+    engine: Arc<E>,
+    /// Old values of the keys in flight; empty when nothing is.
+    hidden: BTreeMap<Vec<u8>, Option<BytesOf<E>>>,
+    announcer: Announcer,
+}
+
+// Nothing that can panic runs under the exclusive lock, so a poisoned one still holds a whole state.
+fn shared<E: Engine>(state: &Shared<E>) -> RwLockReadGuard<'_, Option<Open<E>>> {
+    state.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exclusive<E: Engine>(state: &Shared<E>) -> RwLockWriteGuard<'_, Option<Open<E>>> {
+    state.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Verdict = Result<Version, CommitError>;
+type Answer = oneshot::Sender<Verdict>;
+
+enum Job {
+    Commit(Batch, Answer),
+    Close,
+}
+
+/// A store made of an engine and its writer thread.
+pub(super) struct Grouped<E: Engine> {
+    state: Shared<E>,
+    queue: mpsc::Sender<Job>,
+    /// Becomes true when the engine has been dropped and its lock released.
+    closed: watch::Receiver<bool>,
+}
+
+impl<E: Engine> Grouped<E> {
+    /// Starts the writer. The folder's lock is held until the store is closed.
+    pub(super) fn start(engine: E, totals: Totals, folder: Option<Folder>) -> Result<Self, Fault> {
+        let engine = Arc::new(engine);
+        let announcer = Announcer::new();
+        let open = Open {
+            engine: Arc::clone(&engine),
+            hidden: BTreeMap::new(),
+            announcer: announcer.clone(),
+        };
+        let state = Arc::new(RwLock::new(Some(open)));
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let (tell_closed, closed) = watch::channel(false);
+        let writer = Writer {
+            engine,
+            state: Arc::clone(&state),
+            announcer,
+            totals,
+            folder,
+        };
+        thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                writer.run(jobs);
+                let _ = tell_closed.send(true); // nobody may be waiting
+            })
+            .map_err(|error| Fault::io("starting the writer thread", &error))?;
+        Ok(Self { state, queue, closed })
+    }
+
+    fn read_now(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, ReadError> {
+        let state = shared(&self.state);
+        let open = state.as_ref().ok_or(ReadError::Closed)?;
+        guarded(|| {
+            let view = open.engine.view()?;
+            keys.iter().map(|key| open.read_one(&view, key)).collect()
+        })
+    }
+
+    fn scan_now(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
+        check_page(limit)?;
+        let state = shared(&self.state);
+        let open = state.as_ref().ok_or(ReadError::Closed)?;
+        if limit == 0 || span.is_empty() {
+            return Ok(Vec::new());
+        }
+        guarded(|| open.scan(span, order, limit))
+    }
+}
+
+impl<E: Engine> Open<E> {
+    fn read_one(&self, view: &E::View, key: &Key) -> Result<Option<Entry>, ReadError> {
+        let row = row_key(key.as_bytes());
+        match self.hidden.get(&row) {
+            Some(Some(old)) => entry(key.as_bytes(), old.as_ref()).map(Some),
+            Some(None) => Ok(None),
+            None => match view.get(&row)? {
+                Some(bytes) => entry(key.as_bytes(), bytes.as_ref()).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Merges the engine's rows, less those in flight, with the old values of those in flight.
+    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
+        let view = self.engine.view()?;
+        let mut rows = view.rows(span, order)?.filter(|row| match row {
+            Ok((key, _)) => self.hidden.is_empty() || !self.hidden.contains_key(key.as_ref()),
+            Err(_) => true,
+        });
+        let in_flight = self.hidden.range::<[u8], _>(span.bounds());
+        let in_flight = in_flight.filter_map(|(key, old)| Some((key.as_slice(), old.as_ref()?.as_ref())));
+        let mut in_flight: Box<dyn Iterator<Item = (&[u8], &[u8])>> = match order {
+            Order::Ascending => Box::new(in_flight),
+            Order::Descending => Box::new(in_flight.rev()),
+        };
+
+        let mut out = Vec::new();
+        let mut row = rows.next().transpose()?;
+        let mut old = in_flight.next();
+        while out.len() < limit {
+            let old_first = match (&row, &old) {
+                (None, None) => break,
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                (Some((key, _)), Some((old, _))) => (*old < key.as_ref()) == (order == Order::Ascending),
+            };
+            if old_first {
+                if let Some((key, bytes)) = old {
+                    let key = caller_key(key);
+                    out.push((Key::from(key), entry(key, bytes)?));
+                }
+                old = in_flight.next();
+            } else {
+                if let Some((key, raw)) = row {
+                    let key = caller_key(key.as_ref());
+                    out.push((Key::from(key), entry(key, view.whole(raw)?.as_ref())?));
+                }
+                row = rows.next().transpose()?;
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn entry(key: &[u8], bytes: &[u8]) -> Result<Entry, ReadError> {
+    match record::decode(key, bytes) {
+        Ok((head, payload)) => Ok(Entry {
+            version: head.version,
+            value: payload.to_vec(),
+        }),
+        Err(bad) => Err(ReadError::Corrupt {
+            key: Key::from(key),
+            reason: bad.to_string(),
+        }),
+    }
+}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> Self {
+        Self::Engine(fault.to_string())
+    }
+}
+
+impl<E: Engine> Store for Grouped<E> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+        Box::pin(async move { self.read_now(keys) })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        prefix: &'a Key,
+        after: Option<&'a Key>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        let after = after.map(|key| row_key(key.as_bytes()));
+        let span = Span::of(&row_key(prefix.as_bytes())).after(after.as_deref());
+        Box::pin(async move { self.scan_now(&span, Order::Ascending, limit) })
+    }
+
+    fn scan_back<'a>(
+        &'a self,
+        prefix: &'a Key,
+        before: Option<&'a Key>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        let before = before.map(|key| row_key(key.as_bytes()));
+        let span = Span::of(&row_key(prefix.as_bytes())).before(before.as_deref());
+        Box::pin(async move { self.scan_now(&span, Order::Descending, limit) })
+    }
+
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
+        let queue = self.queue.clone();
+        Box::pin(async move {
+            batch.check()?;
+            let (answer, answered) = oneshot::channel();
+            queue
+                .send(Job::Commit(batch, answer))
+                .await
+                .map_err(|_| CommitError::Closed)?;
+            // the writer answers everything it takes; this is for a writer that died between the two
+            let silent = || Err(CommitError::Unknown("the writer stopped without an answer".to_owned()));
+            answered.await.unwrap_or_else(|_| silent())
+        })
+    }
+
+    fn watch(&self, prefix: Key) -> Watch {
+        match shared(&self.state).as_ref() {
+            Some(open) => open.announcer.watch(prefix),
+            None => Announcer::closed(prefix),
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let queue = self.queue.clone();
+        let mut closed = self.closed.clone();
+        Box::pin(async move {
+            // both errors mean that the writer is already gone
+            let _ = queue.send(Job::Close).await;
+            drop(queue);
+            let _ = closed.wait_for(|closed| *closed).await;
+        })
+    }
+}
+
+/// The thread that owns all writing.
+struct Writer<E: Engine> {
+    engine: Arc<E>,
+    state: Shared<E>,
+    announcer: Announcer,
+    totals: Totals,
+    folder: Option<Folder>,
+}
+
+/// A group, checked and ready to write.
+struct Plan<B> {
+    writes: Writes,
+    hidden: BTreeMap<Vec<u8>, Option<B>>,
+    changed: Vec<Key>,
+    totals: Totals,
+}
+
+/// One key as the group sees it so far.
+struct Seen<B> {
+    stored: Option<B>,
+    now: Option<record::Head>,
+    written: bool,
+}
+
+impl<E: Engine> Writer<E> {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut fault = None;
+        while let Some(Job::Commit(batch, answer)) = jobs.blocking_recv() {
+            let (group, close) = drain(batch, answer, &mut jobs);
+            fault = self.settle(group).err();
+            if close || fault.is_some() {
+                break;
+            }
+        }
+        self.stop(jobs, fault);
+    }
+
+    /// Writes a group and answers everybody in it.
+    fn settle(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fault> {
+        let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        match guarded(|| self.write(batches)) {
+            Ok(verdicts) => {
+                for (answer, verdict) in answers.into_iter().zip(verdicts) {
+                    let _ = answer.send(verdict); // the caller may have gone
+                }
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "the store has stopped");
+                // closed first: whoever hears Unknown must find the store closed
+                *exclusive(&self.state) = None;
+                for answer in answers {
+                    let _ = answer.send(Err(CommitError::Unknown(fault.to_string())));
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn write(&mut self, batches: Vec<Batch>) -> Result<Vec<Verdict>, Fault> {
+        let (plan, verdicts) = self.plan(batches)?;
+        if plan.writes.is_empty() {
+            return Ok(verdicts); // checked against a state that is durable already
+        }
+        if let Some(open) = exclusive(&self.state).as_mut() {
+            open.hidden = plan.hidden;
+        }
+        self.engine.apply(&plan.writes)?;
+        self.engine.sync()?;
+        if let Some(folder) = &mut self.folder {
+            folder.reached(plan.totals.commits)?;
+        }
+        let shown = exclusive(&self.state)
+            .as_mut()
+            .map(|open| std::mem::take(&mut open.hidden));
+        drop(shown); // freed outside the lock
+        self.totals = plan.totals;
+        self.announcer.announce(plan.changed);
+        Ok(verdicts)
+    }
+
+    /// Decides every batch against what is stored and what the group has changed so far. Nobody is told before the sync,
+    /// not even a conflict: it may rest on a batch of this group that is then lost.
+    fn plan(&self, batches: Vec<Batch>) -> Result<(Plan<BytesOf<E>>, Vec<Verdict>), Fault> {
+        let view = self.engine.view()?;
+        let mut seen = BTreeMap::new();
+        let mut plan = Plan {
+            writes: Writes::new(),
+            hidden: BTreeMap::new(),
+            changed: Vec::new(),
+            totals: self.totals,
+        };
+        let mut verdicts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let verdict = if !holds(&view, &mut seen, &batch.expect)? {
+                Err(CommitError::Conflict)
+            } else if batch.writes.is_empty() {
+                Ok(plan.totals.commits)
+            } else {
+                plan.totals.commits += 1;
+                for write in batch.writes {
+                    plan.add(&view, &mut seen, write)?;
+                }
+                Ok(plan.totals.commits)
+            };
+            verdicts.push(verdict);
+        }
+        if !plan.writes.is_empty() {
+            plan.writes
+                .insert(format::TOTALS.to_vec(), Some(format::encode_totals(plan.totals)));
+        }
+        plan.hidden = seen
+            .into_iter()
+            .filter(|(_, s)| s.written)
+            .map(|(row, s)| (row, s.stored))
+            .collect();
+        Ok((plan, verdicts))
+    }
+
+    /// The end, by request or by fault: nobody is left waiting, the engine is dropped, then the folder's lock.
+    fn stop(self, mut jobs: mpsc::Receiver<Job>, fault: Option<Fault>) {
+        jobs.close();
+        while let Ok(job) = jobs.try_recv() {
+            if let Job::Commit(_, answer) = job {
+                let _ = answer.send(Err(CommitError::Closed));
+            }
+        }
+        *exclusive(&self.state) = None;
+        let Self {
+            engine, folder, totals, ..
+        } = self;
+        // engines flush when dropped and may panic if that fails
+        if let Err(fault) = guarded(|| {
+            drop(engine);
+            Ok::<_, Fault>(())
+        }) {
+            tracing::warn!(%fault, "closing the store");
+        }
+        if let (Some(folder), None) = (folder, fault)
+            && let Err(fault) = folder.mark(totals.commits)
+        {
+            tracing::warn!(%fault, "noting the last commit");
+        }
+    }
+}
+
+/// Takes what else is waiting, up to the limits of a group. True if the store is to close after it.
+fn drain(batch: Batch, answer: Answer, jobs: &mut mpsc::Receiver<Job>) -> (Vec<(Batch, Answer)>, bool) {
+    let mut bytes = batch.bytes();
+    let mut group = vec![(batch, answer)];
+    while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+        match jobs.try_recv() {
+            Ok(Job::Commit(batch, answer)) => {
+                bytes += batch.bytes();
+                group.push((batch, answer));
+            }
+            Ok(Job::Close) => return (group, true),
+            Err(_) => break,
+        }
+    }
+    (group, false)
+}
+
+type SeenKeys<B> = BTreeMap<Vec<u8>, Seen<B>>;
+
+fn look<'s, V: View>(view: &V, seen: &'s mut SeenKeys<V::Bytes>, key: &[u8]) -> Result<&'s mut Seen<V::Bytes>, Fault> {
+    use std::collections::btree_map::Entry;
+    match seen.entry(row_key(key)) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => {
+            let stored = view.get(new.key())?;
+            let now = match &stored {
+                Some(bytes) => Some(
+                    record::head(bytes.as_ref())
+                        .map_err(|bad| Fault::Damaged(format!("the record `{}`: {bad}", key.escape_ascii())))?,
+                ),
+                None => None,
+            };
+            Ok(new.insert(Seen {
+                stored,
+                now,
+                written: false,
+            }))
+        }
+    }
+}
+
+fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) -> Result<bool, Fault> {
+    for expect in expect {
+        let (key, want) = match expect {
+            Expect::Absent(key) => (key, None),
+            Expect::At(key, version) => (key, Some(*version)),
+        };
+        if look(view, seen, key.as_bytes())?.now.map(|head| head.version) != want {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl<B: Bytes> Plan<B> {
+    /// Takes one write of the batch that has just been given the number `totals.commits`.
+    fn add<V: View<Bytes = B>>(&mut self, view: &V, seen: &mut SeenKeys<B>, write: Write) -> Result<(), Fault> {
+        let (key, value) = match write {
+            Write::Put(key, value) => (key, Some(value)),
+            Write::Delete(key) => (key, None),
+        };
+        let known = look(view, seen, key.as_bytes())?;
+        let encoded = value.map(|value| record::encode(key.as_bytes(), self.totals.commits, &value));
+        if let Some(before) = known.now {
+            self.totals.remove(before);
+        }
+        known.now = encoded.as_ref().map(|(head, _)| *head);
+        if let Some(after) = known.now {
+            self.totals.add(after);
+        }
+        known.written = true;
+        self.writes
+            .insert(row_key(key.as_bytes()), encoded.map(|(_, bytes)| bytes));
+        self.changed.push(key);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! The redb engine: one file, one table, a copy-on-write tree whose every commit is synced.
+//!
+//! Pages carry checksums, but redb looks at them only after a crash unless told otherwise, and may panic on a damaged page;
+//! so the integrity check is asked for at every opening. After a crash it rebuilds its free list by walking the file, which
+//! takes seconds in a store of some hundred thousand records; the quick repair that would avoid it makes every commit dearer.
+
+use std::path::Path;
+
+use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
+
+use super::{
+    Order, Span,
+    folder::sync_folder,
+    group::{Engine, Fault, RawRows, View, Writes},
+};
+
+const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("lychgate");
+
+/// An open redb database.
+pub(super) struct Redb {
+    db: Database,
+}
+
+impl Redb {
+    /// Opens or makes the database file.
+    pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
+        let cache = usize::try_from(cache_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
+        let db = Builder::new()
+            .set_cache_size(cache)
+            .set_check_integrity_on_open(true)
+            .create(file)
+            .map_err(fault)?;
+        let redb = Self { db };
+        redb.apply(&Writes::new())?; // makes the table, so that views find it
+        if let Some(folder) = file.parent() {
+            sync_folder(folder).map_err(|error| Fault::io("syncing the store's folder", &error))?;
+        }
+        Ok(redb)
+    }
+}
+
+impl Engine for Redb {
+    type View = RedbView;
+
+    fn view(&self) -> Result<RedbView, Fault> {
+        let table = self.db.begin_read().map_err(fault)?.open_table(TABLE).map_err(fault)?;
+        Ok(RedbView { table })
+    }
+
+    /// Durable already when it returns.
+    fn apply(&self, writes: &Writes) -> Result<(), Fault> {
+        let mut transaction = self.db.begin_write().map_err(fault)?;
+        transaction.set_durability(Durability::Immediate).map_err(fault)?;
+        {
+            let mut table = transaction.open_table(TABLE).map_err(fault)?;
+            for (key, value) in writes {
+                match value {
+                    Some(value) => drop(table.insert(key.as_slice(), value.as_slice()).map_err(fault)?),
+                    None => drop(table.remove(key.as_slice()).map_err(fault)?),
+                }
+            }
+        }
+        transaction.commit().map_err(fault)
+    }
+
+    fn sync(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// One snapshot of the table.
+pub(super) struct RedbView {
+    table: ReadOnlyTable<&'static [u8], &'static [u8]>,
+}
+
+impl View for RedbView {
+    type Bytes = Vec<u8>;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.table.get(key).map_err(fault)?.map(|value| value.value().to_vec()))
+    }
+
+    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Vec<u8>>, Fault> {
+        let rows = self.table.range::<&[u8]>(span.bounds()).map_err(fault)?;
+        let rows = rows.map(|row| {
+            let (key, value) = row.map_err(fault)?;
+            Ok((key.value().to_vec(), value.value().to_vec()))
+        });
+        Ok(match order {
+            Order::Ascending => Box::new(rows),
+            Order::Descending => Box::new(rows.rev()),
+        })
+    }
+
+    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        Ok(raw)
+    }
+}
+
+fn fault(error: impl Into<redb::Error>) -> Fault {
+    match error.into() {
+        redb::Error::Io(error) => Fault::io("redb", &error),
+        damaged @ (redb::Error::Corrupted(_) | redb::Error::RepairAborted) => Fault::Damaged(damaged.to_string()),
+        other => Fault::Io(other.to_string()),
+    }
+}

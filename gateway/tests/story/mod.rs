@@ -1,0 +1,387 @@
+//! The cast: a gateway without a network, machines and people with real keys, and a clock.
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::{
+    core::{
+        admission::{Caller, Use},
+        approve::{Approve, Code},
+        enroll::Inbound,
+        refusal::Refusal,
+        token::TokenKey,
+    },
+    edge::{
+        clock::{Clock, FakeClock},
+        entropy::Entropy,
+        live::Live,
+        metrics::Metrics,
+        signer::{CaSet, Passphrase},
+    },
+    flow::{
+        self,
+        shell::{Actor, Retry, Settings, Shell},
+    },
+    rules,
+    store::{Engine, Key, open},
+};
+use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
+use policy::{Ruleset, Source};
+use tokio::sync::OnceCell;
+use wire::{
+    admin::{AuditView, LockRequest, LockView, TokenReply, TokenRequest},
+    enroll::{IssuedReply, JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, WaitingReply},
+};
+
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Most that wait from one prefix in these stories.
+pub const PER_PREFIX: usize = 3;
+
+/// Most that wait in all in these stories.
+pub const IN_ALL: usize = 6;
+
+/// The connection's exporter in these stories; proofs are the edge's business and tested there.
+const EXPORTER: [u8; 32] = [7; 32];
+
+/// When stories begin.
+const START: u64 = 1_800_000_000;
+
+/// Minutes.
+pub fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+/// Awaits all, one beside the other.
+pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pinned: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<T>> = pinned.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, result) in pinned.iter_mut().zip(&mut results) {
+            if result.is_none()
+                && let std::task::Poll::Ready(done) = future.as_mut().poll(cx)
+            {
+                *result = Some(done);
+            }
+        }
+        if results.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
+/// A gateway and its clock.
+pub struct Story {
+    /// The gateway.
+    pub shell: Arc<Shell>,
+    /// The clock.
+    pub clock: FakeClock,
+}
+
+/// What a gateway answers.
+#[derive(Debug)]
+pub struct Answer(flow::enroll::Reply);
+
+impl Answer {
+    /// It must be a certificate.
+    #[track_caller]
+    pub fn issued(self) -> IssuedReply {
+        match self.0 {
+            flow::enroll::Reply::Issued(issued) => *issued,
+            flow::enroll::Reply::Waiting(_) => panic!("waits instead"),
+        }
+    }
+
+    /// It must be a wait.
+    #[track_caller]
+    pub fn waiting(self) -> WaitingReply {
+        match self.0 {
+            flow::enroll::Reply::Waiting(waiting) => waiting,
+            flow::enroll::Reply::Issued(_) => panic!("issued instead"),
+        }
+    }
+}
+
+fn ruleset(text: &str) -> Ruleset {
+    Ruleset::load(&[Source { name: "story.cedar", text }], &rules::claims()).unwrap()
+}
+
+impl Story {
+    /// With the default policy.
+    pub async fn new() -> Self {
+        Self::with_policy(str::to_owned).await
+    }
+
+    /// With a changed policy.
+    pub async fn with_policy(change: impl Fn(&str) -> String) -> Self {
+        let (clock, hand) = Clock::fake(UnixTime::new(START));
+        let room = tempfile::tempdir().unwrap();
+        let entropy = Entropy::os();
+        let domain = TrustDomain::parse("test.example").unwrap();
+        let ca = CaSet::create(room.path(), &domain, &Passphrase::generate(&entropy), &clock, &entropy).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let token = ca.token();
+        let shell = Shell {
+            store: open(Engine::Memory, room.path(), 1).unwrap(),
+            rules: ArcSwap::from_pointee(ruleset(&change(policy::DEFAULT_POLICY))),
+            pin: ca.pin(),
+            token_key: TokenKey::new(&token.pkcs8, &token.public_point),
+            ca,
+            settings: ArcSwap::from_pointee(settings()),
+            clock,
+            entropy,
+            live: Live::new(Arc::clone(&metrics)),
+            metrics,
+            fatal: Arc::default(),
+        };
+        Self { shell: Arc::new(shell), clock: hand }
+    }
+
+    /// Another policy from now on.
+    pub fn set_policy(&self, change: impl Fn(&str) -> String) {
+        self.shell.rules.store(Arc::new(ruleset(&change(policy::DEFAULT_POLICY))));
+    }
+
+    /// Somebody with a new key.
+    pub fn stranger(&self) -> Stranger {
+        Stranger { shell: Arc::clone(&self.shell), key: key(), net: 1 }
+    }
+
+    /// A token made by the gateway itself.
+    pub async fn token_reply(&self, asked: TokenRequest) -> TokenReply {
+        let actor = Actor { who: "gateway", instance: "story" };
+        flow::admin::make_token(&self.shell, &asked, "gateway".into(), vec![], &actor).await.unwrap()
+    }
+
+    /// Its string.
+    pub async fn token(&self, asked: TokenRequest) -> String {
+        self.token_reply(asked).await.token
+    }
+
+    /// A person in some groups.
+    pub async fn person(&self, name: &str, groups: &[&str]) -> Member {
+        let groups = groups.iter().map(|&group| group.to_owned()).collect();
+        let role = Some("person".to_owned());
+        let token = self.token(TokenRequest { role, groups, ..TokenRequest::default() }).await;
+        let stranger = self.stranger();
+        let issued = stranger.join(&token, name).await.unwrap().issued();
+        Member { key: stranger.key, next: OnceCell::new(), issued }
+    }
+
+    /// The first person.
+    pub async fn first_person(&self) -> Member {
+        self.person("alice", &["admins"]).await
+    }
+
+    /// A person that renews when it must.
+    pub async fn renewed(&self, member: Member) -> Member {
+        let issued = member.rejoin(self).await.unwrap().issued();
+        Member { key: member.next.into_inner().unwrap(), next: OnceCell::new(), issued }
+    }
+
+    /// A machine admitted by token.
+    pub async fn machine(&self, name: &str) -> Member {
+        let token = self.token(TokenRequest::default()).await;
+        let stranger = self.stranger();
+        let issued = stranger.join(&token, name).await.unwrap().issued();
+        Member { key: stranger.key, next: OnceCell::new(), issued }
+    }
+
+    /// The peer that a connection with this certificate would be.
+    pub fn peer(&self, issued: &IssuedReply) -> Peer {
+        self.peer_at(issued, self.shell.now().secs())
+    }
+
+    /// The same for a connection made at another time.
+    pub fn peer_at(&self, issued: &IssuedReply, at: u64) -> Peer {
+        let ders = |text: &str| pki::parse_pem("CERTIFICATE", text).unwrap();
+        let (leaf, chain) = (ders(&issued.certificate), ders(&issued.chain));
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        let roles = [pki::Role::Machine, pki::Role::Person];
+        pki::verify_peer(&leaf[0], &chain, self.shell.ca.anchors(), &roles, UnixTime::new(at)).unwrap()
+    }
+
+    /// A request by a peer.
+    pub async fn admit(&self, peer: &Peer) -> Result<Box<Caller>, Refusal> {
+        flow::admit::admit(&self.shell, peer, Use::Request, "story").await
+    }
+
+    /// An approval with a code.
+    pub async fn approve(&self, by: &Member, id: &str, code: &str) -> Result<(), Refusal> {
+        self.approve_named(by, id, code, None).await
+    }
+
+    /// An approval under another name.
+    pub async fn approve_as(&self, by: &Member, id: &str, code: &str, name: &str) -> Result<(), Refusal> {
+        self.approve_named(by, id, code, Some(name.to_owned())).await
+    }
+
+    async fn approve_named(&self, by: &Member, id: &str, code: &str, name: Option<String>) -> Result<(), Refusal> {
+        let code = Code::Typed(code.to_owned());
+        let asked = Approve { code, name, labels: Default::default(), owner: None };
+        flow::people::approve(&self.shell, &by.caller(self).await, id, &asked, "story").await.map(drop)
+    }
+
+    /// A lock.
+    pub async fn lock(&self, by: &Member, kind: &str, target: &str) -> Result<LockView, Refusal> {
+        let asked = LockRequest { kind: kind.into(), target: target.into(), reason: "stolen".into() };
+        flow::admin::lock(&self.shell, &by.caller(self).await, &asked, "story").await
+    }
+
+    /// The audit.
+    pub async fn events(&self, by: &Member) -> Vec<AuditView> {
+        let filter = flow::admin::AuditFilter::default();
+        flow::admin::audit(&self.shell, &by.caller(self).await, &filter, 1000).await.unwrap().items
+    }
+
+    /// How many records there are of everything.
+    pub async fn everything(&self) -> usize {
+        self.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().len()
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        public_enroll: "gate.test:8443".into(),
+        public_manage: "gate.test:8444".into(),
+        hosts: vec!["gate.test".into()],
+        pending_ttl: DAY,
+        pending_max: IN_ALL,
+        pending_max_per_prefix: PER_PREFIX,
+        rejoin_window: DAY * 30,
+        audit_retention: DAY * 400,
+    }
+}
+
+fn key() -> SoftwareKey {
+    SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0
+}
+
+fn subject_key(key: &SoftwareKey) -> SubjectKey {
+    pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap().into_key()
+}
+
+/// Somebody who is not in yet.
+pub struct Stranger {
+    shell: Arc<Shell>,
+    key: SoftwareKey,
+    net: u8,
+}
+
+impl Stranger {
+    /// The same, from another network.
+    pub fn from(mut self, net: u8) -> Self {
+        self.net = net;
+        self
+    }
+
+    /// The digest of its key.
+    pub fn digest(&self) -> String {
+        subject_key(&self.key).digest().hex()
+    }
+
+    /// The code it shows.
+    pub fn code(&self, waiting: &WaitingReply) -> String {
+        let nonce: [u8; 16] = hex::decode(&waiting.nonce).unwrap().try_into().unwrap();
+        pki::waiting_code(&subject_key(&self.key).digest(), &self.shell.pin, &nonce).to_string()
+    }
+
+    /// Asks without evidence.
+    pub async fn try_ask(&self, name: &str) -> Result<Answer, Refusal> {
+        self.with(name, vec![]).await
+    }
+
+    /// Asks without evidence, which must not be refused.
+    pub async fn ask(&self, name: &str) -> Answer {
+        self.try_ask(name).await.unwrap()
+    }
+
+    /// Joins with a token.
+    pub async fn join(&self, token: &str, name: &str) -> Result<Answer, Refusal> {
+        self.with(name, vec![(JOIN_TOKEN.to_owned(), token.to_owned())]).await
+    }
+
+    async fn with(&self, name: &str, evidence: Vec<(String, String)>) -> Result<Answer, Refusal> {
+        enroll(&self.shell, &self.key, self.net, Some(name), evidence).await
+    }
+
+    /// Polls.
+    pub async fn poll(&self, id: &str) -> Result<Answer, Refusal> {
+        flow::enroll::poll(&self.shell, id, Duration::ZERO, "story").await.map(Answer)
+    }
+}
+
+async fn enroll(
+    shell: &Shell,
+    key: &SoftwareKey,
+    net: u8,
+    name: Option<&str>,
+    evidence: Vec<(String, String)>,
+) -> Result<Answer, Refusal> {
+    let inbound = Inbound {
+        key: subject_key(key),
+        wanted_name: name.map(str::to_owned),
+        evidence,
+        attributes: [("os".to_owned(), "linux".to_owned())].into(),
+        source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
+        prefix: format!("192.0.{net}.0/24"),
+    };
+    flow::enroll::enroll(shell, &inbound, &EXPORTER, "story").await.map(Answer)
+}
+
+/// Somebody who is in.
+pub struct Member {
+    key: SoftwareKey,
+    next: OnceCell<SoftwareKey>,
+    /// Its certificate.
+    pub issued: IssuedReply,
+}
+
+impl Member {
+    /// It, as the manage face knows it.
+    pub async fn caller(&self, story: &Story) -> Caller {
+        *story.admit(&story.peer(&self.issued)).await.unwrap()
+    }
+
+    /// Renews with its next key: the same until it has another certificate.
+    pub async fn renew(&self, story: &Story) -> Result<IssuedReply, Refusal> {
+        let key = self.next.get_or_init(|| async { key() }).await;
+        let peer = story.peer(&self.issued);
+        let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
+        let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
+        match flow::renew::renew(&story.shell, &caller, csr, "story").await {
+            Ok(issued) => Ok(issued),
+            Err(Retry::Refused(refusal)) => Err(refusal),
+            Err(Retry::Conflict) => panic!("nobody else is here"),
+        }
+    }
+
+    /// A copy of its directory.
+    pub fn cloned(&self, _story: &Story) -> Self {
+        self.fresh()
+    }
+
+    /// The same certificate, another next key.
+    pub fn fresh(&self) -> Self {
+        Self { key: key(), next: OnceCell::new(), issued: self.issued.clone() }
+    }
+
+    /// Comes back with its old certificate as evidence.
+    pub async fn rejoin(&self, story: &Story) -> Result<Answer, Refusal> {
+        let key = self.next.get_or_init(|| async { key() }).await;
+        let mut signed = PRIOR_CERTIFICATE_CONTEXT.to_vec();
+        signed.extend_from_slice(&EXPORTER);
+        signed.extend_from_slice(subject_key(key).digest().as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(&signed).unwrap());
+        let certificate = format!("{}{}", self.issued.certificate, self.issued.chain);
+        let body = serde_json::to_string(&PriorCertificate { certificate, signature }).unwrap();
+        enroll(&story.shell, key, 1, None, vec![(PRIOR_CERTIFICATE.to_owned(), body)]).await
+    }
+}

@@ -1,0 +1,52 @@
+//! Pure X.509 for Lychgate: names, requests, profiles, issuing, verification, revocation lists.
+//!
+//! Nothing here has a clock, a disk, a socket or a runtime; time and entropy are arguments (the one exception is
+//! [`SoftwareKey::generate`], where the crypto library draws the key itself). The modules in reading order:
+//!
+//! - [`time`], [`name`], [`key`], [`serial`]: the words everything else is said in;
+//! - [`csr`]: bytes to a public key with proof of possession, and nothing else of the request;
+//! - [`profile`], [`mod@draft`], [`lint`]: what a leaf of each role looks like, and the rules it must obey before signing;
+//! - [`ca`]: the root and the three issuing CAs;
+//! - [`cert`], [`anchor`], [`chain`], [`verify`]: a peer's certificates to a [`Peer`];
+//! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod anchor;
+pub mod ca;
+pub mod cert;
+pub mod chain;
+pub mod code;
+pub mod crl;
+pub mod csr;
+mod der;
+pub mod draft;
+pub mod key;
+pub mod lint;
+pub mod name;
+mod oid;
+pub mod pem;
+pub mod profile;
+pub mod schedule;
+pub mod serial;
+#[cfg(test)]
+mod testing;
+pub mod time;
+pub mod verify;
+
+pub use anchor::{AnchorError, AnchorSet, TrustAnchors, find_pinned_root, root_domain, root_pin};
+pub use ca::{CaError, IssuingCa, Root};
+pub use cert::{CERT_MAX, CertFault};
+pub use chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
+pub use code::{WaitingCode, waiting_code};
+pub use crl::{RevocationReason, RevokedEntry, crl};
+pub use csr::{CSR_MAX, CsrError, RequestError, VerifiedCsr};
+pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
+pub use key::{BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey};
+pub use lint::LintError;
+pub use name::{BadName, GatewayName, Identity, Name, Role, TrustDomain};
+pub use pem::{PemError, parse_pem, to_pem};
+pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
+pub use schedule::{Schedule, schedule};
+pub use serial::{BadHex, Serial};
+pub use time::UnixTime;
+pub use verify::{Peer, PeerError, verify_gateway, verify_peer};

@@ -1,0 +1,442 @@
+//! Trust domains, names, roles, and the one form an identity has: `spiffe://<domain>/<role>/<name>`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A DNS label is at most 63 bytes (RFC 1035 2.3.4); a machine's name becomes one.
+const LABEL_MAX: usize = 63;
+/// `<name>.machine.<domain>` must stay within the 253 bytes of a DNS name, with a name of 63.
+const DOMAIN_MAX: usize = 180;
+/// Longest DNS name in text form (RFC 1035 2.3.4, less the root's empty label).
+const DNS_MAX: usize = 253;
+
+/// Which rule a name broke, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadName {
+    /// Nothing there.
+    #[error("the name is empty; give at least one letter or digit")]
+    Empty,
+    /// Too many bytes.
+    #[error("the name has {len} bytes and at most {max} are allowed; shorten it")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A byte outside `a-z`, `0-9`, `-` (and `.` in a domain).
+    #[error("the byte at position {at} is not allowed; use only a-z, 0-9 and hyphens")]
+    ForbiddenByte {
+        /// Offset of the byte, from zero.
+        at: usize,
+    },
+    /// A hyphen where a label starts or ends.
+    #[error("the hyphen at position {at} starts or ends a label; use a letter or digit there")]
+    EdgeHyphen {
+        /// Offset of the hyphen, from zero.
+        at: usize,
+    },
+    /// `xn--`: an internationalised label can look like another name.
+    #[error("the name starts with `xn--`, which can be drawn to look like another name; choose a plain one")]
+    Punycode,
+    /// Two dots in a row, or a dot at an end.
+    #[error("the label at position {at} is empty; remove the extra dot")]
+    EmptyLabel {
+        /// Offset where the label should be, from zero.
+        at: usize,
+    },
+    /// A domain such as `10.0.0.1`, which programs take for an address.
+    #[error("the last label is a number, so the domain looks like an address; use a name")]
+    NumericDomain,
+    /// Not `spiffe://...`.
+    #[error("the identity does not start with `spiffe://`")]
+    NotSpiffe,
+    /// Not exactly `<domain>/<role>/<name>`.
+    #[error("the identity is not of the form `spiffe://<trust domain>/<role>/<name>`")]
+    NotThreeParts,
+    /// Not one of the three roles.
+    #[error("the role is none of machine, person, gateway")]
+    UnknownRole,
+}
+
+/// The trust domain: a lower-case DNS name such as `kernel.example`; every identity lies in exactly one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TrustDomain(String);
+
+impl TrustDomain {
+    /// Accepts `[a-z0-9-]` labels joined by dots: what both SPIFFE (SPIFFE-ID 2.1) and DNS allow.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        limit(text, DOMAIN_MAX)?;
+        check_labels(text)?;
+        let last = text.rsplit('.').next().unwrap_or(text);
+        if last.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(BadName::NumericDomain);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text, as it stands in certificates.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `spiffe://<domain>`: the identity of the domain's CAs, which has no path (SPIFFE X509-SVID 3.1).
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("spiffe://{}", self.0)
+    }
+}
+
+/// What a machine, person or gateway is called within its trust domain: one DNS label.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Name(String);
+
+impl Name {
+    /// Accepts `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, not starting `xn--`.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        limit(text, LABEL_MAX)?;
+        check_label(text, 0)?;
+        if text.starts_with("xn--") {
+            return Err(BadName::Punycode);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What kind of party an identity names; each has its own issuing CA.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// A managed machine.
+    Machine,
+    /// A human.
+    Person,
+    /// The gateway itself.
+    Gateway,
+}
+
+impl Role {
+    /// All three, in the order of the issuing CAs.
+    pub const ALL: [Self; 3] = [Self::Machine, Self::Person, Self::Gateway];
+
+    /// `machine`, `person` or `gateway`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Person => "person",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The reverse of [`Role::as_str`].
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(BadName::UnknownRole)
+    }
+
+    /// `machines`, `people` or `gateways`, as the issuing CA is called.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Machine => "machines",
+            Self::Person => "people",
+            Self::Gateway => "gateways",
+        }
+    }
+}
+
+/// Who a certificate speaks for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Identity {
+    /// The trust domain.
+    pub domain: TrustDomain,
+    /// Machine, person or gateway.
+    pub role: Role,
+    /// The name within domain and role.
+    pub name: Name,
+}
+
+impl Identity {
+    /// Reads `spiffe://<domain>/<role>/<name>`, byte for byte: no other spelling of the same identity exists, so
+    /// identities may be compared as text (SPIFFE-ID 2).
+    pub fn parse(uri: &str) -> Result<Self, BadName> {
+        let rest = uri.strip_prefix("spiffe://").ok_or(BadName::NotSpiffe)?;
+        let mut parts = rest.split('/');
+        let (Some(domain), Some(role), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BadName::NotThreeParts);
+        };
+        Ok(Self { domain: TrustDomain::parse(domain)?, role: Role::parse(role)?, name: Name::parse(name)? })
+    }
+
+    /// `<name>.<role>.<domain>`, such as `build-7.machine.kernel.example`.
+    #[must_use]
+    pub fn dns_name(&self) -> String {
+        format!("{}.{}.{}", self.name, self.role, self.domain)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spiffe://{}/{}/{}", self.domain, self.role, self.name)
+    }
+}
+
+/// A name or address by which clients reach a gateway.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum GatewayName {
+    /// A DNS name, lower case; the leftmost label may be `*`.
+    Dns(String),
+    /// An address.
+    Ip(IpAddr),
+}
+
+impl GatewayName {
+    /// Reads an address (brackets around IPv6 allowed) or a DNS name.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self::Ip(address));
+        }
+        let lower = text.to_ascii_lowercase();
+        check_dns(&lower)?;
+        Ok(Self::Dns(lower))
+    }
+}
+
+/// A DNS name fit for a certificate: labels as above, the first may be `*` if another follows (RFC 9525 6.3).
+pub(crate) fn check_dns(text: &str) -> Result<(), BadName> {
+    limit(text, DNS_MAX)?;
+    let rest = text.strip_prefix("*.").unwrap_or(text);
+    limit(rest, DNS_MAX)?;
+    check_labels(rest)?;
+    if rest.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(BadName::NumericDomain);
+    }
+    Ok(())
+}
+
+fn limit(text: &str, max: usize) -> Result<(), BadName> {
+    match text.len() {
+        0 => Err(BadName::Empty),
+        len if len > max => Err(BadName::TooLong { len, max }),
+        _ => Ok(()),
+    }
+}
+
+fn check_labels(text: &str) -> Result<(), BadName> {
+    let mut at = 0;
+    for label in text.split('.') {
+        check_label(label, at)?;
+        at += label.len() + 1;
+    }
+    Ok(())
+}
+
+/// One DNS label that starts at byte `base` of the whole (RFC 1123 2.1, lower case only).
+fn check_label(label: &str, base: usize) -> Result<(), BadName> {
+    if let Some(at) = label.bytes().position(|b| !(b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')) {
+        return Err(BadName::ForbiddenByte { at: base + at });
+    }
+    match label.len() {
+        0 => return Err(BadName::EmptyLabel { at: base }),
+        len if len > LABEL_MAX => return Err(BadName::TooLong { len, max: LABEL_MAX }),
+        _ => {}
+    }
+    if label.starts_with('-') {
+        return Err(BadName::EdgeHyphen { at: base });
+    }
+    if label.ends_with('-') {
+        return Err(BadName::EdgeHyphen { at: base + label.len() - 1 });
+    }
+    Ok(())
+}
+
+/// Display, `FromStr` and `AsRef<str>` all say and read the plain text.
+macro_rules! as_text {
+    ($($ty:ty),*) => {$(
+        impl fmt::Display for $ty {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl FromStr for $ty {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                Self::parse(text)
+            }
+        }
+        impl AsRef<str> for $ty {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+    )*};
+}
+as_text!(TrustDomain, Name, Role);
+
+impl FromStr for Identity {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        Self::parse(text)
+    }
+}
+
+impl FromStr for GatewayName {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for GatewayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    #[track_caller]
+    fn check_name(text: &str, want: Result<(), BadName>) {
+        assert_eq!(Name::parse(text).map(|name| assert_eq!(name.as_str(), text)), want, "{text:?}");
+    }
+
+    #[test]
+    fn names() {
+        check_name("a", Ok(()));
+        check_name("7", Ok(()));
+        check_name("build-7", Ok(()));
+        check_name("a--b", Ok(()));
+        check_name(&"x".repeat(63), Ok(()));
+        check_name(&"x".repeat(64), Err(BadName::TooLong { len: 64, max: 63 }));
+        check_name("", Err(BadName::Empty));
+        check_name("A", Err(BadName::ForbiddenByte { at: 0 }));
+        check_name("a_b", Err(BadName::ForbiddenByte { at: 1 }));
+        check_name("a.b", Err(BadName::ForbiddenByte { at: 1 }));
+        check_name("a b", Err(BadName::ForbiddenByte { at: 1 }));
+        check_name("a\0", Err(BadName::ForbiddenByte { at: 1 }));
+        check_name("\u{430}", Err(BadName::ForbiddenByte { at: 0 }));
+        check_name("-a", Err(BadName::EdgeHyphen { at: 0 }));
+        check_name("a-", Err(BadName::EdgeHyphen { at: 1 }));
+        check_name("xn--80ak6aa92e", Err(BadName::Punycode));
+    }
+
+    #[track_caller]
+    fn check_domain(text: &str, want: Result<(), BadName>) {
+        assert_eq!(TrustDomain::parse(text).map(|_| ()), want, "{text:?}");
+    }
+
+    #[test]
+    fn domains() {
+        check_domain("kernel.example", Ok(()));
+        check_domain("lab", Ok(()));
+        check_domain("a.1b", Ok(()));
+        check_domain("", Err(BadName::Empty));
+        check_domain("kernel..example", Err(BadName::EmptyLabel { at: 7 }));
+        check_domain(".example", Err(BadName::EmptyLabel { at: 0 }));
+        check_domain("example.", Err(BadName::EmptyLabel { at: 8 }));
+        check_domain("Kernel.example", Err(BadName::ForbiddenByte { at: 0 }));
+        check_domain("a.b_c", Err(BadName::ForbiddenByte { at: 3 }));
+        check_domain("a.-b", Err(BadName::EdgeHyphen { at: 2 }));
+        check_domain("a:443", Err(BadName::ForbiddenByte { at: 1 }));
+        check_domain("10.0.0.1", Err(BadName::NumericDomain));
+        check_domain(&format!("{}.example", "x".repeat(64)), Err(BadName::TooLong { len: 64, max: 63 }));
+        check_domain(&["abc"; 46].join("."), Err(BadName::TooLong { len: 183, max: 180 }));
+    }
+
+    #[track_caller]
+    fn check_identity(uri: &str, want: Result<(&str, Role, &str), BadName>) {
+        let got = Identity::parse(uri);
+        if let Ok(identity) = &got {
+            assert_eq!(identity.to_string(), uri, "one spelling only");
+        }
+        let got = got.map(|id| (id.domain.to_string(), id.role, id.name.to_string()));
+        assert_eq!(got, want.map(|(d, r, n)| (d.to_owned(), r, n.to_owned())), "{uri:?}");
+    }
+
+    #[test]
+    fn identities() {
+        check_identity("spiffe://kernel.example/machine/build-7", Ok(("kernel.example", Role::Machine, "build-7")));
+        check_identity("spiffe://lab/person/ada", Ok(("lab", Role::Person, "ada")));
+        check_identity("spiffe://lab/gateway/g", Ok(("lab", Role::Gateway, "g")));
+        check_identity("https://lab/person/ada", Err(BadName::NotSpiffe));
+        check_identity("SPIFFE://lab/person/ada", Err(BadName::NotSpiffe));
+        check_identity("spiffe://lab", Err(BadName::NotThreeParts));
+        check_identity("spiffe://lab/person", Err(BadName::NotThreeParts));
+        check_identity("spiffe://lab/person/ada/", Err(BadName::NotThreeParts));
+        check_identity("spiffe://lab/person/ada/x", Err(BadName::NotThreeParts));
+        check_identity("spiffe://lab/person/", Err(BadName::Empty));
+        check_identity("spiffe:///person/ada", Err(BadName::Empty));
+        check_identity("spiffe://lab//ada", Err(BadName::UnknownRole));
+        check_identity("spiffe://lab/admin/ada", Err(BadName::UnknownRole));
+        check_identity("spiffe://lab/Person/ada", Err(BadName::UnknownRole));
+        check_identity("spiffe://lab/person/ada?x", Err(BadName::ForbiddenByte { at: 3 }));
+        check_identity("spiffe://lab/person/ada#x", Err(BadName::ForbiddenByte { at: 3 }));
+        check_identity("spiffe://lab/person/%61da", Err(BadName::ForbiddenByte { at: 0 }));
+        check_identity("spiffe://lab/person/..", Err(BadName::ForbiddenByte { at: 0 }));
+        check_identity("spiffe://u@lab/person/ada", Err(BadName::ForbiddenByte { at: 1 }));
+        check_identity("spiffe://lab:1/person/ada", Err(BadName::ForbiddenByte { at: 3 }));
+    }
+
+    #[test]
+    fn dns_name_of_a_machine() {
+        let id = Identity::parse("spiffe://kernel.example/machine/build-7").unwrap();
+        assert_eq!(id.dns_name(), "build-7.machine.kernel.example");
+    }
+
+    #[track_caller]
+    fn check_gateway_name(text: &str, want: Result<&str, BadName>) {
+        assert_eq!(GatewayName::parse(text).map(|n| n.to_string()), want.map(str::to_owned), "{text:?}");
+    }
+
+    #[test]
+    fn gateway_names() {
+        check_gateway_name("gate.kernel.example", Ok("gate.kernel.example"));
+        check_gateway_name("GATE.example", Ok("gate.example"));
+        check_gateway_name("localhost", Ok("localhost"));
+        check_gateway_name("*.gate.example", Ok("*.gate.example"));
+        check_gateway_name("192.0.2.1", Ok("192.0.2.1"));
+        check_gateway_name("[2001:db8::1]", Ok("2001:db8::1"));
+        check_gateway_name("2001:db8::1", Ok("2001:db8::1"));
+        check_gateway_name("*", Err(BadName::ForbiddenByte { at: 0 }));
+        check_gateway_name("*.", Err(BadName::Empty));
+        check_gateway_name("a.*.example", Err(BadName::ForbiddenByte { at: 2 }));
+        check_gateway_name("192.0.2.300", Err(BadName::NumericDomain));
+        check_gateway_name("gate.example:443", Err(BadName::ForbiddenByte { at: 12 }));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_round_trips(text in any::<String>()) {
+            if let Ok(name) = Name::parse(&text) { assert_eq!(name.as_str(), text); }
+            if let Ok(domain) = TrustDomain::parse(&text) { assert_eq!(domain.as_str(), text); }
+            if let Ok(id) = Identity::parse(&text) { assert_eq!(id.to_string(), text); }
+            let _ = GatewayName::parse(&text);
+        }
+
+        #[test]
+        fn identities_of_the_right_shape_round_trip(
+            domain in "[a-z0-9.-]{0,20}", role in "machine|person|gateway|x", name in "[a-z0-9-]{0,70}",
+        ) {
+            let uri = format!("spiffe://{domain}/{role}/{name}");
+            if let Ok(id) = Identity::parse(&uri) { assert_eq!(id.to_string(), uri); }
+        }
+    }
+}

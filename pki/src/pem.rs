@@ -1,0 +1,80 @@
+//! PEM, the text form of certificates, lists and keys (RFC 7468).
+
+use ::pem::{EncodeConfig, LineEnding, Pem};
+use thiserror::Error;
+
+/// Longest text read: some hundreds of certificates, far more than any bundle of ours.
+const TEXT_MAX: usize = 1024 * 1024;
+
+/// Why a text is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PemError {
+    /// Too many bytes.
+    #[error("the text has {len} bytes and at most {TEXT_MAX} are read")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+    },
+    /// A block that does not decode.
+    #[error("the text is not PEM: {0}")]
+    Malformed(String),
+    /// Nothing with this label.
+    #[error("the text holds no `-----BEGIN {label}-----` block")]
+    Missing {
+        /// The label looked for.
+        label: String,
+    },
+}
+
+/// One block with 64 characters a line, ending in a newline.
+#[must_use]
+pub fn to_pem(label: &str, der: &[u8]) -> String {
+    // The same text on every platform: a bundle's hash must not depend on where it was written.
+    ::pem::encode_config(&Pem::new(label, der), EncodeConfig::new().set_line_ending(LineEnding::LF))
+}
+
+/// The blocks with this label, in order. Blocks with other labels, and text between blocks, are passed over (RFC 7468
+/// 2); none at all is an error.
+pub fn parse_pem(label: &str, text: &str) -> Result<Vec<Vec<u8>>, PemError> {
+    if text.len() > TEXT_MAX {
+        return Err(PemError::TooLong { len: text.len() });
+    }
+    let blocks = ::pem::parse_many(text).map_err(|e| PemError::Malformed(e.to_string()))?;
+    let found: Vec<Vec<u8>> = blocks.into_iter().filter(|block| block.tag() == label).map(Pem::into_contents).collect();
+    if found.is_empty() { Err(PemError::Missing { label: label.to_owned() }) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let two = format!("a comment\n{}{}{}", to_pem("A", &[1; 60]), to_pem("B", &[2]), to_pem("A", &[3; 49]));
+        assert_eq!(parse_pem("A", &two), Ok(vec![vec![1; 60], vec![3; 49]]));
+        assert_eq!(parse_pem("B", &two), Ok(vec![vec![2]]));
+        assert_eq!(parse_pem("A", &two.replace('\n', "\r\n")), Ok(vec![vec![1; 60], vec![3; 49]]));
+        assert_eq!(to_pem("B", &[2]), "-----BEGIN B-----\nAg==\n-----END B-----\n");
+    }
+
+    #[test]
+    fn refusals() {
+        assert_eq!(parse_pem("A", ""), Err(PemError::Missing { label: "A".to_owned() }));
+        assert_eq!(parse_pem("A", &to_pem("B", &[1])), Err(PemError::Missing { label: "A".to_owned() }));
+        assert_eq!(parse_pem("A", &"x".repeat(TEXT_MAX + 1)), Err(PemError::TooLong { len: TEXT_MAX + 1 }));
+        assert!(matches!(
+            parse_pem("A", "-----BEGIN A-----\n!!!!\n-----END A-----\n"),
+            Err(PemError::Malformed(_) | PemError::Missing { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in any::<String>()) { let _ = parse_pem("A", &text); }
+
+        #[test]
+        fn all_bytes_round_trip(der: Vec<u8>) { assert_eq!(parse_pem("A", &to_pem("A", &der)), Ok(vec![der])); }
+    }
+}

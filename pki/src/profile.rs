@@ -1,0 +1,233 @@
+//! What a leaf of each role looks like. Names, usages and lifetimes come from here and from policy, never from a requester.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::chain::Eku;
+use crate::name::Role;
+use crate::oid;
+
+/// How far notBefore lies in the past, for clocks that run behind.
+pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// Which DNS names a leaf carries beside its identity.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum OtherNames {
+    /// None.
+    Nothing,
+    /// `<name>.<role>.<domain>`.
+    OwnDnsName,
+    /// The public names and addresses of the gateway.
+    GatewayNames,
+}
+
+/// One role's rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// The role.
+    pub role: Role,
+    /// The longest lifetime, whatever policy says.
+    pub lifetime_max: Duration,
+    /// The one extended key usage.
+    pub eku: Eku,
+    /// The names beside the identity.
+    pub other_names: OtherNames,
+}
+
+/// Renewed daily; a month covers a machine that is switched off for the holidays.
+const MACHINE: Profile = Profile {
+    role: Role::Machine,
+    lifetime_max: Duration::from_secs(30 * DAY),
+    eku: Eku::ClientAuth,
+    other_names: OtherNames::OwnDnsName,
+};
+/// A person sits at a keyboard and can log in again; a stolen laptop must not last.
+const PERSON: Profile = Profile {
+    role: Role::Person,
+    lifetime_max: Duration::from_secs(7 * DAY),
+    eku: Eku::ClientAuth,
+    other_names: OtherNames::Nothing,
+};
+/// What the world's servers do (CA/Browser Forum, 2025), with a margin for an operator on leave.
+const GATEWAY: Profile = Profile {
+    role: Role::Gateway,
+    lifetime_max: Duration::from_secs(90 * DAY),
+    eku: Eku::ServerAuth,
+    other_names: OtherNames::GatewayNames,
+};
+
+impl Profile {
+    /// The rules of a role.
+    #[must_use]
+    pub const fn of(role: Role) -> &'static Self {
+        match role {
+            Role::Machine => &MACHINE,
+            Role::Person => &PERSON,
+            Role::Gateway => &GATEWAY,
+        }
+    }
+}
+
+/// Text that is none of the words of an enumeration.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{found}` is not known; use one of {known}")]
+pub struct UnknownWord {
+    /// What was given.
+    pub found: String,
+    /// What would do.
+    pub known: &'static str,
+}
+
+/// How well a leaf's key and host are known. Ordered: more is greater.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum AssuranceLevel {
+    /// Nothing was shown.
+    #[default]
+    None,
+    /// The key was shown to be held.
+    Software,
+    /// Key or host is bound to a TPM or HSM.
+    Hardware,
+    /// The boot state was shown too.
+    Measured,
+}
+
+impl AssuranceLevel {
+    /// All, in order.
+    pub const ALL: [Self; 4] = [Self::None, Self::Software, Self::Hardware, Self::Measured];
+
+    /// `none`, `software`, `hardware` or `measured`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Software => "software",
+            Self::Hardware => "hardware",
+            Self::Measured => "measured",
+        }
+    }
+
+    /// The reverse of [`AssuranceLevel::as_str`].
+    pub fn parse(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| UnknownWord { found: text.to_owned(), known: "none, software, hardware, measured" })
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Software => 1,
+            Self::Hardware => 2,
+            Self::Measured => 3,
+        }
+    }
+
+    pub(crate) const fn oid(self) -> [u8; oid::LEN] {
+        oid::ours(oid::ASSURANCE, self.number())
+    }
+
+    pub(crate) fn from_oid(content: &[u8]) -> Option<Self> {
+        let number = oid::value_under(oid::ASSURANCE, content)?;
+        Self::ALL.into_iter().find(|level| level.number() == number)
+    }
+}
+
+/// Who admitted the holder: the approver class.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AdmittedBy {
+    /// A policy, without a human.
+    Policy,
+    /// A person.
+    Person,
+    /// Whoever set the gateway up, before there was anybody to ask.
+    Bootstrap,
+    /// The holder of the certificate before this one.
+    Renewal,
+}
+
+impl AdmittedBy {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Policy, Self::Person, Self::Bootstrap, Self::Renewal];
+
+    /// `policy`, `person`, `bootstrap` or `renewal`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Person => "person",
+            Self::Bootstrap => "bootstrap",
+            Self::Renewal => "renewal",
+        }
+    }
+
+    /// The reverse of [`AdmittedBy::as_str`].
+    pub fn parse(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|class| class.as_str() == text)
+            .ok_or_else(|| UnknownWord { found: text.to_owned(), known: "policy, person, bootstrap, renewal" })
+    }
+
+    pub(crate) const fn oid(self) -> [u8; oid::LEN] {
+        let number = match self {
+            Self::Policy => 1,
+            Self::Person => 2,
+            Self::Bootstrap => 3,
+            Self::Renewal => 4,
+        };
+        oid::ours(oid::ADMITTED_BY, number)
+    }
+}
+
+macro_rules! words {
+    ($($ty:ty),*) => {$(
+        impl fmt::Display for $ty {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl FromStr for $ty {
+            type Err = UnknownWord;
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                Self::parse(text)
+            }
+        }
+    )*};
+}
+words!(AssuranceLevel, AdmittedBy);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_identifiers_round_trip() {
+        for level in AssuranceLevel::ALL {
+            assert_eq!(AssuranceLevel::parse(level.as_str()), Ok(level));
+            assert_eq!(AssuranceLevel::from_oid(&level.oid()), Some(level));
+        }
+        for class in AdmittedBy::ALL {
+            assert_eq!(AdmittedBy::parse(class.as_str()), Ok(class));
+            assert_eq!(AssuranceLevel::from_oid(&class.oid()), None);
+        }
+        assert!(AssuranceLevel::None < AssuranceLevel::Software && AssuranceLevel::Hardware < AssuranceLevel::Measured);
+        assert_eq!(
+            AssuranceLevel::parse("Measured").unwrap_err().to_string(),
+            "`Measured` is not known; use one of none, software, hardware, measured"
+        );
+    }
+
+    #[test]
+    fn each_role_has_its_profile() {
+        for role in Role::ALL {
+            assert_eq!(Profile::of(role).role, role);
+        }
+    }
+}

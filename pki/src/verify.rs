@@ -1,0 +1,223 @@
+//! A peer's certificates to a [`Peer`]: who it is, decided by the chain and by nothing else the peer says.
+
+use thiserror::Error;
+
+use crate::anchor::TrustAnchors;
+use crate::cert::Certificate;
+use crate::chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
+use crate::key::KeyDigest;
+use crate::name::{BadName, Identity, Role};
+use crate::profile::AssuranceLevel;
+use crate::serial::Serial;
+use crate::time::UnixTime;
+
+/// A party whose certificate was verified. That it holds the key is for the handshake to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub identity: Identity,
+    /// The serial of its certificate.
+    pub serial: Serial,
+    /// The digest of its key.
+    pub key: KeyDigest,
+    /// Its key as SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
+    /// Start of the certificate's validity.
+    pub not_before: UnixTime,
+    /// End of the certificate's validity.
+    pub not_after: UnixTime,
+    /// How well its key is kept.
+    pub assurance: AssuranceLevel,
+}
+
+/// Why a peer is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PeerError {
+    /// More certificates than we read.
+    #[error("{found} certificates were sent and at most {CHAIN_MAX} are read")]
+    TooManyCertificates {
+        /// How many, the leaf included.
+        found: usize,
+    },
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// SPIFFE X509-SVID 4.1.
+    #[error("the certificate carries {found} URIs instead of exactly one identity")]
+    IdentityCount {
+        /// How many.
+        found: usize,
+    },
+    /// A URI that is no identity.
+    #[error("the certificate's URI is no identity: {0}")]
+    BadIdentity(#[source] BadName),
+    /// An identity of another trust domain.
+    #[error("the identity `{identity}` does not lie in trust domain `{domain}`")]
+    ForeignDomain {
+        /// The identity.
+        identity: String,
+        /// Our domain.
+        domain: String,
+    },
+    /// Signed by a root or CA that carries no role, or several, or that may have CAs of its own.
+    #[error("the certificate was not issued by a CA for exactly one role")]
+    NoIssuingRole,
+    /// The CA is not the one for the role in the name.
+    #[error("the identity `{identity}` was issued by the CA for {}", ca.plural())]
+    WrongIssuer {
+        /// The identity.
+        identity: String,
+        /// The role of the CA.
+        ca: Role,
+    },
+    /// Not the kind of party expected here.
+    #[error("a {found} is not accepted here")]
+    WrongRole {
+        /// The role of the peer.
+        found: Role,
+    },
+    /// SPIFFE X509-SVID 4.3, RFC 5280 4.2.1.3.
+    #[error("the certificate's key usage is not there, not critical, or not for signing")]
+    KeyUsage,
+    /// Usages beside the one of the role.
+    #[error("the certificate's extended key usage is not {wanted} alone")]
+    ExtendedKeyUsage {
+        /// What it should be.
+        wanted: Eku,
+    },
+    /// Not a serial of ours.
+    #[error("the certificate's serial number is longer than 16 bytes")]
+    Serial,
+    /// Two levels at once.
+    #[error("the certificate states {found} assurance levels")]
+    Assurance {
+        /// How many.
+        found: usize,
+    },
+    /// The gateway is another one.
+    #[error("the gateway's certificate is not for `{host}`")]
+    WrongHost {
+        /// The host asked for.
+        host: String,
+    },
+}
+
+/// Verifies a machine or person that connects to us. `intermediates` is what it sent after the leaf, in any order, the
+/// root included or not.
+pub fn verify_peer(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &TrustAnchors,
+    roles: &[Role],
+    now: UnixTime,
+) -> Result<Peer, PeerError> {
+    verify(leaf, intermediates, anchors, Eku::ClientAuth, roles, now).map(|(peer, _)| peer)
+}
+
+/// Verifies a gateway we connected to by `host`, a name or an address.
+pub fn verify_gateway(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &TrustAnchors,
+    host: &str,
+    now: UnixTime,
+) -> Result<Peer, PeerError> {
+    let (peer, chain) = verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Gateway], now)?;
+    if chain.matches_host(host) { Ok(peer) } else { Err(PeerError::WrongHost { host: host.to_owned() }) }
+}
+
+fn verify<'a>(
+    leaf: &'a [u8],
+    intermediates: &[&'a [u8]],
+    anchors: &TrustAnchors,
+    eku: Eku,
+    roles: &[Role],
+    now: UnixTime,
+) -> Result<(Peer, VerifiedChain<'a>), PeerError> {
+    let found = intermediates.len() + 1;
+    if found > CHAIN_MAX {
+        return Err(PeerError::TooManyCertificates { found });
+    }
+    let chain = verify_chain(leaf, intermediates, &anchors.set, eku, &[], now)?;
+    let identity = identity(&chain.leaf, anchors)?;
+    let ca = issuing_role(&chain.issuers)?;
+    if ca != identity.role {
+        return Err(PeerError::WrongIssuer { identity: identity.to_string(), ca });
+    }
+    if !roles.contains(&identity.role) {
+        return Err(PeerError::WrongRole { found: identity.role });
+    }
+    check_usages(&chain.leaf, eku)?;
+    let peer = Peer {
+        identity,
+        serial: chain.leaf.serial().ok_or(PeerError::Serial)?,
+        key: chain.leaf.key().digest(),
+        spki: chain.leaf.key().spki_der().to_vec(),
+        not_before: chain.leaf.not_before(),
+        not_after: chain.leaf.not_after(),
+        assurance: assurance(&chain.leaf)?,
+    };
+    Ok((peer, chain))
+}
+
+/// SPIFFE X509-SVID 4.1: exactly one URI, and it names somebody in our trust domain.
+fn identity(leaf: &Certificate<'_>, anchors: &TrustAnchors) -> Result<Identity, PeerError> {
+    let uris = leaf.uris();
+    let [uri] = uris.as_slice() else {
+        return Err(PeerError::IdentityCount { found: uris.len() });
+    };
+    let identity = Identity::parse(uri).map_err(PeerError::BadIdentity)?;
+    if identity.domain == *anchors.domain() {
+        Ok(identity)
+    } else {
+        Err(PeerError::ForeignDomain { identity: identity.to_string(), domain: anchors.domain().to_string() })
+    }
+}
+
+/// The role of the CA that signed the leaf. It may have no CAs below (path length 0), and no CA above it carries a role:
+/// so the holder of one issuing key cannot make a CA for another role.
+fn issuing_role(issuers: &[Certificate<'_>]) -> Result<Role, PeerError> {
+    let [issuing, above @ ..] = issuers else {
+        return Err(PeerError::NoIssuingRole);
+    };
+    let clean_above = above.iter().all(|ca| ca.role_markers().is_empty());
+    match issuing.role_markers().as_slice() {
+        [role] if issuing.path_len() == Some(0) && clean_above => Ok(*role),
+        _ => Err(PeerError::NoIssuingRole),
+    }
+}
+
+/// SPIFFE X509-SVID 4.3: key usage present and critical; and one extended usage, the one of the role.
+fn check_usages(leaf: &Certificate<'_>, eku: Eku) -> Result<(), PeerError> {
+    if !leaf.key_usage().is_some_and(|(critical, usage)| critical && usage.digital_signature()) {
+        return Err(PeerError::KeyUsage);
+    }
+    let alone = leaf.extended_key_usage().is_some_and(|usage| {
+        let count = [
+            usage.any,
+            usage.server_auth,
+            usage.client_auth,
+            usage.code_signing,
+            usage.email_protection,
+            usage.time_stamping,
+            usage.ocsp_signing,
+        ]
+        .into_iter()
+        .filter(|set| *set)
+        .count();
+        eku.is_in(&usage) && count == 1 && usage.other.is_empty()
+    });
+    if alone { Ok(()) } else { Err(PeerError::ExtendedKeyUsage { wanted: eku }) }
+}
+
+/// The level stated; none stated is the lowest.
+fn assurance(leaf: &Certificate<'_>) -> Result<AssuranceLevel, PeerError> {
+    match leaf.assurances().as_slice() {
+        [] => Ok(AssuranceLevel::None),
+        [level] => Ok(*level),
+        more => Err(PeerError::Assurance { found: more.len() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

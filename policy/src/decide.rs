@@ -1,0 +1,196 @@
+//! Evaluation: one question in, one decision out. Whatever goes wrong denies.
+
+use cedar_policy::{Entities, Response};
+
+use crate::facts::{Action, Ask, BadFacts, Newcomer, Principal, Resource};
+use crate::grant::{Grant, show_lifetime};
+use crate::rules::Ruleset;
+
+#[cfg(test)]
+mod tests;
+
+/// The answer to one question.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Decision {
+    /// Yes, on these terms.
+    Allowed(Grant),
+    /// No.
+    Denied(Denial),
+}
+
+/// Why not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    /// The rules that decided, sorted: those that forbid or, for [`Why::EvaluationError`], those
+    /// that failed. Empty for [`Why::NoRule`].
+    pub rules: Vec<String>,
+    /// The kind of no.
+    pub why: Why,
+}
+
+/// The kinds of no, the most useful to report first.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Why {
+    /// A rule failed to evaluate or a fact did not fit. The text is for our log.
+    EvaluationError(String),
+    /// At least one rule forbids it.
+    Forbidden,
+    /// No rule permits it.
+    NoRule,
+}
+
+/// What becomes of a newcomer.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Admission {
+    /// `enroll` was permitted: issue at once.
+    Issue(Grant),
+    /// `request` was permitted: wait for [`Grant::approvals`] people.
+    Wait(Grant),
+    /// Neither was.
+    Refuse(Denial),
+}
+
+/// Decides one question. Same arguments, same answer.
+pub fn decide(rules: &Ruleset, ask: &Ask) -> Decision {
+    match evaluate(rules, ask) {
+        Ok(response) => judge(rules, ask.action, &response),
+        Err(bad) => failed(Vec::new(), bad.to_string()),
+    }
+}
+
+/// Decides what becomes of a newcomer: `enroll`, else `request`, else refuse.
+///
+/// A failing `enroll` rule refuses: it does not turn into a wait, because what failed may have
+/// been the rule that keeps this newcomer out.
+pub fn admit(rules: &Ruleset, newcomer: &Newcomer, now: u64) -> Admission {
+    let mut ask = Ask {
+        action: Action::Enroll,
+        principal: Principal::Newcomer(newcomer.clone()),
+        resource: Resource::Gateway,
+        now,
+    };
+    let first = match decide(rules, &ask) {
+        Decision::Allowed(grant) => return Admission::Issue(grant),
+        Decision::Denied(denial) if matches!(denial.why, Why::EvaluationError(_)) => {
+            return Admission::Refuse(denial);
+        }
+        Decision::Denied(denial) => denial,
+    };
+    ask.action = Action::Request;
+    match decide(rules, &ask) {
+        Decision::Allowed(grant) => Admission::Wait(grant),
+        Decision::Denied(second) if second.why <= first.why => Admission::Refuse(second),
+        Decision::Denied(_) => Admission::Refuse(first),
+    }
+}
+
+impl Decision {
+    /// One sentence naming the rules, for people who may see them.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        match self {
+            Self::Allowed(grant) => grant.explain(),
+            Self::Denied(denial) => denial.explain(),
+        }
+    }
+}
+
+impl Grant {
+    /// One sentence naming the rules, for people who may see them.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = format!("allowed by {}", named(self.rules()));
+        if let Some(lifetime) = self.lifetime() {
+            text.push_str(&format!(", for {}", show_lifetime(lifetime)));
+        }
+        if self.approvals() > 1 {
+            text.push_str(&format!(", with {} approvals", self.approvals()));
+        }
+        text
+    }
+}
+
+impl Denial {
+    /// One sentence naming the rules, for people who may see them.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        match &self.why {
+            Why::NoRule => "denied: no rule permits it".to_owned(),
+            Why::Forbidden => format!("denied: forbidden by {}", named(&self.rules)),
+            Why::EvaluationError(error) => format!("denied: the policy failed: {error}"),
+        }
+    }
+}
+
+fn named(rules: &[String]) -> String {
+    let list = rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
+    match rules.len() {
+        1 => format!("rule {list}"),
+        _ => format!("rules {list}"),
+    }
+}
+
+fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {
+    let Some((action, policies)) = rules.for_action(ask.action) else {
+        return Err(BadFacts::Question(format!("no rules were indexed for `{}`", ask.action)));
+    };
+    let built = rules.vocabulary().build(ask)?;
+    let request = cedar_policy::Request::new(
+        built.principal,
+        action.clone(),
+        built.resource,
+        built.context,
+        // This also refuses a combination the rules were never validated for.
+        Some(rules.schema()),
+    )
+    .map_err(|error| BadFacts::Question(error.to_string()))?;
+    let entities = Entities::from_entities(built.entities, None).map_err(|error| BadFacts::Value(error.to_string()))?;
+    Ok(rules.authorizer().is_authorized(&request, policies, &entities))
+}
+
+/// Turns Cedar's response into ours. Cedar skips a policy that fails; we deny.
+fn judge(rules: &Ruleset, action: Action, response: &Response) -> Decision {
+    let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+    if !errors.is_empty() {
+        let failing = response.diagnostics().errors().map(|error| match error {
+            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id().to_string(),
+        });
+        return failed(sorted(failing), errors.join("; "));
+    }
+    let deciding = sorted(response.diagnostics().reason().map(ToString::to_string));
+    match response.decision() {
+        cedar_policy::Decision::Allow => {}
+        cedar_policy::Decision::Deny if deciding.is_empty() => {
+            return Decision::Denied(Denial { rules: deciding, why: Why::NoRule });
+        }
+        cedar_policy::Decision::Deny => {
+            return Decision::Denied(Denial { rules: deciding, why: Why::Forbidden });
+        }
+    }
+    let mut lifetime = None;
+    let mut approvals = 1;
+    for id in &deciding {
+        let Some(rule) = rules.rule(id) else {
+            return failed(Vec::new(), format!("a rule `{id}` decided that was never loaded"));
+        };
+        lifetime = match (lifetime, rule.lifetime) {
+            (Some(sofar), Some(next)) => Some(std::cmp::min(sofar, next)),
+            (sofar, next) => sofar.or(next),
+        };
+        approvals = approvals.max(rule.approvals.unwrap_or(1));
+    }
+    Decision::Allowed(Grant::new(action, lifetime, approvals, deciding))
+}
+
+fn failed(rules: Vec<String>, error: String) -> Decision {
+    Decision::Denied(Denial { rules, why: Why::EvaluationError(error) })
+}
+
+fn sorted(ids: impl Iterator<Item = String>) -> Vec<String> {
+    let mut ids: Vec<String> = ids.collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}

@@ -1,0 +1,480 @@
+//! Decisions: the default policy's promises, and that whatever goes wrong denies.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::{Claim, Machine, Person, Request, Service};
+use crate::rules::tests::load;
+use crate::{DEFAULT_CASES, DEFAULT_POLICY, run_cases};
+
+/// Noon of 2026-01-01 UTC, a Thursday.
+const NOW: u64 = 1_767_268_800;
+
+fn newcomer() -> Newcomer {
+    Newcomer {
+        key: "ab".repeat(32),
+        role: "machine".into(),
+        wanted_name: Some("edge-7".into()),
+        assurance: 2,
+        claims: BTreeMap::from([
+            ("token_id".into(), "t-1".into()),
+            ("prior_expired_for".into(), Claim::Number(i64::MIN)),
+            ("secure_boot".into(), true.into()),
+        ]),
+        attributes: BTreeMap::from([("os".into(), "linux".into())]),
+        source: Some("192.0.2.1".parse().unwrap()),
+        locked: false,
+        known: true,
+    }
+}
+
+fn machine() -> Machine {
+    Machine {
+        name: "edge-7".into(),
+        owner: Some("bob".into()),
+        labels: BTreeMap::from([("site".into(), "oslo".into()), ("a".into(), "b=c".into())]),
+        assurance: 3,
+        lineage_age: u64::MAX,
+        admitted_by: Some("ann".into()),
+        claims: BTreeMap::from([("token_id".into(), "t-1".into())]),
+        ..Machine::default()
+    }
+}
+
+fn ann() -> Person {
+    Person { name: "ann".into(), groups: vec!["admins".into(), "staff".into()], locked: false }
+}
+
+fn principals() -> [Principal; 3] {
+    [Principal::Newcomer(newcomer()), Principal::Machine(machine()), Principal::Person(ann())]
+}
+
+fn resources() -> [Resource; 6] {
+    [
+        Resource::Gateway,
+        Resource::Request(Request { id: "e-1".into(), newcomer: newcomer() }),
+        Resource::Machine(machine()),
+        Resource::Person(Person { name: "bob".into(), ..Person::default() }),
+        Resource::Service(Service { name: "ssh".into(), machine: machine() }),
+        Resource::Token,
+    ]
+}
+
+fn enroll(newcomer: Newcomer) -> Ask {
+    Ask { action: Action::Enroll, principal: Principal::Newcomer(newcomer), resource: Resource::Gateway, now: NOW }
+}
+
+fn renew() -> Ask {
+    Ask { action: Action::Renew, principal: Principal::Machine(machine()), resource: Resource::Gateway, now: NOW }
+}
+
+#[track_caller]
+fn check(rules: &str, ask: &Ask, want: &str) {
+    assert_eq!(decide(&load(rules).unwrap(), ask).explain(), want, "for:\n{rules}");
+}
+
+#[test]
+fn default_policy_keeps_its_promises() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    let report = run_cases(&rules, DEFAULT_CASES).unwrap();
+    let failed: Vec<String> =
+        report.results.iter().filter(|result| result.mismatch.is_some()).map(ToString::to_string).collect();
+    assert_eq!(failed, [""; 0]);
+    assert_eq!(report.untested, [""; 0]);
+    assert_eq!(report.failures(), 0);
+}
+
+/// Whoever is locked may do nothing: every action, every resource.
+#[test]
+fn the_locked_may_do_nothing() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    let mut asked = 0;
+    for action in Action::ALL {
+        for resource in resources() {
+            for mut principal in principals() {
+                match &mut principal {
+                    Principal::Newcomer(newcomer) => newcomer.locked = true,
+                    Principal::Machine(machine) => machine.locked = true,
+                    Principal::Person(person) => person.locked = true,
+                }
+                let ask = Ask { action, principal, resource: resource.clone(), now: NOW };
+                let Decision::Denied(denial) = decide(&rules, &ask) else {
+                    panic!("allowed: {ask:?}");
+                };
+                if denial.why == Why::Forbidden {
+                    assert!(denial.rules.contains(&"locked".to_owned()));
+                    asked += 1;
+                }
+            }
+        }
+    }
+    // Exactly the cells the schema has: 1 enroll, 1 request, 1 approve, 2 renew, 2 connect,
+    // 3 lock, 10 read, 5 administer.
+    assert_eq!(asked, 25);
+}
+
+/// Rules were not validated for combinations outside the schema, so none is evaluated for them.
+#[test]
+fn questions_outside_the_schema_are_denied() {
+    let rules = load("@id(\"all\") permit(principal, action, resource);").unwrap();
+    let mut allowed = 0;
+    for action in Action::ALL {
+        for principal in principals() {
+            for resource in resources() {
+                let ask = Ask { action, principal: principal.clone(), resource, now: NOW };
+                match decide(&rules, &ask) {
+                    Decision::Allowed(grant) => {
+                        assert_eq!(grant.rules(), ["all"]);
+                        allowed += 1;
+                    }
+                    Decision::Denied(denial) => {
+                        assert!(matches!(denial.why, Why::EvaluationError(_)), "{ask:?}");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(allowed, 25);
+    let ask = Ask { principal: Principal::Person(ann()), ..enroll(newcomer()) };
+    assert!(decide(&rules, &ask).explain().starts_with("denied: the policy failed: the question"));
+}
+
+/// What `facts.rs` builds is what the rules were validated against.
+#[test]
+fn everything_built_fits_the_schema() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    for principal in principals() {
+        for resource in resources() {
+            let principal = principal.clone();
+            let ask = Ask { action: Action::Read, principal, resource, now: u64::MAX };
+            let built = rules.vocabulary().build(&ask).unwrap();
+            Entities::from_entities(built.entities, Some(rules.schema())).unwrap();
+        }
+    }
+    let bare = Ask {
+        action: Action::Read,
+        principal: Principal::Machine(Machine::default()),
+        resource: Resource::Request(Request {
+            newcomer: Newcomer { role: "person".into(), ..Newcomer::default() },
+            ..Request::default()
+        }),
+        now: 0,
+    };
+    let built = rules.vocabulary().build(&bare).unwrap();
+    Entities::from_entities(built.entities, Some(rules.schema())).unwrap();
+}
+
+/// Cedar would skip the failing rule and let the other decide. Overflow is the one error strict
+/// validation cannot rule out.
+#[test]
+fn a_rule_that_fails_denies() {
+    let permit = "@id(\"yes\") permit(principal is Lychgate::Machine, action, resource);";
+    let overflow = |effect: &str| {
+        format!(
+            "{permit}\n@id(\"broken\") {effect}(principal is Lychgate::Machine, \
+             action == Lychgate::Action::\"renew\", resource)\n\
+             when {{ context.now + 9223372036854775807 > 0 }};"
+        )
+    };
+    check(permit, &renew(), "allowed by rule `yes`");
+    for effect in ["forbid", "permit"] {
+        let rules = load(&overflow(effect)).unwrap();
+        let Decision::Denied(denial) = decide(&rules, &renew()) else {
+            panic!("a broken {effect} was skipped");
+        };
+        assert_eq!(denial.rules, ["broken"]);
+        let Why::EvaluationError(error) = denial.why else { panic!("{:?}", denial.why) };
+        assert!(error.contains("overflow"), "{error}");
+        // Another action does not suffer.
+        let resource = Resource::Machine(machine());
+        let ask = Ask { action: Action::Read, resource, ..renew() };
+        assert_eq!(decide(&rules, &ask).explain(), "allowed by rule `yes`");
+    }
+}
+
+#[test]
+fn bad_facts_deny() {
+    let all = "@id(\"all\") permit(principal, action, resource);";
+    let with = |change: fn(&mut Newcomer)| {
+        let mut newcomer = newcomer();
+        change(&mut newcomer);
+        enroll(newcomer)
+    };
+    for (ask, want) in [
+        (with(|n| n.role = "gateway".into()), "the role `gateway` is neither `machine` nor `person`"),
+        (with(|n| n.assurance = 4), "the assurance 4 is not between 0 and 3"),
+        (with(|n| drop(n.claims.insert("rogue".into(), true.into()))), "the claim `rogue` is declared by no attestor"),
+        (
+            with(|n| drop(n.claims.insert("token_id".into(), 7.into()))),
+            "the claim `token_id` has another type than its attestor declared",
+        ),
+        (
+            with(|n| drop(n.attributes.insert("a=b".into(), "c".into()))),
+            "the key `a=b` of a label or attribute contains `=`",
+        ),
+    ] {
+        check(all, &ask, &format!("denied: the policy failed: {want}"));
+    }
+}
+
+#[test]
+fn the_strictest_obligation_wins() {
+    let rules = "
+        @id(\"a\") @lifetime(\"24h\") @approvals(\"1\")
+        permit(principal, action == Lychgate::Action::\"request\", resource);
+        @id(\"b\") @lifetime(\"90m\")
+        permit(principal, action == Lychgate::Action::\"request\", resource);
+        @id(\"c\") @approvals(\"3\")
+        permit(principal, action == Lychgate::Action::\"request\", resource);
+        @id(\"d\") @lifetime(\"60s\") @approvals(\"5\")
+        permit(principal, action == Lychgate::Action::\"request\", resource)
+        when { principal.assurance == 0 };";
+    let Admission::Wait(grant) = admit(&load(rules).unwrap(), &newcomer(), NOW) else {
+        panic!("not a wait");
+    };
+    assert_eq!(grant.rules(), ["a", "b", "c"]);
+    assert_eq!(grant.lifetime(), Some(Duration::from_secs(5_400)));
+    assert_eq!(grant.approvals(), 3);
+    assert_eq!(grant.action(), Action::Request);
+    assert_eq!(grant.explain(), "allowed by rules `a`, `b`, `c`, for 90m, with 3 approvals");
+}
+
+#[test]
+fn a_newcomer_is_issued_or_waits_or_is_refused() {
+    let enroll = "@id(\"e\") permit(principal, action == Lychgate::Action::\"enroll\", resource);";
+    let no_enroll = "@id(\"ne\") forbid(principal, action == Lychgate::Action::\"enroll\", resource);";
+    let broken = "@id(\"be\") permit(principal, action == Lychgate::Action::\"enroll\", resource)
+        when { context.now + 9223372036854775807 > 0 };";
+    let request = "@id(\"r\") permit(principal, action == Lychgate::Action::\"request\", resource);";
+    let no_request = "@id(\"nr\") forbid(principal, action == Lychgate::Action::\"request\", resource);";
+    for (rules, want) in [
+        (vec![], "refuse: denied: no rule permits it"),
+        (vec![enroll], "issue: allowed by rule `e`"),
+        (vec![request], "wait: allowed by rule `r`"),
+        (vec![enroll, request], "issue: allowed by rule `e`"),
+        (vec![enroll, no_enroll, request], "wait: allowed by rule `r`"),
+        (vec![no_enroll], "refuse: denied: forbidden by rule `ne`"),
+        (vec![no_enroll, no_request], "refuse: denied: forbidden by rule `nr`"),
+        (vec![request, no_request], "refuse: denied: forbidden by rule `nr`"),
+    ] {
+        let rules = load(&rules.join("\n")).unwrap();
+        let got = match admit(&rules, &newcomer(), NOW) {
+            Admission::Issue(grant) => format!("issue: {}", grant.explain()),
+            Admission::Wait(grant) => format!("wait: {}", grant.explain()),
+            Admission::Refuse(denial) => format!("refuse: {}", denial.explain()),
+        };
+        assert_eq!(got, want);
+    }
+    let rules = load(&format!("{broken}\n{request}")).unwrap();
+    let Admission::Refuse(denial) = admit(&rules, &newcomer(), NOW) else {
+        panic!("a failing rule turned into a wait");
+    };
+    assert_eq!(denial.rules, ["be"]);
+}
+
+#[test]
+fn facts_reach_the_rules() {
+    let yes = |condition: &str| {
+        let rules = format!(
+            "@id(\"x\") permit(principal is Lychgate::Newcomer, \
+             action == Lychgate::Action::\"enroll\", resource) when {{ {condition} }};"
+        );
+        matches!(decide(&load(&rules).unwrap(), &enroll(newcomer())), Decision::Allowed(_))
+    };
+    for (condition, want) in [
+        ("principal.key like \"abab*\"", true),
+        ("principal.role == Lychgate::Role::\"machine\"", true),
+        ("principal has wanted_name && principal.wanted_name == \"edge-7\"", true),
+        ("principal.assurance >= 2", true),
+        ("principal.assurance >= 3", false),
+        ("principal.claims has token_id && principal.claims.token_id == \"t-1\"", true),
+        ("principal.claims has token_by", false),
+        ("principal.claims has secure_boot && principal.claims.secure_boot", true),
+        ("principal.claims has prior_expired_for && principal.claims.prior_expired_for < 0", true),
+        ("principal.self_reported.contains(\"os=linux\")", true),
+        ("principal.self_reported.contains(\"os=bsd\")", false),
+        ("principal has source && principal.source.isInRange(ip(\"192.0.2.0/24\"))", true),
+        ("principal has source && principal.source.isLoopback()", false),
+        ("principal.known && !principal.locked", true),
+        ("context.now == 1767268800 && context.hour == 12 && context.weekday == 4", true),
+    ] {
+        assert_eq!(yes(condition), want, "{condition}");
+    }
+}
+
+#[test]
+fn facts_of_a_service_reach_the_rules() {
+    let yes = |condition: &str| {
+        let rules = format!(
+            "@id(\"x\") permit(principal is Lychgate::Person, \
+             action == Lychgate::Action::\"connect\", resource) when {{ {condition} }};"
+        );
+        let resource = Resource::Service(Service { name: "ssh".into(), machine: machine() });
+        let principal = Principal::Person(ann());
+        let ask = Ask { action: Action::Connect, principal, resource, now: NOW };
+        matches!(decide(&load(&rules).unwrap(), &ask), Decision::Allowed(_))
+    };
+    for (condition, want) in [
+        ("resource.name == \"ssh\"", true),
+        ("resource.machine.labels.contains(\"site=oslo\")", true),
+        ("resource.machine.labels.contains(\"a=b=c\")", true),
+        ("resource.machine has owner && resource.machine.owner == principal", false),
+        ("resource.machine has admitted_by && resource.machine.admitted_by == principal", true),
+        ("resource.machine.lineage_age > 86400", true),
+        ("principal in Lychgate::Group::\"staff\"", true),
+        ("principal in Lychgate::Group::\"guests\"", false),
+    ] {
+        assert_eq!(yes(condition), want, "{condition}");
+    }
+}
+
+/// An address written as IPv6 is the IPv4 address it stands for.
+#[test]
+fn mapped_addresses_match_as_ipv4() {
+    let rules = "@id(\"lan\") permit(principal, action == Lychgate::Action::\"enroll\", resource)
+        when { principal has source && principal.source.isInRange(ip(\"192.0.2.0/24\")) };";
+    for (source, want) in [
+        ("192.0.2.9", "allowed by rule `lan`"),
+        ("::ffff:192.0.2.9", "allowed by rule `lan`"),
+        ("2001:db8::1", "denied: no rule permits it"),
+    ] {
+        let source = Some(source.parse().unwrap());
+        check(rules, &enroll(Newcomer { source, ..newcomer() }), want);
+    }
+}
+
+#[test]
+fn names_of_the_same_text_are_different_entities() {
+    let rules = "@id(\"self\") permit(principal is Lychgate::Machine,
+        action == Lychgate::Action::\"read\", resource is Lychgate::Machine)
+        when { resource == principal };";
+    let ask = |resource| Ask { action: Action::Read, resource, ..renew() };
+    check(rules, &ask(Resource::Machine(machine())), "allowed by rule `self`");
+    let other = Machine { name: "edge-8".into(), ..machine() };
+    check(rules, &ask(Resource::Machine(other)), "denied: no rule permits it");
+    let person = Person { name: "edge-7".into(), ..Person::default() };
+    check(rules, &ask(Resource::Person(person)), "denied: no rule permits it");
+}
+
+#[test]
+fn cases_say_what_differs() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    let run = |lines: &str| {
+        let table = format!(
+            "[[case]]\nname = \"c\"\naction = \"enroll\"\n\
+             principal.newcomer = {{ role = \"machine\", claims = {{ token_id = \"t\" }} }}\n{lines}"
+        );
+        match run_cases(&rules, &table) {
+            Ok(report) => report.results.iter().map(ToString::to_string).collect(),
+            Err(error) => error.to_string(),
+        }
+    };
+    for (lines, want) in [
+        ("expect = \"allow\"", "ok: c"),
+        ("expect = \"allow\"\nlifetime = \"1d\"\napprovals = 1\nrule = \"token-machine\"", "ok: c"),
+        ("expect = \"deny\"", "FAILED: c: expected deny, got allow: allowed by rule `token-machine`, for 24h"),
+        ("expect = \"wait\"", "FAILED: c: expected wait, got allow: allowed by rule `token-machine`, for 24h"),
+        (
+            "expect = \"allow\"\nrule = \"owner\"",
+            "FAILED: c: expected rule `owner` to decide: allowed by rule `token-machine`, for 24h",
+        ),
+        ("expect = \"allow\"\nlifetime = \"12h\"", "FAILED: c: expected a lifetime of 12h, got 24h"),
+        ("expect = \"allow\"\napprovals = 2", "FAILED: c: expected 2 approvals, got 1"),
+        ("expect = \"allow\"\nrule = \"ownr\"", "the case `c` cannot be asked: there is no rule `ownr`"),
+        (
+            "expect = \"deny\"\nlifetime = \"12h\"",
+            "the case `c` cannot be asked: a refusal has neither `lifetime` nor `approvals`",
+        ),
+        (
+            "expect = \"allow\"\nlifetime = \"1y\"",
+            "the case `c` cannot be asked: write a number and one unit: `90s`, `30m`, `12h` or `1d`",
+        ),
+        (
+            "expect = \"allow\"\nresource = \"token\"",
+            "the case `c` cannot be asked: `enroll` is asked by a newcomer, of the gateway",
+        ),
+    ] {
+        assert_eq!(run(lines), want, "{lines}");
+    }
+}
+
+#[test]
+fn tables_that_cannot_be_read_say_where() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    for (table, want) in [
+        ("", "there is no case; write each under `[[case]]`"),
+        ("[[cases]]\nname = \"c\"", "TOML parse error at line 1, column 3"),
+        ("[[case]]\nname = 1", "TOML parse error at line 2, column 8"),
+        (
+            "[[case]]\nname = \"c\"\naction = \"fly\"\nprincipal.person = { name = \"a\" }\nexpect = \"deny\"",
+            "the case `c` cannot be asked: `fly` is not an action",
+        ),
+        (
+            "[[case]]\nname = \"c\"\naction = \"read\"\nprincipal.person = { name = \"a\" }\nexpect = \"wait\"",
+            "the case `c` cannot be asked: `read` never ends in `wait`; only `enroll` does",
+        ),
+        (
+            "[[case]]\nname = \"c\"\naction = \"read\"\nprincipal.person = { name = \"a\", group = [] }\nexpect = \"deny\"",
+            "TOML parse error at line 4, column 34",
+        ),
+    ] {
+        let got = run_cases(&rules, table).unwrap_err().to_string();
+        assert!(got.contains(want), "{got}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No text in any fact breaks out of its place or changes who is who.
+    #[test]
+    fn hostile_text_is_only_text(text in any::<String>(), now in any::<u64>()) {
+        static RULES: LazyLock<Ruleset> = LazyLock::new(|| load(DEFAULT_POLICY).unwrap());
+        let rules = &*RULES;
+        let stranger = Newcomer {
+            key: text.clone(),
+            role: "machine".into(),
+            wanted_name: Some(text.clone()),
+            attributes: BTreeMap::from([("k".into(), text.clone())]),
+            ..Newcomer::default()
+        };
+        let wait = matches!(admit(rules, &stranger, now), Admission::Wait(_));
+        prop_assert!(wait);
+        if text != "admins" {
+            let person = Person { name: text.clone(), groups: vec![text], locked: false };
+            let ask = Ask {
+                action: Action::Administer,
+                principal: Principal::Person(person),
+                resource: Resource::Gateway,
+                now,
+            };
+            let denied = matches!(decide(rules, &ask), Decision::Denied(_));
+            prop_assert!(denied);
+        }
+    }
+}
+
+/// Not a promise, a look: `cargo test -p policy --release -- --ignored --nocapture speed`.
+#[test]
+#[ignore = "prints a measurement"]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+fn speed() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    let ask = enroll(newcomer());
+    let rounds = 5_000;
+    let start = std::time::Instant::now();
+    for _ in 0..rounds {
+        assert!(matches!(decide(&rules, &ask), Decision::Allowed(_)));
+    }
+    println!("enroll: {:?} each", start.elapsed() / rounds);
+    let ask = renew();
+    let start = std::time::Instant::now();
+    for _ in 0..rounds {
+        assert!(matches!(decide(&rules, &ask), Decision::Allowed(_)));
+    }
+    println!("renew: {:?} each", start.elapsed() / rounds);
+}

@@ -1,0 +1,168 @@
+//! Proof that policy allowed exactly one thing, and the terms it was allowed on.
+
+use std::time::Duration;
+
+use crate::facts::Action;
+
+/// The shortest `@lifetime`: below a minute a certificate expires before it has been used.
+pub(crate) const LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// The longest `@lifetime`: what the longest-lived certificate profile allows.
+pub(crate) const LIFETIME_MAX: Duration = Duration::from_secs(90 * 86_400);
+/// The most approvals a rule may ask for: more people than that never agree in time.
+pub(crate) const APPROVALS_MAX: u32 = 5;
+
+/// Proof that the rules allowed one thing. Made only by [`crate::decide()`]; spent by use.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use = "a grant that is not spent does nothing"]
+pub struct Grant {
+    action: Action,
+    lifetime: Option<Duration>,
+    approvals: u32,
+    rules: Vec<String>,
+}
+
+impl Grant {
+    pub(crate) fn new(action: Action, lifetime: Option<Duration>, approvals: u32, rules: Vec<String>) -> Self {
+        Self { action, lifetime, approvals: approvals.max(1), rules }
+    }
+
+    /// What was allowed.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// How long the certificate may live; the strictest `@lifetime` of the rules that decided,
+    /// and `None` if none of them says.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
+    /// How many people must approve, at least 1; the strictest `@approvals` of the rules that
+    /// decided. It means something for `request` and `approve` only.
+    pub fn approvals(&self) -> u32 {
+        self.approvals
+    }
+
+    /// The rules that decided, sorted.
+    pub fn rules(&self) -> &[String] {
+        &self.rules
+    }
+
+    /// This grant on the stricter terms of both. An approval is a `request` grant for whoever
+    /// waits narrowed by the `approve` grant of each person who says yes: the shorter lifetime,
+    /// the more approvals, the rules of both.
+    pub fn narrowed_by(mut self, other: &Self) -> Self {
+        self.lifetime = match (self.lifetime, other.lifetime) {
+            (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
+        self.approvals = self.approvals.max(other.approvals);
+        self.rules.extend(other.rules.iter().cloned());
+        self.rules.sort();
+        self.rules.dedup();
+        self
+    }
+}
+
+/// Why a lifetime is not one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadLifetime {
+    /// Not a number followed by a unit.
+    #[error("write a number and one unit: `90s`, `30m`, `12h` or `1d`")]
+    Shape,
+    /// Outside the bounds.
+    #[error("a lifetime is between `60s` and `90d`")]
+    OutOfBounds,
+}
+
+/// Reads `90s`, `30m`, `12h`, `1d`.
+///
+/// # Errors
+/// If it is anything else, or not between 60 seconds and 90 days.
+pub fn parse_lifetime(text: &str) -> Result<Duration, BadLifetime> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3_600),
+        Some((at, 'd')) => (&text[..at], 86_400),
+        _ => return Err(BadLifetime::Shape),
+    };
+    // `u64::from_str` would also take a leading plus.
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(BadLifetime::Shape);
+    }
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .map(Duration::from_secs)
+        .filter(|lifetime| (LIFETIME_MIN..=LIFETIME_MAX).contains(lifetime))
+        .ok_or(BadLifetime::OutOfBounds)
+}
+
+/// A lifetime in the form [`parse_lifetime`] reads, in the largest unit that fits up to hours:
+/// a day is `24h`, as people say it of certificates.
+#[must_use]
+pub fn show_lifetime(lifetime: Duration) -> String {
+    match lifetime.as_secs() {
+        secs if secs > 86_400 && secs.is_multiple_of(86_400) => format!("{}d", secs / 86_400),
+        secs if secs > 0 && secs.is_multiple_of(3_600) => format!("{}h", secs / 3_600),
+        secs if secs > 0 && secs.is_multiple_of(60) => format!("{}m", secs / 60),
+        secs => format!("{secs}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_read_and_shown() {
+        for (text, want, shown) in [
+            ("60s", Ok(60), "1m"),
+            ("90s", Ok(90), "90s"),
+            ("2m", Ok(120), "2m"),
+            ("12h", Ok(43_200), "12h"),
+            ("1d", Ok(86_400), "24h"),
+            ("90d", Ok(7_776_000), "90d"),
+            ("59s", Err(BadLifetime::OutOfBounds), ""),
+            ("91d", Err(BadLifetime::OutOfBounds), ""),
+            ("0h", Err(BadLifetime::OutOfBounds), ""),
+            ("99999999999999999999d", Err(BadLifetime::OutOfBounds), ""),
+            ("", Err(BadLifetime::Shape), ""),
+            ("h", Err(BadLifetime::Shape), ""),
+            ("12", Err(BadLifetime::Shape), ""),
+            ("12 h", Err(BadLifetime::Shape), ""),
+            ("+12h", Err(BadLifetime::Shape), ""),
+            ("-1d", Err(BadLifetime::Shape), ""),
+            ("1h30m", Err(BadLifetime::Shape), ""),
+            ("12H", Err(BadLifetime::Shape), ""),
+            ("1é", Err(BadLifetime::Shape), ""),
+        ] {
+            let got = parse_lifetime(text);
+            assert_eq!(got, want.map(Duration::from_secs), "{text}");
+            if let Ok(lifetime) = got {
+                assert_eq!(show_lifetime(lifetime), shown);
+            }
+        }
+    }
+
+    #[test]
+    fn the_stricter_of_two_grants_wins() {
+        let hours = |n: u64| Some(Duration::from_secs(n * 3_600));
+        for (mine, theirs, want) in [
+            ((hours(24), 1), (hours(12), 2), (hours(12), 2)),
+            ((hours(12), 3), (hours(24), 1), (hours(12), 3)),
+            ((None, 1), (hours(24), 1), (hours(24), 1)),
+            ((hours(24), 1), (None, 1), (hours(24), 1)),
+            ((None, 0), (None, 0), (None, 1)),
+        ] {
+            let mine = Grant::new(Action::Request, mine.0, mine.1, vec!["b".into()]);
+            let theirs = Grant::new(Action::Approve, theirs.0, theirs.1, vec!["a".into()]);
+            let both = mine.narrowed_by(&theirs);
+            assert_eq!((both.lifetime(), both.approvals()), want);
+            assert_eq!(both.rules(), ["a", "b"]);
+            assert_eq!(both.action(), Action::Request);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Policy text to [`Ruleset`], strictly validated; every complaint has a line and a column.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode,
+    ValidationWarning, Validator,
+};
+use sha2::{Digest, Sha256};
+
+use crate::complaint::{Complaint, did_you_mean};
+use crate::facts::{Action, ClaimDecl, Vocabulary};
+
+mod annotations;
+mod bounds;
+mod names;
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// One policy file.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What complaints call it.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+}
+
+/// Where a rule begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// The name of the [`Source`].
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A rule's place and obligations.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub place: Place,
+    pub lifetime: Option<Duration>,
+    pub approvals: Option<u32>,
+}
+
+/// Rules that were validated and can be asked.
+pub struct Ruleset {
+    schema: Schema,
+    vocabulary: Vocabulary,
+    authorizer: Authorizer,
+    /// For each action only the rules that can bear on it: evaluation is linear in their number.
+    by_action: HashMap<Action, (EntityUid, PolicySet)>,
+    rules: BTreeMap<String, Rule>,
+    digest: String,
+}
+
+impl fmt::Debug for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ruleset").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// A rule that was parsed and not yet judged.
+struct Draft<'a> {
+    source: Source<'a>,
+    policy: Policy,
+    /// Byte offset of the rule in its source.
+    start: usize,
+}
+
+impl Draft<'_> {
+    fn complain(&self, message: impl Into<String>) -> Complaint {
+        Complaint::at(self.source.name, self.source.text, self.start, message)
+    }
+}
+
+impl Ruleset {
+    /// Loads rules from files, together. `claims` are what the attestors in use may vouch for.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the files.
+    pub fn load(sources: &[Source<'_>], claims: &[ClaimDecl]) -> Result<Self, Vec<Complaint>> {
+        // Whoever calls, on however small a stack, the rules are seen through to the end.
+        stacker::grow(bounds::STACK, || Self::load_here(sources, claims))
+    }
+
+    fn load_here(sources: &[Source<'_>], claims: &[ClaimDecl]) -> Result<Self, Vec<Complaint>> {
+        let (schema_text, schema) = schema(claims)?;
+        let mut complaints = Vec::new();
+        let mut drafts = Vec::new();
+        for source in sources {
+            match parse(*source) {
+                Ok(parsed) => drafts.extend(parsed),
+                Err(wrong) => complaints.extend(wrong),
+            }
+        }
+        if drafts.len() > bounds::RULES_MAX {
+            let message = format!("there are more than {} rules", bounds::RULES_MAX);
+            complaints.extend(drafts.get(bounds::RULES_MAX).map(|rule| rule.complain(message)));
+            return Err(complaints);
+        }
+        let actions = actions();
+        let rules = annotations::read(&drafts, &actions, &mut complaints);
+        names::check(&drafts, &schema_text, claims, &mut complaints);
+        let drafts = name(drafts);
+        let set = validate(&drafts, &schema, &mut complaints);
+        if !complaints.is_empty() {
+            return Err(in_order(complaints, sources));
+        }
+        let vocabulary = Vocabulary::new(claims);
+        match (vocabulary, by_action(&set, &actions)) {
+            (Some(vocabulary), Some(by_action)) => Ok(Self {
+                schema,
+                vocabulary,
+                authorizer: Authorizer::new(),
+                by_action,
+                rules,
+                digest: digest(&schema_text, sources),
+            }),
+            // Both are ruled out by tests; refusing is the safe answer all the same.
+            _ => Err(vec![builtin("the rules could not be indexed")]),
+        }
+    }
+
+    /// The `@id` of every rule, sorted.
+    pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.keys().map(String::as_str)
+    }
+
+    /// Where a rule begins, for people who want to read it.
+    #[must_use]
+    pub fn place(&self, rule: &str) -> Option<&Place> {
+        self.rules.get(rule).map(|rule| &rule.place)
+    }
+
+    /// SHA-256, in hex, of the schema and the text of all files in order: what was in force.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(crate) fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.get(id)
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    pub(crate) fn for_action(&self, action: Action) -> Option<&(EntityUid, PolicySet)> {
+        self.by_action.get(&action)
+    }
+}
+
+/// The schema with the claims of the attestors in it.
+fn schema(claims: &[ClaimDecl]) -> Result<(String, Schema), Vec<Complaint>> {
+    let mut declared: BTreeMap<&str, ClaimDecl> = BTreeMap::new();
+    let mut complaints = Vec::new();
+    for claim in claims {
+        let mut bytes = claim.name.bytes();
+        let good = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !good {
+            complaints.push(builtin(&format!(
+                "the claim `{}` must be lower-case letters, digits and `_`, a letter first",
+                claim.name.escape_debug()
+            )));
+        } else if declared.insert(claim.name, *claim).is_some_and(|other| other != *claim) {
+            complaints.push(builtin(&format!("two attestors declare the claim `{}` with different types", claim.name)));
+        }
+    }
+    if !complaints.is_empty() {
+        return Err(complaints);
+    }
+    let lines: Vec<String> =
+        declared.values().map(|claim| format!("\"{}\"?: {},", claim.name, claim.kind.in_schema())).collect();
+    let text = crate::SCHEMA.replacen("// <claims>", &lines.join("\n    "), 1);
+    match Schema::from_cedarschema_str(&text) {
+        Ok((schema, _)) => Ok((text, schema)),
+        Err(error) => Err(vec![builtin(&format!("the schema does not load: {error}"))]),
+    }
+}
+
+/// A complaint about what is compiled in, not about a policy file.
+fn builtin(message: &str) -> Complaint {
+    Complaint::at("schema.cedarschema", "", 0, message)
+}
+
+fn actions() -> Vec<(Action, EntityUid)> {
+    Action::ALL
+        .into_iter()
+        .filter_map(|action| {
+            let uid = format!("Lychgate::Action::\"{action}\"").parse().ok()?;
+            Some((action, uid))
+        })
+        .collect()
+}
+
+fn parse(source: Source<'_>) -> Result<Vec<Draft<'_>>, Vec<Complaint>> {
+    bounds::check(source).map_err(|complaint| vec![complaint])?;
+    let set: PolicySet = source.text.parse().map_err(|errors: cedar_policy::ParseErrors| {
+        errors.iter().map(|error| Complaint::from_cedar(source.name, source.text, 0, error)).collect::<Vec<_>>()
+    })?;
+    let templates: Vec<Complaint> = set
+        .templates()
+        .map(|template| {
+            // The location is reachable only through Cedar's own syntax tree.
+            let start = template.as_ref().loc().map_or(0, |loc| loc.span.offset());
+            Complaint::at(source.name, source.text, start, "a rule cannot have slots")
+                .hint("write the entity instead of `?principal` or `?resource`")
+        })
+        .collect();
+    if !templates.is_empty() {
+        return Err(templates);
+    }
+    let mut drafts: Vec<Draft<'_>> = set
+        .policies()
+        .map(|policy| {
+            let start = policy.as_ref().loc().map_or(0, |loc| loc.span.offset());
+            Draft { source, policy: policy.clone(), start }
+        })
+        .collect();
+    drafts.sort_by_key(|draft| draft.start);
+    Ok(drafts)
+}
+
+/// Gives each policy its `@id`, which is how decisions and Cedar's complaints then name it. A
+/// missing or repeated id has been complained of; its rule is still validated, under its place.
+fn name(drafts: Vec<Draft<'_>>) -> Vec<Draft<'_>> {
+    let mut seen = std::collections::HashSet::new();
+    drafts
+        .into_iter()
+        .enumerate()
+        .map(|(index, draft)| {
+            let id = match draft.policy.annotation("id") {
+                Some(id) if !id.is_empty() && seen.insert(id.to_owned()) => id.to_owned(),
+                _ => format!("rule {} of {}", index + 1, draft.source.name),
+            };
+            Draft { policy: draft.policy.new_id(PolicyId::new(id)), ..draft }
+        })
+        .collect()
+}
+
+/// Strict validation of all rules together. A warning is a complaint: a rule that can never apply
+/// or that hides its text was not meant.
+fn validate(drafts: &[Draft<'_>], schema: &Schema, complaints: &mut Vec<Complaint>) -> PolicySet {
+    let mut set = PolicySet::new();
+    for draft in drafts {
+        if let Err(error) = set.add(draft.policy.clone()) {
+            complaints.push(draft.complain(error.to_string()));
+        }
+    }
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let errors = result.validation_errors().map(|error| Found {
+        rule: error.policy_id(),
+        vague: matches!(error, ValidationError::InvalidActionApplication(_)),
+        hint: matches!(error, ValidationError::UnrecognizedActionId(_)).then(|| which_action(&error.to_string())),
+        diagnostic: error,
+    });
+    let warnings = result.validation_warnings().map(|warning| Found {
+        rule: warning.policy_id(),
+        vague: matches!(
+            warning,
+            ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_)
+        ),
+        hint: None,
+        diagnostic: warning,
+    });
+    let mut found: Vec<Found<'_>> = errors.chain(warnings).collect();
+    found.sort_by_key(|found| found.vague);
+    for (index, found_here) in found.iter().enumerate() {
+        let earlier = found.iter().take(index);
+        complaints.extend(found_here.complaint(earlier, drafts));
+    }
+    set
+}
+
+/// What the validator found in one rule.
+struct Found<'a> {
+    rule: &'a PolicyId,
+    vague: bool,
+    /// Instead of Cedar's.
+    hint: Option<String>,
+    diagnostic: &'a dyn miette::Diagnostic,
+}
+
+impl Found<'_> {
+    /// Nothing if it only says that the rule can never apply, which follows from whatever else is
+    /// wrong with that rule.
+    fn complaint<'a>(
+        &self,
+        mut earlier: impl Iterator<Item = &'a Found<'a>>,
+        drafts: &[Draft<'_>],
+    ) -> Option<Complaint> {
+        if self.vague && earlier.any(|other| other.rule == self.rule) {
+            return None;
+        }
+        let Some(draft) = drafts.iter().find(|draft| draft.policy.id() == self.rule) else {
+            return Some(builtin(&self.diagnostic.to_string()));
+        };
+        let Source { name, text } = draft.source;
+        let complaint = Complaint::from_cedar(name, text, draft.start, self.diagnostic);
+        Some(match &self.hint {
+            Some(hint) => complaint.hint(hint),
+            None => complaint,
+        })
+    }
+}
+
+/// Cedar always guesses at an action, however far off, and not the same one each time.
+fn which_action(message: &str) -> String {
+    let typed = message.split('"').nth(1).unwrap_or_default();
+    let actions = Action::ALL.map(Action::as_str);
+    did_you_mean(typed, actions.into_iter()).unwrap_or_else(|| format!("the actions are {}", actions.join(", ")))
+}
+
+/// Cedar walks hash maps; people read from the top, and once.
+fn in_order(mut complaints: Vec<Complaint>, sources: &[Source<'_>]) -> Vec<Complaint> {
+    complaints.sort_by_cached_key(|complaint| {
+        let file = sources.iter().position(|source| source.name == complaint.file);
+        (file, complaint.line, complaint.column, complaint.message.clone())
+    });
+    complaints.dedup();
+    complaints
+}
+
+/// Whether a rule's scope includes an action. The schema has no action groups, so `in` is a list.
+fn covers(policy: &Policy, action: &EntityUid) -> bool {
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(only) => only == *action,
+        ActionConstraint::In(list) => list.contains(action),
+    }
+}
+
+fn by_action(set: &PolicySet, actions: &[(Action, EntityUid)]) -> Option<HashMap<Action, (EntityUid, PolicySet)>> {
+    actions
+        .iter()
+        .map(|(action, uid)| {
+            let policies = set.policies().filter(|policy| covers(policy, uid)).cloned();
+            let policies = PolicySet::from_policies(policies).ok()?;
+            Some((*action, (uid.clone(), policies)))
+        })
+        .collect()
+}
+
+fn digest(schema: &str, sources: &[Source<'_>]) -> String {
+    let mut hash = Sha256::new();
+    for text in std::iter::once(schema).chain(sources.iter().map(|source| source.text)) {
+        // The length first, so that text cannot move between files unnoticed.
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

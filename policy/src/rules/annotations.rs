@@ -1,0 +1,123 @@
+//! `@id`, `@lifetime`, `@approvals`: every rule is named, every obligation means something.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Effect, EntityUid};
+
+use super::{Draft, Place, Rule, covers};
+use crate::complaint::{Complaint, did_you_mean};
+use crate::facts::Action;
+use crate::grant::{APPROVALS_MAX, parse_lifetime};
+
+const KNOWN: [&str; 3] = ["approvals", "id", "lifetime"];
+/// An id is printed in logs and refusals, and typed by whoever looks for the rule.
+const ID_MAX: usize = 64;
+/// What ends in a certificate.
+const WITH_LIFETIME: [Action; 4] = [Action::Enroll, Action::Request, Action::Approve, Action::Renew];
+/// What is part of a human's yes.
+const WITH_APPROVALS: [Action; 2] = [Action::Request, Action::Approve];
+
+/// Reads the annotations of all rules.
+pub(super) fn read(
+    drafts: &[Draft<'_>],
+    actions: &[(Action, EntityUid)],
+    complaints: &mut Vec<Complaint>,
+) -> BTreeMap<String, Rule> {
+    let mut rules = BTreeMap::new();
+    for draft in drafts {
+        let place = draft.complain("");
+        let place = Place { file: place.file, line: place.line };
+        let mut rule = Rule { place, lifetime: None, approvals: None };
+        let mut id = None;
+        for (key, annotation) in draft.policy.as_ref().annotations() {
+            let start = annotation.loc.as_ref().map_or(draft.start, |loc| loc.span.offset());
+            let read = match key.as_ref() {
+                "id" => read_id(&annotation.val, &rules).map(|good| id = Some(good)),
+                "lifetime" => effective(draft, actions, "lifetime", &WITH_LIFETIME)
+                    .and_then(|()| read_lifetime(&annotation.val))
+                    .map(|good| rule.lifetime = Some(good)),
+                "approvals" => effective(draft, actions, "approvals", &WITH_APPROVALS)
+                    .and_then(|()| read_approvals(&annotation.val))
+                    .map(|good| rule.approvals = Some(good)),
+                unknown => Err(Wrong {
+                    message: format!("unknown annotation `@{unknown}`"),
+                    hint: did_you_mean(unknown, KNOWN.into_iter())
+                        .unwrap_or_else(|| "a rule takes `@id`, `@lifetime` and `@approvals`".to_owned()),
+                }),
+            };
+            if let Err(Wrong { message, hint }) = read {
+                let Draft { source, .. } = draft;
+                let complaint = Complaint::at(source.name, source.text, start, message);
+                complaints.push(complaint.hint(hint));
+            }
+        }
+        if draft.policy.annotation("id").is_none() {
+            let missing = draft.complain("the rule has no `@id`");
+            complaints.push(missing.hint("write `@id(\"a-name\")` above it; logs name the rule"));
+        }
+        if let Some(id) = id {
+            rules.insert(id, rule);
+        }
+    }
+    rules
+}
+
+struct Wrong {
+    message: String,
+    hint: String,
+}
+
+fn read_id(id: &str, rules: &BTreeMap<String, Rule>) -> Result<String, Wrong> {
+    let good = id.len() <= ID_MAX
+        && id.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !good {
+        return Err(Wrong {
+            message: format!("`{}` cannot be an `@id`", id.escape_debug()),
+            hint: format!("use up to {ID_MAX} letters, digits, `-`, `_` and `.`"),
+        });
+    }
+    match rules.get(id) {
+        Some(first) => Err(Wrong {
+            message: format!("the `@id` `{id}` is taken"),
+            hint: format!("its first rule is at {}", first.place),
+        }),
+        None => Ok(id.to_owned()),
+    }
+}
+
+fn read_lifetime(text: &str) -> Result<std::time::Duration, Wrong> {
+    parse_lifetime(text)
+        .map_err(|bad| Wrong { message: format!("`{}` is not a lifetime", text.escape_debug()), hint: bad.to_string() })
+}
+
+fn read_approvals(text: &str) -> Result<u32, Wrong> {
+    // One digit: `u32::from_str` would also take `+1` and `01`.
+    match text.parse::<u32>() {
+        Ok(count) if (1..=APPROVALS_MAX).contains(&count) && text.len() == 1 => Ok(count),
+        _ => Err(Wrong {
+            message: format!("`{}` is not a number of approvals", text.escape_debug()),
+            hint: format!("write a number from 1 to {APPROVALS_MAX}"),
+        }),
+    }
+}
+
+/// An obligation that nothing will ever honour is a mistake: `@approvals` on `enroll` reads as
+/// if a human would be asked, and none is.
+fn effective(draft: &Draft<'_>, actions: &[(Action, EntityUid)], name: &str, only: &[Action]) -> Result<(), Wrong> {
+    if draft.policy.effect() == Effect::Forbid {
+        return Err(Wrong {
+            message: format!("`@{name}` has no effect on a `forbid`"),
+            hint: "put it on the rules that permit".to_owned(),
+        });
+    }
+    let applies = actions.iter().any(|(action, uid)| only.contains(action) && covers(&draft.policy, uid));
+    if applies {
+        return Ok(());
+    }
+    let list: Vec<String> = only.iter().map(|action| format!("`{action}`")).collect();
+    Err(Wrong {
+        message: format!("`@{name}` has no effect on a rule for other actions"),
+        hint: format!("it is for {}", list.join(", ")),
+    })
+}

@@ -1,0 +1,177 @@
+//! Running programs: every child is killed when its owner is dropped, every wait has a deadline, and what a child
+//! printed is in the message of the panic that it causes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::PATIENCE;
+
+/// A running child whose output goes to files, so that it can be read at any time and never blocks the child.
+pub struct Program {
+    child: Child,
+    name: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// What a program that ended has left.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; a signal shows as 128 plus its number, as in a shell.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// Starts `command` with its output in files of `dir` and no standard input.
+    pub fn start(command: &mut Command, dir: &Path) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = Path::new(command.get_program()).file_name().unwrap().to_string_lossy().into_owned();
+        let stem = format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (stdout, stderr) = (dir.join(format!("{stem}.out")), dir.join(format!("{stem}.err")));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        Self { child, name, stdout, stderr }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed on standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
+    /// What it has printed on standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        // A child that has ended already is not waited for yet, so its id cannot have gone to somebody else.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn end_within(mut self, patience: Duration) -> Ended {
+        let status = self.wait(patience);
+        Ended { code: code(status), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// Sends SIGTERM and waits until it has ended.
+    #[track_caller]
+    pub fn stop(self) -> Ended {
+        self.signal(Signal::TERM);
+        self.end_within(PATIENCE)
+    }
+
+    /// Sends SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    #[track_caller]
+    fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let what = format!("end of `{}` (process {})", self.name, self.child.id());
+        let began = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            if began.elapsed() >= patience {
+                self.kill();
+                panic!("{what}: not within {patience:?}\nstdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until `find` has an answer in what it printed on standard error.
+    #[track_caller]
+    pub fn expect_stderr<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let began = std::time::Instant::now();
+        loop {
+            let running = self.runs();
+            if let Some(found) = find(&self.stderr()) {
+                return found;
+            }
+            if !running || began.elapsed() > PATIENCE {
+                let how = if running { "did not print it" } else { "ended without it" };
+                panic!("{what}: `{}` {how}\nstdout:\n{}\nstderr:\n{}", self.name, self.stdout(), self.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command to its end, with a deadline.
+#[track_caller]
+pub fn run(command: &mut Command, patience: Duration) -> Ended {
+    let dir = tempfile::tempdir().unwrap();
+    Program::start(command, dir.path()).end_within(patience)
+}
+
+/// A program of the workspace, built by `cargo build --workspace` beside the running test.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    // target/debug/deps/e2e-<hash> for a test, target/debug/lychgate-bench for the benchmark.
+    let found = here.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("`{name}` is not built beside {}: run `cargo build --workspace`", here.display()))
+}
+
+/// The words before a command that shift its clock, such as by `+1h`; only the clock of the day, not the one that
+/// measures time.
+#[must_use]
+pub fn shifted_clock(by: &str) -> Vec<String> {
+    let library = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+        .find(|path| path.is_file())
+        .expect("libfaketime is not installed: run `tests/run` once");
+    let preload = format!("LD_PRELOAD={}", library.display());
+    let shift = format!("FAKETIME={by}");
+    ["env", &preload, &shift, "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"].map(str::to_owned).to_vec()
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}

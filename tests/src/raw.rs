@@ -1,0 +1,101 @@
+//! Bytes over TLS with nothing in between: for requests that no HTTP library would send.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+
+/// Longest silence of a server that is still answering.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// A TLS connection, blocking.
+pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
+
+impl Raw {
+    /// Connects and shakes hands. `name` is the SNI; an address sends none.
+    pub fn open(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let tcp = TcpStream::connect_timeout(&address, SILENCE)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(SILENCE))?;
+        tcp.set_write_timeout(Some(SILENCE))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self(stream))
+    }
+
+    /// Writes all of `bytes`.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        self.0.flush()
+    }
+
+    /// Reads one response: its status and body by `Content-Length`, nothing more clever.
+    pub fn response(&mut self) -> io::Result<(u16, String)> {
+        let mut bytes = Vec::new();
+        let head_end = loop {
+            if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+            self.more(&mut bytes)?;
+        };
+        let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
+        let status = head.get(9..12).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("not a status line: {head}")))?;
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, value)| value.trim().parse::<usize>().ok())
+            .unwrap_or(0);
+        while bytes.len() < head_end + 4 + length {
+            self.more(&mut bytes)?;
+        }
+        Ok((status, String::from_utf8_lossy(&bytes[head_end + 4..head_end + 4 + length]).into_owned()))
+    }
+
+    /// Whether the server has closed, waiting for it as long as a silence may last.
+    pub fn closed(&mut self) -> bool {
+        let mut byte = [0; 1];
+        match self.0.read(&mut byte) {
+            Ok(n) => n == 0,
+            Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
+    }
+
+    /// The certificates the server showed.
+    #[must_use]
+    pub fn peer_chain(&self) -> Vec<Vec<u8>> {
+        self.0.conn.peer_certificates().unwrap_or_default().iter().map(|cert| cert.to_vec()).collect()
+    }
+
+    /// The TCP connection underneath, to set its limits.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.0.sock
+    }
+
+    fn more(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        match self.0.read(&mut chunk)? {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the response was complete")),
+            n => {
+                bytes.extend_from_slice(&chunk[..n]);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One plain GET; `None` when there is no complete answer.
+#[must_use]
+pub fn get(address: SocketAddr, name: &str, config: &Arc<ClientConfig>, path: &str) -> Option<(u16, String)> {
+    let mut raw = Raw::open(address, name, config).ok()?;
+    raw.send(format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    raw.response().ok()
+}

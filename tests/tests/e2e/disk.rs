@@ -1,0 +1,273 @@
+//! Disks and files that fail: full, unwritable, locked by another, damaged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tests::cli::Lychgate;
+use tests::device::{self, Key, Outcome};
+use tests::disk::SmallDisk;
+use tests::gateway::{Gateway, Setup};
+use tests::program::{Ended, built, run};
+use tests::tls;
+use tests::wait::{PATIENCE, eventually};
+
+use crate::{items, joined, token};
+
+/// `lychgate-gateway` with a configuration file, run to its end.
+#[track_caller]
+fn gateway_program(args: &[&str], config: &Path) -> Ended {
+    let mut command = Command::new(built("lychgate-gateway"));
+    command.args(args).arg("--config").arg(config);
+    run(&mut command, PATIENCE)
+}
+
+#[track_caller]
+fn assert_clear(ended: &Ended, code: i32, says: &str) {
+    let what = format!("{}\n{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, code, "{what}");
+    assert!(!ended.stderr.contains("panicked"), "{what}");
+    assert!(what.contains(says), "it does not say `{says}`\n{what}");
+}
+
+#[test]
+fn an_unwritable_directory() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let token = token(&alice, &[]);
+    // Below a file there is no directory to be made, whoever runs this.
+    let file = gateway.room().join("file");
+    fs::write(&file, "").unwrap();
+    let machine = Lychgate::at(file.join("me"));
+    let refused = machine.refused(&["join", &token, "--name", "edge-07"]);
+    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    assert!(refused.stderr.contains(file.to_str().unwrap()), "{}", refused.stderr);
+    // It was noticed before the token was spent.
+    gateway.client("edge-07").ok(&["join", &token, "--name", "edge-07"]);
+}
+
+#[test]
+fn a_full_disk_of_the_client() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let mount = gateway.room().join("small");
+    let disk = SmallDisk::mount(&mount, 256, gateway.room());
+    let machine = Lychgate::at(mount.join("me")).under(&disk.wrapper());
+    let token = token(&alice, &[]);
+
+    disk.fill();
+    let refused = machine.refused(&["join", &token, "--name", "edge-07"]);
+    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    disk.free();
+    machine.ok(&["join", &token, "--name", "edge-07"]);
+
+    let certificate = || fs::read(disk.outside(&machine.file("cert.pem"))).unwrap();
+    let before = certificate();
+    disk.fill();
+    let refused = machine.refused(&["renew", "--force"]);
+    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    assert_eq!(certificate(), before, "a renewal that could not be written must leave what was there");
+    machine.ok(&["status"]);
+    disk.free();
+    machine.ok(&["renew", "--force"]);
+    assert_ne!(certificate(), before);
+}
+
+/// Changes are refused while the disk is full and taken again when there is room; nothing that was promised is lost.
+#[tokio::test]
+async fn a_full_disk_of_the_gateway() {
+    let mut gateway = Setup::default().no_limits().init();
+    let mount = gateway.room().join("small");
+    let disk = SmallDisk::mount(&mount, 24 * 1024, gateway.room());
+    // Everything that `init` made moves to the small disk; the configuration says where it is now.
+    let store = store_dir(&gateway);
+    let wrapper = disk.wrapper();
+    let moved = mount.join("store");
+    let mut copy = Command::new(&wrapper[0]);
+    copy.args(&wrapper[1..]).arg("cp").arg("-a").arg(&store).arg(&moved);
+    assert_eq!(run(&mut copy, PATIENCE).code, 0);
+    gateway.edit_config(|config| {
+        let section = config.entry("store").or_insert_with(|| toml::Table::new().into());
+        section.as_table_mut().unwrap().insert("path".to_owned(), moved.to_str().unwrap().into());
+    });
+    gateway.run_under(&wrapper);
+    gateway.start();
+    let alice = gateway.first_person();
+    let first = joined(&gateway, &alice, "before");
+
+    disk.fill();
+    let roots = gateway.roots();
+    let config = tls::trusting(&roots, None);
+    let mut refused = 0;
+    for _ in 0..200 {
+        let key = Key::generate();
+        match device::enroll(&gateway.enroll(), &config, &key, &device::request(&key, None, None)).await {
+            Ok(Outcome::Waiting(_)) => {}
+            Ok(Outcome::Refused(reply)) => {
+                assert!([503, 507].contains(&reply.status), "{reply}");
+                assert_eq!(reply.code(), "unavailable", "{reply}");
+                refused += 1;
+            }
+            Ok(other) => panic!("{other:?}"),
+            // It stopped because it could not tell what was written: that is allowed, to go on as if is not.
+            Err(_) => refused += 1,
+        }
+        if refused >= 3 {
+            break;
+        }
+    }
+    assert!(refused >= 3, "two hundred requests fitted on a full disk");
+    disk.free();
+    if !gateway.runs() {
+        let log = gateway.log();
+        assert!(log.contains("space") || log.contains("full"), "it stopped without saying why\n{log}");
+        gateway.kill();
+        gateway.start();
+    }
+    eventually("the gateway takes changes again", PATIENCE, || {
+        let machine = gateway.client("after");
+        let made = alice.run(&["--json", "tokens", "create"]);
+        let made: serde_json::Value = serde_json::from_str(&made.stdout).ok()?;
+        (machine.run(&["join", made["token"].as_str()?, "--name", "after"]).code == 0).then_some(())
+    });
+    first.ok(&["renew", "--force"]);
+    assert_eq!(items(&alice.json(&["machines", "list"])).len(), 2);
+}
+
+/// Where the store of a gateway that does not run is.
+fn store_dir(gateway: &Gateway) -> PathBuf {
+    let text = fs::read_to_string(gateway.config()).unwrap();
+    let config: toml::Table = toml::from_str(&text).unwrap();
+    let path = config.get("store").and_then(|store| store.get("path")).and_then(toml::Value::as_str);
+    gateway.dir().join(path.unwrap_or("store"))
+}
+
+#[test]
+fn a_store_opened_twice() {
+    let gateway = Setup::default().start();
+    // The same files, other ports.
+    let second = gateway.dir().join("second.toml");
+    let text = fs::read_to_string(gateway.config()).unwrap();
+    let mut config: toml::Table = toml::from_str(&text).unwrap();
+    config.insert("listen".to_owned(), toml::toml! { enroll = "127.0.0.1:0" manage = "127.0.0.1:0" }.into());
+    fs::write(&second, toml::to_string(&config).unwrap()).unwrap();
+    assert_clear(&gateway_program(&["run"], &second), 4, "in use");
+    assert_clear(&gateway_program(&["export"], &second), 4, "in use");
+    // The first one never noticed.
+    let alice = gateway.first_person();
+    joined(&gateway, &alice, "edge-07").ok(&["renew", "--force"]);
+}
+
+/// Every file of a directory, with its size.
+fn sizes(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            found.extend(sizes(&entry.path()));
+        } else {
+            found.push((entry.metadata().unwrap().len(), entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_corrupt_store() {
+    for engine in ["sled", "redb"] {
+        let mut gateway = Setup::default().engine(engine).start();
+        let alice = gateway.first_person();
+        for i in 0..5 {
+            let _ = joined(&gateway, &alice, &format!("edge-{i}"));
+        }
+        let _ = gateway.stop();
+        let (size, largest) = sizes(&store_dir(&gateway)).into_iter().max().unwrap();
+        let mut bytes = fs::read(&largest).unwrap();
+        assert!(size > 4096, "{engine}: {} has only {size} bytes", largest.display());
+        for byte in bytes.iter_mut().skip(256).step_by(61) {
+            *byte ^= 0x55;
+        }
+        fs::write(&largest, bytes).unwrap();
+        let ended = gateway_program(&["run"], &gateway.config());
+        assert_clear(&ended, 4, "store");
+    }
+}
+
+#[test]
+fn a_truncated_configuration_and_unknown_keys() {
+    let gateway = Setup::default().init();
+    let config = gateway.config();
+    let text = fs::read_to_string(&config).unwrap();
+    let bent = [
+        ("cut in a line", text[..text.rfind('"').unwrap()].to_owned(), "gateway.toml"),
+        ("an unknown key", format!("colour = \"red\"\n{text}"), "colour"),
+        ("an unknown key in a table", format!("{text}\n[limits]\nconections = 3\n"), "conections"),
+        ("empty", String::new(), "trust_domain"),
+        ("a wrong type", text.replacen("trust_domain = \"", "trust_domain = 7 # \"", 1), "trust_domain"),
+    ];
+    for (what, text, says) in bent {
+        fs::write(&config, text).unwrap();
+        for command in ["run", "check-config"] {
+            let ended = gateway_program(&[command], &config);
+            assert_eq!(ended.code, 3, "{what}, {command}\n{}", ended.stderr);
+            assert_clear(&ended, 3, says);
+        }
+    }
+    fs::remove_file(&config).unwrap();
+    assert_clear(&gateway_program(&["run"], &config), 3, config.to_str().unwrap());
+}
+
+#[test]
+fn a_reload_with_a_bad_policy_keeps_the_old_one_and_says_why() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let good = fs::read_to_string(gateway.policy()).unwrap();
+    fs::write(gateway.policy(), good.replace("principal.claims has token_id", "principal.claims has tokken_id"))
+        .unwrap();
+    gateway.reload();
+    eventually("a complaint about the policy", PATIENCE, || gateway.log().contains("tokken_id").then_some(()));
+    let _ = joined(&gateway, &alice, "edge-07");
+    // A good one is taken: tokens admit nobody any more.
+    fs::write(gateway.policy(), good.replace("principal.claims has token_id", "principal.claims has prior_name"))
+        .unwrap();
+    gateway.reload();
+    let mut round = 0;
+    eventually("the new policy", PATIENCE, || {
+        round += 1;
+        let machine = gateway.client(&format!("late-{round}"));
+        let token = token(&alice, &[]);
+        (machine.run(&["join", &token, "--name", &format!("late-{round}"), "--no-wait"]).code != 0).then_some(())
+    });
+}
+
+#[test]
+fn damaged_files_of_the_client() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let machine = joined(&gateway, &alice, "edge-07");
+    // What is known of the gateway may be lost: it is learnt again.
+    fs::write(machine.file("state.json"), "{").unwrap();
+    machine.ok(&["renew", "--force"]);
+    for name in ["cert.pem", "key.pem"] {
+        let good = fs::read(machine.file(name)).unwrap();
+        fs::write(machine.file(name), &good[..good.len() / 2]).unwrap();
+        let refused = machine.refused(&["renew", "--force"]);
+        assert!(refused.stderr.contains(name), "{name}: {}", refused.stderr);
+        fs::write(machine.file(name), good).unwrap();
+    }
+    machine.ok(&["renew", "--force"]);
+}
+
+#[test]
+fn an_export_moves_to_the_other_engine_and_back() {
+    let mut gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let machine = joined(&gateway, &alice, "edge-07");
+    let _ = gateway.stop();
+    let before = gateway.export();
+    for engine in ["redb", "sled"] {
+        gateway.change_engine(engine);
+        assert_eq!(gateway.export(), before, "{engine}");
+    }
+    gateway.start();
+    machine.ok(&["renew", "--force"]);
+}

@@ -1,0 +1,200 @@
+//! Slow, idle and eager clients in great numbers: whoever behaves is served meanwhile.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tests::device::{self, Held, Key, Outcome};
+use tests::gateway::{Gateway, Setup};
+use tests::http::{Connection, Face, handshake};
+use tests::raw::Raw;
+use tests::tls;
+use tokio::task::JoinSet;
+
+use crate::{at_the_gate, request_id, token};
+
+/// What somebody who behaves puts up with while others do not.
+const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+struct Site {
+    gateway: Gateway,
+    alice: tests::cli::Lychgate,
+    anonymous: Arc<ClientConfig>,
+}
+
+impl Site {
+    fn open() -> Self {
+        let gateway = Setup::default().start();
+        let alice = gateway.first_person();
+        let anonymous = tls::trusting(&gateway.roots(), None);
+        Self { gateway, alice, anonymous }
+    }
+
+    async fn machine(&self, name: &str, token: &str) -> Held {
+        let key = Key::generate();
+        let request = device::request(&key, Some(name), Some(token));
+        let outcome = device::enroll(&self.gateway.enroll(), &self.anonymous, &key, &request).await.unwrap();
+        match outcome {
+            Outcome::Issued(reply) => Held { reply: *reply, key },
+            other => panic!("{name} was not admitted: {other:?}"),
+        }
+    }
+
+    /// A machine renews and a newcomer is admitted, each on a new connection and in time.
+    async fn assert_served(&self, held: &Held, name: &str, token: &str) {
+        let began = Instant::now();
+        let mut connection = Connection::open(&self.gateway.manage(), &held.config()).await.unwrap();
+        assert_eq!(connection.get("/v1/self").await.unwrap().status, 200);
+        assert!(began.elapsed() < SERVED_WITHIN, "a machine waited {:?}", began.elapsed());
+        let began = Instant::now();
+        let _ = self.machine(name, token).await;
+        assert!(began.elapsed() < SERVED_WITHIN, "a newcomer waited {:?}", began.elapsed());
+    }
+}
+
+/// Sends `bytes` one each second until the other side hangs up; gives how long that took.
+fn drip(gateway: &Gateway, begin: &str, rest: &[u8]) -> Duration {
+    let face = gateway.enroll();
+    let mut raw = Raw::open(face.address, &face.name, &tls::trusting_anybody(None)).unwrap();
+    raw.tcp().set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    raw.send(begin.replace("HOST", &face.authority()).as_bytes()).unwrap();
+    let began = Instant::now();
+    for byte in rest.iter().cycle() {
+        assert!(began.elapsed() < Duration::from_secs(60), "still open after a minute of one byte a second");
+        // The read is the pause: a second, or the end.
+        if raw.send(&[*byte]).is_err() || raw.closed() {
+            break;
+        }
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_byte_a_second() {
+    let site = Arc::new(Site::open());
+    let (first, second) = (token(&site.alice, &[]), token(&site.alice, &[]));
+    let held = site.machine("edge-07", &first).await;
+    let slow = |begin: &'static str, rest: &'static [u8]| {
+        let site = Arc::clone(&site);
+        tokio::task::spawn_blocking(move || drip(&site.gateway, begin, rest))
+    };
+    let drips = [
+        slow("GET /healthz HTTP/1.1\r\nHost: HOST\r\nX: ", b"a"),
+        slow(
+            "POST /v1/enrollments HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n",
+            b" ",
+        ),
+        slow("", b"G"),
+    ];
+    site.assert_served(&held, "edge-08", &second).await;
+    for drip in drips {
+        let took = drip.await.unwrap();
+        assert!(took < Duration::from_secs(40), "{took:?}");
+    }
+}
+
+/// Holds TLS connections that say nothing, from `prefixes` source prefixes; gives those the gateway kept.
+async fn hold(
+    face: &Face,
+    config: &Arc<ClientConfig>,
+    count: usize,
+    prefixes: u8,
+) -> Vec<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    let mut openers = JoinSet::new();
+    for i in 0..count {
+        let prefix = 1 + u8::try_from(i % usize::from(prefixes)).unwrap();
+        let (face, config) = (face.from(Ipv4Addr::new(127, 0, prefix, 1)), Arc::clone(config));
+        if openers.len() >= 64 {
+            openers.join_next().await;
+        }
+        openers.spawn(async move { handshake(&face, &config).await.ok() });
+    }
+    openers.join_all().await.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_idle_machines() {
+    let site = Site::open();
+    let (first, second) = (token(&site.alice, &[]), token(&site.alice, &[]));
+    let held = site.machine("edge-07", &first).await;
+    // Five prefixes of four hundred.
+    let kept = open_and_ask(&site.gateway.manage(), &held.config(), 2_000, 5).await;
+    assert_eq!(kept.len(), 2_000);
+    site.assert_served(&held, "edge-08", &second).await;
+    drop(kept);
+}
+
+/// Connections with one request each, kept open.
+async fn open_and_ask(face: &Face, config: &Arc<ClientConfig>, count: usize, prefixes: u8) -> Vec<Connection> {
+    let mut workers = JoinSet::new();
+    for worker in 0..32 {
+        let (face, config) = (face.clone(), Arc::clone(config));
+        let each = (worker..count).step_by(32);
+        workers.spawn(async move {
+            let mut kept = Vec::new();
+            for i in each {
+                let prefix = 1 + u8::try_from(i % usize::from(prefixes)).unwrap();
+                let face = face.from(Ipv4Addr::new(127, 0, prefix, 1));
+                let mut connection = Connection::open(&face, &config).await.unwrap();
+                let reply = connection.get("/v1/self").await.unwrap();
+                assert!([200, 429].contains(&reply.status), "{reply}");
+                kept.push(connection);
+            }
+            kept
+        });
+    }
+    workers.join_all().await.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_idle_strangers_of_one_network() {
+    let site = Site::open();
+    let (first, second) = (token(&site.alice, &[]), token(&site.alice, &[]));
+    let held = site.machine("edge-07", &first).await;
+    let kept = hold(&site.gateway.enroll(), &site.anonymous, 2_000, 1).await;
+    // The rest of the world comes in all the same: no network takes every place.
+    site.assert_served(&held, "edge-08", &second).await;
+    drop(kept);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_anonymous_requests() {
+    let site = Site::open();
+    let tokens: Vec<String> = (0..4).map(|_| token(&site.alice, &[])).collect();
+    let held = site.machine("edge-07", &tokens[0]).await;
+    let waiting = at_the_gate(&site.gateway, "at-the-gate");
+    let (stop, turned_away) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut flood = JoinSet::new();
+    for _ in 0..16 {
+        let (face, config) = (site.gateway.enroll().from([127, 0, 7, 7]), Arc::clone(&site.anonymous));
+        let (stop, turned_away) = (Arc::clone(&stop), Arc::clone(&turned_away));
+        flood.spawn(async move {
+            let key = Key::generate();
+            let request = device::request(&key, None, None);
+            while !stop.load(Ordering::Relaxed) {
+                let Ok(mut connection) = Connection::open(&face, &config).await else { continue };
+                for _ in 0..20 {
+                    match device::enroll_on(&mut connection, &face, &key, &request).await {
+                        Ok(Outcome::Refused(reply)) if reply.status == 429 => {
+                            turned_away.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(_) => {}
+                        Err(_) => break,
+                    }
+                }
+            }
+        });
+    }
+    for (round, token) in tokens[1..].iter().enumerate() {
+        site.assert_served(&held, &format!("edge-1{round}"), token).await;
+    }
+    // People do their work meanwhile too.
+    let id = request_id(&site.alice, "at-the-gate");
+    site.alice.ok(&["requests", "approve", &id, "--code", &waiting.code]);
+    assert_eq!(waiting.join.end_within(tests::wait::PATIENCE).code, 0);
+    stop.store(true, Ordering::Relaxed);
+    flood.join_all().await;
+    assert!(turned_away.load(Ordering::Relaxed) > 100, "the flood was no flood: {turned_away:?}");
+}

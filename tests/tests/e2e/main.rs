@@ -1,0 +1,96 @@
+//! End to end: the real programs, started as a user starts them, on loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation is reported by panicking"
+)]
+
+mod absence;
+mod disk;
+mod faults;
+mod flood;
+mod framing;
+mod join;
+mod locks;
+mod ports;
+mod requests;
+mod tokens;
+mod trust;
+
+use serde_json::Value;
+use tests::cli::{Lychgate, waiting_code};
+use tests::gateway::Gateway;
+use tests::program::Program;
+
+/// A machine that asked to join without a token, with the code on its screen.
+struct AtTheGate {
+    machine: Lychgate,
+    join: Program,
+    code: String,
+}
+
+/// Starts `lychgate join URL` and waits until it shows its code.
+#[track_caller]
+fn at_the_gate(gateway: &Gateway, name: &str) -> AtTheGate {
+    at_the_gate_in(gateway, name, name)
+}
+
+/// The same, with a directory that is not called like the machine.
+#[track_caller]
+fn at_the_gate_in(gateway: &Gateway, dir: &str, name: &str) -> AtTheGate {
+    show_up(gateway, gateway.client(dir), name)
+}
+
+/// The same, with the client under another program.
+#[track_caller]
+fn at_the_gate_under(gateway: &Gateway, name: &str, wrapper: &[String]) -> AtTheGate {
+    show_up(gateway, gateway.client(name).under(wrapper), name)
+}
+
+#[track_caller]
+fn show_up(gateway: &Gateway, machine: Lychgate, name: &str) -> AtTheGate {
+    let pin = gateway.info().pin;
+    let mut join = machine.start(&["join", &gateway.enroll().url(""), "--pin", &pin, "--name", name]);
+    let code = join.expect_stderr("waiting code on the machine's screen", waiting_code);
+    AtTheGate { machine, join, code }
+}
+
+/// The rows of a listing, whether it comes as a page or as a list.
+#[track_caller]
+fn items(listing: &Value) -> Vec<Value> {
+    let rows = listing.get("items").unwrap_or(listing);
+    rows.as_array().unwrap_or_else(|| panic!("not a listing: {listing}")).clone()
+}
+
+/// The one waiting request for a name.
+#[track_caller]
+fn request_id(person: &Lychgate, name: &str) -> String {
+    let listing = person.json(&["requests", "list"]);
+    let wanted: Vec<Value> =
+        items(&listing).into_iter().filter(|row| row["wanted_name"] == name && row["state"] == "waiting").collect();
+    assert_eq!(wanted.len(), 1, "requests for {name} in {listing}");
+    wanted[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// A join token for machines.
+#[track_caller]
+fn token(person: &Lychgate, more: &[&str]) -> String {
+    let mut args = vec!["tokens", "create"];
+    args.extend(more);
+    person.json(&args)["token"].as_str().unwrap().to_owned()
+}
+
+/// A machine that has joined by a token.
+#[track_caller]
+fn joined(gateway: &Gateway, person: &Lychgate, name: &str) -> Lychgate {
+    let machine = gateway.client(name);
+    machine.ok(&["join", &token(person, &[]), "--name", name]);
+    machine
+}
+
+/// The audit events of a kind, newest first or oldest first as the program gives them.
+#[track_caller]
+fn audit(person: &Lychgate, event: &str) -> Vec<Value> {
+    items(&person.json(&["audit", "--event", event]))
+}

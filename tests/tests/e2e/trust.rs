@@ -1,0 +1,76 @@
+//! Gateways that are not the one expected.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tests::gateway::{Gateway, Setup};
+
+use crate::{items, joined, token};
+
+#[test]
+fn a_wrong_pin() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let machine = gateway.client("edge-07");
+    let wrong = "0".repeat(64);
+    let refused = machine.refused(&["join", &gateway.enroll().url(""), "--pin", &wrong, "--name", "edge-07"]);
+    assert_eq!(refused.code, 6, "{}", refused.stderr);
+    assert!(refused.stderr.contains("pin"), "{}", refused.stderr);
+    // Nothing was said to whoever answered.
+    assert!(items(&alice.json(&["requests", "list"])).is_empty());
+    // And nothing stands in the way of the right one.
+    machine.ok(&["join", &token(&alice, &[]), "--name", "edge-07"]);
+}
+
+/// A token that leads to another gateway than the one whose pin it carries: somebody else's machine at its address.
+#[test]
+fn another_gateway_at_the_tokens_address() {
+    let (expected, impostor) = (Setup::default().start(), Setup::default().start());
+    let alice = expected.first_person();
+    let token = token(&alice, &[]);
+    let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&parts[1]).unwrap()).unwrap();
+    claims["gateway"] = json!(impostor.enroll().authority());
+    parts[1] = URL_SAFE_NO_PAD.encode(claims.to_string());
+    let machine = expected.client("edge-07");
+    let refused = machine.refused(&["join", &parts.join("."), "--name", "edge-07"]);
+    assert_eq!(refused.code, 6, "{}", refused.stderr);
+}
+
+/// The certificate names `gateway.example` only; the client came by the address.
+#[test]
+fn a_certificate_for_another_name() {
+    let names = |name: &str| toml::Value::Array(vec![name.into()]);
+    let gateway = Setup::default()
+        .config("names.enroll", names("gateway.example"))
+        .config("names.manage", names("gateway.example"))
+        .start();
+    let pin = gateway.info().pin;
+    let machine = gateway.client("edge-07");
+    let refused = machine.refused(&["join", &gateway.enroll().url(""), "--pin", &pin, "--name", "edge-07"]);
+    assert_eq!(refused.code, 6, "{}", refused.stderr);
+    assert!(refused.stderr.contains("127.0.0.1"), "the message names what was asked for\n{}", refused.stderr);
+}
+
+/// After the machine joined, somebody else's gateway answers at the same address.
+#[test]
+fn another_authority_after_joining() {
+    let mut gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let machine = joined(&gateway, &alice, "edge-07");
+    let before = std::fs::read(machine.file("cert.pem")).unwrap();
+    let [enroll, manage] = gateway.ports().map(|port| format!("127.0.0.1:{port}"));
+    let _ = gateway.stop();
+    let impostor: Gateway = Setup::default()
+        .config("listen.enroll", enroll.as_str())
+        .config("listen.manage", manage.as_str())
+        .config("public.enroll", enroll.as_str())
+        .config("public.manage", manage.as_str())
+        .start();
+    let refused = machine.refused(&["renew", "--force"]);
+    assert_eq!(refused.code, 6, "{}", refused.stderr);
+    assert_eq!(std::fs::read(machine.file("cert.pem")).unwrap(), before);
+    drop(impostor);
+    gateway.start();
+    machine.ok(&["renew", "--force"]);
+}

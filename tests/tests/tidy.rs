@@ -1,0 +1,254 @@
+//! The rules of the repository that lints cannot see.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed check is reported by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest source file, in lines: past it, a file holds two subjects.
+const FILE_LINES_MAX: usize = 800;
+
+/// Folders that hold no source.
+const NOT_OURS: &[&str] = &[".git", "target", "lychgate-dev"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every file of the repository, as a path from its root.
+fn files() -> Vec<PathBuf> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !NOT_OURS.iter().any(|name| path.ends_with(name)) {
+                    walk(&path, found);
+                }
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.sort();
+    found.into_iter().map(|path| path.strip_prefix(root()).unwrap().to_owned()).collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn with_extension(extension: &str) -> impl Iterator<Item = (PathBuf, String)> {
+    files().into_iter().filter(move |path| path.extension().is_some_and(|e| e == extension)).map(|path| {
+        let text = read(&path);
+        (path, text)
+    })
+}
+
+/// Fails with all the complaints at once.
+#[track_caller]
+fn report(rule: &str, complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "{rule}:\n  {}", complaints.join("\n  "));
+}
+
+#[test]
+fn every_source_file_says_what_it_is_for() {
+    let complaints = with_extension("rs")
+        .filter(|(_, text)| !text.trim_start().starts_with("//!"))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    report("these files do not start with a `//!` line", complaints);
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    let complaints = with_extension("rs")
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
+        .collect();
+    report(&format!("these files are over {FILE_LINES_MAX} lines"), complaints);
+}
+
+/// The members of the workspace.
+fn crates() -> BTreeSet<String> {
+    let manifest: toml::Table = toml::from_str(&read(Path::new("Cargo.toml"))).unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn architecture_names_every_crate() {
+    let text = read(Path::new("ARCHITECTURE.md"));
+    let complaints = crates().into_iter().filter(|name| !text.contains(&format!("{name}/"))).collect::<Vec<String>>();
+    report("ARCHITECTURE.md does not name these crates", complaints);
+}
+
+/// What stands between backquotes and looks like a path from the root of the repository.
+fn quoted_paths(text: &str) -> BTreeSet<String> {
+    let in_repository = |word: &&str| {
+        let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+        let first = word.split('/').next().unwrap_or_default();
+        plain && word.contains('/') && (crates().contains(first) || first == "docs" || first == ".ci")
+    };
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(in_repository).map(str::to_owned).collect()
+}
+
+#[test]
+fn paths_in_the_documents_exist() {
+    let mut complaints = Vec::new();
+    for (path, text) in with_extension("md") {
+        for quoted in quoted_paths(&text) {
+            if !root().join(&quoted).exists() {
+                complaints.push(format!("{}: `{quoted}`", path.display()));
+            }
+        }
+    }
+    report("these paths do not exist", complaints);
+}
+
+#[test]
+fn every_attestor_is_listed() {
+    let list = read(Path::new("gateway/src/attest/mod.rs"));
+    let all = list.split("pub static ALL").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+    let complaints = files()
+        .iter()
+        .filter(|path| path.parent().is_some_and(|dir| dir == Path::new("gateway/src/attest")))
+        .filter_map(|path| path.file_stem()?.to_str())
+        .filter(|stem| *stem != "mod" && !stem.ends_with("tests"))
+        .filter(|stem| !all.contains(&format!("{stem}::")))
+        .map(str::to_owned)
+        .collect();
+    report("`ALL` in gateway/src/attest/mod.rs lacks these files", complaints);
+}
+
+/// The pure parts, and what none of them may name.
+const PURE: &[(&str, &[&str])] = &[
+    ("gateway/src/core", &["tokio::", "crate::edge", "crate::flow", "hyper::", "axum::"]),
+    ("gateway/src/attest", &["tokio::", "crate::edge", "crate::flow", "crate::store", "hyper::", "axum::"]),
+    ("pki/src", &["tokio::", "hyper::", "wire::", "policy::"]),
+    ("policy/src", &["tokio::", "hyper::", "wire::", "pki::"]),
+    ("wire/src", &["tokio::", "hyper::", "pki::", "policy::"]),
+];
+
+#[test]
+fn dependencies_point_one_way() {
+    let mut complaints = Vec::new();
+    for (path, text) in with_extension("rs") {
+        let Some((_, banned)) = PURE.iter().find(|(dir, _)| path.starts_with(dir)) else {
+            continue;
+        };
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            // A name is banned as a path's first part: `rustls_webpki::` is not `pki::`.
+            let names = |word: &&&str| {
+                line.match_indices(**word).any(|(at, _)| {
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+                })
+            };
+            if let Some(word) = banned.iter().find(names) {
+                complaints.push(format!("{}:{}: `{word}`", path.display(), number + 1));
+            }
+        }
+    }
+    report("these lines use what their part of the design may not know", complaints);
+}
+
+#[test]
+fn every_problem_code_is_listed_and_documented() {
+    let documents: String = with_extension("md").map(|(_, text)| text).collect();
+    let source = read(Path::new("gateway/src/edge/problem.rs"));
+    let (before, rest) = source.split_once("pub const CODES").unwrap();
+    let (list, after) = rest.split_once("];").unwrap();
+    let listed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
+    let used = format!("{before}{}", after.split("#[cfg(test)]").next().unwrap());
+    // The code stands after the status: `(StatusCode::GONE, "waiting-expired", ...)`.
+    let used = used.split("StatusCode::").skip(1).filter_map(|rest| {
+        let (name, rest) = rest.split_once(',')?;
+        let plain = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        plain.then(|| rest.trim_start().strip_prefix('"')?.split('"').next().map(str::to_owned))?
+    });
+    let mut complaints: Vec<String> =
+        used.filter(|code| !listed.contains(code.as_str())).map(|code| format!("{code}: not in CODES")).collect();
+    complaints.extend(
+        listed.iter().filter(|code| !documents.contains(&format!("`{code}`"))).map(|code| format!("{code}: no words")),
+    );
+    report("problem codes that gateway/src/edge/problem.rs does not list, or no document explains", complaints);
+}
+
+#[test]
+fn nothing_names_a_machine_or_a_host() {
+    // In pieces, so that this file does not find itself.
+    let words = [
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/wo", "rk/"),
+        concat!("index.crates", ".io"),
+        concat!("static.crates", ".io"),
+        concat!("pypi", ".org"),
+        concat!("registry.npmjs", ".org"),
+        concat!("deb.debian", ".org"),
+    ];
+    let mut complaints = Vec::new();
+    for path in files().into_iter().filter(|path| !path.ends_with("Cargo.lock")) {
+        // Vectors may be binary; what is not text names no host in words.
+        let Ok(text) = fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
+        for (number, line) in text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                complaints.push(format!("{}:{}: `{word}`", path.display(), number + 1));
+            }
+        }
+    }
+    report("these lines name a machine's own paths or a registry's host", complaints);
+}
+
+/// The targets of `[text](target)` outside code blocks.
+fn links(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        }
+        if fenced {
+            continue;
+        }
+        for rest in line.split("](").skip(1) {
+            found.extend(rest.split(')').next().map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// The anchors of a document's headings: lower case, spaces to hyphens, other signs gone.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let anchor = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_');
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect::<String>()
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+#[test]
+fn links_in_the_documents_resolve() {
+    let mut complaints = Vec::new();
+    for (path, text) in with_extension("md") {
+        for link in links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(file, a)| (file, Some(a)));
+            let target =
+                if file.is_empty() { root().join(&path) } else { root().join(&path).parent().unwrap().join(file) };
+            let resolved = match (target.exists(), anchor) {
+                (true, Some(anchor)) if target.is_file() => {
+                    anchors(&fs::read_to_string(&target).unwrap()).contains(anchor)
+                }
+                (exists, _) => exists,
+            };
+            if !resolved {
+                complaints.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    report("these links lead nowhere", complaints);
+}

@@ -1,0 +1,295 @@
+//! The manage face as people use it for others. Times are seconds since the Unix epoch.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A page of a listing. `next` is given back as `after` to go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page starts; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// One enrollment as an approver sees it. The waiting code is deliberately absent: the approver types what the machine
+/// shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RequestView {
+    /// Enrollment id.
+    pub id: String,
+    /// `waiting`, `approved`, `issued`, `denied` or `expired`.
+    pub state: String,
+    /// `machine` or `person`.
+    pub role: String,
+    /// What it would like to be called.
+    #[serde(default)]
+    pub wanted_name: Option<String>,
+    /// The name it was given, once admitted.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// SHA-256 of its public key, hex.
+    pub key: String,
+    /// The key's algorithm, such as `P-256`.
+    pub algorithm: String,
+    /// What was verified: claims of attestors.
+    pub verified: BTreeMap<String, String>,
+    /// What the machine says of itself, unverified.
+    pub claimed: BTreeMap<String, String>,
+    /// `none`, `software`, `hardware` or `measured`.
+    pub assurance: String,
+    /// The network prefix it came from.
+    pub source: String,
+    /// When it asked.
+    pub created: u64,
+    /// When it lapses.
+    pub expires: u64,
+    /// People who approved so far.
+    #[serde(default)]
+    pub approvals: Vec<ApprovalView>,
+    /// Approvals the policy wants.
+    pub approvals_wanted: u32,
+    /// Other waiting requests for the same name.
+    #[serde(default)]
+    pub rivals: Vec<String>,
+    /// Why it was denied.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// One person's approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: u64,
+    /// Whether the waiting code was typed, or the approver said that it was not checked.
+    pub code_checked: bool,
+}
+
+/// `POST /v1/requests/{id}/approve`. Exactly one of `code` and `unchecked` must be given.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// The waiting code as the machine shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The approver says that the code was not checked.
+    #[serde(default)]
+    pub unchecked: bool,
+    /// A name other than the wanted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels to put on the machine, `key` to `value`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The person who owns the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+/// `POST /v1/requests/{id}/deny` and other acts that want a reason.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonRequest {
+    /// Why, for the other side and for the audit.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A machine or a person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubjectView {
+    /// Its name.
+    pub name: String,
+    /// Its SPIFFE ID.
+    pub identity: String,
+    /// `machine` or `person`.
+    pub role: String,
+    /// `reserved` (admitted, no certificate yet), `active`, `expired` or `locked`.
+    pub state: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Groups, for people.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The owner, for machines.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// `none`, `software`, `hardware` or `measured`.
+    pub assurance: String,
+    /// The lineage.
+    pub lineage: String,
+    /// Serial in use, hex.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// End of validity of the certificate in use.
+    #[serde(default)]
+    pub not_after: Option<u64>,
+    /// Serial issued but not used yet, hex.
+    #[serde(default)]
+    pub pending_serial: Option<String>,
+    /// When it was admitted.
+    pub created: u64,
+    /// Locks that stand against it.
+    #[serde(default)]
+    pub locks: Vec<LockView>,
+    /// Verified claims.
+    #[serde(default)]
+    pub verified: BTreeMap<String, String>,
+    /// Unverified attributes.
+    #[serde(default)]
+    pub claimed: BTreeMap<String, String>,
+}
+
+/// A lock: a standing refusal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LockView {
+    /// `machine`, `person`, `lineage` or `key`.
+    pub kind: String,
+    /// What is locked: a name, a lineage id or a key digest.
+    pub target: String,
+    /// Why.
+    pub reason: String,
+    /// Who locked: an identity, or `gateway`.
+    pub by: String,
+    /// When.
+    pub at: u64,
+}
+
+/// `POST /v1/locks`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockRequest {
+    /// `machine`, `person`, `lineage` or `key`.
+    pub kind: String,
+    /// A name, a lineage id or a key digest.
+    pub target: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST /v1/tokens` and `POST /v1/people/invite`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// `machine` (default) or `person`; invites say `person` by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// How many keys may redeem it; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// Seconds it lives; an hour when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+    /// Names it may be redeemed for; any when empty. `*` at the end matches any rest.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Labels the machine gets.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Groups the person gets.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Owner of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Digest of the one key that may redeem it, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A new token. The string is shown once and kept nowhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenReply {
+    /// The token record's id.
+    pub id: String,
+    /// The whole string for `lychgate join`.
+    pub token: String,
+    /// When it expires.
+    pub expires: u64,
+}
+
+/// A token as it is listed, without its string.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Its id.
+    pub id: String,
+    /// `machine` or `person`.
+    pub role: String,
+    /// `live`, `spent`, `expired` or `revoked`.
+    pub state: String,
+    /// Keys that may redeem it.
+    pub uses: u32,
+    /// Keys that did, hex digests.
+    pub redeemed: Vec<String>,
+    /// Names it is for.
+    pub names: Vec<String>,
+    /// Labels it gives.
+    pub labels: BTreeMap<String, String>,
+    /// Groups it gives.
+    pub groups: Vec<String>,
+    /// Owner it gives.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// The one key that may redeem it.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Who made it.
+    pub by: String,
+    /// When.
+    pub created: u64,
+    /// When it expires.
+    pub expires: u64,
+}
+
+/// One audit event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditView {
+    /// Where it stands in the record; give it as `after` to go on from here.
+    pub id: String,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What: a stable name such as `certificate.issued`.
+    pub event: String,
+    /// Who did it: an identity, `gateway`, or `key:<digest>` before there is an identity.
+    pub actor: String,
+    /// To whom: an identity, an enrollment, a token, a lock.
+    pub subject: String,
+    /// Why: the policy rules that decided.
+    #[serde(default)]
+    pub rules: Vec<String>,
+    /// Correlation id, shared with the log and the reply.
+    #[serde(default)]
+    pub instance: String,
+    /// The event's own fields.
+    #[serde(default)]
+    pub detail: BTreeMap<String, String>,
+}
+
+/// `POST /v1/can-i`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanIRequest {
+    /// `approve`, `lock`, `read`, `administer` or `renew`.
+    pub action: String,
+    /// What it would be done to: a request id, a machine's name, or empty.
+    #[serde(default)]
+    pub resource: String,
+}
+
+/// The answer to `can-i`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanIReply {
+    /// Whether the policy says yes.
+    pub allowed: bool,
+    /// The rules that decided, by their `@id`.
+    pub rules: Vec<String>,
+    /// In words.
+    pub explanation: String,
+}

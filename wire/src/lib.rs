@@ -1,0 +1,11 @@
+//! What crosses the network between clients and the gateway: serde types and their size limits, nothing else.
+//!
+//! These types are a compatibility promise: fields are only ever added, with a safe meaning when absent, and unknown
+//! fields in replies are ignored so that an older client understands a newer gateway. They are never used as domain
+//! types: the gateway's `edge` and the client's `edge` convert.
+
+pub mod admin;
+pub mod enroll;
+pub mod limits;
+pub mod manage;
+pub mod problem;

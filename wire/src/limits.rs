@@ -1,0 +1,33 @@
+//! Sizes of messages, so that both ends agree before any byte is decoded.
+
+/// Largest enrollment request body, in bytes. A CSR with a 4096-bit RSA key is 2.2 kB in base64; a certificate offered as
+/// evidence, with its chain, 8 kB; four pieces of evidence and the attributes fit three times over.
+pub const ENROLL_BODY_MAX: usize = 64 * 1024;
+
+/// Largest body of any other request, in bytes: a CSR or a short JSON object.
+pub const REQUEST_BODY_MAX: usize = 16 * 1024;
+
+/// Largest reply a client reads, in bytes: a page of 1,000 audit events of about 1 kB each, four times over.
+pub const REPLY_BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// Most pieces of evidence in one request: one for each attestor a machine may plausibly combine.
+pub const EVIDENCE_MAX: usize = 4;
+
+/// Most self-reported attributes in one request.
+pub const ATTRIBUTES_MAX: usize = 32;
+
+/// Longest attribute name, in bytes.
+pub const ATTRIBUTE_NAME_MAX: usize = 64;
+
+/// Longest attribute value, in bytes: an SSH public key or a kernel version string fits.
+pub const ATTRIBUTE_VALUE_MAX: usize = 512;
+
+/// Longest free text a person gives as a reason, in bytes.
+pub const REASON_MAX: usize = 512;
+
+/// Longest wait a client may ask of a long poll, in seconds: below the 30 s after which many middleboxes drop a quiet
+/// connection.
+pub const WAIT_MAX_SECS: u64 = 25;
+
+/// Largest page of a listing.
+pub const PAGE_MAX: usize = 1000;

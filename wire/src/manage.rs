@@ -1,0 +1,48 @@
+//! The manage face as a machine or person uses it for itself.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/renew`: a CSR by a new key. The reply is an [`crate::enroll::IssuedReply`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// PKCS#10 in DER, base64.
+    pub csr: String,
+}
+
+/// `GET /v1/self`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SelfReply {
+    /// The caller's SPIFFE ID.
+    pub identity: String,
+    /// The lineage its certificate belongs to.
+    pub lineage: String,
+    /// The serial of the certificate in use, hex.
+    pub serial: String,
+    /// End of validity, seconds since the Unix epoch.
+    pub not_after: u64,
+    /// Earliest time to renew, seconds since the Unix epoch.
+    pub renew_after: u64,
+    /// True when the gateway asks for a renewal at once.
+    #[serde(default)]
+    pub renew_now: bool,
+    /// The gateway's clock, seconds since the Unix epoch.
+    pub time: u64,
+    /// Labels on the machine, `key=value`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// The owner's name, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// What the caller should know: forks and locks of machines it owns or may read. Each is one line of text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// A reply with nothing to say but that it was done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// Correlation id of the change, to be found in the audit.
+    #[serde(default)]
+    pub instance: String,
+}
