@@ -87,6 +87,8 @@ pub enum Output {
     Poll {
         /// The enrollment.
         id: String,
+        /// For how long the gateway may hold the question.
+        patience: Poll,
     },
     /// Do nothing for a while; say why when there is a reason.
     Pause {
@@ -103,6 +105,15 @@ pub enum Output {
     Leave(Ticket),
     /// The end.
     GiveUp(Complaint, Forget),
+}
+
+/// For how long the gateway may hold a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Not at all: somebody waits to see the code.
+    AtOnce,
+    /// Until something changes, within the limit of the protocol.
+    Long,
 }
 
 /// How long to put up with a gateway that does not answer.
@@ -241,10 +252,7 @@ impl Asking {
 impl Waiting {
     fn step(mut self, input: Input, draw: u64) -> (Flow, Output) {
         match input {
-            Input::Continue => {
-                let id = self.id.clone();
-                (Flow::Waiting(self), Output::Poll { id })
-            }
+            Input::Continue => self.poll(),
             Input::Heard(Heard::Issued(issued)) => (Flow::Closed, Output::Install(issued)),
             Input::Heard(Heard::Wait { ticket, took }) => {
                 self.failures = 0;
@@ -254,8 +262,7 @@ impl Waiting {
                 let (least, most) = POLL_AFTER;
                 let length = ticket.poll_after.clamp(least, most).saturating_sub(took);
                 if took >= LONG_POLL_LEAST || length.is_zero() {
-                    let id = self.id.clone();
-                    (Flow::Waiting(self), Output::Poll { id })
+                    self.poll()
                 } else {
                     (Flow::Waiting(self), Output::Pause { length, why: None })
                 }
@@ -272,6 +279,12 @@ impl Waiting {
             Input::Heard(Heard::NotSent(complaint) | Heard::NoAnswer(complaint)) => self.again(complaint, None, draw),
             Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
         }
+    }
+
+    fn poll(self) -> (Flow, Output) {
+        let id = self.id.clone();
+        let patience = if self.announced.is_some() { Poll::Long } else { Poll::AtOnce };
+        (Flow::Waiting(self), Output::Poll { id, patience })
     }
 
     /// Whether the person should see this: the code is new, or fewer approvals are missing than before.

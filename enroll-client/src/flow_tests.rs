@@ -43,7 +43,8 @@ fn issued() -> Input {
 fn name(output: &Output) -> String {
     match output {
         Output::Submit => "submit".into(),
-        Output::Poll { id } => format!("poll {id}"),
+        Output::Poll { id, patience: Poll::Long } => format!("poll {id}"),
+        Output::Poll { id, patience: Poll::AtOnce } => format!("ask {id}"),
         Output::Pause { why: None, .. } => "pause".into(),
         Output::Pause { why: Some(why), .. } => format!("pause because {why}"),
         Output::Announce(ticket) => format!("announce {}", ticket.id),
@@ -116,7 +117,12 @@ fn a_second_approval_is_news() {
 fn resuming_polls_and_shows_the_code_again() {
     check(
         Flow::resume(BRIEF, "e1".into()),
-        vec![(Input::Continue, "poll e1"), (wait("e1", 0), "announce e1"), (issued(), "install")],
+        vec![
+            (Input::Continue, "ask e1"),
+            (wait("e1", 0), "announce e1"),
+            (Input::Continue, "poll e1"),
+            (issued(), "install"),
+        ],
     );
 }
 
@@ -125,7 +131,7 @@ fn a_request_the_gateway_lost_is_asked_anew() {
     check(
         Flow::resume(BRIEF, "e1".into()),
         vec![
-            (Input::Continue, "poll e1"),
+            (Input::Continue, "ask e1"),
             (refused("not-found"), "submit"),
             (wait("e2", 0), "announce e2"),
             (Input::Continue, "poll e2"),
@@ -138,7 +144,7 @@ fn losing_it_twice_is_an_error() {
     check(
         Flow::resume(BRIEF, "e1".into()),
         vec![
-            (Input::Continue, "poll e1"),
+            (Input::Continue, "ask e1"),
             (refused("not-found"), "submit"),
             (refused("not-found"), "give up and drop: not-found"),
         ],
@@ -148,7 +154,7 @@ fn losing_it_twice_is_an_error() {
 #[test]
 fn no_wait_leaves_with_the_ticket() {
     check(Flow::ask(NO_WAIT), vec![(Input::Continue, "submit"), (wait("e1", 0), "leave e1")]);
-    check(Flow::resume(NO_WAIT, "e1".into()), vec![(Input::Continue, "poll e1"), (wait("e1", 25), "leave e1")]);
+    check(Flow::resume(NO_WAIT, "e1".into()), vec![(Input::Continue, "ask e1"), (wait("e1", 25), "leave e1")]);
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn refusals_end_it() {
         let asking =
             vec![(Input::Continue, "submit"), (refused(code), while_asking), (Input::Continue, "give up: internal")];
         check(Flow::ask(SERVICE), asking);
-        check(Flow::resume(BRIEF, "e1".into()), vec![(Input::Continue, "poll e1"), (refused(code), while_waiting)]);
+        check(Flow::resume(BRIEF, "e1".into()), vec![(Input::Continue, "ask e1"), (refused(code), while_waiting)]);
     }
 }
 
@@ -237,5 +243,5 @@ fn retry_after_is_obeyed() {
 fn the_wrong_gateway_is_hopeless_in_every_state() {
     let wrong = || Input::Heard(Heard::Hopeless(Complaint::new(Exit::Untrusted, "wrong-pin", "no")));
     check(Flow::ask(SERVICE), vec![(Input::Continue, "submit"), (wrong(), "give up: wrong-pin")]);
-    check(Flow::resume(SERVICE, "e".into()), vec![(Input::Continue, "poll e"), (wrong(), "give up: wrong-pin")]);
+    check(Flow::resume(SERVICE, "e".into()), vec![(Input::Continue, "ask e"), (wrong(), "give up: wrong-pin")]);
 }

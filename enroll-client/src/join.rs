@@ -144,7 +144,9 @@ impl Course<'_> {
             flow = next;
             let heard = match output {
                 Output::Submit => ticking(self.face.submit(&self.application), talk, stop).await,
-                Output::Poll { id } => ticking(self.face.poll(&self.application, &id), talk, stop).await,
+                Output::Poll { id, patience } => {
+                    ticking(self.face.poll(&self.application, &id, patience), talk, stop).await
+                }
                 Output::Pause { length, why } => {
                     if let Some(why) = why {
                         talk.retrying(&why, length);

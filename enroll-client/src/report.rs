@@ -208,7 +208,6 @@ fn default_hint(code: &str) -> Option<&'static str> {
         }
         "wrong-code" => "ask the machine's owner to read the code again; if it still differs, deny the request",
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",
-        "conflict" => "somebody else changed the same thing just now; look again and repeat",
         _ => return None,
     })
 }

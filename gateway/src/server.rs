@@ -15,14 +15,14 @@ use crate::{
         entropy::Entropy,
         files::{self, Access, Existing},
         http,
-        local,
         listen::{Bound, Faces, Parts, Server},
         live::Live,
+        local,
         metrics::Metrics,
         notify,
         rate::Rates,
         signer::{CaSet, GatewayLeaf, Passphrase},
-        tls::{Face, TlsSwap, TlsTable},
+        tls::{Face, FaceNames, TlsSwap, TlsTable},
     },
     flow::{
         shell::{Actor, Settings, Shell},
@@ -107,7 +107,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     let shell = shell(&config, ca, clock, entropy).await?;
     check_epoch(&shell, &config, accept_rollback).await?;
     policy_loaded(&shell).await?;
-    let tls = TlsSwap::new(table(&shell, &config).await?);
+    let tls = TlsSwap::new(table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
     let faces = Faces {
         enroll: http::router(&shell, &rates, Face::Enroll),
@@ -154,10 +154,10 @@ async fn until_told(shell: &Shell) -> Result<(), Complaint> {
 }
 
 /// The gateway's own certificate, recorded like any other, in a TLS table.
-async fn table(shell: &Shell, config: &Config) -> Result<TlsTable, Complaint> {
+async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
     let name = Name::parse("gateway").map_err(Complaint::failed)?;
-    let leaf = GatewayLeaf::issue(&shell.ca, &name, config.names.all(), &shell.clock, &shell.entropy)
-        .map_err(Complaint::failed)?;
+    let leaf =
+        GatewayLeaf::issue(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
     let issued = leaf.issued();
     let mut changes = Changes::new();
     let record = crate::core::records::Certificate {
@@ -182,7 +182,7 @@ async fn table(shell: &Shell, config: &Config) -> Result<TlsTable, Complaint> {
     let actor = Actor { who: "gateway", instance: "start" };
     shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
     shell.metrics.leaf(issued.not_after);
-    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), config.names.clone(), shell.clock.clone())
+    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), names.clone(), shell.clock.clone())
         .map_err(Complaint::failed)
 }
 
@@ -254,18 +254,12 @@ async fn policy_loaded(shell: &Shell) -> Result<(), Complaint> {
 type Task = tokio::task::JoinHandle<()>;
 
 /// Everything that goes on beside serving.
-fn background(
-    shell: &Arc<Shell>,
-    config: &Config,
-    path: PathBuf,
-    tls: &Arc<TlsSwap>,
-    rates: &Arc<Rates>,
-) -> Vec<Task> {
+fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsSwap>, rates: &Arc<Rates>) -> Vec<Task> {
     let mut tasks = vec![
         tokio::spawn(housekeeping(Arc::clone(shell))),
         tokio::spawn(follow_epoch(Arc::clone(shell), config.data_dir.join("epoch"))),
         tokio::spawn(reload_on_hangup(Arc::clone(shell), path, Arc::clone(tls))),
-        tokio::spawn(rotate(Arc::clone(shell), config.clone(), Arc::clone(tls))),
+        tokio::spawn(rotate(Arc::clone(shell), Arc::clone(tls))),
     ];
     let rates = Arc::clone(rates);
     tasks.push(tokio::spawn(async move {
@@ -302,10 +296,12 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
 }
 
 /// Issues a new certificate for the gateway at half of the old one's life.
-async fn rotate(shell: Arc<Shell>, config: Config, tls: Arc<TlsSwap>) {
+async fn rotate(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
     loop {
         tokio::time::sleep(limits::GATEWAY_LEAF_LIFE / 2).await;
-        match table(&shell, &config).await {
+        // The names in force: a reload may have changed them.
+        let names = tls.load().names.clone();
+        match table(&shell, &names).await {
             Ok(table) => tls.swap(table),
             Err(complaint) => tracing::error!(?complaint, "the gateway's own certificate could not be renewed"),
         }
@@ -335,7 +331,7 @@ async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<
     if fresh.public_manage.ends_with(":0") {
         fresh.public_manage.clone_from(&before.public_manage);
     }
-    let table = table(shell, &config).await?;
+    let table = table(shell, &config.names).await?;
     let changed = rules.digest() != shell.rules.load().digest();
     shell.rules.store(Arc::new(rules));
     shell.settings.store(Arc::new(fresh));

@@ -357,3 +357,87 @@ async fn many_machines_at_once_each_get_their_own_serial() {
     serials.dedup();
     assert_eq!(serials.len(), 20);
 }
+
+#[tokio::test]
+async fn an_approval_nobody_comes_for_frees_the_name_in_the_end() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.stranger();
+    let waiting = machine.ask("edge-07").await.waiting();
+    story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
+    story.clock.advance(DAY * 2);
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
+    let taken = story.stranger().join(&story.token(TokenRequest::default()).await, "edge-07").await.unwrap_err();
+    assert_eq!(taken, Refusal::NameTaken { name: "edge-07".into() });
+    story.clock.advance(DAY * 7);
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
+    story.machine("edge-07").await;
+    assert_eq!(machine.poll(&waiting.id).await.unwrap_err(), Refusal::Lapsed);
+}
+
+#[tokio::test]
+async fn housekeeping_drops_what_is_old_and_nothing_else() {
+    let story = Story::new().await;
+    let machine = story.machine("edge-07").await;
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
+    story.admit(&story.peer(&machine.issued)).await.unwrap();
+    let before = story.everything().await;
+    story.clock.advance(DAY * 401);
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
+    assert!(story.everything().await < before);
+    assert!(story.shell.get::<serde_json::Value>("subject/machine/edge-07".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn whoever_rejoins_by_approval_keeps_its_name_and_takes_no_other() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let (machine, _other) = (story.machine("edge-07").await, story.machine("edge-08").await);
+    story.clock.advance(DAY * 3);
+    let alice = story.renewed(alice).await;
+    story.set_policy(|text| {
+        let strangers =
+            "@id(\"everybody-waits\") permit(principal, action == Lychgate::Action::\"request\", resource);";
+        format!("{}\n{strangers}", text.replace("prior_expired_for <= 2592000", "prior_expired_for <= 60"))
+    });
+    let waiting = machine.rejoin(&story).await.unwrap().waiting();
+    let code = machine.next_code(&story, &waiting);
+    let taken = story.approve_as(&alice, &waiting.id, &code, "edge-08").await.unwrap_err();
+    assert!(matches!(taken, Refusal::NameIllegal { .. }), "{taken:?}");
+    story.approve(&alice, &waiting.id, &code).await.unwrap();
+    let back = machine.rejoin(&story).await.unwrap().issued();
+    assert_eq!(back.identity, "spiffe://test.example/machine/edge-07");
+}
+
+#[tokio::test]
+async fn whatever_takes_a_right_away_moves_the_epoch() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let caller = alice.caller(&story).await;
+    story.machine("edge-07").await;
+    let mut before = story.epoch().await;
+    let mut moved = async |what: &str| {
+        let now = story.epoch().await;
+        assert!(now > before, "{what}");
+        before = now;
+    };
+    story.lock(&alice, "machine", "edge-07").await.unwrap();
+    moved("lock").await;
+    gateway::flow::admin::unlock(&story.shell, &caller, "machine", "edge-07", "i").await.unwrap();
+    moved("unlock").await;
+    gateway::flow::admin::remove(&story.shell, &caller, pki::Role::Machine, "edge-07", "i").await.unwrap();
+    moved("removal").await;
+    let token = story.token_reply(TokenRequest::default()).await;
+    gateway::flow::admin::revoke_token(&story.shell, &caller, &token.id, "i").await.unwrap();
+    moved("token").await;
+}
+
+#[tokio::test]
+async fn asking_again_after_the_approval_collects_the_certificate() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.stranger();
+    let waiting = machine.ask("edge-07").await.waiting();
+    story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
+    assert!(machine.ask("edge-07").await.issued().identity.ends_with("/edge-07"));
+}

@@ -13,7 +13,7 @@ use crate::key::KeyDigest;
 
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Eight characters are 40 bits: one guess, for a wrong code refuses the enrollment, succeeds once in 10^12.
+/// Eight characters are 40 bits: one guess, for a wrong code refuses the approval, succeeds once in 10^12.
 const LEN: usize = 8;
 /// Says what is hashed, so that no other hash of ours can be mistaken for a code.
 const LABEL: &[u8] = b"lychgate waiting code v1\0";

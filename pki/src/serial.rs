@@ -43,7 +43,17 @@ pub(crate) fn read_hex<const N: usize>(text: &str) -> Result<[u8; N], BadHex> {
 
 /// Lower-case digits.
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    // In one piece: formatting byte by byte is a dozen times slower, and hex is made for every record's key.
+    let mut digits = [0; 64];
+    for part in bytes.chunks(digits.len() / 2) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 0x0f)];
+        }
+        let text = digits.get(..part.len() * 2).and_then(|digits| std::str::from_utf8(digits).ok());
+        f.write_str(text.ok_or(fmt::Error)?)?;
+    }
+    Ok(())
 }
 
 /// A serial number: positive and at most 20 octets, as RFC 5280 4.1.2.2 demands; ours have 16.

@@ -16,7 +16,7 @@ use crate::cli::Lychgate;
 use crate::http::Face;
 use crate::port::Port;
 use crate::program::{Ended, Program, built, run};
-use crate::wait::{PATIENCE, eventually};
+use crate::wait::PATIENCE;
 use crate::{raw, tls};
 
 /// The trust domain of every gateway in the tests.
@@ -33,6 +33,7 @@ pub struct Setup {
     data_dir: Option<PathBuf>,
     shared: bool,
     engine: Option<String>,
+    cheap_keys: bool,
 }
 
 impl Setup {
@@ -103,6 +104,13 @@ impl Setup {
         })
     }
 
+    /// Lowers the cost of opening the CA keys, which is most of a start, for a gateway that is started very often.
+    #[must_use]
+    pub fn cheap_keys(mut self) -> Self {
+        self.cheap_keys = true;
+        self
+    }
+
     /// Makes the gateway's files without starting it.
     #[must_use]
     pub fn init(self) -> Gateway {
@@ -159,6 +167,9 @@ impl Gateway {
         }
         let ended = run(&mut init, PATIENCE);
         assert_eq!(ended.code, 0, "init failed\n{}\n{}", ended.stdout, ended.stderr);
+        if setup.cheap_keys {
+            lower_the_cost_of_keys(&dir);
+        }
         let gateway = Self {
             room,
             dir,
@@ -193,6 +204,12 @@ impl Gateway {
         if let Some(engine) = setup.engine {
             gateway.change_engine(&engine);
         }
+        if setup.shared {
+            // The token that `init` made carries the address of then.
+            let ended = gateway.command(&["invite"]);
+            assert_eq!(ended.code, 0, "invite failed\n{}", ended.stderr);
+            std::fs::write(gateway.first_token(), ended.stdout).unwrap();
+        }
         gateway
     }
 
@@ -220,6 +237,10 @@ impl Gateway {
     #[must_use]
     pub fn policy(&self) -> PathBuf {
         self.dir.join("policy").join("default.cedar")
+    }
+
+    fn first_token(&self) -> PathBuf {
+        self.dir.join("first-person.token")
     }
 
     /// The directory with everything of this gateway.
@@ -281,6 +302,12 @@ impl Gateway {
     #[track_caller]
     pub fn stop(&mut self) -> Ended {
         self.program.take().expect("not running").stop()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn ended(&mut self) -> Ended {
+        self.program.take().expect("not running").end_within(PATIENCE)
     }
 
     /// Kills it with SIGKILL.
@@ -371,11 +398,11 @@ impl Gateway {
         client.under(&[&words[..], &[hosts.to_str().unwrap()]].concat())
     }
 
-    /// The first person, a member of `admins`, joined by the token that `init` left.
+    /// The first person, a member of `admins`, joined by the token that this gateway's making left.
     #[track_caller]
     #[must_use]
     pub fn first_person(&self) -> Lychgate {
-        let token = std::fs::read_to_string(self.dir.join("first-person.token")).unwrap();
+        let token = std::fs::read_to_string(self.first_token()).unwrap();
         let alice = self.client("alice");
         alice.ok(&["join", token.trim(), "--name", "alice"]);
         alice
@@ -421,16 +448,25 @@ impl Gateway {
         assert_eq!(ended.code, 0, "import into {engine} failed\n{}", ended.stderr);
     }
 
-    /// Waits until the gateway has closed its listeners.
-    #[track_caller]
-    pub fn wait_gone(&mut self) {
-        eventually("end of the gateway", PATIENCE, || (!self.runs()).then_some(()));
-    }
-
     /// The two ports it may listen on.
     #[must_use]
     pub fn ports(&self) -> [u16; 2] {
         [self.ports[0].number(), self.ports[1].number()]
+    }
+}
+
+/// Encrypts the keys anew, in the same format and with the same passphrase, but with a derivation that costs nothing.
+fn lower_the_cost_of_keys(dir: &Path) {
+    let passphrase = std::fs::read_to_string(dir.join("ca-passphrase")).unwrap();
+    for key in ["ca/machine.key", "ca/person.key", "ca/gateway.key", "token.key"] {
+        let key = dir.join(key);
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-scrypt", "-scrypt_N", "16"]);
+        openssl.args(["-passin", "env:PASSPHRASE", "-passout", "env:PASSPHRASE"]).env("PASSPHRASE", passphrase.trim());
+        let ended = run(openssl.arg("-in").arg(&key), PATIENCE);
+        assert_eq!(ended.code, 0, "openssl\n{}", ended.stderr);
+        // Into the same file, whose mode the gateway checks.
+        std::fs::write(&key, ended.stdout).unwrap();
     }
 }
 

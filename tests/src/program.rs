@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::wait::PATIENCE;
 
@@ -115,10 +115,21 @@ impl Program {
     /// Waits until `find` has an answer in what it printed on standard error.
     #[track_caller]
     pub fn expect_stderr<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.expect(what, Self::stderr, find)
+    }
+
+    /// Waits until `find` has an answer in what it printed on standard output.
+    #[track_caller]
+    pub fn expect_stdout<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.expect(what, Self::stdout, find)
+    }
+
+    #[track_caller]
+    fn expect<T>(&mut self, what: &str, read: fn(&Self) -> String, find: impl Fn(&str) -> Option<T>) -> T {
         let began = std::time::Instant::now();
         loop {
             let running = self.runs();
-            if let Some(found) = find(&self.stderr()) {
+            if let Some(found) = find(&read(self)) {
                 return found;
             }
             if !running || began.elapsed() > PATIENCE {
@@ -141,6 +152,14 @@ impl Drop for Program {
 pub fn run(command: &mut Command, patience: Duration) -> Ended {
     let dir = tempfile::tempdir().unwrap();
     Program::start(command, dir.path()).end_within(patience)
+}
+
+/// Lets this process and those it starts have as many descriptors as the system allows: thousands of connections need
+/// more than the usual 1,024.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).expect("the limit on descriptors cannot be raised to its hard limit");
 }
 
 /// A program of the workspace, built by `cargo build --workspace` beside the running test.

@@ -98,7 +98,7 @@ pub struct WaitingReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriorCertificate {
-    /// The expired leaf, PEM.
+    /// The expired leaf, PEM; its issuing CA may follow.
     pub certificate: String,
     /// base64url signature by the old key over [`PRIOR_CERTIFICATE_CONTEXT`], the TLS exporter (32 bytes) and the new
     /// key's digest (32 bytes).

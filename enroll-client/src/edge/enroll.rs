@@ -12,7 +12,7 @@ use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 use super::net::{Ask, CallError, Connection, Manners, NetError, Reply};
 use super::{clock, entropy};
 use crate::evidence::{self, Binding, Prover};
-use crate::flow::Heard;
+use crate::flow::{Heard, Poll};
 use crate::key::{KeyFault, PrivateKey};
 use crate::offset::Offset;
 use crate::proof::{self, Subject};
@@ -113,17 +113,17 @@ impl EnrollFace {
     }
 
     /// Asks how it stands.
-    pub async fn poll(&mut self, application: &Application, id: &str) -> Heard {
-        self.converse(application, Some(id)).await
+    pub async fn poll(&mut self, application: &Application, id: &str, patience: Poll) -> Heard {
+        self.converse(application, Some((id, patience))).await
     }
 
-    async fn converse(&mut self, application: &Application, id: Option<&str>) -> Heard {
+    async fn converse(&mut self, application: &Application, poll: Option<(&str, Poll)>) -> Heard {
         let begun = tokio::time::Instant::now();
         let had_connection = self.connection.as_ref().is_some_and(Connection::was_used);
-        let mut outcome = self.exchange(application, id).await;
+        let mut outcome = self.exchange(application, poll).await;
         // A connection that was idle may have been closed in the meantime: that is no failure, and repeating is harmless.
         if had_connection && matches!(&outcome, Err(Fault::Call(CallError::Net(NetError::Broken { .. })))) {
-            outcome = self.exchange(application, id).await;
+            outcome = self.exchange(application, poll).await;
         }
         match outcome {
             Ok(reply) => self.hear(&reply, application, begun.elapsed()),
@@ -131,22 +131,23 @@ impl EnrollFace {
         }
     }
 
-    async fn exchange(&mut self, application: &Application, id: Option<&str>) -> Result<Reply, Fault> {
+    async fn exchange(&mut self, application: &Application, poll: Option<(&str, Poll)>) -> Result<Reply, Fault> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        let (method, path) = match id {
+        let (method, path) = match poll {
             None => ("POST", "/v1/enrollments".to_owned()),
-            Some(id) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
+            Some((id, _)) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
         };
         let authority = self.address.authority();
         let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
         let now = self.offset.gateway_time(clock::now());
         let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
-        let (target, body) = match id {
+        let (target, body) = match poll {
             None => (path.clone(), Some(self.body(application, &connection)?)),
-            Some(_) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
+            Some((_, Poll::AtOnce)) => (path.clone(), None),
+            Some((_, Poll::Long)) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
         };
         let reply = connection.call(Ask { method, path: &target, proof: Some(proof), body }).await?;
         self.connection = Some(connection);

@@ -85,7 +85,9 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!("    {client} --dir {dir}/machine-1 status");
     eprintln!("call the manage face with the issued files:");
     let manage = &settings.public_manage;
-    eprintln!("    curl --cert {dir}/machine-1/cert.pem --key {dir}/machine-1/key.pem --cacert {dir}/machine-1/bundle.pem https://{manage}/v1/self");
+    eprintln!(
+        "    curl --cert {dir}/machine-1/cert.pem --key {dir}/machine-1/key.pem --cacert {dir}/machine-1/bundle.pem https://{manage}/v1/self"
+    );
     eprintln!();
     eprintln!("you are      `{name}`, a member of `{}`: {dir}/me", init::FIRST_GROUP);
     eprintln!("listening    enroll {url}   manage https://{manage}");
@@ -120,8 +122,14 @@ async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<St
         return Err(Complaint::failed(format!("the first person's identity in {} is not good:\n{said}", me.display()))
             .hint("remove that folder to start anew"));
     }
-    let token = init::first_token(shell).await?;
+    // `init` left a token; it is used up here and its file removed, so that nothing good lies about.
+    let left = place.dir.join("first-person.token");
+    let token = match files::read_text(&left) {
+        Ok(token) => token.trim().to_owned(),
+        Err(_) => init::first_token(shell).await?,
+    };
     let (joined, said) = run(vec!["join".to_owned(), token, "--name".to_owned(), name.clone()]).await?;
+    local::remove(&left).map_err(Complaint::failed)?;
     if joined { Ok(name) } else { Err(Complaint::failed(format!("the first person could not join:\n{said}"))) }
 }
 

@@ -61,7 +61,9 @@ impl Made {
         eprintln!("  root pin    sha256 {}", self.pin);
         eprintln!("  settings    {dir}/gateway.toml");
         eprintln!("  policy      {dir}/policy/default.cedar");
-        eprintln!("  passphrase  {dir}/ca-passphrase   (keep a copy elsewhere: without it the keys in {dir}/ca are lost)");
+        eprintln!(
+            "  passphrase  {dir}/ca-passphrase   (keep a copy elsewhere: without it the keys in {dir}/ca are lost)"
+        );
         eprintln!();
         eprintln!("start it:                    lychgate-gateway run --config {dir}/gateway.toml");
         eprintln!("then join as first person:   lychgate join $(cat {dir}/first-person.token) --name YOUR-NAME");
@@ -152,7 +154,8 @@ fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
     });
     let name = match &wishes.name {
         Some(name) => {
-            GatewayName::parse(name).map_err(|bad| Complaint::wrong(format!("the name `{name}` is not legal: {bad}")))?;
+            GatewayName::parse(name)
+                .map_err(|bad| Complaint::wrong(format!("the name `{name}` is not legal: {bad}")))?;
             name.clone()
         }
         None if listen.ip().is_unspecified() => {
@@ -165,8 +168,9 @@ fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
     if listen.ip().is_loopback() {
         names.extend(["localhost".to_owned(), listen.ip().to_string()]);
     }
-    names.sort();
-    names.dedup();
+    // The first name is what clients are told.
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     Ok(format!(
         "# Every key with its meaning: gateway.example.toml. Paths are relative to this file.\n\

@@ -68,7 +68,8 @@ pub fn policy_test(file: &Path, cases: &Path) -> Result<(), Complaint> {
 /// When the store or the file cannot be used.
 pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> {
     let config = load(config)?;
-    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB).map_err(Complaint::store)?;
+    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
+        .map_err(Complaint::store)?;
     let now = Clock::system().now().to_string();
     let counted = match out {
         None => {
@@ -96,8 +97,10 @@ pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> 
 /// When the export is not whole, or the store not empty.
 pub async fn import(config: &Path, input: &Path) -> Result<(), Complaint> {
     let config = load(config)?;
-    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB).map_err(Complaint::store)?;
-    let file = local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
+    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
+        .map_err(Complaint::store)?;
+    let file =
+        local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
     let counted = transfer::import(store.as_ref(), &mut BufReader::new(file)).await.map_err(Complaint::store)?;
     store.close().await;
     eprintln!("{} records imported", counted.records);

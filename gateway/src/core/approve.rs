@@ -82,7 +82,8 @@ pub fn approve(
 ) -> Result<Outcome, Refusal> {
     let seen = records.enrollment;
     let mut enrollment = seen.record.clone();
-    let grant = permit(rules, caller, policy::Action::Approve, policy::Resource::Request(request_facts(&enrollment)), now)?;
+    let grant =
+        permit(rules, caller, policy::Action::Approve, policy::Resource::Request(request_facts(&enrollment)), now)?;
     records.locks.refuse()?;
     still_waiting(&enrollment, now)?;
     let by = caller.identity.name.to_string();
@@ -106,7 +107,10 @@ pub fn approve(
     enrollment.approvals.push(Approval { by, at: now.into(), code_checked, rules: rules.clone() });
     enrollment.labels.extend(asked.labels.clone());
     enrollment.owner = asked.owner.clone().or(enrollment.owner);
-    let wanted = name_for(&enrollment, asked.name.as_deref());
+    let wanted = match &records.rejoins {
+        Some(lineage) if enrollment.rejoin => Some(kept_name(&lineage.record, asked.name.as_deref())?),
+        Some(_) | None => name_for(&enrollment, asked.name.as_deref()),
+    };
     let name = name::choose(wanted.as_deref(), &[], enrollment.role, &enrollment.key)?;
     enrollment.name = Some(name.to_string());
     let mut changes = Changes::new();
@@ -156,6 +160,17 @@ pub fn deny(
         rules: grant.rules().to_vec(),
     });
     Ok(changes)
+}
+
+/// Whoever rejoins keeps the name of its lineage: another name may be somebody else's.
+fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> {
+    match asked {
+        Some(other) if other != lineage.name => Err(Refusal::NameIllegal {
+            name: other.chars().take(64).collect(),
+            why: format!("this is `{}` coming back, and it keeps its name", lineage.name),
+        }),
+        Some(_) | None => Ok(lineage.name.clone()),
+    }
 }
 
 fn still_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> {
@@ -227,10 +242,7 @@ pub fn machine_facts(subject: &Subject, lineage: Option<&Lineage>, locked: bool,
         locked,
         forked: lineage.is_some_and(|lineage| lineage.forked),
         lineage_age: lineage.map_or(0, |lineage| now.since(lineage.created.into()).as_secs()),
-        admitted_by: Some(match subject.admitted_by {
-            AdmittedBy::Policy => "policy".to_owned(),
-            AdmittedBy::Person => "person".to_owned(),
-        }),
+        admitted_by: subject.approvers.last().cloned(),
         claims: policy_claims(&subject.claims),
     }
 }

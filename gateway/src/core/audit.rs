@@ -103,11 +103,9 @@ impl Event {
             Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
                 (enrollment, rules, vec![("name", name), ("evidence", evidence)])
             }
-            Self::EnrollmentApproval { enrollment, code_checked, missing, rules } => (
-                enrollment,
-                rules,
-                vec![("code_checked", code_checked.to_string()), ("missing", missing.to_string())],
-            ),
+            Self::EnrollmentApproval { enrollment, code_checked, missing, rules } => {
+                (enrollment, rules, vec![("code_checked", code_checked.to_string()), ("missing", missing.to_string())])
+            }
             Self::EnrollmentApproved { enrollment, name, code_checked, rules } => {
                 (enrollment, rules, vec![("name", name), ("code_checked", code_checked.to_string())])
             }

@@ -13,7 +13,7 @@ use super::{
     name,
     plan::{self, Plan, Wanted},
     records::{
-        AdmittedBy, Certificate, CertState, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, UnixSecs,
+        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, UnixSecs,
         Waiting,
     },
     refusal::{Fault, Refusal},
@@ -44,8 +44,10 @@ pub struct Records {
     pub existing: Option<Seen<Enrollment>>,
     /// Its index entry.
     pub existing_index: Option<Seen<String>>,
-    /// The certificate issued for it and its lineage.
-    pub issued: Option<(Seen<Certificate>, Seen<Lineage>)>,
+    /// The lineage it leads to.
+    pub lineage: Option<Seen<Lineage>>,
+    /// The newest certificate of that lineage, when it is for this key.
+    pub issued: Option<Seen<Certificate>>,
     /// Who holds the name it would get.
     pub holder: Option<Seen<Subject>>,
     /// Locks that might concern it.
@@ -177,8 +179,7 @@ fn continue_existing(
     match existing.record.state {
         EnrollmentState::Issued => Ok(reissue(records, existing, now)),
         EnrollmentState::Approved => {
-            collect(existing, records.issued.as_ref().map(|(_, lineage)| lineage), &inbound.key, frame, now, entropy)
-                .map(Some)
+            collect(existing, records.lineage.as_ref(), &inbound.key, frame, now, entropy).map(Some)
         }
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
@@ -192,7 +193,7 @@ fn continue_existing(
 
 /// The certificate made for this key, while it is the newest of its lineage and still lives.
 fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Option<Verdict> {
-    let (certificate, lineage) = records.issued.as_ref()?;
+    let (certificate, lineage) = (records.issued.as_ref()?, records.lineage.as_ref()?);
     let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
     let good = certificate.record.state == CertState::Issued
         && !lineage.record.ended
@@ -346,8 +347,7 @@ fn admit(
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
 /// not its key goes on where it was.
 fn own_lineage(records: &Records) -> Option<&Seen<Lineage>> {
-    let (_, lineage) = records.issued.as_ref()?;
-    let holder = records.holder.as_ref()?;
+    let (_, lineage, holder) = (records.issued.as_ref()?, records.lineage.as_ref()?, records.holder.as_ref()?);
     (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some(lineage)
 }
 
@@ -402,6 +402,7 @@ pub fn begin(
         attributes: enrollment.attributes.clone(),
         assurance: enrollment.assurance,
         admitted_by,
+        approvers: enrollment.approvals.iter().map(|approval| approval.by.clone()).collect(),
         enrollment: enrollment.id.clone(),
     };
     changes.create(keys::subject(enrollment.role, name.as_str()), &subject);
@@ -456,6 +457,9 @@ fn certify(
     };
     let linted = plan::draft(wanted, Serial::from_entropy(entropy.serial), now)?;
     let mut lineage = seen.record.clone();
+    if lineage.name != identity.name.as_str() || lineage.role != identity.role {
+        return Err(Fault::Record(format!("lineage {} is not of {identity}", lineage.id)).into());
+    }
     let (certificate, reference) = plan::reserved(&linted, &lineage, key);
     lineage.pending = Some(reference);
     let lineage_key = keys::lineage(&lineage.id);

@@ -93,7 +93,8 @@ fn live(lineage: &Lineage) -> impl Iterator<Item = &CertRef> {
     [&lineage.current, &lineage.pending].into_iter().flatten()
 }
 
-/// Moves the lock epoch on, so that a restored store can be told from the newest one.
+/// Moves the lock epoch on with everything that takes a right away, so that a restored store, which would give it back,
+/// can be told from the newest one.
 pub fn bump(changes: &mut Changes, epoch: &Epoch) {
     let next = epoch.as_ref().map_or(0, |seen| seen.record) + 1;
     changes.upsert(keys::EPOCH.to_owned(), epoch.as_ref(), &next);

@@ -8,12 +8,7 @@ use super::refusal::Refusal;
 ///
 /// # Errors
 /// [`Refusal::NameIllegal`] when the wanted name is not a legal name or none of those the token is for.
-pub fn choose(
-    wanted: Option<&str>,
-    allowed: &[String],
-    role: Role,
-    key: &KeyDigest,
-) -> Result<Name, Refusal> {
+pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDigest) -> Result<Name, Refusal> {
     let text = match (wanted, allowed) {
         (Some(wanted), _) => wanted.to_owned(),
         (None, [only]) if !only.contains('*') => only.clone(),
@@ -30,10 +25,7 @@ pub fn choose(
     if allowed.is_empty() || allowed.iter().any(|pattern| matches(pattern, name.as_str())) {
         Ok(name)
     } else {
-        Err(Refusal::NameIllegal {
-            name: text,
-            why: format!("the join token is for {}", allowed.join(", ")),
-        })
+        Err(Refusal::NameIllegal { name: text, why: format!("the join token is for {}", allowed.join(", ")) })
     }
 }
 
@@ -42,7 +34,8 @@ pub fn choose(
 /// # Errors
 /// [`Refusal::NameIllegal`].
 pub fn legal(text: &str) -> Result<Name, Refusal> {
-    Name::parse(text).map_err(|bad| Refusal::NameIllegal { name: text.chars().take(64).collect(), why: bad.to_string() })
+    Name::parse(text)
+        .map_err(|bad| Refusal::NameIllegal { name: text.chars().take(64).collect(), why: bad.to_string() })
 }
 
 fn matches(pattern: &str, name: &str) -> bool {

@@ -76,8 +76,7 @@ pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted
 /// The record of a draft's certificate, reserved, and the reference a lineage keeps.
 #[must_use]
 pub fn reserved(linted: &Linted, lineage: &Lineage, key: &SubjectKey) -> (Certificate, CertRef) {
-    let reference =
-        CertRef { serial: linted.serial(), key: key.digest(), not_after: linted.not_after().into() };
+    let reference = CertRef { serial: linted.serial(), key: key.digest(), not_after: linted.not_after().into() };
     let certificate = Certificate {
         serial: linted.serial(),
         lineage: lineage.id.clone(),
@@ -104,7 +103,12 @@ pub fn reserve(changes: &mut Changes, certificate: &Certificate, identity: &Iden
 }
 
 /// What recording the signed certificate changes.
-pub fn record(mut certificate: Certificate, der: Vec<u8>, enrollment: Option<Enrollment>, identity: &Identity) -> (Changes, Certificate) {
+pub fn record(
+    mut certificate: Certificate,
+    der: Vec<u8>,
+    enrollment: Option<Enrollment>,
+    identity: &Identity,
+) -> (Changes, Certificate) {
     certificate.state = CertState::Issued;
     certificate.der = der;
     let mut changes = Changes::new();

@@ -15,7 +15,7 @@ pub struct Seen<T> {
 }
 
 /// A value claimed by an attestor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Claim {
     /// True or false.
@@ -35,6 +35,38 @@ impl Claim {
             Self::Number(value) => value.to_string(),
             Self::Text(value) => value.clone(),
         }
+    }
+}
+
+/// By what stands there. (Derived, it would try each kind in turn and make an error of each miss: this is read on every
+/// request.)
+impl<'de> Deserialize<'de> for Claim {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ClaimVisitor;
+        impl serde::de::Visitor<'_> for ClaimVisitor {
+            type Value = Claim;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("text, a whole number, true or false")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Claim, E> {
+                Ok(Claim::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Claim, E> {
+                Ok(Claim::Number(value))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Claim, E> {
+                i64::try_from(value).map(Claim::Number).map_err(E::custom)
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Claim, E> {
+                Ok(Claim::Text(value.to_owned()))
+            }
+        }
+        from.deserialize_any(ClaimVisitor)
     }
 }
 
@@ -196,6 +228,9 @@ pub struct Subject {
     pub assurance: AssuranceLevel,
     /// Who let it in.
     pub admitted_by: AdmittedBy,
+    /// The people who approved, the last one last; nobody when policy admitted it.
+    #[serde(default)]
+    pub approvers: Vec<String>,
     /// The enrollment it came from.
     pub enrollment: String,
 }
@@ -478,4 +513,19 @@ mod base64_bytes {
 
 fn parsed<T, E: serde::de::Error>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, E> {
     parse(text).ok_or_else(|| E::custom(format!("`{text}` is not a {}", std::any::type_name::<T>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_read_back_as_they_were() {
+        for claim in [Claim::Bool(true), Claim::Number(-7), Claim::Number(7), Claim::Text("7".into())] {
+            let json = serde_json::to_string(&claim).unwrap();
+            assert_eq!(serde_json::from_str::<Claim>(&json).unwrap(), claim, "{json}");
+        }
+        assert!(serde_json::from_str::<Claim>("[1]").is_err());
+        assert!(serde_json::from_str::<Claim>("18446744073709551615").is_err());
+    }
 }

@@ -77,7 +77,8 @@ impl Call {
     /// # Errors
     /// [`Refusal::Malformed`] naming line and column.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.body).map_err(|error| Refusal::Malformed(format!("the body is not the JSON wanted here: {error}")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Refusal::Malformed(format!("the body is not the JSON wanted here: {error}")))
     }
 
     /// The size of page asked for.
@@ -94,7 +95,8 @@ impl Call {
     /// # Errors
     /// [`Refusal::Malformed`].
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
-        let parse = |text: &String| text.parse().map_err(|_| Refusal::Malformed(format!("`{name}` must be a whole number")));
+        let parse =
+            |text: &String| text.parse().map_err(|_| Refusal::Malformed(format!("`{name}` must be a whole number")));
         self.query.get(name).map(parse).transpose()
     }
 }
@@ -134,9 +136,9 @@ pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
         router = router.route(path, on(filter, handler));
     }
     let unknown = |method: &'static str| move || async move { refuse(&Refusal::NotFound(method), "") };
-    router.fallback(unknown("endpoint")).method_not_allowed_fallback(|| async {
-        StatusCode::METHOD_NOT_ALLOWED.into_response()
-    })
+    router
+        .fallback(unknown("endpoint"))
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED.into_response() })
 }
 
 async fn answer(
@@ -165,10 +167,11 @@ async fn answer(
 }
 
 fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
-    if let Refusal::Ours(fault) = refusal {
-        tracing::error!(instance, %fault, "request failed");
-    } else {
-        tracing::debug!(instance, %refusal, "request refused");
+    match refusal {
+        Refusal::Ours(fault) => tracing::error!(instance, %fault, "request failed"),
+        // What anybody can cause at any rate must not fill the log.
+        Refusal::TooFast { .. } | Refusal::NotFound(_) => tracing::debug!(instance, %refusal, "request refused"),
+        other => tracing::info!(instance, refusal = %other, "request refused"),
     }
     problem::response(refusal, instance)
 }
@@ -185,7 +188,8 @@ async fn checked(
     let Some(conn) = parts.extensions.get::<Arc<Conn>>().cloned() else {
         return Err(Refusal::WrongCaller("connections of this gateway"));
     };
-    let limited = |limited: super::rate::Limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) };
+    let limited =
+        |limited: super::rate::Limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) };
     limiter.check(endpoint.rate, conn.source()).map_err(limited)?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,

@@ -5,11 +5,12 @@
 #![expect(clippy::disallowed_methods, reason = "this file is where sockets are bound")]
 
 mod serve;
+mod slices;
 mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use pki::Peer;
@@ -19,7 +20,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -246,7 +247,9 @@ async fn accept(context: Arc<Context>, door: Door) {
                 pause = ACCEPT_PAUSE;
                 match context.slots.take(from.ip()) {
                     Ok(slot) => {
-                        drop(context.tasks.spawn(connection(Arc::clone(&context), tcp, from, door.leads_to, slot)))
+                        let handshake = handshake(Arc::clone(&context), tcp, door.leads_to, slot);
+                        let handshake = Box::pin(timeout(context.handshake_time, handshake));
+                        drop(context.tasks.spawn(connection(Arc::clone(&context), from, handshake)));
                     }
                     Err(why) => context.metrics.turned_away(why),
                 }
@@ -273,20 +276,24 @@ fn is_peers_doing(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
 }
 
-/// One connection, from the accepted socket to its end. Handshake and service are boxed apart, so that an idle
-/// connection does not carry the size of a handshake.
-async fn connection(context: Arc<Context>, tcp: TcpStream, from: SocketAddr, leads_to: LeadsTo, mut slot: Slot) {
-    let handshake = Box::pin(timeout(context.handshake_time, handshake(&context, tcp, leads_to, &mut slot)));
+type Handshaken = Result<Result<Box<Accepted>, HandshakeOutcome>, Elapsed>;
+
+/// One connection, from its handshake to its end. The handshake comes boxed, and so does what follows it: each future
+/// inside would add its size to every idle connection.
+async fn connection(
+    context: Arc<Context>,
+    from: SocketAddr,
+    handshake: Pin<Box<impl Future<Output = Handshaken> + Send>>,
+) {
     let outcome = match context.stop.run_until_cancelled(handshake).await {
         None => return,
         Some(Ok(outcome)) => outcome,
         Some(Err(_)) => Err(HandshakeOutcome::TooSlow),
     };
-    slot.handshake_over();
     match outcome {
         Ok(accepted) => {
             context.metrics.handshake(HandshakeOutcome::Done);
-            let (seat, http) = enter(&context, accepted, from);
+            let (_slot, seat, http) = enter(&context, accepted, from);
             serve::serve(http, seat.conn()).await;
         }
         Err(outcome) => {
@@ -298,15 +305,16 @@ async fn connection(context: Arc<Context>, tcp: TcpStream, from: SocketAddr, lea
 
 /// Enters a connection into the table and puts HTTP on it. Not a part of [`connection`], where what is left of
 /// `Accepted` would stay until the connection ends.
-fn enter(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> (Seat, Http<TlsStream<TcpStream>>) {
-    let Accepted { stream, face, peer, exporter } = *accepted;
+fn enter(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> (Slot, Seat, Http<TlsStream<TcpStream>>) {
+    let Accepted { stream, face, peer, exporter, mut slot } = *accepted;
+    slot.handshake_over();
     let seat = context.live.enter(NewConn { face, peer, source: from.ip().to_canonical(), exporter });
     if context.stop.is_cancelled() {
         // It was not in the table yet when everybody there was told.
         context.live.cut(&Selector::Conn(seat.conn().id()), Reason::Drained);
     }
     let http = context.service(face).http(stream, seat.conn());
-    (seat, http)
+    (slot, seat, http)
 }
 
 /// A connection that was let in.
@@ -315,13 +323,14 @@ struct Accepted {
     face: Face,
     peer: Option<Peer>,
     exporter: [u8; 32],
+    slot: Slot,
 }
 
 async fn handshake(
-    context: &Context,
+    context: Arc<Context>,
     tcp: TcpStream,
     leads_to: LeadsTo,
-    slot: &mut Slot,
+    mut slot: Slot,
 ) -> Result<Box<Accepted>, HandshakeOutcome> {
     // The semaphore is never closed.
     let _permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
@@ -355,7 +364,7 @@ async fn handshake(
         .1
         .export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, None)
         .map_err(|_| HandshakeOutcome::Refused)?;
-    Ok(Box::new(Accepted { stream, face, peer, exporter }))
+    Ok(Box::new(Accepted { stream, face, peer, exporter, slot }))
 }
 
 /// RFC 6066 3: the fatal alert `unrecognized_name`, before any certificate is shown.

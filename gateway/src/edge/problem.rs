@@ -17,10 +17,35 @@ use crate::{
 
 /// Every code, with what it means. The operator's guide lists them; a test compares.
 pub const CODES: &[&str] = &[
-    "malformed", "bad-csr", "bad-proof", "evidence-unknown", "prior-invalid", "token-invalid", "token-expired",
-    "token-revoked", "token-spent", "token-not-for-key", "denied", "denied-by-person", "waiting-expired",
-    "name-taken", "name-illegal", "queue-full", "rate-limited", "locked", "forked", "retired", "expired", "not-found",
-    "wrong-code", "conflict", "wrong-caller", "too-large", "too-slow", "internal", "unavailable",
+    "malformed",
+    "bad-csr",
+    "bad-proof",
+    "evidence-unknown",
+    "prior-invalid",
+    "token-invalid",
+    "token-expired",
+    "token-revoked",
+    "token-spent",
+    "token-not-for-key",
+    "denied",
+    "denied-by-person",
+    "waiting-expired",
+    "name-taken",
+    "name-illegal",
+    "queue-full",
+    "rate-limited",
+    "locked",
+    "forked",
+    "retired",
+    "expired",
+    "not-found",
+    "wrong-code",
+    "conflict",
+    "wrong-caller",
+    "too-large",
+    "too-slow",
+    "internal",
+    "unavailable",
 ];
 
 /// Status, code and hint of a refusal.
@@ -46,7 +71,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::DeniedByPerson { .. } => (
             StatusCode::FORBIDDEN,
             "denied-by-person",
-            Some("ask the approver; a new request needs a new key (`lychgate leave`, then join again)"),
+            Some("ask the approver; joining again makes a new request with a new key"),
         ),
         Refusal::Lapsed => (StatusCode::GONE, "waiting-expired", Some("join again to make a new request")),
         Refusal::NameTaken { .. } => {
@@ -57,7 +82,9 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             "name-illegal",
             Some("use lower-case letters a to z, digits and inner hyphens, 63 characters at most"),
         ),
-        Refusal::QueueFull(_) => (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token")),
+        Refusal::QueueFull(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))
+        }
         Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", None),
         Refusal::Locked { .. } => {
             (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
@@ -67,13 +94,17 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             "forked",
             Some("the key was copied or a disk restored; an administrator must look, and unlock or remove the machine"),
         ),
-        Refusal::Retired { .. } => (StatusCode::FORBIDDEN, "retired", Some("join again")),
+        Refusal::Retired { .. } => {
+            (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
+        }
         Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
         Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
         Refusal::WrongCode => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "wrong-code",
-            Some("read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking"),
+            Some(
+                "read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking",
+            ),
         ),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
         Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
@@ -92,11 +123,9 @@ fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>)
     let again = Some("ask for a new token");
     match reject {
         Reject::UnknownKind(_) => (StatusCode::BAD_REQUEST, "evidence-unknown", None),
-        Reject::Token(TokenError::Invalid(_) | TokenError::NotYet) => (
-            StatusCode::FORBIDDEN,
-            "token-invalid",
-            Some("copy the whole token, or ask for a new one"),
-        ),
+        Reject::Token(TokenError::Invalid(_) | TokenError::NotYet) => {
+            (StatusCode::FORBIDDEN, "token-invalid", Some("copy the whole token, or ask for a new one"))
+        }
         Reject::Token(TokenError::Expired(_)) => (StatusCode::FORBIDDEN, "token-expired", again),
         Reject::Token(TokenError::Revoked) => (StatusCode::FORBIDDEN, "token-revoked", again),
         Reject::Token(TokenError::Spent) => (

@@ -118,8 +118,9 @@ pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, inst
         let action = policy::Action::Administer;
         let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
         let identity = identity(shell, &whole.subject.record)?;
+        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
-        shell.commit(end(shell, &whole, event), &Actor { who: &who, instance }).await?;
+        shell.commit(end(shell, &whole, event, &epoch), &Actor { who: &who, instance }).await?;
         Ok(identity)
     })
     .await?;
@@ -135,16 +136,18 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     let who = caller.identity.to_string();
     let seen = caller.subject.clone();
     let whole = whole(shell, seen).await?;
+    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     let event = Event::SubjectLeft { identity: who.clone() };
-    match shell.commit(end(shell, &whole, event), &Actor { who: &who, instance }).await {
+    match shell.commit(end(shell, &whole, event, &epoch), &Actor { who: &who, instance }).await {
         Ok(_) => Ok(()),
         Err(Retry::Conflict) => Err(Refusal::Conflict("something changed at the same moment; try again".to_owned())),
         Err(Retry::Refused(refusal)) => Err(refusal),
     }
 }
 
-fn end(shell: &Shell, whole: &Whole, event: Event) -> Changes {
+fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Changes {
     let mut changes = Changes::new();
+    lock::bump(&mut changes, epoch);
     let subject = &whole.subject.record;
     changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
     if let Some(seen) = &whole.lineage {
@@ -407,7 +410,9 @@ fn token_record(shell: &Shell, asked: &TokenRequest, by: String) -> Result<Token
         None => None,
         Some(text) => match KeyDigest::parse_hex(text) {
             Ok(digest) => Some(digest.hex()),
-            Err(_) => return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned()),
+            Err(_) => {
+                return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned());
+            }
         },
     };
     super::people::labels(&asked.labels)?;
@@ -483,7 +488,9 @@ pub async fn revoke_token(shell: &Shell, caller: &Caller, id: &str, instance: &s
         }
         let mut record = seen.record.clone();
         record.revoked = true;
+        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let mut changes = Changes::new();
+        lock::bump(&mut changes, &epoch);
         changes.update(keys::token(id), &seen, &record);
         changes.event(Event::TokenRevoked { token: id.to_owned(), rules: grant.rules().to_vec() });
         shell.commit(changes, &Actor { who: &who, instance }).await?;
@@ -586,7 +593,8 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Resul
     let action = policy::Action::parse(&asked.action)
         .ok_or_else(|| Refusal::Malformed(format!("`{}` is not an action of the policy", asked.action)))?;
     let resource = can_i_resource(shell, caller, action, &asked.resource).await?;
-    let ask = policy::Ask { action, principal: approve::principal(caller, shell.now()), resource, now: shell.now().secs() };
+    let ask =
+        policy::Ask { action, principal: approve::principal(caller, shell.now()), resource, now: shell.now().secs() };
     let decision = policy::decide(&shell.rules.load(), &ask);
     let explanation = decision.explain();
     let (allowed, rules) = match decision {

@@ -8,7 +8,7 @@ use crate::{
         admission::{self, Admission, Caller, Standing, Use},
         keys,
         lock::Locks,
-        records::{Certificate, Lineage, Lock, LockKind, Seen},
+        records::{Certificate, Lock, LockKind, Seen},
         refusal::{Fault, Refusal},
     },
     edge::live::{Reason, Selector},
@@ -47,21 +47,21 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
 async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
     let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
     let Some(certificate) = certificate else { return Ok(Standing::default()) };
-    let lineage_id = certificate.record.lineage.clone();
-    let role = peer.identity.role;
-    let name = peer.identity.name.as_str();
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lineage_id)).await?;
-    let subject = shell.get(keys::subject(role, name)).await?;
-    let locks = locks(
-        shell,
-        vec![
-            (admission::lock_kind(role), name.to_owned()),
-            (LockKind::Lineage, lineage_id),
-            (LockKind::Key, peer.key.hex()),
-        ],
-    )
-    .await?;
-    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+    let (role, name) = (peer.identity.role, peer.identity.name.as_str());
+    let lineage = &certificate.record.lineage;
+    let mut read = shell
+        .read(vec![
+            keys::lineage(lineage),
+            keys::subject(role, name),
+            keys::EPOCH.to_owned(),
+            keys::lock(admission::lock_kind(role), name),
+            keys::lock(LockKind::Lineage, lineage),
+            keys::lock(LockKind::Key, &peer.key.hex()),
+        ])
+        .await?;
+    let (lineage, subject, epoch) = (read.take()?, read.take()?, read.take()?);
+    let locks: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
+    let locks = Locks(locks.into_iter().flatten().collect());
     Ok(Standing { certificate: Some(certificate), lineage, subject, locks, epoch })
 }
 

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     attest::{self, Claims, Context, Found, Message, Need, Prior, Reject},
     core::{
-        admission, audit, change::Changes,
+        admission, audit,
+        change::Changes,
         enroll::{self, Entropy, Frame, Inbound, Records, Verdict},
         keys, name,
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
@@ -142,25 +143,42 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims) -> Result<Rec
     let role = claims.grants.role.unwrap_or(pki::Role::Machine);
     let name = name::choose(inbound.wanted_name.as_deref(), &claims.grants.names, role, &digest)?;
     let holder = shell.get(keys::subject(role, name.as_str())).await?;
-    let issued = issued(shell, existing.as_ref()).await?;
+    let lineage = lineage_of(shell, existing.as_ref()).await?;
+    let issued = issued(shell, lineage.as_ref(), &digest).await?;
     let waiting: Vec<(String, Seen<Waiting>)> =
         shell.scan(keys::WAITING, None, shell.settings.load().pending_max + 1).await?;
     let waiting_from_prefix = waiting.iter().filter(|(_, seen)| seen.record.source == inbound.prefix).count();
-    Ok(Records { existing, existing_index, issued, holder, locks, waiting: waiting.len(), waiting_from_prefix })
+    Ok(Records {
+        existing,
+        existing_index,
+        lineage,
+        issued,
+        holder,
+        locks,
+        waiting: waiting.len(),
+        waiting_from_prefix,
+    })
 }
 
-/// The lineage an enrollment led to, with its newest certificate.
+/// The lineage an enrollment leads to.
+async fn lineage_of(shell: &Shell, existing: Option<&Seen<Enrollment>>) -> Result<Option<Seen<Lineage>>, Fault> {
+    match existing.and_then(|seen| seen.record.lineage.as_ref()) {
+        Some(id) => shell.get(keys::lineage(id)).await,
+        None => Ok(None),
+    }
+}
+
+/// The newest certificate of a lineage, when it is for this key.
 async fn issued(
     shell: &Shell,
-    existing: Option<&Seen<Enrollment>>,
-) -> Result<Option<(Seen<Certificate>, Seen<Lineage>)>, Fault> {
-    let Some(id) = existing.and_then(|seen| seen.record.lineage.as_ref()) else { return Ok(None) };
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(id)).await?;
-    let Some(lineage) = lineage else { return Ok(None) };
-    let Some(newest) = lineage.record.pending.as_ref().or(lineage.record.current.as_ref()) else { return Ok(None) };
-    let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&newest.serial)).await?;
-    let same_key = existing.map(|seen| seen.record.key);
-    Ok(certificate.filter(|seen| Some(seen.record.key) == same_key).map(|certificate| (certificate, lineage)))
+    lineage: Option<&Seen<Lineage>>,
+    key: &pki::KeyDigest,
+) -> Result<Option<Seen<Certificate>>, Fault> {
+    let newest = lineage.and_then(|seen| seen.record.pending.as_ref().or(seen.record.current.as_ref()));
+    match newest.filter(|newest| newest.key == *key) {
+        Some(newest) => shell.get(keys::certificate(&newest.serial)).await,
+        None => Ok(None),
+    }
 }
 
 /// Reads an enrollment for its poll; the proof is checked by the caller with the key in it.
@@ -203,17 +221,16 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
         }
         EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
-        EnrollmentState::Issued => match issued(shell, Some(&seen)).await? {
-            Some((certificate, _)) => {
-                Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record))))
+        EnrollmentState::Issued => {
+            match issued(shell, lineage_of(shell, Some(&seen)).await?.as_ref(), &seen.record.key).await? {
+                Some(certificate) => {
+                    Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record))))
+                }
+                None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
             }
-            None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
-        },
+        }
         EnrollmentState::Approved => {
-            let lineage: Option<Seen<Lineage>> = match &seen.record.lineage {
-                Some(id) => shell.get(keys::lineage(id)).await?,
-                None => None,
-            };
+            let lineage = lineage_of(shell, Some(&seen)).await?;
             let settings = shell.settings.load();
             let frame = frame(&settings, shell.ca.domain());
             let verdict = enroll::collect(&seen, lineage.as_ref(), &key, &frame, now, &entropy(shell))?;

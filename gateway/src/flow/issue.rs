@@ -77,12 +77,8 @@ pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issue
 pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> IssuedReply {
     let settings = shell.settings.load();
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());
-    let identity = format!(
-        "spiffe://{}/{}/{}",
-        shell.ca.domain().as_str(),
-        certificate.role.as_str(),
-        certificate.name
-    );
+    let identity =
+        format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), certificate.role.as_str(), certificate.name);
     IssuedReply {
         id: id.to_owned(),
         identity,

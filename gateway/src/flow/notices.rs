@@ -25,14 +25,8 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     if locks.is_empty() {
         return Ok(vec![]);
     }
-    let everything = permit(
-        &shell.rules.load(),
-        caller,
-        policy::Action::Read,
-        policy::Resource::Gateway,
-        shell.now(),
-    )
-    .is_ok();
+    let everything =
+        permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok();
     let mut notices = Vec::new();
     for (_, lock) in locks {
         let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lock.record.target)).await?;

@@ -20,15 +20,8 @@ pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &
         _ => None,
     };
     let rules = shell.rules.load();
-    let verdict = renew::decide(
-        caller,
-        &key,
-        pending.as_ref(),
-        &rules,
-        shell.ca.domain(),
-        shell.now(),
-        shell.entropy.bytes(),
-    )?;
+    let verdict =
+        renew::decide(caller, &key, pending.as_ref(), &rules, shell.ca.domain(), shell.now(), shell.entropy.bytes())?;
     match verdict {
         renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
         renew::Verdict::Issue(plan) => {

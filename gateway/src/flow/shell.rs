@@ -15,13 +15,7 @@ use crate::{
         refusal::{Fault, Refusal},
         token::TokenKey,
     },
-    edge::{
-        clock::Clock,
-        entropy::Entropy,
-        live::Live,
-        metrics::Metrics,
-        signer::CaSet,
-    },
+    edge::{clock::Clock, entropy::Entropy, live::Live, metrics::Metrics, signer::CaSet},
     store::{self, Batch, CommitError, Store},
 };
 
@@ -121,6 +115,16 @@ impl Shell {
         let keys = [store::Key::from(key)];
         let mut entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
         entries.pop().flatten().map(|entry| parse(&keys[0], &entry)).transpose()
+    }
+
+    /// Reads records of several kinds from one moment; take them apart with [`Read::take`].
+    ///
+    /// # Errors
+    /// [`Fault::Read`] when the store fails.
+    pub async fn read(&self, keys: Vec<String>) -> Result<Read, Fault> {
+        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
+        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        Ok(Read(keys.into_iter().zip(entries).collect()))
     }
 
     /// Reads records of one kind, those that exist.
@@ -223,6 +227,22 @@ impl Shell {
                 Fault::Commit(other.to_string()).into()
             }
         })
+    }
+}
+
+/// Records read together, in the order in which they were asked for.
+pub struct Read(std::collections::VecDeque<(store::Key, Option<store::Entry>)>);
+
+impl Read {
+    /// The next record, if it exists.
+    ///
+    /// # Errors
+    /// [`Fault::Record`] when it makes no sense.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<Seen<T>>, Fault> {
+        match self.0.pop_front() {
+            Some((key, Some(entry))) => parse(&key, &entry).map(Some),
+            Some((_, None)) | None => Ok(None),
+        }
     }
 }
 

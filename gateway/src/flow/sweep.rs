@@ -7,7 +7,7 @@ use super::{
     shell::{Actor, Shell},
 };
 use crate::core::{
-    audit::AuditRecord,
+    audit::{AuditRecord, Event},
     change::Changes,
     keys,
     records::{CertState, Certificate, Enrollment, EnrollmentState, Revoked, RevokedReason, Seen, Token, UnixSecs},
@@ -39,16 +39,33 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
             seen.expires.0 + DECIDED_KEPT < now
         }
     };
-    drop_old::<Enrollment>(shell, keys::ENROLLMENTS, old_enrollment, |seen| {
-        vec![keys::enrollment_of_key(&seen.key)]
-    })
-    .await?;
+    drop_old::<Enrollment>(shell, keys::ENROLLMENTS, old_enrollment, |seen| vec![keys::enrollment_of_key(&seen.key)])
+        .await?;
+    forgotten(shell, now).await?;
     drop_old::<Token>(shell, keys::TOKENS, |seen| seen.expires.0 + DECIDED_KEPT < now, |_| vec![]).await?;
     drop_old::<Revoked>(shell, keys::REVOKED, |seen| seen.not_after.0 < now, |_| vec![]).await?;
     let retention = shell.settings.load().audit_retention.as_secs();
     let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;
     drop_ordered(shell, keys::AUDIT, too_old).await?;
     certificates(shell, now).await
+}
+
+/// Frees the names of those who were approved and never came for their certificate.
+async fn forgotten(shell: &Shell, now: u64) -> Result<(), Refusal> {
+    let rows: Vec<(String, Seen<Enrollment>)> = shell.scan(keys::ENROLLMENTS, None, usize::MAX).await?;
+    let late = |seen: &Enrollment| seen.state == EnrollmentState::Approved && seen.expires.0 + DECIDED_KEPT < now;
+    for (key, seen) in rows.into_iter().filter(|(_, seen)| late(&seen.record)) {
+        let mut changes = Changes::new();
+        let mut enrollment = seen.record.clone();
+        enrollment.state = EnrollmentState::Expired;
+        changes.update(key, &seen, &enrollment);
+        if let (Some(name), false) = (&enrollment.name, enrollment.rejoin) {
+            changes.delete(keys::subject(enrollment.role, name));
+        }
+        changes.event(Event::EnrollmentExpired { enrollment: enrollment.id, state: "approved" });
+        quietly(shell, changes).await?;
+    }
+    Ok(())
 }
 
 /// Deletes records that are too old, page by page.
@@ -84,7 +101,8 @@ async fn drop_ordered<T: serde::de::DeserializeOwned>(
     loop {
         let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, None, BATCH).await?;
         let mut changes = Changes::new();
-        let dropped = rows.iter().take_while(|(_, seen)| old(&seen.record)).map(|(key, _)| changes.delete(key.clone())).count();
+        let dropped =
+            rows.iter().take_while(|(_, seen)| old(&seen.record)).map(|(key, _)| changes.delete(key.clone())).count();
         quietly(shell, changes).await?;
         if dropped < BATCH {
             return Ok(());

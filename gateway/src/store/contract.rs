@@ -53,11 +53,7 @@ fn show(rows: &Rows) -> String {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap().block_on(work)
 }
 
 fn run(engine: Engine, case: impl for<'a> FnOnce(&'a mut Bench) -> BoxFuture<'a, ()>) {
@@ -102,28 +98,16 @@ async fn a_history_of_commits(bench: &mut Bench) {
         (batch().put("b", "2").put("c", "3"), Ok(2), "a=1@1 b=2@2 c=3@2"),
         (batch().at("a", 1).put("a", "4"), Ok(3), "a=4@3 b=2@2 c=3@2"),
         (batch().at("a", 1).put("a", "5"), conflict.clone(), "a=4@3 b=2@2 c=3@2"),
-        (
-            batch().at("a", 3).at("b", 1).put("a", "5"),
-            conflict.clone(),
-            "a=4@3 b=2@2 c=3@2",
-        ),
+        (batch().at("a", 3).at("b", 1).put("a", "5"), conflict.clone(), "a=4@3 b=2@2 c=3@2"),
         (batch().at("d", 3).put("d", "5"), conflict.clone(), "a=4@3 b=2@2 c=3@2"),
         (batch().at("d", 0).put("d", "5"), conflict.clone(), "a=4@3 b=2@2 c=3@2"),
         (batch().at("b", 2).delete("b"), Ok(4), "a=4@3 c=3@2"),
         (batch().delete("b").delete("never"), Ok(5), "a=4@3 c=3@2"),
         (batch().absent("b").put("b", "6"), Ok(6), "a=4@3 b=6@6 c=3@2"),
         (batch().at("b", 2).delete("b"), conflict.clone(), "a=4@3 b=6@6 c=3@2"),
-        (
-            batch().put("e", "7").delete("e").put("f", "8").put("f", "9"),
-            Ok(7),
-            "a=4@3 b=6@6 c=3@2 f=9@7",
-        ),
+        (batch().put("e", "7").delete("e").put("f", "8").put("f", "9"), Ok(7), "a=4@3 b=6@6 c=3@2 f=9@7"),
         (batch().delete("f").put("f", ""), Ok(8), "a=4@3 b=6@6 c=3@2 f=@8"),
-        (
-            batch().absent("g").at("f", 8).put("g", "x").delete("a"),
-            Ok(9),
-            "b=6@6 c=3@2 f=@8 g=x@9",
-        ),
+        (batch().absent("g").at("f", 8).put("g", "x").delete("a"), Ok(9), "b=6@6 c=3@2 f=@8 g=x@9"),
         (batch().delete("b").delete("c").delete("f").delete("g"), Ok(10), ""),
     ];
     for (number, (batch, want, dump)) in rows.into_iter().enumerate() {
@@ -138,33 +122,15 @@ async fn a_batch_without_writes_only_checks(bench: &mut Bench) {
     assert_eq!(bench.store.commit(batch()).await, Ok(0));
     assert_eq!(bench.store.commit(batch().put("a", "1")).await, Ok(1));
     assert_eq!(bench.store.commit(batch().at("a", 1)).await, Ok(1));
-    assert_eq!(
-        bench.store.commit(batch().absent("a")).await,
-        Err(CommitError::Conflict)
-    );
+    assert_eq!(bench.store.commit(batch().absent("a")).await, Err(CommitError::Conflict));
     assert_eq!(bench.dump().await, "a=1@1");
 }
 
 async fn pages_of_a_scan(bench: &mut Bench) {
-    let keys: [&[u8]; 9] = [
-        b"a",
-        b"a/",
-        b"a/1",
-        b"a/2",
-        b"a/2\x00",
-        b"a/\xff",
-        b"a0",
-        b"\xff",
-        b"\xff\xff",
-    ];
+    let keys: [&[u8]; 9] = [b"a", b"a/", b"a/1", b"a/2", b"a/2\x00", b"a/\xff", b"a0", b"\xff", b"\xff\xff"];
     let filled = keys.iter().fold(batch(), |batch, key| batch.put(*key, ""));
     bench.store.commit(filled).await.unwrap();
-    let page = |rows: Rows| {
-        rows.into_iter()
-            .map(|(key, _)| key.to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let page = |rows: Rows| rows.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>().join(" ");
     type Row = (&'static [u8], Option<&'static [u8]>, usize, &'static str, &'static str);
     let rows: [Row; 13] = [
         (
@@ -174,13 +140,7 @@ async fn pages_of_a_scan(bench: &mut Bench) {
             r"a a/ a/1 a/2 a/2\x00 a/\xff a0 \xff \xff\xff",
             r"\xff\xff \xff a0 a/\xff a/2\x00 a/2 a/1 a/ a",
         ),
-        (
-            b"a/",
-            None,
-            100,
-            r"a/ a/1 a/2 a/2\x00 a/\xff",
-            r"a/\xff a/2\x00 a/2 a/1 a/",
-        ),
+        (b"a/", None, 100, r"a/ a/1 a/2 a/2\x00 a/\xff", r"a/\xff a/2\x00 a/2 a/1 a/"),
         (b"a/", None, 2, "a/ a/1", r"a/\xff a/2\x00"),
         (b"a/", None, 0, "", ""),
         (b"a/", Some(b"a/1"), 2, r"a/2 a/2\x00", "a/"),
@@ -202,54 +162,29 @@ async fn pages_of_a_scan(bench: &mut Bench) {
     }
     let too_large = Err(ReadError::PageTooLarge { asked: SCAN_MAX + 1 });
     assert_eq!(bench.store.scan(&Key::from(""), None, SCAN_MAX + 1).await, too_large);
-    assert_eq!(
-        bench.store.scan_back(&Key::from(""), None, SCAN_MAX + 1).await,
-        too_large
-    );
+    assert_eq!(bench.store.scan_back(&Key::from(""), None, SCAN_MAX + 1).await, too_large);
     assert!(bench.store.scan(&Key::from(""), None, SCAN_MAX).await.is_ok());
 }
 
 /// Not all alike, so that a part in the wrong place is noticed.
 fn bytes_of(len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|i| u8::try_from((i * 7 + i / 251 + len) % 256).unwrap())
-        .collect()
+    (0..len).map(|i| u8::try_from((i * 7 + i / 251 + len) % 256).unwrap()).collect()
 }
 
 async fn every_size_of_value(bench: &mut Bench) {
     // around the places where the sled engine starts to store values in parts
     for len in [0, 1, 4082, 4083, 4084, 8179, 8180, 40_000, VALUE_MAX - 1, VALUE_MAX] {
-        bench
-            .store
-            .commit(
-                batch()
-                    .put("it", bytes_of(len))
-                    .put(format!("kept/{len}"), bytes_of(len)),
-            )
-            .await
-            .unwrap();
+        bench.store.commit(batch().put("it", bytes_of(len)).put(format!("kept/{len}"), bytes_of(len))).await.unwrap();
         bench.reopen().await;
-        let keys = [
-            Key::from("it"),
-            Key::from("none"),
-            Key::from(format!("kept/{len}")),
-            Key::from("it"),
-        ];
+        let keys = [Key::from("it"), Key::from("none"), Key::from(format!("kept/{len}")), Key::from("it")];
         let got = bench.store.read(&keys).await.unwrap();
         let got: Vec<_> = got.into_iter().map(|entry| entry.map(|entry| entry.value)).collect();
-        assert_eq!(
-            got,
-            [Some(bytes_of(len)), None, Some(bytes_of(len)), Some(bytes_of(len))],
-            "{len}"
-        );
+        assert_eq!(got, [Some(bytes_of(len)), None, Some(bytes_of(len)), Some(bytes_of(len))], "{len}");
     }
     bench.store.commit(batch().delete("it")).await.unwrap();
     let rows = bench.store.scan(&Key::from(""), None, 100).await.unwrap();
     assert_eq!(rows.len(), 10);
-    assert!(
-        rows.iter()
-            .all(|(key, entry)| key.to_string() == format!("kept/{}", entry.value.len()))
-    );
+    assert!(rows.iter().all(|(key, entry)| key.to_string() == format!("kept/{}", entry.value.len())));
 }
 
 async fn what_is_refused_before_the_queue(bench: &mut Bench) {
@@ -259,47 +194,17 @@ async fn what_is_refused_before_the_queue(bench: &mut Bench) {
     let rows = [
         (batch().put("", "x"), InvalidBatch::EmptyKey),
         (batch().delete(""), InvalidBatch::EmptyKey),
+        (batch().put(long.as_str(), "x"), InvalidBatch::KeyTooLong { len: KEY_MAX + 1 }),
+        (batch().delete(long.as_str()), InvalidBatch::KeyTooLong { len: KEY_MAX + 1 }),
+        (batch().put("x", large), InvalidBatch::ValueTooLarge { key: Key::from("x"), len: VALUE_MAX + 1 }),
+        (Batch { expect: vec![], writes: many() }, InvalidBatch::TooManyItems { items: BATCH_ITEMS_MAX + 1 }),
         (
-            batch().put(long.as_str(), "x"),
-            InvalidBatch::KeyTooLong { len: KEY_MAX + 1 },
+            Batch { expect: vec![Expect::Absent(Key::from("x")); BATCH_ITEMS_MAX + 1], writes: vec![] },
+            InvalidBatch::TooManyItems { items: BATCH_ITEMS_MAX + 1 },
         ),
         (
-            batch().delete(long.as_str()),
-            InvalidBatch::KeyTooLong { len: KEY_MAX + 1 },
-        ),
-        (
-            batch().put("x", large),
-            InvalidBatch::ValueTooLarge {
-                key: Key::from("x"),
-                len: VALUE_MAX + 1,
-            },
-        ),
-        (
-            Batch {
-                expect: vec![],
-                writes: many(),
-            },
-            InvalidBatch::TooManyItems {
-                items: BATCH_ITEMS_MAX + 1,
-            },
-        ),
-        (
-            Batch {
-                expect: vec![Expect::Absent(Key::from("x")); BATCH_ITEMS_MAX + 1],
-                writes: vec![],
-            },
-            InvalidBatch::TooManyItems {
-                items: BATCH_ITEMS_MAX + 1,
-            },
-        ),
-        (
-            Batch {
-                expect: vec![],
-                writes: vec![Write::Put(Key::from("x"), vec![0; VALUE_MAX]); 9],
-            },
-            InvalidBatch::TooLarge {
-                bytes: 9 * (VALUE_MAX + 1),
-            },
+            Batch { expect: vec![], writes: vec![Write::Put(Key::from("x"), vec![0; VALUE_MAX]); 9] },
+            InvalidBatch::TooLarge { bytes: 9 * (VALUE_MAX + 1) },
         ),
     ];
     for (batch, want) in rows {
@@ -308,26 +213,15 @@ async fn what_is_refused_before_the_queue(bench: &mut Bench) {
     let most = (0..BATCH_ITEMS_MAX).fold(batch(), |batch, n| batch.put(format!("{n:0>KEY_MAX$}"), "x"));
     assert_eq!(bench.store.commit(most).await, Ok(1));
     bench.reopen().await;
-    assert_eq!(
-        bench.store.scan(&Key::from("0"), None, SCAN_MAX).await.unwrap().len(),
-        SCAN_MAX
-    );
+    assert_eq!(bench.store.scan(&Key::from("0"), None, SCAN_MAX).await.unwrap().len(), SCAN_MAX);
 }
 
 async fn a_watch_tells_what_is_under_its_prefix(bench: &mut Bench) {
     bench.store.commit(batch().put("locks/before", "")).await.unwrap();
     let mut locks = bench.store.watch(Key::from("locks/"));
     let mut all = bench.store.watch(Key::from(""));
-    bench
-        .store
-        .commit(batch().put("locks/a", "").put("other", "").put("locks/b", ""))
-        .await
-        .unwrap();
-    bench
-        .store
-        .commit(batch().absent("other").put("locks/never", ""))
-        .await
-        .unwrap_err();
+    bench.store.commit(batch().put("locks/a", "").put("other", "").put("locks/b", "")).await.unwrap();
+    bench.store.commit(batch().absent("other").put("locks/never", "")).await.unwrap_err();
     bench.store.commit(batch().delete("locks/a")).await.unwrap();
     bench.store.close().await;
     for want in ["locks/a", "locks/b", "locks/a"] {
@@ -359,10 +253,7 @@ async fn a_closed_store_says_so(bench: &mut Bench) {
     assert_eq!(bench.store.commit(batch()).await, Err(CommitError::Closed));
     assert_eq!(bench.store.read(&[Key::from("a")]).await, Err(ReadError::Closed));
     assert_eq!(bench.store.scan(&Key::from(""), None, 1).await, Err(ReadError::Closed));
-    assert_eq!(
-        bench.store.scan_back(&Key::from(""), None, 1).await,
-        Err(ReadError::Closed)
-    );
+    assert_eq!(bench.store.scan_back(&Key::from(""), None, 1).await, Err(ReadError::Closed));
 }
 
 /// Adds one to a number stored under `key`, over and over until it is not a conflict.
@@ -373,9 +264,7 @@ async fn increment(store: &dyn Store, key: &Key) {
             None => batch().absent(key.clone()).put(key.clone(), "1"),
             Some(entry) => {
                 let n: u64 = String::from_utf8(entry.value).unwrap().parse().unwrap();
-                batch()
-                    .at(key.clone(), entry.version)
-                    .put(key.clone(), (n + 1).to_string())
+                batch().at(key.clone(), entry.version).put(key.clone(), (n + 1).to_string())
             }
         };
         match store.commit(batch).await {
@@ -402,21 +291,14 @@ async fn increments_are_never_lost(bench: &mut Bench) {
     }
     bench.reopen().await;
     let rows = bench.store.scan(&Key::from("counter/"), None, 9).await.unwrap();
-    let sum: u64 = rows
-        .iter()
-        .map(|(_, entry)| String::from_utf8_lossy(&entry.value).parse::<u64>().unwrap())
-        .sum();
+    let sum: u64 = rows.iter().map(|(_, entry)| String::from_utf8_lossy(&entry.value).parse::<u64>().unwrap()).sum();
     assert_eq!((rows.len(), sum), (3, 16 * 25));
     assert_eq!(bench.store.commit(batch()).await, Ok(16 * 25));
 }
 
 /// A writer keeps exactly one of ten places filled and two numbers equal; a reader must never see anything else.
 async fn a_reader_never_sees_half_a_batch(bench: &mut Bench) {
-    bench
-        .store
-        .commit(batch().put("at/0", "").put("x", "0").put("y", "0"))
-        .await
-        .unwrap();
+    bench.store.commit(batch().put("at/0", "").put("x", "0").put("y", "0")).await.unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..3)
         .map(|_| {
@@ -433,14 +315,8 @@ async fn a_reader_never_sees_half_a_batch(bench: &mut Bench) {
         })
         .collect();
     for n in 1..300 {
-        let moved = batch()
-            .delete(format!("at/{}", (n - 1) % 10))
-            .put(format!("at/{}", n % 10), bytes_of(n * 20));
-        bench
-            .store
-            .commit(moved.put("x", n.to_string()).put("y", n.to_string()))
-            .await
-            .unwrap();
+        let moved = batch().delete(format!("at/{}", (n - 1) % 10)).put(format!("at/{}", n % 10), bytes_of(n * 20));
+        bench.store.commit(moved.put("x", n.to_string()).put("y", n.to_string())).await.unwrap();
     }
     done.store(true, Ordering::Relaxed);
     for reader in readers {
@@ -487,11 +363,7 @@ fn sled_pages_full_of_the_largest_values_stay_in_the_log() {
             for n in 0..60 {
                 let pieces = |batch: Batch, i: usize| batch.put(format!("{i:x<384}"), bytes_of(4083 - n % 3));
                 bench.store.commit((0..200).fold(batch(), pieces)).await.unwrap();
-                bench
-                    .store
-                    .commit(batch().put(format!("{n}"), bytes_of(VALUE_MAX)))
-                    .await
-                    .unwrap();
+                bench.store.commit(batch().put(format!("{n}"), bytes_of(VALUE_MAX))).await.unwrap();
                 no_page_left_the_log(bench);
             }
         })
@@ -510,9 +382,7 @@ fn sled_pages_full_of_the_longest_keys_stay_in_the_log() {
                 no_page_left_the_log(bench);
             }
             for start in (0..16_000).step_by(1000) {
-                let keys = (start..start + 1000)
-                    .filter(|n| n % 9 > 0)
-                    .fold(batch(), |batch, n| batch.delete(key(n)));
+                let keys = (start..start + 1000).filter(|n| n % 9 > 0).fold(batch(), |batch, n| batch.delete(key(n)));
                 bench.store.commit(keys).await.unwrap();
                 no_page_left_the_log(bench);
             }
@@ -605,12 +475,8 @@ impl Model {
 
     fn under(&self, prefix: &[u8]) -> Rows {
         let rows = self.rows.iter().filter(|(key, _)| key.starts_with(prefix));
-        let entry = |(version, value): &(Version, Vec<u8>)| Entry {
-            version: *version,
-            value: value.clone(),
-        };
-        rows.map(|(key, stored)| (Key::from(key.clone()), entry(stored)))
-            .collect()
+        let entry = |(version, value): &(Version, Vec<u8>)| Entry { version: *version, value: value.clone() };
+        rows.map(|(key, stored)| (Key::from(key.clone()), entry(stored))).collect()
     }
 }
 
@@ -621,11 +487,7 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
         match step {
             Step::Commit(expect, writes) => {
                 let (batch, holds) = model.batch(&expect, &writes);
-                let want = if holds {
-                    Ok(model.apply(&batch))
-                } else {
-                    Err(CommitError::Conflict)
-                };
+                let want = if holds { Ok(model.apply(&batch)) } else { Err(CommitError::Conflict) };
                 assert_eq!(bench.store.commit(batch).await, want);
             }
             Step::Scan(prefix, from, limit) => {
@@ -644,9 +506,7 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
             Step::Reopen => bench.reopen().await,
         }
         let keys = KEYS.map(Key::from);
-        let want: Vec<_> = KEYS
-            .map(|key| model.under(key).into_iter().find(|(k, _)| k.as_bytes() == key))
-            .into();
+        let want: Vec<_> = KEYS.map(|key| model.under(key).into_iter().find(|(k, _)| k.as_bytes() == key)).into();
         let want: Vec<_> = want.into_iter().map(|row| row.map(|(_, entry)| entry)).collect();
         assert_eq!(bench.store.read(&keys).await, Ok(want));
     }
@@ -656,11 +516,7 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
 }
 
 fn random_histories(engine: Engine, cases: u32) {
-    let config = ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         block_on(compare(engine, steps));
     });

@@ -18,11 +18,7 @@ use super::{
 const ON_DISK: [Engine; 2] = [Engine::Sled, Engine::Redb];
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap().block_on(work)
 }
 
 async fn contents(store: &dyn Store) -> Result<Rows, ReadError> {
@@ -59,10 +55,7 @@ fn write_below(engine: Engine, path: &Path, key: &[u8], value: Option<&[u8]>) {
             sled.apply(&writes).unwrap();
             sled.sync().unwrap();
         }
-        Engine::Redb => redb::Redb::open(&path.join("store.redb"), 8)
-            .unwrap()
-            .apply(&writes)
-            .unwrap(),
+        Engine::Redb => redb::Redb::open(&path.join("store.redb"), 8).unwrap().apply(&writes).unwrap(),
         Engine::Memory => unreachable!("has nothing below"),
     }
 }
@@ -88,19 +81,9 @@ fn a_second_opener_is_told() {
 fn another_engine_does_not_start_an_empty_store_beside_the_full_one() {
     check_refused(
         |engine, path| {
-            let other = if engine == Engine::Sled {
-                Engine::Redb
-            } else {
-                Engine::Sled
-            };
+            let other = if engine == Engine::Sled { Engine::Redb } else { Engine::Sled };
             let error = open(other, path, 8).unwrap_err();
-            assert_eq!(
-                error,
-                OpenError::OtherEngine {
-                    has: engine,
-                    asked: other
-                }
-            );
+            assert_eq!(error, OpenError::OtherEngine { has: engine, asked: other });
             fs::write(path.join("store.json"), "{}").unwrap();
         },
         "store.json`: missing field",
@@ -126,11 +109,7 @@ fn a_store_that_lost_something_is_refused() {
     let no_totals = |engine, path: &Path| write_below(engine, path, b"meta/commits", None);
     check_refused(no_totals, "its totals are missing");
     let behind = |engine: Engine, path: &Path| {
-        fs::write(
-            path.join("store.json"),
-            format!(r#"{{"engine":"{engine}","commits":2}}"#),
-        )
-        .unwrap();
+        fs::write(path.join("store.json"), format!(r#"{{"engine":"{engine}","commits":2}}"#)).unwrap();
     };
     check_refused(behind, "it ends at commit 1, but had reached 2");
     let empty = |engine, path: &Path| match engine {
@@ -208,10 +187,7 @@ fn a_half_finished_import_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         block_on(async {
             let store = open(engine, folder.path(), 8).unwrap();
-            store
-                .commit(Batch::default().put(transfer::IMPORT_MARK, "").put("a", "1"))
-                .await
-                .unwrap();
+            store.commit(Batch::default().put(transfer::IMPORT_MARK, "").put("a", "1")).await.unwrap();
             store.close().await;
         });
         refused(engine, folder.path(), "an import into this store did not finish");
@@ -237,10 +213,7 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, below: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % below as u64).unwrap()
     }
 }
@@ -249,11 +222,7 @@ fn files_under(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(files_under(&path))
-        } else {
-            files.push(path)
-        }
+        if path.is_dir() { files.extend(files_under(&path)) } else { files.push(path) }
     }
     files.sort();
     files
@@ -276,11 +245,7 @@ fn spoil(path: &Path, dice: &mut Dice) -> String {
         .collect();
     // most of the damage where most of the bytes are
     let largest = files.iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
-    let file = if dice.roll(4) == 0 {
-        &files[dice.roll(files.len())]
-    } else {
-        largest
-    };
+    let file = if dice.roll(4) == 0 { &files[dice.roll(files.len())] } else { largest };
     let mut bytes = fs::read(file).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let at = dice.roll(used);
@@ -320,11 +285,7 @@ fn check_damage(engine: Engine, end: End, rounds: usize) {
         for n in 0..400_usize {
             let value = vec![u8::try_from(n % 256).unwrap(); if n.is_multiple_of(10) { 9000 } else { 1500 }];
             store
-                .commit(
-                    Batch::default()
-                        .put(format!("k/{}", n % 90), value)
-                        .put("last", n.to_string()),
-                )
+                .commit(Batch::default().put(format!("k/{}", n % 90), value).put("last", n.to_string()))
                 .await
                 .unwrap();
         }
@@ -385,10 +346,7 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
-            .arg(folder.path())
-            .output();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         match mount {
             Ok(output) if output.status.success() => Some(Self(folder)),
             Ok(_) | Err(_) => {
@@ -414,9 +372,8 @@ async fn fill_up(store: &Arc<dyn Store>, round: usize) -> Vec<Key> {
                 let mut acked = Vec::new();
                 for n in 0.. {
                     let key = Key::from(format!("{round}/{who}/{n}"));
-                    let batch = Batch::default()
-                        .put(key.clone(), vec![b'v'; 1500 + 700 * who])
-                        .put("last", key.into_bytes());
+                    let batch =
+                        Batch::default().put(key.clone(), vec![b'v'; 1500 + 700 * who]).put("last", key.into_bytes());
                     match store.commit(batch).await {
                         Ok(_) => acked.push(Key::from(format!("{round}/{who}/{n}"))),
                         Err(CommitError::Unknown(why)) => {

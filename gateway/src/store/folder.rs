@@ -69,9 +69,7 @@ impl Folder {
             use std::os::unix::fs::DirBuilderExt;
             builder.mode(0o700); // what the store holds is nobody else's business
         }
-        builder
-            .create(path)
-            .map_err(|error| failed("making the store's folder", path, &error))?;
+        builder.create(path).map_err(|error| failed("making the store's folder", path, &error))?;
         let lock = lock(&path.join("lock"), path)?;
         let past = past(&path.join("store.json"), engine)?;
         let (reached, mark) = open_mark(&path.join("reached"))?;
@@ -80,14 +78,7 @@ impl Folder {
             (Past::New, 0) => Past::New,
             (Past::New, mark) => Past::AtLeast(mark),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            engine,
-            past,
-            reached,
-            writes: 0,
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), engine, past, reached, writes: 0, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -113,12 +104,8 @@ impl Folder {
 
     /// Notes that the store has reached `commits`. Durable when it returns.
     pub(super) fn mark(&self, commits: Version) -> Result<(), Fault> {
-        let note = Note {
-            engine: self.engine.to_string(),
-            commits,
-        };
-        self.replace_note(&note)
-            .map_err(|error| Fault::io("writing store.json", &error))
+        let note = Note { engine: self.engine.to_string(), commits };
+        self.replace_note(&note).map_err(|error| Fault::io("writing store.json", &error))
     }
 
     fn replace_note(&self, note: &Note) -> io::Result<()> {
@@ -174,9 +161,7 @@ fn open_mark(file: &Path) -> Result<(File, Version), OpenError> {
     let places = [decode_mark(Some(&bytes)), decode_mark(bytes.get(SLOT..))];
     match places.into_iter().flatten().max() {
         Some(commits) => Ok((mark, commits)),
-        None => Err(OpenError::Damaged {
-            reason: format!("`{}` is unreadable", file.display()),
-        }),
+        None => Err(OpenError::Damaged { reason: format!("`{}` is unreadable", file.display()) }),
     }
 }
 
@@ -210,17 +195,8 @@ fn past(note: &Path, engine: Engine) -> Result<Past, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Past::New),
         Err(error) => return Err(failed("reading", note, &error)),
     };
-    let unreadable = |why: String| OpenError::Damaged {
-        reason: format!("`{}`: {why}", note.display()),
-    };
+    let unreadable = |why: String| OpenError::Damaged { reason: format!("`{}`: {why}", note.display()) };
     let note: Note = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
-    let has: Engine = note
-        .engine
-        .parse()
-        .map_err(|_| unreadable(format!("unknown engine `{}`", note.engine)))?;
-    if has == engine {
-        Ok(Past::AtLeast(note.commits))
-    } else {
-        Err(OpenError::OtherEngine { has, asked: engine })
-    }
+    let has: Engine = note.engine.parse().map_err(|_| unreadable(format!("unknown engine `{}`", note.engine)))?;
+    if has == engine { Ok(Past::AtLeast(note.commits)) } else { Err(OpenError::OtherEngine { has, asked: engine }) }
 }

@@ -33,15 +33,9 @@ pub(super) fn encode_totals(totals: Totals) -> Vec<u8> {
 
 fn decode_totals(bytes: &[u8]) -> Result<Totals, String> {
     let (head, payload) = record::decode(TOTALS, bytes).map_err(|bad| bad.to_string())?;
-    let parsed = payload
-        .split_first_chunk()
-        .and_then(|(rows, rest)| Some((rows, rest.first_chunk()?)));
+    let parsed = payload.split_first_chunk().and_then(|(rows, rest)| Some((rows, rest.first_chunk()?)));
     let (rows, sum) = parsed.ok_or("it is too short")?;
-    Ok(Totals {
-        commits: head.version,
-        rows: u64::from_be_bytes(*rows),
-        sum: u64::from_be_bytes(*sum),
-    })
+    Ok(Totals { commits: head.version, rows: u64::from_be_bytes(*rows), sum: u64::from_be_bytes(*sum) })
 }
 
 /// Whether the folder has held a store before.
@@ -73,10 +67,9 @@ pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Totals, OpenErr
             )));
         }
         match past {
-            Past::AtLeast(commits) if stored.commits < commits => Err(damaged(format!(
-                "it ends at commit {}, but had reached {commits}",
-                stored.commits
-            ))),
+            Past::AtLeast(commits) if stored.commits < commits => {
+                Err(damaged(format!("it ends at commit {}, but had reached {commits}", stored.commits)))
+            }
             Past::AtLeast(_) | Past::New if view.get(&row_key(IMPORT_MARK.as_bytes()))?.is_some() => {
                 Err(OpenError::HalfImported)
             }
@@ -90,10 +83,7 @@ fn damaged(reason: String) -> OpenError {
 }
 
 fn first_opening<E: Engine>(engine: &E, view: &E::View, past: Past) -> Result<Totals, OpenError> {
-    let everything = Span {
-        from: Vec::new(),
-        to: None,
-    };
+    let everything = Span { from: Vec::new(), to: None };
     let foreign = view.rows(&everything, Order::Ascending)?.next().transpose()?.is_some();
     match past {
         Past::New if !foreign => {
@@ -120,10 +110,7 @@ fn known_format(stored: &[u8]) -> Result<(), OpenError> {
 }
 
 fn count<V: View>(view: &V, commits: Version) -> Result<Totals, OpenError> {
-    let mut totals = Totals {
-        commits,
-        ..Totals::default()
-    };
+    let mut totals = Totals { commits, ..Totals::default() };
     for row in view.rows(&Span::of(&row_key(b"")), Order::Ascending)? {
         let (row, raw) = row?;
         let key = caller_key(row.as_ref());
@@ -139,14 +126,10 @@ fn count<V: View>(view: &V, commits: Version) -> Result<Totals, OpenError> {
 impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Full(_) | Fault::Io(_) => Self::Engine {
-                reason: fault.to_string(),
-            },
+            Fault::Full(_) | Fault::Io(_) => Self::Engine { reason: fault.to_string() },
             Fault::Damaged(reason) => Self::Damaged { reason },
             // an engine that panics while it opens or reads has met something its authors did not expect
-            Fault::Panicked(reason) => Self::Damaged {
-                reason: format!("the engine panicked: {reason}"),
-            },
+            Fault::Panicked(reason) => Self::Damaged { reason: format!("the engine panicked: {reason}") },
         }
     }
 }

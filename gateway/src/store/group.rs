@@ -12,13 +12,15 @@
 //! - **Fail stop.** Any error or panic while a group is written is final: everybody in it is answered `Unknown`, the engine
 //!   is dropped, and every later call is answered `Closed`. A failed sync cannot be tried again on the same file: the kernel
 //!   may have thrown the dirty pages away. Open the store anew and read.
-//! - **Idle costs nothing.** The writer sleeps in `recv`; a lone batch is written at once, never held back for company.
+//! - **Idle costs nothing.** The writer sleeps in `recv`; a lone batch is written at once; only under load
+//!   does a group gather for a moment.
 
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,6 +39,13 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Batches waiting for the writer: four groups, so it never runs dry, and a committer waits at most some tens of
 /// milliseconds. Beyond that `commit` waits for room, which is the back pressure.
 const QUEUE_MAX: usize = 4 * GROUP_MAX;
+
+/// A group of this many was written in company: it is worth waiting a moment for the next to gather, because a sync costs
+/// as much as some ten batches, whatever it makes durable.
+const COMPANY_MIN: usize = 4;
+
+/// How long a group gathers under load: a tenth of the 20 ms that a renewal may take, twice.
+const GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// All changes of a group, by engine key; `None` deletes.
 pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -187,21 +196,11 @@ impl<E: Engine> Grouped<E> {
     pub(super) fn start(engine: E, totals: Totals, folder: Option<Folder>) -> Result<Self, Fault> {
         let engine = Arc::new(engine);
         let announcer = Announcer::new();
-        let open = Open {
-            engine: Arc::clone(&engine),
-            hidden: BTreeMap::new(),
-            announcer: announcer.clone(),
-        };
+        let open = Open { engine: Arc::clone(&engine), hidden: BTreeMap::new(), announcer: announcer.clone() };
         let state = Arc::new(RwLock::new(Some(open)));
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let (tell_closed, closed) = watch::channel(false);
-        let writer = Writer {
-            engine,
-            state: Arc::clone(&state),
-            announcer,
-            totals,
-            folder,
-        };
+        let writer = Writer { engine, state: Arc::clone(&state), announcer, totals, folder };
         thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
@@ -289,14 +288,8 @@ impl<E: Engine> Open<E> {
 
 fn entry(key: &[u8], bytes: &[u8]) -> Result<Entry, ReadError> {
     match record::decode(key, bytes) {
-        Ok((head, payload)) => Ok(Entry {
-            version: head.version,
-            value: payload.to_vec(),
-        }),
-        Err(bad) => Err(ReadError::Corrupt {
-            key: Key::from(key),
-            reason: bad.to_string(),
-        }),
+        Ok((head, payload)) => Ok(Entry { version: head.version, value: payload.to_vec() }),
+        Err(bad) => Err(ReadError::Corrupt { key: Key::from(key), reason: bad.to_string() }),
     }
 }
 
@@ -338,10 +331,7 @@ impl<E: Engine> Store for Grouped<E> {
         Box::pin(async move {
             batch.check()?;
             let (answer, answered) = oneshot::channel();
-            queue
-                .send(Job::Commit(batch, answer))
-                .await
-                .map_err(|_| CommitError::Closed)?;
+            queue.send(Job::Commit(batch, answer)).await.map_err(|_| CommitError::Closed)?;
             // the writer answers everything it takes; this is for a writer that died between the two
             let silent = || Err(CommitError::Unknown("the writer stopped without an answer".to_owned()));
             answered.await.unwrap_or_else(|_| silent())
@@ -394,8 +384,13 @@ struct Seen<B> {
 impl<E: Engine> Writer<E> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut fault = None;
+        let mut company = 0;
         while let Some(Job::Commit(batch, answer)) = jobs.blocking_recv() {
+            if company >= COMPANY_MIN {
+                thread::sleep(GATHER_TIME);
+            }
             let (group, close) = drain(batch, answer, &mut jobs);
+            company = group.len();
             fault = self.settle(group).err();
             if close || fault.is_some() {
                 break;
@@ -439,9 +434,7 @@ impl<E: Engine> Writer<E> {
         if let Some(folder) = &mut self.folder {
             folder.reached(plan.totals.commits)?;
         }
-        let shown = exclusive(&self.state)
-            .as_mut()
-            .map(|open| std::mem::take(&mut open.hidden));
+        let shown = exclusive(&self.state).as_mut().map(|open| std::mem::take(&mut open.hidden));
         drop(shown); // freed outside the lock
         self.totals = plan.totals;
         self.announcer.announce(plan.changed);
@@ -453,12 +446,8 @@ impl<E: Engine> Writer<E> {
     fn plan(&self, batches: Vec<Batch>) -> Result<(Plan<BytesOf<E>>, Vec<Verdict>), Fault> {
         let view = self.engine.view()?;
         let mut seen = BTreeMap::new();
-        let mut plan = Plan {
-            writes: Writes::new(),
-            hidden: BTreeMap::new(),
-            changed: Vec::new(),
-            totals: self.totals,
-        };
+        let mut plan =
+            Plan { writes: Writes::new(), hidden: BTreeMap::new(), changed: Vec::new(), totals: self.totals };
         let mut verdicts = Vec::with_capacity(batches.len());
         for batch in batches {
             let verdict = if !holds(&view, &mut seen, &batch.expect)? {
@@ -475,14 +464,9 @@ impl<E: Engine> Writer<E> {
             verdicts.push(verdict);
         }
         if !plan.writes.is_empty() {
-            plan.writes
-                .insert(format::TOTALS.to_vec(), Some(format::encode_totals(plan.totals)));
+            plan.writes.insert(format::TOTALS.to_vec(), Some(format::encode_totals(plan.totals)));
         }
-        plan.hidden = seen
-            .into_iter()
-            .filter(|(_, s)| s.written)
-            .map(|(row, s)| (row, s.stored))
-            .collect();
+        plan.hidden = seen.into_iter().filter(|(_, s)| s.written).map(|(row, s)| (row, s.stored)).collect();
         Ok((plan, verdicts))
     }
 
@@ -495,9 +479,7 @@ impl<E: Engine> Writer<E> {
             }
         }
         *exclusive(&self.state) = None;
-        let Self {
-            engine, folder, totals, ..
-        } = self;
+        let Self { engine, folder, totals, .. } = self;
         // engines flush when dropped and may panic if that fails
         if let Err(fault) = guarded(|| {
             drop(engine);
@@ -545,11 +527,7 @@ fn look<'s, V: View>(view: &V, seen: &'s mut SeenKeys<V::Bytes>, key: &[u8]) -> 
                 ),
                 None => None,
             };
-            Ok(new.insert(Seen {
-                stored,
-                now,
-                written: false,
-            }))
+            Ok(new.insert(Seen { stored, now, written: false }))
         }
     }
 }
@@ -584,8 +562,7 @@ impl<B: Bytes> Plan<B> {
             self.totals.add(after);
         }
         known.written = true;
-        self.writes
-            .insert(row_key(key.as_bytes()), encoded.map(|(_, bytes)| bytes));
+        self.writes.insert(row_key(key.as_bytes()), encoded.map(|(_, bytes)| bytes));
         self.changed.push(key);
         Ok(())
     }

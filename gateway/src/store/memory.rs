@@ -25,24 +25,14 @@ struct Inner {
 
 impl Default for Memory {
     fn default() -> Self {
-        let inner = Inner {
-            rows: BTreeMap::new(),
-            commits: 0,
-            announcer: Some(Announcer::new()),
-        };
-        Self {
-            inner: Arc::new(RwLock::new(inner)),
-        }
+        let inner = Inner { rows: BTreeMap::new(), commits: 0, announcer: Some(Announcer::new()) };
+        Self { inner: Arc::new(RwLock::new(inner)) }
     }
 }
 
 impl Inner {
     fn open(&self) -> Result<&Self, ReadError> {
-        if self.announcer.is_some() {
-            Ok(self)
-        } else {
-            Err(ReadError::Closed)
-        }
+        if self.announcer.is_some() { Ok(self) } else { Err(ReadError::Closed) }
     }
 
     fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
@@ -50,10 +40,7 @@ impl Inner {
         if span.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .rows
-            .range::<[u8], _>(span.bounds())
-            .map(|(key, entry)| (key.clone(), entry.clone()));
+        let rows = self.rows.range::<[u8], _>(span.bounds()).map(|(key, entry)| (key.clone(), entry.clone()));
         Ok(match order {
             Order::Ascending => rows.take(limit).collect(),
             Order::Descending => rows.rev().take(limit).collect(),
@@ -81,13 +68,7 @@ impl Inner {
         for write in batch.writes {
             match write {
                 Write::Put(key, value) => {
-                    self.rows.insert(
-                        key.clone(),
-                        Entry {
-                            version: self.commits,
-                            value,
-                        },
-                    );
+                    self.rows.insert(key.clone(), Entry { version: self.commits, value });
                     changed.push(key);
                 }
                 Write::Delete(key) => {

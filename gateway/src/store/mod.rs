@@ -434,11 +434,7 @@ impl Announcer {
     }
 
     fn watch(&self, prefix: Key) -> Watch {
-        Watch {
-            prefix,
-            changes: self.0.subscribe(),
-            current: None,
-        }
+        Watch { prefix, changes: self.0.subscribe(), current: None }
     }
 
     fn announce(&self, keys: Vec<Key>) {
@@ -462,16 +458,10 @@ impl Span {
         while let Some(last) = to.pop() {
             if last < u8::MAX {
                 to.push(last + 1);
-                return Self {
-                    from: prefix.to_vec(),
-                    to: Some(to),
-                };
+                return Self { from: prefix.to_vec(), to: Some(to) };
             }
         }
-        Self {
-            from: prefix.to_vec(),
-            to: None,
-        }
+        Self { from: prefix.to_vec(), to: None }
     }
 
     /// Without the keys up to and including `key`.
@@ -517,9 +507,5 @@ enum Order {
 
 /// Refuses a page above [`SCAN_MAX`].
 fn check_page(limit: usize) -> Result<(), ReadError> {
-    if limit > SCAN_MAX {
-        Err(ReadError::PageTooLarge { asked: limit })
-    } else {
-        Ok(())
-    }
+    if limit > SCAN_MAX { Err(ReadError::PageTooLarge { asked: limit }) } else { Ok(()) }
 }

@@ -57,10 +57,7 @@ impl FromStr for Engine {
     type Err = UnknownEngine;
 
     fn from_str(name: &str) -> Result<Self, UnknownEngine> {
-        Self::ALL
-            .into_iter()
-            .find(|engine| engine.as_str() == name)
-            .ok_or_else(|| UnknownEngine(name.to_owned()))
+        Self::ALL.into_iter().find(|engine| engine.as_str() == name).ok_or_else(|| UnknownEngine(name.to_owned()))
     }
 }
 

@@ -50,10 +50,7 @@ fn checksum(key: &[u8], version: Version, payload: &[u8]) -> u32 {
 
 /// Wraps a payload.
 pub(super) fn encode(key: &[u8], version: Version, payload: &[u8]) -> (Head, Vec<u8>) {
-    let head = Head {
-        version,
-        crc: checksum(key, version, payload),
-    };
+    let head = Head { version, crc: checksum(key, version, payload) };
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.push(RECORD_FORMAT);
     bytes.extend_from_slice(&version.to_be_bytes());
@@ -72,10 +69,7 @@ pub(super) fn decode<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(Head, &'a [u8])
     let (head, payload) = split(bytes)?;
     let found = checksum(key, head.version, payload);
     if found != head.crc {
-        return Err(BadRecord::Checksum {
-            stored: head.crc,
-            found,
-        });
+        return Err(BadRecord::Checksum { stored: head.crc, found });
     }
     Ok((head, payload))
 }
@@ -88,13 +82,7 @@ fn split(bytes: &[u8]) -> Result<(Head, &[u8]), BadRecord> {
     }
     let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (crc, payload) = rest.split_first_chunk().ok_or_else(short)?;
-    Ok((
-        Head {
-            version: Version::from_be_bytes(*version),
-            crc: u32::from_be_bytes(*crc),
-        },
-        payload,
-    ))
+    Ok((Head { version: Version::from_be_bytes(*version), crc: u32::from_be_bytes(*crc) }, payload))
 }
 
 #[cfg(test)]
@@ -105,9 +93,7 @@ mod tests {
     fn check(spoil: impl Fn(&mut Vec<u8>), key: &[u8], want: Result<&[u8], &str>) {
         let (_, mut bytes) = encode(b"machines/oslo", 7, b"payload");
         spoil(&mut bytes);
-        let got = decode(key, &bytes)
-            .map(|(_, payload)| payload)
-            .map_err(|e| e.to_string());
+        let got = decode(key, &bytes).map(|(_, payload)| payload).map_err(|e| e.to_string());
         match (got, want) {
             (Ok(got), Ok(want)) => assert_eq!(got, want),
             (Err(got), Err(want)) => assert!(got.contains(want), "{got}"),

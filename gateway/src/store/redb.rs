@@ -25,11 +25,7 @@ impl Redb {
     /// Opens or makes the database file.
     pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
         let cache = usize::try_from(cache_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
-        let db = Builder::new()
-            .set_cache_size(cache)
-            .set_check_integrity_on_open(true)
-            .create(file)
-            .map_err(fault)?;
+        let db = Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).create(file).map_err(fault)?;
         let redb = Self { db };
         redb.apply(&Writes::new())?; // makes the table, so that views find it
         if let Some(folder) = file.parent() {

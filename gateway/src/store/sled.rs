@@ -12,10 +12,7 @@
 //!   unreadable for ever. The rename is what makes a snapshot count, so these files are removed before opening.
 //! - Damaged messages are skipped in silence: the totals in `format` notice. Some damage panics: everything runs guarded.
 //! - Compression off and the default mode: what was tested.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the store owns its folder; sled's files are synced and tidied here"
-)]
+#![expect(clippy::disallowed_methods, reason = "the store owns its folder; sled's files are synced and tidied here")]
 
 use std::{
     fs::File,
@@ -64,17 +61,9 @@ impl Sled {
             .use_compression(false);
         let db = open_patiently(&config)?;
         let data = sync_names(dir).map_err(|error| Fault::io("syncing sled's files", &error))?;
-        let last = db
-            .range(b"p".as_slice()..b"q".as_slice())
-            .next_back()
-            .transpose()
-            .map_err(fault)?;
+        let last = db.range(b"p".as_slice()..b"q".as_slice()).next_back().transpose().map_err(fault)?;
         let next = last.and_then(|(key, _)| parted_id(&key)).map_or(0, |id| id + 1);
-        Ok(Self {
-            db,
-            data,
-            next_parted: AtomicU64::new(next),
-        })
+        Ok(Self { db, data, next_parted: AtomicU64::new(next) })
     }
 
     /// Adds one row to a batch: in one piece, or its parts and a row that names them. The parts of the value before go.
@@ -122,15 +111,10 @@ impl Parted {
         let Some((&PARTED, rest)) = raw.split_first() else {
             return Ok(None);
         };
-        let parsed = rest
-            .split_first_chunk()
-            .and_then(|(id, count)| Some((id, count.try_into().ok()?)));
+        let parsed = rest.split_first_chunk().and_then(|(id, count)| Some((id, count.try_into().ok()?)));
         let (id, count) =
             parsed.ok_or_else(|| Fault::Damaged("a row that stands for parts is cut short".to_owned()))?;
-        Ok(Some(Self {
-            id: u64::from_be_bytes(*id),
-            count: u16::from_be_bytes(count),
-        }))
+        Ok(Some(Self { id: u64::from_be_bytes(*id), count: u16::from_be_bytes(count) }))
     }
 
     fn keys(self) -> impl Iterator<Item = Vec<u8>> {
@@ -151,9 +135,7 @@ impl Engine for Sled {
     type View = SledView;
 
     fn view(&self) -> Result<SledView, Fault> {
-        Ok(SledView {
-            tree: Tree::clone(&self.db),
-        })
+        Ok(SledView { tree: Tree::clone(&self.db) })
     }
 
     fn apply(&self, writes: &Writes) -> Result<(), Fault> {
@@ -166,9 +148,7 @@ impl Engine for Sled {
 
     fn sync(&self) -> Result<(), Fault> {
         self.db.flush().map_err(fault)?;
-        self.data
-            .sync_data()
-            .map_err(|error| Fault::io("syncing sled's log", &error))
+        self.data.sync_data().map_err(|error| Fault::io("syncing sled's log", &error))
     }
 }
 
@@ -181,11 +161,7 @@ impl View for SledView {
     type Bytes = IVec;
 
     fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
-        self.tree
-            .get(key)
-            .map_err(fault)?
-            .map(|raw| self.whole(raw))
-            .transpose()
+        self.tree.get(key).map_err(fault)?.map(|raw| self.whole(raw)).transpose()
     }
 
     fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, IVec>, Fault> {

@@ -135,15 +135,9 @@ pub async fn export<W: Write + Send>(
     exported_at: &str,
     out: &mut W,
 ) -> Result<Summary, ExportError> {
-    let mut out = Hashed {
-        inner: out,
-        digest: digest::Context::new(&digest::SHA256),
-    };
+    let mut out = Hashed { inner: out, digest: digest::Context::new(&digest::SHA256) };
     let before = store.commit(Batch::default()).await?;
-    out.line(&Header {
-        lychgate_store_export: FORMAT,
-        exported_at: exported_at.to_owned(),
-    })?;
+    out.line(&Header { lychgate_store_export: FORMAT, exported_at: exported_at.to_owned() })?;
     let everything = Key::from("");
     let mut last: Option<Key> = None;
     let mut records = 0;
@@ -162,10 +156,7 @@ pub async fn export<W: Write + Send>(
         return Err(ExportError::Changed);
     }
     let Hashed { inner, digest } = out;
-    let summary = Summary {
-        records,
-        sha256: hex::encode(digest.finish()),
-    };
+    let summary = Summary { records, sha256: hex::encode(digest.finish()) };
     inner.write_all(&json(&summary)?)?;
     inner.flush()?;
     Ok(summary)
@@ -259,14 +250,7 @@ struct Lines<'a, R> {
 impl<'a, R: BufRead> Lines<'a, R> {
     fn start(source: &'a mut R) -> Result<Self, ImportError> {
         let digest = digest::Context::new(&digest::SHA256);
-        let mut lines = Self {
-            source,
-            digest,
-            number: 0,
-            records: 0,
-            last: None,
-            end: None,
-        };
+        let mut lines = Self { source, digest, number: 0, records: 0, last: None, end: None };
         let line = lines.line()?;
         lines.digest.update(&line);
         // the number first: the rest of a newer header is not ours to judge
@@ -284,19 +268,13 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 
     fn malformed(&self, why: impl ToString) -> ImportError {
-        ImportError::Malformed {
-            line: self.number,
-            why: why.to_string(),
-        }
+        ImportError::Malformed { line: self.number, why: why.to_string() }
     }
 
     /// One line with its newline.
     fn line(&mut self) -> Result<Vec<u8>, ImportError> {
         let mut line = Vec::new();
-        self.source
-            .by_ref()
-            .take(LINE_MAX as u64)
-            .read_until(b'\n', &mut line)?;
+        self.source.by_ref().take(LINE_MAX as u64).read_until(b'\n', &mut line)?;
         if line.last() == Some(&b'\n') {
             self.number += 1;
             Ok(line)
@@ -337,10 +315,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
         }
         let sha256 = hex::encode(self.digest.clone().finish());
         if !end.sha256.eq_ignore_ascii_case(&sha256) {
-            return altered(format!(
-                "its lines have the sum {sha256}, its last line says {}",
-                end.sha256
-            ));
+            return altered(format!("its lines have the sum {sha256}, its last line says {}", end.sha256));
         }
         if !self.source.fill_buf()?.is_empty() {
             return altered("there is more after its last line".to_owned());
@@ -350,10 +325,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
 
     fn summary(self) -> Summary {
         // `next` has answered `None`, so the end is there
-        self.end.unwrap_or(Summary {
-            records: self.records,
-            sha256: String::new(),
-        })
+        self.end.unwrap_or(Summary { records: self.records, sha256: String::new() })
     }
 }
 

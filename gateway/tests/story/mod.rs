@@ -172,7 +172,7 @@ impl Story {
         let token = self.token(TokenRequest { role, groups, ..TokenRequest::default() }).await;
         let stranger = self.stranger();
         let issued = stranger.join(&token, name).await.unwrap().issued();
-        Member { key: stranger.key, next: OnceCell::new(), issued }
+        stranger.into_member(issued)
     }
 
     /// The first person.
@@ -191,7 +191,7 @@ impl Story {
         let token = self.token(TokenRequest::default()).await;
         let stranger = self.stranger();
         let issued = stranger.join(&token, name).await.unwrap().issued();
-        Member { key: stranger.key, next: OnceCell::new(), issued }
+        stranger.into_member(issued)
     }
 
     /// The peer that a connection with this certificate would be.
@@ -241,6 +241,12 @@ impl Story {
         flow::admin::audit(&self.shell, &by.caller(self).await, &filter, 1000).await.unwrap().items
     }
 
+    /// The lock epoch.
+    pub async fn epoch(&self) -> u64 {
+        let seen = self.shell.get::<u64>("meta/epoch".into()).await.unwrap();
+        seen.map_or(0, |seen| seen.record)
+    }
+
     /// How many records there are of everything.
     pub async fn everything(&self) -> usize {
         self.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().len()
@@ -280,6 +286,11 @@ impl Stranger {
     pub fn from(mut self, net: u8) -> Self {
         self.net = net;
         self
+    }
+
+    /// In, with the certificate it was given.
+    pub fn into_member(self, issued: IssuedReply) -> Member {
+        Member { key: self.key, next: OnceCell::new(), issued }
     }
 
     /// The digest of its key.
@@ -371,6 +382,13 @@ impl Member {
     /// The same certificate, another next key.
     pub fn fresh(&self) -> Self {
         Self { key: key(), next: OnceCell::new(), issued: self.issued.clone() }
+    }
+
+    /// The code it shows while it waits to come back.
+    pub fn next_code(&self, story: &Story, waiting: &WaitingReply) -> String {
+        let nonce: [u8; 16] = hex::decode(&waiting.nonce).unwrap().try_into().unwrap();
+        let key = subject_key(self.next.get().unwrap());
+        pki::waiting_code(&key.digest(), &story.shell.pin, &nonce).to_string()
     }
 
     /// Comes back with its old certificate as evidence.

@@ -8,6 +8,7 @@ use tests::cli::Lychgate;
 use tests::device::{self, Key, Outcome};
 use tests::disk::SmallDisk;
 use tests::gateway::{Gateway, Setup};
+use tests::http::Connection;
 use tests::program::{Ended, built, run};
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
@@ -47,6 +48,20 @@ fn an_unwritable_directory() {
 }
 
 #[test]
+fn an_unwritable_directory_of_the_gateway() {
+    let gateway = Setup::default().init();
+    let file = gateway.room().join("file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("gateway");
+    let mut init = Command::new(built("lychgate-gateway"));
+    init.args(["init", "--trust-domain", "test.example", "--dir"]).arg(&below);
+    assert_clear(&run(&mut init, PATIENCE), 1, file.to_str().unwrap());
+    // A store that cannot be where the configuration says.
+    point_store_at(&gateway, &below);
+    assert_clear(&gateway_program(&["run"], &gateway.config()), 4, file.to_str().unwrap());
+}
+
+#[test]
 fn a_full_disk_of_the_client() {
     let gateway = Setup::default().start();
     let alice = gateway.first_person();
@@ -73,65 +88,67 @@ fn a_full_disk_of_the_client() {
     assert_ne!(certificate(), before);
 }
 
-/// Changes are refused while the disk is full and taken again when there is room; nothing that was promised is lost.
+/// A change that cannot be written is refused, and the gateway ends: it cannot know what the disk holds. With room again
+/// it goes on, and has everything it promised.
 #[tokio::test]
 async fn a_full_disk_of_the_gateway() {
-    let mut gateway = Setup::default().no_limits().init();
+    let many = |setup: Setup, key: &str| setup.config(key, i64::try_from(FILLING_MAX).unwrap());
+    let setup = many(many(Setup::default().no_limits(), "enroll.pending_max"), "enroll.pending_max_per_prefix");
+    let mut gateway = setup.init();
     let mount = gateway.room().join("small");
     let disk = SmallDisk::mount(&mount, 24 * 1024, gateway.room());
-    // Everything that `init` made moves to the small disk; the configuration says where it is now.
-    let store = store_dir(&gateway);
-    let wrapper = disk.wrapper();
-    let moved = mount.join("store");
-    let mut copy = Command::new(&wrapper[0]);
-    copy.args(&wrapper[1..]).arg("cp").arg("-a").arg(&store).arg(&moved);
-    assert_eq!(run(&mut copy, PATIENCE).code, 0);
-    gateway.edit_config(|config| {
-        let section = config.entry("store").or_insert_with(|| toml::Table::new().into());
-        section.as_table_mut().unwrap().insert("path".to_owned(), moved.to_str().unwrap().into());
-    });
-    gateway.run_under(&wrapper);
+    move_store(&gateway, &disk, &mount.join("store"));
+    gateway.run_under(&disk.wrapper());
     gateway.start();
     let alice = gateway.first_person();
     let first = joined(&gateway, &alice, "before");
 
     disk.fill();
-    let roots = gateway.roots();
-    let config = tls::trusting(&roots, None);
-    let mut refused = 0;
-    for _ in 0..200 {
+    let config = tls::trusting(&gateway.roots(), None);
+    let mut promised = Vec::new();
+    let refused = loop {
+        assert!(promised.len() < FILLING_MAX, "{FILLING_MAX} requests fitted on a full disk");
         let key = Key::generate();
-        match device::enroll(&gateway.enroll(), &config, &key, &device::request(&key, None, None)).await {
-            Ok(Outcome::Waiting(_)) => {}
-            Ok(Outcome::Refused(reply)) => {
-                assert!([503, 507].contains(&reply.status), "{reply}");
-                assert_eq!(reply.code(), "unavailable", "{reply}");
-                refused += 1;
-            }
-            Ok(other) => panic!("{other:?}"),
-            // It stopped because it could not tell what was written: that is allowed, to go on as if is not.
-            Err(_) => refused += 1,
+        let outcome = device::enroll(&gateway.enroll(), &config, &key, &device::request(&key, None, None)).await;
+        match outcome.unwrap_or_else(|e| panic!("no answer: {e}\n{}", gateway.log())) {
+            Outcome::Waiting(waiting) => promised.push((key, waiting.id)),
+            Outcome::Refused(reply) => break reply,
+            Outcome::Issued(reply) => panic!("issued: {reply:?}"),
         }
-        if refused >= 3 {
-            break;
-        }
-    }
-    assert!(refused >= 3, "two hundred requests fitted on a full disk");
+    };
+    assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"), "{refused}");
+    let ended = gateway.ended();
+    assert_clear(&ended, 4, "space");
+
     disk.free();
-    if !gateway.runs() {
-        let log = gateway.log();
-        assert!(log.contains("space") || log.contains("full"), "it stopped without saying why\n{log}");
-        gateway.kill();
-        gateway.start();
+    gateway.start();
+    let mut connection = Connection::open(&gateway.enroll(), &config).await.unwrap();
+    for (key, id) in &promised {
+        let outcome = device::poll(&mut connection, &gateway.enroll(), key, id, 0).await.unwrap();
+        assert!(matches!(outcome, Outcome::Waiting(_)), "the request {id} was acknowledged: {outcome:?}");
     }
-    eventually("the gateway takes changes again", PATIENCE, || {
-        let machine = gateway.client("after");
-        let made = alice.run(&["--json", "tokens", "create"]);
-        let made: serde_json::Value = serde_json::from_str(&made.stdout).ok()?;
-        (machine.run(&["join", made["token"].as_str()?, "--name", "after"]).code == 0).then_some(())
-    });
     first.ok(&["renew", "--force"]);
+    let _ = joined(&gateway, &alice, "after");
     assert_eq!(items(&alice.json(&["machines", "list"])).len(), 2);
+}
+
+/// More requests than fit into what an engine may have set aside before the disk was full.
+const FILLING_MAX: usize = 5_000;
+
+/// Moves everything that `init` made to another directory and says so in the configuration.
+fn move_store(gateway: &Gateway, disk: &SmallDisk, to: &Path) {
+    let wrapper = disk.wrapper();
+    let mut copy = Command::new(&wrapper[0]);
+    copy.args(&wrapper[1..]).arg("cp").arg("-a").arg(store_dir(gateway)).arg(to);
+    assert_eq!(run(&mut copy, PATIENCE).code, 0);
+    point_store_at(gateway, to);
+}
+
+fn point_store_at(gateway: &Gateway, path: &Path) {
+    gateway.edit_config(|config| {
+        let section = config.entry("store").or_insert_with(|| toml::Table::new().into());
+        section.as_table_mut().unwrap().insert("path".to_owned(), path.to_str().unwrap().into());
+    });
 }
 
 /// Where the store of a gateway that does not run is.
@@ -151,8 +168,8 @@ fn a_store_opened_twice() {
     let mut config: toml::Table = toml::from_str(&text).unwrap();
     config.insert("listen".to_owned(), toml::toml! { enroll = "127.0.0.1:0" manage = "127.0.0.1:0" }.into());
     fs::write(&second, toml::to_string(&config).unwrap()).unwrap();
-    assert_clear(&gateway_program(&["run"], &second), 4, "in use");
-    assert_clear(&gateway_program(&["export"], &second), 4, "in use");
+    assert_clear(&gateway_program(&["run"], &second), 4, "already open by another process");
+    assert_clear(&gateway_program(&["export"], &second), 4, "already open by another process");
     // The first one never noticed.
     let alice = gateway.first_person();
     joined(&gateway, &alice, "edge-07").ok(&["renew", "--force"]);
@@ -201,7 +218,7 @@ fn a_truncated_configuration_and_unknown_keys() {
         ("cut in a line", text[..text.rfind('"').unwrap()].to_owned(), "gateway.toml"),
         ("an unknown key", format!("colour = \"red\"\n{text}"), "colour"),
         ("an unknown key in a table", format!("{text}\n[limits]\nconections = 3\n"), "conections"),
-        ("empty", String::new(), "trust_domain"),
+        ("empty", String::new(), "empty"),
         ("a wrong type", text.replacen("trust_domain = \"", "trust_domain = 7 # \"", 1), "trust_domain"),
     ];
     for (what, text, says) in bent {

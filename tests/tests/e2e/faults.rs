@@ -20,9 +20,8 @@ use tests::program::Program;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 use tokio::task::JoinSet;
+use wire::admin::{TokenReply, TokenRequest};
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-use crate::token;
 
 /// Machines of this process that enroll and renew.
 const WORKERS: usize = 6;
@@ -202,6 +201,20 @@ fn batter(machine: &Lychgate, token: &str, stop: &AtomicBool, dice: &mut Dice) {
     }
 }
 
+/// Single-use tokens that outlive the test.
+async fn tokens(gateway: &Gateway, count: u64) -> VecDeque<String> {
+    let alice = gateway.first_person();
+    let config = tls::trusting(&gateway.roots(), Some(&alice.identity()));
+    let mut connection = Connection::open(&gateway.manage(), &config).await.unwrap();
+    let asked = TokenRequest { ttl: Some(4 * 3_600), ..TokenRequest::default() };
+    let mut made = VecDeque::new();
+    for _ in 0..count {
+        let reply = connection.post("/v1/tokens", &asked).await.unwrap();
+        made.push_back(reply.json::<TokenReply>().unwrap().token);
+    }
+    made
+}
+
 /// What the load left behind.
 struct Left {
     load: Arc<Load>,
@@ -210,13 +223,12 @@ struct Left {
 }
 
 async fn under_load(gateway: &mut Gateway, kills: u64, seed: u64) -> Left {
-    let alice = gateway.first_person();
-    let tokens: Vec<String> = (0..60).map(|_| token(&alice, &["--ttl", "2h"])).collect();
+    let tokens = tokens(gateway, 20 + 2 * kills).await;
     let load = Arc::new(Load {
         enroll: gateway.enroll(),
         manage: gateway.manage(),
         anonymous: tls::trusting(&gateway.roots(), None),
-        tokens: Mutex::new(tokens.into()),
+        tokens: Mutex::new(tokens),
         ledger: Ledger::default(),
         stop: AtomicBool::new(false),
         renewed: AtomicUsize::new(0),
@@ -291,7 +303,7 @@ fn everything_is_recorded(store: &BTreeMap<String, Value>, ledger: &Ledger) {
 async fn kill_and_check(engine: &str, kills: u64) {
     let seed = setting("LYCHGATE_SEED", u64::from_be_bytes(device::random()[..8].try_into().unwrap()));
     eprintln!("LYCHGATE_SEED={seed} LYCHGATE_KILLS={kills} ({engine})");
-    let mut gateway = Setup::default().engine(engine).no_limits().start();
+    let mut gateway = Setup::default().engine(engine).no_limits().cheap_keys().start();
     let left = under_load(&mut gateway, kills, seed).await;
     everybody_gets_on(&left).await;
     let renewed = left.load.renewed.load(Ordering::Relaxed);

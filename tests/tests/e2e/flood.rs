@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use tests::device::{self, Held, Key, Outcome};
 use tests::gateway::{Gateway, Setup};
 use tests::http::{Connection, Face, handshake};
+use tests::program::raise_descriptor_limit;
 use tests::raw::Raw;
 use tests::tls;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::{at_the_gate, request_id, token};
 
 /// What somebody who behaves puts up with while others do not.
-const SERVED_WITHIN: Duration = Duration::from_secs(5);
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 struct Site {
     gateway: Gateway,
@@ -26,6 +27,8 @@ struct Site {
 
 impl Site {
     fn open() -> Self {
+        // Before the gateway is started, which inherits the limit.
+        raise_descriptor_limit();
         let gateway = Setup::default().start();
         let alice = gateway.first_person();
         let anonymous = tls::trusting(&gateway.roots(), None);

@@ -239,6 +239,27 @@ async fn names_that_cannot_be_given() {
     assert!(stranger.ask(&key, &device::request(&key, Some("edge-08"), Some(&good))).await.issued().is_some());
 }
 
+/// The same at the keyboard: each refusal names the name and what to do.
+#[test]
+fn the_client_says_what_is_wrong_with_a_name() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let _machine = joined(&gateway, &alice, "edge-07");
+    let good = token(&alice, &[]);
+    for (name, says) in
+        [("edge-07", "taken"), ("Edge_08", "Edge_08"), ("\u{435}dge-08", "hint:"), ("xn--dge-8cd", "xn--")]
+    {
+        let machine = gateway.client("late");
+        let refused = machine.refused(&["join", &good, "--name", name]);
+        let text = &refused.stderr;
+        assert!([2, 3].contains(&refused.code), "{name}: {} {text}", refused.code);
+        assert!(text.contains("error:") && text.contains("hint:") && text.contains(says), "{name}: {text}");
+        assert!(!machine.file("cert.pem").exists());
+    }
+    // None of that spent the token.
+    gateway.client("late").ok(&["join", &good, "--name", "edge-08"]);
+}
+
 #[tokio::test]
 async fn the_queue_is_bounded_and_says_so() {
     let gateway = Setup::default().config("enroll.pending_max_per_prefix", 2).start();
@@ -254,6 +275,10 @@ async fn the_queue_is_bounded_and_says_so() {
     let Outcome::Refused(reply) = outcome else { panic!("not refused") };
     assert_eq!(reply.status, 429);
     assert!(reply.headers.contains_key("retry-after"));
+    let (url, pin) = (stranger.gateway.enroll().url(""), stranger.gateway.info().pin);
+    let told = stranger.gateway.client("late").refused(&["join", &url, "--pin", &pin, "--name", "late", "--no-wait"]);
+    assert_eq!(told.code, 5, "{}", told.stderr);
+    assert!(told.stderr.contains("wait") && told.stderr.contains("join token"), "{}", told.stderr);
     // From another prefix there is room, and a token needs no place in the queue.
     let key = Key::generate();
     let elsewhere = stranger.gateway.enroll().from([127, 0, 9, 1]);

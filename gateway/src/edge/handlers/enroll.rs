@@ -53,9 +53,9 @@ pub fn gateway(call: Call) -> Boxed {
 
 /// `GET /v1/bundle`: the roots, PEM.
 pub fn bundle(call: Call) -> Boxed {
-    boxed(async move {
-        typed(StatusCode::OK, "application/pem-certificate-chain", call.shell.ca.bundle_pem().to_owned())
-    })
+    boxed(
+        async move { typed(StatusCode::OK, "application/pem-certificate-chain", call.shell.ca.bundle_pem().to_owned()) },
+    )
 }
 
 /// `GET /v1/crl/{role}`: the CRL of one issuing CA, DER (RFC 5280 5).
@@ -94,8 +94,7 @@ pub fn poll(call: Call) -> Boxed {
 fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
     let proof = call.proof.as_deref().ok_or(BadProof::Missing)?;
     let settings = call.shell.settings.load();
-    let expected =
-        Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() };
+    let expected = Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() };
     Ok(proof::check(proof, key, &expected, call.shell.now())?)
 }
 

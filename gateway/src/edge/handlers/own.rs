@@ -53,10 +53,7 @@ pub fn renew(call: Call) -> Boxed {
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(
-    call: &Call,
-    csr: &pki::VerifiedCsr,
-) -> Result<wire::enroll::IssuedReply, Refusal> {
+async fn again(call: &Call, csr: &pki::VerifiedCsr) -> Result<wire::enroll::IssuedReply, Refusal> {
     let peer = call.conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;

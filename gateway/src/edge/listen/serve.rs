@@ -13,6 +13,7 @@ use tokio::{
 use tower::ServiceExt as _;
 use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 
+use super::slices::Slices;
 use crate::{
     edge::{
         framing::{Chunked, Guarded, Rules, Times},
@@ -50,8 +51,8 @@ impl Service {
         };
         let rules = Rules { times, chunked: Chunked::Refused, metrics: Arc::clone(metrics) };
         let mut http = http1::Builder::new();
-        // The guard has the clock.
-        http.header_read_timeout(None).half_close(false).max_buf_size(HEAD_MAX);
+        // The guard has the clock. One buffer for a whole reply: see `Slices`.
+        http.header_read_timeout(None).half_close(false).writev(false).max_buf_size(HEAD_MAX);
         Self { router, rules: Arc::new(rules), http }
     }
 }
@@ -111,7 +112,7 @@ pub(super) struct Requests {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
-    type Response = Response<Body>;
+    type Response = Response<Slices>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -129,7 +130,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             if conn.closes_after_response() || conn.reason().is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            Ok(response.map(Slices::new))
         })
     }
 }
@@ -158,4 +159,31 @@ fn ended(reason: Reason) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(reason: Reason, status: u16, code: &str) {
+        let response = ended(reason);
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.code(), problem.status), (code, status));
+    }
+
+    #[test]
+    fn a_request_that_came_too_late_is_told_why() {
+        check(Reason::Locked, 403, "locked");
+        check(Reason::Expired, 403, "expired");
+        check(Reason::Policy, 403, "denied");
+        check(Reason::Killed, 503, "unavailable");
+        check(Reason::Drained, 503, "unavailable");
+    }
 }

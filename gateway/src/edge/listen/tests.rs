@@ -87,6 +87,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
             .route("/who", get(who))
             .route("/last", get(last))
             .route("/polite", get(polite))
+            .route("/large", get(async || "x".repeat(1024 * 1024)))
             .route("/never", get(never))
             .layer(Extension(Arc::clone(begun)))
     };
@@ -424,6 +425,16 @@ async fn a_connection_ends_with_its_certificate() {
     assert!(ended(&mut brief).await < 2 * EXPIRY_SWEEP);
     body(&mut long, "/who").await;
     rig.counted(r#"lychgate_cuts_total{reason="expired"} 1"#).await;
+}
+
+#[tokio::test]
+async fn large_answers_come_whole() {
+    let rig = Rig::new(SEPARATE).await;
+    let mut client = rig.enroll().await;
+    for _ in 0..2 {
+        let body = body(&mut client, "/large").await;
+        assert!(body.len() == 1024 * 1024 && body.bytes().all(|byte| byte == b'x'));
+    }
 }
 
 #[tokio::test]

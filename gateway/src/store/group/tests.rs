@@ -74,10 +74,7 @@ impl View for Fake {
 
     fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Vec<u8>>, Fault> {
         let rows = self.0.rows.lock().unwrap();
-        let rows: Vec<_> = rows
-            .range::<[u8], _>(span.bounds())
-            .map(|(k, v)| Ok((k.clone(), v.clone())))
-            .collect();
+        let rows: Vec<_> = rows.range::<[u8], _>(span.bounds()).map(|(k, v)| Ok((k.clone(), v.clone()))).collect();
         Ok(match order {
             Order::Ascending => Box::new(rows.into_iter()),
             Order::Descending => Box::new(rows.into_iter().rev()),
@@ -116,26 +113,15 @@ async fn seen(store: &dyn Store) -> [String; 3] {
     };
     let keys = ["a", "b", "c", "d", "e"].map(Key::from);
     let read = store.read(&keys).await.unwrap();
-    let read = keys
-        .into_iter()
-        .zip(read)
-        .filter_map(|(key, entry)| Some((key, entry?)))
-        .collect();
+    let read = keys.into_iter().zip(read).filter_map(|(key, entry)| Some((key, entry?))).collect();
     let all = Key::from("");
-    [
-        show(read),
-        show(store.scan(&all, None, 9).await.unwrap()),
-        show(store.scan_back(&all, None, 9).await.unwrap()),
-    ]
+    [show(read), show(store.scan(&all, None, 9).await.unwrap()), show(store.scan_back(&all, None, 9).await.unwrap())]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_shown_before_it_is_durable() {
     let (fake, store) = start();
-    store
-        .commit(batch().put("a", "1").put("b", "1").put("d", "1"))
-        .await
-        .unwrap();
+    store.commit(batch().put("a", "1").put("b", "1").put("d", "1")).await.unwrap();
     let mut watch = store.watch(Key::from(""));
     let before = ["a=1 b=1 d=1", "a=1 b=1 d=1", "d=1 b=1 a=1"];
     let after = ["b=2 c=2 d=1 e=2", "b=2 c=2 d=1 e=2", "e=2 d=1 c=2 b=2"];
@@ -144,21 +130,11 @@ async fn nothing_is_shown_before_it_is_durable() {
     let (is_there, go) = fake.hold();
     let commit = tokio::spawn(store.commit(batch().delete("a").put("b", "2").put("c", "2").put("e", "2")));
     is_there.recv().unwrap();
-    assert_eq!(
-        fake.0.rows.lock().unwrap().len(),
-        5,
-        "the engine has it already: b c d e and the totals"
-    );
+    assert_eq!(fake.0.rows.lock().unwrap().len(), 5, "the engine has it already: b c d e and the totals");
     assert_eq!(seen(&store).await, before);
     assert_eq!(store.scan(&Key::from("c"), None, 9).await.unwrap(), []);
-    assert_eq!(
-        store.scan(&Key::from(""), Some(&Key::from("a")), 1).await.unwrap()[0].0,
-        Key::from("b")
-    );
-    assert_eq!(
-        store.scan_back(&Key::from(""), Some(&Key::from("b")), 1).await.unwrap()[0].0,
-        Key::from("a")
-    );
+    assert_eq!(store.scan(&Key::from(""), Some(&Key::from("a")), 1).await.unwrap()[0].0, Key::from("b"));
+    assert_eq!(store.scan_back(&Key::from(""), Some(&Key::from("b")), 1).await.unwrap()[0].0, Key::from("a"));
     let told = tokio::spawn(async move { watch.next().await });
     tokio::task::yield_now().await;
     assert!(!commit.is_finished() && !told.is_finished());
@@ -208,9 +184,8 @@ async fn a_full_queue_makes_committers_wait_and_loses_nobody() {
     let (is_there, go) = fake.hold();
     let first = tokio::spawn(store.commit(batch().put("first", "")));
     is_there.recv().unwrap();
-    let commits: Vec<_> = (0..QUEUE_MAX + 50)
-        .map(|n| tokio::spawn(store.commit(batch().put(format!("k{n}"), ""))))
-        .collect();
+    let commits: Vec<_> =
+        (0..QUEUE_MAX + 50).map(|n| tokio::spawn(store.commit(batch().put(format!("k{n}"), "")))).collect();
     while store.queue.capacity() > 0 {
         tokio::task::yield_now().await;
     }
@@ -223,29 +198,20 @@ async fn a_full_queue_makes_committers_wait_and_loses_nobody() {
     versions.sort_unstable();
     assert_eq!(versions, (2..=(QUEUE_MAX + 51) as u64).collect::<Vec<_>>());
     let syncs = fake.0.syncs.load(Ordering::Relaxed);
-    assert!(
-        (1 + (QUEUE_MAX + 50).div_ceil(GROUP_MAX)..QUEUE_MAX / 2).contains(&syncs),
-        "{syncs}"
-    );
+    assert!((1 + (QUEUE_MAX + 50).div_ceil(GROUP_MAX)..QUEUE_MAX / 2).contains(&syncs), "{syncs}");
 }
 
 /// `spoil` breaks the second commit; two committers share its group or come just after it.
 #[track_caller]
 fn check_fatal(spoil: impl FnOnce(&Inner), want: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let (fake, store) = start();
         store.commit(batch().put("a", "1")).await.unwrap();
         let mut watch = store.watch(Key::from(""));
         spoil(&fake.0);
         let got = store.commit(batch().put("a", "2")).await;
-        assert!(
-            matches!(&got, Err(CommitError::Unknown(why)) if why.contains(want)),
-            "{got:?}"
-        );
+        assert!(matches!(&got, Err(CommitError::Unknown(why)) if why.contains(want)), "{got:?}");
         assert_eq!(store.commit(batch().put("a", "3")).await, Err(CommitError::Closed));
         assert_eq!(store.commit(batch()).await, Err(CommitError::Closed));
         assert_eq!(store.read(&[Key::from("a")]).await, Err(ReadError::Closed));
@@ -259,22 +225,10 @@ fn check_fatal(spoil: impl FnOnce(&Inner), want: &str) {
 #[test]
 fn any_fault_is_final() {
     let full = || Fault::Full("writing".to_owned());
-    check_fatal(
-        |inner| *inner.next_sync.lock().unwrap() = Some(Sync::Fail(full())),
-        "no space left",
-    );
-    check_fatal(
-        |inner| *inner.next_apply.lock().unwrap() = Some(full()),
-        "no space left",
-    );
-    check_fatal(
-        |inner| *inner.next_sync.lock().unwrap() = Some(Sync::Panic),
-        "panicked: as told",
-    );
-    check_fatal(
-        |inner| drop(inner.rows.lock().unwrap().insert(row_key(b"a"), vec![1])),
-        "damaged",
-    );
+    check_fatal(|inner| *inner.next_sync.lock().unwrap() = Some(Sync::Fail(full())), "no space left");
+    check_fatal(|inner| *inner.next_apply.lock().unwrap() = Some(full()), "no space left");
+    check_fatal(|inner| *inner.next_sync.lock().unwrap() = Some(Sync::Panic), "panicked: as told");
+    check_fatal(|inner| drop(inner.rows.lock().unwrap().insert(row_key(b"a"), vec![1])), "damaged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -283,9 +237,8 @@ async fn a_fault_answers_the_whole_group_and_all_behind_it() {
     let (is_there, go) = fake.hold();
     let first = tokio::spawn(store.commit(batch().put("first", "")));
     is_there.recv().unwrap();
-    let commits: Vec<_> = (0..GROUP_MAX + 20)
-        .map(|_| tokio::spawn(store.commit(batch().absent("x").put("x", ""))))
-        .collect();
+    let commits: Vec<_> =
+        (0..GROUP_MAX + 20).map(|_| tokio::spawn(store.commit(batch().absent("x").put("x", "")))).collect();
     while store.queue.capacity() > QUEUE_MAX - GROUP_MAX - 20 {
         tokio::task::yield_now().await;
     }
@@ -311,15 +264,9 @@ async fn a_damaged_record_is_named() {
     store.commit(batch().put("a", "1").put("b", "2")).await.unwrap();
     fake.0.rows.lock().unwrap().get_mut(&row_key(b"a")).unwrap()[record::HEADER] ^= 1;
     let got = store.read(&[Key::from("b"), Key::from("a")]).await;
-    assert!(
-        matches!(&got, Err(ReadError::Corrupt { key, .. }) if *key == Key::from("a")),
-        "{got:?}"
-    );
+    assert!(matches!(&got, Err(ReadError::Corrupt { key, .. }) if *key == Key::from("a")), "{got:?}");
     let got = store.scan(&Key::from(""), None, 5).await;
-    assert!(
-        matches!(&got, Err(ReadError::Corrupt { key, .. }) if *key == Key::from("a")),
-        "{got:?}"
-    );
+    assert!(matches!(&got, Err(ReadError::Corrupt { key, .. }) if *key == Key::from("a")), "{got:?}");
     assert!(store.read(&[Key::from("b")]).await.is_ok());
 }
 

@@ -6,10 +6,7 @@ use super::*;
 use crate::store::{Engine, Entry, Rows, open, scan_all};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }
 
 /// A fresh store in a folder that lives as long as the guard.
@@ -31,20 +28,13 @@ async fn fill(store: &dyn Store) {
         batch = batch.put(format!("many/{n:04}"), format!("value {n}"));
     }
     store.commit(batch).await.unwrap();
-    let more = (0..1000).fold(Batch::default(), |batch, n| {
-        batch.put(format!("more/{n}"), vec![b'x'; n])
-    });
+    let more = (0..1000).fold(Batch::default(), |batch, n| batch.put(format!("more/{n}"), vec![b'x'; n]));
     store.commit(more).await.unwrap();
-    store
-        .commit(Batch::default().delete("more/7").put("more/8", "again"))
-        .await
-        .unwrap();
+    store.commit(Batch::default().delete("more/7").put("more/8", "again")).await.unwrap();
 }
 
 fn bare(rows: Rows) -> Vec<(Key, Vec<u8>)> {
-    rows.into_iter()
-        .map(|(key, Entry { value, .. })| (key, value))
-        .collect()
+    rows.into_iter().map(|(key, Entry { value, .. })| (key, value)).collect()
 }
 
 async fn contents(store: &dyn Store) -> Vec<(Key, Vec<u8>)> {
@@ -73,20 +63,8 @@ fn check_move(from: Engine, to: Engine) {
 
         // versions begin anew, and still only grow
         let key = Key::from("text");
-        let version = target
-            .read(std::slice::from_ref(&key))
-            .await
-            .unwrap()
-            .remove(0)
-            .unwrap()
-            .version;
-        assert!(
-            target
-                .commit(Batch::default().at("text", version).put("text", "new"))
-                .await
-                .unwrap()
-                > version
-        );
+        let version = target.read(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap().version;
+        assert!(target.commit(Batch::default().at("text", version).put("text", "new")).await.unwrap() > version);
         target.close().await;
         source.close().await;
         if to != Engine::Memory {
@@ -129,10 +107,7 @@ fn check_refused(spoil: impl FnOnce(String) -> String, want: &str) {
     let (_a, source) = fresh(Engine::Memory);
     let (_b, target) = fresh(Engine::Memory);
     block_on(async {
-        source
-            .commit(Batch::default().put("a", "1").put("b", "2"))
-            .await
-            .unwrap();
+        source.commit(Batch::default().put("a", "1").put("b", "2")).await.unwrap();
         let mut file = Vec::new();
         export(&*source, "now", &mut file).await.unwrap();
         let file = spoil(String::from_utf8(file).unwrap());
@@ -161,15 +136,9 @@ fn a_file_that_is_not_whole_is_refused() {
 
 #[test]
 fn a_file_that_was_altered_is_refused() {
-    check_refused(
-        |file| file.replace(r#""1""#, r#""9""#),
-        "altered: its lines have the sum",
-    );
+    check_refused(|file| file.replace(r#""1""#, r#""9""#), "altered: its lines have the sum");
     check_refused(|file| file.replace("now", "then"), "altered: its lines have the sum");
-    check_refused(
-        |file| file.replace(r#""records":2"#, r#""records":3"#),
-        "says 3 records and has 2",
-    );
+    check_refused(|file| file.replace(r#""records":2"#, r#""records":3"#), "says 3 records and has 2");
     check_refused(|file| lines(&file, &[0, 2, 1, 3]), "out of order");
     check_refused(|file| lines(&file, &[0, 1, 1, 3]), "out of order or there twice");
     check_refused(|file| lines(&file, &[1, 2, 3]), "line 1 of the export: not an export");
@@ -178,35 +147,14 @@ fn a_file_that_was_altered_is_refused() {
 #[test]
 fn a_file_of_another_kind_is_refused() {
     check_refused(|_| "hello\n".to_owned(), "line 1 of the export: not an export");
-    check_refused(
-        |file| file.replace("export\":1", "export\":2"),
-        "has format 2, this version knows formats up to 1",
-    );
-    check_refused(
-        |file| file.replace("export\":1", "export\":0"),
-        "there is no export format 0",
-    );
-    check_refused(
-        |file| file.replace(r#""value":"1""#, r#""value_hex":"0g""#),
-        "line 2 of the export: value_hex",
-    );
-    check_refused(
-        |file| file.replace(r#""value":"1""#, r#""more":"1""#),
-        "neither a record nor the last line",
-    );
-    check_refused(
-        |file| file.replace(r#","value":"1""#, ""),
-        "neither value nor value_hex",
-    );
-    check_refused(
-        |file| file.replace(r#""value":"1""#, r#""value":"1","value_hex":"00""#),
-        "both value and value_hex",
-    );
+    check_refused(|file| file.replace("export\":1", "export\":2"), "has format 2, this version knows formats up to 1");
+    check_refused(|file| file.replace("export\":1", "export\":0"), "there is no export format 0");
+    check_refused(|file| file.replace(r#""value":"1""#, r#""value_hex":"0g""#), "line 2 of the export: value_hex");
+    check_refused(|file| file.replace(r#""value":"1""#, r#""more":"1""#), "neither a record nor the last line");
+    check_refused(|file| file.replace(r#","value":"1""#, ""), "neither value nor value_hex");
+    check_refused(|file| file.replace(r#""value":"1""#, r#""value":"1","value_hex":"00""#), "both value and value_hex");
     check_refused(|file| file.replace(r#""key":"a""#, r#""key":"""#), "a key is empty");
-    check_refused(
-        |file| file.replace(r#""key":"a""#, &format!(r#""key":"{IMPORT_MARK}""#)),
-        "did not finish",
-    );
+    check_refused(|file| file.replace(r#""key":"a""#, &format!(r#""key":"{IMPORT_MARK}""#)), "did not finish");
     check_refused(
         |file| file.replace(r#""1""#, &format!(r#""{}""#, "1".repeat(LINE_MAX))),
         "line 2 of the export: longer",

@@ -1,0 +1,103 @@
+//! Unhappy paths that only somebody with the gateway's own keys, or with an owner among the people, can walk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
+mod story;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::{
+    attest::Reject,
+    core::{refusal::Refusal, token::TokenError},
+    flow,
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use story::{DAY, Story};
+use wire::admin::TokenRequest;
+
+/// The claims of a token, unverified.
+fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// What the gateway says to a token with other claims, signed by its own token key all the same.
+#[track_caller]
+fn check(what: &str, refused: &Refusal, says: &str) {
+    let Refusal::Evidence(Reject::Token(TokenError::Invalid(why))) = refused else { panic!("{what}: {refused:?}") };
+    assert!(why.contains(says), "{what}: {why}");
+}
+
+#[tokio::test]
+async fn our_signature_on_something_else_is_no_join_token() {
+    let story = Story::new().await;
+    let good = story.token(TokenRequest::default()).await;
+    let key = EncodingKey::from_ec_der(&story.shell.ca.token().pkcs8);
+    let rows = [
+        ("another audience", "aud", json!("lychgate-manage"), "not a join token"),
+        ("no audience", "aud", Value::Null, ""),
+        ("several audiences", "aud", json!(["lychgate-manage", "lychgate-join"]), ""),
+        ("another trust domain", "iss", json!("spiffe://other.example"), "trust domain"),
+        ("a token nobody made", "jti", json!("0123456789abcdef"), "does not know it"),
+        ("no end", "exp", Value::Null, ""),
+    ];
+    for (what, claim, value, says) in rows {
+        let mut bent = claims(&good);
+        if value.is_null() {
+            bent.as_object_mut().unwrap().remove(claim);
+        } else {
+            bent[claim] = value;
+        }
+        let signed = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &bent, &key).unwrap();
+        check(what, &story.stranger().join(&signed, "edge-07").await.unwrap_err(), says);
+    }
+    // The right claims under an algorithm that anybody can sign by: the public key is no secret.
+    let public = EncodingKey::from_secret(&story.shell.ca.token().public_point);
+    let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(&good), &public).unwrap();
+    check("a MAC", &story.stranger().join(&signed, "edge-07").await.unwrap_err(), "ES256");
+    // A later end in the text is nothing: the record decides.
+    let mut longer = claims(&good);
+    longer["exp"] = json!(4_102_444_800_u64);
+    let longer = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &longer, &key).unwrap();
+    story.clock.advance(DAY);
+    let late = story.stranger().join(&longer, "edge-07").await.unwrap_err();
+    assert!(matches!(late, Refusal::Evidence(Reject::Token(TokenError::Expired(_)))), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_fork_is_told_to_the_owner_and_the_administrators_and_nobody_else() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let (owner, other) = (story.person("olga", &[]).await, story.person("oscar", &[]).await);
+    let token = story.token(TokenRequest { owner: Some("olga".to_owned()), ..TokenRequest::default() }).await;
+    let stranger = story.stranger();
+    let original = stranger.join(&token, "edge-07").await.unwrap().issued();
+    let original = stranger.into_member(original);
+    let clone = original.cloned(&story);
+    let renewed = original.renew(&story).await.unwrap();
+    story.admit(&story.peer(&renewed)).await.unwrap();
+    assert!(matches!(clone.renew(&story).await.unwrap_err(), Refusal::Forked { .. }));
+    for (member, told) in [(&alice, 1), (&owner, 1), (&other, 0)] {
+        let caller = member.caller(&story).await;
+        let notices = flow::notices::of(&story.shell, &caller).await.unwrap();
+        assert_eq!(notices.len(), told, "{}: {notices:?}", caller.identity);
+        assert!(notices.iter().all(|notice| notice.contains("edge-07")), "{notices:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_locked_before_it_collects_gets_nothing() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.stranger();
+    let waiting = machine.ask("edge-07").await.waiting();
+    story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
+    for (kind, target) in [("machine", "edge-07".to_owned()), ("key", machine.digest())] {
+        story.lock(&alice, kind, &target).await.unwrap();
+        assert!(matches!(machine.poll(&waiting.id).await.unwrap_err(), Refusal::Locked { .. }), "{kind}");
+        assert!(matches!(machine.try_ask("edge-07").await.unwrap_err(), Refusal::Locked { .. }), "{kind}");
+        let caller = alice.caller(&story).await;
+        flow::admin::unlock(&story.shell, &caller, kind, &target, "i").await.unwrap();
+    }
+    machine.poll(&waiting.id).await.unwrap().issued();
+}
