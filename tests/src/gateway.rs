@@ -423,12 +423,7 @@ impl Gateway {
         assert!(self.program.is_none(), "stop the gateway first: it owns the store");
         let ended = self.command(&["export"]);
         assert_eq!(ended.code, 0, "export failed\n{}", ended.stderr);
-        let lines = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let records = lines.filter_map(|line| {
-            let (key, value) = (line["key"].as_str()?.to_owned(), line["value"].as_str().unwrap_or_default());
-            Some((key, serde_json::from_str(value).unwrap_or_else(|_| value.into())))
-        });
-        records.collect()
+        parse_export(&ended.stdout)
     }
 
     /// Moves the store to another engine by export and import, and says so in the configuration.
@@ -453,6 +448,17 @@ impl Gateway {
     pub fn ports(&self) -> [u16; 2] {
         [self.ports[0].number(), self.ports[1].number()]
     }
+}
+
+/// The records of an export, by key.
+#[must_use]
+pub fn parse_export(text: &str) -> BTreeMap<String, Value> {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let records = lines.filter_map(|line| {
+        let (key, value) = (line["key"].as_str()?.to_owned(), line["value"].as_str().unwrap_or_default());
+        Some((key, serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+    });
+    records.collect()
 }
 
 /// Encrypts the keys anew, in the same format and with the same passphrase, but with a derivation that costs nothing.

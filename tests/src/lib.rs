@@ -2,7 +2,7 @@
 //! speaks the wire protocol on its own, so that a mistake made at both ends of the product is still seen.
 //!
 //! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`] run programs; [`tls`], [`raw`], [`http`],
-//! [`device`] speak to them; [`bench`] measures.
+//! [`device`] speak to them; [`load`] does so in numbers and expects the worst; [`bench`] measures.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +16,7 @@ pub mod device;
 pub mod disk;
 pub mod gateway;
 pub mod http;
+pub mod load;
 pub mod port;
 pub mod program;
 pub mod raw;

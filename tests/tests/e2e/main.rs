@@ -7,6 +7,7 @@
 )]
 
 mod absence;
+mod dev;
 mod disk;
 mod faults;
 mod flood;
@@ -15,6 +16,7 @@ mod join;
 mod locks;
 mod ports;
 mod requests;
+mod restore;
 mod tokens;
 mod trust;
 
