@@ -16,6 +16,10 @@ e2e *ARGS:
 bench *ARGS:
     tests/bench/run {{ARGS}}
 
+# Every fuzz target, for so many seconds each.
+fuzz *ARGS:
+    tests/fuzz/run {{ARGS}}
+
 # A gateway on loopback with the commands to try it.
 demo:
     cargo run --release -- dev

@@ -212,6 +212,18 @@ pub enum MachinesCommand {
         /// Its name
         name: String,
     },
+    /// Ask machines to renew now; `lychgate run` does so when it next asks how things stand, within the hour
+    Renew {
+        /// Their names
+        #[arg(required_unless_present = "all", value_name = "NAME")]
+        names: Vec<String>,
+        /// All machines
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Why, for the audit
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
     /// Forget it; its name is free again
     Remove {
         /// Its name
@@ -366,9 +378,10 @@ pub struct AuditArgs {
 /// `can-i`.
 #[derive(Debug, Args)]
 pub struct CanIArgs {
-    /// approve, lock, read, administer, renew, ...
+    /// approve, lock, read, administer or renew
     pub action: String,
-    /// What it would be done to: a request's id or a machine's name
+    /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, or token; nothing
+    /// means the gateway as a whole
     #[arg(default_value = "")]
     pub resource: String,
     /// Say which rules decide, and how
@@ -457,6 +470,10 @@ mod tests {
         check(&["requests", "deny", "e1"], false);
         check(&["machines", "lock", "m"], false);
         check(&["machines", "lock", "m", "--reason", "stolen"], true);
+        check(&["machines", "renew", "a", "b", "--reason", "new CA"], true);
+        check(&["machines", "renew", "--all"], true);
+        check(&["machines", "renew"], false);
+        check(&["machines", "renew", "a", "--all"], false);
         check(&["locks", "add", "key", "ab", "--reason", "r"], true);
         check(&["locks", "add", "house", "ab", "--reason", "r"], false);
         check(&["tokens", "create", "--ttl", "10m", "--label", "a=b"], true);

@@ -203,7 +203,8 @@ async fn go_on(
     let events = Events { format: options.format };
     events.tell(Level::Info, "joining", &format!("going on with the request at {}", pending.gateway), &[]);
     let _lock = store.lock(Duration::from_secs(10)).await?;
-    let pursuit = Pursuit { store, pending, expected: Expected::Pin(pin), prior: None, manner: options.manner() };
+    let (expected, manner) = (Expected::Pin(pin), options.manner());
+    let pursuit = Pursuit { store, pending, expected, face: None, prior: None, manner };
     let mut talk = AsEvents { events, notice: None, said: tokio::time::Instant::now() };
     match pursue(pursuit, &mut talk, stop).await? {
         End::Installed(credential, offset) => {
@@ -300,10 +301,15 @@ impl Daemon<'_> {
                 let time = UnixTime::new(seen.time);
                 self.offset = Offset::between(time, clock::now());
                 self.recovered();
-                if seen.renew_now {
-                    self.events.tell(Level::Info, "renewal-asked", "the gateway asks for a renewal now", &[]);
-                }
                 self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
+                if seen.renew_now {
+                    let when = match self.keeper.errand(&self.credential.life, time) {
+                        Errand::Sleep(until) => format!("due in {}", text::span(until.since(time))),
+                        Errand::Look | Errand::Renew | Errand::Rejoin => "due now".to_owned(),
+                    };
+                    let what = format!("the gateway asks for a renewal, {when}");
+                    self.events.tell(Level::Info, "renewal-asked", &what, &[]);
+                }
                 Ok(())
             }
             Err(failed) => Err(self.failed("look", failed)),
@@ -348,7 +354,7 @@ impl Daemon<'_> {
     fn recovered(&mut self) {
         if self.in_trouble {
             self.in_trouble = false;
-            self.events.tell(Level::Info, "recovered", "the gateway answers again", &[]);
+            self.events.tell(Level::Info, "recovered", "all is well with the gateway again", &[]);
         }
     }
 
@@ -449,6 +455,7 @@ impl Daemon<'_> {
             store: self.store,
             pending,
             expected: upkeep::roots_of(&self.credential),
+            face: None,
             prior: Some(&self.credential),
             manner: self.options.manner(),
         };

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::edge::enroll::{Application, EnrollFace, presented_root};
 use crate::edge::keystore::{Credential, Keystore, Origin, StoreError, attributes};
+use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::edge::{clock, entropy};
 use crate::evidence::{JoinToken, PriorCertificate, Prover};
@@ -75,6 +76,8 @@ pub struct Pursuit<'a> {
     pub pending: Pending,
     /// Whom to believe.
     pub expected: Expected,
+    /// The gateway, when there is a connection already.
+    pub face: Option<EnrollFace>,
     /// The expired identity to show as evidence.
     pub prior: Option<&'a Credential>,
     /// How to behave.
@@ -96,7 +99,7 @@ struct Course<'a> {
 /// # Errors
 /// When it ends badly, or the folder cannot be written.
 pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
-    let Pursuit { store, mut pending, expected, prior, manner } = pursuit;
+    let Pursuit { store, mut pending, expected, face, prior, manner } = pursuit;
     let damaged =
         |_| Complaint::new(Exit::Files, "files", "`pending.json` is damaged").hint("remove it and join again");
     let gateway = Address::parse(&pending.gateway, 443).map_err(damaged)?;
@@ -117,7 +120,10 @@ pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSi
         attributes: pending.attributes.clone(),
         provers: provers(pending.token.as_deref(), prior),
     };
-    let face = EnrollFace::new(gateway.clone(), expected, pin)?;
+    let face = match face {
+        Some(face) => face,
+        None => EnrollFace::new(gateway.clone(), expected, pin)?,
+    };
     Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
 }
 
@@ -299,6 +305,7 @@ pub async fn join(store: &Keystore, wish: &Wish, on_wait: OnWait, format: Format
     let credential = store.credential()?;
     let earlier = store.pending()?;
     let held = credential.as_ref().map(|credential| held(store, credential));
+    let mut face = None;
     let (pending, expected, prior) = match plan(wish, held.as_ref(), earlier.as_ref()) {
         Plan::Refuse(complaint) => return Err(complaint),
         Plan::Already => {
@@ -329,18 +336,14 @@ pub async fn join(store: &Keystore, wish: &Wish, on_wait: OnWait, format: Format
                 Some(pin) => pin,
                 None => look_first(&gateway).await?,
             };
-            if key == EarlierKey::Replace {
-                if earlier.as_ref().is_some_and(|earlier| earlier.request.is_some()) {
-                    terminal::say("dropping the earlier request at another gateway");
-                }
-                store.forget_request()?;
-            }
-            (ask_pending(&gateway, pin, token, wish), Expected::Pin(pin), None)
+            let pending = ask_pending(&gateway, pin, token, wish);
+            face = first_contact(store, &gateway, pin, &pending, earlier.as_ref(), key).await?;
+            (pending, Expected::Pin(pin), None)
         }
     };
     let event = if prior.is_some() { "rejoined" } else { "joined" };
     let manner = Manner { patience: Patience::Brief, on_wait };
-    let pursuit = Pursuit { store, pending, expected, prior, manner };
+    let pursuit = Pursuit { store, pending, expected, face, prior, manner };
     finish(pursuit, event, format).await
 }
 
@@ -482,6 +485,44 @@ pub fn rejoin_pending(
         .filter(|earlier| earlier.gateway == pending.gateway && pending.token.is_none())
         .and_then(|earlier| earlier.request);
     pending
+}
+
+/// Meets the gateway for a new request. Before it has shown that it is the one expected nothing is written and nothing
+/// earlier dropped, so that a wrong pin costs nothing.
+async fn first_contact(
+    store: &Keystore,
+    gateway: &Address,
+    pin: KeyDigest,
+    pending: &Pending,
+    earlier: Option<&Pending>,
+    key: EarlierKey,
+) -> Result<Option<EnrollFace>, Complaint> {
+    let mut face = EnrollFace::new(gateway.clone(), Expected::Pin(pin), pin)?;
+    let waits = earlier.is_some_and(|earlier| earlier.request.is_some());
+    let silence = match face.ask_time().await {
+        Err(CallError::Net(error)) if !error.is_passing() => return Err(error.into()),
+        Err(CallError::Net(error)) if !error.may_have_arrived() => Some(Complaint::from(error)),
+        // What may pass while somebody watches is the conversation's to try again.
+        Ok(_) | Err(_) => None,
+    };
+    if let (Some(silence), true) = (&silence, waits) {
+        // A request at a gate is not given up for a gateway that does not answer.
+        return Err(silence.clone());
+    }
+    if key == EarlierKey::Replace {
+        if waits {
+            terminal::say("dropping the earlier request at another gateway");
+        }
+        store.forget_request()?;
+    }
+    match silence {
+        Some(silence) => {
+            // For `lychgate join` and `lychgate run` to go on with.
+            store.save_pending(pending)?;
+            Err(silence)
+        }
+        None => Ok(Some(face)),
+    }
 }
 
 /// Shows the root that the gateway presents and asks whether it is the right one.

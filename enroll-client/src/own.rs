@@ -38,7 +38,9 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
     match store.credential()? {
         Some(credential) => {
             let state = store.state(&credential.facts);
-            let standing = Standing { dir: &dir, credential: &credential, state: &state, local: clock::now() };
+            let pending = store.pending()?;
+            let waiting = pending.as_ref().and_then(|pending| pending.request.as_ref());
+            let standing = Standing { dir: &dir, credential: &credential, state: &state, waiting, local: clock::now() };
             terminal::result(format, &standing.json(), &standing.text());
             Ok(standing.exit())
         }

@@ -4,8 +4,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::admin::{
-    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, ReasonRequest, RequestView, SubjectView,
-    TokenReply, TokenRequest, TokenView,
+    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, ReasonRequest, RenewalsRequest,
+    RequestView, SubjectView, TokenReply, TokenRequest, TokenView,
 };
 use wire::manage::SelfReply;
 
@@ -207,7 +207,7 @@ impl Desk {
             MachinesCommand::List => {
                 self.say_notices().await;
                 let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[SubjectView]| show::subjects(rows, now))
+                self.print_rows(&listing, |rows: &[SubjectView]| show::machines(rows, now))
             }
             MachinesCommand::Show { name } => {
                 let value = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
@@ -215,6 +215,13 @@ impl Desk {
             }
             MachinesCommand::Lock { name, reason } => self.lock(Kind::Machine.as_str(), name, reason).await,
             MachinesCommand::Unlock { name } => self.unlock_all(Kind::Machine, name).await,
+            MachinesCommand::Renew { names, all, reason } => {
+                let body = RenewalsRequest { machines: names.clone(), all: *all, reason: reason.clone() };
+                let value = self.face.post("/v1/renewals", &body).await?;
+                let whom = if *all { "all machines".to_owned() } else { format!("`{}`", names.join("`, `")) };
+                self.done(&value, &format!("asked {whom} to renew; `lychgate run` there does so within the hour"));
+                Ok(())
+            }
             MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,
         }
     }
@@ -238,7 +245,7 @@ impl Desk {
             }
             PeopleCommand::List => {
                 let listing = self.listing(Kind::Person.path(), &[], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[SubjectView]| show::subjects(rows, now))
+                self.print_rows(&listing, |rows: &[SubjectView]| show::people(rows, now))
             }
             PeopleCommand::Lock { name, reason } => self.lock(Kind::Person.as_str(), name, reason).await,
             PeopleCommand::Unlock { name } => self.unlock_all(Kind::Person, name).await,

@@ -24,10 +24,11 @@ fn joined(map: &BTreeMap<String, String>) -> String {
     pairs.join(" ")
 }
 
-/// `key  value` lines of a map.
-fn listed(indent: &str, map: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<(&str, String)> = map.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-    fields(indent, &pairs)
+/// `key  value` lines, first of what is always there, then of a map.
+fn listed(always: &[(&str, String)], map: &BTreeMap<String, String>) -> String {
+    let mut pairs = always.to_vec();
+    pairs.extend(map.iter().map(|(key, value)| (key.as_str(), value.clone())));
+    fields("  ", &pairs)
 }
 
 /// A span before or after now.
@@ -36,28 +37,30 @@ fn from_now(at: u64, now: UnixTime) -> String {
     if at > now { format!("in {}", span(at.since(now))) } else { format!("{} ago", span(now.since(at))) }
 }
 
+/// A row for each, or a word when there is none.
+fn listing<T>(rows: &[T], none: &str, heading: &[&str], cells: impl Fn(&T) -> Vec<String>) -> String {
+    if rows.is_empty() {
+        return format!("{none}\n");
+    }
+    table(heading, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
 /// `requests list`.
 #[must_use]
 pub fn requests(rows: &[RequestView], now: UnixTime) -> String {
-    if rows.is_empty() {
-        return "nobody waits\n".to_owned();
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.id.clone(),
-                row.state.clone(),
-                row.role.clone(),
-                or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
-                row.source.clone(),
-                row.assurance.clone(),
-                format!("{}/{}", row.approvals.len(), row.approvals_wanted),
-                from_now(row.created, now),
-            ]
-        })
-        .collect();
-    table(&["REQUEST", "STATE", "ROLE", "NAME", "FROM", "ASSURANCE", "APPROVALS", "ASKED"], &cells)
+    let heading = ["REQUEST", "STATE", "ROLE", "NAME", "FROM", "ASSURANCE", "APPROVALS", "ASKED"];
+    listing(rows, "nobody waits", &heading, |row| {
+        vec![
+            row.id.clone(),
+            row.state.clone(),
+            row.role.clone(),
+            or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
+            row.source.clone(),
+            row.assurance.clone(),
+            format!("{}/{}", row.approvals.len(), row.approvals_wanted),
+            from_now(row.created, now),
+        ]
+    })
 }
 
 /// `requests show`: what was verified stands apart from what is merely claimed.
@@ -84,11 +87,9 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
         ("from", row.source.clone()),
         ("assurance", row.assurance.clone()),
     ];
-    out.push_str(&fields("  ", &sure));
-    out.push_str(&listed("  ", &row.verified));
+    out.push_str(&listed(&sure, &row.verified));
     out.push_str("\nCLAIMED by the machine, proven by nobody\n");
-    out.push_str(&fields("  ", &[("wanted name", or_dash(row.wanted_name.as_ref()))]));
-    out.push_str(&listed("  ", &row.claimed));
+    out.push_str(&listed(&[("wanted name", or_dash(row.wanted_name.as_ref()))], &row.claimed));
     for approval in &row.approvals {
         let how = if approval.code_checked { "code checked" } else { "code NOT checked" };
         out.push_str(&format!("\napproved by {} at {} ({how})\n", safe(&approval.by), time(Some(approval.at))));
@@ -106,26 +107,31 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
     out
 }
 
-/// `machines list` and `people list`.
+/// `machines list`.
 #[must_use]
-pub fn subjects(rows: &[SubjectView], now: UnixTime) -> String {
-    if rows.is_empty() {
-        return "none\n".to_owned();
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.name.clone(),
-                row.state.clone(),
-                row.assurance.clone(),
-                or_dash(row.owner.as_ref()),
-                row.not_after.map_or_else(|| "-".to_owned(), |at| from_now(at, now)),
-                if row.groups.is_empty() { joined(&row.labels) } else { row.groups.join(" ") },
-            ]
-        })
-        .collect();
-    table(&["NAME", "STATE", "ASSURANCE", "OWNER", "EXPIRES", "LABELS"], &cells)
+pub fn machines(rows: &[SubjectView], now: UnixTime) -> String {
+    listing(rows, "none", &["NAME", "STATE", "ASSURANCE", "OWNER", "EXPIRES", "LABELS"], |row| {
+        vec![
+            row.name.clone(),
+            row.state.clone(),
+            row.assurance.clone(),
+            or_dash(row.owner.as_ref()),
+            expires(row, now),
+            joined(&row.labels),
+        ]
+    })
+}
+
+/// `people list`.
+#[must_use]
+pub fn people(rows: &[SubjectView], now: UnixTime) -> String {
+    listing(rows, "none", &["NAME", "STATE", "ASSURANCE", "EXPIRES", "GROUPS"], |row| {
+        vec![row.name.clone(), row.state.clone(), row.assurance.clone(), expires(row, now), row.groups.join(" ")]
+    })
+}
+
+fn expires(row: &SubjectView, now: UnixTime) -> String {
+    row.not_after.map_or_else(|| "-".to_owned(), |at| from_now(at, now))
 }
 
 /// `machines show`.
@@ -162,11 +168,11 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
     }
     if !row.verified.is_empty() {
         out.push_str("\nVERIFIED by the gateway\n");
-        out.push_str(&listed("  ", &row.verified));
+        out.push_str(&listed(&[], &row.verified));
     }
     if !row.claimed.is_empty() {
         out.push_str("\nCLAIMED by the machine, proven by nobody\n");
-        out.push_str(&listed("  ", &row.claimed));
+        out.push_str(&listed(&[], &row.claimed));
     }
     out
 }
@@ -174,37 +180,25 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
 /// `locks list`.
 #[must_use]
 pub fn locks(rows: &[LockView]) -> String {
-    if rows.is_empty() {
-        return "none\n".to_owned();
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| vec![row.kind.clone(), row.target.clone(), row.by.clone(), time(Some(row.at)), row.reason.clone()])
-        .collect();
-    table(&["KIND", "TARGET", "BY", "AT", "REASON"], &cells)
+    listing(rows, "none", &["KIND", "TARGET", "BY", "AT", "REASON"], |row| {
+        vec![row.kind.clone(), row.target.clone(), row.by.clone(), time(Some(row.at)), row.reason.clone()]
+    })
 }
 
 /// `tokens list`.
 #[must_use]
 pub fn tokens(rows: &[TokenView], now: UnixTime) -> String {
-    if rows.is_empty() {
-        return "none\n".to_owned();
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.id.clone(),
-                row.state.clone(),
-                row.role.clone(),
-                format!("{}/{}", row.redeemed.len(), row.uses),
-                if row.names.is_empty() { "any".to_owned() } else { row.names.join(" ") },
-                from_now(row.expires, now),
-                row.by.clone(),
-            ]
-        })
-        .collect();
-    table(&["TOKEN", "STATE", "ROLE", "USED", "NAMES", "EXPIRES", "BY"], &cells)
+    listing(rows, "none", &["TOKEN", "STATE", "ROLE", "USED", "NAMES", "EXPIRES", "BY"], |row| {
+        vec![
+            row.id.clone(),
+            row.state.clone(),
+            row.role.clone(),
+            format!("{}/{}", row.redeemed.len(), row.uses),
+            if row.names.is_empty() { "any".to_owned() } else { row.names.join(" ") },
+            from_now(row.expires, now),
+            row.by.clone(),
+        ]
+    })
 }
 
 /// `audit`, newest last as in a log.
@@ -287,11 +281,11 @@ VERIFIED by the gateway
   key        P-256 SHA-256 abababab
   from       203.0.113.0/24
   assurance  software
-  token  t1
+  token      t1
 
 CLAIMED by the machine, proven by nobody
   wanted name  edge-07
-  hostname  edge\\u{1b}[2J\\u{202e}07\\u{a}VERIFIED by the gateway
+  hostname     edge\\u{1b}[2J\\u{202e}07\\u{a}VERIFIED by the gateway
 
 approved by spiffe://td/person/bob at 1970-01-01T01:01:40Z (code NOT checked)
 
@@ -323,6 +317,39 @@ KIND     TARGET   BY       AT                    REASON
 machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
 ";
         assert_eq!(locks(&[lock]), want);
+    }
+
+    #[test]
+    fn machines_have_labels_and_people_groups() {
+        let row = SubjectView {
+            name: "edge-07".into(),
+            identity: String::new(),
+            role: "machine".into(),
+            state: "active".into(),
+            labels: BTreeMap::from([("site".into(), "lab".into())]),
+            groups: vec!["admins".into(), "staff".into()],
+            owner: Some("bob".into()),
+            assurance: "software".into(),
+            lineage: String::new(),
+            serial: None,
+            not_after: Some(7_200),
+            pending_serial: None,
+            created: 0,
+            locks: vec![],
+            verified: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+        };
+        let want = "\
+NAME     STATE   ASSURANCE  OWNER  EXPIRES  LABELS
+edge-07  active  software   bob    in 1 h   site=lab
+";
+        assert_eq!(machines(std::slice::from_ref(&row), UnixTime::new(3_600)), want);
+        let want = "\
+NAME     STATE   ASSURANCE  EXPIRES  GROUPS
+edge-07  active  software   in 1 h   admins staff
+";
+        assert_eq!(people(&[row], UnixTime::new(3_600)), want);
+        assert_eq!(people(&[], UnixTime::new(0)), "none\n");
     }
 
     #[test]

@@ -284,6 +284,26 @@ mod tests {
         check(keeper, 100_060, Errand::Renew);
     }
 
+    /// The worst case: one power cut started the whole fleet in the same second, and then all are asked at once. What
+    /// spreads them is that each looks at a time of its own.
+    #[test]
+    fn a_fleet_that_is_asked_renews_over_minutes() {
+        let fleet = 1_000_u64;
+        let mut renewals: Vec<u64> = (0..fleet)
+            .map(|machine| {
+                let started = Keeper::new().looked(&day(), false, at(110_000), machine * (ALL / fleet));
+                let Errand::Sleep(look) = started.errand(&day(), at(110_001)) else { panic!("{started:?}") };
+                let asked = started.looked(&day(), true, look, HALF);
+                assert_eq!(asked.errand(&day(), look), Errand::Renew);
+                look.secs() - 110_000
+            })
+            .collect();
+        renewals.sort_unstable();
+        assert!(renewals[0] >= 3_239 && renewals[999] <= 3_960, "{} to {}", renewals[0], renewals[999]);
+        let busiest = renewals.chunk_by(|a, b| a == b).map(<[u64]>::len).max();
+        assert!(busiest <= Some(3), "{busiest:?} of {fleet} in one second");
+    }
+
     #[test]
     fn renews_in_the_last_second_and_rejoins_in_the_next() {
         check(Keeper::new(), 186_400, Errand::Renew);

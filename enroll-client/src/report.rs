@@ -99,10 +99,7 @@ impl Complaint {
             out.push_str(&format!("lychgate: hint: {}\n", text::safe(hint)));
         }
         if let Some(instance) = &self.instance {
-            out.push_str(&format!(
-                "lychgate: note: the gateway's log and audit know this as `{}`\n",
-                text::safe(instance)
-            ));
+            out.push_str(&format!("lychgate: note: the gateway knows this request as `{}`\n", text::safe(instance)));
         }
         out
     }
@@ -166,8 +163,8 @@ impl Refusal {
     pub fn exit(&self) -> Exit {
         match self.code.as_str() {
             "denied" | "waiting-expired" | "denied-by-person" | "name-taken" | "name-illegal" | "token-expired"
-            | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "token-not-for-name"
-            | "wrong-code" | "prior-invalid" | "evidence-unknown" | "wrong-caller" => Exit::Refused,
+            | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "wrong-code"
+            | "prior-invalid" | "evidence-unknown" | "wrong-caller" => Exit::Refused,
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" => Exit::Locked,
             "queue-full" | "rate-limited" | "unavailable" => Exit::Unreachable,
@@ -184,30 +181,21 @@ impl Refusal {
             self.detail.clone()
         };
         let mut complaint = Complaint::new(self.exit(), &self.code, what).instance(self.instance.clone());
-        complaint.hint = self.hint.clone().or_else(|| default_hint(&self.code).map(str::to_owned));
+        complaint.hint = own_hint(&self.code).map(str::to_owned).or_else(|| self.hint.clone());
         complaint
     }
 }
 
-/// Advice for a problem code when the gateway gave none.
-fn default_hint(code: &str) -> Option<&'static str> {
+/// Advice in the words of this program, where they say more than the gateway's, which speaks to any client. For all other
+/// codes its own hint stands: it knows what it refused.
+fn own_hint(code: &str) -> Option<&'static str> {
     Some(match code {
-        "denied" => "ask the gateway's operator for a join token, or which rule would admit you",
-        "denied-by-person" => "talk to the approver; `lychgate join` asks again with a new key",
-        "waiting-expired" => "nobody decided in time; `lychgate join` asks again",
-        "name-taken" => "ask for another name with --name",
-        "name-illegal" => "use lower-case letters, digits and inner hyphens, at most 63 characters",
-        "queue-full" | "rate-limited" | "unavailable" => "wait a little and try again",
-        "token-expired" | "token-spent" | "token-revoked" => "ask for a new token (`lychgate tokens create`)",
-        "token-invalid" => "check that the token was copied whole, and that it is for this gateway",
-        "token-not-for-key" => "the token may be redeemed by another key only; ask for one for this machine's key",
-        "token-not-for-name" => "the token is for another name; pass that name with --name, or ask for another token",
-        "locked" => "ask the gateway's operator why it is locked, and to unlock it",
-        "forked" | "retired" => {
-            "two copies of this identity were in use; find the other copy, then `lychgate leave` and join again"
-        }
-        "wrong-code" => "ask the machine's owner to read the code again; if it still differs, deny the request",
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",
+        "denied-by-person" => "talk to the approver; `lychgate join` with the token or URL asks again, with a new key",
+        "waiting-expired" => "`lychgate join` with the token or URL asks again",
+        "name-taken" => "choose another name with --name, or have whoever holds it removed first",
+        "rate-limited" => "wait a little and try again",
+        "wrong-caller" => "use the identity of a person: --dir or LYCHGATE_DIR names its folder",
         _ => return None,
     })
 }
@@ -239,11 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn hint_follows_the_error() {
-        check(
-            &refusal("token-expired", "the token expired at 12:00").complaint(),
-            "lychgate: error: the token expired at 12:00\nlychgate: hint: ask for a new token (`lychgate tokens create`)\n",
-        );
+    fn hint_follows_the_error_and_is_the_gateways_unless_ours_says_more() {
+        let hinted =
+            |code: &str| Refusal { hint: Some("as the gateway says".into()), ..refusal(code, "no") }.complaint();
+        for code in ["denied", "retired", "forked", "locked", "token-expired", "expired", "unavailable"] {
+            check(&hinted(code), "lychgate: error: no\nlychgate: hint: as the gateway says\n");
+        }
+        for code in ["name-taken", "bad-proof", "denied-by-person", "waiting-expired"] {
+            assert!(!hinted(code).lines().contains("as the gateway says"), "{code}");
+        }
+        check(&refusal("denied", "no").complaint(), "lychgate: error: no\n");
     }
 
     #[test]
@@ -252,7 +245,7 @@ mod tests {
         said.instance = "req-7".into();
         check(
             &said.complaint(),
-            "lychgate: error: something failed\nlychgate: note: the gateway's log and audit know this as `req-7`\n",
+            "lychgate: error: something failed\nlychgate: note: the gateway knows this request as `req-7`\n",
         );
     }
 

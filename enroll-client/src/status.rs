@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::edge::keystore::Credential;
 use crate::offset::Offset;
-use crate::record::{Pending, State};
+use crate::record::{Pending, RequestAtGate, State};
 use crate::renew::{Life, Worry};
 use crate::report::Exit;
 use crate::text;
@@ -19,6 +19,8 @@ pub struct Standing<'a> {
     pub credential: &'a Credential,
     /// What was last known.
     pub state: &'a State,
+    /// The request that waits at the gate: of a machine that was off for too long to come back at once.
+    pub waiting: Option<&'a RequestAtGate>,
     /// Now, by the local clock.
     pub local: UnixTime,
 }
@@ -96,6 +98,23 @@ impl Standing<'_> {
         exit(&self.credential.life, self.state, self.now())
     }
 
+    /// The request that waits; while the certificate is good there is none worth a word.
+    fn at_gate(&self) -> Option<&RequestAtGate> {
+        self.waiting.filter(|_| self.exit() == Exit::Expired)
+    }
+
+    /// What will happen next.
+    fn next(&self) -> String {
+        match self.at_gate() {
+            Some(request) => format!(
+                "request {} with the code {} waits at the gate for a person; `lychgate run` or `lychgate join` goes on \
+                 with it",
+                request.id, request.code
+            ),
+            None => outlook(&self.credential.life, self.state, self.now()),
+        }
+    }
+
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -109,7 +128,10 @@ impl Standing<'_> {
             fields.insert("roots".into(), self.credential.roots.iter().map(|der| describe(der)).collect());
             fields.insert("root_pins".into(), pins.into());
             fields.insert("now".into(), self.now().secs().into());
-            fields.insert("next".into(), outlook(&self.credential.life, self.state, self.now()).into());
+            fields.insert("next".into(), self.next().into());
+            if let Some(RequestAtGate { id, code, expires, .. }) = self.at_gate() {
+                fields.insert("waiting".into(), json!({ "id": id, "code": code, "expires": expires }));
+            }
         }
         value
     }
@@ -128,7 +150,7 @@ impl Standing<'_> {
             ("identity", credential.facts.identity.clone()),
             ("state", self.word().to_owned()),
             ("valid", format!("{} to {} ({left})", life.not_before, life.not_after)),
-            ("next", outlook(life, self.state, now)),
+            ("next", self.next()),
             ("serial", credential.facts.serial.clone()),
             ("key", format!("SHA-256 {}", credential.facts.key)),
         ];
@@ -145,8 +167,8 @@ impl Standing<'_> {
         pairs.push(("last contact", self.contact(now)));
         if let Some(trouble) = &self.state.trouble {
             let since = UnixTime::new(trouble.since);
-            let tries = trouble.failures;
-            pairs.push(("trouble", format!("since {since}, {tries} attempts: {}", trouble.what)));
+            let tries = text::count(trouble.failures, "attempt");
+            pairs.push(("trouble", format!("since {since}, {tries}: {}", trouble.what)));
         }
         if self.state.clock_offset.unsigned_abs() > CLOCK_TOLERANCE {
             let ahead = if self.state.clock_offset < 0 { "ahead of" } else { "behind" };

@@ -316,6 +316,53 @@ async fn a_denied_key_is_not_used_again() {
     assert_ne!(asked[0].key, asked[2].key);
 }
 
+/// The same gateway, but for the pin.
+fn mistaken(wish: &Wish) -> Wish {
+    let Some(Target::Url { gateway, .. }) = &wish.target else { panic!("{wish:?}") };
+    let pin = Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap());
+    Wish { target: Some(Target::Url { gateway: gateway.clone(), pin }), ..Wish::default() }
+}
+
+#[tokio::test]
+async fn a_wrong_pin_leaves_nothing_behind() {
+    let (gateway, (_dir, store)) = (Gateway::start().await, store());
+    let complaint = try_join(&store, &mistaken(&gateway.wish()), OnWait::Stay).await.unwrap_err();
+    assert_eq!((complaint.exit, complaint.code.as_str()), (Exit::Untrusted, "wrong-pin"));
+    assert!(!exists(&store, "pending.json"));
+    assert_eq!(own::status(&store, Format::Json).unwrap_err().exit, Exit::NotJoined);
+    assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
+}
+
+#[tokio::test]
+async fn a_wrong_pin_or_a_silent_gateway_cost_no_request_that_waits() {
+    let (gateway, (_dir, store)) = (Gateway::start().await, store());
+    gateway.tell(&[Do::Wait, Do::Issue]);
+    assert_eq!(try_join(&store, &gateway.wish(), OnWait::Leave).await, Ok(Exit::Waiting));
+    let waiting = store.pending().unwrap();
+    let complaint = try_join(&store, &mistaken(&gateway.wish()), OnWait::Leave).await.unwrap_err();
+    assert_eq!(complaint.exit, Exit::Untrusted);
+    assert_eq!(store.pending().unwrap(), waiting);
+    let nobody = TcpListener::bind((HOST, 0)).await.unwrap().local_addr().unwrap();
+    let elsewhere = Wish { target: Some(Target::parse(&format!("https://{nobody}")).unwrap()), ..Wish::default() };
+    let elsewhere = Wish { pin: Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap()), ..elsewhere };
+    assert_eq!(try_join(&store, &elsewhere, OnWait::Leave).await.unwrap_err().exit, Exit::Unreachable);
+    assert_eq!(store.pending().unwrap(), waiting);
+    assert_eq!(try_join(&store, &Wish::default(), OnWait::Leave).await, Ok(Exit::Ok));
+    let asked = gateway.asked();
+    assert_eq!(asked.len(), 2, "the request that waited was gone on with: {asked:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_answer_is_tried_again_by_the_next_join() {
+    let (gateway, (_dir, store)) = (Gateway::start().await, store());
+    let nobody = TcpListener::bind((HOST, 0)).await.unwrap().local_addr().unwrap();
+    let pin = gateway.0.lock().unwrap().authority.root.pin();
+    let wish = Wish { target: Some(Target::parse(&format!("https://{nobody}#{pin}")).unwrap()), ..Wish::default() };
+    assert_eq!(try_join(&store, &wish, OnWait::Stay).await.unwrap_err().exit, Exit::Unreachable);
+    assert_eq!(store.pending().unwrap().unwrap().gateway, nobody.to_string());
+    assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
+}
+
 #[tokio::test]
 async fn a_refused_token_is_forgotten_and_the_key_kept() {
     let (gateway, (_dir, store)) = (Gateway::start().await, store());

@@ -197,8 +197,8 @@ impl Target {
         if text.is_empty() {
             return Err(BadTarget::Empty);
         }
-        // `{"` in base64url: every JWT starts so, and no host name does that also has two dots and no colon.
-        if text.starts_with("eyJ") && text.matches('.').count() == 2 && !text.contains([':', '/']) {
+        // `{"` in base64url: every JWT starts so, also one that was cut short, and nobody writes a host name so.
+        if text.starts_with("eyJ") && !text.contains([':', '/']) {
             return Token::parse(text).map(Self::Token);
         }
         Self::parse_url(&text)
@@ -225,7 +225,9 @@ impl Target {
 
 impl Token {
     fn parse(text: String) -> Result<Self, BadTarget> {
-        let payload = text.split('.').nth(1).unwrap_or_default();
+        let [_, payload, _] = text.split('.').collect::<Vec<&str>>()[..] else {
+            return Err(BadTarget::BadToken("it does not have three parts"));
+        };
         let json =
             URL_SAFE_NO_PAD.decode(payload).map_err(|_| BadTarget::BadToken("its middle part is not base64url"))?;
         // The audience first, so that some other JWT is named as such.
@@ -355,6 +357,9 @@ mod tests {
 
     #[test]
     fn damaged_tokens() {
+        for cut in ["eyJ", "eyJ0eXAi", "eyJ0eXAi.eyJpc3Mi", "eyJ0.eyJp.c2ln.c2ln"] {
+            check(cut, Err(BadTarget::BadToken("it does not have three parts")));
+        }
         check("eyJ.!!.x", Err(BadTarget::BadToken("its middle part is not base64url")));
         check(&jwt("nonsense"), Err(BadTarget::BadToken("its middle part is not JSON")));
         check(&jwt(r#"{"aud":"elsewhere"}"#), Err(BadTarget::OtherAudience("elsewhere".into())));

@@ -47,6 +47,12 @@ pub fn span(length: Duration) -> String {
     }
 }
 
+/// `1 attempt`, `2 attempts`.
+#[must_use]
+pub fn count(number: u32, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A fingerprint in groups of four, eight groups a line, each line indented: easy to compare by eye.
 #[must_use]
 pub fn fingerprint(hex: &str, indent: &str) -> String {
@@ -123,6 +129,13 @@ mod tests {
             (90_000, "1 d 1 h"),
         ] {
             assert_eq!(span(Duration::from_secs(secs)), want);
+        }
+    }
+
+    #[test]
+    fn counts() {
+        for (number, want) in [(0, "0 attempts"), (1, "1 attempt"), (2, "2 attempts")] {
+            assert_eq!(count(number, "attempt"), want);
         }
     }
 

@@ -13,8 +13,15 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the configuration, policy or cases are wrong; \
-4 the store is damaged, of a newer format, or in use.";
+/// What stands at the end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done, or stopped by a signal after draining
+   1  failed: a port is taken, a file cannot be read, the passphrase does not open the keys
+   2  the command line makes no sense
+   3  the configuration, the policy or a case is wrong
+   4  the store cannot be used (in use, damaged, of another engine or a newer format, older than the
+      last one seen here), or it stopped because a write's outcome is unknown, as on a full disk";
 
 /// Everything the gateway can be asked to do.
 #[derive(Debug, Subcommand)]
@@ -110,4 +117,25 @@ pub enum PolicyCommand {
     Default,
     /// Print the schema: every fact a rule may use
     Schema,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for help in [command.render_help(), command.render_long_help()] {
+            let help = help.to_string();
+            for code in 0..=4 {
+                assert!(help.contains(&format!("\n   {code}  ")), "{code}: {help}");
+            }
+            assert!(help.contains("full disk"), "{help}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{GatewayName, TrustDomain};
+use pki::{GatewayName, ListsUrl, TrustDomain};
 use thiserror::Error;
 
 use self::{
@@ -111,8 +111,6 @@ pub struct Config {
     pub passphrase_file: PathBuf,
     /// Newcomers.
     pub enroll: Enroll,
-    /// How long after expiry a machine may rejoin with its old certificate.
-    pub rejoin_window: Duration,
     /// How long audit events are kept.
     pub audit_retention: Duration,
     /// The log.
@@ -142,6 +140,8 @@ pub struct Public {
     pub enroll: HostPort,
     /// The manage face.
     pub manage: HostPort,
+    /// The revocation lists; certificates say nothing of them when absent.
+    pub crl: Option<ListsUrl>,
 }
 
 /// A name or address with a port, as clients write it.
@@ -207,7 +207,6 @@ const PENDING_TTL: Duration = Duration::from_hours(24);
 const PENDING_MAX: usize = 10_000;
 /// A class room, and one prefix takes no more than a hundredth of the queue.
 const PENDING_MAX_PER_PREFIX: usize = 100;
-const REJOIN_WINDOW: Duration = Duration::from_hours(30 * 24);
 /// A year and a month, so that last year's audit can still be read when this year's is due.
 const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 const CACHE_MIB: usize = 64;
@@ -283,7 +282,6 @@ impl Config {
                     PENDING_MAX_PER_PREFIX,
                 )?,
             },
-            rejoin_window: r.duration("renew.rejoin_window", raw.renew.rejoin_window.as_ref(), REJOIN_WINDOW)?,
             audit_retention: r.duration("audit.retention", raw.audit.retention.as_ref(), AUDIT_RETENTION)?,
             log: Log {
                 format: r.parse_or("log.format", raw.log.format.as_ref(), log_format, LOG_FIX, LogFormat::Human)?,
@@ -299,6 +297,7 @@ const DOMAIN_FIX: &str = "write a lower-case DNS-like name such as \"kernel.exam
 const ADDRESS_FIX: &str = "write an address and port such as \"0.0.0.0:443\" or \"[::]:443\"";
 const NAME_FIX: &str = "write a DNS name or an address such as \"join.kernel.example\"";
 const HOST_PORT_FIX: &str = "write a name and port such as \"join.kernel.example:443\"";
+const LISTS_FIX: &str = "write the address under which the lists lie, such as \"http://crl.kernel.example\"";
 const ENGINE_FIX: &str = "write \"sled\", \"redb\" or \"memory\"";
 const LOG_FIX: &str = "write \"human\" or \"json\"";
 const LEVEL_FIX: &str = "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
@@ -384,6 +383,7 @@ fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -
     Ok(Public {
         enroll: told("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
         manage: told("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
+        crl: raw.crl.as_ref().map(|raw| r.parse("public.crl", raw, ListsUrl::parse, LISTS_FIX)).transpose()?,
     })
 }
 

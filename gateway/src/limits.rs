@@ -43,6 +43,10 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// attack from more prefixes than this is left to the limits in total.
 pub const PREFIXES_MAX: usize = 65_536;
 
+/// How long the store may take over one read before the gateway counts as hung. A read comes from memory or one place on
+/// the disk: a thousand times what it takes on a busy machine.
+pub const WATCHDOG_READ: Duration = Duration::from_secs(5);
+
 /// How often lapsed rates are dropped.
 pub const RATES_SWEEP: Duration = Duration::from_secs(10);
 

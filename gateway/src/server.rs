@@ -78,11 +78,11 @@ fn settings(config: &Config) -> Settings {
     Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
+        public_crl: config.public.crl.clone(),
         hosts: config.names.enroll.iter().map(host).collect(),
         pending_ttl: config.enroll.pending_ttl,
         pending_max: config.enroll.pending_max,
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
-        rejoin_window: config.rejoin_window,
         audit_retention: config.audit_retention,
     }
 }
@@ -268,8 +268,24 @@ fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsS
             rates.sweep();
         }
     }));
-    tasks.push(tokio::spawn(notify::watchdog(|| true)));
+    let watched = Arc::clone(shell);
+    tasks.push(tokio::spawn(notify::watchdog(move || store_answers(Arc::clone(&watched)))));
     tasks
+}
+
+/// Whether the store answers a read in good time: what tells the watchdog a gateway that serves from one that hangs.
+pub async fn store_answers(shell: Arc<Shell>) -> bool {
+    match tokio::time::timeout(limits::WATCHDOG_READ, shell.get::<u64>(keys::EPOCH.to_owned())).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(fault)) => {
+            tracing::error!(%fault, "the store does not answer");
+            false
+        }
+        Err(_) => {
+            tracing::error!("the store has not answered a read for {} s", limits::WATCHDOG_READ.as_secs());
+            false
+        }
+    }
 }
 
 async fn housekeeping(shell: Arc<Shell>) {
@@ -313,7 +329,10 @@ async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
     while hangup().await {
         match reload(&shell, &path, &tls).await {
             Ok(rules) => tracing::info!(rules, "policy and configuration reloaded"),
-            Err(complaint) => tracing::error!("not reloaded, what was in force stays: {complaint}"),
+            Err(complaint) => {
+                tracing::error!("not reloaded, what was in force stays");
+                complaint.to_string().lines().for_each(|line| tracing::error!("{line}"));
+            }
         }
     }
 }

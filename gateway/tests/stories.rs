@@ -289,11 +289,18 @@ async fn off_past_expiry_a_machine_comes_back_under_its_name() {
 }
 
 #[tokio::test]
-async fn too_long_off_means_asking_anew() {
+async fn too_long_off_means_waiting_for_a_person() {
     let story = Story::new().await;
     let machine = story.machine("edge-07").await;
     story.clock.advance(DAY * 40);
-    assert!(matches!(machine.rejoin(&story).await.unwrap_err(), Refusal::Evidence(Reject::Prior(_))));
+    let alice = story.first_person().await;
+    let waiting = machine.rejoin(&story).await.unwrap().waiting();
+    let shown = gateway::flow::people::show(&story.shell, &alice.caller(&story).await, &waiting.id).await.unwrap();
+    assert_eq!(shown.verified.get("prior_name").map(String::as_str), Some("edge-07"));
+    story.approve(&alice, &waiting.id, &machine.next_code(&story, &waiting)).await.unwrap();
+    let back = machine.rejoin(&story).await.unwrap().issued();
+    assert_eq!(back.identity, machine.issued.identity);
+    story.admit(&story.peer(&back)).await.unwrap();
 }
 
 #[tokio::test]
@@ -332,16 +339,57 @@ async fn nothing_is_written_for_a_request_that_is_refused() {
 }
 
 #[tokio::test]
-async fn a_locked_machine_is_named_by_who_asks_what_it_may() {
+async fn what_cannot_be_locked_is_said() {
     let story = Story::new().await;
-    let alice = story.first_person().await;
-    let caller = alice.caller(&story).await;
-    let asked = wire::admin::CanIRequest { action: "approve".into(), resource: String::new() };
-    let reply = gateway::flow::admin::can_i(&story.shell, &caller, &asked).await;
-    assert!(reply.is_ok_and(|reply| !reply.explanation.is_empty()));
+    let caller = story.first_person().await.caller(&story).await;
     let lock = LockRequest { kind: "moon".into(), target: "x".into(), reason: String::new() };
     let refused = gateway::flow::admin::lock(&story.shell, &caller, &lock, "i").await.unwrap_err();
     assert!(matches!(refused, Refusal::Malformed(_)));
+}
+
+/// Yes, no, or words that a person can use; never that the policy failed.
+#[tokio::test]
+async fn who_asks_what_they_may_is_answered() {
+    let story = Story::new().await;
+    let (alice, bob) = (story.first_person().await, story.person("bob", &[]).await);
+    story.machine("edge-07").await;
+    let waiting = story.stranger().ask("edge-08").await.waiting().id;
+    for _ in 0..2 {
+        story.stranger().ask("edge-09").await.waiting();
+    }
+    let rows = [
+        (&alice, "approve", waiting.as_str(), "allowed by rule `admins`"),
+        (&alice, "approve", "edge-08", "allowed by rule `admins`"),
+        (&alice, "approve", "edge-09", "several requests ask for the name `edge-09`: give one of "),
+        (&alice, "approve", "edge-07", "no such request: `approve` concerns those that wait"),
+        (&alice, "approve", "", "`approve` concerns a request"),
+        (&alice, "lock", "edge-07", "allowed by rule `admins`"),
+        (&alice, "lock", "person/bob", "allowed by rule `admins`"),
+        (&alice, "lock", "", "allowed by rule `admins`"),
+        (&alice, "lock", "token", "no such machine"),
+        (&alice, "read", waiting.as_str(), "allowed by rule `admins`"),
+        (&alice, "administer", "token", "allowed by rule `admins`"),
+        (&alice, "administer", "edge-10", "no such machine"),
+        (&alice, "renew", "", "allowed by rule `renew-person`"),
+        (&alice, "renew", "edge-07", "`renew` is for oneself"),
+        (&alice, "enroll", "", "`enroll` is asked of newcomers"),
+        (&alice, "connect", "edge-07", "`connect` concerns services"),
+        (&alice, "dance", "", "`dance` is not an action of the policy: use one of enroll, request, approve, "),
+        (&bob, "approve", waiting.as_str(), "denied: no rule permits it"),
+        // What bob may not see is not there for him.
+        (&bob, "approve", "edge-08", "no such request"),
+        (&bob, "lock", "edge-07", "no such machine"),
+        (&bob, "read", "person/bob", "allowed by rule `person-reads-themselves`"),
+        (&bob, "administer", "", "denied: no rule permits it"),
+    ];
+    for (who, action, resource, want) in rows {
+        let asked = wire::admin::CanIRequest { action: action.to_owned(), resource: resource.to_owned() };
+        let said = match gateway::flow::can_i::can_i(&story.shell, &who.caller(&story).await, &asked).await {
+            Ok(reply) => reply.explanation,
+            Err(refusal) => refusal.to_string(),
+        };
+        assert!(said.starts_with(want), "{action} {resource}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -440,4 +488,22 @@ async fn asking_again_after_the_approval_collects_the_certificate() {
     let waiting = machine.ask("edge-07").await.waiting();
     story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
     assert!(machine.ask("edge-07").await.issued().identity.ends_with("/edge-07"));
+}
+
+#[tokio::test]
+async fn certificates_say_where_the_lists_are_once_that_is_configured() {
+    let story = Story::new().await;
+    let machine = story.machine("edge-07").await;
+    let says = |certificate: &str, url: &str| {
+        let der = pki::parse_pem("CERTIFICATE", certificate).unwrap().remove(0);
+        der.windows(url.len()).any(|window| window == url.as_bytes())
+    };
+    assert!(!says(&machine.issued.certificate, "crl.test.example"));
+    let mut settings = (**story.shell.settings.load()).clone();
+    settings.public_crl = Some(pki::ListsUrl::parse("http://crl.test.example").unwrap());
+    story.shell.settings.store(settings.into());
+    let renewed = machine.renew(&story).await.unwrap();
+    assert!(says(&renewed.certificate, "http://crl.test.example/machine"));
+    story.admit(&story.peer(&renewed)).await.unwrap();
+    assert!(says(&story.first_person().await.issued.certificate, "http://crl.test.example/person"));
 }

@@ -7,7 +7,11 @@ mod story;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{Router, body::Body, http::Method};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, response::Parts},
+};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -20,12 +24,13 @@ use gateway::{
         rate::{Class, Rates},
         tls::Face,
     },
+    flow,
     limits::{ClassLimits, Quota, RateLimits},
     store::{self, Key},
 };
 use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
-use pki::{KeyAlgorithm, Peer, SoftwareKey};
+use pki::{KeyAlgorithm, Peer, SoftwareKey, UnixTime};
 use serde_json::json;
 use story::{Member, Story};
 use tower::ServiceExt as _;
@@ -50,19 +55,39 @@ enum Want {
     Hidden,
     /// A lock stands against the caller.
     Locked,
+    /// The caller's certificate is over.
+    Expired,
+    /// The caller was removed.
+    Retired,
+    /// The caller's key is in two hands.
+    Forked,
 }
 
 use Want::{Caller, Denied, Hidden, Locked, Served, Unproven};
 
-/// The enroll face: who brings nothing, and who brings a proof of the key in the request.
-const ENROLL: &[(&str, &str, [Want; 2])] = &[
-    ("GET", "/healthz", [Served, Served]),
-    ("GET", "/readyz", [Served, Served]),
-    ("GET", "/v1/gateway", [Served, Served]),
-    ("GET", "/v1/bundle", [Served, Served]),
-    ("GET", "/v1/crl/{role}", [Served, Served]),
-    ("POST", "/v1/enrollments", [Unproven, Served]),
-    ("GET", "/v1/enrollments/{id}", [Unproven, Served]),
+/// What a newcomer brings.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Nothing.
+    Missing,
+    /// A proof of a key that is not the one in question.
+    OfAnotherKey,
+    /// A proof of the key in the request.
+    Good,
+}
+
+/// The columns of [`ENROLL`].
+const PROOFS: [Proof; 3] = [Proof::Missing, Proof::OfAnotherKey, Proof::Good];
+
+/// The enroll face.
+const ENROLL: &[(&str, &str, [Want; 3])] = &[
+    ("GET", "/healthz", [Served, Served, Served]),
+    ("GET", "/readyz", [Served, Served, Served]),
+    ("GET", "/v1/gateway", [Served, Served, Served]),
+    ("GET", "/v1/bundle", [Served, Served, Served]),
+    ("GET", "/v1/crl/{role}", [Served, Served, Served]),
+    ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
+    ("GET", "/v1/enrollments/{id}", [Unproven, Unproven, Served]),
 ];
 
 /// The manage face: nobody (whom the handshake keeps out already), a machine, a person in no group, an administrator,
@@ -79,6 +104,7 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("GET", "/v1/machines", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
+    ("POST", "/v1/renewals", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/people", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
@@ -96,6 +122,17 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
 
 /// The callers of [`MANAGE`].
 const CALLERS: [&str; 5] = ["nobody", "a machine", "a person", "an administrator", "a locked administrator"];
+
+/// Administrators whose certificate is no good any more: whatever the row, they are refused.
+const OUTCASTS: &[(&str, Want)] = &[
+    ("an expired administrator", Want::Expired),
+    ("a removed administrator", Want::Retired),
+    ("a forked administrator", Want::Forked),
+];
+
+/// Every method there is, and one there is not.
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"];
 
 /// The exporter value of every connection here.
 const EXPORTER: [u8; 32] = [9; 32];
@@ -167,7 +204,7 @@ impl Stage {
         (name, member)
     }
 
-    /// One of [`CALLERS`], new for each cell since some of them are gone afterwards.
+    /// One of [`CALLERS`] or [`OUTCASTS`], new for each cell since some of them are gone afterwards.
     async fn caller(&self, kind: &str) -> Option<Peer> {
         let member = match kind {
             "nobody" => return None,
@@ -175,16 +212,35 @@ impl Stage {
             "a person" => self.person(&[]).await,
             _ => self.person(&["admins"]).await,
         };
-        let peer = self.story.peer(&member.issued);
+        let mut peer = self.story.peer(&member.issued);
         // Its certificate is in use already, so that a refusal has nothing to write.
         self.story.admit(&peer).await.unwrap();
-        if kind == "a locked administrator" {
-            self.story.lock(&self.alice, "person", peer.identity.name.as_str()).await.unwrap();
+        let name = peer.identity.name.as_str();
+        match kind {
+            "a locked administrator" => drop(self.story.lock(&self.alice, "person", name).await.unwrap()),
+            "an expired administrator" => peer.not_after = UnixTime::new(self.story.shell.now().secs() - 1),
+            "a removed administrator" => {
+                let by = self.alice.caller(&self.story).await;
+                flow::admin::remove(&self.story.shell, &by, pki::Role::Person, name, "i").await.unwrap();
+            }
+            "a forked administrator" => {
+                let newer = self.story.peer(&member.renew(&self.story).await.unwrap());
+                self.story.admit(&newer).await.unwrap();
+                member.cloned(&self.story).renew(&self.story).await.unwrap_err();
+                peer = newer;
+            }
+            _ => {}
         }
         Some(peer)
     }
 
     async fn send(&self, router: Router, face: Face, peer: Option<Peer>, asked: Asked) -> (u16, String, Vec<u8>) {
+        let (parts, body) = self.exchange(router, face, peer, asked).await;
+        let code = serde_json::from_slice::<Problem>(&body).map(|problem| problem.code().to_owned());
+        (parts.status.as_u16(), code.unwrap_or_default(), body)
+    }
+
+    async fn exchange(&self, router: Router, face: Face, peer: Option<Peer>, asked: Asked) -> (Parts, Vec<u8>) {
         let source = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
         let seat = self.story.shell.live.enter(NewConn { face, peer, source, exporter: EXPORTER });
         let mut request = axum::http::Request::builder().method(asked.method).uri(asked.uri);
@@ -192,11 +248,8 @@ impl Stage {
             request = request.header(PROOF_HEADER, proof);
         }
         let request = request.extension(Arc::clone(seat.conn())).body(Body::from(asked.body)).unwrap();
-        let response = router.oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes().to_vec();
-        let code = serde_json::from_slice::<Problem>(&body).map(|problem| problem.code().to_owned());
-        (status, code.unwrap_or_default(), body)
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        (parts, body.collect().await.unwrap().to_bytes().to_vec())
     }
 
     fn router(&self, face: Face, limits: &RateLimits) -> Router {
@@ -226,10 +279,14 @@ impl Stage {
     }
 
     /// A request for a row that is right in everything, about something made for it.
-    async fn asked(&self, method: &str, path: &str, proven: bool) -> Asked {
+    async fn asked(&self, method: &str, path: &str, brings: Proof) -> Asked {
         let (uri, body, holder) = self.about(method, path).await;
         let now = self.story.shell.now().secs();
-        let proof = holder.filter(|_| proven).map(|newcomer| newcomer.proof(method, &uri, now));
+        let proof = holder.and_then(|newcomer| match brings {
+            Proof::Missing => None,
+            Proof::OfAnotherKey => Some(Newcomer::new().proof(method, &uri, now)),
+            Proof::Good => Some(newcomer.proof(method, &uri, now)),
+        });
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         Asked { method: method.parse().unwrap(), uri, body, proof }
     }
@@ -261,6 +318,7 @@ impl Stage {
                 let name = somebody.issued.identity.rsplit_once('/').unwrap().1.to_owned();
                 (path.replace("{name}", &name), nothing, None)
             }
+            ("POST", "/v1/renewals") => (path.to_owned(), json!({ "machines": [self.machine().await.0] }), None),
             (_, "/v1/people/invite") | ("POST", "/v1/tokens") => (path.to_owned(), json!({}), None),
             ("POST", "/v1/locks") => {
                 let target = self.machine().await.0;
@@ -275,7 +333,7 @@ impl Stage {
                 let token = self.story.token_reply(TokenRequest::default()).await;
                 (path.replace("{id}", &token.id), nothing, None)
             }
-            (_, "/v1/can-i") => (path.to_owned(), json!({ "action": "approve" }), None),
+            (_, "/v1/can-i") => (path.to_owned(), json!({ "action": "read" }), None),
             _ => (path.to_owned(), nothing, None),
         }
     }
@@ -317,6 +375,9 @@ fn check(what: &str, want: Want, (status, code, body): &(u16, String, Vec<u8>)) 
         (403, "denied") => Some(Denied),
         (404, "not-found") => Some(Hidden),
         (403, "locked") => Some(Locked),
+        (403, "expired") => Some(Want::Expired),
+        (403, "retired") => Some(Want::Retired),
+        (403, "forked") => Some(Want::Forked),
         _ => None,
     };
     assert_eq!(got, Some(want), "{what}: {status} {text}");
@@ -346,12 +407,12 @@ fn every_endpoint_is_written_down_here_and_nothing_else() {
 async fn every_cell_of_the_enroll_face() {
     let stage = Stage::set().await;
     for (method, path, wants) in ENROLL {
-        for (proven, want) in [false, true].into_iter().zip(wants) {
-            let asked = stage.asked(method, path, proven).await;
+        for (brings, want) in PROOFS.into_iter().zip(wants) {
+            let asked = stage.asked(method, path, brings).await;
             let before = stage.records().await;
             let router = stage.router(Face::Enroll, &unlimited());
             let answer = stage.send(router, Face::Enroll, None, asked).await;
-            let what = format!("{method} {path} {}", if proven { "with a proof" } else { "by anybody" });
+            let what = format!("{method} {path}, proof {brings:?}");
             check(&what, *want, &answer);
             assert!(*want == Served || stage.records().await == before, "{what}: refused, and something was written");
         }
@@ -364,13 +425,29 @@ async fn every_cell_of_the_manage_face() {
     for (method, path, wants) in MANAGE {
         for (kind, want) in CALLERS.iter().zip(wants) {
             let caller = stage.caller(kind).await;
-            let asked = stage.asked(method, path, false).await;
+            let asked = stage.asked(method, path, Proof::Missing).await;
             let before = stage.records().await;
             let router = stage.router(Face::Manage, &unlimited());
             let answer = stage.send(router, Face::Manage, caller, asked).await;
             let what = format!("{method} {path} by {kind}");
             check(&what, *want, &answer);
             assert!(*want == Served || stage.records().await == before, "{what}: refused, and something was written");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whose_certificate_is_no_good_is_refused_everywhere() {
+    let stage = Stage::set().await;
+    for (kind, want) in OUTCASTS {
+        let outcast = stage.caller(kind).await;
+        for (method, path, _) in MANAGE {
+            let asked = stage.asked(method, path, Proof::Missing).await;
+            let before = stage.records().await;
+            let router = stage.router(Face::Manage, &unlimited());
+            let answer = stage.send(router, Face::Manage, outcast.clone(), asked).await;
+            check(&format!("{method} {path} by {kind}"), *want, &answer);
+            assert_eq!(stage.records().await, before, "{method} {path} by {kind}: refused, and something was written");
         }
     }
 }
@@ -384,9 +461,29 @@ async fn nothing_is_served_on_the_other_face() {
             Face::Enroll => (Face::Manage, admin.clone()),
             Face::Manage => (Face::Enroll, None),
         };
-        let asked = stage.asked(method, path, true).await;
+        let asked = stage.asked(method, path, Proof::Good).await;
         let answer = stage.send(stage.router(other, &unlimited()), other, peer, asked).await;
         check(&format!("{method} {path} on the other face"), Hidden, &answer);
+    }
+}
+
+/// The table has no `HEAD`: it is `GET` without the body (RFC 9110 9.3.2), and so for the same callers.
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let stage = Stage::set().await;
+    for (face, _, path) in written().into_iter().filter(|(_, method, _)| *method == "GET") {
+        for kind in CALLERS {
+            let caller = if face == Face::Manage { stage.caller(kind).await } else { None };
+            let mut statuses = Vec::new();
+            for method in ["GET", "HEAD"] {
+                let asked = Asked { method: method.parse().unwrap(), ..stage.asked("GET", path, Proof::Missing).await };
+                let router = stage.router(face, &unlimited());
+                let (status, _, body) = stage.send(router, face, caller.clone(), asked).await;
+                assert!(method == "GET" || body.is_empty(), "{path} by {kind}: {}", String::from_utf8_lossy(&body));
+                statuses.push(status);
+            }
+            assert_eq!(statuses[0], statuses[1], "{path} by {kind}");
+        }
     }
 }
 
@@ -396,14 +493,49 @@ async fn other_methods_are_refused() {
     let admin = stage.caller("an administrator").await;
     let rows = written();
     for (face, _, path) in &rows {
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
-            if rows.iter().any(|row| row == &(*face, method, *path)) {
-                continue;
-            }
+        let served: BTreeSet<&str> = rows
+            .iter()
+            .filter(|row| (row.0, row.2) == (*face, *path))
+            .flat_map(|(_, method, _)| if *method == "GET" { vec!["GET", "HEAD"] } else { vec![*method] })
+            .collect();
+        for method in METHODS.into_iter().filter(|method| !served.contains(method)) {
             let (uri, peer) = (path.replace(['{', '}'], ""), admin.clone().filter(|_| *face == Face::Manage));
             let asked = Asked { method: method.parse().unwrap(), uri, body: vec![], proof: None };
-            let (status, ..) = stage.send(stage.router(*face, &unlimited()), *face, peer, asked).await;
-            assert_eq!(status, 405, "{method} {path}");
+            let (parts, _) = stage.exchange(stage.router(*face, &unlimited()), *face, peer, asked).await;
+            assert_eq!(parts.status, 405, "{method} {path}");
+            // RFC 9110 15.5.6.
+            let allow = parts.headers.get("allow").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            assert_eq!(allow.split(',').map(str::trim).collect::<BTreeSet<_>>(), served, "{method} {path}");
+        }
+    }
+}
+
+/// What stands for a parameter in a path may be anything: it is not there, or not what is wanted, and never our fault.
+#[tokio::test]
+async fn odd_parameters_are_answered_like_unknown_ones() {
+    let stage = Stage::set().await;
+    let long = "x".repeat(4_000);
+    let odd = ["..", "%2e%2e%2f", "a%2fb", "%00", "%0a", "%c3%bc", "*", "meta%2fepoch", &long];
+    for (face, method, path) in written().into_iter().filter(|(_, _, path)| path.contains('{')) {
+        for odd in odd {
+            let uri = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { odd } else { part })
+                .collect::<Vec<_>>()
+                .join("/");
+            let peer = if face == Face::Manage { stage.caller("an administrator").await } else { None };
+            let body = stage.about(method, path).await.1;
+            let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+            let proof = Newcomer::new().proof(method, &uri, stage.story.shell.now().secs());
+            let asked = Asked { method: method.parse().unwrap(), uri: uri.clone(), body, proof: Some(proof) };
+            let before = stage.records().await;
+            let (status, code, body) = stage.send(stage.router(face, &unlimited()), face, peer, asked).await;
+            let text = String::from_utf8_lossy(&body);
+            assert!(
+                [(404, "not-found"), (400, "malformed")].contains(&(status, code.as_str())),
+                "{method} {uri}: {status} {text}"
+            );
+            assert_eq!(stage.records().await, before, "{method} {uri}");
         }
     }
 }
@@ -414,7 +546,7 @@ async fn bodies_over_the_limit_are_refused_and_those_within_are_read() {
     for row in endpoints::all().iter().filter(|row| row.body_max > 0) {
         for (more, too_large) in [(0, false), (1, true)] {
             let peer = if row.face == Face::Manage { stage.caller("an administrator").await } else { None };
-            let mut asked = stage.asked(row.method.as_str(), row.path, true).await;
+            let mut asked = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
             // Blanks after the JSON count, and mean nothing.
             asked.body.resize(row.body_max + more, b' ');
             let (status, code, body) = stage.send(stage.router(row.face, &unlimited()), row.face, peer, asked).await;
@@ -434,7 +566,7 @@ async fn every_endpoint_counts_against_its_rate_and_no_other() {
             let mut codes = Vec::new();
             for _ in 0..2 {
                 let peer = if row.face == Face::Manage { stage.caller("an administrator").await } else { None };
-                let asked = stage.asked(row.method.as_str(), row.path, true).await;
+                let asked = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
                 codes.push(stage.send(router.clone(), row.face, peer, asked).await.1);
             }
             let limited = codes.iter().position(|code| code == "rate-limited");

@@ -3,11 +3,82 @@
 use std::collections::BTreeSet;
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams};
+use thiserror::Error;
 
 use crate::ca::IssuingCa;
 use crate::draft::IssueError;
+use crate::name::{BadName, GatewayName, Role};
 use crate::serial::Serial;
 use crate::time::UnixTime;
+
+/// Longest address under which lists are found, in bytes: it stands in every certificate.
+const LISTS_URL_MAX: usize = 200;
+
+/// Where third parties find the lists, as it is written into certificates (RFC 5280 4.2.1.13): that of a role lies at
+/// `<this>/<role>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListsUrl(String);
+
+impl ListsUrl {
+    /// Reads `http://HOST[:PORT][/PATH]` or the same with `https`. A slash at its end is dropped.
+    pub fn parse(text: &str) -> Result<Self, BadListsUrl> {
+        let url = text.strip_suffix('/').unwrap_or(text);
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(BadListsUrl::Scheme)?;
+        if url.len() > LISTS_URL_MAX {
+            return Err(BadListsUrl::TooLong { max: LISTS_URL_MAX });
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // The colons of an IPv6 address stand before its bracket.
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                port.parse::<u16>().map_err(|_| BadListsUrl::Port)?;
+                host
+            }
+            Some(_) | None => authority,
+        };
+        match GatewayName::parse(host)? {
+            GatewayName::Dns(name) if name.starts_with('*') => return Err(BadListsUrl::Wildcard),
+            GatewayName::Dns(_) | GatewayName::Ip(_) => {}
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        if !path.bytes().all(plain) {
+            return Err(BadListsUrl::Path);
+        }
+        Ok(Self(url.to_owned()))
+    }
+
+    /// The address of one issuing CA's list.
+    #[must_use]
+    pub fn of(&self, role: Role) -> String {
+        format!("{}/{role}", self.0)
+    }
+}
+
+/// Why a text is no address of lists.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadListsUrl {
+    /// Neither `http` nor `https`.
+    #[error("it does not begin with `http://` or `https://`")]
+    Scheme,
+    /// Too long for something that stands in every certificate.
+    #[error("it is longer than {max} bytes")]
+    TooLong {
+        /// The longest.
+        max: usize,
+    },
+    /// Not a number from 0 to 65535.
+    #[error("its port is not a port")]
+    Port,
+    /// The host is none.
+    #[error("its host is not one: {0}")]
+    Host(#[from] BadName),
+    /// A pattern of names.
+    #[error("a name with `*` is no place to fetch from")]
+    Wildcard,
+    /// Anything but plain characters in the path.
+    #[error("its path has characters other than letters, digits and `-._~/`")]
+    Path,
+}
 
 /// Why a certificate was revoked (RFC 5280 5.3.1). The reasons left out there mean nothing for leaves that live a day.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

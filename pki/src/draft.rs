@@ -7,11 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose, SanType,
+    CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType,
 };
 use thiserror::Error;
 
 use crate::ca::IssuingCa;
+use crate::crl::ListsUrl;
 use crate::key::{KeyDigest, SignError, SubjectKey};
 use crate::lint::{self, Candidate, LintError};
 use crate::name::{GatewayName, Identity, Role};
@@ -51,6 +53,7 @@ pub struct Draft {
     names: Vec<AltName>,
     assurance: AssuranceLevel,
     admitted_by: AdmittedBy,
+    list: Option<String>,
 }
 
 /// One entry of the subject alternative name.
@@ -88,10 +91,17 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
         names,
         assurance,
         admitted_by,
+        list: None,
     }
 }
 
 impl Draft {
+    /// Says in it where the list of its issuing CA is found.
+    pub fn with_list(mut self, lists: &ListsUrl) -> Self {
+        self.list = Some(lists.of(self.identity.role));
+        self
+    }
+
     /// Checks every rule of [`crate::lint`] on the fields exactly as they will be encoded.
     pub fn lint(self) -> Result<Linted, LintError> {
         let params = self.encode()?;
@@ -100,6 +110,7 @@ impl Draft {
             key: &self.key,
             identity: &self.identity,
             profile: Profile::of(self.identity.role),
+            list: self.list.as_deref(),
             not_before: self.not_before,
             not_after: self.not_after,
         })?;
@@ -126,9 +137,11 @@ impl Draft {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // 4.2.1.12
         params.extended_key_usages = vec![Profile::of(self.identity.role).eku.for_encoder()];
-        // 4.2.1.10, 4.2.1.13: for CAs only; and no list address, since lists are fetched from the gateway itself.
+        // 4.2.1.10: for CAs only.
         params.name_constraints = None;
-        params.crl_distribution_points = Vec::new();
+        // 4.2.1.13
+        params.crl_distribution_points =
+            self.list.iter().map(|list| CrlDistributionPoint { uris: vec![list.clone()] }).collect();
         // 4.2.1.4
         params.custom_extensions = vec![CustomExtension::from_oid_content(
             &oid::CERTIFICATE_POLICIES,

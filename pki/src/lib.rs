@@ -38,7 +38,7 @@ pub use ca::{CaError, IssuingCa, Root};
 pub use cert::{CERT_MAX, CertFault};
 pub use chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
 pub use code::{WaitingCode, waiting_code};
-pub use crl::{RevocationReason, RevokedEntry, crl};
+pub use crl::{BadListsUrl, ListsUrl, RevocationReason, RevokedEntry, crl};
 pub use csr::{CSR_MAX, CsrError, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
 pub use key::{BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey};

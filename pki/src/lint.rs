@@ -103,9 +103,12 @@ pub enum LintError {
     /// RFC 5280 4.2.1.1 and 4.2.1.2.
     #[error("the certificate must carry both key identifiers, its own of 20 bytes taken from its key")]
     KeyIdentifiers,
-    /// RFC 5280 4.2.1.10 and 4.2.1.13.
-    #[error("name constraints and list addresses do not belong in a leaf of ours")]
+    /// RFC 5280 4.2.1.10.
+    #[error("name constraints do not belong in a leaf of ours")]
     CaExtensions,
+    /// RFC 5280 4.2.1.13.
+    #[error("the address of the revocation list is not the one configured, or there is one and none is configured")]
+    List,
     /// RFC 5280 4.2.
     #[error("an extension is there twice")]
     DuplicateExtension,
@@ -123,6 +126,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) key: &'a SubjectKey,
     pub(crate) identity: &'a Identity,
     pub(crate) profile: &'static Profile,
+    pub(crate) list: Option<&'a str>,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
 }
@@ -145,6 +149,7 @@ const RULES: &[Rule] = &[
     names_are_unique,
     not_a_ca,
     nothing_of_a_ca,
+    one_list_or_none,
     extended_key_usage_matches_profile,
     no_extension_twice,
 ];
@@ -304,8 +309,18 @@ fn not_a_ca(c: &Candidate<'_>) -> Result<(), LintError> {
 
 /// RFC 5280 4.2.1.10: name constraints are for CA certificates alone.
 fn nothing_of_a_ca(c: &Candidate<'_>) -> Result<(), LintError> {
-    let clean = c.params.name_constraints.is_none() && c.params.crl_distribution_points.is_empty();
-    if clean { Ok(()) } else { Err(LintError::CaExtensions) }
+    if c.params.name_constraints.is_none() { Ok(()) } else { Err(LintError::CaExtensions) }
+}
+
+/// RFC 5280 4.2.1.13: the list of the issuing CA at the one place we were told of.
+fn one_list_or_none(c: &Candidate<'_>) -> Result<(), LintError> {
+    let points: Vec<&[String]> = c.params.crl_distribution_points.iter().map(|point| point.uris.as_slice()).collect();
+    let right = match (points.as_slice(), c.list) {
+        ([], None) => true,
+        ([[uri]], Some(list)) => uri == list,
+        (_, Some(_) | None) => false,
+    };
+    if right { Ok(()) } else { Err(LintError::List) }
 }
 
 /// RFC 5280 4.2.1.12: one usage, so that no machine can pose as the gateway.
@@ -317,8 +332,15 @@ fn extended_key_usage_matches_profile(c: &Candidate<'_>) -> Result<(), LintError
 /// RFC 5280 4.2: no extension twice. The encoder checks nothing here, and would write one beside its own.
 fn no_extension_twice(c: &Candidate<'_>) -> Result<(), LintError> {
     // What the encoder writes from its own fields.
-    const WRITTEN: [[u64; 4]; 6] =
-        [[2, 5, 29, 35], [2, 5, 29, 14], [2, 5, 29, 15], [2, 5, 29, 17], [2, 5, 29, 19], [2, 5, 29, 37]];
+    const WRITTEN: [[u64; 4]; 7] = [
+        [2, 5, 29, 35],
+        [2, 5, 29, 14],
+        [2, 5, 29, 15],
+        [2, 5, 29, 17],
+        [2, 5, 29, 19],
+        [2, 5, 29, 31],
+        [2, 5, 29, 37],
+    ];
     let custom: Vec<Vec<u64>> = c.params.custom_extensions.iter().map(|e| e.oid_components().collect()).collect();
     let repeated = custom
         .iter()

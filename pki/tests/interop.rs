@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pki::{
-    AdmittedBy, AssuranceLevel, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, RevocationReason,
-    RevokedEntry, Role, Root, Serial, SoftwareKey, SubjectKey, TrustAnchors, TrustDomain, UnixTime, csr, to_pem,
+    AdmittedBy, AssuranceLevel, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, ListsUrl,
+    RevocationReason, RevokedEntry, Role, Root, Serial, SoftwareKey, SubjectKey, TrustAnchors, TrustDomain, UnixTime,
+    csr, to_pem,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -74,7 +75,11 @@ fn leaf_named(ca: &IssuingCa, key: SubjectKey, gateway_names: Vec<GatewayName>) 
         admitted_by: AdmittedBy::Person,
         gateway_names,
     };
-    pki::draft(request, now()).lint().unwrap().issue(ca).unwrap().der
+    let draft = pki::draft(request, now());
+    // One with the place of its list, the others without.
+    let lists = ListsUrl::parse("http://crl.kernel.example").unwrap();
+    let draft = if ca.role() == Role::Machine { draft.with_list(&lists) } else { draft };
+    draft.lint().unwrap().issue(ca).unwrap().der
 }
 
 fn domain(algorithm: KeyAlgorithm) -> Domain {
@@ -190,6 +195,7 @@ fn openssl_shows_what_we_meant() {
         "X509v3 Basic Constraints: critical\n                CA:FALSE\n",
         "X509v3 Subject Key Identifier:",
         "X509v3 Authority Key Identifier:",
+        "X509v3 CRL Distribution Points: \n                Full Name:\n                  URI:http://crl.kernel.example/machine\n",
         "Policy: 2.25.28445.78702019.172855195.41814556.156070738.2.2\n",
         "Policy: 2.25.28445.78702019.172855195.41814556.156070738.3.2\n",
         "Issuer: CN = kernel.example machines CA\n",

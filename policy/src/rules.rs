@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode,
-    ValidationWarning, Validator,
+    ActionConstraint, Authorizer, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError,
+    ValidationMode, ValidationWarning, Validator,
 };
 use sha2::{Digest, Sha256};
 
@@ -51,13 +51,29 @@ pub(crate) struct Rule {
     pub approvals: Option<u32>,
 }
 
+/// What is needed to ask about one action.
+pub(crate) struct ForAction {
+    pub uid: EntityUid,
+    /// Only the rules that can bear on it: evaluation is linear in their number.
+    pub policies: PolicySet,
+    /// Principals and resources that the schema has this action for.
+    asked: Vec<(EntityTypeName, EntityTypeName)>,
+}
+
+impl ForAction {
+    /// Whether the rules were validated for this combination.
+    pub fn fits(&self, principal: &EntityTypeName, resource: &EntityTypeName) -> bool {
+        self.asked.iter().any(|(who, what)| who == principal && what == resource)
+    }
+}
+
 /// Rules that were validated and can be asked.
 pub struct Ruleset {
+    #[cfg(test)]
     schema: Schema,
     vocabulary: Vocabulary,
     authorizer: Authorizer,
-    /// For each action only the rules that can bear on it: evaluation is linear in their number.
-    by_action: HashMap<Action, (EntityUid, PolicySet)>,
+    by_action: HashMap<Action, ForAction>,
     rules: BTreeMap<String, Rule>,
     digest: String,
 }
@@ -116,8 +132,9 @@ impl Ruleset {
             return Err(in_order(complaints, sources));
         }
         let vocabulary = Vocabulary::new(claims);
-        match (vocabulary, by_action(&set, &actions)) {
+        match (vocabulary, by_action(&set, &actions, &schema)) {
             (Some(vocabulary), Some(by_action)) => Ok(Self {
+                #[cfg(test)]
                 schema,
                 vocabulary,
                 authorizer: Authorizer::new(),
@@ -151,6 +168,7 @@ impl Ruleset {
         self.rules.get(id)
     }
 
+    #[cfg(test)]
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
     }
@@ -163,7 +181,7 @@ impl Ruleset {
         &self.authorizer
     }
 
-    pub(crate) fn for_action(&self, action: Action) -> Option<&(EntityUid, PolicySet)> {
+    pub(crate) fn for_action(&self, action: Action) -> Option<&ForAction> {
         self.by_action.get(&action)
     }
 }
@@ -349,13 +367,15 @@ fn covers(policy: &Policy, action: &EntityUid) -> bool {
     }
 }
 
-fn by_action(set: &PolicySet, actions: &[(Action, EntityUid)]) -> Option<HashMap<Action, (EntityUid, PolicySet)>> {
+fn by_action(set: &PolicySet, actions: &[(Action, EntityUid)], schema: &Schema) -> Option<HashMap<Action, ForAction>> {
     actions
         .iter()
         .map(|(action, uid)| {
             let policies = set.policies().filter(|policy| covers(policy, uid)).cloned();
             let policies = PolicySet::from_policies(policies).ok()?;
-            Some((*action, (uid.clone(), policies)))
+            let asked = schema.request_envs().filter(|env| env.action() == uid);
+            let asked = asked.map(|env| (env.principal().clone(), env.resource().clone())).collect();
+            Some((*action, ForAction { uid: uid.clone(), policies, asked }))
         })
         .collect()
 }

@@ -125,6 +125,15 @@ impl Outcome {
         }
     }
 
+    /// What the refusal says to a person, when it was refused.
+    #[must_use]
+    pub fn says(&self) -> String {
+        match self {
+            Self::Refused(reply) => reply.says(),
+            Self::Issued(_) | Self::Waiting(_) => String::new(),
+        }
+    }
+
     /// The problem's code, when it was refused.
     #[must_use]
     pub fn code(&self) -> Option<String> {

@@ -127,6 +127,13 @@ impl Reply {
         read.map_err(|e| io::Error::other(format!("{e} in a {} reply: {self}", self.status)))
     }
 
+    /// What the problem in the body says to a person, detail and hint, or nothing when it is not one.
+    #[must_use]
+    pub fn says(&self) -> String {
+        let problem = serde_json::from_slice::<Problem>(&self.body);
+        problem.map(|p| format!("{}; {}", p.detail, p.hint.unwrap_or_default())).unwrap_or_default()
+    }
+
     /// The code of the problem in the body, or nothing when it is not one.
     #[must_use]
     pub fn code(&self) -> String {

@@ -115,24 +115,36 @@ impl Program {
     /// Waits until `find` has an answer in what it printed on standard error.
     #[track_caller]
     pub fn expect_stderr<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.expect(what, Self::stderr, find)
+        self.expect(what, PATIENCE, Self::stderr, find)
     }
 
     /// Waits until `find` has an answer in what it printed on standard output.
     #[track_caller]
     pub fn expect_stdout<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.expect(what, Self::stdout, find)
+        self.expect(what, PATIENCE, Self::stdout, find)
+    }
+
+    /// The same, within a deadline of the test's own.
+    #[track_caller]
+    pub fn expect_stdout_within<T>(&mut self, what: &str, patience: Duration, find: impl Fn(&str) -> Option<T>) -> T {
+        self.expect(what, patience, Self::stdout, find)
     }
 
     #[track_caller]
-    fn expect<T>(&mut self, what: &str, read: fn(&Self) -> String, find: impl Fn(&str) -> Option<T>) -> T {
+    fn expect<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        read: fn(&Self) -> String,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
         let began = std::time::Instant::now();
         loop {
             let running = self.runs();
             if let Some(found) = find(&read(self)) {
                 return found;
             }
-            if !running || began.elapsed() > PATIENCE {
+            if !running || began.elapsed() > patience {
                 let how = if running { "did not print it" } else { "ended without it" };
                 panic!("{what}: `{}` {how}\nstdout:\n{}\nstderr:\n{}", self.name, self.stdout(), self.stderr());
             }

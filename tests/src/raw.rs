@@ -12,7 +12,11 @@ use rustls_pki_types::ServerName;
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// A TLS connection, blocking.
-pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
+pub struct Raw {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    /// What was read past the last response: answers to pipelined requests come together when they can.
+    ahead: Vec<u8>,
+}
 
 impl Raw {
     /// Connects and shakes hands. `name` is the SNI; an address sends none.
@@ -27,18 +31,18 @@ impl Raw {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(Self(stream))
+        Ok(Self { stream, ahead: Vec::new() })
     }
 
     /// Writes all of `bytes`.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)?;
-        self.0.flush()
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Reads one response: its status and body by `Content-Length`, nothing more clever.
     pub fn response(&mut self) -> io::Result<(u16, String)> {
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut self.ahead);
         let head_end = loop {
             if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at;
@@ -54,16 +58,21 @@ impl Raw {
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .and_then(|(_, value)| value.trim().parse::<usize>().ok())
             .unwrap_or(0);
-        while bytes.len() < head_end + 4 + length {
+        let end = head_end + 4 + length;
+        while bytes.len() < end {
             self.more(&mut bytes)?;
         }
-        Ok((status, String::from_utf8_lossy(&bytes[head_end + 4..head_end + 4 + length]).into_owned()))
+        self.ahead = bytes.split_off(end);
+        Ok((status, String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned()))
     }
 
     /// Whether the server has closed, waiting for it as long as a silence may last.
     pub fn closed(&mut self) -> bool {
+        if !self.ahead.is_empty() {
+            return false;
+        }
         let mut byte = [0; 1];
-        match self.0.read(&mut byte) {
+        match self.stream.read(&mut byte) {
             Ok(n) => n == 0,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         }
@@ -72,17 +81,17 @@ impl Raw {
     /// The certificates the server showed.
     #[must_use]
     pub fn peer_chain(&self) -> Vec<Vec<u8>> {
-        self.0.conn.peer_certificates().unwrap_or_default().iter().map(|cert| cert.to_vec()).collect()
+        self.stream.conn.peer_certificates().unwrap_or_default().iter().map(|cert| cert.to_vec()).collect()
     }
 
     /// The TCP connection underneath, to set its limits.
     pub fn tcp(&self) -> &TcpStream {
-        &self.0.sock
+        &self.stream.sock
     }
 
     fn more(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut chunk = [0; 4096];
-        match self.0.read(&mut chunk)? {
+        match self.stream.read(&mut chunk)? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the response was complete")),
             n => {
                 bytes.extend_from_slice(&chunk[..n]);

@@ -100,6 +100,21 @@ pub struct ReasonRequest {
     pub reason: String,
 }
 
+/// `POST /v1/renewals`: asks machines to renew now. Exactly one of `machines` and `all` must be given.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewalsRequest {
+    /// The names of the machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<String>,
+    /// All machines.
+    #[serde(default)]
+    pub all: bool,
+    /// Why, for the audit.
+    #[serde(default)]
+    pub reason: String,
+}
+
 /// A machine or a person.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SubjectView {
@@ -278,7 +293,8 @@ pub struct AuditView {
 pub struct CanIRequest {
     /// `approve`, `lock`, `read`, `administer` or `renew`.
     pub action: String,
-    /// What it would be done to: a request id, a machine's name, or empty.
+    /// What it would be done to: a request's id, or for `approve` the name it asks for; a machine's name; `machine/NAME`
+    /// or `person/NAME`; `token` for all join tokens; or empty for the gateway as a whole.
     #[serde(default)]
     pub resource: String,
 }

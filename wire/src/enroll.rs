@@ -46,7 +46,7 @@ pub struct EnrollRequest {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A certificate and everything needed to use and renew it (`201` of an enrollment, `200` of a poll or a renewal).
+/// A certificate and everything needed to use and renew it (`201` of an enrollment or its poll, `200` of a renewal).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IssuedReply {
     /// The enrollment, or for a renewal the lineage, this belongs to.

@@ -23,7 +23,7 @@ pub struct SelfReply {
     pub not_after: u64,
     /// Earliest time to renew, seconds since the Unix epoch.
     pub renew_after: u64,
-    /// True when the gateway asks for a renewal at once.
+    /// True when the certificate in use is older than the last time somebody asked for a renewal.
     #[serde(default)]
     pub renew_now: bool,
     /// The gateway's clock, seconds since the Unix epoch.

@@ -39,8 +39,6 @@ pub struct Context<'a> {
     pub issuing: [&'a [u8]; 2],
     /// The key of join tokens.
     pub token_key: &'a TokenKey,
-    /// How long after expiry a certificate still speaks for its machine.
-    pub rejoin_window: std::time::Duration,
     /// Now.
     pub now: UnixTime,
 }

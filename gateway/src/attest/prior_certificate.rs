@@ -46,10 +46,8 @@ impl Attestor for PriorCertificate {
         if !newest {
             return Err(Reject::PriorRetired(Box::new(Retired { used: peer.serial, lineage: lineage.id.clone() })));
         }
+        // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
         let expired_for = context.now.since(peer.not_after);
-        if expired_for > context.rejoin_window {
-            return Err(Reject::Prior("it expired too long ago; ask to join anew, without it"));
-        }
         let subject = prior.subject.as_ref().map(|seen| &seen.record);
         Ok(Claims {
             values: BTreeMap::from([

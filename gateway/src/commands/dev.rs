@@ -24,6 +24,8 @@ const PORTS: [u16; 2] = [8443, 8444];
 /// Why it cannot.
 pub fn dev(dir: &Path) -> Result<(), Complaint> {
     let client = client()?;
+    // What is printed is pasted in another terminal, which may stand elsewhere.
+    let dir = &std::path::absolute(dir).map_err(Complaint::failed)?;
     let config_path = dir.join("gateway.toml");
     let runtime = runtime()?;
     if !files::exists(&config_path) {
@@ -39,7 +41,7 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
     let config = load(&config_path)?;
     let log = dir.join("gateway.log");
     local::log_to(&config.log, &log).map_err(Complaint::failed)?;
-    let place = Place { dir: dir.to_owned(), client, log };
+    let place = Place { dir: dir.to_owned(), client };
     runtime.block_on(async {
         let start = Start { config: config.clone(), path: config_path, accept_rollback: false };
         server::serve(start, move |shell| {
@@ -52,7 +54,15 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
 struct Place {
     dir: PathBuf,
     client: PathBuf,
-    log: PathBuf,
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte)) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Joins the first person, makes a machine's token, and prints what to paste.
@@ -66,7 +76,7 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     let me = place.dir.join("me");
     let name = first_person(shell, place, &me).await?;
     let settings = shell.settings.load();
-    let (dir, client) = (place.dir.display(), place.client.display());
+    let (dir, client) = (quoted(&place.dir), quoted(&place.client));
     let url = format!("https://{}", settings.public_enroll);
     let pin = shell.pin.hex();
     eprintln!();
@@ -91,7 +101,7 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!();
     eprintln!("you are      `{name}`, a member of `{}`: {dir}/me", init::FIRST_GROUP);
     eprintln!("listening    enroll {url}   manage https://{manage}");
-    eprintln!("log          {}", place.log.display());
+    eprintln!("log          {dir}/gateway.log");
     eprintln!("settings     {dir}/gateway.toml   policy {}", policies(config));
     eprintln!("stop         Ctrl-C");
     Ok(())
@@ -163,4 +173,21 @@ fn free_port(wished: u16) -> Result<SocketAddr, Complaint> {
     local::free(SocketAddr::from((Ipv4Addr::LOCALHOST, wished)))
         .or_else(|_| local::free(any))
         .map_err(|error| Complaint::failed(format!("no free port on loopback: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_can_be_pasted() {
+        for (path, want) in [
+            ("/a/lychgate-dev", "/a/lychgate-dev"),
+            ("/a/my things", "'/a/my things'"),
+            ("/a/it's", r"'/a/it'\''s'"),
+            ("/a/$(b)", "'/a/$(b)'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), want);
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
 pub fn check_config(path: &Path) -> Result<(), Complaint> {
     let config = load(path)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
-    println!("{}: good; {} policy rules", path.display(), rules.rule_ids().count());
+    println!("{}: good; {}", path.display(), counted(rules.rule_ids().count(), "policy rule"));
     Ok(())
 }
 
@@ -31,7 +31,7 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
 /// Every complaint.
 pub fn policy_check(files: &[PathBuf]) -> Result<(), Complaint> {
     let rules = rules::load(files).map_err(Complaint::wrong)?;
-    println!("good: {} rules", rules.rule_ids().count());
+    println!("good: {}", counted(rules.rule_ids().count(), "rule"));
     Ok(())
 }
 
@@ -55,10 +55,10 @@ pub fn policy_test(file: &Path, cases: &Path) -> Result<(), Complaint> {
     }
     match report.failures() {
         0 => {
-            println!("{} cases passed", report.results.len());
+            println!("{} passed", counted(report.results.len(), "case"));
             Ok(())
         }
-        failures => Err(Complaint::wrong(format!("{failures} of {} cases failed", report.results.len()))),
+        failures => Err(Complaint::wrong(format!("{failures} of {} failed", counted(report.results.len(), "case")))),
     }
 }
 
@@ -71,23 +71,23 @@ pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> 
     let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
         .map_err(Complaint::store)?;
     let now = Clock::system().now().to_string();
-    let counted = match out {
+    let written = match out {
         None => {
             let mut to = BufWriter::new(std::io::stdout());
-            let counted = transfer::export(store.as_ref(), &now, &mut to).await.map_err(Complaint::store)?;
+            let written = transfer::export(store.as_ref(), &now, &mut to).await.map_err(Complaint::store)?;
             to.flush().map_err(Complaint::failed)?;
-            counted
+            written
         }
         Some(path) => {
             let mut bytes = Vec::new();
-            let counted = transfer::export(store.as_ref(), &now, &mut bytes).await.map_err(Complaint::store)?;
+            let written = transfer::export(store.as_ref(), &now, &mut bytes).await.map_err(Complaint::store)?;
             files::write_atomic(path, &bytes, files::Access::Private, files::Existing::Replace)
                 .map_err(Complaint::failed)?;
-            counted
+            written
         }
     };
     store.close().await;
-    eprintln!("{} records exported, sha256 {}", counted.records, counted.sha256);
+    eprintln!("{} exported, sha256 {}", counted(written.records, "record"), written.sha256);
     Ok(())
 }
 
@@ -101,8 +101,14 @@ pub async fn import(config: &Path, input: &Path) -> Result<(), Complaint> {
         .map_err(Complaint::store)?;
     let file =
         local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
-    let counted = transfer::import(store.as_ref(), &mut BufReader::new(file)).await.map_err(Complaint::store)?;
+    let read = transfer::import(store.as_ref(), &mut BufReader::new(file)).await.map_err(Complaint::store)?;
     store.close().await;
-    eprintln!("{} records imported", counted.records);
+    eprintln!("{} imported", counted(read.records, "record"));
     Ok(())
+}
+
+/// `1 rule`, `2 rules`.
+fn counted<N: From<u8> + PartialEq + std::fmt::Display>(number: N, noun: &str) -> String {
+    let ending = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }

@@ -29,8 +29,6 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub enroll: RawEnroll,
     #[serde(default)]
-    pub renew: RawRenew,
-    #[serde(default)]
     pub audit: RawAudit,
     #[serde(default)]
     pub log: RawLog,
@@ -58,6 +56,7 @@ pub(super) struct RawNames {
 pub(super) struct RawPublic {
     pub enroll: Option<Text>,
     pub manage: Option<Text>,
+    pub crl: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,12 +85,6 @@ pub(super) struct RawEnroll {
     pub pending_ttl: Option<Text>,
     pub pending_max: Option<Count>,
     pub pending_max_per_prefix: Option<Count>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawRenew {
-    pub rejoin_window: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

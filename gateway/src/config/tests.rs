@@ -36,6 +36,7 @@ fn the_least_configuration_has_all_defaults() {
     assert_eq!(config.names.manage, config.names.enroll);
     assert_eq!(config.public.enroll.to_string(), "join.td.example:1");
     assert_eq!(config.public.manage.to_string(), "join.td.example:2");
+    assert_eq!(config.public.crl, None);
     assert_eq!(config.store.engine, Engine::Sled);
     assert_eq!(config.store.path, Path::new("/d/store"));
     assert_eq!(config.policy_files, [Path::new("/d/policy/default.cedar")]);
@@ -47,19 +48,19 @@ fn the_least_configuration_has_all_defaults() {
 #[test]
 fn every_value_is_taken() {
     let config = good(&format!(
-        "{BASE}{PORTS}[public]\nenroll='[2001:db8::1]:443'\nmanage='m.td.example:444'\n[store]\nengine='redb'\npath='s'\n\
-         cache_mib=7\n[policy]\nfiles=['a.cedar','/b.cedar']\n[ca]\npassphrase_file='/run/p'\n[enroll]\npending_ttl='2h'\n\
-         pending_max=5\npending_max_per_prefix=2\n[renew]\nrejoin_window='3d'\n[audit]\nretention='10d'\n[log]\n\
+        "{BASE}{PORTS}[public]\nenroll='[2001:db8::1]:443'\nmanage='m.td.example:444'\ncrl='http://crl.td.example/'\n[store]\n\
+         engine='redb'\npath='s'\ncache_mib=7\n[policy]\nfiles=['a.cedar','/b.cedar']\n[ca]\npassphrase_file='/run/p'\n[enroll]\npending_ttl='2h'\n\
+         pending_max=5\npending_max_per_prefix=2\n[audit]\nretention='10d'\n[log]\n\
          format='json'\nlevel='gateway=debug,warn'\n[limits]\nconnections=9\nhead_time='1s'\npoll_total='7/s burst 8'\n"
     ));
     assert_eq!(config.public.enroll.to_string(), "[2001:db8::1]:443");
+    assert_eq!(config.public.crl.unwrap().of(pki::Role::Machine), "http://crl.td.example/machine");
     assert_eq!(config.store.path, Path::new("/etc/lg/s"), "beside the file");
     assert_eq!((config.store.engine, config.store.cache_bytes), (Engine::Redb, 7 * 1024 * 1024));
     assert_eq!(config.policy_files, [Path::new("/etc/lg/a.cedar"), Path::new("/b.cedar")]);
     assert_eq!(config.passphrase_file, Path::new("/run/p"));
     assert_eq!((config.enroll.pending_max, config.enroll.pending_max_per_prefix), (5, 2));
     assert_eq!(config.enroll.pending_ttl, Duration::from_hours(2));
-    assert_eq!(config.rejoin_window, Duration::from_hours(72));
     assert_eq!(config.audit_retention, Duration::from_hours(240));
     assert_eq!(config.log, Log { format: LogFormat::Json, level: "gateway=debug,warn".into() });
     assert_eq!((config.limits.connections, config.limits.head_time), (9, Duration::from_secs(1)));
@@ -133,8 +134,8 @@ fn wrong_values_are_named_with_line_and_cure() {
     );
     section("[store]\npath = ''", "9: `store.path`: it is empty; write a path");
     section(
-        "[renew]\nrejoin_window = '0s'",
-        "9: `renew.rejoin_window`: `0s` is out of range; write a time span such as \"30s\", \"10m\", \"24h\" or \"30d\"",
+        "[audit]\nretention = '0s'",
+        "9: `audit.retention`: `0s` is out of range; write a time span such as \"30s\", \"10m\", \"24h\" or \"30d\"",
     );
     section(
         "[audit]\nretention = '101y'",
@@ -157,13 +158,17 @@ fn wrong_values_are_named_with_line_and_cure() {
         "[public]\nmanage = 'm:99999'",
         "9: `public.manage`: `m:99999`: `99999` is not a port; write a name and port such as \"join.kernel.example:443\"",
     );
+    section(
+        "[public]\ncrl = 'crl.td.example'",
+        "9: `public.crl`: `crl.td.example`: it does not begin with `http://` or `https://`; write the address under which the lists lie, such as \"http://crl.kernel.example\"",
+    );
 }
 
 #[test]
 fn wrong_files_are_named_with_line() {
     section(
         "[lstore]",
-        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `renew`, `audit`, `log`, `limits`",
+        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `audit`, `log`, `limits`",
     );
     section("[log]\nlevl = 'x'", "9: near `levl`: unknown field `levl`, expected `format` or `level`");
     section("[limits]\nconnections = -1", "9: near `connections`: invalid value: integer `-1`, expected u64");
@@ -226,11 +231,12 @@ fn files_are_loaded_or_named() {
 fn the_example_loads() {
     let config = good(EXAMPLE);
     assert_eq!(config.limits, Limits::default());
-    // What stands after a `#` is the default, so switching it on changes nothing.
+    // What stands after a `#` is the default, so switching it on changes nothing; but for those that have none.
+    let without = ["shared", "crl"];
     let all: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.split_once(" = ").is_some_and(|(key, _)| is_key(key) && key != "shared") => key,
+            Some(key) if key.split_once(" = ").is_some_and(|(key, _)| is_key(key) && !without.contains(&key)) => key,
             Some(_) | None => line,
         })
         .flat_map(|line| [line, "\n"])

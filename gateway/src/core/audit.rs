@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The name of [`Event::CertificateReserved`].
+pub const RESERVED: &str = "certificate.reserved";
+
 /// What happened. The names given by [`Event::name`] are stable.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub enum Event {
     SubjectRemoved { identity: String, rules: Vec<String> },
     /// A machine or person left by itself.
     SubjectLeft { identity: String },
+    /// A machine, or all of them, were asked to renew now.
+    RenewalAsked { whom: String, reason: String, rules: Vec<String> },
     /// The policy in force changed.
     PolicyLoaded { digest: String },
     /// The gateway was initialised.
@@ -65,7 +70,7 @@ impl Event {
             Self::TokenRedeemed { .. } => "token.redeemed",
             Self::TokenCreated { .. } => "token.created",
             Self::TokenRevoked { .. } => "token.revoked",
-            Self::CertificateReserved { .. } => "certificate.reserved",
+            Self::CertificateReserved { .. } => RESERVED,
             Self::CertificateIssued { .. } => "certificate.issued",
             Self::CertificateActivated { .. } => "certificate.activated",
             Self::LineageForked { .. } => "lineage.forked",
@@ -73,6 +78,7 @@ impl Event {
             Self::LockLifted { .. } => "lock.lifted",
             Self::SubjectRemoved { .. } => "subject.removed",
             Self::SubjectLeft { .. } => "subject.left",
+            Self::RenewalAsked { .. } => "renewal.asked",
             Self::PolicyLoaded { .. } => "policy.loaded",
             Self::GatewayInitialised { .. } => "gateway.initialised",
         }
@@ -140,6 +146,10 @@ impl Event {
             Self::LockLifted { kind, target, rules } => (target, rules, vec![("kind", kind.to_owned())]),
             Self::SubjectRemoved { identity, rules } => (identity, rules, vec![]),
             Self::SubjectLeft { identity } => (identity, vec![], vec![]),
+            Self::RenewalAsked { whom, reason, rules } => {
+                let reason = Some(("reason", reason)).filter(|(_, reason)| !reason.is_empty());
+                (whom, rules, reason.into_iter().collect())
+            }
             Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
             Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
         }

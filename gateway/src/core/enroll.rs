@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use pki::{AssuranceLevel, Identity, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime};
+use pki::{AssuranceLevel, Identity, Name, Role, Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     keys,
     lock::Locks,
     name,
-    plan::{self, Plan, Wanted},
+    plan::{self, Common, Plan, Wanted},
     records::{
         AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, UnixSecs,
         Waiting,
@@ -61,8 +61,8 @@ pub struct Records {
 /// Limits and names that are fixed for this gateway.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// The trust domain.
-    pub domain: &'a TrustDomain,
+    /// What goes into every certificate.
+    pub common: Common<'a>,
     /// How long a request may wait.
     pub pending_ttl: Duration,
     /// Most that may wait.
@@ -389,6 +389,7 @@ pub fn begin(
         forked: false,
         ended: false,
         created: now.into(),
+        renewal_asked: None,
     };
     let subject = Subject {
         name: name.to_string(),
@@ -445,9 +446,9 @@ fn certify(
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    let identity = Identity { domain: frame.domain.clone(), role: enrollment.role, name: name.clone() };
+    let identity = Identity { domain: frame.common.domain.clone(), role: enrollment.role, name: name.clone() };
     let wanted = Wanted {
-        domain: frame.domain,
+        common: frame.common,
         role: enrollment.role,
         name,
         key: key.clone(),

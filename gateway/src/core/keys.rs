@@ -20,6 +20,8 @@ pub const CERTIFICATES: &str = "cert/";
 pub const REVOKED: &str = "revoked/";
 /// The lock epoch: grows with every change of a lock and never shrinks.
 pub const EPOCH: &str = "meta/epoch";
+/// When all machines were last asked to renew now: one record, however many they are.
+pub const RENEW_MACHINES: &str = "meta/renew-machines";
 
 /// An enrollment by its id.
 #[must_use]

@@ -13,4 +13,5 @@ pub mod proof;
 pub mod records;
 pub mod refusal;
 pub mod renew;
+pub mod renew_now;
 pub mod token;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pki::{AssuranceLevel, Identity, LeafRequest, Linted, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime};
+use pki::{
+    AssuranceLevel, Identity, LeafRequest, Linted, ListsUrl, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime,
+};
 
 use super::{
     audit::Event,
@@ -28,10 +30,19 @@ pub struct Plan {
     pub id: String,
 }
 
-/// What a certificate is to say; the rest comes from the profile.
-pub struct Wanted<'a> {
+/// What the certificates of machines and people have in common here.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
     /// The trust domain.
     pub domain: &'a TrustDomain,
+    /// Where third parties find the revocation lists, if they are told.
+    pub lists: Option<&'a ListsUrl>,
+}
+
+/// What a certificate is to say; the rest comes from the profile.
+pub struct Wanted<'a> {
+    /// Trust domain and lists.
+    pub common: Common<'a>,
     /// Machine or person.
     pub role: Role,
     /// The name.
@@ -63,14 +74,19 @@ pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted
     let lifetime = wanted.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
     let request = LeafRequest {
         key: wanted.key,
-        identity: Identity { domain: wanted.domain.clone(), role: wanted.role, name: wanted.name },
+        identity: Identity { domain: wanted.common.domain.clone(), role: wanted.role, name: wanted.name },
         serial,
         lifetime,
         assurance: wanted.assurance,
         admitted_by: wanted.admitted_by.into(),
         gateway_names: vec![],
     };
-    pki::draft(request, now).lint().map_err(|error| Fault::Issue(error.to_string()).into())
+    let draft = pki::draft(request, now);
+    let draft = match wanted.common.lists {
+        Some(lists) => draft.with_list(lists),
+        None => draft,
+    };
+    draft.lint().map_err(|error| Fault::Issue(error.to_string()).into())
 }
 
 /// The record of a draft's certificate, reserved, and the reference a lineage keeps.

@@ -108,19 +108,20 @@ fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) ->
 }
 
 /// Splits `https://host[:port]/path` into host and path. The port is not compared: behind a port mapping the client's
-/// differs from ours, and the exporter already ties the proof to this connection.
+/// differs from ours, and the exporter already ties the proof to this connection. But it must be one: in
+/// `https://host:4?3/path` another reader sees a query where we would see the path.
 fn split_htu(htu: &str) -> Option<(&str, &str)> {
     let rest = htu.strip_prefix("https://")?;
     let (authority, path) = rest.split_at(rest.find('/')?);
-    if authority.contains('@') || path.contains(['?', '#']) {
+    if authority.contains(['@', '?', '#']) || path.contains(['?', '#']) {
         return None;
     }
-    let host = if let Some(v6) = authority.strip_prefix('[') {
-        v6.split_once(']')?.0
-    } else {
-        authority.split_once(':').map_or(authority, |(host, _)| host)
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    (!host.is_empty()).then_some((host, path))
+    let is_port = |text: &str| text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    (!host.is_empty() && (port.is_empty() || is_port(port))).then_some((host, path))
 }
 
 /// The one algorithm that fits a key (RFC 7518 3.1, RFC 8037 3.1).
@@ -183,6 +184,9 @@ mod tests {
         check(|c| c.htu = "https://gate.example.evil/v1/enrollments".into(), Err(BadProof::OtherGateway));
         check(|c| c.htu = "https://gate.example@evil/v1/enrollments".into(), Err(BadProof::Shape));
         check(|c| c.htu = "http://gate.example/v1/enrollments".into(), Err(BadProof::Shape));
+        for authority in ["gate.example:4?3", "gate.example:x", "gate.example?x", "[::1]x", "[::1]:4#3", ""] {
+            check(|c| c.htu = format!("https://{authority}/v1/enrollments"), Err(BadProof::Shape));
+        }
         check(|c| c.exporter = URL_SAFE_NO_PAD.encode([8; 32]), Err(BadProof::OtherConnection));
         check(|c| c.exporter = String::new(), Err(BadProof::OtherConnection));
         check(|c| c.iat = 699, Err(BadProof::Stale(301)));

@@ -270,6 +270,9 @@ pub struct Lineage {
     pub ended: bool,
     /// When it began.
     pub created: UnixSecs,
+    /// When somebody last asked its holder to renew now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_asked: Option<UnixSecs>,
 }
 
 /// How far a certificate got.

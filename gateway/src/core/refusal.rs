@@ -18,9 +18,9 @@ pub enum Refusal {
     #[error("{0}")]
     Evidence(#[from] crate::attest::Reject),
     /// Policy said no.
-    #[error("no rule allows this")]
+    #[error("{}", denied(action, rules))]
     Denied {
-        /// The rules that decided, if a rule forbade it.
+        /// The rules that decided: those that forbade it, or failed.
         rules: Vec<String>,
         /// What was asked, in words.
         action: &'static str,
@@ -104,6 +104,13 @@ pub enum Refusal {
     /// We failed. The detail is for our log.
     #[error("{0}")]
     Ours(Fault),
+}
+
+fn denied(action: &str, rules: &[String]) -> String {
+    match rules {
+        [] => format!("no rule of the policy allows `{action}` here"),
+        rules => format!("the policy refuses `{action}` here, by `{}`", rules.join("`, `")),
+    }
 }
 
 /// A failure of ours.

@@ -1,6 +1,6 @@
 //! Decides a renewal: a new key for a lineage, under today's policy.
 
-use pki::{Identity, Serial, SubjectKey, TrustDomain, UnixTime};
+use pki::{Identity, Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     approve::principal,
     change::Changes,
     keys,
-    plan::{self, Plan, Wanted},
+    plan::{self, Common, Plan, Wanted},
     records::{CertState, Certificate, Seen},
     refusal::Refusal,
 };
@@ -31,7 +31,7 @@ pub fn decide(
     key: &SubjectKey,
     pending: Option<&Seen<Certificate>>,
     rules: &Ruleset,
-    domain: &TrustDomain,
+    common: Common<'_>,
     now: UnixTime,
     serial: [u8; 16],
 ) -> Result<Verdict, Refusal> {
@@ -51,9 +51,9 @@ pub fn decide(
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
     };
-    let identity = Identity { domain: domain.clone(), role: subject.role, name: caller.identity.name.clone() };
+    let identity = Identity { domain: common.domain.clone(), role: subject.role, name: caller.identity.name.clone() };
     let wanted = Wanted {
-        domain,
+        common,
         role: subject.role,
         name: caller.identity.name.clone(),
         key: key.clone(),

@@ -23,6 +23,9 @@ pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
 /// Most keys one token may be redeemed for: each is kept in the record, which must stay small.
 pub const TOKEN_USES_MAX: u32 = 1000;
 
+/// Characters of an ES256 signature: 64 bytes in base64url (RFC 7518 3.4).
+const SIGNATURE_CHARS: usize = 86;
+
 /// Clock difference allowed for `nbf`, in seconds.
 const LEEWAY: u64 = 60;
 
@@ -60,6 +63,10 @@ impl TokenKey {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid("it is not a JWT"))?;
         if header.alg != Algorithm::ES256 {
             return Err(TokenError::Invalid("its algorithm is not ES256"));
+        }
+        // Said apart, because it happens to whoever copies a long line.
+        if token.rsplit('.').next().is_none_or(|signature| signature.len() < SIGNATURE_CHARS) {
+            return Err(TokenError::Invalid("it is cut short"));
         }
         let mut validation = Validation::new(Algorithm::ES256);
         validation.validate_exp = false;

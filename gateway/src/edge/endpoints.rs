@@ -122,6 +122,7 @@ fn admin() -> Vec<Endpoint> {
         person(Method::GET, "/v1/machines", to::machines),
         person(Method::GET, "/v1/machines/{name}", to::machine),
         person(Method::DELETE, "/v1/machines/{name}", to::remove_machine),
+        person(Method::POST, "/v1/renewals", to::ask_to_renew),
         person(Method::GET, "/v1/people", to::people),
         person(Method::GET, "/v1/people/{name}", to::one_person),
         person(Method::DELETE, "/v1/people/{name}", to::remove_person),

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -80,7 +80,6 @@ pub struct Conn {
     peer: Option<Peer>,
     source: IpAddr,
     exporter: [u8; 32],
-    lineage: OnceLock<Box<str>>,
     reason: Mutex<Option<Reason>>,
     closes_after_response: AtomicBool,
     told: Notify,
@@ -128,12 +127,6 @@ impl Conn {
     #[must_use]
     pub const fn exporter(&self) -> &[u8; 32] {
         &self.exporter
-    }
-
-    /// The lineage, once [`Live::set_lineage`] was told.
-    #[must_use]
-    pub fn lineage(&self) -> Option<&str> {
-        self.lineage.get().map(AsRef::as_ref)
     }
 
     /// Ends the connection once the answer under way is out.
@@ -197,13 +190,12 @@ impl Conn {
     }
 }
 
-/// Which connections are meant.
+/// Which connections are meant. There is none for a lineage: all certificates of one name the same machine or person, and
+/// that is known from the handshake on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// Those of a machine or person.
     Identity(Identity),
-    /// Those of a lineage, as far as it is known.
-    Lineage(String),
     /// Those that show this key.
     Key(KeyDigest),
     /// Those that show this certificate.
@@ -219,7 +211,6 @@ impl Selector {
         let peer = conn.peer();
         match self {
             Self::Identity(identity) => peer.is_some_and(|peer| peer.identity == *identity),
-            Self::Lineage(lineage) => conn.lineage() == Some(lineage),
             Self::Key(key) => peer.is_some_and(|peer| peer.key == *key),
             Self::Serial(serial) => peer.is_some_and(|peer| peer.serial == *serial),
             Self::Conn(id) => conn.id == *id,
@@ -266,7 +257,6 @@ impl Live {
             peer,
             source,
             exporter,
-            lineage: OnceLock::new(),
             reason: Mutex::new(None),
             closes_after_response: AtomicBool::new(false),
             told: Notify::new(),
@@ -282,17 +272,6 @@ impl Live {
         drop(table);
         self.metrics.opened(face);
         Seat { live: Arc::clone(self), conn }
-    }
-
-    /// Notes the lineage of a connection, once the records told it. A second lineage for one connection is not taken.
-    pub fn set_lineage(&self, conn: &Conn, lineage: &str) {
-        if conn.lineage.set(lineage.into()).is_ok() {
-            let mut table = lock(&self.table);
-            // It may have left in the meantime; then its tag would stay for ever.
-            if table.conns.contains_key(&conn.id) {
-                table.index.insert((self.tag("lineage", lineage), conn.id));
-            }
-        }
     }
 
     /// Tells the selected connections to end, at once unless the reason is gentle. Returns how many had not been told.
@@ -322,7 +301,6 @@ impl Live {
     pub fn find(&self, selector: &Selector) -> Vec<Arc<Conn>> {
         let tag = match selector {
             Selector::Identity(identity) => self.tag("identity", identity),
-            Selector::Lineage(lineage) => self.tag("lineage", lineage.as_str()),
             Selector::Key(key) => self.tag("key", key),
             Selector::Serial(serial) => self.tag("serial", serial),
             Selector::Conn(id) => return lock(&self.table).conns.get(id).map(Arc::clone).into_iter().collect(),
@@ -359,13 +337,12 @@ impl Live {
         self.hasher.hash_one((kind, what))
     }
 
-    fn tags(&self, conn: &Conn) -> [Option<u64>; 4] {
+    fn tags(&self, conn: &Conn) -> [Option<u64>; 3] {
         let peer = conn.peer();
         [
             peer.map(|peer| self.tag("identity", &peer.identity)),
             peer.map(|peer| self.tag("key", peer.key)),
             peer.map(|peer| self.tag("serial", peer.serial)),
-            conn.lineage().map(|lineage| self.tag("lineage", lineage)),
         ]
     }
 
@@ -443,8 +420,6 @@ mod tests {
             enter(&live, Some(peer("b", 3, 300))),
             enter(&live, None),
         ];
-        live.set_lineage(seats[1].conn(), "L2");
-        live.set_lineage(seats[2].conn(), "L3");
         let count = live.cut(selector, Reason::Locked);
         assert_eq!(seats.each_ref().map(|seat| seat.conn().cut() == Some(Reason::Locked)), want, "{selector:?}");
         assert_eq!(count, want.iter().filter(|cut| **cut).count());
@@ -459,8 +434,6 @@ mod tests {
     fn selectors() {
         check(&Selector::Identity(identity("a")), [true, true, false, false]);
         check(&Selector::Identity(identity("c")), [false; 4]);
-        check(&Selector::Lineage("L2".into()), [false, true, false, false]);
-        check(&Selector::Lineage("L9".into()), [false; 4]);
         check(&Selector::Key(KeyDigest::from_spki_der(&[1])), [true, false, false, false]);
         check(&Selector::Serial(Serial::from_entropy([3; 16])), [false, false, true, false]);
         check(&Selector::Conn(ConnId(4)), [false, false, false, true]);
@@ -483,16 +456,6 @@ mod tests {
         let selector = Selector::Identity(identity("a"));
         assert_eq!(live.cut_others(&selector, Reason::Locked, a.conn().id()), 1);
         assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(Reason::Locked)));
-    }
-
-    #[test]
-    fn a_lineage_is_set_once() {
-        let live = Live::new(Arc::new(Metrics::new()));
-        let a = enter(&live, Some(peer("a", 1, 100)));
-        live.set_lineage(a.conn(), "one");
-        live.set_lineage(a.conn(), "two");
-        assert_eq!(a.conn().lineage(), Some("one"));
-        assert_eq!(live.find(&Selector::Lineage("two".into())).len(), 0);
     }
 
     #[tokio::test]

@@ -1,12 +1,25 @@
 //! The log: one line for each event, on standard error or in a file, for people or as JSON.
 
 use std::{
+    fmt::{self, Write as _},
     io::{self, IsTerminal},
     path::Path,
 };
 
+use serde::Serialize;
 use thiserror::Error;
-use tracing_subscriber::{EnvFilter, Layer, fmt::writer::BoxMakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    field::MakeExt as _,
+    fmt::{
+        format::{Writer, debug_fn},
+        writer::BoxMakeWriter,
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 use super::files::{self, FileError};
 use crate::config::{Log, LogFormat};
@@ -54,13 +67,53 @@ pub fn init_file(log: &Log, path: &Path) -> Result<(), LogError> {
 }
 
 fn start(log: &Log, to: BoxMakeWriter, colour: bool) -> Result<(), LogError> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(colour);
-    let layer = match log.format {
-        LogFormat::Human => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
-    };
     let filter = parse_level(&log.level)?;
+    let layer = lines(log.format, to, colour);
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| LogError::Twice)
+}
+
+fn lines<S>(format: LogFormat, to: BoxMakeWriter, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(colour);
+    match format {
+        LogFormat::Human => lines.with_target(false).fmt_fields(debug_fn(field).delimited(" ")).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    }
+}
+
+/// A list or map as a field of a log line: JSON, made only when the line is written.
+#[derive(Debug)]
+pub struct AsJson<'a, T>(pub &'a T);
+
+impl<T: Serialize> fmt::Display for AsJson<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// One field of a line for people. What others wrote stands in many of them: whoever asks for a name with a line break in it
+/// must not write a line of our log, nor move the cursor of who reads it.
+fn field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(to, "{}=", field.name())?;
+    }
+    write!(Escaping(to), "{value:?}")
+}
+
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        text.chars().try_for_each(|c| match c {
+            ' '..='~' => self.0.write_char(c),
+            _ => write!(self.0, "{}", c.escape_debug()),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +134,36 @@ mod tests {
         check("info", Ok(()));
         check("gateway=debug,info", Ok(()));
         check("gateway=loud", Err("`gateway=loud` is not a log level; write `info` or `gateway=debug,info`"));
+    }
+
+    /// What is written for one event, without its time.
+    fn written(format: LogFormat, event: impl FnOnce()) -> String {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("log");
+        let layer = lines(format, BoxMakeWriter::new(files::append(&path).unwrap()), false);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), event);
+        files::read_text(&path).unwrap()
+    }
+
+    #[test]
+    fn what_others_wrote_makes_no_line_of_its_own() {
+        let name = "a\nINFO forged\u{1b}[2J\u{9b}\u{202e}ü\"";
+        let text = written(LogFormat::Human, || tracing::info!(%name, other = name, "refused {name}"));
+        let shown = r#"a\nINFO forged\u{1b}[2J\u{9b}\u{202e}ü""#;
+        let want = format!("  INFO refused {shown} name={shown} other=\"{}\"\n", shown.replace('"', "\\\""));
+        assert!(text.ends_with(&want), "{text}\n{want}");
+    }
+
+    #[test]
+    fn lists_and_maps_are_json_in_their_field() {
+        let (rules, detail) = (["admins", "owner"], std::collections::BTreeMap::from([("why", "say \"so\"\n")]));
+        let event = || tracing::info!(rules = %AsJson(&rules), detail = %AsJson(&detail));
+        let line: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, event)).unwrap();
+        let inner = |name: &str| -> serde_json::Value { serde_json::from_str(line[name].as_str().unwrap()).unwrap() };
+        assert_eq!(inner("rules"), serde_json::json!(["admins", "owner"]));
+        assert_eq!(inner("detail"), serde_json::json!({ "why": "say \"so\"\n" }));
+        let text = written(LogFormat::Human, event);
+        assert!(text.ends_with("rules=[\"admins\",\"owner\"] detail={\"why\":\"say \\\"so\\\"\\n\"}\n"), "{text}");
     }
 
     #[test]

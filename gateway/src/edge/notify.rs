@@ -1,6 +1,6 @@
 //! Words to the service manager (`sd_notify(3)`). Without one, each is a word to nobody.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use sd_notify::NotifyState;
 
@@ -23,17 +23,25 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 /// Gives signs of life for as long as `alive` says so; for ever, or at once when no watchdog is set.
 ///
-/// `alive` ought to look at what can hang: a store that no longer commits is a reason to be restarted.
-pub async fn watchdog(alive: impl Fn() -> bool + Send) {
+/// `alive` ought to look at what can hang: a store that no longer answers is a reason to be restarted.
+pub async fn watchdog<F: Future<Output = bool>>(alive: impl Fn() -> F) {
     let Some(interval) = watchdog_interval().filter(|interval| !interval.is_zero()) else { return };
-    let mut ticks = tokio::time::interval(interval);
+    beat(interval, alive, || say(&[NotifyState::Watchdog])).await;
+}
+
+async fn beat<F: Future<Output = bool>>(interval: Duration, alive: impl Fn() -> F, sign: impl Fn()) {
     loop {
-        ticks.tick().await;
-        if alive() {
-            say(&[NotifyState::Watchdog]);
+        let pause = if alive().await {
+            sign();
+            interval
         } else {
-            tracing::error!("not well; leaving the watchdog to act");
-        }
+            tracing::error!(
+                "not well: no sign of life, so that the service manager starts the gateway anew if it lasts"
+            );
+            // Sooner than usual: what has mended itself is not to be killed for a look that came too late.
+            interval / 5
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -51,6 +59,18 @@ mod tests {
     async fn without_a_service_manager_nothing_happens() {
         ready("serving");
         stopping();
-        watchdog(|| false).await;
+        watchdog(async || false).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_stop_while_it_is_not_well_and_come_back() {
+        let begun = tokio::time::Instant::now();
+        let at = || begun.elapsed().as_secs();
+        let signs = std::sync::Mutex::new(Vec::new());
+        // Ill from the 40th to the 69th second, with a watchdog that wants a sign every 30.
+        let alive = async || !(40..70).contains(&at());
+        let beating = beat(Duration::from_secs(30), alive, || signs.lock().unwrap().push(at()));
+        tokio::time::timeout(Duration::from_secs(140), beating).await.unwrap_err();
+        assert_eq!(signs.into_inner().unwrap(), [0, 30, 72, 102, 132]);
     }
 }

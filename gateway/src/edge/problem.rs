@@ -48,6 +48,10 @@ pub const CODES: &[&str] = &[
     "unavailable",
 ];
 
+/// What to do about two holders of one key.
+const FORKED: &str = "the key was copied or a disk restored: find the other copy; then an administrator must unlock or \
+remove the machine";
+
 /// Status, code and hint of a refusal.
 fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
     match refusal {
@@ -66,7 +70,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
             "denied",
-            Some("ask whoever runs this gateway; its log and audit name this request by its id"),
+            Some("ask whoever runs this gateway; its log has this request under its id"),
         ),
         Refusal::DeniedByPerson { .. } => (
             StatusCode::FORBIDDEN,
@@ -89,11 +93,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Locked { .. } => {
             (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
         }
-        Refusal::Forked { .. } => (
-            StatusCode::FORBIDDEN,
-            "forked",
-            Some("the key was copied or a disk restored; an administrator must look, and unlock or remove the machine"),
-        ),
+        Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
         Refusal::Retired { .. } => {
             (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
         }
@@ -135,7 +135,7 @@ fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>)
         ),
         Reject::Token(TokenError::OtherKey) => (StatusCode::FORBIDDEN, "token-not-for-key", again),
         Reject::Prior(_) => (StatusCode::FORBIDDEN, "prior-invalid", Some("join again without the old certificate")),
-        Reject::PriorRetired(_) => (StatusCode::FORBIDDEN, "forked", None),
+        Reject::PriorRetired(_) => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
     }
 }
 
@@ -153,7 +153,6 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
     let detail = match refusal {
         // What failed inside is for our log.
         Refusal::Ours(_) => "the gateway could not do this now".to_owned(),
-        Refusal::Denied { action, .. } => format!("no rule of the policy allows `{action}` here"),
         other => other.to_string(),
     };
     Problem {

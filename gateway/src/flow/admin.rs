@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use pki::{KeyDigest, Role};
-use wire::admin::{
-    AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView,
-};
+use wire::admin::{AuditView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView};
 
 use super::{
     admit::locks,
@@ -15,7 +13,7 @@ use super::{
 use crate::{
     core::{
         admission::{Caller, lock_kind},
-        approve::{self, machine_facts, permit, person_facts},
+        approve::{machine_facts, permit, person_facts},
         audit::{AuditRecord, Event},
         change::Changes,
         keys, lock, name,
@@ -27,9 +25,9 @@ use crate::{
 };
 
 /// Subject, lineage and locks of one machine or person.
-struct Whole {
-    subject: Seen<Subject>,
-    lineage: Option<Seen<Lineage>>,
+pub(super) struct Whole {
+    pub(super) subject: Seen<Subject>,
+    pub(super) lineage: Option<Seen<Lineage>>,
     locks: lock::Locks,
 }
 
@@ -47,7 +45,8 @@ async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
     Ok(Whole { subject, lineage, locks })
 }
 
-fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
+/// It, in the policy's words.
+pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
     let subject = &whole.subject.record;
     match subject.role {
         Role::Person => {
@@ -97,7 +96,11 @@ pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> 
     Ok(view(shell, whole))
 }
 
-async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
+/// One machine or person that the caller may read.
+///
+/// # Errors
+/// [`Refusal::NotFound`] also when the caller may not know of it.
+pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
     let what = if role == Role::Person { "person" } else { "machine" };
     let seen = shell.get(keys::subject(role, name)).await?.ok_or(Refusal::NotFound(what))?;
     let whole = whole(shell, seen).await?;
@@ -161,7 +164,11 @@ fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Chang
     changes
 }
 
-fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
+/// Its SPIFFE ID.
+///
+/// # Errors
+/// When the record's name is none.
+pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
     let name = name::legal(&subject.name)?;
     Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
 }
@@ -583,47 +590,4 @@ fn audit_view(id: String, record: AuditRecord) -> AuditView {
         instance: record.instance,
         detail: record.detail,
     }
-}
-
-/// Answers whether the caller may do something, and by which rules.
-///
-/// # Errors
-/// When the question makes no sense, or the resource is not there.
-pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Result<CanIReply, Refusal> {
-    let action = policy::Action::parse(&asked.action)
-        .ok_or_else(|| Refusal::Malformed(format!("`{}` is not an action of the policy", asked.action)))?;
-    let resource = can_i_resource(shell, caller, action, &asked.resource).await?;
-    let ask =
-        policy::Ask { action, principal: approve::principal(caller, shell.now()), resource, now: shell.now().secs() };
-    let decision = policy::decide(&shell.rules.load(), &ask);
-    let explanation = decision.explain();
-    let (allowed, rules) = match decision {
-        policy::Decision::Allowed(grant) => (true, grant.rules().to_vec()),
-        policy::Decision::Denied(denial) => (false, denial.rules),
-    };
-    Ok(CanIReply { allowed, rules, explanation })
-}
-
-async fn can_i_resource(
-    shell: &Shell,
-    caller: &Caller,
-    action: policy::Action,
-    name: &str,
-) -> Result<policy::Resource, Refusal> {
-    if action == policy::Action::Renew || name.is_empty() {
-        return Ok(policy::Resource::Gateway);
-    }
-    if let Ok(seen) = super::enroll::find(shell, name).await {
-        return Ok(policy::Resource::Request(approve::request_facts(&seen.record)));
-    }
-    if name == "token" {
-        return Ok(policy::Resource::Token);
-    }
-    let (role, name) = match name.split_once('/') {
-        Some(("person", name)) => (Role::Person, name),
-        Some(("machine", name)) => (Role::Machine, name),
-        Some(_) | None => (Role::Machine, name),
-    };
-    let whole = visible(shell, caller, role, name).await?;
-    Ok(resource(shell, &whole))
 }

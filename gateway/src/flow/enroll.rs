@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use pki::{SubjectKey, TrustDomain};
+use pki::SubjectKey;
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use super::{
     admit::locks,
     issue,
-    shell::{Actor, Retry, Shell, retrying},
+    shell::{Actor, Retry, Settings, Shell, retrying},
 };
 use crate::{
     attest::{self, Claims, Context, Found, Message, Need, Prior, Reject},
@@ -20,6 +20,7 @@ use crate::{
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
         refusal::{Fault, Refusal},
     },
+    edge::live::{Reason, Selector},
 };
 
 /// What the requester is told.
@@ -48,7 +49,7 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
     };
     let records = gather(shell, inbound, &claims).await?;
     let settings = shell.settings.load();
-    let frame = frame(&settings, shell.ca.domain());
+    let frame = frame(shell, &settings);
     let rules = shell.rules.load();
     let verdict = enroll::decide(inbound, claims, records, &rules, &frame, shell.now(), &entropy(shell))?;
     carry_out(shell, verdict, &inbound.key, instance).await
@@ -78,13 +79,11 @@ async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: 
 
 /// Judges all evidence.
 async fn attest(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32]) -> Result<Claims, Retry> {
-    let window = shell.settings.load().rejoin_window;
     let context = Context {
         domain: shell.ca.domain(),
         anchors: shell.ca.anchors(),
         issuing: [pki::Role::Machine, pki::Role::Person].map(|role| shell.ca.issuing(role).cert_der()),
         token_key: &shell.token_key,
-        rejoin_window: window,
         now: shell.now(),
     };
     let mut all = Vec::new();
@@ -232,7 +231,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Approved => {
             let lineage = lineage_of(shell, Some(&seen)).await?;
             let settings = shell.settings.load();
-            let frame = frame(&settings, shell.ca.domain());
+            let frame = frame(shell, &settings);
             let verdict = enroll::collect(&seen, lineage.as_ref(), &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
         }
@@ -255,6 +254,7 @@ async fn forked(shell: &Shell, retired: attest::Retired, instance: &str) -> Refu
         let changes = admission::fork(&lineage, &identity, retired.used, &standing, why, shell.now());
         shell.commit(changes, &Actor { who: "gateway", instance }).await?;
         shell.metrics.lock("forked");
+        shell.live.cut(&Selector::Identity(identity), Reason::Locked);
         Ok(refusal)
     });
     locked.await.unwrap_or_else(|refusal| refusal)
@@ -289,9 +289,9 @@ pub async fn expire(shell: &Shell) -> Result<usize, Refusal> {
     Ok(expired)
 }
 
-fn frame<'a>(settings: &super::shell::Settings, domain: &'a TrustDomain) -> Frame<'a> {
+fn frame<'a>(shell: &'a Shell, settings: &'a Settings) -> Frame<'a> {
     Frame {
-        domain,
+        common: shell.common(settings),
         pending_ttl: settings.pending_ttl,
         pending_max: settings.pending_max,
         pending_max_per_prefix: settings.pending_max_per_prefix,

@@ -3,10 +3,12 @@
 
 pub mod admin;
 pub mod admit;
+pub mod can_i;
 pub mod enroll;
 pub mod issue;
 pub mod notices;
 pub mod people;
 pub mod renew;
+pub mod renew_now;
 pub mod shell;
 pub mod sweep;

@@ -53,7 +53,11 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestVie
     Ok(view(seen.record, &waiting))
 }
 
-fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<policy::Grant, Refusal> {
+/// Whether the caller may read a request.
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub(super) fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<policy::Grant, Refusal> {
     let resource = policy::Resource::Request(request_facts(enrollment));
     permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now())
 }

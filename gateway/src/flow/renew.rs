@@ -19,9 +19,9 @@ pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
         _ => None,
     };
-    let rules = shell.rules.load();
-    let verdict =
-        renew::decide(caller, &key, pending.as_ref(), &rules, shell.ca.domain(), shell.now(), shell.entropy.bytes())?;
+    let (rules, settings) = (shell.rules.load(), shell.settings.load());
+    let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
+    let verdict = renew::decide(caller, &key, pending.as_ref(), &rules, common, now, serial)?;
     match verdict {
         renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
         renew::Verdict::Issue(plan) => {

@@ -9,13 +9,15 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     core::{
+        audit::{AuditRecord, RESERVED},
         change::{Changes, Expect, Write},
         keys,
+        plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
         token::TokenKey,
     },
-    edge::{clock::Clock, entropy::Entropy, live::Live, metrics::Metrics, signer::CaSet},
+    edge::{clock::Clock, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics, signer::CaSet},
     store::{self, Batch, CommitError, Store},
 };
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub public_enroll: String,
     /// `host:port` of the manage face, as clients are told.
     pub public_manage: String,
+    /// Where third parties find the revocation lists, when certificates say so.
+    pub public_crl: Option<pki::ListsUrl>,
     /// Host names this gateway answers to on the enroll face.
     pub hosts: Vec<String>,
     /// How long a request may wait.
@@ -38,8 +42,6 @@ pub struct Settings {
     pub pending_max: usize,
     /// Most that may wait from one prefix.
     pub pending_max_per_prefix: usize,
-    /// How long after expiry a machine may rejoin with its old certificate.
-    pub rejoin_window: std::time::Duration,
     /// How long audit events are kept.
     pub audit_retention: std::time::Duration,
 }
@@ -105,6 +107,12 @@ impl Shell {
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// What goes into every certificate by these settings.
+    #[must_use]
+    pub fn common<'a>(&'a self, settings: &'a Settings) -> Common<'a> {
+        Common { domain: self.ca.domain(), lists: settings.public_crl.as_ref() }
     }
 
     /// Reads one record.
@@ -201,22 +209,23 @@ impl Shell {
             });
         }
         let at_ms = self.clock.now_ms();
+        let mut records = Vec::with_capacity(changes.events.len());
         for (index, event) in changes.events.into_iter().enumerate() {
             let mut tie: [u8; 6] = self.entropy.bytes();
             // Events of one batch keep their order.
             tie[0] = u8::try_from(index).unwrap_or(u8::MAX);
             let record = event.record(actor.who, at_ms, actor.instance);
-            tracing::info!(
-                target: "audit",
-                event = record.event, actor = record.actor, subject = record.subject,
-                rules = ?record.rules, instance = record.instance, detail = ?record.detail,
-            );
             let value = serde_json::to_vec(&record).unwrap_or_default();
             batch.writes.push(store::Write::Put(keys::audit(at_ms, tie).into(), value));
+            records.push(record);
         }
         let started = tokio::time::Instant::now();
         let outcome = self.store.commit(batch).await;
         self.metrics.commit(started.elapsed());
+        if outcome.is_ok() {
+            // Not before: what lost a race has not happened.
+            records.iter().for_each(log);
+        }
         outcome.map_err(|error| match error {
             CommitError::Conflict => Retry::Conflict,
             other @ (CommitError::Invalid(_) | CommitError::Unknown(_) | CommitError::Closed) => {
@@ -228,6 +237,20 @@ impl Shell {
             }
         })
     }
+}
+
+/// One line for an event. A reservation is followed by what came of it, so it is for whoever looks closely.
+fn log(record: &AuditRecord) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "audit",
+                event = record.event, actor = record.actor, subject = record.subject,
+                rules = %AsJson(&record.rules), instance = record.instance, detail = %AsJson(&record.detail),
+            )
+        };
+    }
+    if record.event == RESERVED { line!(debug) } else { line!(info) }
 }
 
 /// Records read together, in the order in which they were asked for.

@@ -17,7 +17,7 @@ use crate::core::{
 /// How long a decided enrollment is kept for its client to come back to.
 const DECIDED_KEPT: u64 = 7 * 24 * 3600;
 
-/// How long a certificate's record outlives it: the longest rejoin window that makes sense.
+/// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
 const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
 
 /// A reservation older than this was interrupted between reserving and recording.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Batch, CommitError, Engine, Key, OpenError, ReadError, Rows, Store,
-    group::{Engine as _, Writes},
+    Batch, CommitError, Engine, Key, OpenError, Order, ReadError, Rows, Span, Store,
+    group::{Change, Engine as _, View as _, Writes},
     open, redb, scan_all, sled, transfer,
 };
 
@@ -48,7 +48,8 @@ fn check_refused(spoil: impl Fn(Engine, &Path), want: &str) {
 
 /// Writes to the engine below the store.
 fn write_below(engine: Engine, path: &Path, key: &[u8], value: Option<&[u8]>) {
-    let writes = Writes::from([(key.to_vec(), value.map(<[u8]>::to_vec))]);
+    let change = Change { after: value.map(<[u8]>::to_vec), before: 0 };
+    let writes = Writes::from([(key.to_vec(), change)]);
     match engine {
         Engine::Sled => {
             let sled = sled::Sled::open(&path.join("sled"), 8).unwrap();
@@ -58,6 +59,31 @@ fn write_below(engine: Engine, path: &Path, key: &[u8], value: Option<&[u8]>) {
         Engine::Redb => redb::Redb::open(&path.join("store.redb"), 8).unwrap().apply(&writes).unwrap(),
         Engine::Memory => unreachable!("has nothing below"),
     }
+}
+
+/// Parts of large values that were replaced or deleted would fill the disk, and nobody would see them.
+#[test]
+fn sled_keeps_no_part_of_what_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = || {
+        let sled = sled::Sled::open(&folder.path().join("sled"), 8).unwrap();
+        let view = sled.view().unwrap();
+        view.rows(&Span::of(b"p"), Order::Ascending).unwrap().count()
+    };
+    let commit = |batches: Vec<Batch>| {
+        block_on(async {
+            let store = open(Engine::Sled, folder.path(), 8).unwrap();
+            for batch in batches {
+                store.commit(batch).await.unwrap();
+            }
+            store.close().await;
+        });
+    };
+    let large = || vec![7; 50_000];
+    commit(vec![Batch::default().put("a", large()).put("b", large())]);
+    assert_eq!(parts(), 26, "two values in 13 parts each");
+    commit(vec![Batch::default().put("a", large()), Batch::default().put("b", "small"), Batch::default().delete("a")]);
+    assert_eq!(parts(), 0);
 }
 
 #[test]
@@ -206,6 +232,21 @@ fn a_snapshot_that_sled_did_not_finish_is_not_the_end() {
         assert_eq!(contents(&*store).await.unwrap().len(), 1);
         store.close().await;
     });
+}
+
+#[test]
+fn a_file_that_redb_did_not_finish_making_is_not_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("store.new"), vec![0; 1 << 20]).unwrap();
+    block_on(async {
+        let store = open(Engine::Redb, folder.path(), 8).unwrap();
+        store.commit(Batch::default().put("a", "1")).await.unwrap();
+        store.close().await;
+        let store = open(Engine::Redb, folder.path(), 8).unwrap();
+        assert_eq!(contents(&*store).await.unwrap().len(), 1);
+        store.close().await;
+    });
+    assert!(!folder.path().join("store.new").exists());
 }
 
 /// The same numbers on every run.

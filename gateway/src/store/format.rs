@@ -10,7 +10,7 @@
 
 use super::{
     Key, Order, Span, Version,
-    group::{Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
+    group::{Change, Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
     open::OpenError,
     record,
     transfer::IMPORT_MARK,
@@ -89,8 +89,8 @@ fn first_opening<E: Engine>(engine: &E, view: &E::View, past: Past) -> Result<To
         Past::New if !foreign => {
             let totals = Totals::default();
             let mut writes = Writes::new();
-            writes.insert(FORMAT_KEY.to_vec(), Some(FORMAT.to_string().into_bytes()));
-            writes.insert(TOTALS.to_vec(), Some(encode_totals(totals)));
+            writes.insert(FORMAT_KEY.to_vec(), Change::put(FORMAT.to_string().into_bytes()));
+            writes.insert(TOTALS.to_vec(), Change::put(encode_totals(totals)));
             engine.apply(&writes)?;
             engine.sync()?;
             Ok(totals)

@@ -47,8 +47,24 @@ const COMPANY_MIN: usize = 4;
 /// How long a group gathers under load: a tenth of the 20 ms that a renewal may take, twice.
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
-/// All changes of a group, by engine key; `None` deletes.
-pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// All changes of a group, by engine key.
+pub(super) type Writes = BTreeMap<Vec<u8>, Change>;
+
+/// What becomes of one key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Change {
+    /// Its new value; `None` deletes.
+    pub after: Option<Vec<u8>>,
+    /// Bytes of the value there now, 0 if there is none: an engine that stores large values apart need not look.
+    pub before: usize,
+}
+
+impl Change {
+    /// A value for a key that has none, or a small one.
+    pub(super) fn put(value: Vec<u8>) -> Self {
+        Self { after: Some(value), before: 0 }
+    }
+}
 
 /// What an engine must do. It is only ever written by one thread.
 pub(super) trait Engine: Send + Sync + 'static {
@@ -464,7 +480,7 @@ impl<E: Engine> Writer<E> {
             verdicts.push(verdict);
         }
         if !plan.writes.is_empty() {
-            plan.writes.insert(format::TOTALS.to_vec(), Some(format::encode_totals(plan.totals)));
+            plan.writes.insert(format::TOTALS.to_vec(), Change::put(format::encode_totals(plan.totals)));
         }
         plan.hidden = seen.into_iter().filter(|(_, s)| s.written).map(|(row, s)| (row, s.stored)).collect();
         Ok((plan, verdicts))
@@ -562,7 +578,8 @@ impl<B: Bytes> Plan<B> {
             self.totals.add(after);
         }
         known.written = true;
-        self.writes.insert(row_key(key.as_bytes()), encoded.map(|(_, bytes)| bytes));
+        let before = known.stored.as_ref().map_or(0, |stored| stored.as_ref().len());
+        self.writes.insert(row_key(key.as_bytes()), Change { after: encoded.map(|(_, bytes)| bytes), before });
         self.changed.push(key);
         Ok(())
     }

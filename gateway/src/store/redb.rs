@@ -3,8 +3,9 @@
 //! Pages carry checksums, but redb looks at them only after a crash unless told otherwise, and may panic on a damaged page;
 //! so the integrity check is asked for at every opening. After a crash it rebuilds its free list by walking the file, which
 //! takes seconds in a store of some hundred thousand records; the quick repair that would avoid it makes every commit dearer.
+#![expect(clippy::disallowed_methods, reason = "the store owns its folder")]
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
@@ -23,7 +24,25 @@ pub(super) struct Redb {
 
 impl Redb {
     /// Opens or makes the database file.
+    ///
+    /// redb does not open a file in which it was killed before the first commit, and cannot tell it from another kind of
+    /// file. So a new one is made under another name, and gets its own when it is whole.
     pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
+        if !file.exists() {
+            let unfinished = file.with_extension("new");
+            match std::fs::remove_file(&unfinished) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Fault::io("removing redb's unfinished file", &error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+            drop(Self::open_whole(&unfinished, cache_mib)?);
+            std::fs::rename(&unfinished, file).map_err(|error| Fault::io("naming redb's file", &error))?;
+        }
+        Self::open_whole(file, cache_mib)
+    }
+
+    fn open_whole(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
         let cache = usize::try_from(cache_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
         let db = Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).create(file).map_err(fault)?;
         let redb = Self { db };
@@ -49,8 +68,8 @@ impl Engine for Redb {
         transaction.set_durability(Durability::Immediate).map_err(fault)?;
         {
             let mut table = transaction.open_table(TABLE).map_err(fault)?;
-            for (key, value) in writes {
-                match value {
+            for (key, change) in writes {
+                match &change.after {
                     Some(value) => drop(table.insert(key.as_slice(), value.as_slice()).map_err(fault)?),
                     None => drop(table.remove(key.as_slice()).map_err(fault)?),
                 }

@@ -27,7 +27,7 @@ use sled::{Db, IVec, Tree};
 use super::{
     Order, Span,
     folder::sync_folder,
-    group::{Engine, Fault, RawRows, View, Writes},
+    group::{Change, Engine, Fault, RawRows, View, Writes},
 };
 
 /// Longest value stored in one piece. Twenty of them with the longest keys are 90 kB, below the 128 kB where sled leaves its
@@ -67,13 +67,14 @@ impl Sled {
     }
 
     /// Adds one row to a batch: in one piece, or its parts and a row that names them. The parts of the value before go.
-    fn add(&self, batch: &mut sled::Batch, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
-        if let Some(old) = self.db.get(key).map_err(fault)?
+    fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &Change) -> Result<(), Fault> {
+        if change.before > PART_MAX
+            && let Some(old) = self.db.get(key).map_err(fault)?
             && let Some(old) = Parted::parse(&old)?
         {
             old.keys().for_each(|part| batch.remove(part.as_slice()));
         }
-        match value {
+        match change.after.as_deref() {
             None => batch.remove(key),
             Some(value) if value.len() <= PART_MAX => batch.insert(key, value),
             Some(value) => {
@@ -140,8 +141,8 @@ impl Engine for Sled {
 
     fn apply(&self, writes: &Writes) -> Result<(), Fault> {
         let mut batch = sled::Batch::default();
-        for (key, value) in writes {
-            self.add(&mut batch, key, value.as_deref())?;
+        for (key, change) in writes {
+            self.add(&mut batch, key, change)?;
         }
         self.db.apply_batch(batch).map_err(fault)
     }

@@ -257,11 +257,11 @@ fn settings() -> Settings {
     Settings {
         public_enroll: "gate.test:8443".into(),
         public_manage: "gate.test:8444".into(),
+        public_crl: None,
         hosts: vec!["gate.test".into()],
         pending_ttl: DAY,
         pending_max: IN_ALL,
         pending_max_per_prefix: PER_PREFIX,
-        rejoin_window: DAY * 30,
         audit_retention: DAY * 400,
     }
 }

@@ -52,3 +52,31 @@ fn refusals() {
     check(&[RevokedEntry { at: far, ..one }], NOW, NOW.plus(HOUR), Err(IssueError::Date { at: far }));
     check(&[one, one], NOW, NOW.plus(HOUR), Err(IssueError::DuplicateEntry { serial: serial(3) }));
 }
+
+#[track_caller]
+fn url(text: &str, want: Result<&str, BadListsUrl>) {
+    let got = ListsUrl::parse(text).map(|url| url.of(Role::Machine));
+    assert_eq!(got, want.map(str::to_owned), "{text}");
+}
+
+#[test]
+fn addresses_of_lists() {
+    url("http://crl.lab.example", Ok("http://crl.lab.example/machine"));
+    url("http://crl.lab.example/", Ok("http://crl.lab.example/machine"));
+    url("https://gate.lab.example:8443/v1/crl", Ok("https://gate.lab.example:8443/v1/crl/machine"));
+    url("http://192.0.2.7:80/a/b", Ok("http://192.0.2.7:80/a/b/machine"));
+    url("http://[2001:db8::7]/crl", Ok("http://[2001:db8::7]/crl/machine"));
+    url("http://[2001:db8::7]:8080", Ok("http://[2001:db8::7]:8080/machine"));
+    url("crl.lab.example", Err(BadListsUrl::Scheme));
+    url("ldap://crl.lab.example", Err(BadListsUrl::Scheme));
+    url("http://crl.lab.example:http", Err(BadListsUrl::Port));
+    url("http://crl.lab.example:65536/", Err(BadListsUrl::Port));
+    url("http://*.lab.example", Err(BadListsUrl::Wildcard));
+    url("http://:80/crl", Err(BadListsUrl::Host(BadName::Empty)));
+    url("http://crl.lab.example/?role=", Err(BadListsUrl::Path));
+    url("http://crl.lab.example/a b", Err(BadListsUrl::Path));
+    url("http://crl.lab.example/\r\n", Err(BadListsUrl::Path));
+    assert!(matches!(ListsUrl::parse("http://me@crl.lab.example"), Err(BadListsUrl::Host(_))));
+    assert!(matches!(ListsUrl::parse("http://crl.lab.example\n/x"), Err(BadListsUrl::Host(_))));
+    url(&format!("http://crl.lab.example/{}", "a".repeat(200)), Err(BadListsUrl::TooLong { max: 200 }));
+}

@@ -125,3 +125,16 @@ fn long_domains_fit() {
     let issued = world.issue(&format!("spiffe://{domain}/machine/{}", "x".repeat(63)));
     assert!(Certificate::read(&issued.der).is_ok());
 }
+
+#[test]
+fn the_place_of_the_list_is_in_the_bytes_when_there_is_one() {
+    let world = world();
+    let lists = crate::ListsUrl::parse("http://crl.lab.example/v1/crl").unwrap();
+    for (uri, role) in [("spiffe://lab/machine/m", Role::Machine), ("spiffe://lab/person/p", Role::Person)] {
+        let with = draft(leaf_request(uri), NOW).with_list(&lists).lint().unwrap().issue(world.ca(role)).unwrap();
+        let wanted = format!("http://crl.lab.example/v1/crl/{role}");
+        let holds = |der: &[u8]| der.windows(wanted.len()).any(|window| window == wanted.as_bytes());
+        assert!(holds(&with.der) && !holds(&world.issue(uri).der));
+        assert!(Certificate::read(&with.der).is_ok());
+    }
+}

@@ -26,6 +26,7 @@ fn bent(uri: &str, bend: impl FnOnce(&mut CertificateParams), want: &LintError) 
         key: &key,
         identity: &identity,
         profile: Profile::of(identity.role),
+        list: None,
         not_before: NOW.minus(BACKDATE),
         not_after: NOW.plus(24 * HOUR),
     });
@@ -109,8 +110,37 @@ fn nothing_of_a_ca() {
     bent(MACHINE, |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), &LintError::Ca);
     let constraints = NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees: Vec::new() };
     bent(MACHINE, |p| p.name_constraints = Some(constraints), &LintError::CaExtensions);
-    let point = CrlDistributionPoint { uris: vec!["http://a".to_owned()] };
-    bent(MACHINE, |p| p.crl_distribution_points.push(point), &LintError::CaExtensions);
+}
+
+#[test]
+fn lists() {
+    let point = |uris: &[&str]| CrlDistributionPoint { uris: uris.iter().map(|&uri| uri.to_owned()).collect() };
+    let check = |points: Vec<CrlDistributionPoint>, list, want| {
+        let (mut params, key) = leaf_params(MACHINE);
+        params.crl_distribution_points = points;
+        let identity = Identity::parse(MACHINE).unwrap();
+        let got = one_list_or_none(&Candidate {
+            params: &params,
+            key: &key,
+            identity: &identity,
+            profile: Profile::of(Role::Machine),
+            list,
+            not_before: NOW.minus(BACKDATE),
+            not_after: NOW.plus(HOUR),
+        });
+        assert_eq!(got, want, "{list:?}");
+    };
+    check(vec![], None, Ok(()));
+    check(vec![point(&["http://a"])], Some("http://a"), Ok(()));
+    for (points, list) in [
+        (vec![], Some("http://a")),
+        (vec![point(&["http://a"])], None),
+        (vec![point(&["http://a"])], Some("http://b")),
+        (vec![point(&["http://a", "http://b"])], Some("http://a")),
+        (vec![point(&["http://a"]), point(&["http://a"])], Some("http://a")),
+    ] {
+        check(points, list, Err(LintError::List));
+    }
 }
 
 #[test]
@@ -149,6 +179,7 @@ fn extensions_twice() {
         key: &key,
         identity: &identity,
         profile: Profile::of(Role::Machine),
+        list: None,
         not_before: NOW.minus(BACKDATE),
         not_after: NOW.plus(HOUR),
     };
@@ -187,6 +218,7 @@ fn drafts() {
         key: &key,
         identity: &identity,
         profile: Profile::of(Role::Machine),
+        list: None,
         not_before: NOW.minus(BACKDATE),
         not_after: NOW.plus(30 * 24 * HOUR).plus(std::time::Duration::from_secs(1)),
     });

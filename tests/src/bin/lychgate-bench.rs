@@ -20,18 +20,21 @@ use tests::bench::{Size, WORKERS, connections, crypto, fleet, latency, memory};
 fn main() {
     let mut size = Size::FULL;
     let mut path = None;
-    for arg in std::env::args().skip(1) {
+    let mut only = String::from("123456");
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => size = Size::QUICK,
+            "--only" => only = args.next().expect("--only takes the numbers of figures, such as 23"),
             other if other.starts_with('-') => {
-                panic!("unknown argument `{other}`; usage: lychgate-bench [--quick] [FILE]")
+                panic!("unknown argument `{other}`; usage: lychgate-bench [--quick] [--only FIGURES] [FILE]")
             }
             other => path = Some(other.to_owned()),
         }
     }
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let quick = size.renewals < Size::FULL.renewals;
-    let figures = measure(size);
+    let figures = measure(size, &only);
     let report = Report { machine: machine(), build, quick, figures };
     println!("{}", report.table());
     if let Some(path) = path {
@@ -40,7 +43,9 @@ fn main() {
     }
 }
 
-fn measure(size: Size) -> Vec<Figure> {
+/// Figure 1 is always measured: it is what others are compared with.
+fn measure(size: Size, only: &str) -> Vec<Figure> {
+    let wanted = |figure: char| only.contains(figure);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     say("1: issuing in memory");
     let (issuing, pki_rate) = issuing(size);
@@ -48,27 +53,38 @@ fn measure(size: Size) -> Vec<Figure> {
     runtime.block_on(async {
         let site = Site::new();
         let machines = site.machines(WORKERS, "kept").await;
-        say("2: renewals over kept connections");
-        let mut kept = fleet::connect(&site, &machines).await.unwrap();
-        let mut costs = Vec::new();
-        for _ in 0..size.rounds {
-            let (cost, back) = fleet::renewals(&site, kept, size.renewals).await;
-            kept = back;
-            costs.push(cost);
+        let mut last = None;
+        if wanted('2') || wanted('6') {
+            say("2: renewals over kept connections");
+            let mut kept = fleet::connect(&site, &machines).await.unwrap();
+            let mut costs = Vec::new();
+            for _ in 0..size.rounds {
+                let (cost, back) = fleet::renewals(&site, kept, size.renewals).await;
+                kept = back;
+                costs.push(cost);
+            }
+            figures.push(kept_renewals(&costs, pki_rate));
+            if wanted('6') {
+                say("6: latency at half the load");
+                let saturating = median(&costs.iter().map(Cost::per_second).collect::<Vec<_>>());
+                let seen = latency::steady(kept, saturating / 2.0, Duration::from_secs(size.steady_secs)).await;
+                last = Some(late(&seen, saturating));
+            }
         }
-        figures.push(kept_renewals(&costs, pki_rate));
-        say("3: enrollments");
-        figures.push(enrollments(&site, size).await);
-        say("4: renewals on new connections");
-        figures.extend(new_connections(&site, size).await);
-        say("6: latency at half the load");
-        let saturating = median(&costs.iter().map(Cost::per_second).collect::<Vec<_>>());
-        let seen = latency::steady(kept, saturating / 2.0, Duration::from_secs(size.steady_secs)).await;
-        let last = late(&seen, saturating);
-        say("5: memory");
+        if wanted('3') {
+            say("3: enrollments");
+            figures.push(enrollments(&site, size).await);
+        }
+        if wanted('4') {
+            say("4: renewals on new connections");
+            figures.extend(new_connections(&site, size).await);
+        }
         drop(site);
-        figures.extend(sizes(&memory::measure(size.idle).await, size.idle));
-        figures.push(last);
+        if wanted('5') {
+            say("5: memory");
+            figures.extend(sizes(&memory::measure(size.idle).await, size.idle));
+        }
+        figures.extend(last);
     });
     figures
 }

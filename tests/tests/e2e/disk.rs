@@ -13,7 +13,7 @@ use tests::program::{Ended, built, run};
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::{items, joined, token};
+use crate::{assert_says, items, joined, token};
 
 /// `lychgate-gateway` with a configuration file, run to its end.
 #[track_caller]
@@ -41,8 +41,7 @@ fn an_unwritable_directory() {
     fs::write(&file, "").unwrap();
     let machine = Lychgate::at(file.join("me"));
     let refused = machine.refused(&["join", &token, "--name", "edge-07"]);
-    assert_eq!(refused.code, 7, "{}", refused.stderr);
-    assert!(refused.stderr.contains(file.to_str().unwrap()), "{}", refused.stderr);
+    assert_says(&refused, 7, &format!("cannot create the folder `{}`", machine.dir().display()));
     // It was noticed before the token was spent.
     gateway.client("edge-07").ok(&["join", &token, "--name", "edge-07"]);
 }
@@ -72,15 +71,16 @@ fn a_full_disk_of_the_client() {
 
     disk.fill();
     let refused = machine.refused(&["join", &token, "--name", "edge-07"]);
-    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    assert_says(&refused, 7, "No space left on device");
+    assert_says(&refused, 7, "hint: free some space and try again; the identity in use is untouched");
+    assert!(refused.stderr.contains(machine.dir().to_str().unwrap()), "{}", refused.stderr);
     disk.free();
     machine.ok(&["join", &token, "--name", "edge-07"]);
 
     let certificate = || fs::read(disk.outside(&machine.file("cert.pem"))).unwrap();
     let before = certificate();
     disk.fill();
-    let refused = machine.refused(&["renew", "--force"]);
-    assert_eq!(refused.code, 7, "{}", refused.stderr);
+    assert_says(&machine.refused(&["renew", "--force"]), 7, "No space left on device");
     assert_eq!(certificate(), before, "a renewal that could not be written must leave what was there");
     machine.ok(&["status"]);
     disk.free();
@@ -118,7 +118,8 @@ async fn a_full_disk_of_the_gateway() {
     };
     assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"), "{refused}");
     let ended = gateway.ended();
-    assert_clear(&ended, 4, "space");
+    assert_clear(&ended, 4, "no space left on the store's disk");
+    assert_clear(&ended, 4, "free some, then start again");
 
     disk.free();
     gateway.start();
@@ -205,7 +206,8 @@ fn a_corrupt_store() {
         }
         fs::write(&largest, bytes).unwrap();
         let ended = gateway_program(&["run"], &gateway.config());
-        assert_clear(&ended, 4, "store");
+        assert_clear(&ended, 4, "damaged");
+        assert_clear(&ended, 4, "restore it from the newest export");
     }
 }
 
@@ -268,7 +270,7 @@ fn damaged_files_of_the_client() {
         let good = fs::read(machine.file(name)).unwrap();
         fs::write(machine.file(name), &good[..good.len() / 2]).unwrap();
         let refused = machine.refused(&["renew", "--force"]);
-        assert!(refused.stderr.contains(name), "{name}: {}", refused.stderr);
+        assert_says(&refused, 7, &format!("{name}` is damaged"));
         fs::write(machine.file(name), good).unwrap();
     }
     machine.ok(&["renew", "--force"]);

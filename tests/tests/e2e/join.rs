@@ -14,7 +14,7 @@ use tests::program::run;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::{at_the_gate, at_the_gate_in, audit, items, joined, request_id, token};
+use crate::{assert_says, at_the_gate, at_the_gate_in, audit, items, joined, request_id, token};
 
 #[test]
 fn a_stranger_waits_until_a_person_types_the_code_on_its_screen() {
@@ -53,12 +53,13 @@ fn a_wrong_code_does_not_admit() {
     let wrong = if waiting.code.starts_with('0') { "1111-1111" } else { "0000-0000" };
 
     let refused = alice.refused(&["requests", "approve", &id, "--code", wrong]);
-    assert!(refused.stderr.contains("code"), "{}", refused.stderr);
+    assert_says(&refused, 3, "the code does not match what the machine shows");
+    assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
     assert!(waiting.join.runs(), "{}", waiting.join.stderr());
     assert_eq!(audit(&alice, "enrollment.wrong-code").len(), 1);
     assert!(items(&alice.json(&["machines", "list"])).is_empty());
     // Without a code the approver must say so.
-    alice.refused(&["requests", "approve", &id]);
+    assert_says(&alice.refused(&["requests", "approve", &id]), 2, "--unchecked");
     // A slip of the finger costs nothing but the event.
     alice.ok(&["requests", "approve", &id, "--code", &waiting.code.to_lowercase().replace('-', " ")]);
     assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
@@ -146,7 +147,8 @@ fn several_may_want_one_name_and_the_approved_one_gets_it() {
     assert!(rival.join.runs());
     let other = request_id(&alice, "edge-07");
     assert_ne!(other, id);
-    alice.refused(&["requests", "approve", &other, "--code", &rival.code]);
+    let taken = alice.refused(&["requests", "approve", &other, "--code", &rival.code]);
+    assert_says(&taken, 3, "the name `edge-07` is taken");
     alice.ok(&["requests", "approve", &other, "--code", &rival.code, "--name", "edge-08"]);
     assert_eq!(rival.join.end_within(PATIENCE).code, 0);
     assert_eq!(rival.machine.json(&["status"])["identity"], "spiffe://test.example/machine/edge-08");
@@ -160,8 +162,8 @@ fn a_denied_machine_is_told_why() {
     let id = request_id(&alice, "edge-07");
     alice.ok(&["requests", "deny", &id, "--reason", "not one of ours"]);
     let ended = waiting.join.end_within(PATIENCE);
-    assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("not one of ours"), "{}", ended.stderr);
+    assert_says(&ended, 3, "a person refused this request: not one of ours");
+    assert!(ended.stderr.contains("hint:"), "{}", ended.stderr);
     assert!(!waiting.machine.file("cert.pem").exists());
     assert_eq!(audit(&alice, "enrollment.denied").len(), 1);
 }
@@ -180,7 +182,8 @@ fn two_approvals_where_the_policy_wants_two() {
     let mut waiting = at_the_gate(&gateway, "edge-07");
     let id = request_id(&alice, "edge-07");
     alice.ok(&["requests", "approve", &id, "--code", &waiting.code]);
-    alice.refused(&["requests", "approve", &id, "--code", &waiting.code]);
+    let twice = alice.refused(&["requests", "approve", &id, "--code", &waiting.code]);
+    assert!(twice.stderr.contains("already"), "{}", twice.stderr);
     assert!(waiting.join.runs(), "one approval admitted\n{}", waiting.join.stderr());
     bob.ok(&["requests", "approve", &id, "--code", &waiting.code]);
     assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
@@ -201,7 +204,7 @@ fn an_invited_person_joins_and_may_do_what_the_policy_says() {
     let waiting = at_the_gate(&gateway, "edge-07");
     let id = request_id(&alice, "edge-07");
     let refused = carol.refused(&["requests", "approve", &id, "--code", &waiting.code]);
-    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert_says(&refused, 3, "no rule of the policy allows `approve` here");
     assert_eq!(carol.json(&["can-i", "administer"])["allowed"], Value::Bool(false));
     let answer = alice.json(&["can-i", "administer", "--explain"]);
     assert_eq!(answer["allowed"], Value::Bool(true), "{answer}");
@@ -213,6 +216,7 @@ fn without_a_pin_and_without_a_terminal_nobody_is_trusted() {
     let gateway = Setup::default().start();
     let machine = gateway.client("edge-07");
     let refused = machine.refused(&["join", &gateway.enroll().url(""), "--name", "edge-07"]);
+    assert_says(&refused, 6, "no pin is given for the gateway");
     assert!(refused.stderr.contains("--pin"), "{}", refused.stderr);
     assert!(!machine.file("cert.pem").exists());
 }
@@ -301,8 +305,7 @@ async fn a_lock_is_felt_on_the_next_call_within_a_second() {
     assert!(locked.elapsed() < Duration::from_secs(1), "{:?}", locked.elapsed());
     // A new one.
     let refused = machine.refused(&["renew", "--force"]);
-    assert_eq!(refused.code, 9, "{}", refused.stderr);
-    assert!(refused.stderr.contains("locked"), "{}", refused.stderr);
+    assert_says(&refused, 9, "the machine `edge-07` is locked: stolen");
     assert_eq!(audit(&alice, "lock.set").len(), 1);
 
     alice.ok(&["machines", "unlock", "edge-07"]);
@@ -322,15 +325,19 @@ fn a_cloned_directory_is_caught_and_its_lineage_locked() {
 
     // Both keep renewing. The first renewal is honest; the other copy then uses a certificate that was replaced.
     machine.ok(&["renew", "--force"]);
-    let caught = clone.refused(&["renew", "--force"]);
-    assert_eq!(caught.code, 9, "{}", caught.stderr);
+    let says = "two holders of one key were seen: spiffe://test.example/machine/edge-07";
+    assert_says(&clone.refused(&["renew", "--force"]), 9, says);
     // The lineage is locked: the original is out as well, until a person has looked.
-    assert_eq!(machine.refused(&["renew", "--force"]).code, 9);
+    assert_says(&machine.refused(&["renew", "--force"]), 9, says);
+    // Whoever may mend it is told without asking.
+    let told = alice.run(&["machines", "list"]);
+    assert_says(&told, 0, "machine `edge-07` is locked");
     let shown = alice.json(&["machines", "show", "edge-07"]);
     assert_eq!(shown["state"], "locked", "{shown}");
     let forks = audit(&alice, "lineage.forked");
     assert_eq!(forks.len(), 1, "{forks:?}");
-    assert!(!forks[0]["detail"]["why"].as_str().unwrap_or_default().is_empty(), "{forks:?}");
+    let why = forks[0]["detail"]["why"].as_str().unwrap_or_default();
+    assert_eq!(why, "a certificate that was replaced asked to be renewed", "{forks:?}");
     // Another machine of the same gateway feels nothing.
     joined(&gateway, &alice, "edge-08").ok(&["renew", "--force"]);
 }

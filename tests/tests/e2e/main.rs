@@ -15,6 +15,7 @@ mod framing;
 mod join;
 mod locks;
 mod ports;
+mod renew_now;
 mod requests;
 mod restore;
 mod tokens;
@@ -22,8 +23,9 @@ mod trust;
 
 use serde_json::Value;
 use tests::cli::{Lychgate, waiting_code};
+use tests::device::Outcome;
 use tests::gateway::Gateway;
-use tests::program::Program;
+use tests::program::{Ended, Program};
 
 /// A machine that asked to join without a token, with the code on its screen.
 struct AtTheGate {
@@ -73,6 +75,20 @@ fn request_id(person: &Lychgate, name: &str) -> String {
         items(&listing).into_iter().filter(|row| row["wanted_name"] == name && row["state"] == "waiting").collect();
     assert_eq!(wanted.len(), 1, "requests for {name} in {listing}");
     wanted[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// A refusal at the keyboard: its exit code, and what it says.
+#[track_caller]
+fn assert_says(refused: &Ended, code: i32, says: &str) {
+    assert_eq!(refused.code, code, "{}", refused.stderr);
+    assert!(refused.stderr.contains(says), "it does not say `{says}`\n{}", refused.stderr);
+}
+
+/// A refusal on the wire: its problem code, and what its detail or hint says.
+#[track_caller]
+fn assert_refused(outcome: &Outcome, code: &str, says: &str, what: &str) {
+    assert_eq!(outcome.code().as_deref(), Some(code), "{what}: {outcome:?}");
+    assert!(outcome.says().contains(says), "{what}: it does not say `{says}`: {}", outcome.says());
 }
 
 /// A join token for machines.

@@ -17,7 +17,7 @@ use tests::wait::{PATIENCE, unix_now};
 use wire::enroll::{EnrollRequest, ProofClaims};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use crate::{at_the_gate, items, joined, request_id, token};
+use crate::{assert_refused, assert_says, at_the_gate, items, joined, token};
 
 struct Stranger {
     gateway: Gateway,
@@ -37,11 +37,6 @@ impl Stranger {
     async fn ask(&self, key: &Key, request: &EnrollRequest) -> Outcome {
         device::enroll(&self.gateway.enroll(), &self.config, key, request).await.unwrap()
     }
-}
-
-#[track_caller]
-fn assert_code(outcome: &Outcome, code: &str, what: &str) {
-    assert_eq!(outcome.code().as_deref(), Some(code), "{what}: {outcome:?}");
 }
 
 /// A CSR by openssl, with its key in PKCS#8; nothing when openssl refuses to make one.
@@ -67,18 +62,25 @@ async fn bad_certificate_requests() {
     longer.push(0);
     let room = stranger.gateway.room();
     let rows = [
-        ("a broken signature", Key { csr: STANDARD.encode(&broken), ..good.clone() }),
-        ("a byte too many", Key { csr: STANDARD.encode(&longer), ..good.clone() }),
-        ("no DER", Key { csr: STANDARD.encode("hello"), ..good.clone() }),
-        ("no base64", Key { csr: "%%%".to_owned(), ..good.clone() }),
-        ("nothing", Key { csr: String::new(), ..good.clone() }),
-        ("RSA of 1024 bits", openssl_key(room, &["-newkey", "rsa:1024"])),
-        ("secp256k1", openssl_key(room, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"])),
-        ("P-521", openssl_key(room, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"])),
+        ("a broken signature", Key { csr: STANDARD.encode(&broken), ..good.clone() }, "signature does not verify"),
+        ("a byte too many", Key { csr: STANDARD.encode(&longer), ..good.clone() }, "1 bytes follow the request"),
+        ("no DER", Key { csr: STANDARD.encode("hello"), ..good.clone() }, "not a certification request"),
+        ("no base64", Key { csr: "%%%".to_owned(), ..good.clone() }, "not standard base64"),
+        ("nothing", Key { csr: String::new(), ..good.clone() }, "not a certification request"),
+        ("too long", Key { csr: STANDARD.encode(vec![0x30; 20_000]), ..good.clone() }, "at most 16384 are read"),
+        ("RSA of 1024 bits", openssl_key(room, &["-newkey", "rsa:1024"]), "an RSA key of 1024 bits is not accepted"),
+        (
+            "secp256k1",
+            openssl_key(room, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"]),
+            "keys are not supported",
+        ),
+        ("P-521", openssl_key(room, &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]), "P-521 keys are not"),
     ];
-    for (what, key) in rows {
+    for (what, key, says) in rows {
         let outcome = stranger.ask(&key, &device::request(&key, None, None)).await;
-        assert_code(&outcome, "bad-csr", what);
+        assert_refused(&outcome, "bad-csr", says, what);
+        // What would do is in the hint.
+        assert_refused(&outcome, "bad-csr", "P-256, P-384, Ed25519 or RSA", what);
     }
 }
 
@@ -91,8 +93,8 @@ async fn a_mebibyte_of_junk() {
     let reply = connection.send("POST", "/v1/enrollments", Some(&proof), vec![b'x'; 1 << 20]).await;
     // The answer comes before everything was sent; a client that does not read meanwhile sees the close.
     if let Ok(reply) = reply {
-        assert_eq!(reply.status, 413, "{reply}");
-        assert_eq!(reply.code(), "too-large");
+        assert_eq!((reply.status, reply.code().as_str()), (413, "too-large"), "{reply}");
+        assert!(reply.says().contains("larger than 65536 bytes"), "{reply}");
     }
     let mut connection = stranger.connect().await;
     let reply = connection.send("POST", "/v1/enrollments", Some(&proof), vec![b'x'; 1 << 10]).await.unwrap();
@@ -162,26 +164,33 @@ async fn proofs_that_prove_nothing_here_and_now() {
     let good = key.proof("POST", &url, &connection.exporter);
     let mut bits: Vec<String> = good.split('.').map(str::to_owned).collect();
     bits[2] = URL_SAFE_NO_PAD.encode([1; 64]);
+    let (request, shape) = ("for another method or path", "not a JWT of type `dpop+jwt`");
+    let (moved, not_by_it) = ("belongs to another connection", "not signed by the key it is for");
     let rows = [
-        ("of another connection", key.proof("POST", &url, &elsewhere.exporter)),
-        ("for another method", claims(&|c| c.htm = "GET".to_owned())),
-        ("for another path", claims(&|c| c.htu = face.url("/v1/other"))),
-        ("for another host", claims(&|c| c.htu = "https://other.example/v1/enrollments".to_owned())),
-        ("without encryption", claims(&|c| c.htu = c.htu.replace("https", "http"))),
-        ("an hour old", claims(&|c| c.iat -= 3_600)),
-        ("from the next hour", claims(&|c| c.iat += 3_600)),
-        ("without an exporter", claims(&|c| c.exporter = String::new())),
-        ("by another key", other.proof("POST", &url, &connection.exporter)),
-        ("badly signed", bits.join(".")),
-        ("no proof", "hello".to_owned()),
+        ("of another connection", key.proof("POST", &url, &elsewhere.exporter), moved),
+        ("for another method", claims(&|c| c.htm = "GET".to_owned()), request),
+        ("for another path", claims(&|c| c.htu = face.url("/v1/other")), request),
+        (
+            "for another host",
+            claims(&|c| c.htu = "https://other.example/v1/enrollments".to_owned()),
+            "for another gateway",
+        ),
+        ("without encryption", claims(&|c| c.htu = c.htu.replace("https", "http")), shape),
+        ("an hour old", claims(&|c| c.iat -= 3_600), "away from the gateway's clock"),
+        ("from the next hour", claims(&|c| c.iat += 3_600), "away from the gateway's clock"),
+        ("without an exporter", claims(&|c| c.exporter = String::new()), moved),
+        ("by another key", other.proof("POST", &url, &connection.exporter), not_by_it),
+        ("badly signed", bits.join("."), not_by_it),
+        ("no proof", "hello".to_owned(), shape),
     ];
-    for (what, proof) in rows {
+    for (what, proof, says) in rows {
         let reply = connection.send("POST", "/v1/enrollments", Some(&proof), body.clone()).await.unwrap();
-        assert!([400, 401].contains(&reply.status), "{what}: {reply}");
-        assert!(["bad-proof", "malformed"].contains(&reply.code().as_str()), "{what}: {reply}");
+        assert_eq!((reply.status, reply.code().as_str()), (401, "bad-proof"), "{what}: {reply}");
+        assert!(reply.says().contains(says), "{what}: it does not say `{says}`: {reply}");
     }
     let reply = connection.send("POST", "/v1/enrollments", None, body.clone()).await.unwrap();
-    assert!([400, 401].contains(&reply.status), "no header: {reply}");
+    assert_eq!((reply.status, reply.code().as_str()), (401, "bad-proof"), "no header: {reply}");
+    assert!(reply.says().contains("the `DPoP` header is missing"), "{reply}");
     // Nothing of that was remembered; the good one is taken.
     let reply = connection.send("POST", "/v1/enrollments", Some(&good), body).await.unwrap();
     assert_eq!(reply.status, 202, "{reply}");
@@ -197,7 +206,7 @@ async fn a_strangers_request_is_not_for_others_to_see() {
     let face = stranger.gateway.enroll();
     let mut connection = stranger.connect().await;
     let seen = device::poll(&mut connection, &face, &other, &waiting.id, 0).await.unwrap();
-    assert!(matches!(seen, Outcome::Refused(_)), "{seen:?}");
+    assert_refused(&seen, "bad-proof", "not signed by the key it is for", "by another key");
     // Asking again with the same key is the same request.
     let Outcome::Waiting(again) = stranger.ask(&key, &device::request(&key, Some("edge-07"), None)).await else {
         panic!("not waiting");
@@ -211,30 +220,30 @@ async fn names_that_cannot_be_given() {
     let alice = stranger.gateway.first_person();
     let _machine = joined(&stranger.gateway, &alice, "edge-07");
     let long = "a".repeat(64);
+    let (byte, edge) = ("use only a-z, 0-9 and hyphens", "hyphen");
     let illegal = [
-        "",
-        "Edge",
-        "edge_07",
-        "-edge",
-        "edge-",
-        "a.b",
-        "a b",
-        "xn--80ak6aa92e",
-        "\u{435}dge-07",
-        "\u{fe}dge",
-        "a/b",
-        &long,
+        ("", "empty"),
+        ("Edge", byte),
+        ("edge_07", byte),
+        ("-edge", edge),
+        ("edge-", edge),
+        ("a.b", byte),
+        ("a b", byte),
+        ("xn--80ak6aa92e", "drawn to look like another name"),
+        ("\u{435}dge-07", byte),
+        ("\u{fe}dge", byte),
+        ("a/b", byte),
+        (&long, "63"),
     ];
-    for name in illegal {
+    for (name, says) in illegal {
         let key = Key::generate();
         let request = device::request(&key, Some(name), Some(&token(&alice, &[])));
-        let outcome = stranger.ask(&key, &request).await;
-        assert_code(&outcome, "name-illegal", name);
+        assert_refused(&stranger.ask(&key, &request).await, "name-illegal", says, name);
     }
     let key = Key::generate();
     let good = token(&alice, &[]);
     let taken = stranger.ask(&key, &device::request(&key, Some("edge-07"), Some(&good))).await;
-    assert_code(&taken, "name-taken", "edge-07");
+    assert_refused(&taken, "name-taken", "the name `edge-07` is taken", "edge-07");
     // The token is still good for a free name.
     assert!(stranger.ask(&key, &device::request(&key, Some("edge-08"), Some(&good))).await.issued().is_some());
 }
@@ -246,9 +255,13 @@ fn the_client_says_what_is_wrong_with_a_name() {
     let alice = gateway.first_person();
     let _machine = joined(&gateway, &alice, "edge-07");
     let good = token(&alice, &[]);
-    for (name, says) in
-        [("edge-07", "taken"), ("Edge_08", "Edge_08"), ("\u{435}dge-08", "hint:"), ("xn--dge-8cd", "xn--")]
-    {
+    let rows = [
+        ("edge-07", "the name `edge-07` is taken"),
+        ("Edge_08", "`Edge_08` cannot be a name"),
+        ("\u{435}dge-08", "use only a-z, 0-9 and hyphens"),
+        ("xn--dge-8cd", "drawn to look like another name"),
+    ];
+    for (name, says) in rows {
         let machine = gateway.client("late");
         let refused = machine.refused(&["join", &good, "--name", name]);
         let text = &refused.stderr;
@@ -271,14 +284,19 @@ async fn the_queue_is_bounded_and_says_so() {
     }
     let key = Key::generate();
     let outcome = stranger.ask(&key, &device::request(&key, None, None)).await;
-    assert_code(&outcome, "queue-full", "the third");
+    assert_refused(
+        &outcome,
+        "queue-full",
+        "too many requests from your network wait for approval already",
+        "the third",
+    );
     let Outcome::Refused(reply) = outcome else { panic!("not refused") };
     assert_eq!(reply.status, 429);
     assert!(reply.headers.contains_key("retry-after"));
     let (url, pin) = (stranger.gateway.enroll().url(""), stranger.gateway.info().pin);
     let told = stranger.gateway.client("late").refused(&["join", &url, "--pin", &pin, "--name", "late", "--no-wait"]);
-    assert_eq!(told.code, 5, "{}", told.stderr);
-    assert!(told.stderr.contains("wait") && told.stderr.contains("join token"), "{}", told.stderr);
+    assert_says(&told, 5, "too many requests from your network wait for approval already");
+    assert_says(&told, 5, "or use a join token");
     // From another prefix there is room, and a token needs no place in the queue.
     let key = Key::generate();
     let elsewhere = stranger.gateway.enroll().from([127, 0, 9, 1]);
@@ -293,12 +311,15 @@ async fn the_queue_is_bounded_and_says_so() {
 fn a_request_lapses_while_it_waits() {
     let gateway = Setup::default().config("enroll.pending_ttl", "3s").start();
     let alice = gateway.first_person();
-    let waiting = at_the_gate(&gateway, "edge-07");
-    let id = request_id(&alice, "edge-07");
-    let ended = waiting.join.end_within(PATIENCE);
-    assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("lapsed") || ended.stderr.contains("expired"), "{}", ended.stderr);
-    alice.refused(&["requests", "approve", &id, "--code", &waiting.code]);
+    let mut waiting = at_the_gate(&gateway, "edge-07");
+    // From the machine's screen: a slow listing might come when it has lapsed already.
+    let id = waiting.join.expect_stderr("the request's id", |screen| {
+        let line = screen.lines().find(|line| line.trim_start().starts_with("request"))?;
+        line.split_whitespace().nth(1).map(str::to_owned)
+    });
+    assert_says(&waiting.join.end_within(PATIENCE), 3, "the request lapsed before anybody decided");
+    let late = alice.refused(&["requests", "approve", &id, "--code", &waiting.code]);
+    assert!(late.stderr.contains("lapsed"), "{}", late.stderr);
     assert!(items(&alice.json(&["machines", "list"])).is_empty());
 }
 
@@ -310,7 +331,7 @@ async fn too_many_and_too_long_attributes_and_unknown_fields() {
     let many = (0..=wire::limits::ATTRIBUTES_MAX).map(|i| (format!("a{i}"), String::new())).collect();
     let long = BTreeMap::from([("a".to_owned(), "x".repeat(wire::limits::ATTRIBUTE_VALUE_MAX + 1))]);
     for (what, request) in [("many", with(many)), ("long", with(long))] {
-        assert_code(&stranger.ask(&key, &request).await, "malformed", what);
+        assert_refused(&stranger.ask(&key, &request).await, "malformed", "attributes: at most 32", what);
     }
     let mut unknown = serde_json::to_value(device::request(&key, None, None)).unwrap();
     unknown["is_admin"] = true.into();
@@ -319,4 +340,5 @@ async fn too_many_and_too_long_attributes_and_unknown_fields() {
     let body = serde_json::to_vec(&unknown).unwrap();
     let reply = connection.send("POST", "/v1/enrollments", Some(&proof), body).await.unwrap();
     assert_eq!((reply.status, reply.code().as_str()), (400, "malformed"), "{reply}");
+    assert!(reply.says().contains("unknown field `is_admin`"), "{reply}");
 }

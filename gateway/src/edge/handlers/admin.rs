@@ -2,12 +2,17 @@
 
 use axum::http::StatusCode;
 use pki::Role;
-use wire::admin::{CanIRequest, LockRequest, TokenRequest};
+use wire::admin::{CanIRequest, LockRequest, RenewalsRequest, TokenRequest};
 
 use super::{Boxed, boxed, done, people::short};
 use crate::{
+    core::refusal::Refusal,
     edge::http::{Answer, Call, json, typed},
-    flow::admin::{self, AuditFilter},
+    flow::{
+        admin::{self, AuditFilter},
+        can_i,
+        renew_now::{self, Whom},
+    },
 };
 
 async fn list(call: &Call, role: Role) -> Answer {
@@ -37,6 +42,27 @@ pub fn machine(call: Call) -> Boxed {
 /// `DELETE /v1/machines/{name}`.
 pub fn remove_machine(call: Call) -> Boxed {
     boxed(async move { remove(&call, Role::Machine).await })
+}
+
+/// `POST /v1/renewals`.
+pub fn ask_to_renew(call: Call) -> Boxed {
+    boxed(async move {
+        let RenewalsRequest { machines, all, reason } = call.json()?;
+        short(&reason)?;
+        let whom = match (machines.len(), all) {
+            (0, true) => Whom::All,
+            (1..=renew_now::NAMED_MAX, false) => Whom::Named(machines.into_iter().collect()),
+            (0, false) | (_, true) => {
+                return Err(Refusal::Malformed("give either `machines` or `all`, not both or neither".to_owned()));
+            }
+            (_, false) => {
+                let most = renew_now::NAMED_MAX;
+                return Err(Refusal::Malformed(format!("name at most {most} machines at once, or ask `all`")));
+            }
+        };
+        renew_now::ask(&call.shell, call.caller()?, &whom, &reason, &call.instance).await?;
+        done(&call)
+    })
 }
 
 /// `GET /v1/people`.
@@ -129,7 +155,7 @@ pub fn audit(call: Call) -> Boxed {
 pub fn can_i(call: Call) -> Boxed {
     boxed(async move {
         let asked: CanIRequest = call.json()?;
-        json(StatusCode::OK, &admin::can_i(&call.shell, call.caller()?, &asked).await?)
+        json(StatusCode::OK, &can_i::can_i(&call.shell, call.caller()?, &asked).await?)
     })
 }
 

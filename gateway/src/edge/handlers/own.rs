@@ -6,7 +6,10 @@ use wire::manage::{RenewRequest, SelfReply};
 use super::{Boxed, boxed, done};
 use crate::{
     core::{admission::Use, refusal::Refusal},
-    edge::http::{Call, json},
+    edge::{
+        http::{Call, json},
+        live::{Reason, Selector},
+    },
     flow::{
         self,
         admit::admit,
@@ -27,7 +30,7 @@ pub fn myself(call: Call) -> Boxed {
             serial: caller.serial.hex(),
             not_after: caller.not_after.secs(),
             renew_after: schedule.renew_after.secs(),
-            renew_now: false,
+            renew_now: flow::renew_now::is_wanted(&call.shell, caller, not_before).await?,
             time: call.shell.now().secs(),
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             owner: subject.owner.clone(),
@@ -65,7 +68,11 @@ async fn again(call: &Call, csr: &pki::VerifiedCsr) -> Result<wire::enroll::Issu
 /// `POST /v1/leave`.
 pub fn leave(call: Call) -> Boxed {
     boxed(async move {
-        flow::admin::leave(&call.shell, call.caller()?, &call.instance).await?;
+        let caller = call.caller()?;
+        flow::admin::leave(&call.shell, caller, &call.instance).await?;
+        // Its other connections end now, and this one with the answer.
+        call.shell.live.cut_others(&Selector::Identity(caller.identity.clone()), Reason::Killed, call.conn.id());
+        call.conn.close_after_response();
         done(&call)
     })
 }

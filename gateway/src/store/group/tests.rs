@@ -40,8 +40,8 @@ impl Engine for Fake {
             return Err(fault);
         }
         let mut rows = self.0.rows.lock().unwrap();
-        for (key, value) in writes.clone() {
-            match value {
+        for (key, change) in writes.clone() {
+            match change.after {
                 Some(value) => drop(rows.insert(key, value)),
                 None => drop(rows.remove(&key)),
             }

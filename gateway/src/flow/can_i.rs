@@ -1,0 +1,115 @@
+//! `can-i`: what the policy would say, asked without doing it.
+
+use pki::Role;
+use wire::admin::{CanIReply, CanIRequest};
+
+use super::{
+    admin::{resource, visible},
+    enroll::find,
+    people::may_read,
+    shell::Shell,
+};
+use crate::core::{
+    admission::Caller,
+    approve::{principal, request_facts},
+    keys,
+    records::{Enrollment, Seen, Waiting},
+    refusal::Refusal,
+};
+
+/// Answers whether the caller may do something, and by which rules.
+///
+/// # Errors
+/// When the question makes no sense, or the resource is not there.
+pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Result<CanIReply, Refusal> {
+    let action = policy::Action::parse(&asked.action).ok_or_else(|| {
+        let known = policy::Action::ALL.map(policy::Action::as_str).join(", ");
+        Refusal::Malformed(format!("`{}` is not an action of the policy: use one of {known}", asked.action))
+    })?;
+    let resource = concerned(shell, caller, action, &asked.resource).await?;
+    let ask = policy::Ask { action, principal: principal(caller, shell.now()), resource, now: shell.now().secs() };
+    let decision = policy::decide(&shell.rules.load(), &ask);
+    let explanation = decision.explain();
+    let (allowed, rules) = match decision {
+        policy::Decision::Allowed(grant) => (true, grant.rules().to_vec()),
+        policy::Decision::Denied(denial) => (false, denial.rules),
+    };
+    Ok(CanIReply { allowed, rules, explanation })
+}
+
+/// What the question is about. The policy knows each action with some kinds of resource only; the others get words here, since
+/// it would call them a fault.
+async fn concerned(
+    shell: &Shell,
+    caller: &Caller,
+    action: policy::Action,
+    name: &str,
+) -> Result<policy::Resource, Refusal> {
+    let senseless = |words: &str| Err(Refusal::Malformed(format!("`{action}` {words}")));
+    match action {
+        policy::Action::Enroll | policy::Action::Request => {
+            senseless("is asked of newcomers, who have no certificate yet; `lychgate-gateway policy test` tries it")
+        }
+        policy::Action::Connect => senseless("concerns services behind machines, and this gateway has none yet"),
+        policy::Action::Renew if name.is_empty() => Ok(policy::Resource::Gateway),
+        policy::Action::Renew => {
+            senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")
+        }
+        policy::Action::Approve if name.is_empty() => senseless(
+            "concerns a request: give its id, or the name it asks for, as `lychgate requests list` shows them",
+        ),
+        policy::Action::Approve => request(shell, caller, name).await,
+        policy::Action::Lock | policy::Action::Read | policy::Action::Administer if name.is_empty() => {
+            Ok(policy::Resource::Gateway)
+        }
+        policy::Action::Lock => subject(shell, caller, name).await,
+        policy::Action::Read | policy::Action::Administer => {
+            if name == "token" {
+                return Ok(policy::Resource::Token);
+            }
+            match find(shell, name).await {
+                Ok(seen) => Ok(policy::Resource::Request(request_facts(&seen.record))),
+                Err(_) => subject(shell, caller, name).await,
+            }
+        }
+    }
+}
+
+/// `edge-7`, `machine/edge-7` or `person/bob`.
+async fn subject(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
+    let (role, name) = match name.split_once('/') {
+        Some(("person", name)) => (Role::Person, name),
+        Some(("machine", name)) => (Role::Machine, name),
+        Some(_) | None => (Role::Machine, name),
+    };
+    Ok(resource(shell, &visible(shell, caller, role, name).await?))
+}
+
+/// The request of that id, or the one that waits for that name.
+async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
+    if let Ok(seen) = find(shell, name).await {
+        return Ok(policy::Resource::Request(request_facts(&seen.record)));
+    }
+    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
+    let ids = waiting
+        .iter()
+        .filter(|(_, seen)| seen.record.wanted_name.as_deref() == Some(name))
+        .map(|(key, _)| keys::enrollment(key.trim_start_matches(keys::WAITING)));
+    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids.collect()).await?;
+    let mut readable: Vec<Enrollment> = found.into_iter().flatten().map(|seen| seen.record).collect();
+    readable.retain(|enrollment| may_read(shell, caller, enrollment).is_ok());
+    match readable.as_slice() {
+        [one] => Ok(policy::Resource::Request(request_facts(one))),
+        [] => Err(Refusal::NotFound(
+            "request: `approve` concerns those that wait, by their id or the name they ask for; \
+             `lychgate requests list` shows them",
+        )),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|enrollment| enrollment.id.as_str()).collect();
+            Err(Refusal::Malformed(format!(
+                "several requests ask for the name `{name}`: give one of {}",
+                ids.join(", ")
+            )))
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Whatever takes a right away ends the open connections of those it hits, and of nobody else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
+mod story;
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use axum::{body::Body, http};
+use gateway::{
+    edge::{
+        http::router,
+        live::{NewConn, Reason, Seat},
+        rate::Rates,
+        tls::Face,
+    },
+    flow,
+    limits::RateLimits,
+};
+use pki::Role;
+use story::{DAY, Member, Story};
+use tower::ServiceExt as _;
+
+/// An administrator, and the machines `edge-1` and `edge-2`, each with two open connections.
+struct Scene {
+    story: Story,
+    alice: Member,
+    one: Member,
+    open: [[Seat; 2]; 2],
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let story = Story::new().await;
+        let alice = story.first_person().await;
+        let (one, two) = (story.machine("edge-1").await, story.machine("edge-2").await);
+        let enter = |member: &Member| {
+            let (peer, source) = (Some(story.peer(&member.issued)), Ipv4Addr::LOCALHOST.into());
+            story.shell.live.enter(NewConn { face: Face::Manage, peer, source, exporter: [0; 32] })
+        };
+        let open = [&one, &two].map(|member| [enter(member), enter(member)]);
+        for member in [&one, &two] {
+            story.admit(&story.peer(&member.issued)).await.unwrap();
+        }
+        Self { story, alice, one, open }
+    }
+
+    /// Why the connections of the first machine were cut; those of the second must not be.
+    #[track_caller]
+    fn check(&self, what: &str, want: [Option<Reason>; 2]) {
+        let cut = self.open.each_ref().map(|seats| seats.each_ref().map(|seat| seat.conn().cut()));
+        assert_eq!(cut, [want, [None, None]], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn locks_of_every_kind() {
+    for kind in ["machine", "lineage", "key"] {
+        let scene = Scene::set().await;
+        let caller = scene.one.caller(&scene.story).await;
+        let target = match kind {
+            "machine" => "edge-1".to_owned(),
+            "lineage" => caller.lineage.record.id.clone(),
+            _ => caller.key.hex(),
+        };
+        scene.story.lock(&scene.alice, kind, &target).await.unwrap();
+        scene.check(kind, [Some(Reason::Locked); 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_removal() {
+    let scene = Scene::set().await;
+    let caller = scene.alice.caller(&scene.story).await;
+    flow::admin::remove(&scene.story.shell, &caller, Role::Machine, "edge-1", "i").await.unwrap();
+    scene.check("removed", [Some(Reason::Killed); 2]);
+}
+
+#[tokio::test]
+async fn forks() {
+    // A copy of the folder renews with the certificate that was replaced.
+    let scene = Scene::set().await;
+    let copy = scene.one.cloned(&scene.story);
+    let renewed = scene.one.renew(&scene.story).await.unwrap();
+    scene.story.admit(&scene.story.peer(&renewed)).await.unwrap();
+    copy.renew(&scene.story).await.unwrap_err();
+    scene.check("a copy renews", [Some(Reason::Locked); 2]);
+
+    // The copy comes when the certificate in it is over. Nothing here looks at the end of the open connections.
+    let scene = Scene::set().await;
+    let renewed = scene.one.renew(&scene.story).await.unwrap();
+    scene.story.admit(&scene.story.peer(&renewed)).await.unwrap();
+    scene.story.clock.advance(DAY * 2);
+    scene.one.rejoin(&scene.story).await.unwrap_err();
+    scene.check("a copy rejoins", [Some(Reason::Locked); 2]);
+}
+
+/// The connection on which it says goodbye gets its answer and ends with it.
+#[tokio::test]
+async fn leaving() {
+    let scene = Scene::set().await;
+    let shell = &scene.story.shell;
+    let rates = Arc::new(Rates::new(&RateLimits::default(), Arc::clone(&shell.metrics)));
+    let conn = Arc::clone(scene.open[0][0].conn());
+    let request = http::Request::post("/v1/leave").extension(Arc::clone(&conn)).body(Body::empty()).unwrap();
+    let response = router(shell, &rates, Face::Manage).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    scene.check("left", [None, Some(Reason::Killed)]);
+    assert!(conn.closes_after_response());
+}

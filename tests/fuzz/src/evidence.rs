@@ -1,0 +1,90 @@
+//! Evidence, for every attestor there is. Whatever is sent, nobody is believed without a record of ours, and what is to be
+//! looked up comes from something signed.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::attest::{ALL, Attestor, Context, Found, Message, Need};
+use pki::{CaKey as _, KeyDigest, Role};
+use wire::enroll::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::{
+    Outcome, join_token,
+    parts::{inner, mode, signed, with_mode},
+    world::{EXPORTER, LEAF_KEY, NOW, WORLD, key, leaf},
+};
+
+/// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
+const SIGN: u8 = 0x80;
+
+/// Judges one input.
+pub fn check(data: &[u8]) -> Outcome {
+    let Some((mode, rest)) = mode(data) else { return Outcome::Refused };
+    let for_key = key(LEAF_KEY + 1).subject_key().expect("its public key").digest();
+    if mode & SIGN != 0 {
+        let body = prior(&signed(rest, &WORLD.machines_key), &for_key);
+        let prior = ALL.iter().find(|attestor| attestor.kind() == PRIOR_CERTIFICATE).expect("listed");
+        return Outcome::any(&[judge(*prior, &body, for_key)]);
+    }
+    let attestor = ALL[usize::from(mode) % ALL.len()];
+    Outcome::any(&[judge(attestor, &String::from_utf8_lossy(rest), for_key)])
+}
+
+fn judge(attestor: &dyn Attestor, body: &str, for_key: KeyDigest) -> bool {
+    let context = Context {
+        domain: &WORLD.domain,
+        anchors: &WORLD.anchors,
+        issuing: [WORLD.machines.cert_der(), WORLD.people.cert_der()],
+        token_key: &WORLD.token_key,
+        now: NOW,
+    };
+    let message = Message { body, for_key, exporter: &EXPORTER };
+    // Without what was looked up there is nothing to believe, whatever the evidence says.
+    assert!(attestor.step(&message, &Found::default(), &context).is_err(), "believed without a record");
+    let Ok(needs) = attestor.needs(&message, &context) else { return false };
+    assert!(!needs.is_empty());
+    for need in needs {
+        if let Need::Prior(serial) = need {
+            let text: PriorCertificate = serde_json::from_str(body).expect("what was taken is JSON");
+            let ders = pki::parse_pem("CERTIFICATE", &text.certificate).expect("what was taken is PEM");
+            let (_, parsed) = X509Certificate::from_der(&ders[0]).expect("what was taken is a certificate");
+            assert!(serial.as_bytes().ends_with(parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial())));
+            // Bound to the connection and to the new key: neither can be lent.
+            let other = Message { exporter: &[8; 32], ..message.clone() };
+            assert!(attestor.needs(&other, &context).is_err(), "on another connection");
+            let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
+            assert!(attestor.needs(&other, &context).is_err(), "for another key");
+        }
+    }
+    true
+}
+
+/// The evidence of whoever holds [`leaf`]'s key.
+fn prior(certificate: &[u8], for_key: &KeyDigest) -> String {
+    let message = [PRIOR_CERTIFICATE_CONTEXT, &EXPORTER, for_key.as_bytes()].concat();
+    let signature = key(LEAF_KEY).sign(&message).expect("a key in memory signs");
+    let body = PriorCertificate {
+        certificate: pki::to_pem("CERTIFICATE", certificate),
+        signature: URL_SAFE_NO_PAD.encode(signature),
+    };
+    serde_json::to_string(&body).expect("our own types can be written")
+}
+
+/// Good evidence of each kind.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let for_key = key(LEAF_KEY + 1).subject_key().expect("its public key").digest();
+    let number = |kind| {
+        let at = ALL.iter().position(|attestor| attestor.kind() == kind).expect("listed");
+        u8::try_from(at).expect("few attestors")
+    };
+    let (machine, person) = (leaf(Role::Machine), leaf(Role::Person));
+    let mut seeds = vec![
+        with_mode(number(JOIN_TOKEN), join_token::good().as_bytes()),
+        with_mode(number(PRIOR_CERTIFICATE), prior(&machine, &for_key).as_bytes()),
+        with_mode(number(PRIOR_CERTIFICATE), prior(&person, &for_key).as_bytes()),
+        with_mode(SIGN, inner(&machine)),
+    ];
+    // An attestor that comes later starts from nothing until somebody gives it a seed.
+    seeds.extend((0..u8::try_from(ALL.len()).expect("few attestors")).map(|at| with_mode(at, b"{}")));
+    seeds
+}

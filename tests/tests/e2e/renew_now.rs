@@ -1,0 +1,48 @@
+//! An administrator asks machines to renew now, and those that call next do.
+
+use tests::cli::Lychgate;
+use tests::gateway::Setup;
+use tests::program::shifted_clock;
+use tests::wait::{PATIENCE, eventually};
+
+use crate::{audit, joined};
+
+#[track_caller]
+fn serial(machine: &Lychgate) -> String {
+    machine.json(&["status"])["serial"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn machines_that_are_asked_renew_when_they_next_call() {
+    let mut gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let [one, two] = ["edge-1", "edge-2"].map(|name| joined(&gateway, &alice, name));
+    // Minutes later, since nobody renews what was made this minute.
+    let _ = gateway.stop();
+    gateway.run_under(&shifted_clock("+5m"));
+    gateway.start();
+    let before = [serial(&one), serial(&two)];
+    one.ok(&["run", "--once"]);
+    assert_eq!(serial(&one), before[0], "nobody asked yet");
+
+    let said = alice.ok(&["machines", "renew", "edge-1", "--reason", "a new authority"]);
+    assert!(said.contains("asked `edge-1` to renew"), "{said}");
+    one.ok(&["run", "--once"]);
+    two.ok(&["run", "--once"]);
+    let after = [serial(&one), serial(&two)];
+    assert_ne!(after[0], before[0]);
+    assert_eq!(after[1], before[1]);
+
+    alice.ok(&["machines", "renew", "--all"]);
+    let mut running = two.start(&["run"]);
+    eventually("a renewal by `run`", PATIENCE, || (serial(&two) != before[1]).then_some(()));
+    running.expect_stdout("the reason it gives", |text| text.contains("renewal-asked").then_some(()));
+    assert_eq!(running.stop().code, 0);
+    // Once is enough.
+    let done = serial(&two);
+    two.ok(&["run", "--once"]);
+    assert_eq!(serial(&two), done);
+    let asked = audit(&alice, "renewal.asked");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    alice.refused(&["machines", "renew", "edge-9"]);
+}
