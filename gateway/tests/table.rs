@@ -503,6 +503,7 @@ async fn other_methods_are_refused() {
             let asked = Asked { method: method.parse().unwrap(), uri, body: vec![], proof: None };
             let (parts, _) = stage.exchange(stage.router(*face, &unlimited()), *face, peer, asked).await;
             assert_eq!(parts.status, 405, "{method} {path}");
+            assert!(parts.headers.contains_key("lychgate-instance"), "{method} {path}");
             // RFC 9110 15.5.6.
             let allow = parts.headers.get("allow").and_then(|value| value.to_str().ok()).unwrap_or_default();
             assert_eq!(allow.split(',').map(str::trim).collect::<BTreeSet<_>>(), served, "{method} {path}");
@@ -572,6 +573,24 @@ async fn every_endpoint_counts_against_its_rate_and_no_other() {
             let limited = codes.iter().position(|code| code == "rate-limited");
             let want = (class == row.rate).then_some(1);
             assert_eq!(limited, want, "{} {} against {}: {codes:?}", row.method, row.path, class.as_str());
+        }
+    }
+}
+
+/// Nobody may ask for what is not there at any rate they like.
+#[tokio::test]
+async fn what_is_not_there_counts_too() {
+    let stage = Stage::set().await;
+    for (face, class) in [(Face::Enroll, Class::Poll), (Face::Manage, Class::Machine)] {
+        for (method, uri) in [("GET", "/nothing"), ("DELETE", "/v1/enrollments"), ("DELETE", "/v1/self")] {
+            let router = stage.router(face, &rates(Some(class)));
+            let mut statuses = Vec::new();
+            for _ in 0..2 {
+                let peer = if face == Face::Manage { stage.caller("an administrator").await } else { None };
+                let asked = Asked { method: method.parse().unwrap(), uri: uri.to_owned(), body: vec![], proof: None };
+                statuses.push(stage.exchange(router.clone(), face, peer, asked).await.0.status.as_u16());
+            }
+            assert!([404, 405].contains(&statuses[0]) && statuses[1] == 429, "{method} {uri}: {statuses:?}");
         }
     }
 }

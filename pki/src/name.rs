@@ -27,11 +27,14 @@ pub enum BadName {
         /// Bytes allowed.
         max: usize,
     },
-    /// A byte outside `a-z`, `0-9`, `-` (and `.` in a domain).
-    #[error("the byte at position {at} is not allowed; use only a-z, 0-9 and hyphens")]
-    ForbiddenByte {
-        /// Offset of the byte, from zero.
+    /// A character outside `a-z`, `0-9`, `-` (and `.` in a domain). Its number is told, because many a letter is drawn like
+    /// one of ours.
+    #[error("`{}` (U+{:04X}) at position {at} is not allowed; use only a-z, 0-9 and hyphens", .found.escape_debug(), u32::from(*.found))]
+    ForbiddenCharacter {
+        /// Offset of its first byte, from zero.
         at: usize,
+        /// The character.
+        found: char,
     },
     /// A hyphen where a label starts or ends.
     #[error("the hyphen at position {at} starts or ends a label; use a letter or digit there")]
@@ -244,8 +247,9 @@ fn check_labels(text: &str) -> Result<(), BadName> {
 
 /// One DNS label that starts at byte `base` of the whole (RFC 1123 2.1, lower case only).
 fn check_label(label: &str, base: usize) -> Result<(), BadName> {
-    if let Some(at) = label.bytes().position(|b| !(b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')) {
-        return Err(BadName::ForbiddenByte { at: base + at });
+    let ours = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if let Some((at, found)) = label.char_indices().find(|(_, c)| !ours(*c)) {
+        return Err(BadName::ForbiddenCharacter { at: base + at, found });
     }
     match label.len() {
         0 => return Err(BadName::EmptyLabel { at: base }),
@@ -327,12 +331,12 @@ mod tests {
         check_name(&"x".repeat(63), Ok(()));
         check_name(&"x".repeat(64), Err(BadName::TooLong { len: 64, max: 63 }));
         check_name("", Err(BadName::Empty));
-        check_name("A", Err(BadName::ForbiddenByte { at: 0 }));
-        check_name("a_b", Err(BadName::ForbiddenByte { at: 1 }));
-        check_name("a.b", Err(BadName::ForbiddenByte { at: 1 }));
-        check_name("a b", Err(BadName::ForbiddenByte { at: 1 }));
-        check_name("a\0", Err(BadName::ForbiddenByte { at: 1 }));
-        check_name("\u{430}", Err(BadName::ForbiddenByte { at: 0 }));
+        check_name("A", Err(BadName::ForbiddenCharacter { at: 0, found: 'A' }));
+        check_name("a_b", Err(BadName::ForbiddenCharacter { at: 1, found: '_' }));
+        check_name("a.b", Err(BadName::ForbiddenCharacter { at: 1, found: '.' }));
+        check_name("a b", Err(BadName::ForbiddenCharacter { at: 1, found: ' ' }));
+        check_name("a\0", Err(BadName::ForbiddenCharacter { at: 1, found: '\0' }));
+        check_name("\u{430}", Err(BadName::ForbiddenCharacter { at: 0, found: '\u{430}' }));
         check_name("-a", Err(BadName::EdgeHyphen { at: 0 }));
         check_name("a-", Err(BadName::EdgeHyphen { at: 1 }));
         check_name("xn--80ak6aa92e", Err(BadName::Punycode));
@@ -352,10 +356,10 @@ mod tests {
         check_domain("kernel..example", Err(BadName::EmptyLabel { at: 7 }));
         check_domain(".example", Err(BadName::EmptyLabel { at: 0 }));
         check_domain("example.", Err(BadName::EmptyLabel { at: 8 }));
-        check_domain("Kernel.example", Err(BadName::ForbiddenByte { at: 0 }));
-        check_domain("a.b_c", Err(BadName::ForbiddenByte { at: 3 }));
+        check_domain("Kernel.example", Err(BadName::ForbiddenCharacter { at: 0, found: 'K' }));
+        check_domain("a.b_c", Err(BadName::ForbiddenCharacter { at: 3, found: '_' }));
         check_domain("a.-b", Err(BadName::EdgeHyphen { at: 2 }));
-        check_domain("a:443", Err(BadName::ForbiddenByte { at: 1 }));
+        check_domain("a:443", Err(BadName::ForbiddenCharacter { at: 1, found: ':' }));
         check_domain("10.0.0.1", Err(BadName::NumericDomain));
         check_domain(&format!("{}.example", "x".repeat(64)), Err(BadName::TooLong { len: 64, max: 63 }));
         check_domain(&["abc"; 46].join("."), Err(BadName::TooLong { len: 183, max: 180 }));
@@ -387,12 +391,12 @@ mod tests {
         check_identity("spiffe://lab//ada", Err(BadName::UnknownRole));
         check_identity("spiffe://lab/admin/ada", Err(BadName::UnknownRole));
         check_identity("spiffe://lab/Person/ada", Err(BadName::UnknownRole));
-        check_identity("spiffe://lab/person/ada?x", Err(BadName::ForbiddenByte { at: 3 }));
-        check_identity("spiffe://lab/person/ada#x", Err(BadName::ForbiddenByte { at: 3 }));
-        check_identity("spiffe://lab/person/%61da", Err(BadName::ForbiddenByte { at: 0 }));
-        check_identity("spiffe://lab/person/..", Err(BadName::ForbiddenByte { at: 0 }));
-        check_identity("spiffe://u@lab/person/ada", Err(BadName::ForbiddenByte { at: 1 }));
-        check_identity("spiffe://lab:1/person/ada", Err(BadName::ForbiddenByte { at: 3 }));
+        check_identity("spiffe://lab/person/ada?x", Err(BadName::ForbiddenCharacter { at: 3, found: '?' }));
+        check_identity("spiffe://lab/person/ada#x", Err(BadName::ForbiddenCharacter { at: 3, found: '#' }));
+        check_identity("spiffe://lab/person/%61da", Err(BadName::ForbiddenCharacter { at: 0, found: '%' }));
+        check_identity("spiffe://lab/person/..", Err(BadName::ForbiddenCharacter { at: 0, found: '.' }));
+        check_identity("spiffe://u@lab/person/ada", Err(BadName::ForbiddenCharacter { at: 1, found: '@' }));
+        check_identity("spiffe://lab:1/person/ada", Err(BadName::ForbiddenCharacter { at: 3, found: ':' }));
     }
 
     #[test]
@@ -415,11 +419,11 @@ mod tests {
         check_gateway_name("192.0.2.1", Ok("192.0.2.1"));
         check_gateway_name("[2001:db8::1]", Ok("2001:db8::1"));
         check_gateway_name("2001:db8::1", Ok("2001:db8::1"));
-        check_gateway_name("*", Err(BadName::ForbiddenByte { at: 0 }));
+        check_gateway_name("*", Err(BadName::ForbiddenCharacter { at: 0, found: '*' }));
         check_gateway_name("*.", Err(BadName::Empty));
-        check_gateway_name("a.*.example", Err(BadName::ForbiddenByte { at: 2 }));
+        check_gateway_name("a.*.example", Err(BadName::ForbiddenCharacter { at: 2, found: '*' }));
         check_gateway_name("192.0.2.300", Err(BadName::NumericDomain));
-        check_gateway_name("gate.example:443", Err(BadName::ForbiddenByte { at: 12 }));
+        check_gateway_name("gate.example:443", Err(BadName::ForbiddenCharacter { at: 12, found: ':' }));
     }
 
     proptest! {

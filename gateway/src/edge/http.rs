@@ -17,8 +17,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     endpoints::{self, Callers, Endpoint},
     live::Conn,
+    metrics::Metrics,
     problem,
-    rate::Rates,
+    rate::{self, Class, Rates},
     tls::Face,
 };
 use crate::{
@@ -135,10 +136,49 @@ pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
         };
         router = router.route(path, on(filter, handler));
     }
-    let unknown = |method: &'static str| move || async move { refuse(&Refusal::NotFound(method), "") };
-    router
-        .fallback(unknown("endpoint"))
-        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED.into_response() })
+    let astray = |status: StatusCode| {
+        let (shell, limiter) = (Arc::clone(shell), Arc::clone(limiter));
+        move |request: Request| async move { astray(&shell, &limiter, face, status, &request) }
+    };
+    router.fallback(astray(StatusCode::NOT_FOUND)).method_not_allowed_fallback(astray(StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// Answers for a path or method that is not in the table. Limited and counted like the rest, or it would be the one thing
+/// that anybody may ask for at any rate.
+fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, request: &Request) -> Response<Body> {
+    let instance = hex::encode(shell.entropy.bytes::<8>());
+    let started = tokio::time::Instant::now();
+    let class = match face {
+        Face::Enroll => Class::Poll,
+        Face::Manage => Class::Machine,
+    };
+    let conn = request.extensions().get::<Arc<Conn>>();
+    let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {
+        Err(limited) => refuse(&too_fast(&limited), &instance),
+        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => status.into_response(),
+        Ok(()) => refuse(&Refusal::NotFound("endpoint"), &instance),
+    };
+    finished(response, &instance, &shell.metrics, (face, "none"), started)
+}
+
+/// What every answer carries, and its count.
+fn finished(
+    mut response: Response<Body>,
+    instance: &str,
+    metrics: &Metrics,
+    (face, endpoint): (Face, &str),
+    started: tokio::time::Instant,
+) -> Response<Body> {
+    if let Ok(value) = HeaderValue::from_str(instance) {
+        response.headers_mut().insert("lychgate-instance", value);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    metrics.request(face, endpoint, response.status().as_u16(), started.elapsed());
+    response
+}
+
+fn too_fast(limited: &rate::Limited) -> Refusal {
+    Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) }
 }
 
 async fn answer(
@@ -153,17 +193,12 @@ async fn answer(
     let metrics = Arc::clone(&shell.metrics);
     let time = REQUEST_TIME + Duration::from_secs(wire::limits::WAIT_MAX_SECS);
     let outcome = tokio::time::timeout(time, checked(endpoint, shell, limiter, params, request, &instance)).await;
-    let mut response = match outcome {
+    let response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refuse(&refusal, &instance),
         Err(_) => refuse(&Refusal::TooSlow(time.as_secs()), &instance),
     };
-    if let Ok(value) = HeaderValue::from_str(&instance) {
-        response.headers_mut().insert("lychgate-instance", value);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    metrics.request(endpoint.face, endpoint.path, response.status().as_u16(), started.elapsed());
-    response
+    finished(response, &instance, &metrics, (endpoint.face, endpoint.path), started)
 }
 
 fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
@@ -188,9 +223,7 @@ async fn checked(
     let Some(conn) = parts.extensions.get::<Arc<Conn>>().cloned() else {
         return Err(Refusal::WrongCaller("connections of this gateway"));
     };
-    let limited =
-        |limited: super::rate::Limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) };
-    limiter.check(endpoint.rate, conn.source()).map_err(limited)?;
+    limiter.check(endpoint.rate, conn.source()).map_err(|limited| too_fast(&limited))?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
         Callers::Holder | Callers::Person => {

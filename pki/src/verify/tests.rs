@@ -100,7 +100,10 @@ fn identities() {
     let bad = |error| Err(PeerError::BadIdentity(error));
     bent(|p| p.subject_alt_names[0] = uri("https://lab/machine/m"), bad(BadName::NotSpiffe));
     bent(|p| p.subject_alt_names[0] = uri("spiffe://lab"), bad(BadName::NotThreeParts));
-    bent(|p| p.subject_alt_names[0] = uri("spiffe://lab/machine/M"), bad(BadName::ForbiddenByte { at: 0 }));
+    bent(
+        |p| p.subject_alt_names[0] = uri("spiffe://lab/machine/M"),
+        bad(BadName::ForbiddenCharacter { at: 0, found: 'M' }),
+    );
     bent(
         |p| p.subject_alt_names[0] = uri("spiffe://other/machine/m"),
         Err(PeerError::ForeignDomain { identity: "spiffe://other/machine/m".to_owned(), domain: "lab".to_owned() }),

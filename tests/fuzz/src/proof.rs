@@ -86,6 +86,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         claims.clone(),
         claims.replace("gate.example:8443", "[::1]"),
         claims.replace("gate.example", "user@gate.example"),
+        // Two readers of URLs, two paths: found by this target.
+        claims.replace(":8443", ":84?43"),
         claims.replace(METHOD, "GET"),
         claims.replace(&NOW.secs().to_string(), "0"),
     ];
