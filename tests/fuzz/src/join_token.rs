@@ -9,22 +9,13 @@ use wire::enroll::JOIN_TOKEN_AUDIENCE;
 
 use crate::{
     Outcome,
-    parts::{mode, with_mode},
+    parts::{SIGN, jwt, with_mode},
     world::{NOW, WORLD, jwt_by_token_key},
 };
 
-/// The input is header and claims, with a line feed between; the gateway's token key signs them here.
-const SIGN: u8 = 1;
-
 /// Judges one input.
 pub fn check(data: &[u8]) -> Outcome {
-    let Some((mode, rest)) = mode(data) else { return Outcome::Refused };
-    let text = if mode & SIGN == 0 {
-        String::from_utf8_lossy(rest).into_owned()
-    } else {
-        let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-        jwt_by_token_key(&rest[..at], rest.get(at + 1..).unwrap_or_default())
-    };
+    let Some(text) = jwt(data, jwt_by_token_key) else { return Outcome::Refused };
     let client = by_client(&text);
     let gateway = by_gateway(&text);
     if gateway && text.starts_with("eyJ") {

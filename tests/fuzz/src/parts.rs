@@ -13,6 +13,20 @@ pub fn with_mode(mode: u8, rest: &[u8]) -> Vec<u8> {
     [&[mode], rest].concat()
 }
 
+/// The mode of [`jwt`] in which header and claims are given, with a line feed between, and signed there.
+pub const SIGN: u8 = 1;
+
+/// A JWT: the text as it is, or signed here. `None` for no input.
+#[must_use]
+pub fn jwt(data: &[u8], sign: impl FnOnce(&[u8], &[u8]) -> String) -> Option<String> {
+    let (mode, rest) = mode(data)?;
+    if mode & SIGN == 0 {
+        return Some(String::from_utf8_lossy(rest).into_owned());
+    }
+    let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    Some(sign(&rest[..at], rest.get(at + 1..).unwrap_or_default()))
+}
+
 /// Pieces with their length in two bytes before each; the last takes what is left.
 #[must_use]
 pub fn pieces(mut data: &[u8], most: usize) -> Vec<&[u8]> {

@@ -7,25 +7,16 @@ use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    parts::{mode, with_mode},
+    parts::{SIGN, jwt, with_mode},
     world::{EXPORTER, LEAF_KEY, NOW, jwt_by_leaf, key},
 };
-
-/// The input is header and claims, with a line feed between; they are signed here.
-const SIGN: u8 = 1;
 
 const METHOD: &str = "POST";
 const PATH: &str = "/v1/enrollments";
 
 /// Judges one input.
 pub fn check(data: &[u8]) -> Outcome {
-    let Some((mode, rest)) = mode(data) else { return Outcome::Refused };
-    let text = if mode & SIGN == 0 {
-        String::from_utf8_lossy(rest).into_owned()
-    } else {
-        let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-        jwt_by_leaf(&rest[..at], rest.get(at + 1..).unwrap_or_default())
-    };
+    let Some(text) = jwt(data, jwt_by_leaf) else { return Outcome::Refused };
     let holder = key(LEAF_KEY).subject_key().expect("its public key");
     let hosts = ["gate.example".to_owned(), "::1".to_owned()];
     let expected = Expected { method: METHOD, path: PATH, hosts: &hosts, exporter: &EXPORTER };
