@@ -72,6 +72,15 @@ pub enum Command {
     /// Join tokens
     #[command(subcommand)]
     Tokens(TokensCommand),
+    /// Connections to services, open or ended a short while ago
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
+    /// Connect standard input and output to a service on a machine
+    Connect(ConnectArgs),
+    /// Listen here, and lead whoever connects to a service on a machine
+    Forward(ForwardArgs),
+    /// Serve `connect --helper`: one process and one TLS session for all of them
+    Helper(HelperArgs),
     /// What happened, newest last
     Audit(AuditArgs),
     /// Ask whether the policy allows you something
@@ -120,6 +129,83 @@ pub struct RunArgs {
     /// A shell command to run after there is a new certificate; may be repeated
     #[arg(long = "hook", value_name = "COMMAND")]
     pub hooks: Vec<String>,
+    /// A service that people may be let through to: NAME=HOST:PORT or NAME=unix:/PATH, then if wanted `,raw` (its bytes as
+    /// they are) or `,sealed` (TLS to this machine inside), and `,allow=WHO` (person, machine, person/NAME, machine/NAME,
+    /// group/NAME, label/KEY=VALUE); may be repeated. The file `services.toml` in the folder can hold the same
+    #[arg(long = "expose", value_name = "NAME=TARGET")]
+    pub expose: Vec<String>,
+    /// A service elsewhere that programs here may use: NAME=SERVICE.MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
+    /// changes that; may be repeated
+    #[arg(long = "reach", value_name = "NAME=SERVICE.MACHINE:PORT")]
+    pub reach: Vec<String>,
+}
+
+/// `sessions`.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List those that are open
+    List {
+        /// Only those to this machine
+        #[arg(long)]
+        machine: Option<String>,
+        /// Only those of this person
+        #[arg(long)]
+        person: Option<String>,
+        /// Only those to this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those that this rule allowed
+        #[arg(long)]
+        rule: Option<String>,
+    },
+    /// Show one, also a short while after its end
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// End one
+    Kill {
+        /// Its id
+        id: String,
+    },
+    /// Print openings and ends as they happen
+    Watch,
+}
+
+/// `connect`.
+#[derive(Debug, Args)]
+pub struct ConnectArgs {
+    /// The machine's name
+    pub machine: String,
+    /// The service's name
+    #[arg(default_value = "ssh")]
+    pub service: String,
+    /// By the helper, which is started if none runs
+    #[arg(long)]
+    pub helper: bool,
+    /// Hand the open connection to ssh and end (its ProxyUseFdpass); wants --helper
+    #[arg(long, requires = "helper")]
+    pub fdpass: bool,
+}
+
+/// `forward`.
+#[derive(Debug, Args)]
+pub struct ForwardArgs {
+    /// The machine's name
+    pub machine: String,
+    /// The service's name
+    pub service: String,
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub listen: String,
+}
+
+/// `helper`.
+#[derive(Debug, Args)]
+pub struct HelperArgs {
+    /// End after so long without a connection; never when not given
+    #[arg(long, value_parser = parse_ttl)]
+    pub idle: Option<Duration>,
 }
 
 /// `renew`.

@@ -1,13 +1,18 @@
 //! `lychgate run`: keeps an identity alive. [`crate::renew::Keeper`] decides; this drives it, one line of output per event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pki::UnixTime;
 use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::sealed::Seal;
 use crate::edge::terminal::{self, Format};
-use crate::edge::{clock, entropy};
+use crate::edge::tunnel::{self, Said, Standing};
+use crate::edge::{clock, entropy, reach};
 use crate::flow::{Manner, OnWait, Patience};
 use crate::join::{End, Notice, Pursuit, Talk, pursue, rejoin_pending};
 use crate::offset::Offset;
@@ -16,8 +21,10 @@ use crate::platform::{self, StopSignal};
 use crate::record::Pending;
 use crate::renew::{Errand, Keeper, Worry};
 use crate::report::{Complaint, Exit};
+use crate::services::Services;
 use crate::text;
 use crate::trust::Expected;
+use crate::tunnel::News;
 use crate::upkeep::{self, Failed};
 
 /// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
@@ -35,6 +42,8 @@ pub struct Options {
     pub hooks: Vec<String>,
     /// How events are written.
     pub format: Format,
+    /// What others may reach here, and what is reached elsewhere.
+    pub services: Services,
 }
 
 /// For how long to run.
@@ -140,6 +149,15 @@ struct Daemon<'a> {
     keeper: Keeper,
     worry: Worry,
     in_trouble: bool,
+    tunnel: Option<Tunnel>,
+}
+
+/// The tunnel, as the daemon holds it.
+struct Tunnel {
+    standing: watch::Sender<Standing>,
+    said: mpsc::Receiver<Said>,
+    /// Everything that works beside us, ended with us.
+    _tasks: JoinSet<()>,
 }
 
 /// The command.
@@ -182,7 +200,9 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
         credential,
         keeper: Keeper::new(),
         worry: Worry::None,
+        tunnel: None,
     };
+    daemon.tunnel = daemon.dig().await?;
     let ended = daemon.keep(&mut stop).await?;
     platform::notify_stopping();
     if let Ended::Signal(signal) = ended {
@@ -246,9 +266,27 @@ impl Daemon<'_> {
                 Errand::Sleep(_) if self.options.length == Length::Once => return Ok(Ended::NothingDue),
                 Errand::Sleep(until) => {
                     let nap = until.since(now).min(NAP);
+                    let said = async {
+                        match &mut self.tunnel {
+                            Some(tunnel) => tunnel.said.recv().await,
+                            None => std::future::pending().await,
+                        }
+                    };
                     tokio::select! {
                         signal = stop.wait() => return Ok(Ended::Signal(signal)),
                         () = tokio::time::sleep(nap) => continue,
+                        said = said => match said {
+                            // The gateway is asked: it knows whether our certificate is older than the wish.
+                            Some(Said::RenewNow) => self.look().await,
+                            Some(said) => {
+                                self.hear(said);
+                                continue;
+                            }
+                            None => {
+                                self.tunnel = None;
+                                continue;
+                            }
+                        }
                     }
                 }
                 // A signal may cut these short anywhere: what is on the disk is whole at every moment.
@@ -270,6 +308,81 @@ impl Daemon<'_> {
                 && self.options.length == Length::Once
             {
                 return Err(complaint);
+            }
+        }
+    }
+
+    /// Digs the tunnel, for a machine that runs for good.
+    async fn dig(&self) -> Result<Option<Tunnel>, Complaint> {
+        if self.options.length == Length::Once || self.credential.identity.role != pki::Role::Machine {
+            return Ok(None);
+        }
+        let services = &self.options.services;
+        let mut listeners = Vec::new();
+        for (name, reach) in services.reaches() {
+            listeners.push((reach::listen(name, reach).await?, reach.clone()));
+        }
+        let (standing, watching) = watch::channel(self.standing().await);
+        let (tell, said) = mpsc::channel(64);
+        let (wanted, requests) = mpsc::channel(16);
+        let mut tasks = JoinSet::new();
+        let parts = reach::Parts { wanted, standing: watching.clone(), tell: tell.clone() };
+        for (listener, reach) in listeners {
+            tasks.spawn(reach::offer(listener, reach, parts.clone()));
+        }
+        // The tunnel ends when nobody is left who could want a stream; with nothing to reach, that is us.
+        let keep = parts.wanted;
+        tasks.spawn(async move {
+            keep.closed().await;
+        });
+        let services = Arc::new(services.clone());
+        tasks.spawn(tunnel::hold(tunnel::Parts { services, standing: watching, tell, wanted: requests }));
+        let names: Vec<&str> = self.options.services.names().collect();
+        let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        self.events.tell(Level::Info, "exposing", &format!("people may be let through to: {what}"), &[]);
+        Ok(Some(Tunnel { standing, said, _tasks: tasks }))
+    }
+
+    /// Who we are now, for the tunnel.
+    async fn standing(&self) -> Standing {
+        let seal = if self.options.services.any_sealed() { self.seal().await } else { None };
+        Standing { credential: Arc::new(self.credential.clone()), offset: self.offset, seal }
+    }
+
+    /// A certificate for sealed services. Without one they are refused until the next renewal, and everything else goes on.
+    async fn seal(&self) -> Option<Arc<Seal>> {
+        match upkeep::seal(&self.credential, self.offset).await {
+            Ok(seal) => Some(Arc::new(seal)),
+            Err(why) => {
+                let what =
+                    format!("no certificate for sealed services: {why}; they are refused until the next renewal");
+                self.events.tell(Level::Warning, "seal-failed", &what, &[]);
+                None
+            }
+        }
+    }
+
+    /// The tunnel has something for the log.
+    fn hear(&self, said: Said) {
+        match said {
+            Said::RenewNow => {}
+            Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
+            Said::News(News::Up) => self.events.tell(Level::Info, "tunnel-up", "people can be led here", &[]),
+            Said::News(News::Down(why, pause)) => {
+                let what = format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1))));
+                self.events.tell(Level::Warning, "tunnel-down", &what, &[]);
+            }
+            Said::News(News::Draining(left)) => {
+                let what = format!("the gateway stops; what is open may go on for {}", text::span(left));
+                self.events.tell(Level::Info, "tunnel-draining", &what, &[]);
+            }
+            Said::News(News::Reauthenticated) => {
+                self.events.tell(Level::Info, "tunnel-renewed", "the tunnel goes on with the renewed certificate", &[]);
+            }
+            Said::News(News::NotReauthenticated(why)) => {
+                let what =
+                    format!("the tunnel could not be renewed, and ends with the certificate it began with: {why}");
+                self.events.tell(Level::Warning, "tunnel-not-renewed", &what, &[]);
             }
         }
     }
@@ -322,10 +435,20 @@ impl Daemon<'_> {
                 self.take(credential, "renewed");
                 // The first use of the new certificate; a failure is reported by itself and repeated by the keeper.
                 let looked = self.look().await;
+                self.tell_tunnel().await;
                 self.run_hooks("renewed").await;
                 looked
             }
             Err(failed) => Err(self.failed("renewal", failed)),
+        }
+    }
+
+    /// The tunnel shows the new certificate too, while its streams go on.
+    async fn tell_tunnel(&self) {
+        if let Some(tunnel) = &self.tunnel {
+            let standing = self.standing().await;
+            // It may have ended; the next one begins with what we hold then.
+            let _ = tunnel.standing.send(standing);
         }
     }
 
@@ -410,6 +533,7 @@ impl Daemon<'_> {
                 self.take(*credential, "rejoined");
                 // As after a renewal: the keeper repeats it when it fails.
                 let _ = self.look().await;
+                self.tell_tunnel().await;
                 self.run_hooks("rejoined").await;
                 Ok(None)
             }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command, JoinArgs, pairs};
+use crate::connect;
 use crate::daemon::{self, Length};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
 use crate::flow::OnWait;
+use crate::helper;
 use crate::join;
 use crate::own::{self, Goodbye, When};
 use crate::people::Desk;
@@ -56,7 +58,8 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Status => return own::status(store, format),
         Command::Run(args) => {
             let length = if args.once { Length::Once } else { Length::ForEver };
-            daemon::run(store, &daemon::Options { length, hooks: args.hooks, format }).await?;
+            let services = connect::services(store, &args)?;
+            daemon::run(store, &daemon::Options { length, hooks: args.hooks, format, services }).await?;
         }
         Command::Renew(args) => {
             let when = if args.force { When::Now } else { When::Due };
@@ -71,6 +74,10 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::People(command) => Desk::open(store, format)?.people(&command).await?,
         Command::Locks(command) => Desk::open(store, format)?.locks(&command).await?,
         Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
+        Command::Sessions(command) => Desk::open(store, format)?.sessions(&command).await?,
+        Command::Connect(args) => return connect::connect(store, &args).await,
+        Command::Forward(args) => connect::forward(store, &args).await?,
+        Command::Helper(args) => helper::helper(store, &args).await?,
         Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
         Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
         // Done before there was a folder or a runtime.

@@ -8,11 +8,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;
+pub mod connect;
 pub mod daemon;
 pub mod dispatch;
 pub mod edge;
 pub mod evidence;
 pub mod flow;
+pub mod helper;
 pub mod join;
 pub mod key;
 pub mod offset;
@@ -26,6 +28,7 @@ pub mod receive;
 pub mod record;
 pub mod renew;
 pub mod report;
+pub mod services;
 pub mod status;
 #[cfg(test)]
 mod stories;
@@ -34,4 +37,5 @@ pub mod target;
 mod testing;
 pub mod text;
 pub mod trust;
+pub mod tunnel;
 pub mod upkeep;

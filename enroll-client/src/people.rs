@@ -5,13 +5,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::admin::{
     ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, ReasonRequest, RenewalsRequest,
-    RequestView, SubjectView, TokenReply, TokenRequest, TokenView,
+    RequestView, SessionEvents, SessionView, SubjectView, TokenReply, TokenRequest, TokenView,
 };
 use wire::manage::SelfReply;
 
 use crate::cli::{
-    ApproveArgs, AuditArgs, CanIArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand, TokenArgs,
-    TokensCommand, pairs, parse_moment,
+    ApproveArgs, AuditArgs, CanIArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand, SessionsCommand,
+    TokenArgs, TokensCommand, pairs, parse_moment,
 };
 use crate::edge::clock;
 use crate::edge::keystore::Keystore;
@@ -262,7 +262,9 @@ impl Desk {
     async fn lock(&mut self, kind: &str, target: &str, reason: &str) -> Result<(), Complaint> {
         let body = LockRequest { kind: kind.to_owned(), target: target.to_owned(), reason: reason.to_owned() };
         let value: Value = self.face.post("/v1/locks", &body).await?;
-        self.done(&value, &format!("locked the {kind} `{target}`"));
+        let ended = typed::<LockView>(&value).ok().and_then(|view| show::ended(&view));
+        let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
+        self.done(&value, &format!("locked the {kind} `{target}`{ended}"));
         Ok(())
     }
 
@@ -347,6 +349,52 @@ impl Desk {
             terminal::say("whoever has it can join: `lychgate join TOKEN`");
         }
         self.print(value, |reply: &TokenReply| text::safe(&reply.token))
+    }
+
+    /// `sessions`.
+    ///
+    /// # Errors
+    /// When the gateway refuses or does not answer.
+    pub async fn sessions(&mut self, command: &SessionsCommand) -> Result<(), Complaint> {
+        match command {
+            SessionsCommand::List { machine, person, service, rule } => {
+                let parameters = [
+                    ("machine", machine.clone()),
+                    ("person", person.clone()),
+                    ("service", service.clone()),
+                    ("rule", rule.clone()),
+                ];
+                let value: Value = self.face.get(&format!("/v1/sessions{}", query(&parameters))).await?;
+                let now = self.now;
+                self.print(&value, |page: &wire::admin::Page<SessionView>| show::sessions(&page.items, now))
+            }
+            SessionsCommand::Show { id } => {
+                let value: Value = self.face.get(&format!("/v1/sessions/{}", segment(id))).await?;
+                self.print(&value, show::session)
+            }
+            SessionsCommand::Kill { id } => {
+                let value: Value = self.face.delete(&format!("/v1/sessions/{}", segment(id))).await?;
+                self.print(&value, |view: &SessionView| format!("ended the session {} to `{}`", view.id, view.machine))
+            }
+            SessionsCommand::Watch => self.watch().await,
+        }
+    }
+
+    /// Prints what happens to sessions, until a signal comes.
+    async fn watch(&mut self) -> Result<(), Complaint> {
+        let mut after: Option<u64> = None;
+        loop {
+            let wait = if after.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
+            let parameters = [("after", after.map(|after| after.to_string())), ("wait", Some(wait.to_string()))];
+            let value: Value = self.face.get(&format!("/v1/session-events{}", query(&parameters))).await?;
+            let page: SessionEvents = typed(&value)?;
+            if let Some(Value::Array(items)) = value.get("items") {
+                for (item, event) in items.iter().zip(&page.items) {
+                    terminal::result(self.format, item, &show::session_event(event));
+                }
+            }
+            after = Some(page.next);
+        }
     }
 
     /// `lychgate audit`.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use pki::UnixTime;
-use wire::admin::{AuditView, CanIReply, LockView, RequestView, SubjectView, TokenView};
+use wire::admin::{
+    AuditView, CanIReply, LockView, RequestView, SessionEventView, SessionView, SubjectView, TokenView, TunnelView,
+};
 
 use crate::text::{fields, safe, span, table};
 
@@ -154,6 +156,9 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
     if let Some(pending) = &row.pending_serial {
         head.push(("not used yet", pending.clone()));
     }
+    if row.role == "machine" {
+        head.push(("tunnel", tunnel(row.tunnel.as_ref(), now)));
+    }
     head.retain(|(_, value)| !value.is_empty());
     let mut out = fields("", &head);
     for lock in &row.locks {
@@ -175,6 +180,12 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
         out.push_str(&listed(&[], &row.claimed));
     }
     out
+}
+
+fn tunnel(tunnel: Option<&TunnelView>, now: UnixTime) -> String {
+    let Some(tunnel) = tunnel else { return "none: it cannot be reached".to_owned() };
+    let services = if tunnel.services.is_empty() { "nothing".to_owned() } else { tunnel.services.join(", ") };
+    format!("since {} from {}, exposing {services}", from_now(tunnel.since, now), tunnel.source)
 }
 
 /// `locks list`.
@@ -225,6 +236,108 @@ pub fn audit(rows: &[AuditView]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The last part of a SPIFFE ID, with its role when it is a machine's.
+fn short(identity: &str) -> String {
+    let mut parts = identity.rsplit('/');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some("machine")) => format!("machine/{name}"),
+        (Some(name), _) => name.to_owned(),
+        (None, _) => identity.to_owned(),
+    }
+}
+
+/// So many bytes, in three digits or so.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut left, mut unit) = (bytes, 0);
+    while left >= 10_240 && unit + 1 < UNITS.len() {
+        left /= 1024;
+        unit += 1;
+    }
+    format!("{left} {}", UNITS[unit])
+}
+
+/// `sessions list`.
+#[must_use]
+pub fn sessions(rows: &[SessionView], now: UnixTime) -> String {
+    let heading = ["SESSION", "WHO", "FROM", "MACHINE", "SERVICE", "SINCE", "TO", "FROM IT", "RULES"];
+    listing(rows, "no session is open", &heading, |row| {
+        vec![
+            row.id.clone(),
+            short(&row.caller),
+            row.source.clone(),
+            row.machine.clone(),
+            format!("{} ({})", row.service, row.mode),
+            from_now(row.started_ms / 1000, now),
+            size(row.to_machine),
+            size(row.from_machine),
+            row.rules.join(" "),
+        ]
+    })
+}
+
+/// `sessions show`.
+#[must_use]
+pub fn session(row: &SessionView) -> String {
+    let carried = match row.mode.as_str() {
+        "sealed" => "sealed: TLS between the two ends, unreadable for the gateway",
+        _ => "raw: the service's own bytes",
+    };
+    let mut pairs = vec![
+        ("session", row.id.clone()),
+        ("who", row.caller.clone()),
+        ("from", format!("{} ({})", row.source, row.door)),
+        ("machine", row.machine.clone()),
+        ("service", row.service.clone()),
+        ("carried", carried.to_owned()),
+        ("rules", row.rules.join(" ")),
+        ("began", time(Some(row.started_ms / 1000))),
+    ];
+    match (&row.reason, row.ended_ms) {
+        (Some(reason), Some(ended)) => pairs.push(("ended", format!("{} ({reason})", time(Some(ended / 1000))))),
+        (Some(reason), None) => pairs.push(("ending", reason.clone())),
+        (None, _) => pairs.push(("ended", "no, it is open".to_owned())),
+    }
+    pairs.push(("bytes", format!("{} to the machine, {} from it", row.to_machine, row.from_machine)));
+    fields("", &pairs)
+}
+
+/// `sessions watch`, one line.
+#[must_use]
+pub fn session_event(event: &SessionEventView) -> String {
+    let row = &event.session;
+    let end = match (event.event.as_str(), &row.reason) {
+        ("closed", Some(reason)) => {
+            format!(": {reason}, {} to the machine, {} from it", size(row.to_machine), size(row.from_machine))
+        }
+        _ => String::new(),
+    };
+    let at = if event.event == "closed" { row.ended_ms.unwrap_or(row.started_ms) } else { row.started_ms };
+    let (who, machine, service) = (short(&row.caller), &row.machine, &row.service);
+    let at = UnixTime::new(at / 1000);
+    format!(
+        "{at} {} {} {} -> {}@{}{}",
+        safe(&event.event),
+        safe(&row.id),
+        safe(&who),
+        safe(service),
+        safe(machine),
+        safe(&end)
+    )
+}
+
+/// What a lock ended, for whoever set it.
+#[must_use]
+pub fn ended(view: &LockView) -> Option<String> {
+    let ended = view.ended.as_ref()?;
+    let sessions = match ended.sessions {
+        0 => "no session was open".to_owned(),
+        1 => format!("ended 1 session in {} ms", ended.millis),
+        count => format!("ended {count} sessions in {} ms", ended.millis),
+    };
+    Some(sessions)
 }
 
 /// `can-i`.
@@ -311,6 +424,7 @@ e1       waiting  machine  edge-07  203.0.113.0/24  software   1/2        1 h ag
             reason: "stolen\u{7}".into(),
             by: "gateway".into(),
             at: 60,
+            ended: None,
         };
         let want = "\
 KIND     TARGET   BY       AT                    REASON
@@ -338,6 +452,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
             locks: vec![],
             verified: BTreeMap::new(),
             claimed: BTreeMap::new(),
+            tunnel: None,
         };
         let want = "\
 NAME     STATE   ASSURANCE  OWNER  EXPIRES  LABELS

@@ -61,6 +61,9 @@ pub struct State {
     /// What stands in the way, if anything.
     #[serde(default)]
     pub trouble: Option<Trouble>,
+    /// `host:port` of the gateway's proxy face, as last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
 }
 
 /// What stands in the way of looking or renewing.

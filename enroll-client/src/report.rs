@@ -34,6 +34,35 @@ pub enum Exit {
     Expired = 10,
 }
 
+impl Exit {
+    /// All of them.
+    const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Failure,
+        Self::Usage,
+        Self::Refused,
+        Self::Waiting,
+        Self::Unreachable,
+        Self::Untrusted,
+        Self::Files,
+        Self::NotJoined,
+        Self::Locked,
+        Self::Expired,
+    ];
+
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reverse of [`Exit::code`].
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+}
+
 /// The table of exit codes as `--help` and the man page show it.
 pub const EXIT_CODES: &str = "\
 Exit codes:

@@ -410,7 +410,12 @@ async fn a_lock_is_said_and_shown() {
 }
 
 fn once() -> daemon::Options {
-    daemon::Options { length: Length::Once, hooks: vec![], format: Format::Json }
+    daemon::Options {
+        length: Length::Once,
+        hooks: vec![],
+        format: Format::Json,
+        services: crate::services::Services::none(),
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pki::UnixTime;
 use wire::enroll::IssuedReply;
-use wire::manage::{RenewRequest, SelfReply};
+use wire::manage::{RenewRequest, SealedReply, SelfReply};
 
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
@@ -15,11 +15,13 @@ use crate::edge::hooks::{self, Occasion};
 use crate::edge::keystore::{Credential, Keystore, Origin, StoreError};
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
-use crate::key::KeyFault;
+use crate::edge::sealed::Seal;
+use crate::key::{KeyFault, PrivateKey};
 use crate::offset::Offset;
 use crate::receive::{BadReply, Expect, accept};
 use crate::record::{Pending, Trouble};
 use crate::report::{Complaint, Exit};
+use crate::target::Address;
 use crate::trust::Expected;
 
 /// How long a renewal waits for another process at work in the same folder.
@@ -151,13 +153,51 @@ pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) ->
 pub async fn look(store: &Keystore, credential: &Credential) -> Result<SelfReply, Failed> {
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let seen: SelfReply = face.get("/v1/self").await?;
-    note_success(store, credential, UnixTime::new(seen.time))?;
+    note_success(store, credential, UnixTime::new(seen.time), seen.proxy.clone())?;
     Ok(seen)
 }
 
+/// Asks for a certificate with which this machine serves what it seals: by a key of its own, kept in memory alone, for as
+/// long as the certificate in use lives.
+///
+/// # Errors
+/// Why there is none, in words.
+pub async fn seal(credential: &Credential, offset: Offset) -> Result<Seal, String> {
+    let key = PrivateKey::generate().map_err(|e| e.to_string())?;
+    let csr = STANDARD.encode(key.csr().map_err(|e| e.to_string())?);
+    let mut face = ManageFace::new(credential).map_err(|e| e.to_string())?;
+    let reply: SealedReply = face.post("/v1/sealed", &RenewRequest { csr }).await.map_err(|e| e.to_string())?;
+    let chain = pki::parse_pem("CERTIFICATE", &format!("{}{}", reply.certificate, reply.chain))
+        .map_err(|e| format!("the gateway's reply is not PEM: {e}"))?;
+    Seal::new(&chain, &key, credential, offset)
+}
+
+/// Where the proxy face is: as last heard, or asked for.
+///
+/// # Errors
+/// When the gateway has none, or does not answer.
+pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address, Complaint> {
+    let known = store.state(&credential.facts).proxy;
+    let proxy = match known {
+        Some(proxy) => Some(proxy),
+        None => look(store, credential).await?.proxy,
+    };
+    let proxy = proxy.ok_or_else(|| {
+        Complaint::new(Exit::Refused, "no-proxy", "this gateway leads nobody to machines: it has no proxy face")
+            .hint("its operator sets `listen.proxy`, or `names.proxy` on a shared port")
+    })?;
+    Ok(Address::parse(&proxy, 443)?)
+}
+
 /// Writes down that the gateway answered.
-fn note_success(store: &Keystore, credential: &Credential, time: UnixTime) -> Result<(), StoreError> {
+fn note_success(
+    store: &Keystore,
+    credential: &Credential,
+    time: UnixTime,
+    proxy: Option<String>,
+) -> Result<(), StoreError> {
     let mut state = store.state(&credential.facts);
+    state.proxy = proxy;
     state.clock_offset = Offset::between(time, clock::now()).secs();
     state.last_contact = Some(time.secs());
     state.trouble = None;

@@ -49,6 +49,9 @@ pub enum Command {
         /// Where holders of certificates connect; the next port when not given
         #[arg(long)]
         listen_manage: Option<std::net::SocketAddr>,
+        /// Where people connect on their way to machines; the port after that when not given
+        #[arg(long)]
+        listen_proxy: Option<std::net::SocketAddr>,
     },
     /// Run the gateway
     Run {

@@ -74,8 +74,8 @@ impl fmt::Display for Complaint {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Dev { dir } => dev::dev(&dir),
-        Command::Init { dir, trust_domain, name, listen, listen_manage } => {
-            let wishes = init::Wishes { trust_domain, name, listen, listen_manage };
+        Command::Init { dir, trust_domain, name, listen, listen_manage, listen_proxy } => {
+            let wishes = init::Wishes { trust_domain, name, listen, listen_manage, listen_proxy };
             runtime().and_then(|runtime| runtime.block_on(init::init(&dir, &wishes))).map(|made| made.announce())
         }
         Command::Run { config, accept_rollback } => serve(&config, accept_rollback),

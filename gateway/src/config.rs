@@ -128,6 +128,8 @@ pub enum Listen {
         enroll: SocketAddr,
         /// The manage face.
         manage: SocketAddr,
+        /// The proxy face; without it nobody is led to a machine.
+        proxy: Option<SocketAddr>,
     },
     /// One port; the name that the client asks for decides.
     Shared(SocketAddr),
@@ -140,6 +142,8 @@ pub struct Public {
     pub enroll: HostPort,
     /// The manage face.
     pub manage: HostPort,
+    /// The proxy face, if there is one.
+    pub proxy: Option<HostPort>,
     /// The revocation lists; certificates say nothing of them when absent.
     pub crl: Option<ListsUrl>,
 }
@@ -313,12 +317,12 @@ fn log_format(text: &str) -> Result<LogFormat, &'static str> {
 fn listen(r: &Reading<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
     let address = |key, raw: &Text| r.parse(key, raw, str::parse::<SocketAddr>, ADDRESS_FIX);
     match (&raw.shared, &raw.enroll, &raw.manage) {
-        (Some(shared), None, None) => Ok(Listen::Shared(address("listen.shared", shared)?)),
+        (Some(shared), None, None) if raw.proxy.is_none() => Ok(Listen::Shared(address("listen.shared", shared)?)),
         (Some(shared), _, _) => Err(r.bad(
             "listen.shared",
             &shared.span(),
-            "it cannot stand beside `enroll` or `manage`",
-            "keep either one shared port or the two separate ones",
+            "it cannot stand beside `enroll`, `manage` or `proxy`",
+            "keep either one shared port or the separate ones",
         )),
         (None, Some(enroll), Some(manage)) => {
             let span = manage.span();
@@ -327,7 +331,16 @@ fn listen(r: &Reading<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
                 let fix = "use `shared` if both faces are to have one port";
                 return Err(r.bad("listen.manage", &span, "it is the same as `enroll`", fix));
             }
-            Ok(Listen::Separate { enroll, manage })
+            let proxy =
+                raw.proxy.as_ref().map(|raw| address("listen.proxy", raw).map(|at| (raw.span(), at))).transpose()?;
+            if let Some((span, proxy)) = &proxy
+                && proxy.port() != 0
+                && (*proxy == enroll || *proxy == manage)
+            {
+                let fix = "use `shared` if all faces are to have one port";
+                return Err(r.bad("listen.proxy", span, "it is the same as another face's", fix));
+            }
+            Ok(Listen::Separate { enroll, manage, proxy: proxy.map(|(_, proxy)| proxy) })
         }
         (None, None, None) => Err(r.missing("listen", "write `shared`, or both `enroll` and `manage`, under [listen]")),
         (None, None, Some(_)) => Err(r.missing("listen.enroll", ADDRESS_FIX)),
@@ -342,10 +355,27 @@ fn names(r: &Reading<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, C
         return Err(r.missing("names.enroll", NAME_FIX));
     }
     let manage = raw.manage.as_deref().map(|raw| read("names.manage", raw)).transpose()?;
+    let proxy = read("names.proxy", raw.proxy.as_deref().unwrap_or_default())?;
+    if let Some((text, _)) = raw
+        .proxy
+        .iter()
+        .flatten()
+        .zip(&proxy)
+        .find(|(_, name)| matches!(name, GatewayName::Dns(n) if n.starts_with('*')))
+    {
+        let fix = "write the name alone: the machines' services below it are understood";
+        return Err(r.bad("names.proxy", &text.span(), "it has a `*`", fix));
+    }
     match listen {
-        Listen::Separate { .. } => {
+        Listen::Separate { proxy: listens, .. } => {
             let manage = manage.filter(|names| !names.is_empty()).unwrap_or_else(|| enroll.clone());
-            Ok(FaceNames { enroll, manage })
+            let proxy = match (listens, proxy.is_empty()) {
+                (Some(_), true) => manage.clone(),
+                (Some(_), false) => proxy,
+                (None, true) => vec![],
+                (None, false) => return Err(r.missing("listen.proxy", ADDRESS_FIX)),
+            };
+            Ok(FaceNames { enroll, manage, proxy })
         }
         Listen::Shared(_) => {
             const FIX: &str =
@@ -362,15 +392,22 @@ fn names(r: &Reading<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, C
             if let Some((text, _)) = twice {
                 return Err(r.bad("names.manage", &text.span(), "it is also a name of the enroll face", FIX));
             }
-            Ok(FaceNames { enroll, manage })
+            let other = |name: &GatewayName| enroll.contains(name) || manage.contains(name);
+            if let Some((text, _)) = raw.proxy.iter().flatten().zip(&proxy).find(|(_, name)| other(name)) {
+                return Err(r.bad("names.proxy", &text.span(), "it is also a name of another face", FIX));
+            }
+            if !proxy.is_empty() && !has_dns(&proxy) {
+                return Err(r.missing("names.proxy", FIX));
+            }
+            Ok(FaceNames { enroll, manage, proxy })
         }
     }
 }
 
 fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -> Result<Public, ConfigError> {
-    let (enroll, manage) = match listen {
-        Listen::Separate { enroll, manage } => (enroll.port(), manage.port()),
-        Listen::Shared(address) => (address.port(), address.port()),
+    let (enroll, manage, proxy) = match listen {
+        Listen::Separate { enroll, manage, proxy } => (enroll.port(), manage.port(), proxy.map(|proxy| proxy.port())),
+        Listen::Shared(address) => (address.port(), address.port(), Some(address.port())),
     };
     let told = |key, raw: Option<&Text>, names: &[GatewayName], port| match raw {
         Some(raw) => r.parse(key, raw, host_port, HOST_PORT_FIX),
@@ -383,6 +420,11 @@ fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -
     Ok(Public {
         enroll: told("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
         manage: told("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
+        proxy: match proxy.filter(|_| !names.proxy.is_empty()) {
+            Some(port) => Some(told("public.proxy", raw.proxy.as_ref(), &names.proxy, port)?),
+            None if raw.proxy.is_some() => return Err(r.missing("listen.proxy", ADDRESS_FIX)),
+            None => None,
+        },
         crl: raw.crl.as_ref().map(|raw| r.parse("public.crl", raw, ListsUrl::parse, LISTS_FIX)).transpose()?,
     })
 }
@@ -419,6 +461,11 @@ fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
             "limits.handshakes_per_prefix",
             raw.handshakes_per_prefix.as_ref(),
             d.handshakes_per_prefix,
+        )?,
+        tunnels_per_second: r.count(
+            "limits.tunnels_per_second",
+            raw.tunnels_per_second.as_ref(),
+            d.tunnels_per_second,
         )?,
         handshake_time: r.duration("limits.handshake_time", raw.handshake_time.as_ref(), d.handshake_time)?,
         head_time: r.duration("limits.head_time", raw.head_time.as_ref(), d.head_time)?,
@@ -459,6 +506,10 @@ fn rates(r: &Reading<'_>, raw: &RawLimits) -> Result<RateLimits, ConfigError> {
         person: class(
             [("limits.person_per_prefix", &raw.person_per_prefix), ("limits.person_total", &raw.person_total)],
             &d.person,
+        )?,
+        connect: class(
+            [("limits.connect_per_prefix", &raw.connect_per_prefix), ("limits.connect_total", &raw.connect_total)],
+            &d.connect,
         )?,
         health: class(
             [("limits.health_per_prefix", &raw.health_per_prefix), ("limits.health_total", &raw.health_total)],

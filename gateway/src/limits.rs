@@ -47,6 +47,39 @@ pub const PREFIXES_MAX: usize = 65_536;
 /// the disk: a thousand times what it takes on a busy machine.
 pub const WATCHDOG_READ: Duration = Duration::from_secs(5);
 
+/// Ended sessions that can still be asked why they ended: an hour of a busy team's, at 600 bytes each. The audit has them all.
+pub const SESSIONS_KEPT: usize = 1_000;
+
+/// Openings and ends of sessions that whoever watches may be behind.
+pub const SESSION_EVENTS_KEPT: usize = 2_000;
+
+/// Sessions that one person, or one machine, may have open at a time: a play over every machine of a large site.
+pub const SESSIONS_PER_CALLER: usize = 512;
+
+/// From a person's request to the machine's answer: the machine gives its target as long, less a margin.
+pub const OPEN_TIME: Duration = Duration::from_secs(12);
+
+/// What a person's helper may have open on one connection, and what it may be sent there before it is read, in bytes.
+pub const HELPER_STREAMS: usize = 256;
+
+/// A peer that takes nothing of what we write for this long holds no tunnel any more.
+pub const TUNNEL_STALL: Duration = Duration::from_secs(20);
+
+/// One buffer of a session, for each direction; given back with the session. Four records of TLS.
+pub const CARRY_BUFFER: usize = 64 * 1024;
+
+/// Handshakes of tunnels under way at a time. Machines can wait, people cannot: on two cores so many cost 10 ms.
+pub const TUNNEL_HANDSHAKES: usize = 16;
+
+/// A machine that comes back from elsewhere while its tunnel was heard of this short a while ago may be two machines.
+pub const TUNNEL_TWICE: Duration = Duration::from_secs(150);
+
+/// Quiet time after which a peer is asked by TCP itself whether it is there, and the pause between questions.
+pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+
+/// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
+pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
+
 /// How often lapsed rates are dropped.
 pub const RATES_SWEEP: Duration = Duration::from_secs(10);
 
@@ -70,6 +103,8 @@ pub struct Limits {
     pub handshakes: usize,
     /// TLS handshakes in progress or waiting from one source prefix; more are dropped.
     pub handshakes_per_prefix: usize,
+    /// Tunnels that come back in a second after all were lost: machines are told to spread over the time that makes.
+    pub tunnels_per_second: usize,
     /// From the accepted socket to the end of the TLS handshake.
     pub handshake_time: Duration,
     /// From the first byte of a request's head to its last.
@@ -101,6 +136,8 @@ impl Default for Limits {
             handshakes: 1_024,
             // Eight prefixes at once are needed to fill the total.
             handshakes_per_prefix: 128,
+            // A fifth of what one core can do, beside everything else.
+            tunnels_per_second: 200,
             // Two round trips; a satellite link takes two seconds.
             handshake_time: Duration::from_secs(5),
             // 16 KiB over a 20 kbit/s link.
@@ -131,6 +168,8 @@ pub struct RateLimits {
     pub machine: ClassLimits,
     /// People who hold a certificate.
     pub person: ClassLimits,
+    /// Connections to services, and who is refused one.
+    pub connect: ClassLimits,
     /// Health checks.
     pub health: ClassLimits,
 }
@@ -158,6 +197,11 @@ impl Default for RateLimits {
                 // A script that walks through a listing.
                 per_prefix: Quota::of(20, 200),
                 total: Quota::of(500, 2_000),
+            },
+            connect: ClassLimits {
+                // A play over 500 machines begins; an office sits behind one address.
+                per_prefix: Quota::of(100, 1_000),
+                total: Quota::of(1_000, 4_000),
             },
             health: ClassLimits {
                 // Several balancers probe twice a second each.

@@ -1,30 +1,31 @@
 //! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use arc_swap::ArcSwap;
 use pki::Name;
-use tokio::sync::Notify;
 
 use crate::{
     commands::Complaint,
     config::Config,
-    core::{audit::Event, change::Changes, keys, records::Seen, token::TokenKey},
+    core::{audit::Event, change::Changes, keys, records::Seen},
     edge::{
         clock::Clock,
         entropy::Entropy,
         files::{self, Access, Existing},
         http,
         listen::{Bound, Faces, Parts, Server},
-        live::Live,
-        local,
-        metrics::Metrics,
-        notify,
+        local, notify,
         rate::Rates,
         signer::{CaSet, GatewayLeaf, Passphrase},
         tls::{Face, FaceNames, TlsSwap, TlsTable},
     },
     flow::{
+        sessions,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -56,28 +57,15 @@ pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
-    let metrics = Arc::new(Metrics::new());
-    let token = ca.token();
-    let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
-    Ok(Arc::new(Shell {
-        store,
-        rules: ArcSwap::from_pointee(rules),
-        pin: ca.pin(),
-        token_key,
-        ca,
-        settings: ArcSwap::from_pointee(settings(config)),
-        clock,
-        entropy,
-        live: Live::new(Arc::clone(&metrics)),
-        metrics,
-        fatal: Arc::new(Notify::new()),
-    }))
+    Ok(Shell::new(store, rules, ca, settings(config), (clock, entropy)))
 }
 
 fn settings(config: &Config) -> Settings {
     Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
+        public_proxy: config.public.proxy.as_ref().map(ToString::to_string),
+        tunnel_hosts: config.names.manage.iter().map(host).collect(),
         public_crl: config.public.crl.clone(),
         hosts: config.names.enroll.iter().map(host).collect(),
         pending_ttl: config.enroll.pending_ttl,
@@ -112,6 +100,8 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     let faces = Faces {
         enroll: http::router(&shell, &rates, Face::Enroll),
         manage: http::router(&shell, &rates, Face::Manage),
+        shell: Arc::clone(&shell),
+        rates: Arc::clone(&rates),
     };
     let parts = Parts {
         tls: Arc::clone(&tls),
@@ -191,8 +181,12 @@ fn tell_ports(shell: &Shell, bound: Bound) {
     let mut settings = (**shell.settings.load()).clone();
     fill_port(&mut settings.public_enroll, bound.enroll);
     fill_port(&mut settings.public_manage, bound.manage);
+    if let (Some(public), Some(at)) = (&mut settings.public_proxy, bound.proxy) {
+        fill_port(public, at);
+    }
+    let proxy = bound.proxy.map(|at| at.to_string());
     tracing::info!(
-        enroll = %bound.enroll, manage = %bound.manage, public = settings.public_enroll, pin = %shell.pin,
+        enroll = %bound.enroll, manage = %bound.manage, proxy, public = settings.public_enroll, pin = %shell.pin,
         "listening"
     );
     shell.settings.store(Arc::new(settings));
@@ -200,10 +194,11 @@ fn tell_ports(shell: &Shell, bound: Bound) {
 
 /// Says where the faces are in `run/addresses.json`, once they answer.
 fn announce(config: &Config, bound: Bound) -> Result<(), Complaint> {
-    let Bound { enroll, manage } = bound;
+    let Bound { enroll, manage, proxy } = bound;
     let dir = config.data_dir.join("run");
     files::make_private_dir(&dir).map_err(Complaint::failed)?;
-    let text = format!("{{\"enroll\":\"{enroll}\",\"manage\":\"{manage}\"}}\n");
+    let proxy = proxy.map_or_else(String::new, |proxy| format!(",\"proxy\":\"{proxy}\""));
+    let text = format!("{{\"enroll\":\"{enroll}\",\"manage\":\"{manage}\"{proxy}}}\n");
     files::write_atomic(&dir.join("addresses.json"), text.as_bytes(), Access::Public, Existing::Replace)
         .map_err(Complaint::failed)
 }
@@ -219,6 +214,7 @@ fn fill_port(public: &mut String, listening: SocketAddr) {
 async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> Result<(), Complaint> {
     let path = config.data_dir.join("epoch");
     let stored = epoch(shell).await?;
+    shell.epoch.store(stored, Ordering::Relaxed);
     let seen = if files::exists(&path) {
         let text = files::read_text(&path).map_err(Complaint::failed)?;
         text.trim().parse().map_err(|_| Complaint::failed(format!("`{}` is not a number", path.display())))?
@@ -302,7 +298,10 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
     let mut watch = shell.store.watch(keys::EPOCH.into());
     while watch.next().await.is_some() {
         let saved = match epoch(&shell).await {
-            Ok(epoch) => save_epoch(&path, epoch),
+            Ok(epoch) => {
+                shell.epoch.store(epoch, Ordering::Relaxed);
+                save_epoch(&path, epoch)
+            }
             Err(complaint) => Err(complaint),
         };
         if let Err(complaint) = saved {
@@ -350,6 +349,9 @@ async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<
     if fresh.public_manage.ends_with(":0") {
         fresh.public_manage.clone_from(&before.public_manage);
     }
+    if fresh.public_proxy.as_ref().is_some_and(|public| public.ends_with(":0")) {
+        fresh.public_proxy.clone_from(&before.public_proxy);
+    }
     let table = table(shell, &config.names).await?;
     let changed = rules.digest() != shell.rules.load().digest();
     shell.rules.store(Arc::new(rules));
@@ -357,6 +359,9 @@ async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<
     tls.swap(table);
     if changed {
         policy_loaded(shell).await?;
+        // Also what is open was allowed by a policy, and must be by this one.
+        let ended = sessions::recheck(shell).await.map_err(Complaint::store)?;
+        tracing::info!(ended, "open connections held against the new policy");
     }
     Ok(count)
 }

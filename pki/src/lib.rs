@@ -49,4 +49,4 @@ pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, Unk
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};
 pub use time::UnixTime;
-pub use verify::{Peer, PeerError, verify_gateway, verify_peer};
+pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_service};

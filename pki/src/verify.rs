@@ -126,6 +126,16 @@ pub fn verify_gateway(
     if chain.matches_host(host) { Ok(peer) } else { Err(PeerError::WrongHost { host: host.to_owned() }) }
 }
 
+/// Verifies a machine that serves a sealed service: its leaf is one made for serving, which no machine shows as a client.
+pub fn verify_service(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &TrustAnchors,
+    now: UnixTime,
+) -> Result<Peer, PeerError> {
+    verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Machine], now).map(|(peer, _)| peer)
+}
+
 fn verify<'a>(
     leaf: &'a [u8],
     intermediates: &[&'a [u8]],

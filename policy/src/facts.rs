@@ -21,8 +21,10 @@ pub enum Action {
     Approve,
     /// Exchange a valid certificate for a new one.
     Renew,
-    /// Reach a service on a machine.
+    /// A person opens a connection to a service on a machine.
     Connect,
+    /// A machine opens a connection to a service on another.
+    Reach,
     /// Lock; unlocking is [`Action::Administer`].
     Lock,
     /// See.
@@ -33,12 +35,13 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enroll,
         Self::Request,
         Self::Approve,
         Self::Renew,
         Self::Connect,
+        Self::Reach,
         Self::Lock,
         Self::Read,
         Self::Administer,
@@ -53,6 +56,7 @@ impl Action {
             Self::Approve => "approve",
             Self::Renew => "renew",
             Self::Connect => "connect",
+            Self::Reach => "reach",
             Self::Lock => "lock",
             Self::Read => "read",
             Self::Administer => "administer",

@@ -137,10 +137,10 @@ const COUNTS: [&str; 5] =
     ["connections", "connections_per_prefix", "connections_enroll", "handshakes", "handshakes_per_prefix"];
 
 /// The classes of requests that have a rate in `[limits]`.
-const CLASSES: [&str; 5] = ["anonymous", "poll", "machine", "person", "health"];
+const CLASSES: [&str; 6] = ["anonymous", "poll", "machine", "person", "connect", "health"];
 
 /// Names that split a shared port.
-const SHARED_NAMES: [&str; 2] = ["enroll.localhost", "manage.localhost"];
+const SHARED_NAMES: [&str; 3] = ["enroll.localhost", "manage.localhost", "proxy.localhost"];
 
 /// A gateway; dropped, it is killed and its files are removed.
 pub struct Gateway {
@@ -148,7 +148,7 @@ pub struct Gateway {
     dir: PathBuf,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
-    ports: [Port; 2],
+    ports: [Port; 3],
     shared: bool,
     program: Option<Program>,
 }
@@ -157,10 +157,11 @@ impl Gateway {
     fn init(setup: Setup) -> Self {
         let room = tempfile::Builder::new().prefix("lychgate-test-").tempdir().unwrap();
         let dir = setup.data_dir.unwrap_or_else(|| room.path().join("gateway"));
-        let ports = [Port::take(), Port::take()];
+        let ports = [Port::take(), Port::take(), Port::take()];
         let mut init = Command::new(built("lychgate-gateway"));
-        let [enroll, manage] = [0, 1].map(|at| format!("127.0.0.1:{}", ports[at].number()));
+        let [enroll, manage, proxy] = [0, 1, 2].map(|at| format!("127.0.0.1:{}", ports[at].number()));
         init.args(["init", "--trust-domain", TRUST_DOMAIN, "--listen", &enroll, "--listen-manage", &manage]);
+        init.args(["--listen-proxy", &proxy]);
         init.arg("--dir").arg(&dir);
         if setup.shared {
             init.args(["--name", SHARED_NAMES[0]]);
@@ -185,7 +186,9 @@ impl Gateway {
                 let names = |name: &str| toml::Value::Array(vec![name.into()]);
                 config.insert("listen".to_owned(), toml::Table::new().into());
                 set(config, "listen.shared", format!("127.0.0.1:{port}").into());
-                for (face, name) in [("enroll", SHARED_NAMES[0]), ("manage", SHARED_NAMES[1])] {
+                for (face, name) in
+                    [("enroll", SHARED_NAMES[0]), ("manage", SHARED_NAMES[1]), ("proxy", SHARED_NAMES[2])]
+                {
                     set(config, &format!("names.{face}"), names(name));
                     set(config, &format!("public.{face}"), format!("{name}:{port}").into());
                 }
@@ -364,6 +367,12 @@ impl Gateway {
         self.face("manage", SHARED_NAMES[1])
     }
 
+    /// The face that leads to machines.
+    #[must_use]
+    pub fn proxy(&self) -> Face {
+        self.face("proxy", SHARED_NAMES[2])
+    }
+
     /// What this gateway says of itself.
     #[must_use]
     pub fn info(&self) -> wire::enroll::GatewayInfo {
@@ -443,10 +452,10 @@ impl Gateway {
         assert_eq!(ended.code, 0, "import into {engine} failed\n{}", ended.stderr);
     }
 
-    /// The two ports it may listen on.
+    /// The ports of the enroll and the manage face, when they have one each.
     #[must_use]
     pub fn ports(&self) -> [u16; 2] {
-        [self.ports[0].number(), self.ports[1].number()]
+        [0, 1].map(|at| self.ports[at].number())
     }
 }
 

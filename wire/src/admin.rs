@@ -153,6 +153,9 @@ pub struct SubjectView {
     /// Locks that stand against it.
     #[serde(default)]
     pub locks: Vec<LockView>,
+    /// Its tunnel, for machines that hold one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelView>,
     /// Verified claims.
     #[serde(default)]
     pub verified: BTreeMap<String, String>,
@@ -174,6 +177,82 @@ pub struct LockView {
     pub by: String,
     /// When.
     pub at: u64,
+    /// What it ended, in the answer to the lock alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedView>,
+}
+
+/// What a lock ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedView {
+    /// So many sessions.
+    pub sessions: usize,
+    /// Milliseconds from the lock's acceptance to the end of the last of them.
+    pub millis: u64,
+}
+
+/// One connection to a service on a machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// Who opened it: a SPIFFE ID.
+    pub caller: String,
+    /// Where from.
+    pub source: String,
+    /// The machine it leads to, by name.
+    pub machine: String,
+    /// The service.
+    pub service: String,
+    /// `raw` or `sealed`.
+    pub mode: String,
+    /// `connect`, `raw`, `helper` or `tunnel`.
+    pub door: String,
+    /// The rules that allowed it.
+    pub rules: Vec<String>,
+    /// When it began, milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// Why it ended: `peer`, `drained`, `expired`, `locked`, `policy`, `killed`, `limit`, `replaced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Bytes to the machine.
+    pub to_machine: u64,
+    /// Bytes from the machine.
+    pub from_machine: u64,
+}
+
+/// Something that happened to a session, as `GET /v1/session-events` tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEventView {
+    /// Give it as `after` to go on from here.
+    pub number: u64,
+    /// `opened` or `closed`.
+    pub event: String,
+    /// The session, as it stands now.
+    pub session: SessionView,
+}
+
+/// `GET /v1/session-events`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEvents {
+    /// What happened, oldest first.
+    pub items: Vec<SessionEventView>,
+    /// Give it as `after` next time.
+    pub next: u64,
+}
+
+/// A machine's tunnel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TunnelView {
+    /// Since when it is up.
+    pub since: u64,
+    /// Where it comes from.
+    pub source: String,
+    /// What the machine exposes, `name` or `name (sealed)`.
+    pub services: Vec<String>,
 }
 
 /// `POST /v1/locks`.

@@ -10,6 +10,17 @@ pub struct RenewRequest {
     pub csr: String,
 }
 
+/// The answer to `POST /v1/sealed`, whose body is a [`RenewRequest`]: a certificate with which a machine serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SealedReply {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// Its issuing CA, PEM.
+    pub chain: String,
+    /// End of its validity, seconds since the Unix epoch.
+    pub not_after: u64,
+}
+
 /// `GET /v1/self`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SelfReply {
@@ -28,6 +39,9 @@ pub struct SelfReply {
     pub renew_now: bool,
     /// The gateway's clock, seconds since the Unix epoch.
     pub time: u64,
+    /// `host:port` of the proxy face, by which people reach the services of machines; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Labels on the machine, `key=value`.
     #[serde(default)]
     pub labels: Vec<String>,

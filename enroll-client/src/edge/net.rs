@@ -239,6 +239,14 @@ impl Manners {
             .with_custom_certificate_verifier(verdict.verifier()))
     }
 
+    /// The same, for another protocol than HTTP (RFC 7301).
+    #[must_use]
+    pub fn speaking(self, protocol: &[u8]) -> Self {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self { config: Arc::new(config), ..self }
+    }
+
     fn finish(mut config: ClientConfig, verdict: Verdict, shows_certificate: bool) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A resumed session would show no certificates; connections are rare enough to shake hands in full.
@@ -287,7 +295,29 @@ pub struct Ask<'a> {
     pub body: Option<Vec<u8>>,
 }
 
-/// Connects and shakes hands, within [`CONNECT_LIMIT`].
+/// Connects and shakes hands, within [`CONNECT_LIMIT`]: a connection for something else than requests.
+///
+/// # Errors
+/// When there is none, or it is not the gateway we expect, or it does not speak the protocol.
+pub async fn dial(address: &Address, manners: &Manners) -> Result<TlsStream<TcpStream>, NetError> {
+    let slow =
+        |_| NetError::Slow { address: address.clone(), what: "did not finish connecting within 10 s", sent: false };
+    timeout(CONNECT_LIMIT, shake(address, manners)).await.map_err(slow)?
+}
+
+/// Finds out why the first read on a connection of [`dial`] failed: under TLS 1.3 a certificate that is not taken is heard
+/// of only then.
+#[must_use]
+pub fn explain(address: &Address, manners: &Manners, error: &io::Error) -> NetError {
+    match alert(error) {
+        Some(alert) if is_rejection(alert) => {
+            NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }
+        }
+        _ => NetError::Broken { address: address.clone(), cause: error.to_string() },
+    }
+}
+
+/// Connects and shakes hands.
 async fn shake(address: &Address, manners: &Manners) -> Result<TlsStream<TcpStream>, NetError> {
     let name = ServerName::try_from(address.host().to_owned())
         .map_err(|_| NetError::Setup(format!("`{}` is no host name", address.host())))?;
@@ -332,9 +362,7 @@ impl Connection {
     /// # Errors
     /// When there is none, or it is not the gateway we expect.
     pub async fn open(address: &Address, manners: &Manners) -> Result<Self, NetError> {
-        let slow =
-            |_| NetError::Slow { address: address.clone(), what: "did not finish connecting within 10 s", sent: false };
-        let tls = timeout(CONNECT_LIMIT, shake(address, manners)).await.map_err(slow)??;
+        let tls = dial(address, manners).await?;
         let mut exporter = Exporter::default();
         tls.get_ref()
             .1

@@ -121,3 +121,40 @@ pub fn notify_alive() {}
 pub fn watchdog_interval() -> Option<Duration> {
     None
 }
+
+/// A connection between programs of one user on this machine: there are none here.
+pub type LocalStream = tokio::io::DuplexStream;
+
+/// See [`listen_private`].
+pub struct LocalListener;
+
+impl LocalListener {
+    /// Never: nobody can come.
+    pub async fn accept(&self) -> io::Result<LocalStream> {
+        std::future::pending().await
+    }
+}
+
+/// There are no such sockets here.
+pub fn listen_private(_path: &Path) -> io::Result<Option<LocalListener>> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// There are no such sockets here.
+pub async fn connect_local(_path: &Path) -> io::Result<LocalStream> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// There are no such sockets here.
+pub fn remove_socket(_path: &Path) {}
+
+/// Descriptors are not handed on here.
+pub fn pass_stdout(_stream: LocalStream) -> io::Result<()> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// Starts a program that goes on when we are gone.
+pub fn start_apart(mut command: std::process::Command) -> io::Result<()> {
+    use std::process::Stdio;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+}

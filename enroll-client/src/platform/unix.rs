@@ -172,3 +172,67 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled(false, &mut micros)
         .then(|| Duration::from_micros(micros / 2).max(Duration::from_millis(100)))
 }
+
+/// A connection between programs of one user on this machine.
+pub type LocalStream = tokio::net::UnixStream;
+
+/// Listens on a socket that only its owner can use; nothing when somebody listens there already. What a program left that is
+/// gone is removed.
+pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Ok(None);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // The folder is its owner's alone already; the mode says so again for whoever moves the socket.
+    let listener = tokio::net::UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(Some(LocalListener(listener)))
+}
+
+/// See [`listen_private`].
+pub struct LocalListener(tokio::net::UnixListener);
+
+impl LocalListener {
+    /// The next program that comes.
+    pub async fn accept(&self) -> io::Result<LocalStream> {
+        self.0.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Connects to such a socket.
+pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
+    LocalStream::connect(path).await
+}
+
+/// Removes a socket that nobody listens on any more.
+pub fn remove_socket(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+/// Hands an open connection to whoever holds the other end of standard output, as ssh's `ProxyUseFdpass` wants it.
+pub fn pass_stdout(stream: LocalStream) -> io::Result<()> {
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd as _;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    let fds = [stream.as_fd()];
+    message.push(SendAncillaryMessage::ScmRights(&fds));
+    // ssh reads one byte with the descriptor.
+    sendmsg(io::stdout().as_fd(), &[io::IoSlice::new(&[0])], &mut message, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Starts a program that goes on when we and our terminal are gone.
+pub fn start_apart(mut command: std::process::Command) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Stdio;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().map(drop)
+}

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The ports tried first.
-const PORTS: [u16; 2] = [8443, 8444];
+const PORTS: [u16; 3] = [8443, 8444, 8445];
 
 /// Runs it until Ctrl-C.
 ///
@@ -35,6 +35,7 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
             name: None,
             listen,
             listen_manage: Some(free_port(PORTS[1])?),
+            listen_proxy: Some(free_port(PORTS[2])?),
         };
         runtime.block_on(init::init(dir, &wishes))?;
     }

@@ -43,6 +43,8 @@ pub struct Wishes {
     pub listen: SocketAddr,
     /// Where holders connect.
     pub listen_manage: Option<SocketAddr>,
+    /// Where people connect on their way to machines.
+    pub listen_proxy: Option<SocketAddr>,
 }
 
 /// What was made.
@@ -149,9 +151,11 @@ pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
 /// The configuration a new gateway starts with: what was asked for, and where the rest is explained.
 fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
     let listen = wishes.listen;
-    let manage = wishes.listen_manage.unwrap_or_else(|| {
-        SocketAddr::new(listen.ip(), if listen.port() == 0 { 0 } else { listen.port().saturating_add(1) })
-    });
+    let beside = |steps: u16| {
+        SocketAddr::new(listen.ip(), if listen.port() == 0 { 0 } else { listen.port().saturating_add(steps) })
+    };
+    let manage = wishes.listen_manage.unwrap_or_else(|| beside(1));
+    let proxy = wishes.listen_proxy.unwrap_or_else(|| beside(2));
     let name = match &wishes.name {
         Some(name) => {
             GatewayName::parse(name)
@@ -171,12 +175,18 @@ fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
     // The first name is what clients are told.
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
-    let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let listed = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let list = listed(&names);
+    // A name below which services are understood has more than one label, or OpenSSL takes no certificate for what is below.
+    if !names.iter().any(|name| name.contains('.') && name.parse::<std::net::IpAddr>().is_err()) {
+        names.push(format!("gateway.{}", wishes.trust_domain));
+    }
+    let proxy_list = listed(&names);
     Ok(format!(
         "# Every key with its meaning: gateway.example.toml. Paths are relative to this file.\n\
          trust_domain = {:?}\n\n\
-         [listen]\nenroll = \"{listen}\"\nmanage = \"{manage}\"\n\n\
-         [names]\nenroll = [{list}]\nmanage = [{list}]\n\n\
+         [listen]\nenroll = \"{listen}\"\nmanage = \"{manage}\"\nproxy = \"{proxy}\"\n\n\
+         [names]\nenroll = [{list}]\nmanage = [{list}]\nproxy = [{proxy_list}]\n\n\
          [policy]\nfiles = [\"policy/default.cedar\"]\n",
         wishes.trust_domain
     ))

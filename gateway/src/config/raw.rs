@@ -41,6 +41,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawListen {
     pub enroll: Option<Text>,
     pub manage: Option<Text>,
+    pub proxy: Option<Text>,
     pub shared: Option<Text>,
 }
 
@@ -49,6 +50,7 @@ pub(super) struct RawListen {
 pub(super) struct RawNames {
     pub enroll: Option<Vec<Text>>,
     pub manage: Option<Vec<Text>>,
+    pub proxy: Option<Vec<Text>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +58,7 @@ pub(super) struct RawNames {
 pub(super) struct RawPublic {
     pub enroll: Option<Text>,
     pub manage: Option<Text>,
+    pub proxy: Option<Text>,
     pub crl: Option<Text>,
 }
 
@@ -108,6 +111,7 @@ pub(super) struct RawLimits {
     pub connections_enroll: Option<Count>,
     pub handshakes: Option<Count>,
     pub handshakes_per_prefix: Option<Count>,
+    pub tunnels_per_second: Option<Count>,
     pub handshake_time: Option<Text>,
     pub head_time: Option<Text>,
     pub body_time: Option<Text>,
@@ -123,6 +127,8 @@ pub(super) struct RawLimits {
     pub machine_total: Option<Text>,
     pub person_per_prefix: Option<Text>,
     pub person_total: Option<Text>,
+    pub connect_per_prefix: Option<Text>,
+    pub connect_total: Option<Text>,
     pub health_per_prefix: Option<Text>,
     pub health_total: Option<Text>,
 }

@@ -127,6 +127,34 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     Ok(Admission::Fork(changes, Refusal::Forked { what: peer.identity.to_string() }))
 }
 
+/// Decides whether somebody may go on who was admitted when their connection began. What does not matter any more is which
+/// certificate of the lineage they showed then: the connection proves nothing new.
+///
+/// # Errors
+/// Why the holder may not go on.
+pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Caller>, Refusal> {
+    if now > peer.not_after {
+        return Err(Refusal::Expired);
+    }
+    let gone = Refusal::Retired { why: "its subject was removed or has left" };
+    let Some(lineage) = standing.lineage.as_ref().filter(|lineage| !lineage.record.ended) else { return Err(gone) };
+    if lineage.record.forked {
+        return Err(Refusal::Forked { what: peer.identity.to_string() });
+    }
+    standing.locks.refuse()?;
+    let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
+        return Err(gone);
+    };
+    Ok(Box::new(Caller {
+        identity: peer.identity.clone(),
+        serial: peer.serial,
+        key: peer.key,
+        not_after: peer.not_after,
+        lineage: lineage.clone(),
+        subject: subject.clone(),
+    }))
+}
+
 /// Makes the pending certificate current.
 fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<Lineage>) {
     let mut lineage = seen.record.clone();

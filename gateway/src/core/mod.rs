@@ -15,3 +15,4 @@ pub mod refusal;
 pub mod renew;
 pub mod renew_now;
 pub mod token;
+pub mod tunnel;

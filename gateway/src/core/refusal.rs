@@ -101,9 +101,72 @@ pub enum Refusal {
     /// The request did not come in time.
     #[error("the request took longer than {0} s")]
     TooSlow(u64),
+    /// A service cannot be reached.
+    #[error("{0}")]
+    Service(#[from] Unreached),
     /// We failed. The detail is for our log.
     #[error("{0}")]
     Ours(Fault),
+}
+
+/// Why nobody answers at a service that the caller may reach.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreached {
+    /// The machine holds no tunnel.
+    #[error("the machine `{machine}` is offline")]
+    Offline {
+        /// Which.
+        machine: String,
+    },
+    /// The machine exposes no such service.
+    #[error("the machine `{machine}` does not expose `{service}`; {}", what_else(exposed))]
+    NotExposed {
+        /// Which.
+        machine: String,
+        /// What was asked for.
+        service: String,
+        /// What it does expose.
+        exposed: Vec<String>,
+    },
+    /// The machine's owner does not let this caller in.
+    #[error("the machine `{machine}` itself refused: {detail}")]
+    ByMachine {
+        /// Which.
+        machine: String,
+        /// Its words.
+        detail: String,
+    },
+    /// Nobody listens at the service's target.
+    #[error("the machine `{machine}` cannot reach its service: {detail}")]
+    TargetClosed {
+        /// Which.
+        machine: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The service's target did not answer in time.
+    #[error("the service does not answer the machine `{machine}`: {detail}")]
+    TargetSlow {
+        /// Which.
+        machine: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The machine did not answer in time.
+    #[error("the machine `{machine}` did not answer within {seconds} s")]
+    Silent {
+        /// Which.
+        machine: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// Too many streams.
+    #[error("{0}")]
+    TooMany(String),
+}
+
+fn what_else(names: &[String]) -> String {
+    if names.is_empty() { "it exposes nothing".to_owned() } else { format!("it exposes `{}`", names.join("`, `")) }
 }
 
 fn denied(action: &str, rules: &[String]) -> String {

@@ -45,6 +45,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(own());
     all.extend(requests());
     all.extend(admin());
+    all.extend(sessions());
     all
 }
 
@@ -113,6 +114,16 @@ fn requests() -> Vec<Endpoint> {
         person(Method::GET, "/v1/requests/{id}", show),
         person(Method::POST, "/v1/requests/{id}/approve", approve),
         person(Method::POST, "/v1/requests/{id}/deny", deny),
+    ]
+}
+
+fn sessions() -> Vec<Endpoint> {
+    use handlers::sessions::{events, kill, list, show};
+    vec![
+        person(Method::GET, "/v1/sessions", list),
+        person(Method::GET, "/v1/sessions/{id}", show),
+        person(Method::DELETE, "/v1/sessions/{id}", kill),
+        person(Method::GET, "/v1/session-events", events),
     ]
 }
 

@@ -252,15 +252,7 @@ impl Framer {
             (State::Between | State::Blank, first) if !is_token_byte(first) => return Err(BadFraming::RequestLine),
             _ => {}
         }
-        match (self.head.last(), byte) {
-            (Some(b'\r'), b'\n') => {}
-            (Some(b'\r'), _) => return Err(BadFraming::BareCr),
-            (_, b'\n') => return Err(BadFraming::BareLf),
-            (Some(b'\n'), b' ' | b'\t') => return Err(BadFraming::Folded),
-            (_, b'\r' | b'\t') => {}
-            (_, control) if control.is_ascii_control() => return Err(BadFraming::Control),
-            _ => {}
-        }
+        follows(self.head.last().copied(), byte)?;
         if self.head.len() >= HEAD_MAX {
             return Err(BadFraming::HeadTooLarge);
         }
@@ -270,6 +262,73 @@ impl Framer {
             return judge(&head, self.chunked);
         }
         Ok(State::Head)
+    }
+}
+
+/// Whether a byte of a head may follow the one before it.
+const fn follows(before: Option<u8>, byte: u8) -> Result<(), BadFraming> {
+    match (before, byte) {
+        (Some(b'\r'), b'\n') | (_, b'\r') => Ok(()),
+        (Some(b'\r'), _) => Err(BadFraming::BareCr),
+        (_, b'\n') => Err(BadFraming::BareLf),
+        (Some(b'\n'), b' ' | b'\t') => Err(BadFraming::Folded),
+        (_, b'\t') => Ok(()),
+        (_, control) if control.is_ascii_control() => Err(BadFraming::Control),
+        _ => Ok(()),
+    }
+}
+
+/// The head of a request on the proxy face.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyHead {
+    /// `CONNECT`, with its target in authority form (RFC 9112 3.2.3) as it was written.
+    Connect(String),
+    /// Any other method.
+    Other,
+}
+
+/// Reads a whole head, with the empty line that ends it, of a connection that carries one request and then becomes a
+/// tunnel (RFC 9110 9.3.6). As strict as [`Framer`]: what follows is never read as another request, and nothing in the
+/// head may let somebody believe so.
+///
+/// # Errors
+/// The rule that was broken.
+pub fn proxy_head(head: &[u8]) -> Result<ProxyHead, BadFraming> {
+    let mut before = None;
+    for byte in head {
+        follows(before, *byte)?;
+        before = Some(*byte);
+    }
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut parts = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(BadFraming::RequestLine);
+    };
+    if !is_token(method) {
+        return Err(BadFraming::RequestLine);
+    }
+    if version != b"HTTP/1.1" {
+        return Err(BadFraming::Version);
+    }
+    let mut fields = Fields::default();
+    for line in lines.filter(|line| !line.is_empty()) {
+        fields.take(line)?;
+    }
+    if method != b"CONNECT" {
+        return Ok(ProxyHead::Other);
+    }
+    if !is_host(target) {
+        return Err(BadFraming::Target);
+    }
+    let host = fields.host.ok_or(BadFraming::NoHost)?;
+    if !host.eq_ignore_ascii_case(target) {
+        return Err(BadFraming::HostDiffers);
+    }
+    match (fields.length, fields.encoding) {
+        (_, Some(_)) => Err(BadFraming::TransferEncoding),
+        (Some(1..), None) => Err(BadFraming::ContentLength),
+        (None | Some(0), None) => Ok(ProxyHead::Connect(String::from_utf8_lossy(target).into_owned())),
     }
 }
 

@@ -150,7 +150,7 @@ fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, reques
     let started = tokio::time::Instant::now();
     let class = match face {
         Face::Enroll => Class::Poll,
-        Face::Manage => Class::Machine,
+        Face::Manage | Face::Proxy | Face::Tunnel => Class::Machine,
     };
     let conn = request.extensions().get::<Arc<Conn>>();
     let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {

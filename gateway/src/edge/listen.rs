@@ -10,11 +10,15 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use pki::Peer;
-use rustls::server::Acceptor;
+use rustls::{
+    ServerConfig,
+    server::{Acceptor, ClientHello},
+};
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -33,11 +37,15 @@ use super::{
     clock::Clock,
     live::{Live, NewConn, Reason, Seat, Selector},
     metrics::{HandshakeOutcome, Metrics},
-    tls::{self, Face, TlsSwap},
+    proxy,
+    rate::Rates,
+    tls::{self, Face, RawName, TlsSwap},
+    tunnel,
 };
 use crate::{
     config::Listen,
-    limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, Limits},
+    flow::shell::Shell,
+    limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES},
 };
 
 /// Why the gateway cannot listen.
@@ -64,12 +72,22 @@ pub struct Parts {
 }
 
 /// What is served on each face.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Faces {
     /// To everybody.
     pub enroll: Router,
     /// To holders of a certificate.
     pub manage: Router,
+    /// What tunnels and connections through them work on.
+    pub shell: Arc<Shell>,
+    /// How often connections may be asked for.
+    pub rates: Arc<Rates>,
+}
+
+impl fmt::Debug for Faces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faces").finish_non_exhaustive()
+    }
 }
 
 /// Where the faces are.
@@ -79,6 +97,8 @@ pub struct Bound {
     pub enroll: SocketAddr,
     /// The manage face; the same address when the port is shared.
     pub manage: SocketAddr,
+    /// The proxy face, if there is one; the same address when the port is shared.
+    pub proxy: Option<SocketAddr>,
 }
 
 /// Sockets that are bound and not served yet, so that nothing is promised before it can be kept.
@@ -113,12 +133,21 @@ impl Server {
         let (doors, bound) = match listen {
             Listen::Shared(address) => {
                 let (door, at) = Door::open(address, LeadsTo::Sni).await?;
-                (vec![door], Bound { enroll: at, manage: at })
+                (vec![door], Bound { enroll: at, manage: at, proxy: Some(at) })
             }
-            Listen::Separate { enroll, manage } => {
+            Listen::Separate { enroll, manage, proxy } => {
                 let (enroll_door, enroll) = Door::open(enroll, LeadsTo::Face(Face::Enroll)).await?;
                 let (manage_door, manage) = Door::open(manage, LeadsTo::Face(Face::Manage)).await?;
-                (vec![enroll_door, manage_door], Bound { enroll, manage })
+                let mut doors = vec![enroll_door, manage_door];
+                let proxy = match proxy {
+                    Some(address) => {
+                        let (door, at) = Door::open(address, LeadsTo::Face(Face::Proxy)).await?;
+                        doors.push(door);
+                        Some(at)
+                    }
+                    None => None,
+                };
+                (doors, Bound { enroll, manage, proxy })
             }
         };
         Ok(Self { doors, bound, parts })
@@ -135,17 +164,33 @@ impl Server {
     pub fn start(self, faces: Faces) -> Running {
         let Self { doors, bound, parts } = self;
         let Parts { tls, live, clock, limits, metrics } = parts;
+        let tasks = TaskTracker::new();
+        let tunnels = Arc::new(tunnel::Parts {
+            shell: Arc::clone(&faces.shell),
+            drain_time: limits.drain_time,
+            tunnels_per_second: limits.tunnels_per_second,
+            tasks: tasks.clone(),
+        });
+        let proxy = Arc::new(proxy::Parts {
+            shell: faces.shell,
+            rates: faces.rates,
+            head_time: limits.head_time,
+            tasks: tasks.clone(),
+        });
         let context = Arc::new(Context {
             tls,
             slots: Slots::new(&limits),
             handshakes: Semaphore::new(limits.handshakes.min(Semaphore::MAX_PERMITS)),
+            tunnel_handshakes: Semaphore::new(TUNNEL_HANDSHAKES),
             handshake_time: limits.handshake_time,
             enroll: Service::new(Face::Enroll, faces.enroll, &limits, &metrics),
             manage: Service::new(Face::Manage, faces.manage, &limits, &metrics),
             live,
             metrics,
             stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tunnels,
+            proxy,
+            tasks,
         });
         for door in doors {
             context.tasks.spawn(accept(Arc::clone(&context), door));
@@ -196,7 +241,7 @@ impl Running {
         let cut = match timeout(within, tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => {
-                let cut = live.cut(&Selector::All, Reason::Killed);
+                let cut = live.cut(&Selector::All, Reason::Stopped);
                 // Whoever is left after this hangs in a handler; the end of the process will do.
                 let _ = timeout(2 * CUT_GRACE, tasks.wait()).await;
                 cut
@@ -214,9 +259,12 @@ struct Context {
     metrics: Arc<Metrics>,
     slots: Arc<Slots>,
     handshakes: Semaphore,
+    tunnel_handshakes: Semaphore,
     handshake_time: Duration,
     enroll: Service,
     manage: Service,
+    tunnels: Arc<tunnel::Parts>,
+    proxy: Arc<proxy::Parts>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -225,7 +273,7 @@ impl Context {
     const fn service(&self, face: Face) -> &Service {
         match face {
             Face::Enroll => &self.enroll,
-            Face::Manage => &self.manage,
+            Face::Manage | Face::Proxy | Face::Tunnel => &self.manage,
         }
     }
 }
@@ -293,8 +341,7 @@ async fn connection(
     match outcome {
         Ok(accepted) => {
             context.metrics.handshake(HandshakeOutcome::Done);
-            let (_slot, seat, http) = enter(&context, accepted, from);
-            serve::serve(http, seat.conn()).await;
+            serve_one(&context, accepted, from).await;
         }
         Err(outcome) => {
             context.metrics.handshake(outcome);
@@ -303,18 +350,44 @@ async fn connection(
     }
 }
 
-/// Enters a connection into the table and puts HTTP on it. Not a part of [`connection`], where what is left of
-/// `Accepted` would stay until the connection ends.
-fn enter(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> (Slot, Seat, Http<TlsStream<TcpStream>>) {
-    let Accepted { stream, face, peer, exporter, mut slot } = *accepted;
+/// What is spoken on a connection. Boxed apart: an idle one is as large as what it speaks, not as the largest there is.
+fn serve_one(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let speaks = accepted.speaks.clone();
+    let (slot, seat, stream, face) = enter(context, accepted, from);
+    match speaks {
+        Speaks::Http => {
+            let http = context.service(face).http(stream, seat.conn());
+            Box::pin(serve_http(slot, seat, http))
+        }
+        Speaks::Tunnel => {
+            let driving = tunnel::drive(Arc::clone(&context.tunnels), stream, seat);
+            Box::pin(held(slot, driving))
+        }
+        Speaks::Connect => Box::pin(held(slot, proxy::connect(Arc::clone(&context.proxy), stream, seat))),
+        Speaks::Streams => Box::pin(held(slot, proxy::streams(Arc::clone(&context.proxy), stream, seat))),
+        Speaks::Raw(name) => Box::pin(held(slot, proxy::raw(Arc::clone(&context.proxy), stream, seat, name))),
+    }
+}
+
+async fn serve_http(_slot: Slot, seat: Seat, http: Http<TlsStream<TcpStream>>) {
+    serve::serve(http, seat.conn()).await;
+}
+
+async fn held(_slot: Slot, serving: impl Future<Output = ()> + Send) {
+    serving.await;
+}
+
+/// Enters a connection into the table. Not a part of [`connection`], where what is left of `Accepted` would stay until the
+/// connection ends.
+fn enter(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> (Slot, Seat, TlsStream<TcpStream>, Face) {
+    let Accepted { stream, face, peer, exporter, speaks: _, mut slot } = *accepted;
     slot.handshake_over();
     let seat = context.live.enter(NewConn { face, peer, source: from.ip().to_canonical(), exporter });
     if context.stop.is_cancelled() {
         // It was not in the table yet when everybody there was told.
         context.live.cut(&Selector::Conn(seat.conn().id()), Reason::Drained);
     }
-    let http = context.service(face).http(stream, seat.conn());
-    (slot, seat, http)
+    (slot, seat, stream, face)
 }
 
 /// A connection that was let in.
@@ -323,7 +396,23 @@ struct Accepted {
     face: Face,
     peer: Option<Peer>,
     exporter: [u8; 32],
+    speaks: Speaks,
     slot: Slot,
+}
+
+/// What is spoken on a connection, by its face, its name and the protocol that both agreed on.
+#[derive(Clone)]
+enum Speaks {
+    /// Requests to the table of endpoints.
+    Http,
+    /// A machine's tunnel.
+    Tunnel,
+    /// `CONNECT`.
+    Connect,
+    /// Streams of a helper.
+    Streams,
+    /// What the service speaks.
+    Raw(RawName),
 }
 
 async fn handshake(
@@ -333,21 +422,22 @@ async fn handshake(
     mut slot: Slot,
 ) -> Result<Box<Accepted>, HandshakeOutcome> {
     // The semaphore is never closed.
-    let _permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
+    let permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
     // Answers are small and should not wait for the peer's acknowledgement. A socket that refuses the option works.
     let _ = tcp.set_nodelay(true);
     let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(|error| outcome(&error))?;
-    let (face, config) = {
-        let table = context.tls.load();
-        let face = match leads_to {
-            LeadsTo::Face(face) => Some(face),
-            LeadsTo::Sni => start.client_hello().server_name().and_then(|name| table.names.face_of(name)),
-        };
-        (face, face.map(|face| Arc::clone(table.config(face))))
-    };
-    let (Some(face), Some(config)) = (face, config) else {
+    let Some((face, config, raw)) = choose(&context, leads_to, &start.client_hello()) else {
         unrecognised(start).await;
         return Err(HandshakeOutcome::UnknownName);
+    };
+    let wants_tunnel = face == Face::Manage
+        && start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == wire::tunnel::ALPN));
+    // Machines that come back by the thousand wait for each other, not people for machines.
+    let _turn = if wants_tunnel {
+        drop(permit);
+        Some(context.tunnel_handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?)
+    } else {
+        Some(permit)
     };
     if let Err(why) = slot.enter(face) {
         context.metrics.turned_away(why);
@@ -356,15 +446,52 @@ async fn handshake(
     let (stream, peer) = tls::admitting(start.into_stream(config)).await;
     let stream = stream.map_err(|error| outcome(&error))?;
     match (face, &peer) {
-        (Face::Manage, None) => return Err(HandshakeOutcome::Certificate),
-        (Face::Manage, Some(_)) | (Face::Enroll, _) => {}
+        (Face::Manage | Face::Proxy | Face::Tunnel, None) => return Err(HandshakeOutcome::Certificate),
+        (Face::Manage | Face::Proxy | Face::Tunnel, Some(_)) | (Face::Enroll, _) => {}
+    }
+    let (face, speaks) = match (face, stream.get_ref().1.alpn_protocol(), raw) {
+        (Face::Proxy, _, Some(name)) => (face, Speaks::Raw(name)),
+        (Face::Proxy, Some(wire::tunnel::STREAMS_ALPN), None) => (face, Speaks::Streams),
+        (Face::Proxy, _, None) => (face, Speaks::Connect),
+        (Face::Manage, Some(wire::tunnel::ALPN), _) => (Face::Tunnel, Speaks::Tunnel),
+        (Face::Enroll | Face::Manage | Face::Tunnel, _, _) => (face, Speaks::Http),
+    };
+    if face != Face::Enroll {
+        keep_alive(stream.get_ref().0);
     }
     let exporter = stream
         .get_ref()
         .1
         .export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, None)
         .map_err(|_| HandshakeOutcome::Refused)?;
-    Ok(Box::new(Accepted { stream, face, peer, exporter, slot }))
+    Ok(Box::new(Accepted { stream, face, peer, exporter, speaks, slot }))
+}
+
+/// The face that a connection asks for, with its configuration, and the service that it names there.
+fn choose(
+    context: &Context,
+    leads_to: LeadsTo,
+    hello: &ClientHello<'_>,
+) -> Option<(Face, Arc<ServerConfig>, Option<RawName>)> {
+    let table = context.tls.load();
+    let face = match leads_to {
+        LeadsTo::Face(face) => Some(face),
+        LeadsTo::Sni => hello.server_name().and_then(|name| table.names.face_of(name)),
+    }?;
+    let raw = match face {
+        Face::Proxy => hello.server_name().and_then(|name| table.names.raw(name)),
+        Face::Enroll | Face::Manage | Face::Tunnel => None,
+    };
+    let config = if raw.is_some() { &table.raw } else { table.config(face) };
+    Some((face, Arc::clone(config), raw))
+}
+
+/// Asks TCP to notice a peer that is gone: a session may be silent for hours and mean it.
+fn keep_alive(tcp: &TcpStream) {
+    let (quiet, between) = KEEPALIVE;
+    let settings = TcpKeepalive::new().with_time(quiet).with_interval(between);
+    // Where the system does not know it, the other limits remain.
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
 }
 
 /// RFC 6066 3: the fatal alert `unrecognized_name`, before any certificate is shown.

@@ -35,8 +35,10 @@ pub enum Reason {
     Drained,
     /// Its certificate came to the end of its validity.
     Expired,
-    /// Somebody ended it by hand, or the drain took too long.
+    /// Somebody ended it by hand.
     Killed,
+    /// The gateway stops, and its time to end by itself is over.
+    Stopped,
     /// A lock stands against its machine, person, lineage or key.
     Locked,
     /// A new policy no longer allows it.
@@ -51,6 +53,7 @@ impl Reason {
             Self::Drained => "drained",
             Self::Expired => "expired",
             Self::Killed => "killed",
+            Self::Stopped => "stopped",
             Self::Locked => "locked",
             Self::Policy => "policy",
         }
@@ -61,7 +64,7 @@ impl Reason {
     pub const fn is_gentle(self) -> bool {
         match self {
             Self::Drained => true,
-            Self::Expired | Self::Killed | Self::Locked | Self::Policy => false,
+            Self::Expired | Self::Killed | Self::Stopped | Self::Locked | Self::Policy => false,
         }
     }
 }

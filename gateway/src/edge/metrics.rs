@@ -123,6 +123,9 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_failures: Counter,
     waiting: Gauge,
+    tunnels: Gauge,
+    sessions: Gauge,
+    sessions_ended: Family<ReasonLabel, Counter>,
     leaf_not_after: Gauge<f64, AtomicU64>,
 }
 
@@ -163,6 +166,9 @@ impl Metrics {
             commit_seconds: seconds(),
             commit_failures: Counter::default(),
             waiting: Gauge::default(),
+            tunnels: Gauge::default(),
+            sessions: Gauge::default(),
+            sessions_ended: Family::default(),
             leaf_not_after: Gauge::default(),
         };
         let r = &mut this.registry;
@@ -181,6 +187,9 @@ impl Metrics {
         r.register("commit_seconds", "Time to a durable commit", this.commit_seconds.clone());
         r.register("commit_failures", "Commits that failed or are in doubt", this.commit_failures.clone());
         r.register("waiting", "Enrollments that wait for a person", this.waiting.clone());
+        r.register("tunnels", "Machines that hold a tunnel", this.tunnels.clone());
+        r.register("sessions", "Open connections to services", this.sessions.clone());
+        r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
         this
     }
@@ -269,6 +278,21 @@ impl Metrics {
         self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// So many machines hold a tunnel.
+    pub fn tunnels(&self, count: usize) {
+        self.tunnels.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many sessions are open.
+    pub fn sessions(&self, count: usize) {
+        self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A session ended.
+    pub fn session_ended(&self, reason: wire::tunnel::Reason) {
+        self.sessions_ended.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
     /// The gateway's own certificate ends then.
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
     pub fn leaf(&self, not_after: pki::UnixTime) {
@@ -318,5 +342,8 @@ mod tests {
         check(|m| m.commit(Duration::from_millis(3)), r#"lychgate_commit_seconds_bucket{le="0.005"} 1"#);
         check(Metrics::commit_failed, "lychgate_commit_failures_total 1");
         check(|m| m.waiting(3), "lychgate_waiting 3");
+        check(|m| m.tunnels(2), "lychgate_tunnels 2");
+        check(|m| m.sessions(1), "lychgate_sessions 1");
+        check(|m| m.session_ended(wire::tunnel::Reason::Locked), r#"lychgate_sessions_ended_total{reason="locked"} 1"#);
     }
 }

@@ -10,7 +10,7 @@ use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 use crate::{
     attest::Reject,
     core::{
-        refusal::{Fault, Refusal},
+        refusal::{Fault, Refusal, Unreached},
         token::TokenError,
     },
 };
@@ -44,6 +44,13 @@ pub const CODES: &[&str] = &[
     "wrong-caller",
     "too-large",
     "too-slow",
+    "offline",
+    "not-exposed",
+    "refused-by-machine",
+    "target-closed",
+    "target-slow",
+    "machine-silent",
+    "stream-limit",
     "internal",
     "unavailable",
 ];
@@ -67,6 +74,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             Some("make a new proof on this connection, with the gateway's time"),
         ),
         Refusal::Evidence(reject) => evidence(reject),
+        Refusal::Service(unreached) => service(unreached),
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
             "denied",
@@ -139,6 +147,36 @@ fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>)
     }
 }
 
+fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static str>) {
+    match unreached {
+        Unreached::Offline { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "offline",
+            Some("see that the machine is up and `lychgate run` runs on it, then try again"),
+        ),
+        Unreached::NotExposed { .. } => (
+            StatusCode::NOT_FOUND,
+            "not-exposed",
+            Some("its owner exposes services with `lychgate run --expose NAME=TARGET`"),
+        ),
+        Unreached::ByMachine { .. } => {
+            (StatusCode::FORBIDDEN, "refused-by-machine", Some("ask the machine's owner, who decides whom it lets in"))
+        }
+        Unreached::TargetClosed { .. } => {
+            (StatusCode::BAD_GATEWAY, "target-closed", Some("see that the service runs on the machine"))
+        }
+        Unreached::TargetSlow { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "target-slow", Some("see what keeps the service on the machine"))
+        }
+        Unreached::Silent { .. } => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "machine-silent",
+            Some("its connection may be dead; if the machine is alive it comes back by itself"),
+        ),
+        Unreached::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "stream-limit", Some("end some of them, or wait")),
+    }
+}
+
 /// The problem document of a refusal.
 #[must_use]
 pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
@@ -147,6 +185,8 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         Refusal::Denied { rules, .. } => (rules.clone(), None),
         Refusal::TooFast { retry_after } => (vec![], Some(retry_after.as_secs().max(1))),
         Refusal::QueueFull(_) => (vec![], Some(600)),
+        Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
+        Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
         Refusal::Ours(_) => (vec![], Some(5)),
         _ => (vec![], None),
     };

@@ -62,6 +62,8 @@ pub enum Class {
     Machine,
     /// A person with a certificate.
     Person,
+    /// A connection to a service.
+    Connect,
     /// A health check.
     Health,
 }
@@ -75,6 +77,7 @@ impl Class {
             Self::Poll => "poll",
             Self::Machine => "machine",
             Self::Person => "person",
+            Self::Connect => "connect",
             Self::Health => "health",
         }
     }
@@ -94,6 +97,7 @@ pub struct Rates<C: Clock = DefaultClock> {
     poll: Pair<C>,
     machine: Pair<C>,
     person: Pair<C>,
+    connect: Pair<C>,
     health: Pair<C>,
     metrics: Arc<Metrics>,
 }
@@ -142,6 +146,7 @@ impl<C: Clock + Clone> Rates<C> {
             poll: Pair::new(&limits.poll, &clock),
             machine: Pair::new(&limits.machine, &clock),
             person: Pair::new(&limits.person, &clock),
+            connect: Pair::new(&limits.connect, &clock),
             health: Pair::new(&limits.health, &clock),
             clock,
             metrics,
@@ -166,7 +171,7 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// Forgets prefixes whose quota has refilled. To be called every [`crate::limits::RATES_SWEEP`].
     pub fn sweep(&self) {
-        for class in [Class::Anonymous, Class::Poll, Class::Machine, Class::Person, Class::Health] {
+        for class in [Class::Anonymous, Class::Poll, Class::Machine, Class::Person, Class::Connect, Class::Health] {
             let per_prefix = &self.pair(class).per_prefix;
             per_prefix.retain_recent();
             per_prefix.shrink_to_fit();
@@ -179,6 +184,7 @@ impl<C: Clock + Clone> Rates<C> {
             Class::Poll => &self.poll,
             Class::Machine => &self.machine,
             Class::Person => &self.person,
+            Class::Connect => &self.connect,
             Class::Health => &self.health,
         }
     }

@@ -33,6 +33,10 @@ pub enum Face {
     Enroll,
     /// Nobody comes in without a certificate.
     Manage,
+    /// The same; leads to the services of machines.
+    Proxy,
+    /// A machine's own connection, which came in by the manage face.
+    Tunnel,
 }
 
 impl Face {
@@ -42,6 +46,8 @@ impl Face {
         match self {
             Self::Enroll => "enroll",
             Self::Manage => "manage",
+            Self::Proxy => "proxy",
+            Self::Tunnel => "tunnel",
         }
     }
 }
@@ -70,6 +76,17 @@ pub struct FaceNames {
     pub enroll: Vec<GatewayName>,
     /// Names and addresses of the manage face.
     pub manage: Vec<GatewayName>,
+    /// Names and addresses of the proxy face. Each DNS name also stands for `<service>--<machine>.<name>`.
+    pub proxy: Vec<GatewayName>,
+}
+
+/// What a server name indication asks for on the proxy face.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawName {
+    /// The service.
+    pub service: String,
+    /// The machine.
+    pub machine: String,
 }
 
 impl FaceNames {
@@ -81,14 +98,32 @@ impl FaceNames {
         match (named(&self.manage), named(&self.enroll)) {
             (true, _) => Some(Face::Manage),
             (false, true) => Some(Face::Enroll),
+            (false, false) if named(&self.proxy) || self.raw(sni).is_some() => Some(Face::Proxy),
             (false, false) => None,
         }
+    }
+
+    /// The service that `<service>--<machine>.<name of the proxy face>` asks for. A service's name has no two hyphens in a
+    /// row, so the first two end it.
+    #[must_use]
+    pub fn raw(&self, sni: &str) -> Option<RawName> {
+        let sni = sni.to_ascii_lowercase();
+        let (label, parent) = sni.split_once('.')?;
+        let ours = |name: &GatewayName| matches!(name, GatewayName::Dns(name) if name.eq_ignore_ascii_case(parent));
+        let (service, machine) = label.split_once("--")?;
+        let named = self.proxy.iter().any(ours) && !service.is_empty() && !machine.is_empty();
+        named.then(|| RawName { service: service.to_owned(), machine: machine.to_owned() })
     }
 
     /// All names once, for the gateway's own certificate.
     #[must_use]
     pub fn all(&self) -> Vec<GatewayName> {
-        let mut all: Vec<GatewayName> = self.enroll.iter().chain(&self.manage).cloned().collect();
+        let below = self.proxy.iter().filter_map(|name| match name {
+            GatewayName::Dns(name) => Some(GatewayName::Dns(format!("*.{name}"))),
+            GatewayName::Ip(_) => None,
+        });
+        let mut all: Vec<GatewayName> =
+            self.enroll.iter().chain(&self.manage).chain(&self.proxy).cloned().chain(below).collect();
         all.sort();
         all.dedup();
         all
@@ -111,8 +146,12 @@ fn covers(name: &GatewayName, sni: &str) -> bool {
 pub struct TlsTable {
     /// Asks for no certificate.
     pub enroll: Arc<ServerConfig>,
-    /// Asks for a machine's or a person's.
+    /// Asks for a machine's or a person's. Speaks HTTP, and the tunnel of a machine.
     pub manage: Arc<ServerConfig>,
+    /// The same. Speaks HTTP, and the many streams of a helper.
+    pub proxy: Arc<ServerConfig>,
+    /// The same, for bytes that are the service's own: whatever protocol the client names is between the two.
+    pub raw: Arc<ServerConfig>,
     /// Which name leads where, on a port that both faces share.
     pub names: FaceNames,
 }
@@ -138,9 +177,12 @@ impl TlsTable {
         };
         let enroll = builder()?.with_no_client_auth().with_single_cert(leaf.chain(), leaf.key());
         let manage = builder()?.with_client_cert_verifier(verifier).with_single_cert(leaf.chain(), leaf.key());
+        let manage = manage.map_err(TlsError::Leaf)?;
         Ok(Self {
-            enroll: Arc::new(finish(enroll.map_err(TlsError::Leaf)?)),
-            manage: Arc::new(finish(manage.map_err(TlsError::Leaf)?)),
+            enroll: Arc::new(finish(enroll.map_err(TlsError::Leaf)?, &[ALPN])),
+            manage: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::ALPN])),
+            proxy: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::STREAMS_ALPN])),
+            raw: Arc::new(finish(manage, &[])),
             names,
         })
     }
@@ -150,13 +192,14 @@ impl TlsTable {
     pub const fn config(&self, face: Face) -> &Arc<ServerConfig> {
         match face {
             Face::Enroll => &self.enroll,
-            Face::Manage => &self.manage,
+            Face::Manage | Face::Tunnel => &self.manage,
+            Face::Proxy => &self.proxy,
         }
     }
 }
 
-fn finish(mut config: ServerConfig) -> ServerConfig {
-    config.alpn_protocols = vec![ALPN.to_vec()];
+fn finish(mut config: ServerConfig, protocols: &[&[u8]]) -> ServerConfig {
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     // Our order counts: see `provider`.
     config.ignore_client_order = true;
     // A resumed session shows no certificate, and outlives locks and changes of anchors.
@@ -298,6 +341,7 @@ mod tests {
         let names = FaceNames {
             enroll: vec![dns("join.td.example"), dns("*.join.td.example"), GatewayName::Ip([192, 0, 2, 1].into())],
             manage: vec![dns("manage.td.example")],
+            proxy: vec![dns("gw.td.example"), GatewayName::Ip([192, 0, 2, 2].into())],
         };
         assert_eq!(names.face_of(sni), want, "{sni}");
     }
@@ -310,9 +354,32 @@ mod tests {
         check("a.b.join.td.example", None);
         check(".join.td.example", None);
         check("manage.td.example", Some(Face::Manage));
+        check("gw.td.example", Some(Face::Proxy));
+        check("ssh--edge-7.gw.td.example", Some(Face::Proxy));
+        check("edge-7.gw.td.example", None);
+        check("ssh--edge-7.manage.td.example", None);
         check("td.example", None);
         check("192.0.2.1", None);
         check("", None);
+    }
+
+    #[test]
+    fn services_by_name() {
+        let names =
+            FaceNames { enroll: vec![], manage: vec![], proxy: vec![GatewayName::Dns("gw.example".to_owned())] };
+        for (sni, want) in [
+            ("ssh--edge-7.gw.example", Some(("ssh", "edge-7"))),
+            ("SSH--Edge-7.GW.example", Some(("ssh", "edge-7"))),
+            ("a-b--c--d.gw.example", Some(("a-b", "c--d"))),
+            ("--edge-7.gw.example", None),
+            ("ssh--.gw.example", None),
+            ("ssh-edge-7.gw.example", None),
+            ("ssh--edge-7.x.gw.example", None),
+            ("ssh--edge-7", None),
+        ] {
+            let raw = names.raw(sni);
+            assert_eq!(raw.as_ref().map(|raw| (raw.service.as_str(), raw.machine.as_str())), want, "{sni}");
+        }
     }
 
     #[test]

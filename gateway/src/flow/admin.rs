@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pki::{KeyDigest, Role};
-use wire::admin::{AuditView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView};
+use wire::admin::{
+    AuditView, EndedView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView, TunnelView,
+};
 
 use super::{
     admit::locks,
@@ -21,7 +23,10 @@ use crate::{
         refusal::{Fault, Refusal},
         token,
     },
-    edge::live::{Reason, Selector},
+    edge::{
+        live::{Reason, Selector},
+        sessions,
+    },
 };
 
 /// Subject, lineage and locks of one machine or person.
@@ -29,6 +34,35 @@ pub(super) struct Whole {
     pub(super) subject: Seen<Subject>,
     pub(super) lineage: Option<Seen<Lineage>>,
     locks: lock::Locks,
+}
+
+impl Whole {
+    /// It as one who asks, for a question that is asked on its behalf.
+    pub(super) fn into_caller(self, identity: pki::Identity, key: KeyDigest) -> Option<Caller> {
+        let lineage = self.lineage?;
+        let cert = lineage.record.current.clone().or_else(|| lineage.record.pending.clone())?;
+        Some(Caller {
+            identity,
+            serial: cert.serial,
+            key,
+            not_after: cert.not_after.into(),
+            lineage,
+            subject: self.subject,
+        })
+    }
+}
+
+/// One machine or person, if there is one of that name.
+pub(super) async fn whole_of(shell: &Shell, role: Role, name: &str) -> Result<Option<Whole>, Fault> {
+    match shell.get(keys::subject(role, name)).await? {
+        Some(seen) => whole(shell, seen).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Whether the caller may know of it.
+pub(super) fn may_see(shell: &Shell, caller: &Caller, whole: &Whole) -> bool {
+    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, whole), shell.now()).is_ok()
 }
 
 async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
@@ -102,12 +136,8 @@ pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> 
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
     let what = if role == Role::Person { "person" } else { "machine" };
-    let seen = shell.get(keys::subject(role, name)).await?.ok_or(Refusal::NotFound(what))?;
-    let whole = whole(shell, seen).await?;
-    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, &whole), shell.now())
-        .map(drop)
-        .map_err(|_| Refusal::NotFound(what))?;
-    Ok(whole)
+    let whole = whole_of(shell, role, name).await?.ok_or(Refusal::NotFound(what))?;
+    if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
 }
 
 /// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free.
@@ -127,6 +157,7 @@ pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, inst
         Ok(identity)
     })
     .await?;
+    shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), wire::tunnel::Reason::Killed);
     shell.live.cut(&Selector::Identity(identity), Reason::Killed);
     Ok(())
 }
@@ -198,11 +229,27 @@ fn view(shell: &Shell, whole: Whole) -> SubjectView {
         not_after: newest.map(|cert| cert.not_after.0),
         pending_serial: pending.map(|cert| cert.serial.hex()),
         created: subject.created.0,
+        tunnel: tunnel(shell, subject.role, &subject.name),
         locks: locks.0.into_iter().map(|seen| lock_view(seen.record)).collect(),
         verified: texts(&subject.claims),
         claimed: subject.attributes,
         name: subject.name,
     }
+}
+
+fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelView> {
+    let name = pki::Name::parse(name).ok()?;
+    let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.ca.domain().clone(), role, name })?;
+    let services = tunnel.services();
+    let service = |offer: &wire::tunnel::ServiceOffer| match offer.mode {
+        wire::tunnel::Mode::Raw => offer.name.clone(),
+        wire::tunnel::Mode::Sealed => format!("{} (sealed)", offer.name),
+    };
+    Some(TunnelView {
+        since: tunnel.since().secs(),
+        source: tunnel.source().to_string(),
+        services: services.iter().map(service).collect(),
+    })
 }
 
 fn lock_view(lock: Lock) -> LockView {
@@ -212,6 +259,7 @@ fn lock_view(lock: Lock) -> LockView {
         reason: lock.reason,
         by: lock.by,
         at: lock.at.0,
+        ended: None,
     }
 }
 
@@ -295,19 +343,58 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
         Ok((record, lineages))
     })
     .await?;
-    cut(shell, kind, &asked.target, &lineages);
+    let ended = enforce(shell, kind, &asked.target, &lineages, instance).await;
     shell.metrics.lock("set");
-    Ok(lock_view(record))
+    Ok(LockView { ended: Some(ended), ..lock_view(record) })
 }
 
-fn cut(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>]) {
+/// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
+/// session. A session whose end does not come is not waited for: its connection was cut with it.
+async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>], instance: &str) -> EndedView {
+    let began = tokio::time::Instant::now();
+    let cut = cut(shell, kind, target, lineages);
+    let all = async {
+        for session in &cut {
+            session.ended().await;
+        }
+    };
+    let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, all).await;
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut changes = Changes::new();
+    changes.event(Event::LockEnforced { kind: kind.as_str(), target: target.to_owned(), sessions: cut.len(), millis });
+    // The lock itself is durable; when this is not, the store has stopped and says so.
+    let _ = shell.commit(changes, &Actor { who: "gateway", instance }).await;
+    EndedView { sessions: cut.len(), millis }
+}
+
+fn cut(
+    shell: &Shell,
+    kind: LockKind,
+    target: &str,
+    lineages: &[Seen<Lineage>],
+) -> Vec<std::sync::Arc<sessions::Session>> {
+    let locked = wire::tunnel::Reason::Locked;
+    let mut ended = Vec::new();
     let mut selectors = Vec::new();
     match kind {
-        LockKind::Key => selectors.extend(KeyDigest::parse_hex(target).ok().map(Selector::Key)),
+        LockKind::Key => {
+            if let Ok(key) = KeyDigest::parse_hex(target) {
+                ended.extend(shell.sessions.cut(&sessions::Selector::Key(key), locked));
+                // The machines whose tunnels show it.
+                for conn in shell.live.find(&Selector::Key(key)) {
+                    if let Some(tunnel) = conn.peer().and_then(|peer| shell.tunnels.get(&peer.identity)) {
+                        let selector = sessions::Selector::Tunnel(tunnel.number());
+                        ended.extend(shell.sessions.cut(&selector, locked));
+                    }
+                }
+                selectors.push(Selector::Key(key));
+            }
+        }
         LockKind::Machine | LockKind::Person | LockKind::Lineage => {
             for seen in lineages {
                 let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
                 let identity = pki::Identity { domain: shell.ca.domain().clone(), role: seen.record.role, name };
+                ended.extend(shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), locked));
                 selectors.push(Selector::Identity(identity));
             }
         }
@@ -315,6 +402,7 @@ fn cut(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>]) 
     for selector in selectors {
         shell.live.cut(&selector, Reason::Locked);
     }
+    ended
 }
 
 /// Lifts a lock.

@@ -43,12 +43,27 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
     }
 }
 
+/// Lets somebody go on who was admitted with a lineage when their connection began. Unlike [`admit`] it does not mind that
+/// the certificate was replaced since: a connection outlives the renewal, and is no second holder of the key.
+///
+/// # Errors
+/// Why the peer may not go on.
+pub async fn still(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Box<Caller>, Refusal> {
+    let standing = known(shell, peer, lineage).await?;
+    admission::still(peer, &standing, shell.now())
+}
+
 /// Everything known of the holder. Two reads: the certificate says which lineage.
 async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
     let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
     let Some(certificate) = certificate else { return Ok(Standing::default()) };
+    let standing = known(shell, peer, &certificate.record.lineage).await?;
+    Ok(Standing { certificate: Some(certificate), ..standing })
+}
+
+/// Everything but the certificate's own record.
+async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
-    let lineage = &certificate.record.lineage;
     let mut read = shell
         .read(vec![
             keys::lineage(lineage),
@@ -62,7 +77,7 @@ async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
     let (lineage, subject, epoch) = (read.take()?, read.take()?, read.take()?);
     let locks: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
     let locks = Locks(locks.into_iter().flatten().collect());
-    Ok(Standing { certificate: Some(certificate), lineage, subject, locks, epoch })
+    Ok(Standing { certificate: None, lineage, subject, locks, epoch })
 }
 
 /// The locks that stand among those asked for.

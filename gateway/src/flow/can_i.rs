@@ -4,7 +4,8 @@ use pki::Role;
 use wire::admin::{CanIReply, CanIRequest};
 
 use super::{
-    admin::{resource, visible},
+    admin::{may_see, resource, visible, whole_of},
+    connect::service_of,
     enroll::find,
     people::may_read,
     shell::Shell,
@@ -50,7 +51,27 @@ async fn concerned(
         policy::Action::Enroll | policy::Action::Request => {
             senseless("is asked of newcomers, who have no certificate yet; `lychgate-gateway policy test` tries it")
         }
-        policy::Action::Connect => senseless("concerns services behind machines, and this gateway has none yet"),
+        policy::Action::Connect | policy::Action::Reach => match name.split_once('@') {
+            Some((service, machine)) if wire::tunnel::is_service_name(service) => {
+                let Some(whole) = whole_of(shell, Role::Machine, machine).await? else {
+                    return Err(Refusal::NotFound("machine"));
+                };
+                let asked = policy::Ask {
+                    action,
+                    principal: principal(caller, shell.now()),
+                    resource: service_of(shell, &whole, service)?,
+                    now: shell.now().secs(),
+                };
+                let allowed = matches!(policy::decide(&shell.rules.load(), &asked), policy::Decision::Allowed(_));
+                // As when it is done: what may not be known of is not there.
+                if allowed || may_see(shell, caller, &whole) {
+                    Ok(asked.resource)
+                } else {
+                    Err(Refusal::NotFound("machine"))
+                }
+            }
+            _ => senseless("concerns a service on a machine: write it as SERVICE@MACHINE, such as ssh@edge-7"),
+        },
         policy::Action::Renew if name.is_empty() => Ok(policy::Resource::Gateway),
         policy::Action::Renew => {
             senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")

@@ -4,11 +4,13 @@
 pub mod admin;
 pub mod admit;
 pub mod can_i;
+pub mod connect;
 pub mod enroll;
 pub mod issue;
 pub mod notices;
 pub mod people;
 pub mod renew;
 pub mod renew_now;
+pub mod sessions;
 pub mod shell;
 pub mod sweep;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pki::{Role, UnixTime};
+use wire::tunnel::ToMachine;
 
 use super::{
     admin::{identity, resource, visible},
@@ -48,7 +49,18 @@ pub async fn ask(shell: &Shell, caller: &Caller, whom: &Whom, reason: &str, inst
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
     })
-    .await
+    .await?;
+    // Those that hold a tunnel hear of it now, the others when they next ask.
+    match whom {
+        Whom::All => shell.tunnels.tell(None, &ToMachine::RenewNow),
+        Whom::Named(names) => {
+            for name in names.iter().filter_map(|name| pki::Name::parse(name).ok()) {
+                let identity = pki::Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name };
+                shell.tunnels.tell(Some(&identity), &ToMachine::RenewNow);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn named(shell: &Shell, caller: &Caller, names: &BTreeSet<String>, reason: &str) -> Result<Changes, Refusal> {

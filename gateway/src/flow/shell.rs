@@ -1,6 +1,9 @@
 //! What every sequence holds: the store, the rules, the keys, the clock. And the few ways in which they are used.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use arc_swap::ArcSwap;
 use pki::{KeyDigest, UnixTime};
@@ -17,7 +20,10 @@ use crate::{
         refusal::{Fault, Refusal},
         token::TokenKey,
     },
-    edge::{clock::Clock, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics, signer::CaSet},
+    edge::{
+        clock::Clock, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics, sessions::Sessions, signer::CaSet,
+        tunnel::Tunnels,
+    },
     store::{self, Batch, CommitError, Store},
 };
 
@@ -32,6 +38,10 @@ pub struct Settings {
     pub public_enroll: String,
     /// `host:port` of the manage face, as clients are told.
     pub public_manage: String,
+    /// `host:port` of the proxy face, as clients are told, if there is one.
+    pub public_proxy: Option<String>,
+    /// Host names this gateway answers to where machines connect.
+    pub tunnel_hosts: Vec<String>,
     /// Where third parties find the revocation lists, when certificates say so.
     pub public_crl: Option<pki::ListsUrl>,
     /// Host names this gateway answers to on the enroll face.
@@ -66,6 +76,12 @@ pub struct Shell {
     pub entropy: Entropy,
     /// Open connections.
     pub live: Arc<Live>,
+    /// Machines that hold a tunnel.
+    pub tunnels: Arc<Tunnels>,
+    /// Open connections to their services.
+    pub sessions: Arc<Sessions>,
+    /// The lock epoch, as it stood when it was last looked at.
+    pub epoch: AtomicU64,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Told when the store has stopped: nothing durable can happen any more, and the process must start anew.
@@ -103,6 +119,36 @@ impl From<Fault> for Retry {
 }
 
 impl Shell {
+    /// Puts together what was opened and loaded; nobody is connected yet.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        rules: Ruleset,
+        ca: CaSet,
+        settings: Settings,
+        (clock, entropy): (Clock, Entropy),
+    ) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let token = ca.token();
+        let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
+        Arc::new(Self {
+            store,
+            rules: ArcSwap::from_pointee(rules),
+            pin: ca.pin(),
+            token_key,
+            ca,
+            settings: ArcSwap::from_pointee(settings),
+            clock,
+            entropy,
+            live: Live::new(Arc::clone(&metrics)),
+            tunnels: Tunnels::new(),
+            sessions: Sessions::new(),
+            epoch: AtomicU64::new(0),
+            metrics,
+            fatal: Arc::default(),
+        })
+    }
+
     /// Now.
     #[must_use]
     pub fn now(&self) -> UnixTime {

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::{
     core::{
@@ -15,13 +14,10 @@ use gateway::{
         approve::{Approve, Code},
         enroll::Inbound,
         refusal::Refusal,
-        token::TokenKey,
     },
     edge::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
-        live::Live,
-        metrics::Metrics,
         signer::{CaSet, Passphrase},
     },
     flow::{
@@ -126,22 +122,10 @@ impl Story {
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let ca = CaSet::create(room.path(), &domain, &Passphrase::generate(&entropy), &clock, &entropy).unwrap();
-        let metrics = Arc::new(Metrics::new());
-        let token = ca.token();
-        let shell = Shell {
-            store: open(Engine::Memory, room.path(), 1).unwrap(),
-            rules: ArcSwap::from_pointee(ruleset(&change(policy::DEFAULT_POLICY))),
-            pin: ca.pin(),
-            token_key: TokenKey::new(&token.pkcs8, &token.public_point),
-            ca,
-            settings: ArcSwap::from_pointee(settings()),
-            clock,
-            entropy,
-            live: Live::new(Arc::clone(&metrics)),
-            metrics,
-            fatal: Arc::default(),
-        };
-        Self { shell: Arc::new(shell), clock: hand }
+        let store = open(Engine::Memory, room.path(), 1).unwrap();
+        let rules = ruleset(&change(policy::DEFAULT_POLICY));
+        let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
+        Self { shell, clock: hand }
     }
 
     /// Another policy from now on.
@@ -257,6 +241,8 @@ fn settings() -> Settings {
     Settings {
         public_enroll: "gate.test:8443".into(),
         public_manage: "gate.test:8444".into(),
+        public_proxy: None,
+        tunnel_hosts: vec!["gate.test".into()],
         public_crl: None,
         hosts: vec!["gate.test".into()],
         pending_ttl: DAY,

@@ -112,8 +112,8 @@ fn the_locked_may_do_nothing() {
             }
         }
     }
-    // Exactly the cells the schema has: 1 enroll, 1 request, 1 approve, 2 renew, 2 connect,
-    // 3 lock, 10 read, 5 administer.
+    // Exactly the cells the schema has: 1 enroll, 1 request, 1 approve, 2 renew, 1 connect,
+    // 1 reach, 3 lock, 10 read, 5 administer.
     assert_eq!(asked, 25);
 }
 

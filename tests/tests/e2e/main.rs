@@ -7,6 +7,7 @@
 )]
 
 mod absence;
+mod access;
 mod dev;
 mod disk;
 mod faults;

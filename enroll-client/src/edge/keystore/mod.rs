@@ -254,6 +254,14 @@ impl Keystore {
         &self.dir
     }
 
+    /// The text of a file in the folder, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn text(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(read(&self.dir.join(name))?.map(|text| text.to_string()))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -340,7 +348,9 @@ impl Keystore {
         // A damaged or outdated state.json costs nothing but memories.
         match read_json::<State>(&self.path(STATE)) {
             Ok(Some(state)) => State { facts: facts.clone(), ..state },
-            Ok(None) | Err(_) => State { facts: facts.clone(), clock_offset: 0, last_contact: None, trouble: None },
+            Ok(None) | Err(_) => {
+                State { facts: facts.clone(), clock_offset: 0, last_contact: None, trouble: None, proxy: None }
+            }
         }
     }
 

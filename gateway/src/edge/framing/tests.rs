@@ -495,3 +495,35 @@ async fn a_refused_peer_can_read_the_answer_while_it_still_sends() {
     closing.await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 1, "and not for ever");
 }
+
+#[track_caller]
+fn proxy(head: &str, want: Result<ProxyHead, BadFraming>) {
+    assert_eq!(proxy_head(head.as_bytes()), want, "{head:?}");
+}
+
+#[test]
+fn heads_of_the_proxy_face() {
+    let connect = |target: &str| Ok(ProxyHead::Connect(target.to_owned()));
+    proxy("CONNECT ssh.edge-7:22 HTTP/1.1\r\nHost: ssh.edge-7:22\r\n\r\n", connect("ssh.edge-7:22"));
+    proxy("CONNECT a.b:1 HTTP/1.1\r\nHost: A.B:1\r\nProxy-Connection: Keep-Alive\r\n\r\n", connect("a.b:1"));
+    proxy("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\nContent-Length: 0\r\n\r\n", connect("a.b:1"));
+    proxy("GET http://a.b/ HTTP/1.1\r\nHost: a.b\r\n\r\n", Ok(ProxyHead::Other));
+    for (head, why) in [
+        ("CONNECT a.b:1 HTTP/1.1\r\n\r\n", BadFraming::NoHost),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: c.d:1\r\n\r\n", BadFraming::HostDiffers),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\nHost: a.b:1\r\n\r\n", BadFraming::TwoHosts),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\nContent-Length: 5\r\n\r\n", BadFraming::ContentLength),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\nTransfer-Encoding: chunked\r\n\r\n", BadFraming::TransferEncoding),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\n x: y\r\n\r\n", BadFraming::Folded),
+        ("CONNECT a.b:1 HTTP/1.1\nHost: a.b:1\n\n", BadFraming::BareLf),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\rX: y\r\n\r\n", BadFraming::BareCr),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\nX: \0\r\n\r\n", BadFraming::Control),
+        ("CONNECT a.b:1 HTTP/1.1\r\nHost : a.b:1\r\n\r\n", BadFraming::FieldName),
+        ("CONNECT a.b:1 HTTP/1.0\r\nHost: a.b:1\r\n\r\n", BadFraming::Version),
+        ("CONNECT  a.b:1 HTTP/1.1\r\nHost: a.b:1\r\n\r\n", BadFraming::RequestLine),
+        ("CONNECT u@a.b:1 HTTP/1.1\r\nHost: a.b:1\r\n\r\n", BadFraming::Target),
+        ("CONNECT /a HTTP/1.1\r\nHost: a.b:1\r\n\r\n", BadFraming::Target),
+    ] {
+        proxy(head, Err(why));
+    }
+}

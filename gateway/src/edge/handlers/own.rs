@@ -32,6 +32,7 @@ pub fn myself(call: Call) -> Boxed {
             renew_after: schedule.renew_after.secs(),
             renew_now: flow::renew_now::is_wanted(&call.shell, caller, not_before).await?,
             time: call.shell.now().secs(),
+            proxy: call.shell.settings.load().public_proxy.clone(),
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             owner: subject.owner.clone(),
             notices: flow::notices::of(&call.shell, caller).await?,

@@ -45,7 +45,7 @@ impl Service {
             answer: REQUEST_TIME + Duration::from_secs(wire::limits::WAIT_MAX_SECS) + ANSWER_MARGIN,
             idle: match face {
                 Face::Enroll => limits.idle_enroll,
-                Face::Manage => limits.idle_manage,
+                Face::Manage | Face::Proxy | Face::Tunnel => limits.idle_manage,
             },
             write: limits.write_stall,
         };
@@ -141,7 +141,7 @@ fn ended(reason: Reason) -> Response<Body> {
         Reason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
         Reason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
         Reason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
-        Reason::Killed | Reason::Drained => {
+        Reason::Killed | Reason::Drained | Reason::Stopped => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "this connection was ended; connect again")
         }
     };

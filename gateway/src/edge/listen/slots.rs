@@ -87,7 +87,7 @@ impl Slot {
     /// The connection goes to a face; the open one has its own limit.
     pub fn enter(&mut self, face: Face) -> Result<(), TurnedAway> {
         match face {
-            Face::Manage => Ok(()),
+            Face::Manage | Face::Proxy | Face::Tunnel => Ok(()),
             Face::Enroll => {
                 let mut taken = self.slots.lock();
                 if taken.enroll >= self.slots.connections_enroll {

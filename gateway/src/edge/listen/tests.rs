@@ -21,16 +21,23 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client};
 
+use policy::{Ruleset, Source};
+
 use super::*;
-use crate::edge::{
-    clock::FakeClock,
-    entropy::Entropy,
-    live::Conn,
-    signer::{CaSet, GatewayLeaf},
-    tls::{FaceNames, TlsTable},
+use crate::{
+    edge::{
+        clock::FakeClock,
+        entropy::Entropy,
+        live::Conn,
+        signer::{CaSet, GatewayLeaf},
+        tls::{FaceNames, TlsTable},
+    },
+    flow::shell::Settings,
+    rules,
+    store::{Engine, open},
 };
 
-const SEPARATE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL };
+const SEPARATE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL, proxy: None };
 const SHARED: Listen = Listen::Shared(LOCAL);
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const JOIN: &str = "join.td.example";
@@ -59,7 +66,7 @@ fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> CaSet {
 
 fn table(authority: &CaSet, anchors: &CaSet, clock: &Clock, entropy: &Entropy) -> TlsTable {
     let dns = |name: &str| GatewayName::Dns(name.to_owned());
-    let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)] };
+    let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy: vec![] };
     let leaf = GatewayLeaf::issue(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
     TlsTable::build(&leaf, Arc::clone(anchors.anchors()), names, clock.clone()).unwrap()
 }
@@ -91,7 +98,26 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
             .route("/never", get(never))
             .layer(Extension(Arc::clone(begun)))
     };
-    Faces { enroll: router(), manage: router() }
+    let clock = Clock::system();
+    let entropy = Entropy::os();
+    let ca = authority("td.example", &clock, &entropy);
+    let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
+    let rules = Ruleset::load(&[Source { name: "p", text: policy::DEFAULT_POLICY }], &rules::claims()).unwrap();
+    let settings = Settings {
+        public_enroll: JOIN.to_owned(),
+        public_manage: MANAGE.to_owned(),
+        public_proxy: None,
+        tunnel_hosts: vec![],
+        public_crl: None,
+        hosts: vec![],
+        pending_ttl: SOON,
+        pending_max: 1,
+        pending_max_per_prefix: 1,
+        audit_retention: SOON,
+    };
+    let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
+    let rates = Arc::new(Rates::new(&Limits::default().rates, Arc::clone(&shell.metrics)));
+    Faces { enroll: router(), manage: router(), shell, rates }
 }
 
 impl Rig {

@@ -1,0 +1,255 @@
+//! The proxy face as a person's programs use it: one connection, many streams, each to a service on a machine.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pki::{Identity, Name, Role};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use wire::problem::Problem;
+use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
+
+use super::keystore::Credential;
+use super::mux::{Happened, Mux, Stream, read_frame, write_frame};
+use super::net::{CallError, Manners, NetError, dial, explain};
+use super::sealed;
+use crate::offset::Offset;
+use crate::report::Refusal;
+use crate::target::Address;
+use crate::trust::Verdict;
+use crate::upkeep;
+
+/// Streams on one connection; the gateway takes no more.
+pub const STREAMS_MOST: usize = 250;
+
+/// From the request for a stream to the gateway's answer: it waits for the machine, and the machine for its service.
+const REACH_TIME: Duration = Duration::from_secs(30);
+
+/// The end of a connection, in words, once it has ended.
+type End = Arc<Mutex<Option<NetError>>>;
+
+/// A connection to the proxy face.
+pub struct Streams {
+    wanted: mpsc::Sender<oneshot::Sender<Stream>>,
+    driver: JoinHandle<()>,
+    end: End,
+    open: Arc<AtomicUsize>,
+    address: Address,
+    credential: Arc<Credential>,
+    offset: Offset,
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        // Streams that are still open hold on to the connection by themselves: see `Service`.
+        if self.open.load(Ordering::SeqCst) == 0 {
+            self.driver.abort();
+        }
+    }
+}
+
+/// A service that answered.
+pub struct Service {
+    /// The session.
+    pub session: String,
+    /// Whether the gateway carries ciphertext only.
+    pub mode: Mode,
+    io: Io,
+    _place: Place,
+}
+
+enum Io {
+    Raw(Stream),
+    Sealed(Box<TlsStream<Stream>>),
+}
+
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl AsyncRead for Service {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Raw(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Sealed(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Service {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Raw(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Sealed(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Raw(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Sealed(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Raw(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Sealed(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Streams {
+    /// Connects as the holder of `credential`.
+    ///
+    /// # Errors
+    /// When there is no connection, or it is not the gateway we expect.
+    pub async fn dial(credential: Arc<Credential>, address: Address, offset: Offset) -> Result<Self, NetError> {
+        let verdict = Verdict::new(upkeep::roots_of(&credential), address.host());
+        let manners = Manners::identified(verdict, &credential)?.speaking(STREAMS_ALPN);
+        let tls = dial(&address, &manners).await?;
+        if tls.get_ref().1.alpn_protocol() != Some(STREAMS_ALPN) {
+            let what = "it is not a gateway's proxy face".to_owned();
+            return Err(NetError::Nonsense { address, what });
+        }
+        let (wanted, requests) = mpsc::channel(1);
+        let (end, open) = (End::default(), Arc::new(AtomicUsize::new(0)));
+        let driver = tokio::spawn(drive(tls, requests, Arc::clone(&end), Arc::clone(&open), address.clone(), manners));
+        Ok(Self { wanted, driver, end, open, address, credential, offset })
+    }
+
+    /// The serial of the certificate that it was made with.
+    #[must_use]
+    pub fn serial(&self) -> &pki::Serial {
+        &self.credential.serial
+    }
+
+    /// Whether it can carry one more stream.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.driver.is_finished() && self.open.load(Ordering::SeqCst) < STREAMS_MOST
+    }
+
+    /// How many streams are open on it.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// Opens a service.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn reach(&self, service: &str, machine: &Name) -> Result<Service, CallError> {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        let place = Place(Arc::clone(&self.open));
+        let slow = |_| {
+            let what = "did not answer within 30 s";
+            CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
+        };
+        let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
+        match reached {
+            Reached::Refused { problem } => Err(CallError::Refused(Box::new(refusal(*problem)))),
+            Reached::Ok { session, mode: Mode::Raw } => {
+                Ok(Service { session, mode: Mode::Raw, io: Io::Raw(stream), _place: place })
+            }
+            Reached::Ok { session, mode: Mode::Sealed } => {
+                let credential = &self.credential;
+                let machine =
+                    Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
+                let tls = timeout(REACH_TIME, sealed::open(stream, credential, &machine, self.offset))
+                    .await
+                    .map_err(slow)?
+                    .map_err(|error| {
+                        CallError::Net(NetError::Broken {
+                            address: self.address.clone(),
+                            cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
+                        })
+                    })?;
+                Ok(Service { session, mode: Mode::Sealed, io: Io::Sealed(Box::new(tls)), _place: place })
+            }
+        }
+    }
+
+    async fn ask(&self, service: &str, machine: &Name) -> Result<(Stream, Reached), CallError> {
+        let reach = Reach { service: service.to_owned(), machine: machine.to_string() };
+        let (to, stream) = oneshot::channel();
+        let asked = async {
+            self.wanted.send(to).await.map_err(io::Error::other)?;
+            let mut stream = stream.await.map_err(io::Error::other)?;
+            write_frame(&mut stream, &reach).await?;
+            let reached = read_frame(&mut stream).await?;
+            Ok::<_, io::Error>((stream, reached))
+        };
+        asked.await.map_err(|error| CallError::Net(self.why(&error)))
+    }
+
+    /// Why the connection ended, if it did.
+    fn why(&self, error: &io::Error) -> NetError {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        end.unwrap_or_else(|| NetError::Broken { address: self.address.clone(), cause: error.to_string() })
+    }
+}
+
+fn refusal(problem: Problem) -> Refusal {
+    Refusal {
+        status: problem.status,
+        code: problem.code().to_owned(),
+        detail: if problem.detail.is_empty() { problem.title.clone() } else { problem.detail.clone() },
+        hint: problem.hint.clone(),
+        instance: problem.instance.clone(),
+        retry_after: problem.retry_after.map(Duration::from_secs),
+        rules: problem.rules,
+    }
+}
+
+/// Moves the streams of one connection until it ends, or nobody wants it any more.
+async fn drive(
+    tls: TlsStream<TcpStream>,
+    mut requests: mpsc::Receiver<oneshot::Sender<Stream>>,
+    end: End,
+    open: Arc<AtomicUsize>,
+    address: Address,
+    manners: Manners,
+) {
+    let mut mux = Mux::new(tls, STREAMS_MOST + 6);
+    let mut listening = true;
+    loop {
+        let happened = tokio::select! {
+            happened = mux.next() => happened,
+            wanted = requests.recv(), if listening => {
+                match wanted {
+                    Some(to) => mux.open(to),
+                    None if open.load(Ordering::SeqCst) == 0 => return,
+                    None => listening = false,
+                }
+                continue;
+            }
+        };
+        match happened {
+            // The gateway opens none; whatever it is, it is dropped.
+            Happened::Inbound(_) => {}
+            Happened::Over(error) => {
+                let why = match error {
+                    Some(yamux::ConnectionError::Io(error)) => explain(&address, &manners, &error),
+                    Some(other) => NetError::Broken { address: address.clone(), cause: other.to_string() },
+                    None => NetError::Broken { address: address.clone(), cause: "the gateway closed it".to_owned() },
+                };
+                *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                return;
+            }
+        }
+    }
+}

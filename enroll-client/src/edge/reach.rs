@@ -1,0 +1,109 @@
+//! Services elsewhere, offered to the programs of this machine: a local listener each, and a stream of the tunnel for each
+//! connection.
+
+use std::io;
+use std::time::Duration;
+
+use pki::{Identity, Role};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use wire::tunnel::{Mode, Reached};
+
+use super::mux::{Stream, read_frame, write_frame};
+use super::sealed;
+use super::serve::BUFFER;
+use super::tunnel::{Said, Standing};
+use crate::report::{Complaint, Exit};
+use crate::services::Reach;
+
+/// How long a program here is kept waiting for the tunnel and the service together.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Pause between two looks whether the tunnel is back.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Pause after `accept` failed, for want of descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a listener works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// To the tunnel.
+    pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
+    /// Who we are.
+    pub standing: watch::Receiver<Standing>,
+    /// To the daemon.
+    pub tell: mpsc::Sender<Said>,
+}
+
+/// Listens for one service.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn listen(name: &str, reach: &Reach) -> Result<TcpListener, Complaint> {
+    TcpListener::bind(&reach.listen).await.map_err(|error| {
+        let what = format!("cannot listen on {} for `{name}`: {error}", reach.listen);
+        Complaint::new(Exit::Usage, "listen", what).hint("choose another address with ,listen=HOST:PORT")
+    })
+}
+
+/// Serves one listener for as long as the daemon lives.
+pub async fn offer(listener: TcpListener, reach: Reach, parts: Parts) {
+    loop {
+        let Ok((program, _)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (reach, parts) = (reach.clone(), parts.clone());
+        tokio::spawn(async move {
+            if let Err(error) = lead(program, &reach, &parts).await {
+                let line = format!("no way to `{}` on {}: {error}", reach.service, reach.machine);
+                let _ = parts.tell.send(Said::Stream(line)).await;
+            }
+        });
+    }
+}
+
+async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
+    let _ = program.set_nodelay(true);
+    let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
+    let (mut stream, mode) = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    match mode {
+        Mode::Raw => carry(&mut program, &mut stream).await,
+        Mode::Sealed => {
+            let standing = parts.standing.borrow().clone();
+            let domain = standing.credential.domain().clone();
+            let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
+            let sealing = sealed::open(stream, &standing.credential, &machine, standing.offset);
+            let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
+            carry(&mut program, &mut inner).await
+        }
+    }
+}
+
+async fn carry<B: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, stream: &mut B) -> io::Result<()> {
+    // How a connection ends that was open is between the two that used it.
+    let _ = copy_bidirectional_with_sizes(program, stream, BUFFER, BUFFER).await;
+    Ok(())
+}
+
+/// A stream to the service, once there is a tunnel.
+async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode)> {
+    let mut stream = loop {
+        let (to, stream) = oneshot::channel();
+        parts.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        match stream.await {
+            Ok(stream) => break stream,
+            // Down just now.
+            Err(_) => sleep(PAUSE).await,
+        }
+    };
+    let asked = wire::tunnel::Reach { service: reach.service.clone(), machine: reach.machine.to_string() };
+    write_frame(&mut stream, &asked).await?;
+    match read_frame(&mut stream).await? {
+        Reached::Ok { mode, .. } => Ok((stream, mode)),
+        Reached::Refused { problem } => Err(io::Error::other(problem.detail)),
+    }
+}

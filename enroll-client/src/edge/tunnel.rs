@@ -1,0 +1,396 @@
+//! Drives a machine's tunnel: feeds what happens to [`crate::tunnel::Tunnel`] and does what that says. One task, beside the
+//! one that keeps the certificate alive; the two talk by channels.
+
+use std::collections::HashMap;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::client::TlsStream;
+use wire::tunnel::{
+    ALPN, FRAME_MAX, Frames, FromMachine, REAUTH_METHOD, REAUTH_PATH, Reason, Reauthenticate, TUNNEL_STREAMS,
+    ToMachine, encode,
+};
+
+use super::clock;
+use super::entropy;
+use super::keystore::Credential;
+use super::mux::{Happened, Mux, Stream};
+use super::net::{Manners, NetError, dial};
+use super::sealed::Seal;
+use super::serve;
+use crate::offset::Offset;
+use crate::proof::{self, Exporter};
+use crate::services::Services;
+use crate::trust::Verdict;
+use crate::tunnel::{Input, News, Output, Tunnel};
+use crate::upkeep;
+
+/// Over which time machines that start together spread their first attempt.
+const FIRST_SPREAD: Duration = Duration::from_secs(1);
+
+/// What the tunnel tells the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Somebody wants a renewal now.
+    RenewNow,
+    /// For the log.
+    News(News),
+    /// What became of a stream.
+    Stream(String),
+}
+
+/// Who we are, as of the last renewal.
+#[derive(Clone)]
+pub struct Standing {
+    /// The identity in use.
+    pub credential: Arc<Credential>,
+    /// How far the gateway's clock is ahead.
+    pub offset: Offset,
+    /// What sealed services are spoken to with, if there is a certificate for that.
+    pub seal: Option<Arc<Seal>>,
+}
+
+/// What a tunnel is made of.
+pub struct Parts {
+    /// What others may reach.
+    pub services: Arc<Services>,
+    /// Who we are.
+    pub standing: watch::Receiver<Standing>,
+    /// To the daemon.
+    pub tell: mpsc::Sender<Said>,
+    /// Programs of this machine that want a stream.
+    pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
+}
+
+/// A connection with its control stream.
+struct Link {
+    mux: Mux<TlsStream<TcpStream>>,
+    exporter: Exporter,
+    control: Control,
+}
+
+type Dialed = Result<(Mux<TlsStream<TcpStream>>, Exporter), NetError>;
+type Dialing = JoinHandle<Dialed>;
+
+enum Event {
+    Tick,
+    Dialed(Box<Dialed>),
+    Frame(ToMachine),
+    Inbound(Stream),
+    Lost,
+    Wanted(oneshot::Sender<Stream>),
+    Renewed,
+    StreamEnded(String, String),
+    DaemonGone,
+}
+
+struct Driver {
+    parts: Parts,
+    state: Tunnel,
+    began: Instant,
+    dialing: Option<Dialing>,
+    link: Option<Link>,
+    /// Streams that are open, by session: where each hears that the gateway ended it.
+    sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
+    serving: JoinSet<(String, String)>,
+    number: u64,
+}
+
+/// Holds the tunnel for as long as the daemon listens.
+pub async fn hold(parts: Parts) {
+    let began = Instant::now();
+    let state = Tunnel::new(Duration::ZERO, FIRST_SPREAD, entropy::draw());
+    let driver = Driver {
+        parts,
+        state,
+        began,
+        dialing: None,
+        link: None,
+        sessions: Arc::default(),
+        serving: JoinSet::new(),
+        number: 0,
+    };
+    driver.run().await;
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let event = self.event().await;
+            let outputs = match event {
+                Event::Tick => self.feed(Input::Tick),
+                Event::Dialed(outcome) => match *outcome {
+                    Ok((mux, exporter)) => self.connected(mux, exporter),
+                    Err(error) => {
+                        self.dialing = None;
+                        let outputs = self.feed(Input::NotConnected(None));
+                        self.tell_down(error.to_string()).await;
+                        outputs
+                    }
+                },
+                Event::Frame(frame) => self.feed(Input::Frame(frame)),
+                Event::Inbound(stream) => {
+                    self.serve(stream);
+                    vec![]
+                }
+                Event::Lost => {
+                    self.hang_up();
+                    self.feed(Input::Lost)
+                }
+                Event::Wanted(to) => {
+                    if let Some(link) = self.link.as_mut().filter(|_| self.state.is_up()) {
+                        link.mux.open(to);
+                    }
+                    vec![]
+                }
+                Event::Renewed => self.feed(Input::Renewed),
+                Event::StreamEnded(key, line) => {
+                    self.guard().remove(&key);
+                    if !line.is_empty() {
+                        let _ = self.parts.tell.send(Said::Stream(line)).await;
+                    }
+                    vec![]
+                }
+                Event::DaemonGone => return,
+            };
+            let count = self.serving.len();
+            let mut outputs = outputs;
+            outputs.extend(self.feed(Input::Streams(count)));
+            for output in outputs {
+                self.act(output).await;
+            }
+        }
+    }
+
+    fn guard(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Reason>>> {
+        // Nothing under this lock can panic half-way through a change.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Output> {
+        let (state, outputs) = self.state.clone().step(input, self.began.elapsed(), entropy::draw());
+        self.state = state;
+        outputs
+    }
+
+    async fn event(&mut self) -> Event {
+        let deadline = self.state.deadline().map(|at| self.began + at);
+        let Self { parts, dialing, link, serving, .. } = self;
+        let tick = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let dialed = async {
+            match dialing {
+                Some(dialing) => match dialing.await {
+                    Ok(outcome) => outcome,
+                    Err(error) => Err(NetError::Setup(error.to_string())),
+                },
+                None => std::future::pending().await,
+            }
+        };
+        let moving = poll_fn(|cx| match link {
+            Some(link) => link.poll(cx),
+            None => Poll::Pending,
+        });
+        tokio::select! {
+            event = moving => event,
+            outcome = dialed => Event::Dialed(Box::new(outcome)),
+            wanted = parts.wanted.recv() => wanted.map_or(Event::DaemonGone, Event::Wanted),
+            changed = parts.standing.changed() => if changed.is_ok() { Event::Renewed } else { Event::DaemonGone },
+            Some(ended) = serving.join_next(), if !serving.is_empty() => {
+                let (key, line) = ended.unwrap_or_default();
+                Event::StreamEnded(key, line)
+            }
+            () = tick => Event::Tick,
+        }
+    }
+
+    async fn act(&mut self, output: Output) {
+        match output {
+            Output::Connect => {
+                let standing = self.parts.standing.borrow().clone();
+                self.dialing = Some(tokio::spawn(connect(standing)));
+            }
+            Output::Hello => self.send(&FromMachine::Hello(self.parts.services.hello())),
+            Output::Send(frame) => self.send(&frame),
+            Output::Reauthenticate => self.reauthenticate().await,
+            Output::HangUp => self.hang_up(),
+            Output::RenewNow => {
+                let _ = self.parts.tell.send(Said::RenewNow).await;
+            }
+            Output::Ended(session, reason) => {
+                if let Some(ended) = self.guard().remove(&session) {
+                    let _ = ended.send(reason);
+                }
+            }
+            Output::Tell(news) => {
+                let _ = self.parts.tell.send(Said::News(news)).await;
+            }
+        }
+    }
+
+    /// What a failed attempt is told as: the state machine knows when the next one is.
+    async fn tell_down(&self, why: String) {
+        let wait = self.state.deadline().unwrap_or_default().saturating_sub(self.began.elapsed());
+        let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
+    }
+
+    fn connected(&mut self, mut mux: Mux<TlsStream<TcpStream>>, exporter: Exporter) -> Vec<Output> {
+        self.dialing = None;
+        let (to, stream) = oneshot::channel();
+        mux.open(to);
+        self.link = Some(Link { mux, exporter, control: Control::new(stream) });
+        self.feed(Input::Connected)
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(dialing) = self.dialing.take() {
+            dialing.abort();
+        }
+        self.link = None;
+        // Their streams are gone with the connection; each ends by itself.
+    }
+
+    fn send(&mut self, frame: &FromMachine) {
+        if let Some(link) = &mut self.link {
+            // What is too long for a frame is a list of services that was checked when it was read.
+            let _ = link.control.send(frame);
+        }
+    }
+
+    async fn reauthenticate(&mut self) {
+        let standing = self.parts.standing.borrow().clone();
+        let Some(exporter) = self.link.as_ref().map(|link| link.exporter) else { return };
+        match renewed(&standing, &exporter) {
+            Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
+            Err(why) => {
+                let _ = self.parts.tell.send(Said::News(News::NotReauthenticated(why))).await;
+            }
+        }
+    }
+
+    fn serve(&mut self, mut stream: Stream) {
+        self.number += 1;
+        if self.serving.len() >= TUNNEL_STREAMS {
+            // The gateway holds to the same limit; whoever does not gets no answer.
+            return;
+        }
+        let (services, seal) = (Arc::clone(&self.parts.services), self.parts.standing.borrow().seal.clone());
+        let (sessions, fallback) = (Arc::clone(&self.sessions), format!("#{}", self.number));
+        self.serving.spawn(async move {
+            let Ok(open) = serve::asked(&mut stream).await else { return (fallback, String::new()) };
+            let (tell, ended) = oneshot::channel();
+            sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(open.session.clone(), tell);
+            let line = serve::serve(stream, &open, &services, seal, ended).await;
+            (open.session, line)
+        });
+    }
+}
+
+/// Connects as the machine that we are now.
+async fn connect(standing: Standing) -> Dialed {
+    let credential = &standing.credential;
+    let verdict = Verdict::new(upkeep::roots_of(credential), credential.manage.host());
+    let manners = Manners::identified(verdict, credential)?.speaking(ALPN);
+    let tls = dial(&credential.manage, &manners).await?;
+    if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(NetError::Nonsense {
+            address: credential.manage.clone(),
+            what: "it knows no tunnels; it may be older than this program".to_owned(),
+        });
+    }
+    let mut exporter = Exporter::default();
+    tls.get_ref()
+        .1
+        .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None)
+        .map_err(|e| NetError::Setup(e.to_string()))?;
+    Ok((Mux::new(tls, TUNNEL_STREAMS), exporter))
+}
+
+/// The renewed certificate with the proof that its key is here, for this connection.
+fn renewed(standing: &Standing, exporter: &Exporter) -> Result<Reauthenticate, String> {
+    let credential = &standing.credential;
+    let authority = credential.manage.authority();
+    let subject = proof::Subject { method: REAUTH_METHOD, authority: &authority, path: REAUTH_PATH, exporter };
+    let now = standing.offset.gateway_time(clock::now());
+    let unique = entropy::unique().map_err(|e| e.to_string())?;
+    let proof = proof::sign(subject, &credential.key, now, unique).map_err(|e| e.to_string())?;
+    let chain = std::iter::once(&credential.leaf).chain(&credential.chain).map(|der| STANDARD.encode(der)).collect();
+    Ok(Reauthenticate { chain, proof })
+}
+
+impl Link {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.mux.poll(cx) {
+            Poll::Ready(Happened::Inbound(stream)) => return Poll::Ready(Event::Inbound(stream)),
+            Poll::Ready(Happened::Over(_)) => return Poll::Ready(Event::Lost),
+            Poll::Pending => {}
+        }
+        self.control.poll(cx).map(|said| said.map_or(Event::Lost, Event::Frame))
+    }
+}
+
+/// The control stream: frames in and out, without ever waiting for either.
+struct Control {
+    stream: Result<Stream, oneshot::Receiver<Stream>>,
+    frames: Frames,
+    unsent: Vec<u8>,
+}
+
+impl Control {
+    const fn new(stream: oneshot::Receiver<Stream>) -> Self {
+        Self { stream: Err(stream), frames: Frames::new(), unsent: Vec::new() }
+    }
+
+    fn send(&mut self, frame: &FromMachine) -> io::Result<()> {
+        let bytes = encode(frame).map_err(io::Error::other)?;
+        if self.unsent.len() + bytes.len() > 4 * FRAME_MAX {
+            return Err(io::Error::other("the gateway does not read what it is told"));
+        }
+        self.unsent.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ToMachine>> {
+        if let Err(coming) = &mut self.stream {
+            let stream = ready!(Pin::new(coming).poll(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.stream = Ok(stream);
+        }
+        let Ok(stream) = &mut self.stream else { return Poll::Pending };
+        while !self.unsent.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, &self.unsent) {
+                Poll::Ready(written) => {
+                    let written = written?;
+                    self.unsent.drain(..written);
+                }
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            if let Some(frame) = self.frames.next_frame().map_err(io::Error::other)? {
+                return Poll::Ready(Ok(frame));
+            }
+            let mut space = [0; 1024];
+            let mut buf = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the gateway closed it")));
+            }
+            self.frames.feed(buf.filled());
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! `ssh-config` and `ssh`: stock OpenSSH, led to machines by their names.

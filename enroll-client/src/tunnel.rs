@@ -1,0 +1,467 @@
+//! The control conversation of a machine's tunnel, as the machine holds it: when to connect, what to say, when to give a
+//! connection up. Pure: time is counted from any fixed moment and random draws are arguments.
+
+use std::time::Duration;
+
+use wire::tunnel::{Closing, FromMachine, Reason, ToMachine};
+
+/// From the connection to the welcome.
+pub const WELCOME_TIME: Duration = Duration::from_secs(15);
+
+/// How often a heartbeat goes out while streams are open, whatever the gateway asks for in quiet times.
+pub const BUSY_EVERY: Duration = Duration::from_secs(15);
+
+/// First ceiling of the backoff.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// Last ceiling of the backoff: a machine is back within minutes of its gateway, however long that was away.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(300);
+
+/// Longest time that the gateway may ask us to stay away, or to spread over: should it be wrong, we are not lost.
+pub const AWAY_MOST: Duration = Duration::from_secs(3_600);
+
+/// How long a machine stays away when another tunnel took the place of its own: two that do not know of each other must not
+/// throw each other out all day.
+pub const REPLACED_AWAY: Duration = Duration::from_secs(300);
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The deadline may have passed.
+    Tick,
+    /// A connection was made.
+    Connected,
+    /// None was made; the gateway may have said when to come back.
+    NotConnected(Option<Duration>),
+    /// The connection broke.
+    Lost,
+    /// The gateway said something.
+    Frame(ToMachine),
+    /// There is a renewed certificate.
+    Renewed,
+    /// So many streams are open, control aside.
+    Streams(usize),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect, and come back with [`Input::Connected`] or [`Input::NotConnected`].
+    Connect,
+    /// Say hello on a new control stream.
+    Hello,
+    /// Say this.
+    Send(FromMachine),
+    /// Prove the renewed certificate on this connection.
+    Reauthenticate,
+    /// Close the connection. [`Input::Lost`] is not awaited.
+    HangUp,
+    /// Ask the gateway whether to renew.
+    RenewNow,
+    /// The gateway ended a stream.
+    Ended(String, Reason),
+    /// Something for the log.
+    Tell(News),
+}
+
+/// What the log hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The tunnel is up.
+    Up,
+    /// It is down, for this reason; the next attempt is so far away.
+    Down(String, Duration),
+    /// The gateway will stop; streams have this long.
+    Draining(Duration),
+    /// The gateway took the renewed certificate.
+    Reauthenticated,
+    /// It did not, for this reason.
+    NotReauthenticated(String),
+}
+
+/// One machine's tunnel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tunnel {
+    link: Link,
+    /// Attempts that came to nothing since the last welcome.
+    failures: u32,
+    /// Over which time to spread when the tunnel is lost.
+    within: Duration,
+    streams: usize,
+    number: u64,
+    epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Link {
+    /// Not before this.
+    Down {
+        until: Duration,
+    },
+    Connecting,
+    /// Said hello.
+    Greeting {
+        until: Duration,
+    },
+    Up(Up),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Up {
+    every: Duration,
+    heard: Duration,
+    beat_at: Duration,
+    /// When the first of the open streams was opened.
+    busy_since: Duration,
+}
+
+impl Tunnel {
+    /// Nothing yet; the first attempt is due at once, or within `spread` of it: a whole room may be switched on together.
+    #[must_use]
+    pub fn new(now: Duration, spread: Duration, draw: u64) -> Self {
+        let until = now + share(spread, draw);
+        Self { link: Link::Down { until }, failures: 0, within: BACKOFF_FIRST, streams: 0, number: 0, epoch: 0 }
+    }
+
+    /// Whether it is up.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up(_))
+    }
+
+    /// The lock epoch, as last heard.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        match &self.link {
+            Link::Down { until } | Link::Greeting { until } => Some(*until),
+            Link::Connecting => None,
+            Link::Up(up) => Some(up.beat_at.min(up.deadline(self.streams))),
+        }
+    }
+
+    /// One step.
+    #[must_use]
+    pub fn step(mut self, input: Input, now: Duration, draw: u64) -> (Self, Vec<Output>) {
+        let outputs = match input {
+            Input::Streams(count) => self.streams(count, now, draw),
+            Input::Tick => self.tick(now, draw),
+            Input::Connected => match self.link {
+                Link::Connecting => {
+                    self.link = Link::Greeting { until: now + WELCOME_TIME };
+                    vec![Output::Hello]
+                }
+                Link::Down { .. } | Link::Greeting { .. } | Link::Up(_) => vec![],
+            },
+            Input::NotConnected(after) => match self.link {
+                Link::Connecting => {
+                    self.failures = self.failures.saturating_add(1);
+                    let pause = after.unwrap_or_default().min(AWAY_MOST) + self.backoff(draw);
+                    self.link = Link::Down { until: now + pause };
+                    vec![]
+                }
+                Link::Down { .. } | Link::Greeting { .. } | Link::Up(_) => vec![],
+            },
+            Input::Lost => self.lost("the connection broke", now, draw),
+            Input::Renewed => match self.link {
+                Link::Up(_) => vec![Output::Reauthenticate],
+                // The next connection shows the new one anyhow.
+                Link::Down { .. } | Link::Connecting | Link::Greeting { .. } => vec![],
+            },
+            Input::Frame(frame) => self.frame(frame, now, draw),
+        };
+        (self, outputs)
+    }
+
+    fn tick(&mut self, now: Duration, draw: u64) -> Vec<Output> {
+        match &mut self.link {
+            Link::Down { until } if now >= *until => {
+                self.link = Link::Connecting;
+                vec![Output::Connect]
+            }
+            Link::Greeting { until } if now >= *until => {
+                self.give_up("the gateway did not answer the hello", now, draw)
+            }
+            Link::Up(up) if now >= up.deadline(self.streams) => {
+                let silent = now.saturating_sub(up.heard).as_secs();
+                self.give_up(&format!("nothing heard for {silent} s"), now, draw)
+            }
+            Link::Up(up) if now >= up.beat_at => {
+                self.number += 1;
+                up.beat_at = now + jittered(up.every(self.streams), draw);
+                vec![Output::Send(FromMachine::Heartbeat { number: self.number })]
+            }
+            Link::Down { .. } | Link::Connecting | Link::Greeting { .. } | Link::Up(_) => vec![],
+        }
+    }
+
+    fn streams(&mut self, count: usize, now: Duration, draw: u64) -> Vec<Output> {
+        let was_idle = std::mem::replace(&mut self.streams, count) == 0;
+        if let Link::Up(up) = &mut self.link
+            && was_idle
+            && count > 0
+        {
+            up.busy_since = now;
+            up.beat_at = up.beat_at.min(now + jittered(BUSY_EVERY, draw));
+        }
+        vec![]
+    }
+
+    fn frame(&mut self, frame: ToMachine, now: Duration, draw: u64) -> Vec<Output> {
+        if let Link::Up(up) = &mut self.link {
+            up.heard = now;
+        }
+        match (frame, &mut self.link) {
+            (ToMachine::Welcome(welcome), Link::Greeting { .. }) => {
+                let every = Duration::from_millis(welcome.heartbeat_ms).clamp(Duration::from_secs(1), AWAY_MOST);
+                self.failures = 0;
+                self.epoch = welcome.epoch;
+                self.within = spread(welcome.reconnect_within_ms);
+                let beat_at = now + jittered(every, draw);
+                self.link = Link::Up(Up { every, heard: now, beat_at, busy_since: now });
+                vec![Output::Tell(News::Up)]
+            }
+            (ToMachine::Closing(closing), _) => self.closed(&closing, now, draw),
+            (ToMachine::Heartbeat { epoch, reconnect_within_ms, .. }, Link::Up(_)) => {
+                self.epoch = epoch;
+                self.within = spread(reconnect_within_ms);
+                vec![]
+            }
+            (ToMachine::Reauthenticated { .. }, Link::Up(_)) => vec![Output::Tell(News::Reauthenticated)],
+            (ToMachine::ReauthenticationRefused { detail, .. }, Link::Up(_)) => {
+                vec![Output::Tell(News::NotReauthenticated(detail))]
+            }
+            (ToMachine::RenewNow, Link::Up(_)) => vec![Output::RenewNow],
+            (ToMachine::Ended { session, reason }, Link::Up(_)) => vec![Output::Ended(session, reason)],
+            (ToMachine::Drain { after_ms, reconnect_within_ms }, Link::Up(_)) => {
+                self.within = spread(reconnect_within_ms);
+                vec![Output::Tell(News::Draining(Duration::from_millis(after_ms)))]
+            }
+            // Out of its place, or of a later version: nothing hangs on it.
+            (_, Link::Down { .. } | Link::Connecting | Link::Greeting { .. } | Link::Up(_)) => vec![],
+        }
+    }
+
+    /// The gateway ends it, and says why.
+    fn closed(&mut self, closing: &Closing, now: Duration, draw: u64) -> Vec<Output> {
+        let was_up = self.is_up();
+        let asked = Duration::from_millis(closing.retry_after_ms).min(AWAY_MOST);
+        let pause = match closing.reason {
+            Reason::Replaced => REPLACED_AWAY.max(asked) + share(REPLACED_AWAY, draw),
+            // Nothing changes until a person acts: slowly, and a little slower each time.
+            Reason::Locked | Reason::Policy => {
+                self.failures = self.failures.saturating_add(1);
+                asked.max(Duration::from_secs(30)) + self.backoff(draw)
+            }
+            Reason::Drained => asked + share(self.within, draw),
+            Reason::Peer | Reason::Expired | Reason::Killed | Reason::Limit | Reason::Unknown => {
+                if !was_up {
+                    self.failures = self.failures.saturating_add(1);
+                }
+                asked + self.backoff(draw).max(share(self.within, draw))
+            }
+        };
+        self.link = Link::Down { until: now + pause };
+        let why = format!("the gateway closed it ({}): {}", closing.reason.as_str(), closing.detail);
+        vec![Output::HangUp, Output::Tell(News::Down(why, pause))]
+    }
+
+    fn give_up(&mut self, why: &str, now: Duration, draw: u64) -> Vec<Output> {
+        let mut outputs = vec![Output::HangUp];
+        outputs.extend(self.lost(why, now, draw));
+        outputs
+    }
+
+    fn lost(&mut self, why: &str, now: Duration, draw: u64) -> Vec<Output> {
+        let pause = match self.link {
+            Link::Down { .. } | Link::Connecting => return vec![],
+            // It worked until now, so all of us come at once: spread over the time that the gateway gave.
+            Link::Up(_) => share(self.within, draw),
+            Link::Greeting { .. } => {
+                self.failures = self.failures.saturating_add(1);
+                self.backoff(draw)
+            }
+        };
+        self.link = Link::Down { until: now + pause };
+        vec![Output::Tell(News::Down(why.to_owned(), pause))]
+    }
+
+    /// Full jitter: anything up to a ceiling that doubles, so that those who failed together do not return together.
+    fn backoff(&self, draw: u64) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let ceiling = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MOST);
+        // The gateway's own spread holds for failures too: it may be the crowd that makes them.
+        share(ceiling.max(self.within), draw)
+    }
+}
+
+impl Up {
+    fn every(&self, streams: usize) -> Duration {
+        if streams > 0 { self.every.min(BUSY_EVERY) } else { self.every }
+    }
+
+    /// Two and a half heartbeats after it was last heard, plus what jitter may add to a heartbeat.
+    fn deadline(&self, streams: usize) -> Duration {
+        let since = if streams > 0 { self.heard.max(self.busy_since) } else { self.heard };
+        since + self.every(streams) * 27 / 10
+    }
+}
+
+/// A time that the gateway asks for, within what we believe.
+fn spread(millis: u64) -> Duration {
+    Duration::from_millis(millis).clamp(BACKOFF_FIRST, AWAY_MOST)
+}
+
+/// A share of a span, by a draw from all of `u64`.
+#[expect(clippy::cast_precision_loss, reason = "a random share needs no 64 bits")]
+fn share(span: Duration, draw: u64) -> Duration {
+    span.mul_f64(draw as f64 / u64::MAX as f64)
+}
+
+/// A span give or take a fifth.
+fn jittered(span: Duration, draw: u64) -> Duration {
+    span * 4 / 5 + share(span * 2 / 5, draw)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::tunnel::Welcome;
+
+    use super::*;
+
+    const LOW: u64 = 0;
+    const HIGH: u64 = u64::MAX;
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn welcome(within: u64) -> Input {
+        let welcome = Welcome { heartbeat_ms: 60_000, epoch: 4, time: 9, reconnect_within_ms: within * 1000 };
+        Input::Frame(ToMachine::Welcome(welcome))
+    }
+
+    fn up() -> Tunnel {
+        let mut tunnel = Tunnel::new(at(0), at(0), LOW);
+        for input in [Input::Tick, Input::Connected, welcome(20)] {
+            tunnel = tunnel.step(input, at(0), LOW).0;
+        }
+        assert!(tunnel.is_up());
+        assert_eq!(tunnel.epoch(), 4);
+        tunnel
+    }
+
+    fn closing(reason: Reason, retry_after: u64) -> Input {
+        let closing = Closing { reason, detail: "d".into(), retry_after_ms: retry_after * 1000 };
+        Input::Frame(ToMachine::Closing(closing))
+    }
+
+    #[test]
+    fn it_connects_greets_and_is_up() {
+        let tunnel = Tunnel::new(at(1), at(10), HIGH);
+        assert_eq!(tunnel.deadline(), Some(at(11)));
+        let (tunnel, outputs) = tunnel.step(Input::Tick, at(10), LOW);
+        assert_eq!(outputs, []);
+        let (tunnel, outputs) = tunnel.step(Input::Tick, at(11), LOW);
+        assert_eq!(outputs, [Output::Connect]);
+        assert_eq!(tunnel.deadline(), None);
+        let (tunnel, outputs) = tunnel.step(Input::Connected, at(12), LOW);
+        assert_eq!(outputs, [Output::Hello]);
+        let (tunnel, outputs) = tunnel.step(welcome(20), at(13), LOW);
+        assert_eq!(outputs, [Output::Tell(News::Up)]);
+        assert_eq!(tunnel.deadline(), Some(at(61)), "a heartbeat, a fifth early");
+    }
+
+    #[test]
+    fn heartbeats_go_out_and_silence_ends_it() {
+        let (tunnel, outputs) = up().step(Input::Tick, at(48), HIGH);
+        assert_eq!(outputs, [Output::Send(FromMachine::Heartbeat { number: 1 })]);
+        assert_eq!(tunnel.deadline(), Some(at(120)), "a fifth late");
+        let answer = ToMachine::Heartbeat { number: 1, epoch: 5, time: 9, reconnect_within_ms: 30_000 };
+        let (heard, outputs) = tunnel.clone().step(Input::Frame(answer), at(100), HIGH);
+        assert_eq!(outputs, []);
+        assert_eq!(heard.epoch(), 5);
+        let (lost, outputs) = tunnel.step(Input::Tick, at(162), LOW);
+        assert_eq!(
+            outputs,
+            [Output::HangUp, Output::Tell(News::Down("nothing heard for 162 s".into(), Duration::ZERO))]
+        );
+        assert!(!lost.is_up());
+    }
+
+    #[test]
+    fn who_is_busy_is_heard_more_often() {
+        let (busy, _) = up().step(Input::Streams(2), at(30), LOW);
+        assert_eq!(busy.deadline(), Some(at(42)));
+        let (idle, _) = busy.step(Input::Streams(0), at(31), LOW);
+        let (idle, outputs) = idle.step(Input::Tick, at(42), LOW);
+        assert_eq!(outputs.len(), 1);
+        assert_eq!(idle.deadline(), Some(at(90)));
+    }
+
+    #[track_caller]
+    fn away(tunnel: Tunnel, input: Input, draw: u64, want: u64) {
+        let (tunnel, _) = tunnel.step(input.clone(), at(100), draw);
+        assert_eq!(tunnel.deadline(), Some(at(100 + want)), "{input:?}");
+    }
+
+    #[test]
+    fn how_long_it_stays_away() {
+        away(up(), Input::Lost, LOW, 0);
+        away(up(), Input::Lost, HIGH, 20);
+        away(up(), closing(Reason::Drained, 3), HIGH, 23);
+        away(up(), closing(Reason::Drained, 3), LOW, 3);
+        away(up(), closing(Reason::Replaced, 0), LOW, 300);
+        away(up(), closing(Reason::Locked, 60), LOW, 60);
+        away(up(), closing(Reason::Limit, 9_999_999), LOW, 3_600);
+        let connecting = || Tunnel::new(at(0), at(0), LOW).step(Input::Tick, at(0), LOW).0;
+        away(connecting(), Input::NotConnected(None), HIGH, 1);
+        away(connecting(), Input::NotConnected(Some(at(7))), LOW, 7);
+        let mut tunnel = connecting();
+        for _ in 0..40 {
+            tunnel = tunnel.step(Input::NotConnected(None), at(0), LOW).0.step(Input::Tick, at(0), LOW).0;
+        }
+        away(tunnel, Input::NotConnected(None), HIGH, 300);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_without_end() {
+        let (tunnel, _) = Tunnel::new(at(0), at(0), LOW).step(Input::Tick, at(0), LOW);
+        let (tunnel, _) = tunnel.step(Input::Connected, at(0), LOW);
+        let (tunnel, outputs) = tunnel.step(Input::Tick, at(15), LOW);
+        assert_eq!(outputs.first(), Some(&Output::HangUp));
+        assert!(tunnel.deadline().is_some());
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_shown_where_it_is_needed() {
+        assert_eq!(up().step(Input::Renewed, at(1), LOW).1, [Output::Reauthenticate]);
+        assert_eq!(Tunnel::new(at(0), at(0), LOW).step(Input::Renewed, at(0), LOW).1, []);
+    }
+
+    #[test]
+    fn what_the_gateway_says() {
+        for (frame, want) in [
+            (ToMachine::RenewNow, vec![Output::RenewNow]),
+            (
+                ToMachine::Ended { session: "s".into(), reason: Reason::Killed },
+                vec![Output::Ended("s".into(), Reason::Killed)],
+            ),
+            (
+                ToMachine::Drain { after_ms: 30_000, reconnect_within_ms: 5_000 },
+                vec![Output::Tell(News::Draining(at(30)))],
+            ),
+            (ToMachine::Reauthenticated { not_after: 1 }, vec![Output::Tell(News::Reauthenticated)]),
+            (ToMachine::Unknown, vec![]),
+        ] {
+            assert_eq!(up().step(Input::Frame(frame), at(1), LOW).1, want);
+        }
+        let early = Tunnel::new(at(0), at(0), LOW);
+        assert_eq!(early.step(Input::Frame(ToMachine::RenewNow), at(0), LOW).1, [], "out of its place");
+    }
+}

@@ -1,0 +1,48 @@
+//! Sessions: list, show, watch, end.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::{Boxed, boxed};
+use crate::{
+    edge::http::{Call, json},
+    flow::sessions::{self, Filter},
+};
+
+/// `GET /v1/sessions?machine=&person=&service=&rule=`.
+pub fn list(call: Call) -> Boxed {
+    boxed(async move {
+        let text = |name: &str| call.query.get(name).cloned();
+        let filter =
+            Filter { machine: text("machine"), person: text("person"), service: text("service"), rule: text("rule") };
+        json(StatusCode::OK, &sessions::list(&call.shell, call.caller()?, &filter).await?)
+    })
+}
+
+/// `GET /v1/sessions/{id}`.
+pub fn show(call: Call) -> Boxed {
+    boxed(async move { json(StatusCode::OK, &sessions::show(&call.shell, call.caller()?, call.param("id")).await?) })
+}
+
+/// `DELETE /v1/sessions/{id}`.
+pub fn kill(call: Call) -> Boxed {
+    boxed(async move { json(StatusCode::OK, &sessions::kill(&call.shell, call.caller()?, call.param("id")).await?) })
+}
+
+/// `GET /v1/session-events?after=&wait=`: what happened since, a long poll.
+pub fn events(call: Call) -> Boxed {
+    boxed(async move {
+        let wait: u64 = call.number("wait")?.unwrap_or(0).min(wire::limits::WAIT_MAX_SECS);
+        let after = call.number("after")?;
+        let wait = Duration::from_secs(wait);
+        let watching = sessions::events(&call.shell, call.caller()?, after, wait);
+        tokio::select! {
+            events = watching => json(StatusCode::OK, &events?),
+            // Whoever is told to end gets what there is: nothing.
+            _ = call.conn.told_to_end() => {
+                json(StatusCode::OK, &wire::admin::SessionEvents { items: vec![], next: after.unwrap_or_default() })
+            }
+        }
+    })
+}

@@ -1,0 +1,309 @@
+//! The proxy face: where people's connections to services come in. Three doors, one decision ([`crate::flow::connect`]):
+//! `CONNECT`, the bare bytes of a service named by SNI, and the streams of a helper.
+
+mod target;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use pki::Role;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+use wire::problem::PROBLEM_TYPE;
+
+pub use self::target::{BadTarget, target};
+use super::{
+    framing::{BadFraming, ProxyHead, proxy_head},
+    live::Seat,
+    problem,
+    rate::{Class, Rates},
+    sessions::Door,
+    tls::RawName,
+    tunnel::{Happened, Mux, StreamSeat},
+};
+use crate::{
+    core::{
+        admission::Use,
+        refusal::{Refusal, Unreached},
+    },
+    flow::{
+        admit::admit,
+        connect::{self, Caller, Wanted, log_refused},
+        shell::Shell,
+    },
+    limits::{CUT_GRACE, HEAD_MAX, HELPER_STREAMS, LINGER_BYTES, LINGER_TIME},
+};
+
+/// What the proxy face works with.
+pub struct Parts {
+    /// Everything.
+    pub shell: Arc<Shell>,
+    /// How often connections may be asked for.
+    pub rates: Arc<Rates>,
+    /// From the first byte of a head to its last.
+    pub head_time: Duration,
+    /// Tasks that a drain waits for.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    fn instance(&self) -> String {
+        hex::encode(self.shell.entropy.bytes::<8>())
+    }
+
+    /// Lets a person in, or says why not. Gives the lineage that they are admitted with.
+    async fn admit(&self, seat: &Seat, instance: &str) -> Result<String, Refusal> {
+        let conn = seat.conn();
+        self.limit(seat)?;
+        let peer = conn.peer().ok_or(Refusal::WrongCaller("people"))?;
+        if peer.identity.role != Role::Person {
+            return Err(Refusal::WrongCaller(
+                "people; a machine's own programs reach other machines with `lychgate run --reach`",
+            ));
+        }
+        let caller = admit(&self.shell, peer, Use::Request, instance).await?;
+        Ok(caller.lineage.record.id.clone())
+    }
+
+    fn limit(&self, seat: &Seat) -> Result<(), Refusal> {
+        self.rates
+            .check(Class::Connect, seat.conn().source())
+            .map_err(|limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) })
+    }
+}
+
+/// Serves one `CONNECT`, and then the service.
+pub async fn connect<IO>(parts: Arc<Parts>, mut io: IO, seat: Seat)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let conn = Arc::clone(seat.conn());
+    let head = tokio::select! {
+        biased;
+        _ = conn.told_to_end() => return goodbye(&mut io).await,
+        head = timeout(parts.head_time, read_head(&mut io)) => head,
+    };
+    let Ok(Some((head, early))) = head else { return goodbye(&mut io).await };
+    let instance = parts.instance();
+    let refusal = match proxy_head(&head).map_err(|why| malformed(&parts, why)).and_then(|head| wanted(&head)) {
+        Err(refusal) => refusal,
+        Ok(wanted) => match begin(&parts, &seat, Door::Connect, &wanted, &instance).await {
+            Err(refusal) => {
+                note(&seat, &wanted, &refusal, &instance);
+                refusal
+            }
+            Ok(ready) => {
+                let answer = format!(
+                    "HTTP/1.1 200 Connection Established\r\nLychgate-Session: {}\r\nLychgate-Mode: {}\r\n\r\n",
+                    ready.id(),
+                    ready.mode().as_str()
+                );
+                if io.write_all(answer.as_bytes()).await.is_ok() && io.flush().await.is_ok() {
+                    ready.run(&parts.shell, &conn, &mut io, &early).await;
+                } else {
+                    ready.abandon(&parts.shell).await;
+                }
+                return;
+            }
+        },
+    };
+    refuse(&mut io, &refusal, &instance).await;
+}
+
+/// What is asked for: a service, never an address.
+fn wanted(head: &ProxyHead) -> Result<Wanted, Refusal> {
+    match head {
+        ProxyHead::Connect(text) => target(text).map_err(|bad| Refusal::Malformed(bad.to_string())),
+        ProxyHead::Other => Err(Refusal::Malformed(
+            "this is the proxy face, where `CONNECT <service>.<machine>:<port>` is understood and nothing else; with curl, \
+             add --proxytunnel"
+                .to_owned(),
+        )),
+    }
+}
+
+fn malformed(parts: &Parts, why: BadFraming) -> Refusal {
+    parts.shell.metrics.framing_refused(why);
+    Refusal::Malformed(format!("the request is malformed: {why}"))
+}
+
+async fn begin(
+    parts: &Parts,
+    seat: &Seat,
+    door: Door,
+    wanted: &Wanted,
+    instance: &str,
+) -> Result<connect::Ready, Refusal> {
+    let lineage = parts.admit(seat, instance).await?;
+    let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller("people"))?;
+    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
+    connect::open(&parts.shell, &caller, door, wanted, instance).await
+}
+
+fn note(seat: &Seat, wanted: &Wanted, refusal: &Refusal, instance: &str) {
+    if let Some(peer) = seat.conn().peer() {
+        log_refused(&peer.identity, wanted, refusal, instance);
+    }
+}
+
+/// The head of a request with its empty line, and what came after it.
+async fn read_head<IO: AsyncRead + Unpin>(io: &mut IO) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut bytes = Vec::with_capacity(1024);
+    loop {
+        let seen = bytes.len().saturating_sub(3);
+        if io.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        // A lone LF ends a head for nobody but whoever likes to differ: the parser refuses it, so wait for no more.
+        let bare = bytes[seen..].windows(2).any(|pair| pair == b"\n\n");
+        let end = bytes[seen..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| seen + at + 4);
+        match end {
+            Some(end) => {
+                let early = bytes.split_off(end);
+                return Some((bytes, early));
+            }
+            None if bare || bytes.len() > HEAD_MAX => return Some((bytes, Vec::new())),
+            None => {}
+        }
+    }
+}
+
+/// Answers with a problem and closes: whatever else was sent is thrown away, never read as a request.
+async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO, refusal: &Refusal, instance: &str) {
+    let problem = problem::problem(refusal, instance);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let reason = http::StatusCode::from_u16(problem.status).ok().and_then(|status| status.canonical_reason());
+    let retry = problem.retry_after.map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {}\r\n{retry}Proxy-Status: lychgate; error={}; \
+         details=\"{}\"\r\nLychgate-Instance: {instance}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
+        problem.status,
+        reason.unwrap_or("Refused"),
+        body.len(),
+        proxy_error(refusal),
+        problem.code(),
+    );
+    let answer = async {
+        io.write_all(head.as_bytes()).await?;
+        io.write_all(&body).await?;
+        io.shutdown().await
+    };
+    if timeout(LINGER_TIME, answer).await.is_ok_and(|sent| sent.is_ok()) {
+        // Closing at once on unread bytes would reset the connection, and the answer with it.
+        let mut drained = io.take(LINGER_BYTES as u64);
+        let _ = timeout(LINGER_TIME, tokio::io::copy(&mut drained, &mut tokio::io::sink())).await;
+    }
+}
+
+/// The error types of RFC 9209 2.3.
+const fn proxy_error(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Service(unreached) => match unreached {
+            Unreached::Offline { .. } => "destination_unavailable",
+            Unreached::NotExposed { .. } => "destination_not_found",
+            Unreached::ByMachine { .. } => "http_request_denied",
+            Unreached::TargetClosed { .. } => "connection_refused",
+            Unreached::TargetSlow { .. } | Unreached::Silent { .. } => "connection_timeout",
+            Unreached::TooMany(_) => "connection_limit_reached",
+        },
+        Refusal::NotFound(_) => "destination_not_found",
+        Refusal::Malformed(_) => "http_request_error",
+        Refusal::TooFast { .. } => "connection_limit_reached",
+        Refusal::Ours(_) => "proxy_internal_error",
+        _ => "http_request_denied",
+    }
+}
+
+async fn goodbye<IO: AsyncWrite + Unpin>(io: &mut IO) {
+    let _ = timeout(CUT_GRACE, io.shutdown()).await;
+}
+
+/// Serves a connection whose name says what is wanted: its bytes are the service's.
+pub async fn raw<IO>(parts: Arc<Parts>, mut io: IO, seat: Seat, name: RawName)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let instance = parts.instance();
+    let wanted = Wanted { service: name.service, machine: name.machine };
+    match begin(&parts, &seat, Door::Raw, &wanted, &instance).await {
+        Ok(ready) => {
+            ready.run(&parts.shell, seat.conn(), &mut io, &[]).await;
+        }
+        Err(refusal) => {
+            note(&seat, &wanted, &refusal, &instance);
+            if wanted.service == "ssh" {
+                // RFC 4253 4.2: lines before the version are allowed. No other protocol has a place for words.
+                let line = format!("lychgate: {refusal} ({instance})\r\n");
+                let _ = timeout(CUT_GRACE, io.write_all(line.as_bytes())).await;
+            }
+            goodbye(&mut io).await;
+        }
+    }
+}
+
+/// Serves a helper: each stream that it opens asks for one service.
+pub async fn streams<IO>(parts: Arc<Parts>, io: IO, seat: Seat)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut mux = Mux::accepted(io, HELPER_STREAMS);
+    let instance = parts.instance();
+    let conn = Arc::clone(seat.conn());
+    let Some(peer) = conn.peer().cloned() else { return };
+    let lineage = match parts.admit(&seat, &instance).await {
+        Ok(lineage) => Ok(Arc::<str>::from(lineage)),
+        Err(refusal) => Err(Arc::new(refusal)),
+    };
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let happened = tokio::select! {
+            biased;
+            // Streams that are open may end by themselves; each is told on its own.
+            _ = conn.told_to_end(), if open.load(Ordering::SeqCst) == 0 => break,
+            _ = conn.told_to_end_at_once() => break,
+            happened = mux.next() => happened,
+        };
+        let Happened::Inbound(stream) = happened else { return };
+        let Some(place) = StreamSeat::take(&open, HELPER_STREAMS) else { break };
+        let (parts, conn, peer, lineage) = (Arc::clone(&parts), Arc::clone(&conn), peer.clone(), lineage.clone());
+        let limited = parts.limit(&seat).err().map(Arc::new);
+        let tasks = parts.tasks.clone();
+        tasks.spawn(async move {
+            match (lineage, limited) {
+                (Ok(lineage), None) => {
+                    let caller = Caller { peer, conn: &conn, lineage: &lineage, tunnel: None };
+                    connect::stream(&parts.shell, &caller, Door::Helper, stream).await;
+                }
+                (Err(refusal), _) | (Ok(_), Some(refusal)) => {
+                    connect::refuse_stream(&refusal, &parts.instance(), stream).await;
+                }
+            }
+            drop(place);
+        });
+    }
+    // What the streams have to say goes out first: they were told too.
+    let _ = timeout(CUT_GRACE, async {
+        while open.load(Ordering::SeqCst) > 0 {
+            if matches!(mux.next().await, Happened::Over(_)) {
+                return;
+            }
+        }
+        mux.close().await;
+    })
+    .await;
+}

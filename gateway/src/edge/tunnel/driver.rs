@@ -1,0 +1,390 @@
+//! One tunnel's task: feeds what happens to the state machine of [`crate::core::tunnel`] and does what that says.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use pki::Peer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::task::TaskTracker;
+use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
+
+use super::{
+    COMMANDS, Command, StreamSeat, Tunnel,
+    control::{Control, Ended},
+    guard,
+    mux::{Happened, Mux},
+};
+use crate::{
+    core::{
+        refusal::Refusal,
+        tunnel::{self as conversation, About, Input, Output},
+    },
+    edge::{
+        live::{self, NewConn, Seat},
+        tls::Face,
+    },
+    flow::{connect, shell::Shell},
+    limits::CUT_GRACE,
+};
+
+/// What a tunnel's task needs.
+pub struct Parts {
+    /// Everything.
+    pub shell: Arc<Shell>,
+    /// How long streams may go on when the gateway stops.
+    pub drain_time: Duration,
+    /// How many machines may come back in a second.
+    pub tunnels_per_second: usize,
+    /// Tasks that a drain waits for.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// What the task wakes up for.
+enum Event {
+    Command(Command),
+    Frame(FromMachine),
+    Control(Ended),
+    Mux(Happened),
+    Told(live::Reason),
+    Tick,
+}
+
+struct Driver<IO> {
+    parts: Arc<Parts>,
+    mux: Mux<IO>,
+    control: Option<Control>,
+    state: conversation::Tunnel,
+    seat: Seat,
+    peer: Peer,
+    lineage: String,
+    up: Option<Arc<Tunnel>>,
+    to_self: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    streams: Arc<AtomicUsize>,
+    began: Instant,
+    draining: bool,
+}
+
+/// Serves a machine's connection until it ends. A holder that gets no tunnel is told why.
+pub async fn drive<IO>(parts: Arc<Parts>, io: IO, seat: Seat)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(peer) = seat.conn().peer().cloned() else { return };
+    let began = Instant::now();
+    let (lineage, turned_away) = match connect::enter(&parts.shell, &peer).await {
+        Ok(lineage) => (lineage, None),
+        Err(refusal) => (String::new(), Some(turned_away(&refusal))),
+    };
+    let (to_self, commands) = mpsc::channel(COMMANDS);
+    let driver = Driver {
+        mux: Mux::accepted(io, TUNNEL_STREAMS),
+        parts,
+        control: None,
+        state: conversation::Tunnel::new(Duration::ZERO, turned_away),
+        seat,
+        peer,
+        lineage,
+        up: None,
+        to_self,
+        commands,
+        streams: Arc::default(),
+        began,
+        draining: false,
+    };
+    driver.run().await;
+}
+
+/// What whoever gets no tunnel is told: how to go on is decided by the reason.
+fn turned_away(refusal: &Refusal) -> Closing {
+    let (reason, retry_after) = match refusal {
+        Refusal::Locked { .. } | Refusal::Forked { .. } => (Reason::Locked, 60),
+        Refusal::Expired => (Reason::Expired, 0),
+        Refusal::TooFast { retry_after } => (Reason::Limit, retry_after.as_secs()),
+        Refusal::Ours(_) => (Reason::Drained, 5),
+        _ => (Reason::Policy, 60),
+    };
+    Closing { reason, detail: refusal.to_string(), retry_after_ms: retry_after * 1000 }
+}
+
+impl<IO> Driver<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    async fn run(mut self) {
+        loop {
+            let event = self.event().await;
+            let streams = self.streams.load(Ordering::SeqCst);
+            // What changed since is told first: the deadline hangs on it.
+            if let Some(end) = self.step(Input::Streams(streams)) {
+                return self.over(end).await;
+            }
+            let ended = match event {
+                Event::Command(command) => self.command(command),
+                Event::Frame(frame) => self.step(Input::Frame(frame)),
+                Event::Control(ended) => Some(closing(Reason::Peer, ended.to_string())),
+                Event::Mux(Happened::Inbound(stream)) => self.inbound(stream),
+                Event::Mux(Happened::Over(error)) => {
+                    let why = error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+                    Some(closing(Reason::Peer, why))
+                }
+                Event::Told(live::Reason::Drained) => self.drain(),
+                Event::Told(reason) => {
+                    let reason = if self.draining { Reason::Drained } else { reason.into() };
+                    self.step(Input::End(closing(reason, reason.explain().to_owned())))
+                }
+                Event::Tick => self.step(Input::Tick),
+            };
+            if let Some(end) = ended {
+                return self.over(end).await;
+            }
+            if self.draining && streams == 0 {
+                let end = closing(Reason::Drained, Reason::Drained.explain().to_owned());
+                return self.over(end).await;
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let deadline = self.state.deadline().map(|at| self.began + at);
+        let Self { mux, control, commands, seat, draining, .. } = self;
+        let conn = Arc::clone(seat.conn());
+        let told = async { if *draining { conn.told_to_end_at_once().await } else { conn.told_to_end().await } };
+        let tick = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let moving = poll_fn(|cx| {
+            if let Poll::Ready(happened) = mux.poll(cx) {
+                return Poll::Ready(Event::Mux(happened));
+            }
+            match control {
+                Some(control) => control.poll(cx).map(|said| said.map_or_else(Event::Control, Event::Frame)),
+                None => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            biased;
+            reason = told => Event::Told(reason),
+            event = moving => event,
+            Some(command) = commands.recv() => Event::Command(command),
+            () = tick => Event::Tick,
+        }
+    }
+
+    fn about(&self) -> About {
+        let shell = &self.parts.shell;
+        About {
+            epoch: shell.epoch.load(Ordering::Relaxed),
+            time: shell.now().secs(),
+            reconnect_within: shell.tunnels.reconnect_within(self.parts.tunnels_per_second),
+        }
+    }
+
+    /// Feeds the state machine and does what it says. Gives the last word, if that is what it said.
+    fn step(&mut self, input: Input) -> Option<Closing> {
+        let about = self.about();
+        let state = std::mem::replace(&mut self.state, conversation::Tunnel::Closed);
+        let (state, outputs) = state.step(input, &about, self.began.elapsed());
+        self.state = state;
+        for output in outputs {
+            match output {
+                Output::Send(frame) => {
+                    if let Some(end) = self.say(&frame) {
+                        return Some(end);
+                    }
+                }
+                Output::Up(services) => self.come_up(services),
+                Output::Services(services) => {
+                    if let Some(up) = &self.up {
+                        *guard(&up.services) = services.into();
+                    }
+                }
+                Output::Verify(renewed) => self.verify(*renewed),
+                Output::Close(closing) => return Some(closing),
+            }
+        }
+        None
+    }
+
+    fn say(&mut self, frame: &ToMachine) -> Option<Closing> {
+        let sent = self.control.as_mut().map_or(Ok(()), |control| control.send(frame));
+        sent.err().map(|ended| closing(Reason::Limit, ended.to_string()))
+    }
+
+    fn command(&mut self, command: Command) -> Option<Closing> {
+        match command {
+            // Dropped, whoever waits is told that the tunnel is gone.
+            Command::Open(_) if self.draining => None,
+            Command::Open(to) => {
+                self.mux.open(to);
+                None
+            }
+            Command::Say(frame) => match *frame {
+                ToMachine::RenewNow => self.step(Input::RenewNow),
+                ToMachine::Ended { session, reason } => self.step(Input::Ended(session, reason)),
+                other => self.say(&other),
+            },
+            Command::Verified(outcome) => match *outcome {
+                Ok(peer) => {
+                    let not_after = peer.not_after.secs();
+                    self.reseat(peer);
+                    self.step(Input::Verified(not_after))
+                }
+                Err((code, detail)) => self.step(Input::Unverified(code, detail)),
+            },
+            Command::End(closing) => self.step(Input::End(*closing)),
+        }
+    }
+
+    /// The first stream is control; each other is one that a program on the machine wants to somewhere else.
+    fn inbound(&mut self, stream: super::Stream) -> Option<Closing> {
+        if self.control.is_none() {
+            self.control = Some(Control::new(stream));
+            return None;
+        }
+        let Some(up) = self.up.as_ref().map(Arc::clone) else {
+            return Some(closing(Reason::Peer, "a stream before the hello was answered".to_owned()));
+        };
+        let Some(seat) = StreamSeat::take(&self.streams, TUNNEL_STREAMS - 1) else {
+            return Some(closing(Reason::Limit, format!("more than {TUNNEL_STREAMS} streams")));
+        };
+        let (parts, conn) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()));
+        self.parts.tasks.spawn(async move {
+            let caller =
+                connect::Caller { peer: up.peer(), conn: &conn, lineage: up.lineage(), tunnel: Some(up.number()) };
+            connect::stream(&parts.shell, &caller, crate::edge::sessions::Door::Tunnel, stream).await;
+            drop(seat);
+        });
+        None
+    }
+
+    fn come_up(&mut self, services: Vec<ServiceOffer>) {
+        let shell = &self.parts.shell;
+        let up = Arc::new(Tunnel {
+            number: shell.tunnels.number(),
+            identity: self.peer.identity.clone(),
+            lineage: self.lineage.clone(),
+            source: self.seat.conn().source(),
+            since: shell.now(),
+            peer: Mutex::new(self.peer.clone()),
+            services: Mutex::new(services.into()),
+            commands: self.to_self.clone(),
+            streams: Arc::clone(&self.streams),
+            heard: Arc::clone(self.mux.heard()),
+        });
+        if let Some(before) = shell.tunnels.enter(&up) {
+            before.end(Reason::Replaced, Reason::Replaced.explain());
+            let shell = Arc::clone(shell);
+            let up = Arc::clone(&up);
+            self.parts.tasks.spawn(async move { connect::replaced(&shell, &before, &up).await });
+        }
+        tracing::debug!(machine = %up.identity, source = %up.source, services = up.services().len(), "tunnel up");
+        shell.metrics.tunnels(shell.tunnels.len());
+        self.up = Some(up);
+    }
+
+    /// Checks a renewed certificate beside, so that streams go on meanwhile.
+    fn verify(&self, renewed: Reauthenticate) {
+        let (shell, to_self) = (Arc::clone(&self.parts.shell), self.to_self.clone());
+        let (identity, exporter) = (self.peer.identity.clone(), *self.seat.conn().exporter());
+        self.parts.tasks.spawn(async move {
+            let outcome = connect::reauthenticate(&shell, &identity, &exporter, &renewed).await;
+            let outcome = outcome.map_err(|refusal| {
+                let problem = crate::edge::problem::problem(&refusal, "");
+                (problem.code().to_owned(), problem.detail)
+            });
+            // The tunnel may have ended meanwhile.
+            let _ = to_self.send(Command::Verified(Box::new(outcome))).await;
+        });
+    }
+
+    /// From now on the connection is the renewed certificate's: it ends with that one, and is found by its key.
+    fn reseat(&mut self, peer: Peer) {
+        let conn = self.seat.conn();
+        let fresh =
+            NewConn { face: Face::Tunnel, peer: Some(peer.clone()), source: conn.source(), exporter: *conn.exporter() };
+        let reason = conn.reason();
+        let seat = self.parts.shell.live.enter(fresh);
+        if let Some(reason) = reason {
+            // It was told to end between the check and now.
+            self.parts.shell.live.cut(&live::Selector::Conn(seat.conn().id()), reason);
+        }
+        self.seat = seat;
+        if let Some(up) = &self.up {
+            *guard(&up.peer) = peer.clone();
+        }
+        self.peer = peer;
+    }
+
+    fn drain(&mut self) -> Option<Closing> {
+        self.draining = true;
+        if let Some(up) = &self.up {
+            // Nobody is sent here any more.
+            self.parts.shell.tunnels.leave(up);
+        }
+        self.step(Input::Drain(self.parts.drain_time))
+    }
+
+    /// The last word, then the end of everything in it.
+    async fn over(mut self, mut closing: Closing) {
+        let shell = Arc::clone(&self.parts.shell);
+        if let Some(up) = &self.up {
+            shell.tunnels.leave(up);
+            shell.metrics.tunnels(shell.tunnels.len());
+            connect::tunnel_ended(&shell, up, closing.reason);
+        }
+        let machine = &self.peer.identity;
+        tracing::debug!(%machine, reason = closing.reason.as_str(), detail = closing.detail, "tunnel down");
+        if closing.reason == Reason::Peer && self.control.is_none() {
+            return;
+        }
+        if closing.retry_after_ms == 0 && closing.reason == Reason::Drained {
+            closing.retry_after_ms = 1_000;
+        }
+        let _ = self.say(&ToMachine::Closing(closing));
+        let Self { mux, control, .. } = &mut self;
+        let goodbye = async {
+            poll_fn(|cx| {
+                let sent = control.as_mut().is_none_or(|control| control.poll_send(cx).is_ready());
+                match mux.poll(cx) {
+                    Poll::Ready(Happened::Over(_)) => Poll::Ready(()),
+                    Poll::Ready(Happened::Inbound(_)) => {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    Poll::Pending if sent => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
+            // The frame is with the multiplexer; the close drives it out.
+            mux.close().await;
+        };
+        let _ = timeout(CUT_GRACE, goodbye).await;
+    }
+}
+
+const fn closing(reason: Reason, detail: String) -> Closing {
+    Closing { reason, detail, retry_after_ms: 0 }
+}

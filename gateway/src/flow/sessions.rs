@@ -1,0 +1,188 @@
+//! What people do with sessions: see, watch, end. And what a new policy does with them.
+
+use std::{sync::Arc, time::Duration};
+
+use pki::Role;
+use wire::{
+    admin::{Page, SessionEventView, SessionEvents, SessionView},
+    tunnel::Reason,
+};
+
+use super::{
+    admin::{Whole, may_see, resource, whole_of},
+    connect::may_connect,
+    shell::Shell,
+};
+use crate::{
+    core::{
+        admission::Caller,
+        approve::permit,
+        refusal::{Fault, Refusal},
+    },
+    edge::sessions::{Selector, Session},
+};
+
+/// A session as it stands.
+#[must_use]
+pub fn view(session: &Session) -> SessionView {
+    let about = session.about();
+    let (to_machine, from_machine) = session.bytes();
+    SessionView {
+        id: session.id().to_owned(),
+        caller: about.caller.identity.to_string(),
+        source: about.caller.source.to_string(),
+        machine: about.machine.name.to_string(),
+        service: about.service.clone(),
+        mode: about.mode.as_str().to_owned(),
+        door: about.door.as_str().to_owned(),
+        rules: about.rules.clone(),
+        started_ms: about.started_ms,
+        ended_ms: session.ended_ms(),
+        reason: session.reason().map(|reason| reason.as_str().to_owned()),
+        to_machine,
+        from_machine,
+    }
+}
+
+/// Which sessions are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those to this machine.
+    pub machine: Option<String>,
+    /// Only those of this person.
+    pub person: Option<String>,
+    /// Only those to this service.
+    pub service: Option<String>,
+    /// Only those that this rule allowed.
+    pub rule: Option<String>,
+}
+
+impl Filter {
+    fn wants(&self, session: &Session) -> bool {
+        let about = session.about();
+        let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+        is(&self.machine, about.machine.name.as_str())
+            && is(&self.person, about.caller.identity.name.as_str())
+            && is(&self.service, &about.service)
+            && self.rule.as_ref().is_none_or(|rule| about.rules.contains(rule))
+    }
+}
+
+/// Whether the caller may know of a session: it is theirs, or they may see the machine or everything.
+async fn may_read(shell: &Shell, caller: &Caller, session: &Session) -> Result<bool, Fault> {
+    if session.about().caller.identity == caller.identity {
+        return Ok(true);
+    }
+    let machine = machine(shell, session).await?;
+    Ok(machine.is_some_and(|whole| may_see(shell, caller, &whole))
+        || permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok())
+}
+
+async fn machine(shell: &Shell, session: &Session) -> Result<Option<Whole>, Fault> {
+    whole_of(shell, Role::Machine, session.about().machine.name.as_str()).await
+}
+
+/// Lists open sessions that the caller may know of, oldest first.
+///
+/// # Errors
+/// When the store fails.
+pub async fn list(shell: &Shell, caller: &Caller, filter: &Filter) -> Result<Page<SessionView>, Refusal> {
+    let mut items = Vec::new();
+    for session in shell.sessions.find(&Selector::All) {
+        if filter.wants(&session) && may_read(shell, caller, &session).await? {
+            items.push(view(&session));
+        }
+        if items.len() == wire::limits::PAGE_MAX {
+            break;
+        }
+    }
+    Ok(Page { items, next: None })
+}
+
+/// One session, open or ended a short while ago.
+///
+/// # Errors
+/// [`Refusal::NotFound`], also when the caller may not know of it.
+pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionView, Refusal> {
+    Ok(view(&*found(shell, caller, id).await?))
+}
+
+async fn found(shell: &Shell, caller: &Caller, id: &str) -> Result<Arc<Session>, Refusal> {
+    let absent = Refusal::NotFound("session that is open or ended a short while ago; the audit has them all");
+    let session = shell.sessions.get(id).ok_or_else(|| absent.clone())?;
+    if may_read(shell, caller, &session).await? { Ok(session) } else { Err(absent) }
+}
+
+/// Ends a session: one's own, or one to a machine that the caller may lock.
+///
+/// # Errors
+/// Why not.
+pub async fn kill(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionView, Refusal> {
+    let session = found(shell, caller, id).await?;
+    if session.about().caller.identity != caller.identity {
+        let resource = match machine(shell, &session).await? {
+            Some(whole) => resource(shell, &whole),
+            None => policy::Resource::Gateway,
+        };
+        permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now()).map(drop)?;
+    }
+    if session.ended_ms().is_some() || !session.cut(Reason::Killed) {
+        return Err(Refusal::Conflict(format!("the session `{id}` has ended already")));
+    }
+    tracing::info!(session = id, by = %caller.identity, "session ended by hand");
+    let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, session.ended()).await;
+    Ok(view(&session))
+}
+
+/// What happened to sessions after a number, waiting for it if nothing has.
+///
+/// # Errors
+/// When the store fails.
+pub async fn events(
+    shell: &Shell,
+    caller: &Caller,
+    after: Option<u64>,
+    wait: Duration,
+) -> Result<SessionEvents, Refusal> {
+    // Whoever begins to watch begins now.
+    let after = after.unwrap_or_else(|| shell.sessions.last());
+    let _ = tokio::time::timeout(wait, shell.sessions.news(after)).await;
+    let mut items = Vec::new();
+    let mut next = after;
+    for happened in shell.sessions.since(after) {
+        next = happened.number;
+        if may_read(shell, caller, &happened.session).await? {
+            items.push(SessionEventView {
+                number: happened.number,
+                event: if happened.ended { "closed" } else { "opened" }.to_owned(),
+                session: view(&happened.session),
+            });
+        }
+    }
+    Ok(SessionEvents { items, next })
+}
+
+/// Holds every open session against the policy in force, and ends those that it does not allow. Returns how many.
+///
+/// # Errors
+/// When the store fails; those that were not looked at go on.
+pub async fn recheck(shell: &Shell) -> Result<usize, Fault> {
+    let mut ended = 0;
+    for session in shell.sessions.find(&Selector::All) {
+        if !allowed(shell, &session).await? && session.cut(Reason::Policy) {
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+async fn allowed(shell: &Shell, session: &Session) -> Result<bool, Fault> {
+    let about = session.about();
+    let party = &about.caller;
+    let Some(machine) = machine(shell, session).await? else { return Ok(false) };
+    let caller = whole_of(shell, party.identity.role, party.identity.name.as_str()).await?;
+    let Some(caller) = caller.and_then(|whole| whole.into_caller(party.identity.clone(), party.key)) else {
+        return Ok(false);
+    };
+    Ok(may_connect(shell, &caller, &machine, &about.service).is_ok())
+}

@@ -1,0 +1,550 @@
+//! What is said inside a machine's tunnel, and on every stream that crosses the gateway.
+//!
+//! A machine holds one TLS connection with [`ALPN`] and yamux inside. The first stream it opens is control: frames of
+//! [`FromMachine`] one way and [`ToMachine`] the other. Every other stream begins with one frame each way ([`Open`] and
+//! [`Opened`], or [`Reach`] and [`Reached`]); after that its bytes are the service's.
+//!
+//! A frame is one byte of version, three bytes of length (big endian), and that many bytes of JSON. What a later minor
+//! release adds is ignored by an earlier one: unknown fields, and unknown `type`s as `Unknown`. Another version byte is
+//! another protocol.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The ALPN name of a machine's tunnel (RFC 7301).
+pub const ALPN: &[u8] = b"lychgate-tunnel/1";
+
+/// The ALPN name of a person's connection that carries many streams, on the proxy face: yamux, and each stream begins with
+/// [`Reach`].
+pub const STREAMS_ALPN: &[u8] = b"lychgate-streams/1";
+
+/// The ALPN name of the TLS inside a stream, between a person (or machine) and the agent of a sealed service.
+pub const SEALED_ALPN: &[u8] = b"lychgate-sealed/1";
+
+/// The version byte of every frame.
+pub const VERSION: u8 = 1;
+
+/// Bytes before the JSON.
+pub const FRAME_HEAD: usize = 4;
+
+/// Longest JSON of a frame, in bytes: a re-authentication with an RSA-4096 chain in base64 takes 9 kB, a hello with
+/// [`SERVICES_MAX`] services 6 kB.
+pub const FRAME_MAX: usize = 16 * 1024;
+
+/// Most services a machine may name.
+pub const SERVICES_MAX: usize = 64;
+
+/// Longest name of a service, in bytes: with `--` and a machine's name it should fit one DNS label of 63.
+pub const SERVICE_NAME_MAX: usize = 32;
+
+/// Most streams open in one tunnel at a time, control included. Both ends hold to it.
+pub const TUNNEL_STREAMS: usize = 64;
+
+/// What each stream may be sent before it is read, in bytes; yamux's own default.
+pub const STREAM_WINDOW: usize = 256 * 1024;
+
+/// What a whole tunnel may be sent before it is read, in bytes.
+pub const TUNNEL_WINDOW: usize = TUNNEL_STREAMS * STREAM_WINDOW;
+
+/// What a machine says on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromMachine {
+    /// First of all.
+    Hello(Hello),
+    /// Still here.
+    Heartbeat {
+        /// A number that comes back in the answer.
+        number: u64,
+    },
+    /// The certificate was renewed: this is the new one, and the proof that its key is here.
+    Reauthenticate(Reauthenticate),
+    /// What it exposes has changed: the whole list.
+    Services {
+        /// All of them.
+        services: Vec<ServiceOffer>,
+    },
+    /// Something a later version says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The first frame of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The client's version, for people.
+    #[serde(default)]
+    pub client: String,
+    /// What it exposes.
+    #[serde(default)]
+    pub services: Vec<ServiceOffer>,
+}
+
+/// A service as the gateway learns of it: never the target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceOffer {
+    /// Its name.
+    pub name: String,
+    /// Whether the agent wants TLS inside the stream.
+    pub mode: Mode,
+}
+
+/// Who can read what a service says.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The stream's bytes are the service's. The gateway could read them, unless the service encrypts by itself.
+    Raw,
+    /// Mutual TLS between the caller and the machine's agent: the gateway carries ciphertext.
+    Sealed,
+}
+
+impl Mode {
+    /// `raw` or `sealed`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Sealed => "sealed",
+        }
+    }
+
+    /// The reverse of [`Mode::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Raw, Self::Sealed].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+/// A renewed certificate, on a connection that was made with the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reauthenticate {
+    /// The leaf and its issuing CA, DER in base64, the leaf first.
+    pub chain: Vec<String>,
+    /// A proof by the leaf's key in the form of [`crate::enroll::ProofClaims`], for the method [`REAUTH_METHOD`] and the
+    /// path [`REAUTH_PATH`], bound to this connection by its exporter value.
+    pub proof: String,
+}
+
+/// `htm` of the proof in [`Reauthenticate`].
+pub const REAUTH_METHOD: &str = "REAUTHENTICATE";
+
+/// The path in `htu` of the proof in [`Reauthenticate`].
+pub const REAUTH_PATH: &str = "/lychgate-tunnel/1";
+
+/// What the gateway says on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToMachine {
+    /// The answer to [`Hello`].
+    Welcome(Welcome),
+    /// The tunnel ends, or was never begun.
+    Closing(Closing),
+    /// The answer to a heartbeat.
+    Heartbeat {
+        /// The number that was sent.
+        number: u64,
+        /// The lock epoch: it grows whenever somebody's rights shrink.
+        epoch: u64,
+        /// The gateway's clock, seconds since the Unix epoch.
+        time: u64,
+        /// As in [`Welcome::reconnect_within_ms`], by what is known now.
+        reconnect_within_ms: u64,
+    },
+    /// The renewed certificate holds from now on.
+    Reauthenticated {
+        /// End of its validity, seconds since the Unix epoch.
+        not_after: u64,
+    },
+    /// The renewed certificate was not taken; the one before still holds until it ends.
+    ReauthenticationRefused {
+        /// A code as in [`crate::problem`].
+        code: String,
+        /// In words.
+        detail: String,
+    },
+    /// Somebody asks for a renewal now.
+    RenewNow,
+    /// A stream was ended by the gateway.
+    Ended {
+        /// The session.
+        session: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// The gateway is about to stop: no new streams come, those that are open may end.
+    Drain {
+        /// When what is left will be cut, in milliseconds from now.
+        after_ms: u64,
+        /// Come back within this time, at a moment drawn at random, in milliseconds.
+        reconnect_within_ms: u64,
+    },
+    /// Something a later version says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer to a hello.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// How often to send a heartbeat, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The lock epoch.
+    pub epoch: u64,
+    /// The gateway's clock, seconds since the Unix epoch.
+    pub time: u64,
+    /// When the tunnel is lost, come back at a moment drawn at random within this time, in milliseconds: it grows with the
+    /// number of tunnels, so that all of them can return.
+    pub reconnect_within_ms: u64,
+}
+
+/// Why a tunnel ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// Why.
+    pub reason: Reason,
+    /// In words.
+    pub detail: String,
+    /// Do not come back before, in milliseconds.
+    #[serde(default)]
+    pub retry_after_ms: u64,
+}
+
+/// Why a stream, a session or a tunnel ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// One of its two ends closed it.
+    Peer,
+    /// The gateway stops.
+    Drained,
+    /// A certificate came to its end.
+    Expired,
+    /// A lock stands against one of its ends.
+    Locked,
+    /// The policy no longer allows it.
+    Policy,
+    /// Somebody ended it by hand.
+    Killed,
+    /// A limit was reached.
+    Limit,
+    /// Another tunnel of the same machine took its place.
+    Replaced,
+    /// Something a later version says.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Reason {
+    /// The word for logs, audit and people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Drained => "drained",
+            Self::Expired => "expired",
+            Self::Locked => "locked",
+            Self::Policy => "policy",
+            Self::Killed => "killed",
+            Self::Limit => "limit",
+            Self::Replaced => "replaced",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What it means, for whoever sat at the other end.
+    #[must_use]
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::Peer => "one of its ends closed it",
+            Self::Drained => "the gateway stopped; connect again",
+            Self::Expired => "a certificate came to its end",
+            Self::Locked => "a lock was set",
+            Self::Policy => "the policy no longer allows it",
+            Self::Killed => "somebody ended it",
+            Self::Limit => "a limit was reached",
+            Self::Replaced => "the machine came back on another connection",
+            Self::Unknown => "for a reason this version does not know",
+        }
+    }
+}
+
+/// First frame of a stream that the gateway opens to a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The session.
+    pub session: String,
+    /// The service asked for.
+    pub service: String,
+    /// Who asks: a SPIFFE ID, as the gateway saw it in the handshake.
+    pub caller: String,
+    /// The groups of a person, the labels (`key=value`) of a machine.
+    #[serde(default)]
+    pub labels: Vec<String>,
+}
+
+/// The machine's answer to [`Open`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Opened {
+    /// The target answered; bytes follow.
+    Ok,
+    /// It did not come about.
+    Refused {
+        /// Why.
+        why: OpenRefusal,
+        /// In words.
+        detail: String,
+    },
+}
+
+/// Why a machine did not open a stream.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenRefusal {
+    /// No service of that name is exposed.
+    NotExposed,
+    /// The machine's owner does not let this caller in.
+    NotAllowed,
+    /// Nobody listens at the target.
+    TargetClosed,
+    /// The target did not answer in time.
+    TargetSlow,
+    /// Too many streams are open.
+    Limit,
+    /// Something a later version says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// First frame of a stream that a person's helper, or a machine for its own programs, opens to the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The service.
+    pub service: String,
+    /// The machine that exposes it.
+    pub machine: String,
+}
+
+/// The gateway's answer to [`Reach`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Reached {
+    /// Bytes follow.
+    Ok {
+        /// The session.
+        session: String,
+        /// Whether TLS with the machine's agent comes first.
+        mode: Mode,
+    },
+    /// It did not come about.
+    Refused {
+        /// Why, as the gateway answers any other request.
+        problem: Box<crate::problem::Problem>,
+    },
+}
+
+/// Bytes that are no frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadFrame {
+    /// Of another version.
+    Version(u8),
+    /// Longer than [`FRAME_MAX`].
+    TooLong(usize),
+    /// Not the JSON of any frame.
+    Json(String),
+}
+
+impl std::fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "a frame of version {version}, where {VERSION} is spoken"),
+            Self::TooLong(length) => write!(f, "a frame of {length} bytes, where {FRAME_MAX} are allowed"),
+            Self::Json(what) => write!(f, "a frame that makes no sense: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for BadFrame {}
+
+/// The bytes of a frame.
+///
+/// # Errors
+/// [`BadFrame::TooLong`]; nothing else for the types of this module.
+pub fn encode(frame: &impl Serialize) -> Result<Vec<u8>, BadFrame> {
+    let mut bytes = vec![0; FRAME_HEAD];
+    serde_json::to_writer(&mut bytes, frame).map_err(|error| BadFrame::Json(error.to_string()))?;
+    let length = bytes.len() - FRAME_HEAD;
+    if length > FRAME_MAX {
+        return Err(BadFrame::TooLong(length));
+    }
+    let [_, a, b, c] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    bytes[..FRAME_HEAD].copy_from_slice(&[VERSION, a, b, c]);
+    Ok(bytes)
+}
+
+/// How many bytes of JSON follow a frame's head.
+///
+/// # Errors
+/// [`BadFrame::Version`] or [`BadFrame::TooLong`].
+pub fn body_len(head: [u8; FRAME_HEAD]) -> Result<usize, BadFrame> {
+    let [version, a, b, c] = head;
+    if version != VERSION {
+        return Err(BadFrame::Version(version));
+    }
+    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+    if length > FRAME_MAX { Err(BadFrame::TooLong(length)) } else { Ok(length) }
+}
+
+/// What a frame's JSON says.
+///
+/// # Errors
+/// [`BadFrame::Json`].
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadFrame> {
+    serde_json::from_slice(body).map_err(|error| BadFrame::Json(error.to_string()))
+}
+
+/// Collects bytes as they come and gives frames. Holds no more than one frame and what was fed last.
+#[derive(Debug, Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// Takes what arrived.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, if there is one.
+    ///
+    /// # Errors
+    /// [`BadFrame`]; nothing after it can be read.
+    pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadFrame> {
+        let Some(head) = self.bytes.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
+        let end = FRAME_HEAD + body_len(*head)?;
+        let Some(body) = self.bytes.get(FRAME_HEAD..end) else { return Ok(None) };
+        let frame = decode(body)?;
+        self.bytes.drain(..end);
+        if self.bytes.is_empty() {
+            // An idle tunnel holds none of the largest frame it ever saw.
+            self.bytes = Vec::new();
+        }
+        Ok(Some(frame))
+    }
+}
+
+/// Whether a text can be the name of a service: `[a-z0-9]` and single hyphens inside, at most [`SERVICE_NAME_MAX`] bytes. No
+/// two hyphens in a row, because `<service>--<machine>` must have one reading.
+#[must_use]
+pub fn is_service_name(text: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty()
+        && text.len() <= SERVICE_NAME_MAX
+        && text.bytes().all(byte)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &T, json: &str) {
+        let bytes = encode(frame).unwrap();
+        assert_eq!(std::str::from_utf8(&bytes[FRAME_HEAD..]).unwrap(), json);
+        let mut frames = Frames::new();
+        for byte in &bytes {
+            assert_eq!(frames.next_frame::<T>(), Ok(None));
+            frames.feed(&[*byte]);
+        }
+        assert_eq!(frames.next_frame(), Ok(Some(decode::<T>(json.as_bytes()).unwrap())));
+        assert_eq!(frames.next_frame::<T>(), Ok(None));
+        assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), frame);
+    }
+
+    #[test]
+    fn frames_as_they_are_written() {
+        let services = vec![ServiceOffer { name: "ssh".into(), mode: Mode::Raw }];
+        there_and_back(
+            &FromMachine::Hello(Hello { client: "1".into(), services }),
+            r#"{"type":"hello","client":"1","services":[{"name":"ssh","mode":"raw"}]}"#,
+        );
+        there_and_back(&FromMachine::Heartbeat { number: 7 }, r#"{"type":"heartbeat","number":7}"#);
+        there_and_back(
+            &ToMachine::Ended { session: "s".into(), reason: Reason::Locked },
+            r#"{"type":"ended","session":"s","reason":"locked"}"#,
+        );
+        there_and_back(
+            &Opened::Refused { why: OpenRefusal::TargetClosed, detail: "no".into() },
+            r#"{"type":"refused","why":"target-closed","detail":"no"}"#,
+        );
+        there_and_back(
+            &Reached::Ok { session: "s".into(), mode: Mode::Sealed },
+            r#"{"type":"ok","session":"s","mode":"sealed"}"#,
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_says_is_no_error() {
+        assert_eq!(decode(br#"{"type":"sing","key":"c"}"#), Ok(FromMachine::Unknown));
+        assert_eq!(decode(br#"{"type":"sing"}"#), Ok(ToMachine::Unknown));
+        assert_eq!(decode(br#""bored""#), Ok(Reason::Unknown));
+        assert_eq!(
+            decode(br#"{"type":"heartbeat","number":1,"mood":"good"}"#),
+            Ok(FromMachine::Heartbeat { number: 1 })
+        );
+    }
+
+    #[test]
+    fn what_is_no_frame() {
+        let mut frames = Frames::new();
+        frames.feed(&[2, 0, 0, 2, b'{', b'}']);
+        assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::Version(2)));
+        let mut frames = Frames::new();
+        // Known from the head alone: nobody can make us collect more.
+        frames.feed(&[1, 0xff, 0xff, 0xff]);
+        assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::TooLong(0xff_ffff)));
+        let mut frames = Frames::new();
+        frames.feed(&[1, 0, 0, 2, b'{', b'}']);
+        assert!(matches!(frames.next_frame::<FromMachine>(), Err(BadFrame::Json(_))));
+        assert!(matches!(
+            encode(&Opened::Refused { why: OpenRefusal::Limit, detail: "x".repeat(FRAME_MAX) }),
+            Err(BadFrame::TooLong(_))
+        ));
+    }
+
+    #[test]
+    fn the_largest_hello_fits() {
+        let services =
+            (0..SERVICES_MAX).map(|n| ServiceOffer { name: format!("{n:0>SERVICE_NAME_MAX$}"), mode: Mode::Sealed });
+        assert!(encode(&FromMachine::Hello(Hello { client: "1".into(), services: services.collect() })).is_ok());
+    }
+
+    #[test]
+    fn names_of_services() {
+        for (text, good) in [
+            ("ssh", true),
+            ("a-b", true),
+            ("8080", true),
+            ("", false),
+            ("-a", false),
+            ("a-", false),
+            ("a--b", false),
+            ("A", false),
+            ("a.b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(is_service_name(text), good, "{text}");
+        }
+        assert!(is_service_name(&"a".repeat(SERVICE_NAME_MAX)));
+        assert!(!is_service_name(&"a".repeat(SERVICE_NAME_MAX + 1)));
+    }
+}
