@@ -27,13 +27,15 @@ pub enum Action {
     Lock,
     /// See.
     Read,
+    /// Say how a run of a configuration tool went on a machine.
+    Report,
     /// Change anything else.
     Administer,
 }
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enroll,
         Self::Request,
         Self::Approve,
@@ -41,6 +43,7 @@ impl Action {
         Self::Connect,
         Self::Lock,
         Self::Read,
+        Self::Report,
         Self::Administer,
     ];
 
@@ -55,6 +58,7 @@ impl Action {
             Self::Connect => "connect",
             Self::Lock => "lock",
             Self::Read => "read",
+            Self::Report => "report",
             Self::Administer => "administer",
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::records::Run;
+
 /// The name of [`Event::CertificateReserved`].
 pub const RESERVED: &str = "certificate.reserved";
 
@@ -49,6 +51,8 @@ pub enum Event {
     SubjectLeft { identity: String },
     /// A machine, or all of them, were asked to renew now.
     RenewalAsked { whom: String, reason: String, rules: Vec<String> },
+    /// Somebody reported a run of a configuration tool on a machine.
+    MachineConverged { identity: String, run: Run, rules: Vec<String> },
     /// The policy in force changed.
     PolicyLoaded { digest: String },
     /// The gateway was initialised.
@@ -79,6 +83,7 @@ impl Event {
             Self::SubjectRemoved { .. } => "subject.removed",
             Self::SubjectLeft { .. } => "subject.left",
             Self::RenewalAsked { .. } => "renewal.asked",
+            Self::MachineConverged { .. } => "machine.converged",
             Self::PolicyLoaded { .. } => "policy.loaded",
             Self::GatewayInitialised { .. } => "gateway.initialised",
         }
@@ -150,10 +155,26 @@ impl Event {
                 let reason = Some(("reason", reason)).filter(|(_, reason)| !reason.is_empty());
                 (whom, rules, reason.into_iter().collect())
             }
+            Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
             Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
             Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
         }
     }
+}
+
+/// A run in the fields of an event.
+fn told(run: Run) -> Vec<(&'static str, String)> {
+    let counts = [
+        ("ok", run.ok),
+        ("changed", run.changed),
+        ("failed", run.failed),
+        ("unreachable", run.unreachable),
+        ("skipped", run.skipped),
+    ];
+    let words = [("version", run.version), ("run_id", run.run_id), ("play", run.play)];
+    let words = words.into_iter().filter_map(|(name, word)| Some((name, word?)));
+    let counts = counts.map(|(name, count)| (name, count.to_string()));
+    [("tool", run.tool)].into_iter().chain(words).chain(counts).collect()
 }
 
 /// One event in the store.

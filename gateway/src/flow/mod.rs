@@ -10,5 +10,6 @@ pub mod notices;
 pub mod people;
 pub mod renew;
 pub mod renew_now;
+pub mod reports;
 pub mod shell;
 pub mod sweep;

@@ -45,6 +45,7 @@ fn default_policy_loads_and_names_its_rules() {
             "locked-machine",
             "locked-request",
             "machine-reads-itself",
+            "machine-reports-itself",
             "owner",
             "person-reads-themselves",
             "rejoin-machine",
