@@ -72,6 +72,7 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Locks(command) => Desk::open(store, format)?.locks(&command).await?,
         Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
         Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
+        Command::Inventory(args) => Desk::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
         // Done before there was a folder or a runtime.
         Command::Completions { .. } | Command::Man { .. } => {}

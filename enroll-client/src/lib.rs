@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod edge;
 pub mod evidence;
 pub mod flow;
+pub mod inventory;
 pub mod join;
 pub mod key;
 pub mod offset;
