@@ -7,6 +7,7 @@
 )]
 
 mod absence;
+mod ansible;
 mod dev;
 mod disk;
 mod faults;
