@@ -83,6 +83,8 @@ pub enum Command {
     Helper(HelperArgs),
     /// What happened, newest last
     Audit(AuditArgs),
+    /// Print the machines as an inventory for Ansible, always as JSON
+    Inventory(InventoryArgs),
     /// Ask whether the policy allows you something
     CanI(CanIArgs),
     /// Print a completion script for a shell
@@ -461,10 +463,52 @@ pub struct AuditArgs {
     pub limit: usize,
 }
 
+/// `inventory`.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct InventoryArgs {
+    /// All of them, with their groups and variables
+    #[arg(long, group = "what")]
+    pub list: bool,
+    /// The variables of one
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub host: Option<String>,
+    /// List those in this state; may be repeated
+    #[arg(long = "state", value_name = "STATE", default_value = "active", conflicts_with = "host")]
+    pub states: Vec<MachineState>,
+}
+
+/// How a machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MachineState {
+    /// With a certificate that is good
+    Active,
+    /// Off past the end of its certificate
+    Expired,
+    /// Refused by a lock
+    Locked,
+    /// Admitted, and not come for its certificate yet
+    Reserved,
+}
+
+impl MachineState {
+    /// As the gateway writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Locked => "locked",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
 /// `can-i`.
 #[derive(Debug, Args)]
 pub struct CanIArgs {
-    /// approve, lock, read, administer or renew
+    /// approve, lock, read, report, administer or renew
     pub action: String,
     /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, or token; nothing
     /// means the gateway as a whole
@@ -566,6 +610,12 @@ mod tests {
         check(&["tokens", "create", "--ttl", "0s"], false);
         check(&["people", "invite", "--name", "bob", "--group", "admins", "--ttl", "1h"], true);
         check(&["can-i", "administer", "--explain"], true);
+        check(&["inventory", "--list"], true);
+        check(&["inventory", "--host", "m"], true);
+        check(&["inventory", "--state", "locked", "--state", "active", "--list"], true);
+        check(&["inventory", "--list", "--state", "asleep"], false);
+        check(&["inventory"], false);
+        check(&["inventory", "--list", "--host", "m"], false);
         check(&["completions", "zsh"], true);
         check(&[], false);
     }

@@ -79,6 +79,7 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Forward(args) => connect::forward(store, &args).await?,
         Command::Helper(args) => helper::helper(store, &args).await?,
         Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
+        Command::Inventory(args) => Desk::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
         // Done before there was a folder or a runtime.
         Command::Completions { .. } | Command::Man { .. } => {}

@@ -15,6 +15,7 @@ pub mod edge;
 pub mod evidence;
 pub mod flow;
 pub mod helper;
+pub mod inventory;
 pub mod join;
 pub mod key;
 pub mod offset;

@@ -1,6 +1,8 @@
 //! What people do for others: requests, machines, people, locks, tokens, audit. `--json` prints what the gateway said, as
 //! it said it; otherwise [`crate::people_text`] lays it out.
 
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::admin::{
@@ -10,8 +12,8 @@ use wire::admin::{
 use wire::manage::SelfReply;
 
 use crate::cli::{
-    ApproveArgs, AuditArgs, CanIArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand, SessionsCommand,
-    TokenArgs, TokensCommand, pairs, parse_moment,
+    ApproveArgs, AuditArgs, CanIArgs, InventoryArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand,
+    SessionsCommand, TokenArgs, TokensCommand, pairs, parse_moment,
 };
 use crate::edge::clock;
 use crate::edge::keystore::Keystore;
@@ -21,10 +23,13 @@ use crate::edge::terminal::{self, Format};
 use crate::people_text as show;
 use crate::report::{Complaint, Exit};
 use crate::target::parse_pin;
-use crate::{text, upkeep};
+use crate::{inventory, text, upkeep};
 
 /// Most pages of a listing that are fetched: a million rows, more than anybody reads.
 const PAGES_MOST: usize = 1_000;
+
+/// How `ssh` reaches the machines, in the folder of the identity.
+const SSH_CONFIG: &str = "ssh/config";
 
 /// A person (or machine) at the manage face.
 pub struct Desk {
@@ -417,6 +422,27 @@ impl Desk {
         ];
         let listing = self.listing("/v1/audit", &parameters, args.limit.max(1)).await?;
         self.print_rows(&listing, |rows: &[AuditView]| show::audit(rows))
+    }
+
+    /// `lychgate inventory`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or refuses.
+    pub async fn inventory(&mut self, dir: &Path, args: &InventoryArgs) -> Result<(), Complaint> {
+        let ssh = inventory::ssh_arguments(&dir.join(SSH_CONFIG))?;
+        let value = match &args.host {
+            Some(name) => {
+                let row = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
+                inventory::host(&row, ssh.as_deref())?
+            }
+            None => {
+                let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
+                let rows: Vec<SubjectView> = typed(listing.get("items").unwrap_or(&Value::Null))?;
+                inventory::list(&rows, &args.states, ssh.as_deref())?
+            }
+        };
+        terminal::result(Format::Json, &value, "");
+        Ok(())
     }
 
     /// `lychgate can-i`. "No" is an answer, not a failure.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use pki::UnixTime;
 use wire::admin::{
-    AuditView, CanIReply, LockView, RequestView, SessionEventView, SessionView, SubjectView, TokenView, TunnelView,
+    AuditView, CanIReply, ConvergenceView, LockView, RequestView, SessionEventView, SessionView, SubjectView,
+    TokenView, TunnelView,
 };
 
 use crate::text::{fields, safe, span, table};
@@ -159,6 +160,9 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
     if row.role == "machine" {
         head.push(("tunnel", tunnel(row.tunnel.as_ref(), now)));
     }
+    if let Some(run) = &row.convergence {
+        head.push(("last convergence", convergence(run, now)));
+    }
     head.retain(|(_, value)| !value.is_empty());
     let mut out = fields("", &head);
     for lock in &row.locks {
@@ -186,6 +190,21 @@ fn tunnel(tunnel: Option<&TunnelView>, now: UnixTime) -> String {
     let Some(tunnel) = tunnel else { return "none: it cannot be reached".to_owned() };
     let services = if tunnel.services.is_empty() { "nothing".to_owned() } else { tunnel.services.join(", ") };
     format!("since {} from {}, exposing {services}", from_now(tunnel.since, now), tunnel.source)
+}
+
+/// `ansible 2.19.1, 2026-03-01T12:00:00Z (5 min ago), 3 changed, 0 failed, by ...`, with the gateway's time.
+fn convergence(run: &ConvergenceView, now: UnixTime) -> String {
+    let version = run.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let unreachable = if run.unreachable > 0 { ", unreachable" } else { "" };
+    format!(
+        "{}{version}, {} ({}), {} changed, {} failed{unreachable}, by {}",
+        run.tool,
+        time(Some(run.at)),
+        from_now(run.at, now),
+        run.changed,
+        run.failed,
+        run.by
+    )
 }
 
 /// `locks list`.
@@ -453,6 +472,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
             verified: BTreeMap::new(),
             claimed: BTreeMap::new(),
             tunnel: None,
+            convergence: None,
         };
         let want = "\
 NAME     STATE   ASSURANCE  OWNER  EXPIRES  LABELS
@@ -465,6 +485,32 @@ edge-07  active  software   in 1 h   admins staff
 ";
         assert_eq!(people(&[row], UnixTime::new(3_600)), want);
         assert_eq!(people(&[], UnixTime::new(0)), "none\n");
+    }
+
+    #[test]
+    fn a_convergence_is_one_line() {
+        let mut run = ConvergenceView {
+            tool: "ansible".into(),
+            version: Some("2.19.1".into()),
+            run_id: None,
+            play: Some("site.yml".into()),
+            started: 1,
+            finished: 2,
+            ok: 7,
+            changed: 3,
+            failed: 0,
+            unreachable: 0,
+            skipped: 1,
+            by: "spiffe://td/person/robot".into(),
+            at: 3_600,
+        };
+        let now = UnixTime::new(3_900);
+        let want = "ansible 2.19.1, 1970-01-01T01:00:00Z (5 min ago), 3 changed, 0 failed, by spiffe://td/person/robot";
+        assert_eq!(convergence(&run, now), want);
+        (run.version, run.changed, run.unreachable) = (None, 0, 1);
+        let want = "ansible, 1970-01-01T01:00:00Z (5 min ago), 0 changed, 0 failed, unreachable, by \
+                    spiffe://td/person/robot";
+        assert_eq!(convergence(&run, now), want);
     }
 
     #[test]

@@ -104,6 +104,7 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("GET", "/v1/machines", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
+    ("POST", "/v1/machines/{name}/reports", [Caller, Hidden, Hidden, Served, Locked]),
     ("POST", "/v1/renewals", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/people", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
@@ -117,6 +118,10 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("DELETE", "/v1/tokens/{id}", [Caller, Caller, Denied, Served, Locked]),
     ("GET", "/v1/audit", [Caller, Caller, Denied, Served, Locked]),
     ("POST", "/v1/can-i", [Caller, Caller, Served, Served, Locked]),
+    ("GET", "/v1/sessions", [Caller, Caller, Served, Served, Locked]),
+    ("GET", "/v1/sessions/{id}", [Caller, Caller, Hidden, Served, Locked]),
+    ("DELETE", "/v1/sessions/{id}", [Caller, Caller, Hidden, Served, Locked]),
+    ("GET", "/v1/session-events", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/metrics", [Caller, Denied, Denied, Served, Locked]),
 ];
 
@@ -313,6 +318,11 @@ impl Stage {
                 (path.replace("{id}", &self.waiting().await.1), body, None)
             }
             (_, "/v1/machines/{name}") => (path.replace("{name}", &self.machine().await.0), nothing, None),
+            (_, "/v1/machines/{name}/reports") => {
+                let run = json!({ "tool": "ansible", "started": 1, "finished": 2, "ok": 3, "changed": 0, "failed": 0,
+                    "unreachable": 0, "skipped": 0 });
+                (path.replace("{name}", &self.machine().await.0), run, None)
+            }
             (_, "/v1/people/{name}") => {
                 let somebody = self.person(&[]).await;
                 let name = somebody.issued.identity.rsplit_once('/').unwrap().1.to_owned();
@@ -333,6 +343,10 @@ impl Stage {
                 let token = self.story.token_reply(TokenRequest::default()).await;
                 (path.replace("{id}", &token.id), nothing, None)
             }
+            (_, "/v1/sessions/{id}") => {
+                let machine = self.machine().await.0;
+                (path.replace("{id}", &self.story.session(&self.alice, &machine)), nothing, None)
+            }
             (_, "/v1/can-i") => (path.to_owned(), json!({ "action": "read" }), None),
             _ => (path.to_owned(), nothing, None),
         }
@@ -347,6 +361,7 @@ fn rates(only: Option<Class>) -> RateLimits {
         poll: many.clone(),
         machine: many.clone(),
         person: many.clone(),
+        connect: many.clone(),
         health: many,
     };
     let one = match only {
@@ -355,6 +370,7 @@ fn rates(only: Option<Class>) -> RateLimits {
         Some(Class::Poll) => &mut limits.poll,
         Some(Class::Machine) => &mut limits.machine,
         Some(Class::Person) => &mut limits.person,
+        Some(Class::Connect) => &mut limits.connect,
         Some(Class::Health) => &mut limits.health,
     };
     one.per_prefix = Quota::of(1, 1);
@@ -459,7 +475,7 @@ async fn nothing_is_served_on_the_other_face() {
     for (face, method, path) in written() {
         let (other, peer) = match face {
             Face::Enroll => (Face::Manage, admin.clone()),
-            Face::Manage => (Face::Enroll, None),
+            Face::Manage | Face::Proxy | Face::Tunnel => (Face::Enroll, None),
         };
         let asked = stage.asked(method, path, Proof::Good).await;
         let answer = stage.send(stage.router(other, &unlimited()), other, peer, asked).await;

@@ -29,13 +29,15 @@ pub enum Action {
     Lock,
     /// See.
     Read,
+    /// Say how a run of a configuration tool went on a machine.
+    Report,
     /// Change anything else.
     Administer,
 }
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Enroll,
         Self::Request,
         Self::Approve,
@@ -44,6 +46,7 @@ impl Action {
         Self::Reach,
         Self::Lock,
         Self::Read,
+        Self::Report,
         Self::Administer,
     ];
 
@@ -59,6 +62,7 @@ impl Action {
             Self::Reach => "reach",
             Self::Lock => "lock",
             Self::Read => "read",
+            Self::Report => "report",
             Self::Administer => "administer",
         }
     }

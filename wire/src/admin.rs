@@ -162,6 +162,75 @@ pub struct SubjectView {
     /// Unverified attributes.
     #[serde(default)]
     pub claimed: BTreeMap<String, String>,
+    /// The last run of a configuration tool, for machines, as it was reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<ConvergenceView>,
+}
+
+/// `POST /v1/machines/{name}/reports`: how a run of a configuration tool went on a machine. It takes the place of the report
+/// before, so a report may be sent again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportRequest {
+    /// The tool, such as `ansible`.
+    pub tool: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What the tool calls this run. The same report again, under the same id, changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// What was run, such as a playbook's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub play: Option<String>,
+    /// When it began, by the reporter's clock.
+    pub started: u64,
+    /// When it ended, by the reporter's clock.
+    pub finished: u64,
+    /// Steps that went well, those that changed something among them.
+    pub ok: u32,
+    /// Steps that changed something.
+    pub changed: u32,
+    /// Steps that failed.
+    pub failed: u32,
+    /// How often the machine could not be reached.
+    pub unreachable: u32,
+    /// Steps left out.
+    pub skipped: u32,
+}
+
+/// The last run of a configuration tool on a machine: what somebody reported, and who and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConvergenceView {
+    /// The tool.
+    pub tool: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What the tool calls this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// What was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub play: Option<String>,
+    /// When it began, by the reporter's clock.
+    pub started: u64,
+    /// When it ended, by the reporter's clock.
+    pub finished: u64,
+    /// Steps that went well.
+    pub ok: u32,
+    /// Steps that changed something.
+    pub changed: u32,
+    /// Steps that failed.
+    pub failed: u32,
+    /// How often the machine could not be reached.
+    pub unreachable: u32,
+    /// Steps left out.
+    pub skipped: u32,
+    /// Who reported it: an identity.
+    pub by: String,
+    /// When it was reported, by the gateway's clock.
+    pub at: u64,
 }
 
 /// A lock: a standing refusal.
@@ -370,7 +439,7 @@ pub struct AuditView {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CanIRequest {
-    /// `approve`, `lock`, `read`, `administer` or `renew`.
+    /// `approve`, `lock`, `read`, `report`, `administer` or `renew`.
     pub action: String,
     /// What it would be done to: a request's id, or for `approve` the name it asks for; a machine's name; `machine/NAME`
     /// or `person/NAME`; `token` for all join tokens; or empty for the gateway as a whole.

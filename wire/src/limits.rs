@@ -31,3 +31,16 @@ pub const WAIT_MAX_SECS: u64 = 25;
 
 /// Largest page of a listing.
 pub const PAGE_MAX: usize = 1000;
+
+/// Largest body of a report about a machine, in bytes: its texts at their longest in JSON's longest spelling of a character
+/// (`\u` and four digits for each byte), and seven numbers.
+pub const REPORT_BODY_MAX: usize = 4 * 1024;
+
+/// Longest name of a tool in a report, in bytes.
+pub const REPORT_TOOL_MAX: usize = 32;
+
+/// Longest version and run id in a report, in bytes: a UUID has 36.
+pub const REPORT_WORD_MAX: usize = 64;
+
+/// Longest name of what was run, in bytes: the longest name of a file.
+pub const REPORT_PLAY_MAX: usize = 255;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::records::Run;
+
 /// The name of [`Event::CertificateReserved`].
 pub const RESERVED: &str = "certificate.reserved";
 
@@ -73,6 +75,8 @@ pub enum Event {
     LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64 },
     /// A second tunnel of a machine came while the first was alive, from elsewhere: perhaps two machines hold one key.
     TunnelTwice { machine: String, before: String, now: String },
+    /// Somebody reported a run of a configuration tool on a machine.
+    MachineConverged { identity: String, run: Run, rules: Vec<String> },
     /// The policy in force changed.
     PolicyLoaded { digest: String },
     /// The gateway was initialised.
@@ -107,6 +111,7 @@ impl Event {
             Self::SessionClosed { .. } => "session.closed",
             Self::LockEnforced { .. } => "lock.enforced",
             Self::TunnelTwice { .. } => "tunnel.twice",
+            Self::MachineConverged { .. } => "machine.converged",
             Self::PolicyLoaded { .. } => "policy.loaded",
             Self::GatewayInitialised { .. } => "gateway.initialised",
         }
@@ -211,10 +216,26 @@ impl Event {
                 vec![("kind", kind.to_owned()), ("sessions", sessions.to_string()), ("millis", millis.to_string())],
             ),
             Self::TunnelTwice { machine, before, now } => (machine, vec![], vec![("before", before), ("now", now)]),
+            Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
             Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
             Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
         }
     }
+}
+
+/// A run in the fields of an event.
+fn told(run: Run) -> Vec<(&'static str, String)> {
+    let counts = [
+        ("ok", run.ok),
+        ("changed", run.changed),
+        ("failed", run.failed),
+        ("unreachable", run.unreachable),
+        ("skipped", run.skipped),
+    ];
+    let words = [("version", run.version), ("run_id", run.run_id), ("play", run.play)];
+    let words = words.into_iter().filter_map(|(name, word)| Some((name, word?)));
+    let counts = counts.map(|(name, count)| (name, count.to_string()));
+    [("tool", run.tool)].into_iter().chain(words).chain(counts).collect()
 }
 
 /// One event in the store.

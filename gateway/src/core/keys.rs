@@ -53,6 +53,12 @@ pub fn subject(role: Role, name: &str) -> String {
     format!("subject/{}/{name}", role.as_str())
 }
 
+/// The last run of a configuration tool that was reported of a machine.
+#[must_use]
+pub fn convergence(machine: &str) -> String {
+    format!("convergence/{machine}")
+}
+
 /// A lineage by its id.
 #[must_use]
 pub fn lineage(id: &str) -> String {

@@ -14,5 +14,6 @@ pub mod records;
 pub mod refusal;
 pub mod renew;
 pub mod renew_now;
+pub mod report;
 pub mod token;
 pub mod tunnel;

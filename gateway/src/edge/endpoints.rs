@@ -133,6 +133,11 @@ fn admin() -> Vec<Endpoint> {
         person(Method::GET, "/v1/machines", to::machines),
         person(Method::GET, "/v1/machines/{name}", to::machine),
         person(Method::DELETE, "/v1/machines/{name}", to::remove_machine),
+        // A machine may report about itself, and whoever runs a tool over many of them reports about all at once.
+        Endpoint {
+            body_max: wire::limits::REPORT_BODY_MAX,
+            ..held(Method::POST, "/v1/machines/{name}/reports", to::report)
+        },
         person(Method::POST, "/v1/renewals", to::ask_to_renew),
         person(Method::GET, "/v1/people", to::people),
         person(Method::GET, "/v1/people/{name}", to::one_person),

@@ -10,6 +10,7 @@ use wire::admin::{
 use super::{
     admit::locks,
     people::texts,
+    reports,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         audit::{AuditRecord, Event},
         change::Changes,
         keys, lock, name,
-        records::{Lineage, Lock, LockKind, RevokedReason, Seen, Subject, Token},
+        records::{Convergence, Lineage, Lock, LockKind, RevokedReason, Seen, Subject, Token},
         refusal::{Fault, Refusal},
         token,
     },
@@ -65,7 +66,11 @@ pub(super) fn may_see(shell: &Shell, caller: &Caller, whole: &Whole) -> bool {
     permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, whole), shell.now()).is_ok()
 }
 
-async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
+/// All of one machine or person.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
     let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&subject.record.lineage)).await?;
     let mut targets = vec![
         (lock_kind(subject.record.role), subject.record.name.clone()),
@@ -115,7 +120,7 @@ pub async fn subjects(
     for (_, seen) in rows {
         let whole = whole(shell, seen).await?;
         if permit(&rules, caller, policy::Action::Read, resource(shell, &whole), shell.now()).is_ok() {
-            items.push(view(shell, whole));
+            items.push(view(shell, whole).await?);
         }
     }
     Ok(Page { items, next })
@@ -127,7 +132,7 @@ pub async fn subjects(
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<SubjectView, Refusal> {
     let whole = visible(shell, caller, role, name).await?;
-    Ok(view(shell, whole))
+    Ok(view(shell, whole).await?)
 }
 
 /// One machine or person that the caller may read.
@@ -184,6 +189,9 @@ fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Chang
     lock::bump(&mut changes, epoch);
     let subject = &whole.subject.record;
     changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
+    if subject.role == Role::Machine {
+        changes.delete(keys::convergence(&subject.name));
+    }
     if let Some(seen) = &whole.lineage {
         let mut lineage = seen.record.clone();
         lineage.ended = true;
@@ -204,9 +212,13 @@ pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity
     Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
 }
 
-fn view(shell: &Shell, whole: Whole) -> SubjectView {
+async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
     let Whole { subject, lineage, locks } = whole;
     let subject = subject.record;
+    let convergence: Option<Seen<Convergence>> = match subject.role {
+        Role::Machine => shell.get(keys::convergence(&subject.name)).await?,
+        Role::Person | Role::Gateway => None,
+    };
     let newest = lineage.as_ref().and_then(|seen| seen.record.current.clone().or_else(|| seen.record.pending.clone()));
     let state = match &newest {
         _ if locks.any() => "locked",
@@ -216,7 +228,7 @@ fn view(shell: &Shell, whole: Whole) -> SubjectView {
     };
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
-    SubjectView {
+    Ok(SubjectView {
         identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
         role: subject.role.as_str().to_owned(),
         state: state.to_owned(),
@@ -233,8 +245,9 @@ fn view(shell: &Shell, whole: Whole) -> SubjectView {
         locks: locks.0.into_iter().map(|seen| lock_view(seen.record)).collect(),
         verified: texts(&subject.claims),
         claimed: subject.attributes,
+        convergence: convergence.map(|seen| reports::view(seen.record)),
         name: subject.name,
-    }
+    })
 }
 
 fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelView> {

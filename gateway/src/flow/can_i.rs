@@ -83,7 +83,9 @@ async fn concerned(
         policy::Action::Lock | policy::Action::Read | policy::Action::Administer if name.is_empty() => {
             Ok(policy::Resource::Gateway)
         }
-        policy::Action::Lock => subject(shell, caller, name).await,
+        policy::Action::Report if name.is_empty() => senseless("concerns a machine: give its name"),
+        policy::Action::Report if name.starts_with("person/") => senseless("concerns machines, not people"),
+        policy::Action::Lock | policy::Action::Report => subject(shell, caller, name).await,
         policy::Action::Read | policy::Action::Administer => {
             if name == "token" {
                 return Ok(policy::Resource::Token);

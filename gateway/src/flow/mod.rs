@@ -11,6 +11,7 @@ pub mod notices;
 pub mod people;
 pub mod renew;
 pub mod renew_now;
+pub mod reports;
 pub mod sessions;
 pub mod shell;
 pub mod sweep;

@@ -61,6 +61,9 @@ async fn forgotten(shell: &Shell, now: u64) -> Result<(), Refusal> {
         changes.update(key, &seen, &enrollment);
         if let (Some(name), false) = (&enrollment.name, enrollment.rejoin) {
             changes.delete(keys::subject(enrollment.role, name));
+            if enrollment.role == pki::Role::Machine {
+                changes.delete(keys::convergence(name));
+            }
         }
         changes.event(Event::EnrollmentExpired { enrollment: enrollment.id, state: "approved" });
         quietly(shell, changes).await?;

@@ -18,7 +18,10 @@ use gateway::{
     edge::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
+        live::NewConn,
+        sessions::{About, Door, Party},
         signer::{CaSet, Passphrase},
+        tls::Face,
     },
     flow::{
         self,
@@ -229,6 +232,42 @@ impl Story {
     pub async fn epoch(&self) -> u64 {
         let seen = self.shell.get::<u64>("meta/epoch".into()).await.unwrap();
         seen.map_or(0, |seen| seen.record)
+    }
+
+    /// A session of somebody to a service on a machine, without the bytes: it ends when it is told to. Gives its id.
+    pub fn session(&self, caller: &Member, machine: &str) -> String {
+        let shell = &self.shell;
+        let source = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let peer = self.peer(&caller.issued);
+        let conn =
+            shell.live.enter(NewConn { face: Face::Proxy, peer: Some(peer.clone()), source, exporter: EXPORTER });
+        let machine = format!("spiffe://{}/machine/{machine}", shell.ca.domain().as_str());
+        let about = About {
+            caller: Party {
+                identity: peer.identity.clone(),
+                lineage: caller.issued.id.clone(),
+                key: peer.key,
+                conn: conn.conn().id(),
+                tunnel: None,
+                source,
+            },
+            machine: pki::Identity::parse(&machine).unwrap(),
+            machine_lineage: "l".to_owned(),
+            tunnel: 1,
+            service: "ssh".to_owned(),
+            mode: wire::tunnel::Mode::Raw,
+            rules: vec!["admins-connect".to_owned()],
+            door: Door::Connect,
+            started_ms: shell.clock.now_ms(),
+        };
+        let id = hex::encode(shell.entropy.bytes::<8>());
+        let seat = shell.sessions.enter(id.clone(), about);
+        let session = Arc::clone(seat.session());
+        tokio::spawn(async move {
+            session.told().await;
+            drop((seat, conn));
+        });
+        id
     }
 
     /// How many records there are of everything.

@@ -46,6 +46,7 @@ fn default_policy_loads_and_names_its_rules() {
             "locked-machine",
             "locked-request",
             "machine-reads-itself",
+            "machine-reports-itself",
             "owner",
             "owner-connects",
             "person-reads-themselves",

@@ -8,6 +8,7 @@
 
 mod absence;
 mod access;
+mod ansible;
 mod dev;
 mod disk;
 mod faults;

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use pki::Role;
-use wire::admin::{CanIRequest, LockRequest, RenewalsRequest, TokenRequest};
+use wire::admin::{CanIRequest, LockRequest, RenewalsRequest, ReportRequest, TokenRequest};
 
 use super::{Boxed, boxed, done, people::short};
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         admin::{self, AuditFilter},
         can_i,
         renew_now::{self, Whom},
+        reports,
     },
 };
 
@@ -42,6 +43,15 @@ pub fn machine(call: Call) -> Boxed {
 /// `DELETE /v1/machines/{name}`.
 pub fn remove_machine(call: Call) -> Boxed {
     boxed(async move { remove(&call, Role::Machine).await })
+}
+
+/// `POST /v1/machines/{name}/reports`.
+pub fn report(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: ReportRequest = call.json()?;
+        reports::report(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
+        done(&call)
+    })
 }
 
 /// `POST /v1/renewals`.

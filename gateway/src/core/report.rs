@@ -1,0 +1,111 @@
+//! Reports of runs of configuration tools: what of a report is remembered. One record a machine, the last one; the audit has
+//! them all.
+
+use super::{
+    audit::Event,
+    change::{Changes, Expect},
+    keys,
+    records::{Convergence, Seen, Subject},
+};
+
+/// What a report changes; nothing when the very same one stands there already, so that sending it again after a lost reply
+/// does not look like another run. Times and counts are the reporter's word; who and when are not.
+#[must_use]
+pub fn remember(
+    machine: &Seen<Subject>,
+    before: Option<&Seen<Convergence>>,
+    convergence: &Convergence,
+    identity: String,
+    rules: &[String],
+) -> Option<Changes> {
+    let again = |seen: &Seen<Convergence>| {
+        convergence.run.run_id.is_some() && seen.record.run == convergence.run && seen.record.by == convergence.by
+    };
+    if before.is_some_and(again) {
+        return None;
+    }
+    let mut changes = Changes::new();
+    let name = &machine.record.name;
+    // A machine removed at this moment must not leave a record behind for the next one of its name.
+    changes.expect.push(Expect::At(keys::subject(machine.record.role, name), machine.version));
+    changes.upsert(keys::convergence(name), before, convergence);
+    changes.event(Event::MachineConverged { identity, run: convergence.run.clone(), rules: rules.to_vec() });
+    Some(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pki::{AssuranceLevel, Role};
+
+    use super::*;
+    use crate::core::records::{AdmittedBy, Run, UnixSecs};
+
+    fn machine() -> Seen<Subject> {
+        let record = Subject {
+            name: "edge-7".to_owned(),
+            role: Role::Machine,
+            lineage: "l".to_owned(),
+            labels: BTreeMap::new(),
+            groups: vec![],
+            owner: None,
+            created: UnixSecs(0),
+            claims: BTreeMap::new(),
+            attributes: BTreeMap::new(),
+            assurance: AssuranceLevel::Software,
+            admitted_by: AdmittedBy::Policy,
+            approvers: vec![],
+            enrollment: "e".to_owned(),
+        };
+        Seen { record, version: 7 }
+    }
+
+    fn report(run_id: Option<&str>, failed: u32, by: &str, at: u64) -> Convergence {
+        let run = Run {
+            tool: "ansible".to_owned(),
+            version: None,
+            run_id: run_id.map(str::to_owned),
+            play: None,
+            started: UnixSecs(1),
+            finished: UnixSecs(2),
+            ok: 3,
+            changed: 0,
+            failed,
+            unreachable: 0,
+            skipped: 0,
+        };
+        Convergence { run, by: by.to_owned(), at: UnixSecs(at) }
+    }
+
+    #[track_caller]
+    fn check(before: Option<Convergence>, now: &Convergence, changes_something: bool) {
+        let before = before.map(|record| Seen { record, version: 9 });
+        let got = remember(&machine(), before.as_ref(), now, "spiffe://td/machine/edge-7".to_owned(), &[]);
+        assert_eq!(got.is_some(), changes_something);
+        if let Some(changes) = got {
+            assert_eq!((changes.writes.len(), changes.events.len()), (1, 1));
+            let expects = [
+                Expect::At("subject/machine/edge-7".to_owned(), 7),
+                match before {
+                    Some(_) => Expect::At("convergence/edge-7".to_owned(), 9),
+                    None => Expect::Absent("convergence/edge-7".to_owned()),
+                },
+            ];
+            assert_eq!(changes.expect, expects);
+        }
+    }
+
+    #[test]
+    fn the_same_report_again_changes_nothing_and_every_other_takes_its_place() {
+        let first = report(Some("run-1"), 0, "ann", 10);
+        check(None, &first, true);
+        check(Some(first.clone()), &first, false);
+        check(Some(first.clone()), &report(Some("run-1"), 0, "ann", 99), false);
+        check(Some(first.clone()), &report(Some("run-1"), 1, "ann", 11), true);
+        check(Some(first.clone()), &report(Some("run-1"), 0, "bob", 11), true);
+        check(Some(first), &report(Some("run-2"), 0, "ann", 11), true);
+        // Two runs without an id may well be alike.
+        check(Some(report(None, 0, "ann", 10)), &report(None, 0, "ann", 11), true);
+    }
+}

@@ -1,0 +1,122 @@
+//! Reports of runs of configuration tools: who may make one, and about what.
+
+use pki::Role;
+use wire::{
+    admin::{ConvergenceView, ReportRequest},
+    limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX},
+};
+
+use super::{
+    admin::{identity, resource, whole},
+    shell::{Actor, Shell, retrying},
+};
+use crate::core::{
+    admission::Caller,
+    approve::permit,
+    keys,
+    records::{Convergence, Run, Seen, Subject},
+    refusal::Refusal,
+    report::remember,
+};
+
+/// Takes a report about a machine.
+///
+/// # Errors
+/// [`Refusal::Malformed`] for a report that makes no sense, [`Refusal::NotFound`] also when the caller may neither report
+/// about the machine nor know of it.
+pub async fn report(
+    shell: &Shell,
+    caller: &Caller,
+    name: &str,
+    asked: &ReportRequest,
+    instance: &str,
+) -> Result<(), Refusal> {
+    let run = run(asked)?;
+    let who = caller.identity.to_string();
+    retrying(|| async {
+        let seen: Option<Seen<Subject>> = shell.get(keys::subject(Role::Machine, name)).await?;
+        let whole = whole(shell, seen.ok_or(Refusal::NotFound("machine"))?).await?;
+        let (rules, now) = (shell.rules.load(), shell.now());
+        let resource = resource(shell, &whole);
+        let grant = match permit(&rules, caller, policy::Action::Report, resource.clone(), now) {
+            Ok(grant) => grant,
+            Err(denied) => {
+                // Reporting needs no right to look; but who may do neither learns nothing.
+                let seen = permit(&rules, caller, policy::Action::Read, resource, now).is_ok();
+                return Err(if seen { denied } else { Refusal::NotFound("machine") }.into());
+            }
+        };
+        let before: Option<Seen<Convergence>> = shell.get(keys::convergence(name)).await?;
+        let convergence = Convergence { run: run.clone(), by: who.clone(), at: now.into() };
+        let subject = identity(shell, &whole.subject.record)?.to_string();
+        if let Some(changes) = remember(&whole.subject, before.as_ref(), &convergence, subject, grant.rules()) {
+            shell.commit(changes, &Actor { who: &who, instance }).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The run that a report tells of.
+fn run(asked: &ReportRequest) -> Result<Run, Refusal> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"._+:-".contains(&b);
+    if asked.tool.is_empty() || asked.tool.len() > REPORT_TOOL_MAX || !asked.tool.bytes().all(word) {
+        return Err(Refusal::Malformed(format!(
+            "`tool` must have 1 to {REPORT_TOOL_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`"
+        )));
+    }
+    for (field, text) in [("version", &asked.version), ("run_id", &asked.run_id)] {
+        let bad = |text: &String| text.is_empty() || text.len() > REPORT_WORD_MAX || !text.bytes().all(word);
+        if text.as_ref().is_some_and(bad) {
+            return Err(Refusal::Malformed(format!(
+                "`{field}` must have 1 to {REPORT_WORD_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`, or be absent"
+            )));
+        }
+    }
+    let bad = |text: &String| text.len() > REPORT_PLAY_MAX || text.chars().any(char::is_control);
+    if asked.play.as_ref().is_some_and(bad) {
+        return Err(Refusal::Malformed(format!(
+            "`play` must have at most {REPORT_PLAY_MAX} bytes and no control characters"
+        )));
+    }
+    if asked.started > asked.finished {
+        return Err(Refusal::Malformed("`finished` must not be before `started`".to_owned()));
+    }
+    if asked.finished > pki::UnixTime::LAST_IN_CERTIFICATES.secs() {
+        return Err(Refusal::Malformed("`finished` must be in seconds since 1970, before the year 10000".to_owned()));
+    }
+    Ok(Run {
+        tool: asked.tool.clone(),
+        version: asked.version.clone(),
+        run_id: asked.run_id.clone(),
+        play: asked.play.clone(),
+        started: pki::UnixTime::new(asked.started).into(),
+        finished: pki::UnixTime::new(asked.finished).into(),
+        ok: asked.ok,
+        changed: asked.changed,
+        failed: asked.failed,
+        unreachable: asked.unreachable,
+        skipped: asked.skipped,
+    })
+}
+
+/// A convergence as it is shown.
+#[must_use]
+pub fn view(convergence: Convergence) -> ConvergenceView {
+    let Convergence { run, by, at } = convergence;
+    ConvergenceView {
+        tool: run.tool,
+        version: run.version,
+        run_id: run.run_id,
+        play: run.play,
+        started: run.started.0,
+        finished: run.finished.0,
+        ok: run.ok,
+        changed: run.changed,
+        failed: run.failed,
+        unreachable: run.unreachable,
+        skipped: run.skipped,
+        by,
+        at: at.0,
+    }
+}

@@ -1,0 +1,519 @@
+//! Ansible as people use it: the real programs, our collection, and machines behind real sshds.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::cli::Lychgate;
+use tests::gateway::{Gateway, Setup, TRUST_DOMAIN};
+use tests::port::Port;
+use tests::program::{Ended, Program, built, run};
+use tests::wait::{eventually, unix_now};
+
+use crate::{audit, joined, token};
+
+/// A playbook of a few tasks on a slow machine that does other things too.
+const ANSIBLE_TIME: Duration = Duration::from_secs(180);
+
+/// What the robot that runs Ansible may do, and nothing else: look, and say how it went.
+const ROBOT: &str = r#"
+@id("robot")
+permit (
+  principal is Lychgate::Person in Lychgate::Group::"robots",
+  action in [Lychgate::Action::"read", Lychgate::Action::"report"],
+  resource is Lychgate::Machine
+);
+"#;
+
+/// The two ways to read the machines.
+const INVENTORIES: [&str; 2] = ["inventory.sh", "site.lychgate.yml"];
+
+/// A gateway, a robot, and a place where Ansible runs and leaves its files.
+struct Room {
+    gateway: Gateway,
+    alice: Lychgate,
+    robot: Lychgate,
+    dir: PathBuf,
+}
+
+impl Room {
+    fn new() -> Self {
+        let gateway = Setup::default().policy(ROBOT).start();
+        let alice = gateway.first_person();
+        let robot = person(&gateway, &alice, "robot", &["--group", "robots"]);
+        let dir = gateway.room().join("ansible");
+        fs::create_dir(&dir).unwrap();
+        let room = Self { gateway, alice, robot, dir };
+        room.prepare();
+        room
+    }
+
+    fn prepare(&self) {
+        let collection = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging/ansible");
+        let collections = self.file("collections");
+        let mut install = self.command("ansible-galaxy");
+        install.args(["collection", "install", "--offline", "-p"]).arg(&collections).arg(collection);
+        ended(&mut install, 0);
+        // The machines are all this one, so its Python is theirs.
+        let python = ended(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]), 0);
+        self.write(
+            "ansible.cfg",
+            &format!(
+                "[defaults]\ncollections_path = {}\ncallbacks_enabled = lychgate.gateway.report\n\
+                 remote_tmp = {}\nlocal_tmp = {}\ninterpreter_python = {}\nnocows = true\n\
+                 [ssh_connection]\npipelining = true\ncontrol_path_dir = {}\n\
+                 [callback_lychgate_report]\ndir = {}\n",
+                collections.display(),
+                self.file("remote-tmp").display(),
+                self.file("local-tmp").display(),
+                python.stdout.trim(),
+                self.file("cp").display(),
+                self.robot.dir().display(),
+            ),
+        );
+        let lychgate = built("lychgate");
+        let script =
+            format!("#!/bin/sh\nexec {} --dir {} inventory \"$@\"\n", lychgate.display(), self.robot.dir().display());
+        self.write("inventory.sh", &script);
+        fs::set_permissions(self.file("inventory.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        let source = json!({
+            "plugin": "lychgate.gateway.machines",
+            "lychgate": lychgate,
+            "dir": self.robot.dir(),
+            "keyed_groups": [{ "prefix": "place", "key": "lychgate_labels.site" }],
+            "groups": { "never_configured": "lychgate_convergence is none" },
+            "compose": { "site": "lychgate_labels.site | default('nowhere') | upper" },
+        });
+        // JSON is YAML.
+        self.write("site.lychgate.yml", &source.to_string());
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.file(name), text).unwrap();
+        self.file(name)
+    }
+
+    /// One of Ansible's programs, with nothing of the user's own in its way.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        for name in settings.filter(|name| name.to_string_lossy().starts_with("ANSIBLE_")) {
+            command.env_remove(name);
+        }
+        command.env_remove("LYCHGATE_DIR").env("LC_ALL", "C.UTF-8").env("ANSIBLE_NOCOLOR", "1");
+        command.env("ANSIBLE_CONFIG", self.file("ansible.cfg")).env("ANSIBLE_HOME", self.file("home"));
+        command.current_dir(&self.dir);
+        command
+    }
+
+    #[track_caller]
+    fn ansible(&self, program: &str, inventory: &str, args: &[&str], code: i32) -> Ended {
+        ended(self.command(program).arg("-i").arg(self.file(inventory)).args(args), code)
+    }
+
+    #[track_caller]
+    fn inventory(&self, inventory: &str, args: &[&str]) -> Value {
+        let ended = self.ansible("ansible-inventory", inventory, args, 0);
+        assert!(!ended.stderr.contains("WARNING"), "{}", ended.stderr);
+        plain(serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e} in\n{}", ended.stdout)))
+    }
+
+    /// Runs a playbook on some machines.
+    #[track_caller]
+    fn play(&self, inventory: &str, playbook: &Path, more: &[&str], code: i32) -> Ended {
+        let mut args = vec![playbook.to_str().unwrap()];
+        args.extend(more);
+        self.ansible("ansible-playbook", inventory, &args, code)
+    }
+
+    #[track_caller]
+    fn convergence(&self, machine: &str) -> Value {
+        self.alice.json(&["machines", "show", machine])["convergence"].take()
+    }
+}
+
+/// A value without the marks by which Ansible shows that a text is not rendered as a template.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(mut fields) if fields.len() == 1 && fields.contains_key("__ansible_unsafe") => {
+            fields["__ansible_unsafe"].take()
+        }
+        Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, plain(value))).collect()),
+        other => other,
+    }
+}
+
+/// Expects a program to end with a code.
+#[track_caller]
+fn ended(command: &mut Command, code: i32) -> Ended {
+    let ended = run(command, ANSIBLE_TIME);
+    assert_eq!(ended.code, code, "{command:?}\nstdout:\n{}\nstderr:\n{}", ended.stdout, ended.stderr);
+    ended
+}
+
+/// A person who has joined by an invitation.
+fn person(gateway: &Gateway, alice: &Lychgate, name: &str, more: &[&str]) -> Lychgate {
+    let mut invite = vec!["people", "invite", "--name", name];
+    invite.extend(more);
+    let token = alice.json(&invite)["token"].as_str().unwrap().to_owned();
+    let person = gateway.client(name);
+    person.ok(&["join", &token, "--name", name]);
+    person
+}
+
+/// A machine that has joined, with what its token gives it.
+fn machine(room: &Room, name: &str, token_args: &[&str], join_args: &[&str]) {
+    let mut join = vec!["join".to_owned(), token(&room.alice, token_args), "--name".to_owned(), name.to_owned()];
+    join.extend(join_args.iter().map(|&arg| arg.to_owned()));
+    let join: Vec<&str> = join.iter().map(String::as_str).collect();
+    room.gateway.client(name).ok(&join);
+}
+
+/// An SSH server on a port of its own.
+struct Sshd {
+    port: Port,
+    program: Program,
+}
+
+impl Sshd {
+    fn start(room: &Room, name: &str) -> Self {
+        let (dir, port) = (room.file(name), Port::take());
+        fs::create_dir(&dir).unwrap();
+        // The server insists on it, though it has nothing to separate here.
+        fs::create_dir_all("/run/sshd").unwrap();
+        let key = dir.join("host_key");
+        ssh_key(&key);
+        let config = dir.join("sshd_config");
+        let text = format!(
+            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile {}\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n",
+            port.number(),
+            key.display(),
+            room.file("client_key.pub").display(),
+            dir.join("pid").display(),
+        );
+        fs::write(&config, text).unwrap();
+        let mut program = Program::start(Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(&config), &dir);
+        let answers = || TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).ok();
+        eventually("sshd listens", ANSIBLE_TIME, || {
+            assert!(program.runs(), "sshd ended\n{}", program.stderr());
+            answers()
+        });
+        Self { port, program }
+    }
+
+    /// Connections that somebody logged in by.
+    fn logins(&self) -> usize {
+        self.program.stderr().matches("Accepted publickey").count()
+    }
+}
+
+fn ssh_key(path: &Path) {
+    let mut keygen = Command::new("ssh-keygen");
+    ended(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path), 0);
+}
+
+/// The machines' name for `ssh`.
+fn host_name(machine: &str) -> String {
+    format!("{machine}.machine.{TRUST_DOMAIN}")
+}
+
+/// How `ssh` reaches the machines, in the place where the inventory looks for it: straight to the port of each. The host's key
+/// is checked, under the machine's name.
+fn ssh_config(room: &Room, machines: &[(&str, u16)]) {
+    let (mut config, mut known) = (String::new(), String::new());
+    for (machine, port) in machines {
+        let host = host_name(machine);
+        config.push_str(&format!("Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {host}\n"));
+        if let Ok(key) = fs::read_to_string(room.file(machine).join("host_key.pub")) {
+            known.push_str(&format!("{host} {key}"));
+        }
+    }
+    let known = room.write("known_hosts", &known);
+    let key = room.file("client_key");
+    config.push_str(&format!(
+        "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n",
+        key.display(),
+        known.display(),
+    ));
+    let dir = room.robot.file("ssh");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config"), config).unwrap();
+}
+
+/// The connections that `ssh` keeps open for the next task; dropped, they are closed.
+struct Kept(PathBuf);
+
+impl Kept {
+    fn sockets(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for socket in self.sockets() {
+            let mut exit = Command::new("ssh");
+            exit.arg("-F").arg("none").arg("-o").arg(format!("ControlPath={}", socket.display()));
+            let _ = run(exit.args(["-O", "exit", "nobody"]), ANSIBLE_TIME);
+        }
+    }
+}
+
+/// The members of a group, sorted.
+fn members(inventory: &Value, group: &str) -> Vec<String> {
+    let rows = inventory[group]["hosts"].as_array().cloned().unwrap_or_default();
+    let mut names: Vec<String> = rows.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn both_inventories_have_the_machines_one_may_see_in_their_groups() {
+    let room = Room::new();
+    machine(&room, "web-1", &["--label", "site=oslo-2", "--owner", "bob"], &[]);
+    machine(&room, "web-2", &["--label", "site=rome"], &[]);
+    machine(&room, "web-3", &[], &[]);
+    room.alice.ok(&["machines", "lock", "web-3", "--reason", "stolen"]);
+    for inventory in INVENTORIES {
+        let listing = room.inventory(inventory, &["--list"]);
+        assert_eq!(members(&listing, "state_active"), ["web-1", "web-2"], "{listing}");
+        assert_eq!(members(&listing, "state_locked"), [""; 0]);
+        assert_eq!(members(&listing, "label_site_oslo_2"), ["web-1"]);
+        assert_eq!(members(&listing, "owner_bob"), ["web-1"]);
+        assert_eq!(members(&listing, "assurance_software"), ["web-1", "web-2"]);
+        assert_eq!(members(&listing, &format!("os_{}", std::env::consts::OS)), ["web-1", "web-2"]);
+        let one = &listing["_meta"]["hostvars"]["web-1"];
+        assert_eq!(one["ansible_host"], host_name("web-1"));
+        assert_eq!(one["lychgate_identity"], format!("spiffe://{TRUST_DOMAIN}/machine/web-1"));
+        assert_eq!(one["lychgate_labels"], json!({ "site": "oslo-2" }));
+        assert_eq!(one["lychgate_claimed"]["os"], std::env::consts::OS);
+        assert!(one["lychgate_verified"]["token_id"].is_string(), "{one}");
+        assert!(one["lychgate_claimed"]["token_id"].is_null(), "{one}");
+        // Only what the gateway's people decide: nothing that would drop ControlPersist, and no file that is not there.
+        assert!(one.get("ansible_ssh_args").is_none() && one.get("ansible_ssh_common_args").is_none(), "{one}");
+        let host = room.inventory(inventory, &["--host", "web-1"]);
+        assert_eq!(&host, one);
+    }
+    let plugin = room.inventory("site.lychgate.yml", &["--list"]);
+    assert_eq!(members(&plugin, "place_rome"), ["web-2"]);
+    assert_eq!(members(&plugin, "never_configured"), ["web-1", "web-2"]);
+    assert_eq!(plugin["_meta"]["hostvars"]["web-2"]["site"], "ROME");
+    // By hand, as Ansible would, and with the locked one.
+    let listing = room.robot.json(&["inventory", "--list", "--state", "locked"]);
+    assert_eq!(members(&listing, "state_locked"), ["web-3"]);
+    let host = room.robot.json(&["inventory", "--host", "web-3"]);
+    assert_eq!((&host["lychgate_state"], &host["lychgate_convergence"]), (&json!("locked"), &Value::Null));
+    crate::assert_says(&room.robot.refused(&["inventory", "--host", "nobody"]), 1, "no such machine");
+    // Somebody else sees their own machine and no other.
+    let bob = person(&room.gateway, &room.alice, "bob", &[]);
+    assert_eq!(members(&bob.json(&["inventory", "--list"]), "state_active"), ["web-1"]);
+    // The file is named once it is there.
+    ssh_config(&room, &[]);
+    let arguments = json!(format!("-F {}", room.robot.file("ssh/config").display()));
+    for inventory in INVENTORIES {
+        assert_eq!(room.inventory(inventory, &["--host", "web-1"])["ansible_ssh_common_args"], arguments);
+    }
+}
+
+#[test]
+fn what_a_machine_says_of_itself_does_not_run_on_the_controller() {
+    let room = Room::new();
+    let trap = room.file("sprung");
+    let template = format!("note={{{{ lookup('ansible.builtin.pipe', 'touch {}') }}}}", trap.display());
+    machine(&room, "evil", &[], &["--attribute", &template, "--attribute", "__ansible_vault=x"]);
+    for inventory in INVENTORIES {
+        let args = ["evil", "-m", "ansible.builtin.debug", "-a", "msg={{ lychgate_claimed }}"];
+        let shown = room.ansible("ansible", inventory, &args, 0);
+        assert!(shown.stdout.contains("lookup("), "{}", shown.stdout);
+        assert!(!trap.exists(), "{inventory}: a claim was rendered as a template");
+    }
+}
+
+const PLAYBOOK: &str = r#"
+- name: Make the machines what they should be
+  hosts: label_role_web
+  gather_facts: true
+  gather_subset: ["!all", "min"]
+  tasks:
+    - name: A folder
+      ansible.builtin.file:
+        path: "{{ sandbox }}/{{ inventory_hostname }}"
+        state: directory
+        mode: "0755"
+    - name: A file that says what the gateway knows
+      ansible.builtin.copy:
+        dest: "{{ sandbox }}/{{ inventory_hostname }}/about"
+        content: "{{ lychgate_identity }} is {{ lychgate_assurance }}\n"
+        mode: "0644"
+    - name: A line
+      ansible.builtin.lineinfile:
+        path: "{{ sandbox }}/{{ inventory_hostname }}/hosts"
+        line: "{{ ansible_host }}"
+        create: true
+        mode: "0644"
+    - name: Once
+      ansible.builtin.command:
+        cmd: "touch {{ sandbox }}/{{ inventory_hostname }}/once"
+        creates: "{{ sandbox }}/{{ inventory_hostname }}/once"
+    - name: Never
+      ansible.builtin.command:
+        cmd: "false"
+      when: false
+"#;
+
+const FAILING: &str = r#"
+- name: Go wrong on one of them
+  hosts: label_role_web
+  gather_facts: false
+  tasks:
+    - name: All is well
+      ansible.builtin.ping:
+    - name: Not here
+      ansible.builtin.fail:
+        msg: as intended
+      when: inventory_hostname == "web-2"
+"#;
+
+/// The counts of a convergence: ok, changed, failed, unreachable, skipped.
+fn counts(convergence: &Value) -> [u64; 5] {
+    ["ok", "changed", "failed", "unreachable", "skipped"].map(|field| convergence[field].as_u64().unwrap())
+}
+
+#[test]
+fn a_playbook_converges_and_every_machine_shows_it() {
+    let room = Room::new();
+    for name in ["web-1", "web-2", "web-3"] {
+        machine(&room, name, &["--label", "role=web"], &[]);
+    }
+    ssh_key(&room.file("client_key"));
+    let servers = [Sshd::start(&room, "web-1"), Sshd::start(&room, "web-2")];
+    // A machine that is off.
+    let nobody = Port::take();
+    let ports = [servers[0].port.number(), servers[1].port.number(), nobody.number()];
+    ssh_config(&room, &[("web-1", ports[0]), ("web-2", ports[1]), ("web-3", ports[2])]);
+    let kept = Kept(room.file("cp"));
+    let sandbox = room.file("sandbox");
+    fs::create_dir(&sandbox).unwrap();
+    let sandbox = format!("sandbox={}", sandbox.display());
+    let (site, failing) = (room.write("site.yml", PLAYBOOK), room.write("failing.yml", FAILING));
+    let up = ["--limit", "web-1,web-2", "-e", &sandbox];
+
+    // A ping is no convergence, and neither is a dry run.
+    let ping = room.ansible("ansible", INVENTORIES[0], &["web-1,web-2", "-m", "ansible.builtin.ping"], 0);
+    assert_eq!(ping.stdout.matches("\"ping\": \"pong\"").count(), 2, "{}", ping.stdout);
+    let dry = room.play(INVENTORIES[0], &failing, &["--limit", "web-1", "--check", "-vv"], 0);
+    assert!(dry.stdout.contains("nothing to report: check mode"), "{}", dry.stdout);
+    assert_eq!(room.convergence("web-1"), Value::Null);
+
+    let began = unix_now();
+    let first = room.play(INVENTORIES[0], &site, &[&up[..], &["-vvvv"]].concat(), 0);
+    assert!(first.stdout.contains("ControlPersist=60s"), "{}", first.stdout);
+    let seen = room.convergence("web-1");
+    assert_eq!(counts(&seen), [5, 4, 0, 0, 1], "{seen}");
+    assert_eq!((&seen["tool"], &seen["play"]), (&json!("ansible"), &json!("site.yml")));
+    assert_eq!(seen["by"], format!("spiffe://{TRUST_DOMAIN}/person/robot"));
+    assert!(seen["at"].as_u64().unwrap() >= began && seen["started"].as_u64().unwrap() >= began, "{seen}");
+    let about = fs::read_to_string(room.file("sandbox/web-2/about")).unwrap();
+    assert_eq!(about, format!("spiffe://{TRUST_DOMAIN}/machine/web-2 is software\n"));
+
+    // The same again, by the other inventory: nothing to do.
+    let second = room.play(INVENTORIES[1], &site, &up, 0);
+    assert!(second.stdout.contains("changed=0") && !second.stdout.contains("changed=4"), "{}", second.stdout);
+    assert!(!second.stderr.contains("WARNING"), "{}", second.stderr);
+    let again = room.convergence("web-1");
+    assert_eq!(counts(&again), [5, 0, 0, 0, 1], "{again}");
+    assert_ne!(again["run_id"], seen["run_id"]);
+    let told = room.inventory(INVENTORIES[0], &["--host", "web-1"]);
+    assert_eq!(told["lychgate_convergence"], again);
+
+    // All of that went over one connection to each machine.
+    assert_eq!(kept.sockets().len(), 2, "{:?}", kept.sockets());
+    assert_eq!(servers.each_ref().map(Sshd::logins), [1, 1]);
+
+    // What goes wrong on one machine, and what is not there, is said of that machine alone.
+    room.play(INVENTORIES[1], &failing, &[], 4);
+    assert_eq!(counts(&room.convergence("web-1")), [1, 0, 0, 0, 1]);
+    assert_eq!(counts(&room.convergence("web-2")), [1, 0, 1, 0, 0]);
+    assert_eq!(counts(&room.convergence("web-3")), [0, 0, 0, 1, 0]);
+    let shown = room.alice.ok(&["machines", "show", "web-3"]);
+    let line = shown.lines().find(|line| line.starts_with("last convergence")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.contains("ansible 2.") && line.contains("0 changed, 0 failed, unreachable, by spiffe://"), "{line}");
+
+    let events = audit(&room.alice, "machine.converged");
+    assert_eq!(events.len(), 7);
+    assert!(events.iter().all(|event| event["rules"] == json!(["robot"])), "{events:?}");
+}
+
+const HERE: &str = r#"
+- name: Nothing to do
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Nothing
+      ansible.builtin.debug:
+        msg: done
+"#;
+
+#[test]
+fn a_report_that_cannot_be_made_is_a_warning_and_no_more() {
+    let mut room = Room::new();
+    joined(&room.gateway, &room.alice, "web-1");
+    let playbook = room.write("here.yml", HERE);
+    let identity = |name: &str| format!("lychgate_identity=spiffe://{TRUST_DOMAIN}/machine/{name}");
+    let hosts = format!(
+        "localhost ansible_connection=local\nweb-1 ansible_connection=local {}\nweb-9 ansible_connection=local {}\n\
+         other ansible_connection=local lychgate_identity=spiffe://other.example/machine/web-1\n",
+        identity("web-1"),
+        identity("web-9")
+    );
+    room.write("hosts.ini", &hosts);
+    let play = |room: &Room, settings: &[(&str, &str)]| {
+        let mut command = room.command("ansible-playbook");
+        command.arg("-v").arg("-i").arg(room.file("hosts.ini")).arg(&playbook);
+        ended(command.envs(settings.iter().copied()), 0)
+    };
+    #[track_caller]
+    fn warns(ended: &Ended, words: &str) {
+        // Long lines are wrapped.
+        let said = ended.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("WARNING") && said.contains(words), "no `{words}` in\n{}", ended.stderr);
+    }
+
+    // One machine is not the gateway's; the other is reported all the same, and hosts of other origin are left alone.
+    let played = play(&room, &[]);
+    warns(&played, "1 of 2 results were not taken: web-9: not found: no such machine");
+    assert!(played.stdout.contains("reported the results of 1 machines"), "{}", played.stdout);
+    assert_eq!(counts(&room.convergence("web-1")), [1, 0, 0, 0, 0]);
+
+    // Somebody who may not.
+    let carol = person(&room.gateway, &room.alice, "carol", &[]);
+    let carol = carol.dir().to_str().unwrap().to_owned();
+    warns(&play(&room, &[("LYCHGATE_DIR", &carol)]), "2 of 2 results were not taken");
+
+    // No identity, an address that is none, somebody who poses as the gateway, nobody at all.
+    warns(&play(&room, &[("LYCHGATE_DIR", "/nowhere")]), "were not reported");
+    warns(&play(&room, &[("LYCHGATE_MANAGE", "gate")]), "`gate` is not HOST:PORT");
+    let stranger = Setup::default().start();
+    let manage = format!("127.0.0.1:{}", stranger.manage().address.port());
+    warns(&play(&room, &[("LYCHGATE_MANAGE", &manage)]), "certificate verify failed");
+    room.gateway.stop();
+    warns(&play(&room, &[]), "Connection refused");
+    // One that takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let manage = silent.local_addr().unwrap().to_string();
+    warns(&play(&room, &[("LYCHGATE_MANAGE", &manage), ("LYCHGATE_REPORT_TIMEOUT", "1")]), "timed out");
+
+    room.gateway.start();
+    assert_eq!(audit(&room.alice, "machine.converged").len(), 1);
+}
