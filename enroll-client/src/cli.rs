@@ -378,7 +378,7 @@ pub struct AuditArgs {
 /// `can-i`.
 #[derive(Debug, Args)]
 pub struct CanIArgs {
-    /// approve, lock, read, administer or renew
+    /// approve, lock, read, administer, renew or login
     pub action: String,
     /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, or token; nothing
     /// means the gateway as a whole

@@ -21,6 +21,8 @@ pub enum Action {
     Approve,
     /// Exchange a valid certificate for a new one.
     Renew,
+    /// Get a certificate to log in with SSH.
+    Login,
     /// Reach a service on a machine.
     Connect,
     /// Lock; unlocking is [`Action::Administer`].
@@ -33,11 +35,12 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enroll,
         Self::Request,
         Self::Approve,
         Self::Renew,
+        Self::Login,
         Self::Connect,
         Self::Lock,
         Self::Read,
@@ -52,6 +55,7 @@ impl Action {
             Self::Request => "request",
             Self::Approve => "approve",
             Self::Renew => "renew",
+            Self::Login => "login",
             Self::Connect => "connect",
             Self::Lock => "lock",
             Self::Read => "read",

@@ -51,7 +51,8 @@ async fn concerned(
             senseless("is asked of newcomers, who have no certificate yet; `lychgate-gateway policy test` tries it")
         }
         policy::Action::Connect => senseless("concerns services behind machines, and this gateway has none yet"),
-        policy::Action::Renew if name.is_empty() => Ok(policy::Resource::Gateway),
+        policy::Action::Renew | policy::Action::Login if name.is_empty() => Ok(policy::Resource::Gateway),
+        policy::Action::Login => senseless("is for oneself, wherever sshd trusts the CA for users: leave the name out"),
         policy::Action::Renew => {
             senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")
         }

@@ -40,6 +40,7 @@ fn default_policy_loads_and_names_its_rules() {
         ids,
         [
             "admins",
+            "admins-login",
             "forked",
             "locked",
             "locked-machine",
