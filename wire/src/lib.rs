@@ -9,3 +9,4 @@ pub mod enroll;
 pub mod limits;
 pub mod manage;
 pub mod problem;
+pub mod ssh;

@@ -35,6 +35,18 @@ pub enum Event {
     CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
     /// A certificate was signed and recorded.
     CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
+    /// An SSH certificate is about to be signed, for a machine or a person, on the strength of certificate `by`.
+    SshIssued {
+        identity: String,
+        kind: &'static str,
+        serial: u64,
+        key_id: String,
+        principals: String,
+        key: String,
+        by: String,
+        not_after: u64,
+        rules: Vec<String>,
+    },
     /// The first use of a new certificate retired the one before.
     CertificateActivated { serial: String, identity: String, retired: Option<String> },
     /// A retired certificate was used: two holders of one lineage.
@@ -72,6 +84,7 @@ impl Event {
             Self::TokenRevoked { .. } => "token.revoked",
             Self::CertificateReserved { .. } => RESERVED,
             Self::CertificateIssued { .. } => "certificate.issued",
+            Self::SshIssued { .. } => "ssh.issued",
             Self::CertificateActivated { .. } => "certificate.activated",
             Self::LineageForked { .. } => "lineage.forked",
             Self::LockSet { .. } => "lock.set",
@@ -130,6 +143,19 @@ impl Event {
                 identity,
                 vec![],
                 vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
+            ),
+            Self::SshIssued { identity, kind, serial, key_id, principals, key, by, not_after, rules } => (
+                identity,
+                rules,
+                vec![
+                    ("kind", kind.to_owned()),
+                    ("serial", serial.to_string()),
+                    ("key_id", key_id),
+                    ("principals", principals),
+                    ("key", key),
+                    ("by", by),
+                    ("not_after", not_after.to_string()),
+                ],
             ),
             Self::CertificateActivated { serial, identity, retired } => {
                 let retired = retired.map(|serial| ("retired", serial));

@@ -14,4 +14,5 @@ pub mod records;
 pub mod refusal;
 pub mod renew;
 pub mod renew_now;
+pub mod ssh;
 pub mod token;

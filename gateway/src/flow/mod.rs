@@ -11,4 +11,5 @@ pub mod people;
 pub mod renew;
 pub mod renew_now;
 pub mod shell;
+pub mod ssh;
 pub mod sweep;

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod enroll;
 pub mod own;
 pub mod people;
+pub mod ssh;
 
 use std::{future::Future, pin::Pin};
 
