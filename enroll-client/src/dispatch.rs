@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command, JoinArgs, pairs};
+use crate::cli::{Cli, Command, JoinArgs, SshCertCommand, pairs};
 use crate::daemon::{self, Length};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
@@ -15,6 +15,7 @@ use crate::people::Desk;
 use crate::plan::{WantedRole, Wish};
 use crate::platform;
 use crate::report::{Complaint, Exit};
+use crate::sshcert;
 use crate::target::{Target, parse_name, parse_pin};
 
 /// Longest join token or URL read from standard input.
@@ -71,12 +72,32 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::People(command) => Desk::open(store, format)?.people(&command).await?,
         Command::Locks(command) => Desk::open(store, format)?.locks(&command).await?,
         Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
+        Command::SshCert(command) => ssh_cert(command, store, format).await?,
         Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
         Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
         // Done before there was a folder or a runtime.
         Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(Exit::Ok)
+}
+
+async fn ssh_cert(command: SshCertCommand, store: &Keystore, format: Format) -> Result<(), Complaint> {
+    use sshcert::user::{Agent, Freshness};
+    match command {
+        SshCertCommand::User(args) => {
+            let freshness = if args.if_needed { Freshness::IfNeeded } else { Freshness::Now };
+            let agent = if args.agent { Agent::Add } else { Agent::Leave };
+            let wish = sshcert::user::Wish { key: args.key, out: args.out, freshness };
+            sshcert::user::user(store, &wish, agent, format).await
+        }
+        SshCertCommand::Host(args) if args.forget => sshcert::host::forget(store, &args.host_key, format).await,
+        SshCertCommand::Host(args) => {
+            let wish = sshcert::host::Wish { key: args.host_key, out: args.out, reload: args.reload };
+            sshcert::host::host(store, &wish, format).await
+        }
+        SshCertCommand::KnownHosts { also } => sshcert::print_known_hosts(store, &also, format).await,
+        SshCertCommand::TrustedUserCa => sshcert::print_trusted_user_ca(store, format).await,
+    }
 }
 
 /// The folder named, or the usual one.

@@ -49,8 +49,8 @@ pub struct SshRequest {
 pub struct SshReply {
     /// The certificate, as a line of a `-cert.pub` file.
     pub certificate: String,
-    /// Its serial number.
-    pub serial: u64,
+    /// Its serial number, in decimal as OpenSSH writes it: text, since 64 bits are more than some readers of JSON keep.
+    pub serial: String,
     /// Its key id, which sshd logs.
     pub key_id: String,
     /// The names it is good for.

@@ -8,4 +8,5 @@ pub mod hooks;
 pub mod keystore;
 pub mod manage;
 pub mod net;
+pub mod openssh;
 pub mod terminal;

@@ -50,7 +50,7 @@ async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Re
     let ca = shell.ca.ssh(draft.kind());
     let mut reply = SshReply {
         certificate: String::new(),
-        serial: draft.serial(),
+        serial: draft.serial().to_string(),
         key_id: draft.key_id().to_owned(),
         principals: draft.principals().to_vec(),
         not_before: draft.valid_after().secs(),
