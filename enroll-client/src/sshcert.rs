@@ -160,7 +160,8 @@ fn require(credential: &Credential, kind: SshKind) -> Result<(), Complaint> {
     if credential.identity.role == role {
         return Ok(());
     }
-    let what = format!("`{}` is no {role}, and {kind} certificates are for them", credential.facts.identity);
+    let (identity, theirs) = (&credential.facts.identity, role.plural());
+    let what = format!("`{identity}` is a {}; SSH {kind} certificates are for {theirs}", credential.identity.role);
     Err(Complaint::new(Exit::Refused, "wrong-caller", what).hint(hint))
 }
 

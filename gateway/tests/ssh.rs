@@ -76,7 +76,7 @@ async fn a_machines_sshd_gets_the_machines_names_for_as_long_as_the_machine_has_
     assert_eq!(event.actor, event.subject);
     assert_eq!(event.detail["principals"], "edge-7,edge-7.machine.test.example");
     assert_eq!(event.detail["key"], SshKey::parse(&key.line()).unwrap().fingerprint());
-    assert_eq!((&event.detail["by"], event.detail["kind"].as_str()), (&machine.issued.serial, "host"));
+    assert_eq!((&event.detail["certificate"], event.detail["kind"].as_str()), (&machine.issued.serial, "host"));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub enum Event {
     CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
     /// A certificate was signed and recorded.
     CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
-    /// An SSH certificate is about to be signed, for a machine or a person, on the strength of certificate `by`.
+    /// An SSH certificate is about to be signed, for a machine or a person, on the strength of a certificate.
     SshIssued {
         identity: String,
         kind: &'static str,
@@ -43,7 +43,7 @@ pub enum Event {
         key_id: String,
         principals: String,
         key: String,
-        by: String,
+        certificate: String,
         not_after: u64,
         rules: Vec<String>,
     },
@@ -144,7 +144,7 @@ impl Event {
                 vec![],
                 vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
             ),
-            Self::SshIssued { identity, kind, serial, key_id, principals, key, by, not_after, rules } => (
+            Self::SshIssued { identity, kind, serial, key_id, principals, key, certificate, not_after, rules } => (
                 identity,
                 rules,
                 vec![
@@ -153,7 +153,7 @@ impl Event {
                     ("key_id", key_id),
                     ("principals", principals),
                     ("key", key),
-                    ("by", by),
+                    ("certificate", certificate),
                     ("not_after", not_after.to_string()),
                 ],
             ),

@@ -97,7 +97,7 @@ fn plan(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Plan {
         key_id: draft.key_id().to_owned(),
         principals: draft.principals().join(","),
         key: draft.key().fingerprint(),
-        by: caller.serial.hex(),
+        certificate: caller.serial.hex(),
         not_after: draft.valid_before().secs(),
         rules,
     });

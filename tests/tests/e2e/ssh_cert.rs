@@ -209,7 +209,8 @@ fn a_host_certificate_is_renewed_with_the_machines_own() {
     let before = book["certificates"][0]["not_after"].as_u64().unwrap();
     assert_eq!(before, stage.edge.json(&["status"])["not_after"].as_u64().unwrap());
     let _ = stage.gateway.stop();
-    let later = shifted_clock("+13h");
+    // Later than the latest time at which it may be due: 60 % of a day.
+    let later = shifted_clock("+15h");
     stage.gateway.run_under(&later);
     stage.gateway.start();
     let ran = stage.edge.under(&later).ok(&["run", "--once"]);
@@ -276,9 +277,17 @@ fn keys_in_an_agent() {
 fn what_is_refused_and_what_is_left_behind() {
     let mut stage = Stage::set(Setup::default());
     let host_key = stage.host_key.to_str().unwrap().to_owned();
-    assert_says(&stage.edge.refused(&["ssh-cert", "user"]), 3, "`spiffe://test.example/machine/edge-1` is no person");
+    assert_says(
+        &stage.edge.refused(&["ssh-cert", "user"]),
+        3,
+        "`spiffe://test.example/machine/edge-1` is a machine; SSH user certificates are for people",
+    );
     let no_machine = stage.alice.refused(&["ssh-cert", "host", "--host-key", &host_key]);
-    assert_says(&no_machine, 3, "`spiffe://test.example/person/alice` is no machine");
+    assert_says(
+        &no_machine,
+        3,
+        "`spiffe://test.example/person/alice` is a person; SSH host certificates are for machines",
+    );
     let nothing = stage.gateway.client("nobody").refused(&["ssh-cert", "known-hosts"]);
     assert_says(&nothing, 8, "holds no identity");
     assert_says(&stage.edge.refused(&["ssh-cert", "host", "--host-key", "/nothing/there"]), 1, "`ssh-keygen` failed");
