@@ -101,6 +101,7 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("POST", "/v1/renew", [Caller, Served, Served, Served, Locked]),
     ("POST", "/v1/leave", [Caller, Served, Served, Served, Locked]),
     // Who is no machine is told so first.
+    ("POST", "/v1/sealed", [Caller, Served, Caller, Caller, Caller]),
     ("POST", "/v1/ssh/host", [Caller, Served, Caller, Caller, Caller]),
     ("POST", "/v1/ssh/user", [Caller, Caller, Denied, Served, Locked]),
     // Listings show what one may read: nothing, perhaps.
@@ -319,7 +320,7 @@ impl Stage {
                 let (newcomer, id) = self.waiting().await;
                 (path.replace("{id}", &id), nothing, Some(newcomer))
             }
-            (_, "/v1/renew") => (path.to_owned(), json!({ "csr": Newcomer::new().csr }), None),
+            (_, "/v1/renew" | "/v1/sealed") => (path.to_owned(), json!({ "csr": Newcomer::new().csr }), None),
             (_, "/v1/requests/{id}" | "/v1/requests/{id}/approve" | "/v1/requests/{id}/deny") => {
                 let body = match path.rsplit_once('/') {
                     Some((_, "approve")) => json!({ "unchecked": true }),

@@ -54,4 +54,4 @@ pub use ssh::{
     BadSshSignature, SshCa, SshCertError, SshCertificate, SshDraft, SshError, SshIssued, SshKey, SshKeyError, SshKind,
 };
 pub use time::UnixTime;
-pub use verify::{Peer, PeerError, verify_gateway, verify_peer};
+pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_sealed};

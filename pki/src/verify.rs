@@ -6,7 +6,7 @@ use crate::anchor::TrustAnchors;
 use crate::cert::Certificate;
 use crate::chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
 use crate::key::KeyDigest;
-use crate::name::{BadName, Identity, Role};
+use crate::name::{BadName, Identity, Name, Role};
 use crate::profile::AssuranceLevel;
 use crate::serial::Serial;
 use crate::time::UnixTime;
@@ -94,6 +94,12 @@ pub enum PeerError {
         /// How many.
         found: usize,
     },
+    /// The machine is another one.
+    #[error("the certificate is not for the machine `{wanted}`")]
+    WrongMachine {
+        /// The machine asked for.
+        wanted: String,
+    },
     /// The gateway is another one.
     #[error("the gateway's certificate is not for `{host}`")]
     WrongHost {
@@ -124,6 +130,19 @@ pub fn verify_gateway(
 ) -> Result<Peer, PeerError> {
     let (peer, chain) = verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Gateway], now)?;
     if chain.matches_host(host) { Ok(peer) } else { Err(PeerError::WrongHost { host: host.to_owned() }) }
+}
+
+/// Verifies the sealed service of a machine that we connected to by the machine's name. Its own certificate, for clients,
+/// is refused here as this one is refused everywhere else.
+pub fn verify_sealed(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &TrustAnchors,
+    machine: &Name,
+    now: UnixTime,
+) -> Result<Peer, PeerError> {
+    let (peer, _) = verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Machine], now)?;
+    if peer.identity.name == *machine { Ok(peer) } else { Err(PeerError::WrongMachine { wanted: machine.to_string() }) }
 }
 
 fn verify<'a>(

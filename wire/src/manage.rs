@@ -10,6 +10,15 @@ pub struct RenewRequest {
     pub csr: String,
 }
 
+/// `POST /v1/sealed`, for machines: a CSR by a key for the machine's sealed services. The reply is an
+/// [`crate::enroll::IssuedReply`] with a leaf for servers, that ends with the machine's certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedRequest {
+    /// PKCS#10 in DER, base64.
+    pub csr: String,
+}
+
 /// `GET /v1/self`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SelfReply {

@@ -33,6 +33,8 @@ pub enum Event {
     TokenRevoked { token: String, rules: Vec<String> },
     /// A serial was set aside for a certificate; the reason is an enrollment or a renewal.
     CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
+    /// A machine asked for a certificate for its sealed services; its reservation stands beside this.
+    CertificateSealed { serial: String, identity: String, lineage: String },
     /// A certificate was signed and recorded.
     CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
     /// An SSH certificate is about to be signed, for a machine or a person, on the strength of a certificate.
@@ -83,6 +85,7 @@ impl Event {
             Self::TokenCreated { .. } => "token.created",
             Self::TokenRevoked { .. } => "token.revoked",
             Self::CertificateReserved { .. } => RESERVED,
+            Self::CertificateSealed { .. } => "certificate.sealed",
             Self::CertificateIssued { .. } => "certificate.issued",
             Self::SshIssued { .. } => "ssh.issued",
             Self::CertificateActivated { .. } => "certificate.activated",
@@ -138,6 +141,9 @@ impl Event {
             Self::TokenRevoked { token, rules } => (token, rules, vec![]),
             Self::CertificateReserved { serial, identity, lineage, rules } => {
                 (identity, rules, vec![("serial", serial), ("lineage", lineage)])
+            }
+            Self::CertificateSealed { serial, identity, lineage } => {
+                (identity, vec![], vec![("serial", serial), ("lineage", lineage)])
             }
             Self::CertificateIssued { serial, identity, lineage, key, not_after } => (
                 identity,

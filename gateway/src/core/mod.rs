@@ -14,5 +14,6 @@ pub mod records;
 pub mod refusal;
 pub mod renew;
 pub mod renew_now;
+pub mod sealed;
 pub mod ssh;
 pub mod token;

@@ -98,11 +98,12 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
 }
 
 fn own() -> Vec<Endpoint> {
-    use handlers::own::{leave, myself, renew};
+    use handlers::own::{leave, myself, renew, sealed};
     vec![
         held(Method::GET, "/v1/self", myself),
         Endpoint { intent: Use::Renewal, ..held(Method::POST, "/v1/renew", renew) },
         held(Method::POST, "/v1/leave", leave),
+        Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/sealed", sealed) },
     ]
 }
 

@@ -10,6 +10,7 @@ pub mod notices;
 pub mod people;
 pub mod renew;
 pub mod renew_now;
+pub mod sealed;
 pub mod shell;
 pub mod ssh;
 pub mod sweep;

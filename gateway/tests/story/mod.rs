@@ -374,6 +374,12 @@ impl Member {
         }
     }
 
+    /// A request by the key it has.
+    #[allow(dead_code, reason = "only some stories ask for more than a renewal")]
+    pub fn csr(&self) -> pki::VerifiedCsr {
+        pki::csr::verify(&pki::csr::request(&self.key).unwrap()).unwrap()
+    }
+
     /// A copy of its directory.
     pub fn cloned(&self, _story: &Story) -> Self {
         self.fresh()

@@ -18,6 +18,7 @@ mod ports;
 mod renew_now;
 mod requests;
 mod restore;
+mod sealed;
 mod ssh_cert;
 mod tokens;
 mod trust;

@@ -1,7 +1,7 @@
 //! What machines and people do for themselves.
 
 use axum::http::StatusCode;
-use wire::manage::{RenewRequest, SelfReply};
+use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use super::{Boxed, boxed, done};
 use crate::{
@@ -63,6 +63,22 @@ async fn again(call: &Call, csr: &pki::VerifiedCsr) -> Result<wire::enroll::Issu
         flow::renew::renew(&call.shell, &caller, csr.clone(), &call.instance).await
     })
     .await
+}
+
+/// `POST /v1/sealed`.
+pub fn sealed(call: Call) -> Boxed {
+    boxed(async move {
+        let request: SealedRequest = call.json()?;
+        let csr = flow::renew::csr(&request.csr)?;
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
+        // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
+        let reply = retrying(|| async {
+            let caller = admit(&call.shell, peer, Use::Request, &call.instance).await?;
+            flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
+        })
+        .await?;
+        json(StatusCode::OK, &reply)
+    })
 }
 
 /// `POST /v1/leave`.
