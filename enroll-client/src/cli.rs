@@ -17,6 +17,7 @@ Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.l
   chain.pem   the issuing CA alone
   bundle.pem  the roots to trust
   state.json  what is known: identity, times, last contact, trouble
+  ssh/        SSH keys and certificates, known_hosts for ssh
   current/    the folder that holds matching cert.pem, key.pem and chain.pem at any moment
   hooks.d/    programs run after there is a new certificate, in the order of their names, for at
               most 30 s each, with LYCHGATE_DIR, LYCHGATE_EVENT (joined, renewed, rejoined),
@@ -81,6 +82,13 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Serve `connect --helper`: one process and one TLS session for all of them
     Helper(HelperArgs),
+    /// Run ssh to a machine
+    Ssh(SshArgs),
+    /// Print a configuration for ssh that leads to machines by their names
+    SshConfig(SshConfigArgs),
+    /// SSH certificates: to log in with, and for this machine's sshd
+    #[command(subcommand)]
+    SshCert(SshCertCommand),
     /// What happened, newest last
     Audit(AuditArgs),
     /// Print the machines as an inventory for Ansible, always as JSON
@@ -208,6 +216,27 @@ pub struct HelperArgs {
     /// End after so long without a connection; never when not given
     #[arg(long, value_parser = parse_ttl)]
     pub idle: Option<Duration>,
+}
+
+/// `ssh`.
+#[derive(Debug, Args)]
+pub struct SshArgs {
+    /// The machine, or LOGIN@MACHINE
+    pub machine: String,
+    /// Whatever else ssh is to be told
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// `ssh-config`.
+#[derive(Debug, Args)]
+pub struct SshConfigArgs {
+    /// By plain `openssl s_client` instead of this program
+    #[arg(long)]
+    pub openssl: bool,
+    /// Write it to DIR/ssh/config instead of standard output
+    #[arg(long)]
+    pub write: bool,
 }
 
 /// `renew`.
@@ -443,6 +472,57 @@ pub struct TokenArgs {
     pub key: Option<String>,
 }
 
+/// `ssh-cert`.
+#[derive(Debug, Subcommand)]
+pub enum SshCertCommand {
+    /// Get a certificate to log in with (people)
+    User(SshUserArgs),
+    /// Get a certificate for this machine's sshd, and keep it renewed with the machine's own
+    Host(SshHostArgs),
+    /// Print the line of known_hosts with which ssh believes every machine, so that it never asks
+    KnownHosts {
+        /// A further pattern of host names to believe them under; may be repeated
+        #[arg(long, value_name = "PATTERN", value_parser = crate::sshcert::parse_pattern)]
+        also: Vec<String>,
+    },
+    /// Print what belongs into the file that sshd's TrustedUserCAKeys names
+    TrustedUserCa,
+}
+
+/// `ssh-cert user`.
+#[derive(Debug, Args)]
+pub struct SshUserArgs {
+    /// A key of your own, or its .pub file if the agent holds it; otherwise one is made in DIR/ssh
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Where the certificate goes; otherwise beside the key, where ssh looks for it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Hand key and certificate to the ssh-agent, until the certificate ends
+    #[arg(long, conflicts_with = "out")]
+    pub agent: bool,
+    /// Do nothing while more than a third of the certificate's life is left
+    #[arg(long)]
+    pub if_needed: bool,
+}
+
+/// `ssh-cert host`.
+#[derive(Debug, Args)]
+pub struct SshHostArgs {
+    /// The host key
+    #[arg(long, value_name = "FILE", default_value = crate::sshcert::host::DEFAULT_KEY)]
+    pub host_key: PathBuf,
+    /// Where the certificate goes; otherwise beside the key
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// A shell command to run now and after each renewal, such as 'systemctl reload ssh'
+    #[arg(long, value_name = "COMMAND")]
+    pub reload: Option<String>,
+    /// No longer renew the certificate of this host key
+    #[arg(long, conflicts_with_all = ["out", "reload"])]
+    pub forget: bool,
+}
+
 /// `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
@@ -508,7 +588,7 @@ impl MachineState {
 /// `can-i`.
 #[derive(Debug, Args)]
 pub struct CanIArgs {
-    /// approve, lock, read, report, administer or renew
+    /// approve, lock, read, report, administer, renew, login or connect
     pub action: String,
     /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, or token; nothing
     /// means the gateway as a whole
@@ -616,6 +696,14 @@ mod tests {
         check(&["inventory", "--list", "--state", "asleep"], false);
         check(&["inventory"], false);
         check(&["inventory", "--list", "--host", "m"], false);
+        check(&["ssh-cert", "user"], true);
+        check(&["ssh-cert", "user", "--key", "k.pub", "--out", "c", "--if-needed"], true);
+        check(&["ssh-cert", "user", "--agent", "--out", "c"], false);
+        check(&["ssh-cert", "host", "--host-key", "k", "--reload", "systemctl reload ssh"], true);
+        check(&["ssh-cert", "host", "--forget", "--reload", "true"], false);
+        check(&["ssh-cert", "known-hosts", "--also", "*.lab"], true);
+        check(&["ssh-cert", "known-hosts", "--also", "a b"], false);
+        check(&["ssh-cert", "trusted-user-ca"], true);
         check(&["completions", "zsh"], true);
         check(&[], false);
     }

@@ -22,6 +22,7 @@ use crate::record::Pending;
 use crate::renew::{Errand, Keeper, Worry};
 use crate::report::{Complaint, Exit};
 use crate::services::Services;
+use crate::sshcert;
 use crate::text;
 use crate::trust::Expected;
 use crate::tunnel::News;
@@ -414,6 +415,7 @@ impl Daemon<'_> {
                 let time = UnixTime::new(seen.time);
                 self.offset = Offset::between(time, clock::now());
                 self.recovered();
+                self.host_certificates().await;
                 self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
                 if seen.renew_now {
                     let when = match self.keeper.errand(&self.credential.life, time) {
@@ -466,6 +468,28 @@ impl Daemon<'_> {
             ("renew_after", life.renew_after.to_string()),
         ];
         self.events.tell(Level::Info, event, &what, &fields);
+    }
+
+    /// Renews the SSH certificates of host keys that are older than ours: after a renewal, or at the next look if that
+    /// failed. They last until the certificate before ours would have ended, so there is time for several looks.
+    async fn host_certificates(&self) {
+        for host in sshcert::host::renew_due(self.store, &self.credential).await {
+            let key = ("key", host.key.display().to_string());
+            match &host.outcome {
+                Ok(until) => {
+                    let what = format!("the SSH certificate of `{}` is good until {until}", host.key.display());
+                    self.events.tell(Level::Info, "ssh-host-certificate", &what, &[key]);
+                }
+                Err(complaint) => {
+                    let what = format!("no new SSH certificate for `{}`: {complaint}", host.key.display());
+                    let fields = [key, ("code", complaint.code.clone())];
+                    self.events.tell(Level::Warning, "ssh-host-certificate-failed", &what, &fields);
+                }
+            }
+            if let Some(trouble) = &host.reload_trouble {
+                self.events.tell(Level::Warning, "hook-failed", trouble, &[]);
+            }
+        }
     }
 
     async fn run_hooks(&self, event: &str) {

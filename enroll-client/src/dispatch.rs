@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command, JoinArgs, pairs};
+use crate::cli::{Cli, Command, JoinArgs, SshCertCommand, pairs};
 use crate::connect;
 use crate::daemon::{self, Length};
 use crate::edge::keystore::Keystore;
@@ -17,6 +17,8 @@ use crate::people::Desk;
 use crate::plan::{WantedRole, Wish};
 use crate::platform;
 use crate::report::{Complaint, Exit};
+use crate::sshcert;
+use crate::sshconfig;
 use crate::target::{Target, parse_name, parse_pin};
 
 /// Longest join token or URL read from standard input.
@@ -78,6 +80,9 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Connect(args) => return connect::connect(store, &args).await,
         Command::Forward(args) => connect::forward(store, &args).await?,
         Command::Helper(args) => helper::helper(store, &args).await?,
+        Command::SshConfig(args) => sshconfig::print(store, &args, format).await?,
+        Command::Ssh(args) => return sshconfig::ssh(store, &args).await,
+        Command::SshCert(command) => ssh_cert(command, store, format).await?,
         Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
         Command::Inventory(args) => Desk::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
@@ -85,6 +90,25 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(Exit::Ok)
+}
+
+async fn ssh_cert(command: SshCertCommand, store: &Keystore, format: Format) -> Result<(), Complaint> {
+    use sshcert::user::{Agent, Freshness};
+    match command {
+        SshCertCommand::User(args) => {
+            let freshness = if args.if_needed { Freshness::IfNeeded } else { Freshness::Now };
+            let agent = if args.agent { Agent::Add } else { Agent::Leave };
+            let wish = sshcert::user::Wish { key: args.key, out: args.out, freshness };
+            sshcert::user::user(store, &wish, agent, format).await
+        }
+        SshCertCommand::Host(args) if args.forget => sshcert::host::forget(store, &args.host_key, format).await,
+        SshCertCommand::Host(args) => {
+            let wish = sshcert::host::Wish { key: args.host_key, out: args.out, reload: args.reload };
+            sshcert::host::host(store, &wish, format).await
+        }
+        SshCertCommand::KnownHosts { also } => sshcert::print_known_hosts(store, &also, format).await,
+        SshCertCommand::TrustedUserCa => sshcert::print_trusted_user_ca(store, format).await,
+    }
 }
 
 /// The folder named, or the usual one.

@@ -2,7 +2,8 @@
 //!
 //! In reading order: what a person may say ([`cli`], [`target`]), what a conversation with the gateway decides
 //! ([`flow`], [`renew`], [`plan`]; pure, time and randomness are arguments), what is proven ([`key`], [`proof`],
-//! [`evidence`], [`trust`], [`receive`]), the drivers that join the two ([`join`], [`upkeep`], [`daemon`], [`own`], [`people`]), and
+//! [`evidence`], [`trust`], [`receive`]), the drivers that join the two ([`join`], [`upkeep`], [`daemon`], [`own`], [`people`],
+//! [`sshcert`]), and
 //! the only parts that touch the clock, the disk, the network and the terminal ([`edge`], [`platform`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -30,6 +31,8 @@ pub mod record;
 pub mod renew;
 pub mod report;
 pub mod services;
+pub mod sshcert;
+pub mod sshconfig;
 pub mod status;
 #[cfg(test)]
 mod stories;

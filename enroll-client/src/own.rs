@@ -8,6 +8,7 @@ use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::report::{Complaint, Exit};
+use crate::sshcert;
 use crate::status::{self, Standing};
 use crate::upkeep;
 
@@ -94,6 +95,14 @@ pub async fn renew(store: &Keystore, when: When, hooks: &[String], format: Forma
     // The first use makes it the current one at the gateway. Should it fail now, the next use does the same.
     if let Err(failed) = upkeep::look(store, &renewed).await {
         terminal::say(&format!("renewed, but the new certificate is not in use at the gateway yet: {failed}"));
+    }
+    for host in sshcert::host::renew_due(store, &renewed).await {
+        if let Err(complaint) = &host.outcome {
+            terminal::say(&format!("no new SSH certificate for `{}`: {complaint}", host.key.display()));
+        }
+        if let Some(trouble) = &host.reload_trouble {
+            terminal::say(trouble);
+        }
     }
     for line in upkeep::run_hooks(store, &renewed, hooks, "renewed").await {
         terminal::say(&line);

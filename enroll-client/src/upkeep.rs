@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pki::UnixTime;
 use wire::enroll::IssuedReply;
-use wire::manage::{RenewRequest, SealedReply, SelfReply};
+use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
@@ -166,7 +166,7 @@ pub async fn seal(credential: &Credential, offset: Offset) -> Result<Seal, Strin
     let key = PrivateKey::generate().map_err(|e| e.to_string())?;
     let csr = STANDARD.encode(key.csr().map_err(|e| e.to_string())?);
     let mut face = ManageFace::new(credential).map_err(|e| e.to_string())?;
-    let reply: SealedReply = face.post("/v1/sealed", &RenewRequest { csr }).await.map_err(|e| e.to_string())?;
+    let reply: IssuedReply = face.post("/v1/sealed", &SealedRequest { csr }).await.map_err(|e| e.to_string())?;
     let chain = pki::parse_pem("CERTIFICATE", &format!("{}{}", reply.certificate, reply.chain))
         .map_err(|e| format!("the gateway's reply is not PEM: {e}"))?;
     Seal::new(&chain, &key, credential, offset)

@@ -65,6 +65,7 @@ fn settings(config: &Config) -> Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
         public_proxy: config.public.proxy.as_ref().map(ToString::to_string),
+        services_below: services_below(&config.names),
         tunnel_hosts: config.names.manage.iter().map(host).collect(),
         public_crl: config.public.crl.clone(),
         hosts: config.names.enroll.iter().map(host).collect(),
@@ -73,6 +74,15 @@ fn settings(config: &Config) -> Settings {
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
         audit_retention: config.audit_retention,
     }
+}
+
+/// The name below which services are understood: one with more than one label, or OpenSSL takes no certificate for what is
+/// below it.
+fn services_below(names: &FaceNames) -> Option<String> {
+    names.proxy.iter().find_map(|name| match name {
+        pki::GatewayName::Dns(name) if name.contains('.') => Some(name.clone()),
+        pki::GatewayName::Dns(_) | pki::GatewayName::Ip(_) => None,
+    })
 }
 
 fn host(name: &pki::GatewayName) -> String {
@@ -90,7 +100,8 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     let Start { config, path, accept_rollback } = start;
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
+    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
+        .map_err(Complaint::failed)?;
     drop(passphrase);
     let shell = shell(&config, ca, clock, entropy).await?;
     check_epoch(&shell, &config, accept_rollback).await?;

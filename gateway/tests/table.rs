@@ -2,6 +2,7 @@
 //! limits. An endpoint that is not written down here fails the test, and so does a line for an endpoint that is gone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
@@ -18,7 +19,7 @@ use base64::{
 };
 use gateway::{
     edge::{
-        endpoints,
+        endpoints::{self, Callers, Endpoint},
         http::router,
         live::NewConn,
         rate::{Class, Rates},
@@ -32,12 +33,14 @@ use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use pki::{KeyAlgorithm, Peer, SoftwareKey, UnixTime};
 use serde_json::json;
+use ssh_key::SshHolder;
 use story::{Member, Story};
 use tower::ServiceExt as _;
 use wire::{
     admin::TokenRequest,
     enroll::{PROOF_HEADER, PROOF_TYPE, ProofClaims, WaitingReply},
     problem::Problem,
+    ssh::{HOST_NAMESPACE, USER_NAMESPACE},
 };
 
 /// What a cell answers.
@@ -85,6 +88,7 @@ const ENROLL: &[(&str, &str, [Want; 3])] = &[
     ("GET", "/readyz", [Served, Served, Served]),
     ("GET", "/v1/gateway", [Served, Served, Served]),
     ("GET", "/v1/bundle", [Served, Served, Served]),
+    ("GET", "/v1/ssh/ca", [Served, Served, Served]),
     ("GET", "/v1/crl/{role}", [Served, Served, Served]),
     ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
     ("GET", "/v1/enrollments/{id}", [Unproven, Unproven, Served]),
@@ -96,6 +100,10 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("GET", "/v1/self", [Caller, Served, Served, Served, Locked]),
     ("POST", "/v1/renew", [Caller, Served, Served, Served, Locked]),
     ("POST", "/v1/leave", [Caller, Served, Served, Served, Locked]),
+    // Who is no machine is told so first.
+    ("POST", "/v1/sealed", [Caller, Served, Caller, Caller, Caller]),
+    ("POST", "/v1/ssh/host", [Caller, Served, Caller, Caller, Caller]),
+    ("POST", "/v1/ssh/user", [Caller, Caller, Denied, Served, Locked]),
     // Listings show what one may read: nothing, perhaps.
     ("GET", "/v1/requests", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/requests/{id}", [Caller, Caller, Hidden, Served, Locked]),
@@ -239,6 +247,15 @@ impl Stage {
         Some(peer)
     }
 
+    /// Somebody whom a row of the table serves.
+    async fn served_to(&self, row: &Endpoint) -> Option<Peer> {
+        match (row.face, row.callers) {
+            (Face::Enroll, _) => None,
+            (Face::Manage, Callers::Machine) => self.caller("a machine").await,
+            (Face::Manage | Face::Proxy | Face::Tunnel, _) => self.caller("an administrator").await,
+        }
+    }
+
     async fn send(&self, router: Router, face: Face, peer: Option<Peer>, asked: Asked) -> (u16, String, Vec<u8>) {
         let (parts, body) = self.exchange(router, face, peer, asked).await;
         let code = serde_json::from_slice::<Problem>(&body).map(|problem| problem.code().to_owned());
@@ -308,7 +325,7 @@ impl Stage {
                 let (newcomer, id) = self.waiting().await;
                 (path.replace("{id}", &id), nothing, Some(newcomer))
             }
-            (_, "/v1/renew") => (path.to_owned(), json!({ "csr": Newcomer::new().csr }), None),
+            (_, "/v1/renew" | "/v1/sealed") => (path.to_owned(), json!({ "csr": Newcomer::new().csr }), None),
             (_, "/v1/requests/{id}" | "/v1/requests/{id}/approve" | "/v1/requests/{id}/deny") => {
                 let body = match path.rsplit_once('/') {
                     Some((_, "approve")) => json!({ "unchecked": true }),
@@ -346,6 +363,12 @@ impl Stage {
             (_, "/v1/sessions/{id}") => {
                 let machine = self.machine().await.0;
                 (path.replace("{id}", &self.story.session(&self.alice, &machine)), nothing, None)
+            }
+            (_, "/v1/ssh/host" | "/v1/ssh/user") => {
+                let key = SshHolder::new();
+                let namespace = if path.ends_with("host") { HOST_NAMESPACE } else { USER_NAMESPACE };
+                let body = json!({ "public_key": key.line(), "signature": key.proof(namespace, EXPORTER) });
+                (path.to_owned(), body, None)
             }
             (_, "/v1/can-i") => (path.to_owned(), json!({ "action": "read" }), None),
             _ => (path.to_owned(), nothing, None),
@@ -457,12 +480,14 @@ async fn whose_certificate_is_no_good_is_refused_everywhere() {
     let stage = Stage::set().await;
     for (kind, want) in OUTCASTS {
         let outcast = stage.caller(kind).await;
-        for (method, path, _) in MANAGE {
+        for (method, path, wants) in MANAGE {
+            // What is for machines is refused before anybody looks at the certificate.
+            let want = if wants[3] == Caller { Caller } else { *want };
             let asked = stage.asked(method, path, Proof::Missing).await;
             let before = stage.records().await;
             let router = stage.router(Face::Manage, &unlimited());
             let answer = stage.send(router, Face::Manage, outcast.clone(), asked).await;
-            check(&format!("{method} {path} by {kind}"), *want, &answer);
+            check(&format!("{method} {path} by {kind}"), want, &answer);
             assert_eq!(stage.records().await, before, "{method} {path} by {kind}: refused, and something was written");
         }
     }
@@ -562,7 +587,7 @@ async fn bodies_over_the_limit_are_refused_and_those_within_are_read() {
     let stage = Stage::set().await;
     for row in endpoints::all().iter().filter(|row| row.body_max > 0) {
         for (more, too_large) in [(0, false), (1, true)] {
-            let peer = if row.face == Face::Manage { stage.caller("an administrator").await } else { None };
+            let peer = stage.served_to(row).await;
             let mut asked = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
             // Blanks after the JSON count, and mean nothing.
             asked.body.resize(row.body_max + more, b' ');

@@ -47,6 +47,7 @@ pub struct LeafRequest {
 pub struct Draft {
     key: SubjectKey,
     identity: Identity,
+    profile: &'static Profile,
     serial: Serial,
     not_before: UnixTime,
     not_after: UnixTime,
@@ -85,6 +86,7 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
     Draft {
         key,
         identity,
+        profile,
         serial,
         not_before: now.minus(BACKDATE),
         not_after: now.plus(lifetime.min(profile.lifetime_max)),
@@ -96,6 +98,13 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
 }
 
 impl Draft {
+    /// Makes it a leaf for a machine's sealed services: for servers, where the machine's own is for clients. The lint
+    /// refuses it for anybody else.
+    pub fn for_sealed_services(mut self) -> Self {
+        self.profile = Profile::sealed();
+        self
+    }
+
     /// Says in it where the list of its issuing CA is found.
     pub fn with_list(mut self, lists: &ListsUrl) -> Self {
         self.list = Some(lists.of(self.identity.role));
@@ -109,7 +118,7 @@ impl Draft {
             params: &params,
             key: &self.key,
             identity: &self.identity,
-            profile: Profile::of(self.identity.role),
+            profile: self.profile,
             list: self.list.as_deref(),
             not_before: self.not_before,
             not_after: self.not_after,
@@ -136,7 +145,7 @@ impl Draft {
         // 4.2.1.3
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // 4.2.1.12
-        params.extended_key_usages = vec![Profile::of(self.identity.role).eku.for_encoder()];
+        params.extended_key_usages = vec![self.profile.eku.for_encoder()];
         // 4.2.1.10: for CAs only.
         params.name_constraints = None;
         // 4.2.1.13

@@ -1,4 +1,4 @@
-//! Pure X.509 for Lychgate: names, requests, profiles, issuing, verification, revocation lists.
+//! Pure X.509 for Lychgate: names, requests, profiles, issuing, verification, revocation lists; and SSH certificates.
 //!
 //! Nothing here has a clock, a disk, a socket or a runtime; time and entropy are arguments (the one exception is
 //! [`SoftwareKey::generate`], where the crypto library draws the key itself). The modules in reading order:
@@ -8,6 +8,7 @@
 //! - [`profile`], [`mod@draft`], [`lint`]: what a leaf of each role looks like, and the rules it must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`]: a peer's certificates to a [`Peer`];
+//! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -28,6 +29,7 @@ pub mod pem;
 pub mod profile;
 pub mod schedule;
 pub mod serial;
+pub mod ssh;
 #[cfg(test)]
 mod testing;
 pub mod time;
@@ -48,5 +50,8 @@ pub use pem::{PemError, parse_pem, to_pem};
 pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};
+pub use ssh::{
+    BadSshSignature, SshCa, SshCertError, SshCertificate, SshDraft, SshError, SshIssued, SshKey, SshKeyError, SshKind,
+};
 pub use time::UnixTime;
-pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_service};
+pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_sealed};

@@ -323,7 +323,8 @@ fn one_list_or_none(c: &Candidate<'_>) -> Result<(), LintError> {
     if right { Ok(()) } else { Err(LintError::List) }
 }
 
-/// RFC 5280 4.2.1.12: one usage, so that no machine can pose as the gateway.
+/// RFC 5280 4.2.1.12: one usage, so that no machine can pose as the gateway; a machine's is for servers only where its
+/// profile is that of sealed services.
 fn extended_key_usage_matches_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     let right = c.params.extended_key_usages == [c.profile.eku.for_encoder()];
     if right { Ok(()) } else { Err(LintError::ExtendedKeyUsage { role: c.profile.role }) }

@@ -46,6 +46,9 @@ const MACHINE: Profile = Profile {
     eku: Eku::ClientAuth,
     other_names: OtherNames::OwnDnsName,
 };
+/// What a machine shows to whoever reaches a service of its own sealed within the gateway's connection: the one machine
+/// leaf for servers. Nobody takes it from a client, and the role of its CA keeps it from being taken for the gateway's.
+const SEALED: Profile = Profile { eku: Eku::ServerAuth, ..MACHINE };
 /// A person sits at a keyboard and can log in again; a stolen laptop must not last.
 const PERSON: Profile = Profile {
     role: Role::Person,
@@ -62,6 +65,12 @@ const GATEWAY: Profile = Profile {
 };
 
 impl Profile {
+    /// The rules of a machine's leaf for its sealed services.
+    #[must_use]
+    pub const fn sealed() -> &'static Self {
+        &SEALED
+    }
+
     /// The rules of a role.
     #[must_use]
     pub const fn of(role: Role) -> &'static Self {

@@ -6,7 +6,7 @@ use crate::anchor::TrustAnchors;
 use crate::cert::Certificate;
 use crate::chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
 use crate::key::KeyDigest;
-use crate::name::{BadName, Identity, Role};
+use crate::name::{BadName, Identity, Name, Role};
 use crate::profile::AssuranceLevel;
 use crate::serial::Serial;
 use crate::time::UnixTime;
@@ -94,6 +94,12 @@ pub enum PeerError {
         /// How many.
         found: usize,
     },
+    /// The machine is another one.
+    #[error("the certificate is not for the machine `{wanted}`")]
+    WrongMachine {
+        /// The machine asked for.
+        wanted: String,
+    },
     /// The gateway is another one.
     #[error("the gateway's certificate is not for `{host}`")]
     WrongHost {
@@ -126,14 +132,17 @@ pub fn verify_gateway(
     if chain.matches_host(host) { Ok(peer) } else { Err(PeerError::WrongHost { host: host.to_owned() }) }
 }
 
-/// Verifies a machine that serves a sealed service: its leaf is one made for serving, which no machine shows as a client.
-pub fn verify_service(
+/// Verifies the sealed service of a machine that we connected to by the machine's name. Its own certificate, for clients,
+/// is refused here as this one is refused everywhere else.
+pub fn verify_sealed(
     leaf: &[u8],
     intermediates: &[&[u8]],
     anchors: &TrustAnchors,
+    machine: &Name,
     now: UnixTime,
 ) -> Result<Peer, PeerError> {
-    verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Machine], now).map(|(peer, _)| peer)
+    let (peer, _) = verify(leaf, intermediates, anchors, Eku::ServerAuth, &[Role::Machine], now)?;
+    if peer.identity.name == *machine { Ok(peer) } else { Err(PeerError::WrongMachine { wanted: machine.to_string() }) }
 }
 
 fn verify<'a>(

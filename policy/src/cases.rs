@@ -9,6 +9,7 @@
 //! rule = "token-machine"    # optional: one of the rules that decide
 //! lifetime = "24h"          # optional
 //! approvals = 1             # optional
+//! principals = ["root"]     # optional, for `login`: all of them, in any order
 //! ```
 //!
 //! `principal` is a `newcomer`, `machine` or `person`; `resource` a `request`, `machine`,
@@ -107,6 +108,7 @@ struct RawCase {
     rule: Option<String>,
     lifetime: Option<String>,
     approvals: Option<u32>,
+    principals: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -223,6 +225,7 @@ struct Case {
     rule: Option<String>,
     lifetime: Option<Duration>,
     approvals: Option<u32>,
+    principals: Option<Vec<String>>,
 }
 
 /// What the policy said, in the terms of a case.
@@ -231,6 +234,7 @@ struct Outcome {
     rules: Vec<String>,
     lifetime: Option<Duration>,
     approvals: Option<u32>,
+    principals: Vec<String>,
     text: String,
 }
 
@@ -274,6 +278,9 @@ fn parse(raw: RawCase) -> Result<Case, CasesError> {
     if raw.expect == Expect::Deny && (lifetime.is_some() || raw.approvals.is_some()) {
         return Err(bad("a refusal has neither `lifetime` nor `approvals`".to_owned()));
     }
+    if raw.principals.is_some() && (raw.expect == Expect::Deny || action != Action::Login) {
+        return Err(bad("only a `login` that is allowed has `principals`".to_owned()));
+    }
     let ask =
         Ask { action, principal: raw.principal.into(), resource: raw.resource.into(), now: raw.now.unwrap_or(NOW) };
     let Ask { principal, resource, .. } = &ask;
@@ -281,7 +288,11 @@ fn parse(raw: RawCase) -> Result<Case, CasesError> {
         return Err(bad("`enroll` is asked by a newcomer, of the gateway".to_owned()));
     }
     let (expect, rule, approvals) = (raw.expect, raw.rule, raw.approvals);
-    Ok(Case { name: raw.name, ask, expect, rule, lifetime, approvals })
+    let principals = raw.principals.map(|mut names| {
+        names.sort();
+        names
+    });
+    Ok(Case { name: raw.name, ask, expect, rule, lifetime, approvals, principals })
 }
 
 fn ask(rules: &Ruleset, case: &Case) -> Outcome {
@@ -305,13 +316,14 @@ fn granted(said: Expect, grant: Grant) -> Outcome {
         rules: grant.rules().to_vec(),
         lifetime: grant.lifetime(),
         approvals: Some(grant.approvals()),
+        principals: grant.principals().to_vec(),
         text: grant.explain(),
     }
 }
 
 fn denied(denial: Denial) -> Outcome {
     let text = denial.explain();
-    Outcome { said: Expect::Deny, rules: denial.rules, lifetime: None, approvals: None, text }
+    Outcome { said: Expect::Deny, rules: denial.rules, lifetime: None, approvals: None, principals: Vec::new(), text }
 }
 
 /// The first difference that matters, in words.
@@ -329,6 +341,11 @@ fn mismatch(case: &Case, got: &Outcome) -> Option<String> {
     {
         let got = got.lifetime.map_or_else(|| "none".to_owned(), show_lifetime);
         return Some(format!("expected a lifetime of {}, got {got}", show_lifetime(want)));
+    }
+    if let Some(want) = &case.principals
+        && got.principals != *want
+    {
+        return Some(format!("expected the principals {}, got {}", want.join(", "), got.principals.join(", ")));
     }
     match (case.approvals, got.approvals) {
         (Some(want), Some(got)) if want != got => Some(format!("expected {want} approvals, got {got}")),

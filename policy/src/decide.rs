@@ -4,6 +4,7 @@ use cedar_policy::{Entities, Response};
 
 use crate::facts::{Action, Ask, BadFacts, Newcomer, Principal, Resource};
 use crate::grant::{Grant, show_lifetime};
+use crate::principals;
 use crate::rules::Ruleset;
 
 #[cfg(test)]
@@ -22,8 +23,8 @@ pub enum Decision {
 /// Why not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
-    /// The rules that decided, sorted: those that forbid or, for [`Why::EvaluationError`], those
-    /// that failed. Empty for [`Why::NoRule`].
+    /// The rules that decided, sorted: those that forbid, for [`Why::EvaluationError`] those that
+    /// failed, for [`Why::NoPrincipals`] those that permit. Empty for [`Why::NoRule`].
     pub rules: Vec<String>,
     /// The kind of no.
     pub why: Why,
@@ -36,6 +37,8 @@ pub enum Why {
     EvaluationError(String),
     /// At least one rule forbids it.
     Forbidden,
+    /// Rules permit `login` among everything else, and none names a login.
+    NoPrincipals,
     /// No rule permits it.
     NoRule,
 }
@@ -55,7 +58,7 @@ pub enum Admission {
 /// Decides one question. Same arguments, same answer.
 pub fn decide(rules: &Ruleset, ask: &Ask) -> Decision {
     match evaluate(rules, ask) {
-        Ok(response) => judge(rules, ask.action, &response),
+        Ok(response) => judge(rules, ask, &response),
         Err(bad) => failed(Vec::new(), bad.to_string()),
     }
 }
@@ -105,6 +108,9 @@ impl Grant {
         if let Some(lifetime) = self.lifetime() {
             text.push_str(&format!(", for {}", show_lifetime(lifetime)));
         }
+        if !self.principals().is_empty() {
+            text.push_str(&format!(", as {}", quoted(self.principals())));
+        }
         if self.approvals() > 1 {
             text.push_str(&format!(", with {} approvals", self.approvals()));
         }
@@ -119,17 +125,22 @@ impl Denial {
         match &self.why {
             Why::NoRule => "denied: no rule permits it".to_owned(),
             Why::Forbidden => format!("denied: forbidden by {}", named(&self.rules)),
+            Why::NoPrincipals => format!("denied: allowed by {}, with no `@principals`", named(&self.rules)),
             Why::EvaluationError(error) => format!("denied: the policy failed: {error}"),
         }
     }
 }
 
 fn named(rules: &[String]) -> String {
-    let list = rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
+    let list = quoted(rules);
     match rules.len() {
         1 => format!("rule {list}"),
         _ => format!("rules {list}"),
     }
+}
+
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {
@@ -151,7 +162,7 @@ fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {
 }
 
 /// Turns Cedar's response into ours. Cedar skips a policy that fails; we deny.
-fn judge(rules: &Ruleset, action: Action, response: &Response) -> Decision {
+fn judge(rules: &Ruleset, ask: &Ask, response: &Response) -> Decision {
     let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
     if !errors.is_empty() {
         let failing = response.diagnostics().errors().map(|error| match error {
@@ -171,6 +182,7 @@ fn judge(rules: &Ruleset, action: Action, response: &Response) -> Decision {
     }
     let mut lifetime = None;
     let mut approvals = 1;
+    let mut logins = Vec::new();
     for id in &deciding {
         let Some(rule) = rules.rule(id) else {
             return failed(Vec::new(), format!("a rule `{id}` decided that was never loaded"));
@@ -180,8 +192,20 @@ fn judge(rules: &Ruleset, action: Action, response: &Response) -> Decision {
             (sofar, next) => sofar.or(next),
         };
         approvals = approvals.max(rule.approvals.unwrap_or(1));
+        logins.push(&rule.principals);
     }
-    Decision::Allowed(Grant::new(action, lifetime, approvals, deciding))
+    let grant = |rules| Grant::new(ask.action, lifetime, approvals, rules);
+    match (ask.action, &ask.principal) {
+        (Action::Login, Principal::Person(person)) => {
+            let names = principals::union(logins.into_iter(), &person.name);
+            // To OpenSSH a certificate without names is good for every name.
+            if names.is_empty() {
+                return Decision::Denied(Denial { rules: deciding, why: Why::NoPrincipals });
+            }
+            Decision::Allowed(grant(deciding).with_principals(names))
+        }
+        _ => Decision::Allowed(grant(deciding)),
+    }
 }
 
 fn failed(rules: Vec<String>, error: String) -> Decision {

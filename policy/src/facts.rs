@@ -21,6 +21,8 @@ pub enum Action {
     Approve,
     /// Exchange a valid certificate for a new one.
     Renew,
+    /// Get a certificate to log in with SSH.
+    Login,
     /// A person opens a connection to a service on a machine.
     Connect,
     /// A machine opens a connection to a service on another.
@@ -37,11 +39,12 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Enroll,
         Self::Request,
         Self::Approve,
         Self::Renew,
+        Self::Login,
         Self::Connect,
         Self::Reach,
         Self::Lock,
@@ -58,6 +61,7 @@ impl Action {
             Self::Request => "request",
             Self::Approve => "approve",
             Self::Renew => "renew",
+            Self::Login => "login",
             Self::Connect => "connect",
             Self::Reach => "reach",
             Self::Lock => "lock",

@@ -18,12 +18,18 @@ pub struct Grant {
     action: Action,
     lifetime: Option<Duration>,
     approvals: u32,
+    principals: Vec<String>,
     rules: Vec<String>,
 }
 
 impl Grant {
     pub(crate) fn new(action: Action, lifetime: Option<Duration>, approvals: u32, rules: Vec<String>) -> Self {
-        Self { action, lifetime, approvals: approvals.max(1), rules }
+        Self { action, lifetime, approvals: approvals.max(1), principals: Vec::new(), rules }
+    }
+
+    pub(crate) fn with_principals(mut self, principals: Vec<String>) -> Self {
+        self.principals = principals;
+        self
     }
 
     /// What was allowed.
@@ -41,6 +47,12 @@ impl Grant {
     /// decided. It means something for `request` and `approve` only.
     pub fn approvals(&self) -> u32 {
         self.approvals
+    }
+
+    /// The login names of an SSH certificate: all that the `@principals` of the rules that decided name for this person,
+    /// sorted. Never empty for `login`, and empty for everything else.
+    pub fn principals(&self) -> &[String] {
+        &self.principals
     }
 
     /// The rules that decided, sorted.

@@ -6,7 +6,7 @@
 //!   become permission);
 //! - a rule naming a fact nobody supplies is refused at load, also where Cedar would call it
 //!   false and carry on (`principal.claims has misspelt`);
-//! - every rule has an `@id`, and every obligation (`@lifetime`, `@approvals`) is parsed at load.
+//! - every rule has an `@id`, and every obligation (`@lifetime`, `@approvals`, `@principals`) is parsed at load.
 //!
 //! Reading order: [`facts`] (what a rule can see), [`rules`] (text to [`Ruleset`]), [`decide()`],
 //! [`grant`] (proof that something was allowed), [`cases`] (tables that test a policy offline).
@@ -18,6 +18,7 @@ mod complaint;
 mod decide;
 pub mod facts;
 pub mod grant;
+mod principals;
 pub mod rules;
 
 pub use cases::{CaseReport, CaseResult, CasesError, run_cases};
@@ -28,6 +29,7 @@ pub use facts::{
     Service,
 };
 pub use grant::{BadLifetime, Grant, parse_lifetime, show_lifetime};
+pub use principals::BadPrincipals;
 pub use rules::{Place, Ruleset, Source};
 
 /// The policy a new gateway starts with.

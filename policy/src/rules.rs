@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::{Action, ClaimDecl, Vocabulary};
+use crate::principals::Principals;
 
 mod annotations;
 mod bounds;
@@ -49,6 +50,8 @@ pub(crate) struct Rule {
     pub place: Place,
     pub lifetime: Option<Duration>,
     pub approvals: Option<u32>,
+    /// Empty on rules that say nothing of it.
+    pub principals: Principals,
 }
 
 /// What is needed to ask about one action.
@@ -356,6 +359,11 @@ fn in_order(mut complaints: Vec<Complaint>, sources: &[Source<'_>]) -> Vec<Compl
     });
     complaints.dedup();
     complaints
+}
+
+/// Whether a rule's scope names an action, and does not merely include it.
+fn names_action(policy: &Policy, action: &EntityUid) -> bool {
+    !matches!(policy.action_constraint(), ActionConstraint::Any) && covers(policy, action)
 }
 
 /// Whether a rule's scope includes an action. The schema has no action groups, so `in` is a list.

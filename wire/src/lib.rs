@@ -9,4 +9,5 @@ pub mod enroll;
 pub mod limits;
 pub mod manage;
 pub mod problem;
+pub mod ssh;
 pub mod tunnel;

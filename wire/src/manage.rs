@@ -10,15 +10,13 @@ pub struct RenewRequest {
     pub csr: String,
 }
 
-/// The answer to `POST /v1/sealed`, whose body is a [`RenewRequest`]: a certificate with which a machine serves.
+/// `POST /v1/sealed`, for machines: a CSR by a key for the machine's sealed services. The reply is an
+/// [`crate::enroll::IssuedReply`] with a leaf for servers, that ends with the machine's certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SealedReply {
-    /// The certificate, PEM.
-    pub certificate: String,
-    /// Its issuing CA, PEM.
-    pub chain: String,
-    /// End of its validity, seconds since the Unix epoch.
-    pub not_after: u64,
+#[serde(deny_unknown_fields)]
+pub struct SealedRequest {
+    /// PKCS#10 in DER, base64.
+    pub csr: String,
 }
 
 /// `GET /v1/self`.
@@ -42,6 +40,9 @@ pub struct SelfReply {
     /// `host:port` of the proxy face, by which people reach the services of machines; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// The DNS name of the proxy face below which `<service>--<machine>` is understood (RFC 6066 3); absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services_below: Option<String>,
     /// Labels on the machine, `key=value`.
     #[serde(default)]
     pub labels: Vec<String>,

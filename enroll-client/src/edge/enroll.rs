@@ -163,6 +163,20 @@ impl EnrollFace {
         Ok(self.offset)
     }
 
+    /// Fetches what is there for anybody.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn get<T: serde::de::DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let reply = connection.call(Ask { method: "GET", path, proof: None, body: None }).await?;
+        self.connection = Some(connection);
+        reply.decode(&self.address)
+    }
+
     /// A connection, and the gateway's time.
     async fn open(&mut self) -> Result<Connection, CallError> {
         let mut connection = Connection::open(&self.address, &self.manners).await?;

@@ -21,7 +21,7 @@ pub const COUNT_MOST: usize = 64;
 /// What a hook is told, beside `LYCHGATE_DIR`.
 #[derive(Clone, Debug)]
 pub struct Occasion<'a> {
-    /// `joined`, `renewed` or `rejoined`, as `LYCHGATE_EVENT`.
+    /// `joined`, `renewed`, `rejoined` or `ssh-host-certificate`, as `LYCHGATE_EVENT`.
     pub event: &'a str,
     /// The new serial number in hex, as `LYCHGATE_SERIAL`.
     pub serial: &'a str,
@@ -55,6 +55,11 @@ pub async fn run(dir: &Path, commands: &[String], occasion: &Occasion<'_>) -> Ve
         results.push(Ran { name, trouble });
     }
     results
+}
+
+/// Runs one command by the shell, as [`run`] does; gives why it failed.
+pub async fn run_command(dir: &Path, command: &str, occasion: &Occasion<'_>) -> Option<String> {
+    run_one(platform::shell(command), dir, occasion).await.err()
 }
 
 /// The files of the folder by name, without hidden ones and the left-overs of editors and package managers.

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::keystore::Credential;
 use super::net::{Ask, CallError, Connection, Manners, NetError};
+use crate::proof::Exporter;
 use crate::target::Address;
 use crate::trust::{Expected, Verdict};
 
@@ -34,6 +35,21 @@ impl ManageFace {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The value that names the connection on which the next request will be sent, for proofs that are bound to it. Should
+    /// that connection break in between, the proof is refused and another is to be made.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn exporter(&mut self) -> Result<Exporter, CallError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(&self.address, &self.manners).await?,
+        };
+        let exporter = *connection.exporter();
+        self.connection = Some(connection);
+        Ok(exporter)
     }
 
     /// Fetches.

@@ -9,6 +9,7 @@ pub mod keystore;
 pub mod manage;
 pub mod mux;
 pub mod net;
+pub mod openssh;
 pub mod proxy;
 pub mod reach;
 pub mod sealed;

@@ -192,7 +192,7 @@ impl ServerCertVerifier for TheMachine {
     ) -> Result<ServerCertVerified, Error> {
         let rest: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now: UnixTime = self.offset.gateway_time(clock::now());
-        let peer = pki::verify_service(end_entity, &rest, &self.anchors, now)
+        let peer = pki::verify_sealed(end_entity, &rest, &self.anchors, &self.machine.name, now)
             .map_err(|_| Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))?;
         if peer.identity == self.machine {
             Ok(ServerCertVerified::assertion())

@@ -236,3 +236,9 @@ pub fn start_apart(mut command: std::process::Command) -> io::Result<()> {
     use std::process::Stdio;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().map(drop)
 }
+
+/// Becomes another program. Comes back only when that cannot be.
+pub fn replace_by(mut command: std::process::Command) -> io::Error {
+    use std::os::unix::process::CommandExt as _;
+    command.exec()
+}

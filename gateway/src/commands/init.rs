@@ -118,10 +118,11 @@ pub async fn init(dir: &Path, wishes: &Wishes) -> Result<Made, Complaint> {
 /// When the authority or the store cannot be used.
 pub async fn invite(config: &Path) -> Result<(), Complaint> {
     let config = super::load(config)?;
-    let clock = Clock::system();
+    let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
-    let shell = server::shell(&config, ca, clock, Entropy::os()).await?;
+    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
+        .map_err(Complaint::failed)?;
+    let shell = server::shell(&config, ca, clock, entropy).await?;
     let token = first_token(&shell).await;
     shell.store.close().await;
     println!("{}", token?);

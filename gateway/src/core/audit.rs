@@ -35,8 +35,22 @@ pub enum Event {
     TokenRevoked { token: String, rules: Vec<String> },
     /// A serial was set aside for a certificate; the reason is an enrollment or a renewal.
     CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
+    /// A machine asked for a certificate for its sealed services; its reservation stands beside this.
+    CertificateSealed { serial: String, identity: String, lineage: String },
     /// A certificate was signed and recorded.
     CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
+    /// An SSH certificate is about to be signed, for a machine or a person, on the strength of a certificate.
+    SshIssued {
+        identity: String,
+        kind: &'static str,
+        serial: u64,
+        key_id: String,
+        principals: String,
+        key: String,
+        certificate: String,
+        not_after: u64,
+        rules: Vec<String>,
+    },
     /// The first use of a new certificate retired the one before.
     CertificateActivated { serial: String, identity: String, retired: Option<String> },
     /// A retired certificate was used: two holders of one lineage.
@@ -99,7 +113,9 @@ impl Event {
             Self::TokenCreated { .. } => "token.created",
             Self::TokenRevoked { .. } => "token.revoked",
             Self::CertificateReserved { .. } => RESERVED,
+            Self::CertificateSealed { .. } => "certificate.sealed",
             Self::CertificateIssued { .. } => "certificate.issued",
+            Self::SshIssued { .. } => "ssh.issued",
             Self::CertificateActivated { .. } => "certificate.activated",
             Self::LineageForked { .. } => "lineage.forked",
             Self::LockSet { .. } => "lock.set",
@@ -184,10 +200,26 @@ impl Event {
             Self::CertificateReserved { serial, identity, lineage, rules } => {
                 (identity, rules, vec![("serial", serial), ("lineage", lineage)])
             }
+            Self::CertificateSealed { serial, identity, lineage } => {
+                (identity, vec![], vec![("serial", serial), ("lineage", lineage)])
+            }
             Self::CertificateIssued { serial, identity, lineage, key, not_after } => (
                 identity,
                 vec![],
                 vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
+            ),
+            Self::SshIssued { identity, kind, serial, key_id, principals, key, certificate, not_after, rules } => (
+                identity,
+                rules,
+                vec![
+                    ("kind", kind.to_owned()),
+                    ("serial", serial.to_string()),
+                    ("key_id", key_id),
+                    ("principals", principals),
+                    ("key", key),
+                    ("certificate", certificate),
+                    ("not_after", not_after.to_string()),
+                ],
             ),
             Self::CertificateActivated { serial, identity, retired } => {
                 let retired = retired.map(|serial| ("retired", serial));

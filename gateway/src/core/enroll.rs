@@ -385,6 +385,7 @@ pub fn begin(
         name: name.to_string(),
         current: None,
         pending: None,
+        sealed: Vec::new(),
         activated: UnixSecs(0),
         forked: false,
         ended: false,

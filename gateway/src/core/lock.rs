@@ -90,7 +90,7 @@ pub fn revoke(changes: &mut Changes, lineage: &Lineage, reason: RevokedReason, a
 
 /// The certificates of a lineage that somebody may still hold as good.
 fn live(lineage: &Lineage) -> impl Iterator<Item = &CertRef> {
-    [&lineage.current, &lineage.pending].into_iter().flatten()
+    [&lineage.current, &lineage.pending].into_iter().flatten().chain(&lineage.sealed)
 }
 
 /// Moves the lock epoch on with everything that takes a right away, so that a restored store, which would give it back,

@@ -15,5 +15,7 @@ pub mod refusal;
 pub mod renew;
 pub mod renew_now;
 pub mod report;
+pub mod sealed;
+pub mod ssh;
 pub mod token;
 pub mod tunnel;

@@ -52,6 +52,9 @@ pub enum BadProof {
     /// It was made on another connection.
     #[error("the proof belongs to another connection")]
     OtherConnection,
+    /// It is by an SSH key, and is no proof.
+    #[error("{0}")]
+    Ssh(pki::BadSshSignature),
     /// It is too old or from the future.
     #[error("the proof is {0} s away from the gateway's clock")]
     Stale(u64),

@@ -301,6 +301,9 @@ pub struct Lineage {
     pub current: Option<CertRef>,
     /// Issued, not used yet.
     pub pending: Option<CertRef>,
+    /// For the machine's sealed services, newest last: never presented to us, and on the list when the lineage is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<CertRef>,
     /// When `current` was first used.
     pub activated: UnixSecs,
     /// True once two holders of its key were seen.

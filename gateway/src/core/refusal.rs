@@ -11,6 +11,9 @@ pub enum Refusal {
     /// The CSR does not prove a key we accept.
     #[error("{0}")]
     BadCsr(String),
+    /// The SSH key is not one we certify.
+    #[error("{0}")]
+    BadSshKey(String),
     /// The proof of possession does not hold for this connection and request.
     #[error("{0}")]
     BadProof(#[from] crate::core::proof::BadProof),

@@ -57,6 +57,7 @@ mod tests {
             name: "m".to_owned(),
             current: None,
             pending: None,
+            sealed: Vec::new(),
             activated: UnixSecs(0),
             forked: false,
             ended: false,

@@ -14,6 +14,8 @@ pub enum Callers {
     KeyHolder,
     /// A machine or a person with a certificate in use.
     Holder,
+    /// A machine with a certificate in use.
+    Machine,
     /// A person with a certificate in use.
     Person,
 }
@@ -43,6 +45,7 @@ pub struct Endpoint {
 pub fn all() -> Vec<Endpoint> {
     let mut all = enroll();
     all.extend(own());
+    all.extend(ssh());
     all.extend(requests());
     all.extend(admin());
     all.extend(sessions());
@@ -69,6 +72,7 @@ fn enroll() -> Vec<Endpoint> {
         open("/readyz", Class::Health, ready),
         open("/v1/gateway", Class::Poll, gateway),
         open("/v1/bundle", Class::Poll, bundle),
+        open("/v1/ssh/ca", Class::Poll, handlers::ssh::cas),
         open("/v1/crl/{role}", Class::Poll, crl),
         Endpoint {
             method: Method::POST,
@@ -95,11 +99,20 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
 }
 
 fn own() -> Vec<Endpoint> {
-    use handlers::own::{leave, myself, renew};
+    use handlers::own::{leave, myself, renew, sealed};
     vec![
         held(Method::GET, "/v1/self", myself),
         Endpoint { intent: Use::Renewal, ..held(Method::POST, "/v1/renew", renew) },
         held(Method::POST, "/v1/leave", leave),
+        Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/sealed", sealed) },
+    ]
+}
+
+fn ssh() -> Vec<Endpoint> {
+    use handlers::ssh::{host, user};
+    vec![
+        Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/ssh/host", host) },
+        person(Method::POST, "/v1/ssh/user", user),
     ]
 }
 

@@ -226,10 +226,13 @@ async fn checked(
     limiter.check(endpoint.rate, conn.source()).map_err(|limited| too_fast(&limited))?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
-        Callers::Holder | Callers::Person => {
+        Callers::Holder | Callers::Machine | Callers::Person => {
             let peer = conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
             if endpoint.callers == Callers::Person && peer.identity.role != pki::Role::Person {
                 return Err(Refusal::WrongCaller("people"));
+            }
+            if endpoint.callers == Callers::Machine && peer.identity.role != pki::Role::Machine {
+                return Err(Refusal::WrongCaller("machines"));
             }
             Some(admit(&shell, peer, endpoint.intent, instance).await?)
         }

@@ -19,6 +19,7 @@ use crate::{
 pub const CODES: &[&str] = &[
     "malformed",
     "bad-csr",
+    "bad-ssh-key",
     "bad-proof",
     "evidence-unknown",
     "prior-invalid",
@@ -67,6 +68,11 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             StatusCode::BAD_REQUEST,
             "bad-csr",
             Some("send a PKCS#10 request by a P-256, P-384, Ed25519 or RSA (2048 to 4096 bit) key"),
+        ),
+        Refusal::BadSshKey(_) => (
+            StatusCode::BAD_REQUEST,
+            "bad-ssh-key",
+            Some("make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits"),
         ),
         Refusal::BadProof(_) => (
             StatusCode::UNAUTHORIZED,

@@ -72,7 +72,8 @@ async fn concerned(
             }
             _ => senseless("concerns a service on a machine: write it as SERVICE@MACHINE, such as ssh@edge-7"),
         },
-        policy::Action::Renew if name.is_empty() => Ok(policy::Resource::Gateway),
+        policy::Action::Renew | policy::Action::Login if name.is_empty() => Ok(policy::Resource::Gateway),
+        policy::Action::Login => senseless("is for oneself, wherever sshd trusts the CA for users: leave the name out"),
         policy::Action::Renew => {
             senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")
         }

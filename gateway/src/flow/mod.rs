@@ -12,6 +12,8 @@ pub mod people;
 pub mod renew;
 pub mod renew_now;
 pub mod reports;
+pub mod sealed;
 pub mod sessions;
 pub mod shell;
+pub mod ssh;
 pub mod sweep;

@@ -40,6 +40,8 @@ pub struct Settings {
     pub public_manage: String,
     /// `host:port` of the proxy face, as clients are told, if there is one.
     pub public_proxy: Option<String>,
+    /// The DNS name of the proxy face below which services are understood, if it has one.
+    pub services_below: Option<String>,
     /// Host names this gateway answers to where machines connect.
     pub tunnel_hosts: Vec<String>,
     /// Where third parties find the revocation lists, when certificates say so.

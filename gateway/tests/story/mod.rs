@@ -234,6 +234,7 @@ impl Story {
         seen.map_or(0, |seen| seen.record)
     }
 
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
     /// A session of somebody to a service on a machine, without the bytes: it ends when it is told to. Gives its id.
     pub fn session(&self, caller: &Member, machine: &str) -> String {
         let shell = &self.shell;
@@ -281,6 +282,7 @@ fn settings() -> Settings {
         public_enroll: "gate.test:8443".into(),
         public_manage: "gate.test:8444".into(),
         public_proxy: None,
+        services_below: None,
         tunnel_hosts: vec!["gate.test".into()],
         public_crl: None,
         hosts: vec!["gate.test".into()],
@@ -397,6 +399,12 @@ impl Member {
             Err(Retry::Refused(refusal)) => Err(refusal),
             Err(Retry::Conflict) => panic!("nobody else is here"),
         }
+    }
+
+    /// A request by the key it has.
+    #[allow(dead_code, reason = "only some stories ask for more than a renewal")]
+    pub fn csr(&self) -> pki::VerifiedCsr {
+        pki::csr::verify(&pki::csr::request(&self.key).unwrap()).unwrap()
     }
 
     /// A copy of its directory.

@@ -27,6 +27,16 @@ fn lifetimes_are_cut_to_the_profile() {
 }
 
 #[test]
+fn sealed_services_are_for_machines() {
+    for (uri, role) in [("spiffe://lab/person/p", Role::Person), ("spiffe://lab/gateway/g", Role::Gateway)] {
+        let refused = draft(leaf_request(uri), NOW).for_sealed_services().lint().unwrap_err();
+        assert_eq!(refused, LintError::Role { profile: Role::Machine, identity: role });
+    }
+    let linted = draft(leaf_request("spiffe://lab/machine/m"), NOW).for_sealed_services().lint().unwrap();
+    assert_eq!(linted.into_params().extended_key_usages, [rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+}
+
+#[test]
 fn issued_says_what_the_bytes_say() {
     let world = world();
     for (uri, role) in [

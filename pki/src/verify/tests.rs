@@ -75,6 +75,35 @@ fn gateways() {
     assert_eq!(posing, Err(wrong(Eku::ServerAuth)));
 }
 
+#[test]
+fn sealed_services() {
+    let world = world();
+    let ca = world.ca(Role::Machine);
+    let request = crate::testing::leaf_request(MACHINE);
+    let issued = draft(request, NOW).for_sealed_services().lint().unwrap().issue(ca).unwrap();
+    let (name, other) = (Name::parse("m").unwrap(), Name::parse("n").unwrap());
+    let verify = |leaf: &[u8], name| verify_sealed(leaf, &[ca.cert_der()], &world.anchors(), name, NOW);
+    let peer = verify(&issued.der, &name).unwrap();
+    assert_eq!((peer.identity.to_string().as_str(), peer.key), (MACHINE, issued.key));
+    assert_eq!(verify(&issued.der, &other), Err(PeerError::WrongMachine { wanted: "n".to_owned() }));
+    // It is no client, and not the gateway either, by whatever name; and a client is no sealed service.
+    let wrong = |wanted| PeerError::Chain(ChainError::Leaf(CertFault::ExtendedKeyUsage { wanted }));
+    let as_client = verify_peer(&issued.der, &[ca.cert_der()], &world.anchors(), &Role::ALL, NOW);
+    assert_eq!(as_client, Err(wrong(Eku::ClientAuth)));
+    let as_gateway = verify_gateway(&issued.der, &[ca.cert_der()], &world.anchors(), "m.machine.lab", NOW);
+    assert_eq!(as_gateway, Err(PeerError::WrongRole { found: Role::Machine }));
+    assert_eq!(verify(&world.issue(MACHINE).der, &name), Err(wrong(Eku::ServerAuth)));
+    let gateway = world.issue(GATEWAY);
+    let as_sealed = verify_sealed(
+        &gateway.der,
+        &[world.ca(Role::Gateway).cert_der()],
+        &world.anchors(),
+        &Name::parse("g").unwrap(),
+        NOW,
+    );
+    assert_eq!(as_sealed, Err(PeerError::WrongRole { found: Role::Gateway }));
+}
+
 /// A machine's leaf with one thing changed, signed by the machines CA.
 #[track_caller]
 fn bent(bend: impl FnOnce(&mut CertificateParams), want: Result<(), PeerError>) {

@@ -112,9 +112,9 @@ fn the_locked_may_do_nothing() {
             }
         }
     }
-    // Exactly the cells the schema has: 1 enroll, 1 request, 1 approve, 2 renew, 1 connect,
+    // Exactly the cells the schema has: 1 enroll, 1 request, 1 approve, 2 renew, 1 login, 1 connect,
     // 1 reach, 3 lock, 10 read, 2 report, 5 administer.
-    assert_eq!(asked, 27);
+    assert_eq!(asked, 28);
 }
 
 /// Rules were not validated for combinations outside the schema, so none is evaluated for them.
@@ -130,6 +130,10 @@ fn questions_outside_the_schema_are_denied() {
                     Decision::Allowed(grant) => {
                         assert_eq!(grant.rules(), ["all"]);
                         allowed += 1;
+                    }
+                    // It says nothing of logins, so it gives none.
+                    Decision::Denied(denial) if denial.why == Why::NoPrincipals => {
+                        assert_eq!((action, denial.rules.as_slice()), (Action::Login, &["all".to_owned()][..]));
                     }
                     Decision::Denied(denial) => {
                         assert!(matches!(denial.why, Why::EvaluationError(_)), "{ask:?}");
@@ -254,6 +258,35 @@ fn the_strictest_obligation_wins() {
     assert_eq!(grant.explain(), "allowed by rules `a`, `b`, `c`, for 90m, with 3 approvals");
 }
 
+fn login(groups: &[&str]) -> Ask {
+    let groups = groups.iter().map(|&group| group.to_owned()).collect();
+    let person = Person { name: "ann".into(), groups, locked: false };
+    Ask { action: Action::Login, principal: Principal::Person(person), resource: Resource::Gateway, now: NOW }
+}
+
+#[test]
+fn the_logins_of_all_rules_that_permit_add_up() {
+    let rules = r#"
+        @id("all") permit(principal, action, resource) when { !principal.locked };
+        @id("self") @lifetime("8h") @principals("{name}")
+        permit(principal is Lychgate::Person in Lychgate::Group::"staff", action == Lychgate::Action::"login", resource);
+        @id("ops") @lifetime("30m") @principals("root, deploy")
+        permit(principal is Lychgate::Person in Lychgate::Group::"ops", action == Lychgate::Action::"login", resource);
+        @id("never") forbid(principal is Lychgate::Person in Lychgate::Group::"guests", action, resource);"#;
+    check(rules, &login(&["staff"]), "allowed by rules `all`, `self`, for 8h, as `ann`");
+    check(
+        rules,
+        &login(&["staff", "ops"]),
+        "allowed by rules `all`, `ops`, `self`, for 30m, as `ann`, `deploy`, `root`",
+    );
+    check(rules, &login(&["ops", "guests"]), "denied: forbidden by rule `never`");
+    check(rules, &login(&[]), "denied: allowed by rule `all`, with no `@principals`");
+    check("", &login(&["staff"]), "denied: no rule permits it");
+    let Decision::Allowed(grant) = decide(&load(rules).unwrap(), &login(&["ops"])) else { panic!() };
+    assert_eq!(grant.principals(), ["deploy", "root"]);
+    check(rules, &renew(), "allowed by rule `all`");
+}
+
 #[test]
 fn a_newcomer_is_issued_or_waits_or_is_refused() {
     let enroll = "@id(\"e\") permit(principal, action == Lychgate::Action::\"enroll\", resource);";
@@ -372,6 +405,21 @@ fn names_of_the_same_text_are_different_entities() {
 }
 
 #[test]
+fn cases_compare_principals_in_any_order() {
+    let rules = load(DEFAULT_POLICY).unwrap();
+    let run = |principals: &str| {
+        let table = format!(
+            "[[case]]\nname = \"c\"\naction = \"login\"\nexpect = \"allow\"\nprincipals = {principals}\n\
+             principal.person = {{ name = \"ann\", groups = [\"admins\"] }}"
+        );
+        run_cases(&rules, &table).unwrap().results[0].to_string()
+    };
+    assert_eq!(run(r#"["root", "ann"]"#), "ok: c");
+    assert_eq!(run(r#"["ann", "root"]"#), "ok: c");
+    assert_eq!(run(r#"["root"]"#), "FAILED: c: expected the principals root, got ann, root");
+}
+
+#[test]
 fn cases_say_what_differs() {
     let rules = load(DEFAULT_POLICY).unwrap();
     let run = |lines: &str| {
@@ -399,6 +447,10 @@ fn cases_say_what_differs() {
         (
             "expect = \"deny\"\nlifetime = \"12h\"",
             "the case `c` cannot be asked: a refusal has neither `lifetime` nor `approvals`",
+        ),
+        (
+            "expect = \"allow\"\nprincipals = [\"root\"]",
+            "the case `c` cannot be asked: only a `login` that is allowed has `principals`",
         ),
         (
             "expect = \"allow\"\nlifetime = \"1y\"",

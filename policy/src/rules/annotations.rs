@@ -1,21 +1,24 @@
-//! `@id`, `@lifetime`, `@approvals`: every rule is named, every obligation means something.
+//! `@id`, `@lifetime`, `@approvals`, `@principals`: every rule is named, every obligation means something.
 
 use std::collections::BTreeMap;
 
 use cedar_policy::{Effect, EntityUid};
 
-use super::{Draft, Place, Rule, covers};
+use super::{Draft, Place, Rule, covers, names_action};
 use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::Action;
 use crate::grant::{APPROVALS_MAX, parse_lifetime};
+use crate::principals::Principals;
 
-const KNOWN: [&str; 3] = ["approvals", "id", "lifetime"];
+const KNOWN: [&str; 4] = ["approvals", "id", "lifetime", "principals"];
 /// An id is printed in logs and refusals, and typed by whoever looks for the rule.
 const ID_MAX: usize = 64;
 /// What ends in a certificate.
-const WITH_LIFETIME: [Action; 4] = [Action::Enroll, Action::Request, Action::Approve, Action::Renew];
+const WITH_LIFETIME: [Action; 5] = [Action::Enroll, Action::Request, Action::Approve, Action::Renew, Action::Login];
 /// What is part of a human's yes.
 const WITH_APPROVALS: [Action; 2] = [Action::Request, Action::Approve];
+/// What ends in an SSH certificate for a person.
+const WITH_PRINCIPALS: [Action; 1] = [Action::Login];
 
 /// Reads the annotations of all rules.
 pub(super) fn read(
@@ -27,7 +30,7 @@ pub(super) fn read(
     for draft in drafts {
         let place = draft.complain("");
         let place = Place { file: place.file, line: place.line };
-        let mut rule = Rule { place, lifetime: None, approvals: None };
+        let mut rule = Rule { place, lifetime: None, approvals: None, principals: Principals::default() };
         let mut id = None;
         for (key, annotation) in draft.policy.as_ref().annotations() {
             let start = annotation.loc.as_ref().map_or(draft.start, |loc| loc.span.offset());
@@ -39,10 +42,14 @@ pub(super) fn read(
                 "approvals" => effective(draft, actions, "approvals", &WITH_APPROVALS)
                     .and_then(|()| read_approvals(&annotation.val))
                     .map(|good| rule.approvals = Some(good)),
+                "principals" => effective(draft, actions, "principals", &WITH_PRINCIPALS)
+                    .and_then(|()| read_principals(&annotation.val))
+                    .map(|good| rule.principals = good),
                 unknown => Err(Wrong {
                     message: format!("unknown annotation `@{unknown}`"),
-                    hint: did_you_mean(unknown, KNOWN.into_iter())
-                        .unwrap_or_else(|| "a rule takes `@id`, `@lifetime` and `@approvals`".to_owned()),
+                    hint: did_you_mean(unknown, KNOWN.into_iter()).unwrap_or_else(|| {
+                        "a rule takes `@id`, `@lifetime`, `@approvals` and `@principals`".to_owned()
+                    }),
                 }),
             };
             if let Err(Wrong { message, hint }) = read {
@@ -55,6 +62,7 @@ pub(super) fn read(
             let missing = draft.complain("the rule has no `@id`");
             complaints.push(missing.hint("write `@id(\"a-name\")` above it; logs name the rule"));
         }
+        complaints.extend(without_principals(draft, actions));
         if let Some(id) = id {
             rules.insert(id, rule);
         }
@@ -100,6 +108,24 @@ fn read_approvals(text: &str) -> Result<u32, Wrong> {
             hint: format!("write a number from 1 to {APPROVALS_MAX}"),
         }),
     }
+}
+
+fn read_principals(text: &str) -> Result<Principals, Wrong> {
+    Principals::parse(text).map_err(|bad| Wrong {
+        message: format!("`{}` is not a list of login names", text.escape_debug()),
+        hint: bad.to_string(),
+    })
+}
+
+/// A rule that is about `login` and does not say as whom. One about every action there is may leave it out: it then gives
+/// no login, which [`crate::decide()`] says.
+fn without_principals(draft: &Draft<'_>, actions: &[(Action, EntityUid)]) -> Option<Complaint> {
+    let login = actions.iter().any(|(action, uid)| *action == Action::Login && names_action(&draft.policy, uid));
+    let silent = draft.policy.effect() == Effect::Permit && draft.policy.annotation("principals").is_none();
+    (login && silent).then(|| {
+        let missing = draft.complain("the rule permits `login` and has no `@principals`");
+        missing.hint("write the login names it is for above it: `@principals(\"root, {name}\")`")
+    })
 }
 
 /// An obligation that nothing will ever honour is a mistake: `@approvals` on `enroll` reads as

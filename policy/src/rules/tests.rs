@@ -41,6 +41,7 @@ fn default_policy_loads_and_names_its_rules() {
         [
             "admins",
             "admins-connect",
+            "admins-login",
             "forked",
             "locked",
             "locked-machine",

@@ -20,6 +20,8 @@ mod ports;
 mod renew_now;
 mod requests;
 mod restore;
+mod sealed;
+mod ssh_cert;
 mod tokens;
 mod trust;
 

@@ -11,6 +11,7 @@
 //!   generations/<serial>/     cert.pem, key.pem, chain.pem, identity.json; this one and the one before
 //!   next-key.pem              the key of a request that is not finished, 0600
 //!   pending.json              that request, when it is one to join, 0600
+//!   ssh/                      0700: SSH keys and certificates, and which host keys have one (sshcert)
 //!   hooks.d/                  programs to run after there is a new certificate
 //!   lock                      held while joining or renewing
 //! ```
@@ -59,6 +60,7 @@ const NEXT_KEY: &str = "next-key.pem";
 const PENDING: &str = "pending.json";
 const CURRENT: &str = "current";
 const GENERATIONS: &str = "generations";
+const SSH: &str = "ssh";
 
 /// Largest file of the folder that is read: a bundle of some hundred roots.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -189,6 +191,14 @@ pub struct Keystore {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |cause| StoreError::Io { action, path, cause }
+}
+
+/// The text of a small file, such as a public key; nothing when it is not there.
+///
+/// # Errors
+/// When the system refuses, or it is no text.
+pub fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
+    Ok(read(path)?.map(|text| text.to_string()))
 }
 
 /// What `read` finds: nothing when the file is not there.
@@ -539,18 +549,64 @@ impl Keystore {
                 self.disk.remove_file(&path).map_err(failed("remove", &path))?;
             }
         }
-        let all = self.path(GENERATIONS);
-        self.disk.remove_folder(&all).map_err(failed("remove", &all))?;
+        for all in [GENERATIONS, SSH].map(|name| self.path(name)) {
+            self.disk.remove_folder(&all).map_err(failed("remove", &all))?;
+        }
         self.sync(&self.dir)
+    }
+
+    /// The folder of SSH keys and certificates, made if need be.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ssh_folder(&self) -> Result<PathBuf, StoreError> {
+        let path = self.path(SSH);
+        self.disk.make_folder(&path).map_err(failed("create the folder", &path))?;
+        Ok(path)
+    }
+
+    /// A file among the SSH keys and certificates, which need not exist.
+    #[must_use]
+    pub fn ssh_file(&self, name: &str) -> PathBuf {
+        self.path(SSH).join(name)
+    }
+
+    /// Puts a key that was made elsewhere in the folder into its place, the public half first.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn adopt(&self, made: [&Path; 2], places: [&Path; 2]) -> Result<(), StoreError> {
+        for (from, to) in made.into_iter().zip(places).rev() {
+            self.disk.rename(from, to).map_err(failed("replace", to))?;
+        }
+        self.sync(places[0].parent().unwrap_or(&self.dir))
+    }
+
+    /// Removes a file that may be there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        self.disk.remove_file(path).map_err(failed("remove", path))
     }
 
     /// Replaces a file at the top in one step.
     fn replace(&self, name: &str, text: &str, access: Access) -> Result<(), StoreError> {
-        let (path, draft) = (self.path(name), self.path(&format!(".{name}.new")));
+        self.replace_at(&self.path(name), text, access)
+    }
+
+    /// Replaces a file anywhere in one step, in a folder that exists.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn replace_at(&self, path: &Path, text: &str, access: Access) -> Result<(), StoreError> {
+        let folder = path.parent().unwrap_or(&self.dir);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let draft = folder.join(format!(".{name}.new"));
         self.disk.remove_file(&draft).map_err(failed("remove", &draft))?;
-        self.disk.write_new(&draft, text.as_bytes(), access).map_err(failed("write", &path))?;
-        self.disk.rename(&draft, &path).map_err(failed("replace", &path))?;
-        self.sync(&self.dir)
+        self.disk.write_new(&draft, text.as_bytes(), access).map_err(failed("write", path))?;
+        self.disk.rename(&draft, path).map_err(failed("replace", path))?;
+        self.sync(folder)
     }
 
     /// Replaces a link at the top in one step.

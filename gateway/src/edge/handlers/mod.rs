@@ -5,6 +5,7 @@ pub mod enroll;
 pub mod own;
 pub mod people;
 pub mod sessions;
+pub mod ssh;
 
 use std::{future::Future, pin::Pin};
 

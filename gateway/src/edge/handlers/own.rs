@@ -1,7 +1,7 @@
 //! What machines and people do for themselves.
 
 use axum::http::StatusCode;
-use wire::manage::{RenewRequest, SelfReply};
+use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use super::{Boxed, boxed, done};
 use crate::{
@@ -24,6 +24,7 @@ pub fn myself(call: Call) -> Boxed {
         let subject = &caller.subject.record;
         let not_before = call.conn.peer().map_or(caller.not_after, |peer| peer.not_before);
         let schedule = pki::schedule(&caller.serial, not_before, caller.not_after);
+        let settings = call.shell.settings.load_full();
         let reply = SelfReply {
             identity: caller.identity.to_string(),
             lineage: caller.lineage.record.id.clone(),
@@ -32,7 +33,8 @@ pub fn myself(call: Call) -> Boxed {
             renew_after: schedule.renew_after.secs(),
             renew_now: flow::renew_now::is_wanted(&call.shell, caller, not_before).await?,
             time: call.shell.now().secs(),
-            proxy: call.shell.settings.load().public_proxy.clone(),
+            proxy: settings.public_proxy.clone(),
+            services_below: settings.services_below.clone(),
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             owner: subject.owner.clone(),
             notices: flow::notices::of(&call.shell, caller).await?,
@@ -64,6 +66,22 @@ async fn again(call: &Call, csr: &pki::VerifiedCsr) -> Result<wire::enroll::Issu
         flow::renew::renew(&call.shell, &caller, csr.clone(), &call.instance).await
     })
     .await
+}
+
+/// `POST /v1/sealed`.
+pub fn sealed(call: Call) -> Boxed {
+    boxed(async move {
+        let request: SealedRequest = call.json()?;
+        let csr = flow::renew::csr(&request.csr)?;
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
+        // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
+        let reply = retrying(|| async {
+            let caller = admit(&call.shell, peer, Use::Request, &call.instance).await?;
+            flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
+        })
+        .await?;
+        json(StatusCode::OK, &reply)
+    })
 }
 
 /// `POST /v1/leave`.

@@ -107,6 +107,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         public_enroll: JOIN.to_owned(),
         public_manage: MANAGE.to_owned(),
         public_proxy: None,
+        services_below: None,
         tunnel_hosts: vec![],
         public_crl: None,
         hosts: vec![],

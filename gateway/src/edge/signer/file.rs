@@ -21,7 +21,7 @@ const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
 /// scrypt with N = 2^14, r = 8, p = 1: RFC 7914's parameters for interactive use and what `openssl pkcs8 -scrypt` writes,
 /// so OpenSSL reads it within its default limit on memory. The passphrase is 256 random bits unless somebody replaced
-/// it: the derivation is a second wall, and four keys are opened at every start.
+/// it: the derivation is a second wall, and six keys are opened at every start.
 const SCRYPT_LOG_N: u8 = 14;
 const SCRYPT_R: u32 = 8;
 const SCRYPT_P: u32 = 1;

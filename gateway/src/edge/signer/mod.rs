@@ -8,11 +8,14 @@
 //! <data_dir>/ca/root.key     the root's key; may be taken offline, the gateway runs without it
 //! <data_dir>/ca/<role>.pem   the issuing CA of machine, person and gateway
 //! <data_dir>/ca/<role>.key
+//! <data_dir>/ca/ssh-user.key signs SSH certificates of people
+//! <data_dir>/ca/ssh-host.key signs SSH certificates of machines
 //! <data_dir>/token.key       signs join tokens (ES256)
 //! ```
 
 mod file;
 mod leaf;
+mod ssh;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +27,12 @@ use std::{
 
 use pki::{
     AnchorError, CaError, CaKey, IssueError, IssuingCa, KeyAlgorithm, KeyDigest, KeyError, LintError, PemError, Role,
-    Root, Serial, SoftwareKey, TrustAnchors, TrustDomain,
+    Root, Serial, SoftwareKey, SshCa, SshError, SshKind, TrustAnchors, TrustDomain,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::{file::Passphrase, leaf::GatewayLeaf};
+pub use self::{file::Passphrase, leaf::GatewayLeaf, ssh::SshCas};
 use super::{
     clock::Clock,
     entropy::Entropy,
@@ -127,6 +130,14 @@ pub enum SignerError {
         /// What is wrong.
         source: CaError,
     },
+    /// A key that makes no SSH CA.
+    #[error("the key in `{path}` makes no SSH CA: {source}")]
+    Ssh {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SshError,
+    },
     /// The CA of another role.
     #[error("`{path}` is the CA for {found} certificates instead of {wanted}; were files exchanged?")]
     Role {
@@ -191,6 +202,7 @@ pub struct CaSet {
     anchors: Arc<TrustAnchors>,
     bundle_pem: String,
     token: TokenSecret,
+    ssh: SshCas,
 }
 
 struct Issuing {
@@ -211,7 +223,8 @@ impl CaSet {
     /// [`SignerError`].
     pub fn ephemeral(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
         let made = Made::new(domain, clock, entropy)?;
-        Self::assemble(Path::new(""), domain, made.root_der, made.issuing, made.token_key, clock)
+        let ssh = SshCas::ephemeral()?;
+        Self::assemble(Path::new(""), domain, made.root_der, made.issuing, made.token_key, ssh, clock)
     }
 
     /// Makes a new authority under `data_dir`.
@@ -237,12 +250,14 @@ impl CaSet {
             save_certificate(&dir.join(format!("{}.pem", ca.role())), ca.cert_der())?;
         }
         file::save_key(&data_dir.join("token.key"), &made.token_key, passphrase, entropy)?;
+        let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
         // Last: where this file is, all the others are.
         save_certificate(&dir.join("root.pem"), &made.root_der)?;
-        Self::assemble(data_dir, domain, made.root_der, made.issuing, made.token_key, clock)
+        Self::assemble(data_dir, domain, made.root_der, made.issuing, made.token_key, ssh, clock)
     }
 
-    /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere.
+    /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere. SSH CAs are made if it
+    /// has none yet.
     ///
     /// # Errors
     /// [`SignerError`], naming the file and the cure.
@@ -251,6 +266,7 @@ impl CaSet {
         domain: &TrustDomain,
         passphrase: &Passphrase,
         clock: &Clock,
+        entropy: &Entropy,
     ) -> Result<Self, SignerError> {
         let dir = data_dir.join("ca");
         let root = dir.join("root.pem");
@@ -261,7 +277,8 @@ impl CaSet {
         let issuing = |role| load_issuing(&dir, role, domain, passphrase);
         let issuing = [issuing(Role::Machine)?, issuing(Role::Person)?, issuing(Role::Gateway)?];
         let token_key = file::load_key(&data_dir.join("token.key"), passphrase)?;
-        Self::assemble(data_dir, domain, root_der, issuing, token_key, clock)
+        let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
+        Self::assemble(data_dir, domain, root_der, issuing, token_key, ssh, clock)
     }
 
     /// Puts the parts together; `issuing` is for machines, people and gateways.
@@ -271,6 +288,7 @@ impl CaSet {
         root_der: Vec<u8>,
         issuing: [IssuingCa; 3],
         token_key: Zeroizing<Vec<u8>>,
+        ssh: SshCas,
         clock: &Clock,
     ) -> Result<Self, SignerError> {
         let bad_root = |source| SignerError::Root { path: data_dir.join("ca/root.pem"), source };
@@ -289,6 +307,7 @@ impl CaSet {
             gateway,
             anchors: Arc::new(anchors),
             token: TokenSecret { public_point: token.public_key().to_vec(), pkcs8: token_key },
+            ssh,
         })
     }
 
@@ -338,6 +357,12 @@ impl CaSet {
     #[must_use]
     pub const fn token(&self) -> &TokenSecret {
         &self.token
+    }
+
+    /// The CA that signs SSH certificates of a kind.
+    #[must_use]
+    pub const fn ssh(&self, kind: SshKind) -> &SshCa {
+        self.ssh.of(kind)
     }
 
     const fn of(&self, role: Role) -> &Issuing {

@@ -27,7 +27,8 @@ fn check(good: &Path, passphrase: &Passphrase, damage: impl FnOnce(&Path), want:
     let dir = tempfile::tempdir().unwrap();
     copy(good, dir.path());
     damage(dir.path());
-    let error = CaSet::load(dir.path(), &domain(), passphrase, &Clock::system()).unwrap_err().to_string();
+    let error =
+        CaSet::load(dir.path(), &domain(), passphrase, &Clock::system(), &Entropy::seeded(2)).unwrap_err().to_string();
     assert_eq!(error.replace(&dir.path().display().to_string(), "@"), want);
 }
 
@@ -65,7 +66,7 @@ fn an_authority_in_files() {
     let passphrase = Passphrase::generate(&entropy);
     let made = CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
 
-    for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "token"] {
+    for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "ca/ssh-user", "ca/ssh-host", "token"] {
         let key = good.join(format!("{name}.key"));
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         let text = String::from_utf8(fs_read(&key)).unwrap();
@@ -118,12 +119,12 @@ fn an_authority_in_files() {
     let exists = CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap_err();
     assert!(matches!(exists, SignerError::Exists { .. }), "{exists}");
     let foreign = TrustDomain::parse("other.example").unwrap();
-    let foreign = CaSet::load(&good, &foreign, &passphrase, &clock).unwrap_err();
+    let foreign = CaSet::load(&good, &foreign, &passphrase, &clock, &entropy).unwrap_err();
     assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
 
     // The root's key may be elsewhere.
     fs_remove(&good.join("ca/root.key"));
-    let loaded = CaSet::load(&good, &domain(), &passphrase, &clock).unwrap();
+    let loaded = CaSet::load(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
     assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));
     assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
     for role in Role::ALL {
@@ -132,6 +133,31 @@ fn an_authority_in_files() {
     }
     assert_eq!(loaded.token().public_point, made.token().public_point);
     assert_eq!(format!("{:?} {:?}", loaded.token(), passphrase), "TokenSecret(..) Passphrase(..)");
+}
+
+#[test]
+fn the_ssh_cas_are_made_once_and_stay() {
+    let (clock, entropy) = (Clock::system(), Entropy::seeded(4));
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("data");
+    let passphrase = Passphrase::generate(&entropy);
+    let lines = |set: &CaSet| SshKind::ALL.map(|kind| set.ssh(kind).public().line());
+    let load = || CaSet::load(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
+    let [user, host] = lines(&CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap());
+    assert_ne!(user, host);
+    assert!(user.starts_with("ssh-ed25519 "));
+    assert_eq!(lines(&load()), [user.clone(), host]);
+
+    // As in a folder that was made before there were any; or when making them was interrupted.
+    fs_remove(&good.join("ca/ssh-host.key"));
+    let made = lines(&load());
+    assert_eq!(made[0], user);
+    assert_eq!(lines(&load()), made);
+    let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &passphrase, damage, want);
+    check(
+        &|d| fs_write(&d.join("ca/ssh-user.key"), b"what is this"),
+        "`@/ca/ssh-user.key` is not one encrypted PKCS#8 key in PEM; restore it from a backup",
+    );
 }
 
 #[test]

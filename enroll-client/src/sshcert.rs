@@ -1,0 +1,231 @@
+//! SSH certificates: a person's to log in with ([`user`]), a machine's for its sshd ([`host`]), and whom to believe.
+//!
+//! The key is OpenSSH's: it is made and used by its own programs. What the gateway answers is checked before it replaces
+//! anything: it must be for this key, of this kind, and signed by the CA it came with.
+
+pub mod host;
+pub mod user;
+
+pub use user::{Freshness, UserCert, Wish as UserWish, ensure as ensure_user};
+
+use std::path::Path;
+
+use pki::{Role, SshCertificate, SshKey, SshKind, TrustDomain};
+use serde_json::json;
+use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, proof_message};
+
+use crate::edge::enroll::EnrollFace;
+use crate::edge::keystore::{Credential, Keystore, StoreError, read_text};
+use crate::edge::manage::ManageFace;
+use crate::edge::net::{CallError, NetError};
+use crate::edge::openssh;
+use crate::edge::terminal::{self, Format};
+use crate::platform::Access;
+use crate::report::{Complaint, Exit};
+use crate::upkeep;
+
+/// What the gateway last said of its SSH CAs.
+const CAS: &str = "ca.json";
+/// The same as a file for `UserKnownHostsFile`.
+pub const KNOWN_HOSTS: &str = "known_hosts";
+
+/// The SSH CAs of a gateway, each line read as a key, so that nothing else can be in what is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cas {
+    domain: TrustDomain,
+    user: Vec<SshKey>,
+    host: Vec<SshKey>,
+}
+
+impl Cas {
+    /// Reads what a gateway says, which must be about this trust domain.
+    ///
+    /// # Errors
+    /// When it is about another, or names no CA, or one that is no key.
+    fn read(reply: &SshCaReply, domain: &TrustDomain) -> Result<Self, Complaint> {
+        let keys = |lines: &[String]| -> Result<Vec<SshKey>, Complaint> {
+            let keys: Result<Vec<SshKey>, _> = lines.iter().map(|line| SshKey::parse(line)).collect();
+            match keys {
+                Ok(keys) if !keys.is_empty() => Ok(keys),
+                Ok(_) => Err(bad_reply("it names no SSH CA")),
+                Err(error) => Err(bad_reply(&format!("one of its SSH CAs cannot be used: {error}"))),
+            }
+        };
+        if reply.trust_domain != domain.as_str() {
+            return Err(bad_reply("it speaks of another trust domain"));
+        }
+        Ok(Self { domain: domain.clone(), user: keys(&reply.user)?, host: keys(&reply.host)? })
+    }
+
+    /// Lines for `known_hosts`: every machine's certificate is believed under its DNS name, and under `also`.
+    #[must_use]
+    pub fn known_hosts(&self, also: &[String]) -> Vec<String> {
+        let all = format!("*.machine.{}", self.domain);
+        let patterns: Vec<&str> = std::iter::once(all.as_str()).chain(also.iter().map(String::as_str)).collect();
+        let patterns = patterns.join(",");
+        self.host.iter().map(|key| format!("@cert-authority {patterns} {}", key.line())).collect()
+    }
+
+    /// Lines for the file that sshd's `TrustedUserCAKeys` names.
+    #[must_use]
+    pub fn trusted_user_ca(&self) -> Vec<String> {
+        self.user.iter().map(|key| format!("{} lychgate@{}", key.line(), self.domain)).collect()
+    }
+}
+
+fn bad_reply(what: &str) -> Complaint {
+    Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply cannot be used: {what}"))
+        .hint("this program may be older than the gateway")
+}
+
+/// Lines as text that ends with a line end.
+fn text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The SSH CAs as the gateway names them now; kept in the folder, with a `known_hosts` for ssh.
+async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
+    let roots = upkeep::roots_of(credential);
+    let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
+    let reply: SshCaReply = face.get("/v1/ssh/ca").await?;
+    let cas = Cas::read(&reply, credential.domain())?;
+    let folder = store.ssh_folder()?;
+    let kept = serde_json::to_string(&reply).unwrap_or_default();
+    store.replace_at(&folder.join(CAS), &kept, Access::Public)?;
+    store.replace_at(&folder.join(KNOWN_HOSTS), &text(&cas.known_hosts(&[])), Access::Public)?;
+    Ok(cas)
+}
+
+/// The SSH CAs as last heard, if they were.
+fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
+    let kept = read_text(&store.ssh_file(CAS)).ok()??;
+    Cas::read(&serde_json::from_str(&kept).ok()?, credential.domain()).ok()
+}
+
+/// The SSH CAs: of the gateway, or as last heard while it does not answer.
+async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
+    match fetch_cas(store, credential).await {
+        Err(complaint) if complaint.exit == Exit::Unreachable => {
+            let kept = kept_cas(store, credential).ok_or_else(|| complaint.clone())?;
+            terminal::say(&format!("{complaint}; these are the CAs as last heard"));
+            Ok(kept)
+        }
+        other => other,
+    }
+}
+
+/// `lychgate ssh-cert known-hosts`.
+///
+/// # Errors
+/// When there is no identity, or the gateway does not say.
+pub async fn print_known_hosts(store: &Keystore, also: &[String], format: Format) -> Result<(), Complaint> {
+    print(store, format, |cas| cas.known_hosts(also)).await
+}
+
+/// `lychgate ssh-cert trusted-user-ca`.
+///
+/// # Errors
+/// When there is no identity, or the gateway does not say.
+pub async fn print_trusted_user_ca(store: &Keystore, format: Format) -> Result<(), Complaint> {
+    print(store, format, Cas::trusted_user_ca).await
+}
+
+async fn print(store: &Keystore, format: Format, lines: impl FnOnce(&Cas) -> Vec<String>) -> Result<(), Complaint> {
+    let credential = upkeep::load(store)?;
+    let lines = lines(&cas(store, &credential).await?);
+    let value = json!({ "trust_domain": credential.domain().as_str(), "lines": lines });
+    terminal::result(format, &value, &text(&lines));
+    Ok(())
+}
+
+/// A pattern of `known_hosts` that can stand in a list of them.
+///
+/// # Errors
+/// When it would end the list, or mean something else.
+pub fn parse_pattern(text: &str) -> Result<String, String> {
+    let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"*?.-_:[]".contains(&byte);
+    if !text.is_empty() && text.bytes().all(ours) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a host name, with `*` and `?` for what may be anything".to_owned())
+    }
+}
+
+/// Who the holder must be for a kind of certificate.
+fn require(credential: &Credential, kind: SshKind) -> Result<(), Complaint> {
+    let (role, hint) = match kind {
+        SshKind::User => (Role::Person, "`lychgate ssh-cert host` is for machines"),
+        SshKind::Host => (Role::Machine, "`lychgate ssh-cert user` is for people"),
+    };
+    if credential.identity.role == role {
+        return Ok(());
+    }
+    let (identity, theirs) = (&credential.facts.identity, role.plural());
+    let what = format!("`{identity}` is a {}; SSH {kind} certificates are for {theirs}", credential.identity.role);
+    Err(Complaint::new(Exit::Refused, "wrong-caller", what).hint(hint))
+}
+
+/// The public half of an SSH key: from the file beside it, or from the key itself.
+async fn public_key(key: &Path) -> Result<SshKey, Complaint> {
+    let beside = openssh::public_path(&openssh::private_path(key));
+    let line = match read_text(&beside)? {
+        Some(line) => line,
+        None => openssh::public_half(key).await?,
+    };
+    SshKey::parse(&line).map_err(|error| {
+        Complaint::new(
+            Exit::Failure,
+            "bad-ssh-key",
+            format!("the key `{}` cannot be certified: {error}", key.display()),
+        )
+        .hint("make one with `ssh-keygen -t ed25519`")
+    })
+}
+
+/// Asks for a certificate, and checks the one that comes.
+async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &SshKey) -> Result<SshReply, Complaint> {
+    let (path, namespace) = match kind {
+        SshKind::User => ("/v1/ssh/user", USER_NAMESPACE),
+        SshKind::Host => ("/v1/ssh/host", HOST_NAMESPACE),
+    };
+    let mut face = ManageFace::new(credential)?;
+    let mut again = true;
+    loop {
+        let exporter = face.exporter().await?;
+        let signature = openssh::sign(key, namespace, &proof_message(&exporter)).await?;
+        let reply = face.post(path, &SshRequest { public_key: public.line(), signature }).await;
+        match reply {
+            // The gateway may have hung up while somebody typed a passphrase; the next proof is for the next connection.
+            Err(CallError::Net(NetError::Broken { .. })) if again => again = false,
+            Err(error) => return Err(error.into()),
+            Ok(reply) => return check(reply, kind, public),
+        }
+    }
+}
+
+fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Complaint> {
+    let cert = SshCertificate::parse(&reply.certificate).map_err(|error| bad_reply(&error.to_string()))?;
+    let ca = SshKey::parse(&reply.ca).map_err(|error| bad_reply(&error.to_string()))?;
+    cert.check_signed_by(&ca).map_err(|error| bad_reply(&error.to_string()))?;
+    if cert.kind() != kind || !cert.certifies(public) {
+        return Err(bad_reply("the certificate is for another key, or of another kind"));
+    }
+    // What is written down of it is what stands in it.
+    Ok(SshReply {
+        serial: cert.serial().to_string(),
+        key_id: cert.key_id().to_owned(),
+        principals: cert.principals().to_vec(),
+        not_before: cert.valid_after().secs(),
+        not_after: cert.valid_before().secs(),
+        ..reply
+    })
+}
+
+/// Writes a certificate where it belongs.
+fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), StoreError> {
+    store.replace_at(path, &format!("{}\n", reply.certificate), Access::Public)
+}
+
+#[cfg(test)]
+#[path = "sshcert_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Decides SSH certificates: a machine's for its names, a person's for the logins that the policy gives them.
+//!
+//! The proof first. What is asked for again is made again: it takes nothing from anybody, and the end is never later than
+//! that of the certificate with which it was asked for.
+
+use pki::{SshDraft, SshError, SshKey, UnixTime};
+use policy::Ruleset;
+
+use super::{
+    admission::Caller,
+    approve::principal,
+    audit::Event,
+    change::Changes,
+    proof::BadProof,
+    refusal::{Fault, Refusal},
+};
+
+/// An SSH key whose holder is on this connection. Made only by [`prove`].
+#[derive(Debug)]
+#[must_use = "a proven key that is not certified was proven for nothing"]
+pub struct Proven(SshKey);
+
+/// Checks that whoever asks holds the SSH key.
+///
+/// # Errors
+/// [`Refusal::BadSshKey`] for keys we do not certify, [`BadProof::Ssh`] for a signature that does not hold.
+pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8; 32]) -> Result<Proven, Refusal> {
+    let key = SshKey::parse(public_key).map_err(|error| Refusal::BadSshKey(error.to_string()))?;
+    key.verify(namespace, &wire::ssh::proof_message(exporter), signature).map_err(BadProof::Ssh)?;
+    Ok(Proven(key))
+}
+
+/// A certificate that may be made once `changes` are committed.
+#[derive(Debug)]
+#[must_use = "a plan that is not carried out issues nothing"]
+pub struct Plan {
+    /// What to sign.
+    pub draft: SshDraft,
+    /// What must be durable first: the event.
+    pub changes: Changes,
+}
+
+/// A machine's certificate for its sshd: by its own names, until its own certificate ends.
+///
+/// # Errors
+/// [`Refusal::Expired`] in the last second of the machine's certificate; [`Fault::Issue`] when the names make no
+/// certificate.
+pub fn host(caller: &Caller, Proven(key): Proven, entropy: [u8; 8], now: UnixTime) -> Result<Plan, Refusal> {
+    let draft = SshDraft::host(key, &caller.identity, caller.not_after, entropy, now);
+    Ok(plan(caller, draft.map_err(not_made)?, vec![]))
+}
+
+/// A person's certificate: the logins and the time that the policy gives them, and never past their own certificate.
+///
+/// # Errors
+/// [`Refusal::Denied`]; [`Refusal::Expired`] as for machines; [`Fault::Issue`] when the policy's logins make no certificate.
+pub fn user(
+    caller: &Caller,
+    Proven(key): Proven,
+    rules: &Ruleset,
+    entropy: [u8; 8],
+    now: UnixTime,
+) -> Result<Plan, Refusal> {
+    let grant = match policy::decide(rules, &ask(caller, now)) {
+        policy::Decision::Allowed(grant) => grant,
+        policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "login" }),
+    };
+    let until = grant.lifetime().map_or(caller.not_after, |lifetime| now.plus(lifetime).min(caller.not_after));
+    let draft = SshDraft::user(key, &caller.identity, grant.principals().to_vec(), until, entropy, now);
+    Ok(plan(caller, draft.map_err(not_made)?, grant.rules().to_vec()))
+}
+
+/// The question put to the policy.
+fn ask(caller: &Caller, now: UnixTime) -> policy::Ask {
+    policy::Ask {
+        action: policy::Action::Login,
+        principal: principal(caller, now),
+        resource: policy::Resource::Gateway,
+        now: now.secs(),
+    }
+}
+
+/// Nobody asks for names or times, so what is wrong with them is our own doing.
+fn not_made(error: SshError) -> Refusal {
+    match error {
+        SshError::Over => Refusal::Expired,
+        other => Fault::Issue(other.to_string()).into(),
+    }
+}
+
+fn plan(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Plan {
+    let mut changes = Changes::new();
+    changes.event(Event::SshIssued {
+        identity: caller.identity.to_string(),
+        kind: draft.kind().as_str(),
+        serial: draft.serial(),
+        key_id: draft.key_id().to_owned(),
+        principals: draft.principals().join(","),
+        key: draft.key().fingerprint(),
+        certificate: caller.serial.hex(),
+        not_after: draft.valid_before().secs(),
+        rules,
+    });
+    Plan { draft, changes }
+}

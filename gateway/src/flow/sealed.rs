@@ -1,0 +1,31 @@
+//! The leaf for a machine's sealed services.
+
+use pki::VerifiedCsr;
+use wire::enroll::IssuedReply;
+
+use super::{
+    issue,
+    shell::{Actor, Retry, Shell},
+};
+use crate::core::{admission::Caller, keys, sealed};
+
+/// Issues it to a machine that was admitted.
+///
+/// # Errors
+/// Why not. A conflict is the caller's to retry, with a fresh admission.
+pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<IssuedReply, Retry> {
+    let key = csr.into_key();
+    let known = match sealed::made_before(caller, &key) {
+        Some(serial) => shell.get(keys::certificate(&serial)).await?,
+        None => None,
+    };
+    let settings = shell.settings.load();
+    let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
+    match sealed::decide(caller, key, known.as_ref(), common, now, serial)? {
+        sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
+        sealed::Verdict::Issue(plan) => {
+            let who = caller.identity.to_string();
+            issue::issue(shell, *plan, &Actor { who: &who, instance }).await
+        }
+    }
+}

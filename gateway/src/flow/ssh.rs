@@ -1,0 +1,64 @@
+//! SSH certificates: decide, make the event durable, sign, answer.
+
+use pki::SshKind;
+use wire::ssh::{SshCaReply, SshReply};
+
+use super::shell::{Actor, Retry, Shell};
+use crate::core::{
+    admission::Caller,
+    refusal::{Fault, Refusal},
+    ssh::{self, Plan, Proven},
+};
+
+/// The public keys of the SSH CAs.
+#[must_use]
+pub fn cas(shell: &Shell) -> SshCaReply {
+    let line = |kind| vec![shell.ca.ssh(kind).public().line()];
+    SshCaReply {
+        trust_domain: shell.ca.domain().as_str().to_owned(),
+        user: line(SshKind::User),
+        host: line(SshKind::Host),
+    }
+}
+
+/// A certificate for the sshd of the machine that calls.
+///
+/// # Errors
+/// Why not.
+pub async fn host(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Refusal> {
+    issue(shell, caller, ssh::host(caller, key, shell.entropy.bytes(), shell.now())?, instance).await
+}
+
+/// A certificate with which the person who calls logs in.
+///
+/// # Errors
+/// Why not.
+pub async fn user(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Refusal> {
+    let plan = ssh::user(caller, key, &shell.rules.load(), shell.entropy.bytes(), shell.now())?;
+    issue(shell, caller, plan, instance).await
+}
+
+/// The only use of the SSH CA keys: after the event is durable, before anybody hears of it.
+async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Result<SshReply, Refusal> {
+    let Plan { draft, changes } = plan;
+    let who = caller.identity.to_string();
+    shell.commit(changes, &Actor { who: &who, instance }).await.map_err(|retry| match retry {
+        Retry::Refused(refusal) => refusal,
+        // It expects nothing of other records, so nobody can have been first.
+        Retry::Conflict => Fault::Contention.into(),
+    })?;
+    let ca = shell.ca.ssh(draft.kind());
+    let mut reply = SshReply {
+        certificate: String::new(),
+        serial: draft.serial().to_string(),
+        key_id: draft.key_id().to_owned(),
+        principals: draft.principals().to_vec(),
+        not_before: draft.valid_after().secs(),
+        not_after: draft.valid_before().secs(),
+        ca: ca.public().line(),
+        time: shell.now().secs(),
+    };
+    let issued = draft.issue(ca, shell.entropy.bytes()).map_err(|error| Fault::Issue(error.to_string()))?;
+    reply.certificate = issued.line;
+    Ok(reply)
+}

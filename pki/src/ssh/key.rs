@@ -1,0 +1,288 @@
+//! SSH public keys (RFC 4253 6.6, RFC 5656, RFC 8709) and the signatures they make, verified by the crypto library that
+//! verifies everything else.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P521_SHA512_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
+};
+use ssh_key::public::KeyData;
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, Signature, SshSig};
+use thiserror::Error;
+use x509_parser::asn1_rs::{FromDer, Integer, Sequence};
+
+use super::{SshError, string};
+use crate::der;
+use crate::key::{BadSignature, CaKey, KeyAlgorithm, KeyError, KeyParts, SignError, SubjectKey};
+
+/// Why an SSH public key is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SshKeyError {
+    /// Not a line as in a `.pub` file.
+    #[error("it is not an SSH public key: {0}")]
+    Unreadable(String),
+    /// A kind we do not certify.
+    #[error("`{found}` keys are not supported; use ssh-ed25519, ecdsa-sha2-nistp256, -nistp384, -nistp521 or ssh-rsa")]
+    Unsupported {
+        /// The algorithm's name.
+        found: String,
+    },
+    /// Too short, too long, or no real key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// Why an SSH signature does not prove the key.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadSshSignature {
+    /// Not what `ssh-keygen -Y sign` writes.
+    #[error("the proof is not an SSH signature: {0}")]
+    Unreadable(String),
+    /// By another key than the one to be certified.
+    #[error("the SSH signature is by another key than the one it is to prove")]
+    OtherKey,
+    /// Made for something else.
+    #[error("the SSH signature is for the namespace `{found}`")]
+    Namespace {
+        /// What it was made for.
+        found: String,
+    },
+    /// It is about other bytes, such as another connection.
+    #[error("the SSH signature does not fit: it is by another key, or was made for another connection")]
+    Wrong,
+}
+
+/// How signatures of the key are verified.
+#[derive(Clone, PartialEq, Eq)]
+enum Verifier {
+    /// A key that our certificates know too.
+    Subject(SubjectKey),
+    /// P-521, which only SSH uses: the uncompressed point.
+    P521(Vec<u8>),
+}
+
+/// An SSH public key of a kind and size we certify.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SshKey {
+    /// RFC 4253 6.6: the algorithm's name, then its fields.
+    blob: Vec<u8>,
+    algorithm: &'static str,
+    verifier: Verifier,
+}
+
+impl fmt::Debug for SshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SshKey({} {})", self.algorithm, self.fingerprint())
+    }
+}
+
+impl SshKey {
+    /// Reads the line of a `.pub` file; its comment is not kept.
+    ///
+    /// # Errors
+    /// [`SshKeyError`].
+    pub fn parse(line: &str) -> Result<Self, SshKeyError> {
+        let key = PublicKey::from_openssh(line.trim()).map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
+        Self::from_data(key)
+    }
+
+    fn from_data(key: PublicKey) -> Result<Self, SshKeyError> {
+        let unsupported = || SshKeyError::Unsupported { found: key.algorithm().as_str().to_owned() };
+        let (algorithm, verifier) = match key.key_data() {
+            KeyData::Ed25519(raw) => {
+                ("ssh-ed25519", Verifier::Subject(SubjectKey::from_raw(KeyAlgorithm::Ed25519, raw.as_ref())?))
+            }
+            KeyData::Ecdsa(point) => {
+                let raw = point.as_sec1_bytes();
+                match point.curve() {
+                    EcdsaCurve::NistP256 => {
+                        ("ecdsa-sha2-nistp256", Verifier::Subject(SubjectKey::from_raw(KeyAlgorithm::P256, raw)?))
+                    }
+                    EcdsaCurve::NistP384 => {
+                        ("ecdsa-sha2-nistp384", Verifier::Subject(SubjectKey::from_raw(KeyAlgorithm::P384, raw)?))
+                    }
+                    EcdsaCurve::NistP521 => {
+                        ParsedPublicKey::new(&ECDSA_P521_SHA512_ASN1, raw).map_err(|_| KeyError::Point)?;
+                        ("ecdsa-sha2-nistp521", Verifier::P521(raw.to_vec()))
+                    }
+                }
+            }
+            KeyData::Rsa(rsa) => {
+                let (Some(n), Some(e)) = (rsa.n.as_positive_bytes(), rsa.e.as_positive_bytes()) else {
+                    return Err(KeyError::Malformed.into());
+                };
+                let parts = KeyParts::Rsa { n: n.to_vec(), e: e.to_vec() };
+                ("ssh-rsa", Verifier::Subject(SubjectKey::from_parts(&parts)?))
+            }
+            KeyData::Dsa(_) | KeyData::SkEcdsaSha2NistP256(_) | KeyData::SkEd25519(_) | KeyData::Other(_) => {
+                return Err(unsupported());
+            }
+            // The crate's enum may grow.
+            _ => return Err(unsupported()),
+        };
+        let blob = key.to_bytes().map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
+        Ok(Self { blob, algorithm, verifier })
+    }
+
+    /// The public half of a CA key.
+    pub(super) fn of_ca(key: &dyn CaKey) -> Result<Self, SshError> {
+        let (algorithm, curve) = names(key.algorithm())?;
+        let subject = SubjectKey::from_raw(key.algorithm(), key.public_key())?;
+        let mut blob = Vec::new();
+        string(&mut blob, algorithm.as_bytes());
+        if let Some(curve) = curve {
+            string(&mut blob, curve.as_bytes());
+        }
+        string(&mut blob, key.public_key());
+        Ok(Self { blob, algorithm, verifier: Verifier::Subject(subject) })
+    }
+
+    /// Its algorithm, such as `ssh-ed25519`.
+    #[must_use]
+    pub const fn algorithm(&self) -> &'static str {
+        self.algorithm
+    }
+
+    /// The line of a `.pub` file without comment and line end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        // Both fail only for bytes that are no key, and these were read as one or made as one.
+        PublicKey::from_bytes(&self.blob).and_then(|key| key.to_openssh()).unwrap_or_default()
+    }
+
+    /// Its SHA-256 as OpenSSH writes it, `SHA256:` and base64.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        PublicKey::from_bytes(&self.blob).map(|key| key.fingerprint(HashAlg::Sha256).to_string()).unwrap_or_default()
+    }
+
+    /// Checks that `signature`, as `ssh-keygen -Y sign` writes it (OpenSSH's PROTOCOL.sshsig), was made by this key for
+    /// this namespace over this message.
+    ///
+    /// # Errors
+    /// [`BadSshSignature`].
+    pub fn verify(&self, namespace: &str, message: &[u8], signature: &str) -> Result<(), BadSshSignature> {
+        let unreadable = |error: ssh_key::Error| BadSshSignature::Unreadable(error.to_string());
+        let sig = SshSig::from_pem(signature.trim()).map_err(unreadable)?;
+        let signer = PublicKey::from(sig.public_key().clone()).to_bytes().map_err(unreadable)?;
+        if signer != self.blob {
+            return Err(BadSshSignature::OtherKey);
+        }
+        if sig.namespace() != namespace {
+            return Err(BadSshSignature::Namespace { found: sig.namespace().to_owned() });
+        }
+        if !sig.reserved().is_empty() {
+            return Err(BadSshSignature::Wrong);
+        }
+        let signed = SshSig::signed_data(namespace, sig.hash_alg(), message).map_err(unreadable)?;
+        self.verify_signature(&signed, sig.signature()).map_err(|_| BadSshSignature::Wrong)
+    }
+
+    /// Checks a signature blob as certificates carry it.
+    pub(super) fn verify_blob(&self, message: &[u8], blob: &[u8]) -> Result<(), BadSignature> {
+        let signature = Signature::try_from(blob).map_err(|_| BadSignature)?;
+        self.verify_signature(message, &signature)
+    }
+
+    fn verify_signature(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+        let bytes = signature.as_bytes();
+        match (&self.verifier, signature.algorithm()) {
+            (Verifier::Subject(key), Algorithm::Ed25519) if key.algorithm() == KeyAlgorithm::Ed25519 => {
+                key.verify(message, bytes)
+            }
+            (Verifier::Subject(key), Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })
+                if key.algorithm() == KeyAlgorithm::P256 =>
+            {
+                key.verify(message, &in_asn1(bytes)?)
+            }
+            (Verifier::Subject(key), Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 })
+                if key.algorithm() == KeyAlgorithm::P384 =>
+            {
+                key.verify(message, &in_asn1(bytes)?)
+            }
+            (Verifier::P521(point), Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 }) => {
+                verify(&ECDSA_P521_SHA512_ASN1, point, message, &in_asn1(bytes)?)
+            }
+            // RFC 8332 3. Without a hash in its name the signature is by SHA-1.
+            (Verifier::Subject(key), Algorithm::Rsa { hash: Some(hash) }) if is_rsa(key) => match hash {
+                HashAlg::Sha256 => key.verify(message, bytes),
+                HashAlg::Sha512 => verify(&RSA_PKCS1_2048_8192_SHA512, key.raw_public_key(), message, bytes),
+                _ => Err(BadSignature),
+            },
+            _ => Err(BadSignature),
+        }
+    }
+
+    /// The algorithm's name and the fields after it.
+    pub(super) fn blob(&self) -> &[u8] {
+        &self.blob
+    }
+
+    /// The fields after the algorithm's name.
+    pub(super) fn fields(&self) -> &[u8] {
+        self.blob.get(4 + self.algorithm.len()..).unwrap_or_default()
+    }
+}
+
+fn is_rsa(key: &SubjectKey) -> bool {
+    matches!(key.algorithm(), KeyAlgorithm::Rsa { .. })
+}
+
+fn verify(
+    algorithm: &'static dyn VerificationAlgorithm,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), BadSignature> {
+    UnparsedPublicKey::new(algorithm, key).verify(message, signature).map_err(|_| BadSignature)
+}
+
+/// What a CA key is called in SSH, and its curve.
+fn names(algorithm: KeyAlgorithm) -> Result<(&'static str, Option<&'static str>), SshError> {
+    match algorithm {
+        KeyAlgorithm::Ed25519 => Ok(("ssh-ed25519", None)),
+        KeyAlgorithm::P256 => Ok(("ecdsa-sha2-nistp256", Some("nistp256"))),
+        KeyAlgorithm::P384 => Ok(("ecdsa-sha2-nistp384", Some("nistp384"))),
+        // Nothing of ours makes RSA keys, and a device that does would have to sign with SHA-2 by name.
+        KeyAlgorithm::Rsa { .. } => Err(SshError::CaAlgorithm { found: algorithm.to_string() }),
+    }
+}
+
+/// Signs with a CA key; the signature as certificates carry it: the algorithm's name, then its own form.
+pub(super) fn sign(key: &dyn CaKey, message: &[u8]) -> Result<Vec<u8>, SshError> {
+    let (algorithm, curve) = names(key.algorithm())?;
+    let signature = key.sign(message)?;
+    let inner = if curve.is_some() { from_asn1(&signature)? } else { signature };
+    let mut blob = Vec::new();
+    string(&mut blob, algorithm.as_bytes());
+    string(&mut blob, &inner);
+    Ok(blob)
+}
+
+/// An ECDSA signature from two `mpint` (RFC 5656 3.1.2) to two INTEGER (RFC 3279 2.2.3). Both write a number alike:
+/// big-endian two's complement without more bytes than it needs; where it has more, the verification fails.
+fn in_asn1(ssh: &[u8]) -> Result<Vec<u8>, BadSignature> {
+    let (r, rest) = read_string(ssh).ok_or(BadSignature)?;
+    let (s, rest) = read_string(rest).ok_or(BadSignature)?;
+    if !rest.is_empty() {
+        return Err(BadSignature);
+    }
+    Ok(der::tlv(der::SEQUENCE, &[&der::tlv(der::INTEGER, &[r]), &der::tlv(der::INTEGER, &[s])]))
+}
+
+fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+/// The reverse of [`in_asn1`], for signatures that a key of ours has made.
+fn from_asn1(signature: &[u8]) -> Result<Vec<u8>, SignError> {
+    let failed = || SignError { reason: "the signature is not ECDSA in ASN.1 form".to_owned() };
+    let (_, sequence) = Sequence::from_der(signature).map_err(|_| failed())?;
+    let (rest, r) = Integer::from_der(sequence.content.as_ref()).map_err(|_| failed())?;
+    let (_, s) = Integer::from_der(rest).map_err(|_| failed())?;
+    let mut out = Vec::new();
+    string(&mut out, r.as_ref());
+    string(&mut out, s.as_ref());
+    Ok(out)
+}
