@@ -373,7 +373,7 @@ async fn who_asks_what_they_may_is_answered() {
         (&alice, "renew", "", "allowed by rule `renew-person`"),
         (&alice, "renew", "edge-07", "`renew` is for oneself"),
         (&alice, "enroll", "", "`enroll` is asked of newcomers"),
-        (&alice, "connect", "edge-07", "`connect` concerns services"),
+        (&alice, "connect", "edge-07", "`connect` concerns a service on a machine: write it as SERVICE@MACHINE"),
         (&alice, "dance", "", "`dance` is not an action of the policy: use one of enroll, request, approve, "),
         (&bob, "approve", waiting.as_str(), "denied: no rule permits it"),
         // What bob may not see is not there for him.

@@ -42,6 +42,11 @@ impl Raw {
 
     /// Reads one response: its status and body by `Content-Length`, nothing more clever.
     pub fn response(&mut self) -> io::Result<(u16, String)> {
+        self.whole_response().map(|(status, _, body)| (status, body))
+    }
+
+    /// The same, with the head as it was sent.
+    pub fn whole_response(&mut self) -> io::Result<(u16, String, String)> {
         let mut bytes = std::mem::take(&mut self.ahead);
         let head_end = loop {
             if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -63,7 +68,24 @@ impl Raw {
             self.more(&mut bytes)?;
         }
         self.ahead = bytes.split_off(end);
-        Ok((status, String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned()))
+        Ok((status, head, String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned()))
+    }
+
+    /// Reads so many bytes that are no response.
+    pub fn read_some(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        while bytes.len() < count {
+            self.more(&mut bytes)?;
+        }
+        self.ahead = bytes.split_off(count);
+        Ok(bytes)
+    }
+
+    /// Reads until the server closes, one way or the other.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        while self.more(&mut bytes).is_ok() {}
+        bytes
     }
 
     /// Whether the server has closed, waiting for it as long as a silence may last.

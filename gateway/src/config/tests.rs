@@ -185,7 +185,7 @@ fn faces_that_cannot_be_told_apart() {
     );
     check(
         &format!("{BASE}{PORTS}shared='127.0.0.1:3'\n"),
-        "/etc/lg/gateway.toml:8: `listen.shared`: it cannot stand beside `enroll` or `manage`; keep either one shared port or the two separate ones",
+        "/etc/lg/gateway.toml:8: `listen.shared`: it cannot stand beside `enroll`, `manage` or `proxy`; keep either one shared port or the separate ones",
     );
     check(
         &format!("{BASE}[listen]\nenroll='127.0.0.1:1'\nmanage='127.0.0.1:1'\n"),

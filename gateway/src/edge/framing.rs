@@ -268,11 +268,11 @@ impl Framer {
 /// Whether a byte of a head may follow the one before it.
 const fn follows(before: Option<u8>, byte: u8) -> Result<(), BadFraming> {
     match (before, byte) {
-        (Some(b'\r'), b'\n') | (_, b'\r') => Ok(()),
+        (Some(b'\r'), b'\n') => Ok(()),
         (Some(b'\r'), _) => Err(BadFraming::BareCr),
         (_, b'\n') => Err(BadFraming::BareLf),
         (Some(b'\n'), b' ' | b'\t') => Err(BadFraming::Folded),
-        (_, b'\t') => Ok(()),
+        (_, b'\r' | b'\t') => Ok(()),
         (_, control) if control.is_ascii_control() => Err(BadFraming::Control),
         _ => Ok(()),
     }

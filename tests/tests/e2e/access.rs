@@ -1,117 +1,41 @@
-//! People reach services on machines that accept nothing from the network.
+//! The doors: how people reach services on machines that accept nothing from the network, and what they are told when they
+//! do not get there.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::cli::Lychgate;
-use tests::gateway::Setup;
-use tests::program::Program;
+use tests::gateway::{Gateway, Setup};
+use tests::program::run;
+use tests::raw::Raw;
+use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::{assert_says, audit, items, joined};
+use crate::rig::{Connected, Echo, Running, sessions};
+use crate::{assert_says, audit, joined};
 
-/// A service that says what it hears, line by line, on loopback. Ends with the test.
-struct Echo(SocketAddr);
-
-impl Echo {
-    fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let at = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                std::thread::spawn(move || {
-                    let mut from = stream.try_clone().unwrap();
-                    let _ = std::io::copy(&mut from, &mut stream);
-                });
-            }
-        });
-        Self(at)
-    }
-
-    fn exposed(&self, name: &str, how: &str) -> String {
-        format!("{name}={}{how}", self.0)
-    }
-}
-
-/// A machine that runs, exposing something, with its tunnel up.
-struct Running {
-    machine: Lychgate,
-    run: Program,
-}
-
-impl Running {
-    #[track_caller]
-    fn start(machine: Lychgate, flags: &[&str]) -> Self {
-        let mut run = machine.start(&[&["run"], flags].concat());
-        run.expect_stdout("the tunnel is up", |out| out.contains("tunnel-up").then_some(()));
-        Self { machine, run }
-    }
-}
-
-/// `lychgate connect` with its ends in our hands.
-struct Connected {
-    child: Child,
-}
-
-impl Connected {
-    fn start(person: &Lychgate, args: &[&str]) -> Self {
-        let child = person
-            .command(&[&["connect"], args].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self { child }
-    }
-
-    #[track_caller]
-    fn say(&mut self, line: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
-    }
-
-    #[track_caller]
-    fn hear(&mut self, want: &str) {
-        let mut heard = vec![0; want.len()];
-        if let Err(error) = self.child.stdout.as_mut().unwrap().read_exact(&mut heard) {
-            let mut said = String::new();
-            self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-            panic!("it ended instead: {error}\n{said}");
-        }
-        assert_eq!(String::from_utf8_lossy(&heard), want);
-    }
-
-    /// Says something and hears it come back: bytes pass both ways.
-    #[track_caller]
-    fn passes(&mut self, line: &str) {
-        self.say(line);
-        self.hear(line);
-    }
-
-    /// What it said at its end, and its exit code.
-    #[track_caller]
-    fn end(mut self) -> (i32, String) {
-        let status = eventually("the end of `connect`", PATIENCE, || self.child.try_wait().unwrap());
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status.code().unwrap_or(-1), said)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
+#[track_caller]
+fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
+    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
+    raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+    let (status, head, body) = raw.whole_response().unwrap();
+    (status, head, serde_json::from_str(&body).unwrap_or_default())
 }
 
 #[track_caller]
-fn sessions(person: &Lychgate) -> Vec<Value> {
-    items(&person.json(&["sessions", "list"]))
+fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
+    let (found, head, body) = answer;
+    assert_eq!(*found, status, "{head}\n{body}");
+    assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");
+    let proxy_status = format!("Proxy-Status: lychgate; error={cause}; details=\"{code}\"");
+    assert!(head.contains(&proxy_status), "no `{proxy_status}` in\n{head}");
+    assert!(head.contains("Connection: close"), "{head}");
 }
 
 #[test]
@@ -135,29 +59,283 @@ fn a_person_reaches_a_service_behind_the_gateway() {
     assert_eq!(closed["detail"]["reason"], "peer");
     assert_eq!(closed["detail"]["to_machine"], "6");
     assert_eq!(closed["detail"]["from_machine"], "6");
-    assert_eq!(audit(&alice, "session.opened").len(), 1);
+    let opened = audit(&alice, "session.opened").pop().unwrap();
+    assert_eq!(opened["actor"], "spiffe://test.example/person/alice");
+    assert_eq!(opened["rules"], serde_json::json!(["admins-connect"]));
 }
 
 #[test]
-fn a_lock_ends_a_session_within_a_second_and_says_why() {
+fn every_refusal_says_what_and_why() {
+    let (closed, slow) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), Slow::start());
+    let nobody = closed.local_addr().unwrap();
+    drop(closed);
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let bob = invited(&gateway, &alice, "bob");
+    let alpha = joined(&gateway, &alice, "alpha");
+    let _off = joined(&gateway, &alice, "off");
+    let closed = format!("closed={nobody},raw");
+    let mine = format!("mine={nobody},raw,allow=group/dba");
+    let slow = format!("slow={},raw", slow.at());
+    let _a = Running::start(alpha, &["--expose", &closed, "--expose", &mine, "--expose", &slow]);
+
+    let answer = connect(&gateway, &alice, "ssh.off:22");
+    refused(&answer, 503, "offline", "destination_unavailable");
+    assert!(answer.1.contains("Retry-After: 30"), "{}", answer.1);
+    assert_says(&alice.refused(&["connect", "off"]), 5, "the machine `off` is offline");
+
+    refused(&connect(&gateway, &alice, "closed.alpha:1"), 502, "target-closed", "connection_refused");
+    assert_says(&alice.refused(&["connect", "alpha", "closed"]), 5, "`closed` does not answer: connection refused");
+    refused(&connect(&gateway, &alice, "slow.alpha:1"), 504, "target-slow", "connection_timeout");
+
+    let answer = connect(&gateway, &alice, "web.alpha:80");
+    refused(&answer, 404, "not-exposed", "destination_not_found");
+    let words = "the machine `alpha` does not expose `web`; it exposes `closed`, `mine`, `slow`";
+    assert_eq!(answer.2["detail"], words);
+
+    let answer = connect(&gateway, &alice, "mine.alpha:1");
+    refused(&answer, 403, "refused-by-machine", "http_request_denied");
+    let words = "its owner does not let spiffe://test.example/person/alice in to `mine`";
+    assert!(answer.2["detail"].as_str().unwrap().contains(words), "{}", answer.2);
+
+    // What one may not know of is not there, whether it is or not.
+    let unseen = connect(&gateway, &bob, "closed.alpha:1");
+    refused(&unseen, 404, "not-found", "destination_not_found");
+    assert_eq!(connect(&gateway, &bob, "closed.nowhere:1").2["detail"], unseen.2["detail"]);
+    // What one sees and may not reach is refused by name of the rule.
+    alice.ok(&["machines", "lock", "off", "--reason", "stolen"]);
+    let answer = connect(&gateway, &alice, "ssh.off:22");
+    refused(&answer, 403, "denied", "http_request_denied");
+    assert_eq!(answer.2["rules"], serde_json::json!(["locked-machine"]));
+
+    let answer = connect(&gateway, &alice, "127.0.0.1:22");
+    refused(&answer, 400, "malformed", "http_request_error");
+    assert!(answer.2["detail"].as_str().unwrap().contains("`127.0.0.1:22` is an address"), "{}", answer.2);
+
+    let machine = gateway.client("alpha");
+    refused(&connect(&gateway, &machine, "closed.alpha:1"), 403, "wrong-caller", "http_request_denied");
+    assert_says(&machine.refused(&["connect", "alpha", "closed"]), 3, "is no person");
+    assert_eq!(audit(&alice, "session.opened").len(), 5, "what reached a machine, and nothing else");
+}
+
+/// Somebody in no group.
+#[track_caller]
+fn invited(gateway: &Gateway, alice: &Lychgate, name: &str) -> Lychgate {
+    let person = gateway.client(name);
+    let invitation = alice.json(&["people", "invite", "--name", name]);
+    person.ok(&["join", invitation["token"].as_str().unwrap(), "--name", name]);
+    person
+}
+
+/// A port that takes no connection: its queue is full.
+struct Slow(socket2::Socket, Vec<socket2::Socket>);
+
+impl Slow {
+    fn start() -> Self {
+        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let listener = socket();
+        listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let at = listener.local_addr().unwrap();
+        let fill = || {
+            let one = socket();
+            one.set_nonblocking(true).unwrap();
+            let _ = one.connect(&at);
+            one
+        };
+        let queued = (0..3).map(|_| fill()).collect();
+        Self(listener, queued)
+    }
+
+    fn at(&self) -> std::net::SocketAddr {
+        assert_eq!(self.1.len(), 3);
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+#[test]
+fn curl_reaches_a_web_service_by_connect() {
+    let web = web("hello from alpha");
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &format!("web={web},raw")]);
+    let proxy = format!("https://{}", gateway.proxy().authority());
+    let file = |name: &str| alice.file(name).display().to_string();
+    let curl = |more: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--noproxy", "", "--proxytunnel", "-x", &proxy, "--proxy-cacert", &file("bundle.pem")])
+            .args(more);
+        run(curl.arg("http://web.alpha/"), PATIENCE)
+    };
+    let identified = ["--proxy-cert".to_owned(), file("cert.pem"), "--proxy-key".to_owned(), file("key.pem")];
+    let identified: Vec<&str> = identified.iter().map(String::as_str).collect();
+    let ended = curl(&identified);
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "hello from alpha"), "{}", ended.stderr);
+    let stranger = curl(&[]);
+    assert_ne!(stranger.code, 0);
+    assert!(stranger.stderr.contains("certificate required"), "{}", stranger.stderr);
+}
+
+/// A web server with one page.
+fn web(page: &'static str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 4096]);
+            let length = page.len();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}");
+        }
+    });
+    at
+}
+
+#[test]
+fn a_name_for_each_service_leads_to_its_bare_bytes() {
     let echo = Echo::start();
     let gateway = Setup::default().start();
     let alice = gateway.first_person();
     let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&alice.identity()));
+    let name = "echo--alpha.gateway.test.example";
+    let mut raw = Raw::open(face.address, name, &config).unwrap();
+    raw.send(b"bare bytes\n").unwrap();
+    assert_eq!(raw.read_some(11).unwrap(), b"bare bytes\n");
+    assert_eq!(sessions(&alice)[0]["door"], "raw");
+    // Nothing is said where the service's protocol has no place for words.
+    let mut nothing = Raw::open(face.address, "web--alpha.gateway.test.example", &config).unwrap();
+    assert!(nothing.closed());
+    // SSH has one.
+    let mut ssh = Raw::open(face.address, "ssh--alpha.gateway.test.example", &config).unwrap();
+    let words = String::from_utf8(ssh.read_to_end()).unwrap();
+    assert!(words.starts_with("lychgate: the machine `alpha` does not expose `ssh`"), "{words}");
+}
+
+#[test]
+fn all_doors_stand_on_one_port() {
+    let echo = Echo::start();
+    let gateway = Setup::default().shared().start();
+    let alice = gateway.first_person();
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    let face = gateway.proxy();
+    assert_eq!(face.address, gateway.manage().address);
     let mut open = Connected::start(&alice, &["alpha", "echo"]);
-    open.passes("hello\n");
-    let began = Instant::now();
-    let locked = alice.ok(&["machines", "lock", "alpha", "--reason", "stolen"]);
-    assert!(locked.contains("ended 1 session in"), "{locked}");
-    let mut rest = Vec::new();
-    open.child.stdout.as_mut().unwrap().read_to_end(&mut rest).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?} with the command itself", began.elapsed());
-    let (code, said) = open.end();
-    assert_eq!(code, 3, "{said}");
-    assert!(said.contains("locked: a lock was set"), "{said}");
-    let enforced = audit(&alice, "lock.enforced").pop().unwrap();
-    assert_eq!(enforced["detail"]["sessions"], "1");
-    let millis: u64 = enforced["detail"]["millis"].as_str().unwrap().parse().unwrap();
-    assert!(millis <= 1_000, "{enforced}");
-    assert_says(&alice.refused(&["connect", "alpha", "echo"]), 3, "locked-machine");
+    open.passes("by the client\n");
+    let config = tls::trusting(&gateway.roots(), Some(&alice.identity()));
+    let mut raw = Raw::open(face.address, "echo--alpha.proxy.localhost", &config).unwrap();
+    raw.send(b"by name\n").unwrap();
+    assert_eq!(raw.read_some(8).unwrap(), b"by name\n");
+    let answer = connect(&gateway, &alice, "echo.alpha:7");
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    assert!(answer.1.contains("Lychgate-Session: ") && answer.1.contains("Lychgate-Mode: raw"), "{}", answer.1);
+    assert!(Raw::open(face.address, "echo--alpha.manage.localhost", &config).is_err(), "not a name of the proxy face");
+}
+
+#[test]
+fn what_does_not_encrypt_is_sealed_between_person_and_machine() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", "")]);
+    let mut open = Connected::start(&alice, &["alpha", "echo"]);
+    open.passes("a secret that the gateway does not see\n");
+    let session = sessions(&alice).pop().unwrap();
+    assert_eq!(session["mode"], "sealed");
+    assert!(session["to_machine"].as_u64().unwrap() > 1_000, "a handshake went through, not 39 bytes: {session}");
+    // By a door without the client, whoever comes must seal by themselves: plain bytes get an alert and no echo.
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&alice.identity()));
+    let mut raw = Raw::open(face.address, "echo--alpha.gateway.test.example", &config).unwrap();
+    raw.send(b"plain bytes\r\n\r\n").unwrap();
+    let heard = raw.read_to_end();
+    assert!(!String::from_utf8_lossy(&heard).contains("plain bytes"), "{heard:?}");
+}
+
+#[test]
+fn one_helper_serves_many_and_a_forward_too() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    let mut helper = alice.start(&["helper"]);
+    helper.expect_stderr("the helper listens", |said| said.contains("helping at").then_some(()));
+    let mut open: Vec<Connected> = (0..8).map(|_| Connected::start(&alice, &["alpha", "echo", "--helper"])).collect();
+    for (n, one) in open.iter_mut().enumerate() {
+        one.passes(&format!("number {n}\n"));
+    }
+    let listed = sessions(&alice);
+    assert_eq!(listed.len(), 8);
+    assert!(listed.iter().all(|session| session["door"] == "helper"), "{listed:?}");
+    // A refusal comes through it as it is.
+    let refused = alice.refused(&["connect", "alpha", "web", "--helper"]);
+    assert_says(&refused, 3, "the machine `alpha` does not expose `web`");
+    assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
+    drop(open);
+    eventually("they are closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+
+    let mut forward = alice.start(&["forward", "alpha", "echo"]);
+    let at: std::net::SocketAddr = forward
+        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let mut program = TcpStream::connect(at).unwrap();
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    program.write_all(b"forward\n").unwrap();
+    let mut heard = [0; 8];
+    program.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"forward\n");
+}
+
+#[test]
+fn a_machine_reaches_a_service_elsewhere_when_a_rule_says_so() {
+    let echo = Echo::start();
+    let rule = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
+                resource) when { resource.name == \"master\" };";
+    let gateway = Setup::default().policy(rule).start();
+    let alice = gateway.first_person();
+    let exposed = [echo.exposed("master", ",raw,allow=machine"), echo.exposed("other", ",raw,allow=machine")];
+    let _infra = Running::start(joined(&gateway, &alice, "infra"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let ports = [tests::port::Port::take(), tests::port::Port::take()];
+    let reach = [format!("m=master.infra:{}", ports[0].number()), format!("o=other.infra:{}", ports[1].number())];
+    let mut edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach[0], "--reach", &reach[1]]);
+    let mut program = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[0].number())).unwrap();
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    program.write_all(b"agent\n").unwrap();
+    let mut heard = [0; 6];
+    program.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"agent\n");
+    let session = sessions(&alice).pop().unwrap();
+    assert_eq!(session["caller"], "spiffe://test.example/machine/edge");
+    assert_eq!((&session["door"], &session["rules"]), (&"tunnel".into(), &serde_json::json!(["agents-reach"])));
+    let mut denied = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[1].number())).unwrap();
+    denied.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(denied.read(&mut heard).unwrap_or(0), 0, "no rule, no way");
+    edge.run.expect_stdout("the log says why", |out| {
+        out.contains("no way to `other` on infra: no such machine").then_some(())
+    });
+    assert!(edge.machine.dir().exists());
+}
+
+#[test]
+fn a_file_says_what_is_exposed_and_nothing_else_is() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let alpha = joined(&gateway, &alice, "alpha");
+    std::fs::write(alpha.file("services.toml"), "[expose.echo]\ntarget = \"nowhere\"\n").unwrap();
+    assert_says(&alpha.refused(&["run", "--once"]), 2, "services.toml: `nowhere` is no place for the service `echo`");
+    let file = format!("[expose.echo]\ntarget = \"{}\"\nmode = \"raw\"\nallow = [\"person/alice\"]\n", echo.0);
+    std::fs::write(alpha.file("services.toml"), file).unwrap();
+    let running = Running::start(alpha, &[]);
+    let shown = alice.json(&["machines", "show", "alpha"]);
+    assert_eq!(shown["tunnel"]["services"], serde_json::json!(["echo"]));
+    let mut open = Connected::start(&alice, &["alpha", "echo"]);
+    open.passes("by the file\n");
+    drop((open, running));
+    let gone = eventually("the tunnel is gone", PATIENCE, || {
+        let shown = alice.json(&["machines", "show", "alpha"]);
+        shown["tunnel"].is_null().then_some(shown)
+    });
+    assert_eq!(gone["state"], "active", "only its tunnel is gone");
+    assert!(PATIENCE > Duration::from_secs(1));
 }

@@ -9,6 +9,7 @@
 mod absence;
 mod access;
 mod ansible;
+mod cuts;
 mod dev;
 mod disk;
 mod faults;
@@ -20,6 +21,7 @@ mod ports;
 mod renew_now;
 mod requests;
 mod restore;
+mod rig;
 mod sealed;
 mod ssh_cert;
 mod tokens;

@@ -1,0 +1,113 @@
+//! What the tests of access share: a service, a machine that runs, a connection with its ends in our hands.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+use tests::cli::Lychgate;
+use tests::program::Program;
+use tests::wait::{PATIENCE, eventually};
+
+use crate::items;
+
+/// A service that says what it hears, line by line, on loopback. Ends with the test.
+pub struct Echo(pub SocketAddr);
+
+impl Echo {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                std::thread::spawn(move || {
+                    let mut from = stream.try_clone().unwrap();
+                    let _ = std::io::copy(&mut from, &mut stream);
+                });
+            }
+        });
+        Self(at)
+    }
+
+    pub fn exposed(&self, name: &str, how: &str) -> String {
+        format!("{name}={}{how}", self.0)
+    }
+}
+
+/// A machine that runs, exposing something, with its tunnel up.
+pub struct Running {
+    pub machine: Lychgate,
+    pub run: Program,
+}
+
+impl Running {
+    #[track_caller]
+    pub fn start(machine: Lychgate, flags: &[&str]) -> Self {
+        let mut run = machine.start(&[&["run"], flags].concat());
+        run.expect_stdout("the tunnel is up", |out| out.contains("tunnel-up").then_some(()));
+        Self { machine, run }
+    }
+}
+
+/// `lychgate connect` with its ends in our hands.
+pub struct Connected {
+    pub child: Child,
+}
+
+impl Connected {
+    pub fn start(person: &Lychgate, args: &[&str]) -> Self {
+        let child = person
+            .command(&[&["connect"], args].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    #[track_caller]
+    pub fn hear(&mut self, want: &str) {
+        let mut heard = vec![0; want.len()];
+        if let Err(error) = self.child.stdout.as_mut().unwrap().read_exact(&mut heard) {
+            let mut said = String::new();
+            self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it ended instead: {error}\n{said}");
+        }
+        assert_eq!(String::from_utf8_lossy(&heard), want);
+    }
+
+    /// Says something and hears it come back: bytes pass both ways.
+    #[track_caller]
+    pub fn passes(&mut self, line: &str) {
+        self.say(line);
+        self.hear(line);
+    }
+
+    /// What it said at its end, and its exit code.
+    #[track_caller]
+    pub fn end(mut self) -> (i32, String) {
+        let status = eventually("the end of `connect`", PATIENCE, || self.child.try_wait().unwrap());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code().unwrap_or(-1), said)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+pub fn sessions(person: &Lychgate) -> Vec<Value> {
+    items(&person.json(&["sessions", "list"]))
+}
