@@ -15,6 +15,7 @@ pub mod names;
 pub mod parts;
 pub mod policy;
 pub mod proof;
+pub mod ssh;
 pub mod wire_enroll;
 pub mod world;
 
