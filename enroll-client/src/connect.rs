@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::manage::{ManageFace, segment};
-use crate::edge::net::CallError;
+use crate::edge::net::{CallError, NetError};
 use crate::edge::proxy::{Service, Streams};
 use crate::edge::serve::BUFFER;
 use crate::edge::terminal;
@@ -143,7 +143,7 @@ pub async fn afterwards(way: &Way, session: &str, ended: Ended) -> Exit {
         return Exit::Ok;
     }
     let Some((reason, machine)) = reason(way, session).await else { return Exit::Ok };
-    terminal::say(&format!("lychgate: the session {session} to `{}` was ended: {reason}", text::safe(&machine)));
+    terminal::say(&format!("the session {session} to `{}` was ended: {reason}", text::safe(&machine)));
     Exit::Refused
 }
 
@@ -163,6 +163,9 @@ async fn reason(way: &Way, session: &str) -> Option<(String, String)> {
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
             Some((format!("{}: {}", refusal.code, refusal.detail), "the machine".to_owned()))
         }
+        Err(CallError::Net(error @ NetError::Rejected { .. })) => {
+            Some((format!("expired: {error}"), "the machine".to_owned()))
+        }
         Err(_) => None,
     }
 }
@@ -179,7 +182,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
             .hint("choose another address with --listen")
     })?;
     let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
-    terminal::say(&format!("lychgate: {at} leads to `{}` on `{name}`", args.service));
+    terminal::say(&format!("{at} leads to `{}` on `{name}`", args.service));
     let pool = helper::Pool::new(store.clone(), way);
     loop {
         let Ok((mut program, _)) = listener.accept().await else {

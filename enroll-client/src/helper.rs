@@ -107,7 +107,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
     let listener = platform::listen_private(&path)
         .map_err(|error| failed(format!("cannot listen at `{}`: {error}", path.display())))?
         .ok_or_else(|| failed("a helper runs already for this identity".to_owned()).hint("it will serve you too"))?;
-    terminal::say(&format!("lychgate: helping at {}", path.display()));
+    terminal::say(&format!("helping at {}", path.display()));
     let mut stop = platform::StopSignal::new().map_err(|e| failed(e.to_string()))?;
     let pool = Pool::new(store.clone(), way);
     let busy = Arc::new(AtomicUsize::new(0));

@@ -20,7 +20,7 @@ pub enum Exit {
     Refused = 3,
     /// A person has yet to approve (`--no-wait`, Ctrl-C while waiting, `status`).
     Waiting = 4,
-    /// The gateway does not answer, or is too busy.
+    /// The gateway, a machine or its service does not answer, or is too busy.
     Unreachable = 5,
     /// The gateway is not the one expected: pin, name or CA.
     Untrusted = 6,
@@ -71,7 +71,7 @@ Exit codes:
    2  the command line makes no sense
    3  refused by the gateway (policy, an approver, a token)
    4  waiting for approval (--no-wait, or interrupted while waiting)
-   5  the gateway does not answer, or is too busy
+   5  the gateway, a machine or its service does not answer, or is too busy
    6  the gateway is not the one expected (pin, name or CA)
    7  a local file or folder cannot be read or written
    8  not joined
@@ -193,10 +193,13 @@ impl Refusal {
         match self.code.as_str() {
             "denied" | "waiting-expired" | "denied-by-person" | "name-taken" | "name-illegal" | "token-expired"
             | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "wrong-code"
-            | "prior-invalid" | "evidence-unknown" | "wrong-caller" => Exit::Refused,
+            | "prior-invalid" | "evidence-unknown" | "wrong-caller" | "not-exposed" | "refused-by-machine" => {
+                Exit::Refused
+            }
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" => Exit::Locked,
-            "queue-full" | "rate-limited" | "unavailable" => Exit::Unreachable,
+            "queue-full" | "rate-limited" | "unavailable" | "offline" | "target-closed" | "target-slow"
+            | "machine-silent" | "stream-limit" => Exit::Unreachable,
             _ => Exit::Failure,
         }
     }

@@ -142,7 +142,7 @@ async fn login(store: &Keystore, _credential: &Credential) -> Result<Login, Comp
             known_hosts: known_hosts_file.display().to_string(),
         }),
         Err(complaint) if complaint.exit == Exit::Refused => {
-            terminal::say(&format!("lychgate: no SSH certificate, log in by a key of your own: {complaint}"));
+            terminal::say(&format!("no SSH certificate, log in by a key of your own: {complaint}"));
             Ok(Login::Own)
         }
         Err(complaint) => Err(complaint),
@@ -195,9 +195,10 @@ fn render(parts: &Parts) -> String {
             let name = format!("ssh--%n.{below}");
             out.push_str(&format!(
                 "    ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname {name} \
-                 -connect {address} -servername {name} -CAfile {} -cert {} -key {}\n",
+                 -connect {address} -servername {name} -CAfile {} -cert {} -cert_chain {} -key {}\n",
                 file("bundle.pem"),
                 file("cert.pem"),
+                file("chain.pem"),
                 file("key.pem"),
             ));
         }
@@ -269,7 +270,7 @@ mod tests {
         assert!(text.contains(
             "    ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname ssh--%n.gw.example \
              -connect gw.example:443 -servername ssh--%n.gw.example -CAfile '/home/ann/my things/bundle.pem' \
-             -cert '/home/ann/my things/cert.pem' -key '/home/ann/my things/key.pem'\n"
+             -cert '/home/ann/my things/cert.pem' -cert_chain '/home/ann/my things/chain.pem' -key '/home/ann/my things/key.pem'\n"
         ), "{text}");
         assert!(!text.contains("IdentityFile") && !text.contains("exec"), "{text}");
     }

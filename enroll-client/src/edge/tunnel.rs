@@ -78,6 +78,8 @@ struct Link {
     mux: Mux<TlsStream<TcpStream>>,
     exporter: Exporter,
     control: Control,
+    /// The connection has ended; what the gateway said before may still wait to be read.
+    over: bool,
 }
 
 type Dialed = Result<(Mux<TlsStream<TcpStream>>, Exporter), NetError>;
@@ -253,7 +255,7 @@ impl Driver {
         self.dialing = None;
         let (to, stream) = oneshot::channel();
         mux.open(to);
-        self.link = Some(Link { mux, exporter, control: Control::new(stream) });
+        self.link = Some(Link { mux, exporter, control: Control::new(stream), over: false });
         self.feed(Input::Connected)
     }
 
@@ -335,9 +337,19 @@ fn renewed(standing: &Standing, exporter: &Exporter) -> Result<Reauthenticate, S
 
 impl Link {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.over {
+            return match self.control.poll(cx) {
+                Poll::Ready(Ok(frame)) => Poll::Ready(Event::Frame(frame)),
+                Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(Event::Lost),
+            };
+        }
         match self.mux.poll(cx) {
             Poll::Ready(Happened::Inbound(stream)) => return Poll::Ready(Event::Inbound(stream)),
-            Poll::Ready(Happened::Over(_)) => return Poll::Ready(Event::Lost),
+            Poll::Ready(Happened::Over(_)) => {
+                // Its last words say more than its end.
+                self.over = true;
+                return self.poll(cx);
+            }
             Poll::Pending => {}
         }
         self.control.poll(cx).map(|said| said.map_or(Event::Lost, Event::Frame))

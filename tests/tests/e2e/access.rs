@@ -115,7 +115,7 @@ fn every_refusal_says_what_and_why() {
     let machine = gateway.client("alpha");
     refused(&connect(&gateway, &machine, "closed.alpha:1"), 403, "wrong-caller", "http_request_denied");
     assert_says(&machine.refused(&["connect", "alpha", "closed"]), 3, "is no person");
-    assert_eq!(audit(&alice, "session.opened").len(), 5, "what reached a machine, and nothing else");
+    assert_eq!(audit(&alice, "session.opened").len(), 4, "what reached a machine, and nothing else");
 }
 
 /// Somebody in no group.

@@ -142,7 +142,7 @@ fn somebody_ends_it() {
 #[test]
 fn the_end_of_the_persons_certificate_and_not_before() {
     let stage = Stage::set(Setup::default());
-    stage.gateway.edit_policy(|text| text.replace("@lifetime(\"12h\")", "@lifetime(\"12s\")"));
+    stage.gateway.edit_policy(|text| text.replace("@lifetime(\"12h\")", "@lifetime(\"60s\")"));
     stage.gateway.reload();
     let bob = eventually("the new policy", PATIENCE, || {
         let bob = stage.gateway.client("bob");
@@ -165,11 +165,11 @@ fn the_end_of_the_persons_certificate_and_not_before() {
 
 #[test]
 fn renewals_at_both_ends_do_not_end_it() {
-    let stage = Stage::set(Setup::default().machine_lifetime("40s"));
+    let stage = Stage::set(Setup::default().machine_lifetime("60s"));
     let mut open = stage.open(&stage.alice);
     let mut alpha = stage.alpha;
     stage.alice.ok(&["renew", "--force"]);
-    alpha.run.expect_stdout_within("the tunnel shows the renewed certificate", Duration::from_secs(60), |out| {
+    alpha.run.expect_stdout_within("the tunnel shows the renewed certificate", Duration::from_secs(90), |out| {
         out.contains("tunnel-renewed").then_some(())
     });
     open.passes("still here\n");
@@ -181,7 +181,7 @@ fn renewals_at_both_ends_do_not_end_it() {
         .filter_map(|event| event["detail"]["not_after"].as_str()?.parse::<u64>().ok())
         .min()
         .unwrap();
-    eventually("the first certificate ends", Duration::from_secs(60), || {
+    eventually("the first certificate ends", Duration::from_secs(90), || {
         (tests::wait::unix_now() > first + 2).then_some(())
     });
     open.passes("and still\n");

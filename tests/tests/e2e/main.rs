@@ -23,6 +23,7 @@ mod requests;
 mod restore;
 mod rig;
 mod sealed;
+mod ssh_access;
 mod ssh_cert;
 mod tokens;
 mod trust;

@@ -1,0 +1,243 @@
+//! Stock OpenSSH by the names of machines, as a person uses it: no prompt, nothing of ours on its command line but the
+//! configuration; and machines that accept nothing from the network.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tests::cli::Lychgate;
+use tests::gateway::{Gateway, Setup};
+use tests::program::{Ended, Program, run};
+use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
+use tests::wait::{PATIENCE, eventually};
+
+use crate::rig::{Running, sessions};
+use crate::{audit, joined};
+
+/// A gateway whose administrators may log in as the account that runs the test.
+fn setup() -> Setup {
+    let rule = format!(
+        "@id(\"test-login\") @principals(\"{}\") permit(principal is Lychgate::Person in Lychgate::Group::\"admins\", \
+         action == Lychgate::Action::\"login\", resource);",
+        whoami()
+    );
+    Setup::default().policy(&rule)
+}
+
+/// A machine with a real sshd that shows the certificate it got, exposed and running.
+struct Machine {
+    running: Running,
+    sshd: Sshd,
+}
+
+fn machine(gateway: &Gateway, alice: &Lychgate, name: &str) -> Machine {
+    let machine = joined(gateway, alice, name);
+    let host_key = gateway.room().join(format!("{name}_host_key"));
+    make_key(&host_key);
+    machine.ok(&["ssh-cert", "host", "--host-key", host_key.to_str().unwrap()]);
+    let host_certificate = Some(gateway.room().join(format!("{name}_host_key-cert.pub")));
+    let user_ca = machine.ok(&["ssh-cert", "trusted-user-ca"]);
+    let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under: vec![] };
+    let sshd = Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup);
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    Machine { running: Running::start(machine, &["--expose", &expose]), sshd }
+}
+
+/// `ssh -F CONFIG ARGS`, with nobody there to answer a question.
+fn ssh(config: &PathBuf, args: &[&str]) -> Command {
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(config).args(["-o", "BatchMode=yes", "-l", &whoami()]).args(args).env_remove("SSH_AUTH_SOCK");
+    ssh
+}
+
+#[track_caller]
+fn ok(ended: &Ended, says: &str) {
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.stdout, says, "{}", ended.stderr);
+}
+
+#[test]
+fn ssh_by_name_through_the_helper_and_through_openssl() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let machines = ["alpha", "beta"].map(|name| machine(&gateway, &alice, name));
+    alice.ok(&["ssh-config", "--write"]);
+    let config = alice.file("ssh/config");
+    for name in ["alpha", "beta", "beta.machine.test.example"] {
+        ok(&run(&mut ssh(&config, &[name, "echo it is me"]), PATIENCE), "it is me\n");
+    }
+    assert_eq!(audit(&alice, "session.opened").len(), 3);
+    machines[0].sshd.wait_for_log("ID spiffe://test.example/person/alice#");
+    // The same with a program that everybody has.
+    let text = alice.ok(&["ssh-config", "--openssl"]);
+    assert!(text.contains("-verify_return_error") && text.contains("-verify_hostname ssh--%n."), "{text}");
+    assert!(!text.contains("connect --helper"), "{text}");
+    let openssl = gateway.room().join("openssl_config");
+    std::fs::write(&openssl, text).unwrap();
+    for name in ["alpha", "beta"] {
+        ok(&run(&mut ssh(&openssl, &[name, "echo it is me"]), PATIENCE), "it is me\n");
+    }
+    let doors: Vec<String> = audit(&alice, "session.opened")
+        .iter()
+        .map(|event| event["detail"]["door"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(doors.iter().filter(|door| *door == "raw").count(), 2, "{doors:?}");
+    // Files, and the command that does it all.
+    let (from, to) = (gateway.room().join("file"), gateway.room().join("copy"));
+    std::fs::write(&from, vec![7; 3_000_000]).unwrap();
+    let mut scp = Command::new("scp");
+    scp.args(["-q", "-O", "-F"]).arg(&config).args(["-o", "BatchMode=yes"]).arg(&from);
+    let ended = run(scp.arg(format!("{}@alpha:{}", whoami(), to.display())), PATIENCE);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(std::fs::read(&to).unwrap().len(), 3_000_000);
+    let login = format!("{}@alpha", whoami());
+    assert_eq!(alice.ok(&["ssh", &login, "-o", "BatchMode=yes", "echo by name"]), "by name\n");
+    // A machine that is another than its name says is not believed, whoever leads there.
+    let stranger =
+        run(&mut ssh(&config, &["-o", "HostKeyAlias=gamma.machine.test.example", "alpha", "true"]), PATIENCE);
+    assert_eq!(stranger.code, 255, "{}", stranger.stderr);
+}
+
+#[test]
+fn a_long_session_survives_renewals_and_ends_with_the_lock() {
+    let gateway = setup().machine_lifetime("60s").start();
+    let alice = gateway.first_person();
+    let mut alpha = machine(&gateway, &alice, "alpha");
+    alice.ok(&["ssh-config", "--write"]);
+    let log = gateway.room().join("followed.log");
+    std::fs::write(&log, "first line\n").unwrap();
+    let follow = format!("tail -f {}", log.display());
+    let mut tail = Program::start(&mut ssh(&alice.file("ssh/config"), &["alpha", &follow]), gateway.room());
+    tail.expect_stdout("the first line", |out| out.contains("first line").then_some(()));
+    alice.ok(&["renew", "--force"]);
+    alpha.running.run.expect_stdout_within(
+        "the tunnel goes on with a renewed certificate",
+        Duration::from_secs(90),
+        |out| out.contains("tunnel-renewed").then_some(()),
+    );
+    std::fs::write(&log, "first line\nsecond line\n").unwrap();
+    tail.expect_stdout("the second line", |out| out.contains("second line").then_some(()));
+    let session = sessions(&alice).pop().unwrap();
+    let began = Instant::now();
+    alice.ok(&["machines", "lock", "alpha", "--reason", "stolen"]);
+    let ended = tail.end_within(PATIENCE);
+    let took = began.elapsed();
+    assert_eq!(ended.code, 255, "{}", ended.stderr);
+    assert!(ended.stderr.contains("was ended: locked: a lock was set"), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(5), "{took:?} with the commands themselves");
+    let enforced = audit(&alice, "lock.enforced").pop().unwrap();
+    let millis: u64 = enforced["detail"]["millis"].as_str().unwrap().parse().unwrap();
+    assert!(millis <= 1_000, "{enforced}");
+    let closed = audit(&alice, "session.closed").pop().unwrap();
+    assert_eq!((&closed["subject"], &closed["detail"]["reason"]), (&session["id"], &"locked".into()));
+}
+
+/// A host of its own in a network of its own, joined to ours by one cable. Its firewall takes nothing that it did not ask
+/// for.
+struct Namespace {
+    name: String,
+    number: u32,
+}
+
+impl Namespace {
+    fn make() -> Self {
+        let number = std::process::id() % 60_000;
+        let this = Self { name: format!("lg{number}"), number };
+        let (host, inside) = this.addresses();
+        let name = &this.name;
+        for line in [
+            format!("ip netns add {name}"),
+            format!("ip link add v{name} type veth peer name eth0 netns {name}"),
+            format!("ip addr add {host}/30 dev v{name}"),
+            format!("ip link set v{name} up"),
+            format!("ip -n {name} addr add {inside}/30 dev eth0"),
+            format!("ip -n {name} link set eth0 up"),
+            format!("ip -n {name} link set lo up"),
+            format!("ip netns exec {name} nft add table inet filter"),
+            format!(
+                "ip netns exec {name} nft add chain inet filter input {{ type filter hook input priority 0 ; policy drop ; }}"
+            ),
+            format!("ip netns exec {name} nft add rule inet filter input iif lo accept"),
+            format!("ip netns exec {name} nft add rule inet filter input ct state established accept"),
+        ] {
+            let ended = run(
+                Command::new("sh").args(["-c", &line.replace('{', "'{'").replace('}', "'}'").replace(';', "';'")]),
+                PATIENCE,
+            );
+            assert_eq!(ended.code, 0, "{line}\n{}", ended.stderr);
+        }
+        this
+    }
+
+    fn addresses(&self) -> (String, String) {
+        let (a, b) = (self.number / 64 % 256, self.number % 64 * 4);
+        (format!("10.77.{a}.{}", b + 1), format!("10.77.{a}.{}", b + 2))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = run(Command::new("ip").args(["netns", "delete", &self.name]), PATIENCE);
+        let _ = run(Command::new("ip").args(["link", "delete", &format!("v{}", self.name)]), PATIENCE);
+    }
+}
+
+#[test]
+fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
+    if whoami() != "root" {
+        eprintln!("skipped: network namespaces want root");
+        return;
+    }
+    let host = Namespace::make();
+    let (outside, inside) = host.addresses();
+    let mut gateway = Setup::default();
+    for face in ["enroll", "manage", "proxy"] {
+        gateway = gateway
+            .config(&format!("names.{face}"), toml::Value::Array(vec![outside.clone().into(), "127.0.0.1".into()]));
+    }
+    let gateway = gateway.init();
+    gateway.edit_config(|config| {
+        for face in ["enroll", "manage", "proxy"] {
+            let listen = config["listen"].as_table_mut().unwrap();
+            let port = listen[face].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+            listen.insert(face.to_owned(), format!("0.0.0.0:{port}").into());
+            let public = config.entry("public").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+            public.insert(face.to_owned(), format!("{outside}:{port}").into());
+        }
+    });
+    let invited = gateway.command(&["invite"]);
+    let mut gateway = gateway;
+    gateway.start();
+    let alice = gateway.client("alice");
+    alice.ok(&["join", invited.stdout.trim(), "--name", "alice"]);
+    let machine = gateway.client("alpha").under(&["ip", "netns", "exec", &host.name]);
+    machine.ok(&["join", &crate::token(&alice, &[]), "--name", "alpha"]);
+    let mut service = Command::new("ip");
+    service.args(["netns", "exec", &host.name, "python3", "-u", "-c", ECHO]);
+    let mut service = Program::start(&mut service, gateway.room());
+    service.expect_stdout("the service listens", |out| out.contains("listening").then_some(()));
+    let _running = Running::start(machine, &["--expose", "echo=127.0.0.1:7,raw"]);
+    let mut open = crate::rig::Connected::start(&alice, &["alpha", "echo"]);
+    open.passes("hello\n");
+    // And from outside nobody gets anywhere: not to the service, not to any port, not with a ping.
+    let listening = run(Command::new("ip").args(["netns", "exec", &host.name, "ss", "-Htln"]), PATIENCE).stdout;
+    assert!(listening.lines().all(|line| line.contains("127.0.0.1:7")), "the machine listens somewhere:\n{listening}");
+    for port in [7, 22, 443, 8443] {
+        let at = format!("{inside}:{port}").parse().unwrap();
+        let came = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300));
+        assert!(came.is_err(), "{at} took a connection");
+    }
+    eventually("the session is there", PATIENCE, || (sessions(&alice).len() == 1).then_some(()));
+}
+
+const ECHO: &str = "
+import socket, threading
+s = socket.socket(); s.bind(('127.0.0.1', 7)); s.listen(); print('listening')
+def echo(c):
+    while True:
+        d = c.recv(4096)
+        if not d: break
+        c.sendall(d)
+while True:
+    c, _ = s.accept(); threading.Thread(target=echo, args=(c,), daemon=True).start()
+";
