@@ -53,8 +53,9 @@ pub const SESSIONS_KEPT: usize = 1_000;
 /// Openings and ends of sessions that whoever watches may be behind.
 pub const SESSION_EVENTS_KEPT: usize = 2_000;
 
-/// Sessions that one person, or one machine, may have open at a time: a play over every machine of a large site.
-pub const SESSIONS_PER_CALLER: usize = 512;
+/// Sessions that one person, or one machine, may have open at a time: a play over every machine of a large site. Each takes two
+/// buffers and a record, 150 kB at worst.
+pub const SESSIONS_PER_CALLER: usize = 1_024;
 
 /// From a person's request to the machine's answer: the machine gives its target as long, less a margin.
 pub const OPEN_TIME: Duration = Duration::from_secs(12);

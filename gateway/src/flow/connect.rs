@@ -29,7 +29,7 @@ use crate::{
     edge::{
         live::Conn,
         problem,
-        sessions::{About, Door, Party, Seat, Selector},
+        sessions::{About, Door, Party, Seat, Selector, Session},
         tunnel::{Stream, StreamSeat, Tunnel, carry, read_frame},
     },
     limits::{CUT_GRACE, OPEN_TIME, SESSIONS_PER_CALLER, TUNNEL_TWICE},
@@ -228,9 +228,18 @@ async fn commit(shell: &Shell, changes: Changes, actor: &Actor<'_>) -> Result<()
 
 /// The session is over: it leaves the table at once, and the audit hears of it.
 async fn finish(shell: &Shell, seat: Seat) {
+    let session = end(shell, seat);
+    note_closed(shell, &session).await;
+}
+
+/// It leaves the table.
+fn end(shell: &Shell, seat: Seat) -> Arc<Session> {
     let session = Arc::clone(seat.session());
-    let now = shell.clock.now_ms();
-    seat.end(now);
+    seat.end(shell.clock.now_ms());
+    session
+}
+
+async fn note_closed(shell: &Shell, session: &Session) {
     let about = session.about();
     let reason = session.reason().unwrap_or(Reason::Peer);
     let (to_machine, from_machine) = session.bytes();
@@ -245,7 +254,7 @@ async fn finish(shell: &Shell, seat: Seat) {
         reason: reason.as_str(),
         to_machine,
         from_machine,
-        millis: now.saturating_sub(about.started_ms),
+        millis: session.ended_ms().unwrap_or(about.started_ms).saturating_sub(about.started_ms),
     });
     // The store says so by itself when it has stopped, and the gateway ends.
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: session.id() }).await;
@@ -289,11 +298,14 @@ impl Ready {
         session.cut(reason);
         let reason = session.reason().unwrap_or(reason);
         let Self { seat, stream, stream_seat, tunnel, mode: _ } = self;
+        end(shell, seat);
+        // Where a lock hits a thousand, all of them end before any of them is written down.
+        tokio::task::yield_now().await;
         if reason != Reason::Peer {
             tunnel.say(ToMachine::Ended { session: session.id().to_owned(), reason });
         }
         drop((stream, stream_seat));
-        let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), finish(shell, seat));
+        let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
         reason
     }
 

@@ -258,3 +258,51 @@ fn a_machine_that_froze_is_noticed() {
     stage.alpha.run.signal(Signal::CONT);
     comes_back(&stage);
 }
+
+/// Twenty machines with fifty streams each, all by one person, who is locked: every stream is gone within the second, measured
+/// by the gateway from the lock's acceptance on.
+#[test]
+fn a_thousand_streams_end_within_a_second() {
+    const MACHINES: usize = 20;
+    const EACH: usize = 50;
+    let echo = Echo::start();
+    let gateway = Setup::default().no_limits().start();
+    let alice = gateway.first_person();
+    let bob = gateway.client("bob");
+    let invitation = alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);
+    bob.ok(&["join", invitation["token"].as_str().unwrap(), "--name", "bob"]);
+    let _running: Vec<Running> = (0..MACHINES)
+        .map(|n| {
+            Running::start(joined(&gateway, &alice, &format!("m{n}")), &["--expose", &echo.exposed("echo", ",raw")])
+        })
+        .collect();
+    let mut forwards = Vec::new();
+    let mut streams = Vec::new();
+    for n in 0..MACHINES {
+        let mut forward = bob.start(&["forward", &format!("m{n}"), "echo"]);
+        let at: std::net::SocketAddr = forward.expect_stderr("it listens", |said| {
+            said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok()
+        });
+        forwards.push(forward);
+        for _ in 0..EACH {
+            let mut stream = std::net::TcpStream::connect(at).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            std::io::Write::write_all(&mut stream, b"x").unwrap();
+            streams.push(stream);
+        }
+    }
+    for stream in &mut streams {
+        stream.read_exact(&mut [0; 1]).unwrap();
+    }
+    assert_eq!(sessions(&alice).len(), MACHINES * EACH);
+    let locked = alice.ok(&["people", "lock", "bob", "--reason", "stolen laptop"]);
+    let enforced = audit(&alice, "lock.enforced").pop().unwrap();
+    assert_eq!(enforced["detail"]["sessions"], (MACHINES * EACH).to_string(), "{locked}");
+    let millis: u64 = enforced["detail"]["millis"].as_str().unwrap().parse().unwrap();
+    assert!(millis <= 1_000, "{enforced}");
+    eprintln!("{locked}");
+    for stream in &mut streams {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+    assert!(sessions(&alice).is_empty());
+}
