@@ -4,6 +4,8 @@
 //! fields in replies are ignored so that an older client understands a newer gateway. They are never used as domain
 //! types: the gateway's `edge` and the client's `edge` convert.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod admin;
 pub mod enroll;
 pub mod limits;

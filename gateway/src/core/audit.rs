@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+mod access;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::access::Access;
 
 use super::records::Run;
 
@@ -65,30 +69,8 @@ pub enum Event {
     SubjectLeft { identity: String },
     /// A machine, or all of them, were asked to renew now.
     RenewalAsked { whom: String, reason: String, rules: Vec<String> },
-    /// A connection to a service on a machine was let through.
-    SessionOpened {
-        session: String,
-        machine: String,
-        service: String,
-        door: &'static str,
-        source: String,
-        rules: Vec<String>,
-    },
-    /// It ended.
-    SessionClosed {
-        session: String,
-        caller: String,
-        machine: String,
-        service: String,
-        reason: &'static str,
-        to_machine: u64,
-        from_machine: u64,
-        millis: u64,
-    },
-    /// Everything that a lock hit has ended: so many sessions, so long after the lock was accepted.
-    LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64 },
-    /// A second tunnel of a machine came while the first was alive, from elsewhere: perhaps two machines hold one key.
-    TunnelTwice { machine: String, before: String, now: String },
+    /// Something about connections to services.
+    Access(Access),
     /// Somebody reported a run of a configuration tool on a machine.
     MachineConverged { identity: String, run: Run, rules: Vec<String> },
     /// The policy in force changed.
@@ -123,10 +105,7 @@ impl Event {
             Self::SubjectRemoved { .. } => "subject.removed",
             Self::SubjectLeft { .. } => "subject.left",
             Self::RenewalAsked { .. } => "renewal.asked",
-            Self::SessionOpened { .. } => "session.opened",
-            Self::SessionClosed { .. } => "session.closed",
-            Self::LockEnforced { .. } => "lock.enforced",
-            Self::TunnelTwice { .. } => "tunnel.twice",
+            Self::Access(access) => access.name(),
             Self::MachineConverged { .. } => "machine.converged",
             Self::PolicyLoaded { .. } => "policy.loaded",
             Self::GatewayInitialised { .. } => "gateway.initialised",
@@ -146,31 +125,6 @@ impl Event {
             rules,
             instance: instance.to_owned(),
             detail: detail.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        }
-    }
-
-    /// The parts of what happens to a session.
-    fn session_parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
-        match self {
-            Self::SessionOpened { session, machine, service, door, source, rules } => (
-                session,
-                rules,
-                vec![("machine", machine), ("service", service), ("door", door.to_owned()), ("source", source)],
-            ),
-            Self::SessionClosed { session, caller, machine, service, reason, to_machine, from_machine, millis } => (
-                session,
-                vec![],
-                vec![
-                    ("caller", caller),
-                    ("machine", machine),
-                    ("service", service),
-                    ("reason", reason.to_owned()),
-                    ("to_machine", to_machine.to_string()),
-                    ("from_machine", from_machine.to_string()),
-                    ("millis", millis.to_string()),
-                ],
-            ),
-            other => other.parts(),
         }
     }
 
@@ -240,14 +194,7 @@ impl Event {
                 let reason = Some(("reason", reason)).filter(|(_, reason)| !reason.is_empty());
                 (whom, rules, reason.into_iter().collect())
             }
-            opened @ Self::SessionOpened { .. } => opened.session_parts(),
-            closed @ Self::SessionClosed { .. } => closed.session_parts(),
-            Self::LockEnforced { kind, target, sessions, millis } => (
-                target,
-                vec![],
-                vec![("kind", kind.to_owned()), ("sessions", sessions.to_string()), ("millis", millis.to_string())],
-            ),
-            Self::TunnelTwice { machine, before, now } => (machine, vec![], vec![("before", before), ("now", now)]),
+            Self::Access(access) => access.parts(),
             Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
             Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
             Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),

@@ -17,7 +17,7 @@ use crate::{
     core::{
         admission::{Caller, lock_kind},
         approve::{machine_facts, permit, person_facts},
-        audit::{AuditRecord, Event},
+        audit::{Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
         records::{Convergence, Lineage, Lock, LockKind, RevokedReason, Seen, Subject, Token},
@@ -374,7 +374,12 @@ async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<L
     let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, all).await;
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut changes = Changes::new();
-    changes.event(Event::LockEnforced { kind: kind.as_str(), target: target.to_owned(), sessions: cut.len(), millis });
+    changes.event(Event::Access(Access::LockEnforced {
+        kind: kind.as_str(),
+        target: target.to_owned(),
+        sessions: cut.len(),
+        millis,
+    }));
     // The lock itself is durable; when this is not, the store has stopped and says so.
     let _ = shell.commit(changes, &Actor { who: "gateway", instance }).await;
     EndedView { sessions: cut.len(), millis }

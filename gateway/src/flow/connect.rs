@@ -21,7 +21,7 @@ use crate::{
     core::{
         admission::{self, Use},
         approve::permit,
-        audit::Event,
+        audit::{Access, Event},
         change::Changes,
         proof::{self, Expected},
         refusal::{Fault, Refusal, Unreached},
@@ -206,14 +206,14 @@ fn labels(caller: &admission::Caller) -> Vec<String> {
 async fn note_opened(shell: &Shell, seat: &Seat, instance: &str) -> Result<(), Refusal> {
     let about = seat.session().about();
     let mut changes = Changes::new();
-    changes.event(Event::SessionOpened {
+    changes.event(Event::Access(Access::SessionOpened {
         session: seat.session().id().to_owned(),
         machine: about.machine.to_string(),
         service: about.service.clone(),
         door: about.door.as_str(),
         source: about.caller.source.to_string(),
         rules: about.rules.clone(),
-    });
+    }));
     let who = about.caller.identity.to_string();
     commit(shell, changes, &Actor { who: &who, instance }).await
 }
@@ -246,7 +246,7 @@ async fn note_closed(shell: &Shell, session: &Session) {
     shell.metrics.session_ended(reason);
     shell.metrics.sessions(shell.sessions.len());
     let mut changes = Changes::new();
-    changes.event(Event::SessionClosed {
+    changes.event(Event::Access(Access::SessionClosed {
         session: session.id().to_owned(),
         caller: about.caller.identity.to_string(),
         machine: about.machine.to_string(),
@@ -255,7 +255,7 @@ async fn note_closed(shell: &Shell, session: &Session) {
         to_machine,
         from_machine,
         millis: session.ended_ms().unwrap_or(about.started_ms).saturating_sub(about.started_ms),
-    });
+    }));
     // The store says so by itself when it has stopped, and the gateway ends.
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: session.id() }).await;
 }
@@ -402,11 +402,11 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
     }
     tracing::warn!(machine = %now.identity(), before = %before.source(), now = %now.source(), "a second tunnel of one machine, from elsewhere");
     let mut changes = Changes::new();
-    changes.event(Event::TunnelTwice {
+    changes.event(Event::Access(Access::TunnelTwice {
         machine: now.identity().to_string(),
         before: before.source().to_string(),
         now: now.source().to_string(),
-    });
+    }));
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: "tunnel" }).await;
 }
 

@@ -317,6 +317,26 @@ fn a_machine_reaches_a_service_elsewhere_when_a_rule_says_so() {
 }
 
 #[test]
+fn a_service_may_be_a_unix_socket() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let path = gateway.room().join("service.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut from = stream.try_clone().unwrap();
+            let _ = std::io::copy(&mut from, &mut stream);
+        }
+    });
+    let expose = format!("local=unix:{}", path.display());
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &expose]);
+    let mut open = Connected::start(&alice, &["alpha", "local"]);
+    open.passes("through the socket\n");
+    assert_eq!(sessions(&alice)[0]["mode"], "sealed");
+}
+
+#[test]
 fn a_file_says_what_is_exposed_and_nothing_else_is() {
     let echo = Echo::start();
     let gateway = Setup::default().start();

@@ -225,8 +225,11 @@ fn comes_back(stage: &Stage) {
 }
 
 #[test]
-fn a_machine_that_is_killed_leaves_nothing_behind() {
+fn whoever_is_killed_leaves_nothing_behind() {
     let mut stage = Stage::set(Setup::default());
+    let mut person = stage.open(&stage.alice);
+    person.child.kill().unwrap();
+    eventually("the person's is gone", PATIENCE, || sessions(&stage.alice).is_empty().then_some(()));
     let open = stage.open(&stage.alice);
     stage.alpha.run.kill();
     ended(open, &stage.alice, "peer", "");

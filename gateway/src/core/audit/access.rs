@@ -1,0 +1,71 @@
+//! The events of connections to services.
+
+/// What happened.
+#[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A connection to a service on a machine was let through.
+    SessionOpened {
+        session: String,
+        machine: String,
+        service: String,
+        door: &'static str,
+        source: String,
+        rules: Vec<String>,
+    },
+    /// It ended.
+    SessionClosed {
+        session: String,
+        caller: String,
+        machine: String,
+        service: String,
+        reason: &'static str,
+        to_machine: u64,
+        from_machine: u64,
+        millis: u64,
+    },
+    /// Everything that a lock hit has ended: so many sessions, so long after the lock was accepted.
+    LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64 },
+    /// A second tunnel of a machine came while the first was alive, from elsewhere: perhaps two machines hold one key.
+    TunnelTwice { machine: String, before: String, now: String },
+}
+
+impl Access {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::SessionOpened { .. } => "session.opened",
+            Self::SessionClosed { .. } => "session.closed",
+            Self::LockEnforced { .. } => "lock.enforced",
+            Self::TunnelTwice { .. } => "tunnel.twice",
+        }
+    }
+
+    pub(super) fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
+        match self {
+            Self::SessionOpened { session, machine, service, door, source, rules } => (
+                session,
+                rules,
+                vec![("machine", machine), ("service", service), ("door", door.to_owned()), ("source", source)],
+            ),
+            Self::SessionClosed { session, caller, machine, service, reason, to_machine, from_machine, millis } => (
+                session,
+                vec![],
+                vec![
+                    ("caller", caller),
+                    ("machine", machine),
+                    ("service", service),
+                    ("reason", reason.to_owned()),
+                    ("to_machine", to_machine.to_string()),
+                    ("from_machine", from_machine.to_string()),
+                    ("millis", millis.to_string()),
+                ],
+            ),
+            Self::LockEnforced { kind, target, sessions, millis } => (
+                target,
+                vec![],
+                vec![("kind", kind.to_owned()), ("sessions", sessions.to_string()), ("millis", millis.to_string())],
+            ),
+            Self::TunnelTwice { machine, before, now } => (machine, vec![], vec![("before", before), ("now", now)]),
+        }
+    }
+}
