@@ -280,7 +280,12 @@ impl Daemon<'_> {
                             // The gateway is asked: it knows whether our certificate is older than the wish.
                             Some(Said::RenewNow) => self.look().await,
                             Some(said) => {
+                                // A machine that started before its network had nobody to ask for this.
+                                let unsealed = matches!(said, Said::News(News::Up)) && self.lacks_seal();
                                 self.hear(said);
+                                if unsealed {
+                                    self.tell_tunnel().await;
+                                }
                                 continue;
                             }
                             None => {
@@ -350,13 +355,18 @@ impl Daemon<'_> {
         Standing { credential: Arc::new(self.credential.clone()), offset: self.offset, seal }
     }
 
-    /// A certificate for sealed services. Without one they are refused until the next renewal, and everything else goes on.
+    /// Whether something is sealed and there is no certificate for it.
+    fn lacks_seal(&self) -> bool {
+        let has = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.standing.borrow().seal.is_some());
+        self.options.services.any_sealed() && !has
+    }
+
+    /// A certificate for sealed services. Without one they are refused, and everything else goes on.
     async fn seal(&self) -> Option<Arc<Seal>> {
         match upkeep::seal(&self.credential, self.offset).await {
             Ok(seal) => Some(Arc::new(seal)),
             Err(why) => {
-                let what =
-                    format!("no certificate for sealed services: {why}; they are refused until the next renewal");
+                let what = format!("no certificate for sealed services: {why}; they are refused until there is one");
                 self.events.tell(Level::Warning, "seal-failed", &what, &[]);
                 None
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pki::Serial;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -107,14 +108,18 @@ struct Driver {
     sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
     serving: JoinSet<(String, String)>,
     number: u64,
+    /// Of the certificate that the gateway was last shown, or will be with the next connection.
+    serial: Serial,
 }
 
 /// Holds the tunnel for as long as the daemon listens.
 pub async fn hold(parts: Parts) {
     let began = Instant::now();
     let state = Tunnel::new(Duration::ZERO, FIRST_SPREAD, entropy::draw());
+    let serial = parts.standing.borrow().credential.serial;
     let driver = Driver {
         parts,
+        serial,
         state,
         began,
         dialing: None,
@@ -156,7 +161,10 @@ impl Driver {
                     }
                     vec![]
                 }
-                Event::Renewed => self.feed(Input::Renewed),
+                Event::Renewed => {
+                    self.serial = self.parts.standing.borrow().credential.serial;
+                    self.feed(Input::Renewed)
+                }
                 Event::StreamEnded(key, line) => {
                     self.guard().remove(&key);
                     if !line.is_empty() {
@@ -188,7 +196,7 @@ impl Driver {
 
     async fn event(&mut self) -> Event {
         let deadline = self.state.deadline().map(|at| self.began + at);
-        let Self { parts, dialing, link, serving, .. } = self;
+        let Self { parts, dialing, link, serving, serial, .. } = self;
         let tick = async {
             match deadline {
                 Some(at) => sleep_until(at).await,
@@ -212,7 +220,12 @@ impl Driver {
             event = moving => event,
             outcome = dialed => Event::Dialed(Box::new(outcome)),
             wanted = parts.wanted.recv() => wanted.map_or(Event::DaemonGone, Event::Wanted),
-            changed = parts.standing.changed() => if changed.is_ok() { Event::Renewed } else { Event::DaemonGone },
+            changed = parts.standing.changed() => match changed {
+                // Something else may have changed: only a new certificate is for the gateway to see.
+                Ok(()) if parts.standing.borrow_and_update().credential.serial != *serial => Event::Renewed,
+                Ok(()) => Event::Tick,
+                Err(_) => Event::DaemonGone,
+            },
             Some(ended) = serving.join_next(), if !serving.is_empty() => {
                 let (key, line) = ended.unwrap_or_default();
                 Event::StreamEnded(key, line)

@@ -167,6 +167,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let tunnels = Arc::new(tunnel::Parts {
             shell: Arc::clone(&faces.shell),
+            rates: Arc::clone(&faces.rates),
             drain_time: limits.drain_time,
             tunnels_per_second: limits.tunnels_per_second,
             tasks: tasks.clone(),

@@ -33,6 +33,7 @@ use crate::{
     },
     edge::{
         live::{self, NewConn, Seat},
+        rate::{Class, Rates},
         tls::Face,
     },
     flow::{connect, shell::Shell},
@@ -43,6 +44,8 @@ use crate::{
 pub struct Parts {
     /// Everything.
     pub shell: Arc<Shell>,
+    /// How often machines may come.
+    pub rates: Arc<Rates>,
     /// How long streams may go on when the gateway stops.
     pub drain_time: Duration,
     /// How many machines may come back in a second.
@@ -90,7 +93,15 @@ where
 {
     let Some(peer) = seat.conn().peer().cloned() else { return };
     let began = Instant::now();
-    let (lineage, turned_away) = match connect::enter(&parts.shell, &peer).await {
+    let within_rate = parts
+        .rates
+        .check(Class::Machine, seat.conn().source())
+        .map_err(|limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) });
+    let entered = match within_rate {
+        Ok(()) => connect::enter(&parts.shell, &peer).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (lineage, turned_away) = match entered {
         Ok(lineage) => (lineage, None),
         Err(refusal) => (String::new(), Some(turned_away(&refusal))),
     };
