@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub tell: mpsc::Sender<Said>,
     /// Programs of this machine that want a stream.
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
+    /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
+    pub reaching: Arc<AtomicUsize>,
 }
 
 /// A connection with its control stream.
@@ -164,7 +167,7 @@ impl Driver {
                 }
                 Event::DaemonGone => return,
             };
-            let count = self.serving.len();
+            let count = self.serving.len() + self.parts.reaching.load(Ordering::SeqCst);
             let mut outputs = outputs;
             outputs.extend(self.feed(Input::Streams(count)));
             for output in outputs {
