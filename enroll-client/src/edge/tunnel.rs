@@ -265,7 +265,10 @@ impl Driver {
             dialing.abort();
         }
         self.link = None;
-        // Their streams are gone with the connection; each ends by itself.
+        // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
+        for (_, ended) in self.guard().drain() {
+            let _ = ended.send(Reason::Peer);
+        }
     }
 
     fn send(&mut self, frame: &FromMachine) {
