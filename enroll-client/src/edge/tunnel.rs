@@ -40,6 +40,9 @@ use crate::upkeep;
 /// Over which time machines that start together spread their first attempt.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
+/// Places on the way to the daemon that lines about streams leave free: a tunnel has a few pieces of news an hour.
+const LEFT_TO_NEWS: usize = 16;
+
 /// What the tunnel tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -160,8 +163,10 @@ impl Driver {
                 Event::Renewed => self.feed(Input::Renewed),
                 Event::StreamEnded(key, line) => {
                     self.guard().remove(&key);
-                    if !line.is_empty() {
-                        let _ = self.parts.tell.send(Said::Stream(line)).await;
+                    // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
+                    // still; what is of more weight finds room.
+                    if !line.is_empty() && self.parts.tell.capacity() > LEFT_TO_NEWS {
+                        let _ = self.parts.tell.try_send(Said::Stream(line));
                     }
                     vec![]
                 }
