@@ -14,6 +14,7 @@ mod disk;
 mod faults;
 mod flood;
 mod framing;
+mod hostile;
 mod join;
 mod locks;
 mod ports;
