@@ -1,6 +1,7 @@
 //! `lychgate run`: keeps an identity alive. [`crate::renew::Keeper`] decides; this drives it, one line of output per event.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use pki::UnixTime;
@@ -332,7 +333,9 @@ impl Daemon<'_> {
         let (tell, said) = mpsc::channel(64);
         let (wanted, requests) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
-        let parts = reach::Parts { wanted, standing: watching.clone(), tell: tell.clone() };
+        let reaching = Arc::new(AtomicUsize::new(0));
+        let open = Arc::clone(&reaching);
+        let parts = reach::Parts { wanted, open, standing: watching.clone(), tell: tell.clone() };
         for (listener, reach) in listeners {
             tasks.spawn(reach::offer(listener, reach, parts.clone()));
         }
@@ -342,7 +345,7 @@ impl Daemon<'_> {
             keep.closed().await;
         });
         let services = Arc::new(services.clone());
-        tasks.spawn(tunnel::hold(tunnel::Parts { services, standing: watching, tell, wanted: requests }));
+        tasks.spawn(tunnel::hold(tunnel::Parts { services, standing: watching, tell, wanted: requests, reaching }));
         let names: Vec<&str> = self.options.services.names().collect();
         let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         self.events.tell(Level::Info, "exposing", &format!("people may be let through to: {what}"), &[]);

@@ -221,7 +221,9 @@ impl Tunnel {
                 let every = Duration::from_millis(welcome.heartbeat_ms).clamp(Duration::from_secs(1), AWAY_MOST);
                 self.failures = 0;
                 self.epoch = welcome.epoch;
-                self.within = spread(welcome.reconnect_within_ms);
+                // A gateway that just started counts few tunnels and tells whoever comes first of a short time. Should all be
+                // lost again before they hear better, the time before it still holds.
+                self.within = self.within.max(spread(welcome.reconnect_within_ms));
                 let beat_at = now + jittered(every, draw);
                 self.link = Link::Up(Up { every, heard: now, beat_at, busy_since: now });
                 vec![Output::Tell(News::Up)]
@@ -295,8 +297,9 @@ impl Tunnel {
     fn backoff(&self, draw: u64) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
         let ceiling = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MOST);
-        // The gateway's own spread holds for failures too: it may be the crowd that makes them.
-        share(ceiling.max(self.within), draw)
+        // The gateway's own spread holds for failures too: it may be the crowd that makes them. Twice, because those who
+        // draw again and again are back after half of what they draw from.
+        share(ceiling.max((2 * self.within).min(AWAY_MOST)), draw)
     }
 }
 
@@ -420,7 +423,7 @@ mod tests {
         away(up(), closing(Reason::Locked, 60), LOW, 60);
         away(up(), closing(Reason::Limit, 9_999_999), LOW, 3_600);
         let connecting = || Tunnel::new(at(0), at(0), LOW).step(Input::Tick, at(0), LOW).0;
-        away(connecting(), Input::NotConnected(None), HIGH, 1);
+        away(connecting(), Input::NotConnected(None), HIGH, 2);
         away(connecting(), Input::NotConnected(Some(at(7))), LOW, 7);
         let mut tunnel = connecting();
         for _ in 0..40 {

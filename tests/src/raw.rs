@@ -88,6 +88,17 @@ impl Raw {
         bytes
     }
 
+    /// Whatever comes next; nothing at the end.
+    pub fn receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        if bytes.is_empty() {
+            bytes = vec![0; 64 * 1024];
+            let read = self.stream.read(&mut bytes)?;
+            bytes.truncate(read);
+        }
+        Ok(bytes)
+    }
+
     /// Whether the server has closed, waiting for it as long as a silence may last.
     pub fn closed(&mut self) -> bool {
         if !self.ahead.is_empty() {

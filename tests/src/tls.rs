@@ -77,6 +77,14 @@ pub fn trusting_anybody(identity: Option<&ClientIdentity>) -> Arc<ClientConfig> 
     Arc::new(config)
 }
 
+/// The same client, for another protocol.
+#[must_use]
+pub fn speaking(config: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
 fn finish(config: &mut ClientConfig) {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Every connection is a full handshake: that is what is tested and measured.

@@ -2,6 +2,8 @@
 //! connection.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::{Identity, Role};
@@ -32,6 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub struct Parts {
     /// To the tunnel.
     pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
+    /// How many streams the programs of this machine have open.
+    pub open: Arc<AtomicUsize>,
     /// Who we are.
     pub standing: watch::Receiver<Standing>,
     /// To the daemon.
@@ -66,7 +70,24 @@ pub async fn offer(listener: TcpListener, reach: Reach, parts: Parts) {
     }
 }
 
+/// Counts a stream for as long as a program has it.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
+    let _place = Place::take(&parts.open);
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
     let (mut stream, mode) = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;

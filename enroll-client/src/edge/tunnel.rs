@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -40,6 +41,9 @@ use crate::upkeep;
 /// Over which time machines that start together spread their first attempt.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
+/// Places on the way to the daemon that lines about streams leave free: a tunnel has a few pieces of news an hour.
+const LEFT_TO_NEWS: usize = 16;
+
 /// What the tunnel tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -72,6 +76,8 @@ pub struct Parts {
     pub tell: mpsc::Sender<Said>,
     /// Programs of this machine that want a stream.
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
+    /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
+    pub reaching: Arc<AtomicUsize>,
 }
 
 /// A connection with its control stream.
@@ -167,14 +173,16 @@ impl Driver {
                 }
                 Event::StreamEnded(key, line) => {
                     self.guard().remove(&key);
-                    if !line.is_empty() {
-                        let _ = self.parts.tell.send(Said::Stream(line)).await;
+                    // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
+                    // still; what is of more weight finds room.
+                    if !line.is_empty() && self.parts.tell.capacity() > LEFT_TO_NEWS {
+                        let _ = self.parts.tell.try_send(Said::Stream(line));
                     }
                     vec![]
                 }
                 Event::DaemonGone => return,
             };
-            let count = self.serving.len();
+            let count = self.serving.len() + self.parts.reaching.load(Ordering::SeqCst);
             let mut outputs = outputs;
             outputs.extend(self.feed(Input::Streams(count)));
             for output in outputs {
@@ -277,7 +285,10 @@ impl Driver {
             dialing.abort();
         }
         self.link = None;
-        // Their streams are gone with the connection; each ends by itself.
+        // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
+        for (_, ended) in self.guard().drain() {
+            let _ = ended.send(Reason::Peer);
+        }
     }
 
     fn send(&mut self, frame: &FromMachine) {

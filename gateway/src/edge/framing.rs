@@ -294,6 +294,10 @@ pub enum ProxyHead {
 /// # Errors
 /// The rule that was broken.
 pub fn proxy_head(head: &[u8]) -> Result<ProxyHead, BadFraming> {
+    // Whoever reads no further than this has no whole head, and what follows would be taken for the service's bytes.
+    if head.len() > HEAD_MAX {
+        return Err(BadFraming::HeadTooLarge);
+    }
     let mut before = None;
     for byte in head {
         follows(before, *byte)?;

@@ -93,7 +93,7 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Tunnel {
-    /// Its number; never used twice in one run of the gateway.
+    /// Its number; never used twice in one run of the gateway, and larger than those of connections made before.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
@@ -244,9 +244,14 @@ impl Tunnels {
         guard(&self.table).get(identity).map(Arc::clone)
     }
 
-    /// Enters one. Whichever stood there is returned: the newest wins, and the caller tells the other.
+    /// Enters one, unless a newer one stands there: a hello may be overtaken by that of a later connection. Whichever must
+    /// go is returned, for the caller to tell.
     pub(super) fn enter(&self, tunnel: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
-        guard(&self.table).insert(tunnel.identity.clone(), Arc::clone(tunnel))
+        let mut table = guard(&self.table);
+        if table.get(&tunnel.identity).is_some_and(|standing| standing.number > tunnel.number) {
+            return Some(Arc::clone(tunnel));
+        }
+        table.insert(tunnel.identity.clone(), Arc::clone(tunnel))
     }
 
     /// Takes one out, unless another has taken its place.

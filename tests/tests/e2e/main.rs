@@ -15,6 +15,7 @@ mod disk;
 mod faults;
 mod flood;
 mod framing;
+mod hostile;
 mod join;
 mod locks;
 mod ports;

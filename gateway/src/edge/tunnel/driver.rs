@@ -72,6 +72,7 @@ enum Event {
 
 struct Driver<IO> {
     parts: Arc<Parts>,
+    number: u64,
     mux: Mux<IO>,
     control: Option<Control>,
     state: conversation::Tunnel,
@@ -93,6 +94,7 @@ where
 {
     let Some(peer) = seat.conn().peer().cloned() else { return };
     let began = Instant::now();
+    let number = parts.shell.tunnels.number();
     let within_rate = parts
         .rates
         .check(Class::Machine, seat.conn().source())
@@ -109,6 +111,7 @@ where
     let driver = Driver {
         mux: Mux::accepted(io, TUNNEL_STREAMS),
         parts,
+        number,
         control: None,
         state: conversation::Tunnel::new(Duration::ZERO, turned_away),
         seat,
@@ -293,7 +296,7 @@ where
     fn come_up(&mut self, services: Vec<ServiceOffer>) {
         let shell = &self.parts.shell;
         let up = Arc::new(Tunnel {
-            number: shell.tunnels.number(),
+            number: self.number,
             identity: self.peer.identity.clone(),
             lineage: self.lineage.clone(),
             source: self.seat.conn().source(),
@@ -304,11 +307,14 @@ where
             streams: Arc::clone(&self.streams),
             heard: Arc::clone(self.mux.heard()),
         });
-        if let Some(before) = shell.tunnels.enter(&up) {
-            before.end(Reason::Replaced, Reason::Replaced.explain());
-            let shell = Arc::clone(shell);
-            let up = Arc::clone(&up);
-            self.parts.tasks.spawn(async move { connect::replaced(&shell, &before, &up).await });
+        if let Some(loser) = shell.tunnels.enter(&up) {
+            loser.end(Reason::Replaced, Reason::Replaced.explain());
+            let (shell, winner) = (Arc::clone(shell), shell.tunnels.get(&up.identity));
+            self.parts.tasks.spawn(async move {
+                if let Some(winner) = winner {
+                    connect::replaced(&shell, &loser, &winner).await;
+                }
+            });
         }
         tracing::debug!(machine = %up.identity, source = %up.source, services = up.services().len(), "tunnel up");
         shell.metrics.tunnels(shell.tunnels.len());
