@@ -167,7 +167,8 @@ fn a_store_opened_twice() {
     let second = gateway.dir().join("second.toml");
     let text = fs::read_to_string(gateway.config()).unwrap();
     let mut config: toml::Table = toml::from_str(&text).unwrap();
-    config.insert("listen".to_owned(), toml::toml! { enroll = "127.0.0.1:0" manage = "127.0.0.1:0" }.into());
+    let listen = toml::toml! { enroll = "127.0.0.1:0" manage = "127.0.0.1:0" proxy = "127.0.0.1:0" };
+    config.insert("listen".to_owned(), listen.into());
     fs::write(&second, toml::to_string(&config).unwrap()).unwrap();
     assert_clear(&gateway_program(&["run"], &second), 4, "already open by another process");
     assert_clear(&gateway_program(&["export"], &second), 4, "already open by another process");
