@@ -94,6 +94,11 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!("keep a certificate fresh, and look at it:");
     eprintln!("    {client} --dir {dir}/machine-1 run");
     eprintln!("    {client} --dir {dir}/machine-1 status");
+    eprintln!("the same, and let people through to a service, here its sshd (in place of the `run` above):");
+    eprintln!("    {client} --dir {dir}/machine-1 run --expose ssh=127.0.0.1:22");
+    eprintln!("reach it, and see who does:");
+    eprintln!("    {client} --dir {dir}/me connect machine-1 ssh");
+    eprintln!("    {client} --dir {dir}/me sessions list");
     eprintln!("call the manage face with the issued files:");
     let manage = &settings.public_manage;
     eprintln!(
@@ -101,7 +106,8 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     );
     eprintln!();
     eprintln!("you are      `{name}`, a member of `{}`: {dir}/me", init::FIRST_GROUP);
-    eprintln!("listening    enroll {url}   manage https://{manage}");
+    let proxy = settings.public_proxy.as_ref().map_or_else(String::new, |proxy| format!("   proxy https://{proxy}"));
+    eprintln!("listening    enroll {url}   manage https://{manage}{proxy}");
     eprintln!("log          {dir}/gateway.log");
     eprintln!("settings     {dir}/gateway.toml   policy {}", policies(config));
     eprintln!("stop         Ctrl-C");
