@@ -16,6 +16,8 @@ Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.l
   key.pem     the private key, readable by its owner alone
   chain.pem   the issuing CA alone
   bundle.pem  the roots to trust
+  services.toml  what `run` exposes and reaches, if it is there
+  helper.sock where the helper listens
   state.json  what is known: identity, times, last contact, trouble
   ssh/        SSH keys and certificates, known_hosts for ssh
   current/    the folder that holds matching cert.pem, key.pem and chain.pem at any moment
@@ -329,7 +331,7 @@ pub enum MachinesCommand {
         /// Its name
         name: String,
     },
-    /// Ask machines to renew now; `lychgate run` does so when it next asks how things stand, within the hour
+    /// Ask machines to renew now; `lychgate run` does so at once by its tunnel, or when it next asks, within the hour
     Renew {
         /// Their names
         #[arg(required_unless_present = "all", value_name = "NAME")]
@@ -588,10 +590,10 @@ impl MachineState {
 /// `can-i`.
 #[derive(Debug, Args)]
 pub struct CanIArgs {
-    /// approve, lock, read, report, administer, renew, login or connect
+    /// approve, lock, read, report, administer, renew, login, connect or reach
     pub action: String,
-    /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, or token; nothing
-    /// means the gateway as a whole
+    /// What it would be done to: a request's id or the name it asks for, a machine's name, person/NAME, SERVICE@MACHINE, or
+    /// token; nothing means the gateway as a whole
     #[arg(default_value = "")]
     pub resource: String,
     /// Say which rules decide, and how

@@ -142,13 +142,21 @@ pub async fn afterwards(way: &Way, session: &str, ended: Ended) -> Exit {
     if ended == Ended::Here {
         return Exit::Ok;
     }
-    let Some((reason, machine)) = reason(way, session).await else { return Exit::Ok };
-    terminal::say(&format!("the session {session} to `{}` was ended: {reason}", text::safe(&machine)));
-    Exit::Refused
+    let Some(End { exit, why, machine }) = reason(way, session).await else { return Exit::Ok };
+    let machine = machine.map_or_else(String::new, |machine| format!(" to `{}`", text::safe(&machine)));
+    terminal::say(&format!("the session {session}{machine} was ended: {why}"));
+    exit
 }
 
-/// Why a session was ended by somebody, if it was, and the machine it led to.
-async fn reason(way: &Way, session: &str) -> Option<(String, String)> {
+/// How a session came to its end when nobody at either end wanted it.
+struct End {
+    exit: Exit,
+    why: String,
+    machine: Option<String>,
+}
+
+/// Why a session was ended by somebody, if it was.
+async fn reason(way: &Way, session: &str) -> Option<End> {
     let mut face = ManageFace::new(&way.credential).ok()?;
     let view: Result<wire::admin::SessionView, CallError> =
         face.get(&format!("/v1/sessions/{}", segment(session))).await;
@@ -157,16 +165,22 @@ async fn reason(way: &Way, session: &str) -> Option<(String, String)> {
             let reason = view.reason.filter(|reason| reason != "peer")?;
             let parsed: Option<wire::tunnel::Reason> = serde_json::from_value(reason.clone().into()).ok();
             let words = parsed.map_or("for a reason this program does not know", wire::tunnel::Reason::explain);
-            Some((format!("{reason}: {words}"), view.machine))
+            Some(End { exit: Exit::Refused, why: format!("{reason}: {words}"), machine: Some(view.machine) })
         }
         // Then it is our own standing that ended it.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
-            Some((format!("{}: {}", refusal.code, refusal.detail), "the machine".to_owned()))
+            let why = format!("{}: {}", refusal.code, refusal.detail);
+            Some(End { exit: refusal.exit(), why, machine: None })
         }
         Err(CallError::Net(error @ NetError::Rejected { .. })) => {
-            Some((format!("expired: {error}"), "the machine".to_owned()))
+            Some(End { exit: Exit::Expired, why: format!("expired: {error}"), machine: None })
         }
-        Err(_) => None,
+        // It went away with our connection, or with the gateway itself.
+        Err(CallError::Net(error)) => {
+            let why = format!("the gateway does not answer any more: {error}");
+            Some(End { exit: Exit::Unreachable, why, machine: None })
+        }
+        Err(CallError::Refused(_)) => None,
     }
 }
 
@@ -199,7 +213,8 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
                     drop(found);
                     let _ = afterwards(&way, &session, Ended::There).await;
                 }
-                Err(complaint) => terminal::say(&complaint.lines()),
+                // Escaped already, line by line.
+                Err(complaint) => terminal::show(&complaint.lines()),
             }
         });
     }

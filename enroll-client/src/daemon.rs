@@ -189,6 +189,10 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
             }
         }
     };
+    if credential.identity.role == pki::Role::Person && !options.services.is_empty() {
+        let what = format!("`{}` is a person: machines expose and reach services", credential.identity);
+        return Err(Complaint::new(Exit::Usage, "usage", what).hint("run this with the --dir of a machine"));
+    }
     let state = store.state(&credential.facts);
     let what = format!("keeping `{}` alive; valid until {}", credential.facts.identity, credential.life.not_after);
     events.tell(Level::Info, "started", &what, &[("serial", credential.facts.serial.clone())]);

@@ -224,7 +224,12 @@ impl Desk {
                 let body = RenewalsRequest { machines: names.clone(), all: *all, reason: reason.clone() };
                 let value = self.face.post("/v1/renewals", &body).await?;
                 let whom = if *all { "all machines".to_owned() } else { format!("`{}`", names.join("`, `")) };
-                self.done(&value, &format!("asked {whom} to renew; `lychgate run` there does so within the hour"));
+                self.done(
+                    &value,
+                    &format!(
+                        "asked {whom} to renew; `lychgate run` there does so at once by its tunnel, or within the hour"
+                    ),
+                );
                 Ok(())
             }
             MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,

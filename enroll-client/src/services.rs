@@ -148,7 +148,8 @@ impl Services {
     /// When it makes no sense, with the place.
     pub fn parse(text: &str, place: &str) -> Result<Self, Complaint> {
         let raw: RawFile = toml::from_str(text).map_err(|error| {
-            usage(format!("`{place}` cannot be read: {}", error.to_string().trim()), "see `lychgate run --help`")
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            usage(format!("{place}:{line}: {}", error.message()), "see `lychgate run --help`, and the owner's guide")
         })?;
         let mut services = Self::default();
         for (name, raw) in raw.expose {
@@ -260,6 +261,12 @@ impl Services {
     /// The names of what is exposed.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.exposed.keys().map(String::as_str)
+    }
+
+    /// Whether nothing is exposed and nothing reached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exposed.is_empty() && self.reaches.is_empty()
     }
 
     /// Whether anything is sealed, for which this machine needs a certificate of its own.

@@ -180,6 +180,22 @@ fn path(text: &str) -> String {
     format!("\"{}\"", text.replace('%', "%%"))
 }
 
+/// The way to one machine by a program that everybody has: the name of its service says where.
+fn by_openssl(parts: &Parts, machine: &str, address: &str, below: &str) -> String {
+    let folder = Path::new(parts.dir.as_str());
+    let file = |name: &str| quoted(&folder.join(name).display().to_string());
+    let (full, name) = (format!("{machine}.machine.{}", parts.domain), format!("ssh--{machine}.{below}"));
+    format!(
+        "\nHost {machine} {full}\n    HostName {full}\n    ProxyCommand openssl s_client -quiet -verify_quiet \
+         -verify_return_error -verify_hostname {name} -connect {address} -servername {name} -CAfile {} -cert {} \
+         -cert_chain {} -key {}\n",
+        file("bundle.pem"),
+        file("cert.pem"),
+        file("chain.pem"),
+        file("key.pem"),
+    )
+}
+
 fn render(parts: &Parts) -> String {
     let Parts { program, dir, domain, machines, login, proxy } = parts;
     let all = format!("*.machine.{domain}");
@@ -187,20 +203,13 @@ fn render(parts: &Parts) -> String {
     let mut out = format!(
         "# The machines of {domain}, by `lychgate ssh-config`. Use it as `ssh -F FILE MACHINE`, or `Include` it.\n"
     );
-    if !machines.is_empty() {
-        out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", machines.join(" ")));
-        if let Proxy::OpenSsl { address, below } = proxy {
-            let folder = Path::new(parts.dir.as_str());
-            let file = |name: &str| quoted(&folder.join(name).display().to_string());
-            let name = format!("ssh--%n.{below}");
-            out.push_str(&format!(
-                "    ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname {name} \
-                 -connect {address} -servername {name} -CAfile {} -cert {} -cert_chain {} -key {}\n",
-                file("bundle.pem"),
-                file("cert.pem"),
-                file("chain.pem"),
-                file("key.pem"),
-            ));
+    match proxy {
+        Proxy::Helper if machines.is_empty() => {}
+        Proxy::Helper => {
+            out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", machines.join(" ")));
+        }
+        Proxy::OpenSsl { address, below } => {
+            machines.iter().for_each(|machine| out.push_str(&by_openssl(parts, machine, address, below)));
         }
     }
     if let Login::Certificate { .. } = login {
@@ -233,7 +242,7 @@ mod tests {
     fn parts(login: Login, proxy: Proxy) -> Parts {
         Parts {
             program: "/opt/bin/lychgate".into(),
-            dir: "/home/ann/my things".into(),
+            dir: "/opt/my things".into(),
             domain: "td.example".into(),
             machines: vec!["alpha".into(), "beta".into()],
             login,
@@ -254,10 +263,10 @@ mod tests {
              Host alpha beta\n    HostName %h.machine.td.example\n\
              \n\
              # The certificate to log in with is fetched when a third of its life is left.\n\
-             Match host *.machine.td.example exec \"/opt/bin/lychgate --dir '/home/ann/my things' ssh-cert user --if-needed >/dev/null\"\n    Compression no\n\
+             Match host *.machine.td.example exec \"/opt/bin/lychgate --dir '/opt/my things' ssh-cert user --if-needed >/dev/null\"\n    Compression no\n\
              \n\
              Match host *.machine.td.example\n    \
-             ProxyCommand /opt/bin/lychgate --dir '/home/ann/my things' connect --helper %h ssh\n    \
+             ProxyCommand /opt/bin/lychgate --dir '/opt/my things' connect --helper %h ssh\n    \
              IdentityFile \"/k\"\n    CertificateFile \"/k-cert.pub\"\n    UserKnownHostsFile \"/kh\"\n    \
              GlobalKnownHostsFile /dev/null\n    StrictHostKeyChecking yes\n    ServerAliveInterval 60\n"
         );
@@ -267,11 +276,12 @@ mod tests {
     fn by_openssl_with_both_verify_options() {
         let proxy = Proxy::OpenSsl { address: "gw.example:443".into(), below: "gw.example".into() };
         let text = render(&parts(Login::Own, proxy));
-        assert!(text.contains(
-            "    ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname ssh--%n.gw.example \
-             -connect gw.example:443 -servername ssh--%n.gw.example -CAfile '/home/ann/my things/bundle.pem' \
-             -cert '/home/ann/my things/cert.pem' -cert_chain '/home/ann/my things/chain.pem' -key '/home/ann/my things/key.pem'\n"
-        ), "{text}");
+        let want = "Host beta beta.machine.td.example\n    HostName beta.machine.td.example\n    \
+                    ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname \
+                    ssh--beta.gw.example -connect gw.example:443 -servername ssh--beta.gw.example -CAfile \
+                    '/opt/my things/bundle.pem' -cert '/opt/my things/cert.pem' -cert_chain '/opt/my things/chain.pem' \
+                    -key '/opt/my things/key.pem'\n";
+        assert!(text.contains(want), "{text}");
         assert!(!text.contains("IdentityFile") && !text.contains("exec"), "{text}");
     }
 

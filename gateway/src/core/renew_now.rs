@@ -10,12 +10,13 @@ use super::{
 };
 
 /// Whether the holder of a certificate made at `issued` is still to renew: it, or everybody, was asked since. What was
-/// asked in the second of the issue counts, for it may have come after; what was asked in the future does not, or a clock
-/// set back would have the fleet renew in a circle until that time.
+/// asked in the second of the issue does not count: a machine that hears of it by its tunnel renews within that second, and
+/// would do so again. What was asked in the future does not either, or a clock set back would have the fleet renew in a
+/// circle until that time.
 #[must_use]
 pub fn is_wanted(issued: UnixTime, lineage: &Lineage, everybody: Option<UnixSecs>, now: UnixTime) -> bool {
     let asked = lineage.renewal_asked.into_iter().chain(everybody).map(UnixTime::from);
-    asked.filter(|asked| *asked <= now).any(|asked| issued <= asked)
+    asked.filter(|asked| *asked <= now).any(|asked| issued < asked)
 }
 
 /// Asks the holder of one lineage. The certificates it has stay good.
@@ -72,10 +73,12 @@ mod tests {
     fn whoever_was_asked_since_the_issue_is_to_renew() {
         check(None, None, false);
         check(Some(99), None, false);
-        check(Some(100), None, true);
+        check(Some(100), None, false);
+        check(Some(101), None, true);
         check(Some(200), None, true);
         check(None, Some(99), false);
-        check(None, Some(100), true);
+        check(None, Some(100), false);
+        check(None, Some(101), true);
         check(Some(99), Some(150), true);
         check(Some(150), Some(99), true);
         check(Some(201), Some(201), false);

@@ -70,11 +70,11 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     machines[0].sshd.wait_for_log("ID spiffe://test.example/person/alice#");
     // The same with a program that everybody has.
     let text = alice.ok(&["ssh-config", "--openssl"]);
-    assert!(text.contains("-verify_return_error") && text.contains("-verify_hostname ssh--%n."), "{text}");
+    assert!(text.contains("-verify_return_error") && text.contains("-verify_hostname ssh--beta."), "{text}");
     assert!(!text.contains("connect --helper"), "{text}");
     let openssl = gateway.room().join("openssl_config");
     std::fs::write(&openssl, text).unwrap();
-    for name in ["alpha", "beta"] {
+    for name in ["alpha", "beta.machine.test.example"] {
         ok(&run(&mut ssh(&openssl, &[name, "echo it is me"]), PATIENCE), "it is me\n");
     }
     let doors: Vec<String> = audit(&alice, "session.opened")
