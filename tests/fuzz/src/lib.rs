@@ -15,6 +15,9 @@ pub mod names;
 pub mod parts;
 pub mod policy;
 pub mod proof;
+pub mod proxy;
+pub mod services;
+pub mod tunnel;
 pub mod wire_enroll;
 pub mod world;
 
