@@ -236,7 +236,8 @@ impl Services {
             return Err(bad());
         }
         let listen = match (listen, port) {
-            (Some(listen), _) => listen,
+            (Some(listen), _) if matches!(parse_target(&listen), Some(Target::Tcp(_))) => listen,
+            (Some(_), _) => return Err(bad()),
             (None, Some(port)) => format!("127.0.0.1:{port}"),
             (None, None) => return Err(bad()),
         };
@@ -372,7 +373,14 @@ mod tests {
         refused("ssh=127.0.0.1:0", "is no place");
         refused("ssh=127.0.0.1:22,allow=everybody", "whom `ssh` is for");
         let mut services = Services::none();
-        for flag in ["puppet", "puppet=infra:8140", "puppet=puppet.infra", "puppet=puppet.infra:x", "p=A.infra:1"] {
+        for flag in [
+            "puppet",
+            "puppet=infra:8140",
+            "puppet=puppet.infra",
+            "puppet=puppet.infra:x",
+            "p=A.infra:1",
+            "p=p.infra,listen=",
+        ] {
             assert!(services.reach(flag).is_err(), "{flag}");
         }
     }

@@ -15,7 +15,10 @@ pub mod names;
 pub mod parts;
 pub mod policy;
 pub mod proof;
+pub mod proxy;
+pub mod services;
 pub mod ssh;
+pub mod tunnel;
 pub mod wire_enroll;
 pub mod world;
 

@@ -50,6 +50,7 @@ fn a_certificate_for_another_name() {
     let gateway = Setup::default()
         .config("names.enroll", names("gateway.example"))
         .config("names.manage", names("gateway.example"))
+        .config("names.proxy", names("gateway.example"))
         .start();
     let pin = gateway.info().pin;
     let machine = gateway.client("edge-07");

@@ -40,6 +40,9 @@ use crate::{
     limits::CUT_GRACE,
 };
 
+/// How often a tunnel that drains looks whether its last stream has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
 /// What a tunnel's task needs.
 pub struct Parts {
     /// Everything.
@@ -178,7 +181,12 @@ where
     }
 
     async fn event(&mut self) -> Event {
-        let deadline = self.state.deadline().map(|at| self.began + at);
+        let mut deadline = self.state.deadline().map(|at| self.began + at);
+        if self.draining {
+            // A stream's end is no event, and the last one's is awaited.
+            let look = Instant::now() + DRAIN_LOOK;
+            deadline = Some(deadline.map_or(look, |at| at.min(look)));
+        }
         let Self { mux, control, commands, seat, draining, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async { if *draining { conn.told_to_end_at_once().await } else { conn.told_to_end().await } };
@@ -290,7 +298,8 @@ where
             connect::stream(&parts.shell, &caller, crate::edge::sessions::Door::Tunnel, stream).await;
             drop(seat);
         });
-        None
+        // Nothing else may happen for long, and it is busy from now on.
+        self.step(Input::Streams(self.streams.load(Ordering::SeqCst)))
     }
 
     fn come_up(&mut self, services: Vec<ServiceOffer>) {

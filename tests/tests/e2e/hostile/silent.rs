@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::gateway::Setup;
 use tests::wait::{PATIENCE, eventually, never};
@@ -188,4 +188,28 @@ fn a_service_that_never_closes_keeps_nothing_of_a_lost_tunnel() {
     site.gateway.start();
     let said = || site.run.as_ref().unwrap().stdout();
     eventually("each has ended", PATIENCE, || (said().matches(Reason::Peer.explain()).count() == 3).then_some(()));
+}
+
+#[test]
+fn a_gateway_that_stops_waits_for_what_is_open_and_no_longer() {
+    let mut site = Site::open(Setup::default());
+    site.run(&[("echo", echo())]);
+    let mut connect = site.connected("echo.alpha:1");
+    assert_passes(&mut connect);
+    let run = site.run.as_mut().unwrap();
+    let gateway = Pid::from_raw(i32::try_from(site.gateway.id()).unwrap()).unwrap();
+    kill_process(gateway, Signal::TERM).unwrap();
+    run.expect_stdout("it hears of it", |out| out.contains("tunnel-draining").then_some(()));
+    assert_passes(&mut connect);
+    drop(connect);
+    let began = Instant::now();
+    let ended = site.gateway.ended();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(began.elapsed() < Duration::from_secs(8), "nothing was open for {:?}", began.elapsed());
+    // And the machine comes back by itself.
+    site.gateway.start();
+    eventually("it is back", PATIENCE, || {
+        let mut connect = site.asking("echo.alpha:1");
+        (connect.answer().status == 200).then(|| assert_passes(&mut connect))
+    });
 }
