@@ -45,6 +45,7 @@ impl Light {
     pub async fn run(self, first: Duration) {
         sleep(first).await;
         let (mut failures, mut within) = (0_u32, BACKOFF_FIRST);
+        self.count.within_ms.fetch_add(u64::try_from(within.as_millis()).unwrap(), Ordering::SeqCst);
         loop {
             let mut up = false;
             let closing = self.hold(&mut up, &mut within).await.unwrap_or_default();
