@@ -361,11 +361,11 @@ fn serve_one(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> Pi
         }
         Speaks::Tunnel => {
             let driving = tunnel::drive(Arc::clone(&context.tunnels), stream, seat);
-            Box::pin(held(slot, driving))
+            Box::pin(held(slot, Box::pin(driving)))
         }
-        Speaks::Connect => Box::pin(held(slot, proxy::connect(Arc::clone(&context.proxy), stream, seat))),
-        Speaks::Streams => Box::pin(held(slot, proxy::streams(Arc::clone(&context.proxy), stream, seat))),
-        Speaks::Raw(name) => Box::pin(held(slot, proxy::raw(Arc::clone(&context.proxy), stream, seat, name))),
+        Speaks::Connect => Box::pin(held(slot, Box::pin(proxy::connect(Arc::clone(&context.proxy), stream, seat)))),
+        Speaks::Streams => Box::pin(held(slot, Box::pin(proxy::streams(Arc::clone(&context.proxy), stream, seat)))),
+        Speaks::Raw(name) => Box::pin(held(slot, Box::pin(proxy::raw(Arc::clone(&context.proxy), stream, seat, name)))),
     }
 }
 
@@ -373,7 +373,8 @@ async fn serve_http(_slot: Slot, seat: Seat, http: Http<TlsStream<TcpStream>>) {
     serve::serve(http, seat.conn()).await;
 }
 
-async fn held(_slot: Slot, serving: impl Future<Output = ()> + Send) {
+/// Boxed once more: a future that is both an argument and awaited takes its size twice.
+async fn held(_slot: Slot, serving: Pin<Box<dyn Future<Output = ()> + Send>>) {
     serving.await;
 }
 
