@@ -72,7 +72,7 @@ async fn measure(size: Size, only: &str) -> Vec<Figure> {
         if wanted('1') {
             say("1: idle tunnels");
             for tunnels in size.tunnels {
-                note(memory(&idle::measure(&mut fleet, tunnels, size)));
+                note(memory(&idle::measure(&mut fleet, tunnels, size).await));
             }
         }
         if wanted('5') {
@@ -129,25 +129,23 @@ fn at(sorted: &[Duration], hundredths: usize) -> Duration {
 fn memory(seen: &idle::Memory) -> Vec<Figure> {
     let tunnels = seen.tunnels;
     let mib = |kib: u64| float(kib) / 1024.0;
-    let told = format!(
-        "{:.0} MiB before, {:.0} with, {:.0} after, {:.0} again",
-        mib(seen.before),
-        mib(seen.with),
-        mib(seen.after),
-        mib(seen.again)
-    );
-    let first = figure(
+    let each = figure(
         "1a",
-        format!("gateway memory of each of {tunnels} tunnels"),
+        format!("gateway memory of each of {tunnels} idle tunnels"),
         vec![seen.each()],
         "KiB",
         Promise::AtMost(20.0),
     );
-    vec![
-        from(first, told),
-        figure("1b", "  when all come once more".to_owned(), vec![seen.each_again()], "KiB", Promise::Beside),
-        figure("1c", "  kept after all have left".to_owned(), vec![seen.left()], "KiB", Promise::Beside),
-    ]
+    let left = figure(
+        "1b",
+        "  resident after they left / before they came".to_owned(),
+        vec![seen.left()],
+        "",
+        Promise::AtMost(1.1),
+    );
+    let told =
+        format!("{:.0} MiB before, {:.0} with, {:.0} after", mib(seen.before), mib(seen.with), mib(seen.after));
+    vec![from(each, told), left]
 }
 
 fn stormy(seen: &storm::Storm, tunnels: usize) -> Vec<Figure> {

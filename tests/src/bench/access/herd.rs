@@ -105,6 +105,22 @@ pub async fn enroll(gateway: &Gateway, person: &Lychgate, count: usize) -> Vec<H
     workers.join_all().await.into_iter().flatten().collect()
 }
 
+/// Lets each of the machines ask for something once, few at a time.
+pub async fn visit(gateway: &Gateway, machines: &[Held]) {
+    let mut workers = JoinSet::new();
+    for part in machines.chunks(machines.len().div_ceil(8)) {
+        let (face, part) = (gateway.manage(), part.to_vec());
+        workers.spawn(async move {
+            for held in part {
+                let mut connection = Connection::open(&face, &held.config()).await.unwrap();
+                let reply = connection.get("/v1/self").await.unwrap();
+                assert_eq!(reply.status, 200, "{reply}");
+            }
+        });
+    }
+    workers.join_all().await;
+}
+
 impl Herd {
     /// Starts them.
     #[must_use]
