@@ -24,6 +24,18 @@ const HEAD: usize = 12;
 /// Longest body of a frame that we send: with its head, one record of TLS.
 const BODY: usize = 16 * 1024 - HEAD;
 
+/// What the socket takes in beyond what is on its way: what waits there cannot be overtaken by a key that somebody types.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 32 * 1024;
+
+/// Many streams share a connection: what one of them has waiting stays where another can go first.
+pub fn keep_short(tcp: &tokio::net::TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = tcp;
+}
+
 /// One stream, as tokio reads and writes it.
 pub type Stream = Compat<yamux::Stream>;
 

@@ -18,7 +18,7 @@ use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream, read_frame, write_frame};
+use super::mux::{Happened, Mux, Stream, keep_short, read_frame, write_frame};
 use super::net::{CallError, Manners, NetError, dial, explain};
 use super::sealed;
 use crate::offset::Offset;
@@ -224,6 +224,7 @@ async fn drive(
     address: Address,
     manners: Manners,
 ) {
+    keep_short(tls.get_ref().0);
     let mut mux = Mux::new(tls, STREAMS_MOST + 6);
     let mut listening = true;
     loop {

@@ -25,7 +25,7 @@ use wire::tunnel::{
 use super::clock;
 use super::entropy;
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream};
+use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial};
 use super::sealed::Seal;
 use super::serve;
@@ -318,6 +318,7 @@ async fn connect(standing: Standing) -> Dialed {
         .1
         .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None)
         .map_err(|e| NetError::Setup(e.to_string()))?;
+    keep_short(tls.get_ref().0);
     Ok((Mux::new(tls, TUNNEL_STREAMS), exporter))
 }
 

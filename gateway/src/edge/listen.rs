@@ -460,6 +460,9 @@ async fn handshake(
     if face != Face::Enroll {
         keep_alive(stream.get_ref().0);
     }
+    if matches!(speaks, Speaks::Tunnel | Speaks::Streams) {
+        keep_short(stream.get_ref().0);
+    }
     let exporter = stream
         .get_ref()
         .1
@@ -493,6 +496,14 @@ fn keep_alive(tcp: &TcpStream) {
     let settings = TcpKeepalive::new().with_time(quiet).with_interval(between);
     // Where the system does not know it, the other limits remain.
     let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
+}
+
+/// Many streams share the connection: what one of them has waiting stays where another can go first.
+fn keep_short(tcp: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(tcp).set_tcp_notsent_lowat(crate::limits::UNSENT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = tcp;
 }
 
 /// RFC 6066 3: the fatal alert `unrecognized_name`, before any certificate is shown.

@@ -143,8 +143,7 @@ fn memory(seen: &idle::Memory) -> Vec<Figure> {
         "",
         Promise::AtMost(1.1),
     );
-    let told =
-        format!("{:.0} MiB before, {:.0} with, {:.0} after", mib(seen.before), mib(seen.with), mib(seen.after));
+    let told = format!("{:.0} MiB before, {:.0} with, {:.0} after", mib(seen.before), mib(seen.with), mib(seen.after));
     vec![from(each, told), left]
 }
 
@@ -187,8 +186,7 @@ async fn carried(size: Size) -> Vec<Figure> {
         return vec![];
     };
     let mut figures = Vec::new();
-    for (number, way, streams) in
-        [("2a", Way::Down, 1), ("2b", Way::Down, 32), ("2c", Way::Up, 1), ("2d", Way::Up, 32)]
+    for (number, way, streams) in [("2a", Way::Down, 1), ("2b", Way::Down, 32), ("2c", Way::Up, 1), ("2d", Way::Up, 32)]
     {
         // The first round fills buffers and windows on both sides.
         let pairs = throughput::measure(&stage, &haproxy, way, streams, size.rounds + 1, size.bytes).await;
@@ -226,7 +224,10 @@ fn copied(size: Size) -> Vec<Figure> {
     let ratios = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
     let middle = |pick: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(pick).collect::<Vec<_>>());
     let told = format!("{:.0} / {:.0} MB/s", middle(|pair| pair.0), middle(|pair| pair.1));
-    vec![from(figure("2e", "scp through the gateway / scp over TCP".to_owned(), ratios, "", Promise::AtLeast(0.8)), told)]
+    vec![from(
+        figure("2e", "scp through the gateway / scp over TCP".to_owned(), ratios, "", Promise::AtLeast(0.8)),
+        told,
+    )]
 }
 
 async fn opened(size: Size) -> Vec<Figure> {
@@ -254,8 +255,7 @@ fn played(size: Size) -> Vec<Figure> {
     };
     let _warm = controller.ping(Road::Straight);
     let compare = |number, what: &str, rounds: usize, run: &dyn Fn(Road) -> Duration| {
-        let pairs: Vec<(Duration, Duration)> =
-            (0..rounds).map(|_| (run(Road::Gateway), run(Road::Straight))).collect();
+        let pairs: Vec<(Duration, Duration)> = (0..rounds).map(|_| (run(Road::Gateway), run(Road::Straight))).collect();
         let ratios = pairs.iter().map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()).collect();
         let middle = |pick: fn(&(Duration, Duration)) -> Duration| {
             median(&pairs.iter().map(|pair| pick(pair).as_secs_f64()).collect::<Vec<_>>())

@@ -57,10 +57,8 @@ impl Ground {
         let (to_manage, to_service) = (Port::take(), Port::take());
         let public = format!("127.0.0.1:{}", to_manage.number());
         let setup = Setup::default().config("public.manage", public);
-        let stage = Stage::set_behind(setup, |gateway| {
-            Relay::start(to_manage.number(), gateway.manage().address, line)
-        })
-        .await;
+        let stage =
+            Stage::set_behind(setup, |gateway| Relay::start(to_manage.number(), gateway.manage().address, line)).await;
         let (stage, first) = stage;
         let direct = stage.direct(Kind::Carrier).await;
         let second = Relay::start(to_service.number(), direct.face.address, line);

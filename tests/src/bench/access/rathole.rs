@@ -118,13 +118,7 @@ fn tls(room: &Path, openssl: &Path) -> [String; 2] {
     pack.args(["pkcs12", "-export", "-passout", "pass:bench", "-in"]).arg(all).arg("-out").arg(&archive);
     super::ssh::good(&mut pack);
     [
-        format!(
-            "[server.transport.tls]\npkcs12 = \"{}\"\npkcs12_password = \"bench\"\n",
-            archive.display()
-        ),
-        format!(
-            "[client.transport.tls]\ntrusted_root = \"{}\"\nhostname = \"localhost\"\n",
-            roots.display()
-        ),
+        format!("[server.transport.tls]\npkcs12 = \"{}\"\npkcs12_password = \"bench\"\n", archive.display()),
+        format!("[client.transport.tls]\ntrusted_root = \"{}\"\nhostname = \"localhost\"\n", roots.display()),
     ]
 }
