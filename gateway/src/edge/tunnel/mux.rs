@@ -147,7 +147,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Pending = self.poll_head(cx) {
+        if self.poll_head(cx).is_pending() {
             return self.watch(cx, Poll::Pending);
         }
         let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
