@@ -10,8 +10,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use wire::tunnel::{FRAME_HEAD, STREAM_WINDOW, body_len, decode, encode};
 
@@ -28,10 +30,15 @@ const BODY: usize = 16 * 1024 - HEAD;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 32 * 1024;
 
+/// What TLS holds beside that, encrypted already: one record.
+const UNSENT_TLS: usize = 17 * 1024;
+
 /// Many streams share a connection: what one of them has waiting stays where another can go first.
-pub fn keep_short(tcp: &tokio::net::TcpStream) {
+pub fn keep_short(stream: &mut TlsStream<TcpStream>) {
+    let (tcp, tls) = stream.get_mut();
+    tls.set_buffer_limit(Some(UNSENT_TLS));
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
+    let _ = socket2::SockRef::from(&*tcp).set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(target_os = "linux"))]
     let _ = tcp;
 }

@@ -217,14 +217,14 @@ fn refusal(problem: Problem) -> Refusal {
 
 /// Moves the streams of one connection until it ends, or nobody wants it any more.
 async fn drive(
-    tls: TlsStream<TcpStream>,
+    mut tls: TlsStream<TcpStream>,
     mut requests: mpsc::Receiver<oneshot::Sender<Stream>>,
     end: End,
     open: Arc<AtomicUsize>,
     address: Address,
     manners: Manners,
 ) {
-    keep_short(tls.get_ref().0);
+    keep_short(&mut tls);
     let mut mux = Mux::new(tls, STREAMS_MOST + 6);
     let mut listening = true;
     loop {

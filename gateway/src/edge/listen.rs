@@ -45,7 +45,9 @@ use super::{
 use crate::{
     config::Listen,
     flow::shell::Shell,
-    limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES},
+    limits::{
+        ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,
+    },
 };
 
 /// Why the gateway cannot listen.
@@ -445,7 +447,7 @@ async fn handshake(
         return Err(HandshakeOutcome::Gone);
     }
     let (stream, peer) = tls::admitting(start.into_stream(config)).await;
-    let stream = stream.map_err(|error| outcome(&error))?;
+    let mut stream = stream.map_err(|error| outcome(&error))?;
     match (face, &peer) {
         (Face::Manage | Face::Proxy | Face::Tunnel, None) => return Err(HandshakeOutcome::Certificate),
         (Face::Manage | Face::Proxy | Face::Tunnel, Some(_)) | (Face::Enroll, _) => {}
@@ -461,7 +463,7 @@ async fn handshake(
         keep_alive(stream.get_ref().0);
     }
     if matches!(speaks, Speaks::Tunnel | Speaks::Streams) {
-        keep_short(stream.get_ref().0);
+        keep_short(&mut stream);
     }
     let exporter = stream
         .get_ref()
@@ -499,9 +501,11 @@ fn keep_alive(tcp: &TcpStream) {
 }
 
 /// Many streams share the connection: what one of them has waiting stays where another can go first.
-fn keep_short(tcp: &TcpStream) {
+fn keep_short(stream: &mut TlsStream<TcpStream>) {
+    let (tcp, tls) = stream.get_mut();
+    tls.set_buffer_limit(Some(UNSENT_TLS));
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(tcp).set_tcp_notsent_lowat(crate::limits::UNSENT);
+    let _ = SockRef::from(&*tcp).set_tcp_notsent_lowat(crate::limits::UNSENT);
     #[cfg(not(target_os = "linux"))]
     let _ = tcp;
 }
