@@ -78,7 +78,7 @@ impl Sshd {
         let mut text = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nTrustedUserCAKeys {}\nPidFile {}\n\
              AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             StrictModes no\nUsePAM no\nLogLevel VERBOSE\n",
+             StrictModes no\nUsePAM no\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\n",
             port.number(),
             setup.host_key.display(),
             ca.display(),

@@ -61,6 +61,14 @@ pub fn trusting(roots: &[CertificateDer<'static>], identity: Option<&ClientIdent
     Arc::new(config)
 }
 
+/// The same client, speaking another protocol.
+#[must_use]
+pub fn speaking(config: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
 /// A client that trusts whoever answers: for looking at a server, never for speaking to it in earnest.
 #[must_use]
 pub fn trusting_anybody(identity: Option<&ClientIdentity>) -> Arc<ClientConfig> {
@@ -74,14 +82,6 @@ pub fn trusting_anybody(identity: Option<&ClientIdentity>) -> Arc<ClientConfig> 
         None => builder.with_no_client_auth(),
     };
     finish(&mut config);
-    Arc::new(config)
-}
-
-/// The same client, for another protocol.
-#[must_use]
-pub fn speaking(config: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
-    let mut config = config.clone();
-    config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config)
 }
 

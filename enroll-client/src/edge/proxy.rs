@@ -18,7 +18,7 @@ use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream, read_frame, write_frame};
+use super::mux::{Happened, Mux, Stream, keep_short, read_frame, write_frame};
 use super::net::{CallError, Manners, NetError, dial, explain};
 use super::sealed;
 use crate::offset::Offset;
@@ -217,13 +217,14 @@ fn refusal(problem: Problem) -> Refusal {
 
 /// Moves the streams of one connection until it ends, or nobody wants it any more.
 async fn drive(
-    tls: TlsStream<TcpStream>,
+    mut tls: TlsStream<TcpStream>,
     mut requests: mpsc::Receiver<oneshot::Sender<Stream>>,
     end: End,
     open: Arc<AtomicUsize>,
     address: Address,
     manners: Manners,
 ) {
+    keep_short(&mut tls);
     let mut mux = Mux::new(tls, STREAMS_MOST + 6);
     let mut listening = true;
     loop {

@@ -27,7 +27,7 @@ use wire::tunnel::{
 use super::clock;
 use super::entropy;
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream};
+use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial};
 use super::sealed::Seal;
 use super::serve;
@@ -332,7 +332,7 @@ async fn connect(standing: Standing) -> Dialed {
     let credential = &standing.credential;
     let verdict = Verdict::new(upkeep::roots_of(credential), credential.manage.host());
     let manners = Manners::identified(verdict, credential)?.speaking(ALPN);
-    let tls = dial(&credential.manage, &manners).await?;
+    let mut tls = dial(&credential.manage, &manners).await?;
     if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(NetError::Nonsense {
             address: credential.manage.clone(),
@@ -344,6 +344,7 @@ async fn connect(standing: Standing) -> Dialed {
         .1
         .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None)
         .map_err(|e| NetError::Setup(e.to_string()))?;
+    keep_short(&mut tls);
     Ok((Mux::new(tls, TUNNEL_STREAMS), exporter))
 }
 

@@ -45,7 +45,9 @@ use super::{
 use crate::{
     config::Listen,
     flow::shell::Shell,
-    limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES},
+    limits::{
+        ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,
+    },
 };
 
 /// Why the gateway cannot listen.
@@ -362,11 +364,11 @@ fn serve_one(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> Pi
         }
         Speaks::Tunnel => {
             let driving = tunnel::drive(Arc::clone(&context.tunnels), stream, seat);
-            Box::pin(held(slot, driving))
+            Box::pin(held(slot, Box::pin(driving)))
         }
-        Speaks::Connect => Box::pin(held(slot, proxy::connect(Arc::clone(&context.proxy), stream, seat))),
-        Speaks::Streams => Box::pin(held(slot, proxy::streams(Arc::clone(&context.proxy), stream, seat))),
-        Speaks::Raw(name) => Box::pin(held(slot, proxy::raw(Arc::clone(&context.proxy), stream, seat, name))),
+        Speaks::Connect => Box::pin(held(slot, Box::pin(proxy::connect(Arc::clone(&context.proxy), stream, seat)))),
+        Speaks::Streams => Box::pin(held(slot, Box::pin(proxy::streams(Arc::clone(&context.proxy), stream, seat)))),
+        Speaks::Raw(name) => Box::pin(held(slot, Box::pin(proxy::raw(Arc::clone(&context.proxy), stream, seat, name)))),
     }
 }
 
@@ -374,7 +376,8 @@ async fn serve_http(_slot: Slot, seat: Seat, http: Http<TlsStream<TcpStream>>) {
     serve::serve(http, seat.conn()).await;
 }
 
-async fn held(_slot: Slot, serving: impl Future<Output = ()> + Send) {
+/// Boxed once more: a future that is both an argument and awaited takes its size twice.
+async fn held(_slot: Slot, serving: Pin<Box<dyn Future<Output = ()> + Send>>) {
     serving.await;
 }
 
@@ -445,7 +448,7 @@ async fn handshake(
         return Err(HandshakeOutcome::Gone);
     }
     let (stream, peer) = tls::admitting(start.into_stream(config)).await;
-    let stream = stream.map_err(|error| outcome(&error))?;
+    let mut stream = stream.map_err(|error| outcome(&error))?;
     match (face, &peer) {
         (Face::Manage | Face::Proxy | Face::Tunnel, None) => return Err(HandshakeOutcome::Certificate),
         (Face::Manage | Face::Proxy | Face::Tunnel, Some(_)) | (Face::Enroll, _) => {}
@@ -459,6 +462,9 @@ async fn handshake(
     };
     if face != Face::Enroll {
         keep_alive(stream.get_ref().0);
+    }
+    if matches!(speaks, Speaks::Tunnel | Speaks::Streams) {
+        keep_short(&mut stream);
     }
     let exporter = stream
         .get_ref()
@@ -493,6 +499,16 @@ fn keep_alive(tcp: &TcpStream) {
     let settings = TcpKeepalive::new().with_time(quiet).with_interval(between);
     // Where the system does not know it, the other limits remain.
     let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
+}
+
+/// Many streams share the connection: what one of them has waiting stays where another can go first.
+fn keep_short(stream: &mut TlsStream<TcpStream>) {
+    let (tcp, tls) = stream.get_mut();
+    tls.set_buffer_limit(Some(UNSENT_TLS));
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(&*tcp).set_tcp_notsent_lowat(crate::limits::UNSENT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = tcp;
 }
 
 /// RFC 6066 3: the fatal alert `unrecognized_name`, before any certificate is shown.

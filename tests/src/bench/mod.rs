@@ -4,6 +4,7 @@
 //! Work is divided by the CPU time of the process under test, never by the clock on the wall: the load generator and
 //! whatever else runs here do not count.
 
+pub mod access;
 pub mod connections;
 pub mod crypto;
 pub mod fleet;

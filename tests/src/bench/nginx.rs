@@ -81,7 +81,7 @@ impl Nginx {
 }
 
 /// A chain of the same shape as the gateway's, P-256 root, intermediate and leaf, and the leaf's key.
-fn chain(usage: ExtendedKeyUsagePurpose) -> ([CertificateDer<'static>; 3], KeyPair) {
+fn chain(usages: &[ExtendedKeyUsagePurpose]) -> ([CertificateDer<'static>; 3], KeyPair) {
     let ca = |depth| {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(depth));
@@ -97,14 +97,31 @@ fn chain(usage: ExtendedKeyUsagePurpose) -> ([CertificateDer<'static>; 3], KeyPa
     let int = int_params.signed_by(&int_key, &root_issuer).unwrap();
     let int_issuer = Issuer::new(int_params, int_key);
     let mut leaf_params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    leaf_params.extended_key_usages = vec![usage];
+    leaf_params.extended_key_usages = usages.to_vec();
     let leaf = leaf_params.signed_by(&leaf_key, &int_issuer).unwrap();
     ([leaf, int, root].map(|certificate| certificate.der().clone()), leaf_key)
 }
 
+/// A server for the name `localhost` that is nobody's but the benchmark's.
+pub struct Yard {
+    /// Leaf and intermediate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// PKCS#8.
+    pub key: Vec<u8>,
+    /// What its clients trust.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// Makes its certificate, which is good for a client as well.
+#[must_use]
+pub fn yard() -> Yard {
+    let ([leaf, int, root], key) = chain(&[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]);
+    Yard { chain: vec![leaf, int], key: key.serialize_der(), roots: vec![root] }
+}
+
 /// The server's files; gives the roots that clients trust.
 fn server_files(room: &TempDir) -> Vec<CertificateDer<'static>> {
-    let (chain, key) = chain(ExtendedKeyUsagePurpose::ServerAuth);
+    let (chain, key) = chain(&[ExtendedKeyUsagePurpose::ServerAuth]);
     let pem: String = chain.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect();
     fs::write(room.path().join("server.pem"), pem).unwrap();
     fs::write(room.path().join("server.key"), key.serialize_pem()).unwrap();
@@ -123,7 +140,7 @@ fn configuration(port: u16) -> String {
     )
 }
 
-fn which(name: &str) -> Option<PathBuf> {
+pub(super) fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
@@ -138,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_yardstick_verifies_and_is_measured() {
-        let ([leaf, int, root], key) = chain(ExtendedKeyUsagePurpose::ClientAuth);
+        let ([leaf, int, root], key) = chain(&[ExtendedKeyUsagePurpose::ClientAuth]);
         let identity = ClientIdentity { chain: vec![leaf, int], key: key.serialize_der() };
         let Some(nginx) = Nginx::start(&[root]) else {
             eprintln!("skipped: no nginx here");

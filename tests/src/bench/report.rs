@@ -31,6 +31,8 @@ pub enum Promise {
     Below(f64),
     /// At most this.
     AtMost(f64),
+    /// Nothing: it stands beside another figure.
+    Beside,
 }
 
 impl Figure {
@@ -41,20 +43,28 @@ impl Figure {
             Promise::AtLeast(bound) => self.value >= bound,
             Promise::Below(bound) => self.value < bound,
             Promise::AtMost(bound) => self.value <= bound,
+            Promise::Beside => true,
         }
     }
 
-    fn line(&self) -> String {
-        let (sign, bound) = match self.promise {
-            Promise::AtLeast(bound) => (">=", bound),
-            Promise::Below(bound) => ("< ", bound),
-            Promise::AtMost(bound) => ("<=", bound),
+    /// As a line of the table.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let (promise, bound) = match self.promise {
+            Promise::AtLeast(bound) => (format!(">= {bound}"), bound),
+            Promise::Below(bound) => (format!("<  {bound}"), bound),
+            Promise::AtMost(bound) => (format!("<= {bound}"), bound),
+            Promise::Beside => (String::new(), f64::NAN),
         };
         let short = (self.value - bound).abs() / bound * 100.0;
-        let verdict = if self.kept() { "kept".to_owned() } else { format!("short by {short:.0} %") };
+        let verdict = match self.promise {
+            Promise::Beside => String::new(),
+            _ if self.kept() => "kept".to_owned(),
+            _ => format!("short by {short:.0} %"),
+        };
         let value = if self.value.abs() < 100.0 { format!("{:.2}", self.value) } else { format!("{:.0}", self.value) };
         let measured = format!("{value} {}", self.unit);
-        format!("{:<3} {:<62} {measured:>12} {sign} {bound:<5} {verdict:<14} {}", self.number, self.name, self.from)
+        format!("{:<3} {:<62} {measured:>12} {promise:<8} {verdict:<14} {}", self.number, self.name, self.from)
     }
 }
 

@@ -76,7 +76,7 @@ enum Event {
 struct Driver<IO> {
     parts: Arc<Parts>,
     number: u64,
-    mux: Mux<IO>,
+    mux: Box<Mux<IO>>,
     control: Option<Control>,
     state: conversation::Tunnel,
     seat: Seat,
@@ -91,11 +91,23 @@ struct Driver<IO> {
 }
 
 /// Serves a machine's connection until it ends. A holder that gets no tunnel is told why.
-pub async fn drive<IO>(parts: Arc<Parts>, io: IO, seat: Seat)
+///
+/// Whatever is awaited only at the beginning or the end is boxed, and so is the driver: an idle tunnel is as large as its wait
+/// for the next event.
+pub fn drive<IO>(parts: Arc<Parts>, io: IO, seat: Seat) -> impl Future<Output = ()> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(peer) = seat.conn().peer().cloned() else { return };
+    let mux = Box::new(Mux::accepted(io, TUNNEL_STREAMS));
+    async move {
+        let Some(mut driver) = Box::pin(admitted(parts, mux, seat)).await else { return };
+        let end = driver.run().await;
+        Box::pin(driver.over(end)).await;
+    }
+}
+
+async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Option<Box<Driver<IO>>> {
+    let peer = seat.conn().peer().cloned()?;
     let began = Instant::now();
     let number = parts.shell.tunnels.number();
     let within_rate = parts
@@ -111,8 +123,8 @@ where
         Err(refusal) => (String::new(), Some(turned_away(&refusal))),
     };
     let (to_self, commands) = mpsc::channel(COMMANDS);
-    let driver = Driver {
-        mux: Mux::accepted(io, TUNNEL_STREAMS),
+    Some(Box::new(Driver {
+        mux,
         parts,
         number,
         control: None,
@@ -126,8 +138,7 @@ where
         streams: Arc::default(),
         began,
         draining: false,
-    };
-    driver.run().await;
+    }))
 }
 
 /// What whoever gets no tunnel is told: how to go on is decided by the reason.
@@ -146,13 +157,14 @@ impl<IO> Driver<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    async fn run(mut self) {
+    /// Until it is to end; gives the last word.
+    async fn run(&mut self) -> Closing {
         loop {
             let event = self.event().await;
             let streams = self.streams.load(Ordering::SeqCst);
             // What changed since is told first: the deadline hangs on it.
             if let Some(end) = self.step(Input::Streams(streams)) {
-                return self.over(end).await;
+                return end;
             }
             let ended = match event {
                 Event::Command(command) => self.command(command),
@@ -171,11 +183,10 @@ where
                 Event::Tick => self.step(Input::Tick),
             };
             if let Some(end) = ended {
-                return self.over(end).await;
+                return end;
             }
             if self.draining && streams == 0 {
-                let end = closing(Reason::Drained, Reason::Drained.explain().to_owned());
-                return self.over(end).await;
+                return closing(Reason::Drained, Reason::Drained.explain().to_owned());
             }
         }
     }
@@ -373,7 +384,7 @@ where
     }
 
     /// The last word, then the end of everything in it.
-    async fn over(mut self, mut closing: Closing) {
+    async fn over(mut self: Box<Self>, mut closing: Closing) {
         let shell = Arc::clone(&self.parts.shell);
         if let Some(up) = &self.up {
             shell.tunnels.leave(up);
@@ -389,7 +400,7 @@ where
             closing.retry_after_ms = 1_000;
         }
         let _ = self.say(&ToMachine::Closing(closing));
-        let Self { mux, control, .. } = &mut self;
+        let Self { mux, control, .. } = &mut *self;
         let goodbye = async {
             poll_fn(|cx| {
                 let sent = control.as_mut().is_none_or(|control| control.poll_send(cx).is_ready());

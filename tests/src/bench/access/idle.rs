@@ -1,0 +1,88 @@
+//! Figure 1: what an idle tunnel costs the gateway in memory, and whether it is given back.
+
+use std::time::Duration;
+
+use super::Size;
+use super::herd::{Herd, enroll, visit};
+use crate::bench::meter::{float, resident_kib, settled_kib};
+use crate::cli::Lychgate;
+use crate::device::Held;
+use crate::gateway::{Gateway, Setup};
+
+/// A gateway with machines that have joined and are not there.
+pub struct Fleet {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// Somebody who may go everywhere.
+    pub alice: Lychgate,
+    /// The machines.
+    pub machines: Vec<Held>,
+}
+
+impl Fleet {
+    /// Makes one.
+    pub async fn new(count: usize) -> Self {
+        let gateway = Setup::default().no_limits().cheap_keys().start();
+        let alice = gateway.first_person();
+        let machines = enroll(&gateway, &alice, count).await;
+        Self { gateway, alice, machines }
+    }
+}
+
+/// Resident memory of the gateway, in KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// How many tunnels.
+    pub tunnels: usize,
+    /// After every machine was there for a moment, one after the other: certificates are current, records are in the store's
+    /// cache, which has a limit of its own.
+    pub before: u64,
+    /// With all of them.
+    pub with: u64,
+    /// After they left.
+    pub after: u64,
+}
+
+impl Memory {
+    /// KiB of each tunnel.
+    #[must_use]
+    pub fn each(&self) -> f64 {
+        float(self.with.saturating_sub(self.before)) / float(self.tunnels as u64)
+    }
+
+    /// How much is resident after they left, of what was before.
+    #[must_use]
+    pub fn left(&self) -> f64 {
+        float(self.after) / float(self.before)
+    }
+}
+
+/// Holds so many tunnels on a gateway that was just started.
+pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: Size) -> Memory {
+    let _ = fleet.gateway.stop();
+    fleet.gateway.start();
+    let pid = fleet.gateway.id();
+    let machines = &fleet.machines[..tunnels];
+    visit(&fleet.gateway, machines).await;
+    let before = settled_kib(pid);
+    let herd = Herd::start(&fleet.gateway, machines);
+    herd.wait_up();
+    std::thread::sleep(Duration::from_secs(size.hold_secs));
+    let with = settled_kib(pid);
+    assert_eq!(herd.seen().up, tunnels, "some left");
+    drop(herd);
+    Memory { tunnels, before, with, after: returned(pid, before) }
+}
+
+/// The least that is resident within half a minute: an allocator gives back what is free only after a while.
+fn returned(pid: u32, baseline: u64) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_secs(1));
+        least = least.min(resident_kib(pid));
+        if least <= baseline + baseline / 20 {
+            break;
+        }
+    }
+    least
+}

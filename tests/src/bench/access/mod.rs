@@ -1,0 +1,73 @@
+//! The benchmark of what leads to services: tunnels, streams in them, and what people do over them. Each figure is a ratio
+//! within one run, or a bound.
+//!
+//! In reading order: [`stage`], [`service`] and [`person`] are the parts of a way from a person to a service; [`light`] and
+//! [`herd`] are machines in numbers; [`haproxy`] and [`rathole`] are yardsticks; [`relay`] is a slow line; the others are a
+//! figure each.
+
+pub mod ansible;
+pub mod haproxy;
+pub mod herd;
+pub mod idle;
+pub mod keystrokes;
+pub mod light;
+pub mod opening;
+pub mod person;
+pub mod rathole;
+pub mod relay;
+pub mod service;
+pub mod ssh;
+pub mod stage;
+pub mod storm;
+pub mod throughput;
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Rounds of which the median counts.
+    pub rounds: usize,
+    /// Idle tunnels held, the smaller and the larger number.
+    pub tunnels: [usize; 2],
+    /// Seconds that they are held: more than the time between two heartbeats.
+    pub hold_secs: u64,
+    /// Bytes carried in a round.
+    pub bytes: u64,
+    /// Connections opened.
+    pub opened: usize,
+    /// Machines that Ansible plays on.
+    pub machines: usize,
+    /// Bytes beside which somebody types.
+    pub bulk: u64,
+    /// Seconds of typing beside a transfer over a slow line.
+    pub slow_secs: u64,
+    /// Clients of the peer.
+    pub peers: usize,
+}
+
+impl Size {
+    /// What the published figures come from.
+    pub const FULL: Self = Self {
+        rounds: 5,
+        tunnels: [5_000, 18_000],
+        hold_secs: 75,
+        bytes: 512 << 20,
+        opened: 400,
+        machines: 50,
+        bulk: 2 << 30,
+        slow_secs: 20,
+        peers: 1_000,
+    };
+
+    /// To see that it works.
+    pub const QUICK: Self = Self {
+        rounds: 3,
+        tunnels: [300, 600],
+        hold_secs: 2,
+        bytes: 64 << 20,
+        opened: 40,
+        machines: 4,
+        bulk: 128 << 20,
+        slow_secs: 4,
+        peers: 50,
+    };
+}
