@@ -158,14 +158,21 @@ impl Tunnel {
 
     /// Says something to the machine, if it still listens.
     pub fn say(&self, frame: ToMachine) {
-        // Full or closed: it is about to end, and the machine will learn more by that.
-        let _ = self.commands.try_send(Command::Say(Box::new(frame)));
+        self.command(Command::Say(Box::new(frame)));
     }
 
     /// Ends it.
     pub fn end(&self, reason: Reason, detail: &str) {
         let closing = Closing { reason, detail: detail.to_owned(), retry_after_ms: 0 };
-        let _ = self.commands.try_send(Command::End(Box::new(closing)));
+        self.command(Command::End(Box::new(closing)));
+    }
+
+    /// Lets the tunnel's task do something, as soon as it has done what waits. One that has ended has no use for it.
+    fn command(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.send(command).await });
+        }
     }
 
     /// Opens a stream to a service.

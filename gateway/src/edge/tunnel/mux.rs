@@ -23,12 +23,6 @@ use wire::tunnel::STREAM_WINDOW;
 
 use crate::limits::TUNNEL_STALL;
 
-/// Bytes of a frame's head in yamux.
-const HEAD: usize = 12;
-
-/// Longest body of a frame that we send: with its head, one record of TLS.
-const BODY: usize = 16 * 1024 - HEAD;
-
 /// One stream, as tokio reads and writes it.
 pub type Stream = Compat<yamux::Stream>;
 
@@ -36,8 +30,6 @@ pub type Stream = Compat<yamux::Stream>;
 pub struct Watched<IO> {
     io: IO,
     stalled: Option<Pin<Box<Sleep>>>,
-    /// The head of a frame that waits for its body: both go out in one record of TLS and one call.
-    head: Head,
     heard: Arc<Heard>,
 }
 
@@ -87,69 +79,18 @@ impl<IO: Unpin> Watched<IO> {
     }
 }
 
-/// The head of a frame, or what is left of it.
-#[derive(Default)]
-struct Head {
-    bytes: [u8; HEAD],
-    len: usize,
-}
-
-impl Head {
-    fn left(&self) -> &[u8] {
-        &self.bytes[HEAD - self.len..]
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> Watched<IO> {
-    /// Writes the head that waits, with what follows it. Gives how much of that was taken: more than nothing, if there is any.
-    fn poll_both(&mut self, cx: &mut Context<'_>, body: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let both = [io::IoSlice::new(self.head.left()), io::IoSlice::new(body)];
-            let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &both))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_body = written.saturating_sub(self.head.len);
-            self.head.len = self.head.len.saturating_sub(written);
-            if of_body > 0 || (body.is_empty() && self.head.len == 0) {
-                return Poll::Ready(Ok(of_body));
-            }
-        }
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.head.len > 0 {
-            ready!(self.poll_both(cx, &[]))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.head.len == 0
-            && let Ok(bytes) = buf.try_into()
-        {
-            // A body of the same size is held as well, and goes out with what comes next, at the latest with the flush.
-            self.head = Head { bytes, len: HEAD };
-            return Poll::Ready(Ok(HEAD));
-        }
-        let outcome = if buf.is_empty() { Poll::Ready(Ok(0)) } else { self.poll_both(cx, buf) };
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watch(cx, outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = match self.poll_head(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_flush(cx),
-            other => other,
-        };
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
         self.watch(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_head(cx).is_pending() {
-            return self.watch(cx, Poll::Pending);
-        }
         let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
         self.watch(cx, outcome)
     }
@@ -182,8 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         config.set_max_connection_receive_window(None);
         config.set_max_num_streams(2 * streams);
         config.set_max_connection_receive_window(Some(2 * streams * STREAM_WINDOW));
-        config.set_split_send_size(BODY);
-        let io = Watched { io, stalled: None, head: Head::default(), heard: Arc::clone(&heard) };
+        let io = Watched { io, stalled: None, heard: Arc::clone(&heard) };
         let connection = yamux::Connection::new(io.compat(), config, yamux::Mode::Server);
         Self { connection, wanted: VecDeque::new(), heard }
     }

@@ -42,6 +42,7 @@ pub struct Peer {
     /// Streams that the gateway opened and nobody answered yet.
     pub inbound: Vec<u32>,
     pub closed: BTreeSet<u32>,
+    pongs: usize,
     pub is_over: bool,
 }
 
@@ -56,6 +57,7 @@ impl Peer {
             bytes: BTreeMap::new(),
             inbound: Vec::new(),
             closed: BTreeSet::new(),
+            pongs: 0,
             is_over: false,
         })
     }
@@ -91,6 +93,16 @@ impl Peer {
         let offer = |name: &&str| ServiceOffer { name: (*name).to_owned(), mode: Mode::Raw };
         let services = services.iter().map(offer).collect();
         self.open_with(CONTROL, &encode(&FromMachine::Hello(Hello { client: "raw".into(), services })).unwrap());
+    }
+
+    /// Comes back when the gateway has let this connection in: a client's handshake is done before the gateway's is.
+    #[track_caller]
+    pub fn ping(&mut self) {
+        let before = self.pongs;
+        self.raw.send(&header(PING, SYN, 0, 7)).unwrap();
+        while self.pongs == before {
+            assert!(self.pump().unwrap(), "it ended instead");
+        }
     }
 
     /// Asks for a service on a stream of its own.
@@ -181,6 +193,7 @@ impl Peer {
                 PING if flags & SYN != 0 => {
                     let _ = self.raw.send(&header(PING, ACK, 0, length));
                 }
+                PING => self.pongs += 1,
                 _ => {}
             }
         }

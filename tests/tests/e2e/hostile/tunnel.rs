@@ -184,6 +184,7 @@ fn a_name_that_is_not_ours_is_no_way_in() {
 fn a_hello_that_was_overtaken_does_not_throw_out_the_tunnel_that_came_after() {
     let site = Site::open(Setup::default());
     let mut old = Peer::tunnel(&site.gateway.manage(), &site.mallory);
+    old.ping();
     let mut new = site.mallory_up();
     old.hello(&["echo"]);
     assert_eq!(old.last_words().reason, Reason::Replaced);
