@@ -5,12 +5,13 @@ use std::sync::Arc;
 use pki::Name;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional_with_sizes};
 use tokio::net::TcpListener;
+use wire::tunnel::Reason;
 
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::manage::{ManageFace, segment};
 use crate::edge::net::{CallError, NetError};
-use crate::edge::proxy::{Service, Streams};
+use crate::edge::proxy::{Carries, Service, Standing, Streams};
 use crate::edge::serve::BUFFER;
 use crate::edge::terminal;
 use crate::helper;
@@ -18,7 +19,6 @@ use crate::offset::Offset;
 use crate::report::{Complaint, Exit};
 use crate::services::{FILE, Services};
 use crate::target::{Address, parse_name};
-use crate::text;
 use crate::upkeep;
 
 /// What the file in the folder and the flags say together.
@@ -48,6 +48,8 @@ pub struct Way {
     pub proxy: Address,
     /// How far the gateway's clock is ahead.
     pub offset: Offset,
+    /// The identity's folder.
+    pub store: Keystore,
 }
 
 impl Way {
@@ -67,15 +69,22 @@ impl Way {
         }
         let proxy = upkeep::proxy(store, &credential).await?;
         let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
-        Ok(Self { credential: Arc::new(credential), proxy, offset })
+        Ok(Self { credential: Arc::new(credential), proxy, offset, store: store.clone() })
     }
 
     /// A connection.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn dial(&self) -> Result<Streams, CallError> {
-        Streams::dial(Arc::clone(&self.credential), self.proxy.clone(), self.offset).await.map_err(CallError::Net)
+    pub async fn dial(&self, carries: Carries) -> Result<Streams, CallError> {
+        let store = self.store.clone();
+        let standing: Standing = Arc::new(move || {
+            let credential = store.credential().ok().flatten()?;
+            let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
+            Some((Arc::new(credential), offset))
+        });
+        let credential = Arc::clone(&self.credential);
+        Streams::dial(credential, self.proxy.clone(), self.offset, standing, carries).await.map_err(CallError::Net)
     }
 }
 
@@ -98,11 +107,12 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
         return helper::connect(store, &name, &args.service, args.fdpass).await;
     }
     let way = Way::find(store).await?;
-    let streams = way.dial().await?;
+    let streams = way.dial(Carries::One).await?;
     let service = streams.reach(&args.service, &name).await?;
-    let session = service.session.clone();
+    let (session, words) = (service.session.clone(), Arc::clone(&service.words));
     let ended = stdio(service).await;
-    Ok(afterwards(&way, &session, ended).await)
+    let said = words.why(&session).await;
+    Ok(afterwards(&way, Over { session: &session, machine: &name, ended, said }).await)
 }
 
 /// Which end closed first.
@@ -137,50 +147,64 @@ pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ended {
     }
 }
 
-/// Asks why a session ended, when it was not we who ended it, and says so if somebody did.
-pub async fn afterwards(way: &Way, session: &str, ended: Ended) -> Exit {
-    if ended == Ended::Here {
+/// A session that is over.
+pub struct Over<'a> {
+    /// Its id.
+    pub session: &'a str,
+    /// The machine that it led to.
+    pub machine: &'a Name,
+    /// Which end closed first, as we saw it.
+    pub ended: Ended,
+    /// What the gateway said of it, on the connection that carried it.
+    pub said: Option<Reason>,
+}
+
+/// Says why a session ended, when it was not we who ended it and somebody did.
+pub async fn afterwards(way: &Way, over: Over<'_>) -> Exit {
+    if over.ended == Ended::Here {
         return Exit::Ok;
     }
-    let Some(End { exit, why, machine }) = reason(way, session).await else { return Exit::Ok };
-    let machine = machine.map_or_else(String::new, |machine| format!(" to `{}`", text::safe(&machine)));
-    terminal::say(&format!("the session {session}{machine} was ended: {why}"));
+    let Over { session, machine, .. } = over;
+    let Some((exit, why)) = reason(way, session, over.said).await else { return Exit::Ok };
+    terminal::say(&format!("the session {session} to `{machine}` was ended: {why}"));
     exit
 }
 
-/// How a session came to its end when nobody at either end wanted it.
-struct End {
-    exit: Exit,
-    why: String,
-    machine: Option<String>,
+/// The exit code and the words for the end of a session, if somebody ended it.
+fn in_words(reason: Reason) -> Option<(Exit, String)> {
+    let exit = match reason {
+        Reason::Peer => return None,
+        Reason::Drained | Reason::Lost | Reason::Replaced => Exit::Unreachable,
+        Reason::Expired | Reason::Locked | Reason::Policy | Reason::Killed | Reason::Limit | Reason::Unknown => {
+            Exit::Refused
+        }
+    };
+    Some((exit, format!("{}: {}", reason.as_str(), reason.explain())))
 }
 
-/// Why a session was ended by somebody, if it was.
-async fn reason(way: &Way, session: &str) -> Option<End> {
+/// Why a session was ended by somebody, if it was: from what was said, or by asking.
+async fn reason(way: &Way, session: &str, said: Option<Reason>) -> Option<(Exit, String)> {
+    match said {
+        // Whether it is our own standing that ended it, and what a lock is for, is worth a question.
+        None | Some(Reason::Expired | Reason::Locked | Reason::Unknown) => {}
+        Some(said) => return in_words(said),
+    }
     let mut face = ManageFace::new(&way.credential).ok()?;
     let view: Result<wire::admin::SessionView, CallError> =
         face.get(&format!("/v1/sessions/{}", segment(session))).await;
     match view {
-        Ok(view) => {
-            let reason = view.reason.filter(|reason| reason != "peer")?;
-            let parsed: Option<wire::tunnel::Reason> = serde_json::from_value(reason.clone().into()).ok();
-            let words = parsed.map_or("for a reason this program does not know", wire::tunnel::Reason::explain);
-            Some(End { exit: Exit::Refused, why: format!("{reason}: {words}"), machine: Some(view.machine) })
-        }
+        Ok(view) => in_words(serde_json::from_value(view.reason?.into()).unwrap_or(Reason::Unknown)),
         // Then it is our own standing that ended it.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
-            let why = format!("{}: {}", refusal.code, refusal.detail);
-            Some(End { exit: refusal.exit(), why, machine: None })
+            Some((refusal.exit(), format!("{}: {}", refusal.code, refusal.detail)))
         }
-        Err(CallError::Net(error @ NetError::Rejected { .. })) => {
-            Some(End { exit: Exit::Expired, why: format!("expired: {error}"), machine: None })
-        }
-        // It went away with our connection, or with the gateway itself.
-        Err(CallError::Net(error)) => {
-            let why = format!("the gateway does not answer any more: {error}");
-            Some(End { exit: Exit::Unreachable, why, machine: None })
-        }
-        Err(CallError::Refused(_)) => None,
+        Err(CallError::Net(error @ NetError::Rejected { .. })) => Some((Exit::Expired, format!("expired: {error}"))),
+        Err(CallError::Net(error)) => match said {
+            Some(said) => in_words(said),
+            // It went away with our connection, or with the gateway itself.
+            None => Some((Exit::Unreachable, format!("the gateway does not answer any more: {error}"))),
+        },
+        Err(CallError::Refused(_)) => said.and_then(in_words),
     }
 }
 
@@ -208,10 +232,11 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
         tokio::spawn(async move {
             match pool.reach(&service, &name).await {
                 Ok((mut found, way)) => {
-                    let _ = copy_bidirectional_with_sizes(&mut program, &mut found, BUFFER, BUFFER).await;
-                    let session = found.session.clone();
+                    carry(&mut program, &mut found).await;
+                    let (session, words) = (found.session.clone(), Arc::clone(&found.words));
                     drop(found);
-                    let _ = afterwards(&way, &session, Ended::There).await;
+                    let (ended, said) = (Ended::There, words.why(&session).await);
+                    let _ = afterwards(&way, Over { session: &session, machine: &name, ended, said }).await;
                 }
                 // Escaped already, line by line.
                 Err(complaint) => terminal::show(&complaint.lines()),
@@ -222,7 +247,9 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
 
 /// Joins a program's connection with a service.
 pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) {
-    let _ = copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await;
+    if copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await.is_ok() {
+        service.finish().await;
+    }
 }
 
 #[cfg(test)]

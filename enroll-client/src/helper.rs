@@ -1,6 +1,7 @@
 //! The helper: one process that holds a connection to the proxy face for all programs of one person. They come by a Unix
 //! socket in the identity folder, say what they want in the frames of [`wire::tunnel`], and get the service's bytes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,17 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::Name;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use wire::problem::{PROBLEM_PREFIX, Problem};
-use wire::tunnel::{Mode, Reach, Reached};
+use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::HelperArgs;
-use crate::connect::{Way, afterwards, carry, stdio};
+use crate::connect::{Ended, Over, Way, afterwards, carry, stdio};
 use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
 use crate::edge::net::CallError;
-use crate::edge::proxy::{Service, Streams};
+use crate::edge::proxy::{Carries, Service, Streams, Words};
 use crate::edge::terminal;
 use crate::platform;
 use crate::report::{Complaint, Exit};
@@ -32,6 +34,12 @@ const IDLE: &str = "10min";
 /// How long to wait for a helper that was just started.
 const START_TIME: Duration = Duration::from_secs(10);
 
+/// How long a helper may take to say why a session ended.
+const WHY_TIME: Duration = Duration::from_secs(3);
+
+/// Sessions whose ends are remembered.
+const OPENED_KEPT: usize = 1_024;
+
 /// How long a program may take to say what it wants, and the helper to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(45);
 
@@ -40,13 +48,47 @@ const ANSWER_TIME: Duration = Duration::from_secs(45);
 pub struct Pool {
     store: Keystore,
     state: Mutex<(Way, Vec<Arc<Streams>>)>,
+    /// Where the gateway says why a session ended, for the last of those that were opened.
+    opened: Mutex<VecDeque<(String, Arc<Words>)>>,
+}
+
+/// What a program says first.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    /// It wants to a service.
+    Reach(Reach),
+    /// Its session has ended; the answer is an [`Answer`].
+    Why { session: String },
+}
+
+/// Why a session ended, if it is known.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    reason: Option<Reason>,
 }
 
 impl Pool {
     /// None yet.
     #[must_use]
     pub fn new(store: Keystore, way: Way) -> Arc<Self> {
-        Arc::new(Self { store, state: Mutex::new((way, Vec::new())) })
+        Arc::new(Self { store, state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
+    }
+
+    async fn note(&self, service: &Service) {
+        let mut opened = self.opened.lock().await;
+        if opened.len() == OPENED_KEPT {
+            opened.pop_front();
+        }
+        opened.push_back((service.session.clone(), Arc::clone(&service.words)));
+    }
+
+    async fn why(&self, session: &str) -> Option<Reason> {
+        let words = {
+            let opened = self.opened.lock().await;
+            opened.iter().rev().find(|(id, _)| id == session).map(|(_, words)| Arc::clone(words))
+        };
+        words?.why(session).await
     }
 
     /// A service, and the way by which it was reached.
@@ -75,11 +117,11 @@ impl Pool {
             way.credential = Arc::new(current);
         }
         open.retain(|streams| streams.has_room() || streams.open() > 0);
-        let usable = |streams: &&Arc<Streams>| streams.has_room() && *streams.serial() == way.credential.serial;
+        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == way.credential.serial;
         if let Some(streams) = open.iter().find(usable) {
             return Ok((Arc::clone(streams), way.clone(), false));
         }
-        let streams = Arc::new(way.dial().await?);
+        let streams = Arc::new(way.dial(Carries::Many).await?);
         open.push(Arc::clone(&streams));
         Ok((streams, way.clone(), true))
     }
@@ -141,7 +183,14 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
 }
 
 async fn serve(pool: &Pool, mut program: platform::LocalStream) {
-    let Ok(Ok(reach)) = timeout(ANSWER_TIME, read_frame::<Reach, _>(&mut program)).await else { return };
+    let reach = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
+        Ok(Ok(Asked::Reach(reach))) => reach,
+        Ok(Ok(Asked::Why { session })) => {
+            let _ = write_frame(&mut program, &Answer { reason: pool.why(&session).await }).await;
+            return;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    };
     let found = match Name::parse(&reach.machine) {
         Ok(machine) => pool.reach(&reach.service, &machine).await,
         Err(bad) => Err(Complaint::new(Exit::Usage, "usage", bad.to_string())),
@@ -149,7 +198,8 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     match found {
         Ok((mut service, _)) => {
             // Sealed or not is over by now: the program gets the bytes as the service speaks them.
-            let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw };
+            pool.note(&service).await;
+            let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None };
             if write_frame(&mut program, &answer).await.is_ok() {
                 carry(&mut program, &mut service).await;
             }
@@ -205,12 +255,29 @@ pub async fn connect(store: &Keystore, machine: &Name, service: &str, fdpass: bo
         }
         Reached::Ok { session, .. } => {
             let ended = stdio(program).await;
+            if ended == Ended::Here {
+                return Ok(Exit::Ok);
+            }
+            let said = why(store, &session).await;
+            if said == Some(Reason::Peer) {
+                return Ok(Exit::Ok);
+            }
             match Way::find(store).await {
-                Ok(way) => Ok(afterwards(&way, &session, ended).await),
+                Ok(way) => Ok(afterwards(&way, Over { session: &session, machine, ended, said }).await),
                 Err(_) => Ok(Exit::Ok),
             }
         }
     }
+}
+
+/// Why a session ended, as far as the helper was told.
+async fn why(store: &Keystore, session: &str) -> Option<Reason> {
+    let mut helper = platform::connect_local(&socket(store)).await.ok()?;
+    let asked = async {
+        write_frame(&mut helper, &Asked::Why { session: session.to_owned() }).await?;
+        read_frame::<Answer, _>(&mut helper).await
+    };
+    timeout(WHY_TIME, asked).await.ok()?.ok()?.reason
 }
 
 async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complaint> {

@@ -332,6 +332,7 @@ mod tests {
             session: "s".into(),
             service: service.into(),
             caller: format!("spiffe://td.example/{caller}"),
+            dial_back: None,
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         }
     }

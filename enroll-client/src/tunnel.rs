@@ -261,7 +261,7 @@ impl Tunnel {
                 asked.max(Duration::from_secs(30)) + self.backoff(draw)
             }
             Reason::Drained => asked + share(self.within, draw),
-            Reason::Peer | Reason::Expired | Reason::Killed | Reason::Limit | Reason::Unknown => {
+            Reason::Peer | Reason::Lost | Reason::Expired | Reason::Killed | Reason::Limit | Reason::Unknown => {
                 if !was_up {
                     self.failures = self.failures.saturating_add(1);
                 }

@@ -85,6 +85,9 @@ pub const TUNNEL_TWICE: Duration = Duration::from_secs(150);
 /// Quiet time after which a peer is asked by TCP itself whether it is there, and the pause between questions.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
+/// How long the end of a broken stream waits to hear whether its tunnel broke: the two are noticed by tasks of their own.
+pub const FATE_TIME: Duration = Duration::from_millis(50);
+
 /// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
 pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
 

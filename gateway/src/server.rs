@@ -67,6 +67,7 @@ fn settings(config: &Config) -> Settings {
         public_proxy: config.public.proxy.as_ref().map(ToString::to_string),
         services_below: services_below(&config.names),
         tunnel_hosts: config.names.manage.iter().map(host).collect(),
+        proxy_hosts: config.names.proxy.iter().map(host).collect(),
         public_crl: config.public.crl.clone(),
         hosts: config.names.enroll.iter().map(host).collect(),
         pending_ttl: config.enroll.pending_ttl,

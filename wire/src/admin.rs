@@ -291,6 +291,9 @@ pub struct SessionView {
     pub to_machine: u64,
     /// Bytes from the machine.
     pub from_machine: u64,
+    /// At how many of its ends (0 to 2) it has a connection of its own, because it carries much.
+    #[serde(default)]
+    pub dial_backs: u32,
 }
 
 /// Something that happened to a session, as `GET /v1/session-events` tells it.

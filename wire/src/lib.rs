@@ -1,4 +1,5 @@
-//! What crosses the network between clients and the gateway: serde types and their size limits, nothing else.
+//! What crosses the network between clients and the gateway: serde types and their size limits, and how the bytes of a
+//! stream go from one connection to another. Nothing else.
 //!
 //! These types are a compatibility promise: fields are only ever added, with a safe meaning when absent, and unknown
 //! fields in replies are ignored so that an older client understands a newer gateway. They are never used as domain
@@ -10,6 +11,7 @@ pub mod admin;
 pub mod enroll;
 pub mod limits;
 pub mod manage;
+pub mod moving;
 pub mod problem;
 pub mod ssh;
 pub mod tunnel;

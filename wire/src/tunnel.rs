@@ -20,6 +20,10 @@ pub const STREAMS_ALPN: &[u8] = b"lychgate-streams/1";
 /// The ALPN name of the TLS inside a stream, between a person (or machine) and the agent of a sealed service.
 pub const SEALED_ALPN: &[u8] = b"lychgate-sealed/1";
 
+/// The ALPN name of a connection that one stream of a tunnel, or of a helper, moves to: first [`DialBack`] and [`DialedBack`],
+/// then the stream goes on as [`crate::moving`] says.
+pub const DIAL_BACK_ALPN: &[u8] = b"lychgate-dial-back/1";
+
 /// The version byte of every frame.
 pub const VERSION: u8 = 1;
 
@@ -229,6 +233,8 @@ pub enum Reason {
     Limit,
     /// Another tunnel of the same machine took its place.
     Replaced,
+    /// The machine's connection broke, or it is silent.
+    Lost,
     /// Something a later version says.
     #[serde(other)]
     Unknown,
@@ -247,6 +253,7 @@ impl Reason {
             Self::Killed => "killed",
             Self::Limit => "limit",
             Self::Replaced => "replaced",
+            Self::Lost => "lost",
             Self::Unknown => "unknown",
         }
     }
@@ -263,6 +270,7 @@ impl Reason {
             Self::Killed => "somebody ended it",
             Self::Limit => "a limit was reached",
             Self::Replaced => "the machine came back on another connection",
+            Self::Lost => "the machine's connection was lost",
             Self::Unknown => "for a reason this version does not know",
         }
     }
@@ -280,6 +288,9 @@ pub struct Open {
     /// The groups of a person, the labels (`key=value`) of a machine.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// With this the machine may move the stream to a connection of its own, once. Without it the stream stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial_back: Option<String>,
 }
 
 /// The machine's answer to [`Open`].
@@ -335,8 +346,31 @@ pub enum Reached {
         session: String,
         /// Whether TLS with the machine's agent comes first.
         mode: Mode,
+        /// As [`Open::dial_back`], for this end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dial_back: Option<String>,
     },
     /// It did not come about.
+    Refused {
+        /// Why, as the gateway answers any other request.
+        problem: Box<crate::problem::Problem>,
+    },
+}
+
+/// First frame of a connection that a stream is to move to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialBack {
+    /// What [`Open::dial_back`] or [`Reached::Ok`] gave for that stream. It counts once, and only for the same identity.
+    pub ticket: String,
+}
+
+/// The gateway's answer to [`DialBack`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum DialedBack {
+    /// The stream goes on here.
+    Ok,
+    /// It stays where it is.
     Refused {
         /// Why, as the gateway answers any other request.
         problem: Box<crate::problem::Problem>,
@@ -487,9 +521,11 @@ mod tests {
             r#"{"type":"refused","why":"target-closed","detail":"no"}"#,
         );
         there_and_back(
-            &Reached::Ok { session: "s".into(), mode: Mode::Sealed },
+            &Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: None },
             r#"{"type":"ok","session":"s","mode":"sealed"}"#,
         );
+        there_and_back(&DialBack { ticket: "t".into() }, r#"{"ticket":"t"}"#);
+        there_and_back(&DialedBack::Ok, r#"{"type":"ok"}"#);
     }
 
     #[test]

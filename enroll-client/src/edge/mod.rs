@@ -2,6 +2,8 @@
 //! converted here and nowhere else, except where a person's command prints what the gateway said.
 
 pub mod clock;
+pub mod control;
+pub mod dial_back;
 pub mod enroll;
 pub mod entropy;
 pub mod hooks;

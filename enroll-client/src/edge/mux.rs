@@ -113,6 +113,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         self.wanted.push_back(to);
     }
 
+    /// A stream of ours, before anything else happens.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn opened(&mut self) -> Result<Stream, yamux::ConnectionError> {
+        poll_fn(|cx| self.connection.poll_new_outbound(cx)).await.map(yamux::Stream::compat)
+    }
+
     /// Moves everything, until something happens.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         loop {

@@ -1,15 +1,16 @@
 //! The proxy face as a person's programs use it: one connection, many streams, each to a service on a machine.
 
+mod drive;
+
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pki::{Identity, Name, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -17,10 +18,14 @@ use tokio_rustls::client::TlsStream;
 use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
+use self::drive::Driver;
+pub use self::drive::Words;
+use super::dial_back::{Movable, Whence, finish, movable};
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream, keep_short, read_frame, write_frame};
-use super::net::{CallError, Manners, NetError, dial, explain};
+use super::mux::{Mux, Stream, keep_short, read_frame, write_frame};
+use super::net::{CallError, Manners, NetError, dial};
 use super::sealed;
+use super::tunnel::exporter_of;
 use crate::offset::Offset;
 use crate::report::Refusal;
 use crate::target::Address;
@@ -33,18 +38,29 @@ pub const STREAMS_MOST: usize = 250;
 /// From the request for a stream to the gateway's answer: it waits for the machine, and the machine for its service.
 const REACH_TIME: Duration = Duration::from_secs(30);
 
-/// The end of a connection, in words, once it has ended.
-type End = Arc<Mutex<Option<NetError>>>;
+/// Who we are by now, and how far the gateway's clock is ahead; nothing when that cannot be read.
+pub type Standing = Arc<dyn Fn() -> Option<(Arc<Credential>, Offset)> + Send + Sync>;
 
 /// A connection to the proxy face.
 pub struct Streams {
     wanted: mpsc::Sender<oneshot::Sender<Stream>>,
     driver: JoinHandle<()>,
-    end: End,
+    words: Arc<Words>,
     open: Arc<AtomicUsize>,
     address: Address,
     credential: Arc<Credential>,
     offset: Offset,
+    whence: Whence,
+    carries: Carries,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// One stream. It has the connection for itself already.
+    One,
+    /// Many, of which one that carries much moves to a connection of its own.
+    Many,
 }
 
 impl Drop for Streams {
@@ -62,13 +78,25 @@ pub struct Service {
     pub session: String,
     /// Whether the gateway carries ciphertext only.
     pub mode: Mode,
+    /// What the gateway says of its end.
+    pub words: Arc<Words>,
     io: Io,
     _place: Place,
 }
 
 enum Io {
-    Raw(Stream),
-    Sealed(Box<TlsStream<Stream>>),
+    Raw(Box<Movable>),
+    Sealed(Box<TlsStream<Movable>>),
+}
+
+impl Service {
+    /// To be called when both directions have ended well.
+    pub async fn finish(&mut self) {
+        match &mut self.io {
+            Io::Raw(stream) => finish(stream).await,
+            Io::Sealed(tls) => finish(tls.get_mut().0).await,
+        }
+    }
 }
 
 struct Place(Arc<AtomicUsize>);
@@ -82,7 +110,7 @@ impl Drop for Place {
 impl AsyncRead for Service {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Raw(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Raw(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Io::Sealed(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
@@ -91,21 +119,21 @@ impl AsyncRead for Service {
 impl AsyncWrite for Service {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
-            Io::Raw(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Raw(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             Io::Sealed(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Raw(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Raw(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Io::Sealed(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Raw(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Raw(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Io::Sealed(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
@@ -116,30 +144,52 @@ impl Streams {
     ///
     /// # Errors
     /// When there is no connection, or it is not the gateway we expect.
-    pub async fn dial(credential: Arc<Credential>, address: Address, offset: Offset) -> Result<Self, NetError> {
+    pub async fn dial(
+        credential: Arc<Credential>,
+        address: Address,
+        offset: Offset,
+        standing: Standing,
+        carries: Carries,
+    ) -> Result<Self, NetError> {
         let verdict = Verdict::new(upkeep::roots_of(&credential), address.host());
         let manners = Manners::identified(verdict, &credential)?.speaking(STREAMS_ALPN);
-        let tls = dial(&address, &manners).await?;
+        let mut tls = dial(&address, &manners).await?;
         if tls.get_ref().1.alpn_protocol() != Some(STREAMS_ALPN) {
             let what = "it is not a gateway's proxy face".to_owned();
             return Err(NetError::Nonsense { address, what });
         }
         let (wanted, requests) = mpsc::channel(1);
-        let (end, open) = (End::default(), Arc::new(AtomicUsize::new(0)));
-        let driver = tokio::spawn(drive(tls, requests, Arc::clone(&end), Arc::clone(&open), address.clone(), manners));
-        Ok(Self { wanted, driver, end, open, address, credential, offset })
+        let (words, open) = (Arc::<Words>::default(), Arc::new(AtomicUsize::new(0)));
+        let exporter = exporter_of(&tls)?;
+        keep_short(&mut tls);
+        let driver = Driver {
+            // Room for words and for what the gateway has not heard the end of.
+            mux: Mux::new(tls, STREAMS_MOST + 6),
+            requests,
+            words: Arc::clone(&words),
+            open: Arc::clone(&open),
+            manners,
+            exporter,
+            address: address.clone(),
+            standing: Arc::clone(&standing),
+            serial: credential.serial,
+        };
+        let driver = tokio::spawn(driver.drive());
+        let to = address.clone();
+        let whence: Whence = Arc::new(move || standing().map(|(credential, _)| (credential, to.clone())));
+        Ok(Self { wanted, driver, words, open, address, credential, offset, whence, carries })
     }
 
-    /// The serial of the certificate that it was made with.
+    /// The serial of the certificate that was proven on it last.
     #[must_use]
-    pub fn serial(&self) -> &pki::Serial {
-        &self.credential.serial
+    pub fn serial(&self) -> pki::Serial {
+        self.words.proven().unwrap_or_else(|| self.credential.serial)
     }
 
     /// Whether it can carry one more stream.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.driver.is_finished() && self.open.load(Ordering::SeqCst) < STREAMS_MOST
+        !self.driver.is_finished() && !self.words.drains() && self.open.load(Ordering::SeqCst) < STREAMS_MOST
     }
 
     /// How many streams are open on it.
@@ -160,12 +210,17 @@ impl Streams {
             CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
         };
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
+        let movable = |stream, ticket: Option<String>| {
+            movable(stream, ticket.filter(|_| self.carries == Carries::Many), &self.whence)
+        };
         match reached {
             Reached::Refused { problem } => Err(CallError::Refused(Box::new(refusal(*problem)))),
-            Reached::Ok { session, mode: Mode::Raw } => {
-                Ok(Service { session, mode: Mode::Raw, io: Io::Raw(stream), _place: place })
+            Reached::Ok { session, mode: Mode::Raw, dial_back } => {
+                let io = Io::Raw(Box::new(movable(stream, dial_back)));
+                Ok(Service { session, mode: Mode::Raw, words: Arc::clone(&self.words), io, _place: place })
             }
-            Reached::Ok { session, mode: Mode::Sealed } => {
+            Reached::Ok { session, mode: Mode::Sealed, dial_back } => {
+                let stream = movable(stream, dial_back);
                 let credential = &self.credential;
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
@@ -178,7 +233,8 @@ impl Streams {
                             cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
                         })
                     })?;
-                Ok(Service { session, mode: Mode::Sealed, io: Io::Sealed(Box::new(tls)), _place: place })
+                let io = Io::Sealed(Box::new(tls));
+                Ok(Service { session, mode: Mode::Sealed, words: Arc::clone(&self.words), io, _place: place })
             }
         }
     }
@@ -198,8 +254,7 @@ impl Streams {
 
     /// Why the connection ended, if it did.
     fn why(&self, error: &io::Error) -> NetError {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        end.unwrap_or_else(|| NetError::Broken { address: self.address.clone(), cause: error.to_string() })
+        self.words.end().unwrap_or_else(|| NetError::Broken { address: self.address.clone(), cause: error.to_string() })
     }
 }
 
@@ -212,45 +267,5 @@ fn refusal(problem: Problem) -> Refusal {
         instance: problem.instance.clone(),
         retry_after: problem.retry_after.map(Duration::from_secs),
         rules: problem.rules,
-    }
-}
-
-/// Moves the streams of one connection until it ends, or nobody wants it any more.
-async fn drive(
-    mut tls: TlsStream<TcpStream>,
-    mut requests: mpsc::Receiver<oneshot::Sender<Stream>>,
-    end: End,
-    open: Arc<AtomicUsize>,
-    address: Address,
-    manners: Manners,
-) {
-    keep_short(&mut tls);
-    let mut mux = Mux::new(tls, STREAMS_MOST + 6);
-    let mut listening = true;
-    loop {
-        let happened = tokio::select! {
-            happened = mux.next() => happened,
-            wanted = requests.recv(), if listening => {
-                match wanted {
-                    Some(to) => mux.open(to),
-                    None if open.load(Ordering::SeqCst) == 0 => return,
-                    None => listening = false,
-                }
-                continue;
-            }
-        };
-        match happened {
-            // The gateway opens none; whatever it is, it is dropped.
-            Happened::Inbound(_) => {}
-            Happened::Over(error) => {
-                let why = match error {
-                    Some(yamux::ConnectionError::Io(error)) => explain(&address, &manners, &error),
-                    Some(other) => NetError::Broken { address: address.clone(), cause: other.to_string() },
-                    None => NetError::Broken { address: address.clone(), cause: "the gateway closed it".to_owned() },
-                };
-                *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-                return;
-            }
-        }
     }
 }

@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use wire::tunnel::{Mode, Reached};
 
+use super::dial_back::{finish, movable};
 use super::mux::{Stream, read_frame, write_frame};
 use super::sealed;
 use super::serve::BUFFER;
-use super::tunnel::{Said, Standing};
+use super::tunnel::{Said, Standing, whence};
 use crate::report::{Complaint, Exit};
 use crate::services::Reach;
 
@@ -90,28 +91,35 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
     let _place = Place::take(&parts.open);
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
-    let (mut stream, mode) = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    let (stream, mode, ticket) = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    let mut stream = movable(stream, ticket, &whence(&parts.standing));
     match mode {
-        Mode::Raw => carry(&mut program, &mut stream).await,
+        Mode::Raw => {
+            if carry(&mut program, &mut stream).await.is_ok() {
+                finish(&mut stream).await;
+            }
+        }
         Mode::Sealed => {
             let standing = parts.standing.borrow().clone();
             let domain = standing.credential.domain().clone();
             let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
             let sealing = sealed::open(stream, &standing.credential, &machine, standing.offset);
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
-            carry(&mut program, &mut inner).await
+            if carry(&mut program, &mut inner).await.is_ok() {
+                finish(inner.get_mut().0).await;
+            }
         }
     }
-}
-
-async fn carry<B: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, stream: &mut B) -> io::Result<()> {
     // How a connection ends that was open is between the two that used it.
-    let _ = copy_bidirectional_with_sizes(program, stream, BUFFER, BUFFER).await;
     Ok(())
 }
 
+async fn carry<B: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, stream: &mut B) -> io::Result<(u64, u64)> {
+    copy_bidirectional_with_sizes(program, stream, BUFFER, BUFFER).await
+}
+
 /// A stream to the service, once there is a tunnel.
-async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode)> {
+async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode, Option<String>)> {
     let mut stream = loop {
         let (to, stream) = oneshot::channel();
         parts.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -124,7 +132,7 @@ async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode)> {
     let asked = wire::tunnel::Reach { service: reach.service.clone(), machine: reach.machine.to_string() };
     write_frame(&mut stream, &asked).await?;
     match read_frame(&mut stream).await? {
-        Reached::Ok { mode, .. } => Ok((stream, mode)),
+        Reached::Ok { mode, dial_back, .. } => Ok((stream, mode, dial_back)),
         Reached::Refused { problem } => Err(io::Error::other(problem.detail)),
     }
 }

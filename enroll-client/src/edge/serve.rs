@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 
+use super::dial_back::{Whence, finish, movable};
 use super::mux::{Stream, read_frame, write_frame};
 use super::sealed::Seal;
 use crate::services::{Services, Target};
@@ -22,6 +23,9 @@ const TARGET_TIME: Duration = Duration::from_secs(10);
 
 /// How long the TLS of a sealed service may take.
 const SEAL_TIME: Duration = Duration::from_secs(10);
+
+/// How long a stream that broke waits for the gateway to say why.
+const REASON_TIME: Duration = Duration::from_secs(1);
 
 /// One buffer of a stream, for each direction.
 pub const BUFFER: usize = 64 * 1024;
@@ -47,7 +51,8 @@ pub async fn serve(
     open: &Open,
     services: &Services,
     seal: Option<Arc<Seal>>,
-    ended: Ended,
+    mut ended: Ended,
+    whence: &Whence,
 ) -> String {
     let (mode, mut target) = match reach(open, services, seal.is_some()).await {
         Ok(reached) => reached,
@@ -60,27 +65,40 @@ pub async fn serve(
     if write_frame(&mut stream, &Opened::Ok).await.is_err() {
         return format!("{} left before `{}` answered", open.caller, open.service);
     }
+    let mut stream = movable(stream, open.dial_back.clone(), whence);
     let carried = async {
         match (mode, seal) {
-            (Mode::Raw, _) | (Mode::Sealed, None) => carry(&mut stream, &mut target).await,
+            (Mode::Raw, _) | (Mode::Sealed, None) => {
+                let carried = carry(&mut stream, &mut target).await?;
+                finish(&mut stream).await;
+                Ok(carried)
+            }
             (Mode::Sealed, Some(seal)) => {
                 let mut inner = timeout(SEAL_TIME, seal.accept(stream, open))
                     .await
                     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS within 10 s"))??;
-                carry(&mut inner, &mut target).await
+                let carried = carry(&mut inner, &mut target).await?;
+                finish(inner.get_mut().0).await;
+                Ok(carried)
             }
         }
     };
-    tokio::select! {
+    let cut = |reason: Reason| {
+        format!("the gateway ended the session {} of {}: {}", open.session, open.caller, reason.explain())
+    };
+    let outcome: io::Result<(u64, u64)> = tokio::select! {
         biased;
-        Ok(reason) = ended => {
-            format!("the gateway ended the session {} of {}: {}", open.session, open.caller, reason.explain())
+        Ok(reason) = &mut ended => return cut(reason),
+        outcome = carried => outcome,
+    };
+    match outcome {
+        Ok((inwards, outwards)) => {
+            format!("the session {} of {} ended; {inwards} bytes in, {outwards} out", open.session, open.caller)
         }
-        outcome = carried => match outcome {
-            Ok((inwards, outwards)) => {
-                format!("the session {} of {} ended; {inwards} bytes in, {outwards} out", open.session, open.caller)
-            }
-            Err(error) => format!("the session {} of {} broke: {error}", open.session, open.caller),
+        // A connection of its own may break before the tunnel brings the reason.
+        Err(error) => match timeout(REASON_TIME, ended).await {
+            Ok(Ok(reason)) => cut(reason),
+            Ok(Err(_)) | Err(_) => format!("the session {} of {} broke: {error}", open.session, open.caller),
         },
     }
 }

@@ -2,29 +2,25 @@
 //! one that keeps the certificate alive; the two talk by channels.
 
 use std::collections::HashMap;
-use std::future::{Future as _, poll_fn};
-use std::io;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pki::Serial;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::client::TlsStream;
-use wire::tunnel::{
-    ALPN, FRAME_MAX, Frames, FromMachine, REAUTH_METHOD, REAUTH_PATH, Reason, Reauthenticate, TUNNEL_STREAMS,
-    ToMachine, encode,
-};
+use wire::tunnel::{ALPN, FromMachine, REAUTH_METHOD, REAUTH_PATH, Reason, Reauthenticate, TUNNEL_STREAMS, ToMachine};
 
 use super::clock;
+use super::control::Control;
+use super::dial_back::Whence;
 use super::entropy;
 use super::keystore::Credential;
 use super::mux::{Happened, Mux, Stream, keep_short};
@@ -34,6 +30,7 @@ use super::serve;
 use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
+use crate::target::Address;
 use crate::trust::Verdict;
 use crate::tunnel::{Input, News, Output, Tunnel};
 use crate::upkeep;
@@ -89,7 +86,8 @@ struct Link {
     over: bool,
 }
 
-type Dialed = Result<(Mux<TlsStream<TcpStream>>, Exporter), NetError>;
+type Fresh = (Mux<TlsStream<TcpStream>>, Control, Exporter);
+type Dialed = Result<Fresh, NetError>;
 type Dialing = JoinHandle<Dialed>;
 
 enum Event {
@@ -144,7 +142,7 @@ impl Driver {
             let outputs = match event {
                 Event::Tick => self.feed(Input::Tick),
                 Event::Dialed(outcome) => match *outcome {
-                    Ok((mux, exporter)) => self.connected(mux, exporter),
+                    Ok(fresh) => self.connected(fresh),
                     Err(error) => {
                         self.dialing = None;
                         let outputs = self.feed(Input::NotConnected(None));
@@ -272,11 +270,9 @@ impl Driver {
         let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
     }
 
-    fn connected(&mut self, mut mux: Mux<TlsStream<TcpStream>>, exporter: Exporter) -> Vec<Output> {
+    fn connected(&mut self, (mux, control, exporter): Fresh) -> Vec<Output> {
         self.dialing = None;
-        let (to, stream) = oneshot::channel();
-        mux.open(to);
-        self.link = Some(Link { mux, exporter, control: Control::new(stream), over: false });
+        self.link = Some(Link { mux, exporter, control, over: false });
         self.feed(Input::Connected)
     }
 
@@ -287,7 +283,7 @@ impl Driver {
         self.link = None;
         // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
         for (_, ended) in self.guard().drain() {
-            let _ = ended.send(Reason::Peer);
+            let _ = ended.send(Reason::Lost);
         }
     }
 
@@ -301,7 +297,8 @@ impl Driver {
     async fn reauthenticate(&mut self) {
         let standing = self.parts.standing.borrow().clone();
         let Some(exporter) = self.link.as_ref().map(|link| link.exporter) else { return };
-        match renewed(&standing, &exporter) {
+        let credential = &standing.credential;
+        match renewed(credential, &credential.manage, standing.offset, &exporter) {
             Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
             Err(why) => {
                 let _ = self.parts.tell.send(Said::News(News::NotReauthenticated(why))).await;
@@ -316,15 +313,26 @@ impl Driver {
             return;
         }
         let (services, seal) = (Arc::clone(&self.parts.services), self.parts.standing.borrow().seal.clone());
+        let whence = whence(&self.parts.standing);
         let (sessions, fallback) = (Arc::clone(&self.sessions), format!("#{}", self.number));
         self.serving.spawn(async move {
             let Ok(open) = serve::asked(&mut stream).await else { return (fallback, String::new()) };
             let (tell, ended) = oneshot::channel();
             sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(open.session.clone(), tell);
-            let line = serve::serve(stream, &open, &services, seal, ended).await;
+            let line = serve::serve(stream, &open, &services, seal, ended, &whence).await;
             (open.session, line)
         });
     }
+}
+
+/// As whom a machine's streams move, and where to.
+pub fn whence(standing: &watch::Receiver<Standing>) -> Whence {
+    let standing = standing.clone();
+    Arc::new(move || {
+        let credential = Arc::clone(&standing.borrow().credential);
+        let address = credential.manage.clone();
+        Some((credential, address))
+    })
 }
 
 /// Connects as the machine that we are now.
@@ -339,21 +347,43 @@ async fn connect(standing: Standing) -> Dialed {
             what: "it knows no tunnels; it may be older than this program".to_owned(),
         });
     }
+    let exporter = exporter_of(&tls)?;
+    keep_short(&mut tls);
+    let mut mux = Mux::new(tls, TUNNEL_STREAMS);
+    let broken = |error: yamux::ConnectionError| NetError::Broken {
+        address: credential.manage.clone(),
+        cause: error.to_string(),
+    };
+    let control = Control::new(mux.opened().await.map_err(broken)?);
+    Ok((mux, control, exporter))
+}
+
+/// What names a connection in proofs.
+///
+/// # Errors
+/// When the crypto library fails.
+pub fn exporter_of(tls: &TlsStream<TcpStream>) -> Result<Exporter, NetError> {
     let mut exporter = Exporter::default();
     tls.get_ref()
         .1
         .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None)
         .map_err(|e| NetError::Setup(e.to_string()))?;
-    keep_short(&mut tls);
-    Ok((Mux::new(tls, TUNNEL_STREAMS), exporter))
+    Ok(exporter)
 }
 
-/// The renewed certificate with the proof that its key is here, for this connection.
-fn renewed(standing: &Standing, exporter: &Exporter) -> Result<Reauthenticate, String> {
-    let credential = &standing.credential;
-    let authority = credential.manage.authority();
+/// The renewed certificate with the proof that its key is here, for this connection to `address`.
+///
+/// # Errors
+/// When there is no proof, in words.
+pub fn renewed(
+    credential: &Credential,
+    address: &Address,
+    offset: Offset,
+    exporter: &Exporter,
+) -> Result<Reauthenticate, String> {
+    let authority = address.authority();
     let subject = proof::Subject { method: REAUTH_METHOD, authority: &authority, path: REAUTH_PATH, exporter };
-    let now = standing.offset.gateway_time(clock::now());
+    let now = offset.gateway_time(clock::now());
     let unique = entropy::unique().map_err(|e| e.to_string())?;
     let proof = proof::sign(subject, &credential.key, now, unique).map_err(|e| e.to_string())?;
     let chain = std::iter::once(&credential.leaf).chain(&credential.chain).map(|der| STANDARD.encode(der)).collect();
@@ -378,56 +408,5 @@ impl Link {
             Poll::Pending => {}
         }
         self.control.poll(cx).map(|said| said.map_or(Event::Lost, Event::Frame))
-    }
-}
-
-/// The control stream: frames in and out, without ever waiting for either.
-struct Control {
-    stream: Result<Stream, oneshot::Receiver<Stream>>,
-    frames: Frames,
-    unsent: Vec<u8>,
-}
-
-impl Control {
-    const fn new(stream: oneshot::Receiver<Stream>) -> Self {
-        Self { stream: Err(stream), frames: Frames::new(), unsent: Vec::new() }
-    }
-
-    fn send(&mut self, frame: &FromMachine) -> io::Result<()> {
-        let bytes = encode(frame).map_err(io::Error::other)?;
-        if self.unsent.len() + bytes.len() > 4 * FRAME_MAX {
-            return Err(io::Error::other("the gateway does not read what it is told"));
-        }
-        self.unsent.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ToMachine>> {
-        if let Err(coming) = &mut self.stream {
-            let stream = ready!(Pin::new(coming).poll(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-            self.stream = Ok(stream);
-        }
-        let Ok(stream) = &mut self.stream else { return Poll::Pending };
-        while !self.unsent.is_empty() {
-            match Pin::new(&mut *stream).poll_write(cx, &self.unsent) {
-                Poll::Ready(written) => {
-                    let written = written?;
-                    self.unsent.drain(..written);
-                }
-                Poll::Pending => break,
-            }
-        }
-        loop {
-            if let Some(frame) = self.frames.next_frame().map_err(io::Error::other)? {
-                return Poll::Ready(Ok(frame));
-            }
-            let mut space = [0; 1024];
-            let mut buf = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
-            if buf.filled().is_empty() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the gateway closed it")));
-            }
-            self.frames.feed(buf.filled());
-        }
     }
 }

@@ -28,6 +28,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wire::tunnel::DIAL_BACK_ALPN;
 
 use self::{
     serve::{Http, Service},
@@ -35,6 +36,7 @@ use self::{
 };
 use super::{
     clock::Clock,
+    dial_back,
     live::{Live, NewConn, Reason, Seat, Selector},
     metrics::{HandshakeOutcome, Metrics},
     proxy,
@@ -49,6 +51,9 @@ use crate::{
         ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,
     },
 };
+
+/// What machines speak that come by themselves, and by the thousand after an outage.
+const MACHINES: [&[u8]; 2] = [wire::tunnel::ALPN, DIAL_BACK_ALPN];
 
 /// Why the gateway cannot listen.
 #[derive(Debug, Error)]
@@ -178,6 +183,7 @@ impl Server {
             shell: faces.shell,
             rates: faces.rates,
             head_time: limits.head_time,
+            drain_time: limits.drain_time,
             tasks: tasks.clone(),
         });
         let context = Arc::new(Context {
@@ -368,6 +374,7 @@ fn serve_one(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> Pi
         }
         Speaks::Connect => Box::pin(held(slot, Box::pin(proxy::connect(Arc::clone(&context.proxy), stream, seat)))),
         Speaks::Streams => Box::pin(held(slot, Box::pin(proxy::streams(Arc::clone(&context.proxy), stream, seat)))),
+        Speaks::DialBack => Box::pin(held(slot, Box::pin(dial_back::serve(Arc::clone(&context.proxy), stream, seat)))),
         Speaks::Raw(name) => Box::pin(held(slot, Box::pin(proxy::raw(Arc::clone(&context.proxy), stream, seat, name)))),
     }
 }
@@ -415,6 +422,8 @@ enum Speaks {
     Connect,
     /// Streams of a helper.
     Streams,
+    /// One stream that moves here.
+    DialBack,
     /// What the service speaks.
     Raw(RawName),
 }
@@ -435,7 +444,7 @@ async fn handshake(
         return Err(HandshakeOutcome::UnknownName);
     };
     let wants_tunnel = face == Face::Manage
-        && start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == wire::tunnel::ALPN));
+        && start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| MACHINES.contains(&name)));
     // Machines that come back by the thousand wait for each other, not people for machines.
     let _turn = if wants_tunnel {
         drop(permit);
@@ -456,8 +465,10 @@ async fn handshake(
     let (face, speaks) = match (face, stream.get_ref().1.alpn_protocol(), raw) {
         (Face::Proxy, _, Some(name)) => (face, Speaks::Raw(name)),
         (Face::Proxy, Some(wire::tunnel::STREAMS_ALPN), None) => (face, Speaks::Streams),
+        (Face::Proxy, Some(DIAL_BACK_ALPN), None) => (face, Speaks::DialBack),
         (Face::Proxy, _, None) => (face, Speaks::Connect),
         (Face::Manage, Some(wire::tunnel::ALPN), _) => (Face::Tunnel, Speaks::Tunnel),
+        (Face::Manage, Some(DIAL_BACK_ALPN), _) => (Face::Tunnel, Speaks::DialBack),
         (Face::Enroll | Face::Manage | Face::Tunnel, _, _) => (face, Speaks::Http),
     };
     if face != Face::Enroll {

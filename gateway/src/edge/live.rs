@@ -289,6 +289,20 @@ impl Live {
         self.tell(found, reason)
     }
 
+    /// The holder of a connection has proven a renewed certificate on it: from now on it ends with that one, and is found by its
+    /// key. The seat before is to be given up for the one returned.
+    #[must_use]
+    pub fn renewed(self: &Arc<Self>, before: &Seat, peer: Peer) -> Seat {
+        let conn = before.conn();
+        let seat =
+            self.enter(NewConn { face: conn.face, peer: Some(peer), source: conn.source, exporter: conn.exporter });
+        // In the table first: whatever it was told until now, it is told once more.
+        if let Some(reason) = conn.reason() {
+            self.cut(&Selector::Conn(seat.conn().id()), reason);
+        }
+        seat
+    }
+
     /// Cuts the connections whose certificates have ended (RFC 5280 4.1.2.5: `notAfter` itself still counts).
     pub fn cut_expired(&self, now: UnixTime) -> usize {
         let ended: Vec<Arc<Conn>> = {

@@ -126,6 +126,7 @@ pub struct Metrics {
     tunnels: Gauge,
     sessions: Gauge,
     sessions_ended: Family<ReasonLabel, Counter>,
+    dial_backs: Family<OutcomeLabel, Counter>,
     leaf_not_after: Gauge<f64, AtomicU64>,
 }
 
@@ -169,6 +170,7 @@ impl Metrics {
             tunnels: Gauge::default(),
             sessions: Gauge::default(),
             sessions_ended: Family::default(),
+            dial_backs: Family::default(),
             leaf_not_after: Gauge::default(),
         };
         let r = &mut this.registry;
@@ -190,6 +192,7 @@ impl Metrics {
         r.register("tunnels", "Machines that hold a tunnel", this.tunnels.clone());
         r.register("sessions", "Open connections to services", this.sessions.clone());
         r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
+        r.register("dial_backs", "Streams that asked for a connection of their own", this.dial_backs.clone());
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
         this
     }
@@ -293,6 +296,11 @@ impl Metrics {
         self.sessions_ended.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
+    /// A stream asked for a connection of its own, which came to `outcome`: `done` or `refused`.
+    pub fn dial_back(&self, outcome: &'static str) {
+        self.dial_backs.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// The gateway's own certificate ends then.
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
     pub fn leaf(&self, not_after: pki::UnixTime) {
@@ -344,6 +352,7 @@ mod tests {
         check(|m| m.waiting(3), "lychgate_waiting 3");
         check(|m| m.tunnels(2), "lychgate_tunnels 2");
         check(|m| m.sessions(1), "lychgate_sessions 1");
+        check(|m| m.dial_back("done"), r#"lychgate_dial_backs_total{outcome="done"} 1"#);
         check(|m| m.session_ended(wire::tunnel::Reason::Locked), r#"lychgate_sessions_ended_total{reason="locked"} 1"#);
     }
 }

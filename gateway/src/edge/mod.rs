@@ -2,6 +2,7 @@
 //! back.
 
 pub mod clock;
+pub mod dial_back;
 pub mod endpoints;
 pub mod entropy;
 pub mod files;

@@ -1,16 +1,10 @@
 //! The proxy face: where people's connections to services come in. Three doors, one decision ([`crate::flow::connect`]):
 //! `CONNECT`, the bare bytes of a service named by SNI, and the streams of a helper.
 
+mod streams;
 mod target;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use pki::Role;
 use tokio::{
@@ -20,7 +14,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use wire::problem::PROBLEM_TYPE;
 
-pub use self::target::{BadTarget, target};
+pub use self::{
+    streams::streams,
+    target::{BadTarget, target},
+};
 use super::{
     framing::{BadFraming, ProxyHead, proxy_head},
     live::Seat,
@@ -28,7 +25,6 @@ use super::{
     rate::{Class, Rates},
     sessions::Door,
     tls::RawName,
-    tunnel::{Happened, Mux, StreamSeat},
 };
 use crate::{
     core::{
@@ -40,7 +36,7 @@ use crate::{
         connect::{self, Caller, Wanted, log_refused},
         shell::Shell,
     },
-    limits::{CUT_GRACE, HEAD_MAX, HELPER_STREAMS, LINGER_BYTES, LINGER_TIME},
+    limits::{CUT_GRACE, HEAD_MAX, LINGER_BYTES, LINGER_TIME},
 };
 
 /// What the proxy face works with.
@@ -51,6 +47,8 @@ pub struct Parts {
     pub rates: Arc<Rates>,
     /// From the first byte of a head to its last.
     pub head_time: Duration,
+    /// How long streams may go on when the gateway stops.
+    pub drain_time: Duration,
     /// Tasks that a drain waits for.
     pub tasks: TaskTracker,
 }
@@ -62,7 +60,8 @@ impl fmt::Debug for Parts {
 }
 
 impl Parts {
-    fn instance(&self) -> String {
+    /// A fresh correlation id.
+    pub(super) fn instance(&self) -> String {
         hex::encode(self.shell.entropy.bytes::<8>())
     }
 
@@ -151,7 +150,7 @@ async fn begin(
 ) -> Result<connect::Ready, Refusal> {
     let lineage = parts.admit(seat, instance).await?;
     let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller("people"))?;
-    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
+    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None, words: None };
     connect::open(&parts.shell, &caller, door, wanted, instance).await
 }
 
@@ -254,56 +253,4 @@ where
             goodbye(&mut io).await;
         }
     }
-}
-
-/// Serves a helper: each stream that it opens asks for one service.
-pub async fn streams<IO>(parts: Arc<Parts>, io: IO, seat: Seat)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut mux = Mux::accepted(io, HELPER_STREAMS);
-    let instance = parts.instance();
-    let conn = Arc::clone(seat.conn());
-    let Some(peer) = conn.peer().cloned() else { return };
-    let lineage = match parts.admit(&seat, &instance).await {
-        Ok(lineage) => Ok(Arc::<str>::from(lineage)),
-        Err(refusal) => Err(Arc::new(refusal)),
-    };
-    let open = Arc::new(AtomicUsize::new(0));
-    loop {
-        let happened = tokio::select! {
-            biased;
-            // Streams that are open may end by themselves; each is told on its own.
-            _ = conn.told_to_end(), if open.load(Ordering::SeqCst) == 0 => break,
-            _ = conn.told_to_end_at_once() => break,
-            happened = mux.next() => happened,
-        };
-        let Happened::Inbound(stream) = happened else { return };
-        let Some(place) = StreamSeat::take(&open, HELPER_STREAMS) else { break };
-        let (parts, conn, peer, lineage) = (Arc::clone(&parts), Arc::clone(&conn), peer.clone(), lineage.clone());
-        let limited = parts.limit(&seat).err().map(Arc::new);
-        let tasks = parts.tasks.clone();
-        tasks.spawn(async move {
-            match (lineage, limited) {
-                (Ok(lineage), None) => {
-                    let caller = Caller { peer, conn: &conn, lineage: &lineage, tunnel: None };
-                    connect::stream(&parts.shell, &caller, Door::Helper, stream).await;
-                }
-                (Err(refusal), _) | (Ok(_), Some(refusal)) => {
-                    connect::refuse_stream(&refusal, &parts.instance(), stream).await;
-                }
-            }
-            drop(place);
-        });
-    }
-    // What the streams have to say goes out first: they were told too.
-    let _ = timeout(CUT_GRACE, async {
-        while open.load(Ordering::SeqCst) > 0 {
-            if matches!(mux.next().await, Happened::Over(_)) {
-                return;
-            }
-        }
-        mux.close().await;
-    })
-    .await;
 }

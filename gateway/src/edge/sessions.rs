@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -94,6 +94,7 @@ pub struct Session {
     from_machine: AtomicU64,
     reason: OnceLock<Reason>,
     ended_ms: OnceLock<u64>,
+    moved: AtomicUsize,
     told: CancellationToken,
     ended: CancellationToken,
 }
@@ -127,6 +128,17 @@ impl Session {
     #[must_use]
     pub const fn from_machine(&self) -> &AtomicU64 {
         &self.from_machine
+    }
+
+    /// At how many of its ends it has a connection of its own by now.
+    #[must_use]
+    pub fn dial_backs(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// It has one more.
+    pub fn has_moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Why it ended or is about to.
@@ -171,6 +183,8 @@ pub enum Selector {
     Rule(String),
     /// Those that were opened with this key.
     Key(KeyDigest),
+    /// Those that were opened on this connection.
+    Conn(ConnId),
     /// Those that go through this tunnel, or came by it.
     Tunnel(u64),
     /// One.
@@ -187,6 +201,7 @@ impl Selector {
             Self::Lineage(lineage) => about.machine_lineage == *lineage || about.caller.lineage == *lineage,
             Self::Rule(rule) => about.rules.contains(rule),
             Self::Key(key) => about.caller.key == *key,
+            Self::Conn(conn) => about.caller.conn == *conn,
             Self::Tunnel(tunnel) => about.tunnel == *tunnel || about.caller.tunnel == Some(*tunnel),
             Self::Id(id) => session.id == *id,
             Self::All => true,
@@ -257,6 +272,7 @@ impl Sessions {
             self.tag("lineage", about.machine_lineage.as_str()),
             self.tag("lineage", about.caller.lineage.as_str()),
             self.tag("key", &about.caller.key),
+            self.tag("conn", &about.caller.conn),
             self.tag("tunnel", &about.tunnel),
             self.tag("id", session.id.as_str()),
         ];
@@ -274,6 +290,7 @@ impl Sessions {
             from_machine: AtomicU64::new(0),
             reason: OnceLock::new(),
             ended_ms: OnceLock::new(),
+            moved: AtomicUsize::new(0),
             told: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
@@ -299,6 +316,7 @@ impl Sessions {
             Selector::Lineage(lineage) => self.tag("lineage", lineage.as_str()),
             Selector::Rule(rule) => self.tag("rule", rule.as_str()),
             Selector::Key(key) => self.tag("key", key),
+            Selector::Conn(conn) => self.tag("conn", conn),
             Selector::Tunnel(tunnel) => self.tag("tunnel", tunnel),
             Selector::Id(id) => self.tag("id", id.as_str()),
             Selector::All => {

@@ -20,6 +20,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
+use wire::tunnel::DIAL_BACK_ALPN;
 
 use super::{clock::Clock, signer::GatewayLeaf};
 
@@ -180,8 +181,8 @@ impl TlsTable {
         let manage = manage.map_err(TlsError::Leaf)?;
         Ok(Self {
             enroll: Arc::new(finish(enroll.map_err(TlsError::Leaf)?, &[ALPN])),
-            manage: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::ALPN])),
-            proxy: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::STREAMS_ALPN])),
+            manage: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::ALPN, DIAL_BACK_ALPN])),
+            proxy: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::STREAMS_ALPN, DIAL_BACK_ALPN])),
             raw: Arc::new(finish(manage, &[])),
             names,
         })

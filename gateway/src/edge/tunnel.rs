@@ -17,8 +17,9 @@ use std::{
 };
 
 use pki::{Identity, Peer, UnixTime};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -29,7 +30,8 @@ use wire::tunnel::{
 
 use self::mux::Heard;
 pub use self::{
-    carry::carry,
+    carry::{Carried, carry},
+    control::{Control, Ended},
     driver::{Parts, drive},
     mux::{Happened, Mux, Stream},
 };
@@ -204,8 +206,7 @@ impl Tunnel {
         let (to, stream) = oneshot::channel();
         self.commands.send(Command::Open(to)).await.ok()?;
         let mut stream = stream.await.ok()?;
-        stream.write_all(&encode(head).ok()?).await.ok()?;
-        stream.flush().await.ok()?;
+        write_frame(&mut stream, head).await?;
         let answer = read_frame(&mut stream).await?;
         Some((stream, answer))
     }
@@ -222,8 +223,14 @@ impl Tunnel {
     }
 }
 
+/// Writes one frame at the beginning of a stream; nothing when the stream broke.
+pub async fn write_frame<IO: AsyncWrite + Unpin>(stream: &mut IO, frame: &impl Serialize) -> Option<()> {
+    stream.write_all(&encode(frame).ok()?).await.ok()?;
+    stream.flush().await.ok()
+}
+
 /// Reads exactly one frame from the beginning of a stream; nothing when it is none.
-pub async fn read_frame<T: serde::de::DeserializeOwned>(stream: &mut Stream) -> Option<T> {
+pub async fn read_frame<T: DeserializeOwned, IO: AsyncRead + Unpin>(stream: &mut IO) -> Option<T> {
     let mut head = [0; FRAME_HEAD];
     stream.read_exact(&mut head).await.ok()?;
     let mut body = vec![0; body_len(head).ok()?];

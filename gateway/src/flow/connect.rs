@@ -6,10 +6,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pki::{Identity, Peer, Role, SubjectKey};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
     time::timeout,
 };
 use wire::tunnel::{
-    Mode, Open, REAUTH_METHOD, REAUTH_PATH, Reach, Reached, Reason, Reauthenticate, ToMachine, encode, is_service_name,
+    Mode, Open, REAUTH_METHOD, REAUTH_PATH, Reach, Reached, Reason, Reauthenticate, ToMachine, is_service_name,
 };
 
 use super::{
@@ -27,12 +28,13 @@ use crate::{
         refusal::{Fault, Refusal, Unreached},
     },
     edge::{
+        dial_back::{self, Awaited, Movable},
         live::Conn,
         problem,
         sessions::{About, Door, Party, Seat, Selector, Session},
-        tunnel::{Stream, StreamSeat, Tunnel, carry, read_frame},
+        tunnel::{Carried, Stream, StreamSeat, Tunnel, carry, read_frame, write_frame},
     },
-    limits::{CUT_GRACE, OPEN_TIME, SESSIONS_PER_CALLER, TUNNEL_TWICE},
+    limits::{CUT_GRACE, FATE_TIME, OPEN_TIME, SESSIONS_PER_CALLER, TUNNEL_TWICE},
 };
 
 /// Whoever opens a connection, on a connection of theirs that was admitted when it began.
@@ -46,6 +48,8 @@ pub struct Caller<'a> {
     pub lineage: &'a str,
     /// The tunnel that it is, when it is one.
     pub tunnel: Option<u64>,
+    /// Where they hear why a session ended, if they do.
+    pub words: Option<&'a mpsc::Sender<ToMachine>>,
 }
 
 /// A service on a machine.
@@ -60,10 +64,11 @@ pub struct Wanted {
 /// A connection that is open and not carried yet.
 pub struct Ready {
     seat: Seat,
-    stream: Stream,
+    stream: Movable,
     stream_seat: StreamSeat,
     tunnel: Arc<Tunnel>,
     mode: Mode,
+    words: Option<mpsc::Sender<ToMachine>>,
 }
 
 /// Lets a machine hold a tunnel: gives the lineage of its certificate.
@@ -100,12 +105,6 @@ pub async fn open(
         return Err(Unreached::TooMany(many).into());
     }
     let id = hex::encode(shell.entropy.bytes::<8>());
-    let head = Open {
-        session: id.clone(),
-        service: wanted.service.clone(),
-        caller: admitted.identity.to_string(),
-        labels: labels(&admitted),
-    };
     let about = About {
         caller: Party {
             identity: admitted.identity.clone(),
@@ -125,13 +124,22 @@ pub async fn open(
         started_ms: shell.clock.now_ms(),
     };
     // In the table before it is open: a lock that is set meanwhile must find it.
-    let seat = shell.sessions.enter(id, about);
+    let seat = shell.sessions.enter(id.clone(), about);
+    let awaited = expect(shell, tunnel.identity(), seat.session());
+    let head = Open {
+        session: id,
+        service: wanted.service.clone(),
+        caller: admitted.identity.to_string(),
+        labels: labels(&admitted),
+        dial_back: Some(awaited.ticket().to_owned()),
+    };
     // Beside each other, since neither waits for the other's outcome; nothing is carried before both are there.
     let (opened, noted) = tokio::join!(tunnel.open(&head), note_opened(shell, &seat, instance));
     noted?;
     match opened {
         Ok((stream, stream_seat)) if seat.session().reason().is_none() => {
-            Ok(Ready { seat, stream, stream_seat, tunnel, mode })
+            let words = caller.words.cloned();
+            Ok(Ready { seat, stream: awaited.carrying(stream), stream_seat, tunnel, mode, words })
         }
         Ok(_) => {
             finish(shell, seat).await;
@@ -142,6 +150,11 @@ pub async fn open(
             Err(unreached.into())
         }
     }
+}
+
+/// Lets one end of a session move to a connection of its own.
+fn expect(shell: &Shell, whose: &Identity, session: &Arc<Session>) -> Awaited {
+    shell.dial_backs.expect(hex::encode(shell.entropy.bytes::<16>()), whose.clone(), session)
 }
 
 /// The machine meant, if the caller may go there, and the rules that say so.
@@ -284,25 +297,39 @@ impl Ready {
             if !early.is_empty() {
                 session.to_machine().fetch_add(early.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 if self.stream.write_all(early).await.is_err() {
-                    return Reason::Peer;
+                    return Carried::Broken;
                 }
             }
             carry(&session, caller, &mut self.stream).await
         };
         let carried = Box::pin(carried);
-        let reason = tokio::select! {
+        let carried = tokio::select! {
             biased;
-            reason = conn.told_to_end_at_once() => reason.into(),
-            reason = carried => reason,
+            reason = conn.told_to_end_at_once() => Carried::Told(reason.into()),
+            carried = carried => carried,
+        };
+        let reason = match carried {
+            Carried::Told(reason) => reason,
+            Carried::Closed => Reason::Peer,
+            // When it is the tunnel that broke, whoever notices that is a moment behind.
+            Carried::Broken => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Peer),
         };
         session.cut(reason);
         let reason = session.reason().unwrap_or(reason);
-        let Self { seat, stream, stream_seat, tunnel, mode: _ } = self;
+        let Self { seat, mut stream, stream_seat, tunnel, mode: _, words } = self;
         end(shell, seat);
         // Where a lock hits a thousand, all of them end before any of them is written down.
         tokio::task::yield_now().await;
+        let ended = || ToMachine::Ended { session: session.id().to_owned(), reason };
+        if let Some(words) = words {
+            // Whoever is so far behind asks by another way.
+            let _ = words.try_send(ended());
+        }
+        if carried == Carried::Closed {
+            dial_back::finish(&mut stream).await;
+        }
         if reason != Reason::Peer {
-            tunnel.say(ToMachine::Ended { session: session.id().to_owned(), reason });
+            tunnel.say(ended());
         }
         drop((stream, stream_seat));
         let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
@@ -318,13 +345,17 @@ impl Ready {
 /// Serves one stream that a helper or a machine opened: reads what it wants, and carries it.
 pub async fn stream(shell: &Shell, caller: &Caller<'_>, door: Door, mut stream: Stream) {
     let instance = hex::encode(shell.entropy.bytes::<8>());
-    let Ok(Some(reach)) = timeout(OPEN_TIME, read_frame::<Reach>(&mut stream)).await else { return };
+    let Ok(Some(reach)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await else { return };
     let wanted = Wanted { service: reach.service, machine: reach.machine };
     match open(shell, caller, door, &wanted, &instance).await {
         Ok(ready) => {
-            let answer = Reached::Ok { session: ready.id().to_owned(), mode: ready.mode() };
-            if answered(&mut stream, &answer).await.is_some() {
+            let awaited = expect(shell, &caller.peer.identity, ready.seat.session());
+            let dial_back = Some(awaited.ticket().to_owned());
+            let answer = Reached::Ok { session: ready.id().to_owned(), mode: ready.mode(), dial_back };
+            if write_frame(&mut stream, &answer).await.is_some() {
+                let mut stream = awaited.carrying(stream);
                 ready.run(shell, caller.conn, &mut stream, &[]).await;
+                dial_back::finish(&mut stream).await;
             } else {
                 ready.abandon(shell).await;
             }
@@ -339,21 +370,15 @@ pub async fn stream(shell: &Shell, caller: &Caller<'_>, door: Door, mut stream: 
 /// Refuses a stream whatever it wants.
 pub async fn refuse_stream(refusal: &Refusal, instance: &str, mut stream: Stream) {
     // What it wants is read, so that the answer is not lost to a reset.
-    if let Ok(Some(_)) = timeout(OPEN_TIME, read_frame::<Reach>(&mut stream)).await {
+    if let Ok(Some(_)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await {
         refuse(refusal, instance, stream).await;
     }
 }
 
 async fn refuse(refusal: &Refusal, instance: &str, mut stream: Stream) {
     let problem = Box::new(problem::problem(refusal, instance));
-    let _ = answered(&mut stream, &Reached::Refused { problem }).await;
+    let _ = write_frame(&mut stream, &Reached::Refused { problem }).await;
     let _ = timeout(CUT_GRACE, stream.shutdown()).await;
-}
-
-async fn answered(stream: &mut Stream, answer: &Reached) -> Option<()> {
-    let bytes = encode(answer).ok()?;
-    stream.write_all(&bytes).await.ok()?;
-    stream.flush().await.ok()
 }
 
 /// One line for a connection that did not come about.
@@ -365,14 +390,15 @@ pub fn log_refused(caller: &Identity, wanted: &Wanted, refusal: &Refusal, instan
     }
 }
 
-/// Checks the certificate that a machine renewed while its tunnel was open. Its first use makes it current, as on any
-/// other connection.
+/// Checks the certificate that a machine or person renewed while their connection was open. Its first use makes it current, as
+/// on any other connection.
 ///
 /// # Errors
 /// Why it does not count.
 pub async fn reauthenticate(
     shell: &Shell,
     identity: &Identity,
+    lineage: &str,
     exporter: &[u8; 32],
     renewed: &Reauthenticate,
 ) -> Result<Peer, Refusal> {
@@ -381,7 +407,7 @@ pub async fn reauthenticate(
     let chain = chain.map_err(|_| malformed("is not base64"))?;
     let Some((leaf, issuers)) = chain.split_first() else { return Err(malformed("is missing")) };
     let issuers: Vec<&[u8]> = issuers.iter().map(Vec::as_slice).collect();
-    let peer = pki::verify_peer(leaf, &issuers, shell.ca.anchors(), &[Role::Machine], shell.now())
+    let peer = pki::verify_peer(leaf, &issuers, shell.ca.anchors(), &[identity.role], shell.now())
         .map_err(|error| malformed(&format!("is not good: {error}")))?;
     if peer.identity != *identity {
         return Err(malformed("names somebody else"));
@@ -389,9 +415,17 @@ pub async fn reauthenticate(
     let key = SubjectKey::from_spki_der(&peer.spki)
         .map_err(|error| malformed(&format!("has a key we do not take: {error}")))?;
     let settings = shell.settings.load();
-    let expected = Expected { method: REAUTH_METHOD, path: REAUTH_PATH, hosts: &settings.tunnel_hosts, exporter };
+    let hosts = match identity.role {
+        Role::Person => &settings.proxy_hosts,
+        Role::Machine | Role::Gateway => &settings.tunnel_hosts,
+    };
+    let expected = Expected { method: REAUTH_METHOD, path: REAUTH_PATH, hosts, exporter };
     proof::check(&renewed.proof, &key, &expected, shell.now())?;
-    admit(shell, &peer, Use::Request, "tunnel").await?;
+    let caller = admit(shell, &peer, Use::Request, "renewed").await?;
+    // Its sessions are found by the lineage they began with.
+    if caller.lineage.record.id != lineage {
+        return Err(malformed("is of another lineage; connect anew"));
+    }
     Ok(peer)
 }
 
@@ -412,5 +446,7 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
 
 /// A tunnel ended, and with it every session that went through it.
 pub fn tunnel_ended(shell: &Shell, tunnel: &Tunnel, reason: Reason) {
+    // Whichever end the tunnel came to, neither end of the session wanted it.
+    let reason = if reason == Reason::Peer { Reason::Lost } else { reason };
     shell.sessions.cut(&Selector::Tunnel(tunnel.number()), reason);
 }

@@ -41,6 +41,7 @@ pub fn view(session: &Session) -> SessionView {
         reason: session.reason().map(|reason| reason.as_str().to_owned()),
         to_machine,
         from_machine,
+        dial_backs: session.dial_backs().try_into().unwrap_or(u32::MAX),
     }
 }
 

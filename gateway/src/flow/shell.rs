@@ -21,8 +21,8 @@ use crate::{
         token::TokenKey,
     },
     edge::{
-        clock::Clock, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics, sessions::Sessions, signer::CaSet,
-        tunnel::Tunnels,
+        clock::Clock, dial_back::DialBacks, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics,
+        sessions::Sessions, signer::CaSet, tunnel::Tunnels,
     },
     store::{self, Batch, CommitError, Store},
 };
@@ -44,6 +44,8 @@ pub struct Settings {
     pub services_below: Option<String>,
     /// Host names this gateway answers to where machines connect.
     pub tunnel_hosts: Vec<String>,
+    /// Host names this gateway answers to where people come to services.
+    pub proxy_hosts: Vec<String>,
     /// Where third parties find the revocation lists, when certificates say so.
     pub public_crl: Option<pki::ListsUrl>,
     /// Host names this gateway answers to on the enroll face.
@@ -82,6 +84,8 @@ pub struct Shell {
     pub tunnels: Arc<Tunnels>,
     /// Open connections to their services.
     pub sessions: Arc<Sessions>,
+    /// Those of their streams that may move.
+    pub dial_backs: Arc<DialBacks>,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
     /// Counters.
@@ -145,6 +149,7 @@ impl Shell {
             live: Live::new(Arc::clone(&metrics)),
             tunnels: Tunnels::new(),
             sessions: Sessions::new(),
+            dial_backs: DialBacks::new(),
             epoch: AtomicU64::new(0),
             metrics,
             fatal: Arc::default(),

@@ -283,6 +283,7 @@ fn settings() -> Settings {
         public_manage: "gate.test:8444".into(),
         public_proxy: None,
         services_below: None,
+        proxy_hosts: vec![],
         tunnel_hosts: vec!["gate.test".into()],
         public_crl: None,
         hosts: vec!["gate.test".into()],

@@ -46,6 +46,7 @@ fn promise(services: &Services) {
                 service: name.to_owned(),
                 caller: format!("spiffe://td.example/{caller}"),
                 labels: vec![],
+                dial_back: None,
             };
             match services.decide(&open) {
                 Ok(service) => {

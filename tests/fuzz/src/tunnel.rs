@@ -7,8 +7,8 @@ use enroll_client::tunnel as client;
 use gateway::core::tunnel::{self as server, About};
 use serde::{Serialize, de::DeserializeOwned};
 use wire::tunnel::{
-    BadFrame, Closing, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Open, OpenRefusal, Opened, Reach,
-    Reached, Reason, ServiceOffer, ToMachine, Welcome, body_len, decode, encode,
+    BadFrame, Closing, DialBack, DialedBack, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Open,
+    OpenRefusal, Opened, Reach, Reached, Reason, ServiceOffer, ToMachine, Welcome, body_len, decode, encode,
 };
 
 use crate::{
@@ -33,8 +33,8 @@ pub fn check(data: &[u8]) -> Outcome {
         }
         4 => !frames::<Open>(bytes, piece).is_empty(),
         5 => !frames::<Opened>(bytes, piece).is_empty(),
-        6 => !frames::<Reach>(bytes, piece).is_empty(),
-        _ => !frames::<Reached>(bytes, piece).is_empty(),
+        6 => !(frames::<Reach>(bytes, piece).is_empty() && frames::<DialBack>(bytes, piece).is_empty()),
+        _ => !(frames::<Reached>(bytes, piece).is_empty() && frames::<DialedBack>(bytes, piece).is_empty()),
     };
     Outcome::any(&[taken])
 }
@@ -138,8 +138,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let drain = bytes(&|| encode(&ToMachine::Drain { after_ms: 1, reconnect_within_ms: 2 }));
     let closing = Closing { reason: Reason::Drained, detail: "d".into(), retry_after_ms: 1 };
     let closing = bytes(&|| encode(&ToMachine::Closing(closing.clone())));
-    let open =
-        Open { session: "s".into(), service: "ssh".into(), caller: "spiffe://a/person/b".into(), labels: vec![] };
+    let ticket = || "00ff".to_owned();
+    let open = Open {
+        session: "s".into(),
+        service: "ssh".into(),
+        caller: "spiffe://a/person/b".into(),
+        labels: vec![],
+        dial_back: Some(ticket()),
+    };
+    let reached = Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: Some(ticket()) };
     let refused = Opened::Refused { why: OpenRefusal::Limit, detail: "\u{0}\"".into() };
     let reach = Reach { service: "ssh".into(), machine: "edge-7".into() };
     vec![
@@ -151,7 +158,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(5, &bytes(&|| encode(&refused))),
         with_mode(5, &bytes(&|| encode(&Opened::Ok))),
         with_mode(6, &bytes(&|| encode(&reach))),
-        with_mode(7, &bytes(&|| encode(&Reached::Ok { session: "s".into(), mode: Mode::Sealed }))),
+        with_mode(6, &bytes(&|| encode(&DialBack { ticket: ticket() }))),
+        with_mode(7, &bytes(&|| encode(&reached))),
+        with_mode(7, &bytes(&|| encode(&DialedBack::Ok))),
         with_mode(0, &[2, 0, 0, 2, b'{', b'}']),
         with_mode(0, &[1, 0xff, 0xff, 0xff]),
         with_mode(1, b"\x01\x00\x00\x10{\"type\":\"sing\"}\n"),

@@ -281,7 +281,7 @@ async fn peers(size: Size) -> Vec<Figure> {
     };
     let idle = figure(
         "6a",
-        format!("rathole, server memory of each of {} services", size.peers),
+        format!("rathole, server memory of each of {} idle clients", size.peers),
         vec![rathole.each()],
         "KiB",
         Promise::Beside,

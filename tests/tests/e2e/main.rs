@@ -11,6 +11,7 @@ mod access;
 mod ansible;
 mod cuts;
 mod dev;
+mod dial_back;
 mod disk;
 mod faults;
 mod flood;

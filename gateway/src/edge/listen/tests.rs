@@ -109,6 +109,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         public_proxy: None,
         services_below: None,
         tunnel_hosts: vec![],
+        proxy_hosts: vec![],
         public_crl: None,
         hosts: vec![],
         pending_ttl: SOON,

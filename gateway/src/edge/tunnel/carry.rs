@@ -45,8 +45,19 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<'_, IO> {
     }
 }
 
+/// How carrying came to its end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Both ends closed it.
+    Closed,
+    /// One of them was lost.
+    Broken,
+    /// The session was told to end.
+    Told(Reason),
+}
+
 /// Carries until both ends have closed, one breaks, or the session is told to end. When it returns no byte moves any more.
-pub async fn carry<A, B>(session: &Arc<Session>, caller: &mut A, machine: &mut B) -> Reason
+pub async fn carry<A, B>(session: &Arc<Session>, caller: &mut A, machine: &mut B) -> Carried
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -57,7 +68,7 @@ where
     let copying = Box::pin(copy_bidirectional_with_sizes(&mut caller, &mut machine, CARRY_BUFFER, CARRY_BUFFER));
     tokio::select! {
         biased;
-        reason = session.told() => reason,
-        _ = copying => Reason::Peer,
+        reason = session.told() => Carried::Told(reason),
+        copied = copying => if copied.is_ok() { Carried::Closed } else { Carried::Broken },
     }
 }

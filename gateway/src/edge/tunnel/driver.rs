@@ -32,9 +32,8 @@ use crate::{
         tunnel::{self as conversation, About, Input, Output},
     },
     edge::{
-        live::{self, NewConn, Seat},
+        live::{self, Seat},
         rate::{Class, Rates},
-        tls::Face,
     },
     flow::{connect, shell::Shell},
     limits::CUT_GRACE,
@@ -304,8 +303,13 @@ where
         };
         let (parts, conn) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()));
         self.parts.tasks.spawn(async move {
-            let caller =
-                connect::Caller { peer: up.peer(), conn: &conn, lineage: up.lineage(), tunnel: Some(up.number()) };
+            let caller = connect::Caller {
+                peer: up.peer(),
+                conn: &conn,
+                lineage: up.lineage(),
+                tunnel: Some(up.number()),
+                words: None,
+            };
             connect::stream(&parts.shell, &caller, crate::edge::sessions::Door::Tunnel, stream).await;
             drop(seat);
         });
@@ -344,9 +348,10 @@ where
     /// Checks a renewed certificate beside, so that streams go on meanwhile.
     fn verify(&self, renewed: Reauthenticate) {
         let (shell, to_self) = (Arc::clone(&self.parts.shell), self.to_self.clone());
-        let (identity, exporter) = (self.peer.identity.clone(), *self.seat.conn().exporter());
+        let (identity, lineage, exporter) =
+            (self.peer.identity.clone(), self.lineage.clone(), *self.seat.conn().exporter());
         self.parts.tasks.spawn(async move {
-            let outcome = connect::reauthenticate(&shell, &identity, &exporter, &renewed).await;
+            let outcome = connect::reauthenticate(&shell, &identity, &lineage, &exporter, &renewed).await;
             let outcome = outcome.map_err(|refusal| {
                 let problem = crate::edge::problem::problem(&refusal, "");
                 (problem.code().to_owned(), problem.detail)
@@ -358,16 +363,7 @@ where
 
     /// From now on the connection is the renewed certificate's: it ends with that one, and is found by its key.
     fn reseat(&mut self, peer: Peer) {
-        let conn = self.seat.conn();
-        let fresh =
-            NewConn { face: Face::Tunnel, peer: Some(peer.clone()), source: conn.source(), exporter: *conn.exporter() };
-        let reason = conn.reason();
-        let seat = self.parts.shell.live.enter(fresh);
-        if let Some(reason) = reason {
-            // It was told to end between the check and now.
-            self.parts.shell.live.cut(&live::Selector::Conn(seat.conn().id()), reason);
-        }
-        self.seat = seat;
+        self.seat = self.parts.shell.live.renewed(&self.seat, peer.clone());
         if let Some(up) = &self.up {
             *guard(&up.peer) = peer.clone();
         }

@@ -55,7 +55,7 @@ impl Size {
         machines: 50,
         bulk: 2 << 30,
         slow_secs: 20,
-        peers: 1_000,
+        peers: 300,
     };
 
     /// To see that it works.

@@ -16,35 +16,40 @@ use crate::bench::nginx::{which, yard};
 use crate::port::Port;
 use crate::program::Program;
 
-/// A server and one client process with its services.
+/// A server and clients, a process each with one service, as machines would be.
 pub struct Rathole {
-    client: Program,
+    clients: Vec<Program>,
     server: Program,
     before: u64,
-    services: usize,
     ports: Vec<Port>,
     _room: TempDir,
 }
 
 impl Rathole {
-    /// Starts both with so many services, or says that there is none here. Each service is a client to the server.
-    pub async fn start(services: usize, service: &Service) -> Option<Self> {
+    /// Starts a server and so many clients, or says that there is none here.
+    pub async fn start(clients: usize, service: &Service) -> Option<Self> {
         let binary = which("rathole")?;
         let room = tempfile::tempdir().unwrap();
-        let ports: Vec<Port> = (0..=services).map(|_| Port::take()).collect();
+        let ports: Vec<Port> = (0..=clients).map(|_| Port::take()).collect();
         let settings = tls(room.path(), &which("openssl")?);
         fs::write(room.path().join("server.toml"), server(&ports, &settings[0])).unwrap();
-        fs::write(room.path().join("client.toml"), client(&ports, &settings[1], service.at())).unwrap();
-        let start = |which: &str| {
+        let start = |which: &str, file: &str| {
             let mut command = Command::new(&binary);
-            command.env("RUST_LOG", "warn").arg(format!("--{which}")).arg(room.path().join(format!("{which}.toml")));
+            command.env("RUST_LOG", "warn").arg(format!("--{which}")).arg(room.path().join(file));
             Program::start(&mut command, room.path())
         };
-        let server = start("server");
+        let server = start("server", "server.toml");
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = settled_kib(server.id());
-        let client = start("client");
-        let all = Self { client, server, before, services, ports, _room: room };
+        let clients = (0..clients)
+            .map(|number| {
+                let file = format!("client-{number}.toml");
+                fs::write(room.path().join(&file), client(number, ports[0].number(), &settings[1], service.at()))
+                    .unwrap();
+                start("client", &file)
+            })
+            .collect();
+        let all = Self { clients, server, before, ports, _room: room };
         for port in &all.ports[1..] {
             all.answers(port.number()).await;
         }
@@ -58,13 +63,13 @@ impl Rathole {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("rathole does not answer:\n{}{}", self.server.stdout(), self.client.stdout());
+        panic!("rathole does not answer:\n{}{}", self.server.stdout(), self.clients[0].stdout());
     }
 
-    /// KiB of the server for each service.
+    /// KiB of the server for each client.
     #[must_use]
     pub fn each(&self) -> f64 {
-        float(settled_kib(self.server.id()).saturating_sub(self.before)) / float(self.services as u64)
+        float(settled_kib(self.server.id()).saturating_sub(self.before)) / float(self.clients.len() as u64)
     }
 
     /// Where the first service is.
@@ -73,10 +78,10 @@ impl Rathole {
         ([127, 0, 0, 1], self.ports[1].number()).into()
     }
 
-    /// The processes of server and client.
+    /// The processes of the server and of the first client.
     #[must_use]
     pub fn ids(&self) -> [u32; 2] {
-        [self.server.id(), self.client.id()]
+        [self.server.id(), self.clients[0].id()]
     }
 }
 
@@ -91,15 +96,11 @@ fn server(ports: &[Port], tls: &str) -> String {
     text
 }
 
-fn client(ports: &[Port], tls: &str, target: SocketAddr) -> String {
-    let mut text = format!(
-        "[client]\nremote_addr = \"127.0.0.1:{}\"\ndefault_token = \"bench\"\n[client.transport]\ntype = \"tls\"\n{tls}",
-        ports[0].number()
-    );
-    for i in 0..ports.len() - 1 {
-        text.push_str(&format!("[client.services.s{i}]\nlocal_addr = \"{target}\"\n"));
-    }
-    text
+fn client(number: usize, server: u16, tls: &str, target: SocketAddr) -> String {
+    format!(
+        "[client]\nremote_addr = \"127.0.0.1:{server}\"\ndefault_token = \"bench\"\n[client.transport]\ntype = \"tls\"\n\
+         {tls}[client.services.s{number}]\nlocal_addr = \"{target}\"\n"
+    )
 }
 
 /// The server's PKCS#12 and what clients trust, as both sides want to be told.

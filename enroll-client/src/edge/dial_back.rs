@@ -1,0 +1,171 @@
+//! A stream that carries much gets a connection of its own: what is typed on its neighbours must not wait behind it. We dial,
+//! so we decide when; the gateway gave a ticket for each stream.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
+use tokio_util::task::AbortOnDropHandle;
+use wire::moving::{Arrival, Arrive, Moving};
+use wire::tunnel::{DIAL_BACK_ALPN, DialBack, DialedBack};
+
+use super::keystore::Credential;
+use super::mux::{Stream, read_frame, write_frame};
+use super::net::{Manners, NetError, dial};
+use crate::target::Address;
+use crate::trust::Verdict;
+use crate::upkeep;
+
+/// Bytes within [`MOVE_WITHIN`], both ways together, that make a stream move: far more than anybody types, more than most pages of
+/// output have, and as much as one stream may have ahead of the keys of another. Over 20 Mbit/s it takes a tenth of a second.
+const MOVE_BYTES: u64 = 256 * 1024;
+
+/// See [`MOVE_BYTES`].
+const MOVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the gateway may take to find the stream.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// How long a stream that has ended waits for a connection that is on its way.
+const FINISH_TIME: Duration = Duration::from_secs(15);
+
+/// As whom to dial and where, as of now: a certificate that was replaced meanwhile would look like a copy of us.
+pub type Whence = Arc<dyn Fn() -> Option<(Arc<Credential>, Address)> + Send + Sync>;
+
+type Own = Compat<TlsStream<TcpStream>>;
+
+/// A stream that may move.
+pub type Movable = Compat<Moving<yamux::Stream, Busy>>;
+
+/// Lets a stream move once it carries much, if there is a ticket for it.
+pub fn movable(stream: Stream, ticket: Option<String>, whence: &Whence) -> Movable {
+    let step = match ticket {
+        Some(ticket) => Step::Watching { ticket, whence: Arc::clone(whence), pace: Pace::new(Instant::now()) },
+        None => Step::Staying,
+    };
+    Moving::new(stream.into_inner(), yamux::Stream::is_closed, Busy(step)).compat()
+}
+
+/// Lets a stream that ended well go, with the connection that may be on its way to it.
+pub async fn finish(stream: &mut Movable) {
+    let finished = std::future::poll_fn(|cx| stream.get_mut().poll_finish(cx));
+    let _ = timeout(FINISH_TIME, finished).await;
+}
+
+/// Finds out when a stream carries much.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    from: u64,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self { since: now, from: 0 }
+    }
+
+    /// Whether it does, after so many bytes. The clock is looked at once for each [`MOVE_BYTES`].
+    fn is_busy(&mut self, carried: u64, now: impl FnOnce() -> Instant) -> bool {
+        if carried.saturating_sub(self.from) < MOVE_BYTES {
+            return false;
+        }
+        let now = now();
+        let took = now.saturating_duration_since(self.since);
+        (self.since, self.from) = (now, carried);
+        took <= MOVE_WITHIN
+    }
+}
+
+/// Watches one stream, and dials when it is time.
+pub struct Busy(Step);
+
+enum Step {
+    Watching { ticket: String, whence: Whence, pace: Pace },
+    Dialing(AbortOnDropHandle<Arrival<Own>>),
+    Staying,
+}
+
+impl Arrive for Busy {
+    type Carrier = Own;
+
+    fn poll_arrive(&mut self, carried: u64, cx: &mut Context<'_>) -> Poll<Arrival<Own>> {
+        if let Step::Watching { ticket, whence, pace } = &mut self.0
+            && pace.is_busy(carried, Instant::now)
+        {
+            let dialing = tokio::spawn(dial_back(Arc::clone(whence), std::mem::take(ticket)));
+            self.0 = Step::Dialing(AbortOnDropHandle::new(dialing));
+        }
+        match &mut self.0 {
+            Step::Watching { .. } => Poll::Pending,
+            Step::Dialing(dialing) => {
+                let arrival = ready!(Pin::new(dialing).poll(cx));
+                Poll::Ready(arrival.unwrap_or_else(|error| Arrival::Broken(io::Error::other(error))))
+            }
+            Step::Staying => Poll::Ready(Arrival::Never),
+        }
+    }
+
+    fn withdraw(&mut self) {
+        if let Step::Watching { .. } = self.0 {
+            self.0 = Step::Staying;
+        }
+    }
+}
+
+/// Connects, and asks for the stream. Until we have asked nothing is lost when it does not come about; after that only the
+/// gateway's answer says where its bytes go.
+async fn dial_back(whence: Whence, ticket: String) -> Arrival<Own> {
+    let Ok(mut tls) = connect(&whence).await else { return Arrival::Never };
+    let asked = async {
+        write_frame(&mut tls, &DialBack { ticket }).await?;
+        read_frame::<DialedBack, _>(&mut tls).await
+    };
+    match timeout(ANSWER_TIME, asked).await {
+        Ok(Ok(DialedBack::Ok)) => Arrival::Here(tls.compat()),
+        Ok(Ok(DialedBack::Refused { .. })) => Arrival::Never,
+        Ok(Err(error)) => Arrival::Broken(error),
+        Err(_) => Arrival::Broken(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn connect(whence: &Whence) -> Result<TlsStream<TcpStream>, NetError> {
+    let (credential, address) = whence().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
+    let verdict = Verdict::new(upkeep::roots_of(&credential), address.host());
+    let manners = Manners::identified(verdict, &credential)?.speaking(DIAL_BACK_ALPN);
+    let tls = dial(&address, &manners).await?;
+    if tls.get_ref().1.alpn_protocol() != Some(DIAL_BACK_ALPN) {
+        return Err(NetError::Nonsense { address, what: "it knows no dial-backs".to_owned() });
+    }
+    Ok(tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is carried at which time, in kB and ms; at which of them it is busy.
+    #[track_caller]
+    fn check(carried: &[(u64, u64)], want: Option<usize>) {
+        let began = Instant::now();
+        let mut pace = Pace::new(began);
+        let busy = carried.iter().position(|(kb, ms)| pace.is_busy(kb * 1024, || began + Duration::from_millis(*ms)));
+        assert_eq!(busy, want, "{carried:?}");
+    }
+
+    #[test]
+    fn what_counts_as_much() {
+        check(&[(1, 0), (255, 10), (256, 20)], Some(2));
+        check(&[(255, 10)], None);
+        // A page now and then, all day.
+        check(&[(150, 1_000), (300, 4_000), (450, 7_000), (600, 10_000)], None);
+        // Long after it began, and then all at once.
+        check(&[(10, 0), (270, 3_600_000), (600, 3_600_500)], Some(2));
+        check(&[(50_000, 1_000)], Some(0));
+    }
+}

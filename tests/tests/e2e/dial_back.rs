@@ -1,0 +1,234 @@
+//! A stream that carries much moves to a connection of its own, at both ends, and nobody who uses it notices: every byte arrives
+//! once and in order, and whatever ends a session ends it there too.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::cli::Lychgate;
+use tests::gateway::{Gateway, Setup};
+use tests::port::Port;
+use tests::program::Program;
+use tests::wait::{PATIENCE, eventually, unix_now};
+
+use crate::rig::{Echo, Running, sessions};
+use crate::{audit, items, joined};
+
+/// Enough to be much, whatever the machine does beside.
+const MUCH: usize = 24 * 1024 * 1024;
+
+/// Bytes that differ from their neighbours and repeat late, so that a gap or a swap shows.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|n| u8::try_from((n ^ (n >> 8) ^ (n >> 16)).wrapping_mul(31) & 0xff).unwrap()).collect()
+}
+
+/// Sends bytes to an echo and takes them back, both at once.
+#[track_caller]
+fn there_and_back(stream: &TcpStream, bytes: &[u8]) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = vec![0; bytes.len()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| (&*stream).write_all(bytes).unwrap());
+        (&*stream).read_exact(&mut heard).unwrap();
+    });
+    let wrong = heard.iter().zip(bytes).position(|(heard, said)| heard != said);
+    assert_eq!(wrong, None, "the first byte that is not what was sent");
+}
+
+/// `lychgate forward`, and where it listens.
+#[track_caller]
+fn forward(person: &Lychgate, machine: &str, service: &str) -> (Program, SocketAddr) {
+    let mut forward = person.start(&["forward", machine, service]);
+    let at = forward
+        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    (forward, at)
+}
+
+/// Waits until the one session that is open has so many connections of its own.
+#[track_caller]
+fn moved(person: &Lychgate, ends: u64) -> Value {
+    eventually("the stream has moved", PATIENCE, || {
+        sessions(person).into_iter().find(|session| session["dial_backs"] == ends)
+    })
+}
+
+fn connections(gateway: &Gateway, person: &Lychgate, face: &str) -> u64 {
+    let text = metrics(gateway, person);
+    let line = format!("lychgate_connections{{face=\"{face}\"}} ");
+    text.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn metrics(gateway: &Gateway, person: &Lychgate) -> String {
+    let face = gateway.manage();
+    let config = tests::tls::trusting(&gateway.roots(), Some(&person.identity()));
+    tests::raw::get(face.address, &face.name, &config, "/metrics").unwrap().1
+}
+
+#[test]
+fn what_carries_much_moves_at_both_ends_and_arrives_whole() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let exposed = [echo.exposed("raw", ",raw"), echo.exposed("shut", ",sealed")];
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let bytes = pattern(MUCH);
+    for service in ["raw", "shut"] {
+        let (_forward, at) = forward(&alice, "alpha", service);
+        let stream = TcpStream::connect(at).unwrap();
+        // Little stays where it began.
+        there_and_back(&stream, b"hello\n");
+        assert_eq!(sessions(&alice)[0]["dial_backs"], 0);
+        there_and_back(&stream, &bytes);
+        let session = moved(&alice, 2);
+        // One for the machine's stream beside its tunnel, one for the person's beside the others.
+        assert_eq!(connections(&gateway, &alice, "tunnel"), 2);
+        assert_eq!(connections(&gateway, &alice, "proxy"), 2);
+        there_and_back(&stream, &bytes);
+        there_and_back(&stream, b"and a little more\n");
+        let id = session["id"].as_str().unwrap().to_owned();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!((&stream).read(&mut [0; 1]).unwrap(), 0, "its end arrives too");
+        drop(stream);
+        let closed = eventually("the audit has its end", PATIENCE, || {
+            audit(&alice, "session.closed").into_iter().find(|event| event["subject"] == id)
+        });
+        assert_eq!(closed["detail"]["reason"], "peer");
+        if service == "raw" {
+            let all = (2 * MUCH + b"hello\n".len() + b"and a little more\n".len()).to_string();
+            assert_eq!(
+                (&closed["detail"]["to_machine"], &closed["detail"]["from_machine"]),
+                (&all.clone().into(), &all.into())
+            );
+        }
+        eventually("nothing is left open", PATIENCE, || {
+            (connections(&gateway, &alice, "tunnel") == 1 && connections(&gateway, &alice, "proxy") <= 1).then_some(())
+        });
+    }
+    let counted = metrics(&gateway, &alice);
+    assert!(counted.contains("lychgate_dial_backs_total{outcome=\"done\"} 4"), "{counted}");
+    assert!(audit(&alice, "lineage.forked").is_empty());
+}
+
+#[test]
+fn what_one_machine_sends_another_moves_at_both() {
+    let rule = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
+                resource is Lychgate::Service);";
+    let echo = Echo::start();
+    let gateway = Setup::default().policy(rule).start();
+    let alice = gateway.first_person();
+    let exposed = [echo.exposed("raw", ",raw,allow=machine"), echo.exposed("shut", ",sealed,allow=machine")];
+    let _infra = Running::start(joined(&gateway, &alice, "infra"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let ports = [Port::take(), Port::take()];
+    let reach = [format!("raw=raw.infra:{}", ports[0].number()), format!("shut=shut.infra:{}", ports[1].number())];
+    let _edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach[0], "--reach", &reach[1]]);
+    let bytes = pattern(MUCH);
+    for port in &ports {
+        let stream = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
+        there_and_back(&stream, &bytes);
+        moved(&alice, 2);
+        there_and_back(&stream, &bytes[..1_000_000]);
+        drop(stream);
+        eventually("it is closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+    }
+    assert_eq!(connections(&gateway, &alice, "tunnel"), 2);
+}
+
+/// A transfer that goes on for ever, through `forward`, with its bytes thrown away.
+struct Endless {
+    _forward: Program,
+    stream: TcpStream,
+}
+
+impl Endless {
+    #[track_caller]
+    fn start(person: &Lychgate) -> Self {
+        let (forward, at) = forward(person, "alpha", "echo");
+        let stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut to, mut from) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
+        std::thread::spawn(move || while to.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+        std::thread::spawn(move || while from.read(&mut [0; 64 * 1024]).is_ok_and(|read| read > 0) {});
+        moved(person, 2);
+        Self { _forward: forward, stream }
+    }
+
+    /// Whether the person's program sees an end soon.
+    fn is_over(&mut self) -> bool {
+        self.stream.write_all(b"x").and_then(|()| self.stream.write_all(b"x")).is_err()
+    }
+}
+
+#[test]
+fn a_lock_reaches_what_has_moved_within_a_second() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let bob = gateway.client("bob");
+    let invitation = alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);
+    bob.ok(&["join", invitation["token"].as_str().unwrap(), "--name", "bob"]);
+    let mut alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    for lock in [["people", "bob"], ["machines", "alpha"]] {
+        let mut endless = Endless::start(&bob);
+        let began = Instant::now();
+        let said = alice.ok(&[lock[0], "lock", lock[1], "--reason", "stolen"]);
+        assert!(said.contains("ended 1 session in"), "{said}");
+        eventually("the person's end is closed", PATIENCE, || endless.is_over().then_some(()));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?} with the commands themselves", began.elapsed());
+        let enforced = audit(&alice, "lock.enforced").pop().unwrap();
+        let millis: u64 = enforced["detail"]["millis"].as_str().unwrap().parse().unwrap();
+        assert!(millis <= 1_000, "{enforced}");
+        let closed = eventually("the audit says so", PATIENCE, || audit(&alice, "session.closed").pop());
+        assert_eq!(closed["detail"]["reason"], "locked");
+        if lock[0] == "people" {
+            alpha.run.expect_stdout("the machine hears why", |out| {
+                (out.contains("the gateway ended the session") && out.contains("a lock was set")).then_some(())
+            });
+            alice.ok(&["people", "unlock", "bob"]);
+        }
+    }
+    eventually("nothing is left open", PATIENCE, || (connections(&gateway, &alice, "tunnel") == 0).then_some(()));
+}
+
+/// Both ends live for a minute and renew: what has moved outlives the certificates that its connections were made with, and so
+/// does what has not.
+#[test]
+fn a_session_survives_renewals_of_the_person_and_of_the_machine() {
+    let echo = Echo::start();
+    let gateway = Setup::default().machine_lifetime("60s").start();
+    let alice = gateway.first_person();
+    gateway.edit_policy(|text| text.replace("@lifetime(\"12h\")", "@lifetime(\"60s\")"));
+    gateway.reload();
+    let bob = gateway.client("bob");
+    let invitation = alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);
+    bob.ok(&["join", invitation["token"].as_str().unwrap(), "--name", "bob"]);
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    let (_forward, at) = forward(&bob, "alpha", "echo");
+    let [busy, quiet] = [(); 2].map(|()| TcpStream::connect(at).unwrap());
+    there_and_back(&quiet, b"hello\n");
+    there_and_back(&busy, &pattern(MUCH));
+    moved(&alice, 2);
+    // A person's certificate is renewed by whoever keeps it: here, by the person.
+    let mut run = bob.start(&["run"]);
+    let first: Vec<u64> = ["person/bob", "machine/alpha"].map(|who| first_end(&alice, who)).to_vec();
+    eventually("the first certificates end", Duration::from_secs(100), || {
+        (unix_now() > first.iter().max().unwrap() + 2).then_some(())
+    });
+    there_and_back(&busy, &pattern(1_000_000));
+    there_and_back(&quiet, b"still here\n");
+    assert_eq!(items(&alice.json(&["sessions", "list"])).len(), 2);
+    assert!(audit(&alice, "lineage.forked").is_empty());
+    // Without renewals it ends with the last certificate that was proven.
+    run.kill();
+    eventually("its end", Duration::from_secs(100), || sessions(&alice).is_empty().then_some(()));
+    let closed = audit(&alice, "session.closed");
+    assert!(closed.iter().all(|event| event["detail"]["reason"] == "expired"), "{closed:?}");
+}
+
+/// When the first certificate of somebody ends, seconds since the Unix epoch.
+#[track_caller]
+fn first_end(person: &Lychgate, who: &str) -> u64 {
+    let subject = format!("spiffe://test.example/{who}");
+    let issued = audit(person, "certificate.issued").into_iter().filter(|event| event["subject"] == subject);
+    issued.filter_map(|event| event["detail"]["not_after"].as_str()?.parse::<u64>().ok()).min().unwrap()
+}

@@ -1,0 +1,268 @@
+//! A stream that moves: its bytes begin in one carrier, a stream among many in one connection, and go on in another, a
+//! connection of its own. So a large transfer stops holding up its neighbours without anybody at its ends noticing.
+//!
+//! Once both ends have the new carrier, each says there, before anything else, how many bytes it has put into the old one: eight
+//! bytes, big endian. From then on it writes to the new one alone. Whoever reads takes exactly as many bytes from the old
+//! carrier and goes on with the new one; should the old one end before, the stream is broken, and never continued with a gap.
+//! The end of the data is the end of the new carrier, also when a direction had ended before the move.
+//!
+//! No clock, no socket, no task: it polls what it is given.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+/// Bytes of the count that each end begins the new carrier with.
+pub const COUNT: usize = 8;
+
+/// What became of the new carrier.
+#[derive(Debug)]
+pub enum Arrival<New> {
+    /// Here it is, and the other end has it too.
+    Here(New),
+    /// There will be none.
+    Never,
+    /// The other end may have moved and this one cannot follow.
+    Broken(io::Error),
+}
+
+/// Whoever brings the new carrier.
+pub trait Arrive {
+    /// The new carrier.
+    type Carrier;
+
+    /// Whether it is there, after so many bytes both ways. Not asked again once it was ready.
+    fn poll_arrive(&mut self, carried: u64, cx: &mut Context<'_>) -> Poll<Arrival<Self::Carrier>>;
+
+    /// The stream has ended: unless it is on its way already, it is not wanted any more. After this
+    /// [`Arrive::poll_arrive`] becomes ready soon.
+    fn withdraw(&mut self);
+}
+
+/// See the module. Both halves must be polled by one task.
+#[derive(Debug)]
+pub struct Moving<Old, A: Arrive> {
+    old: Option<Old>,
+    new: Option<A::Carrier>,
+    is_cut: fn(&Old) -> bool,
+    arrive: Option<A>,
+    broken: Option<io::Error>,
+    /// Put into the old carrier, and taken from it.
+    sent: u64,
+    received: u64,
+    /// Our count, and how much of it is out.
+    announced: usize,
+    flushed: bool,
+    /// The count of the other end, and how much of it is in.
+    until: [u8; COUNT],
+    learned: usize,
+    closed: bool,
+    new_closed: bool,
+}
+
+fn lost(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
+}
+
+impl<Old, A: Arrive> Moving<Old, A> {
+    /// In the old carrier until `arrive` brings the new one. `is_cut` tells of a carrier that has come to an end whether it is
+    /// gone in both directions: then it was lost, unless we had ended ours, and nobody may take that for the end of the data.
+    #[must_use]
+    pub const fn new(old: Old, is_cut: fn(&Old) -> bool, arrive: A) -> Self {
+        Self {
+            old: Some(old),
+            new: None,
+            is_cut,
+            arrive: Some(arrive),
+            broken: None,
+            sent: 0,
+            received: 0,
+            announced: 0,
+            flushed: false,
+            until: [0; COUNT],
+            learned: 0,
+            closed: false,
+            new_closed: false,
+        }
+    }
+
+    /// Whether the new carrier is in use.
+    #[must_use]
+    pub const fn has_moved(&self) -> bool {
+        self.new.is_some()
+    }
+}
+
+impl<Old, A> Moving<Old, A>
+where
+    Old: AsyncRead + AsyncWrite + Unpin,
+    A: Arrive<Carrier: AsyncRead + AsyncWrite + Unpin>,
+{
+    /// Looks whether the new carrier has come.
+    fn settle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(arrive) = &mut self.arrive
+            && let Poll::Ready(arrival) = arrive.poll_arrive(self.sent.saturating_add(self.received), cx)
+        {
+            self.arrive = None;
+            match arrival {
+                Arrival::Here(new) => self.new = Some(new),
+                Arrival::Never => {}
+                Arrival::Broken(error) => {
+                    self.old = None;
+                    self.broken = Some(error);
+                }
+            }
+        }
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// Says in the new carrier what must come first, and its end if that has come already.
+    fn announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(new) = &mut self.new else { return Poll::Ready(Ok(())) };
+        let count = self.sent.to_be_bytes();
+        while let Some(rest) = count.get(self.announced..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *new).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.announced += written,
+            }
+        }
+        if !self.flushed {
+            // The other end waits for it, also when we have nothing to say.
+            ready!(Pin::new(&mut *new).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        if self.closed && !self.new_closed {
+            ready!(Pin::new(new).poll_close(cx))?;
+            self.new_closed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes the other end has put into the old carrier, once it has said so.
+    fn learn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let Some(new) = &mut self.new else { return Poll::Pending };
+        while let Some(rest) = self.until.get_mut(self.learned..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *new).poll_read(cx, rest))? {
+                0 => return Poll::Ready(Err(lost("the new connection ended before it began"))),
+                read => self.learned += read,
+            }
+        }
+        Poll::Ready(Ok(u64::from_be_bytes(self.until)))
+    }
+
+    /// To be called when both directions have ended, before this is dropped: if the other end is on its way to the new carrier, it
+    /// finds there that nothing is missing.
+    ///
+    /// # Errors
+    /// When the new carrier broke.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closed = true;
+        if let Some(arrive) = &mut self.arrive {
+            arrive.withdraw();
+        }
+        self.settle(cx)?;
+        if self.arrive.is_some() {
+            return Poll::Pending;
+        }
+        self.announce(cx)
+    }
+
+    fn read_old(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(old) = &mut self.old else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let read = ready!(Pin::new(old).poll_read(cx, buf))?;
+        self.received = self.received.saturating_add(read.try_into().unwrap_or(u64::MAX));
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl<Old, A> AsyncRead for Moving<Old, A>
+where
+    Old: AsyncRead + AsyncWrite + Unpin,
+    A: Arrive<Carrier: AsyncRead + AsyncWrite + Unpin> + Unpin,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        this.settle(cx)?;
+        if this.new.is_none() {
+            let read = ready!(this.read_old(cx, buf))?;
+            if read == 0 && !this.closed && this.old.as_ref().is_some_and(this.is_cut) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection was lost")));
+            }
+            return Poll::Ready(Ok(read));
+        }
+        if let Poll::Ready(Err(error)) = this.announce(cx) {
+            return Poll::Ready(Err(error));
+        }
+        match this.learn(cx)? {
+            // Whatever is in the old carrier comes before the count; its end does not count until then.
+            Poll::Pending => match ready!(this.read_old(cx, buf))? {
+                0 => Poll::Pending,
+                read => Poll::Ready(Ok(read)),
+            },
+            Poll::Ready(until) => {
+                let left = until.checked_sub(this.received).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, "more came by the old connection than was sent there")
+                })?;
+                if left > 0 {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+                    return match ready!(this.read_old(cx, &mut buf[..most]))? {
+                        0 => Poll::Ready(Err(lost("the old connection ended before all of it had come"))),
+                        read => Poll::Ready(Ok(read)),
+                    };
+                }
+                // Nothing more comes there, and nothing more goes there.
+                this.old = None;
+                this.new.as_mut().map_or(Poll::Ready(Ok(0)), |new| Pin::new(new).poll_read(cx, buf))
+            }
+        }
+    }
+}
+
+impl<Old, A> AsyncWrite for Moving<Old, A>
+where
+    Old: AsyncRead + AsyncWrite + Unpin,
+    A: Arrive<Carrier: AsyncRead + AsyncWrite + Unpin> + Unpin,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.settle(cx)?;
+        ready!(this.announce(cx))?;
+        if let Some(new) = &mut this.new {
+            return Pin::new(new).poll_write(cx, buf);
+        }
+        let Some(old) = &mut this.old else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = ready!(Pin::new(old).poll_write(cx, buf))?;
+        this.sent = this.sent.saturating_add(written.try_into().unwrap_or(u64::MAX));
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.settle(cx)?;
+        ready!(this.announce(cx))?;
+        match (&mut this.new, &mut this.old) {
+            (Some(new), _) => Pin::new(new).poll_flush(cx),
+            (None, Some(old)) => Pin::new(old).poll_flush(cx),
+            (None, None) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.settle(cx)?;
+        this.closed = true;
+        ready!(this.announce(cx))?;
+        match (&this.new, &mut this.old) {
+            (None, Some(old)) => Pin::new(old).poll_close(cx),
+            (Some(_), _) | (None, None) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
