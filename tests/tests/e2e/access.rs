@@ -14,7 +14,7 @@ use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Connected, Echo, Running, sessions};
+use crate::rig::{Connected, Echo, Running, sessions, web};
 use crate::{assert_says, audit, joined};
 
 /// `CONNECT` as any client sends it; gives the status, the whole head and the body.
@@ -174,21 +174,6 @@ fn curl_reaches_a_web_service_by_connect() {
     let stranger = curl(&[]);
     assert_ne!(stranger.code, 0);
     assert!(stranger.stderr.contains("certificate required"), "{}", stranger.stderr);
-}
-
-/// A web server with one page.
-fn web(page: &'static str) -> std::net::SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let at = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let _ = stream.read(&mut [0; 4096]);
-            let length = page.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}");
-        }
-    });
-    at
 }
 
 #[test]

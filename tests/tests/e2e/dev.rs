@@ -12,36 +12,36 @@ use tests::wait::{PATIENCE, eventually};
 use crate::items;
 
 /// Where the commands are pasted: the directory in which `dev` was started.
-struct Terminal<'a>(&'a Path);
+pub struct Terminal<'a>(pub &'a Path);
 
 impl Terminal<'_> {
-    fn command(&self, line: &str) -> Command {
+    pub fn command(&self, line: &str) -> Command {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(line).current_dir(self.0).env_remove("LYCHGATE_DIR");
         shell
     }
 
     #[track_caller]
-    fn paste(&self, line: &str) -> Ended {
+    pub fn paste(&self, line: &str) -> Ended {
         run(&mut self.command(line), PATIENCE)
     }
 
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub fn ok(&self, line: &str) -> String {
         let ended = self.paste(line);
         assert_eq!(ended.code, 0, "{line}\n{}\n{}", ended.stdout, ended.stderr);
         ended.stdout
     }
 
     #[track_caller]
-    fn json(&self, line: &str) -> Value {
+    pub fn json(&self, line: &str) -> Value {
         let printed = self.ok(&format!("{line} --json"));
         serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{line}: {e} in:\n{printed}"))
     }
 
     /// Starts `dev`; gives it and everything it says.
     #[track_caller]
-    fn dev(&self) -> (Program, String) {
+    pub fn dev(&self) -> (Program, String) {
         let mut command = Command::new(built("lychgate-gateway"));
         // Started by cargo it would build the client, which is there.
         command.arg("dev").current_dir(self.0).env_remove("CARGO");
@@ -53,7 +53,7 @@ impl Terminal<'_> {
 
 /// The command below a line that begins so.
 #[track_caller]
-fn below(said: &str, heading: &str) -> String {
+pub fn below(said: &str, heading: &str) -> String {
     let mut lines = said.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
     lines.next().unwrap_or_else(|| panic!("nothing below `{heading}` in:\n{said}")).trim().to_owned()
 }

@@ -13,6 +13,7 @@ mod cuts;
 mod dev;
 mod disk;
 mod faults;
+mod first_day;
 mod flood;
 mod framing;
 mod hostile;

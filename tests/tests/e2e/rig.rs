@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::program::Program;
@@ -33,6 +35,21 @@ impl Echo {
     pub fn exposed(&self, name: &str, how: &str) -> String {
         format!("{name}={}{how}", self.0)
     }
+}
+
+/// A web server with one page.
+pub fn web(page: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 4096]);
+            let length = page.len();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}");
+        }
+    });
+    at
 }
 
 /// A machine that runs, exposing something, with its tunnel up.
@@ -110,4 +127,32 @@ impl Drop for Connected {
 #[track_caller]
 pub fn sessions(person: &Lychgate) -> Vec<Value> {
     items(&person.json(&["sessions", "list"]))
+}
+
+/// The helpers that programs started for the identity in a folder. They would outlive the test: dropped, they are ended.
+pub struct Helpers(PathBuf);
+
+impl Helpers {
+    pub fn of(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
+    /// The process ids of those that run.
+    pub fn ids(&self) -> Vec<i32> {
+        let dir = format!("--dir\0{}\0helper\0", self.0.display());
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            String::from_utf8_lossy(&line).contains(&dir).then_some(id)
+        });
+        processes.collect()
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            let _ = kill_process(Pid::from_raw(id).unwrap(), Signal::TERM);
+        }
+    }
 }

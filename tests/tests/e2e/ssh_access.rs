@@ -11,7 +11,7 @@ use tests::program::{Ended, Program, run};
 use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Running, sessions};
+use crate::rig::{Helpers, Running, sessions};
 use crate::{audit, joined};
 
 /// A gateway whose administrators may log in as the account that runs the test.
@@ -61,6 +61,7 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     let gateway = setup().start();
     let alice = gateway.first_person();
     let machines = ["alpha", "beta"].map(|name| machine(&gateway, &alice, name));
+    let _helpers = Helpers::of(alice.dir());
     alice.ok(&["ssh-config", "--write"]);
     let config = alice.file("ssh/config");
     for name in ["alpha", "beta", "beta.machine.test.example"] {
@@ -103,6 +104,7 @@ fn a_long_session_survives_renewals_and_ends_with_the_lock() {
     let gateway = setup().machine_lifetime("60s").start();
     let alice = gateway.first_person();
     let mut alpha = machine(&gateway, &alice, "alpha");
+    let _helpers = Helpers::of(alice.dir());
     alice.ok(&["ssh-config", "--write"]);
     let log = gateway.room().join("followed.log");
     std::fs::write(&log, "first line\n").unwrap();
