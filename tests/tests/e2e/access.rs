@@ -15,7 +15,7 @@ use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
 use crate::rig::{Connected, Echo, Running, sessions, web};
-use crate::{assert_says, audit, joined};
+use crate::{assert_says, audit, items, joined};
 
 /// `CONNECT` as any client sends it; gives the status, the whole head and the body.
 #[track_caller]
@@ -292,6 +292,11 @@ fn a_machine_reaches_a_service_elsewhere_when_a_rule_says_so() {
     let session = sessions(&alice).pop().unwrap();
     assert_eq!(session["caller"], "spiffe://test.example/machine/edge");
     assert_eq!((&session["door"], &session["rules"]), (&"tunnel".into(), &serde_json::json!(["agents-reach"])));
+    // `--person` means people, and not a machine of that name.
+    for (filter, want) in [(["--person", "edge"], 0), (["--person", "alice"], 0), (["--machine", "infra"], 1)] {
+        let listed = alice.json(&[&["sessions", "list"][..], &filter].concat());
+        assert_eq!(items(&listed).len(), want, "{filter:?}: {listed}");
+    }
     let mut denied = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[1].number())).unwrap();
     denied.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(denied.read(&mut heard).unwrap_or(0), 0, "no rule, no way");

@@ -262,12 +262,12 @@ fn a_machine_that_froze_is_noticed() {
     comes_back(&stage);
 }
 
-/// Twenty machines with fifty streams each, all by one person, who is locked: every stream is gone within the second, measured
-/// by the gateway from the lock's acceptance on.
+/// Twenty machines with 51 streams each, more than one page of the listing, all by one person, who is locked: every stream is
+/// gone within the second, measured by the gateway from the lock's acceptance on.
 #[test]
 fn a_thousand_streams_end_within_a_second() {
     const MACHINES: usize = 20;
-    const EACH: usize = 50;
+    const EACH: usize = 51;
     let echo = Echo::start();
     let gateway = Setup::default().no_limits().start();
     let alice = gateway.first_person();
