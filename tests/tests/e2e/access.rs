@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::program::run;
@@ -14,29 +13,8 @@ use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Connected, Echo, Running, sessions, web};
+use crate::rig::{Connected, Echo, Running, connect, refused, sessions, web};
 use crate::{assert_says, audit, items, joined};
-
-/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
-#[track_caller]
-fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
-    let face = gateway.proxy();
-    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
-    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
-    raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
-    let (status, head, body) = raw.whole_response().unwrap();
-    (status, head, serde_json::from_str(&body).unwrap_or_default())
-}
-
-#[track_caller]
-fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
-    let (found, head, body) = answer;
-    assert_eq!(*found, status, "{head}\n{body}");
-    assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");
-    let proxy_status = format!("Proxy-Status: lychgate; error={cause}; details=\"{code}\"");
-    assert!(head.contains(&proxy_status), "no `{proxy_status}` in\n{head}");
-    assert!(head.contains("Connection: close"), "{head}");
-}
 
 #[test]
 fn a_person_reaches_a_service_behind_the_gateway() {

@@ -1,6 +1,7 @@
 //! Peers that mean harm, or are broken: each is told why where there is a place for words, and whoever behaves notices
 //! nothing.
 
+mod many;
 mod peer;
 mod proxy;
 mod silent;

@@ -8,7 +8,10 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::cli::Lychgate;
+use tests::gateway::Gateway;
 use tests::program::Program;
+use tests::raw::Raw;
+use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
 use crate::items;
@@ -127,6 +130,28 @@ impl Drop for Connected {
 #[track_caller]
 pub fn sessions(person: &Lychgate) -> Vec<Value> {
     items(&person.json(&["sessions", "list"]))
+}
+
+/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
+#[track_caller]
+pub fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
+    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
+    raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+    let (status, head, body) = raw.whole_response().unwrap();
+    (status, head, serde_json::from_str(&body).unwrap_or_default())
+}
+
+/// Holds a refusal against what it should say.
+#[track_caller]
+pub fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
+    let (found, head, body) = answer;
+    assert_eq!(*found, status, "{head}\n{body}");
+    assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");
+    let proxy_status = format!("Proxy-Status: lychgate; error={cause}; details=\"{code}\"");
+    assert!(head.contains(&proxy_status), "no `{proxy_status}` in\n{head}");
+    assert!(head.contains("Connection: close"), "{head}");
 }
 
 /// The helpers that programs started for the identity in a folder. They would outlive the test: dropped, they are ended.
