@@ -16,6 +16,7 @@ mod faults;
 mod first_day;
 mod flood;
 mod framing;
+mod helper;
 mod hostile;
 mod join;
 mod locks;

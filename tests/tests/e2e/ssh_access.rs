@@ -99,6 +99,42 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     assert_eq!(stranger.code, 255, "{}", stranger.stderr);
 }
 
+/// How many processes one has started that are still there.
+fn children(id: u32) -> usize {
+    let parent = |entry: std::io::Result<std::fs::DirEntry>| -> Option<u32> {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // The name, in parentheses, may hold anything; then come the state and the parent.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(parent).filter(|parent| *parent == id).count()
+}
+
+/// ssh is handed the connection itself, so nothing of ours stands between it and the helper.
+#[test]
+fn ssh_takes_the_open_connection_from_the_helper() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let machine = machine(&gateway, &alice, "alpha");
+    let _helpers = Helpers::of(alice.dir());
+    let text = alice.ok(&["ssh-config"]);
+    let passing = text.replace("connect --helper %h", "connect --helper --fdpass %h");
+    assert_ne!(passing, text);
+    let config = gateway.room().join("fdpass_config");
+    std::fs::write(&config, format!("{passing}    ProxyUseFdpass yes\n")).unwrap();
+    ok(&run(&mut ssh(&config, &["alpha", "echo it is me"]), PATIENCE), "it is me\n");
+    machine.sshd.wait_for_log("ID spiffe://test.example/person/alice#");
+    assert_eq!(audit(&alice, "session.opened")[0]["detail"]["door"], "helper");
+    let mut long = Program::start(&mut ssh(&config, &["alpha", "echo begun; exec cat"]), gateway.room());
+    long.expect_stdout("the session", |out| out.contains("begun").then_some(()));
+    assert_eq!(children(long.id()), 0, "something stands in between");
+    long.kill();
+    eventually("the session is closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+    // A refusal has a place for words all the same.
+    let refused = run(&mut ssh(&config, &["nobody.machine.test.example", "true"]), PATIENCE);
+    assert_eq!(refused.code, 255, "{}", refused.stderr);
+    assert!(refused.stderr.contains("lychgate: error: no such machine"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_long_session_survives_renewals_and_ends_with_the_lock() {
     let gateway = setup().machine_lifetime("60s").start();
