@@ -99,6 +99,9 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     assert_eq!(stranger.code, 255, "{}", stranger.stderr);
 }
 
+/// Says that it has begun, and stays until its session ends.
+const STAY: &str = "echo begun; exec tail --pid=$PPID -f /dev/null";
+
 /// How many processes one has started that are still there.
 fn children(id: u32) -> usize {
     let parent = |entry: std::io::Result<std::fs::DirEntry>| -> Option<u32> {
@@ -116,7 +119,9 @@ fn ssh_takes_the_open_connection_from_the_helper() {
     let alice = gateway.first_person();
     let machine = machine(&gateway, &alice, "alpha");
     let _helpers = Helpers::of(alice.dir());
-    let text = alice.ok(&["ssh-config"]);
+    alice.ok(&["ssh-config", "--write"]);
+    let usual = alice.file("ssh/config");
+    let text = std::fs::read_to_string(&usual).unwrap();
     let passing = text.replace("connect --helper %h", "connect --helper --fdpass %h");
     assert_ne!(passing, text);
     let config = gateway.room().join("fdpass_config");
@@ -124,10 +129,11 @@ fn ssh_takes_the_open_connection_from_the_helper() {
     ok(&run(&mut ssh(&config, &["alpha", "echo it is me"]), PATIENCE), "it is me\n");
     machine.sshd.wait_for_log("ID spiffe://test.example/person/alice#");
     assert_eq!(audit(&alice, "session.opened")[0]["detail"]["door"], "helper");
-    let mut long = Program::start(&mut ssh(&config, &["alpha", "echo begun; exec cat"]), gateway.room());
-    long.expect_stdout("the session", |out| out.contains("begun").then_some(()));
-    assert_eq!(children(long.id()), 0, "something stands in between");
-    long.kill();
+    for (config, want) in [(&usual, 1), (&config, 0)] {
+        let mut long = Program::start(&mut ssh(config, &["alpha", STAY]), gateway.room());
+        long.expect_stdout("the session", |out| out.contains("begun").then_some(()));
+        assert_eq!(children(long.id()), want, "{}", config.display());
+    }
     eventually("the session is closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
     // A refusal has a place for words all the same.
     let refused = run(&mut ssh(&config, &["nobody.machine.test.example", "true"]), PATIENCE);
