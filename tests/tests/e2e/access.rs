@@ -64,7 +64,10 @@ fn every_refusal_says_what_and_why() {
 
     refused(&connect(&gateway, &alice, "closed.alpha:1"), 502, "target-closed", "connection_refused");
     assert_says(&alice.refused(&["connect", "alpha", "closed"]), 5, "`closed` does not answer: connection refused");
-    refused(&connect(&gateway, &alice, "slow.alpha:1"), 504, "target-slow", "connection_timeout");
+    let answer = connect(&gateway, &alice, "slow.alpha:1");
+    refused(&answer, 504, "target-slow", "connection_timeout");
+    let words = "the service does not answer the machine `alpha`: `slow` did not answer within 10 s";
+    assert_eq!(answer.2["detail"], words);
 
     let answer = connect(&gateway, &alice, "web.alpha:80");
     refused(&answer, 404, "not-exposed", "destination_not_found");

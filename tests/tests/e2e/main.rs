@@ -20,6 +20,7 @@ mod helper;
 mod hostile;
 mod join;
 mod locks;
+mod owner_rules;
 mod ports;
 mod renew_now;
 mod requests;
