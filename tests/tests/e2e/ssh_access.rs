@@ -32,15 +32,20 @@ struct Machine {
 
 fn machine(gateway: &Gateway, alice: &Lychgate, name: &str) -> Machine {
     let machine = joined(gateway, alice, name);
+    let sshd = sshd_of(gateway, &machine, name, vec![]);
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    Machine { running: Running::start(machine, &["--expose", &expose]), sshd }
+}
+
+/// The sshd of a machine that has joined, under another program if there is one.
+fn sshd_of(gateway: &Gateway, machine: &Lychgate, name: &str, under: Vec<String>) -> Sshd {
     let host_key = gateway.room().join(format!("{name}_host_key"));
     make_key(&host_key);
     machine.ok(&["ssh-cert", "host", "--host-key", host_key.to_str().unwrap()]);
     let host_certificate = Some(gateway.room().join(format!("{name}_host_key-cert.pub")));
     let user_ca = machine.ok(&["ssh-cert", "trusted-user-ca"]);
-    let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under: vec![] };
-    let sshd = Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup);
-    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
-    Machine { running: Running::start(machine, &["--expose", &expose]), sshd }
+    let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under };
+    Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup)
 }
 
 /// `ssh -F CONFIG ARGS`, with nobody there to answer a question.
@@ -234,7 +239,7 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     }
     let host = Namespace::make();
     let (outside, inside) = host.addresses();
-    let mut gateway = Setup::default();
+    let mut gateway = setup();
     for face in ["enroll", "manage", "proxy"] {
         gateway = gateway
             .config(&format!("names.{face}"), toml::Value::Array(vec![outside.clone().into(), "127.0.0.1".into()]));
@@ -254,34 +259,28 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     gateway.start();
     let alice = gateway.client("alice");
     alice.ok(&["join", invited.stdout.trim(), "--name", "alice"]);
-    let machine = gateway.client("alpha").under(&["ip", "netns", "exec", &host.name]);
+    let within = ["ip", "netns", "exec", &host.name].map(str::to_owned).to_vec();
+    let machine = gateway.client("alpha").under(&within);
     machine.ok(&["join", &crate::token(&alice, &[]), "--name", "alpha"]);
-    let mut service = Command::new("ip");
-    service.args(["netns", "exec", &host.name, "python3", "-u", "-c", ECHO]);
-    let mut service = Program::start(&mut service, gateway.room());
-    service.expect_stdout("the service listens", |out| out.contains("listening").then_some(()));
-    let _running = Running::start(machine, &["--expose", "echo=127.0.0.1:7,raw"]);
-    let mut open = crate::rig::Connected::start(&alice, &["alpha", "echo"]);
-    open.passes("hello\n");
+    let sshd = sshd_of(&gateway, &machine, "alpha", within.clone());
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    let _running = Running::start(machine, &["--expose", &expose]);
+    let _helpers = Helpers::of(alice.dir());
+    alice.ok(&["ssh-config", "--write"]);
+    let mut session = Program::start(&mut ssh(&alice.file("ssh/config"), &["alpha", STAY]), gateway.room());
+    session.expect_stdout("a session", |out| out.contains("begun").then_some(()));
     // And from outside nobody gets anywhere: not to the service, not to any port, not with a ping.
-    let listening = run(Command::new("ip").args(["netns", "exec", &host.name, "ss", "-Htln"]), PATIENCE).stdout;
-    assert!(listening.lines().all(|line| line.contains("127.0.0.1:7")), "the machine listens somewhere:\n{listening}");
-    for port in [7, 22, 443, 8443] {
+    for (kind, want) in [("-Htln", vec![format!("127.0.0.1:{}", sshd.port())]), ("-Huln", vec![])] {
+        let mut ss = Command::new(&within[0]);
+        let listening = run(ss.args(&within[1..]).args(["ss", kind]), PATIENCE);
+        assert_eq!(listening.code, 0, "{}", listening.stderr);
+        let at: Vec<&str> = listening.stdout.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+        assert_eq!(at, want, "the machine listens elsewhere:\n{}", listening.stdout);
+    }
+    for port in [sshd.port(), 22, 443, 8443] {
         let at = format!("{inside}:{port}").parse().unwrap();
         let came = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300));
         assert!(came.is_err(), "{at} took a connection");
     }
     eventually("the session is there", PATIENCE, || (sessions(&alice).len() == 1).then_some(()));
 }
-
-const ECHO: &str = "
-import socket, threading
-s = socket.socket(); s.bind(('127.0.0.1', 7)); s.listen(); print('listening')
-def echo(c):
-    while True:
-        d = c.recv(4096)
-        if not d: break
-        c.sendall(d)
-while True:
-    c, _ = s.accept(); threading.Thread(target=echo, args=(c,), daemon=True).start()
-";
