@@ -1,5 +1,6 @@
 //! `dev` as a new user meets it: one command that prints the others, which are pasted here as they stand.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,12 +13,24 @@ use tests::wait::{PATIENCE, eventually};
 use crate::items;
 
 /// Where the commands are pasted: the directory in which `dev` was started.
-pub struct Terminal<'a>(pub &'a Path);
+pub struct Terminal<'a> {
+    pub room: &'a Path,
+    // `dev` takes the ports that it likes best, and keeps them: one at a time, or two would look for them at once. The
+    // system gives the lock back.
+    _turn: File,
+}
 
-impl Terminal<'_> {
+impl<'a> Terminal<'a> {
+    #[track_caller]
+    pub fn open(room: &'a Path) -> Self {
+        let turn = File::create(std::env::temp_dir().join("lychgate-test-dev")).unwrap();
+        eventually("the other test of `dev` ends", 3 * PATIENCE, || turn.try_lock().ok());
+        Self { room, _turn: turn }
+    }
+
     pub fn command(&self, line: &str) -> Command {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(line).current_dir(self.0).env_remove("LYCHGATE_DIR");
+        shell.arg("-c").arg(line).current_dir(self.room).env_remove("LYCHGATE_DIR");
         shell
     }
 
@@ -44,8 +57,8 @@ impl Terminal<'_> {
     pub fn dev(&self) -> (Program, String) {
         let mut command = Command::new(built("lychgate-gateway"));
         // Started by cargo it would build the client, which is there.
-        command.arg("dev").current_dir(self.0).env_remove("CARGO");
-        let mut dev = Program::start(&mut command, self.0);
+        command.arg("dev").current_dir(self.room).env_remove("CARGO");
+        let mut dev = Program::start(&mut command, self.room);
         let said = dev.expect_stderr("what to paste", |text| text.contains("stop  ").then(|| text.to_owned()));
         (dev, said)
     }
@@ -61,7 +74,7 @@ pub fn below(said: &str, heading: &str) -> String {
 #[test]
 fn what_dev_prints_can_be_pasted() {
     let room = tempfile::tempdir().unwrap();
-    let terminal = Terminal(room.path());
+    let terminal = Terminal::open(room.path());
     let (dev, said) = terminal.dev();
 
     let join = below(&said, "join a machine");

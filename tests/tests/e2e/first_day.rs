@@ -44,7 +44,7 @@ impl Day<'_> {
     #[track_caller]
     fn let_in(&self, name: &str) {
         let join = self.printed("join a machine", name);
-        let mut joining = Program::start(&mut self.terminal.command(&format!("exec {join}")), self.terminal.0);
+        let mut joining = Program::start(&mut self.terminal.command(&format!("exec {join}")), self.terminal.room);
         let code = joining.expect_stderr("a code on the machine's screen", waiting_code);
         let waiting = items(&self.terminal.json(&below(&self.said, "see who waits")));
         let request = waiting.iter().find(|row| row["wanted_name"] == name && row["state"] == "waiting");
@@ -58,7 +58,7 @@ impl Day<'_> {
     #[track_caller]
     fn machine(&self, name: &str, more: &str) -> Machine {
         self.let_in(name);
-        let place = self.terminal.0.join(format!("{name}-sshd"));
+        let place = self.terminal.room.join(format!("{name}-sshd"));
         std::fs::create_dir(&place).unwrap();
         let host_key = place.join("host_key");
         make_key(&host_key);
@@ -70,14 +70,14 @@ impl Day<'_> {
         let sshd = Sshd::start(&place, &setup);
         let run = self.printed("keep it fresh, and let people through", name);
         let run = format!("exec {}{more}", run.replace("127.0.0.1:22", &format!("127.0.0.1:{}", sshd.port())));
-        let mut run = Program::start(&mut self.terminal.command(&run), self.terminal.0);
+        let mut run = Program::start(&mut self.terminal.command(&run), self.terminal.room);
         run.expect_stdout("people can be led here", |out| out.contains("tunnel-up").then_some(()));
         Machine { sshd, _run: run }
     }
 
     /// Where the person's files are.
     fn me(&self, file: &str) -> PathBuf {
-        self.terminal.0.join("lychgate-dev/me").join(file)
+        self.terminal.room.join("lychgate-dev/me").join(file)
     }
 
     /// The default policy lets admins log in as root and under their own name: whoever else runs this test is added to it.
@@ -88,7 +88,7 @@ impl Day<'_> {
              Lychgate::Action::\"login\", resource);\n",
             whoami()
         );
-        let policy = self.terminal.0.join("lychgate-dev/policy/default.cedar");
+        let policy = self.terminal.room.join("lychgate-dev/policy/default.cedar");
         let text = std::fs::read_to_string(&policy).unwrap();
         std::fs::write(&policy, text + &rule).unwrap();
         dev.signal(Signal::HUP);
@@ -106,7 +106,7 @@ fn asked_nothing(line: &str) -> String {
 #[test]
 fn two_machines_are_let_in_and_reached_by_ssh_and_curl() {
     let room = tempfile::tempdir().unwrap();
-    let terminal = Terminal(room.path());
+    let terminal = Terminal::open(room.path());
     let (dev, said) = terminal.dev();
     let day = Day { terminal, said };
     let helpers = Helpers::of(&room.path().join("lychgate-dev/me"));
@@ -144,7 +144,7 @@ fn by_stock_ssh(day: &Day<'_>) {
     let [write, ssh] = &printed[..] else { panic!("{}", day.said) };
     day.terminal.ok(write);
     let config = day.me("ssh/config");
-    let openssl = day.terminal.0.join("openssl_config");
+    let openssl = day.terminal.room.join("openssl_config");
     std::fs::write(&openssl, day.terminal.ok(&write.replace("--write", "--openssl"))).unwrap();
     for (file, name) in
         [(&config, "machine-1"), (&config, "machine-2"), (&openssl, "machine-1"), (&openssl, "machine-2")]
