@@ -374,9 +374,9 @@ impl Desk {
                     ("service", service.clone()),
                     ("rule", rule.clone()),
                 ];
-                let value: Value = self.face.get(&format!("/v1/sessions{}", query(&parameters))).await?;
                 let now = self.now;
-                self.print(&value, |page: &wire::admin::Page<SessionView>| show::sessions(&page.items, now))
+                let listing = self.listing("/v1/sessions", &parameters, usize::MAX).await?;
+                self.print_rows(&listing, |rows: &[SessionView]| show::sessions(rows, now))
             }
             SessionsCommand::Show { id } => {
                 let value: Value = self.face.get(&format!("/v1/sessions/{}", segment(id))).await?;

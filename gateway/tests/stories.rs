@@ -507,3 +507,31 @@ async fn certificates_say_where_the_lists_are_once_that_is_configured() {
     story.admit(&story.peer(&renewed)).await.unwrap();
     assert!(says(&story.first_person().await.issued.certificate, "http://crl.test.example/person"));
 }
+
+#[tokio::test]
+async fn locks_are_listed_to_the_last() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    story.machine("edge-07").await;
+    story.lock(&alice, "machine", "edge-07").await.unwrap();
+    for number in 0..6 {
+        story.lock(&alice, "key", &format!("{number:064x}")).await.unwrap();
+    }
+    let caller = alice.caller(&story).await;
+    for (limit, pages) in [(3, 3), (7, 2), (8, 1)] {
+        let (mut found, mut after, mut seen) = (Vec::new(), None, 0);
+        loop {
+            let listed = gateway::flow::admin::list_locks(&story.shell, &caller, after.as_deref(), limit).await;
+            let page = listed.unwrap();
+            found.extend(page.items.into_iter().map(|lock| lock.target));
+            (after, seen) = (page.next, seen + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found.len(), seen), (7, pages), "pages of {limit}: {found:?}");
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 7, "none twice");
+    }
+}

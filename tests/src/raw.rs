@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
+use socket2::{Domain, Socket, Type};
+
+use crate::http::Face;
 
 /// Longest silence of a server that is still answering.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -21,7 +24,20 @@ pub struct Raw {
 impl Raw {
     /// Connects and shakes hands. `name` is the SNI; an address sends none.
     pub fn open(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        let tcp = TcpStream::connect_timeout(&address, SILENCE)?;
+        Self::over(TcpStream::connect_timeout(&address, SILENCE)?, name, config)
+    }
+
+    /// Connects to a face, from the address that it says.
+    pub fn to(face: &Face, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Some(source) = face.source {
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        socket.connect_timeout(&face.address.into(), SILENCE)?;
+        Self::over(socket.into(), &face.name, config)
+    }
+
+    fn over(tcp: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(SILENCE))?;
         tcp.set_write_timeout(Some(SILENCE))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Longest source file, in lines: past it, a file holds two subjects.
 const FILE_LINES_MAX: usize = 800;
 
-/// Folders that hold no source.
+/// What holds no source.
 const NOT_OURS: &[&str] = &[".git", "target", "lychgate-dev"];
 
 fn root() -> PathBuf {
@@ -20,10 +20,12 @@ fn files() -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            // In a worktree `.git` is a file.
+            if NOT_OURS.iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
             if path.is_dir() {
-                if !NOT_OURS.iter().any(|name| path.ends_with(name)) {
-                    walk(&path, found);
-                }
+                walk(&path, found);
             } else {
                 found.push(path);
             }

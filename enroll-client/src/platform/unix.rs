@@ -1,7 +1,7 @@
 //! Unix: modes, symbolic links, signals, process groups, systemd.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -180,8 +180,13 @@ pub type LocalStream = tokio::net::UnixStream;
 /// gone is removed.
 pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
     use std::os::unix::fs::PermissionsExt as _;
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Ok(None);
+    // Two that begin in the same moment would each find nobody, and the second would take the first one's socket away.
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.with_extension("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -190,16 +195,20 @@ pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
     // The folder is its owner's alone already; the mode says so again for whoever moves the socket.
     let listener = tokio::net::UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Some(LocalListener(listener)))
+    Ok(Some(LocalListener { listener, _lock: lock }))
 }
 
 /// See [`listen_private`].
-pub struct LocalListener(tokio::net::UnixListener);
+pub struct LocalListener {
+    listener: tokio::net::UnixListener,
+    // Given back by the system, also when we are killed.
+    _lock: File,
+}
 
 impl LocalListener {
     /// The next program that comes.
     pub async fn accept(&self) -> io::Result<LocalStream> {
-        self.0.accept().await.map(|(stream, _)| stream)
+        self.listener.accept().await.map(|(stream, _)| stream)
     }
 }
 

@@ -94,11 +94,17 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!("keep a certificate fresh, and look at it:");
     eprintln!("    {client} --dir {dir}/machine-1 run");
     eprintln!("    {client} --dir {dir}/machine-1 status");
-    eprintln!("the same, and let people through to a service, here its sshd (in place of the `run` above):");
+    eprintln!("let its sshd show the gateway's certificate and believe people's (HostCertificate, TrustedUserCAKeys):");
+    eprintln!("    {client} --dir {dir}/machine-1 ssh-cert host");
+    eprintln!("    {client} --dir {dir}/machine-1 ssh-cert trusted-user-ca");
+    eprintln!("keep it fresh, and let people through to a service, here that sshd (in place of the `run` above):");
     eprintln!("    {client} --dir {dir}/machine-1 run --expose ssh=127.0.0.1:22");
-    eprintln!("reach it, and see who does:");
-    eprintln!("    {client} --dir {dir}/me connect machine-1 ssh");
+    eprintln!("log in there by name, and see who does:");
+    eprintln!("    {client} --dir {dir}/me ssh root@machine-1");
     eprintln!("    {client} --dir {dir}/me sessions list");
+    eprintln!("the same with stock ssh, scp, Ansible:");
+    eprintln!("    {client} --dir {dir}/me ssh-config --write");
+    eprintln!("    ssh -F {dir}/me/ssh/config root@machine-1");
     eprintln!("call the manage face with the issued files:");
     let manage = &settings.public_manage;
     eprintln!(

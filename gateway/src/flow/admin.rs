@@ -276,14 +276,22 @@ fn lock_view(lock: Lock) -> LockView {
     }
 }
 
-/// Lists locks.
+/// Lists locks, by kind and target.
 ///
 /// # Errors
 /// When the caller may not, or the store fails.
-pub async fn list_locks(shell: &Shell, caller: &Caller) -> Result<Page<LockView>, Refusal> {
+pub async fn list_locks(
+    shell: &Shell,
+    caller: &Caller,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<LockView>, Refusal> {
     may_read_gateway(shell, caller)?;
-    let rows: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, wire::limits::PAGE_MAX).await?;
-    Ok(Page { items: rows.into_iter().map(|(_, seen)| lock_view(seen.record)).collect(), next: None })
+    let after = after.map(|place| format!("{}{place}", keys::LOCKS));
+    let rows: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, after.as_deref(), limit).await?;
+    let last = if rows.len() == limit { rows.last() } else { None };
+    let next = last.and_then(|(key, _)| key.strip_prefix(keys::LOCKS)).map(str::to_owned);
+    Ok(Page { items: rows.into_iter().map(|(_, seen)| lock_view(seen.record)).collect(), next })
 }
 
 /// Whether the caller may read what concerns the gateway as a whole.

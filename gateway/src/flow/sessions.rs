@@ -62,8 +62,12 @@ impl Filter {
     fn wants(&self, session: &Session) -> bool {
         let about = session.about();
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+        let caller = &about.caller.identity;
+        // A machine that reaches another may be called like a person.
+        let person = self.person.is_none() || caller.role == Role::Person;
         is(&self.machine, about.machine.name.as_str())
-            && is(&self.person, about.caller.identity.name.as_str())
+            && person
+            && is(&self.person, caller.name.as_str())
             && is(&self.service, &about.service)
             && self.rule.as_ref().is_none_or(|rule| about.rules.contains(rule))
     }
@@ -83,18 +87,40 @@ async fn machine(shell: &Shell, session: &Session) -> Result<Option<Whole>, Faul
     whole_of(shell, Role::Machine, session.about().machine.name.as_str()).await
 }
 
+/// A place in the listing, which stands also when the session there has ended: when it began, and its id.
+fn place(session: &Session) -> (u64, &str) {
+    (session.about().started_ms, session.id())
+}
+
+fn parse_place(text: &str) -> Result<(u64, &str), Refusal> {
+    let parts = text.split_once('-').and_then(|(started, id)| Some((started.parse().ok()?, id)));
+    parts.ok_or_else(|| Refusal::Malformed("`after` is no place in this listing".to_owned()))
+}
+
 /// Lists open sessions that the caller may know of, oldest first.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn list(shell: &Shell, caller: &Caller, filter: &Filter) -> Result<Page<SessionView>, Refusal> {
+/// [`Refusal::Malformed`] when `after` is not what another page gave; when the store fails.
+pub async fn list(
+    shell: &Shell,
+    caller: &Caller,
+    filter: &Filter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<SessionView>, Refusal> {
+    let after = after.map(parse_place).transpose()?;
+    let mut found = shell.sessions.find(&Selector::All);
+    found.retain(|session| filter.wants(session) && after.is_none_or(|after| place(session) > after));
+    found.sort_by(|a, b| place(a).cmp(&place(b)));
     let mut items = Vec::new();
-    for session in shell.sessions.find(&Selector::All) {
-        if filter.wants(&session) && may_read(shell, caller, &session).await? {
+    let mut found = found.into_iter().peekable();
+    while let Some(session) = found.next() {
+        if may_read(shell, caller, &session).await? {
             items.push(view(&session));
         }
-        if items.len() == wire::limits::PAGE_MAX {
-            break;
+        if items.len() == limit && found.peek().is_some() {
+            let (started, id) = place(&session);
+            return Ok(Page { items, next: Some(format!("{started}-{id}")) });
         }
     }
     Ok(Page { items, next: None })

@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::program::run;
@@ -14,29 +13,8 @@ use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Connected, Echo, Running, sessions};
-use crate::{assert_says, audit, joined};
-
-/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
-#[track_caller]
-fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
-    let face = gateway.proxy();
-    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
-    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
-    raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
-    let (status, head, body) = raw.whole_response().unwrap();
-    (status, head, serde_json::from_str(&body).unwrap_or_default())
-}
-
-#[track_caller]
-fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
-    let (found, head, body) = answer;
-    assert_eq!(*found, status, "{head}\n{body}");
-    assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");
-    let proxy_status = format!("Proxy-Status: lychgate; error={cause}; details=\"{code}\"");
-    assert!(head.contains(&proxy_status), "no `{proxy_status}` in\n{head}");
-    assert!(head.contains("Connection: close"), "{head}");
-}
+use crate::rig::{Connected, Echo, Running, connect, refused, sessions, web};
+use crate::{assert_says, audit, items, joined};
 
 #[test]
 fn a_person_reaches_a_service_behind_the_gateway() {
@@ -86,7 +64,10 @@ fn every_refusal_says_what_and_why() {
 
     refused(&connect(&gateway, &alice, "closed.alpha:1"), 502, "target-closed", "connection_refused");
     assert_says(&alice.refused(&["connect", "alpha", "closed"]), 5, "`closed` does not answer: connection refused");
-    refused(&connect(&gateway, &alice, "slow.alpha:1"), 504, "target-slow", "connection_timeout");
+    let answer = connect(&gateway, &alice, "slow.alpha:1");
+    refused(&answer, 504, "target-slow", "connection_timeout");
+    let words = "the service does not answer the machine `alpha`: `slow` did not answer within 10 s";
+    assert_eq!(answer.2["detail"], words);
 
     let answer = connect(&gateway, &alice, "web.alpha:80");
     refused(&answer, 404, "not-exposed", "destination_not_found");
@@ -174,21 +155,6 @@ fn curl_reaches_a_web_service_by_connect() {
     let stranger = curl(&[]);
     assert_ne!(stranger.code, 0);
     assert!(stranger.stderr.contains("certificate required"), "{}", stranger.stderr);
-}
-
-/// A web server with one page.
-fn web(page: &'static str) -> std::net::SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let at = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let _ = stream.read(&mut [0; 4096]);
-            let length = page.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}");
-        }
-    });
-    at
 }
 
 #[test]
@@ -307,6 +273,11 @@ fn a_machine_reaches_a_service_elsewhere_when_a_rule_says_so() {
     let session = sessions(&alice).pop().unwrap();
     assert_eq!(session["caller"], "spiffe://test.example/machine/edge");
     assert_eq!((&session["door"], &session["rules"]), (&"tunnel".into(), &serde_json::json!(["agents-reach"])));
+    // `--person` means people, and not a machine of that name.
+    for (filter, want) in [(["--person", "edge"], 0), (["--person", "alice"], 0), (["--machine", "infra"], 1)] {
+        let listed = alice.json(&[&["sessions", "list"][..], &filter].concat());
+        assert_eq!(items(&listed).len(), want, "{filter:?}: {listed}");
+    }
     let mut denied = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[1].number())).unwrap();
     denied.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(denied.read(&mut heard).unwrap_or(0), 0, "no rule, no way");

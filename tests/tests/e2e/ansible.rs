@@ -12,9 +12,10 @@ use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup, TRUST_DOMAIN};
 use tests::port::Port;
 use tests::program::{Ended, Program, built, run};
+use tests::ssh;
 use tests::wait::{eventually, unix_now};
 
-use crate::rig::Running;
+use crate::rig::{Helpers, Running, sessions};
 use crate::{audit, joined, token};
 
 /// A playbook of a few tasks on a slow machine that does other things too.
@@ -49,7 +50,12 @@ struct Room {
 
 impl Room {
     fn new() -> Self {
-        let gateway = Setup::default().policy(ROBOT).start();
+        Self::with("")
+    }
+
+    /// With more rules.
+    fn with(rules: &str) -> Self {
+        let gateway = Setup::default().policy(&format!("{ROBOT}{rules}")).start();
         let alice = gateway.first_person();
         let robot = person(&gateway, &alice, "robot", &["--group", "robots"]);
         let dir = gateway.room().join("ansible");
@@ -465,6 +471,79 @@ fn a_playbook_converges_and_every_machine_shows_it() {
     let events = audit(&room.alice, "machine.converged");
     assert_eq!(events.len(), 7);
     assert!(events.iter().all(|event| event["rules"] == json!(["robot"])), "{events:?}");
+}
+
+/// Who runs this test may be logged in as by the robots.
+fn robots_log_in() -> String {
+    format!(
+        "@id(\"robot-logs-in\") @principals(\"{}\") permit(principal is Lychgate::Person in Lychgate::Group::\"robots\", \
+         action == Lychgate::Action::\"login\", resource);",
+        ssh::whoami()
+    )
+}
+
+/// A machine with an sshd that knows no keys of anybody: it shows the gateway's certificate, and believes the gateway's.
+fn certified(room: &Room, name: &str) -> (ssh::Sshd, Running) {
+    machine(room, name, &["--label", "role=web"], &[]);
+    let machine = room.gateway.client(name);
+    let dir = room.file(name);
+    fs::create_dir(&dir).unwrap();
+    let host_key = dir.join("host_key");
+    ssh_key(&host_key);
+    machine.ok(&["ssh-cert", "host", "--host-key", host_key.to_str().unwrap()]);
+    let user_ca = machine.ok(&["ssh-cert", "trusted-user-ca"]);
+    let host_certificate = Some(dir.join("host_key-cert.pub"));
+    let sshd = ssh::Sshd::start(&dir, &ssh::SshdSetup { host_key, host_certificate, user_ca: &user_ca, under: vec![] });
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    let running = Running::start(machine, &["--expose", &expose]);
+    (sshd, running)
+}
+
+/// Everything as it is generated: the inventory, the configuration of ssh, the certificates at both ends, the helper that
+/// ssh starts by itself. There is no key of the robot's on any machine, and no file written by hand.
+#[test]
+fn a_playbook_runs_with_nothing_but_what_is_generated() {
+    let room = Room::with(&robots_log_in());
+    let machines = ["web-1", "web-2"].map(|name| certified(&room, name));
+    let _helpers = Helpers::of(room.robot.dir());
+    let kept = Kept(room.file("cp"));
+    room.robot.ok(&["ssh-config", "--write"]);
+    let sandbox = room.file("sandbox");
+    fs::create_dir(&sandbox).unwrap();
+    let sandbox = format!("sandbox={}", sandbox.display());
+    let site = room.write("site.yml", PLAYBOOK);
+    let began = unix_now();
+    let first = room.play("site.lychgate.yml", &site, &["-e", &sandbox, "-vvvv"], 0);
+    assert!(first.stdout.contains("ControlPersist=60s"), "{}", first.stdout);
+    for name in ["web-1", "web-2"] {
+        let about = fs::read_to_string(room.file(&format!("sandbox/{name}/about"))).unwrap();
+        assert_eq!(about, format!("spiffe://{TRUST_DOMAIN}/machine/{name} is software\n"));
+    }
+    let again = room.play("site.lychgate.yml", &site, &["-e", &sandbox], 0);
+    assert_eq!(again.stdout.matches("changed=0").count(), 2, "{}", again.stdout);
+
+    // One master for each machine carried both runs, and is there for the next: one login, one session.
+    assert_eq!(kept.sockets().len(), 2, "{:?}", kept.sockets());
+    for (sshd, _) in &machines {
+        let log = sshd.log();
+        assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
+        assert!(log.contains(&format!("ID spiffe://{TRUST_DOMAIN}/person/robot#")), "{log}");
+    }
+    let open = sessions(&room.alice);
+    let seen: Vec<(&Value, &Value)> = open.iter().map(|session| (&session["service"], &session["door"])).collect();
+    assert_eq!(seen, [(&json!("ssh"), &json!("helper")), (&json!("ssh"), &json!("helper"))]);
+    assert_eq!(audit(&room.alice, "session.opened").len(), 2);
+    assert_eq!(audit(&room.alice, "ssh.issued").len(), 3, "two hosts and the robot, each once");
+
+    for name in ["web-1", "web-2"] {
+        let seen = room.convergence(name);
+        assert_eq!(counts(&seen), [5, 0, 0, 0, 1], "{seen}");
+        assert!(seen["at"].as_u64().unwrap() >= began, "{seen}");
+        let shown = room.alice.ok(&["machines", "show", name]);
+        let line = shown.lines().find(|line| line.starts_with("last convergence")).unwrap_or_else(|| panic!("{shown}"));
+        let by = format!("by spiffe://{TRUST_DOMAIN}/person/robot");
+        assert!(line.contains("ansible 2.") && line.contains(&by), "{line}");
+    }
 }
 
 const HERE: &str = r#"

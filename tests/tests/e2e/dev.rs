@@ -1,5 +1,6 @@
 //! `dev` as a new user meets it: one command that prints the others, which are pasted here as they stand.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,40 +13,52 @@ use tests::wait::{PATIENCE, eventually};
 use crate::items;
 
 /// Where the commands are pasted: the directory in which `dev` was started.
-struct Terminal<'a>(&'a Path);
+pub struct Terminal<'a> {
+    pub room: &'a Path,
+    // `dev` takes the ports that it likes best, and keeps them: one at a time, or two would look for them at once. The
+    // system gives the lock back.
+    _turn: File,
+}
 
-impl Terminal<'_> {
-    fn command(&self, line: &str) -> Command {
+impl<'a> Terminal<'a> {
+    #[track_caller]
+    pub fn open(room: &'a Path) -> Self {
+        let turn = File::create(std::env::temp_dir().join("lychgate-test-dev")).unwrap();
+        eventually("the other test of `dev` ends", 3 * PATIENCE, || turn.try_lock().ok());
+        Self { room, _turn: turn }
+    }
+
+    pub fn command(&self, line: &str) -> Command {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(line).current_dir(self.0).env_remove("LYCHGATE_DIR");
+        shell.arg("-c").arg(line).current_dir(self.room).env_remove("LYCHGATE_DIR");
         shell
     }
 
     #[track_caller]
-    fn paste(&self, line: &str) -> Ended {
+    pub fn paste(&self, line: &str) -> Ended {
         run(&mut self.command(line), PATIENCE)
     }
 
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub fn ok(&self, line: &str) -> String {
         let ended = self.paste(line);
         assert_eq!(ended.code, 0, "{line}\n{}\n{}", ended.stdout, ended.stderr);
         ended.stdout
     }
 
     #[track_caller]
-    fn json(&self, line: &str) -> Value {
+    pub fn json(&self, line: &str) -> Value {
         let printed = self.ok(&format!("{line} --json"));
         serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{line}: {e} in:\n{printed}"))
     }
 
     /// Starts `dev`; gives it and everything it says.
     #[track_caller]
-    fn dev(&self) -> (Program, String) {
+    pub fn dev(&self) -> (Program, String) {
         let mut command = Command::new(built("lychgate-gateway"));
         // Started by cargo it would build the client, which is there.
-        command.arg("dev").current_dir(self.0).env_remove("CARGO");
-        let mut dev = Program::start(&mut command, self.0);
+        command.arg("dev").current_dir(self.room).env_remove("CARGO");
+        let mut dev = Program::start(&mut command, self.room);
         let said = dev.expect_stderr("what to paste", |text| text.contains("stop  ").then(|| text.to_owned()));
         (dev, said)
     }
@@ -53,7 +66,7 @@ impl Terminal<'_> {
 
 /// The command below a line that begins so.
 #[track_caller]
-fn below(said: &str, heading: &str) -> String {
+pub fn below(said: &str, heading: &str) -> String {
     let mut lines = said.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
     lines.next().unwrap_or_else(|| panic!("nothing below `{heading}` in:\n{said}")).trim().to_owned()
 }
@@ -61,7 +74,7 @@ fn below(said: &str, heading: &str) -> String {
 #[test]
 fn what_dev_prints_can_be_pasted() {
     let room = tempfile::tempdir().unwrap();
-    let terminal = Terminal(room.path());
+    let terminal = Terminal::open(room.path());
     let (dev, said) = terminal.dev();
 
     let join = below(&said, "join a machine");

@@ -2,6 +2,7 @@
 //! nothing.
 
 mod dial_back;
+mod many;
 mod peer;
 mod proxy;
 mod silent;

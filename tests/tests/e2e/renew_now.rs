@@ -1,11 +1,17 @@
 //! An administrator asks machines to renew now, and those that call next do.
 
+use std::time::{Duration, Instant};
+
 use tests::cli::Lychgate;
 use tests::gateway::Setup;
 use tests::program::shifted_clock;
 use tests::wait::{PATIENCE, eventually};
 
+use crate::rig::{Connected, Echo, Running};
 use crate::{audit, joined};
+
+/// What "at once" may take on a busy machine.
+const SECONDS: Duration = Duration::from_secs(10);
 
 #[track_caller]
 fn serial(machine: &Lychgate) -> String {
@@ -45,4 +51,41 @@ fn machines_that_are_asked_renew_when_they_next_call() {
     let asked = audit(&alice, "renewal.asked");
     assert_eq!(asked.len(), 2, "{asked:?}");
     alice.refused(&["machines", "renew", "edge-9"]);
+}
+
+/// By its tunnel a machine hears of it at once: without one it would ask within the hour.
+#[test]
+fn machines_that_run_renew_within_seconds_and_nobody_notices() {
+    let echo = Echo::start();
+    let mut gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let [one, two] = ["edge-1", "edge-2"].map(|name| joined(&gateway, &alice, name));
+    // Minutes later, since nobody renews what was made this minute.
+    let _ = gateway.stop();
+    gateway.run_under(&shifted_clock("+5m"));
+    gateway.start();
+    let before = [serial(&one), serial(&two)];
+    let exposed = echo.exposed("echo", ",raw");
+    let [mut one, mut two] = [one, two].map(|machine| Running::start(machine, &["--expose", &exposed]));
+    let mut open = Connected::start(&alice, &["edge-1", "echo"]);
+    open.passes("before\n");
+    assert_eq!([&one, &two].map(|running| serial(&running.machine)), before, "nobody asked yet");
+
+    alice.ok(&["machines", "renew", "edge-1", "--reason", "a new authority"]);
+    let began = Instant::now();
+    eventually("a renewal by the tunnel", PATIENCE, || (serial(&one.machine) != before[0]).then_some(()));
+    one.run.expect_stdout("the reason it gives", |text| text.contains("renewal-asked").then_some(()));
+    one.run.expect_stdout("the tunnel goes on", |text| text.contains("tunnel-renewed").then_some(()));
+    assert!(began.elapsed() < SECONDS, "{:?}", began.elapsed());
+    open.passes("after\n");
+    assert!(!one.run.stdout().contains("tunnel-down"), "{}", one.run.stdout());
+    assert_eq!(serial(&two.machine), before[1], "it was not asked");
+
+    alice.ok(&["machines", "renew", "--all"]);
+    let began = Instant::now();
+    eventually("a renewal of all", PATIENCE, || (serial(&two.machine) != before[1]).then_some(()));
+    two.run.expect_stdout("the tunnel goes on", |text| text.contains("tunnel-renewed").then_some(()));
+    assert!(began.elapsed() < SECONDS, "{:?}", began.elapsed());
+    let shown = alice.json(&["machines", "show", "edge-2"]);
+    assert_eq!(shown["serial"], serial(&two.machine).as_str(), "the gateway has seen it in use");
 }

@@ -2,11 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::cli::Lychgate;
+use tests::gateway::Gateway;
 use tests::program::Program;
+use tests::raw::Raw;
+use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
 use crate::items;
@@ -33,6 +38,21 @@ impl Echo {
     pub fn exposed(&self, name: &str, how: &str) -> String {
         format!("{name}={}{how}", self.0)
     }
+}
+
+/// A web server with one page.
+pub fn web(page: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 4096]);
+            let length = page.len();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}");
+        }
+    });
+    at
 }
 
 /// A machine that runs, exposing something, with its tunnel up.
@@ -110,4 +130,54 @@ impl Drop for Connected {
 #[track_caller]
 pub fn sessions(person: &Lychgate) -> Vec<Value> {
     items(&person.json(&["sessions", "list"]))
+}
+
+/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
+#[track_caller]
+pub fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
+    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
+    raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+    let (status, head, body) = raw.whole_response().unwrap();
+    (status, head, serde_json::from_str(&body).unwrap_or_default())
+}
+
+/// Holds a refusal against what it should say.
+#[track_caller]
+pub fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
+    let (found, head, body) = answer;
+    assert_eq!(*found, status, "{head}\n{body}");
+    assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");
+    let proxy_status = format!("Proxy-Status: lychgate; error={cause}; details=\"{code}\"");
+    assert!(head.contains(&proxy_status), "no `{proxy_status}` in\n{head}");
+    assert!(head.contains("Connection: close"), "{head}");
+}
+
+/// The helpers that programs started for the identity in a folder. They would outlive the test: dropped, they are ended.
+pub struct Helpers(PathBuf);
+
+impl Helpers {
+    pub fn of(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
+    /// The process ids of those that run.
+    pub fn ids(&self) -> Vec<i32> {
+        let dir = format!("--dir\0{}\0helper\0", self.0.display());
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            String::from_utf8_lossy(&line).contains(&dir).then_some(id)
+        });
+        processes.collect()
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            let _ = kill_process(Pid::from_raw(id).unwrap(), Signal::TERM);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tests::program::{Ended, Program, run};
 use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Running, sessions};
+use crate::rig::{Helpers, Running, sessions};
 use crate::{audit, joined};
 
 /// A gateway whose administrators may log in as the account that runs the test.
@@ -32,15 +32,20 @@ struct Machine {
 
 fn machine(gateway: &Gateway, alice: &Lychgate, name: &str) -> Machine {
     let machine = joined(gateway, alice, name);
+    let sshd = sshd_of(gateway, &machine, name, vec![]);
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    Machine { running: Running::start(machine, &["--expose", &expose]), sshd }
+}
+
+/// The sshd of a machine that has joined, under another program if there is one.
+fn sshd_of(gateway: &Gateway, machine: &Lychgate, name: &str, under: Vec<String>) -> Sshd {
     let host_key = gateway.room().join(format!("{name}_host_key"));
     make_key(&host_key);
     machine.ok(&["ssh-cert", "host", "--host-key", host_key.to_str().unwrap()]);
     let host_certificate = Some(gateway.room().join(format!("{name}_host_key-cert.pub")));
     let user_ca = machine.ok(&["ssh-cert", "trusted-user-ca"]);
-    let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under: vec![] };
-    let sshd = Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup);
-    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
-    Machine { running: Running::start(machine, &["--expose", &expose]), sshd }
+    let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under };
+    Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup)
 }
 
 /// `ssh -F CONFIG ARGS`, with nobody there to answer a question.
@@ -61,6 +66,7 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     let gateway = setup().start();
     let alice = gateway.first_person();
     let machines = ["alpha", "beta"].map(|name| machine(&gateway, &alice, name));
+    let _helpers = Helpers::of(alice.dir());
     alice.ok(&["ssh-config", "--write"]);
     let config = alice.file("ssh/config");
     for name in ["alpha", "beta", "beta.machine.test.example"] {
@@ -98,11 +104,54 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     assert_eq!(stranger.code, 255, "{}", stranger.stderr);
 }
 
+/// Says that it has begun, and stays until its session ends.
+const STAY: &str = "echo begun; exec tail --pid=$PPID -f /dev/null";
+
+/// How many processes one has started that are still there.
+fn children(id: u32) -> usize {
+    let parent = |entry: std::io::Result<std::fs::DirEntry>| -> Option<u32> {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // The name, in parentheses, may hold anything; then come the state and the parent.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(parent).filter(|parent| *parent == id).count()
+}
+
+/// ssh is handed the connection itself, so nothing of ours stands between it and the helper.
+#[test]
+fn ssh_takes_the_open_connection_from_the_helper() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let machine = machine(&gateway, &alice, "alpha");
+    let _helpers = Helpers::of(alice.dir());
+    alice.ok(&["ssh-config", "--write"]);
+    let usual = alice.file("ssh/config");
+    let text = std::fs::read_to_string(&usual).unwrap();
+    let passing = text.replace("connect --helper %h", "connect --helper --fdpass %h");
+    assert_ne!(passing, text);
+    let config = gateway.room().join("fdpass_config");
+    std::fs::write(&config, format!("{passing}    ProxyUseFdpass yes\n")).unwrap();
+    ok(&run(&mut ssh(&config, &["alpha", "echo it is me"]), PATIENCE), "it is me\n");
+    machine.sshd.wait_for_log("ID spiffe://test.example/person/alice#");
+    assert_eq!(audit(&alice, "session.opened")[0]["detail"]["door"], "helper");
+    for (config, want) in [(&usual, 1), (&config, 0)] {
+        let mut long = Program::start(&mut ssh(config, &["alpha", STAY]), gateway.room());
+        long.expect_stdout("the session", |out| out.contains("begun").then_some(()));
+        assert_eq!(children(long.id()), want, "{}", config.display());
+    }
+    eventually("the session is closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+    // A refusal has a place for words all the same.
+    let refused = run(&mut ssh(&config, &["nobody.machine.test.example", "true"]), PATIENCE);
+    assert_eq!(refused.code, 255, "{}", refused.stderr);
+    assert!(refused.stderr.contains("lychgate: error: no such machine"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_long_session_survives_renewals_and_ends_with_the_lock() {
     let gateway = setup().machine_lifetime("60s").start();
     let alice = gateway.first_person();
     let mut alpha = machine(&gateway, &alice, "alpha");
+    let _helpers = Helpers::of(alice.dir());
     alice.ok(&["ssh-config", "--write"]);
     let log = gateway.room().join("followed.log");
     std::fs::write(&log, "first line\n").unwrap();
@@ -190,7 +239,7 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     }
     let host = Namespace::make();
     let (outside, inside) = host.addresses();
-    let mut gateway = Setup::default();
+    let mut gateway = setup();
     for face in ["enroll", "manage", "proxy"] {
         gateway = gateway
             .config(&format!("names.{face}"), toml::Value::Array(vec![outside.clone().into(), "127.0.0.1".into()]));
@@ -210,34 +259,28 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     gateway.start();
     let alice = gateway.client("alice");
     alice.ok(&["join", invited.stdout.trim(), "--name", "alice"]);
-    let machine = gateway.client("alpha").under(&["ip", "netns", "exec", &host.name]);
+    let within = ["ip", "netns", "exec", &host.name].map(str::to_owned).to_vec();
+    let machine = gateway.client("alpha").under(&within);
     machine.ok(&["join", &crate::token(&alice, &[]), "--name", "alpha"]);
-    let mut service = Command::new("ip");
-    service.args(["netns", "exec", &host.name, "python3", "-u", "-c", ECHO]);
-    let mut service = Program::start(&mut service, gateway.room());
-    service.expect_stdout("the service listens", |out| out.contains("listening").then_some(()));
-    let _running = Running::start(machine, &["--expose", "echo=127.0.0.1:7,raw"]);
-    let mut open = crate::rig::Connected::start(&alice, &["alpha", "echo"]);
-    open.passes("hello\n");
+    let sshd = sshd_of(&gateway, &machine, "alpha", within.clone());
+    let expose = format!("ssh=127.0.0.1:{}", sshd.port());
+    let _running = Running::start(machine, &["--expose", &expose]);
+    let _helpers = Helpers::of(alice.dir());
+    alice.ok(&["ssh-config", "--write"]);
+    let mut session = Program::start(&mut ssh(&alice.file("ssh/config"), &["alpha", STAY]), gateway.room());
+    session.expect_stdout("a session", |out| out.contains("begun").then_some(()));
     // And from outside nobody gets anywhere: not to the service, not to any port, not with a ping.
-    let listening = run(Command::new("ip").args(["netns", "exec", &host.name, "ss", "-Htln"]), PATIENCE).stdout;
-    assert!(listening.lines().all(|line| line.contains("127.0.0.1:7")), "the machine listens somewhere:\n{listening}");
-    for port in [7, 22, 443, 8443] {
+    for (kind, want) in [("-Htln", vec![format!("127.0.0.1:{}", sshd.port())]), ("-Huln", vec![])] {
+        let mut ss = Command::new(&within[0]);
+        let listening = run(ss.args(&within[1..]).args(["ss", kind]), PATIENCE);
+        assert_eq!(listening.code, 0, "{}", listening.stderr);
+        let at: Vec<&str> = listening.stdout.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+        assert_eq!(at, want, "the machine listens elsewhere:\n{}", listening.stdout);
+    }
+    for port in [sshd.port(), 22, 443, 8443] {
         let at = format!("{inside}:{port}").parse().unwrap();
         let came = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300));
         assert!(came.is_err(), "{at} took a connection");
     }
     eventually("the session is there", PATIENCE, || (sessions(&alice).len() == 1).then_some(()));
 }
-
-const ECHO: &str = "
-import socket, threading
-s = socket.socket(); s.bind(('127.0.0.1', 7)); s.listen(); print('listening')
-def echo(c):
-    while True:
-        d = c.recv(4096)
-        if not d: break
-        c.sendall(d)
-while True:
-    c, _ = s.accept(); threading.Thread(target=echo, args=(c,), daemon=True).start()
-";

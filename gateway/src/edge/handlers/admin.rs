@@ -100,7 +100,10 @@ pub fn invite(call: Call) -> Boxed {
 
 /// `GET /v1/locks`.
 pub fn locks(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &admin::list_locks(&call.shell, call.caller()?).await?) })
+    boxed(async move {
+        let after = call.query.get("after").map(String::as_str);
+        json(StatusCode::OK, &admin::list_locks(&call.shell, call.caller()?, after, call.limit()?).await?)
+    })
 }
 
 /// `POST /v1/locks`.

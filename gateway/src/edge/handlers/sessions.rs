@@ -10,13 +10,15 @@ use crate::{
     flow::sessions::{self, Filter},
 };
 
-/// `GET /v1/sessions?machine=&person=&service=&rule=`.
+/// `GET /v1/sessions?machine=&person=&service=&rule=&after=&limit=`.
 pub fn list(call: Call) -> Boxed {
     boxed(async move {
         let text = |name: &str| call.query.get(name).cloned();
         let filter =
             Filter { machine: text("machine"), person: text("person"), service: text("service"), rule: text("rule") };
-        json(StatusCode::OK, &sessions::list(&call.shell, call.caller()?, &filter).await?)
+        let after = text("after");
+        let page = sessions::list(&call.shell, call.caller()?, &filter, after.as_deref(), call.limit()?).await?;
+        json(StatusCode::OK, &page)
     })
 }
 

@@ -49,7 +49,7 @@ pub struct Peer {
 impl Peer {
     pub fn connect(face: &Face, config: &ClientConfig, alpn: &[u8]) -> io::Result<Self> {
         let config: Arc<ClientConfig> = tls::speaking(config, alpn);
-        let raw = Raw::open(face.address, &face.name, &config)?;
+        let raw = Raw::to(face, &config)?;
         Ok(Self {
             raw,
             unread: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tests::gateway::Setup;
 use tests::wait::{PATIENCE, eventually};
 use tests::{raw::Raw, tls};
@@ -196,6 +197,44 @@ fn a_hello_that_was_overtaken_does_not_throw_out_the_tunnel_that_came_after() {
     // In the order in which they came it is as ever: the newest wins.
     let _newest = site.mallory_up();
     assert_eq!(new.last_words().reason, Reason::Replaced);
+}
+
+/// A key that was copied shows itself by a second tunnel from elsewhere. A machine that comes back from where it was does not,
+/// nor one that had gone before.
+#[test]
+fn a_second_tunnel_from_elsewhere_is_written_down() {
+    let site = Site::open(Setup::default());
+    let up = |from: [u8; 4]| {
+        let mut peer = Peer::tunnel(&site.gateway.manage().from(from), &site.mallory);
+        peer.come_up(&["echo"]);
+        peer
+    };
+    let twice = || -> Vec<[String; 2]> {
+        let mut events = audit(&site.alice, "tunnel.twice");
+        assert!(events.iter().all(|event| event["subject"] == "spiffe://test.example/machine/mallory"), "{events:?}");
+        events.sort_by_key(|event| event["at_ms"].as_u64());
+        let text = |event: &Value, key: &str| event["detail"][key].as_str().unwrap().to_owned();
+        events.iter().map(|event| [text(event, "before"), text(event, "now")]).collect()
+    };
+    let (here, there) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut first = up(here);
+    let mut second = up(here);
+    assert_eq!(first.last_words().reason, Reason::Replaced);
+    let third = up(there);
+    assert_eq!(second.last_words().reason, Reason::Replaced);
+    let want = [["127.0.0.1", "127.0.0.2"].map(str::to_owned)];
+    eventually("the audit says so", PATIENCE, || (twice() == want).then_some(()));
+    drop(third);
+    eventually("nobody is there", PATIENCE, || {
+        site.alice.json(&["machines", "show", "mallory"])["tunnel"].is_null().then_some(())
+    });
+    let mut fourth = up(here);
+    let _fifth = up(there);
+    assert_eq!(fourth.last_words().reason, Reason::Replaced);
+    // Both that were from elsewhere while the one before was alive, and nothing else.
+    let want = [want[0].clone(), want[0].clone()];
+    eventually("the audit says so again", PATIENCE, || (twice().len() > 1).then_some(()));
+    assert_eq!(twice(), want);
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! The listing of open sessions: whole, by pages, and by the words of whoever asks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
+mod story;
+
+use gateway::{
+    core::refusal::Refusal,
+    flow::sessions::{self, Filter},
+};
+use story::{Member, Story};
+use wire::{admin::SessionView, limits::PAGE_MAX, tunnel::Reason};
+
+/// The rows of all pages of this size, and how many pages they are.
+async fn walk(story: &Story, by: &Member, filter: &Filter, limit: usize) -> (Vec<SessionView>, usize) {
+    let (mut rows, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let caller = by.caller(story).await;
+        let page = sessions::list(&story.shell, &caller, filter, after.as_deref(), limit).await.unwrap();
+        assert!(page.items.len() <= limit);
+        rows.extend(page.items);
+        pages += 1;
+        assert!(pages < 100, "it never ends");
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return (rows, pages),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_after_its_first_page() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    story.machine("edge-1").await;
+    let mut want = Vec::new();
+    for at in 0..PAGE_MAX + 5 {
+        want.push(story.session(&alice, "edge-1"));
+        // Some begin in the same millisecond.
+        if at % 3 == 0 {
+            story.clock.advance(std::time::Duration::from_millis(1));
+        }
+    }
+    want.sort();
+    for (limit, pages) in [(PAGE_MAX, 2), (100, 11), (PAGE_MAX + 5, 1), (201, 5)] {
+        let (rows, found) = walk(&story, &alice, &Filter::default(), limit).await;
+        assert!(rows.is_sorted_by_key(|row| row.started_ms), "oldest first");
+        let mut ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
+        ids.sort();
+        assert_eq!(ids, want, "pages of {limit}");
+        assert_eq!(found, pages, "pages of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_in_the_listing_outlives_its_session() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    story.machine("edge-1").await;
+    for _ in 0..3 {
+        story.session(&alice, "edge-1");
+        story.clock.advance(std::time::Duration::from_millis(1));
+    }
+    let caller = alice.caller(&story).await;
+    let all = Filter::default();
+    let first = sessions::list(&story.shell, &caller, &all, None, 2).await.unwrap();
+    let gone = story.shell.sessions.get(&first.items[1].id).unwrap();
+    gone.cut(Reason::Killed);
+    gone.ended().await;
+    let rest = sessions::list(&story.shell, &caller, &all, first.next.as_deref(), 2).await.unwrap();
+    assert_eq!(rest.items.len(), 1);
+    assert!(rest.items[0].started_ms > first.items[1].started_ms && rest.next.is_none());
+    for bad in ["", "x", "7", "x-y", "-"] {
+        let refused = sessions::list(&story.shell, &caller, &all, Some(bad), 2).await.unwrap_err();
+        let Refusal::Malformed(what) = refused else { panic!("{bad}: {refused}") };
+        assert_eq!(what, "`after` is no place in this listing");
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_no_machine_of_the_same_name() {
+    let story = Story::new().await;
+    let (alice, machine) = (story.first_person().await, story.machine("alice").await);
+    story.machine("edge-1").await;
+    let (by_person, by_machine) = (story.session(&alice, "edge-1"), story.session(&machine, "edge-1"));
+    let to_machine = story.session(&alice, "alice");
+    let named = |name: &str| Some(name.to_owned());
+    let person = Filter { person: named("alice"), ..Filter::default() };
+    let leads = Filter { machine: named("alice"), ..Filter::default() };
+    for (filter, want) in [
+        (Filter::default(), vec![&by_person, &by_machine, &to_machine]),
+        (person, vec![&by_person, &to_machine]),
+        (leads, vec![&to_machine]),
+        (Filter { person: named("edge-1"), ..Filter::default() }, vec![]),
+    ] {
+        let (rows, _) = walk(&story, &alice, &filter, PAGE_MAX).await;
+        let mut found: Vec<String> = rows.into_iter().map(|row| row.id).collect();
+        let mut want: Vec<String> = want.into_iter().cloned().collect();
+        found.sort();
+        want.sort();
+        assert_eq!(found, want, "{filter:?}");
+    }
+}
