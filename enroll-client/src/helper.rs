@@ -34,6 +34,9 @@ const IDLE: &str = "10min";
 /// How long to wait for a helper that was just started.
 const START_TIME: Duration = Duration::from_secs(10);
 
+/// When to start another: the first may have found one there that was about to end.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
 /// How long a helper may take to say why a session ended.
 const WHY_TIME: Duration = Duration::from_secs(3);
 
@@ -287,21 +290,32 @@ async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complai
     }
     // Said here, where somebody reads it, and not by a helper that nobody sees.
     Way::find(store).await?;
-    let own = std::env::current_exe().map_err(|error| failed(format!("cannot start a helper: {error}")))?;
-    let mut command = std::process::Command::new(own);
-    command.arg("--dir").arg(store.dir()).args(["helper", "--idle", IDLE]);
-    platform::start_apart(command).map_err(|error| failed(format!("cannot start a helper: {error}")))?;
-    let began = Instant::now();
+    let until = Instant::now() + START_TIME;
     loop {
-        match platform::connect_local(&path).await {
-            Ok(program) => return Ok(program),
-            Err(_) if began.elapsed() < START_TIME => sleep(Duration::from_millis(20)).await,
-            Err(error) => {
-                return Err(failed(format!("the helper does not answer: {error}"))
-                    .hint("`lychgate helper` shows what keeps it; without --helper none is needed"));
+        start_helper(store)?;
+        let tries = async {
+            loop {
+                match platform::connect_local(&path).await {
+                    Ok(program) => return program,
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
             }
+        };
+        if let Ok(program) = timeout(START_AGAIN, tries).await {
+            return Ok(program);
+        }
+        if Instant::now() >= until {
+            return Err(failed("the helper does not answer".to_owned())
+                .hint("`lychgate helper` shows what keeps it; without --helper none is needed"));
         }
     }
+}
+
+fn start_helper(store: &Keystore) -> Result<(), Complaint> {
+    let cannot = |error: io::Error| failed(format!("cannot start a helper: {error}"));
+    let mut command = std::process::Command::new(std::env::current_exe().map_err(cannot)?);
+    command.arg("--dir").arg(store.dir()).args(["helper", "--idle", IDLE]);
+    platform::start_apart(command).map_err(cannot)
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub const CODES: &[&str] = &[
 ];
 
 /// What to do about two holders of one key.
+const AGAIN: &str = "try again in a few seconds; `Retry-After` says in how many";
+
 const FORKED: &str = "the key was copied or a disk restored: find the other copy; then an administrator must unlock or \
 remove the machine";
 
@@ -103,7 +105,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::QueueFull(_) => {
             (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))
         }
-        Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", None),
+        Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", Some(AGAIN)),
         Refusal::Locked { .. } => {
             (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
         }
