@@ -9,6 +9,7 @@
 mod absence;
 mod access;
 mod ansible;
+mod clocks;
 mod cuts;
 mod dev;
 mod disk;
