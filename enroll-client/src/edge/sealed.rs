@@ -231,3 +231,7 @@ impl ServerCertVerifier for TheMachine {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+#[path = "sealed_tests.rs"]
+mod tests;
