@@ -391,6 +391,24 @@ async fn connect(rig: &Rig, name: &str, holder: &Holder) -> io::Result<String> {
 }
 
 #[tokio::test]
+async fn the_proxy_face_knows_its_names_on_a_port_of_its_own_too() {
+    let rig = Rig::new(THREE).await;
+    let holder = rig.holder(Role::Person, "ann");
+    // An address sends no name.
+    for name in [PROXY, "GW.td.example", "127.0.0.1"] {
+        assert_eq!(connect(&rig, name, &holder).await.unwrap(), "HTTP/1.1 ", "{name}");
+    }
+    // Its bytes are the service's: nothing answers in HTTP.
+    assert_eq!(connect(&rig, "web--m.gw.td.example", &holder).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    let others = ["web--m.other.example", "web--m.manage.td.example", "m.gw.td.example", JOIN, MANAGE, "td.example"];
+    for name in others {
+        let told = connect(&rig, name, &holder).await.unwrap_err().to_string();
+        assert_eq!(told, "received fatal alert: UnrecognisedName", "{name}");
+    }
+    rig.counted(&format!(r#"lychgate_handshakes_total{{outcome="unknown-name"}} {}"#, others.len())).await;
+}
+
+#[tokio::test]
 async fn machines_that_come_back_hold_up_no_people() {
     const PROMPTLY: Duration = Duration::from_secs(5);
     // No more in all than tunnels may take, so that nobody else had a turn if they took it from the same heap.
