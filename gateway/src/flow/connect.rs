@@ -90,6 +90,7 @@ pub async fn open(
     wanted: &Wanted,
     instance: &str,
 ) -> Result<Ready, Refusal> {
+    let asked = shell.rules.load_full();
     let admitted = still(shell, &caller.peer, caller.lineage).await?;
     let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
     let offline = || Unreached::Offline { machine: wanted.machine.clone() };
@@ -126,6 +127,14 @@ pub async fn open(
     };
     // In the table before it is open: a lock that is set meanwhile must find it.
     let seat = shell.sessions.enter(id, about);
+    // A new policy walks the table once. One that came before this was in it is asked here.
+    if !Arc::ptr_eq(&asked, &shell.rules.load())
+        && let Err(denied) = may_connect(shell, &admitted, &whole, &wanted.service)
+    {
+        seat.session().cut(Reason::Policy);
+        end(shell, seat);
+        return Err(denied);
+    }
     // Beside each other, since neither waits for the other's outcome; nothing is carried before both are there.
     let (opened, noted) = tokio::join!(tunnel.open(&head), note_opened(shell, &seat, instance));
     noted?;

@@ -28,7 +28,7 @@ use gateway::{
         shell::{Actor, Retry, Settings, Shell},
     },
     rules,
-    store::{Engine, Key, open},
+    store::{Batch, BoxFuture, CommitError, Engine, Entry, Key, ReadError, Rows, Store, Version, Watch, open},
 };
 use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
@@ -129,6 +129,12 @@ impl Story {
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
         Self { shell, clock: hand }
+    }
+
+    /// From now on its store is ill. Nobody else may hold the gateway.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn falls_ill(&mut self, ill: Ill) {
+        Arc::get_mut(&mut self.shell).unwrap().store = Arc::new(ill);
     }
 
     /// Another policy from now on.
@@ -434,5 +440,50 @@ impl Member {
         let certificate = format!("{}{}", self.issued.certificate, self.issued.chain);
         let body = serde_json::to_string(&PriorCertificate { certificate, signature }).unwrap();
         enroll(&story.shell, key, 1, None, vec![(PRIOR_CERTIFICATE.to_owned(), body)]).await
+    }
+}
+
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+/// A store whose reads never end, and one whose reads fail.
+#[derive(Copy, Clone)]
+pub enum Ill {
+    /// They never end.
+    Hangs,
+    /// They fail.
+    Fails,
+}
+
+impl Ill {
+    async fn answer<T>(self) -> Result<T, ReadError> {
+        match self {
+            Self::Hangs => std::future::pending().await,
+            Self::Fails => Err(ReadError::Closed),
+        }
+    }
+}
+
+impl Store for Ill {
+    fn read<'a>(&'a self, _: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn scan<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn scan_back<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn commit(&self, _: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
+        Box::pin(std::future::ready(Err(CommitError::Closed)))
+    }
+
+    fn watch(&self, _: Key) -> Watch {
+        unreachable!("nobody watches here")
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
