@@ -15,7 +15,7 @@ use gateway::{
         tls::Face,
     },
     flow::{self, sessions::Rechecked},
-    limits::RateLimits,
+    limits::{ENFORCE_TIME, RateLimits},
 };
 use pki::Role;
 use story::{DAY, Ill, Member, Story};
@@ -138,4 +138,28 @@ async fn a_new_policy() {
     assert_eq!(reasons, [policy; 3]);
     let (unasked, fault) = rechecked.unasked.unwrap();
     assert_eq!((rechecked.ended, unasked), (0, 3), "{fault}");
+}
+
+/// A lock says what it could not see to its end, and does not wait for ever.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_is_counted() {
+    for (stuck, left) in [(false, 0), (true, 1)] {
+        let story = Story::new().await;
+        let (alice, bob) = (story.first_person().await, story.person("bob", &[]).await);
+        let _machine = story.machine("edge-1").await;
+        let _ends = story.session(&bob, "edge-1");
+        let hangs = stuck.then(|| story.seats(&bob, "edge-1"));
+        let began = tokio::time::Instant::now();
+        let ended = story.lock(&alice, "person", "bob").await.unwrap().ended.unwrap();
+        let took = began.elapsed();
+        assert_eq!((ended.sessions, ended.left), (1 + left, left));
+        assert_eq!(took >= ENFORCE_TIME, stuck, "{took:?}");
+        let enforced = story.events(&alice).await.into_iter().find(|event| event.event == "lock.enforced").unwrap();
+        assert_eq!(enforced.detail["sessions"], (1 + left).to_string(), "{enforced:?}");
+        assert_eq!(enforced.detail["left"], left.to_string(), "{enforced:?}");
+        if let Some((session, conn)) = hangs {
+            assert_eq!(session.session().reason(), Some(wire::tunnel::Reason::Locked));
+            assert_eq!(conn.conn().cut(), Some(Reason::Locked), "the connection under it is cut all the same");
+        }
+    }
 }

@@ -18,8 +18,8 @@ use gateway::{
     edge::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
-        live::NewConn,
-        sessions::{About, Door, Party},
+        live::{self, NewConn},
+        sessions::{self, About, Door, Party},
         signer::{CaSet, Passphrase},
         tls::Face,
     },
@@ -243,6 +243,19 @@ impl Story {
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     /// A session of somebody to a service on a machine, without the bytes: it ends when it is told to. Gives its id.
     pub fn session(&self, caller: &Member, machine: &str) -> String {
+        let seats = self.seats(caller, machine);
+        let session = Arc::clone(seats.0.session());
+        let id = session.id().to_owned();
+        tokio::spawn(async move {
+            session.told().await;
+            drop(seats);
+        });
+        id
+    }
+
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    /// The same, ending when its seat, and its connection's, are given up.
+    pub fn seats(&self, caller: &Member, machine: &str) -> (sessions::Seat, live::Seat) {
         let shell = &self.shell;
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = self.peer(&caller.issued);
@@ -267,14 +280,7 @@ impl Story {
             door: Door::Connect,
             started_ms: shell.clock.now_ms(),
         };
-        let id = hex::encode(shell.entropy.bytes::<8>());
-        let seat = shell.sessions.enter(id.clone(), about);
-        let session = Arc::clone(seat.session());
-        tokio::spawn(async move {
-            session.told().await;
-            drop((seat, conn));
-        });
-        id
+        (shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about), conn)
     }
 
     /// How many records there are of everything.
