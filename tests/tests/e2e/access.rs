@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
+use tests::http::Face;
 use tests::program::run;
 use tests::raw::Raw;
 use tests::tls;
@@ -20,7 +21,12 @@ use crate::{assert_says, audit, joined};
 /// `CONNECT` as any client sends it; gives the status, the whole head and the body.
 #[track_caller]
 fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
-    let face = gateway.proxy();
+    connect_at(&gateway.proxy(), gateway, who, target)
+}
+
+/// The same, where the gateway calls itself something else than where it listens.
+#[track_caller]
+pub fn connect_at(face: &Face, gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
     let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
     let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
     raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
@@ -29,7 +35,7 @@ fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Val
 }
 
 #[track_caller]
-fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
+pub fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
     let (found, head, body) = answer;
     assert_eq!(*found, status, "{head}\n{body}");
     assert_eq!(body["type"], format!("urn:lychgate:error:{code}"), "{body}");

@@ -9,6 +9,7 @@
 mod absence;
 mod access;
 mod ansible;
+mod black_hole;
 mod clocks;
 mod cuts;
 mod dev;
@@ -19,6 +20,7 @@ mod framing;
 mod hostile;
 mod join;
 mod locks;
+mod netns;
 mod ports;
 mod renew_now;
 mod requests;

@@ -11,6 +11,7 @@ use tests::program::{Ended, Program, run};
 use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
 use tests::wait::{PATIENCE, eventually};
 
+use crate::netns::Namespace;
 use crate::rig::{Running, sessions};
 use crate::{audit, joined};
 
@@ -132,56 +133,6 @@ fn a_long_session_survives_renewals_and_ends_with_the_lock() {
     assert_eq!((&closed["subject"], &closed["detail"]["reason"]), (&session["id"], &"locked".into()));
 }
 
-/// A host of its own in a network of its own, joined to ours by one cable. Its firewall takes nothing that it did not ask
-/// for.
-struct Namespace {
-    name: String,
-    number: u32,
-}
-
-impl Namespace {
-    fn make() -> Self {
-        let number = std::process::id() % 60_000;
-        let this = Self { name: format!("lg{number}"), number };
-        let (host, inside) = this.addresses();
-        let name = &this.name;
-        for line in [
-            format!("ip netns add {name}"),
-            format!("ip link add v{name} type veth peer name eth0 netns {name}"),
-            format!("ip addr add {host}/30 dev v{name}"),
-            format!("ip link set v{name} up"),
-            format!("ip -n {name} addr add {inside}/30 dev eth0"),
-            format!("ip -n {name} link set eth0 up"),
-            format!("ip -n {name} link set lo up"),
-            format!("ip netns exec {name} nft add table inet filter"),
-            format!(
-                "ip netns exec {name} nft add chain inet filter input {{ type filter hook input priority 0 ; policy drop ; }}"
-            ),
-            format!("ip netns exec {name} nft add rule inet filter input iif lo accept"),
-            format!("ip netns exec {name} nft add rule inet filter input ct state established accept"),
-        ] {
-            let ended = run(
-                Command::new("sh").args(["-c", &line.replace('{', "'{'").replace('}', "'}'").replace(';', "';'")]),
-                PATIENCE,
-            );
-            assert_eq!(ended.code, 0, "{line}\n{}", ended.stderr);
-        }
-        this
-    }
-
-    fn addresses(&self) -> (String, String) {
-        let (a, b) = (self.number / 64 % 256, self.number % 64 * 4);
-        (format!("10.77.{a}.{}", b + 1), format!("10.77.{a}.{}", b + 2))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = run(Command::new("ip").args(["netns", "delete", &self.name]), PATIENCE);
-        let _ = run(Command::new("ip").args(["link", "delete", &format!("v{}", self.name)]), PATIENCE);
-    }
-}
-
 #[test]
 fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     if whoami() != "root" {
@@ -189,55 +140,19 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
         return;
     }
     let host = Namespace::make();
-    let (outside, inside) = host.addresses();
-    let mut gateway = Setup::default();
-    for face in ["enroll", "manage", "proxy"] {
-        gateway = gateway
-            .config(&format!("names.{face}"), toml::Value::Array(vec![outside.clone().into(), "127.0.0.1".into()]));
-    }
-    let gateway = gateway.init();
-    gateway.edit_config(|config| {
-        for face in ["enroll", "manage", "proxy"] {
-            let listen = config["listen"].as_table_mut().unwrap();
-            let port = listen[face].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-            listen.insert(face.to_owned(), format!("0.0.0.0:{port}").into());
-            let public = config.entry("public").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
-            public.insert(face.to_owned(), format!("{outside}:{port}").into());
-        }
-    });
-    let invited = gateway.command(&["invite"]);
-    let mut gateway = gateway;
-    gateway.start();
-    let alice = gateway.client("alice");
-    alice.ok(&["join", invited.stdout.trim(), "--name", "alice"]);
-    let machine = gateway.client("alpha").under(&["ip", "netns", "exec", &host.name]);
-    machine.ok(&["join", &crate::token(&alice, &[]), "--name", "alpha"]);
-    let mut service = Command::new("ip");
-    service.args(["netns", "exec", &host.name, "python3", "-u", "-c", ECHO]);
-    let mut service = Program::start(&mut service, gateway.room());
-    service.expect_stdout("the service listens", |out| out.contains("listening").then_some(()));
-    let _running = Running::start(machine, &["--expose", "echo=127.0.0.1:7,raw"]);
+    let (gateway, alice) = host.gateway();
+    let alpha = host.machine(&gateway, &alice, "alpha");
+    let _service = host.echo(&gateway);
+    let _running = Running::start(alpha, &["--expose", "echo=127.0.0.1:7,raw"]);
     let mut open = crate::rig::Connected::start(&alice, &["alpha", "echo"]);
     open.passes("hello\n");
     // And from outside nobody gets anywhere: not to the service, not to any port, not with a ping.
-    let listening = run(Command::new("ip").args(["netns", "exec", &host.name, "ss", "-Htln"]), PATIENCE).stdout;
+    let listening = run(&mut host.command(&["ss", "-Htln"]), PATIENCE).stdout;
     assert!(listening.lines().all(|line| line.contains("127.0.0.1:7")), "the machine listens somewhere:\n{listening}");
     for port in [7, 22, 443, 8443] {
-        let at = format!("{inside}:{port}").parse().unwrap();
+        let at = format!("{}:{port}", host.inside()).parse().unwrap();
         let came = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300));
         assert!(came.is_err(), "{at} took a connection");
     }
     eventually("the session is there", PATIENCE, || (sessions(&alice).len() == 1).then_some(()));
 }
-
-const ECHO: &str = "
-import socket, threading
-s = socket.socket(); s.bind(('127.0.0.1', 7)); s.listen(); print('listening')
-def echo(c):
-    while True:
-        d = c.recv(4096)
-        if not d: break
-        c.sendall(d)
-while True:
-    c, _ = s.accept(); threading.Thread(target=echo, args=(c,), daemon=True).start()
-";
