@@ -20,10 +20,12 @@ fn files() -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            // In a second work tree `.git` is a file, which says where the first one is.
+            if NOT_OURS.iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
             if path.is_dir() {
-                if !NOT_OURS.iter().any(|name| path.ends_with(name)) {
-                    walk(&path, found);
-                }
+                walk(&path, found);
             } else {
                 found.push(path);
             }
