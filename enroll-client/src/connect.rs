@@ -185,8 +185,8 @@ fn in_words(reason: Reason) -> Option<(Exit, String)> {
 /// Why a session was ended by somebody, if it was: from what was said, or by asking.
 async fn reason(way: &Way, session: &str, said: Option<Reason>) -> Option<(Exit, String)> {
     match said {
-        // Whether it is our own standing that ended it, and what a lock is for, is worth a question.
-        None | Some(Reason::Expired | Reason::Locked | Reason::Unknown) => {}
+        // Whose the lock is, and what for, is worth a question.
+        None | Some(Reason::Locked | Reason::Unknown) => {}
         Some(said) => return in_words(said),
     }
     let mut face = ManageFace::new(&way.credential).ok()?;

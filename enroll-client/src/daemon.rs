@@ -148,6 +148,8 @@ struct Daemon<'a> {
     events: Events,
     credential: Credential,
     offset: Offset,
+    /// A moment, and what time it was by the gateway's clock. Should ours be set back, the time still goes on from here.
+    seen: (tokio::time::Instant, UnixTime),
     keeper: Keeper,
     worry: Worry,
     in_trouble: bool,
@@ -197,11 +199,13 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     let what = format!("keeping `{}` alive; valid until {}", credential.facts.identity, credential.life.not_after);
     events.tell(Level::Info, "started", &what, &[("serial", credential.facts.serial.clone())]);
     platform::notify_ready();
+    let offset = Offset::from_secs(state.clock_offset);
     let mut daemon = Daemon {
         store,
         options,
         events,
-        offset: Offset::from_secs(state.clock_offset),
+        offset,
+        seen: (tokio::time::Instant::now(), offset.gateway_time(clock::now())),
         in_trouble: state.trouble.is_some(),
         credential,
         keeper: Keeper::new(),
@@ -261,7 +265,40 @@ impl Options {
 
 impl Daemon<'_> {
     fn now(&self) -> UnixTime {
-        self.offset.gateway_time(clock::now())
+        let (moment, then) = self.seen;
+        // The later of the two: the clock of the day may have been set back, and the other stands still in a suspend.
+        self.offset.gateway_time(clock::now()).max(then.plus(moment.elapsed()))
+    }
+
+    /// What was learnt of the gateway's clock.
+    fn set_offset(&mut self, offset: Offset) {
+        self.offset = offset;
+        self.seen = (tokio::time::Instant::now(), offset.gateway_time(clock::now()));
+    }
+
+    /// One of the two clocks was set: everything here goes by the gateway's time all the same.
+    fn clock_was_set(&mut self, offset: Offset) {
+        self.set_offset(offset);
+        // What is written down is for the other commands; when it cannot be written, the next look tries again.
+        let _ = upkeep::save_offset(self.store, &self.credential, offset);
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.standing.send_modify(|standing| {
+                standing.offset = offset;
+                if let Some(seal) = &standing.seal {
+                    seal.set_offset(offset);
+                }
+            });
+        }
+    }
+
+    /// The gateway said what time it is.
+    fn heard_time(&mut self, time: UnixTime) {
+        let offset = Offset::between(time, clock::now());
+        if !offset.is_about(self.offset) {
+            self.clock_was_set(offset);
+            let what = format!("the clock here or at the gateway was set; it is {time} by the gateway's");
+            self.events.tell(Level::Warning, "clock", &what, &[]);
+        }
     }
 
     async fn keep(&mut self, stop: &mut StopSignal) -> Result<Ended, Complaint> {
@@ -284,6 +321,10 @@ impl Daemon<'_> {
                         said = said => match said {
                             // The gateway is asked: it knows whether our certificate is older than the wish.
                             Some(Said::RenewNow) => self.look().await,
+                            Some(Said::News(News::Time(time))) => {
+                                self.heard_time(time);
+                                continue;
+                            }
                             Some(said) => {
                                 // A machine that started before its network had nobody to ask for this.
                                 let unsealed = matches!(said, Said::News(News::Up)) && self.lacks_seal();
@@ -383,7 +424,7 @@ impl Daemon<'_> {
     /// The tunnel has something for the log.
     fn hear(&self, said: Said) {
         match said {
-            Said::RenewNow => {}
+            Said::RenewNow | Said::News(News::Time(_)) => {}
             Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
             Said::News(News::Up) => self.events.tell(Level::Info, "tunnel-up", "people can be led here", &[]),
             Said::News(News::Down(why, pause)) => {
@@ -430,7 +471,7 @@ impl Daemon<'_> {
         match upkeep::look(self.store, &self.credential).await {
             Ok(seen) => {
                 let time = UnixTime::new(seen.time);
-                self.offset = Offset::between(time, clock::now());
+                self.set_offset(Offset::between(time, clock::now()));
                 self.recovered();
                 self.host_certificates().await;
                 self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
@@ -474,7 +515,7 @@ impl Daemon<'_> {
     /// A new certificate.
     fn take(&mut self, credential: Credential, event: &str) {
         self.credential = credential;
-        self.offset = Offset::from_secs(self.store.state(&self.credential.facts).clock_offset);
+        self.set_offset(Offset::from_secs(self.store.state(&self.credential.facts).clock_offset));
         self.keeper = self.keeper.renewed(self.now());
         self.worry = Worry::None;
         let life = &self.credential.life;
@@ -602,7 +643,7 @@ impl Daemon<'_> {
         if wrong {
             let what = "the clock was set since the last contact; the certificate is not over by the gateway's";
             self.events.tell(Level::Warning, "clock", what, &[]);
-            self.offset = offset;
+            self.clock_was_set(offset);
             self.worry = Worry::None;
         }
         wrong

@@ -356,7 +356,11 @@ pub fn ended(view: &LockView) -> Option<String> {
         1 => format!("ended 1 session in {} ms", ended.millis),
         count => format!("ended {count} sessions in {} ms", ended.millis),
     };
-    Some(sessions)
+    let left = match ended.left {
+        0 => String::new(),
+        left => format!(", except for {left} whose connections are cut all the same"),
+    };
+    Some(sessions + &left)
 }
 
 /// `can-i`.
@@ -450,6 +454,29 @@ KIND     TARGET   BY       AT                    REASON
 machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
 ";
         assert_eq!(locks(&[lock]), want);
+    }
+
+    #[test]
+    fn what_a_lock_ended() {
+        for (text, want) in [
+            (r#"{"sessions":0,"millis":0}"#, "no session was open"),
+            (r#"{"sessions":1,"millis":2,"left":0}"#, "ended 1 session in 2 ms"),
+            (
+                r#"{"sessions":3,"millis":5000,"left":2}"#,
+                "ended 3 sessions in 5000 ms, except for 2 whose connections are cut all the same",
+            ),
+        ] {
+            let view = LockView {
+                kind: "machine".into(),
+                target: "edge-07".into(),
+                reason: String::new(),
+                by: "gateway".into(),
+                at: 60,
+                // A gateway that says nothing of any left has left none.
+                ended: Some(serde_json::from_str(text).unwrap()),
+            };
+            assert_eq!(ended(&view).unwrap(), want);
+        }
     }
 
     #[test]

@@ -11,7 +11,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use wire::enroll::IssuedReply;
 
 use crate::edge::entropy;
+use crate::edge::keystore::Credential;
 use crate::key::PrivateKey;
+use crate::record::Facts;
+use crate::renew::Life;
+use crate::target::Address;
 
 /// The moment at which everything here was made, so that tests with times of their own have their past covered.
 const BEGINNING: UnixTime = UnixTime::new(50_000);
@@ -23,6 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Authority {
     pub root: Root,
     machines: IssuingCa,
+    people: IssuingCa,
     gateways: IssuingCa,
 }
 
@@ -40,6 +45,18 @@ fn software_key() -> Arc<SoftwareKey> {
     Arc::new(SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0)
 }
 
+fn request(key: &PrivateKey, identity: &Identity, names: &[&str]) -> LeafRequest {
+    LeafRequest {
+        key: pki::csr::verify(&key.csr().unwrap()).unwrap().into_key(),
+        identity: identity.clone(),
+        serial: serial(),
+        lifetime: DAY,
+        assurance: AssuranceLevel::Software,
+        admitted_by: AdmittedBy::Policy,
+        gateway_names: names.iter().map(|name| GatewayName::parse(name).unwrap()).collect(),
+    }
+}
+
 impl Authority {
     /// Valid from 1970, so that tests can use small numbers as times.
     pub fn new() -> Self {
@@ -51,8 +68,53 @@ impl Authority {
         let domain = TrustDomain::parse("td.example").unwrap();
         let root = Root::create(&domain, software_key(), serial(), now, 10).unwrap();
         let ca = |role| root.issue_ca(role, software_key(), serial(), now).unwrap();
-        let (machines, gateways) = (ca(Role::Machine), ca(Role::Gateway));
-        Self { root, machines, gateways }
+        let (machines, people, gateways) = (ca(Role::Machine), ca(Role::Person), ca(Role::Gateway));
+        Self { root, machines, people, gateways }
+    }
+
+    fn ca(&self, role: Role) -> &IssuingCa {
+        match role {
+            Role::Machine => &self.machines,
+            Role::Person => &self.people,
+            Role::Gateway => &self.gateways,
+        }
+    }
+
+    /// Somebody who was admitted at `now`, as their folder holds them; `who` is `machine/NAME` and the like.
+    pub fn credential(&self, who: &str, now: UnixTime) -> Credential {
+        let key = PrivateKey::generate().unwrap();
+        let identity = Identity::parse(&format!("spiffe://td.example/{who}")).unwrap();
+        let names = if identity.role == Role::Gateway { vec!["gw.example"] } else { vec![] };
+        let ca = self.ca(identity.role);
+        let issued = pki::draft(request(&key, &identity, &names), now).lint().unwrap().issue(ca).unwrap();
+        let times = pki::schedule(&issued.serial, issued.not_before, issued.not_after);
+        let address = || Address::parse("gw.example", 443).unwrap();
+        Credential {
+            facts: Facts::example(),
+            identity,
+            serial: issued.serial,
+            life: Life {
+                not_before: issued.not_before,
+                not_after: issued.not_after,
+                renew_after: times.renew_after,
+                renew_by: times.renew_by,
+            },
+            key,
+            leaf: issued.der,
+            chain: vec![ca.cert_der().to_vec()],
+            roots: vec![self.root.cert_der().to_vec()],
+            gateway: address(),
+            manage: address(),
+            pin: pki::KeyDigest::from_spki_der(&[]),
+        }
+    }
+
+    /// What a machine serves sealed services with, made at `now`: its chain and its key.
+    pub fn sealed(&self, machine: &Identity, now: UnixTime) -> (Vec<Vec<u8>>, PrivateKey) {
+        let key = PrivateKey::generate().unwrap();
+        let draft = pki::draft(request(&key, machine, &[]), now).for_sealed_services();
+        let issued = draft.lint().unwrap().issue(&self.machines).unwrap();
+        (vec![issued.der, self.machines.cert_der().to_vec()], key)
     }
 
     /// What the gateway answers when it certifies `key` at `now`.

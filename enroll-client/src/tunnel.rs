@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pki::UnixTime;
 use wire::tunnel::{Closing, FromMachine, Reason, ToMachine};
 
 /// From the connection to the welcome.
@@ -69,6 +70,8 @@ pub enum Output {
 pub enum News {
     /// The tunnel is up.
     Up,
+    /// The gateway's clock, as it was a moment ago.
+    Time(UnixTime),
     /// It is down, for this reason; the next attempt is so far away.
     Down(String, Duration),
     /// The gateway will stop; streams have this long.
@@ -226,13 +229,13 @@ impl Tunnel {
                 self.within = self.within.max(spread(welcome.reconnect_within_ms));
                 let beat_at = now + jittered(every, draw);
                 self.link = Link::Up(Up { every, heard: now, beat_at, busy_since: now });
-                vec![Output::Tell(News::Up)]
+                vec![time(welcome.time), Output::Tell(News::Up)]
             }
             (ToMachine::Closing(closing), _) => self.closed(&closing, now, draw),
-            (ToMachine::Heartbeat { epoch, reconnect_within_ms, .. }, Link::Up(_)) => {
+            (ToMachine::Heartbeat { epoch, time: at, reconnect_within_ms, .. }, Link::Up(_)) => {
                 self.epoch = epoch;
                 self.within = spread(reconnect_within_ms);
-                vec![]
+                vec![time(at)]
             }
             (ToMachine::Reauthenticated { .. }, Link::Up(_)) => vec![Output::Tell(News::Reauthenticated)],
             (ToMachine::ReauthenticationRefused { detail, .. }, Link::Up(_)) => {
@@ -315,6 +318,10 @@ impl Up {
     }
 }
 
+const fn time(secs: u64) -> Output {
+    Output::Tell(News::Time(UnixTime::new(secs)))
+}
+
 /// A time that the gateway asks for, within what we believe.
 fn spread(millis: u64) -> Duration {
     Duration::from_millis(millis).clamp(BACKOFF_FIRST, AWAY_MOST)
@@ -376,7 +383,7 @@ mod tests {
         let (tunnel, outputs) = tunnel.step(Input::Connected, at(12), LOW);
         assert_eq!(outputs, [Output::Hello]);
         let (tunnel, outputs) = tunnel.step(welcome(20), at(13), LOW);
-        assert_eq!(outputs, [Output::Tell(News::Up)]);
+        assert_eq!(outputs, [time(9), Output::Tell(News::Up)]);
         assert_eq!(tunnel.deadline(), Some(at(61)), "a heartbeat, a fifth early");
     }
 
@@ -387,7 +394,7 @@ mod tests {
         assert_eq!(tunnel.deadline(), Some(at(120)), "a fifth late");
         let answer = ToMachine::Heartbeat { number: 1, epoch: 5, time: 9, reconnect_within_ms: 30_000 };
         let (heard, outputs) = tunnel.clone().step(Input::Frame(answer), at(100), HIGH);
-        assert_eq!(outputs, []);
+        assert_eq!(outputs, [time(9)]);
         assert_eq!(heard.epoch(), 5);
         let (lost, outputs) = tunnel.step(Input::Tick, at(162), LOW);
         assert_eq!(

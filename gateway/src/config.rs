@@ -421,7 +421,17 @@ fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -
         enroll: told("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
         manage: told("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
         proxy: match proxy.filter(|_| !names.proxy.is_empty()) {
-            Some(port) => Some(told("public.proxy", raw.proxy.as_ref(), &names.proxy, port)?),
+            Some(port) => {
+                let proxy = told("public.proxy", raw.proxy.as_ref(), &names.proxy, port)?;
+                // Whoever came by another name would be turned away in the handshake.
+                if let (Some(text), GatewayName::Dns(name)) = (&raw.proxy, &proxy.host)
+                    && !names.is_of_proxy(name)
+                {
+                    let what = format!("`{name}` is no name of the face");
+                    return Err(r.bad("public.proxy", &text.span(), what, "use one that stands in `names.proxy`"));
+                }
+                Some(proxy)
+            }
             None if raw.proxy.is_some() => return Err(r.missing("listen.proxy", ADDRESS_FIX)),
             None => None,
         },

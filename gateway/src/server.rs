@@ -106,7 +106,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     drop(passphrase);
     let shell = shell(&config, ca, clock, entropy).await?;
     check_epoch(&shell, &config, accept_rollback).await?;
-    policy_loaded(&shell).await?;
+    policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
     let faces = Faces {
@@ -252,9 +252,9 @@ fn save_epoch(path: &std::path::Path, epoch: u64) -> Result<(), Complaint> {
     files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)
 }
 
-async fn policy_loaded(shell: &Shell) -> Result<(), Complaint> {
+async fn policy_loaded(shell: &Shell, digest: &str) -> Result<(), Complaint> {
     let mut changes = Changes::new();
-    changes.event(Event::PolicyLoaded { digest: shell.rules.load().digest().to_owned() });
+    changes.event(Event::PolicyLoaded { digest: digest.to_owned() });
     let actor = Actor { who: "gateway", instance: "policy" };
     shell.commit(changes, &actor).await.map(drop).map_err(|error| Complaint::store(format!("{error:?}")))
 }
@@ -366,14 +366,20 @@ async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<
     }
     let table = table(shell, &config.names).await?;
     let changed = rules.digest() != shell.rules.load().digest();
+    if changed {
+        policy_loaded(shell, rules.digest()).await?;
+    }
+    // Nothing fails from here on: what is in force is all old or all new.
     shell.rules.store(Arc::new(rules));
     shell.settings.store(Arc::new(fresh));
     tls.swap(table);
     if changed {
-        policy_loaded(shell).await?;
         // Also what is open was allowed by a policy, and must be by this one.
-        let ended = sessions::recheck(shell).await.map_err(Complaint::store)?;
+        let sessions::Rechecked { ended, unasked } = sessions::recheck(shell).await;
         tracing::info!(ended, "open connections held against the new policy");
+        if let Some((ended, fault)) = unasked {
+            tracing::error!(ended, %fault, "open connections ended that could not be held against the new policy");
+        }
     }
     Ok(count)
 }

@@ -14,11 +14,11 @@ use gateway::{
         rate::Rates,
         tls::Face,
     },
-    flow,
-    limits::RateLimits,
+    flow::{self, sessions::Rechecked},
+    limits::{ENFORCE_TIME, RateLimits},
 };
 use pki::Role;
-use story::{DAY, Member, Story};
+use story::{DAY, Ill, Member, Story};
 use tower::ServiceExt as _;
 
 /// An administrator, and the machines `edge-1` and `edge-2`, each with two open connections.
@@ -107,4 +107,59 @@ async fn leaving() {
     assert_eq!(response.status(), 200);
     scene.check("left", [None, Some(Reason::Killed)]);
     assert!(conn.closes_after_response());
+}
+
+/// The sessions of two people to a machine, under a policy that allows those of one of them no longer.
+async fn under_a_new_policy(ill: Option<Ill>) -> (Rechecked, [Option<wire::tunnel::Reason>; 3]) {
+    let ops = "@id(\"ops\") permit(principal is Lychgate::Person in Lychgate::Group::\"ops\", \
+               action == Lychgate::Action::\"connect\", resource);";
+    let mut story = Story::with_policy(|text| format!("{text}\n{ops}")).await;
+    let (alice, bob) = (story.first_person().await, story.person("bob", &["ops"]).await);
+    let _machine = story.machine("edge-1").await;
+    let ids = [&alice, &bob, &alice].map(|person| story.session(person, "edge-1"));
+    assert_eq!(flow::sessions::recheck(&story.shell).await.ended, 0, "all of it is allowed");
+    story.set_policy(str::to_owned);
+    if let Some(ill) = ill {
+        story.falls_ill(ill);
+    }
+    let rechecked = flow::sessions::recheck(&story.shell).await;
+    let reasons = ids.map(|id| story.shell.sessions.get(&id).unwrap().reason());
+    (rechecked, reasons)
+}
+
+#[tokio::test]
+async fn a_new_policy() {
+    let policy = Some(wire::tunnel::Reason::Policy);
+    let (rechecked, reasons) = under_a_new_policy(None).await;
+    assert_eq!(reasons, [None, policy, None]);
+    assert_eq!((rechecked.ended, rechecked.unasked.is_none()), (1, true));
+    // A policy that cannot be asked denies, and not only what it was asked about first.
+    let (rechecked, reasons) = under_a_new_policy(Some(Ill::Fails)).await;
+    assert_eq!(reasons, [policy; 3]);
+    let (unasked, fault) = rechecked.unasked.unwrap();
+    assert_eq!((rechecked.ended, unasked), (0, 3), "{fault}");
+}
+
+/// A lock says what it could not see to its end, and does not wait for ever.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_is_counted() {
+    for (stuck, left) in [(false, 0), (true, 1)] {
+        let story = Story::new().await;
+        let (alice, bob) = (story.first_person().await, story.person("bob", &[]).await);
+        let _machine = story.machine("edge-1").await;
+        let _ends = story.session(&bob, "edge-1");
+        let hangs = stuck.then(|| story.seats(&bob, "edge-1"));
+        let began = tokio::time::Instant::now();
+        let ended = story.lock(&alice, "person", "bob").await.unwrap().ended.unwrap();
+        let took = began.elapsed();
+        assert_eq!((ended.sessions, ended.left), (1 + left, left));
+        assert_eq!(took >= ENFORCE_TIME, stuck, "{took:?}");
+        let enforced = story.events(&alice).await.into_iter().find(|event| event.event == "lock.enforced").unwrap();
+        assert_eq!(enforced.detail["sessions"], (1 + left).to_string(), "{enforced:?}");
+        assert_eq!(enforced.detail["left"], left.to_string(), "{enforced:?}");
+        if let Some((session, conn)) = hangs {
+            assert_eq!(session.session().reason(), Some(wire::tunnel::Reason::Locked));
+            assert_eq!(conn.conn().cut(), Some(Reason::Locked), "the connection under it is cut all the same");
+        }
+    }
 }

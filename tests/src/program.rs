@@ -187,6 +187,38 @@ pub fn built(name: &str) -> PathBuf {
 /// measures time.
 #[must_use]
 pub fn shifted_clock(by: &str) -> Vec<String> {
+    under_faketime(&[format!("FAKETIME={by}")])
+}
+
+/// A clock of the day that is set while programs run by it. The one that measures time goes on.
+pub struct Hands(PathBuf);
+
+impl Hands {
+    /// A clock that goes right until it is set; `dir` keeps its file.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let hands = Self(dir.join(format!("clock-{}", COUNT.fetch_add(1, Ordering::Relaxed))));
+        hands.set("+0");
+        hands
+    }
+
+    /// The words before a command that goes by it.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        under_faketime(&[format!("FAKETIME_TIMESTAMP_FILE={}", self.0.display()), "FAKETIME_NO_CACHE=1".to_owned()])
+    }
+
+    /// Sets it so far from the true time, such as `+1h`, for everything that goes by it.
+    pub fn set(&self, to: &str) {
+        // Whole or not at all: it is read at any moment.
+        let fresh = self.0.with_extension("new");
+        std::fs::write(&fresh, to).unwrap();
+        std::fs::rename(&fresh, &self.0).unwrap();
+    }
+}
+
+fn under_faketime(settings: &[String]) -> Vec<String> {
     let library = std::fs::read_dir("/usr/lib")
         .into_iter()
         .flatten()
@@ -194,8 +226,9 @@ pub fn shifted_clock(by: &str) -> Vec<String> {
         .find(|path| path.is_file())
         .expect("libfaketime is not installed: run `tests/run` once");
     let preload = format!("LD_PRELOAD={}", library.display());
-    let shift = format!("FAKETIME={by}");
-    ["env", &preload, &shift, "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"].map(str::to_owned).to_vec()
+    let mut words = ["env", &preload, "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"].map(str::to_owned).to_vec();
+    words.extend_from_slice(settings);
+    words
 }
 
 fn read(path: &Path) -> String {

@@ -258,6 +258,9 @@ pub struct EndedView {
     pub sessions: usize,
     /// Milliseconds from the lock's acceptance to the end of the last of them.
     pub millis: u64,
+    /// So many of them had not ended when that was no longer waited for. Their connections were cut all the same.
+    #[serde(default)]
+    pub left: usize,
 }
 
 /// One connection to a service on a machine.

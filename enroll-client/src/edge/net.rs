@@ -114,9 +114,7 @@ pub enum NetError {
 fn rejection(address: &Address, alert: AlertDescription, showed_certificate: bool) -> String {
     if showed_certificate {
         let alert = format!("{alert:?}");
-        format!(
-            "the gateway {address} rejected this machine's certificate (expired, revoked or from another gateway; {alert})"
-        )
+        format!("the gateway {address} rejected our certificate (expired, revoked or from another gateway; {alert})")
     } else {
         format!("{address} asks for a certificate: it is a gateway's manage face, not its enroll face")
     }

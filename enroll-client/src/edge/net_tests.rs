@@ -177,7 +177,7 @@ async fn a_rejected_certificate_is_not_called_a_reset() {
     let address = answer(config, String::new()).await;
     let (exit, what) = complaint(&address, &identified(&other, &ours)).await;
     assert_eq!(exit, Exit::Refused, "{what}");
-    let start = "the gateway GATEWAY rejected this machine's certificate (expired, revoked or from another gateway; ";
+    let start = "the gateway GATEWAY rejected our certificate (expired, revoked or from another gateway; ";
     assert!(what.starts_with(start), "{what}");
 }
 

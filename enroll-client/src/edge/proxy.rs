@@ -224,15 +224,18 @@ impl Streams {
                 let credential = &self.credential;
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
-                let tls = timeout(REACH_TIME, sealed::open(stream, credential, &machine, self.offset))
-                    .await
-                    .map_err(slow)?
-                    .map_err(|error| {
-                        CallError::Net(NetError::Broken {
-                            address: self.address.clone(),
-                            cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
-                        })
-                    })?;
+                let tls = timeout(
+                    REACH_TIME,
+                    sealed::open(stream, credential, &machine, self.words.offset().unwrap_or(self.offset)),
+                )
+                .await
+                .map_err(slow)?
+                .map_err(|error| {
+                    CallError::Net(NetError::Broken {
+                        address: self.address.clone(),
+                        cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
+                    })
+                })?;
                 let io = Io::Sealed(Box::new(tls));
                 Ok(Service { session, mode: Mode::Sealed, words: Arc::clone(&self.words), io, _place: place })
             }

@@ -21,14 +21,14 @@ use super::clock::{self, LocalClock};
 use super::keystore::Credential;
 use super::net::provider;
 use crate::key::PrivateKey;
-use crate::offset::Offset;
+use crate::offset::{Offset, Shared};
 
 /// The machine's side of sealed services: its certificate for them, and whom it believes.
 pub struct Seal {
     config: Arc<ServerConfig>,
     domain: TrustDomain,
     anchors: Arc<TrustAnchors>,
-    offset: Offset,
+    offset: Shared,
 }
 
 impl Seal {
@@ -38,11 +38,12 @@ impl Seal {
     /// When the certificate, its key or the roots cannot be used.
     pub fn new(chain: &[Vec<u8>], key: &PrivateKey, credential: &Credential, offset: Offset) -> Result<Self, String> {
         let domain = credential.domain().clone();
-        let anchors = Arc::new(anchors(credential)?);
+        let anchors = Arc::new(anchors(credential, offset)?);
+        let offset = Shared::new(offset);
         let verifier = Arc::new(Callers {
             anchors: Arc::clone(&anchors),
             algorithms: provider().signature_verification_algorithms,
-            offset,
+            offset: offset.clone(),
         });
         let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(LocalClock))
@@ -56,6 +57,11 @@ impl Seal {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { config: Arc::new(config), domain, anchors, offset })
+    }
+
+    /// Goes by another time from now on: one of the two clocks was set.
+    pub fn set_offset(&self, offset: Offset) {
+        self.offset.set(offset);
     }
 
     /// Shakes hands on a stream. Whoever comes must be the one the gateway named.
@@ -72,7 +78,7 @@ impl Seal {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no certificate was shown"));
         };
         let rest: Vec<&[u8]> = rest.iter().map(AsRef::as_ref).collect();
-        let now = self.offset.gateway_time(clock::now());
+        let now = self.offset.get().gateway_time(clock::now());
         let peer = pki::verify_peer(leaf, &rest, &self.anchors, &[Role::Person, Role::Machine], now)
             .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error.to_string()))?;
         if peer.identity.to_string() != open.caller || peer.identity.domain != self.domain {
@@ -83,9 +89,11 @@ impl Seal {
     }
 }
 
-fn anchors(credential: &Credential) -> Result<TrustAnchors, String> {
+/// The roots, as good by the gateway's clock as it says: ours may stand before the day they were made.
+fn anchors(credential: &Credential, offset: Offset) -> Result<TrustAnchors, String> {
     let roots: Vec<&[u8]> = credential.roots.iter().map(Vec::as_slice).collect();
-    TrustAnchors::new(credential.domain(), &roots, clock::now()).map_err(|e| e.to_string())
+    let now = offset.gateway_time(clock::now());
+    TrustAnchors::new(credential.domain(), &roots, now).map_err(|e| e.to_string())
 }
 
 /// Lets in people and machines of our own trust domain.
@@ -93,7 +101,7 @@ fn anchors(credential: &Credential) -> Result<TrustAnchors, String> {
 struct Callers {
     anchors: Arc<TrustAnchors>,
     algorithms: WebPkiSupportedAlgorithms,
-    offset: Offset,
+    offset: Shared,
 }
 
 impl ClientCertVerifier for Callers {
@@ -108,7 +116,7 @@ impl ClientCertVerifier for Callers {
         _now: rustls_pki_types::UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let rest: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now = self.offset.gateway_time(clock::now());
+        let now = self.offset.get().gateway_time(clock::now());
         pki::verify_peer(end_entity, &rest, &self.anchors, &[Role::Person, Role::Machine], now)
             .map(|_| ClientCertVerified::assertion())
             .map_err(|_| Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
@@ -151,7 +159,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let verifier = Arc::new(TheMachine {
-        anchors: anchors(credential).map_err(io::Error::other)?,
+        anchors: anchors(credential, offset).map_err(io::Error::other)?,
         algorithms: provider().signature_verification_algorithms,
         machine: machine.clone(),
         offset,
@@ -223,3 +231,7 @@ impl ServerCertVerifier for TheMachine {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+#[path = "sealed_tests.rs"]
+mod tests;

@@ -195,6 +195,31 @@ fn faces_that_cannot_be_told_apart() {
 }
 
 #[test]
+fn where_the_proxy_face_is_said_to_be() {
+    let text = |names: &str, public: &str| {
+        let base = BASE.replace("[names]\n", &format!("[names]\nproxy = [{names}]\n"));
+        format!("{base}{PORTS}proxy = '127.0.0.1:3'\n[public]\nproxy = '{public}'\n")
+    };
+    for (names, public) in [
+        ("'gw.td.example'", "gw.td.example:443"),
+        ("'a.td.example', 'gw.td.example'", "GW.td.example:1"),
+        // An address is no name in the handshake: whatever stands before the gateway may have it.
+        ("'gw.td.example'", "192.0.2.1:443"),
+    ] {
+        good(&text(names, public));
+    }
+    for public in ["join.td.example:443", "td.example:443"] {
+        let name = public.split(':').next().unwrap();
+        check(
+            &text("'gw.td.example'", public),
+            &format!(
+                "/etc/lg/gateway.toml:11: `public.proxy`: `{name}` is no name of the face; use one that stands in `names.proxy`"
+            ),
+        );
+    }
+}
+
+#[test]
 fn a_file_cut_short_is_never_taken() {
     let path = Path::new("gateway.toml");
     let whole = format!("{BASE}{PORTS}[store]\ncache_mib = 128\n");

@@ -493,6 +493,8 @@ fn choose(
 ) -> Option<(Face, Arc<ServerConfig>, Option<RawName>)> {
     let table = context.tls.load();
     let face = match leads_to {
+        // Here a name says which service is meant: one that is not ours must not pass for a connection without.
+        LeadsTo::Face(Face::Proxy) if hello.server_name().is_some_and(|name| !table.names.is_of_proxy(name)) => None,
         LeadsTo::Face(face) => Some(face),
         LeadsTo::Sni => hello.server_name().and_then(|name| table.names.face_of(name)),
     }?;

@@ -99,9 +99,15 @@ impl FaceNames {
         match (named(&self.manage), named(&self.enroll)) {
             (true, _) => Some(Face::Manage),
             (false, true) => Some(Face::Enroll),
-            (false, false) if named(&self.proxy) || self.raw(sni).is_some() => Some(Face::Proxy),
+            (false, false) if self.is_of_proxy(sni) => Some(Face::Proxy),
             (false, false) => None,
         }
+    }
+
+    /// Whether a name means the proxy face: one of its own, or a service's below one.
+    #[must_use]
+    pub fn is_of_proxy(&self, sni: &str) -> bool {
+        self.proxy.iter().any(|name| covers(name, sni)) || self.raw(sni).is_some()
     }
 
     /// The service that `<service>--<machine>.<name of the proxy face>` asks for. A service's name has no two hyphens in a

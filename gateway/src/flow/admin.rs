@@ -370,7 +370,7 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
 }
 
 /// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
-/// session. A session whose end does not come is not waited for: its connection was cut with it.
+/// session. A session whose end does not come is not waited for, but counted: its connection was cut with it.
 async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>], instance: &str) -> EndedView {
     let began = tokio::time::Instant::now();
     let cut = cut(shell, kind, target, lineages);
@@ -380,6 +380,10 @@ async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<L
         }
     };
     let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, all).await;
+    let left = cut.iter().filter(|session| session.ended_ms().is_none()).count();
+    if left > 0 {
+        tracing::error!(instance, kind = kind.as_str(), target, left, "sessions that a lock hit have not ended");
+    }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut changes = Changes::new();
     changes.event(Event::Access(Access::LockEnforced {
@@ -387,10 +391,11 @@ async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<L
         target: target.to_owned(),
         sessions: cut.len(),
         millis,
+        left,
     }));
     // The lock itself is durable; when this is not, the store has stopped and says so.
     let _ = shell.commit(changes, &Actor { who: "gateway", instance }).await;
-    EndedView { sessions: cut.len(), millis }
+    EndedView { sessions: cut.len(), millis, left }
 }
 
 fn cut(

@@ -95,6 +95,7 @@ pub async fn open(
     wanted: &Wanted,
     instance: &str,
 ) -> Result<Ready, Refusal> {
+    let asked = shell.rules.load_full();
     let admitted = still(shell, &caller.peer, caller.lineage).await?;
     let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
     let offline = || Unreached::Offline { machine: wanted.machine.clone() };
@@ -125,6 +126,14 @@ pub async fn open(
     };
     // In the table before it is open: a lock that is set meanwhile must find it.
     let seat = shell.sessions.enter(id.clone(), about);
+    // A new policy walks the table once. One that came before this was in it is asked here.
+    if !Arc::ptr_eq(&asked, &shell.rules.load())
+        && let Err(denied) = may_connect(shell, &admitted, &whole, &wanted.service)
+    {
+        seat.session().cut(Reason::Policy);
+        end(shell, seat);
+        return Err(denied);
+    }
     let awaited = expect(shell, tunnel.identity(), seat.session());
     let head = Open {
         session: id,

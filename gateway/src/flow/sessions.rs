@@ -189,18 +189,30 @@ pub async fn events(
     Ok(SessionEvents { items, next })
 }
 
-/// Holds every open session against the policy in force, and ends those that it does not allow. Returns how many.
-///
-/// # Errors
-/// When the store fails; those that were not looked at go on.
-pub async fn recheck(shell: &Shell) -> Result<usize, Fault> {
-    let mut ended = 0;
+/// What became of the open sessions under a new policy.
+#[derive(Debug, Default)]
+pub struct Rechecked {
+    /// How many it does not allow. They were ended.
+    pub ended: usize,
+    /// About how many it could not be asked, and why the first. They were ended too: whatever goes wrong denies.
+    pub unasked: Option<(usize, Fault)>,
+}
+
+/// Holds every open session against the policy in force, and ends those that it does not allow, or about which it cannot be
+/// asked because the store fails.
+pub async fn recheck(shell: &Shell) -> Rechecked {
+    let mut rechecked = Rechecked::default();
     for session in shell.sessions.find(&Selector::All) {
-        if !allowed(shell, &session).await? && session.cut(Reason::Policy) {
-            ended += 1;
+        match allowed(shell, &session).await {
+            Ok(true) => {}
+            Ok(false) => rechecked.ended += usize::from(session.cut(Reason::Policy)),
+            Err(fault) => {
+                let cut = usize::from(session.cut(Reason::Policy));
+                rechecked.unasked.get_or_insert((0, fault)).0 += cut;
+            }
         }
     }
-    Ok(ended)
+    rechecked
 }
 
 async fn allowed(shell: &Shell, session: &Session) -> Result<bool, Fault> {

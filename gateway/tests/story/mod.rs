@@ -18,8 +18,8 @@ use gateway::{
     edge::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
-        live::NewConn,
-        sessions::{About, Door, Party},
+        live::{self, NewConn},
+        sessions::{self, About, Door, Party},
         signer::{CaSet, Passphrase},
         tls::Face,
     },
@@ -28,7 +28,7 @@ use gateway::{
         shell::{Actor, Retry, Settings, Shell},
     },
     rules,
-    store::{Engine, Key, open},
+    store::{Batch, BoxFuture, CommitError, Engine, Entry, Key, ReadError, Rows, Store, Version, Watch, open},
 };
 use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
@@ -129,6 +129,12 @@ impl Story {
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
         Self { shell, clock: hand }
+    }
+
+    /// From now on its store is ill. Nobody else may hold the gateway.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn falls_ill(&mut self, ill: Ill) {
+        Arc::get_mut(&mut self.shell).unwrap().store = Arc::new(ill);
     }
 
     /// Another policy from now on.
@@ -237,6 +243,19 @@ impl Story {
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     /// A session of somebody to a service on a machine, without the bytes: it ends when it is told to. Gives its id.
     pub fn session(&self, caller: &Member, machine: &str) -> String {
+        let seats = self.seats(caller, machine);
+        let session = Arc::clone(seats.0.session());
+        let id = session.id().to_owned();
+        tokio::spawn(async move {
+            session.told().await;
+            drop(seats);
+        });
+        id
+    }
+
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    /// The same, ending when its seat, and its connection's, are given up.
+    pub fn seats(&self, caller: &Member, machine: &str) -> (sessions::Seat, live::Seat) {
         let shell = &self.shell;
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = self.peer(&caller.issued);
@@ -261,14 +280,7 @@ impl Story {
             door: Door::Connect,
             started_ms: shell.clock.now_ms(),
         };
-        let id = hex::encode(shell.entropy.bytes::<8>());
-        let seat = shell.sessions.enter(id.clone(), about);
-        let session = Arc::clone(seat.session());
-        tokio::spawn(async move {
-            session.told().await;
-            drop((seat, conn));
-        });
-        id
+        (shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about), conn)
     }
 
     /// How many records there are of everything.
@@ -435,5 +447,50 @@ impl Member {
         let certificate = format!("{}{}", self.issued.certificate, self.issued.chain);
         let body = serde_json::to_string(&PriorCertificate { certificate, signature }).unwrap();
         enroll(&story.shell, key, 1, None, vec![(PRIOR_CERTIFICATE.to_owned(), body)]).await
+    }
+}
+
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+/// A store whose reads never end, and one whose reads fail.
+#[derive(Copy, Clone)]
+pub enum Ill {
+    /// They never end.
+    Hangs,
+    /// They fail.
+    Fails,
+}
+
+impl Ill {
+    async fn answer<T>(self) -> Result<T, ReadError> {
+        match self {
+            Self::Hangs => std::future::pending().await,
+            Self::Fails => Err(ReadError::Closed),
+        }
+    }
+}
+
+impl Store for Ill {
+    fn read<'a>(&'a self, _: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn scan<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn scan_back<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
+        Box::pin(self.answer())
+    }
+
+    fn commit(&self, _: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
+        Box::pin(std::future::ready(Err(CommitError::Closed)))
+    }
+
+    fn watch(&self, _: Key) -> Watch {
+        unreachable!("nobody watches here")
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 }

@@ -9,6 +9,8 @@
 mod absence;
 mod access;
 mod ansible;
+mod black_hole;
+mod clocks;
 mod cuts;
 mod dev;
 mod dial_back;
@@ -21,6 +23,7 @@ mod helper;
 mod hostile;
 mod join;
 mod locks;
+mod netns;
 mod owner_rules;
 mod ports;
 mod renew_now;

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::Gateway;
+use tests::http::Face;
 use tests::program::Program;
 use tests::raw::Raw;
 use tests::tls;
@@ -135,7 +136,12 @@ pub fn sessions(person: &Lychgate) -> Vec<Value> {
 /// `CONNECT` as any client sends it; gives the status, the whole head and the body.
 #[track_caller]
 pub fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
-    let face = gateway.proxy();
+    connect_at(&gateway.proxy(), gateway, who, target)
+}
+
+/// The same, where the gateway calls itself something else than where it listens.
+#[track_caller]
+pub fn connect_at(face: &Face, gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
     let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
     let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
     raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();

@@ -1,16 +1,24 @@
-//! The leaf for a machine's sealed services: OpenSSL serves with it, curl believes it by the machine's name, and the gateway
-//! takes it from nobody.
+//! Sealed services. The leaf for them: OpenSSL serves with it, curl believes it by the machine's name, and the gateway takes it
+//! from nobody. And what crosses the gateway when somebody uses one: nothing that it could read.
 
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use rustls::{ClientConnection, Stream};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::port::Port;
 use tests::program::{Ended, Program, run};
-use tests::wait::PATIENCE;
+use tests::raw::Raw;
+use tests::tls;
+use tests::wait::{PATIENCE, eventually, unix_now};
 
+use crate::rig::{Connected, Echo, Running, sessions};
 use crate::{audit, joined};
 
 /// `curl` with a certificate and key, both in files.
@@ -89,4 +97,181 @@ fn a_machine_serves_with_it_and_can_do_nothing_else() {
     assert_eq!(believed.code, 0, "{}", believed.stderr);
     // CURLE_PEER_FAILED_VERIFICATION
     assert_eq!(get("edge-2.machine.test.example").code, 60);
+}
+
+/// Everything that passes between a caller and the gateway once the connection is open, as the gateway has it in its hands:
+/// without the TLS that the two speak with each other.
+struct Passing {
+    raw: Raw,
+    /// Came and was not read yet.
+    unread: Vec<u8>,
+    sent: Vec<u8>,
+    heard: Vec<u8>,
+}
+
+impl Passing {
+    /// `CONNECT` to a service, answered with 200.
+    fn open(gateway: &Gateway, who: &Lychgate, target: &str) -> Self {
+        let face = gateway.proxy();
+        let mut raw =
+            Raw::open(face.address, &face.name, &tls::trusting(&gateway.roots(), Some(&who.identity()))).unwrap();
+        raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+        let (status, head, body) = raw.whole_response().unwrap();
+        assert_eq!(status, 200, "{head}\n{body}");
+        assert!(head.contains("Lychgate-Mode: sealed"), "{head}");
+        Self { raw, unread: vec![], sent: vec![], heard: vec![] }
+    }
+}
+
+impl Read for Passing {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.unread.is_empty() {
+            self.unread = self.raw.receive()?;
+            self.heard.extend_from_slice(&self.unread);
+        }
+        let count = space.len().min(self.unread.len());
+        space[..count].copy_from_slice(&self.unread[..count]);
+        self.unread.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for Passing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.raw.send(bytes)?;
+        self.sent.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// RFC 8446 5.1: the outermost record types in a stream of TLS, to its end.
+fn record_types(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [kind, _, _, high, low, rest @ ..] = bytes {
+        types.push(*kind);
+        let length = usize::from(*high) << 8 | usize::from(*low);
+        bytes = &rest[length.min(rest.len())..];
+    }
+    types
+}
+
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+
+#[test]
+fn what_crosses_the_gateway_is_ciphertext_to_the_machine_itself() {
+    const MARKER: &[u8] = b"a secret that the gateway does not see\n";
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let mut alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", "")]);
+    let roots = gateway.roots();
+    let mut passing = Passing::open(&gateway, &alice, "echo.alpha:7");
+    let config = tls::trusting(&roots, Some(&alice.identity()));
+    let name = ServerName::try_from("alpha.machine.test.example").unwrap();
+    let mut inner = ClientConnection::new(Arc::clone(&config), name.clone()).unwrap();
+    let mut heard = vec![0; MARKER.len()];
+    let mut tls = Stream::new(&mut inner, &mut passing);
+    tls.write_all(MARKER).unwrap();
+    tls.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, MARKER, "it went to the service and back");
+
+    // Whoever shook hands is the machine, with a key that it alone has.
+    let shown: Vec<Vec<u8>> = inner.peer_certificates().unwrap().iter().map(|der| der.to_vec()).collect();
+    let roots: Vec<&[u8]> = roots.iter().map(AsRef::as_ref).collect();
+    let (domain, now) = (pki::TrustDomain::parse("test.example").unwrap(), pki::UnixTime::new(unix_now()));
+    let anchors = pki::TrustAnchors::new(&domain, &roots, now).unwrap();
+    let issuers: Vec<&[u8]> = shown[1..].iter().map(Vec::as_slice).collect();
+    let peer = pki::verify_sealed(&shown[0], &issuers, &anchors, &pki::Name::parse("alpha").unwrap(), now).unwrap();
+    assert_eq!(peer.identity.to_string(), "spiffe://test.example/machine/alpha");
+    let of_the_gateway = passing.raw.peer_chain();
+    assert!(!of_the_gateway.contains(&shown[0]), "that is the gateway's own");
+
+    // And what passed, each way, holds nothing of it: the records of a handshake, and ciphertext.
+    for (way, bytes) in [("there", &passing.sent), ("back", &passing.heard)] {
+        assert!(!bytes.windows(MARKER.len()).any(|window| window == MARKER), "{way}: {bytes:?}");
+        let types = record_types(bytes);
+        assert!(types.contains(&HANDSHAKE) && types.contains(&APPLICATION_DATA), "{way}: {types:?}");
+        let known = [HANDSHAKE, CHANGE_CIPHER_SPEC, APPLICATION_DATA];
+        assert!(types.iter().all(|kind| known.contains(kind)), "{way}: {types:?}");
+    }
+    // By the gateway's own count that was all: no byte besides those that we have in our hands.
+    let counted = eventually("all of it is counted", PATIENCE, || {
+        let session = sessions(&alice).pop()?;
+        let both = [&session["to_machine"], &session["from_machine"]].map(|count| count.as_u64().unwrap());
+        (both == [passing.sent.len(), passing.heard.len()].map(|length| length as u64)).then_some(session)
+    });
+    assert_eq!(counted["mode"], "sealed");
+
+    // A caller without TLS is told so by the machine, in an alert, and never gets to the service.
+    let mut plain = Passing::open(&gateway, &alice, "echo.alpha:7");
+    plain.write_all(MARKER).unwrap();
+    let _ = plain.read_to_end(&mut Vec::new());
+    assert_eq!(record_types(&plain.heard), [ALERT], "{:?}", plain.heard);
+    // One who is somebody else than the gateway let in is refused by the machine as well.
+    let bob = gateway.client("bob");
+    let invitation = alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);
+    bob.ok(&["join", invitation["token"].as_str().unwrap(), "--name", "bob"]);
+    let mut lent = Passing::open(&gateway, &alice, "echo.alpha:7");
+    let mut inner = ClientConnection::new(tls::trusting(&gateway.roots(), Some(&bob.identity())), name).unwrap();
+    let mut tls = Stream::new(&mut inner, &mut lent);
+    // The machine judges after our last word of the handshake.
+    let _ = tls.write_all(MARKER);
+    assert!(matches!(tls.read(&mut heard), Ok(0) | Err(_)));
+    let says = "the gateway named spiffe://test.example/person/alice, and spiffe://test.example/person/bob is there";
+    alpha.run.expect_stdout("the machine says why", |out| out.contains(says).then_some(()));
+}
+
+/// Every door of our own client seals by itself.
+#[test]
+fn the_client_seals_at_every_door() {
+    let echo = Echo::start();
+    let rule = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
+                resource);";
+    let gateway = Setup::default().policy(rule).start();
+    let alice = gateway.first_person();
+    let exposed = echo.exposed("echo", ",allow=person,allow=machine");
+    let _a = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
+    let mut helper = alice.start(&["helper"]);
+    helper.expect_stderr("the helper listens", |said| said.contains("helping at").then_some(()));
+    let mut by_helper = Connected::start(&alice, &["alpha", "echo", "--helper"]);
+    by_helper.passes("by the helper\n");
+
+    let mut forward = alice.start(&["forward", "alpha", "echo"]);
+    let at: SocketAddr = forward
+        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let _by_forward = passes(at, b"by a forward\n");
+
+    let port = Port::take();
+    let reach = format!("e=echo.alpha:{}", port.number());
+    let _edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach]);
+    let _by_reach = passes((Ipv4Addr::LOCALHOST, port.number()).into(), b"by a machine\n");
+
+    let open = sessions(&alice);
+    assert_eq!(open.len(), 3, "{open:?}");
+    for session in &open {
+        assert_eq!(session["mode"], "sealed", "{session}");
+        assert!(session["to_machine"].as_u64().unwrap() > 1_000, "a handshake went through: {session}");
+    }
+    let mut doors: Vec<&str> = open.iter().map(|session| session["door"].as_str().unwrap()).collect();
+    doors.sort_unstable();
+    assert_eq!(doors, ["helper", "helper", "tunnel"]);
+}
+
+/// Says something to a local port and hears it come back.
+#[track_caller]
+fn passes(at: SocketAddr, words: &[u8]) -> TcpStream {
+    let mut program = TcpStream::connect(at).unwrap();
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    program.write_all(words).unwrap();
+    let mut heard = vec![0; words.len()];
+    program.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, words);
+    program
 }

@@ -11,6 +11,7 @@ use tests::program::{Ended, Program, run};
 use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
 use tests::wait::{PATIENCE, eventually};
 
+use crate::netns::Namespace;
 use crate::rig::{Helpers, Running, sessions};
 use crate::{audit, joined};
 
@@ -181,56 +182,6 @@ fn a_long_session_survives_renewals_and_ends_with_the_lock() {
     assert_eq!((&closed["subject"], &closed["detail"]["reason"]), (&session["id"], &"locked".into()));
 }
 
-/// A host of its own in a network of its own, joined to ours by one cable. Its firewall takes nothing that it did not ask
-/// for.
-struct Namespace {
-    name: String,
-    number: u32,
-}
-
-impl Namespace {
-    fn make() -> Self {
-        let number = std::process::id() % 60_000;
-        let this = Self { name: format!("lg{number}"), number };
-        let (host, inside) = this.addresses();
-        let name = &this.name;
-        for line in [
-            format!("ip netns add {name}"),
-            format!("ip link add v{name} type veth peer name eth0 netns {name}"),
-            format!("ip addr add {host}/30 dev v{name}"),
-            format!("ip link set v{name} up"),
-            format!("ip -n {name} addr add {inside}/30 dev eth0"),
-            format!("ip -n {name} link set eth0 up"),
-            format!("ip -n {name} link set lo up"),
-            format!("ip netns exec {name} nft add table inet filter"),
-            format!(
-                "ip netns exec {name} nft add chain inet filter input {{ type filter hook input priority 0 ; policy drop ; }}"
-            ),
-            format!("ip netns exec {name} nft add rule inet filter input iif lo accept"),
-            format!("ip netns exec {name} nft add rule inet filter input ct state established accept"),
-        ] {
-            let ended = run(
-                Command::new("sh").args(["-c", &line.replace('{', "'{'").replace('}', "'}'").replace(';', "';'")]),
-                PATIENCE,
-            );
-            assert_eq!(ended.code, 0, "{line}\n{}", ended.stderr);
-        }
-        this
-    }
-
-    fn addresses(&self) -> (String, String) {
-        let (a, b) = (self.number / 64 % 256, self.number % 64 * 4);
-        (format!("10.77.{a}.{}", b + 1), format!("10.77.{a}.{}", b + 2))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = run(Command::new("ip").args(["netns", "delete", &self.name]), PATIENCE);
-        let _ = run(Command::new("ip").args(["link", "delete", &format!("v{}", self.name)]), PATIENCE);
-    }
-}
-
 #[test]
 fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     if whoami() != "root" {
@@ -238,31 +189,9 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
         return;
     }
     let host = Namespace::make();
-    let (outside, inside) = host.addresses();
-    let mut gateway = setup();
-    for face in ["enroll", "manage", "proxy"] {
-        gateway = gateway
-            .config(&format!("names.{face}"), toml::Value::Array(vec![outside.clone().into(), "127.0.0.1".into()]));
-    }
-    let gateway = gateway.init();
-    gateway.edit_config(|config| {
-        for face in ["enroll", "manage", "proxy"] {
-            let listen = config["listen"].as_table_mut().unwrap();
-            let port = listen[face].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-            listen.insert(face.to_owned(), format!("0.0.0.0:{port}").into());
-            let public = config.entry("public").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
-            public.insert(face.to_owned(), format!("{outside}:{port}").into());
-        }
-    });
-    let invited = gateway.command(&["invite"]);
-    let mut gateway = gateway;
-    gateway.start();
-    let alice = gateway.client("alice");
-    alice.ok(&["join", invited.stdout.trim(), "--name", "alice"]);
-    let within = ["ip", "netns", "exec", &host.name].map(str::to_owned).to_vec();
-    let machine = gateway.client("alpha").under(&within);
-    machine.ok(&["join", &crate::token(&alice, &[]), "--name", "alpha"]);
-    let sshd = sshd_of(&gateway, &machine, "alpha", within.clone());
+    let (gateway, alice) = host.gateway(setup());
+    let machine = host.machine(&gateway, &alice, "alpha");
+    let sshd = sshd_of(&gateway, &machine, "alpha", host.within());
     let expose = format!("ssh=127.0.0.1:{}", sshd.port());
     let _running = Running::start(machine, &["--expose", &expose]);
     let _helpers = Helpers::of(alice.dir());
@@ -271,14 +200,13 @@ fn a_machine_that_accepts_nothing_from_the_network_is_reached() {
     session.expect_stdout("a session", |out| out.contains("begun").then_some(()));
     // And from outside nobody gets anywhere: not to the service, not to any port, not with a ping.
     for (kind, want) in [("-Htln", vec![format!("127.0.0.1:{}", sshd.port())]), ("-Huln", vec![])] {
-        let mut ss = Command::new(&within[0]);
-        let listening = run(ss.args(&within[1..]).args(["ss", kind]), PATIENCE);
+        let listening = run(&mut host.command(&["ss", kind]), PATIENCE);
         assert_eq!(listening.code, 0, "{}", listening.stderr);
         let at: Vec<&str> = listening.stdout.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
         assert_eq!(at, want, "the machine listens elsewhere:\n{}", listening.stdout);
     }
     for port in [sshd.port(), 22, 443, 8443] {
-        let at = format!("{inside}:{port}").parse().unwrap();
+        let at = format!("{}:{port}", host.inside()).parse().unwrap();
         let came = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(300));
         assert!(came.is_err(), "{at} took a connection");
     }

@@ -378,7 +378,7 @@ impl Pair {
 
     fn heard_news(&mut self, news: client::News) {
         match news {
-            client::News::Up => {}
+            client::News::Up | client::News::Time(_) => {}
             client::News::Down(why, _) => self.seen.downs.push((self.now, why)),
             client::News::Draining(_) => self.seen.draining += 1,
             client::News::Reauthenticated => self.seen.reauthenticated += 1,

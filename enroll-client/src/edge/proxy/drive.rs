@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use pki::Serial;
+use pki::{Serial, UnixTime};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -17,11 +17,13 @@ use tokio_rustls::client::TlsStream;
 use wire::tunnel::{FromMachine, Reason, ToMachine};
 
 use super::Standing;
+use crate::edge::clock;
 use crate::edge::control::Control;
 use crate::edge::mux::{Happened, Mux, Stream};
 use crate::edge::net::{Manners, NetError, explain};
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
+use crate::offset::Offset;
 use crate::proof::Exporter;
 use crate::target::Address;
 
@@ -51,6 +53,7 @@ struct Heard {
     gone: bool,
     ended: VecDeque<(String, Reason)>,
     proven: Option<Serial>,
+    offset: Option<Offset>,
 }
 
 impl Words {
@@ -94,6 +97,11 @@ impl Words {
     /// Whether new streams may still be asked for.
     pub fn drains(&self) -> bool {
         self.lock().drains
+    }
+
+    /// How far the gateway's clock is ahead, if it said so here.
+    pub fn offset(&self) -> Option<Offset> {
+        self.lock().offset
     }
 
     /// The certificate that was proven here last, if another than the first.
@@ -175,7 +183,10 @@ impl Driver {
 
     fn heard(&self, frame: ToMachine) {
         match frame {
-            ToMachine::Welcome(_) => self.words.hear(|heard| heard.speaks = true),
+            ToMachine::Welcome(welcome) => self.words.hear(|heard| {
+                heard.speaks = true;
+                heard.offset = Some(Offset::between(UnixTime::new(welcome.time), clock::now()));
+            }),
             ToMachine::Ended { session, reason } => self.words.hear(|heard| {
                 if heard.ended.len() == ENDED_KEPT {
                     heard.ended.pop_front();

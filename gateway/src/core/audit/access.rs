@@ -24,8 +24,8 @@ pub enum Access {
         from_machine: u64,
         millis: u64,
     },
-    /// Everything that a lock hit has ended: so many sessions, so long after the lock was accepted.
-    LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64 },
+    /// Everything that a lock hit has ended: so many sessions, so long after the lock was accepted, except for those left.
+    LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64, left: usize },
     /// A second tunnel of a machine came while the first was alive, from elsewhere: perhaps two machines hold one key.
     TunnelTwice { machine: String, before: String, now: String },
 }
@@ -60,10 +60,15 @@ impl Access {
                     ("millis", millis.to_string()),
                 ],
             ),
-            Self::LockEnforced { kind, target, sessions, millis } => (
+            Self::LockEnforced { kind, target, sessions, millis, left } => (
                 target,
                 vec![],
-                vec![("kind", kind.to_owned()), ("sessions", sessions.to_string()), ("millis", millis.to_string())],
+                vec![
+                    ("kind", kind.to_owned()),
+                    ("sessions", sessions.to_string()),
+                    ("millis", millis.to_string()),
+                    ("left", left.to_string()),
+                ],
             ),
             Self::TunnelTwice { machine, before, now } => (machine, vec![], vec![("before", before), ("now", now)]),
         }

@@ -38,10 +38,12 @@ use crate::{
 };
 
 const SEPARATE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL, proxy: None };
+const THREE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL, proxy: Some(LOCAL) };
 const SHARED: Listen = Listen::Shared(LOCAL);
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const JOIN: &str = "join.td.example";
 const MANAGE: &str = "manage.td.example";
+const PROXY: &str = "gw.td.example";
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -66,7 +68,8 @@ fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> CaSet {
 
 fn table(authority: &CaSet, anchors: &CaSet, clock: &Clock, entropy: &Entropy) -> TlsTable {
     let dns = |name: &str| GatewayName::Dns(name.to_owned());
-    let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy: vec![] };
+    let proxy = vec![dns(PROXY), GatewayName::Ip(LOCAL.ip())];
+    let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy };
     let leaf = GatewayLeaf::issue(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
     TlsTable::build(&leaf, Arc::clone(anchors.anchors()), names, clock.clone()).unwrap()
 }
@@ -377,6 +380,67 @@ async fn on_one_port_the_name_decides() {
         assert_eq!(told, "received fatal alert: UnrecognisedName", "{name}");
     }
     rig.counted(r#"lychgate_handshakes_total{outcome="unknown-name"} 2"#).await;
+}
+
+/// What somebody hears who asks the proxy face for a service that is nowhere.
+async fn connect(rig: &Rig, name: &str, holder: &Holder) -> io::Result<String> {
+    let mut client = rig.connect(rig.bound.proxy.unwrap(), name, rig.client(Some(holder))).await?;
+    client.write_all(b"CONNECT ssh.m:22 HTTP/1.1\r\nHost: ssh.m:22\r\n\r\n").await?;
+    let mut heard = vec![0; 9];
+    timeout(SOON, client.read_exact(&mut heard)).await.unwrap()?;
+    Ok(String::from_utf8(heard).unwrap())
+}
+
+#[tokio::test]
+async fn the_proxy_face_knows_its_names_on_a_port_of_its_own_too() {
+    let rig = Rig::new(THREE).await;
+    let holder = rig.holder(Role::Person, "ann");
+    // An address sends no name.
+    for name in [PROXY, "GW.td.example", "127.0.0.1"] {
+        assert_eq!(connect(&rig, name, &holder).await.unwrap(), "HTTP/1.1 ", "{name}");
+    }
+    // Its bytes are the service's: nothing answers in HTTP.
+    assert_eq!(connect(&rig, "web--m.gw.td.example", &holder).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    let others = ["web--m.other.example", "web--m.manage.td.example", "m.gw.td.example", JOIN, MANAGE, "td.example"];
+    for name in others {
+        let told = connect(&rig, name, &holder).await.unwrap_err().to_string();
+        assert_eq!(told, "received fatal alert: UnrecognisedName", "{name}");
+    }
+    rig.counted(&format!(r#"lychgate_handshakes_total{{outcome="unknown-name"}} {}"#, others.len())).await;
+}
+
+#[tokio::test]
+async fn machines_that_come_back_hold_up_no_people() {
+    const PROMPTLY: Duration = Duration::from_secs(5);
+    // No more in all than tunnels may take, so that nobody else had a turn if they took it from the same heap.
+    let limits = Limits { handshakes: TUNNEL_HANDSHAKES, handshake_time: 3 * SOON, ..Limits::default() };
+    let rig = Rig::limited(THREE, limits).await;
+    let mut tunnels = client(&rig.authority, Some(&rig.holder(Role::Machine, "m")));
+    tunnels.alpn_protocols = vec![wire::tunnel::ALPN.to_vec()];
+    let tunnels = Arc::new(tunnels);
+    // Each says its first word, hears the gateway's, and nothing more comes.
+    let mut stalled = Vec::new();
+    for _ in 0..TUNNEL_HANDSHAKES {
+        let name = ServerName::try_from(MANAGE).unwrap();
+        let mut hello = Vec::new();
+        rustls::ClientConnection::new(Arc::clone(&tunnels), name).unwrap().write_tls(&mut hello).unwrap();
+        let mut tcp = TcpStream::connect(rig.bound.manage).await.unwrap();
+        tcp.write_all(&hello).await.unwrap();
+        timeout(SOON, tcp.read_exact(&mut [0])).await.unwrap().unwrap();
+        stalled.push(tcp);
+    }
+    // One more machine waits for a turn,
+    let next = tokio::spawn(dial(rig.bound.manage, MANAGE, tunnels));
+    // and people do not.
+    let ann = rig.holder(Role::Person, "ann");
+    for _ in 0..2 * TUNNEL_HANDSHAKES {
+        let mut open = timeout(PROMPTLY, rig.manage(&ann)).await.unwrap();
+        assert!(timeout(PROMPTLY, body(&mut open, "/who")).await.unwrap().starts_with("manage "));
+        assert_eq!(timeout(PROMPTLY, connect(&rig, PROXY, &ann)).await.unwrap().unwrap(), "HTTP/1.1 ");
+    }
+    assert!(!next.is_finished(), "it had no turn to have");
+    drop(stalled);
+    next.await.unwrap().unwrap();
 }
 
 #[tokio::test]
