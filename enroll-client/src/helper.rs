@@ -16,7 +16,7 @@ use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::HelperArgs;
-use crate::connect::{Ended, Over, Way, afterwards, carry, stdio};
+use crate::connect::{Ended, Over, Way, afterwards, carry};
 use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
 use crate::edge::net::CallError;
@@ -257,10 +257,11 @@ pub async fn connect(store: &Keystore, machine: &Name, service: &str, fdpass: bo
             Ok(Exit::Ok)
         }
         Reached::Ok { session, .. } => {
-            let ended = stdio(program).await;
-            if ended == Ended::Here {
+            let here = platform::join_stdio(program).await.map_err(gone)?;
+            if here {
                 return Ok(Exit::Ok);
             }
+            let ended = Ended::There;
             let said = why(store, &session).await;
             if said == Some(Reason::Peer) {
                 return Ok(Exit::Ok);

@@ -304,13 +304,18 @@ pub fn session(row: &SessionView) -> String {
         "sealed" => "sealed: TLS between the two ends, unreadable for the gateway",
         _ => "raw: the service's own bytes",
     };
+    let own = match row.dial_backs {
+        0 => "",
+        1 => "; much, by a connection of its own at one end",
+        _ => "; much, by connections of its own at both ends",
+    };
     let mut pairs = vec![
         ("session", row.id.clone()),
         ("who", row.caller.clone()),
         ("from", format!("{} ({})", row.source, row.door)),
         ("machine", row.machine.clone()),
         ("service", row.service.clone()),
-        ("carried", carried.to_owned()),
+        ("carried", format!("{carried}{own}")),
         ("rules", row.rules.join(" ")),
         ("began", time(Some(row.started_ms / 1000))),
     ];

@@ -146,6 +146,11 @@ pub async fn connect_local(_path: &Path) -> io::Result<LocalStream> {
 }
 
 /// There are no such sockets here.
+pub async fn join_stdio(_stream: LocalStream) -> io::Result<bool> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// There are no such sockets here.
 pub fn remove_socket(_path: &Path) {}
 
 /// Descriptors are not handed on here.

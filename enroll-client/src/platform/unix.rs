@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -215,6 +218,46 @@ impl LocalListener {
 /// Connects to such a socket.
 pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
     LocalStream::connect(path).await
+}
+
+/// Joins standard input and output with such a connection, until the other side has no more to say. Gives whether standard input
+/// had ended before.
+///
+/// By plain threads that block: a runtime would hand each piece to such a thread and back.
+///
+/// # Errors
+/// When a descriptor cannot be had; after that an end is an end.
+pub async fn join_stdio(stream: LocalStream) -> io::Result<bool> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let to = stream.try_clone()?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let here = Arc::clone(&ended);
+    // Not awaited: it may stand in a read that nothing ends but the process.
+    std::thread::spawn(move || {
+        let _ = pass_on(&input, &to);
+        here.store(true, Ordering::SeqCst);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let inwards = tokio::task::spawn_blocking(move || pass_on(&stream, &output));
+    let _ = inwards.await;
+    Ok(ended.load(Ordering::SeqCst))
+}
+
+/// Reads from one and writes to the other until there is no more. Not `io::copy`, which would have the kernel splice the two: a
+/// piece of ssh's key exchange stayed in between for ever.
+fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> io::Result<()> {
+    let mut space = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut space) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&space[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Removes a socket that nobody listens on any more.

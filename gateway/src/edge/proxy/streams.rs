@@ -26,7 +26,7 @@ use crate::{
         tunnel::{FRAMES_MAX, FRAMES_SPAN},
     },
     edge::{
-        live::{self, Seat},
+        live::{self, Conn, Seat},
         problem::problem,
         sessions::{Door, Selector},
         tunnel::{Control, Happened, Mux, Stream, StreamSeat},
@@ -68,9 +68,10 @@ struct Helper<IO> {
     mux: Mux<IO>,
     opening: Option<oneshot::Receiver<Stream>>,
     control: Option<Control>,
-    /// The connection as the table knows it, by each certificate that was proven on it; the last counts.
+    /// The connection as the table knows it, by the certificate that was proven on it last.
     seat: Seat,
-    before: Vec<live::ConnId>,
+    /// The same by the first one: what its sessions are found by, whenever they begin.
+    first: Arc<Conn>,
     peer: Peer,
     lineage: Result<Arc<str>, Arc<Refusal>>,
     open: Arc<AtomicUsize>,
@@ -98,8 +99,8 @@ where
         mux,
         opening,
         control: None,
+        first: Arc::clone(seat.conn()),
         seat,
-        before: vec![],
         peer,
         lineage: lineage.map(Arc::from).map_err(Arc::new),
         open: Arc::default(),
@@ -171,7 +172,7 @@ where
         };
         let verified = async {
             match verifying {
-                Some(verifying) => verifying.await.ok(),
+                Some(verifying) => verifying.await.unwrap_or_else(|_| Err(("internal".to_owned(), String::new()))),
                 None => std::future::pending().await,
             }
         };
@@ -204,7 +205,7 @@ where
             reason = told => Event::Told(reason),
             Some(word) = words.1.recv() => Event::Word(word),
             event = moving => event,
-            Some(outcome) = verified => Event::Verified(Box::new(outcome)),
+            outcome = verified => Event::Verified(Box::new(outcome)),
             () = tick => Event::Tick,
         }
     }
@@ -224,7 +225,7 @@ where
     }
 
     fn serve(&self, stream: Stream, place: StreamSeat) {
-        let (parts, conn, peer) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()), self.peer.clone());
+        let (parts, conn, peer) = (Arc::clone(&self.parts), Arc::clone(&self.first), self.peer.clone());
         let limited = parts.limit(&self.seat).err().map(Arc::new);
         let (lineage, words) = (self.lineage.clone(), self.words.0.clone());
         let tasks = parts.tasks.clone();
@@ -264,7 +265,6 @@ where
         self.verifying = None;
         let word = match outcome {
             Ok(peer) => {
-                self.before.push(self.seat.conn().id());
                 self.seat = self.parts.shell.live.renewed(&self.seat, peer.clone());
                 let not_after = peer.not_after.secs();
                 self.peer = peer;
@@ -277,9 +277,7 @@ where
 
     /// Ends what is open, whichever certificate it began with. What the streams have to say goes out first, and why at last.
     async fn over(mut self, reason: Reason) {
-        for conn in self.before.iter().chain([&self.seat.conn().id()]) {
-            self.parts.shell.sessions.cut(&Selector::Conn(*conn), reason);
-        }
+        self.parts.shell.sessions.cut(&Selector::Conn(self.first.id()), reason);
         let _ = timeout(CUT_GRACE, async {
             while self.open.load(Ordering::SeqCst) > 0 || !self.words.1.is_empty() {
                 // The last stream's end is no event.

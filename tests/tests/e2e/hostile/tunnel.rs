@@ -35,16 +35,34 @@ fn a_machine_that_opens_ten_thousand_streams_loses_its_tunnel() {
     assert_passes(&mut other);
     let before = site.memory();
     let mut mallory = site.mallory_up();
+    let mut hit = site.asking("echo.mallory:1");
+    mallory.let_in();
+    assert_eq!(hit.answer().status, 200);
     open_streams(&mut mallory, 3);
     let closing = mallory.last_words();
     assert_eq!((closing.reason, closing.detail.as_str()), (Reason::Limit, "more than 64 streams"));
     while mallory.pump().unwrap_or(false) {}
+    assert_limit(&site, "mallory");
     site.assert_served();
     assert_passes(&mut other);
     let after = site.memory();
     assert!(after < before + MEMORY_MOST, "{before} MiB before, {after} after");
     // It may come back, and behave.
     drop(site.mallory_up());
+}
+
+/// A session that was open on the connection has its own reason in the audit.
+#[track_caller]
+fn assert_limit(site: &Site, machine: &str) {
+    eventually("it ended by the limit", PATIENCE, || {
+        let closed = audit(&site.alice, "session.closed");
+        closed
+            .iter()
+            .any(|event| {
+                event["detail"]["reason"] == "limit" && event["detail"]["machine"].to_string().contains(machine)
+            })
+            .then_some(())
+    });
 }
 
 #[test]
@@ -67,8 +85,11 @@ fn whoever_opens_a_helper_with_ten_thousand_streams_loses_it() {
     assert_passes(&mut other);
     let before = site.memory();
     let mut helper = Peer::connect(&site.gateway.proxy(), &site.person, STREAMS_ALPN).unwrap();
-    open_streams(&mut helper, 1);
+    helper.reach(1, "echo", "alpha");
+    assert!(matches!(helper.frame::<Reached>(1), Some(Reached::Ok { .. })));
+    open_streams(&mut helper, 3);
     while helper.pump().unwrap_or(false) {}
+    assert_limit(&site, "alpha");
     site.assert_served();
     assert_passes(&mut other);
     let after = site.memory();
