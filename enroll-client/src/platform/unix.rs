@@ -220,6 +220,9 @@ pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
     LocalStream::connect(path).await
 }
 
+/// What is read and written at a time, as everywhere on the way.
+const PIECE: usize = 64 * 1024;
+
 /// Joins standard input and output with such a connection, until the other side has no more to say. Gives whether standard input
 /// had ended before.
 ///
@@ -232,6 +235,9 @@ pub async fn join_stdio(stream: LocalStream) -> io::Result<bool> {
     stream.set_nonblocking(false)?;
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    // Where it is a pipe, the program behind it need not be awaited for each piece.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&output, 4 * PIECE);
     let to = stream.try_clone()?;
     let ended = Arc::new(AtomicBool::new(false));
     let here = Arc::clone(&ended);
@@ -249,7 +255,7 @@ pub async fn join_stdio(stream: LocalStream) -> io::Result<bool> {
 /// Reads from one and writes to the other until there is no more. Not `io::copy`, which would have the kernel splice the two: a
 /// piece of ssh's key exchange stayed in between for ever.
 fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> io::Result<()> {
-    let mut space = vec![0; 64 * 1024];
+    let mut space = vec![0; PIECE];
     loop {
         match from.read(&mut space) {
             Ok(0) => return Ok(()),

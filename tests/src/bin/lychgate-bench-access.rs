@@ -98,7 +98,7 @@ async fn measure(size: Size, only: &str) -> Vec<Figure> {
     }
     if wanted('8') {
         say("8: scp");
-        note(copied(size));
+        note(copied(size).await);
     }
     if wanted('7') {
         say("7: typing beside a transfer");
@@ -184,7 +184,7 @@ fn stormy(seen: &storm::Storm, tunnels: usize) -> Vec<Figure> {
 
 async fn carried(size: Size) -> Vec<Figure> {
     let stage = Stage::set(Setup::default()).await;
-    let Some(haproxy) = Haproxy::start(&stage.carrier).await else {
+    let Some(haproxy) = Haproxy::start(stage.carrier.at()).await else {
         eprintln!("figure 2 left out: no haproxy here");
         return vec![];
     };
@@ -216,21 +216,25 @@ fn rates(pairs: &[(Carried, Carried)]) -> String {
     )
 }
 
-fn copied(size: Size) -> Vec<Figure> {
+async fn copied(size: Size) -> Vec<Figure> {
     let farm = Farm::start(1);
+    let haproxy = Haproxy::start(farm.sshd()).await;
     let file = farm.gateway.room().join("copied");
     std::fs::File::create(&file).unwrap().set_len(size.bytes).unwrap();
-    let rate = |took: Duration| float(size.bytes) / 1e6 / took.as_secs_f64();
-    let pairs: Vec<(f64, f64)> = (0..size.rounds)
-        .map(|_| (rate(farm.copy(&farm.through, &file)), rate(farm.copy(&farm.direct, &file))))
-        .collect();
-    let ratios = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
-    let middle = |pick: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(pick).collect::<Vec<_>>());
-    let told = format!("{:.0} / {:.0} MB/s", middle(|pair| pair.0), middle(|pair| pair.1));
-    vec![from(
-        figure("8", "scp through the gateway / scp over TCP".to_owned(), ratios, "", Promise::AtLeast(0.8)),
-        told,
-    )]
+    let rate = |config: &Path| float(size.bytes) / 1e6 / farm.copy(config, &file).as_secs_f64();
+    let mut roads = vec![("8a", "scp through the gateway / scp over TCP", farm.direct.clone())];
+    if let Some(haproxy) = &haproxy {
+        roads.push(("8b", "scp through the gateway / haproxy pair and openssl", farm.by(&haproxy.command())));
+    }
+    let mut figures = Vec::new();
+    for (number, name, theirs) in roads {
+        let pairs: Vec<(f64, f64)> = (0..size.rounds).map(|_| (rate(&farm.through), rate(&theirs))).collect();
+        let ratios = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
+        let middle = |pick: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(pick).collect::<Vec<_>>());
+        let told = format!("{:.0} / {:.0} MB/s", middle(|pair| pair.0), middle(|pair| pair.1));
+        figures.push(from(figure(number, name.to_owned(), ratios, "", Promise::AtLeast(0.8)), told));
+    }
+    figures
 }
 
 async fn opened(size: Size) -> Vec<Figure> {

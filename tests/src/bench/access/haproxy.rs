@@ -1,6 +1,7 @@
 //! haproxy that ends TLS and begins it anew, with client certificates on both sides: the yardstick of what is carried.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use super::service::Service;
 use crate::bench::nginx::{Yard, which, yard};
 use crate::http::{Face, handshake};
 use crate::port::Port;
@@ -21,7 +21,7 @@ pub struct Haproxy {
     first: Program,
     second: Program,
     _ports: [Port; 2],
-    _room: TempDir,
+    room: TempDir,
     /// Where people come in.
     pub face: Face,
     /// As whom.
@@ -30,7 +30,7 @@ pub struct Haproxy {
 
 impl Haproxy {
     /// Starts them before a service, or says that there is none here.
-    pub async fn start(service: &Service) -> Option<Self> {
+    pub async fn start(service: SocketAddr) -> Option<Self> {
         let binary = which("haproxy")?;
         let (room, yard, ports) = (tempfile::tempdir().unwrap(), yard(), [Port::take(), Port::take()]);
         let pem = |ders: &[CertificateDer<'_>]| -> String {
@@ -48,12 +48,12 @@ impl Haproxy {
             command.current_dir(room.path()).arg("-db").arg("-f").arg(path);
             Program::start(&mut command, room.path())
         };
-        let second = start("second.cfg", two, service.at().to_string());
+        let second = start("second.cfg", two, service.to_string());
         let first = start("first.cfg", one, format!("127.0.0.1:{two} {tls_out}"));
         let identity = ClientIdentity { chain: chain.clone(), key: key.clone() };
         let face = Face::named(([127, 0, 0, 1], one).into(), "localhost");
         let config = tls::trusting(roots, Some(&identity));
-        let all = Self { first, second, _ports: ports, _room: room, face, config };
+        let all = Self { first, second, _ports: ports, room, face, config };
         for _ in 0..100 {
             if handshake(&all.face, &all.config).await.is_ok() {
                 return Some(all);
@@ -61,6 +61,18 @@ impl Haproxy {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("haproxy does not answer: {}{}", all.first.stderr(), all.second.stderr());
+    }
+
+    /// A command that joins standard input and output with the service, as a person would who has openssl.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let file = |name: &str| self.room.path().join(name).display().to_string();
+        format!(
+            "openssl s_client -quiet -verify_quiet -verify_return_error -connect {} -servername localhost -CAfile {} -cert {}",
+            self.face.address,
+            file("roots.pem"),
+            file("all.pem")
+        )
     }
 
     /// The process of the first.

@@ -1,6 +1,7 @@
 //! Machines behind real sshds, reached by stock OpenSSH in two ways that differ in nothing but the road: through the gateway,
 //! and straight to the port.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -101,6 +102,21 @@ impl Farm {
     #[must_use]
     pub fn ids(&self) -> Vec<u32> {
         self.running.iter().map(Program::id).collect()
+    }
+
+    /// Where the first sshd listens.
+    #[must_use]
+    pub fn sshd(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.servers[0].port()).into()
+    }
+
+    /// A configuration that leads there by another command.
+    #[must_use]
+    pub fn by(&self, command: &str) -> PathBuf {
+        let text = std::fs::read_to_string(&self.direct).unwrap();
+        let path = self.gateway.room().join("by-command");
+        std::fs::write(&path, format!("ProxyCommand {command}\n{text}")).unwrap();
+        path
     }
 
     /// Copies a file from the first machine, and takes the time.
