@@ -67,11 +67,11 @@ impl Haproxy {
     #[must_use]
     pub fn command(&self) -> String {
         let file = |name: &str| self.room.path().join(name).display().to_string();
+        let (roots, all) = (file("roots.pem"), file("all.pem"));
         format!(
-            "openssl s_client -quiet -verify_quiet -verify_return_error -connect {} -servername localhost -CAfile {} -cert {}",
-            self.face.address,
-            file("roots.pem"),
-            file("all.pem")
+            "openssl s_client -quiet -verify_quiet -verify_return_error -connect {} -servername localhost -CAfile {roots} \
+             -cert {all} -cert_chain {all}",
+            self.face.address
         )
     }
 
