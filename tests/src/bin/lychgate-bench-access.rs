@@ -147,7 +147,14 @@ fn memory(seen: &idle::Memory) -> Vec<Figure> {
         Promise::AtMost(1.1),
     );
     let told = format!("{:.0} MiB before, {:.0} with, {:.0} after", mib(seen.before), mib(seen.with), mib(seen.after));
-    vec![from(each, told), left]
+    let grown = figure(
+        "1c",
+        "  resident after they came and left again / the first time".to_owned(),
+        vec![seen.grown()],
+        "",
+        Promise::AtMost(1.05),
+    );
+    vec![from(each, told), left, grown]
 }
 
 fn stormy(seen: &storm::Storm, tunnels: usize) -> Vec<Figure> {

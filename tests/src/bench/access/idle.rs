@@ -41,6 +41,8 @@ pub struct Memory {
     pub with: u64,
     /// After they left.
     pub after: u64,
+    /// After they all came and left once more.
+    pub again: u64,
 }
 
 impl Memory {
@@ -54,6 +56,12 @@ impl Memory {
     #[must_use]
     pub fn left(&self) -> f64 {
         float(self.after) / float(self.before)
+    }
+
+    /// The same of what was resident when they had left the first time: what grows each time is lost.
+    #[must_use]
+    pub fn grown(&self) -> f64 {
+        float(self.again) / float(self.after)
     }
 }
 
@@ -71,7 +79,11 @@ pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: Size) -> Memory {
     let with = settled_kib(pid);
     assert_eq!(herd.seen().up, tunnels, "some left");
     drop(herd);
-    Memory { tunnels, before, with, after: returned(pid, before) }
+    let after = returned(pid, before);
+    let herd = Herd::start(&fleet.gateway, machines);
+    herd.wait_up();
+    drop(herd);
+    Memory { tunnels, before, with, after, again: returned(pid, after) }
 }
 
 /// The least that is resident within half a minute: an allocator gives back what is free only after a while.
