@@ -112,7 +112,7 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
     let (session, words) = (service.session.clone(), Arc::clone(&service.words));
     let ended = stdio(service).await;
     let said = words.why(&session).await;
-    Ok(afterwards(&way, Over { session: &session, machine: &name, ended, said }).await)
+    Ok(afterwards(Some(&way), Over { session: &session, machine: &name, ended, said }).await)
 }
 
 /// Which end closed first.
@@ -160,7 +160,7 @@ pub struct Over<'a> {
 }
 
 /// Says why a session ended, when it was not we who ended it and somebody did.
-pub async fn afterwards(way: &Way, over: Over<'_>) -> Exit {
+pub async fn afterwards(way: Option<&Way>, over: Over<'_>) -> Exit {
     if over.ended == Ended::Here {
         return Exit::Ok;
     }
@@ -183,12 +183,13 @@ fn in_words(reason: Reason) -> Option<(Exit, String)> {
 }
 
 /// Why a session was ended by somebody, if it was: from what was said, or by asking.
-async fn reason(way: &Way, session: &str, said: Option<Reason>) -> Option<(Exit, String)> {
+async fn reason(way: Option<&Way>, session: &str, said: Option<Reason>) -> Option<(Exit, String)> {
     match said {
         // Whose the lock is, and what for, is worth a question.
         None | Some(Reason::Locked | Reason::Unknown) => {}
         Some(said) => return in_words(said),
     }
+    let Some(way) = way else { return said.and_then(in_words) };
     let mut face = ManageFace::new(&way.credential).ok()?;
     let view: Result<wire::admin::SessionView, CallError> =
         face.get(&format!("/v1/sessions/{}", segment(session))).await;
@@ -236,7 +237,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
                     let (session, words) = (found.session.clone(), Arc::clone(&found.words));
                     drop(found);
                     let (ended, said) = (Ended::There, words.why(&session).await);
-                    let _ = afterwards(&way, Over { session: &session, machine: &name, ended, said }).await;
+                    let _ = afterwards(Some(&way), Over { session: &session, machine: &name, ended, said }).await;
                 }
                 // Escaped already, line by line.
                 Err(complaint) => terminal::show(&complaint.lines()),
@@ -247,8 +248,9 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
 
 /// Joins a program's connection with a service.
 pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) {
-    if copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await.is_ok() {
-        service.finish().await;
+    match copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await {
+        Ok(_) => service.finish().await,
+        Err(_) => service.abandon().await,
     }
 }
 

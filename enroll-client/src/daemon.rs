@@ -380,7 +380,8 @@ impl Daemon<'_> {
         let mut tasks = JoinSet::new();
         let reaching = Arc::new(AtomicUsize::new(0));
         let open = Arc::clone(&reaching);
-        let parts = reach::Parts { wanted, open, standing: watching.clone(), tell: tell.clone() };
+        let (gone, abandoned) = mpsc::channel(16);
+        let parts = reach::Parts { wanted, abandoned: gone, open, standing: watching.clone(), tell: tell.clone() };
         for (listener, reach) in listeners {
             tasks.spawn(reach::offer(listener, reach, parts.clone()));
         }
@@ -390,7 +391,8 @@ impl Daemon<'_> {
             keep.closed().await;
         });
         let services = Arc::new(services.clone());
-        tasks.spawn(tunnel::hold(tunnel::Parts { services, standing: watching, tell, wanted: requests, reaching }));
+        let parts = tunnel::Parts { services, standing: watching, tell, wanted: requests, abandoned, reaching };
+        tasks.spawn(tunnel::hold(parts));
         let names: Vec<&str> = self.options.services.names().collect();
         let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         self.events.tell(Level::Info, "exposing", &format!("people may be let through to: {what}"), &[]);

@@ -262,26 +262,26 @@ pub async fn connect(store: &Keystore, machine: &Name, service: &str, fdpass: bo
                 return Ok(Exit::Ok);
             }
             let ended = Ended::There;
-            let said = why(store, &session).await;
+            let Some(said) = why(store, &session).await else {
+                return Err(failed("the helper went away, and the session with it".to_owned()).hint("connect again"));
+            };
             if said == Some(Reason::Peer) {
                 return Ok(Exit::Ok);
             }
-            match Way::find(store).await {
-                Ok(way) => Ok(afterwards(&way, Over { session: &session, machine, ended, said }).await),
-                Err(_) => Ok(Exit::Ok),
-            }
+            let way = Way::find(store).await.ok();
+            Ok(afterwards(way.as_ref(), Over { session: &session, machine, ended, said }).await)
         }
     }
 }
 
-/// Why a session ended, as far as the helper was told.
-async fn why(store: &Keystore, session: &str) -> Option<Reason> {
+/// Why a session ended, as far as the helper was told; nothing when there is no helper any more.
+async fn why(store: &Keystore, session: &str) -> Option<Option<Reason>> {
     let mut helper = platform::connect_local(&socket(store)).await.ok()?;
     let asked = async {
         write_frame(&mut helper, &Asked::Why { session: session.to_owned() }).await?;
         read_frame::<Answer, _>(&mut helper).await
     };
-    timeout(WHY_TIME, asked).await.ok()?.ok()?.reason
+    Some(timeout(WHY_TIME, asked).await.ok()?.ok()?.reason)
 }
 
 async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complaint> {

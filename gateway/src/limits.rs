@@ -88,6 +88,9 @@ pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::
 /// How long the end of a broken stream waits to hear whether its tunnel broke: the two are noticed by tasks of their own.
 pub const FATE_TIME: Duration = Duration::from_millis(50);
 
+/// How long a stream that has ended waits for its other end to have followed it to a connection of its own.
+pub const FINISH_TIME: Duration = Duration::from_secs(10);
+
 /// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
 pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
 

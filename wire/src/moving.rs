@@ -153,7 +153,8 @@ where
     }
 
     /// To be called when both directions have ended, before this is dropped: if the other end is on its way to the new carrier, it
-    /// finds there that nothing is missing.
+    /// finds there that nothing is missing. Ready when it has said the same: a carrier that is dropped before could take with it
+    /// what the other end has not read yet.
     ///
     /// # Errors
     /// When the new carrier broke.
@@ -166,7 +167,12 @@ where
         if self.arrive.is_some() {
             return Poll::Pending;
         }
-        self.announce(cx)
+        ready!(self.announce(cx))?;
+        if let Some(new) = &mut self.new {
+            let mut rest = [0; 256];
+            while ready!(Pin::new(&mut *new).poll_read(cx, &mut rest))? > 0 {}
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn read_old(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -67,6 +67,11 @@ pub enum FromMachine {
         /// All of them.
         services: Vec<ServiceOffer>,
     },
+    /// Our end of a session is gone. A stream that was half closed before cannot say so by itself.
+    Abandoned {
+        /// Which.
+        session: String,
+    },
     /// Something a later version says.
     #[serde(other)]
     Unknown,

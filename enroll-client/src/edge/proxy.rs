@@ -52,6 +52,7 @@ pub struct Streams {
     offset: Offset,
     whence: Whence,
     carries: Carries,
+    abandoned: mpsc::Sender<String>,
 }
 
 /// What a connection is for.
@@ -81,6 +82,7 @@ pub struct Service {
     /// What the gateway says of its end.
     pub words: Arc<Words>,
     io: Io,
+    abandoned: mpsc::Sender<String>,
     _place: Place,
 }
 
@@ -90,6 +92,11 @@ enum Io {
 }
 
 impl Service {
+    /// To be called when one of them broke: the gateway hears that our end is gone.
+    pub async fn abandon(&self) {
+        let _ = self.abandoned.send(self.session.clone()).await;
+    }
+
     /// To be called when both directions have ended well.
     pub async fn finish(&mut self) {
         match &mut self.io {
@@ -159,6 +166,7 @@ impl Streams {
             return Err(NetError::Nonsense { address, what });
         }
         let (wanted, requests) = mpsc::channel(1);
+        let (abandoned, gone) = mpsc::channel(STREAMS_MOST);
         let (words, open) = (Arc::<Words>::default(), Arc::new(AtomicUsize::new(0)));
         let exporter = exporter_of(&tls)?;
         keep_short(&mut tls);
@@ -166,6 +174,7 @@ impl Streams {
             // Room for words and for what the gateway has not heard the end of.
             mux: Mux::new(tls, STREAMS_MOST + 6),
             requests,
+            abandoned: gone,
             words: Arc::clone(&words),
             open: Arc::clone(&open),
             manners,
@@ -177,7 +186,7 @@ impl Streams {
         let driver = tokio::spawn(driver.drive());
         let to = address.clone();
         let whence: Whence = Arc::new(move || standing().map(|(credential, _)| (credential, to.clone())));
-        Ok(Self { wanted, driver, words, open, address, credential, offset, whence, carries })
+        Ok(Self { wanted, driver, words, open, address, credential, offset, whence, carries, abandoned })
     }
 
     /// The serial of the certificate that was proven on it last.
@@ -210,6 +219,7 @@ impl Streams {
             CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
         };
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
+        let abandoned = self.abandoned.clone();
         let movable = |stream, ticket: Option<String>| {
             movable(stream, ticket.filter(|_| self.carries == Carries::Many), &self.whence)
         };
@@ -217,7 +227,7 @@ impl Streams {
             Reached::Refused { problem } => Err(CallError::Refused(Box::new(refusal(*problem)))),
             Reached::Ok { session, mode: Mode::Raw, dial_back } => {
                 let io = Io::Raw(Box::new(movable(stream, dial_back)));
-                Ok(Service { session, mode: Mode::Raw, words: Arc::clone(&self.words), io, _place: place })
+                Ok(Service { session, mode: Mode::Raw, words: Arc::clone(&self.words), io, abandoned, _place: place })
             }
             Reached::Ok { session, mode: Mode::Sealed, dial_back } => {
                 let stream = movable(stream, dial_back);
@@ -237,7 +247,14 @@ impl Streams {
                     })
                 })?;
                 let io = Io::Sealed(Box::new(tls));
-                Ok(Service { session, mode: Mode::Sealed, words: Arc::clone(&self.words), io, _place: place })
+                Ok(Service {
+                    session,
+                    mode: Mode::Sealed,
+                    words: Arc::clone(&self.words),
+                    io,
+                    abandoned,
+                    _place: place,
+                })
             }
         }
     }

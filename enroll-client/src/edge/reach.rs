@@ -35,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub struct Parts {
     /// To the tunnel.
     pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
+    /// To the tunnel: sessions whose end here is gone.
+    pub abandoned: mpsc::Sender<String>,
     /// How many streams the programs of this machine have open.
     pub open: Arc<AtomicUsize>,
     /// Who we are.
@@ -91,12 +93,15 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
     let _place = Place::take(&parts.open);
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
-    let (stream, mode, ticket) = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    let Answer { stream, session, mode, ticket } = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
     let mut stream = movable(stream, ticket, &whence(&parts.standing));
+    let gone = || parts.abandoned.send(session);
     match mode {
         Mode::Raw => {
             if carry(&mut program, &mut stream).await.is_ok() {
                 finish(&mut stream).await;
+            } else {
+                let _ = gone().await;
             }
         }
         Mode::Sealed => {
@@ -107,6 +112,8 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
             if carry(&mut program, &mut inner).await.is_ok() {
                 finish(inner.get_mut().0).await;
+            } else {
+                let _ = gone().await;
             }
         }
     }
@@ -118,8 +125,16 @@ async fn carry<B: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, strea
     copy_bidirectional_with_sizes(program, stream, BUFFER, BUFFER).await
 }
 
+/// A stream that leads to a service.
+struct Answer {
+    stream: Stream,
+    session: String,
+    mode: Mode,
+    ticket: Option<String>,
+}
+
 /// A stream to the service, once there is a tunnel.
-async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode, Option<String>)> {
+async fn open(reach: &Reach, parts: &Parts) -> io::Result<Answer> {
     let mut stream = loop {
         let (to, stream) = oneshot::channel();
         parts.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -132,7 +147,7 @@ async fn open(reach: &Reach, parts: &Parts) -> io::Result<(Stream, Mode, Option<
     let asked = wire::tunnel::Reach { service: reach.service.clone(), machine: reach.machine.to_string() };
     write_frame(&mut stream, &asked).await?;
     match read_frame(&mut stream).await? {
-        Reached::Ok { mode, dial_back, .. } => Ok((stream, mode, dial_back)),
+        Reached::Ok { session, mode, dial_back } => Ok(Answer { stream, session, mode, ticket: dial_back }),
         Reached::Refused { problem } => Err(io::Error::other(problem.detail)),
     }
 }

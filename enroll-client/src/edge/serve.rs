@@ -45,7 +45,22 @@ pub async fn asked(stream: &mut Stream) -> io::Result<Open> {
     timeout(FRAME_TIME, read_frame(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Serves one stream to its end. Gives what there is to say about it.
+/// How a stream came to its end.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// What there is to say about it.
+    pub line: String,
+    /// The session, if the gateway is to hear that our end is gone.
+    pub abandoned: Option<String>,
+}
+
+impl From<String> for Served {
+    fn from(line: String) -> Self {
+        Self { line, abandoned: None }
+    }
+}
+
+/// Serves one stream to its end.
 pub async fn serve(
     mut stream: Stream,
     open: &Open,
@@ -53,17 +68,17 @@ pub async fn serve(
     seal: Option<Arc<Seal>>,
     mut ended: Ended,
     whence: &Whence,
-) -> String {
+) -> Served {
     let (mode, mut target) = match reach(open, services, seal.is_some()).await {
         Ok(reached) => reached,
         Err((why, detail)) => {
             let _ = write_frame(&mut stream, &Opened::Refused { why, detail: detail.clone() }).await;
             let _ = timeout(FRAME_TIME, stream.shutdown()).await;
-            return format!("refused {} to `{}`: {detail}", open.caller, open.service);
+            return format!("refused {} to `{}`: {detail}", open.caller, open.service).into();
         }
     };
     if write_frame(&mut stream, &Opened::Ok).await.is_err() {
-        return format!("{} left before `{}` answered", open.caller, open.service);
+        return format!("{} left before `{}` answered", open.caller, open.service).into();
     }
     let mut stream = movable(stream, open.dial_back.clone(), whence);
     let carried = async {
@@ -88,17 +103,20 @@ pub async fn serve(
     };
     let outcome: io::Result<(u64, u64)> = tokio::select! {
         biased;
-        Ok(reason) = &mut ended => return cut(reason),
+        Ok(reason) = &mut ended => return cut(reason).into(),
         outcome = carried => outcome,
     };
     match outcome {
         Ok((inwards, outwards)) => {
-            format!("the session {} of {} ended; {inwards} bytes in, {outwards} out", open.session, open.caller)
+            format!("the session {} of {} ended; {inwards} bytes in, {outwards} out", open.session, open.caller).into()
         }
         // A connection of its own may break before the tunnel brings the reason.
         Err(error) => match timeout(REASON_TIME, ended).await {
-            Ok(Ok(reason)) => cut(reason),
-            Ok(Err(_)) | Err(_) => format!("the session {} of {} broke: {error}", open.session, open.caller),
+            Ok(Ok(reason)) => cut(reason).into(),
+            Ok(Err(_)) | Err(_) => Served {
+                line: format!("the session {} of {} broke: {error}", open.session, open.caller),
+                abandoned: Some(open.session.clone()),
+            },
         },
     }
 }

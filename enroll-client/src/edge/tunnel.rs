@@ -26,7 +26,7 @@ use super::keystore::Credential;
 use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial};
 use super::sealed::Seal;
-use super::serve;
+use super::serve::{self, Served};
 use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
@@ -73,6 +73,8 @@ pub struct Parts {
     pub tell: mpsc::Sender<Said>,
     /// Programs of this machine that want a stream.
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
+    /// Sessions of theirs whose end here is gone.
+    pub abandoned: mpsc::Receiver<String>,
     /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
     pub reaching: Arc<AtomicUsize>,
 }
@@ -98,7 +100,8 @@ enum Event {
     Lost,
     Wanted(oneshot::Sender<Stream>),
     Renewed,
-    StreamEnded(String, String),
+    StreamEnded(String, Served),
+    Abandoned(String),
     DaemonGone,
 }
 
@@ -110,7 +113,7 @@ struct Driver {
     link: Option<Link>,
     /// Streams that are open, by session: where each hears that the gateway ended it.
     sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
-    serving: JoinSet<(String, String)>,
+    serving: JoinSet<(String, Served)>,
     number: u64,
     /// Of the certificate that the gateway was last shown, or will be with the next connection.
     serial: Serial,
@@ -169,8 +172,15 @@ impl Driver {
                     self.serial = self.parts.standing.borrow().credential.serial;
                     self.feed(Input::Renewed)
                 }
-                Event::StreamEnded(key, line) => {
+                Event::Abandoned(session) => {
+                    self.send(&FromMachine::Abandoned { session });
+                    vec![]
+                }
+                Event::StreamEnded(key, Served { line, abandoned }) => {
                     self.guard().remove(&key);
+                    if let Some(session) = abandoned {
+                        self.send(&FromMachine::Abandoned { session });
+                    }
                     // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
                     // still; what is of more weight finds room.
                     if !line.is_empty() && self.parts.tell.capacity() > LEFT_TO_NEWS {
@@ -233,9 +243,10 @@ impl Driver {
                 Err(_) => Event::DaemonGone,
             },
             Some(ended) = serving.join_next(), if !serving.is_empty() => {
-                let (key, line) = ended.unwrap_or_default();
-                Event::StreamEnded(key, line)
+                let (key, served) = ended.unwrap_or_default();
+                Event::StreamEnded(key, served)
             }
+            Some(session) = parts.abandoned.recv() => Event::Abandoned(session),
             () = tick => Event::Tick,
         }
     }
@@ -316,11 +327,11 @@ impl Driver {
         let whence = whence(&self.parts.standing);
         let (sessions, fallback) = (Arc::clone(&self.sessions), format!("#{}", self.number));
         self.serving.spawn(async move {
-            let Ok(open) = serve::asked(&mut stream).await else { return (fallback, String::new()) };
+            let Ok(open) = serve::asked(&mut stream).await else { return (fallback, Served::default()) };
             let (tell, ended) = oneshot::channel();
             sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(open.session.clone(), tell);
-            let line = serve::serve(stream, &open, &services, seal, ended, &whence).await;
-            (open.session, line)
+            let served = serve::serve(stream, &open, &services, seal, ended, &whence).await;
+            (open.session, served)
         });
     }
 }

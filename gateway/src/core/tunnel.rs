@@ -17,8 +17,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How often it does while streams are open: somebody sits at the other end and wants to know.
 pub const HEARTBEAT_BUSY: Duration = Duration::from_secs(15);
 
-/// Frames that a machine may send in [`FRAMES_SPAN`]: heartbeats, a renewal, changed services, ten times over.
-pub const FRAMES_MAX: u32 = 64;
+/// Frames that a machine may send in [`FRAMES_SPAN`]: heartbeats, a renewal, changed services, and the end of every stream it
+/// can have, four times over.
+pub const FRAMES_MAX: u32 = 256;
 
 /// See [`FRAMES_MAX`].
 pub const FRAMES_SPAN: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ pub enum Output {
     Services(Vec<ServiceOffer>),
     /// Check this, and come back with [`Input::Verified`] or [`Input::Unverified`].
     Verify(Box<Reauthenticate>),
+    /// The machine's end of this session is gone.
+    Abandoned(String),
     /// Say this and close.
     Close(Closing),
 }
@@ -275,6 +278,7 @@ impl Live {
                 Some(bad) => Err(closing(Reason::Limit, bad)),
                 None => Ok(vec![Output::Services(services)]),
             },
+            FromMachine::Abandoned { session } => Ok(vec![Output::Abandoned(session)]),
             FromMachine::Unknown => Ok(vec![]),
         }
     }
@@ -373,7 +377,7 @@ mod tests {
             assert_eq!(outputs, []);
             tunnel = next;
         }
-        let words = "more than 64 frames in 10 s".to_owned();
+        let words = format!("more than {FRAMES_MAX} frames in 10 s");
         assert_eq!(ends(tunnel, Input::Frame(FromMachine::Unknown), at(2)), Some((Reason::Limit, words)));
         assert_eq!(ends(live(), hello(vec![]), at(2)), Some((Reason::Peer, "a second hello".into())));
     }
@@ -389,6 +393,12 @@ mod tests {
         assert_eq!(outputs, [Output::Send(Box::new(refused))]);
         let (tunnel, _) = tunnel.step(frame(), &ABOUT, at(3));
         assert!(ends(tunnel, frame(), at(3)).is_some_and(|(reason, _)| reason == Reason::Limit));
+    }
+
+    #[test]
+    fn an_end_that_is_gone_is_passed_on() {
+        let gone = Input::Frame(FromMachine::Abandoned { session: "s".into() });
+        assert_eq!(live().step(gone, &ABOUT, at(1)).1, [Output::Abandoned("s".into())]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     core::{admission::Use, refusal::Refusal},
     flow::admit::admit,
-    limits::CUT_GRACE,
+    limits::{CUT_GRACE, FINISH_TIME},
 };
 
 /// What a connection can do.
@@ -132,7 +132,7 @@ impl Arrive for Awaited {
 /// Lets a stream that ended well go, with the connection that may be on its way to it.
 pub async fn finish(stream: &mut Movable) {
     let finished = std::future::poll_fn(|cx| stream.get_mut().poll_finish(cx));
-    let _ = timeout(CUT_GRACE, finished).await;
+    let _ = timeout(FINISH_TIME, finished).await;
 }
 
 /// Serves a connection that a stream is to move to: finds the stream, and holds the connection's place until its session ends.

@@ -194,7 +194,9 @@ pub enum Selector {
 }
 
 impl Selector {
-    fn matches(&self, session: &Session) -> bool {
+    /// Whether a session is among them.
+    #[must_use]
+    pub fn matches(&self, session: &Session) -> bool {
         let about = &session.about;
         match self {
             Self::Identity(identity) => about.machine == *identity || about.caller.identity == *identity,

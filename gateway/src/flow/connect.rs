@@ -334,14 +334,18 @@ impl Ready {
             // Whoever is so far behind asks by another way.
             let _ = words.try_send(ended());
         }
+        let noted = async {
+            let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
+        };
         if carried == Carried::Closed {
-            dial_back::finish(&mut stream).await;
-        }
-        if reason != Reason::Peer {
+            tokio::join!(dial_back::finish(&mut stream), noted);
+        } else {
+            // A stream that was half closed already cannot say by itself that it is gone.
             tunnel.say(ended());
+            drop(stream);
+            noted.await;
         }
-        drop((stream, stream_seat));
-        let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
+        drop(stream_seat);
         reason
     }
 
@@ -451,6 +455,15 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
         now: now.source().to_string(),
     }));
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: "tunnel" }).await;
+}
+
+/// Whoever holds an end of a session says that it is gone. `theirs` is what they may say that of.
+pub fn abandoned(shell: &Shell, session: &str, theirs: &Selector) {
+    for found in shell.sessions.find(&Selector::Id(session.to_owned())) {
+        if theirs.matches(&found) {
+            found.cut(Reason::Peer);
+        }
+    }
 }
 
 /// A tunnel ended, and with it every session that went through it.

@@ -232,3 +232,67 @@ fn first_end(person: &Lychgate, who: &str) -> u64 {
     let issued = audit(person, "certificate.issued").into_iter().filter(|event| event["subject"] == subject);
     issued.filter_map(|event| event["detail"]["not_after"].as_str()?.parse::<u64>().ok()).min().unwrap()
 }
+
+/// Ends that come while a stream moves: everything is sent, the end is said, and only then the answer comes. Whichever moment
+/// that hits, the answer is whole.
+#[test]
+fn an_end_that_comes_while_it_moves_loses_nothing() {
+    const SIZES: [usize; 6] = [200_000, 255_000, 262_145, 270_000, 400_000, 1_000_000];
+    let echo = Echo::start();
+    let gateway = Setup::default().no_limits().start();
+    let alice = gateway.first_person();
+    let exposed = [echo.exposed("raw", ",raw"), echo.exposed("shut", ",sealed")];
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let bytes = pattern(1_001_000);
+    for service in ["raw", "shut"] {
+        let (_forward, at) = forward(&alice, "alpha", service);
+        for round in 0..180 {
+            let said = &bytes[..SIZES[round % SIZES.len()] + round];
+            let stream = TcpStream::connect(at).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut heard = Vec::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    (&stream).write_all(said).unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                (&stream).read_to_end(&mut heard).unwrap();
+            });
+            assert!(heard == said, "{service}, round {round}: {} of {} bytes came back", heard.len(), said.len());
+        }
+    }
+    eventually("nothing is left open", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+}
+
+/// Whoever says the end of what they send and goes away before the answer is through: nothing of it stays, although a stream
+/// that was half closed cannot say by itself that it is gone.
+#[test]
+fn whoever_goes_away_half_way_leaves_no_session_behind() {
+    let exposed = format!("fountain={},raw", fountain());
+    let gateway = Setup::default().no_limits().start();
+    let alice = gateway.first_person();
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
+    let (_forward, at) = forward(&alice, "alpha", "fountain");
+    for round in 0..60 {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        if round % 2 == 0 {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        stream.read_exact(&mut vec![0; 20_000 * (round % 20 + 1)]).unwrap();
+    }
+    eventually("nothing is left open", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+    eventually("and no connection", PATIENCE, || (connections(&gateway, &alice, "tunnel") == 1).then_some(()));
+}
+
+/// A service that never stops talking, whatever it hears.
+fn fountain() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+        }
+    });
+    at
+}

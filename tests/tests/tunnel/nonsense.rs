@@ -135,7 +135,10 @@ proptest! {
                         prop_assert!(is_hello && services.len() <= wire::tunnel::SERVICES_MAX);
                         ups += 1;
                     }
-                    server::Output::Services(_) | server::Output::Send(_) | server::Output::Verify(_) => {
+                    server::Output::Services(_)
+                    | server::Output::Send(_)
+                    | server::Output::Verify(_)
+                    | server::Output::Abandoned(_) => {
                         prop_assert_eq!(ups, 1, "before the hello: {:?}", output);
                     }
                 }

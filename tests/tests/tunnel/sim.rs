@@ -421,7 +421,7 @@ impl Pair {
             match output {
                 server::Output::Send(frame) => self.send_down(number, &frame, due),
                 server::Output::Up(_) => self.up(number),
-                server::Output::Services(_) => {}
+                server::Output::Services(_) | server::Output::Abandoned(_) => {}
                 server::Output::Verify(_) => {
                     let due = now + self.draw.within(Duration::from_millis(500));
                     self.link(number).unwrap().verifying = Some(due);

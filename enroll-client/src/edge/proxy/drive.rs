@@ -113,6 +113,8 @@ impl Words {
 pub(super) struct Driver {
     pub mux: Mux<TlsStream<TcpStream>>,
     pub requests: mpsc::Receiver<oneshot::Sender<Stream>>,
+    /// Sessions whose end here is gone.
+    pub abandoned: mpsc::Receiver<String>,
     pub words: Arc<Words>,
     pub open: Arc<AtomicUsize>,
     pub manners: Manners,
@@ -128,6 +130,7 @@ enum Event {
     Wanted(Option<oneshot::Sender<Stream>>),
     Frame(ToMachine),
     Deaf,
+    Abandoned(String),
     Look,
 }
 
@@ -138,7 +141,7 @@ impl Driver {
         let mut listening = true;
         let mut look = Instant::now() + LOOK;
         loop {
-            let Self { mux, requests, .. } = &mut self;
+            let Self { mux, requests, abandoned, .. } = &mut self;
             let moving = poll_fn(|cx| {
                 if let Poll::Ready(happened) = mux.poll(cx) {
                     return Poll::Ready(Event::Mux(happened));
@@ -151,6 +154,7 @@ impl Driver {
             let event = tokio::select! {
                 event = moving => event,
                 wanted = requests.recv(), if listening => Event::Wanted(wanted),
+                Some(session) = abandoned.recv() => Event::Abandoned(session),
                 () = sleep_until(look) => Event::Look,
             };
             match event {
@@ -171,6 +175,11 @@ impl Driver {
                 }
                 Event::Frame(frame) => self.heard(frame),
                 Event::Deaf => control = None,
+                Event::Abandoned(session) => {
+                    if let Some(control) = &mut control {
+                        let _ = control.send(&FromMachine::Abandoned { session });
+                    }
+                }
                 Event::Look => {
                     look = Instant::now() + LOOK;
                     if let Some(control) = &mut control {

@@ -133,6 +133,9 @@ where
                 Event::Frame(FromMachine::Reauthenticate(renewed)) if self.verifying.is_none() && self.in_time() => {
                     self.verify(renewed);
                 }
+                Event::Frame(FromMachine::Abandoned { session }) if self.in_time() => {
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Conn(self.first.id()));
+                }
                 Event::Frame(FromMachine::Unknown) if self.in_time() => {}
                 // Too many, or nothing that a person's helper has to say.
                 Event::Frame(_) => break Reason::Limit,

@@ -34,6 +34,7 @@ use crate::{
     edge::{
         live::{self, Seat},
         rate::{Class, Rates},
+        sessions::Selector,
     },
     flow::{connect, shell::Shell},
     limits::CUT_GRACE,
@@ -251,6 +252,9 @@ where
                     if let Some(up) = &self.up {
                         *guard(&up.services) = services.into();
                     }
+                }
+                Output::Abandoned(session) => {
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number));
                 }
                 Output::Verify(renewed) => self.verify(*renewed),
                 Output::Close(closing) => return Some(closing),
