@@ -12,7 +12,7 @@ use tests::port::Port;
 use tests::program::Program;
 use tests::wait::{PATIENCE, eventually, unix_now};
 
-use crate::rig::{Echo, Running, sessions};
+use crate::rig::{Connected, Echo, Helpers, Running, metric, sessions};
 use crate::{audit, items, joined};
 
 /// Enough to be much, whatever the machine does beside.
@@ -53,16 +53,9 @@ fn moved(person: &Lychgate, ends: u64) -> Value {
     })
 }
 
+#[track_caller]
 fn connections(gateway: &Gateway, person: &Lychgate, face: &str) -> u64 {
-    let text = metrics(gateway, person);
-    let line = format!("lychgate_connections{{face=\"{face}\"}} ");
-    text.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
-}
-
-fn metrics(gateway: &Gateway, person: &Lychgate) -> String {
-    let face = gateway.manage();
-    let config = tests::tls::trusting(&gateway.roots(), Some(&person.identity()));
-    tests::raw::get(face.address, &face.name, &config, "/metrics").unwrap().1
+    metric(gateway, person, &format!("lychgate_connections{{face=\"{face}\"}}"))
 }
 
 #[test]
@@ -105,8 +98,7 @@ fn what_carries_much_moves_at_both_ends_and_arrives_whole() {
             (connections(&gateway, &alice, "tunnel") == 1 && connections(&gateway, &alice, "proxy") <= 1).then_some(())
         });
     }
-    let counted = metrics(&gateway, &alice);
-    assert!(counted.contains("lychgate_dial_backs_total{outcome=\"done\"} 4"), "{counted}");
+    assert_eq!(metric(&gateway, &alice, "lychgate_dial_backs_total{outcome=\"done\"}"), 4);
     assert!(audit(&alice, "lineage.forked").is_empty());
 }
 
@@ -219,10 +211,16 @@ fn a_session_survives_renewals_of_the_person_and_of_the_machine() {
     assert_eq!(items(&alice.json(&["sessions", "list"])).len(), 2);
     assert!(audit(&alice, "lineage.forked").is_empty());
     // Without renewals it ends with the last certificate that was proven.
+    let _helpers = Helpers::of(bob.dir());
+    let mut by_helper = Connected::start(&bob, &["--helper", "alpha", "echo"]);
+    by_helper.passes("hello\n");
     run.kill();
     eventually("its end", Duration::from_secs(100), || sessions(&alice).is_empty().then_some(()));
     let closed = audit(&alice, "session.closed");
     assert!(closed.iter().all(|event| event["detail"]["reason"] == "expired"), "{closed:?}");
+    let (code, said) = by_helper.end();
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("was ended: expired: a certificate came to its end"), "{said}");
 }
 
 /// When the first certificate of somebody ends, seconds since the Unix epoch.

@@ -6,29 +6,17 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tests::cli::Lychgate;
-use tests::gateway::{Gateway, Setup};
+use tests::gateway::Setup;
 use tests::wait::{PATIENCE, eventually};
-use tests::{raw, tls};
 
 use crate::joined;
-use crate::rig::{Connected, Echo, Helpers, Running, sessions};
+use crate::rig::{Connected, Echo, Helpers, Running, metric, sessions};
 
 /// Programs in all.
 const PROGRAMS: usize = 100;
 
 /// Of which so many run at a time: each is a process.
 const AT_A_TIME: usize = 10;
-
-/// The value of a line of the gateway's metrics.
-#[track_caller]
-fn metric(gateway: &Gateway, who: &Lychgate, name: &str) -> u64 {
-    let face = gateway.manage();
-    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
-    let (status, text) = raw::get(face.address, &face.name, &config, "/metrics").unwrap();
-    assert_eq!(status, 200, "{text}");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no `{name}` in\n{text}")).parse().unwrap()
-}
 
 /// `connect --helper` from its begin to its end: one line there and back.
 #[track_caller]
@@ -106,4 +94,23 @@ fn programs_that_come_at_once_start_one_helper() {
     assert_eq!(metric(&gateway, &alice, "lychgate_connections{face=\"proxy\"}"), 1);
     all_pass(&alice);
     assert_eq!(metric(&gateway, &alice, "lychgate_connections{face=\"proxy\"}"), 1);
+}
+
+#[test]
+fn a_helper_that_is_killed_is_missed() {
+    let echo = Echo::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
+    let mut helper = alice.start(&["helper"]);
+    helper.expect_stderr("the helper helps", |said| said.contains("helping at").then_some(()));
+    let mut open = Connected::start(&alice, &["--helper", "alpha", "echo"]);
+    open.passes("hello\n");
+    helper.kill();
+    let (code, said) = open.end();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the helper went away, and the session with it"), "{said}");
+    // The next program starts another.
+    let _helpers = Helpers::of(alice.dir());
+    passes(&alice, "and again\n");
 }

@@ -160,6 +160,17 @@ pub fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &s
     assert!(head.contains("Connection: close"), "{head}");
 }
 
+/// The value of a line of the gateway's metrics.
+#[track_caller]
+pub fn metric(gateway: &Gateway, who: &Lychgate, name: &str) -> u64 {
+    let face = gateway.manage();
+    let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
+    let (status, text) = tests::raw::get(face.address, &face.name, &config, "/metrics").unwrap();
+    assert_eq!(status, 200, "{text}");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no `{name}` in\n{text}")).parse().unwrap()
+}
+
 /// The helpers that programs started for the identity in a folder. They would outlive the test: dropped, they are ended.
 pub struct Helpers(PathBuf);
 
