@@ -31,7 +31,7 @@ use wire::tunnel::{
 use self::mux::Heard;
 pub use self::{
     carry::{Carried, carry},
-    control::{Control, Ended},
+    control::{Control, Ended, goodbye},
     driver::{Parts, drive},
     mux::{Happened, Mux, Stream},
 };

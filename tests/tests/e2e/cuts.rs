@@ -16,7 +16,7 @@ struct Stage {
     gateway: Gateway,
     alice: Lychgate,
     alpha: Running,
-    _echo: Echo,
+    echo: Echo,
 }
 
 impl Stage {
@@ -25,7 +25,7 @@ impl Stage {
         let gateway = setup.start();
         let alice = gateway.first_person();
         let alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", ",raw")]);
-        Self { gateway, alice, alpha, _echo: echo }
+        Self { gateway, alice, alpha, echo }
     }
 
     fn open(&self, who: &Lychgate) -> Connected {
@@ -252,6 +252,22 @@ fn the_newest_tunnel_of_a_machine_wins() {
     alpha.run.expect_stdout("the older is told", |out| out.contains("(replaced)").then_some(()));
     let mut again = Connected::start(&stage.alice, &["alpha", "echo"]);
     again.passes("by the newer\n");
+}
+
+/// Whoever is replaced must hear it every time: one that takes it for a fault comes back at once and throws the newer out.
+#[test]
+fn whoever_is_replaced_hears_it_every_time() {
+    let mut stage = Stage::set(Setup::default());
+    for round in 0..12 {
+        let open = stage.open(&stage.alice);
+        let exposed = stage.echo.exposed("echo", ",raw");
+        let newer = Running::start(stage.gateway.client("alpha"), &["--expose", &exposed]);
+        let mut older = std::mem::replace(&mut stage.alpha, newer);
+        older.run.expect_stdout(&format!("round {round}: the older is told"), |out| {
+            out.contains("(replaced)").then_some(())
+        });
+        drop(open);
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::{
         live::{self, Conn, Seat},
         problem::problem,
         sessions::{Door, Selector},
-        tunnel::{Control, Happened, Mux, Stream, StreamSeat},
+        tunnel::{Control, Happened, Mux, Stream, StreamSeat, goodbye},
     },
     flow::connect::{self, Caller},
     limits::{CUT_GRACE, HELPER_STREAMS},
@@ -298,24 +298,10 @@ where
                     | Err(_) => {}
                 }
             }
-            self.say(&ToMachine::Closing(Closing { reason, detail: reason.explain().to_owned(), retry_after_ms: 0 }));
-            let Self { mux, control, .. } = &mut self;
-            poll_fn(|cx| {
-                let sent = control.as_mut().is_none_or(|control| control.poll_send(cx).is_ready());
-                match mux.poll(cx) {
-                    Poll::Ready(Happened::Over(_)) => Poll::Ready(()),
-                    Poll::Ready(Happened::Inbound(_)) => {
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                    Poll::Pending if sent => Poll::Ready(()),
-                    Poll::Pending => Poll::Pending,
-                }
-            })
-            .await;
-            // The frames are with the multiplexer; the close drives them out.
-            mux.close().await;
         })
         .await;
+        self.say(&ToMachine::Closing(Closing { reason, detail: reason.explain().to_owned(), retry_after_ms: 0 }));
+        let Self { mux, control, .. } = &mut self;
+        goodbye(mux, control).await;
     }
 }

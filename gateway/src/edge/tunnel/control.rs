@@ -1,6 +1,7 @@
 //! The control stream: frames in and out, without ever waiting for either.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -8,10 +9,14 @@ use std::{
 
 use serde::Serialize;
 use thiserror::Error;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
 use wire::tunnel::{BadFrame, FRAME_MAX, Frames, FromMachine, encode};
 
-use super::mux::Stream;
+use super::mux::{Happened, Mux, Stream};
+use crate::limits::CUT_GRACE;
 
 /// What may wait to be sent, in bytes: a machine that does not read its own control stream is not there.
 const UNSENT_MAX: usize = 4 * FRAME_MAX;
@@ -31,6 +36,28 @@ pub enum Ended {
     /// Something that is no frame.
     #[error("the machine sent {0}")]
     Frame(#[from] BadFrame),
+}
+
+/// Lets the last words out, and waits until the peer has hung up: a connection that is closed with something unread takes with it
+/// what the peer has not read yet.
+pub async fn goodbye<IO: AsyncRead + AsyncWrite + Unpin>(mux: &mut Mux<IO>, control: &mut Option<Control>) {
+    let hung_up = poll_fn(|cx| {
+        if let Some(control) = control {
+            // What it cannot take now it takes later, or never.
+            let _ = control.poll_send(cx);
+        }
+        match mux.poll(cx) {
+            Poll::Ready(Happened::Over(_)) => Poll::Ready(()),
+            Poll::Ready(Happened::Inbound(_)) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    if timeout(CUT_GRACE, hung_up).await.is_err() {
+        let _ = timeout(CUT_GRACE, mux.close()).await;
+    }
 }
 
 /// See the module.

@@ -15,14 +15,14 @@ use pki::Peer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
 
 use super::{
     COMMANDS, Command, StreamSeat, Tunnel,
-    control::{Control, Ended},
+    control::{Control, Ended, goodbye},
     guard,
     mux::{Happened, Mux},
 };
@@ -37,7 +37,6 @@ use crate::{
         sessions::Selector,
     },
     flow::{connect, shell::Shell},
-    limits::CUT_GRACE,
 };
 
 /// How often a tunnel that drains looks whether its last stream has ended.
@@ -401,24 +400,7 @@ where
         }
         let _ = self.say(&ToMachine::Closing(closing));
         let Self { mux, control, .. } = &mut *self;
-        let goodbye = async {
-            poll_fn(|cx| {
-                let sent = control.as_mut().is_none_or(|control| control.poll_send(cx).is_ready());
-                match mux.poll(cx) {
-                    Poll::Ready(Happened::Over(_)) => Poll::Ready(()),
-                    Poll::Ready(Happened::Inbound(_)) => {
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                    Poll::Pending if sent => Poll::Ready(()),
-                    Poll::Pending => Poll::Pending,
-                }
-            })
-            .await;
-            // The frame is with the multiplexer; the close drives it out.
-            mux.close().await;
-        };
-        let _ = timeout(CUT_GRACE, goodbye).await;
+        goodbye(mux, control).await;
     }
 }
 
