@@ -296,7 +296,7 @@ impl Ready {
     }
 
     /// Carries it to its end. `early` is what the caller sent before it was told that it may.
-    pub async fn run<IO>(mut self, shell: &Shell, conn: &Conn, caller: &mut IO, early: &[u8]) -> Reason
+    pub async fn run<IO>(mut self, shell: &Shell, conn: &Conn, caller: &mut IO, early: &[u8]) -> Carried
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -346,7 +346,7 @@ impl Ready {
             noted.await;
         }
         drop(stream_seat);
-        reason
+        carried
     }
 
     /// It was opened, and nobody is there any more to use it.
@@ -367,8 +367,10 @@ pub async fn stream(shell: &Shell, caller: &Caller<'_>, door: Door, mut stream: 
             let answer = Reached::Ok { session: ready.id().to_owned(), mode: ready.mode(), dial_back };
             if write_frame(&mut stream, &answer).await.is_some() {
                 let mut stream = awaited.carrying(stream);
-                ready.run(shell, caller.conn, &mut stream, &[]).await;
-                dial_back::finish(&mut stream).await;
+                // Whoever is cut is not waited for.
+                if ready.run(shell, caller.conn, &mut stream, &[]).await == Carried::Closed {
+                    dial_back::finish(&mut stream).await;
+                }
             } else {
                 ready.abandon(shell).await;
             }
