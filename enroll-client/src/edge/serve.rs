@@ -112,8 +112,9 @@ pub async fn serve(
         }
         // A connection of its own may break before the tunnel brings the reason.
         Err(error) => match timeout(REASON_TIME, ended).await {
-            Ok(Ok(reason)) => cut(reason).into(),
-            Ok(Err(_)) | Err(_) => Served {
+            Ok(Ok(reason)) if reason != Reason::Peer => cut(reason).into(),
+            // That an end closed it we know: it was ours.
+            Ok(Ok(_) | Err(_)) | Err(_) => Served {
                 line: format!("the session {} of {} broke: {error}", open.session, open.caller),
                 abandoned: Some(open.session.clone()),
             },
