@@ -56,9 +56,10 @@ pub const CODES: &[&str] = &[
     "unavailable",
 ];
 
-/// What to do about two holders of one key.
+/// What to do about a rate.
 const AGAIN: &str = "try again in a few seconds; `Retry-After` says in how many";
 
+/// What to do about two holders of one key.
 const FORKED: &str = "the key was copied or a disk restored: find the other copy; then an administrator must unlock or \
 remove the machine";
 

@@ -238,6 +238,11 @@ fn moved_after_one_direction_had_ended() {
 }
 
 #[test]
+fn one_end_is_through_before_it_moves() {
+    check(&Case { lengths: [1_654, 1], rooms: [22, 1], pieces: [22, 1], arrives: [80, 3], cut: None });
+}
+
+#[test]
 fn moved_with_nothing_to_say() {
     check(&Case { lengths: [0, 0], ..PLAIN });
 }

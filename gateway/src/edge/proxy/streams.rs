@@ -66,7 +66,6 @@ enum Heed {
 struct Helper<IO> {
     parts: Arc<Parts>,
     mux: Mux<IO>,
-    opening: Option<oneshot::Receiver<Stream>>,
     control: Option<Control>,
     /// The connection as the table knows it, by the certificate that was proven on it last.
     seat: Seat,
@@ -90,15 +89,13 @@ where
     let instance = parts.instance();
     let Some(peer) = seat.conn().peer().cloned() else { return };
     let lineage = parts.admit(&seat, &instance).await;
-    let opening = lineage.is_ok().then(|| {
-        let (to, opening) = oneshot::channel();
-        mux.open(to);
-        opening
-    });
+    let control = match lineage {
+        Ok(_) => mux.opened().await.ok().map(|stream| welcomed(&parts, stream)),
+        Err(_) => None,
+    };
     let helper = Helper {
         mux,
-        opening,
-        control: None,
+        control,
         first: Arc::clone(seat.conn()),
         seat,
         peer,
@@ -111,6 +108,21 @@ where
         parts,
     };
     Box::pin(helper.run()).await;
+}
+
+/// The stream for words, with the first of them. Nothing is asked of a helper but that it listens.
+fn welcomed(parts: &Parts, stream: Stream) -> Control {
+    let shell = &parts.shell;
+    let welcome = Welcome {
+        heartbeat_ms: 0,
+        epoch: shell.epoch.load(Ordering::Relaxed),
+        time: shell.now().secs(),
+        reconnect_within_ms: 0,
+    };
+    let mut control = Control::new(stream);
+    // The first frame of a stream is never too much for it.
+    let _ = control.send(&ToMachine::Welcome(welcome));
+    control
 }
 
 impl<IO> Helper<IO>
@@ -156,7 +168,7 @@ where
     }
 
     async fn event(&mut self, heed: Heed) -> Event {
-        let Self { parts, mux, opening, control, seat, words, verifying, .. } = self;
+        let Self { mux, control, seat, words, verifying, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async {
             match heed {
@@ -179,24 +191,9 @@ where
                 None => std::future::pending().await,
             }
         };
-        let shell = &parts.shell;
-        // Nothing is asked of a helper but that it listens.
-        let welcome = ToMachine::Welcome(Welcome {
-            heartbeat_ms: 0,
-            epoch: shell.epoch.load(Ordering::Relaxed),
-            time: shell.now().secs(),
-            reconnect_within_ms: 0,
-        });
         let moving = poll_fn(|cx| {
             if let Poll::Ready(happened) = mux.poll(cx) {
                 return Poll::Ready(Event::Mux(happened));
-            }
-            if let Some(Ok(stream)) = opening.as_mut().map(oneshot::Receiver::try_recv) {
-                *opening = None;
-                let mut fresh = Control::new(stream);
-                if fresh.send(&welcome).is_ok() {
-                    *control = Some(fresh);
-                }
             }
             match control {
                 Some(control) => control.poll(cx).map(|said| said.map_or(Event::Deaf, Event::Frame)),

@@ -134,6 +134,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         &self.heard
     }
 
+    /// A stream of ours, before anything else happens.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn opened(&mut self) -> Result<Stream, yamux::ConnectionError> {
+        poll_fn(|cx| self.connection.poll_new_outbound(cx)).await.map(yamux::Stream::compat)
+    }
+
     /// Opens a stream for whoever waits at the other end of `to`.
     pub fn open(&mut self, to: oneshot::Sender<Stream>) {
         self.wanted.push_back(to);
