@@ -144,11 +144,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
             }
         }
     }
-
-    /// The next thing that happens.
-    pub async fn next(&mut self) -> Happened {
-        poll_fn(|cx| self.poll(cx)).await
-    }
 }
 
 /// Writes one frame at the beginning of a stream.

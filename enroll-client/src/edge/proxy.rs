@@ -219,44 +219,32 @@ impl Streams {
             CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
         };
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
-        let abandoned = self.abandoned.clone();
-        let movable = |stream, ticket: Option<String>| {
-            movable(stream, ticket.filter(|_| self.carries == Carries::Many), &self.whence)
+        let (session, mode, dial_back) = match reached {
+            Reached::Refused { problem } => return Err(CallError::Refused(Box::new(refusal(*problem)))),
+            Reached::Ok { session, mode, dial_back } => (session, mode, dial_back),
         };
-        match reached {
-            Reached::Refused { problem } => Err(CallError::Refused(Box::new(refusal(*problem)))),
-            Reached::Ok { session, mode: Mode::Raw, dial_back } => {
-                let io = Io::Raw(Box::new(movable(stream, dial_back)));
-                Ok(Service { session, mode: Mode::Raw, words: Arc::clone(&self.words), io, abandoned, _place: place })
-            }
-            Reached::Ok { session, mode: Mode::Sealed, dial_back } => {
-                let stream = movable(stream, dial_back);
+        let stream = movable(stream, dial_back.filter(|_| self.carries == Carries::Many), &self.whence);
+        let io = match mode {
+            Mode::Raw => Io::Raw(Box::new(stream)),
+            Mode::Sealed => {
                 let credential = &self.credential;
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
-                let tls = timeout(
-                    REACH_TIME,
-                    sealed::open(stream, credential, &machine, self.words.offset().unwrap_or(self.offset)),
-                )
-                .await
-                .map_err(slow)?
-                .map_err(|error| {
-                    CallError::Net(NetError::Broken {
-                        address: self.address.clone(),
-                        cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
-                    })
-                })?;
-                let io = Io::Sealed(Box::new(tls));
-                Ok(Service {
-                    session,
-                    mode: Mode::Sealed,
-                    words: Arc::clone(&self.words),
-                    io,
-                    abandoned,
-                    _place: place,
-                })
+                let offset = self.words.offset().unwrap_or(self.offset);
+                let tls = timeout(REACH_TIME, sealed::open(stream, credential, &machine, offset))
+                    .await
+                    .map_err(slow)?
+                    .map_err(|error| {
+                        CallError::Net(NetError::Broken {
+                            address: self.address.clone(),
+                            cause: format!("the machine's agent is not {machine}, or will not have us: {error}"),
+                        })
+                    })?;
+                Io::Sealed(Box::new(tls))
             }
-        }
+        };
+        let (words, abandoned) = (Arc::clone(&self.words), self.abandoned.clone());
+        Ok(Service { session, mode, words, io, abandoned, _place: place })
     }
 
     async fn ask(&self, service: &str, machine: &Name) -> Result<(Stream, Reached), CallError> {

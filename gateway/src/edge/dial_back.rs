@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pki::{Identity, Role};
@@ -158,7 +157,7 @@ where
             }
             let own: Box<dyn Io> = Box::new(io);
             if to.send(own.compat()).is_ok() {
-                session.has_moved();
+                session.dialed_back();
                 parts.shell.metrics.dial_back("done");
                 session.ended().await;
             }
@@ -179,10 +178,7 @@ async fn found(parts: &Parts, conn: &Conn, ticket: &str, instance: &str) -> Resu
         Role::Person => Class::Connect,
         Role::Machine | Role::Gateway => Class::Machine,
     };
-    parts
-        .rates
-        .check(class, conn.source())
-        .map_err(|limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) })?;
+    parts.rates.check(class, conn.source())?;
     admit(&parts.shell, peer, Use::Request, instance).await?;
     // One answer for what never was, what is spent, and what is somebody else's.
     parts.shell.dial_backs.take(ticket, &peer.identity).ok_or(Refusal::NotFound("stream for this connection"))

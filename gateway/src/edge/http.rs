@@ -19,7 +19,7 @@ use super::{
     live::Conn,
     metrics::Metrics,
     problem,
-    rate::{self, Class, Rates},
+    rate::{Class, Rates},
     tls::Face,
 };
 use crate::{
@@ -154,7 +154,7 @@ fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, reques
     };
     let conn = request.extensions().get::<Arc<Conn>>();
     let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {
-        Err(limited) => refuse(&too_fast(&limited), &instance),
+        Err(limited) => refuse(&limited.into(), &instance),
         Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => status.into_response(),
         Ok(()) => refuse(&Refusal::NotFound("endpoint"), &instance),
     };
@@ -175,10 +175,6 @@ fn finished(
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     metrics.request(face, endpoint, response.status().as_u16(), started.elapsed());
     response
-}
-
-fn too_fast(limited: &rate::Limited) -> Refusal {
-    Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) }
 }
 
 async fn answer(
@@ -223,7 +219,7 @@ async fn checked(
     let Some(conn) = parts.extensions.get::<Arc<Conn>>().cloned() else {
         return Err(Refusal::WrongCaller("connections of this gateway"));
     };
-    limiter.check(endpoint.rate, conn.source()).map_err(|limited| too_fast(&limited))?;
+    limiter.check(endpoint.rate, conn.source())?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
         Callers::Holder | Callers::Machine | Callers::Person => {

@@ -80,9 +80,7 @@ impl Parts {
     }
 
     fn limit(&self, seat: &Seat) -> Result<(), Refusal> {
-        self.rates
-            .check(Class::Connect, seat.conn().source())
-            .map_err(|limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) })
+        Ok(self.rates.check(Class::Connect, seat.conn().source())?)
     }
 }
 

@@ -10,7 +10,10 @@ use governor::{
 };
 
 use super::metrics::Metrics;
-use crate::limits::{ClassLimits, PREFIXES_MAX, Quota, RateLimits};
+use crate::{
+    core::refusal::Refusal,
+    limits::{ClassLimits, PREFIXES_MAX, Quota, RateLimits},
+};
 
 /// The part of an address that one party is likely to hold: /24 of IPv4, /48 of IPv6.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +91,12 @@ impl Class {
 pub struct Limited {
     /// Whole seconds after which one more will be let through; at least 1. For `Retry-After`.
     pub retry_after: u64,
+}
+
+impl From<Limited> for Refusal {
+    fn from(limited: Limited) -> Self {
+        Self::TooFast { retry_after: Duration::from_secs(limited.retry_after) }
+    }
 }
 
 /// The rates of all classes.

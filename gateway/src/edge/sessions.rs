@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// It has one more.
-    pub fn has_moved(&self) {
+    pub fn dialed_back(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tests::cli::Lychgate;
-use tests::gateway::Setup;
+use tests::gateway::{Gateway, Setup};
 use tests::program::shifted_clock;
 use tests::wait::{PATIENCE, eventually};
 
@@ -18,15 +18,21 @@ fn serial(machine: &Lychgate) -> String {
     machine.json(&["status"])["serial"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn machines_that_are_asked_renew_when_they_next_call() {
+/// A gateway, its first person, and two machines that joined minutes ago: nobody renews what was made this minute.
+#[track_caller]
+fn minutes_later() -> (Gateway, Lychgate, [Lychgate; 2]) {
     let mut gateway = Setup::default().start();
     let alice = gateway.first_person();
-    let [one, two] = ["edge-1", "edge-2"].map(|name| joined(&gateway, &alice, name));
-    // Minutes later, since nobody renews what was made this minute.
+    let machines = ["edge-1", "edge-2"].map(|name| joined(&gateway, &alice, name));
     let _ = gateway.stop();
     gateway.run_under(&shifted_clock("+5m"));
     gateway.start();
+    (gateway, alice, machines)
+}
+
+#[test]
+fn machines_that_are_asked_renew_when_they_next_call() {
+    let (_gateway, alice, [one, two]) = minutes_later();
     let before = [serial(&one), serial(&two)];
     one.ok(&["run", "--once"]);
     assert_eq!(serial(&one), before[0], "nobody asked yet");
@@ -57,13 +63,7 @@ fn machines_that_are_asked_renew_when_they_next_call() {
 #[test]
 fn machines_that_run_renew_within_seconds_and_nobody_notices() {
     let echo = Echo::start();
-    let mut gateway = Setup::default().start();
-    let alice = gateway.first_person();
-    let [one, two] = ["edge-1", "edge-2"].map(|name| joined(&gateway, &alice, name));
-    // Minutes later, since nobody renews what was made this minute.
-    let _ = gateway.stop();
-    gateway.run_under(&shifted_clock("+5m"));
-    gateway.start();
+    let (_gateway, alice, [one, two]) = minutes_later();
     let before = [serial(&one), serial(&two)];
     let exposed = echo.exposed("echo", ",raw");
     let [mut one, mut two] = [one, two].map(|machine| Running::start(machine, &["--expose", &exposed]));

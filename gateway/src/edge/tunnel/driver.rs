@@ -109,13 +109,9 @@ async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Optio
     let peer = seat.conn().peer().cloned()?;
     let began = Instant::now();
     let number = parts.shell.tunnels.number();
-    let within_rate = parts
-        .rates
-        .check(Class::Machine, seat.conn().source())
-        .map_err(|limited| Refusal::TooFast { retry_after: Duration::from_secs(limited.retry_after) });
-    let entered = match within_rate {
+    let entered = match parts.rates.check(Class::Machine, seat.conn().source()) {
         Ok(()) => connect::enter(&parts.shell, &peer).await,
-        Err(refusal) => Err(refusal),
+        Err(limited) => Err(limited.into()),
     };
     let (lineage, turned_away) = match entered {
         Ok(lineage) => (lineage, None),

@@ -171,11 +171,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         }
     }
 
-    /// The next thing that happens.
-    pub async fn next(&mut self) -> Happened {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
     /// Says goodbye.
     pub async fn close(&mut self) {
         let _ = poll_fn(|cx| self.connection.poll_close(cx)).await;
