@@ -36,6 +36,7 @@ pub mod sshconfig;
 pub mod status;
 #[cfg(test)]
 mod stories;
+pub mod table;
 pub mod target;
 #[cfg(test)]
 mod testing;

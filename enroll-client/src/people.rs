@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::admin::{
-    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, ReasonRequest, RenewalsRequest,
+    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, ReasonRequest, RenewalsRequest,
     RequestView, SessionEvents, SessionView, SubjectView, TokenReply, TokenRequest, TokenView,
 };
 use wire::manage::SelfReply;
@@ -22,6 +22,7 @@ use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::people_text as show;
 use crate::report::{Complaint, Exit};
+use crate::table::Table;
 use crate::target::parse_pin;
 use crate::{inventory, text, upkeep};
 
@@ -128,11 +129,13 @@ impl Desk {
     fn print_rows<T: DeserializeOwned>(
         &self,
         listing: &Value,
-        lay_out: impl FnOnce(&[T]) -> String,
+        lay_out: impl FnOnce(&[T]) -> Table,
     ) -> Result<(), Complaint> {
         let text = match self.format {
             Format::Json => String::new(),
-            Format::Text => lay_out(&typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?),
+            Format::Text => {
+                lay_out(&typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?).render(terminal::width())
+            }
         };
         terminal::result(self.format, listing, &text);
         Ok(())
@@ -426,7 +429,7 @@ impl Desk {
             ("since", since),
         ];
         let listing = self.listing("/v1/audit", &parameters, args.limit.max(1)).await?;
-        self.print_rows(&listing, |rows: &[AuditView]| show::audit(rows))
+        self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items))
     }
 
     /// `lychgate inventory`.

@@ -1,6 +1,7 @@
 //! How requests, machines, people, locks, tokens and events look on a terminal. Whatever came from a machine is escaped by
 //! [`crate::text`] on its way out.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use pki::UnixTime;
@@ -9,7 +10,8 @@ use wire::admin::{
     TokenView, TunnelView,
 };
 
-use crate::text::{fields, safe, span, table};
+use crate::table::{NOTHING, Table, detail, key, natural, prose};
+use crate::text::{fields, safe, span};
 
 /// A time, or a dash.
 fn time(at: Option<u64>) -> String {
@@ -18,7 +20,7 @@ fn time(at: Option<u64>) -> String {
 
 /// Text, or a dash.
 fn or_dash(text: Option<&String>) -> String {
-    text.cloned().unwrap_or_else(|| "-".to_owned())
+    text.cloned().unwrap_or_else(|| NOTHING.to_owned())
 }
 
 /// `a=b c=d`.
@@ -40,27 +42,35 @@ fn from_now(at: u64, now: UnixTime) -> String {
     if at > now { format!("in {}", span(at.since(now))) } else { format!("{} ago", span(now.since(at))) }
 }
 
-/// A row for each, or a word when there is none.
-fn listing<T>(rows: &[T], none: &str, heading: &[&str], cells: impl Fn(&T) -> Vec<String>) -> String {
-    if rows.is_empty() {
-        return format!("{none}\n");
-    }
-    table(heading, &rows.iter().map(cells).collect::<Vec<_>>())
+/// The rows in an order of ours.
+fn sorted<T>(rows: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
+    let mut rows: Vec<&T> = rows.iter().collect();
+    rows.sort_by(|a, b| order(a, b));
+    rows
 }
 
-/// `requests list`.
+/// `requests list`, who has waited longest first.
 #[must_use]
-pub fn requests(rows: &[RequestView], now: UnixTime) -> String {
-    let heading = ["REQUEST", "STATE", "ROLE", "NAME", "FROM", "ASSURANCE", "APPROVALS", "ASKED"];
-    listing(rows, "nobody waits", &heading, |row| {
+pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
+    let columns = [
+        key("REQUEST"),
+        key("STATE"),
+        detail("ROLE"),
+        key("NAME"),
+        detail("FROM"),
+        detail("APPROVALS"),
+        detail("ASSURANCE"),
+        key("ASKED"),
+    ];
+    Table::new("nobody waits", &columns, sorted(rows, |a, b| (a.created, &a.id).cmp(&(b.created, &b.id))), |row| {
         vec![
             row.id.clone(),
             row.state.clone(),
             row.role.clone(),
             or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
             row.source.clone(),
-            row.assurance.clone(),
             format!("{}/{}", row.approvals.len(), row.approvals_wanted),
+            row.assurance.clone(),
             from_now(row.created, now),
         ]
     })
@@ -112,8 +122,9 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
 
 /// `machines list`.
 #[must_use]
-pub fn machines(rows: &[SubjectView], now: UnixTime) -> String {
-    listing(rows, "none", &["NAME", "STATE", "ASSURANCE", "OWNER", "EXPIRES", "LABELS"], |row| {
+pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
+    let columns = [key("NAME"), key("STATE"), detail("ASSURANCE"), detail("OWNER"), key("EXPIRES"), prose("LABELS")];
+    Table::new("none", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
         vec![
             row.name.clone(),
             row.state.clone(),
@@ -127,8 +138,9 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> String {
 
 /// `people list`.
 #[must_use]
-pub fn people(rows: &[SubjectView], now: UnixTime) -> String {
-    listing(rows, "none", &["NAME", "STATE", "ASSURANCE", "EXPIRES", "GROUPS"], |row| {
+pub fn people(rows: &[SubjectView], now: UnixTime) -> Table {
+    let columns = [key("NAME"), key("STATE"), detail("ASSURANCE"), key("EXPIRES"), prose("GROUPS")];
+    Table::new("none", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
         vec![row.name.clone(), row.state.clone(), row.assurance.clone(), expires(row, now), row.groups.join(" ")]
     })
 }
@@ -207,18 +219,21 @@ fn convergence(run: &ConvergenceView, now: UnixTime) -> String {
     )
 }
 
-/// `locks list`.
+/// `locks list`, the oldest first.
 #[must_use]
-pub fn locks(rows: &[LockView]) -> String {
-    listing(rows, "none", &["KIND", "TARGET", "BY", "AT", "REASON"], |row| {
-        vec![row.kind.clone(), row.target.clone(), row.by.clone(), time(Some(row.at)), row.reason.clone()]
+pub fn locks(rows: &[LockView]) -> Table {
+    let columns = [key("KIND"), key("TARGET"), detail("BY"), key("SET"), prose("REASON")];
+    Table::new("none", &columns, sorted(rows, |a, b| (a.at, &a.target).cmp(&(b.at, &b.target))), |row| {
+        vec![row.kind.clone(), row.target.clone(), short(&row.by), time(Some(row.at)), row.reason.clone()]
     })
 }
 
-/// `tokens list`.
+/// `tokens list`, what ends first first.
 #[must_use]
-pub fn tokens(rows: &[TokenView], now: UnixTime) -> String {
-    listing(rows, "none", &["TOKEN", "STATE", "ROLE", "USED", "NAMES", "EXPIRES", "BY"], |row| {
+pub fn tokens(rows: &[TokenView], now: UnixTime) -> Table {
+    let columns =
+        [key("TOKEN"), key("STATE"), detail("ROLE"), detail("USED"), prose("NAMES"), key("EXPIRES"), detail("BY")];
+    Table::new("none", &columns, sorted(rows, |a, b| (a.expires, &a.id).cmp(&(b.expires, &b.id))), |row| {
         vec![
             row.id.clone(),
             row.state.clone(),
@@ -278,23 +293,38 @@ fn size(bytes: u64) -> String {
     format!("{left} {}", UNITS[unit])
 }
 
-/// `sessions list`.
+/// `sessions list`, the oldest first.
 #[must_use]
-pub fn sessions(rows: &[SessionView], now: UnixTime) -> String {
-    let heading = ["SESSION", "WHO", "FROM", "MACHINE", "SERVICE", "SINCE", "TO", "FROM IT", "RULES"];
-    listing(rows, "no session is open", &heading, |row| {
-        vec![
-            row.id.clone(),
-            short(&row.caller),
-            row.source.clone(),
-            row.machine.clone(),
-            format!("{} ({})", row.service, row.mode),
-            from_now(row.started_ms / 1000, now),
-            size(row.to_machine),
-            size(row.from_machine),
-            row.rules.join(" "),
-        ]
-    })
+pub fn sessions(rows: &[SessionView], now: UnixTime) -> Table {
+    let columns = [
+        key("SESSION"),
+        key("WHO"),
+        key("SERVICE"),
+        detail("MODE"),
+        key("SINCE"),
+        detail("SENT"),
+        detail("RECEIVED"),
+        detail("FROM"),
+        prose("RULES"),
+    ];
+    Table::new(
+        "no session is open",
+        &columns,
+        sorted(rows, |a, b| (a.started_ms, &a.id).cmp(&(b.started_ms, &b.id))),
+        |row| {
+            vec![
+                row.id.clone(),
+                short(&row.caller),
+                format!("{}@{}", row.service, row.machine),
+                row.mode.clone(),
+                from_now(row.started_ms / 1000, now),
+                size(row.to_machine),
+                size(row.from_machine),
+                row.source.clone(),
+                row.rules.join(" "),
+            ]
+        },
+    )
 }
 
 /// `sessions show`.
@@ -441,11 +471,11 @@ Ask the machine's owner for the code on its screen, then
     #[test]
     fn listings() {
         let want = "\
-REQUEST  STATE    ROLE     NAME     FROM            ASSURANCE  APPROVALS  ASKED
-e1       waiting  machine  edge-07  203.0.113.0/24  software   1/2        1 h ago
+REQUEST  STATE    ROLE     NAME     FROM            APPROVALS  ASSURANCE  ASKED
+e1       waiting  machine  edge-07  203.0.113.0/24  1/2        software   1 h ago
 ";
-        assert_eq!(requests(&[row()], UnixTime::new(7_200)), want);
-        assert_eq!(requests(&[], UnixTime::new(0)), "nobody waits\n");
+        assert_eq!(requests(&[row()], UnixTime::new(7_200)).render(None), want);
+        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits\n");
         let lock = LockView {
             kind: "machine".into(),
             target: "edge-07".into(),
@@ -455,10 +485,10 @@ e1       waiting  machine  edge-07  203.0.113.0/24  software   1/2        1 h ag
             ended: None,
         };
         let want = "\
-KIND     TARGET   BY       AT                    REASON
+KIND     TARGET   BY       SET                   REASON
 machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
 ";
-        assert_eq!(locks(&[lock]), want);
+        assert_eq!(locks(&[lock]).render(None), want);
     }
 
     #[test]
@@ -510,13 +540,13 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
 NAME     STATE   ASSURANCE  OWNER  EXPIRES  LABELS
 edge-07  active  software   bob    in 1 h   site=lab
 ";
-        assert_eq!(machines(std::slice::from_ref(&row), UnixTime::new(3_600)), want);
+        assert_eq!(machines(std::slice::from_ref(&row), UnixTime::new(3_600)).render(None), want);
         let want = "\
 NAME     STATE   ASSURANCE  EXPIRES  GROUPS
 edge-07  active  software   in 1 h   admins staff
 ";
-        assert_eq!(people(&[row], UnixTime::new(3_600)), want);
-        assert_eq!(people(&[], UnixTime::new(0)), "none\n");
+        assert_eq!(people(&[row], UnixTime::new(3_600)).render(None), want);
+        assert_eq!(people(&[], UnixTime::new(0)).render(None), "none\n");
     }
 
     #[test]

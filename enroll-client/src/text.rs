@@ -1,4 +1,4 @@
-//! Text for terminals: escaping what others wrote, spans of time, fingerprints and plain tables.
+//! Text for terminals: escaping what others wrote, spans of time and fingerprints.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -59,28 +59,6 @@ pub fn fingerprint(hex: &str, indent: &str) -> String {
     let groups: Vec<&str> = hex.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
     let lines: Vec<String> = groups.chunks(8).map(|line| format!("{indent}{}", line.join(" "))).collect();
     lines.join("\n")
-}
-
-/// Rows under a heading, columns padded to their widest cell. Cells are escaped here, so no caller can forget.
-#[must_use]
-pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let mut cells: Vec<Vec<String>> = vec![heading.iter().map(|cell| (*cell).to_owned()).collect()];
-    cells.extend(rows.iter().map(|row| row.iter().map(|cell| safe(cell)).collect()));
-    let widths: Vec<usize> = (0..heading.len())
-        .map(|column| {
-            cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for row in &cells {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
 }
 
 /// `key  value` lines with the keys padded to the same width. Values are escaped here.
@@ -146,12 +124,6 @@ mod tests {
             fingerprint(&hex, "  "),
             "  0123 4567 89ab cdef 0123 4567 89ab cdef\n  0123 4567 89ab cdef 0123 4567 89ab cdef"
         );
-    }
-
-    #[test]
-    fn tables_line_up_and_escape() {
-        let rows = vec![vec!["a".into(), "one\u{7}".into()], vec!["long-name".into(), "2".into()]];
-        assert_eq!(table(&["NAME", "N"], &rows), "NAME       N\na          one\\u{7}\nlong-name  2\n");
     }
 
     #[test]

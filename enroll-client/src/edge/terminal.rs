@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
-use crate::text;
+use crate::{platform, text};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,12 @@ pub fn show(block: &str) {
 #[must_use]
 pub fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How many characters a line of standard output has, if it is a terminal. What goes into a pipe or a file is not cut.
+#[must_use]
+pub fn width() -> Option<usize> {
+    io::stdout().is_terminal().then(platform::terminal_width).flatten()
 }
 
 /// Whether there is somebody to ask.

@@ -60,6 +60,12 @@ pub fn default_folder() -> Option<PathBuf> {
         .map(|base| PathBuf::from(base).join("lychgate"))
 }
 
+/// How wide the terminal is: not known here.
+#[must_use]
+pub const fn terminal_width() -> Option<usize> {
+    None
+}
+
 /// What the system says about itself, for approvers: claimed, never verified.
 #[must_use]
 pub fn about_host() -> BTreeMap<&'static str, String> {

@@ -76,6 +76,14 @@ pub fn default_folder() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".lychgate"))
 }
 
+/// How wide the terminal at standard output is, in characters.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    // Serial consoles say 0: they do not know.
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// What the system says about itself, for approvers: claimed, never verified.
 #[must_use]
 pub fn about_host() -> BTreeMap<&'static str, String> {
