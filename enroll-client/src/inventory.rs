@@ -205,6 +205,7 @@ mod tests {
             labels: map(labels),
             groups: vec![],
             owner: None,
+            owner_gone: false,
             assurance: "software".into(),
             lineage: "l".into(),
             serial: None,

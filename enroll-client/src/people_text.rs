@@ -129,7 +129,7 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
             row.name.clone(),
             row.state.clone(),
             row.assurance.clone(),
-            or_dash(row.owner.as_ref()),
+            owner(row),
             expires(row, now),
             joined(&row.labels),
         ]
@@ -145,6 +145,12 @@ pub fn people(rows: &[SubjectView], now: UnixTime) -> Table {
     })
 }
 
+/// Whoever has the rights of an owner; or the name of one who is gone, said as such.
+fn owner(row: &SubjectView) -> String {
+    let gone = if row.owner_gone { " (gone)" } else { "" };
+    row.owner.as_ref().map_or_else(|| "-".to_owned(), |name| format!("{name}{gone}"))
+}
+
 fn expires(row: &SubjectView, now: UnixTime) -> String {
     row.not_after.map_or_else(|| "-".to_owned(), |at| from_now(at, now))
 }
@@ -158,7 +164,7 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
         ("identity", row.identity.clone()),
         ("state", row.state.clone()),
         ("assurance", row.assurance.clone()),
-        ("owner", or_dash(row.owner.as_ref())),
+        ("owner", owner(row)),
         ("labels", joined(&row.labels)),
         ("groups", row.groups.join(" ")),
         ("lineage", row.lineage.clone()),
@@ -524,6 +530,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
             labels: BTreeMap::from([("site".into(), "lab".into())]),
             groups: vec!["admins".into(), "staff".into()],
             owner: Some("bob".into()),
+            owner_gone: false,
             assurance: "software".into(),
             lineage: String::new(),
             serial: None,

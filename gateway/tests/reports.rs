@@ -119,12 +119,12 @@ async fn reports_at_once_all_count_and_one_is_the_last() {
 async fn who_may_report() {
     let story = Story::new().await;
     let alice = story.first_person().await;
+    let bob = story.person("bob", &[]).await;
     let owned = TokenRequest { owner: Some("bob".into()), ..TokenRequest::default() };
     let (token, stranger) = (story.token(owned).await, story.stranger());
     let issued = stranger.join(&token, "edge-1").await.unwrap().issued();
     let one = stranger.into_member(issued);
-    let (two, bob, carol) =
-        (story.machine("edge-2").await, story.person("bob", &[]).await, story.person("carol", &[]).await);
+    let (two, carol) = (story.machine("edge-2").await, story.person("carol", &[]).await);
     let (run, hidden) = (run("run-1"), Refusal::NotFound("machine"));
     for by in [&alice, &one, &bob] {
         report(&story, by, "edge-1", &run).await.unwrap();

@@ -135,6 +135,10 @@ pub struct SubjectView {
     /// The owner, for machines.
     #[serde(default)]
     pub owner: Option<String>,
+    /// True when nobody has the owner's rights: the person who was named is gone, or was not there, and whoever has the name
+    /// now is somebody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owner_gone: bool,
     /// `none`, `software`, `hardware` or `measured`.
     pub assurance: String,
     /// The lineage.

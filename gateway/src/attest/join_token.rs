@@ -43,7 +43,7 @@ impl Attestor for JoinToken {
             ("token_by".to_owned(), Claim::Text(record.by.clone())),
         ]);
         if let Some(owner) = &record.owner {
-            values.insert("token_owner".to_owned(), Claim::Text(owner.clone()));
+            values.insert("token_owner".to_owned(), Claim::Text(owner.name.clone()));
         }
         Ok(Claims {
             values,

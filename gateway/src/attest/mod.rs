@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use pki::{AssuranceLevel, KeyDigest, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 
 use crate::core::{
-    records::{Certificate, Claim, Lineage, Seen, Subject, Token},
+    records::{Certificate, Claim, Lineage, Owner, Seen, Subject, Token},
     token::{TokenError, TokenKey},
 };
 
@@ -95,7 +95,7 @@ pub struct Grants {
     /// Groups.
     pub groups: Vec<String>,
     /// Owner.
-    pub owner: Option<String>,
+    pub owner: Option<Owner>,
     /// The token to redeem for the key.
     pub redeem: Option<Seen<Token>>,
     /// The lineage to continue.

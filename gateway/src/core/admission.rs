@@ -30,6 +30,8 @@ pub struct Standing {
     pub lineage: Option<Seen<Lineage>>,
     /// The subject.
     pub subject: Option<Seen<Subject>>,
+    /// Who holds the name of the subject's owner now, if it has one.
+    pub owner: Option<Seen<Subject>>,
     /// Locks on subject, lineage and key.
     pub locks: Locks,
     /// The lock epoch.
@@ -60,6 +62,8 @@ pub struct Caller {
     pub lineage: Seen<Lineage>,
     /// The subject.
     pub subject: Seen<Subject>,
+    /// Who holds the name of the subject's owner now, if it has one.
+    pub owner: Option<Seen<Subject>>,
 }
 
 /// The outcome.
@@ -103,6 +107,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
             not_after: peer.not_after,
             lineage,
             subject: subject.clone(),
+            owner: standing.owner.clone(),
         })
     };
     let is = |cert: &Option<super::records::CertRef>| cert.as_ref().is_some_and(|cert| cert.serial == peer.serial);
@@ -152,6 +157,7 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
         not_after: peer.not_after,
         lineage: lineage.clone(),
         subject: subject.clone(),
+        owner: standing.owner.clone(),
     }))
 }
 

@@ -9,11 +9,11 @@ use super::{
     admission::Caller,
     audit::Event,
     change::Changes,
-    enroll::{begin, policy_claims},
+    enroll::{NameRecords, begin, policy_claims},
     keys,
     lock::Locks,
     name,
-    records::{AdmittedBy, Approval, Enrollment, EnrollmentState, Lineage, Seen, Subject},
+    records::{AdmittedBy, Approval, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
     refusal::Refusal,
 };
 
@@ -35,7 +35,7 @@ pub struct Approve {
     pub name: Option<String>,
     /// Labels to add.
     pub labels: BTreeMap<String, String>,
-    /// The owner.
+    /// The owner, by name.
     pub owner: Option<String>,
 }
 
@@ -44,8 +44,10 @@ pub struct Approve {
 pub struct Records {
     /// The enrollment.
     pub enrollment: Seen<Enrollment>,
-    /// Who holds the name it would get.
-    pub holder: Option<Seen<Subject>>,
+    /// What is known of the name it would get.
+    pub name: NameRecords,
+    /// The owner it would get.
+    pub owner: Option<Owner>,
     /// Locks on the key, or on the lineage it rejoins.
     pub locks: Locks,
     /// The lineage it rejoins.
@@ -106,7 +108,7 @@ pub fn approve(
     let rules = grant.rules().to_vec();
     enrollment.approvals.push(Approval { by, at: now.into(), code_checked, rules: rules.clone() });
     enrollment.labels.extend(asked.labels.clone());
-    enrollment.owner = asked.owner.clone().or(enrollment.owner);
+    enrollment.owner = records.owner.or(enrollment.owner);
     let wanted = match &records.rejoins {
         Some(lineage) if enrollment.rejoin => Some(kept_name(&lineage.record, asked.name.as_deref())?),
         Some(_) | None => name_for(&enrollment, asked.name.as_deref()),
@@ -121,8 +123,8 @@ pub fn approve(
     } else {
         enrollment.state = EnrollmentState::Approved;
         if !enrollment.rejoin {
-            let holder = records.holder.as_ref();
-            let lineage = begin(&mut changes, &mut enrollment, &name, AdmittedBy::Person, holder, now, entropy)?;
+            let by = AdmittedBy::Person;
+            let lineage = begin(&mut changes, &mut enrollment, &name, by, &records.name, now, entropy)?;
             enrollment.lineage = Some(lineage.record.id.clone());
             changes.create(keys::lineage(&lineage.record.id), &lineage.record);
         }
@@ -220,7 +222,8 @@ pub fn principal(caller: &Caller, now: UnixTime) -> policy::Principal {
     match subject.role {
         pki::Role::Person => policy::Principal::Person(person_facts(subject)),
         pki::Role::Machine | pki::Role::Gateway => {
-            policy::Principal::Machine(machine_facts(subject, Some(&caller.lineage.record), false, now))
+            let owner = caller.owner.as_ref().map(|seen| &seen.record);
+            policy::Principal::Machine(machine_facts(subject, owner, Some(&caller.lineage.record), false, now))
         }
     }
 }
@@ -231,12 +234,20 @@ pub fn person_facts(subject: &Subject) -> policy::Person {
     policy::Person { name: subject.name.clone(), groups: subject.groups.clone(), locked: false }
 }
 
-/// A machine in the policy's words.
+/// A machine in the policy's words. `person` is whoever holds the name of its owner now: the machine has an owner only
+/// while that is the person who was named, and not another of the same name.
 #[must_use]
-pub fn machine_facts(subject: &Subject, lineage: Option<&Lineage>, locked: bool, now: UnixTime) -> policy::Machine {
+pub fn machine_facts(
+    subject: &Subject,
+    person: Option<&Subject>,
+    lineage: Option<&Lineage>,
+    locked: bool,
+    now: UnixTime,
+) -> policy::Machine {
+    let owner = subject.owner.as_ref().filter(|owner| person.is_some_and(|person| owner.is(person)));
     policy::Machine {
         name: subject.name.clone(),
-        owner: subject.owner.clone(),
+        owner: owner.map(|owner| owner.name.clone()),
         labels: subject.labels.clone(),
         assurance: subject.assurance as u8,
         locked,
@@ -264,5 +275,53 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             locked: false,
             known: enrollment.rejoin,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::{AssuranceLevel, Role};
+
+    use super::*;
+    use crate::core::records::UnixSecs;
+
+    fn subject(role: Role, name: &str, lineage: &str, owner: Option<&str>) -> Subject {
+        Subject {
+            name: name.to_owned(),
+            role,
+            lineage: lineage.to_owned(),
+            labels: BTreeMap::new(),
+            groups: vec![],
+            owner: owner.map(|text| text.to_owned().into()),
+            created: UnixSecs(0),
+            claims: BTreeMap::new(),
+            attributes: BTreeMap::new(),
+            assurance: AssuranceLevel::Software,
+            admitted_by: AdmittedBy::Policy,
+            approvers: vec![],
+            enrollment: "e".to_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn check(owner: Option<&str>, person: Option<(Role, &str, &str)>, want: Option<&str>) {
+        let machine = subject(Role::Machine, "box", "l-box", owner);
+        let person = person.map(|(role, name, lineage)| subject(role, name, lineage, None));
+        let facts = machine_facts(&machine, person.as_ref(), None, false, UnixTime::new(0));
+        assert_eq!(facts.owner.as_deref(), want, "{owner:?} {person:?}");
+    }
+
+    #[test]
+    fn an_owner_is_a_name_and_a_lineage() {
+        let olga = Some((Role::Person, "olga", "l-1"));
+        check(None, None, None);
+        check(None, olga, None);
+        check(Some("olga/l-1"), olga, Some("olga"));
+        check(Some("olga/l-1"), None, None);
+        check(Some("olga/l-1"), Some((Role::Person, "olga", "l-2")), None);
+        check(Some("olga/l-1"), Some((Role::Person, "bob", "l-1")), None);
+        check(Some("olga/l-1"), Some((Role::Machine, "olga", "l-1")), None);
+        // Recorded before owners had a lineage, or named before there was such a person.
+        check(Some("olga"), olga, None);
     }
 }

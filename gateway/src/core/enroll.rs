@@ -48,14 +48,25 @@ pub struct Records {
     pub lineage: Option<Seen<Lineage>>,
     /// The newest certificate of that lineage, when it is for this key.
     pub issued: Option<Seen<Certificate>>,
-    /// Who holds the name it would get.
-    pub holder: Option<Seen<Subject>>,
+    /// What is known of the name it would get.
+    pub name: NameRecords,
     /// Locks that might concern it.
     pub locks: Locks,
     /// How many wait in all.
     pub waiting: usize,
     /// How many wait from the same prefix.
     pub waiting_from_prefix: usize,
+}
+
+/// What is known of a name that somebody would get. Whoever only wishes for it is not told.
+#[derive(Clone, Debug, Default)]
+pub struct NameRecords {
+    /// Who holds it.
+    pub holder: Option<Seen<Subject>>,
+    /// Locks on it: they outlive whoever held it.
+    pub locks: Locks,
+    /// Whether some machine has an owner of this name, and the newcomer chose the name by itself.
+    pub is_owners: bool,
 }
 
 /// Limits and names that are fixed for this gateway.
@@ -328,8 +339,8 @@ fn admit(
         None => match own_lineage(records) {
             Some(own) => own.clone(),
             None => {
-                let holder = records.holder.as_ref();
-                begin(&mut changes, &mut enrollment, &name, AdmittedBy::Policy, holder, now, &entropy.lineage)?
+                let by = AdmittedBy::Policy;
+                begin(&mut changes, &mut enrollment, &name, by, &records.name, now, &entropy.lineage)?
             }
         },
     };
@@ -347,7 +358,7 @@ fn admit(
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
 /// not its key goes on where it was.
 fn own_lineage(records: &Records) -> Option<&Seen<Lineage>> {
-    let (_, lineage, holder) = (records.issued.as_ref()?, records.lineage.as_ref()?, records.holder.as_ref()?);
+    let (_, lineage, holder) = (records.issued.as_ref()?, records.lineage.as_ref()?, records.name.holder.as_ref()?);
     (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some(lineage)
 }
 
@@ -366,17 +377,19 @@ fn redeem(changes: &mut Changes, token: Seen<super::records::Token>, enrollment:
 /// Begins a lineage: the subject's name is taken from here on.
 ///
 /// # Errors
-/// [`Refusal::NameTaken`].
+/// [`Refusal::Locked`] while a lock stands on the name, [`Refusal::NameTaken`] while somebody else holds it or is known
+/// by it as an owner.
 pub fn begin(
     changes: &mut Changes,
     enrollment: &mut Enrollment,
     name: &Name,
     admitted_by: AdmittedBy,
-    holder: Option<&Seen<Subject>>,
+    records: &NameRecords,
     now: UnixTime,
     entropy: &[u8; 8],
 ) -> Result<Seen<Lineage>, Refusal> {
-    if holder.is_some() {
+    records.locks.refuse()?;
+    if records.holder.is_some() || records.is_owners {
         return Err(Refusal::NameTaken { name: name.to_string() });
     }
     let lineage = Lineage {

@@ -113,6 +113,50 @@ pub struct Approval {
     pub rules: Vec<String>,
 }
 
+/// Who owns a machine: a person by name *and* lineage, so that a name that is given again later carries no rights along.
+/// In the store it is one text, `name/lineage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Owner {
+    /// The person's name, as it was when the owner was named.
+    pub name: String,
+    /// The person's lineage; absent when there was no person of that name, and then nobody has the owner's rights.
+    pub lineage: Option<String>,
+}
+
+impl Owner {
+    /// The owner of that name, given who holds the name now.
+    #[must_use]
+    pub fn named(name: &str, holder: Option<&Subject>) -> Self {
+        let lineage = holder.filter(|person| person.role == Role::Person && person.name == name);
+        Self { name: name.to_owned(), lineage: lineage.map(|person| person.lineage.clone()) }
+    }
+
+    /// Whether this person is the owner: by name and by lineage.
+    #[must_use]
+    pub fn is(&self, person: &Subject) -> bool {
+        person.role == Role::Person && person.name == self.name && self.lineage.as_ref() == Some(&person.lineage)
+    }
+}
+
+impl From<String> for Owner {
+    fn from(text: String) -> Self {
+        match text.split_once('/') {
+            Some((name, lineage)) => Self { name: name.to_owned(), lineage: Some(lineage.to_owned()) },
+            None => Self { name: text, lineage: None },
+        }
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> Self {
+        match owner.lineage {
+            Some(lineage) => format!("{}/{lineage}", owner.name),
+            None => owner.name,
+        }
+    }
+}
+
 /// One request to join, bound to one public key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Enrollment {
@@ -162,7 +206,7 @@ pub struct Enrollment {
     /// Groups for the person.
     pub groups: Vec<String>,
     /// Owner of the machine.
-    pub owner: Option<String>,
+    pub owner: Option<Owner>,
     /// The lineage it leads to, or rejoins.
     pub lineage: Option<String>,
     /// True when it continues a lineage that exists.
@@ -216,7 +260,7 @@ pub struct Subject {
     /// Groups, for people.
     pub groups: Vec<String>,
     /// Owner, for machines.
-    pub owner: Option<String>,
+    pub owner: Option<Owner>,
     /// When it was admitted.
     pub created: UnixSecs,
     /// What attestors vouched for when it was admitted.
@@ -373,7 +417,7 @@ pub struct Token {
     /// Groups it gives.
     pub groups: Vec<String>,
     /// Owner it gives.
-    pub owner: Option<String>,
+    pub owner: Option<Owner>,
     /// The one key that may redeem it, hex digest.
     pub key: Option<String>,
     /// Who made it.

@@ -9,6 +9,7 @@ use wire::admin::{
 
 use super::{
     admit::locks,
+    owners,
     people::texts,
     reports,
     shell::{Actor, Retry, Shell, retrying},
@@ -20,7 +21,7 @@ use crate::{
         audit::{Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
-        records::{Convergence, Lineage, Lock, LockKind, RevokedReason, Seen, Subject, Token},
+        records::{Convergence, Lineage, Lock, LockKind, Owner, RevokedReason, Seen, Subject, Token},
         refusal::{Fault, Refusal},
         token,
     },
@@ -34,6 +35,8 @@ use crate::{
 pub(super) struct Whole {
     pub(super) subject: Seen<Subject>,
     pub(super) lineage: Option<Seen<Lineage>>,
+    /// Who holds the name of its owner now.
+    owner: Option<Seen<Subject>>,
     locks: lock::Locks,
 }
 
@@ -49,6 +52,7 @@ impl Whole {
             not_after: cert.not_after.into(),
             lineage,
             subject: self.subject,
+            owner: self.owner,
         })
     }
 }
@@ -81,7 +85,8 @@ pub(super) async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole
         targets.extend(certs.into_iter().flatten().map(|cert| (LockKind::Key, cert.key.hex())));
     }
     let locks = locks(shell, targets).await?;
-    Ok(Whole { subject, lineage, locks })
+    let owner = owners::person(shell, &subject.record).await?;
+    Ok(Whole { subject, lineage, owner, locks })
 }
 
 /// It, in the policy's words.
@@ -95,7 +100,8 @@ pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
         }
         Role::Machine | Role::Gateway => {
             let lineage = whole.lineage.as_ref().map(|seen| &seen.record);
-            policy::Resource::Machine(machine_facts(subject, lineage, whole.locks.any(), shell.now()))
+            let owner = whole.owner.as_ref().map(|seen| &seen.record);
+            policy::Resource::Machine(machine_facts(subject, owner, lineage, whole.locks.any(), shell.now()))
         }
     }
 }
@@ -213,8 +219,10 @@ pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity
 }
 
 async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
-    let Whole { subject, lineage, locks } = whole;
+    let Whole { subject, lineage, owner, locks } = whole;
     let subject = subject.record;
+    let is = |named: &Owner| owner.is_some_and(|person| named.is(&person.record));
+    let owner_gone = subject.owner.as_ref().is_some_and(|named| !is(named));
     let convergence: Option<Seen<Convergence>> = match subject.role {
         Role::Machine => shell.get(keys::convergence(&subject.name)).await?,
         Role::Person | Role::Gateway => None,
@@ -234,7 +242,8 @@ async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
         state: state.to_owned(),
         labels: subject.labels,
         groups: subject.groups,
-        owner: subject.owner,
+        owner: subject.owner.map(|owner| owner.name),
+        owner_gone,
         assurance: subject.assurance.as_str().to_owned(),
         lineage: subject.lineage,
         serial: current.map(|cert| cert.serial.hex()),
@@ -496,7 +505,8 @@ pub async fn make_token(
     rules: Vec<String>,
     actor: &Actor<'_>,
 ) -> Result<TokenReply, Refusal> {
-    let record = token_record(shell, asked, by)?;
+    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    let record = token_record(shell, asked, owner, by)?;
     let settings = shell.settings.load();
     let claims = token::claims(&record, shell.ca.domain().as_str(), &settings.public_enroll, &shell.pin);
     let string = shell.token_key.sign(&claims).map_err(Fault::Issue)?;
@@ -511,7 +521,7 @@ pub async fn make_token(
     }
 }
 
-fn token_record(shell: &Shell, asked: &TokenRequest, by: String) -> Result<Token, Refusal> {
+fn token_record(shell: &Shell, asked: &TokenRequest, owner: Option<Owner>, by: String) -> Result<Token, Refusal> {
     let malformed = |text: String| Err(Refusal::Malformed(text));
     let role = match asked.role.as_deref() {
         None => Role::Machine,
@@ -552,7 +562,7 @@ fn token_record(shell: &Shell, asked: &TokenRequest, by: String) -> Result<Token
         names: asked.names.clone(),
         labels: asked.labels.clone(),
         groups: asked.groups.clone(),
-        owner: asked.owner.clone(),
+        owner,
         key,
         by,
         created: now.into(),
@@ -590,7 +600,7 @@ fn token_view(record: Token, now: pki::UnixTime) -> TokenView {
         names: record.names,
         labels: record.labels,
         groups: record.groups,
-        owner: record.owner,
+        owner: record.owner.map(|owner| owner.name),
         key: record.key,
         by: record.by,
         created: record.created.0,

@@ -2,13 +2,16 @@
 
 use pki::Peer;
 
-use super::shell::{Actor, Retry, Shell, retrying};
+use super::{
+    owners,
+    shell::{Actor, Retry, Shell, retrying},
+};
 use crate::{
     core::{
         admission::{self, Admission, Caller, Standing, Use},
         keys,
         lock::Locks,
-        records::{Certificate, Lock, LockKind, Seen},
+        records::{Certificate, Lock, LockKind, Seen, Subject},
         refusal::{Fault, Refusal},
     },
     edge::live::{Reason, Selector},
@@ -74,10 +77,16 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
             keys::lock(LockKind::Key, &peer.key.hex()),
         ])
         .await?;
-    let (lineage, subject, epoch) = (read.take()?, read.take()?, read.take()?);
+    let lineage = read.take()?;
+    let subject: Option<Seen<Subject>> = read.take()?;
+    let epoch = read.take()?;
     let locks: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
     let locks = Locks(locks.into_iter().flatten().collect());
-    Ok(Standing { certificate: None, lineage, subject, locks, epoch })
+    let owner = match &subject {
+        Some(seen) => owners::person(shell, &seen.record).await?,
+        None => None,
+    };
+    Ok(Standing { certificate: None, lineage, subject, owner, locks, epoch })
 }
 
 /// The locks that stand among those asked for.

@@ -7,7 +7,7 @@ use wire::enroll::{IssuedReply, WaitingReply};
 
 use super::{
     admit::locks,
-    issue,
+    issue, owners,
     shell::{Actor, Retry, Settings, Shell, retrying},
 };
 use crate::{
@@ -141,7 +141,11 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims) -> Result<Rec
     let locks = locks(shell, targets).await?;
     let role = claims.grants.role.unwrap_or(pki::Role::Machine);
     let name = name::choose(inbound.wanted_name.as_deref(), &claims.grants.names, role, &digest)?;
-    let holder = shell.get(keys::subject(role, name.as_str())).await?;
+    let mut name_records = owners::of_name(shell, role, name.as_str()).await?;
+    let chosen_for_it = claims.grants.names.iter().any(|given| given == name.as_str());
+    if role == pki::Role::Person && name_records.holder.is_none() && !chosen_for_it {
+        name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
+    }
     let lineage = lineage_of(shell, existing.as_ref()).await?;
     let issued = issued(shell, lineage.as_ref(), &digest).await?;
     let waiting: Vec<(String, Seen<Waiting>)> =
@@ -152,7 +156,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims) -> Result<Rec
         existing_index,
         lineage,
         issued,
-        holder,
+        name: name_records,
         locks,
         waiting: waiting.len(),
         waiting_from_prefix,

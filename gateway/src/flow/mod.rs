@@ -8,6 +8,7 @@ pub mod connect;
 pub mod enroll;
 pub mod issue;
 pub mod notices;
+pub mod owners;
 pub mod people;
 pub mod renew;
 pub mod renew_now;

@@ -37,7 +37,7 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
         let key = keys::subject(lineage.record.role, &lineage.record.name);
         let subject: Option<Seen<Subject>> = shell.get(key).await?;
         let owner = subject.and_then(|seen| seen.record.owner);
-        if everything || owner.as_deref() == Some(caller.identity.name.as_str()) {
+        if everything || owner.is_some_and(|owner| owner.is(&caller.subject.record)) {
             let role = lineage.record.role.as_str();
             notices.push(format!("{role} `{}` is locked: {}", lineage.record.name, lock.record.reason));
         }

@@ -5,11 +5,13 @@ use wire::admin::{ApprovalView, Page, RequestView};
 use super::{
     admit::locks,
     enroll::find,
+    owners,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
     admission::{self, Caller},
     approve::{self, Approve, Outcome, permit, request_facts},
+    enroll::NameRecords,
     keys,
     records::{Claim, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
     refusal::Refusal,
@@ -107,10 +109,12 @@ pub async fn approve(
 
 async fn records(shell: &Shell, id: &str, asked: &Approve) -> Result<approve::Records, Retry> {
     let enrollment = find(shell, id).await.map_err(|_| Refusal::NotFound("request"))?;
-    let holder = match approve::name_for(&enrollment.record, asked.name.as_deref()) {
-        Some(name) => shell.get(keys::subject(enrollment.record.role, &name)).await?,
-        None => None,
+    let role = enrollment.record.role;
+    let name = match approve::name_for(&enrollment.record, asked.name.as_deref()) {
+        Some(name) => owners::of_name(shell, role, &name).await?,
+        None => NameRecords::default(),
     };
+    let owner = owners::named(shell, asked.owner.as_deref()).await?;
     let mut targets = vec![(LockKind::Key, enrollment.record.key.hex())];
     let rejoins: Option<Seen<Lineage>> = match &enrollment.record.lineage {
         Some(lineage) => shell.get(keys::lineage(lineage)).await?,
@@ -121,7 +125,7 @@ async fn records(shell: &Shell, id: &str, asked: &Approve) -> Result<approve::Re
         targets.push((admission::lock_kind(lineage.record.role), lineage.record.name.clone()));
     }
     let locks = locks(shell, targets).await?;
-    Ok(approve::Records { enrollment, holder, locks, rejoins })
+    Ok(approve::Records { enrollment, name, owner, locks, rejoins })
 }
 
 /// Denies.

@@ -36,7 +36,7 @@ pub fn myself(call: Call) -> Boxed {
             proxy: settings.public_proxy.clone(),
             services_below: settings.services_below.clone(),
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
-            owner: subject.owner.clone(),
+            owner: subject.owner.as_ref().map(|owner| owner.name.clone()),
             notices: flow::notices::of(&call.shell, caller).await?,
         };
         json(StatusCode::OK, &reply)
