@@ -94,6 +94,13 @@ pub const FINISH_TIME: Duration = Duration::from_secs(10);
 /// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
 pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
 
+/// Entries that one revocation list takes: 20 MB, which whoever fetches it must hold in memory. What was merely replaced is left
+/// out first.
+pub const CRL_ENTRIES_MAX: usize = 400_000;
+
+/// Entries from which a revocation list is said to grow long, while nothing is missing from it yet.
+pub const CRL_ENTRIES_MANY: usize = CRL_ENTRIES_MAX / 2;
+
 /// How often lapsed rates are dropped.
 pub const RATES_SWEEP: Duration = Duration::from_secs(10);
 

@@ -12,7 +12,7 @@ use pki::Name;
 use crate::{
     commands::Complaint,
     config::Config,
-    core::{audit::Event, change::Changes, keys, records::Seen},
+    core::{audit::Event, change::Changes, keys, plan, records::Seen},
     edge::{
         clock::Clock,
         entropy::Entropy,
@@ -173,7 +173,7 @@ async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> 
         state: crate::core::records::CertState::Issued,
         der: issued.der.clone(),
     };
-    changes.create(keys::certificate(&record.serial), &record);
+    plan::file(&mut changes, &record);
     changes.event(Event::CertificateIssued {
         serial: record.serial.hex(),
         identity: issued.identity.to_string(),

@@ -74,8 +74,8 @@ async fn it_is_no_certificate_of_the_lineage() {
 
 /// The serials on the list of the machines' CA.
 async fn listed(story: &Story) -> Vec<String> {
-    let crl = flow::sweep::crl(&story.shell, Role::Machine).await.unwrap();
-    let (_, parsed) = x509_parser::parse_x509_crl(&crl).unwrap();
+    let crl = flow::crl::list(&story.shell, Role::Machine).await.unwrap();
+    let (_, parsed) = x509_parser::parse_x509_crl(&crl.der).unwrap();
     parsed.iter_revoked_certificates().map(|entry| format!("{:032x}", entry.serial())).collect()
 }
 

@@ -260,13 +260,13 @@ async fn locks_bite_while_waiting_while_renewing_and_on_every_request() {
     story.lock(&alice, "machine", "edge-07").await.unwrap();
     assert!(matches!(machine.renew(&story).await.unwrap_err(), Refusal::Locked { .. }));
     assert!(matches!(story.admit(&story.peer(&machine.issued)).await.unwrap_err(), Refusal::Locked { .. }));
-    let crl = gateway::flow::sweep::crl(&story.shell, pki::Role::Machine).await.unwrap();
-    assert!(crl.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
+    let crl = gateway::flow::crl::list(&story.shell, pki::Role::Machine).await.unwrap();
+    assert!(crl.der.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
     let caller = alice.caller(&story).await;
     gateway::flow::admin::unlock(&story.shell, &caller, "machine", "edge-07", "i").await.unwrap();
     story.admit(&story.peer(&machine.issued)).await.unwrap();
-    let crl = gateway::flow::sweep::crl(&story.shell, pki::Role::Machine).await.unwrap();
-    assert!(!crl.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
+    let crl = gateway::flow::crl::list(&story.shell, pki::Role::Machine).await.unwrap();
+    assert!(!crl.der.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
 
     let waiting_machine = story.stranger();
     let waiting = waiting_machine.ask("edge-09").await.waiting();

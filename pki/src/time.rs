@@ -44,6 +44,16 @@ impl UnixTime {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// As HTTP writes it (RFC 9110 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`; nothing beyond the year 9999.
+    #[must_use]
+    pub fn http_date(self) -> Option<String> {
+        let at = self.to_datetime()?;
+        let (day, month) = (at.weekday().to_string(), at.month().to_string());
+        let (day, month) = (day.get(..3)?, month.get(..3)?);
+        let (hour, minute, second) = at.to_hms();
+        Some(format!("{day}, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year()))
+    }
+
     /// From a signed timestamp as certificates carry it; what lies before the epoch counts as the epoch.
     pub(crate) fn from_signed(secs: i64) -> Self {
         Self(u64::try_from(secs).unwrap_or(0))
@@ -84,6 +94,12 @@ mod tests {
         check_display(253_402_300_799, "9999-12-31T23:59:59Z");
         check_display(253_402_300_800, "@253402300800");
         check_display(u64::MAX, "@18446744073709551615");
+    }
+
+    #[test]
+    fn dates_of_http() {
+        assert_eq!(UnixTime::new(784_111_777).http_date().as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+        assert_eq!(UnixTime::new(u64::MAX).http_date(), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     change::Changes,
     keys,
     lock::{self, Locks},
-    records::{CertState, Certificate, Lineage, Lock, LockKind, RevokedReason, Seen, Subject},
+    records::{CertState, Certificate, Lineage, Lock, LockKind, Seen, Subject},
     refusal::Refusal,
 };
 
@@ -20,6 +20,12 @@ use super::{
 /// files just before they were replaced, or hold a connection open, are not thieves. Never more than a tenth of the
 /// certificate's life, so that short lives keep their meaning.
 pub const RETIRED_GRACE: Duration = Duration::from_secs(120);
+
+/// The grace of a retired certificate that was made for so long.
+#[must_use]
+pub fn grace(life: Duration) -> Duration {
+    RETIRED_GRACE.min(life / 10)
+}
 
 /// What is known of the holder.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +127,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let life = peer.not_after.since(peer.not_before);
     let since = now.since(lineage.record.activated.into());
     let replaced_by_use = lineage.record.activated.0 > 0;
-    if intent == Use::Request && replaced_by_use && since <= RETIRED_GRACE.min(life / 10) {
+    if intent == Use::Request && replaced_by_use && since <= grace(life) {
         return Ok(Admission::Admit(caller(lineage.clone()), None));
     }
     let why = match intent {
@@ -166,6 +172,7 @@ fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<
     let mut lineage = seen.record.clone();
     let retired = lineage.current.take();
     lineage.current = lineage.pending.take();
+    lineage.retired.clone_from(&retired);
     lineage.activated = now.into();
     let mut changes = Changes::new();
     changes.update(keys::lineage(&lineage.id), seen, &lineage);
@@ -189,7 +196,6 @@ pub fn fork(
     let mut lineage = seen.record.clone();
     lineage.forked = true;
     let mut changes = Changes::new();
-    lock::revoke(&mut changes, &lineage, RevokedReason::Compromised, now);
     changes.update(keys::lineage(&lineage.id), seen, &lineage);
     let lock = Lock {
         kind: LockKind::Lineage,

@@ -400,8 +400,10 @@ pub fn begin(
         pending: None,
         sealed: Vec::new(),
         activated: UnixSecs(0),
+        retired: None,
         forked: false,
         ended: false,
+        ended_at: None,
         created: now.into(),
         renewal_asked: None,
     };

@@ -2,7 +2,7 @@
 
 use pki::{KeyDigest, Role, Serial};
 
-use super::records::LockKind;
+use super::records::{CertificateEnd, LockKind, UnixSecs};
 
 /// Prefix of enrollments.
 pub const ENROLLMENTS: &str = "enr/";
@@ -16,8 +16,8 @@ pub const LOCKS: &str = "lock/";
 pub const AUDIT: &str = "audit/";
 /// Prefix of certificates.
 pub const CERTIFICATES: &str = "cert/";
-/// Prefix of revoked, unexpired serials.
-pub const REVOKED: &str = "revoked/";
+/// Prefix of certificates by issuing CA and end.
+pub const CERTIFICATE_ENDS: &str = "certend/";
 /// The lock epoch: grows with every change of a lock and never shrinks.
 pub const EPOCH: &str = "meta/epoch";
 /// When all machines were last asked to renew now: one record, however many they are.
@@ -83,10 +83,28 @@ pub fn lock(kind: LockKind, target: &str) -> String {
     format!("{LOCKS}{}/{target}", kind.as_str())
 }
 
-/// A revoked serial under the role of its issuing CA.
+/// Prefix of the certificates of one issuing CA by their end.
 #[must_use]
-pub fn revoked(issuer: Role, serial_hex: &str) -> String {
-    format!("{REVOKED}{}/{serial_hex}", issuer.as_str())
+pub fn certificate_ends(issuer: Role) -> String {
+    format!("{CERTIFICATE_ENDS}{}/", issuer.as_str())
+}
+
+/// The place, among the certificates of one issuing CA, before all that end at this time or later.
+#[must_use]
+pub fn ending_from(issuer: Role, not_after: UnixSecs) -> String {
+    format!("{}{:016x}/", certificate_ends(issuer), not_after.0)
+}
+
+/// A certificate by its end.
+#[must_use]
+pub fn certificate_end(cert: &CertificateEnd) -> String {
+    format!("{}{}", ending_from(cert.role, cert.not_after), cert.serial.hex())
+}
+
+/// The number and time of the newest revocation list of an issuing CA.
+#[must_use]
+pub fn last_list(issuer: Role) -> String {
+    format!("meta/crl/{}", issuer.as_str())
 }
 
 /// An audit event: ordered by time, with random bytes so that two events of one millisecond both stand.

@@ -1,12 +1,10 @@
 //! Locks: standing refusals of a machine, person, lineage or key.
 
-use pki::UnixTime;
-
 use super::{
     audit::Event,
     change::Changes,
     keys,
-    records::{CertRef, Lineage, Lock, LockKind, Revoked, RevokedReason, Seen},
+    records::{Lineage, Lock, LockKind, Seen},
     refusal::Refusal,
 };
 
@@ -44,14 +42,11 @@ impl Locks {
 /// The lock epoch, seen.
 pub type Epoch = Option<Seen<u64>>;
 
-/// Sets a lock. Certificates that live under it go on the CRL as held.
-pub fn set(lock: &Lock, rules: Vec<String>, lineages: &[Seen<Lineage>], epoch: &Epoch) -> Changes {
+/// Sets a lock. The revocation lists are computed from the locks that stand, so nothing else is written for them.
+pub fn set(lock: &Lock, rules: Vec<String>, epoch: &Epoch) -> Changes {
     let mut changes = Changes::new();
     changes.create(keys::lock(lock.kind, &lock.target), lock);
     bump(&mut changes, epoch);
-    for lineage in lineages {
-        revoke(&mut changes, &lineage.record, RevokedReason::Hold, lock.at.into());
-    }
     changes.event(Event::LockSet {
         kind: lock.kind.as_str(),
         target: lock.target.clone(),
@@ -61,15 +56,12 @@ pub fn set(lock: &Lock, rules: Vec<String>, lineages: &[Seen<Lineage>], epoch: &
     changes
 }
 
-/// Lifts a lock. Held certificates leave the CRL; a fork is forgiven with it when the lineage itself was locked.
+/// Lifts a lock. A fork is forgiven with it when the lineage itself was locked.
 pub fn lift(lock: &Seen<Lock>, rules: Vec<String>, lineages: &[Seen<Lineage>], epoch: &Epoch) -> Changes {
     let mut changes = Changes::new();
     changes.remove(keys::lock(lock.record.kind, &lock.record.target), lock);
     bump(&mut changes, epoch);
     for seen in lineages {
-        for cert in live(&seen.record) {
-            changes.delete(keys::revoked(seen.record.role, &cert.serial.hex()));
-        }
         if lock.record.kind == LockKind::Lineage && seen.record.forked {
             let mut lineage = seen.record.clone();
             lineage.forked = false;
@@ -78,19 +70,6 @@ pub fn lift(lock: &Seen<Lock>, rules: Vec<String>, lineages: &[Seen<Lineage>], e
     }
     changes.event(Event::LockLifted { kind: lock.record.kind.as_str(), target: lock.record.target.clone(), rules });
     changes
-}
-
-/// Puts the live certificates of a lineage on the CRL.
-pub fn revoke(changes: &mut Changes, lineage: &Lineage, reason: RevokedReason, at: UnixTime) {
-    for cert in live(lineage) {
-        let entry = Revoked { serial: cert.serial, at: at.into(), not_after: cert.not_after, reason };
-        changes.put(keys::revoked(lineage.role, &cert.serial.hex()), &entry);
-    }
-}
-
-/// The certificates of a lineage that somebody may still hold as good.
-fn live(lineage: &Lineage) -> impl Iterator<Item = &CertRef> {
-    [&lineage.current, &lineage.pending].into_iter().flatten().chain(&lineage.sealed)
 }
 
 /// Moves the lock epoch on with everything that takes a right away, so that a restored store, which would give it back,

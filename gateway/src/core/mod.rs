@@ -4,6 +4,7 @@ pub mod admission;
 pub mod approve;
 pub mod audit;
 pub mod change;
+pub mod crl;
 pub mod enroll;
 pub mod keys;
 pub mod lock;

@@ -10,7 +10,7 @@ use super::{
     audit::Event,
     change::Changes,
     keys,
-    records::{AdmittedBy, CertRef, CertState, Certificate, Enrollment, Lineage},
+    records::{AdmittedBy, CertRef, CertState, Certificate, CertificateEnd, Enrollment, Lineage},
     refusal::{Fault, Refusal},
 };
 
@@ -107,9 +107,21 @@ pub fn reserved(linted: &Linted, lineage: &Lineage, key: &SubjectKey) -> (Certif
     (certificate, reference)
 }
 
+/// Writes a certificate's record, and files it by its end: the only place where either is written. A serial that is
+/// reserved must be new.
+pub fn file(changes: &mut Changes, certificate: &Certificate) {
+    let key = keys::certificate(&certificate.serial);
+    match certificate.state {
+        CertState::Reserved => changes.create(key, certificate),
+        CertState::Issued => changes.put(key, certificate),
+    }
+    let end = CertificateEnd::from(certificate);
+    changes.put(keys::certificate_end(&end), &end);
+}
+
 /// Adds the reservation of a certificate to `changes`.
 pub fn reserve(changes: &mut Changes, certificate: &Certificate, identity: &Identity, rules: &[String]) {
-    changes.create(keys::certificate(&certificate.serial), certificate);
+    file(changes, certificate);
     changes.event(Event::CertificateReserved {
         serial: certificate.serial.hex(),
         identity: identity.to_string(),
@@ -128,7 +140,7 @@ pub fn record(
     certificate.state = CertState::Issued;
     certificate.der = der;
     let mut changes = Changes::new();
-    changes.put(keys::certificate(&certificate.serial), &certificate);
+    file(&mut changes, &certificate);
     if let Some(mut enrollment) = enrollment {
         enrollment.state = super::records::EnrollmentState::Issued;
         changes.put(keys::enrollment(&enrollment.id), &enrollment);

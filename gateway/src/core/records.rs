@@ -350,10 +350,16 @@ pub struct Lineage {
     pub sealed: Vec<CertRef>,
     /// When `current` was first used.
     pub activated: UnixSecs,
+    /// The certificate that `current` took the place of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<CertRef>,
     /// True once two holders of its key were seen.
     pub forked: bool,
     /// True once the subject was removed or left: nothing of it is valid any more.
     pub ended: bool,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixSecs>,
     /// When it began.
     pub created: UnixSecs,
     /// When somebody last asked its holder to renew now.
@@ -481,32 +487,53 @@ pub struct Lock {
     pub at: UnixSecs,
 }
 
-/// A serial on a CRL.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Revoked {
-    /// The serial.
+/// What the revocation lists need of a certificate, filed by its issuing CA and its end, so that those which have not
+/// expired are read without all that ever were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEnd {
+    /// Its serial.
     #[serde(with = "serial")]
     pub serial: Serial,
-    /// When.
-    pub at: UnixSecs,
-    /// End of validity, after which the entry goes.
+    /// The lineage it belongs to.
+    pub lineage: String,
+    /// Role of subject and issuing CA.
+    #[serde(with = "role")]
+    pub role: Role,
+    /// The subject's name.
+    pub name: String,
+    /// Digest of its key.
+    #[serde(with = "digest")]
+    pub key: KeyDigest,
+    /// Start of validity.
+    pub not_before: UnixSecs,
+    /// End of validity.
     pub not_after: UnixSecs,
-    /// Why.
-    pub reason: RevokedReason,
+    /// How far it got.
+    pub state: CertState,
 }
 
-/// Why a serial stands on a CRL (RFC 5280 5.3.1).
+impl From<&Certificate> for CertificateEnd {
+    fn from(cert: &Certificate) -> Self {
+        Self {
+            serial: cert.serial,
+            lineage: cert.lineage.clone(),
+            role: cert.role,
+            name: cert.name.clone(),
+            key: cert.key,
+            not_before: cert.not_before,
+            not_after: cert.not_after,
+            state: cert.state,
+        }
+    }
+}
+
+/// The newest revocation list of one issuing CA.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RevokedReason {
-    /// Locked: may come back.
-    Hold,
-    /// Removed or left.
-    Ceased,
-    /// Two holders were seen.
-    Compromised,
-    /// Reserved and never handed out.
-    Superseded,
+pub struct LastList {
+    /// Its number.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: UnixSecs,
 }
 
 /// Seconds since the Unix epoch in a record.

@@ -62,6 +62,8 @@ mod tests {
             activated: UnixSecs(0),
             forked: false,
             ended: false,
+            ended_at: None,
+            retired: None,
             created: UnixSecs(0),
             renewal_asked: own.map(UnixSecs),
         };

@@ -2,8 +2,8 @@
 //! gateway, which then carries ciphertext only.
 //!
 //! It stands beside the chain of the lineage and never in it: it is never current or pending, nobody takes it from a
-//! client, and it ends with the machine's own certificate. The lineage remembers the newest two, so that they are on the
-//! revocation list when the lineage is.
+//! client, and it ends with the machine's own certificate. The lineage remembers the newest two; any other is on
+//! the revocation list.
 
 use pki::{Identity, LeafRequest, Serial, SubjectKey, UnixTime};
 
@@ -13,7 +13,7 @@ use super::{
     change::Changes,
     keys,
     plan::{self, Common, Plan},
-    records::{CertState, Certificate, Revoked, RevokedReason, Seen},
+    records::{CertState, Certificate, Seen},
     refusal::{Fault, Refusal},
 };
 
@@ -83,10 +83,7 @@ pub fn decide(
     lineage.sealed.retain(|cert| cert.not_after.0 >= now.secs());
     lineage.sealed.push(reference);
     while lineage.sealed.len() > KEPT {
-        let old = lineage.sealed.remove(0);
-        let (at, reason) = (now.into(), RevokedReason::Superseded);
-        let entry = Revoked { serial: old.serial, at, not_after: old.not_after, reason };
-        changes.put(keys::revoked(lineage.role, &old.serial.hex()), &entry);
+        lineage.sealed.remove(0);
     }
     changes.update(keys::lineage(&lineage.id), &caller.lineage, &lineage);
     plan::reserve(&mut changes, &certificate, &identity, &[]);

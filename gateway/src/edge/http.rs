@@ -52,6 +52,8 @@ pub struct Call {
     pub query: HashMap<String, String>,
     /// The proof header, on the enroll face.
     pub proof: Option<String>,
+    /// What the caller has already (RFC 9110 13.1.2), where an answer may be kept.
+    pub if_none_match: Option<String>,
     /// The body.
     pub body: Bytes,
     /// Correlation id.
@@ -122,6 +124,42 @@ pub fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> A
     Ok(response)
 }
 
+/// A file that may be kept: for how long, and how to ask whether there is a newer one (RFC 9110 8.8, 13.1.2; RFC 9111 5.2).
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The media type.
+    pub kind: &'static str,
+    /// What the file says.
+    pub body: Bytes,
+    /// What tells it from any other version of it.
+    pub version: String,
+    /// When it was made.
+    pub modified: pki::UnixTime,
+    /// For how long it need not be asked for again.
+    pub max_age: Duration,
+}
+
+/// The answer with a file that may be kept, or, to whoever has it, that it is still the newest.
+///
+/// # Errors
+/// Never.
+pub fn kept(file: Kept, if_none_match: Option<&str>) -> Answer {
+    let tag = format!("\"{}\"", file.version);
+    let has =
+        |given: &str| given.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag);
+    let (status, body) = match if_none_match {
+        Some(given) if has(given) => (StatusCode::NOT_MODIFIED, Bytes::new()),
+        Some(_) | None => (StatusCode::OK, file.body),
+    };
+    let mut response = typed(status, file.kind, body)?;
+    let headers = response.headers_mut();
+    let mut set = |name, text: String| HeaderValue::from_str(&text).map(|value| drop(headers.insert(name, value)));
+    let _ = set(header::CACHE_CONTROL, format!("public, max-age={}", file.max_age.as_secs()));
+    let _ = set(header::ETAG, tag);
+    let _ = file.modified.http_date().map(|date| set(header::LAST_MODIFIED, date));
+    Ok(response)
+}
+
 /// The router of one face.
 pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
     let mut router = Router::new();
@@ -172,7 +210,8 @@ fn finished(
     if let Ok(value) = HeaderValue::from_str(instance) {
         response.headers_mut().insert("lychgate-instance", value);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     metrics.request(face, endpoint, response.status().as_u16(), started.elapsed());
     response
 }
@@ -241,11 +280,16 @@ async fn checked(
         path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         uri: parts.uri.path().to_owned(),
         query: query(parts.uri.query().unwrap_or_default())?,
-        proof: parts.headers.get(wire::enroll::PROOF_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        proof: text(&parts.headers, wire::enroll::PROOF_HEADER),
+        if_none_match: text(&parts.headers, header::IF_NONE_MATCH.as_str()),
         body,
         instance: instance.to_owned(),
     };
     (endpoint.run)(call).await
+}
+
+fn text(headers: &axum::http::HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {

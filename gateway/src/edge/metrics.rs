@@ -48,6 +48,11 @@ struct ClassLabel {
     class: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CaLabel {
+    ca: &'static str,
+}
+
 /// How a handshake ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
@@ -128,6 +133,8 @@ pub struct Metrics {
     sessions_ended: Family<ReasonLabel, Counter>,
     dial_backs: Family<OutcomeLabel, Counter>,
     leaf_not_after: Gauge<f64, AtomicU64>,
+    crl_entries: Family<CaLabel, Gauge>,
+    crl_left_out: Family<CaLabel, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -172,6 +179,8 @@ impl Metrics {
             sessions_ended: Family::default(),
             dial_backs: Family::default(),
             leaf_not_after: Gauge::default(),
+            crl_entries: Family::default(),
+            crl_left_out: Family::default(),
         };
         let r = &mut this.registry;
         r.register("requests", "Requests answered", this.requests.clone());
@@ -194,6 +203,8 @@ impl Metrics {
         r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
         r.register("dial_backs", "Streams that asked for a connection of their own", this.dial_backs.clone());
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
+        r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
+        r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
         this
     }
 
@@ -307,6 +318,15 @@ impl Metrics {
         self.leaf_not_after.set(not_after.secs() as f64);
     }
 
+    /// The revocation list of an issuing CA has so many entries, and no room for so many more.
+    pub fn revocation_list(&self, issuer: pki::Role, entries: usize, left_out: usize) {
+        let set = |gauge: &Family<CaLabel, Gauge>, count: usize| {
+            gauge.get_or_create(&CaLabel { ca: issuer.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set(&self.crl_entries, entries);
+        set(&self.crl_left_out, left_out);
+    }
+
     /// Everything as text, of type [`METRICS_TYPE`].
     #[must_use]
     pub fn render(&self) -> String {
@@ -352,6 +372,8 @@ mod tests {
         check(|m| m.waiting(3), "lychgate_waiting 3");
         check(|m| m.tunnels(2), "lychgate_tunnels 2");
         check(|m| m.sessions(1), "lychgate_sessions 1");
+        check(|m| m.revocation_list(pki::Role::Machine, 7, 0), r#"lychgate_crl_entries{ca="machine"} 7"#);
+        check(|m| m.revocation_list(pki::Role::Person, 7, 2), r#"lychgate_crl_left_out{ca="person"} 2"#);
         check(|m| m.dial_back("done"), r#"lychgate_dial_backs_total{outcome="done"} 1"#);
         check(|m| m.session_ended(wire::tunnel::Reason::Locked), r#"lychgate_sessions_ended_total{reason="locked"} 1"#);
     }

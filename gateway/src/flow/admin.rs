@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pki::{KeyDigest, Role};
+use pki::{KeyDigest, Role, UnixTime};
 use wire::admin::{
     AuditView, EndedView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView, TunnelView,
 };
@@ -21,7 +21,7 @@ use crate::{
         audit::{Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
-        records::{Convergence, Lineage, Lock, LockKind, Owner, RevokedReason, Seen, Subject, Token},
+        records::{Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject, Token},
         refusal::{Fault, Refusal},
         token,
     },
@@ -164,7 +164,7 @@ pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, inst
         let identity = identity(shell, &whole.subject.record)?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
-        shell.commit(end(shell, &whole, event, &epoch), &Actor { who: &who, instance }).await?;
+        shell.commit(end(&whole, event, &epoch, shell.now()), &Actor { who: &who, instance }).await?;
         Ok(identity)
     })
     .await?;
@@ -183,14 +183,14 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     let whole = whole(shell, seen).await?;
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     let event = Event::SubjectLeft { identity: who.clone() };
-    match shell.commit(end(shell, &whole, event, &epoch), &Actor { who: &who, instance }).await {
+    match shell.commit(end(&whole, event, &epoch, shell.now()), &Actor { who: &who, instance }).await {
         Ok(_) => Ok(()),
         Err(Retry::Conflict) => Err(Refusal::Conflict("something changed at the same moment; try again".to_owned())),
         Err(Retry::Refused(refusal)) => Err(refusal),
     }
 }
 
-fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Changes {
+fn end(whole: &Whole, event: Event, epoch: &lock::Epoch, now: UnixTime) -> Changes {
     let mut changes = Changes::new();
     lock::bump(&mut changes, epoch);
     let subject = &whole.subject.record;
@@ -201,7 +201,7 @@ fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Chang
     if let Some(seen) = &whole.lineage {
         let mut lineage = seen.record.clone();
         lineage.ended = true;
-        lock::revoke(&mut changes, &lineage, RevokedReason::Ceased, shell.now());
+        lineage.ended_at = Some(now.into());
         changes.update(keys::lineage(&lineage.id), seen, &lineage);
     }
     changes.delete(keys::enrollment(&subject.enrollment));
@@ -368,7 +368,7 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
             by: who.clone(),
             at: shell.now().into(),
         };
-        let changes = lock::set(&record, grant.rules().to_vec(), &lineages, &epoch);
+        let changes = lock::set(&record, grant.rules().to_vec(), &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok((record, lineages))
     })

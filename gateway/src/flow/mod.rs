@@ -5,6 +5,7 @@ pub mod admin;
 pub mod admit;
 pub mod can_i;
 pub mod connect;
+pub mod crl;
 pub mod enroll;
 pub mod issue;
 pub mod notices;

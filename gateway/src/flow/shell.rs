@@ -86,6 +86,8 @@ pub struct Shell {
     pub sessions: Arc<Sessions>,
     /// Those of their streams that may move.
     pub dial_backs: Arc<DialBacks>,
+    /// The newest revocation lists.
+    pub lists: super::crl::Lists,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
     /// Counters.
@@ -150,6 +152,7 @@ impl Shell {
             tunnels: Tunnels::new(),
             sessions: Sessions::new(),
             dial_backs: DialBacks::new(),
+            lists: super::crl::Lists::default(),
             epoch: AtomicU64::new(0),
             metrics,
             fatal: Arc::default(),

@@ -1,6 +1,6 @@
-//! Housekeeping: what lapses, what is too old, and the lists made from it.
+//! Housekeeping: what lapses, and what is too old.
 
-use pki::{RevocationReason, RevokedEntry, Role};
+use pki::Role;
 
 use super::{
     enroll,
@@ -10,8 +10,8 @@ use crate::core::{
     audit::{AuditRecord, Event},
     change::Changes,
     keys,
-    records::{CertState, Certificate, Enrollment, EnrollmentState, Revoked, RevokedReason, Seen, Token, UnixSecs},
-    refusal::{Fault, Refusal},
+    records::{Certificate, CertificateEnd, Enrollment, EnrollmentState, Seen, Token},
+    refusal::Refusal,
 };
 
 /// How long a decided enrollment is kept for its client to come back to.
@@ -19,9 +19,6 @@ const DECIDED_KEPT: u64 = 7 * 24 * 3600;
 
 /// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
 const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
-
-/// A reservation older than this was interrupted between reserving and recording.
-const SIGNING_DEADLINE: u64 = 300;
 
 /// Most records changed in one batch.
 const BATCH: usize = 256;
@@ -43,11 +40,15 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
         .await?;
     forgotten(shell, now).await?;
     drop_old::<Token>(shell, keys::TOKENS, |seen| seen.expires.0 + DECIDED_KEPT < now, |_| vec![]).await?;
-    drop_old::<Revoked>(shell, keys::REVOKED, |seen| seen.not_after.0 < now, |_| vec![]).await?;
     let retention = shell.settings.load().audit_retention.as_secs();
     let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;
     drop_ordered(shell, keys::AUDIT, too_old).await?;
-    certificates(shell, now).await
+    for issuer in Role::ALL {
+        let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
+        drop_ordered(shell, &keys::certificate_ends(issuer), long_ended).await?;
+    }
+    drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now, |_| vec![])
+        .await
 }
 
 /// Frees the names of those who were approved and never came for their certificate.
@@ -113,38 +114,6 @@ async fn drop_ordered<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// Revokes reservations that were never recorded, and drops certificates long expired.
-async fn certificates(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<Certificate>)> = shell.scan(keys::CERTIFICATES, after.as_deref(), BATCH).await?;
-        let last = rows.len() < BATCH;
-        after = rows.last().map(|(key, _)| key.clone());
-        let mut changes = Changes::new();
-        for (key, seen) in rows {
-            let cert = &seen.record;
-            if cert.not_after.0 + CERTIFICATE_KEPT < now {
-                changes.remove(key, &seen);
-            } else if cert.state == CertState::Reserved
-                && cert.not_after.0 >= now
-                && cert.not_before.0 + pki::BACKDATE.as_secs() + SIGNING_DEADLINE < now
-            {
-                let entry = Revoked {
-                    serial: cert.serial,
-                    at: UnixSecs(now),
-                    not_after: cert.not_after,
-                    reason: RevokedReason::Superseded,
-                };
-                changes.put(keys::revoked(cert.role, &cert.serial.hex()), &entry);
-            }
-        }
-        quietly(shell, changes).await?;
-        if last {
-            return Ok(());
-        }
-    }
-}
-
 /// Commits; a conflict means that somebody else is at it, and the next round looks again.
 async fn quietly(shell: &Shell, changes: Changes) -> Result<(), Refusal> {
     if changes.writes.is_empty() {
@@ -154,33 +123,4 @@ async fn quietly(shell: &Shell, changes: Changes) -> Result<(), Refusal> {
         Ok(_) | Err(super::shell::Retry::Conflict) => Ok(()),
         Err(super::shell::Retry::Refused(refusal)) => Err(refusal),
     }
-}
-
-/// How long a CRL says it is good for. It is made anew on every request for it after a minute.
-const CRL_LIFE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
-
-/// The CRL of one issuing CA, now. Its number is the time in milliseconds, which only grows.
-///
-/// # Errors
-/// When the store or the key fails.
-pub async fn crl(shell: &Shell, role: Role) -> Result<Vec<u8>, Refusal> {
-    let prefix = format!("{}{}/", keys::REVOKED, role.as_str());
-    let rows: Vec<(String, Seen<Revoked>)> = shell.scan(&prefix, None, usize::MAX).await?;
-    let now = shell.now();
-    let entries: Vec<RevokedEntry> = rows
-        .into_iter()
-        .filter(|(_, seen)| seen.record.not_after.0 >= now.secs())
-        .map(|(_, seen)| RevokedEntry {
-            serial: seen.record.serial,
-            at: seen.record.at.into(),
-            reason: match seen.record.reason {
-                RevokedReason::Hold => RevocationReason::CertificateHold,
-                RevokedReason::Ceased => RevocationReason::CessationOfOperation,
-                RevokedReason::Compromised => RevocationReason::KeyCompromise,
-                RevokedReason::Superseded => RevocationReason::Superseded,
-            },
-        })
-        .collect();
-    pki::crl(shell.ca.issuing(role), &entries, shell.clock.now_ms(), now, now.plus(CRL_LIFE))
-        .map_err(|error| Fault::Issue(error.to_string()).into())
 }

@@ -17,7 +17,7 @@ use crate::{
         refusal::{Fault, Refusal},
     },
     edge::{
-        http::{Answer, Call, json, typed},
+        http::{Answer, Call, Kept, json, kept, typed},
         rate::Prefix,
     },
     flow::{self, enroll::Reply},
@@ -62,7 +62,15 @@ pub fn bundle(call: Call) -> Boxed {
 pub fn crl(call: Call) -> Boxed {
     boxed(async move {
         let role = Role::parse(call.param("role")).map_err(|_| Refusal::NotFound("issuing CA"))?;
-        typed(StatusCode::OK, "application/pkix-crl", flow::sweep::crl(&call.shell, role).await?)
+        let list = flow::crl::list(&call.shell, role).await?;
+        let file = Kept {
+            kind: "application/pkix-crl",
+            body: list.der.clone(),
+            version: list.number.to_string(),
+            modified: list.this_update,
+            max_age: flow::crl::KEPT,
+        };
+        kept(file, call.if_none_match.as_deref())
     })
 }
 

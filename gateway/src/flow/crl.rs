@@ -1,0 +1,172 @@
+//! The revocation lists of the issuing CAs, kept made: anew when a right was taken away or given back, or a minute has
+//! passed, and never once for each who asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use pki::{RevokedEntry, Role, UnixTime};
+
+use super::shell::{Actor, Retry, Shell, retrying};
+use crate::{
+    core::{
+        change::Changes,
+        crl::{self, Standing},
+        keys,
+        records::{CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
+        refusal::{Fault, Refusal},
+    },
+    limits, store,
+};
+
+/// How long a list says it is good for: whoever fetches it can miss the gateway for a day.
+const GOOD_FOR: Duration = Duration::from_hours(24);
+
+/// How old a list may be when nothing was locked, lifted, forked or removed since: what has been replaced meanwhile
+/// comes with the next one.
+pub const KEPT: Duration = Duration::from_mins(1);
+
+/// One list.
+#[derive(Debug)]
+pub struct List {
+    /// DER (RFC 5280 5).
+    pub der: Bytes,
+    /// Its number.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: UnixTime,
+    /// The lock epoch it was made at.
+    epoch: u64,
+}
+
+/// The newest list of each issuing CA.
+#[derive(Debug, Default)]
+pub struct Lists {
+    machine: Slot,
+    person: Slot,
+    gateway: Slot,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    list: ArcSwapOption<List>,
+    /// Held by the one that makes the next; the others wait for what it makes.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Lists {
+    const fn of(&self, role: Role) -> &Slot {
+        match role {
+            Role::Machine => &self.machine,
+            Role::Person => &self.person,
+            Role::Gateway => &self.gateway,
+        }
+    }
+}
+
+/// The list of one issuing CA.
+///
+/// # Errors
+/// When the store or the key fails.
+pub async fn list(shell: &Arc<Shell>, role: Role) -> Result<Arc<List>, Refusal> {
+    let slot = shell.lists.of(role);
+    if let Some(list) = fresh(shell, slot).await? {
+        return Ok(list);
+    }
+    let _making = slot.making.lock().await;
+    if let Some(list) = fresh(shell, slot).await? {
+        return Ok(list);
+    }
+    let made = Arc::new(make(shell, role).await?);
+    slot.list.store(Some(Arc::clone(&made)));
+    Ok(made)
+}
+
+/// The list as it stands, if it may still be given out.
+async fn fresh(shell: &Shell, slot: &Slot) -> Result<Option<Arc<List>>, Refusal> {
+    let Some(list) = slot.list.load_full() else { return Ok(None) };
+    let now = shell.now();
+    let young = list.this_update <= now && now < list.this_update.plus(KEPT);
+    Ok((young && epoch(shell).await? == list.epoch).then_some(list))
+}
+
+async fn epoch(shell: &Shell) -> Result<u64, Fault> {
+    Ok(shell.get::<u64>(keys::EPOCH.to_owned()).await?.map_or(0, |seen| seen.record))
+}
+
+async fn make(shell: &Arc<Shell>, role: Role) -> Result<List, Refusal> {
+    // Before everything else is read: what changes meanwhile makes this list an old one.
+    let epoch = epoch(shell).await?;
+    let (this, entries) = retrying(|| number(shell, role)).await?;
+    let this_update = UnixTime::from(this.this_update);
+    let (signer, number) = (Arc::clone(shell), this.number);
+    // A long list takes a while to write and sign.
+    let der = tokio::task::spawn_blocking(move || {
+        pki::crl(signer.ca.issuing(role), &entries, number, this_update, this_update.plus(GOOD_FOR))
+    })
+    .await
+    .map_err(|error| Fault::Issue(error.to_string()))?
+    .map_err(|error| Fault::Issue(error.to_string()))?;
+    Ok(List { der: der.into(), number, this_update, epoch })
+}
+
+/// Collects the entries, and makes the number of their list durable before anything is signed.
+async fn number(shell: &Shell, role: Role) -> Result<(LastList, Vec<RevokedEntry>), Retry> {
+    let last: Option<Seen<LastList>> = shell.get(keys::last_list(role)).await?;
+    let was = last.as_ref().map(|seen| seen.record);
+    let now_ms = shell.clock.now_ms();
+    let entries = entries(shell, role, crl::looks_from(was, UnixTime::new(now_ms / 1000))).await?;
+    let next = crl::next(was, now_ms);
+    let mut changes = Changes::new();
+    changes.upsert(keys::last_list(role), last.as_ref(), &next);
+    shell.commit(changes, &Actor { who: "gateway", instance: "crl" }).await?;
+    Ok((next, entries))
+}
+
+async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
+    let locks: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, usize::MAX).await?;
+    let locks = Standing::of(locks.into_iter().map(|(_, seen)| seen.record));
+    let now = shell.now();
+    let prefix = keys::certificate_ends(role);
+    let mut after = keys::ending_from(role, from);
+    let mut entries = Vec::new();
+    let mut left_out = 0;
+    loop {
+        let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), store::SCAN_MAX).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after.clone_from(last);
+        let lineages = lineages(shell, rows.iter().map(|(_, seen)| seen.record.lineage.as_str())).await?;
+        for (_, seen) in rows {
+            let cert = seen.record;
+            let entry = crl::entry(&cert, lineages.get(&cert.lineage), &locks, now);
+            entries.extend(entry.map(|entry| (cert.not_after, entry)));
+        }
+        // Not only at the end: a list that grows without bound must not take the memory first.
+        if entries.len() > 2 * limits::CRL_ENTRIES_MAX {
+            left_out += crl::bound(&mut entries, limits::CRL_ENTRIES_MAX);
+        }
+    }
+    left_out += crl::bound(&mut entries, limits::CRL_ENTRIES_MAX);
+    shell.metrics.revocation_list(role, entries.len(), left_out);
+    if left_out > 0 {
+        tracing::error!(
+            ca = role.as_str(),
+            listed = entries.len(),
+            left_out,
+            "the revocation list has reached its bound and is not complete: find out who has so many certificates made"
+        );
+    } else if entries.len() > limits::CRL_ENTRIES_MANY {
+        tracing::warn!(ca = role.as_str(), listed = entries.len(), "the revocation list is growing long");
+    }
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
+async fn lineages(shell: &Shell, ids: impl Iterator<Item = &str>) -> Result<BTreeMap<String, Lineage>, Fault> {
+    let ids: BTreeSet<&str> = ids.collect();
+    let found: Vec<Option<Seen<Lineage>>> = shell.get_all(ids.iter().map(|id| keys::lineage(id)).collect()).await?;
+    Ok(found.into_iter().flatten().map(|seen| (seen.record.id.clone(), seen.record)).collect())
+}
