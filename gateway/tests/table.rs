@@ -20,6 +20,7 @@ use base64::{
 use gateway::{
     edge::{
         endpoints::{self, Callers, Endpoint},
+        headers::Changes,
         http::router,
         live::NewConn,
         rate::{Class, Rates},
@@ -163,7 +164,11 @@ struct Asked {
     uri: String,
     body: Vec<u8>,
     proof: Option<String>,
+    headers: Vec<(&'static str, &'static str)>,
 }
+
+/// What a program sends that is no browser.
+const PLAIN: [(&str, &str); 2] = [("host", "gate.test:8444"), ("content-type", "application/json")];
 
 /// A new key, as a client holds it.
 struct Newcomer {
@@ -266,6 +271,9 @@ impl Stage {
         let source = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
         let seat = self.story.shell.live.enter(NewConn { face, peer, source, exporter: EXPORTER });
         let mut request = axum::http::Request::builder().method(asked.method).uri(asked.uri);
+        for (name, value) in asked.headers {
+            request = request.header(name, value);
+        }
         if let Some(proof) = asked.proof {
             request = request.header(PROOF_HEADER, proof);
         }
@@ -293,6 +301,7 @@ impl Stage {
             uri: path.to_owned(),
             body: json!({ "csr": newcomer.csr, "wanted_name": self.name("waiting") }).to_string().into_bytes(),
             proof: Some(newcomer.proof("POST", path, self.story.shell.now().secs())),
+            headers: PLAIN.to_vec(),
         };
         let (status, _, body) = self.send(self.router(Face::Enroll, &unlimited()), Face::Enroll, None, asked).await;
         assert_eq!(status, 202, "{}", String::from_utf8_lossy(&body));
@@ -310,7 +319,7 @@ impl Stage {
             Proof::Good => Some(newcomer.proof(method, &uri, now)),
         });
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        Asked { method: method.parse().unwrap(), uri, body, proof }
+        Asked { method: method.parse().unwrap(), uri, body, proof, headers: PLAIN.to_vec() }
     }
 
     async fn about(&self, method: &str, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
@@ -541,13 +550,76 @@ async fn other_methods_are_refused() {
             .collect();
         for method in METHODS.into_iter().filter(|method| !served.contains(method)) {
             let (uri, peer) = (path.replace(['{', '}'], ""), admin.clone().filter(|_| *face == Face::Manage));
-            let asked = Asked { method: method.parse().unwrap(), uri, body: vec![], proof: None };
+            let asked =
+                Asked { method: method.parse().unwrap(), uri, body: vec![], proof: None, headers: PLAIN.to_vec() };
             let (parts, _) = stage.exchange(stage.router(*face, &unlimited()), *face, peer, asked).await;
             assert_eq!(parts.status, 405, "{method} {path}");
             assert!(parts.headers.contains_key("lychgate-instance"), "{method} {path}");
             // RFC 9110 15.5.6.
             let allow = parts.headers.get("allow").and_then(|value| value.to_str().ok()).unwrap_or_default();
             assert_eq!(allow.split(',').map(str::trim).collect::<BTreeSet<_>>(), served, "{method} {path}");
+        }
+    }
+}
+
+/// A page of another site may make a browser send what it likes with a person's certificate, but for these headers.
+#[tokio::test]
+async fn no_web_page_changes_anything() {
+    /// What it is, its headers, and what it gets.
+    type Row = (&'static str, &'static [(&'static str, &'static str)], (u16, &'static str));
+    const HOST: (&str, &str) = PLAIN[0];
+    const JSON: (&str, &str) = PLAIN[1];
+    let rows: [Row; 7] = [
+        ("no type", &[HOST], (415, "not-json")),
+        ("a form", &[HOST, ("content-type", "application/x-www-form-urlencoded")], (415, "not-json")),
+        ("plain text", &[HOST, ("content-type", "text/plain")], (415, "not-json")),
+        ("another site", &[HOST, JSON, ("origin", "https://evil.example")], (403, "cross-site")),
+        ("a hidden origin", &[HOST, JSON, ("origin", "null")], (403, "cross-site")),
+        ("told by the browser", &[HOST, JSON, ("sec-fetch-site", "cross-site")], (403, "cross-site")),
+        ("a neighbour", &[HOST, JSON, ("sec-fetch-site", "same-site")], (403, "cross-site")),
+    ];
+    let stage = Stage::set().await;
+    for row in endpoints::all() {
+        let changes = row.changes == Changes::State;
+        assert_eq!(changes, row.method != Method::GET, "{} {}: only fetching changes nothing", row.method, row.path);
+        for (what, headers, want) in &rows {
+            let peer = stage.served_to(&row).await;
+            let asked =
+                Asked { headers: headers.to_vec(), ..stage.asked(row.method.as_str(), row.path, Proof::Good).await };
+            let before = stage.records().await;
+            let (status, code, _) = stage.send(stage.router(row.face, &unlimited()), row.face, peer, asked).await;
+            let what = format!("{} {}, {what}", row.method, row.path);
+            if changes {
+                assert_eq!((status, code.as_str()), *want, "{what}");
+                assert_eq!(stage.records().await, before, "{what}: refused, and something was written");
+            } else {
+                assert!(![403, 415].contains(&status), "{what}: {status} {code}");
+            }
+        }
+    }
+}
+
+/// What an endpoint does not know in a query is not passed over: a slip would list everything.
+#[tokio::test]
+async fn unknown_members_of_a_query_are_refused() {
+    let stage = Stage::set().await;
+    for row in endpoints::all() {
+        let asked = |asked: Asked, query: String| Asked { uri: format!("{}?{query}", asked.uri), ..asked };
+        let router = || stage.router(row.face, &unlimited());
+        let mut queries = vec![("nonsense=1".to_owned(), Some("unknown member `nonsense`"))];
+        if let Some(name) = row.query.iter().find(|name| name.len() > 3) {
+            queries.push((format!("{}=1", &name[..name.len() - 1]), Some("did you mean `")));
+        }
+        for name in row.query {
+            queries.push((format!("{name}=1&{name}=1"), Some("twice")));
+        }
+        for (query, says) in queries {
+            let plain = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
+            let peer = stage.served_to(&row).await;
+            let (status, code, body) = stage.send(router(), row.face, peer, asked(plain, query.clone())).await;
+            let text = String::from_utf8_lossy(&body);
+            assert_eq!((status, code.as_str()), (400, "malformed"), "{} {}?{query}: {text}", row.method, row.path);
+            assert!(says.is_none_or(|says| text.contains(says)), "{} {}?{query}: {text}", row.method, row.path);
         }
     }
 }
@@ -569,7 +641,13 @@ async fn odd_parameters_are_answered_like_unknown_ones() {
             let body = stage.about(method, path).await.1;
             let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
             let proof = Newcomer::new().proof(method, &uri, stage.story.shell.now().secs());
-            let asked = Asked { method: method.parse().unwrap(), uri: uri.clone(), body, proof: Some(proof) };
+            let asked = Asked {
+                method: method.parse().unwrap(),
+                uri: uri.clone(),
+                body,
+                proof: Some(proof),
+                headers: PLAIN.to_vec(),
+            };
             let before = stage.records().await;
             let (status, code, body) = stage.send(stage.router(face, &unlimited()), face, peer, asked).await;
             let text = String::from_utf8_lossy(&body);
@@ -628,7 +706,13 @@ async fn what_is_not_there_counts_too() {
             let mut statuses = Vec::new();
             for _ in 0..2 {
                 let peer = if face == Face::Manage { stage.caller("an administrator").await } else { None };
-                let asked = Asked { method: method.parse().unwrap(), uri: uri.to_owned(), body: vec![], proof: None };
+                let asked = Asked {
+                    method: method.parse().unwrap(),
+                    uri: uri.to_owned(),
+                    body: vec![],
+                    proof: None,
+                    headers: PLAIN.to_vec(),
+                };
                 statuses.push(stage.exchange(router.clone(), face, peer, asked).await.0.status.as_u16());
             }
             assert!([404, 405].contains(&statuses[0]) && statuses[1] == 429, "{method} {uri}: {statuses:?}");

@@ -70,8 +70,8 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The candidate that `typed` was probably meant to be.
-pub(crate) fn did_you_mean<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+/// The candidate that `typed` was probably meant to be, as a question; nothing when none is near.
+pub fn did_you_mean<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     // A third of the word may be wrong; more than that and the guess is noise.
     let limit = typed.chars().count().div_ceil(3);
     candidates

@@ -22,7 +22,7 @@ mod principals;
 pub mod rules;
 
 pub use cases::{CaseReport, CaseResult, CasesError, run_cases};
-pub use complaint::Complaint;
+pub use complaint::{Complaint, did_you_mean};
 pub use decide::{Admission, Decision, Denial, Why, admit, decide};
 pub use facts::{
     Action, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Request, Resource,

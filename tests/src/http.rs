@@ -92,7 +92,7 @@ impl Connection {
     /// Sends one request and reads the whole response.
     pub async fn send(&mut self, method: &str, path: &str, proof: Option<&str>, body: Vec<u8>) -> io::Result<Reply> {
         let mut request = http::Request::builder().method(method).uri(path).header("host", &self.authority);
-        if !body.is_empty() {
+        if method != "GET" {
             request = request.header("content-type", "application/json");
         }
         if let Some(proof) = proof {

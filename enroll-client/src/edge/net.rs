@@ -421,7 +421,8 @@ impl Connection {
         if let Some(proof) = ask.proof {
             request = request.header(wire::enroll::PROOF_HEADER, proof);
         }
-        if ask.body.is_some() {
+        // What changes something is declared as JSON, body or not: that is how the gateway tells us from a web page.
+        if ask.method != "GET" {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
         request

@@ -95,6 +95,12 @@ pub enum Refusal {
     /// This endpoint is not for this kind of caller.
     #[error("this endpoint is for {0}")]
     WrongCaller(&'static str),
+    /// Something would change, and the request is not declared as JSON.
+    #[error("a request that changes something is JSON and says so")]
+    NotJson,
+    /// A page of another site asks for a change in a person's name.
+    #[error("the request comes from a page of another site")]
+    CrossSite,
     /// The body is larger than the endpoint takes.
     #[error("the request is larger than {max} bytes")]
     TooLarge {

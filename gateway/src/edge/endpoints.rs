@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::{handlers, http::Run, rate::Class, tls::Face};
+use super::{handlers, headers::Changes, http::Run, rate::Class, tls::Face};
 use crate::core::admission::Use;
 
 /// Who may call an endpoint.
@@ -30,6 +30,10 @@ pub struct Endpoint {
     pub face: Face,
     /// Who may call it.
     pub callers: Callers,
+    /// Whether it changes something: then browsers' pages are kept out, and the body is declared as JSON.
+    pub changes: Changes,
+    /// What may stand in the query; anything else is refused.
+    pub query: &'static [&'static str],
     /// Largest body, in bytes.
     pub body_max: usize,
     /// The rate it counts against.
@@ -58,6 +62,8 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
         path,
         face: Face::Enroll,
         callers: Callers::Anyone,
+        changes: Changes::Nothing,
+        query: &[],
         body_max: 0,
         rate,
         intent: Use::Request,
@@ -77,20 +83,25 @@ fn enroll() -> Vec<Endpoint> {
         Endpoint {
             method: Method::POST,
             callers: Callers::KeyHolder,
+            changes: Changes::State,
             body_max: wire::limits::ENROLL_BODY_MAX,
             ..open("/v1/enrollments", Class::Anonymous, enroll)
         },
-        Endpoint { callers: Callers::KeyHolder, ..open("/v1/enrollments/{id}", Class::Poll, poll) },
+        Endpoint { callers: Callers::KeyHolder, query: &["wait"], ..open("/v1/enrollments/{id}", Class::Poll, poll) },
     ]
 }
 
 fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
     let body_max = if method == Method::POST { wire::limits::REQUEST_BODY_MAX } else { 0 };
+    // Whatever does not only fetch may change something (RFC 9110 9.2.1).
+    let changes = if method == Method::GET { Changes::Nothing } else { Changes::State };
     Endpoint {
         method,
         path,
         face: Face::Manage,
         callers: Callers::Holder,
+        changes,
+        query: &[],
         body_max,
         rate: Class::Machine,
         intent: Use::Request,
@@ -120,10 +131,18 @@ fn person(method: Method, path: &'static str, run: Run) -> Endpoint {
     Endpoint { callers: Callers::Person, rate: Class::Person, ..held(method, path, run) }
 }
 
+/// A listing, page by page.
+fn listing(path: &'static str, query: &'static [&'static str], run: Run) -> Endpoint {
+    Endpoint { query, ..person(Method::GET, path, run) }
+}
+
+/// What every listing takes.
+const PAGE: &[&str] = &["after", "limit"];
+
 fn requests() -> Vec<Endpoint> {
     use handlers::people::{approve, deny, list, show};
     vec![
-        person(Method::GET, "/v1/requests", list),
+        listing("/v1/requests", &["all", "after", "limit"], list),
         person(Method::GET, "/v1/requests/{id}", show),
         person(Method::POST, "/v1/requests/{id}/approve", approve),
         person(Method::POST, "/v1/requests/{id}/deny", deny),
@@ -133,17 +152,17 @@ fn requests() -> Vec<Endpoint> {
 fn sessions() -> Vec<Endpoint> {
     use handlers::sessions::{events, kill, list, show};
     vec![
-        person(Method::GET, "/v1/sessions", list),
+        listing("/v1/sessions", &["machine", "person", "service", "rule", "after", "limit"], list),
         person(Method::GET, "/v1/sessions/{id}", show),
         person(Method::DELETE, "/v1/sessions/{id}", kill),
-        person(Method::GET, "/v1/session-events", events),
+        listing("/v1/session-events", &["after", "wait"], events),
     ]
 }
 
 fn admin() -> Vec<Endpoint> {
     use handlers::admin as to;
     vec![
-        person(Method::GET, "/v1/machines", to::machines),
+        listing("/v1/machines", PAGE, to::machines),
         person(Method::GET, "/v1/machines/{name}", to::machine),
         person(Method::DELETE, "/v1/machines/{name}", to::remove_machine),
         // A machine may report about itself, and whoever runs a tool over many of them reports about all at once.
@@ -152,17 +171,17 @@ fn admin() -> Vec<Endpoint> {
             ..held(Method::POST, "/v1/machines/{name}/reports", to::report)
         },
         person(Method::POST, "/v1/renewals", to::ask_to_renew),
-        person(Method::GET, "/v1/people", to::people),
+        listing("/v1/people", PAGE, to::people),
         person(Method::GET, "/v1/people/{name}", to::one_person),
         person(Method::DELETE, "/v1/people/{name}", to::remove_person),
         person(Method::POST, "/v1/people/invite", to::invite),
-        person(Method::GET, "/v1/locks", to::locks),
+        listing("/v1/locks", PAGE, to::locks),
         person(Method::POST, "/v1/locks", to::lock),
         person(Method::DELETE, "/v1/locks/{kind}/{target}", to::unlock),
-        person(Method::GET, "/v1/tokens", to::tokens),
+        listing("/v1/tokens", PAGE, to::tokens),
         person(Method::POST, "/v1/tokens", to::create_token),
         person(Method::DELETE, "/v1/tokens/{id}", to::revoke_token),
-        person(Method::GET, "/v1/audit", to::audit),
+        listing("/v1/audit", &["event", "subject", "actor", "since", "until", "after", "limit"], to::audit),
         person(Method::POST, "/v1/can-i", to::can_i),
         Endpoint { callers: Callers::Holder, ..person(Method::GET, "/metrics", to::metrics) },
     ]

@@ -16,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     endpoints::{self, Callers, Endpoint},
+    headers,
     live::Conn,
     metrics::Metrics,
     problem,
@@ -29,6 +30,9 @@ use crate::{
 
 /// How long a request may take, beyond a long poll's wait: far above what a busy disk makes of the slowest of them.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// Characters of an unknown member's name that are said back.
+const QUERY_NAME_SHOWN: usize = 64;
 
 /// What a handler gives back.
 pub type Answer = Result<Response<Body>, Refusal>;
@@ -259,6 +263,9 @@ async fn checked(
         return Err(Refusal::WrongCaller("connections of this gateway"));
     };
     limiter.check(endpoint.rate, conn.source())?;
+    // Before a certificate is looked at, whose first use changes something.
+    headers::check(&parts.headers, endpoint.changes)?;
+    let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
         Callers::Holder | Callers::Machine | Callers::Person => {
@@ -279,9 +286,9 @@ async fn checked(
         caller,
         path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         uri: parts.uri.path().to_owned(),
-        query: query(parts.uri.query().unwrap_or_default())?,
         proof: text(&parts.headers, wire::enroll::PROOF_HEADER),
         if_none_match: text(&parts.headers, header::IF_NONE_MATCH.as_str()),
+        query,
         body,
         instance: instance.to_owned(),
     };
@@ -300,6 +307,59 @@ async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-fn query(text: &str) -> Result<HashMap<String, String>, Refusal> {
-    serde_urlencoded::from_str(text).map_err(|_| Refusal::Malformed("the query is malformed".to_owned()))
+/// The members of a query: those that the endpoint knows, each once.
+fn query(text: &str, known: &[&str]) -> Result<HashMap<String, String>, Refusal> {
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_str(text).map_err(|_| Refusal::Malformed("the query is malformed".to_owned()))?;
+    let mut query = HashMap::new();
+    for (name, value) in pairs {
+        if !known.contains(&name.as_str()) {
+            return Err(Refusal::Malformed(unknown(&name, known)));
+        }
+        if query.insert(name.clone(), value).is_some() {
+            return Err(Refusal::Malformed(format!("`{name}` stands in the query twice")));
+        }
+    }
+    Ok(query)
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    let shown: String = name.chars().take(QUERY_NAME_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let instead = match (policy::did_you_mean(&shown, known.iter().copied()), known) {
+        (Some(guess), _) => guess,
+        (None, []) => "this endpoint takes none".to_owned(),
+        (None, known) => format!("this endpoint takes `{}`", known.join("`, `")),
+    };
+    format!("unknown member `{shown}` in the query; {instead}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, known: &[&str], want: Result<&[(&str, &str)], &str>) {
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let want = want.map(owned).map_err(|says| Refusal::Malformed(says.to_owned()));
+        assert_eq!(query(text, known), want, "{text}");
+    }
+
+    #[test]
+    fn queries() {
+        let known = &["machine", "after", "limit"][..];
+        check("", known, Ok(&[]));
+        check("machine=m-1&limit=5", known, Ok(&[("machine", "m-1"), ("limit", "5")]));
+        check("machin=m-1", known, Err("unknown member `machin` in the query; did you mean `machine`?"));
+        check("Machine=m-1", known, Err("unknown member `Machine` in the query; did you mean `machine`?"));
+        let takes = "this endpoint takes `machine`, `after`, `limit`";
+        check("x=1", known, Err(&format!("unknown member `x` in the query; {takes}")));
+        check("=1", known, Err(&format!("unknown member `` in the query; {takes}")));
+        check("wait=1", &[], Err("unknown member `wait` in the query; this endpoint takes none"));
+        check("after=1&after=2", known, Err("`after` stands in the query twice"));
+        check(
+            &"y".repeat(500),
+            &[],
+            Err(&format!("unknown member `{}` in the query; this endpoint takes none", "y".repeat(64))),
+        );
+    }
 }

@@ -8,6 +8,7 @@ pub mod entropy;
 pub mod files;
 pub mod framing;
 pub mod handlers;
+pub mod headers;
 pub mod http;
 pub mod listen;
 pub mod live;

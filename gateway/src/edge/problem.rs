@@ -43,6 +43,8 @@ pub const CODES: &[&str] = &[
     "wrong-code",
     "conflict",
     "wrong-caller",
+    "not-json",
+    "cross-site",
     "too-large",
     "too-slow",
     "offline",
@@ -67,6 +69,62 @@ remove the machine";
 fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
     match refusal {
         Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", None),
+        Refusal::BadProof(_) => (
+            StatusCode::UNAUTHORIZED,
+            "bad-proof",
+            Some("make a new proof on this connection, with the gateway's time"),
+        ),
+        Refusal::Evidence(reject) => evidence(reject),
+        Refusal::BadCsr(_)
+        | Refusal::BadSshKey(_)
+        | Refusal::Denied { .. }
+        | Refusal::DeniedByPerson { .. }
+        | Refusal::Lapsed
+        | Refusal::NameTaken { .. }
+        | Refusal::NameIllegal { .. }
+        | Refusal::QueueFull(_) => joining(refusal),
+        Refusal::Service(unreached) => service(unreached),
+        Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", Some(AGAIN)),
+        Refusal::Locked { .. } => {
+            (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
+        }
+        Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
+        Refusal::Retired { .. } => {
+            (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
+        }
+        Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
+        Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
+        Refusal::WrongCode => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "wrong-code",
+            Some(
+                "read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking",
+            ),
+        ),
+        Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
+        Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
+        Refusal::NotJson => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-json",
+            Some("send `Content-Type: application/json`, also without a body; no `Content-Encoding`"),
+        ),
+        Refusal::CrossSite => {
+            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is no browser"))
+        }
+        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
+        Refusal::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
+        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
+        }
+        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
+        }
+    }
+}
+
+/// Of a request to join.
+fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
+    match refusal {
         Refusal::BadCsr(_) => (
             StatusCode::BAD_REQUEST,
             "bad-csr",
@@ -77,13 +135,6 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             "bad-ssh-key",
             Some("make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits"),
         ),
-        Refusal::BadProof(_) => (
-            StatusCode::UNAUTHORIZED,
-            "bad-proof",
-            Some("make a new proof on this connection, with the gateway's time"),
-        ),
-        Refusal::Evidence(reject) => evidence(reject),
-        Refusal::Service(unreached) => service(unreached),
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
             "denied",
@@ -106,33 +157,8 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::QueueFull(_) => {
             (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))
         }
-        Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", Some(AGAIN)),
-        Refusal::Locked { .. } => {
-            (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
-        }
-        Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
-        Refusal::Retired { .. } => {
-            (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
-        }
-        Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
-        Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
-        Refusal::WrongCode => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "wrong-code",
-            Some(
-                "read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking",
-            ),
-        ),
-        Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
-        Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
-        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
-        Refusal::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
-        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
-        }
-        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
-        }
+        // None that comes here; refused all the same.
+        _ => (StatusCode::FORBIDDEN, "denied", None),
     }
 }
 
