@@ -65,6 +65,8 @@ struct Inner {
     issue_ago: u64,
     self_refusal: Option<&'static str>,
     key: Option<pki::SubjectKey>,
+    /// When what waits lapses: fixed with the request, as at a real gateway, and not anew with each answer.
+    lapses: u64,
 }
 
 #[derive(Clone)]
@@ -108,6 +110,7 @@ impl Gateway {
             issue_ago: 0,
             self_refusal: None,
             key: None,
+            lapses: clock::now().secs() + DAY,
         })));
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let server = gateway.clone();
@@ -216,7 +219,7 @@ impl Inner {
             Do::Refuse(status, code) => refuse(status, code),
             Do::Wait => {
                 let body = json!({
-                    "id": "e1", "poll_after": 1, "nonce": hex::encode(NONCE), "expires": clock::now().secs() + DAY,
+                    "id": "e1", "poll_after": 1, "nonce": hex::encode(NONCE), "expires": self.lapses,
                     "approvals_missing": 1, "time": clock::now().secs(),
                 });
                 answer(202, "application/json", &body)

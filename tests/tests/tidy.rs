@@ -178,32 +178,121 @@ fn every_problem_code_is_listed_and_documented() {
     report("problem codes that gateway/src/edge/problem.rs does not list, or no document explains", complaints);
 }
 
+/// Top-level folders that a program, a unit or a document may name: those of the Filesystem Hierarchy Standard that are
+/// alike on every machine and belong to nobody.
+const FOLDERS: &[&str] = &["bin", "etc", "usr", "opt", "var", "run", "dev", "proc", "sys", "tmp"];
+
+/// Hosts outside the reserved domains that the project refers to: its licence's, its policy language's, and where its
+/// repository lies.
+const HOSTS: &[&str] = &["www.apache.org", "www.cedarpolicy.com", "github.com"];
+
+/// The text files of the repository that people wrote, with each line's number.
+fn lines() -> impl Iterator<Item = (PathBuf, usize, String)> {
+    files().into_iter().filter(|path| !path.ends_with("Cargo.lock")).flat_map(|path| {
+        // Vectors may be binary; what is not text names nothing in words.
+        let text = fs::read_to_string(root().join(&path)).unwrap_or_default();
+        let lines: Vec<_> =
+            text.lines().enumerate().map(|(at, line)| (path.clone(), at + 1, line.to_owned())).collect();
+        lines
+    })
+}
+
+/// Whether a name or a path goes on with this character.
+fn of_a_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '~' | '$' | '}' | ']' | ')' | '>' | '%')
+}
+
+/// The absolute paths in a line that begin with one of these folders of `/` and not with one that anybody may name. What
+/// goes on from a host, a variable or another folder is no absolute path.
+fn foreign_paths(line: &str, top: &BTreeSet<String>) -> Vec<String> {
+    let begins = |at: usize| !line[..at].ends_with(of_a_name);
+    let found = line.match_indices('/').filter(|(at, _)| begins(*at)).filter_map(|(at, _)| {
+        let first: String = line[at + 1..].chars().take_while(|c| c.is_alphanumeric() || "._-".contains(*c)).collect();
+        (top.contains(&first) && !FOLDERS.contains(&first.as_str())).then(|| format!("/{first}"))
+    });
+    found.collect()
+}
+
+/// The hosts of the URLs in a line that are neither reserved for examples (RFC 2606, RFC 6761), nor addresses, nor names
+/// without a dot, nor in [`HOSTS`].
+fn foreign_hosts(line: &str) -> Vec<String> {
+    let host = |rest: &str| {
+        let authority: String = rest.chars().take_while(|c| !"/?#\"'`<>|\\ ,;".contains(*c)).collect();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        host.split(':').next().unwrap_or_default().trim_end_matches(['.', ')']).to_ascii_lowercase()
+    };
+    let reserved = |host: &str| {
+        let last = host.rsplit('.').next().unwrap_or_default();
+        matches!(last, "example" | "test" | "invalid" | "localhost")
+            || ["example.com", "example.net", "example.org"]
+                .iter()
+                .any(|name| host.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.')))
+    };
+    let a_name = |host: &str| {
+        let last = host.rsplit('.').next().unwrap_or_default();
+        host.contains('.')
+            && last.len() >= 2
+            && last.bytes().all(|byte| byte.is_ascii_lowercase())
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    let found = ["http://", "https://", "ssh://", "git://", "ftp://", "ldap://"]
+        .into_iter()
+        .flat_map(|scheme| line.split(scheme).skip(1).map(host));
+    found.filter(|host| a_name(host) && !reserved(host) && !HOSTS.contains(&host.as_str())).collect()
+}
+
+/// What stands at the root of the machine this runs on: a path of somebody's own begins there.
+fn top_folders() -> BTreeSet<String> {
+    let names = fs::read_dir("/").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    names.collect()
+}
+
 #[test]
-fn nothing_names_a_machine_or_a_host() {
-    // In pieces, so that this file does not find itself.
-    let words = [
-        concat!("/ro", "ot/"),
-        concat!("/ho", "me/"),
-        concat!("/wo", "rk/"),
-        concat!("index.crates", ".io"),
-        concat!("static.crates", ".io"),
-        concat!("pypi", ".org"),
-        concat!("registry.npmjs", ".org"),
-        concat!("deb.debian", ".org"),
-    ];
-    let mut complaints = Vec::new();
-    for path in files().into_iter().filter(|path| !path.ends_with("Cargo.lock")) {
-        // Vectors may be binary; what is not text names no host in words.
-        let Ok(text) = fs::read_to_string(root().join(&path)) else {
-            continue;
-        };
-        for (number, line) in text.lines().enumerate() {
-            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
-                complaints.push(format!("{}:{}: `{word}`", path.display(), number + 1));
-            }
-        }
+fn nothing_names_a_path_of_one_machine() {
+    let top = top_folders();
+    let complaints = lines().flat_map(|(path, number, line)| {
+        let found = foreign_paths(&line, &top);
+        found.into_iter().map(move |name| format!("{}:{number}: `{name}`", path.display())).collect::<Vec<_>>()
+    });
+    report(&format!("absolute paths outside /{}", FOLDERS.join(", /")), complaints.collect());
+}
+
+#[test]
+fn urls_name_reserved_hosts_only() {
+    let complaints = lines().flat_map(|(path, number, line)| {
+        let found = foreign_hosts(&line);
+        found.into_iter().map(move |host| format!("{}:{number}: `{host}`", path.display())).collect::<Vec<_>>()
+    });
+    report("hosts that are neither reserved for examples nor in HOSTS", complaints.collect());
+}
+
+#[test]
+fn paths_and_hosts_are_told_from_what_looks_like_them() {
+    let top: BTreeSet<String> = ["etc", "var", "home2", "v1", "disk7"].map(str::to_owned).into();
+    for (line, want) in [
+        ("reads /etc/ssl and /var/lib", &[][..]),
+        ("keep it in /home2/ann/x", &["/home2"]),
+        ("`/disk7`, and (/disk7/disk)", &["/disk7", "/disk7"]),
+        ("/disk7 at the beginning", &["/disk7"]),
+        ("\"/disk7/x\" key=/disk7/y", &["/disk7", "/disk7"]),
+        ("https://gate.example/v1/self", &[]),
+        ("https://gate.example:8443/disk7/x", &[]),
+        ("{base}/disk7 $DIR/disk7 ~/disk7 a/disk7 ../disk7", &[]),
+        ("/disk7x is another", &[]),
+    ] {
+        assert_eq!(foreign_paths(line, &top), want, "{line}");
     }
-    report("these lines name a machine's own paths or a registry's host", complaints);
+    for (line, want) in [
+        ("https://gate.lab.example:8443/x#y", &[][..]),
+        ("http://127.0.0.1:80 https://[2001:db8::7]/ https://HOST:PORT https://{host}.x", &[]),
+        ("http://user@sub.example.org/", &[]),
+        (concat!("http://not", "example.org/"), &["notexample.org"]),
+        (concat!("see https://Some", ".Where.dev/x and https://github.com/a"), &["some.where.dev"]),
+        ("spiffe://other.domain/machine/a", &[]),
+        (concat!("https://gate.test, https://gate", ".dev."), &["gate.dev"]),
+    ] {
+        assert_eq!(foreign_hosts(line), want, "{line}");
+    }
 }
 
 /// The targets of `[text](target)` outside code blocks.

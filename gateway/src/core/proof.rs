@@ -184,7 +184,7 @@ mod tests {
         check(|c| c.htm = "GET".into(), Err(BadProof::OtherRequest));
         check(|c| c.htu = "https://gate.example/v1/enrollments/x".into(), Err(BadProof::OtherRequest));
         check(|c| c.htu = "https://evil.example/v1/enrollments".into(), Err(BadProof::OtherGateway));
-        check(|c| c.htu = "https://gate.example.evil/v1/enrollments".into(), Err(BadProof::OtherGateway));
+        check(|c| c.htu = "https://gate.example.test/v1/enrollments".into(), Err(BadProof::OtherGateway));
         check(|c| c.htu = "https://gate.example@evil/v1/enrollments".into(), Err(BadProof::Shape));
         check(|c| c.htu = "http://gate.example/v1/enrollments".into(), Err(BadProof::Shape));
         for authority in ["gate.example:4?3", "gate.example:x", "gate.example?x", "[::1]x", "[::1]:4#3", ""] {

@@ -146,7 +146,7 @@ fn curl_reaches_a_web_service_by_connect() {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--noproxy", "", "--proxytunnel", "-x", &proxy, "--proxy-cacert", &file("bundle.pem")])
             .args(more);
-        run(curl.arg("http://web.alpha/"), PATIENCE)
+        run(curl.arg(format!("http://{}/", "web.alpha")), PATIENCE)
     };
     let identified = ["--proxy-cert".to_owned(), file("cert.pem"), "--proxy-key".to_owned(), file("key.pem")];
     let identified: Vec<&str> = identified.iter().map(String::as_str).collect();

