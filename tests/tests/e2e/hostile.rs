@@ -11,12 +11,13 @@ mod tunnel;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::program::Program;
+use tests::wait::Stopwatch;
 use tests::{raw, tls};
 
 use self::peer::{Connect, Peer};
@@ -126,19 +127,19 @@ impl Site {
     #[track_caller]
     fn assert_healthy(&self) {
         let face = self.gateway.enroll();
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let answer = raw::get(face.address, &face.name, &tls::trusting_anybody(None), "/healthz");
         assert_eq!(answer.map(|(status, _)| status), Some(200));
-        assert!(began.elapsed() < AT_ONCE, "it took {:?}", began.elapsed());
+        began.assert_within(AT_ONCE, "the answer");
     }
 
     /// The gateway answers, and a person reaches a machine that behaves.
     #[track_caller]
     fn assert_served(&self) {
         self.assert_healthy();
-        let began = Instant::now();
+        let began = Stopwatch::start();
         assert_passes(&mut self.connected("echo.alpha:1"));
-        assert!(began.elapsed() < AT_ONCE, "it took {:?}", began.elapsed());
+        began.assert_within(AT_ONCE, "the answer");
     }
 
     /// Resident memory of the gateway, in MiB.

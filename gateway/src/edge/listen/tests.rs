@@ -46,6 +46,8 @@ const MANAGE: &str = "manage.td.example";
 const PROXY: &str = "gw.td.example";
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
+/// What happens by itself and not because a time limit of a connection ran out; the least of those is longer.
+const AT_ONCE: Duration = Duration::from_secs(9);
 
 /// A running pair of faces and everything that moves them.
 struct Rig {
@@ -485,7 +487,7 @@ async fn a_swap_counts_for_new_connections_and_a_cut_for_old_ones() {
 
     body(&mut open, "/who").await;
     assert_eq!(rig.live.cut(&Selector::Identity(old.identity.clone()), Reason::Killed), 1);
-    assert!(ended(&mut open).await < Duration::from_secs(1));
+    assert!(ended(&mut open).await < AT_ONCE);
     body(&mut client, "/who").await;
 }
 
@@ -499,8 +501,8 @@ async fn a_lock_ends_idle_connections_and_requests_under_way() {
     body(&mut other, "/who").await;
     rig.begin(&mut busy, "/never").await;
     assert_eq!(rig.live.cut(&Selector::Serial(locked.serial), Reason::Locked), 2);
-    assert!(ended(&mut idle).await < Duration::from_secs(1));
-    assert!(ended(&mut busy).await < Duration::from_secs(1));
+    assert!(ended(&mut idle).await < AT_ONCE);
+    assert!(ended(&mut busy).await < AT_ONCE);
     rig.open(1).await;
     body(&mut other, "/who").await;
     rig.counted(r#"lychgate_cuts_total{reason="locked"} 2"#).await;
@@ -629,7 +631,7 @@ async fn a_drain_cuts_what_does_not_end() {
     let begun = Instant::now();
     let drained = rig.take().drain(Duration::from_millis(100)).await;
     assert_eq!(drained, Drained { open: 1, cut: 1 });
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < AT_ONCE);
     ended(&mut stuck).await;
     drop(silent);
     assert!(rig.live.is_empty());

@@ -1,10 +1,10 @@
 //! What comes in by the tunnel and by a helper's connection.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::gateway::Setup;
-use tests::wait::{PATIENCE, eventually};
+use tests::wait::{PATIENCE, Stopwatch, eventually};
 use tests::{raw::Raw, tls};
 use wire::tunnel::{FromMachine, Hello, Opened, Reached, Reason, STREAMS_ALPN, ToMachine, encode};
 
@@ -105,13 +105,13 @@ fn whoever_says_no_hello_is_let_go_after_ten_seconds() {
     let mut mute = Peer::tunnel(&site.gateway.manage(), &site.mallory);
     let mut slow = Peer::tunnel(&site.gateway.manage(), &site.mallory);
     slow.open_with(CONTROL, &encode(&FromMachine::Hello(Hello::default())).unwrap()[..7]);
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let closing = slow.last_words();
-    let took = began.elapsed();
+    began.assert_lasted(Duration::from_secs(8));
+    began.assert_within(Duration::from_secs(15), "the end for want of a hello");
     assert_eq!((closing.reason, closing.detail.as_str()), (Reason::Peer, "no hello within 10 s"));
-    assert!(took > Duration::from_secs(8) && took < Duration::from_secs(15), "{took:?}");
     while mute.pump().unwrap() {}
-    assert!(began.elapsed() < Duration::from_secs(15));
+    began.assert_within(Duration::from_secs(15), "the end of the mute one");
     site.assert_healthy();
 }
 
