@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# One would expect: a CRL whose thisUpdate lies ahead, since the issuer's clock is five minutes fast, is refused by all who check it.
+# Really: only OpenSSL refuses it, and so with it everybody: "CRL is not yet valid". Java takes it up to 15 minutes ahead, NSS and
+# certtool at any time. The reader whose clock is slow sees the same.
+# Software: openssl 3.0.22-1~deb12u2, gnutls-bin 3.7.9-2+deb12u7, openjdk-17 17.0.21.1+2-1~deb12u1, libnss3 2:3.87.1-1+deb12u4.
+set -euo pipefail
+
+dir=$(mktemp -d)
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap finish EXIT
+cd "$dir"
+
+# Unpacks Debian packages NAME=VERSION below ./x; nothing is installed.
+unpack() {
+    if ! apt-get download "$@" >apt.log 2>&1; then
+        cat apt.log >&2
+        echo "not run: $* cannot be had" >&2
+        exit 2
+    fi
+    echo "$*"
+    for package in ./*.deb; do dpkg-deb -x "$package" x; done
+    rm ./*.deb
+}
+
+unpack openssl=3.0.22-1~deb12u2 libssl3=3.0.22-1~deb12u2 gnutls-bin=3.7.9-2+deb12u7 \
+    libgnutls30=3.7.9-2+deb12u7 libnss3=2:3.87.1-1+deb12u4 libnss3-tools=2:3.87.1-1+deb12u4 \
+    openjdk-17-jre-headless=17.0.21.1+2-1~deb12u1 openjdk-17-jdk-headless=17.0.21.1+2-1~deb12u1
+libraries=$(dirname "$(find "$dir/x" -name libcrypto.so.3)")
+openssl() { LD_LIBRARY_PATH=$libraries OPENSSL_CONF=$dir/openssl.cnf "$dir/x/usr/bin/openssl" "$@"; }
+
+cat >openssl.cnf <<'END'
+[req]
+distinguished_name = dn
+[dn]
+[ca]
+default_ca = ca
+[ca]
+database = index
+crlnumber = number
+certificate = ca.pem
+private_key = ca.key
+default_md = sha256
+crl_extensions = crl
+[crl]
+authorityKeyIdentifier = keyid
+END
+umask 077
+new=(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+"${new[@]}" -keyout ca.key -out ca.pem -subj '/CN=test CA' -days 30 -addext basicConstraints=critical,CA:TRUE \
+    -addext keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash 2>log
+"${new[@]}" -CA ca.pem -CAkey ca.key -keyout leaf.key -out leaf.pem -subj /CN=m-1 -set_serial 0x1007 -days 20 \
+    -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=clientAuth \
+    -addext subjectKeyIdentifier=hash -addext authorityKeyIdentifier=keyid 2>log
+
+stamp() { date -u -d "$1" +%Y%m%d%H%M%SZ; }
+# FILE ROW NUMBER FROM UNTIL: a CRL whose entries are ROW, a row of openssl's index or nothing.
+crl() {
+    printf '%s\n' "$2" | sed '/^$/d' >index
+    echo "$3" >number
+    openssl ca -gencrl -crl_lastupdate "$4" -crl_nextupdate "$5" -out "$1" 2>>log
+}
+# DATE[,REASON]: the row that revokes the leaf.
+row() { printf 'R\t491231235959Z\t%s\t1007\tunknown\t/CN=m-1' "$1"; }
+of_openssl() { openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 | sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | head -n 1; }
+certtool() { LD_LIBRARY_PATH=$libraries "$dir/x/usr/bin/certtool" "$@"; }
+of_gnutls() { certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 | sed -n 's/^\tOutput: //p' | tail -n 1; }
+nss() { LD_LIBRARY_PATH=$libraries:$libraries/nss "$dir/x/usr/bin/$1" "${@:2}"; }
+# What NSS says of the leaf once it has been given these CRLs, and what it said of the last of them.
+of_nss() {
+    rm -rf db
+    mkdir db
+    nss certutil -N -d db --empty-password
+    nss certutil -A -d db -n ca -t CT,, -i ca.pem
+    nss certutil -A -d db -n leaf -t ,, -i leaf.pem
+    local file
+    for file in "$@"; do
+        openssl crl -in "$file" -outform DER -out given.der
+        nss crlutil -I -B -d db -i given.der >imported 2>&1 || true
+    done
+    nss certutil -V -d db -n leaf -u C 2>&1 | sed 's/^certutil: //'
+}
+java_home=$(dirname "$(dirname "$(find "$dir/x" -path '*/bin/javac')")")
+# In the package its settings are links to the place where it would be installed.
+find "$java_home" -type l | while read -r link; do
+    target=$(readlink "$link")
+    if [ -f "x$target" ]; then cp --remove-destination "x$target" "$link"; fi
+done
+cat >Ask.java <<'END'
+import java.io.FileInputStream;
+import java.security.cert.*;
+import java.util.*;
+
+public class Ask {
+    public static void main(String[] files) throws Exception {
+        CertificateFactory factory = CertificateFactory.getInstance("X.509");
+        X509Certificate ca = (X509Certificate) factory.generateCertificate(new FileInputStream("ca.pem"));
+        Certificate leaf = factory.generateCertificate(new FileInputStream("leaf.pem"));
+        // One question for each argument; the CRLs of one question are joined by a plus sign.
+        for (String question : files) {
+            List<CRL> crls = new ArrayList<>();
+            for (String file : question.split("\\+")) crls.add(factory.generateCRL(new FileInputStream(file)));
+            PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(ca, null)));
+            parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(crls)));
+            try {
+                CertPathValidator.getInstance("PKIX").validate(factory.generateCertPath(List.of(leaf)), parameters);
+                System.out.println("OK");
+            } catch (CertPathValidatorException e) {
+                System.out.println(e.getMessage().split(",")[0]);
+            }
+        }
+    }
+}
+END
+of_java() { "$java_home/bin/java" Ask.java "$@"; }
+
+crl soon.crl '' 01 "$(stamp '+5 min')" "$(stamp '+3 days')"
+crl later.crl '' 02 "$(stamp '+20 min')" "$(stamp '+3 days')"
+of_java soon.crl later.crl >java
+{ read -r java_soon && read -r java_later; } <java
+cat >found <<END
+5 minutes ahead, openssl: $(of_openssl soon.crl)
+5 minutes ahead, gnutls: $(of_gnutls soon.crl)
+5 minutes ahead, java: $java_soon
+5 minutes ahead, nss: $(of_nss soon.crl)
+20 minutes ahead, openssl: $(of_openssl later.crl)
+20 minutes ahead, gnutls: $(of_gnutls later.crl)
+20 minutes ahead, java: $java_later
+20 minutes ahead, nss: $(of_nss later.crl)
+END
+cat found
+cat >want <<'END'
+5 minutes ahead, openssl: CRL is not yet valid
+5 minutes ahead, gnutls: Verified. The certificate is trusted.
+5 minutes ahead, java: OK
+5 minutes ahead, nss: certificate is valid
+20 minutes ahead, openssl: CRL is not yet valid
+20 minutes ahead, gnutls: Verified. The certificate is trusted.
+20 minutes ahead, java: Could not determine revocation status
+20 minutes ahead, nss: certificate is valid
+END
+if cmp -s want <(sed 's/ *$//' found); then
+    echo "as stated: openssl refuses it, java after 15 minutes, the others do not"
+else
+    echo "changed"
+    exit 1
+fi
