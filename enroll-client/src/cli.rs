@@ -147,7 +147,7 @@ pub struct RunArgs {
     #[arg(long = "expose", value_name = "NAME=TARGET")]
     pub expose: Vec<String>,
     /// A service elsewhere that programs here may use: NAME=SERVICE.MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
-    /// changes that; may be repeated
+    /// changes that, `,raw` takes what is not sealed too; may be repeated
     #[arg(long = "reach", value_name = "NAME=SERVICE.MACHINE:PORT")]
     pub reach: Vec<String>,
 }
@@ -198,6 +198,9 @@ pub struct ConnectArgs {
     /// Hand the open connection to ssh and end (its ProxyUseFdpass); wants --helper
     #[arg(long, requires = "helper")]
     pub fdpass: bool,
+    /// Also when the service is not sealed: the gateway could read what passes, unless the service encrypts
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `forward`.
@@ -210,6 +213,9 @@ pub struct ForwardArgs {
     /// Where to listen
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub listen: String,
+    /// Also when the service is not sealed: the gateway could read what passes, unless the service encrypts
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `helper`.

@@ -17,7 +17,7 @@ use crate::edge::terminal;
 use crate::helper;
 use crate::offset::Offset;
 use crate::report::{Complaint, Exit};
-use crate::services::{FILE, Services};
+use crate::services::{FILE, Sealing, Services};
 use crate::target::{Address, parse_name};
 use crate::upkeep;
 
@@ -104,11 +104,11 @@ pub fn machine(text: &str) -> Result<Name, Complaint> {
 pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let name = machine(&args.machine)?;
     if args.helper {
-        return helper::connect(store, &name, &args.service, args.fdpass).await;
+        return helper::connect(store, &name, args).await;
     }
     let way = Way::find(store).await?;
     let streams = way.dial(Carries::One).await?;
-    let service = streams.reach(&args.service, &name).await?;
+    let service = streams.reach(&args.service, &name, Sealing::from_flag(args.raw)).await?;
     let (session, words) = (service.session.clone(), Arc::clone(&service.words));
     let ended = stdio(service).await;
     let said = words.why(&session).await;
@@ -223,6 +223,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
     let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
     terminal::say(&format!("{at} leads to `{}` on `{name}`", args.service));
     let pool = helper::Pool::new(store.clone(), way);
+    let sealing = Sealing::from_flag(args.raw);
     loop {
         let Ok((mut program, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -231,7 +232,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
         let _ = program.set_nodelay(true);
         let (pool, service, name) = (Arc::clone(&pool), args.service.clone(), name.clone());
         tokio::spawn(async move {
-            match pool.reach(&service, &name).await {
+            match pool.reach(&service, &name, sealing).await {
                 Ok((mut found, way)) => {
                     carry(&mut program, &mut found).await;
                     let (session, words) = (found.session.clone(), Arc::clone(&found.words));

@@ -292,10 +292,10 @@ impl Daemon<'_> {
     }
 
     /// The gateway said what time it is.
-    fn heard_time(&mut self, time: UnixTime) {
-        let offset = Offset::between(time, clock::now());
+    fn heard_time(&mut self, offset: Offset) {
         if !offset.is_about(self.offset) {
             self.clock_was_set(offset);
+            let time = offset.gateway_time(clock::now());
             let what = format!("the clock here or at the gateway was set; it is {time} by the gateway's");
             self.events.tell(Level::Warning, "clock", &what, &[]);
         }
@@ -321,8 +321,8 @@ impl Daemon<'_> {
                         said = said => match said {
                             // The gateway is asked: it knows whether our certificate is older than the wish.
                             Some(Said::RenewNow) => self.look().await,
-                            Some(Said::News(News::Time(time))) => {
-                                self.heard_time(time);
+                            Some(Said::Clock(offset)) => {
+                                self.heard_time(offset);
                                 continue;
                             }
                             Some(said) => {
@@ -426,7 +426,7 @@ impl Daemon<'_> {
     /// The tunnel has something for the log.
     fn hear(&self, said: Said) {
         match said {
-            Said::RenewNow | Said::News(News::Time(_)) => {}
+            Said::RenewNow | Said::Clock(_) | Said::News(News::Time(_)) => {}
             Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
             Said::News(News::Up) => self.events.tell(Level::Info, "tunnel-up", "people can be led here", &[]),
             Said::News(News::Down(why, pause)) => {
@@ -471,9 +471,9 @@ impl Daemon<'_> {
 
     async fn look(&mut self) -> Result<(), Complaint> {
         match upkeep::look(self.store, &self.credential).await {
-            Ok(seen) => {
-                let time = UnixTime::new(seen.time);
-                self.set_offset(Offset::between(time, clock::now()));
+            Ok((seen, offset)) => {
+                self.set_offset(offset);
+                let time = offset.gateway_time(clock::now());
                 self.recovered();
                 self.host_certificates().await;
                 self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());

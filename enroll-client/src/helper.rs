@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
-use crate::cli::HelperArgs;
+use crate::cli::{ConnectArgs, HelperArgs};
 use crate::connect::{Ended, Over, Way, afterwards, carry};
 use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
@@ -24,6 +24,7 @@ use crate::edge::proxy::{Carries, Service, Streams, Words};
 use crate::edge::terminal;
 use crate::platform;
 use crate::report::{Complaint, Exit};
+use crate::services::Sealing;
 
 /// The socket in the identity folder.
 pub const SOCKET: &str = "helper.sock";
@@ -60,9 +61,19 @@ pub struct Pool {
 #[serde(untagged)]
 enum Asked {
     /// It wants to a service.
-    Reach(Reach),
+    Reach(Wanted),
     /// Its session has ended; the answer is an [`Answer`].
     Why { session: String },
+}
+
+/// Where a program wants to.
+#[derive(Serialize, Deserialize)]
+struct Wanted {
+    #[serde(flatten)]
+    reach: Reach,
+    /// Also when it is not sealed.
+    #[serde(default)]
+    raw: bool,
 }
 
 /// Why a session ended, if it is known.
@@ -98,15 +109,15 @@ impl Pool {
     ///
     /// # Errors
     /// When there is no answer or the gateway refuses.
-    pub async fn reach(&self, service: &str, machine: &Name) -> Result<(Service, Way), Complaint> {
+    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
         let (streams, way, fresh) = self.streams().await?;
-        match streams.reach(service, machine).await {
+        match streams.reach(service, machine, sealing).await {
             Ok(found) => Ok((found, way)),
             // A connection that broke unnoticed: the first who needs it should not be the one to suffer.
             Err(CallError::Net(error)) if !fresh && error.is_passing() => {
                 self.forget(&streams).await;
                 let (streams, way, _) = self.streams().await?;
-                Ok((streams.reach(service, machine).await?, way))
+                Ok((streams.reach(service, machine, sealing).await?, way))
             }
             Err(error) => Err(error.into()),
         }
@@ -186,7 +197,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
 }
 
 async fn serve(pool: &Pool, mut program: platform::LocalStream) {
-    let reach = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
+    let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
         Ok(Ok(Asked::Reach(reach))) => reach,
         Ok(Ok(Asked::Why { session })) => {
             let _ = write_frame(&mut program, &Answer { reason: pool.why(&session).await }).await;
@@ -195,7 +206,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
         Ok(Err(_)) | Err(_) => return,
     };
     let found = match Name::parse(&reach.machine) {
-        Ok(machine) => pool.reach(&reach.service, &machine).await,
+        Ok(machine) => pool.reach(&reach.service, &machine, Sealing::from_flag(raw)).await,
         Err(bad) => Err(Complaint::new(Exit::Usage, "usage", bad.to_string())),
     };
     match found {
@@ -241,16 +252,17 @@ fn complaint(problem: Problem) -> Complaint {
 ///
 /// # Errors
 /// When there is no connection.
-pub async fn connect(store: &Keystore, machine: &Name, service: &str, fdpass: bool) -> Result<Exit, Complaint> {
+pub async fn connect(store: &Keystore, machine: &Name, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let mut program = reach_helper(store).await?;
-    let reach = Reach { service: service.to_owned(), machine: machine.to_string() };
+    let reach = Reach { service: args.service.clone(), machine: machine.to_string() };
+    let reach = Wanted { reach, raw: args.raw };
     let gone = |error: io::Error| failed(format!("the helper went away: {error}")).hint("try again");
     write_frame(&mut program, &reach).await.map_err(gone)?;
     let slow = |_| failed("the helper did not answer within 45 s".to_owned());
     let answer: Reached = timeout(ANSWER_TIME, read_frame(&mut program)).await.map_err(slow)?.map_err(gone)?;
     match answer {
         Reached::Refused { problem } => Err(complaint(*problem)),
-        Reached::Ok { .. } if fdpass => {
+        Reached::Ok { .. } if args.fdpass => {
             platform::pass_stdout(program).map_err(|error| {
                 failed(format!("cannot hand the connection on: {error}")).hint("ssh wants ProxyUseFdpass=yes for this")
             })?;

@@ -7,7 +7,7 @@ use pki::{KeyDigest, UnixTime};
 use serde_json::json;
 
 use crate::edge::enroll::{Application, EnrollFace, presented_root};
-use crate::edge::keystore::{Credential, Keystore, Origin, StoreError, attributes};
+use crate::edge::keystore::{Credential, Keystore, StoreError, attributes};
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::edge::{clock, entropy};
@@ -172,8 +172,7 @@ impl Course<'_> {
                 }
                 Output::Leave(ticket) => return Ok(End::Waiting(self.remember(&ticket)?)),
                 Output::Install(issued) => {
-                    let origin = Origin { gateway: self.gateway.clone(), pin: self.face.pin() };
-                    let credential = self.store.install(&issued, &self.application.key, &origin)?;
+                    let credential = self.store.install(&issued, &self.application.key, &self.gateway)?;
                     return Ok(End::Installed(Box::new(credential), self.face.offset()));
                 }
                 Output::GiveUp(complaint, forget) => {
@@ -391,7 +390,7 @@ async fn settle(store: &Keystore, credential: &Credential, offset: Offset, event
         terminal::say(&error.to_string());
     }
     match upkeep::look(store, credential).await {
-        Ok(seen) => {
+        Ok((seen, _)) => {
             for notice in seen.notices {
                 terminal::say(&notice);
             }

@@ -4,10 +4,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use std::time::Duration;
+
 use pki::UnixTime;
+
+use crate::trust::Shown;
 
 /// Seconds by which what the gateway says of its clock may be late on the way: less is no change of a clock.
 const LATE_MOST: u64 = 20;
+
+/// How far from ours a gateway's clock may be on its own word: machines without a clock that keeps time start somewhere, and zones
+/// are mistaken for one another. Beyond that the certificate it has shown must be valid at the time it tells.
+const ON_ITS_WORD: Duration = Duration::from_secs(24 * 3_600);
+
+/// A gateway tells a time that is not to be believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway says that it is {said}, at which its own certificate is not valid; its clock is not believed")]
+pub struct Unbelievable {
+    /// What it said.
+    pub said: UnixTime,
+}
 
 /// Seconds to add to the local clock to get the gateway's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +36,22 @@ impl Offset {
         Self(secs)
     }
 
+    /// What a gateway says of its clock, within bounds: a word of whoever speaks for it must not move us by years, and make of a good
+    /// certificate one that is over. `shown` is the certificate by which it was believed.
+    ///
+    /// # Errors
+    /// When it is more than a day off and its certificate is not valid then; what was known before stands.
+    pub fn heard(gateway: UnixTime, local: UnixTime, shown: Option<&Shown>) -> Result<Self, Unbelievable> {
+        let near = gateway.secs().abs_diff(local.secs()) <= ON_ITS_WORD.as_secs();
+        if near || shown.is_some_and(|shown| shown.covers(gateway)) {
+            Ok(Self::between(gateway, local))
+        } else {
+            Err(Unbelievable { said: gateway })
+        }
+    }
+
     /// From one reading of both clocks.
-    #[must_use]
-    pub fn between(gateway: UnixTime, local: UnixTime) -> Self {
+    fn between(gateway: UnixTime, local: UnixTime) -> Self {
         let secs = i128::from(gateway.secs()) - i128::from(local.secs());
         Self(i64::try_from(secs).unwrap_or(0))
     }
@@ -82,6 +111,33 @@ mod tests {
             assert_eq!(offset.secs(), want);
             if want != 0 {
                 assert_eq!(offset.gateway_time(UnixTime::new(local)).secs(), gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_is_believed_within_bounds() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 1_000 * DAY;
+        // Valid from three days ago for a week.
+        let shown = Shown::valid(UnixTime::new(NOW - 3 * DAY), UnixTime::new(NOW + 4 * DAY));
+        for (said, with, without) in [
+            (NOW, true, true),
+            (NOW + DAY, true, true),
+            (NOW - DAY, true, true),
+            (NOW + DAY + 1, true, false),
+            (NOW - DAY - 1, true, false),
+            (NOW + 4 * DAY, true, false),
+            (NOW - 3 * DAY, true, false),
+            (NOW + 4 * DAY + 1, false, false),
+            (NOW - 3 * DAY - 1, false, false),
+            (NOW + 3_650 * DAY, false, false),
+            (0, false, false),
+            (u64::MAX, false, false),
+        ] {
+            for (shown, want) in [(Some(&shown), with), (None, without)] {
+                let heard = Offset::heard(UnixTime::new(said), UnixTime::new(NOW), shown);
+                assert_eq!(heard.is_ok(), want, "{said} {shown:?}");
             }
         }
     }

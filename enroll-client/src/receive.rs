@@ -1,13 +1,16 @@
-//! A gateway's reply to a certificate that may be installed. The reply is believed only after the certificate in it was
-//! verified like a peer's, for our key, under the roots that came with it, one of which is the pinned one.
+//! A gateway's reply to a certificate that may be installed. What changes whom we believe must be signed by whom we believe: the
+//! certificate leads to a root that we hold (at first contact the pinned one), a root that is new is vouched for by one that we
+//! hold, and the gateway's addresses stay within the names of the certificate it has shown. So whoever has stolen the gateway's
+//! key for TLS, and no CA's key, can replace nothing.
 
-use pki::{Identity, KeyDigest, PeerError, PemError, Role, Serial, TrustAnchors, UnixTime};
+use pki::{Identity, KeyDigest, PeerError, PemError, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use crate::flow::Ticket;
 use crate::renew::Life;
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
+use crate::trust::{Expected, Shown, anchors_of};
 
 /// A certificate ready to be installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +23,10 @@ pub struct Issued {
     pub leaf: String,
     /// The issuing CA, PEM.
     pub chain: String,
-    /// The trusted roots, PEM.
+    /// The roots to trust from now on, PEM.
     pub bundle: String,
+    /// The root that it leads to, as a pin.
+    pub pin: KeyDigest,
     /// Its serial number.
     pub serial: Serial,
     /// Its key.
@@ -66,16 +71,29 @@ pub enum BadReply {
     /// The pinned root is not among the roots.
     #[error("the root we were told to expect is not in its bundle")]
     PinMissing,
+    /// A root that we do not hold, and that no root which we hold vouches for.
+    #[error("it names the root {0}, which no root that is trusted here vouches for")]
+    NewRoot(KeyDigest),
+    /// An address that the gateway has not shown to be its own.
+    #[error("`{field}` leads to {host}, and the gateway's certificate is not for that name")]
+    Elsewhere {
+        /// Which field.
+        field: &'static str,
+        /// Where it leads.
+        host: String,
+    },
 }
 
 impl From<BadReply> for Complaint {
     fn from(bad: BadReply) -> Self {
         let exit = match &bad {
-            BadReply::PinMissing => Exit::Untrusted,
+            BadReply::PinMissing | BadReply::NewRoot(_) | BadReply::Elsewhere { .. } | BadReply::Certificate(_) => {
+                Exit::Untrusted
+            }
             _ => Exit::Failure,
         };
         Self::new(exit, "bad-reply", format!("the gateway's reply cannot be used: {bad}"))
-            .hint("nothing was installed; tell the gateway's operator")
+            .hint("nothing was taken from it; tell the gateway's operator")
     }
 }
 
@@ -84,8 +102,61 @@ impl From<BadReply> for Complaint {
 pub struct Expect<'a> {
     /// Our key.
     pub key: &'a KeyDigest,
-    /// The root pinned at first contact; at renewals the roots may have moved on.
-    pub pin: Option<&'a KeyDigest>,
+    /// Whom we believe so far.
+    pub believed: &'a Expected,
+    /// The certificate of the gateway that answers.
+    pub shown: Option<&'a Shown>,
+    /// Now, by the gateway's clock as far as it is believed.
+    pub now: UnixTime,
+}
+
+/// The roots that we believe so far, as far as they can be used now.
+struct Held {
+    domain: TrustDomain,
+    roots: Vec<Vec<u8>>,
+    anchors: TrustAnchors,
+}
+
+impl Held {
+    fn new(believed: &Expected, offered: &[&[u8]], now: UnixTime) -> Result<Self, BadReply> {
+        let unusable = |error: String| BadReply::Roots(error);
+        let (domain, roots) = match believed {
+            Expected::Pin(pin) => {
+                let root = pki::find_pinned_root(offered, pin).ok_or(BadReply::PinMissing)?;
+                let domain = pki::root_domain(root).map_err(|error| unusable(error.to_string()))?;
+                (domain, vec![root.to_vec()])
+            }
+            Expected::Roots { domain, roots } => (domain.clone(), roots.clone()),
+            Expected::Anybody => return Err(BadReply::PinMissing),
+        };
+        let anchors = anchors_of(&domain, &roots, now).map_err(unusable)?;
+        Ok(Self { domain, roots, anchors })
+    }
+
+    /// What to believe from now on: what we hold, and those of the offered roots that it vouches for. One that is not vouched for
+    /// spoils the reply. None is taken away by being left out; what has expired goes when something else is there.
+    fn with(&self, offered: &[&[u8]], cross: &[Vec<u8>], now: UnixTime) -> Result<Vec<Vec<u8>>, BadReply> {
+        let pin_of = |root: &[u8]| pki::root_pin(root).map_err(|error| BadReply::Roots(error.to_string()));
+        let mut all = Vec::new();
+        for root in offered {
+            let pin = pin_of(root)?;
+            // The same key with other dates is signed by a key that we hold: its own.
+            let same_key = self.roots.iter().any(|held| pin_of(held).is_ok_and(|held| held == pin));
+            if !same_key && !cross.iter().any(|cross| pki::verify_cross(root, cross, &self.anchors, now).is_ok()) {
+                return Err(BadReply::NewRoot(pin));
+            }
+            all.push((pin, root.to_vec()));
+        }
+        for held in &self.roots {
+            let (pin, good) = (pin_of(held)?, anchors_of(&self.domain, std::slice::from_ref(held), now).is_ok());
+            if good && all.iter().all(|(other, _)| *other != pin) {
+                all.push((pin, held.clone()));
+            }
+        }
+        let roots: Vec<Vec<u8>> = all.into_iter().map(|(_, root)| root).collect();
+        anchors_of(&self.domain, &roots, now).map_err(BadReply::Roots)?;
+        Ok(roots)
+    }
 }
 
 /// Checks a reply and takes it apart.
@@ -96,20 +167,17 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
     let leaf = certificates("certificate", &reply.certificate)?;
     let chain = certificates("chain", &reply.chain)?;
     let roots = certificates("bundle", &reply.bundle)?;
+    let cross = if reply.cross.is_empty() { vec![] } else { certificates("cross", &reply.cross)? };
     let [leaf] = leaf.as_slice() else { return Err(BadReply::Count("certificate")) };
     let identity = Identity::parse(&reply.identity).map_err(|_| BadReply::Field("identity"))?;
-    let now = UnixTime::new(reply.time);
+    let now = expect.now;
 
-    let root_slices: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+    let offered: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
     let chain_slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    if let Some(pin) = expect.pin
-        && pki::find_pinned_root(&root_slices, pin).is_none()
-    {
-        return Err(BadReply::PinMissing);
-    }
-    let anchors = TrustAnchors::new(&identity.domain, &root_slices, now).map_err(|e| BadReply::Roots(e.to_string()))?;
-    let peer = pki::verify_peer(leaf, &chain_slices, &anchors, &[Role::Machine, Role::Person], now)
+    let held = Held::new(expect.believed, &offered, now)?;
+    let (peer, pin) = pki::verify_peer_to_root(leaf, &chain_slices, &held.anchors, &[Role::Machine, Role::Person], now)
         .map_err(BadReply::Certificate)?;
+    let bundle = held.with(&offered, &cross, now)?;
 
     if peer.key != *expect.key {
         return Err(BadReply::OtherKey);
@@ -126,7 +194,8 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
         identity,
         leaf: pki::to_pem("CERTIFICATE", leaf),
         chain: chain.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
-        bundle: roots.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
+        bundle: bundle.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
+        pin,
         serial: peer.serial,
         key: peer.key,
         life: Life {
@@ -135,9 +204,22 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
             renew_after: UnixTime::new(reply.renew_after).min(latest),
             renew_by: UnixTime::new(reply.renew_by).min(latest),
         },
-        manage: Address::parse(&reply.manage, 443).map_err(|_| BadReply::Field("manage"))?,
+        manage: own_address("manage", &reply.manage, expect.shown)?,
         time: now,
     })
+}
+
+/// An address of the gateway's, which must be one that its certificate names: what it says of itself goes no further.
+///
+/// # Errors
+/// When it is no address, or somebody else's.
+pub fn own_address(field: &'static str, text: &str, shown: Option<&Shown>) -> Result<Address, BadReply> {
+    let address = Address::parse(text, 443).map_err(|_| BadReply::Field(field))?;
+    if shown.is_some_and(|shown| shown.names(address.host())) {
+        Ok(address)
+    } else {
+        Err(BadReply::Elsewhere { field, host: address.host().to_owned() })
+    }
 }
 
 /// The certificates of one field, at least one.
@@ -172,6 +254,7 @@ impl Issued {
             leaf: String::new(),
             chain: String::new(),
             bundle: String::new(),
+            pin: KeyDigest::parse_hex(&"0".repeat(64)).unwrap(),
             serial: Serial::from_entropy([1; 16]),
             key: KeyDigest::parse_hex(&"0".repeat(64)).unwrap(),
             life: Life {

@@ -4,13 +4,16 @@ use super::*;
 use crate::key::PrivateKey;
 use crate::testing::Authority;
 
+const NOW: UnixTime = UnixTime::new(100_000);
+
 #[track_caller]
 fn check(spoil: impl FnOnce(&mut IssuedReply, &Authority), want: &str) {
     let (authority, key) = (Authority::new(), PrivateKey::generate().unwrap());
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     spoil(&mut reply, &authority);
-    let pin = authority.root.pin();
-    let got = match accept(&reply, Expect { key: &key.digest(), pin: Some(&pin) }) {
+    let (believed, shown) = (Expected::Pin(authority.root.pin()), authority.shown());
+    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let got = match accept(&reply, expect) {
         Ok(issued) => format!("ok: {}", issued.identity),
         Err(bad) => bad.to_string(),
     };
@@ -81,7 +84,9 @@ fn times_are_kept_within_the_certificate() {
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     reply.renew_after = u64::MAX;
     reply.renew_by = u64::MAX;
-    let issued = accept(&reply, Expect { key: &key.digest(), pin: None }).unwrap();
+    let (believed, shown) = (authority.believed(), authority.shown());
+    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let issued = accept(&reply, expect).unwrap();
     assert_eq!(issued.life.renew_after, issued.life.not_after);
     assert_eq!(issued.life.renew_by, issued.life.not_after);
 }
@@ -100,4 +105,120 @@ fn tickets() {
     for nonce in ["", "0a", &"0a".repeat(17), &"zz".repeat(16)] {
         assert!(ticket(&reply(nonce)).is_err(), "{nonce}");
     }
+}
+
+/// A reply by which one that we believe would be replaced by another: who signs it, and what becomes of it.
+struct Row {
+    what: &'static str,
+    /// Changes the reply; it is given ours, a foreign authority of the same name, and the reply.
+    spoil: fn(&Authority, &Authority, &mut IssuedReply),
+    /// For a newcomer who knows a pin, and for one who holds roots.
+    want: [&'static str; 2],
+}
+
+const UNKNOWN: &str = "the certificate does not verify";
+
+const ROWS: [Row; 9] = [
+    Row { what: "the right root", spoil: |_, _, _| (), want: ["ours", "ours"] },
+    Row {
+        what: "a foreign root of our name in place of ours",
+        spoil: |_, foreign, reply| reply.bundle = pem(foreign.root.cert_der()),
+        want: ["the root we were told to expect is not in its bundle", "it names the root"],
+    },
+    Row {
+        what: "a foreign root beside ours",
+        spoil: |_, foreign, reply| reply.bundle.push_str(&pem(foreign.root.cert_der())),
+        want: ["it names the root", "it names the root"],
+    },
+    Row {
+        what: "a foreign root that vouches for itself",
+        spoil: |_, foreign, reply| {
+            reply.bundle.push_str(&pem(foreign.root.cert_der()));
+            reply.cross = pem(foreign.root.cert_der());
+        },
+        want: ["it names the root", "it names the root"],
+    },
+    Row {
+        what: "everything of a foreign authority",
+        spoil: |_, foreign, reply| *reply = foreign.certify(key_of(reply), "edge-07", 100_000),
+        want: ["the root we were told to expect is not in its bundle", UNKNOWN],
+    },
+    Row {
+        what: "a foreign certificate with our root",
+        spoil: |ours, foreign, reply| {
+            *reply = foreign.certify(key_of(reply), "edge-07", 100_000);
+            reply.bundle = pem(ours.root.cert_der());
+        },
+        want: [UNKNOWN, UNKNOWN],
+    },
+    Row {
+        what: "our root, and the CA for gateways in place of the one for machines",
+        spoil: |ours, _, reply| {
+            reply.certificate = pem(&ours.by_the_wrong_ca(key_of(reply)));
+            reply.chain = pem(ours.ca(Role::Gateway).cert_der());
+        },
+        want: [UNKNOWN, UNKNOWN],
+    },
+    Row {
+        what: "another address than the gateway's certificate names",
+        spoil: |_, _, reply| reply.manage = "elsewhere.example:443".into(),
+        want: ["`manage` leads to elsewhere.example"; 2],
+    },
+    Row {
+        what: "another port of the same gateway",
+        spoil: |_, _, reply| reply.manage = "gw.example:9".into(),
+        want: ["ours", "ours"],
+    },
+];
+
+fn pem(der: &[u8]) -> String {
+    pki::to_pem("CERTIFICATE", der)
+}
+
+/// The key of a reply, as it would stand in a request.
+fn key_of(reply: &IssuedReply) -> pki::SubjectKey {
+    let leaf = pki::parse_pem("CERTIFICATE", &reply.certificate).unwrap().remove(0);
+    pki::SubjectKey::from_spki_der(x509_parser::parse_x509_certificate(&leaf).unwrap().1.public_key().raw).unwrap()
+}
+
+#[test]
+fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
+    let (ours, foreign, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let shown = ours.shown();
+    for Row { what, spoil, want } in ROWS {
+        let mut reply = ours.reply(&key, "edge-07", 100_000);
+        spoil(&ours, &foreign, &mut reply);
+        for (believed, want) in [Expected::Pin(ours.root.pin()), ours.believed()].iter().zip(want) {
+            let expect = Expect { key: &key.digest(), believed, shown: Some(&shown), now: NOW };
+            let got = match accept(&reply, expect) {
+                Ok(issued) => {
+                    assert_eq!((issued.pin, &issued.bundle), (ours.root.pin(), &pem(ours.root.cert_der())), "{what}");
+                    "ours".to_owned()
+                }
+                Err(bad) => bad.to_string(),
+            };
+            assert!(got.starts_with(want), "{what}, {believed:?}: {got}");
+        }
+    }
+}
+
+#[test]
+fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
+    let (ours, next, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let shown = ours.shown();
+    let mut reply = ours.reply(&key, "edge-07", 100_000);
+    reply.bundle = pem(next.root.cert_der());
+    reply.cross = pem(&ours.root.cross_certify(next.root.cert_der(), pki::Serial::from_entropy([9; 16])).unwrap());
+    let believed = ours.believed();
+    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let issued = accept(&reply, expect).unwrap();
+    // Ours stays until it expires, though the gateway left it out.
+    assert_eq!(issued.bundle, pem(next.root.cert_der()) + &pem(ours.root.cert_der()));
+    assert_eq!(issued.pin, ours.root.pin());
+
+    let roots = pki::parse_pem("CERTIFICATE", &issued.bundle).unwrap();
+    let believed = Expected::Roots { domain: issued.identity.domain, roots };
+    let reply = next.reply(&key, "edge-07", 100_000);
+    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    assert_eq!(accept(&reply, expect).unwrap().pin, next.root.pin());
 }

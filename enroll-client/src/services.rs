@@ -10,7 +10,7 @@ use pki::{Identity, Name, Role};
 use serde::Deserialize;
 use wire::tunnel::{Hello, Mode, Open, OpenRefusal, SERVICES_MAX, ServiceOffer, is_service_name};
 
-use crate::report::{Complaint, Exit};
+use crate::report::{Complaint, Exit, Refusal};
 
 /// The file in the identity folder.
 pub const FILE: &str = "services.toml";
@@ -83,6 +83,48 @@ pub struct Service {
     pub allow: Vec<Who>,
 }
 
+/// What a caller takes for a stream: its own choice, and not the gateway's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sealing {
+    /// Sealed, unless the service encrypts by itself.
+    #[default]
+    Usual,
+    /// The service's own bytes too, which the gateway could read.
+    Raw,
+}
+
+impl Sealing {
+    /// From the flag `--raw`.
+    #[must_use]
+    pub const fn from_flag(raw: bool) -> Self {
+        if raw { Self::Raw } else { Self::Usual }
+    }
+
+    /// Whether a stream to `service` may be as the gateway says it is. Sealed always may: the machine proves who it is.
+    ///
+    /// # Errors
+    /// When the gateway could read what was not meant for it.
+    pub fn check(self, service: &str, machine: &Name, offered: Mode) -> Result<(), Box<Refusal>> {
+        if offered == Mode::Sealed || self == Self::Raw || ENCRYPTED_NAMES.contains(&service) {
+            return Ok(());
+        }
+        Err(Box::new(Refusal {
+            status: 403,
+            code: "not-sealed".to_owned(),
+            detail: format!(
+                "`{service}` on `{machine}` is not sealed, by what the gateway says: it could read what passes; nothing was sent"
+            ),
+            hint: Some(
+                "if the machine's owner exposes it so, and you want that, say so with `--raw` (in `--reach`: `,raw`)"
+                    .to_owned(),
+            ),
+            instance: String::new(),
+            retry_after: None,
+            rules: vec![],
+        }))
+    }
+}
+
 /// A service elsewhere, offered to the programs of this machine on a local address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
@@ -92,6 +134,8 @@ pub struct Reach {
     pub service: String,
     /// The machine that exposes it.
     pub machine: Name,
+    /// What is taken for a stream to it.
+    pub sealing: Sealing,
 }
 
 /// Everything that `run` was told.
@@ -123,6 +167,14 @@ struct RawService {
 struct RawReach {
     listen: Option<String>,
     to: String,
+    mode: Option<String>,
+}
+
+/// What is said of a service to be reached, beside where it is.
+#[derive(Default)]
+struct Wanted {
+    listen: Option<String>,
+    mode: Option<String>,
 }
 
 fn usage(what: String, hint: &str) -> Complaint {
@@ -157,7 +209,8 @@ impl Services {
             services.add(&name, &raw.target, raw.mode.as_deref(), &allow).map_err(|c| in_file(c, place))?;
         }
         for (name, raw) in raw.reach {
-            services.add_reach(&name, &raw.to, raw.listen).map_err(|c| in_file(c, place))?;
+            let wanted = Wanted { listen: raw.listen, mode: raw.mode };
+            services.add_reach(&name, &raw.to, wanted).map_err(|c| in_file(c, place))?;
         }
         Ok(services)
     }
@@ -192,11 +245,17 @@ impl Services {
     pub fn reach(&mut self, flag: &str) -> Result<(), Complaint> {
         let bad = || usage(format!("`--reach {flag}` makes no sense"), REACH_HINT);
         let (name, rest) = flag.split_once('=').ok_or_else(bad)?;
-        let (to, listen) = match rest.split_once(",listen=") {
-            Some((to, listen)) => (to, Some(listen.to_owned())),
-            None => (rest, None),
-        };
-        self.add_reach(name, to, listen)
+        let mut parts = rest.split(',');
+        let to = parts.next().ok_or_else(bad)?;
+        let mut wanted = Wanted::default();
+        for part in parts {
+            match part.split_once('=') {
+                None if Mode::parse(part).is_some() => wanted.mode = Some(part.to_owned()),
+                Some(("listen", listen)) => wanted.listen = Some(listen.to_owned()),
+                _ => return Err(bad()),
+            }
+        }
+        self.add_reach(name, to, wanted)
     }
 
     fn add(&mut self, name: &str, target: &str, mode: Option<&str>, allow: &[String]) -> Result<(), Complaint> {
@@ -224,7 +283,7 @@ impl Services {
         Ok(())
     }
 
-    fn add_reach(&mut self, name: &str, to: &str, listen: Option<String>) -> Result<(), Complaint> {
+    fn add_reach(&mut self, name: &str, to: &str, wanted: Wanted) -> Result<(), Complaint> {
         let bad = || usage(format!("`{to}` is no service for `{name}` to lead to"), REACH_HINT);
         let (place, port) = match to.rsplit_once(':') {
             Some((place, port)) => (place, Some(port.parse::<u16>().map_err(|_| bad())?)),
@@ -235,13 +294,18 @@ impl Services {
         if !is_service_name(service) {
             return Err(bad());
         }
-        let listen = match (listen, port) {
+        let sealing = match wanted.mode.as_deref().map(Mode::parse) {
+            None | Some(Some(Mode::Sealed)) => Sealing::Usual,
+            Some(Some(Mode::Raw)) => Sealing::Raw,
+            Some(None) => return Err(bad()),
+        };
+        let listen = match (wanted.listen, port) {
             (Some(listen), _) if matches!(parse_target(&listen), Some(Target::Tcp(_))) => listen,
             (Some(_), _) => return Err(bad()),
             (None, Some(port)) => format!("127.0.0.1:{port}"),
             (None, None) => return Err(bad()),
         };
-        let reach = Reach { listen, service: service.to_owned(), machine };
+        let reach = Reach { listen, service: service.to_owned(), machine, sealing };
         self.reaches.insert(name.to_owned(), reach);
         Ok(())
     }
@@ -313,13 +377,16 @@ fn parse_target(text: &str) -> Option<Target> {
 /// POP3S, AMQPS, Kubernetes, syslog over TLS, Puppet, HTTPS again, MQTT over TLS.
 const ENCRYPTED: [u16; 14] = [22, 443, 636, 853, 990, 993, 995, 5671, 6443, 6514, 8140, 8443, 8883, 9443];
 
+/// Services of these names encrypt by themselves, wherever they listen.
+const ENCRYPTED_NAMES: [&str; 2] = ["ssh", "https"];
+
 /// Sealed, unless the service is known to encrypt by itself.
 fn usual_mode(name: &str, target: &Target) -> Mode {
     let port = match target {
         Target::Tcp(address) => address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
         Target::Unix(_) => None,
     };
-    let encrypted = ["ssh", "https"].contains(&name) || port.is_some_and(|port: u16| ENCRYPTED.contains(&port));
+    let encrypted = ENCRYPTED_NAMES.contains(&name) || port.is_some_and(|port: u16| ENCRYPTED.contains(&port));
     if encrypted { Mode::Raw } else { Mode::Sealed }
 }
 
@@ -342,6 +409,29 @@ mod tests {
         let mut services = Services::none();
         services.expose(flag).unwrap();
         assert_eq!(services.hello().services[0].mode, want, "{flag}");
+    }
+
+    #[test]
+    fn sealed_is_the_callers_choice() {
+        let machine = Name::parse("edge-7").unwrap();
+        for (sealing, service, offered, good) in [
+            (Sealing::Usual, "web", Mode::Sealed, true),
+            (Sealing::Usual, "web", Mode::Raw, false),
+            (Sealing::Usual, "db", Mode::Raw, false),
+            (Sealing::Usual, "ssh", Mode::Raw, true),
+            (Sealing::Usual, "https", Mode::Raw, true),
+            (Sealing::Usual, "ssh", Mode::Sealed, true),
+            (Sealing::Raw, "web", Mode::Raw, true),
+            (Sealing::Raw, "web", Mode::Sealed, true),
+        ] {
+            let outcome = sealing.check(service, &machine, offered);
+            assert_eq!(outcome.is_ok(), good, "{sealing:?} {service} {offered:?}");
+            if let Err(refusal) = outcome {
+                let complaint = refusal.complaint();
+                assert_eq!((complaint.exit, complaint.code.as_str()), (Exit::Refused, "not-sealed"));
+                assert!(complaint.what.contains(service) && complaint.hint.unwrap().contains("--raw"));
+            }
+        }
     }
 
     #[test]

@@ -10,10 +10,13 @@ pub use user::{Freshness, UserCert, Wish as UserWish, ensure as ensure_user};
 
 use std::path::Path;
 
-use pki::{Role, SshCertificate, SshKey, SshKind, TrustDomain};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::{Role, SshCertificate, SshKey, SshKind, TrustDomain, UnixTime};
 use serde_json::json;
-use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, proof_message};
+use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, ca_statement, proof_message};
 
+use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::keystore::{Credential, Keystore, StoreError, read_text};
 use crate::edge::manage::ManageFace;
@@ -22,6 +25,7 @@ use crate::edge::openssh;
 use crate::edge::terminal::{self, Format};
 use crate::platform::Access;
 use crate::report::{Complaint, Exit};
+use crate::trust::anchors_of;
 use crate::upkeep;
 
 /// What the gateway last said of its SSH CAs.
@@ -38,11 +42,13 @@ pub struct Cas {
 }
 
 impl Cas {
-    /// Reads what a gateway says, which must be about this trust domain.
+    /// Reads what a gateway says, which must be about our trust domain, and signed by its CA for gateways: the key for TLS alone
+    /// names nobody to be believed.
     ///
     /// # Errors
-    /// When it is about another, or names no CA, or one that is no key.
-    fn read(reply: &SshCaReply, domain: &TrustDomain) -> Result<Self, Complaint> {
+    /// When it is about another, or names no CA, or one that is no key, or was not signed by whom we believe.
+    fn read(reply: &SshCaReply, credential: &Credential, now: UnixTime) -> Result<Self, Complaint> {
+        let domain = credential.domain();
         let keys = |lines: &[String]| -> Result<Vec<SshKey>, Complaint> {
             let keys: Result<Vec<SshKey>, _> = lines.iter().map(|line| SshKey::parse(line)).collect();
             match keys {
@@ -54,7 +60,13 @@ impl Cas {
         if reply.trust_domain != domain.as_str() {
             return Err(bad_reply("it speaks of another trust domain"));
         }
-        Ok(Self { domain: domain.clone(), user: keys(&reply.user)?, host: keys(&reply.host)? })
+        let cas = Self { domain: domain.clone(), user: keys(&reply.user)?, host: keys(&reply.host)? };
+        vouched(reply, credential, now).map_err(|why| {
+            let what = format!("the gateway names SSH CAs for which its own CA does not vouch: {why}");
+            Complaint::new(Exit::Untrusted, "bad-reply", what)
+                .hint("nothing was taken from it; tell the gateway's operator")
+        })?;
+        Ok(cas)
     }
 
     /// Lines for `known_hosts`: every machine's certificate is believed under its DNS name, and under `also`.
@@ -73,6 +85,16 @@ impl Cas {
     }
 }
 
+/// Whether the CA for gateways signed it.
+fn vouched(reply: &SshCaReply, credential: &Credential, now: UnixTime) -> Result<(), String> {
+    let anchors = anchors_of(credential.domain(), &credential.roots, now)?;
+    let ca = pki::parse_pem("CERTIFICATE", &reply.ca).map_err(|error| error.to_string())?;
+    let [ca] = ca.as_slice() else { return Err("it is not signed".to_owned()) };
+    let signature = STANDARD.decode(&reply.signature).map_err(|error| error.to_string())?;
+    let statement = ca_statement(&reply.trust_domain, &reply.user, &reply.host);
+    pki::verify_statement(&statement, &signature, ca, Role::Gateway, &anchors, now).map_err(|error| error.to_string())
+}
+
 fn bad_reply(what: &str) -> Complaint {
     Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply cannot be used: {what}"))
         .hint("this program may be older than the gateway")
@@ -88,7 +110,7 @@ async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Com
     let roots = upkeep::roots_of(credential);
     let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
     let reply: SshCaReply = face.get("/v1/ssh/ca").await?;
-    let cas = Cas::read(&reply, credential.domain())?;
+    let cas = Cas::read(&reply, credential, face.offset().gateway_time(clock::now()))?;
     let folder = store.ssh_folder()?;
     let kept = serde_json::to_string(&reply).unwrap_or_default();
     store.replace_at(&folder.join(CAS), &kept, Access::Public)?;
@@ -99,7 +121,7 @@ async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Com
 /// The SSH CAs as last heard, if they were.
 fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
     let kept = read_text(&store.ssh_file(CAS)).ok()??;
-    Cas::read(&serde_json::from_str(&kept).ok()?, credential.domain()).ok()
+    Cas::read(&serde_json::from_str(&kept).ok()?, credential, upkeep::gateway_time(store, credential)).ok()
 }
 
 /// The SSH CAs: of the gateway, or as last heard while it does not answer.

@@ -5,24 +5,28 @@ use std::sync::Arc;
 use pki::{Identity, KeyAlgorithm, SoftwareKey, SshCa, SshDraft, UnixTime};
 
 use super::*;
+use crate::testing::Authority;
 
 fn ca(kind: SshKind) -> SshCa {
     SshCa::new(kind, Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap().0)).unwrap()
 }
 
-fn domain() -> TrustDomain {
-    TrustDomain::parse("td.example").unwrap()
+const NOW: UnixTime = UnixTime::new(100_000);
+
+/// Somebody who believes `authority`, and hears this from it.
+fn read(authority: &Authority, reply: &SshCaReply) -> Result<Cas, Complaint> {
+    Cas::read(reply, &authority.credential("person/alice", NOW), NOW)
 }
 
-fn said(user: &[&str], host: &[&str]) -> SshCaReply {
-    let owned = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
-    SshCaReply { trust_domain: "td.example".into(), user: owned(user), host: owned(host) }
+fn said(authority: &Authority, user: &[&str], host: &[&str]) -> SshCaReply {
+    authority.ssh_cas(user, host, Role::Gateway)
 }
 
 #[test]
 fn what_is_printed_for_ssh_and_sshd() {
     let [user, host, next] = [SshKind::User, SshKind::Host, SshKind::Host].map(|kind| ca(kind).public().line());
-    let cas = Cas::read(&said(&[&user], &[&host, &next]), &domain()).unwrap();
+    let authority = Authority::new();
+    let cas = read(&authority, &said(&authority, &[&user], &[&host, &next])).unwrap();
     assert_eq!(
         cas.known_hosts(&[]),
         [
@@ -39,6 +43,8 @@ fn what_is_printed_for_ssh_and_sshd() {
 fn a_reply_cannot_smuggle_lines() {
     let good = ca(SshKind::User).public().line();
     let smuggled = format!("{good}\n@cert-authority * {good}");
+    let authority = Authority::new();
+    let said = |user: &[&str], host: &[&str]| said(&authority, user, host);
     for (reply, why) in [
         (said(&[&good], &[&smuggled]), "one of its SSH CAs cannot be used"),
         (said(&[&good], &["* ssh-ed25519 AAAA"]), "one of its SSH CAs cannot be used"),
@@ -46,12 +52,40 @@ fn a_reply_cannot_smuggle_lines() {
         (said(&[&good], &[]), "it names no SSH CA"),
         (SshCaReply { trust_domain: "other".into(), ..said(&[&good], &[&good]) }, "it speaks of another trust domain"),
     ] {
-        let complaint = Cas::read(&reply, &domain()).unwrap_err();
+        let complaint = read(&authority, &reply).unwrap_err();
         assert!(complaint.what.contains(why), "{reply:?}: {complaint}");
     }
     // A comment is no key, and is not kept.
-    let cas = Cas::read(&said(&[&good], &[&format!("{good} * x")]), &domain()).unwrap();
+    let cas = read(&authority, &said(&[&good], &[&format!("{good} * x")])).unwrap();
     assert_eq!(cas.known_hosts(&[]), [format!("@cert-authority *.machine.td.example {good}")]);
+}
+
+#[test]
+fn cas_are_believed_on_the_word_of_a_ca_alone() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let (good, evil) = (ca(SshKind::User).public().line(), ca(SshKind::User).public().line());
+    let signed = said(&ours, &[&good], &[&good]);
+    let leaf = ours.credential("gateway/gw", NOW);
+    let by_the_leaf = {
+        let statement = wire::ssh::ca_statement("td.example", &signed.user, &signed.host);
+        let signature = STANDARD.encode(leaf.key.sign(&statement).unwrap());
+        SshCaReply { ca: pki::to_pem("CERTIFICATE", &leaf.leaf), signature, ..signed.clone() }
+    };
+    let swapped =
+        |user: &str, host: &str| SshCaReply { user: vec![user.into()], host: vec![host.into()], ..signed.clone() };
+    for (what, reply, want) in [
+        ("as it is", signed.clone(), true),
+        ("with another CA of people", swapped(&evil, &good), false),
+        ("with another CA of machines", swapped(&good, &evil), false),
+        ("with one more", SshCaReply { host: vec![good.clone(), evil.clone()], ..signed.clone() }, false),
+        ("not signed", SshCaReply { ca: String::new(), signature: String::new(), ..signed.clone() }, false),
+        ("signed by a foreign CA of our name", said(&foreign, &[&good], &[&good]), false),
+        ("signed by our CA for machines", ours.ssh_cas(&[&good], &[&good], Role::Machine), false),
+        ("signed by the gateway's own certificate", by_the_leaf, false),
+    ] {
+        let got = read(&ours, &reply).map_err(|complaint| complaint.exit);
+        assert_eq!(got.as_ref().err(), (!want).then_some(&Exit::Untrusted), "{what}");
+    }
 }
 
 #[test]

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pki::{
     AdmittedBy, AssuranceLevel, BACKDATE, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root,
     Serial, SoftwareKey, SubjectKey, TrustDomain, UnixTime,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use wire::enroll::IssuedReply;
+use wire::ssh::{SshCaReply, ca_statement};
 
 use crate::edge::entropy;
 use crate::edge::keystore::Credential;
 use crate::key::PrivateKey;
+use crate::receive::{self, Expect, Issued};
 use crate::record::Facts;
 use crate::renew::Life;
 use crate::target::Address;
+use crate::trust::{Expected, Shown};
 
 /// The moment at which everything here was made, so that tests with times of their own have their past covered.
 const BEGINNING: UnixTime = UnixTime::new(50_000);
@@ -26,6 +31,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A root with its issuing CAs.
 pub struct Authority {
     pub root: Root,
+    made: UnixTime,
     machines: IssuingCa,
     people: IssuingCa,
     gateways: IssuingCa,
@@ -69,10 +75,10 @@ impl Authority {
         let root = Root::create(&domain, software_key(), serial(), now, 10).unwrap();
         let ca = |role| root.issue_ca(role, software_key(), serial(), now).unwrap();
         let (machines, people, gateways) = (ca(Role::Machine), ca(Role::Person), ca(Role::Gateway));
-        Self { root, machines, people, gateways }
+        Self { root, made: now, machines, people, gateways }
     }
 
-    fn ca(&self, role: Role) -> &IssuingCa {
+    pub fn ca(&self, role: Role) -> &IssuingCa {
         match role {
             Role::Machine => &self.machines,
             Role::Person => &self.people,
@@ -122,6 +128,58 @@ impl Authority {
         self.certify(pki::csr::verify(&key.csr().unwrap()).unwrap().into_key(), name, now)
     }
 
+    /// That answer, taken by somebody who believes this authority.
+    pub fn issued(&self, key: &PrivateKey, name: &str, now: u64) -> Issued {
+        let (believed, shown) = (self.believed(), self.shown());
+        let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: UnixTime::new(now) };
+        receive::accept(&self.reply(key, name, now), expect).unwrap()
+    }
+
+    /// Whoever holds this root.
+    pub fn believed(&self) -> Expected {
+        let domain = TrustDomain::parse("td.example").unwrap();
+        Expected::Roots { domain, roots: vec![self.root.cert_der().to_vec()] }
+    }
+
+    /// What a gateway of this authority shows, for the names in its replies.
+    pub fn shown(&self) -> Shown {
+        Shown::of(&self.server("gw.example", self.made))
+    }
+
+    /// What the gateway says of its SSH CAs, signed by the CA for `role`.
+    pub fn ssh_cas(&self, user: &[&str], host: &[&str], role: Role) -> SshCaReply {
+        let owned = |lines: &[&str]| -> Vec<String> { lines.iter().map(|&line| line.to_owned()).collect() };
+        let (user, host) = (owned(user), owned(host));
+        let signature = self.ca(role).sign_statement(&ca_statement("td.example", &user, &host)).unwrap();
+        SshCaReply {
+            trust_domain: "td.example".into(),
+            user,
+            host,
+            ca: pki::to_pem("CERTIFICATE", self.ca(role).cert_der()),
+            signature: STANDARD.encode(signature),
+        }
+    }
+
+    /// A certificate for a machine, that the CA for gateways signed: it would have to be bent to.
+    pub fn by_the_wrong_ca(&self, key: SubjectKey) -> Vec<u8> {
+        let request = LeafRequest {
+            key,
+            identity: Identity::parse("spiffe://td.example/machine/edge-07").unwrap(),
+            serial: serial(),
+            lifetime: DAY,
+            assurance: AssuranceLevel::Software,
+            admitted_by: AdmittedBy::Policy,
+            gateway_names: vec![],
+        };
+        // Its holder issues what it may, and the reply calls it a machine's.
+        let request = LeafRequest {
+            identity: Identity::parse("spiffe://td.example/gateway/gw").unwrap(),
+            gateway_names: vec![GatewayName::parse("gw.example").unwrap()],
+            ..request
+        };
+        pki::draft(request, UnixTime::new(100_000)).lint().unwrap().issue(&self.gateways).unwrap().der
+    }
+
     /// The same for a key that came in a request.
     pub fn certify(&self, key: SubjectKey, name: &str, now: u64) -> IssuedReply {
         let now = UnixTime::new(now);
@@ -144,6 +202,7 @@ impl Authority {
             certificate: pki::to_pem("CERTIFICATE", &issued.der),
             chain: pki::to_pem("CERTIFICATE", self.machines.cert_der()),
             bundle: pki::to_pem("CERTIFICATE", self.root.cert_der()),
+            cross: String::new(),
             serial: issued.serial.hex(),
             not_before: issued.not_before.secs(),
             not_after: issued.not_after.secs(),

@@ -129,6 +129,29 @@ struct Judge {
 struct Found {
     distrust: Option<Distrust>,
     root: Option<KeyDigest>,
+    shown: Option<Shown>,
+}
+
+/// The certificate by which a gateway was believed. What that gateway says of itself goes no further than it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    leaf: Vec<u8>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+impl Shown {
+    /// Whether it is for this host name or address.
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        pki::names_host(&self.leaf, host)
+    }
+
+    /// Whether it is valid at this time.
+    #[must_use]
+    pub fn covers(&self, time: UnixTime) -> bool {
+        (self.not_before..=self.not_after).contains(&time)
+    }
 }
 
 impl Verdict {
@@ -151,6 +174,18 @@ impl Verdict {
         self.0.found().distrust.take()
     }
 
+    /// Whom to believe.
+    #[must_use]
+    pub fn expected(&self) -> &Expected {
+        &self.0.expected
+    }
+
+    /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.0.found().shown.clone()
+    }
+
     /// The root presented in the last handshake.
     #[must_use]
     pub fn presented_root(&self) -> Option<KeyDigest> {
@@ -164,23 +199,23 @@ impl Verdict {
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
 
 /// Decides whether a chain, leaf first, is the gateway's, by a clock that may be a little wrong.
-fn judge(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<(), Why> {
+fn judge(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
     let by_the_clock = judge_at(expected, chain, host, now);
     let other = match &by_the_clock {
         Err(Why::TooEarly { .. }) => now.plus(CLOCK_TOLERANCE),
         Err(Why::TooLate { .. }) => now.minus(CLOCK_TOLERANCE),
-        Ok(()) | Err(_) => return by_the_clock,
+        Ok(_) | Err(_) => return by_the_clock,
     };
     judge_at(expected, chain, host, other).or(by_the_clock)
 }
 
 /// Decides at one time.
-fn judge_at(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<(), Why> {
+fn judge_at(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
     let Some((leaf, rest)) = chain.split_first() else {
         return Err(Why::Other("it presents no certificate".into()));
     };
     let anchors = match expected {
-        Expected::Anybody => return Ok(()),
+        Expected::Anybody => return Ok(None),
         Expected::Pin(pin) => {
             let presented = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
             let root = pki::find_pinned_root(chain, pin).ok_or(Why::OtherRoot { presented, expected: *pin })?;
@@ -191,7 +226,7 @@ fn judge_at(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> 
     };
     // The root may be sent along; the chain is built without it.
     match pki::verify_gateway(leaf, rest, &anchors, host, now) {
-        Ok(_) => Ok(()),
+        Ok(peer) => Ok(Some(Shown { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after })),
         Err(error) => Err(peer_fault(error, now)),
     }
 }
@@ -207,6 +242,14 @@ fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Res
         Why::Other(cause) => Why::OwnRoots(cause),
         why => why,
     })
+}
+
+/// What a certificate of ours must lead to: those of the roots we hold that can be used now.
+///
+/// # Errors
+/// When none can, in words.
+pub fn anchors_of(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, String> {
+    usable_anchors(domain, roots, now).map_err(|why| Distrust { place: "the gateway".to_owned(), why }.to_string())
 }
 
 fn root_fault(error: AnchorError, now: UnixTime) -> Why {
@@ -261,11 +304,13 @@ impl ServerCertVerifier for Judge {
         let mut found = self.found();
         found.root = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
         match outcome {
-            Ok(()) => {
+            Ok(shown) => {
                 found.distrust = None;
+                found.shown = shown;
                 Ok(ServerCertVerified::assertion())
             }
             Err(why) => {
+                found.shown = None;
                 found.distrust = Some(Distrust { place: self.host.clone(), why });
                 // The gateway hears no more than that.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
@@ -297,6 +342,20 @@ impl ServerCertVerifier for Judge {
     }
 }
 
+#[cfg(test)]
+impl Shown {
+    /// One that is valid then, for nobody.
+    pub(crate) fn valid(not_before: UnixTime, not_after: UnixTime) -> Self {
+        Self { leaf: vec![], not_before, not_after }
+    }
+
+    /// The one that this server shows.
+    pub(crate) fn of(server: &crate::testing::ServerChain) -> Self {
+        let anytime = (UnixTime::new(0), UnixTime::new(u64::MAX));
+        Self { leaf: server.chain[0].to_vec(), ..Self::valid(anytime.0, anytime.1) }
+    }
+}
+
 /// What a person is shown to compare when no pin was given.
 #[must_use]
 pub fn fingerprint_block(pin: &KeyDigest) -> String {
@@ -316,7 +375,7 @@ mod tests {
         let shown = server.server("gw.example", NOW);
         let chain: Vec<&[u8]> = shown.chain.iter().map(|der| der.as_ref()).collect();
         let got = match judge(expected, &chain, host, UnixTime::new(now)) {
-            Ok(()) => "trusted".to_owned(),
+            Ok(_) => "trusted".to_owned(),
             Err(why) => Complaint::from(Distrust { place: "gw.example:443".into(), why }).lines(),
         };
         assert_eq!(got, want);
@@ -388,6 +447,17 @@ mod tests {
             200_000,
             "lychgate: error: the certificate of gw.example:443 expired at 1970-01-03T03:46:40Z, and this machine's clock says 1970-01-03T07:33:20Z\nlychgate: hint: check this machine's clock (`date -u`); if it is right, the gateway's certificate must be renewed\n",
         );
+    }
+
+    #[test]
+    fn what_was_shown_bounds_what_is_said() {
+        let ours = Authority::new();
+        let shown = ours.server("gw.example", NOW);
+        let chain: Vec<&[u8]> = shown.chain.iter().map(|der| der.as_ref()).collect();
+        let shown = judge(&pin(&ours), &chain, "gw.example", NOW).unwrap().unwrap();
+        assert!(shown.names("gw.example") && !shown.names("elsewhere.example"));
+        assert!(shown.covers(NOW) && !shown.covers(NOW.plus(Duration::from_secs(3 * 86_400))));
+        assert_eq!(judge(&Expected::Anybody, &chain, "gw.example", NOW), Ok(None));
     }
 
     #[test]

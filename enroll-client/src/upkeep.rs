@@ -12,13 +12,13 @@ use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::hooks::{self, Occasion};
-use crate::edge::keystore::{Credential, Keystore, Origin, StoreError};
+use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
 use crate::key::{KeyFault, PrivateKey};
-use crate::offset::Offset;
-use crate::receive::{BadReply, Expect, accept};
+use crate::offset::{Offset, Unbelievable};
+use crate::receive::{BadReply, Expect, accept, own_address};
 use crate::record::{Pending, Trouble};
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
@@ -39,6 +39,9 @@ pub enum Failed {
     /// The gateway's reply.
     #[error("the gateway's reply cannot be used: {0}")]
     Reply(#[from] BadReply),
+    /// The gateway's clock.
+    #[error(transparent)]
+    Clock(#[from] Unbelievable),
     /// The key.
     #[error("cannot make a request: {0}")]
     Key(#[from] KeyFault),
@@ -62,7 +65,7 @@ impl Failed {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Call(CallError::Refused(refusal)) => refusal.retry_after,
-            Self::Call(CallError::Net(_)) | Self::Store(_) | Self::Reply(_) | Self::Key(_) => None,
+            Self::Call(CallError::Net(_)) | Self::Store(_) | Self::Reply(_) | Self::Clock(_) | Self::Key(_) => None,
         }
     }
 }
@@ -73,6 +76,8 @@ impl From<Failed> for Complaint {
             Failed::Call(error) => error.into(),
             Failed::Store(error) => error.into(),
             Failed::Reply(bad) => bad.into(),
+            Failed::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
+                .hint("tell the gateway's operator; compare this machine's clock with `date -u`"),
             Failed::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
         }
     }
@@ -146,15 +151,18 @@ pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) ->
     store.save_state(&state)
 }
 
-/// Asks the gateway how things stand. With a new certificate this is its first use, which makes it the current one there.
+/// Asks the gateway how things stand, and how far its clock is ahead. With a new certificate this is its first use, which makes it the current one there.
 ///
 /// # Errors
 /// When there is no answer or the gateway refuses.
-pub async fn look(store: &Keystore, credential: &Credential) -> Result<SelfReply, Failed> {
+pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfReply, Offset), Failed> {
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let seen: SelfReply = face.get("/v1/self").await?;
-    note_success(store, credential, UnixTime::new(seen.time), seen.proxy.clone())?;
-    Ok(seen)
+    let shown = face.shown();
+    let proxy = seen.proxy.as_deref().map(|proxy| own_address("proxy", proxy, shown.as_ref())).transpose()?;
+    let time = Offset::heard(UnixTime::new(seen.time), clock::now(), shown.as_ref());
+    note_success(store, credential, time.as_ref().ok().copied(), proxy)?;
+    Ok((seen, time?))
 }
 
 /// Asks for a certificate with which this machine serves what it seals: by a key of its own, kept in memory alone, for as
@@ -180,7 +188,7 @@ pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address,
     let known = store.state(&credential.facts).proxy;
     let proxy = match known {
         Some(proxy) => Some(proxy),
-        None => look(store, credential).await?.proxy,
+        None => look(store, credential).await?.0.proxy,
     };
     let proxy = proxy.ok_or_else(|| {
         Complaint::new(Exit::Refused, "no-proxy", "this gateway leads nobody to machines: it has no proxy face")
@@ -193,13 +201,13 @@ pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address,
 fn note_success(
     store: &Keystore,
     credential: &Credential,
-    time: UnixTime,
-    proxy: Option<String>,
+    offset: Option<Offset>,
+    proxy: Option<Address>,
 ) -> Result<(), StoreError> {
     let mut state = store.state(&credential.facts);
-    state.proxy = proxy;
-    state.clock_offset = Offset::between(time, clock::now()).secs();
-    state.last_contact = Some(time.secs());
+    state.proxy = proxy.map(|proxy| proxy.to_string());
+    state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
+    state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
     state.trouble = None;
     store.save_state(&state)
 }
@@ -244,14 +252,16 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
             return Err(error.into());
         }
     };
-    let digest = key.digest();
-    let issued = accept(&reply, Expect { key: &digest, pin: None })?;
+    let (digest, shown, believed) = (key.digest(), face.shown(), roots_of(credential));
+    let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
+    let offset = heard.unwrap_or_else(|_| Offset::from_secs(store.state(&credential.facts).clock_offset));
+    let now = offset.gateway_time(clock::now());
+    let issued = accept(&reply, Expect { key: &digest, believed: &believed, shown: shown.as_ref(), now })?;
     if issued.identity != credential.identity {
         return Err(BadReply::Disagrees("identity").into());
     }
-    let origin = Origin { gateway: credential.gateway.clone(), pin: credential.pin };
-    let renewed = store.install(&issued, &key, &origin)?;
-    save_offset(store, &renewed, Offset::between(issued.time, clock::now()))?;
+    let renewed = store.install(&issued, &key, &credential.gateway)?;
+    save_offset(store, &renewed, offset)?;
     Ok(renewed)
 }
 

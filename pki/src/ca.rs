@@ -165,6 +165,11 @@ impl Authority {
         }
     }
 
+    /// Signs bytes that are neither certificate nor list.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.issuer.key().key.sign(message)
+    }
+
     /// Encodes and signs a revocation list.
     pub(crate) fn sign_list(&self, params: &rcgen::CertificateRevocationListParams) -> Result<Vec<u8>, IssueError> {
         match params.signed_by(&self.issuer) {
@@ -306,6 +311,15 @@ impl Root {
         )?;
         let der = self.0.sign(&params, &subject)?;
         IssuingCa::from_parts(&der, key).map_err(usable)
+    }
+
+    /// A certificate for the key and name of another root, which is of the same trust domain.
+    pub(crate) fn certify_root(&self, other: &Certificate<'_>, serial: Serial) -> Result<Vec<u8>, IssueError> {
+        let mut params = ca_params(&self.0.domain, "root", other.key(), serial)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        let (from, until) = (self.0.not_before.max(other.not_before()), self.0.not_after.min(other.not_after()));
+        set_validity(&mut params, from, until)?;
+        self.0.sign(&params, other.key())
     }
 
     /// The certificate.

@@ -270,6 +270,11 @@ impl<'a> Certificate<'a> {
         self.subject() == self.issuer() && self.parsed.verify_signature(None).is_ok()
     }
 
+    /// Whether the key of `ca` signed it, by that name.
+    pub(crate) fn is_signed_by(&self, ca: &Certificate<'_>) -> bool {
+        self.issuer() == ca.subject() && self.parsed.verify_signature(Some(ca.parsed.public_key())).is_ok()
+    }
+
     /// RFC 5280 4.1.2.5: both ends belong to the validity.
     pub(crate) fn check_time(&self, now: UnixTime) -> Result<(), CertFault> {
         if now < self.not_before() {

@@ -154,12 +154,18 @@ impl<'a> VerifiedChain<'a> {
     /// Whether the leaf carries this host name or address (RFC 9525 6): never by common name, a wildcard for one label.
     #[must_use]
     pub fn matches_host(&self, host: &str) -> bool {
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let der = self.leaf.for_path_builder();
-        match (ServerName::try_from(bare), EndEntityCert::try_from(&der)) {
-            (Ok(name), Ok(leaf)) => leaf.verify_is_valid_for_subject_name(&name).is_ok(),
-            _ => false,
-        }
+        names_host(self.leaf.der(), host)
+    }
+}
+
+/// Whether a leaf, which was verified before, carries this host name or address, as [`VerifiedChain::matches_host`] has it.
+#[must_use]
+pub fn names_host(leaf: &[u8], host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let der = CertificateDer::from(leaf);
+    match (ServerName::try_from(bare), EndEntityCert::try_from(&der)) {
+        (Ok(name), Ok(leaf)) => leaf.verify_is_valid_for_subject_name(&name).is_ok(),
+        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`profile`], [`mod@draft`], [`lint`]: what a leaf of each role looks like, and the rules it must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`]: a peer's certificates to a [`Peer`];
+//! - [`vouch`]: what CAs vouch for beside leaves;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -34,11 +35,12 @@ pub mod ssh;
 mod testing;
 pub mod time;
 pub mod verify;
+pub mod vouch;
 
 pub use anchor::{AnchorError, AnchorSet, TrustAnchors, find_pinned_root, root_domain, root_pin};
 pub use ca::{CaError, IssuingCa, Root};
 pub use cert::{CERT_MAX, CertFault};
-pub use chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
+pub use chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, names_host, verify_chain};
 pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadListsUrl, ListsUrl, RevocationReason, RevokedEntry, crl};
 pub use csr::{CSR_MAX, CsrError, RequestError, VerifiedCsr};
@@ -54,4 +56,5 @@ pub use ssh::{
     BadSshSignature, SshCa, SshCertError, SshCertificate, SshDraft, SshError, SshIssued, SshKey, SshKeyError, SshKind,
 };
 pub use time::UnixTime;
-pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_sealed};
+pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_peer_to_root, verify_sealed};
+pub use vouch::{VouchError, verify_cross, verify_statement};

@@ -120,6 +120,17 @@ pub fn verify_peer(
     verify(leaf, intermediates, anchors, Eku::ClientAuth, roles, now).map(|(peer, _)| peer)
 }
 
+/// The same, with the pin of the root that it leads to.
+pub fn verify_peer_to_root(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &TrustAnchors,
+    roles: &[Role],
+    now: UnixTime,
+) -> Result<(Peer, KeyDigest), PeerError> {
+    verify(leaf, intermediates, anchors, Eku::ClientAuth, roles, now).map(|(peer, chain)| (peer, chain.anchor()))
+}
+
 /// Verifies a gateway we connected to by `host`, a name or an address.
 pub fn verify_gateway(
     leaf: &[u8],

@@ -59,6 +59,10 @@ pub struct IssuedReply {
     pub chain: String,
     /// The trusted roots, PEM.
     pub bundle: String,
+    /// For a root in the bundle that its reader may not hold yet: a certificate for that root's key, made by an older root, PEM. A
+    /// root that nobody vouches for is not taken.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cross: String,
     /// The leaf's serial number, hex.
     pub serial: String,
     /// Start of validity, seconds since the Unix epoch.

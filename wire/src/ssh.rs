@@ -22,6 +22,14 @@ pub fn proof_message(exporter: &[u8; 32]) -> Vec<u8> {
     message
 }
 
+/// What the CA for gateways signs of a [`SshCaReply`]: who may be believed is vouched for by a CA, and not by whoever holds the
+/// gateway's key for TLS. Lines, so that nothing can move from one part to another.
+#[must_use]
+pub fn ca_statement(trust_domain: &str, user: &[String], host: &[String]) -> Vec<u8> {
+    let lines = |kind: &str, keys: &[String]| -> String { keys.iter().map(|key| format!("{kind} {key}\n")).collect() };
+    format!("lychgate ssh cas\n{trust_domain}\n{}{}", lines("user", user), lines("host", host)).into_bytes()
+}
+
 /// `GET /v1/ssh/ca` on the enroll face: the public keys of the SSH CAs, each as a line of a `.pub` file. Several while one
 /// replaces another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +40,12 @@ pub struct SshCaReply {
     pub user: Vec<String>,
     /// Who signs certificates of machines: for `@cert-authority` in `known_hosts`.
     pub host: Vec<String>,
+    /// The CA for gateways, PEM.
+    #[serde(default)]
+    pub ca: String,
+    /// Its signature over [`ca_statement`], base64. Without one nothing of this is believed.
+    #[serde(default)]
+    pub signature: String,
 }
 
 /// `POST /v1/ssh/host` by a machine, `POST /v1/ssh/user` by a person.

@@ -185,8 +185,14 @@ impl EnrollFace {
         if let Some(root) = self.verdict.presented_root().filter(|root| self.trusted.contains(root)) {
             self.pin = root;
         }
-        self.offset = Offset::between(pki::UnixTime::new(info.time), clock::now());
+        self.hear_time(info.time);
         Ok(connection)
+    }
+
+    /// The gateway says what time it is: believed within bounds, and otherwise what was known before stands.
+    fn hear_time(&mut self, time: u64) {
+        let heard = Offset::heard(pki::UnixTime::new(time), clock::now(), self.verdict.shown().as_ref());
+        self.offset = heard.unwrap_or(self.offset);
     }
 
     fn body(&self, application: &Application, connection: &Connection) -> Result<Vec<u8>, Fault> {
@@ -209,9 +215,11 @@ impl EnrollFace {
                     Ok(issued) => issued,
                     Err(error) => return Fault::Call(error).into(),
                 };
-                self.offset = Offset::between(pki::UnixTime::new(issued.time), clock::now());
-                let digest = application.key.digest();
-                match receive::accept(&issued, Expect { key: &digest, pin: Some(&self.pin) }) {
+                self.hear_time(issued.time);
+                let (key, shown) = (application.key.digest(), self.verdict.shown());
+                let now = self.offset.gateway_time(clock::now());
+                let believed = self.verdict.expected();
+                match receive::accept(&issued, Expect { key: &key, believed, shown: shown.as_ref(), now }) {
                     Ok(issued) => Heard::Issued(Box::new(issued)),
                     Err(bad) => Heard::Hopeless(bad.into()),
                 }
@@ -221,7 +229,7 @@ impl EnrollFace {
                     Ok(waiting) => waiting,
                     Err(error) => return Fault::Call(error).into(),
                 };
-                self.offset = Offset::between(pki::UnixTime::new(waiting.time), clock::now());
+                self.hear_time(waiting.time);
                 match receive::ticket(&waiting) {
                     Ok(ticket) => Heard::Wait { ticket, took },
                     Err(bad) => Heard::Hopeless(bad.into()),

@@ -7,7 +7,7 @@ use super::keystore::Credential;
 use super::net::{Ask, CallError, Connection, Manners, NetError};
 use crate::proof::Exporter;
 use crate::target::Address;
-use crate::trust::{Expected, Verdict};
+use crate::trust::{Expected, Shown, Verdict};
 
 /// The manage face, with one connection kept as long as it lives.
 pub struct ManageFace {
@@ -35,6 +35,12 @@ impl ManageFace {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The certificate that the gateway has shown.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.manners.shown()
     }
 
     /// The value that names the connection on which the next request will be sent, for proofs that are bound to it. Should

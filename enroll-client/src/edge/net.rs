@@ -25,7 +25,7 @@ use super::keystore::Credential;
 use crate::proof::Exporter;
 use crate::report::{Complaint, Exit, Refusal};
 use crate::target::Address;
-use crate::trust::{Distrust, Verdict};
+use crate::trust::{Distrust, Shown, Verdict};
 
 /// Longest time to look up, connect and shake hands.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -243,6 +243,12 @@ impl Manners {
         let mut config = (*self.config).clone();
         config.alpn_protocols = vec![protocol.to_vec()];
         Self { config: Arc::new(config), ..self }
+    }
+
+    /// The certificate by which the gateway was believed in the last handshake.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.verdict.shown()
     }
 
     fn finish(mut config: ClientConfig, verdict: Verdict, shows_certificate: bool) -> Self {

@@ -11,9 +11,8 @@ use tokio_rustls::server::TlsStream as ServerStream;
 
 use super::*;
 use crate::edge::clock;
-use crate::edge::keystore::{Keystore, Origin};
+use crate::edge::keystore::Keystore;
 use crate::key::PrivateKey;
-use crate::receive::accept;
 use crate::testing::Authority;
 use crate::trust::Expected;
 
@@ -87,10 +86,8 @@ fn identified(ours: &Authority, gateway: &Authority) -> Manners {
     let dir = tempfile::tempdir().unwrap();
     let store = Keystore::at(dir.path().to_owned());
     let key = store.next_key().unwrap();
-    let reply = ours.reply(&key, "edge-07", clock::now().secs());
-    let issued = accept(&reply, crate::receive::Expect { key: &key.digest(), pin: None }).unwrap();
-    let origin = Origin { gateway: Address::parse("gw:1", 1).unwrap(), pin: ours.root.pin() };
-    let credential = store.install(&issued, &key, &origin).unwrap();
+    let issued = ours.issued(&key, "edge-07", clock::now().secs());
+    let credential = store.install(&issued, &key, &Address::parse("gw:1", 1).unwrap()).unwrap();
     Manners::identified(Verdict::new(Expected::Pin(gateway.root.pin()), HOST), &credential).unwrap()
 }
 

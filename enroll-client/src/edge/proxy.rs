@@ -28,6 +28,7 @@ use super::sealed;
 use super::tunnel::exporter_of;
 use crate::offset::Offset;
 use crate::report::Refusal;
+use crate::services::Sealing;
 use crate::target::Address;
 use crate::trust::Verdict;
 use crate::upkeep;
@@ -211,7 +212,7 @@ impl Streams {
     ///
     /// # Errors
     /// When there is no answer or the gateway refuses.
-    pub async fn reach(&self, service: &str, machine: &Name) -> Result<Service, CallError> {
+    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<Service, CallError> {
         self.open.fetch_add(1, Ordering::SeqCst);
         let place = Place(Arc::clone(&self.open));
         let slow = |_| {
@@ -223,6 +224,10 @@ impl Streams {
             Reached::Refused { problem } => return Err(CallError::Refused(Box::new(refusal(*problem)))),
             Reached::Ok { session, mode, dial_back } => (session, mode, dial_back),
         };
+        if let Err(refusal) = sealing.check(service, machine, mode) {
+            let _ = self.abandoned.send(session).await;
+            return Err(CallError::Refused(refusal));
+        }
         let stream = movable(stream, dial_back.filter(|_| self.carries == Carries::Many), &self.whence);
         let io = match mode {
             Mode::Raw => Io::Raw(Box::new(stream)),

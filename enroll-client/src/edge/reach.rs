@@ -94,6 +94,10 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
     let Answer { stream, session, mode, ticket } = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    if let Err(refusal) = reach.sealing.check(&reach.service, &reach.machine, mode) {
+        let _ = parts.abandoned.send(session).await;
+        return Err(io::Error::other(refusal.detail));
+    }
     let mut stream = movable(stream, ticket, &whence(&parts.standing));
     let gone = || parts.abandoned.send(session);
     match mode {

@@ -22,6 +22,7 @@ use super::keystore::Credential;
 use super::net::provider;
 use crate::key::PrivateKey;
 use crate::offset::{Offset, Shared};
+use crate::trust::anchors_of;
 
 /// The machine's side of sealed services: its certificate for them, and whom it believes.
 pub struct Seal {
@@ -91,9 +92,7 @@ impl Seal {
 
 /// The roots, as good by the gateway's clock as it says: ours may stand before the day they were made.
 fn anchors(credential: &Credential, offset: Offset) -> Result<TrustAnchors, String> {
-    let roots: Vec<&[u8]> = credential.roots.iter().map(Vec::as_slice).collect();
-    let now = offset.gateway_time(clock::now());
-    TrustAnchors::new(credential.domain(), &roots, now).map_err(|e| e.to_string())
+    anchors_of(credential.domain(), &credential.roots, offset.gateway_time(clock::now()))
 }
 
 /// Lets in people and machines of our own trust domain.

@@ -31,7 +31,7 @@ use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
 use crate::target::Address;
-use crate::trust::Verdict;
+use crate::trust::{Shown, Verdict};
 use crate::tunnel::{Input, News, Output, Tunnel};
 use crate::upkeep;
 
@@ -46,6 +46,8 @@ const LEFT_TO_NEWS: usize = 16;
 pub enum Said {
     /// Somebody wants a renewal now.
     RenewNow,
+    /// How far the gateway's clock is ahead, by what it says and as far as it is believed.
+    Clock(Offset),
     /// For the log.
     News(News),
     /// What became of a stream.
@@ -83,12 +85,13 @@ pub struct Parts {
 struct Link {
     mux: Mux<TlsStream<TcpStream>>,
     exporter: Exporter,
+    shown: Option<Shown>,
     control: Control,
     /// The connection has ended; what the gateway said before may still wait to be read.
     over: bool,
 }
 
-type Fresh = (Mux<TlsStream<TcpStream>>, Control, Exporter);
+type Fresh = (Mux<TlsStream<TcpStream>>, Control, Exporter, Option<Shown>);
 type Dialed = Result<Fresh, NetError>;
 type Dialing = JoinHandle<Dialed>;
 
@@ -269,6 +272,13 @@ impl Driver {
                     let _ = ended.send(reason);
                 }
             }
+            Output::Tell(News::Time(time)) => {
+                let shown = self.link.as_ref().and_then(|link| link.shown.as_ref());
+                // What is not to be believed is not passed on; a look says so.
+                if let Ok(offset) = Offset::heard(time, clock::now(), shown) {
+                    let _ = self.parts.tell.send(Said::Clock(offset)).await;
+                }
+            }
             Output::Tell(news) => {
                 let _ = self.parts.tell.send(Said::News(news)).await;
             }
@@ -281,9 +291,9 @@ impl Driver {
         let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
     }
 
-    fn connected(&mut self, (mux, control, exporter): Fresh) -> Vec<Output> {
+    fn connected(&mut self, (mux, control, exporter, shown): Fresh) -> Vec<Output> {
         self.dialing = None;
-        self.link = Some(Link { mux, exporter, control, over: false });
+        self.link = Some(Link { mux, exporter, shown, control, over: false });
         self.feed(Input::Connected)
     }
 
@@ -366,7 +376,7 @@ async fn connect(standing: Standing) -> Dialed {
         cause: error.to_string(),
     };
     let control = Control::new(mux.opened().await.map_err(broken)?);
-    Ok((mux, control, exporter))
+    Ok((mux, control, exporter, manners.shown()))
 }
 
 /// What names a connection in proofs.

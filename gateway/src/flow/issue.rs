@@ -85,6 +85,7 @@ pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> IssuedReply 
         certificate: pki::to_pem("CERTIFICATE", &certificate.der),
         chain: shell.ca.chain_pem(certificate.role).to_owned(),
         bundle: shell.ca.bundle_pem().to_owned(),
+        cross: String::new(),
         serial: certificate.serial.hex(),
         not_before: certificate.not_before.0,
         not_after: certificate.not_after.0,

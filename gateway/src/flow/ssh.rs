@@ -1,7 +1,8 @@
 //! SSH certificates: decide, make the event durable, sign, answer.
 
-use pki::SshKind;
-use wire::ssh::{SshCaReply, SshReply};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use pki::{Role, SshKind};
+use wire::ssh::{SshCaReply, SshReply, ca_statement};
 
 use super::shell::{Actor, Retry, Shell};
 use crate::core::{
@@ -10,15 +11,23 @@ use crate::core::{
     ssh::{self, Plan, Proven},
 };
 
-/// The public keys of the SSH CAs.
-#[must_use]
-pub fn cas(shell: &Shell) -> SshCaReply {
+/// The public keys of the SSH CAs, signed by the CA for gateways: whoever has stolen the key for TLS cannot name others.
+///
+/// # Errors
+/// When the CA's key does not sign.
+pub fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
     let line = |kind| vec![shell.ca.ssh(kind).public().line()];
-    SshCaReply {
-        trust_domain: shell.ca.domain().as_str().to_owned(),
-        user: line(SshKind::User),
-        host: line(SshKind::Host),
-    }
+    let (domain, user, host) = (shell.ca.domain().as_str(), line(SshKind::User), line(SshKind::Host));
+    let ca = shell.ca.issuing(Role::Gateway);
+    let signature =
+        ca.sign_statement(&ca_statement(domain, &user, &host)).map_err(|error| Fault::Issue(error.to_string()))?;
+    Ok(SshCaReply {
+        trust_domain: domain.to_owned(),
+        user,
+        host,
+        ca: pki::to_pem("CERTIFICATE", ca.cert_der()),
+        signature: STANDARD.encode(signature),
+    })
 }
 
 /// A certificate for the sshd of the machine that calls.

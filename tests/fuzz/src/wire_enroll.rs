@@ -118,6 +118,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         certificate: pki::to_pem("CERTIFICATE", &leaf(Role::Machine)),
         chain: pki::to_pem("CERTIFICATE", WORLD.machines.cert_der()),
         bundle: pki::to_pem("CERTIFICATE", WORLD.root.cert_der()),
+        cross: String::new(),
         serial: serial(42).hex(),
         not_before: NOW.secs() - 300,
         not_after: NOW.secs() + 86_399,

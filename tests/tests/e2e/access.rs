@@ -241,7 +241,7 @@ fn one_helper_serves_many_and_a_forward_too() {
     drop(open);
     eventually("they are closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
 
-    let mut forward = alice.start(&["forward", "alpha", "echo"]);
+    let mut forward = alice.start(&["forward", "--raw", "alpha", "echo"]);
     let at: std::net::SocketAddr = forward
         .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
     let mut program = TcpStream::connect(at).unwrap();
@@ -262,7 +262,8 @@ fn a_machine_reaches_a_service_elsewhere_when_a_rule_says_so() {
     let exposed = [echo.exposed("master", ",raw,allow=machine"), echo.exposed("other", ",raw,allow=machine")];
     let _infra = Running::start(joined(&gateway, &alice, "infra"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
     let ports = [tests::port::Port::take(), tests::port::Port::take()];
-    let reach = [format!("m=master.infra:{}", ports[0].number()), format!("o=other.infra:{}", ports[1].number())];
+    let reach =
+        [format!("m=master.infra:{},raw", ports[0].number()), format!("o=other.infra:{},raw", ports[1].number())];
     let mut edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach[0], "--reach", &reach[1]]);
     let mut program = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[0].number())).unwrap();
     program.set_read_timeout(Some(PATIENCE)).unwrap();

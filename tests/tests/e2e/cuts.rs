@@ -301,7 +301,7 @@ fn a_thousand_streams_end_within_a_second() {
     let mut forwards = Vec::new();
     let mut streams = Vec::new();
     for n in 0..MACHINES {
-        let mut forward = bob.start(&["forward", &format!("m{n}"), "echo"]);
+        let mut forward = bob.start(&["forward", "--raw", &format!("m{n}"), "echo"]);
         let at: std::net::SocketAddr = forward.expect_stderr("it listens", |said| {
             said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok()
         });

@@ -39,7 +39,7 @@ fn there_and_back(stream: &TcpStream, bytes: &[u8]) {
 /// `lychgate forward`, and where it listens.
 #[track_caller]
 fn forward(person: &Lychgate, machine: &str, service: &str) -> (Program, SocketAddr) {
-    let mut forward = person.start(&["forward", machine, service]);
+    let mut forward = person.start(&["forward", "--raw", machine, service]);
     let at = forward
         .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
     (forward, at)
@@ -112,7 +112,7 @@ fn what_one_machine_sends_another_moves_at_both() {
     let exposed = [echo.exposed("raw", ",raw,allow=machine"), echo.exposed("shut", ",sealed,allow=machine")];
     let _infra = Running::start(joined(&gateway, &alice, "infra"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
     let ports = [Port::take(), Port::take()];
-    let reach = [format!("raw=raw.infra:{}", ports[0].number()), format!("shut=shut.infra:{}", ports[1].number())];
+    let reach = [format!("raw=raw.infra:{},raw", ports[0].number()), format!("shut=shut.infra:{}", ports[1].number())];
     let _edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach[0], "--reach", &reach[1]]);
     let bytes = pattern(MUCH);
     for port in &ports {

@@ -22,7 +22,7 @@ const AT_A_TIME: usize = 10;
 #[track_caller]
 fn passes(person: &Lychgate, line: &str) {
     let mut child = person
-        .command(&["connect", "--helper", "alpha", "echo"])
+        .command(&["connect", "--raw", "--helper", "alpha", "echo"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

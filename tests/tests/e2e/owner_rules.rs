@@ -117,7 +117,7 @@ fn labels_let_in_machines_and_keep_out_the_others() {
         let reach: Vec<String> = services
             .iter()
             .zip(&ports)
-            .map(|(service, port)| format!("{service}={service}.infra:{}", port.number()))
+            .map(|(service, port)| format!("{service}={service}.infra:{},raw", port.number()))
             .collect();
         let flags: Vec<&str> = reach.iter().flat_map(|flag| ["--reach", flag]).collect();
         let mut running = Running::start(machine, &flags);
@@ -177,7 +177,7 @@ fn a_forward_listens_where_it_is_told() {
     let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &echo.exposed("echo", "")]);
     let port = Port::take();
     let listen = format!("127.0.0.1:{}", port.number());
-    let mut forward = alice.start(&["forward", "alpha", "echo", "--listen", &listen]);
+    let mut forward = alice.start(&["forward", "--raw", "alpha", "echo", "--listen", &listen]);
     let words = format!("lychgate: {listen} leads to `echo` on `alpha`");
     forward.expect_stderr("it listens", |said| said.contains(&words).then_some(()));
     assert!(heard_back((Ipv4Addr::LOCALHOST, port.number())));
@@ -187,12 +187,12 @@ fn a_forward_listens_where_it_is_told() {
         ("192.0.2.1:1", "cannot listen on 192.0.2.1:1"),
         ("nowhere", "cannot listen on nowhere"),
     ] {
-        let said = alice.refused(&["forward", "alpha", "echo", "--listen", listen]);
+        let said = alice.refused(&["forward", "--raw", "alpha", "echo", "--listen", listen]);
         assert_says(&said, 2, says);
         assert!(said.stderr.contains("choose another address with --listen"), "{}", said.stderr);
     }
     // Any free port without.
-    let mut anywhere = alice.start(&["forward", "alpha", "echo"]);
+    let mut anywhere = alice.start(&["forward", "--raw", "alpha", "echo"]);
     let at: SocketAddr = anywhere
         .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
     assert!(at.ip().is_loopback() && heard_back((Ipv4Addr::LOCALHOST, at.port())));

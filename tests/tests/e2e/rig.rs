@@ -79,7 +79,7 @@ pub struct Connected {
 impl Connected {
     pub fn start(person: &Lychgate, args: &[&str]) -> Self {
         let child = person
-            .command(&[&["connect"], args].concat())
+            .command(&[&["connect", "--raw"], args].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

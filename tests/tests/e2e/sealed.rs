@@ -19,7 +19,7 @@ use tests::tls;
 use tests::wait::{PATIENCE, eventually, unix_now};
 
 use crate::rig::{Connected, Echo, Running, sessions};
-use crate::{audit, joined};
+use crate::{assert_says, audit, joined};
 
 /// `curl` with a certificate and key, both in files.
 fn curl(gateway: &Gateway, certificate: &Path, key: &Path, path: &str, more: &[&str]) -> Ended {
@@ -262,6 +262,43 @@ fn the_client_seals_at_every_door() {
     let mut doors: Vec<&str> = open.iter().map(|session| session["door"].as_str().unwrap()).collect();
     doors.sort_unstable();
     assert_eq!(doors, ["helper", "helper", "tunnel"]);
+}
+
+/// Whether it is sealed is for the caller to say: what the gateway calls raw is taken only from who asked for that, and from who did
+/// not, no byte leaves.
+#[test]
+fn what_is_not_sealed_is_refused_unless_it_was_asked_for() {
+    let echo = Echo::start();
+    let rule = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
+                resource);";
+    let gateway = Setup::default().policy(rule).start();
+    let alice = gateway.first_person();
+    let exposed = echo.exposed("echo", ",raw,allow=person,allow=machine");
+    let alpha = joined(&gateway, &alice, "alpha");
+    let _alpha = Running::start(alpha, &["--expose", &exposed, "--expose", &echo.exposed("ssh", "")]);
+    let words =
+        "`echo` on `alpha` is not sealed, by what the gateway says: it could read what passes; nothing was sent";
+    for more in [&[][..], &["--helper"]] {
+        let said = alice.refused(&[&["connect", "alpha", "echo"], more].concat());
+        assert_says(&said, 3, words);
+        assert!(said.stderr.contains("say so with `--raw`"), "{}", said.stderr);
+        Connected::start(&alice, &[&["alpha", "echo"], more].concat()).passes("as was asked for\n");
+    }
+    let port = Port::take();
+    let reach = format!("e=echo.alpha:{}", port.number());
+    let mut edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach]);
+    let mut program = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = program.write_all(b"password=hunter2\n");
+    assert!(matches!(program.read(&mut [0; 16]), Ok(0) | Err(_)));
+    edge.run.expect_stdout("the log says why", |out| out.contains(words).then_some(()));
+    eventually("nothing is open", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+    for closed in audit(&alice, "session.closed") {
+        let (service, bytes) = (&closed["detail"]["service"], &closed["detail"]["to_machine"]);
+        assert!(service != "echo" || bytes == "0" || bytes == "17", "{closed}");
+    }
+    // What encrypts by itself needs no word.
+    alice.ok(&["connect", "alpha", "ssh"]);
 }
 
 /// Says something to a local port and hears it come back.

@@ -159,7 +159,7 @@ pub struct Credential {
     pub gateway: Address,
     /// The manage face.
     pub manage: Address,
-    /// The root pinned when it joined.
+    /// The root that the certificate leads to: the one pinned at first contact, or one that it vouched for since.
     pub pin: KeyDigest,
 }
 
@@ -169,15 +169,6 @@ impl Credential {
     pub fn domain(&self) -> &TrustDomain {
         &self.identity.domain
     }
-}
-
-/// Where an identity comes from: what the reply itself does not say.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The enroll face.
-    pub gateway: Address,
-    /// The root pinned at first contact.
-    pub pin: KeyDigest,
 }
 
 /// The folder.
@@ -437,15 +428,15 @@ impl Keystore {
         self.sync(&self.dir)
     }
 
-    /// Makes `issued` the identity in use. Every step leaves either the old identity or the new one whole.
+    /// Makes `issued`, which the gateway at `gateway` gave, the identity in use. Every step leaves either the old identity or the new one whole.
     ///
     /// # Errors
     /// When a step fails; what was in use before still is, or the new one is already.
-    pub fn install(&self, issued: &Issued, key: &PrivateKey, origin: &Origin) -> Result<Credential, StoreError> {
+    pub fn install(&self, issued: &Issued, key: &PrivateKey, gateway: &Address) -> Result<Credential, StoreError> {
         if key.digest() != issued.key {
             return Err(StoreError::Key(KeyFault::Library("the certificate is for another key".into())));
         }
-        let facts = facts(issued, origin);
+        let facts = facts(issued, gateway);
         let before = self.current()?;
         let folder = self.generation(&issued.serial);
         if before.as_ref() != Some(&folder) {
@@ -624,7 +615,7 @@ impl Keystore {
 }
 
 /// The facts of a certificate.
-fn facts(issued: &Issued, origin: &Origin) -> Facts {
+fn facts(issued: &Issued, gateway: &Address) -> Facts {
     Facts {
         version: VERSION,
         identity: issued.identity.to_string(),
@@ -638,9 +629,9 @@ fn facts(issued: &Issued, origin: &Origin) -> Facts {
         not_after: issued.life.not_after.secs(),
         renew_after: issued.life.renew_after.secs(),
         renew_by: issued.life.renew_by.secs(),
-        gateway: origin.gateway.to_string(),
+        gateway: gateway.to_string(),
         manage: issued.manage.to_string(),
-        pin: origin.pin.hex(),
+        pin: issued.pin.hex(),
         received: issued.time.secs(),
     }
 }

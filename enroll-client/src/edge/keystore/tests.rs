@@ -3,18 +3,14 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::receive::{Expect, accept};
 use crate::testing::Authority;
 
-fn origin() -> Origin {
-    Origin {
-        gateway: Address::parse("gw.example:443", 443).unwrap(),
-        pin: KeyDigest::parse_hex(&"ab".repeat(32)).unwrap(),
-    }
+fn gateway() -> Address {
+    Address::parse("gw.example:443", 443).unwrap()
 }
 
 fn issue(authority: &Authority, key: &PrivateKey, now: u64) -> Issued {
-    accept(&authority.reply(key, "edge-07", now), Expect { key: &key.digest(), pin: None }).unwrap()
+    authority.issued(key, "edge-07", now)
 }
 
 /// A disk that fails at the given step and ever after, as if the plug was pulled. A write that fails leaves half a file.
@@ -91,7 +87,7 @@ fn installs_and_reads_back() {
     let key = store.next_key().unwrap();
     assert_eq!(store.next_key().unwrap().digest(), key.digest(), "asking again gives the same key");
     let issued = issue(&authority, &key, 100_000);
-    let credential = store.install(&issued, &key, &origin()).unwrap();
+    let credential = store.install(&issued, &key, &gateway()).unwrap();
     assert_eq!(credential.identity.to_string(), "spiffe://td.example/machine/edge-07");
     assert_eq!(credential.life, issued.life);
     assert_whole(store.dir(), &issued.serial);
@@ -105,7 +101,7 @@ fn keeps_the_generation_before_and_no_more() {
     let store = Keystore::at(dir.path().to_owned());
     for round in 0..4 {
         let key = store.next_key().unwrap();
-        store.install(&issue(&authority, &key, 100_000 + round), &key, &origin()).unwrap();
+        store.install(&issue(&authority, &key, 100_000 + round), &key, &gateway()).unwrap();
     }
     assert_eq!(fs::read_dir(dir.path().join(GENERATIONS)).unwrap().count(), 2);
 }
@@ -120,11 +116,11 @@ fn a_power_cut_at_any_step_leaves_one_identity_whole() {
         let store = Keystore::at(dir.path().to_owned());
         let key = store.next_key().unwrap();
         let old = issue(&authority, &key, 100_000);
-        store.install(&old, &key, &origin()).unwrap();
+        store.install(&old, &key, &gateway()).unwrap();
 
         let next = store.next_key().unwrap();
         let new = issue(&authority, &next, 143_200);
-        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &next, &origin()).is_ok();
+        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &next, &gateway()).is_ok();
 
         let found = Keystore::at(dir.path().to_owned()).credential().unwrap().unwrap().serial;
         assert!(found == old.serial || found == new.serial, "step {steps}");
@@ -132,7 +128,7 @@ fn a_power_cut_at_any_step_leaves_one_identity_whole() {
         if found == old.serial {
             assert_eq!(store.next_key().unwrap().digest(), next.digest(), "step {steps}: the same key is sent again");
         }
-        store.install(&new, &next, &origin()).unwrap();
+        store.install(&new, &next, &gateway()).unwrap();
         assert_whole(dir.path(), &new.serial);
         assert_ne!(store.next_key().unwrap().digest(), next.digest());
         if done {
@@ -150,7 +146,7 @@ fn a_power_cut_while_joining_leaves_nothing_or_everything() {
         let store = Keystore::at(dir.path().to_owned());
         let key = store.next_key().unwrap();
         let new = issue(&authority, &key, 100_000);
-        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &key, &origin()).is_ok();
+        let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &key, &gateway()).is_ok();
         match Keystore::at(dir.path().to_owned()).credential().unwrap() {
             Some(_) => assert_whole(dir.path(), &new.serial),
             None => assert_eq!(store.next_key().unwrap().digest(), key.digest()),
@@ -176,10 +172,10 @@ fn a_full_disk_is_said_and_costs_nothing() {
     let store = Keystore::at(dir.path().to_owned());
     let key = store.next_key().unwrap();
     let old = issue(&authority, &key, 100_000);
-    store.install(&old, &key, &origin()).unwrap();
+    store.install(&old, &key, &gateway()).unwrap();
     let next = store.next_key().unwrap();
     let new = issue(&authority, &next, 143_200);
-    let error = fused(dir.path(), 4, io::ErrorKind::StorageFull).install(&new, &next, &origin()).unwrap_err();
+    let error = fused(dir.path(), 4, io::ErrorKind::StorageFull).install(&new, &next, &gateway()).unwrap_err();
     let complaint = Complaint::from(error);
     assert_eq!(complaint.exit, Exit::Files);
     let want = format!(
@@ -202,7 +198,7 @@ fn damage_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = Keystore::at(dir.path().to_owned());
         let key = store.next_key().unwrap();
-        store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+        store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
         let folder = if name == BUNDLE { dir.path().to_owned() } else { store.current().unwrap().unwrap() };
         fs::write(folder.join(name), content).unwrap();
         let error = store.credential().unwrap_err();
@@ -216,7 +212,7 @@ fn a_lost_state_file_costs_nothing() {
     let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let store = Keystore::at(dir.path().to_owned());
     let key = store.next_key().unwrap();
-    let credential = store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+    let credential = store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
     for content in ["", "{}", "nonsense"] {
         fs::write(dir.path().join(STATE), content).unwrap();
         assert_eq!(store.state(&credential.facts).facts, credential.facts);
@@ -229,7 +225,7 @@ fn clearing_leaves_no_secret_and_keeps_the_hooks() {
     let store = Keystore::at(dir.path().to_owned());
     fs::create_dir(dir.path().join("hooks.d")).unwrap();
     let key = store.next_key().unwrap();
-    store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+    store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
     store.next_key().unwrap();
     store.clear().unwrap();
     let left: Vec<String> =
@@ -265,7 +261,7 @@ mod modes {
         store.prepare().unwrap();
         let key = store.next_key().unwrap();
         assert_eq!(mode(store.dir().join(NEXT_KEY)), 0o600);
-        store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+        store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
         assert_eq!(mode(store.dir().to_owned()), 0o700);
         assert_eq!(mode(store.dir().join(KEY)), 0o600);
     }
@@ -276,7 +272,7 @@ mod modes {
             let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
             let store = Keystore::at(dir.path().to_owned());
             let key = store.next_key().unwrap();
-            store.install(&issue(&authority, &key, 100_000), &key, &origin()).unwrap();
+            store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
             fs::set_permissions(dir.path().join(KEY), fs::Permissions::from_mode(bad)).unwrap();
             let error = store.credential().unwrap_err();
             assert!(error.to_string().ends_with(&format!("(mode {bad:04o})")), "{error}");

@@ -194,7 +194,8 @@ impl Driver {
         match frame {
             ToMachine::Welcome(welcome) => self.words.hear(|heard| {
                 heard.speaks = true;
-                heard.offset = Some(Offset::between(UnixTime::new(welcome.time), clock::now()));
+                let shown = self.manners.shown();
+                heard.offset = Offset::heard(UnixTime::new(welcome.time), clock::now(), shown.as_ref()).ok();
             }),
             ToMachine::Ended { session, reason } => self.words.hear(|heard| {
                 if heard.ended.len() == ENDED_KEPT {

@@ -15,7 +15,7 @@ use crate::{
 
 /// `GET /v1/ssh/ca`.
 pub fn cas(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &flow::ssh::cas(&call.shell)) })
+    boxed(async move { json(StatusCode::OK, &flow::ssh::cas(&call.shell)?) })
 }
 
 /// `POST /v1/ssh/host`.
