@@ -312,6 +312,9 @@ pub struct ApproveArgs {
     /// The person who owns it
     #[arg(long)]
     pub owner: Option<String>,
+    /// Give it what this person gave it by approving it: name, labels and owner, as `requests show` says
+    #[arg(long, value_name = "PERSON", conflicts_with_all = ["name", "labels", "owner"])]
+    pub same_as: Option<String>,
 }
 
 /// `machines`.
@@ -685,6 +688,8 @@ mod tests {
         check(&["requests", "approve", "e1", "--code", "ABCD-EFGH"], true);
         check(&["requests", "approve", "e1"], true);
         check(&["requests", "approve", "e1", "--code", "A", "--unchecked"], false);
+        check(&["requests", "approve", "e1", "--code", "A", "--same-as", "ann"], true);
+        check(&["requests", "approve", "e1", "--same-as", "ann", "--owner", "bob"], false);
         check(&["requests", "deny", "e1"], false);
         check(&["machines", "lock", "m"], false);
         check(&["machines", "lock", "m", "--reason", "stolen"], true);

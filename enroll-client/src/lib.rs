@@ -30,6 +30,7 @@ pub mod receive;
 pub mod record;
 pub mod renew;
 pub mod report;
+pub mod requests;
 pub mod services;
 pub mod sshcert;
 pub mod sshconfig;

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::admin::{
-    ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, ReasonRequest, RenewalsRequest,
-    RequestView, SessionEvents, SessionView, SubjectView, TokenReply, TokenRequest, TokenView,
+    AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, RenewalsRequest, SessionEvents, SessionView,
+    SubjectView, TokenReply, TokenRequest, TokenView,
 };
 use wire::manage::SelfReply;
 
 use crate::cli::{
-    ApproveArgs, AuditArgs, CanIArgs, InventoryArgs, LocksCommand, MachinesCommand, PeopleCommand, RequestsCommand,
-    SessionsCommand, TokenArgs, TokensCommand, pairs, parse_moment,
+    AuditArgs, CanIArgs, InventoryArgs, LocksCommand, MachinesCommand, PeopleCommand, SessionsCommand, TokenArgs,
+    TokensCommand, pairs, parse_moment,
 };
 use crate::edge::clock;
 use crate::edge::keystore::Keystore;
@@ -34,9 +34,9 @@ const SSH_CONFIG: &str = "ssh/config";
 
 /// A person (or machine) at the manage face.
 pub struct Desk {
-    face: ManageFace,
-    format: Format,
-    now: pki::UnixTime,
+    pub(crate) face: ManageFace,
+    pub(crate) format: Format,
+    pub(crate) now: pki::UnixTime,
 }
 
 /// The two things that have locks of their own kind.
@@ -63,7 +63,7 @@ impl Kind {
 }
 
 /// What the gateway said, typed for laying out.
-fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> {
+pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> {
     serde_json::from_value(value.clone()).map_err(|e| {
         Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply makes no sense: {e}"))
             .hint("this program may be older than the gateway; --json shows the reply as it is")
@@ -82,7 +82,11 @@ impl Desk {
     }
 
     /// Prints a reply: as it is, or laid out.
-    fn print<T: DeserializeOwned>(&self, value: &Value, lay_out: impl FnOnce(&T) -> String) -> Result<(), Complaint> {
+    pub(crate) fn print<T: DeserializeOwned>(
+        &self,
+        value: &Value,
+        lay_out: impl FnOnce(&T) -> String,
+    ) -> Result<(), Complaint> {
         let text = match self.format {
             Format::Json => String::new(),
             Format::Text => lay_out(&typed(value)?),
@@ -92,12 +96,12 @@ impl Desk {
     }
 
     /// Prints that something was done.
-    fn done(&self, value: &Value, text: &str) {
+    pub(crate) fn done(&self, value: &Value, text: &str) {
         terminal::result(self.format, value, &text::safe(text));
     }
 
     /// All rows of a listing, or the first `limit`.
-    async fn listing(
+    pub(crate) async fn listing(
         &mut self,
         path: &str,
         parameters: &[(&str, Option<String>)],
@@ -126,7 +130,7 @@ impl Desk {
     }
 
     /// Prints a listing.
-    fn print_rows<T: DeserializeOwned>(
+    pub(crate) fn print_rows<T: DeserializeOwned>(
         &self,
         listing: &Value,
         lay_out: impl FnOnce(&[T]) -> Table,
@@ -142,7 +146,7 @@ impl Desk {
     }
 
     /// What the gateway wants this person to know, said before a listing. That it cannot be fetched is no reason to fail.
-    async fn say_notices(&mut self) {
+    pub(crate) async fn say_notices(&mut self) {
         if self.format == Format::Text
             && let Ok(seen) = self.face.get::<SelfReply>("/v1/self").await
         {
@@ -150,59 +154,6 @@ impl Desk {
                 terminal::say(&notice);
             }
         }
-    }
-
-    /// `lychgate requests`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
-    pub async fn requests(&mut self, command: &RequestsCommand) -> Result<(), Complaint> {
-        let now = self.now;
-        match command {
-            RequestsCommand::List { all } => {
-                self.say_notices().await;
-                let all = all.then(|| "true".to_owned());
-                let listing = self.listing("/v1/requests", &[("all", all)], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[RequestView]| show::requests(rows, now))
-            }
-            RequestsCommand::Show { id } => {
-                let value = self.face.get(&format!("/v1/requests/{}", segment(id))).await?;
-                self.print(&value, |row: &RequestView| show::request(row, now))
-            }
-            RequestsCommand::Approve(args) => self.approve(args).await,
-            RequestsCommand::Deny { id, reason } => {
-                let path = format!("/v1/requests/{}/deny", segment(id));
-                let value = self.face.post(&path, &ReasonRequest { reason: reason.clone() }).await?;
-                self.done(&value, &format!("denied {id}"));
-                Ok(())
-            }
-        }
-    }
-
-    async fn approve(&mut self, args: &ApproveArgs) -> Result<(), Complaint> {
-        let code = match (&args.code, args.unchecked) {
-            (Some(code), _) => Some(code.clone()),
-            (None, true) => None,
-            (None, false) => Some(ask_for_code(&args.id)?),
-        };
-        let body = ApproveRequest {
-            unchecked: code.is_none(),
-            code,
-            name: args.name.clone(),
-            labels: pairs(&args.labels),
-            owner: args.owner.clone(),
-        };
-        let value: Value = self.face.post(&format!("/v1/requests/{}/approve", segment(&args.id)), &body).await?;
-        let text = match typed::<RequestView>(&value) {
-            Ok(view) if view.state == "waiting" => {
-                let missing = usize::try_from(view.approvals_wanted).unwrap_or(0).saturating_sub(view.approvals.len());
-                format!("approved {}; {missing} more wanted", args.id)
-            }
-            Ok(RequestView { name: Some(name), .. }) => format!("approved {} as `{name}`", args.id),
-            Ok(_) | Err(_) => format!("approved {}", args.id),
-        };
-        self.done(&value, &text);
-        Ok(())
     }
 
     /// `lychgate machines`.
@@ -483,15 +434,5 @@ fn token_request(args: &TokenArgs) -> Result<TokenRequest, Complaint> {
         groups: vec![],
         owner: args.owner.clone(),
         key,
-    })
-}
-
-/// The code, typed at the terminal.
-fn ask_for_code(id: &str) -> Result<String, Complaint> {
-    let question = format!("The code on the screen of the machine that asks ({}): ", text::safe(id));
-    terminal::ask(&question).filter(|code| !code.is_empty()).ok_or_else(|| {
-        Complaint::new(Exit::Usage, "usage", "no code is given").hint(
-            "pass --code with the code as the machine's owner reads it to you, or --unchecked to say that you did not check",
-        )
     })
 }

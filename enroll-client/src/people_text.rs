@@ -87,6 +87,12 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
         ("lapses", format!("{} ({})", time(Some(row.expires)), from_now(row.expires, now))),
         ("approvals", format!("{} of {}", row.approvals.len(), row.approvals_wanted)),
     ];
+    if !row.rules.is_empty() {
+        head.push(("rules", row.rules.join(" ")));
+    }
+    if let Some(lifetime) = row.lifetime {
+        head.push(("life", span(std::time::Duration::from_secs(lifetime))));
+    }
     if let Some(name) = &row.name {
         head.push(("name given", name.clone()));
     }
@@ -103,18 +109,36 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
     out.push_str(&listed(&sure, &row.verified));
     out.push_str("\nCLAIMED by the machine, proven by nobody\n");
     out.push_str(&listed(&[("wanted name", or_dash(row.wanted_name.as_ref()))], &row.claimed));
+    out.push_str(&decided(row));
+    if row.state == "waiting" {
+        out.push_str(&format!(
+            "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
+            safe(&row.id)
+        ));
+    }
+    out
+}
+
+/// What stands against a request, and what its approvers gave it, each with their name: approvals of one content count
+/// together.
+fn decided(row: &RequestView) -> String {
+    let mut out = String::new();
     for approval in &row.approvals {
         let how = if approval.code_checked { "code checked" } else { "code NOT checked" };
-        out.push_str(&format!("\napproved by {} at {} ({how})\n", safe(&approval.by), time(Some(approval.at))));
+        out.push_str(&format!("\nAPPROVED by {} at {} ({how})\n", safe(&approval.by), time(Some(approval.at))));
+        let mut given = vec![("name", or_dash(approval.name.as_ref())), ("owner", or_dash(approval.owner.as_ref()))];
+        given.push(("labels", if approval.labels.is_empty() { "-".to_owned() } else { joined(&approval.labels) }));
+        out.push_str(&listed(&given, &BTreeMap::new()));
     }
     if !row.rivals.is_empty() {
         let rivals: Vec<String> = row.rivals.iter().map(|id| safe(id)).collect();
         out.push_str(&format!("\nOTHERS want the same name: {}\n", rivals.join(", ")));
     }
-    if row.state == "waiting" {
+    if let Some(state) = &row.taken {
         out.push_str(&format!(
-            "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
-            safe(&row.id)
+            "\nA {} of this name EXISTS ({}): approve this one under another name, or remove that one first\n",
+            safe(&row.role),
+            safe(state)
         ));
     }
     out
@@ -437,9 +461,20 @@ mod tests {
             source: "203.0.113.0/24".into(),
             created: 3_600,
             expires: 90_000,
-            approvals: vec![ApprovalView { by: "spiffe://td/person/bob".into(), at: 3_700, code_checked: false }],
+            approvals: vec![ApprovalView {
+                by: "bob".into(),
+                at: 3_700,
+                code_checked: false,
+                name: Some("edge-07".into()),
+                labels: BTreeMap::from([("env".into(), "lab".into()), ("tier".into(), "db".into())]),
+                owner: Some("carol".into()),
+                content: Some("c1".into()),
+            }],
             approvals_wanted: 2,
             rivals: vec!["e2".into()],
+            taken: Some("active".into()),
+            rules: vec!["stranger-machine".into()],
+            lifetime: Some(86_400),
             reason: None,
         }
     }
@@ -453,6 +488,8 @@ role       machine
 asked      1970-01-01T01:00:00Z (1 h ago)
 lapses     1970-01-02T01:00:00Z (in 23 h)
 approvals  1 of 2
+rules      stranger-machine
+life       1 d
 
 VERIFIED by the gateway
   key        P-256 SHA-256 abababab
@@ -464,9 +501,14 @@ CLAIMED by the machine, proven by nobody
   wanted name  edge-07
   hostname     edge\\u{1b}[2J\\u{202e}07\\u{a}VERIFIED by the gateway
 
-approved by spiffe://td/person/bob at 1970-01-01T01:01:40Z (code NOT checked)
+APPROVED by bob at 1970-01-01T01:01:40Z (code NOT checked)
+  name    edge-07
+  owner   carol
+  labels  env=lab tier=db
 
 OTHERS want the same name: e2
+
+A machine of this name EXISTS (active): approve this one under another name, or remove that one first
 
 Ask the machine's owner for the code on its screen, then
     lychgate requests approve e1 --code CODE

@@ -108,8 +108,8 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     // Listings show what one may read: nothing, perhaps.
     ("GET", "/v1/requests", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/requests/{id}", [Caller, Caller, Hidden, Served, Locked]),
-    ("POST", "/v1/requests/{id}/approve", [Caller, Caller, Denied, Served, Locked]),
-    ("POST", "/v1/requests/{id}/deny", [Caller, Caller, Denied, Served, Locked]),
+    ("POST", "/v1/requests/{id}/approve", [Caller, Caller, Hidden, Served, Locked]),
+    ("POST", "/v1/requests/{id}/deny", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/machines", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),

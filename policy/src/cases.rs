@@ -13,7 +13,8 @@
 //! ```
 //!
 //! `principal` is a `newcomer`, `machine` or `person`; `resource` a `request`, `machine`,
-//! `person`, `service`, `"gateway"` (if absent) or `"token"`. What is left out of them is false,
+//! `person`, `service`, `token`, or `"gateway"` (if absent); `"token"` alone is one that admits a
+//! machine and gives nothing with it. A request's `approval` is what its approver gives. What is left out of them is false,
 //! empty or absent. `now` is in seconds since 1970 and defaults to noon of 2026-01-01 UTC, a
 //! Thursday. An `enroll` case says what becomes of the newcomer, so it may end in `wait`.
 
@@ -25,7 +26,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::decide::{Admission, Decision, Denial, admit, decide};
-use crate::facts::{Action, Ask, Claim, Machine, Newcomer, Person, Principal, Request, Resource, Service};
+use crate::facts::{
+    Action, Approval, Ask, Claim, Machine, Newcomer, Person, Principal, Request, Resource, Service, Token,
+};
 use crate::grant::{Grant, parse_lifetime, show_lifetime};
 use crate::rules::Ruleset;
 
@@ -137,12 +140,47 @@ enum RawPrincipal {
     Person(RawPerson),
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// `"gateway"`, `"token"`, or a table.
+#[derive(Default)]
 enum RawResource {
     #[default]
     Gateway,
     Token,
+    Table(Box<RawThing>),
+}
+
+impl<'de> Deserialize<'de> for RawResource {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ResourceVisitor;
+        impl<'de> serde::de::Visitor<'de> for ResourceVisitor {
+            type Value = RawResource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"gateway\", \"token\" or a table with one resource")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<RawResource, E> {
+                match word {
+                    "gateway" => Ok(RawResource::Gateway),
+                    "token" => Ok(RawResource::Token),
+                    _ => Err(E::unknown_variant(word, &["gateway", "token"])),
+                }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<RawResource, A::Error> {
+                RawThing::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(Box::new)
+                    .map(RawResource::Table)
+            }
+        }
+        from.deserialize_any(ResourceVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawThing {
+    Token(RawToken),
     Request(RawNewcomer),
     Machine(RawMachine),
     Person(RawPerson),
@@ -170,6 +208,34 @@ struct RawNewcomer {
     locked: bool,
     #[serde(default)]
     known: bool,
+    approvals_wanted: Option<u32>,
+    approval: Option<RawApproval>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApproval {
+    #[serde(default)]
+    name: String,
+    owner: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    code_checked: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawToken {
+    role: String,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    owner: Option<String>,
+    uses: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -367,11 +433,27 @@ impl From<RawResource> for Resource {
     fn from(raw: RawResource) -> Self {
         match raw {
             RawResource::Gateway => Self::Gateway,
-            RawResource::Token => Self::Token,
-            RawResource::Request(raw) => Self::Request(raw.into()),
-            RawResource::Machine(raw) => Self::Machine(raw.into()),
-            RawResource::Person(raw) => Self::Person(raw.into()),
-            RawResource::Service(raw) => Self::Service(Service { name: raw.name, machine: raw.machine.into() }),
+            RawResource::Token => Self::Token(Token::default()),
+            RawResource::Table(thing) => (*thing).into(),
+        }
+    }
+}
+
+impl From<RawThing> for Resource {
+    fn from(raw: RawThing) -> Self {
+        match raw {
+            RawThing::Token(raw) => Self::Token(Token {
+                role: raw.role,
+                names: raw.names,
+                groups: raw.groups,
+                labels: raw.labels,
+                owner: raw.owner,
+                uses: raw.uses.unwrap_or(1),
+            }),
+            RawThing::Request(raw) => Self::Request(raw.into()),
+            RawThing::Machine(raw) => Self::Machine(raw.into()),
+            RawThing::Person(raw) => Self::Person(raw.into()),
+            RawThing::Service(raw) => Self::Service(Service { name: raw.name, machine: raw.machine.into() }),
         }
     }
 }
@@ -391,6 +473,13 @@ impl From<RawNewcomer> for Request {
                 locked: raw.locked,
                 known: raw.known,
             },
+            approvals_wanted: raw.approvals_wanted.unwrap_or(1),
+            approval: raw.approval.map(|raw| Approval {
+                name: raw.name,
+                owner: raw.owner,
+                labels: raw.labels,
+                code_checked: raw.code_checked,
+            }),
         }
     }
 }

@@ -191,6 +191,48 @@ pub struct Request {
     pub id: String,
     /// Who waits.
     pub newcomer: Newcomer,
+    /// How many people must approve.
+    pub approvals_wanted: u32,
+    /// What the approver gives it; `None` for a refusal, a look, or a question.
+    pub approval: Option<Approval>,
+}
+
+/// What a person gives somebody who waits by approving it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Approval {
+    /// The name it will have.
+    pub name: String,
+    /// The name of the person who will own it.
+    pub owner: Option<String>,
+    /// Its labels; `key=value` in rules.
+    pub labels: BTreeMap<String, String>,
+    /// The approver typed the code that the newcomer shows.
+    pub code_checked: bool,
+}
+
+/// A join token, to be made or there already.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// `machine` or `person`; anything else denies.
+    pub role: String,
+    /// Names it is good for.
+    pub names: Vec<String>,
+    /// Groups it gives.
+    pub groups: Vec<String>,
+    /// Labels it gives; `key=value` in rules.
+    pub labels: BTreeMap<String, String>,
+    /// The name of the person who will own the machine.
+    pub owner: Option<String>,
+    /// How many keys may redeem it.
+    pub uses: u32,
+}
+
+/// The plainest token: one machine, nothing given with it.
+impl Default for Token {
+    fn default() -> Self {
+        let role = "machine".to_owned();
+        Self { role, names: vec![], groups: vec![], labels: BTreeMap::new(), owner: None, uses: 1 }
+    }
 }
 
 /// A machine with a certificate.
@@ -260,8 +302,8 @@ pub enum Resource {
     Person(Person),
     /// A service on a machine.
     Service(Service),
-    /// Join tokens.
-    Token,
+    /// A join token.
+    Token(Token),
 }
 
 /// One question.
@@ -377,11 +419,18 @@ impl Vocabulary {
         };
         let resource = match &ask.resource {
             Resource::Gateway => self.gateway.clone(),
-            Resource::Token => self.token.clone(),
+            Resource::Token(token) => {
+                self.add(&mut entities, &self.token, self.token_facts(token)?, HashSet::new())?;
+                self.token.clone()
+            }
             Resource::Request(request) => {
                 let id = uid(&self.request, &request.id);
                 let mut attributes = self.newcomer(&request.newcomer)?;
                 attributes.insert("id".into(), text(&request.id));
+                attributes.insert("approvals_wanted".into(), number(request.approvals_wanted.into()));
+                if let Some(approval) = &request.approval {
+                    attributes.insert("approval".into(), self.approval(approval)?);
+                }
                 self.add(&mut entities, &id, attributes, HashSet::new())?;
                 id
             }
@@ -447,17 +496,43 @@ impl Vocabulary {
         Ok(id)
     }
 
+    fn role(&self, role: &str) -> Result<RestrictedExpression, BadFacts> {
+        match role {
+            "machine" => Ok(RestrictedExpression::new_entity_uid(self.role_machine.clone())),
+            "person" => Ok(RestrictedExpression::new_entity_uid(self.role_person.clone())),
+            _ => Err(BadFacts::Role { role: role.to_owned() }),
+        }
+    }
+
+    fn approval(&self, approval: &Approval) -> Result<RestrictedExpression, BadFacts> {
+        let mut fields = vec![
+            ("name".to_owned(), text(&approval.name)),
+            ("labels".to_owned(), pairs(&approval.labels)?),
+            ("code_checked".to_owned(), RestrictedExpression::new_bool(approval.code_checked)),
+        ];
+        if let Some(owner) = &approval.owner {
+            fields.push(("owner".to_owned(), self.person_ref(owner)));
+        }
+        RestrictedExpression::new_record(fields).map_err(|error| BadFacts::Value(error.to_string()))
+    }
+
+    fn token_facts(&self, token: &Token) -> Result<Attributes, BadFacts> {
+        let mut attributes = Attributes::with_capacity(6);
+        attributes.insert("role".into(), self.role(&token.role)?);
+        attributes.insert("names".into(), texts(&token.names));
+        attributes.insert("groups".into(), texts(&token.groups));
+        attributes.insert("labels".into(), pairs(&token.labels)?);
+        attributes.insert("uses".into(), number(token.uses.into()));
+        if let Some(owner) = &token.owner {
+            attributes.insert("owner".into(), self.person_ref(owner));
+        }
+        Ok(attributes)
+    }
+
     fn newcomer(&self, newcomer: &Newcomer) -> Result<Attributes, BadFacts> {
-        let role = match newcomer.role.as_str() {
-            "machine" => &self.role_machine,
-            "person" => &self.role_person,
-            _ => {
-                return Err(BadFacts::Role { role: newcomer.role.clone() });
-            }
-        };
         let mut attributes = Attributes::with_capacity(10);
         attributes.insert("key".into(), text(&newcomer.key));
-        attributes.insert("role".into(), RestrictedExpression::new_entity_uid(role.clone()));
+        attributes.insert("role".into(), self.role(&newcomer.role)?);
         if let Some(name) = &newcomer.wanted_name {
             attributes.insert("wanted_name".into(), text(name));
         }
@@ -505,6 +580,10 @@ fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
 
 fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
+}
+
+fn texts(values: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(values.iter().map(|value| text(value)))
 }
 
 /// Cedar has 64-bit signed numbers; what does not fit is as far away as can be said.

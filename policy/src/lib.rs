@@ -25,8 +25,8 @@ pub use cases::{CaseReport, CaseResult, CasesError, run_cases};
 pub use complaint::{Complaint, did_you_mean};
 pub use decide::{Admission, Decision, Denial, Why, admit, decide};
 pub use facts::{
-    Action, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Request, Resource,
-    Service,
+    Action, Approval, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Request,
+    Resource, Service, Token,
 };
 pub use grant::{BadLifetime, Grant, parse_lifetime, show_lifetime};
 pub use principals::BadPrincipals;

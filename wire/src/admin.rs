@@ -54,6 +54,16 @@ pub struct RequestView {
     /// Other waiting requests for the same name.
     #[serde(default)]
     pub rivals: Vec<String>,
+    /// How the machine or person stands that has the wanted name already: `active`, `expired`, `locked` or `reserved`. Only
+    /// where one request is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// The policy rules that let it wait, and so decide what it gets.
+    #[serde(default)]
+    pub rules: Vec<String>,
+    /// How long its certificates will live, in seconds; as ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<u64>,
     /// Why it was denied.
     #[serde(default)]
     pub reason: Option<String>,
@@ -68,9 +78,22 @@ pub struct ApprovalView {
     pub at: u64,
     /// Whether the waiting code was typed, or the approver said that it was not checked.
     pub code_checked: bool,
+    /// The name they give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The labels they give it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The owner they give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The digest of all that: approvals of one digest count together. Give it as `same_as` to approve the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
-/// `POST /v1/requests/{id}/approve`. Exactly one of `code` and `unchecked` must be given.
+/// `POST /v1/requests/{id}/approve`. Exactly one of `code` and `unchecked` must be given; `same_as` stands alone, without
+/// `name`, `labels` and `owner`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
@@ -89,6 +112,9 @@ pub struct ApproveRequest {
     /// The person who owns the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The digest of what somebody approved before: name, labels and owner are to be those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
 }
 
 /// `POST /v1/requests/{id}/deny` and other acts that want a reason.

@@ -11,9 +11,9 @@ use super::{
     change::Changes,
     enroll::{NameRecords, begin, policy_claims},
     keys,
-    lock::Locks,
+    lock::{self, Locks},
     name,
-    records::{AdmittedBy, Approval, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
+    records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
     refusal::Refusal,
 };
 
@@ -26,17 +26,29 @@ pub enum Code {
     NotChecked,
 }
 
+/// What an approver asks for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Name, labels and owner in their own words.
+    Own {
+        /// A name other than the wanted one.
+        name: Option<String>,
+        /// Labels to add.
+        labels: BTreeMap<String, String>,
+        /// The owner, by name.
+        owner: Option<String>,
+    },
+    /// What somebody approved before, by its digest.
+    SameAs(String),
+}
+
 /// An approval as asked for.
 #[derive(Clone, Debug)]
 pub struct Approve {
     /// The code.
     pub code: Code,
-    /// A name other than the wanted one.
-    pub name: Option<String>,
-    /// Labels to add.
-    pub labels: BTreeMap<String, String>,
-    /// The owner, by name.
-    pub owner: Option<String>,
+    /// What it is to get.
+    pub wish: Wish,
 }
 
 /// What the decision needs to know.
@@ -52,6 +64,19 @@ pub struct Records {
     pub locks: Locks,
     /// The lineage it rejoins.
     pub rejoins: Option<Seen<Lineage>>,
+    /// Those who approved before, as they stand now, in the order of [`Enrollment::approvals`].
+    pub approvers: Vec<Approver>,
+    /// The lock epoch: it moves with every lock and removal, so none of the approvers fell while this was decided.
+    pub epoch: lock::Epoch,
+}
+
+/// One who approved before, as they stand now.
+#[derive(Clone, Debug)]
+pub struct Approver {
+    /// Whoever has the name.
+    pub subject: Option<Seen<Subject>>,
+    /// Locks on the person, or on the lineage that approved.
+    pub locks: Locks,
 }
 
 /// What came of it.
@@ -63,13 +88,61 @@ pub enum Outcome {
     WrongCode(Changes),
 }
 
+/// Most approvals kept of one request, each of another person: more than any policy asks for, and each is judged again
+/// whenever one comes.
+const APPROVALS_MAX: usize = 32;
+
 /// The name an approval would give.
-#[must_use]
-pub fn name_for(enrollment: &Enrollment, asked: Option<&str>) -> Option<String> {
-    asked.map(str::to_owned).or_else(|| enrollment.name.clone()).or_else(|| enrollment.wanted_name.clone())
+///
+/// # Errors
+/// When it refers to an approval that is not there.
+pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, Refusal> {
+    Ok(match wish {
+        Wish::Own { name: Some(name), .. } => Some(name.clone()),
+        Wish::Own { name: None, .. } => enrollment.wanted_name.clone(),
+        Wish::SameAs(digest) => Some(approved(enrollment, digest)?.name.clone()),
+    })
 }
 
-/// Decides an approval.
+/// What somebody approved before, by its digest.
+fn approved<'a>(enrollment: &'a Enrollment, digest: &str) -> Result<&'a Content, Refusal> {
+    let mut contents = enrollment.approvals.iter().map(|approval| &approval.content);
+    contents.find(|content| content.digest() == digest).ok_or_else(|| {
+        Refusal::Conflict("nobody's approval of this request has that content any more; look again".to_owned())
+    })
+}
+
+/// What an approval gives.
+fn content(enrollment: &Enrollment, asked: &Approve, records: &Records) -> Result<Content, Refusal> {
+    let code_checked = matches!(asked.code, Code::Typed(_));
+    let (labels, owner) = match &asked.wish {
+        Wish::SameAs(digest) => {
+            let same = approved(enrollment, digest)?;
+            (same.labels.clone(), same.owner.clone())
+        }
+        Wish::Own { labels, .. } => {
+            let mut all = enrollment.labels.clone();
+            all.extend(labels.clone());
+            (all, records.owner.clone().or_else(|| enrollment.owner.clone()))
+        }
+    };
+    let wanted = name_for(enrollment, &asked.wish)?;
+    let wanted = match &records.rejoins {
+        Some(lineage) if enrollment.rejoin => {
+            let named = match &asked.wish {
+                Wish::Own { name, .. } => name.as_deref(),
+                Wish::SameAs(_) => wanted.as_deref(),
+            };
+            Some(kept_name(&lineage.record, named)?)
+        }
+        Some(_) | None => wanted,
+    };
+    let name = name::choose(wanted.as_deref(), &[], enrollment.role, &enrollment.key)?.to_string();
+    Ok(Content { name, labels, owner, code_checked })
+}
+
+/// Decides an approval by somebody who may see the request. What became of it comes first, then what it would get and
+/// whether this person may give that, then the code.
 ///
 /// # Errors
 /// Why it has no effect.
@@ -82,58 +155,134 @@ pub fn approve(
     now: UnixTime,
     entropy: &[u8; 8],
 ) -> Result<Outcome, Refusal> {
-    let seen = records.enrollment;
+    let seen = &records.enrollment;
     let mut enrollment = seen.record.clone();
-    let grant =
-        permit(rules, caller, policy::Action::Approve, policy::Resource::Request(request_facts(&enrollment)), now)?;
-    records.locks.refuse()?;
     still_waiting(&enrollment, now)?;
-    let by = caller.identity.name.to_string();
-    if enrollment.approvals.iter().any(|approval| approval.by == by) {
+    records.locks.refuse()?;
+    let content = content(&enrollment, asked, &records)?;
+    let grant = permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, &content), now)?;
+    if let Code::Typed(typed) = &asked.code
+        && !pki::waiting_code(&enrollment.key, root_pin, &enrollment.nonce).matches(typed)
+    {
+        let mut changes = Changes::new();
+        changes.event(Event::ApprovalWrongCode { enrollment: enrollment.id.clone() });
+        return Ok(Outcome::WrongCode(changes));
+    }
+    let mut changes = Changes::new();
+    let fallen = judge_again(&mut enrollment, &records.approvers, rules, now);
+    add(&mut enrollment, caller, content.clone(), &grant, now)?;
+    let missing = missing(&enrollment, &content);
+    let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
+    if missing > 0 {
+        changes.event(Event::EnrollmentApproval { enrollment: id, content, missing, fallen, rules });
+    } else {
+        admit(&mut changes, &mut enrollment, &content, &records, now, entropy)?;
+        changes.event(Event::EnrollmentApproved { enrollment: id, content, fallen, rules });
+    }
+    changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
+    changes.unchanged(keys::EPOCH.to_owned(), records.epoch.as_ref());
+    Ok(Outcome::Done(Box::new(enrollment), changes))
+}
+
+/// Lets it in: those who approved this very content are enough.
+fn admit(
+    changes: &mut Changes,
+    enrollment: &mut Enrollment,
+    content: &Content,
+    records: &Records,
+    now: UnixTime,
+    entropy: &[u8; 8],
+) -> Result<(), Refusal> {
+    enrollment.state = EnrollmentState::Approved;
+    enrollment.approvals.retain(|approval| approval.content == *content);
+    enrollment.name = Some(content.name.clone());
+    enrollment.labels.clone_from(&content.labels);
+    enrollment.owner.clone_from(&content.owner);
+    if !enrollment.rejoin {
+        let name = name::legal(&content.name)?;
+        let lineage = begin(changes, enrollment, &name, AdmittedBy::Person, &records.name, now, entropy)?;
+        enrollment.lineage = Some(lineage.record.id.clone());
+        changes.create(keys::lineage(&lineage.record.id), &lineage.record);
+    }
+    changes.delete(keys::waiting(&enrollment.id));
+    Ok(())
+}
+
+/// Adds an approval, or puts it in the place of what the same person approved before.
+fn add(
+    enrollment: &mut Enrollment,
+    caller: &Caller,
+    content: Content,
+    grant: &policy::Grant,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    let lineage = caller.lineage.record.id.clone();
+    if enrollment.approvals.iter().any(|one| one.lineage == lineage && one.content == content) {
         return Err(Refusal::Conflict("you approved this request already; another person must".to_owned()));
     }
-    let code_checked = match &asked.code {
-        Code::NotChecked => false,
-        Code::Typed(typed) => {
-            if !pki::waiting_code(&enrollment.key, root_pin, &enrollment.nonce).matches(typed) {
-                let mut changes = Changes::new();
-                changes.event(Event::ApprovalWrongCode { enrollment: enrollment.id.clone() });
-                return Ok(Outcome::WrongCode(changes));
-            }
-            true
-        }
-    };
+    enrollment.approvals.retain(|one| one.lineage != lineage);
+    if enrollment.approvals.len() >= APPROVALS_MAX {
+        let most =
+            format!("{APPROVALS_MAX} people approved this request and do not agree; deny it, so that it is asked anew");
+        return Err(Refusal::Conflict(most));
+    }
     enrollment.approvals_wanted = enrollment.approvals_wanted.max(grant.approvals()).max(1);
     enrollment.lifetime = strictest(enrollment.lifetime, grant.lifetime().map(|lifetime| lifetime.as_secs()));
-    let rules = grant.rules().to_vec();
-    enrollment.approvals.push(Approval { by, at: now.into(), code_checked, rules: rules.clone() });
-    enrollment.labels.extend(asked.labels.clone());
-    enrollment.owner = records.owner.or(enrollment.owner);
-    let wanted = match &records.rejoins {
-        Some(lineage) if enrollment.rejoin => Some(kept_name(&lineage.record, asked.name.as_deref())?),
-        Some(_) | None => name_for(&enrollment, asked.name.as_deref()),
+    let (by, rules) = (caller.identity.name.to_string(), grant.rules().to_vec());
+    enrollment.approvals.push(Approval { by, lineage, at: now.into(), content, rules });
+    Ok(())
+}
+
+/// How many people are still wanted for a content.
+#[must_use]
+pub fn missing(enrollment: &Enrollment, content: &Content) -> u32 {
+    let given = enrollment.approvals.iter().filter(|approval| approval.content == *content).count();
+    enrollment.approvals_wanted.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX))
+}
+
+/// Drops the approvals of those who are gone, locked or no longer permitted; gives their names. Whoever left and came back,
+/// under whatever name, is another lineage: what they approved before they left is gone with them.
+fn judge_again(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Ruleset, now: UnixTime) -> Vec<String> {
+    let stands = |approval: &Approval, approver: Option<&Approver>| {
+        let Some(Approver { subject: Some(subject), locks }) = approver else { return false };
+        let facts = person_facts(&subject.record);
+        let ask = policy::Ask {
+            action: policy::Action::Approve,
+            principal: policy::Principal::Person(facts),
+            resource: approval_of(enrollment, &approval.content),
+            now: now.secs(),
+        };
+        subject.record.lineage == approval.lineage
+            && !locks.any()
+            && matches!(policy::decide(rules, &ask), policy::Decision::Allowed(_))
     };
-    let name = name::choose(wanted.as_deref(), &[], enrollment.role, &enrollment.key)?;
-    enrollment.name = Some(name.to_string());
-    let mut changes = Changes::new();
-    let given = u32::try_from(enrollment.approvals.len()).unwrap_or(u32::MAX);
-    let missing = enrollment.approvals_wanted.saturating_sub(given);
-    if missing > 0 {
-        changes.event(Event::EnrollmentApproval { enrollment: enrollment.id.clone(), code_checked, missing, rules });
-    } else {
-        enrollment.state = EnrollmentState::Approved;
-        if !enrollment.rejoin {
-            let by = AdmittedBy::Person;
-            let lineage = begin(&mut changes, &mut enrollment, &name, by, &records.name, now, entropy)?;
-            enrollment.lineage = Some(lineage.record.id.clone());
-            changes.create(keys::lineage(&lineage.record.id), &lineage.record);
+    let judged: Vec<bool> = enrollment
+        .approvals
+        .iter()
+        .enumerate()
+        .map(|(index, approval)| stands(approval, approvers.get(index)))
+        .collect();
+    let mut fallen = Vec::new();
+    let mut stood = judged.into_iter();
+    enrollment.approvals.retain(|approval| {
+        let stood = stood.next().unwrap_or(false);
+        if !stood {
+            fallen.push(approval.by.clone());
         }
-        changes.delete(keys::waiting(&enrollment.id));
-        let name = name.to_string();
-        changes.event(Event::EnrollmentApproved { enrollment: enrollment.id.clone(), name, code_checked, rules });
-    }
-    changes.update(keys::enrollment(&enrollment.id), &seen, &enrollment);
-    Ok(Outcome::Done(Box::new(enrollment), changes))
+        stood
+    });
+    fallen
+}
+
+/// A request with what an approval gives it, in the policy's words.
+fn approval_of(enrollment: &Enrollment, content: &Content) -> policy::Resource {
+    let approval = policy::Approval {
+        name: content.name.clone(),
+        owner: content.owner.as_ref().map(|owner| owner.name.clone()),
+        labels: content.labels.clone(),
+        code_checked: content.code_checked,
+    };
+    policy::Resource::Request(policy::Request { approval: Some(approval), ..request_facts(enrollment) })
 }
 
 /// Decides a denial.
@@ -275,6 +424,8 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             locked: false,
             known: enrollment.rejoin,
         },
+        approvals_wanted: enrollment.approvals_wanted,
+        approval: None,
     }
 }
 

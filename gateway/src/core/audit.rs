@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::Access;
 
-use super::records::Run;
+use super::records::{Content, Run};
 
 /// The name of [`Event::CertificateReserved`].
 pub const RESERVED: &str = "certificate.reserved";
@@ -22,9 +22,9 @@ pub enum Event {
     /// Policy admitted an enrollment without a person.
     EnrollmentAdmitted { enrollment: String, name: String, evidence: String, rules: Vec<String> },
     /// One person approved; more are wanted.
-    EnrollmentApproval { enrollment: String, code_checked: bool, missing: u32, rules: Vec<String> },
+    EnrollmentApproval { enrollment: String, content: Content, missing: u32, fallen: Vec<String>, rules: Vec<String> },
     /// The last approval was given.
-    EnrollmentApproved { enrollment: String, name: String, code_checked: bool, rules: Vec<String> },
+    EnrollmentApproved { enrollment: String, content: Content, fallen: Vec<String>, rules: Vec<String> },
     /// A person typed a wrong code.
     ApprovalWrongCode { enrollment: String },
     /// A person refused.
@@ -137,11 +137,11 @@ impl Event {
             Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
                 (enrollment, rules, vec![("name", name), ("evidence", evidence)])
             }
-            Self::EnrollmentApproval { enrollment, code_checked, missing, rules } => {
-                (enrollment, rules, vec![("code_checked", code_checked.to_string()), ("missing", missing.to_string())])
+            Self::EnrollmentApproval { enrollment, content, missing, fallen, rules } => {
+                (enrollment, rules, approved(content, &fallen, missing))
             }
-            Self::EnrollmentApproved { enrollment, name, code_checked, rules } => {
-                (enrollment, rules, vec![("name", name), ("code_checked", code_checked.to_string())])
+            Self::EnrollmentApproved { enrollment, content, fallen, rules } => {
+                (enrollment, rules, approved(content, &fallen, 0))
             }
             Self::ApprovalWrongCode { enrollment } => (enrollment, vec![], vec![]),
             Self::EnrollmentDenied { enrollment, reason, rules } => (enrollment, rules, vec![("reason", reason)]),
@@ -200,6 +200,17 @@ impl Event {
             Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
         }
     }
+}
+
+/// What was approved in the fields of an event, with those whose earlier approvals count no more.
+fn approved(content: Content, fallen: &[String], missing: u32) -> Vec<(&'static str, String)> {
+    let labels: Vec<String> = content.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut detail = vec![("name", content.name), ("code_checked", content.code_checked.to_string())];
+    detail.extend(content.owner.map(|owner| ("owner", owner.name)));
+    detail.extend(Some(labels.join(" ")).filter(|labels| !labels.is_empty()).map(|labels| ("labels", labels)));
+    detail.extend((missing > 0).then(|| ("missing", missing.to_string())));
+    detail.extend(Some(fallen.join(" ")).filter(|names| !names.is_empty()).map(|names| ("fallen", names)));
+    detail
 }
 
 /// A run in the fields of an event.

@@ -73,6 +73,14 @@ impl Changes {
         self.writes.push(Write::Delete(key));
     }
 
+    /// Holds only while nothing else was written there than what was seen: a version, or nothing.
+    pub fn unchanged<T>(&mut self, key: String, seen: Option<&Seen<T>>) {
+        self.expect.push(match seen {
+            Some(seen) => Expect::At(key, seen.version),
+            None => Expect::Absent(key),
+        });
+    }
+
     /// Takes a record away, whatever its version.
     pub fn delete(&mut self, key: String) {
         self.writes.push(Write::Delete(key));

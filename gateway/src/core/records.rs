@@ -100,15 +100,47 @@ impl EnrollmentState {
     }
 }
 
+/// What somebody who waits gets by being approved. An approval is of a content: two people who approve two different ones
+/// have not approved the same thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its owner.
+    pub owner: Option<Owner>,
+    /// Whether the waiting code was typed. With it in the content, nobody's unchecked approval completes a checked one.
+    pub code_checked: bool,
+}
+
+impl Content {
+    /// What stands for it where it is referred to: the first half of a SHA-256, in hex. Equal contents, equal digests.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        // The fields are serialised in their order, the labels sorted: this is the same for the same content.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        let hex = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
+        hex.get(..CONTENT_DIGEST_CHARS).unwrap_or_default().to_owned()
+    }
+}
+
+/// Characters of [`Content::digest`]: 128 bits, more than anybody can search for a second content of.
+const CONTENT_DIGEST_CHARS: usize = 32;
+
 /// One person's approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// The person's name.
     pub by: String,
+    /// The lineage of their certificates: whoever has the name later is somebody else.
+    #[serde(default)]
+    pub lineage: String,
     /// When.
     pub at: UnixSecs,
-    /// Whether the waiting code was typed.
-    pub code_checked: bool,
+    /// What was approved.
+    #[serde(default)]
+    pub content: Content,
     /// Rules that allowed this person to approve.
     pub rules: Vec<String>,
 }
@@ -193,7 +225,7 @@ pub struct Enrollment {
     pub created: UnixSecs,
     /// When it lapses while it waits.
     pub expires: UnixSecs,
-    /// Who approved.
+    /// Who approved what; of one person, the last approval.
     pub approvals: Vec<Approval>,
     /// How many must approve.
     pub approvals_wanted: u32,

@@ -21,7 +21,7 @@ use crate::{
         audit::{Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
-        records::{Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject, Token},
+        records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject, Token},
         refusal::{Fault, Refusal},
         token,
     },
@@ -41,6 +41,21 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// Its newest certificate.
+    fn newest(&self) -> Option<&CertRef> {
+        self.lineage.as_ref().and_then(|seen| seen.record.current.as_ref().or(seen.record.pending.as_ref()))
+    }
+
+    /// How it stands, in a word.
+    pub(super) fn state(&self, now: pki::UnixTime) -> &'static str {
+        match self.newest() {
+            _ if self.locks.any() => "locked",
+            None => "reserved",
+            Some(cert) if cert.not_after.0 < now.secs() => "expired",
+            Some(_) => "active",
+        }
+    }
+
     /// It as one who asks, for a question that is asked on its behalf.
     pub(super) fn into_caller(self, identity: pki::Identity, key: KeyDigest) -> Option<Caller> {
         let lineage = self.lineage?;
@@ -219,6 +234,8 @@ pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity
 }
 
 async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
+    let state = whole.state(shell.now());
+    let newest = whole.newest().cloned();
     let Whole { subject, lineage, owner, locks } = whole;
     let subject = subject.record;
     let is = |named: &Owner| owner.is_some_and(|person| named.is(&person.record));
@@ -226,13 +243,6 @@ async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
     let convergence: Option<Seen<Convergence>> = match subject.role {
         Role::Machine => shell.get(keys::convergence(&subject.name)).await?,
         Role::Person | Role::Gateway => None,
-    };
-    let newest = lineage.as_ref().and_then(|seen| seen.record.current.clone().or_else(|| seen.record.pending.clone()));
-    let state = match &newest {
-        _ if locks.any() => "locked",
-        None => "reserved",
-        Some(cert) if cert.not_after.0 < shell.now().secs() => "expired",
-        Some(_) => "active",
     };
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
@@ -487,7 +497,7 @@ pub async fn create_token(
     asked: &TokenRequest,
     instance: &str,
 ) -> Result<TokenReply, Refusal> {
-    let resource = policy::Resource::Token;
+    let resource = policy::Resource::Token(policy::Token::default());
     let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
     let who = caller.identity.to_string();
     let by = caller.identity.name.to_string();
@@ -581,7 +591,14 @@ pub async fn list_tokens(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<TokenView>, Refusal> {
-    permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Token, shell.now()).map(drop)?;
+    permit(
+        &shell.rules.load(),
+        caller,
+        policy::Action::Read,
+        policy::Resource::Token(policy::Token::default()),
+        shell.now(),
+    )
+    .map(drop)?;
     let after = after.map(keys::token);
     let rows: Vec<(String, Seen<Token>)> = shell.scan(keys::TOKENS, after.as_deref(), limit).await?;
     let next = if rows.len() == limit { rows.last().map(|(_, seen)| seen.record.id.clone()) } else { None };
@@ -615,7 +632,7 @@ fn token_view(record: Token, now: pki::UnixTime) -> TokenView {
 pub async fn revoke_token(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
     retrying(|| async {
-        let resource = policy::Resource::Token;
+        let resource = policy::Resource::Token(policy::Token::default());
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
         let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
         let seen = seen.ok_or(Refusal::NotFound("token"))?;

@@ -89,7 +89,7 @@ async fn concerned(
         policy::Action::Lock | policy::Action::Report => subject(shell, caller, name).await,
         policy::Action::Read | policy::Action::Administer => {
             if name == "token" {
-                return Ok(policy::Resource::Token);
+                return Ok(policy::Resource::Token(policy::Token::default()));
             }
             match find(shell, name).await {
                 Ok(seen) => Ok(policy::Resource::Request(request_facts(&seen.record))),

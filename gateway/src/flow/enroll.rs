@@ -13,7 +13,7 @@ use super::{
 use crate::{
     attest::{self, Claims, Context, Found, Message, Need, Prior, Reject},
     core::{
-        admission, audit,
+        admission, approve, audit,
         change::Changes,
         enroll::{self, Entropy, Frame, Inbound, Records, Verdict},
         keys, name,
@@ -312,13 +312,15 @@ fn entropy(shell: &Shell) -> Entropy {
 }
 
 fn waiting(shell: &Shell, enrollment: &Enrollment) -> WaitingReply {
-    let given = u32::try_from(enrollment.approvals.len()).unwrap_or(u32::MAX);
+    // Approvals of one content count together; the nearest to enough says how many are missing.
+    let contents = enrollment.approvals.iter().map(|approval| &approval.content);
+    let missing = contents.map(|content| approve::missing(enrollment, content)).min();
     WaitingReply {
         id: enrollment.id.clone(),
         poll_after: 5,
         nonce: hex::encode(enrollment.nonce),
         expires: enrollment.expires.0,
-        approvals_missing: enrollment.approvals_wanted.saturating_sub(given),
+        approvals_missing: missing.unwrap_or(enrollment.approvals_wanted),
         time: shell.now().secs(),
     }
 }

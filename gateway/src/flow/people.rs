@@ -3,18 +3,18 @@
 use wire::admin::{ApprovalView, Page, RequestView};
 
 use super::{
+    admin::whole_of,
     admit::locks,
-    enroll::find,
     owners,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
     admission::{self, Caller},
-    approve::{self, Approve, Outcome, permit, request_facts},
+    approve::{self, Approve, Outcome, Wish, permit, request_facts},
     enroll::NameRecords,
     keys,
-    records::{Claim, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
-    refusal::Refusal,
+    records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+    refusal::{Fault, Refusal},
 };
 
 /// Lists requests the caller may read: those that wait, or all.
@@ -37,7 +37,7 @@ pub async fn list(
     let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
     let mut items = Vec::new();
     for seen in found.into_iter().flatten() {
-        if may_read(shell, caller, &seen.record).is_ok() {
+        if may_see(shell, caller, &seen.record) {
             items.push(view(seen.record, &waiting));
         }
     }
@@ -49,10 +49,16 @@ pub async fn list(
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestView, Refusal> {
-    let seen = find(shell, id).await.map_err(|_| Refusal::NotFound("request"))?;
-    may_read(shell, caller, &seen.record).map(drop).map_err(|_| Refusal::NotFound("request"))?;
+    let seen = visible(shell, caller, id).await?;
     let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
-    Ok(view(seen.record, &waiting))
+    let holder = match &seen.record.wanted_name {
+        Some(name) if seen.record.state == EnrollmentState::Waiting && !seen.record.rejoin => {
+            whole_of(shell, seen.record.role, name).await?
+        }
+        Some(_) | None => None,
+    };
+    let taken = holder.map(|whole| whole.state(shell.now()).to_owned());
+    Ok(RequestView { taken, ..view(seen.record, &waiting) })
 }
 
 /// Whether the caller may read a request.
@@ -62,6 +68,24 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestVie
 pub(super) fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<policy::Grant, Refusal> {
     let resource = policy::Resource::Request(request_facts(enrollment));
     permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now())
+}
+
+/// Whether the caller may know of a request: who may look at it, or decide it.
+fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> bool {
+    let decides = || {
+        let resource = policy::Resource::Request(request_facts(enrollment));
+        permit(&shell.rules.load(), caller, policy::Action::Approve, resource, shell.now()).is_ok()
+    };
+    may_read(shell, caller, enrollment).is_ok() || decides()
+}
+
+/// A request that the caller may know of.
+///
+/// # Errors
+/// [`Refusal::NotFound`] also when it is there and not for the caller to know.
+pub(super) async fn visible(shell: &Shell, caller: &Caller, id: &str) -> Result<Seen<Enrollment>, Refusal> {
+    let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
+    seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound("request"))
 }
 
 /// Approves.
@@ -75,11 +99,13 @@ pub async fn approve(
     asked: &Approve,
     instance: &str,
 ) -> Result<RequestView, Refusal> {
-    labels(&asked.labels)?;
+    if let Wish::Own { labels: wanted, .. } = &asked.wish {
+        labels(wanted)?;
+    }
     let who = caller.identity.to_string();
     let actor = Actor { who: &who, instance };
     let enrollment = retrying(|| async {
-        let records = records(shell, id, asked).await?;
+        let records = records(shell, caller, id, asked).await?;
         let outcome = approve::approve(
             caller,
             asked,
@@ -107,14 +133,23 @@ pub async fn approve(
     Ok(view(enrollment, &[]))
 }
 
-async fn records(shell: &Shell, id: &str, asked: &Approve) -> Result<approve::Records, Retry> {
-    let enrollment = find(shell, id).await.map_err(|_| Refusal::NotFound("request"))?;
-    let role = enrollment.record.role;
-    let name = match approve::name_for(&enrollment.record, asked.name.as_deref()) {
-        Some(name) => owners::of_name(shell, role, &name).await?,
+async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> Result<approve::Records, Retry> {
+    let enrollment = visible(shell, caller, id).await?;
+    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+    let record = &enrollment.record;
+    // When it refers to what is not there, the decision says so, and what became of the request comes before it.
+    let name = match approve::name_for(record, &asked.wish).ok().flatten() {
+        Some(name) => owners::of_name(shell, record.role, &name).await?,
         None => NameRecords::default(),
     };
-    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    let owner = match &asked.wish {
+        Wish::Own { owner, .. } => owners::named(shell, owner.as_deref()).await?,
+        Wish::SameAs(_) => None,
+    };
+    let mut approvers = Vec::new();
+    for approval in &record.approvals {
+        approvers.push(approver(shell, approval).await?);
+    }
     let mut targets = vec![(LockKind::Key, enrollment.record.key.hex())];
     let rejoins: Option<Seen<Lineage>> = match &enrollment.record.lineage {
         Some(lineage) => shell.get(keys::lineage(lineage)).await?,
@@ -125,7 +160,22 @@ async fn records(shell: &Shell, id: &str, asked: &Approve) -> Result<approve::Re
         targets.push((admission::lock_kind(lineage.record.role), lineage.record.name.clone()));
     }
     let locks = locks(shell, targets).await?;
-    Ok(approve::Records { enrollment, name, owner, locks, rejoins })
+    // All that was read is of one moment only if the request is still what it was: else its own machine, admitted meanwhile,
+    // could be taken for another one that has the name.
+    let again: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
+    if again.map(|seen| seen.version) != Some(enrollment.version) {
+        return Err(Retry::Conflict);
+    }
+    Ok(approve::Records { enrollment, name, owner, locks, rejoins, approvers, epoch })
+}
+
+async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approver, Fault> {
+    let subject = shell.get(keys::subject(pki::Role::Person, &approval.by)).await?;
+    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&approval.lineage)).await?;
+    let mut targets = vec![(LockKind::Person, approval.by.clone()), (LockKind::Lineage, approval.lineage.clone())];
+    let certs = lineage.iter().flat_map(|seen| [&seen.record.current, &seen.record.pending]).flatten();
+    targets.extend(certs.map(|cert| (LockKind::Key, cert.key.hex())));
+    Ok(approve::Approver { subject, locks: locks(shell, targets).await? })
 }
 
 /// Denies.
@@ -135,7 +185,7 @@ async fn records(shell: &Shell, id: &str, asked: &Approve) -> Result<approve::Re
 pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
     retrying(|| async {
-        let seen = find(shell, id).await.map_err(|_| Refusal::NotFound("request"))?;
+        let seen = visible(shell, caller, id).await?;
         let changes = approve::deny(caller, &seen, reason, &shell.rules.load(), shell.now())?;
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
@@ -167,14 +217,28 @@ fn view(enrollment: Enrollment, waiting: &[(String, Seen<Waiting>)]) -> RequestV
         source: enrollment.source,
         created: enrollment.created.0,
         expires: enrollment.expires.0,
-        approvals: enrollment
-            .approvals
-            .into_iter()
-            .map(|approval| ApprovalView { by: approval.by, at: approval.at.0, code_checked: approval.code_checked })
-            .collect(),
+        approvals: enrollment.approvals.into_iter().map(approval_view).collect(),
         approvals_wanted: enrollment.approvals_wanted,
         rivals,
+        taken: None,
+        rules: enrollment.rules,
+        lifetime: enrollment.lifetime,
         reason: enrollment.reason,
+    }
+}
+
+fn approval_view(approval: Approval) -> ApprovalView {
+    let digest = approval.content.digest();
+    let Content { name, labels, owner, code_checked } = approval.content;
+    let owner = owner.map(|owner| owner.name);
+    ApprovalView {
+        by: approval.by,
+        at: approval.at.0,
+        code_checked,
+        name: Some(name),
+        labels,
+        owner,
+        content: Some(digest),
     }
 }
 

@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::{
     core::{
         admission::{Caller, Use},
-        approve::{Approve, Code},
+        approve::{Approve, Code, Wish},
         enroll::Inbound,
         refusal::Refusal,
     },
@@ -218,7 +218,7 @@ impl Story {
 
     async fn approve_named(&self, by: &Member, id: &str, code: &str, name: Option<String>) -> Result<(), Refusal> {
         let code = Code::Typed(code.to_owned());
-        let asked = Approve { code, name, labels: Default::default(), owner: None };
+        let asked = Approve { code, wish: Wish::Own { name, labels: Default::default(), owner: None } };
         flow::people::approve(&self.shell, &by.caller(self).await, id, &asked, "story").await.map(drop)
     }
 

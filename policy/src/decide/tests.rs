@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Claim, Machine, Person, Request, Service};
+use crate::facts::{Approval, Claim, Machine, Person, Request, Service, Token};
 use crate::rules::tests::load;
 use crate::{DEFAULT_CASES, DEFAULT_POLICY, run_cases};
 
@@ -56,11 +56,28 @@ fn principals() -> [Principal; 3] {
 fn resources() -> [Resource; 6] {
     [
         Resource::Gateway,
-        Resource::Request(Request { id: "e-1".into(), newcomer: newcomer() }),
+        Resource::Request(Request {
+            id: "e-1".into(),
+            newcomer: newcomer(),
+            approvals_wanted: 2,
+            approval: Some(Approval {
+                name: "edge-7".into(),
+                owner: Some("ann".into()),
+                labels: BTreeMap::from([("env".into(), "lab".into())]),
+                code_checked: true,
+            }),
+        }),
         Resource::Machine(machine()),
         Resource::Person(Person { name: "bob".into(), ..Person::default() }),
         Resource::Service(Service { name: "ssh".into(), machine: machine() }),
-        Resource::Token,
+        Resource::Token(Token {
+            role: "person".into(),
+            names: vec!["bob".into()],
+            groups: vec!["staff".into()],
+            labels: BTreeMap::from([("env".into(), "lab".into())]),
+            owner: Some("ann".into()),
+            uses: 3,
+        }),
     ]
 }
 

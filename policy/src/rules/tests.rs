@@ -42,6 +42,7 @@ fn default_policy_loads_and_names_its_rules() {
             "admins",
             "admins-connect",
             "admins-login",
+            "admins-make-admins",
             "forked",
             "locked",
             "locked-machine",
@@ -58,6 +59,7 @@ fn default_policy_loads_and_names_its_rules() {
             "stranger-machine",
             "token-machine",
             "token-person",
+            "two-check-the-code",
         ]
     );
     let place = rules.place("token-machine").unwrap().to_string();

@@ -77,7 +77,7 @@ fn asks() -> Vec<Ask> {
         ask(Action::Renew, &machines, Resource::Gateway),
         ask(Action::Read, &machines, Resource::Machine(machine.clone())),
         ask(Action::Lock, &people, Resource::Machine(machine)),
-        ask(Action::Administer, &people, Resource::Token),
+        ask(Action::Administer, &people, Resource::Token(policy::Token::default())),
         ask(Action::Administer, &people, Resource::Gateway),
     ]
 }

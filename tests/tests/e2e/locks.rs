@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::device::{self, Held, Key, Outcome};
 use tests::gateway::{Gateway, Setup};
@@ -13,7 +12,7 @@ use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, Stopwatch};
 
-use crate::{assert_says, at_the_gate, audit, items, joined, request_id, token};
+use crate::{assert_says, at_the_gate, items, joined, request_id, token};
 
 /// A second administrator.
 #[track_caller]
@@ -150,34 +149,6 @@ async fn a_machine_locked_while_it_renews() {
     assert_eq!(ended.await.unwrap().code, 0);
     locked.store(true, Ordering::SeqCst);
     tokio::time::timeout(PATIENCE, renewing).await.unwrap().unwrap();
-}
-
-#[test]
-fn two_approvers_at_the_same_moment_admit_once() {
-    let gateway = Setup::default().start();
-    let alice = gateway.first_person();
-    let bob = bob(&gateway, &alice);
-    for round in 0..4 {
-        let name = format!("edge-{round}");
-        let waiting = at_the_gate(&gateway, &name);
-        let id = request_id(&alice, &name);
-        let approve = ["requests", "approve", &id, "--code", &waiting.code];
-        let both = [alice.start(&approve), bob.start(&approve)].map(|started| started.end_within(PATIENCE));
-        let (won, lost): (Vec<_>, Vec<_>) = both.iter().partition(|ended| ended.code == 0);
-        assert_eq!(won.len(), 1, "{both:?}");
-        assert_says(lost[0], 1, "this request was approved already, by ");
-        assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
-    }
-    let machines = items(&alice.json(&["machines", "list"]));
-    assert_eq!(machines.len(), 4, "{machines:?}");
-    assert_eq!(audit(&alice, "enrollment.approved").len(), 4);
-    // Alice, Bob and four machines; the gateway's own certificate is not counted.
-    let issued = audit(&alice, "certificate.issued");
-    let theirs = |event: &&Value| {
-        let subject = event["subject"].as_str().unwrap();
-        subject.contains("/machine/") || subject.contains("/person/")
-    };
-    assert_eq!(issued.iter().filter(theirs).count(), 6, "{issued:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use wire::admin::{ApproveRequest, ReasonRequest};
 use super::{Boxed, boxed, done};
 use crate::{
     core::{
-        approve::{Approve, Code},
+        approve::{Approve, Code, Wish},
         refusal::Refusal,
     },
     edge::http::{Call, json},
@@ -38,7 +38,16 @@ pub fn approve(call: Call) -> Boxed {
                 return Err(Refusal::Malformed("give either the code or `unchecked`, not both or neither".to_owned()));
             }
         };
-        let asked = Approve { code, name: body.name, labels: body.labels, owner: body.owner };
+        let own = body.name.is_some() || !body.labels.is_empty() || body.owner.is_some();
+        let wish = match body.same_as {
+            None => Wish::Own { name: body.name, labels: body.labels, owner: body.owner },
+            Some(_) if own => {
+                let text = "give either `same_as`, or `name`, `labels` and `owner`";
+                return Err(Refusal::Malformed(text.to_owned()));
+            }
+            Some(digest) => Wish::SameAs(digest),
+        };
+        let asked = Approve { code, wish };
         let view = people::approve(&call.shell, call.caller()?, call.param("id"), &asked, &call.instance).await?;
         json(StatusCode::OK, &view)
     })
