@@ -81,7 +81,8 @@ ask() {
     done
     printf '%s\t%s\n' "$name" "$(head -n 1 seen)" | tee -a all
 }
-ask openssl env "LD_LIBRARY_PATH=$libraries" OPENSSL_CONF=/dev/null "$bin/openssl" s_client -proxy "127.0.0.1:$port" -connect node.example:22
+ask openssl env "LD_LIBRARY_PATH=$libraries" OPENSSL_CONF=/dev/null "$bin/openssl" s_client \
+    -proxy "127.0.0.1:$port" -connect node.example:22
 ask socat "$bin/socat" - "PROXY:127.0.0.1:node.example:22,proxyport=$port"
 ask nc "$dir/x/bin/nc.openbsd" -X connect -x "127.0.0.1:$port" node.example 22
 ask ncat "$bin/ncat" --proxy "127.0.0.1:$port" --proxy-type http node.example 22

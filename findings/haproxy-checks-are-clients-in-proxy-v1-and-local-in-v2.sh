@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One would expect: the health check of a server with `send-proxy` says that nobody stands behind it: UNKNOWN in version 1 of
 # the PROXY protocol, LOCAL in version 2, as the protocol has it for connections of the proxy's own.
-# Really: in version 2 it says LOCAL, in version 1 `TCP4` with its own address: a client of that address, twice a second or so, which
-# rates, logs and lists of addresses then count. It differs only in that it comes from where the connection comes from.
+# Really: in version 2 it says LOCAL, in version 1 `TCP4` with its own address: one more client, again and again, which rates,
+# logs and lists of addresses then count. Only that the named address is haproxy's own tells it from others.
 # Software: haproxy 2.6.12-1+deb12u4 (Debian 12).
 # Source: the PROXY protocol's text, 2.1 and 2.2 (LOCAL "such as health-checks").
 set -euo pipefail
@@ -90,7 +90,7 @@ for _ in $(seq 100); do
 done
 
 version1=$(head -n 1 v1 | sed 's/../\\x&/g')
-version1=$(printf '%b' "$version1" | head -n 1 | tr -d '\r')
+version1=$(printf '%b' "$version1" | sed -n 1p | tr -d '\r')
 version2=$(head -n 1 v2)
 echo "version 1: $version1"
 echo "version 2: $version2"

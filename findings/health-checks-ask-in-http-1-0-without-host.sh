@@ -71,7 +71,8 @@ port=$(cat port)
 check() {
     : >seen
     {
-        printf 'defaults\n    mode http\n    timeout connect 3s\n    timeout client 3s\n    timeout server 3s\n    timeout check 3s\n'
+        printf 'defaults\n    mode http\n    timeout check 3s\n'
+        printf '    timeout %s 3s\n' connect client server
         printf 'frontend f\n    bind unix@%s/front\n    default_backend b\nbackend b\n' "$dir"
         printf '    %s\n' "$@"
         printf '    server s 127.0.0.1:%s check inter 500ms\n' "$port"

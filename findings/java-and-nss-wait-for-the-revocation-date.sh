@@ -65,9 +65,15 @@ crl() {
 }
 # DATE[,REASON]: the row that revokes the leaf.
 row() { printf 'R\t491231235959Z\t%s\t1007\tunknown\t/CN=m-1' "$1"; }
-of_openssl() { openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 | sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | head -n 1; }
+of_openssl() {
+    openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 |
+        sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | sed -n 1p
+}
 certtool() { LD_LIBRARY_PATH=$libraries "$dir/x/usr/bin/certtool" "$@"; }
-of_gnutls() { certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 | sed -n 's/^\tOutput: //p' | tail -n 1; }
+of_gnutls() {
+    certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 |
+        sed -n 's/^\tOutput: //p' | tail -n 1
+}
 nss() { LD_LIBRARY_PATH=$libraries:$libraries/nss "$dir/x/usr/bin/$1" "${@:2}"; }
 # What NSS says of the leaf once it has been given these CRLs, and what it said of the last of them.
 of_nss() {

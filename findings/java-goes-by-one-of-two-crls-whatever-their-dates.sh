@@ -106,7 +106,7 @@ for i in $(seq 40); do
     crl "newer-$i.crl" '' "$(printf '2%03d' "$i")" "$(stamp "-1 hour +$i min")" "$(stamp '+1 hour')"
     questions+=("older-$i.crl+newer-$i.crl")
 done
-"$java_home/bin/java" -version 2>&1 | head -n 1
+"$java_home/bin/java" -version 2>&1 | sed -n 1p
 of_java "${questions[@]}" | sort | uniq -c | tee counts
 alone=$(of_java newer-1.crl)
 echo "the newer alone: $alone"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One would expect: a CRL that says by its issuingDistributionPoint that it is about leaves only (onlyContainsUserCerts) can be given to
-# everybody; the extension is critical by RFC 5280 5.2.5, and so every reader of CRLs knows it.
+# One would expect: everybody takes a CRL that says by its issuingDistributionPoint that it is about leaves only
+# (onlyContainsUserCerts); the extension is critical by RFC 5280 5.2.5, and so every reader of CRLs knows it.
 # Really: NSS refuses to take the CRL in ("unknown critical extension"). OpenSSL, GnuTLS and Java take it.
 # With a URL in it (distributionPoint) OpenSSL and Java want the same URL in the leaf, else: "different CRL scope", no status.
 # Software: openssl 3.0.22-1~deb12u2, gnutls-bin 3.7.9-2+deb12u7, openjdk-17 17.0.21.1+2-1~deb12u1, libnss3 2:3.87.1-1+deb12u4.
@@ -66,9 +66,15 @@ crl() {
 }
 # DATE[,REASON]: the row that revokes the leaf.
 row() { printf 'R\t491231235959Z\t%s\t1007\tunknown\t/CN=m-1' "$1"; }
-of_openssl() { openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 | sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | head -n 1; }
+of_openssl() {
+    openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 |
+        sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | sed -n 1p
+}
 certtool() { LD_LIBRARY_PATH=$libraries "$dir/x/usr/bin/certtool" "$@"; }
-of_gnutls() { certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 | sed -n 's/^\tOutput: //p' | tail -n 1; }
+of_gnutls() {
+    certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 |
+        sed -n 's/^\tOutput: //p' | tail -n 1
+}
 nss() { LD_LIBRARY_PATH=$libraries:$libraries/nss "$dir/x/usr/bin/$1" "${@:2}"; }
 # What NSS says of the leaf once it has been given these CRLs, and what it said of the last of them.
 of_nss() {
@@ -130,7 +136,11 @@ of_java plain.crl leaves.crl url.crl >java
 { read -r java_plain && read -r java_leaves && read -r java_url; } <java
 nss_given() {
     of_nss "$1" >nss.out
-    if grep -q SEC_ERROR_CRL_UNKNOWN_CRITICAL_EXTENSION imported; then echo "not taken, unknown critical extension"; else cat nss.out; fi
+    if grep -q SEC_ERROR_CRL_UNKNOWN_CRITICAL_EXTENSION imported; then
+        echo "not taken, unknown critical extension"
+    else
+        cat nss.out
+    fi
 }
 cat >found <<END
 plain, openssl: $(of_openssl plain.crl)

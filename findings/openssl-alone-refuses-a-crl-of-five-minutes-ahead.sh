@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One would expect: a CRL whose thisUpdate lies ahead, since the issuer's clock is five minutes fast, is refused by all who check it.
-# Really: only OpenSSL refuses it, and so with it everybody: "CRL is not yet valid". Java takes it up to 15 minutes ahead, NSS and
-# certtool at any time. The reader whose clock is slow sees the same.
+# One would expect: a CRL whose thisUpdate lies ahead, since the issuer's clock is five minutes fast, is refused by all.
+# Really: only OpenSSL refuses it, and so with it every certificate: "CRL is not yet valid". Java takes it up to 15 minutes
+# ahead, NSS and certtool at any time. The reader whose clock is slow sees the same.
 # Software: openssl 3.0.22-1~deb12u2, gnutls-bin 3.7.9-2+deb12u7, openjdk-17 17.0.21.1+2-1~deb12u1, libnss3 2:3.87.1-1+deb12u4.
 set -euo pipefail
 
@@ -65,9 +65,15 @@ crl() {
 }
 # DATE[,REASON]: the row that revokes the leaf.
 row() { printf 'R\t491231235959Z\t%s\t1007\tunknown\t/CN=m-1' "$1"; }
-of_openssl() { openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 | sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | head -n 1; }
+of_openssl() {
+    openssl verify -crl_check -CRLfile "$1" -CAfile ca.pem leaf.pem 2>&1 |
+        sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | sed -n 1p
+}
 certtool() { LD_LIBRARY_PATH=$libraries "$dir/x/usr/bin/certtool" "$@"; }
-of_gnutls() { certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 | sed -n 's/^\tOutput: //p' | tail -n 1; }
+of_gnutls() {
+    certtool --verify --load-ca-certificate ca.pem --load-crl "$1" --infile leaf.pem 2>&1 |
+        sed -n 's/^\tOutput: //p' | tail -n 1
+}
 nss() { LD_LIBRARY_PATH=$libraries:$libraries/nss "$dir/x/usr/bin/$1" "${@:2}"; }
 # What NSS says of the leaf once it has been given these CRLs, and what it said of the last of them.
 of_nss() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One would expect: a certificate is good "through" its notAfter, inclusive (RFC 5280 4.1.2.5), and so up to and with that second.
-# Really: OpenSSL calls it expired in the second that notAfter names, where Python's cryptography (and Go 1.26, GnuTLS 3.7) has it good
-# for that second too. With a CRL's nextUpdate OpenSSL does the same: "CRL has expired" in that second.
+# Really: OpenSSL calls it expired in the second that notAfter names; Python's cryptography (and Go 1.26, GnuTLS 3.7) has it
+# good for that second too. With a CRL's nextUpdate OpenSSL does the same: "CRL has expired" in that second.
 # Software: openssl 3.0.22-1~deb12u2 (Debian 12), cryptography 50.0.2 (PyPI).
 # Source: X509_cmp_time(3): "earlier than or equal to" the time compared with is -1.
 set -euo pipefail
@@ -55,7 +55,8 @@ new=(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
 "${new[@]}" -keyout ca.key -out ca.pem -subj '/CN=test CA' -days 30 -addext basicConstraints=critical,CA:TRUE \
     -addext keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash 2>log
 "${new[@]}" -CA ca.pem -CAkey ca.key -keyout leaf.key -out leaf.pem -subj /CN=m-1 -set_serial 0x1007 -days 20 \
-    -addext subjectAltName=DNS:m-1 -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=clientAuth \
+    -addext subjectAltName=DNS:m-1 -addext basicConstraints=critical,CA:FALSE \
+    -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=clientAuth \
     -addext subjectKeyIdentifier=hash -addext authorityKeyIdentifier=keyid 2>log
 
 stamp() { date -u -d "$1" +%Y%m%d%H%M%SZ; }
@@ -83,7 +84,7 @@ except verification.VerificationError as error:
 END
 
 end=$(date -d "$(openssl x509 -in leaf.pem -noout -enddate | cut -d= -f2)" +%s)
-result() { sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | head -n 1; }
+result() { sed -n 's/^leaf.pem: //p; s/.*lookup: //p' | sed -n 1p; }
 leaf_at() { openssl verify -attime "$1" -CAfile ca.pem leaf.pem 2>&1 | result; }
 until=$(date -d '+2 days' +%s)
 crl one.crl '' 01 "$(stamp '-1 hour')" "$(stamp "@$until")"

@@ -67,7 +67,7 @@ for _ in $(seq 100); do
 done
 port=$(cat port)
 
-"$program" --version 2>&1 | head -n 1
+"$program" --version 2>&1 | sed -n 1p
 timeout 10 "$program" -q -p "127.0.0.1:$port" -d ssh.node.example:22 </dev/null >out 2>&1 || true
 timeout 10 "$program" -q -p "127.0.0.1:$port" -d ssh.node.example:22 -H 'Host: ssh.node.example:22' </dev/null >out 2>&1 || true
 for _ in $(seq 50); do
@@ -78,7 +78,8 @@ cat seen
 
 plain=$(sed -n 1p seen)
 with=$(sed -n 2p seen)
-if [[ $plain == 'CONNECT ssh.node.example:22 HTTP/1.1\r\nHost: 127.0.0.1\r\n'* ]] && [ "$(grep -o 'Host: ' <<<"$with" | wc -l)" = 2 ]; then
+if [[ $plain == 'CONNECT ssh.node.example:22 HTTP/1.1\r\nHost: 127.0.0.1\r\n'* ]] &&
+    [ "$(grep -o 'Host: ' <<<"$with" | wc -l)" = 2 ]; then
     echo "as stated: Host names the proxy, and -H adds a second one"
 else
     echo "changed"
