@@ -405,6 +405,18 @@ const FAILING: &str = r#"
       when: inventory_hostname == "web-2"
 "#;
 
+/// One that goes on past machines that are not there.
+const PATIENT: &str = r#"
+- hosts: all
+  gather_facts: false
+  ignore_unreachable: true
+  tasks:
+    - ansible.builtin.command: "true"
+      changed_when: false
+    - ansible.builtin.command: "true"
+      changed_when: false
+"#;
+
 /// The counts of a convergence: ok, changed, failed, unreachable, skipped.
 fn counts(convergence: &Value) -> [u64; 5] {
     ["ok", "changed", "failed", "unreachable", "skipped"].map(|field| convergence[field].as_u64().unwrap())
@@ -473,8 +485,13 @@ fn a_playbook_converges_and_every_machine_shows_it() {
     let line = shown.lines().find(|line| line.starts_with("last convergence")).unwrap_or_else(|| panic!("{shown}"));
     assert!(line.contains("ansible 2.") && line.contains("0 changed, 0 failed, unreachable, by spiffe://"), "{line}");
 
+    // Ansible counts a task that never ran as one that went well, and ends with 0.
+    room.play(INVENTORIES[0], &room.write("patient.yml", PATIENT), &["--limit", "web-1,web-3"], 0);
+    assert_eq!(counts(&room.convergence("web-1")), [2, 0, 0, 0, 0]);
+    assert_eq!(counts(&room.convergence("web-3")), [0, 0, 0, 2, 0]);
+
     let events = audit(&room.alice, "machine.converged");
-    assert_eq!(events.len(), 7);
+    assert_eq!(events.len(), 9);
     assert!(events.iter().all(|event| event["rules"] == json!(["robot"])), "{events:?}");
 }
 

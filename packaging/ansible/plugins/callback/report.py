@@ -207,6 +207,9 @@ class CallbackModule(CallbackBase):
         self.started = int(time.time())
         self.playbooks = []
         self.machines = {}
+        # How often a host could not be reached. Where a play goes on all the same (`ignore_unreachable`), Ansible counts the
+        # task that never ran as one that went well.
+        self.unreached = {}
         self.why_not = None
 
     def v2_playbook_on_start(self, playbook):
@@ -227,6 +230,10 @@ class CallbackModule(CallbackBase):
         match = IDENTITY.fullmatch(str(host.get_vars().get("lychgate_identity", "")))
         if match:
             self.machines[host.get_name()] = match.groups()
+
+    def v2_runner_on_unreachable(self, result):
+        host = result._host.get_name()  # pylint: disable=protected-access
+        self.unreached[host] = self.unreached.get(host, 0) + 1
 
     def v2_playbook_on_stats(self, stats):
         took_part = {host: machine for host, machine in self.machines.items() if host in stats.processed}
@@ -259,16 +266,17 @@ class CallbackModule(CallbackBase):
                     # Another gateway's, which may have the same name here for somebody else.
                     continue
                 count = stats.summarize(host)
+                passed_over = max(0, self.unreached.get(host, 0) - count["unreachable"])
                 run = {
                     "tool": "ansible",
                     "version": ansible_version,
                     "run_id": self.run_id,
                     "started": self.started,
                     "finished": max(self.started, int(time.time())),
-                    "ok": count["ok"],
+                    "ok": max(0, count["ok"] - passed_over),
                     "changed": count["changed"],
                     "failed": count["failures"],
-                    "unreachable": count["unreachable"],
+                    "unreachable": count["unreachable"] + passed_over,
                     "skipped": count["skipped"],
                 }
                 if play:
