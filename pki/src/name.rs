@@ -74,10 +74,7 @@ impl TrustDomain {
     pub fn parse(text: &str) -> Result<Self, BadName> {
         limit(text, DOMAIN_MAX)?;
         check_labels(text)?;
-        let last = text.rsplit('.').next().unwrap_or(text);
-        if last.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(BadName::NumericDomain);
-        }
+        check_not_an_address(text)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -222,10 +219,16 @@ pub(crate) fn check_dns(text: &str) -> Result<(), BadName> {
     let rest = text.strip_prefix("*.").unwrap_or(text);
     limit(rest, DNS_MAX)?;
     check_labels(rest)?;
-    if rest.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(BadName::NumericDomain);
-    }
-    Ok(())
+    check_not_an_address(rest)
+}
+
+/// Programs read a name whose last label is a number, decimal or hexadecimal, as an IPv4 address: `inet_aton`, and with it
+/// OpenSSH, and every browser ("ends in a number" in the URL standard).
+fn check_not_an_address(text: &str) -> Result<(), BadName> {
+    let last = text.rsplit('.').next().unwrap_or(text);
+    let decimal = last.bytes().all(|b| b.is_ascii_digit());
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
+    if decimal || hexadecimal { Err(BadName::NumericDomain) } else { Ok(()) }
 }
 
 fn limit(text: &str, max: usize) -> Result<(), BadName> {
@@ -360,7 +363,10 @@ mod tests {
         check_domain("a.b_c", Err(BadName::ForbiddenCharacter { at: 3, found: '_' }));
         check_domain("a.-b", Err(BadName::EdgeHyphen { at: 2 }));
         check_domain("a:443", Err(BadName::ForbiddenCharacter { at: 1, found: ':' }));
-        check_domain("10.0.0.1", Err(BadName::NumericDomain));
+        for address in ["10.0.0.1", "1234", "lab.0x10", "0xff", "0x"] {
+            check_domain(address, Err(BadName::NumericDomain));
+        }
+        check_domain("lab.0x1g", Ok(()));
         check_domain(&format!("{}.example", "x".repeat(64)), Err(BadName::TooLong { len: 64, max: 63 }));
         check_domain(&["abc"; 46].join("."), Err(BadName::TooLong { len: 183, max: 180 }));
     }
@@ -423,6 +429,7 @@ mod tests {
         check_gateway_name("*.", Err(BadName::Empty));
         check_gateway_name("a.*.example", Err(BadName::ForbiddenCharacter { at: 2, found: '*' }));
         check_gateway_name("192.0.2.300", Err(BadName::NumericDomain));
+        check_gateway_name("gate.0x1f", Err(BadName::NumericDomain));
         check_gateway_name("gate.example:443", Err(BadName::ForbiddenCharacter { at: 12, found: ':' }));
     }
 
