@@ -9,6 +9,13 @@ use thiserror::Error;
 /// here as well.
 pub const HEAD_MAX: usize = 16 * 1024;
 
+/// Most lines in a head: what the HTTP library reads at most. Our own client sends 7, a browser 20.
+pub const FIELDS_MAX: usize = 100;
+
+/// Largest `Content-Length` that is looked at any further, in bytes: far over what any endpoint takes, and far from the end of
+/// 64 bits, where the HTTP library has numbers with a meaning of their own.
+pub const LENGTH_MAX: u64 = 1 << 32;
+
 /// From a whole request to the first byte of its answer, without the wait of a long poll. A commit on a busy disk and a
 /// signature take far below a second; most clients give up at about this.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);

@@ -92,7 +92,8 @@ const ENROLL: &[(&str, &str, [Want; 3])] = &[
     ("GET", "/v1/ssh/ca", [Served, Served, Served]),
     ("GET", "/v1/crl/{role}", [Served, Served, Served]),
     ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
-    ("GET", "/v1/enrollments/{id}", [Unproven, Unproven, Served]),
+    // Another's key learns nothing, not even that the request is there.
+    ("GET", "/v1/enrollments/{id}", [Unproven, Hidden, Served]),
 ];
 
 /// The manage face: nobody (whom the handshake keeps out already), a machine, a person in no group, an administrator,
@@ -620,6 +621,71 @@ async fn unknown_members_of_a_query_are_refused() {
             let text = String::from_utf8_lossy(&body);
             assert_eq!((status, code.as_str()), (400, "malformed"), "{} {}?{query}: {text}", row.method, row.path);
             assert!(says.is_none_or(|says| text.contains(says)), "{} {}?{query}: {text}", row.method, row.path);
+        }
+    }
+}
+
+/// Without the key of a request nobody learns whether it is there.
+#[tokio::test]
+async fn an_unknown_request_and_anothers_are_answered_alike() {
+    let stage = Stage::set().await;
+    let (holder, there) = stage.waiting().await;
+    let stranger = Newcomer::new();
+    let now = stage.story.shell.now().secs();
+    for brings in ["nothing", "nonsense", "another path", "another key", "an old proof"] {
+        let mut told = Vec::new();
+        for id in [there.as_str(), "0123456789ab", "..", "x"] {
+            let uri = format!("/v1/enrollments/{id}");
+            let proof = match brings {
+                "nothing" => None,
+                "nonsense" => Some("x".to_owned()),
+                "another path" => Some(holder.proof("GET", "/v1/enrollments/y", now)),
+                "another key" => Some(stranger.proof("GET", &uri, now)),
+                _ => Some(stranger.proof("GET", &uri, now - 3_600)),
+            };
+            let asked = Asked { method: Method::GET, uri, body: vec![], proof, headers: PLAIN.to_vec() };
+            let (parts, body) =
+                stage.exchange(stage.router(Face::Enroll, &unlimited()), Face::Enroll, None, asked).await;
+            let mut problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            problem["instance"] = json!("");
+            let challenged = parts.headers.contains_key("www-authenticate");
+            assert_eq!(challenged, parts.status == 401, "{brings}: {problem}");
+            told.push((parts.status, problem));
+        }
+        assert!(told.iter().all(|other| *other == told[0]), "{brings}: {told:?}");
+    }
+}
+
+/// Whatever is refused is a problem document with the id under which the log has it.
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
+    let stage = Stage::set().await;
+    let plain = PLAIN.to_vec();
+    let rows: [(&str, &str, u16, &str); 9] = [
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", "/", 404, "not-found"),
+        ("GET", "*", 404, "not-found"),
+        ("PATCH", "/v1/self", 405, "method-not-allowed"),
+        ("PATCH", "/healthz", 405, "method-not-allowed"),
+        ("GET", "/v1/machines/%ff", 400, "malformed"),
+        ("GET", "/v1/crl/%ff", 400, "malformed"),
+        ("GET", "/v1/self?x=%ff%", 400, "malformed"),
+        ("POST", "/v1/leave%ff", 404, "not-found"),
+    ];
+    for face in [Face::Enroll, Face::Manage] {
+        for (method, uri, status, code) in rows {
+            let peer = if face == Face::Manage { stage.caller("an administrator").await } else { None };
+            let method: Method = method.parse().unwrap();
+            let asked = Asked { method, uri: uri.to_owned(), body: vec![], proof: None, headers: plain.clone() };
+            let (parts, body) = stage.exchange(stage.router(face, &unlimited()), face, peer, asked).await;
+            let what = format!("{} {uri}: {} {}", face.as_str(), parts.status, String::from_utf8_lossy(&body));
+            assert_eq!(parts.headers["content-type"], wire::problem::PROBLEM_TYPE, "{what}");
+            let problem: Problem = serde_json::from_slice(&body).expect(&what);
+            assert_eq!(parts.headers["lychgate-instance"], problem.instance.as_str(), "{what}");
+            assert_eq!(parts.status, problem.status, "{what}");
+            // On the other face it is not there at all.
+            let there = [(status, code), (404, "not-found")];
+            assert!(there.contains(&(problem.status, problem.code())), "{what}");
         }
     }
 }

@@ -51,8 +51,16 @@ async fn our_signature_on_something_else_is_no_join_token() {
         let signed = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &bent, &key).unwrap();
         check(what, &story.stranger().join(&signed, "edge-07").await.unwrap_err(), says);
     }
+    // Signed, and with an extension that must be understood.
+    for crit in [json!(["exp"]), json!([]), json!("b64")] {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(&json!({ "alg": "ES256", "crit": crit, "exp": 1 })), part(&claims(&good)));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+        let signed = format!("{message}.{signature}");
+        check("a critical extension", &story.stranger().join(&signed, "edge-07").await.unwrap_err(), "`crit`");
+    }
     // The right claims under an algorithm that anybody can sign by: the public key is no secret.
-    let public = EncodingKey::from_secret(&story.shell.ca.token().public_point);
+    let public = EncodingKey::from_secret(&story.shell.ca.token().public_point).unwrap();
     let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(&good), &public).unwrap();
     check("a MAC", &story.stranger().join(&signed, "edge-07").await.unwrap_err(), "ES256");
     // A later end in the text is nothing: the record decides.

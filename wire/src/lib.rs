@@ -14,4 +14,5 @@ pub mod manage;
 pub mod moving;
 pub mod problem;
 pub mod ssh;
+pub mod strict;
 pub mod tunnel;

@@ -44,3 +44,12 @@ pub const REPORT_WORD_MAX: usize = 64;
 
 /// Longest name of what was run, in bytes: the longest name of a file.
 pub const REPORT_PLAY_MAX: usize = 255;
+
+/// Most patterns of names in a join token.
+pub const TOKEN_NAMES_MAX: usize = 100;
+
+/// Most groups in a join token.
+pub const GROUPS_MAX: usize = 32;
+
+/// Longest name of a group or an owner, in bytes.
+pub const WORD_MAX: usize = 64;

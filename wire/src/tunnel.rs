@@ -439,7 +439,11 @@ pub fn body_len(head: [u8; FRAME_HEAD]) -> Result<usize, BadFrame> {
 /// # Errors
 /// [`BadFrame::Json`].
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadFrame> {
-    serde_json::from_slice(body).map_err(|error| BadFrame::Json(error.to_string()))
+    // What names its kind in a member could be read from an array, too.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(BadFrame::Json("not an object".to_owned()));
+    }
+    crate::strict::from_slice(body).map_err(|error| BadFrame::Json(error.to_string()))
 }
 
 /// Collects bytes as they come and gives frames. Holds no more than one frame and what was fed last.

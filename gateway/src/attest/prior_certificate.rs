@@ -73,7 +73,8 @@ impl Attestor for PriorCertificate {
 
 /// The certificate's holder, proven by the old key on this connection.
 fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> {
-    let body: Body = serde_json::from_str(message.body).map_err(|_| Reject::Prior("its JSON is malformed"))?;
+    let body: Body =
+        wire::strict::from_slice(message.body.as_bytes()).map_err(|_| Reject::Prior("its JSON is malformed"))?;
     let ders = pki::parse_pem("CERTIFICATE", &body.certificate).map_err(|_| Reject::Prior("it is not PEM"))?;
     let (leaf, rest) = ders.split_first().ok_or(Reject::Prior("it is not PEM"))?;
     // Ours come first; what else was sent may hold an older issuing CA of ours.

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use pki::{KeyAlgorithm, SubjectKey, UnixTime};
 use wire::enroll::{PROOF_TYPE, ProofClaims};
+
+use super::jose::{self, BadJws, Jws};
 
 /// Oldest proof we take. A proof is made for one request on one connection; this only bounds how long a client may take
 /// between making and sending it, and how wrong its idea of our clock may be.
@@ -37,6 +39,12 @@ pub enum BadProof {
     /// It is not a JWT of the right type.
     #[error("the proof is not a JWT of type `dpop+jwt`")]
     Shape,
+    /// It names extensions that must be understood (RFC 7515 4.1.11).
+    #[error("the proof has `crit` in its header, and no extension is known here")]
+    Critical,
+    /// A claim is missing or of another type; which one.
+    #[error("the proof's claims are not those of a proof: {0}")]
+    Claims(String),
     /// It names an algorithm other than the key's.
     #[error("the proof's algorithm is not the one of its key")]
     Algorithm,
@@ -60,35 +68,55 @@ pub enum BadProof {
     Stale(u64),
 }
 
-/// Checks a proof by `key`. The header's `jwk` is not consulted: the key is the one of the CSR or of the enrollment.
+impl From<BadJws> for BadProof {
+    fn from(bad: BadJws) -> Self {
+        match bad {
+            BadJws::Shape => Self::Shape,
+            BadJws::Critical => Self::Critical,
+            BadJws::Algorithm => Self::Algorithm,
+            BadJws::Claims(why) => Self::Claims(why),
+            BadJws::Signature => Self::Signature,
+        }
+    }
+}
+
+/// A proof for the request at hand, by a key that is to be named yet.
+#[derive(Clone, Debug)]
+pub struct Proof<'a>(Jws<'a, ProofClaims>);
+
+/// Reads a proof and checks all that can be checked without knowing whose it is.
 ///
 /// # Errors
-/// The first thing that is wrong, in the order of [`BadProof`].
-pub fn check(proof: &str, key: &SubjectKey, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
+/// The first thing that is wrong.
+pub fn read<'a>(proof: &'a str, expected: &Expected<'_>, now: UnixTime) -> Result<Proof<'a>, BadProof> {
     if proof.len() > PROOF_MAX {
         return Err(BadProof::Shape);
     }
-    let header = jsonwebtoken::decode_header(proof).map_err(|_| BadProof::Shape)?;
-    if header.typ.as_deref() != Some(PROOF_TYPE) {
+    let jws = jose::read::<ProofClaims>(proof)?;
+    if jws.typ.as_deref() != Some(PROOF_TYPE) {
         return Err(BadProof::Shape);
     }
-    let algorithm = algorithm_of(key);
-    if header.alg != algorithm {
-        return Err(BadProof::Algorithm);
+    check_claims(&jws.claims, expected, now)?;
+    Ok(Proof(jws))
+}
+
+impl Proof<'_> {
+    /// Checks that `key` made it. The header's `jwk` is not consulted: the key is the one of the CSR or of the enrollment.
+    ///
+    /// # Errors
+    /// [`BadProof::Algorithm`], [`BadProof::Signature`].
+    pub fn signed_by(self, key: &SubjectKey) -> Result<(), BadProof> {
+        self.0.signed_by(&decoding_key(key), algorithm_of(key))?;
+        Ok(())
     }
-    let mut validation = Validation::new(algorithm);
-    // Times are checked below against the clock we were given.
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    let claims = jsonwebtoken::decode::<ProofClaims>(proof, &decoding_key(key), &validation)
-        .map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature => BadProof::Signature,
-            _ => BadProof::Shape,
-        })?
-        .claims;
-    check_claims(&claims, expected, now)
+}
+
+/// Checks a proof by `key`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(proof: &str, key: &SubjectKey, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
+    read(proof, expected, now)?.signed_by(key)
 }
 
 fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {

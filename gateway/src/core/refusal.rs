@@ -110,6 +110,23 @@ pub enum Refusal {
     /// The request did not come in time.
     #[error("the request took longer than {0} s")]
     TooSlow(u64),
+    /// The head or the body stopped coming.
+    #[error("the request did not come to its end in time")]
+    Unfinished,
+    /// Another version of HTTP.
+    #[error("only HTTP/1.1 is spoken here")]
+    HttpVersion,
+    /// The head is larger than we read.
+    #[error("the head of the request is larger than {bytes} bytes or has more than {fields} lines")]
+    HeadTooLarge {
+        /// The limit in bytes.
+        bytes: usize,
+        /// The limit in lines.
+        fields: usize,
+    },
+    /// The path is there, and not for this method.
+    #[error("this endpoint does not take this method; `Allow` says which it takes")]
+    Method,
     /// A service cannot be reached.
     #[error("{0}")]
     Service(#[from] Unreached),

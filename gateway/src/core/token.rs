@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use pki::{KeyDigest, Role, UnixTime};
 use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
-use super::records::Token;
+use super::{
+    jose::{self, BadJws},
+    records::Token,
+};
 
 /// Longest token we parse, in bytes: ours are about 600.
 pub const TOKEN_MAX: usize = 4096;
@@ -60,30 +63,27 @@ impl TokenKey {
         if token.len() > TOKEN_MAX {
             return Err(TokenError::Invalid("it is too long"));
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid("it is not a JWT"))?;
-        if header.alg != Algorithm::ES256 {
-            return Err(TokenError::Invalid("its algorithm is not ES256"));
-        }
-        // Said apart, because it happens to whoever copies a long line.
-        if token.rsplit('.').next().is_none_or(|signature| signature.len() < SIGNATURE_CHARS) {
-            return Err(TokenError::Invalid("it is cut short"));
-        }
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.set_audience(&[JOIN_TOKEN_AUDIENCE]);
-        validation.set_issuer(&[issuer]);
-        validation.set_required_spec_claims(&["aud", "iss", "exp"]);
-        let decoded = jsonwebtoken::decode::<JoinTokenClaims>(token, &self.decoding, &validation).map_err(|error| {
-            use jsonwebtoken::errors::ErrorKind;
-            TokenError::Invalid(match error.kind() {
-                ErrorKind::InvalidSignature => "this gateway did not sign it",
-                ErrorKind::InvalidAudience => "it is not a join token",
-                ErrorKind::InvalidIssuer => "it is for another trust domain",
-                _ => "it is malformed",
+        let cut_short = token.rsplit('.').next().is_none_or(|signature| signature.len() < SIGNATURE_CHARS);
+        let invalid = |bad: BadJws| {
+            TokenError::Invalid(match bad {
+                BadJws::Algorithm => "its algorithm is not ES256",
+                // Said apart, because it happens to whoever copies a long line.
+                _ if cut_short => "it is cut short",
+                BadJws::Shape => "it is not a JWT",
+                BadJws::Critical => "it has `crit` in its header, and no extension is known here",
+                BadJws::Claims(_) => "it is malformed",
+                BadJws::Signature => "this gateway did not sign it",
             })
-        })?;
-        Ok(decoded.claims)
+        };
+        let jws = jose::read::<JoinTokenClaims>(token).map_err(invalid)?;
+        let claims = jws.signed_by(&self.decoding, Algorithm::ES256).map_err(invalid)?;
+        if claims.aud != JOIN_TOKEN_AUDIENCE {
+            return Err(TokenError::Invalid("it is not a join token"));
+        }
+        if claims.iss != issuer {
+            return Err(TokenError::Invalid("it is for another trust domain"));
+        }
+        Ok(claims)
     }
 }
 

@@ -1,10 +1,11 @@
 //! A strict guard over HTTP/1.1 request framing (RFC 9112), between TLS and the HTTP library.
 //!
 //! The library's parser is lenient where two parsers may come to differ: it takes bare line feeds, a missing or a second
-//! `Host`, and both `Content-Length` and `Transfer-Encoding`. [`Framer`] sees the same bytes first and stops at the first
-//! one that no correct client sends; [`Guarded`] then spoils that byte, so that the library answers 400 and closes. Since
-//! the framer knows where a head ends, where its body ends and when nothing is under way, [`Guarded`] also holds the
-//! clock for each of them.
+//! `Host`, and both `Content-Length` and `Transfer-Encoding`. [`Framer`] sees the bytes first, stops at the first one that
+//! no correct client sends, and hands on whole heads only: so the outcome does not depend on how the bytes were cut. In
+//! place of a head that is refused, [`Guarded`] gives the library a [`stand_in`], which is answered with a problem document
+//! like everything else; a body that is refused is spoilt, so that whoever reads it is told. Since the framer knows where a
+//! head ends, where its body ends and when nothing is under way, [`Guarded`] also holds the clock for each of them.
 
 mod guarded;
 #[cfg(test)]
@@ -12,10 +13,14 @@ mod tests;
 
 use std::mem;
 
+use http::{HeaderMap, Method, Uri};
 use thiserror::Error;
 
 pub use self::guarded::{Guarded, Rules, Stage, Times};
-use crate::limits::HEAD_MAX;
+use crate::{
+    core::refusal::Refusal,
+    limits::{FIELDS_MAX, HEAD_MAX, LENGTH_MAX},
+};
 
 /// What to do about a body whose length is not said beforehand.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub enum Chunked {
 /// A byte at which the request stopped being one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Index of the byte in what was fed last. No byte from here on may reach the HTTP library as it is.
+    /// Index of the byte in what was fed last. No byte from here on may reach the HTTP library.
     pub at: usize,
     /// The rule it broke.
     pub why: BadFraming,
@@ -92,9 +97,57 @@ pub enum BadFraming {
     /// RFC 9112 7.1, without extensions and trailers.
     #[error("a malformed chunk")]
     Chunk,
+    /// More than [`FIELDS_MAX`].
+    #[error("more header lines than the limit")]
+    TooManyFields,
+    /// Longer than [`LENGTH_MAX`].
+    #[error("a `Content-Length` over the limit")]
+    LengthTooLarge,
+    /// The head did not come to its end in time. Counted as slowness and not as a malformed request.
+    #[error("a head that did not end in time")]
+    Slow,
+}
+
+impl From<BadFraming> for Refusal {
+    fn from(why: BadFraming) -> Self {
+        match why {
+            BadFraming::Version => Self::HttpVersion,
+            BadFraming::HeadTooLarge | BadFraming::TooManyFields => {
+                Self::HeadTooLarge { bytes: HEAD_MAX, fields: FIELDS_MAX }
+            }
+            BadFraming::LengthTooLarge => Self::TooLarge { max: wire::limits::ENROLL_BODY_MAX },
+            BadFraming::Slow => Self::Unfinished,
+            why => Self::Malformed(format!("the request is malformed: {why}")),
+        }
+    }
 }
 
 impl BadFraming {
+    /// All there are.
+    pub const ALL: [Self; 21] = [
+        Self::BareLf,
+        Self::BareCr,
+        Self::Control,
+        Self::Folded,
+        Self::HeadTooLarge,
+        Self::RequestLine,
+        Self::Version,
+        Self::Target,
+        Self::FieldName,
+        Self::NoHost,
+        Self::TwoHosts,
+        Self::BadHost,
+        Self::HostDiffers,
+        Self::ContentLength,
+        Self::TwoContentLengths,
+        Self::LengthAndEncoding,
+        Self::TransferEncoding,
+        Self::Chunk,
+        Self::TooManyFields,
+        Self::LengthTooLarge,
+        Self::Slow,
+    ];
+
     /// A short name for metrics.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -117,8 +170,31 @@ impl BadFraming {
             Self::LengthAndEncoding => "length-and-encoding",
             Self::TransferEncoding => "transfer-encoding",
             Self::Chunk => "chunk",
+            Self::TooManyFields => "too-many-fields",
+            Self::LengthTooLarge => "length-too-large",
+            Self::Slow => "slow",
         }
     }
+}
+
+/// The header of a [`stand_in`] that says what was refused.
+const REFUSED: &str = "lychgate-refused";
+
+/// What the HTTP library reads in place of a head that was refused. Nobody else can send it: the target `*` is for
+/// `OPTIONS` alone (RFC 9112 3.2.4), so [`Framer`] refuses it with `GET`.
+#[must_use]
+pub fn stand_in(why: BadFraming) -> Vec<u8> {
+    format!("GET * HTTP/1.1\r\nHost: refused\r\n{REFUSED}: {}\r\nConnection: close\r\n\r\n", why.code()).into_bytes()
+}
+
+/// What was refused, if this is a [`stand_in`].
+#[must_use]
+pub fn refused(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<BadFraming> {
+    if *method != Method::GET || *uri != "*" {
+        return None;
+    }
+    let code = headers.get(REFUSED).map(http::HeaderValue::as_bytes);
+    BadFraming::ALL.into_iter().find(|why| code == Some(why.code().as_bytes()))
 }
 
 /// Where in the stream of requests the last byte stood.
@@ -138,6 +214,8 @@ pub struct Framer {
     state: State,
     /// The head so far; given back when it ends, so that an idle connection holds none of it.
     head: Vec<u8>,
+    /// What may reach the HTTP library and was not taken yet.
+    passed: Vec<u8>,
     chunked: Chunked,
 }
 
@@ -153,6 +231,8 @@ enum State {
         left: u64,
     },
     Chunks(Chunk),
+    /// After the one request of an older client: what follows is thrown away with the connection.
+    Over,
     /// Refused: nothing is looked at any more.
     Dead(BadFraming),
 }
@@ -176,14 +256,19 @@ impl Framer {
     /// The framing of a fresh connection.
     #[must_use]
     pub const fn new(chunked: Chunked) -> Self {
-        Self { state: State::Between, head: Vec::new(), chunked }
+        Self { state: State::Between, head: Vec::new(), passed: Vec::new(), chunked }
+    }
+
+    /// Whole heads and the bodies after them, as far as they came and were not taken before.
+    pub fn take_passed(&mut self) -> Vec<u8> {
+        mem::take(&mut self.passed)
     }
 
     /// Where the last byte stood.
     #[must_use]
     pub const fn place(&self) -> Place {
         match self.state {
-            State::Between => Place::Between,
+            State::Between | State::Over => Place::Between,
             State::BlankCr | State::Blank | State::Head | State::Dead(_) => Place::Head,
             State::Sized { .. } | State::Chunks(_) => Place::Body,
         }
@@ -199,9 +284,11 @@ impl Framer {
         while let Some(&byte) = bytes.get(at) {
             let next = match self.state {
                 State::Sized { left } | State::Chunks(Chunk::Data { left }) => {
-                    let here = u64::try_from(bytes.len() - at).unwrap_or(u64::MAX).min(left);
-                    at += usize::try_from(here).unwrap_or(usize::MAX);
-                    Ok(self.after_data(left - here))
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    self.passed.extend(rest.iter().take(here));
+                    at += here;
+                    Ok(self.after_data(left - u64::try_from(here).unwrap_or(left)))
                 }
                 State::Between | State::BlankCr | State::Blank | State::Head => {
                     at += 1;
@@ -209,8 +296,13 @@ impl Framer {
                 }
                 State::Chunks(chunk) => {
                     at += 1;
-                    chunk_byte(chunk, byte)
+                    let next = chunk_byte(chunk, byte);
+                    if next.is_ok() {
+                        self.passed.push(byte);
+                    }
+                    next
                 }
+                State::Over => return Ok(ended),
                 State::Dead(why) => {
                     at += 1;
                     Err(why)
@@ -218,7 +310,7 @@ impl Framer {
             };
             match next {
                 Ok(state) => {
-                    if state == State::Between {
+                    if matches!(state, State::Between | State::Over) {
                         ended += 1;
                     }
                     self.state = state;
@@ -259,7 +351,9 @@ impl Framer {
         self.head.push(byte);
         if self.head.ends_with(b"\r\n\r\n") {
             let head = mem::take(&mut self.head);
-            return judge(&head, self.chunked);
+            let state = judge(&head, self.chunked)?;
+            self.passed.extend(if state == State::Over { plain(&head) } else { head });
+            return Ok(state);
         }
         Ok(State::Head)
     }
@@ -336,15 +430,31 @@ pub fn proxy_head(head: &[u8]) -> Result<ProxyHead, BadFraming> {
     }
 }
 
+/// The request line of a head and nothing else.
+fn plain(head: &[u8]) -> Vec<u8> {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    [line, b"\r\n\r\n"].concat()
+}
+
+/// What a client of HTTP/1.0 may ask for, since balancers do: they look whether anybody is there, and without `Host`.
+const FOR_OLD_CLIENTS: [&[u8]; 2] = [b"/healthz", b"/readyz"];
+
 /// What a whole head says about the body after it.
 fn judge(head: &[u8], chunked: Chunked) -> Result<State, BadFraming> {
     // Ends in two CRLFs, and every LF has its CR: checked byte by byte before.
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let authority = request_line(lines.next().unwrap_or_default())?;
+    let line = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::default();
     for line in lines.filter(|line| !line.is_empty()) {
         fields.take(line)?;
     }
+    let authority = match line {
+        Line::Http11 { authority } => authority,
+        Line::Http10 if fields.encoding.is_none() && matches!(fields.length, None | Some(0)) => {
+            return Ok(State::Over);
+        }
+        Line::Http10 => return Err(BadFraming::Version),
+    };
     let host = fields.host.ok_or(BadFraming::NoHost)?;
     if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
         return Err(BadFraming::HostDiffers);
@@ -362,8 +472,16 @@ fn judge(head: &[u8], chunked: Chunked) -> Result<State, BadFraming> {
     }
 }
 
-/// RFC 9112 3. Returns the authority of a target in absolute form.
-fn request_line(line: &[u8]) -> Result<Option<&[u8]>, BadFraming> {
+/// What a request line says.
+enum Line<'a> {
+    /// A request of our version, with the authority of a target in absolute form.
+    Http11 { authority: Option<&'a [u8]> },
+    /// What is answered to an older client, which need not say a host.
+    Http10,
+}
+
+/// RFC 9112 3.
+fn request_line(line: &[u8]) -> Result<Line<'_>, BadFraming> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -372,15 +490,19 @@ fn request_line(line: &[u8]) -> Result<Option<&[u8]>, BadFraming> {
     if !is_token(method) || target.is_empty() {
         return Err(BadFraming::RequestLine);
     }
+    if version == b"HTTP/1.0" && matches!(method, b"GET" | b"HEAD") && FOR_OLD_CLIENTS.contains(&target) {
+        return Ok(Line::Http10);
+    }
     if version != b"HTTP/1.1" {
         return Err(BadFraming::Version);
     }
-    // RFC 3986: printable ASCII, and a fragment is never sent.
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+    // RFC 3986: printable ASCII, and a fragment is never sent. The library's own reading comes last: it must not find
+    // anything to refuse by itself.
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') || Uri::try_from(target).is_err() {
         return Err(BadFraming::Target);
     }
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
-        return Ok(None);
+        return Ok(Line::Http11 { authority: None });
     }
     let authority = ["http://", "https://"]
         .iter()
@@ -391,12 +513,13 @@ fn request_line(line: &[u8]) -> Result<Option<&[u8]>, BadFraming> {
         .ok_or(BadFraming::Target)?;
     let end = authority.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(authority.len());
     let authority = &authority[..end];
-    if is_host(authority) { Ok(Some(authority)) } else { Err(BadFraming::Target) }
+    if is_host(authority) { Ok(Line::Http11 { authority: Some(authority) }) } else { Err(BadFraming::Target) }
 }
 
 /// The header fields that decide about framing.
 #[derive(Default)]
 struct Fields<'a> {
+    count: usize,
     host: Option<&'a [u8]>,
     length: Option<u64>,
     encoding: Option<&'a [u8]>,
@@ -408,6 +531,10 @@ impl<'a> Fields<'a> {
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if !is_token(name) {
             return Err(BadFraming::FieldName);
+        }
+        self.count += 1;
+        if self.count > FIELDS_MAX {
+            return Err(BadFraming::TooManyFields);
         }
         if name.eq_ignore_ascii_case(b"host") {
             if self.host.is_some() {
@@ -421,7 +548,11 @@ impl<'a> Fields<'a> {
             if self.length.is_some() {
                 return Err(BadFraming::TwoContentLengths);
             }
-            self.length = Some(content_length(value)?);
+            let length = content_length(value)?;
+            if length > LENGTH_MAX {
+                return Err(BadFraming::LengthTooLarge);
+            }
+            self.length = Some(length);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             // A second one would have to be read together with the first.
             if self.encoding.is_some() {

@@ -5,9 +5,8 @@ use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Durat
 use axum::{
     Router,
     body::Body,
-    extract::{RawPathParams, Request},
+    extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     http::{HeaderValue, Response, StatusCode, header},
-    response::IntoResponse,
     routing::{MethodFilter, on},
 };
 use bytes::Bytes;
@@ -16,8 +15,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     endpoints::{self, Callers, Endpoint},
+    framing::BadFraming,
     headers,
-    live::Conn,
+    live::{Conn, Reason},
     metrics::Metrics,
     problem,
     rate::{Class, Rates},
@@ -84,7 +84,7 @@ impl Call {
     /// # Errors
     /// [`Refusal::Malformed`] naming line and column.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.body)
+        wire::strict::from_slice(&self.body)
             .map_err(|error| Refusal::Malformed(format!("the body is not the JSON wanted here: {error}")))
     }
 
@@ -172,9 +172,9 @@ pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
         let endpoint = Arc::new(endpoint);
         let (shell, limiter) = (Arc::clone(shell), Arc::clone(limiter));
         let path = endpoint.path;
-        let handler = move |params: RawPathParams, request: Request| {
+        let handler = move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
             let (endpoint, shell, limiter) = (Arc::clone(&endpoint), Arc::clone(&shell), Arc::clone(&limiter));
-            async move { answer(&endpoint, shell, &limiter, &params, request).await }
+            async move { answer(&endpoint, shell, &limiter, params.ok(), request).await }
         };
         router = router.route(path, on(filter, handler));
     }
@@ -183,6 +183,15 @@ pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
         move |request: Request| async move { astray(&shell, &limiter, face, status, &request) }
     };
     router.fallback(astray(StatusCode::NOT_FOUND)).method_not_allowed_fallback(astray(StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// What a request is answered instead of what it asks for. Goes with the request as an extension.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// Its connection is being cut.
+    Ended(Reason),
+    /// It is no request.
+    Malformed(BadFraming),
 }
 
 /// Answers for a path or method that is not in the table. Limited and counted like the rest, or it would be the one thing
@@ -194,10 +203,18 @@ fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, reques
         Face::Enroll => Class::Poll,
         Face::Manage | Face::Proxy | Face::Tunnel => Class::Machine,
     };
+    if let Some(instead) = request.extensions().get::<Instead>() {
+        let response = match *instead {
+            Instead::Ended(reason) => problem::ended(reason, &instance),
+            // The guard has logged it.
+            Instead::Malformed(why) => problem::response(&why.into(), &instance),
+        };
+        return finished(response, &instance, &shell.metrics, (face, "none"), started);
+    }
     let conn = request.extensions().get::<Arc<Conn>>();
     let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {
         Err(limited) => refuse(&limited.into(), &instance),
-        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => status.into_response(),
+        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => refuse(&Refusal::Method, &instance),
         Ok(()) => refuse(&Refusal::NotFound("endpoint"), &instance),
     };
     finished(response, &instance, &shell.metrics, (face, "none"), started)
@@ -224,7 +241,7 @@ async fn answer(
     endpoint: &Endpoint,
     shell: Arc<Shell>,
     limiter: &Rates,
-    params: &RawPathParams,
+    params: Option<RawPathParams>,
     request: Request,
 ) -> Response<Body> {
     let instance = hex::encode(shell.entropy.bytes::<8>());
@@ -244,7 +261,9 @@ fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
     match refusal {
         Refusal::Ours(fault) => tracing::error!(instance, %fault, "request failed"),
         // What anybody can cause at any rate must not fill the log.
-        Refusal::TooFast { .. } | Refusal::NotFound(_) => tracing::debug!(instance, %refusal, "request refused"),
+        Refusal::TooFast { .. } | Refusal::NotFound(_) | Refusal::Method => {
+            tracing::debug!(instance, %refusal, "request refused")
+        }
         other => tracing::info!(instance, refusal = %other, "request refused"),
     }
     problem::response(refusal, instance)
@@ -254,7 +273,7 @@ async fn checked(
     endpoint: &Endpoint,
     shell: Arc<Shell>,
     limiter: &Rates,
-    params: &RawPathParams,
+    params: Option<RawPathParams>,
     request: Request,
     instance: &str,
 ) -> Answer {
@@ -265,6 +284,7 @@ async fn checked(
     limiter.check(endpoint.rate, conn.source())?;
     // Before a certificate is looked at, whose first use changes something.
     headers::check(&parts.headers, endpoint.changes)?;
+    let params = params.ok_or_else(|| Refusal::Malformed("the path is not UTF-8 behind its `%`".to_owned()))?;
     let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
@@ -300,11 +320,22 @@ fn text(headers: &axum::http::HeaderMap, name: &str) -> Option<String> {
 }
 
 async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    // Before any of it is asked for: a client that waits for `100 Continue` (RFC 9110 10.1.1) need not send it.
+    if hyper::body::Body::size_hint(&body).lower() > max as u64 {
+        return Err(Refusal::TooLarge { max });
+    }
     match Limited::new(body, max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge { max }),
-        Err(_) => Err(Refusal::Malformed("the body broke off".to_owned())),
+        Err(error) if is_late(&*error) => Err(Refusal::Unfinished),
+        Err(_) => Err(Refusal::Malformed("the body broke off, or is malformed".to_owned())),
     }
+}
+
+/// Whether a body ended because its time did.
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) || error.source().is_some_and(is_late)
 }
 
 /// The members of a query: those that the endpoint knows, each once.

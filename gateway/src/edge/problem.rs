@@ -7,9 +7,11 @@ use axum::{
 };
 use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 
+use super::live::Reason;
 use crate::{
     attest::Reject,
     core::{
+        proof::BadProof,
         refusal::{Fault, Refusal, Unreached},
         token::TokenError,
     },
@@ -47,6 +49,9 @@ pub const CODES: &[&str] = &[
     "cross-site",
     "too-large",
     "too-slow",
+    "http-version",
+    "head-too-large",
+    "method-not-allowed",
     "offline",
     "not-exposed",
     "refused-by-machine",
@@ -112,7 +117,14 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is no browser"))
         }
         Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
-        Refusal::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
+        Refusal::TooSlow(_) | Refusal::Unfinished => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
+        Refusal::HttpVersion => (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "http-version",
+            Some("speak HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`"),
+        ),
+        Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
+        Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
         Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
@@ -242,24 +254,97 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
     }
 }
 
+/// What would be taken as a proof (RFC 9110 15.5.2, RFC 9449 7.1).
+const fn challenge(bad: &BadProof) -> &'static str {
+    match bad {
+        // RFC 6750 3.1: who brought nothing is told no error.
+        BadProof::Missing => r#"DPoP algs="ES256 ES384 EdDSA RS256""#,
+        _ => r#"DPoP algs="ES256 ES384 EdDSA RS256", error="invalid_dpop_proof""#,
+    }
+}
+
+/// The response to a request on a connection that was cut, by the codes that the handlers use for the same reasons.
+#[must_use]
+pub fn ended(reason: Reason, instance: &str) -> Response<Body> {
+    let (status, code, detail) = match reason {
+        Reason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
+        Reason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
+        Reason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
+        Reason::Killed | Reason::Drained | Reason::Stopped => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "this connection was ended; connect again")
+        }
+    };
+    let problem = Problem {
+        kind: format!("{PROBLEM_PREFIX}{code}"),
+        title: code.to_owned(),
+        status: status.as_u16(),
+        detail: detail.to_owned(),
+        hint: None,
+        instance: instance.to_owned(),
+        retry_after: None,
+        rules: Vec::new(),
+    };
+    document(&problem)
+}
+
 /// The response for a refusal.
 #[must_use]
 pub fn response(refusal: &Refusal, instance: &str) -> Response<Body> {
     let problem = problem(refusal, instance);
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = document(&problem);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+    if let Refusal::BadProof(bad) = refusal {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge(bad)));
+    }
     if let Some(seconds) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
+fn document(problem: &Problem) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_vec(problem).unwrap_or_default()));
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check_ended(reason: Reason, status: u16, code: &str) {
+        let response = ended(reason, "i");
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = http_body_util::BodyExt::collect(response.into_body());
+        let body = runtime.block_on(body).unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.code(), problem.status, problem.instance.as_str()), (code, status, "i"));
+    }
+
+    #[test]
+    fn a_request_that_came_too_late_is_told_why() {
+        check_ended(Reason::Locked, 403, "locked");
+        check_ended(Reason::Expired, 403, "expired");
+        check_ended(Reason::Policy, 403, "denied");
+        check_ended(Reason::Killed, 503, "unavailable");
+        check_ended(Reason::Drained, 503, "unavailable");
+    }
+
+    /// RFC 9110 15.5.2: a 401 says what would do.
+    #[test]
+    fn who_proves_nothing_is_told_how() {
+        for (bad, error) in [(BadProof::Missing, false), (BadProof::Shape, true), (BadProof::Signature, true)] {
+            let response = response(&bad.into(), "i");
+            let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+            assert_eq!(response.status(), 401);
+            assert!(challenge.starts_with("DPoP algs=\"ES256 "), "{challenge}");
+            assert_eq!(challenge.ends_with("error=\"invalid_dpop_proof\""), error, "{challenge}");
+        }
+    }
 
     #[test]
     fn faults_of_ours_say_nothing_of_their_cause() {

@@ -95,8 +95,12 @@ where
         _ = conn.told_to_end() => return goodbye(&mut io).await,
         head = timeout(parts.head_time, read_head(&mut io)) => head,
     };
-    let Ok(Some((head, early))) = head else { return goodbye(&mut io).await };
     let instance = parts.instance();
+    let (head, early) = match head {
+        Ok(Some(read)) => read,
+        Ok(None) => return goodbye(&mut io).await,
+        Err(_) => return refuse(&mut io, &Refusal::Unfinished, &instance).await,
+    };
     let refusal = match proxy_head(&head).map_err(|why| malformed(&parts, why)).and_then(|head| wanted(&head)) {
         Err(refusal) => refusal,
         Ok(wanted) => match begin(&parts, &seat, Door::Connect, &wanted, &instance).await {
@@ -136,7 +140,7 @@ fn wanted(head: &ProxyHead) -> Result<Wanted, Refusal> {
 
 fn malformed(parts: &Parts, why: BadFraming) -> Refusal {
     parts.shell.metrics.framing_refused(why);
-    Refusal::Malformed(format!("the request is malformed: {why}"))
+    why.into()
 }
 
 async fn begin(
@@ -219,7 +223,9 @@ const fn proxy_error(refusal: &Refusal) -> &'static str {
             Unreached::TooMany(_) => "connection_limit_reached",
         },
         Refusal::NotFound(_) => "destination_not_found",
-        Refusal::Malformed(_) => "http_request_error",
+        Refusal::Malformed(_) | Refusal::HttpVersion | Refusal::HeadTooLarge { .. } | Refusal::Unfinished => {
+            "http_request_error"
+        }
         Refusal::TooFast { .. } => "connection_limit_reached",
         Refusal::Ours(_) => "proxy_internal_error",
         _ => "http_request_denied",

@@ -189,7 +189,13 @@ async fn issued(
 /// # Errors
 /// [`Refusal::NotFound`].
 pub async fn find(shell: &Shell, id: &str) -> Result<Seen<Enrollment>, Refusal> {
-    shell.get(keys::enrollment(id)).await?.ok_or(Refusal::NotFound("request; it may have lapsed, ask to join again"))
+    shell.get(keys::enrollment(id)).await?.ok_or_else(unknown)
+}
+
+/// What whoever asks for a request is told that is not there, or is another's.
+#[must_use]
+pub const fn unknown() -> Refusal {
+    Refusal::NotFound("request; it may have lapsed, ask to join again")
 }
 
 /// Answers a poll: at once when decided, else when something changes or the wait is over.

@@ -16,7 +16,7 @@ use std::{
 
 use gateway::{
     edge::{
-        framing::{Chunked, Framer, Guarded, Refused, Rules, Times},
+        framing::{Chunked, Framer, Guarded, Refused, Rules, Times, refused},
         metrics::Metrics,
     },
     limits::HEAD_MAX,
@@ -184,6 +184,12 @@ fn serve(stream: impl AsyncRead + AsyncWrite + Unpin) -> Served {
         let read = Rc::clone(&read);
         async move {
             let (parts, body) = request.into_parts();
+            if refused(&parts.method, &parts.uri, &parts.headers).is_some() {
+                // The guard's own words, which end the connection.
+                let mut response = Response::new(Empty::<hyper::body::Bytes>::new());
+                response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+                return Ok(response);
+            }
             let body = body.collect().await?.to_bytes().to_vec();
             read.borrow_mut().push(Read { method: parts.method.to_string(), target: parts.uri.to_string(), body });
             let mut response = Response::new(Empty::<hyper::body::Bytes>::new());
@@ -263,6 +269,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 3\r\n\r\nabc",
         "GET / HTTP/1.1\nHost: a\n\n",
         "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n folded: x\r\nHost: b\r\n\r\n",
     ];
     // Pieces of the whole, of one byte and of seven, without and with chunks.

@@ -9,6 +9,7 @@
 mod absence;
 mod access;
 mod ansible;
+mod balancers;
 mod black_hole;
 mod clocks;
 mod cuts;

@@ -151,7 +151,7 @@ fn bent(token: &str) -> Vec<(&'static str, String, &'static str)> {
     let signed = |claims: &Value| jsonwebtoken::encode(&Header::new(Algorithm::ES256), claims, &stranger).unwrap();
     let none = |alg: &str| assemble(&json!({"alg": alg, "typ": "JWT"}), &claims, "");
     let pin = claims["pin"].as_str().unwrap().as_bytes();
-    let mac = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(pin)).unwrap();
+    let mac = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(pin).unwrap()).unwrap();
     let mut flipped = signature.clone().into_bytes();
     flipped[10] = if flipped[10] == b'A' { b'B' } else { b'A' };
     let (no_jwt, not_ours, cut) = ("it is not a JWT", "this gateway did not sign it", "it is cut short");

@@ -1,4 +1,5 @@
-//! The guard as a stream: passes requests on as they are, spoils malformed ones, and ends what takes too long.
+//! The guard as a stream: passes whole heads and their bodies on, puts a stand-in in place of a malformed head, and ends
+//! what takes too long.
 
 use std::{
     fmt,
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{Chunked, Framer, Place};
+use super::{BadFraming, Chunked, Framer, Place, stand_in};
 use crate::{
     edge::metrics::Metrics,
     limits::{LINGER_BYTES, LINGER_TIME},
@@ -87,6 +88,8 @@ pub struct Guarded<IO> {
     io: IO,
     rules: Arc<Rules>,
     framer: Framer,
+    /// What the reader did not take yet.
+    passed: Vec<u8>,
     stage: Stage,
     /// When `stage` has lasted too long.
     deadline: Instant,
@@ -104,7 +107,9 @@ pub struct Guarded<IO> {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Closing {
     Open,
-    /// A byte was refused; the reader sees the end of the stream after it.
+    /// A head was refused; the reader is answering the stand-in, and hears nothing more.
+    Answering,
+    /// A body was refused; the reader sees a spoilt byte and the end of the stream after it.
     Refused,
     /// Our side is closed and what the peer still sends is thrown away, so that it can read our answer.
     Lingering {
@@ -123,6 +128,7 @@ impl<IO> Guarded<IO> {
             io,
             rules,
             framer,
+            passed: Vec::new(),
             stage: Stage::Idle,
             deadline,
             stalled: None,
@@ -167,6 +173,41 @@ impl<IO> Guarded<IO> {
             // `100 Continue`, or an answer ahead of the end of the request.
             Stage::Head | Stage::Body | Stage::Write => {}
         }
+    }
+
+    /// A head is refused: the reader gets the stand-in for it.
+    fn refuse(&mut self, why: BadFraming) {
+        tracing::debug!(%why, "refused a malformed request");
+        self.passed.extend(stand_in(why));
+        self.closing = Closing::Answering;
+        self.enter(Stage::Answer);
+    }
+
+    /// Looks at bytes that arrived; what may pass is in `passed` afterwards.
+    fn judge(&mut self, bytes: &[u8]) {
+        let fed = self.framer.feed(bytes);
+        self.passed = self.framer.take_passed();
+        match fed {
+            Ok(ended) => self.arrived(ended),
+            Err(refused) => {
+                self.rules.metrics.framing_refused(refused.why);
+                if refused.why == BadFraming::Chunk {
+                    // NUL is legal nowhere between chunks, so whoever reads this body is told that it is broken.
+                    self.passed.push(0);
+                    self.closing = Closing::Refused;
+                    self.enter(Stage::Answer);
+                } else {
+                    self.refuse(refused.why);
+                }
+            }
+        }
+    }
+
+    /// Gives the reader what may pass, as far as it has room; the rest stays for the next time.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let room = buf.remaining().min(self.passed.len());
+        let rest = self.passed.split_off(room);
+        buf.put_slice(&std::mem::replace(&mut self.passed, rest));
     }
 
     fn stall(&mut self) {
@@ -235,44 +276,45 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.closing != Closing::Open {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        match Pin::new(&mut this.io).poll_read(cx, buf) {
-            Poll::Pending => {
+        loop {
+            if !this.passed.is_empty() {
+                this.give(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match this.closing {
+                Closing::Open => {}
+                Closing::Answering => return this.poll_deadline(cx).map(Err),
+                Closing::Refused | Closing::Lingering { .. } | Closing::Done => return Poll::Ready(Ok(())),
+            }
+            // What arrives goes through the guard before it counts as read: the reader's room serves as a place to put it.
+            let before = buf.filled().len();
+            match Pin::new(&mut this.io).poll_read(cx, buf) {
+                Poll::Pending => {
+                    let error = ready!(this.poll_deadline(cx));
+                    match this.stage {
+                        // Nothing is lost when an idle connection ends, so it ends in good order.
+                        Stage::Idle => return Poll::Ready(Ok(())),
+                        Stage::Head => this.refuse(BadFraming::Slow),
+                        Stage::Body | Stage::Answer | Stage::Write => return Poll::Ready(Err(error)),
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let fresh = buf.filled().get(before..).unwrap_or_default().to_vec();
+            buf.set_filled(before);
+            if fresh.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.judge(&fresh);
+            // Bytes that dribble in just in time are late all the same.
+            if matches!(this.stage, Stage::Head | Stage::Body) && this.deadline <= Instant::now() {
                 let error = ready!(this.poll_deadline(cx));
-                // Nothing is lost when an idle connection ends, so it ends in good order.
-                return Poll::Ready(if this.stage == Stage::Idle { Ok(()) } else { Err(error) });
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) => {}
-        }
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        if fresh.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        match this.framer.feed(fresh) {
-            Ok(ended) => {
-                this.arrived(ended);
-                match this.stage {
-                    // Bytes that dribble in just in time are late all the same.
-                    Stage::Head | Stage::Body if this.deadline <= Instant::now() => this.poll_deadline(cx).map(Err),
-                    Stage::Head | Stage::Body | Stage::Idle | Stage::Answer | Stage::Write => Poll::Ready(Ok(())),
+                if this.stage == Stage::Body {
+                    return Poll::Ready(Err(error));
                 }
-            }
-            Err(refused) => {
-                this.rules.metrics.framing_refused(refused.why);
-                tracing::debug!(why = %refused.why, "refused a malformed request");
-                this.closing = Closing::Refused;
-                this.enter(Stage::Answer);
-                let end = before + refused.at;
-                // NUL is legal nowhere in a head or in a chunk's size, so the HTTP library's parser stops here as well.
-                if let Some(byte) = buf.filled_mut().get_mut(end) {
-                    *byte = 0;
-                }
-                buf.set_filled(end + 1);
-                Poll::Ready(Ok(()))
+                this.refuse(BadFraming::Slow);
             }
         }
     }
@@ -316,10 +358,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Closing::Open | Closing::Refused = this.closing {
+        if let Closing::Open | Closing::Answering | Closing::Refused = this.closing {
             let poll = Pin::new(&mut this.io).poll_shutdown(cx);
             if let Poll::Ready(Ok(())) = poll {
-                let unread = this.closing == Closing::Refused || this.framer.place() != Place::Between;
+                let unread = this.closing != Closing::Open || this.framer.place() != Place::Between;
                 this.closing = if unread { Closing::Lingering { left: LINGER_BYTES } } else { Closing::Done };
                 this.stalled = None;
                 this.deadline = Instant::now() + LINGER_TIME;

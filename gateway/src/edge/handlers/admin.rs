@@ -4,7 +4,10 @@ use axum::http::StatusCode;
 use pki::Role;
 use wire::admin::{CanIRequest, LockRequest, RenewalsRequest, ReportRequest, TokenRequest};
 
-use super::{Boxed, boxed, done, people::short};
+use super::{
+    Boxed, boxed, done,
+    people::{short, word},
+};
 use crate::{
     core::refusal::Refusal,
     edge::http::{Answer, Call, json, typed},
@@ -93,9 +96,25 @@ pub fn remove_person(call: Call) -> Boxed {
 /// `POST /v1/people/invite`: a join token for a person.
 pub fn invite(call: Call) -> Boxed {
     boxed(async move {
-        let asked = TokenRequest { role: Some("person".to_owned()), ..call.json()? };
+        let asked = TokenRequest { role: Some("person".to_owned()), ..token_request(&call)? };
         json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
     })
+}
+
+/// What a token shall give, with every text within its bounds.
+fn token_request(call: &Call) -> Result<TokenRequest, Refusal> {
+    let asked: TokenRequest = call.json()?;
+    asked.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
+    asked.groups.iter().try_for_each(|group| word("groups", group))?;
+    for (what, count, most) in [
+        ("names", asked.names.len(), wire::limits::TOKEN_NAMES_MAX),
+        ("groups", asked.groups.len(), wire::limits::GROUPS_MAX),
+    ] {
+        if count > most {
+            return Err(Refusal::Malformed(format!("`{what}` has at most {most} entries")));
+        }
+    }
+    Ok(asked)
 }
 
 /// `GET /v1/locks`.
@@ -135,7 +154,7 @@ pub fn tokens(call: Call) -> Boxed {
 /// `POST /v1/tokens`.
 pub fn create_token(call: Call) -> Boxed {
     boxed(async move {
-        let asked: TokenRequest = call.json()?;
+        let asked = token_request(&call)?;
         json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
     })
 }

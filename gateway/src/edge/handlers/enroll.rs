@@ -20,7 +20,7 @@ use crate::{
         http::{Answer, Call, Kept, json, kept, typed},
         rate::Prefix,
     },
-    flow::{self, enroll::Reply},
+    flow::{self, enroll::Reply, shell::Settings},
 };
 
 /// `GET /healthz`: the process answers.
@@ -86,24 +86,33 @@ pub fn enroll(call: Call) -> Boxed {
     })
 }
 
-/// `GET /v1/enrollments/{id}?wait=SECONDS`.
+/// `GET /v1/enrollments/{id}?wait=SECONDS`. Whoever does not hold the key of the request learns nothing of it, not even
+/// whether there is one: what is wrong with a proof on its face is said first, and another's key is as good as an unknown id.
 pub fn poll(call: Call) -> Boxed {
     boxed(async move {
         let id = call.param("id");
+        let settings = call.shell.settings.load_full();
+        let proof = proof::read(offered(&call)?, &expected(&call, &settings, "GET"), call.shell.now())?;
         let seen = flow::enroll::find(&call.shell, id).await?;
         let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
-        prove(&call, &key, "GET")?;
+        proof.signed_by(&key).map_err(|_| flow::enroll::unknown())?;
         let wait: u64 = call.number("wait")?.unwrap_or(0);
         let wait = Duration::from_secs(wait.min(limits::WAIT_MAX_SECS));
         answer(flow::enroll::poll(&call.shell, id, wait, &call.instance).await?)
     })
 }
 
+fn offered(call: &Call) -> Result<&str, Refusal> {
+    Ok(call.proof.as_deref().ok_or(BadProof::Missing)?)
+}
+
+fn expected<'a>(call: &'a Call, settings: &'a Settings, method: &'a str) -> Expected<'a> {
+    Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() }
+}
+
 fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
-    let proof = call.proof.as_deref().ok_or(BadProof::Missing)?;
-    let settings = call.shell.settings.load();
-    let expected = Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() };
-    Ok(proof::check(proof, key, &expected, call.shell.now())?)
+    let settings = call.shell.settings.load_full();
+    Ok(proof::check(offered(call)?, key, &expected(call, &settings, method), call.shell.now())?)
 }
 
 fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {

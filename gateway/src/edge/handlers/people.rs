@@ -38,6 +38,7 @@ pub fn approve(call: Call) -> Boxed {
                 return Err(Refusal::Malformed("give either the code or `unchecked`, not both or neither".to_owned()));
             }
         };
+        body.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
         let own = body.name.is_some() || !body.labels.is_empty() || body.owner.is_some();
         let wish = match body.same_as {
             None => Wish::Own { name: body.name, labels: body.labels, owner: body.owner },
@@ -72,4 +73,18 @@ pub fn short(reason: &str) -> Result<&str, Refusal> {
         return Err(Refusal::Malformed(format!("a reason has at most {} bytes", wire::limits::REASON_MAX)));
     }
     Ok(reason)
+}
+
+/// A word that a person gives: neither empty nor long, without what a terminal or a log reads as something else.
+///
+/// # Errors
+/// [`Refusal::Malformed`].
+pub fn word(what: &str, text: &str) -> Result<(), Refusal> {
+    let most = wire::limits::WORD_MAX;
+    if text.is_empty() || text.len() > most || text.trim() != text || text.chars().any(char::is_control) {
+        return Err(Refusal::Malformed(format!(
+            "`{what}` must have 1 to {most} bytes, without control characters or blanks at its ends"
+        )));
+    }
+    Ok(())
 }

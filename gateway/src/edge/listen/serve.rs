@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -11,13 +11,13 @@ use tokio::{
     time::timeout,
 };
 use tower::ServiceExt as _;
-use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 
 use super::slices::Slices;
 use crate::{
     edge::{
-        framing::{Chunked, Guarded, Rules, Times},
-        live::{Conn, Reason},
+        framing::{self, Chunked, Guarded, Rules, Times},
+        http::Instead,
+        live::Conn,
         metrics::Metrics,
         tls::Face,
     },
@@ -49,7 +49,7 @@ impl Service {
             },
             write: limits.write_stall,
         };
-        let rules = Rules { times, chunked: Chunked::Refused, metrics: Arc::clone(metrics) };
+        let rules = Rules { times, chunked: Chunked::Allowed, metrics: Arc::clone(metrics) };
         let mut http = http1::Builder::new();
         // The guard has the clock. One buffer for a whole reply: see `Slices`.
         http.header_read_timeout(None).half_close(false).writev(false).max_buf_size(HEAD_MAX);
@@ -119,71 +119,24 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (router, conn) = (self.router.clone(), Arc::clone(&self.conn));
         Box::pin(async move {
-            let mut response = match conn.cut() {
+            let instead = match conn.cut() {
                 // It arrived while the connection was being cut.
-                Some(reason) => ended(reason),
-                None => {
-                    request.extensions_mut().insert(Arc::clone(&conn));
-                    router.oneshot(request.map(Body::new)).await?
-                }
+                Some(reason) => Some(Instead::Ended(reason)),
+                None => framing::refused(request.method(), request.uri(), request.headers()).map(Instead::Malformed),
             };
-            if conn.closes_after_response() || conn.reason().is_some() {
+            if let Some(instead) = instead {
+                // To no endpoint, so that it is answered and counted like whatever leads to none.
+                *request.uri_mut() = Uri::from_static("*");
+                request.extensions_mut().insert(instead);
+            }
+            // RFC 9112 9.3: an older client does not know that a connection may go on.
+            let is_last = request.version() == Version::HTTP_10 || instead.is_some();
+            request.extensions_mut().insert(Arc::clone(&conn));
+            let mut response = router.oneshot(request.map(Body::new)).await?;
+            if is_last || conn.closes_after_response() || conn.reason().is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(Slices::new))
         })
-    }
-}
-
-/// The answer on a connection that was cut, by the codes that the handlers use for the same reasons.
-fn ended(reason: Reason) -> Response<Body> {
-    let (status, code, detail) = match reason {
-        Reason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
-        Reason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
-        Reason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
-        Reason::Killed | Reason::Drained | Reason::Stopped => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "this connection was ended; connect again")
-        }
-    };
-    let problem = Problem {
-        kind: format!("{PROBLEM_PREFIX}{code}"),
-        title: code.to_owned(),
-        status: status.as_u16(),
-        detail: detail.to_owned(),
-        hint: None,
-        instance: String::new(),
-        retry_after: None,
-        rules: Vec::new(),
-    };
-    let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-
-    #[track_caller]
-    fn check(reason: Reason, status: u16, code: &str) {
-        let response = ended(reason);
-        assert_eq!(response.status(), status);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
-        let problem: Problem = serde_json::from_slice(&body).unwrap();
-        assert_eq!((problem.code(), problem.status), (code, status));
-    }
-
-    #[test]
-    fn a_request_that_came_too_late_is_told_why() {
-        check(Reason::Locked, 403, "locked");
-        check(Reason::Expired, 403, "expired");
-        check(Reason::Policy, 403, "denied");
-        check(Reason::Killed, 503, "unavailable");
-        check(Reason::Drained, 503, "unavailable");
     }
 }

@@ -1,0 +1,161 @@
+//! JSON Web Signatures in compact form (RFC 7515), read in one way for proofs and tokens. The crate checks signatures; what
+//! this product must be sure of beyond that is checked here, so that no version of the crate decides it.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+/// What is wrong with a JWS, or with its claims.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadJws {
+    /// Not three parts in base64url, or a header that is no object with an algorithm.
+    #[error("it is not a signed JWT")]
+    Shape,
+    /// RFC 7515 4.1.11: whoever does not know an extension that is marked as critical must refuse.
+    #[error("it has `crit`, and no extension is known here")]
+    Critical,
+    /// Not the algorithm of the key.
+    #[error("its algorithm is another")]
+    Algorithm,
+    /// The claims are not those wanted; what is wrong with them.
+    #[error("its claims are not those wanted: {0}")]
+    Claims(String),
+    /// Not by this key.
+    #[error("its signature is not by this key")]
+    Signature,
+}
+
+/// The header of a JWS, of which this much counts.
+#[derive(Deserialize)]
+struct Header {
+    alg: Algorithm,
+    typ: Option<String>,
+    /// Whether it is there, whatever it says: no extension is known.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// A JWS whose signature is not checked yet.
+#[derive(Clone, Debug)]
+pub struct Jws<'a, T> {
+    text: &'a str,
+    algorithm: Algorithm,
+    /// Its `typ`.
+    pub typ: Option<String>,
+    /// What it says, which nobody may have signed.
+    pub claims: T,
+}
+
+/// Reads header and claims.
+///
+/// # Errors
+/// [`BadJws`], but not for the signature.
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<Jws<'_, T>, BadJws> {
+    let mut parts = text.split('.');
+    let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(BadJws::Shape);
+    };
+    let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| BadJws::Shape);
+    let (header, claims) = (decoded(header)?, decoded(claims)?);
+    let header: Header = wire::strict::from_slice(&header).map_err(|_| BadJws::Shape)?;
+    if header.crit {
+        return Err(BadJws::Critical);
+    }
+    let claims = wire::strict::from_slice(&claims).map_err(|error| BadJws::Claims(error.to_string()))?;
+    Ok(Jws { text, algorithm: header.alg, typ: header.typ, claims })
+}
+
+impl<T> Jws<'_, T> {
+    /// Checks that `key` signed it, by the one algorithm that fits the key. Times and audiences are the caller's business.
+    ///
+    /// # Errors
+    /// [`BadJws`].
+    pub fn signed_by(self, key: &DecodingKey, algorithm: Algorithm) -> Result<T, BadJws> {
+        if self.algorithm != algorithm {
+            return Err(BadJws::Algorithm);
+        }
+        let mut validation = Validation::new(algorithm);
+        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        validation.required_spec_claims.clear();
+        let checked = jsonwebtoken::decode::<serde_json::Map<String, serde_json::Value>>(self.text, key, &validation);
+        match checked.map_err(|error| error.into_kind()) {
+            Ok(_) => Ok(self.claims),
+            Err(ErrorKind::InvalidSignature) => Err(BadJws::Signature),
+            Err(_) => Err(BadJws::Shape),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::EncodingKey;
+    use pki::{CaKey as _, KeyAlgorithm, SoftwareKey};
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    struct Claims {
+        sub: String,
+        iat: u64,
+    }
+
+    const GOOD: &str = r#"{"sub":"a","iat":1}"#;
+
+    /// Signs whatever the header and the claims are, and reads it as ES256 by the same key.
+    fn outcome(header: &str, claims: &str) -> Result<Claims, BadJws> {
+        let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signed = EncodingKey::from_ec_der(&pkcs8);
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &signed, Algorithm::ES256).unwrap();
+        let text = format!("{message}.{signature}");
+        read::<Claims>(&text)?.signed_by(&DecodingKey::from_ec_der(key.public_key()), Algorithm::ES256)
+    }
+
+    #[track_caller]
+    fn header(header: &str, want: Result<(), BadJws>) {
+        assert_eq!(outcome(header, GOOD).map(drop), want, "{header}");
+    }
+
+    #[test]
+    fn headers() {
+        header(r#"{"alg":"ES256"}"#, Ok(()));
+        header(r#"{"alg":"ES256","typ":"JWT","kid":"1","x":{"crit":["y"]}}"#, Ok(()));
+        for crit in [r#"["b64"]"#, r#"["exp"]"#, r#"["https://x"]"#, "[]", "null", "1", r#""exp""#, "{}"] {
+            header(&format!(r#"{{"alg":"ES256","exp":1,"crit":{crit}}}"#), Err(BadJws::Critical));
+            header(&format!(r#"{{"crit":{crit},"b64":true,"alg":"ES256"}}"#), Err(BadJws::Critical));
+        }
+        header(r#"{"alg":"ES384"}"#, Err(BadJws::Algorithm));
+        header(r#"{"alg":"HS256"}"#, Err(BadJws::Algorithm));
+        for bad in [r#"{"alg":"none"}"#, "{}", "[]", r#"["ES256"]"#, r#"["ES256",null,null]"#, "x", ""] {
+            header(bad, Err(BadJws::Shape));
+        }
+        header(r#"{"alg":"ES256","alg":"ES256"}"#, Err(BadJws::Shape));
+    }
+
+    #[track_caller]
+    fn claims(text: &str, says: Option<&str>) {
+        match (outcome(r#"{"alg":"ES256"}"#, text), says) {
+            (Ok(_), None) => {}
+            (Err(BadJws::Claims(why)), Some(says)) => assert!(why.contains(says), "{text}: {why}"),
+            (other, _) => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_claims_is_said() {
+        claims(GOOD, None);
+        claims(r#"{"sub":"a","iat":1,"more":[]}"#, None);
+        claims(r#"{"sub":"a","iat":1.5}"#, Some("floating point `1.5`"));
+        claims(r#"{"sub":"a","iat":"1"}"#, Some("string \"1\""));
+        claims(r#"{"sub":"a"}"#, Some("missing field `iat`"));
+        claims(r#"{"sub":"a","iat":1,"iat":2}"#, Some("duplicate field `iat`"));
+        claims(r#"["a",1]"#, Some("sequence"));
+    }
+}
