@@ -140,7 +140,8 @@ fn configuration(port: u16) -> String {
     )
 }
 
-pub(super) fn which(name: &str) -> Option<PathBuf> {
+/// Where a program is, when it is installed.
+pub fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
