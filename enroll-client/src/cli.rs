@@ -127,6 +127,10 @@ pub struct JoinArgs {
     /// Do not wait for an approver: exit with code 4 if one is needed
     #[arg(long)]
     pub no_wait: bool,
+    /// How long to try again while the gateway does not answer, such as `10min`. By default it is a minute when it is too busy, and an
+    /// error at once when nobody listens there
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub wait: Option<Duration>,
     /// Something to tell approvers about this machine; may be repeated
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub attributes: Vec<(String, String)>,

@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use wire::tunnel::Reason;
 
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
-use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::held::Held;
+use crate::edge::keystore::Keystore;
 use crate::edge::manage::{ManageFace, segment};
 use crate::edge::net::{CallError, NetError};
 use crate::edge::proxy::{Carries, Service, Standing, Streams};
@@ -43,7 +44,7 @@ pub fn services(store: &Keystore, args: &RunArgs) -> Result<Services, Complaint>
 #[derive(Clone)]
 pub struct Way {
     /// Who we are.
-    pub credential: Arc<Credential>,
+    pub credential: Held,
     /// Where the proxy face is.
     pub proxy: Address,
     /// How far the gateway's clock is ahead.
@@ -69,7 +70,7 @@ impl Way {
         }
         let proxy = upkeep::proxy(store, &credential).await?;
         let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
-        Ok(Self { credential: Arc::new(credential), proxy, offset, store: store.clone() })
+        Ok(Self { credential: Held::new(store, credential), proxy, offset, store: store.clone() })
     }
 
     /// A connection.
@@ -77,13 +78,13 @@ impl Way {
     /// # Errors
     /// When there is none.
     pub async fn dial(&self, carries: Carries) -> Result<Streams, CallError> {
-        let store = self.store.clone();
+        let (store, held) = (self.store.clone(), self.credential.clone());
         let standing: Standing = Arc::new(move || {
-            let credential = store.credential().ok().flatten()?;
+            let credential = held.newest();
             let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
-            Some((Arc::new(credential), offset))
+            Some((credential, offset))
         });
-        let credential = Arc::clone(&self.credential);
+        let credential = self.credential.newest();
         Streams::dial(credential, self.proxy.clone(), self.offset, standing, carries).await.map_err(CallError::Net)
     }
 }
@@ -190,7 +191,7 @@ async fn reason(way: Option<&Way>, session: &str, said: Option<Reason>) -> Optio
         Some(said) => return in_words(said),
     }
     let Some(way) = way else { return said.and_then(in_words) };
-    let mut face = ManageFace::new(&way.credential).ok()?;
+    let mut face = ManageFace::new(&way.credential.newest()).ok()?;
     let view: Result<wire::admin::SessionView, CallError> =
         face.get(&format!("/v1/sessions/{}", segment(session))).await;
     match view {
@@ -222,7 +223,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
     })?;
     let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
     terminal::say(&format!("{at} leads to `{}` on `{name}`", args.service));
-    let pool = helper::Pool::new(store.clone(), way);
+    let pool = helper::Pool::new(way);
     let sealing = Sealing::from_flag(args.raw);
     loop {
         let Ok((mut program, _)) = listener.accept().await else {

@@ -1,26 +1,30 @@
-//! `lychgate run`: keeps an identity alive. [`crate::renew::Keeper`] decides; this drives it, one line of output per event.
+//! `lychgate run`: keeps an identity alive. [`crate::renew::Keeper`] decides; this drives it, one line of output per event, and writes
+//! what it hears into `state.json`, for whoever asks how things stand.
+
+mod events;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use pki::UnixTime;
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::events::{AsEvents, Events, Level};
+use crate::edge::held::{self, Held};
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::sealed::Seal;
-use crate::edge::terminal::{self, Format};
+use crate::edge::terminal::Format;
 use crate::edge::tunnel::{self, Said, Standing};
 use crate::edge::{clock, entropy, reach};
 use crate::flow::{Manner, OnWait, Patience};
-use crate::join::{End, Notice, Pursuit, Talk, pursue, rejoin_pending};
+use crate::join::{End, Notice, Pursuit, pursue, rejoin_pending};
 use crate::offset::Offset;
-use crate::plan::Wish;
+use crate::plan::{Wish, denied_before};
 use crate::platform::{self, StopSignal};
-use crate::record::Pending;
-use crate::renew::{Errand, Keeper, Worry};
+use crate::record::{Pending, RunState, Trouble, TunnelState};
+use crate::renew::{Errand, Keeper, Worry, backoff};
 use crate::report::{Complaint, Exit};
 use crate::services::Services;
 use crate::sshcert;
@@ -32,8 +36,9 @@ use crate::upkeep::{self, Failed};
 /// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
 const NAP: Duration = Duration::from_secs(60);
 
-/// How often a request that waits for a person is mentioned.
-const REMIND_EVERY: Duration = Duration::from_secs(3_600);
+/// How often to look whether the folder has a newer certificate. Before each use it is looked at anyhow; this is for the tunnel, whose
+/// connection goes on.
+const FOLDER_EVERY: Duration = Duration::from_secs(10);
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -57,85 +62,6 @@ pub enum Length {
     Once,
 }
 
-/// How bad an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Info,
-    Warning,
-    Error,
-}
-
-impl Level {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// Writes events, one a line.
-#[derive(Clone, Copy)]
-struct Events {
-    format: Format,
-}
-
-impl Events {
-    fn tell(self, level: Level, event: &str, what: &str, fields: &[(&str, String)]) {
-        let now = clock::now();
-        let mut value = Map::new();
-        value.insert("time".into(), now.to_string().into());
-        value.insert("level".into(), level.as_str().into());
-        value.insert("event".into(), event.into());
-        value.insert("what".into(), what.into());
-        for (name, field) in fields {
-            value.insert((*name).to_owned(), field.clone().into());
-        }
-        let line = format!("{now} {} {event}: {}", level.as_str(), text::safe(what));
-        terminal::result(self.format, &Value::Object(value), &line);
-        platform::notify_status(&format!("{event}: {}", text::safe(what)));
-    }
-}
-
-/// What the conversation of a rejoin says as events.
-struct AsEvents {
-    events: Events,
-    notice: Option<Notice>,
-    said: tokio::time::Instant,
-}
-
-impl Talk for AsEvents {
-    fn waiting(&mut self, notice: &Notice) {
-        self.say(notice);
-        self.notice = Some(notice.clone());
-    }
-
-    fn tick(&mut self) {
-        if let Some(notice) = self.notice.clone().filter(|_| self.said.elapsed() >= REMIND_EVERY) {
-            self.say(&notice);
-        }
-    }
-
-    fn retrying(&mut self, why: &Complaint, pause: Duration) {
-        let what = format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1))));
-        self.events.tell(Level::Warning, "retrying", &what, &[("code", why.code.clone())]);
-    }
-}
-
-impl AsEvents {
-    fn say(&mut self, notice: &Notice) {
-        self.said = tokio::time::Instant::now();
-        let what = format!(
-            "the gateway {} wants an approver to let us in; read them the code {} for request {}",
-            notice.gateway, notice.code, notice.id
-        );
-        let fields =
-            [("id", notice.id.clone()), ("code", notice.code.clone()), ("expires", notice.expires.to_string())];
-        self.events.tell(Level::Warning, "waiting", &what, &fields);
-    }
-}
-
 /// Why the daemon's work ended.
 enum Ended {
     Signal(&'static str),
@@ -153,6 +79,7 @@ struct Daemon<'a> {
     keeper: Keeper,
     worry: Worry,
     in_trouble: bool,
+    run: RunState,
     tunnel: Option<Tunnel>,
 }
 
@@ -180,12 +107,19 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
             }
         });
     }
+    if store.credential()?.is_none() && store.pending()?.is_none_or(|pending| pending.denied.is_some()) {
+        return upkeep::load(store).map(drop);
+    }
+    // One for each folder: two would throw each other's tunnels out.
+    let _running = match options.length {
+        Length::ForEver => Some(store.running().await?),
+        Length::Once => None,
+    };
     let credential = match store.credential()? {
         Some(credential) => credential,
         None => {
-            let Some(pending) = store.pending()? else { return upkeep::load(store).map(drop) };
             platform::notify_ready();
-            match go_on(store, options, pending, &mut stop).await? {
+            match ask_until_joined(store, options, &mut stop).await? {
                 Some(credential) => credential,
                 None => return Ok(()),
             }
@@ -210,15 +144,93 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
         credential,
         keeper: Keeper::new(),
         worry: Worry::None,
+        run: RunState {
+            pid: std::process::id(),
+            since: clock::now().secs(),
+            exposes: options.services.offers(),
+            reaches: options.services.reaches().map(|(name, _)| name.to_owned()).collect(),
+            tunnel: None,
+        },
         tunnel: None,
     };
     daemon.tunnel = daemon.dig().await?;
+    daemon.note_run();
     let ended = daemon.keep(&mut stop).await?;
     platform::notify_stopping();
     if let Ended::Signal(signal) = ended {
         events.tell(Level::Info, "stopped", &format!("stopped by {signal}"), &[]);
     }
     Ok(())
+}
+
+/// Least and most time before a refusal is asked about again: it stands until somebody changes the policy, the token or the locks.
+const REFUSED_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
+
+/// Whether a person has decided it, for good.
+fn is_final(complaint: &Complaint) -> bool {
+    matches!(complaint.code.as_str(), "denied-by-person" | "removed")
+}
+
+/// Asks, with the key and what was asked that lie in the folder, until there is an identity. Nobody has to come by when a request has
+/// lapsed or was refused: only what a person decided ends it. Nothing when a signal came first.
+async fn ask_until_joined(
+    store: &Keystore,
+    options: &Options,
+    stop: &mut StopSignal,
+) -> Result<Option<Credential>, Complaint> {
+    let events = Events { format: options.format };
+    let mut failures = 0;
+    loop {
+        // Somebody at the keyboard may have joined, left, or asked for something else meanwhile.
+        if let Some(credential) = store.credential()? {
+            return Ok(Some(credential));
+        }
+        let Some(pending) = store.pending()?.filter(|pending| pending.denied.is_none()) else {
+            return upkeep::load(store).map(Some);
+        };
+        let complaint = match go_on(store, options, pending, stop).await {
+            Ok(joined) => return Ok(joined),
+            Err(complaint) if options.length == Length::Once || is_final(&complaint) => return Err(complaint),
+            Err(complaint) => complaint,
+        };
+        failures += 1;
+        note_refusal(store, &complaint, failures);
+        let (least, most) = REFUSED_AGAIN;
+        let pause = backoff(failures, most, None, entropy::draw()).max(least);
+        let what = format!("{complaint}; asking again in {}", text::span(pause));
+        events.tell(Level::Error, "not-joined", &what, &[("code", complaint.code.clone())]);
+        if !sleep_by_the_clock(pause, stop).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Writes down why there is no identity yet. Best effort, as all trouble.
+fn note_refusal(store: &Keystore, complaint: &Complaint, failures: u32) {
+    let Ok(Some(pending)) = store.pending() else { return };
+    let since = pending.trouble.as_ref().map_or_else(|| clock::now().secs(), |before| before.since);
+    let (code, what) = (complaint.code.clone(), complaint.what.clone());
+    let trouble = Some(Trouble { code, what, since, failures, locked: complaint.exit == Exit::Locked });
+    let _ = store.save_pending(&Pending { trouble, ..pending });
+}
+
+/// Sleeps, by the clock of the day and that of this process, whichever is there first: one stands still in a suspend, the other can be set
+/// back. False when a signal came.
+async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool {
+    let (began, until) = (tokio::time::Instant::now(), clock::now().plus(pause));
+    while let Some(nap) = nap(began.elapsed(), pause, clock::now(), until) {
+        tokio::select! {
+            _ = stop.wait() => return false,
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+    true
+}
+
+/// How long to sleep in one piece: nothing when either clock says that it is time.
+fn nap(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
+    let left = until.since(now).min(pause.saturating_sub(slept));
+    (!left.is_zero()).then_some(left.min(NAP))
 }
 
 /// Goes on with a request that `lychgate join` began. Nothing when a signal came first.
@@ -235,7 +247,7 @@ async fn go_on(
     let _lock = store.lock(Duration::from_secs(10)).await?;
     let (expected, manner) = (Expected::Pin(pin), options.manner());
     let pursuit = Pursuit { store, pending, expected, face: None, prior: None, manner };
-    let mut talk = AsEvents { events, notice: None, said: tokio::time::Instant::now() };
+    let mut talk = AsEvents::new(events);
     match pursue(pursuit, &mut talk, stop).await? {
         End::Installed(credential, offset) => {
             upkeep::save_offset(store, &credential, offset)?;
@@ -258,7 +270,7 @@ impl Options {
     fn manner(&self) -> Manner {
         match self.length {
             Length::ForEver => Manner { patience: Patience::Endless, on_wait: OnWait::Stay },
-            Length::Once => Manner { patience: Patience::Brief, on_wait: OnWait::Leave },
+            Length::Once => Manner { patience: Patience::Once, on_wait: OnWait::Leave },
         }
     }
 }
@@ -303,12 +315,14 @@ impl Daemon<'_> {
 
     async fn keep(&mut self, stop: &mut StopSignal) -> Result<Ended, Complaint> {
         loop {
+            self.follow().await;
             let now = self.now();
             self.voice_worry(now);
             let failure = match self.keeper.errand(&self.credential.life, now) {
                 Errand::Sleep(_) if self.options.length == Length::Once => return Ok(Ended::NothingDue),
                 Errand::Sleep(until) => {
-                    let nap = until.since(now).min(NAP);
+                    let nap =
+                        until.since(now).min(if self.options.length == Length::Once { NAP } else { FOLDER_EVERY });
                     let said = async {
                         match &mut self.tunnel {
                             Some(tunnel) => tunnel.said.recv().await,
@@ -327,12 +341,13 @@ impl Daemon<'_> {
                             }
                             Some(said) => {
                                 // A machine that started before its network had nobody to ask for this.
-                                let unsealed = matches!(said, Said::News(News::Up)) && self.lacks_seal();
+                                let up = matches!(said, Said::News(News::Up));
                                 self.hear(said);
-                                if unsealed {
+                                if up && self.lacks_seal() {
                                     self.tell_tunnel().await;
                                 }
-                                continue;
+                                // What stood in the way, such as a lock, is over.
+                                if up && self.in_trouble { self.look().await } else { continue }
                             }
                             None => {
                                 self.tunnel = None;
@@ -357,7 +372,7 @@ impl Daemon<'_> {
                 },
             };
             if let Err(complaint) = failure
-                && self.options.length == Length::Once
+                && (self.options.length == Length::Once || is_final(&complaint))
             {
                 return Err(complaint);
             }
@@ -402,7 +417,7 @@ impl Daemon<'_> {
     /// Who we are now, for the tunnel.
     async fn standing(&self) -> Standing {
         let seal = if self.options.services.any_sealed() { self.seal().await } else { None };
-        Standing { credential: Arc::new(self.credential.clone()), offset: self.offset, seal }
+        Standing { credential: Held::new(self.store, self.credential.clone()), offset: self.offset, seal }
     }
 
     /// Whether something is sealed and there is no certificate for it.
@@ -413,7 +428,8 @@ impl Daemon<'_> {
 
     /// A certificate for sealed services. Without one they are refused, and everything else goes on.
     async fn seal(&self) -> Option<Arc<Seal>> {
-        match upkeep::seal(&self.credential, self.offset).await {
+        let credential = Held::new(self.store, self.credential.clone()).newest();
+        match upkeep::seal(&credential, self.offset).await {
             Ok(seal) => Some(Arc::new(seal)),
             Err(why) => {
                 let what = format!("no certificate for sealed services: {why}; they are refused until there is one");
@@ -423,8 +439,30 @@ impl Daemon<'_> {
         }
     }
 
+    /// Writes down how things stand, for `lychgate status`.
+    fn note_run(&self) {
+        if self.options.length == Length::ForEver {
+            upkeep::note_run(self.store, &self.credential, &self.run);
+        }
+    }
+
+    /// What is known of the tunnel, by its own words.
+    fn note_tunnel(&mut self, said: &Said) {
+        let (up, why) = match said {
+            Said::News(News::Up) => (true, None),
+            Said::News(News::Down(why, _)) => (false, Some(why.clone())),
+            Said::News(_) | Said::RenewNow | Said::Clock(_) | Said::Stream(_) => return,
+        };
+        // It is down since it was lost, however often it was tried since.
+        let since = self.run.tunnel.as_ref().filter(|before| before.up == up).map(|before| before.since);
+        let since = since.unwrap_or_else(|| clock::now().secs());
+        self.run.tunnel = Some(TunnelState { up, since, why });
+        self.note_run();
+    }
+
     /// The tunnel has something for the log.
-    fn hear(&self, said: Said) {
+    fn hear(&mut self, said: Said) {
+        self.note_tunnel(&said);
         match said {
             Said::RenewNow | Said::Clock(_) | Said::News(News::Time(_)) => {}
             Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
@@ -469,7 +507,17 @@ impl Daemon<'_> {
         self.worry = worry;
     }
 
+    /// Goes on with the certificate that the folder has, if another hand renewed: the one in memory is over for the gateway, and its use
+    /// would be taken for a thief's.
+    async fn follow(&mut self) -> bool {
+        let Some(newer) = held::newer(self.store, &self.credential) else { return false };
+        self.take(newer, "taken-over");
+        self.tell_tunnel().await;
+        true
+    }
+
     async fn look(&mut self) -> Result<(), Complaint> {
+        self.follow().await;
         match upkeep::look(self.store, &self.credential).await {
             Ok((seen, offset)) => {
                 self.set_offset(offset);
@@ -570,7 +618,13 @@ impl Daemon<'_> {
         let (now, draw) = (self.now(), entropy::draw());
         let life = self.credential.life;
         let (locked, expired, retry_after) = (failed.is_lock(), failed.is_expiry(), failed.retry_after());
-        let complaint = Complaint::from(failed);
+        let mut complaint = Complaint::from(failed);
+        if complaint.code == "forked" && held::newer(self.store, &self.credential).is_some() {
+            // It came to the folder while the older one was on its way.
+            complaint.what =
+                format!("{}: another lychgate renewed in this folder meanwhile, and no thief", complaint.what);
+            complaint = complaint.hint("ask an administrator to unlock it; this goes on with the newer certificate");
+        }
         self.in_trouble = true;
         upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
         self.keeper = if locked {
@@ -623,6 +677,7 @@ impl Daemon<'_> {
             }
             Ok(End::Waiting(notice)) => Err(waiting(&notice)),
             Ok(End::Stopped(_)) => Ok(Some(Ended::Signal("a signal"))),
+            Err(complaint) if is_final(&complaint) => Err(complaint),
             Err(complaint) => {
                 let (now, draw) = (self.now(), entropy::draw());
                 self.in_trouble = true;
@@ -658,7 +713,11 @@ impl Daemon<'_> {
             // Somebody else did it: `lychgate join` at the keyboard.
             return Ok(End::Installed(Box::new(current), self.offset));
         }
-        let pending = rejoin_pending(&self.credential, self.store.pending()?, None, &Wish::default());
+        let earlier = self.store.pending()?;
+        if let Some(Pending { denied: Some(denied), gateway, .. }) = &earlier {
+            return Err(denied_before(denied, gateway));
+        }
+        let pending = rejoin_pending(&self.credential, earlier, None, &Wish::default());
         let pursuit = Pursuit {
             store: self.store,
             pending,
@@ -667,7 +726,35 @@ impl Daemon<'_> {
             prior: Some(&self.credential),
             manner: self.options.manner(),
         };
-        let mut talk = AsEvents { events: self.events, notice: None, said: tokio::time::Instant::now() };
+        let mut talk = AsEvents::new(self.events);
         pursue(pursuit, &mut talk, stop).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pause of days through suspends and clocks that are set: it is over by either clock, and never longer than asked for.
+    #[test]
+    fn pauses_by_two_clocks() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 20_000 * DAY;
+        for days in [8, 500] {
+            let pause = Duration::from_secs(days * DAY);
+            let until = UnixTime::new(NOW + days * DAY);
+            for (what, slept, now, want) in [
+                ("at the start", 0, NOW, true),
+                ("half-way", days * DAY / 2, NOW + days * DAY / 2, true),
+                ("after a suspend that was longer", 10, NOW + days * DAY, false),
+                ("when the clock was set ahead", 10, NOW + 2 * days * DAY, false),
+                ("when the clock was set back, before it is over", days * DAY - 1, NOW - 500 * DAY, true),
+                ("when the clock was set back, and it is over", days * DAY, NOW - 500 * DAY, false),
+            ] {
+                let nap = nap(Duration::from_secs(slept), pause, UnixTime::new(now), until);
+                assert_eq!(nap.is_some(), want, "{what}, {days} days");
+                assert!(nap.is_none_or(|nap| nap <= NAP), "{what}, {days} days: looks at the clock within the minute");
+            }
+        }
     }
 }

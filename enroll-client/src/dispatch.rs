@@ -9,7 +9,7 @@ use crate::connect;
 use crate::daemon::{self, Length};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
-use crate::flow::OnWait;
+use crate::flow::{Manner, OnWait, Patience};
 use crate::helper;
 use crate::join;
 use crate::own::{self, Goodbye, When};
@@ -55,7 +55,8 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
     match command {
         Command::Join(args) => {
             let on_wait = if args.no_wait { OnWait::Leave } else { OnWait::Stay };
-            return join::join(store, &wish(args)?, on_wait, format).await;
+            let patience = args.wait.map_or(Patience::Brief, Patience::UpTo);
+            return join::join(store, &wish(args)?, Manner { patience, on_wait }, format).await;
         }
         Command::Status => return own::status(store, format),
         Command::Run(args) => {

@@ -11,9 +11,9 @@ use crate::report::{Complaint, Exit, Refusal};
 /// gateway is noticed within the minute.
 pub const PAUSE_MOST: Duration = Duration::from_secs(60);
 
-/// Attempts at a first answer before giving up when somebody waits at the keyboard. With the pauses above it is about half a
-/// minute.
-pub const ATTEMPTS_MOST: u32 = 5;
+/// How long to try again when what load turned away is asked for by somebody who said no time of their own: a crowd that comes at
+/// once, such as a rack that is switched on, is through by then.
+pub const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A poll answered sooner than this was not a long one, and the next must wait as the gateway said.
 pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
@@ -52,6 +52,8 @@ pub enum Heard {
     Refused(Refusal),
     /// The gateway could not be reached: nothing was sent.
     NotSent(Complaint),
+    /// The gateway, or something before it, hung up before anything was said: too many come at once.
+    TurnedAway(Complaint),
     /// Something was sent and no answer came: it may or may not have arrived.
     NoAnswer(Complaint),
     /// Something that trying again does not mend: the wrong gateway, a damaged reply.
@@ -72,9 +74,11 @@ pub enum Input {
 pub enum Forget {
     /// Nothing: the same request may be sent again as it is.
     Nothing,
+    /// The request at the gate: it lapsed. The same key may ask again.
+    Ticket,
     /// What was asked, such as a token that is not good; the same key may ask again.
     Question,
-    /// The request and its key: the gateway decided about this key.
+    /// The request and its key: a person decided about this key. That is remembered.
     Request,
 }
 
@@ -119,8 +123,12 @@ pub enum Poll {
 /// How long to put up with a gateway that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Somebody waits at the keyboard: a closed port is an error at once.
+    /// Somebody waits at the keyboard: a closed port is an error at once, load is waited out for [`LOAD_PATIENCE`].
     Brief,
+    /// The same, for as long as they said, and a closed port is no reason to give up sooner.
+    UpTo(Duration),
+    /// A service that does what is due now: as `Brief`, but what was asked stays, for the next time.
+    Once,
     /// A service: for ever.
     Endless,
 }
@@ -159,6 +167,8 @@ pub enum Flow {
 pub struct Asking {
     manner: Manner,
     failures: u32,
+    /// The pauses so far.
+    paused: Duration,
 }
 
 /// State of [`Flow::Waiting`].
@@ -171,11 +181,24 @@ pub struct Waiting {
     announced: Option<Ticket>,
 }
 
+impl Patience {
+    /// How long to pause in all; `worth_it` says whether somebody at the keyboard who said nothing would wait at all. Nothing: for
+    /// ever.
+    #[must_use]
+    pub fn limit(self, worth_it: bool) -> Option<Duration> {
+        match self {
+            Self::Brief | Self::Once => Some(if worth_it { LOAD_PATIENCE } else { Duration::ZERO }),
+            Self::UpTo(limit) => Some(limit),
+            Self::Endless => None,
+        }
+    }
+}
+
 impl Flow {
     /// A new request.
     #[must_use]
     pub const fn ask(manner: Manner) -> Self {
-        Self::Asking(Asking { manner, failures: 0 })
+        Self::Asking(Asking::new(manner))
     }
 
     /// A request that was recorded before, in another run.
@@ -205,15 +228,20 @@ fn give_up(complaint: Complaint, forget: Forget) -> (Flow, Output) {
     (Flow::Closed, Output::GiveUp(complaint, forget))
 }
 
-/// A decision about this key that will not change, so that asking again needs another key.
+/// What a refusal leaves. Only what a person decided about this key will not change; asking again needs another one then.
 fn forget_after(refusal: &Refusal) -> Forget {
     match refusal.code.as_str() {
-        "denied-by-person" | "waiting-expired" | "retired" => Forget::Request,
+        "denied-by-person" | "retired" => Forget::Request,
+        "waiting-expired" => Forget::Ticket,
         _ => Forget::Nothing,
     }
 }
 
 impl Asking {
+    const fn new(manner: Manner) -> Self {
+        Self { manner, failures: 0, paused: Duration::ZERO }
+    }
+
     fn step(self, input: Input, draw: u64) -> (Flow, Output) {
         match input {
             Input::Continue => (Flow::Asking(self), Output::Submit),
@@ -227,11 +255,18 @@ impl Asking {
                 self.again(refusal.complaint(), refusal.retry_after, patient, draw)
             }
             Input::Heard(Heard::Refused(refusal)) => {
-                let forget = forget_after(&refusal).max(Forget::Question);
+                // A person types another token; a service asks again, later, what it was told to ask.
+                let least = match self.manner.patience {
+                    Patience::Brief | Patience::UpTo(_) => Forget::Question,
+                    Patience::Once | Patience::Endless => Forget::Nothing,
+                };
+                let forget = forget_after(&refusal).max(least);
                 give_up(refusal.complaint(), forget)
             }
             Input::Heard(Heard::NotSent(complaint)) => self.again(complaint, None, false, draw),
-            Input::Heard(Heard::NoAnswer(complaint)) => self.again(complaint, None, true, draw),
+            Input::Heard(Heard::NoAnswer(complaint) | Heard::TurnedAway(complaint)) => {
+                self.again(complaint, None, true, draw)
+            }
             Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
         }
     }
@@ -239,13 +274,14 @@ impl Asking {
     /// Tries again, or not: `worth_it` says whether somebody at the keyboard would want that.
     fn again(mut self, why: Complaint, asked: Option<Duration>, worth_it: bool, draw: u64) -> (Flow, Output) {
         self.failures = self.failures.saturating_add(1);
-        match self.manner.patience {
-            Patience::Brief if !worth_it || self.failures >= ATTEMPTS_MOST => give_up(why, Forget::Nothing),
-            Patience::Brief | Patience::Endless => {
-                let length = backoff(self.failures, PAUSE_MOST, asked, draw);
-                (Flow::Asking(self), Output::Pause { length, why: Some(why) })
-            }
+        let limit = self.manner.patience.limit(worth_it);
+        let most = limit.map_or(PAUSE_MOST, |limit| PAUSE_MOST.min(limit / 4));
+        let length = backoff(self.failures, most, asked, draw);
+        self.paused = self.paused.saturating_add(length);
+        if limit.is_some_and(|limit| self.paused > limit) {
+            return give_up(why, Forget::Nothing);
         }
+        (Flow::Asking(self), Output::Pause { length, why: Some(why) })
     }
 }
 
@@ -273,10 +309,19 @@ impl Waiting {
             // The gateway knows nothing of it (its store was restored, or the record was cleared away): ask anew with the
             // same key, which is what the gateway expects of a request that may have been lost.
             Input::Heard(Heard::Refused(refusal)) if refusal.code == "not-found" => {
-                (Flow::Asking(Asking { manner: self.manner, failures: 0 }), Output::Submit)
+                (Flow::Asking(Asking::new(self.manner)), Output::Submit)
+            }
+            // Nobody came in time. That decides nothing: a service asks again by itself, with the same key.
+            Input::Heard(Heard::Refused(refusal))
+                if refusal.code == "waiting-expired" && self.manner.patience == Patience::Endless =>
+            {
+                let length = backoff(1, PAUSE_MOST, refusal.retry_after, draw);
+                (Flow::Asking(Asking::new(self.manner)), Output::Pause { length, why: Some(refusal.complaint()) })
             }
             Input::Heard(Heard::Refused(refusal)) => give_up(refusal.complaint(), forget_after(&refusal)),
-            Input::Heard(Heard::NotSent(complaint) | Heard::NoAnswer(complaint)) => self.again(complaint, None, draw),
+            Input::Heard(Heard::NotSent(complaint) | Heard::TurnedAway(complaint) | Heard::NoAnswer(complaint)) => {
+                self.again(complaint, None, draw)
+            }
             Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
         }
     }

@@ -5,6 +5,7 @@ use crate::report::Exit;
 
 const BRIEF: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Stay };
 const SERVICE: Manner = Manner { patience: Patience::Endless, on_wait: OnWait::Stay };
+const ONCE: Manner = Manner { patience: Patience::Once, on_wait: OnWait::Leave };
 const NO_WAIT: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Leave };
 
 fn ticket(id: &str) -> Ticket {
@@ -51,6 +52,7 @@ fn name(output: &Output) -> String {
         Output::Install(_) => "install".into(),
         Output::Leave(ticket) => format!("leave {}", ticket.id),
         Output::GiveUp(complaint, Forget::Nothing) => format!("give up: {}", complaint.code),
+        Output::GiveUp(complaint, Forget::Ticket) => format!("give up and ask again: {}", complaint.code),
         Output::GiveUp(complaint, Forget::Question) => format!("give up and drop: {}", complaint.code),
         Output::GiveUp(complaint, Forget::Request) => format!("give up and forget: {}", complaint.code),
     }
@@ -175,16 +177,55 @@ fn a_service_tries_for_ever() {
     check(Flow::ask(SERVICE), story);
 }
 
+/// What load turns away is tried again, for a minute at the keyboard, for as long as was said, for ever.
 #[test]
-fn a_lost_reply_is_asked_again_with_a_limit() {
-    let lost = || Input::Heard(Heard::NoAnswer(down()));
-    let mut story = vec![(Input::Continue, "submit")];
-    for _ in 1..ATTEMPTS_MOST {
-        story.push((lost(), "pause because down"));
-        story.push((Input::Continue, "submit"));
+fn what_may_pass_is_tried_again_within_limits() {
+    let lost = || Heard::NoAnswer(down());
+    let cut = || Heard::TurnedAway(down());
+    let busy = || Heard::Refused(refusal("rate-limited", Some(10)));
+    let closed = || Heard::NotSent(down());
+    let minute = LOAD_PATIENCE.as_secs();
+    for (heard, patience, least, most) in [
+        (&lost as &dyn Fn() -> Heard, Patience::Brief, minute / 2, minute),
+        (&cut, Patience::Brief, minute / 2, minute),
+        (&busy, Patience::Brief, minute / 2, minute),
+        (&cut, Patience::Once, minute / 2, minute),
+        (&closed, Patience::Brief, 0, 0),
+        (&closed, Patience::Once, 0, 0),
+        (&closed, Patience::UpTo(Duration::from_secs(600)), 400, 600),
+        (&cut, Patience::UpTo(Duration::from_secs(600)), 400, 600),
+        (&cut, Patience::UpTo(Duration::ZERO), 0, 0),
+        (&closed, Patience::Endless, 10_000, u64::MAX),
+    ] {
+        let (mut flow, _) = Flow::ask(Manner { patience, on_wait: OnWait::Stay }).step(Input::Continue, 0);
+        let mut paused = Duration::ZERO;
+        for _ in 0..1_000 {
+            let (next, output) = flow.step(Input::Heard(heard()), u64::MAX);
+            let Output::Pause { length, .. } = output else { break };
+            paused += length;
+            flow = next.step(Input::Continue, 0).0;
+        }
+        assert!((least..=most).contains(&paused.as_secs()), "{:?} {patience:?}: {paused:?}", heard());
     }
-    story.push((lost(), "give up: unreachable"));
-    check(Flow::ask(BRIEF), story);
+}
+
+/// Only a person's denial ends what a service asks for; at the keyboard the key and the gateway stay for the next `join`.
+#[test]
+fn a_request_that_lapsed_is_asked_anew_with_the_same_key() {
+    check(
+        Flow::resume(SERVICE, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("waiting-expired"), "pause because no"),
+            (Input::Continue, "submit"),
+            (wait("e2", 0), "announce e2"),
+        ],
+    );
+    for manner in [BRIEF, NO_WAIT, ONCE] {
+        let story =
+            vec![(Input::Continue, "ask e1"), (refused("waiting-expired"), "give up and ask again: waiting-expired")];
+        check(Flow::resume(manner, "e1".into()), story);
+    }
 }
 
 #[test]
@@ -203,19 +244,24 @@ fn waiting_survives_restarts_of_the_gateway() {
 
 #[test]
 fn refusals_end_it() {
-    for (code, while_asking, while_waiting) in [
-        ("denied", "give up and drop: denied", "give up: denied"),
-        ("token-expired", "give up and drop: token-expired", "give up: token-expired"),
-        ("token-not-for-key", "give up and drop: token-not-for-key", "give up: token-not-for-key"),
-        ("name-taken", "give up and drop: name-taken", "give up: name-taken"),
-        ("locked", "give up and drop: locked", "give up: locked"),
-        ("denied-by-person", "give up and forget: denied-by-person", "give up and forget: denied-by-person"),
-        ("waiting-expired", "give up and forget: waiting-expired", "give up and forget: waiting-expired"),
-        ("new-code", "give up and drop: new-code", "give up: new-code"),
+    for (code, at_the_keyboard, by_a_service, while_waiting) in [
+        ("denied", "give up and drop: denied", "give up: denied", "give up: denied"),
+        ("token-expired", "give up and drop: token-expired", "give up: token-expired", "give up: token-expired"),
+        ("name-taken", "give up and drop: name-taken", "give up: name-taken", "give up: name-taken"),
+        ("locked", "give up and drop: locked", "give up: locked", "give up: locked"),
+        (
+            "denied-by-person",
+            "give up and forget: denied-by-person",
+            "give up and forget: denied-by-person",
+            "give up and forget: denied-by-person",
+        ),
+        ("new-code", "give up and drop: new-code", "give up: new-code", "give up: new-code"),
     ] {
-        let asking =
-            vec![(Input::Continue, "submit"), (refused(code), while_asking), (Input::Continue, "give up: internal")];
-        check(Flow::ask(SERVICE), asking);
+        for (manner, want) in [(BRIEF, at_the_keyboard), (ONCE, by_a_service), (SERVICE, by_a_service)] {
+            let asking =
+                vec![(Input::Continue, "submit"), (refused(code), want), (Input::Continue, "give up: internal")];
+            check(Flow::ask(manner), asking);
+        }
         check(Flow::resume(BRIEF, "e1".into()), vec![(Input::Continue, "ask e1"), (refused(code), while_waiting)]);
     }
 }

@@ -50,7 +50,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(45);
 /// Connections to the proxy face, and who we are. A renewed certificate is picked up with the next stream; streams that are
 /// open stay on the connection they began on.
 pub struct Pool {
-    store: Keystore,
     state: Mutex<(Way, Vec<Arc<Streams>>)>,
     /// Where the gateway says why a session ended, for the last of those that were opened.
     opened: Mutex<VecDeque<(String, Arc<Words>)>>,
@@ -85,8 +84,8 @@ struct Answer {
 impl Pool {
     /// None yet.
     #[must_use]
-    pub fn new(store: Keystore, way: Way) -> Arc<Self> {
-        Arc::new(Self { store, state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
+    pub fn new(way: Way) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
     }
 
     async fn note(&self, service: &Service) {
@@ -127,11 +126,9 @@ impl Pool {
     async fn streams(&self) -> Result<(Arc<Streams>, Way, bool), Complaint> {
         let mut state = self.state.lock().await;
         let (way, open) = &mut *state;
-        if let Some(current) = self.store.credential()?.filter(|current| current.serial != way.credential.serial) {
-            way.credential = Arc::new(current);
-        }
+        let current = way.credential.newest();
         open.retain(|streams| streams.has_room() || streams.open() > 0);
-        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == way.credential.serial;
+        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == current.serial;
         if let Some(streams) = open.iter().find(usable) {
             return Ok((Arc::clone(streams), way.clone(), false));
         }
@@ -165,7 +162,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
         .ok_or_else(|| failed("a helper runs already for this identity".to_owned()).hint("it will serve you too"))?;
     terminal::say(&format!("helping at {}", path.display()));
     let mut stop = platform::StopSignal::new().map_err(|e| failed(e.to_string()))?;
-    let pool = Pool::new(store.clone(), way);
+    let pool = Pool::new(way);
     let busy = Arc::new(AtomicUsize::new(0));
     let mut last = Instant::now();
     loop {

@@ -12,11 +12,12 @@ use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::edge::{clock, entropy};
 use crate::evidence::{JoinToken, PriorCertificate, Prover};
-use crate::flow::{Flow, Forget, Input, Manner, OnWait, Output, Patience, Ticket};
+use crate::flow::{Flow, Forget, Input, Manner, Output, PAUSE_MOST, Patience, Ticket};
 use crate::offset::Offset;
 use crate::plan::{EarlierKey, Held, Plan, Wish, plan};
 use crate::platform::StopSignal;
-use crate::record::{Pending, RequestAtGate, VERSION};
+use crate::record::{Denied, Pending, RequestAtGate, VERSION};
+use crate::renew::backoff;
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
 use crate::text;
@@ -178,8 +179,15 @@ impl Course<'_> {
                 Output::GiveUp(complaint, forget) => {
                     match forget {
                         Forget::Nothing => {}
+                        Forget::Ticket => {
+                            self.pending.request = None;
+                            self.store.save_pending(&self.pending)?;
+                        }
                         Forget::Question => self.store.forget_pending()?,
-                        Forget::Request => self.store.forget_request()?,
+                        Forget::Request => {
+                            let denied = Denied { at: clock::now().secs(), what: complaint.what.clone() };
+                            self.store.deny_request(&self.pending, denied)?;
+                        }
                     }
                     return Err(complaint);
                 }
@@ -297,7 +305,8 @@ impl Talk for AtTheKeyboard {
 ///
 /// # Errors
 /// When there is no identity at the end of it and nobody is waited for.
-pub async fn join(store: &Keystore, wish: &Wish, on_wait: OnWait, format: Format) -> Result<Exit, Complaint> {
+pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format) -> Result<Exit, Complaint> {
+    let patience = manner.patience;
     store.prepare()?;
     let _lock = store.lock(LOCK_PATIENCE).await?;
     store.mend()?;
@@ -336,12 +345,11 @@ pub async fn join(store: &Keystore, wish: &Wish, on_wait: OnWait, format: Format
                 None => look_first(&gateway).await?,
             };
             let pending = ask_pending(&gateway, pin, token, wish);
-            face = first_contact(store, &gateway, pin, &pending, earlier.as_ref(), key).await?;
+            face = first_contact(store, &gateway, pin, &pending, earlier.as_ref(), key, patience).await?;
             (pending, Expected::Pin(pin), None)
         }
     };
     let event = if prior.is_some() { "rejoined" } else { "joined" };
-    let manner = Manner { patience: Patience::Brief, on_wait };
     let pursuit = Pursuit { store, pending, expected, face, prior, manner };
     finish(pursuit, event, format).await
 }
@@ -467,6 +475,8 @@ fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, wish: &
         attributes: attributes(&wish.attributes),
         created: clock::now().secs(),
         request: None,
+        denied: None,
+        trouble: None,
     }
 }
 
@@ -495,15 +505,11 @@ async fn first_contact(
     pending: &Pending,
     earlier: Option<&Pending>,
     key: EarlierKey,
+    patience: Patience,
 ) -> Result<Option<EnrollFace>, Complaint> {
     let mut face = EnrollFace::new(gateway.clone(), Expected::Pin(pin), pin)?;
     let waits = earlier.is_some_and(|earlier| earlier.request.is_some());
-    let silence = match face.ask_time().await {
-        Err(CallError::Net(error)) if !error.is_passing() => return Err(error.into()),
-        Err(CallError::Net(error)) if !error.may_have_arrived() => Some(Complaint::from(error)),
-        // What may pass while somebody watches is the conversation's to try again.
-        Ok(_) | Err(_) => None,
-    };
+    let silence = meet(&mut face, patience).await?;
     if let (Some(silence), true) = (&silence, waits) {
         // A request at a gate is not given up for a gateway that does not answer.
         return Err(silence.clone());
@@ -521,6 +527,33 @@ async fn first_contact(
             Err(silence)
         }
         None => Ok(Some(face)),
+    }
+}
+
+/// Connects, for as long as the caller has patience; gives why there is no answer.
+///
+/// # Errors
+/// When it is not the gateway that is expected.
+async fn meet(face: &mut EnrollFace, patience: Patience) -> Result<Option<Complaint>, Complaint> {
+    let (mut failures, mut paused) = (0, Duration::ZERO);
+    loop {
+        let error = match face.ask_time().await {
+            Err(CallError::Net(error)) if !error.is_passing() => return Err(error.into()),
+            Err(CallError::Net(error)) if !error.may_have_arrived() => error,
+            // What may pass while somebody watches is the conversation's to try again.
+            Ok(_) | Err(_) => return Ok(None),
+        };
+        failures += 1;
+        let limit = patience.limit(error.is_load());
+        let most = limit.map_or(PAUSE_MOST, |limit| PAUSE_MOST.min(limit / 4));
+        let pause = backoff(failures, most, None, entropy::draw());
+        paused += pause;
+        let complaint = Complaint::from(error);
+        if limit.is_some_and(|limit| paused > limit) {
+            return Ok(Some(complaint));
+        }
+        terminal::say(&format!("{complaint}; trying again in {}", text::span(pause.max(Duration::from_secs(1)))));
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -41,7 +41,17 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
             let state = store.state(&credential.facts);
             let pending = store.pending()?;
             let waiting = pending.as_ref().and_then(|pending| pending.request.as_ref());
-            let standing = Standing { dir: &dir, credential: &credential, state: &state, waiting, local: clock::now() };
+            let denied = pending.as_ref().and_then(|pending| pending.denied.as_ref());
+            let running = store.who_runs();
+            let standing = Standing {
+                dir: &dir,
+                credential: &credential,
+                state: &state,
+                waiting,
+                denied,
+                running,
+                local: clock::now(),
+            };
             terminal::result(format, &standing.json(), &standing.text());
             Ok(standing.exit())
         }
@@ -50,6 +60,10 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
                 let text = status::pending_text(&pending, &dir);
                 terminal::result(format, &status::pending_json(&pending, &dir), &text);
                 Ok(Exit::Waiting)
+            }
+            Some(pending) if pending.denied.is_some() => {
+                terminal::result(format, &status::denied_json(&pending, &dir), &status::denied_text(&pending, &dir));
+                Ok(Exit::Refused)
             }
             Some(_) | None => upkeep::load(store).map(|_| Exit::Ok),
         },

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pki::{KeyDigest, Name};
+use pki::{KeyDigest, Name, UnixTime};
 
-use crate::record::Pending;
+use crate::record::{Denied, Pending};
 use crate::report::{Complaint, Exit};
 use crate::target::{Address, Target};
 
@@ -92,6 +92,9 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
             return match (held, pending) {
                 (Some(held), _) if held.is_over => Plan::Rejoin { token: None },
                 (Some(held), _) => already(wish, held),
+                (None, Some(Pending { denied: Some(denied), gateway, .. })) => {
+                    Plan::Refuse(denied_before(denied, gateway))
+                }
                 (None, Some(_)) => Plan::Resume,
                 (None, None) => Plan::Refuse(
                     Complaint::new(Exit::Usage, "usage", "nothing to join is given, and no earlier request is waiting")
@@ -143,7 +146,8 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
     let same_place = pending.gateway == gateway.to_string();
     let pending_pin = KeyDigest::parse_hex(&pending.pin).ok();
     let same_root = pin.is_none() || pin == pending_pin;
-    if !(same_place && same_root) {
+    // A person decided about the earlier key; the next request is another one.
+    if !(same_place && same_root) || pending.denied.is_some() {
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Replace };
     }
     let wants_nothing_new = (token.is_none() || token == pending.token)
@@ -154,6 +158,15 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
     } else {
         Plan::Ask { gateway: gateway.clone(), pin: pending_pin, token, key: EarlierKey::Use }
     }
+}
+
+/// What there is to say of a request that a person turned away.
+#[must_use]
+pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
+    let at = UnixTime::new(denied.at);
+    let what = format!("a person turned this machine away at {gateway}, as it was told at {at}: {}", denied.what);
+    Complaint::new(Exit::Refused, "denied-by-person", what)
+        .hint("talk to the approver; `lychgate join` with the token or URL asks again, with a new key")
 }
 
 /// Joined already: fine, unless another name is wanted.
@@ -177,7 +190,6 @@ mod tests {
     use super::*;
     use crate::record::{RequestAtGate, VERSION};
     use crate::target::Token;
-    use pki::UnixTime;
 
     fn pin(byte: &str) -> KeyDigest {
         KeyDigest::parse_hex(&byte.repeat(32)).unwrap()
@@ -222,6 +234,8 @@ mod tests {
             attributes: BTreeMap::new(),
             created: 0,
             request: Some(RequestAtGate { id: "e".into(), key: String::new(), code: "ABCD-EFGH".into(), expires: 9 }),
+            denied: None,
+            trouble: None,
         }
     }
 
@@ -300,6 +314,18 @@ mod tests {
     fn a_new_token_for_the_same_gateway_keeps_the_key() {
         check(&token("U", "machine"), None, Some(pending("gw:1", Some("T"))), "ask gw:1 aa U Use");
         check(&token("U", "machine"), None, Some(pending("gw:1", None)), "ask gw:1 aa U Use");
+    }
+
+    #[test]
+    fn what_a_person_turned_away_is_asked_again_by_a_person_only() {
+        let denied = || {
+            let denied = Some(Denied { at: 9, what: "no".into() });
+            Some(Pending { token: None, request: None, denied, ..pending("gw:1", None) })
+        };
+        check(&Wish::default(), None, denied(), "refuse 3");
+        check(&url("gw:1", None), None, denied(), "ask gw:1 look - Replace");
+        check(&url("gw:1", Some(pin("aa"))), None, denied(), "ask gw:1 aa - Replace");
+        check(&token("T", "machine"), None, denied(), "ask gw:1 aa T Replace");
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct State {
     /// `host:port` of the gateway's proxy face, as last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// What `lychgate run` wrote; it may have ended since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunState>,
 }
 
 /// What stands in the way of looking or renewing.
@@ -105,6 +108,51 @@ pub struct Pending {
     /// The request at the gate, once the gateway has recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestAtGate>,
+    /// A person has turned it away: it is not asked again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
+    /// Why the last attempt came to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// What a person decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// When we heard of it, by our clock.
+    pub at: u64,
+    /// In the gateway's words.
+    pub what: String,
+}
+
+/// What `lychgate run` does and has heard; true for as long as its process holds the lock of the folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Its process.
+    pub pid: u32,
+    /// Since when, by the clock of this machine.
+    pub since: u64,
+    /// The services that it exposes, each with its mode.
+    #[serde(default)]
+    pub exposes: Vec<String>,
+    /// The services elsewhere that it offers here.
+    #[serde(default)]
+    pub reaches: Vec<String>,
+    /// Its tunnel; a person has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelState>,
+}
+
+/// How the tunnel stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelState {
+    /// Whether people can be led here.
+    pub up: bool,
+    /// Since when, by the clock of this machine.
+    pub since: u64,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A request that the gateway has recorded.
@@ -179,6 +227,8 @@ mod tests {
             attributes: BTreeMap::new(),
             created: 0,
             request: None,
+            denied: None,
+            trouble: None,
         };
         assert!(!format!("{pending:?}").contains("secret"));
     }

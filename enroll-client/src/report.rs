@@ -184,7 +184,7 @@ impl Refusal {
     /// Whether a standing refusal is the cause.
     #[must_use]
     pub fn is_lock(&self) -> bool {
-        matches!(self.code.as_str(), "locked" | "forked" | "retired")
+        matches!(self.code.as_str(), "locked" | "forked" | "retired" | "removed")
     }
 
     /// The exit code that goes with the problem code.
@@ -196,7 +196,7 @@ impl Refusal {
             | "prior-invalid" | "evidence-unknown" | "not-sealed" | "wrong-caller" | "not-exposed"
             | "refused-by-machine" => Exit::Refused,
             "expired" => Exit::Expired,
-            "locked" | "forked" | "retired" => Exit::Locked,
+            "locked" | "forked" | "retired" | "removed" => Exit::Locked,
             "queue-full" | "rate-limited" | "unavailable" | "offline" | "target-closed" | "target-slow"
             | "machine-silent" | "stream-limit" => Exit::Unreachable,
             _ => Exit::Failure,

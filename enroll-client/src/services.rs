@@ -310,6 +310,12 @@ impl Services {
         Ok(())
     }
 
+    /// What is exposed, each as `name (mode)`.
+    #[must_use]
+    pub fn offers(&self) -> Vec<String> {
+        self.exposed.iter().map(|(name, service)| format!("{name} ({})", service.mode.as_str())).collect()
+    }
+
     /// What the gateway hears of them: names, never targets.
     #[must_use]
     pub fn hello(&self) -> Hello {

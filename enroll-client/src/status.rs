@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::edge::keystore::Credential;
 use crate::offset::Offset;
-use crate::record::{Pending, RequestAtGate, State};
+use crate::record::{Denied, Pending, RequestAtGate, RunState, State, TunnelState};
 use crate::renew::{Life, Worry};
 use crate::report::Exit;
 use crate::text;
@@ -21,19 +21,42 @@ pub struct Standing<'a> {
     pub state: &'a State,
     /// The request that waits at the gate: of a machine that was off for too long to come back at once.
     pub waiting: Option<&'a RequestAtGate>,
+    /// Who turned that request away.
+    pub denied: Option<&'a Denied>,
+    /// The process of the `lychgate run` that keeps it alive, if one does now.
+    pub running: Option<u32>,
     /// Now, by the local clock.
     pub local: UnixTime,
 }
 
+/// Whether its subject was removed at the gateway, as far as was heard.
+fn is_removed(state: &State) -> bool {
+    state.trouble.as_ref().is_some_and(|trouble| trouble.code == "removed")
+}
+
+/// Whether something keeps the identity alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// `lychgate run` runs.
+    Running,
+    /// Nothing does: it ends with its certificate.
+    Nobody,
+}
+
 /// What will happen next, in one sentence. `now` is the gateway's time.
 #[must_use]
-pub fn outlook(life: &Life, state: &State, now: UnixTime) -> String {
+pub fn outlook(life: &Life, state: &State, kept: Kept, now: UnixTime) -> String {
     let left = text::span(life.not_after.since(now));
+    if is_removed(state) {
+        return "nothing: it was removed at the gateway, or has left; `lychgate leave --local`, then join again, if that is wanted"
+            .to_owned();
+    }
     if let Some(trouble) = state.trouble.as_ref().filter(|trouble| trouble.locked) {
-        return format!(
-            "the gateway refuses this identity ({}); `lychgate run` asks again from time to time",
-            trouble.what
-        );
+        let next = match kept {
+            Kept::Running => "`lychgate run` asks again from time to time",
+            Kept::Nobody => "`lychgate run`, which does not run, would ask again from time to time",
+        };
+        return format!("the gateway refuses this identity ({}); {next}", trouble.what);
     }
     match life.worry(now) {
         Worry::Expired => format!(
@@ -43,7 +66,12 @@ pub fn outlook(life: &Life, state: &State, now: UnixTime) -> String {
         Worry::Late => {
             format!("should have been renewed by {}; {left} left; `lychgate renew` tries now", life.renew_by)
         }
-        Worry::None if now >= life.renew_after => format!("due for renewal; `lychgate run` renews it; {left} left"),
+        Worry::None if now >= life.renew_after && kept == Kept::Running => {
+            format!("due for renewal; `lychgate run` renews it; {left} left")
+        }
+        Worry::None if kept == Kept::Nobody => {
+            format!("nothing renews it: `lychgate run` does not run here; {left} left")
+        }
         Worry::None => {
             format!("`lychgate run` renews it at {} (in {})", life.renew_after, text::span(life.renew_after.since(now)))
         }
@@ -53,7 +81,9 @@ pub fn outlook(life: &Life, state: &State, now: UnixTime) -> String {
 /// The exit code that goes with how things stand.
 #[must_use]
 pub fn exit(life: &Life, state: &State, now: UnixTime) -> Exit {
-    if life.is_over(now) {
+    if is_removed(state) {
+        Exit::Locked
+    } else if life.is_over(now) {
         Exit::Expired
     } else if state.trouble.as_ref().is_some_and(|trouble| trouble.locked) {
         Exit::Locked
@@ -85,6 +115,12 @@ impl Standing<'_> {
 
     /// The word for how things stand.
     fn word(&self) -> &'static str {
+        if is_removed(self.state) {
+            return "removed";
+        }
+        if self.denied.is_some() && self.credential.life.is_over(self.now()) {
+            return "denied";
+        }
         match exit(&self.credential.life, self.state, self.now()) {
             Exit::Expired => "expired",
             Exit::Locked => "locked",
@@ -103,6 +139,29 @@ impl Standing<'_> {
         self.waiting.filter(|_| self.exit() == Exit::Expired)
     }
 
+    fn kept(&self) -> Kept {
+        if self.running.is_some() { Kept::Running } else { Kept::Nobody }
+    }
+
+    /// What `lychgate run` wrote, if it still runs.
+    fn run(&self) -> Option<&RunState> {
+        self.state.run.as_ref().filter(|run| self.running == Some(run.pid))
+    }
+
+    /// How the tunnel stands, in words, by the clock of this machine.
+    fn tunnel(&self) -> Option<String> {
+        let run = self.run()?;
+        let since = |secs: u64| text::span(self.local.since(UnixTime::new(secs)));
+        Some(match &run.tunnel {
+            None if self.credential.identity.role == pki::Role::Person => return None,
+            None => "not there yet".to_owned(),
+            Some(TunnelState { up: true, since: at, .. }) => format!("up for {}", since(*at)),
+            Some(TunnelState { up: false, since: at, why }) => {
+                format!("down for {}: {}", since(*at), why.as_deref().unwrap_or("the reason is not known"))
+            }
+        })
+    }
+
     /// What will happen next.
     fn next(&self) -> String {
         match self.at_gate() {
@@ -111,7 +170,13 @@ impl Standing<'_> {
                  with it",
                 request.id, request.code
             ),
-            None => outlook(&self.credential.life, self.state, self.now()),
+            None => match self.denied.filter(|_| self.exit() == Exit::Expired) {
+                Some(denied) => {
+                    let at = UnixTime::new(denied.at);
+                    format!("nothing: a person turned it away at {at} ({}); `lychgate join` asks again", denied.what)
+                }
+                None => outlook(&self.credential.life, self.state, self.kept(), self.now()),
+            },
         }
     }
 
@@ -122,6 +187,12 @@ impl Standing<'_> {
         if let Some(fields) = value.as_object_mut() {
             let pins: Vec<String> =
                 self.credential.roots.iter().filter_map(|der| Some(pki::root_pin(der).ok()?.hex())).collect();
+            // What a process wrote that is gone is true no more.
+            fields.insert("run".into(), self.run().map(|run| json!(run)).unwrap_or_default());
+            fields.insert("running".into(), self.running.is_some().into());
+            if let Some(denied) = self.denied {
+                fields.insert("denied".into(), json!(denied));
+            }
             fields.insert("state".into(), self.word().into());
             fields.insert("directory".into(), self.dir.into());
             fields.insert("chain".into(), self.credential.chain.iter().map(|der| describe(der)).collect());
@@ -151,9 +222,21 @@ impl Standing<'_> {
             ("state", self.word().to_owned()),
             ("valid", format!("{} to {} ({left})", life.not_before, life.not_after)),
             ("next", self.next()),
+            ("run", self.running.map_or_else(|| "not running".to_owned(), |pid| format!("running, process {pid}"))),
             ("serial", credential.facts.serial.clone()),
             ("key", format!("SHA-256 {}", credential.facts.key)),
         ];
+        let at = pairs.len() - 2;
+        if let Some(tunnel) = self.tunnel() {
+            pairs.insert(at, ("tunnel", tunnel));
+        }
+        for (word, services) in
+            self.run().into_iter().flat_map(|run| [("exposes", &run.exposes), ("reaches", &run.reaches)])
+        {
+            if !services.is_empty() {
+                pairs.insert(pairs.len() - 2, (word, services.join(", ")));
+            }
+        }
         for der in &credential.chain {
             let (subject, end) = summary(der);
             pairs.push(("issued by", format!("{subject} (until {end})")));
@@ -223,6 +306,34 @@ pub fn pending_text(pending: &Pending, dir: &str) -> String {
     text::fields("", &pairs)
 }
 
+/// A request that a person turned away, for programs.
+#[must_use]
+pub fn denied_json(pending: &Pending, dir: &str) -> Value {
+    json!({
+        "state": "denied",
+        "directory": dir,
+        "gateway": pending.gateway,
+        "pin": pending.pin,
+        "wanted_name": pending.name,
+        "denied": pending.denied,
+        "next": DENIED_NEXT,
+    })
+}
+
+/// A request that a person turned away, for people.
+#[must_use]
+pub fn denied_text(pending: &Pending, dir: &str) -> String {
+    let mut pairs = vec![("state", "denied by a person".to_owned()), ("gateway", pending.gateway.clone())];
+    if let Some(denied) = &pending.denied {
+        pairs.push(("denied", format!("as told at {}: {}", UnixTime::new(denied.at), denied.what)));
+    }
+    pairs.push(("next", DENIED_NEXT.to_owned()));
+    pairs.push(("folder", dir.to_owned()));
+    text::fields("", &pairs)
+}
+
+const DENIED_NEXT: &str = "nothing; `lychgate join` with the token or URL asks again, with a new key";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +352,7 @@ mod tests {
     fn state(locked: Option<bool>) -> State {
         let trouble =
             locked.map(|locked| Trouble { code: "x".into(), what: "stolen".into(), since: 1, failures: 2, locked });
-        State { facts: Facts::example(), clock_offset: 0, last_contact: None, trouble, proxy: None }
+        State { facts: Facts::example(), clock_offset: 0, last_contact: None, trouble, proxy: None, run: None }
     }
 
     #[track_caller]
@@ -249,7 +360,7 @@ mod tests {
         let state = state(locked);
         let now = UnixTime::new(now);
         assert_eq!(exit(&life(), &state, now), want_exit);
-        assert_eq!(outlook(&life(), &state, now), want);
+        assert_eq!(outlook(&life(), &state, Kept::Running, now), want);
     }
 
     #[test]
@@ -274,5 +385,21 @@ mod tests {
             Exit::Locked,
             "the gateway refuses this identity (stolen); `lychgate run` asks again from time to time",
         );
+    }
+
+    /// Whether anything renews it is said as it is.
+    #[test]
+    fn nobody_renews_what_nothing_runs_for() {
+        let at = UnixTime::new(100_000);
+        let want = "nothing renews it: `lychgate run` does not run here; 1 d left";
+        assert_eq!(outlook(&life(), &state(None), Kept::Nobody, at), want);
+        assert!(outlook(&life(), &state(Some(true)), Kept::Nobody, at).contains("which does not run"));
+        let mut removed = state(Some(true));
+        removed.trouble.as_mut().unwrap().code = "removed".into();
+        for kept in [Kept::Running, Kept::Nobody] {
+            assert!(outlook(&life(), &removed, kept, at).starts_with("nothing: it was removed"));
+        }
+        // Also when its certificate is over by now.
+        assert_eq!(exit(&life(), &removed, UnixTime::new(500_000)), Exit::Locked);
     }
 }

@@ -26,7 +26,7 @@ use crate::edge::clock;
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::net::provider;
 use crate::edge::terminal::Format;
-use crate::flow::OnWait;
+use crate::flow::{Manner, OnWait, Patience};
 use crate::join::join;
 use crate::own::{self, Goodbye, When};
 use crate::plan::Wish;
@@ -252,7 +252,7 @@ fn store() -> (tempfile::TempDir, Keystore) {
 }
 
 async fn try_join(store: &Keystore, wish: &Wish, on_wait: OnWait) -> Result<Exit, Complaint> {
-    join(store, wish, on_wait, Format::Json).await
+    join(store, wish, Manner { patience: Patience::Brief, on_wait }, Format::Json).await
 }
 
 #[track_caller]
@@ -271,7 +271,8 @@ async fn admitted_at_once() {
     assert_eq!(gateway.names(), ["POST /v1/enrollments"]);
     let body = &gateway.asked()[0].body;
     assert_eq!(body["attributes"]["os"], std::env::consts::OS);
-    assert!(!exists(&store, "pending.json") && !exists(&store, "next-key.pem"));
+    assert!(!exists(&store, "next-key.pem"));
+    assert_eq!(own::status(&store, Format::Json), Ok(Exit::Refused), "it is remembered");
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Ok));
     // To join again changes nothing and asks nobody.
     let serial = joined(&store);

@@ -21,6 +21,9 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(300);
 /// Longest time that the gateway may ask us to stay away, or to spread over: should it be wrong, we are not lost.
 pub const AWAY_MOST: Duration = Duration::from_secs(3_600);
 
+/// How long a machine that is locked stays away, and at most as long again: within the minute after the lock is lifted it is back.
+pub const LOCKED_AWAY: Duration = Duration::from_secs(30);
+
 /// How long a machine stays away when another tunnel took the place of its own: two that do not know of each other must not
 /// throw each other out all day.
 pub const REPLACED_AWAY: Duration = Duration::from_secs(300);
@@ -57,7 +60,7 @@ pub enum Output {
     Reauthenticate,
     /// Close the connection. [`Input::Lost`] is not awaited.
     HangUp,
-    /// Ask the gateway whether to renew.
+    /// Ask the gateway how things stand: whether to renew, or why it ended the tunnel.
     RenewNow,
     /// The gateway ended a stream.
     Ended(String, Reason),
@@ -258,10 +261,10 @@ impl Tunnel {
         let asked = Duration::from_millis(closing.retry_after_ms).min(AWAY_MOST);
         let pause = match closing.reason {
             Reason::Replaced => REPLACED_AWAY.max(asked) + share(REPLACED_AWAY, draw),
-            // Nothing changes until a person acts: slowly, and a little slower each time.
+            // Nothing changes until a person acts; when they have, nobody should wait long.
             Reason::Locked | Reason::Policy => {
                 self.failures = self.failures.saturating_add(1);
-                asked.max(Duration::from_secs(30)) + self.backoff(draw)
+                asked.max(LOCKED_AWAY) + share(LOCKED_AWAY, draw)
             }
             Reason::Drained => asked + share(self.within, draw),
             Reason::Peer | Reason::Lost | Reason::Expired | Reason::Killed | Reason::Limit | Reason::Unknown => {
@@ -273,7 +276,12 @@ impl Tunnel {
         };
         self.link = Link::Down { until: now + pause };
         let why = format!("the gateway closed it ({}): {}", closing.reason.as_str(), closing.detail);
-        vec![Output::HangUp, Output::Tell(News::Down(why, pause))]
+        let mut outputs = vec![Output::HangUp, Output::Tell(News::Down(why, pause))];
+        if matches!(closing.reason, Reason::Locked | Reason::Policy) {
+            // Whose lock it is, what for, and whether this machine was removed, is said to who asks.
+            outputs.push(Output::RenewNow);
+        }
+        outputs
     }
 
     fn give_up(&mut self, why: &str, now: Duration, draw: u64) -> Vec<Output> {

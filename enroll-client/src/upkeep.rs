@@ -18,8 +18,9 @@ use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
 use crate::key::{KeyFault, PrivateKey};
 use crate::offset::{Offset, Unbelievable};
+use crate::plan::denied_before;
 use crate::receive::{BadReply, Expect, accept, own_address};
-use crate::record::{Pending, Trouble};
+use crate::record::{Pending, RunState, Trouble};
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
 use crate::trust::Expected;
@@ -97,6 +98,12 @@ pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
         Some(Pending { gateway, request: Some(_), .. }) => {
             Complaint::new(Exit::Waiting, "waiting", format!("the request of `{dir}` still waits at {gateway}"))
                 .hint("`lychgate join` goes on with it")
+        }
+        Some(Pending { denied: Some(denied), gateway, .. }) => denied_before(&denied, &gateway),
+        Some(Pending { gateway, trouble: Some(trouble), .. }) => {
+            let what = format!("`{dir}` holds no identity yet; {gateway} refused it last: {}", trouble.what);
+            Complaint::new(Exit::NotJoined, "not-joined", what)
+                .hint("`lychgate run` asks again by itself, `lychgate join` now")
         }
         Some(Pending { gateway, request: None, .. }) => {
             not_joined.hint(format!("`lychgate join` tries again at {gateway}, which has not answered yet"))
@@ -224,6 +231,12 @@ pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Compl
         failures: before.map_or(0, |before| before.failures).saturating_add(1),
         locked,
     });
+    let _ = store.save_state(&state);
+}
+
+/// Writes down what `lychgate run` does and hears. Best effort, as trouble is.
+pub fn note_run(store: &Keystore, credential: &Credential, run: &RunState) {
+    let state = crate::record::State { run: Some(run.clone()), ..store.state(&credential.facts) };
     let _ = store.save_state(&state);
 }
 

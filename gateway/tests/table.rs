@@ -425,7 +425,7 @@ fn check(what: &str, want: Want, (status, code, body): &(u16, String, Vec<u8>)) 
         (404, "not-found") => Some(Hidden),
         (403, "locked") => Some(Locked),
         (403, "expired") => Some(Want::Expired),
-        (403, "retired") => Some(Want::Retired),
+        (403, "retired" | "removed") => Some(Want::Retired),
         (403, "forked") => Some(Want::Forked),
         _ => None,
     };

@@ -74,6 +74,7 @@ impl From<Fault> for Heard {
             Fault::Call(CallError::Refused(refusal)) => Self::Refused(*refusal),
             Fault::Call(CallError::Net(error)) if !error.is_passing() => Self::Hopeless(error.into()),
             Fault::Call(CallError::Net(error)) if error.may_have_arrived() => Self::NoAnswer(error.into()),
+            Fault::Call(CallError::Net(error)) if error.is_load() => Self::TurnedAway(error.into()),
             Fault::Call(CallError::Net(error)) => Self::NotSent(error.into()),
             Fault::Key(fault) => Self::Hopeless(Complaint::new(Exit::Failure, "key", fault.to_string())),
         }

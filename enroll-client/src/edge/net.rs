@@ -79,6 +79,14 @@ pub enum NetError {
         /// What rustls said.
         cause: String,
     },
+    /// The other side hung up in the middle of the handshake.
+    #[error("{address} hung up before TLS was there: {cause}")]
+    Cut {
+        /// Where.
+        address: Address,
+        /// What the system said.
+        cause: String,
+    },
     /// The gateway did not take our certificate (or that we have none). Under TLS 1.3 this is heard at the first read only.
     #[error("{}", rejection(address, *alert, *showed_certificate))]
     Rejected {
@@ -131,18 +139,28 @@ impl NetError {
             | Self::Connect { .. }
             | Self::Distrust(_)
             | Self::Tls { .. }
+            | Self::Cut { .. }
             | Self::Rejected { .. }
             | Self::Setup(_) => false,
         }
+    }
+
+    /// Whether it is what a crowd that comes at once is met with.
+    #[must_use]
+    pub fn is_load(&self) -> bool {
+        matches!(self, Self::Cut { .. } | Self::Slow { .. } | Self::Broken { .. })
     }
 
     /// Whether trying again may help without anybody doing anything.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::Connect { .. } | Self::Slow { .. } | Self::Broken { .. } | Self::Tls { .. } => {
-                true
-            }
+            Self::Lookup { .. }
+            | Self::Connect { .. }
+            | Self::Slow { .. }
+            | Self::Broken { .. }
+            | Self::Cut { .. }
+            | Self::Tls { .. } => true,
             Self::Distrust(_) | Self::Rejected { .. } | Self::Nonsense { .. } | Self::Setup(_) => false,
         }
     }
@@ -162,6 +180,12 @@ impl From<NetError> for Complaint {
             NetError::Slow { .. } | NetError::Broken { .. } => {
                 (Exit::Unreachable, "unreachable", "try again; asking twice does no harm")
             }
+            NetError::Cut { .. } => (
+                Exit::Unreachable,
+                "turned-away",
+                "the gateway may be too busy, or have too many callers from here: try again in a minute; if it stays so, check that \
+                 the port is a gateway's",
+            ),
             NetError::Tls { .. } => {
                 (Exit::Unreachable, "tls", "check that the port is a gateway's, and nothing in between takes TLS apart")
             }
@@ -335,9 +359,16 @@ async fn shake(address: &Address, manners: &Manners) -> Result<TlsStream<TcpStre
             (None, Some(alert)) if is_rejection(alert) => {
                 NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }
             }
+            (None, _) if is_cut(&e) => NetError::Cut { address: address.clone(), cause: e.to_string() },
             (None, _) => NetError::Tls { address: address.clone(), cause: e.to_string() },
         }),
     }
+}
+
+/// Whether the other side went away, rather than saying something that is no TLS.
+fn is_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 /// A TCP connection to the first address of the host that answers.

@@ -232,11 +232,11 @@ impl Streams {
         let io = match mode {
             Mode::Raw => Io::Raw(Box::new(stream)),
             Mode::Sealed => {
-                let credential = &self.credential;
+                let credential = (self.whence)().map_or_else(|| Arc::clone(&self.credential), |(newest, _)| newest);
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
                 let offset = self.words.offset().unwrap_or(self.offset);
-                let tls = timeout(REACH_TIME, sealed::open(stream, credential, &machine, offset))
+                let tls = timeout(REACH_TIME, sealed::open(stream, &credential, &machine, offset))
                     .await
                     .map_err(slow)?
                     .map_err(|error| {

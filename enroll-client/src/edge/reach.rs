@@ -110,9 +110,10 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
         }
         Mode::Sealed => {
             let standing = parts.standing.borrow().clone();
-            let domain = standing.credential.domain().clone();
+            let credential = standing.credential.newest();
+            let domain = credential.domain().clone();
             let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
-            let sealing = sealed::open(stream, &standing.credential, &machine, standing.offset);
+            let sealing = sealed::open(stream, &credential, &machine, standing.offset);
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
             if carry(&mut program, &mut inner).await.is_ok() {
                 finish(inner.get_mut().0).await;

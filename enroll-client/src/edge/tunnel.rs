@@ -22,6 +22,7 @@ use super::clock;
 use super::control::Control;
 use super::dial_back::Whence;
 use super::entropy;
+use super::held::Held;
 use super::keystore::Credential;
 use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial};
@@ -58,7 +59,7 @@ pub enum Said {
 #[derive(Clone)]
 pub struct Standing {
     /// The identity in use.
-    pub credential: Arc<Credential>,
+    pub credential: Held,
     /// How far the gateway's clock is ahead.
     pub offset: Offset,
     /// What sealed services are spoken to with, if there is a certificate for that.
@@ -91,7 +92,15 @@ struct Link {
     over: bool,
 }
 
-type Fresh = (Mux<TlsStream<TcpStream>>, Control, Exporter, Option<Shown>);
+/// A connection as it was made; with what was shown in it, by us and by the gateway.
+struct Fresh {
+    mux: Mux<TlsStream<TcpStream>>,
+    control: Control,
+    exporter: Exporter,
+    shown: Option<Shown>,
+    serial: Serial,
+}
+
 type Dialed = Result<Fresh, NetError>;
 type Dialing = JoinHandle<Dialed>;
 
@@ -126,7 +135,7 @@ struct Driver {
 pub async fn hold(parts: Parts) {
     let began = Instant::now();
     let state = Tunnel::new(Duration::ZERO, FIRST_SPREAD, entropy::draw());
-    let serial = parts.standing.borrow().credential.serial;
+    let serial = parts.standing.borrow().credential.newest().serial;
     let driver = Driver {
         parts,
         serial,
@@ -172,7 +181,7 @@ impl Driver {
                     vec![]
                 }
                 Event::Renewed => {
-                    self.serial = self.parts.standing.borrow().credential.serial;
+                    self.serial = self.parts.standing.borrow().credential.newest().serial;
                     self.feed(Input::Renewed)
                 }
                 Event::Abandoned(session) => {
@@ -241,7 +250,7 @@ impl Driver {
             wanted = parts.wanted.recv() => wanted.map_or(Event::DaemonGone, Event::Wanted),
             changed = parts.standing.changed() => match changed {
                 // Something else may have changed: only a new certificate is for the gateway to see.
-                Ok(()) if parts.standing.borrow_and_update().credential.serial != *serial => Event::Renewed,
+                Ok(()) if parts.standing.borrow_and_update().credential.newest().serial != *serial => Event::Renewed,
                 Ok(()) => Event::Tick,
                 Err(_) => Event::DaemonGone,
             },
@@ -291,8 +300,9 @@ impl Driver {
         let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
     }
 
-    fn connected(&mut self, (mux, control, exporter, shown): Fresh) -> Vec<Output> {
-        self.dialing = None;
+    fn connected(&mut self, fresh: Fresh) -> Vec<Output> {
+        let Fresh { mux, control, exporter, shown, serial } = fresh;
+        (self.dialing, self.serial) = (None, serial);
         self.link = Some(Link { mux, exporter, shown, control, over: false });
         self.feed(Input::Connected)
     }
@@ -318,7 +328,7 @@ impl Driver {
     async fn reauthenticate(&mut self) {
         let standing = self.parts.standing.borrow().clone();
         let Some(exporter) = self.link.as_ref().map(|link| link.exporter) else { return };
-        let credential = &standing.credential;
+        let credential = &standing.credential.newest();
         match renewed(credential, &credential.manage, standing.offset, &exporter) {
             Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
             Err(why) => {
@@ -350,7 +360,7 @@ impl Driver {
 pub fn whence(standing: &watch::Receiver<Standing>) -> Whence {
     let standing = standing.clone();
     Arc::new(move || {
-        let credential = Arc::clone(&standing.borrow().credential);
+        let credential = standing.borrow().credential.newest();
         let address = credential.manage.clone();
         Some((credential, address))
     })
@@ -358,7 +368,7 @@ pub fn whence(standing: &watch::Receiver<Standing>) -> Whence {
 
 /// Connects as the machine that we are now.
 async fn connect(standing: Standing) -> Dialed {
-    let credential = &standing.credential;
+    let credential = &standing.credential.newest();
     let verdict = Verdict::new(upkeep::roots_of(credential), credential.manage.host());
     let manners = Manners::identified(verdict, credential)?.speaking(ALPN);
     let mut tls = dial(&credential.manage, &manners).await?;
@@ -376,7 +386,7 @@ async fn connect(standing: Standing) -> Dialed {
         cause: error.to_string(),
     };
     let control = Control::new(mux.opened().await.map_err(broken)?);
-    Ok((mux, control, exporter, manners.shown()))
+    Ok(Fresh { mux, control, exporter, shown: manners.shown(), serial: credential.serial })
 }
 
 /// What names a connection in proofs.

@@ -13,7 +13,7 @@ use super::{
     keys,
     lock::{self, Locks},
     records::{CertState, Certificate, Lineage, Lock, LockKind, Seen, Subject},
-    refusal::Refusal,
+    refusal::{REMOVED, Refusal},
 };
 
 /// How long a retired certificate may still make requests that are not renewals. Programs on the machine that read the
@@ -96,14 +96,14 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
         return Err(Refusal::Retired { why: "this gateway has no record of it" });
     }
     if lineage.record.ended {
-        return Err(Refusal::Retired { why: "its subject was removed or has left" });
+        return Err(Refusal::Retired { why: REMOVED });
     }
     if lineage.record.forked {
         return Err(Refusal::Forked { what: peer.identity.to_string() });
     }
     standing.locks.refuse()?;
     let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
-        return Err(Refusal::Retired { why: "its subject was removed or has left" });
+        return Err(Refusal::Retired { why: REMOVED });
     };
     let caller = |lineage: Seen<Lineage>| {
         Box::new(Caller {
@@ -147,7 +147,7 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
     if now > peer.not_after {
         return Err(Refusal::Expired);
     }
-    let gone = Refusal::Retired { why: "its subject was removed or has left" };
+    let gone = Refusal::Retired { why: REMOVED };
     let Some(lineage) = standing.lineage.as_ref().filter(|lineage| !lineage.record.ended) else { return Err(gone) };
     if lineage.record.forked {
         return Err(Refusal::Forked { what: peer.identity.to_string() });

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What became of a certificate whose lineage has ended: for good, and not to be asked about again.
+pub const REMOVED: &str = "its subject was removed or has left";
+
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

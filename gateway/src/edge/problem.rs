@@ -40,6 +40,7 @@ pub const CODES: &[&str] = &[
     "locked",
     "forked",
     "retired",
+    "removed",
     "expired",
     "not-found",
     "wrong-code",
@@ -94,6 +95,9 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
         }
         Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
+        Refusal::Retired { why } if *why == crate::core::refusal::REMOVED => {
+            (StatusCode::FORBIDDEN, "removed", Some("`lychgate leave --local`, then join again, if that is wanted"))
+        }
         Refusal::Retired { .. } => {
             (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
         }

@@ -8,6 +8,7 @@
 
 mod absence;
 mod access;
+mod alone;
 mod ansible;
 mod balancers;
 mod black_hole;
@@ -20,6 +21,7 @@ mod faults;
 mod first_day;
 mod flood;
 mod framing;
+mod held;
 mod helper;
 mod hostile;
 mod join;

@@ -1,6 +1,7 @@
-//! One process at a time joins or renews in a folder. The lock is the operating system's, so it ends with the process.
+//! One process at a time joins or renews in a folder, and one `lychgate run` keeps it alive. The lock is the operating system's, so it ends with the process.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,5 +31,48 @@ pub(super) async fn take(dir: &Path, patience: Duration) -> Result<Lock, StoreEr
             Err(TryLockError::WouldBlock) => return Err(StoreError::Busy { path: dir.to_owned() }),
             Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
         }
+    }
+}
+
+/// The lock of `lychgate run`.
+const RUN: &str = "run.lock";
+
+/// How long a second `run` waits for the first: whoever looks holds this for a moment, and a service that is started again may find its
+/// predecessor at its last words.
+const RUN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes the lock of `lychgate run`, and writes our process into it.
+pub(super) async fn take_running(dir: &Path) -> Result<Lock, StoreError> {
+    let path = dir.join(RUN);
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    let deadline = tokio::time::Instant::now() + RUN_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Runs { pid: pid(&path) }),
+            Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
+        }
+    }
+    let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+    written.map_err(failed("write", &path))?;
+    Ok(Lock { _file: file })
+}
+
+/// Whose process holds it, as it wrote itself.
+fn pid(path: &Path) -> u32 {
+    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// See [`super::Keystore::who_runs`].
+pub(super) fn who_runs(dir: &Path) -> Option<u32> {
+    let path = dir.join(RUN);
+    let file = File::open(&path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(pid(&path)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }

@@ -14,6 +14,7 @@
 //!   ssh/                      0700: SSH keys and certificates, and which host keys have one (sshcert)
 //!   hooks.d/                  programs to run after there is a new certificate
 //!   lock                      held while joining or renewing
+//!   run.lock                  held by `lychgate run`, with its process in it
 //! ```
 //!
 //! A new certificate becomes the current one by one rename. A program that opens `cert.pem` and `key.pem` gets a matching
@@ -40,7 +41,7 @@ pub use lock::Lock;
 use crate::key::{KeyFault, PrivateKey};
 use crate::platform::{self, Access};
 use crate::receive::Issued;
-use crate::record::{Facts, Pending, State, VERSION};
+use crate::record::{Denied, Facts, Pending, State, VERSION};
 use crate::renew::Life;
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
@@ -100,6 +101,12 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another `lychgate run` is at work here.
+    #[error("`lychgate run` runs here already (process {pid})")]
+    Runs {
+        /// Its process.
+        pid: u32,
+    },
     /// A key could not be made.
     #[error("cannot make a key: {0}")]
     Key(KeyFault),
@@ -130,6 +137,10 @@ impl From<StoreError> for Complaint {
                 )
             }
             StoreError::Busy { .. } => "wait until it has finished, or name another folder with --dir".to_owned(),
+            StoreError::Runs { .. } => {
+                return Self::new(Exit::Failure, "already-runs", what)
+                    .hint("`lychgate status` says how it stands; --dir names another folder");
+            }
             StoreError::Key(_) => return Self::new(Exit::Failure, "key", what),
         };
         Self::new(Exit::Files, "files", what).hint(hint)
@@ -339,6 +350,13 @@ impl Keystore {
         }
     }
 
+    /// The serial number of the certificate in use, without reading it.
+    #[must_use]
+    pub fn serial_in_use(&self) -> Option<Serial> {
+        let folder = self.current().ok()??;
+        Serial::parse_hex(folder.file_name()?.to_str()?).ok()
+    }
+
     fn generation(&self, serial: &Serial) -> PathBuf {
         self.path(GENERATIONS).join(serial.hex())
     }
@@ -349,9 +367,14 @@ impl Keystore {
         // A damaged or outdated state.json costs nothing but memories.
         match read_json::<State>(&self.path(STATE)) {
             Ok(Some(state)) => State { facts: facts.clone(), ..state },
-            Ok(None) | Err(_) => {
-                State { facts: facts.clone(), clock_offset: 0, last_contact: None, trouble: None, proxy: None }
-            }
+            Ok(None) | Err(_) => State {
+                facts: facts.clone(),
+                clock_offset: 0,
+                last_contact: None,
+                trouble: None,
+                proxy: None,
+                run: None,
+            },
         }
     }
 
@@ -404,6 +427,32 @@ impl Keystore {
         let key = PrivateKey::generate().map_err(StoreError::Key)?;
         self.replace(NEXT_KEY, &key.to_pem(), Access::Secret)?;
         Ok(key)
+    }
+
+    /// Remembers that a person turned the request away, and forgets its key and token.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn deny_request(&self, pending: &Pending, denied: Denied) -> Result<(), StoreError> {
+        let remembered = Pending { token: None, request: None, trouble: None, denied: Some(denied), ..pending.clone() };
+        self.save_pending(&remembered)?;
+        let path = self.path(NEXT_KEY);
+        self.disk.remove_file(&path).map_err(failed("remove", &path))?;
+        self.sync(&self.dir)
+    }
+
+    /// Says that `lychgate run` runs here, for as long as what is given is kept.
+    ///
+    /// # Errors
+    /// When another one does, with its process.
+    pub async fn running(&self) -> Result<Lock, StoreError> {
+        lock::take_running(&self.dir).await
+    }
+
+    /// The process of the `lychgate run` that runs here now, if one does; 0 when it is not known.
+    #[must_use]
+    pub fn who_runs(&self) -> Option<u32> {
+        lock::who_runs(&self.dir)
     }
 
     /// Forgets what was asked, and keeps the key.
