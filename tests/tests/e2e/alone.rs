@@ -60,7 +60,7 @@ fn one_run_for_a_folder_and_status_says_what_it_does() {
     let idle = machine.json(&["status"]);
     assert_eq!((&idle["running"], &idle["run"]), (&false.into(), &serde_json::Value::Null), "{idle}");
     assert!(machine.ok(&["status"]).contains("nothing renews it"));
-    let mut edge = Running::start(machine, &["--expose", &echo.exposed("echo", ",raw")]);
+    let edge = Running::start(machine, &["--expose", &echo.exposed("echo", ",raw")]);
     let pid = edge.run.id();
     let up = eventually("status knows", PATIENCE, || {
         Some(edge.machine.json(&["status"])).filter(|status| status["run"]["tunnel"]["up"] == true)
