@@ -343,3 +343,23 @@ fn links_in_the_documents_resolve() {
     }
     report("these links lead nowhere", complaints);
 }
+
+#[test]
+fn every_finding_can_be_run_and_is_listed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let list = read(Path::new("findings/README.md"));
+    let listed: BTreeSet<String> =
+        list.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect();
+    let mut complaints = Vec::new();
+    let mut found = BTreeSet::new();
+    let scripts = |path: &PathBuf| path.starts_with("findings") && path.extension().is_some_and(|e| e == "sh");
+    for path in files().into_iter().filter(scripts) {
+        if fs::metadata(root().join(&path)).unwrap().permissions().mode() & 0o111 == 0 {
+            complaints.push(format!("{}: not executable", path.display()));
+        }
+        found.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
+    }
+    complaints.extend(found.difference(&listed).map(|name| format!("{name}: no line in findings/README.md")));
+    complaints.extend(listed.difference(&found).map(|name| format!("{name}: no script")));
+    report("findings/ and its list differ", complaints);
+}
