@@ -145,14 +145,14 @@ pub struct RunArgs {
     /// A shell command to run after there is a new certificate; may be repeated
     #[arg(long = "hook", value_name = "COMMAND")]
     pub hooks: Vec<String>,
-    /// A service that people may be let through to: NAME=HOST:PORT or NAME=unix:/PATH, then if wanted `,raw` (its bytes as
+    /// A service that people may be let through to: NAME=[HOST:]PORT or NAME=unix:/PATH, then if wanted `,raw` (its bytes as
     /// they are) or `,sealed` (TLS to this machine inside), and `,allow=WHO` (person, machine, person/NAME, machine/NAME,
     /// group/NAME, label/KEY=VALUE); may be repeated. The file `services.toml` in the folder can hold the same
     #[arg(long = "expose", value_name = "NAME=TARGET")]
     pub expose: Vec<String>,
-    /// A service elsewhere that programs here may use: NAME=SERVICE.MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
+    /// A service elsewhere that programs here may use: NAME=SERVICE@MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
     /// changes that, `,raw` takes what is not sealed too; may be repeated
-    #[arg(long = "reach", value_name = "NAME=SERVICE.MACHINE:PORT")]
+    #[arg(long = "reach", value_name = "NAME=SERVICE@MACHINE:PORT")]
     pub reach: Vec<String>,
 }
 
@@ -191,11 +191,12 @@ pub enum SessionsCommand {
 /// `connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// The machine's name
-    pub machine: String,
-    /// The service's name
-    #[arg(default_value = "ssh")]
-    pub service: String,
+    /// The service and the machine that exposes it; a machine alone means its ssh
+    #[arg(value_name = "SERVICE@MACHINE")]
+    pub place: String,
+    /// The service, as it was written before
+    #[arg(hide = true)]
+    pub service: Option<String>,
     /// By the helper, which is started if none runs
     #[arg(long)]
     pub helper: bool,
@@ -210,12 +211,14 @@ pub struct ConnectArgs {
 /// `forward`.
 #[derive(Debug, Args)]
 pub struct ForwardArgs {
-    /// The machine's name
-    pub machine: String,
-    /// The service's name
-    pub service: String,
-    /// Where to listen
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    /// The service and the machine that exposes it
+    #[arg(value_name = "SERVICE@MACHINE")]
+    pub place: String,
+    /// The service, as it was written before
+    #[arg(hide = true)]
+    pub service: Option<String>,
+    /// Where to listen; a port alone means 127.0.0.1
+    #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:0")]
     pub listen: String,
     /// Also when the service is not sealed: the gateway could read what passes, unless the service encrypts
     #[arg(long)]
@@ -233,11 +236,14 @@ pub struct HelperArgs {
 /// `ssh`.
 #[derive(Debug, Args)]
 pub struct SshArgs {
-    /// The machine, or LOGIN@MACHINE
-    pub machine: String,
-    /// Whatever else ssh is to be told
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<String>,
+    /// As for ssh itself: its options, the machine, and what to run there
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "[OPTION]... [LOGIN@]MACHINE [COMMAND]"
+    )]
+    pub words: Vec<std::ffi::OsString>,
 }
 
 /// `ssh-config`.
@@ -249,6 +255,9 @@ pub struct SshConfigArgs {
     /// Write it to DIR/ssh/config instead of standard output
     #[arg(long)]
     pub write: bool,
+    /// Write it to DIR/ssh/config and include it in ~/.ssh/config
+    #[arg(long)]
+    pub install: bool,
 }
 
 /// `renew`.
@@ -497,8 +506,8 @@ pub enum SshCertCommand {
     /// Print the line of known_hosts with which ssh believes every machine, so that it never asks
     KnownHosts {
         /// A further pattern of host names to believe them under; may be repeated
-        #[arg(long, value_name = "PATTERN", value_parser = crate::sshcert::parse_pattern)]
-        also: Vec<String>,
+        #[arg(long, value_name = "PATTERN", value_parser = crate::sshcert::Pattern::parse)]
+        also: Vec<crate::sshcert::Pattern>,
     },
     /// Print what belongs into the file that sshd's TrustedUserCAKeys names
     TrustedUserCa,

@@ -1,11 +1,17 @@
 //! `connect`, `forward`, and what `run` exposes: a person's (or program's) way to a service on a machine.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pki::Name;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional_with_sizes};
-use tokio::net::TcpListener;
-use wire::tunnel::Reason;
+use serde_json::json;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy, copy_bidirectional_with_sizes,
+    copy_buf,
+};
+use tokio::net::{TcpListener, TcpStream};
+use wire::tunnel::{Reason, is_service_name};
 
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
 use crate::edge::held::Held;
@@ -13,14 +19,18 @@ use crate::edge::keystore::Keystore;
 use crate::edge::manage::{ManageFace, segment};
 use crate::edge::net::{CallError, NetError};
 use crate::edge::proxy::{Carries, Service, Standing, Streams};
-use crate::edge::serve::BUFFER;
-use crate::edge::terminal;
+use crate::edge::serve::{BUFFER, reset};
+use crate::edge::terminal::{self, Format};
+use crate::ending::{Ending, Judged};
 use crate::helper;
 use crate::offset::Offset;
 use crate::report::{Complaint, Exit};
 use crate::services::{FILE, Sealing, Services};
 use crate::target::{Address, parse_name};
 use crate::upkeep;
+
+/// How long the end of our own direction may take to go out, once the other has ended.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// What the file in the folder and the flags say together.
 ///
@@ -31,6 +41,8 @@ pub fn services(store: &Keystore, args: &RunArgs) -> Result<Services, Complaint>
         Some(text) => Services::parse(&text, FILE)?,
         None => Services::none(),
     };
+    once_each("--expose", &args.expose)?;
+    once_each("--reach", &args.reach)?;
     for flag in &args.expose {
         services.expose(flag)?;
     }
@@ -38,6 +50,17 @@ pub fn services(store: &Keystore, args: &RunArgs) -> Result<Services, Complaint>
         services.reach(flag)?;
     }
     Ok(services)
+}
+
+/// Two of one name: one of them would win, and nobody said which.
+fn once_each(option: &str, flags: &[String]) -> Result<(), Complaint> {
+    let name = |flag: &String| flag.split_once('=').map(|(name, _)| name.to_owned());
+    let names: Vec<String> = flags.iter().filter_map(name).collect();
+    match names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name)) {
+        Some((_, twice)) => Err(Complaint::new(Exit::Usage, "usage", format!("`{option} {twice}=...` is given twice"))
+            .hint("leave one out")),
+        None => Ok(()),
+    }
 }
 
 /// What a connection to the proxy face is made with.
@@ -89,13 +112,47 @@ impl Way {
     }
 }
 
-/// A machine's name, as people and ssh write it: alone, or in full as `<name>.machine.<trust domain>`.
+/// A machine's name, as people and ssh write it: alone, or in full as `<name>.machine.<trust domain>`, in any case, perhaps with a
+/// dot at its end.
 ///
 /// # Errors
 /// When it is neither.
 pub fn machine(text: &str) -> Result<Name, Complaint> {
-    let name = text.split_once(".machine.").map_or(text, |(name, _)| name);
+    let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let name = text.split_once(".machine.").map_or(text.as_str(), |(name, _)| name);
     parse_name(name)
+}
+
+/// A service on a machine, as people write it: `SERVICE@MACHINE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The service.
+    pub service: String,
+    /// The machine that exposes it.
+    pub machine: Name,
+}
+
+impl Place {
+    /// Reads it. `service` is what an earlier spelling gave as a word of its own, behind the machine; `usual` is the service when
+    /// none is named.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(text: &str, service: Option<&str>, usual: Option<&str>) -> Result<Self, Complaint> {
+        let (service, name) = match (text.split_once('@'), service.or(usual)) {
+            (Some((service, name)), _) => (service, name),
+            (None, Some(service)) => (service, text),
+            (None, None) => {
+                return Err(Complaint::new(Exit::Usage, "usage", format!("`{text}` does not say which service"))
+                    .hint("write SERVICE@MACHINE, such as web@edge-7"));
+            }
+        };
+        if !is_service_name(service) {
+            return Err(Complaint::new(Exit::Usage, "usage", format!("`{service}` cannot name a service"))
+                .hint("write SERVICE@MACHINE, such as web@edge-7"));
+        }
+        Ok(Self { service: service.to_owned(), machine: machine(name)? })
+    }
 }
 
 /// `connect`: standard input and output are the service's.
@@ -103,47 +160,59 @@ pub fn machine(text: &str) -> Result<Name, Complaint> {
 /// # Errors
 /// When there is no connection.
 pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Complaint> {
-    let name = machine(&args.machine)?;
+    let place = Place::read(&args.place, args.service.as_deref(), Some("ssh"))?;
     if args.helper {
-        return helper::connect(store, &name, args).await;
+        return helper::connect(store, &place, args).await;
     }
+    let Place { service, machine: name } = place;
     let way = Way::find(store).await?;
     let streams = way.dial(Carries::One).await?;
-    let service = streams.reach(&args.service, &name, Sealing::from_flag(args.raw)).await?;
+    let service = streams.reach(&service, &name, Sealing::from_flag(args.raw)).await?;
     let (session, words) = (service.session.clone(), Arc::clone(&service.words));
-    let ended = stdio(service).await;
+    let ending = stdio(service).await;
     let said = words.why(&session).await;
-    Ok(afterwards(Some(&way), Over { session: &session, machine: &name, ended, said }).await)
-}
-
-/// Which end closed first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Standard input: we wanted no more.
-    Here,
-    /// The service, or the gateway for it.
-    There,
+    Ok(afterwards(Some(&way), Over { session: &session, machine: &name, ending, said }).await)
 }
 
 /// Joins standard input and output with a connection, until the other side has no more to say.
-pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ended {
+pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
     let (mut from, mut to) = tokio::io::split(io);
     let (mut stdin, mut stdout) = (tokio::io::stdin(), tokio::io::stdout());
-    let outwards = async {
-        let _ = copy(&mut stdin, &mut to).await;
-        let _ = to.shutdown().await;
-    };
-    let inwards = async {
-        let _ = copy(&mut from, &mut stdout).await;
-        let _ = stdout.flush().await;
-    };
-    tokio::pin!(inwards);
-    tokio::select! {
-        () = &mut inwards => Ended::There,
-        () = outwards => {
+    let ending = {
+        let outwards = async {
+            let _ = copy(&mut stdin, &mut to).await;
+            let _ = to.shutdown().await;
+        };
+        let inwards = pass_on(&mut from, &mut stdout);
+        tokio::pin!(inwards);
+        tokio::select! {
+            biased;
+            ending = &mut inwards => ending.unwrap_or(Ending::Whole),
             // What the service has left to say, it may say.
-            inwards.await;
-            Ended::Here
+            () = outwards => inwards.await.unwrap_or(Ending::Closed),
+        }
+    };
+    // The session ends when both directions have; nobody waits for us if it is gone already.
+    let _ = tokio::time::timeout(CLOSE_TIME, to.shutdown()).await;
+    ending
+}
+
+/// Passes on until there is no more, which is `Err`, or it cannot go on.
+async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Result<Ending, ()> {
+    let mut space = vec![0; BUFFER];
+    loop {
+        let read = match from.read(&mut space).await {
+            Ok(0) => return Err(()),
+            Ok(read) => read,
+            Err(error) => return Ok(Ending::Broke(error)),
+        };
+        let piece = space.get(..read).unwrap_or_default();
+        let written = async {
+            to.write_all(piece).await?;
+            to.flush().await
+        };
+        if let Err(error) = written.await {
+            return Ok(Ending::unwritten(error));
         }
     }
 }
@@ -154,59 +223,52 @@ pub struct Over<'a> {
     pub session: &'a str,
     /// The machine that it led to.
     pub machine: &'a Name,
-    /// Which end closed first, as we saw it.
-    pub ended: Ended,
+    /// How its bytes ended, as we saw it.
+    pub ending: Ending,
     /// What the gateway said of it, on the connection that carried it.
     pub said: Option<Reason>,
 }
 
-/// Says why a session ended, when it was not we who ended it and somebody did.
+/// Says why a session ended, when somebody or something ended it before its time.
 pub async fn afterwards(way: Option<&Way>, over: Over<'_>) -> Exit {
-    if over.ended == Ended::Here {
-        return Exit::Ok;
-    }
-    let Over { session, machine, .. } = over;
-    let Some((exit, why)) = reason(way, session, over.said).await else { return Exit::Ok };
-    terminal::say(&format!("the session {session} to `{machine}` was ended: {why}"));
-    exit
-}
-
-/// The exit code and the words for the end of a session, if somebody ended it.
-fn in_words(reason: Reason) -> Option<(Exit, String)> {
-    let exit = match reason {
-        Reason::Peer => return None,
-        Reason::Drained | Reason::Lost | Reason::Replaced => Exit::Unreachable,
-        Reason::Expired | Reason::Locked | Reason::Policy | Reason::Killed | Reason::Limit | Reason::Unknown => {
-            Exit::Refused
-        }
+    let Over { session, machine, ending, said } = over;
+    let judged = match ending.judge(said) {
+        Judged::Ask => ask(way, session, &ending, said).await,
+        judged => judged,
     };
-    Some((exit, format!("{}: {}", reason.as_str(), reason.explain())))
+    match judged {
+        Judged::Ended(exit, why) => {
+            terminal::say(&format!("the session {session} to `{machine}` was ended: {why}"));
+            exit
+        }
+        Judged::Well | Judged::Ask => Exit::Ok,
+    }
 }
 
-/// Why a session was ended by somebody, if it was: from what was said, or by asking.
-async fn reason(way: Option<&Way>, session: &str, said: Option<Reason>) -> Option<(Exit, String)> {
-    match said {
-        // Whose the lock is, and what for, is worth a question.
-        None | Some(Reason::Locked | Reason::Unknown) => {}
-        Some(said) => return in_words(said),
-    }
-    let Some(way) = way else { return said.and_then(in_words) };
-    let mut face = ManageFace::new(&way.credential.newest()).ok()?;
+/// Asks the gateway why a session ended.
+async fn ask(way: Option<&Way>, session: &str, ending: &Ending, said: Option<Reason>) -> Judged {
+    let alone = || ending.judge_alone(said);
+    let Some(way) = way else { return alone() };
+    let Ok(mut face) = ManageFace::new(&way.credential.newest()) else { return alone() };
     let view: Result<wire::admin::SessionView, CallError> =
         face.get(&format!("/v1/sessions/{}", segment(session))).await;
     match view {
-        Ok(view) => in_words(serde_json::from_value(view.reason?.into()).unwrap_or(Reason::Unknown)),
+        Ok(view) => {
+            let known = view.reason.map(|reason| serde_json::from_value(reason.into()).unwrap_or(Reason::Unknown));
+            ending.judge_alone(known.or(said))
+        }
         // Then it is our own standing that ended it.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
-            Some((refusal.exit(), format!("{}: {}", refusal.code, refusal.detail)))
+            Judged::Ended(refusal.exit(), format!("{}: {}", refusal.code, refusal.detail))
         }
-        Err(CallError::Net(error @ NetError::Rejected { .. })) => Some((Exit::Expired, format!("expired: {error}"))),
-        Err(CallError::Net(error)) => match said {
-            Some(said) => in_words(said),
-            // It went away with our connection, or with the gateway itself.
-            None => Some((Exit::Unreachable, format!("the gateway does not answer any more: {error}"))),
-        },
-        Err(CallError::Refused(_)) => said.and_then(in_words),
+        Err(CallError::Net(error @ NetError::Rejected { .. })) => {
+            Judged::Ended(Exit::Expired, format!("expired: {error}"))
+        }
+        // It went away with our connection, or with the gateway itself.
+        Err(CallError::Net(error)) if said.is_none() => {
+            Judged::Ended(Exit::Unreachable, format!("the gateway does not answer any more: {error}"))
+        }
+        Err(_) => alone(),
     }
 }
 
@@ -214,32 +276,38 @@ async fn reason(way: Option<&Way>, session: &str, said: Option<Reason>) -> Optio
 ///
 /// # Errors
 /// When it cannot listen, or there is no way.
-pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complaint> {
-    let name = machine(&args.machine)?;
+pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Result<(), Complaint> {
+    let Place { service, machine: name } = Place::read(&args.place, args.service.as_deref(), None)?;
     let way = Way::find(store).await?;
-    let listener = TcpListener::bind(&args.listen).await.map_err(|error| {
-        Complaint::new(Exit::Usage, "listen", format!("cannot listen on {}: {error}", args.listen))
+    let listen = listen_at(&args.listen);
+    let listener = TcpListener::bind(&listen).await.map_err(|error| {
+        Complaint::new(Exit::Usage, "listen", format!("cannot listen on {listen}: {error}"))
             .hint("choose another address with --listen")
     })?;
     let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
-    terminal::say(&format!("{at} leads to `{}` on `{name}`", args.service));
+    match format {
+        Format::Text => terminal::say(&format!("{at} leads to {service}@{name}")),
+        Format::Json => {
+            terminal::result(format, &json!({ "listen": at, "service": service, "machine": name.as_str() }), "")
+        }
+    }
     let pool = helper::Pool::new(way);
     let sealing = Sealing::from_flag(args.raw);
     loop {
         let Ok((mut program, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             continue;
         };
         let _ = program.set_nodelay(true);
-        let (pool, service, name) = (Arc::clone(&pool), args.service.clone(), name.clone());
+        let (pool, service, name) = (Arc::clone(&pool), service.clone(), name.clone());
         tokio::spawn(async move {
             match pool.reach(&service, &name, sealing).await {
                 Ok((mut found, way)) => {
-                    carry(&mut program, &mut found).await;
-                    let (session, words) = (found.session.clone(), Arc::clone(&found.words));
+                    let session = found.session.clone();
+                    let over = lead(&mut program, &mut found).await;
                     drop(found);
-                    let (ended, said) = (Ended::There, words.why(&session).await);
-                    let _ = afterwards(Some(&way), Over { session: &session, machine: &name, ended, said }).await;
+                    let Some((ending, said)) = over else { return };
+                    let _ = afterwards(Some(&way), Over { session: &session, machine: &name, ending, said }).await;
                 }
                 // Escaped already, line by line.
                 Err(complaint) => terminal::show(&complaint.lines()),
@@ -248,11 +316,71 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs) -> Result<(), Complai
     }
 }
 
-/// Joins a program's connection with a service.
-pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) {
+/// Where to listen: a port alone means this host alone.
+fn listen_at(text: &str) -> String {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if port.parse::<u16>().is_ok() { format!("127.0.0.1:{port}") } else { text.to_owned() }
+}
+
+/// Joins a program's connection with a service. A session that was cut ends the program's connection by a reset: an orderly end
+/// would be taken for the end of the data. Gives how it ended and what was said of it; nothing when the program left.
+async fn lead(program: &mut TcpStream, service: &mut Service) -> Option<(Ending, Option<Reason>)> {
+    let (session, words) = (service.session.clone(), Arc::clone(&service.words));
+    let ending = {
+        let (mut from_program, mut to_program) = program.split();
+        let (mut from_service, mut to_service) = tokio::io::split(&mut *service);
+        let outwards = async {
+            let sent = copy_buf(&mut BufReader::with_capacity(BUFFER, &mut from_program), &mut to_service).await;
+            (sent.is_ok() && to_service.shutdown().await.is_ok()).then_some(())
+        };
+        tokio::pin!(outwards);
+        let ended = {
+            let inwards = pass_on(&mut from_service, &mut to_program);
+            tokio::pin!(inwards);
+            tokio::select! {
+                biased;
+                ending = &mut inwards => ending.map_err(|()| Ending::Whole),
+                _ = &mut outwards => inwards.await.map_err(|()| Ending::Closed),
+            }
+        };
+        if let Err(Ending::Whole) = ended {
+            // Its end is the service's own; the program may have more to say.
+            let _ = to_program.shutdown().await;
+            let _ = outwards.await;
+        }
+        ended.unwrap_or_else(|ending| ending)
+    };
+    match &ending {
+        Ending::Unwanted | Ending::Unwritten(_) => {
+            service.abandon().await;
+            return None;
+        }
+        Ending::Whole | Ending::Closed => service.finish().await,
+        Ending::Broke(_) => service.abandon().await,
+    }
+    let said = words.why(&session).await;
+    if ending.judge(said) == Judged::Well {
+        let _ = program.shutdown().await;
+    } else {
+        reset(program);
+    }
+    Some((ending, said))
+}
+
+/// Joins a program's connection with a service; gives whether both ended well.
+///
+/// # Errors
+/// When either broke.
+pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) -> io::Result<()> {
     match copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await {
-        Ok(_) => service.finish().await,
-        Err(_) => service.abandon().await,
+        Ok(_) => {
+            service.finish().await;
+            Ok(())
+        }
+        Err(error) => {
+            service.abandon().await;
+            Err(error)
+        }
     }
 }
 
@@ -262,10 +390,52 @@ mod tests {
 
     #[test]
     fn machines_as_people_and_ssh_write_them() {
-        for text in ["edge-7", "edge-7.machine.td.example"] {
+        for text in ["edge-7", "edge-7.machine.td.example", "Edge-7", "edge-7.", "EDGE-7.Machine.TD.example."] {
             assert_eq!(machine(text).unwrap().as_str(), "edge-7");
         }
         assert!(machine("edge.example").is_err());
         assert!(machine("").is_err());
+    }
+
+    #[track_caller]
+    fn place(text: &str, service: Option<&str>, usual: Option<&str>, want: Option<(&str, &str)>) {
+        let got = Place::read(text, service, usual).ok();
+        let got = got.as_ref().map(|place| (place.service.as_str(), place.machine.as_str()));
+        assert_eq!(got, want, "{text} {service:?}");
+    }
+
+    #[test]
+    fn services_on_machines() {
+        place("web@edge-7", None, None, Some(("web", "edge-7")));
+        place("ssh@Edge-7.machine.td.example.", None, Some("ssh"), Some(("ssh", "edge-7")));
+        place("edge-7", None, Some("ssh"), Some(("ssh", "edge-7")));
+        place("edge-7", None, None, None);
+        place("@edge-7", None, Some("ssh"), None);
+        place("web@", None, None, None);
+        place("web@a@b", None, None, None);
+        // As it was written before.
+        place("edge-7", Some("web"), Some("ssh"), Some(("web", "edge-7")));
+        place("edge-7", Some("We b"), None, None);
+    }
+
+    #[test]
+    fn where_to_listen() {
+        for (text, want) in [
+            ("8080", "127.0.0.1:8080"),
+            (":8080", "127.0.0.1:8080"),
+            ("127.0.0.2:80", "127.0.0.2:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("65536", "65536"),
+        ] {
+            assert_eq!(listen_at(text), want);
+        }
+    }
+
+    #[test]
+    fn of_one_name_only_one() {
+        let flags = |list: &[&str]| list.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        assert!(once_each("--expose", &flags(&["a=1:2", "b=1:2"])).is_ok());
+        let complaint = once_each("--expose", &flags(&["a=1:2", "b=1:2", "a=3:4"])).unwrap_err();
+        assert_eq!(complaint.what, "`--expose a=...` is given twice");
     }
 }

@@ -79,7 +79,7 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
         Command::Sessions(command) => Desk::open(store, format)?.sessions(&command).await?,
         Command::Connect(args) => return connect::connect(store, &args).await,
-        Command::Forward(args) => connect::forward(store, &args).await?,
+        Command::Forward(args) => connect::forward(store, &args, format).await?,
         Command::Helper(args) => helper::helper(store, &args).await?,
         Command::SshConfig(args) => sshconfig::print(store, &args, format).await?,
         Command::Ssh(args) => return sshconfig::ssh(store, &args).await,

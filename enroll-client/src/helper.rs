@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::Name;
@@ -16,12 +16,14 @@ use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::{ConnectArgs, HelperArgs};
-use crate::connect::{Ended, Over, Way, afterwards, carry};
+use crate::connect::{Over, Place, Way, afterwards, carry};
 use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
 use crate::edge::net::CallError;
+use crate::edge::program;
 use crate::edge::proxy::{Carries, Service, Streams, Words};
 use crate::edge::terminal;
+use crate::ending::{Ending, Judged};
 use crate::platform;
 use crate::report::{Complaint, Exit};
 use crate::services::Sealing;
@@ -41,6 +43,9 @@ const START_AGAIN: Duration = Duration::from_secs(2);
 /// How long a helper may take to say why a session ended.
 const WHY_TIME: Duration = Duration::from_secs(3);
 
+/// What is kept of what a helper says that ends at once: a few lines.
+const SAID_MAX: u64 = 4 * 1024;
+
 /// Sessions whose ends are remembered.
 const OPENED_KEPT: usize = 1_024;
 
@@ -51,8 +56,17 @@ const ANSWER_TIME: Duration = Duration::from_secs(45);
 /// open stay on the connection they began on.
 pub struct Pool {
     state: Mutex<(Way, Vec<Arc<Streams>>)>,
-    /// Where the gateway says why a session ended, for the last of those that were opened.
-    opened: Mutex<VecDeque<(String, Arc<Words>)>>,
+    /// The last sessions that were opened.
+    opened: Mutex<VecDeque<Opened>>,
+}
+
+/// A session that was opened for a program.
+struct Opened {
+    session: String,
+    /// Where the gateway says why it ended.
+    words: Arc<Words>,
+    /// Whether its bytes broke off here.
+    broke: Arc<AtomicBool>,
 }
 
 /// What a program says first.
@@ -79,6 +93,9 @@ struct Wanted {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     reason: Option<Reason>,
+    /// What the helper read of it broke off.
+    #[serde(default)]
+    broke: bool,
 }
 
 impl Pool {
@@ -88,20 +105,26 @@ impl Pool {
         Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
     }
 
-    async fn note(&self, service: &Service) {
+    /// Remembers a session; gives where to note that it broke.
+    async fn note(&self, service: &Service) -> Arc<AtomicBool> {
         let mut opened = self.opened.lock().await;
         if opened.len() == OPENED_KEPT {
             opened.pop_front();
         }
-        opened.push_back((service.session.clone(), Arc::clone(&service.words)));
+        let (session, words, broke) =
+            (service.session.clone(), Arc::clone(&service.words), Arc::<AtomicBool>::default());
+        opened.push_back(Opened { session, words, broke: Arc::clone(&broke) });
+        broke
     }
 
-    async fn why(&self, session: &str) -> Option<Reason> {
-        let words = {
+    async fn why(&self, session: &str) -> Answer {
+        let found = {
             let opened = self.opened.lock().await;
-            opened.iter().rev().find(|(id, _)| id == session).map(|(_, words)| Arc::clone(words))
+            let found = opened.iter().rev().find(|opened| opened.session == session);
+            found.map(|opened| (Arc::clone(&opened.words), Arc::clone(&opened.broke)))
         };
-        words?.why(session).await
+        let Some((words, broke)) = found else { return Answer { reason: None, broke: false } };
+        Answer { reason: words.why(session).await, broke: broke.load(Ordering::SeqCst) }
     }
 
     /// A service, and the way by which it was reached.
@@ -158,7 +181,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
     let way = Way::find(store).await?;
     let path = socket(store);
     let listener = platform::listen_private(&path)
-        .map_err(|error| failed(format!("cannot listen at `{}`: {error}", path.display())))?
+        .map_err(|error| cannot_listen(&path, &error))?
         .ok_or_else(|| failed("a helper runs already for this identity".to_owned()).hint("it will serve you too"))?;
     terminal::say(&format!("helping at {}", path.display()));
     let mut stop = platform::StopSignal::new().map_err(|e| failed(e.to_string()))?;
@@ -197,7 +220,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
         Ok(Ok(Asked::Reach(reach))) => reach,
         Ok(Ok(Asked::Why { session })) => {
-            let _ = write_frame(&mut program, &Answer { reason: pool.why(&session).await }).await;
+            let _ = write_frame(&mut program, &pool.why(&session).await).await;
             return;
         }
         Ok(Err(_)) | Err(_) => return,
@@ -209,10 +232,10 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     match found {
         Ok((mut service, _)) => {
             // Sealed or not is over by now: the program gets the bytes as the service speaks them.
-            pool.note(&service).await;
+            let broke = pool.note(&service).await;
             let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None };
-            if write_frame(&mut program, &answer).await.is_ok() {
-                carry(&mut program, &mut service).await;
+            if write_frame(&mut program, &answer).await.is_ok() && carry(&mut program, &mut service).await.is_err() {
+                broke.store(true, Ordering::SeqCst);
             }
         }
         Err(complaint) => {
@@ -249,9 +272,10 @@ fn complaint(problem: Problem) -> Complaint {
 ///
 /// # Errors
 /// When there is no connection.
-pub async fn connect(store: &Keystore, machine: &Name, args: &ConnectArgs) -> Result<Exit, Complaint> {
+pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let mut program = reach_helper(store).await?;
-    let reach = Reach { service: args.service.clone(), machine: machine.to_string() };
+    let Place { service, machine } = place;
+    let reach = Reach { service: service.clone(), machine: machine.to_string() };
     let reach = Wanted { reach, raw: args.raw };
     let gone = |error: io::Error| failed(format!("the helper went away: {error}")).hint("try again");
     write_frame(&mut program, &reach).await.map_err(gone)?;
@@ -266,64 +290,99 @@ pub async fn connect(store: &Keystore, machine: &Name, args: &ConnectArgs) -> Re
             Ok(Exit::Ok)
         }
         Reached::Ok { session, .. } => {
-            let here = platform::join_stdio(program).await.map_err(gone)?;
-            if here {
+            let ending = platform::join_stdio(program).await.map_err(gone)?;
+            if let Ending::Unwanted = ending {
                 return Ok(Exit::Ok);
             }
-            let ended = Ended::There;
-            let Some(said) = why(store, &session).await else {
+            let Some(Answer { reason: said, broke }) = why(store, &session).await else {
                 return Err(failed("the helper went away, and the session with it".to_owned()).hint("connect again"));
             };
-            if said == Some(Reason::Peer) {
-                return Ok(Exit::Ok);
-            }
-            let way = Way::find(store).await.ok();
-            Ok(afterwards(way.as_ref(), Over { session: &session, machine, ended, said }).await)
+            let ending = match ending {
+                Ending::Closed if broke => Ending::Broke(io::ErrorKind::UnexpectedEof.into()),
+                other => other,
+            };
+            let way = if ending.judge(said) == Judged::Ask { Way::find(store).await.ok() } else { None };
+            Ok(afterwards(way.as_ref(), Over { session: &session, machine, ending, said }).await)
         }
     }
 }
 
-/// Why a session ended, as far as the helper was told; nothing when there is no helper any more.
-async fn why(store: &Keystore, session: &str) -> Option<Option<Reason>> {
+/// How a session ended, as far as the helper knows; nothing when there is no helper any more.
+async fn why(store: &Keystore, session: &str) -> Option<Answer> {
     let mut helper = platform::connect_local(&socket(store)).await.ok()?;
     let asked = async {
         write_frame(&mut helper, &Asked::Why { session: session.to_owned() }).await?;
         read_frame::<Answer, _>(&mut helper).await
     };
-    Some(timeout(WHY_TIME, asked).await.ok()?.ok()?.reason)
+    timeout(WHY_TIME, asked).await.ok()?.ok()
 }
 
 async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complaint> {
     let path = socket(store);
-    if let Ok(program) = platform::connect_local(&path).await {
-        return Ok(program);
+    match platform::connect_local(&path).await {
+        Ok(program) => return Ok(program),
+        // No helper can listen there either.
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => return Err(cannot_listen(&path, &error)),
+        Err(_) => {}
     }
     // Said here, where somebody reads it, and not by a helper that nobody sees.
     Way::find(store).await?;
     let until = Instant::now() + START_TIME;
     loop {
-        start_helper(store)?;
+        let mut started = start_helper(store)?;
         let tries = async {
             loop {
                 match platform::connect_local(&path).await {
-                    Ok(program) => return program,
+                    Ok(program) => return Ok(program),
                     Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+                if let Ok(Some(status)) = started.try_wait()
+                    && !status.success()
+                {
+                    // Another may have been a moment earlier.
+                    sleep(Duration::from_millis(100)).await;
+                    return platform::connect_local(&path).await.map_err(|_| said_by(&mut started));
                 }
             }
         };
-        if let Ok(program) = timeout(START_AGAIN, tries).await {
-            return Ok(program);
-        }
-        if Instant::now() >= until {
-            return Err(failed("the helper does not answer".to_owned())
-                .hint("`lychgate helper` shows what keeps it; without --helper none is needed"));
+        match timeout(START_AGAIN, tries).await {
+            Ok(Ok(program)) => return Ok(program),
+            Ok(Err(said)) => {
+                return Err(failed(format!("the helper ended at once: {said}"))
+                    .hint("`lychgate helper` in another terminal shows more; `connect` without --helper needs none"));
+            }
+            Err(_) if Instant::now() >= until => {
+                return Err(failed("the helper does not answer".to_owned())
+                    .hint("`lychgate helper` shows what keeps it; `connect` without --helper needs none"));
+            }
+            Err(_) => {}
         }
     }
 }
 
-fn start_helper(store: &Keystore) -> Result<(), Complaint> {
+fn cannot_listen(path: &Path, error: &io::Error) -> Complaint {
+    let complaint = failed(format!("cannot listen at `{}`: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::InvalidFilename => complaint.hint("name a shorter folder with --dir, or a link to this one"),
+        _ => complaint,
+    }
+}
+
+/// What a helper that has ended said of it.
+fn said_by(helper: &mut std::process::Child) -> String {
+    use std::io::Read as _;
+    let mut said = Vec::new();
+    if let Some(stderr) = &mut helper.stderr {
+        let _ = stderr.take(SAID_MAX).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().map(|line| line.trim_start_matches("lychgate: ")).collect();
+    lines.join("; ")
+}
+
+fn start_helper(store: &Keystore) -> Result<std::process::Child, Complaint> {
     let cannot = |error: io::Error| failed(format!("cannot start a helper: {error}"));
-    let mut command = std::process::Command::new(std::env::current_exe().map_err(cannot)?);
+    let mut command = std::process::Command::new(program::own());
     command.arg("--dir").arg(store.dir()).args(["helper", "--idle", IDLE]);
     platform::start_apart(command).map_err(cannot)
 }

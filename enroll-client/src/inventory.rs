@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use wire::admin::SubjectView;
 
 use crate::cli::MachineState;
+use crate::render::LocalPath;
 use crate::report::{Complaint, Exit};
 
 /// Longest claimed system that makes a group, in bytes: above every system's own name for itself.
@@ -22,18 +23,12 @@ const DIGEST_DIGITS: usize = 8;
 /// Never `ansible_ssh_args`, whose default is what keeps connections open for the next task (`ControlPersist`).
 ///
 /// # Errors
-/// When the path cannot be written in JSON.
+/// When ssh cannot be told of the path.
 pub fn ssh_arguments(config: &Path) -> Result<Option<String>, Complaint> {
     if !config.is_file() {
         return Ok(None);
     }
-    let path = config.to_str().ok_or_else(|| {
-        let what = format!("the path `{}` is not UTF-8, and an inventory cannot name it", config.display());
-        Complaint::new(Exit::Files, "files", what).hint("name another folder with --dir")
-    })?;
-    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@%".contains(&b));
-    let quoted = if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\"'\"'")) };
-    Ok(Some(format!("-F {quoted}")))
+    Ok(Some(format!("-F {}", LocalPath::new(config)?.shell_word())))
 }
 
 /// What `--list` prints: the machines in one of these states, their groups, and the variables of all of them, so that
@@ -45,7 +40,7 @@ pub fn list(rows: &[SubjectView], states: &[MachineState], ssh: Option<&str>) ->
     let wanted = rows.iter().filter(|row| states.iter().any(|state| state.as_str() == row.state));
     let (mut variables, mut members) = (Map::new(), BTreeMap::<Group, BTreeSet<&str>>::new());
     for row in wanted {
-        variables.insert(row.name.clone(), host(row, ssh)?);
+        variables.insert(name_of(row)?.name.to_string(), host(row, ssh)?);
         for group in groups(row) {
             members.entry(group).or_default().insert(&row.name);
         }
@@ -69,11 +64,7 @@ pub fn list(rows: &[SubjectView], states: &[MachineState], ssh: Option<&str>) ->
 /// # Errors
 /// When it has an identity that is none.
 pub fn host(row: &SubjectView, ssh: Option<&str>) -> Result<Value, Complaint> {
-    let identity = Identity::parse(&row.identity).ok().filter(|identity| identity.role == Role::Machine);
-    let identity = identity.ok_or_else(|| {
-        let what = format!("the gateway's reply makes no sense: `{}` is no machine's identity", row.identity);
-        Complaint::new(Exit::Failure, "bad-reply", what)
-    })?;
+    let identity = name_of(row)?;
     let mut variables = Map::new();
     variables.insert("ansible_host".to_owned(), identity.dns_name().into());
     if let Some(ssh) = ssh {
@@ -94,10 +85,23 @@ pub fn host(row: &SubjectView, ssh: Option<&str>) -> Result<Value, Complaint> {
     Ok(Value::Object(variables))
 }
 
+/// Who a row is about, which says it twice.
+fn name_of(row: &SubjectView) -> Result<Identity, Complaint> {
+    let identity = Identity::parse(&row.identity).ok().filter(|identity| identity.role == Role::Machine);
+    identity.filter(|identity| identity.name.as_str() == row.name).ok_or_else(|| {
+        let what = format!(
+            "the gateway's reply makes no sense: `{}` is not the identity of a machine `{}`",
+            row.identity, row.name
+        );
+        Complaint::new(Exit::Failure, "bad-reply", what)
+    })
+}
+
 /// Text that Ansible will not take for a template. Variables of an inventory are rendered by Jinja wherever they are used, on
 /// the controller, with its rights; and a machine says of itself what it likes.
 fn text(raw: &str) -> Value {
-    let may_be_template = ["{{", "{%", "{#"].iter().any(|mark| raw.contains(mark));
+    // The last one lets a text choose the marks of its templates itself.
+    let may_be_template = ["{{", "{%", "{#", "#jinja2"].iter().any(|mark| raw.contains(mark));
     if may_be_template { json!({ "__ansible_unsafe": raw }) } else { raw.into() }
 }
 
@@ -386,11 +390,10 @@ mod tests {
     #[test]
     fn the_file_for_ssh_is_named_when_it_is_there() {
         let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("it's here");
+        let config = dir.path().join("it is here");
         assert_eq!(ssh_arguments(&config).unwrap(), None);
         std::fs::write(&config, "").unwrap();
-        let want = format!("-F '{}/it'\"'\"'s here'", dir.path().display());
-        assert_eq!(ssh_arguments(&config).unwrap(), Some(want));
+        assert_eq!(ssh_arguments(&config).unwrap(), Some(format!("-F '{}'", config.display())));
         let config = dir.path().join("config");
         std::fs::write(&config, "").unwrap();
         assert_eq!(ssh_arguments(&config).unwrap(), Some(format!("-F {}", config.display())));

@@ -182,9 +182,9 @@ fn usage(what: String, hint: &str) -> Complaint {
 }
 
 const ALLOW_HINT: &str = "write person, machine, person/NAME, machine/NAME, group/NAME or label/KEY=VALUE";
-const EXPOSE_HINT: &str = "write NAME=HOST:PORT or NAME=unix:/PATH, then if wanted ,raw or ,sealed and ,allow=WHO, \
+const EXPOSE_HINT: &str = "write NAME=PORT, NAME=HOST:PORT or NAME=unix:/PATH, then if wanted ,raw or ,sealed and ,allow=WHO, \
 such as ssh=127.0.0.1:22 or db=unix:/run/db.sock,sealed,allow=group/dba";
-const REACH_HINT: &str = "write NAME=SERVICE.MACHINE:PORT, such as puppet=puppet.infra:8140: programs here then connect to \
+const REACH_HINT: &str = "write NAME=SERVICE@MACHINE:PORT, such as puppet=puppet@infra:8140: programs here then connect to \
 127.0.0.1:8140";
 
 impl Services {
@@ -289,7 +289,8 @@ impl Services {
             Some((place, port)) => (place, Some(port.parse::<u16>().map_err(|_| bad())?)),
             None => (to, None),
         };
-        let (service, machine) = place.split_once('.').ok_or_else(bad)?;
+        // With a dot, as it was written before.
+        let (service, machine) = place.split_once('@').or_else(|| place.split_once('.')).ok_or_else(bad)?;
         let machine = Name::parse(machine).map_err(|_| bad())?;
         if !is_service_name(service) {
             return Err(bad());
@@ -374,9 +375,10 @@ fn parse_target(text: &str) -> Option<Target> {
     if let Some(path) = text.strip_prefix("unix:") {
         return path.starts_with('/').then(|| Target::Unix(PathBuf::from(path)));
     }
-    let (host, port) = text.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port != 0).then(|| Target::Tcp(text.to_owned()))
+    // A port alone is one of this machine.
+    let (host, digits) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
+    let port: u16 = digits.parse().ok()?;
+    (!host.is_empty() && port != 0).then(|| Target::Tcp(format!("{host}:{digits}")))
 }
 
 /// Ports at which TLS or SSH is spoken, where a second layer is for nothing: SSH, HTTPS, LDAPS, DNS over TLS, FTPS, IMAPS,

@@ -71,9 +71,9 @@ impl Cas {
 
     /// Lines for `known_hosts`: every machine's certificate is believed under its DNS name, and under `also`.
     #[must_use]
-    pub fn known_hosts(&self, also: &[String]) -> Vec<String> {
+    pub fn known_hosts(&self, also: &[Pattern]) -> Vec<String> {
         let all = format!("*.machine.{}", self.domain);
-        let patterns: Vec<&str> = std::iter::once(all.as_str()).chain(also.iter().map(String::as_str)).collect();
+        let patterns: Vec<&str> = std::iter::once(all.as_str()).chain(also.iter().map(|one| one.0.as_str())).collect();
         let patterns = patterns.join(",");
         self.host.iter().map(|key| format!("@cert-authority {patterns} {}", key.line())).collect()
     }
@@ -140,7 +140,7 @@ async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint
 ///
 /// # Errors
 /// When there is no identity, or the gateway does not say.
-pub async fn print_known_hosts(store: &Keystore, also: &[String], format: Format) -> Result<(), Complaint> {
+pub async fn print_known_hosts(store: &Keystore, also: &[Pattern], format: Format) -> Result<(), Complaint> {
     print(store, format, |cas| cas.known_hosts(also)).await
 }
 
@@ -161,15 +161,27 @@ async fn print(store: &Keystore, format: Format, lines: impl FnOnce(&Cas) -> Vec
 }
 
 /// A pattern of `known_hosts` that can stand in a list of them.
-///
-/// # Errors
-/// When it would end the list, or mean something else.
-pub fn parse_pattern(text: &str) -> Result<String, String> {
-    let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"*?.-_:[]".contains(&byte);
-    if !text.is_empty() && text.bytes().all(ours) {
-        Ok(text.to_owned())
-    } else {
-        Err("write a host name, with `*` and `?` for what may be anything".to_owned())
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// The pattern.
+    ///
+    /// # Errors
+    /// When it would end the list, or mean something else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"*?.-_:[]".contains(&byte);
+        if !text.is_empty() && text.bytes().all(ours) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("write a host name, with `*` and `?` for what may be anything".to_owned())
+        }
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -234,6 +246,7 @@ fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Co
     }
     // What is written down of it is what stands in it.
     Ok(SshReply {
+        certificate: cert.line(),
         serial: cert.serial().to_string(),
         key_id: cert.key_id().to_owned(),
         principals: cert.principals().to_vec(),

@@ -1,19 +1,26 @@
 //! `ssh-config` and `ssh`: stock OpenSSH, led to machines by their names. What is written needs no question answered: host
-//! keys are believed by the gateway's CA, and the person logs in by a certificate.
+//! keys are believed by the gateway's CA, and the person logs in by a certificate. All of it is made of checked types, by
+//! [`crate::render`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pki::{Name, TrustDomain};
 use serde_json::{Value, json};
+use wire::admin::{CanIReply, CanIRequest};
 use wire::manage::SelfReply;
 
 use crate::cli::{SshArgs, SshConfigArgs};
-use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::keystore::Keystore;
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
+use crate::edge::program;
 use crate::edge::terminal::{self, Format};
 use crate::platform::{self, Access};
+use crate::render::{LocalPath, Word, full_name, ssh_command};
 use crate::report::{Complaint, Exit};
 use crate::sshcert::{self, UserCert, UserWish};
+use crate::sshline::SshLine;
+use crate::target::{Address, DnsName};
 use crate::upkeep;
 
 /// The file in the folder `ssh` of the identity.
@@ -22,10 +29,10 @@ pub const CONFIG: &str = "config";
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug)]
 struct Parts {
-    program: String,
-    dir: String,
-    domain: String,
-    machines: Vec<String>,
+    program: LocalPath,
+    dir: LocalPath,
+    domain: TrustDomain,
+    machines: Vec<Name>,
     login: Login,
     proxy: Proxy,
 }
@@ -36,11 +43,13 @@ enum Login {
     /// By a certificate of the gateway's SSH CA.
     Certificate {
         /// The key.
-        key: String,
+        key: LocalPath,
         /// The certificate.
-        certificate: String,
+        certificate: LocalPath,
         /// Whom to believe.
-        known_hosts: String,
+        known_hosts: LocalPath,
+        /// The login names that it is good for.
+        principals: Vec<String>,
     },
     /// As ssh would anyhow: the policy gives no certificate.
     Own,
@@ -53,10 +62,10 @@ enum Proxy {
     Helper,
     /// By `openssl s_client`, to a name for each service.
     OpenSsl {
-        /// `host:port` of the proxy face.
-        address: String,
+        /// The proxy face.
+        address: Address,
         /// The name below which services are understood.
-        below: String,
+        below: DnsName,
     },
 }
 
@@ -65,14 +74,21 @@ enum Proxy {
 /// # Errors
 /// When there is no person's identity, or the gateway does not answer.
 pub async fn print(store: &Keystore, args: &SshConfigArgs, format: Format) -> Result<(), Complaint> {
-    let text = make(store, args.openssl).await?;
+    let (parts, _) = make(store, args.openssl).await?;
+    let text = render(&parts)?;
+    if args.install {
+        return install(&write(store, &text)?, format);
+    }
     if args.write {
         let path = write(store, &text)?;
         let path = path.display().to_string();
         terminal::result(
             format,
             &json!({ "path": path }),
-            &format!("wrote {path}; use it as `ssh -F {path} MACHINE`\n"),
+            &format!(
+                "wrote {path}; use it as `ssh -F {path} MACHINE`, or let `lychgate ssh-config --install` include it in \
+                 ~/.ssh/config\n"
+            ),
         );
     } else {
         terminal::result(format, &json!({ "config": text }), &text);
@@ -80,27 +96,111 @@ pub async fn print(store: &Keystore, args: &SshConfigArgs, format: Format) -> Re
     Ok(())
 }
 
+/// Puts the line that includes the configuration first into the person's own, once.
+fn install(config: &Path, format: Format) -> Result<(), Complaint> {
+    let line = format!("Include {}", LocalPath::new(config)?.ssh_include()?);
+    let own = platform::home()
+        .map(|home| home.join(".ssh").join("config"))
+        .ok_or_else(|| Complaint::new(Exit::Files, "files", "there is no home folder, and so no ~/.ssh/config"))?;
+    let failed = |error: std::io::Error| {
+        Complaint::new(Exit::Files, "files", format!("cannot change `{}`: {error}", own.display()))
+            .hint(format!("put this line at its top yourself: {line}"))
+    };
+    // The file itself, where it is a link to one that is kept elsewhere.
+    let place = std::fs::canonicalize(&own).unwrap_or_else(|_| own.clone());
+    let before = match std::fs::read_to_string(&place) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    let there = before.lines().any(|other| other.trim() == line);
+    if !there {
+        platform::replace_own(&place, &with_include(&before, &line)).map_err(failed)?;
+    }
+    let (path, own) = (config.display(), own.display());
+    let verb = if there { "includes" } else { "now includes" };
+    terminal::result(
+        format,
+        &json!({ "path": path.to_string(), "included_in": own.to_string(), "changed": !there }),
+        &format!("wrote {path}; {own} {verb} it: `ssh MACHINE`, `scp` and `rsync` reach machines by their names\n"),
+    );
+    Ok(())
+}
+
+/// A configuration with the line in front of everything: what stands behind a `Host` belongs to it.
+fn with_include(before: &str, line: &str) -> String {
+    let gap = if before.is_empty() { "" } else { "\n" };
+    format!("{line}\n{gap}{before}")
+}
+
 /// `ssh`: runs ssh with a fresh configuration.
 ///
 /// # Errors
-/// When there is no person's identity, the gateway does not answer, or there is no ssh.
+/// When there is no person's identity, the gateway does not answer or shows no such machine, or there is no ssh.
 pub async fn ssh(store: &Keystore, args: &SshArgs) -> Result<Exit, Complaint> {
-    let text = make(store, false).await?;
-    let path = write(store, &text)?;
+    let line = SshLine::read(&args.words)?;
     let mut command = std::process::Command::new("ssh");
-    command.arg("-F").arg(path).arg(&args.machine).args(&args.rest);
+    if let Some(host) = line.host() {
+        let (parts, mut face) = make(store, false).await?;
+        let name = machine_of(host, &parts.domain).ok_or_else(|| unseen(host))?;
+        if !parts.machines.contains(&name) && !may_connect(&mut face, &name).await? {
+            return Err(unseen(host));
+        }
+        if let Some(warning) = warning(&parts.login, line.login()) {
+            terminal::say(&warning);
+        }
+        command.arg("-F").arg(write(store, &render(&parts)?)?).args(line.with_host(&full_name(&name, &parts.domain)));
+    } else {
+        command.args(&args.words);
+    }
     // In our place, so that terminal, signals and exit status are ssh's own.
     let error = platform::replace_by(command);
     Err(Complaint::new(Exit::Failure, "ssh", format!("cannot run ssh: {error}")).hint("install OpenSSH's client"))
 }
 
-fn write(store: &Keystore, text: &str) -> Result<std::path::PathBuf, Complaint> {
+/// The machine that a host is, as people write it: by its name or in full, in any case, perhaps with a dot at its end.
+fn machine_of(host: &str, domain: &TrustDomain) -> Option<Name> {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let name = host.strip_suffix(&format!(".machine.{domain}")).unwrap_or(&host);
+    Name::parse(name).ok()
+}
+
+fn unseen(host: &str) -> Complaint {
+    Complaint::new(Exit::Failure, "not-found", format!("no machine `{host}` that you may see"))
+        .hint("`lychgate machines list` shows them; `lychgate ssh` goes nowhere but through the gateway")
+}
+
+/// Whoever may connect need not be allowed to look.
+async fn may_connect(face: &mut ManageFace, machine: &Name) -> Result<bool, Complaint> {
+    let body = CanIRequest { action: "connect".to_owned(), resource: format!("ssh@{machine}") };
+    let asked: Result<CanIReply, CallError> = face.post("/v1/can-i", &body).await;
+    match asked {
+        Ok(reply) => Ok(reply.allowed),
+        Err(CallError::Refused(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to say before a login that the certificate is not good for.
+fn warning(login: &Login, wanted: Option<&str>) -> Option<String> {
+    let Login::Certificate { principals, .. } = login else { return None };
+    let wanted = wanted.map(str::to_owned).or_else(platform::user_name)?;
+    (!principals.contains(&wanted)).then(|| {
+        let names = principals.join("`, `");
+        format!("your certificate is for `{names}` and not for `{wanted}`, whose login wants a key of your own")
+    })
+}
+
+fn write(store: &Keystore, text: &str) -> Result<PathBuf, Complaint> {
     let path = store.ssh_folder()?.join(CONFIG);
     store.replace_at(&path, text, Access::Secret)?;
     Ok(path)
 }
 
-async fn make(store: &Keystore, openssl: bool) -> Result<String, Complaint> {
+async fn make(store: &Keystore, openssl: bool) -> Result<(Parts, ManageFace), Complaint> {
+    // Before anything is asked for: with such a folder nothing can be written.
+    let dir = LocalPath::new(store.dir())?;
+    let program = LocalPath::new(&program::own())?;
     let credential = upkeep::load_valid(store)?;
     if credential.identity.role != pki::Role::Person {
         let what = format!("`{}` is no person: people connect to services", credential.identity);
@@ -111,21 +211,24 @@ async fn make(store: &Keystore, openssl: bool) -> Result<String, Complaint> {
     let proxy = match (openssl, known.proxy, known.services_below) {
         (_, None, _) => return Err(no_proxy()),
         (false, Some(_), _) => Proxy::Helper,
-        (true, Some(address), Some(below)) => Proxy::OpenSsl { address, below },
+        (true, Some(address), Some(below)) => {
+            let address = Address::parse(&address, 443).map_err(|error| bad_reply(&error.to_string()))?;
+            let below = DnsName::parse(&below).map_err(|error| bad_reply(&error.to_string()))?;
+            Proxy::OpenSsl { address, below }
+        }
         (true, Some(_), None) => {
             return Err(Complaint::new(Exit::Refused, "no-proxy", "this gateway's proxy face has no DNS name")
                 .hint("its operator adds one under `names.proxy`; without --openssl none is needed"));
         }
     };
-    let parts = Parts {
-        program: std::env::current_exe().map_or_else(|_| "lychgate".to_owned(), |path| path.display().to_string()),
-        dir: store.dir().display().to_string(),
-        domain: credential.domain().as_str().to_owned(),
-        machines: machines(&mut face).await?,
-        login: login(store, &credential).await?,
-        proxy,
-    };
-    Ok(render(&parts))
+    let machines = machines(&mut face).await?;
+    let parts =
+        Parts { program, dir, domain: credential.domain().clone(), machines, login: login(store).await?, proxy };
+    Ok((parts, face))
+}
+
+fn bad_reply(what: &str) -> Complaint {
+    Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply cannot be used: {what}"))
 }
 
 fn no_proxy() -> Complaint {
@@ -134,12 +237,13 @@ fn no_proxy() -> Complaint {
 }
 
 /// A certificate if the policy gives one. Without, whoever has a key on the machine still gets in with it.
-async fn login(store: &Keystore, _credential: &Credential) -> Result<Login, Complaint> {
+async fn login(store: &Keystore) -> Result<Login, Complaint> {
     match sshcert::ensure_user(store, &UserWish::default()).await {
-        Ok(UserCert { key, certificate, known_hosts_file, .. }) => Ok(Login::Certificate {
-            key: key.display().to_string(),
-            certificate: certificate.display().to_string(),
-            known_hosts: known_hosts_file.display().to_string(),
+        Ok(UserCert { key, certificate, known_hosts_file, principals, .. }) => Ok(Login::Certificate {
+            key: LocalPath::new(&key)?,
+            certificate: LocalPath::new(&certificate)?,
+            known_hosts: LocalPath::new(&known_hosts_file)?,
+            principals,
         }),
         Err(complaint) if complaint.exit == Exit::Refused => {
             terminal::say(&format!("no SSH certificate, log in by a key of your own: {complaint}"));
@@ -150,7 +254,7 @@ async fn login(store: &Keystore, _credential: &Credential) -> Result<Login, Comp
 }
 
 /// The machines that the person may see, by name.
-async fn machines(face: &mut ManageFace) -> Result<Vec<String>, Complaint> {
+async fn machines(face: &mut ManageFace) -> Result<Vec<Name>, Complaint> {
     let mut names = Vec::new();
     let mut after: Option<String> = None;
     loop {
@@ -158,8 +262,7 @@ async fn machines(face: &mut ManageFace) -> Result<Vec<String>, Complaint> {
         let query = crate::edge::manage::query(&[("limit", limit), ("after", after)]);
         let page: Value = face.get(&format!("/v1/machines{query}")).await?;
         let rows = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-        let legal = rows.iter().filter_map(|row| row["name"].as_str()).filter(|name| pki::Name::parse(name).is_ok());
-        names.extend(legal.map(str::to_owned));
+        names.extend(rows.iter().filter_map(|row| row["name"].as_str()).filter_map(|name| Name::parse(name).ok()));
         after = page.get("next").and_then(Value::as_str).map(str::to_owned);
         if after.is_none() {
             return Ok(names);
@@ -167,97 +270,116 @@ async fn machines(face: &mut ManageFace) -> Result<Vec<String>, Complaint> {
     }
 }
 
-/// A word for a shell, and for ssh, which gives these lines to one.
-fn quoted(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@".contains(&b);
-    // `%` has a meaning of its own for ssh.
-    let text = text.replace('%', "%%");
-    if !text.is_empty() && text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-/// A path as ssh reads it in its own keywords.
-fn path(text: &str) -> String {
-    format!("\"{}\"", text.replace('%', "%%"))
-}
-
 /// The way to one machine by a program that everybody has: the name of its service says where.
-fn by_openssl(parts: &Parts, machine: &str, address: &str, below: &str) -> String {
-    let folder = Path::new(parts.dir.as_str());
-    let file = |name: &str| quoted(&folder.join(name).display().to_string());
-    let (full, name) = (format!("{machine}.machine.{}", parts.domain), format!("ssh--{machine}.{below}"));
-    format!(
-        "\nHost {machine} {full}\n    HostName {full}\n    ProxyCommand openssl s_client -quiet -verify_quiet \
-         -verify_return_error -verify_hostname {name} -connect {address} -servername {name} -CAfile {} -cert {} \
-         -cert_chain {} -key {}\n",
-        file("bundle.pem"),
-        file("cert.pem"),
-        file("chain.pem"),
-        file("key.pem"),
-    )
+fn by_openssl(parts: &Parts, machine: &Name, address: &Address, below: &DnsName) -> Result<String, Complaint> {
+    let file = |name: &str| parts.dir.below(Path::new(name));
+    let (roots, cert, chain, key) = (file("bundle.pem")?, file("cert.pem")?, file("chain.pem")?, file("key.pem")?);
+    let fixed = Word::Fixed;
+    let service = Word::Service(machine, below);
+    let command = ssh_command(&[
+        fixed("openssl"),
+        fixed("s_client"),
+        fixed("-quiet"),
+        fixed("-verify_quiet"),
+        fixed("-verify_return_error"),
+        fixed("-verify_hostname"),
+        service.clone(),
+        fixed("-connect"),
+        Word::Address(address),
+        fixed("-servername"),
+        service,
+        fixed("-CAfile"),
+        Word::Path(&roots),
+        fixed("-cert"),
+        Word::Path(&cert),
+        fixed("-cert_chain"),
+        Word::Path(&chain),
+        fixed("-key"),
+        Word::Path(&key),
+    ]);
+    let full = full_name(machine, &parts.domain);
+    Ok(format!("\nHost {machine} {full}\n    HostName {full}\n    ProxyCommand {command}\n"))
 }
 
-fn render(parts: &Parts) -> String {
+fn render(parts: &Parts) -> Result<String, Complaint> {
     let Parts { program, dir, domain, machines, login, proxy } = parts;
     let all = format!("*.machine.{domain}");
-    let (program, dir) = (quoted(program), quoted(dir));
     let mut out = format!(
         "# The machines of {domain}, by `lychgate ssh-config`. Use it as `ssh -F FILE MACHINE`, or `Include` it.\n"
     );
     match proxy {
         Proxy::Helper if machines.is_empty() => {}
         Proxy::Helper => {
-            out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", machines.join(" ")));
+            let names: Vec<&str> = machines.iter().map(Name::as_str).collect();
+            out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", names.join(" ")));
         }
         Proxy::OpenSsl { address, below } => {
-            machines.iter().for_each(|machine| out.push_str(&by_openssl(parts, machine, address, below)));
+            for machine in machines {
+                out.push_str(&by_openssl(parts, machine, address, below)?);
+            }
         }
     }
+    let ours = |rest: &[Word<'_>]| {
+        let begin = [Word::Path(program), Word::Fixed("--dir"), Word::Path(dir)];
+        ssh_command(&[&begin, rest].concat())
+    };
     if let Login::Certificate { .. } = login {
+        let command = ours(&[Word::Fixed("ssh-cert"), Word::Fixed("user"), Word::Fixed("--if-needed")]);
         out.push_str(&format!(
             "\n# The certificate to log in with is fetched when a third of its life is left.\n\
-             Match host {all} exec \"{program} --dir {dir} ssh-cert user --if-needed >/dev/null\"\n    Compression no\n"
+             Match host {all} exec \"{command} >/dev/null\"\n    Compression no\n"
         ));
     }
     out.push_str(&format!("\nMatch host {all}\n"));
     if let Proxy::Helper = proxy {
-        out.push_str(&format!("    ProxyCommand {program} --dir {dir} connect --helper %h ssh\n"));
+        let command = ours(&[Word::Fixed("connect"), Word::Fixed("--helper"), Word::Token("ssh@%h")]);
+        out.push_str(&format!("    ProxyCommand {command}\n"));
     }
-    if let Login::Certificate { key, certificate, known_hosts } = login {
+    if let Login::Certificate { key, certificate, known_hosts, .. } = login {
         out.push_str(&format!(
             "    IdentityFile {}\n    CertificateFile {}\n    UserKnownHostsFile {}\n    GlobalKnownHostsFile /dev/null\n    \
              StrictHostKeyChecking yes\n",
-            path(key),
-            path(certificate),
-            path(known_hosts)
+            key.ssh_value(),
+            certificate.ssh_value(),
+            known_hosts.ssh_value()
         ));
     }
     out.push_str("    ServerAliveInterval 60\n");
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn path(text: &str) -> LocalPath {
+        LocalPath::new(Path::new(text)).unwrap()
+    }
+
     fn parts(login: Login, proxy: Proxy) -> Parts {
         Parts {
-            program: "/opt/bin/lychgate".into(),
-            dir: "/opt/my things".into(),
-            domain: "td.example".into(),
-            machines: vec!["alpha".into(), "beta".into()],
+            program: path("/opt/bin/lychgate"),
+            dir: path("/opt/my things"),
+            domain: TrustDomain::parse("td.example").unwrap(),
+            machines: ["alpha", "beta"].map(|name| Name::parse(name).unwrap()).to_vec(),
             login,
             proxy,
         }
     }
 
     fn certificate() -> Login {
-        Login::Certificate { key: "/k".into(), certificate: "/k-cert.pub".into(), known_hosts: "/kh".into() }
+        Login::Certificate {
+            key: path("/k"),
+            certificate: path("/k-cert.pub"),
+            known_hosts: path("/kh"),
+            principals: vec!["admin".into(), "root".into()],
+        }
     }
 
     #[test]
     fn by_the_helper() {
         assert_eq!(
-            render(&parts(certificate(), Proxy::Helper)),
+            render(&parts(certificate(), Proxy::Helper)).unwrap(),
             "# The machines of td.example, by `lychgate ssh-config`. Use it as `ssh -F FILE MACHINE`, or `Include` it.\n\
              \n\
              Host alpha beta\n    HostName %h.machine.td.example\n\
@@ -266,7 +388,7 @@ mod tests {
              Match host *.machine.td.example exec \"/opt/bin/lychgate --dir '/opt/my things' ssh-cert user --if-needed >/dev/null\"\n    Compression no\n\
              \n\
              Match host *.machine.td.example\n    \
-             ProxyCommand /opt/bin/lychgate --dir '/opt/my things' connect --helper %h ssh\n    \
+             ProxyCommand /opt/bin/lychgate --dir '/opt/my things' connect --helper ssh@%h\n    \
              IdentityFile \"/k\"\n    CertificateFile \"/k-cert.pub\"\n    UserKnownHostsFile \"/kh\"\n    \
              GlobalKnownHostsFile /dev/null\n    StrictHostKeyChecking yes\n    ServerAliveInterval 60\n"
         );
@@ -274,8 +396,11 @@ mod tests {
 
     #[test]
     fn by_openssl_with_both_verify_options() {
-        let proxy = Proxy::OpenSsl { address: "gw.example:443".into(), below: "gw.example".into() };
-        let text = render(&parts(Login::Own, proxy));
+        let proxy = Proxy::OpenSsl {
+            address: Address::parse("gw.example", 443).unwrap(),
+            below: DnsName::parse("gw.example").unwrap(),
+        };
+        let text = render(&parts(Login::Own, proxy)).unwrap();
         let want = "Host beta beta.machine.td.example\n    HostName beta.machine.td.example\n    \
                     ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname \
                     ssh--beta.gw.example -connect gw.example:443 -servername ssh--beta.gw.example -CAfile \
@@ -286,11 +411,42 @@ mod tests {
     }
 
     #[test]
-    fn words_for_shell_and_ssh() {
-        for (text, want) in
-            [("/a/b-c", "/a/b-c"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'"), ("/a%b", "'/a%%b'"), ("", "''")]
-        {
-            assert_eq!(quoted(text), want);
+    fn hosts_as_people_write_machines() {
+        let domain = TrustDomain::parse("td.example").unwrap();
+        for host in ["m-1", "M-1", "m-1.", "m-1.machine.td.example", "M-1.Machine.TD.example."] {
+            assert_eq!(machine_of(host, &domain).unwrap().as_str(), "m-1", "{host}");
         }
+        for host in [
+            "",
+            ".",
+            "m-1.example",
+            "m-1.machine.other.example",
+            "127.0.0.1",
+            "::1",
+            "a b",
+            "%h",
+            "-x",
+            "m..",
+            "x.m-1.machine.td.example",
+        ] {
+            assert_eq!(machine_of(host, &domain), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_the_certificate_is_not_for_is_said_before() {
+        assert_eq!(warning(&certificate(), Some("root")), None);
+        let said = warning(&certificate(), Some("bob")).unwrap();
+        assert_eq!(
+            said,
+            "your certificate is for `admin`, `root` and not for `bob`, whose login wants a key of your own"
+        );
+        assert_eq!(warning(&Login::Own, Some("bob")), None);
+    }
+
+    #[test]
+    fn the_include_stands_first() {
+        assert_eq!(with_include("", "Include \"/x\""), "Include \"/x\"\n");
+        assert_eq!(with_include("Host a\n", "Include \"/x\""), "Include \"/x\"\n\nHost a\n");
     }
 }

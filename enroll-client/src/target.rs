@@ -148,6 +148,31 @@ fn is_host(host: &str) -> bool {
     (1..=253).contains(&name.len()) && name.split('.').all(label)
 }
 
+/// A DNS name, and no address, as somebody else wrote it: nothing in it but letters, digits, `.`, `-` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsName(String);
+
+impl DnsName {
+    /// In lower case, without the dot at its end.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str) -> Result<Self, BadTarget> {
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        if is_host(&name) && name.parse::<IpAddr>().is_err() {
+            Ok(Self(name))
+        } else {
+            Err(BadTarget::BadHost(text.to_owned()))
+        }
+    }
+}
+
+impl std::fmt::Display for DnsName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A join token and what can be read from it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {

@@ -19,6 +19,34 @@ pub fn safe(raw: &str) -> String {
     out
 }
 
+/// The same for text of several lines: line ends and tabs stay.
+#[must_use]
+pub fn block(raw: &str) -> String {
+    raw.split_inclusive(['\n', '\t'])
+        .map(|part| match part.char_indices().next_back() {
+            Some((at, end @ ('\n' | '\t'))) => safe(&part[..at]) + end.encode_utf8(&mut [0; 4]),
+            _ => safe(part),
+        })
+        .collect()
+}
+
+/// JSON on one line, with everything escaped, as JSON escapes it, that [`safe`] escapes.
+#[must_use]
+pub fn json(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    // Outside of its strings JSON has nothing of the kind.
+    for c in value.to_string().chars() {
+        if is_deceptive(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Control characters (C0, DEL, C1), line separators, bidirectional controls, invisible and tag characters.
 fn is_deceptive(c: char) -> bool {
     c.is_control()

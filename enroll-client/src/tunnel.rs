@@ -267,7 +267,13 @@ impl Tunnel {
                 asked.max(LOCKED_AWAY) + share(LOCKED_AWAY, draw)
             }
             Reason::Drained => asked + share(self.within, draw),
-            Reason::Peer | Reason::Lost | Reason::Expired | Reason::Killed | Reason::Limit | Reason::Unknown => {
+            Reason::Peer
+            | Reason::Lost
+            | Reason::Broken
+            | Reason::Expired
+            | Reason::Killed
+            | Reason::Limit
+            | Reason::Unknown => {
                 if !was_up {
                     self.failures = self.failures.saturating_add(1);
                 }

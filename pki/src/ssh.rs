@@ -379,6 +379,14 @@ impl SshCertificate {
             .map_err(|error| SshCertError::Unreadable(error.to_string()))
     }
 
+    /// The certificate as a line, without comment: what was read and nothing else.
+    #[must_use]
+    pub fn line(&self) -> String {
+        // What was read can be written.
+        let text = self.0.to_openssh().unwrap_or_default();
+        text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    }
+
     /// Checks who made it.
     ///
     /// # Errors

@@ -240,6 +240,8 @@ pub enum Reason {
     Replaced,
     /// The machine's connection broke, or it is silent.
     Lost,
+    /// The machine is there, and its connection to the service, or the stream to the machine, broke before its end.
+    Broken,
     /// Something a later version says.
     #[serde(other)]
     Unknown,
@@ -259,6 +261,7 @@ impl Reason {
             Self::Limit => "limit",
             Self::Replaced => "replaced",
             Self::Lost => "lost",
+            Self::Broken => "broken",
             Self::Unknown => "unknown",
         }
     }
@@ -276,6 +279,7 @@ impl Reason {
             Self::Limit => "a limit was reached",
             Self::Replaced => "the machine came back on another connection",
             Self::Lost => "the machine's connection was lost",
+            Self::Broken => "the connection to the service broke before its end",
             Self::Unknown => "for a reason this version does not know",
         }
     }

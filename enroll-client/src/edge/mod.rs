@@ -13,6 +13,7 @@ pub mod manage;
 pub mod mux;
 pub mod net;
 pub mod openssh;
+pub mod program;
 pub mod proxy;
 pub mod reach;
 pub mod sealed;

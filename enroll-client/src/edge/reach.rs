@@ -16,7 +16,7 @@ use wire::tunnel::{Mode, Reached};
 use super::dial_back::{finish, movable};
 use super::mux::{Stream, read_frame, write_frame};
 use super::sealed;
-use super::serve::BUFFER;
+use super::serve::{BUFFER, reset};
 use super::tunnel::{Said, Standing, whence};
 use crate::report::{Complaint, Exit};
 use crate::services::Reach;
@@ -105,6 +105,7 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
             if carry(&mut program, &mut stream).await.is_ok() {
                 finish(&mut stream).await;
             } else {
+                reset(&program);
                 let _ = gone().await;
             }
         }
@@ -118,6 +119,7 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
             if carry(&mut program, &mut inner).await.is_ok() {
                 finish(inner.get_mut().0).await;
             } else {
+                reset(&program);
                 let _ = gone().await;
             }
         }

@@ -1,13 +1,13 @@
 //! One stream of the tunnel at the machine's side: asks the owner's rules, connects to the target, carries the bytes.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 
 use super::dial_back::{Whence, finish, movable};
@@ -30,6 +30,11 @@ const REASON_TIME: Duration = Duration::from_secs(1);
 /// One buffer of a stream, for each direction.
 pub const BUFFER: usize = 64 * 1024;
 
+/// Ends a program's connection so that it sees an error, and not an end: what it has is not all of it.
+pub fn reset(program: &TcpStream) {
+    let _ = socket2::SockRef::from(program).set_linger(Some(Duration::ZERO));
+}
+
 /// A local target that answered.
 pub trait Local: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Local for T {}
@@ -45,80 +50,91 @@ pub async fn asked(stream: &mut Stream) -> io::Result<Open> {
     timeout(FRAME_TIME, read_frame(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// How a stream came to its end.
-#[derive(Debug, Default)]
-pub struct Served {
-    /// What there is to say about it.
-    pub line: String,
-    /// The session, if the gateway is to hear that our end is gone.
-    pub abandoned: Option<String>,
+/// Where the gateway hears that our end of a session is gone.
+pub type Gone = mpsc::Sender<String>;
+
+/// A stream that broke at our end. The gateway is told while the stream is still there: one that was half closed ends alike with
+/// its data and with its loss, so whoever reads it must have heard by then.
+struct Breaking<'a> {
+    session: &'a str,
+    gone: &'a Gone,
+    error: OnceLock<String>,
 }
 
-impl From<String> for Served {
-    fn from(line: String) -> Self {
-        Self { line, abandoned: None }
+impl Breaking<'_> {
+    /// Says so, and leaves the gateway the time to end the session.
+    async fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome {
+            let _ = self.error.set(error.to_string());
+            let _ = self.gone.send(self.session.to_owned()).await;
+            sleep(REASON_TIME).await;
+        }
+        outcome
     }
 }
 
-/// Serves one stream to its end.
+/// Serves one stream to its end; gives what there is to say about it.
 pub async fn serve(
     mut stream: Stream,
     open: &Open,
     services: &Services,
     seal: Option<Arc<Seal>>,
     mut ended: Ended,
-    whence: &Whence,
-) -> Served {
+    (whence, gone): (&Whence, &Gone),
+) -> String {
     let (mode, mut target) = match reach(open, services, seal.is_some()).await {
         Ok(reached) => reached,
         Err((why, detail)) => {
             let _ = write_frame(&mut stream, &Opened::Refused { why, detail: detail.clone() }).await;
             let _ = timeout(FRAME_TIME, stream.shutdown()).await;
-            return format!("refused {} to `{}`: {detail}", open.caller, open.service).into();
+            return format!("refused {} to `{}`: {detail}", open.caller, open.service);
         }
     };
     if write_frame(&mut stream, &Opened::Ok).await.is_err() {
-        return format!("{} left before `{}` answered", open.caller, open.service).into();
+        return format!("{} left before `{}` answered", open.caller, open.service);
     }
+    let (session, caller) = (&open.session, &open.caller);
+    let breaking = Breaking { session, gone, error: OnceLock::new() };
     let mut stream = movable(stream, open.dial_back.clone(), whence);
     let carried = async {
         match (mode, seal) {
             (Mode::Raw, _) | (Mode::Sealed, None) => {
-                let carried = carry(&mut stream, &mut target).await?;
+                let carried = breaking.note(carry(&mut stream, &mut target).await).await?;
                 finish(&mut stream).await;
-                Ok(carried)
+                Ok::<_, io::Error>(carried)
             }
             (Mode::Sealed, Some(seal)) => {
-                let mut inner = timeout(SEAL_TIME, seal.accept(stream, open))
-                    .await
-                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS within 10 s"))??;
-                let carried = carry(&mut inner, &mut target).await?;
+                let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS within 10 s");
+                let sealed = timeout(SEAL_TIME, seal.accept(stream, open)).await.map_err(slow).flatten();
+                // Its alert is on its way: nothing may end the session before.
+                let mut inner = sealed?;
+                let carried = breaking.note(carry(&mut inner, &mut target).await).await?;
                 finish(inner.get_mut().0).await;
                 Ok(carried)
             }
         }
     };
-    let cut = |reason: Reason| {
-        format!("the gateway ended the session {} of {}: {}", open.session, open.caller, reason.explain())
-    };
-    let outcome: io::Result<(u64, u64)> = tokio::select! {
+    let outcome: Result<io::Result<(u64, u64)>, Reason> = tokio::select! {
         biased;
-        Ok(reason) = &mut ended => return cut(reason).into(),
-        outcome = carried => outcome,
+        Ok(reason) = &mut ended => Err(reason),
+        outcome = carried => Ok(outcome),
     };
-    match outcome {
-        Ok((inwards, outwards)) => {
-            format!("the session {} of {} ended; {inwards} bytes in, {outwards} out", open.session, open.caller).into()
+    match (outcome, breaking.error.get()) {
+        (Ok(Ok((inwards, outwards))), _) => {
+            format!("the session {session} of {caller} ended; {inwards} bytes in, {outwards} out")
         }
-        // A connection of its own may break before the tunnel brings the reason.
-        Err(error) => match timeout(REASON_TIME, ended).await {
-            Ok(Ok(reason)) if reason != Reason::Peer => cut(reason).into(),
-            // That an end closed it we know: it was ours.
-            Ok(Ok(_) | Err(_)) | Err(_) => Served {
-                line: format!("the session {} of {} broke: {error}", open.session, open.caller),
-                abandoned: Some(open.session.clone()),
-            },
-        },
+        // That an end of it is gone we know: it was ours.
+        (Err(Reason::Peer | Reason::Broken), Some(error)) => {
+            format!("the session {session} of {caller} broke: {error}")
+        }
+        (Err(reason), _) => format!("the gateway ended the session {session} of {caller}: {}", reason.explain()),
+        (Ok(Err(error)), said) => {
+            if said.is_none() {
+                sleep(REASON_TIME).await;
+                let _ = gone.send(session.clone()).await;
+            }
+            format!("the session {session} of {caller} broke: {error}")
+        }
     }
 }
 

@@ -16,13 +16,14 @@ pub enum Format {
     Json,
 }
 
-/// Prints a result: the JSON or the text, by the format asked for. A reader that has gone away is not an error.
+/// Prints a result: the JSON or the text, by the format asked for. A reader that has gone away is not an error. Whatever the text is
+/// made of, nothing but line ends and tabs moves the cursor.
 pub fn result(format: Format, json: &Value, text: &str) {
     let mut out = io::stdout().lock();
     let _ = match format {
-        Format::Json => writeln!(out, "{json}"),
-        Format::Text if text.is_empty() || text.ends_with('\n') => write!(out, "{text}"),
-        Format::Text => writeln!(out, "{text}"),
+        Format::Json => writeln!(out, "{}", text::json(json)),
+        Format::Text if text.is_empty() || text.ends_with('\n') => write!(out, "{}", text::block(text)),
+        Format::Text => writeln!(out, "{}", text::block(text)),
     };
     let _ = out.flush();
 }
@@ -32,9 +33,9 @@ pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "lychgate: {}", text::safe(line));
 }
 
-/// Shows a block as it is. The caller has escaped what others wrote.
+/// Shows a block, in which line ends and tabs alone move the cursor.
 pub fn show(block: &str) {
-    let _ = write!(io::stderr().lock(), "{block}");
+    let _ = write!(io::stderr().lock(), "{}", text::block(block));
 }
 
 /// Whether standard error is a terminal, so that a line may be rewritten in place.

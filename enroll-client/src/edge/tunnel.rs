@@ -27,7 +27,7 @@ use super::keystore::Credential;
 use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial};
 use super::sealed::Seal;
-use super::serve::{self, Served};
+use super::serve;
 use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
@@ -112,7 +112,7 @@ enum Event {
     Lost,
     Wanted(oneshot::Sender<Stream>),
     Renewed,
-    StreamEnded(String, Served),
+    StreamEnded(String, String),
     Abandoned(String),
     DaemonGone,
 }
@@ -125,7 +125,10 @@ struct Driver {
     link: Option<Link>,
     /// Streams that are open, by session: where each hears that the gateway ended it.
     sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
-    serving: JoinSet<(String, Served)>,
+    /// With what there is to say of each.
+    serving: JoinSet<(String, String)>,
+    /// Sessions whose end at our side broke.
+    gone: (mpsc::Sender<String>, mpsc::Receiver<String>),
     number: u64,
     /// Of the certificate that the gateway was last shown, or will be with the next connection.
     serial: Serial,
@@ -145,6 +148,7 @@ pub async fn hold(parts: Parts) {
         link: None,
         sessions: Arc::default(),
         serving: JoinSet::new(),
+        gone: mpsc::channel(TUNNEL_STREAMS),
         number: 0,
     };
     driver.run().await;
@@ -188,11 +192,8 @@ impl Driver {
                     self.send(&FromMachine::Abandoned { session });
                     vec![]
                 }
-                Event::StreamEnded(key, Served { line, abandoned }) => {
+                Event::StreamEnded(key, line) => {
                     self.guard().remove(&key);
-                    if let Some(session) = abandoned {
-                        self.send(&FromMachine::Abandoned { session });
-                    }
                     // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
                     // still; what is of more weight finds room.
                     if !line.is_empty() && self.parts.tell.capacity() > LEFT_TO_NEWS {
@@ -224,7 +225,7 @@ impl Driver {
 
     async fn event(&mut self) -> Event {
         let deadline = self.state.deadline().map(|at| self.began + at);
-        let Self { parts, dialing, link, serving, serial, .. } = self;
+        let Self { parts, dialing, link, serving, serial, gone, .. } = self;
         let tick = async {
             match deadline {
                 Some(at) => sleep_until(at).await,
@@ -255,10 +256,11 @@ impl Driver {
                 Err(_) => Event::DaemonGone,
             },
             Some(ended) = serving.join_next(), if !serving.is_empty() => {
-                let (key, served) = ended.unwrap_or_default();
-                Event::StreamEnded(key, served)
+                let (key, line) = ended.unwrap_or_default();
+                Event::StreamEnded(key, line)
             }
             Some(session) = parts.abandoned.recv() => Event::Abandoned(session),
+            Some(session) = gone.1.recv() => Event::Abandoned(session),
             () = tick => Event::Tick,
         }
     }
@@ -344,14 +346,14 @@ impl Driver {
             return;
         }
         let (services, seal) = (Arc::clone(&self.parts.services), self.parts.standing.borrow().seal.clone());
-        let whence = whence(&self.parts.standing);
+        let (whence, gone) = (whence(&self.parts.standing), self.gone.0.clone());
         let (sessions, fallback) = (Arc::clone(&self.sessions), format!("#{}", self.number));
         self.serving.spawn(async move {
-            let Ok(open) = serve::asked(&mut stream).await else { return (fallback, Served::default()) };
+            let Ok(open) = serve::asked(&mut stream).await else { return (fallback, String::new()) };
             let (tell, ended) = oneshot::channel();
             sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(open.session.clone(), tell);
-            let served = serve::serve(stream, &open, &services, seal, ended, &whence).await;
-            (open.session, served)
+            let line = serve::serve(stream, &open, &services, seal, ended, (&whence, &gone)).await;
+            (open.session, line)
         });
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Access;
+use crate::ending::Ending;
 
 /// The files at the top of the folder are copies of those of the current generation.
 pub const TOP_LEVEL_IS_LINKS: bool = false;
@@ -64,6 +65,28 @@ pub fn default_folder() -> Option<PathBuf> {
 #[must_use]
 pub const fn terminal_width() -> Option<usize> {
     None
+}
+
+/// The home folder of the user.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    ["USERPROFILE", "HOME"]
+        .iter()
+        .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+        .map(PathBuf::from)
+}
+
+/// The user's name, as far as the environment knows it.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    std::env::var("USERNAME").ok()
+}
+
+/// Puts a text into the place of a file of the user's.
+pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    fs::write(path, text)
 }
 
 /// What the system says about itself, for approvers: claimed, never verified.
@@ -152,7 +175,7 @@ pub async fn connect_local(_path: &Path) -> io::Result<LocalStream> {
 }
 
 /// There are no such sockets here.
-pub async fn join_stdio(_stream: LocalStream) -> io::Result<bool> {
+pub async fn join_stdio(_stream: LocalStream) -> io::Result<Ending> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
@@ -165,9 +188,9 @@ pub fn pass_stdout(_stream: LocalStream) -> io::Result<()> {
 }
 
 /// Starts a program that goes on when we are gone.
-pub fn start_apart(mut command: std::process::Command) -> io::Result<()> {
+pub fn start_apart(mut command: std::process::Command) -> io::Result<std::process::Child> {
     use std::process::Stdio;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
 /// Becomes another program: not here.

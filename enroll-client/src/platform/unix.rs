@@ -6,13 +6,12 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Access;
+use crate::ending::Ending;
 
 /// The files at the top of the folder are symbolic links into the current generation.
 pub const TOP_LEVEL_IS_LINKS: bool = true;
@@ -82,6 +81,39 @@ pub fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     // Serial consoles say 0: they do not know.
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// The home folder of the user.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+/// The user's name, as far as the environment knows it.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// Puts a text into the place of a file of the user's, which keeps its mode; a new one, and its folder, are the user's alone.
+pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    make_folder(folder)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".lychgate-new");
+    let draft = folder.join(name);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = create(&draft, Access::Secret)?;
+    if let Ok(about) = fs::metadata(path) {
+        file.set_permissions(about.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
 }
 
 /// What the system says about itself, for approvers: claimed, never verified.
@@ -204,7 +236,8 @@ pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
         Ok(()) | Err(_) => {}
     }
     // The folder is its owner's alone already; the mode says so again for whoever moves the socket.
-    let listener = tokio::net::UnixListener::bind(path)?;
+    let address = SocketAddress::of(path)?;
+    let listener = tokio::net::UnixListener::bind(address.path())?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(Some(LocalListener { listener, _lock: lock }))
 }
@@ -225,20 +258,60 @@ impl LocalListener {
 
 /// Connects to such a socket.
 pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
-    LocalStream::connect(path).await
+    let address = SocketAddress::of(path)?;
+    LocalStream::connect(address.path()).await
+}
+
+/// The longest path that a socket can have on every system, in bytes (`sun_path` less its end).
+const SOCKET_PATH_MAX: usize = 103;
+
+/// A path for `bind` and `connect`: that of the socket, or, where that is too long for them, one through its folder, which is
+/// open for as long.
+struct SocketAddress {
+    path: PathBuf,
+    _folder: Option<File>,
+}
+
+impl SocketAddress {
+    /// # Errors
+    /// [`io::ErrorKind::InvalidFilename`] when there is no such path; or the folder cannot be opened.
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::fd::AsRawFd as _;
+        if path.as_os_str().len() <= SOCKET_PATH_MAX {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let too_long = || {
+            let what = format!(
+                "a socket's path can have {SOCKET_PATH_MAX} bytes here, and this one has {}",
+                path.as_os_str().len()
+            );
+            io::Error::new(io::ErrorKind::InvalidFilename, what)
+        };
+        let (folder, name) = (path.parent().ok_or_else(too_long)?, path.file_name().ok_or_else(too_long)?);
+        let open = File::open(folder)?;
+        let through = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        if !through.is_dir() {
+            return Err(too_long());
+        }
+        Ok(Self { path: through.join(name), _folder: Some(open) })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// What is read and written at a time, as everywhere on the way.
 const PIECE: usize = 64 * 1024;
 
-/// Joins standard input and output with such a connection, until the other side has no more to say. Gives whether standard input
-/// had ended before.
+/// Joins standard input and output with such a connection, until the other side has no more to say. The end of a local socket
+/// says nothing of the service's: whoever holds the other end is to be asked.
 ///
 /// By plain threads that block: a runtime would hand each piece to such a thread and back.
 ///
 /// # Errors
-/// When a descriptor cannot be had; after that an end is an end.
-pub async fn join_stdio(stream: LocalStream) -> io::Result<bool> {
+/// When a descriptor cannot be had.
+pub async fn join_stdio(stream: LocalStream) -> io::Result<Ending> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -246,30 +319,33 @@ pub async fn join_stdio(stream: LocalStream) -> io::Result<bool> {
     // Where it is a pipe, the program behind it need not be awaited for each piece.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&output, 4 * PIECE);
-    let to = stream.try_clone()?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let here = Arc::clone(&ended);
+    let (to, whole) = (stream.try_clone()?, stream.try_clone()?);
     // Not awaited: it may stand in a read that nothing ends but the process.
     std::thread::spawn(move || {
         let _ = pass_on(&input, &to);
-        here.store(true, Ordering::SeqCst);
         let _ = to.shutdown(std::net::Shutdown::Write);
     });
     let inwards = tokio::task::spawn_blocking(move || pass_on(&stream, &output));
-    let _ = inwards.await;
-    Ok(ended.load(Ordering::SeqCst))
+    let ending = inwards.await.map_err(io::Error::other)?;
+    // The session ends when both directions have.
+    let _ = whole.shutdown(std::net::Shutdown::Both);
+    Ok(ending)
 }
 
 /// Reads from one and writes to the other until there is no more. Not `io::copy`, which would have the kernel splice the two: a
 /// piece of ssh's key exchange stayed in between for ever.
-fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> io::Result<()> {
+fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> Ending {
     let mut space = vec![0; PIECE];
     loop {
         match from.read(&mut space) {
-            Ok(0) => return Ok(()),
-            Ok(read) => to.write_all(&space[..read])?,
+            Ok(0) => return Ending::Closed,
+            Ok(read) => {
+                if let Err(error) = to.write_all(space.get(..read).unwrap_or_default()) {
+                    return Ending::unwritten(error);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Ending::Broke(error),
         }
     }
 }
@@ -296,11 +372,12 @@ pub fn pass_stdout(stream: LocalStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a program that goes on when we and our terminal are gone.
-pub fn start_apart(mut command: std::process::Command) -> io::Result<()> {
+/// Starts a program that goes on when we and our terminal are gone, and keeps no folder busy. What it says is for us to read as
+/// long as we are there.
+pub fn start_apart(mut command: std::process::Command) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt as _;
     use std::process::Stdio;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().map(drop)
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/").process_group(0).spawn()
 }
 
 /// Becomes another program. Comes back only when that cannot be.

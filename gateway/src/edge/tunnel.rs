@@ -48,6 +48,8 @@ const COMMANDS: usize = 16;
 pub(super) enum Command {
     /// A new stream.
     Open(oneshot::Sender<Stream>),
+    /// Answer, if the connection is still there.
+    IsUp(oneshot::Sender<()>),
     /// Say this.
     Say(Box<ToMachine>),
     /// What became of a renewed certificate.
@@ -199,6 +201,12 @@ impl Tunnel {
                 Err(Unreached::Silent { machine: machine(), seconds: OPEN_TIME.as_secs() })
             }
         }
+    }
+
+    /// Whether its connection is still there. Its task answers, which sees the end of a connection no later than any stream in it.
+    pub async fn is_up(&self) -> bool {
+        let (to, answered) = oneshot::channel();
+        self.commands.send(Command::IsUp(to)).await.is_ok() && answered.await.is_ok()
     }
 
     /// Nothing when the tunnel ended meanwhile.

@@ -306,7 +306,7 @@ impl Ready {
             if !early.is_empty() {
                 session.to_machine().fetch_add(early.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 if self.stream.write_all(early).await.is_err() {
-                    return Carried::Broken;
+                    return Carried::MachineBroke;
                 }
             }
             carry(&session, caller, &mut self.stream).await
@@ -319,9 +319,12 @@ impl Ready {
         };
         let reason = match carried {
             Carried::Told(reason) => reason,
-            Carried::Closed => Reason::Peer,
+            // A stream that we had half closed ends alike with its data and with its tunnel.
+            Carried::Closed if self.tunnel.is_up().await => Reason::Peer,
+            Carried::Closed => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Lost),
             // When it is the tunnel that broke, whoever notices that is a moment behind.
-            Carried::Broken => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Peer),
+            Carried::MachineBroke => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Broken),
+            Carried::CallerBroke => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Peer),
         };
         session.cut(reason);
         let reason = session.reason().unwrap_or(reason);
@@ -334,19 +337,21 @@ impl Ready {
             // Whoever is so far behind asks by another way.
             let _ = words.try_send(ended());
         }
-        let noted = async {
-            let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
-        };
-        if carried == Carried::Closed {
+        let ended_well = carried == Carried::Closed && reason == Reason::Peer;
+        if ended_well {
+            let noted = async {
+                let (_, ()) = tokio::join!(timeout(CUT_GRACE, caller.shutdown()), note_closed(shell, &session));
+            };
             tokio::join!(dial_back::finish(&mut stream), noted);
         } else {
+            // No orderly end for the caller: nobody may take what is there for the whole.
             // A stream that was half closed already cannot say by itself that it is gone.
             tunnel.say(ended());
             drop(stream);
-            noted.await;
+            note_closed(shell, &session).await;
         }
         drop(stream_seat);
-        carried
+        if ended_well { carried } else { Carried::Told(reason) }
     }
 
     /// It was opened, and nobody is there any more to use it.
@@ -459,11 +464,12 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: "tunnel" }).await;
 }
 
-/// Whoever holds an end of a session says that it is gone. `theirs` is what they may say that of.
-pub fn abandoned(shell: &Shell, session: &str, theirs: &Selector) {
+/// Whoever holds an end of a session says that it is gone. `theirs` is what they may say that of, `reason` what it means for the
+/// other end.
+pub fn abandoned(shell: &Shell, session: &str, theirs: &Selector, reason: Reason) {
     for found in shell.sessions.find(&Selector::Id(session.to_owned())) {
         if theirs.matches(&found) {
-            found.cut(Reason::Peer);
+            found.cut(reason);
         }
     }
 }

@@ -37,6 +37,7 @@ mod sealed;
 mod ssh_access;
 mod ssh_cert;
 mod tokens;
+mod transfers;
 mod trust;
 
 use serde_json::Value;

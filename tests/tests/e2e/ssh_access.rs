@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
-use tests::program::{Ended, Program, run};
+use tests::program::{Ended, Program, built, run};
 use tests::ssh::{Sshd, SshdSetup, make_key, whoami};
 use tests::wait::{PATIENCE, Stopwatch, eventually};
 
@@ -103,6 +103,101 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     let stranger =
         run(&mut ssh(&config, &["-o", "HostKeyAlias=gamma.machine.test.example", "alpha", "true"]), PATIENCE);
     assert_eq!(stranger.code, 255, "{}", stranger.stderr);
+}
+
+/// `lychgate ssh` in the place of ssh, behind the real programs that call it.
+#[test]
+fn it_stands_wherever_ssh_does() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let _machine = machine(&gateway, &alice, "alpha");
+    let _helpers = Helpers::of(alice.dir());
+    let (room, me) = (gateway.room(), whoami());
+    let ssh = format!("{} --dir {} ssh -o BatchMode=yes", built("lychgate").display(), alice.dir().display());
+    let go = |command: &mut Command| {
+        let ended = run(command.env_remove("SSH_AUTH_SOCK"), PATIENCE);
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    };
+    let from = room.join("from");
+    std::fs::create_dir(&from).unwrap();
+    std::fs::write(from.join("a file"), vec![7; 300_000]).unwrap();
+    // rsync puts `-l LOGIN` in front of the host.
+    let to = room.join("by_rsync");
+    let mut rsync = Command::new("rsync");
+    rsync.args(["-a", "-e", &ssh]).arg(format!("{}/", from.display())).arg(format!("{me}@alpha:{}/", to.display()));
+    go(&mut rsync);
+    assert_eq!(std::fs::read(to.join("a file")).unwrap().len(), 300_000);
+    // scp and sftp take one word, and put everything in front of `--`.
+    let link = room.join("lychgate-ssh");
+    std::os::unix::fs::symlink(built("lychgate"), &link).unwrap();
+    let to = room.join("by_scp");
+    let mut scp = Command::new("scp");
+    scp.args(["-q", "-r", "-S"]).arg(&link).args(["-o", "BatchMode=yes"]).arg(&from);
+    go(scp.arg(format!("{me}@alpha:{}", to.display())).env("LYCHGATE_DIR", alice.dir()));
+    assert_eq!(std::fs::read(to.join("a file")).unwrap().len(), 300_000);
+    // git asks with `-G` first whether it is OpenSSH.
+    let repository = room.join("repository");
+    let mut git = Command::new("git");
+    go(git.args(["init", "-q"]).arg(&repository));
+    let mut git = Command::new("git");
+    git.current_dir(&repository).args(["-c", "user.name=a", "-c", "user.email=a@lab.example", "commit", "-q"]);
+    go(git.args(["--allow-empty", "-m", "first"]));
+    let mut git = Command::new("git");
+    git.args(["clone", "-q"]).arg(format!("ssh://{me}@alpha{}", repository.display())).arg(room.join("by_git"));
+    go(git.env("GIT_SSH_COMMAND", &ssh));
+    assert!(room.join("by_git/.git").is_dir());
+    // By hand, with options in front and behind, in any case and with a dot.
+    let typed = |args: &[&str]| alice.ok(&[&["ssh", "-o", "BatchMode=yes"], args].concat());
+    assert_eq!(typed(&["-T", "-l", &me, "Alpha.", "echo", "one"]), "one\n");
+    assert_eq!(typed(&[&format!("{me}@ALPHA.machine.test.example"), "-T", "--", "echo", "two"]), "two\n");
+    assert_eq!(alice.run(&["ssh", "-l", &me, "alpha", "exit 37"]).code, 37);
+    // Nowhere but through the gateway.
+    for host in ["machine-9", "localhost", "127.0.0.1", "alpha.example", "beta.machine.test.example"] {
+        let refused = alice.refused(&["ssh", &format!("{me}@{host}"), "true"]);
+        crate::assert_says(&refused, 1, &format!("no machine `{host}` that you may see"));
+    }
+    for past in [["-J", "localhost"], ["-F", "none"], ["-o", "ProxyCommand=none"]] {
+        let refused = alice.refused(&["ssh", past[0], past[1], "alpha", "true"]);
+        crate::assert_says(&refused, 2, "goes through the gateway");
+    }
+    assert!(alice.run(&["ssh", "-V"]).stderr.contains("OpenSSH"));
+}
+
+/// The configuration is included in the person's own, once, whatever else stands there.
+#[test]
+fn it_is_included_in_the_persons_own_configuration() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let home = gateway.room().join("home");
+    let own = home.join(".ssh/config");
+    for round in 0..3 {
+        if round == 1 {
+            std::fs::write(&own, "Host other\n    Port 2222\n").unwrap();
+        }
+        let ended = run(alice.command(&["ssh-config", "--install"]).env("HOME", &home), PATIENCE);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let text = std::fs::read_to_string(&own).unwrap();
+        let line = format!("Include \"{}\"", alice.file("ssh/config").display());
+        assert!(text.starts_with(&line), "{text}");
+        assert_eq!(text.matches("Include").count(), 1, "{text}");
+        assert_eq!(text.contains("Host other"), round > 0, "{text}");
+    }
+}
+
+/// A folder whose helper's socket has a longer path than a socket can have.
+#[test]
+fn a_long_folder_has_a_helper_too() {
+    let gateway = setup().start();
+    let short = gateway.first_person();
+    let _machine = machine(&gateway, &short, "alpha");
+    let long = gateway.room().join("x".repeat(100)).join("y".repeat(100));
+    std::fs::create_dir_all(long.parent().unwrap()).unwrap();
+    std::fs::rename(short.dir(), &long).unwrap();
+    let alice = Lychgate::at(long);
+    let _helpers = Helpers::of(alice.dir());
+    let login = format!("{}@alpha", whoami());
+    assert_eq!(alice.ok(&["ssh", "-o", "BatchMode=yes", &login, "echo by name"]), "by name\n");
+    assert_eq!(Helpers::of(alice.dir()).ids().len(), 1);
 }
 
 /// Says that it has begun, and stays until its session ends.

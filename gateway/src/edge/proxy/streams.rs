@@ -146,7 +146,7 @@ where
                     self.verify(renewed);
                 }
                 Event::Frame(FromMachine::Abandoned { session }) if self.in_time() => {
-                    connect::abandoned(&self.parts.shell, &session, &Selector::Conn(self.first.id()));
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Conn(self.first.id()), Reason::Peer);
                 }
                 Event::Frame(FromMachine::Unknown) if self.in_time() => {}
                 // Too many, or nothing that a person's helper has to say.

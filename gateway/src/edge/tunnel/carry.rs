@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -15,16 +15,24 @@ use wire::tunnel::Reason;
 
 use crate::{edge::sessions::Session, limits::CARRY_BUFFER};
 
-/// Counts what is read from a stream.
+/// Counts what is read from a stream, and notices when it is this one that breaks.
 struct Counted<'a, IO> {
     io: &'a mut IO,
     count: &'a AtomicU64,
+    broke: &'a AtomicBool,
+}
+
+impl<IO> Counted<'_, IO> {
+    fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|_| self.broke.store(true, Ordering::Relaxed))
+    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Counted<'_, IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut *self.io).poll_read(cx, buf))?;
+        let outcome = ready!(Pin::new(&mut *self.io).poll_read(cx, buf));
+        self.note(outcome)?;
         let read = u64::try_from(buf.filled().len() - before).unwrap_or_default();
         self.count.fetch_add(read, Ordering::Relaxed);
         Poll::Ready(Ok(()))
@@ -33,15 +41,18 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<'_, IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<'_, IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, buf)
+        let outcome = ready!(Pin::new(&mut *self.io).poll_write(cx, buf));
+        Poll::Ready(self.note(outcome))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
+        let outcome = ready!(Pin::new(&mut *self.io).poll_flush(cx));
+        Poll::Ready(self.note(outcome))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
+        let outcome = ready!(Pin::new(&mut *self.io).poll_shutdown(cx));
+        Poll::Ready(self.note(outcome))
     }
 }
 
@@ -50,8 +61,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<'_, IO> {
 pub enum Carried {
     /// Both ends closed it.
     Closed,
-    /// One of them was lost.
-    Broken,
+    /// The caller's end was lost.
+    CallerBroke,
+    /// The machine's end was lost: what the caller has may not be all of it.
+    MachineBroke,
     /// The session was told to end.
     Told(Reason),
 }
@@ -62,13 +75,18 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut caller = Counted { io: caller, count: session.to_machine() };
-    let mut machine = Counted { io: machine, count: session.from_machine() };
+    let (caller_broke, machine_broke) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut caller = Counted { io: caller, count: session.to_machine(), broke: &caller_broke };
+    let mut machine = Counted { io: machine, count: session.from_machine(), broke: &machine_broke };
     // Boxed, so that its buffers and its own size are gone before the ends are told.
     let copying = Box::pin(copy_bidirectional_with_sizes(&mut caller, &mut machine, CARRY_BUFFER, CARRY_BUFFER));
     tokio::select! {
         biased;
         reason = session.told() => Carried::Told(reason),
-        copied = copying => if copied.is_ok() { Carried::Closed } else { Carried::Broken },
+        copied = copying => match copied {
+            Ok(_) => Carried::Closed,
+            Err(_) if machine_broke.load(Ordering::Relaxed) => Carried::MachineBroke,
+            Err(_) => Carried::CallerBroke,
+        },
     }
 }

@@ -249,7 +249,7 @@ where
                     }
                 }
                 Output::Abandoned(session) => {
-                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number));
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number), Reason::Broken);
                 }
                 Output::Verify(renewed) => self.verify(*renewed),
                 Output::Close(closing) => return Some(closing),
@@ -269,6 +269,11 @@ where
             Command::Open(_) if self.draining => None,
             Command::Open(to) => {
                 self.mux.open(to);
+                None
+            }
+            Command::IsUp(to) => {
+                // Whoever asked may be gone.
+                let _ = to.send(());
                 None
             }
             Command::Say(frame) => match *frame {

@@ -1,0 +1,219 @@
+//! What came is all of it, or the program says that it is not: each kind of end, standard input open and at its end, raw and
+//! sealed, with the helper and without.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::cli::Lychgate;
+use tests::gateway::{Gateway, Setup};
+use tests::raw::Raw;
+use tests::tls;
+use tests::wait::{PATIENCE, eventually};
+
+use crate::rig::{Helpers, Running, sessions};
+use crate::{audit, joined};
+
+/// A service that sends a little at a time, until it is told how to end.
+struct Dump {
+    at: SocketAddr,
+    close: Arc<AtomicBool>,
+    reset: Arc<AtomicBool>,
+}
+
+impl Dump {
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let (close, reset) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let told = (Arc::clone(&close), Arc::clone(&reset));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                let told = (Arc::clone(&told.0), Arc::clone(&told.1));
+                std::thread::spawn(move || send(stream, &told.0, &told.1));
+            }
+        });
+        Self { at, close, reset }
+    }
+}
+
+fn send(mut stream: TcpStream, close: &AtomicBool, reset: &AtomicBool) {
+    while !close.load(Ordering::SeqCst) {
+        if reset.load(Ordering::SeqCst) {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            return;
+        }
+        if stream.write_all(&[b'x'; 1000]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One `connect` under way, its output in a file.
+struct Transfer {
+    what: String,
+    child: Child,
+    file: PathBuf,
+}
+
+impl Transfer {
+    fn all(gateway: &Gateway, who: &Lychgate) -> Vec<Self> {
+        let mut all = Vec::new();
+        for service in ["raw", "sealed"] {
+            for way in [&[][..], &["--helper"]] {
+                for stdin in ["open", "at its end"] {
+                    let what = format!("{service} {way:?}, standard input {stdin}");
+                    let file = gateway.room().join(format!("got-{}", all.len()));
+                    let child = who
+                        .command(&[&["connect"], way, &["alpha", service]].concat())
+                        .stdin(if stdin == "open" { Stdio::piped() } else { Stdio::null() })
+                        .stdout(File::create(&file).unwrap())
+                        .stderr(Stdio::piped())
+                        .spawn()
+                        .unwrap();
+                    all.push(Self { what, child, file });
+                }
+            }
+        }
+        for one in &all {
+            let some = || std::fs::metadata(&one.file).is_ok_and(|about| about.len() > 3000).then_some(());
+            eventually(&format!("bytes of {}", one.what), PATIENCE, some);
+        }
+        all
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that can end them, in one place.
+struct Stage {
+    gateway: Gateway,
+    alice: Lychgate,
+    alpha: Running,
+    dump: Dump,
+}
+
+/// Opens one transfer of each kind, ends them, and looks what each says and exits with.
+#[track_caller]
+fn check(end: impl FnOnce(&mut Stage), exit: i32, says: &str) {
+    let dump = Dump::start();
+    let gateway = Setup::default().config("limits.drain_time", "1s").start();
+    let alice = gateway.first_person();
+    let _helpers = Helpers::of(alice.dir());
+    let exposed = ["raw", "sealed"].map(|mode| format!("{mode}={},{mode}", dump.at));
+    let alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let mut stage = Stage { gateway, alice, alpha, dump };
+    let transfers = Transfer::all(&stage.gateway, &stage.alice);
+    end(&mut stage);
+    for mut transfer in transfers {
+        let what = &transfer.what;
+        let status = eventually(&format!("the end of {what}"), PATIENCE, || transfer.child.try_wait().unwrap());
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut transfer.child.stderr.take().unwrap(), &mut said).unwrap();
+        assert_eq!(status.code(), Some(exit), "{what}: {said}");
+        assert!(said.contains(says), "{what} does not say `{says}`: {said}");
+        assert_eq!(exit == 0, said.is_empty(), "{what}: {said}");
+    }
+}
+
+#[test]
+fn the_service_has_no_more_to_say() {
+    check(|stage| stage.dump.close.store(true, Ordering::SeqCst), 0, "");
+}
+
+#[test]
+fn the_service_breaks_off() {
+    check(|stage| stage.dump.reset.store(true, Ordering::SeqCst), 5, "broke");
+}
+
+#[test]
+fn the_gateway_is_killed() {
+    check(|stage| stage.gateway.kill(), 5, "was ended: ");
+}
+
+#[test]
+fn the_gateway_stops() {
+    check(|stage| drop(stage.gateway.stop()), 5, "was ended: drained");
+}
+
+#[test]
+fn the_machine_is_killed() {
+    check(|stage| stage.alpha.run.kill(), 5, "was ended: lost");
+}
+
+#[test]
+fn the_machine_stops() {
+    check(|stage| stage.alpha.run.signal(Signal::TERM), 5, "was ended: lost");
+}
+
+#[test]
+fn the_machine_is_locked() {
+    let lock = |stage: &mut Stage| drop(stage.alice.ok(&["machines", "lock", "alpha", "--reason", "stolen"]));
+    check(lock, 3, "was ended: locked");
+}
+
+#[test]
+fn somebody_ends_them() {
+    let kill = |stage: &mut Stage| {
+        for session in sessions(&stage.alice) {
+            stage.alice.ok(&["sessions", "kill", session["id"].as_str().unwrap()]);
+        }
+    };
+    check(kill, 3, "was ended: killed");
+}
+
+/// A program that uses a forwarded port sees a reset, and not an end that it would take for the end of the data; the same for a
+/// stock program by `CONNECT`, whose TLS has no orderly end.
+#[test]
+fn other_programs_see_that_it_was_cut() {
+    let dump = Dump::start();
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let exposed = format!("raw={},raw", dump.at);
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
+    let mut forward = alice.start(&["forward", "alpha", "raw"]);
+    let at: SocketAddr = forward
+        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    for half_closed in [false, true] {
+        let mut program = TcpStream::connect(at).unwrap();
+        program.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::io::Read::read_exact(&mut program, &mut [0; 3000]).unwrap();
+        if half_closed {
+            program.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let id = sessions(&alice)[0]["id"].as_str().unwrap().to_owned();
+        alice.ok(&["sessions", "kill", &id]);
+        let end = std::io::copy(&mut program, &mut std::io::sink());
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "half closed: {half_closed}");
+    }
+    let reasons = audit(&alice, "session.closed");
+    assert!(reasons.iter().all(|closed| closed["detail"]["reason"] == "killed"), "{reasons:?}");
+    let face = gateway.proxy();
+    let config = tls::trusting(&gateway.roots(), Some(&alice.identity()));
+    let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
+    raw.send(b"CONNECT raw.alpha:80 HTTP/1.1\r\nHost: raw.alpha:80\r\n\r\n").unwrap();
+    assert!(!raw.receive().unwrap().is_empty());
+    let id = sessions(&alice)[0]["id"].as_str().unwrap().to_owned();
+    alice.ok(&["sessions", "kill", &id]);
+    let end = loop {
+        match raw.receive() {
+            Ok(bytes) if bytes.is_empty() => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error.kind()),
+        }
+    };
+    assert!(end.is_err(), "an orderly end of TLS after a cut");
+}
