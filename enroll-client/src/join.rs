@@ -128,10 +128,11 @@ pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSi
     Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
 }
 
-/// What we can offer to be believed.
+/// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
+/// whom it names, which a token could not do.
 fn provers(token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
     let mut provers: Vec<Box<dyn Prover>> = Vec::new();
-    if let Some(token) = token {
+    if let (Some(token), None) = (token, prior) {
         provers.push(Box::new(JoinToken(token.to_owned())));
     }
     if let Some(prior) = prior {

@@ -228,7 +228,9 @@ impl Desk {
         let value: Value = self.face.post("/v1/locks", &body).await?;
         let ended = typed::<LockView>(&value).ok().and_then(|view| show::ended(&view));
         let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
-        self.done(&value, &format!("locked the {kind} `{target}`{ended}"));
+        let hits = typed::<LockView>(&value).map(|view| view.hits).unwrap_or_default();
+        let hits = if hits.is_empty() { String::new() } else { format!(", and with it {}", hits.join(", ")) };
+        self.done(&value, &format!("locked the {kind} `{target}`{hits}{ended}"));
         Ok(())
     }
 

@@ -531,6 +531,7 @@ e1       waiting  machine  edge-07  203.0.113.0/24  1/2        software   1 h ag
             by: "gateway".into(),
             at: 60,
             ended: None,
+            hits: vec![],
         };
         let want = "\
 KIND     TARGET   BY       SET                   REASON
@@ -557,6 +558,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
                 at: 60,
                 // A gateway that says nothing of any left has left none.
                 ended: Some(serde_json::from_str(text).unwrap()),
+                hits: vec![],
             };
             assert_eq!(ended(&view).unwrap(), want);
         }

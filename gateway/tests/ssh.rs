@@ -27,12 +27,12 @@ fn proven(key: &SshHolder, namespace: &str) -> Proven {
 
 async fn user(story: &Story, member: &Member, key: &SshHolder) -> Result<SshReply, Refusal> {
     let caller = member.caller(story).await;
-    flow::ssh::user(&story.shell, &caller, proven(key, USER_NAMESPACE), "story").await
+    flow::ssh::user(&story.shell, &caller, proven(key, USER_NAMESPACE), "story").await.map_err(story::refused)
 }
 
 async fn host(story: &Story, member: &Member, key: &SshHolder) -> Result<SshReply, Refusal> {
     let caller = member.caller(story).await;
-    flow::ssh::host(&story.shell, &caller, proven(key, HOST_NAMESPACE), "story").await
+    flow::ssh::host(&story.shell, &caller, proven(key, HOST_NAMESPACE), "story").await.map_err(story::refused)
 }
 
 /// The certificate in a reply, checked against what the reply says of it.

@@ -2,13 +2,30 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
-use gateway::{core::refusal::Refusal, flow};
+use gateway::{
+    attest::Reject,
+    core::{
+        change::Changes,
+        keys,
+        records::{Enrollment, Seen, Subject},
+        refusal::Refusal,
+        ssh::prove,
+        token::TokenError,
+    },
+    flow::{self, shell::Actor},
+};
 use pki::Role;
-use story::{Member, Story};
-use wire::admin::{CanIRequest, TokenRequest};
+use ssh_key::SshHolder;
+use story::{DAY, Member, Story, minutes};
+use wire::{
+    admin::{CanIRequest, TokenRequest},
+    enroll::{JOIN_TOKEN, WaitingReply},
+    ssh::{HOST_NAMESPACE, USER_NAMESPACE},
+};
 
 fn taken(answer: Result<story::Answer, Refusal>) -> bool {
     matches!(answer, Err(Refusal::NameTaken { .. }))
@@ -107,4 +124,425 @@ async fn a_lock_on_a_name_outlives_whoever_had_it() {
     assert!(locked(story.approve(&alice, &waiting.id, &machine.code(&waiting)).await));
     story.approve_as(&alice, &waiting.id, &machine.code(&waiting), "other").await.unwrap();
     machine.poll(&waiting.id).await.unwrap().issued();
+}
+
+/// A way to a certificate.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Way {
+    Join,
+    Collect,
+    Approve,
+    Renew,
+    Rejoin,
+    ApproveRejoin,
+    Sealed,
+    SshUser,
+    SshHost,
+}
+
+/// What a lock hits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Hit {
+    Name,
+    Lineage,
+    /// The key of the certificate, or evidence, that the holder has.
+    Key,
+    /// The key to be certified.
+    NewKey,
+}
+
+use Hit::{Key, Lineage, Name, NewKey};
+
+/// Every way to a certificate, with what stands behind it.
+const WAYS: [(Way, Role, &[Hit]); 12] = [
+    (Way::Join, Role::Machine, &[Name, NewKey]),
+    (Way::Join, Role::Person, &[Name, NewKey]),
+    (Way::Approve, Role::Machine, &[Name, NewKey]),
+    (Way::Collect, Role::Machine, &[Name, Lineage, NewKey]),
+    (Way::Renew, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Way::Renew, Role::Person, &[Name, Lineage, Key, NewKey]),
+    (Way::Rejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Way::Rejoin, Role::Person, &[Name, Lineage, Key, NewKey]),
+    (Way::ApproveRejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Way::Sealed, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    // Keys of SSH are not locked by themselves: their certificates rest on the one that was shown.
+    (Way::SshUser, Role::Person, &[Name, Lineage, Key]),
+    (Way::SshHost, Role::Machine, &[Name, Lineage, Key]),
+];
+
+/// Somebody on one of the ways, who may try again and again.
+struct Traveller<'a> {
+    story: &'a Story,
+    alice: &'a Member,
+    way: Way,
+    name: String,
+    token: String,
+    stranger: story::Stranger,
+    waiting: Option<WaitingReply>,
+    member: Option<Member>,
+    sealed: Member,
+    ssh: SshHolder,
+}
+
+impl<'a> Traveller<'a> {
+    async fn new(story: &'a Story, alice: &'a Member, way: Way, role: Role, name: &str) -> Self {
+        let asked = TokenRequest {
+            uses: Some(2),
+            role: Some(role.as_str().to_owned()),
+            groups: vec!["admins".to_owned()],
+            ..TokenRequest::default()
+        };
+        let token = story.token(asked).await;
+        let stranger = story.stranger();
+        let (mut waiting, mut member) = (None, None);
+        match way {
+            Way::Join => {}
+            Way::Approve | Way::Collect => waiting = Some(stranger.ask(name).await.waiting()),
+            Way::Renew | Way::Rejoin | Way::ApproveRejoin | Way::Sealed | Way::SshUser | Way::SshHost => {
+                let joiner = story.stranger();
+                let issued = joiner.join(&token, name).await.unwrap().issued();
+                member = Some(joiner.into_member(issued));
+            }
+        }
+        if let (Way::Collect, Some(waiting)) = (way, &waiting) {
+            story.approve(alice, &waiting.id, &stranger.code(waiting)).await.unwrap();
+        }
+        if let (Way::ApproveRejoin, Some(member)) = (way, &member) {
+            waiting = Some(member.rejoin(story).await.unwrap().waiting());
+        }
+        let sealed = story.machine(&format!("{name}-key")).await;
+        let ssh = SshHolder::new();
+        Self { story, alice, way, name: name.to_owned(), token, stranger, waiting, member, sealed, ssh }
+    }
+
+    fn member(&self) -> &Member {
+        self.member.as_ref().unwrap()
+    }
+
+    /// The target of a lock.
+    async fn target(&self, hit: Hit, role: Role) -> (&'static str, String) {
+        let story = self.story;
+        match (hit, self.way) {
+            (Hit::Name, _) => (role.as_str(), self.name.clone()),
+            (Hit::Lineage, _) => {
+                let to = self.alice.caller(story).await;
+                ("lineage", flow::admin::subject(&story.shell, &to, role, &self.name).await.unwrap().lineage)
+            }
+            (Hit::Key, _) => ("key", self.member().digest()),
+            (Hit::NewKey, Way::Join | Way::Approve | Way::Collect) => ("key", self.stranger.digest()),
+            (Hit::NewKey, Way::Sealed) => ("key", self.sealed.digest()),
+            (Hit::NewKey, _) => ("key", self.member().next_digest().await),
+        }
+    }
+
+    async fn tries(&self) -> Result<(), Refusal> {
+        let story = self.story;
+        match self.way {
+            Way::Join => self.stranger.join(&self.token, &self.name).await.map(drop),
+            Way::Approve => {
+                let waiting = self.waiting.as_ref().unwrap();
+                story.approve(self.alice, &waiting.id, &self.stranger.code(waiting)).await
+            }
+            Way::Collect => self.stranger.poll(&self.waiting.as_ref().unwrap().id).await.map(drop),
+            Way::Renew => self.member().renew(story).await.map(drop),
+            Way::Rejoin => self.member().rejoin(story).await.map(drop),
+            Way::ApproveRejoin => {
+                let waiting = self.waiting.as_ref().unwrap();
+                story.approve(self.alice, &waiting.id, &self.member().next_code(story, waiting)).await
+            }
+            Way::Sealed => {
+                let caller = story.admit(&story.peer(&self.member().issued)).await?;
+                let reply = flow::sealed::sealed(&story.shell, &caller, self.sealed.csr(), "story").await;
+                reply.map(drop).map_err(story::refused)
+            }
+            Way::SshUser | Way::SshHost => {
+                let caller = story.admit(&story.peer(&self.member().issued)).await?;
+                let user = self.way == Way::SshUser;
+                let namespace = if user { USER_NAMESPACE } else { HOST_NAMESPACE };
+                let exporter = [7; 32];
+                let proof = self.ssh.proof(namespace, exporter);
+                let key = prove(&self.ssh.line(), &proof, namespace, &exporter)?;
+                let reply = if user {
+                    flow::ssh::user(&story.shell, &caller, key, "story").await
+                } else {
+                    flow::ssh::host(&story.shell, &caller, key, "story").await
+                };
+                reply.map(drop).map_err(story::refused)
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lock_on_anything_behind_it_stops_every_way_to_a_certificate() {
+    let usual = Story::new().await;
+    let waits = Story::with_policy(|text| text.replace("prior_expired_for <= 2592000", "prior_expired_for < 0")).await;
+    let (boss, other) = (usual.first_person().await, waits.first_person().await);
+    for (number, (way, role, hits)) in WAYS.into_iter().enumerate() {
+        for (index, &hit) in hits.iter().enumerate() {
+            let (story, alice) = if way == Way::ApproveRejoin { (&waits, &other) } else { (&usual, &boss) };
+            let name = format!("t-{number}-{index}");
+            let traveller = Traveller::new(story, alice, way, role, &name).await;
+            let (kind, target) = traveller.target(hit, role).await;
+            // Only what is there can be locked; the lock outlives it.
+            let before = hit == Hit::Name && matches!(way, Way::Join | Way::Approve);
+            if before {
+                story.stranger().join(&traveller.token, &name).await.unwrap();
+            }
+            let reply = story.lock(alice, kind, &target).await.unwrap();
+            if before {
+                remove(story, alice, role, &name).await;
+            }
+            let hits = if hit == Hit::Key { vec![format!("{role}/{name}")] } else { vec![] };
+            if (way, hit) != (Way::Sealed, Hit::NewKey) {
+                assert_eq!(reply.hits, hits, "{way:?} {role} {hit:?}");
+            }
+            let refused = traveller.tries().await;
+            assert!(locked(refused.clone()), "{way:?} of a {role}, {hit:?} locked: {refused:?}");
+            let caller = alice.caller(story).await;
+            flow::admin::unlock(&story.shell, &caller, kind, &target, "story").await.unwrap();
+            let went = traveller.tries().await;
+            assert_eq!(went, Ok(()), "{way:?} of a {role}, {hit:?} locked and unlocked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_with_a_key_goes_down_with_it() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.machine("edge-07").await;
+    let old = machine.digest();
+    let renewed = machine.renew(&story).await.unwrap();
+    let machine = machine.moved(renewed);
+    machine.caller(&story).await;
+    // The key before the one in use still lives: whoever has it may have made the one in use.
+    assert_eq!(story.lock(&alice, "key", &old).await.unwrap().hits, ["machine/edge-07"]);
+    assert!(locked(story.admit(&story.peer(&machine.issued)).await));
+    let caller = alice.caller(&story).await;
+    flow::admin::unlock(&story.shell, &caller, "key", &old, "story").await.unwrap();
+    machine.caller(&story).await;
+}
+
+fn token_evidence(token: &str) -> (String, String) {
+    (JOIN_TOKEN.to_owned(), token.to_owned())
+}
+
+fn together(answer: Result<story::Answer, Refusal>) -> bool {
+    matches!(answer, Err(Refusal::Evidence(Reject::Together(_))))
+}
+
+#[tokio::test]
+async fn evidence_that_would_add_up_is_refused_and_spends_nothing() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let role = Some("person".to_owned());
+    let groups = vec!["devs".to_owned()];
+    let strong = story.token(TokenRequest { role: role.clone(), groups, ..TokenRequest::default() }).await;
+    let many = story.token(TokenRequest { role, uses: Some(5), ..TokenRequest::default() }).await;
+    let both = vec![token_evidence(&strong), token_evidence(&many)];
+    assert!(together(story.stranger().with("eve", both.clone()).await));
+    assert!(together(story.stranger().with("eve", both.into_iter().rev().collect()).await));
+    let machine = story.machine("edge-07").await;
+    let token = story.token(TokenRequest::default()).await;
+    assert!(together(machine.rejoin_with(&story, vec![token_evidence(&token)]).await));
+    let person = story.person("carol", &["devs"]).await;
+    assert!(together(person.rejoin_with(&story, vec![token_evidence(&token)]).await));
+    let tokens = flow::admin::list_tokens(&story.shell, &alice.caller(&story).await, None, 100).await.unwrap();
+    let spent = tokens.items.iter().filter(|token| !token.redeemed.is_empty()).count();
+    assert_eq!(spent, 3, "alice, edge-07 and carol");
+}
+
+async fn events(story: &Story, by: &Member, name: &str) -> usize {
+    story.events(by).await.iter().filter(|event| event.event == name).count()
+}
+
+async fn told(story: &Story, who: &Member) -> Vec<String> {
+    flow::notices::of(&story.shell, &who.caller(story).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn only_a_certificate_that_would_still_be_good_makes_a_fork() {
+    let story = Story::new().await;
+    let (alice, olga) = (story.first_person().await, story.person("olga", &[]).await);
+    let first = owned(&story, "edge-07", "olga").await;
+    let old = first.copied();
+    let renewed = first.renew(&story).await.unwrap();
+    let second = first.moved(renewed);
+    second.caller(&story).await;
+    // Locked: refused, and the machine is not touched by whoever shows it.
+    story.lock(&alice, "key", &old.digest()).await.unwrap();
+    let refusal = old.rejoin(&story).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Evidence(Reject::Prior(_))), "{refusal:?}");
+    let caller = alice.caller(&story).await;
+    flow::admin::unlock(&story.shell, &caller, "key", &old.digest(), "story").await.unwrap();
+    second.caller(&story).await;
+    assert_eq!(
+        (events(&story, &alice, "lineage.forked").await, events(&story, &alice, "certificate.stale").await),
+        (0, 1)
+    );
+    for member in [&alice, &olga] {
+        let notices = told(&story, member).await;
+        assert!(notices.iter().any(|notice| notice.contains("`edge-07` is not locked")), "{notices:?}");
+    }
+    // Expired: the same. The machine goes on meanwhile.
+    story.clock.advance(DAY / 2);
+    let (alice, olga) = (story.renewed(alice).await, story.renewed(olga).await);
+    let renewed = second.renew(&story).await.unwrap();
+    let third = second.moved(renewed);
+    third.caller(&story).await;
+    story.clock.advance(DAY / 2 + minutes(1));
+    let (alice, olga) = (story.renewed(alice).await, story.renewed(olga).await);
+    for _ in 0..3 {
+        let refusal = old.rejoin(&story).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Evidence(Reject::Prior(_))), "{refusal:?}");
+    }
+    third.caller(&story).await;
+    assert_eq!(
+        (events(&story, &alice, "lineage.forked").await, events(&story, &alice, "certificate.stale").await),
+        (0, 2)
+    );
+    assert_eq!((told(&story, &alice).await.len(), told(&story, &olga).await.len()), (1, 1));
+    assert_eq!(events(&story, &alice, "lock.set").await, 2, "the key, and with it its lineage, by alice");
+    story.clock.advance(DAY * 8);
+    let alice = story.renewed(alice).await;
+    flow::sweep::sweep(&story.shell).await.unwrap();
+    assert_eq!(told(&story, &alice).await, [""; 0]);
+}
+
+/// Token holders wait, too.
+fn tokens_wait(text: &str) -> String {
+    text.replace(
+        "principal.role == Lychgate::Role::\"machine\" && principal.claims has token_id",
+        "principal.assurance > 9",
+    )
+}
+
+async fn revoke(story: &Story, by: &Member, id: &str) {
+    flow::admin::revoke_token(&story.shell, &by.caller(story).await, id, "story").await.unwrap();
+}
+
+fn token_says(answer: Result<impl std::fmt::Debug, Refusal>, want: &TokenError) {
+    match answer {
+        Err(Refusal::Evidence(Reject::Token(got))) => assert_eq!(got, *want),
+        other => panic!("{other:?} instead of {want:?}"),
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_has_redeemed_the_token() {
+    let story = Story::with_policy(tokens_wait).await;
+    let alice = story.first_person().await;
+    let token = story.token_reply(TokenRequest::default()).await;
+    let (one, two) = (story.stranger(), story.stranger().from(2));
+    let waiting = one.join(&token.token, "edge-07").await.unwrap().waiting();
+    assert_eq!(one.join(&token.token, "edge-07").await.unwrap().waiting().id, waiting.id, "asking again is free");
+    token_says(two.join(&token.token, "edge-08").await, &TokenError::Spent);
+    revoke(&story, &alice, &token.id).await;
+    token_says(story.approve(&alice, &waiting.id, &one.code(&waiting)).await, &TokenError::Revoked);
+    // Revoked between the approval and the collection.
+    let token = story.token_reply(TokenRequest::default()).await;
+    let waiting = two.join(&token.token, "edge-08").await.unwrap().waiting();
+    story.approve(&alice, &waiting.id, &two.code(&waiting)).await.unwrap();
+    revoke(&story, &alice, &token.id).await;
+    token_says(two.poll(&waiting.id).await, &TokenError::Revoked);
+}
+
+#[tokio::test]
+async fn a_token_shown_while_waiting_already_is_redeemed_too() {
+    let story = Story::with_policy(tokens_wait).await;
+    let token = story.token_reply(TokenRequest::default()).await;
+    let one = story.stranger();
+    one.ask("edge-07").await.waiting();
+    one.join(&token.token, "edge-07").await.unwrap().waiting();
+    token_says(story.stranger().join(&token.token, "edge-08").await, &TokenError::Spent);
+}
+
+#[tokio::test]
+async fn a_request_that_lapsed_is_made_again_with_the_same_key_and_token() {
+    let story = Story::with_policy(tokens_wait).await;
+    let alice = story.first_person().await;
+    let token = story.token_reply(TokenRequest { ttl: Some(60), ..TokenRequest::default() }).await;
+    let one = story.stranger();
+    let waiting = one.join(&token.token, "edge-07").await.unwrap().waiting();
+    story.clock.advance(DAY * 3);
+    let alice = story.renewed(alice).await;
+    assert!(matches!(one.poll(&waiting.id).await, Err(Refusal::Lapsed)));
+    flow::sweep::sweep(&story.shell).await.unwrap();
+    assert!(matches!(one.poll(&waiting.id).await, Err(Refusal::Lapsed)));
+    // Long after the token expired, and for this key alone.
+    story.clock.advance(DAY * 14);
+    let alice = story.renewed(alice).await;
+    flow::sweep::sweep(&story.shell).await.unwrap();
+    token_says(story.stranger().join(&token.token, "edge-08").await, &TokenError::Expired(DAY.as_secs() * 17 - 60));
+    let waiting = one.join(&token.token, "edge-07").await.unwrap().waiting();
+    story.approve(&alice, &waiting.id, &one.code(&waiting)).await.unwrap();
+    one.poll(&waiting.id).await.unwrap().issued();
+}
+
+#[tokio::test]
+async fn a_removal_is_final_for_the_key_whatever_token_it_has() {
+    let story = Story::new().await;
+    let mut alice = story.first_person().await;
+    let token = story.token_reply(TokenRequest { ttl: Some(60 * 24 * 3600), ..TokenRequest::default() }).await;
+    let one = story.stranger();
+    one.join(&token.token, "edge-07").await.unwrap().issued();
+    story.clock.advance(DAY * 20);
+    alice = story.renewed(alice).await;
+    flow::sweep::sweep(&story.shell).await.unwrap();
+    remove(&story, &alice, Role::Machine, "edge-07").await;
+    for days in [0, 8, 20] {
+        story.clock.advance(DAY * days);
+        flow::sweep::sweep(&story.shell).await.unwrap();
+        let refusal = one.join(&token.token, "edge-07").await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Retired { .. }), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_ends_what_rests_on_it() {
+    let story = Story::with_policy(|text| text.replace("prior_expired_for <= 2592000", "prior_expired_for < 0")).await;
+    let alice = story.first_person().await;
+    for approved_first in [false, true] {
+        let old = story.machine("edge-07").await;
+        let waiting = old.rejoin(&story).await.unwrap().waiting();
+        let code = old.next_code(&story, &waiting);
+        if approved_first {
+            story.approve(&alice, &waiting.id, &code).await.unwrap();
+        }
+        remove(&story, &alice, Role::Machine, "edge-07").await;
+        let queue = flow::people::list(&story.shell, &alice.caller(&story).await, false, None, 100).await.unwrap();
+        assert_eq!(queue.items.len(), 0, "{:?}", queue.items);
+        story.machine("edge-07").await;
+        let refusal = story.approve(&alice, &waiting.id, &code).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+        let refusal = old.poll(&story, &waiting.id).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Retired { .. }), "{refusal:?}");
+        remove(&story, &alice, Role::Machine, "edge-07").await;
+    }
+}
+
+#[tokio::test]
+async fn housekeeping_takes_no_name_and_no_key_that_lead_elsewhere() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let one = story.stranger();
+    let waiting = one.ask("edge-07").await.waiting();
+    story.approve(&alice, &waiting.id, &one.code(&waiting)).await.unwrap();
+    // A record that is not as it should be: another lineage holds the name, and the key leads to another request.
+    let seen: Seen<Enrollment> = story.shell.get(keys::enrollment(&waiting.id)).await.unwrap().unwrap();
+    let mut changes = Changes::new();
+    let mut other = seen.record.clone();
+    other.lineage = Some("0000000000000000".to_owned());
+    changes.put(keys::enrollment(&other.id), &other);
+    changes.put(keys::enrollment_of_key(&other.key), &"elsewhere");
+    story.shell.commit(changes, &Actor { who: "gateway", instance: "story" }).await.unwrap();
+    for _ in 0..2 {
+        story.clock.advance(DAY * 30);
+        flow::sweep::sweep(&story.shell).await.unwrap();
+    }
+    assert!(story.shell.get::<Enrollment>(keys::enrollment(&other.id)).await.unwrap().is_none());
+    assert!(story.shell.get::<Subject>(keys::subject(Role::Machine, "edge-07")).await.unwrap().is_some());
+    let index: Seen<String> = story.shell.get(keys::enrollment_of_key(&other.key)).await.unwrap().unwrap();
+    assert_eq!(index.record, "elsewhere");
 }

@@ -309,7 +309,7 @@ async fn a_restored_disk_that_rejoins_is_a_fork() {
     let machine = story.machine("edge-07").await;
     let renewed = machine.renew(&story).await.unwrap();
     story.admit(&story.peer(&renewed)).await.unwrap();
-    story.clock.advance(DAY * 2);
+    story.clock.advance(DAY / 2);
     assert!(matches!(machine.rejoin(&story).await.unwrap_err(), Refusal::Forked { .. }));
 }
 

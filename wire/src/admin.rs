@@ -279,6 +279,10 @@ pub struct LockView {
     /// What it ended, in the answer to the lock alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<EndedView>,
+    /// For a key, in the answer to the lock alone: the machines and people in whose lineages it was found, as `role/name`.
+    /// They are locked with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hits: Vec<String>,
 }
 
 /// What a lock ended.

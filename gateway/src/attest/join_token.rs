@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use pki::AssuranceLevel;
 use wire::enroll::JOIN_TOKEN;
 
-use super::{Attestor, ClaimKind, Claims, Context, Found, Grants, Message, Need, Reject};
+use super::{Attestor, Behind, ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Reject};
 use crate::core::{
-    records::Claim,
+    records::{Claim, LockKind, Seen, Token},
     token::{self, TokenError},
 };
 
@@ -32,10 +32,14 @@ impl Attestor for JoinToken {
         Ok(vec![Need::Token(claims.jti)])
     }
 
-    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Claims, Reject> {
-        let Some(seen) = &found.token else {
-            return Err(TokenError::Invalid("this gateway does not know it (any more)").into());
-        };
+    fn behind(&self, _: &Message<'_>, found: &Found, _: &Context<'_>) -> Result<Behind, Reject> {
+        // Whoever made it: while a person is locked, nobody comes in by their word.
+        let maker = &token(found)?.record.by;
+        Ok(Behind { targets: vec![(LockKind::Person, maker.clone())], replaced: None })
+    }
+
+    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {
+        let seen = token(found)?;
         let record = &seen.record;
         token::redeemable(record, &message.for_key, context.now)?;
         let mut values = BTreeMap::from([
@@ -48,15 +52,20 @@ impl Attestor for JoinToken {
         Ok(Claims {
             values,
             assurance: AssuranceLevel::Software,
-            grants: Grants {
-                role: Some(record.role),
-                names: record.names.clone(),
+            role: Some(record.role),
+            names: record.names.clone(),
+            redeem: vec![seen.clone()],
+            grants: Some(Grants {
                 labels: record.labels.clone(),
                 groups: record.groups.clone(),
                 owner: record.owner.clone(),
-                redeem: Some(seen.clone()),
                 rejoin: None,
-            },
+            }),
         })
     }
+}
+
+/// The token's record.
+fn token(found: &Found) -> Result<&Seen<Token>, Reject> {
+    found.token.as_ref().ok_or_else(|| TokenError::Invalid("this gateway does not know it (any more)").into())
 }

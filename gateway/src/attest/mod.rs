@@ -1,19 +1,24 @@
 //! Attestors: what makes a newcomer believable. One file each, one line in [`ALL`].
 //!
-//! An attestor is pure: it says what it needs looked up, then judges the message with what was found. Adding one means a
-//! file here with its evidence format, its needs, its step, its claims, its rejections and its tests, and its line below.
+//! An attestor is pure: it says what it needs looked up, then who stands behind the message, then judges it with what was
+//! found. Between the last two the locks on whoever stands behind it are looked up. Adding one means a file here with its
+//! evidence format, its needs, its step, its claims, its rejections and its tests, and its line below.
 
 use std::collections::BTreeMap;
 
 use pki::{AssuranceLevel, KeyDigest, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 
 use crate::core::{
+    lock::{Locks, Target},
     records::{Certificate, Claim, Lineage, Owner, Seen, Subject, Token},
+    refusal::Refusal,
     token::{TokenError, TokenKey},
 };
 
 mod join_token;
 mod prior_certificate;
+
+pub use self::prior_certificate::REPLACED;
 
 /// Every attestor the gateway accepts, alphabetical.
 pub static ALL: &[&dyn Attestor] = &[&join_token::JoinToken, &prior_certificate::PriorCertificate];
@@ -72,6 +77,31 @@ pub struct Prior {
     pub subject: Option<Seen<Subject>>,
 }
 
+/// Who stands behind a piece of evidence. A lock on any of them spoils it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Every key, lineage, machine and person that the evidence rests on.
+    pub targets: Vec<Target>,
+    /// A certificate that was replaced by a newer one: not evidence any more, and perhaps the sign of a second holder.
+    pub replaced: Option<Replaced>,
+}
+
+impl Behind {
+    /// The proof that no lock stands on whoever stands behind the evidence.
+    ///
+    /// # Errors
+    /// [`Refusal::Locked`]; [`crate::core::refusal::Fault::Record`] when not every lock was looked up.
+    pub fn clear(&self, locks: &Locks) -> Result<Cleared, Refusal> {
+        locks.cover(&self.targets)?;
+        locks.refuse()?;
+        Ok(Cleared(()))
+    }
+}
+
+/// Proof that no lock stands on whoever stands behind a piece of evidence. Only [`Behind::clear`] makes one.
+#[derive(Debug)]
+pub struct Cleared(());
+
 /// What an attestor vouches for.
 #[derive(Clone, Debug)]
 pub struct Claims {
@@ -79,25 +109,25 @@ pub struct Claims {
     pub values: BTreeMap<String, Claim>,
     /// How far the newcomer is proven.
     pub assurance: AssuranceLevel,
-    /// What the newcomer is to become.
-    pub grants: Grants,
+    /// The role it is for; a machine when nothing says otherwise.
+    pub role: Option<Role>,
+    /// Names it is for; any when empty.
+    pub names: Vec<String>,
+    /// The tokens to redeem for the key.
+    pub redeem: Vec<Seen<Token>>,
+    /// What the newcomer is to become. At most one piece of a newcomer's evidence has it.
+    pub grants: Option<Grants>,
 }
 
 /// What evidence gives beyond claims.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// The role it is for; a machine when nothing says otherwise.
-    pub role: Option<Role>,
-    /// Names it is for; any when empty.
-    pub names: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Groups.
     pub groups: Vec<String>,
     /// Owner.
     pub owner: Option<Owner>,
-    /// The token to redeem for the key.
-    pub redeem: Option<Seen<Token>>,
     /// The lineage to continue.
     pub rejoin: Option<Prior>,
 }
@@ -125,11 +155,23 @@ pub trait Attestor: Sync {
     /// When the message is not even evidence of this kind.
     fn needs(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Vec<Need>, Reject>;
 
-    /// Judges the message.
+    /// Who stands behind the message: every key, lineage, machine and person without whom it would not hold.
+    ///
+    /// # Errors
+    /// When what was found cannot hold.
+    fn behind(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Behind, Reject>;
+
+    /// Judges the message, once no lock stands on whoever stands behind it.
     ///
     /// # Errors
     /// Why the evidence does not hold.
-    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Claims, Reject>;
+    fn step(
+        &self,
+        message: &Message<'_>,
+        found: &Found,
+        context: &Context<'_>,
+        cleared: &Cleared,
+    ) -> Result<Claims, Reject>;
 }
 
 /// The attestor for a kind of evidence.
@@ -155,16 +197,18 @@ pub enum Reject {
     /// A prior certificate does not hold.
     #[error("the prior certificate does not hold: {0}")]
     Prior(&'static str),
-    /// A prior certificate was replaced by a newer one: two holders, or a restored disk.
-    #[error("the prior certificate was replaced by a newer one")]
-    PriorRetired(Box<Retired>),
+    /// Pieces that each hold, and together would give more than any of them.
+    #[error("these pieces of evidence cannot stand beside each other: {0}")]
+    Together(&'static str),
 }
 
-/// A retired certificate that was shown again.
+/// A certificate that was replaced by a newer one and shown again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retired {
+pub struct Replaced {
     /// Its serial.
     pub used: Serial,
     /// Its lineage.
     pub lineage: String,
+    /// End of its validity.
+    pub not_after: UnixTime,
 }

@@ -7,15 +7,23 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use pki::{Peer, Role, UnixTime};
+use pki::{AssuranceLevel, Peer, Role, UnixTime};
 use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Attestor, ClaimKind, Claims, Context, Found, Grants, Message, Need, Reject, Retired};
-use crate::core::records::Claim;
+use super::{
+    Attestor, Behind, ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Prior, Reject, Replaced,
+};
+use crate::core::{
+    admission::lock_kind,
+    records::{Claim, LockKind},
+};
 
 /// Most certificates we take along with the leaf: our own chains hold one.
 const CHAIN_MAX: usize = 2;
+
+/// Why a certificate that was replaced does not hold.
+pub const REPLACED: &str = "it was replaced by a newer one";
 
 /// The attestor.
 pub struct PriorCertificate;
@@ -33,18 +41,26 @@ impl Attestor for PriorCertificate {
         Ok(vec![Need::Prior(proven(message, context)?.serial)])
     }
 
-    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Claims, Reject> {
+    fn behind(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Behind, Reject> {
         let peer = proven(message, context)?;
-        let Some(prior) = &found.prior else {
-            return Err(Reject::Prior("this gateway has no record of it"));
-        };
-        let lineage = &prior.lineage.record;
-        if lineage.ended || prior.subject.is_none() {
-            return Err(Reject::Prior("its machine was removed"));
-        }
+        let lineage = &prior(found)?.lineage.record;
         let newest = [&lineage.current, &lineage.pending].into_iter().flatten().any(|cert| cert.serial == peer.serial);
-        if !newest {
-            return Err(Reject::PriorRetired(Box::new(Retired { used: peer.serial, lineage: lineage.id.clone() })));
+        let replaced =
+            (!newest).then(|| Replaced { used: peer.serial, lineage: lineage.id.clone(), not_after: peer.not_after });
+        let targets = vec![
+            (lock_kind(lineage.role), lineage.name.clone()),
+            (LockKind::Lineage, lineage.id.clone()),
+            (LockKind::Key, peer.key.hex()),
+        ];
+        Ok(Behind { targets, replaced })
+    }
+
+    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {
+        let peer = proven(message, context)?;
+        let prior = prior(found)?;
+        let lineage = &prior.lineage.record;
+        if self.behind(message, found, context)?.replaced.is_some() {
+            return Err(Reject::Prior(REPLACED));
         }
         // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
         let expired_for = context.now.since(peer.not_after);
@@ -57,18 +73,30 @@ impl Attestor for PriorCertificate {
                     Claim::Number(i64::try_from(expired_for.as_secs()).unwrap_or(i64::MAX)),
                 ),
             ]),
-            assurance: peer.assurance,
-            grants: Grants {
-                role: Some(lineage.role),
-                names: vec![lineage.name.clone()],
+            // What the old certificate says was proven of another key.
+            assurance: AssuranceLevel::Software,
+            role: Some(lineage.role),
+            names: vec![lineage.name.clone()],
+            redeem: vec![],
+            grants: Some(Grants {
                 labels: subject.map(|subject| subject.labels.clone()).unwrap_or_default(),
                 groups: subject.map(|subject| subject.groups.clone()).unwrap_or_default(),
                 owner: subject.and_then(|subject| subject.owner.clone()),
-                redeem: None,
                 rejoin: Some(prior.clone()),
-            },
+            }),
         })
     }
+}
+
+/// The certificate with what it belongs to, unless that is gone or somebody else's by now.
+fn prior(found: &Found) -> Result<&Prior, Reject> {
+    let prior = found.prior.as_ref().ok_or(Reject::Prior("this gateway has no record of it"))?;
+    let lineage = &prior.lineage.record;
+    let holds = prior.subject.as_ref().is_some_and(|subject| subject.record.lineage == lineage.id);
+    if lineage.ended || !holds {
+        return Err(Reject::Prior("its machine was removed"));
+    }
+    Ok(prior)
 }
 
 /// The certificate's holder, proven by the old key on this connection.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use pki::{Identity, KeyDigest, Peer, Role, Serial, UnixTime};
 
 use super::{
-    audit::Event,
+    audit::{self, Event},
     change::Changes,
     keys,
     lock::{self, Locks},
-    records::{CertState, Certificate, Lineage, Lock, LockKind, Seen, Subject},
+    records::{CertState, Certificate, Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::{REMOVED, Refusal},
 };
 
@@ -20,6 +20,9 @@ use super::{
 /// files just before they were replaced, or hold a connection open, are not thieves. Never more than a tenth of the
 /// certificate's life, so that short lives keep their meaning.
 pub const RETIRED_GRACE: Duration = Duration::from_secs(120);
+
+/// How long after a stale certificate was shown the next one of its lineage is written down.
+const STALE_AGAIN: Duration = Duration::from_hours(1);
 
 /// The grace of a retired certificate that was made for so long.
 #[must_use]
@@ -70,6 +73,8 @@ pub struct Caller {
     pub subject: Seen<Subject>,
     /// Who holds the name of the subject's owner now, if it has one.
     pub owner: Option<Seen<Subject>>,
+    /// The locks that were looked up: on name, lineage and key. None stands.
+    pub locks: Locks,
 }
 
 /// The outcome.
@@ -114,6 +119,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
             lineage,
             subject: subject.clone(),
             owner: standing.owner.clone(),
+            locks: standing.locks.clone(),
         })
     };
     let is = |cert: &Option<super::records::CertRef>| cert.as_ref().is_some_and(|cert| cert.serial == peer.serial);
@@ -130,12 +136,55 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     if intent == Use::Request && replaced_by_use && since <= grace(life) {
         return Ok(Admission::Admit(caller(lineage.clone()), None));
     }
+    if shown_again(peer.not_after, &standing.locks, now) == ShownAgain::Stale {
+        return Err(Refusal::Retired { why: "it was replaced by a newer one" });
+    }
     let why = match intent {
         Use::Renewal => "a certificate that was replaced asked to be renewed",
         Use::Request => "a certificate that was replaced was used",
     };
     let changes = fork(&lineage.clone(), &peer.identity, peer.serial, standing, why, now);
     Ok(Admission::Fork(changes, Refusal::Forked { what: peer.identity.to_string() }))
+}
+
+/// What it means that a certificate which was replaced is shown again, at whichever face.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ShownAgain {
+    /// It would still be good if it had not been replaced: two holders of one lineage.
+    Fork,
+    /// It could do nothing any more, so that whoever shows it can do nothing either: no reason to lock anybody out.
+    Stale,
+}
+
+/// Decides that: only an unexpired certificate with no lock on anything behind it can mean two holders.
+#[must_use]
+pub fn shown_again(not_after: UnixTime, locks: &Locks, now: UnixTime) -> ShownAgain {
+    if now <= not_after && !locks.any() { ShownAgain::Fork } else { ShownAgain::Stale }
+}
+
+/// What is remembered of a stale certificate that was shown, for as long as it is told.
+#[must_use]
+pub fn stale(
+    before: Option<&Seen<Stale>>,
+    lineage: &Lineage,
+    used: Serial,
+    source: &str,
+    now: UnixTime,
+) -> Option<Changes> {
+    // Whoever holds an old key may show it as often as they like: once an hour is written down.
+    if before.is_some_and(|seen| now < UnixTime::from(seen.record.at).plus(STALE_AGAIN)) {
+        return None;
+    }
+    let record = Stale { lineage: lineage.id.clone(), used, source: source.to_owned(), at: now.into() };
+    let mut changes = Changes::new();
+    changes.upsert(keys::stale(&lineage.id), before, &record);
+    changes.event(Event::Standing(audit::Standing::CertificateStale {
+        identity: format!("{}/{}", lineage.role, lineage.name),
+        lineage: lineage.id.clone(),
+        used: used.hex(),
+        source: source.to_owned(),
+    }));
+    Some(changes)
 }
 
 /// Decides whether somebody may go on who was admitted when their connection began. What does not matter any more is which
@@ -164,6 +213,7 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
         lineage: lineage.clone(),
         subject: subject.clone(),
         owner: standing.owner.clone(),
+        locks: standing.locks.clone(),
     }))
 }
 
@@ -203,6 +253,7 @@ pub fn fork(
         reason: format!("two holders of the key of {identity} were seen: {why}"),
         by: "gateway".to_owned(),
         at: now.into(),
+        of_key: None,
     };
     changes.put(keys::lock(lock.kind, &lock.target), &lock);
     lock::bump(&mut changes, &standing.epoch);

@@ -9,12 +9,12 @@ use super::{
     admission::Caller,
     audit::Event,
     change::Changes,
-    enroll::{NameRecords, begin, policy_claims},
+    enroll::{Ground, NameRecords, begin, policy_claims},
     keys,
     lock::{self, Locks},
-    name,
+    name, plan,
     records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
-    refusal::Refusal,
+    refusal::{REMOVED, Refusal},
 };
 
 /// How the approver stands to the waiting code.
@@ -60,10 +60,10 @@ pub struct Records {
     pub name: NameRecords,
     /// The owner it would get.
     pub owner: Option<Owner>,
-    /// Locks on the key, or on the lineage it rejoins.
+    /// Locks on the key, on whoever stands behind the evidence, on the lineage it rejoins.
     pub locks: Locks,
-    /// The lineage it rejoins.
-    pub rejoins: Option<Seen<Lineage>>,
+    /// What it rests on: the lineage it rejoins, its tokens.
+    pub ground: Ground,
     /// Those who approved before, as they stand now, in the order of [`Enrollment::approvals`].
     pub approvers: Vec<Approver>,
     /// The lock epoch: it moves with every lock and removal, so none of the approvers fell while this was decided.
@@ -127,7 +127,7 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &Records) -> Resul
         }
     };
     let wanted = name_for(enrollment, &asked.wish)?;
-    let wanted = match &records.rejoins {
+    let wanted = match &records.ground.lineage {
         Some(lineage) if enrollment.rejoin => {
             let named = match &asked.wish {
                 Wish::Own { name, .. } => name.as_deref(),
@@ -169,6 +169,7 @@ pub fn approve(
         return Ok(Outcome::WrongCode(changes));
     }
     let mut changes = Changes::new();
+    stands(&enrollment, &records.ground, &records.locks, &mut changes, now)?;
     let fallen = judge_again(&mut enrollment, &records.approvers, rules, now);
     add(&mut enrollment, caller, content.clone(), &grant, now)?;
     let missing = missing(&enrollment, &content);
@@ -200,7 +201,10 @@ fn admit(
     enrollment.owner.clone_from(&content.owner);
     if !enrollment.rejoin {
         let name = name::legal(&content.name)?;
-        let lineage = begin(changes, enrollment, &name, AdmittedBy::Person, &records.name, now, entropy)?;
+        let by = AdmittedBy::Person;
+        let (lineage, subject) = begin(changes, enrollment, &name, by, &records.name, now, entropy)?;
+        let locks = records.locks.clone().and(records.name.locks.clone());
+        plan::stand_on(changes, plan::stands(&lineage, Some(&subject), &[enrollment.key], &locks)?);
         enrollment.lineage = Some(lineage.record.id.clone());
         changes.create(keys::lineage(&lineage.record.id), &lineage.record);
     }
@@ -285,6 +289,24 @@ fn approval_of(enrollment: &Enrollment, content: &Content) -> policy::Resource {
     policy::Resource::Request(policy::Request { approval: Some(approval), ..request_facts(enrollment) })
 }
 
+/// Looks at what a request rests on again: what held when it was made may have been taken back since.
+fn stands(
+    enrollment: &Enrollment,
+    ground: &Ground,
+    locks: &Locks,
+    changes: &mut Changes,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    locks.cover(&enrollment.behind)?;
+    ground.tokens_count(changes, &enrollment.key, now)?;
+    if enrollment.rejoin {
+        let lineage = ground.lineage.as_ref().ok_or(Refusal::Retired { why: REMOVED })?;
+        let subject = ground.subject.as_ref().map(|seen| &seen.record);
+        plan::stand_on(changes, plan::stands(lineage, subject, &[enrollment.key], locks)?);
+    }
+    Ok(())
+}
+
 /// Decides a denial.
 ///
 /// # Errors
@@ -336,6 +358,9 @@ fn still_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> 
             Err(Refusal::Conflict(format!("this request was approved already, by {by}")))
         }
         EnrollmentState::Denied => Err(Refusal::Conflict("this request was denied already".to_owned())),
+        EnrollmentState::Removed => {
+            Err(Refusal::Conflict("this request ended: what it rested on was removed, or has left".to_owned()))
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 mod access;
+mod standing;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::access::Access;
+pub use self::{access::Access, standing::Standing};
 
 use super::records::{Content, Run};
 
@@ -57,6 +58,8 @@ pub enum Event {
     },
     /// The first use of a new certificate retired the one before.
     CertificateActivated { serial: String, identity: String, retired: Option<String> },
+    /// Something that stood behind a request or a certificate does not any more.
+    Standing(Standing),
     /// A retired certificate was used: two holders of one lineage.
     LineageForked { lineage: String, identity: String, used: String, current: String, why: &'static str },
     /// A lock was set.
@@ -99,6 +102,7 @@ impl Event {
             Self::CertificateIssued { .. } => "certificate.issued",
             Self::SshIssued { .. } => "ssh.issued",
             Self::CertificateActivated { .. } => "certificate.activated",
+            Self::Standing(standing) => standing.name(),
             Self::LineageForked { .. } => "lineage.forked",
             Self::LockSet { .. } => "lock.set",
             Self::LockLifted { .. } => "lock.lifted",
@@ -143,14 +147,15 @@ impl Event {
             Self::EnrollmentApproved { enrollment, content, fallen, rules } => {
                 (enrollment, rules, approved(content, &fallen, 0))
             }
-            Self::ApprovalWrongCode { enrollment } => (enrollment, vec![], vec![]),
             Self::EnrollmentDenied { enrollment, reason, rules } => (enrollment, rules, vec![("reason", reason)]),
             Self::EnrollmentExpired { enrollment, state } => (enrollment, vec![], vec![("state", state.to_owned())]),
             Self::TokenRedeemed { token, key } => (token, vec![], vec![("key", key)]),
             Self::TokenCreated { token, role, uses, rules } => {
                 (token, rules, vec![("role", role.to_owned()), ("uses", uses.to_string())])
             }
-            Self::TokenRevoked { token, rules } => (token, rules, vec![]),
+            Self::TokenRevoked { token: to, rules } | Self::SubjectRemoved { identity: to, rules } => {
+                (to, rules, vec![])
+            }
             Self::CertificateReserved { serial, identity, lineage, rules } => {
                 (identity, rules, vec![("serial", serial), ("lineage", lineage)])
             }
@@ -179,6 +184,7 @@ impl Event {
                 let retired = retired.map(|serial| ("retired", serial));
                 (identity, vec![], [("serial", serial)].into_iter().chain(retired).collect())
             }
+            Self::Standing(standing) => standing.parts(),
             Self::LineageForked { lineage, identity, used, current, why } => (
                 identity,
                 vec![],
@@ -188,16 +194,14 @@ impl Event {
                 (target, rules, vec![("kind", kind.to_owned()), ("reason", reason)])
             }
             Self::LockLifted { kind, target, rules } => (target, rules, vec![("kind", kind.to_owned())]),
-            Self::SubjectRemoved { identity, rules } => (identity, rules, vec![]),
-            Self::SubjectLeft { identity } => (identity, vec![], vec![]),
             Self::RenewalAsked { whom, reason, rules } => {
                 let reason = Some(("reason", reason)).filter(|(_, reason)| !reason.is_empty());
                 (whom, rules, reason.into_iter().collect())
             }
             Self::Access(access) => access.parts(),
             Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
-            Self::PolicyLoaded { digest } => (digest, vec![], vec![]),
-            Self::GatewayInitialised { trust_domain } => (trust_domain, vec![], vec![]),
+            Self::ApprovalWrongCode { enrollment: to } | Self::SubjectLeft { identity: to } => (to, vec![], vec![]),
+            Self::PolicyLoaded { digest: to } | Self::GatewayInitialised { trust_domain: to } => (to, vec![], vec![]),
         }
     }
 }

@@ -67,6 +67,11 @@ impl Changes {
         self.writes.push(Write::Put(key, value));
     }
 
+    /// Holds only while a record is at the version that was seen.
+    pub fn expect_seen<T>(&mut self, key: String, seen: &Seen<T>) {
+        self.expect.push(Expect::At(key, seen.version));
+    }
+
     /// Takes a record away, at the version that was seen.
     pub fn remove<T>(&mut self, key: String, seen: &Seen<T>) {
         self.expect.push(Expect::At(key.clone(), seen.version));

@@ -2,23 +2,24 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use pki::{AssuranceLevel, Identity, Name, Role, Serial, SubjectKey, UnixTime};
+use pki::{Identity, KeyDigest, Name, Role, Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
     audit::Event,
     change::Changes,
     keys,
-    lock::Locks,
+    lock::{Locks, Target},
     name,
-    plan::{self, Common, Plan, Wanted},
+    plan::{self, Common, Plan, Stands, Wanted},
     records::{
-        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, UnixSecs,
-        Waiting,
+        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, Token,
+        UnixSecs, Waiting,
     },
-    refusal::{Fault, Refusal},
+    refusal::{Fault, REMOVED, Refusal},
+    token::{self, TokenError},
 };
-use crate::attest::{Claims, Grants};
+use crate::attest::{Claims, Prior, Reject};
 
 /// A request to join whose key is proven.
 #[derive(Clone, Debug)]
@@ -37,6 +38,32 @@ pub struct Inbound {
     pub prefix: String,
 }
 
+/// What a request that was made before rests on, as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Ground {
+    /// The lineage it leads to, or would rejoin.
+    pub lineage: Option<Seen<Lineage>>,
+    /// Who holds that lineage's name.
+    pub subject: Option<Seen<Subject>>,
+    /// The tokens that were redeemed for it, by their ids.
+    pub tokens: Vec<(String, Option<Seen<Token>>)>,
+}
+
+impl Ground {
+    /// Whether the tokens still count for the key; `changes` then hold only while they do.
+    ///
+    /// # Errors
+    /// [`Refusal::Evidence`] for a token that was revoked since, or is not there any more.
+    pub fn tokens_count(&self, changes: &mut Changes, key: &KeyDigest, now: UnixTime) -> Result<(), Refusal> {
+        for (id, seen) in &self.tokens {
+            let seen = seen.as_ref().ok_or(Reject::Token(TokenError::Revoked))?;
+            token::redeemable(&seen.record, key, now).map_err(Reject::from)?;
+            changes.expect_seen(keys::token(id), seen);
+        }
+        Ok(())
+    }
+}
+
 /// Everything the decision needs to know.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -44,13 +71,15 @@ pub struct Records {
     pub existing: Option<Seen<Enrollment>>,
     /// Its index entry.
     pub existing_index: Option<Seen<String>>,
-    /// The lineage it leads to.
-    pub lineage: Option<Seen<Lineage>>,
-    /// The newest certificate of that lineage, when it is for this key.
+    /// What it rests on.
+    pub ground: Ground,
+    /// The newest certificate of its lineage, when it is for this key.
     pub issued: Option<Seen<Certificate>>,
     /// What is known of the name it would get.
     pub name: NameRecords,
-    /// Locks that might concern it.
+    /// Who stands behind the evidence that came with this request.
+    pub behind: Vec<Target>,
+    /// Locks on the key, on whoever stands behind any evidence, on the lineage.
     pub locks: Locks,
     /// How many wait in all.
     pub waiting: usize,
@@ -108,27 +137,6 @@ pub enum Verdict {
     Waits(Box<Enrollment>),
 }
 
-/// The claims of all evidence, merged.
-#[must_use]
-pub fn merge(all: Vec<Claims>) -> Claims {
-    let none = Claims { values: BTreeMap::new(), assurance: AssuranceLevel::Software, grants: Grants::default() };
-    all.into_iter().fold(none, |mut sum, claims| {
-        sum.values.extend(claims.values);
-        sum.assurance = sum.assurance.max(claims.assurance);
-        let Grants { role, names, labels, groups, owner, redeem, rejoin } = claims.grants;
-        sum.grants.role = role.or(sum.grants.role);
-        if !names.is_empty() {
-            sum.grants.names = names;
-        }
-        sum.grants.labels.extend(labels);
-        sum.grants.groups.extend(groups);
-        sum.grants.owner = owner.or(sum.grants.owner);
-        sum.grants.redeem = redeem.or(sum.grants.redeem);
-        sum.grants.rejoin = rejoin.or(sum.grants.rejoin);
-        sum
-    })
-}
-
 /// Decides. The key is proven and the evidence judged already.
 ///
 /// # Errors
@@ -147,31 +155,32 @@ pub fn decide(
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
         return Ok(verdict);
     }
-    let role = claims.grants.role.unwrap_or(Role::Machine);
+    let role = claims.role.unwrap_or(Role::Machine);
     let newcomer = newcomer(inbound, &claims, role);
     match policy::admit(rules, &newcomer, now.secs()) {
         policy::Admission::Issue(grant) => {
-            let mut enrollment = enrollment(inbound, &claims, role, frame, now, entropy);
+            let mut enrollment = enrollment(inbound, &claims, role, &records, frame, now, entropy);
             if let Some(seen) = &records.existing {
                 enrollment.id.clone_from(&seen.record.id);
             }
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            admit(inbound, enrollment, claims.grants, &records, frame, now, entropy)
+            admit(inbound, enrollment, claims, &records, frame, now, entropy)
         }
         policy::Admission::Wait(grant) => {
             if let Some(seen) = &records.existing
                 && seen.record.state == EnrollmentState::Waiting
                 && now.secs() <= seen.record.expires.0
+                && claims.redeem.iter().all(|token| seen.record.tokens.contains(&token.record.id))
             {
                 return Ok(Verdict::Waits(Box::new(seen.record.clone())));
             }
             room(&records, frame)?;
-            let mut enrollment = enrollment(inbound, &claims, role, frame, now, entropy);
+            let mut enrollment = enrollment(inbound, &claims, role, &records, frame, now, entropy);
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(inbound, enrollment, &records)
+            wait(inbound, enrollment, claims.redeem, &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -190,7 +199,7 @@ fn continue_existing(
     match existing.record.state {
         EnrollmentState::Issued => Ok(reissue(records, existing, now)),
         EnrollmentState::Approved => {
-            collect(existing, records.lineage.as_ref(), &inbound.key, frame, now, entropy).map(Some)
+            collect(existing, &records.ground, &records.locks, &inbound.key, frame, now, entropy).map(Some)
         }
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
@@ -199,12 +208,13 @@ fn continue_existing(
             Err(Refusal::DeniedByPerson { reason: existing.record.reason.clone().unwrap_or_default() })
         }
         EnrollmentState::Expired => Ok(None),
+        EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }),
     }
 }
 
 /// The certificate made for this key, while it is the newest of its lineage and still lives.
 fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Option<Verdict> {
-    let (certificate, lineage) = (records.issued.as_ref()?, records.lineage.as_ref()?);
+    let (certificate, lineage) = (records.issued.as_ref()?, records.ground.lineage.as_ref()?);
     let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
     let good = certificate.record.state == CertState::Issued
         && !lineage.record.ended
@@ -233,8 +243,13 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
         attributes: inbound.attributes.clone(),
         source: Some(inbound.source),
         locked: false,
-        known: claims.grants.rejoin.is_some(),
+        known: rejoins(claims).is_some(),
     }
+}
+
+/// The lineage that the evidence continues, if it does.
+fn rejoins(claims: &Claims) -> Option<&Prior> {
+    claims.grants.as_ref().and_then(|grants| grants.rejoin.as_ref())
 }
 
 /// Claims in the policy crate's words.
@@ -252,10 +267,13 @@ fn enrollment(
     inbound: &Inbound,
     claims: &Claims,
     role: Role,
+    records: &Records,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Enrollment {
+    let grants = claims.grants.clone().unwrap_or_default();
+    let rejoins = rejoins(claims);
     Enrollment {
         id: hex::encode(entropy.id),
         state: EnrollmentState::Waiting,
@@ -275,17 +293,24 @@ fn enrollment(
         approvals_wanted: 0,
         lifetime: None,
         rules: vec![],
-        labels: claims.grants.labels.clone(),
-        groups: claims.grants.groups.clone(),
-        owner: claims.grants.owner.clone(),
-        lineage: claims.grants.rejoin.as_ref().map(|prior| prior.lineage.record.id.clone()),
-        rejoin: claims.grants.rejoin.is_some(),
+        labels: grants.labels,
+        groups: grants.groups,
+        owner: grants.owner,
+        lineage: rejoins.map(|prior| prior.lineage.record.id.clone()),
+        rejoin: rejoins.is_some(),
         reason: None,
+        tokens: claims.redeem.iter().map(|token| token.record.id.clone()).collect(),
+        behind: records.behind.clone(),
     }
 }
 
-/// Puts an enrollment into the queue.
-fn wait(inbound: &Inbound, enrollment: Enrollment, records: &Records) -> Result<Verdict, Refusal> {
+/// Puts an enrollment into the queue. Its tokens are redeemed already: whoever waits has used them.
+fn wait(
+    inbound: &Inbound,
+    enrollment: Enrollment,
+    tokens: Vec<Seen<Token>>,
+    records: &Records,
+) -> Result<Verdict, Refusal> {
     if let Some(wanted) = &enrollment.wanted_name {
         name::legal(wanted)?;
     }
@@ -300,8 +325,10 @@ fn wait(inbound: &Inbound, enrollment: Enrollment, records: &Records) -> Result<
         wanted_name: enrollment.wanted_name.clone(),
         source: inbound.prefix.clone(),
         expires: enrollment.expires,
+        lineage: enrollment.lineage.clone(),
     };
     changes.create(keys::waiting(&enrollment.id), &entry);
+    redeem(&mut changes, tokens, &enrollment);
     changes.event(Event::EnrollmentWaiting {
         enrollment: enrollment.id.clone(),
         wanted_name: enrollment.wanted_name.clone(),
@@ -315,13 +342,13 @@ fn wait(inbound: &Inbound, enrollment: Enrollment, records: &Records) -> Result<
 fn admit(
     inbound: &Inbound,
     mut enrollment: Enrollment,
-    grants: Grants,
+    claims: Claims,
     records: &Records,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    let name = name::choose(enrollment.wanted_name.as_deref(), &grants.names, enrollment.role, &enrollment.key)?;
+    let name = name::choose(enrollment.wanted_name.as_deref(), &claims.names, enrollment.role, &enrollment.key)?;
     enrollment.name = Some(name.to_string());
     enrollment.state = EnrollmentState::Approved;
     let mut changes = Changes::new();
@@ -331,18 +358,17 @@ fn admit(
         evidence: inbound.evidence.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(","),
         rules: enrollment.rules.clone(),
     });
-    if let Some(token) = grants.redeem {
-        redeem(&mut changes, token, &enrollment);
-    }
-    let lineage = match grants.rejoin {
-        Some(prior) => prior.lineage,
-        None => match own_lineage(records) {
-            Some(own) => own.clone(),
-            None => {
-                let by = AdmittedBy::Policy;
-                begin(&mut changes, &mut enrollment, &name, by, &records.name, now, &entropy.lineage)?
-            }
-        },
+    redeem(&mut changes, claims.redeem, &enrollment);
+    let rejoin = claims.grants.and_then(|grants| grants.rejoin);
+    let (lineage, subject) = match (rejoin, own_lineage(records)) {
+        (Some(prior), _) => (prior.lineage, prior.subject.map(|seen| seen.record)),
+        (None, Some((own, subject))) => (own.clone(), Some(subject.record.clone())),
+        (None, None) => {
+            let by = AdmittedBy::Policy;
+            let (lineage, subject) =
+                begin(&mut changes, &mut enrollment, &name, by, &records.name, now, &entropy.lineage)?;
+            (lineage, Some(subject))
+        }
     };
     enrollment.lineage = Some(lineage.record.id.clone());
     if let Some(old) = &records.existing
@@ -352,26 +378,31 @@ fn admit(
     }
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
     changes.upsert(keys::enrollment(&enrollment.id), records.existing.as_ref(), &enrollment);
-    certify(changes, enrollment, lineage, name, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
+    let locks = records.locks.clone().and(records.name.locks.clone());
+    let stands = plan::stands(&lineage, subject.as_ref(), &[enrollment.key], &locks)?;
+    certify(changes, stands, enrollment, lineage, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
 }
 
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
 /// not its key goes on where it was.
-fn own_lineage(records: &Records) -> Option<&Seen<Lineage>> {
-    let (_, lineage, holder) = (records.issued.as_ref()?, records.lineage.as_ref()?, records.name.holder.as_ref()?);
-    (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some(lineage)
+fn own_lineage(records: &Records) -> Option<(&Seen<Lineage>, &Seen<Subject>)> {
+    let lineage = records.ground.lineage.as_ref()?;
+    let (_, holder) = (records.issued.as_ref()?, records.name.holder.as_ref()?);
+    (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some((lineage, holder))
 }
 
-/// Redeems a token for the enrollment's key. Once more by the same key changes nothing.
-fn redeem(changes: &mut Changes, token: Seen<super::records::Token>, enrollment: &Enrollment) {
+/// Redeems tokens for the enrollment's key. Once more by the same key changes nothing.
+fn redeem(changes: &mut Changes, tokens: Vec<Seen<Token>>, enrollment: &Enrollment) {
     let key = enrollment.key.hex();
-    let mut record = token.record.clone();
-    if !record.redeemed.contains(&key) {
-        record.redeemed.push(key.clone());
-        changes.event(Event::TokenRedeemed { token: record.id.clone(), key });
+    for token in tokens {
+        let mut record = token.record.clone();
+        if !record.redeemed.contains(&key) {
+            record.redeemed.push(key.clone());
+            changes.event(Event::TokenRedeemed { token: record.id.clone(), key: key.clone() });
+        }
+        // Written even when nothing changed: a revocation at the same moment must be a conflict.
+        changes.update(keys::token(&record.id), &token, &record);
     }
-    // Written even when nothing changed: a revocation at the same moment must be a conflict.
-    changes.update(keys::token(&record.id), &token, &record);
 }
 
 /// Begins a lineage: the subject's name is taken from here on.
@@ -387,7 +418,7 @@ pub fn begin(
     records: &NameRecords,
     now: UnixTime,
     entropy: &[u8; 8],
-) -> Result<Seen<Lineage>, Refusal> {
+) -> Result<(Seen<Lineage>, Subject), Refusal> {
     records.locks.refuse()?;
     if records.holder.is_some() || records.is_owners {
         return Err(Refusal::NameTaken { name: name.to_string() });
@@ -424,44 +455,50 @@ pub fn begin(
     };
     changes.create(keys::subject(enrollment.role, name.as_str()), &subject);
     // Version 0 stands for "not written yet": `certify` writes it for the first time.
-    Ok(Seen { record: lineage, version: 0 })
+    Ok((Seen { record: lineage, version: 0 }, subject))
 }
 
-/// Makes the certificate of an approved enrollment when its client comes for it.
+/// Makes the certificate of an approved enrollment when its client comes for it. What it rests on is looked at again: what
+/// held when it was approved may have been taken back since.
 ///
 /// # Errors
-/// When records do not fit together or the draft breaks a rule.
+/// When it does not stand any more, records do not fit together, or the draft breaks a rule.
 pub fn collect(
     existing: &Seen<Enrollment>,
-    lineage: Option<&Seen<Lineage>>,
+    ground: &Ground,
+    locks: &Locks,
     key: &SubjectKey,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
     let enrollment = existing.record.clone();
-    let Some(lineage) = lineage else {
+    let Some(lineage) = &ground.lineage else {
         return Err(Fault::Record(format!("enrollment {} is approved without a lineage", enrollment.id)).into());
     };
-    let name = name::legal(enrollment.name.as_deref().unwrap_or_default())?;
     let admitted_by = if enrollment.approvals.is_empty() { AdmittedBy::Policy } else { AdmittedBy::Person };
     let mut changes = Changes::new();
+    ground.tokens_count(&mut changes, &enrollment.key, now)?;
+    locks.cover(&enrollment.behind)?;
+    let subject = ground.subject.as_ref().map(|seen| &seen.record);
+    let stands = plan::stands(lineage, subject, &[enrollment.key], locks)?;
     changes.update(keys::enrollment(&enrollment.id), existing, &enrollment);
-    certify(changes, enrollment, lineage.clone(), name, admitted_by, key, frame, now, entropy)
+    certify(changes, stands, enrollment, lineage.clone(), admitted_by, key, frame, now, entropy)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where all parts of a first certificate meet")]
 fn certify(
     mut changes: Changes,
+    stands: Stands,
     enrollment: Enrollment,
     seen: Seen<Lineage>,
-    name: Name,
     admitted_by: AdmittedBy,
     key: &SubjectKey,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
+    let name = name::legal(enrollment.name.as_deref().unwrap_or_default())?;
     let identity = Identity { domain: frame.common.domain.clone(), role: enrollment.role, name: name.clone() };
     let wanted = Wanted {
         common: frame.common,
@@ -485,7 +522,7 @@ fn certify(
     } else {
         changes.update(lineage_key, &seen, &lineage);
     }
-    plan::reserve(&mut changes, &certificate, &identity, &enrollment.rules);
+    plan::reserve(&mut changes, stands, &certificate, &identity, &enrollment.rules);
     let id = enrollment.id.clone();
     Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: Some(enrollment), id })))
 }

@@ -71,6 +71,15 @@ pub fn certificate(serial: &Serial) -> String {
     format!("{CERTIFICATES}{}", serial.hex())
 }
 
+/// Prefix of certificates that no longer held and were shown as evidence.
+pub const STALE: &str = "stale/";
+
+/// The last certificate of a lineage that no longer held and was shown as evidence.
+#[must_use]
+pub fn stale(lineage: &str) -> String {
+    format!("{STALE}{lineage}")
+}
+
 /// A token by its id.
 #[must_use]
 pub fn token(id: &str) -> String {

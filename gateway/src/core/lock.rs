@@ -1,24 +1,65 @@
 //! Locks: standing refusals of a machine, person, lineage or key.
 
+use std::collections::BTreeSet;
+
 use super::{
     audit::Event,
     change::Changes,
     keys,
     records::{Lineage, Lock, LockKind, Seen},
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
 };
 
-/// The locks found for one caller or newcomer.
+/// What a lock can hit: a kind, and which one.
+pub type Target = (LockKind, String);
+
+/// The locks that stand among the targets that were looked up, with which those were: a target that nobody looked up is not
+/// one without a lock.
 #[derive(Clone, Debug, Default)]
-pub struct Locks(pub Vec<Seen<Lock>>);
+pub struct Locks {
+    asked: BTreeSet<Target>,
+    found: Vec<Seen<Lock>>,
+}
 
 impl Locks {
+    /// What was found for these targets.
+    #[must_use]
+    pub fn new(asked: impl IntoIterator<Item = Target>, found: Vec<Seen<Lock>>) -> Self {
+        Self { asked: asked.into_iter().collect(), found }
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.asked.extend(other.asked);
+        self.found.extend(other.found);
+        self
+    }
+
+    /// Whether all of these were looked up.
+    ///
+    /// # Errors
+    /// [`Fault::Record`]: a way to a certificate forgot one, which must not pass for one without a lock.
+    pub fn cover(&self, targets: &[Target]) -> Result<(), Fault> {
+        match targets.iter().find(|target| !self.asked.contains(target)) {
+            None => Ok(()),
+            Some((kind, target)) => {
+                Err(Fault::Record(format!("locks on the {} `{target}` were not looked up", kind.as_str())))
+            }
+        }
+    }
+
+    /// The locks.
+    pub fn into_found(self) -> impl Iterator<Item = Lock> {
+        self.found.into_iter().map(|seen| seen.record)
+    }
+
     /// Refuses when any lock stands.
     ///
     /// # Errors
     /// [`Refusal::Locked`] with the reason of the first, machine or person before lineage before key.
     pub fn refuse(&self) -> Result<(), Refusal> {
-        match self.0.first() {
+        match self.found.first() {
             None => Ok(()),
             Some(Seen { record: lock, .. }) => Err(Refusal::Locked {
                 what: match lock.kind {
@@ -35,32 +76,48 @@ impl Locks {
     /// Whether any lock stands.
     #[must_use]
     pub const fn any(&self) -> bool {
-        !self.0.is_empty()
+        !self.found.is_empty()
     }
 }
 
 /// The lock epoch, seen.
 pub type Epoch = Option<Seen<u64>>;
 
-/// Sets a lock. The revocation lists are computed from the locks that stand, so nothing else is written for them.
-pub fn set(lock: &Lock, rules: Vec<String>, epoch: &Epoch) -> Changes {
+/// Sets a lock, with those that come with it. The revocation lists are computed from the locks that stand, so nothing else
+/// is written for them.
+pub fn set(lock: &Lock, with: &[Lock], rules: &[String], epoch: &Epoch) -> Changes {
     let mut changes = Changes::new();
-    changes.create(keys::lock(lock.kind, &lock.target), lock);
     bump(&mut changes, epoch);
-    changes.event(Event::LockSet {
-        kind: lock.kind.as_str(),
-        target: lock.target.clone(),
-        reason: lock.reason.clone(),
-        rules,
-    });
+    for lock in std::iter::once(lock).chain(with) {
+        changes.create(keys::lock(lock.kind, &lock.target), lock);
+        changes.event(Event::LockSet {
+            kind: lock.kind.as_str(),
+            target: lock.target.clone(),
+            reason: lock.reason.clone(),
+            rules: rules.to_vec(),
+        });
+    }
     changes
 }
 
-/// Lifts a lock. A fork is forgiven with it when the lineage itself was locked.
-pub fn lift(lock: &Seen<Lock>, rules: Vec<String>, lineages: &[Seen<Lineage>], epoch: &Epoch) -> Changes {
+/// Lifts a lock, with those that came with it. A fork is forgiven with it when the lineage itself was locked.
+pub fn lift(
+    lock: &Seen<Lock>,
+    with: &[Seen<Lock>],
+    rules: &[String],
+    lineages: &[Seen<Lineage>],
+    epoch: &Epoch,
+) -> Changes {
     let mut changes = Changes::new();
-    changes.remove(keys::lock(lock.record.kind, &lock.record.target), lock);
     bump(&mut changes, epoch);
+    for seen in std::iter::once(lock).chain(with) {
+        changes.remove(keys::lock(seen.record.kind, &seen.record.target), seen);
+        changes.event(Event::LockLifted {
+            kind: seen.record.kind.as_str(),
+            target: seen.record.target.clone(),
+            rules: rules.to_vec(),
+        });
+    }
     for seen in lineages {
         if lock.record.kind == LockKind::Lineage && seen.record.forked {
             let mut lineage = seen.record.clone();
@@ -68,7 +125,6 @@ pub fn lift(lock: &Seen<Lock>, rules: Vec<String>, lineages: &[Seen<Lineage>], e
             changes.update(keys::lineage(&lineage.id), seen, &lineage);
         }
     }
-    changes.event(Event::LockLifted { kind: lock.record.kind.as_str(), target: lock.record.target.clone(), rules });
     changes
 }
 

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod change;
 pub mod crl;
 pub mod enroll;
+pub mod evidence;
 pub mod jose;
 pub mod keys;
 pub mod lock;

@@ -38,7 +38,30 @@ pub fn legal(text: &str) -> Result<Name, Refusal> {
         .map_err(|bad| Refusal::NameIllegal { name: text.chars().take(64).collect(), why: bad.to_string() })
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+/// The names that both lists of patterns are for, as patterns.
+#[must_use]
+pub fn common(one: &[String], other: &[String]) -> Vec<String> {
+    // Two patterns have names in common only when the start of one matches the other: then the longer is what they share.
+    let mut common: Vec<String> = one
+        .iter()
+        .flat_map(|a| {
+            other.iter().filter_map(move |b| if narrower(a, b) { Some(a) } else { narrower(b, a).then_some(b) })
+        })
+        .cloned()
+        .collect();
+    common.sort();
+    common.dedup();
+    common
+}
+
+/// Whether every name that `a` is for, `b` is for as well.
+fn narrower(a: &str, b: &str) -> bool {
+    b.strip_suffix('*').map_or(a == b, |start| a.strip_suffix('*').unwrap_or(a).starts_with(start))
+}
+
+/// Whether a name is one that the pattern is for.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
@@ -53,6 +76,24 @@ mod tests {
         let got = choose(wanted, &allowed, Role::Machine, &key).ok();
         let want = want.map(|name| name.replace("KEY", &key.hex()[..10]));
         assert_eq!(got.map(|name| name.to_string()), want);
+    }
+
+    #[track_caller]
+    fn shared(one: &[&str], other: &[&str], want: &[&str]) {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(common(&owned(one), &owned(other)), owned(want));
+        assert_eq!(common(&owned(other), &owned(one)), owned(want));
+    }
+
+    #[test]
+    fn names_in_common() {
+        shared(&["edge-7"], &["edge-7"], &["edge-7"]);
+        shared(&["edge-7"], &["edge-8"], &[]);
+        shared(&["edge-*"], &["edge-7", "core-1"], &["edge-7"]);
+        shared(&["edge-*"], &["ed*"], &["edge-*"]);
+        shared(&["edge-*"], &["core-*"], &[]);
+        shared(&["*"], &["edge-*", "core-1"], &["core-1", "edge-*"]);
+        shared(&["edge*"], &["edge"], &["edge"]);
     }
 
     #[test]

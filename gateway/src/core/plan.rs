@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use pki::{
-    AssuranceLevel, Identity, LeafRequest, Linted, ListsUrl, Name, Role, Serial, SubjectKey, TrustDomain, UnixTime,
+    AssuranceLevel, Identity, KeyDigest, LeafRequest, Linted, ListsUrl, Name, Role, Serial, SubjectKey, TrustDomain,
+    UnixTime,
 };
 
 use super::{
+    admission::lock_kind,
     audit::Event,
-    change::Changes,
+    change::{Changes, Expect},
     keys,
-    records::{AdmittedBy, CertRef, CertState, Certificate, CertificateEnd, Enrollment, Lineage},
-    refusal::{Fault, Refusal},
+    lock::Locks,
+    records::{
+        AdmittedBy, CertRef, CertState, Certificate, CertificateEnd, Enrollment, Lineage, LockKind, Seen, Subject,
+    },
+    refusal::{Fault, REMOVED, Refusal},
 };
 
 /// A certificate that may be made once `reserve` is committed.
@@ -119,8 +124,70 @@ pub fn file(changes: &mut Changes, certificate: &Certificate) {
     changes.put(keys::certificate_end(&end), &end);
 }
 
+/// Proof that a certificate may be made for a lineage. Only [`stands`] makes one; whoever reserves a certificate, or signs
+/// one for SSH, needs it.
+#[derive(Debug)]
+#[must_use = "a proof that is not used was looked up for nothing"]
+pub struct Stands {
+    expect: Vec<Expect>,
+}
+
+/// Looks whether a certificate may be made for a lineage: it is not ended and not forked, the subject that has the name holds
+/// this lineage, and no lock stands on name, lineage or any of these keys. Every way to a certificate asks this and
+/// nothing else.
+///
+/// # Errors
+/// [`Refusal::Retired`], [`Refusal::Forked`], [`Refusal::Locked`]; [`Fault::Record`] when not every lock was looked up.
+pub fn stands(
+    lineage: &Seen<Lineage>,
+    subject: Option<&Subject>,
+    keys: &[KeyDigest],
+    locks: &Locks,
+) -> Result<Stands, Refusal> {
+    let record = &lineage.record;
+    let holds = subject.is_some_and(|subject| {
+        subject.lineage == record.id && subject.name == record.name && subject.role == record.role
+    });
+    if record.ended || !holds {
+        return Err(Refusal::Retired { why: REMOVED });
+    }
+    if record.forked {
+        return Err(Refusal::Forked { what: format!("{} `{}`", record.role, record.name) });
+    }
+    // Nobody can have locked a lineage that is not written yet.
+    let written = lineage.version != 0;
+    let mut targets = vec![(lock_kind(record.role), record.name.clone())];
+    targets.extend(written.then(|| (LockKind::Lineage, record.id.clone())));
+    targets.extend(keys.iter().map(|key| (LockKind::Key, key.hex())));
+    locks.cover(&targets)?;
+    locks.refuse()?;
+    // A lock, a fork or a removal at the same moment is a conflict.
+    let mut expect: Vec<Expect> =
+        targets.iter().map(|(kind, target)| Expect::Absent(keys::lock(*kind, target))).collect();
+    if written {
+        expect.push(Expect::At(keys::lineage(&record.id), lineage.version));
+    }
+    Ok(Stands { expect })
+}
+
+/// Makes `changes` hold only while what was proven holds.
+pub fn stand_on(changes: &mut Changes, stands: Stands) {
+    for expect in stands.expect {
+        if !changes.expect.contains(&expect) {
+            changes.expect.push(expect);
+        }
+    }
+}
+
 /// Adds the reservation of a certificate to `changes`.
-pub fn reserve(changes: &mut Changes, certificate: &Certificate, identity: &Identity, rules: &[String]) {
+pub fn reserve(
+    changes: &mut Changes,
+    stands: Stands,
+    certificate: &Certificate,
+    identity: &Identity,
+    rules: &[String],
+) {
+    stand_on(changes, stands);
     file(changes, certificate);
     changes.event(Event::CertificateReserved {
         serial: certificate.serial.hex(),

@@ -84,6 +84,8 @@ pub enum EnrollmentState {
     Denied,
     /// Nobody decided in time.
     Expired,
+    /// What it led to, or rested on, was removed or has left: final for its key.
+    Removed,
 }
 
 impl EnrollmentState {
@@ -96,6 +98,7 @@ impl EnrollmentState {
             Self::Issued => "issued",
             Self::Denied => "denied",
             Self::Expired => "expired",
+            Self::Removed => "removed",
         }
     }
 }
@@ -245,6 +248,12 @@ pub struct Enrollment {
     pub rejoin: bool,
     /// Why it was denied.
     pub reason: Option<String>,
+    /// The tokens that were redeemed for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<String>,
+    /// Who stands behind its evidence: a lock on any of them stops it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<(LockKind, String)>,
 }
 
 /// Entry in the index of waiting enrollments.
@@ -256,6 +265,24 @@ pub struct Waiting {
     pub source: String,
     /// When it lapses.
     pub expires: UnixSecs,
+    /// The lineage it would rejoin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<String>,
+}
+
+/// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changes nothing and is told for
+/// a while: an old disk or backup is in somebody's hands. One record a lineage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stale {
+    /// The lineage.
+    pub lineage: String,
+    /// The certificate.
+    #[serde(with = "serial")]
+    pub used: Serial,
+    /// The network prefix it came from.
+    pub source: String,
+    /// When.
+    pub at: UnixSecs,
 }
 
 /// How a subject was admitted.
@@ -517,6 +544,24 @@ pub struct Lock {
     pub by: String,
     /// When.
     pub at: UnixSecs,
+    /// For a lineage: the key whose lock it came with, and goes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_key: Option<String>,
+}
+
+impl Lock {
+    /// The lock on a lineage that comes with this one on a key.
+    #[must_use]
+    pub fn with_key(&self, lineage: &str) -> Self {
+        Self {
+            kind: LockKind::Lineage,
+            target: lineage.to_owned(),
+            reason: format!("a key of it is locked: {}", self.reason),
+            by: self.by.clone(),
+            at: self.at,
+            of_key: Some(self.target.clone()),
+        }
+    }
 }
 
 /// What the revocation lists need of a certificate, filed by its issuing CA and its end, so that those which have not

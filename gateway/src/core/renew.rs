@@ -22,7 +22,7 @@ pub enum Verdict {
     Known(Box<Certificate>),
 }
 
-/// Decides. The caller is admitted, its locks are checked; `pending` is the record of the lineage's pending certificate.
+/// Decides. The caller is admitted, locks on the new key are among those looked up for it; `pending` is the record of the lineage's pending certificate.
 ///
 /// # Errors
 /// Why not.
@@ -62,12 +62,13 @@ pub fn decide(
         admitted_by: subject.admitted_by,
     };
     let linted = plan::draft(wanted, Serial::from_entropy(serial), now)?;
+    let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut renewed = lineage.clone();
     let (certificate, reference) = plan::reserved(&linted, &renewed, key);
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
-    plan::reserve(&mut changes, &certificate, &identity, grant.rules());
+    plan::reserve(&mut changes, stands, &certificate, &identity, grant.rules());
     let id = renewed.id;
     Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: None, id })))
 }

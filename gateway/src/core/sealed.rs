@@ -77,6 +77,7 @@ pub fn decide(
         None => draft,
     };
     let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
+    let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut lineage = caller.lineage.record.clone();
     let (certificate, reference) = plan::reserved(&linted, &lineage, &key);
     let mut changes = Changes::new();
@@ -86,7 +87,7 @@ pub fn decide(
         lineage.sealed.remove(0);
     }
     changes.update(keys::lineage(&lineage.id), &caller.lineage, &lineage);
-    plan::reserve(&mut changes, &certificate, &identity, &[]);
+    plan::reserve(&mut changes, stands, &certificate, &identity, &[]);
     changes.event(Event::CertificateSealed {
         serial: certificate.serial.hex(),
         identity: identity.to_string(),

@@ -11,6 +11,7 @@ use super::{
     approve::principal,
     audit::Event,
     change::Changes,
+    plan,
     proof::BadProof,
     refusal::{Fault, Refusal},
 };
@@ -36,7 +37,7 @@ pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8;
 pub struct Plan {
     /// What to sign.
     pub draft: SshDraft,
-    /// What must be durable first: the event.
+    /// What must be durable first: the event, while its holder's lineage stands.
     pub changes: Changes,
 }
 
@@ -47,7 +48,7 @@ pub struct Plan {
 /// certificate.
 pub fn host(caller: &Caller, Proven(key): Proven, entropy: [u8; 8], now: UnixTime) -> Result<Plan, Refusal> {
     let draft = SshDraft::host(key, &caller.identity, caller.not_after, entropy, now);
-    Ok(plan(caller, draft.map_err(not_made)?, vec![]))
+    planned(caller, draft.map_err(not_made)?, vec![])
 }
 
 /// A person's certificate: the logins and the time that the policy gives them, and never past their own certificate.
@@ -67,7 +68,7 @@ pub fn user(
     };
     let until = grant.lifetime().map_or(caller.not_after, |lifetime| now.plus(lifetime).min(caller.not_after));
     let draft = SshDraft::user(key, &caller.identity, grant.principals().to_vec(), until, entropy, now);
-    Ok(plan(caller, draft.map_err(not_made)?, grant.rules().to_vec()))
+    planned(caller, draft.map_err(not_made)?, grant.rules().to_vec())
 }
 
 /// The question put to the policy.
@@ -88,8 +89,10 @@ fn not_made(error: SshError) -> Refusal {
     }
 }
 
-fn plan(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Plan {
+fn planned(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Result<Plan, Refusal> {
     let mut changes = Changes::new();
+    let subject = Some(&caller.subject.record);
+    plan::stand_on(&mut changes, plan::stands(&caller.lineage, subject, &[caller.key], &caller.locks)?);
     changes.event(Event::SshIssued {
         identity: caller.identity.to_string(),
         kind: draft.kind().as_str(),
@@ -101,5 +104,5 @@ fn plan(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Plan {
         not_after: draft.valid_before().secs(),
         rules,
     });
-    Plan { draft, changes }
+    Ok(Plan { draft, changes })
 }

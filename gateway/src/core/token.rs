@@ -110,8 +110,9 @@ pub enum TokenError {
     OtherKey,
 }
 
-/// Whether a token may be redeemed for `key`, now. A key that redeemed it before may always come back while it lives:
-/// a token is redeemed for a key, not spent by a request.
+/// Whether a token may be redeemed for `key`, now. For a key that redeemed it before it goes on counting, expired or not,
+/// until it is revoked: a token is redeemed for a key, not spent by a request, and whose request lapsed asks again with
+/// the same key.
 ///
 /// # Errors
 /// The reason why not.
@@ -119,6 +120,9 @@ pub fn redeemable(token: &Token, key: &KeyDigest, now: UnixTime) -> Result<(), T
     let key = key.hex();
     if token.revoked {
         return Err(TokenError::Revoked);
+    }
+    if token.redeemed.contains(&key) {
+        return Ok(());
     }
     if now.secs() > token.expires.0 {
         return Err(TokenError::Expired(now.secs() - token.expires.0));
@@ -128,9 +132,6 @@ pub fn redeemable(token: &Token, key: &KeyDigest, now: UnixTime) -> Result<(), T
     }
     if token.key.as_ref().is_some_and(|bound| *bound != key) {
         return Err(TokenError::OtherKey);
-    }
-    if token.redeemed.contains(&key) {
-        return Ok(());
     }
     if token.redeemed.len() >= token.uses as usize {
         return Err(TokenError::Spent);
@@ -226,6 +227,8 @@ mod tests {
         check(|t| t.revoked = true, 1500, Err(TokenError::Revoked));
         check(|t| t.redeemed = vec!["other".into()], 1500, Err(TokenError::Spent));
         check(|t| t.redeemed = vec![mine.clone()], 1500, Ok(()));
+        check(|t| t.redeemed = vec![mine.clone()], 2001, Ok(()));
+        check(|t| (t.revoked, t.redeemed) = (true, vec![mine.clone()]), 1500, Err(TokenError::Revoked));
         check(|t| (t.uses, t.redeemed) = (2, vec!["other".into()]), 1500, Ok(()));
         check(|t| t.key = Some("other".into()), 1500, Err(TokenError::OtherKey));
         check(|t| t.key = Some(mine.clone()), 1500, Ok(()));

@@ -24,7 +24,10 @@ use super::{
     tls::Face,
 };
 use crate::{
-    core::{admission::Caller, refusal::Refusal},
+    core::{
+        admission::{Caller, Use},
+        refusal::Refusal,
+    },
     flow::{admit::admit, shell::Shell},
 };
 
@@ -48,6 +51,8 @@ pub struct Call {
     pub conn: Arc<Conn>,
     /// Who calls, on the manage face.
     pub caller: Option<Box<Caller>>,
+    /// What the certificate is used for.
+    pub intent: Use,
     /// Parameters in the path.
     pub path: HashMap<String, String>,
     /// The path itself.
@@ -304,6 +309,7 @@ async fn checked(
         shell,
         conn,
         caller,
+        intent: endpoint.intent,
         path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         uri: parts.uri.path().to_owned(),
         proof: text(&parts.headers, wire::enroll::PROOF_HEADER),

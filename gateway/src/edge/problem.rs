@@ -24,6 +24,7 @@ pub const CODES: &[&str] = &[
     "bad-ssh-key",
     "bad-proof",
     "evidence-unknown",
+    "evidence-conflict",
     "prior-invalid",
     "token-invalid",
     "token-expired",
@@ -194,7 +195,11 @@ fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>)
         ),
         Reject::Token(TokenError::OtherKey) => (StatusCode::FORBIDDEN, "token-not-for-key", again),
         Reject::Prior(_) => (StatusCode::FORBIDDEN, "prior-invalid", Some("join again without the old certificate")),
-        Reject::PriorRetired(_) => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
+        Reject::Together(_) => (
+            StatusCode::BAD_REQUEST,
+            "evidence-conflict",
+            Some("send one piece that admits: a join token, or the old certificate"),
+        ),
     }
 }
 

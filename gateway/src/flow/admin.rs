@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pki::{KeyDigest, Role, UnixTime};
+use pki::{KeyDigest, Role};
 use wire::admin::{
     AuditView, EndedView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView, TunnelView,
 };
@@ -11,7 +11,7 @@ use super::{
     admit::locks,
     owners,
     people::texts,
-    reports,
+    removal, reports,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::{
@@ -68,6 +68,7 @@ impl Whole {
             lineage,
             subject: self.subject,
             owner: self.owner,
+            locks: self.locks,
         })
     }
 }
@@ -179,7 +180,8 @@ pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, inst
         let identity = identity(shell, &whole.subject.record)?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
-        shell.commit(end(&whole, event, &epoch, shell.now()), &Actor { who: &who, instance }).await?;
+        let changes = removal::end(shell, &whole, event, &epoch).await?;
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(identity)
     })
     .await?;
@@ -198,30 +200,12 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     let whole = whole(shell, seen).await?;
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     let event = Event::SubjectLeft { identity: who.clone() };
-    match shell.commit(end(&whole, event, &epoch, shell.now()), &Actor { who: &who, instance }).await {
+    let changes = removal::end(shell, &whole, event, &epoch).await?;
+    match shell.commit(changes, &Actor { who: &who, instance }).await {
         Ok(_) => Ok(()),
         Err(Retry::Conflict) => Err(Refusal::Conflict("something changed at the same moment; try again".to_owned())),
         Err(Retry::Refused(refusal)) => Err(refusal),
     }
-}
-
-fn end(whole: &Whole, event: Event, epoch: &lock::Epoch, now: UnixTime) -> Changes {
-    let mut changes = Changes::new();
-    lock::bump(&mut changes, epoch);
-    let subject = &whole.subject.record;
-    changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
-    if subject.role == Role::Machine {
-        changes.delete(keys::convergence(&subject.name));
-    }
-    if let Some(seen) = &whole.lineage {
-        let mut lineage = seen.record.clone();
-        lineage.ended = true;
-        lineage.ended_at = Some(now.into());
-        changes.update(keys::lineage(&lineage.id), seen, &lineage);
-    }
-    changes.delete(keys::enrollment(&subject.enrollment));
-    changes.event(event);
-    changes
 }
 
 /// Its SPIFFE ID.
@@ -261,7 +245,7 @@ async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
         pending_serial: pending.map(|cert| cert.serial.hex()),
         created: subject.created.0,
         tunnel: tunnel(shell, subject.role, &subject.name),
-        locks: locks.0.into_iter().map(|seen| lock_view(seen.record)).collect(),
+        locks: locks.into_found().map(lock_view).collect(),
         verified: texts(&subject.claims),
         claimed: subject.attributes,
         convergence: convergence.map(|seen| reports::view(seen.record)),
@@ -292,6 +276,7 @@ fn lock_view(lock: Lock) -> LockView {
         by: lock.by,
         at: lock.at.0,
         ended: None,
+        hits: vec![],
     }
 }
 
@@ -343,10 +328,10 @@ async fn target(shell: &Shell, kind: LockKind, name: &str) -> Result<(policy::Re
             Ok((resource, vec![lineage]))
         }
         LockKind::Key => {
-            KeyDigest::parse_hex(name).map_err(|_| {
+            let key = KeyDigest::parse_hex(name).map_err(|_| {
                 Refusal::Malformed("a key is locked by its SHA-256 digest, 64 hexadecimal digits".to_owned())
             })?;
-            Ok((policy::Resource::Gateway, vec![]))
+            Ok((policy::Resource::Gateway, removal::lineages_of_key(shell, &key).await?))
         }
     }
 }
@@ -377,15 +362,27 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
             reason: asked.reason.clone(),
             by: who.clone(),
             at: shell.now().into(),
+            of_key: None,
         };
-        let changes = lock::set(&record, grant.rules().to_vec(), &epoch);
+        let mut with = Vec::new();
+        if kind == LockKind::Key {
+            for lineage in &lineages {
+                let key = keys::lock(LockKind::Lineage, &lineage.record.id);
+                with.extend(shell.get::<Lock>(key).await?.is_none().then(|| record.with_key(&lineage.record.id)));
+            }
+        }
+        let changes = lock::set(&record, &with, grant.rules(), &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok((record, lineages))
     })
     .await?;
     let ended = enforce(shell, kind, &asked.target, &lineages, instance).await;
     shell.metrics.lock("set");
-    Ok(LockView { ended: Some(ended), ..lock_view(record) })
+    let hits = match kind {
+        LockKind::Key => lineages.iter().map(|seen| format!("{}/{}", seen.record.role, seen.record.name)).collect(),
+        LockKind::Machine | LockKind::Person | LockKind::Lineage => vec![],
+    };
+    Ok(LockView { ended: Some(ended), hits, ..lock_view(record) })
 }
 
 /// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
@@ -440,14 +437,13 @@ fn cut(
                 selectors.push(Selector::Key(key));
             }
         }
-        LockKind::Machine | LockKind::Person | LockKind::Lineage => {
-            for seen in lineages {
-                let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
-                let identity = pki::Identity { domain: shell.ca.domain().clone(), role: seen.record.role, name };
-                ended.extend(shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), locked));
-                selectors.push(Selector::Identity(identity));
-            }
-        }
+        LockKind::Machine | LockKind::Person | LockKind::Lineage => {}
+    }
+    for seen in lineages {
+        let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
+        let identity = pki::Identity { domain: shell.ca.domain().clone(), role: seen.record.role, name };
+        ended.extend(shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), locked));
+        selectors.push(Selector::Identity(identity));
     }
     for selector in selectors {
         shell.live.cut(&selector, Reason::Locked);
@@ -480,7 +476,8 @@ pub async fn unlock(
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
         let seen = seen.ok_or(Refusal::NotFound("lock"))?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
-        let changes = lock::lift(&seen, grant.rules().to_vec(), &lineages, &epoch);
+        let with = removal::locks_with_key(shell, kind, name).await?;
+        let changes = lock::lift(&seen, &with, grant.rules(), &lineages, &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
     })

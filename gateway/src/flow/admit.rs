@@ -1,6 +1,6 @@
 //! Lets the holder of a client certificate speak, or not: on every request.
 
-use pki::Peer;
+use pki::{KeyDigest, Peer};
 
 use super::{
     owners,
@@ -10,7 +10,7 @@ use crate::{
     core::{
         admission::{self, Admission, Caller, Standing, Use},
         keys,
-        lock::Locks,
+        lock::{Locks, Target},
         records::{Certificate, Lock, LockKind, Seen, Subject},
         refusal::{Fault, Refusal},
     },
@@ -67,6 +67,7 @@ async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
 /// Everything but the certificate's own record.
 async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
+    let (key, lineage_id) = (peer.key.hex(), lineage.to_owned());
     let mut read = shell
         .read(vec![
             keys::lineage(lineage),
@@ -74,14 +75,15 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
             keys::EPOCH.to_owned(),
             keys::lock(admission::lock_kind(role), name),
             keys::lock(LockKind::Lineage, lineage),
-            keys::lock(LockKind::Key, &peer.key.hex()),
+            keys::lock(LockKind::Key, &key),
         ])
         .await?;
     let lineage = read.take()?;
     let subject: Option<Seen<Subject>> = read.take()?;
     let epoch = read.take()?;
     let locks: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
-    let locks = Locks(locks.into_iter().flatten().collect());
+    let asked = [(admission::lock_kind(role), name.to_owned()), (LockKind::Lineage, lineage_id), (LockKind::Key, key)];
+    let locks = Locks::new(asked, locks.into_iter().flatten().collect());
     let owner = match &subject {
         Some(seen) => owners::person(shell, &seen.record).await?,
         None => None,
@@ -93,8 +95,17 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
 ///
 /// # Errors
 /// [`Fault`] when the store fails.
-pub async fn locks(shell: &Shell, of: Vec<(LockKind, String)>) -> Result<Locks, Fault> {
+pub async fn locks(shell: &Shell, of: Vec<Target>) -> Result<Locks, Fault> {
     let keys = of.iter().map(|(kind, target)| keys::lock(*kind, target)).collect();
     let found: Vec<Option<Seen<Lock>>> = shell.get_all(keys).await?;
-    Ok(Locks(found.into_iter().flatten().collect()))
+    Ok(Locks::new(of, found.into_iter().flatten().collect()))
+}
+
+/// A caller for whom the locks on another key were looked up as well: the one to be certified.
+///
+/// # Errors
+/// [`Fault`] when the store fails.
+pub async fn with_key(shell: &Shell, caller: &Caller, key: &KeyDigest) -> Result<Caller, Fault> {
+    let more = locks(shell, vec![(LockKind::Key, key.hex())]).await?;
+    Ok(Caller { locks: caller.locks.clone().and(more), ..caller.clone() })
 }

@@ -11,14 +11,17 @@ use super::{
     shell::{Actor, Retry, Settings, Shell, retrying},
 };
 use crate::{
-    attest::{self, Claims, Context, Found, Message, Need, Prior, Reject},
+    attest::{self, Claims, Context, Found, Message, Need, Prior, Reject, Replaced},
     core::{
-        admission, approve, audit,
+        admission::{self, ShownAgain},
+        approve, audit,
         change::Changes,
-        enroll::{self, Entropy, Frame, Inbound, Records, Verdict},
-        keys, name,
+        enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
+        evidence, keys,
+        lock::{Locks, Target},
+        name,
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
-        refusal::{Fault, Refusal},
+        refusal::{Fault, REMOVED, Refusal},
     },
     edge::live::{Reason, Selector},
 };
@@ -41,13 +44,8 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], insta
 }
 
 async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
-    let claims = match attest(shell, inbound, exporter).await {
-        Err(Retry::Refused(Refusal::Evidence(Reject::PriorRetired(retired)))) => {
-            return Err(forked(shell, *retired, instance).await.into());
-        }
-        other => other?,
-    };
-    let records = gather(shell, inbound, &claims).await?;
+    let (claims, behind) = attest(shell, inbound, exporter, instance).await?;
+    let records = gather(shell, inbound, &claims, behind).await?;
     let settings = shell.settings.load();
     let frame = frame(shell, &settings);
     let rules = shell.rules.load();
@@ -77,8 +75,14 @@ async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: 
     }
 }
 
-/// Judges all evidence.
-async fn attest(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32]) -> Result<Claims, Retry> {
+/// Judges all evidence: first who stands behind any of it, then the locks on them, then each piece. Gives what it comes to,
+/// and who stands behind it.
+async fn attest(
+    shell: &Shell,
+    inbound: &Inbound,
+    exporter: &[u8; 32],
+    instance: &str,
+) -> Result<(Claims, Vec<Target>), Retry> {
     let context = Context {
         domain: shell.ca.domain(),
         anchors: shell.ca.anchors(),
@@ -86,7 +90,7 @@ async fn attest(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32]) -> Result
         token_key: &shell.token_key,
         now: shell.now(),
     };
-    let mut all = Vec::new();
+    let mut pieces = Vec::new();
     for (kind, body) in &inbound.evidence {
         let message = Message { body, for_key: inbound.key.digest(), exporter };
         let attestor = attest::by_kind(kind).map_err(Refusal::from)?;
@@ -95,9 +99,20 @@ async fn attest(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32]) -> Result
         for need in needs {
             look_up(shell, need, &mut found).await?;
         }
-        all.push(attestor.step(&message, &found, &context).map_err(Refusal::from)?);
+        let behind = attestor.behind(&message, &found, &context).map_err(Refusal::from)?;
+        pieces.push((attestor, message, found, behind));
     }
-    Ok(enroll::merge(all))
+    let targets: Vec<Target> = pieces.iter().flat_map(|(.., behind)| behind.targets.clone()).collect();
+    let locks = locks(shell, targets.clone()).await?;
+    if let Some(replaced) = pieces.iter().find_map(|(.., behind)| behind.replaced.as_ref()) {
+        return Err(shown_again(shell, replaced, &locks, &inbound.prefix, instance).await?.into());
+    }
+    let mut all = Vec::new();
+    for (attestor, message, found, behind) in pieces {
+        let cleared = behind.clear(&locks)?;
+        all.push(attestor.step(&message, &found, &context, &cleared).map_err(Refusal::from)?);
+    }
+    Ok((evidence::merge(all).map_err(Refusal::from)?, targets))
 }
 
 async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fault> {
@@ -117,58 +132,68 @@ async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fau
 }
 
 /// The one read: everything the decision needs.
-async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims) -> Result<Records, Retry> {
+async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims, behind: Vec<Target>) -> Result<Records, Retry> {
     let digest = inbound.key.digest();
     let existing_index: Option<Seen<String>> = shell.get(keys::enrollment_of_key(&digest)).await?;
     let existing: Option<Seen<Enrollment>> = match &existing_index {
         Some(seen) => shell.get(keys::enrollment(&seen.record)).await?,
         None => None,
     };
-    let mut targets = vec![(LockKind::Key, digest.hex())];
-    if let Some(prior) = &claims.grants.rejoin {
-        let lineage = &prior.lineage.record;
-        targets.push((admission::lock_kind(lineage.role), lineage.name.clone()));
-        targets.push((LockKind::Lineage, lineage.id.clone()));
-    }
-    if let Some(seen) = &existing
-        && let Some(lineage) = &seen.record.lineage
-    {
-        targets.push((LockKind::Lineage, lineage.clone()));
-        if let Some(name) = &seen.record.name {
-            targets.push((admission::lock_kind(seen.record.role), name.clone()));
+    let mut targets = behind.clone();
+    targets.push((LockKind::Key, digest.hex()));
+    let mut found = locks(shell, targets).await?;
+    let ground = match &existing {
+        Some(seen) => {
+            let (ground, more) = ground(shell, &seen.record).await?;
+            found = found.and(more);
+            ground
         }
-    }
-    let locks = locks(shell, targets).await?;
-    let role = claims.grants.role.unwrap_or(pki::Role::Machine);
-    let name = name::choose(inbound.wanted_name.as_deref(), &claims.grants.names, role, &digest)?;
+        None => Ground::default(),
+    };
+    let role = claims.role.unwrap_or(pki::Role::Machine);
+    let name = name::choose(inbound.wanted_name.as_deref(), &claims.names, role, &digest)?;
     let mut name_records = owners::of_name(shell, role, name.as_str()).await?;
-    let chosen_for_it = claims.grants.names.iter().any(|given| given == name.as_str());
+    let chosen_for_it = claims.names.iter().any(|given| given == name.as_str());
     if role == pki::Role::Person && name_records.holder.is_none() && !chosen_for_it {
         name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
     }
-    let lineage = lineage_of(shell, existing.as_ref()).await?;
-    let issued = issued(shell, lineage.as_ref(), &digest).await?;
+    let issued = issued(shell, ground.lineage.as_ref(), &digest).await?;
     let waiting: Vec<(String, Seen<Waiting>)> =
         shell.scan(keys::WAITING, None, shell.settings.load().pending_max + 1).await?;
     let waiting_from_prefix = waiting.iter().filter(|(_, seen)| seen.record.source == inbound.prefix).count();
     Ok(Records {
         existing,
         existing_index,
-        lineage,
+        ground,
         issued,
         name: name_records,
-        locks,
+        behind,
+        locks: found,
         waiting: waiting.len(),
         waiting_from_prefix,
     })
 }
 
-/// The lineage an enrollment leads to.
-async fn lineage_of(shell: &Shell, existing: Option<&Seen<Enrollment>>) -> Result<Option<Seen<Lineage>>, Fault> {
-    match existing.and_then(|seen| seen.record.lineage.as_ref()) {
-        Some(id) => shell.get(keys::lineage(id)).await,
-        None => Ok(None),
+/// What a request rests on, as it is now, and the locks on it.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Ground, Locks), Fault> {
+    let lineage: Option<Seen<Lineage>> = match &enrollment.lineage {
+        Some(id) => shell.get(keys::lineage(id)).await?,
+        None => None,
+    };
+    let mut targets = enrollment.behind.clone();
+    targets.push((LockKind::Key, enrollment.key.hex()));
+    let mut subject = None;
+    if let Some(Seen { record, .. }) = &lineage {
+        targets.push((LockKind::Lineage, record.id.clone()));
+        targets.push((admission::lock_kind(record.role), record.name.clone()));
+        subject = shell.get(keys::subject(record.role, &record.name)).await?;
     }
+    let tokens = shell.get_all(enrollment.tokens.iter().map(|id| keys::token(id)).collect()).await?;
+    let tokens = enrollment.tokens.iter().cloned().zip(tokens).collect();
+    Ok((Ground { lineage, subject, tokens }, locks(shell, targets).await?))
 }
 
 /// The newest certificate of a lineage, when it is for this key.
@@ -217,57 +242,66 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
     let seen = find(shell, id).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
-    let mut targets = vec![(LockKind::Key, seen.record.key.hex())];
-    if let (Some(name), Some(lineage)) = (&seen.record.name, &seen.record.lineage) {
-        targets.push((admission::lock_kind(seen.record.role), name.clone()));
-        targets.push((LockKind::Lineage, lineage.clone()));
-    }
-    locks(shell, targets).await?.refuse()?;
+    let (ground, locks) = ground(shell, &seen.record).await?;
+    locks.refuse()?;
     match seen.record.state {
+        EnrollmentState::Waiting | EnrollmentState::Approved | EnrollmentState::Issued
+            if ground.lineage.as_ref().is_some_and(|lineage| lineage.record.ended) =>
+        {
+            Err(Refusal::Retired { why: REMOVED }.into())
+        }
         EnrollmentState::Waiting if now.secs() > seen.record.expires.0 => Err(Refusal::Lapsed.into()),
         EnrollmentState::Waiting => Ok(Reply::Waiting(waiting(shell, &seen.record))),
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
         }
         EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
-        EnrollmentState::Issued => {
-            match issued(shell, lineage_of(shell, Some(&seen)).await?.as_ref(), &seen.record.key).await? {
-                Some(certificate) => {
-                    Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record))))
-                }
-                None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
-            }
-        }
+        EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
+        EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
+            Some(certificate) => Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)))),
+            None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
+        },
         EnrollmentState::Approved => {
-            let lineage = lineage_of(shell, Some(&seen)).await?;
             let settings = shell.settings.load();
             let frame = frame(shell, &settings);
-            let verdict = enroll::collect(&seen, lineage.as_ref(), &key, &frame, now, &entropy(shell))?;
+            let verdict = enroll::collect(&seen, &ground, &locks, &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
         }
     }
 }
 
-/// A retired certificate was shown as evidence: two holders, or a restored disk. The lineage is locked.
-async fn forked(shell: &Shell, retired: attest::Retired, instance: &str) -> Refusal {
-    let locked = retrying(|| async {
-        let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&retired.lineage)).await?;
-        let Some(lineage) = lineage else { return Err(Refusal::NotFound("lineage").into()) };
-        let name = name::legal(&lineage.record.name)?;
-        let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
-        let refusal = Refusal::Forked { what: identity.to_string() };
-        if lineage.record.forked {
-            return Ok(refusal);
+/// A certificate that was replaced was shown as evidence: two holders of its lineage, which is locked, or something old that
+/// could do nothing any more, which is written down and changes nothing.
+async fn shown_again(
+    shell: &Shell,
+    replaced: &Replaced,
+    locks: &Locks,
+    source: &str,
+    instance: &str,
+) -> Result<Refusal, Retry> {
+    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&replaced.lineage)).await?;
+    let Some(lineage) = lineage else { return Err(Refusal::NotFound("lineage").into()) };
+    let name = name::legal(&lineage.record.name)?;
+    let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
+    let (now, actor) = (shell.now(), Actor { who: "gateway", instance });
+    if lineage.record.forked && now <= replaced.not_after {
+        return Ok(Refusal::Forked { what: identity.to_string() });
+    }
+    if admission::shown_again(replaced.not_after, locks, now) == ShownAgain::Stale {
+        let before = shell.get(keys::stale(&replaced.lineage)).await?;
+        if let Some(changes) = admission::stale(before.as_ref(), &lineage.record, replaced.used, source, now) {
+            shell.commit(changes, &actor).await?;
         }
-        let standing = admission::Standing { epoch: shell.get(keys::EPOCH.to_owned()).await?, ..Default::default() };
-        let why = "a certificate that was replaced asked to rejoin";
-        let changes = admission::fork(&lineage, &identity, retired.used, &standing, why, shell.now());
-        shell.commit(changes, &Actor { who: "gateway", instance }).await?;
-        shell.metrics.lock("forked");
-        shell.live.cut(&Selector::Identity(identity), Reason::Locked);
-        Ok(refusal)
-    });
-    locked.await.unwrap_or_else(|refusal| refusal)
+        return Ok(Reject::Prior(attest::REPLACED).into());
+    }
+    let standing = admission::Standing { epoch: shell.get(keys::EPOCH.to_owned()).await?, ..Default::default() };
+    let why = "a certificate that was replaced asked to rejoin";
+    let changes = admission::fork(&lineage, &identity, replaced.used, &standing, why, now);
+    shell.commit(changes, &actor).await?;
+    shell.metrics.lock("forked");
+    let refusal = Refusal::Forked { what: identity.to_string() };
+    shell.live.cut(&Selector::Identity(identity), Reason::Locked);
+    Ok(refusal)
 }
 
 /// Marks enrollments that nobody decided in time, and names that nobody came for. Returns how many.

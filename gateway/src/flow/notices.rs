@@ -1,13 +1,21 @@
-//! What a person should be told when it next looks: locks that the gateway set by itself.
+//! What a person should be told when it next looks: locks that the gateway set by itself, and old certificates that came
+//! back.
 
-use super::shell::Shell;
+use std::time::Duration;
+
+use pki::UnixTime;
+
+use super::{shell::Shell, sweep::STALE_KEPT};
 use crate::core::{
     admission::Caller,
     approve::permit,
     keys,
-    records::{Lineage, Lock, LockKind, Seen, Subject},
+    records::{Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::Refusal,
 };
+
+/// How long it is told that an old certificate came back.
+const STALE_TOLD: Duration = Duration::from_secs(STALE_KEPT);
 
 /// Most locks looked at: a person who must be told of more has a fire to fight already.
 const LOOKED_AT: usize = 200;
@@ -22,14 +30,19 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     }
     let prefix = keys::lock(LockKind::Lineage, "");
     let locks: Vec<(String, Seen<Lock>)> = shell.scan(&prefix, None, LOOKED_AT).await?;
-    if locks.is_empty() {
+    let stale: Vec<(String, Seen<Stale>)> = shell.scan(keys::STALE, None, LOOKED_AT).await?;
+    let told = |(_, seen): &(String, Seen<Stale>)| shell.now() <= UnixTime::from(seen.record.at).plus(STALE_TOLD);
+    let locks = locks.into_iter().map(|(_, seen)| (seen.record.target, format!("is locked: {}", seen.record.reason)));
+    let stale = stale.into_iter().filter(told).map(|(_, seen)| (seen.record.lineage.clone(), came_back(&seen.record)));
+    let sayings: Vec<(String, String)> = locks.chain(stale).collect();
+    if sayings.is_empty() {
         return Ok(vec![]);
     }
     let everything =
         permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok();
     let mut notices = Vec::new();
-    for (_, lock) in locks {
-        let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lock.record.target)).await?;
+    for (lineage, saying) in sayings {
+        let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lineage)).await?;
         let Some(lineage) = lineage else { continue };
         if lineage.record.ended {
             continue;
@@ -39,8 +52,16 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
         let owner = subject.and_then(|seen| seen.record.owner);
         if everything || owner.is_some_and(|owner| owner.is(&caller.subject.record)) {
             let role = lineage.record.role.as_str();
-            notices.push(format!("{role} `{}` is locked: {}", lineage.record.name, lock.record.reason));
+            notices.push(format!("{role} `{}` {saying}", lineage.record.name));
         }
     }
     Ok(notices)
+}
+
+fn came_back(stale: &Stale) -> String {
+    format!(
+        "is not locked, but an old certificate of it that no longer holds was shown from {}: a copy of its folder, or an old \
+         disk, is in use somewhere",
+        stale.source
+    )
 }

@@ -5,11 +5,12 @@ use wire::admin::{ApprovalView, Page, RequestView};
 use super::{
     admin::whole_of,
     admit::locks,
+    enroll::ground,
     owners,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
-    admission::{self, Caller},
+    admission::Caller,
     approve::{self, Approve, Outcome, Wish, permit, request_facts},
     enroll::NameRecords,
     keys,
@@ -150,23 +151,14 @@ async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> R
     for approval in &record.approvals {
         approvers.push(approver(shell, approval).await?);
     }
-    let mut targets = vec![(LockKind::Key, enrollment.record.key.hex())];
-    let rejoins: Option<Seen<Lineage>> = match &enrollment.record.lineage {
-        Some(lineage) => shell.get(keys::lineage(lineage)).await?,
-        None => None,
-    };
-    if let Some(lineage) = &rejoins {
-        targets.push((LockKind::Lineage, lineage.record.id.clone()));
-        targets.push((admission::lock_kind(lineage.record.role), lineage.record.name.clone()));
-    }
-    let locks = locks(shell, targets).await?;
+    let (ground, locks) = ground(shell, &enrollment.record).await?;
     // All that was read is of one moment only if the request is still what it was: else its own machine, admitted meanwhile,
     // could be taken for another one that has the name.
     let again: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
     if again.map(|seen| seen.version) != Some(enrollment.version) {
         return Err(Retry::Conflict);
     }
-    Ok(approve::Records { enrollment, name, owner, locks, rejoins, approvers, epoch })
+    Ok(approve::Records { enrollment, name, owner, locks, ground, approvers, epoch })
 }
 
 async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approver, Fault> {

@@ -4,6 +4,7 @@ use pki::{SubjectKey, VerifiedCsr};
 use wire::enroll::IssuedReply;
 
 use super::{
+    admit::with_key,
     issue,
     shell::{Actor, Retry, Shell},
 };
@@ -21,7 +22,8 @@ pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &
     };
     let (rules, settings) = (shell.rules.load(), shell.settings.load());
     let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
-    let verdict = renew::decide(caller, &key, pending.as_ref(), &rules, common, now, serial)?;
+    let caller = with_key(shell, caller, &key.digest()).await?;
+    let verdict = renew::decide(&caller, &key, pending.as_ref(), &rules, common, now, serial)?;
     match verdict {
         renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
         renew::Verdict::Issue(plan) => {

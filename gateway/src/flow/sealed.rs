@@ -4,6 +4,7 @@ use pki::VerifiedCsr;
 use wire::enroll::IssuedReply;
 
 use super::{
+    admit::with_key,
     issue,
     shell::{Actor, Retry, Shell},
 };
@@ -21,7 +22,8 @@ pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: 
     };
     let settings = shell.settings.load();
     let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
-    match sealed::decide(caller, key, known.as_ref(), common, now, serial)? {
+    let caller = with_key(shell, caller, &key.digest()).await?;
+    match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
         sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
         sealed::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();

@@ -33,29 +33,25 @@ pub fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
 /// A certificate for the sshd of the machine that calls.
 ///
 /// # Errors
-/// Why not.
-pub async fn host(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Refusal> {
+/// Why not. A conflict is the caller's to retry, with a fresh admission.
+pub async fn host(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Retry> {
     issue(shell, caller, ssh::host(caller, key, shell.entropy.bytes(), shell.now())?, instance).await
 }
 
 /// A certificate with which the person who calls logs in.
 ///
 /// # Errors
-/// Why not.
-pub async fn user(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Refusal> {
+/// Why not. A conflict is the caller's to retry, with a fresh admission.
+pub async fn user(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshReply, Retry> {
     let plan = ssh::user(caller, key, &shell.rules.load(), shell.entropy.bytes(), shell.now())?;
     issue(shell, caller, plan, instance).await
 }
 
 /// The only use of the SSH CA keys: after the event is durable, before anybody hears of it.
-async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Result<SshReply, Refusal> {
+async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Result<SshReply, Retry> {
     let Plan { draft, changes } = plan;
     let who = caller.identity.to_string();
-    shell.commit(changes, &Actor { who: &who, instance }).await.map_err(|retry| match retry {
-        Retry::Refused(refusal) => refusal,
-        // It expects nothing of other records, so nobody can have been first.
-        Retry::Conflict => Fault::Contention.into(),
-    })?;
+    shell.commit(changes, &Actor { who: &who, instance }).await?;
     let ca = shell.ca.ssh(draft.kind());
     let mut reply = SshReply {
         certificate: String::new(),

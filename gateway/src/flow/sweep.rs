@@ -10,12 +10,25 @@ use crate::core::{
     audit::{AuditRecord, Event},
     change::Changes,
     keys,
-    records::{Certificate, CertificateEnd, Enrollment, EnrollmentState, Seen, Token},
+    records::{
+        Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, Seen, Stale, Subject, Token, UnixSecs,
+    },
     refusal::Refusal,
+    token,
 };
 
 /// How long a decided enrollment is kept for its client to come back to.
 const DECIDED_KEPT: u64 = 7 * 24 * 3600;
+
+/// How long a token that was redeemed is kept after it expired: so long it goes on counting for the keys that did.
+const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
+
+/// How long a decided enrollment with a token is kept: longer than the token, so that whoever was denied or removed does not
+/// come back by it.
+const DECIDED_WITH_TOKEN_KEPT: u64 = token::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
+
+/// How long it is told that a stale certificate was shown.
+pub const STALE_KEPT: u64 = 7 * 24 * 3600;
 
 /// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
 const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
@@ -30,16 +43,14 @@ const BATCH: usize = 256;
 pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
     enroll::expire(shell).await?;
     let now = shell.now().secs();
-    let old_enrollment = |seen: &Enrollment| match seen.state {
-        EnrollmentState::Waiting | EnrollmentState::Approved => false,
-        EnrollmentState::Issued | EnrollmentState::Denied | EnrollmentState::Expired => {
-            seen.expires.0 + DECIDED_KEPT < now
-        }
-    };
-    drop_old::<Enrollment>(shell, keys::ENROLLMENTS, old_enrollment, |seen| vec![keys::enrollment_of_key(&seen.key)])
-        .await?;
+    enrollments(shell, now).await?;
     forgotten(shell, now).await?;
-    drop_old::<Token>(shell, keys::TOKENS, |seen| seen.expires.0 + DECIDED_KEPT < now, |_| vec![]).await?;
+    let old_token = |seen: &Token| {
+        let kept = if seen.redeemed.is_empty() { DECIDED_KEPT } else { REDEEMED_KEPT };
+        seen.expires.0 + kept < now
+    };
+    drop_old::<Token>(shell, keys::TOKENS, old_token).await?;
+    drop_old::<Stale>(shell, keys::STALE, |seen| seen.at.0 + STALE_KEPT < now).await?;
     let retention = shell.settings.load().audit_retention.as_secs();
     let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;
     drop_ordered(shell, keys::AUDIT, too_old).await?;
@@ -47,8 +58,37 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
         let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
         drop_ordered(shell, &keys::certificate_ends(issuer), long_ended).await?;
     }
-    drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now, |_| vec![])
-        .await
+    drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now).await
+}
+
+/// Drops enrollments that were decided long ago, each with the entry of its key, if that still leads to it.
+async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
+    let old = |seen: &Enrollment| match seen.state {
+        EnrollmentState::Waiting | EnrollmentState::Approved => false,
+        EnrollmentState::Issued | EnrollmentState::Denied | EnrollmentState::Expired | EnrollmentState::Removed => {
+            let kept = if seen.tokens.is_empty() { DECIDED_KEPT } else { DECIDED_WITH_TOKEN_KEPT };
+            seen.expires.0 + kept < now
+        }
+    };
+    let mut after: Option<String> = None;
+    loop {
+        let rows: Vec<(String, Seen<Enrollment>)> = shell.scan(keys::ENROLLMENTS, after.as_deref(), BATCH).await?;
+        let last = rows.len() < BATCH;
+        after = rows.last().map(|(key, _)| key.clone());
+        let mut changes = Changes::new();
+        for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
+            changes.remove(key.clone(), seen);
+            let index = keys::enrollment_of_key(&seen.record.key);
+            let entry: Option<Seen<String>> = shell.get(index.clone()).await?;
+            if let Some(entry) = entry.filter(|entry| entry.record == seen.record.id) {
+                changes.remove(index, &entry);
+            }
+        }
+        quietly(shell, changes).await?;
+        if last {
+            return Ok(());
+        }
+    }
 }
 
 /// Frees the names of those who were approved and never came for their certificate.
@@ -60,14 +100,36 @@ async fn forgotten(shell: &Shell, now: u64) -> Result<(), Refusal> {
         let mut enrollment = seen.record.clone();
         enrollment.state = EnrollmentState::Expired;
         changes.update(key, &seen, &enrollment);
-        if let (Some(name), false) = (&enrollment.name, enrollment.rejoin) {
-            changes.delete(keys::subject(enrollment.role, name));
-            if enrollment.role == pki::Role::Machine {
-                changes.delete(keys::convergence(name));
-            }
+        if let (Some(lineage), false) = (&enrollment.lineage, enrollment.rejoin) {
+            give_up(shell, &enrollment, lineage, now, &mut changes).await?;
         }
         changes.event(Event::EnrollmentExpired { enrollment: enrollment.id, state: "approved" });
         quietly(shell, changes).await?;
+    }
+    Ok(())
+}
+
+/// Frees the name of an enrollment, if it is still held by the lineage that began with it, and ends that lineage.
+async fn give_up(
+    shell: &Shell,
+    enrollment: &Enrollment,
+    lineage: &str,
+    now: u64,
+    changes: &mut Changes,
+) -> Result<(), Refusal> {
+    if let Some(seen) = shell.get::<Lineage>(keys::lineage(lineage)).await? {
+        let mut record = seen.record.clone();
+        (record.ended, record.ended_at) = (true, Some(UnixSecs(now)));
+        changes.update(keys::lineage(lineage), &seen, &record);
+    }
+    let Some(name) = &enrollment.name else { return Ok(()) };
+    let key = keys::subject(enrollment.role, name);
+    let subject: Option<Seen<Subject>> = shell.get(key.clone()).await?;
+    if let Some(seen) = subject.filter(|seen| seen.record.lineage == lineage) {
+        changes.remove(key, &seen);
+        if enrollment.role == Role::Machine {
+            changes.delete(keys::convergence(name));
+        }
     }
     Ok(())
 }
@@ -77,7 +139,6 @@ async fn drop_old<T: serde::de::DeserializeOwned>(
     shell: &Shell,
     prefix: &str,
     old: impl Fn(&T) -> bool,
-    more: impl Fn(&T) -> Vec<String>,
 ) -> Result<(), Refusal> {
     let mut after: Option<String> = None;
     loop {
@@ -87,7 +148,6 @@ async fn drop_old<T: serde::de::DeserializeOwned>(
         let mut changes = Changes::new();
         for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
             changes.remove(key.clone(), seen);
-            more(&seen.record).into_iter().for_each(|key| changes.delete(key));
         }
         quietly(shell, changes).await?;
         if last {

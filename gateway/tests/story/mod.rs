@@ -306,18 +306,27 @@ fn settings() -> Settings {
     }
 }
 
-fn key() -> SoftwareKey {
-    SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0
+fn key() -> Arc<SoftwareKey> {
+    Arc::new(SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0)
 }
 
 fn subject_key(key: &SoftwareKey) -> SubjectKey {
     pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap().into_key()
 }
 
+/// The refusal of one who has no rival.
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+pub fn refused(retry: Retry) -> Refusal {
+    match retry {
+        Retry::Refused(refusal) => refusal,
+        Retry::Conflict => panic!("nobody else is here"),
+    }
+}
+
 /// Somebody who is not in yet.
 pub struct Stranger {
     shell: Arc<Shell>,
-    key: SoftwareKey,
+    key: Arc<SoftwareKey>,
     net: u8,
 }
 
@@ -359,7 +368,8 @@ impl Stranger {
         self.with(name, vec![(JOIN_TOKEN.to_owned(), token.to_owned())]).await
     }
 
-    async fn with(&self, name: &str, evidence: Vec<(String, String)>) -> Result<Answer, Refusal> {
+    /// Asks with any evidence.
+    pub async fn with(&self, name: &str, evidence: Vec<(String, String)>) -> Result<Answer, Refusal> {
         enroll(&self.shell, &self.key, self.net, Some(name), evidence).await
     }
 
@@ -389,8 +399,8 @@ async fn enroll(
 
 /// Somebody who is in.
 pub struct Member {
-    key: SoftwareKey,
-    next: OnceCell<SoftwareKey>,
+    key: Arc<SoftwareKey>,
+    next: OnceCell<Arc<SoftwareKey>>,
     /// Its certificate.
     pub issued: IssuedReply,
 }
@@ -406,23 +416,43 @@ impl Member {
         let key = self.next.get_or_init(|| async { key() }).await;
         let peer = story.peer(&self.issued);
         let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
-        let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
-        match flow::renew::renew(&story.shell, &caller, csr, "story").await {
-            Ok(issued) => Ok(issued),
-            Err(Retry::Refused(refusal)) => Err(refusal),
-            Err(Retry::Conflict) => panic!("nobody else is here"),
-        }
+        let csr = pki::csr::verify(&pki::csr::request(&**key).unwrap()).unwrap();
+        flow::renew::renew(&story.shell, &caller, csr, "story").await.map_err(refused)
     }
 
     /// A request by the key it has.
     #[allow(dead_code, reason = "only some stories ask for more than a renewal")]
     pub fn csr(&self) -> pki::VerifiedCsr {
-        pki::csr::verify(&pki::csr::request(&self.key).unwrap()).unwrap()
+        pki::csr::verify(&pki::csr::request(&*self.key).unwrap()).unwrap()
+    }
+
+    /// The digest of its key.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn digest(&self) -> String {
+        subject_key(&self.key).digest().hex()
+    }
+
+    /// The digest of the key that it asks for next.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn next_digest(&self) -> String {
+        subject_key(self.next.get_or_init(|| async { key() }).await).digest().hex()
+    }
+
+    /// It, with its next key and the certificate for that.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn moved(self, issued: IssuedReply) -> Self {
+        Self { key: self.next.into_inner().unwrap(), next: OnceCell::new(), issued }
     }
 
     /// A copy of its directory.
     pub fn cloned(&self, _story: &Story) -> Self {
         self.fresh()
+    }
+
+    /// The same certificate and key, another next key: what a copy of the folder has.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn copied(&self) -> Self {
+        Self { key: Arc::clone(&self.key), next: OnceCell::new(), issued: self.issued.clone() }
     }
 
     /// The same certificate, another next key.
@@ -440,13 +470,31 @@ impl Member {
     /// Comes back with its old certificate as evidence.
     pub async fn rejoin(&self, story: &Story) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
+        enroll(&story.shell, key, 1, None, vec![self.evidence(key)]).await
+    }
+
+    /// Its old certificate as evidence for its next key, beside other evidence.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn rejoin_with(&self, story: &Story, other: Vec<(String, String)>) -> Result<Answer, Refusal> {
+        let key = self.next.get_or_init(|| async { key() }).await;
+        let all = other.into_iter().chain([self.evidence(key)]).collect();
+        enroll(&story.shell, key, 1, None, all).await
+    }
+
+    /// Asks how its request to come back stands.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn poll(&self, story: &Story, id: &str) -> Result<Answer, Refusal> {
+        flow::enroll::poll(&story.shell, id, Duration::ZERO, "story").await.map(Answer)
+    }
+
+    fn evidence(&self, key: &SoftwareKey) -> (String, String) {
         let mut signed = PRIOR_CERTIFICATE_CONTEXT.to_vec();
         signed.extend_from_slice(&EXPORTER);
         signed.extend_from_slice(subject_key(key).digest().as_bytes());
         let signature = URL_SAFE_NO_PAD.encode(self.key.sign(&signed).unwrap());
         let certificate = format!("{}{}", self.issued.certificate, self.issued.chain);
         let body = serde_json::to_string(&PriorCertificate { certificate, signature }).unwrap();
-        enroll(&story.shell, key, 1, None, vec![(PRIOR_CERTIFICATE.to_owned(), body)]).await
+        (PRIOR_CERTIFICATE.to_owned(), body)
     }
 }
 

@@ -39,7 +39,7 @@ fn judge(attestor: &dyn Attestor, body: &str, for_key: KeyDigest) -> bool {
     };
     let message = Message { body, for_key, exporter: &EXPORTER };
     // Without what was looked up there is nothing to believe, whatever the evidence says.
-    assert!(attestor.step(&message, &Found::default(), &context).is_err(), "believed without a record");
+    assert!(attestor.behind(&message, &Found::default(), &context).is_err(), "believed without a record");
     let Ok(needs) = attestor.needs(&message, &context) else { return false };
     assert!(!needs.is_empty());
     for need in needs {

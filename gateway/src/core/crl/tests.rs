@@ -49,7 +49,7 @@ fn lineage() -> Lineage {
 
 fn lock(kind: LockKind, target: &str) -> Standing {
     let at = UnixSecs(ISSUED + 60);
-    Standing::of([Lock { kind, target: target.to_owned(), reason: String::new(), by: String::new(), at }])
+    Standing::of([Lock { kind, target: target.to_owned(), reason: String::new(), by: String::new(), at, of_key: None }])
 }
 
 const HELD: Option<RevocationReason> = Some(RevocationReason::CertificateHold);

@@ -10,7 +10,7 @@ use crate::{
         ssh::{Proven, prove},
     },
     edge::http::{Call, json},
-    flow,
+    flow::{self, admit::admit, shell::retrying},
 };
 
 /// `GET /v1/ssh/ca`.
@@ -21,16 +21,28 @@ pub fn cas(call: Call) -> Boxed {
 /// `POST /v1/ssh/host`.
 pub fn host(call: Call) -> Boxed {
     boxed(async move {
-        let key = proven(&call, HOST_NAMESPACE)?;
-        json(StatusCode::OK, &flow::ssh::host(&call.shell, call.caller()?, key, &call.instance).await?)
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
+        let reply = retrying(|| async {
+            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
+            let key = proven(&call, HOST_NAMESPACE)?;
+            flow::ssh::host(&call.shell, &caller, key, &call.instance).await
+        })
+        .await?;
+        json(StatusCode::OK, &reply)
     })
 }
 
 /// `POST /v1/ssh/user`.
 pub fn user(call: Call) -> Boxed {
     boxed(async move {
-        let key = proven(&call, USER_NAMESPACE)?;
-        json(StatusCode::OK, &flow::ssh::user(&call.shell, call.caller()?, key, &call.instance).await?)
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("people"))?;
+        let reply = retrying(|| async {
+            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
+            let key = proven(&call, USER_NAMESPACE)?;
+            flow::ssh::user(&call.shell, &caller, key, &call.instance).await
+        })
+        .await?;
+        json(StatusCode::OK, &reply)
     })
 }
 

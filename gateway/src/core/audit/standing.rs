@@ -1,0 +1,31 @@
+//! Events about what stood behind something and does not any more.
+
+/// What happened.
+#[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changed nothing.
+    CertificateStale { identity: String, lineage: String, used: String, source: String },
+    /// A request ended because what it rested on was removed.
+    EnrollmentEnded { enrollment: String, identity: String },
+}
+
+impl Standing {
+    /// The stable name, for filters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CertificateStale { .. } => "certificate.stale",
+            Self::EnrollmentEnded { .. } => "enrollment.ended",
+        }
+    }
+
+    pub(super) fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
+        match self {
+            Self::CertificateStale { identity, lineage, used, source } => {
+                (identity, vec![], vec![("lineage", lineage), ("used", used), ("source", source)])
+            }
+            Self::EnrollmentEnded { enrollment, identity } => (enrollment, vec![], vec![("identity", identity)]),
+        }
+    }
+}

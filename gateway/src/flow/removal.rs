@@ -1,0 +1,100 @@
+//! What ends when a machine or person is removed or leaves, and what a lock on a key hits.
+
+use std::collections::BTreeSet;
+
+use pki::Role;
+
+use super::{admin::Whole, shell::Shell};
+use crate::core::{
+    audit::{Event, Standing},
+    change::Changes,
+    keys, lock,
+    records::{CertificateEnd, Enrollment, EnrollmentState, Lineage, Lock, LockKind, Seen, Waiting},
+    refusal::Fault,
+};
+
+/// Certificates read at a time, on the way through those that live.
+const PAGE: usize = 256;
+
+/// What the end of a machine or person changes: its name is free, its lineage ends, and so does every request that rests on
+/// it. A request that is approved already and would rejoin the lineage finds it ended when its client comes for it.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Result<Changes, Fault> {
+    let mut changes = Changes::new();
+    lock::bump(&mut changes, epoch);
+    let subject = &whole.subject.record;
+    changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
+    if subject.role == Role::Machine {
+        changes.delete(keys::convergence(&subject.name));
+    }
+    if let Some(seen) = &whole.lineage {
+        let mut lineage = seen.record.clone();
+        lineage.ended = true;
+        lineage.ended_at = Some(shell.now().into());
+        changes.update(keys::lineage(&lineage.id), seen, &lineage);
+    }
+    let identity = format!("{}/{}", subject.role, subject.name);
+    for seen in resting_on(shell, &subject.lineage, &subject.enrollment).await? {
+        let mut enrollment = seen.record.clone();
+        let decided = enrollment.state == EnrollmentState::Issued;
+        enrollment.state = EnrollmentState::Removed;
+        changes.update(keys::enrollment(&enrollment.id), &seen, &enrollment);
+        changes.delete(keys::waiting(&enrollment.id));
+        if !decided {
+            changes.event(Event::Standing(Standing::EnrollmentEnded {
+                enrollment: enrollment.id,
+                identity: identity.clone(),
+            }));
+        }
+    }
+    changes.event(event);
+    Ok(changes)
+}
+
+/// The request that a lineage came from, and those that wait to rejoin it.
+async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Vec<Seen<Enrollment>>, Fault> {
+    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
+    let waiting = waiting.iter().filter(|(_, seen)| seen.record.lineage.as_deref() == Some(lineage));
+    let mut ids: BTreeSet<&str> = waiting.map(|(key, _)| key.trim_start_matches(keys::WAITING)).collect();
+    ids.insert(enrollment);
+    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids.into_iter().map(keys::enrollment).collect()).await?;
+    Ok(found.into_iter().flatten().filter(|seen| seen.record.lineage.as_deref() == Some(lineage)).collect())
+}
+
+/// The lineages in which a key still stands for something: those with an unexpired certificate for it, replaced or not. What
+/// was made with the key since is of the same lineage, so a lock on the key stands for it, too.
+///
+/// # Errors
+/// When the store fails.
+pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<Seen<Lineage>>, Fault> {
+    let mut ids = BTreeSet::new();
+    for role in [Role::Machine, Role::Person] {
+        let prefix = keys::certificate_ends(role);
+        let mut after = keys::ending_from(role, shell.now().into());
+        loop {
+            let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), PAGE).await?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            ids.extend(
+                rows.into_iter().filter(|(_, seen)| seen.record.key == *key).map(|(_, seen)| seen.record.lineage),
+            );
+        }
+    }
+    let found: Vec<Option<Seen<Lineage>>> = shell.get_all(ids.iter().map(|id| keys::lineage(id)).collect()).await?;
+    Ok(found.into_iter().flatten().filter(|seen| !seen.record.ended).collect())
+}
+
+/// The locks on lineages that came with a lock on a key, and go with it.
+///
+/// # Errors
+/// When the store fails.
+pub async fn locks_with_key(shell: &Shell, kind: LockKind, target: &str) -> Result<Vec<Seen<Lock>>, Fault> {
+    if kind != LockKind::Key {
+        return Ok(vec![]);
+    }
+    let locks: Vec<(String, Seen<Lock>)> = shell.scan(&keys::lock(LockKind::Lineage, ""), None, usize::MAX).await?;
+    let of_key = locks.into_iter().map(|(_, seen)| seen).filter(|seen| seen.record.of_key.as_deref() == Some(target));
+    Ok(of_key.collect())
+}
