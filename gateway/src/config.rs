@@ -20,6 +20,7 @@ use self::{
     raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, Text},
     read::Reading,
 };
+use crate::edge::proxied::Network;
 use crate::{
     edge::{
         files::{self, FileError},
@@ -99,6 +100,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen.
     pub listen: Listen,
+    /// Balancers, who say before TLS whom a connection is from.
+    pub proxy_protocol_from: Vec<Network>,
     /// By which names each face is reached.
     pub names: FaceNames,
     /// What clients are told.
@@ -257,6 +260,8 @@ impl Config {
             None => r.folder(),
         };
         let listen = listen(&r, &raw.listen)?;
+        let balancers = raw.listen.proxy_protocol_from.as_deref().unwrap_or_default();
+        let balancers = r.list("listen.proxy_protocol_from", balancers, str::parse::<Network>, NETWORK_FIX)?;
         let names = names(&r, &raw.names, listen)?;
         let public = public(&r, &raw.public, &names, listen)?;
         let optional_path = |key, raw: Option<&Text>, default: PathBuf| raw.map_or(Ok(default), |raw| r.path(key, raw));
@@ -265,6 +270,7 @@ impl Config {
         Ok(Self {
             trust_domain: r.parse("trust_domain", &domain, TrustDomain::parse, DOMAIN_FIX)?,
             listen,
+            proxy_protocol_from: balancers,
             names,
             public,
             store: StoreConfig {
@@ -298,6 +304,7 @@ impl Config {
 }
 
 const DOMAIN_FIX: &str = "write a lower-case DNS-like name such as \"kernel.example\"";
+const NETWORK_FIX: &str = "write an address or a network such as \"192.0.2.0/28\"";
 const ADDRESS_FIX: &str = "write an address and port such as \"0.0.0.0:443\" or \"[::]:443\"";
 const NAME_FIX: &str = "write a DNS name or an address such as \"join.kernel.example\"";
 const HOST_PORT_FIX: &str = "write a name and port such as \"join.kernel.example:443\"";
@@ -465,6 +472,11 @@ fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
             "limits.connections_enroll",
             raw.connections_enroll.as_ref(),
             d.connections_enroll,
+        )?,
+        connections_enroll_per_prefix: r.count(
+            "limits.connections_enroll_per_prefix",
+            raw.connections_enroll_per_prefix.as_ref(),
+            d.connections_enroll_per_prefix,
         )?,
         handshakes: r.count("limits.handshakes", raw.handshakes.as_ref(), d.handshakes)?,
         handshakes_per_prefix: r.count(

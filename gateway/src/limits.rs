@@ -16,6 +16,20 @@ pub const FIELDS_MAX: usize = 100;
 /// 64 bits, where the HTTP library has numbers with a meaning of their own.
 pub const LENGTH_MAX: u64 = 1 << 32;
 
+/// Longest header of the PROXY protocol after its fixed part, in bytes: two addresses take 36, what balancers add (a name, an
+/// authority, the version of TLS) a few hundred.
+pub const PROXY_HEADER_MAX: usize = 2 * 1024;
+
+/// What the /64, the /48 and the /32 of an IPv6 address may have, in shares of what one /24 of IPv4 may have: a /64 is a home, a
+/// /48 a company, and a /32 a provider, who has as many more as there are likely to be customers in one place.
+pub const SHARES_OF_IPV6: [u32; 3] = [1, 4, 8];
+
+/// Connections that were told to give way and have not ended yet, at most: each ends within milliseconds.
+pub const GIVING_WAY_MAX: usize = 64;
+
+/// How often the log may say that connections are turned away, for each reason.
+pub const TURNED_AWAY_LOG: Duration = Duration::from_secs(60);
+
 /// From a whole request to the first byte of its answer, without the wait of a long poll. A commit on a busy disk and a
 /// signature take far below a second; most clients give up at about this.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -123,10 +137,12 @@ pub const CONFIG_DURATION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 pub struct Limits {
     /// Open connections in total.
     pub connections: usize,
-    /// Open connections from one source prefix (IPv4 /24, IPv6 /48).
+    /// Open connections from one source prefix (IPv4 /24, IPv6 /64; [`SHARES_OF_IPV6`] for the wider ones).
     pub connections_per_prefix: usize,
     /// Open connections on the enroll face.
     pub connections_enroll: usize,
+    /// Open connections on the enroll face from one source prefix.
+    pub connections_enroll_per_prefix: usize,
     /// TLS handshakes in progress in total; more wait their turn.
     pub handshakes: usize,
     /// TLS handshakes in progress or waiting from one source prefix; more are dropped.
@@ -160,6 +176,8 @@ impl Default for Limits {
             connections_per_prefix: 500,
             // Whoever floods the face that is open to all leaves four fifths to those who belong here.
             connections_enroll: 2_000,
+            // A twentieth of that; machines that wait hold one each.
+            connections_enroll_per_prefix: 100,
             // A peer can make a handshake hold 64 kB: 64 MiB at worst. One core ends some 1,500 in a second.
             handshakes: 1_024,
             // Eight prefixes at once are needed to fill the total.
@@ -310,7 +328,8 @@ mod tests {
         let poll = Duration::from_secs(wire::limits::WAIT_MAX_SECS);
         assert!(limits.idle_enroll > poll, "a waiting machine keeps its connection");
         assert!(limits.connections_enroll < limits.connections);
-        assert!(limits.connections_per_prefix < limits.connections);
+        assert!(20 * limits.connections_per_prefix <= limits.connections);
+        assert!(20 * limits.connections_enroll_per_prefix <= limits.connections_enroll);
         assert!(limits.handshakes_per_prefix < limits.handshakes);
         assert!(CUT_GRACE < Duration::from_secs(1));
         const { assert!(2 * wire::limits::ENROLL_BODY_MAX <= LINGER_BYTES) };

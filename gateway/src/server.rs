@@ -19,7 +19,9 @@ use crate::{
         files::{self, Access, Existing},
         http,
         listen::{Bound, Faces, Parts, Server},
-        local, notify,
+        local,
+        metrics::Outcome,
+        notify,
         rate::Rates,
         signer::{CaSet, GatewayLeaf, Passphrase},
         tls::{Face, FaceNames, TlsSwap, TlsTable},
@@ -121,6 +123,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
         clock: shell.clock.clone(),
         limits: config.limits.clone(),
         metrics: Arc::clone(&shell.metrics),
+        balancers: config.proxy_protocol_from.clone(),
     };
     let server = Server::bind(config.listen, parts).await.map_err(Complaint::failed)?;
     let bound = server.bound();
@@ -298,7 +301,9 @@ pub async fn store_answers(shell: Arc<Shell>) -> bool {
 
 async fn housekeeping(shell: Arc<Shell>) {
     loop {
-        if let Err(refusal) = sweep::sweep(&shell).await {
+        let swept = sweep::sweep(&shell).await;
+        shell.metrics.housekeeping(Outcome::of(&swept));
+        if let Err(refusal) = swept {
             tracing::error!(%refusal, "housekeeping failed; it is tried again in a minute");
         }
         tokio::time::sleep(SWEEP).await;
@@ -338,7 +343,9 @@ async fn rotate(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
 /// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
 async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
     while hangup().await {
-        match reload(&shell, &path, &tls).await {
+        let reloaded = reload(&shell, &path, &tls).await;
+        shell.metrics.reload(Outcome::of(&reloaded));
+        match reloaded {
             Ok(rules) => tracing::info!(rules, "policy and configuration reloaded"),
             Err(complaint) => {
                 tracing::error!("not reloaded, what was in force stays");

@@ -132,7 +132,9 @@ async fn a_request_lapses_and_may_be_made_again() {
 #[tokio::test]
 async fn the_queue_is_bounded_in_all_and_per_prefix() {
     let story = Story::new().await;
-    for index in 0..story::PER_PREFIX {
+    let oldest = story.stranger().from(10);
+    let first = oldest.ask("m-0").await.waiting();
+    for index in 1..story::PER_PREFIX {
         story.stranger().from(10).ask(&format!("m-{index}")).await.waiting();
     }
     let full = story.stranger().from(10).try_ask("late").await.unwrap_err();
@@ -141,8 +143,14 @@ async fn the_queue_is_bounded_in_all_and_per_prefix() {
         let net = u8::try_from(index).unwrap() + 20;
         story.stranger().from(net).ask(&format!("n-{index}")).await.waiting();
     }
-    let full = story.stranger().from(99).try_ask("late").await.unwrap_err();
+    assert!(oldest.poll(&first.id).await.unwrap().waiting().id == first.id);
+    // Of the network with most the oldest gives way; and the next one, until all have as many.
+    story.stranger().from(99).ask("late").await.waiting();
+    assert!(matches!(oldest.poll(&first.id).await.unwrap_err(), Refusal::Lapsed));
+    story.stranger().from(98).ask("later").await.waiting();
+    let full = story.stranger().from(99).try_ask("latest").await.unwrap_err();
     assert!(matches!(full, Refusal::QueueFull(_)));
+    assert!(story.shell.metrics.render().lines().any(|line| line == format!("lychgate_waiting {}", story::IN_ALL)));
     let token = story.token(TokenRequest::default()).await;
     story.stranger().from(10).join(&token, "with-token").await.unwrap().issued();
 }

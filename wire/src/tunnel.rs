@@ -248,6 +248,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Peer,
+        Self::Drained,
+        Self::Expired,
+        Self::Locked,
+        Self::Policy,
+        Self::Killed,
+        Self::Limit,
+        Self::Replaced,
+        Self::Lost,
+        Self::Unknown,
+    ];
+
     /// The word for logs, audit and people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

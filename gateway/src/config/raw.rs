@@ -43,6 +43,7 @@ pub(super) struct RawListen {
     pub manage: Option<Text>,
     pub proxy: Option<Text>,
     pub shared: Option<Text>,
+    pub proxy_protocol_from: Option<Vec<Text>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +110,7 @@ pub(super) struct RawLimits {
     pub connections: Option<Count>,
     pub connections_per_prefix: Option<Count>,
     pub connections_enroll: Option<Count>,
+    pub connections_enroll_per_prefix: Option<Count>,
     pub handshakes: Option<Count>,
     pub handshakes_per_prefix: Option<Count>,
     pub tunnels_per_second: Option<Count>,

@@ -257,7 +257,7 @@ fn the_example_loads() {
     let config = good(EXAMPLE);
     assert_eq!(config.limits, Limits::default());
     // What stands after a `#` is the default, so switching it on changes nothing; but for those that have none.
-    let without = ["shared", "crl"];
+    let without = ["shared", "proxy_protocol_from", "crl"];
     let all: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ") {

@@ -4,13 +4,22 @@
 //! and whoever is one too many is closed at once.
 #![expect(clippy::disallowed_methods, reason = "this file is where sockets are bound")]
 
+mod seldom;
 mod serve;
 mod slices;
 mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use pki::Peer;
@@ -31,6 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::tunnel::DIAL_BACK_ALPN;
 
 use self::{
+    seldom::{Kind, Seldom},
     serve::{Http, Service},
     slots::{Slot, Slots},
 };
@@ -38,9 +48,10 @@ use super::{
     clock::Clock,
     dial_back,
     live::{Live, NewConn, Reason, Seat, Selector},
-    metrics::{HandshakeOutcome, Metrics},
+    metrics::{HandshakeOutcome, Metrics, TurnedAway},
+    proxied::{self, BadHeader, Network},
     proxy,
-    rate::Rates,
+    rate::{Prefix, Rates},
     tls::{self, Face, RawName, TlsSwap},
     tunnel,
 };
@@ -76,6 +87,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// From where connections begin with a header of the PROXY protocol.
+    pub balancers: Vec<Network>,
 }
 
 /// What is served on each face.
@@ -170,7 +183,7 @@ impl Server {
     #[must_use]
     pub fn start(self, faces: Faces) -> Running {
         let Self { doors, bound, parts } = self;
-        let Parts { tls, live, clock, limits, metrics } = parts;
+        let Parts { tls, live, clock, limits, metrics, balancers } = parts;
         let tasks = TaskTracker::new();
         let tunnels = Arc::new(tunnel::Parts {
             shell: Arc::clone(&faces.shell),
@@ -199,6 +212,8 @@ impl Server {
             stop: CancellationToken::new(),
             tunnels,
             proxy,
+            balancers,
+            seldom: Seldom::default(),
             tasks,
         });
         for door in doors {
@@ -274,11 +289,22 @@ struct Context {
     manage: Service,
     tunnels: Arc<tunnel::Parts>,
     proxy: Arc<proxy::Parts>,
+    balancers: Vec<Network>,
+    seldom: Seldom,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Context {
+    /// Counts a connection that finds no room, and says so now and then.
+    fn turned_away(&self, why: TurnedAway, from: IpAddr) {
+        self.metrics.turned_away(why);
+        if let Some(count) = self.seldom.count(Kind::TurnedAway(why)) {
+            let (prefix, limit) = (Prefix::of(from), why.key());
+            tracing::info!(count, %prefix, limit, "connections turned away");
+        }
+    }
+
     const fn service(&self, face: Face) -> &Service {
         match face {
             Face::Enroll => &self.enroll,
@@ -302,18 +328,23 @@ async fn accept(context: Arc<Context>, door: Door) {
         match accepted {
             Ok((tcp, from)) => {
                 pause = ACCEPT_PAUSE;
-                match context.slots.take(from.ip()) {
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                let by_balancer = context.balancers.iter().any(|network| network.contains(from.ip()));
+                let slot = if by_balancer { context.slots.take_for_balancer() } else { context.slots.take(from.ip()) };
+                match slot {
                     Ok(slot) => {
-                        let handshake = handshake(Arc::clone(&context), tcp, door.leads_to, slot);
+                        let socket = Socket { tcp, from, by_balancer };
+                        let handshake = handshake(Arc::clone(&context), socket, door.leads_to, slot);
                         let handshake = Box::pin(timeout(context.handshake_time, handshake));
                         drop(context.tasks.spawn(connection(Arc::clone(&context), from, handshake)));
                     }
-                    Err(why) => context.metrics.turned_away(why),
+                    Err(why) => context.turned_away(why, from.ip()),
                 }
             }
             // The peer went away between its packet and our call.
             Err(error) if is_peers_doing(&error) => {}
             Err(error) => {
+                context.metrics.accept_failed();
                 // Once for each run of failures: out of descriptors, this would fill the disk as well.
                 if pause == ACCEPT_PAUSE {
                     tracing::error!(%error, "cannot accept connections; trying again");
@@ -350,7 +381,7 @@ async fn connection(
     match outcome {
         Ok(accepted) => {
             context.metrics.handshake(HandshakeOutcome::Done);
-            serve_one(&context, accepted, from).await;
+            serve_one(&context, accepted).await;
         }
         Err(outcome) => {
             context.metrics.handshake(outcome);
@@ -360,9 +391,9 @@ async fn connection(
 }
 
 /// What is spoken on a connection. Boxed apart: an idle one is as large as what it speaks, not as the largest there is.
-fn serve_one(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn serve_one(context: &Context, accepted: Box<Accepted>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let speaks = accepted.speaks.clone();
-    let (slot, seat, stream, face) = enter(context, accepted, from);
+    let (slot, seat, stream, face) = enter(context, accepted);
     match speaks {
         Speaks::Http => {
             let http = context.service(face).http(stream, seat.conn());
@@ -390,10 +421,10 @@ async fn held(_slot: Slot, serving: Pin<Box<dyn Future<Output = ()> + Send>>) {
 
 /// Enters a connection into the table. Not a part of [`connection`], where what is left of `Accepted` would stay until the
 /// connection ends.
-fn enter(context: &Context, accepted: Box<Accepted>, from: SocketAddr) -> (Slot, Seat, TlsStream<TcpStream>, Face) {
-    let Accepted { stream, face, peer, exporter, speaks: _, mut slot } = *accepted;
-    slot.handshake_over();
-    let seat = context.live.enter(NewConn { face, peer, source: from.ip().to_canonical(), exporter });
+fn enter(context: &Context, accepted: Box<Accepted>) -> (Slot, Seat, TlsStream<TcpStream>, Face) {
+    let Accepted { stream, face, peer, exporter, speaks: _, mut slot, source } = *accepted;
+    let seat = context.live.enter(NewConn { face, peer, source, exporter });
+    slot.seated(seat.conn());
     if context.stop.is_cancelled() {
         // It was not in the table yet when everybody there was told.
         context.live.cut(&Selector::Conn(seat.conn().id()), Reason::Drained);
@@ -409,6 +440,38 @@ struct Accepted {
     exporter: [u8; 32],
     speaks: Speaks,
     slot: Slot,
+    source: IpAddr,
+}
+
+/// A socket before its first byte.
+struct Socket {
+    tcp: TcpStream,
+    from: SocketAddr,
+    by_balancer: bool,
+}
+
+/// Whom a socket is from, which a balancer says for those behind it.
+async fn source(context: &Context, socket: &mut Socket, slot: &mut Slot) -> Result<IpAddr, HandshakeOutcome> {
+    let balancer = socket.from.ip();
+    if !socket.by_balancer {
+        return Ok(balancer);
+    }
+    let source = match proxied::read(&mut socket.tcp).await {
+        Ok(proxied::Origin::Client(client)) => client.ip(),
+        Ok(proxied::Origin::Local) => balancer,
+        Err(BadHeader::Io(_)) => return Err(HandshakeOutcome::Gone),
+        Err(error) => {
+            if let Some(count) = context.seldom.count(Kind::Header) {
+                tracing::warn!(count, %balancer, %error, "refused a connection from an address in listen.proxy_protocol_from");
+            }
+            return Err(HandshakeOutcome::Header);
+        }
+    };
+    slot.attribute(source).map_err(|why| {
+        context.turned_away(why, source);
+        HandshakeOutcome::Gone
+    })?;
+    Ok(source)
 }
 
 /// What is spoken on a connection, by its face, its name and the protocol that both agreed on.
@@ -430,10 +493,12 @@ enum Speaks {
 
 async fn handshake(
     context: Arc<Context>,
-    tcp: TcpStream,
+    mut socket: Socket,
     leads_to: LeadsTo,
     mut slot: Slot,
 ) -> Result<Box<Accepted>, HandshakeOutcome> {
+    let source = source(&context, &mut socket, &mut slot).await?;
+    let tcp = socket.tcp;
     // The semaphore is never closed.
     let permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
     // Answers are small and should not wait for the peer's acknowledgement. A socket that refuses the option works.
@@ -453,7 +518,7 @@ async fn handshake(
         Some(permit)
     };
     if let Err(why) = slot.enter(face) {
-        context.metrics.turned_away(why);
+        context.turned_away(why, source);
         return Err(HandshakeOutcome::Gone);
     }
     let (stream, peer) = tls::admitting(start.into_stream(config)).await;
@@ -482,7 +547,7 @@ async fn handshake(
         .1
         .export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, None)
         .map_err(|_| HandshakeOutcome::Refused)?;
-    Ok(Box::new(Accepted { stream, face, peer, exporter, speaks, slot }))
+    Ok(Box::new(Accepted { stream, face, peer, exporter, speaks, slot, source }))
 }
 
 /// The face that a connection asks for, with its configuration, and the service that it names there.

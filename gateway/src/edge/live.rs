@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -46,6 +46,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All there are.
+    pub const ALL: [Self; 6] = [Self::Drained, Self::Expired, Self::Killed, Self::Stopped, Self::Locked, Self::Policy];
+
     /// The word for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -85,7 +88,19 @@ pub struct Conn {
     exporter: [u8; 32],
     reason: Mutex<Option<Reason>>,
     closes_after_response: AtomicBool,
+    /// Requests that are being answered.
+    under_way: AtomicUsize,
     told: Notify,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct Serving(Arc<Conn>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What the table is told of a new connection.
@@ -130,6 +145,24 @@ impl Conn {
     #[must_use]
     pub const fn exporter(&self) -> &[u8; 32] {
         &self.exporter
+    }
+
+    /// A request is being answered, as long as the value lives.
+    #[must_use]
+    pub fn serving(self: &Arc<Self>) -> Serving {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        Serving(Arc::clone(self))
+    }
+
+    /// Whether no request is being answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) == 0
+    }
+
+    /// Ends it for the sake of somebody else. For those that are idle and belong to nobody.
+    pub fn give_way(&self) {
+        self.tell(Reason::Killed);
     }
 
     /// Ends the connection once the answer under way is out.
@@ -262,6 +295,7 @@ impl Live {
             exporter,
             reason: Mutex::new(None),
             closes_after_response: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
             told: Notify::new(),
         });
         let mut table = lock(&self.table);

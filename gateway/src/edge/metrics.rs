@@ -10,6 +10,7 @@ use prometheus_client::{
 };
 
 use super::{
+    endpoints,
     framing::{BadFraming, Stage},
     live::Reason,
     rate::Class,
@@ -49,6 +50,11 @@ struct ClassLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CaLabel {
     ca: &'static str,
 }
@@ -68,6 +74,8 @@ pub enum HandshakeOutcome {
     UnknownName,
     /// The peer went away.
     Gone,
+    /// A balancer's connection without a good PROXY protocol header.
+    Header,
 }
 
 impl HandshakeOutcome {
@@ -79,12 +87,13 @@ impl HandshakeOutcome {
             Self::Certificate => "certificate",
             Self::UnknownName => "unknown-name",
             Self::Gone => "gone",
+            Self::Header => "proxy-header",
         }
     }
 }
 
 /// Why a socket was closed before its handshake.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TurnedAway {
     /// Too many connections in total.
     Total,
@@ -94,6 +103,8 @@ pub enum TurnedAway {
     Handshakes,
     /// Too many on the enroll face.
     Enroll,
+    /// Too many on the enroll face from one prefix.
+    EnrollPrefix,
 }
 
 impl TurnedAway {
@@ -103,9 +114,69 @@ impl TurnedAway {
             Self::Prefix => "prefix",
             Self::Handshakes => "handshakes",
             Self::Enroll => "enroll",
+            Self::EnrollPrefix => "enroll-prefix",
+        }
+    }
+
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Total, Self::Prefix, Self::Handshakes, Self::Enroll, Self::EnrollPrefix];
+
+    /// What in the configuration would let more in.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Total => "connections",
+            Self::Prefix => "connections_per_prefix",
+            Self::Handshakes => "handshakes_per_prefix",
+            Self::Enroll => "connections_enroll",
+            Self::EnrollPrefix => "connections_enroll_per_prefix",
         }
     }
 }
+
+impl HandshakeOutcome {
+    /// All there are.
+    pub const ALL: [Self; 7] =
+        [Self::Done, Self::TooSlow, Self::Refused, Self::Certificate, Self::UnknownName, Self::Gone, Self::Header];
+}
+
+/// How something of ours went.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Done,
+    /// Not.
+    Failed,
+}
+
+impl Outcome {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Done, Self::Failed];
+
+    /// That of a result.
+    pub const fn of<T, E>(result: &Result<T, E>) -> Self {
+        if result.is_ok() { Self::Done } else { Self::Failed }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What becomes of enrollments.
+const ENROLLMENTS: [&str; 4] = ["issued", "waiting", "approved", "denied"];
+
+/// What becomes of renewals that are not refused.
+const RENEWALS: [&str; 1] = ["issued"];
+
+/// What becomes of locks.
+const LOCKS: [&str; 3] = ["set", "lifted", "forked"];
+
+/// What becomes of streams that ask for a connection of their own.
+const DIAL_BACKS: [&str; 2] = ["done", "refused"];
 
 /// Upper bounds of a commit's and a request's time, in seconds: from a fast disk to a hanging one.
 const SECONDS: [f64; 10] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -133,6 +204,10 @@ pub struct Metrics {
     sessions_ended: Family<ReasonLabel, Counter>,
     dial_backs: Family<OutcomeLabel, Counter>,
     leaf_not_after: Gauge<f64, AtomicU64>,
+    build_info: Family<VersionLabel, Gauge>,
+    accept_failures: Counter,
+    reloads: Family<OutcomeLabel, Counter>,
+    housekeeping: Family<OutcomeLabel, Counter>,
     crl_entries: Family<CaLabel, Gauge>,
     crl_left_out: Family<CaLabel, Gauge>,
 }
@@ -179,6 +254,10 @@ impl Metrics {
             sessions_ended: Family::default(),
             dial_backs: Family::default(),
             leaf_not_after: Gauge::default(),
+            build_info: Family::default(),
+            accept_failures: Counter::default(),
+            reloads: Family::default(),
+            housekeeping: Family::default(),
             crl_entries: Family::default(),
             crl_left_out: Family::default(),
         };
@@ -205,7 +284,73 @@ impl Metrics {
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
         r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
         r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
+        r.register("build_info", "The version, as a label of 1", this.build_info.clone());
+        r.register("accept_failures", "Sockets that could not be accepted", this.accept_failures.clone());
+        r.register("reloads", "Reloads of policy and configuration", this.reloads.clone());
+        r.register("housekeeping", "Rounds of housekeeping", this.housekeeping.clone());
+        this.start_at_zero();
         this
+    }
+
+    /// Every series there can be, at zero: of a counter that appears with its first event, that event is no increase.
+    fn start_at_zero(&self) {
+        self.build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        for row in endpoints::all() {
+            for status in ["2xx", "4xx", "5xx"] {
+                let labels = RequestLabels { face: row.face.as_str(), endpoint: row.path.to_owned(), status };
+                drop(self.requests.get_or_create(&labels));
+            }
+        }
+        for face in Face::ALL {
+            let face = FaceLabel { face: face.as_str() };
+            drop(self.connections.get_or_create(&face));
+            drop(self.request_seconds.get_or_create(&face));
+        }
+        let outcomes = |family: &Family<OutcomeLabel, Counter>, outcomes: &[&'static str]| {
+            for &outcome in outcomes {
+                drop(family.get_or_create(&OutcomeLabel { outcome }));
+            }
+        };
+        outcomes(&self.handshakes, &HandshakeOutcome::ALL.map(HandshakeOutcome::as_str));
+        outcomes(&self.enrollments, &ENROLLMENTS);
+        outcomes(&self.renewals, &RENEWALS);
+        outcomes(&self.locks, &LOCKS);
+        outcomes(&self.dial_backs, &DIAL_BACKS);
+        outcomes(&self.reloads, &Outcome::ALL.map(Outcome::as_str));
+        outcomes(&self.housekeeping, &Outcome::ALL.map(Outcome::as_str));
+        let reasons = |family: &Family<ReasonLabel, Counter>, reasons: &[&'static str]| {
+            for &reason in reasons {
+                drop(family.get_or_create(&ReasonLabel { reason }));
+            }
+        };
+        reasons(&self.turned_away, &TurnedAway::ALL.map(TurnedAway::as_str));
+        reasons(&self.cuts, &Reason::ALL.map(Reason::as_str));
+        // What is slow is counted as that.
+        let framing: Vec<_> = BadFraming::ALL.into_iter().filter(|why| *why != BadFraming::Slow).collect();
+        reasons(&self.framing, &framing.into_iter().map(BadFraming::code).collect::<Vec<_>>());
+        reasons(&self.timeouts, &Stage::ALL.map(Stage::as_str));
+        reasons(&self.sessions_ended, &wire::tunnel::Reason::ALL.map(wire::tunnel::Reason::as_str));
+        for class in Class::ALL {
+            drop(self.limited.get_or_create(&ClassLabel { class: class.as_str() }));
+        }
+        for role in [pki::Role::Machine, pki::Role::Person, pki::Role::Gateway] {
+            self.revocation_list(role, 0, 0);
+        }
+    }
+
+    /// A socket could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.inc();
+    }
+
+    /// Policy and configuration were read again.
+    pub fn reload(&self, outcome: Outcome) {
+        self.reloads.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    /// A round of housekeeping is over.
+    pub fn housekeeping(&self, outcome: Outcome) {
+        self.housekeeping.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
     /// A request was answered. `endpoint` is the route's pattern.
@@ -348,6 +493,66 @@ mod tests {
         let text = metrics.render();
         assert!(text.lines().any(|line| line == want), "{want} is not in:\n{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// The names and labels in a page of metrics: what `# TYPE` says, and of each series the labels' names and values.
+    fn series(page: &str) -> std::collections::BTreeSet<String> {
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series.to_owned())).collect()
+    }
+
+    /// Nothing that happens later makes a series that was not there before.
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let metrics = Metrics::new();
+        let before = series(&metrics.render());
+        let _ = ENROLLMENTS.map(|outcome| metrics.enrollment(outcome));
+        let _ = RENEWALS.map(|outcome| metrics.renewal(outcome));
+        let _ = LOCKS.map(|outcome| metrics.lock(outcome));
+        let _ = DIAL_BACKS.map(|outcome| metrics.dial_back(outcome));
+        let _ = HandshakeOutcome::ALL.map(|outcome| metrics.handshake(outcome));
+        let _ = TurnedAway::ALL.map(|why| metrics.turned_away(why));
+        let _ = Reason::ALL.map(|why| metrics.cut(why));
+        let _ = Stage::ALL.map(|stage| metrics.timed_out(stage));
+        let _ = Class::ALL.map(|class| metrics.rate_limited(class));
+        let _ = wire::tunnel::Reason::ALL.map(|why| metrics.session_ended(why));
+        metrics.framing_refused(BadFraming::Chunk);
+        metrics.commit_failed();
+        metrics.accept_failed();
+        let _ = Outcome::ALL.map(|outcome| (metrics.reload(outcome), metrics.housekeeping(outcome)));
+        metrics.request(Face::Manage, "/v1/self", 403, Duration::ZERO);
+        assert_eq!(series(&metrics.render()), before);
+        assert!(before.contains(r#"lychgate_locks_total{outcome="forked"}"#));
+    }
+
+    /// The operator's guide names every metric and, of those whose values it lists, every label's value.
+    #[test]
+    fn the_guide_names_every_metric() {
+        let guide = include_str!("../../../docs/operator.md");
+        let page = Metrics::new().render();
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let name = if kind == "counter" { format!("`{name}_total`") } else { format!("`{name}`") };
+            assert!(guide.contains(&name), "docs/operator.md does not name {name}");
+        }
+        for named in guide.split('`').filter(|word| word.starts_with("lychgate_") && !word.contains(['{', '*'])) {
+            let base = named.trim_end_matches("_total");
+            assert!(page.contains(&format!("# TYPE {base} ")), "docs/operator.md names `{named}`, which is not there");
+        }
+        for series in series(&page) {
+            let Some((name, labels)) = series.split_once('{') else { continue };
+            let name = name.trim_end_matches("_sum").trim_end_matches("_count");
+            if ["lychgate_requests_total", "lychgate_build_info"].contains(&name) || labels.contains("le=") {
+                continue;
+            }
+            // By the row that names the metric; reasons of sessions stand in a table of their own.
+            let row =
+                guide.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{name}`"))).unwrap();
+            for value in labels.split('"').skip(1).step_by(2) {
+                let documented = row.contains(&format!("`{value}`")) || name == "lychgate_sessions_ended_total";
+                assert!(documented, "docs/operator.md does not say that {name} has `{value}`");
+            }
+        }
     }
 
     #[test]

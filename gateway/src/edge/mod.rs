@@ -17,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod problem;
+pub mod proxied;
 pub mod proxy;
 pub mod rate;
 pub mod sessions;

@@ -1,6 +1,6 @@
 //! How often one may ask, by source prefix and in total.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{
     NotUntil, RateLimiter,
@@ -12,20 +12,25 @@ use governor::{
 use super::metrics::Metrics;
 use crate::{
     core::refusal::Refusal,
-    limits::{ClassLimits, PREFIXES_MAX, Quota, RateLimits},
+    limits::{ClassLimits, PREFIXES_MAX, Quota, RateLimits, SHARES_OF_IPV6},
 };
 
-/// The part of an address that one party is likely to hold: /24 of IPv4, /48 of IPv6.
+/// The part of an address that one party is likely to hold: /24 of IPv4, /64, /48 or /32 of IPv6.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Prefix {
     /// A /24.
     V4([u8; 3]),
-    /// A /48.
-    V6([u8; 6]),
+    /// So many of the first 64 bits, the others being zero.
+    V6 {
+        /// 64, 48 or 32.
+        bits: u8,
+        /// The first half of the address.
+        half: u64,
+    },
 }
 
 impl Prefix {
-    /// The prefix of an address. IPv4 that came in by an IPv6 socket counts as IPv4.
+    /// The narrowest prefix of an address. IPv4 that came in by an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -34,10 +39,30 @@ impl Prefix {
                 Self::V4([a, b, c])
             }
             IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, ..] = v6.octets();
-                Self::V6([a, b, c, d, e, f])
+                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+                Self::V6 { bits: 64, half: u64::from_be_bytes([a, b, c, d, e, f, g, h]) }
             }
         }
+    }
+
+    /// Whether it is one that [`Prefix::of`] gives.
+    #[must_use]
+    pub const fn is_narrowest(self) -> bool {
+        matches!(self, Self::V4(_) | Self::V6 { bits: 64, .. })
+    }
+
+    /// All prefixes that an address counts for, narrowest first, each with its share of whatever one prefix may have.
+    pub fn shares(address: IpAddr) -> impl Iterator<Item = (Self, u32)> {
+        let [narrow, company, provider] = SHARES_OF_IPV6;
+        let all = match Self::of(address) {
+            v4 @ Self::V4(_) => [Some((v4, 1)), None, None],
+            v6 @ Self::V6 { half, .. } => [
+                Some((v6, narrow)),
+                Some((Self::V6 { bits: 48, half: half & (u64::MAX << 16) }, company)),
+                Some((Self::V6 { bits: 32, half: half & (u64::MAX << 32) }, provider)),
+            ],
+        };
+        all.into_iter().flatten()
     }
 }
 
@@ -45,10 +70,9 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::V4([a, b, c]) => write!(f, "{a}.{b}.{c}.0/24"),
-            Self::V6([a, b, c, d, e, g]) => {
-                let group = |high, low| u16::from_be_bytes([high, low]);
-                let address = std::net::Ipv6Addr::new(group(a, b), group(c, d), group(e, g), 0, 0, 0, 0, 0);
-                write!(f, "{address}/48")
+            Self::V6 { bits, half } => {
+                let address = std::net::Ipv6Addr::from(u128::from(half) << 64);
+                write!(f, "{address}/{bits}")
             }
         }
     }
@@ -72,6 +96,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// All there are.
+    pub const ALL: [Self; 6] = [Self::Anonymous, Self::Poll, Self::Machine, Self::Person, Self::Connect, Self::Health];
+
     /// The word for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -119,22 +146,26 @@ impl<C: Clock> fmt::Debug for Rates<C> {
 
 type NoOp<C> = NoOpMiddleware<<C as Clock>::Instant>;
 
+type PerPrefix<C> = RateLimiter<Prefix, DashMapStateStore<Prefix>, C, NoOp<C>>;
+
 struct Pair<C: Clock> {
-    per_prefix: RateLimiter<Prefix, DashMapStateStore<Prefix>, C, NoOp<C>>,
+    /// For the narrowest prefix of an address and the wider ones.
+    per_prefix: [PerPrefix<C>; SHARES_OF_IPV6.len()],
     total: RateLimiter<NotKeyed, InMemoryState, C, NoOp<C>>,
 }
 
-fn quota(quota: Quota) -> governor::Quota {
-    governor::Quota::per_second(quota.per_second).allow_burst(quota.burst)
+/// So many times a quota.
+fn quota(quota: Quota, share: u32) -> governor::Quota {
+    let share = NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN);
+    governor::Quota::per_second(quota.per_second.saturating_mul(share)).allow_burst(quota.burst.saturating_mul(share))
 }
 
 impl<C: Clock + Clone> Pair<C> {
     fn new(limits: &ClassLimits, clock: &C) -> Self {
-        let store = DashMapStateStore::default();
-        Self {
-            per_prefix: RateLimiter::new(quota(limits.per_prefix), store, clock.clone()),
-            total: RateLimiter::direct_with_clock(quota(limits.total), clock.clone()),
-        }
+        let per_prefix = SHARES_OF_IPV6.map(|share| {
+            RateLimiter::new(quota(limits.per_prefix, share), DashMapStateStore::default(), clock.clone())
+        });
+        Self { per_prefix, total: RateLimiter::direct_with_clock(quota(limits.total, 1), clock.clone()) }
     }
 }
 
@@ -170,8 +201,9 @@ impl<C: Clock + Clone> Rates<C> {
         let pair = self.pair(class);
         // The prefix first: what one source is refused takes nothing from everybody's share. When more prefixes are
         // under way than we remember, only the share of all is left to go by.
-        let by_prefix =
-            if pair.per_prefix.len() < PREFIXES_MAX { pair.per_prefix.check_key(&Prefix::of(source)) } else { Ok(()) };
+        let by_prefix = Prefix::shares(source).zip(&pair.per_prefix).try_for_each(|((prefix, _), limiter)| {
+            if limiter.len() < PREFIXES_MAX { limiter.check_key(&prefix) } else { Ok(()) }
+        });
         by_prefix.and_then(|()| pair.total.check()).map_err(|until| {
             self.metrics.rate_limited(class);
             self.limited(&until)
@@ -180,10 +212,11 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// Forgets prefixes whose quota has refilled. To be called every [`crate::limits::RATES_SWEEP`].
     pub fn sweep(&self) {
-        for class in [Class::Anonymous, Class::Poll, Class::Machine, Class::Person, Class::Connect, Class::Health] {
-            let per_prefix = &self.pair(class).per_prefix;
-            per_prefix.retain_recent();
-            per_prefix.shrink_to_fit();
+        for class in Class::ALL {
+            for per_prefix in &self.pair(class).per_prefix {
+                per_prefix.retain_recent();
+                per_prefix.shrink_to_fit();
+            }
         }
     }
 
@@ -222,7 +255,33 @@ mod tests {
     fn prefixes() {
         prefix("192.0.2.77", "192.0.2.0/24");
         prefix("::ffff:192.0.2.77", "192.0.2.0/24");
-        prefix("2001:db8:1:2::3", "2001:db8:1::/48");
+        prefix("2001:db8:1:2::3", "2001:db8:1:2::/64");
+        let shown = |address: &str| -> Vec<String> {
+            Prefix::shares(address.parse().unwrap()).map(|(prefix, share)| format!("{prefix} {share}")).collect()
+        };
+        assert_eq!(shown("::ffff:192.0.2.77"), ["192.0.2.0/24 1"]);
+        assert_eq!(shown("2001:db8:1:2::3"), ["2001:db8:1:2::/64 1", "2001:db8:1::/48 4", "2001:db8::/32 8"]);
+    }
+
+    #[test]
+    fn a_company_may_ask_more_often_than_one_network_of_it() {
+        let from = |company: u16, network: u16| IpAddr::from([0x2001, 0xdb8, company, network, 0, 0, 0, 1]);
+        let (rates, _clock) = rates_of_poll(Quota::of(1, 2));
+        let allowed = |company: u16| -> usize {
+            (0..20).map(|n| (0..3).filter(|_| rates.check(Class::Poll, from(company, n)).is_ok()).count()).sum()
+        };
+        assert_eq!(
+            [allowed(1), allowed(2), allowed(3)],
+            [8, 8, 0],
+            "four shares each, and eight for all of the provider"
+        );
+    }
+
+    fn rates_of_poll(per_prefix: Quota) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        let poll = ClassLimits { per_prefix, total: Quota::of(1_000, 1_000) };
+        let limits = RateLimits { poll, ..RateLimits::default() };
+        (Rates::with_clock(&limits, Arc::new(Metrics::new()), clock.clone()), clock)
     }
 
     fn rates(per_prefix: Quota, total: Quota) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
@@ -269,10 +328,10 @@ mod tests {
         for n in 0..PREFIXES_MAX + 100 {
             assert_eq!(rates.check(Class::Anonymous, source(n)), Ok(()));
         }
-        assert_eq!(rates.anonymous.per_prefix.len(), PREFIXES_MAX);
+        assert_eq!(rates.anonymous.per_prefix[0].len(), PREFIXES_MAX);
         clock.advance(Duration::from_secs(2));
         rates.sweep();
-        assert_eq!(rates.anonymous.per_prefix.len(), 0);
+        assert_eq!(rates.anonymous.per_prefix[0].len(), 0);
         assert_eq!(rates.check(Class::Anonymous, source(1)), Ok(()));
     }
 }

@@ -41,6 +41,9 @@ pub enum Face {
 }
 
 impl Face {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Enroll, Self::Manage, Self::Proxy, Self::Tunnel];
+
     /// `enroll` or `manage`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

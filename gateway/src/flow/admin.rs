@@ -479,6 +479,7 @@ pub async fn unlock(
         let with = removal::locks_with_key(shell, kind, name).await?;
         let changes = lock::lift(&seen, &with, grant.rules(), &lineages, &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;
+        shell.metrics.lock("lifted");
         Ok(())
     })
     .await

@@ -14,7 +14,7 @@ use crate::core::{
     admission::Caller,
     approve::{principal, request_facts},
     keys,
-    records::{Enrollment, Seen, Waiting},
+    records::{Enrollment, Seen},
     refusal::Refusal,
 };
 
@@ -114,12 +114,9 @@ async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::R
     if let Ok(seen) = find(shell, name).await {
         return Ok(policy::Resource::Request(request_facts(&seen.record)));
     }
-    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
-    let ids = waiting
-        .iter()
-        .filter(|(_, seen)| seen.record.wanted_name.as_deref() == Some(name))
-        .map(|(key, _)| keys::enrollment(key.trim_start_matches(keys::WAITING)));
-    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids.collect()).await?;
+    let ids = shell.queue.rivals(shell, name, "").await?;
+    let found: Vec<Option<Seen<Enrollment>>> =
+        shell.get_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
     let mut readable: Vec<Enrollment> = found.into_iter().flatten().map(|seen| seen.record).collect();
     readable.retain(|enrollment| may_read(shell, caller, enrollment).is_ok());
     match readable.as_slice() {

@@ -46,11 +46,39 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], insta
 async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
     let (claims, behind) = attest(shell, inbound, exporter, instance).await?;
     let records = gather(shell, inbound, &claims, behind).await?;
-    let settings = shell.settings.load();
+    let settings = shell.settings.load_full();
     let frame = frame(shell, &settings);
-    let rules = shell.rules.load();
-    let verdict = enroll::decide(inbound, claims, records, &rules, &frame, shell.now(), &entropy(shell))?;
-    carry_out(shell, verdict, &inbound.key, instance).await
+    let rules = shell.rules.load_full();
+    let has_room = records.waiting_from_prefix < settings.pending_max_per_prefix;
+    let decided = enroll::decide(inbound, claims, records, &rules, &frame, shell.now(), &entropy(shell));
+    if matches!(decided, Err(Refusal::QueueFull(_))) && has_room && make_room(shell, &inbound.prefix).await? {
+        return Err(Retry::Conflict);
+    }
+    carry_out(shell, decided?, &inbound.key, instance).await
+}
+
+/// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
+/// own. Whether one did.
+async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
+    let Some(id) = shell.queue.to_give_way(shell, prefix).await? else { return Ok(false) };
+    let Some(entry) = shell.get::<Waiting>(keys::waiting(&id)).await? else { return Ok(true) };
+    lapse(shell, &id, &entry, "crowded-out").await?;
+    Ok(true)
+}
+
+/// Ends the waiting of an enrollment.
+async fn lapse(shell: &Shell, id: &str, entry: &Seen<Waiting>, instance: &'static str) -> Result<(), Retry> {
+    let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
+    let mut changes = Changes::new();
+    changes.remove(keys::waiting(id), entry);
+    if let Some(seen) = seen {
+        let mut enrollment = seen.record.clone();
+        enrollment.state = EnrollmentState::Expired;
+        changes.update(keys::enrollment(id), &seen, &enrollment);
+    }
+    changes.event(audit::Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
+    shell.commit(changes, &Actor { who: "gateway", instance }).await?;
+    Ok(())
 }
 
 async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: &str) -> Result<Reply, Retry> {
@@ -158,9 +186,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims, behind: Vec<T
         name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
     }
     let issued = issued(shell, ground.lineage.as_ref(), &digest).await?;
-    let waiting: Vec<(String, Seen<Waiting>)> =
-        shell.scan(keys::WAITING, None, shell.settings.load().pending_max + 1).await?;
-    let waiting_from_prefix = waiting.iter().filter(|(_, seen)| seen.record.source == inbound.prefix).count();
+    let queue = shell.queue.fullness(shell, &inbound.prefix).await?;
     Ok(Records {
         existing,
         existing_index,
@@ -169,8 +195,8 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims, behind: Vec<T
         name: name_records,
         behind,
         locks: found,
-        waiting: waiting.len(),
-        waiting_from_prefix,
+        waiting: queue.all,
+        waiting_from_prefix: queue.from_prefix,
     })
 }
 
@@ -310,22 +336,12 @@ async fn shown_again(
 /// When the store fails.
 pub async fn expire(shell: &Shell) -> Result<usize, Refusal> {
     let now = shell.now();
-    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
+    let waiting = shell.queue.reread(shell).await?;
     shell.metrics.waiting(waiting.len());
     let mut expired = 0;
     for (key, entry) in waiting.into_iter().filter(|(_, entry)| now.secs() > entry.record.expires.0) {
-        let id = key.trim_start_matches(keys::WAITING).to_owned();
-        let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(&id)).await?;
-        let mut changes = Changes::new();
-        changes.remove(key, &entry);
-        if let Some(seen) = seen {
-            let mut enrollment = seen.record.clone();
-            enrollment.state = EnrollmentState::Expired;
-            changes.update(keys::enrollment(&id), &seen, &enrollment);
-        }
-        changes.event(audit::Event::EnrollmentExpired { enrollment: id, state: "waiting" });
-        match shell.commit(changes, &Actor { who: "gateway", instance: "sweep" }).await {
-            Ok(_) => expired += 1,
+        match lapse(shell, key.trim_start_matches(keys::WAITING), &entry, "sweep").await {
+            Ok(()) => expired += 1,
             Err(Retry::Conflict) => {}
             Err(Retry::Refused(refusal)) => return Err(refusal),
         }

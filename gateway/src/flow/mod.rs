@@ -11,6 +11,7 @@ pub mod issue;
 pub mod notices;
 pub mod owners;
 pub mod people;
+pub mod queue;
 pub mod removal;
 pub mod renew;
 pub mod renew_now;

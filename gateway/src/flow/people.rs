@@ -14,7 +14,7 @@ use crate::core::{
     approve::{self, Approve, Outcome, Wish, permit, request_facts},
     enroll::NameRecords,
     keys,
-    records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+    records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
     refusal::{Fault, Refusal},
 };
 
@@ -35,11 +35,11 @@ pub async fn list(
     let next = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.trim_start_matches(prefix).to_owned()));
     let ids = rows.iter().map(|(key, _)| keys::enrollment(key.trim_start_matches(prefix))).collect();
     let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids).await?;
-    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
     let mut items = Vec::new();
     for seen in found.into_iter().flatten() {
         if may_see(shell, caller, &seen.record) {
-            items.push(view(seen.record, &waiting));
+            let rivals = rivals(shell, &seen.record).await?;
+            items.push(view(seen.record, rivals));
         }
     }
     Ok(Page { items, next: next.flatten() })
@@ -51,7 +51,7 @@ pub async fn list(
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestView, Refusal> {
     let seen = visible(shell, caller, id).await?;
-    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
+    let rivals = rivals(shell, &seen.record).await?;
     let holder = match &seen.record.wanted_name {
         Some(name) if seen.record.state == EnrollmentState::Waiting && !seen.record.rejoin => {
             whole_of(shell, seen.record.role, name).await?
@@ -59,7 +59,7 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestVie
         Some(_) | None => None,
     };
     let taken = holder.map(|whole| whole.state(shell.now()).to_owned());
-    Ok(RequestView { taken, ..view(seen.record, &waiting) })
+    Ok(RequestView { taken, ..view(seen.record, rivals) })
 }
 
 /// Whether the caller may read a request.
@@ -131,7 +131,7 @@ pub async fn approve(
     if enrollment.state == EnrollmentState::Approved {
         shell.metrics.enrollment("approved");
     }
-    Ok(view(enrollment, &[]))
+    Ok(view(enrollment, vec![]))
 }
 
 async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> Result<approve::Records, Retry> {
@@ -187,13 +187,15 @@ pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instan
     Ok(())
 }
 
-fn view(enrollment: Enrollment, waiting: &[(String, Seen<Waiting>)]) -> RequestView {
-    let rivals = waiting
-        .iter()
-        .filter(|(key, _)| *key != keys::waiting(&enrollment.id))
-        .filter(|(_, seen)| seen.record.wanted_name.is_some() && seen.record.wanted_name == enrollment.wanted_name)
-        .map(|(key, _)| key.trim_start_matches(keys::WAITING).to_owned())
-        .collect();
+/// Others that wait and want the same name.
+async fn rivals(shell: &Shell, enrollment: &Enrollment) -> Result<Vec<String>, Refusal> {
+    match &enrollment.wanted_name {
+        Some(name) => Ok(shell.queue.rivals(shell, name, &enrollment.id).await?),
+        None => Ok(vec![]),
+    }
+}
+
+fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestView {
     let algorithm = pki::SubjectKey::from_spki_der(&enrollment.spki).map(|key| key.algorithm().to_string());
     RequestView {
         id: enrollment.id,

@@ -10,6 +10,7 @@ use pki::{KeyDigest, UnixTime};
 use policy::Ruleset;
 use serde::de::DeserializeOwned;
 
+use super::queue::{self, Queue};
 use crate::{
     core::{
         audit::{AuditRecord, RESERVED},
@@ -90,6 +91,8 @@ pub struct Shell {
     pub lists: super::crl::Lists,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
+    /// Who waits for a person.
+    pub queue: Queue,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Told when the store has stopped: nothing durable can happen any more, and the process must start anew.
@@ -154,6 +157,7 @@ impl Shell {
             dial_backs: DialBacks::new(),
             lists: super::crl::Lists::default(),
             epoch: AtomicU64::new(0),
+            queue: Queue::default(),
             metrics,
             fatal: Arc::default(),
         })
@@ -258,7 +262,9 @@ impl Shell {
                 Expect::At(key, version) => store::Expect::At(key.into(), version),
             });
         }
+        let mut queue = Vec::new();
         for write in changes.writes {
+            queue.extend(of_queue(&write));
             batch.writes.push(match write {
                 Write::Put(key, value) => store::Write::Put(key.into(), value),
                 Write::Delete(key) => store::Write::Delete(key.into()),
@@ -278,9 +284,12 @@ impl Shell {
         let started = tokio::time::Instant::now();
         let outcome = self.store.commit(batch).await;
         self.metrics.commit(started.elapsed());
-        if outcome.is_ok() {
+        if let Ok(version) = &outcome {
             // Not before: what lost a race has not happened.
             records.iter().for_each(log);
+            if let Some(waiting) = self.queue.committed(*version, queue).await {
+                self.metrics.waiting(waiting);
+            }
         }
         outcome.map_err(|error| match error {
             CommitError::Conflict => Retry::Conflict,
@@ -293,6 +302,17 @@ impl Shell {
             }
         })
     }
+}
+
+/// What a write changes in the queue.
+fn of_queue(write: &Write) -> Option<queue::Change> {
+    let (Write::Put(key, _) | Write::Delete(key)) = write;
+    let id = key.strip_prefix(keys::WAITING)?.to_owned();
+    let entry = match write {
+        Write::Put(_, value) => serde_json::from_slice(value).ok(),
+        Write::Delete(_) => None,
+    };
+    Some((id, entry))
 }
 
 /// One line for an event. A reservation is followed by what came of it, so it is for whoever looks closely.

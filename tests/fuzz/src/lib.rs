@@ -15,6 +15,7 @@ pub mod names;
 pub mod parts;
 pub mod policy;
 pub mod proof;
+pub mod proxied;
 pub mod proxy;
 pub mod services;
 pub mod ssh;

@@ -12,7 +12,7 @@ use tests::http::{Connection, Face, handshake};
 use tests::program::raise_descriptor_limit;
 use tests::raw::Raw;
 use tests::tls;
-use tests::wait::Stopwatch;
+use tests::wait::{PATIENCE, Stopwatch, eventually};
 use tokio::task::JoinSet;
 
 use crate::{at_the_gate, request_id, token};
@@ -199,4 +199,30 @@ async fn a_flood_of_anonymous_requests() {
     stop.store(true, Ordering::Relaxed);
     flood.join_all().await;
     assert!(turned_away.load(Ordering::Relaxed) > 100, "the flood was no flood: {turned_away:?}");
+}
+
+/// Idle connections from a few networks fill the enroll face, and keep nobody out who comes from another.
+#[test]
+fn a_newcomer_finds_room_on_a_full_face() {
+    let gateway = Setup::default()
+        .config("limits.connections_enroll", 8)
+        .config("limits.connections_enroll_per_prefix", 4)
+        .start();
+    let anybody = tls::trusting_anybody(None);
+    let idle: Vec<Raw> = [21, 22]
+        .into_iter()
+        .flat_map(|net| (0..4).map(move |_| [127, 0, net, 1]))
+        .map(|source| Raw::to(&gateway.enroll().from(source), &anybody).unwrap())
+        .collect();
+    assert!(Raw::to(&gateway.enroll().from([127, 0, 21, 1]), &anybody).is_err(), "its share is used up");
+    eventually("the log says so", PATIENCE, || {
+        let log = gateway.log();
+        (log.contains("connections turned away") && log.contains("127.0.21.0/24")).then_some(())
+    });
+    for net in 30..36 {
+        let mut newcomer = Raw::to(&gateway.enroll().from([127, 0, net, 1]), &anybody).unwrap();
+        newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(newcomer.response().unwrap().0, 200);
+    }
+    drop(idle);
 }

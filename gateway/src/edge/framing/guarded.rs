@@ -63,6 +63,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Answer, Self::Write];
+
     /// A short name for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

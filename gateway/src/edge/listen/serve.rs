@@ -119,6 +119,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (router, conn) = (self.router.clone(), Arc::clone(&self.conn));
         Box::pin(async move {
+            let _serving = conn.serving();
             let instead = match conn.cut() {
                 // It arrived while the connection was being cut.
                 Some(reason) => Some(Instead::Ended(reason)),

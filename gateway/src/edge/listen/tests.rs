@@ -145,6 +145,7 @@ impl Rig {
             clock: clock.clone(),
             limits,
             metrics: Arc::clone(&metrics),
+            balancers: vec![],
         };
         let server = Server::bind(listen, parts).await.unwrap();
         let bound = server.bound();
@@ -600,12 +601,12 @@ async fn one_prefix_has_so_many_connections() {
 
 #[tokio::test]
 async fn the_open_face_has_its_own_limit() {
-    let limits = Limits { connections_enroll: 1, ..Limits::default() };
+    let limits = Limits { connections_enroll: 1, connections_enroll_per_prefix: 1, ..Limits::default() };
     let rig = Rig::limited(SHARED, limits).await;
     let mut first = rig.enroll().await;
     body(&mut first, "/who").await;
     assert!(rig.connect(rig.bound.enroll, JOIN, rig.client(None)).await.is_err());
-    rig.counted(r#"lychgate_turned_away_total{reason="enroll"} 1"#).await;
+    rig.counted(r#"lychgate_turned_away_total{reason="enroll-prefix"} 1"#).await;
     body(&mut rig.manage(&rig.holder(Role::Machine, "a")).await, "/who").await;
 }
 
@@ -648,6 +649,7 @@ async fn a_taken_port_is_named() {
         clock: rig.clock.clone(),
         limits: Limits::default(),
         metrics: Arc::clone(&rig.metrics),
+        balancers: vec![],
     };
     let error = Server::bind(Listen::Shared(rig.bound.enroll), parts).await.unwrap_err().to_string();
     let want = format!("cannot listen on {}: ", rig.bound.enroll);
