@@ -111,14 +111,13 @@ pub enum PolicyCommand {
     },
     /// Run a table of cases against a policy
     Test {
-        /// The policy file
-        file: PathBuf,
-        /// The table of cases, TOML
-        cases: PathBuf,
+        /// The policy files, which are loaded as one policy, and the table of cases (TOML)
+        #[arg(required = true, num_args = 2.., value_name = "FILE... CASES")]
+        files: Vec<PathBuf>,
     },
     /// Print the policy a new gateway starts with
     Default,
-    /// Print the schema: every fact a rule may use
+    /// Print the schema: every fact a rule may use, the claims of the attestors among them
     Schema,
 }
 

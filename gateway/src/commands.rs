@@ -82,15 +82,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Invite { config } => runtime().and_then(|runtime| runtime.block_on(init::invite(&config))),
         Command::CheckConfig { config } => offline::check_config(&config),
         Command::Policy { command: PolicyCommand::Check { files } } => offline::policy_check(&files),
-        Command::Policy { command: PolicyCommand::Test { file, cases } } => offline::policy_test(&file, &cases),
+        Command::Policy { command: PolicyCommand::Test { files } } => offline::policy_test(&files),
         Command::Policy { command: PolicyCommand::Default } => {
             print!("{}", policy::DEFAULT_POLICY);
             Ok(())
         }
-        Command::Policy { command: PolicyCommand::Schema } => {
-            print!("{}", policy::SCHEMA);
-            Ok(())
-        }
+        Command::Policy { command: PolicyCommand::Schema } => offline::policy_schema(),
         Command::Export { config, out } => {
             runtime().and_then(|runtime| runtime.block_on(offline::export(&config, out.as_deref())))
         }

@@ -30,7 +30,7 @@ pub use facts::{
 };
 pub use grant::{BadLifetime, Grant, parse_lifetime, show_lifetime};
 pub use principals::BadPrincipals;
-pub use rules::{Place, Ruleset, Source};
+pub use rules::{Place, Ruleset, Source, schema_text};
 
 /// The policy a new gateway starts with.
 pub const DEFAULT_POLICY: &str = include_str!("../default.cedar");

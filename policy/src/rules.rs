@@ -189,6 +189,14 @@ impl Ruleset {
     }
 }
 
+/// The schema as rules are checked against it: with the claims of the attestors in it.
+///
+/// # Errors
+/// When two attestors declare one claim with different types, or a claim has a name that none can have.
+pub fn schema_text(claims: &[ClaimDecl]) -> Result<String, Vec<Complaint>> {
+    schema(claims).map(|(text, _)| text)
+}
+
 /// The schema with the claims of the attestors in it.
 fn schema(claims: &[ClaimDecl]) -> Result<(String, Schema), Vec<Complaint>> {
     let mut declared: BTreeMap<&str, ClaimDecl> = BTreeMap::new();

@@ -35,12 +35,27 @@ pub fn policy_check(files: &[PathBuf]) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Runs a table of cases.
+/// Prints what rules are checked against.
+///
+/// # Errors
+/// When the claims that are built in do not fit together.
+pub fn policy_schema() -> Result<(), Complaint> {
+    let text = policy::schema_text(&rules::claims()).map_err(|complaints| {
+        Complaint::failed(complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    print!("{text}");
+    Ok(())
+}
+
+/// Runs a table of cases, the last of the files, against the policy in the others.
 ///
 /// # Errors
 /// When a case does not come out as expected.
-pub fn policy_test(file: &Path, cases: &Path) -> Result<(), Complaint> {
-    let rules: Ruleset = rules::load(&[file.to_owned()]).map_err(Complaint::wrong)?;
+pub fn policy_test(files: &[PathBuf]) -> Result<(), Complaint> {
+    let Some((cases, files)) = files.split_last() else {
+        return Err(Complaint::wrong("no table of cases is named".to_owned()));
+    };
+    let rules: Ruleset = rules::load(files).map_err(Complaint::wrong)?;
     let table = files::read_text(cases).map_err(Complaint::wrong)?;
     let report =
         policy::run_cases(&rules, &table).map_err(|error| Complaint::wrong(format!("{}: {error}", cases.display())))?;
