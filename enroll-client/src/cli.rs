@@ -60,7 +60,7 @@ pub enum Command {
     Status,
     /// Give the identity up and remove its files
     Leave(LeaveArgs),
-    /// Who waits at the gate
+    /// Requests to join: list, show, approve, deny
     #[command(subcommand)]
     Requests(RequestsCommand),
     /// Machines that were let in
@@ -69,7 +69,7 @@ pub enum Command {
     /// People
     #[command(subcommand)]
     People(PeopleCommand),
-    /// Standing refusals
+    /// Locks on machines, people, lineages and keys
     #[command(subcommand)]
     Locks(LocksCommand),
     /// Join tokens
@@ -80,7 +80,7 @@ pub enum Command {
     Sessions(SessionsCommand),
     /// Connect standard input and output to a service on a machine
     Connect(ConnectArgs),
-    /// Listen here, and lead whoever connects to a service on a machine
+    /// Listen on this host, and lead whoever connects to a service on a machine
     Forward(ForwardArgs),
     /// Serve `connect --helper`: one process and one TLS session for all of them
     Helper(HelperArgs),
@@ -179,7 +179,7 @@ pub enum SessionsCommand {
         /// Its id
         id: String,
     },
-    /// End one
+    /// End a session
     Kill {
         /// Its id
         id: String,
@@ -197,7 +197,7 @@ pub struct ConnectArgs {
     /// The service, as it was written before
     #[arg(hide = true)]
     pub service: Option<String>,
-    /// By the helper, which is started if none runs
+    /// Use the helper, which is started if none runs
     #[arg(long)]
     pub helper: bool,
     /// Hand the open connection to ssh and end (its ProxyUseFdpass); wants --helper
@@ -249,7 +249,7 @@ pub struct SshArgs {
 /// `ssh-config`.
 #[derive(Debug, Args)]
 pub struct SshConfigArgs {
-    /// By plain `openssl s_client` instead of this program
+    /// Use plain `openssl s_client` instead of this program
     #[arg(long)]
     pub openssl: bool,
     /// Write it to DIR/ssh/config instead of standard output
@@ -293,9 +293,9 @@ pub enum RequestsCommand {
         /// The request
         id: String,
     },
-    /// Let it in
+    /// Approve a request
     Approve(ApproveArgs),
-    /// Turn it away
+    /// Refuse a request
     Deny {
         /// The request
         id: String,
@@ -389,7 +389,7 @@ pub enum PeopleCommand {
     },
     /// List them
     List,
-    /// Refuse one from now on
+    /// Lock a person: refuse them from now on
     Lock {
         /// Their name
         name: String,
@@ -397,7 +397,7 @@ pub enum PeopleCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Lift the locks of one
+    /// Lift the locks of a person
     Unlock {
         /// Their name
         name: String,
@@ -414,7 +414,7 @@ pub enum PeopleCommand {
 pub enum LocksCommand {
     /// List them
     List,
-    /// Set one
+    /// Set a lock
     Add {
         /// machine, person, lineage or key
         kind: LockKind,
@@ -424,7 +424,7 @@ pub enum LocksCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Lift one
+    /// Lift a lock
     Remove {
         /// machine, person, lineage or key
         kind: LockKind,
@@ -462,11 +462,11 @@ impl LockKind {
 /// `tokens`.
 #[derive(Debug, Subcommand)]
 pub enum TokensCommand {
-    /// Make one; it is shown once
+    /// Make a join token; it is shown once
     Create(TokenArgs),
     /// List them
     List,
-    /// Make one worthless
+    /// Revoke a join token
     Revoke {
         /// Its id
         id: String,
@@ -562,17 +562,17 @@ pub struct AuditArgs {
     /// Only from then on: a span back such as 2h, an RFC 3339 time, or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// At most so many events
-    #[arg(long, default_value_t = 100)]
+    /// At most so many events, the last ones
+    #[arg(long, default_value_t = 100, value_parser = parse_limit)]
     pub limit: usize,
 }
 
 /// `inventory`.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(group = clap::ArgGroup::new("what").required(true))]
+#[command(group = clap::ArgGroup::new("what"))]
 pub struct InventoryArgs {
-    /// All of them, with their groups and variables
+    /// All of them, with their groups and variables; the same when nothing is said
     #[arg(long, group = "what")]
     pub list: bool,
     /// The variables of one
@@ -635,6 +635,15 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
 #[must_use]
 pub fn pairs(list: &[(String, String)]) -> BTreeMap<String, String> {
     list.iter().cloned().collect()
+}
+
+/// How many rows are wanted.
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be 1 or more".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(_) => Err("it must be a number".to_owned()),
+    }
 }
 
 /// A span of at least a second.
@@ -720,7 +729,7 @@ mod tests {
         check(&["inventory", "--host", "m"], true);
         check(&["inventory", "--state", "locked", "--state", "active", "--list"], true);
         check(&["inventory", "--list", "--state", "asleep"], false);
-        check(&["inventory"], false);
+        check(&["inventory"], true);
         check(&["inventory", "--list", "--host", "m"], false);
         check(&["ssh-cert", "user"], true);
         check(&["ssh-cert", "user", "--key", "k.pub", "--out", "c", "--if-needed"], true);

@@ -1,5 +1,6 @@
 //! `lychgate`: wiring, and nothing else.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -7,9 +8,14 @@ use enroll_client::cli::Cli;
 use enroll_client::dispatch;
 use enroll_client::edge::program;
 use enroll_client::edge::terminal::{self, Format};
+use enroll_client::report::{self, Exit};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(program::words(std::env::args_os()));
+    let words = program::words(std::env::args_os());
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&words, &error),
+    };
     let format = if cli.json { Format::Json } else { Format::Text };
     match dispatch::run(cli, format) {
         Ok(exit) => exit.into(),
@@ -21,4 +27,14 @@ fn main() -> ExitCode {
             complaint.exit.into()
         }
     }
+}
+
+/// A command line that is none, or one that asks for help. Whoever asked for JSON gets JSON.
+fn misused(words: &[OsString], error: &clap::Error) -> ExitCode {
+    // To standard output or standard error, as it should be.
+    let _ = error.print();
+    if error.use_stderr() && words.iter().any(|word| word == "--json") {
+        terminal::result(Format::Json, &report::misuse(&error.to_string()).json(), "");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()))
 }

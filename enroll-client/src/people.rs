@@ -349,6 +349,9 @@ impl Desk {
     /// Prints what happens to sessions, until a signal comes.
     async fn watch(&mut self) -> Result<(), Complaint> {
         let mut after: Option<u64> = None;
+        if self.format == Format::Text {
+            terminal::say("openings and ends are printed as they happen; Ctrl-C stops");
+        }
         loop {
             let wait = if after.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
             let parameters = [("after", after.map(|after| after.to_string())), ("wait", Some(wait.to_string()))];
@@ -381,7 +384,15 @@ impl Desk {
             ("actor", args.actor.clone()),
             ("since", since),
         ];
-        let listing = self.listing("/v1/audit", &parameters, args.limit.max(1)).await?;
+        let listing = self.listing("/v1/audit", &parameters, args.limit).await?;
+        if self.format == Format::Text {
+            let count = listing.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+            if listing.get("next").is_some() {
+                terminal::say(&format!("these are the last {count}; there are more, --limit shows them"));
+            } else if count == 0 {
+                terminal::say("no event that you may see fits; names of events stand in the operator's guide");
+            }
+        }
         self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items))
     }
 

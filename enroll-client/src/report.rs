@@ -154,6 +154,19 @@ impl std::fmt::Display for Complaint {
 
 impl std::error::Error for Complaint {}
 
+/// What the parser of the command line says, as a complaint: its first paragraph on one line, and its advice.
+#[must_use]
+pub fn misuse(said: &str) -> Complaint {
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut parts = said.split("\n\n");
+    let what = line(parts.next().unwrap_or_default());
+    let complaint = Complaint::new(Exit::Usage, "usage", what.strip_prefix("error: ").unwrap_or(&what));
+    match parts.map(line).find(|part| part.starts_with("tip: ") || part.starts_with("Usage: ")) {
+        Some(advice) => complaint.hint(advice.strip_prefix("tip: ").unwrap_or(&advice)),
+        None => complaint,
+    }
+}
+
 /// A refusal by the gateway, as this side understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -313,6 +326,19 @@ mod tests {
         ] {
             assert_eq!(refusal(code, "").exit(), want, "{code}");
         }
+    }
+
+    #[test]
+    fn misuse_is_a_complaint_like_any_other() {
+        let said = "error: the following required arguments were not provided:\n  <ID>\n\nUsage: lychgate requests show <ID>\n\n\
+                    For more information, try '--help'.\n";
+        let complaint = misuse(said);
+        assert_eq!(complaint.what, "the following required arguments were not provided: <ID>");
+        assert_eq!(complaint.hint.as_deref(), Some("Usage: lychgate requests show <ID>"));
+        assert_eq!((complaint.exit, complaint.json()["error"]["exit"].as_u64()), (Exit::Usage, Some(2)));
+        let said = "error: unexpected argument '--nmae' found\n\n  tip: a similar argument exists: '--name'\n\nUsage: lychgate join\n";
+        assert_eq!(misuse(said).hint.as_deref(), Some("a similar argument exists: '--name'"));
+        assert_eq!(misuse("").what, "");
     }
 
     #[test]

@@ -18,12 +18,12 @@ use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE
 
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
-use crate::edge::keystore::{Credential, Keystore, StoreError, read_text};
+use crate::edge::keystore::{Credential, Keystore, read_text};
 use crate::edge::manage::ManageFace;
 use crate::edge::net::{CallError, NetError};
 use crate::edge::openssh;
 use crate::edge::terminal::{self, Format};
-use crate::platform::Access;
+use crate::platform::{self, Access};
 use crate::report::{Complaint, Exit};
 use crate::trust::anchors_of;
 use crate::upkeep;
@@ -256,9 +256,17 @@ fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Co
     })
 }
 
-/// Writes a certificate where it belongs.
-fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), StoreError> {
-    store.replace_at(path, &format!("{}\n", reply.certificate), Access::Public)
+/// Writes a certificate where it belongs, in a folder that is made if it is not there.
+fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), Complaint> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+        platform::make_folder(folder).map_err(|error| {
+            Complaint::new(Exit::Files, "files", format!("cannot make the folder `{}`: {error}", folder.display()))
+                .hint("name another place with --out")
+        })?;
+    }
+    store
+        .replace_at(path, &format!("{}\n", reply.certificate), Access::Public)
+        .map_err(|error| Complaint { hint: Some("name another place with --out".to_owned()), ..Complaint::from(error) })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod control;
 pub mod dial_back;
 pub mod enroll;
 pub mod entropy;
+pub mod first_bytes;
 pub mod held;
 pub mod hooks;
 pub mod keystore;

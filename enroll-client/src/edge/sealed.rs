@@ -13,11 +13,12 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use wire::tunnel::{Open, SEALED_ALPN};
 
 use super::clock::{self, LocalClock};
+use super::first_bytes::FirstBytes;
 use super::keystore::Credential;
 use super::net::provider;
 use crate::key::PrivateKey;
@@ -68,11 +69,18 @@ impl Seal {
     /// Shakes hands on a stream. Whoever comes must be the one the gateway named.
     ///
     /// # Errors
-    /// When they are not, or speak no TLS.
-    pub async fn accept<IO>(&self, stream: IO, open: &Open) -> io::Result<server::TlsStream<IO>>
+    /// When they are not, or speak no TLS; whoever speaks HTTP is told so in HTTP.
+    pub async fn accept<IO>(&self, stream: IO, open: &Open) -> io::Result<server::TlsStream<FirstBytes<IO>>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut stream = FirstBytes::look(stream).await?;
+        if stream.are_http() {
+            let (head, body) = plain_http(open);
+            stream.write_all(format!("{head}{body}").as_bytes()).await?;
+            stream.shutdown().await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP came for a sealed service"));
+        }
         let tls = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
         let certs = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let Some((leaf, rest)) = certs.split_first() else {
@@ -88,6 +96,20 @@ impl Seal {
         }
         Ok(tls)
     }
+}
+
+/// What a caller of a sealed service is answered that speaks plain HTTP: the head and the body.
+fn plain_http(open: &Open) -> (String, String) {
+    let service = &open.service;
+    let body = format!(
+        "the service `{service}` is sealed: TLS to this machine comes first\n\
+         hint: use https:// to the machine's own name, `lychgate forward {service}@MACHINE`, or have its owner expose it as raw\n"
+    );
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    (head, body)
 }
 
 /// The roots, as good by the gateway's clock as it says: ours may stand before the day they were made.

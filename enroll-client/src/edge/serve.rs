@@ -109,7 +109,7 @@ pub async fn serve(
                 // Its alert is on its way: nothing may end the session before.
                 let mut inner = sealed?;
                 let carried = breaking.note(carry(&mut inner, &mut target).await).await?;
-                finish(inner.get_mut().0).await;
+                finish(inner.get_mut().0.get_mut()).await;
                 Ok(carried)
             }
         }

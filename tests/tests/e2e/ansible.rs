@@ -249,7 +249,7 @@ fn host_name(machine: &str) -> String {
 /// The host's key is checked, under the machine's name. (With what `ssh-config` writes there is no key of anybody's own:
 /// `ssh_access.rs`.)
 fn ssh_config(room: &Room, machines: &[&str]) {
-    let proxy = format!("{} --dir {} connect --helper %h ssh", built("lychgate").display(), room.robot.dir().display());
+    let proxy = format!("{} --dir {} connect --helper ssh@%h", built("lychgate").display(), room.robot.dir().display());
     let (mut config, mut known) = (String::new(), String::new());
     for machine in machines {
         let host = host_name(machine);

@@ -25,6 +25,7 @@ mod held;
 mod helper;
 mod hostile;
 mod join;
+mod json;
 mod locks;
 mod netns;
 mod owner_rules;

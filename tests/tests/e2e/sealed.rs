@@ -214,6 +214,13 @@ fn what_crosses_the_gateway_is_ciphertext_to_the_machine_itself() {
     plain.write_all(MARKER).unwrap();
     let _ = plain.read_to_end(&mut Vec::new());
     assert_eq!(record_types(&plain.heard), [ALERT], "{:?}", plain.heard);
+    // One who speaks plain HTTP is told so in HTTP.
+    let mut plain = Passing::open(&gateway, &alice, "echo.alpha:7");
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: echo.alpha\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = plain.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.contains("the service `echo` is sealed"), "{answer}");
     // One who is somebody else than the gateway let in is refused by the machine as well.
     let bob = gateway.client("bob");
     let invitation = alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);

@@ -223,7 +223,7 @@ fn ssh_takes_the_open_connection_from_the_helper() {
     alice.ok(&["ssh-config", "--write"]);
     let usual = alice.file("ssh/config");
     let text = std::fs::read_to_string(&usual).unwrap();
-    let passing = text.replace("connect --helper %h", "connect --helper --fdpass %h");
+    let passing = text.replace("connect --helper ssh@%h", "connect --helper --fdpass ssh@%h");
     assert_ne!(passing, text);
     let config = gateway.room().join("fdpass_config");
     std::fs::write(&config, format!("{passing}    ProxyUseFdpass yes\n")).unwrap();

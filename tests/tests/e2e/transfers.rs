@@ -73,7 +73,7 @@ impl Transfer {
                     let what = format!("{service} {way:?}, standard input {stdin}");
                     let file = gateway.room().join(format!("got-{}", all.len()));
                     let child = who
-                        .command(&[&["connect"], way, &["alpha", service]].concat())
+                        .command(&[&["connect", "--raw"], way, &[&format!("{service}@alpha")]].concat())
                         .stdin(if stdin == "open" { Stdio::piped() } else { Stdio::null() })
                         .stdout(File::create(&file).unwrap())
                         .stderr(Stdio::piped())
@@ -184,7 +184,7 @@ fn other_programs_see_that_it_was_cut() {
     let alice = gateway.first_person();
     let exposed = format!("raw={},raw", dump.at);
     let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
-    let mut forward = alice.start(&["forward", "alpha", "raw"]);
+    let mut forward = alice.start(&["forward", "--raw", "raw@alpha"]);
     let at: SocketAddr = forward
         .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
     for half_closed in [false, true] {
