@@ -37,7 +37,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// # Errors
 /// When either makes no sense.
 pub fn services(store: &Keystore, args: &RunArgs) -> Result<Services, Complaint> {
-    let mut services = match store.text(FILE)? {
+    let mut services = match store.trusted_text(FILE)? {
         Some(text) => Services::parse(&text, FILE)?,
         None => Services::none(),
     };

@@ -227,6 +227,11 @@ async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool {
     true
 }
 
+/// The later of the two: the clock of the day may have been set back, and the other stands still in a suspend.
+fn by_two_clocks(by_the_day: UnixTime, then: UnixTime, elapsed: Duration) -> UnixTime {
+    by_the_day.max(then.plus(elapsed))
+}
+
 /// How long to sleep in one piece: nothing when either clock says that it is time.
 fn nap(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
     let left = until.since(now).min(pause.saturating_sub(slept));
@@ -278,8 +283,7 @@ impl Options {
 impl Daemon<'_> {
     fn now(&self) -> UnixTime {
         let (moment, then) = self.seen;
-        // The later of the two: the clock of the day may have been set back, and the other stands still in a suspend.
-        self.offset.gateway_time(clock::now()).max(then.plus(moment.elapsed()))
+        by_two_clocks(self.offset.gateway_time(clock::now()), then, moment.elapsed())
     }
 
     /// What was learnt of the gateway's clock.
@@ -734,6 +738,28 @@ impl Daemon<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is due in days, such as a renewal, is due whatever became of one of the clocks meanwhile.
+    #[test]
+    fn what_is_due_in_days_by_two_clocks() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 20_000 * DAY;
+        for days in [8, 500] {
+            let due = UnixTime::new(NOW + days * DAY);
+            for (what, by_the_day, elapsed, want) in [
+                ("at the start", NOW, 0, false),
+                ("a second before", NOW + days * DAY - 1, days * DAY - 1, false),
+                ("on time", NOW + days * DAY, days * DAY, true),
+                ("after a suspend", NOW + days * DAY, 10, true),
+                ("set back meanwhile", NOW - 500 * DAY, days * DAY, true),
+                ("set back, and not yet", NOW - 500 * DAY, days * DAY - 1, false),
+                ("set ahead: the gateway is asked before anything is believed over", NOW + 2 * days * DAY, 10, true),
+            ] {
+                let now = by_two_clocks(UnixTime::new(by_the_day), UnixTime::new(NOW), Duration::from_secs(elapsed));
+                assert_eq!(now >= due, want, "{what}, {days} days");
+            }
+        }
+    }
 
     /// A pause of days through suspends and clocks that are set: it is over by either clock, and never longer than asked for.
     #[test]

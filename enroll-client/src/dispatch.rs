@@ -40,6 +40,7 @@ pub fn run(cli: Cli, format: Format) -> Result<Exit, Complaint> {
         _ => {}
     }
     let store = Keystore::at(folder(cli.dir)?);
+    store.check()?;
     // One thread: a client waits most of the time, and a service should be small.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

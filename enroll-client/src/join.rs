@@ -15,7 +15,7 @@ use crate::evidence::{JoinToken, PriorCertificate, Prover};
 use crate::flow::{Flow, Forget, Input, Manner, Output, PAUSE_MOST, Patience, Ticket};
 use crate::offset::Offset;
 use crate::plan::{EarlierKey, Held, Plan, Wish, plan};
-use crate::platform::StopSignal;
+use crate::platform::{self, StopSignal};
 use crate::record::{Denied, Pending, RequestAtGate, VERSION};
 use crate::renew::backoff;
 use crate::report::{Complaint, Exit};
@@ -345,7 +345,12 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
                 Some(pin) => pin,
                 None => look_first(&gateway).await?,
             };
-            let pending = ask_pending(&gateway, pin, token, wish);
+            // Whoever has a token is called what it says; others by their host, or approvers could not tell them apart.
+            let by_host = token.is_none();
+            let mut pending = ask_pending(&gateway, pin, token, wish);
+            if by_host && pending.name.is_none() {
+                pending.name = platform::about_host().get("hostname").and_then(|host| host_name(host));
+            }
             face = first_contact(store, &gateway, pin, &pending, earlier.as_ref(), key, patience).await?;
             (pending, Expected::Pin(pin), None)
         }
@@ -416,10 +421,16 @@ fn announce(store: &Keystore, credential: &Credential, result: &str, format: For
     let facts = &credential.facts;
     if result != "already-joined" {
         terminal::say(&format!(
-            "{result}; valid until {}, files in {}; `lychgate run` keeps it renewed",
+            "{result}; valid until {}, files in {}",
             credential.life.not_after,
             store.dir().display()
         ));
+        if store.who_runs().is_none() {
+            terminal::say(
+                "nothing renews it yet: `lychgate run` does, as a service that starts with the machine (the owner's guide has units \
+                 for systemd, with and without root, and a line for cron)",
+            );
+        }
     }
     let value = json!({
         "result": result,
@@ -471,14 +482,23 @@ fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, wish: &
         version: VERSION,
         gateway: gateway.to_string(),
         pin: pin.hex(),
-        token,
         name: wish.name.as_ref().map(|name| name.as_str().to_owned()),
+        token,
         attributes: attributes(&wish.attributes),
         created: clock::now().secs(),
         request: None,
         denied: None,
         trouble: None,
     }
+}
+
+/// The name of a host as a machine may be called, if it is one: its first label, made legal.
+fn host_name(host: &str) -> Option<String> {
+    let label = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let legal: String =
+        label.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let name = pki::Name::parse(legal.trim_matches('-')).ok()?;
+    (name.as_str() != "localhost").then(|| name.as_str().to_owned())
 }
 
 /// A request to rejoin under the old name; an earlier one at the same gateway goes on.
@@ -568,15 +588,19 @@ async fn look_first(gateway: &Address) -> Result<KeyDigest, Complaint> {
             format!("no pin is given for the gateway at {gateway}, and there is no terminal to ask on"),
         )
         .hint(format!(
-            "get the pin from the gateway's operator and pass it with --pin; this gateway presents {root}"
+            "get the pin from the gateway's operator, by another way than this connection, and pass it with --pin or in the URL: \
+             https://{gateway}#PIN"
         )));
     }
     terminal::show(&format!(
         "lychgate: no pin is given. The gateway at {gateway} presents the root\n\n{}\n\nlychgate: compare it with the pin you have from the gateway's operator by another way\n",
         fingerprint_block(&root)
     ));
-    match terminal::ask("Is it the same? [y/N] ") {
-        Some(answer) if terminal::is_yes(&answer) => Ok(root),
+    // A `y` is typed without looking.
+    let hex = root.hex();
+    let last = hex.get(hex.len().saturating_sub(4)..).unwrap_or_default();
+    match terminal::ask("Type the last four digits of the pin that you have, if it is the same: ") {
+        Some(answer) if answer.trim().eq_ignore_ascii_case(last) => Ok(root),
         Some(_) | None => Err(Complaint::new(Exit::Untrusted, "not-confirmed", "the root was not confirmed")
             .hint("pass --pin when you have the pin")),
     }
@@ -585,6 +609,22 @@ async fn look_first(gateway: &Address) -> Result<KeyDigest, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        for (host, want) in [
+            ("edge-07", Some("edge-07")),
+            ("Web_01.Example.com", Some("web-01")),
+            ("VM", Some("vm")),
+            ("-x-", Some("x")),
+            ("localhost", None),
+            ("localhost.localdomain", None),
+            ("", None),
+            ("...", None),
+        ] {
+            assert_eq!(host_name(host).as_deref(), want, "{host}");
+        }
+    }
 
     #[test]
     fn the_waiting_block() {

@@ -143,6 +143,17 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
     let Some(pending) = pending else {
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Use };
     };
+    beside_an_earlier_one(wish, pending, gateway, pin, token)
+}
+
+/// What to do about a request that was begun before, when a gateway is named.
+fn beside_an_earlier_one(
+    wish: &Wish,
+    pending: &Pending,
+    gateway: &Address,
+    pin: Option<KeyDigest>,
+    token: Option<String>,
+) -> Plan {
     let same_place = pending.gateway == gateway.to_string();
     let pending_pin = KeyDigest::parse_hex(&pending.pin).ok();
     let same_root = pin.is_none() || pin == pending_pin;
@@ -155,6 +166,17 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
         && wish.attributes.is_empty();
     if wants_nothing_new {
         Plan::Resume
+    } else if let (Some(request), None) = (&pending.request, &token) {
+        // The gateway keeps a request as it was first made: approvers see that, and nothing may be slipped into it.
+        let named = pending.name.as_ref().map_or("without a name".to_owned(), |name| format!("for the name `{name}`"));
+        Plan::Refuse(
+            Complaint::new(
+                Exit::Failure,
+                "waits-already",
+                format!("the request {} {named} waits already, and stays as it was made", request.id),
+            )
+            .hint("`lychgate join` without arguments goes on with it; `lychgate leave` drops it, then join anew"),
+        )
     } else {
         Plan::Ask { gateway: gateway.clone(), pin: pending_pin, token, key: EarlierKey::Use }
     }
@@ -308,6 +330,18 @@ mod tests {
         check(&url("gw:1", None), None, Some(pending("gw:1", None)), "resume");
         check(&url("gw:1", Some(pin("aa"))), None, Some(pending("gw:1", None)), "resume");
         check(&token("T", "machine"), None, Some(pending("gw:1", Some("T"))), "resume");
+    }
+
+    #[test]
+    fn what_is_said_at_the_second_time_is_not_dropped_in_silence() {
+        let named = |text| Wish { name: Some(Name::parse(text).unwrap()), ..url("gw:1", None) };
+        let labelled = Wish { attributes: BTreeMap::from([("rack".into(), "7".into())]), ..url("gw:1", None) };
+        let before = || Pending { name: Some("a".into()), ..pending("gw:1", None) };
+        check(&named("a"), None, Some(before()), "resume");
+        check(&named("b"), None, Some(before()), "refuse 1");
+        check(&labelled, None, Some(before()), "refuse 1");
+        // Before the gateway has it, it can be changed.
+        check(&named("b"), None, Some(Pending { request: None, ..before() }), "ask gw:1 aa - Use");
     }
 
     #[test]

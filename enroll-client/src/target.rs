@@ -51,6 +51,9 @@ pub enum BadTarget {
     /// The three parts are there but do not decode.
     #[error("the token is damaged: {0}")]
     BadToken(&'static str),
+    /// There is a token in it, and more than that. It is not repeated: it is a secret.
+    #[error("that looks like a join token with something else around it")]
+    Mangled,
     /// A JWT for something else.
     #[error("the token is not a join token but one for `{0}`")]
     OtherAudience(String),
@@ -59,7 +62,9 @@ pub enum BadTarget {
 impl From<BadTarget> for Complaint {
     fn from(bad: BadTarget) -> Self {
         let hint = match &bad {
-            BadTarget::BadToken(_) | BadTarget::OtherAudience(_) => "copy the whole token again, from `ey` to its end",
+            BadTarget::BadToken(_) | BadTarget::OtherAudience(_) | BadTarget::Mangled => {
+                "copy the whole token again, from `ey` to its end"
+            }
             BadTarget::BadPin(_) => "the gateway's operator knows the pin; `lychgate-gateway` prints it at start",
             _ => "use `lychgate join TOKEN` or `lychgate join https://HOST[:PORT] --pin PIN`",
         };
@@ -218,6 +223,10 @@ impl Target {
         if raw.len() > INPUT_MAX {
             return Err(BadTarget::TooLong);
         }
+        if let Some(token) = token_in(raw) {
+            return Token::parse(token).map(Self::Token);
+        }
+        let raw = raw.trim_start_matches('\u{feff}').trim().trim_matches(['"', '\'']);
         let text: String = raw.chars().filter(|c| !c.is_whitespace()).collect();
         if text.is_empty() {
             return Err(BadTarget::Empty);
@@ -226,7 +235,7 @@ impl Target {
         if text.starts_with("eyJ") && !text.contains([':', '/']) {
             return Token::parse(text).map(Self::Token);
         }
-        Self::parse_url(&text)
+        Self::parse_url(&text).map_err(|bad| if looks_like_a_token(&text) { BadTarget::Mangled } else { bad })
     }
 
     fn parse_url(text: &str) -> Result<Self, BadTarget> {
@@ -247,6 +256,33 @@ impl Target {
         Ok(Self::Url { gateway: Address::parse(place, HTTPS_PORT)?, pin })
     }
 }
+
+/// Whether a text has a token in it, which must not be repeated in a message: it would stand in journals.
+fn looks_like_a_token(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("eyj")
+}
+
+/// The token in a file as people and other systems write it: with a byte order mark, in quotes, behind `TOKEN=`, under a comment. One word,
+/// or wrapped into lines.
+fn token_in(raw: &str) -> Option<String> {
+    let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let lines = raw.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim_start().starts_with('#'));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    // `://` and what follows is a URL, whatever its pin looks like.
+    if text.contains("://") {
+        return None;
+    }
+    let at = text.find("eyJ").filter(|at| !text[..*at].ends_with(of_token))?;
+    let rest = text.get(at..)?;
+    let word: String = rest.chars().take_while(|c| of_token(*c)).collect();
+    let whole = word.matches('.').count() == 2 && word.rsplit('.').next().is_some_and(|last| last.len() >= SIGNATURE);
+    let wrapped = rest.chars().take_while(|c| of_token(*c) || c.is_whitespace()).filter(|c| !c.is_whitespace());
+    let token = if whole { word } else { wrapped.collect() };
+    (token.matches('.').count() == 2).then_some(token)
+}
+
+/// How long the signature of a token is at least: of P-256, in base64url. A word that ends sooner goes on in the next line.
+const SIGNATURE: usize = 86;
 
 impl Token {
     fn parse(text: String) -> Result<Self, BadTarget> {
@@ -331,6 +367,42 @@ mod tests {
     #[track_caller]
     fn check(raw: &str, want: Result<Target, BadTarget>) {
         assert_eq!(Target::parse(raw), want, "{raw}");
+    }
+
+    /// As files are written by people, other systems and mail programs; and whatever cannot be used is not repeated.
+    #[test]
+    fn tokens_as_people_write_them() {
+        let claims = "eyJhdWQiOiJ4In0";
+        let token = format!("eyJhbGciOiJFUzI1NiJ9.{claims}.{}", "s".repeat(86));
+        let wrapped = format!("{}\r\n{}\r\n", &token[..70], &token[70..]);
+        for (what, text) in [
+            ("as it is", token.clone()),
+            ("a line", format!("{token}\r\n")),
+            ("a byte order mark", format!("\u{feff}{token}\n")),
+            ("quotes", format!("\"{token}\"")),
+            ("single quotes", format!("'{token}'\n")),
+            ("a variable", format!("TOKEN={token}\n")),
+            ("a variable in quotes", format!("export LYCHGATE_TOKEN=\"{token}\"\n")),
+            ("a comment", format!("# for edge-7\n{token}\n")),
+            ("words around it", format!("the token: {token} (good for a day)\n")),
+            ("wrapped", wrapped),
+            (
+                "wrapped within the signature",
+                format!("{}\n{}\n", &token[..token.len() - 20], &token[token.len() - 20..]),
+            ),
+        ] {
+            assert_eq!(token_in(&text).as_deref(), Some(token.as_str()), "{what}");
+        }
+        for text in [
+            format!("x{token}"),
+            format!("http://gw.example/{token}"),
+            format!("https://gw.example/?t={token}"),
+            format!("https://gw.example#{token}"),
+            format!("https://{token}"),
+        ] {
+            let said = Target::parse(&text).unwrap_err().to_string();
+            assert!(!said.to_lowercase().contains(&claims.to_lowercase()), "{said}");
+        }
     }
 
     #[test]

@@ -46,7 +46,13 @@ pub async fn run(dir: &Path, commands: &[String], occasion: &Occasion<'_>) -> Ve
         let trouble = run_one(platform::shell(text), dir, occasion).await.err();
         results.push(Ran { name: text.clone(), trouble });
     }
-    for path in list(&dir.join(FOLDER)) {
+    let folder = dir.join(FOLDER);
+    // Looked at each time: this process may have begun long ago.
+    if let Ok(Some(why)) = platform::distrust(&folder, None) {
+        results.push(Ran { name: FOLDER.to_owned(), trouble: Some(format!("not looked into: {why}")) });
+        return results;
+    }
+    for path in list(&folder) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let trouble = match platform::may_run(&path) {
             Ok(()) => run_one(Command::new(&path), dir, occasion).await.err(),

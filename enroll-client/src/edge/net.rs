@@ -120,7 +120,9 @@ pub enum NetError {
 
 /// What a rejection means, in words.
 fn rejection(address: &Address, alert: AlertDescription, showed_certificate: bool) -> String {
-    if showed_certificate {
+    if showed_certificate && alert == AlertDescription::CertificateExpired {
+        format!("the gateway {address} says that our certificate has expired")
+    } else if showed_certificate {
         let alert = format!("{alert:?}");
         format!("the gateway {address} rejected our certificate (expired, revoked or from another gateway; {alert})")
     } else {
@@ -336,7 +338,7 @@ pub async fn dial(address: &Address, manners: &Manners) -> Result<TlsStream<TcpS
 /// Finds out why the first read on a connection of [`dial`] failed: under TLS 1.3 a certificate that is not taken is heard
 /// of only then.
 #[must_use]
-pub fn explain(address: &Address, manners: &Manners, error: &io::Error) -> NetError {
+pub fn explain(address: &Address, manners: &Manners, error: &(dyn std::error::Error + 'static)) -> NetError {
     match alert(error) {
         Some(alert) if is_rejection(alert) => {
             NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }

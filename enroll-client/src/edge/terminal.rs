@@ -86,34 +86,20 @@ pub fn ask(question: &str) -> Option<String> {
     }
 }
 
-/// Whether an answer means yes.
-#[must_use]
-pub fn is_yes(answer: &str) -> bool {
-    matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
-}
-
 /// Everything on standard input, up to `limit` bytes.
 ///
 /// # Errors
 /// When it cannot be read or is longer.
 pub fn read_stdin(limit: u64) -> io::Result<String> {
     use std::io::Read as _;
-    let mut text = String::new();
-    io::stdin().lock().take(limit + 1).read_to_string(&mut text)?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > limit {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_clear_yes_is_a_yes() {
-        for (answer, want) in [("y", true), ("Yes", true), ("YES", true), ("", false), ("n", false), ("yeah", false)] {
-            assert_eq!(is_yes(answer), want, "{answer}");
-        }
-    }
+    let utf_16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
+    String::from_utf8(bytes).ok().filter(|_| !utf_16).ok_or_else(|| {
+        let what = if utf_16 { "it is UTF-16; save it as UTF-8 or plain ASCII" } else { "it is no UTF-8" };
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }

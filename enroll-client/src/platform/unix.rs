@@ -26,7 +26,61 @@ pub fn create(path: &Path, access: Access) -> io::Result<File> {
         Access::Secret => 0o600,
         Access::Public => 0o644,
     };
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    give_to_owner(path, &file)?;
+    Ok(file)
+}
+
+/// Opens a file that may be there, to be locked or written. A link in its place is not followed: whoever owns the folder must not lead
+/// root to a file of root's.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits();
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(i32::try_from(flags).unwrap_or(0))
+        .open(path)?;
+    give_to_owner(path, &file)?;
+    Ok(file)
+}
+
+/// What root makes in somebody else's folder is theirs: otherwise one `sudo lychgate renew` leaves a service that cannot read its own
+/// key. By the open file, so that nobody can put another in its place meanwhile.
+fn give_to_owner(path: &Path, made: &File) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::metadata(parent)?;
+    if owner.uid() != 0 && made.metadata()?.uid() == 0 {
+        std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Why a file or folder must not be believed, if so: it belongs to another user, or others may write to it. `followed` is the owner of
+/// the folder that it lies in, whom root goes along with.
+pub fn distrust(path: &Path, followed: Option<u32>) -> io::Result<Option<String>> {
+    let me = rustix::process::geteuid();
+    let mine = |uid: u32| uid == 0 || uid == me.as_raw() || followed == Some(uid);
+    // The link itself, then what it leads to.
+    for about in [fs::symlink_metadata(path)?, fs::metadata(path)?] {
+        if !mine(about.uid()) {
+            return Ok(Some(format!("it belongs to another user (uid {})", about.uid())));
+        }
+        if !about.is_symlink() && about.mode() & 0o022 != 0 {
+            return Ok(Some(format!("others may write to it (mode {:04o})", about.mode() & 0o7777)));
+        }
+    }
+    Ok(None)
+}
+
+/// In whose folder root is at work; nothing for anybody else.
+pub fn guest_of(folder: &Path) -> Option<u32> {
+    let owner = fs::metadata(folder).ok()?.uid();
+    (rustix::process::geteuid().is_root() && owner != 0).then_some(owner)
 }
 
 /// Creates a folder only its owner can enter; parents with the usual mode.
@@ -35,6 +89,11 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {
+            let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::DIRECTORY;
+            let flags = i32::try_from(flags.bits()).unwrap_or(0);
+            give_to_owner(path, &OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
     }
@@ -128,6 +187,12 @@ pub fn about_host() -> BTreeMap<&'static str, String> {
 
 /// Whether a hook may be run: an executable file that nobody but root and ourselves can change.
 pub fn may_run(path: &Path) -> Result<(), &'static str> {
+    let me = rustix::process::geteuid().as_raw();
+    // Who put a link there decides what is run, so the link is judged before what it leads to.
+    let link = fs::symlink_metadata(path).map_err(|_| "it cannot be looked at")?;
+    if link.uid() != 0 && link.uid() != me {
+        return Err("it belongs to another user");
+    }
     let about = fs::metadata(path).map_err(|_| "it cannot be looked at")?;
     if !about.is_file() {
         return Err("it is not a file");
@@ -135,7 +200,6 @@ pub fn may_run(path: &Path) -> Result<(), &'static str> {
     if about.mode() & 0o111 == 0 {
         return Err("it is not executable");
     }
-    let me = rustix::process::geteuid().as_raw();
     if about.uid() != 0 && about.uid() != me {
         return Err("it belongs to another user");
     }

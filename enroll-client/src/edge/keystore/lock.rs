@@ -1,11 +1,12 @@
 //! One process at a time joins or renews in a folder, and one `lychgate run` keeps it alive. The lock is the operating system's, so it ends with the process.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{StoreError, failed};
+use crate::platform;
 
 /// How often a lock that is held by another is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -19,8 +20,7 @@ pub struct Lock {
 /// Takes the lock of `dir`, waiting for it up to `patience`.
 pub(super) async fn take(dir: &Path, patience: Duration) -> Result<Lock, StoreError> {
     let path = dir.join("lock");
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    let file = platform::open_own(&path).map_err(failed("open", &path))?;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         match file.try_lock() {
@@ -44,8 +44,7 @@ const RUN_PATIENCE: Duration = Duration::from_secs(2);
 /// Takes the lock of `lychgate run`, and writes our process into it.
 pub(super) async fn take_running(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join(RUN);
-    let mut file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    let mut file = platform::open_own(&path).map_err(failed("open", &path))?;
     let deadline = tokio::time::Instant::now() + RUN_PATIENCE;
     loop {
         match file.try_lock() {

@@ -62,6 +62,7 @@ const PENDING: &str = "pending.json";
 const CURRENT: &str = "current";
 const GENERATIONS: &str = "generations";
 const SSH: &str = "ssh";
+const HOOKS: &str = super::hooks::FOLDER;
 
 /// Largest file of the folder that is read: a bundle of some hundred roots.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -94,6 +95,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Its mode.
         mode: String,
+    },
+    /// Somebody else may have put it there.
+    #[error("`{path}` is not believed: {why}")]
+    Distrusted {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// Another process is at work here.
     #[error("another lychgate is joining or renewing in `{path}`")]
@@ -136,6 +145,10 @@ impl From<StoreError> for Complaint {
                     platform::exposure_hint(&path)
                 )
             }
+            StoreError::Distrusted { path, .. } => format!(
+                "whoever may write there decides what runs here: give it to the user who runs this, and `chmod go-w {}`",
+                path.display()
+            ),
             StoreError::Busy { .. } => "wait until it has finished, or name another folder with --dir".to_owned(),
             StoreError::Runs { .. } => {
                 return Self::new(Exit::Failure, "already-runs", what)
@@ -223,6 +236,16 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
     }
 }
 
+/// Refuses what others may have put there; what is not there, nobody did.
+fn trusted(path: &Path, guest_of: Option<u32>) -> Result<(), StoreError> {
+    match platform::distrust(path, guest_of) {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(StoreError::Distrusted { path: path.to_owned(), why }),
+        // Nothing is there, or nothing that could be read: whoever needs it says why.
+        Err(_) => Ok(()),
+    }
+}
+
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
     let Some(text) = read(path)? else { return Ok(None) };
     serde_json::from_str(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
@@ -284,6 +307,29 @@ impl Keystore {
     /// When the system refuses.
     pub fn prepare(&self) -> Result<(), StoreError> {
         self.disk.make_folder(&self.dir).map_err(failed("create the folder", &self.dir))
+    }
+
+    /// Looks who may write to the folder and to what is believed of it, before anything of it is. Root goes along with the owner of the
+    /// folder, but runs nothing for them: see [`Keystore::trusted_text`] and [`platform::may_run`].
+    ///
+    /// # Errors
+    /// When somebody else may.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let guest_of = platform::guest_of(&self.dir);
+        let all = [CURRENT, GENERATIONS, BUNDLE, STATE, PENDING, NEXT_KEY, SSH, KEY, CERT, CHAIN, HOOKS];
+        for path in std::iter::once(self.dir.clone()).chain(all.map(|name| self.path(name))) {
+            trusted(&path, guest_of)?;
+        }
+        Ok(())
+    }
+
+    /// The text of a file in the folder that says what this program does, if it is there: believed from root and ourselves alone.
+    ///
+    /// # Errors
+    /// When somebody else may have written it, or it cannot be read.
+    pub fn trusted_text(&self, name: &str) -> Result<Option<String>, StoreError> {
+        trusted(&self.path(name), None)?;
+        self.text(name)
     }
 
     /// Takes the lock of the folder, which must exist, waiting for it up to `patience`.

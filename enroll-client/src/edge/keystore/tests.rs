@@ -286,3 +286,95 @@ mod modes {
         assert!(Keystore::at(dir.path().to_owned()).credential().is_err());
     }
 }
+
+/// Who may write, decides: one row for each thing that is believed. As root, with a second user.
+#[cfg(unix)]
+#[test]
+fn what_others_may_write_is_not_believed() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    const NOBODY: u32 = 65_534;
+    let root = rustix::process::geteuid().is_root();
+    let make = || {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, authority) = (Keystore::at(dir.path().join("id")), Authority::new());
+        store.prepare().unwrap();
+        let key = store.next_key().unwrap();
+        store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
+        fs::create_dir(store.dir().join("hooks.d")).unwrap();
+        fs::write(store.dir().join("services.toml"), "").unwrap();
+        (dir, store)
+    };
+    let judge = |store: &Keystore| store.check().and_then(|()| store.trusted_text("services.toml")).map(drop);
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (_dir, store) = make();
+    judge(&store).unwrap();
+    mode(store.dir(), 0o750);
+    judge(&store).unwrap();
+    for name in [".", "hooks.d", "services.toml", "state.json", "bundle.pem", "generations"] {
+        for bad in [0o777, 0o770, 0o702] {
+            let (_dir, store) = make();
+            mode(&store.dir().join(name), bad);
+            let error = judge(&store).unwrap_err().to_string();
+            assert!(error.contains("others may write to it"), "{name} {bad:o}: {error}");
+        }
+        if root && name != "." {
+            let (_dir, store) = make();
+            chown(store.dir().join(name), Some(NOBODY), None).unwrap();
+            let error = judge(&store).unwrap_err().to_string();
+            assert!(error.contains("belongs to another user"), "{name}: {error}");
+        }
+    }
+    if root {
+        // A link that another user put there leads nowhere, whatever it leads to.
+        let (_dir, store) = make();
+        let (file, elsewhere) = (store.dir().join("services.toml"), store.dir().join("elsewhere"));
+        fs::rename(&file, &elsewhere).unwrap();
+        symlink(&elsewhere, &file).unwrap();
+        judge(&store).unwrap();
+        std::os::unix::fs::lchown(&file, Some(NOBODY), None).unwrap();
+        assert!(judge(&store).is_err());
+    }
+}
+
+/// What root does in somebody else's folder stays readable to them: every write is theirs, and nothing of theirs is run.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_root_makes_in_somebody_elses_folder_is_theirs() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (store, authority) = (Keystore::at(dir.path().join("id")), Authority::new());
+    store.prepare().unwrap();
+    chown(store.dir(), Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::write(store.dir().join("services.toml"), "").unwrap();
+    chown(store.dir().join("services.toml"), Some(NOBODY), None).unwrap();
+    store.check().unwrap();
+    drop(store.lock(std::time::Duration::ZERO).await.unwrap());
+    drop(store.running().await.unwrap());
+    let key = store.next_key().unwrap();
+    store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
+    store.next_key().unwrap();
+    let ssh = store.ssh_folder().unwrap();
+    store.replace_at(&ssh.join("ca.json"), "{}", Access::Public).unwrap();
+    let mut left = vec![store.dir().to_owned()];
+    let mut seen = 0;
+    while let Some(path) = left.pop() {
+        let about = fs::symlink_metadata(&path).unwrap();
+        assert!(about.is_symlink() || about.uid() == NOBODY, "{}", path.display());
+        seen += 1;
+        if about.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    assert!(seen > 12, "{seen}");
+    assert!(store.trusted_text("services.toml").is_err(), "root does not do what they say");
+    // A link in the place of a lock leads root nowhere.
+    fs::remove_file(store.dir().join("run.lock")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("precious"), store.dir().join("run.lock")).unwrap();
+    fs::write(dir.path().join("precious"), "kept").unwrap();
+    assert!(store.running().await.is_err());
+    assert_eq!(fs::read_to_string(dir.path().join("precious")).unwrap(), "kept");
+}

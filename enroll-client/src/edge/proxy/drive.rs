@@ -237,8 +237,8 @@ impl Driver {
 
     fn over(self, error: Option<yamux::ConnectionError>) {
         let why = match error {
-            Some(yamux::ConnectionError::Io(error)) => explain(&self.address, &self.manners, &error),
-            Some(other) => NetError::Broken { address: self.address, cause: other.to_string() },
+            // An alert lies somewhere below.
+            Some(error) => explain(&self.address, &self.manners, &error),
             None => NetError::Broken { address: self.address, cause: "the gateway closed it".to_owned() },
         };
         self.words.hear(|heard| {
