@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use pki::UnixTime;
 
+use crate::examples;
 use crate::report::EXIT_CODES;
 
 /// Where the files are; shown at the end of `--help` and in the man page.
@@ -51,8 +52,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Ask to be let in, or go on with an earlier request
+    #[command(after_help = examples::JOIN)]
     Join(JoinArgs),
     /// Keep the certificate renewed, as a service
+    #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// Renew now if it is due
     Renew(RenewArgs),
@@ -79,23 +82,29 @@ pub enum Command {
     #[command(subcommand)]
     Sessions(SessionsCommand),
     /// Connect standard input and output to a service on a machine
+    #[command(after_help = examples::CONNECT)]
     Connect(ConnectArgs),
     /// Listen on this host, and lead whoever connects to a service on a machine
+    #[command(after_help = examples::FORWARD)]
     Forward(ForwardArgs),
     /// Serve `connect --helper`: one process and one TLS session for all of them
     Helper(HelperArgs),
     /// Run ssh to a machine
+    #[command(after_help = examples::SSH)]
     Ssh(SshArgs),
     /// Print a configuration for ssh that leads to machines by their names
+    #[command(after_help = examples::SSH_CONFIG)]
     SshConfig(SshConfigArgs),
     /// SSH certificates: to log in with, and for this machine's sshd
     #[command(subcommand)]
     SshCert(SshCertCommand),
     /// What happened, newest last
+    #[command(after_help = examples::AUDIT)]
     Audit(AuditArgs),
     /// Print the machines as an inventory for Ansible, always as JSON
     Inventory(InventoryArgs),
     /// Ask whether the policy allows you something
+    #[command(after_help = examples::CAN_I)]
     CanI(CanIArgs),
     /// Print a completion script for a shell
     Completions {

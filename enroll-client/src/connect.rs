@@ -167,7 +167,10 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
     let Place { service, machine: name } = place;
     let way = Way::find(store).await?;
     let streams = way.dial(Carries::One).await?;
-    let service = streams.reach(&service, &name, Sealing::from_flag(args.raw)).await?;
+    let service = match streams.reach(&service, &name, Sealing::from_flag(args.raw)).await {
+        Ok(service) => service,
+        Err(error) => return Err(explained(&way, &name, error.into()).await),
+    };
     let (session, words) = (service.session.clone(), Arc::clone(&service.words));
     let ending = stdio(service).await;
     let said = words.why(&session).await;
@@ -245,6 +248,26 @@ pub async fn afterwards(way: Option<&Way>, over: Over<'_>) -> Exit {
     }
 }
 
+/// A refusal with whose lock it is and what for, where that is the cause and we may see it.
+pub async fn explained(way: &Way, machine: &Name, mut complaint: Complaint) -> Complaint {
+    if complaint.code == "denied"
+        && let Ok(mut face) = ManageFace::new(&way.credential.newest())
+        && let Some(lock) = lock_of(&mut face, machine).await
+    {
+        complaint.what = format!("{}; {lock}", complaint.what);
+        complaint.hint = Some(format!("`lychgate machines unlock {machine}` lifts it, if you may"));
+    }
+    complaint
+}
+
+/// Who locked a machine, and what for.
+async fn lock_of(face: &mut ManageFace, machine: &Name) -> Option<String> {
+    let view: wire::admin::SubjectView = face.get(&format!("/v1/machines/{}", segment(machine.as_str()))).await.ok()?;
+    let lock = view.locks.first()?;
+    let by = lock.by.rsplit('/').next().unwrap_or_default();
+    Some(format!("`{machine}` was locked by {by}: {}", lock.reason))
+}
+
 /// Asks the gateway why a session ended.
 async fn ask(way: Option<&Way>, session: &str, ending: &Ending, said: Option<Reason>) -> Judged {
     let alone = || ending.judge_alone(said);
@@ -255,7 +278,15 @@ async fn ask(way: Option<&Way>, session: &str, ending: &Ending, said: Option<Rea
     match view {
         Ok(view) => {
             let known = view.reason.map(|reason| serde_json::from_value(reason.into()).unwrap_or(Reason::Unknown));
-            ending.judge_alone(known.or(said))
+            let known = known.or(said);
+            let lock = match (known, Name::parse(&view.machine)) {
+                (Some(Reason::Locked), Ok(machine)) => lock_of(&mut face, &machine).await,
+                _ => None,
+            };
+            match (ending.judge_alone(known), lock) {
+                (Judged::Ended(exit, why), Some(lock)) => Judged::Ended(exit, format!("{why}; {lock}")),
+                (judged, _) => judged,
+            }
         }
         // Then it is our own standing that ended it.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {

@@ -16,7 +16,7 @@ use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::{ConnectArgs, HelperArgs};
-use crate::connect::{Over, Place, Way, afterwards, carry};
+use crate::connect::{Over, Place, Way, afterwards, carry, explained};
 use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
 use crate::edge::net::CallError;
@@ -282,7 +282,13 @@ pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Res
     let slow = |_| failed("the helper did not answer within 45 s".to_owned());
     let answer: Reached = timeout(ANSWER_TIME, read_frame(&mut program)).await.map_err(slow)?.map_err(gone)?;
     match answer {
-        Reached::Refused { problem } => Err(complaint(*problem)),
+        Reached::Refused { problem } => {
+            let complaint = complaint(*problem);
+            match Way::find(store).await {
+                Ok(way) => Err(explained(&way, machine, complaint).await),
+                Err(_) => Err(complaint),
+            }
+        }
         Reached::Ok { .. } if args.fdpass => {
             platform::pass_stdout(program).map_err(|error| {
                 failed(format!("cannot hand the connection on: {error}")).hint("ssh wants ProxyUseFdpass=yes for this")

@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod edge;
 pub mod ending;
 pub mod evidence;
+mod examples;
 pub mod flow;
 pub mod helper;
 pub mod inventory;

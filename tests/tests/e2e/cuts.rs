@@ -8,7 +8,7 @@ use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::wait::{PATIENCE, Stopwatch, eventually, never};
 
-use crate::rig::{Connected, Echo, Running, connect, refused, sessions};
+use crate::rig::{Connected, Echo, Helpers, Running, connect, refused, sessions};
 use crate::{assert_says, audit, items, joined};
 
 /// A gateway, its first person, and a machine with an echo.
@@ -58,18 +58,24 @@ fn ended(mut open: Connected, by: &Lychgate, reason: &str, says: &str) {
 #[test]
 fn a_lock_of_the_machine() {
     let stage = Stage::set(Setup::default());
+    let _helpers = Helpers::of(stage.alice.dir());
     let open = stage.open(&stage.alice);
     let began = Stopwatch::start();
     let locked = stage.alice.ok(&["machines", "lock", "alpha", "--reason", "stolen"]);
     assert!(locked.contains("ended 1 session in"), "{locked}");
-    ended(open, &stage.alice, "locked", "locked: a lock was set");
+    ended(open, &stage.alice, "locked", "locked: a lock was set; `alpha` was locked by alice: stolen");
     began.assert_within(Duration::from_secs(5), "the cut, with the commands themselves");
     let enforced = audit(&stage.alice, "lock.enforced").pop().unwrap();
     assert_eq!(enforced["detail"]["sessions"], "1");
     let millis: u64 = enforced["detail"]["millis"].as_str().unwrap().parse().unwrap();
     began.assert_took(Duration::from_millis(millis), Duration::from_secs(1), "the cut by its own record");
     assert_eq!(enforced["instance"], audit(&stage.alice, "lock.set").pop().unwrap()["instance"]);
-    assert_says(&stage.alice.refused(&["connect", "alpha", "echo"]), 3, "locked-machine");
+    for way in [&[][..], &["--helper"]] {
+        let refused = stage.alice.refused(&[&["connect", "echo@alpha"], way].concat());
+        assert_says(&refused, 3, "locked-machine");
+        assert_says(&refused, 3, "`alpha` was locked by alice: stolen");
+        assert_says(&refused, 3, "`lychgate machines unlock alpha` lifts it");
+    }
     // The machine is told as well, asks no more than now and then, and comes back by itself when the lock is gone.
     let mut alpha = stage.alpha;
     alpha.run.expect_stdout("the machine hears why", |out| out.contains("(locked): a lock was set").then_some(()));
