@@ -96,7 +96,7 @@ fn nginx_is_told_what_it_lacks() {
     let (plain, told) = (Port::take(), Port::take());
     let at = gateway.enroll().address;
     let text = format!(
-        "http {{ access_log off;\n\
+        "http {{ access_log off; proxy_ssl_protocols TLSv1.3;\n\
          server {{ listen 127.0.0.1:{}; location / {{ proxy_pass https://{at}; proxy_http_version 1.0; }} }}\n\
          server {{ listen 127.0.0.1:{}; location / {{ proxy_pass https://{at}; proxy_http_version 1.1; }} }}\n}}",
         plain.number(),
@@ -124,7 +124,7 @@ fn behind_a_balancer() -> Gateway {
         .start()
 }
 
-/// Asks to join through the balancer at `port`, from `source`; the address that an approver is shown.
+/// Asks to join through the balancer at `port`, from `source`; the network that an approver is shown.
 async fn seen_from(gateway: &Gateway, alice: &Lychgate, port: &Port, source: [u8; 4]) -> String {
     let config = tls::trusting(&gateway.roots(), None);
     let address = ([127, 0, 0, 1], port.number()).into();
@@ -139,11 +139,11 @@ async fn seen_from(gateway: &Gateway, alice: &Lychgate, port: &Port, source: [u8
 
 async fn clients_keep_their_addresses(gateway: &Gateway, port: &Port) {
     let alice = gateway.first_person();
-    assert_eq!(seen_from(gateway, &alice, port, [127, 0, 3, 7]).await, "127.0.3.7");
+    assert_eq!(seen_from(gateway, &alice, port, [127, 0, 3, 7]).await, "127.0.3.0/24");
     // One who opens connections and says nothing fills his own share, and nobody's beside it.
     let to = SocketAddr::from(([127, 0, 0, 1], port.number()));
     let silent: Vec<TcpStream> = (0..8).map(|_| from(to, [127, 0, 3, 8])).collect();
-    assert_eq!(seen_from(gateway, &alice, port, [127, 0, 4, 1]).await, "127.0.4.1");
+    assert_eq!(seen_from(gateway, &alice, port, [127, 0, 4, 1]).await, "127.0.4.0/24");
     drop(silent);
 }
 

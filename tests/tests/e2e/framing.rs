@@ -47,7 +47,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("a folded line", "GET /healthz HTTP/1.1\r\nHost: HOST\r\nX: a\r\n b\r\n\r\n"),
     ("a header without a name", "GET /healthz HTTP/1.1\r\nHost: HOST\r\n: x\r\n\r\n"),
     ("a NUL", "GET /healthz HTTP/1.1\r\nHost: HOST\r\nX: a\0b\r\n\r\n"),
-    ("HTTP/1.0", "GET /healthz HTTP/1.0\r\nHost: HOST\r\n\r\n"),
+    ("HTTP/1.0", "GET /v1/gateway HTTP/1.0\r\nHost: HOST\r\n\r\n"),
     ("HTTP/0.9", "GET /healthz\r\n\r\n"),
     ("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ("two blanks in the request line", "GET  /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"),
