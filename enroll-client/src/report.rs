@@ -206,8 +206,8 @@ impl Refusal {
         match self.code.as_str() {
             "denied" | "waiting-expired" | "denied-by-person" | "name-taken" | "name-illegal" | "token-expired"
             | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "wrong-code"
-            | "prior-invalid" | "evidence-unknown" | "evidence-conflict" | "not-sealed" | "wrong-caller"
-            | "not-exposed" | "refused-by-machine" => Exit::Refused,
+            | "prior-invalid" | "evidence-unknown" | "evidence-conflict" | "replaced" | "not-sealed"
+            | "wrong-caller" | "not-exposed" | "refused-by-machine" => Exit::Refused,
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" | "removed" => Exit::Locked,
             "queue-full" | "rate-limited" | "unavailable" | "offline" | "target-closed" | "target-slow"

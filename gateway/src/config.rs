@@ -489,6 +489,11 @@ fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
             raw.tunnels_per_second.as_ref(),
             d.tunnels_per_second,
         )?,
+        certificates_per_life: r.count(
+            "limits.certificates_per_life",
+            raw.certificates_per_life.as_ref(),
+            d.certificates_per_life,
+        )?,
         handshake_time: r.duration("limits.handshake_time", raw.handshake_time.as_ref(), d.handshake_time)?,
         head_time: r.duration("limits.head_time", raw.head_time.as_ref(), d.head_time)?,
         body_time: r.duration("limits.body_time", raw.body_time.as_ref(), d.body_time)?,

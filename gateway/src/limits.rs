@@ -149,6 +149,9 @@ pub struct Limits {
     pub handshakes_per_prefix: usize,
     /// Tunnels that come back in a second after all were lost: machines are told to spread over the time that makes.
     pub tunnels_per_second: usize,
+    /// Certificates of each kind (its own, those for sealed services) that one machine or person may have made in one life of
+    /// them.
+    pub certificates_per_life: usize,
     /// From the accepted socket to the end of the TLS handshake.
     pub handshake_time: Duration,
     /// From the first byte of a request's head to its last.
@@ -184,6 +187,9 @@ impl Default for Limits {
             handshakes_per_prefix: 128,
             // A fifth of what one core can do, beside everything else.
             tunnels_per_second: 200,
+            // One in a life is what it takes; the others are for restarts, people at the keyboard and whoever loses replies. Each
+            // is 4 KiB on the disk, and an entry of a revocation list until it ends.
+            certificates_per_life: 16,
             // Two round trips; a satellite link takes two seconds.
             handshake_time: Duration::from_secs(5),
             // 16 KiB over a 20 kbit/s link.

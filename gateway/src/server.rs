@@ -75,6 +75,7 @@ fn settings(config: &Config) -> Settings {
         pending_ttl: config.enroll.pending_ttl,
         pending_max: config.enroll.pending_max,
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
+        certificates_per_life: u32::try_from(config.limits.certificates_per_life).unwrap_or(u32::MAX),
         audit_retention: config.audit_retention,
     }
 }

@@ -20,7 +20,7 @@ use gateway::{
 };
 use pki::Role;
 use ssh_key::SshHolder;
-use story::{DAY, Member, Story, minutes};
+use story::{DAY, Member, PER_LIFE, Story, minutes};
 use wire::{
     admin::{CanIRequest, TokenRequest},
     enroll::{JOIN_TOKEN, WaitingReply},
@@ -545,4 +545,42 @@ async fn housekeeping_takes_no_name_and_no_key_that_lead_elsewhere() {
     assert!(story.shell.get::<Subject>(keys::subject(Role::Machine, "edge-07")).await.unwrap().is_some());
     let index: Seen<String> = story.shell.get(keys::enrollment_of_key(&other.key)).await.unwrap().unwrap();
     assert_eq!(index.record, "elsewhere");
+}
+
+fn over(answer: &Result<wire::enroll::IssuedReply, Refusal>) -> bool {
+    matches!(answer, Err(Refusal::CertificateLimit { .. }))
+}
+
+#[tokio::test]
+async fn a_lineage_has_a_budget_of_certificates() {
+    let story = Story::new().await;
+    let machine = story.machine("edge-07").await;
+    // One was made when it joined. Each of these is for another key.
+    for _ in 1..PER_LIFE {
+        machine.fresh().renew(&story).await.unwrap();
+    }
+    let last = machine.renew(&story).await;
+    assert!(over(&last), "{last:?}");
+    assert!(matches!(machine.rejoin(&story).await, Err(Refusal::CertificateLimit { .. })));
+    // What it has goes on, and its sealed services have a budget of their own.
+    machine.caller(&story).await;
+    let sealed = |csr| {
+        let (story, machine) = (&story, &machine);
+        async move {
+            let caller = machine.caller(story).await;
+            flow::sealed::sealed(&story.shell, &caller, csr, "story").await.map_err(story::refused)
+        }
+    };
+    let keys: Vec<Member> = (0..=PER_LIFE).map(|_| machine.fresh()).collect();
+    for key in &keys[..PER_LIFE as usize] {
+        sealed(key.csr()).await.unwrap();
+    }
+    assert!(over(&sealed(keys[PER_LIFE as usize].csr()).await));
+    // The same key is answered with the same certificate, whatever the budget.
+    let again = sealed(keys[PER_LIFE as usize - 1].csr()).await.unwrap();
+    assert_eq!(again.serial, sealed(keys[PER_LIFE as usize - 1].csr()).await.unwrap().serial);
+    // A part of a life later there is one again.
+    story.clock.advance(DAY / PER_LIFE);
+    machine.renew(&story).await.unwrap();
+    assert!(over(&machine.fresh().renew(&story).await));
 }

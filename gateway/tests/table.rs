@@ -65,6 +65,8 @@ enum Want {
     Retired,
     /// The caller's key is in two hands.
     Forked,
+    /// The caller's certificate was replaced a moment ago.
+    Replaced,
 }
 
 use Want::{Caller, Denied, Hidden, Locked, Served, Unproven};
@@ -427,6 +429,7 @@ fn check(what: &str, want: Want, (status, code, body): &(u16, String, Vec<u8>)) 
         (403, "expired") => Some(Want::Expired),
         (403, "retired" | "removed") => Some(Want::Retired),
         (403, "forked") => Some(Want::Forked),
+        (403, "replaced") => Some(Want::Replaced),
         _ => None,
     };
     assert_eq!(got, Some(want), "{what}: {status} {text}");
@@ -500,6 +503,54 @@ async fn whose_certificate_is_no_good_is_refused_everywhere() {
             check(&format!("{method} {path} by {kind}"), want, &answer);
             assert_eq!(stage.records().await, before, "{method} {path} by {kind}: refused, and something was written");
         }
+    }
+}
+
+/// What a certificate that was replaced a moment ago may still do. Every other row of the manage face makes, ends or grants.
+const READS: &[(&str, &str)] = &[("POST", "/v1/machines/{name}/reports"), ("POST", "/v1/can-i")];
+
+#[tokio::test]
+async fn a_certificate_that_was_just_replaced_reads_and_changes_nothing() {
+    let stage = Stage::set().await;
+    for (method, path, _) in MANAGE {
+        let (before_it, member) = match *path {
+            "/v1/sealed" | "/v1/ssh/host" => ("a machine", stage.machine().await.1),
+            _ => ("an administrator", stage.person(&["admins"]).await),
+        };
+        let old = stage.story.peer(&member.issued);
+        let newer = stage.story.peer(&member.renew(&stage.story).await.unwrap());
+        stage.story.admit(&newer).await.unwrap();
+        let want = match (*method, *path) {
+            // Two renewals from one certificate are two holders.
+            (_, "/v1/renew") => Want::Forked,
+            ("GET", _) => Served,
+            row if READS.contains(&row) => Served,
+            _ => Want::Replaced,
+        };
+        let asked = stage.asked(method, path, Proof::Missing).await;
+        let records = stage.records().await;
+        let router = stage.router(Face::Manage, &unlimited());
+        let answer = stage.send(router, Face::Manage, Some(old), asked).await;
+        check(&format!("{method} {path} by {before_it} with the certificate before"), want, &answer);
+        if want == Want::Replaced {
+            assert_eq!(stage.records().await, records, "{method} {path}: refused, and something was written");
+            stage.story.admit(&newer).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_reads_is_written_down() {
+    use gateway::core::admission::Use;
+    for row in endpoints::all().iter().filter(|row| row.face == Face::Manage) {
+        let (method, path) = (row.method.as_str(), row.path);
+        let want = match (method, path) {
+            (_, "/v1/renew") => Use::Renewal,
+            ("GET", _) => Use::Read,
+            row if READS.contains(&row) => Use::Read,
+            _ => Use::Change,
+        };
+        assert_eq!(row.intent, want, "{method} {path}");
     }
 }
 

@@ -133,13 +133,14 @@ const MANY: i64 = 100_000;
 const ANY_RATE: &str = "1000000/s burst 1000000";
 
 /// The keys of `[limits]` that are counts.
-const COUNTS: [&str; 6] = [
+const COUNTS: [&str; 7] = [
     "connections",
     "connections_per_prefix",
     "connections_enroll",
     "connections_enroll_per_prefix",
     "handshakes",
     "handshakes_per_prefix",
+    "certificates_per_life",
 ];
 
 /// The classes of requests that have a rate in `[limits]`.

@@ -114,6 +114,7 @@ pub(super) struct RawLimits {
     pub handshakes: Option<Count>,
     pub handshakes_per_prefix: Option<Count>,
     pub tunnels_per_second: Option<Count>,
+    pub certificates_per_life: Option<Count>,
     pub handshake_time: Option<Text>,
     pub head_time: Option<Text>,
     pub body_time: Option<Text>,

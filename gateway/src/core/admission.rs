@@ -16,7 +16,7 @@ use super::{
     refusal::{REMOVED, Refusal},
 };
 
-/// How long a retired certificate may still make requests that are not renewals. Programs on the machine that read the
+/// How long a retired certificate may still read, and is not taken for a second holder's when it would change something. Programs on the machine that read the
 /// files just before they were replaced, or hold a connection open, are not thieves. Never more than a tenth of the
 /// certificate's life, so that short lives keep their meaning.
 pub const RETIRED_GRACE: Duration = Duration::from_secs(120);
@@ -52,8 +52,10 @@ pub struct Standing {
 pub enum Use {
     /// Renew.
     Renewal,
-    /// Anything else.
-    Request,
+    /// Read, say how a run went, or open a connection: a certificate that was just replaced is forgiven.
+    Read,
+    /// Anything that makes, ends or grants: with the certificate in use and no other.
+    Change,
 }
 
 /// A holder that may speak.
@@ -133,15 +135,19 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let life = peer.not_after.since(peer.not_before);
     let since = now.since(lineage.record.activated.into());
     let replaced_by_use = lineage.record.activated.0 > 0;
-    if intent == Use::Request && replaced_by_use && since <= grace(life) {
-        return Ok(Admission::Admit(caller(lineage.clone()), None));
+    let forgiven = replaced_by_use && since <= grace(life);
+    match intent {
+        Use::Read if forgiven => return Ok(Admission::Admit(caller(lineage.clone()), None)),
+        // A program that read the files a moment too early is no thief; a thief gets nothing by posing as one.
+        Use::Change if forgiven => return Err(Refusal::Replaced),
+        Use::Read | Use::Change | Use::Renewal => {}
     }
     if shown_again(peer.not_after, &standing.locks, now) == ShownAgain::Stale {
         return Err(Refusal::Retired { why: "it was replaced by a newer one" });
     }
     let why = match intent {
         Use::Renewal => "a certificate that was replaced asked to be renewed",
-        Use::Request => "a certificate that was replaced was used",
+        Use::Read | Use::Change => "a certificate that was replaced was used",
     };
     let changes = fork(&lineage.clone(), &peer.identity, peer.serial, standing, why, now);
     Ok(Admission::Fork(changes, Refusal::Forked { what: peer.identity.to_string() }))

@@ -11,7 +11,7 @@ use super::{
     keys,
     lock::{Locks, Target},
     name,
-    plan::{self, Common, Plan, Stands, Wanted},
+    plan::{self, Common, Kind, Plan, Stands, Wanted},
     records::{
         AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, Token,
         UnixSecs, Waiting,
@@ -436,6 +436,8 @@ pub fn begin(
         ended: false,
         ended_at: None,
         created: now.into(),
+        paid_until: UnixSecs(0),
+        sealed_paid_until: UnixSecs(0),
         renewal_asked: None,
     };
     let subject = Subject {
@@ -514,7 +516,7 @@ fn certify(
     if lineage.name != identity.name.as_str() || lineage.role != identity.role {
         return Err(Fault::Record(format!("lineage {} is not of {identity}", lineage.id)).into());
     }
-    let (certificate, reference) = plan::reserved(&linted, &lineage, key);
+    let (certificate, reference) = plan::reserved(frame.common, &linted, Kind::Own, &mut lineage, key, now)?;
     lineage.pending = Some(reference);
     let lineage_key = keys::lineage(&lineage.id);
     if seen.version == 0 {

@@ -15,6 +15,7 @@ use super::{
     lock::Locks,
     records::{
         AdmittedBy, CertRef, CertState, Certificate, CertificateEnd, Enrollment, Lineage, LockKind, Seen, Subject,
+        UnixSecs,
     },
     refusal::{Fault, REMOVED, Refusal},
 };
@@ -42,6 +43,8 @@ pub struct Common<'a> {
     pub domain: &'a TrustDomain,
     /// Where third parties find the revocation lists, if they are told.
     pub lists: Option<&'a ListsUrl>,
+    /// How many certificates of each kind a lineage may have made in one life of them.
+    pub per_life: u32,
 }
 
 /// What a certificate is to say; the rest comes from the profile.
@@ -94,9 +97,52 @@ pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted
     draft.lint().map_err(|error| Fault::Issue(error.to_string()).into())
 }
 
-/// The record of a draft's certificate, reserved, and the reference a lineage keeps.
-#[must_use]
-pub fn reserved(linted: &Linted, lineage: &Lineage, key: &SubjectKey) -> (Certificate, CertRef) {
+/// The two kinds of certificates of a lineage, each with a budget of its own.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With which its holder comes to us.
+    Own,
+    /// For a machine's sealed services.
+    Sealed,
+}
+
+/// Takes one certificate from a budget of so many in a life: as many at once after a rest, then one for each part of a life.
+/// `paid_until` is when the budget is full again.
+///
+/// # Errors
+/// [`Refusal::CertificateLimit`], with when there is one again.
+fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: UnixTime) -> Result<UnixSecs, Refusal> {
+    let (life, now) = (life.as_secs(), now.secs());
+    let each = life / u64::from(per_life.max(1));
+    let full = now.saturating_add(life);
+    // What was spent by a clock that was ahead, or in a longer life, must not shut anybody out: there is one, at least.
+    let before = if paid_until.0 > full { full.saturating_sub(each) } else { paid_until.0.max(now) };
+    let paid = before.saturating_add(each);
+    let over = paid.saturating_sub(full);
+    if over > 0 {
+        return Err(Refusal::CertificateLimit { retry_after: Duration::from_secs(over) });
+    }
+    Ok(UnixSecs(paid))
+}
+
+/// The record of a draft's certificate, reserved, and the reference a lineage keeps. It is taken from the lineage's budget.
+///
+/// # Errors
+/// [`Refusal::CertificateLimit`].
+pub fn reserved(
+    common: Common<'_>,
+    linted: &Linted,
+    kind: Kind,
+    lineage: &mut Lineage,
+    key: &SubjectKey,
+    now: UnixTime,
+) -> Result<(Certificate, CertRef), Refusal> {
+    let life = linted.not_after().since(now);
+    let paid_until = match kind {
+        Kind::Own => &mut lineage.paid_until,
+        Kind::Sealed => &mut lineage.sealed_paid_until,
+    };
+    *paid_until = spend(*paid_until, life, common.per_life, now)?;
     let reference = CertRef { serial: linted.serial(), key: key.digest(), not_after: linted.not_after().into() };
     let certificate = Certificate {
         serial: linted.serial(),
@@ -109,7 +155,7 @@ pub fn reserved(linted: &Linted, lineage: &Lineage, key: &SubjectKey) -> (Certif
         state: CertState::Reserved,
         der: Vec::new(),
     };
-    (certificate, reference)
+    Ok((certificate, reference))
 }
 
 /// Writes a certificate's record, and files it by its end: the only place where either is written. A serial that is
@@ -220,4 +266,46 @@ pub fn record(
         not_after: certificate.not_after.0,
     });
     (changes, certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    /// How many certificates are had, asking once at each of these times.
+    #[track_caller]
+    fn check(what: &str, per_life: u32, times: impl IntoIterator<Item = u64>, want: usize) {
+        let mut paid = UnixSecs(0);
+        let mut had = 0;
+        for now in times {
+            if let Ok(next) = spend(paid, DAY, per_life, UnixTime::new(now)) {
+                (paid, had) = (next, had + 1);
+            }
+        }
+        assert_eq!(had, want, "{what}");
+    }
+
+    #[test]
+    fn a_few_in_a_life() {
+        let start = 1_800_000_000;
+        let day = DAY.as_secs();
+        check("at once", 16, std::iter::repeat_n(start, 1000), 16);
+        check("as fast as can be for a day", 16, start..start + day, 31);
+        check("at two thirds of each life, for months", 16, (0..100).map(|at| start + at * day * 2 / 3), 100);
+        check("one at most", 1, [start, start + 1, start + day], 2);
+        // The clock was 500 days ahead and is back.
+        let ahead = std::iter::repeat_n(start + 500 * day, 16);
+        check("a clock set back", 16, ahead.clone().chain([start, start]), 17);
+        check("and a little later", 16, ahead.chain([start, start + day / 16]), 18);
+        check("no bound", 1_000_000, std::iter::repeat_n(start, 1000), 1000);
+    }
+
+    #[test]
+    fn what_is_over_says_when() {
+        let full = UnixSecs(1_000 + DAY.as_secs());
+        let refused = spend(full, DAY, 16, UnixTime::new(1_000));
+        assert_eq!(refused, Err(Refusal::CertificateLimit { retry_after: DAY / 16 }));
+    }
 }

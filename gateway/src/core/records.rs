@@ -421,6 +421,12 @@ pub struct Lineage {
     pub ended_at: Option<UnixSecs>,
     /// When it began.
     pub created: UnixSecs,
+    /// When its budget of certificates is full again.
+    #[serde(default)]
+    pub paid_until: UnixSecs,
+    /// The same for its sealed services.
+    #[serde(default)]
+    pub sealed_paid_until: UnixSecs,
     /// When somebody last asked its holder to renew now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_asked: Option<UnixSecs>,
@@ -614,7 +620,7 @@ pub struct LastList {
 }
 
 /// Seconds since the Unix epoch in a record.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixSecs(pub u64);
 

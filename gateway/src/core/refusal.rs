@@ -83,6 +83,15 @@ pub enum Refusal {
         /// What became of it.
         why: &'static str,
     },
+    /// The certificate was replaced a moment ago, and changes nothing any more.
+    #[error("this certificate was replaced by a newer one")]
+    Replaced,
+    /// The lineage has had as many certificates as it may for now.
+    #[error("too many certificates were made for this machine or person lately")]
+    CertificateLimit {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The certificate has expired on an open connection.
     #[error("this certificate has expired")]
     Expired,

@@ -8,7 +8,7 @@ use super::{
     approve::principal,
     change::Changes,
     keys,
-    plan::{self, Common, Plan, Wanted},
+    plan::{self, Common, Kind, Plan, Wanted},
     records::{CertState, Certificate, Seen},
     refusal::Refusal,
 };
@@ -64,7 +64,7 @@ pub fn decide(
     let linted = plan::draft(wanted, Serial::from_entropy(serial), now)?;
     let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut renewed = lineage.clone();
-    let (certificate, reference) = plan::reserved(&linted, &renewed, key);
+    let (certificate, reference) = plan::reserved(common, &linted, Kind::Own, &mut renewed, key, now)?;
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);

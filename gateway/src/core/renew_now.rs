@@ -65,6 +65,8 @@ mod tests {
             ended_at: None,
             retired: None,
             created: UnixSecs(0),
+            paid_until: UnixSecs(0),
+            sealed_paid_until: UnixSecs(0),
             renewal_asked: own.map(UnixSecs),
         };
         let got = is_wanted(UnixTime::new(100), &lineage, everybody.map(UnixSecs), UnixTime::new(200));

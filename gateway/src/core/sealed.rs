@@ -12,7 +12,7 @@ use super::{
     audit::Event,
     change::Changes,
     keys,
-    plan::{self, Common, Plan},
+    plan::{self, Common, Kind, Plan},
     records::{CertState, Certificate, Seen},
     refusal::{Fault, Refusal},
 };
@@ -79,7 +79,7 @@ pub fn decide(
     let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
     let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut lineage = caller.lineage.record.clone();
-    let (certificate, reference) = plan::reserved(&linted, &lineage, &key);
+    let (certificate, reference) = plan::reserved(common, &linted, Kind::Sealed, &mut lineage, &key, now)?;
     let mut changes = Changes::new();
     lineage.sealed.retain(|cert| cert.not_after.0 >= now.secs());
     lineage.sealed.push(reference);

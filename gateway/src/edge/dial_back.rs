@@ -179,7 +179,7 @@ async fn found(parts: &Parts, conn: &Conn, ticket: &str, instance: &str) -> Resu
         Role::Machine | Role::Gateway => Class::Machine,
     };
     parts.rates.check(class, conn.source())?;
-    admit(&parts.shell, peer, Use::Request, instance).await?;
+    admit(&parts.shell, peer, Use::Read, instance).await?;
     // One answer for what never was, what is spent, and what is somebody else's.
     parts.shell.dial_backs.take(ticket, &peer.identity).ok_or(Refusal::NotFound("stream for this connection"))
 }

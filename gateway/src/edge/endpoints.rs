@@ -38,7 +38,7 @@ pub struct Endpoint {
     pub body_max: usize,
     /// The rate it counts against.
     pub rate: Class,
-    /// What a certificate is used for here.
+    /// What a certificate is used for here: `GET` reads, and so does a question or a report; all else changes.
     pub intent: Use,
     /// What it does.
     pub run: Run,
@@ -66,7 +66,7 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
         query: &[],
         body_max: 0,
         rate,
-        intent: Use::Request,
+        intent: Use::Read,
         run,
     }
 }
@@ -93,6 +93,7 @@ fn enroll() -> Vec<Endpoint> {
 
 fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
     let body_max = if method == Method::POST { wire::limits::REQUEST_BODY_MAX } else { 0 };
+    let intent = if method == Method::GET { Use::Read } else { Use::Change };
     // Whatever does not only fetch may change something (RFC 9110 9.2.1).
     let changes = if method == Method::GET { Changes::Nothing } else { Changes::State };
     Endpoint {
@@ -104,7 +105,7 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
         query: &[],
         body_max,
         rate: Class::Machine,
-        intent: Use::Request,
+        intent,
         run,
     }
 }
@@ -168,6 +169,7 @@ fn admin() -> Vec<Endpoint> {
         // A machine may report about itself, and whoever runs a tool over many of them reports about all at once.
         Endpoint {
             body_max: wire::limits::REPORT_BODY_MAX,
+            intent: Use::Read,
             ..held(Method::POST, "/v1/machines/{name}/reports", to::report)
         },
         person(Method::POST, "/v1/renewals", to::ask_to_renew),
@@ -182,7 +184,7 @@ fn admin() -> Vec<Endpoint> {
         person(Method::POST, "/v1/tokens", to::create_token),
         person(Method::DELETE, "/v1/tokens/{id}", to::revoke_token),
         listing("/v1/audit", &["event", "subject", "actor", "since", "until", "after", "limit"], to::audit),
-        person(Method::POST, "/v1/can-i", to::can_i),
+        Endpoint { intent: Use::Read, ..person(Method::POST, "/v1/can-i", to::can_i) },
         Endpoint { callers: Callers::Holder, ..person(Method::GET, "/metrics", to::metrics) },
     ]
 }

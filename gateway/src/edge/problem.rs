@@ -42,6 +42,8 @@ pub const CODES: &[&str] = &[
     "forked",
     "retired",
     "removed",
+    "replaced",
+    "certificate-limit",
     "expired",
     "not-found",
     "wrong-code",
@@ -102,7 +104,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Retired { .. } => {
             (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
         }
-        Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
+        Refusal::Replaced | Refusal::CertificateLimit { .. } | Refusal::Expired => certificate(refusal),
         Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
         Refusal::WrongCode => (
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -136,6 +138,23 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
         }
+    }
+}
+
+/// Of a certificate.
+fn certificate(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
+    match refusal {
+        Refusal::Replaced => (
+            StatusCode::FORBIDDEN,
+            "replaced",
+            Some("use the new certificate: whatever read the files before the renewal reads them again"),
+        ),
+        Refusal::CertificateLimit { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "certificate-limit",
+            Some("the one in use goes on; find out what asks for so many, `Retry-After` says when there is one again"),
+        ),
+        _ => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
     }
 }
 
@@ -239,7 +258,9 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
     let (status, code, hint) = parts(refusal);
     let (rules, retry_after) = match refusal {
         Refusal::Denied { rules, .. } => (rules.clone(), None),
-        Refusal::TooFast { retry_after } => (vec![], Some(retry_after.as_secs().max(1))),
+        Refusal::TooFast { retry_after } | Refusal::CertificateLimit { retry_after } => {
+            (vec![], Some(retry_after.as_secs().max(1)))
+        }
         Refusal::QueueFull(_) => (vec![], Some(600)),
         Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
         Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),

@@ -75,7 +75,7 @@ impl Parts {
                 "people; a machine's own programs reach other machines with `lychgate run --reach`",
             ));
         }
-        let caller = admit(&self.shell, peer, Use::Request, instance).await?;
+        let caller = admit(&self.shell, peer, Use::Read, instance).await?;
         Ok(caller.lineage.record.id.clone())
     }
 

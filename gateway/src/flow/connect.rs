@@ -79,7 +79,7 @@ pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
     if peer.identity.role != Role::Machine {
         return Err(Refusal::WrongCaller("machines, which hold tunnels; people connect to the proxy face"));
     }
-    let caller = admit(shell, peer, Use::Request, "tunnel").await?;
+    let caller = admit(shell, peer, Use::Read, "tunnel").await?;
     Ok(caller.lineage.record.id.clone())
 }
 
@@ -441,7 +441,7 @@ pub async fn reauthenticate(
     };
     let expected = Expected { method: REAUTH_METHOD, path: REAUTH_PATH, hosts, exporter };
     proof::check(&renewed.proof, &key, &expected, shell.now())?;
-    let caller = admit(shell, &peer, Use::Request, "renewed").await?;
+    let caller = admit(shell, &peer, Use::Read, "renewed").await?;
     // Its sessions are found by the lineage they began with.
     if caller.lineage.record.id != lineage {
         return Err(malformed("is of another lineage; connect anew"));

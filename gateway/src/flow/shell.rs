@@ -57,6 +57,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// Most that may wait from one prefix.
     pub pending_max_per_prefix: usize,
+    /// How many certificates of each kind a lineage may have made in one life of them.
+    pub certificates_per_life: u32,
     /// How long audit events are kept.
     pub audit_retention: std::time::Duration,
 }
@@ -172,7 +174,11 @@ impl Shell {
     /// What goes into every certificate by these settings.
     #[must_use]
     pub fn common<'a>(&'a self, settings: &'a Settings) -> Common<'a> {
-        Common { domain: self.ca.domain(), lists: settings.public_crl.as_ref() }
+        Common {
+            domain: self.ca.domain(),
+            lists: settings.public_crl.as_ref(),
+            per_life: settings.certificates_per_life,
+        }
     }
 
     /// Reads one record.

@@ -44,6 +44,9 @@ pub const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Most that wait from one prefix in these stories.
 pub const PER_PREFIX: usize = 3;
 
+/// Most certificates of a lineage in one life in these stories.
+pub const PER_LIFE: u32 = 16;
+
 /// Most that wait in all in these stories.
 pub const IN_ALL: usize = 6;
 
@@ -203,7 +206,7 @@ impl Story {
 
     /// A request by a peer.
     pub async fn admit(&self, peer: &Peer) -> Result<Box<Caller>, Refusal> {
-        flow::admit::admit(&self.shell, peer, Use::Request, "story").await
+        flow::admit::admit(&self.shell, peer, Use::Read, "story").await
     }
 
     /// An approval with a code.
@@ -302,6 +305,7 @@ fn settings() -> Settings {
         pending_ttl: DAY,
         pending_max: IN_ALL,
         pending_max_per_prefix: PER_PREFIX,
+        certificates_per_life: PER_LIFE,
         audit_retention: DAY * 400,
     }
 }

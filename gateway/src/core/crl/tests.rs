@@ -43,6 +43,8 @@ fn lineage() -> Lineage {
         ended: false,
         ended_at: None,
         created: UnixSecs(ISSUED - DAY),
+        paid_until: UnixSecs(0),
+        sealed_paid_until: UnixSecs(0),
         renewal_asked: None,
     }
 }

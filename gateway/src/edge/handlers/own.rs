@@ -76,7 +76,7 @@ pub fn sealed(call: Call) -> Boxed {
         let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
         // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
         let reply = retrying(|| async {
-            let caller = admit(&call.shell, peer, Use::Request, &call.instance).await?;
+            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
             flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
         })
         .await?;

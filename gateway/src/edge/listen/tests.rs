@@ -120,6 +120,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         pending_ttl: SOON,
         pending_max: 1,
         pending_max_per_prefix: 1,
+        certificates_per_life: 16,
         audit_retention: SOON,
     };
     let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
