@@ -205,8 +205,6 @@ struct RawNewcomer {
     self_reported: BTreeMap<String, String>,
     source: Option<IpAddr>,
     #[serde(default)]
-    locked: bool,
-    #[serde(default)]
     known: bool,
     approvals_wanted: Option<u32>,
     approval: Option<RawApproval>,
@@ -470,7 +468,6 @@ impl From<RawNewcomer> for Request {
                 claims: claims(raw.claims),
                 attributes: raw.self_reported,
                 source: raw.source,
-                locked: raw.locked,
                 known: raw.known,
             },
             approvals_wanted: raw.approvals_wanted.unwrap_or(1),

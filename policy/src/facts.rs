@@ -178,8 +178,6 @@ pub struct Newcomer {
     pub attributes: BTreeMap<String, String>,
     /// Where the request came from.
     pub source: Option<IpAddr>,
-    /// Its key or lineage is locked.
-    pub locked: bool,
     /// It descends from a lineage admitted before.
     pub known: bool,
 }
@@ -544,7 +542,6 @@ impl Vocabulary {
             let source = source.to_canonical().to_string();
             attributes.insert("source".into(), RestrictedExpression::new_ip(source));
         }
-        attributes.insert("locked".into(), RestrictedExpression::new_bool(newcomer.locked));
         attributes.insert("known".into(), RestrictedExpression::new_bool(newcomer.known));
         Ok(attributes)
     }

@@ -446,7 +446,6 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             attributes: enrollment.attributes.clone(),
             // The address it came from then says nothing about whoever decides now.
             source: None,
-            locked: false,
             known: enrollment.rejoin,
         },
         approvals_wanted: enrollment.approvals_wanted,

@@ -242,7 +242,6 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
         claims: policy_claims(&claims.values),
         attributes: inbound.attributes.clone(),
         source: Some(inbound.source),
-        locked: false,
         known: rejoins(claims).is_some(),
     }
 }

@@ -46,7 +46,6 @@ fn default_policy_loads_and_names_its_rules() {
             "forked",
             "locked",
             "locked-machine",
-            "locked-request",
             "machine-reads-itself",
             "machine-reports-itself",
             "owner",
@@ -132,7 +131,7 @@ fn every_has_names_a_declared_fact() {
     let rule = |condition: &str| {
         format!(
             "@id(\"x\")\nforbid(principal is Lychgate::Newcomer, action, resource)\n\
-             when {{ principal.locked || ({condition}) }};"
+             when {{ principal.known  || ({condition}) }};"
         )
     };
     for (condition, want) in [
