@@ -121,7 +121,7 @@ pub enum Command {
 /// `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// A join token, or https://HOST[:PORT]; `-` reads it from standard input; nothing goes on with an earlier request
+    /// A join token, or https://HOST[:PORT][#PIN]; `-` reads it from standard input; nothing goes on with an earlier request
     #[arg(value_name = "TOKEN|URL")]
     pub target: Option<String>,
     /// SHA-256 of the root's public key: whom to expect there

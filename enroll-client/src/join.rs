@@ -362,13 +362,14 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
 
 /// Drives the conversation for somebody at the keyboard.
 async fn finish(pursuit: Pursuit<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
-    let store = pursuit.store;
+    let (store, has_token) = (pursuit.store, pursuit.pending.token.is_some());
     let key = store.next_key()?;
     terminal::say(&format!("joining at {} with the key SHA-256 {}", pursuit.pending.gateway, key.digest()));
     let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
     let mut talk = AtTheKeyboard::new();
     let outcome = pursue(pursuit, &mut talk, &mut stop).await;
     talk.clear();
+    let outcome = outcome.map_err(|complaint| if has_token { complaint } else { without_a_token(complaint) });
     match outcome? {
         End::Installed(credential, offset) => {
             settle(store, &credential, offset, event).await;
@@ -395,6 +396,17 @@ async fn finish(pursuit: Pursuit<'_>, event: &str, format: Format) -> Result<Exi
                 .hint("`lychgate join` goes on where this was interrupted"))
         }
     }
+}
+
+/// What the owner of a machine can do about a policy that they do not know.
+fn without_a_token(complaint: Complaint) -> Complaint {
+    if complaint.code != "denied" {
+        return complaint;
+    }
+    let instance = complaint.instance.clone().map_or_else(String::new, |id| format!(" and mention `{id}`"));
+    complaint.hint(format!(
+        "this gateway takes no machine such as this one without a join token: ask its operator for one{instance}"
+    ))
 }
 
 /// Uses the new certificate for the first time, which makes it the current one at the gateway, and runs the hooks. What

@@ -207,7 +207,7 @@ mod tests {
             let line = ssh_command(&[Word::Fixed("a"), Word::Path(&path), Word::Fixed("it's")]);
             assert_eq!(by_sh(&line.replace("%%", "%")), ["a", &want, "it's"], "{hostile:?}");
             assert!(!line.contains(['\n', '"']), "{line}");
-            assert_eq!(by_sh(&path.shell_word()), [want.clone()], "{hostile:?}");
+            assert_eq!(by_sh(&path.shell_word()), std::slice::from_ref(&want), "{hostile:?}");
         }
         for refused in ["a\"b", "a'b", "a\\b", "${USER}", "a\nb", "\u{1b}[2J", "a\u{202e}b"] {
             let complaint = LocalPath::new(Path::new(&format!("/x/{refused}"))).unwrap_err();

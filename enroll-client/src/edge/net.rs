@@ -126,7 +126,7 @@ fn rejection(address: &Address, alert: AlertDescription, showed_certificate: boo
         let alert = format!("{alert:?}");
         format!("the gateway {address} rejected our certificate (expired, revoked or from another gateway; {alert})")
     } else {
-        format!("{address} asks for a certificate: it is a gateway's manage face, not its enroll face")
+        format!("{address} asks for a certificate: it is a gateway's manage or proxy face, not its enroll face")
     }
 }
 
@@ -176,6 +176,11 @@ impl From<NetError> for Complaint {
             NetError::Lookup { .. } => {
                 (Exit::Unreachable, "unreachable", "check the gateway's name and this machine's DNS")
             }
+            NetError::Connect { address, .. } if address.port() == 443 => (
+                Exit::Unreachable,
+                "unreachable",
+                "check the address and port: without one it is 443, and a gateway listens on 8443 unless it is told otherwise",
+            ),
             NetError::Connect { .. } | NetError::Slow { sent: false, .. } => {
                 (Exit::Unreachable, "unreachable", "check the address and port, and that the gateway runs")
             }

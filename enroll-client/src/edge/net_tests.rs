@@ -184,7 +184,7 @@ async fn the_manage_face_is_named_when_no_certificate_is_shown() {
     let address = answer(server_config(&ours, &Clients::CertifiedBy(&ours)), String::new()).await;
     let (exit, what) = complaint(&address, &pinned(&ours)).await;
     assert_eq!(exit, Exit::Refused);
-    assert_eq!(what, "GATEWAY asks for a certificate: it is a gateway's manage face, not its enroll face");
+    assert_eq!(what, "GATEWAY asks for a certificate: it is a gateway's manage or proxy face, not its enroll face");
 }
 
 #[tokio::test]

@@ -25,14 +25,14 @@ use super::entropy;
 use super::held::Held;
 use super::keystore::Credential;
 use super::mux::{Happened, Mux, Stream, keep_short};
-use super::net::{Manners, NetError, dial};
+use super::net::{Manners, NetError, dial, explain};
 use super::sealed::Seal;
 use super::serve;
 use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
 use crate::target::Address;
-use crate::trust::{Shown, Verdict};
+use crate::trust::Verdict;
 use crate::tunnel::{Input, News, Output, Tunnel};
 use crate::upkeep;
 
@@ -86,7 +86,10 @@ pub struct Parts {
 struct Link {
     mux: Mux<TlsStream<TcpStream>>,
     exporter: Exporter,
-    shown: Option<Shown>,
+    manners: Manners,
+    address: Address,
+    /// Why it ended, when that is known better than by its end.
+    why: Option<NetError>,
     control: Control,
     /// The connection has ended; what the gateway said before may still wait to be read.
     over: bool,
@@ -97,7 +100,8 @@ struct Fresh {
     mux: Mux<TlsStream<TcpStream>>,
     control: Control,
     exporter: Exporter,
-    shown: Option<Shown>,
+    manners: Manners,
+    address: Address,
     serial: Serial,
 }
 
@@ -175,8 +179,16 @@ impl Driver {
                     vec![]
                 }
                 Event::Lost => {
+                    let why = self.link.as_mut().and_then(|link| link.why.take());
                     self.hang_up();
-                    self.feed(Input::Lost)
+                    let mut outputs = self.feed(Input::Lost);
+                    // An alert says more than a connection that broke: that our certificate has expired, say.
+                    if let (Some(why @ NetError::Rejected { .. }), Some(Output::Tell(News::Down(what, _)))) =
+                        (why, outputs.iter_mut().find(|output| matches!(output, Output::Tell(News::Down(..)))))
+                    {
+                        *what = why.to_string();
+                    }
+                    outputs
                 }
                 Event::Wanted(to) => {
                     if let Some(link) = self.link.as_mut().filter(|_| self.state.is_up()) {
@@ -284,9 +296,9 @@ impl Driver {
                 }
             }
             Output::Tell(News::Time(time)) => {
-                let shown = self.link.as_ref().and_then(|link| link.shown.as_ref());
+                let shown = self.link.as_ref().and_then(|link| link.manners.shown());
                 // What is not to be believed is not passed on; a look says so.
-                if let Ok(offset) = Offset::heard(time, clock::now(), shown) {
+                if let Ok(offset) = Offset::heard(time, clock::now(), shown.as_ref()) {
                     let _ = self.parts.tell.send(Said::Clock(offset)).await;
                 }
             }
@@ -303,9 +315,9 @@ impl Driver {
     }
 
     fn connected(&mut self, fresh: Fresh) -> Vec<Output> {
-        let Fresh { mux, control, exporter, shown, serial } = fresh;
+        let Fresh { mux, control, exporter, manners, address, serial } = fresh;
         (self.dialing, self.serial) = (None, serial);
-        self.link = Some(Link { mux, exporter, shown, control, over: false });
+        self.link = Some(Link { mux, exporter, manners, address, why: None, control, over: false });
         self.feed(Input::Connected)
     }
 
@@ -383,12 +395,9 @@ async fn connect(standing: Standing) -> Dialed {
     let exporter = exporter_of(&tls)?;
     keep_short(&mut tls);
     let mut mux = Mux::new(tls, TUNNEL_STREAMS);
-    let broken = |error: yamux::ConnectionError| NetError::Broken {
-        address: credential.manage.clone(),
-        cause: error.to_string(),
-    };
+    let broken = |error: yamux::ConnectionError| explain(&credential.manage, &manners, &error);
     let control = Control::new(mux.opened().await.map_err(broken)?);
-    Ok(Fresh { mux, control, exporter, shown: manners.shown(), serial: credential.serial })
+    Ok(Fresh { mux, control, exporter, manners, address: credential.manage.clone(), serial: credential.serial })
 }
 
 /// What names a connection in proofs.
@@ -433,7 +442,8 @@ impl Link {
         }
         match self.mux.poll(cx) {
             Poll::Ready(Happened::Inbound(stream)) => return Poll::Ready(Event::Inbound(stream)),
-            Poll::Ready(Happened::Over(_)) => {
+            Poll::Ready(Happened::Over(error)) => {
+                self.why = error.map(|error| explain(&self.address, &self.manners, &error));
                 // Its last words say more than its end.
                 self.over = true;
                 return self.poll(cx);
