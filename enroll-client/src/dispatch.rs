@@ -143,11 +143,21 @@ fn wish(args: JoinArgs) -> Result<Wish, Complaint> {
     })
 }
 
+/// What stands at the foot of each man page: when the command line last changed in a way that its readers should know.
+const MAN_DATE: &str = "2026-11-28";
+
 /// Writes a man page for every command.
 fn man(dir: &Path) -> Result<(), Complaint> {
     let write = || {
         std::fs::create_dir_all(dir)?;
-        clap_mangen::generate_to(Cli::command(), dir)
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        let mut commands = vec![command];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
+            clap_mangen::Man::new(command).date(MAN_DATE).generate_to(dir)?;
+        }
+        Ok::<_, std::io::Error>(())
     };
     write().map_err(|e| {
         Complaint::new(Exit::Files, "files", format!("cannot write man pages to `{}`: {e}", dir.display()))
@@ -167,6 +177,10 @@ mod tests {
         }
         let main = std::fs::read_to_string(dir.path().join("lychgate.1")).unwrap();
         assert!(main.contains("Exit codes"));
+        for page in std::fs::read_dir(dir.path()).unwrap() {
+            let text = std::fs::read_to_string(page.unwrap().path()).unwrap();
+            assert!(text.lines().any(|line| line.starts_with(".TH") && line.contains(MAN_DATE)), "{text}");
+        }
     }
 
     #[test]

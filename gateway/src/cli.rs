@@ -34,9 +34,15 @@ pub enum Command {
     },
     /// Make a new gateway: authority, store, configuration, policy, and a token for the first person
     Init {
-        /// The folder, which must not hold a gateway yet
-        #[arg(long)]
-        dir: PathBuf,
+        /// The folder for everything, which must not hold a gateway yet
+        #[arg(long, required_unless_present = "data_dir", conflicts_with_all = ["config_dir", "data_dir"])]
+        dir: Option<PathBuf>,
+        /// Instead: the folder for configuration, policy and the passphrase, such as `/etc/lychgate`
+        #[arg(long, requires = "data_dir")]
+        config_dir: Option<PathBuf>,
+        /// And the one for records and keys, such as `/var/lib/lychgate-gateway`
+        #[arg(long, requires = "config_dir")]
+        data_dir: Option<PathBuf>,
         /// The trust domain, such as `lab.example`; it can never change
         #[arg(long)]
         trust_domain: String,
@@ -52,6 +58,12 @@ pub enum Command {
         /// Where people connect on their way to machines; the port after that when not given
         #[arg(long)]
         listen_proxy: Option<std::net::SocketAddr>,
+        /// All on the one port of `--listen`, told apart by name: NAME, `manage.`NAME and `proxy.`NAME
+        #[arg(long, requires = "name", conflicts_with_all = ["listen_manage", "listen_proxy"])]
+        shared: bool,
+        /// What keeps the records: `sled` or `redb`
+        #[arg(long, default_value = "sled")]
+        engine: crate::store::Engine,
     },
     /// Run the gateway
     Run {
@@ -67,6 +79,12 @@ pub enum Command {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
+    },
+    /// Have a say about the clock
+    Clock {
+        /// What to do
+        #[command(subcommand)]
+        command: ClockCommand,
     },
     /// Read the configuration and the policy, say what is wrong, and stop
     CheckConfig {
@@ -89,6 +107,16 @@ pub enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Write a man page for every command
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Fill an empty store from an export
     Import {
         /// The configuration file
@@ -97,6 +125,46 @@ pub enum Command {
         /// The file to read
         #[arg(long = "in")]
         input: PathBuf,
+        /// Put damaged records aside instead of refusing the file
+        #[arg(long)]
+        quarantine: bool,
+    },
+    /// Look at the records of the store, and put damaged ones aside; the gateway must not be running
+    Store {
+        /// What to do
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+}
+
+/// Work on the records.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Name every record that does not read as what it should be; exit code 4 when there is one
+    Check {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Put a damaged record aside, where nothing reads it and every export has it
+    Quarantine {
+        /// Its key, as `store check` names it
+        key: String,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+}
+
+/// Work on the clock.
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// Say that this machine's clock is right, although it jumped: a gateway that doubts it believes it within a minute and
+    /// goes on deleting what is old by it
+    Accept {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
     },
 }
 

@@ -2,13 +2,19 @@
 
 mod dev;
 mod init;
+mod manual;
 mod offline;
 
-use std::{fmt, path::Path, process::ExitCode};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
-    cli::{Cli, Command, PolicyCommand},
+    cli::{Cli, ClockCommand, Command, PolicyCommand, StoreCommand},
     config::Config,
+    edge::home,
     server::{self, Start},
 };
 
@@ -74,12 +80,29 @@ impl fmt::Display for Complaint {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Dev { dir } => dev::dev(&dir),
-        Command::Init { dir, trust_domain, name, listen, listen_manage, listen_proxy } => {
-            let wishes = init::Wishes { trust_domain, name, listen, listen_manage, listen_proxy };
-            runtime().and_then(|runtime| runtime.block_on(init::init(&dir, &wishes))).map(|made| made.announce())
+        Command::Init {
+            dir,
+            config_dir,
+            data_dir,
+            trust_domain,
+            name,
+            listen,
+            listen_manage,
+            listen_proxy,
+            shared,
+            engine,
+        } => {
+            let ports = if shared { init::Ports::Shared } else { init::Ports::Apart };
+            let wishes = init::Wishes { trust_domain, name, listen, listen_manage, listen_proxy, engine, ports };
+            folders(dir, config_dir, data_dir)
+                .and_then(|folders| init::init(&folders, &wishes))
+                .map(|made| made.announce())
         }
         Command::Run { config, accept_rollback } => serve(&config, accept_rollback),
-        Command::Invite { config } => runtime().and_then(|runtime| runtime.block_on(init::invite(&config))),
+        Command::Invite { config } => init::invite(&config),
+        Command::Man { dir } => manual::man(&dir),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Clock { command: ClockCommand::Accept { config } } => offline::clock_accept(&config),
         Command::CheckConfig { config } => offline::check_config(&config),
         Command::Policy { command: PolicyCommand::Check { files } } => offline::policy_check(&files),
         Command::Policy { command: PolicyCommand::Test { files } } => offline::policy_test(&files),
@@ -88,12 +111,13 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(())
         }
         Command::Policy { command: PolicyCommand::Schema } => offline::policy_schema(),
-        Command::Export { config, out } => {
-            runtime().and_then(|runtime| runtime.block_on(offline::export(&config, out.as_deref())))
+        Command::Export { config, out } => offline::export(&config, out.as_deref()),
+        Command::Import { config, input, quarantine } => {
+            let damaged = if quarantine { offline::Damaged::Quarantine } else { offline::Damaged::Refuse };
+            offline::import(&config, &input, damaged)
         }
-        Command::Import { config, input } => {
-            runtime().and_then(|runtime| runtime.block_on(offline::import(&config, &input)))
-        }
+        Command::Store { command: StoreCommand::Check { config } } => offline::store_check(&config),
+        Command::Store { command: StoreCommand::Quarantine { key, config } } => offline::quarantine(&config, &key),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,8 +125,21 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// The folders that a command line names; clap has seen to it that it names one, or two.
+fn folders(one: Option<PathBuf>, config: Option<PathBuf>, data: Option<PathBuf>) -> Result<init::Folders, Complaint> {
+    match (one, config, data) {
+        (Some(dir), _, _) => Ok(init::Folders::one(&dir)),
+        (None, Some(config), Some(data)) => {
+            // It is written down, and must mean the same wherever the gateway is started.
+            let data = std::path::absolute(data).map_err(Complaint::failed)?;
+            Ok(init::Folders::two(&config, &data))
+        }
+        (None, _, _) => Err(Complaint::wrong("no folder: give --dir, or --config-dir and --data-dir")),
+    }
+}
+
 fn serve(path: &Path, accept_rollback: bool) -> Result<(), Complaint> {
-    let config = load(path)?;
+    let config = server::configuration(path)?;
     crate::edge::log::init(&config.log).map_err(Complaint::wrong)?;
     runtime()?.block_on(async {
         let start = Start { config, path: path.to_owned(), accept_rollback };
@@ -110,9 +147,31 @@ fn serve(path: &Path, accept_rollback: bool) -> Result<(), Complaint> {
     })
 }
 
+/// Does something as whom the folder around a configuration belongs to, when that is not root: what stands there may name
+/// any file, and must not be believed by more than who wrote it.
+fn by_owner<T: Send>(path: &Path, work: impl FnOnce() -> Result<T, Complaint> + Send) -> Result<T, Complaint> {
+    let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    home::within(around, work).map_err(Complaint::wrong)?
+}
+
+/// Does something in the gateway's folder, as whom it belongs to: the one way for every command but `run`.
+fn at_home<T: Send>(
+    path: &Path,
+    config: &Config,
+    work: impl AsyncFnOnce(&Config) -> Result<T, Complaint> + Send,
+) -> Result<T, Complaint> {
+    by_owner(path, || {
+        home::within(&config.data_dir, || {
+            server::believe_folders(config)?;
+            runtime()?.block_on(work(config))
+        })
+        .map_err(Complaint::wrong)?
+    })
+}
+
 /// Reads the configuration.
 fn load(path: &Path) -> Result<Config, Complaint> {
-    Config::load(path).map_err(Complaint::wrong)
+    by_owner(path, || server::configuration(path))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Complaint> {

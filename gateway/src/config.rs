@@ -225,7 +225,17 @@ impl Config {
     /// [`ConfigError`], naming file, line, key and cure.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::whole(&files::read_text(path)?, path, credentials.as_deref())
+        let mut config = Self::whole(&files::read_text(path)?, path, credentials.as_deref())?;
+        // As `init` leaves it when configuration and records lie apart: the service has it as a credential, and root finds it
+        // here for the offline commands.
+        let beside = path.with_file_name("ca-passphrase");
+        if config.passphrase_file == config.data_dir.join("ca-passphrase")
+            && !files::exists(&config.passphrase_file)
+            && files::exists(&beside)
+        {
+            config.passphrase_file = beside;
+        }
+        Ok(config)
     }
 
     /// Reads what should be a whole file. One cut short often is still TOML, with a value that lost its end or all that

@@ -125,6 +125,23 @@ pub const CRL_ENTRIES_MANY: usize = CRL_ENTRIES_MAX / 2;
 /// How often lapsed rates are dropped.
 pub const RATES_SWEEP: Duration = Duration::from_secs(10);
 
+/// While the store is checked at a start: how often the service manager is asked for more time, for how much, in microseconds,
+/// and how many times. An hour in all: a store of twenty thousand machines takes some minutes.
+pub const START_EVERY: Duration = Duration::from_secs(20);
+/// See [`START_EVERY`].
+pub const START_ASKED: u32 = 60_000_000;
+/// See [`START_EVERY`].
+pub const START_EXTENSIONS: u32 = 180;
+
+/// How often housekeeping runs, and looks at the clock of the day.
+pub const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often a clock that is not believed is said in the log while it lasts.
+pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
+
+/// Damaged records that are named in the log, and counted: whoever has more needs `store check`, not a longer log.
+pub const DAMAGED_NAMED: usize = 1_000;
+
 /// Life of the gateway's own certificate. It is renewed at half of it, so a gateway whose renewal fails has days to say
 /// so before anybody is shut out.
 pub const GATEWAY_LEAF_LIFE: Duration = Duration::from_hours(7 * 24);

@@ -2,9 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use pki::Name;
@@ -12,12 +11,12 @@ use pki::Name;
 use crate::{
     commands::Complaint,
     config::Config,
-    core::{audit::Event, change::Changes, keys, plan, records::Seen},
+    core::{audit::Event, change::Changes, keys, plan, records::Seen, refusal::Refusal, timekeeping},
     edge::{
         clock::Clock,
         entropy::Entropy,
         files::{self, Access, Existing},
-        http,
+        home, http,
         listen::{Bound, Faces, Parts, Server},
         local,
         metrics::Outcome,
@@ -27,7 +26,7 @@ use crate::{
         tls::{Face, FaceNames, TlsSwap, TlsTable},
     },
     flow::{
-        sessions,
+        clock, sessions,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -36,9 +35,6 @@ use crate::{
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1024 * 1024;
-
-/// How often housekeeping runs.
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// What to start.
 pub struct Start {
@@ -55,11 +51,39 @@ pub struct Start {
 /// # Errors
 /// What cannot be used, and why.
 pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
-    let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
+    let rules = policy(config)?;
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
     Ok(Shell::new(store, rules, ca, settings(config), (clock, entropy)))
+}
+
+/// Reads the configuration, which nobody else may have written.
+///
+/// # Errors
+/// What is wrong with it, or with its owner and mode.
+pub fn configuration(path: &Path) -> Result<Config, Complaint> {
+    home::believed_file(path).map_err(Complaint::wrong)?;
+    Config::load(path).map_err(Complaint::wrong)
+}
+
+/// Looks at owner and mode of every folder of the gateway, before anything in it is believed.
+///
+/// # Errors
+/// Which one others could have written.
+pub fn believe_folders(config: &Config) -> Result<(), Complaint> {
+    for folder in [&config.data_dir, &config.data_dir.join("ca"), &config.store.path] {
+        home::believed(folder).map_err(Complaint::wrong)?;
+    }
+    Ok(())
+}
+
+/// Reads the policy, which nobody else may have written.
+fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
+    for file in &config.policy_files {
+        home::believed_file(file).map_err(Complaint::wrong)?;
+    }
+    rules::load(&config.policy_files).map_err(Complaint::wrong)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -102,13 +126,16 @@ fn host(name: &pki::GatewayName) -> String {
 /// Why it did not start, or why it stopped by itself.
 pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<(), Complaint> {
     let Start { config, path, accept_rollback } = start;
+    believe_folders(&config)?;
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
     let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
         .map_err(Complaint::failed)?;
     drop(passphrase);
-    let shell = shell(&config, ca, clock, entropy).await?;
+    let shell = notify::starting(shell(&config, ca, clock, entropy)).await?;
     check_epoch(&shell, &config, accept_rollback).await?;
+    // Before anything is written: also what is written first has a time.
+    clock::look(&shell).await.map_err(Complaint::store)?;
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
@@ -226,24 +253,47 @@ fn fill_port(public: &mut String, listening: SocketAddr) {
     }
 }
 
-/// Refuses to start on a store that is older than the last one seen here: its locks would be forgotten.
+/// Refuses to start on a store that is older than the last one seen here, or of which nothing was ever seen here: its
+/// newest locks would be forgotten.
 async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> Result<(), Complaint> {
-    let path = config.data_dir.join("epoch");
+    let path = epoch_file(&config.data_dir);
     let stored = epoch(shell).await?;
     shell.epoch.store(stored, Ordering::Relaxed);
-    let seen = if files::exists(&path) {
+    let seen: Option<u64> = if files::exists(&path) {
         let text = files::read_text(&path).map_err(Complaint::failed)?;
-        text.trim().parse().map_err(|_| Complaint::failed(format!("`{}` is not a number", path.display())))?
+        Some(text.trim().parse().map_err(|_| Complaint::failed(format!("`{}` is not a number", path.display())))?)
     } else {
-        0
+        None
     };
-    if stored < seen && !accept_rollback {
-        return Err(Complaint::store(format!(
+    let older = match seen {
+        Some(seen) if stored < seen => format!(
             "the store is older than the last one seen here (lock epoch {stored}, seen {seen}): locks set since would be forgotten"
-        ))
-        .hint("restore a newer backup; or start once with --accept-rollback and set the lost locks again"));
+        ),
+        Some(_) => return save_epoch(&path, stored),
+        None => format!(
+            "the store was restored or copied here (`{}` does not exist): locks set after that copy was made would be forgotten",
+            path.display()
+        ),
+    };
+    if accept_rollback {
+        return save_epoch(&path, stored);
     }
-    save_epoch(&path, stored)
+    Err(Complaint::store(older)
+        .hint("restore a newer backup; or start once with --accept-rollback and set the lost locks again"))
+}
+
+/// Where the lock epoch is kept outside the store.
+#[must_use]
+pub fn epoch_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("epoch")
+}
+
+/// Begins to keep the lock epoch beside a store that was just made.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn begin_epoch(config: &Config) -> Result<(), Complaint> {
+    save_epoch(&epoch_file(&config.data_dir), 0)
 }
 
 async fn epoch(shell: &Shell) -> Result<u64, Complaint> {
@@ -251,7 +301,7 @@ async fn epoch(shell: &Shell) -> Result<u64, Complaint> {
     Ok(seen.map_or(0, |seen| seen.record))
 }
 
-fn save_epoch(path: &std::path::Path, epoch: u64) -> Result<(), Complaint> {
+fn save_epoch(path: &Path, epoch: u64) -> Result<(), Complaint> {
     let text = format!("{epoch}\n");
     files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)
 }
@@ -268,8 +318,8 @@ type Task = tokio::task::JoinHandle<()>;
 /// Everything that goes on beside serving.
 fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsSwap>, rates: &Arc<Rates>) -> Vec<Task> {
     let mut tasks = vec![
-        tokio::spawn(housekeeping(Arc::clone(shell))),
-        tokio::spawn(follow_epoch(Arc::clone(shell), config.data_dir.join("epoch"))),
+        tokio::spawn(housekeeping(Arc::clone(shell), clock_word(&config.data_dir))),
+        tokio::spawn(follow_epoch(Arc::clone(shell), epoch_file(&config.data_dir))),
         tokio::spawn(reload_on_hangup(Arc::clone(shell), path, Arc::clone(tls))),
         tokio::spawn(rotate(Arc::clone(shell), Arc::clone(tls))),
     ];
@@ -300,15 +350,38 @@ pub async fn store_answers(shell: Arc<Shell>) -> bool {
     }
 }
 
-async fn housekeeping(shell: Arc<Shell>) {
+async fn housekeeping(shell: Arc<Shell>, word: PathBuf) {
     loop {
-        let swept = sweep::sweep(&shell).await;
+        let swept = round(&shell, &word).await;
         shell.metrics.housekeeping(Outcome::of(&swept));
         if let Err(refusal) = swept {
             tracing::error!(%refusal, "housekeeping failed; it is tried again in a minute");
         }
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(limits::SWEEP).await;
     }
+}
+
+async fn round(shell: &Shell, word: &Path) -> Result<(), Refusal> {
+    if clock::doubt(shell).is_some() && operator_believes(shell, word) {
+        clock::accept(shell).await?;
+    }
+    sweep::sweep(shell).await
+}
+
+/// Where an operator's word that the clock is right is left for the gateway: a file with the time that is right.
+#[must_use]
+pub fn clock_word(data_dir: &Path) -> PathBuf {
+    data_dir.join("run").join("clock-accepted")
+}
+
+/// Takes the word, if there is one. It counts for the time it was given, not for another jump later.
+fn operator_believes(shell: &Shell, word: &Path) -> bool {
+    let Ok(text) = files::read_text(word) else { return false };
+    if let Err(error) = local::remove(word) {
+        tracing::error!(%error, "the operator's word on the clock could not be taken away");
+    }
+    let near = |at: u64| at.abs_diff(shell.now().secs()) < timekeeping::TOLERANCE;
+    text.trim().parse().is_ok_and(near)
 }
 
 /// Keeps the lock epoch outside the store too, where a restored store cannot take it back.
@@ -356,9 +429,9 @@ async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
     }
 }
 
-async fn reload(shell: &Shell, path: &std::path::Path, tls: &TlsSwap) -> Result<usize, Complaint> {
-    let config = Config::load(path).map_err(Complaint::wrong)?;
-    let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
+async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Complaint> {
+    let config = configuration(path)?;
+    let rules = policy(&config)?;
     let count = rules.rule_ids().count();
     let mut fresh = settings(&config);
     let before = shell.settings.load_full();

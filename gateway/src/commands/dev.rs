@@ -1,18 +1,20 @@
 //! A gateway on loopback to try things with: one folder, one command.
 
 use std::{
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
-use super::{Complaint, init, load, runtime};
+use super::{Complaint, init, runtime};
 use crate::{
     config::Config,
     edge::{files, local},
     flow::shell::Shell,
     server::{self, Start},
+    store::Engine,
 };
 
 /// The ports tried first.
@@ -36,10 +38,12 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
             listen,
             listen_manage: Some(free_port(PORTS[1])?),
             listen_proxy: Some(free_port(PORTS[2])?),
+            engine: Engine::Sled,
+            ports: init::Ports::Apart,
         };
-        runtime.block_on(init::init(dir, &wishes))?;
+        init::init(&init::Folders::one(dir), &wishes)?;
     }
-    let config = load(&config_path)?;
+    let config = server::configuration(&config_path)?;
     let log = dir.join("gateway.log");
     local::log_to(&config.log, &log).map_err(Complaint::failed)?;
     let place = Place { dir: dir.to_owned(), client };
@@ -90,7 +94,7 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!("approve, with the code that the machine shows:");
     eprintln!("    {client} --dir {dir}/me requests approve ID --code CODE");
     eprintln!("join without waiting, with a token:");
-    eprintln!("    {client} --dir {dir}/machine-2 join $({client} --dir {dir}/me tokens create --name machine-2)");
+    eprintln!("    {client} --dir {dir}/me tokens create --name machine-2 | {client} --dir {dir}/machine-2 join -");
     eprintln!("keep a certificate fresh, and look at it:");
     eprintln!("    {client} --dir {dir}/machine-1 run");
     eprintln!("    {client} --dir {dir}/machine-1 status");
@@ -126,19 +130,20 @@ fn policies(config: &Config) -> String {
 
 /// Brings the first person's identity up to date, by the client like anybody's.
 async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<String, Complaint> {
-    let run = |args: Vec<String>| {
+    // What is secret goes by standard input: other users of this machine see the arguments.
+    let run = |args: &[&str], input: String| {
         let mut command = Command::new(&place.client);
-        command.arg("--dir").arg(me).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("--dir").arg(me).args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         async move {
-            let output = tokio::task::spawn_blocking(move || command.output()).await.map_err(Complaint::failed)?;
-            let output = output.map_err(Complaint::failed)?;
+            let output = tokio::task::spawn_blocking(move || feed(&mut command, &input)).await;
+            let output = output.map_err(Complaint::failed)?.map_err(Complaint::failed)?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             Ok::<_, Complaint>((output.status.success(), said))
         }
     };
     let name = "admin".to_owned();
     if files::exists(&me.join("cert.pem")) {
-        let (fresh, said) = run(vec!["run".to_owned(), "--once".to_owned()]).await?;
+        let (fresh, said) = run(&["run", "--once"], String::new()).await?;
         if fresh {
             return Ok(name);
         }
@@ -151,9 +156,22 @@ async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<St
         Ok(token) => token.trim().to_owned(),
         Err(_) => init::first_token(shell).await?,
     };
-    let (joined, said) = run(vec!["join".to_owned(), token, "--name".to_owned(), name.clone()]).await?;
+    let (joined, said) = run(&["join", "-", "--name", &name], token).await?;
     local::remove(&left).map_err(Complaint::failed)?;
     if joined { Ok(name) } else { Err(Complaint::failed(format!("the first person could not join:\n{said}"))) }
+}
+
+/// Runs a command that may read `input`.
+fn feed(command: &mut Command, input: &str) -> std::io::Result<Output> {
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // It may end without reading.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    child.wait_with_output()
 }
 
 /// The client beside this program; built first when we were started by cargo, which builds only what it runs.

@@ -9,7 +9,7 @@ use std::{
 use pki::{GatewayName, TrustDomain};
 use wire::admin::TokenRequest;
 
-use super::Complaint;
+use super::{Complaint, at_home, by_owner};
 use crate::{
     config::Config,
     core::{audit::Event, change::Changes},
@@ -17,6 +17,7 @@ use crate::{
         clock::Clock,
         entropy::Entropy,
         files::{self, Access, Existing},
+        home,
         signer::{CaSet, Passphrase},
     },
     flow::{
@@ -24,6 +25,7 @@ use crate::{
         shell::{Actor, Shell},
     },
     server,
+    store::Engine,
 };
 
 /// The group of the first person, as the default policy knows it.
@@ -45,12 +47,65 @@ pub struct Wishes {
     pub listen_manage: Option<SocketAddr>,
     /// Where people connect on their way to machines.
     pub listen_proxy: Option<SocketAddr>,
+    /// What keeps the records.
+    pub engine: Engine,
+    /// How the faces are told apart.
+    pub ports: Ports,
+}
+
+/// How the faces of a gateway are told apart.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Each has a port.
+    Apart,
+    /// By name, on one port.
+    Shared,
+}
+
+/// Where a gateway lies.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    config: PathBuf,
+    data: PathBuf,
+}
+
+impl Folders {
+    /// Everything in one.
+    #[must_use]
+    pub fn one(dir: &Path) -> Self {
+        Self { config: dir.to_owned(), data: dir.to_owned() }
+    }
+
+    /// Configuration, policy and secrets of the operator here, records and keys there.
+    #[must_use]
+    pub fn two(config: &Path, data: &Path) -> Self {
+        Self { config: config.to_owned(), data: data.to_owned() }
+    }
+
+    fn apart(&self) -> bool {
+        self.config != self.data
+    }
+
+    /// Makes what is not there. What only root should change, the service must be able to read.
+    fn make(&self) -> Result<(), Complaint> {
+        if self.apart() {
+            files::make_public_dir(&self.config).map_err(Complaint::failed)?;
+        }
+        files::make_private_dir(&self.data).map_err(Complaint::failed)
+    }
+
+    fn policy(&self) -> Result<PathBuf, Complaint> {
+        let dir = self.config.join("policy");
+        let made = if self.apart() { files::make_public_dir(&dir) } else { files::make_private_dir(&dir) };
+        made.map_err(Complaint::failed)?;
+        Ok(dir)
+    }
 }
 
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Made {
-    dir: PathBuf,
+    folders: Folders,
     pin: String,
     token: String,
 }
@@ -58,74 +113,113 @@ pub struct Made {
 impl Made {
     /// Says what to do next.
     pub fn announce(&self) {
-        let dir = self.dir.display();
+        let (dir, data) = (self.folders.config.display(), self.folders.data.display());
         eprintln!("made a gateway in {dir}");
+        if self.folders.apart() {
+            eprintln!("  records     {data}");
+        }
         eprintln!("  root pin    sha256 {}", self.pin);
         eprintln!("  settings    {dir}/gateway.toml");
         eprintln!("  policy      {dir}/policy/default.cedar");
         eprintln!(
-            "  passphrase  {dir}/ca-passphrase   (keep a copy elsewhere: without it the keys in {dir}/ca are lost)"
+            "  passphrase  {dir}/ca-passphrase   (keep a copy elsewhere: without it the keys in {data}/ca are lost)"
         );
         eprintln!();
-        eprintln!("start it:                    lychgate-gateway run --config {dir}/gateway.toml");
-        eprintln!("then join as first person:   lychgate join $(cat {dir}/first-person.token) --name YOUR-NAME");
+        if self.folders.apart() {
+            eprintln!("start it:                    systemctl enable --now lychgate-gateway");
+        } else {
+            eprintln!("start it:                    lychgate-gateway run --config {dir}/gateway.toml");
+        }
+        eprintln!("then join as first person:   lychgate join - --name YOUR-NAME < {dir}/first-person.token");
         eprintln!("                             (the token is good for 24 hours and for one person)");
         println!("{}", self.token);
     }
 }
 
-/// Makes it. `gateway.toml` is written last, so an interrupted `init` leaves no gateway that would start.
+/// Makes it. `gateway.toml` is written last, so an interrupted `init` leaves no gateway that would start. In a folder that is
+/// there already, everything belongs to whom the folder belongs to.
 ///
 /// # Errors
 /// When something is there already, or cannot be written.
-pub async fn init(dir: &Path, wishes: &Wishes) -> Result<Made, Complaint> {
+pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Made, Complaint> {
     let domain = TrustDomain::parse(&wishes.trust_domain)
         .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", wishes.trust_domain)))?;
-    let config_path = dir.join("gateway.toml");
+    let config_path = folders.config.join("gateway.toml");
     if files::exists(&config_path) {
-        return Err(Complaint::failed(format!("`{}` holds a gateway already", dir.display()))
+        return Err(Complaint::failed(format!("`{}` holds a gateway already", folders.config.display()))
             .hint("choose another folder, or start that one with `run`"));
     }
-    let text = config_text(wishes)?;
+    let text = config_text(folders, wishes)?;
     let config = Config::parse(&text, &config_path).map_err(Complaint::wrong)?;
-    files::make_private_dir(dir).map_err(Complaint::failed)?;
+    let passphrase = Passphrase::generate(&Entropy::os());
+    folders.make()?;
+    let in_config = |work: &(dyn Fn() -> Result<(), Complaint> + Sync)| {
+        home::within(&folders.config, || {
+            home::believed(&folders.config).map_err(Complaint::wrong)?;
+            work()
+        })
+        .map_err(Complaint::wrong)?
+    };
+    in_config(&|| {
+        passphrase.save(&folders.config.join("ca-passphrase")).map_err(Complaint::failed)?;
+        let policy = folders.policy()?;
+        write(&policy.join("default.cedar"), policy::DEFAULT_POLICY.as_bytes())?;
+        write(&policy.join("default.cases.toml"), policy::DEFAULT_CASES.as_bytes())
+    })?;
+    let (pin, token) = at_home(&config_path, &config, async |config| authority(config, &domain, &passphrase).await)?;
+    in_config(&|| {
+        let file = folders.config.join("first-person.token");
+        files::write_atomic(&file, token.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)?;
+        write(&config_path, text.as_bytes())
+    })?;
+    Ok(Made { folders: folders.clone(), pin, token })
+}
+
+/// What lies in the data folder: authority, store, lock epoch. Gives the root's pin and a token for the first person.
+async fn authority(
+    config: &Config,
+    domain: &TrustDomain,
+    passphrase: &Passphrase,
+) -> Result<(String, String), Complaint> {
     let (clock, entropy) = (Clock::system(), Entropy::os());
-    let passphrase = Passphrase::generate(&entropy);
-    passphrase.save(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::create(&config.data_dir, &domain, &passphrase, &clock, &entropy).map_err(|error| {
+    let ca = CaSet::create(&config.data_dir, domain, passphrase, &clock, &entropy).map_err(|error| {
         Complaint::failed(error).hint("an interrupted `init` leaves files behind: remove the folder and start again")
     })?;
-    let policy_dir = dir.join("policy");
-    files::make_private_dir(&policy_dir).map_err(Complaint::failed)?;
-    write(&policy_dir.join("default.cedar"), policy::DEFAULT_POLICY.as_bytes())?;
-    write(&policy_dir.join("default.cases.toml"), policy::DEFAULT_CASES.as_bytes())?;
-    let shell = server::shell(&config, ca, clock, entropy).await?;
+    let shell = server::shell(config, ca, clock, entropy).await?;
     let token = first_token(&shell).await?;
     let mut changes = Changes::new();
     changes.event(Event::GatewayInitialised { trust_domain: domain.as_str().to_owned() });
     let _ = shell.commit(changes, &Actor { who: "gateway", instance: "init" }).await;
     let pin = shell.pin.hex();
     shell.store.close().await;
-    let file = dir.join("first-person.token");
-    files::write_atomic(&file, token.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)?;
-    write(&config_path, text.as_bytes())?;
-    Ok(Made { dir: dir.to_owned(), pin, token })
+    server::begin_epoch(config)?;
+    Ok((pin, token))
 }
 
 /// Prints a token for one more administrator, made without any: whoever holds the gateway's files is one anyhow.
 ///
 /// # Errors
 /// When the authority or the store cannot be used.
-pub async fn invite(config: &Path) -> Result<(), Complaint> {
-    let config = super::load(config)?;
-    let (clock, entropy) = (Clock::system(), Entropy::os());
-    let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
-        .map_err(Complaint::failed)?;
-    let shell = server::shell(&config, ca, clock, entropy).await?;
-    let token = first_token(&shell).await;
-    shell.store.close().await;
-    println!("{}", token?);
+pub fn invite(path: &Path) -> Result<(), Complaint> {
+    let config = super::load(path)?;
+    let passphrase = by_owner(path, || {
+        Passphrase::load(&config.passphrase_file).map_err(|error| {
+            Complaint::failed(error).hint(
+                "it is looked for where `[ca] passphrase_file` says, in $CREDENTIALS_DIRECTORY, in the data folder, \
+                 and beside the configuration, as `ca-passphrase`",
+            )
+        })
+    })?;
+    let token = at_home(path, &config, async |config| {
+        let (clock, entropy) = (Clock::system(), Entropy::os());
+        let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
+            .map_err(Complaint::failed)?;
+        let shell = server::shell(config, ca, clock, entropy).await?;
+        let token = first_token(&shell).await;
+        shell.store.close().await;
+        token
+    })?;
+    println!("{token}");
     Ok(())
 }
 
@@ -150,7 +244,7 @@ pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
 }
 
 /// The configuration a new gateway starts with: what was asked for, and where the rest is explained.
-fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
+fn config_text(folders: &Folders, wishes: &Wishes) -> Result<String, Complaint> {
     let listen = wishes.listen;
     let beside = |steps: u16| {
         SocketAddr::new(listen.ip(), if listen.port() == 0 { 0 } else { listen.port().saturating_add(steps) })
@@ -169,7 +263,39 @@ fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
         }
         None => listen.ip().to_string(),
     };
-    let mut names = vec![name.clone()];
+    let faces = match wishes.ports {
+        Ports::Apart => apart(&name, wishes, manage, proxy),
+        Ports::Shared => shared(&name, listen)?,
+    };
+    let data =
+        if folders.apart() { format!("data_dir = {:?}\n", folders.data.display().to_string()) } else { String::new() };
+    let store = match wishes.engine {
+        Engine::Sled => String::new(),
+        other @ (Engine::Redb | Engine::Memory) => format!("\n[store]\nengine = \"{other}\"\n"),
+    };
+    Ok(format!(
+        "# Every key with its meaning: gateway.example.toml. Paths are relative to this file.\n\
+         trust_domain = {:?}\n{data}\n{faces}\n[policy]\nfiles = [\"policy/default.cedar\"]\n{store}",
+        wishes.trust_domain
+    ))
+}
+
+/// The faces on one port, each by a name of its own.
+fn shared(name: &str, listen: SocketAddr) -> Result<String, Complaint> {
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return Err(Complaint::wrong("faces on one port are told apart by name, and `--name` is an address")
+            .hint("give a DNS name; `manage.` and `proxy.` before it must lead here, too"));
+    }
+    Ok(format!(
+        "[listen]\nshared = \"{listen}\"\n\n\
+         [names]\nenroll = [\"{name}\"]\nmanage = [\"manage.{name}\"]\nproxy = [\"proxy.{name}\"]\n"
+    ))
+}
+
+/// The faces on ports of their own.
+fn apart(name: &str, wishes: &Wishes, manage: SocketAddr, proxy: SocketAddr) -> String {
+    let listen = wishes.listen;
+    let mut names = vec![name.to_owned()];
     if listen.ip().is_loopback() {
         names.extend(["localhost".to_owned(), listen.ip().to_string()]);
     }
@@ -183,12 +309,8 @@ fn config_text(wishes: &Wishes) -> Result<String, Complaint> {
         names.push(format!("gateway.{}", wishes.trust_domain));
     }
     let proxy_list = listed(&names);
-    Ok(format!(
-        "# Every key with its meaning: gateway.example.toml. Paths are relative to this file.\n\
-         trust_domain = {:?}\n\n\
-         [listen]\nenroll = \"{listen}\"\nmanage = \"{manage}\"\nproxy = \"{proxy}\"\n\n\
-         [names]\nenroll = [{list}]\nmanage = [{list}]\nproxy = [{proxy_list}]\n\n\
-         [policy]\nfiles = [\"policy/default.cedar\"]\n",
-        wishes.trust_domain
-    ))
+    format!(
+        "[listen]\nenroll = \"{listen}\"\nmanage = \"{manage}\"\nproxy = \"{proxy}\"\n\n\
+         [names]\nenroll = [{list}]\nmanage = [{list}]\nproxy = [{proxy_list}]\n"
+    )
 }

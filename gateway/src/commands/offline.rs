@@ -1,15 +1,21 @@
 //! Commands that need no running gateway: checks of configuration and policy, export and import.
 
 use std::{
-    io::{BufReader, BufWriter, Write as _},
+    io::{BufReader, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use policy::{CaseResult, Ruleset};
 
-use super::{Complaint, load};
+use super::{Complaint, at_home, load};
 use crate::{
-    edge::{clock::Clock, files, local},
+    config::Config,
+    core::{
+        audit::{Event, Upkeep},
+        keys, kinds,
+    },
+    edge::{clock::Clock, entropy::Entropy, files, local},
     rules, server,
     store::{self, transfer},
 };
@@ -19,7 +25,7 @@ use crate::{
 /// # Errors
 /// What is wrong.
 pub fn check_config(path: &Path) -> Result<(), Complaint> {
-    let config = load(path)?;
+    let config = Config::load(path).map_err(Complaint::wrong)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
     println!("{}: good; {}", path.display(), counted(rules.rule_ids().count(), "policy rule"));
     Ok(())
@@ -77,31 +83,26 @@ pub fn policy_test(files: &[PathBuf]) -> Result<(), Complaint> {
     }
 }
 
-/// Writes everything in the store.
+/// Writes everything in the store. Nothing is written in the gateway's folder.
 ///
 /// # Errors
 /// When the store or the file cannot be used.
-pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> {
-    let config = load(config)?;
-    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
-        .map_err(Complaint::store)?;
+pub fn export(path: &Path, out: Option<&Path>) -> Result<(), Complaint> {
+    let config = load(path)?;
     let now = Clock::system().now().to_string();
-    let written = match out {
-        None => {
-            let mut to = BufWriter::new(std::io::stdout());
-            let written = transfer::export(store.as_ref(), &now, &mut to).await.map_err(Complaint::store)?;
-            to.flush().map_err(Complaint::failed)?;
-            written
-        }
-        Some(path) => {
+    let (bytes, written) = at_home(path, &config, async |config| {
+        reading(config, async |store| {
             let mut bytes = Vec::new();
-            let written = transfer::export(store.as_ref(), &now, &mut bytes).await.map_err(Complaint::store)?;
-            files::write_atomic(path, &bytes, files::Access::Private, files::Existing::Replace)
-                .map_err(Complaint::failed)?;
-            written
-        }
-    };
-    store.close().await;
+            let written = transfer::export(store, &now, &mut bytes).await.map_err(Complaint::store)?;
+            Ok((bytes, written))
+        })
+        .await
+    })?;
+    match out {
+        None => std::io::stdout().write_all(&bytes).map_err(Complaint::failed)?,
+        Some(out) => files::write_atomic(out, &bytes, files::Access::Private, files::Existing::Replace)
+            .map_err(Complaint::failed)?,
+    }
     eprintln!("{} exported, sha256 {}", counted(written.records, "record"), written.sha256);
     Ok(())
 }
@@ -109,16 +110,180 @@ pub async fn export(config: &Path, out: Option<&Path>) -> Result<(), Complaint> 
 /// Fills an empty store.
 ///
 /// # Errors
-/// When the export is not whole, or the store not empty.
-pub async fn import(config: &Path, input: &Path) -> Result<(), Complaint> {
-    let config = load(config)?;
-    let store = store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
-        .map_err(Complaint::store)?;
+/// When the export is not whole, has damaged records, or the store is not empty.
+pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complaint> {
+    let config = load(path)?;
     let file =
         local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
-    let read = transfer::import(store.as_ref(), &mut BufReader::new(file)).await.map_err(Complaint::store)?;
-    store.close().await;
+    let judge = |key: &store::Key, value: &[u8]| match kinds::damage(key.as_bytes(), value) {
+        None => transfer::Judgement::Take,
+        Some(why) if damaged == Damaged::Refuse => transfer::Judgement::Refuse(why),
+        Some(why) => {
+            eprintln!("put aside: {key}: {why}");
+            transfer::Judgement::Aside(aside(key))
+        }
+    };
+    let read = at_home(path, &config, async |config| {
+        let store = open(config)?;
+        let read = transfer::import(store.as_ref(), &mut BufReader::new(file), judge).await;
+        store.close().await;
+        read.map_err(|error| match error {
+            transfer::ImportError::Damaged { .. } => Complaint::store(error)
+                .hint("`import --quarantine` takes the rest and puts these aside; a record of an unknown kind may be of a newer version"),
+            other => Complaint::store(other),
+        })
+    })?;
     eprintln!("{} imported", counted(read.records, "record"));
+    if !files::exists(&server::epoch_file(&config.data_dir)) {
+        eprintln!("the first start here wants --accept-rollback: locks set after the export was made are not in it");
+    }
+    Ok(())
+}
+
+/// What an import does with damaged records.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Damaged {
+    /// Refuses the file.
+    Refuse,
+    /// Puts them aside.
+    Quarantine,
+}
+
+/// Names every damaged record.
+///
+/// # Errors
+/// When there is one, or the store cannot be used.
+pub fn store_check(path: &Path) -> Result<(), Complaint> {
+    let config = load(path)?;
+    let (all, damaged) = at_home(path, &config, async |config| {
+        reading(config, async |store| {
+            let (mut all, mut damaged) = (0, Vec::new());
+            let mut last: Option<store::Key> = None;
+            loop {
+                let everything = store::Key::from("");
+                let page = store.scan(&everything, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
+                all += page.len();
+                for (key, entry) in &page {
+                    damaged.extend(kinds::damage(key.as_bytes(), &entry.value).map(|why| format!("{key}: {why}")));
+                }
+                if page.len() < store::SCAN_MAX {
+                    return Ok((all, damaged));
+                }
+                last = page.into_iter().next_back().map(|(key, _)| key);
+            }
+        })
+        .await
+    })?;
+    damaged.iter().for_each(|line| println!("{line}"));
+    match damaged.len() {
+        0 => {
+            println!("{}, all good", counted(all, "record"));
+            Ok(())
+        }
+        count => Err(Complaint::store(format!("{count} of {} damaged", counted(all, "record")))
+            .hint("`store quarantine KEY` puts one aside, and says what follows")),
+    }
+}
+
+/// Puts a damaged record aside.
+///
+/// # Errors
+/// When it is not there, not damaged, or the store cannot be used.
+pub fn quarantine(path: &Path, key: &str) -> Result<(), Complaint> {
+    let config = load(path)?;
+    let at = store::Key::from(key);
+    let follows = kinds::of(key).map_or("nothing: nobody reads it", |kind| kind.if_lost);
+    at_home(path, &config, async |config| {
+        let store = open(config)?;
+        let done = put_aside(store.as_ref(), &at).await;
+        store.close().await;
+        done
+    })?;
+    println!("put aside as `{}`: {follows}", aside(&at));
+    Ok(())
+}
+
+async fn put_aside(store: &dyn store::Store, key: &store::Key) -> Result<(), Complaint> {
+    let epoch_key = store::Key::from(keys::EPOCH);
+    let wanted = [key.clone(), epoch_key.clone()];
+    let found: [Option<store::Entry>; 2] = store
+        .read(&wanted)
+        .await
+        .map_err(Complaint::store)?
+        .try_into()
+        .map_err(|_| Complaint::failed("nothing read"))?;
+    let [Some(entry), epoch] = found else {
+        return Err(
+            Complaint::failed(format!("there is no record `{key}`")).hint("`store check` names the damaged ones")
+        );
+    };
+    let Some(why) = kinds::damage(key.as_bytes(), &entry.value) else {
+        return Err(Complaint::failed(format!("`{key}` is not damaged")));
+    };
+    let at_ms = Clock::system().now_ms();
+    let event = Event::Upkeep(Upkeep::RecordQuarantined { key: key.to_string(), why });
+    let event = event.record("gateway", at_ms, "store");
+    let event = serde_json::to_vec(&event).map_err(Complaint::failed)?;
+    let mut batch = store::Batch::default()
+        .at(key.clone(), entry.version)
+        .put(aside(key), entry.value)
+        .put(keys::audit(at_ms, Entropy::os().bytes()), event);
+    // A right may come back with it, as with a lock: a backup from before must not pass for the newest.
+    let epoch = epoch.and_then(|epoch| serde_json::from_slice::<u64>(&epoch.value).ok());
+    if let (Some(epoch), true) = (epoch, *key != epoch_key) {
+        batch = batch.put(epoch_key, (epoch + 1).to_string());
+    }
+    store.commit(batch.delete(key.clone())).await.map(drop).map_err(Complaint::store)
+}
+
+/// Where a damaged record goes.
+fn aside(key: &store::Key) -> store::Key {
+    store::Key::from([kinds::QUARANTINE.as_bytes(), key.as_bytes()].concat())
+}
+
+fn open(config: &Config) -> Result<Arc<dyn store::Store>, Complaint> {
+    store::open(config.store.engine, &config.store.path, config.store.cache_bytes / server::MIB)
+        .map_err(Complaint::store)
+}
+
+/// Reads a store by a copy, so that nothing is written where it lies.
+async fn reading<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&dyn store::Store) -> Result<T, Complaint>,
+) -> Result<T, Complaint> {
+    let copy = local::temporary(&hex::encode(Entropy::os().bytes::<8>()));
+    let done = read_copy(config, &copy, work).await;
+    local::remove_folder(&copy).map_err(Complaint::failed)?;
+    done
+}
+
+async fn read_copy<T>(
+    config: &Config,
+    copy: &Path,
+    work: impl AsyncFnOnce(&dyn store::Store) -> Result<T, Complaint>,
+) -> Result<T, Complaint> {
+    let cache = config.store.cache_bytes / server::MIB;
+    let store = store::open_copy(config.store.engine, &config.store.path, copy, cache).map_err(Complaint::store)?;
+    let done = work(store.as_ref()).await;
+    store.close().await;
+    done
+}
+
+/// Leaves word that the clock is right, for a gateway that runs or the next start.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn clock_accept(path: &Path) -> Result<(), Complaint> {
+    let config = load(path)?;
+    let now = Clock::system().now();
+    let word = server::clock_word(&config.data_dir);
+    let text = format!("{}\n", now.secs());
+    at_home(path, &config, async |config| {
+        files::make_private_dir(&config.data_dir.join("run")).map_err(Complaint::failed)?;
+        files::write_atomic(&word, text.as_bytes(), files::Access::Private, files::Existing::Replace)
+            .map_err(Complaint::failed)
+    })?;
+    eprintln!("the clock is taken to be right: it is {now}; a gateway that doubted it goes on within a minute");
     Ok(())
 }
 

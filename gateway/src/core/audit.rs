@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 mod access;
 mod standing;
+mod upkeep;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{access::Access, standing::Standing};
+pub use self::{access::Access, standing::Standing, upkeep::Upkeep};
 
 use super::records::{Content, Run};
 
@@ -78,6 +79,8 @@ pub enum Event {
     MachineConverged { identity: String, run: Run, rules: Vec<String> },
     /// The policy in force changed.
     PolicyLoaded { digest: String },
+    /// Something about the gateway itself and what it keeps.
+    Upkeep(Upkeep),
     /// The gateway was initialised.
     GatewayInitialised { trust_domain: String },
 }
@@ -112,6 +115,7 @@ impl Event {
             Self::Access(access) => access.name(),
             Self::MachineConverged { .. } => "machine.converged",
             Self::PolicyLoaded { .. } => "policy.loaded",
+            Self::Upkeep(upkeep) => upkeep.name(),
             Self::GatewayInitialised { .. } => "gateway.initialised",
         }
     }
@@ -194,14 +198,12 @@ impl Event {
                 (target, rules, vec![("kind", kind.to_owned()), ("reason", reason)])
             }
             Self::LockLifted { kind, target, rules } => (target, rules, vec![("kind", kind.to_owned())]),
-            Self::RenewalAsked { whom, reason, rules } => {
-                let reason = Some(("reason", reason)).filter(|(_, reason)| !reason.is_empty());
-                (whom, rules, reason.into_iter().collect())
-            }
+            Self::RenewalAsked { whom, reason, rules } => (whom, rules, given("reason", reason)),
             Self::Access(access) => access.parts(),
             Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
             Self::ApprovalWrongCode { enrollment: to } | Self::SubjectLeft { identity: to } => (to, vec![], vec![]),
             Self::PolicyLoaded { digest: to } | Self::GatewayInitialised { trust_domain: to } => (to, vec![], vec![]),
+            Self::Upkeep(upkeep) => upkeep.parts(),
         }
     }
 }
@@ -215,6 +217,11 @@ fn approved(content: Content, fallen: &[String], missing: u32) -> Vec<(&'static 
     detail.extend((missing > 0).then(|| ("missing", missing.to_string())));
     detail.extend(Some(fallen.join(" ")).filter(|names| !names.is_empty()).map(|names| ("fallen", names)));
     detail
+}
+
+/// A field that is left out when there is nothing in it.
+fn given(name: &'static str, text: String) -> Vec<(&'static str, String)> {
+    Some((name, text)).filter(|(_, text)| !text.is_empty()).into_iter().collect()
 }
 
 /// A run in the fields of an event.

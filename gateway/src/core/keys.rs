@@ -18,10 +18,22 @@ pub const AUDIT: &str = "audit/";
 pub const CERTIFICATES: &str = "cert/";
 /// Prefix of certificates by issuing CA and end.
 pub const CERTIFICATE_ENDS: &str = "certend/";
+/// Prefix of the index of enrollments by key.
+pub const ENROLLMENT_KEYS: &str = "enrkey/";
+/// Prefix of machines and people.
+pub const SUBJECTS: &str = "subject/";
+/// Prefix of what configuration tools reported.
+pub const CONVERGENCES: &str = "convergence/";
+/// Prefix of lineages.
+pub const LINEAGES: &str = "lineage/";
+/// Prefix of the numbers of revocation lists.
+pub const LAST_LISTS: &str = "meta/crl/";
 /// The lock epoch: grows with every change of a lock and never shrinks.
 pub const EPOCH: &str = "meta/epoch";
 /// When all machines were last asked to renew now: one record, however many they are.
 pub const RENEW_MACHINES: &str = "meta/renew-machines";
+/// The time of the last housekeeping, and whether the clock was doubted then.
+pub const CLOCK: &str = "meta/clock";
 
 /// An enrollment by its id.
 #[must_use]
@@ -32,7 +44,7 @@ pub fn enrollment(id: &str) -> String {
 /// Which enrollment a key belongs to.
 #[must_use]
 pub fn enrollment_of_key(key: &KeyDigest) -> String {
-    format!("enrkey/{}", key.hex())
+    format!("{ENROLLMENT_KEYS}{}", key.hex())
 }
 
 /// The waiting entry of an enrollment.
@@ -44,25 +56,25 @@ pub fn waiting(id: &str) -> String {
 /// Prefix of the machines or people.
 #[must_use]
 pub fn subjects(role: Role) -> String {
-    format!("subject/{}/", role.as_str())
+    format!("{SUBJECTS}{}/", role.as_str())
 }
 
 /// A machine or person by name.
 #[must_use]
 pub fn subject(role: Role, name: &str) -> String {
-    format!("subject/{}/{name}", role.as_str())
+    format!("{SUBJECTS}{}/{name}", role.as_str())
 }
 
 /// The last run of a configuration tool that was reported of a machine.
 #[must_use]
 pub fn convergence(machine: &str) -> String {
-    format!("convergence/{machine}")
+    format!("{CONVERGENCES}{machine}")
 }
 
 /// A lineage by its id.
 #[must_use]
 pub fn lineage(id: &str) -> String {
-    format!("lineage/{id}")
+    format!("{LINEAGES}{id}")
 }
 
 /// A certificate by its serial.
@@ -113,7 +125,7 @@ pub fn certificate_end(cert: &CertificateEnd) -> String {
 /// The number and time of the newest revocation list of an issuing CA.
 #[must_use]
 pub fn last_list(issuer: Role) -> String {
-    format!("meta/crl/{}", issuer.as_str())
+    format!("{LAST_LISTS}{}", issuer.as_str())
 }
 
 /// An audit event: ordered by time, with random bytes so that two events of one millisecond both stand.

@@ -18,8 +18,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    /// Milliseconds since the Unix epoch.
-    Fake(Arc<AtomicU64>),
+    Fake(FakeClock),
 }
 
 impl Clock {
@@ -32,8 +31,18 @@ impl Clock {
     /// A clock that stands still until its handle moves it.
     #[must_use]
     pub fn fake(start: UnixTime) -> (Self, FakeClock) {
-        let millis = Arc::new(AtomicU64::new(start.secs().saturating_mul(1000)));
-        (Self(Source::Fake(Arc::clone(&millis))), FakeClock(millis))
+        let wall = Arc::new(AtomicU64::new(start.secs().saturating_mul(1000)));
+        let hand = FakeClock { wall, uptime: Arc::default() };
+        (Self(Source::Fake(hand.clone())), hand)
+    }
+
+    /// Time that nobody sets, since any moment. It goes on while the machine is suspended where the system can tell.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        match &self.0 {
+            Source::System => uptime(),
+            Source::Fake(hand) => Duration::from_millis(hand.uptime.load(Ordering::SeqCst)),
+        }
     }
 
     /// Seconds since the Unix epoch.
@@ -50,24 +59,41 @@ impl Clock {
             Source::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            Source::Fake(millis) => millis.load(Ordering::SeqCst),
+            Source::Fake(hand) => hand.wall.load(Ordering::SeqCst),
         }
     }
 }
 
-/// Moves a fake [`Clock`] and all its clones.
+#[cfg(target_os = "linux")]
+fn uptime() -> Duration {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(since_boot).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uptime() -> Duration {
+    static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    BEGUN.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Moves a fake [`Clock`] and all its clones. Both in milliseconds.
 #[derive(Clone, Debug)]
-pub struct FakeClock(Arc<AtomicU64>);
+pub struct FakeClock {
+    wall: Arc<AtomicU64>,
+    uptime: Arc<AtomicU64>,
+}
 
 impl FakeClock {
-    /// Moves the clock on.
+    /// Time passes.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.wall.fetch_add(millis, Ordering::SeqCst);
+        self.uptime.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Puts the clock to a time, also backwards.
+    /// Puts the clock to a time, also backwards: no time passes.
     pub fn set(&self, to: UnixTime) {
-        self.0.store(to.secs().saturating_mul(1000), Ordering::SeqCst);
+        self.wall.store(to.secs().saturating_mul(1000), Ordering::SeqCst);
     }
 }
 
@@ -83,11 +109,13 @@ mod tests {
         hand.advance(Duration::from_millis(1_500));
         assert_eq!((copy.now(), copy.now_ms()), (UnixTime::new(1_001), 1_001_500));
         hand.set(UnixTime::new(5));
-        assert_eq!(clock.now(), UnixTime::new(5));
+        assert_eq!((clock.now(), clock.uptime()), (UnixTime::new(5), Duration::from_millis(1_500)));
     }
 
     #[test]
     fn system_clock_is_after_this_was_written() {
         assert!(Clock::system().now() > UnixTime::new(1_700_000_000));
+        let before = Clock::system().uptime();
+        assert!(Clock::system().uptime() >= before);
     }
 }

@@ -156,6 +156,20 @@ pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| FileError::io("create", path, error))
 }
 
+/// Makes a folder, and those above it, that everybody may read (mode 0755). One that is there is left as it is.
+///
+/// # Errors
+/// [`FileError`], naming the folder.
+pub fn make_public_dir(path: &Path) -> Result<(), FileError> {
+    if exists(path) {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    // Whatever the caller's umask is.
+    made.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)))
+        .map_err(|error| FileError::io("create", path, error))
+}
+
 /// Whether there is something at `path`.
 #[must_use]
 pub fn exists(path: &Path) -> bool {

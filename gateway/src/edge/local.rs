@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
@@ -28,6 +28,23 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// As the operating system says.
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A path for a folder of ours that is needed for a moment, among the system's temporary files.
+#[must_use]
+pub fn temporary(unique: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("lychgate-gateway-{unique}"))
+}
+
+/// Removes a folder with everything in it; one that is not there is gone already.
+///
+/// # Errors
+/// As the operating system says.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }

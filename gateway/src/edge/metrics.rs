@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::core::timekeeping::Doubt;
+
 use super::{
     endpoints,
     framing::{BadFraming, Stage},
@@ -210,6 +212,8 @@ pub struct Metrics {
     housekeeping: Family<OutcomeLabel, Counter>,
     crl_entries: Family<CaLabel, Gauge>,
     crl_left_out: Family<CaLabel, Gauge>,
+    clock_suspect: Gauge,
+    damaged: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -260,6 +264,8 @@ impl Metrics {
             housekeeping: Family::default(),
             crl_entries: Family::default(),
             crl_left_out: Family::default(),
+            clock_suspect: Gauge::default(),
+            damaged: Gauge::default(),
         };
         let r = &mut this.registry;
         r.register("requests", "Requests answered", this.requests.clone());
@@ -284,6 +290,12 @@ impl Metrics {
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
         r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
         r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
+        r.register(
+            "clock_suspect",
+            "1 while the clock is not believed and nothing is deleted",
+            this.clock_suspect.clone(),
+        );
+        r.register("damaged_records", "Damaged records met since the start", this.damaged.clone());
         r.register("build_info", "The version, as a label of 1", this.build_info.clone());
         r.register("accept_failures", "Sockets that could not be accepted", this.accept_failures.clone());
         r.register("reloads", "Reloads of policy and configuration", this.reloads.clone());
@@ -470,6 +482,16 @@ impl Metrics {
         };
         set(&self.crl_entries, entries);
         set(&self.crl_left_out, left_out);
+    }
+
+    /// Whether the clock is believed.
+    pub fn clock(&self, doubt: Option<Doubt>) {
+        self.clock_suspect.set(i64::from(doubt.is_some()));
+    }
+
+    /// So many damaged records were met.
+    pub fn damaged(&self, count: usize) {
+        self.damaged.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Everything as text, of type [`METRICS_TYPE`].

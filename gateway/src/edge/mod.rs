@@ -9,6 +9,7 @@ pub mod files;
 pub mod framing;
 pub mod handlers;
 pub mod headers;
+pub mod home;
 pub mod http;
 pub mod listen;
 pub mod live;

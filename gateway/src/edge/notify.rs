@@ -4,6 +4,24 @@ use std::{future::Future, time::Duration};
 
 use sd_notify::NotifyState;
 
+use crate::limits::{START_ASKED, START_EVERY, START_EXTENSIONS};
+
+/// Does what must be done before the gateway serves, and asks for more time meanwhile: every record is checked first, which may
+/// take longer than a service manager waits. It is not asked for ever: what hangs is to be started anew.
+pub async fn starting<T>(work: impl Future<Output = T>) -> T {
+    let patience = async {
+        for _ in 0..START_EXTENSIONS {
+            tokio::time::sleep(START_EVERY).await;
+            say(&[NotifyState::ExtendTimeoutUsec(START_ASKED), NotifyState::Status("checking the store")]);
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = work => done,
+        never = patience => never,
+    }
+}
+
 /// Says that the gateway serves.
 pub fn ready(status: &str) {
     say(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -54,6 +72,12 @@ fn say(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_start_ends_with_what_it_did() {
+        assert_eq!(starting(async { tokio::time::sleep(START_EVERY * 3).await }).await, ());
+        const { assert!((START_ASKED as u128) > 2 * START_EVERY.as_micros(), "the next word comes in time") };
+    }
 
     #[tokio::test]
     async fn without_a_service_manager_nothing_happens() {

@@ -12,7 +12,7 @@ use super::{
     owners,
     people::texts,
     removal, reports,
-    shell::{Actor, Retry, Shell, retrying},
+    shell::{Actor, Retry, Shell, readable, retrying},
 };
 use crate::{
     core::{
@@ -140,9 +140,9 @@ pub async fn subjects(
     let rules = shell.rules.load();
     let mut items = Vec::new();
     for (_, seen) in rows {
-        let whole = whole(shell, seen).await?;
+        let Some(whole) = readable(whole(shell, seen).await)? else { continue };
         if permit(&rules, caller, policy::Action::Read, resource(shell, &whole), shell.now()).is_ok() {
-            items.push(view(shell, whole).await?);
+            items.extend(readable(view(shell, whole).await)?);
         }
     }
     Ok(Page { items, next })

@@ -115,9 +115,8 @@ async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::R
         return Ok(policy::Resource::Request(request_facts(&seen.record)));
     }
     let ids = shell.queue.rivals(shell, name, "").await?;
-    let found: Vec<Option<Seen<Enrollment>>> =
-        shell.get_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
-    let mut readable: Vec<Enrollment> = found.into_iter().flatten().map(|seen| seen.record).collect();
+    let found: Vec<Seen<Enrollment>> = shell.find_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
+    let mut readable: Vec<Enrollment> = found.into_iter().map(|seen| seen.record).collect();
     readable.retain(|enrollment| may_read(shell, caller, enrollment).is_ok());
     match readable.as_slice() {
         [one] => Ok(policy::Resource::Request(request_facts(one))),

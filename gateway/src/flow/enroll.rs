@@ -330,18 +330,19 @@ async fn shown_again(
     Ok(refusal)
 }
 
-/// Marks enrollments that nobody decided in time, and names that nobody came for. Returns how many.
+/// Marks enrollments that nobody decided until `now`, in seconds since the Unix epoch. Returns how many.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn expire(shell: &Shell) -> Result<usize, Refusal> {
-    let now = shell.now();
+pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
     let waiting = shell.queue.reread(shell).await?;
     shell.metrics.waiting(waiting.len());
     let mut expired = 0;
-    for (key, entry) in waiting.into_iter().filter(|(_, entry)| now.secs() > entry.record.expires.0) {
+    for (key, entry) in waiting.into_iter().filter(|(_, entry)| now > entry.record.expires.0) {
         match lapse(shell, key.trim_start_matches(keys::WAITING), &entry, "sweep").await {
             Ok(()) => expired += 1,
+            // Damaged: it is named, and stays.
+            Err(Retry::Refused(Refusal::Ours(Fault::Record(_)))) => {}
             Err(Retry::Conflict) => {}
             Err(Retry::Refused(refusal)) => return Err(refusal),
         }

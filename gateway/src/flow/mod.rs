@@ -4,8 +4,10 @@
 pub mod admin;
 pub mod admit;
 pub mod can_i;
+pub mod clock;
 pub mod connect;
 pub mod crl;
+pub mod damaged;
 pub mod enroll;
 pub mod issue;
 pub mod notices;

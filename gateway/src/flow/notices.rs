@@ -1,11 +1,14 @@
-//! What a person should be told when it next looks: locks that the gateway set by itself, and old certificates that came
-//! back.
+//! What a person should be told when it next looks: locks that the gateway set by itself, old certificates that came back, and
+//! what an operator must see to.
 
 use std::time::Duration;
 
 use pki::UnixTime;
 
-use super::{shell::Shell, sweep::STALE_KEPT};
+use super::{
+    shell::{Shell, readable},
+    sweep::STALE_KEPT,
+};
 use crate::core::{
     admission::Caller,
     approve::permit,
@@ -35,15 +38,27 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     let locks = locks.into_iter().map(|(_, seen)| (seen.record.target, format!("is locked: {}", seen.record.reason)));
     let stale = stale.into_iter().filter(told).map(|(_, seen)| (seen.record.lineage.clone(), came_back(&seen.record)));
     let sayings: Vec<(String, String)> = locks.chain(stale).collect();
-    if sayings.is_empty() {
+    let doubt = super::clock::doubt(shell);
+    let damaged = shell.damaged.count();
+    if sayings.is_empty() && doubt.is_none() && damaged == 0 {
         return Ok(vec![]);
     }
     let everything =
         permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok();
     let mut notices = Vec::new();
+    if everything && let Some(doubt) = doubt {
+        notices.push(format!(
+            "the gateway's clock is {}: it deletes nothing until its clock is set right, or an operator runs \
+             `lychgate-gateway clock accept`",
+            doubt.off
+        ));
+    }
+    if everything && damaged > 0 {
+        notices.push(format!("the gateway met {damaged} damaged records: its log and `store check` name them"));
+    }
     for (lineage, saying) in sayings {
-        let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&lineage)).await?;
-        let Some(lineage) = lineage else { continue };
+        let lineage = readable(shell.get::<Lineage>(keys::lineage(&lineage)).await)?;
+        let Some(lineage) = lineage.flatten() else { continue };
         if lineage.record.ended {
             continue;
         }

@@ -34,9 +34,9 @@ pub async fn list(
     let rows: Vec<(String, Seen<serde_json::Value>)> = shell.scan(prefix, after.as_deref(), limit).await?;
     let next = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.trim_start_matches(prefix).to_owned()));
     let ids = rows.iter().map(|(key, _)| keys::enrollment(key.trim_start_matches(prefix))).collect();
-    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids).await?;
+    let found: Vec<Seen<Enrollment>> = shell.find_all(ids).await?;
     let mut items = Vec::new();
-    for seen in found.into_iter().flatten() {
+    for seen in found {
         if may_see(shell, caller, &seen.record) {
             let rivals = rivals(shell, &seen.record).await?;
             items.push(view(seen.record, rivals));

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -10,15 +10,19 @@ use pki::{KeyDigest, UnixTime};
 use policy::Ruleset;
 use serde::de::DeserializeOwned;
 
-use super::queue::{self, Queue};
+use super::{
+    damaged::Damaged,
+    queue::{self, Queue},
+};
 use crate::{
     core::{
         audit::{AuditRecord, RESERVED},
         change::{Changes, Expect, Write},
-        keys,
+        keys, kinds,
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
+        timekeeping::Counted,
         token::TokenKey,
     },
     edge::{
@@ -31,6 +35,13 @@ use crate::{
 /// How often a sequence starts over when others change the same records: enough for every approver of a large team to
 /// act at once.
 const ATTEMPTS: u32 = 16;
+
+/// Which way a scan goes.
+#[derive(Copy, Clone)]
+enum Order {
+    Ascending,
+    Descending,
+}
 
 /// Settings that a reload may change and a sequence needs.
 #[derive(Clone, Debug)]
@@ -91,6 +102,10 @@ pub struct Shell {
     pub dial_backs: Arc<DialBacks>,
     /// The newest revocation lists.
     pub lists: super::crl::Lists,
+    /// The time as housekeeping counts it; nothing before it has looked for the first time.
+    pub counted: Mutex<Option<Counted>>,
+    /// Records that do not read as what they should be.
+    pub damaged: Damaged,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
     /// Who waits for a person.
@@ -158,6 +173,8 @@ impl Shell {
             sessions: Sessions::new(),
             dial_backs: DialBacks::new(),
             lists: super::crl::Lists::default(),
+            counted: Mutex::new(None),
+            damaged: Damaged::new(Arc::clone(&metrics)),
             epoch: AtomicU64::new(0),
             queue: Queue::default(),
             metrics,
@@ -188,7 +205,7 @@ impl Shell {
     pub async fn get<T: DeserializeOwned>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
         let mut entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
-        entries.pop().flatten().map(|entry| parse(&keys[0], &entry)).transpose()
+        entries.pop().flatten().map(|entry| self.parse(&keys[0], &entry)).transpose()
     }
 
     /// Reads records of several kinds from one moment; take them apart with [`Read::take`].
@@ -208,31 +225,67 @@ impl Shell {
     pub async fn get_all<T: DeserializeOwned>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
         let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
-        keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| parse(key, &entry)).transpose()).collect()
+        keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| self.parse(key, &entry)).transpose()).collect()
     }
 
-    /// Scans records under a prefix, ascending, after a key.
+    /// The same for lists: one that does not read as a `T` is left out, as by [`Shell::scan`].
     ///
     /// # Errors
-    /// As [`Shell::get`].
+    /// [`Fault::Read`] when the store fails.
+    pub async fn find_all<T: DeserializeOwned>(&self, keys: Vec<String>) -> Result<Vec<Seen<T>>, Fault> {
+        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
+        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        Ok(keys.iter().zip(entries).filter_map(|(key, entry)| self.parse(key, &entry?).ok()).collect())
+    }
+
+    /// Scans records under a prefix, ascending, after a key. One that does not read as a `T` is left out, and named in log
+    /// and metric: it must not break a list. Whatever hangs on one record reads it by [`Shell::get`], which refuses.
+    ///
+    /// # Errors
+    /// [`Fault::Read`] when the store fails.
     pub async fn scan<T: DeserializeOwned>(
         &self,
         prefix: &str,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Seen<T>)>, Fault> {
+        self.pages(prefix, after, limit, Order::Ascending).await
+    }
+
+    /// Scans records under a prefix, newest key first, before a key; otherwise as [`Shell::scan`].
+    ///
+    /// # Errors
+    /// As [`Shell::scan`].
+    pub async fn scan_back<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Seen<T>)>, Fault> {
+        self.pages(prefix, before, limit, Order::Descending).await
+    }
+
+    /// Pages until there are `limit` readable rows, or no more.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<(String, Seen<T>)>, Fault> {
         let prefix = store::Key::from(prefix);
-        let mut after = after.map(store::Key::from);
+        let mut from = from.map(store::Key::from);
         let mut rows = Vec::new();
         while rows.len() < limit {
             let page = (limit - rows.len()).min(store::SCAN_MAX);
-            let found = self.store.scan(&prefix, after.as_ref(), page).await;
+            let found = match order {
+                Order::Ascending => self.store.scan(&prefix, from.as_ref(), page).await,
+                Order::Descending => self.store.scan_back(&prefix, from.as_ref(), page).await,
+            };
             let found = found.map_err(|error| Fault::Read(error.to_string()))?;
             let last = found.len() < page;
-            after = found.last().map(|(key, _)| key.clone());
-            for entry in &found {
-                rows.push(row(entry)?);
-            }
+            from = found.last().map(|(key, _)| key.clone());
+            rows.extend(found.iter().filter_map(|(key, entry)| Some((key.to_string(), self.parse(key, entry).ok()?))));
             if last {
                 break;
             }
@@ -240,20 +293,9 @@ impl Shell {
         Ok(rows)
     }
 
-    /// Scans records under a prefix, newest key first, before a key.
-    ///
-    /// # Errors
-    /// As [`Shell::get`].
-    pub async fn scan_back<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        before: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Seen<T>)>, Fault> {
-        let prefix = store::Key::from(prefix);
-        let before = before.map(store::Key::from);
-        let found = self.store.scan_back(&prefix, before.as_ref(), limit).await;
-        found.map_err(|error| Fault::Read(error.to_string()))?.iter().map(row).collect()
+    /// What an entry holds. Damage is noted on the way.
+    fn parse<T: DeserializeOwned>(&self, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
+        parse(key, entry).inspect_err(|fault| self.damaged.note(key, fault))
     }
 
     /// Commits changes with their audit events, durably.
@@ -272,11 +314,14 @@ impl Shell {
         for write in changes.writes {
             queue.extend(of_queue(&write));
             batch.writes.push(match write {
-                Write::Put(key, value) => store::Write::Put(key.into(), value),
+                Write::Put(key, value) => {
+                    debug_assert!(kinds::of(&key).is_some(), "`{key}` has no row in core/kinds.rs");
+                    store::Write::Put(key.into(), value)
+                }
                 Write::Delete(key) => store::Write::Delete(key.into()),
             });
         }
-        let at_ms = self.clock.now_ms();
+        let at_ms = super::clock::stamp(self);
         let mut records = Vec::with_capacity(changes.events.len());
         for (index, event) in changes.events.into_iter().enumerate() {
             let mut tie: [u8; 6] = self.entropy.bytes();
@@ -375,6 +420,14 @@ fn parse<T: DeserializeOwned>(key: &store::Key, entry: &store::Entry) -> Result<
     Ok(Seen { record, version: entry.version })
 }
 
-fn row<T: DeserializeOwned>((key, entry): &(store::Key, store::Entry)) -> Result<(String, Seen<T>), Fault> {
-    Ok((key.to_string(), parse(key, entry)?))
+/// Leaves out what hangs on a damaged record, for lists; other faults stay.
+///
+/// # Errors
+/// The fault, when it is not [`Fault::Record`].
+pub fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Fault::Record(_)) => Ok(None),
+        Err(other) => Err(other),
+    }
 }

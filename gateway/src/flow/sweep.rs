@@ -3,8 +3,8 @@
 use pki::Role;
 
 use super::{
-    enroll,
-    shell::{Actor, Shell},
+    clock, enroll,
+    shell::{Actor, Shell, readable},
 };
 use crate::core::{
     audit::{AuditRecord, Event},
@@ -14,6 +14,7 @@ use crate::core::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, Seen, Stale, Subject, Token, UnixSecs,
     },
     refusal::Refusal,
+    timekeeping::Deletes,
     token,
 };
 
@@ -36,14 +37,30 @@ const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
 /// Most records changed in one batch.
 const BATCH: usize = 256;
 
-/// One round.
+/// One round: as much as the clock allows.
 ///
 /// # Errors
 /// When the store fails; the next round goes on.
 pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
-    enroll::expire(shell).await?;
-    let now = shell.now().secs();
+    match clock::look(shell).await? {
+        Deletes::Nothing => Ok(()),
+        Deletes::ShortLived(now) => short_lived(shell, now).await,
+        Deletes::Everything(now) => {
+            short_lived(shell, now).await?;
+            long_lived(shell, now).await
+        }
+    }
+}
+
+/// Records of kinds whose term is [`Term::Short`](crate::core::kinds::Term).
+async fn short_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
+    enroll::expire(shell, now).await.map(drop)
+}
+
+/// Records of kinds whose term is [`Term::Long`](crate::core::kinds::Term), and what hangs on them.
+async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
     enrollments(shell, now).await?;
+    without_enrollment(shell).await?;
     forgotten(shell, now).await?;
     let old_token = |seen: &Token| {
         let kept = if seen.redeemed.is_empty() { DECIDED_KEPT } else { REDEEMED_KEPT };
@@ -58,7 +75,61 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
         let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
         drop_ordered(shell, &keys::certificate_ends(issuer), long_ended).await?;
     }
+    lineages(shell, now).await?;
     drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now).await
+}
+
+/// Deletes entries of the index by key whose enrollment is gone.
+async fn without_enrollment(shell: &Shell) -> Result<(), Refusal> {
+    let mut after: Option<String> = None;
+    loop {
+        let rows: Vec<(String, Seen<String>)> = shell.scan(keys::ENROLLMENT_KEYS, after.as_deref(), BATCH).await?;
+        after = rows.last().map(|(key, _)| key.clone());
+        let mut changes = Changes::new();
+        for (key, seen) in &rows {
+            // Also one that cannot be read is there.
+            let found = readable(shell.get::<serde_json::Value>(keys::enrollment(&seen.record)).await)?;
+            if found.is_some_and(|found| found.is_none()) {
+                changes.remove(key.clone(), seen);
+            }
+        }
+        quietly(shell, changes).await?;
+        if rows.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+/// Deletes lineages that are nobody's any more, once their last certificate is as old as certificates get.
+async fn lineages(shell: &Shell, now: u64) -> Result<(), Refusal> {
+    let mut after: Option<String> = None;
+    loop {
+        let rows: Vec<(String, Seen<Lineage>)> = shell.scan(keys::LINEAGES, after.as_deref(), BATCH).await?;
+        after = rows.last().map(|(key, _)| key.clone());
+        let mut changes = Changes::new();
+        for (key, seen) in rows.iter().filter(|(_, seen)| last_end(&seen.record) + CERTIFICATE_KEPT < now) {
+            let lineage = &seen.record;
+            let subject = shell.get::<Subject>(keys::subject(lineage.role, &lineage.name)).await;
+            let gone = match readable(subject)? {
+                Some(subject) => subject.is_none_or(|subject| subject.record.lineage != lineage.id),
+                // It cannot be said whose it is.
+                None => false,
+            };
+            if gone {
+                changes.remove(key.clone(), seen);
+            }
+        }
+        quietly(shell, changes).await?;
+        if rows.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+/// When the last certificate of a lineage ends, or when it began if it never had one.
+fn last_end(lineage: &Lineage) -> u64 {
+    let certificates = lineage.current.iter().chain(&lineage.pending).chain(&lineage.sealed);
+    certificates.map(|cert| cert.not_after.0).max().unwrap_or(lineage.created.0)
 }
 
 /// Drops enrollments that were decided long ago, each with the entry of its key, if that still leads to it.
@@ -79,7 +150,7 @@ async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
         for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
             changes.remove(key.clone(), seen);
             let index = keys::enrollment_of_key(&seen.record.key);
-            let entry: Option<Seen<String>> = shell.get(index.clone()).await?;
+            let entry = readable(shell.get::<String>(index.clone()).await)?.flatten();
             if let Some(entry) = entry.filter(|entry| entry.record == seen.record.id) {
                 changes.remove(index, &entry);
             }
@@ -117,14 +188,14 @@ async fn give_up(
     now: u64,
     changes: &mut Changes,
 ) -> Result<(), Refusal> {
-    if let Some(seen) = shell.get::<Lineage>(keys::lineage(lineage)).await? {
+    if let Some(seen) = readable(shell.get::<Lineage>(keys::lineage(lineage)).await)?.flatten() {
         let mut record = seen.record.clone();
         (record.ended, record.ended_at) = (true, Some(UnixSecs(now)));
         changes.update(keys::lineage(lineage), &seen, &record);
     }
     let Some(name) = &enrollment.name else { return Ok(()) };
     let key = keys::subject(enrollment.role, name);
-    let subject: Option<Seen<Subject>> = shell.get(key.clone()).await?;
+    let subject = readable(shell.get::<Subject>(key.clone()).await)?.flatten();
     if let Some(seen) = subject.filter(|seen| seen.record.lineage == lineage) {
         changes.remove(key, &seen);
         if enrollment.role == Role::Machine {

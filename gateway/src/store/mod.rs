@@ -37,7 +37,7 @@ use std::{borrow::Borrow, fmt, pin::Pin, sync::Arc};
 
 use tokio::sync::broadcast;
 
-pub use open::{Engine, OpenError, open};
+pub use open::{Engine, OpenError, open, open_copy};
 
 /// A future that can be stored behind `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

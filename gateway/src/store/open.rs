@@ -117,6 +117,15 @@ pub fn open(engine: Engine, path: &Path, cache_mib: u64) -> Result<Arc<dyn Store
     }
 }
 
+/// Opens a copy of the store in the folder `path`, for reading alone: nothing is written there, as every engine does that
+/// opens. The copy is made in the new folder `copy`, which the caller removes.
+pub fn open_copy(engine: Engine, path: &Path, copy: &Path, cache_mib: u64) -> Result<Arc<dyn Store>, OpenError> {
+    if engine != Engine::Memory {
+        super::folder::copy(path, copy)?;
+    }
+    open(engine, copy, cache_mib)
+}
+
 fn on_disk<E: group::Engine>(
     engine: Engine,
     path: &Path,

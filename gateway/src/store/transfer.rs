@@ -32,6 +32,9 @@ const LINE_MAX: usize = 6 * (VALUE_MAX + KEY_MAX) + 64;
 const IMPORT_RECORDS: usize = 500;
 const IMPORT_BYTES: usize = 256 * 1024;
 
+/// Damaged records of one export that are named.
+const REFUSED_NAMED: usize = 100;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -118,6 +121,12 @@ pub enum ImportError {
         /// What is wrong with it.
         why: String,
     },
+    /// Records in it are not what the gateway writes.
+    #[error("the export has damaged records, nothing was imported:\n  {}", records.join("\n  "))]
+    Damaged {
+        /// Where, and why.
+        records: Vec<String>,
+    },
     /// The file could not be read.
     #[error("the export could not be read: {0}")]
     Io(#[from] io::Error),
@@ -162,20 +171,49 @@ pub async fn export<W: Write + Send>(
     Ok(summary)
 }
 
-/// Reads a file written by [`export`] into an empty store. The whole file is checked before anything is written.
-pub async fn import<R: BufRead + Seek + Send>(store: &dyn Store, source: &mut R) -> Result<Summary, ImportError> {
+/// What to do with one record of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Store it.
+    Take,
+    /// Store it under another key.
+    Aside(Key),
+    /// Refuse the whole export, for this reason.
+    Refuse(String),
+}
+
+/// Reads a file written by [`export`] into an empty store. The whole file is checked before anything is written, and
+/// `judge` asked about each record.
+pub async fn import<R: BufRead + Seek + Send>(
+    store: &dyn Store,
+    source: &mut R,
+    judge: impl Fn(&Key, &[u8]) -> Judgement + Send,
+) -> Result<Summary, ImportError> {
     if !store.scan(&Key::from(""), None, 1).await?.is_empty() {
         return Err(ImportError::NotEmpty);
     }
     let start = source.stream_position()?;
     let mut lines = Lines::start(source)?;
-    while lines.next()?.is_some() {}
+    let mut refused = Vec::new();
+    while let Some((key, value)) = lines.next()? {
+        if let Judgement::Refuse(why) = judge(&key, &value)
+            && refused.len() < REFUSED_NAMED
+        {
+            refused.push(format!("line {}, {key:?}: {why}", lines.number));
+        }
+    }
+    if !refused.is_empty() {
+        return Err(ImportError::Damaged { records: refused });
+    }
     source.seek(io::SeekFrom::Start(start))?;
 
     let mut lines = Lines::start(source)?;
     let mut batch = Batch::default().absent(IMPORT_MARK).put(IMPORT_MARK, "");
     while let Some((key, value)) = lines.next()? {
-        batch = batch.put(key, value);
+        batch = match judge(&key, &value) {
+            Judgement::Aside(aside) => batch.put(aside, value),
+            Judgement::Take | Judgement::Refuse(_) => batch.put(key, value),
+        };
         if batch.writes.len() >= IMPORT_RECORDS || batch.bytes() >= IMPORT_BYTES {
             store.commit(std::mem::take(&mut batch)).await?;
         }

@@ -166,3 +166,54 @@ fn what_is_sealed_is_opened_after_the_machines_clock_was_set() {
     kept.passes("still here\n");
     assert!(stage.gateway.runs());
 }
+
+/// A minute far ahead, and back: nobody loses anything by it. What the operator sees meanwhile, and the word that ends it.
+#[test]
+fn the_gateways_clock_jumps_500_days_and_back() {
+    let room = tempfile::tempdir().unwrap();
+    let hands = Hands::new(room.path());
+    let mut gateway = Setup::default().under(&hands.words()).start();
+    let alice = gateway.first_person();
+    let alpha = joined(&gateway, &alice, "alpha");
+    alice.ok(&["tokens", "create"]);
+    alice.ok(&["locks", "add", "key", &"ab".repeat(32), "--reason", "stolen"]);
+    let doubts = |gateway: &Gateway| {
+        eventually("housekeeping notices", SEVERAL_LIVES, || {
+            gateway.log().contains("the clock cannot be right").then_some(())
+        });
+    };
+    hands.set("+500d");
+    doubts(&gateway);
+    // Also a gateway that is started anew meanwhile knows.
+    let _ = gateway.stop();
+    gateway.start();
+    doubts(&gateway);
+    let face = gateway.enroll();
+    let ready = tests::raw::get(face.address, &face.name, &tests::tls::trusting_anybody(None), "/readyz");
+    assert_eq!(ready, Some((200, "ready\nclock-suspect\n".to_owned())));
+    hands.set("+0");
+    eventually("housekeeping goes on", SEVERAL_LIVES, || {
+        gateway.log().contains("the clock is right again").then_some(())
+    });
+    // The gateway's own certificate is of the wrong time; a reload makes another.
+    gateway.reload();
+    eventually("the machine renews", PATIENCE, || (alpha.run(&["renew", "--force"]).code == 0).then_some(()));
+    assert!(alice.ok(&["tokens", "list"]).contains("live"));
+    assert!(alice.ok(&["locks", "list"]).contains("stolen"));
+    assert!(!audit(&alice, "clock.doubted").is_empty() && !audit(&alice, "clock.believed").is_empty());
+
+    // A leap that is no mistake: an operator says so.
+    let _ = gateway.stop();
+    hands.set("+90d");
+    gateway.start();
+    doubts(&gateway);
+    let mut words = hands.words();
+    words.push(tests::program::built("lychgate-gateway").to_str().unwrap().to_owned());
+    let mut accept = std::process::Command::new(&words[0]);
+    accept.args(&words[1..]).args(["clock", "accept", "--config"]).arg(gateway.config());
+    let said = tests::program::run(&mut accept, PATIENCE);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    eventually("it believes the operator", SEVERAL_LIVES, || {
+        gateway.log().contains("an operator says that it is right").then_some(())
+    });
+}

@@ -23,6 +23,7 @@ mod flood;
 mod framing;
 mod held;
 mod helper;
+mod home;
 mod hostile;
 mod join;
 mod json;

@@ -28,11 +28,19 @@ pub fn health(_call: Call) -> Boxed {
     boxed(async { typed(StatusCode::OK, "text/plain", "ok\n") })
 }
 
-/// `GET /readyz`: the store answers too.
+/// `GET /readyz`: the store answers too. What an operator should look at stands on lines of its own.
 pub fn ready(call: Call) -> Boxed {
     boxed(async move {
         let _: Option<_> = call.shell.get::<u64>(crate::core::keys::EPOCH.to_owned()).await?;
-        typed(StatusCode::OK, "text/plain", "ready\n")
+        let suspect = crate::flow::clock::doubt(&call.shell).is_some();
+        let damaged = call.shell.damaged.count() > 0;
+        let text = match (suspect, damaged) {
+            (false, false) => "ready\n",
+            (true, false) => "ready\nclock-suspect\n",
+            (false, true) => "ready\ndamaged-records\n",
+            (true, true) => "ready\nclock-suspect\ndamaged-records\n",
+        };
+        typed(StatusCode::OK, "text/plain", text)
     })
 }
 

@@ -1,0 +1,231 @@
+//! Every kind of record there is: under which prefix, what it must read as, and when it goes. Nothing is stored that has
+//! no row here.
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    audit::AuditRecord,
+    keys,
+    records::{
+        Certificate, CertificateEnd, Convergence, Enrollment, LastList, Lineage, Lock, Stale, Subject, Token, UnixSecs,
+        Waiting,
+    },
+    timekeeping::ClockNote,
+};
+
+/// How long a kind of record lives.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// Lapses by itself, and can be had again: goes even while the clock is doubted, by the time that was counted.
+    Short,
+    /// Goes when it is old, by a clock that is believed.
+    Long,
+    /// Goes with what it belongs to, by somebody's act; no clock takes it.
+    Standing,
+}
+
+/// One kind of record.
+#[derive(Debug)]
+pub struct Kind {
+    /// What its keys begin with.
+    pub prefix: &'static str,
+    /// What one of them is called.
+    pub what: &'static str,
+    /// How long it lives.
+    pub term: Term,
+    /// The rule by which it goes, in words.
+    pub goes: &'static str,
+    /// What follows when one is put aside.
+    pub if_lost: &'static str,
+    /// Whether bytes are one.
+    reads: fn(&[u8]) -> Result<(), serde_json::Error>,
+}
+
+/// Where records that could not be read were put.
+pub const QUARANTINE: &str = "quarantine/";
+
+const fn kind<T: DeserializeOwned>(
+    (prefix, what): (&'static str, &'static str),
+    term: Term,
+    goes: &'static str,
+    if_lost: &'static str,
+) -> Kind {
+    Kind { prefix, what, term, goes, if_lost, reads: reads::<T> }
+}
+
+fn reads<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<T>(bytes).map(drop)
+}
+
+/// The table.
+pub const KINDS: &[Kind] = &[
+    kind::<Enrollment>(
+        (keys::ENROLLMENTS, "request to join"),
+        Term::Long,
+        "7 days after it was decided or lapsed, half a year when a token was redeemed with it",
+        "whoever waits by it asks to join again",
+    ),
+    kind::<String>(
+        (keys::ENROLLMENT_KEYS, "index of requests by key"),
+        Term::Standing,
+        "with the request it names",
+        "whoever asks again with that key begins a new request",
+    ),
+    kind::<Waiting>(
+        (keys::WAITING, "index of waiting requests"),
+        Term::Short,
+        "when the request is decided, or lapses (`pending_ttl`)",
+        "the request is in no list; its machine asks to join again",
+    ),
+    kind::<Token>(
+        (keys::TOKENS, "join token"),
+        Term::Long,
+        "7 days after it expired, 90 days when it was redeemed",
+        "nobody can join with it any more; make another",
+    ),
+    kind::<Lock>(
+        (keys::LOCKS, "lock"),
+        Term::Standing,
+        "when somebody lifts it",
+        "the lock is lifted: set it again before the gateway is reached by anybody",
+    ),
+    kind::<AuditRecord>(
+        (keys::AUDIT, "audit event"),
+        Term::Long,
+        "after `[audit] retention`",
+        "the audit lacks this event",
+    ),
+    kind::<Certificate>(
+        (keys::CERTIFICATES, "certificate"),
+        Term::Long,
+        "400 days after it ended",
+        "whoever holds this certificate must join again",
+    ),
+    kind::<CertificateEnd>(
+        (keys::CERTIFICATE_ENDS, "index of certificates by end"),
+        Term::Long,
+        "400 days after the certificate ended",
+        "the certificate is on no list of revoked ones",
+    ),
+    kind::<Stale>(
+        (keys::STALE, "note of an old certificate that came back"),
+        Term::Long,
+        "after 7 days",
+        "it is not told of any more",
+    ),
+    kind::<Subject>(
+        (keys::SUBJECTS, "machine or person"),
+        Term::Standing,
+        "when it leaves or is removed; when it was approved and did not come within 7 days",
+        "it must join again, under a free name",
+    ),
+    kind::<Convergence>(
+        (keys::CONVERGENCES, "report of a configuration tool"),
+        Term::Standing,
+        "with the machine",
+        "the machine shows no last run until the next is reported",
+    ),
+    kind::<Lineage>(
+        (keys::LINEAGES, "lineage"),
+        Term::Long,
+        "400 days after its last certificate ended, when it is no machine's or person's any more",
+        "whoever it belongs to must join again",
+    ),
+    kind::<u64>(
+        (keys::EPOCH, "lock epoch"),
+        Term::Standing,
+        "never",
+        "the store counts as restored: see `--accept-rollback`",
+    ),
+    kind::<LastList>(
+        (keys::LAST_LISTS, "number of a revocation list"),
+        Term::Standing,
+        "never: there is one for each issuing CA",
+        "the next list begins with a lower number, which some programs do not take",
+    ),
+    kind::<UnixSecs>(
+        (keys::RENEW_MACHINES, "call to renew"),
+        Term::Standing,
+        "never: there is one",
+        "machines that have not heard it renew when it is their time",
+    ),
+    kind::<ClockNote>(
+        (keys::CLOCK, "time of the last housekeeping"),
+        Term::Standing,
+        "never: there is one",
+        "the clock is held against the newest audit event instead",
+    ),
+    kind::<serde::de::IgnoredAny>(
+        (QUARANTINE, "record that was put aside"),
+        Term::Standing,
+        "never: export it, then look at it",
+        "nothing: nobody reads it",
+    ),
+];
+
+/// The kind of the record with this key.
+#[must_use]
+pub fn of(key: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| key.starts_with(kind.prefix))
+}
+
+/// Why the bytes under a key are not a record of its kind; nothing when they are.
+#[must_use]
+pub fn damage(key: &[u8], bytes: &[u8]) -> Option<String> {
+    let Ok(text) = std::str::from_utf8(key) else { return Some("its key is not text".to_owned()) };
+    if text.starts_with(QUARANTINE) {
+        return None;
+    }
+    match of(text) {
+        None => Some("this version knows no such kind of record".to_owned()),
+        Some(kind) => (kind.reads)(bytes).err().map(|error| format!("it does not read as a {}: {error}", kind.what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new prefix in `keys.rs` needs a row here: what nothing deletes grows without bound.
+    #[test]
+    fn every_prefix_has_a_row() {
+        let written = include_str!("keys.rs");
+        let literals: Vec<&str> = written.split('"').skip(1).step_by(2).collect();
+        let prefixes: Vec<&str> = literals.into_iter().filter(|text| text.contains('/')).collect();
+        assert!(prefixes.len() >= KINDS.len() - 1, "{prefixes:?}");
+        for prefix in prefixes.into_iter().filter(|prefix| !prefix.starts_with('{')) {
+            assert!(of(prefix).is_some(), "`{prefix}` has no row in core/kinds.rs: when does such a record go?");
+        }
+    }
+
+    #[test]
+    fn no_row_hides_another() {
+        for (at, kind) in KINDS.iter().enumerate() {
+            let first = KINDS.iter().position(|other| kind.prefix.starts_with(other.prefix));
+            assert_eq!(first, Some(at), "{}", kind.prefix);
+            assert!(!kind.goes.is_empty() && !kind.if_lost.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_named() {
+        for (key, bytes, want) in [
+            ("meta/epoch", "7", None),
+            ("meta/epoch", "\"7\"", Some("it does not read as a lock epoch: ")),
+            ("lock/machine/edge-07", "{}", Some("it does not read as a lock: missing field")),
+            ("lock/machine/edge-07", "", Some("it does not read as a lock: EOF")),
+            ("enrkey/00", "\"id\"", None),
+            ("quarantine/lock/x", "{", None),
+            ("other/x", "{}", Some("this version knows no such kind")),
+        ] {
+            let got = damage(key.as_bytes(), bytes.as_bytes());
+            match want {
+                None => assert_eq!(got, None, "{key} {bytes}"),
+                Some(want) => {
+                    assert!(got.as_deref().is_some_and(|got| got.starts_with(want)), "{key} {bytes}: {got:?}")
+                }
+            }
+        }
+        assert_eq!(damage(&[0xff], b"{}").as_deref(), Some("its key is not text"));
+    }
+}

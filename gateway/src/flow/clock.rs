@@ -1,0 +1,126 @@
+//! Holding the clock against the time that was counted, before housekeeping deletes anything by it.
+
+use std::sync::PoisonError;
+
+use super::shell::{Actor, Retry, Shell};
+use crate::{
+    core::{
+        audit::{AuditRecord, Event, Upkeep},
+        change::Changes,
+        keys,
+        records::{Seen, UnixSecs},
+        refusal::{Fault, Refusal},
+        timekeeping::{ClockNote, Counted, Deletes, Doubt, Reading},
+    },
+    limits::CLOCK_REMINDER,
+};
+
+const ACTOR: Actor<'_> = Actor { who: "gateway", instance: "clock" };
+
+/// What housekeeping may delete now.
+///
+/// # Errors
+/// When the store fails; then nothing may be deleted.
+pub async fn look(shell: &Shell) -> Result<Deletes, Refusal> {
+    let stored = stored(shell).await?;
+    let now = reading(shell);
+    let before = counted(shell);
+    let begin = match (before, &stored) {
+        (Some(counted), _) => counted,
+        (None, Some(seen)) => Counted::resumed(&seen.record, now),
+        (None, None) => first(shell, now).await?,
+    };
+    let judged = begin.judge(now);
+    let event = match (stored.as_ref().and_then(|seen| seen.record.doubt), judged.doubt) {
+        (None, Some(doubt)) => Some(Upkeep::ClockDoubted { why: doubt.off.to_string() }),
+        (Some(_), None) => Some(Upkeep::ClockBelieved { why: "the clock is right again".to_owned() }),
+        (None, None) | (Some(_), Some(_)) => None,
+    };
+    say(before.and_then(|counted| counted.doubt), judged);
+    settle(shell, judged, stored.as_ref(), event).await?;
+    Ok(judged.deletes())
+}
+
+/// Believes the clock as it stands: an operator says that it is right.
+///
+/// # Errors
+/// When the store fails.
+pub async fn accept(shell: &Shell) -> Result<(), Refusal> {
+    let stored = stored(shell).await?;
+    let judged = Counted::believing(reading(shell));
+    let event = Upkeep::ClockBelieved { why: "an operator says that the clock is right".to_owned() };
+    tracing::info!("the clock is believed: an operator says that it is right");
+    settle(shell, judged, stored.as_ref(), Some(event)).await
+}
+
+/// Why the clock is not believed, when it is not.
+#[must_use]
+pub fn doubt(shell: &Shell) -> Option<Doubt> {
+    counted(shell)?.doubt
+}
+
+/// The time to write on an event, in milliseconds.
+pub(super) fn stamp(shell: &Shell) -> u64 {
+    let wall = shell.clock.now_ms();
+    counted(shell).map_or(wall, |counted| counted.stamp(wall, shell.clock.uptime()))
+}
+
+fn counted(shell: &Shell) -> Option<Counted> {
+    *shell.counted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn reading(shell: &Shell) -> Reading {
+    Reading { wall: shell.now().secs(), uptime: shell.clock.uptime() }
+}
+
+async fn stored(shell: &Shell) -> Result<Option<Seen<ClockNote>>, Refusal> {
+    match shell.get(keys::CLOCK.to_owned()).await {
+        // It is written anew below.
+        Err(Fault::Record(_)) => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+/// Without a note the newest event tells how far the store had come; a new store has none and believes its clock.
+async fn first(shell: &Shell, now: Reading) -> Result<Counted, Refusal> {
+    let newest: Vec<(String, Seen<AuditRecord>)> = shell.scan_back(keys::AUDIT, None, 1).await?;
+    let at = newest.first().map(|(_, seen)| UnixSecs(seen.record.at_ms / 1000));
+    Ok(at.map_or(Counted::believing(now), |at| Counted::resumed(&ClockNote { at, doubt: None }, now)))
+}
+
+/// Keeps what was found, here and in the store. A conflict means that another round was faster, and said the same.
+async fn settle(
+    shell: &Shell,
+    judged: Counted,
+    stored: Option<&Seen<ClockNote>>,
+    event: Option<Upkeep>,
+) -> Result<(), Refusal> {
+    *shell.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
+    shell.metrics.clock(judged.doubt);
+    let Some(note) = judged.note(stored.map(|seen| &seen.record)) else { return Ok(()) };
+    let mut changes = Changes::new();
+    changes.put(keys::CLOCK.to_owned(), &note);
+    event.into_iter().for_each(|event| changes.event(Event::Upkeep(event)));
+    match shell.commit(changes, &ACTOR).await {
+        Ok(_) | Err(Retry::Conflict) => Ok(()),
+        Err(Retry::Refused(refusal)) => Err(refusal),
+    }
+}
+
+/// A doubt is said when it comes, once an hour while it lasts, and when it goes.
+fn say(before: Option<Doubt>, judged: Counted) {
+    match (before, judged.doubt) {
+        (before, Some(doubt)) => {
+            let lasted = judged.expected.saturating_sub(doubt.since);
+            if before.is_none() || lasted % CLOCK_REMINDER.as_secs() < crate::limits::SWEEP.as_secs() {
+                tracing::error!(
+                    clock = %doubt.off,
+                    "the clock cannot be right: nothing is deleted by it; set it right, or if it is, run \
+                     `lychgate-gateway clock accept`"
+                );
+            }
+        }
+        (Some(_), None) => tracing::warn!("the clock is right again: housekeeping goes on"),
+        (None, None) => {}
+    }
+}
