@@ -185,7 +185,12 @@ mod tests {
     use crate::core::records::UnixSecs;
 
     fn entry(source: &str, name: Option<&str>) -> Option<Waiting> {
-        Some(Waiting { wanted_name: name.map(str::to_owned), source: source.to_owned(), expires: UnixSecs(9) })
+        Some(Waiting {
+            wanted_name: name.map(str::to_owned),
+            source: source.to_owned(),
+            expires: UnixSecs(9),
+            lineage: None,
+        })
     }
 
     #[test]
