@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tests::gateway::Setup;
-use tests::wait::{PATIENCE, eventually};
+use tests::wait::{PATIENCE, eventually, unix_now};
 
 use crate::rig::{Echo, Running};
 use crate::{assert_says, items, joined, request_id};
@@ -28,10 +28,14 @@ fn a_request_that_lapsed_is_asked_again_with_the_same_key_until_a_person_decides
     assert_eq!(alice.json(&["requests", "show", &second])["key"], key, "the same key");
     // At the keyboard it goes on too, though nobody came by in between.
     assert_eq!(run.stop().code, 0);
-    eventually("it lapsed", PATIENCE, || items(&alice.json(&["requests", "list"])).is_empty().then_some(()));
+    let status: serde_json::Value = serde_json::from_str(&machine.run(&["--json", "status"]).stdout).unwrap();
+    let lapses = status["expires"].as_u64().unwrap();
+    eventually("it lapsed", PATIENCE, || (unix_now() > lapses).then_some(()));
     let mut run = machine.start(&["run"]);
     let third = eventually("a new request", PATIENCE, || {
-        items(&alice.json(&["requests", "list"])).first().and_then(|request| Some(request["id"].as_str()?.to_owned()))
+        let waiting = items(&alice.json(&["requests", "list"]));
+        let known = [&first, &second];
+        waiting.iter().find_map(|request| Some(request["id"].as_str()?.to_owned()).filter(|id| !known.contains(&id)))
     });
     // It may have lapsed just now; then the next one is denied.
     let _ = alice.run(&["requests", "deny", &third, "--reason", "not ours"]);
