@@ -98,6 +98,12 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Look after the authority: when its certificates end, and making them anew
+    Ca {
+        /// What to do
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Write everything in the store as JSON lines; the gateway must not be running
     Export {
         /// The configuration file
@@ -165,6 +171,68 @@ pub enum ClockCommand {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
+    },
+}
+
+/// Work on the authority. The gateway may be running; it takes over what changed when it starts anew.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// List the root, its revocation list and the issuing CAs, with when they end
+    List {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Make the root's revocation list anew, with the root's key
+    Crl {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// The root's key, when it is not in the data folder
+        #[arg(long)]
+        root_key: Option<PathBuf>,
+        /// The file with the passphrase of the root's key, when it is not the gateway's
+        #[arg(long)]
+        root_passphrase_file: Option<PathBuf>,
+    },
+    /// Certify the issuing CAs anew, for the keys they have, with the root's key; or write the request for it, to be signed elsewhere
+    Renew {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// The root's key, when it is not in the data folder
+        #[arg(long, conflicts_with = "request")]
+        root_key: Option<PathBuf>,
+        /// The file with the passphrase of the root's key, when it is not the gateway's
+        #[arg(long, conflicts_with = "request")]
+        root_passphrase_file: Option<PathBuf>,
+        /// Write what is to be signed into this file, and change nothing; `ca sign` signs it where the root's key is
+        #[arg(long)]
+        request: Option<PathBuf>,
+    },
+    /// Sign a request of `ca renew`, where the root's key is; needs nothing else of the gateway
+    Sign {
+        /// The root's key
+        #[arg(long)]
+        root_key: PathBuf,
+        /// The file with its passphrase
+        #[arg(long)]
+        root_passphrase_file: PathBuf,
+        /// The request
+        #[arg(long = "in")]
+        input: PathBuf,
+        /// The file to write, which `ca import` takes
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Put what `ca sign` signed in place
+    Import {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// What was signed
+        #[arg(long = "in")]
+        input: PathBuf,
     },
 }
 

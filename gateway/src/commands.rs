@@ -1,5 +1,6 @@
 //! What each command does. Errors end here, as words and an exit code.
 
+mod ca;
 mod dev;
 mod init;
 mod manual;
@@ -111,6 +112,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(())
         }
         Command::Policy { command: PolicyCommand::Schema } => offline::policy_schema(),
+        Command::Ca { command } => ca::ca(&command),
         Command::Export { config, out } => offline::export(&config, out.as_deref()),
         Command::Import { config, input, quarantine } => {
             let damaged = if quarantine { offline::Damaged::Quarantine } else { offline::Damaged::Refuse };

@@ -142,8 +142,8 @@ pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
 /// Damaged records that are named in the log, and counted: whoever has more needs `store check`, not a longer log.
 pub const DAMAGED_NAMED: usize = 1_000;
 
-/// Life of the gateway's own certificate. It is renewed at half of it, so a gateway whose renewal fails has days to say
-/// so before anybody is shut out.
+/// Life of the gateway's own certificate. It is renewed at half of it, by the wall clock, and each failure is tried again within a
+/// quarter of an hour, so a gateway whose renewal fails has days to say so before anybody is shut out.
 pub const GATEWAY_LEAF_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// Longest life of anything set in the configuration. A hundred years is a slip of the pen.

@@ -1,17 +1,17 @@
 //! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
 
+mod upkeep;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
-use pki::Name;
-
 use crate::{
     commands::Complaint,
     config::Config,
-    core::{audit::Event, change::Changes, keys, plan, records::Seen, refusal::Refusal, timekeeping},
+    core::{audit::Event, change::Changes, keys, records::Seen, refusal::Refusal, timekeeping},
     edge::{
         clock::Clock,
         entropy::Entropy,
@@ -22,8 +22,8 @@ use crate::{
         metrics::Outcome,
         notify,
         rate::Rates,
-        signer::{CaSet, GatewayLeaf, Passphrase},
-        tls::{Face, FaceNames, TlsSwap, TlsTable},
+        signer::{CaSet, Passphrase},
+        tls::{Face, FaceNames, TlsSwap},
     },
     flow::{
         clock, sessions,
@@ -137,7 +137,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     // Before anything is written: also what is written first has a time.
     clock::look(&shell).await.map_err(Complaint::store)?;
     policy_loaded(&shell, shell.rules.load().digest()).await?;
-    let tls = TlsSwap::new(table(&shell, &config.names).await?);
+    let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
     let faces = Faces {
         enroll: http::router(&shell, &rates, Face::Enroll),
@@ -184,39 +184,6 @@ async fn until_told(shell: &Shell) -> Result<(), Complaint> {
                 .hint("free space on the disk if it is full, then start the gateway again"))
         }
     }
-}
-
-/// The gateway's own certificate, recorded like any other, in a TLS table.
-async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
-    let name = Name::parse("gateway").map_err(Complaint::failed)?;
-    let leaf =
-        GatewayLeaf::issue(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
-    let issued = leaf.issued();
-    let mut changes = Changes::new();
-    let record = crate::core::records::Certificate {
-        serial: issued.serial,
-        lineage: "gateway".to_owned(),
-        role: pki::Role::Gateway,
-        name: name.to_string(),
-        key: issued.key,
-        not_before: issued.not_before.into(),
-        not_after: issued.not_after.into(),
-        state: crate::core::records::CertState::Issued,
-        der: issued.der.clone(),
-    };
-    plan::file(&mut changes, &record);
-    changes.event(Event::CertificateIssued {
-        serial: record.serial.hex(),
-        identity: issued.identity.to_string(),
-        lineage: record.lineage.clone(),
-        key: record.key.hex(),
-        not_after: record.not_after.0,
-    });
-    let actor = Actor { who: "gateway", instance: "start" };
-    shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
-    shell.metrics.leaf(issued.not_after);
-    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), names.clone(), shell.clock.clone())
-        .map_err(Complaint::failed)
 }
 
 /// Puts the ports that were chosen into what clients are told.
@@ -321,7 +288,8 @@ fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsS
         tokio::spawn(housekeeping(Arc::clone(shell), clock_word(&config.data_dir))),
         tokio::spawn(follow_epoch(Arc::clone(shell), epoch_file(&config.data_dir))),
         tokio::spawn(reload_on_hangup(Arc::clone(shell), path, Arc::clone(tls))),
-        tokio::spawn(rotate(Arc::clone(shell), Arc::clone(tls))),
+        tokio::spawn(upkeep::own_leaf(Arc::clone(shell), Arc::clone(tls))),
+        tokio::spawn(upkeep::ca_ends(Arc::clone(shell))),
     ];
     let rates = Arc::clone(rates);
     tasks.push(tokio::spawn(async move {
@@ -401,19 +369,6 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
     }
 }
 
-/// Issues a new certificate for the gateway at half of the old one's life.
-async fn rotate(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
-    loop {
-        tokio::time::sleep(limits::GATEWAY_LEAF_LIFE / 2).await;
-        // The names in force: a reload may have changed them.
-        let names = tls.load().names.clone();
-        match table(&shell, &names).await {
-            Ok(table) => tls.swap(table),
-            Err(complaint) => tracing::error!(?complaint, "the gateway's own certificate could not be renewed"),
-        }
-    }
-}
-
 /// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
 async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
     while hangup().await {
@@ -445,7 +400,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     if fresh.public_proxy.as_ref().is_some_and(|public| public.ends_with(":0")) {
         fresh.public_proxy.clone_from(&before.public_proxy);
     }
-    let table = table(shell, &config.names).await?;
+    let table = upkeep::table(shell, &config.names).await?;
     let changed = rules.digest() != shell.rules.load().digest();
     if changed {
         policy_loaded(shell, rules.digest()).await?;

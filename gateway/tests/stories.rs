@@ -543,3 +543,19 @@ async fn locks_are_listed_to_the_last() {
         assert_eq!(found.len(), 7, "none twice");
     }
 }
+
+#[tokio::test]
+async fn near_the_end_of_its_ca_lives_are_shortened_and_after_it_there_are_none() {
+    let story = Story::new().await;
+    let end = story.shell.ca.ends().machine;
+    story.clock.set(end.minus(minutes(60)));
+    let machine = story.machine("edge-07").await;
+    assert_eq!(machine.issued.not_after, end.secs());
+    story.clock.set(end.minus(minutes(1)));
+    assert_eq!(machine.renew(&story).await.unwrap().not_after, end.secs());
+    story.clock.set(end);
+    let token = story.token(TokenRequest::default()).await;
+    let refused = story.stranger().join(&token, "edge-08").await.unwrap_err();
+    let says = refused.to_string();
+    assert!(says.contains("the CA for machine certificates ended at") && says.contains("ca renew"), "{says}");
+}

@@ -92,7 +92,7 @@ const ENROLL: &[(&str, &str, [Want; 3])] = &[
     ("GET", "/v1/gateway", [Served, Served, Served]),
     ("GET", "/v1/bundle", [Served, Served, Served]),
     ("GET", "/v1/ssh/ca", [Served, Served, Served]),
-    ("GET", "/v1/crl/{role}", [Served, Served, Served]),
+    ("GET", "/v1/crl/{list}", [Served, Served, Served]),
     ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
     // Another's key learns nothing, not even that the request is there.
     ("GET", "/v1/enrollments/{id}", [Unproven, Hidden, Served]),
@@ -328,7 +328,7 @@ impl Stage {
     async fn about(&self, method: &str, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
         let nothing = serde_json::Value::Null;
         match (method, path) {
-            (_, "/v1/crl/{role}") => (path.replace("{role}", "machine"), nothing, None),
+            (_, "/v1/crl/{list}") => (path.replace("{list}", "machine"), nothing, None),
             ("POST", "/v1/enrollments") => {
                 let newcomer = Newcomer::new();
                 (path.to_owned(), json!({ "csr": newcomer.csr }), Some(newcomer))

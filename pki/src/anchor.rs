@@ -68,6 +68,15 @@ pub(crate) struct Anchor {
 #[derive(Debug)]
 pub struct AnchorSet {
     pub(crate) anchors: Vec<Anchor>,
+    /// CAs below them that we know, for peers that do not send theirs.
+    pub(crate) issuers: Vec<KnownIssuer>,
+}
+
+/// A CA below one of the roots that we know ourselves. It is believed no more than if the peer had sent it.
+#[derive(Debug)]
+pub(crate) struct KnownIssuer {
+    pub(crate) der: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
 }
 
 impl AnchorSet {
@@ -82,7 +91,7 @@ impl AnchorSet {
         let read = |(at, der): (usize, &&[u8])| {
             read_anchor(der, now).map_err(|fault| AnchorError::Certificate { number: at + 1, fault })
         };
-        Ok(Self { anchors: roots.iter().enumerate().map(read).collect::<Result<_, _>>()? })
+        Ok(Self { anchors: roots.iter().enumerate().map(read).collect::<Result<_, _>>()?, issuers: Vec::new() })
     }
 }
 
@@ -131,6 +140,34 @@ impl TrustAnchors {
             }
         }
         Ok(Self { domain: domain.clone(), set })
+    }
+
+    /// Adds CAs below the roots that we know ourselves: a peer that sends its leaf alone is then verified all the same
+    /// (RFC 5280 6.1 leaves open where the certificates in between come from). They are checked as if the peer had sent
+    /// them.
+    ///
+    /// # Errors
+    /// [`CertFault`] of the first that cannot be read.
+    pub fn with_issuers(mut self, issuers: &[&[u8]]) -> Result<Self, CertFault> {
+        for der in issuers {
+            let subject = Certificate::read(der)?.subject().to_vec();
+            self.set.issuers.push(KnownIssuer { der: der.to_vec(), subject });
+        }
+        Ok(self)
+    }
+
+    /// The names of the roots and of the CAs below them that we know, DER, each once: what a server asks certificates of
+    /// (RFC 8446 4.2.4).
+    #[must_use]
+    pub fn names(&self) -> Vec<Vec<u8>> {
+        let roots = self.roots().filter_map(|der| Some(Certificate::read(der).ok()?.subject().to_vec()));
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        for name in roots.chain(self.set.issuers.iter().map(|issuer| issuer.subject.clone())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// The trust domain.

@@ -27,7 +27,7 @@ use crate::time::UnixTime;
 
 const YEAR: u64 = 31_556_952;
 /// Lifetime of an issuing CA. Several can be valid at once, so it is replaced well before.
-const ISSUING_CA_LIFETIME: Duration = Duration::from_secs(5 * YEAR);
+pub const ISSUING_CA_LIFETIME: Duration = Duration::from_secs(5 * YEAR);
 /// Upper bound of a common name (RFC 5280 A.1, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
 
@@ -61,6 +61,12 @@ pub enum CaError {
     /// Which trust domain it belongs to is not stated.
     #[error("the CA certificate does not name its trust domain in exactly one `spiffe://` URI")]
     NoDomain,
+    /// Not a newer certificate of the same CA.
+    #[error("the certificate cannot take the place of the CA's older one: {why}")]
+    NotItsRenewal {
+        /// What does not fit.
+        why: &'static str,
+    },
     /// The encoder would write another issuer name into leaves than the CA's subject.
     #[error("the subject of the CA certificate has a form that cannot be copied into leaves: {0}")]
     Name(String),
@@ -295,7 +301,39 @@ impl Root {
         now: UnixTime,
     ) -> Result<IssuingCa, IssueError> {
         let subject = SubjectKey::from_raw(key.algorithm(), key.public_key()).map_err(usable)?;
-        let mut params = ca_params(&self.0.domain, role.plural(), &subject, serial)?;
+        let der = self.certify(role, &subject, serial, now.minus(BACKDATE), now)?;
+        IssuingCa::from_parts(&der, key).map_err(usable)
+    }
+
+    /// The certificate of an issuing CA made anew, for the same key under the same name, valid for five years from now or as
+    /// long as the root. Whatever the old one leads to, the new one leads to as well, so every leaf goes on.
+    ///
+    /// # Errors
+    /// [`IssueError::Ca`] when `old` is not an issuing CA that this root signed, or not one as we make them.
+    pub fn renew_ca(&self, old: &[u8], serial: Serial, now: UnixTime) -> Result<Vec<u8>, IssueError> {
+        let cert = Certificate::read(old).map_err(usable)?;
+        let root = Certificate::read(&self.0.cert_der).map_err(usable)?;
+        let [role] = cert.role_markers()[..] else {
+            return Err(usable(CaError::NoRole { found: cert.role_markers().len() }));
+        };
+        if !cert.is_signed_by(&root) {
+            return Err(IssueError::Ca(format!("the CA for {} was not signed by this root", role.plural())));
+        }
+        // From where the old one began: nothing that leads to it may begin before its issuer.
+        let der = self.certify(role, cert.key(), serial, cert.not_before(), now)?;
+        check_renewed(&self.0.cert_der, old, &der).map_err(usable)?;
+        Ok(der)
+    }
+
+    fn certify(
+        &self,
+        role: Role,
+        subject: &SubjectKey,
+        serial: Serial,
+        from: UnixTime,
+        now: UnixTime,
+    ) -> Result<Vec<u8>, IssueError> {
+        let mut params = ca_params(&self.0.domain, role.plural(), subject, serial)?;
         // RFC 5280 4.2.1.9: nothing but leaves below.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         // RFC 5280 4.2.1.4: the role marker; and anyPolicy, without which policy processing (6.1.3) would discard the
@@ -304,13 +342,13 @@ impl Root {
             &oid::CERTIFICATE_POLICIES,
             oid::policies(&[&role.oid(), &oid::ANY_POLICY]),
         )];
-        set_validity(
-            &mut params,
-            now.minus(BACKDATE).max(self.0.not_before),
-            now.plus(ISSUING_CA_LIFETIME).min(self.0.not_after),
-        )?;
-        let der = self.0.sign(&params, &subject)?;
-        IssuingCa::from_parts(&der, key).map_err(usable)
+        let until = now.plus(ISSUING_CA_LIFETIME).min(self.0.not_after);
+        set_validity(&mut params, from.max(self.0.not_before), until)?;
+        self.0.sign(&params, subject)
+    }
+
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.0
     }
 
     /// A certificate for the key and name of another root, which is of the same trust domain.
@@ -345,6 +383,65 @@ impl Root {
     pub const fn not_after(&self) -> UnixTime {
         self.0.not_after
     }
+}
+
+/// Checks that a CA's certificate may take the place of an older one: signed by the root, for the same role, key, name and
+/// key identifier, so that every leaf below the older one leads to it too, and ending later.
+///
+/// # Errors
+/// [`CaError`].
+pub fn check_renewed(root: &[u8], old: &[u8], new: &[u8]) -> Result<(), CaError> {
+    let root = crate::anchor::check_root(root)?;
+    let (old, new) = (Certificate::read(old)?, Certificate::read(new)?);
+    new.check_anchor_or_issuer()?;
+    let refuse = |why| Err(CaError::NotItsRenewal { why });
+    if !new.is_signed_by(&root) {
+        return refuse("the root did not sign it");
+    }
+    if new.role_markers() != old.role_markers() {
+        return refuse("it is for another role");
+    }
+    if new.key() != old.key() {
+        return refuse("it is for another key");
+    }
+    // RFC 5280 4.1.2.4, 4.2.1.1: both stand in every leaf.
+    if new.subject() != old.subject() || new.subject_key_identifier() != old.subject_key_identifier() {
+        return refuse("its name or key identifier is another one, so no leaf would lead to it");
+    }
+    if new.not_after() <= old.not_after() {
+        return refuse("it ends no later");
+    }
+    Ok(())
+}
+
+/// What a CA's certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaInfo {
+    /// Whose leaves it signs; nobody's when it is a root.
+    pub role: Option<Role>,
+    /// Its serial.
+    pub serial: String,
+    /// The digest of its key.
+    pub key: KeyDigest,
+    /// Start of its validity.
+    pub not_before: UnixTime,
+    /// End of its validity.
+    pub not_after: UnixTime,
+}
+
+/// Reads a CA's certificate, whatever the time.
+///
+/// # Errors
+/// [`CertFault`].
+pub fn ca_info(der: &[u8]) -> Result<CaInfo, CertFault> {
+    let cert = Certificate::read(der)?;
+    Ok(CaInfo {
+        role: cert.role_markers().first().copied(),
+        serial: cert.serial().map_or_else(|| "?".to_owned(), |serial| serial.hex()),
+        key: cert.key().digest(),
+        not_before: cert.not_before(),
+        not_after: cert.not_after(),
+    })
 }
 
 /// The CA that signs the leaves of one role.

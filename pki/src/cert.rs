@@ -275,6 +275,11 @@ impl<'a> Certificate<'a> {
         self.issuer() == ca.subject() && self.parsed.verify_signature(Some(ca.parsed.public_key())).is_ok()
     }
 
+    /// Whether that CA signed this list.
+    pub(crate) fn signed_list(&self, list: &x509_parser::revocation_list::CertificateRevocationList<'_>) -> bool {
+        list.issuer().as_raw() == self.subject() && list.verify_signature(self.parsed.public_key()).is_ok()
+    }
+
     /// RFC 5280 4.1.2.5: both ends belong to the validity.
     pub(crate) fn check_time(&self, now: UnixTime) -> Result<(), CertFault> {
         if now < self.not_before() {

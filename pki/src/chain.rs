@@ -171,11 +171,12 @@ pub fn names_host(leaf: &[u8], host: &str) -> bool {
 
 /// Verifies that a leaf leads to one of the anchors and may be used for this, by RFC 5280 and the stricter rules of
 /// [`crate::cert`]; nothing here knows of identities. Where lists are given, one of them must cover the leaf, and be in
-/// date. Certificates among the intermediates that are not part of the chain may be anything.
+/// date. Certificates among the intermediates that are not part of the chain may be anything. What the leaf's issuer could
+/// be among the CAs that we know ourselves counts as sent.
 pub fn verify_chain<'a>(
     leaf: &'a [u8],
     intermediates: &[&'a [u8]],
-    anchors: &AnchorSet,
+    anchors: &'a AnchorSet,
     eku: Eku,
     crls: &[&[u8]],
     now: UnixTime,
@@ -197,6 +198,9 @@ pub fn verify_chain<'a>(
     }
     let lists = read_lists(crls, now)?;
     let mut candidates: Vec<_> = intermediates.iter().map(|der| Candidate::new(der)).collect();
+    let known = anchors.issuers.iter().filter(|known| known.subject == leaf.issuer());
+    let unsent = known.filter(|known| !intermediates.contains(&known.der.as_slice()));
+    candidates.extend(unsent.map(|known| Candidate::new(&known.der)));
     let found = find_path(&leaf, &candidates, &usable, eku, &lists, now)?;
 
     let anchor = anchors.anchors.iter().find(|anchor| anchor.leads(&found)).ok_or(ChainError::UnknownIssuer)?;

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams};
 use thiserror::Error;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::ca::IssuingCa;
+use crate::ca::{Authority, IssuingCa, Root};
+use crate::cert::Certificate;
 use crate::draft::IssueError;
 use crate::name::{BadName, GatewayName, Role};
 use crate::serial::Serial;
@@ -133,6 +136,67 @@ pub fn crl(
     this_update: UnixTime,
     next_update: UnixTime,
 ) -> Result<Vec<u8>, IssueError> {
+    list(ca.authority(), entries, number, this_update, next_update)
+}
+
+/// The list of a root, which revokes no issuing CA: servers that check lists want one for every CA of the chain, the root's
+/// too (`unable to get certificate CRL`, they say otherwise).
+pub fn root_crl(root: &Root, number: u64, this_update: UnixTime, next_update: UnixTime) -> Result<Vec<u8>, IssueError> {
+    list(root.authority(), &[], number, this_update, next_update)
+}
+
+/// What a list says of itself.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ListInfo {
+    /// Its number.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: UnixTime,
+    /// Until when it is good; for ever when it does not say.
+    pub next_update: Option<UnixTime>,
+    /// How many certificates stand on it.
+    pub entries: usize,
+}
+
+/// Why a list is not the one of a CA.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadList {
+    /// Not a list in DER, or its CA is none.
+    #[error("it is not a revocation list")]
+    Malformed,
+    /// Somebody else's.
+    #[error("it was not signed by that CA")]
+    Foreign,
+}
+
+/// Reads the list of a CA whose certificate is given.
+///
+/// # Errors
+/// [`BadList`].
+pub fn read_crl(der: &[u8], ca: &[u8]) -> Result<ListInfo, BadList> {
+    let ca = Certificate::read(ca).map_err(|_| BadList::Malformed)?;
+    let (rest, list) = CertificateRevocationList::from_der(der).map_err(|_| BadList::Malformed)?;
+    if !rest.is_empty() {
+        return Err(BadList::Malformed);
+    }
+    if !ca.signed_list(&list) {
+        return Err(BadList::Foreign);
+    }
+    Ok(ListInfo {
+        number: list.crl_number().and_then(|number| number.try_into().ok()).unwrap_or(0),
+        this_update: UnixTime::from_signed(list.last_update().timestamp()),
+        next_update: list.next_update().map(|at| UnixTime::from_signed(at.timestamp())),
+        entries: list.iter_revoked_certificates().count(),
+    })
+}
+
+fn list(
+    ca: &Authority,
+    entries: &[RevokedEntry],
+    number: u64,
+    this_update: UnixTime,
+    next_update: UnixTime,
+) -> Result<Vec<u8>, IssueError> {
     if next_update <= this_update {
         return Err(IssueError::NextUpdate);
     }
@@ -150,14 +214,14 @@ pub fn crl(
             invalidity_date: None,
         });
     }
-    ca.authority().sign_list(&CertificateRevocationListParams {
+    ca.sign_list(&CertificateRevocationListParams {
         this_update: date(this_update)?,
         next_update: date(next_update)?,
         crl_number: number.into(),
         issuing_distribution_point: None,
         revoked_certs,
         // RFC 5280 5.2.1. The encoder would hash the key by a method of its own, which an imported CA need not have used.
-        key_identifier_method: KeyIdMethod::PreSpecified(ca.authority().key_identifier().to_vec()),
+        key_identifier_method: KeyIdMethod::PreSpecified(ca.key_identifier().to_vec()),
     })
 }
 

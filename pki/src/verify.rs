@@ -109,7 +109,7 @@ pub enum PeerError {
 }
 
 /// Verifies a machine or person that connects to us. `intermediates` is what it sent after the leaf, in any order, the
-/// root included or not.
+/// root included or not; the issuing CA may be missing when the anchors know it.
 pub fn verify_peer(
     leaf: &[u8],
     intermediates: &[&[u8]],
@@ -159,7 +159,7 @@ pub fn verify_sealed(
 fn verify<'a>(
     leaf: &'a [u8],
     intermediates: &[&'a [u8]],
-    anchors: &TrustAnchors,
+    anchors: &'a TrustAnchors,
     eku: Eku,
     roles: &[Role],
     now: UnixTime,

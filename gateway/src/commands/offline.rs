@@ -28,6 +28,7 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
     let config = Config::load(path).map_err(Complaint::wrong)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
     println!("{}: good; {}", path.display(), counted(rules.rule_ids().count(), "policy rule"));
+    super::ca::warnings(&config.data_dir).iter().for_each(|line| println!("warning: {line}"));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod approve;
 pub mod audit;
+pub mod ca_end;
 pub mod change;
 pub mod crl;
 pub mod enroll;
@@ -12,6 +13,7 @@ pub mod keys;
 pub mod kinds;
 pub mod lock;
 pub mod name;
+pub mod own_leaf;
 pub mod plan;
 pub mod proof;
 pub mod records;

@@ -10,6 +10,7 @@ use pki::{
 use super::{
     admission::lock_kind,
     audit::Event,
+    ca_end::CaEnds,
     change::{Changes, Expect},
     keys,
     lock::Locks,
@@ -45,6 +46,20 @@ pub struct Common<'a> {
     pub lists: Option<&'a ListsUrl>,
     /// How many certificates of each kind a lineage may have made in one life of them.
     pub per_life: u32,
+    /// When the CAs end that sign them.
+    pub ends: &'a CaEnds,
+}
+
+impl Common<'_> {
+    /// A lifetime, cut to what the CA of the role has left: a certificate that outlives its CA fails at a moment nobody
+    /// planned.
+    ///
+    /// # Errors
+    /// [`Fault::CaEnded`].
+    pub fn within(&self, role: Role, lifetime: Duration, now: UnixTime) -> Result<Duration, Fault> {
+        let end = self.ends.of(role);
+        if end <= now { Err(Fault::CaEnded { role: role.as_str(), end }) } else { Ok(lifetime.min(end.since(now))) }
+    }
 }
 
 /// What a certificate is to say; the rest comes from the profile.
@@ -80,6 +95,7 @@ const fn default_lifetime(role: Role) -> Duration {
 /// [`Fault::Issue`] when our own profile would make a certificate that breaks a rule.
 pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted, Refusal> {
     let lifetime = wanted.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
+    let lifetime = wanted.common.within(wanted.role, lifetime, now)?;
     let request = LeafRequest {
         key: wanted.key,
         identity: Identity { domain: wanted.common.domain.clone(), role: wanted.role, name: wanted.name },

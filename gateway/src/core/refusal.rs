@@ -229,6 +229,14 @@ pub enum Fault {
     /// A certificate could not be made.
     #[error("issuing failed: {0}")]
     Issue(String),
+    /// The CA that would sign it has ended.
+    #[error("the CA for {role} certificates ended at {end}; renew it with `lychgate-gateway ca renew`")]
+    CaEnded {
+        /// Whose certificates it signs.
+        role: &'static str,
+        /// When it ended.
+        end: pki::UnixTime,
+    },
     /// A record does not say what it must.
     #[error("inconsistent record: {0}")]
     Record(String),

@@ -56,7 +56,7 @@ pub fn decide(
     if let Some(known) = known.filter(|known| known.record.state == CertState::Issued) {
         return Ok(Verdict::Known(Box::new(known.record.clone())));
     }
-    let lifetime = caller.not_after.since(now);
+    let lifetime = common.within(caller.subject.record.role, caller.not_after.since(now), now)?;
     if lifetime.is_zero() {
         return Err(Refusal::Expired);
     }

@@ -79,7 +79,7 @@ fn enroll() -> Vec<Endpoint> {
         open("/v1/gateway", Class::Poll, gateway),
         open("/v1/bundle", Class::Poll, bundle),
         open("/v1/ssh/ca", Class::Poll, handlers::ssh::cas),
-        open("/v1/crl/{role}", Class::Poll, crl),
+        open("/v1/crl/{list}", Class::Poll, crl),
         Endpoint {
             method: Method::POST,
             callers: Callers::KeyHolder,

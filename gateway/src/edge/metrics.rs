@@ -210,6 +210,7 @@ pub struct Metrics {
     accept_failures: Counter,
     reloads: Family<OutcomeLabel, Counter>,
     housekeeping: Family<OutcomeLabel, Counter>,
+    ca_not_after: Family<CaLabel, Gauge<f64, AtomicU64>>,
     crl_entries: Family<CaLabel, Gauge>,
     crl_left_out: Family<CaLabel, Gauge>,
     clock_suspect: Gauge,
@@ -262,6 +263,7 @@ impl Metrics {
             accept_failures: Counter::default(),
             reloads: Family::default(),
             housekeeping: Family::default(),
+            ca_not_after: Family::default(),
             crl_entries: Family::default(),
             crl_left_out: Family::default(),
             clock_suspect: Gauge::default(),
@@ -288,6 +290,11 @@ impl Metrics {
         r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
         r.register("dial_backs", "Streams that asked for a connection of their own", this.dial_backs.clone());
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
+        r.register(
+            "ca_not_after",
+            "End of the root, of its revocation list, of an issuing CA",
+            this.ca_not_after.clone(),
+        );
         r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
         r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
         r.register(
@@ -475,6 +482,12 @@ impl Metrics {
         self.leaf_not_after.set(not_after.secs() as f64);
     }
 
+    /// The root, its revocation list (`root-crl`) or the CA of a role ends then.
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
+    pub fn ca_end(&self, ca: &'static str, end: pki::UnixTime) {
+        self.ca_not_after.get_or_create(&CaLabel { ca }).set(end.secs() as f64);
+    }
+
     /// The revocation list of an issuing CA has so many entries, and no room for so many more.
     pub fn revocation_list(&self, issuer: pki::Role, entries: usize, left_out: usize) {
         let set = |gauge: &Family<CaLabel, Gauge>, count: usize| {
@@ -599,6 +612,7 @@ mod tests {
         check(|m| m.waiting(3), "lychgate_waiting 3");
         check(|m| m.tunnels(2), "lychgate_tunnels 2");
         check(|m| m.sessions(1), "lychgate_sessions 1");
+        check(|m| m.ca_end("root", pki::UnixTime::new(1000)), r#"lychgate_ca_not_after{ca="root"} 1000.0"#);
         check(|m| m.revocation_list(pki::Role::Machine, 7, 0), r#"lychgate_crl_entries{ca="machine"} 7"#);
         check(|m| m.revocation_list(pki::Role::Person, 7, 2), r#"lychgate_crl_left_out{ca="person"} 2"#);
         check(|m| m.dial_back("done"), r#"lychgate_dial_backs_total{outcome="done"} 1"#);

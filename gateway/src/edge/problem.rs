@@ -135,11 +135,15 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
+        Refusal::Ours(Fault::CaEnded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
         Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
         }
     }
 }
+
+/// What to do when nothing can be signed any more.
+const CA_ENDED: &str = "the gateway's CA has ended: tell its operator; the same request works once the CA is renewed";
 
 /// Of a certificate.
 fn certificate(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {

@@ -23,6 +23,7 @@ use thiserror::Error;
 use wire::tunnel::DIAL_BACK_ALPN;
 
 use super::{clock::Clock, signer::GatewayLeaf};
+use crate::core::own_leaf::Validity;
 
 /// The protocol spoken on both faces (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
@@ -164,6 +165,8 @@ pub struct TlsTable {
     pub raw: Arc<ServerConfig>,
     /// Which name leads where, on a port that both faces share.
     pub names: FaceNames,
+    /// When the gateway's certificate in them is valid.
+    pub leaf: Validity,
 }
 
 impl TlsTable {
@@ -179,7 +182,8 @@ impl TlsTable {
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let algorithms = provider.signature_verification_algorithms;
-        let verifier = Arc::new(PeerVerifier { anchors, clock, algorithms });
+        let asks_for = anchors.names().into_iter().map(DistinguishedName::from).collect();
+        let verifier = Arc::new(PeerVerifier { anchors, asks_for, clock, algorithms });
         let builder = || {
             ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[&TLS13])
@@ -194,6 +198,7 @@ impl TlsTable {
             proxy: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::STREAMS_ALPN, DIAL_BACK_ALPN])),
             raw: Arc::new(finish(manage, &[])),
             names,
+            leaf: leaf.validity(),
         })
     }
 
@@ -277,14 +282,16 @@ pub(super) async fn admitting<T>(handshake: impl Future<Output = T>) -> (T, Opti
 #[derive(Debug)]
 struct PeerVerifier {
     anchors: Arc<TrustAnchors>,
+    /// The roots, and every issuing CA. Without names a browser offers certificates of everybody else as well; with the
+    /// roots alone, one that lacks our issuing CA does not find its own (RFC 8446 4.2.4).
+    asks_for: Vec<DistinguishedName>,
     clock: Clock,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Clients have one certificate for us; a list would only tell strangers whom we trust.
-        &[]
+        &self.asks_for
     }
 
     fn verify_client_cert(

@@ -106,7 +106,9 @@ async fn make(shell: &Arc<Shell>, role: Role) -> Result<List, Refusal> {
     let (signer, number) = (Arc::clone(shell), this.number);
     // A long list takes a while to write and sign.
     let der = tokio::task::spawn_blocking(move || {
-        pki::crl(signer.ca.issuing(role), &entries, number, this_update, this_update.plus(GOOD_FOR))
+        // As with certificates: whoever fetches it may have a clock that is a little behind.
+        let from = this_update.minus(pki::BACKDATE);
+        pki::crl(signer.ca.issuing(role), &entries, number, from, this_update.plus(GOOD_FOR))
     })
     .await
     .map_err(|error| Fault::Issue(error.to_string()))?

@@ -194,6 +194,7 @@ impl Shell {
         Common {
             domain: self.ca.domain(),
             lists: settings.public_crl.as_ref(),
+            ends: self.ca.ends(),
             per_life: settings.certificates_per_life,
         }
     }

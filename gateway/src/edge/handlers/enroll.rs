@@ -28,18 +28,21 @@ pub fn health(_call: Call) -> Boxed {
     boxed(async { typed(StatusCode::OK, "text/plain", "ok\n") })
 }
 
-/// `GET /readyz`: the store answers too. What an operator should look at stands on lines of its own.
+/// `GET /readyz`: the store answers too. What an operator should look at stands on lines of its own: a clock that is not
+/// believed, damaged records, a CA that is about to end.
 pub fn ready(call: Call) -> Boxed {
     boxed(async move {
         let _: Option<_> = call.shell.get::<u64>(crate::core::keys::EPOCH.to_owned()).await?;
-        let suspect = crate::flow::clock::doubt(&call.shell).is_some();
-        let damaged = call.shell.damaged.count() > 0;
-        let text = match (suspect, damaged) {
-            (false, false) => "ready\n",
-            (true, false) => "ready\nclock-suspect\n",
-            (false, true) => "ready\ndamaged-records\n",
-            (true, true) => "ready\nclock-suspect\ndamaged-records\n",
-        };
+        let mut text = "ready\n".to_owned();
+        if crate::flow::clock::doubt(&call.shell).is_some() {
+            text.push_str("clock-suspect\n");
+        }
+        if call.shell.damaged.count() > 0 {
+            text.push_str("damaged-records\n");
+        }
+        for notice in call.shell.ca.ends().notices(call.shell.now()) {
+            text.push_str(&format!("{notice}\n"));
+        }
         typed(StatusCode::OK, "text/plain", text)
     })
 }
@@ -66,17 +69,30 @@ pub fn bundle(call: Call) -> Boxed {
     )
 }
 
-/// `GET /v1/crl/{role}`: the CRL of one issuing CA, DER (RFC 5280 5).
+/// `GET /v1/crl/{list}`: the list of the root or of the issuing CA of a role, DER (RFC 5280 5); with `.pem` after a role the
+/// lists of its whole chain, as one file that servers take.
 pub fn crl(call: Call) -> Boxed {
     boxed(async move {
-        let role = Role::parse(call.param("role")).map_err(|_| Refusal::NotFound("issuing CA"))?;
+        let asked = call.param("list");
+        let max_age = flow::crl::KEPT;
+        let unknown = || Refusal::NotFound("revocation list");
+        if asked == "root" {
+            let (der, list) = call.shell.ca.root_list().ok_or_else(unknown)?;
+            let (kind, version) = ("application/pkix-crl", list.number.to_string());
+            let file = Kept { kind, body: der.to_vec().into(), version, modified: list.this_update, max_age };
+            return kept(file, call.if_none_match.as_deref());
+        }
+        let (role, pem) = asked.strip_suffix(".pem").map_or((asked, false), |role| (role, true));
+        let role = Role::parse(role).map_err(|_| unknown())?;
         let list = flow::crl::list(&call.shell, role).await?;
-        let file = Kept {
-            kind: "application/pkix-crl",
-            body: list.der.clone(),
-            version: list.number.to_string(),
-            modified: list.this_update,
-            max_age: flow::crl::KEPT,
+        let file = if pem {
+            let (root_der, root) = call.shell.ca.root_list().ok_or_else(unknown)?;
+            let body = [&list.der[..], root_der].map(|der| pki::to_pem("X509 CRL", der)).concat().into();
+            let (kind, version) = ("application/x-pem-file", format!("{}-{}", list.number, root.number));
+            Kept { kind, body, version, modified: list.this_update.max(root.this_update), max_age }
+        } else {
+            let (kind, version) = ("application/pkix-crl", list.number.to_string());
+            Kept { kind, body: list.der.clone(), version, modified: list.this_update, max_age }
         };
         kept(file, call.if_none_match.as_deref())
     })

@@ -3,16 +3,16 @@
 use std::fmt;
 
 use pki::{
-    AdmittedBy, AssuranceLevel, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial, SoftwareKey,
-    UnixTime,
+    AdmittedBy, AssuranceLevel, BACKDATE, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial,
+    SoftwareKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use super::{CaSet, SignerError};
 use crate::{
+    core::own_leaf::Validity,
     edge::{clock::Clock, entropy::Entropy},
-    limits::GATEWAY_LEAF_LIFE,
 };
 
 /// A certificate of the gateway with its key and chain.
@@ -41,17 +41,19 @@ impl GatewayLeaf {
         entropy: &Entropy,
     ) -> Result<Self, SignerError> {
         let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).map_err(SignerError::Generate)?;
+        let ca = set.issuing(Role::Gateway);
+        let validity = Validity::of_new(Validity { from: ca.not_before(), until: ca.not_after() }, clock.now());
+        let at = validity.from.plus(BACKDATE);
         let request = LeafRequest {
             key: key.subject_key().map_err(SignerError::Generate)?,
             identity: Identity { domain: set.domain().clone(), role: Role::Gateway, name: name.clone() },
             serial: Serial::from_entropy(entropy.bytes()),
-            lifetime: GATEWAY_LEAF_LIFE,
+            lifetime: validity.until.since(at),
             assurance: AssuranceLevel::Software,
             admitted_by: AdmittedBy::Bootstrap,
             gateway_names: names,
         };
-        let ca = set.issuing(Role::Gateway);
-        let issued = pki::draft(request, clock.now()).lint()?.issue(ca)?;
+        let issued = pki::draft(request, at).lint()?.issue(ca)?;
         // The root as well: a client that knows no more than its pin finds it there.
         let chain = [&issued.der, ca.cert_der(), set.root_der()].map(|der| CertificateDer::from(der.to_vec())).into();
         Ok(Self { chain, pkcs8, issued })
@@ -75,9 +77,9 @@ impl GatewayLeaf {
         &self.issued
     }
 
-    /// When to put another in its place.
+    /// When it is valid.
     #[must_use]
-    pub fn renew_after(&self) -> UnixTime {
-        pki::schedule(&self.issued.serial, self.issued.not_before, self.issued.not_after).renew_after
+    pub const fn validity(&self) -> Validity {
+        Validity { from: self.issued.not_before, until: self.issued.not_after }
     }
 }

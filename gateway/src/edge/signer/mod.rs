@@ -6,6 +6,7 @@
 //! ```text
 //! <data_dir>/ca/root.pem     the root's certificate, for everybody
 //! <data_dir>/ca/root.key     the root's key; may be taken offline, the gateway runs without it
+//! <data_dir>/ca/root.crl     the root's revocation list
 //! <data_dir>/ca/<role>.pem   the issuing CA of machine, person and gateway
 //! <data_dir>/ca/<role>.key
 //! <data_dir>/ca/ssh-user.key signs SSH certificates of people
@@ -15,6 +16,7 @@
 
 mod file;
 mod leaf;
+pub mod offline;
 mod ssh;
 #[cfg(test)]
 mod tests;
@@ -26,13 +28,16 @@ use std::{
 };
 
 use pki::{
-    AnchorError, CaError, CaKey, IssueError, IssuingCa, KeyAlgorithm, KeyDigest, KeyError, LintError, PemError, Role,
-    Root, Serial, SoftwareKey, SshCa, SshError, SshKind, TrustAnchors, TrustDomain,
+    AnchorError, BadList, CaError, CaKey, IssueError, IssuingCa, KeyAlgorithm, KeyDigest, KeyError, LintError,
+    ListInfo, PemError, Role, Root, Serial, SoftwareKey, SshCa, SshError, SshKind, TrustAnchors, TrustDomain,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use self::offline::{ROOT_LIST, root_list};
 pub use self::{file::Passphrase, leaf::GatewayLeaf, ssh::SshCas};
+use crate::core::ca_end::CaEnds;
+
 use super::{
     clock::Clock,
     entropy::Entropy,
@@ -47,6 +52,9 @@ const ROOT_YEARS: u32 = 20;
 const ALGORITHM: KeyAlgorithm = KeyAlgorithm::P256;
 
 const CERTIFICATE: &str = "CERTIFICATE";
+
+/// The label of a revocation list (RFC 7468 7).
+const LIST: &str = "X509 CRL";
 
 /// Why the authority cannot be made or loaded.
 #[derive(Debug, Error)]
@@ -158,6 +166,30 @@ pub enum SignerError {
         /// Ours.
         wanted: TrustDomain,
     },
+    /// A list that is none, or another's.
+    #[error("`{path}` is not the root's revocation list: {source}; make it anew with `lychgate-gateway ca crl`")]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BadList,
+    },
+    /// A list with entries, which we never make.
+    #[error(
+        "`{path}` lists certificates, which another tool must have put there; renew it with that tool, here they would be lost"
+    )]
+    ListHasEntries {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something is missing from what was signed elsewhere.
+    #[error("`{path}` holds no certificate to take the place of `{wanted}`")]
+    NotSigned {
+        /// What came back.
+        path: PathBuf,
+        /// Whose successor is missing.
+        wanted: PathBuf,
+    },
     /// A root that nobody should trust.
     #[error("the root in `{path}` cannot be used: {source}")]
     Root {
@@ -201,6 +233,8 @@ pub struct CaSet {
     gateway: Issuing,
     anchors: Arc<TrustAnchors>,
     bundle_pem: String,
+    root_list: Option<(Vec<u8>, ListInfo)>,
+    ends: CaEnds,
     token: TokenSecret,
     ssh: SshCas,
 }
@@ -224,7 +258,7 @@ impl CaSet {
     pub fn ephemeral(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
         let made = Made::new(domain, clock, entropy)?;
         let ssh = SshCas::ephemeral()?;
-        Self::assemble(Path::new(""), domain, made.root_der, made.issuing, made.token_key, ssh, clock)
+        Self::assemble(Path::new(""), domain, made.parts(ssh), clock)
     }
 
     /// Makes a new authority under `data_dir`.
@@ -251,9 +285,10 @@ impl CaSet {
         }
         file::save_key(&data_dir.join("token.key"), &made.token_key, passphrase, entropy)?;
         let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
+        save_list(&dir.join(ROOT_LIST), &made.root_list, Existing::Keep)?;
         // Last: where this file is, all the others are.
         save_certificate(&dir.join("root.pem"), &made.root_der)?;
-        Self::assemble(data_dir, domain, made.root_der, made.issuing, made.token_key, ssh, clock)
+        Self::assemble(data_dir, domain, made.parts(ssh), clock)
     }
 
     /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere. SSH CAs are made if it
@@ -278,25 +313,35 @@ impl CaSet {
         let issuing = [issuing(Role::Machine)?, issuing(Role::Person)?, issuing(Role::Gateway)?];
         let token_key = file::load_key(&data_dir.join("token.key"), passphrase)?;
         let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
-        Self::assemble(data_dir, domain, root_der, issuing, token_key, ssh, clock)
+        let root_list = root_list(data_dir)?;
+        Self::assemble(data_dir, domain, Parts { root_der, issuing, token_key, root_list, ssh }, clock)
     }
 
-    /// Puts the parts together; `issuing` is for machines, people and gateways.
-    fn assemble(
-        data_dir: &Path,
-        domain: &TrustDomain,
-        root_der: Vec<u8>,
-        issuing: [IssuingCa; 3],
-        token_key: Zeroizing<Vec<u8>>,
-        ssh: SshCas,
-        clock: &Clock,
-    ) -> Result<Self, SignerError> {
-        let bad_root = |source| SignerError::Root { path: data_dir.join("ca/root.pem"), source };
-        let anchors = TrustAnchors::new(domain, &[&root_der], clock.now()).map_err(bad_root)?;
+    fn assemble(data_dir: &Path, domain: &TrustDomain, parts: Parts, clock: &Clock) -> Result<Self, SignerError> {
+        let Parts { root_der, issuing, token_key, root_list, ssh } = parts;
+        let root_path = || data_dir.join("ca/root.pem");
+        let bad_root = |source| SignerError::Root { path: root_path(), source };
+        let root = pki::ca_info(&root_der).map_err(|fault| bad_root(AnchorError::Certificate { number: 1, fault }))?;
+        let [machine, person, gateway] = issuing.map(|ca| Issuing { pem: pki::to_pem(CERTIFICATE, ca.cert_der()), ca });
+        // A root that has ended is checked like any other: it leads nobody in, as each handshake looks at the time, and the
+        // gateway must start to say so.
+        let at = clock.now().max(root.not_before).min(root.not_after);
+        let anchors = TrustAnchors::new(domain, &[&root_der], at).map_err(bad_root)?;
+        // A CA certified anew has the key and name it had, so leaves of the older certificate lead to this one too.
+        let ours = [machine.ca.cert_der(), person.ca.cert_der()];
+        let anchors = anchors
+            .with_issuers(&ours)
+            .map_err(|source| SignerError::Ca { path: data_dir.join("ca"), source: source.into() })?;
         let pin = pki::root_pin(&root_der).map_err(bad_root)?;
         let token = SoftwareKey::from_pkcs8(&token_key)
             .map_err(|source| SignerError::Key { path: data_dir.join("token.key"), source })?;
-        let [machine, person, gateway] = issuing.map(|ca| Issuing { pem: pki::to_pem(CERTIFICATE, ca.cert_der()), ca });
+        let ends = CaEnds {
+            root: root.not_after,
+            root_list: root_list.as_ref().and_then(|(_, list)| list.next_update),
+            machine: machine.ca.not_after(),
+            person: person.ca.not_after(),
+            gateway: gateway.ca.not_after(),
+        };
         Ok(Self {
             domain: domain.clone(),
             bundle_pem: pki::to_pem(CERTIFICATE, &root_der),
@@ -306,9 +351,23 @@ impl CaSet {
             person,
             gateway,
             anchors: Arc::new(anchors),
+            root_list,
+            ends,
             token: TokenSecret { public_point: token.public_key().to_vec(), pkcs8: token_key },
             ssh,
         })
+    }
+
+    /// The root's revocation list, DER, and what it says of itself; there is none in a folder older than this.
+    #[must_use]
+    pub fn root_list(&self) -> Option<(&[u8], ListInfo)> {
+        self.root_list.as_ref().map(|(der, info)| (der.as_slice(), *info))
+    }
+
+    /// When the root, its list and the issuing CAs end.
+    #[must_use]
+    pub const fn ends(&self) -> &CaEnds {
+        &self.ends
     }
 
     /// The trust domain.
@@ -374,9 +433,19 @@ impl CaSet {
     }
 }
 
+/// The parts of an authority; `issuing` is for machines, people and gateways.
+struct Parts {
+    root_der: Vec<u8>,
+    issuing: [IssuingCa; 3],
+    token_key: Zeroizing<Vec<u8>>,
+    root_list: Option<(Vec<u8>, ListInfo)>,
+    ssh: SshCas,
+}
+
 /// A new authority, before it is written anywhere.
 struct Made {
     root_der: Vec<u8>,
+    root_list: Vec<u8>,
     root_key: Zeroizing<Vec<u8>>,
     issuing: [IssuingCa; 3],
     issuing_keys: [Zeroizing<Vec<u8>>; 3],
@@ -400,11 +469,20 @@ impl Made {
         let (_, token_key) = generate()?;
         Ok(Self {
             root_der: root.cert_der().to_vec(),
+            root_list: offline::make_root_list(&root, None, clock.now_ms())?,
             root_key,
             issuing: [machine, person, gateway],
             issuing_keys: [machine_key, person_key, gateway_key],
             token_key,
         })
+    }
+}
+
+impl Made {
+    fn parts(self, ssh: SshCas) -> Parts {
+        let list = pki::read_crl(&self.root_list, &self.root_der).ok();
+        let root_list = list.map(|info| (self.root_list, info));
+        Parts { root_der: self.root_der, issuing: self.issuing, token_key: self.token_key, root_list, ssh }
     }
 }
 
@@ -435,10 +513,19 @@ fn save_certificate(path: &Path, der: &[u8]) -> Result<(), SignerError> {
     Ok(files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Keep)?)
 }
 
+fn save_list(path: &Path, der: &[u8], existing: Existing) -> Result<(), SignerError> {
+    let text = pki::to_pem(LIST, der);
+    Ok(files::write_atomic(path, text.as_bytes(), Access::Public, existing)?)
+}
+
 fn load_certificate(path: &Path) -> Result<Vec<u8>, SignerError> {
+    pem_of(CERTIFICATE, path)
+}
+
+/// The one thing of that label in a file.
+fn pem_of(label: &'static str, path: &Path) -> Result<Vec<u8>, SignerError> {
     let text = files::read_text(path)?;
-    let found =
-        pki::parse_pem(CERTIFICATE, &text).map_err(|source| SignerError::Pem { path: path.to_owned(), source })?;
+    let found = pki::parse_pem(label, &text).map_err(|source| SignerError::Pem { path: path.to_owned(), source })?;
     <[Vec<u8>; 1]>::try_from(found)
         .map(|[der]| der)
         .map_err(|found| SignerError::Count { path: path.to_owned(), found: found.len() })

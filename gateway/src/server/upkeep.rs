@@ -1,0 +1,128 @@
+//! What keeps the gateway's own certificates good: its leaf, renewed by the wall clock, and a word in time before a CA ends.
+
+use std::{sync::Arc, time::Duration};
+
+use pki::{Name, Role};
+
+use crate::{
+    commands::Complaint,
+    core::{
+        audit::Event,
+        ca_end::{Nearness, Notice},
+        change::Changes,
+        own_leaf::{LOOK, OwnLeaf, Validity},
+        plan,
+        records::{CertState, Certificate},
+    },
+    edge::{
+        signer::GatewayLeaf,
+        tls::{FaceNames, TlsSwap, TlsTable},
+    },
+    flow::shell::{Actor, Shell},
+};
+
+/// How often the same thing is said again, in looks: once an hour of a certificate that nobody accepts.
+const TROUBLE_AGAIN: u32 = 60;
+
+/// How often an end that is near is said again.
+const END_AGAIN: Duration = Duration::from_hours(24);
+
+/// The gateway's own certificate, recorded like any other, in a TLS table.
+///
+/// # Errors
+/// What failed: the keys, the store, TLS.
+pub async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
+    let name = Name::parse("gateway").map_err(Complaint::failed)?;
+    let leaf =
+        GatewayLeaf::issue(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
+    let issued = leaf.issued();
+    let mut changes = Changes::new();
+    let record = Certificate {
+        serial: issued.serial,
+        lineage: "gateway".to_owned(),
+        role: pki::Role::Gateway,
+        name: name.to_string(),
+        key: issued.key,
+        not_before: issued.not_before.into(),
+        not_after: issued.not_after.into(),
+        state: CertState::Issued,
+        der: issued.der.clone(),
+    };
+    plan::file(&mut changes, &record);
+    changes.event(Event::CertificateIssued {
+        serial: record.serial.hex(),
+        identity: issued.identity.to_string(),
+        lineage: record.lineage.clone(),
+        key: record.key.hex(),
+        not_after: record.not_after.0,
+    });
+    let actor = Actor { who: "gateway", instance: "start" };
+    shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
+    shell.metrics.leaf(issued.not_after);
+    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), names.clone(), shell.clock.clone())
+        .map_err(Complaint::failed)
+}
+
+/// Looks at the gateway's own certificate each minute by the wall clock, and puts another in its place when half of its life
+/// is over, or when the clock says that it has ended or not begun.
+pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
+    let mut leaf = OwnLeaf::new(tls.load().leaf);
+    let mut said: Option<(&'static str, u32)> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        leaf.in_force(tls.load().leaf);
+        let ca = shell.ca.issuing(Role::Gateway);
+        let ca = Validity { from: ca.not_before(), until: ca.not_after() };
+        if leaf.look(ca, shell.now()) {
+            // The names in force: a reload may have changed them.
+            let names = tls.load().names.clone();
+            match table(&shell, &names).await {
+                Ok(table) => {
+                    leaf.in_force(table.leaf);
+                    tracing::info!(until = %table.leaf.until, "the gateway's own certificate was renewed");
+                    tls.swap(table);
+                }
+                Err(complaint) => {
+                    leaf.failed();
+                    tracing::error!(%complaint, "the gateway's own certificate could not be renewed; it is tried again");
+                }
+            }
+        }
+        said = match (leaf.trouble(shell.now()), said) {
+            (None, _) => None,
+            (Some(why), Some((before, looks))) if before == why && looks < TROUBLE_AGAIN => Some((why, looks + 1)),
+            (Some(why), _) => {
+                tracing::error!("nobody accepts the gateway's own certificate: {why}");
+                Some((why, 0))
+            }
+        };
+    }
+}
+
+/// Says once a day, and whenever it comes nearer, that a CA is about to end.
+pub async fn ca_ends(shell: Arc<Shell>) {
+    for (ca, end) in shell.ca.ends().all() {
+        shell.metrics.ca_end(ca, end);
+    }
+    let mut said: Vec<Notice> = Vec::new();
+    let mut at = shell.now();
+    loop {
+        let now = shell.now();
+        let notices = shell.ca.ends().notices(now);
+        let known = |notice: &Notice| said.iter().any(|one| (one.ca, one.nearness) == (notice.ca, notice.nearness));
+        // A clock that was set back counts as a day that has passed.
+        if !notices.iter().all(known) || now >= at.plus(END_AGAIN) || now < at {
+            for notice in &notices {
+                match notice.nearness {
+                    Nearness::Quarter | Nearness::Month => tracing::warn!("{notice}"),
+                    Nearness::Week | Nearness::Ended => tracing::error!("{notice}"),
+                }
+            }
+            (said, at) = (notices, now);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The gateway's own certificate beside a clock that is moved.
+
+use pki::{GatewayName, TrustDomain, UnixTime};
+use policy::{Ruleset, Source};
+
+use super::*;
+use crate::{
+    edge::{
+        clock::{Clock, FakeClock},
+        entropy::Entropy,
+        signer::CaSet,
+    },
+    flow::shell::Settings,
+    rules,
+    store::{Engine, open},
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn settings() -> Settings {
+    Settings {
+        public_enroll: "gate.test:8443".into(),
+        public_manage: "gate.test:8444".into(),
+        public_proxy: None,
+        services_below: None,
+        proxy_hosts: vec![],
+        tunnel_hosts: vec![],
+        public_crl: None,
+        hosts: vec![],
+        pending_ttl: DAY,
+        pending_max: 1,
+        pending_max_per_prefix: 1,
+        audit_retention: DAY,
+    }
+}
+
+async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
+    let (clock, hand) = Clock::fake(start);
+    let entropy = Entropy::os();
+    // Long after it was made, so that there is a past to be set back to.
+    hand.set(start.minus(DAY * 600));
+    let ca = CaSet::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
+    hand.set(start);
+    let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
+    let rules = Ruleset::load(&[Source { name: "p", text: policy::DEFAULT_POLICY }], &rules::claims()).unwrap();
+    let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
+    let name = || vec![GatewayName::Dns("gate.test".to_owned())];
+    let names = FaceNames { enroll: name(), manage: vec![], proxy: vec![] };
+    let tls = TlsSwap::new(table(&shell, &names).await.unwrap());
+    (shell, tls, hand)
+}
+
+/// However the clock is moved while the gateway sleeps or runs, a minute of waking time later its certificate is good.
+#[tokio::test]
+async fn a_minute_after_a_jump_its_certificate_is_good() {
+    let start = UnixTime::new(1_800_000_000);
+    let (shell, tls, hand) = gateway(start).await;
+    tokio::time::pause();
+    let task = tokio::spawn(own_leaf(Arc::clone(&shell), Arc::clone(&tls)));
+    for (what, to) in [
+        ("asleep for 4 days", start.plus(DAY * 4)),
+        ("asleep for 8 more", start.plus(DAY * 12)),
+        ("500 days ahead", start.plus(DAY * 500)),
+        ("back to where it was", start.plus(DAY * 12)),
+        ("8 days back", start.plus(DAY * 4)),
+        ("500 days back", start.minus(DAY * 500)),
+        ("set right", start),
+    ] {
+        let before = tls.load().leaf;
+        hand.set(to);
+        for _ in 0..1_000 {
+            tokio::time::advance(LOOK / 100).await;
+            tokio::task::yield_now().await;
+            if tls.load().leaf != before {
+                break;
+            }
+        }
+        let leaf = tls.load().leaf;
+        assert!(leaf != before && leaf.holds(to), "{what}: {leaf:?}");
+    }
+    task.abort();
+}
