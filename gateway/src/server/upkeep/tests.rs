@@ -31,6 +31,7 @@ fn settings() -> Settings {
         pending_max: 1,
         pending_max_per_prefix: 1,
         audit_retention: DAY,
+        certificates_per_life: 16,
     }
 }
 
