@@ -24,62 +24,67 @@ use crate::{
 const RESTART: &str =
     "start the gateway anew to take them over; machines and people go on, and get the new chain when they renew";
 
-/// Carries out one of the commands.
+/// Carries out one of the commands. What happens in the gateway's folder happens as whom it belongs to.
 ///
 /// # Errors
 /// What failed, and what to do.
 pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
-    let (clock, entropy) = (Clock::system(), Entropy::os());
-    match command {
-        CaCommand::List { config } => {
-            let config = load(config)?;
-            show(&offline::list(&config.data_dir).map_err(Complaint::failed)?, &config.data_dir, &clock)
+    let path = match command {
+        CaCommand::Sign { root_key, root_passphrase_file, input, out } => {
+            let passphrase = Passphrase::load(root_passphrase_file).map_err(Complaint::failed)?;
+            let signed = offline::sign(input, root_key, &passphrase, &Clock::system(), &Entropy::os());
+            write(out, &signed.map_err(Complaint::failed)?)?;
+            println!("signed; take {} back to the gateway, for `lychgate-gateway ca import`", out.display());
+            return Ok(());
         }
-        CaCommand::Crl { config, root_key, root_passphrase_file } => {
-            let config = load(config)?;
-            let root = root(&config, root_key.as_deref(), root_passphrase_file.as_deref())?;
-            let made = offline::renew_root_list(&config.data_dir, &root, &clock).map_err(Complaint::failed)?;
+        CaCommand::List { config }
+        | CaCommand::Crl { config, .. }
+        | CaCommand::Renew { config, .. }
+        | CaCommand::Import { config, .. } => config,
+    };
+    let config = load(path)?;
+    let request = super::at_home(path, &config, async |config| in_its_folder(command, config))?;
+    if let (Some(text), CaCommand::Renew { request: Some(request), .. }) = (request, command) {
+        write(request, &text)?;
+        let to = request.display();
+        println!("wrote {to}; nothing in it is secret. Where the root's key is:");
+        println!(
+            "    lychgate-gateway ca sign --root-key root.key --root-passphrase-file FILE --in {to} --out ca-signed.pem"
+        );
+        println!("and here, with what comes back:");
+        println!("    lychgate-gateway ca import --config gateway.toml --in ca-signed.pem");
+    }
+    Ok(())
+}
+
+/// Gives the text of a request, when one was asked for.
+fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>, Complaint> {
+    let (clock, entropy) = (Clock::system(), Entropy::os());
+    let data_dir = &config.data_dir;
+    match command {
+        CaCommand::Sign { .. } => {}
+        CaCommand::List { .. } => show(&offline::list(data_dir).map_err(Complaint::failed)?, data_dir, &clock)?,
+        CaCommand::Crl { root_key, root_passphrase_file, .. } => {
+            let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
+            let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;
             let until = made.next_update.map_or_else(String::new, |until| format!(", good until {until}"));
             println!("made the root's revocation list, number {}{until}", made.number);
             println!("start the gateway anew to serve it");
-            Ok(())
         }
-        CaCommand::Renew { config, request: Some(request), .. } => {
-            let config = load(config)?;
-            let text = offline::request(&config.data_dir).map_err(Complaint::failed)?;
-            write(request, &text)?;
-            println!("wrote {}; nothing in it is secret. Where the root's key is:", request.display());
-            println!(
-                "    lychgate-gateway ca sign --root-key root.key --root-passphrase-file FILE --in {} --out ca-signed.pem",
-                request.display()
-            );
-            println!("and here, with what comes back:");
-            println!("    lychgate-gateway ca import --config gateway.toml --in ca-signed.pem");
-            Ok(())
+        CaCommand::Renew { request: Some(_), .. } => {
+            return offline::request(data_dir).map(Some).map_err(Complaint::failed);
         }
-        CaCommand::Renew { config, root_key, root_passphrase_file, request: None } => {
-            let config = load(config)?;
-            let root = root(&config, root_key.as_deref(), root_passphrase_file.as_deref())?;
-            let listed = offline::renew(&config.data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?;
-            show(&listed, &config.data_dir, &clock)?;
+        CaCommand::Renew { root_key, root_passphrase_file, request: None, .. } => {
+            let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
+            show(&offline::renew(data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?, data_dir, &clock)?;
             println!("{RESTART}");
-            Ok(())
         }
-        CaCommand::Sign { root_key, root_passphrase_file, input, out } => {
-            let passphrase = Passphrase::load(root_passphrase_file).map_err(Complaint::failed)?;
-            let signed = offline::sign(input, root_key, &passphrase, &clock, &entropy).map_err(Complaint::failed)?;
-            write(out, &signed)?;
-            println!("signed; take {} back to the gateway, for `lychgate-gateway ca import`", out.display());
-            Ok(())
-        }
-        CaCommand::Import { config, input } => {
-            let config = load(config)?;
-            let listed = offline::import(&config.data_dir, input).map_err(Complaint::failed)?;
-            show(&listed, &config.data_dir, &clock)?;
+        CaCommand::Import { input, .. } => {
+            show(&offline::import(data_dir, input).map_err(Complaint::failed)?, data_dir, &clock)?;
             println!("{RESTART}");
-            Ok(())
         }
     }
+    Ok(None)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Complaint> {

@@ -54,7 +54,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         man(room.path()).unwrap();
         for page in ["lychgate-gateway.1", "lychgate-gateway-init.1", "lychgate-gateway-store-check.1"] {
-            let text = std::fs::read_to_string(room.path().join(page)).unwrap();
+            let text = files::read_text(&room.path().join(page)).unwrap();
             let heading = text.lines().find(|line| line.starts_with(".TH")).unwrap();
             assert!(heading.contains(DATE), "{page}: {heading}");
         }

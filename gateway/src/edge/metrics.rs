@@ -290,11 +290,7 @@ impl Metrics {
         r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
         r.register("dial_backs", "Streams that asked for a connection of their own", this.dial_backs.clone());
         r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
-        r.register(
-            "ca_not_after",
-            "End of the root, of its revocation list, of an issuing CA",
-            this.ca_not_after.clone(),
-        );
+        r.register("ca_not_after", "End of the root, of its list, of an issuing CA", this.ca_not_after.clone());
         r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
         r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
         r.register(
