@@ -61,6 +61,9 @@ struct CaLabel {
     ca: &'static str,
 }
 
+/// What has an end among the authority's files, as [`crate::core::ca_end::CaEnds`] calls it.
+const CA_ENDS: [&str; 5] = ["root", "root-crl", "machine", "person", "gateway"];
+
 /// How a handshake ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
@@ -311,10 +314,15 @@ impl Metrics {
     fn start_at_zero(&self) {
         self.build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         for row in endpoints::all() {
-            for status in ["2xx", "4xx", "5xx"] {
+            // Only a list can be told to be the newest already.
+            let kept = (row.path == "/v1/crl/{list}").then_some("3xx");
+            for status in ["2xx", "4xx", "5xx"].into_iter().chain(kept) {
                 let labels = RequestLabels { face: row.face.as_str(), endpoint: row.path.to_owned(), status };
                 drop(self.requests.get_or_create(&labels));
             }
+        }
+        for ca in CA_ENDS {
+            drop(self.ca_not_after.get_or_create(&CaLabel { ca }));
         }
         for face in Face::ALL {
             let face = FaceLabel { face: face.as_str() };
@@ -552,6 +560,11 @@ mod tests {
         metrics.accept_failed();
         let _ = Outcome::ALL.map(|outcome| (metrics.reload(outcome), metrics.housekeeping(outcome)));
         metrics.request(Face::Manage, "/v1/self", 403, Duration::ZERO);
+        metrics.request(Face::Enroll, "/v1/crl/{list}", 304, Duration::ZERO);
+        let end = pki::UnixTime::new(1);
+        let ends =
+            crate::core::ca_end::CaEnds { root: end, root_list: Some(end), machine: end, person: end, gateway: end };
+        ends.all().into_iter().for_each(|(ca, end)| metrics.ca_end(ca, end));
         assert_eq!(series(&metrics.render()), before);
         assert!(before.contains(r#"lychgate_locks_total{outcome="forked"}"#));
     }
