@@ -63,7 +63,9 @@ impl TokenKey {
         if token.len() > TOKEN_MAX {
             return Err(TokenError::Invalid("it is too long"));
         }
-        let cut_short = token.rsplit('.').next().is_none_or(|signature| signature.len() < SIGNATURE_CHARS);
+        // Of what has three parts: other text is no token at all.
+        let parts: Vec<&str> = token.splitn(4, '.').collect();
+        let cut_short = matches!(parts.as_slice(), [_, _, signature] if signature.len() < SIGNATURE_CHARS);
         let invalid = |bad: BadJws| {
             TokenError::Invalid(match bad {
                 BadJws::Algorithm => "its algorithm is not ES256",
