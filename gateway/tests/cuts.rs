@@ -111,7 +111,11 @@ async fn leaving() {
     let shell = &scene.story.shell;
     let rates = Arc::new(Rates::new(&RateLimits::default(), Arc::clone(&shell.metrics)));
     let conn = Arc::clone(scene.open[0][0].conn());
-    let request = http::Request::post("/v1/leave").extension(Arc::clone(&conn)).body(Body::empty()).unwrap();
+    let request = http::Request::post("/v1/leave")
+        .header("content-type", "application/json")
+        .extension(Arc::clone(&conn))
+        .body(Body::empty())
+        .unwrap();
     let response = router(shell, &rates, Face::Manage).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     scene.check("left", [None, Some(Reason::Killed)]);

@@ -529,13 +529,14 @@ async fn housekeeping_takes_no_name_and_no_key_that_lead_elsewhere() {
     let one = story.stranger();
     let waiting = one.ask("edge-07").await.waiting();
     story.approve(&alice, &waiting.id, &one.code(&waiting)).await.unwrap();
+    let elsewhere = story.machine("edge-08").await.issued.id;
     // A record that is not as it should be: another lineage holds the name, and the key leads to another request.
     let seen: Seen<Enrollment> = story.shell.get(keys::enrollment(&waiting.id)).await.unwrap().unwrap();
     let mut changes = Changes::new();
     let mut other = seen.record.clone();
     other.lineage = Some("0000000000000000".to_owned());
     changes.put(keys::enrollment(&other.id), &other);
-    changes.put(keys::enrollment_of_key(&other.key), &"elsewhere");
+    changes.put(keys::enrollment_of_key(&other.key), &elsewhere);
     story.shell.commit(changes, &Actor { who: "gateway", instance: "story" }).await.unwrap();
     for _ in 0..2 {
         story.clock.advance(DAY * 30);
@@ -544,7 +545,7 @@ async fn housekeeping_takes_no_name_and_no_key_that_lead_elsewhere() {
     assert!(story.shell.get::<Enrollment>(keys::enrollment(&other.id)).await.unwrap().is_none());
     assert!(story.shell.get::<Subject>(keys::subject(Role::Machine, "edge-07")).await.unwrap().is_some());
     let index: Seen<String> = story.shell.get(keys::enrollment_of_key(&other.key)).await.unwrap().unwrap();
-    assert_eq!(index.record, "elsewhere");
+    assert_eq!(index.record, elsewhere);
 }
 
 fn over(answer: &Result<wire::enroll::IssuedReply, Refusal>) -> bool {
