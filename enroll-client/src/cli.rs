@@ -10,6 +10,13 @@ use pki::UnixTime;
 use crate::examples;
 use crate::report::EXIT_CODES;
 
+mod people;
+
+pub use self::people::{
+    ApproveArgs, LockKind, LocksCommand, MachineListArgs, MachineSetArgs, MachinesCommand, PeopleCommand,
+    PersonSetArgs, RequestsCommand, TokenArgs, TokensCommand,
+};
+
 /// Where the files are; shown at the end of `--help` and in the man page.
 const FILES: &str = "\
 Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.lychgate for others):
@@ -288,223 +295,6 @@ pub struct LeaveArgs {
     pub local: bool,
 }
 
-/// `requests`.
-#[derive(Debug, Subcommand)]
-pub enum RequestsCommand {
-    /// List who waits
-    List {
-        /// Also those that were decided or lapsed
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show what was verified about a request and what it claims
-    Show {
-        /// The request
-        id: String,
-    },
-    /// Approve a request
-    Approve(ApproveArgs),
-    /// Refuse a request
-    Deny {
-        /// The request
-        id: String,
-        /// Why; its owner will read it
-        #[arg(long)]
-        reason: String,
-    },
-}
-
-/// `requests approve`.
-#[derive(Debug, Args)]
-pub struct ApproveArgs {
-    /// The request
-    pub id: String,
-    /// The waiting code as the machine's owner reads it to you
-    #[arg(long, conflicts_with = "unchecked")]
-    pub code: Option<String>,
-    /// Say that you did not check the code
-    #[arg(long)]
-    pub unchecked: bool,
-    /// Give it another name than it asked for
-    #[arg(long)]
-    pub name: Option<String>,
-    /// A label to put on it; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub labels: Vec<(String, String)>,
-    /// The person who owns it
-    #[arg(long)]
-    pub owner: Option<String>,
-    /// Give it what this person gave it by approving it: name, labels and owner, as `requests show` says
-    #[arg(long, value_name = "PERSON", conflicts_with_all = ["name", "labels", "owner"])]
-    pub same_as: Option<String>,
-}
-
-/// `machines`.
-#[derive(Debug, Subcommand)]
-pub enum MachinesCommand {
-    /// List them
-    List,
-    /// Show one
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Refuse it from now on, open connections included
-    Lock {
-        /// Its name
-        name: String,
-        /// Why
-        #[arg(long)]
-        reason: String,
-    },
-    /// Lift the locks of the machine and its lineage
-    Unlock {
-        /// Its name
-        name: String,
-    },
-    /// Ask machines to renew now; `lychgate run` does so at once by its tunnel, or when it next asks, within the hour
-    Renew {
-        /// Their names
-        #[arg(required_unless_present = "all", value_name = "NAME")]
-        names: Vec<String>,
-        /// All machines
-        #[arg(long, conflicts_with = "names")]
-        all: bool,
-        /// Why, for the audit
-        #[arg(long, default_value = "", hide_default_value = true)]
-        reason: String,
-    },
-    /// Forget it; its name is free again
-    Remove {
-        /// Its name
-        name: String,
-    },
-}
-
-/// `people`.
-#[derive(Debug, Subcommand)]
-pub enum PeopleCommand {
-    /// Make a token with which a person can join
-    Invite {
-        /// The name they will have
-        #[arg(long)]
-        name: Option<String>,
-        /// A group they will be in; may be repeated
-        #[arg(long = "group", value_name = "GROUP")]
-        groups: Vec<String>,
-        /// How long the token lives, such as 30min, 1h, 2d
-        #[arg(long, value_parser = parse_ttl)]
-        ttl: Option<Duration>,
-    },
-    /// List them
-    List,
-    /// Lock a person: refuse them from now on
-    Lock {
-        /// Their name
-        name: String,
-        /// Why
-        #[arg(long)]
-        reason: String,
-    },
-    /// Lift the locks of a person
-    Unlock {
-        /// Their name
-        name: String,
-    },
-    /// Forget one
-    Remove {
-        /// Their name
-        name: String,
-    },
-}
-
-/// `locks`.
-#[derive(Debug, Subcommand)]
-pub enum LocksCommand {
-    /// List them
-    List,
-    /// Set a lock
-    Add {
-        /// machine, person, lineage or key
-        kind: LockKind,
-        /// A name, a lineage's id or a key's SHA-256
-        target: String,
-        /// Why
-        #[arg(long)]
-        reason: String,
-    },
-    /// Lift a lock
-    Remove {
-        /// machine, person, lineage or key
-        kind: LockKind,
-        /// A name, a lineage's id or a key's SHA-256
-        target: String,
-    },
-}
-
-/// What can be locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LockKind {
-    /// A machine, by name
-    Machine,
-    /// A person, by name
-    Person,
-    /// The certificates descended from one enrollment
-    Lineage,
-    /// A public key
-    Key,
-}
-
-impl LockKind {
-    /// As the gateway writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Person => "person",
-            Self::Lineage => "lineage",
-            Self::Key => "key",
-        }
-    }
-}
-
-/// `tokens`.
-#[derive(Debug, Subcommand)]
-pub enum TokensCommand {
-    /// Make a join token; it is shown once
-    Create(TokenArgs),
-    /// List them
-    List,
-    /// Revoke a join token
-    Revoke {
-        /// Its id
-        id: String,
-    },
-}
-
-/// `tokens create`.
-#[derive(Debug, Args)]
-pub struct TokenArgs {
-    /// A name it is good for, `*` at the end stands for any rest; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
-    pub names: Vec<String>,
-    /// How many machines may use it
-    #[arg(long)]
-    pub uses: Option<u32>,
-    /// How long it lives, such as 30min, 1h, 2d
-    #[arg(long, value_parser = parse_ttl)]
-    pub ttl: Option<Duration>,
-    /// A label the machine gets; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub labels: Vec<(String, String)>,
-    /// The person who will own the machine
-    #[arg(long)]
-    pub owner: Option<String>,
-    /// SHA-256 of the one public key that may use it
-    #[arg(long, value_name = "HEX")]
-    pub key: Option<String>,
-}
-
 /// `ssh-cert`.
 #[derive(Debug, Subcommand)]
 pub enum SshCertCommand {
@@ -722,6 +512,13 @@ mod tests {
         check(&["requests", "approve", "e1", "--code", "A", "--same-as", "ann"], true);
         check(&["requests", "approve", "e1", "--same-as", "ann", "--owner", "bob"], false);
         check(&["requests", "deny", "e1"], false);
+        check(&["requests", "deny", "e1", "e2", "--reason", "r"], true);
+        check(&["requests", "deny", "--from", "192.0.2.0/24", "--reason", "r"], true);
+        check(&["requests", "deny", "--reason", "r"], false);
+        check(&["requests", "watch"], true);
+        check(&["machines", "list", "rack7-*", "--state", "active", "--label", "env=lab", "--online"], true);
+        check(&["machines", "list", "--online", "--offline"], false);
+        check(&["machines", "show", "a", "b"], true);
         check(&["machines", "lock", "m"], false);
         check(&["machines", "lock", "m", "--reason", "stolen"], true);
         check(&["machines", "renew", "a", "b", "--reason", "new CA"], true);
@@ -733,6 +530,11 @@ mod tests {
         check(&["tokens", "create", "--ttl", "10m", "--label", "a=b"], true);
         check(&["tokens", "create", "--ttl", "0s"], false);
         check(&["people", "invite", "--name", "bob", "--group", "admins", "--ttl", "1h"], true);
+        check(&["people", "offboard", "bob"], false);
+        check(&["people", "offboard", "bob", "--to", "carol"], true);
+        check(&["people", "set", "bob", "--group", "staff", "--no-group", "admins"], true);
+        check(&["machines", "set", "m", "--label", "env=lab", "--no-label", "tier", "--owner", "bob"], true);
+        check(&["machines", "set", "m", "--owner", "bob", "--no-owner"], false);
         check(&["can-i", "administer", "--explain"], true);
         check(&["inventory", "--list"], true);
         check(&["inventory", "--host", "m"], true);

@@ -35,6 +35,7 @@ pub mod renew;
 pub mod report;
 pub mod requests;
 pub mod services;
+pub mod set;
 pub mod sshcert;
 pub mod sshconfig;
 pub mod sshline;

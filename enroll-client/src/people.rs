@@ -24,7 +24,7 @@ use crate::people_text as show;
 use crate::report::{Complaint, Exit};
 use crate::table::Table;
 use crate::target::parse_pin;
-use crate::{inventory, text, upkeep};
+use crate::{inventory, set, text, upkeep};
 
 /// Most pages of a listing that are fetched: a million rows, more than anybody reads.
 const PAGES_MOST: usize = 1_000;
@@ -100,6 +100,12 @@ impl Desk {
         terminal::result(self.format, value, &text::safe(text));
     }
 
+    /// The same, of several lines.
+    pub(crate) fn done_lines(&self, value: &Value, lines: &[String]) {
+        let lines: Vec<String> = lines.iter().map(|line| text::safe(line)).collect();
+        terminal::result(self.format, value, &lines.join("\n"));
+    }
+
     /// All rows of a listing, or the first `limit`.
     pub(crate) async fn listing(
         &mut self,
@@ -163,16 +169,36 @@ impl Desk {
     pub async fn machines(&mut self, command: &MachinesCommand) -> Result<(), Complaint> {
         let now = self.now;
         match command {
-            MachinesCommand::List => {
+            MachinesCommand::List(args) => {
                 self.say_notices().await;
-                let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
+                let online = match (args.online, args.offline) {
+                    (false, false) => None,
+                    (online, _) => Some(online.to_string()),
+                };
+                let names = Some(args.names.join(",")).filter(|names| !names.is_empty());
+                let parameters = [
+                    ("name", names),
+                    ("state", args.state.map(|state| state.as_str().to_owned())),
+                    ("label", args.label.clone()),
+                    ("owner", args.owner.clone()),
+                    ("online", online),
+                ];
+                let listing = self.listing(Kind::Machine.path(), &parameters, usize::MAX).await?;
                 self.print_rows(&listing, |rows: &[SubjectView]| show::machines(rows, now))
             }
-            MachinesCommand::Show { name } => {
-                let value = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
-                self.print(&value, |row: &SubjectView| show::subject(row, now))
+            MachinesCommand::Show { names } => {
+                for name in names {
+                    let value = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
+                    self.print(&value, |row: &SubjectView| show::subject(row, now))?;
+                }
+                Ok(())
             }
-            MachinesCommand::Lock { name, reason } => self.lock(Kind::Machine.as_str(), name, reason).await,
+            MachinesCommand::Lock { names, reason } => {
+                for name in names {
+                    self.lock(Kind::Machine.as_str(), name, reason).await?;
+                }
+                Ok(())
+            }
             MachinesCommand::Unlock { name } => self.unlock_all(Kind::Machine, name).await,
             MachinesCommand::Renew { names, all, reason } => {
                 let body = RenewalsRequest { machines: names.clone(), all: *all, reason: reason.clone() };
@@ -186,6 +212,7 @@ impl Desk {
                 );
                 Ok(())
             }
+            MachinesCommand::Set(args) => self.set_machine(args).await,
             MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,
         }
     }
@@ -211,6 +238,12 @@ impl Desk {
                 let listing = self.listing(Kind::Person.path(), &[], usize::MAX).await?;
                 self.print_rows(&listing, |rows: &[SubjectView]| show::people(rows, now))
             }
+            PeopleCommand::Show { name } => {
+                let value = self.face.get(&format!("/v1/people/{}", segment(name))).await?;
+                self.print(&value, |row: &SubjectView| show::subject(row, now))
+            }
+            PeopleCommand::Set(args) => self.set_person(args).await,
+            PeopleCommand::Offboard { name, to } => self.offboard(name, to).await,
             PeopleCommand::Lock { name, reason } => self.lock(Kind::Person.as_str(), name, reason).await,
             PeopleCommand::Unlock { name } => self.unlock_all(Kind::Person, name).await,
             PeopleCommand::Remove { name } => self.remove(Kind::Person, name).await,
@@ -219,18 +252,23 @@ impl Desk {
 
     async fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
         let value = self.face.delete(&format!("{}/{}", kind.path(), segment(name))).await?;
-        self.done(&value, &format!("removed the {} `{name}`", kind.as_str()));
+        self.done_lines(&value, &set::removed(&format!("removed the {} `{name}`", kind.as_str()), None, &value));
         Ok(())
     }
 
     async fn lock(&mut self, kind: &str, target: &str, reason: &str) -> Result<(), Complaint> {
         let body = LockRequest { kind: kind.to_owned(), target: target.to_owned(), reason: reason.to_owned() };
         let value: Value = self.face.post("/v1/locks", &body).await?;
-        let ended = typed::<LockView>(&value).ok().and_then(|view| show::ended(&view));
-        let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
-        let hits = typed::<LockView>(&value).map(|view| view.hits).unwrap_or_default();
-        let hits = if hits.is_empty() { String::new() } else { format!(", and with it {}", hits.join(", ")) };
-        self.done(&value, &format!("locked the {kind} `{target}`{hits}{ended}"));
+        let view = typed::<LockView>(&value).ok();
+        let ended = view.as_ref().and_then(show::ended).map_or_else(String::new, |ended| format!("; {ended}"));
+        let hits = view.as_ref().map(|view| view.hits.join(", ")).filter(|hits| !hits.is_empty());
+        let hits = hits.map_or_else(String::new, |hits| format!(", and with it {hits}"));
+        let mut lines = vec![format!("locked the {kind} `{target}`{hits}{ended}")];
+        if let Some(made) = view.and_then(|view| view.suspended) {
+            let until = "worthless until they are unlocked";
+            lines.extend(set::made(&made, until, "do not count meanwhile", "whose owner is locked with that"));
+        }
+        self.done_lines(&value, &lines);
         Ok(())
     }
 
@@ -312,7 +350,10 @@ impl Desk {
             let reply: TokenReply = typed(value)?;
             let expires = pki::UnixTime::new(reply.expires);
             terminal::say(&format!("token {}, good until {expires}; it is shown this once", reply.id));
-            terminal::say("whoever has it can join: `lychgate join TOKEN`");
+            for warning in &reply.warnings {
+                terminal::say(warning);
+            }
+            terminal::say("whoever has it can join: they run `lychgate join -` and paste it, or `lychgate join TOKEN`");
         }
         self.print(value, |reply: &TokenReply| text::safe(&reply.token))
     }
@@ -410,6 +451,9 @@ impl Desk {
             None => {
                 let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
                 let rows: Vec<SubjectView> = typed(listing.get("items").unwrap_or(&Value::Null))?;
+                for (name, why) in rows.iter().filter_map(|row| Some((&row.name, pki::misread(&row.name)?))) {
+                    terminal::say(&format!("the machine `{name}` is left out: {why}"));
+                }
                 inventory::list(&rows, &args.states, ssh.as_deref())?
             }
         };

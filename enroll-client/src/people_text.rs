@@ -49,6 +49,21 @@ fn sorted<T>(rows: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
     rows
 }
 
+/// How many approvals there are of the content that has most: only those of one content count together.
+fn together(row: &RequestView) -> usize {
+    let same = |content: &Option<String>| row.approvals.iter().filter(|one| one.content == *content).count();
+    row.approvals.iter().map(|approval| same(&approval.content)).max().unwrap_or(0)
+}
+
+/// `requests watch`, one line.
+#[must_use]
+pub fn request_event(event: &str, row: &RequestView, now: UnixTime) -> String {
+    let (id, source) = (safe(&row.id), safe(&row.source));
+    let name = row.name.as_ref().or(row.wanted_name.as_ref()).map_or_else(|| "-".to_owned(), |name| safe(name));
+    let (given, wanted) = (together(row), row.approvals_wanted);
+    format!("{event} {id} {name} from {source}, asked {}, approvals {given}/{wanted}", from_now(row.created, now))
+}
+
 /// `requests list`, who has waited longest first.
 #[must_use]
 pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
@@ -62,18 +77,23 @@ pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
         detail("ASSURANCE"),
         key("ASKED"),
     ];
-    Table::new("nobody waits", &columns, sorted(rows, |a, b| (a.created, &a.id).cmp(&(b.created, &b.id))), |row| {
-        vec![
-            row.id.clone(),
-            row.state.clone(),
-            row.role.clone(),
-            or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
-            row.source.clone(),
-            format!("{}/{}", row.approvals.len(), row.approvals_wanted),
-            row.assurance.clone(),
-            from_now(row.created, now),
-        ]
-    })
+    Table::new(
+        "nobody waits that you may see",
+        &columns,
+        sorted(rows, |a, b| (a.created, &a.id).cmp(&(b.created, &b.id))),
+        |row| {
+            vec![
+                row.id.clone(),
+                row.state.clone(),
+                row.role.clone(),
+                or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
+                row.source.clone(),
+                format!("{}/{}", together(row), row.approvals_wanted),
+                row.assurance.clone(),
+                from_now(row.created, now),
+            ]
+        },
+    )
 }
 
 /// `requests show`: what was verified stands apart from what is merely claimed.
@@ -85,7 +105,7 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
         ("role", row.role.clone()),
         ("asked", format!("{} ({})", time(Some(row.created)), from_now(row.created, now))),
         ("lapses", format!("{} ({})", time(Some(row.expires)), from_now(row.expires, now))),
-        ("approvals", format!("{} of {}", row.approvals.len(), row.approvals_wanted)),
+        ("approvals", format!("{} of {}", together(row), row.approvals_wanted)),
     ];
     if !row.rules.is_empty() {
         head.push(("rules", row.rules.join(" ")));
@@ -147,11 +167,20 @@ fn decided(row: &RequestView) -> String {
 /// `machines list`.
 #[must_use]
 pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
-    let columns = [key("NAME"), key("STATE"), detail("ASSURANCE"), detail("OWNER"), key("EXPIRES"), prose("LABELS")];
-    Table::new("none", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
+    let columns = [
+        key("NAME"),
+        key("STATE"),
+        detail("TUNNEL"),
+        detail("ASSURANCE"),
+        detail("OWNER"),
+        key("EXPIRES"),
+        prose("LABELS"),
+    ];
+    Table::new("none that you may see", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
         vec![
             row.name.clone(),
             row.state.clone(),
+            row.tunnel.as_ref().map_or("-", |_| "up").to_owned(),
             row.assurance.clone(),
             owner(row),
             expires(row, now),
@@ -164,7 +193,7 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
 #[must_use]
 pub fn people(rows: &[SubjectView], now: UnixTime) -> Table {
     let columns = [key("NAME"), key("STATE"), detail("ASSURANCE"), key("EXPIRES"), prose("GROUPS")];
-    Table::new("none", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
+    Table::new("none that you may see", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
         vec![row.name.clone(), row.state.clone(), row.assurance.clone(), expires(row, now), row.groups.join(" ")]
     })
 }
@@ -523,7 +552,7 @@ REQUEST  STATE    ROLE     NAME     FROM            APPROVALS  ASSURANCE  ASKED
 e1       waiting  machine  edge-07  203.0.113.0/24  1/2        software   1 h ago
 ";
         assert_eq!(requests(&[row()], UnixTime::new(7_200)).render(None), want);
-        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits\n");
+        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits that you may see\n");
         let lock = LockView {
             kind: "machine".into(),
             target: "edge-07".into(),
@@ -532,6 +561,7 @@ e1       waiting  machine  edge-07  203.0.113.0/24  1/2        software   1 h ag
             at: 60,
             ended: None,
             hits: vec![],
+            suspended: None,
         };
         let want = "\
 KIND     TARGET   BY       SET                   REASON
@@ -559,6 +589,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
                 // A gateway that says nothing of any left has left none.
                 ended: Some(serde_json::from_str(text).unwrap()),
                 hits: vec![],
+                suspended: None,
             };
             assert_eq!(ended(&view).unwrap(), want);
         }
@@ -597,7 +628,7 @@ NAME     STATE   ASSURANCE  EXPIRES  GROUPS
 edge-07  active  software   in 1 h   admins staff
 ";
         assert_eq!(people(&[row], UnixTime::new(3_600)).render(None), want);
-        assert_eq!(people(&[], UnixTime::new(0)).render(None), "none\n");
+        assert_eq!(people(&[], UnixTime::new(0)).render(None), "none that you may see\n");
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! `lychgate requests`: who waits, and what becomes of them.
 
-use serde_json::Value;
-use wire::admin::{ApprovalView, ApproveRequest, ReasonRequest, RequestView};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use wire::admin::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::cli::{ApproveArgs, RequestsCommand, pairs};
-use crate::edge::manage::segment;
+use crate::edge::manage::{query, segment};
 use crate::edge::terminal;
 use crate::people::{Desk, typed};
 use crate::people_text as show;
 use crate::report::{Complaint, Exit};
 use crate::text;
+
+/// Characters of a request's id.
+const ID_CHARS: usize = 12;
 
 impl Desk {
     /// `lychgate requests`.
@@ -25,16 +30,78 @@ impl Desk {
                 let listing = self.listing("/v1/requests", &[("all", all)], usize::MAX).await?;
                 self.print_rows(&listing, |rows: &[RequestView]| show::requests(rows, now))
             }
+            RequestsCommand::Watch => self.watch_requests().await,
             RequestsCommand::Show { id } => {
-                let value = self.request(id).await?;
+                let id = self.whole_id(id).await?;
+                let value = self.request(&id).await?;
                 self.print(&value, |row: &RequestView| show::request(row, now))
             }
             RequestsCommand::Approve(args) => self.approve(args).await,
-            RequestsCommand::Deny { id, reason } => {
-                let path = format!("/v1/requests/{}/deny", segment(id));
-                let value = self.face.post(&path, &ReasonRequest { reason: reason.clone() }).await?;
-                self.done(&value, &format!("denied {id}"));
-                Ok(())
+            RequestsCommand::Deny { ids, from, reason } => self.deny(ids, from.as_deref(), reason).await,
+        }
+    }
+
+    async fn deny(&mut self, ids: &[String], from: Option<&str>, reason: &str) -> Result<(), Complaint> {
+        let mut whole = Vec::new();
+        for id in ids {
+            whole.push(self.whole_id(id).await?);
+        }
+        if let Some(prefix) = from {
+            whole.extend(self.waiting().await?.into_iter().filter(|row| row.source == prefix).map(|row| row.id));
+        }
+        if whole.is_empty() {
+            let what = format!("nobody waits that came from {}", from.unwrap_or_default());
+            return Err(Complaint::new(Exit::Failure, "not-found", what)
+                .hint("`lychgate requests list` shows the networks, such as 192.0.2.0/24"));
+        }
+        let body = ReasonRequest { reason: reason.to_owned() };
+        let mut last = Value::Null;
+        for id in &whole {
+            last = self.face.post(&format!("/v1/requests/{}/deny", segment(id)), &body).await?;
+        }
+        let value = if from.is_none() && whole.len() == 1 { last } else { json!({ "denied": whole }) };
+        self.done(&value, &format!("denied {}", whole.join(", ")));
+        Ok(())
+    }
+
+    /// Those who wait and may be seen.
+    async fn waiting(&mut self) -> Result<Vec<RequestView>, Complaint> {
+        let listing = self.listing("/v1/requests", &[], usize::MAX).await?;
+        typed(listing.get("items").unwrap_or(&Value::Null))
+    }
+
+    /// The id that begins so, if it is the only one among those who wait; else as it is, for the gateway to know or not.
+    async fn whole_id(&mut self, id: &str) -> Result<String, Complaint> {
+        if id.is_empty() || id.len() >= ID_CHARS || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(id.to_owned());
+        }
+        let found: Vec<String> =
+            self.waiting().await?.into_iter().map(|row| row.id).filter(|whole| whole.starts_with(id)).collect();
+        match found.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Ok(id.to_owned()),
+            several => Err(Complaint::new(Exit::Usage, "usage", format!("several requests begin with `{id}`"))
+                .hint(format!("give more of it: {}", several.join(", ")))),
+        }
+    }
+
+    /// Prints who comes and who is decided, until a signal comes.
+    async fn watch_requests(&mut self) -> Result<(), Complaint> {
+        let (mut known, mut seen): (BTreeMap<String, RequestView>, Option<String>) = (BTreeMap::new(), None);
+        loop {
+            let wait = if seen.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
+            let parameters = [("seen", seen.take()), ("wait", Some(wait.to_string()))];
+            let page: RequestEvents = self.face.get(&format!("/v1/request-events{}", query(&parameters))).await?;
+            // A gateway that goes away knows nobody, and has seen nothing.
+            if !page.seen.is_empty() {
+                let now: BTreeMap<String, RequestView> =
+                    page.items.into_iter().map(|row| (row.id.clone(), row)).collect();
+                for (event, row) in changes(&known, &now) {
+                    let value = json!({ "event": event, "request": row });
+                    terminal::result(self.format, &value, &show::request_event(event, row, self.now));
+                }
+                known = now;
+                seen = Some(page.seen);
             }
         }
     }
@@ -44,14 +111,15 @@ impl Desk {
     }
 
     async fn approve(&mut self, args: &ApproveArgs) -> Result<(), Complaint> {
+        let id = self.whole_id(&args.id).await?;
         let same_as = match &args.same_as {
-            Some(person) => Some(self.given_by(&args.id, person).await?),
+            Some(person) => Some(self.given_by(&id, person).await?),
             None => None,
         };
         let code = match (&args.code, args.unchecked) {
             (Some(code), _) => Some(code.clone()),
             (None, true) => None,
-            (None, false) => Some(self.ask_for_code(&args.id).await?),
+            (None, false) => Some(self.ask_for_code(&id).await?),
         };
         let body = ApproveRequest {
             unchecked: code.is_none(),
@@ -61,9 +129,8 @@ impl Desk {
             owner: args.owner.clone(),
             same_as,
         };
-        let value: Value = self.face.post(&format!("/v1/requests/{}/approve", segment(&args.id)), &body).await?;
-        let text =
-            typed::<RequestView>(&value).map_or_else(|_| format!("approved {}", args.id), |view| approved(&view));
+        let value: Value = self.face.post(&format!("/v1/requests/{}/approve", segment(&id)), &body).await?;
+        let text = typed::<RequestView>(&value).map_or_else(|_| format!("approved {id}"), |view| approved(&view));
         self.done(&value, &text);
         Ok(())
     }
@@ -99,6 +166,20 @@ impl Desk {
             )
         })
     }
+}
+
+/// Who came, was approved by somebody more, or waits no more.
+fn changes<'a>(
+    before: &'a BTreeMap<String, RequestView>,
+    now: &'a BTreeMap<String, RequestView>,
+) -> Vec<(&'static str, &'a RequestView)> {
+    let came = now.values().filter_map(|row| match before.get(&row.id) {
+        None => Some(("waits", row)),
+        Some(old) if old.approvals.len() != row.approvals.len() => Some(("approval", row)),
+        Some(_) => None,
+    });
+    let gone = before.values().filter(|row| !now.contains_key(&row.id)).map(|row| ("decided", row));
+    came.chain(gone).collect()
 }
 
 /// What an approval came to.
@@ -143,6 +224,26 @@ mod tests {
         });
         let said = approved(&serde_json::from_value(view).unwrap());
         assert!(said.starts_with(want), "{said}");
+    }
+
+    fn row(id: &str, approvals: usize) -> (String, RequestView) {
+        let approval = serde_json::json!({ "by": "ann", "at": 1, "code_checked": true });
+        let view = serde_json::json!({
+            "id": id, "state": "waiting", "role": "machine", "key": "", "algorithm": "", "verified": {}, "claimed": {},
+            "assurance": "", "source": "", "created": 0, "expires": 0, "approvals": vec![approval; approvals],
+            "approvals_wanted": 2,
+        });
+        (id.to_owned(), serde_json::from_value(view).unwrap())
+    }
+
+    #[test]
+    fn what_happened_is_what_differs() {
+        let before = BTreeMap::from([row("a", 0), row("b", 0), row("c", 0)]);
+        let now = BTreeMap::from([row("b", 1), row("c", 0), row("d", 0)]);
+        let told: Vec<(&str, &str)> =
+            changes(&before, &now).into_iter().map(|(event, row)| (event, row.id.as_str())).collect();
+        assert_eq!(told, [("approval", "b"), ("waits", "d"), ("decided", "a")]);
+        assert!(changes(&now, &now).is_empty());
     }
 
     #[test]

@@ -209,7 +209,7 @@ async fn a_damaged_record_breaks_no_list_and_no_round() {
     assert_eq!(names, ["edge-01"], "all but what is damaged, or hangs on it");
     gateway::flow::people::list(&story.shell, &caller, true, None, 100).await.unwrap();
     gateway::flow::admin::list_locks(&story.shell, &caller, None, 100).await.unwrap();
-    gateway::flow::admin::list_tokens(&story.shell, &caller, None, 100).await.unwrap();
+    gateway::flow::tokens::list(&story.shell, &caller, None, 100).await.unwrap();
     assert!(story.events(&alice).await.len() > 3);
     // What hangs on a damaged record is refused, not let through.
     let refused = story.admit(&story.peer_at(&bad.issued, bad.issued.not_after)).await.unwrap_err();

@@ -348,7 +348,7 @@ async fn evidence_that_would_add_up_is_refused_and_spends_nothing() {
     assert!(together(machine.rejoin_with(&story, vec![token_evidence(&token)]).await));
     let person = story.person("carol", &["devs"]).await;
     assert!(together(person.rejoin_with(&story, vec![token_evidence(&token)]).await));
-    let tokens = flow::admin::list_tokens(&story.shell, &alice.caller(&story).await, None, 100).await.unwrap();
+    let tokens = flow::tokens::list(&story.shell, &alice.caller(&story).await, None, 100).await.unwrap();
     let spent = tokens.items.iter().filter(|token| !token.redeemed.is_empty()).count();
     assert_eq!(spent, 3, "alice, edge-07 and carol");
 }
@@ -419,7 +419,7 @@ fn tokens_wait(text: &str) -> String {
 }
 
 async fn revoke(story: &Story, by: &Member, id: &str) {
-    flow::admin::revoke_token(&story.shell, &by.caller(story).await, id, "story").await.unwrap();
+    flow::tokens::revoke(&story.shell, &by.caller(story).await, id, "story").await.unwrap();
 }
 
 fn token_says(answer: Result<impl std::fmt::Debug, Refusal>, want: &TokenError) {

@@ -63,7 +63,7 @@ async fn tokens_that_do_not_admit() {
     assert_eq!(late, Refusal::Evidence(Reject::Token(TokenError::Expired(1))));
 
     let revoked = story.token_reply(TokenRequest::default()).await;
-    gateway::flow::admin::revoke_token(&story.shell, &alice.caller(&story).await, &revoked.id, "i").await.unwrap();
+    gateway::flow::tokens::revoke(&story.shell, &alice.caller(&story).await, &revoked.id, "i").await.unwrap();
     let refused = story.stranger().join(&revoked.token, "edge-01").await.unwrap_err();
     assert_eq!(refused, Refusal::Evidence(Reject::Token(TokenError::Revoked)));
 
@@ -370,7 +370,7 @@ async fn who_asks_what_they_may_is_answered() {
         (&alice, "approve", "edge-08", "allowed by rule `admins`"),
         (&alice, "approve", "edge-09", "several requests ask for the name `edge-09`: give one of "),
         (&alice, "approve", "edge-07", "no such request: `approve` concerns those that wait"),
-        (&alice, "approve", "", "`approve` concerns a request"),
+        (&alice, "approve", "", "allowed by rule `admins`"),
         (&alice, "lock", "edge-07", "allowed by rule `admins`"),
         (&alice, "lock", "person/bob", "allowed by rule `admins`"),
         (&alice, "lock", "", "allowed by rule `admins`"),
@@ -383,7 +383,14 @@ async fn who_asks_what_they_may_is_answered() {
         (&alice, "enroll", "", "`enroll` is asked of newcomers"),
         (&alice, "connect", "edge-07", "`connect` concerns a service on a machine: write it as SERVICE@MACHINE"),
         (&alice, "dance", "", "`dance` is not an action of the policy: use one of enroll, request, approve, "),
-        (&bob, "approve", waiting.as_str(), "denied: no rule permits it"),
+        (&bob, "approve", waiting.as_str(), "no such request"),
+        (&bob, "approve", "", "denied: no rule permits it"),
+        (
+            &alice,
+            "unlock",
+            "edge-07",
+            "`unlock` is not an action of the policy; `administer` is what it takes: use one of ",
+        ),
         // What bob may not see is not there for him.
         (&bob, "approve", "edge-08", "no such request"),
         (&bob, "lock", "edge-07", "no such machine"),
@@ -484,7 +491,7 @@ async fn whatever_takes_a_right_away_moves_the_epoch() {
     gateway::flow::admin::remove(&story.shell, &caller, pki::Role::Machine, "edge-07", "i").await.unwrap();
     moved("removal").await;
     let token = story.token_reply(TokenRequest::default()).await;
-    gateway::flow::admin::revoke_token(&story.shell, &caller, &token.id, "i").await.unwrap();
+    gateway::flow::tokens::revoke(&story.shell, &caller, &token.id, "i").await.unwrap();
     moved("token").await;
 }
 

@@ -111,24 +111,28 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("POST", "/v1/ssh/user", [Caller, Caller, Denied, Served, Locked]),
     // Listings show what one may read: nothing, perhaps.
     ("GET", "/v1/requests", [Caller, Caller, Served, Served, Locked]),
+    ("GET", "/v1/request-events", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/requests/{id}", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/requests/{id}/approve", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/requests/{id}/deny", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/machines", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
+    ("PATCH", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/machines/{name}/reports", [Caller, Hidden, Hidden, Served, Locked]),
     ("POST", "/v1/renewals", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/people", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
+    ("PATCH", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
+    ("POST", "/v1/people/{name}/offboard", [Caller, Caller, Hidden, Served, Locked]),
     ("DELETE", "/v1/people/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/people/invite", [Caller, Caller, Denied, Served, Locked]),
     ("GET", "/v1/locks", [Caller, Caller, Denied, Served, Locked]),
-    ("POST", "/v1/locks", [Caller, Caller, Denied, Served, Locked]),
-    ("DELETE", "/v1/locks/{kind}/{target}", [Caller, Caller, Denied, Served, Locked]),
-    ("GET", "/v1/tokens", [Caller, Caller, Denied, Served, Locked]),
+    ("POST", "/v1/locks", [Caller, Caller, Hidden, Served, Locked]),
+    ("DELETE", "/v1/locks/{kind}/{target}", [Caller, Caller, Hidden, Served, Locked]),
+    ("GET", "/v1/tokens", [Caller, Caller, Served, Served, Locked]),
     ("POST", "/v1/tokens", [Caller, Caller, Denied, Served, Locked]),
-    ("DELETE", "/v1/tokens/{id}", [Caller, Caller, Denied, Served, Locked]),
+    ("DELETE", "/v1/tokens/{id}", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/audit", [Caller, Caller, Denied, Served, Locked]),
     ("POST", "/v1/can-i", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/sessions", [Caller, Caller, Served, Served, Locked]),
@@ -326,6 +330,19 @@ impl Stage {
         Asked { method: method.parse().unwrap(), uri, body, proof, headers: PLAIN.to_vec() }
     }
 
+    /// A change of what somebody was given.
+    async fn correction(&self, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
+        if path == "/v1/machines/{name}" {
+            let name = self.machine().await.0;
+            return (path.replace("{name}", &name), json!({ "labels": { "env": "lab" } }), None);
+        }
+        let (somebody, heir) = (self.person(&[]).await, self.person(&[]).await);
+        let name = |of: &Member| of.issued.identity.rsplit_once('/').unwrap().1.to_owned();
+        let offboarding = path.ends_with("/offboard");
+        let body = if offboarding { json!({ "to": name(&heir) }) } else { json!({ "groups": ["staff"] }) };
+        (path.replace("{name}", &name(&somebody)), body, None)
+    }
+
     async fn about(&self, method: &str, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
         let nothing = serde_json::Value::Null;
         match (method, path) {
@@ -346,6 +363,9 @@ impl Stage {
                     _ => nothing,
                 };
                 (path.replace("{id}", &self.waiting().await.1), body, None)
+            }
+            ("PATCH", "/v1/machines/{name}" | "/v1/people/{name}") | (_, "/v1/people/{name}/offboard") => {
+                self.correction(path).await
             }
             (_, "/v1/machines/{name}") => (path.replace("{name}", &self.machine().await.0), nothing, None),
             (_, "/v1/machines/{name}/reports") => {
@@ -552,6 +572,29 @@ fn what_reads_is_written_down() {
             _ => Use::Change,
         };
         assert_eq!(row.intent, want, "{method} {path}");
+    }
+}
+
+/// Whatever somebody changes stands in the audit with their name: each row that is not a `GET`.
+#[tokio::test]
+async fn whoever_changes_something_is_in_the_audit() {
+    let stage = Stage::set().await;
+    for row in endpoints::all().iter().filter(|row| row.method != Method::GET && row.face == Face::Manage) {
+        // It changes nothing.
+        if row.path == "/v1/can-i" {
+            continue;
+        }
+        let what = format!("{} {}", row.method, row.path);
+        let caller = stage.served_to(row).await.unwrap();
+        let who = caller.identity.to_string();
+        let asked = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
+        let (parts, body) = stage.exchange(stage.router(row.face, &unlimited()), row.face, Some(caller), asked).await;
+        assert!(parts.status.is_success(), "{what}: {}", String::from_utf8_lossy(&body));
+        let instance = parts.headers.get("lychgate-instance").unwrap().to_str().unwrap();
+        let events = stage.story.events(&stage.alice).await;
+        let by: Vec<&str> =
+            events.iter().filter(|event| event.instance == instance).map(|event| event.actor.as_str()).collect();
+        assert!(by.contains(&who.as_str()), "{what}: {by:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Policy text to [`Ruleset`], strictly validated; every complaint has a line and a column.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ pub struct Ruleset {
     authorizer: Authorizer,
     by_action: HashMap<Action, ForAction>,
     rules: BTreeMap<String, Rule>,
+    groups: BTreeSet<String>,
     digest: String,
 }
 
@@ -143,6 +144,7 @@ impl Ruleset {
                 authorizer: Authorizer::new(),
                 by_action,
                 rules,
+                groups: groups(&set),
                 digest: digest(&schema_text, sources),
             }),
             // Both are ruled out by tests; refusing is the safe answer all the same.
@@ -153,6 +155,11 @@ impl Ruleset {
     /// The `@id` of every rule, sorted.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.rules.keys().map(String::as_str)
+    }
+
+    /// The groups that rules name, sorted: a person in another one has nothing by it.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(String::as_str)
     }
 
     /// Where a rule begins, for people who want to read it.
@@ -195,6 +202,13 @@ impl Ruleset {
 /// When two attestors declare one claim with different types, or a claim has a name that none can have.
 pub fn schema_text(claims: &[ClaimDecl]) -> Result<String, Vec<Complaint>> {
     schema(claims).map(|(text, _)| text)
+}
+
+/// The groups that rules name.
+fn groups(set: &PolicySet) -> BTreeSet<String> {
+    let entities = set.policies().flat_map(Policy::entity_literals);
+    let groups = entities.filter(|entity| entity.type_name().basename() == "Group");
+    groups.map(|group| group.id().unescaped().to_owned()).collect()
 }
 
 /// The schema with the claims of the attestors in it.

@@ -69,6 +69,15 @@ pub struct RequestView {
     pub reason: Option<String>,
 }
 
+/// `GET /v1/request-events`: who waits, once that is not what was seen.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RequestEvents {
+    /// Those who wait.
+    pub items: Vec<RequestView>,
+    /// Give it as `seen` next time: the answer comes when something is different, or the wait is over.
+    pub seen: String,
+}
+
 /// One person's approval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApprovalView {
@@ -283,6 +292,89 @@ pub struct LockView {
     /// They are locked with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits: Vec<String>,
+    /// What the locked person made, and counts no more while the lock stands; in the answer to the lock alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<MadeView>,
+}
+
+/// What a person made that counts only while they do, and what they own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeView {
+    /// Join tokens and invitations that could be redeemed, by id.
+    #[serde(default)]
+    pub tokens: Vec<String>,
+    /// Requests that wait and that they approved.
+    #[serde(default)]
+    pub approvals: Vec<String>,
+    /// Machines they own, by name.
+    #[serde(default)]
+    pub machines: Vec<String>,
+    /// So many more that are not named.
+    #[serde(default)]
+    pub more: usize,
+}
+
+/// The answer to `DELETE /v1/machines/{name}`, `DELETE /v1/people/{name}` and `POST /v1/people/{name}/offboard`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedView {
+    /// Correlation id of the change, to be found in the audit.
+    #[serde(default)]
+    pub instance: String,
+    /// What ended with a person, and which machines have no owner now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<MadeView>,
+    /// Machines that were handed to somebody else first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handed_over: Vec<String>,
+}
+
+/// `POST /v1/people/{name}/offboard`: hands their machines to somebody else, then removes them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OffboardRequest {
+    /// The person who gets the machines.
+    pub to: String,
+}
+
+/// `PATCH /v1/machines/{name}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineChange {
+    /// Labels to put on it, in the place of those with the same key.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Keys of labels to take away.
+    #[serde(default)]
+    pub no_labels: Vec<String>,
+    /// The person who owns it from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Nobody owns it from now on.
+    #[serde(default)]
+    pub no_owner: bool,
+}
+
+/// `PATCH /v1/people/{name}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonChange {
+    /// Groups to put them in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Groups to take them out of.
+    #[serde(default)]
+    pub no_groups: Vec<String>,
+}
+
+/// The answer to a change of a machine or person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetReply {
+    /// It, as it is now.
+    #[serde(flatten)]
+    pub subject: SubjectView,
+    /// What whoever changed it should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a lock ended.
@@ -416,6 +508,9 @@ pub struct TokenReply {
     pub token: String,
     /// When it expires.
     pub expires: u64,
+    /// What whoever made it should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A token as it is listed, without its string.
@@ -425,7 +520,7 @@ pub struct TokenView {
     pub id: String,
     /// `machine` or `person`.
     pub role: String,
-    /// `live`, `spent`, `expired` or `revoked`.
+    /// `live`, `suspended` (its maker may not make it now), `spent`, `expired` or `revoked`.
     pub state: String,
     /// Keys that may redeem it.
     pub uses: u32,

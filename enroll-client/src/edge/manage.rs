@@ -75,6 +75,15 @@ impl ManageFace {
         self.call(Ask { method: "POST", path, proof: None, body: Some(body) }).await
     }
 
+    /// Changes.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn patch<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
+        self.call(Ask { method: "PATCH", path, proof: None, body: Some(body) }).await
+    }
+
     /// Removes.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Attestor for JoinToken {
     fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {
         let seen = token(found)?;
         let record = &seen.record;
-        token::redeemable(record, &message.for_key, context.now)?;
+        token::redeemable(record, &message.for_key, found.maker, context.now)?;
         let mut values = BTreeMap::from([
             ("token_id".to_owned(), Claim::Text(record.id.clone())),
             ("token_by".to_owned(), Claim::Text(record.by.clone())),

@@ -12,7 +12,7 @@ use crate::core::{
     lock::{Locks, Target},
     records::{Certificate, Claim, Lineage, Owner, Seen, Subject, Token},
     refusal::Refusal,
-    token::{TokenError, TokenKey},
+    token::{Maker, TokenError, TokenKey},
 };
 
 mod join_token;
@@ -62,6 +62,8 @@ pub enum Need {
 pub struct Found {
     /// The token.
     pub token: Option<Seen<Token>>,
+    /// How whoever made it stands now.
+    pub maker: Maker,
     /// The certificate with its lineage and subject.
     pub prior: Option<Prior>,
 }

@@ -21,8 +21,8 @@ use crate::{
         signer::{CaSet, Passphrase},
     },
     flow::{
-        admin::make_token,
         shell::{Actor, Shell},
+        tokens::{By, make},
     },
     server,
     store::Engine,
@@ -239,7 +239,7 @@ pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
         ..TokenRequest::default()
     };
     let actor = Actor { who: "gateway", instance: "init" };
-    let made = make_token(shell, &asked, "gateway".to_owned(), vec![], &actor).await.map_err(Complaint::failed)?;
+    let made = make(shell, &asked, By::Gateway, &actor).await.map_err(Complaint::failed)?;
     Ok(made.token)
 }
 

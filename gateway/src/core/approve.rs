@@ -10,6 +10,7 @@ use super::{
     audit::Event,
     change::Changes,
     enroll::{Ground, NameRecords, begin, policy_claims},
+    given::known_owner,
     keys,
     lock::{self, Locks},
     name, plan,
@@ -58,7 +59,7 @@ pub struct Records {
     pub enrollment: Seen<Enrollment>,
     /// What is known of the name it would get.
     pub name: NameRecords,
-    /// The owner it would get.
+    /// The owner it would get, if the approver names one.
     pub owner: Option<Owner>,
     /// Locks on the key, on whoever stands behind the evidence, on the lineage it rejoins.
     pub locks: Locks,
@@ -161,6 +162,8 @@ pub fn approve(
     records.locks.refuse()?;
     let content = content(&enrollment, asked, &records)?;
     let grant = permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, &content), now)?;
+    // Once it is known that they may: it says who exists.
+    known_owner(records.owner.as_ref())?;
     if let Code::Typed(typed) = &asked.code
         && !pki::waiting_code(&enrollment.key, root_pin, &enrollment.nonce).matches(typed)
     {

@@ -71,6 +71,8 @@ pub enum Event {
     SubjectRemoved { identity: String, rules: Vec<String> },
     /// A machine or person left by itself.
     SubjectLeft { identity: String },
+    /// Labels, owner or groups were changed.
+    SubjectSet { identity: String, changed: Vec<(&'static str, String)>, rules: Vec<String> },
     /// A machine, or all of them, were asked to renew now.
     RenewalAsked { whom: String, reason: String, rules: Vec<String> },
     /// Something about connections to services.
@@ -111,6 +113,7 @@ impl Event {
             Self::LockLifted { .. } => "lock.lifted",
             Self::SubjectRemoved { .. } => "subject.removed",
             Self::SubjectLeft { .. } => "subject.left",
+            Self::SubjectSet { .. } => "subject.set",
             Self::RenewalAsked { .. } => "renewal.asked",
             Self::Access(access) => access.name(),
             Self::MachineConverged { .. } => "machine.converged",
@@ -138,27 +141,23 @@ impl Event {
 
     fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
         match self {
-            Self::EnrollmentWaiting { enrollment, wanted_name, source, rules } => {
-                let wanted = wanted_name.map(|name| ("wanted_name", name));
-                (enrollment, rules, [("source", source)].into_iter().chain(wanted).collect())
+            Self::EnrollmentWaiting { enrollment: id, wanted_name, source, rules } => {
+                (id, rules, waits(source, wanted_name))
             }
             Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
                 (enrollment, rules, vec![("name", name), ("evidence", evidence)])
             }
-            Self::EnrollmentApproval { enrollment, content, missing, fallen, rules } => {
-                (enrollment, rules, approved(content, &fallen, missing))
+            Self::EnrollmentApproval { enrollment: id, content: of, missing, fallen, rules } => {
+                (id, rules, approved(of, &fallen, missing))
             }
-            Self::EnrollmentApproved { enrollment, content, fallen, rules } => {
-                (enrollment, rules, approved(content, &fallen, 0))
+            Self::EnrollmentApproved { enrollment: id, content, fallen, rules } => {
+                (id, rules, approved(content, &fallen, 0))
             }
             Self::EnrollmentDenied { enrollment, reason, rules } => (enrollment, rules, vec![("reason", reason)]),
             Self::EnrollmentExpired { enrollment, state } => (enrollment, vec![], vec![("state", state.to_owned())]),
             Self::TokenRedeemed { token, key } => (token, vec![], vec![("key", key)]),
             Self::TokenCreated { token, role, uses, rules } => {
                 (token, rules, vec![("role", role.to_owned()), ("uses", uses.to_string())])
-            }
-            Self::TokenRevoked { token: to, rules } | Self::SubjectRemoved { identity: to, rules } => {
-                (to, rules, vec![])
             }
             Self::CertificateReserved { serial, identity, lineage, rules } => {
                 (identity, rules, vec![("serial", serial), ("lineage", lineage)])
@@ -189,15 +188,18 @@ impl Event {
                 (identity, vec![], [("serial", serial)].into_iter().chain(retired).collect())
             }
             Self::Standing(standing) => standing.parts(),
-            Self::LineageForked { lineage, identity, used, current, why } => (
-                identity,
-                vec![],
-                vec![("lineage", lineage), ("used", used), ("current", current), ("why", why.to_owned())],
-            ),
+            Self::LineageForked { lineage, identity, used, current, why } => {
+                let why = why.to_owned();
+                (identity, vec![], vec![("lineage", lineage), ("used", used), ("current", current), ("why", why)])
+            }
             Self::LockSet { kind, target, reason, rules } => {
                 (target, rules, vec![("kind", kind.to_owned()), ("reason", reason)])
             }
             Self::LockLifted { kind, target, rules } => (target, rules, vec![("kind", kind.to_owned())]),
+            Self::SubjectRemoved { identity: subject, rules } | Self::TokenRevoked { token: subject, rules } => {
+                (subject, rules, vec![])
+            }
+            Self::SubjectSet { identity, changed, rules } => (identity, rules, changed),
             Self::RenewalAsked { whom, reason, rules } => (whom, rules, given("reason", reason)),
             Self::Access(access) => access.parts(),
             Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
@@ -206,6 +208,12 @@ impl Event {
             Self::Upkeep(upkeep) => upkeep.parts(),
         }
     }
+}
+
+/// Who waits in the fields of an event.
+fn waits(source: String, wanted_name: Option<String>) -> Vec<(&'static str, String)> {
+    let wanted = wanted_name.map(|name| ("wanted_name", name));
+    [("source", source)].into_iter().chain(wanted).collect()
 }
 
 /// What was approved in the fields of an event, with those whose earlier approvals count no more.

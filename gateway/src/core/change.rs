@@ -91,6 +91,12 @@ impl Changes {
         self.writes.push(Write::Delete(key));
     }
 
+    /// Whether nothing is to be changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
     /// Adds an event.
     pub fn event(&mut self, event: Event) {
         self.events.push(event);

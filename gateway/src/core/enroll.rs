@@ -17,7 +17,7 @@ use super::{
         UnixSecs, Waiting,
     },
     refusal::{Fault, REMOVED, Refusal},
-    token::{self, TokenError},
+    token::{self, Maker, TokenError},
 };
 use crate::attest::{Claims, Prior, Reject};
 
@@ -45,8 +45,8 @@ pub struct Ground {
     pub lineage: Option<Seen<Lineage>>,
     /// Who holds that lineage's name.
     pub subject: Option<Seen<Subject>>,
-    /// The tokens that were redeemed for it, by their ids.
-    pub tokens: Vec<(String, Option<Seen<Token>>)>,
+    /// The tokens that were redeemed for it, by their ids, with how whoever made them stands.
+    pub tokens: Vec<(String, Option<Seen<Token>>, Maker)>,
 }
 
 impl Ground {
@@ -55,9 +55,9 @@ impl Ground {
     /// # Errors
     /// [`Refusal::Evidence`] for a token that was revoked since, or is not there any more.
     pub fn tokens_count(&self, changes: &mut Changes, key: &KeyDigest, now: UnixTime) -> Result<(), Refusal> {
-        for (id, seen) in &self.tokens {
+        for (id, seen, maker) in &self.tokens {
             let seen = seen.as_ref().ok_or(Reject::Token(TokenError::Revoked))?;
-            token::redeemable(&seen.record, key, now).map_err(Reject::from)?;
+            token::redeemable(&seen.record, key, *maker, now).map_err(Reject::from)?;
             changes.expect_seen(keys::token(id), seen);
         }
         Ok(())
@@ -499,7 +499,7 @@ fn certify(
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    let name = name::legal(enrollment.name.as_deref().unwrap_or_default())?;
+    let name = name::known(enrollment.name.as_deref().unwrap_or_default())?;
     let identity = Identity { domain: frame.common.domain.clone(), role: enrollment.role, name: name.clone() };
     let wanted = Wanted {
         common: frame.common,

@@ -83,6 +83,7 @@ mod tests {
             owner: None,
             key: None,
             by: "ann".to_owned(),
+            maker: None,
             created: UnixSecs(0),
             expires: UnixSecs(0),
             revoked: false,

@@ -8,6 +8,7 @@ pub mod change;
 pub mod crl;
 pub mod enroll;
 pub mod evidence;
+pub mod given;
 pub mod jose;
 pub mod keys;
 pub mod kinds;

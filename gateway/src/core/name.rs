@@ -29,11 +29,23 @@ pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDig
     }
 }
 
-/// A legal name, or why it is not.
+/// A name that may be given to somebody, or why not: it is legal, and no program reads it as something else.
 ///
 /// # Errors
 /// [`Refusal::NameIllegal`].
 pub fn legal(text: &str) -> Result<Name, Refusal> {
+    let name = known(text)?;
+    match pki::misread(text) {
+        Some(why) => Err(Refusal::NameIllegal { name: text.to_owned(), why: why.to_owned() }),
+        None => Ok(name),
+    }
+}
+
+/// The name of somebody who has it already.
+///
+/// # Errors
+/// [`Refusal::NameIllegal`].
+pub fn known(text: &str) -> Result<Name, Refusal> {
     Name::parse(text)
         .map_err(|bad| Refusal::NameIllegal { name: text.chars().take(64).collect(), why: bad.to_string() })
 }
@@ -59,10 +71,37 @@ fn narrower(a: &str, b: &str) -> bool {
     b.strip_suffix('*').map_or(a == b, |start| a.strip_suffix('*').unwrap_or(a).starts_with(start))
 }
 
-/// Whether a name is one that the pattern is for.
+/// A name, or the beginning of names with a `*`, that a token is for.
+///
+/// # Errors
+/// [`Refusal::NameIllegal`] when no name could match.
+pub fn pattern(text: &str) -> Result<(), Refusal> {
+    match text.strip_suffix('*') {
+        Some(stem) => known(&format!("{stem}0")).map(drop),
+        None => legal(text).map(drop),
+    }
+}
+
+/// Whether a pattern matches a name: each `*` in it stands for anything.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| ends(rest, name)),
+    }
+}
+
+/// Whether a name ends as a pattern does after a `*`. Each piece is looked for once, the first time it stands, so this takes
+/// no longer than the two are long.
+fn ends(pattern: &str, mut name: &str) -> bool {
+    let (middle, last) = pattern.rsplit_once('*').map_or((None, pattern), |(middle, last)| (Some(middle), last));
+    for piece in middle.into_iter().flat_map(|middle| middle.split('*')) {
+        match name.split_once(piece) {
+            Some((_, rest)) => name = rest,
+            None => return false,
+        }
+    }
+    name.ends_with(last)
 }
 
 #[cfg(test)]
@@ -97,6 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn patterns() {
+        for (pattern, name, want) in [
+            ("edge-7", "edge-7", true),
+            ("edge-7", "edge-70", false),
+            ("edge-*", "edge-", true),
+            ("edge-*", "core-1", false),
+            ("*-7", "edge-7", true),
+            ("*-7", "edge-7-7", true),
+            ("*-7", "edge-78", false),
+            ("e*-7", "edge-7", true),
+            ("a*a", "a", false),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxc", false),
+            ("a*b*b", "ab", false),
+            ("*", "", true),
+            ("**", "x", true),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
     fn names() {
         check(Some("edge-07"), &[], Some("edge-07"));
         check(None, &["edge-07"], Some("edge-07"));
@@ -109,5 +172,10 @@ mod tests {
         check(Some("\u{435}dge"), &[], None);
         check(Some("xn--dge-5cd"), &[], None);
         check(Some(""), &[], None);
+        check(Some("localhost"), &[], None);
+        check(Some("all"), &["all"], None);
+        check(None, &["null"], None);
+        check(Some("7"), &["7*"], None);
+        check(Some("7a"), &["7*"], Some("7a"));
     }
 }

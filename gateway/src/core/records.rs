@@ -491,8 +491,11 @@ pub struct Token {
     pub owner: Option<Owner>,
     /// The one key that may redeem it, hex digest.
     pub key: Option<String>,
-    /// Who made it.
+    /// Who made it: a person's name, or `gateway`.
     pub by: String,
+    /// The lineage of the person who made it: it is worth what they could still give.
+    #[serde(default)]
+    pub maker: Option<String>,
     /// When.
     pub created: UnixSecs,
     /// When it expires.

@@ -26,6 +26,34 @@ pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
 /// Most keys one token may be redeemed for: each is kept in the record, which must stay small.
 pub const TOKEN_USES_MAX: u32 = 1000;
 
+/// Who made the tokens that no person made.
+pub const GATEWAY: &str = "gateway";
+
+/// How whoever made a token stands now.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Maker {
+    /// They could still make it, or the gateway made it itself.
+    Stands,
+    /// They are locked, or may not make such a token any more.
+    Suspended,
+    /// They were removed or have left.
+    #[default]
+    Gone,
+}
+
+/// A token in the policy's words.
+#[must_use]
+pub fn facts(token: &Token) -> policy::Token {
+    policy::Token {
+        role: token.role.as_str().to_owned(),
+        names: token.names.clone(),
+        groups: token.groups.clone(),
+        labels: token.labels.clone(),
+        owner: token.owner.as_ref().map(|owner| owner.name.clone()),
+        uses: token.uses,
+    }
+}
+
 /// Characters of an ES256 signature: 64 bytes in base64url (RFC 7518 3.4).
 const SIGNATURE_CHARS: usize = 86;
 
@@ -110,18 +138,26 @@ pub enum TokenError {
     /// Made for another key.
     #[error("the join token is for another key")]
     OtherKey,
+    /// Whoever made it could not make it now.
+    #[error("the join token does not count at present: whoever made it may not make it now")]
+    Suspended,
 }
 
-/// Whether a token may be redeemed for `key`, now. For a key that redeemed it before it goes on counting, expired or not,
-/// until it is revoked: a token is redeemed for a key, not spent by a request, and whose request lapsed asks again with
-/// the same key.
+/// Whether a token may be redeemed for `key`, now. It is worth what its maker could give now. For a key that redeemed it
+/// before it goes on counting, expired or not, until it is revoked: a token is redeemed for a key, not spent by a request,
+/// and whose request lapsed asks again with the same key.
 ///
 /// # Errors
 /// The reason why not.
-pub fn redeemable(token: &Token, key: &KeyDigest, now: UnixTime) -> Result<(), TokenError> {
+pub fn redeemable(token: &Token, key: &KeyDigest, maker: Maker, now: UnixTime) -> Result<(), TokenError> {
     let key = key.hex();
     if token.revoked {
         return Err(TokenError::Revoked);
+    }
+    match maker {
+        Maker::Stands => {}
+        Maker::Suspended => return Err(TokenError::Suspended),
+        Maker::Gone => return Err(TokenError::Revoked),
     }
     if token.redeemed.contains(&key) {
         return Ok(());
@@ -143,13 +179,15 @@ pub fn redeemable(token: &Token, key: &KeyDigest, now: UnixTime) -> Result<(), T
 
 /// The state of a token in a listing.
 #[must_use]
-pub fn state(token: &Token, now: UnixTime) -> &'static str {
-    if token.revoked {
+pub fn state(token: &Token, maker: Maker, now: UnixTime) -> &'static str {
+    if token.revoked || maker == Maker::Gone {
         "revoked"
     } else if now.secs() > token.expires.0 {
         "expired"
     } else if token.redeemed.len() >= token.uses as usize {
         "spent"
+    } else if maker == Maker::Suspended {
+        "suspended"
     } else {
         "live"
     }
@@ -205,6 +243,7 @@ mod tests {
             owner: None,
             key: None,
             by: "alice".into(),
+            maker: Some("l-1".into()),
             created: UnixSecs(1000),
             expires: UnixSecs(2000),
             revoked: false,
@@ -216,7 +255,24 @@ mod tests {
     #[track_caller]
     fn check(change: impl FnOnce(&mut Token), now: u64, want: Result<(), TokenError>) {
         let key = KeyDigest::from_spki_der(b"mine");
-        assert_eq!(redeemable(&token(change), &key, UnixTime::new(now)), want);
+        assert_eq!(redeemable(&token(change), &key, Maker::Stands, UnixTime::new(now)), want);
+    }
+
+    /// Whoever is not allowed at redemption has no live token, redeemed before or not.
+    #[test]
+    fn a_token_is_worth_what_its_maker_could_give() {
+        let key = KeyDigest::from_spki_der(b"mine");
+        for (maker, want, state_is) in [
+            (Maker::Stands, Ok(()), "live"),
+            (Maker::Suspended, Err(TokenError::Suspended), "suspended"),
+            (Maker::Gone, Err(TokenError::Revoked), "revoked"),
+        ] {
+            for redeemed in [vec![], vec![key.hex()]] {
+                let token = token(|token| (token.uses, token.redeemed) = (2, redeemed));
+                assert_eq!(redeemable(&token, &key, maker, UnixTime::new(1500)), want);
+                assert_eq!(state(&token, maker, UnixTime::new(1500)), state_is);
+            }
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn enroll() -> Vec<Endpoint> {
 }
 
 fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
-    let body_max = if method == Method::POST { wire::limits::REQUEST_BODY_MAX } else { 0 };
+    let body_max = if [Method::POST, Method::PATCH].contains(&method) { wire::limits::REQUEST_BODY_MAX } else { 0 };
     let intent = if method == Method::GET { Use::Read } else { Use::Change };
     // Whatever does not only fetch may change something (RFC 9110 9.2.1).
     let changes = if method == Method::GET { Changes::Nothing } else { Changes::State };
@@ -141,9 +141,10 @@ fn listing(path: &'static str, query: &'static [&'static str], run: Run) -> Endp
 const PAGE: &[&str] = &["after", "limit"];
 
 fn requests() -> Vec<Endpoint> {
-    use handlers::people::{approve, deny, list, show};
+    use handlers::people::{approve, deny, list, show, watch};
     vec![
         listing("/v1/requests", &["all", "after", "limit"], list),
+        listing("/v1/request-events", &["seen", "wait"], watch),
         person(Method::GET, "/v1/requests/{id}", show),
         person(Method::POST, "/v1/requests/{id}/approve", approve),
         person(Method::POST, "/v1/requests/{id}/deny", deny),
@@ -163,8 +164,9 @@ fn sessions() -> Vec<Endpoint> {
 fn admin() -> Vec<Endpoint> {
     use handlers::admin as to;
     vec![
-        listing("/v1/machines", PAGE, to::machines),
+        listing("/v1/machines", &["state", "label", "owner", "online", "name", "after", "limit"], to::machines),
         person(Method::GET, "/v1/machines/{name}", to::machine),
+        person(Method::PATCH, "/v1/machines/{name}", to::set_machine),
         person(Method::DELETE, "/v1/machines/{name}", to::remove_machine),
         // A machine may report about itself, and whoever runs a tool over many of them reports about all at once.
         Endpoint {
@@ -175,7 +177,9 @@ fn admin() -> Vec<Endpoint> {
         person(Method::POST, "/v1/renewals", to::ask_to_renew),
         listing("/v1/people", PAGE, to::people),
         person(Method::GET, "/v1/people/{name}", to::one_person),
+        person(Method::PATCH, "/v1/people/{name}", to::set_person),
         person(Method::DELETE, "/v1/people/{name}", to::remove_person),
+        person(Method::POST, "/v1/people/{name}/offboard", to::offboard),
         person(Method::POST, "/v1/people/invite", to::invite),
         listing("/v1/locks", PAGE, to::locks),
         person(Method::POST, "/v1/locks", to::lock),

@@ -28,6 +28,7 @@ pub const CODES: &[&str] = &[
     "prior-invalid",
     "token-invalid",
     "token-expired",
+    "token-suspended",
     "token-revoked",
     "token-spent",
     "token-not-for-key",
@@ -210,6 +211,7 @@ fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>)
             (StatusCode::FORBIDDEN, "token-invalid", Some("copy the whole token, or ask for a new one"))
         }
         Reject::Token(TokenError::Expired(_)) => (StatusCode::FORBIDDEN, "token-expired", again),
+        Reject::Token(TokenError::Suspended) => (StatusCode::FORBIDDEN, "token-suspended", again),
         Reject::Token(TokenError::Revoked) => (StatusCode::FORBIDDEN, "token-revoked", again),
         Reject::Token(TokenError::Spent) => (
             StatusCode::FORBIDDEN,

@@ -1,15 +1,11 @@
 //! What people do with machines, people, locks, tokens and the audit.
 
-use std::time::Duration;
-
 use pki::{KeyDigest, Role};
-use wire::admin::{
-    AuditView, EndedView, LockRequest, LockView, Page, SubjectView, TokenReply, TokenRequest, TokenView, TunnelView,
-};
+use wire::admin::{AuditView, EndedView, LockRequest, LockView, Page, RemovedView, SubjectView, TunnelView};
 
 use super::{
     admit::locks,
-    owners,
+    offboard, owners, page,
     people::texts,
     removal, reports,
     shell::{Actor, Retry, Shell, readable, retrying},
@@ -21,9 +17,8 @@ use crate::{
         audit::{Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
-        records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject, Token},
+        records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
         refusal::{Fault, Refusal},
-        token,
     },
     edge::{
         live::{Reason, Selector},
@@ -41,6 +36,11 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// Whether a lock stands against it.
+    pub(super) const fn is_locked(&self) -> bool {
+        self.locks.any()
+    }
+
     /// Its newest certificate.
     fn newest(&self) -> Option<&CertRef> {
         self.lineage.as_ref().and_then(|seen| seen.record.current.as_ref().or(seen.record.pending.as_ref()))
@@ -125,7 +125,7 @@ pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
 /// Lists machines or people the caller may read.
 ///
 /// # Errors
-/// When the store fails.
+/// When the store fails, or `after` is from elsewhere.
 pub async fn subjects(
     shell: &Shell,
     caller: &Caller,
@@ -133,19 +133,73 @@ pub async fn subjects(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SubjectView>, Refusal> {
-    let prefix = keys::subjects(role);
-    let after = after.map(|name| format!("{prefix}{name}"));
-    let rows: Vec<(String, Seen<Subject>)> = shell.scan(&prefix, after.as_deref(), limit).await?;
-    let next = if rows.len() == limit { rows.last().map(|(_, seen)| seen.record.name.clone()) } else { None };
-    let rules = shell.rules.load();
-    let mut items = Vec::new();
-    for (_, seen) in rows {
+    let mut rows = page::Rows::<Subject, SubjectView>::of(shell, &keys::subjects(role), after, limit)?;
+    while let Some((_, seen)) = rows.next().await? {
         let Some(whole) = readable(whole(shell, seen).await)? else { continue };
-        if permit(&rules, caller, policy::Action::Read, resource(shell, &whole), shell.now()).is_ok() {
-            items.extend(readable(view(shell, whole).await)?);
+        if may_see(shell, caller, &whole)
+            && let Some(view) = readable(view(shell, whole).await)?
+            && let Some(page) = rows.show(view)?
+        {
+            return Ok(page);
         }
     }
-    Ok(Page { items, next })
+    Ok(rows.end()?)
+}
+
+/// Which machines are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct MachineFilter {
+    /// Those that stand so.
+    pub state: Option<String>,
+    /// Those with this label, `key=value`, or with any value of it, `key`.
+    pub label: Option<String>,
+    /// Those of this owner.
+    pub owner: Option<String>,
+    /// Those that hold a tunnel, or do not.
+    pub online: Option<bool>,
+    /// Those whose name one of these patterns matches, with commas between them; `*` stands for anything.
+    pub name: Option<String>,
+}
+
+impl MachineFilter {
+    fn wants(&self, view: &SubjectView) -> bool {
+        let label = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => view.labels.get(key).is_some_and(|found| found == value),
+            None => view.labels.contains_key(wanted),
+        };
+        self.state.as_ref().is_none_or(|state| *state == view.state)
+            && self.label.as_ref().is_none_or(label)
+            && self.owner.as_ref().is_none_or(|owner| view.owner.as_ref() == Some(owner) && !view.owner_gone)
+            && self.online.is_none_or(|online| online == view.tunnel.is_some())
+            && self.name.as_ref().is_none_or(|names| names.split(',').any(|one| name::matches(one, &view.name)))
+    }
+}
+
+/// Lists the machines the caller may read and wants.
+///
+/// # Errors
+/// When the store fails, or `after` is from elsewhere.
+pub async fn machines(
+    shell: &Shell,
+    caller: &Caller,
+    filter: &MachineFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<SubjectView>, Refusal> {
+    let mut rows = page::Rows::<Subject, SubjectView>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
+    while let Some((_, seen)) = rows.next().await? {
+        let Some(whole) = readable(whole(shell, seen).await)? else { continue };
+        if !may_see(shell, caller, &whole) {
+            continue;
+        }
+        let Some(view) = readable(view(shell, whole).await)? else { continue };
+        if filter.wants(&view)
+            && let Some(page) = rows.show(view)?
+        {
+            return Ok(page);
+        }
+    }
+    Ok(rows.end()?)
 }
 
 /// Shows one machine or person.
@@ -167,27 +221,42 @@ pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &s
     if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
 }
 
-/// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free.
+/// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free. With a person ends what
+/// they made. Nobody removes themselves, or the last who may administer.
 ///
 /// # Errors
 /// Why not.
-pub async fn remove(shell: &Shell, caller: &Caller, role: Role, name: &str, instance: &str) -> Result<(), Refusal> {
+pub async fn remove(
+    shell: &Shell,
+    caller: &Caller,
+    role: Role,
+    name: &str,
+    instance: &str,
+) -> Result<RemovedView, Refusal> {
     let who = caller.identity.to_string();
-    let identity = retrying(|| async {
+    let (identity, ended) = retrying(|| async {
         let whole = visible(shell, caller, role, name).await?;
         let action = policy::Action::Administer;
         let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
         let identity = identity(shell, &whole.subject.record)?;
+        // Before anything is read: it moves with every removal, so of two who remove each other one looks again.
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+        let ended = match role {
+            Role::Person => {
+                offboard::may_go(shell, caller, &whole.subject.record).await?;
+                Some(offboard::made(shell, &whole.subject.record).await?)
+            }
+            Role::Machine | Role::Gateway => None,
+        };
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
         let changes = removal::end(shell, &whole, event, &epoch).await?;
         shell.commit(changes, &Actor { who: &who, instance }).await?;
-        Ok(identity)
+        Ok((identity, ended))
     })
     .await?;
     shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), wire::tunnel::Reason::Killed);
     shell.live.cut(&Selector::Identity(identity), Reason::Killed);
-    Ok(())
+    Ok(RemovedView { instance: instance.to_owned(), ended, handed_over: vec![] })
 }
 
 /// The caller leaves.
@@ -199,6 +268,9 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     let seen = caller.subject.clone();
     let whole = whole(shell, seen).await?;
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+    if whole.subject.record.role == Role::Person {
+        offboard::not_the_last(shell, &whole.subject.record, None).await?;
+    }
     let event = Event::SubjectLeft { identity: who.clone() };
     let changes = removal::end(shell, &whole, event, &epoch).await?;
     match shell.commit(changes, &Actor { who: &who, instance }).await {
@@ -213,11 +285,15 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
 /// # Errors
 /// When the record's name is none.
 pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
-    let name = name::legal(&subject.name)?;
+    let name = name::known(&subject.name)?;
     Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
 }
 
-async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
+/// It, as callers are shown it.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
     let state = whole.state(shell.now());
     let newest = whole.newest().cloned();
     let Whole { subject, lineage, owner, locks } = whole;
@@ -277,6 +353,7 @@ fn lock_view(lock: Lock) -> LockView {
         at: lock.at.0,
         ended: None,
         hits: vec![],
+        suspended: None,
     }
 }
 
@@ -341,6 +418,13 @@ fn kind(text: &str) -> Result<LockKind, Refusal> {
         .ok_or_else(|| Refusal::Malformed(format!("`{text}` cannot be locked: use machine, person, lineage or key")))
 }
 
+/// The refusal, as whoever may not know of the thing hears it: as if it were not there. A bare key is nobody's secret.
+fn hidden(shell: &Shell, caller: &Caller, resource: policy::Resource, kind: LockKind, refusal: Refusal) -> Refusal {
+    let seen = kind == LockKind::Key
+        || permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now()).is_ok();
+    if seen { refusal } else { Refusal::NotFound(kind.as_str()) }
+}
+
 /// Sets a lock and cuts what it hits.
 ///
 /// # Errors
@@ -350,7 +434,8 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
     let who = caller.identity.to_string();
     let (record, lineages) = retrying(|| async {
         let (resource, lineages) = target(shell, kind, &asked.target).await?;
-        let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now())?;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource.clone(), shell.now());
+        let grant = grant.map_err(|refusal| hidden(shell, caller, resource, kind, refusal))?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         if let Some(seen) = shell.get::<Lock>(keys::lock(kind, &asked.target)).await? {
             let by = seen.record.by;
@@ -382,7 +467,15 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
         LockKind::Key => lineages.iter().map(|seen| format!("{}/{}", seen.record.role, seen.record.name)).collect(),
         LockKind::Machine | LockKind::Person | LockKind::Lineage => vec![],
     };
-    Ok(LockView { ended: Some(ended), hits, ..lock_view(record) })
+    let person = match kind {
+        LockKind::Person => shell.get(keys::subject(Role::Person, &asked.target)).await?,
+        LockKind::Machine | LockKind::Lineage | LockKind::Key => None,
+    };
+    let suspended = match person {
+        Some(Seen { record, .. }) => Some(offboard::made(shell, &record).await?),
+        None => None,
+    };
+    Ok(LockView { ended: Some(ended), suspended, hits, ..lock_view(record) })
 }
 
 /// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
@@ -473,178 +566,17 @@ pub async fn unlock(
             Err(refusal) => return Err(refusal.into()),
         };
         let (resource, lineages) = resource;
-        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource.clone(), shell.now());
+        let grant = grant.map_err(|refusal| match hidden(shell, caller, resource, kind, refusal) {
+            Refusal::NotFound(_) => Refusal::NotFound("lock"),
+            told => told,
+        })?;
         let seen = seen.ok_or(Refusal::NotFound("lock"))?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let with = removal::locks_with_key(shell, kind, name).await?;
         let changes = lock::lift(&seen, &with, grant.rules(), &lineages, &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         shell.metrics.lock("lifted");
-        Ok(())
-    })
-    .await
-}
-
-/// Makes a join token.
-///
-/// # Errors
-/// Why not.
-pub async fn create_token(
-    shell: &Shell,
-    caller: &Caller,
-    asked: &TokenRequest,
-    instance: &str,
-) -> Result<TokenReply, Refusal> {
-    let resource = policy::Resource::Token(policy::Token::default());
-    let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
-    let who = caller.identity.to_string();
-    let by = caller.identity.name.to_string();
-    make_token(shell, asked, by, grant.rules().to_vec(), &Actor { who: &who, instance }).await
-}
-
-/// Makes a join token for whoever was found entitled.
-///
-/// # Errors
-/// [`Refusal::Malformed`] when the wishes make no sense.
-pub async fn make_token(
-    shell: &Shell,
-    asked: &TokenRequest,
-    by: String,
-    rules: Vec<String>,
-    actor: &Actor<'_>,
-) -> Result<TokenReply, Refusal> {
-    let owner = owners::named(shell, asked.owner.as_deref()).await?;
-    let record = token_record(shell, asked, owner, by)?;
-    let settings = shell.settings.load();
-    let claims = token::claims(&record, shell.ca.domain().as_str(), &settings.public_enroll, &shell.pin);
-    let string = shell.token_key.sign(&claims).map_err(Fault::Issue)?;
-    let mut changes = Changes::new();
-    changes.create(keys::token(&record.id), &record);
-    let role = record.role.as_str();
-    changes.event(Event::TokenCreated { token: record.id.clone(), role, uses: record.uses, rules });
-    match shell.commit(changes, actor).await {
-        Ok(_) => Ok(TokenReply { id: record.id, token: string, expires: record.expires.0 }),
-        Err(Retry::Conflict) => Err(Fault::Contention.into()),
-        Err(Retry::Refused(refusal)) => Err(refusal),
-    }
-}
-
-fn token_record(shell: &Shell, asked: &TokenRequest, owner: Option<Owner>, by: String) -> Result<Token, Refusal> {
-    let malformed = |text: String| Err(Refusal::Malformed(text));
-    let role = match asked.role.as_deref() {
-        None => Role::Machine,
-        Some(text) => match Role::parse(text) {
-            Ok(role) if token::admits(role) => role,
-            _ => return malformed(format!("a token is for a machine or a person, not for `{text}`")),
-        },
-    };
-    let uses = asked.uses.unwrap_or(1);
-    if uses == 0 || uses > token::TOKEN_USES_MAX {
-        return malformed(format!("`uses` must be from 1 to {}", token::TOKEN_USES_MAX));
-    }
-    let ttl = asked.ttl.map_or(token::TOKEN_TTL, Duration::from_secs);
-    if ttl.is_zero() || ttl > token::TOKEN_TTL_MAX {
-        return malformed(format!("`ttl` must be from 1 to {} seconds", token::TOKEN_TTL_MAX.as_secs()));
-    }
-    for pattern in &asked.names {
-        let stem = pattern.strip_suffix('*').map_or_else(|| pattern.clone(), |stem| format!("{stem}0"));
-        name::legal(&stem)?;
-    }
-    let key = match &asked.key {
-        None => None,
-        Some(text) => match KeyDigest::parse_hex(text) {
-            Ok(digest) => Some(digest.hex()),
-            Err(_) => {
-                return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned());
-            }
-        },
-    };
-    super::people::labels(&asked.labels)?;
-    let now = shell.now();
-    let id: [u8; 8] = shell.entropy.bytes();
-    Ok(Token {
-        id: hex::encode(id),
-        role,
-        uses,
-        redeemed: vec![],
-        names: asked.names.clone(),
-        labels: asked.labels.clone(),
-        groups: asked.groups.clone(),
-        owner,
-        key,
-        by,
-        created: now.into(),
-        expires: now.plus(ttl).into(),
-        revoked: false,
-    })
-}
-
-/// Lists tokens.
-///
-/// # Errors
-/// When the caller may not, or the store fails.
-pub async fn list_tokens(
-    shell: &Shell,
-    caller: &Caller,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page<TokenView>, Refusal> {
-    permit(
-        &shell.rules.load(),
-        caller,
-        policy::Action::Read,
-        policy::Resource::Token(policy::Token::default()),
-        shell.now(),
-    )
-    .map(drop)?;
-    let after = after.map(keys::token);
-    let rows: Vec<(String, Seen<Token>)> = shell.scan(keys::TOKENS, after.as_deref(), limit).await?;
-    let next = if rows.len() == limit { rows.last().map(|(_, seen)| seen.record.id.clone()) } else { None };
-    let now = shell.now();
-    let items = rows.into_iter().map(|(_, seen)| token_view(seen.record, now)).collect();
-    Ok(Page { items, next })
-}
-
-fn token_view(record: Token, now: pki::UnixTime) -> TokenView {
-    TokenView {
-        state: token::state(&record, now).to_owned(),
-        id: record.id,
-        role: record.role.as_str().to_owned(),
-        uses: record.uses,
-        redeemed: record.redeemed,
-        names: record.names,
-        labels: record.labels,
-        groups: record.groups,
-        owner: record.owner.map(|owner| owner.name),
-        key: record.key,
-        by: record.by,
-        created: record.created.0,
-        expires: record.expires.0,
-    }
-}
-
-/// Revokes a token.
-///
-/// # Errors
-/// Why not.
-pub async fn revoke_token(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<(), Refusal> {
-    let who = caller.identity.to_string();
-    retrying(|| async {
-        let resource = policy::Resource::Token(policy::Token::default());
-        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
-        let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
-        let seen = seen.ok_or(Refusal::NotFound("token"))?;
-        if seen.record.revoked {
-            return Ok(());
-        }
-        let mut record = seen.record.clone();
-        record.revoked = true;
-        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
-        let mut changes = Changes::new();
-        lock::bump(&mut changes, &epoch);
-        changes.update(keys::token(id), &seen, &record);
-        changes.event(Event::TokenRevoked { token: id.to_owned(), rules: grant.rules().to_vec() });
-        shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
     })
     .await

@@ -6,8 +6,7 @@ use wire::admin::{CanIReply, CanIRequest};
 use super::{
     admin::{may_see, resource, visible, whole_of},
     connect::service_of,
-    enroll::find,
-    people::may_read,
+    people,
     shell::Shell,
 };
 use crate::core::{
@@ -25,7 +24,14 @@ use crate::core::{
 pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Result<CanIReply, Refusal> {
     let action = policy::Action::parse(&asked.action).ok_or_else(|| {
         let known = policy::Action::ALL.map(policy::Action::as_str).join(", ");
-        Refusal::Malformed(format!("`{}` is not an action of the policy: use one of {known}", asked.action))
+        // What the command line calls by another word than the policy.
+        let meant = match asked.action.as_str() {
+            "ssh" | "forward" => "; `connect` is what it takes",
+            "unlock" | "remove" | "invite" | "set" | "offboard" | "revoke" => "; `administer` is what it takes",
+            "deny" => "; `approve` is what it takes",
+            _ => "",
+        };
+        Refusal::Malformed(format!("`{}` is not an action of the policy{meant}: use one of {known}", asked.action))
     })?;
     let resource = concerned(shell, caller, action, &asked.resource).await?;
     let ask = policy::Ask { action, principal: principal(caller, shell.now()), resource, now: shell.now().secs() };
@@ -77,9 +83,15 @@ async fn concerned(
         policy::Action::Renew => {
             senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")
         }
-        policy::Action::Approve if name.is_empty() => senseless(
-            "concerns a request: give its id, or the name it asks for, as `lychgate requests list` shows them",
-        ),
+        // Of a machine about which nothing is known: whether there is any that one could approve.
+        policy::Action::Approve if name.is_empty() => {
+            let newcomer = policy::Newcomer { role: Role::Machine.as_str().to_owned(), ..policy::Newcomer::default() };
+            Ok(policy::Resource::Request(policy::Request {
+                newcomer,
+                approvals_wanted: 1,
+                ..policy::Request::default()
+            }))
+        }
         policy::Action::Approve => request(shell, caller, name).await,
         policy::Action::Lock | policy::Action::Read | policy::Action::Administer if name.is_empty() => {
             Ok(policy::Resource::Gateway)
@@ -91,9 +103,10 @@ async fn concerned(
             if name == "token" {
                 return Ok(policy::Resource::Token(policy::Token::default()));
             }
-            match find(shell, name).await {
+            match people::visible(shell, caller, name).await {
                 Ok(seen) => Ok(policy::Resource::Request(request_facts(&seen.record))),
-                Err(_) => subject(shell, caller, name).await,
+                Err(Refusal::NotFound(_)) => subject(shell, caller, name).await,
+                Err(refusal) => Err(refusal),
             }
         }
     }
@@ -111,13 +124,15 @@ async fn subject(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::R
 
 /// The request of that id, or the one that waits for that name.
 async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
-    if let Ok(seen) = find(shell, name).await {
-        return Ok(policy::Resource::Request(request_facts(&seen.record)));
+    match people::visible(shell, caller, name).await {
+        Ok(seen) => return Ok(policy::Resource::Request(request_facts(&seen.record))),
+        Err(Refusal::NotFound(_)) => {}
+        Err(refusal) => return Err(refusal),
     }
     let ids = shell.queue.rivals(shell, name, "").await?;
     let found: Vec<Seen<Enrollment>> = shell.find_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
     let mut readable: Vec<Enrollment> = found.into_iter().map(|seen| seen.record).collect();
-    readable.retain(|enrollment| may_read(shell, caller, enrollment).is_ok());
+    readable.retain(|enrollment| people::may_see(shell, caller, enrollment));
     match readable.as_slice() {
         [one] => Ok(policy::Resource::Request(request_facts(one))),
         [] => Err(Refusal::NotFound(

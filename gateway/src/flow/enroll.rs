@@ -9,6 +9,7 @@ use super::{
     admit::locks,
     issue, owners,
     shell::{Actor, Retry, Settings, Shell, retrying},
+    tokens,
 };
 use crate::{
     attest::{self, Claims, Context, Found, Message, Need, Prior, Reject, Replaced},
@@ -22,6 +23,7 @@ use crate::{
         name,
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
         refusal::{Fault, REMOVED, Refusal},
+        token::Maker,
     },
     edge::live::{Reason, Selector},
 };
@@ -145,7 +147,12 @@ async fn attest(
 
 async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fault> {
     match need {
-        Need::Token(id) => found.token = shell.get(keys::token(&id)).await?,
+        Need::Token(id) => {
+            found.token = shell.get(keys::token(&id)).await?;
+            if let Some(token) = &found.token {
+                found.maker = tokens::maker(shell, &token.record).await?;
+            }
+        }
         Need::Prior(serial) => {
             let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&serial)).await?;
             let Some(certificate) = certificate else { return Ok(()) };
@@ -217,8 +224,15 @@ pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Gr
         targets.push((admission::lock_kind(record.role), record.name.clone()));
         subject = shell.get(keys::subject(record.role, &record.name)).await?;
     }
-    let tokens = shell.get_all(enrollment.tokens.iter().map(|id| keys::token(id)).collect()).await?;
-    let tokens = enrollment.tokens.iter().cloned().zip(tokens).collect();
+    let found = shell.get_all(enrollment.tokens.iter().map(|id| keys::token(id)).collect()).await?;
+    let mut tokens = Vec::new();
+    for (id, token) in enrollment.tokens.iter().cloned().zip(found) {
+        let maker = match &token {
+            Some(Seen { record, .. }) => tokens::maker(shell, record).await?,
+            None => Maker::Gone,
+        };
+        tokens.push((id, token, maker));
+    }
     Ok((Ground { lineage, subject, tokens }, locks(shell, targets).await?))
 }
 
@@ -307,7 +321,7 @@ async fn shown_again(
 ) -> Result<Refusal, Retry> {
     let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&replaced.lineage)).await?;
     let Some(lineage) = lineage else { return Err(Refusal::NotFound("lineage").into()) };
-    let name = name::legal(&lineage.record.name)?;
+    let name = name::known(&lineage.record.name)?;
     let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
     let (now, actor) = (shell.now(), Actor { who: "gateway", instance });
     if lineage.record.forked && now <= replaced.not_after {

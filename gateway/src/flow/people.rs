@@ -1,18 +1,19 @@
 //! What approvers do with requests: list, show, approve, deny.
 
-use wire::admin::{ApprovalView, Page, RequestView};
+use wire::admin::{ApprovalView, Page, RequestEvents, RequestView};
 
 use super::{
     admin::whole_of,
     admit::locks,
     enroll::ground,
-    owners,
+    owners, page,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
     admission::Caller,
     approve::{self, Approve, Outcome, Wish, permit, request_facts},
     enroll::NameRecords,
+    given::Labels,
     keys,
     records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
     refusal::{Fault, Refusal},
@@ -30,19 +31,44 @@ pub async fn list(
     limit: usize,
 ) -> Result<Page<RequestView>, Refusal> {
     let prefix = if all { keys::ENROLLMENTS } else { keys::WAITING };
-    let after = after.map(|id| format!("{prefix}{id}"));
-    let rows: Vec<(String, Seen<serde_json::Value>)> = shell.scan(prefix, after.as_deref(), limit).await?;
-    let next = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.trim_start_matches(prefix).to_owned()));
-    let ids = rows.iter().map(|(key, _)| keys::enrollment(key.trim_start_matches(prefix))).collect();
-    let found: Vec<Seen<Enrollment>> = shell.find_all(ids).await?;
-    let mut items = Vec::new();
-    for seen in found {
-        if may_see(shell, caller, &seen.record) {
+    let mut rows = page::Rows::<serde_json::Value, RequestView>::of(shell, prefix, after, limit)?;
+    while let Some((id, _)) = rows.next().await? {
+        let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
+        if let Some(seen) = seen.filter(|seen| may_see(shell, caller, &seen.record)) {
             let rivals = rivals(shell, &seen.record).await?;
-            items.push(view(seen.record, rivals));
+            if let Some(page) = rows.show(view(seen.record, rivals))? {
+                return Ok(page);
+            }
         }
     }
-    Ok(Page { items, next: next.flatten() })
+    Ok(rows.end()?)
+}
+
+/// Most requests that are watched: the first of those that wait.
+const WATCHED_MAX: usize = 1_000;
+
+/// Who waits, once that is not what the caller saw, or the wait is over.
+///
+/// # Errors
+/// When the store fails.
+pub async fn watch(
+    shell: &Shell,
+    caller: &Caller,
+    seen: Option<&str>,
+    wait: std::time::Duration,
+) -> Result<RequestEvents, Refusal> {
+    // Before the first look, so that nothing is missed between the two.
+    let mut changes = shell.store.watch(keys::WAITING.into());
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let items = list(shell, caller, false, None, WATCHED_MAX).await?.items;
+        let bytes = serde_json::to_vec(&items).unwrap_or_default();
+        let now = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
+        let same = seen == Some(now.as_str());
+        if !same || tokio::time::timeout_at(deadline, changes.next()).await.is_err() {
+            return Ok(RequestEvents { items, seen: now });
+        }
+    }
 }
 
 /// Shows one request.
@@ -66,13 +92,13 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestVie
 ///
 /// # Errors
 /// [`Refusal::Denied`].
-pub(super) fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<policy::Grant, Refusal> {
+fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<policy::Grant, Refusal> {
     let resource = policy::Resource::Request(request_facts(enrollment));
     permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now())
 }
 
 /// Whether the caller may know of a request: who may look at it, or decide it.
-fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> bool {
+pub(super) fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> bool {
     let decides = || {
         let resource = policy::Resource::Request(request_facts(enrollment));
         permit(&shell.rules.load(), caller, policy::Action::Approve, resource, shell.now()).is_ok()
@@ -101,7 +127,7 @@ pub async fn approve(
     instance: &str,
 ) -> Result<RequestView, Refusal> {
     if let Wish::Own { labels: wanted, .. } = &asked.wish {
-        labels(wanted)?;
+        Labels::parse(wanted)?;
     }
     let who = caller.identity.to_string();
     let actor = Actor { who: &who, instance };
@@ -234,26 +260,6 @@ fn approval_view(approval: Approval) -> ApprovalView {
         owner,
         content: Some(digest),
     }
-}
-
-/// Most labels on a machine, and most bytes in each of their halves: they go into every policy decision.
-const LABELS_MAX: usize = 32;
-const LABEL_BYTES_MAX: usize = 128;
-
-/// Refuses labels that a policy could not tell apart or that are too large.
-///
-/// # Errors
-/// [`Refusal::Malformed`].
-pub fn labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Refusal> {
-    let bad = |(key, value): (&String, &String)| {
-        key.is_empty() || key.contains('=') || key.len() > LABEL_BYTES_MAX || value.len() > LABEL_BYTES_MAX
-    };
-    if labels.len() > LABELS_MAX || labels.iter().any(bad) {
-        return Err(Refusal::Malformed(format!(
-            "labels: at most {LABELS_MAX}, each `key=value` with up to {LABEL_BYTES_MAX} bytes on either side"
-        )));
-    }
-    Ok(())
 }
 
 /// Claims as text, for views.

@@ -11,12 +11,15 @@ use wire::{
 use super::{
     admin::{Whole, may_see, resource, whole_of},
     connect::may_connect,
-    shell::Shell,
+    page,
+    shell::{Actor, Retry, Shell},
 };
 use crate::{
     core::{
         admission::Caller,
         approve::permit,
+        audit::{Access, Event},
+        change::Changes,
         refusal::{Fault, Refusal},
     },
     edge::sessions::{Selector, Session},
@@ -92,10 +95,13 @@ fn place(session: &Session) -> (u64, &str) {
     (session.about().started_ms, session.id())
 }
 
-fn parse_place(text: &str) -> Result<(u64, &str), Refusal> {
-    let parts = text.split_once('-').and_then(|(started, id)| Some((started.parse().ok()?, id)));
-    parts.ok_or_else(|| Refusal::Malformed("`after` is no place in this listing".to_owned()))
+fn parse_place(text: &str) -> Option<(u64, &str)> {
+    let (started, id) = text.split_once('-')?;
+    Some((started.parse().ok()?, id))
 }
+
+/// The name of the listing, for its sealed places.
+const LISTING: &str = "sessions";
 
 /// Lists open sessions that the caller may know of, oldest first.
 ///
@@ -108,20 +114,24 @@ pub async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SessionView>, Refusal> {
-    let after = after.map(parse_place).transpose()?;
+    let start = page::start(shell, LISTING, after)?;
+    let after = start.as_deref().and_then(parse_place);
     let mut found = shell.sessions.find(&Selector::All);
     found.retain(|session| filter.wants(session) && after.is_none_or(|after| place(session) > after));
     found.sort_by(|a, b| place(a).cmp(&place(b)));
-    let mut items = Vec::new();
-    let mut found = found.into_iter().peekable();
-    while let Some(session) = found.next() {
-        if may_read(shell, caller, &session).await? {
-            items.push(view(&session));
+    let mut items: Vec<SessionView> = Vec::new();
+    let mut last = String::new();
+    for session in found {
+        if !may_read(shell, caller, &session).await? {
+            continue;
         }
-        if items.len() == limit && found.peek().is_some() {
-            let (started, id) = place(&session);
-            return Ok(Page { items, next: Some(format!("{started}-{id}")) });
+        // One more than fits: there is a next page, and it begins after the last that was shown.
+        if items.len() == limit {
+            return Ok(Page { items, next: Some(page::next(shell, LISTING, &last)?) });
         }
+        let (started, id) = place(&session);
+        last = format!("{started}-{id}");
+        items.push(view(&session));
     }
     Ok(Page { items, next: None })
 }
@@ -144,19 +154,33 @@ async fn found(shell: &Shell, caller: &Caller, id: &str) -> Result<Arc<Session>,
 ///
 /// # Errors
 /// Why not.
-pub async fn kill(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionView, Refusal> {
+pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<SessionView, Refusal> {
     let session = found(shell, caller, id).await?;
+    let mut rules = vec![];
     if session.about().caller.identity != caller.identity {
         let resource = match machine(shell, &session).await? {
             Some(whole) => resource(shell, &whole),
             None => policy::Resource::Gateway,
         };
-        permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now()).map(drop)?;
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now())?;
+        rules = grant.rules().to_vec();
     }
-    if session.ended_ms().is_some() || !session.cut(Reason::Killed) {
-        return Err(Refusal::Conflict(format!("the session `{id}` has ended already")));
+    let ended = || Refusal::Conflict(format!("the session `{id}` has ended already"));
+    if session.ended_ms().is_some() {
+        return Err(ended());
     }
-    tracing::info!(session = id, by = %caller.identity, "session ended by hand");
+    let mut changes = Changes::new();
+    let (machine, service) = (session.about().machine.name.to_string(), session.about().service.clone());
+    changes.event(Event::Access(Access::SessionKilled { session: id.to_owned(), machine, service, rules }));
+    let who = caller.identity.to_string();
+    match shell.commit(changes, &Actor { who: &who, instance }).await {
+        Ok(_) => {}
+        Err(Retry::Conflict) => return Err(Fault::Contention.into()),
+        Err(Retry::Refused(refusal)) => return Err(refusal),
+    }
+    if !session.cut(Reason::Killed) {
+        return Err(ended());
+    }
     let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, session.ended()).await;
     Ok(view(&session))
 }

@@ -106,6 +106,8 @@ pub struct Shell {
     pub counted: Mutex<Option<Counted>>,
     /// Records that do not read as what they should be.
     pub damaged: Damaged,
+    /// Seals places in listings.
+    pub places: super::page::Places,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
     /// Who waits for a person.
@@ -160,6 +162,7 @@ impl Shell {
         let token = ca.token();
         let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
         Arc::new(Self {
+            places: super::page::Places::new(entropy.bytes()),
             store,
             rules: ArcSwap::from_pointee(rules),
             pin: ca.pin(),

@@ -153,7 +153,7 @@ impl Story {
     /// A token made by the gateway itself.
     pub async fn token_reply(&self, asked: TokenRequest) -> TokenReply {
         let actor = Actor { who: "gateway", instance: "story" };
-        flow::admin::make_token(&self.shell, &asked, "gateway".into(), vec![], &actor).await.unwrap()
+        flow::tokens::make(&self.shell, &asked, flow::tokens::By::Gateway, &actor).await.unwrap()
     }
 
     /// Its string.

@@ -301,6 +301,7 @@ fn members(inventory: &Value, group: &str) -> Vec<String> {
 #[test]
 fn both_inventories_have_the_machines_one_may_see_in_their_groups() {
     let room = Room::new();
+    let _bob = person(&room.gateway, &room.alice, "bob", &[]);
     machine(&room, "web-1", &["--label", "site=oslo-2", "--owner", "bob"], &[]);
     machine(&room, "web-2", &["--label", "site=rome"], &[]);
     machine(&room, "web-3", &[], &[]);

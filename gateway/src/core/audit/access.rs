@@ -13,6 +13,8 @@ pub enum Access {
         source: String,
         rules: Vec<String>,
     },
+    /// Somebody ended one by hand.
+    SessionKilled { session: String, machine: String, service: String, rules: Vec<String> },
     /// It ended.
     SessionClosed {
         session: String,
@@ -34,6 +36,7 @@ impl Access {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::SessionOpened { .. } => "session.opened",
+            Self::SessionKilled { .. } => "session.killed",
             Self::SessionClosed { .. } => "session.closed",
             Self::LockEnforced { .. } => "lock.enforced",
             Self::TunnelTwice { .. } => "tunnel.twice",
@@ -47,6 +50,9 @@ impl Access {
                 rules,
                 vec![("machine", machine), ("service", service), ("door", door.to_owned()), ("source", source)],
             ),
+            Self::SessionKilled { session, machine, service, rules } => {
+                (session, rules, vec![("machine", machine), ("service", service)])
+            }
             Self::SessionClosed { session, caller, machine, service, reason, to_machine, from_machine, millis } => (
                 session,
                 vec![],

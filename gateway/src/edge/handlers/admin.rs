@@ -2,20 +2,20 @@
 
 use axum::http::StatusCode;
 use pki::Role;
-use wire::admin::{CanIRequest, LockRequest, RenewalsRequest, ReportRequest, TokenRequest};
-
-use super::{
-    Boxed, boxed, done,
-    people::{short, word},
+use wire::admin::{
+    CanIRequest, LockRequest, MachineChange, OffboardRequest, PersonChange, RenewalsRequest, ReportRequest,
+    TokenRequest,
 };
+
+use super::{Boxed, boxed, done, people::word};
 use crate::{
-    core::refusal::Refusal,
+    core::{given::Reason, refusal::Refusal},
     edge::http::{Answer, Call, json, typed},
     flow::{
-        admin::{self, AuditFilter},
-        can_i,
+        admin::{self, AuditFilter, MachineFilter},
+        can_i, offboard,
         renew_now::{self, Whom},
-        reports,
+        reports, set, tokens,
     },
 };
 
@@ -29,13 +29,27 @@ async fn show(call: &Call, role: Role) -> Answer {
 }
 
 async fn remove(call: &Call, role: Role) -> Answer {
-    admin::remove(&call.shell, call.caller()?, role, call.param("name"), &call.instance).await?;
-    done(call)
+    json(StatusCode::OK, &admin::remove(&call.shell, call.caller()?, role, call.param("name"), &call.instance).await?)
 }
 
-/// `GET /v1/machines`.
+/// `GET /v1/machines?state=&label=&owner=&online=&name=&after=&limit=`.
 pub fn machines(call: Call) -> Boxed {
-    boxed(async move { list(&call, Role::Machine).await })
+    boxed(async move {
+        let text = |name: &str| call.query.get(name).cloned();
+        let online = match call.query.get("online").map(String::as_str) {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(Refusal::Malformed("`online` is `true` or `false`".to_owned())),
+        };
+        let (state, label, owner, name) = (text("state"), text("label"), text("owner"), text("name"));
+        let filter = MachineFilter { state, label, owner, online, name };
+        let after = text("after");
+        json(
+            StatusCode::OK,
+            &admin::machines(&call.shell, call.caller()?, &filter, after.as_deref(), call.limit()?).await?,
+        )
+    })
 }
 
 /// `GET /v1/machines/{name}`.
@@ -46,6 +60,34 @@ pub fn machine(call: Call) -> Boxed {
 /// `DELETE /v1/machines/{name}`.
 pub fn remove_machine(call: Call) -> Boxed {
     boxed(async move { remove(&call, Role::Machine).await })
+}
+
+/// `PATCH /v1/machines/{name}`: its labels and its owner.
+pub fn set_machine(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: MachineChange = call.json()?;
+        asked.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
+        let set = set::machine(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
+        json(StatusCode::OK, &set)
+    })
+}
+
+/// `PATCH /v1/people/{name}`: their groups.
+pub fn set_person(call: Call) -> Boxed {
+    boxed(async move {
+        let asked: PersonChange = call.json()?;
+        let set = set::person(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
+        json(StatusCode::OK, &set)
+    })
+}
+
+/// `POST /v1/people/{name}/offboard`.
+pub fn offboard(call: Call) -> Boxed {
+    boxed(async move {
+        let OffboardRequest { to } = call.json()?;
+        let name = call.param("name");
+        json(StatusCode::OK, &offboard::offboard(&call.shell, call.caller()?, name, &to, &call.instance).await?)
+    })
 }
 
 /// `POST /v1/machines/{name}/reports`.
@@ -61,7 +103,7 @@ pub fn report(call: Call) -> Boxed {
 pub fn ask_to_renew(call: Call) -> Boxed {
     boxed(async move {
         let RenewalsRequest { machines, all, reason } = call.json()?;
-        short(&reason)?;
+        let reason = Reason::parse(&reason)?;
         let whom = match (machines.len(), all) {
             (0, true) => Whom::All,
             (1..=renew_now::NAMED_MAX, false) => Whom::Named(machines.into_iter().collect()),
@@ -73,7 +115,7 @@ pub fn ask_to_renew(call: Call) -> Boxed {
                 return Err(Refusal::Malformed(format!("name at most {most} machines at once, or ask `all`")));
             }
         };
-        renew_now::ask(&call.shell, call.caller()?, &whom, &reason, &call.instance).await?;
+        renew_now::ask(&call.shell, call.caller()?, &whom, reason.as_str(), &call.instance).await?;
         done(&call)
     })
 }
@@ -97,7 +139,7 @@ pub fn remove_person(call: Call) -> Boxed {
 pub fn invite(call: Call) -> Boxed {
     boxed(async move {
         let asked = TokenRequest { role: Some("person".to_owned()), ..token_request(&call)? };
-        json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
+        json(StatusCode::CREATED, &tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?)
     })
 }
 
@@ -128,8 +170,8 @@ pub fn locks(call: Call) -> Boxed {
 /// `POST /v1/locks`.
 pub fn lock(call: Call) -> Boxed {
     boxed(async move {
-        let asked: LockRequest = call.json()?;
-        short(&asked.reason)?;
+        let mut asked: LockRequest = call.json()?;
+        asked.reason = Reason::parse(&asked.reason)?.as_str().to_owned();
         json(StatusCode::CREATED, &admin::lock(&call.shell, call.caller()?, &asked, &call.instance).await?)
     })
 }
@@ -147,7 +189,7 @@ pub fn unlock(call: Call) -> Boxed {
 pub fn tokens(call: Call) -> Boxed {
     boxed(async move {
         let after = call.query.get("after").map(String::as_str);
-        json(StatusCode::OK, &admin::list_tokens(&call.shell, call.caller()?, after, call.limit()?).await?)
+        json(StatusCode::OK, &tokens::list(&call.shell, call.caller()?, after, call.limit()?).await?)
     })
 }
 
@@ -155,14 +197,14 @@ pub fn tokens(call: Call) -> Boxed {
 pub fn create_token(call: Call) -> Boxed {
     boxed(async move {
         let asked = token_request(&call)?;
-        json(StatusCode::CREATED, &admin::create_token(&call.shell, call.caller()?, &asked, &call.instance).await?)
+        json(StatusCode::CREATED, &tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?)
     })
 }
 
 /// `DELETE /v1/tokens/{id}`.
 pub fn revoke_token(call: Call) -> Boxed {
     boxed(async move {
-        admin::revoke_token(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
+        tokens::revoke(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
         done(&call)
     })
 }

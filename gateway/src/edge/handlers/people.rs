@@ -7,6 +7,7 @@ use super::{Boxed, boxed, done};
 use crate::{
     core::{
         approve::{Approve, Code, Wish},
+        given::Reason,
         refusal::Refusal,
     },
     edge::http::{Call, json},
@@ -19,6 +20,20 @@ pub fn list(call: Call) -> Boxed {
         let all = call.query.get("all").is_some_and(|value| value == "true");
         let after = call.query.get("after").map(String::as_str);
         json(StatusCode::OK, &people::list(&call.shell, call.caller()?, all, after, call.limit()?).await?)
+    })
+}
+
+/// `GET /v1/request-events?seen=&wait=`: who waits, a long poll.
+pub fn watch(call: Call) -> Boxed {
+    boxed(async move {
+        let wait: u64 = call.number("wait")?.unwrap_or(0).min(wire::limits::WAIT_MAX_SECS);
+        let seen = call.query.get("seen").map(String::as_str);
+        let watching = people::watch(&call.shell, call.caller()?, seen, std::time::Duration::from_secs(wait));
+        tokio::select! {
+            events = watching => json(StatusCode::OK, &events?),
+            // Whoever is told to end looks again elsewhere: what they saw is not what is here.
+            _ = call.conn.told_to_end() => json(StatusCode::OK, &wire::admin::RequestEvents::default()),
+        }
     })
 }
 
@@ -58,21 +73,10 @@ pub fn approve(call: Call) -> Boxed {
 pub fn deny(call: Call) -> Boxed {
     boxed(async move {
         let body: ReasonRequest = call.json()?;
-        let reason = short(&body.reason)?;
-        people::deny(&call.shell, call.caller()?, call.param("id"), reason, &call.instance).await?;
+        let reason = Reason::wanted(&body.reason)?;
+        people::deny(&call.shell, call.caller()?, call.param("id"), reason.as_str(), &call.instance).await?;
         done(&call)
     })
-}
-
-/// A reason that is not too long.
-///
-/// # Errors
-/// [`Refusal::Malformed`].
-pub fn short(reason: &str) -> Result<&str, Refusal> {
-    if reason.len() > wire::limits::REASON_MAX {
-        return Err(Refusal::Malformed(format!("a reason has at most {} bytes", wire::limits::REASON_MAX)));
-    }
-    Ok(reason)
 }
 
 /// A word that a person gives: neither empty nor long, without what a terminal or a log reads as something else.

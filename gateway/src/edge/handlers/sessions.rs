@@ -29,7 +29,10 @@ pub fn show(call: Call) -> Boxed {
 
 /// `DELETE /v1/sessions/{id}`.
 pub fn kill(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &sessions::kill(&call.shell, call.caller()?, call.param("id")).await?) })
+    boxed(async move {
+        let id = call.param("id");
+        json(StatusCode::OK, &sessions::kill(&call.shell, call.caller()?, id, &call.instance).await?)
+    })
 }
 
 /// `GET /v1/session-events?after=&wait=`: what happened since, a long poll.

@@ -1,0 +1,216 @@
+//! What people write, with its bounds: each such text has a type here, and nothing else gets into a record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{records::Owner, refusal::Refusal};
+
+/// Most labels on a machine: they go into every policy decision about it.
+const LABELS_MAX: usize = 32;
+
+/// Most bytes in a label's key.
+const KEY_MAX: usize = 64;
+
+/// Most bytes in a label's value.
+const VALUE_MAX: usize = 128;
+
+/// Most groups of a person: they go into every policy decision about them.
+const GROUPS_MAX: usize = 32;
+
+/// Most bytes in a group's name.
+const GROUP_MAX: usize = 64;
+
+/// Why something is done, for the other side and for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// A reason that may be left out.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] when it is too long or more than a line.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let (text, most) = (text.trim(), wire::limits::REASON_MAX);
+        if text.len() > most || !printable(text) {
+            return Err(Refusal::Malformed(format!("a reason is one line of at most {most} bytes")));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// A reason that somebody will want to read.
+    ///
+    /// # Errors
+    /// The same, and when there is none.
+    pub fn wanted(text: &str) -> Result<Self, Refusal> {
+        match Self::parse(text)? {
+            Self(text) if text.is_empty() => {
+                Err(Refusal::Malformed("a reason is wanted: whom it concerns will read it".to_owned()))
+            }
+            reason => Ok(reason),
+        }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Labels of a machine. Keys are words, so that a rule, a shell and Ansible read them alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// Labels that policy can tell apart and everybody can print.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] naming the label.
+    pub fn parse(labels: &BTreeMap<String, String>) -> Result<Self, Refusal> {
+        if labels.len() > LABELS_MAX {
+            return Err(Refusal::Malformed(format!("a machine has at most {LABELS_MAX} labels")));
+        }
+        for (key, value) in labels {
+            if !word(key, KEY_MAX) {
+                return Err(Refusal::Malformed(format!(
+                    "the label `{}` cannot be given: a key is a word of at most {KEY_MAX} letters, digits, `.`, `_`, `-` \
+                     and `/`, beginning with a letter or digit",
+                    shown(key)
+                )));
+            }
+            if value.len() > VALUE_MAX || !printable(value) || value.trim() != value {
+                return Err(Refusal::Malformed(format!(
+                    "the value of the label `{key}` cannot be given: it is one line of at most {VALUE_MAX} bytes, without \
+                     blanks at its ends"
+                )));
+            }
+        }
+        Ok(Self(labels.clone()))
+    }
+
+    /// As they stand in a record.
+    #[must_use]
+    pub fn into_map(self) -> BTreeMap<String, String> {
+        self.0
+    }
+}
+
+/// Groups of a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups(Vec<String>);
+
+impl Groups {
+    /// Groups, sorted and each once.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] naming the group.
+    pub fn parse(groups: &[String]) -> Result<Self, Refusal> {
+        let groups: BTreeSet<&String> = groups.iter().collect();
+        if groups.len() > GROUPS_MAX {
+            return Err(Refusal::Malformed(format!("a person is in at most {GROUPS_MAX} groups")));
+        }
+        match groups.iter().find(|group| !word(group, GROUP_MAX)) {
+            Some(group) => Err(Refusal::Malformed(format!(
+                "the group `{}` cannot be given: it is a word of at most {GROUP_MAX} letters, digits, `.`, `_`, `-` and \
+                 `/`, beginning with a letter or digit",
+                shown(group)
+            ))),
+            None => Ok(Self(groups.into_iter().cloned().collect())),
+        }
+    }
+
+    /// As they stand in a record.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// Refuses an owner whom nobody knows: whoever is called that later would not own the machine, and whoever wrote it meant
+/// somebody.
+///
+/// # Errors
+/// [`Refusal::Malformed`].
+pub fn known_owner(owner: Option<&Owner>) -> Result<(), Refusal> {
+    match owner {
+        Some(Owner { name, lineage: None }) => Err(Refusal::Malformed(format!(
+            "nobody here is called `{}`, so they cannot own a machine: invite them first (`lychgate people invite`), and \
+             give it to them when they have come (`lychgate machines set`)",
+            shown(name)
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A word: ASCII letters, digits and a few signs, beginning with a letter or digit.
+fn word(text: &str, most: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    text.len() <= most && text.bytes().all(plain) && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+/// Whether a text is one line that shows what it is: neither controls nor what reorders or hides text.
+fn printable(text: &str) -> bool {
+    text.chars().all(|c| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    })
+}
+
+/// The beginning of what somebody wrote, for a complaint about it.
+fn shown(text: &str) -> String {
+    text.chars().take(GROUP_MAX).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        for good in ["a", "env", "Env", "9", "a.b", "a_b", "a-b", "example.org/tier", &"k".repeat(64)] {
+            assert!(Labels::parse(&BTreeMap::from([(good.to_owned(), String::new())])).is_ok(), "{good}");
+            assert!(Groups::parse(&[good.to_owned()]).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "Bad Key", "-a", ".a", "_a", "/a", "a=b", "\u{e4}", "a\n", "a,b", "a:b", &"k".repeat(65)] {
+            assert!(Labels::parse(&BTreeMap::from([(bad.to_owned(), String::new())])).is_err(), "{bad}");
+            assert!(Groups::parse(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines() {
+        for (text, good) in [
+            ("", true),
+            ("rack 7, the left one", true),
+            ("Z\u{fc}rich", true),
+            (" a", false),
+            ("a ", false),
+            ("a\nb", false),
+            ("a\u{1b}[2J", false),
+            ("a\u{202e}b", false),
+            ("a\u{200b}b", false),
+            (&"v".repeat(129), false),
+        ] {
+            assert_eq!(Labels::parse(&BTreeMap::from([("k".to_owned(), text.to_owned())])).is_ok(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn many_are_too_many() {
+        let some = |count: usize| (0..count).map(|n| format!("g{n}"));
+        assert!(Groups::parse(&some(32).collect::<Vec<_>>()).is_ok());
+        assert!(Groups::parse(&some(33).collect::<Vec<_>>()).is_err());
+        assert!(Labels::parse(&some(32).map(|key| (key, String::new())).collect()).is_ok());
+        assert!(Labels::parse(&some(33).map(|key| (key, String::new())).collect()).is_err());
+        let twice = ["b".to_owned(), "a".to_owned(), "b".to_owned()];
+        assert_eq!(Groups::parse(&twice).unwrap().into_vec(), ["a", "b"]);
+    }
+
+    #[test]
+    fn reasons() {
+        assert_eq!(Reason::parse("").unwrap().as_str(), "");
+        assert_eq!(Reason::wanted(" stolen ").unwrap().as_str(), "stolen");
+        for bad in ["", "  ", "a\nb", "a\u{7}", &"r".repeat(wire::limits::REASON_MAX + 1)] {
+            assert!(Reason::wanted(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Correcting what was given when somebody was admitted: labels and owner of a machine, groups of a person.
+
+use pki::Role;
+use wire::admin::{MachineChange, PersonChange, SetReply};
+
+use super::{
+    admin::{Whole, identity, resource, view, visible, whole},
+    offboard, owners, sessions,
+    shell::{Actor, Shell, retrying},
+    tokens,
+};
+use crate::core::{
+    admission::Caller,
+    approve::permit,
+    audit::Event,
+    change::Changes,
+    given::{Groups, Labels, known_owner},
+    keys,
+    records::{Owner, Seen, Subject},
+    refusal::Refusal,
+};
+
+/// Changes labels and owner of a machine.
+///
+/// # Errors
+/// Why not; [`Refusal::NotFound`] also when the caller may not know of it.
+pub async fn machine(
+    shell: &Shell,
+    caller: &Caller,
+    name: &str,
+    asked: &MachineChange,
+    instance: &str,
+) -> Result<SetReply, Refusal> {
+    if asked.owner.is_some() && asked.no_owner {
+        return Err(Refusal::Malformed("give either `owner` or `no_owner`".to_owned()));
+    }
+    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    change(shell, caller, (Role::Machine, name), instance, |subject| {
+        let mut labels = subject.labels.clone();
+        labels.retain(|key, _| !asked.no_labels.contains(key));
+        labels.extend(asked.labels.clone());
+        subject.labels = Labels::parse(&labels)?.into_map();
+        if asked.no_owner {
+            subject.owner = None;
+        }
+        if owner.is_some() {
+            known_owner(owner.as_ref())?;
+            subject.owner.clone_from(&owner);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the groups of a person.
+///
+/// # Errors
+/// Why not; [`Refusal::NotFound`] also when the caller may not know of them.
+pub async fn person(
+    shell: &Shell,
+    caller: &Caller,
+    name: &str,
+    asked: &PersonChange,
+    instance: &str,
+) -> Result<SetReply, Refusal> {
+    let mut reply = change(shell, caller, (Role::Person, name), instance, |subject| {
+        let mut groups = subject.groups.clone();
+        groups.retain(|group| !asked.no_groups.contains(group));
+        groups.extend(asked.groups.clone());
+        subject.groups = Groups::parse(&groups)?.into_vec();
+        Ok(())
+    })
+    .await?;
+    reply.warnings = tokens::unruled(shell, &asked.groups);
+    Ok(reply)
+}
+
+/// Changes a subject: the caller must be permitted to administer what it is, and what it would be.
+async fn change(
+    shell: &Shell,
+    caller: &Caller,
+    (role, name): (Role, &str),
+    instance: &str,
+    how: impl Fn(&mut Subject) -> Result<(), Refusal>,
+) -> Result<SetReply, Refusal> {
+    let who = caller.identity.to_string();
+    let after = retrying(|| async {
+        let before = visible(shell, caller, role, name).await?;
+        may(shell, caller, &before)?;
+        let mut subject = before.subject.record.clone();
+        how(&mut subject)?;
+        let after = whole(shell, Seen { record: subject.clone(), version: before.subject.version }).await?;
+        let rules = may_make(shell, caller, &after)?;
+        if role == Role::Person {
+            offboard::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
+        }
+        let identity = identity(shell, &subject)?.to_string();
+        let mut changes = Changes::new();
+        write(&mut changes, &before.subject, identity, rules, |record| *record = subject.clone());
+        if !changes.is_empty() {
+            // With what takes a right away, so that of two who take it from each other one looks again.
+            let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+            crate::core::lock::bump(&mut changes, &epoch);
+            shell.commit(changes, &Actor { who: &who, instance }).await?;
+        }
+        Ok(after)
+    })
+    .await?;
+    // Labels, owners and groups decide who reaches what.
+    let _ = sessions::recheck(shell).await;
+    Ok(SetReply { subject: view(shell, after).await?, warnings: vec![] })
+}
+
+fn may(shell: &Shell, caller: &Caller, whole: &Whole) -> Result<Vec<String>, Refusal> {
+    let (action, resource) = (policy::Action::Administer, resource(shell, whole));
+    Ok(permit(&shell.rules.load(), caller, action, resource, shell.now())?.rules().to_vec())
+}
+
+/// Whether the caller may make somebody what they would be. The policy describes whoever asks about themselves once, as they
+/// are; so what they would be is judged as if it were somebody else, whom no name can name.
+fn may_make(shell: &Shell, caller: &Caller, after: &Whole) -> Result<Vec<String>, Refusal> {
+    let resource = match resource(shell, after) {
+        policy::Resource::Person(person) if person.name == caller.subject.record.name => {
+            policy::Resource::Person(policy::Person { name: format!("{} as changed", person.name), ..person })
+        }
+        other => other,
+    };
+    let action = policy::Action::Administer;
+    Ok(permit(&shell.rules.load(), caller, action, resource, shell.now())?.rules().to_vec())
+}
+
+/// Whether the caller may give a machine to somebody, as it is and as it would be; by which rules.
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub(super) fn owner(shell: &Shell, caller: &Caller, whole: &Whole, owner: &Owner) -> Result<Vec<String>, Refusal> {
+    may(shell, caller, whole)?;
+    let after = match resource(shell, whole) {
+        policy::Resource::Machine(machine) => {
+            policy::Resource::Machine(policy::Machine { owner: Some(owner.name.clone()), ..machine })
+        }
+        other => other,
+    };
+    let action = policy::Action::Administer;
+    Ok(permit(&shell.rules.load(), caller, action, after, shell.now())?.rules().to_vec())
+}
+
+/// Writes a changed subject with the event that says what was changed; nothing when nothing was.
+pub(super) fn write(
+    changes: &mut Changes,
+    seen: &Seen<Subject>,
+    identity: String,
+    rules: Vec<String>,
+    how: impl FnOnce(&mut Subject),
+) {
+    let mut subject = seen.record.clone();
+    how(&mut subject);
+    let changed = differences(&seen.record, &subject);
+    if !changed.is_empty() {
+        changes.update(keys::subject(subject.role, &subject.name), seen, &subject);
+        changes.event(Event::SubjectSet { identity, changed, rules });
+    }
+}
+
+/// What differs, for the audit: `+a=1 -b`, `bob -> carol`.
+fn differences(before: &Subject, after: &Subject) -> Vec<(&'static str, String)> {
+    let mut changed = Vec::new();
+    let gone = before.labels.keys().filter(|key| !after.labels.contains_key(*key)).map(|key| format!("-{key}"));
+    let new = after.labels.iter().filter(|(key, value)| before.labels.get(*key) != Some(value));
+    let labels: Vec<String> = new.map(|(key, value)| format!("+{key}={value}")).chain(gone).collect();
+    let gone = before.groups.iter().filter(|group| !after.groups.contains(group)).map(|group| format!("-{group}"));
+    let new = after.groups.iter().filter(|group| !before.groups.contains(group)).map(|group| format!("+{group}"));
+    let groups: Vec<String> = new.chain(gone).collect();
+    for (what, list) in [("labels", labels), ("groups", groups)] {
+        if !list.is_empty() {
+            changed.push((what, list.join(" ")));
+        }
+    }
+    if before.owner != after.owner {
+        let named =
+            |owner: &Option<Owner>| owner.as_ref().map_or_else(|| "nobody".to_owned(), |owner| owner.name.clone());
+        changed.push(("owner", format!("{} -> {}", named(&before.owner), named(&after.owner))));
+    }
+    changed
+}

@@ -1,0 +1,241 @@
+//! Join tokens: making, listing, revoking, and whether whoever made one still could.
+
+use std::time::Duration;
+
+use pki::{KeyDigest, Role, UnixTime};
+use wire::admin::{Page, TokenReply, TokenRequest, TokenView};
+
+use super::{
+    admin::whole_of,
+    owners, page,
+    shell::{Actor, Retry, Shell, retrying},
+};
+use crate::core::{
+    admission::Caller,
+    approve::{permit, person_facts},
+    audit::Event,
+    change::Changes,
+    given::{Groups, Labels, known_owner},
+    keys, lock, name,
+    records::{Owner, Seen, Token},
+    refusal::{Fault, Refusal},
+    token::{self, Maker},
+};
+
+/// Who makes a token.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'a> {
+    /// The gateway itself, by its offline command.
+    Gateway,
+    /// A person, whom the policy was found to permit it.
+    Person(&'a Caller),
+}
+
+/// Makes a join token, if the policy permits the caller to give what it would give.
+///
+/// # Errors
+/// Why not.
+pub async fn create(
+    shell: &Shell,
+    caller: &Caller,
+    asked: &TokenRequest,
+    instance: &str,
+) -> Result<TokenReply, Refusal> {
+    let who = caller.identity.to_string();
+    make(shell, asked, By::Person(caller), &Actor { who: &who, instance }).await
+}
+
+/// Makes a join token.
+///
+/// # Errors
+/// [`Refusal::Malformed`] when the wishes make no sense, [`Refusal::Denied`] when a person may not give that.
+pub async fn make(shell: &Shell, asked: &TokenRequest, by: By<'_>, actor: &Actor<'_>) -> Result<TokenReply, Refusal> {
+    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    let record = record(shell, asked, owner, by)?;
+    let rules = match by {
+        By::Gateway => vec![],
+        By::Person(caller) => {
+            let resource = policy::Resource::Token(token::facts(&record));
+            let action = policy::Action::Administer;
+            permit(&shell.rules.load(), caller, action, resource, shell.now())?.rules().to_vec()
+        }
+    };
+    known_owner(record.owner.as_ref())?;
+    let settings = shell.settings.load();
+    let claims = token::claims(&record, shell.ca.domain().as_str(), &settings.public_enroll, &shell.pin);
+    let string = shell.token_key.sign(&claims).map_err(Fault::Issue)?;
+    let mut changes = Changes::new();
+    changes.create(keys::token(&record.id), &record);
+    changes.event(Event::TokenCreated {
+        token: record.id.clone(),
+        role: record.role.as_str(),
+        uses: record.uses,
+        rules,
+    });
+    let warnings = unruled(shell, &record.groups);
+    match shell.commit(changes, actor).await {
+        Ok(_) => Ok(TokenReply { id: record.id, token: string, expires: record.expires.0, warnings }),
+        Err(Retry::Conflict) => Err(Fault::Contention.into()),
+        Err(Retry::Refused(refusal)) => Err(refusal),
+    }
+}
+
+/// A warning for each group that no rule of the policy names: perhaps it was mistyped, and gives nothing.
+pub(super) fn unruled(shell: &Shell, groups: &[String]) -> Vec<String> {
+    let rules = shell.rules.load();
+    let named: Vec<&str> = rules.groups().collect();
+    let unruled = groups.iter().filter(|group| !named.contains(&group.as_str()));
+    unruled
+        .map(|group| {
+            let known = named.join(", ");
+            format!("no rule of the policy names the group `{group}`; those that are named: {known}")
+        })
+        .collect()
+}
+
+fn record(shell: &Shell, asked: &TokenRequest, owner: Option<Owner>, by: By<'_>) -> Result<Token, Refusal> {
+    let malformed = |text: String| Err(Refusal::Malformed(text));
+    let role = match asked.role.as_deref() {
+        None => Role::Machine,
+        Some(text) => match Role::parse(text) {
+            Ok(role) if token::admits(role) => role,
+            _ => return malformed(format!("a token is for a machine or a person, not for `{text}`")),
+        },
+    };
+    let uses = asked.uses.unwrap_or(1);
+    if uses == 0 || uses > token::TOKEN_USES_MAX {
+        return malformed(format!("`uses` must be from 1 to {}", token::TOKEN_USES_MAX));
+    }
+    let ttl = asked.ttl.map_or(token::TOKEN_TTL, Duration::from_secs);
+    if ttl.is_zero() || ttl > token::TOKEN_TTL_MAX {
+        let days = token::TOKEN_TTL_MAX.as_secs() / 86_400;
+        return malformed(format!("`ttl` must be from 1 second to {days} days"));
+    }
+    if asked.names.len() > wire::limits::TOKEN_NAMES_MAX {
+        return malformed(format!("a token is for at most {} names and patterns", wire::limits::TOKEN_NAMES_MAX));
+    }
+    for pattern in &asked.names {
+        name::pattern(pattern)?;
+    }
+    let key = match asked.key.as_deref().map(KeyDigest::parse_hex).transpose() {
+        Ok(key) => key.map(|key| key.hex()),
+        Err(_) => return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned()),
+    };
+    let (maker, by) = match by {
+        By::Gateway => (None, token::GATEWAY.to_owned()),
+        By::Person(caller) => (Some(caller.lineage.record.id.clone()), caller.identity.name.to_string()),
+    };
+    let now = shell.now();
+    let id: [u8; 8] = shell.entropy.bytes();
+    Ok(Token {
+        id: hex::encode(id),
+        role,
+        uses,
+        redeemed: vec![],
+        names: asked.names.clone(),
+        labels: Labels::parse(&asked.labels)?.into_map(),
+        groups: Groups::parse(&asked.groups)?.into_vec(),
+        owner,
+        key,
+        by,
+        maker,
+        created: now.into(),
+        expires: now.plus(ttl).into(),
+        revoked: false,
+    })
+}
+
+/// How whoever made a token stands now: it is worth what they could still give.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn maker(shell: &Shell, token: &Token) -> Result<Maker, Fault> {
+    let Some(lineage) = &token.maker else {
+        return Ok(if token.by == token::GATEWAY { Maker::Stands } else { Maker::Gone });
+    };
+    let whole = whole_of(shell, Role::Person, &token.by).await?;
+    let Some(whole) = whole.filter(|whole| whole.subject.record.lineage == *lineage) else { return Ok(Maker::Gone) };
+    let ask = policy::Ask {
+        action: policy::Action::Administer,
+        principal: policy::Principal::Person(person_facts(&whole.subject.record)),
+        resource: policy::Resource::Token(token::facts(token)),
+        now: shell.now().secs(),
+    };
+    let permitted = matches!(policy::decide(&shell.rules.load(), &ask), policy::Decision::Allowed(_));
+    Ok(if permitted && !whole.is_locked() { Maker::Stands } else { Maker::Suspended })
+}
+
+/// Whether the caller may know of a token: who may look at it, or change it.
+fn may_see(shell: &Shell, caller: &Caller, token: &Token) -> bool {
+    let resource = || policy::Resource::Token(token::facts(token));
+    [policy::Action::Read, policy::Action::Administer]
+        .into_iter()
+        .any(|action| permit(&shell.rules.load(), caller, action, resource(), shell.now()).is_ok())
+}
+
+/// Lists the tokens that the caller may know of.
+///
+/// # Errors
+/// When the store fails, or `after` is from elsewhere.
+pub async fn list(
+    shell: &Shell,
+    caller: &Caller,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<TokenView>, Refusal> {
+    let mut rows = page::Rows::<Token, TokenView>::of(shell, keys::TOKENS, after, limit)?;
+    while let Some((_, seen)) = rows.next().await? {
+        if may_see(shell, caller, &seen.record) {
+            let maker = maker(shell, &seen.record).await?;
+            if let Some(page) = rows.show(view(seen.record, maker, shell.now()))? {
+                return Ok(page);
+            }
+        }
+    }
+    Ok(rows.end()?)
+}
+
+fn view(record: Token, maker: Maker, now: UnixTime) -> TokenView {
+    TokenView {
+        state: token::state(&record, maker, now).to_owned(),
+        id: record.id,
+        role: record.role.as_str().to_owned(),
+        uses: record.uses,
+        redeemed: record.redeemed,
+        names: record.names,
+        labels: record.labels,
+        groups: record.groups,
+        owner: record.owner.map(|owner| owner.name),
+        key: record.key,
+        by: record.by,
+        created: record.created.0,
+        expires: record.expires.0,
+    }
+}
+
+/// Revokes a token.
+///
+/// # Errors
+/// Why not; [`Refusal::NotFound`] also when the caller may not know of it.
+pub async fn revoke(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<(), Refusal> {
+    let who = caller.identity.to_string();
+    retrying(|| async {
+        let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
+        let seen = seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound("token"))?;
+        let resource = policy::Resource::Token(token::facts(&seen.record));
+        let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
+        if seen.record.revoked {
+            return Ok(());
+        }
+        let mut record = seen.record.clone();
+        record.revoked = true;
+        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+        let mut changes = Changes::new();
+        lock::bump(&mut changes, &epoch);
+        changes.update(keys::token(id), &seen, &record);
+        changes.event(Event::TokenRevoked { token: id.to_owned(), rules: grant.rules().to_vec() });
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok(())
+    })
+    .await
+}
