@@ -1,11 +1,13 @@
 //! What ends an open connection to a service, what does not, and what both ends are told.
 
 use std::io::Read as _;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
+use tests::program::run;
 use tests::wait::{PATIENCE, Stopwatch, eventually, never};
 
 use crate::rig::{Connected, Echo, Helpers, Running, connect, refused, sessions};
@@ -246,12 +248,19 @@ fn whoever_is_killed_leaves_nothing_behind() {
     assert_says(&stage.alice.refused(&["connect", "alpha", "echo"]), 5, "the machine `alpha` is offline");
 }
 
+/// A copy of a machine's folder: one folder has one `run`.
+fn copied(stage: &Stage, from: &str, to: &str) -> Lychgate {
+    let (from, to) = (stage.gateway.client(from), stage.gateway.client(to));
+    assert_eq!(run(Command::new("cp").arg("-a").arg(from.dir()).arg(to.dir()), PATIENCE).code, 0);
+    to
+}
+
 #[test]
 fn the_newest_tunnel_of_a_machine_wins() {
     let stage = Stage::set(Setup::default());
     let open = stage.open(&stage.alice);
     let echo = Echo::start();
-    let machine = stage.gateway.client("alpha");
+    let machine = copied(&stage, "alpha", "alpha-2");
     let _second = Running::start(machine, &["--expose", &echo.exposed("echo", ",raw")]);
     ended(open, &stage.alice, "replaced", "replaced: the machine came back on another connection");
     let mut alpha = stage.alpha;
@@ -264,10 +273,14 @@ fn the_newest_tunnel_of_a_machine_wins() {
 #[test]
 fn whoever_is_replaced_hears_it_every_time() {
     let mut stage = Stage::set(Setup::default());
+    let mut folder = "alpha".to_owned();
     for round in 0..12 {
+        let copy = format!("alpha-{round}");
+        let machine = copied(&stage, &folder, &copy);
+        folder = copy;
         let open = stage.open(&stage.alice);
         let exposed = stage.echo.exposed("echo", ",raw");
-        let newer = Running::start(stage.gateway.client("alpha"), &["--expose", &exposed]);
+        let newer = Running::start(machine, &["--expose", &exposed]);
         let mut older = std::mem::replace(&mut stage.alpha, newer);
         older.run.expect_stdout(&format!("round {round}: the older is told"), |out| {
             out.contains("(replaced)").then_some(())
