@@ -46,7 +46,6 @@ pub fn completions(shell: clap_complete::Shell) -> Result<(), Complaint> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the test reads what was written")]
 mod tests {
     use super::*;
 
