@@ -193,7 +193,7 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
         Refusal::NameIllegal { .. } => (
             StatusCode::BAD_REQUEST,
             "name-illegal",
-            Some("use lower-case letters a to z, digits and inner hyphens, 63 characters at most"),
+            Some("choose another name: lower-case letters a to z, digits and inner hyphens, 63 characters at most"),
         ),
         Refusal::QueueFull(_) => {
             (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))

@@ -51,16 +51,16 @@ fn every_refusal_says_what_and_why() {
     let alice = gateway.first_person();
     let bob = invited(&gateway, &alice, "bob");
     let alpha = joined(&gateway, &alice, "alpha");
-    let _off = joined(&gateway, &alice, "off");
+    let _away = joined(&gateway, &alice, "away");
     let closed = format!("closed={nobody},raw");
     let mine = format!("mine={nobody},raw,allow=group/dba");
     let slow = format!("slow={},raw", slow.at());
     let _a = Running::start(alpha, &["--expose", &closed, "--expose", &mine, "--expose", &slow]);
 
-    let answer = connect(&gateway, &alice, "ssh.off:22");
+    let answer = connect(&gateway, &alice, "ssh.away:22");
     refused(&answer, 503, "offline", "destination_unavailable");
     assert!(answer.1.contains("Retry-After: 30"), "{}", answer.1);
-    assert_says(&alice.refused(&["connect", "off"]), 5, "the machine `off` is offline");
+    assert_says(&alice.refused(&["connect", "away"]), 5, "the machine `away` is offline");
 
     refused(&connect(&gateway, &alice, "closed.alpha:1"), 502, "target-closed", "connection_refused");
     assert_says(&alice.refused(&["connect", "alpha", "closed"]), 5, "`closed` does not answer: connection refused");
@@ -84,8 +84,8 @@ fn every_refusal_says_what_and_why() {
     refused(&unseen, 404, "not-found", "destination_not_found");
     assert_eq!(connect(&gateway, &bob, "closed.nowhere:1").2["detail"], unseen.2["detail"]);
     // What one sees and may not reach is refused by name of the rule.
-    alice.ok(&["machines", "lock", "off", "--reason", "stolen"]);
-    let answer = connect(&gateway, &alice, "ssh.off:22");
+    alice.ok(&["machines", "lock", "away", "--reason", "stolen"]);
+    let answer = connect(&gateway, &alice, "ssh.away:22");
     refused(&answer, 403, "denied", "http_request_denied");
     assert_eq!(answer.2["rules"], serde_json::json!(["locked-machine"]));
 
