@@ -54,7 +54,7 @@ fn a_stream_of_the_machines_own_does_not_end_its_tunnel() {
     site.run(&[("echo", echo())]);
     let port = tests::port::Port::take();
     let beta = crate::joined(&site.gateway, &site.alice, "beta");
-    let mut run = beta.start(&["run", "--reach", &format!("echo=echo.alpha:{}", port.number())]);
+    let mut run = beta.start(&["run", "--reach", &format!("echo=echo@alpha:{},raw", port.number())]);
     run.expect_stdout("the tunnel is up", |out| out.contains("tunnel-up").then_some(()));
     let mut program = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
     let mut passes = || {
