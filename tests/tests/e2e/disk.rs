@@ -55,9 +55,9 @@ fn an_unwritable_directory_of_the_gateway() {
     let mut init = Command::new(built("lychgate-gateway"));
     init.args(["init", "--trust-domain", "test.example", "--dir"]).arg(&below);
     assert_clear(&run(&mut init, PATIENCE), 1, file.to_str().unwrap());
-    // A store that cannot be where the configuration says.
+    // A store that cannot be where the configuration says: the configuration is what is wrong.
     point_store_at(&gateway, &below);
-    assert_clear(&gateway_program(&["run"], &gateway.config()), 4, file.to_str().unwrap());
+    assert_clear(&gateway_program(&["run"], &gateway.config()), 3, file.to_str().unwrap());
 }
 
 #[test]

@@ -35,7 +35,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("CONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\nX: a\r\n b\r\n\r\n", "malformed"),
     ("CONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\nX: a\0b\r\n\r\n", "malformed"),
     ("CONNECT echo.alpha:1 HTTP/1.1\r\nHost : echo.alpha:1\r\n\r\n", "malformed"),
-    ("CONNECT echo.alpha:1 HTTP/1.0\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
+    ("CONNECT echo.alpha:1 HTTP/1.0\r\nHost: echo.alpha:1\r\n\r\n", "only HTTP/1.1"),
     ("CONNECT  echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
     ("CONNECT echo.alpha:1@x HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
     ("\r\nCONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
@@ -49,7 +49,8 @@ fn what_is_refused_ends_the_connection_and_what_follows_is_never_read() {
     for (bad, words) in REFUSED {
         let mut connect = Connect::open(&site.gateway.proxy(), &site.person);
         connect.raw.send(format!("{bad}{}", request("echo.alpha:1")).as_bytes()).unwrap();
-        connect.answer().assert_refused(400, "malformed", "http_request_error", words);
+        let (status, code) = if bad.contains("HTTP/1.0") { (505, "http-version") } else { (400, "malformed") };
+        connect.answer().assert_refused(status, code, "http_request_error", words);
         assert!(connect.ends(), "{bad:?}: the connection lives on");
     }
     assert_eq!(audit(&site.alice, "session.opened").len(), 0);
@@ -64,7 +65,7 @@ fn a_head_that_is_too_long_is_refused_and_never_served_by_half() {
         let mut connect = Connect::open(&site.gateway.proxy(), &site.person);
         let head = format!("{GOOD}X: {}{end}", "a".repeat(length));
         connect.raw.send(head.as_bytes()).unwrap();
-        connect.answer().assert_refused(400, "malformed", "http_request_error", "malformed");
+        connect.answer().assert_refused(431, "head-too-large", "http_request_error", "larger than 16384 bytes");
         assert!(connect.ends());
     }
     assert_eq!(audit(&site.alice, "session.opened").len(), 0);
