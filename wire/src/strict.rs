@@ -262,6 +262,9 @@ mod tests {
             admin::LockRequest: { "kind": "machine", "target": "m", "reason": "r" },
             admin::TokenRequest: {},
             admin::CanIRequest: { "action": "read" },
+            admin::OffboardRequest: { "to": "p" },
+            admin::MachineChange: {},
+            admin::PersonChange: {},
         };
         // Whatever refuses unknown fields is a request, and stands above.
         let sources =
