@@ -48,8 +48,9 @@ pub fn entry(
 ) -> Option<RevokedEntry> {
     let held = locks.since(cert).map(|at| (at, RevocationReason::CertificateHold));
     let (at, reason) = for_good(cert, lineage, now).or(held)?;
-    // A clock that was set back must not make a list that tells the future.
-    Some(RevokedEntry { serial: cert.serial, at: UnixTime::from(at).min(now), reason })
+    // Neither a clock of ours that was set back nor one of a reader that is slow may make the date lie in the future: Java
+    // and NSS let the certificate in until their own clock has reached it.
+    Some(RevokedEntry { serial: cert.serial, at: UnixTime::from(at).min(now.minus(BACKDATE)), reason })
 }
 
 fn for_good(cert: &CertificateEnd, lineage: Option<&Lineage>, now: UnixTime) -> Option<(UnixSecs, RevocationReason)> {
