@@ -121,10 +121,11 @@ pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSi
         attributes: pending.attributes.clone(),
         provers: provers(pending.token.as_deref(), prior),
     };
-    let face = match face {
+    let mut face = match face {
         Some(face) => face,
         None => EnrollFace::new(gateway.clone(), expected, pin)?,
     };
+    face.follows(prior.map(Credential::before).unwrap_or_default());
     Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
 }
 

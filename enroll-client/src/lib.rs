@@ -41,6 +41,8 @@ pub mod sshconfig;
 pub mod sshline;
 pub mod status;
 #[cfg(test)]
+mod stolen;
+#[cfg(test)]
 mod stories;
 pub mod table;
 pub mod target;

@@ -1,9 +1,10 @@
 //! A gateway's reply to a certificate that may be installed. What changes whom we believe must be signed by whom we believe: the
 //! certificate leads to a root that we hold (at first contact the pinned one), a root that is new is vouched for by one that we
 //! hold, and the gateway's addresses stay within the names of the certificate it has shown. So whoever has stolen the gateway's
-//! key for TLS, and no CA's key, can replace nothing.
+//! key for TLS, and no CA's key, can replace nothing. What was vouched for earlier than something that was taken already is not
+//! taken either.
 
-use pki::{Identity, KeyDigest, PeerError, PemError, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
+use pki::{Identity, KeyDigest, Order, PeerError, PemError, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use crate::flow::Ticket;
@@ -35,6 +36,8 @@ pub struct Issued {
     pub life: Life,
     /// Where its holder talks to the gateway.
     pub manage: Address,
+    /// The greatest order that was heard.
+    pub order: Order,
     /// The gateway's clock when it answered.
     pub time: UnixTime,
 }
@@ -74,6 +77,9 @@ pub enum BadReply {
     /// A root that we do not hold, and that no root which we hold vouches for.
     #[error("it names the root {0}, which no root that is trusted here vouches for")]
     NewRoot(KeyDigest),
+    /// It was vouched for before something that was taken already.
+    #[error("{0}")]
+    Older(pki::VouchError),
     /// An address that the gateway has not shown to be its own.
     #[error("`{field}` leads to {host}, and the gateway's certificate is not for that name")]
     Elsewhere {
@@ -87,13 +93,36 @@ pub enum BadReply {
 impl From<BadReply> for Complaint {
     fn from(bad: BadReply) -> Self {
         let exit = match &bad {
-            BadReply::PinMissing | BadReply::NewRoot(_) | BadReply::Elsewhere { .. } | BadReply::Certificate(_) => {
-                Exit::Untrusted
-            }
+            BadReply::PinMissing
+            | BadReply::NewRoot(_)
+            | BadReply::Older(_)
+            | BadReply::Elsewhere { .. }
+            | BadReply::Certificate(_) => Exit::Untrusted,
             _ => Exit::Failure,
         };
         Self::new(exit, "bad-reply", format!("the gateway's reply cannot be used: {bad}"))
             .hint("nothing was taken from it; tell the gateway's operator")
+    }
+}
+
+/// What was taken of one trust domain before: nothing at first contact.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The greatest order that was heard.
+    pub order: Order,
+    /// Where the gateway is talked to.
+    pub manage: Option<Address>,
+}
+
+impl Before {
+    /// Whether a reply of this order may change whom is believed and where they are. A gateway that says none, when one was heard
+    /// before, is an older version put back into its place: its certificate is good, and nothing beside it changes.
+    fn may_change(&self, order: Order) -> Result<bool, BadReply> {
+        if order == Order::default() {
+            return Ok(self.order == Order::default());
+        }
+        order.check(self.order).map_err(BadReply::Older)?;
+        Ok(true)
     }
 }
 
@@ -106,6 +135,8 @@ pub struct Expect<'a> {
     pub believed: &'a Expected,
     /// The certificate of the gateway that answers.
     pub shown: Option<&'a Shown>,
+    /// What was taken before.
+    pub before: &'a Before,
     /// Now, by the gateway's clock as far as it is believed.
     pub now: UnixTime,
 }
@@ -167,7 +198,9 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
     let leaf = certificates("certificate", &reply.certificate)?;
     let chain = certificates("chain", &reply.chain)?;
     let roots = certificates("bundle", &reply.bundle)?;
-    let cross = if reply.cross.is_empty() { vec![] } else { certificates("cross", &reply.cross)? };
+    let order = Order::new(reply.order);
+    let may_change = expect.before.may_change(order)?;
+    let cross = if reply.cross.is_empty() || !may_change { vec![] } else { certificates("cross", &reply.cross)? };
     let [leaf] = leaf.as_slice() else { return Err(BadReply::Count("certificate")) };
     let identity = Identity::parse(&reply.identity).map_err(|_| BadReply::Field("identity"))?;
     let now = expect.now;
@@ -189,6 +222,10 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
         return Err(BadReply::Disagrees("serial"));
     }
     let latest = peer.not_after;
+    let manage = match &expect.before.manage {
+        Some(held) if !may_change => held.clone(),
+        _ => own_address("manage", &reply.manage, expect.shown)?,
+    };
     Ok(Issued {
         id: reply.id.clone(),
         identity,
@@ -204,7 +241,8 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
             renew_after: UnixTime::new(reply.renew_after).min(latest),
             renew_by: UnixTime::new(reply.renew_by).min(latest),
         },
-        manage: own_address("manage", &reply.manage, expect.shown)?,
+        manage,
+        order: order.max(expect.before.order),
         time: now,
     })
 }
@@ -264,6 +302,7 @@ impl Issued {
                 renew_by: UnixTime::new(750),
             },
             manage: Address::parse("gw:1", 1).unwrap(),
+            order: Order::default(),
             time: UnixTime::new(0),
         }
     }

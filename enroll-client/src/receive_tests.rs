@@ -12,7 +12,8 @@ fn check(spoil: impl FnOnce(&mut IssuedReply, &Authority), want: &str) {
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     spoil(&mut reply, &authority);
     let (believed, shown) = (Expected::Pin(authority.root.pin()), authority.shown());
-    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let expect =
+        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
     let got = match accept(&reply, expect) {
         Ok(issued) => format!("ok: {}", issued.identity),
         Err(bad) => bad.to_string(),
@@ -85,7 +86,8 @@ fn times_are_kept_within_the_certificate() {
     reply.renew_after = u64::MAX;
     reply.renew_by = u64::MAX;
     let (believed, shown) = (authority.believed(), authority.shown());
-    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let expect =
+        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
     let issued = accept(&reply, expect).unwrap();
     assert_eq!(issued.life.renew_after, issued.life.not_after);
     assert_eq!(issued.life.renew_by, issued.life.not_after);
@@ -189,7 +191,8 @@ fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
         let mut reply = ours.reply(&key, "edge-07", 100_000);
         spoil(&ours, &foreign, &mut reply);
         for (believed, want) in [Expected::Pin(ours.root.pin()), ours.believed()].iter().zip(want) {
-            let expect = Expect { key: &key.digest(), believed, shown: Some(&shown), now: NOW };
+            let expect =
+                Expect { key: &key.digest(), believed, shown: Some(&shown), before: &Before::default(), now: NOW };
             let got = match accept(&reply, expect) {
                 Ok(issued) => {
                     assert_eq!((issued.pin, &issued.bundle), (ours.root.pin(), &pem(ours.root.cert_der())), "{what}");
@@ -202,6 +205,50 @@ fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
     }
 }
 
+/// What a gateway does to its reply.
+type Spoil<'a> = dyn Fn(&mut IssuedReply) + 'a;
+
+/// A reply that came before another is not taken after it, and a gateway that says no order changes nothing.
+#[test]
+fn what_changes_whom_is_believed_goes_forward() {
+    let (ours, next, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let (believed, shown) = (ours.believed(), ours.shown());
+    let held = Address::parse("gw.example:8443", 443).unwrap();
+    let another_root = |reply: &mut IssuedReply| {
+        reply.bundle.push_str(&pem(next.root.cert_der()));
+        reply.cross = pem(&ours.root.cross_certify(next.root.cert_der(), Serial::from_entropy([9; 16])).unwrap());
+    };
+    let another_address = |reply: &mut IssuedReply| reply.manage = "gw.example:9".into();
+    let nothing = |_: &mut IssuedReply| ();
+    let rows: [(u64, u64, &Spoil<'_>, &str); 10] = [
+        (0, 0, &another_root, "2 roots, gw.example:8443, order 0"),
+        (0, 0, &another_address, "1 roots, gw.example:9, order 0"),
+        (0, 7, &another_root, "2 roots, gw.example:8443, order 7"),
+        (7, 7, &another_address, "1 roots, gw.example:9, order 7"),
+        (7, 8, &another_root, "2 roots, gw.example:8443, order 8"),
+        (8, 7, &nothing, "it is older than what was heard before (order 7, heard 8)"),
+        (8, 7, &another_root, "it is older"),
+        (8, 7, &another_address, "it is older"),
+        (8, 0, &another_root, "it names the root"),
+        (8, 0, &another_address, "1 roots, gw.example:8443, order 8"),
+    ];
+    for (heard, order, spoil, want) in rows {
+        let before = Before { order: Order::new(heard), manage: Some(held.clone()) };
+        let mut reply = IssuedReply { order, ..ours.reply(&key, "edge-07", 100_000) };
+        spoil(&mut reply);
+        let digest = key.digest();
+        let expect = Expect { key: &digest, believed: &believed, shown: Some(&shown), before: &before, now: NOW };
+        let got = match accept(&reply, expect) {
+            Ok(issued) => {
+                let roots = pki::parse_pem("CERTIFICATE", &issued.bundle).unwrap().len();
+                format!("{roots} roots, {}, order {}", issued.manage, issued.order.number())
+            }
+            Err(bad) => bad.to_string(),
+        };
+        assert!(got.starts_with(want), "heard {heard}, said {order}: {got}");
+    }
+}
+
 #[test]
 fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
     let (ours, next, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
@@ -210,7 +257,8 @@ fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
     reply.bundle = pem(next.root.cert_der());
     reply.cross = pem(&ours.root.cross_certify(next.root.cert_der(), pki::Serial::from_entropy([9; 16])).unwrap());
     let believed = ours.believed();
-    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let expect =
+        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
     let issued = accept(&reply, expect).unwrap();
     // Ours stays until it expires, though the gateway left it out.
     assert_eq!(issued.bundle, pem(next.root.cert_der()) + &pem(ours.root.cert_der()));
@@ -219,6 +267,7 @@ fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
     let roots = pki::parse_pem("CERTIFICATE", &issued.bundle).unwrap();
     let believed = Expected::Roots { domain: issued.identity.domain, roots };
     let reply = next.reply(&key, "edge-07", 100_000);
-    let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: NOW };
+    let expect =
+        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
     assert_eq!(accept(&reply, expect).unwrap().pin, next.root.pin());
 }

@@ -43,6 +43,9 @@ pub struct Facts {
     pub pin: String,
     /// When it was issued, by the gateway's clock.
     pub received: u64,
+    /// The greatest order of what the gateway vouched for that was heard when it was issued.
+    #[serde(default)]
+    pub order: u64,
 }
 
 /// `state.json`: the facts of the certificate in use and how things stand with the gateway. Written by us, for anybody to
@@ -199,6 +202,7 @@ impl Facts {
             manage: "gw.example:8443".into(),
             pin: "cd".repeat(32),
             received: 100_000,
+            order: 0,
         }
     }
 }

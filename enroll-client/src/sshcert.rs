@@ -12,13 +12,15 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pki::{Role, SshCertificate, SshKey, SshKind, TrustDomain, UnixTime};
+use pki::{Order, Role, SshCertificate, SshKey, SshKind, TrustDomain, UnixTime};
 use serde_json::json;
-use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, ca_statement, proof_message};
+use wire::ssh::{
+    HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, ca_statement, ordered_ca_statement, proof_message,
+};
 
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
-use crate::edge::keystore::{Credential, Keystore, read_text};
+use crate::edge::keystore::{Credential, Keystore, SSH_CAS, read_text};
 use crate::edge::manage::ManageFace;
 use crate::edge::net::{CallError, NetError};
 use crate::edge::openssh;
@@ -28,9 +30,7 @@ use crate::report::{Complaint, Exit};
 use crate::trust::anchors_of;
 use crate::upkeep;
 
-/// What the gateway last said of its SSH CAs.
-const CAS: &str = "ca.json";
-/// The same as a file for `UserKnownHostsFile`.
+/// What the gateway last said of its SSH CAs as a file for `UserKnownHostsFile`.
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
 /// The SSH CAs of a gateway, each line read as a key, so that nothing else can be in what is printed.
@@ -42,12 +42,12 @@ pub struct Cas {
 }
 
 impl Cas {
-    /// Reads what a gateway says, which must be about our trust domain, and signed by its CA for gateways: the key for TLS alone
-    /// names nobody to be believed.
+    /// Reads what a gateway says, which must be about our trust domain, no older than what was heard `before`, and signed by its CA for
+    /// gateways: the key for TLS alone names nobody to be believed.
     ///
     /// # Errors
     /// When it is about another, or names no CA, or one that is no key, or was not signed by whom we believe.
-    fn read(reply: &SshCaReply, credential: &Credential, now: UnixTime) -> Result<Self, Complaint> {
+    fn read(reply: &SshCaReply, credential: &Credential, before: Order, now: UnixTime) -> Result<Self, Complaint> {
         let domain = credential.domain();
         let keys = |lines: &[String]| -> Result<Vec<SshKey>, Complaint> {
             let keys: Result<Vec<SshKey>, _> = lines.iter().map(|line| SshKey::parse(line)).collect();
@@ -61,8 +61,8 @@ impl Cas {
             return Err(bad_reply("it speaks of another trust domain"));
         }
         let cas = Self { domain: domain.clone(), user: keys(&reply.user)?, host: keys(&reply.host)? };
-        vouched(reply, credential, now).map_err(|why| {
-            let what = format!("the gateway names SSH CAs for which its own CA does not vouch: {why}");
+        vouched(reply, credential, before, now).map_err(|why| {
+            let what = format!("the gateway names SSH CAs for which its own CA does not vouch now: {why}");
             Complaint::new(Exit::Untrusted, "bad-reply", what)
                 .hint("nothing was taken from it; tell the gateway's operator")
         })?;
@@ -86,12 +86,20 @@ impl Cas {
 }
 
 /// Whether the CA for gateways signed it.
-fn vouched(reply: &SshCaReply, credential: &Credential, now: UnixTime) -> Result<(), String> {
+fn vouched(reply: &SshCaReply, credential: &Credential, before: Order, now: UnixTime) -> Result<(), String> {
     let anchors = anchors_of(credential.domain(), &credential.roots, now)?;
     let ca = pki::parse_pem("CERTIFICATE", &reply.ca).map_err(|error| error.to_string())?;
     let [ca] = ca.as_slice() else { return Err("it is not signed".to_owned()) };
-    let signature = STANDARD.decode(&reply.signature).map_err(|error| error.to_string())?;
-    let statement = ca_statement(&reply.trust_domain, &reply.user, &reply.host);
+    let order = Order::new(reply.order);
+    // Before the signature: what came earlier is signed as well.
+    order.check(before).map_err(|error| error.to_string())?;
+    let (domain, user, host) = (&reply.trust_domain, &reply.user, &reply.host);
+    let (statement, signature) = if order == Order::default() {
+        (ca_statement(domain, user, host), &reply.signature)
+    } else {
+        (ordered_ca_statement(domain, reply.order, user, host), &reply.ordered_signature)
+    };
+    let signature = STANDARD.decode(signature).map_err(|error| error.to_string())?;
     pki::verify_statement(&statement, &signature, ca, Role::Gateway, &anchors, now).map_err(|error| error.to_string())
 }
 
@@ -110,18 +118,20 @@ async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Com
     let roots = upkeep::roots_of(credential);
     let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
     let reply: SshCaReply = face.get("/v1/ssh/ca").await?;
-    let cas = Cas::read(&reply, credential, face.offset().gateway_time(clock::now()))?;
+    let cas = Cas::read(&reply, credential, credential.order, face.offset().gateway_time(clock::now()))?;
     let folder = store.ssh_folder()?;
     let kept = serde_json::to_string(&reply).unwrap_or_default();
-    store.replace_at(&folder.join(CAS), &kept, Access::Public)?;
+    store.replace_at(&folder.join(SSH_CAS), &kept, Access::Public)?;
     store.replace_at(&folder.join(KNOWN_HOSTS), &text(&cas.known_hosts(&[])), Access::Public)?;
     Ok(cas)
 }
 
 /// The SSH CAs as last heard, if they were.
 fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
-    let kept = read_text(&store.ssh_file(CAS)).ok()??;
-    Cas::read(&serde_json::from_str(&kept).ok()?, credential, upkeep::gateway_time(store, credential)).ok()
+    let kept = read_text(&store.ssh_file(SSH_CAS)).ok()??;
+    // It was taken when it came, however much was heard since.
+    let (before, now) = (Order::default(), upkeep::gateway_time(store, credential));
+    Cas::read(&serde_json::from_str(&kept).ok()?, credential, before, now).ok()
 }
 
 /// The SSH CAs: of the gateway, or as last heard while it does not answer.

@@ -15,7 +15,7 @@ const NOW: UnixTime = UnixTime::new(100_000);
 
 /// Somebody who believes `authority`, and hears this from it.
 fn read(authority: &Authority, reply: &SshCaReply) -> Result<Cas, Complaint> {
-    Cas::read(reply, &authority.credential("person/alice", NOW), NOW)
+    Cas::read(reply, &authority.credential("person/alice", NOW), Order::default(), NOW)
 }
 
 fn said(authority: &Authority, user: &[&str], host: &[&str]) -> SshCaReply {
@@ -85,6 +85,28 @@ fn cas_are_believed_on_the_word_of_a_ca_alone() {
     ] {
         let got = read(&ours, &reply).map_err(|complaint| complaint.exit);
         assert_eq!(got.as_ref().err(), (!want).then_some(&Exit::Untrusted), "{what}");
+    }
+}
+
+/// What was signed once stays signed: what is taken goes forward only.
+#[test]
+fn cas_that_were_replaced_do_not_come_back() {
+    let ours = Authority::new();
+    let key = ca(SshKind::User).public().line();
+    let credential = ours.credential("person/alice", NOW);
+    let with_another_number = SshCaReply { order: 9, ..ours.ssh_cas_in_order(7, &key) };
+    let without = ours.ssh_cas(&[&key], &[&key], Role::Gateway);
+    for (what, reply, before, want) in [
+        ("the first that is heard", ours.ssh_cas_in_order(7, &key), 0, true),
+        ("the same again", ours.ssh_cas_in_order(7, &key), 7, true),
+        ("a later one", ours.ssh_cas_in_order(8, &key), 7, true),
+        ("an earlier one", ours.ssh_cas_in_order(6, &key), 7, false),
+        ("an earlier one with a number that was not signed", with_another_number, 8, false),
+        ("a gateway that knows no order, and none was heard", without.clone(), 0, true),
+        ("a signature without order, and one was heard", without, 7, false),
+    ] {
+        let got = Cas::read(&reply, &credential, Order::new(before), NOW).map_err(|complaint| complaint.exit);
+        assert_eq!(got.err(), (!want).then_some(Exit::Untrusted), "{what}");
     }
 }
 

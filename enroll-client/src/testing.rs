@@ -11,12 +11,12 @@ use pki::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use wire::enroll::IssuedReply;
-use wire::ssh::{SshCaReply, ca_statement};
+use wire::ssh::{SshCaReply, ca_statement, ordered_ca_statement};
 
 use crate::edge::entropy;
 use crate::edge::keystore::Credential;
 use crate::key::PrivateKey;
-use crate::receive::{self, Expect, Issued};
+use crate::receive::{self, Before, Expect, Issued};
 use crate::record::Facts;
 use crate::renew::Life;
 use crate::target::Address;
@@ -112,6 +112,7 @@ impl Authority {
             gateway: address(),
             manage: address(),
             pin: pki::KeyDigest::from_spki_der(&[]),
+            order: pki::Order::default(),
         }
     }
 
@@ -131,7 +132,8 @@ impl Authority {
     /// That answer, taken by somebody who believes this authority.
     pub fn issued(&self, key: &PrivateKey, name: &str, now: u64) -> Issued {
         let (believed, shown) = (self.believed(), self.shown());
-        let expect = Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), now: UnixTime::new(now) };
+        let (digest, before, now_there) = (key.digest(), Before::default(), UnixTime::new(now));
+        let expect = Expect { key: &digest, believed: &believed, shown: Some(&shown), before: &before, now: now_there };
         receive::accept(&self.reply(key, name, now), expect).unwrap()
     }
 
@@ -157,7 +159,17 @@ impl Authority {
             host,
             ca: pki::to_pem("CERTIFICATE", self.ca(role).cert_der()),
             signature: STANDARD.encode(signature),
+            order: 0,
+            ordered_signature: String::new(),
         }
+    }
+
+    /// The same in its place in the order.
+    pub fn ssh_cas_in_order(&self, order: u64, key: &str) -> SshCaReply {
+        let reply = self.ssh_cas(&[key], &[key], Role::Gateway);
+        let statement = ordered_ca_statement("td.example", order, &reply.user, &reply.host);
+        let signature = self.ca(Role::Gateway).sign_statement(&statement).unwrap();
+        SshCaReply { order, ordered_signature: STANDARD.encode(signature), ..reply }
     }
 
     /// A certificate for a machine, that the CA for gateways signed: it would have to be bent to.
@@ -209,6 +221,7 @@ impl Authority {
             renew_after: times.renew_after.secs(),
             renew_by: times.renew_by.secs(),
             manage: "gw.example:8443".into(),
+            order: 0,
             time: now.secs(),
         }
     }

@@ -269,7 +269,9 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
     let offset = heard.unwrap_or_else(|_| Offset::from_secs(store.state(&credential.facts).clock_offset));
     let now = offset.gateway_time(clock::now());
-    let issued = accept(&reply, Expect { key: &digest, believed: &believed, shown: shown.as_ref(), now })?;
+    let before = credential.before();
+    let expect = Expect { key: &digest, believed: &believed, shown: shown.as_ref(), before: &before, now };
+    let issued = accept(&reply, expect)?;
     if issued.identity != credential.identity {
         return Err(BadReply::Disagrees("identity").into());
     }

@@ -26,7 +26,7 @@ use crate::{
         tls::{Face, FaceNames, TlsSwap},
     },
     flow::{
-        clock, sessions,
+        clock, order, sessions,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -136,6 +136,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     check_epoch(&shell, &config, accept_rollback).await?;
     // Before anything is written: also what is written first has a time.
     clock::look(&shell).await.map_err(Complaint::store)?;
+    order::advance(&shell).await.map_err(Complaint::store)?;
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
@@ -401,6 +402,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
         fresh.public_proxy.clone_from(&before.public_proxy);
     }
     let table = upkeep::table(shell, &config.names).await?;
+    order::advance(shell).await.map_err(Complaint::store)?;
     let changed = rules.digest() != shell.rules.load().digest();
     if changed {
         policy_loaded(shell, rules.digest()).await?;

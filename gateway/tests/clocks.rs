@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway::{
     core::{refusal::Refusal, timekeeping},
-    flow::{clock, sweep::sweep},
+    flow::{clock, order, ssh, sweep::sweep},
     store::{Batch, Key},
 };
 use story::{DAY, Member, Story, minutes};
@@ -278,4 +278,39 @@ async fn every_timer_of_days_goes_by_the_clock_and_not_by_a_sleep() {
         assert_eq!(got, happened, "{passed} days passed, set by {set}");
         drop(seat);
     }
+}
+
+/// What is vouched for goes forward with every start: with a store from a backup too, and by no clock that is doubted.
+#[tokio::test]
+async fn the_order_of_what_is_vouched_for_only_goes_forward() {
+    let story = Story::new().await;
+    story.first_person().await;
+    let advance = async || {
+        order::advance(&story.shell).await.unwrap();
+        order::now(&story.shell).number()
+    };
+    let first = advance().await;
+    assert_eq!(first, story.shell.now().secs(), "the first is the time");
+    let second = advance().await;
+    assert_eq!(second, first + 1);
+
+    // As when a backup from before both is restored, and it is a minute later.
+    story.shell.store.commit(Batch::default().delete("meta/order")).await.unwrap();
+    story.clock.advance(minutes(1));
+    let restored = advance().await;
+    assert!(restored > second, "{second} {restored}");
+    assert_eq!(ssh::cas(&story.shell).unwrap().order, restored);
+
+    // A clock far ahead would take it where no later one could follow.
+    story.rounds(2).await;
+    story.jump(500);
+    story.rounds(1).await;
+    assert!(clock::doubt(&story.shell).is_some());
+    assert_eq!(advance().await, restored + 1);
+
+    // A damaged one is as good as none.
+    story.jump(-500);
+    story.rounds(2).await;
+    story.shell.store.commit(Batch::default().put("meta/order", "{")).await.unwrap();
+    assert!(advance().await >= story.shell.now().secs());
 }

@@ -59,4 +59,4 @@ pub use ssh::{
 };
 pub use time::UnixTime;
 pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_peer_to_root, verify_sealed};
-pub use vouch::{VouchError, verify_cross, verify_statement};
+pub use vouch::{Order, VouchError, verify_cross, verify_statement};

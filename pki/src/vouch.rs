@@ -1,5 +1,6 @@
 //! What a CA vouches for beside the leaves it issues: a statement, signed by an issuing CA's key; and another root, for whose
 //! key an older root has made a certificate. Both are for parties that hold roots already and are told of more to believe.
+//! Whatever is vouched for has an [`Order`], so that what was vouched for earlier cannot be shown again in its place.
 
 use thiserror::Error;
 
@@ -15,6 +16,40 @@ use crate::time::UnixTime;
 /// What precedes a statement in the bytes that are signed. A certificate or list to be signed begins with an ASN.1 tag (RFC 5280
 /// 4.1.1.1), so that neither can be taken for the other.
 const CONTEXT: &[u8] = b"lychgate statement v1\0";
+
+/// When something was vouched for, among all that one trust domain vouches for: who takes it remembers the greatest and never
+/// goes back. Zero stands for a gateway that says none.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order(u64);
+
+impl Order {
+    /// That number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The one for what is vouched for next. With a clock that is believed it is no less than the seconds since the Unix epoch,
+    /// so that it goes forward also when the last one was forgotten: in a store that was restored from a backup.
+    #[must_use]
+    pub fn next(self, now: Option<UnixTime>) -> Self {
+        Self(self.0.saturating_add(1).max(now.map_or(0, UnixTime::secs)))
+    }
+
+    /// Checks that what comes with this order is no older than what was taken `before`.
+    ///
+    /// # Errors
+    /// [`VouchError::Older`].
+    pub const fn check(self, before: Self) -> Result<(), VouchError> {
+        if self.0 < before.0 { Err(VouchError::Older { order: self.0, before: before.0 }) } else { Ok(()) }
+    }
+}
 
 /// Why somebody's word is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,6 +75,14 @@ pub enum VouchError {
     /// The signature.
     #[error("the signature does not verify")]
     Signature,
+    /// It was vouched for before something that was taken already.
+    #[error("it is older than what was heard before (order {order}, heard {before})")]
+    Older {
+        /// Its order.
+        order: u64,
+        /// The greatest that was heard.
+        before: u64,
+    },
 }
 
 fn signed_by_an_anchor(cert: &Certificate<'_>, anchors: &TrustAnchors, now: UnixTime) -> Result<(), VouchError> {
@@ -143,6 +186,28 @@ mod tests {
         for when in [UnixTime::new(0), gateways.not_after().plus(std::time::Duration::from_secs(1))] {
             let outcome = verify_statement(b"x", &signature, gateways.cert_der(), Role::Gateway, &ours.anchors(), when);
             assert!(matches!(outcome, Err(VouchError::Certificate(_))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_goes_forward() {
+        let now = |secs| Some(UnixTime::new(secs));
+        for (last, now, want) in [
+            (0, now(1_000), 1_000),
+            (1_000, now(1_000), 1_001),
+            (1_000, now(2_000), 2_000),
+            // The clock was set back, or is not believed.
+            (1_000, now(10), 1_001),
+            (1_000, None, 1_001),
+            (u64::MAX, None, u64::MAX),
+        ] {
+            assert_eq!(Order::new(last).next(now).number(), want, "{last} {now:?}");
+        }
+        for (order, before, ok) in
+            [(0, 0, true), (5, 0, true), (5, 5, true), (6, 5, true), (4, 5, false), (0, 5, false)]
+        {
+            let want = if ok { Ok(()) } else { Err(VouchError::Older { order, before }) };
+            assert_eq!(Order::new(order).check(Order::new(before)), want);
         }
     }
 

@@ -75,6 +75,10 @@ pub struct IssuedReply {
     pub renew_by: u64,
     /// `host:port` of the manage face.
     pub manage: String,
+    /// The place of this among all that the gateway vouches for: whoever has heard a greater one takes nothing of it. Zero from a
+    /// gateway that knows no order: then its holder goes on believing the roots and the address that it has.
+    #[serde(default)]
+    pub order: u64,
     /// The gateway's clock, seconds since the Unix epoch.
     pub time: u64,
 }

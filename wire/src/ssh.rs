@@ -30,6 +30,14 @@ pub fn ca_statement(trust_domain: &str, user: &[String], host: &[String]) -> Vec
     format!("lychgate ssh cas\n{trust_domain}\n{}{}", lines("user", user), lines("host", host)).into_bytes()
 }
 
+/// The same with its place in the order of all that the gateway vouches for, so that an older one cannot be shown again.
+#[must_use]
+pub fn ordered_ca_statement(trust_domain: &str, order: u64, user: &[String], host: &[String]) -> Vec<u8> {
+    let mut statement = format!("lychgate ssh cas in order\n{order}\n").into_bytes();
+    statement.extend(ca_statement(trust_domain, user, host));
+    statement
+}
+
 /// `GET /v1/ssh/ca` on the enroll face: the public keys of the SSH CAs, each as a line of a `.pub` file. Several while one
 /// replaces another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +51,22 @@ pub struct SshCaReply {
     /// The CA for gateways, PEM.
     #[serde(default)]
     pub ca: String,
-    /// Its signature over [`ca_statement`], base64. Without one nothing of this is believed.
+    /// Its signature over [`ca_statement`], base64, for clients that know no order.
     #[serde(default)]
     pub signature: String,
+    /// The place of this among all that the gateway vouches for: whoever has heard a greater one does not take it. Zero from a
+    /// gateway that knows no order, which is taken only by whoever has heard none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub order: u64,
+    /// The CA's signature over [`ordered_ca_statement`], base64, when there is an order. Without the signature that belongs to it
+    /// nothing of this is believed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ordered_signature: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(order: &u64) -> bool {
+    *order == 0
 }
 
 /// `POST /v1/ssh/host` by a machine, `POST /v1/ssh/user` by a person.

@@ -16,7 +16,7 @@ use crate::flow::{Heard, Poll};
 use crate::key::{KeyFault, PrivateKey};
 use crate::offset::Offset;
 use crate::proof::{self, Subject};
-use crate::receive::{self, Expect};
+use crate::receive::{self, Before, Expect};
 use crate::report::{Complaint, Exit};
 use crate::target::Address;
 use crate::trust::{Expected, Verdict};
@@ -42,6 +42,7 @@ pub struct EnrollFace {
     pin: KeyDigest,
     connection: Option<Connection>,
     offset: Offset,
+    before: Before,
 }
 
 /// Why a request has no answer that the conversation can use.
@@ -93,7 +94,21 @@ impl EnrollFace {
         };
         let verdict = Verdict::new(expected, address.host());
         let manners = Manners::anonymous(verdict.clone())?;
-        Ok(Self { address, manners, verdict, trusted, pin, connection: None, offset: Offset::default() })
+        Ok(Self {
+            address,
+            manners,
+            verdict,
+            trusted,
+            pin,
+            connection: None,
+            offset: Offset::default(),
+            before: Before::default(),
+        })
+    }
+
+    /// What was taken of this gateway before.
+    pub fn follows(&mut self, before: Before) {
+        self.before = before;
     }
 
     /// The root of the gateway we talk to: the pinned one, or the one it has moved on to since, if our bundle holds that.
@@ -220,7 +235,8 @@ impl EnrollFace {
                 let (key, shown) = (application.key.digest(), self.verdict.shown());
                 let now = self.offset.gateway_time(clock::now());
                 let believed = self.verdict.expected();
-                match receive::accept(&issued, Expect { key: &key, believed, shown: shown.as_ref(), now }) {
+                let expect = Expect { key: &key, believed, shown: shown.as_ref(), before: &self.before, now };
+                match receive::accept(&issued, expect) {
                     Ok(issued) => Heard::Issued(Box::new(issued)),
                     Err(bad) => Heard::Hopeless(bad.into()),
                 }

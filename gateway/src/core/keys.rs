@@ -30,6 +30,8 @@ pub const LINEAGES: &str = "lineage/";
 pub const LAST_LISTS: &str = "meta/crl/";
 /// The lock epoch: grows with every change of a lock and never shrinks.
 pub const EPOCH: &str = "meta/epoch";
+/// The order of what is vouched for: grows with every start and reload.
+pub const ORDER: &str = "meta/order";
 /// When all machines were last asked to renew now: one record, however many they are.
 pub const RENEW_MACHINES: &str = "meta/renew-machines";
 /// The time of the last housekeeping, and whether the clock was doubted then.

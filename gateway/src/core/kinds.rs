@@ -137,6 +137,12 @@ pub const KINDS: &[Kind] = &[
         "never",
         "the store counts as restored: see `--accept-rollback`",
     ),
+    kind::<u64>(
+        (keys::ORDER, "order of what is vouched for"),
+        Term::Standing,
+        "never: there is one",
+        "the clock takes it forward at the next start",
+    ),
     kind::<LastList>(
         (keys::LAST_LISTS, "number of a revocation list"),
         Term::Standing,

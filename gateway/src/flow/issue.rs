@@ -3,7 +3,10 @@
 use pki::{Identity, Linted, schedule};
 use wire::enroll::IssuedReply;
 
-use super::shell::{Actor, Retry, Shell};
+use super::{
+    order,
+    shell::{Actor, Retry, Shell},
+};
 use crate::core::{
     plan::{self, Plan},
     records::{Certificate, Enrollment},
@@ -92,6 +95,7 @@ pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> IssuedReply 
         renew_after: schedule.renew_after.secs(),
         renew_by: schedule.renew_by.secs(),
         manage: settings.public_manage.clone(),
+        order: order::now(shell).number(),
         time: shell.now().secs(),
     }
 }

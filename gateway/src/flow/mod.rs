@@ -12,6 +12,7 @@ pub mod enroll;
 pub mod issue;
 pub mod notices;
 pub mod offboard;
+pub mod order;
 pub mod owners;
 pub mod page;
 pub mod people;

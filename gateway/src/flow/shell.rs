@@ -110,6 +110,8 @@ pub struct Shell {
     pub places: super::page::Places,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
+    /// The order of what is vouched for now.
+    pub order: AtomicU64,
     /// Who waits for a person.
     pub queue: Queue,
     /// Counters.
@@ -179,6 +181,7 @@ impl Shell {
             counted: Mutex::new(None),
             damaged: Damaged::new(Arc::clone(&metrics)),
             epoch: AtomicU64::new(0),
+            order: AtomicU64::new(0),
             queue: Queue::default(),
             metrics,
             fatal: Arc::default(),

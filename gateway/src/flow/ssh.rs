@@ -2,16 +2,20 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pki::{Role, SshKind};
-use wire::ssh::{SshCaReply, SshReply, ca_statement};
+use wire::ssh::{SshCaReply, SshReply, ca_statement, ordered_ca_statement};
 
-use super::shell::{Actor, Retry, Shell};
+use super::{
+    order,
+    shell::{Actor, Retry, Shell},
+};
 use crate::core::{
     admission::Caller,
     refusal::{Fault, Refusal},
     ssh::{self, Plan, Proven},
 };
 
-/// The public keys of the SSH CAs, signed by the CA for gateways: whoever has stolen the key for TLS cannot name others.
+/// The public keys of the SSH CAs, signed by the CA for gateways with their place in the order: whoever has stolen the key for
+/// TLS can neither name others nor show an earlier list again.
 ///
 /// # Errors
 /// When the CA's key does not sign.
@@ -19,14 +23,19 @@ pub fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
     let line = |kind| vec![shell.ca.ssh(kind).public().line()];
     let (domain, user, host) = (shell.ca.domain().as_str(), line(SshKind::User), line(SshKind::Host));
     let ca = shell.ca.issuing(Role::Gateway);
-    let signature =
-        ca.sign_statement(&ca_statement(domain, &user, &host)).map_err(|error| Fault::Issue(error.to_string()))?;
+    let sign = |statement: &[u8]| match ca.sign_statement(statement) {
+        Ok(signature) => Ok(STANDARD.encode(signature)),
+        Err(error) => Err(Fault::Issue(error.to_string())),
+    };
+    let order = order::now(shell).number();
     Ok(SshCaReply {
         trust_domain: domain.to_owned(),
+        ca: pki::to_pem("CERTIFICATE", ca.cert_der()),
+        signature: sign(&ca_statement(domain, &user, &host))?,
+        order,
+        ordered_signature: sign(&ordered_ca_statement(domain, order, &user, &host))?,
         user,
         host,
-        ca: pki::to_pem("CERTIFICATE", ca.cert_der()),
-        signature: STANDARD.encode(signature),
     })
 }
 

@@ -125,6 +125,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         renew_after: NOW.secs() + 40_000,
         renew_by: NOW.secs() + 60_000,
         manage: "gate.example:8444".to_owned(),
+        order: NOW.secs(),
         time: NOW.secs(),
     };
     let waiting = WaitingReply {

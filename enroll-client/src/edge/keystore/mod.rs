@@ -30,7 +30,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pki::{Identity, KeyDigest, Serial, TrustDomain, UnixTime};
+use pki::{Identity, KeyDigest, Order, Serial, TrustDomain, UnixTime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -40,7 +40,7 @@ pub use lock::Lock;
 
 use crate::key::{KeyFault, PrivateKey};
 use crate::platform::{self, Access};
-use crate::receive::Issued;
+use crate::receive::{Before, Issued};
 use crate::record::{Denied, Facts, Pending, State, VERSION};
 use crate::renew::Life;
 use crate::report::{Complaint, Exit};
@@ -62,6 +62,8 @@ const PENDING: &str = "pending.json";
 const CURRENT: &str = "current";
 const GENERATIONS: &str = "generations";
 const SSH: &str = "ssh";
+/// What the gateway last said of its SSH CAs, in the folder of SSH keys.
+pub const SSH_CAS: &str = "ca.json";
 const HOOKS: &str = super::hooks::FOLDER;
 
 /// Largest file of the folder that is read: a bundle of some hundred roots.
@@ -185,6 +187,8 @@ pub struct Credential {
     pub manage: Address,
     /// The root that the certificate leads to: the one pinned at first contact, or one that it vouched for since.
     pub pin: KeyDigest,
+    /// The greatest order of what the gateway vouches for that was heard.
+    pub order: Order,
 }
 
 impl Credential {
@@ -192,6 +196,12 @@ impl Credential {
     #[must_use]
     pub fn domain(&self) -> &TrustDomain {
         &self.identity.domain
+    }
+
+    /// What was taken of the gateway so far.
+    #[must_use]
+    pub fn before(&self) -> Before {
+        Before { order: self.order, manage: Some(self.manage.clone()) }
     }
 }
 
@@ -372,12 +382,24 @@ impl Keystore {
             gateway: Address::parse(&facts.gateway, 443).map_err(|_| field("gateway"))?,
             manage: Address::parse(&facts.manage, 443).map_err(|_| field("manage"))?,
             pin: KeyDigest::parse_hex(&facts.pin).map_err(|_| field("pin"))?,
+            order: Order::new(facts.order).max(self.order_of_ssh_cas()),
             key,
             leaf,
             chain,
             roots,
             facts,
         }))
+    }
+
+    /// The order of the SSH CAs that were heard last, each of which was checked when it came.
+    fn order_of_ssh_cas(&self) -> Order {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            #[serde(default)]
+            order: u64,
+        }
+        let kept: Option<Kept> = read_json(&self.ssh_file(SSH_CAS)).unwrap_or_default();
+        Order::new(kept.map_or(0, |kept| kept.order))
     }
 
     /// The folder of the certificate in use.
@@ -728,6 +750,7 @@ fn facts(issued: &Issued, gateway: &Address) -> Facts {
         manage: issued.manage.to_string(),
         pin: issued.pin.hex(),
         received: issued.time.secs(),
+        order: issued.order.number(),
     }
 }
 
