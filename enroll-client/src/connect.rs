@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use pki::Name;
 use serde_json::json;
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy, copy_bidirectional_with_sizes,
-    copy_buf,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use wire::tunnel::{Reason, is_service_name};
 
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
 use crate::edge::held::Held;
 use crate::edge::keystore::Keystore;
+use crate::edge::lead::{join, pass_on, show_end};
 use crate::edge::manage::{ManageFace, segment};
 use crate::edge::net::{CallError, NetError};
 use crate::edge::proxy::{Carries, Service, Standing, Streams};
@@ -200,26 +198,6 @@ pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
     ending
 }
 
-/// Passes on until there is no more, which is `Err`, or it cannot go on.
-async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Result<Ending, ()> {
-    let mut space = vec![0; BUFFER];
-    loop {
-        let read = match from.read(&mut space).await {
-            Ok(0) => return Err(()),
-            Ok(read) => read,
-            Err(error) => return Ok(Ending::Broke(error)),
-        };
-        let piece = space.get(..read).unwrap_or_default();
-        let written = async {
-            to.write_all(piece).await?;
-            to.flush().await
-        };
-        if let Err(error) = written.await {
-            return Ok(Ending::unwritten(error));
-        }
-    }
-}
-
 /// A session that is over.
 pub struct Over<'a> {
     /// Its id.
@@ -340,8 +318,12 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Re
                     let Some((ending, said)) = over else { return };
                     let _ = afterwards(Some(&way), Over { session: &session, machine: &name, ending, said }).await;
                 }
-                // Escaped already, line by line.
-                Err(complaint) => terminal::show(&complaint.lines()),
+                Err(complaint) => {
+                    // Nothing came, which is not the same as a service that has nothing to say.
+                    reset(&program);
+                    // Escaped already, line by line.
+                    terminal::show(&complaint.lines());
+                }
             }
         });
     }
@@ -353,34 +335,11 @@ fn listen_at(text: &str) -> String {
     if port.parse::<u16>().is_ok() { format!("127.0.0.1:{port}") } else { text.to_owned() }
 }
 
-/// Joins a program's connection with a service. A session that was cut ends the program's connection by a reset: an orderly end
-/// would be taken for the end of the data. Gives how it ended and what was said of it; nothing when the program left.
+/// Joins a program's connection with a service, and says at the program's end how the session ended. Gives that, and what was said of
+/// it; nothing when the program left.
 async fn lead(program: &mut TcpStream, service: &mut Service) -> Option<(Ending, Option<Reason>)> {
     let (session, words) = (service.session.clone(), Arc::clone(&service.words));
-    let ending = {
-        let (mut from_program, mut to_program) = program.split();
-        let (mut from_service, mut to_service) = tokio::io::split(&mut *service);
-        let outwards = async {
-            let sent = copy_buf(&mut BufReader::with_capacity(BUFFER, &mut from_program), &mut to_service).await;
-            (sent.is_ok() && to_service.shutdown().await.is_ok()).then_some(())
-        };
-        tokio::pin!(outwards);
-        let ended = {
-            let inwards = pass_on(&mut from_service, &mut to_program);
-            tokio::pin!(inwards);
-            tokio::select! {
-                biased;
-                ending = &mut inwards => ending.map_err(|()| Ending::Whole),
-                _ = &mut outwards => inwards.await.map_err(|()| Ending::Closed),
-            }
-        };
-        if let Err(Ending::Whole) = ended {
-            // Its end is the service's own; the program may have more to say.
-            let _ = to_program.shutdown().await;
-            let _ = outwards.await;
-        }
-        ended.unwrap_or_else(|ending| ending)
-    };
+    let ending = join(program, service).await;
     match &ending {
         Ending::Unwanted | Ending::Unwritten(_) => {
             service.abandon().await;
@@ -390,11 +349,7 @@ async fn lead(program: &mut TcpStream, service: &mut Service) -> Option<(Ending,
         Ending::Broke(_) => service.abandon().await,
     }
     let said = words.why(&session).await;
-    if ending.judge(said) == Judged::Well {
-        let _ = program.shutdown().await;
-    } else {
-        reset(program);
-    }
+    show_end(program, &ending.judge(said)).await;
     Some((ending, said))
 }
 

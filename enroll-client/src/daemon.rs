@@ -17,6 +17,7 @@ use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::sealed::Seal;
 use crate::edge::terminal::Format;
 use crate::edge::tunnel::{self, Said, Standing};
+use crate::edge::words::Words;
 use crate::edge::{clock, entropy, reach};
 use crate::flow::{Manner, OnWait, Patience};
 use crate::join::{End, Notice, Pursuit, pursue, rejoin_pending};
@@ -400,7 +401,15 @@ impl Daemon<'_> {
         let reaching = Arc::new(AtomicUsize::new(0));
         let open = Arc::clone(&reaching);
         let (gone, abandoned) = mpsc::channel(16);
-        let parts = reach::Parts { wanted, abandoned: gone, open, standing: watching.clone(), tell: tell.clone() };
+        let words = Arc::<Words>::default();
+        let parts = reach::Parts {
+            wanted,
+            abandoned: gone,
+            words: Arc::clone(&words),
+            open,
+            standing: watching.clone(),
+            tell: tell.clone(),
+        };
         for (listener, reach) in listeners {
             tasks.spawn(reach::offer(listener, reach, parts.clone()));
         }
@@ -410,7 +419,7 @@ impl Daemon<'_> {
             keep.closed().await;
         });
         let services = Arc::new(services.clone());
-        let parts = tunnel::Parts { services, standing: watching, tell, wanted: requests, abandoned, reaching };
+        let parts = tunnel::Parts { services, standing: watching, tell, wanted: requests, abandoned, words, reaching };
         tasks.spawn(tunnel::hold(parts));
         let names: Vec<&str> = self.options.services.names().collect();
         let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

@@ -21,8 +21,9 @@ use crate::edge::keystore::Keystore;
 use crate::edge::mux::{read_frame, write_frame};
 use crate::edge::net::CallError;
 use crate::edge::program;
-use crate::edge::proxy::{Carries, Service, Streams, Words};
+use crate::edge::proxy::{Carries, Service, Streams};
 use crate::edge::terminal;
+use crate::edge::words::Words;
 use crate::ending::{Ending, Judged};
 use crate::platform;
 use crate::report::{Complaint, Exit};
@@ -233,7 +234,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
         Ok((mut service, _)) => {
             // Sealed or not is over by now: the program gets the bytes as the service speaks them.
             let broke = pool.note(&service).await;
-            let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None };
+            let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
             if write_frame(&mut program, &answer).await.is_ok() && carry(&mut program, &mut service).await.is_err() {
                 broke.store(true, Ordering::SeqCst);
             }

@@ -64,6 +64,8 @@ pub enum Output {
     RenewNow,
     /// The gateway ended a stream.
     Ended(String, Reason),
+    /// A session that a program of ours had opened is over.
+    ReachEnded(String, Reason),
     /// Something for the log.
     Tell(News),
 }
@@ -246,6 +248,7 @@ impl Tunnel {
             }
             (ToMachine::RenewNow, Link::Up(_)) => vec![Output::RenewNow],
             (ToMachine::Ended { session, reason }, Link::Up(_)) => vec![Output::Ended(session, reason)],
+            (ToMachine::ReachEnded { session, reason }, Link::Up(_)) => vec![Output::ReachEnded(session, reason)],
             (ToMachine::Drain { after_ms, reconnect_within_ms }, Link::Up(_)) => {
                 self.within = spread(reconnect_within_ms);
                 vec![Output::Tell(News::Draining(Duration::from_millis(after_ms)))]
@@ -475,6 +478,10 @@ mod tests {
             (
                 ToMachine::Ended { session: "s".into(), reason: Reason::Killed },
                 vec![Output::Ended("s".into(), Reason::Killed)],
+            ),
+            (
+                ToMachine::ReachEnded { session: "s".into(), reason: Reason::Peer },
+                vec![Output::ReachEnded("s".into(), Reason::Peer)],
             ),
             (
                 ToMachine::Drain { after_ms: 30_000, reconnect_within_ms: 5_000 },

@@ -180,6 +180,14 @@ pub enum ToMachine {
         /// Why.
         reason: Reason,
     },
+    /// A stream that a program of this machine had opened is over. Not [`ToMachine::Ended`]: where a machine reaches itself, both of
+    /// its ends have one session, and this one may still be handing on what came.
+    ReachEnded {
+        /// The session.
+        session: String,
+        /// Why: an end that is not said to be [`Reason::Peer`] is a loss.
+        reason: Reason,
+    },
     /// The gateway is about to stop: no new streams come, those that are open may end.
     Drain {
         /// When what is left will be cut, in milliseconds from now.
@@ -372,6 +380,10 @@ pub enum Reached {
         /// As [`Open::dial_back`], for this end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dial_back: Option<String>,
+        /// How the session ends is said on the control stream, by [`ToMachine::ReachEnded`] to a machine and [`ToMachine::Ended`] to a
+        /// helper; from whoever does not say so nothing is to be expected.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        end_is_said: bool,
     },
     /// It did not come about.
     Refused {
@@ -548,7 +560,7 @@ mod tests {
             r#"{"type":"refused","why":"target-closed","detail":"no"}"#,
         );
         there_and_back(
-            &Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: None },
+            &Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: None, end_is_said: false },
             r#"{"type":"ok","session":"s","mode":"sealed"}"#,
         );
         there_and_back(&DialBack { ticket: "t".into() }, r#"{"ticket":"t"}"#);

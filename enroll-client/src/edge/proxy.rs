@@ -19,13 +19,13 @@ use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
 use self::drive::Driver;
-pub use self::drive::Words;
 use super::dial_back::{Movable, Whence, finish, movable};
 use super::keystore::Credential;
 use super::mux::{Mux, Stream, keep_short, read_frame, write_frame};
 use super::net::{CallError, Manners, NetError, dial};
 use super::sealed;
 use super::tunnel::exporter_of;
+use super::words::Words;
 use crate::offset::Offset;
 use crate::report::Refusal;
 use crate::services::Sealing;
@@ -222,7 +222,7 @@ impl Streams {
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
         let (session, mode, dial_back) = match reached {
             Reached::Refused { problem } => return Err(CallError::Refused(Box::new(refusal(*problem)))),
-            Reached::Ok { session, mode, dial_back } => (session, mode, dial_back),
+            Reached::Ok { session, mode, dial_back, .. } => (session, mode, dial_back),
         };
         if let Err(refusal) = sealing.check(service, machine, mode) {
             let _ = self.abandoned.send(session).await;

@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::{Identity, Role};
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use wire::tunnel::{Mode, Reached};
+use wire::tunnel::{Mode, Reached, Reason};
 
 use super::dial_back::{finish, movable};
+use super::lead::{join, show_end};
 use super::mux::{Stream, read_frame, write_frame};
 use super::sealed;
-use super::serve::{BUFFER, reset};
+use super::serve::reset;
 use super::tunnel::{Said, Standing, whence};
+use super::words::Words;
+use crate::ending::{Ending, Judged};
 use crate::report::{Complaint, Exit};
 use crate::services::Reach;
 
@@ -37,6 +39,8 @@ pub struct Parts {
     pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
     /// To the tunnel: sessions whose end here is gone.
     pub abandoned: mpsc::Sender<String>,
+    /// From the gateway: how their sessions end.
+    pub words: Arc<Words>,
     /// How many streams the programs of this machine have open.
     pub open: Arc<AtomicUsize>,
     /// Who we are.
@@ -59,13 +63,15 @@ pub async fn listen(name: &str, reach: &Reach) -> Result<TcpListener, Complaint>
 /// Serves one listener for as long as the daemon lives.
 pub async fn offer(listener: TcpListener, reach: Reach, parts: Parts) {
     loop {
-        let Ok((program, _)) = listener.accept().await else {
+        let Ok((mut program, _)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let (reach, parts) = (reach.clone(), parts.clone());
         tokio::spawn(async move {
-            if let Err(error) = lead(program, &reach, &parts).await {
+            if let Err(error) = lead(&mut program, &reach, &parts).await {
+                // Nothing came, which is not the same as a service that has nothing to say.
+                reset(&program);
                 let line = format!("no way to `{}` on {}: {error}", reach.service, reach.machine);
                 let _ = parts.tell.send(Said::Stream(line)).await;
             }
@@ -89,25 +95,24 @@ impl Drop for Place {
     }
 }
 
-async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
+async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
     let _place = Place::take(&parts.open);
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
-    let Answer { stream, session, mode, ticket } = timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    let Answer { stream, session, mode, ticket, end_is_said } =
+        timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
     if let Err(refusal) = reach.sealing.check(&reach.service, &reach.machine, mode) {
         let _ = parts.abandoned.send(session).await;
         return Err(io::Error::other(refusal.detail));
     }
     let mut stream = movable(stream, ticket, &whence(&parts.standing));
-    let gone = || parts.abandoned.send(session);
-    match mode {
+    let ending = match mode {
         Mode::Raw => {
-            if carry(&mut program, &mut stream).await.is_ok() {
+            let ending = join(program, &mut stream).await;
+            if in_order(&ending) {
                 finish(&mut stream).await;
-            } else {
-                reset(&program);
-                let _ = gone().await;
             }
+            ending
         }
         Mode::Sealed => {
             let standing = parts.standing.borrow().clone();
@@ -116,20 +121,30 @@ async fn lead(mut program: TcpStream, reach: &Reach, parts: &Parts) -> io::Resul
             let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
             let sealing = sealed::open(stream, &credential, &machine, standing.offset);
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
-            if carry(&mut program, &mut inner).await.is_ok() {
+            let ending = join(program, &mut inner).await;
+            if in_order(&ending) {
                 finish(inner.get_mut().0).await;
-            } else {
-                reset(&program);
-                let _ = gone().await;
             }
+            ending
         }
+    };
+    if !in_order(&ending) {
+        let _ = parts.abandoned.send(session.clone()).await;
     }
-    // How a connection ends that was open is between the two that used it.
+    // A gateway that does not say how sessions end is believed as its bytes ended.
+    let said = if end_is_said { parts.words.why(&session).await } else { Some(Reason::Peer) };
+    let judged = ending.judge_alone(said);
+    show_end(program, &judged).await;
+    if let Judged::Ended(_, why) = judged {
+        let line = format!("the session {session} to `{}` on {} was ended: {why}", reach.service, reach.machine);
+        let _ = parts.tell.send(Said::Stream(line)).await;
+    }
     Ok(())
 }
 
-async fn carry<B: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, stream: &mut B) -> io::Result<(u64, u64)> {
-    copy_bidirectional_with_sizes(program, stream, BUFFER, BUFFER).await
+/// Whether both directions came to their ends in order.
+const fn in_order(ending: &Ending) -> bool {
+    matches!(ending, Ending::Whole | Ending::Closed)
 }
 
 /// A stream that leads to a service.
@@ -138,6 +153,7 @@ struct Answer {
     session: String,
     mode: Mode,
     ticket: Option<String>,
+    end_is_said: bool,
 }
 
 /// A stream to the service, once there is a tunnel.
@@ -154,7 +170,9 @@ async fn open(reach: &Reach, parts: &Parts) -> io::Result<Answer> {
     let asked = wire::tunnel::Reach { service: reach.service.clone(), machine: reach.machine.to_string() };
     write_frame(&mut stream, &asked).await?;
     match read_frame(&mut stream).await? {
-        Reached::Ok { session, mode, dial_back } => Ok(Answer { stream, session, mode, ticket: dial_back }),
+        Reached::Ok { session, mode, dial_back: ticket, end_is_said } => {
+            Ok(Answer { stream, session, mode, ticket, end_is_said })
+        }
         Reached::Refused { problem } => Err(io::Error::other(problem.detail)),
     }
 }

@@ -36,8 +36,22 @@ pub fn reset(program: &TcpStream) {
 }
 
 /// A local target that answered.
-pub trait Local: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Local for T {}
+pub trait Local: AsyncRead + AsyncWrite + Unpin + Send {
+    /// To be called before it is dropped when what it has been sent is not all of it, so that it sees an error and not an end.
+    fn cut(&self);
+}
+
+impl Local for TcpStream {
+    fn cut(&self) {
+        reset(self);
+    }
+}
+
+#[cfg(unix)]
+impl Local for tokio::net::UnixStream {
+    // Between programs of one machine there is no reset.
+    fn cut(&self) {}
+}
 
 /// Why a stream was ended from outside: the session, and a place to hear the reason.
 pub type Ended = oneshot::Receiver<Reason>;
@@ -119,6 +133,9 @@ pub async fn serve(
         Ok(reason) = &mut ended => Err(reason),
         outcome = carried => Ok(outcome),
     };
+    if !matches!(outcome, Ok(Ok(_))) {
+        target.cut();
+    }
     match (outcome, breaking.error.get()) {
         (Ok(Ok((inwards, outwards))), _) => {
             format!("the session {session} of {caller} ended; {inwards} bytes in, {outwards} out")

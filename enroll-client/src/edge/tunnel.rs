@@ -28,6 +28,7 @@ use super::mux::{Happened, Mux, Stream, keep_short};
 use super::net::{Manners, NetError, dial, explain};
 use super::sealed::Seal;
 use super::serve;
+use super::words::Words;
 use crate::offset::Offset;
 use crate::proof::{self, Exporter};
 use crate::services::Services;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
     /// Sessions of theirs whose end here is gone.
     pub abandoned: mpsc::Receiver<String>,
+    /// Where they read how their sessions end.
+    pub words: Arc<Words>,
     /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
     pub reaching: Arc<AtomicUsize>,
 }
@@ -295,6 +298,7 @@ impl Driver {
                     let _ = ended.send(reason);
                 }
             }
+            Output::ReachEnded(session, reason) => self.parts.words.ended(session, reason),
             Output::Tell(News::Time(time)) => {
                 let shown = self.link.as_ref().and_then(|link| link.manners.shown());
                 // What is not to be believed is not passed on; a look says so.
@@ -317,6 +321,7 @@ impl Driver {
     fn connected(&mut self, fresh: Fresh) -> Vec<Output> {
         let Fresh { mux, control, exporter, manners, address, serial } = fresh;
         (self.dialing, self.serial) = (None, serial);
+        self.parts.words.hear(|heard| (heard.speaks, heard.gone) = (true, false));
         self.link = Some(Link { mux, exporter, manners, address, why: None, control, over: false });
         self.feed(Input::Connected)
     }
@@ -326,6 +331,7 @@ impl Driver {
             dialing.abort();
         }
         self.link = None;
+        self.parts.words.hear(|heard| heard.gone = true);
         // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
         for (_, ended) in self.guard().drain() {
             let _ = ended.send(Reason::Lost);

@@ -49,7 +49,28 @@ pub struct Caller<'a> {
     /// The tunnel that it is, when it is one.
     pub tunnel: Option<u64>,
     /// Where they hear why a session ended, if they do.
-    pub words: Option<&'a mpsc::Sender<ToMachine>>,
+    pub words: Option<Words>,
+}
+
+/// Where a caller hears how their sessions end. Whoever has closed their own direction can tell the end of the data from its loss
+/// by nothing else.
+#[derive(Clone, Debug)]
+pub enum Words {
+    /// The stream of words of a person's helper.
+    Helper(mpsc::Sender<ToMachine>),
+    /// The control stream of the machine's own tunnel.
+    Machine(Arc<Tunnel>),
+}
+
+impl Words {
+    fn ended(&self, session: &str, reason: Reason) {
+        let session = session.to_owned();
+        match self {
+            // Whoever is so far behind asks by another way.
+            Self::Helper(words) => drop(words.try_send(ToMachine::Ended { session, reason })),
+            Self::Machine(tunnel) => tunnel.say(ToMachine::ReachEnded { session, reason }),
+        }
+    }
 }
 
 /// A service on a machine.
@@ -68,7 +89,7 @@ pub struct Ready {
     stream_seat: StreamSeat,
     tunnel: Arc<Tunnel>,
     mode: Mode,
-    words: Option<mpsc::Sender<ToMachine>>,
+    words: Option<Words>,
 }
 
 /// Lets a machine hold a tunnel: gives the lineage of its certificate.
@@ -147,7 +168,7 @@ pub async fn open(
     noted?;
     match opened {
         Ok((stream, stream_seat)) if seat.session().reason().is_none() => {
-            let words = caller.words.cloned();
+            let words = caller.words.clone();
             Ok(Ready { seat, stream: awaited.carrying(stream), stream_seat, tunnel, mode, words })
         }
         Ok(_) => {
@@ -332,10 +353,8 @@ impl Ready {
         end(shell, seat);
         // Where a lock hits a thousand, all of them end before any of them is written down.
         tokio::task::yield_now().await;
-        let ended = || ToMachine::Ended { session: session.id().to_owned(), reason };
         if let Some(words) = words {
-            // Whoever is so far behind asks by another way.
-            let _ = words.try_send(ended());
+            words.ended(session.id(), reason);
         }
         let ended_well = carried == Carried::Closed && reason == Reason::Peer;
         if ended_well {
@@ -346,7 +365,7 @@ impl Ready {
         } else {
             // No orderly end for the caller: nobody may take what is there for the whole.
             // A stream that was half closed already cannot say by itself that it is gone.
-            tunnel.say(ended());
+            tunnel.say(ToMachine::Ended { session: session.id().to_owned(), reason });
             drop(stream);
             note_closed(shell, &session).await;
         }
@@ -369,7 +388,8 @@ pub async fn stream(shell: &Shell, caller: &Caller<'_>, door: Door, mut stream: 
         Ok(ready) => {
             let awaited = expect(shell, &caller.peer.identity, ready.seat.session());
             let dial_back = Some(awaited.ticket().to_owned());
-            let answer = Reached::Ok { session: ready.id().to_owned(), mode: ready.mode(), dial_back };
+            let end_is_said = caller.words.is_some();
+            let answer = Reached::Ok { session: ready.id().to_owned(), mode: ready.mode(), dial_back, end_is_said };
             if write_frame(&mut stream, &answer).await.is_some() {
                 let mut stream = awaited.carrying(stream);
                 // Whoever is cut is not waited for.

@@ -146,7 +146,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         labels: vec![],
         dial_back: Some(ticket()),
     };
-    let reached = Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: Some(ticket()) };
+    let reached = Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: Some(ticket()), end_is_said: true };
     let refused = Opened::Refused { why: OpenRefusal::Limit, detail: "\u{0}\"".into() };
     let reach = Reach { service: "ssh".into(), machine: "edge-7".into() };
     vec![

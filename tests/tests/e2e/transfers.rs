@@ -2,7 +2,7 @@
 //! sealed, with the helper and without.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -13,11 +13,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
+use tests::port::Port;
 use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-use crate::rig::{Helpers, Running, sessions};
+use crate::rig::{Connected, Helpers, Running, sessions};
 use crate::{audit, joined};
 
 /// A service that sends a little at a time, until it is told how to end.
@@ -98,6 +99,44 @@ impl Drop for Transfer {
     }
 }
 
+/// A program of a machine that reads from a port of `--reach`, which has no exit code to look at: it sees an end or an error.
+struct Reader {
+    what: String,
+    program: TcpStream,
+}
+
+impl Reader {
+    fn all(ports: &[(&str, Port)]) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (service, port) in ports {
+            for half_closed in [false, true] {
+                let what = format!("{service} by --reach, half closed: {half_closed}");
+                let mut program = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
+                program.set_read_timeout(Some(PATIENCE)).unwrap();
+                if half_closed {
+                    program.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+                if let Err(error) = program.read_exact(&mut [0; 3000]) {
+                    panic!("{what}: {error}");
+                }
+                all.push(Self { what, program });
+            }
+        }
+        all
+    }
+
+    /// Whether it ended as a whole does.
+    fn is_whole(mut self) -> bool {
+        match std::io::copy(&mut self.program, &mut std::io::sink()) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{}", self.what);
+                false
+            }
+        }
+    }
+}
+
 /// Everything that can end them, in one place.
 struct Stage {
     gateway: Gateway,
@@ -106,18 +145,32 @@ struct Stage {
     dump: Dump,
 }
 
+/// Lets machines reach what is exposed.
+const RULE: &str = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
+                    resource is Lychgate::Service);";
+
 /// Opens one transfer of each kind, ends them, and looks what each says and exits with.
 #[track_caller]
 fn check(end: impl FnOnce(&mut Stage), exit: i32, says: &str) {
     let dump = Dump::start();
-    let gateway = Setup::default().config("limits.drain_time", "1s").start();
+    let gateway = Setup::default().policy(RULE).config("limits.drain_time", "1s").start();
     let alice = gateway.first_person();
     let _helpers = Helpers::of(alice.dir());
-    let exposed = ["raw", "sealed"].map(|mode| format!("{mode}={},{mode}", dump.at));
+    let modes = ["raw", "sealed"];
+    let exposed = modes.map(|mode| format!("{mode}={},{mode},allow=machine,allow=person", dump.at));
     let alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let ports = modes.map(|mode| (mode, Port::take()));
+    let reach =
+        [format!("raw=raw.alpha:{},raw", ports[0].1.number()), format!("sealed=sealed.alpha:{}", ports[1].1.number())];
+    let _edge = Running::start(joined(&gateway, &alice, "edge"), &["--reach", &reach[0], "--reach", &reach[1]]);
     let mut stage = Stage { gateway, alice, alpha, dump };
     let transfers = Transfer::all(&stage.gateway, &stage.alice);
+    let readers = Reader::all(&ports);
     end(&mut stage);
+    for reader in readers {
+        let what = reader.what.clone();
+        assert_eq!(reader.is_whole(), exit == 0, "{what}");
+    }
     for mut transfer in transfers {
         let what = &transfer.what;
         let status = eventually(&format!("the end of {what}"), PATIENCE, || transfer.child.try_wait().unwrap());
@@ -216,4 +269,47 @@ fn other_programs_see_that_it_was_cut() {
         }
     };
     assert!(end.is_err(), "an orderly end of TLS after a cut");
+}
+
+/// A service sees the end of what it is sent when its caller has ended it, and an error when the caller was lost or cut off: half an
+/// upload is none.
+#[test]
+fn a_service_sees_that_what_it_was_sent_was_cut() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let (to, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let to = to.clone();
+            std::thread::spawn(move || {
+                let _ = to.send(std::io::copy(&mut stream, &mut std::io::sink()).map_err(|error| error.kind()));
+            });
+        }
+    });
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let exposed = ["raw", "sealed"].map(|mode| format!("{mode}={at},{mode}"));
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed[0], "--expose", &exposed[1]]);
+    let reset = Err(std::io::ErrorKind::ConnectionReset);
+    for service in ["raw@alpha", "sealed@alpha"] {
+        for (end, want) in [("its caller ends it", Ok(5)), ("its caller is killed", reset), ("it is killed", reset)] {
+            let mut caller = Connected::start(&alice, &[service]);
+            caller.say("12345");
+            let arrived =
+                || sessions(&alice).iter().any(|session| session["to_machine"].as_u64() >= Some(5)).then_some(());
+            eventually("the bytes at the gateway", PATIENCE, arrived);
+            match end {
+                "its caller ends it" => drop(caller.child.stdin.take()),
+                "its caller is killed" => caller.child.kill().unwrap(),
+                _ => {
+                    let id = sessions(&alice)[0]["id"].as_str().unwrap().to_owned();
+                    alice.ok(&["sessions", "kill", &id]);
+                }
+            }
+            assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), want, "{service}: {end}");
+            drop(caller);
+            eventually("it is over", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+        }
+    }
 }

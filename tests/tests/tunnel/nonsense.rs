@@ -68,6 +68,7 @@ fn to_machine() -> impl Strategy<Value = ToMachine> {
         1 => Just(ToMachine::ReauthenticationRefused { code: "c".into(), detail: "d".into() }),
         1 => Just(ToMachine::RenewNow),
         1 => reason().prop_map(|reason| ToMachine::Ended { session: "s".into(), reason }),
+        1 => reason().prop_map(|reason| ToMachine::ReachEnded { session: "s".into(), reason }),
         1 => (any::<u64>(), any::<u64>())
             .prop_map(|(after_ms, reconnect_within_ms)| ToMachine::Drain { after_ms, reconnect_within_ms }),
         1 => Just(ToMachine::Unknown),

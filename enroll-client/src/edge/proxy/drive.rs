@@ -1,20 +1,18 @@
 //! The task of one connection to the proxy face: moves its streams, hears from the gateway why sessions end, and proves there
 //! the certificate that was renewed meanwhile, so that what is open outlives the one it began with.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use pki::{Serial, UnixTime};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::client::TlsStream;
-use wire::tunnel::{FromMachine, Reason, ToMachine};
+use wire::tunnel::{FromMachine, ToMachine};
 
 use super::Standing;
 use crate::edge::clock;
@@ -23,6 +21,7 @@ use crate::edge::mux::{Happened, Mux, Stream};
 use crate::edge::net::{Manners, NetError, explain};
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
+use crate::edge::words::Words;
 use crate::offset::Offset;
 use crate::proof::Exporter;
 use crate::target::Address;
@@ -30,85 +29,6 @@ use crate::target::Address;
 /// How often to look whether the certificate was renewed while streams are open. A certificate that lives for a minute is
 /// renewed half of that before its end.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// Ended sessions that are remembered: those of whoever asks a moment later.
-const ENDED_KEPT: usize = 1_024;
-
-/// How long the gateway's word may be behind the end of the bytes.
-const WORD_TIME: Duration = Duration::from_secs(2);
-
-/// What the gateway says about the sessions on one connection.
-#[derive(Default)]
-pub struct Words {
-    state: Mutex<Heard>,
-    news: Notify,
-}
-
-#[derive(Default)]
-struct Heard {
-    speaks: bool,
-    drains: bool,
-    /// Why the connection ended, until somebody is told.
-    end: Option<NetError>,
-    gone: bool,
-    ended: VecDeque<(String, Reason)>,
-    proven: Option<Serial>,
-    offset: Option<Offset>,
-}
-
-impl Words {
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        // Nothing under this lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, change: impl FnOnce(&mut Heard)) {
-        change(&mut self.lock());
-        self.news.notify_waiters();
-    }
-
-    /// Why a session ended, if this gateway says so here.
-    pub async fn why(&self, session: &str) -> Option<Reason> {
-        let told = async {
-            loop {
-                let mut news = pin!(self.news.notified());
-                // Listening begins before the look, so what is said in between is not missed.
-                news.as_mut().enable();
-                {
-                    let heard = self.lock();
-                    if let Some((_, reason)) = heard.ended.iter().rev().find(|(ended, _)| ended == session) {
-                        return Some(*reason);
-                    }
-                    if !heard.speaks || heard.gone {
-                        return None;
-                    }
-                }
-                news.await;
-            }
-        };
-        timeout(WORD_TIME, told).await.ok().flatten()
-    }
-
-    /// Why the connection ended, once.
-    pub fn end(&self) -> Option<NetError> {
-        self.lock().end.take()
-    }
-
-    /// Whether new streams may still be asked for.
-    pub fn drains(&self) -> bool {
-        self.lock().drains
-    }
-
-    /// How far the gateway's clock is ahead, if it said so here.
-    pub fn offset(&self) -> Option<Offset> {
-        self.lock().offset
-    }
-
-    /// The certificate that was proven here last, if another than the first.
-    pub fn proven(&self) -> Option<Serial> {
-        self.lock().proven
-    }
-}
 
 pub(super) struct Driver {
     pub mux: Mux<TlsStream<TcpStream>>,
@@ -197,12 +117,7 @@ impl Driver {
                 let shown = self.manners.shown();
                 heard.offset = Offset::heard(UnixTime::new(welcome.time), clock::now(), shown.as_ref()).ok();
             }),
-            ToMachine::Ended { session, reason } => self.words.hear(|heard| {
-                if heard.ended.len() == ENDED_KEPT {
-                    heard.ended.pop_front();
-                }
-                heard.ended.push_back((session, reason));
-            }),
+            ToMachine::Ended { session, reason } => self.words.ended(session, reason),
             ToMachine::Drain { after_ms, .. } => {
                 self.words.hear(|heard| heard.drains = true);
                 let seconds = after_ms / 1_000;
@@ -215,7 +130,11 @@ impl Driver {
             // Then the streams end with the certificate before, as they would have.
             ToMachine::ReauthenticationRefused { .. } => {}
             // What a machine is told, or somebody of a later version.
-            ToMachine::Closing(_) | ToMachine::Heartbeat { .. } | ToMachine::RenewNow | ToMachine::Unknown => {}
+            ToMachine::Closing(_)
+            | ToMachine::Heartbeat { .. }
+            | ToMachine::RenewNow
+            | ToMachine::ReachEnded { .. }
+            | ToMachine::Unknown => {}
         }
     }
 

@@ -232,7 +232,13 @@ where
         tasks.spawn(async move {
             match (lineage, limited) {
                 (Ok(lineage), None) => {
-                    let caller = Caller { peer, conn: &conn, lineage: &lineage, tunnel: None, words: Some(&words) };
+                    let caller = Caller {
+                        peer,
+                        conn: &conn,
+                        lineage: &lineage,
+                        tunnel: None,
+                        words: Some(connect::Words::Helper(words)),
+                    };
                     connect::stream(&parts.shell, &caller, Door::Helper, stream).await;
                 }
                 (Err(refusal), _) | (Ok(_), Some(refusal)) => {

@@ -312,7 +312,7 @@ where
                 conn: &conn,
                 lineage: up.lineage(),
                 tunnel: Some(up.number()),
-                words: None,
+                words: Some(connect::Words::Machine(Arc::clone(&up))),
             };
             connect::stream(&parts.shell, &caller, crate::edge::sessions::Door::Tunnel, stream).await;
             drop(seat);

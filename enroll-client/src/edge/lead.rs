@@ -1,0 +1,70 @@
+//! Leads a local program's connection to a service, whichever way that was reached: `forward` for a person's programs, `run --reach` for
+//! a machine's.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf};
+use tokio::net::TcpStream;
+
+use super::serve::{BUFFER, reset};
+use crate::ending::{Ending, Judged};
+
+/// Joins the two until there is no more to come from the service, or either broke.
+pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {
+    let (mut from_program, mut to_program) = program.split();
+    let (mut from_service, mut to_service) = tokio::io::split(service);
+    let outwards = async {
+        let sent = copy_buf(&mut BufReader::with_capacity(BUFFER, &mut from_program), &mut to_service).await;
+        (sent.is_ok() && to_service.shutdown().await.is_ok()).then_some(())
+    };
+    tokio::pin!(outwards);
+    let ended = {
+        let inwards = pass_on(&mut from_service, &mut to_program);
+        tokio::pin!(inwards);
+        tokio::select! {
+            biased;
+            ending = &mut inwards => ending.map_err(|()| Ending::Whole),
+            _ = &mut outwards => inwards.await.map_err(|()| Ending::Closed),
+        }
+    };
+    if let Err(Ending::Whole) = ended {
+        // Its end is the service's own; the program may have more to say.
+        let _ = to_program.shutdown().await;
+        let _ = outwards.await;
+    }
+    ended.unwrap_or_else(|ending| ending)
+}
+
+/// Ends a program's connection as the session ended: one that was cut by a reset, because an orderly end would be taken for the end of
+/// the data.
+pub async fn show_end(program: &mut TcpStream, judged: &Judged) {
+    if *judged == Judged::Well {
+        let _ = program.shutdown().await;
+    } else {
+        reset(program);
+    }
+}
+
+/// Passes on until there is no more, which is `Err`, or it cannot go on.
+///
+/// # Errors
+/// When there is no more.
+pub async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Result<Ending, ()> {
+    let mut space = vec![0; BUFFER];
+    loop {
+        let read = match from.read(&mut space).await {
+            Ok(0) => return Err(()),
+            Ok(read) => read,
+            Err(error) => return Ok(Ending::Broke(error)),
+        };
+        let piece = space.get(..read).unwrap_or_default();
+        let written: io::Result<()> = async {
+            to.write_all(piece).await?;
+            to.flush().await
+        }
+        .await;
+        if let Err(error) = written {
+            return Ok(Ending::unwritten(error));
+        }
+    }
+}

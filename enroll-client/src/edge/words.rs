@@ -1,0 +1,111 @@
+//! What the gateway says about the sessions on one connection, for whoever reads their bytes: an end is an end only when it says
+//! so, or when our own direction was still open.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pki::Serial;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use wire::tunnel::Reason;
+
+use super::net::NetError;
+use crate::offset::Offset;
+
+/// Ended sessions that are remembered: those of whoever asks a moment later.
+const ENDED_KEPT: usize = 1_024;
+
+/// How long the gateway's word may be behind the end of the bytes.
+const WORD_TIME: Duration = Duration::from_secs(2);
+
+/// What the gateway says about the sessions on one connection.
+#[derive(Default)]
+pub struct Words {
+    state: Mutex<Heard>,
+    news: Notify,
+}
+
+/// What was heard so far.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// It speaks here at all.
+    pub speaks: bool,
+    /// It is about to stop.
+    pub drains: bool,
+    /// Why the connection ended, until somebody is told.
+    pub end: Option<NetError>,
+    /// The connection has ended.
+    pub gone: bool,
+    ended: VecDeque<(String, Reason)>,
+    /// The serial number of the certificate that was proven here last.
+    pub proven: Option<Serial>,
+    /// How far its clock is ahead.
+    pub offset: Option<Offset>,
+}
+
+impl Words {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        // Nothing under this lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It says something.
+    pub(super) fn hear(&self, change: impl FnOnce(&mut Heard)) {
+        change(&mut self.lock());
+        self.news.notify_waiters();
+    }
+
+    /// A session has ended.
+    pub(super) fn ended(&self, session: String, reason: Reason) {
+        self.hear(|heard| {
+            if heard.ended.len() == ENDED_KEPT {
+                heard.ended.pop_front();
+            }
+            heard.ended.push_back((session, reason));
+        });
+    }
+
+    /// Why a session ended, if this gateway says so here.
+    pub async fn why(&self, session: &str) -> Option<Reason> {
+        let told = async {
+            loop {
+                let mut news = pin!(self.news.notified());
+                // Listening begins before the look, so what is said in between is not missed.
+                news.as_mut().enable();
+                {
+                    let heard = self.lock();
+                    if let Some((_, reason)) = heard.ended.iter().rev().find(|(ended, _)| ended == session) {
+                        return Some(*reason);
+                    }
+                    if !heard.speaks || heard.gone {
+                        return None;
+                    }
+                }
+                news.await;
+            }
+        };
+        timeout(WORD_TIME, told).await.ok().flatten()
+    }
+
+    /// Why the connection ended, once.
+    pub fn end(&self) -> Option<NetError> {
+        self.lock().end.take()
+    }
+
+    /// Whether new streams may still be asked for.
+    pub fn drains(&self) -> bool {
+        self.lock().drains
+    }
+
+    /// How far the gateway's clock is ahead, if it said so here.
+    pub fn offset(&self) -> Option<Offset> {
+        self.lock().offset
+    }
+
+    /// The certificate that was proven here last, if another than the first.
+    pub fn proven(&self) -> Option<Serial> {
+        self.lock().proven
+    }
+}
