@@ -15,7 +15,7 @@ use crate::join;
 use crate::own::{self, Goodbye, When};
 use crate::people::Desk;
 use crate::plan::{WantedRole, Wish};
-use crate::platform;
+use crate::platform::{self, Access};
 use crate::report::{Complaint, Exit};
 use crate::sshcert;
 use crate::sshconfig;
@@ -149,13 +149,16 @@ const MAN_DATE: &str = "2026-11-28";
 /// Writes a man page for every command.
 fn man(dir: &Path) -> Result<(), Complaint> {
     let write = || {
-        std::fs::create_dir_all(dir)?;
+        platform::make_shared_folder(dir)?;
         let mut command = Cli::command().disable_help_subcommand(true);
         command.build();
         let mut commands = vec![command];
         while let Some(command) = commands.pop() {
             commands.extend(command.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
-            clap_mangen::Man::new(command).date(MAN_DATE).generate_to(dir)?;
+            let page = clap_mangen::Man::new(command).date(MAN_DATE);
+            let mut text = Vec::new();
+            page.render(&mut text)?;
+            platform::replace(&dir.join(page.get_filename()), &String::from_utf8_lossy(&text), Access::Public)?;
         }
         Ok::<_, std::io::Error>(())
     };

@@ -179,6 +179,9 @@ fn failed(what: String) -> Complaint {
 /// # Errors
 /// When there is no identity, or another helper runs.
 pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint> {
+    if platform::guest_of(store.dir()).is_some() {
+        return Err(as_owner(store));
+    }
     let way = Way::find(store).await?;
     let path = socket(store);
     let listener = platform::listen_private(&path)
@@ -217,6 +220,18 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
     Ok(())
 }
 
+/// Goes on as the owner of the folder, whose socket it is to be. Comes back only when that cannot be.
+fn as_owner(store: &Keystore) -> Complaint {
+    let mut command = std::process::Command::new(program::own());
+    command.args(std::env::args_os().skip(1)).current_dir("/");
+    let error = match platform::as_owner(command.env("LYCHGATE_DIR", store.dir()), store.dir()) {
+        Ok(()) => platform::replace_by(command),
+        Err(error) => error,
+    };
+    failed(format!("cannot become the user whom `{}` belongs to: {error}", store.dir().display()))
+        .hint("run the helper as that user")
+}
+
 async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
         Ok(Ok(Asked::Reach(reach))) => reach,
@@ -234,7 +249,8 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
         Ok((mut service, _)) => {
             // Sealed or not is over by now: the program gets the bytes as the service speaks them.
             let broke = pool.note(&service).await;
-            let answer = Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
+            let answer =
+                Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
             if write_frame(&mut program, &answer).await.is_ok() && carry(&mut program, &mut service).await.is_err() {
                 broke.store(true, Ordering::SeqCst);
             }
@@ -391,6 +407,7 @@ fn start_helper(store: &Keystore) -> Result<std::process::Child, Complaint> {
     let cannot = |error: io::Error| failed(format!("cannot start a helper: {error}"));
     let mut command = std::process::Command::new(program::own());
     command.arg("--dir").arg(store.dir()).args(["helper", "--idle", IDLE]);
+    platform::as_owner(&mut command, store.dir()).map_err(cannot)?;
     platform::start_apart(command).map_err(cannot)
 }
 

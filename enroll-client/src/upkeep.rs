@@ -153,9 +153,7 @@ pub async fn ask_time(credential: &Credential) -> Result<Offset, CallError> {
 /// # Errors
 /// When the folder cannot be written.
 pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) -> Result<(), StoreError> {
-    let mut state = store.state(&credential.facts);
-    state.clock_offset = offset.secs();
-    store.save_state(&state)
+    store.change_state(&credential.facts, |state| state.clock_offset = offset.secs())
 }
 
 /// Asks the gateway how things stand, and how far its clock is ahead. With a new certificate this is its first use, which makes it the current one there.
@@ -211,33 +209,32 @@ fn note_success(
     offset: Option<Offset>,
     proxy: Option<Address>,
 ) -> Result<(), StoreError> {
-    let mut state = store.state(&credential.facts);
-    state.proxy = proxy.map(|proxy| proxy.to_string());
-    state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
-    state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
-    state.trouble = None;
-    store.save_state(&state)
+    store.change_state(&credential.facts, |state| {
+        state.proxy = proxy.map(|proxy| proxy.to_string());
+        state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
+        state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
+        state.trouble = None;
+    })
 }
 
 /// Writes down what stands in the way. Best effort: that it cannot be written is the lesser trouble.
 pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Complaint, locked: bool) {
-    let mut state = store.state(&credential.facts);
-    let now = Offset::from_secs(state.clock_offset).gateway_time(clock::now());
-    let before = state.trouble.take();
-    state.trouble = Some(Trouble {
-        code: complaint.code.clone(),
-        what: complaint.what.clone(),
-        since: before.as_ref().map_or(now.secs(), |before| before.since),
-        failures: before.map_or(0, |before| before.failures).saturating_add(1),
-        locked,
+    let _ = store.change_state(&credential.facts, |state| {
+        let now = Offset::from_secs(state.clock_offset).gateway_time(clock::now());
+        let before = state.trouble.take();
+        state.trouble = Some(Trouble {
+            code: complaint.code.clone(),
+            what: complaint.what.clone(),
+            since: before.as_ref().map_or(now.secs(), |before| before.since),
+            failures: before.map_or(0, |before| before.failures).saturating_add(1),
+            locked,
+        });
     });
-    let _ = store.save_state(&state);
 }
 
 /// Writes down what `lychgate run` does and hears. Best effort, as trouble is.
 pub fn note_run(store: &Keystore, credential: &Credential, run: &RunState) {
-    let state = crate::record::State { run: Some(run.clone()), ..store.state(&credential.facts) };
-    let _ = store.save_state(&state);
+    let _ = store.change_state(&credential.facts, |state| state.run = Some(run.clone()));
 }
 
 /// Renews: takes the folder's lock, makes or finds the next key, asks, and installs.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::platform;
 use crate::report::{Complaint, Exit};
 
 /// Longest time for one of them: long enough to type a passphrase.
@@ -63,13 +64,20 @@ impl From<OpensshError> for Complaint {
     }
 }
 
-/// Makes a new Ed25519 key without passphrase at `key`, its public half in `<key>.pub`, for its owner alone to read.
+/// Makes a new Ed25519 key without passphrase at `key`, its public half in `<key>.pub`, for the owner of their folder alone to read.
 ///
 /// # Errors
 /// [`OpensshError`].
 pub async fn make_key(key: &Path, comment: &str) -> Result<(), OpensshError> {
-    let fixed = ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"].map(OsStr::new);
-    run("ssh-keygen", fixed.into_iter().chain([key.as_os_str()]), b"").await.map(drop)
+    const PROGRAM: &str = "ssh-keygen";
+    let start = |cause| OpensshError::Start { program: PROGRAM, cause };
+    let key = std::path::absolute(key).map_err(start)?;
+    let folder = key.parent().unwrap_or(Path::new("/"));
+    let mut command = std::process::Command::new(PROGRAM);
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&key);
+    // Whoever it is may not enter the folder that we stand in.
+    platform::as_owner(command.current_dir(folder), folder).map_err(start)?;
+    finish(PROGRAM, Command::from(command), b"").await.map(drop)
 }
 
 /// The public half of a private key.
@@ -130,9 +138,14 @@ async fn run<'a>(
     args: impl IntoIterator<Item = &'a OsStr>,
     input: &[u8],
 ) -> Result<String, OpensshError> {
+    let mut command = Command::new(program);
+    command.args(args);
+    finish(program, command, input).await
+}
+
+async fn finish(program: &'static str, mut command: Command, input: &[u8]) -> Result<String, OpensshError> {
     let start = |cause| OpensshError::Start { program, cause };
-    let mut child = Command::new(program)
-        .args(args)
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -33,6 +33,16 @@ pub fn guest_of(_: &Path) -> Option<u32> {
     None
 }
 
+/// There is nobody else to be.
+pub fn as_owner(_: &mut std::process::Command, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Creates a folder and its parents.
+pub fn make_shared_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
 /// Creates a folder and its parents.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
@@ -101,6 +111,11 @@ pub fn user_name() -> Option<String> {
 pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
+    fs::write(path, text)
+}
+
+/// Puts a text into the place of a file that may be there. Its folder must exist.
+pub fn replace(path: &Path, text: &str, _: Access) -> io::Result<()> {
     fs::write(path, text)
 }
 

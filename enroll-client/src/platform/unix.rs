@@ -60,6 +60,18 @@ fn give_to_owner(path: &Path, made: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a program that makes files in `folder` by itself do so as the folder's owner. Not by giving them away afterwards: what has
+/// their name by then may be something else of root's. For anybody but root in somebody else's folder it changes nothing.
+pub fn as_owner(command: &mut std::process::Command, folder: &Path) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    if guest_of(folder).is_some() {
+        let owner = fs::metadata(folder)?;
+        // Other groups of root's are given up with its user.
+        command.gid(owner.gid()).uid(owner.uid());
+    }
+    Ok(())
+}
+
 /// Why a file or folder must not be believed, if so: it belongs to another user, or others may write to it. `followed` is the owner of
 /// the folder that it lies in, whom root goes along with.
 pub fn distrust(path: &Path, followed: Option<u32>) -> io::Result<Option<String>> {
@@ -85,10 +97,26 @@ pub fn guest_of(folder: &Path) -> Option<u32> {
 
 /// Creates a folder only its owner can enter; parents with the usual mode.
 pub fn make_folder(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(path) {
+    make_parents(path)?;
+    make_one_folder(path, 0o700)
+}
+
+/// Creates a folder as any other, and its parents.
+pub fn make_shared_folder(path: &Path) -> io::Result<()> {
+    make_parents(path)?;
+    make_one_folder(path, 0o755)
+}
+
+/// Each folder above that is missing, from the top.
+fn make_parents(path: &Path) -> io::Result<()> {
+    let mut missing: Vec<&Path> =
+        path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty() && !above.is_dir()).collect();
+    missing.reverse();
+    missing.into_iter().try_for_each(|above| make_one_folder(above, 0o755))
+}
+
+fn make_one_folder(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
             let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::DIRECTORY;
             let flags = i32::try_from(flags.bits()).unwrap_or(0);
@@ -156,9 +184,14 @@ pub fn user_name() -> Option<String> {
 
 /// Puts a text into the place of a file of the user's, which keeps its mode; a new one, and its folder, are the user's alone.
 pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
+    make_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    replace(path, text, Access::Secret)
+}
+
+/// Puts a text into the place of a file that may be there, which keeps its mode then. Its folder must exist.
+pub fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    make_folder(folder)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".lychgate-new");
     let draft = folder.join(name);
@@ -166,7 +199,7 @@ pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = create(&draft, Access::Secret)?;
+    let mut file = create(&draft, access)?;
     if let Ok(about) = fs::metadata(path) {
         file.set_permissions(about.permissions())?;
     }
@@ -288,8 +321,7 @@ pub type LocalStream = tokio::net::UnixStream;
 pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
     use std::os::unix::fs::PermissionsExt as _;
     // Two that begin in the same moment would each find nobody, and the second would take the first one's socket away.
-    let lock =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.with_extension("lock"))?;
+    let lock = open_own(&path.with_extension("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

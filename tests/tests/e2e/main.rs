@@ -23,6 +23,7 @@ mod faults;
 mod first_day;
 mod flood;
 mod framing;
+mod guest;
 mod held;
 mod helper;
 mod home;

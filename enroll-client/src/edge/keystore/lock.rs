@@ -34,6 +34,29 @@ pub(super) async fn take(dir: &Path, patience: Duration) -> Result<Lock, StoreEr
     }
 }
 
+/// The lock of `state.json`.
+const STATE: &str = "state.lock";
+
+/// How long a change of `state.json` waits for another: each reads and writes one small file.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+const STATE_EVERY: Duration = Duration::from_millis(2);
+
+/// Takes the lock of `state.json`. Not that of the folder, which is held for as long as a gateway takes to answer.
+pub(super) fn take_state(dir: &Path) -> Result<Lock, StoreError> {
+    let path = dir.join(STATE);
+    let file = platform::open_own(&path).map_err(failed("open", &path))?;
+    for _ in 0..STATE_PATIENCE.as_millis() / STATE_EVERY.as_millis() {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(STATE_EVERY),
+            Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
+        }
+    }
+    Err(StoreError::Busy { path: dir.to_owned() })
+}
+
 /// The lock of `lychgate run`.
 const RUN: &str = "run.lock";
 

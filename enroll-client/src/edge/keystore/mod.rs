@@ -14,6 +14,7 @@
 //!   ssh/                      0700: SSH keys and certificates, and which host keys have one (sshcert)
 //!   hooks.d/                  programs to run after there is a new certificate
 //!   lock                      held while joining or renewing
+//!   state.lock                held while state.json is read and written
 //!   run.lock                  held by `lychgate run`, with its process in it
 //! ```
 //!
@@ -446,12 +447,16 @@ impl Keystore {
         }
     }
 
-    /// Writes `state.json`.
+    /// Changes what `state.json` says: the one way to write it. Several processes do, each knowing other things, and what one writes
+    /// another must not undo; so it is read and written under a lock.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn save_state(&self, state: &State) -> Result<(), StoreError> {
-        self.replace(STATE, &to_json(state), Access::Public)
+    pub fn change_state(&self, facts: &Facts, change: impl FnOnce(&mut State)) -> Result<(), StoreError> {
+        let _lock = lock::take_state(&self.dir)?;
+        let mut state = self.state(facts);
+        change(&mut state);
+        self.replace(STATE, &to_json(&state), Access::Public)
     }
 
     /// The unfinished request to join.
@@ -565,8 +570,10 @@ impl Keystore {
         let target = Path::new(GENERATIONS).join(issued.serial.hex());
         self.replace_link(CURRENT, &target)?;
         self.publish()?;
-        let old = self.state(&facts);
-        self.save_state(&State { trouble: None, last_contact: Some(issued.time.secs()), ..old })?;
+        self.change_state(&facts, |state| {
+            state.trouble = None;
+            state.last_contact = Some(issued.time.secs());
+        })?;
         self.forget_request()?;
         self.prune(&folder, before.as_deref());
         self.credential()?.ok_or_else(|| StoreError::Damaged {

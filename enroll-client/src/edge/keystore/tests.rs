@@ -228,9 +228,10 @@ fn clearing_leaves_no_secret_and_keeps_the_hooks() {
     store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
     store.next_key().unwrap();
     store.clear().unwrap();
-    let left: Vec<String> =
+    let mut left: Vec<String> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(left, ["hooks.d"]);
+    left.sort();
+    assert_eq!(left, ["hooks.d", "state.lock"]);
     assert!(store.credential().unwrap().is_none());
 }
 
@@ -377,4 +378,24 @@ async fn what_root_makes_in_somebody_elses_folder_is_theirs() {
     fs::write(dir.path().join("precious"), "kept").unwrap();
     assert!(store.running().await.is_err());
     assert_eq!(fs::read_to_string(dir.path().join("precious")).unwrap(), "kept");
+}
+
+/// Several processes write `state.json`, each what it knows: nothing of it is lost.
+#[test]
+fn no_change_of_the_state_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, authority) = (Keystore::at(dir.path().join("id")), Authority::new());
+    store.prepare().unwrap();
+    let key = store.next_key().unwrap();
+    let credential = store.install(&issue(&authority, &key, 100_000), &key, &gateway()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    store.change_state(&credential.facts, |state| state.clock_offset += 1).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.state(&credential.facts).clock_offset, 100);
 }
