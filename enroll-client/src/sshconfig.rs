@@ -298,12 +298,16 @@ fn by_openssl(parts: &Parts, machine: &Name, address: &Address, below: &DnsName)
         Word::Path(&key),
     ]);
     let full = full_name(machine, &parts.domain);
-    Ok(format!("\nHost {machine} {full}\n    HostName {full}\n    ProxyCommand {command}\n"))
+    Ok(format!(
+        "\nHost {machine} {full}\n    HostName {full}\n\n\
+         Match originalhost {machine},{machine}.,{full},{full}.\n    HostName {full}\n    ProxyCommand {command}\n"
+    ))
 }
 
 fn render(parts: &Parts) -> Result<String, Complaint> {
     let Parts { program, dir, domain, machines, login, proxy } = parts;
-    let all = format!("*.machine.{domain}");
+    // With a dot at its end ssh finds no host key for it, and still it must not ask DNS.
+    let all = format!("*.machine.{domain},*.machine.{domain}.");
     let mut out = format!(
         "# The machines of {domain}, by `lychgate ssh-config`. Use it as `ssh -F FILE MACHINE`, or `Include` it.\n"
     );
@@ -311,7 +315,11 @@ fn render(parts: &Parts) -> Result<String, Complaint> {
         Proxy::Helper if machines.is_empty() => {}
         Proxy::Helper => {
             let names: Vec<&str> = machines.iter().map(Name::as_str).collect();
+            // `Host` goes by the letter case typed, and other programs read it; `Match originalhost` goes by none. A name with the
+            // dot of DNS at its end brings that dot along.
             out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", names.join(" ")));
+            out.push_str(&format!("\nMatch originalhost {}\n    HostName %h.machine.{domain}\n", names.join(",")));
+            out.push_str(&format!("\nMatch originalhost {}.\n    HostName %hmachine.{domain}\n", names.join(".,")));
         }
         Proxy::OpenSsl { address, below } => {
             for machine in machines {
@@ -384,10 +392,14 @@ mod tests {
              \n\
              Host alpha beta\n    HostName %h.machine.td.example\n\
              \n\
-             # The certificate to log in with is fetched when a third of its life is left.\n\
-             Match host *.machine.td.example exec \"/opt/bin/lychgate --dir '/opt/my things' ssh-cert user --if-needed >/dev/null\"\n    Compression no\n\
+             Match originalhost alpha,beta\n    HostName %h.machine.td.example\n\
              \n\
-             Match host *.machine.td.example\n    \
+             Match originalhost alpha.,beta.\n    HostName %hmachine.td.example\n\
+             \n\
+             # The certificate to log in with is fetched when a third of its life is left.\n\
+             Match host *.machine.td.example,*.machine.td.example. exec \"/opt/bin/lychgate --dir '/opt/my things' ssh-cert user --if-needed >/dev/null\"\n    Compression no\n\
+             \n\
+             Match host *.machine.td.example,*.machine.td.example.\n    \
              ProxyCommand /opt/bin/lychgate --dir '/opt/my things' connect --helper ssh@%h\n    \
              IdentityFile \"/k\"\n    CertificateFile \"/k-cert.pub\"\n    UserKnownHostsFile \"/kh\"\n    \
              GlobalKnownHostsFile /dev/null\n    StrictHostKeyChecking yes\n    ServerAliveInterval 60\n"
@@ -401,13 +413,40 @@ mod tests {
             below: DnsName::parse("gw.example").unwrap(),
         };
         let text = render(&parts(Login::Own, proxy)).unwrap();
-        let want = "Host beta beta.machine.td.example\n    HostName beta.machine.td.example\n    \
+        let want = "Host beta beta.machine.td.example\n    HostName beta.machine.td.example\n\n\
+                    Match originalhost beta,beta.,beta.machine.td.example,beta.machine.td.example.\n    \
+                    HostName beta.machine.td.example\n    \
                     ProxyCommand openssl s_client -quiet -verify_quiet -verify_return_error -verify_hostname \
                     ssh--beta.gw.example -connect gw.example:443 -servername ssh--beta.gw.example -CAfile \
                     '/opt/my things/bundle.pem' -cert '/opt/my things/cert.pem' -cert_chain '/opt/my things/chain.pem' \
                     -key '/opt/my things/key.pem'\n";
         assert!(text.contains(want), "{text}");
         assert!(!text.contains("IdentityFile") && !text.contains("exec"), "{text}");
+    }
+
+    /// What the real ssh reads: a machine as people write it is led through the gateway by the name that its host key is for.
+    #[test]
+    fn ssh_finds_machines_in_any_letter_case_and_with_a_dot() {
+        let openssl = || Proxy::OpenSsl {
+            address: Address::parse("gw.example", 443).unwrap(),
+            below: DnsName::parse("gw.example").unwrap(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config");
+        let spellings = ["beta", "BETA", "beta.", "Beta.", "beta.machine.td.example", "BETA.machine.TD.example"];
+        for proxy in [Proxy::Helper, openssl()] {
+            let text = render(&parts(Login::Own, proxy)).unwrap();
+            platform::replace(&config, &text, Access::Secret).unwrap();
+            for (host, ours) in
+                spellings.map(|host| (host, true)).into_iter().chain([("gamma", false), ("beta.x", false)])
+            {
+                let out = std::process::Command::new("ssh").arg("-F").arg(&config).args(["-G", host]).output().unwrap();
+                let said = String::from_utf8(out.stdout).unwrap();
+                let led = said.lines().any(|line| line.starts_with("proxycommand "));
+                let named = said.lines().any(|line| line == "hostname beta.machine.td.example");
+                assert_eq!((led, named), (ours, ours), "{host}: {said}");
+            }
+        }
     }
 
     #[test]

@@ -163,6 +163,47 @@ fn it_stands_wherever_ssh_does() {
     assert!(alice.run(&["ssh", "-V"]).stderr.contains("OpenSSH"));
 }
 
+/// A port changes nothing: there is no other way than the gateway's, and ssh, which looks for `[HOST]:PORT` among the known hosts
+/// first, still believes the gateway's CA alone.
+#[test]
+fn a_port_leads_nowhere_else_and_the_host_key_is_checked() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let _machine = machine(&gateway, &alice, "alpha");
+    // Another sshd, whose key nobody has certified, and what listens at the port that is asked for.
+    let stranger = joined(&gateway, &alice, "beta");
+    let key = gateway.room().join("beta_host_key");
+    make_key(&key);
+    let user_ca = stranger.ok(&["ssh-cert", "trusted-user-ca"]);
+    let own = SshdSetup { host_key: key, host_certificate: None, user_ca: &user_ca, under: vec![] };
+    let sshd = Sshd::start(&gateway.room().join("beta_sshd"), &own);
+    let _beta = Running::start(stranger, &["--expose", &format!("ssh=127.0.0.1:{}", sshd.port())]);
+    let _helpers = Helpers::of(alice.dir());
+    let (me, port) = (whoami(), sshd.port().to_string());
+    let typed = |args: &[&str]| alice.run(&[&["ssh", "-o", "BatchMode=yes", "-l", &me], args].concat());
+    alice.ok(&["ssh-config", "--write"]);
+    let config = alice.file("ssh/config");
+    for host in ["alpha", "Alpha.", "ssh://alpha"] {
+        let before = audit(&alice, "session.opened").len();
+        let args: &[&str] =
+            if host.starts_with("ssh:") { &["ssh://alpha:2222", "echo one"] } else { &["-p", &port, host, "echo one"] };
+        ok(&typed(args), "one\n");
+        assert_eq!(audit(&alice, "session.opened").len(), before + 1, "{host} went by the gateway");
+    }
+    for name in ["alpha", "ALPHA", "alpha.", "alpha.machine.test.example"] {
+        ok(&run(&mut ssh(&config, &["-p", &port, name, "echo two"]), PATIENCE), "two\n");
+    }
+    for args in [&["beta", "true"][..], &["-p", &port, "beta", "true"], &["-p", "22", "beta", "true"]] {
+        let refused = typed(args);
+        assert_eq!(refused.code, 255, "{args:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains("Host key verification failed"), "{args:?}: {}", refused.stderr);
+    }
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        let refused = alice.refused(&["ssh", "-p", &port, &format!("{me}@{host}"), "true"]);
+        crate::assert_says(&refused, 1, "that you may see");
+    }
+}
+
 /// The configuration is included in the person's own, once, whatever else stands there.
 #[test]
 fn it_is_included_in_the_persons_own_configuration() {
