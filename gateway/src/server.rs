@@ -26,7 +26,7 @@ use crate::{
         tls::{Face, FaceNames, TlsSwap},
     },
     flow::{
-        clock, order, sessions,
+        clock, damaged, order, sessions,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -134,6 +134,11 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     drop(passphrase);
     let shell = notify::starting(shell(&config, ca, clock, entropy)).await?;
     check_epoch(&shell, &config, accept_rollback).await?;
+    damaged::at_start(&shell).await.map_err(|fault| {
+        Complaint::store(fault).hint(
+            "put it aside with `lychgate-gateway store quarantine KEY`, and set the lock that it may have been again",
+        )
+    })?;
     // Before anything is written: also what is written first has a time.
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;

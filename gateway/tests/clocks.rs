@@ -177,51 +177,6 @@ async fn what_the_gone_leave_behind_goes_with_their_last_certificate() {
     drop(stays);
 }
 
-/// One damaged record of each kind: every list and every round goes on without it, and it is named.
-#[tokio::test]
-async fn a_damaged_record_breaks_no_list_and_no_round() {
-    let story = Story::new().await;
-    let alice = story.first_person().await;
-    story.machine("edge-01").await;
-    let bad = story.machine("edge-02").await;
-    let newcomer = story.stranger();
-    newcomer.ask("edge-03").await.waiting();
-    story.token(Default::default()).await;
-    story.rounds(1).await;
-    let caller = alice.caller(&story).await;
-    let mut damaged = vec!["subject/machine/edge-00".to_owned(), "lock/machine/edge-77".to_owned()];
-    damaged.push(format!("cert/{}", bad.issued.serial));
-    damaged.push("meta/clock".to_owned());
-    for prefix in ["waiting/", "token/", "enrkey/", "audit/"] {
-        damaged.extend(story.keys(prefix).await.into_iter().take(1));
-    }
-    let lineage = story.shell.get::<gateway::core::records::Subject>("subject/machine/edge-02".into()).await.unwrap();
-    damaged.push(format!("lineage/{}", lineage.unwrap().record.lineage));
-    let mut batch = Batch::default();
-    for key in &damaged {
-        batch = batch.put(key.as_str(), "{\"half\":");
-    }
-    story.shell.store.commit(batch).await.unwrap();
-
-    story.rounds(2).await;
-    let page = gateway::flow::admin::subjects(&story.shell, &caller, pki::Role::Machine, None, 100).await.unwrap();
-    let names: Vec<&str> = page.items.iter().map(|item| item.name.as_str()).collect();
-    assert_eq!(names, ["edge-01"], "all but what is damaged, or hangs on it");
-    gateway::flow::people::list(&story.shell, &caller, true, None, 100).await.unwrap();
-    gateway::flow::admin::list_locks(&story.shell, &caller, None, 100).await.unwrap();
-    gateway::flow::tokens::list(&story.shell, &caller, None, 100).await.unwrap();
-    assert!(story.events(&alice).await.len() > 3);
-    // What hangs on a damaged record is refused, not let through.
-    let refused = story.admit(&story.peer_at(&bad.issued, bad.issued.not_after)).await.unwrap_err();
-    assert!(matches!(refused, Refusal::Ours(_)), "{refused:?}");
-    assert!(!story.shell.metrics.render().contains("lychgate_damaged_records 0"));
-    story.clock.advance(DAY * 8);
-    story.rounds(1).await;
-    let kept = story.keys("").await;
-    // The note of the clock is written anew.
-    assert!(damaged.iter().filter(|key| *key != "meta/clock").all(|key| kept.contains(key)), "{kept:?}");
-}
-
 /// Each timer of days, held against each way in which the clock and the time that passes part. Whatever was due by the time
 /// that passed has happened a minute later, and nothing else has; after a jump back and forth all is as if it had not been.
 /// (The gateway's own certificate has its table in `server`, by the same clock.)

@@ -165,7 +165,7 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
                 let page = store.scan(&everything, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
                 all += page.len();
                 for (key, entry) in &page {
-                    damaged.extend(kinds::damage(key.as_bytes(), &entry.value).map(|why| format!("{key}: {why}")));
+                    damaged.extend(damage(key, entry).map(|why| format!("{key}: {why}")));
                 }
                 if page.len() < store::SCAN_MAX {
                     return Ok((all, damaged));
@@ -184,6 +184,11 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
         count => Err(Complaint::store(format!("{count} of {} damaged", counted(all, "record")))
             .hint("`store quarantine KEY` puts one aside, and says what follows")),
     }
+}
+
+/// Why an entry is not the record that it should be.
+fn damage(key: &store::Key, entry: &store::Entry) -> Option<String> {
+    entry.damage.clone().or_else(|| kinds::damage(key.as_bytes(), &entry.value))
 }
 
 /// Puts a damaged record aside.
@@ -218,7 +223,7 @@ async fn put_aside(store: &dyn store::Store, key: &store::Key) -> Result<(), Com
             Complaint::failed(format!("there is no record `{key}`")).hint("`store check` names the damaged ones")
         );
     };
-    let Some(why) = kinds::damage(key.as_bytes(), &entry.value) else {
+    let Some(why) = damage(key, &entry) else {
         return Err(Complaint::failed(format!("`{key}` is not damaged")));
     };
     let at_ms = Clock::system().now_ms();

@@ -106,6 +106,22 @@ pub fn lock(kind: LockKind, target: &str) -> String {
     format!("{LOCKS}{}/{target}", kind.as_str())
 }
 
+/// What the lock under this key is of, if the key tells.
+#[must_use]
+pub fn locked(key: &str) -> Option<(LockKind, String)> {
+    let (kind, target) = key.strip_prefix(LOCKS)?.split_once('/')?;
+    Some((LockKind::parse(kind)?, Some(target).filter(|target| !target.is_empty())?.to_owned()))
+}
+
+/// Issuing CA, end and serial of the certificate that is filed by its end under this key.
+#[must_use]
+pub fn certificate_ending(key: &str) -> Option<(Role, UnixSecs, Serial)> {
+    let mut parts = key.strip_prefix(CERTIFICATE_ENDS)?.split('/');
+    let role = Role::parse(parts.next()?).ok()?;
+    let end = u64::from_str_radix(parts.next()?, 16).ok()?;
+    Some((role, UnixSecs(end), Serial::parse_hex(parts.next()?).ok()?))
+}
+
 /// Prefix of the certificates of one issuing CA by their end.
 #[must_use]
 pub fn certificate_ends(issuer: Role) -> String {

@@ -1,14 +1,15 @@
 //! Every kind of record there is: under which prefix, what it must read as, and when it goes. Nothing is stored that has
 //! no row here.
 
-use serde::de::DeserializeOwned;
+use pki::KeyDigest;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{
     audit::AuditRecord,
     keys,
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, LastList, Lineage, Lock, Stale, Subject, Token, UnixSecs,
-        Waiting,
+        CertState, Certificate, CertificateEnd, Convergence, Enrollment, LastList, Lineage, Lock, Stale, Subject,
+        Token, UnixSecs, Waiting,
     },
     timekeeping::ClockNote,
 };
@@ -22,6 +23,51 @@ pub enum Term {
     Long,
     /// Goes with what it belongs to, by somebody's act; no clock takes it.
     Standing,
+}
+
+/// What may be read from the store. Every way of reading asks it what a record that cannot be read is taken for, so none can forget.
+pub trait Stored: DeserializeOwned {
+    /// What stands for the record under this key when it cannot be read: for the kinds without which somebody would have more rights
+    /// than with it, and as far as the key tells. Every other is missing from lists, and whatever hangs on it is refused.
+    #[must_use]
+    fn unreadable(_key: &str) -> Option<Self> {
+        None
+    }
+}
+
+macro_rules! nothing_stands_for {
+    ($($record:ty),+ $(,)?) => { $(impl Stored for $record {})+ };
+}
+
+nothing_stands_for! {
+    Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, Lineage, LastList, UnixSecs, ClockNote,
+    String, u64, serde_json::Value, IgnoredAny,
+}
+
+/// A lock whose record cannot be read still locks what its key names.
+impl Stored for Lock {
+    fn unreadable(key: &str) -> Option<Self> {
+        let (kind, target) = keys::locked(key)?;
+        let reason = "the record of this lock is damaged, so nobody can tell why it was set".to_owned();
+        Some(Self { kind, target, reason, by: "gateway".to_owned(), at: UnixSecs(0), of_key: None })
+    }
+}
+
+/// A certificate of which it cannot be said whose it is, is nobody's: it stands on the list of revoked ones.
+impl Stored for CertificateEnd {
+    fn unreadable(key: &str) -> Option<Self> {
+        let (role, not_after, serial) = keys::certificate_ending(key)?;
+        Some(Self {
+            serial,
+            lineage: String::new(),
+            role,
+            name: String::new(),
+            key: KeyDigest::from_spki_der(&[]),
+            not_before: UnixSecs(0),
+            not_after,
+            state: CertState::Issued,
+        })
+    }
 }
 
 /// One kind of record.
@@ -44,7 +90,7 @@ pub struct Kind {
 /// Where records that could not be read were put.
 pub const QUARANTINE: &str = "quarantine/";
 
-const fn kind<T: DeserializeOwned>(
+const fn kind<T: Stored>(
     (prefix, what): (&'static str, &'static str),
     term: Term,
     goes: &'static str,
@@ -161,7 +207,7 @@ pub const KINDS: &[Kind] = &[
         "never: there is one",
         "the clock is held against the newest audit event instead",
     ),
-    kind::<serde::de::IgnoredAny>(
+    kind::<IgnoredAny>(
         (QUARANTINE, "record that was put aside"),
         Term::Standing,
         "never: export it, then look at it",

@@ -11,13 +11,13 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use pki::{RevokedEntry, Role, UnixTime};
 
-use super::shell::{Actor, Retry, Shell, retrying};
+use super::shell::{Actor, Retry, Shell, readable, retrying};
 use crate::{
     core::{
         change::Changes,
         crl::{self, Standing},
         keys,
-        records::{CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
+        records::{Certificate, CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
         refusal::{Fault, Refusal},
     },
     limits, store,
@@ -118,13 +118,17 @@ async fn make(shell: &Arc<Shell>, role: Role) -> Result<List, Refusal> {
 
 /// Collects the entries, and makes the number of their list durable before anything is signed.
 async fn number(shell: &Shell, role: Role) -> Result<(LastList, Vec<RevokedEntry>), Retry> {
-    let last: Option<Seen<LastList>> = shell.get(keys::last_list(role)).await?;
+    // A damaged one is written anew: the next number goes by the clock.
+    let last: Option<Seen<LastList>> = readable(shell.get(keys::last_list(role)).await)?.flatten();
     let was = last.as_ref().map(|seen| seen.record);
     let now_ms = shell.clock.now_ms();
     let entries = entries(shell, role, crl::looks_from(was, UnixTime::new(now_ms / 1000))).await?;
     let next = crl::next(was, now_ms);
     let mut changes = Changes::new();
-    changes.upsert(keys::last_list(role), last.as_ref(), &next);
+    match &last {
+        Some(seen) => changes.update(keys::last_list(role), seen, &next),
+        None => changes.put(keys::last_list(role), &next),
+    }
     shell.commit(changes, &Actor { who: "gateway", instance: "crl" }).await?;
     Ok((next, entries))
 }
@@ -138,9 +142,12 @@ async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<Revoke
     let mut entries = Vec::new();
     let mut left_out = 0;
     loop {
-        let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), store::SCAN_MAX).await?;
+        let mut rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), store::SCAN_MAX).await?;
         let Some((last, _)) = rows.last() else { break };
         after.clone_from(last);
+        for (_, seen) in &mut rows {
+            completed(shell, &mut seen.record).await?;
+        }
         let lineages = lineages(shell, rows.iter().map(|(_, seen)| seen.record.lineage.as_str())).await?;
         for (_, seen) in rows {
             let cert = seen.record;
@@ -165,6 +172,20 @@ async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<Revoke
         tracing::warn!(ca = role.as_str(), listed = entries.len(), "the revocation list is growing long");
     }
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// What cannot be read in the index of ends may stand in the certificate's own record. Otherwise it stays nobody's.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn completed(shell: &Shell, end: &mut CertificateEnd) -> Result<(), Fault> {
+    if end.lineage.is_empty() {
+        let found: Option<Option<Seen<Certificate>>> = readable(shell.get(keys::certificate(&end.serial)).await)?;
+        if let Some(found) = found.flatten() {
+            *end = CertificateEnd::from(&found.record);
+        }
+    }
+    Ok(())
 }
 
 async fn lineages(shell: &Shell, ids: impl Iterator<Item = &str>) -> Result<BTreeMap<String, Lineage>, Fault> {

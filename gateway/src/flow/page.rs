@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use serde::de::DeserializeOwned;
 use wire::admin::Page;
 
 use super::shell::Shell;
 use crate::core::{
+    kinds::Stored,
     records::Seen,
     refusal::{Fault, Refusal},
 };
@@ -84,7 +84,7 @@ pub struct All<'a, T> {
     last: bool,
 }
 
-impl<'a, T: DeserializeOwned> All<'a, T> {
+impl<'a, T: Stored> All<'a, T> {
     /// From the first, or from behind a key.
     pub fn of(shell: &'a Shell, prefix: &str, after: Option<String>) -> Self {
         Self { shell, prefix: prefix.to_owned(), after, chunk: VecDeque::new(), last: false }
@@ -116,7 +116,7 @@ pub struct Rows<'a, T, V> {
     items: Vec<V>,
 }
 
-impl<'a, T: DeserializeOwned, V> Rows<'a, T, V> {
+impl<'a, T: Stored, V> Rows<'a, T, V> {
     /// A page of at most `limit`, from where another one ended.
     ///
     /// # Errors

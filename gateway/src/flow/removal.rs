@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pki::Role;
 
-use super::{admin::Whole, shell::Shell};
+use super::{admin::Whole, crl, shell::Shell};
 use crate::core::{
     audit::{Event, Standing},
     change::Changes,
@@ -77,9 +77,12 @@ pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<
             let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), PAGE).await?;
             let Some((last, _)) = rows.last() else { break };
             after.clone_from(last);
-            ids.extend(
-                rows.into_iter().filter(|(_, seen)| seen.record.key == *key).map(|(_, seen)| seen.record.lineage),
-            );
+            for (_, mut seen) in rows {
+                crl::completed(shell, &mut seen.record).await?;
+                if seen.record.key == *key {
+                    ids.insert(seen.record.lineage);
+                }
+            }
         }
     }
     let found: Vec<Option<Seen<Lineage>>> = shell.get_all(ids.iter().map(|id| keys::lineage(id)).collect()).await?;

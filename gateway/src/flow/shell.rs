@@ -8,7 +8,6 @@ use std::{
 use arc_swap::ArcSwap;
 use pki::{KeyDigest, UnixTime};
 use policy::Ruleset;
-use serde::de::DeserializeOwned;
 
 use super::{
     damaged::Damaged,
@@ -18,7 +17,8 @@ use crate::{
     core::{
         audit::{AuditRecord, RESERVED},
         change::{Changes, Expect, Write},
-        keys, kinds,
+        keys,
+        kinds::{self, Stored},
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
@@ -209,7 +209,7 @@ impl Shell {
     ///
     /// # Errors
     /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
-    pub async fn get<T: DeserializeOwned>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
+    pub async fn get<T: Stored>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
         let mut entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
         entries.pop().flatten().map(|entry| self.parse(&keys[0], &entry)).transpose()
@@ -219,17 +219,17 @@ impl Shell {
     ///
     /// # Errors
     /// [`Fault::Read`] when the store fails.
-    pub async fn read(&self, keys: Vec<String>) -> Result<Read, Fault> {
+    pub async fn read(&self, keys: Vec<String>) -> Result<Read<'_>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
         let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
-        Ok(Read(keys.into_iter().zip(entries).collect()))
+        Ok(Read { rows: keys.into_iter().zip(entries).collect(), damaged: &self.damaged })
     }
 
     /// Reads records of one kind, those that exist.
     ///
     /// # Errors
     /// As [`Shell::get`].
-    pub async fn get_all<T: DeserializeOwned>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
+    pub async fn get_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
         let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
         keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| self.parse(key, &entry)).transpose()).collect()
@@ -239,18 +239,19 @@ impl Shell {
     ///
     /// # Errors
     /// [`Fault::Read`] when the store fails.
-    pub async fn find_all<T: DeserializeOwned>(&self, keys: Vec<String>) -> Result<Vec<Seen<T>>, Fault> {
+    pub async fn find_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Seen<T>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
         let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
         Ok(keys.iter().zip(entries).filter_map(|(key, entry)| self.parse(key, &entry?).ok()).collect())
     }
 
     /// Scans records under a prefix, ascending, after a key. One that does not read as a `T` is left out, and named in log
-    /// and metric: it must not break a list. Whatever hangs on one record reads it by [`Shell::get`], which refuses.
+    /// and metric: it must not break a list. Whatever hangs on one record reads it by [`Shell::get`], which refuses. A lock is never
+    /// left out: see [`Stored::unreadable`].
     ///
     /// # Errors
     /// [`Fault::Read`] when the store fails.
-    pub async fn scan<T: DeserializeOwned>(
+    pub async fn scan<T: Stored>(
         &self,
         prefix: &str,
         after: Option<&str>,
@@ -263,7 +264,7 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Shell::scan`].
-    pub async fn scan_back<T: DeserializeOwned>(
+    pub async fn scan_back<T: Stored>(
         &self,
         prefix: &str,
         before: Option<&str>,
@@ -273,7 +274,7 @@ impl Shell {
     }
 
     /// Pages until there are `limit` readable rows, or no more.
-    async fn pages<T: DeserializeOwned>(
+    async fn pages<T: Stored>(
         &self,
         prefix: &str,
         from: Option<&str>,
@@ -301,8 +302,8 @@ impl Shell {
     }
 
     /// What an entry holds. Damage is noted on the way.
-    fn parse<T: DeserializeOwned>(&self, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
-        parse(key, entry).inspect_err(|fault| self.damaged.note(key, fault))
+    fn parse<T: Stored>(&self, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
+        parse(&self.damaged, key, entry)
     }
 
     /// Commits changes with their audit events, durably.
@@ -388,16 +389,19 @@ fn log(record: &AuditRecord) {
 }
 
 /// Records read together, in the order in which they were asked for.
-pub struct Read(std::collections::VecDeque<(store::Key, Option<store::Entry>)>);
+pub struct Read<'a> {
+    rows: std::collections::VecDeque<(store::Key, Option<store::Entry>)>,
+    damaged: &'a Damaged,
+}
 
-impl Read {
+impl Read<'_> {
     /// The next record, if it exists.
     ///
     /// # Errors
     /// [`Fault::Record`] when it makes no sense.
-    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<Seen<T>>, Fault> {
-        match self.0.pop_front() {
-            Some((key, Some(entry))) => parse(&key, &entry).map(Some),
+    pub fn take<T: Stored>(&mut self) -> Result<Option<Seen<T>>, Fault> {
+        match self.rows.pop_front() {
+            Some((key, Some(entry))) => parse(self.damaged, &key, &entry).map(Some),
             Some((_, None)) | None => Ok(None),
         }
     }
@@ -422,8 +426,18 @@ where
     Err(Fault::Contention.into())
 }
 
-fn parse<T: DeserializeOwned>(key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
-    let record = serde_json::from_slice(&entry.value).map_err(|error| Fault::Record(format!("{key}: {error}")))?;
+/// What an entry holds, or what stands for it when it cannot be read: the one place where that is decided.
+fn parse<T: Stored>(damaged: &Damaged, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
+    let read = match &entry.damage {
+        None => serde_json::from_slice(&entry.value).map_err(|error| error.to_string()),
+        Some(why) => Err(why.clone()),
+    };
+    let record = read.or_else(|why| {
+        let fault = Fault::Record(format!("{key}: {why}"));
+        let instead = T::unreadable(&key.to_string());
+        damaged.note(key, &fault);
+        instead.ok_or(fault)
+    })?;
     Ok(Seen { record, version: entry.version })
 }
 

@@ -10,6 +10,7 @@ use crate::core::{
     audit::{AuditRecord, Event},
     change::Changes,
     keys,
+    kinds::Stored,
     records::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, Seen, Stale, Subject, Token, UnixSecs,
     },
@@ -206,11 +207,7 @@ async fn give_up(
 }
 
 /// Deletes records that are too old, page by page.
-async fn drop_old<T: serde::de::DeserializeOwned>(
-    shell: &Shell,
-    prefix: &str,
-    old: impl Fn(&T) -> bool,
-) -> Result<(), Refusal> {
+async fn drop_old<T: Stored>(shell: &Shell, prefix: &str, old: impl Fn(&T) -> bool) -> Result<(), Refusal> {
     let mut after: Option<String> = None;
     loop {
         let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, after.as_deref(), BATCH).await?;
@@ -228,11 +225,7 @@ async fn drop_old<T: serde::de::DeserializeOwned>(
 }
 
 /// Deletes from the start of an ordered log until the first record that is young enough.
-async fn drop_ordered<T: serde::de::DeserializeOwned>(
-    shell: &Shell,
-    prefix: &str,
-    old: impl Fn(&T) -> bool,
-) -> Result<(), Refusal> {
+async fn drop_ordered<T: Stored>(shell: &Shell, prefix: &str, old: impl Fn(&T) -> bool) -> Result<(), Refusal> {
     loop {
         let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, None, BATCH).await?;
         let mut changes = Changes::new();

@@ -475,7 +475,8 @@ impl Model {
 
     fn under(&self, prefix: &[u8]) -> Rows {
         let rows = self.rows.iter().filter(|(key, _)| key.starts_with(prefix));
-        let entry = |(version, value): &(Version, Vec<u8>)| Entry { version: *version, value: value.clone() };
+        let entry =
+            |(version, value): &(Version, Vec<u8>)| Entry { version: *version, value: value.clone(), damage: None };
         rows.map(|(key, stored)| (Key::from(key.clone()), entry(stored))).collect()
     }
 }

@@ -7,10 +7,14 @@
 //! every group. Opening counts again. This is not only for bit rot: sled skips, without a word, whatever follows a damaged
 //! message in a segment, so without it a damaged store would open with records missing or old. A store that fell back to an
 //! earlier state as a whole agrees with its own totals; that is what the mark in `folder` is for.
+//!
+//! A record whose checksum is wrong does not keep the others from being used: it is counted, named and given out as damaged, and
+//! whoever reads it decides what that means. While there is one, the number of records must still be right. Their sum is too, unless
+//! the damage is in a record's header, and then only an old record in the place of a newer one could hide behind it.
 
 use super::{
     Key, Order, Span, Version,
-    group::{Change, Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
+    group::{Change, Checked, Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
     open::OpenError,
     record,
     transfer::IMPORT_MARK,
@@ -18,6 +22,9 @@ use super::{
 
 /// The format this build writes.
 pub(super) const FORMAT: u32 = 1;
+
+/// With more damaged records than this it is not some records that are damaged, but the store.
+const DAMAGED_MAX: usize = 100;
 
 const FORMAT_KEY: &[u8] = b"meta/format";
 
@@ -48,11 +55,11 @@ pub(super) enum Past {
 }
 
 /// Prepares a new store, or checks an old one from end to end.
-pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Totals, OpenError> {
+pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Checked, OpenError> {
     guarded(|| {
         let view = engine.view()?;
         let Some(format) = view.get(FORMAT_KEY)? else {
-            return first_opening(engine, &view, past);
+            return first_opening(engine, &view, past).map(Checked::from);
         };
         known_format(format.as_ref())?;
         let stored = match view.get(TOTALS)? {
@@ -60,10 +67,11 @@ pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Totals, OpenErr
             None => return Err(damaged("its totals are missing".to_owned())),
         };
         let counted = count(&view, stored.commits)?;
-        if counted != stored {
+        let explained = !counted.damaged.is_empty() && counted.totals.rows == stored.rows;
+        if counted.totals != stored && !explained {
             return Err(damaged(format!(
                 "it should hold {} records and holds {}, or an old one among them",
-                stored.rows, counted.rows
+                stored.rows, counted.totals.rows
             )));
         }
         match past {
@@ -73,7 +81,7 @@ pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Totals, OpenErr
             Past::AtLeast(_) | Past::New if view.get(&row_key(IMPORT_MARK.as_bytes()))?.is_some() => {
                 Err(OpenError::HalfImported)
             }
-            Past::AtLeast(_) | Past::New => Ok(stored),
+            Past::AtLeast(_) | Past::New => Ok(counted),
         }
     })
 }
@@ -109,18 +117,21 @@ fn known_format(stored: &[u8]) -> Result<(), OpenError> {
     }
 }
 
-fn count<V: View>(view: &V, commits: Version) -> Result<Totals, OpenError> {
-    let mut totals = Totals { commits, ..Totals::default() };
+fn count<V: View>(view: &V, commits: Version) -> Result<Checked, OpenError> {
+    let mut checked = Checked::from(Totals { commits, ..Totals::default() });
     for row in view.rows(&Span::of(&row_key(b"")), Order::Ascending)? {
         let (row, raw) = row?;
         let key = caller_key(row.as_ref());
         let whole = view.whole(raw)?;
-        match record::decode(key, whole.as_ref()) {
-            Ok((head, _)) => totals.add(head),
-            Err(bad) => return Err(damaged(format!("the record {:?}: {bad}", Key::from(key)))),
+        checked.totals.add(record::head(whole.as_ref()));
+        if record::decode(key, whole.as_ref()).is_err() {
+            checked.damaged.push(Key::from(key));
+            if checked.damaged.len() > DAMAGED_MAX {
+                return Err(damaged(format!("more than {DAMAGED_MAX} records are, {:?} among them", Key::from(key))));
+            }
         }
     }
-    Ok(totals)
+    Ok(checked)
 }
 
 impl From<Fault> for OpenError {

@@ -172,6 +172,19 @@ impl Totals {
     }
 }
 
+/// What the check at opening found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checked {
+    pub totals: Totals,
+    pub damaged: Vec<Key>,
+}
+
+impl From<Totals> for Checked {
+    fn from(totals: Totals) -> Self {
+        Self { totals, damaged: Vec::new() }
+    }
+}
+
 /// What readers share with the writer. `None` once closed.
 type Shared<E> = Arc<RwLock<Option<Open<E>>>>;
 
@@ -205,11 +218,14 @@ pub(super) struct Grouped<E: Engine> {
     queue: mpsc::Sender<Job>,
     /// Becomes true when the engine has been dropped and its lock released.
     closed: watch::Receiver<bool>,
+    /// What was damaged when it was opened.
+    damaged: Vec<Key>,
 }
 
 impl<E: Engine> Grouped<E> {
     /// Starts the writer. The folder's lock is held until the store is closed.
-    pub(super) fn start(engine: E, totals: Totals, folder: Option<Folder>) -> Result<Self, Fault> {
+    pub(super) fn start(engine: E, checked: Checked, folder: Option<Folder>) -> Result<Self, Fault> {
+        let Checked { totals, damaged } = checked;
         let engine = Arc::new(engine);
         let announcer = Announcer::new();
         let open = Open { engine: Arc::clone(&engine), hidden: BTreeMap::new(), announcer: announcer.clone() };
@@ -224,7 +240,7 @@ impl<E: Engine> Grouped<E> {
                 let _ = tell_closed.send(true); // nobody may be waiting
             })
             .map_err(|error| Fault::io("starting the writer thread", &error))?;
-        Ok(Self { state, queue, closed })
+        Ok(Self { state, queue, closed, damaged })
     }
 
     fn read_now(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, ReadError> {
@@ -250,14 +266,11 @@ impl<E: Engine> Grouped<E> {
 impl<E: Engine> Open<E> {
     fn read_one(&self, view: &E::View, key: &Key) -> Result<Option<Entry>, ReadError> {
         let row = row_key(key.as_bytes());
-        match self.hidden.get(&row) {
-            Some(Some(old)) => entry(key.as_bytes(), old.as_ref()).map(Some),
-            Some(None) => Ok(None),
-            None => match view.get(&row)? {
-                Some(bytes) => entry(key.as_bytes(), bytes.as_ref()).map(Some),
-                None => Ok(None),
-            },
-        }
+        Ok(match self.hidden.get(&row) {
+            Some(Some(old)) => Some(entry(key.as_bytes(), old.as_ref())),
+            Some(None) => None,
+            None => view.get(&row)?.map(|bytes| entry(key.as_bytes(), bytes.as_ref())),
+        })
     }
 
     /// Merges the engine's rows, less those in flight, with the old values of those in flight.
@@ -287,13 +300,13 @@ impl<E: Engine> Open<E> {
             if old_first {
                 if let Some((key, bytes)) = old {
                     let key = caller_key(key);
-                    out.push((Key::from(key), entry(key, bytes)?));
+                    out.push((Key::from(key), entry(key, bytes)));
                 }
                 old = in_flight.next();
             } else {
                 if let Some((key, raw)) = row {
                     let key = caller_key(key.as_ref());
-                    out.push((Key::from(key), entry(key, view.whole(raw)?.as_ref())?));
+                    out.push((Key::from(key), entry(key, view.whole(raw)?.as_ref())));
                 }
                 row = rows.next().transpose()?;
             }
@@ -302,10 +315,13 @@ impl<E: Engine> Open<E> {
     }
 }
 
-fn entry(key: &[u8], bytes: &[u8]) -> Result<Entry, ReadError> {
+fn entry(key: &[u8], bytes: &[u8]) -> Entry {
     match record::decode(key, bytes) {
-        Ok((head, payload)) => Ok(Entry { version: head.version, value: payload.to_vec() }),
-        Err(bad) => Err(ReadError::Corrupt { key: Key::from(key), reason: bad.to_string() }),
+        Ok((head, payload)) => Entry { version: head.version, value: payload.to_vec(), damage: None },
+        Err(bad) => {
+            let value = bytes.get(record::HEADER..).unwrap_or(bytes).to_vec();
+            Entry { version: record::head(bytes).version, value, damage: Some(bad.to_string()) }
+        }
     }
 }
 
@@ -359,6 +375,10 @@ impl<E: Engine> Store for Grouped<E> {
             Some(open) => open.announcer.watch(prefix),
             None => Announcer::closed(prefix),
         }
+    }
+
+    fn damaged(&self) -> &[Key] {
+        &self.damaged
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -536,13 +556,7 @@ fn look<'s, V: View>(view: &V, seen: &'s mut SeenKeys<V::Bytes>, key: &[u8]) -> 
         Entry::Occupied(known) => Ok(known.into_mut()),
         Entry::Vacant(new) => {
             let stored = view.get(new.key())?;
-            let now = match &stored {
-                Some(bytes) => Some(
-                    record::head(bytes.as_ref())
-                        .map_err(|bad| Fault::Damaged(format!("the record `{}`: {bad}", key.escape_ascii())))?,
-                ),
-                None => None,
-            };
+            let now = stored.as_ref().map(|bytes| record::head(bytes.as_ref()));
             Ok(new.insert(Seen { stored, now, written: false }))
         }
     }

@@ -68,7 +68,7 @@ impl Inner {
         for write in batch.writes {
             match write {
                 Write::Put(key, value) => {
-                    self.rows.insert(key.clone(), Entry { version: self.commits, value });
+                    self.rows.insert(key.clone(), Entry { version: self.commits, value, damage: None });
                     changed.push(key);
                 }
                 Write::Delete(key) => {

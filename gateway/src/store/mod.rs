@@ -136,8 +136,10 @@ impl fmt::Debug for Key {
 pub struct Entry {
     /// The commit that wrote it.
     pub version: Version,
-    /// Exactly the bytes that were put.
+    /// Exactly the bytes that were put, unless it is damaged.
     pub value: Vec<u8>,
+    /// Why it is not what was put, when it is not: then nothing may rest on the value, nor on the version.
+    pub damage: Option<String>,
 }
 
 /// What must hold in the store, just before the batch, for the batch to happen.
@@ -291,8 +293,8 @@ pub enum CommitError {
 /// Why a read or scan failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// What is stored is not what was written.
-    #[error("the record {key:?} is damaged: {reason}; restore the store from the newest export")]
+    /// What is stored is not what was written, and is wanted whole.
+    #[error("the record {key:?} is damaged: {reason}; `store quarantine` puts it aside, an older export has it whole")]
     Corrupt {
         /// Whose record.
         key: Key,
@@ -316,7 +318,7 @@ pub enum ReadError {
 /// Rows of a scan.
 pub type Rows = Vec<(Key, Entry)>;
 
-/// The contract. Object safe: the gateway holds an `Arc<dyn Store>`.
+/// The contract. A record that is damaged is given as such, and takes no other with it. Object safe: the gateway holds an `Arc<dyn Store>`.
 pub trait Store: Send + Sync {
     /// The entries of `keys`, in the same order, all from one moment.
     fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>>;
@@ -337,6 +339,11 @@ pub trait Store: Send + Sync {
         before: Option<&'a Key>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Rows, ReadError>>;
+
+    /// The keys of records that were damaged when the store was opened.
+    fn damaged(&self) -> &[Key] {
+        &[]
+    }
 
     /// Checks the expectations and applies the writes in one step, and answers when that is durable.
     ///

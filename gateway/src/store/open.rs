@@ -133,8 +133,8 @@ fn on_disk<E: group::Engine>(
 ) -> Result<Arc<dyn Store>, OpenError> {
     let folder = Folder::open(path, engine)?;
     let opened = group::guarded(|| open(folder.path()))?;
-    let totals = match format::check(&opened, folder.past()) {
-        Ok(totals) => totals,
+    let checked = match format::check(&opened, folder.past()) {
+        Ok(checked) => checked,
         Err(error) => {
             // a damaged engine may panic again when it is dropped
             let _ = group::guarded(|| {
@@ -144,8 +144,9 @@ fn on_disk<E: group::Engine>(
             return Err(error);
         }
     };
-    if folder.past() != format::Past::AtLeast(totals.commits) {
-        folder.mark(totals.commits)?;
+    let commits = checked.totals.commits;
+    if folder.past() != format::Past::AtLeast(commits) {
+        folder.mark(commits)?;
     }
-    Ok(Arc::new(Grouped::start(opened, totals, Some(folder))?))
+    Ok(Arc::new(Grouped::start(opened, checked, Some(folder))?))
 }

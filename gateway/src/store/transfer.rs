@@ -153,6 +153,10 @@ pub async fn export<W: Write + Send>(
     loop {
         let page = store.scan(&everything, last.as_ref(), SCAN_MAX).await?;
         for (key, entry) in &page {
+            // In a file it would look like any other.
+            if let Some(reason) = &entry.damage {
+                return Err(ReadError::Corrupt { key: key.clone(), reason: reason.clone() }.into());
+            }
             out.line(&to_record(key, &entry.value))?;
         }
         records += page.len() as u64;

@@ -85,6 +85,8 @@ pub struct Story {
     pub shell: Arc<Shell>,
     /// The clock.
     pub clock: FakeClock,
+    /// Where its store lies.
+    _room: tempfile::TempDir,
 }
 
 /// What a gateway answers.
@@ -123,15 +125,20 @@ impl Story {
 
     /// With a changed policy.
     pub async fn with_policy(change: impl Fn(&str) -> String) -> Self {
+        Self::on(Engine::Memory, change).await
+    }
+
+    /// The same on a store of some engine.
+    pub async fn on(engine: Engine, change: impl Fn(&str) -> String) -> Self {
         let (clock, hand) = Clock::fake(UnixTime::new(START));
         let room = tempfile::tempdir().unwrap();
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let ca = CaSet::create(room.path(), &domain, &Passphrase::generate(&entropy), &clock, &entropy).unwrap();
-        let store = open(Engine::Memory, room.path(), 1).unwrap();
+        let store = open(engine, &room.path().join("store"), 1).unwrap();
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand }
+        Self { shell, clock: hand, _room: room }
     }
 
     /// From now on its store is ill. Nobody else may hold the gateway.
