@@ -372,6 +372,10 @@ async fn only_a_certificate_that_would_still_be_good_makes_a_fork() {
     story.lock(&alice, "key", &old.digest()).await.unwrap();
     let refusal = old.rejoin(&story).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Evidence(Reject::Prior(_))), "{refusal:?}");
+    // Beside the lock: what is said of the old certificate says nothing of the machine that is not so.
+    let notices = told(&story, &alice).await;
+    assert_eq!(notices.iter().filter(|notice| notice.contains("is locked")).count(), 1, "{notices:?}");
+    assert!(!notices.iter().any(|notice| notice.contains("is not locked")), "{notices:?}");
     let caller = alice.caller(&story).await;
     flow::admin::unlock(&story.shell, &caller, "key", &old.digest(), "story").await.unwrap();
     second.caller(&story).await;
@@ -381,7 +385,7 @@ async fn only_a_certificate_that_would_still_be_good_makes_a_fork() {
     );
     for member in [&alice, &olga] {
         let notices = told(&story, member).await;
-        assert!(notices.iter().any(|notice| notice.contains("`edge-07` is not locked")), "{notices:?}");
+        assert!(notices.iter().any(|notice| notice.contains("`edge-07`: an old certificate of it")), "{notices:?}");
     }
     // Expired: the same. The machine goes on meanwhile.
     story.clock.advance(DAY / 2);

@@ -35,7 +35,7 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     let locks: Vec<(String, Seen<Lock>)> = shell.scan(&prefix, None, LOOKED_AT).await?;
     let stale: Vec<(String, Seen<Stale>)> = shell.scan(keys::STALE, None, LOOKED_AT).await?;
     let told = |(_, seen): &(String, Seen<Stale>)| shell.now() <= UnixTime::from(seen.record.at).plus(STALE_TOLD);
-    let locks = locks.into_iter().map(|(_, seen)| (seen.record.target, format!("is locked: {}", seen.record.reason)));
+    let locks = locks.into_iter().map(|(_, seen)| (seen.record.target, format!(" is locked: {}", seen.record.reason)));
     let stale = stale.into_iter().filter(told).map(|(_, seen)| (seen.record.lineage.clone(), came_back(&seen.record)));
     let sayings: Vec<(String, String)> = locks.chain(stale).collect();
     let doubt = super::clock::doubt(shell);
@@ -67,7 +67,7 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
         let owner = subject.and_then(|seen| seen.record.owner);
         if everything || owner.is_some_and(|owner| owner.is(&caller.subject.record)) {
             let role = lineage.record.role.as_str();
-            notices.push(format!("{role} `{}` {saying}", lineage.record.name));
+            notices.push(format!("{role} `{}`{saying}", lineage.record.name));
         }
     }
     Ok(notices)
@@ -75,8 +75,8 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
 
 fn came_back(stale: &Stale) -> String {
     format!(
-        "is not locked, but an old certificate of it that no longer holds was shown from {}: a copy of its folder, or an old \
-         disk, is in use somewhere",
+        ": an old certificate of it that no longer holds was shown from {}; nothing was locked for that, but a copy of its \
+         folder, or an old disk, is in use somewhere",
         stale.source
     )
 }
