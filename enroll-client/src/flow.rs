@@ -182,6 +182,14 @@ pub struct Waiting {
 }
 
 impl Patience {
+    /// Whether nobody is at the keyboard: what was asked is asked again, now or by the next one to come.
+    const fn is_a_service(self) -> bool {
+        match self {
+            Self::Once | Self::Endless => true,
+            Self::Brief | Self::UpTo(_) => false,
+        }
+    }
+
     /// How long to pause in all; `worth_it` says whether somebody at the keyboard who said nothing would wait at all. Nothing: for
     /// ever.
     #[must_use]
@@ -256,10 +264,8 @@ impl Asking {
             }
             Input::Heard(Heard::Refused(refusal)) => {
                 // A person types another token; a service asks again, later, what it was told to ask.
-                let least = match self.manner.patience {
-                    Patience::Brief | Patience::UpTo(_) => Forget::Question,
-                    Patience::Once | Patience::Endless => Forget::Nothing,
-                };
+                let service = self.manner.patience.is_a_service();
+                let least = if service { Forget::Nothing } else { Forget::Question };
                 let forget = forget_after(&refusal).max(least);
                 give_up(refusal.complaint(), forget)
             }
@@ -313,7 +319,7 @@ impl Waiting {
             }
             // Nobody came in time. That decides nothing: a service asks again by itself, with the same key.
             Input::Heard(Heard::Refused(refusal))
-                if refusal.code == "waiting-expired" && self.manner.patience == Patience::Endless =>
+                if refusal.code == "waiting-expired" && self.manner.patience.is_a_service() =>
             {
                 let length = backoff(1, PAUSE_MOST, refusal.retry_after, draw);
                 (Flow::Asking(Asking::new(self.manner)), Output::Pause { length, why: Some(refusal.complaint()) })

@@ -221,7 +221,16 @@ fn a_request_that_lapsed_is_asked_anew_with_the_same_key() {
             (wait("e2", 0), "announce e2"),
         ],
     );
-    for manner in [BRIEF, NO_WAIT, ONCE] {
+    check(
+        Flow::resume(ONCE, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("waiting-expired"), "pause because no"),
+            (Input::Continue, "submit"),
+            (wait("e2", 0), "leave e2"),
+        ],
+    );
+    for manner in [BRIEF, NO_WAIT] {
         let story =
             vec![(Input::Continue, "ask e1"), (refused("waiting-expired"), "give up and ask again: waiting-expired")];
         check(Flow::resume(manner, "e1".into()), story);

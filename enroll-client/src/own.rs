@@ -57,8 +57,9 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
         }
         None => match store.pending()? {
             Some(pending) if pending.request.is_some() => {
-                let text = status::pending_text(&pending, &dir);
-                terminal::result(format, &status::pending_json(&pending, &dir), &text);
+                let (running, now) = (store.who_runs(), clock::now());
+                let text = status::pending_text(&pending, &dir, running, now);
+                terminal::result(format, &status::pending_json(&pending, &dir, running, now), &text);
                 Ok(Exit::Waiting)
             }
             Some(pending) if pending.denied.is_some() => {

@@ -222,7 +222,7 @@ impl Standing<'_> {
             ("state", self.word().to_owned()),
             ("valid", format!("{} to {} ({left})", life.not_before, life.not_after)),
             ("next", self.next()),
-            ("run", self.running.map_or_else(|| "not running".to_owned(), |pid| format!("running, process {pid}"))),
+            ("run", run_text(self.running)),
             ("serial", credential.facts.serial.clone()),
             ("key", format!("SHA-256 {}", credential.facts.key)),
         ];
@@ -276,9 +276,23 @@ impl Standing<'_> {
 /// Seconds by which clocks may differ before it is worth a word.
 const CLOCK_TOLERANCE: u64 = 60;
 
+/// Who goes on with an unfinished request, and how.
+fn pending_next(pending: &Pending, running: Option<u32>, now: UnixTime) -> &'static str {
+    match (is_over(pending, now), running.is_some()) {
+        (false, true) => "`lychgate run` goes on with this request",
+        (false, false) => "`lychgate join`, or `lychgate run`, goes on with this request",
+        (true, _) => "`lychgate run` asks again, with the same key and a new code",
+    }
+}
+
+/// Whether the time of the request is over, by the clock here; the gateway has the last word.
+fn is_over(pending: &Pending, now: UnixTime) -> bool {
+    pending.request.as_ref().is_some_and(|request| UnixTime::new(request.expires) <= now)
+}
+
 /// An unfinished request, for programs.
 #[must_use]
-pub fn pending_json(pending: &Pending, dir: &str) -> Value {
+pub fn pending_json(pending: &Pending, dir: &str, running: Option<u32>, now: UnixTime) -> Value {
     json!({
         "state": "waiting",
         "directory": dir,
@@ -288,22 +302,30 @@ pub fn pending_json(pending: &Pending, dir: &str) -> Value {
         "id": pending.request.as_ref().map(|request| &request.id),
         "code": pending.request.as_ref().map(|request| &request.code),
         "expires": pending.request.as_ref().map(|request| request.expires),
-        "next": "`lychgate join` goes on with this request",
+        "running": running.is_some(),
+        "next": pending_next(pending, running, now),
     })
 }
 
 /// An unfinished request, for people.
 #[must_use]
-pub fn pending_text(pending: &Pending, dir: &str) -> String {
+pub fn pending_text(pending: &Pending, dir: &str, running: Option<u32>, now: UnixTime) -> String {
     let mut pairs = vec![("state", "waiting for approval".to_owned()), ("gateway", pending.gateway.clone())];
     if let Some(request) = &pending.request {
+        let (lapses, name) = (UnixTime::new(request.expires), if is_over(pending, now) { "lapsed" } else { "lapses" });
         pairs.push(("request", request.id.clone()));
         pairs.push(("code", request.code.clone()));
-        pairs.push(("lapses", UnixTime::new(request.expires).to_string()));
+        pairs.push((name, lapses.to_string()));
     }
-    pairs.push(("next", "`lychgate join` goes on with this request".to_owned()));
+    pairs.push(("run", run_text(running)));
+    pairs.push(("next", pending_next(pending, running, now).to_owned()));
     pairs.push(("folder", dir.to_owned()));
     text::fields("", &pairs)
+}
+
+/// Whether `lychgate run` runs in the folder.
+fn run_text(running: Option<u32>) -> String {
+    running.map_or_else(|| "not running".to_owned(), |pid| format!("running, process {pid}"))
 }
 
 /// A request that a person turned away, for programs.
@@ -353,6 +375,34 @@ mod tests {
         let trouble =
             locked.map(|locked| Trouble { code: "x".into(), what: "stolen".into(), since: 1, failures: 2, locked });
         State { facts: Facts::example(), clock_offset: 0, last_contact: None, trouble, proxy: None, run: None }
+    }
+
+    #[test]
+    fn of_a_request_at_the_gate_it_is_said_who_goes_on_with_it() {
+        let request = RequestAtGate { id: "e1".into(), key: "k".into(), code: "AAAA-BBBB".into(), expires: 100 };
+        let pending = Pending {
+            version: 1,
+            gateway: "gate:1".into(),
+            pin: "p".into(),
+            token: None,
+            name: None,
+            attributes: std::collections::BTreeMap::new(),
+            created: 0,
+            request: Some(request),
+            denied: None,
+            trouble: None,
+        };
+        for (now, running, time, run, next) in [
+            (99, None, "lapses   1970", "not running", "`lychgate join`, or `lychgate run`, goes on with this request"),
+            (99, Some(7), "lapses   1970", "running, process 7", "`lychgate run` goes on with this request"),
+            (100, None, "lapsed   1970", "not running", "`lychgate run` asks again, with the same key and a new code"),
+            (100, Some(7), "lapsed   1970", "running", "`lychgate run` asks again, with the same key and a new code"),
+        ] {
+            let now = UnixTime::new(now);
+            let (text, json) = (pending_text(&pending, "d", running, now), pending_json(&pending, "d", running, now));
+            assert!([time, run, next].iter().all(|part| text.contains(part)), "{text}");
+            assert_eq!((json["next"].as_str(), json["running"].as_bool()), (Some(next), Some(running.is_some())));
+        }
     }
 
     #[track_caller]

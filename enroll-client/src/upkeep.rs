@@ -106,7 +106,7 @@ pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
                 .hint("`lychgate run` asks again by itself, `lychgate join` now")
         }
         Some(Pending { gateway, request: None, .. }) => {
-            not_joined.hint(format!("`lychgate join` tries again at {gateway}, which has not answered yet"))
+            not_joined.hint(format!("`lychgate join`, or `lychgate run`, asks again at {gateway}"))
         }
         None => not_joined.hint("`lychgate join TOKEN` makes one; --dir or LYCHGATE_DIR names another folder"),
     })
