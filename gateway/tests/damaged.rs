@@ -48,7 +48,7 @@ const fn row(key: &'static str, using: Use, list: List) -> Row {
 }
 
 /// `$...` is what belongs to the machine at that place.
-const ROWS: [Row; 24] = [
+const ROWS: [Row; 25] = [
     row("subject/machine/m-1", Refused, Without),
     row("lineage/$lineage", Refused, With),
     row("cert/$serial", Refused, Without),
@@ -69,6 +69,7 @@ const ROWS: [Row; 24] = [
     row("token/$token", GoesOn, Without),
     row("audit/0000000000000", GoesOn, Without),
     row("stale/$lineage", GoesOn, Without),
+    row("owned/alice/m-1", GoesOn, Without),
     row("convergence/m-1", GoesOn, Without),
     // Without it nobody can tell whether a store was restored, so nobody is let in.
     row("meta/epoch", Refused, Fails),

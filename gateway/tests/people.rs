@@ -6,8 +6,9 @@ mod story;
 
 use gateway::{
     attest::Reject,
-    core::{refusal::Refusal, token::TokenError},
+    core::{refusal::Refusal, subjects::Agreement, token::TokenError},
     flow,
+    store::Key,
 };
 use pki::Role;
 use story::{Member, Story};
@@ -246,4 +247,42 @@ async fn what_was_given_can_be_corrected() {
         r#"["labels -env"]"#,
     ];
     assert_eq!(told, want);
+}
+
+/// The machines of an owner are found by an index: whatever gives, takes or ends a machine keeps it as the records say.
+#[tokio::test]
+async fn the_index_of_machines_by_owner_agrees_with_their_records() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    for name in ["bob", "carol"] {
+        story.person(name, &[]).await;
+    }
+    let owned = async || {
+        let rows = story.shell.store.scan(&Key::from(""), None, 1000).await.unwrap();
+        let mut agreement = Agreement::default();
+        rows.iter().for_each(|(key, entry)| agreement.note(&key.to_string(), &entry.value));
+        assert_eq!(agreement.disagree().collect::<Vec<_>>(), [""; 0]);
+        let keys = rows.iter().map(|(key, _)| key.to_string());
+        keys.filter_map(|key| key.strip_prefix("owned/").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let caller = alice.caller(&story).await;
+    let owner = |name: Option<&str>| MachineChange { owner: name.map(str::to_owned), ..MachineChange::default() };
+    let token = TokenRequest { owner: Some("bob".into()), uses: Some(2), ..TokenRequest::default() };
+    let token = make(&story, &alice, token).await.unwrap().token;
+    let first = story.stranger().join(&token, "edge-1").await.unwrap().issued();
+    story.stranger().join(&token, "edge-2").await.unwrap().issued();
+    story.machine("edge-3").await;
+    assert_eq!(owned().await, ["bob/edge-1", "bob/edge-2"]);
+    for name in ["edge-1", "edge-3"] {
+        flow::set::machine(&story.shell, &caller, name, &owner(Some("carol")), "i").await.unwrap();
+    }
+    assert_eq!(owned().await, ["bob/edge-2", "carol/edge-1", "carol/edge-3"]);
+    assert!(flow::owners::is_owners(&story.shell, "carol").await.unwrap());
+    flow::offboard::offboard(&story.shell, &caller, "carol", "bob", "i").await.unwrap();
+    assert_eq!(owned().await, ["bob/edge-1", "bob/edge-2", "bob/edge-3"]);
+    assert!(!flow::owners::is_owners(&story.shell, "carol").await.unwrap());
+    flow::admin::remove(&story.shell, &caller, Role::Machine, "edge-2", "i").await.unwrap();
+    let leaving = story.admit(&story.peer(&first)).await.unwrap();
+    flow::admin::leave(&story.shell, &leaving, "i").await.unwrap();
+    assert_eq!(owned().await, ["bob/edge-3"]);
 }

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     core::{
         audit::{Event, Upkeep},
-        keys, kinds,
+        keys, kinds, subjects,
     },
     edge::{clock::Clock, entropy::Entropy, files, local},
     rules, server,
@@ -158,16 +158,20 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
     let config = load(path)?;
     let (all, damaged) = at_home(path, &config, async |config| {
         reading(config, async |store| {
-            let (mut all, mut damaged) = (0, Vec::new());
+            let (mut all, mut damaged, mut owned) = (0, Vec::new(), subjects::Agreement::default());
             let mut last: Option<store::Key> = None;
             loop {
                 let everything = store::Key::from("");
                 let page = store.scan(&everything, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
                 all += page.len();
                 for (key, entry) in &page {
+                    owned.note(&key.to_string(), &entry.value);
                     damaged.extend(damage(key, entry).map(|why| format!("{key}: {why}")));
                 }
                 if page.len() < store::SCAN_MAX {
+                    let disagree =
+                        "it disagrees with the machine's record of its owner; `machines set --owner` writes both";
+                    damaged.extend(owned.disagree().map(|key| format!("{key}: {disagree}")));
                     return Ok((all, damaged));
                 }
                 last = page.into_iter().next_back().map(|(key, _)| key);

@@ -17,6 +17,7 @@ use super::{
         UnixSecs, Waiting,
     },
     refusal::{Fault, REMOVED, Refusal},
+    subjects,
     token::{self, Maker, TokenError},
 };
 use crate::attest::{Claims, Prior, Reject};
@@ -454,7 +455,7 @@ pub fn begin(
         approvers: enrollment.approvals.iter().map(|approval| approval.by.clone()).collect(),
         enrollment: enrollment.id.clone(),
     };
-    changes.create(keys::subject(enrollment.role, name.as_str()), &subject);
+    subjects::create(changes, &subject);
     // Version 0 stands for "not written yet": `certify` writes it for the first time.
     Ok((Seen { record: lineage, version: 0 }, subject))
 }

@@ -22,6 +22,8 @@ pub const CERTIFICATE_ENDS: &str = "certend/";
 pub const ENROLLMENT_KEYS: &str = "enrkey/";
 /// Prefix of machines and people.
 pub const SUBJECTS: &str = "subject/";
+/// Prefix of the index of machines by their owner's name.
+pub const OWNED: &str = "owned/";
 /// Prefix of what configuration tools reported.
 pub const CONVERGENCES: &str = "convergence/";
 /// Prefix of lineages.
@@ -65,6 +67,18 @@ pub fn subjects(role: Role) -> String {
 #[must_use]
 pub fn subject(role: Role, name: &str) -> String {
     format!("{SUBJECTS}{}/{name}", role.as_str())
+}
+
+/// Prefix of the machines whose owner has this name.
+#[must_use]
+pub fn owned_by(owner: &str) -> String {
+    format!("{OWNED}{owner}/")
+}
+
+/// The entry of a machine among those of its owner.
+#[must_use]
+pub fn owned(owner: &str, machine: &str) -> String {
+    format!("{}{machine}", owned_by(owner))
 }
 
 /// The last run of a configuration tool that was reported of a machine.

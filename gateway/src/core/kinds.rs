@@ -11,6 +11,7 @@ use super::{
         CertState, Certificate, CertificateEnd, Convergence, Enrollment, LastList, Lineage, Lock, Stale, Subject,
         Token, UnixSecs, Waiting,
     },
+    subjects::Owned,
     timekeeping::ClockNote,
 };
 
@@ -164,6 +165,12 @@ pub const KINDS: &[Kind] = &[
         Term::Standing,
         "when it leaves or is removed; when it was approved and did not come within 7 days",
         "it must join again, under a free name",
+    ),
+    kind::<Owned>(
+        (keys::OWNED, "index of machines by owner"),
+        Term::Standing,
+        "with the machine, or when it gets another owner",
+        "the machine is not handed over with the others of its owner",
     ),
     kind::<Convergence>(
         (keys::CONVERGENCES, "report of a configuration tool"),

@@ -24,6 +24,7 @@ pub mod renew_now;
 pub mod report;
 pub mod sealed;
 pub mod ssh;
+pub mod subjects;
 pub mod timekeeping;
 pub mod token;
 pub mod tunnel;

@@ -134,6 +134,7 @@ async fn number(shell: &Shell, role: Role) -> Result<(LastList, Vec<RevokedEntry
 }
 
 async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
+    // All locks: set by people one by one, and read once for each list, not for each who asks.
     let locks: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, usize::MAX).await?;
     let locks = Standing::of(locks.into_iter().map(|(_, seen)| seen.record));
     let now = shell.now();

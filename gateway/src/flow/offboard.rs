@@ -5,6 +5,7 @@ use wire::admin::{MadeView, RemovedView};
 
 use super::{
     admin::{Whole, identity, remove, resource, visible, whole, whole_of},
+    owners,
     page::All,
     set,
     shell::{Actor, Shell, retrying},
@@ -23,8 +24,8 @@ const NAMED_MAX: usize = 100;
 /// Most machines handed over in one batch of the store.
 const BATCH: usize = 50;
 
-/// What a person made that counts only while they do, and what they own. Everything is looked through, so it is asked only
-/// when somebody is locked, removed or handed over.
+/// What a person made that counts only while they do, and what they own. All tokens and all that waits are looked through, page by
+/// page, so it is asked only when somebody is locked, removed or handed over, by whoever may do that.
 ///
 /// # Errors
 /// When the store fails.
@@ -52,20 +53,8 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeView, Fa
             note(|made| &mut made.approvals, id);
         }
     }
-    owned(shell, person).await?.into_iter().for_each(|name| note(|made| &mut made.machines, name));
+    owners::machines(shell, person).await?.into_iter().for_each(|name| note(|made| &mut made.machines, name));
     Ok(made)
-}
-
-/// The machines whose owner this person is.
-async fn owned(shell: &Shell, person: &Subject) -> Result<Vec<String>, Fault> {
-    let mut machines = All::<Subject>::of(shell, &keys::subjects(Role::Machine), None);
-    let mut owned = Vec::new();
-    while let Some((name, seen)) = machines.next().await? {
-        if seen.record.owner.as_ref().is_some_and(|owner| owner.is(person)) {
-            owned.push(name);
-        }
-    }
-    Ok(owned)
 }
 
 /// Whether somebody other than this person may administer the gateway, and is not locked.
@@ -140,7 +129,7 @@ pub async fn offboard(
         return Err(Refusal::Conflict(format!("machines cannot be handed to `{to}`, who {why}")));
     }
     let owner = Owner::named(to, Some(&heir.subject.record));
-    let machines = owned(shell, &leaving.subject.record).await?;
+    let machines = owners::machines(shell, &leaving.subject.record).await?;
     for machine in &machines {
         if let Some(whole) = whole_of(shell, Role::Machine, machine).await? {
             set::owner(shell, caller, &whole, &owner)?;

@@ -2,17 +2,19 @@
 
 use pki::Role;
 
-use super::{admit::locks, shell::Shell};
+use super::{
+    admit::locks,
+    page::All,
+    shell::{Shell, readable},
+};
 use crate::core::{
     admission,
     enroll::NameRecords,
     keys,
     records::{Owner, Seen, Subject},
     refusal::Fault,
+    subjects::Owned,
 };
-
-/// Machines read at a time, on the way through all of them.
-const PAGE: usize = 256;
 
 /// The owner of that name, tied to the person who holds it now.
 ///
@@ -45,22 +47,27 @@ pub async fn of_name(shell: &Shell, role: Role, name: &str) -> Result<NameRecord
     Ok(NameRecords { holder, locks, is_owners: false })
 }
 
-/// Whether a machine names an owner of this name. Every machine is looked at, so it is asked only for a person who comes
-/// with a token that leaves the name to them.
+/// Whether a machine names an owner of this name.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn is_owners(shell: &Shell, name: &str) -> Result<bool, Fault> {
-    let prefix = keys::subjects(Role::Machine);
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<Subject>)> = shell.scan(&prefix, after.as_deref(), PAGE).await?;
-        if rows.iter().any(|(_, seen)| seen.record.owner.as_ref().is_some_and(|owner| owner.name == name)) {
-            return Ok(true);
+    let first: Vec<(String, Seen<Owned>)> = shell.scan(&keys::owned_by(name), None, 1).await?;
+    Ok(!first.is_empty())
+}
+
+/// The machines whose owner this person is.
+///
+/// # Errors
+/// When the store fails.
+pub async fn machines(shell: &Shell, person: &Subject) -> Result<Vec<String>, Fault> {
+    let mut entries = All::<Owned>::of(shell, &keys::owned_by(&person.name), None);
+    let mut owned = Vec::new();
+    while let Some((name, _)) = entries.next().await? {
+        let machine: Option<Seen<Subject>> = readable(shell.get(keys::subject(Role::Machine, &name)).await)?.flatten();
+        if machine.is_some_and(|seen| seen.record.owner.as_ref().is_some_and(|owner| owner.is(person))) {
+            owned.push(name);
         }
-        if rows.len() < PAGE {
-            return Ok(false);
-        }
-        after = rows.into_iter().last().map(|(key, _)| key);
     }
+    Ok(owned)
 }

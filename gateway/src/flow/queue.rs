@@ -36,6 +36,7 @@ struct State {
     /// Oldest first.
     by_prefix: HashMap<Prefix, BTreeSet<(u64, String)>>,
     by_name: HashMap<String, BTreeSet<String>>,
+    by_lineage: HashMap<String, BTreeSet<String>>,
 }
 
 /// How full the queue is for one network.
@@ -86,6 +87,14 @@ impl Queue {
         .await
     }
 
+    /// Those that wait to rejoin a lineage.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn resting_on(&self, shell: &Shell, lineage: &str) -> Result<Vec<String>, Fault> {
+        self.look(shell, |state| state.by_lineage.get(lineage).into_iter().flatten().cloned().collect()).await
+    }
+
     /// Reads the store again, since whoever commits may be gone before it can tell. Gives the entries.
     ///
     /// # Errors
@@ -124,6 +133,7 @@ impl Queue {
 
 /// The entries in the store. Commits meanwhile wait for the lock to tell theirs, and the later version counts.
 async fn read(shell: &Shell) -> Result<(Vec<(String, Seen<Waiting>)>, State), Fault> {
+    // No more than `[limits] pending` lets wait.
     let rows: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
     let mut state = State::default();
     for (key, seen) in &rows {
@@ -151,14 +161,8 @@ impl State {
                     }
                 }
             }
-            if let Some(name) = &old.wanted_name
-                && let Some(ids) = self.by_name.get_mut(name)
-            {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.by_name.remove(name);
-                }
-            }
+            forget(&mut self.by_name, old.wanted_name.as_ref(), &id);
+            forget(&mut self.by_lineage, old.lineage.as_ref(), &id);
         }
         if let Some(new) = &entry {
             self.waiting += 1;
@@ -168,8 +172,22 @@ impl State {
             if let Some(name) = &new.wanted_name {
                 self.by_name.entry(name.clone()).or_default().insert(id.clone());
             }
+            if let Some(lineage) = &new.lineage {
+                self.by_lineage.entry(lineage.clone()).or_default().insert(id.clone());
+            }
         }
         self.entries.insert(id, (version, entry));
+    }
+}
+
+fn forget(index: &mut HashMap<String, BTreeSet<String>>, of: Option<&String>, id: &str) {
+    if let Some(of) = of
+        && let Some(ids) = index.get_mut(of)
+    {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(of);
+        }
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use pki::Role;
 
-use super::{admin::Whole, crl, shell::Shell};
+use super::{admin::Whole, crl, page::All, shell::Shell};
 use crate::core::{
     audit::{Event, Standing},
     change::Changes,
     keys, lock,
-    records::{CertificateEnd, Enrollment, EnrollmentState, Lineage, Lock, LockKind, Seen, Waiting},
+    records::{CertificateEnd, Enrollment, EnrollmentState, Lineage, Lock, LockKind, Seen},
     refusal::Fault,
+    subjects,
 };
 
 /// Certificates read at a time, on the way through those that live.
@@ -25,7 +26,7 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
     let mut changes = Changes::new();
     lock::bump(&mut changes, epoch);
     let subject = &whole.subject.record;
-    changes.remove(keys::subject(subject.role, &subject.name), &whole.subject);
+    subjects::remove(&mut changes, &whole.subject);
     if subject.role == Role::Machine {
         changes.delete(keys::convergence(&subject.name));
     }
@@ -55,16 +56,16 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
 
 /// The request that a lineage came from, and those that wait to rejoin it.
 async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Vec<Seen<Enrollment>>, Fault> {
-    let waiting: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
-    let waiting = waiting.iter().filter(|(_, seen)| seen.record.lineage.as_deref() == Some(lineage));
-    let mut ids: BTreeSet<&str> = waiting.map(|(key, _)| key.trim_start_matches(keys::WAITING)).collect();
-    ids.insert(enrollment);
-    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(ids.into_iter().map(keys::enrollment).collect()).await?;
+    let mut ids: BTreeSet<String> = shell.queue.resting_on(shell, lineage).await?.into_iter().collect();
+    ids.insert(enrollment.to_owned());
+    let keys = ids.iter().map(|id| keys::enrollment(id)).collect();
+    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(keys).await?;
     Ok(found.into_iter().flatten().filter(|seen| seen.record.lineage.as_deref() == Some(lineage)).collect())
 }
 
 /// The lineages in which a key still stands for something: those with an unexpired certificate for it, replaced or not. What
-/// was made with the key since is of the same lineage, so a lock on the key stands for it, too.
+/// was made with the key since is of the same lineage, so a lock on the key stands for it, too. All unexpired certificates are
+/// looked through, page by page: only when somebody who may lock sets a lock on a key.
 ///
 /// # Errors
 /// When the store fails.
@@ -97,7 +98,13 @@ pub async fn locks_with_key(shell: &Shell, kind: LockKind, target: &str) -> Resu
     if kind != LockKind::Key {
         return Ok(vec![]);
     }
-    let locks: Vec<(String, Seen<Lock>)> = shell.scan(&keys::lock(LockKind::Lineage, ""), None, usize::MAX).await?;
-    let of_key = locks.into_iter().map(|(_, seen)| seen).filter(|seen| seen.record.of_key.as_deref() == Some(target));
-    Ok(of_key.collect())
+    // All locks on lineages: set by people one by one, and read only when somebody lifts one on a key.
+    let mut locks = All::<Lock>::of(shell, &keys::lock(LockKind::Lineage, ""), None);
+    let mut of_key = Vec::new();
+    while let Some((_, seen)) = locks.next().await? {
+        if seen.record.of_key.as_deref() == Some(target) {
+            of_key.push(seen);
+        }
+    }
+    Ok(of_key)
 }

@@ -18,6 +18,7 @@ use crate::core::{
     keys,
     records::{Owner, Seen, Subject},
     refusal::Refusal,
+    subjects,
 };
 
 /// Changes labels and owner of a machine.
@@ -157,7 +158,7 @@ pub(super) fn write(
     how(&mut subject);
     let changed = differences(&seen.record, &subject);
     if !changed.is_empty() {
-        changes.update(keys::subject(subject.role, &subject.name), seen, &subject);
+        subjects::update(changes, seen, &subject);
         changes.event(Event::SubjectSet { identity, changed, rules });
     }
 }

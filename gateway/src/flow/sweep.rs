@@ -4,6 +4,7 @@ use pki::Role;
 
 use super::{
     clock, enroll,
+    page::All,
     shell::{Actor, Shell, readable},
 };
 use crate::core::{
@@ -15,6 +16,7 @@ use crate::core::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, Seen, Stale, Subject, Token, UnixSecs,
     },
     refusal::Refusal,
+    subjects,
     timekeeping::Deletes,
     token,
 };
@@ -165,13 +167,16 @@ async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
 
 /// Frees the names of those who were approved and never came for their certificate.
 async fn forgotten(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let rows: Vec<(String, Seen<Enrollment>)> = shell.scan(keys::ENROLLMENTS, None, usize::MAX).await?;
+    let mut all = All::<Enrollment>::of(shell, keys::ENROLLMENTS, None);
     let late = |seen: &Enrollment| seen.state == EnrollmentState::Approved && seen.expires.0 + DECIDED_KEPT < now;
-    for (key, seen) in rows.into_iter().filter(|(_, seen)| late(&seen.record)) {
+    while let Some((id, seen)) = all.next().await? {
+        if !late(&seen.record) {
+            continue;
+        }
         let mut changes = Changes::new();
         let mut enrollment = seen.record.clone();
         enrollment.state = EnrollmentState::Expired;
-        changes.update(key, &seen, &enrollment);
+        changes.update(keys::enrollment(&id), &seen, &enrollment);
         if let (Some(lineage), false) = (&enrollment.lineage, enrollment.rejoin) {
             give_up(shell, &enrollment, lineage, now, &mut changes).await?;
         }
@@ -196,9 +201,9 @@ async fn give_up(
     }
     let Some(name) = &enrollment.name else { return Ok(()) };
     let key = keys::subject(enrollment.role, name);
-    let subject = readable(shell.get::<Subject>(key.clone()).await)?.flatten();
+    let subject = readable(shell.get::<Subject>(key).await)?.flatten();
     if let Some(seen) = subject.filter(|seen| seen.record.lineage == lineage) {
-        changes.remove(key, &seen);
+        subjects::remove(changes, &seen);
         if enrollment.role == Role::Machine {
             changes.delete(keys::convergence(name));
         }
