@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use std::time::Duration;
+
 use gateway::{
     core::refusal::Refusal,
     flow::sessions::{self, Filter},
@@ -100,4 +102,44 @@ async fn a_person_is_no_machine_of_the_same_name() {
         want.sort();
         assert_eq!(found, want, "{filter:?}");
     }
+}
+
+/// What happens to sessions that somebody may not see moves nothing that they do see: no answer comes for it, and two places are
+/// as far apart with it as without.
+#[tokio::test]
+async fn events_say_nothing_of_sessions_that_are_not_shown() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let bob = story.person("bob", &[]).await;
+    story.machine("edge-01").await;
+    let (sees, blind) = (alice.caller(&story).await, bob.caller(&story).await);
+    let ask = async |caller, after| sessions::events(&story.shell, caller, after, Duration::ZERO).await.unwrap();
+    let begun = [ask(&sees, None).await.next, ask(&blind, None).await.next];
+    for _ in 0..3 {
+        story.session(&alice, "edge-01");
+    }
+    let seen = ask(&sees, Some(begun[0])).await;
+    assert_eq!(seen.items.len(), 3);
+    assert!(ask(&sees, Some(seen.next)).await.items.is_empty());
+    assert_eq!(ask(&sees, Some(seen.items[0].number)).await.items.len(), 2);
+    let mut nexts = vec![begun[1]];
+    for _ in 0..20 {
+        let unseen = ask(&blind, nexts.last().copied()).await;
+        assert!(unseen.items.is_empty());
+        nexts.push(unseen.next);
+    }
+    nexts.sort_unstable();
+    nexts.dedup();
+    assert_eq!(nexts.len(), 21, "no two are the same, whether something happened or not");
+    assert!(nexts.iter().all(|next| *next > 1_000), "{nexts:?}");
+
+    // Nobody is woken by what they may not see; and a place of another process is now.
+    let waits = sessions::events(&story.shell, &blind, Some(nexts[0]), Duration::from_secs(3600));
+    tokio::pin!(waits);
+    for _ in 0..10 {
+        assert!(tokio::time::timeout(Duration::ZERO, &mut waits).await.is_err());
+        story.session(&alice, "edge-01");
+        tokio::task::yield_now().await;
+    }
+    assert!(ask(&sees, Some(7)).await.items.is_empty());
 }

@@ -428,7 +428,7 @@ pub struct SessionView {
 /// Something that happened to a session, as `GET /v1/session-events` tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionEventView {
-    /// Give it as `after` to go on from here.
+    /// Give it as `after` to go on from here. It says nothing of how many there are, nor which came first.
     pub number: u64,
     /// `opened` or `closed`.
     pub event: String,

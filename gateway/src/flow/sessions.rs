@@ -185,7 +185,9 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     Ok(view(&session))
 }
 
-/// What happened to sessions after a number, waiting for it if nothing has.
+/// What the caller may see of what happened to sessions after a place, waiting for it if nothing has. The places say nothing of how
+/// much else happened, nor does the answer come for it. Whoever begins to watch begins now; so does who comes with a place of
+/// before a restart.
 ///
 /// # Errors
 /// When the store fails.
@@ -195,22 +197,27 @@ pub async fn events(
     after: Option<u64>,
     wait: Duration,
 ) -> Result<SessionEvents, Refusal> {
-    // Whoever begins to watch begins now.
-    let after = after.unwrap_or_else(|| shell.sessions.last());
-    let _ = tokio::time::timeout(wait, shell.sessions.news(after)).await;
-    let mut items = Vec::new();
-    let mut next = after;
-    for happened in shell.sessions.since(after) {
-        next = happened.number;
-        if may_read(shell, caller, &happened.session).await? {
-            items.push(SessionEventView {
-                number: happened.number,
-                event: if happened.ended { "closed" } else { "opened" }.to_owned(),
-                session: view(&happened.session),
-            });
+    let place = |number| shell.places.hide(number, shell.entropy.bytes());
+    let last = shell.sessions.last();
+    let mut after = after.map(|after| shell.places.reveal(after)).filter(|number| *number <= last).unwrap_or(last);
+    let end = tokio::time::Instant::now() + wait;
+    loop {
+        let over = tokio::time::timeout_at(end, shell.sessions.news(after)).await.is_err();
+        let mut items = Vec::new();
+        for happened in shell.sessions.since(after) {
+            after = happened.number;
+            if may_read(shell, caller, &happened.session).await? {
+                items.push(SessionEventView {
+                    number: place(happened.number),
+                    event: if happened.ended { "closed" } else { "opened" }.to_owned(),
+                    session: view(&happened.session),
+                });
+            }
+        }
+        if over || !items.is_empty() {
+            return Ok(SessionEvents { items, next: place(after) });
         }
     }
-    Ok(SessionEvents { items, next })
 }
 
 /// What became of the open sessions under a new policy.
