@@ -135,6 +135,15 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
             "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
             safe(&row.id)
         ));
+        // Whoever comes second would otherwise give it nothing, and begin to count anew.
+        // Only a name stands in a line that people copy.
+        let first = row.approvals.iter().find(|approval| approval.content.is_some());
+        if let Some(by) = first.and_then(|first| pki::Name::parse(&first.by).ok()) {
+            let id = safe(&row.id);
+            out.push_str(&format!(
+                "    lychgate requests approve {id} --code CODE --same-as {by}    # what {by} gave it\n"
+            ));
+        }
     }
     out
 }
@@ -541,6 +550,7 @@ A machine of this name EXISTS (active): approve this one under another name, or 
 
 Ask the machine's owner for the code on its screen, then
     lychgate requests approve e1 --code CODE
+    lychgate requests approve e1 --code CODE --same-as bob    # what bob gave it
 ";
         assert_eq!(request(&row(), UnixTime::new(7_200)), want);
     }

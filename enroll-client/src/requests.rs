@@ -88,19 +88,21 @@ impl Desk {
     /// Prints who comes and who is decided, until a signal comes.
     async fn watch_requests(&mut self) -> Result<(), Complaint> {
         let (mut known, mut seen): (BTreeMap<String, RequestView>, Option<String>) = (BTreeMap::new(), None);
+        let began = tokio::time::Instant::now();
         loop {
             let wait = if seen.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
             let parameters = [("seen", seen.take()), ("wait", Some(wait.to_string()))];
             let page: RequestEvents = self.face.get(&format!("/v1/request-events{}", query(&parameters))).await?;
             // A gateway that goes away knows nobody, and has seen nothing.
             if !page.seen.is_empty() {
-                let now: BTreeMap<String, RequestView> =
+                let rows: BTreeMap<String, RequestView> =
                     page.items.into_iter().map(|row| (row.id.clone(), row)).collect();
-                for (event, row) in changes(&known, &now) {
+                let now = self.now.plus(began.elapsed());
+                for (event, row) in changes(&known, &rows) {
                     let value = json!({ "event": event, "request": row });
-                    terminal::result(self.format, &value, &show::request_event(event, row, self.now));
+                    terminal::result(self.format, &value, &show::request_event(event, row, now));
                 }
-                known = now;
+                known = rows;
                 seen = Some(page.seen);
             }
         }
