@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use pki::UnixTime;
 
 use crate::examples;
@@ -53,6 +53,20 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The whole command line, with the exit codes at the help of every command.
+#[must_use]
+pub fn command() -> clap::Command {
+    manual::with_exit_codes(Cli::command(), EXIT_CODES)
+}
+
+/// Reads the words of a command line.
+///
+/// # Errors
+/// When they are none; also when they ask for help, which is in the error then.
+pub fn read(words: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches_from(words)?)
 }
 
 /// The commands.
@@ -361,6 +375,9 @@ pub struct AuditArgs {
     /// Only from then on: a span back such as 2h, an RFC 3339 time, or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long)]
+    pub follow: bool,
     /// At most so many events, the last ones
     #[arg(long, default_value_t = 100, value_parser = parse_limit)]
     pub limit: usize,
@@ -477,7 +494,6 @@ pub fn parse_moment(text: &str, now: UnixTime) -> Result<UnixTime, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -516,6 +532,11 @@ mod tests {
         check(&["requests", "deny", "--from", "192.0.2.0/24", "--reason", "r"], true);
         check(&["requests", "deny", "--reason", "r"], false);
         check(&["requests", "watch"], true);
+        check(&["requests", "wait", "e1", "--timeout", "10min"], true);
+        check(&["requests", "wait", "e1", "--timeout", "soon"], false);
+        check(&["machines", "wait", "m", "--online", "--timeout", "10min"], true);
+        check(&["machines", "wait", "m"], false);
+        check(&["audit", "--follow", "--event", "lock"], true);
         check(&["machines", "list", "rack7-*", "--state", "active", "--label", "env=lab", "--online"], true);
         check(&["machines", "list", "--online", "--offline"], false);
         check(&["machines", "show", "a", "b"], true);
@@ -565,9 +586,13 @@ mod tests {
 
     #[test]
     fn help_lists_every_exit_code() {
-        let help = Cli::command().render_long_help().to_string();
-        for code in 0..=10 {
-            assert!(help.contains(&format!("\n  {code:>2}  ")), "{code}");
+        let mut left = vec![command()];
+        while let Some(mut command) = left.pop() {
+            let help = command.render_long_help().to_string();
+            for code in 0..=10 {
+                assert!(help.contains(&format!("\n  {code:>2}  ")), "{} {code}", command.get_name());
+            }
+            left.extend(command.get_subcommands().filter(|inner| inner.get_name() != "help").cloned());
         }
     }
 }

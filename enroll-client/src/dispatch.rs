@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
-
-use crate::cli::{Cli, Command, JoinArgs, SshCertCommand, pairs};
+use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, pairs};
 use crate::connect;
 use crate::daemon::{self, Length};
 use crate::edge::keystore::Keystore;
@@ -32,7 +30,7 @@ pub fn run(cli: Cli, format: Format) -> Result<Exit, Complaint> {
     match &cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "lychgate", &mut script);
+            clap_complete::generate(*shell, &mut cli::command(), "lychgate", &mut script);
             terminal::result(Format::Text, &serde_json::Value::Null, &String::from_utf8_lossy(&script));
             return Ok(Exit::Ok);
         }
@@ -143,24 +141,20 @@ fn wish(args: JoinArgs) -> Result<Wish, Complaint> {
     })
 }
 
-/// What stands at the foot of each man page: when the command line last changed in a way that its readers should know.
-const MAN_DATE: &str = "2026-11-28";
+/// What stands on each man page; the date is that of the last change of the command line that its readers should know.
+const MANUAL: manual::About<'static> = manual::About {
+    program: concat!("lychgate ", env!("CARGO_PKG_VERSION")),
+    date: "2026-11-29",
+    see_also: &["lychgate-gateway(1)", "ssh(1)", "ssh_config(5)"],
+};
 
 /// Writes a man page for every command.
 fn man(dir: &Path) -> Result<(), Complaint> {
     let write = || {
         platform::make_shared_folder(dir)?;
-        let mut command = Cli::command().disable_help_subcommand(true);
-        command.build();
-        let mut commands = vec![command];
-        while let Some(command) = commands.pop() {
-            commands.extend(command.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
-            let page = clap_mangen::Man::new(command).date(MAN_DATE);
-            let mut text = Vec::new();
-            page.render(&mut text)?;
-            platform::replace(&dir.join(page.get_filename()), &String::from_utf8_lossy(&text), Access::Public)?;
-        }
-        Ok::<_, std::io::Error>(())
+        manual::pages(cli::command(), MANUAL)
+            .into_iter()
+            .try_for_each(|page| platform::replace(&dir.join(page.file), &page.text, Access::Public))
     };
     write().map_err(|e| {
         Complaint::new(Exit::Files, "files", format!("cannot write man pages to `{}`: {e}", dir.display()))
@@ -179,10 +173,10 @@ mod tests {
             assert!(dir.path().join(page).is_file(), "{page}");
         }
         let main = std::fs::read_to_string(dir.path().join("lychgate.1")).unwrap();
-        assert!(main.contains("Exit codes"));
+        assert!(main.contains(".SH EXIT STATUS"));
         for page in std::fs::read_dir(dir.path()).unwrap() {
             let text = std::fs::read_to_string(page.unwrap().path()).unwrap();
-            assert!(text.lines().any(|line| line.starts_with(".TH") && line.contains(MAN_DATE)), "{text}");
+            assert!(text.lines().any(|line| line.starts_with(".TH") && line.contains(MANUAL.date)), "{text}");
         }
     }
 
@@ -190,7 +184,7 @@ mod tests {
     fn completions_exist_for_every_shell() {
         for shell in <clap_complete::Shell as clap::ValueEnum>::value_variants() {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "lychgate", &mut script);
+            clap_complete::generate(*shell, &mut cli::command(), "lychgate", &mut script);
             assert!(String::from_utf8(script).unwrap().contains("lychgate"), "{shell}");
         }
     }

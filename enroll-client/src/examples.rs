@@ -37,9 +37,32 @@ pub const SSH_CONFIG: &str = "Examples:\n\
 /// Of `audit`.
 pub const AUDIT: &str = "Examples:\n\
 \x20 lychgate audit --event lock --since 2h\n\
+\x20 lychgate audit --follow --event session\n\
 \x20 lychgate audit --subject spiffe://lab.example/machine/edge-7 --limit 1000";
 
 /// Of `can-i`.
 pub const CAN_I: &str = "Examples:\n\
 \x20 lychgate can-i connect ssh@edge-7 --explain\n\
 \x20 lychgate can-i login";
+
+/// Of `requests approve`.
+pub const APPROVE: &str = "Examples:\n\
+\x20 lychgate requests approve 3e3828feba73 --code ABCD-EFGH --name edge-7 --label site=lab --owner carol\n\
+\x20 lychgate requests approve 3e38      shows the request and asks for the code";
+
+/// Of `requests wait`.
+pub const REQUESTS_WAIT: &str = "Examples:\n\
+\x20 lychgate requests wait 3e3828feba73 --timeout 10min && lychgate machines list";
+
+/// Of `machines wait`.
+pub const MACHINES_WAIT: &str = "Examples:\n\
+\x20 lychgate machines wait edge-7 --online --timeout 5min && lychgate ssh root@edge-7";
+
+/// Of `tokens create`.
+pub const TOKENS_CREATE: &str = "Examples:\n\
+\x20 lychgate tokens create --name edge-7 --label site=lab --owner carol\n\
+\x20 lychgate tokens create --name 'rack7-*' --uses 40 --ttl 2d";
+
+/// Of `people invite`.
+pub const INVITE: &str = "Examples:\n\
+\x20 lychgate people invite --name bob --group admins";

@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use enroll_client::cli::Cli;
+use enroll_client::cli;
 use enroll_client::dispatch;
 use enroll_client::edge::program;
 use enroll_client::edge::terminal::{self, Format};
@@ -12,7 +11,7 @@ use enroll_client::report::{self, Exit};
 
 fn main() -> ExitCode {
     let words = program::words(std::env::args_os());
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match cli::read(&words) {
         Ok(cli) => cli,
         Err(error) => return misused(&words, &error),
     };

@@ -2,9 +2,11 @@
 //! it said it; otherwise [`crate::people_text`] lays it out.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use wire::admin::{
     AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, RenewalsRequest, SessionEvents, SessionView,
     SubjectView, TokenReply, TokenRequest, TokenView,
@@ -23,11 +25,17 @@ use crate::edge::terminal::{self, Format};
 use crate::people_text as show;
 use crate::report::{Complaint, Exit};
 use crate::table::Table;
-use crate::target::parse_pin;
+use crate::target::{parse_name, parse_pin};
 use crate::{inventory, set, text, upkeep};
 
 /// Most pages of a listing that are fetched: a million rows, more than anybody reads.
 const PAGES_MOST: usize = 1_000;
+
+/// How often a machine is looked at that is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the audit is looked at that is followed.
+const FOLLOW: Duration = Duration::from_secs(2);
 
 /// How `ssh` reaches the machines, in the folder of the identity.
 const SSH_CONFIG: &str = "ssh/config";
@@ -60,6 +68,14 @@ impl Kind {
             Self::Person => "/v1/people",
         }
     }
+}
+
+/// What the gateway said, with what was done in one word.
+pub(crate) fn with_result(result: &str, mut value: Value) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.insert("result".to_owned(), result.into());
+    }
+    value
 }
 
 /// What the gateway said, typed for laying out.
@@ -141,13 +157,13 @@ impl Desk {
         listing: &Value,
         lay_out: impl FnOnce(&[T]) -> Table,
     ) -> Result<(), Complaint> {
-        let text = match self.format {
-            Format::Json => String::new(),
+        match self.format {
+            Format::Json => terminal::result(self.format, listing, ""),
             Format::Text => {
-                lay_out(&typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?).render(terminal::width())
+                let rows = typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?;
+                terminal::list(&lay_out(&rows).render(terminal::width()));
             }
-        };
-        terminal::result(self.format, listing, &text);
+        }
         Ok(())
     }
 
@@ -205,7 +221,7 @@ impl Desk {
                 let value = self.face.post("/v1/renewals", &body).await?;
                 let whom = if *all { "all machines".to_owned() } else { format!("`{}`", names.join("`, `")) };
                 self.done(
-                    &value,
+                    &with_result("asked", value),
                     &format!(
                         "asked {whom} to renew; `lychgate run` there does so at once by its tunnel, or within the hour"
                     ),
@@ -213,6 +229,7 @@ impl Desk {
                 Ok(())
             }
             MachinesCommand::Set(args) => self.set_machine(args).await,
+            MachinesCommand::Wait { name, online: _, timeout } => self.wait_for_machine(name, *timeout).await,
             MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,
         }
     }
@@ -250,9 +267,37 @@ impl Desk {
         }
     }
 
+    /// Waits until a machine holds its tunnel; also until it is there at all.
+    async fn wait_for_machine(&mut self, name: &str, patience: Option<Duration>) -> Result<(), Complaint> {
+        let path = format!("/v1/machines/{}", segment(parse_name(name)?.as_str()));
+        let until = patience.map(|patience| Instant::now() + patience);
+        let mut missed = false;
+        loop {
+            let why = match self.face.get::<Value>(&path).await {
+                Ok(value) => match typed::<SubjectView>(&value)?.tunnel {
+                    Some(_) => return self.print(&value, |row: &SubjectView| show::subject(row, self.now)),
+                    None => format!("the machine `{name}` is offline"),
+                },
+                Err(CallError::Refused(refusal)) if refusal.status == 404 => {
+                    if !std::mem::replace(&mut missed, true) {
+                        terminal::say(&format!("no machine `{name}` that you may see, yet"));
+                    }
+                    format!("no machine `{name}` that you may see")
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if until.is_some_and(|until| Instant::now() + LOOK > until) {
+                return Err(Complaint::new(Exit::Unreachable, "offline", why)
+                    .hint("see that the machine is up and `lychgate run` runs on it"));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     async fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
         let value = self.face.delete(&format!("{}/{}", kind.path(), segment(name))).await?;
-        self.done_lines(&value, &set::removed(&format!("removed the {} `{name}`", kind.as_str()), None, &value));
+        let lines = set::removed(&format!("removed the {} `{name}`", kind.as_str()), None, &value);
+        self.done_lines(&with_result("removed", value), &lines);
         Ok(())
     }
 
@@ -286,19 +331,21 @@ impl Desk {
             Err(CallError::Refused(_)) => (vec![], vec![]),
             Err(error) => return Err(error.into()),
         };
-        let mut lifted = Vec::new();
+        let mut lifted: Vec<(&str, &str)> = Vec::new();
         if to_lift.is_empty() {
             self.unlock(kind.as_str(), name).await?;
-            lifted.push(format!("{} {name}", kind.as_str()));
+            lifted.push((kind.as_str(), name));
         }
         for lock in &to_lift {
             self.unlock(&lock.kind, &lock.target).await?;
-            lifted.push(format!("{} {}", lock.kind, lock.target));
+            lifted.push((&lock.kind, &lock.target));
         }
         for lock in &kept {
             terminal::say(&format!("the lock of the key {} stays; `lychgate locks remove key` lifts it", lock.target));
         }
-        self.done(&json!({ "lifted": lifted }), &format!("lifted: {}", lifted.join(", ")));
+        let value: Vec<Value> = lifted.iter().map(|(kind, target)| json!({ "kind": kind, "target": target })).collect();
+        let text: Vec<String> = lifted.iter().map(|(kind, target)| format!("{kind} {target}")).collect();
+        self.done(&json!({ "result": "unlocked", "lifted": value }), &format!("lifted: {}", text.join(", ")));
         Ok(())
     }
 
@@ -315,6 +362,9 @@ impl Desk {
             LocksCommand::Add { kind, target, reason } => self.lock(kind.as_str(), target, reason).await,
             LocksCommand::Remove { kind, target } => {
                 let value = self.unlock(kind.as_str(), target).await?;
+                let lifted = json!([{ "kind": kind.as_str(), "target": target }]);
+                let instance = value.get("instance").cloned().unwrap_or_default();
+                let value = json!({ "result": "unlocked", "lifted": lifted, "instance": instance });
                 self.done(&value, &format!("lifted: {} {target}", kind.as_str()));
                 Ok(())
             }
@@ -338,7 +388,7 @@ impl Desk {
             }
             TokensCommand::Revoke { id } => {
                 let value = self.face.delete(&format!("/v1/tokens/{}", segment(id))).await?;
-                self.done(&value, &format!("revoked the token {id}"));
+                self.done(&with_result("revoked", value), &format!("revoked the token {id}"));
                 Ok(())
             }
         }
@@ -353,7 +403,10 @@ impl Desk {
             for warning in &reply.warnings {
                 terminal::say(warning);
             }
-            terminal::say("whoever has it can join: they run `lychgate join -` and paste it, or `lychgate join TOKEN`");
+            terminal::say(&format!(
+                "whoever has it can join; send them this line: lychgate join {}",
+                text::safe(&reply.token)
+            ));
         }
         self.print(value, |reply: &TokenReply| text::safe(&reply.token))
     }
@@ -425,16 +478,53 @@ impl Desk {
             ("actor", args.actor.clone()),
             ("since", since),
         ];
+        if args.follow {
+            return self.follow(&parameters).await;
+        }
         let listing = self.listing("/v1/audit", &parameters, args.limit).await?;
         if self.format == Format::Text {
             let count = listing.get("items").and_then(Value::as_array).map_or(0, Vec::len);
             if listing.get("next").is_some() {
                 terminal::say(&format!("these are the last {count}; there are more, --limit shows them"));
             } else if count == 0 {
-                terminal::say("no event that you may see fits; names of events stand in the operator's guide");
+                terminal::say(
+                    "no event that you may see fits; --subject and --actor are part of a name, an id or an identity",
+                );
             }
         }
-        self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items))
+        self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items, terminal::width()))
+    }
+
+    /// Prints events as they happen, until a signal comes.
+    async fn follow(&mut self, parameters: &[(&str, Option<String>)]) -> Result<(), Complaint> {
+        if self.format == Format::Text {
+            terminal::say("events are printed as they happen; Ctrl-C stops");
+        }
+        // The second before: events of one second may come after we have looked.
+        let (mut since, mut last) = (self.now.secs().saturating_sub(1), String::new());
+        let given = parameters.iter().find_map(|(name, value)| value.clone().filter(|_| *name == "since"));
+        if let Some(given) = given.and_then(|given| given.parse().ok()) {
+            since = given;
+        } else {
+            let newest: Page<AuditView> = typed(&self.listing("/v1/audit", &[], 1).await?)?;
+            last = newest.items.first().map(|event| event.id.clone()).unwrap_or_default();
+        }
+        loop {
+            let mut parameters: Vec<(&str, Option<String>)> =
+                parameters.iter().filter(|(name, _)| *name != "since").cloned().collect();
+            parameters.push(("since", Some(since.to_string())));
+            let listing = self.listing("/v1/audit", &parameters, usize::MAX).await?;
+            // Newest first; ids are in the order of time.
+            for value in listing.get("items").and_then(Value::as_array).into_iter().flatten().rev() {
+                let event: AuditView = typed(value)?;
+                if event.id <= last {
+                    continue;
+                }
+                (last, since) = (event.id.clone(), (event.at_ms / 1000).saturating_sub(1));
+                terminal::result(self.format, value, &show::audit(&[event], terminal::width()));
+            }
+            sleep(FOLLOW).await;
+        }
     }
 
     /// `lychgate inventory`.

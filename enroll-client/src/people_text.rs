@@ -314,9 +314,24 @@ pub fn tokens(rows: &[TokenView], now: UnixTime) -> Table {
     })
 }
 
-/// `audit`, newest last as in a log.
+/// Digits of a digest or id that are shown where it is not to be copied.
+const DIGITS: usize = 12;
+
+/// A value as it fits a screen: of long digests the beginning, of identities what tells them apart.
+fn brief(value: &str) -> String {
+    if value.len() > 2 * DIGITS && value.bytes().all(|b| b.is_ascii_hexdigit()) {
+        format!("{}…", value.get(..DIGITS).unwrap_or_default())
+    } else if value.starts_with("spiffe://") {
+        short(value)
+    } else {
+        value.to_owned()
+    }
+}
+
+/// `audit`, newest last as in a log: whole, or shortened for a terminal of some width.
 #[must_use]
-pub fn audit(rows: &[AuditView]) -> String {
+pub fn audit(rows: &[AuditView], width: Option<usize>) -> String {
+    let shown = |value: &str| if width.is_some() { brief(value) } else { value.to_owned() };
     let mut rows: Vec<&AuditView> = rows.iter().collect();
     rows.sort_by_key(|row| row.at_ms);
     let mut out = String::new();
@@ -325,11 +340,12 @@ pub fn audit(rows: &[AuditView]) -> String {
             "{} {} by {}: {}",
             UnixTime::new(row.at_ms / 1000),
             safe(&row.event),
-            safe(&row.actor),
-            safe(&row.subject)
+            safe(&shown(&row.actor)),
+            safe(&shown(&row.subject))
         );
         if !row.detail.is_empty() {
-            line.push_str(&format!(" ({})", safe(&joined(&row.detail))));
+            let detail = row.detail.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+            line.push_str(&format!(" ({})", safe(&joined(&detail))));
         }
         if !row.rules.is_empty() {
             line.push_str(&format!(" [{}]", safe(&row.rules.join(" "))));
@@ -683,7 +699,10 @@ edge-07  active  software   in 1 h   admins staff
 1970-01-01T00:00:01Z lock.set by gateway: first (why=a\\u{a}b) [admins]
 1970-01-01T00:00:02Z lock.set by gateway: se\\u{d}cond (why=a\\u{a}b) [admins]
 ";
-        assert_eq!(audit(&[event(2_000, "se\rcond"), event(1_000, "first")]), want);
+        assert_eq!(audit(&[event(2_000, "se\rcond"), event(1_000, "first")], None), want);
+        let long = AuditView { subject: "ab".repeat(32), actor: "spiffe://td/person/ann".into(), ..event(1_000, "") };
+        let want = "1970-01-01T00:00:01Z lock.set by ann: abababababab… (why=a\\u{a}b) [admins]\n";
+        assert_eq!(audit(&[long], Some(80)), want);
     }
 
     #[test]

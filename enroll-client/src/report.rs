@@ -208,6 +208,8 @@ impl Refusal {
             | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "wrong-code"
             | "prior-invalid" | "evidence-unknown" | "evidence-conflict" | "replaced" | "not-sealed"
             | "wrong-caller" | "not-exposed" | "refused-by-machine" => Exit::Refused,
+            // What was typed cannot be, whoever finds that out.
+            "malformed" => Exit::Usage,
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" | "removed" => Exit::Locked,
             "queue-full" | "rate-limited" | "unavailable" | "offline" | "target-closed" | "target-slow"
@@ -237,7 +239,9 @@ fn own_hint(code: &str) -> Option<&'static str> {
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",
         "denied-by-person" => "talk to the approver; `lychgate join` with the token or URL asks again, with a new key",
         "waiting-expired" => "`lychgate join` with the token or URL asks again",
-        "name-taken" => "choose another name with --name, or have whoever holds it removed first",
+        "name-taken" => {
+            "choose another name with --name, if the token is for more than this one, or have whoever has it removed"
+        }
         "rate-limited" => "wait a little and try again",
         "wrong-caller" => "use the identity of a person: --dir or LYCHGATE_DIR names its folder",
         _ => return None,
@@ -323,6 +327,7 @@ mod tests {
             ("internal", Exit::Failure),
             ("not-found", Exit::Failure),
             ("never heard of", Exit::Failure),
+            ("malformed", Exit::Usage),
         ] {
             assert_eq!(refusal(code, "").exit(), want, "{code}");
         }

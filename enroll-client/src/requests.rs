@@ -1,8 +1,10 @@
 //! `lychgate requests`: who waits, and what becomes of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use wire::admin::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::cli::{ApproveArgs, RequestsCommand, pairs};
@@ -15,6 +17,9 @@ use crate::text;
 
 /// Characters of a request's id.
 const ID_CHARS: usize = 12;
+
+/// How often a request is looked at that is waited for.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// `lychgate requests`.
@@ -37,6 +42,10 @@ impl Desk {
                 self.print(&value, |row: &RequestView| show::request(row, now))
             }
             RequestsCommand::Approve(args) => self.approve(args).await,
+            RequestsCommand::Wait { id, timeout } => {
+                let id = self.whole_id(id).await?;
+                self.wait_for_request(&id, *timeout).await
+            }
             RequestsCommand::Deny { ids, from, reason } => self.deny(ids, from.as_deref(), reason).await,
         }
     }
@@ -59,7 +68,8 @@ impl Desk {
         for id in &whole {
             last = self.face.post(&format!("/v1/requests/{}/deny", segment(id)), &body).await?;
         }
-        let value = if from.is_none() && whole.len() == 1 { last } else { json!({ "denied": whole }) };
+        let instance = last.get("instance").cloned().unwrap_or_default();
+        let value = json!({ "result": "denied", "requests": whole, "instance": instance });
         self.done(&value, &format!("denied {}", whole.join(", ")));
         Ok(())
     }
@@ -105,6 +115,29 @@ impl Desk {
                 known = rows;
                 seen = Some(page.seen);
             }
+        }
+    }
+
+    /// Waits until a request is decided.
+    async fn wait_for_request(&mut self, id: &str, patience: Option<Duration>) -> Result<(), Complaint> {
+        let until = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let value = self.request(id).await?;
+            let view: RequestView = typed(&value)?;
+            let what = match view.state.as_str() {
+                "approved" | "issued" => return self.print(&value, |row: &RequestView| show::request(row, self.now)),
+                "waiting" => None,
+                "denied" => Some(format!("the request {id} was denied: {}", view.reason.unwrap_or_default())),
+                other => Some(format!("the request {id} is `{other}`")),
+            };
+            if let Some(what) = what {
+                return Err(Complaint::new(Exit::Refused, "not-approved", what));
+            }
+            if until.is_some_and(|until| Instant::now() + LOOK > until) {
+                return Err(Complaint::new(Exit::Waiting, "waiting", format!("the request {id} still waits"))
+                    .hint("`lychgate requests show` shows what is missing"));
+            }
+            sleep(LOOK).await;
         }
     }
 

@@ -6,7 +6,7 @@ use wire::admin::{MachineChange, MadeView, OffboardRequest, PersonChange, Remove
 use crate::cli::{MachineSetArgs, PersonSetArgs, pairs};
 use crate::edge::manage::segment;
 use crate::edge::terminal::{self, Format};
-use crate::people::{Desk, typed};
+use crate::people::{Desk, typed, with_result};
 use crate::report::{Complaint, Exit};
 
 impl Desk {
@@ -73,7 +73,8 @@ impl Desk {
     pub(crate) async fn offboard(&mut self, person: &str, to: &str) -> Result<(), Complaint> {
         let path = format!("/v1/people/{}/offboard", segment(person));
         let value: Value = self.face.post(&path, &OffboardRequest { to: to.to_owned() }).await?;
-        self.done_lines(&value, &removed(&format!("removed the person `{person}`"), Some(to), &value));
+        let lines = removed(&format!("removed the person `{person}`"), Some(to), &value);
+        self.done_lines(&with_result("removed", value), &lines);
         Ok(())
     }
 }

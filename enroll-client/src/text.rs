@@ -30,6 +30,21 @@ pub fn block(raw: &str) -> String {
         .collect()
 }
 
+/// Words of a state that somebody should see: what refuses is red, what has run out yellow.
+const COLOURS: [(&str, &str); 5] =
+    [("locked", "31"), ("revoked", "31"), ("denied", "31"), ("expired", "33"), ("suspended", "33")];
+
+/// A list whose columns are apart by two blanks, with such words in colour where they are a cell of their own. What others wrote has
+/// been escaped before: the only control characters are ours.
+#[must_use]
+pub fn coloured(list: &str) -> String {
+    let cell = |cell: &str| match COLOURS.iter().find(|(word, _)| *word == cell.trim()) {
+        Some((word, colour)) => cell.replacen(word, &format!("\u{1b}[{colour}m{word}\u{1b}[0m"), 1),
+        None => cell.to_owned(),
+    };
+    list.split("  ").map(cell).collect::<Vec<_>>().join("  ")
+}
+
 /// JSON on one line, with everything escaped, as JSON escapes it, that [`safe`] escapes.
 #[must_use]
 pub fn json(value: &serde_json::Value) -> String {
@@ -104,6 +119,18 @@ pub fn fields(indent: &str, pairs: &[(&str, String)]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_cells_of_their_own_are_coloured() {
+        for (list, want) in [
+            ("NAME  STATE\na     locked   x\n", "NAME  STATE\na     \u{1b}[31mlocked\u{1b}[0m   x\n"),
+            ("a  expired\n", "a  \u{1b}[33mexpired\u{1b}[0m\n"),
+            ("a  not locked here\n", "a  not locked here\n"),
+            ("", ""),
+        ] {
+            assert_eq!(coloured(list), want);
+        }
+    }
 
     #[test]
     fn escapes() {

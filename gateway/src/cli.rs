@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// The gateway: where machines wait until they are received.
 #[derive(Debug, Parser)]
@@ -22,6 +22,20 @@ Exit codes:
    3  the configuration, the policy or a case is wrong
    4  the store cannot be used (in use, damaged, of another engine or a newer format, older than the
       last one seen here), or it stopped because a write's outcome is unknown, as on a full disk";
+
+/// The whole command line, with the exit codes at the help of every command.
+#[must_use]
+pub fn command() -> clap::Command {
+    manual::with_exit_codes(Cli::command(), EXIT_CODES)
+}
+
+/// Reads the words of the command line.
+///
+/// # Errors
+/// When they are none; also when they ask for help, which is in the error then.
+pub fn read() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches()?)
+}
 
 /// Everything the gateway can be asked to do.
 #[derive(Debug, Subcommand)]
@@ -259,13 +273,11 @@ pub enum PolicyCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn help_lists_every_exit_code() {
-        let mut command = Cli::command();
+        let mut command = command();
         command.build();
         command.clone().debug_assert();
         for help in [command.render_help(), command.render_long_help()] {

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use gateway::{cli::Cli, commands};
+use gateway::{cli, commands};
 
 /// Requests are begun on one thread and ended on another, around the store's writer, which is what the C library's allocator
 /// is slowest at: with this one a renewal costs a fifth less and an idle connection is a fifth smaller. On other systems the
@@ -13,5 +12,5 @@ use gateway::{cli::Cli, commands};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    commands::run(Cli::parse())
+    commands::run(cli::read().unwrap_or_else(|error| error.exit()))
 }

@@ -19,8 +19,8 @@ pub enum BadName {
     /// Nothing there.
     #[error("the name is empty; give at least one letter or digit")]
     Empty,
-    /// Too many bytes.
-    #[error("the name has {len} bytes and at most {max} are allowed; shorten it")]
+    /// Too many bytes, each of them a character.
+    #[error("the name has {len} characters and at most {max} are allowed; shorten it")]
     TooLong {
         /// Bytes given.
         len: usize,
@@ -29,15 +29,15 @@ pub enum BadName {
     },
     /// A character outside `a-z`, `0-9`, `-` (and `.` in a domain). Its number is told, because many a letter is drawn like
     /// one of ours.
-    #[error("`{}` (U+{:04X}) at position {at} is not allowed; use only a-z, 0-9 and hyphens", .found.escape_debug(), u32::from(*.found))]
+    #[error("character {}, `{}` (U+{:04X}), is not allowed; use only a-z, 0-9 and hyphens", .at + 1, .found.escape_debug(), u32::from(*.found))]
     ForbiddenCharacter {
-        /// Offset of its first byte, from zero.
+        /// How many characters stand before it. All of those are ours, so as many bytes do.
         at: usize,
         /// The character.
         found: char,
     },
     /// A hyphen where a label starts or ends.
-    #[error("the hyphen at position {at} starts or ends a label; use a letter or digit there")]
+    #[error("character {}, a hyphen, starts or ends a label; use a letter or digit there", .at + 1)]
     EdgeHyphen {
         /// Offset of the hyphen, from zero.
         at: usize,
@@ -46,7 +46,7 @@ pub enum BadName {
     #[error("the name starts with `xn--`, which can be drawn to look like another name; choose a plain one")]
     Punycode,
     /// Two dots in a row, or a dot at an end.
-    #[error("the label at position {at} is empty; remove the extra dot")]
+    #[error("the label at character {} is empty; remove the extra dot", .at + 1)]
     EmptyLabel {
         /// Offset where the label should be, from zero.
         at: usize,
@@ -234,7 +234,8 @@ fn check_not_an_address(text: &str) -> Result<(), BadName> {
 fn limit(text: &str, max: usize) -> Result<(), BadName> {
     match text.len() {
         0 => Err(BadName::Empty),
-        len if len > max => Err(BadName::TooLong { len, max }),
+        // What is not ASCII is refused for what it is, by its number.
+        len if len > max && text.is_ascii() => Err(BadName::TooLong { len, max }),
         _ => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::{Action, ClaimDecl, Vocabulary};
 use crate::principals::Principals;
 
+mod advice;
 mod annotations;
 mod bounds;
 mod names;
@@ -79,6 +80,7 @@ pub struct Ruleset {
     by_action: HashMap<Action, ForAction>,
     rules: BTreeMap<String, Rule>,
     groups: BTreeSet<String>,
+    advice: Vec<Complaint>,
     digest: String,
 }
 
@@ -130,6 +132,8 @@ impl Ruleset {
         let actions = actions();
         let rules = annotations::read(&drafts, &actions, &mut complaints);
         names::check(&drafts, &schema_text, claims, &mut complaints);
+        let enroll = actions.iter().find(|(action, _)| *action == Action::Enroll).map(|(_, uid)| uid);
+        let advice = in_order(advice::give(&drafts, enroll), sources);
         let drafts = name(drafts);
         let set = validate(&drafts, &schema, &mut complaints);
         if !complaints.is_empty() {
@@ -145,6 +149,7 @@ impl Ruleset {
                 by_action,
                 rules,
                 groups: groups(&set),
+                advice,
                 digest: digest(&schema_text, sources),
             }),
             // Both are ruled out by tests; refusing is the safe answer all the same.
@@ -160,6 +165,12 @@ impl Ruleset {
     /// The groups that rules name, sorted: a person in another one has nothing by it.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(String::as_str)
+    }
+
+    /// What was hardly meant, though it is no error: for whoever writes the rules to read.
+    #[must_use]
+    pub fn advice(&self) -> &[Complaint] {
+        &self.advice
     }
 
     /// Where a rule begins, for people who want to read it.
@@ -370,6 +381,9 @@ impl Found<'_> {
 fn which_action(message: &str) -> String {
     let typed = message.split('"').nth(1).unwrap_or_default();
     let actions = Action::ALL.map(Action::as_str);
+    if actions.contains(&typed) {
+        return format!("write `Lychgate::Action::\"{typed}\"`");
+    }
     did_you_mean(typed, actions.into_iter()).unwrap_or_else(|| format!("the actions are {}", actions.join(", ")))
 }
 

@@ -21,7 +21,17 @@ pub enum RequestsCommand {
         id: String,
     },
     /// Approve a request
+    #[command(after_help = crate::examples::APPROVE)]
     Approve(ApproveArgs),
+    /// Wait until a request is decided: exits with 0 when it was approved, 3 when not, 4 when the time is over before
+    #[command(after_help = crate::examples::REQUESTS_WAIT)]
+    Wait {
+        /// The request
+        id: String,
+        /// How long at most, such as 10min; for ever when not given
+        #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+        timeout: Option<Duration>,
+    },
     /// Print who comes and who is decided, until interrupted
     Watch,
     /// Refuse requests
@@ -102,6 +112,18 @@ pub enum MachinesCommand {
     },
     /// Correct its labels or its owner
     Set(MachineSetArgs),
+    /// Wait until a machine can be reached: exits with 0 then, with 5 when the time is over before
+    #[command(after_help = crate::examples::MACHINES_WAIT)]
+    Wait {
+        /// Its name
+        name: String,
+        /// Until it holds its tunnel
+        #[arg(long, required = true)]
+        online: bool,
+        /// How long at most, such as 10min; for ever when not given
+        #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+        timeout: Option<Duration>,
+    },
     /// Forget it; its name is free again
     Remove {
         /// Its name
@@ -171,6 +193,7 @@ pub struct PersonSetArgs {
 #[derive(Debug, Subcommand)]
 pub enum PeopleCommand {
     /// Make a token with which a person can join
+    #[command(after_help = crate::examples::INVITE)]
     Invite {
         /// The name they will have
         #[arg(long)]
@@ -178,8 +201,8 @@ pub enum PeopleCommand {
         /// A group they will be in; may be repeated
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
-        /// How long the token lives, such as 30min, 1h, 2d
-        #[arg(long, value_parser = parse_ttl)]
+        /// How long the token lives, such as 30min, 1h, 2d: from a second to 90 days; an hour when not given
+        #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
         ttl: Option<Duration>,
     },
     /// List them
@@ -273,6 +296,7 @@ impl LockKind {
 #[derive(Debug, Subcommand)]
 pub enum TokensCommand {
     /// Make a join token; it is shown once
+    #[command(after_help = crate::examples::TOKENS_CREATE)]
     Create(TokenArgs),
     /// List them
     List,
@@ -289,11 +313,11 @@ pub struct TokenArgs {
     /// A name it is good for, `*` at the end stands for any rest; may be repeated
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,
-    /// How many machines may use it
-    #[arg(long)]
+    /// How many machines may use it; one when not given
+    #[arg(long, value_name = "NUMBER")]
     pub uses: Option<u32>,
-    /// How long it lives, such as 30min, 1h, 2d
-    #[arg(long, value_parser = parse_ttl)]
+    /// How long it lives, such as 30min, 1h, 2d: from a second to 90 days; an hour when not given
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub ttl: Option<Duration>,
     /// A label the machine gets; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]

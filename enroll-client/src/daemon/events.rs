@@ -47,7 +47,7 @@ impl Events {
     pub fn tell(self, level: Level, event: &str, what: &str, fields: &[(&str, String)]) {
         let now = clock::now();
         let mut value = Map::new();
-        value.insert("time".into(), now.to_string().into());
+        value.insert("time".into(), now.secs().into());
         value.insert("level".into(), level.as_str().into());
         value.insert("event".into(), event.into());
         value.insert("what".into(), what.into());

@@ -28,6 +28,14 @@ pub fn result(format: Format, json: &Value, text: &str) {
     let _ = out.flush();
 }
 
+/// Prints a list for people, with the words coloured that want to be seen, where there are colours.
+pub fn list(text: &str) {
+    let shown = text::block(text);
+    let mut out = io::stdout().lock();
+    let _ = if colours() { write!(out, "{}", text::coloured(&shown)) } else { write!(out, "{shown}") };
+    let _ = out.flush();
+}
+
 /// Says something to the person, with the program's name in front.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "lychgate: {}", text::safe(line));
@@ -42,6 +50,14 @@ pub fn show(block: &str) {
 #[must_use]
 pub fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether standard output takes colours: a terminal that has any, of somebody who has not said `NO_COLOR`
+/// (<https://no-color.org>).
+#[must_use]
+pub fn colours() -> bool {
+    let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stdout().is_terminal() && said("NO_COLOR").is_none() && said("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// How many characters a line of standard output has, if it is a terminal. What goes into a pipe or a file is not cut.

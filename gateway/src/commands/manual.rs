@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use clap::CommandFactory as _;
-
 use super::Complaint;
 use crate::{
-    cli::Cli,
+    cli,
     edge::files::{self, Access, Existing},
 };
 
-/// What stands at the foot of each page: when the command line last changed in a way that its readers should know.
-const DATE: &str = "2026-11-28";
+/// What stands on each page; the date is that of the last change of the command line that its readers should know.
+const ABOUT: manual::About<'static> = manual::About {
+    program: concat!("lychgate-gateway ", env!("CARGO_PKG_VERSION")),
+    date: "2026-11-29",
+    see_also: &["lychgate(1)", "openssl(1)", "systemd(1)"],
+};
 
 /// Writes a page for every command.
 ///
@@ -19,15 +21,8 @@ const DATE: &str = "2026-11-28";
 /// When they cannot be written.
 pub fn man(dir: &Path) -> Result<(), Complaint> {
     files::make_public_dir(dir).map_err(Complaint::failed)?;
-    let mut command = Cli::command().disable_help_subcommand(true);
-    command.build();
-    let mut commands = vec![command];
-    while let Some(command) = commands.pop() {
-        commands.extend(command.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
-        let page = clap_mangen::Man::new(command).date(DATE);
-        let mut text = Vec::new();
-        page.render(&mut text).map_err(Complaint::failed)?;
-        files::write_atomic(&dir.join(page.get_filename()), &text, Access::Public, Existing::Replace)
+    for page in manual::pages(cli::command(), ABOUT) {
+        files::write_atomic(&dir.join(page.file), page.text.as_bytes(), Access::Public, Existing::Replace)
             .map_err(Complaint::failed)?;
     }
     Ok(())
@@ -40,7 +35,7 @@ pub fn man(dir: &Path) -> Result<(), Complaint> {
 pub fn completions(shell: clap_complete::Shell) -> Result<(), Complaint> {
     use std::io::Write as _;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "lychgate-gateway", &mut script);
+    clap_complete::generate(shell, &mut cli::command(), "lychgate-gateway", &mut script);
     let _ = std::io::stdout().write_all(&script);
     Ok(())
 }
@@ -56,7 +51,7 @@ mod tests {
         for page in ["lychgate-gateway.1", "lychgate-gateway-init.1", "lychgate-gateway-store-check.1"] {
             let text = files::read_text(&room.path().join(page)).unwrap();
             let heading = text.lines().find(|line| line.starts_with(".TH")).unwrap();
-            assert!(heading.contains(DATE), "{page}: {heading}");
+            assert!(heading.contains(ABOUT.date), "{page}: {heading}");
         }
     }
 }

@@ -38,6 +38,9 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
 /// Every complaint.
 pub fn policy_check(files: &[PathBuf]) -> Result<(), Complaint> {
     let rules = rules::load(files).map_err(Complaint::wrong)?;
+    for advice in rules.advice() {
+        eprintln!("lychgate-gateway: warning: {advice}");
+    }
     println!("good: {}", counted(rules.rule_ids().count(), "rule"));
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
     lock::{self, Locks},
     name, plan,
     records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
-    refusal::{REMOVED, Refusal},
+    refusal::{NameRule, REMOVED, Refusal},
 };
 
 /// How the approver stands to the waiting code.
@@ -332,6 +332,7 @@ pub fn deny(
     changes.delete(keys::waiting(&enrollment.id));
     changes.event(Event::EnrollmentDenied {
         enrollment: enrollment.id,
+        wanted_name: enrollment.wanted_name,
         reason: reason.to_owned(),
         rules: grant.rules().to_vec(),
     });
@@ -344,6 +345,7 @@ fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> 
         Some(other) if other != lineage.name => Err(Refusal::NameIllegal {
             name: other.chars().take(64).collect(),
             why: format!("this is `{}` coming back, and it keeps its name", lineage.name),
+            whose: NameRule::Kept,
         }),
         Some(_) | None => Ok(lineage.name.clone()),
     }

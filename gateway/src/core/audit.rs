@@ -15,6 +15,51 @@ use super::records::{Content, Run};
 /// The name of [`Event::CertificateReserved`].
 pub const RESERVED: &str = "certificate.reserved";
 
+/// The names of all events, for whoever filters by them.
+pub const NAMES: &[&str] = &[
+    "certificate.activated",
+    "certificate.issued",
+    RESERVED,
+    "certificate.sealed",
+    "certificate.stale",
+    "clock.believed",
+    "clock.doubted",
+    "enrollment.admitted",
+    "enrollment.approval",
+    "enrollment.approved",
+    "enrollment.denied",
+    "enrollment.ended",
+    "enrollment.expired",
+    "enrollment.waiting",
+    "enrollment.wrong-code",
+    "gateway.initialised",
+    "lineage.forked",
+    "lock.enforced",
+    "lock.lifted",
+    "lock.set",
+    "machine.converged",
+    "policy.loaded",
+    "record.quarantined",
+    "renewal.asked",
+    "session.closed",
+    "session.killed",
+    "session.opened",
+    "ssh.issued",
+    "subject.left",
+    "subject.removed",
+    "subject.set",
+    "token.created",
+    "token.redeemed",
+    "token.revoked",
+    "tunnel.twice",
+];
+
+/// Whether a filter can fit anything: it is the name of an event, or what stands before the dot of one.
+#[must_use]
+pub fn is_known(filter: &str) -> bool {
+    NAMES.iter().any(|name| *name == filter || name.split('.').next() == Some(filter))
+}
+
 /// What happened. The names given by [`Event::name`] are stable.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +75,7 @@ pub enum Event {
     /// A person typed a wrong code.
     ApprovalWrongCode { enrollment: String },
     /// A person refused.
-    EnrollmentDenied { enrollment: String, reason: String, rules: Vec<String> },
+    EnrollmentDenied { enrollment: String, wanted_name: Option<String>, reason: String, rules: Vec<String> },
     /// Nobody decided in time, or an approved one never came back.
     EnrollmentExpired { enrollment: String, state: &'static str },
     /// A token was redeemed for a key.
@@ -153,7 +198,10 @@ impl Event {
             Self::EnrollmentApproved { enrollment: id, content, fallen, rules } => {
                 (id, rules, approved(content, &fallen, 0))
             }
-            Self::EnrollmentDenied { enrollment, reason, rules } => (enrollment, rules, vec![("reason", reason)]),
+            Self::EnrollmentDenied { enrollment, wanted_name, reason, rules } => {
+                let wanted = wanted_name.map(|name| ("wanted_name", name));
+                (enrollment, rules, [("reason", reason)].into_iter().chain(wanted).collect())
+            }
             Self::EnrollmentExpired { enrollment, state } => (enrollment, vec![], vec![("state", state.to_owned())]),
             Self::TokenRedeemed { token, key } => (token, vec![], vec![("key", key)]),
             Self::TokenCreated { token, role, uses, rules } => {
@@ -266,4 +314,32 @@ pub struct AuditRecord {
     /// The event's own fields.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detail: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names as they stand in the matches, each of which the compiler holds to be whole.
+    #[test]
+    fn every_event_can_be_filtered_by() {
+        let sources = [
+            include_str!("audit.rs"),
+            include_str!("audit/access.rs"),
+            include_str!("audit/standing.rs"),
+            include_str!("audit/upkeep.rs"),
+        ];
+        let arms =
+            sources.iter().flat_map(|source| source.lines()).filter_map(|line| line.trim().strip_prefix("Self::"));
+        let named =
+            arms.filter_map(|arm| arm.split_once("=> \"")?.1.split('"').next()).filter(|name| name.contains('.'));
+        let found: BTreeSet<&str> = named.chain([RESERVED]).collect();
+        assert_eq!(found, NAMES.iter().copied().collect());
+        assert!(NAMES.is_sorted());
+        for (filter, known) in [("lock", true), ("lock.set", true), ("lock.", false), ("loc", false), ("", false)] {
+            assert_eq!(is_known(filter), known, "{filter}");
+        }
+    }
 }

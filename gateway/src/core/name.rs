@@ -2,7 +2,7 @@
 
 use pki::{KeyDigest, Name, Role};
 
-use super::refusal::Refusal;
+use super::refusal::{NameRule, Refusal};
 
 /// The name to give: the wanted one, else the single exact name a token is for, else one made from the key.
 ///
@@ -25,7 +25,11 @@ pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDig
     if allowed.is_empty() || allowed.iter().any(|pattern| matches(pattern, name.as_str())) {
         Ok(name)
     } else {
-        Err(Refusal::NameIllegal { name: text, why: format!("the join token is for {}", allowed.join(", ")) })
+        Err(Refusal::NameIllegal {
+            name: text,
+            why: format!("the join token is for {}", allowed.join(", ")),
+            whose: NameRule::Token,
+        })
     }
 }
 
@@ -36,7 +40,7 @@ pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDig
 pub fn legal(text: &str) -> Result<Name, Refusal> {
     let name = known(text)?;
     match pki::misread(text) {
-        Some(why) => Err(Refusal::NameIllegal { name: text.to_owned(), why: why.to_owned() }),
+        Some(why) => Err(Refusal::NameIllegal { name: text.to_owned(), why: why.to_owned(), whose: NameRule::Form }),
         None => Ok(name),
     }
 }
@@ -46,8 +50,11 @@ pub fn legal(text: &str) -> Result<Name, Refusal> {
 /// # Errors
 /// [`Refusal::NameIllegal`].
 pub fn known(text: &str) -> Result<Name, Refusal> {
-    Name::parse(text)
-        .map_err(|bad| Refusal::NameIllegal { name: text.chars().take(64).collect(), why: bad.to_string() })
+    Name::parse(text).map_err(|bad| Refusal::NameIllegal {
+        name: text.chars().take(64).collect(),
+        why: bad.to_string(),
+        whose: NameRule::Form,
+    })
 }
 
 /// The names that both lists of patterns are for, as patterns.

@@ -53,6 +53,8 @@ pub enum Refusal {
         name: String,
         /// Which rule it breaks.
         why: String,
+        /// Whose rule that is.
+        whose: NameRule,
     },
     /// Too many wait already.
     #[error("{0}")]
@@ -145,6 +147,17 @@ pub enum Refusal {
     /// We failed. The detail is for our log.
     #[error("{0}")]
     Ours(Fault),
+}
+
+/// What a name that cannot be given offends against: it says how to go on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// What a name is.
+    Form,
+    /// What the join token is for.
+    Token,
+    /// Whoever comes back keeps its name.
+    Kept,
 }
 
 /// Why nobody answers at a service that the caller may reach.

@@ -4,6 +4,7 @@
 //! and whoever is one too many is closed at once.
 #![expect(clippy::disallowed_methods, reason = "this file is where sockets are bound")]
 
+mod plain;
 mod seldom;
 mod serve;
 mod slices;
@@ -498,7 +499,11 @@ async fn handshake(
     mut slot: Slot,
 ) -> Result<Box<Accepted>, HandshakeOutcome> {
     let source = source(&context, &mut socket, &mut slot).await?;
-    let tcp = socket.tcp;
+    let mut tcp = socket.tcp;
+    if plain::is_http(&tcp).await {
+        plain::answer(&mut tcp).await;
+        return Err(HandshakeOutcome::Refused);
+    }
     // The semaphore is never closed.
     let permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
     // Answers are small and should not wait for the peer's acknowledgement. A socket that refuses the option works.

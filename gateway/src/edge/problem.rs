@@ -12,7 +12,7 @@ use crate::{
     attest::Reject,
     core::{
         proof::BadProof,
-        refusal::{Fault, Refusal, Unreached},
+        refusal::{Fault, NameRule, Refusal, Unreached},
         token::TokenError,
     },
 };
@@ -176,6 +176,13 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
             "bad-ssh-key",
             Some("make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits"),
         ),
+        Refusal::Denied { action: "enroll or request", .. } => (
+            StatusCode::FORBIDDEN,
+            "denied",
+            Some(
+                "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
+            ),
+        ),
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
             "denied",
@@ -190,16 +197,23 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
         Refusal::NameTaken { .. } => {
             (StatusCode::CONFLICT, "name-taken", Some("choose another name, or have the old machine removed first"))
         }
-        Refusal::NameIllegal { .. } => (
-            StatusCode::BAD_REQUEST,
-            "name-illegal",
-            Some("choose another name: lower-case letters a to z, digits and inner hyphens, 63 characters at most"),
-        ),
+        Refusal::NameIllegal { whose, .. } => (StatusCode::BAD_REQUEST, "name-illegal", Some(other_name(*whose))),
         Refusal::QueueFull(_) => {
             (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))
         }
         // None that comes here; refused all the same.
         _ => (StatusCode::FORBIDDEN, "denied", None),
+    }
+}
+
+/// How to go on when a name cannot be given.
+const fn other_name(whose: NameRule) -> &'static str {
+    match whose {
+        NameRule::Form => {
+            "choose another name: lower-case letters a to z, digits and inner hyphens, 63 characters at most"
+        }
+        NameRule::Token => "ask for a name that the token is for, or for none, or get a token for this one",
+        NameRule::Kept => "come back under the name in the old certificate; to be somebody else, leave and join anew",
     }
 }
 
@@ -388,6 +402,47 @@ mod tests {
         let problem = problem(&refusal, "i");
         assert!(!serde_json::to_string(&problem).unwrap_or_default().contains("secret"));
         assert_eq!(problem.code(), "unavailable");
+    }
+
+    /// A hint goes with its cause, and not with a code that has several.
+    #[test]
+    fn hints_go_by_the_cause() {
+        let name = |whose| Refusal::NameIllegal { name: "n".into(), why: "w".into(), whose };
+        let denied = |action| Refusal::Denied { rules: vec![], action };
+        for (refusal, code, hint) in [
+            (
+                name(NameRule::Form),
+                "name-illegal",
+                "choose another name: lower-case letters a to z, digits and inner hyphens, 63 characters at most",
+            ),
+            (
+                name(NameRule::Token),
+                "name-illegal",
+                "ask for a name that the token is for, or for none, or get a token for this one",
+            ),
+            (
+                name(NameRule::Kept),
+                "name-illegal",
+                "come back under the name in the old certificate; to be somebody else, leave and join anew",
+            ),
+            (
+                denied("enroll or request"),
+                "denied",
+                "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
+            ),
+            (denied("connect"), "denied", "ask whoever runs this gateway; its log has this request under its id"),
+            (
+                Refusal::Retired { why: crate::core::refusal::REMOVED },
+                "removed",
+                "`lychgate leave --local`, then join again, if that is wanted",
+            ),
+            (Refusal::Retired { why: "it is not known here" }, "retired", "`lychgate leave --local`, then join again"),
+            (Refusal::Ours(Fault::Contention), "unavailable", "try again; the same request is safe to repeat"),
+            (Refusal::Ours(Fault::Issue(String::new())), "internal", "the gateway's log has the cause under this id"),
+        ] {
+            let problem = problem(&refusal, "i");
+            assert_eq!((problem.code(), problem.hint.as_deref()), (code, Some(hint)), "{refusal:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     core::{
         admission::{Caller, lock_kind},
         approve::{machine_facts, permit, person_facts},
-        audit::{Access, AuditRecord, Event},
+        audit::{self, Access, AuditRecord, Event},
         change::Changes,
         keys, lock, name,
         records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
@@ -613,6 +613,14 @@ pub async fn audit(
     limit: usize,
 ) -> Result<Page<AuditView>, Refusal> {
     may_read_gateway(shell, caller)?;
+    if let Some(event) = filter.event.as_deref().filter(|event| !audit::is_known(event)) {
+        let known = audit::NAMES.join(", ");
+        let what = format!(
+            "no event is called `{}`; there are {known}, and the words before their dots",
+            event.escape_debug()
+        );
+        return Err(Refusal::Malformed(what));
+    }
     let mut before = filter.after.as_ref().map(|id| format!("{}{id}", keys::AUDIT));
     if let (None, Some(until)) = (&before, filter.until) {
         before = Some(keys::audit(until.saturating_mul(1000), [0; 6]));

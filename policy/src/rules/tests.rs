@@ -306,3 +306,37 @@ proptest! {
         }
     }
 }
+
+#[track_caller]
+fn advised(rule: &str, want: Option<&str>) {
+    let rules = load(&format!("@id(\"r\")\n{rule}")).unwrap();
+    let got: Vec<&str> = rules.advice().iter().map(|advice| advice.message.as_str()).collect();
+    assert_eq!(got, want.into_iter().collect::<Vec<_>>(), "{rule}");
+}
+
+#[test]
+fn what_was_hardly_meant_is_said() {
+    assert_eq!(load(DEFAULT_POLICY).unwrap().advice(), []);
+    let everybody = Some("the rule permits everybody everything");
+    advised("permit (principal, action, resource);", everybody);
+    advised("forbid (principal, action, resource);", None);
+    advised("permit (principal, action, resource) when { context.hour > 6 };", None);
+    let admits = |condition: &str| {
+        format!(
+            "permit (principal is Lychgate::Newcomer, action == Lychgate::Action::\"enroll\", resource) {condition};"
+        )
+    };
+    let own_word = Some("the rule admits newcomers by what they say of themselves");
+    let nothing = Some("the rule admits newcomers by nothing that was checked");
+    advised(&admits("when { principal.self_reported.contains(\"site=lab\") }"), own_word);
+    advised(&admits("when { principal.role == Lychgate::Role::\"machine\" }"), nothing);
+    advised(&admits(""), nothing);
+    advised(&admits("when { principal.self_reported.contains(\"a=b\") && principal.claims has token_id }"), None);
+    advised(&admits("when { principal.known }"), None);
+}
+
+#[test]
+fn an_action_without_its_namespace_is_told_how_it_is_written() {
+    let said = complaints("@id(\"r\")\npermit (principal, action == Action::\"approve\", resource);");
+    assert!(said.iter().any(|line| line.contains("write `Lychgate::Action::\"approve\"`")), "{said:?}");
+}

@@ -80,6 +80,7 @@ fn every_command_prints_what_the_document_says() {
     does("machines list", &[]);
     does("machines show", &["alpha"]);
     does("machines renew", &["alpha"]);
+    does("machines wait", &["alpha", "--online", "--timeout", "10s"]);
     let waiting = at_the_gate(&gateway, "beta");
     let id = request_id(&alice, "beta");
     does("requests list", &[]);
@@ -101,6 +102,7 @@ fn every_command_prints_what_the_document_says() {
     does("locks add", &["machine", "alpha", "--reason", "stolen"]);
     does("locks list", &[]);
     does("machines unlock", &["alpha"]);
+    does("machines remove", &["beta"]);
     does("can-i", &["connect", "echo@alpha"]);
     does("audit", &["--limit", "3"]);
     does("ssh-cert known-hosts", &[]);

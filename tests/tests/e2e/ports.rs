@@ -88,3 +88,22 @@ fn curl_finds_both_faces_on_one_port() {
     assert_eq!(curl(&gateway.manage(), "/v1/self", true), "200");
     assert_eq!(curl(&gateway.manage(), "/v1/self", false), "000");
 }
+
+/// What a browser or curl shows that was given `http://`: a sentence, and not the noise of an alert.
+#[test]
+fn plain_http_is_told_that_it_is_https() {
+    for gateway in [Setup::default().start(), Setup::default().shared().start()] {
+        for face in [gateway.enroll(), gateway.manage(), gateway.proxy()] {
+            for (method, more) in [("GET", ""), ("CONNECT", ""), ("POST", "Content-Length: 2\r\n\r\n{}")] {
+                let mut tcp = std::net::TcpStream::connect(face.address).unwrap();
+                tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+                let end = if more.is_empty() { "\r\n" } else { "" };
+                let request = format!("{method} / HTTP/1.1\r\nHost: {}\r\n{more}{end}", face.authority());
+                std::io::Write::write_all(&mut tcp, request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                std::io::Read::read_to_string(&mut tcp, &mut answer).unwrap();
+                assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"), "{method}: {answer}");
+            }
+        }
+    }
+}

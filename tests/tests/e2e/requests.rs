@@ -230,7 +230,7 @@ async fn names_that_cannot_be_given() {
         ("a.b", byte),
         ("a b", byte),
         ("xn--80ak6aa92e", "drawn to look like another name"),
-        ("\u{435}dge-07", "(U+0435) at position 0 is not allowed"),
+        ("\u{435}dge-07", "character 1, `\u{435}` (U+0435), is not allowed"),
         ("\u{fe}dge", byte),
         ("a/b", byte),
         (&long, "63"),

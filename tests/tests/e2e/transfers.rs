@@ -126,7 +126,7 @@ impl Reader {
     }
 
     /// Whether it ended as a whole does.
-    fn is_whole(mut self) -> bool {
+    fn ended_well(mut self) -> bool {
         match std::io::copy(&mut self.program, &mut std::io::sink()) {
             Ok(_) => true,
             Err(error) => {
@@ -169,7 +169,7 @@ fn check(end: impl FnOnce(&mut Stage), exit: i32, says: &str) {
     end(&mut stage);
     for reader in readers {
         let what = reader.what.clone();
-        assert_eq!(reader.is_whole(), exit == 0, "{what}");
+        assert_eq!(reader.ended_well(), exit == 0, "{what}");
     }
     for mut transfer in transfers {
         let what = &transfer.what;

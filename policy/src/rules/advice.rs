@@ -1,0 +1,68 @@
+//! What is right as Cedar goes and yet was hardly meant: said by `policy check`, and in nobody's way.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::{ActionConstraint, Effect, EntityUid, PrincipalConstraint, ResourceConstraint};
+use serde_json::Value;
+
+use super::{Draft, names_action};
+use crate::complaint::Complaint;
+
+/// What the gateway has checked of a newcomer itself, or had checked: any of it may be a reason to admit.
+const CHECKED: [&str; 5] = ["assurance", "claims", "key", "known", "source"];
+
+/// Looks at each rule by itself.
+pub(super) fn give(drafts: &[Draft<'_>], enroll: Option<&EntityUid>) -> Vec<Complaint> {
+    drafts.iter().filter_map(|draft| everything(draft).or_else(|| by_its_own_word(draft, enroll?))).collect()
+}
+
+/// A rule that permits everybody everything.
+fn everything(draft: &Draft<'_>) -> Option<Complaint> {
+    let policy = &draft.policy;
+    let open = policy.effect() == Effect::Permit
+        && matches!(policy.principal_constraint(), PrincipalConstraint::Any)
+        && matches!(policy.action_constraint(), ActionConstraint::Any)
+        && matches!(policy.resource_constraint(), ResourceConstraint::Any)
+        && policy.to_json().is_ok_and(|tree| no_condition(&tree));
+    open.then(|| {
+        let hint = "name who may do what, such as `principal is Lychgate::Person in Lychgate::Group::\"admins\"`";
+        draft.complain("the rule permits everybody everything").hint(hint)
+    })
+}
+
+fn no_condition(tree: &Value) -> bool {
+    tree.get("conditions").and_then(Value::as_array).is_none_or(Vec::is_empty)
+}
+
+/// A rule that admits newcomers by what they say of themselves, or by nothing.
+fn by_its_own_word(draft: &Draft<'_>, enroll: &EntityUid) -> Option<Complaint> {
+    if draft.policy.effect() != Effect::Permit || !names_action(&draft.policy, enroll) {
+        return None;
+    }
+    let tree = draft.policy.to_json().ok()?;
+    let mut read = BTreeSet::new();
+    attributes(&tree, &mut read);
+    if CHECKED.iter().any(|fact| read.contains(fact)) {
+        return None;
+    }
+    let what = if read.contains("self_reported") {
+        "the rule admits newcomers by what they say of themselves"
+    } else {
+        "the rule admits newcomers by nothing that was checked"
+    };
+    let hint =
+        "anybody can say anything: let it be `request`, or ask for a claim such as `principal.claims has token_id`";
+    Some(draft.complain(what).hint(hint))
+}
+
+/// The attributes that conditions read: `principal.claims`, `principal has source`.
+fn attributes<'a>(tree: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match tree {
+        Value::Object(members) => {
+            found.extend(members.get("attr").and_then(Value::as_str));
+            members.values().for_each(|inner| attributes(inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| attributes(inner, found)),
+        _ => {}
+    }
+}
