@@ -205,7 +205,9 @@ impl Course<'_> {
         let code = pki::waiting_code(&digest, &self.face.pin(), &ticket.nonce).to_string();
         let request =
             RequestAtGate { id: ticket.id.clone(), key: digest.hex(), code: code.clone(), expires: ticket.expires };
-        if self.pending.request.as_ref() != Some(&request) {
+        if self.pending.request.as_ref() != Some(&request) || self.pending.denied.is_some() {
+            // It waits: a denial there was has been taken back.
+            self.pending.denied = None;
             self.pending.request = Some(request);
             self.store.save_pending(&self.pending)?;
         }
@@ -313,7 +315,7 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
     let _lock = store.lock(LOCK_PATIENCE).await?;
     store.mend()?;
     let credential = store.credential()?;
-    let earlier = store.pending()?;
+    let mut earlier = store.pending()?;
     let held = credential.as_ref().map(|credential| held(store, credential));
     let mut face = None;
     let (pending, expected, prior) = match plan(wish, held.as_ref(), earlier.as_ref()) {
@@ -338,6 +340,11 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
                 return Err(Complaint::new(Exit::Failure, "internal", "the identity to rejoin with has vanished"));
             };
             terminal::say(&format!("the certificate of `{}` has expired; rejoining", credential.facts.identity));
+            if earlier.as_ref().is_some_and(|earlier| earlier.denied.is_some()) {
+                // A person decided about that key. A person asks again, with another.
+                store.forget_request()?;
+                earlier = None;
+            }
             let pending = rejoin_pending(credential, earlier, token, wish);
             (pending, upkeep::roots_of(credential), Some(credential))
         }
@@ -445,9 +452,13 @@ fn announce(store: &Keystore, credential: &Credential, result: &str, format: For
             );
         }
     }
+    if let Some(wanted) = &facts.wanted_name {
+        terminal::say(&format!("admitted as `{}`, the name an approver gave, and not as `{wanted}`", facts.name));
+    }
     let value = json!({
         "result": result,
         "identity": facts.identity,
+        "wanted_name": facts.wanted_name,
         "serial": facts.serial,
         "not_after": facts.not_after,
         "renew_after": facts.renew_after,
@@ -542,7 +553,7 @@ async fn first_contact(
     patience: Patience,
 ) -> Result<Option<EnrollFace>, Complaint> {
     let mut face = EnrollFace::new(gateway.clone(), Expected::Pin(pin), pin)?;
-    let waits = earlier.is_some_and(|earlier| earlier.request.is_some());
+    let waits = earlier.is_some_and(|earlier| earlier.request.is_some() && earlier.denied.is_none());
     let silence = meet(&mut face, patience).await?;
     if let (Some(silence), true) = (&silence, waits) {
         // A request at a gate is not given up for a gateway that does not answer.

@@ -3,13 +3,17 @@
 use serde_json::json;
 
 use crate::edge::clock;
+use crate::edge::enroll::EnrollFace;
 use crate::edge::keystore::Keystore;
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
+use crate::record::{Pending, RequestAtGate};
 use crate::report::{Complaint, Exit};
 use crate::sshcert;
 use crate::status::{self, Standing};
+use crate::target::Address;
+use crate::trust::Expected;
 use crate::upkeep;
 
 /// When to renew.
@@ -40,8 +44,8 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
         Some(credential) => {
             let state = store.state(&credential.facts);
             let pending = store.pending()?;
-            let waiting = pending.as_ref().and_then(|pending| pending.request.as_ref());
             let denied = pending.as_ref().and_then(|pending| pending.denied.as_ref());
+            let waiting = pending.as_ref().and_then(|pending| pending.request.as_ref()).filter(|_| denied.is_none());
             let running = store.who_runs();
             let standing = Standing {
                 dir: &dir,
@@ -56,7 +60,7 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
             Ok(standing.exit())
         }
         None => match store.pending()? {
-            Some(pending) if pending.request.is_some() => {
+            Some(pending) if pending.request.is_some() && pending.denied.is_none() => {
                 let (running, now) = (store.who_runs(), clock::now());
                 let text = status::pending_text(&pending, &dir, running, now);
                 terminal::result(format, &status::pending_json(&pending, &dir, running, now), &text);
@@ -135,23 +139,54 @@ pub async fn leave(store: &Keystore, goodbye: Goodbye, format: Format) -> Result
         upkeep::load(store)?;
     }
     let _lock = store.lock(std::time::Duration::from_secs(10)).await?;
-    let identity = match goodbye {
-        Goodbye::Nobody => None,
-        Goodbye::Gateway => match store.credential()? {
-            Some(_) => Some(tell_gateway(store).await?),
-            // A request at the gate lapses by itself.
-            None if store.pending()?.is_some() => None,
-            None => return upkeep::load(store).map(drop),
+    let (mut identity, mut withdrawn) = (None, None);
+    match goodbye {
+        Goodbye::Nobody => {}
+        Goodbye::Gateway => match (store.credential()?, store.pending()?) {
+            (Some(_), _) => identity = Some(tell_gateway(store).await?),
+            (None, Some(pending)) => withdrawn = withdraw(store, &pending).await,
+            (None, None) => return upkeep::load(store).map(drop),
         },
-    };
+    }
     store.clear()?;
-    let text = match &identity {
-        Some(identity) => format!("left; `{identity}` is no more, and its key is removed"),
-        None => "removed the files of this identity here; the gateway was not told".to_owned(),
+    let text = match (&identity, &withdrawn) {
+        (Some(identity), _) => format!("left; `{identity}` is no more, and its key is removed"),
+        (None, Some(request)) => format!("left; the request {request} is withdrawn, and its key is removed"),
+        (None, None) => "removed the files of this identity here; the gateway was not told".to_owned(),
     };
-    let value = json!({ "result": "left", "identity": identity, "gateway_told": identity.is_some() });
+    let told = identity.is_some() || withdrawn.is_some();
+    let value = json!({ "result": "left", "identity": identity, "withdrawn": withdrawn, "gateway_told": told });
     terminal::result(format, &value, &text);
     Ok(())
+}
+
+/// Takes back the request at the gate, so that nobody decides about a machine that has gone. Gives its id. What stands in the
+/// way is said and stops nothing: the request lapses by itself.
+async fn withdraw(store: &Keystore, pending: &Pending) -> Option<String> {
+    let request = pending.request.as_ref().filter(|_| pending.denied.is_none())?;
+    match try_withdraw(store, pending, request).await {
+        Ok(()) => Some(request.id.clone()),
+        Err(complaint) => {
+            let until = pki::UnixTime::new(request.expires);
+            terminal::say(&format!(
+                "the request {} could not be withdrawn ({complaint}); it stays at the gate until {until}",
+                request.id
+            ));
+            None
+        }
+    }
+}
+
+async fn try_withdraw(store: &Keystore, pending: &Pending, request: &RequestAtGate) -> Result<(), Complaint> {
+    let damaged = || Complaint::new(Exit::Files, "files", "`pending.json` is damaged");
+    let gateway = Address::parse(&pending.gateway, 443).map_err(|_| damaged())?;
+    let pin = pki::KeyDigest::parse_hex(&pending.pin).map_err(|_| damaged())?;
+    let key = store.next_key()?;
+    if key.digest().hex() != request.key {
+        return Err(Complaint::new(Exit::Files, "files", "the key that asked is not in the folder any more"));
+    }
+    let mut face = EnrollFace::new(gateway, Expected::Pin(pin), pin)?;
+    face.withdraw(&key, &request.id).await
 }
 
 /// Says goodbye; gives the identity that ends.

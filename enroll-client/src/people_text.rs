@@ -59,9 +59,15 @@ fn together(row: &RequestView) -> usize {
 #[must_use]
 pub fn request_event(event: &str, row: &RequestView, now: UnixTime) -> String {
     let (id, source) = (safe(&row.id), safe(&row.source));
-    let name = row.name.as_ref().or(row.wanted_name.as_ref()).map_or_else(|| "-".to_owned(), |name| safe(name));
+    let name = safe(&wanted(row));
     let (given, wanted) = (together(row), row.approvals_wanted);
     format!("{event} {id} {name} from {source}, asked {}, approvals {given}/{wanted}", from_now(row.created, now))
+}
+
+/// The name it got or wants, which may be somebody's already.
+fn wanted(row: &RequestView) -> String {
+    let name = or_dash(row.name.as_ref().or(row.wanted_name.as_ref()));
+    if row.taken.is_some() { format!("{name} (taken)") } else { name }
 }
 
 /// `requests list`, who has waited longest first.
@@ -86,7 +92,7 @@ pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
                 row.id.clone(),
                 row.state.clone(),
                 row.role.clone(),
-                or_dash(row.name.as_ref().or(row.wanted_name.as_ref())),
+                wanted(row),
                 row.source.clone(),
                 format!("{}/{}", together(row), row.approvals_wanted),
                 row.assurance.clone(),
@@ -165,7 +171,7 @@ fn decided(row: &RequestView) -> String {
     }
     if let Some(state) = &row.taken {
         out.push_str(&format!(
-            "\nA {} of this name EXISTS ({}): approve this one under another name, or remove that one first\n",
+            "\nA {} of this name EXISTS ({}): approve this one under another name (--name), or remove that one first\n",
             safe(&row.role),
             safe(state)
         ));

@@ -92,9 +92,10 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
             return match (held, pending) {
                 (Some(held), _) if held.is_over => Plan::Rejoin { token: None },
                 (Some(held), _) => already(wish, held),
-                (None, Some(Pending { denied: Some(denied), gateway, .. })) => {
+                (None, Some(Pending { denied: Some(denied), gateway, request: None, .. })) => {
                     Plan::Refuse(denied_before(denied, gateway))
                 }
+                // Also one that was denied: it may have been taken back.
                 (None, Some(_)) => Plan::Resume,
                 (None, None) => Plan::Refuse(
                     Complaint::new(Exit::Usage, "usage", "nothing to join is given, and no earlier request is waiting")
@@ -182,13 +183,16 @@ fn beside_an_earlier_one(
     }
 }
 
+/// What to do about a denial.
+pub const DENIED_HINT: &str = "talk to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
+                               token or URL asks anew, with a new key";
+
 /// What there is to say of a request that a person turned away.
 #[must_use]
 pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
     let at = UnixTime::new(denied.at);
     let what = format!("a person turned this machine away at {gateway}, as it was told at {at}: {}", denied.what);
-    Complaint::new(Exit::Refused, "denied-by-person", what)
-        .hint("talk to the approver; `lychgate join` with the token or URL asks again, with a new key")
+    Complaint::new(Exit::Refused, "denied-by-person", what).hint(DENIED_HINT)
 }
 
 /// Joined already: fine, unless another name is wanted.
@@ -357,6 +361,9 @@ mod tests {
             Some(Pending { token: None, request: None, denied, ..pending("gw:1", None) })
         };
         check(&Wish::default(), None, denied(), "refuse 3");
+        let kept = denied().map(|denied| Pending { request: pending("gw:1", Some("e1")).request, ..denied });
+        check(&Wish::default(), None, kept.clone(), "resume");
+        check(&url("gw:1", None), None, kept, "ask gw:1 look - Replace");
         check(&url("gw:1", None), None, denied(), "ask gw:1 look - Replace");
         check(&url("gw:1", Some(pin("aa"))), None, denied(), "ask gw:1 aa - Replace");
         check(&token("T", "machine"), None, denied(), "ask gw:1 aa T Replace");

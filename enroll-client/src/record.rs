@@ -46,6 +46,9 @@ pub struct Facts {
     /// The greatest order of what the gateway vouched for that was heard when it was issued.
     #[serde(default)]
     pub order: u64,
+    /// The name that was asked for, when an approver gave it another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_name: Option<String>,
 }
 
 /// `state.json`: the facts of the certificate in use and how things stand with the gateway. Written by us, for anybody to
@@ -203,6 +206,7 @@ impl Facts {
             pin: "cd".repeat(32),
             received: 100_000,
             order: 0,
+            wanted_name: None,
         }
     }
 }

@@ -128,7 +128,7 @@ impl Complaint {
             out.push_str(&format!("lychgate: hint: {}\n", text::safe(hint)));
         }
         if let Some(instance) = &self.instance {
-            out.push_str(&format!("lychgate: note: the gateway knows this request as `{}`\n", text::safe(instance)));
+            out.push_str(&format!("lychgate: note: in the gateway's log under `{}`\n", text::safe(instance)));
         }
         out
     }
@@ -237,7 +237,7 @@ impl Refusal {
 fn own_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",
-        "denied-by-person" => "talk to the approver; `lychgate join` with the token or URL asks again, with a new key",
+        "denied-by-person" => crate::plan::DENIED_HINT,
         "waiting-expired" => "`lychgate join` with the token or URL asks again",
         "name-taken" => {
             "choose another name with --name, if the token is for more than this one, or have whoever has it removed"
@@ -293,7 +293,7 @@ mod tests {
         said.instance = "req-7".into();
         check(
             &said.complaint(),
-            "lychgate: error: something failed\nlychgate: note: the gateway knows this request as `req-7`\n",
+            "lychgate: error: something failed\nlychgate: note: in the gateway's log under `req-7`\n",
         );
     }
 

@@ -47,6 +47,17 @@ impl Desk {
                 self.wait_for_request(&id, *timeout).await
             }
             RequestsCommand::Deny { ids, from, reason } => self.deny(ids, from.as_deref(), reason).await,
+            RequestsCommand::Reopen { id } => {
+                let path = format!("/v1/requests/{}/reopen", segment(id));
+                let value: Value = self.face.post(&path, &json!({})).await?;
+                let until = typed::<RequestView>(&value).map_or(0, |view| view.expires);
+                let next = "`lychgate join` on its machine goes on with it";
+                self.done(
+                    &value,
+                    &format!("the denial of {id} is taken back: it waits until {}; {next}", pki::UnixTime::new(until)),
+                );
+                Ok(())
+            }
         }
     }
 
@@ -146,20 +157,33 @@ impl Desk {
     }
 
     async fn approve(&mut self, args: &ApproveArgs) -> Result<(), Complaint> {
-        let id = self.whole_id(&args.id).await?;
+        let id = match &args.id {
+            Some(id) => self.whole_id(id).await?,
+            None => self.pick().await?,
+        };
         let same_as = match &args.same_as {
             Some(person) => Some(self.given_by(&id, person).await?),
             None => None,
         };
+        let mut name = args.name.clone();
         let code = match (&args.code, args.unchecked) {
             (Some(code), _) => Some(code.clone()),
             (None, true) => None,
-            (None, false) => Some(self.ask_for_code(&id).await?),
+            (None, false) => {
+                let given_already = name.is_some() || args.same_as.is_some();
+                if let Some(view) = self.show_to_approver(&id).await?
+                    && view.taken.is_some()
+                    && !given_already
+                {
+                    name = Some(ask_for_name(&view)?);
+                }
+                Some(ask_for_code(&id)?)
+            }
         };
         let body = ApproveRequest {
             unchecked: code.is_none(),
             code,
-            name: args.name.clone(),
+            name,
             labels: pairs(&args.labels),
             owner: args.owner.clone(),
             same_as,
@@ -187,20 +211,54 @@ impl Desk {
         Ok(content.clone())
     }
 
-    /// The code, typed at the terminal by somebody who has the request before their eyes.
-    async fn ask_for_code(&mut self, id: &str) -> Result<String, Complaint> {
-        if terminal::can_ask() {
-            let view: RequestView = typed(&self.request(id).await?)?;
-            terminal::show(&show::request(&view, self.now));
+    /// Which of those that wait, when none is named: the only one, or the one that is picked at the terminal.
+    async fn pick(&mut self) -> Result<String, Complaint> {
+        let list = "`lychgate requests list` shows those that wait";
+        let none = || Complaint::new(Exit::Usage, "usage", "no request is named").hint(list);
+        if !terminal::can_ask() {
+            return Err(none());
         }
-        let question = format!("The code on the screen of the machine that asks ({}): ", text::safe(id));
-        terminal::ask(&question).filter(|code| !code.is_empty()).ok_or_else(|| {
-            Complaint::new(Exit::Usage, "usage", "no code is given").hint(
-                "pass --code with the code as the machine's owner reads it to you, or --unchecked to say that you did not \
-                 check",
-            )
-        })
+        let rows = self.waiting().await?;
+        match rows.as_slice() {
+            [] => Err(Complaint::new(Exit::Failure, "not-found", "nobody waits that you may see")),
+            [one] => Ok(one.id.clone()),
+            several => {
+                terminal::show(&show::requests(several, self.now).render(terminal::width()));
+                let picked = terminal::ask("Which request (the beginning of it does): ").unwrap_or_default();
+                if picked.is_empty() { Err(none()) } else { self.whole_id(&picked).await }
+            }
+        }
     }
+
+    /// Puts the request before the eyes of whoever is about to decide at a terminal.
+    async fn show_to_approver(&mut self, id: &str) -> Result<Option<RequestView>, Complaint> {
+        if !terminal::can_ask() {
+            return Ok(None);
+        }
+        let view: RequestView = typed(&self.request(id).await?)?;
+        terminal::show(&show::request(&view, self.now));
+        Ok(Some(view))
+    }
+}
+
+/// Another name for one that wants a name that is taken.
+fn ask_for_name(view: &RequestView) -> Result<String, Complaint> {
+    let wanted = view.wanted_name.as_deref().unwrap_or_default();
+    let question = format!("The name `{}` is taken. The name to give instead: ", text::safe(wanted));
+    terminal::ask(&question).filter(|name| !name.is_empty()).ok_or_else(|| {
+        Complaint::new(Exit::Refused, "name-taken", format!("the name `{wanted}` is taken"))
+            .hint("--name gives another name; or have whoever holds it removed first")
+    })
+}
+
+/// The code, typed at the terminal by somebody who has the request before their eyes.
+fn ask_for_code(id: &str) -> Result<String, Complaint> {
+    let question = format!("The code on the screen of the machine that asks ({}): ", text::safe(id));
+    terminal::ask(&question).filter(|code| !code.is_empty()).ok_or_else(|| {
+        Complaint::new(Exit::Usage, "usage", "no code is given").hint(
+            "pass --code with the code as the machine's owner reads it to you, or --unchecked to say that you did not check",
+        )
+    })
 }
 
 /// Who came, was approved by somebody more, or waits no more.

@@ -226,6 +226,12 @@ impl Standing<'_> {
             ("serial", credential.facts.serial.clone()),
             ("key", format!("SHA-256 {}", credential.facts.key)),
         ];
+        if let Some(wanted) = &credential.facts.wanted_name {
+            pairs.insert(
+                1,
+                ("asked for", format!("the name `{wanted}`; an approver gave it `{}`", credential.facts.name)),
+            );
+        }
         let at = pairs.len() - 2;
         if let Some(tunnel) = self.tunnel() {
             pairs.insert(at, ("tunnel", tunnel));
@@ -354,7 +360,8 @@ pub fn denied_text(pending: &Pending, dir: &str) -> String {
     text::fields("", &pairs)
 }
 
-const DENIED_NEXT: &str = "nothing; `lychgate join` with the token or URL asks again, with a new key";
+const DENIED_NEXT: &str = "nothing by itself; `lychgate join` asks whether it was taken back, and with the token or URL asks \
+                           anew, with a new key";
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use gateway::{
@@ -314,4 +315,46 @@ async fn two_approvers_at_the_same_moment() {
         }
         assert!(steps > 4, "only {steps} steps were seen");
     }
+}
+
+/// An approval that is not the last is news for whoever watches, at once and not at the end of the wait.
+#[tokio::test]
+async fn an_approval_wakes_whoever_watches() {
+    let gate = Gate::with_policy(two).await;
+    let carol = gate.people["carol"].caller(&gate.story).await;
+    let shell = &gate.story.shell;
+    let seen = flow::people::watch(shell, &carol, None, Duration::ZERO).await.unwrap().seen;
+    let watching = flow::people::watch(shell, &carol, Some(&seen), Duration::from_secs(5));
+    let (events, _) = tokio::join!(watching, gate.give("alice", PLAIN));
+    let counts: Vec<usize> = events.unwrap().items.iter().map(|row| row.approvals.len()).collect();
+    assert_eq!(counts, [1]);
+}
+
+/// That a name is taken is told to whoever decides, wherever they look, and to nobody who is not in; and the machine that waits
+/// gets the name it is given instead.
+#[tokio::test]
+async fn whoever_decides_is_told_that_the_name_is_taken() {
+    let gate = Gate::with_policy(str::to_owned).await;
+    let (story, shell) = (&gate.story, &gate.story.shell);
+    story.machine("edge-07").await;
+    let alice = gate.people["alice"].caller(story).await;
+    let listed = flow::people::list(shell, &alice, false, None, 10).await.unwrap().items;
+    let watched = flow::people::watch(shell, &alice, None, Duration::ZERO).await.unwrap().items;
+    let shown = gate.shown().await;
+    for (what, view) in [("list", &listed[0]), ("watch", &watched[0]), ("show", &shown)] {
+        assert_eq!(view.taken.as_deref(), Some("active"), "{what}");
+    }
+    // Whoever is not in hears the same for a name that is taken and for one that is free.
+    let heard = |name: &'static str| async move {
+        let waiting = story.stranger().ask(name).await.waiting();
+        let members = serde_json::to_value(waiting).unwrap();
+        members.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(heard("edge-07").await, heard("free-1").await);
+    let refused = gate.give("alice", PLAIN).await.unwrap_err();
+    assert_eq!(refused, Refusal::NameTaken { name: "edge-07".to_owned() });
+    let done = gate.give("alice", Gives { name: Some("edge-08"), ..PLAIN }).await.unwrap();
+    assert_eq!((done.state.as_str(), done.name.as_deref()), ("approved", Some("edge-08")));
+    let issued = gate.machine.poll(&gate.waiting.id).await.unwrap().issued();
+    assert!(issued.identity.ends_with("/machine/edge-08"), "{}", issued.identity);
 }

@@ -97,6 +97,7 @@ const ENROLL: &[(&str, &str, [Want; 3])] = &[
     ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
     // Another's key learns nothing, not even that the request is there.
     ("GET", "/v1/enrollments/{id}", [Unproven, Hidden, Served]),
+    ("DELETE", "/v1/enrollments/{id}", [Unproven, Hidden, Served]),
 ];
 
 /// The manage face: nobody (whom the handshake keeps out already), a machine, a person in no group, an administrator,
@@ -115,6 +116,7 @@ const MANAGE: &[(&str, &str, [Want; 5])] = &[
     ("GET", "/v1/requests/{id}", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/requests/{id}/approve", [Caller, Caller, Hidden, Served, Locked]),
     ("POST", "/v1/requests/{id}/deny", [Caller, Caller, Hidden, Served, Locked]),
+    ("POST", "/v1/requests/{id}/reopen", [Caller, Caller, Hidden, Served, Locked]),
     ("GET", "/v1/machines", [Caller, Caller, Served, Served, Locked]),
     ("GET", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
     ("PATCH", "/v1/machines/{name}", [Caller, Caller, Hidden, Served, Locked]),
@@ -363,6 +365,11 @@ impl Stage {
                     _ => nothing,
                 };
                 (path.replace("{id}", &self.waiting().await.1), body, None)
+            }
+            (_, "/v1/requests/{id}/reopen") => {
+                let (id, by) = (self.waiting().await.1, self.alice.caller(&self.story).await);
+                flow::people::deny(&self.story.shell, &by, &id, "not ours", "i").await.unwrap();
+                (path.replace("{id}", &id), nothing, None)
             }
             ("PATCH", "/v1/machines/{name}" | "/v1/people/{name}") | (_, "/v1/people/{name}/offboard") => {
                 self.correction(path).await

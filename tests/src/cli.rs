@@ -83,6 +83,17 @@ impl Lychgate {
         serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("lychgate {all:?}: {e} in:\n{stdout}"))
     }
 
+    /// Runs it with `--json` and expects it to end so; gives the JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn json_of(&self, code: i32, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        let ended = self.run(&all);
+        assert_eq!(ended.code, code, "lychgate {all:?}\nstdout:\n{}\nstderr:\n{}", ended.stdout, ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("lychgate {all:?}: {e} in:\n{}", ended.stdout))
+    }
+
     /// Runs it and expects it to refuse; gives what it says on standard error.
     #[track_caller]
     pub fn refused(&self, args: &[&str]) -> Ended {

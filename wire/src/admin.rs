@@ -55,7 +55,7 @@ pub struct RequestView {
     #[serde(default)]
     pub rivals: Vec<String>,
     /// How the machine or person stands that has the wanted name already: `active`, `expired`, `locked` or `reserved`. Only
-    /// where one request is shown.
+    /// while the request waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<String>,
     /// The policy rules that let it wait, and so decide what it gets.

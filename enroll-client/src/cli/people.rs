@@ -20,7 +20,7 @@ pub enum RequestsCommand {
         /// The request
         id: String,
     },
-    /// Approve a request
+    /// Approve a request; on a terminal without one, pick it from those that wait
     #[command(after_help = crate::examples::APPROVE)]
     Approve(ApproveArgs),
     /// Wait until a request is decided: exits with 0 when it was approved, 3 when not, 4 when the time is over before
@@ -46,13 +46,18 @@ pub enum RequestsCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Take a denial back: the request waits again, with the same key and code
+    Reopen {
+        /// The request, as `requests list --all` shows it
+        id: String,
+    },
 }
 
 /// `requests approve`.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// The request
-    pub id: String,
+    /// The request, or the beginning of it
+    pub id: Option<String>,
     /// The waiting code as the machine's owner reads it to you
     #[arg(long, conflicts_with = "unchecked")]
     pub code: Option<String>,

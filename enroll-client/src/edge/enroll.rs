@@ -170,6 +170,26 @@ impl EnrollFace {
         Ok(reply)
     }
 
+    /// Takes a request back, proven by its own key.
+    ///
+    /// # Errors
+    /// When there is no answer, or the gateway refuses or knows no such thing.
+    pub async fn withdraw(&mut self, key: &PrivateKey, id: &str) -> Result<(), Complaint> {
+        let fault = |fault: KeyFault| Complaint::new(Exit::Failure, "key", fault.to_string());
+        let mut connection = self.open().await?;
+        let (method, path) = ("DELETE", format!("/v1/enrollments/{}", super::manage::segment(id)));
+        let authority = self.address.authority();
+        let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
+        let unique = entropy::unique().map_err(fault)?;
+        let proof = proof::sign(subject, key, self.offset.gateway_time(clock::now()), unique).map_err(fault)?;
+        let reply = connection
+            .call(Ask { method, path: &path, proof: Some(proof), body: None })
+            .await
+            .map_err(CallError::Net)?;
+        let _: wire::manage::Done = reply.decode(&self.address)?;
+        Ok(())
+    }
+
     /// Asks for the gateway's time and nothing else.
     ///
     /// # Errors

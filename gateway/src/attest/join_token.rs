@@ -35,7 +35,7 @@ impl Attestor for JoinToken {
     fn behind(&self, _: &Message<'_>, found: &Found, _: &Context<'_>) -> Result<Behind, Reject> {
         // Whoever made it: while a person is locked, nobody comes in by their word.
         let maker = &token(found)?.record.by;
-        Ok(Behind { targets: vec![(LockKind::Person, maker.clone())], replaced: None })
+        Ok(Behind { targets: vec![(LockKind::Person, maker.clone())], own: vec![], replaced: None })
     }
 
     fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {

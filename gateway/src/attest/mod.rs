@@ -84,6 +84,8 @@ pub struct Prior {
 pub struct Behind {
     /// Every key, lineage, machine and person that the evidence rests on.
     pub targets: Vec<Target>,
+    /// Those of them that whoever offers it is: they hear why they are locked, and of others' locks that there are some.
+    pub own: Vec<Target>,
     /// A certificate that was replaced by a newer one: not evidence any more, and perhaps the sign of a second holder.
     pub replaced: Option<Replaced>,
 }
@@ -95,7 +97,7 @@ impl Behind {
     /// [`Refusal::Locked`]; [`crate::core::refusal::Fault::Record`] when not every lock was looked up.
     pub fn clear(&self, locks: &Locks) -> Result<Cleared, Refusal> {
         locks.cover(&self.targets)?;
-        locks.refuse()?;
+        locks.refuse_telling(&self.own)?;
         Ok(Cleared(()))
     }
 }

@@ -52,7 +52,7 @@ impl Attestor for PriorCertificate {
             (LockKind::Lineage, lineage.id.clone()),
             (LockKind::Key, peer.key.hex()),
         ];
-        Ok(Behind { targets, replaced })
+        Ok(Behind { own: targets.clone(), targets, replaced })
     }
 
     fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {

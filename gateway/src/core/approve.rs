@@ -7,14 +7,14 @@ use policy::Ruleset;
 
 use super::{
     admission::Caller,
-    audit::Event,
+    audit::{self, Event},
     change::Changes,
     enroll::{Ground, NameRecords, begin, policy_claims},
     given::known_owner,
     keys,
     lock::{self, Locks},
     name, plan,
-    records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
+    records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject, Waiting},
     refusal::{NameRule, REMOVED, Refusal},
 };
 
@@ -178,6 +178,8 @@ pub fn approve(
     let missing = missing(&enrollment, &content);
     let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
     if missing > 0 {
+        // Written again as it is: whoever watches those who wait hears of it.
+        changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
         changes.event(Event::EnrollmentApproval { enrollment: id, content, missing, fallen, rules });
     } else {
         admit(&mut changes, &mut enrollment, &content, &records, now, entropy)?;
@@ -339,6 +341,36 @@ pub fn deny(
     Ok(changes)
 }
 
+/// Decides to take a denial back, judged as the approval that may follow: the request waits again, as it was made and without
+/// what anybody approved before.
+///
+/// # Errors
+/// Why it has no effect.
+pub fn reopen(
+    caller: &Caller,
+    seen: &Seen<Enrollment>,
+    rules: &Ruleset,
+    now: UnixTime,
+) -> Result<(Enrollment, Changes), Refusal> {
+    let mut enrollment = seen.record.clone();
+    let resource = policy::Resource::Request(request_facts(&enrollment));
+    let grant = permit(rules, caller, policy::Action::Approve, resource, now)?;
+    if enrollment.state != EnrollmentState::Denied {
+        let state = enrollment.state.as_str();
+        return Err(Refusal::Conflict(format!("this request is {state}: only one that was denied can be reopened")));
+    }
+    enrollment.state = EnrollmentState::Waiting;
+    still_waiting(&enrollment, now)?;
+    enrollment.reason = None;
+    enrollment.approvals.clear();
+    let mut changes = Changes::new();
+    changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
+    changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+    let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
+    changes.event(Event::Standing(audit::Standing::EnrollmentReopened { enrollment: id, rules }));
+    Ok((enrollment, changes))
+}
+
 /// Whoever rejoins keeps the name of its lineage: another name may be somebody else's.
 fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> {
     match asked {
@@ -362,7 +394,10 @@ fn still_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> 
             let by = if by.is_empty() { "policy".to_owned() } else { by.join(", ") };
             Err(Refusal::Conflict(format!("this request was approved already, by {by}")))
         }
-        EnrollmentState::Denied => Err(Refusal::Conflict("this request was denied already".to_owned())),
+        EnrollmentState::Denied => Err(Refusal::Conflict(
+            "this request was denied already; `lychgate requests reopen` takes that back".to_owned(),
+        )),
+        EnrollmentState::Withdrawn => Err(Refusal::Conflict("whoever made this request took it back".to_owned())),
         EnrollmentState::Removed => {
             Err(Refusal::Conflict("this request ended: what it rested on was removed, or has left".to_owned()))
         }

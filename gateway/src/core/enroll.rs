@@ -6,15 +6,16 @@ use pki::{Identity, KeyDigest, Name, Role, Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
-    audit::Event,
+    admission::lock_kind,
+    audit::{Event, Standing},
     change::Changes,
     keys,
     lock::{Locks, Target},
     name,
     plan::{self, Common, Kind, Plan, Stands, Wanted},
     records::{
-        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, Seen, Subject, Token,
-        UnixSecs, Waiting,
+        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Subject,
+        Token, UnixSecs, Waiting,
     },
     refusal::{Fault, REMOVED, Refusal},
     subjects,
@@ -51,6 +52,17 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Whoever asks with this key: the key, and the lineage that the request leads to or rejoins, with its name.
+    #[must_use]
+    pub fn own(&self, key: &KeyDigest) -> Vec<Target> {
+        let mut own = vec![(LockKind::Key, key.hex())];
+        if let Some(Seen { record, .. }) = &self.lineage {
+            own.push((LockKind::Lineage, record.id.clone()));
+            own.push((lock_kind(record.role), record.name.clone()));
+        }
+        own
+    }
+
     /// Whether the tokens still count for the key; `changes` then hold only while they do.
     ///
     /// # Errors
@@ -151,7 +163,7 @@ pub fn decide(
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    records.locks.refuse()?;
+    records.locks.refuse_telling(&records.ground.own(&inbound.key.digest()))?;
     let fresh_evidence = !inbound.evidence.is_empty();
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
         return Ok(verdict);
@@ -181,7 +193,7 @@ pub fn decide(
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(inbound, enrollment, claims.redeem, &records)
+            wait(enrollment, claims.redeem, &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -208,7 +220,7 @@ fn continue_existing(
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: existing.record.reason.clone().unwrap_or_default() })
         }
-        EnrollmentState::Expired => Ok(None),
+        EnrollmentState::Expired | EnrollmentState::Withdrawn => Ok(None),
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }),
     }
 }
@@ -305,12 +317,7 @@ fn enrollment(
 }
 
 /// Puts an enrollment into the queue. Its tokens are redeemed already: whoever waits has used them.
-fn wait(
-    inbound: &Inbound,
-    enrollment: Enrollment,
-    tokens: Vec<Seen<Token>>,
-    records: &Records,
-) -> Result<Verdict, Refusal> {
+fn wait(enrollment: Enrollment, tokens: Vec<Seen<Token>>, records: &Records) -> Result<Verdict, Refusal> {
     if let Some(wanted) = &enrollment.wanted_name {
         name::legal(wanted)?;
     }
@@ -321,13 +328,7 @@ fn wait(
     }
     changes.create(keys::enrollment(&enrollment.id), &enrollment);
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
-    let entry = Waiting {
-        wanted_name: enrollment.wanted_name.clone(),
-        source: inbound.prefix.clone(),
-        expires: enrollment.expires,
-        lineage: enrollment.lineage.clone(),
-    };
-    changes.create(keys::waiting(&enrollment.id), &entry);
+    changes.create(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
     redeem(&mut changes, tokens, &enrollment);
     changes.event(Event::EnrollmentWaiting {
         enrollment: enrollment.id.clone(),
@@ -403,6 +404,30 @@ fn redeem(changes: &mut Changes, tokens: Vec<Seen<Token>>, enrollment: &Enrollme
         // Written even when nothing changed: a revocation at the same moment must be a conflict.
         changes.update(keys::token(&record.id), &token, &record);
     }
+}
+
+/// Decides what taking a request back changes; nothing when it is over already. What was let in by it is its caller's to end.
+///
+/// # Errors
+/// [`Refusal::Conflict`] when a certificate was issued for it.
+pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
+    let mut enrollment = seen.record.clone();
+    match enrollment.state {
+        EnrollmentState::Waiting | EnrollmentState::Approved => {}
+        EnrollmentState::Issued => {
+            let what = "a certificate was issued for this request already; leave with that";
+            return Err(Refusal::Conflict(what.to_owned()));
+        }
+        EnrollmentState::Denied | EnrollmentState::Expired | EnrollmentState::Removed | EnrollmentState::Withdrawn => {
+            return Ok(None);
+        }
+    }
+    enrollment.state = EnrollmentState::Withdrawn;
+    let mut changes = Changes::new();
+    changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
+    changes.delete(keys::waiting(&enrollment.id));
+    changes.event(Event::Standing(Standing::EnrollmentWithdrawn { enrollment: enrollment.id }));
+    Ok(Some(changes))
 }
 
 /// Begins a lineage: the subject's name is taken from here on.

@@ -8,7 +8,9 @@ use super::{
     keys,
     records::{Lineage, Lock, LockKind, Seen},
     refusal::{Fault, Refusal},
+    token::TokenError,
 };
+use crate::attest::Reject;
 
 /// What a lock can hit: a kind, and which one.
 pub type Target = (LockKind, String);
@@ -61,15 +63,24 @@ impl Locks {
     pub fn refuse(&self) -> Result<(), Refusal> {
         match self.found.first() {
             None => Ok(()),
-            Some(Seen { record: lock, .. }) => Err(Refusal::Locked {
-                what: match lock.kind {
-                    LockKind::Machine => format!("the machine `{}`", lock.target),
-                    LockKind::Person => format!("the person `{}`", lock.target),
-                    LockKind::Lineage => "this certificate's lineage".to_owned(),
-                    LockKind::Key => "this key".to_owned(),
-                },
-                reason: lock.reason.clone(),
-            }),
+            Some(Seen { record: lock, .. }) => Err(refusal(lock)),
+        }
+    }
+
+    /// Refuses when any lock stands, and tells the reason of one that stands against whoever hears it: `own` is what they are. A
+    /// lock on somebody else, such as the maker of their token, is none of their business.
+    ///
+    /// # Errors
+    /// [`Refusal::Locked`] with the reason of one of their own; else that their token does not count at present.
+    pub fn refuse_telling(&self, own: &[Target]) -> Result<(), Refusal> {
+        let theirs = self
+            .found
+            .iter()
+            .find(|seen| own.iter().any(|(kind, target)| *kind == seen.record.kind && *target == seen.record.target));
+        match theirs {
+            Some(seen) => Err(refusal(&seen.record)),
+            None if self.any() => Err(Reject::Token(TokenError::Suspended).into()),
+            None => Ok(()),
         }
     }
 
@@ -77,6 +88,18 @@ impl Locks {
     #[must_use]
     pub const fn any(&self) -> bool {
         !self.found.is_empty()
+    }
+}
+
+fn refusal(lock: &Lock) -> Refusal {
+    Refusal::Locked {
+        what: match lock.kind {
+            LockKind::Machine => format!("the machine `{}`", lock.target),
+            LockKind::Person => format!("the person `{}`", lock.target),
+            LockKind::Lineage => "this certificate's lineage".to_owned(),
+            LockKind::Key => "this key".to_owned(),
+        },
+        reason: lock.reason.clone(),
     }
 }
 

@@ -86,6 +86,8 @@ pub enum EnrollmentState {
     Expired,
     /// What it led to, or rested on, was removed or has left: final for its key.
     Removed,
+    /// Whoever made it took it back. The same key may ask again.
+    Withdrawn,
 }
 
 impl EnrollmentState {
@@ -99,6 +101,7 @@ impl EnrollmentState {
             Self::Denied => "denied",
             Self::Expired => "expired",
             Self::Removed => "removed",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -268,6 +271,17 @@ pub struct Waiting {
     /// The lineage it would rejoin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<String>,
+}
+
+impl From<&Enrollment> for Waiting {
+    fn from(enrollment: &Enrollment) -> Self {
+        Self {
+            wanted_name: enrollment.wanted_name.clone(),
+            source: enrollment.source.clone(),
+            expires: enrollment.expires,
+            lineage: enrollment.lineage.clone(),
+        }
+    }
 }
 
 /// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changes nothing and is told for

@@ -139,7 +139,7 @@ pub enum TokenError {
     #[error("the join token is for another key")]
     OtherKey,
     /// Whoever made it could not make it now.
-    #[error("the join token does not count at present: whoever made it may not make it now")]
+    #[error("the join token cannot be used at present")]
     Suspended,
 }
 

@@ -72,7 +72,7 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
 }
 
 fn enroll() -> Vec<Endpoint> {
-    use handlers::enroll::{bundle, crl, enroll, gateway, health, poll, ready};
+    use handlers::enroll::{bundle, crl, enroll, gateway, health, poll, ready, withdraw};
     vec![
         open("/healthz", Class::Health, health),
         open("/readyz", Class::Health, ready),
@@ -88,6 +88,12 @@ fn enroll() -> Vec<Endpoint> {
             ..open("/v1/enrollments", Class::Anonymous, enroll)
         },
         Endpoint { callers: Callers::KeyHolder, query: &["wait"], ..open("/v1/enrollments/{id}", Class::Poll, poll) },
+        Endpoint {
+            method: Method::DELETE,
+            callers: Callers::KeyHolder,
+            changes: Changes::State,
+            ..open("/v1/enrollments/{id}", Class::Anonymous, withdraw)
+        },
     ]
 }
 
@@ -141,13 +147,14 @@ fn listing(path: &'static str, query: &'static [&'static str], run: Run) -> Endp
 const PAGE: &[&str] = &["after", "limit"];
 
 fn requests() -> Vec<Endpoint> {
-    use handlers::people::{approve, deny, list, show, watch};
+    use handlers::people::{approve, deny, list, reopen, show, watch};
     vec![
         listing("/v1/requests", &["all", "after", "limit"], list),
         listing("/v1/request-events", &["seen", "wait"], watch),
         person(Method::GET, "/v1/requests/{id}", show),
         person(Method::POST, "/v1/requests/{id}/approve", approve),
         person(Method::POST, "/v1/requests/{id}/deny", deny),
+        person(Method::POST, "/v1/requests/{id}/reopen", reopen),
     ]
 }
 

@@ -6,8 +6,9 @@ use pki::SubjectKey;
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use super::{
+    admin,
     admit::locks,
-    issue, owners,
+    issue, owners, removal,
     shell::{Actor, Retry, Settings, Shell, retrying},
     tokens,
 };
@@ -278,12 +279,42 @@ pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Re
     }
 }
 
+/// Takes a request back, for whoever holds its key: nobody decides about it any more, and a name it was given is free. Again, or
+/// when it is over anyhow, this changes nothing.
+///
+/// # Errors
+/// When a lock stands on it, or a certificate was issued for it: whoever has that leaves by it.
+pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Refusal> {
+    retrying(|| async {
+        let seen = find(shell, id).await?;
+        let (ground, locks) = ground(shell, &seen.record).await?;
+        locks.refuse_telling(&ground.own(&seen.record.key))?;
+        let who = format!("key:{}", seen.record.key);
+        let actor = Actor { who: &who, instance };
+        let begun = enroll::withdraw(&seen)?;
+        let Some(mut changes) = begun else { return Ok(()) };
+        if let (EnrollmentState::Approved, false, Some(subject)) =
+            (seen.record.state, seen.record.rejoin, ground.subject.clone())
+        {
+            // It was let in: what that began ends.
+            let identity = admin::identity(shell, &subject.record)?.to_string();
+            let whole = admin::whole(shell, subject).await?;
+            let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+            changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;
+            changes.event(audit::Event::Standing(audit::Standing::EnrollmentWithdrawn { enrollment: id.to_owned() }));
+        }
+        shell.commit(changes, &actor).await?;
+        Ok(())
+    })
+    .await
+}
+
 async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
     let seen = find(shell, id).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
     let (ground, locks) = ground(shell, &seen.record).await?;
-    locks.refuse()?;
+    locks.refuse_telling(&ground.own(&seen.record.key))?;
     match seen.record.state {
         EnrollmentState::Waiting | EnrollmentState::Approved | EnrollmentState::Issued
             if ground.lineage.as_ref().is_some_and(|lineage| lineage.record.ended) =>
@@ -295,7 +326,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
         }
-        EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
+        EnrollmentState::Expired | EnrollmentState::Withdrawn => Err(Refusal::Lapsed.into()),
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
             Some(certificate) => Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)))),

@@ -35,8 +35,8 @@ pub async fn list(
     while let Some((id, _)) = rows.next().await? {
         let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
         if let Some(seen) = seen.filter(|seen| may_see(shell, caller, &seen.record)) {
-            let rivals = rivals(shell, &seen.record).await?;
-            if let Some(page) = rows.show(view(seen.record, rivals))? {
+            let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
+            if let Some(page) = rows.show(RequestView { taken, ..view(seen.record, rivals) })? {
                 return Ok(page);
             }
         }
@@ -77,15 +77,19 @@ pub async fn watch(
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestView, Refusal> {
     let seen = visible(shell, caller, id).await?;
-    let rivals = rivals(shell, &seen.record).await?;
-    let holder = match &seen.record.wanted_name {
-        Some(name) if seen.record.state == EnrollmentState::Waiting && !seen.record.rejoin => {
-            whole_of(shell, seen.record.role, name).await?
+    let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
+    Ok(RequestView { taken, ..view(seen.record, rivals) })
+}
+
+/// How whoever stands that has the name which a waiting request wants: approving it under that name would be refused.
+async fn taken(shell: &Shell, enrollment: &Enrollment) -> Result<Option<String>, Refusal> {
+    let holder = match &enrollment.wanted_name {
+        Some(name) if enrollment.state == EnrollmentState::Waiting && !enrollment.rejoin => {
+            whole_of(shell, enrollment.role, name).await?
         }
         Some(_) | None => None,
     };
-    let taken = holder.map(|whole| whole.state(shell.now()).to_owned());
-    Ok(RequestView { taken, ..view(seen.record, rivals) })
+    Ok(holder.map(|whole| whole.state(shell.now()).to_owned()))
 }
 
 /// Whether the caller may read a request.
@@ -211,6 +215,22 @@ pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instan
     .await?;
     shell.metrics.enrollment("denied");
     Ok(())
+}
+
+/// Takes a denial back.
+///
+/// # Errors
+/// Why that has no effect.
+pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<RequestView, Refusal> {
+    let who = caller.identity.to_string();
+    let enrollment = retrying(|| async {
+        let seen = visible(shell, caller, id).await?;
+        let (enrollment, changes) = approve::reopen(caller, &seen, &shell.rules.load(), shell.now())?;
+        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok(enrollment)
+    })
+    .await?;
+    Ok(view(enrollment, vec![]))
 }
 
 /// Others that wait and want the same name.

@@ -139,7 +139,11 @@ fn last_end(lineage: &Lineage) -> u64 {
 async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
     let old = |seen: &Enrollment| match seen.state {
         EnrollmentState::Waiting | EnrollmentState::Approved => false,
-        EnrollmentState::Issued | EnrollmentState::Denied | EnrollmentState::Expired | EnrollmentState::Removed => {
+        EnrollmentState::Issued
+        | EnrollmentState::Denied
+        | EnrollmentState::Expired
+        | EnrollmentState::Removed
+        | EnrollmentState::Withdrawn => {
             let kept = if seen.tokens.is_empty() { DECIDED_KEPT } else { DECIDED_WITH_TOKEN_KEPT };
             seen.expires.0 + kept < now
         }

@@ -16,6 +16,7 @@ mod by_hand;
 mod ca_end;
 mod clocks;
 mod cuts;
+mod deciding;
 mod dev;
 mod dial_back;
 mod disk;

@@ -502,16 +502,13 @@ impl Keystore {
         Ok(key)
     }
 
-    /// Remembers that a person turned the request away, and forgets its key and token.
+    /// Remembers that a person turned the request away, and forgets its token. The key stays with the request: an approver may
+    /// take the denial back.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn deny_request(&self, pending: &Pending, denied: Denied) -> Result<(), StoreError> {
-        let remembered = Pending { token: None, request: None, trouble: None, denied: Some(denied), ..pending.clone() };
-        self.save_pending(&remembered)?;
-        let path = self.path(NEXT_KEY);
-        self.disk.remove_file(&path).map_err(failed("remove", &path))?;
-        self.sync(&self.dir)
+        self.save_pending(&Pending { token: None, trouble: None, denied: Some(denied), ..pending.clone() })
     }
 
     /// Says that `lychgate run` runs here, for as long as what is given is kept.
@@ -558,7 +555,7 @@ impl Keystore {
         if key.digest() != issued.key {
             return Err(StoreError::Key(KeyFault::Library("the certificate is for another key".into())));
         }
-        let facts = facts(issued, gateway);
+        let facts = facts(issued, gateway, self.wanted_name(issued.identity.name.as_str())?);
         let before = self.current()?;
         let folder = self.generation(&issued.serial);
         if before.as_ref() != Some(&folder) {
@@ -580,6 +577,16 @@ impl Keystore {
             path: self.path(CURRENT),
             why: "it vanished while the certificate was installed".into(),
         })
+    }
+
+    /// The name that was asked for at first, unless it is the one that was given.
+    fn wanted_name(&self, given: &str) -> Result<Option<String>, StoreError> {
+        let asked = self.pending()?.and_then(|pending| pending.name);
+        let wanted = match asked {
+            Some(asked) => Some(asked),
+            None => self.credential()?.and_then(|before| before.facts.wanted_name),
+        };
+        Ok(wanted.filter(|wanted| wanted != given))
     }
 
     /// Writes the folder of one certificate: under another name first, renamed when all of it is on the disk.
@@ -739,7 +746,7 @@ impl Keystore {
 }
 
 /// The facts of a certificate.
-fn facts(issued: &Issued, gateway: &Address) -> Facts {
+fn facts(issued: &Issued, gateway: &Address, wanted_name: Option<String>) -> Facts {
     Facts {
         version: VERSION,
         identity: issued.identity.to_string(),
@@ -758,6 +765,7 @@ fn facts(issued: &Issued, gateway: &Address) -> Facts {
         pin: issued.pin.hex(),
         received: issued.time.secs(),
         order: issued.order.number(),
+        wanted_name,
     }
 }
 

@@ -8,6 +8,10 @@ pub enum Standing {
     CertificateStale { identity: String, lineage: String, used: String, source: String },
     /// A request ended because what it rested on was removed.
     EnrollmentEnded { enrollment: String, identity: String },
+    /// Whoever made a request took it back.
+    EnrollmentWithdrawn { enrollment: String },
+    /// A person took a denial back: the request waits again.
+    EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
 
 impl Standing {
@@ -17,6 +21,8 @@ impl Standing {
         match self {
             Self::CertificateStale { .. } => "certificate.stale",
             Self::EnrollmentEnded { .. } => "enrollment.ended",
+            Self::EnrollmentWithdrawn { .. } => "enrollment.withdrawn",
+            Self::EnrollmentReopened { .. } => "enrollment.reopened",
         }
     }
 
@@ -26,6 +32,8 @@ impl Standing {
                 (identity, vec![], vec![("lineage", lineage), ("used", used), ("source", source)])
             }
             Self::EnrollmentEnded { enrollment, identity } => (enrollment, vec![], vec![("identity", identity)]),
+            Self::EnrollmentWithdrawn { enrollment } => (enrollment, vec![], vec![]),
+            Self::EnrollmentReopened { enrollment, rules } => (enrollment, rules, vec![]),
         }
     }
 }

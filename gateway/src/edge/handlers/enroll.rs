@@ -9,7 +9,7 @@ use wire::{
     limits,
 };
 
-use super::{Boxed, boxed};
+use super::{Boxed, boxed, done};
 use crate::{
     core::{
         enroll::Inbound,
@@ -110,20 +110,35 @@ pub fn enroll(call: Call) -> Boxed {
     })
 }
 
-/// `GET /v1/enrollments/{id}?wait=SECONDS`. Whoever does not hold the key of the request learns nothing of it, not even
-/// whether there is one: what is wrong with a proof on its face is said first, and another's key is as good as an unknown id.
+/// `GET /v1/enrollments/{id}?wait=SECONDS`.
 pub fn poll(call: Call) -> Boxed {
     boxed(async move {
-        let id = call.param("id");
-        let settings = call.shell.settings.load_full();
-        let proof = proof::read(offered(&call)?, &expected(&call, &settings, "GET"), call.shell.now())?;
-        let seen = flow::enroll::find(&call.shell, id).await?;
-        let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
-        proof.signed_by(&key).map_err(|_| flow::enroll::unknown())?;
+        let id = own_request(&call, "GET").await?;
         let wait: u64 = call.number("wait")?.unwrap_or(0);
         let wait = Duration::from_secs(wait.min(limits::WAIT_MAX_SECS));
-        answer(flow::enroll::poll(&call.shell, id, wait, &call.instance).await?)
+        answer(flow::enroll::poll(&call.shell, &id, wait, &call.instance).await?)
     })
+}
+
+/// `DELETE /v1/enrollments/{id}`: takes it back.
+pub fn withdraw(call: Call) -> Boxed {
+    boxed(async move {
+        let id = own_request(&call, "DELETE").await?;
+        flow::enroll::withdraw(&call.shell, &id, &call.instance).await?;
+        done(&call)
+    })
+}
+
+/// The request in the path, for whoever holds its key. Others learn nothing of it, not even whether there is one: what is wrong
+/// with a proof on its face is said first, and another's key is as good as an unknown id.
+async fn own_request(call: &Call, method: &str) -> Result<String, Refusal> {
+    let id = call.param("id");
+    let settings = call.shell.settings.load_full();
+    let proof = proof::read(offered(call)?, &expected(call, &settings, method), call.shell.now())?;
+    let seen = flow::enroll::find(&call.shell, id).await?;
+    let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
+    proof.signed_by(&key).map_err(|_| flow::enroll::unknown())?;
+    Ok(id.to_owned())
 }
 
 fn offered(call: &Call) -> Result<&str, Refusal> {

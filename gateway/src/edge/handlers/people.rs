@@ -79,6 +79,14 @@ pub fn deny(call: Call) -> Boxed {
     })
 }
 
+/// `POST /v1/requests/{id}/reopen`.
+pub fn reopen(call: Call) -> Boxed {
+    boxed(async move {
+        let view = people::reopen(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
+        json(StatusCode::OK, &view)
+    })
+}
+
 /// A word that a person gives: neither empty nor long, without what a terminal or a log reads as something else.
 ///
 /// # Errors

@@ -1,0 +1,151 @@
+//! Stories of requests that whoever made them takes back, of denials that an approver takes back, and of what whoever waits
+//! hears of a lock that is not theirs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
+mod story;
+
+use gateway::{
+    attest::Reject,
+    core::{refusal::Refusal, token::TokenError},
+    flow,
+};
+use pki::Role;
+use story::{DAY, Member, Story, Stranger, minutes};
+use wire::{
+    admin::{RequestView, TokenRequest},
+    enroll::WaitingReply,
+};
+
+async fn withdraw(story: &Story, id: &str) -> Result<(), Refusal> {
+    flow::enroll::withdraw(&story.shell, id, "story").await
+}
+
+async fn requests(story: &Story, by: &Member) -> Vec<RequestView> {
+    flow::people::list(&story.shell, &by.caller(story).await, false, None, 10).await.unwrap().items
+}
+
+async fn deny(story: &Story, by: &Member, id: &str) {
+    flow::people::deny(&story.shell, &by.caller(story).await, id, "not ours", "story").await.unwrap();
+}
+
+async fn reopen(story: &Story, by: &Member, id: &str) -> Result<RequestView, Refusal> {
+    flow::people::reopen(&story.shell, &by.caller(story).await, id, "story").await
+}
+
+async fn happened(story: &Story, by: &Member, event: &str) -> usize {
+    story.events(by).await.iter().filter(|told| told.event == event).count()
+}
+
+/// A gateway with an administrator and somebody who waits.
+async fn gate() -> (Story, Member, Stranger, WaitingReply) {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let stranger = story.stranger();
+    let waiting = stranger.ask("edge-07").await.waiting();
+    (story, alice, stranger, waiting)
+}
+
+#[tokio::test]
+async fn a_request_that_is_taken_back_is_no_rival_of_the_next() {
+    let (story, alice, stranger, waiting) = gate().await;
+    withdraw(&story, &waiting.id).await.unwrap();
+    assert!(requests(&story, &alice).await.is_empty());
+    assert_eq!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::Lapsed);
+    let refused = story.approve(&alice, &waiting.id, &stranger.code(&waiting)).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Conflict(_)), "{refused:?}");
+    // Again, it is over already.
+    withdraw(&story, &waiting.id).await.unwrap();
+    assert_eq!(happened(&story, &alice, "enrollment.withdrawn").await, 1);
+    // The honest second attempt looks like one, and the same key may ask as well.
+    let second = story.stranger().ask("edge-07").await.waiting();
+    assert!(requests(&story, &alice).await[0].rivals.is_empty());
+    withdraw(&story, &second.id).await.unwrap();
+    assert_ne!(stranger.ask("edge-07").await.waiting().id, waiting.id);
+}
+
+/// What an approval has begun ends with it: the name is free at once, and not after a week.
+#[tokio::test]
+async fn whoever_was_let_in_and_goes_away_frees_the_name() {
+    let (story, alice, stranger, waiting) = gate().await;
+    story.approve(&alice, &waiting.id, &stranger.code(&waiting)).await.unwrap();
+    withdraw(&story, &waiting.id).await.unwrap();
+    assert!(matches!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::Retired { .. }));
+    assert_eq!(happened(&story, &alice, "subject.left").await, 1);
+    story.machine("edge-07").await;
+}
+
+/// With the certificate of a request one leaves as its holder; and who is locked does not slip away.
+#[tokio::test]
+async fn what_is_more_than_a_request_is_not_taken_back() {
+    let (story, alice, stranger, waiting) = gate().await;
+    story.approve(&alice, &waiting.id, &stranger.code(&waiting)).await.unwrap();
+    story.lock(&alice, "machine", "edge-07").await.unwrap();
+    assert!(matches!(withdraw(&story, &waiting.id).await.unwrap_err(), Refusal::Locked { .. }));
+    flow::admin::unlock(&story.shell, &alice.caller(&story).await, "machine", "edge-07", "story").await.unwrap();
+    stranger.poll(&waiting.id).await.unwrap().issued();
+    assert!(matches!(withdraw(&story, &waiting.id).await.unwrap_err(), Refusal::Conflict(_)));
+}
+
+#[tokio::test]
+async fn a_denial_that_is_taken_back_leaves_the_request_as_it_was_made() {
+    let (story, alice, stranger, waiting) = gate().await;
+    let code = stranger.code(&waiting);
+    assert!(matches!(reopen(&story, &alice, &waiting.id).await.unwrap_err(), Refusal::Conflict(_)), "it waits");
+    deny(&story, &alice, &waiting.id).await;
+    assert!(matches!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::DeniedByPerson { .. }));
+    // Whoever may not approve it may not do this either, and does not learn that it is there.
+    let bob = story.person("bob", &[]).await;
+    assert!(matches!(reopen(&story, &bob, &waiting.id).await.unwrap_err(), Refusal::NotFound(_)));
+    let view = reopen(&story, &alice, &waiting.id).await.unwrap();
+    assert_eq!((view.state.as_str(), view.reason, view.expires), ("waiting", None, waiting.expires));
+    assert_eq!(requests(&story, &alice).await.len(), 1);
+    assert_eq!(stranger.poll(&waiting.id).await.unwrap().waiting().nonce, waiting.nonce);
+    story.approve(&alice, &waiting.id, &code).await.unwrap();
+    stranger.poll(&waiting.id).await.unwrap().issued();
+    assert_eq!(happened(&story, &alice, "enrollment.reopened").await, 1);
+}
+
+#[tokio::test]
+async fn a_denial_is_not_taken_back_after_the_request_would_have_lapsed() {
+    let (story, alice, _, waiting) = gate().await;
+    deny(&story, &alice, &waiting.id).await;
+    story.clock.advance(DAY + minutes(1));
+    let alice = story.renewed(alice).await;
+    let refused = reopen(&story, &alice, &waiting.id).await.unwrap_err();
+    assert!(matches!(&refused, Refusal::Conflict(why) if why.contains("lapsed")), "{refused:?}");
+}
+
+/// Why the maker of a token is locked is nothing to whoever holds it, on whichever way they ask; why they are locked themselves
+/// is.
+#[tokio::test]
+async fn the_reason_of_anothers_lock_is_not_told() {
+    let tokens_wait = "principal.role == Lychgate::Role::\"machine\" && principal.claims has token_id";
+    let story = Story::with_policy(|text| text.replace(tokens_wait, &format!("{tokens_wait} && false"))).await;
+    let alice = story.first_person().await;
+    let maker = story.person("maker", &["admins"]).await;
+    let by = maker.caller(&story).await;
+    let actor = flow::shell::Actor { who: &by.identity.to_string(), instance: "story" };
+    let asked = TokenRequest { uses: Some(9), ..TokenRequest::default() };
+    let token = flow::tokens::make(&story.shell, &asked, flow::tokens::By::Person(&by), &actor).await.unwrap().token;
+    let waits = story.stranger();
+    let waiting = waits.join(&token, "edge-07").await.unwrap().waiting();
+    story.lock(&alice, Role::Person.as_str(), "maker").await.unwrap();
+    let suspended = Refusal::Evidence(Reject::Token(TokenError::Suspended));
+    for (what, refused) in [
+        ("who comes", story.stranger().join(&token, "edge-08").await.unwrap_err()),
+        ("who comes again", waits.join(&token, "edge-07").await.unwrap_err()),
+        ("who asks as before", waits.try_ask("edge-07").await.unwrap_err()),
+        ("who waits", waits.poll(&waiting.id).await.unwrap_err()),
+        ("who goes away", withdraw(&story, &waiting.id).await.unwrap_err()),
+    ] {
+        assert_eq!(refused, suspended, "{what}");
+        let said = refused.to_string();
+        assert!(!said.contains("stolen") && !said.contains("maker"), "{what}: {said}");
+    }
+    // Their own lock is told.
+    let bob = story.person("bob", &[]).await;
+    story.lock(&alice, "person", "bob").await.unwrap();
+    let refused = bob.rejoin(&story).await.unwrap_err();
+    assert!(matches!(&refused, Refusal::Locked { reason, .. } if reason == "stolen"), "{refused:?}");
+}
