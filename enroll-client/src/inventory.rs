@@ -223,6 +223,8 @@ mod tests {
             verified: BTreeMap::new(),
             claimed: BTreeMap::new(),
             convergence: None,
+            last_seen: None,
+            renaming: None,
         }
     }
 

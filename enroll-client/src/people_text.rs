@@ -195,7 +195,10 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
         vec![
             row.name.clone(),
             row.state.clone(),
-            row.tunnel.as_ref().map_or("-", |_| "up").to_owned(),
+            match (&row.tunnel, row.last_seen) {
+                (Some(_), _) => "up".to_owned(),
+                (None, seen) => seen.map_or_else(|| NOTHING.to_owned(), |at| from_now(at, now)),
+            },
             row.assurance.clone(),
             owner(row),
             expires(row, now),
@@ -240,11 +243,17 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
         ("expires", expires),
         ("admitted", time(Some(row.created))),
     ];
+    if let Some(name) = &row.renaming {
+        head.push(("becomes", format!("`{name}`, when it next renews")));
+    }
     if let Some(pending) = &row.pending_serial {
         head.push(("not used yet", pending.clone()));
     }
     if row.role == "machine" {
         head.push(("tunnel", tunnel(row.tunnel.as_ref(), now)));
+        if let (None, Some(at)) = (&row.tunnel, row.last_seen) {
+            head.push(("last seen", format!("{} ({})", time(Some(at)), from_now(at, now))));
+        }
     }
     if let Some(run) = &row.convergence {
         head.push(("last convergence", convergence(run, now)));
@@ -568,7 +577,7 @@ APPROVED by bob at 1970-01-01T01:01:40Z (code NOT checked)
 
 OTHERS want the same name: e2
 
-A machine of this name EXISTS (active): approve this one under another name, or remove that one first
+A machine of this name EXISTS (active): approve this one under another name (--name), or remove that one first
 
 Ask the machine's owner for the code on its screen, then
     lychgate requests approve e1 --code CODE
@@ -580,8 +589,8 @@ Ask the machine's owner for the code on its screen, then
     #[test]
     fn listings() {
         let want = "\
-REQUEST  STATE    ROLE     NAME     FROM            APPROVALS  ASSURANCE  ASKED
-e1       waiting  machine  edge-07  203.0.113.0/24  1/2        software   1 h ago
+REQUEST  STATE    ROLE     NAME             FROM            APPROVALS  ASSURANCE  ASKED
+e1       waiting  machine  edge-07 (taken)  203.0.113.0/24  1/2        software   1 h ago
 ";
         assert_eq!(requests(&[row()], UnixTime::new(7_200)).render(None), want);
         assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits that you may see\n");
@@ -649,6 +658,8 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
             claimed: BTreeMap::new(),
             tunnel: None,
             convergence: None,
+            last_seen: None,
+            renaming: None,
         };
         let want = "\
 NAME     STATE   ASSURANCE  OWNER  EXPIRES  LABELS

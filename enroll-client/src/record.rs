@@ -70,6 +70,9 @@ pub struct State {
     /// `host:port` of the gateway's proxy face, as last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// The name that the gateway wants it to take with its next renewal, as last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renaming: Option<String>,
     /// What `lychgate run` wrote; it may have ended since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunState>,

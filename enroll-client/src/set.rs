@@ -15,20 +15,16 @@ impl Desk {
     /// # Errors
     /// When there is nothing to change, or the gateway does not answer or refuses.
     pub(crate) async fn set_machine(&mut self, args: &MachineSetArgs) -> Result<(), Complaint> {
-        if let Some(name) = &args.name {
-            let what = format!("a machine cannot be renamed to `{name}`: its name stands in its certificates");
-            return Err(Complaint::new(Exit::Usage, "usage", what).hint(
-                "remove it with `lychgate machines remove` and let it join under the new name; labels can be changed as it is",
-            ));
-        }
         let body = MachineChange {
             labels: pairs(&args.labels),
             no_labels: args.no_labels.clone(),
             owner: args.owner.clone(),
             no_owner: args.no_owner,
+            name: args.name.clone(),
         };
-        if body.labels.is_empty() && body.no_labels.is_empty() && body.owner.is_none() && !body.no_owner {
-            return Err(nothing("--label, --no-label, --owner or --no-owner"));
+        let nothing_new = body.labels.is_empty() && body.no_labels.is_empty() && body.owner.is_none() && !body.no_owner;
+        if nothing_new && body.name.is_none() {
+            return Err(nothing("--label, --no-label, --owner, --no-owner or --name"));
         }
         let value = self.face.patch(&format!("/v1/machines/{}", segment(&args.machine)), &body).await?;
         self.print_set(&value, "machine")
@@ -59,7 +55,11 @@ impl Desk {
                 "person" => format!("groups {}", or_none(&row.groups)),
                 _ => format!("owner {}, labels {}", row.owner.as_deref().unwrap_or("nobody"), or_none(&labels)),
             };
-            self.done(value, &format!("the {kind} `{}` has now: {has}", row.name));
+            let becomes = row
+                .renaming
+                .as_ref()
+                .map_or_else(String::new, |name| format!("; it is asked to renew, and with that it becomes `{name}`"));
+            self.done(value, &format!("the {kind} `{}` has now: {has}{becomes}", row.name));
             return Ok(());
         }
         self.done(value, "");

@@ -381,7 +381,15 @@ mod tests {
     fn state(locked: Option<bool>) -> State {
         let trouble =
             locked.map(|locked| Trouble { code: "x".into(), what: "stolen".into(), since: 1, failures: 2, locked });
-        State { facts: Facts::example(), clock_offset: 0, last_contact: None, trouble, proxy: None, run: None }
+        State {
+            facts: Facts::example(),
+            clock_offset: 0,
+            last_contact: None,
+            trouble,
+            proxy: None,
+            renaming: None,
+            run: None,
+        }
     }
 
     #[test]

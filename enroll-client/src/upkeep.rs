@@ -95,7 +95,7 @@ pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
     let dir = store.dir().display();
     let not_joined = Complaint::new(Exit::NotJoined, "not-joined", format!("`{dir}` holds no identity"));
     Err(match store.pending()? {
-        Some(Pending { gateway, request: Some(_), .. }) => {
+        Some(Pending { gateway, request: Some(_), denied: None, .. }) => {
             Complaint::new(Exit::Waiting, "waiting", format!("the request of `{dir}` still waits at {gateway}"))
                 .hint("`lychgate join` goes on with it")
         }
@@ -166,7 +166,7 @@ pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfRepl
     let shown = face.shown();
     let proxy = seen.proxy.as_deref().map(|proxy| own_address("proxy", proxy, shown.as_ref())).transpose()?;
     let time = Offset::heard(UnixTime::new(seen.time), clock::now(), shown.as_ref());
-    note_success(store, credential, time.as_ref().ok().copied(), proxy)?;
+    note_success(store, credential, time.as_ref().ok().copied(), proxy, seen.renaming.clone())?;
     Ok((seen, time?))
 }
 
@@ -208,11 +208,13 @@ fn note_success(
     credential: &Credential,
     offset: Option<Offset>,
     proxy: Option<Address>,
+    renaming: Option<String>,
 ) -> Result<(), StoreError> {
     store.change_state(&credential.facts, |state| {
         state.proxy = proxy.map(|proxy| proxy.to_string());
         state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
         state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
+        state.renaming = renaming;
         state.trouble = None;
     })
 }
@@ -250,7 +252,8 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     }
     let key = store.next_key()?;
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
-    let request = RenewRequest { csr: STANDARD.encode(key.csr()?) };
+    let name = store.state(&credential.facts).renaming.filter(|name| pki::Name::parse(name).is_ok());
+    let request = RenewRequest { csr: STANDARD.encode(key.csr()?), name: name.clone() };
     let reply: IssuedReply = match face.post("/v1/renew", &request).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -269,7 +272,11 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let before = credential.before();
     let expect = Expect { key: &digest, believed: &believed, shown: shown.as_ref(), before: &before, now };
     let issued = accept(&reply, expect)?;
-    if issued.identity != credential.identity {
+    // Who we are stays as it is, but for the name that we were told and said we would take.
+    let takes = name.is_some_and(|name| issued.identity.name.as_str() == name);
+    let (old, new) = (&credential.identity, &issued.identity);
+    let same = old.domain == new.domain && old.role == new.role && (old.name == new.name || takes);
+    if !same {
         return Err(BadReply::Disagrees("identity").into());
     }
     let renewed = store.install(&issued, &key, &credential.gateway)?;

@@ -190,7 +190,7 @@ pub async fn poll(connection: &mut Connection, face: &Face, key: &Key, id: &str,
 
 /// Renews on a connection of the manage face.
 pub async fn renew_on(connection: &mut Connection, next: &Key) -> io::Result<Outcome> {
-    let reply = connection.post("/v1/renew", &RenewRequest { csr: next.csr.clone() }).await?;
+    let reply = connection.post("/v1/renew", &RenewRequest { csr: next.csr.clone(), name: None }).await?;
     Outcome::of(reply)
 }
 

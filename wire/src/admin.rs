@@ -54,8 +54,8 @@ pub struct RequestView {
     /// Other waiting requests for the same name.
     #[serde(default)]
     pub rivals: Vec<String>,
-    /// How the machine or person stands that has the wanted name already: `active`, `expired`, `locked` or `reserved`. Only
-    /// while the request waits.
+    /// How the machine or person stands that has the wanted name already: `active`, `expired`, `locked` or `reserved`; `kept`
+    /// for a name that a machine is being renamed to, or was renamed from a while ago. Only while the request waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<String>,
     /// The policy rules that let it wait, and so decide what it gets.
@@ -192,6 +192,13 @@ pub struct SubjectView {
     /// Locks that stand against it.
     #[serde(default)]
     pub locks: Vec<LockView>,
+    /// When it was last seen, for machines: now for one that holds a tunnel, else the end of its last tunnel, or its last renewal
+    /// if that was later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u64>,
+    /// The name it takes when it next renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renaming: Option<String>,
     /// Its tunnel, for machines that hold one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelView>,
@@ -352,6 +359,9 @@ pub struct MachineChange {
     /// Nobody owns it from now on.
     #[serde(default)]
     pub no_owner: bool,
+    /// The name it takes when it next renews, for which it is asked at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// `PATCH /v1/people/{name}`.

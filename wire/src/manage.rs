@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct RenewRequest {
     /// PKCS#10 in DER, base64.
     pub csr: String,
+    /// The name that [`SelfReply::renaming`] told, by whoever takes it from now on. Without it the certificate has the name of the
+    /// one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// `POST /v1/sealed`, for machines: a CSR by a key for the machine's sealed services. The reply is an
@@ -46,6 +50,9 @@ pub struct SelfReply {
     /// Labels on the machine, `key=value`.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// The name that the machine is to take: to be said when it renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renaming: Option<String>,
     /// The owner's name, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

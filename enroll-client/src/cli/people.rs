@@ -115,7 +115,7 @@ pub enum MachinesCommand {
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Correct its labels or its owner
+    /// Correct its labels, its owner or its name
     Set(MachineSetArgs),
     /// Wait until a machine can be reached: exits with 0 then, with 5 when the time is over before
     #[command(after_help = crate::examples::MACHINES_WAIT)]
@@ -176,8 +176,8 @@ pub struct MachineSetArgs {
     /// Nobody owns it from now on
     #[arg(long)]
     pub no_owner: bool,
-    /// A name cannot be changed: this says what to do instead
-    #[arg(long, hide = true)]
+    /// The name it takes when it next renews; it is asked to do so now
+    #[arg(long)]
     pub name: Option<String>,
 }
 

@@ -12,8 +12,9 @@ use super::{
     change::Changes,
     keys,
     lock::{self, Locks},
-    records::{CertState, Certificate, Lineage, Lock, LockKind, Seen, Stale, Subject},
+    records::{CertState, Certificate, Convergence, KeptName, Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::{REMOVED, Refusal},
+    subjects,
 };
 
 /// How long a retired certificate may still read, and is not taken for a second holder's when it would change something. Programs on the machine that read the
@@ -41,6 +42,8 @@ pub struct Standing {
     pub subject: Option<Seen<Subject>>,
     /// Who holds the name of the subject's owner now, if it has one.
     pub owner: Option<Seen<Subject>>,
+    /// The last run that was reported of a machine that is being renamed.
+    pub convergence: Option<Seen<Convergence>>,
     /// Locks on subject, lineage and key.
     pub locks: Locks,
     /// The lock epoch.
@@ -112,7 +115,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
         return Err(Refusal::Retired { why: REMOVED });
     };
-    let caller = |lineage: Seen<Lineage>| {
+    let caller = |lineage: Seen<Lineage>, subject: &Seen<Subject>| {
         Box::new(Caller {
             identity: peer.identity.clone(),
             serial: peer.serial,
@@ -126,18 +129,24 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     };
     let is = |cert: &Option<super::records::CertRef>| cert.as_ref().is_some_and(|cert| cert.serial == peer.serial);
     if is(&lineage.record.current) {
-        return Ok(Admission::Admit(caller(lineage.clone()), None));
+        return Ok(Admission::Admit(caller(lineage.clone(), subject), None));
     }
     if is(&lineage.record.pending) {
-        let (changes, activated) = activate(peer, lineage, now);
-        return Ok(Admission::Admit(caller(activated), Some(changes)));
+        let (mut changes, mut activated) = activate(peer, lineage, now);
+        let subject = if peer.identity.name.as_str() == lineage.record.name {
+            subject.clone()
+        } else {
+            rename(&mut changes, peer, (&mut activated.record, lineage), subject, standing.convergence.as_ref())?
+        };
+        changes.update(keys::lineage(&activated.record.id), lineage, &activated.record);
+        return Ok(Admission::Admit(caller(activated, &subject), Some(changes)));
     }
     let life = peer.not_after.since(peer.not_before);
     let since = now.since(lineage.record.activated.into());
     let replaced_by_use = lineage.record.activated.0 > 0;
     let forgiven = replaced_by_use && since <= grace(life);
     match intent {
-        Use::Read if forgiven => return Ok(Admission::Admit(caller(lineage.clone()), None)),
+        Use::Read if forgiven => return Ok(Admission::Admit(caller(lineage.clone(), subject), None)),
         // A program that read the files a moment too early is no thief; a thief gets nothing by posing as one.
         Use::Change if forgiven => return Err(Refusal::Replaced),
         Use::Read | Use::Change | Use::Renewal => {}
@@ -223,7 +232,37 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
     }))
 }
 
-/// Makes the pending certificate current.
+/// Makes the name in the certificate the subject's, as it was told to become: everything that stands under the old name moves,
+/// and that stays kept until the last certificate with it has ended.
+fn rename(
+    changes: &mut Changes,
+    peer: &Peer,
+    (lineage, before): (&mut Lineage, &Seen<Lineage>),
+    seen: &Seen<Subject>,
+    convergence: Option<&Seen<Convergence>>,
+) -> Result<Seen<Subject>, Refusal> {
+    let (role, new) = (lineage.role, peer.identity.name.to_string());
+    let old = std::mem::replace(&mut lineage.name, new.clone());
+    if seen.record.renaming.as_deref() != Some(new.as_str()) {
+        return Err(Refusal::Retired { why: "its name is not this machine's" });
+    }
+    let subject = Subject { name: new.clone(), renaming: None, ..seen.record.clone() };
+    subjects::remove(changes, seen);
+    subjects::create(changes, &subject);
+    changes.delete(keys::kept_name(role, &new));
+    let ends = before.record.current.iter().chain(&before.record.retired).chain(&before.record.sealed);
+    let until = ends.map(|cert| cert.not_after).max_by_key(|end| end.0);
+    changes.put(keys::kept_name(role, &old), &KeptName { lineage: lineage.id.clone(), until });
+    if let Some(convergence) = convergence {
+        changes.remove(keys::convergence(&old), convergence);
+        changes.put(keys::convergence(&new), &convergence.record);
+    }
+    changes
+        .event(Event::Standing(audit::Standing::SubjectRenamed { identity: peer.identity.to_string(), before: old }));
+    Ok(Seen { record: subject, version: seen.version })
+}
+
+/// Makes the pending certificate current. The lineage is the caller's to write.
 fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<Lineage>) {
     let mut lineage = seen.record.clone();
     let retired = lineage.current.take();
@@ -231,7 +270,6 @@ fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<
     lineage.retired.clone_from(&retired);
     lineage.activated = now.into();
     let mut changes = Changes::new();
-    changes.update(keys::lineage(&lineage.id), seen, &lineage);
     changes.event(Event::CertificateActivated {
         serial: peer.serial.hex(),
         identity: peer.identity.to_string(),

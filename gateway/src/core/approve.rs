@@ -515,6 +515,7 @@ mod tests {
             admitted_by: AdmittedBy::Policy,
             approvers: vec![],
             enrollment: "e".to_owned(),
+            renaming: None,
         }
     }
 

@@ -14,8 +14,8 @@ use super::{
     name,
     plan::{self, Common, Kind, Plan, Stands, Wanted},
     records::{
-        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Subject,
-        Token, UnixSecs, Waiting,
+        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen,
+        Subject, Token, UnixSecs, Waiting,
     },
     refusal::{Fault, REMOVED, Refusal},
     subjects,
@@ -107,8 +107,18 @@ pub struct NameRecords {
     pub holder: Option<Seen<Subject>>,
     /// Locks on it: they outlive whoever held it.
     pub locks: Locks,
+    /// The name, when it is kept for a machine that is renamed.
+    pub kept: Option<Seen<KeptName>>,
     /// Whether some machine has an owner of this name, and the newcomer chose the name by itself.
     pub is_owners: bool,
+}
+
+impl NameRecords {
+    /// Whether the name is not free: somebody has it, it is kept for one who is renamed, or it is that of an owner.
+    #[must_use]
+    pub fn is_taken(&self, now: UnixTime) -> bool {
+        self.holder.is_some() || self.is_owners || self.kept.as_ref().is_some_and(|seen| seen.record.is_kept(now))
+    }
 }
 
 /// Limits and names that are fixed for this gateway.
@@ -445,9 +455,11 @@ pub fn begin(
     entropy: &[u8; 8],
 ) -> Result<(Seen<Lineage>, Subject), Refusal> {
     records.locks.refuse()?;
-    if records.holder.is_some() || records.is_owners {
+    if records.is_taken(now) {
         return Err(Refusal::NameTaken { name: name.to_string() });
     }
+    // Renaming somebody to it at the same moment is a conflict.
+    changes.unchanged(keys::kept_name(enrollment.role, name.as_str()), records.kept.as_ref());
     let lineage = Lineage {
         id: hex::encode(entropy),
         role: enrollment.role,
@@ -463,6 +475,7 @@ pub fn begin(
         created: now.into(),
         paid_until: UnixSecs(0),
         sealed_paid_until: UnixSecs(0),
+        last_seen: None,
         renewal_asked: None,
     };
     let subject = Subject {
@@ -479,6 +492,7 @@ pub fn begin(
         admitted_by,
         approvers: enrollment.approvals.iter().map(|approval| approval.by.clone()).collect(),
         enrollment: enrollment.id.clone(),
+        renaming: None,
     };
     subjects::create(changes, &subject);
     // Version 0 stands for "not written yet": `certify` writes it for the first time.

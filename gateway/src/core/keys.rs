@@ -24,6 +24,8 @@ pub const ENROLLMENT_KEYS: &str = "enrkey/";
 pub const SUBJECTS: &str = "subject/";
 /// Prefix of the index of machines by their owner's name.
 pub const OWNED: &str = "owned/";
+/// Prefix of names that are kept for a machine that is renamed.
+pub const KEPT_NAMES: &str = "name/";
 /// Prefix of what configuration tools reported.
 pub const CONVERGENCES: &str = "convergence/";
 /// Prefix of lineages.
@@ -79,6 +81,12 @@ pub fn owned_by(owner: &str) -> String {
 #[must_use]
 pub fn owned(owner: &str, machine: &str) -> String {
     format!("{}{machine}", owned_by(owner))
+}
+
+/// A name that is kept for a machine that is renamed.
+#[must_use]
+pub fn kept_name(role: Role, name: &str) -> String {
+    format!("{KEPT_NAMES}{}/{name}", role.as_str())
 }
 
 /// The last run of a configuration tool that was reported of a machine.

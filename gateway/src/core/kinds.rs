@@ -8,8 +8,8 @@ use super::{
     audit::AuditRecord,
     keys,
     records::{
-        CertState, Certificate, CertificateEnd, Convergence, Enrollment, LastList, Lineage, Lock, Stale, Subject,
-        Token, UnixSecs, Waiting,
+        CertState, Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale,
+        Subject, Token, UnixSecs, Waiting,
     },
     subjects::Owned,
     timekeeping::ClockNote,
@@ -41,8 +41,8 @@ macro_rules! nothing_stands_for {
 }
 
 nothing_stands_for! {
-    Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, Lineage, LastList, UnixSecs, ClockNote,
-    String, u64, serde_json::Value, IgnoredAny,
+    Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, UnixSecs,
+    ClockNote, String, u64, serde_json::Value, IgnoredAny,
 }
 
 /// A lock whose record cannot be read still locks what its key names.
@@ -171,6 +171,12 @@ pub const KINDS: &[Kind] = &[
         Term::Standing,
         "with the machine, or when it gets another owner",
         "the machine is not handed over with the others of its owner",
+    ),
+    kind::<KeptName>(
+        (keys::KEPT_NAMES, "name of a machine that is renamed"),
+        Term::Long,
+        "when the last certificate with the name has ended, or the machine was removed before it took the name",
+        "somebody else may get the name while a certificate with it still lives",
     ),
     kind::<Convergence>(
         (keys::CONVERGENCES, "report of a configuration tool"),

@@ -164,7 +164,7 @@ pub fn reserved(
         serial: linted.serial(),
         lineage: lineage.id.clone(),
         role: lineage.role,
-        name: lineage.name.clone(),
+        name: linted.identity().name.to_string(),
         key: key.digest(),
         not_before: linted.not_before().into(),
         not_after: linted.not_after().into(),

@@ -350,6 +350,27 @@ pub struct Subject {
     pub approvers: Vec<String>,
     /// The enrollment it came from.
     pub enrollment: String,
+    /// The name it takes with the first use of a certificate that has it: from its next renewal on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renaming: Option<String>,
+}
+
+/// A name that nobody has and nobody gets: a machine is being renamed to it, or was renamed from it and certificates with it
+/// have not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptName {
+    /// The lineage of that machine.
+    pub lineage: String,
+    /// When the last certificate with this name ends; absent while it is being renamed to it.
+    pub until: Option<UnixSecs>,
+}
+
+impl KeptName {
+    /// Whether it is kept still.
+    #[must_use]
+    pub fn is_kept(&self, now: UnixTime) -> bool {
+        self.until.is_none_or(|until| now.secs() <= until.0)
+    }
 }
 
 /// One run of a configuration tool on a machine, as its reporter tells it.
@@ -441,6 +462,9 @@ pub struct Lineage {
     /// The same for its sealed services.
     #[serde(default)]
     pub sealed_paid_until: UnixSecs,
+    /// When its tunnel was last seen to end, to the minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<UnixSecs>,
     /// When somebody last asked its holder to renew now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_asked: Option<UnixSecs>,

@@ -7,11 +7,20 @@ use super::{
     admission::Caller,
     approve::principal,
     change::Changes,
-    keys,
+    keys, name,
     plan::{self, Common, Kind, Plan, Wanted},
     records::{CertState, Certificate, Seen},
     refusal::Refusal,
 };
+
+/// What the caller asks for.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The key to be certified.
+    pub key: &'a SubjectKey,
+    /// The name that it would take, if its program knows that it is to become another.
+    pub takes: Option<&'a str>,
+}
 
 /// What is to be done.
 #[derive(Debug)]
@@ -22,20 +31,20 @@ pub enum Verdict {
     Known(Box<Certificate>),
 }
 
-/// Decides. The caller is admitted, locks on the new key are among those looked up for it; `pending` is the record of the lineage's pending certificate.
+/// Decides. The caller is admitted, locks on the new key are among those looked up for it; `pending` the record of the lineage's pending certificate.
 ///
 /// # Errors
 /// Why not.
 pub fn decide(
     caller: &Caller,
-    key: &SubjectKey,
+    asked: &Asked<'_>,
     pending: Option<&Seen<Certificate>>,
     rules: &Ruleset,
     common: Common<'_>,
     now: UnixTime,
     serial: [u8; 16],
 ) -> Result<Verdict, Refusal> {
-    let lineage = &caller.lineage.record;
+    let (lineage, key) = (&caller.lineage.record, asked.key);
     if key.digest() == caller.key {
         return Err(Refusal::Malformed("a renewal needs a new key".to_owned()));
     }
@@ -51,11 +60,14 @@ pub fn decide(
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
     };
-    let identity = Identity { domain: common.domain.clone(), role: subject.role, name: caller.identity.name.clone() };
+    // Whoever is renamed takes the name with the first use of this certificate.
+    let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
+    let name = name::known(takes.unwrap_or(&subject.name))?;
+    let identity = Identity { domain: common.domain.clone(), role: subject.role, name: name.clone() };
     let wanted = Wanted {
         common,
         role: subject.role,
-        name: caller.identity.name.clone(),
+        name,
         key: key.clone(),
         lifetime: grant.lifetime(),
         assurance: subject.assurance,

@@ -57,6 +57,7 @@ mod tests {
             admitted_by: AdmittedBy::Policy,
             approvers: vec![],
             enrollment: "e".to_owned(),
+            renaming: None,
         };
         Seen { record, version: 7 }
     }

@@ -306,6 +306,7 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fau
     };
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
+    let last_seen = last_seen(shell, &subject, lineage.as_ref().map(|seen| &seen.record));
     Ok(SubjectView {
         identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
         role: subject.role.as_str().to_owned(),
@@ -320,6 +321,8 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fau
         not_after: newest.map(|cert| cert.not_after.0),
         pending_serial: pending.map(|cert| cert.serial.hex()),
         created: subject.created.0,
+        last_seen,
+        renaming: subject.renaming,
         tunnel: tunnel(shell, subject.role, &subject.name),
         locks: locks.into_found().map(lock_view).collect(),
         verified: texts(&subject.claims),
@@ -327,6 +330,18 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fau
         convergence: convergence.map(|seen| reports::view(seen.record)),
         name: subject.name,
     })
+}
+
+/// When a machine was last seen; nothing for one that has never come.
+fn last_seen(shell: &Shell, subject: &Subject, lineage: Option<&Lineage>) -> Option<u64> {
+    if subject.role != Role::Machine {
+        return None;
+    }
+    if tunnel(shell, subject.role, &subject.name).is_some() {
+        return Some(shell.now().secs());
+    }
+    let lineage = lineage?;
+    Some(lineage.activated.0.max(lineage.last_seen.map_or(0, |at| at.0))).filter(|at| *at > 0)
 }
 
 fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelView> {

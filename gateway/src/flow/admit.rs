@@ -1,6 +1,6 @@
 //! Lets the holder of a client certificate speak, or not: on every request.
 
-use pki::{KeyDigest, Peer};
+use pki::{Identity, KeyDigest, Peer, Role};
 
 use super::{
     owners,
@@ -11,10 +11,14 @@ use crate::{
         admission::{self, Admission, Caller, Standing, Use},
         keys,
         lock::{Locks, Target},
-        records::{Certificate, Lock, LockKind, Seen, Subject},
+        name,
+        records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
         refusal::{Fault, Refusal},
     },
-    edge::live::{Reason, Selector},
+    edge::{
+        live::{Reason, Selector},
+        sessions,
+    },
 };
 
 /// Admits a peer: checks record, lineage, locks; activates a new certificate; locks a forked lineage.
@@ -32,6 +36,11 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
         Admission::Admit(mut caller, Some(changes)) => {
             let who = peer.identity.to_string();
             caller.lineage.version = shell.commit(changes, &Actor { who: &who, instance }).await?;
+            if let Some(before) = standing.subject.filter(|seen| seen.record.name != caller.subject.record.name) {
+                caller.subject.version = caller.lineage.version;
+                let old = Identity { name: name::known(&before.record.name)?, ..peer.identity.clone() };
+                renamed(shell, &old);
+            }
             Ok(caller)
         }
         Admission::Fork(changes, refusal) => {
@@ -44,6 +53,12 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
             Err(refusal.into())
         }
     }
+}
+
+/// Ends what goes on under the old name of a machine: it comes again under the new one, and a lock on that finds all of it.
+fn renamed(shell: &Shell, old: &Identity) {
+    shell.sessions.cut(&sessions::Selector::Identity(old.clone()), wire::tunnel::Reason::Replaced);
+    shell.live.cut(&Selector::Identity(old.clone()), Reason::Drained);
 }
 
 /// Lets somebody go on who was admitted with a lineage when their connection began. Unlike [`admit`] it does not mind that
@@ -64,7 +79,8 @@ async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
     Ok(Standing { certificate: Some(certificate), ..standing })
 }
 
-/// Everything but the certificate's own record.
+/// Everything but the certificate's own record. A certificate may have a name that its machine has not taken yet, or has no
+/// more: the lineage says what it is called.
 async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
     let (key, lineage_id) = (peer.key.hex(), lineage.to_owned());
@@ -78,17 +94,26 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
             keys::lock(LockKind::Key, &key),
         ])
         .await?;
-    let lineage = read.take()?;
-    let subject: Option<Seen<Subject>> = read.take()?;
+    let lineage: Option<Seen<Lineage>> = read.take()?;
+    let mut subject: Option<Seen<Subject>> = read.take()?;
     let epoch = read.take()?;
-    let locks: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
+    let found: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
     let asked = [(admission::lock_kind(role), name.to_owned()), (LockKind::Lineage, lineage_id), (LockKind::Key, key)];
-    let locks = Locks::new(asked, locks.into_iter().flatten().collect());
+    let mut locks = Locks::new(asked, found.into_iter().flatten().collect());
+    let mut convergence = None;
+    if let Some(called) = lineage.as_ref().map(|seen| &seen.record.name).filter(|called| *called != name) {
+        subject = shell.get(keys::subject(role, called)).await?;
+        locks = locks.and(self::locks(shell, vec![(admission::lock_kind(role), called.clone())]).await?);
+        convergence = match role {
+            Role::Machine => shell.get(keys::convergence(called)).await?,
+            Role::Person | Role::Gateway => None,
+        };
+    }
     let owner = match &subject {
         Some(seen) => owners::person(shell, &seen.record).await?,
         None => None,
     };
-    Ok(Standing { certificate: None, lineage, subject, owner, locks, epoch })
+    Ok(Standing { certificate: None, lineage, subject, owner, convergence, locks, epoch })
 }
 
 /// The locks that stand among those asked for.

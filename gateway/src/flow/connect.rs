@@ -16,7 +16,7 @@ use wire::tunnel::{
 use super::{
     admin::{Whole, identity, may_see, resource, whole_of},
     admit::{admit, still},
-    shell::{Actor, Retry, Shell},
+    shell::{Actor, Retry, Shell, retrying},
 };
 use crate::{
     core::{
@@ -24,7 +24,9 @@ use crate::{
         approve::permit,
         audit::{Access, Event},
         change::Changes,
+        keys,
         proof::{self, Expected},
+        records::{Lineage, Seen},
         refusal::{Fault, Refusal, Unreached},
     },
     edge::{
@@ -492,6 +494,27 @@ pub fn abandoned(shell: &Shell, session: &str, theirs: &Selector, reason: Reason
             found.cut(reason);
         }
     }
+}
+
+/// How exactly it is remembered when a machine was last seen: a tunnel that comes and goes writes no more often.
+const LAST_SEEN_STEP: u64 = 60;
+
+/// Remembers that a machine was here until now. When that fails it was last seen at its last renewal.
+pub async fn last_seen(shell: &Shell, lineage: &str) {
+    let _ = retrying(|| async {
+        let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(lineage)).await?;
+        let now = shell.now();
+        let Some(seen) = seen.filter(|seen| !seen.record.ended) else { return Ok(()) };
+        if seen.record.last_seen.is_some_and(|at| at.0 <= now.secs() && now.secs() - at.0 < LAST_SEEN_STEP) {
+            return Ok(());
+        }
+        let mut changes = Changes::new();
+        let record = Lineage { last_seen: Some(now.into()), ..seen.record.clone() };
+        changes.update(keys::lineage(lineage), &seen, &record);
+        shell.commit(changes, &Actor { who: "gateway", instance: "tunnel" }).await?;
+        Ok(())
+    })
+    .await;
 }
 
 /// A tunnel ended, and with it every session that went through it.

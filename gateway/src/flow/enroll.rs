@@ -48,6 +48,7 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], insta
 
 async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
     let (claims, behind) = attest(shell, inbound, exporter, instance).await?;
+    let inbound = &as_called(inbound, &claims);
     let records = gather(shell, inbound, &claims, behind).await?;
     let settings = shell.settings.load_full();
     let frame = frame(shell, &settings);
@@ -58,6 +59,14 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
         return Err(Retry::Conflict);
     }
     carry_out(shell, decided?, &inbound.key, instance).await
+}
+
+/// Whoever comes back by a certificate with a name that it was to take, and never took by using it, comes as it is called.
+fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
+    let prior = claims.grants.as_ref().and_then(|grants| grants.rejoin.as_ref());
+    let becomes = prior.and_then(|prior| prior.subject.as_ref()).and_then(|seen| seen.record.renaming.as_ref());
+    let wanted_name = inbound.wanted_name.clone().filter(|wanted| Some(wanted) != becomes);
+    Inbound { wanted_name, ..inbound.clone() }
 }
 
 /// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
@@ -159,7 +168,7 @@ async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fau
             let Some(certificate) = certificate else { return Ok(()) };
             let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&certificate.record.lineage)).await?;
             let Some(lineage) = lineage else { return Ok(()) };
-            let key = keys::subject(certificate.record.role, &certificate.record.name);
+            let key = keys::subject(lineage.record.role, &lineage.record.name);
             let subject = shell.get(key).await?;
             found.prior = Some(Prior { certificate, lineage, subject });
         }

@@ -43,8 +43,9 @@ pub async fn person(shell: &Shell, machine: &Subject) -> Result<Option<Seen<Subj
 /// When the store fails.
 pub async fn of_name(shell: &Shell, role: Role, name: &str) -> Result<NameRecords, Fault> {
     let holder = shell.get(keys::subject(role, name)).await?;
+    let kept = shell.get(keys::kept_name(role, name)).await?;
     let locks = locks(shell, vec![(admission::lock_kind(role), name.to_owned())]).await?;
-    Ok(NameRecords { holder, locks, is_owners: false })
+    Ok(NameRecords { holder, locks, kept, is_owners: false })
 }
 
 /// Whether a machine names an owner of this name.

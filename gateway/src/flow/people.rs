@@ -83,13 +83,13 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestVie
 
 /// How whoever stands that has the name which a waiting request wants: approving it under that name would be refused.
 async fn taken(shell: &Shell, enrollment: &Enrollment) -> Result<Option<String>, Refusal> {
-    let holder = match &enrollment.wanted_name {
-        Some(name) if enrollment.state == EnrollmentState::Waiting && !enrollment.rejoin => {
-            whole_of(shell, enrollment.role, name).await?
-        }
-        Some(_) | None => None,
-    };
-    Ok(holder.map(|whole| whole.state(shell.now()).to_owned()))
+    let waits = enrollment.state == EnrollmentState::Waiting && !enrollment.rejoin;
+    let Some(name) = enrollment.wanted_name.as_ref().filter(|_| waits) else { return Ok(None) };
+    if let Some(whole) = whole_of(shell, enrollment.role, name).await? {
+        return Ok(Some(whole.state(shell.now()).to_owned()));
+    }
+    let taken = owners::of_name(shell, enrollment.role, name).await?.is_taken(shell.now());
+    Ok(taken.then(|| "kept".to_owned()))
 }
 
 /// Whether the caller may read a request.

@@ -30,6 +30,9 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
     if subject.role == Role::Machine {
         changes.delete(keys::convergence(&subject.name));
     }
+    if let Some(name) = &subject.renaming {
+        changes.delete(keys::kept_name(subject.role, name));
+    }
     if let Some(seen) = &whole.lineage {
         let mut lineage = seen.record.clone();
         lineage.ended = true;

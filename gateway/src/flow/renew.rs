@@ -14,7 +14,13 @@ use crate::core::{admission::Caller, keys, refusal::Refusal, renew};
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<IssuedReply, Retry> {
+pub async fn renew(
+    shell: &Shell,
+    caller: &Caller,
+    csr: VerifiedCsr,
+    takes: Option<&str>,
+    instance: &str,
+) -> Result<IssuedReply, Retry> {
     let key: SubjectKey = csr.into_key();
     let pending = match &caller.lineage.record.pending {
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
@@ -23,7 +29,8 @@ pub async fn renew(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &
     let (rules, settings) = (shell.rules.load(), shell.settings.load());
     let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
-    let verdict = renew::decide(&caller, &key, pending.as_ref(), &rules, common, now, serial)?;
+    let verdict =
+        renew::decide(&caller, &renew::Asked { key: &key, takes }, pending.as_ref(), &rules, common, now, serial)?;
     match verdict {
         renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
         renew::Verdict::Issue(plan) => {

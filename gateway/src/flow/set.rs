@@ -1,7 +1,14 @@
-//! Correcting what was given when somebody was admitted: labels and owner of a machine, groups of a person.
+//! Correcting what was given when somebody was admitted: name, labels and owner of a machine, groups of a person.
+//!
+//! A name stands in certificates, so a machine takes another one with the certificate that has it: it is asked to renew, and the
+//! first use of what it gets then moves everything at once (`core::admission`). Until then it is called as before, and after
+//! that the old name stays kept until the last certificate with it has ended.
 
-use pki::Role;
-use wire::admin::{MachineChange, PersonChange, SetReply};
+use pki::{Identity, Role};
+use wire::{
+    admin::{MachineChange, PersonChange, SetReply},
+    tunnel::ToMachine,
+};
 
 use super::{
     admin::{Whole, identity, resource, view, visible, whole},
@@ -15,10 +22,10 @@ use crate::core::{
     audit::Event,
     change::Changes,
     given::{Groups, Labels, known_owner},
-    keys,
-    records::{Owner, Seen, Subject},
-    refusal::Refusal,
-    subjects,
+    keys, name,
+    records::{KeptName, Owner, Seen, Subject},
+    refusal::{Fault, Refusal},
+    renew_now, subjects,
 };
 
 /// Changes labels and owner of a machine.
@@ -36,7 +43,10 @@ pub async fn machine(
         return Err(Refusal::Malformed("give either `owner` or `no_owner`".to_owned()));
     }
     let owner = owners::named(shell, asked.owner.as_deref()).await?;
-    change(shell, caller, (Role::Machine, name), instance, |subject| {
+    let reply = change(shell, caller, (Role::Machine, name), instance, |subject| {
+        if let Some(new) = &asked.name {
+            subject.renaming = Some(renaming(subject, new)?);
+        }
         let mut labels = subject.labels.clone();
         labels.retain(|key, _| !asked.no_labels.contains(key));
         labels.extend(asked.labels.clone());
@@ -50,7 +60,56 @@ pub async fn machine(
         }
         Ok(())
     })
-    .await
+    .await?;
+    if asked.name.is_some() {
+        // If it holds a tunnel it hears of it now, else when it next asks.
+        let machine = Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name: name::known(name)? };
+        shell.tunnels.tell(Some(&machine), &ToMachine::RenewNow);
+    }
+    Ok(reply)
+}
+
+/// The name that a machine is to become, if it may become another.
+fn renaming(subject: &Subject, new: &str) -> Result<String, Refusal> {
+    if let Some(becomes) = &subject.renaming {
+        let what = format!(
+            "`{}` is being renamed to `{becomes}` already: it takes that name when it next renews",
+            subject.name
+        );
+        return Err(Refusal::Conflict(what));
+    }
+    if new == subject.name {
+        return Err(Refusal::Conflict(format!("it is called `{new}` already")));
+    }
+    Ok(name::legal(new)?.to_string())
+}
+
+/// What renaming changes beside the subject: the new name is kept for it, and it is asked to renew. While a lock stands against
+/// it, by whichever name, it keeps the name that the lock has.
+async fn rename(
+    shell: &Shell,
+    changes: &mut Changes,
+    before: &Whole,
+    new: &str,
+    rules: &[String],
+) -> Result<(), Refusal> {
+    let subject = &before.subject.record;
+    if before.is_locked() {
+        let what = format!("a lock stands against `{}`: lift it first, then rename it", subject.name);
+        return Err(Refusal::Conflict(what));
+    }
+    let records = owners::of_name(shell, subject.role, new).await?;
+    records.locks.refuse()?;
+    if records.is_taken(shell.now()) {
+        return Err(Refusal::NameTaken { name: new.to_owned() });
+    }
+    changes.unchanged::<Subject>(keys::subject(subject.role, new), None);
+    let kept = KeptName { lineage: subject.lineage.clone(), until: None };
+    changes.upsert(keys::kept_name(subject.role, new), records.kept.as_ref(), &kept);
+    let lineage = before.lineage.as_ref().ok_or_else(|| Fault::Record("a machine without a lineage".to_owned()))?;
+    let identity = identity(shell, subject)?.to_string();
+    renew_now::ask(changes, lineage, identity, &format!("to be called {new}"), rules, shell.now());
+    Ok(())
 }
 
 /// Changes the groups of a person.
@@ -91,12 +150,22 @@ async fn change(
         let mut subject = before.subject.record.clone();
         how(&mut subject)?;
         let after = whole(shell, Seen { record: subject.clone(), version: before.subject.version }).await?;
-        let rules = may_make(shell, caller, &after)?;
+        let becomes = subject.renaming.clone().filter(|_| before.subject.record.renaming.is_none());
+        let rules = match &becomes {
+            Some(name) => {
+                let record = Subject { name: name.clone(), ..subject.clone() };
+                may_make(shell, caller, &whole(shell, Seen { record, version: 0 }).await?)?
+            }
+            None => may_make(shell, caller, &after)?,
+        };
         if role == Role::Person {
             offboard::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
         }
         let identity = identity(shell, &subject)?.to_string();
         let mut changes = Changes::new();
+        if let Some(name) = &becomes {
+            rename(shell, &mut changes, &before, name, &rules).await?;
+        }
         write(&mut changes, &before.subject, identity, rules, |record| *record = subject.clone());
         if !changes.is_empty() {
             // With what takes a right away, so that of two who take it from each other one looks again.
@@ -176,6 +245,9 @@ fn differences(before: &Subject, after: &Subject) -> Vec<(&'static str, String)>
         if !list.is_empty() {
             changed.push((what, list.join(" ")));
         }
+    }
+    if let Some(name) = after.renaming.as_ref().filter(|_| before.renaming.is_none()) {
+        changed.push(("name", format!("{} -> {name}", before.name)));
     }
     if before.owner != after.owner {
         let named =

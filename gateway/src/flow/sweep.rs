@@ -13,7 +13,8 @@ use crate::core::{
     keys,
     kinds::Stored,
     records::{
-        Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, Seen, Stale, Subject, Token, UnixSecs,
+        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
+        UnixSecs,
     },
     refusal::Refusal,
     subjects,
@@ -78,6 +79,7 @@ async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
         let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
         drop_ordered(shell, &keys::certificate_ends(issuer), long_ended).await?;
     }
+    kept_names(shell, now).await?;
     lineages(shell, now).await?;
     drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now).await
 }
@@ -93,6 +95,32 @@ async fn without_enrollment(shell: &Shell) -> Result<(), Refusal> {
             // Also one that cannot be read is there.
             let found = readable(shell.get::<serde_json::Value>(keys::enrollment(&seen.record)).await)?;
             if found.is_some_and(|found| found.is_none()) {
+                changes.remove(key.clone(), seen);
+            }
+        }
+        quietly(shell, changes).await?;
+        if rows.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+/// Frees names whose last certificate has ended, and those that were to be taken by a machine that is gone.
+async fn kept_names(shell: &Shell, now: u64) -> Result<(), Refusal> {
+    let mut after: Option<String> = None;
+    loop {
+        let rows: Vec<(String, Seen<KeptName>)> = shell.scan(keys::KEPT_NAMES, after.as_deref(), BATCH).await?;
+        after = rows.last().map(|(key, _)| key.clone());
+        let mut changes = Changes::new();
+        for (key, seen) in &rows {
+            let free = match seen.record.until {
+                Some(until) => until.0 < now,
+                None => {
+                    let lineage = readable(shell.get::<Lineage>(keys::lineage(&seen.record.lineage)).await)?;
+                    lineage.is_some_and(|found| found.is_none_or(|lineage| lineage.record.ended))
+                }
+            };
+            if free {
                 changes.remove(key.clone(), seen);
             }
         }

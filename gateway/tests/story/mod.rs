@@ -424,11 +424,17 @@ impl Member {
 
     /// Renews with its next key: the same until it has another certificate.
     pub async fn renew(&self, story: &Story) -> Result<IssuedReply, Refusal> {
+        let subject = self.caller(story).await.subject.record;
+        self.renew_as(story, subject.renaming.as_deref()).await
+    }
+
+    /// The same, taking a name or none.
+    pub async fn renew_as(&self, story: &Story, takes: Option<&str>) -> Result<IssuedReply, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
         let peer = story.peer(&self.issued);
         let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
         let csr = pki::csr::verify(&pki::csr::request(&**key).unwrap()).unwrap();
-        flow::renew::renew(&story.shell, &caller, csr, "story").await.map_err(refused)
+        flow::renew::renew(&story.shell, &caller, csr, takes, "story").await.map_err(refused)
     }
 
     /// A request by the key it has.
@@ -482,6 +488,13 @@ impl Member {
     pub async fn rejoin(&self, story: &Story) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
         enroll(&story.shell, key, 1, None, vec![self.evidence(key)]).await
+    }
+
+    /// The same, with a wish for a name.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn rejoin_named(&self, story: &Story, name: &str) -> Result<Answer, Refusal> {
+        let key = self.next.get_or_init(|| async { key() }).await;
+        enroll(&story.shell, key, 1, Some(name), vec![self.evidence(key)]).await
     }
 
     /// Its old certificate as evidence for its next key, beside other evidence.

@@ -137,7 +137,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         time: NOW.secs(),
     };
     let json = |value: &dyn erased::Json| value.json();
-    let mut seeds = vec![with_mode(0, &json(&enroll)), with_mode(1, &json(&RenewRequest { csr }))];
+    let mut seeds = vec![with_mode(0, &json(&enroll)), with_mode(1, &json(&RenewRequest { csr, name: None }))];
     seeds.push(with_mode(8, &json(&issued)));
     seeds.push(with_mode(9, &json(&waiting)));
     let texts: &[(u8, &str)] = &[

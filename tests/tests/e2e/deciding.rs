@@ -4,9 +4,11 @@
 use serde_json::{Value, json};
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
-use tests::wait::{PATIENCE, Stopwatch};
+use tests::program::shifted_clock;
+use tests::wait::{PATIENCE, Stopwatch, eventually};
 
-use crate::{assert_says, at_the_gate, at_the_gate_in, audit, items, joined, request_id};
+use crate::rig::{Connected, Echo, Running};
+use crate::{assert_says, at_the_gate, at_the_gate_in, audit, items, joined, request_id, token};
 
 /// A person who has come by an invitation.
 fn invited(gateway: &Gateway, by: &Lychgate, name: &str, groups: &[&str]) -> Lychgate {
@@ -155,6 +157,47 @@ fn what_a_machine_was_given_is_corrected() {
     assert!(changed.contains(&json!({"labels": "+env=prod -rack"})), "{changed:?}");
 }
 
+/// A machine that runs is renamed within seconds, and is reached by its new name alone, sealed services too.
+#[test]
+fn a_machine_is_renamed_while_it_runs() {
+    let echo = Echo::start();
+    let mut gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let machine = joined(&gateway, &alice, "edge-07");
+    // Nobody renews what was made this minute.
+    gateway.stop();
+    gateway.run_under(&shifted_clock("+5m"));
+    gateway.start();
+    let running =
+        Running::start(machine, &["--expose", &echo.exposed("plain", ",raw"), "--expose", &echo.exposed("echo", "")]);
+    Connected::start(&alice, &["edge-07", "echo"]).passes("before\n");
+    let said = alice.ok(&["machines", "set", "edge-07", "--name", "rack7-2", "--label", "env=lab"]);
+    assert!(said.contains("becomes `rack7-2`"), "{said}");
+    eventually("the new name in the list, with a tunnel", PATIENCE, || {
+        let rows = items(&alice.json(&["machines", "list", "--online"]));
+        (rows.len() == 1 && rows[0]["name"] == "rack7-2").then_some(())
+    });
+    assert_says(&alice.refused(&["machines", "show", "edge-07"]), 1, "no such machine");
+    let shown = alice.json(&["machines", "show", "rack7-2"]);
+    assert_eq!((&shown["labels"], &shown["renaming"]), (&json!({"env": "lab"}), &Value::Null));
+    for service in ["echo", "plain"] {
+        eventually("the service under the new name", PATIENCE, || {
+            (alice.run(&["connect", "--raw", "rack7-2", service]).code == 0).then_some(())
+        });
+        Connected::start(&alice, &["rack7-2", service]).passes("after\n");
+    }
+    assert_eq!(running.machine.json(&["status"])["name"], "rack7-2");
+    let renamed = audit(&alice, "subject.renamed");
+    assert_eq!(renamed.len(), 1, "{renamed:?}");
+    assert_eq!(renamed[0]["detail"]["before"], "edge-07");
+    // The old name stands in a certificate that lives.
+    let late = gateway.client("late");
+    assert_says(&late.run(&["join", &token(&alice, &[]), "--name", "edge-07"]), 3, "the name `edge-07` is taken");
+    running.run.stop();
+    let offline = items(&alice.json(&["machines", "list", "--offline"]));
+    assert!(offline[0]["last_seen"].as_u64().is_some(), "{offline:?}");
+}
+
 #[test]
 fn the_groups_of_a_person_are_corrected() {
     let gateway = Setup::default().start();
@@ -181,8 +224,8 @@ fn a_person_who_goes_hands_their_machines_over() {
     let carol = invited(&gateway, &alice, "carol", &[]);
     joined(&gateway, &alice, "edge-07");
     alice.ok(&["machines", "set", "edge-07", "--owner", "bob"]);
-    let token = bob.json(&["tokens", "create"])["token"].as_str().unwrap().to_owned();
-    assert_says(&alice.refused(&["people", "offboard", "bob", "--to", "nobody"]), 1, "nobody");
+    let token = token(&bob, &[]);
+    assert_says(&alice.refused(&["people", "offboard", "bob", "--to", "nobody"]), 1, "no such person");
     let said = alice.ok(&["people", "offboard", "bob", "--to", "carol"]);
     assert!(said.contains("machines that `carol` owns now: edge-07"), "{said}");
     assert!(said.contains("tokens and invitations of theirs, worthless now"), "{said}");

@@ -12,7 +12,7 @@ const DOCUMENT: &str = include_str!("../../../docs/json.md");
 const MAPS: [&str; 4] = ["labels", "claimed", "verified", "detail"];
 
 /// Members that are not always there.
-const SOMETIMES: [&str; 6] = ["next", "ended", "tunnel", "convergence", "instance", "taken"];
+const SOMETIMES: [&str; 8] = ["next", "ended", "tunnel", "convergence", "instance", "taken", "last_seen", "renaming"];
 
 /// The example for a command: the block behind the heading that names it.
 #[track_caller]

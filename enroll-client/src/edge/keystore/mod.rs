@@ -442,6 +442,7 @@ impl Keystore {
                 last_contact: None,
                 trouble: None,
                 proxy: None,
+                renaming: None,
                 run: None,
             },
         }

@@ -10,6 +10,8 @@ pub enum Standing {
     EnrollmentEnded { enrollment: String, identity: String },
     /// Whoever made a request took it back.
     EnrollmentWithdrawn { enrollment: String },
+    /// A machine has taken the name that it was to become.
+    SubjectRenamed { identity: String, before: String },
     /// A person took a denial back: the request waits again.
     EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
@@ -23,6 +25,7 @@ impl Standing {
             Self::EnrollmentEnded { .. } => "enrollment.ended",
             Self::EnrollmentWithdrawn { .. } => "enrollment.withdrawn",
             Self::EnrollmentReopened { .. } => "enrollment.reopened",
+            Self::SubjectRenamed { .. } => "subject.renamed",
         }
     }
 
@@ -33,6 +36,7 @@ impl Standing {
             }
             Self::EnrollmentEnded { enrollment, identity } => (enrollment, vec![], vec![("identity", identity)]),
             Self::EnrollmentWithdrawn { enrollment } => (enrollment, vec![], vec![]),
+            Self::SubjectRenamed { identity, before } => (identity, vec![], vec![("before", before)]),
             Self::EnrollmentReopened { enrollment, rules } => (enrollment, rules, vec![]),
         }
     }

@@ -36,6 +36,7 @@ pub fn myself(call: Call) -> Boxed {
             proxy: settings.public_proxy.clone(),
             services_below: settings.services_below.clone(),
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            renaming: subject.renaming.clone(),
             owner: subject.owner.as_ref().map(|owner| owner.name.clone()),
             notices: flow::notices::of(&call.shell, caller).await?,
         };
@@ -49,8 +50,9 @@ pub fn renew(call: Call) -> Boxed {
         let request: RenewRequest = call.json()?;
         let csr = flow::renew::csr(&request.csr)?;
         let caller = call.caller()?;
-        let reply = match flow::renew::renew(&call.shell, caller, csr.clone(), &call.instance).await {
-            Err(Retry::Conflict) => again(&call, &csr).await?,
+        let takes = request.name.as_deref();
+        let reply = match flow::renew::renew(&call.shell, caller, csr.clone(), takes, &call.instance).await {
+            Err(Retry::Conflict) => again(&call, &csr, takes).await?,
             Err(Retry::Refused(refusal)) => return Err(refusal),
             Ok(reply) => reply,
         };
@@ -59,11 +61,11 @@ pub fn renew(call: Call) -> Boxed {
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(call: &Call, csr: &pki::VerifiedCsr) -> Result<wire::enroll::IssuedReply, Refusal> {
+async fn again(call: &Call, csr: &pki::VerifiedCsr, takes: Option<&str>) -> Result<wire::enroll::IssuedReply, Refusal> {
     let peer = call.conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
-        flow::renew::renew(&call.shell, &caller, csr.clone(), &call.instance).await
+        flow::renew::renew(&call.shell, &caller, csr.clone(), takes, &call.instance).await
     })
     .await
 }

@@ -390,6 +390,11 @@ where
             shell.tunnels.leave(up);
             shell.metrics.tunnels(shell.tunnels.len());
             connect::tunnel_ended(&shell, up, closing.reason);
+            // When the gateway goes all come again, and writing it down for each would keep it.
+            if closing.reason != Reason::Drained {
+                let (shell, lineage) = (Arc::clone(&shell), up.lineage().to_owned());
+                self.parts.tasks.spawn(async move { connect::last_seen(&shell, &lineage).await });
+            }
         }
         let machine = &self.peer.identity;
         tracing::debug!(%machine, reason = closing.reason.as_str(), detail = closing.detail, "tunnel down");
