@@ -112,7 +112,8 @@ fn say(before: Option<Doubt>, judged: Counted) {
     match (before, judged.doubt) {
         (before, Some(doubt)) => {
             let lasted = judged.expected.saturating_sub(doubt.since);
-            if before.is_none() || lasted % CLOCK_REMINDER.as_secs() < crate::limits::SWEEP.as_secs() {
+            let hour = CLOCK_REMINDER.as_secs();
+            if before.is_none() || lasted >= hour && lasted % hour < crate::limits::SWEEP.as_secs() {
                 tracing::error!(
                     clock = %doubt.off,
                     "the clock cannot be right: nothing is deleted by it; set it right, or if it is, run \
