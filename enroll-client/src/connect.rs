@@ -94,6 +94,12 @@ impl Way {
         Ok(Self { credential: Held::new(store, credential), proxy, offset, store: store.clone() })
     }
 
+    /// That our own certificate is over, if it is.
+    #[must_use]
+    pub fn expired(&self) -> Option<Complaint> {
+        upkeep::expired(&self.store, &self.credential.newest())
+    }
+
     /// A connection.
     ///
     /// # Errors

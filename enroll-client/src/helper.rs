@@ -133,6 +133,14 @@ impl Pool {
     /// # Errors
     /// When there is no answer or the gateway refuses.
     pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
+        match self.try_reach(service, machine, sealing).await {
+            Ok(found) => Ok(found),
+            // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
+            Err(complaint) => Err(self.state.lock().await.0.expired().unwrap_or(complaint)),
+        }
+    }
+
+    async fn try_reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
         let (streams, way, fresh) = self.streams().await?;
         match streams.reach(service, machine, sealing).await {
             Ok(found) => Ok((found, way)),

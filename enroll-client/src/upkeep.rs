@@ -118,14 +118,21 @@ pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
 /// When there is none, or it has expired.
 pub fn load_valid(store: &Keystore) -> Result<Credential, Complaint> {
     let credential = load(store)?;
-    // By both clocks: what is stored of the gateway's is as old as the last contact, and ours may have been set since. When
-    // in doubt the gateway decides, and its answer is as plain.
-    let life = &credential.life;
-    if life.is_over(gateway_time(store, &credential)) && life.is_over(clock::now()) {
-        let what = format!("the certificate of `{}` expired at {}", credential.facts.identity, life.not_after);
-        return Err(Complaint::new(Exit::Expired, "expired", what).hint("`lychgate join` rejoins with it as evidence"));
+    match expired(store, &credential) {
+        Some(complaint) => Err(complaint),
+        None => Ok(credential),
     }
-    Ok(credential)
+}
+
+/// That a certificate is over, if it is. By both clocks: what is stored of the gateway's is as old as the last contact, and ours may
+/// have been set since. When in doubt the gateway decides, and its answer is as plain.
+#[must_use]
+pub fn expired(store: &Keystore, credential: &Credential) -> Option<Complaint> {
+    let life = &credential.life;
+    (life.is_over(gateway_time(store, credential)) && life.is_over(clock::now())).then(|| {
+        let what = format!("the certificate of `{}` expired at {}", credential.facts.identity, life.not_after);
+        Complaint::new(Exit::Expired, "expired", what).hint("`lychgate join` rejoins with it as evidence")
+    })
 }
 
 /// Now, by the gateway's clock as last learnt.

@@ -167,9 +167,16 @@ fn the_end_of_the_persons_certificate_and_not_before() {
     });
     let (bob, not_after) = bob;
     let open = stage.open(&bob);
+    let mut forward = bob.start(&["forward", "--raw", "echo@alpha"]);
+    let at: std::net::SocketAddr =
+        forward.expect_stderr("it listens", |said| said.split_whitespace().find_map(|word| word.parse().ok()));
     ended(open, &stage.alice, "expired", "expired");
     let now = tests::wait::unix_now();
     assert!((not_after + 1..not_after + 5).contains(&now), "cut at {now}, and valid until {not_after}");
+    // Whatever became of the connection that it held: what is said is what it comes of.
+    drop(std::net::TcpStream::connect(at).unwrap());
+    forward.expect_stderr("the cause", |said| said.contains("expired at").then_some(()));
+    assert!(!forward.stderr().contains("broke"), "{}", forward.stderr());
 }
 
 #[test]
