@@ -178,13 +178,58 @@ fn every_problem_code_is_listed_and_documented() {
     report("problem codes that gateway/src/edge/problem.rs does not list, or no document explains", complaints);
 }
 
+/// Each code of the client with its exit code: `Exit::Usage, "usage"`, on one line or two.
+fn codes_of_the_client() -> BTreeSet<(String, String)> {
+    let report = read(Path::new("enroll-client/src/report.rs"));
+    let number = |name: &str| {
+        let (_, rest) = report.split_once(&format!("    {name} = "))?;
+        Some(rest.split_once(',')?.0.to_owned())
+    };
+    let tests = |path: &Path| {
+        path.file_stem().is_some_and(|stem| stem == "stories" || stem.to_string_lossy().ends_with("tests"))
+    };
+    let sources = with_extension("rs").filter(|(path, _)| path.starts_with("enroll-client/src") && !tests(path));
+    let mut found = BTreeSet::new();
+    for (_, text) in sources {
+        let used = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        for rest in used.split("Exit::").skip(1) {
+            let Some((name, rest)) = rest.split_once(',') else { continue };
+            let code = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+            let code = code.filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            if let (Some(exit), Some(code)) = (number(name), code) {
+                found.insert((code.to_owned(), exit));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_code_of_the_client_is_explained_with_its_exit_code() {
+    let document = read(Path::new("docs/errors.md"));
+    let rows: Vec<Vec<&str>> = document.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    let said = |code: &str, exit: &str| {
+        rows.iter().any(|row| {
+            row.len() > 3 && row[1].contains(&format!("`{code}`")) && row[2].split(' ').any(|number| number == exit)
+        })
+    };
+    // The gateway's own codes, which the client passes on, stand in tables with their status.
+    let problems = read(Path::new("gateway/src/edge/problem.rs"));
+    let mut codes = codes_of_the_client();
+    codes.retain(|(code, _)| !problems.contains(&format!("\"{code}\"")));
+    assert!(codes.len() > 20, "{codes:?}");
+    let complaints = codes.into_iter().filter(|(code, exit)| !said(code, exit));
+    let complaints = complaints.map(|(code, exit)| format!("{code}, exit {exit}")).collect();
+    report("codes of the client that docs/errors.md does not explain, or with another exit code", complaints);
+}
+
 /// Top-level folders that a program, a unit or a document may name: those of the Filesystem Hierarchy Standard that are
 /// alike on every machine and belong to nobody.
 const FOLDERS: &[&str] = &["bin", "etc", "usr", "opt", "var", "run", "dev", "proc", "sys", "tmp"];
 
-/// Hosts outside the reserved domains that the project refers to: its licence's, its policy language's, and where its
-/// repository lies.
-const HOSTS: &[&str] = &["www.apache.org", "www.cedarpolicy.com", "github.com"];
+/// Hosts outside the reserved domains that the project refers to: its licence's, its policy language's, where its
+/// repository lies, and where the convention about colours stands.
+const HOSTS: &[&str] = &["www.apache.org", "www.cedarpolicy.com", "github.com", "no-color.org"];
 
 /// The text files of the repository that people wrote, with each line's number.
 fn lines() -> impl Iterator<Item = (PathBuf, usize, String)> {
