@@ -3,6 +3,7 @@
 
 mod raw;
 mod read;
+pub mod reload;
 #[cfg(test)]
 mod tests;
 

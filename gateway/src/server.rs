@@ -1,5 +1,6 @@
 //! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
 
+pub mod noted;
 mod upkeep;
 
 use std::{
@@ -10,8 +11,15 @@ use std::{
 
 use crate::{
     commands::Complaint,
-    config::Config,
-    core::{audit::Event, change::Changes, keys, records::Seen, refusal::Refusal, timekeeping},
+    config::{Config, reload},
+    core::{
+        audit::{Event, Upkeep},
+        change::Changes,
+        keys,
+        records::Seen,
+        refusal::Refusal,
+        timekeeping,
+    },
     edge::{
         clock::Clock,
         entropy::Entropy,
@@ -249,6 +257,10 @@ async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> R
         ),
     };
     if accept_rollback {
+        let mut changes = Changes::new();
+        changes.event(Event::Upkeep(Upkeep::RollbackAccepted { why: older }));
+        let actor = Actor { who: "gateway", instance: "start" };
+        shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
         return save_epoch(&path, stored);
     }
     Err(Complaint::store(older)
@@ -291,9 +303,9 @@ type Task = tokio::task::JoinHandle<()>;
 /// Everything that goes on beside serving.
 fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsSwap>, rates: &Arc<Rates>) -> Vec<Task> {
     let mut tasks = vec![
-        tokio::spawn(housekeeping(Arc::clone(shell), clock_word(&config.data_dir))),
+        tokio::spawn(housekeeping(Arc::clone(shell), config.data_dir.clone())),
         tokio::spawn(follow_epoch(Arc::clone(shell), epoch_file(&config.data_dir))),
-        tokio::spawn(reload_on_hangup(Arc::clone(shell), path, Arc::clone(tls))),
+        tokio::spawn(reload_on_hangup(Arc::clone(shell), path.clone(), Arc::clone(tls), as_table(&path))),
         tokio::spawn(upkeep::own_leaf(Arc::clone(shell), Arc::clone(tls))),
         tokio::spawn(upkeep::ca_ends(Arc::clone(shell))),
     ];
@@ -324,9 +336,9 @@ pub async fn store_answers(shell: Arc<Shell>) -> bool {
     }
 }
 
-async fn housekeeping(shell: Arc<Shell>, word: PathBuf) {
+async fn housekeeping(shell: Arc<Shell>, data_dir: PathBuf) {
     loop {
-        let swept = round(&shell, &word).await;
+        let swept = round(&shell, &data_dir).await;
         shell.metrics.housekeeping(Outcome::of(&swept));
         if let Err(refusal) = swept {
             tracing::error!(%refusal, "housekeeping failed; it is tried again in a minute");
@@ -335,10 +347,11 @@ async fn housekeeping(shell: Arc<Shell>, word: PathBuf) {
     }
 }
 
-async fn round(shell: &Shell, word: &Path) -> Result<(), Refusal> {
-    if clock::doubt(shell).is_some() && operator_believes(shell, word) {
+async fn round(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
+    if clock::doubt(shell).is_some() && operator_believes(shell, &clock_word(data_dir)) {
         clock::accept(shell).await?;
     }
+    noted::take_up(shell, data_dir).await?;
     sweep::sweep(shell).await
 }
 
@@ -376,18 +389,29 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
 }
 
 /// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
-async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>) {
+async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, started_with: toml::Table) {
     while hangup().await {
         let reloaded = reload(&shell, &path, &tls).await;
         shell.metrics.reload(Outcome::of(&reloaded));
         match reloaded {
-            Ok(rules) => tracing::info!(rules, "policy and configuration reloaded"),
+            Ok(rules) => {
+                tracing::info!(rules, "policy and configuration reloaded");
+                let waiting = reload::waiting_for_start(&started_with, &as_table(&path));
+                if !waiting.is_empty() {
+                    tracing::warn!(keys = waiting.join(", "), "changed, and counts from the next start on: start anew");
+                }
+            }
             Err(complaint) => {
                 tracing::error!("not reloaded, what was in force stays");
                 complaint.to_string().lines().for_each(|line| tracing::error!("{line}"));
             }
         }
     }
+}
+
+/// The configuration as it stands in its file. It was read a moment ago; should it have gone since, the next reload says so.
+fn as_table(path: &Path) -> toml::Table {
+    files::read_text(path).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Complaint> {

@@ -8,7 +8,10 @@ use super::{Complaint, load};
 use crate::{
     cli::CaCommand,
     config::Config,
-    core::ca_end::CaEnds,
+    core::{
+        audit::{Offline, Signed},
+        ca_end::CaEnds,
+    },
     edge::{
         clock::Clock,
         entropy::Entropy,
@@ -18,6 +21,7 @@ use crate::{
             offline::{self, Listed},
         },
     },
+    server::noted,
 };
 
 /// What comes after new certificates are in place.
@@ -67,6 +71,8 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         CaCommand::Crl { root_key, root_passphrase_file, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;
+            let what = Offline::RootListMade { number: made.number.to_string(), signed: Signed::Here };
+            note(config, &clock, vec![what])?;
             let until = made.next_update.map_or_else(String::new, |until| format!(", good until {until}"));
             println!("made the root's revocation list, number {}{until}", made.number);
             println!("start the gateway anew to serve it");
@@ -76,15 +82,41 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         }
         CaCommand::Renew { root_key, root_passphrase_file, request: None, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
-            show(&offline::renew(data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?, data_dir, &clock)?;
+            let listed = offline::renew(data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?;
+            note(config, &clock, renewed(&listed, data_dir, Signed::Here)?)?;
+            show(&listed, data_dir, &clock)?;
             println!("{RESTART}");
         }
         CaCommand::Import { input, .. } => {
-            show(&offline::import(data_dir, input).map_err(Complaint::failed)?, data_dir, &clock)?;
+            let listed = offline::import(data_dir, input).map_err(Complaint::failed)?;
+            note(config, &clock, renewed(&listed, data_dir, Signed::Elsewhere)?)?;
+            show(&listed, data_dir, &clock)?;
             println!("{RESTART}");
         }
     }
     Ok(None)
+}
+
+/// What the audit is to hold of new certificates.
+fn renewed(listed: &[Listed], data_dir: &Path, signed: Signed) -> Result<Vec<Offline>, Complaint> {
+    let issuing = listed.iter().filter(|one| one.name != "root");
+    let mut done: Vec<Offline> = issuing
+        .map(|one| Offline::CaRenewed {
+            ca: one.name.to_owned(),
+            serial: one.info.serial.to_string(),
+            not_after: one.info.not_after.secs(),
+            signed,
+        })
+        .collect();
+    if let Some((_, list)) = offline::root_list(data_dir).map_err(Complaint::failed)? {
+        done.push(Offline::RootListMade { number: list.number.to_string(), signed });
+    }
+    Ok(done)
+}
+
+/// The store may be the running gateway's, so it is left to the gateway to write it down.
+fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result<(), Complaint> {
+    noted::note(&config.data_dir, clock.now().into(), done).map_err(Complaint::failed)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Complaint> {

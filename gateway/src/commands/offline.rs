@@ -129,7 +129,12 @@ pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complai
     };
     let read = at_home(path, &config, async |config| {
         let store = open(config)?;
-        let read = transfer::import(store.as_ref(), &mut BufReader::new(file), judge).await;
+        let mut read = transfer::import(store.as_ref(), &mut BufReader::new(file), judge).await;
+        if let Ok(summary) = &read
+            && let Err(error) = imported(store.as_ref(), summary).await
+        {
+            read = Err(error.into());
+        }
         store.close().await;
         read.map_err(|error| match error {
             transfer::ImportError::Damaged { .. } => Complaint::store(error)
@@ -142,6 +147,15 @@ pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complai
         eprintln!("the first start here wants --accept-rollback: locks set after the export was made are not in it");
     }
     Ok(())
+}
+
+/// The event of an import.
+async fn imported(store: &dyn store::Store, summary: &transfer::Summary) -> Result<(), store::CommitError> {
+    let at_ms = Clock::system().now_ms();
+    let event = Upkeep::StoreImported { records: summary.records, sha256: summary.sha256.clone() };
+    let event = serde_json::to_vec(&Event::Upkeep(event).record("gateway", at_ms, "store")).unwrap_or_default();
+    let batch = store::Batch::default().put(keys::audit(at_ms, Entropy::os().bytes()), event);
+    store.commit(batch).await.map(drop)
 }
 
 /// What an import does with damaged records.

@@ -8,7 +8,11 @@ mod upkeep;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{access::Access, standing::Standing, upkeep::Upkeep};
+pub use self::{
+    access::Access,
+    standing::Standing,
+    upkeep::{Offline, Signed, Upkeep},
+};
 
 use super::records::{Content, Run};
 

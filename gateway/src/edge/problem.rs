@@ -1,6 +1,8 @@
 //! Turns refusals into bytes, once: `application/problem+json` (RFC 9457) with a stable code, a hint for whoever reads
 //! it, and the correlation id under which the log has the rest.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header},
@@ -144,6 +146,10 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
 }
 
 /// What to do when nothing can be signed any more.
+/// When to come again after a CA has ended: somebody must renew it and start the gateway, so seconds would only fill the log; a
+/// quarter of an hour is soon enough for whoever waits for it.
+const CA_ENDED_AGAIN: Duration = Duration::from_mins(15);
+
 const CA_ENDED: &str = "the gateway's CA has ended: tell its operator; the same request works once the CA is renewed";
 
 /// Of a certificate.
@@ -284,6 +290,7 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         Refusal::QueueFull(_) => (vec![], Some(600)),
         Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
         Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
+        Refusal::Ours(Fault::CaEnded { .. }) => (vec![], Some(CA_ENDED_AGAIN.as_secs())),
         Refusal::Ours(_) => (vec![], Some(5)),
         _ => (vec![], None),
     };

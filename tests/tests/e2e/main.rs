@@ -34,6 +34,7 @@ mod json;
 mod locks;
 mod manual;
 mod netns;
+mod offline;
 mod owner_rules;
 mod ports;
 mod recipes;

@@ -1,0 +1,91 @@
+//! What commands did beside the store, which may be the running gateway's alone: each notes it in a file, and the gateway makes it an
+//! event of the audit, within a minute or when it starts.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    core::{
+        audit::{Event, Offline, Upkeep},
+        change::Changes,
+        records::UnixSecs,
+        refusal::{Fault, Refusal},
+    },
+    edge::{
+        files::{self, FileError},
+        local,
+    },
+    flow::shell::{Actor, Retry, Shell},
+};
+
+/// Most notes in one batch of the store, which has room for a thousand records.
+const BATCH: usize = 100;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    at: UnixSecs,
+    #[serde(flatten)]
+    what: Offline,
+}
+
+fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("offline-events")
+}
+
+/// Where they lie while they are made events: what is noted meanwhile waits for the next time.
+fn taken(data_dir: &Path) -> PathBuf {
+    data_dir.join("offline-events.taken")
+}
+
+/// Notes what was done.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn note(data_dir: &Path, at: UnixSecs, done: Vec<Offline>) -> Result<(), FileError> {
+    let path = file(data_dir);
+    let mut lines = String::new();
+    for what in done {
+        lines.push_str(&serde_json::to_string(&Note { at, what }).unwrap_or_default());
+        lines.push('\n');
+    }
+    let mut open = files::append(&path)?;
+    open.write_all(lines.as_bytes())
+        .and_then(|()| open.sync_all())
+        .map_err(|error| FileError::io("write", &path, error))
+}
+
+/// Makes events of what was noted.
+///
+/// # Errors
+/// When a file cannot be read or the store fails; it is tried again.
+pub async fn take_up(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
+    let (file, taken) = (file(data_dir), taken(data_dir));
+    let unreadable = |error: String| Fault::Read(format!("what commands noted: {error}"));
+    if !files::exists(&taken) {
+        if !files::exists(&file) {
+            return Ok(());
+        }
+        local::rename(&file, &taken).map_err(|error| unreadable(error.to_string()))?;
+    }
+    let text = files::read_text(&taken).map_err(|error| unreadable(error.to_string()))?;
+    let mut notes = Vec::new();
+    for line in text.lines() {
+        match serde_json::from_str::<Note>(line) {
+            Ok(note) => notes.push(Event::Upkeep(Upkeep::Offline { at: note.at.0, what: note.what })),
+            Err(error) => tracing::error!(%error, line, "what a command noted for the audit does not read"),
+        }
+    }
+    while !notes.is_empty() {
+        let mut changes = Changes::new();
+        notes.drain(..notes.len().min(BATCH)).for_each(|event| changes.event(event));
+        match shell.commit(changes, &Actor { who: "gateway", instance: "offline" }).await {
+            Ok(_) | Err(Retry::Conflict) => {}
+            Err(Retry::Refused(refusal)) => return Err(refusal),
+        }
+    }
+    local::remove(&taken).map_err(|error| unreadable(error.to_string()).into())
+}
