@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use gateway::{
-    core::{refusal::Refusal, timekeeping},
+    core::timekeeping,
     flow::{clock, order, ssh, sweep::sweep},
     store::{Batch, Key},
 };
