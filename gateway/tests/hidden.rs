@@ -40,6 +40,7 @@ fn questions(things: &Things) -> Vec<(Method, String, Value)> {
         (Method::POST, format!("/v1/requests/{request}/approve"), json!({ "unchecked": true })),
         (Method::POST, format!("/v1/requests/{request}/approve"), json!({ "code": "GYV6-KDXP", "owner": "noone" })),
         (Method::POST, format!("/v1/requests/{request}/deny"), json!({ "reason": "r" })),
+        (Method::POST, format!("/v1/requests/{request}/reopen"), Value::Null),
         (Method::GET, format!("/v1/machines/{machine}"), Value::Null),
         (Method::PATCH, format!("/v1/machines/{machine}"), json!({ "labels": { "a": "b" } })),
         (Method::DELETE, format!("/v1/machines/{machine}"), Value::Null),

@@ -13,6 +13,8 @@ use gateway::{
         admission::{Caller, Use},
         approve::{Approve, Code, Wish},
         enroll::Inbound,
+        keys,
+        records::Subject,
         refusal::Refusal,
     },
     edge::{
@@ -424,8 +426,11 @@ impl Member {
 
     /// Renews with its next key: the same until it has another certificate.
     pub async fn renew(&self, story: &Story) -> Result<IssuedReply, Refusal> {
-        let subject = self.caller(story).await.subject.record;
-        self.renew_as(story, subject.renaming.as_deref()).await
+        // What it heard when it last looked.
+        let identity = story.peer(&self.issued).identity;
+        let record = keys::subject(identity.role, identity.name.as_str());
+        let heard = story.shell.get::<Subject>(record).await.unwrap().and_then(|seen| seen.record.renaming);
+        self.renew_as(story, heard.as_deref()).await
     }
 
     /// The same, taking a name or none.
