@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wire::tunnel::{Reason, is_service_name};
 
 use crate::cli::{ConnectArgs, ForwardArgs, RunArgs};
+use crate::disconnect;
 use crate::edge::held::Held;
 use crate::edge::keystore::Keystore;
 use crate::edge::lead::{join, pass_on, show_end};
@@ -165,9 +166,21 @@ impl Place {
 /// When there is no connection.
 pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let place = Place::read(&args.place, args.service.as_deref(), Some("ssh"))?;
-    if args.helper {
-        return helper::connect(store, &place, args).await;
+    let outcome =
+        if args.helper { helper::connect(store, &place, args).await } else { alone(store, place.clone(), args).await };
+    if let Err(complaint) = &outcome
+        && place.service == "ssh"
+        && !args.fdpass
+        // That may come when bytes have passed.
+        && complaint.code != helper::CODE
+    {
+        terminal::to_program(&disconnect::message(&format!("lychgate: {complaint}")));
     }
+    outcome
+}
+
+/// The same without a helper.
+async fn alone(store: &Keystore, place: Place, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let Place { service, machine: name } = place;
     let way = Way::find(store).await?;
     let streams = way.dial(Carries::One).await?;

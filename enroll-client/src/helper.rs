@@ -178,8 +178,11 @@ fn socket(store: &Keystore) -> PathBuf {
     store.dir().join(SOCKET)
 }
 
+/// The code of what goes wrong with a helper.
+pub const CODE: &str = "helper";
+
 fn failed(what: String) -> Complaint {
-    Complaint::new(Exit::Failure, "helper", what)
+    Complaint::new(Exit::Failure, CODE, what)
 }
 
 /// `helper`: serves until a signal comes, or nobody has come for as long as was said.

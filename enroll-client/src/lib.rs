@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod connect;
 pub mod daemon;
+pub mod disconnect;
 pub mod dispatch;
 pub mod edge;
 pub mod ending;

@@ -137,7 +137,7 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
                     "already-joined",
                     format!("this folder already holds `{}` of another gateway, {}", held.identity, held.gateway),
                 )
-                .hint("give --dir for a second identity, or `lychgate leave` first"),
+                .hint("a second identity has a folder of its own: `lychgate --dir OTHER-FOLDER join`; or `lychgate leave` gives this one up"),
             ),
         };
     }
@@ -200,7 +200,7 @@ fn already(wish: &Wish, held: &Held) -> Plan {
     match &wish.name {
         Some(name) if name.as_str() != held.name => Plan::Refuse(
             Complaint::new(Exit::Failure, "already-joined", format!("already joined as `{}`", held.identity))
-                .hint("give --dir for a second identity, or `lychgate leave` first"),
+                .hint("a second identity has a folder of its own: `lychgate --dir OTHER-FOLDER join`; or `lychgate leave` gives this one up"),
         ),
         _ => Plan::Already,
     }

@@ -207,6 +207,12 @@ async fn nobody_owns_by_a_typing_error_and_groups_without_rules_are_told() {
     assert_eq!(make(&story, &alice, person(&["admins"])).await.unwrap().warnings, Vec::<String>::new());
     let warned = make(&story, &alice, person(&["admins", "helpdesc"])).await.unwrap().warnings;
     assert_eq!(warned, ["no rule of the policy names the group `helpdesc`; those that are named: admins"]);
+    let named = TokenRequest { names: vec!["alice".into(), "bob".into(), "a*".into()], ..person(&["admins"]) };
+    let warned = make(&story, &alice, named).await.unwrap().warnings;
+    assert_eq!(
+        warned,
+        ["a person `alice` is there already: nobody else joins by that name before that one is removed"]
+    );
 }
 
 #[tokio::test]

@@ -110,6 +110,39 @@ fn paths_in_the_documents_exist() {
     report("these paths do not exist", complaints);
 }
 
+/// What makes a file, folder or socket. The client does it in `platform/` alone, which gives what root makes to whoever owns the folder.
+const MAKES: [&str; 9] = [
+    "fs::write(",
+    "fs::copy(",
+    "fs::create_dir",
+    "fs::hard_link(",
+    "File::create",
+    "OpenOptions::new(",
+    "DirBuilder::new(",
+    "::symlink(",
+    "UnixListener::bind(",
+];
+
+#[test]
+fn the_client_makes_files_in_one_place() {
+    let ours = |path: &Path| {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        path.starts_with("enroll-client/src")
+            && !path.starts_with("enroll-client/src/platform")
+            && !name.ends_with("tests")
+            && !["testing", "stories", "stolen"].contains(&name)
+    };
+    let mut complaints = Vec::new();
+    for (path, text) in with_extension("rs").filter(|(path, _)| ours(path)) {
+        // Tests stand at the end of a file.
+        let code =
+            text.split("#[cfg(test)]\nmod tests {").next().unwrap().split("#[cfg(all(test, unix))]").next().unwrap();
+        let found = MAKES.iter().filter(|call| code.contains(**call));
+        complaints.extend(found.map(|call| format!("{}: {call}", path.display())));
+    }
+    report("files are made outside enroll-client/src/platform", complaints);
+}
+
 #[test]
 fn every_attestor_is_listed() {
     let list = read(Path::new("gateway/src/attest/mod.rs"));

@@ -36,6 +36,15 @@ pub fn list(text: &str) {
     let _ = out.flush();
 }
 
+/// Writes to the program at standard output, which is not for people to read: nothing where that is a terminal.
+pub fn to_program(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if !out.is_terminal() {
+        let _ = out.write_all(bytes);
+        let _ = out.flush();
+    }
+}
+
 /// Says something to the person, with the program's name in front.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "lychgate: {}", text::safe(line));

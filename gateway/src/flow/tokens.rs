@@ -6,7 +6,7 @@ use pki::{KeyDigest, Role, UnixTime};
 use wire::admin::{Page, TokenReply, TokenRequest, TokenView};
 
 use super::{
-    admin::whole_of,
+    admin::{self, whole_of},
     owners, page,
     shell::{Actor, Retry, Shell, retrying},
 };
@@ -72,12 +72,31 @@ pub async fn make(shell: &Shell, asked: &TokenRequest, by: By<'_>, actor: &Actor
         uses: record.uses,
         rules,
     });
-    let warnings = unruled(shell, &record.groups);
+    let mut warnings = unruled(shell, &record.groups);
+    warnings.extend(taken(shell, &record, by).await?);
     match shell.commit(changes, actor).await {
         Ok(_) => Ok(TokenReply { id: record.id, token: string, expires: record.expires.0, warnings }),
         Err(Retry::Conflict) => Err(Fault::Contention.into()),
         Err(Retry::Refused(refusal)) => Err(refusal),
     }
+}
+
+/// A warning for each name that somebody has already: the token admits nobody by it before they are removed. Nobody hears so of whom
+/// they may not see.
+async fn taken(shell: &Shell, record: &Token, by: By<'_>) -> Result<Vec<String>, Fault> {
+    let By::Person(caller) = by else { return Ok(vec![]) };
+    let mut warnings = Vec::new();
+    for name in record.names.iter().filter(|name| !name.contains('*')) {
+        if let Some(whole) =
+            whole_of(shell, record.role, name).await?.filter(|whole| admin::may_see(shell, caller, whole))
+        {
+            let (role, name) = (record.role.as_str(), &whole.subject.record.name);
+            warnings.push(format!(
+                "a {role} `{name}` is there already: nobody else joins by that name before that one is removed"
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 /// A warning for each group that no rule of the policy names: perhaps it was mistyped, and gives nothing.

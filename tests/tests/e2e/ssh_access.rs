@@ -163,6 +163,25 @@ fn it_stands_wherever_ssh_does() {
     assert!(alice.run(&["ssh", "-V"]).stderr.contains("OpenSSH"));
 }
 
+/// Why there is no way to a machine reaches whoever runs ssh, also where ssh throws away what its ProxyCommand says, as Ansible has it do.
+#[test]
+fn ssh_itself_says_why_there_is_no_way() {
+    let gateway = setup().start();
+    let alice = gateway.first_person();
+    let _helpers = Helpers::of(alice.dir());
+    let _alpha = joined(&gateway, &alice, "alpha");
+    alice.ok(&["ssh-config", "--write"]);
+    let config = alice.file("ssh/config");
+    let control = format!("ControlPath={}/%C", gateway.room().display());
+    let shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", &control];
+    for options in [&[][..], &shared] {
+        let ended = run(&mut ssh(&config, &[options, &["alpha", "true"]].concat()), PATIENCE);
+        assert_eq!(ended.code, 255, "{}", ended.stderr);
+        let says = "Received disconnect from UNKNOWN port 65535:11: lychgate: the machine `alpha` is offline";
+        assert!(ended.stderr.contains(says), "{options:?}: {}", ended.stderr);
+    }
+}
+
 /// A port changes nothing: there is no other way than the gateway's, and ssh, which looks for `[HOST]:PORT` among the known hosts
 /// first, still believes the gateway's CA alone.
 #[test]

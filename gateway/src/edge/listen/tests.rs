@@ -577,12 +577,20 @@ async fn silent_peers_hold_up_nobody_and_end_by_themselves() {
 #[tokio::test]
 async fn what_is_not_tls_is_refused() {
     let rig = Rig::new(SEPARATE).await;
-    let mut tcp = TcpStream::connect(rig.bound.enroll).await.unwrap();
-    tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut bytes = Vec::new();
-    let _ = timeout(SOON, tcp.read_to_end(&mut bytes)).await.unwrap();
-    assert!(!bytes.windows(4).any(|window| window == b"HTTP"));
-    rig.counted(r#"lychgate_handshakes_total{outcome="refused"} 1"#).await;
+    // HTTP is told so in HTTP; whatever else it is hears no HTTP.
+    for (count, (sent, told)) in
+        [(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], true), (b"\x00\x01garbage and more of it", false)]
+            .into_iter()
+            .enumerate()
+    {
+        let mut tcp = TcpStream::connect(rig.bound.enroll).await.unwrap();
+        tcp.write_all(sent).await.unwrap();
+        let mut bytes = Vec::new();
+        let _ = timeout(SOON, tcp.read_to_end(&mut bytes)).await.unwrap();
+        assert_eq!(bytes.starts_with(b"HTTP/1.1 400 "), told, "{bytes:?}");
+        assert_eq!(bytes.windows(4).any(|window| window == b"HTTP"), told, "{bytes:?}");
+        rig.counted(&format!("lychgate_handshakes_total{{outcome=\"refused\"}} {}", count + 1)).await;
+    }
 }
 
 #[tokio::test]
