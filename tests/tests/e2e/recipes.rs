@@ -40,6 +40,6 @@ fn what_was_hardly_meant_is_warned_of() {
     let checked = policy(&[Path::new("check"), &file]);
     assert_eq!(checked.code, 0, "{}", checked.stderr);
     let says =
-        format!("lychgate-gateway: warning: {}:2:1: the rule permits everybody everything (name who", file.display());
+        format!("lychgate-gateway: warning: {}:1:1: the rule permits everybody everything (name who", file.display());
     assert!(checked.stderr.starts_with(&says), "{}", checked.stderr);
 }
