@@ -323,6 +323,13 @@ impl FromStr for Quota {
     }
 }
 
+/// How many SSH certificates a lineage may have made in one life of them. No record is kept of one, but an event is, so whoever asks
+/// without end fills the store; a person with many keys, or a script that asks for each run, stays far below.
+pub const SSH_CERTIFICATES_PER_LIFE: u32 = 64;
+
+/// The life by which they are counted when the policy sets none: a day, as with a machine's own.
+pub const SSH_LIFE: Duration = Duration::from_hours(24);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,8 @@ use gateway::{
         ssh::{Proven, prove},
     },
     flow,
+    limits::SSH_CERTIFICATES_PER_LIFE,
+    store::Key,
 };
 use pki::{BACKDATE, BadSshSignature, SshCertificate, SshKey, SshKind};
 use ssh_key::SshHolder;
@@ -175,5 +177,30 @@ fn a_proof_is_for_one_key_one_connection_and_one_purpose() {
     for public_key in ["", "ssh-dss AAAA", "ssh-ed25519 AAAA"] {
         let refused = prove(public_key, &good, HOST_NAMESPACE, &HERE).unwrap_err();
         assert!(matches!(refused, Refusal::BadSshKey(_)), "{refused}");
+    }
+}
+
+/// Each leaves an event, so they are counted like the others; the rest of its life goes on.
+#[tokio::test]
+async fn a_lineage_has_so_many_in_a_life_of_them() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.machine("edge-7").await;
+    let key = SshHolder::new();
+    for (who, member) in [("a person", &alice), ("a machine", &machine)] {
+        let ask = async || {
+            if who == "a person" { user(&story, member, &key).await } else { host(&story, member, &key).await }
+        };
+        for count in 0..SSH_CERTIFICATES_PER_LIFE {
+            assert!(ask().await.is_ok(), "{who}: {count}");
+        }
+        let before = story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().len();
+        let refused = ask().await.unwrap_err();
+        let Refusal::CertificateLimit { retry_after } = refused else { panic!("{who}: {refused:?}") };
+        assert_eq!(story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().len(), before, "{who}");
+        // Its own certificates are another budget.
+        member.fresh().renew(&story).await.unwrap();
+        story.clock.advance(retry_after);
+        assert!(ask().await.is_ok(), "{who}: after {retry_after:?}");
     }
 }

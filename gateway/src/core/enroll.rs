@@ -475,6 +475,7 @@ pub fn begin(
         created: now.into(),
         paid_until: UnixSecs(0),
         sealed_paid_until: UnixSecs(0),
+        ssh_paid_until: UnixSecs(0),
         last_seen: None,
         renewal_asked: None,
     };

@@ -127,7 +127,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// [`Refusal::CertificateLimit`], with when there is one again.
-fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: UnixTime) -> Result<UnixSecs, Refusal> {
+pub(super) fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: UnixTime) -> Result<UnixSecs, Refusal> {
     let (life, now) = (life.as_secs(), now.secs());
     let each = life / u64::from(per_life.max(1));
     let full = now.saturating_add(life);

@@ -462,6 +462,9 @@ pub struct Lineage {
     /// The same for its sealed services.
     #[serde(default)]
     pub sealed_paid_until: UnixSecs,
+    /// The same for SSH certificates, each of which leaves an event.
+    #[serde(default)]
+    pub ssh_paid_until: UnixSecs,
     /// When its tunnel was last seen to end, to the minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<UnixSecs>,

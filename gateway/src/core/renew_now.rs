@@ -67,6 +67,7 @@ mod tests {
             created: UnixSecs(0),
             paid_until: UnixSecs(0),
             sealed_paid_until: UnixSecs(0),
+            ssh_paid_until: UnixSecs(0),
             last_seen: None,
             renewal_asked: own.map(UnixSecs),
         };

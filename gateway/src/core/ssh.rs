@@ -1,7 +1,9 @@
 //! Decides SSH certificates: a machine's for its names, a person's for the logins that the policy gives them.
 //!
-//! The proof first. What is asked for again is made again: it takes nothing from anybody, and the end is never later than
-//! that of the certificate with which it was asked for.
+//! The proof first. What is asked for again is made again: it takes nothing from anybody but from the lineage's own budget, and the end is
+//! never later than that of the certificate with which it was asked for.
+
+use std::time::Duration;
 
 use pki::{SshDraft, SshError, SshKey, UnixTime};
 use policy::Ruleset;
@@ -11,10 +13,11 @@ use super::{
     approve::principal,
     audit::Event,
     change::Changes,
-    plan,
+    keys, plan,
     proof::BadProof,
     refusal::{Fault, Refusal},
 };
+use crate::limits::{SSH_CERTIFICATES_PER_LIFE, SSH_LIFE};
 
 /// An SSH key whose holder is on this connection. Made only by [`prove`].
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub struct Plan {
 /// certificate.
 pub fn host(caller: &Caller, Proven(key): Proven, entropy: [u8; 8], now: UnixTime) -> Result<Plan, Refusal> {
     let draft = SshDraft::host(key, &caller.identity, caller.not_after, entropy, now);
-    planned(caller, draft.map_err(not_made)?, vec![])
+    planned(caller, draft.map_err(not_made)?, vec![], SSH_LIFE, now)
 }
 
 /// A person's certificate: the logins and the time that the policy gives them, and never past their own certificate.
@@ -68,7 +71,8 @@ pub fn user(
     };
     let until = grant.lifetime().map_or(caller.not_after, |lifetime| now.plus(lifetime).min(caller.not_after));
     let draft = SshDraft::user(key, &caller.identity, grant.principals().to_vec(), until, entropy, now);
-    planned(caller, draft.map_err(not_made)?, grant.rules().to_vec())
+    let life = grant.lifetime().unwrap_or(SSH_LIFE);
+    planned(caller, draft.map_err(not_made)?, grant.rules().to_vec(), life, now)
 }
 
 /// The question put to the policy.
@@ -89,8 +93,19 @@ fn not_made(error: SshError) -> Refusal {
     }
 }
 
-fn planned(caller: &Caller, draft: SshDraft, rules: Vec<String>) -> Result<Plan, Refusal> {
+/// `life` is how long such a certificate may live. Its end may come sooner, with that of the caller's own, and the budget must not end
+/// with it.
+fn planned(
+    caller: &Caller,
+    draft: SshDraft,
+    rules: Vec<String>,
+    life: Duration,
+    now: UnixTime,
+) -> Result<Plan, Refusal> {
     let mut changes = Changes::new();
+    let mut lineage = caller.lineage.record.clone();
+    lineage.ssh_paid_until = plan::spend(lineage.ssh_paid_until, life, SSH_CERTIFICATES_PER_LIFE, now)?;
+    changes.update(keys::lineage(&lineage.id), &caller.lineage, &lineage);
     let subject = Some(&caller.subject.record);
     plan::stand_on(&mut changes, plan::stands(&caller.lineage, subject, &[caller.key], &caller.locks)?);
     changes.event(Event::SshIssued {

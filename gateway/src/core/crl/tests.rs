@@ -45,6 +45,7 @@ fn lineage() -> Lineage {
         created: UnixSecs(ISSUED - DAY),
         paid_until: UnixSecs(0),
         sealed_paid_until: UnixSecs(0),
+        ssh_paid_until: UnixSecs(0),
         last_seen: None,
         renewal_asked: None,
     }
