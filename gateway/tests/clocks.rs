@@ -269,3 +269,32 @@ async fn the_order_of_what_is_vouched_for_only_goes_forward() {
     story.shell.store.commit(Batch::default().put("meta/order", "{")).await.unwrap();
     assert!(advance().await >= story.shell.now().secs());
 }
+
+/// The gateway goes on issuing by a clock that it doubts, which may be the right one. What it issues then is as short as ever; by the
+/// true time it is nothing yet, or nothing any more; it takes nothing from those who were there, and a lock ends it.
+#[tokio::test]
+async fn what_is_issued_while_the_clock_is_doubted() {
+    for days in [500, 40, -40] {
+        let story = Story::new().await;
+        // Its CAs are older than the jump.
+        story.clock.advance(DAY * 60);
+        let alice = story.first_person().await;
+        let machine = story.machine("edge-01").await;
+        story.rounds(2).await;
+        story.jump(days);
+        story.rounds(2).await;
+        assert!(clock::doubt(&story.shell).is_some(), "{days}");
+        let late = story.machine("edge-02").await;
+        let (from, until) = (late.issued.not_before, late.issued.not_after);
+        assert!(until - from <= (DAY + pki::BACKDATE).as_secs(), "{days}: no longer than ever");
+        story.jump(-days);
+        story.rounds(2).await;
+        assert_eq!(clock::doubt(&story.shell), None, "{days}");
+        let now = story.shell.now().secs();
+        assert!(now < from || until <= now, "{days}: it is not good by the true time");
+        story.admit(&story.peer(&machine.issued)).await.unwrap();
+        story.lock(&alice, "machine", "edge-02").await.unwrap();
+        let refused = story.admit(&story.peer_at(&late.issued, from + 600)).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Locked { .. } | Refusal::Expired), "{days}: {refused:?}");
+    }
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gateway::{
     attest::Reject,
     core::{refusal::Refusal, token::TokenError},
+    flow::queue::Queue,
 };
 use story::{Answer, DAY, Story, minutes};
 use wire::admin::{LockRequest, TokenRequest};
@@ -565,4 +566,49 @@ async fn near_the_end_of_its_ca_lives_are_shortened_and_after_it_there_are_none(
     let refused = story.stranger().join(&token, "edge-08").await.unwrap_err();
     let says = refused.to_string();
     assert!(says.contains("the CA for machine certificates ended at") && says.contains("ca renew"), "{says}");
+}
+
+/// What is counted of the queue in memory is what a gateway that was started anew counts from its store: after arrivals from several
+/// networks, decisions, lapses and those that gave way.
+#[tokio::test]
+async fn a_restarted_gateway_counts_the_queue_as_before() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let agree = async |when: &str| {
+        let fresh = Queue::default();
+        for net in 1..6 {
+            let source = format!("192.0.{net}.0/24");
+            let [kept, read] = [&story.shell.queue, &fresh];
+            let (kept, read) = (kept.fullness(&story.shell, &source).await, read.fullness(&story.shell, &source).await);
+            assert_eq!(kept.unwrap(), read.unwrap(), "{when}: {source}");
+        }
+        for name in ["a-1", "b-1"] {
+            let mut rivals = [vec![], vec![]];
+            for (queue, rivals) in [&story.shell.queue, &fresh].into_iter().zip(&mut rivals) {
+                *rivals = queue.rivals(&story.shell, name, "nobody").await.unwrap();
+                rivals.sort();
+            }
+            assert_eq!(rivals[0], rivals[1], "{when}: {name}");
+        }
+        fresh.fullness(&story.shell, "192.0.1.0/24").await.unwrap()
+    };
+    let mut ids = Vec::new();
+    for net in [1, 1, 1, 2, 3] {
+        ids.push(story.stranger().from(net).ask("a-1").await.waiting().id);
+    }
+    let full = agree("after they came").await;
+    assert_eq!((full.all, full.from_prefix), (5, 3));
+    // The share of the network is full for whoever comes after the restart, too.
+    assert!(story.stranger().from(1).try_ask("b-1").await.is_err());
+    let caller = alice.caller(&story).await;
+    gateway::flow::people::deny(&story.shell, &caller, &ids[0], "no", "i").await.unwrap();
+    let full = agree("after one was denied").await;
+    assert_eq!((full.all, full.from_prefix), (4, 2));
+    story.stranger().from(4).ask("b-1").await.waiting();
+    story.stranger().from(5).ask("b-1").await.waiting();
+    story.stranger().from(2).ask("b-1").await.waiting();
+    agree("after the longest queue gave way").await;
+    story.clock.advance(DAY * 2);
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
+    agree("after they lapsed").await;
 }
