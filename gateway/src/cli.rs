@@ -258,6 +258,9 @@ pub enum PolicyCommand {
         /// The files, which are loaded as one policy
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Also look into the store of this configuration, and say which groups nobody is in; the gateway must not be running
+        #[arg(long)]
+        config: Option<PathBuf>,
     },
     /// Run a table of cases against a policy
     Test {

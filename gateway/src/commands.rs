@@ -105,7 +105,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Completions { shell } => manual::completions(shell),
         Command::Clock { command: ClockCommand::Accept { config } } => offline::clock_accept(&config),
         Command::CheckConfig { config } => offline::check_config(&config),
-        Command::Policy { command: PolicyCommand::Check { files } } => offline::policy_check(&files),
+        Command::Policy { command: PolicyCommand::Check { files, config } } => {
+            offline::policy_check(&files, config.as_deref())
+        }
         Command::Policy { command: PolicyCommand::Test { files } } => offline::policy_test(&files),
         Command::Policy { command: PolicyCommand::Default } => {
             print!("{}", policy::DEFAULT_POLICY);

@@ -1,11 +1,13 @@
 //! Commands that need no running gateway: checks of configuration and policy, export and import.
 
 use std::{
+    collections::BTreeSet,
     io::{BufReader, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use pki::Role;
 use policy::{CaseResult, Ruleset};
 
 use super::{Complaint, at_home, load};
@@ -13,7 +15,9 @@ use crate::{
     config::Config,
     core::{
         audit::{Event, Upkeep},
-        keys, kinds, subjects,
+        keys, kinds,
+        records::Subject,
+        subjects,
     },
     edge::{clock::Clock, entropy::Entropy, files, local},
     rules, server,
@@ -36,13 +40,43 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
 ///
 /// # Errors
 /// Every complaint.
-pub fn policy_check(files: &[PathBuf]) -> Result<(), Complaint> {
+pub fn policy_check(files: &[PathBuf], config: Option<&Path>) -> Result<(), Complaint> {
     let rules = rules::load(files).map_err(Complaint::wrong)?;
+    if let Some(config) = config {
+        let inhabited = groups(config)?;
+        for group in rules.groups().filter(|group| !inhabited.contains(*group)) {
+            eprintln!("lychgate-gateway: warning: rules name the group `{group}`, and nobody is in it");
+        }
+    }
     for advice in rules.advice() {
         eprintln!("lychgate-gateway: warning: {advice}");
     }
     println!("good: {}", counted(rules.rule_ids().count(), "rule"));
     Ok(())
+}
+
+/// The groups that somebody is in.
+fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
+    let config = load(path)?;
+    at_home(path, &config, async |config| {
+        reading(config, async |store| {
+            let (people, mut found) = (store::Key::from(keys::subjects(Role::Person).as_str()), BTreeSet::new());
+            let mut last: Option<store::Key> = None;
+            loop {
+                let page = store.scan(&people, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
+                for (_, entry) in &page {
+                    // A damaged record is said by `store check`.
+                    let person = serde_json::from_slice::<Subject>(&entry.value);
+                    found.extend(person.into_iter().flat_map(|person| person.groups));
+                }
+                if page.len() < store::SCAN_MAX {
+                    return Ok(found);
+                }
+                last = page.into_iter().next_back().map(|(key, _)| key);
+            }
+        })
+        .await
+    })
 }
 
 /// Prints what rules are checked against.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use tests::gateway::Setup;
 use tests::program::{Ended, built, run};
 use tests::wait::PATIENCE;
 
@@ -42,4 +43,16 @@ fn what_was_hardly_meant_is_warned_of() {
     let says =
         format!("lychgate-gateway: warning: {}:1:1: the rule permits everybody everything (name who", file.display());
     assert!(checked.stderr.starts_with(&says), "{}", checked.stderr);
+    // Of groups the store knows who is in them.
+    let mut gateway = Setup::default().start();
+    let _alice = gateway.first_person();
+    gateway.stop();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("policy/examples/helpdesk.cedar");
+    let default = room.path().join("default.cedar");
+    std::fs::write(&default, policy(&[Path::new("default")]).stdout).unwrap();
+    let config = gateway.config();
+    let checked = policy(&[Path::new("check"), Path::new("--config"), &config, &default, &recipe]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    let says = "lychgate-gateway: warning: rules name the group `helpdesk`, and nobody is in it\n";
+    assert_eq!(checked.stderr, says, "somebody is in `admins`");
 }
