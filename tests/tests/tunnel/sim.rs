@@ -371,6 +371,7 @@ impl Pair {
                 client::Output::HangUp => self.hang_up(at),
                 client::Output::RenewNow => self.seen.renew_now += 1,
                 client::Output::Ended(session, _) => self.seen.ended.push(session),
+                client::Output::ReachEnded(session, _) => panic!("no program here opened the session {session}"),
                 client::Output::Tell(news) => self.heard_news(news),
             }
         }
