@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use gateway::{
-    core::timekeeping,
+    core::{refusal::Refusal, timekeeping},
     flow::{clock, order, ssh, sweep::sweep},
     store::{Batch, Key},
 };

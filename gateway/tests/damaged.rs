@@ -48,7 +48,7 @@ const fn row(key: &'static str, using: Use, list: List) -> Row {
 }
 
 /// `$...` is what belongs to the machine at that place.
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 26] = [
     row("subject/machine/m-1", Refused, Without),
     row("lineage/$lineage", Refused, With),
     row("cert/$serial", Refused, Without),
@@ -70,6 +70,7 @@ const ROWS: [Row; 25] = [
     row("audit/0000000000000", GoesOn, Without),
     row("stale/$lineage", GoesOn, Without),
     row("owned/alice/m-1", GoesOn, Without),
+    row("name/machine/m-9", GoesOn, Without),
     row("convergence/m-1", GoesOn, Without),
     // Without it nobody can tell whether a store was restored, so nobody is let in.
     row("meta/epoch", Refused, Fails),
