@@ -21,6 +21,8 @@ pub const RESERVED: &str = "certificate.reserved";
 
 /// The names of all events, for whoever filters by them.
 pub const NAMES: &[&str] = &[
+    "ca.renewed",
+    "ca.root-list",
     "certificate.activated",
     "certificate.issued",
     RESERVED,
@@ -51,6 +53,8 @@ pub const NAMES: &[&str] = &[
     "session.killed",
     "session.opened",
     "ssh.issued",
+    "store.imported",
+    "store.rollback-accepted",
     "subject.left",
     "subject.removed",
     "subject.renamed",
