@@ -257,6 +257,7 @@ async fn go_on(
     match pursue(pursuit, &mut talk, stop).await? {
         End::Installed(credential, offset) => {
             upkeep::save_offset(store, &credential, offset)?;
+            events.admitted(&credential.facts);
             for line in upkeep::run_hooks(store, &credential, &options.hooks, "joined").await {
                 events.tell(Level::Warning, "hook-failed", &line, &[]);
             }

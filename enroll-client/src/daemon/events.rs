@@ -8,6 +8,7 @@ use crate::edge::clock;
 use crate::edge::terminal::{self, Format};
 use crate::join::{Notice, Talk};
 use crate::platform;
+use crate::record::Facts;
 use crate::report::Complaint;
 use crate::text;
 
@@ -43,6 +44,14 @@ pub struct Events {
 }
 
 impl Events {
+    /// Says so when an approver gave another name than was asked for.
+    pub fn admitted(self, facts: &Facts) {
+        if let Some(wanted) = &facts.wanted_name {
+            let what = format!("admitted as `{}`, the name an approver gave, and not as `{wanted}`", facts.name);
+            self.tell(Level::Info, "admitted", &what, &[("wanted_name", wanted.clone())]);
+        }
+    }
+
     /// Writes one.
     pub fn tell(self, level: Level, event: &str, what: &str, fields: &[(&str, String)]) {
         let now = clock::now();
