@@ -3,8 +3,12 @@
 
 use std::fmt::Debug;
 
-use enroll_client::receive::{Expect, accept, ticket};
-use pki::{KeyDigest, Role};
+use enroll_client::{
+    receive::{Before, Expect, accept, ticket},
+    target::Address,
+    trust::Expected,
+};
+use pki::{KeyDigest, Order, Role};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use wire::{
@@ -89,14 +93,18 @@ fn request<T: Serialize + DeserializeOwned + Debug>(json: &[u8]) -> bool {
 fn issued(json: &[u8]) -> bool {
     let Some(reply) = read::<IssuedReply>(json) else { return false };
     let ours = key(LEAF_KEY).subject_key().expect("its public key").digest();
-    let pin = WORLD.root.pin();
-    let Ok(issued) = accept(&reply, Expect { key: &ours, pin: Some(&pin) }) else { return false };
+    // No handshake has shown a certificate, so the address of the manage face is the one from before: a reply without an order keeps it.
+    let before = Before { order: Order::new(1), manage: Address::parse("gate.example:8444", 443).ok() };
+    let (believed, stranger) = (Expected::Pin(WORLD.root.pin()), Expected::Pin(KeyDigest::from_spki_der(b"another")));
+    let expect = Expect { key: &ours, believed: &believed, shown: None, before: &before, now: NOW };
+    let Ok(issued) = accept(&reply, expect) else { return false };
     assert_eq!(issued.key, ours);
     assert_eq!(issued.identity.domain, WORLD.domain);
+    assert_eq!(Some(issued.manage), before.manage);
     assert!(issued.life.renew_after <= issued.life.not_after && issued.life.renew_by <= issued.life.not_after);
     let other = KeyDigest::from_spki_der(b"another");
-    assert!(accept(&reply, Expect { key: &other, pin: Some(&pin) }).is_err(), "for another key");
-    assert!(accept(&reply, Expect { key: &ours, pin: Some(&other) }).is_err(), "under another pin");
+    assert!(accept(&reply, Expect { key: &other, ..expect }).is_err(), "for another key");
+    assert!(accept(&reply, Expect { believed: &stranger, ..expect }).is_err(), "under another pin");
     true
 }
 
@@ -125,7 +133,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         renew_after: NOW.secs() + 40_000,
         renew_by: NOW.secs() + 60_000,
         manage: "gate.example:8444".to_owned(),
-        order: NOW.secs(),
+        order: 0,
         time: NOW.secs(),
     };
     let waiting = WaitingReply {
