@@ -226,7 +226,8 @@ impl Target {
         if let Some(token) = token_in(raw) {
             return Token::parse(token).map(Self::Token);
         }
-        let raw = raw.trim_start_matches('\u{feff}').trim().trim_matches(['"', '\'']);
+        let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
+        let raw = raw.trim_start_matches('\u{feff}').trim_matches(around);
         let text: String = raw.chars().filter(|c| !c.is_whitespace()).collect();
         if text.is_empty() {
             return Err(BadTarget::Empty);
