@@ -15,7 +15,7 @@ use std::{
 
 use gateway::{
     core::{
-        approve::{Approve, Code, Wish},
+        approve::{Approve, Code, UNCHECKED, Wish},
         refusal::Refusal,
     },
     flow,
@@ -152,7 +152,7 @@ async fn a_person_counts_once_and_may_change_their_mind() {
 async fn two_need_the_code() {
     let gate = Gate::with_policy(two).await;
     let refused = gate.give("alice", Gives { unchecked: true, ..PLAIN }).await.unwrap_err();
-    assert_eq!(refused, Refusal::Denied { rules: vec!["two-check-the-code".into()], action: "approve" });
+    assert_eq!(refused, Refusal::Denied { rules: vec!["two-check-the-code".into()], action: UNCHECKED });
     gate.give("alice", PLAIN).await.unwrap();
     assert!(gate.give("bob", Gives { unchecked: true, ..PLAIN }).await.is_err());
     // Whoever turns it away needs none.

@@ -442,6 +442,8 @@ async fn whoever_waits_has_redeemed_the_token() {
     token_says(two.join(&token.token, "edge-08").await, &TokenError::Spent);
     revoke(&story, &alice, &token.id).await;
     token_says(story.approve(&alice, &waiting.id, &one.code(&waiting)).await, &TokenError::Revoked);
+    token_says(one.poll(&waiting.id).await, &TokenError::Revoked);
+    token_says(one.try_ask("edge-07").await, &TokenError::Revoked);
     // Revoked between the approval and the collection.
     let token = story.token_reply(TokenRequest::default()).await;
     let waiting = two.join(&token.token, "edge-08").await.unwrap().waiting();

@@ -93,6 +93,9 @@ pub enum Outcome {
 /// whenever one comes.
 const APPROVALS_MAX: usize = 32;
 
+/// What the policy refuses when it would permit the same with the code.
+pub const UNCHECKED: &str = "approve without the code";
+
 /// The name an approval would give.
 ///
 /// # Errors
@@ -161,7 +164,16 @@ pub fn approve(
     still_waiting(&enrollment, now)?;
     records.locks.refuse()?;
     let content = content(&enrollment, asked, &records)?;
-    let grant = permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, &content), now)?;
+    let permitted =
+        |content: &Content| permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, content), now);
+    let grant = permitted(&content).map_err(|refusal| match refusal {
+        Refusal::Denied { rules, .. }
+            if !content.code_checked && permitted(&Content { code_checked: true, ..content.clone() }).is_ok() =>
+        {
+            Refusal::Denied { rules, action: UNCHECKED }
+        }
+        other => other,
+    })?;
     // Once it is known that they may: it says who exists.
     known_owner(records.owner.as_ref())?;
     if let Code::Typed(typed) = &asked.code

@@ -226,7 +226,10 @@ fn continue_existing(
         }
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
-        EnrollmentState::Waiting => Ok(Some(Verdict::Waits(Box::new(existing.record.clone())))),
+        EnrollmentState::Waiting => {
+            records.ground.tokens_count(&mut Changes::new(), &existing.record.key, now)?;
+            Ok(Some(Verdict::Waits(Box::new(existing.record.clone()))))
+        }
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: existing.record.reason.clone().unwrap_or_default() })
         }

@@ -13,6 +13,7 @@ use super::live::Reason;
 use crate::{
     attest::Reject,
     core::{
+        approve::UNCHECKED,
         proof::BadProof,
         refusal::{Fault, NameRule, Refusal, Unreached},
         token::TokenError,
@@ -188,6 +189,11 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
             Some(
                 "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
             ),
+        ),
+        Refusal::Denied { action: UNCHECKED, .. } => (
+            StatusCode::FORBIDDEN,
+            "denied",
+            Some("have the machine's owner read the code to you, and pass it with --code: that is permitted"),
         ),
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
@@ -436,6 +442,11 @@ mod tests {
                 denied("enroll or request"),
                 "denied",
                 "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
+            ),
+            (
+                denied(UNCHECKED),
+                "denied",
+                "have the machine's owner read the code to you, and pass it with --code: that is permitted",
             ),
             (denied("connect"), "denied", "ask whoever runs this gateway; its log has this request under its id"),
             (

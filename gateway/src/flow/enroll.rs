@@ -331,7 +331,11 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
             Err(Refusal::Retired { why: REMOVED }.into())
         }
         EnrollmentState::Waiting if now.secs() > seen.record.expires.0 => Err(Refusal::Lapsed.into()),
-        EnrollmentState::Waiting => Ok(Reply::Waiting(waiting(shell, &seen.record))),
+        EnrollmentState::Waiting => {
+            // Nobody can approve it any more: whoever waits is told.
+            ground.tokens_count(&mut Changes::new(), &seen.record.key, now)?;
+            Ok(Reply::Waiting(waiting(shell, &seen.record)))
+        }
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
         }
