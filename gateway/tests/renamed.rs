@@ -5,9 +5,18 @@
 mod story;
 
 use gateway::{
-    core::{change::Changes, keys, records::KeptName, refusal::Refusal},
+    core::{
+        admission::{self, Admission, Standing, Use},
+        change::Changes,
+        keys,
+        records::KeptName,
+        refusal::Refusal,
+    },
     edge::sessions::Selector,
-    flow::{self, shell::Actor},
+    flow::{
+        self,
+        shell::{Actor, Retry},
+    },
 };
 use pki::Role;
 use story::{DAY, Member, Story, minutes};
@@ -241,4 +250,96 @@ async fn machines_were_last_seen() {
     changes.delete(keys::lineage("none"));
     story.shell.commit(changes, &Actor { who: "gateway", instance: "story" }).await.unwrap();
     flow::connect::last_seen(&story.shell, "none").await;
+}
+
+/// A lock and the first use of a certificate with the new name at the same moment: whichever comes second looks again, so that no
+/// lock is left on a name that nobody has any more.
+#[tokio::test]
+async fn a_lock_at_the_very_moment_is_not_slipped_by() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = machine(&story, &alice).await;
+    rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
+    let issued = machine.renew(&story).await.unwrap();
+    let (peer, shell) = (story.peer(&issued), &story.shell);
+    let lineage = machine.caller(&story).await.lineage.record.id.clone();
+    let standing = Standing {
+        certificate: shell.get(keys::certificate(&peer.serial)).await.unwrap(),
+        lineage: shell.get(keys::lineage(&lineage)).await.unwrap(),
+        subject: shell.get(keys::subject(Role::Machine, "edge-07")).await.unwrap(),
+        epoch: shell.get(keys::EPOCH.to_owned()).await.unwrap(),
+        ..Standing::default()
+    };
+    let Ok(Admission::Admit(_, Some(changes))) = admission::decide(&peer, &standing, Use::Read, shell.now()) else {
+        panic!("it is admitted")
+    };
+    story.lock(&alice, "machine", "edge-07").await.unwrap();
+    let commit = shell.commit(changes, &Actor { who: "machine", instance: "story" }).await;
+    assert!(matches!(commit, Err(Retry::Conflict)), "{commit:?}");
+    flow::admin::unlock(shell, &alice.caller(&story).await, "machine", "edge-07", "story").await.unwrap();
+    // The other way round: whoever has looked up the old name to lock it looks again.
+    let epoch = story.epoch().await;
+    story.admit(&peer).await.unwrap();
+    assert!(story.epoch().await > epoch);
+}
+
+/// A certificate with the old name serves nobody any more, not even the programs that are forgiven after a renewal: what they did
+/// under that name a lock on the new one would not find.
+#[tokio::test]
+async fn nothing_begins_under_the_old_name() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = machine(&story, &alice).await;
+    let (old, lineage) = (story.peer(&machine.issued), machine.caller(&story).await.lineage.record.id.clone());
+    rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
+    let issued = machine.renew(&story).await.unwrap();
+    flow::admit::still(&story.shell, &old, &lineage).await.unwrap();
+    let machine = machine.moved(issued);
+    machine.caller(&story).await;
+    assert_eq!(story.admit(&old).await.unwrap_err(), Refusal::Replaced);
+    assert_eq!(flow::admit::still(&story.shell, &old, &lineage).await.unwrap_err(), Refusal::Replaced);
+    // It is no second holder for that.
+    machine.caller(&story).await;
+}
+
+/// Whoever may administer machines by their names may not make by two changes at once what they may not make by one.
+#[tokio::test]
+async fn what_is_changed_with_the_name_is_judged_under_both() {
+    let fixed = r#"
+@id("fixed") forbid (principal, action == Lychgate::Action::"administer", resource)
+when { resource is Lychgate::Machine && resource.name == "NAME" && resource.labels.contains("env=prod") };"#;
+    for (fixed_name, first) in [("edge-07", false), ("rack7-2", false), ("rack7-2", true)] {
+        let story = Story::with_policy(|text| format!("{text}{}", fixed.replace("NAME", fixed_name))).await;
+        let alice = story.first_person().await;
+        machine(&story, &alice).await;
+        if first {
+            rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
+        }
+        let asked = MachineChange {
+            name: (!first).then(|| "rack7-2".to_owned()),
+            labels: [("env".to_owned(), "prod".to_owned())].into(),
+            ..MachineChange::default()
+        };
+        let caller = alice.caller(&story).await;
+        let answer = flow::set::machine(&story.shell, &caller, "edge-07", &asked, "story").await;
+        assert!(matches!(answer, Err(Refusal::Denied { .. })), "{fixed_name}, renamed first: {first}: {answer:?}");
+    }
+}
+
+/// A certificate that was replaced before anybody used it lives on as well.
+#[tokio::test]
+async fn the_old_name_is_kept_past_every_certificate_with_it() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = machine(&story, &alice).await;
+    story.clock.advance(DAY / 2);
+    let alice = story.renewed(alice).await;
+    let unused = machine.renew(&story).await.unwrap();
+    rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
+    let issued = machine.renew_by(&story, &story::key(), Some("rack7-2")).await.unwrap();
+    assert!(unused.identity.ends_with("/edge-07") && issued.identity.ends_with("/rack7-2"));
+    story.admit(&story.peer(&issued)).await.unwrap();
+    story.clock.advance(DAY / 2 + minutes(2));
+    assert!(story.shell.now() <= story.peer(&unused).not_after);
+    assert!(taken(&newcomer(&story, "edge-07").await));
 }

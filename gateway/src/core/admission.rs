@@ -136,7 +136,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
         let subject = if peer.identity.name.as_str() == lineage.record.name {
             subject.clone()
         } else {
-            rename(&mut changes, peer, (&mut activated.record, lineage), subject, standing.convergence.as_ref())?
+            rename(&mut changes, peer, (&mut activated.record, lineage), subject, standing)?
         };
         changes.update(keys::lineage(&activated.record.id), lineage, &activated.record);
         return Ok(Admission::Admit(caller(activated, &subject), Some(changes)));
@@ -146,6 +146,8 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let replaced_by_use = lineage.record.activated.0 > 0;
     let forgiven = replaced_by_use && since <= grace(life);
     match intent {
+        // Under a name that is its machine's no more nothing begins: a lock on the new one would not find it.
+        Use::Read if forgiven && peer.identity.name.as_str() != lineage.record.name => return Err(Refusal::Replaced),
         Use::Read if forgiven => return Ok(Admission::Admit(caller(lineage.clone(), subject), None)),
         // A program that read the files a moment too early is no thief; a thief gets nothing by posing as one.
         Use::Change if forgiven => return Err(Refusal::Replaced),
@@ -220,6 +222,9 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
     let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
         return Err(gone);
     };
+    if peer.identity.name.as_str() != subject.record.name {
+        return Err(Refusal::Replaced);
+    }
     Ok(Box::new(Caller {
         identity: peer.identity.clone(),
         serial: peer.serial,
@@ -233,13 +238,14 @@ pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Call
 }
 
 /// Makes the name in the certificate the subject's, as it was told to become: everything that stands under the old name moves,
-/// and that stays kept until the last certificate with it has ended.
+/// and that stays kept until the last certificate with it has ended. Whoever sets a lock at the same moment looks again, so that none
+/// is left on a name that nobody has.
 fn rename(
     changes: &mut Changes,
     peer: &Peer,
     (lineage, before): (&mut Lineage, &Seen<Lineage>),
     seen: &Seen<Subject>,
-    convergence: Option<&Seen<Convergence>>,
+    standing: &Standing,
 ) -> Result<Seen<Subject>, Refusal> {
     let (role, new) = (lineage.role, peer.identity.name.to_string());
     let old = std::mem::replace(&mut lineage.name, new.clone());
@@ -249,11 +255,14 @@ fn rename(
     let subject = Subject { name: new.clone(), renaming: None, ..seen.record.clone() };
     subjects::remove(changes, seen);
     subjects::create(changes, &subject);
+    lock::bump(changes, &standing.epoch);
     changes.delete(keys::kept_name(role, &new));
-    let ends = before.record.current.iter().chain(&before.record.retired).chain(&before.record.sealed);
-    let until = ends.map(|cert| cert.not_after).max_by_key(|end| end.0);
+    let (current, retired, sealed) = (&before.record.current, &before.record.retired, &before.record.sealed);
+    let ends = current.iter().chain(retired).chain(sealed).map(|cert| cert.not_after);
+    // One that was replaced before anybody used it is not among them. It was issued before this one, and so ends no later.
+    let until = ends.chain([peer.not_after.into()]).max_by_key(|end| end.0);
     changes.put(keys::kept_name(role, &old), &KeptName { lineage: lineage.id.clone(), until });
-    if let Some(convergence) = convergence {
+    if let Some(convergence) = &standing.convergence {
         changes.remove(keys::convergence(&old), convergence);
         changes.put(keys::convergence(&new), &convergence.record);
     }

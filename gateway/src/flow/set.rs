@@ -151,13 +151,7 @@ async fn change(
         how(&mut subject)?;
         let after = whole(shell, Seen { record: subject.clone(), version: before.subject.version }).await?;
         let becomes = subject.renaming.clone().filter(|_| before.subject.record.renaming.is_none());
-        let rules = match &becomes {
-            Some(name) => {
-                let record = Subject { name: name.clone(), ..subject.clone() };
-                may_make(shell, caller, &whole(shell, Seen { record, version: 0 }).await?)?
-            }
-            None => may_make(shell, caller, &after)?,
-        };
+        let rules = may_make(shell, caller, &after)?;
         if role == Role::Person {
             offboard::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
         }
@@ -195,8 +189,30 @@ fn may_make(shell: &Shell, caller: &Caller, after: &Whole) -> Result<Vec<String>
         }
         other => other,
     };
-    let action = policy::Action::Administer;
-    Ok(permit(&shell.rules.load(), caller, action, resource, shell.now())?.rules().to_vec())
+    under_each_name(shell, caller, &after.subject.record, resource)
+}
+
+/// Whether the caller may administer that. A machine that is being renamed is judged under both its names: what it is given it has
+/// under the one now, and under the other later.
+fn under_each_name(
+    shell: &Shell,
+    caller: &Caller,
+    subject: &Subject,
+    resource: policy::Resource,
+) -> Result<Vec<String>, Refusal> {
+    let renamed = match (&resource, &subject.renaming) {
+        (policy::Resource::Machine(machine), Some(name)) => {
+            Some(policy::Resource::Machine(policy::Machine { name: name.clone(), ..machine.clone() }))
+        }
+        _ => None,
+    };
+    let (rules, mut by) = (shell.rules.load(), Vec::new());
+    for resource in [resource].into_iter().chain(renamed) {
+        by.extend(permit(&rules, caller, policy::Action::Administer, resource, shell.now())?.rules().to_vec());
+    }
+    by.sort();
+    by.dedup();
+    Ok(by)
 }
 
 /// Whether the caller may give a machine to somebody, as it is and as it would be; by which rules.
@@ -211,8 +227,7 @@ pub(super) fn owner(shell: &Shell, caller: &Caller, whole: &Whole, owner: &Owner
         }
         other => other,
     };
-    let action = policy::Action::Administer;
-    Ok(permit(&shell.rules.load(), caller, action, after, shell.now())?.rules().to_vec())
+    under_each_name(shell, caller, &whole.subject.record, after)
 }
 
 /// Writes a changed subject with the event that says what was changed; nothing when nothing was.

@@ -319,7 +319,7 @@ fn settings() -> Settings {
     }
 }
 
-fn key() -> Arc<SoftwareKey> {
+pub fn key() -> Arc<SoftwareKey> {
     Arc::new(SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0)
 }
 
@@ -436,9 +436,19 @@ impl Member {
     /// The same, taking a name or none.
     pub async fn renew_as(&self, story: &Story, takes: Option<&str>) -> Result<IssuedReply, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
+        self.renew_by(story, key, takes).await
+    }
+
+    /// The same for a key of its own.
+    pub async fn renew_by(
+        &self,
+        story: &Story,
+        key: &SoftwareKey,
+        takes: Option<&str>,
+    ) -> Result<IssuedReply, Refusal> {
         let peer = story.peer(&self.issued);
         let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
-        let csr = pki::csr::verify(&pki::csr::request(&**key).unwrap()).unwrap();
+        let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
         flow::renew::renew(&story.shell, &caller, csr, takes, "story").await.map_err(refused)
     }
 
