@@ -64,6 +64,37 @@ async fn a_request_that_is_taken_back_is_no_rival_of_the_next() {
     assert_ne!(stranger.ask("edge-07").await.waiting().id, waiting.id);
 }
 
+/// Whoever asks and takes it back, over and over, writes no more than who asks and waits: what was taken back counts for as long as
+/// it might have waited.
+#[tokio::test]
+async fn taking_back_makes_no_room_for_another() {
+    for same_key in [true, false] {
+        let story = Story::new().await;
+        let alice = story.first_person().await;
+        let mut stranger = story.stranger();
+        let mut asked = 0;
+        let refused = loop {
+            match stranger.try_ask("edge-07").await {
+                Ok(answer) => withdraw(&story, &answer.waiting().id).await.unwrap(),
+                Err(refused) => break refused,
+            }
+            asked += 1;
+            assert!(asked <= story::PER_PREFIX, "same key: {same_key}");
+            if !same_key {
+                stranger = story.stranger();
+            }
+        };
+        assert!(matches!(refused, Refusal::QueueFull(_)), "{refused:?}");
+        assert!(requests(&story, &alice).await.is_empty());
+        story.clock.advance(DAY + minutes(1));
+        flow::sweep::sweep(&story.shell).await.unwrap();
+        let alice = story.renewed(alice).await;
+        assert_eq!(happened(&story, &alice, "enrollment.expired").await, 0);
+        stranger.ask("edge-07").await.waiting();
+        assert_eq!(requests(&story, &alice).await.len(), 1);
+    }
+}
+
 /// What an approval has begun ends with it: the name is free at once, and not after a week.
 #[tokio::test]
 async fn whoever_was_let_in_and_goes_away_frees_the_name() {

@@ -337,7 +337,9 @@ fn wait(enrollment: Enrollment, tokens: Vec<Seen<Token>>, records: &Records) -> 
     let mut changes = Changes::new();
     if let Some(old) = &records.existing {
         changes.remove(keys::enrollment(&old.record.id), old);
-        changes.delete(keys::waiting(&old.record.id));
+        if old.record.state != EnrollmentState::Withdrawn {
+            changes.delete(keys::waiting(&old.record.id));
+        }
     }
     changes.create(keys::enrollment(&enrollment.id), &enrollment);
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
@@ -438,7 +440,10 @@ pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
     enrollment.state = EnrollmentState::Withdrawn;
     let mut changes = Changes::new();
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
-    changes.delete(keys::waiting(&enrollment.id));
+    if seen.record.state == EnrollmentState::Waiting {
+        // Else whoever asks and takes it back, over and over, would write without end.
+        changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+    }
     changes.event(Event::Standing(Standing::EnrollmentWithdrawn { enrollment: enrollment.id }));
     Ok(Some(changes))
 }

@@ -271,15 +271,20 @@ pub struct Waiting {
     /// The lineage it would rejoin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<String>,
+    /// Whoever made it took it back: it waits for nobody and wants nothing, and counts against its network until it would have lapsed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 impl From<&Enrollment> for Waiting {
     fn from(enrollment: &Enrollment) -> Self {
+        let withdrawn = enrollment.state == EnrollmentState::Withdrawn;
         Self {
-            wanted_name: enrollment.wanted_name.clone(),
+            wanted_name: enrollment.wanted_name.clone().filter(|_| !withdrawn),
             source: enrollment.source.clone(),
             expires: enrollment.expires,
-            lineage: enrollment.lineage.clone(),
+            lineage: enrollment.lineage.clone().filter(|_| !withdrawn),
+            withdrawn,
         }
     }
 }

@@ -80,15 +80,17 @@ async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
 
 /// Ends the waiting of an enrollment.
 async fn lapse(shell: &Shell, id: &str, entry: &Seen<Waiting>, instance: &'static str) -> Result<(), Retry> {
-    let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
     let mut changes = Changes::new();
     changes.remove(keys::waiting(id), entry);
-    if let Some(seen) = seen {
-        let mut enrollment = seen.record.clone();
-        enrollment.state = EnrollmentState::Expired;
-        changes.update(keys::enrollment(id), &seen, &enrollment);
+    if !entry.record.withdrawn {
+        let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
+        if let Some(seen) = seen {
+            let mut enrollment = seen.record.clone();
+            enrollment.state = EnrollmentState::Expired;
+            changes.update(keys::enrollment(id), &seen, &enrollment);
+        }
+        changes.event(audit::Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
     }
-    changes.event(audit::Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
     shell.commit(changes, &Actor { who: "gateway", instance }).await?;
     Ok(())
 }
@@ -394,7 +396,7 @@ async fn shown_again(
 /// When the store fails.
 pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
     let waiting = shell.queue.reread(shell).await?;
-    shell.metrics.waiting(waiting.len());
+    shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
     let mut expired = 0;
     for (key, entry) in waiting.into_iter().filter(|(_, entry)| now > entry.record.expires.0) {
         match lapse(shell, key.trim_start_matches(keys::WAITING), &entry, "sweep").await {

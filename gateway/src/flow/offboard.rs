@@ -47,7 +47,10 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeView, Fa
         }
     }
     let mut waiting = All::<Waiting>::of(shell, keys::WAITING, None);
-    while let Some((id, _)) = waiting.next().await? {
+    while let Some((id, entry)) = waiting.next().await? {
+        if entry.record.withdrawn {
+            continue;
+        }
         let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(&id)).await?;
         if seen.is_some_and(|seen| seen.record.approvals.iter().any(|one| one.lineage == person.lineage)) {
             note(|made| &mut made.approvals, id);

@@ -34,7 +34,8 @@ pub async fn list(
     let mut rows = page::Rows::<serde_json::Value, RequestView>::of(shell, prefix, after, limit)?;
     while let Some((id, _)) = rows.next().await? {
         let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
-        if let Some(seen) = seen.filter(|seen| may_see(shell, caller, &seen.record)) {
+        let listed = seen.filter(|seen| all || seen.record.state == EnrollmentState::Waiting);
+        if let Some(seen) = listed.filter(|seen| may_see(shell, caller, &seen.record)) {
             let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
             if let Some(page) = rows.show(RequestView { taken, ..view(seen.record, rivals) })? {
                 return Ok(page);

@@ -33,6 +33,8 @@ struct State {
     /// may be told first.
     entries: HashMap<String, (u64, Option<Waiting>)>,
     waiting: usize,
+    /// How many of them were taken back, and only count.
+    withdrawn: usize,
     /// Oldest first.
     by_prefix: HashMap<Prefix, BTreeSet<(u64, String)>>,
     by_name: HashMap<String, BTreeSet<String>>,
@@ -116,7 +118,7 @@ impl Queue {
         for (id, entry) in changes {
             state.set(id, version, entry);
         }
-        Some(state.waiting)
+        Some(state.waiting - state.withdrawn)
     }
 
     async fn look<T>(&self, shell: &Shell, look: impl FnOnce(&State) -> T) -> Result<T, Fault> {
@@ -153,6 +155,7 @@ impl State {
         }
         if let Some((known, Some(old))) = self.entries.remove(&id) {
             self.waiting -= 1;
+            self.withdrawn -= usize::from(old.withdrawn);
             for (prefix, _) in prefixes(&old.source) {
                 if let Some(entries) = self.by_prefix.get_mut(&prefix) {
                     entries.remove(&(known, id.clone()));
@@ -166,6 +169,7 @@ impl State {
         }
         if let Some(new) = &entry {
             self.waiting += 1;
+            self.withdrawn += usize::from(new.withdrawn);
             for (prefix, _) in prefixes(&new.source) {
                 self.by_prefix.entry(prefix).or_default().insert((version, id.clone()));
             }
@@ -208,6 +212,7 @@ mod tests {
             source: source.to_owned(),
             expires: UnixSecs(9),
             lineage: None,
+            withdrawn: false,
         })
     }
 
