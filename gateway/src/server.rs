@@ -34,7 +34,7 @@ use crate::{
         tls::{Face, FaceNames, TlsSwap},
     },
     flow::{
-        clock, damaged, order, sessions,
+        clock, damaged, order, owners, sessions,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -150,6 +150,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     // Before anything is written: also what is written first has a time.
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;
+    owners::complete(&shell).await.map_err(Complaint::store)?;
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));

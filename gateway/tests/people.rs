@@ -6,9 +6,9 @@ mod story;
 
 use gateway::{
     attest::Reject,
-    core::{refusal::Refusal, subjects::Agreement, token::TokenError},
+    core::{records::Subject, refusal::Refusal, subjects::Agreement, token::TokenError},
     flow,
-    store::Key,
+    store::{Batch, Key},
 };
 use pki::Role;
 use story::{Member, Story};
@@ -287,4 +287,32 @@ async fn the_index_of_machines_by_owner_agrees_with_their_records() {
     let leaving = story.admit(&story.peer(&first)).await.unwrap();
     flow::admin::leave(&story.shell, &leaving, "i").await.unwrap();
     assert_eq!(owned().await, ["bob/edge-3"]);
+}
+
+/// A store that is older than the index, or has lost some of it, is as good as any other from the next start on.
+#[tokio::test]
+async fn the_index_of_machines_by_owner_is_completed() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    story.person("bob", &[]).await;
+    // As many as fill more than one batch.
+    let machines = 251;
+    let token = TokenRequest { owner: Some("bob".into()), uses: Some(1), ..TokenRequest::default() };
+    let token = make(&story, &alice, token).await.unwrap().token;
+    story.stranger().join(&token, "edge-0").await.unwrap().issued();
+    let record = story.shell.get::<Subject>("subject/machine/edge-0".into()).await.unwrap().unwrap().record;
+    let mut batch = Batch::default().delete("owned/bob/edge-0");
+    for number in 1..machines {
+        let name = format!("edge-{number}");
+        let key = Key::from(format!("subject/machine/{name}"));
+        batch = batch.put(key, serde_json::to_vec(&Subject { name, ..record.clone() }).unwrap());
+    }
+    story.shell.store.commit(batch).await.unwrap();
+    assert!(!flow::owners::is_owners(&story.shell, "bob").await.unwrap());
+    for _ in 0..2 {
+        flow::owners::complete(&story.shell).await.unwrap();
+        let rows = story.shell.store.scan(&Key::from("owned/bob/"), None, 1000).await.unwrap();
+        assert_eq!(rows.len(), machines);
+    }
+    assert!(flow::owners::is_owners(&story.shell, "bob").await.unwrap());
 }

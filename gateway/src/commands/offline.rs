@@ -220,8 +220,8 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
                     damaged.extend(damage(key, entry).map(|why| format!("{key}: {why}")));
                 }
                 if page.len() < store::SCAN_MAX {
-                    let disagree =
-                        "it disagrees with the machine's record of its owner; `machines set --owner` writes both";
+                    let disagree = "it disagrees with the machine's record of its owner; the gateway writes what is \
+                                    missing when it starts, and looks at the record before it believes this";
                     damaged.extend(owned.disagree().map(|key| format!("{key}: {disagree}")));
                     return Ok((all, damaged));
                 }

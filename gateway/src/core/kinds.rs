@@ -170,7 +170,7 @@ pub const KINDS: &[Kind] = &[
         (keys::OWNED, "index of machines by owner"),
         Term::Standing,
         "with the machine, or when it gets another owner",
-        "the machine is not handed over with the others of its owner",
+        "until the next start the machine is not handed over with the others of its owner",
     ),
     kind::<KeptName>(
         (keys::KEPT_NAMES, "name of a machine that is renamed"),

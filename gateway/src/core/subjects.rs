@@ -24,7 +24,9 @@ impl Stored for Owned {
     }
 }
 
-fn entry(subject: &Subject) -> Option<String> {
+/// The key of a machine's entry in the index by owner, if it has an owner.
+#[must_use]
+pub fn entry(subject: &Subject) -> Option<String> {
     let owner = subject.owner.as_ref().filter(|_| subject.role == pki::Role::Machine)?;
     Some(keys::owned(&owner.name, &subject.name))
 }
@@ -32,9 +34,7 @@ fn entry(subject: &Subject) -> Option<String> {
 /// Writes a new subject, which must not exist.
 pub fn create(changes: &mut Changes, subject: &Subject) {
     changes.create(keys::subject(subject.role, &subject.name), subject);
-    if let Some(key) = entry(subject) {
-        changes.put(key, &Owned(subject.name.clone()));
-    }
+    index(changes, subject);
 }
 
 /// Writes a changed subject over the one that was seen.
@@ -44,6 +44,13 @@ pub fn update(changes: &mut Changes, seen: &Seen<Subject>, subject: &Subject) {
     if before != after {
         before.into_iter().for_each(|key| changes.delete(key));
         after.into_iter().for_each(|key| changes.put(key, &Owned(subject.name.clone())));
+    }
+}
+
+/// Writes the entry of a machine that has an owner again.
+pub fn index(changes: &mut Changes, subject: &Subject) {
+    if let Some(key) = entry(subject) {
+        changes.put(key, &Owned(subject.name.clone()));
     }
 }
 
