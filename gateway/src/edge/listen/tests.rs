@@ -578,11 +578,12 @@ async fn silent_peers_hold_up_nobody_and_end_by_themselves() {
 async fn what_is_not_tls_is_refused() {
     let rig = Rig::new(SEPARATE).await;
     // HTTP is told so in HTTP; whatever else it is hears no HTTP.
-    for (count, (sent, told)) in
-        [(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], true), (b"\x00\x01garbage and more of it", false)]
-            .into_iter()
-            .enumerate()
-    {
+    let rows: [(&[u8], bool); 3] = [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        (b"\x00\x01garbage and more of it", false),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", false),
+    ];
+    for (count, (sent, told)) in rows.into_iter().enumerate() {
         let mut tcp = TcpStream::connect(rig.bound.enroll).await.unwrap();
         tcp.write_all(sent).await.unwrap();
         let mut bytes = Vec::new();
