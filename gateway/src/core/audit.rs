@@ -65,6 +65,21 @@ pub const NAMES: &[&str] = &[
     "tunnel.twice",
 ];
 
+/// What may have been meant by a name that is not known: the events of its kind, which is the word before the dot, or else
+/// all kinds there are. Either fits into an error's text.
+#[must_use]
+pub fn like(event: &str) -> Vec<&'static str> {
+    let kind = |name: &'static str| name.split('.').next().unwrap_or(name);
+    let wanted = event.split('.').next();
+    let same: Vec<&str> = NAMES.iter().copied().filter(|name| Some(kind(name)) == wanted).collect();
+    if !same.is_empty() {
+        return same;
+    }
+    let mut kinds: Vec<&str> = NAMES.iter().copied().map(kind).collect();
+    kinds.dedup();
+    kinds
+}
+
 /// Whether a filter can fit anything: it is the name of an event, or what stands before the dot of one.
 #[must_use]
 pub fn is_known(filter: &str) -> bool {

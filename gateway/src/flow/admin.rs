@@ -629,12 +629,8 @@ pub async fn audit(
 ) -> Result<Page<AuditView>, Refusal> {
     may_read_gateway(shell, caller)?;
     if let Some(event) = filter.event.as_deref().filter(|event| !audit::is_known(event)) {
-        let known = audit::NAMES.join(", ");
-        let what = format!(
-            "no event is called `{}`; there are {known}, and the words before their dots",
-            event.escape_debug()
-        );
-        return Err(Refusal::Malformed(what));
+        let known = audit::like(event).join(", ");
+        return Err(Refusal::Malformed(format!("no event is called `{}`; there are {known}", event.escape_debug())));
     }
     let mut before = filter.after.as_ref().map(|id| format!("{}{id}", keys::AUDIT));
     if let (None, Some(until)) = (&before, filter.until) {

@@ -60,6 +60,10 @@ fn the_audit_is_followed_and_knows_its_events() {
     };
     let said = eventually("an event", PATIENCE, follows);
     assert!(!said.contains("lock.set"), "{said}");
-    let refused = alice.refused(&["audit", "--event", "tokens"]);
-    assert_says(&refused, 2, "no event is called `tokens`; there are certificate.activated, ");
+    for (event, known) in
+        [("tokens", "ca, certificate, clock, "), ("token.made", "token.created, token.redeemed, token.revoked")]
+    {
+        let refused = alice.refused(&["audit", "--event", event]);
+        assert_says(&refused, 2, &format!("no event is called `{event}`; there are {known}"));
+    }
 }
