@@ -352,8 +352,9 @@ async fn round(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     if clock::doubt(shell).is_some() && operator_believes(shell, &clock_word(data_dir)) {
         clock::accept(shell).await?;
     }
-    noted::take_up(shell, data_dir).await?;
-    sweep::sweep(shell).await
+    // Neither waits for the other to succeed.
+    let swept = sweep::sweep(shell).await;
+    noted::take_up(shell, data_dir).await.and(swept)
 }
 
 /// Where an operator's word that the clock is right is left for the gateway: a file with the time that is right.
