@@ -114,7 +114,7 @@ async fn a_lock_on_a_name_outlives_whoever_had_it() {
         remove(&story, &alice, role, name).await;
         let role = Some(role.as_str().to_owned());
         let token = story.token(TokenRequest { role, ..TokenRequest::default() }).await;
-        assert!(locked(story.stranger().join(&token, name).await), "{name}");
+        assert!(taken(story.stranger().join(&token, name).await), "{name}");
     }
     // Whoever only wishes for the name is not told, and does not get it either.
     let machine = story.stranger();
@@ -296,7 +296,12 @@ async fn a_lock_on_anything_behind_it_stops_every_way_to_a_certificate() {
                 assert_eq!(reply.hits, hits, "{way:?} {role} {hit:?}");
             }
             let refused = traveller.tries().await;
-            assert!(locked(refused.clone()), "{way:?} of a {role}, {hit:?} locked: {refused:?}");
+            // Of a lock on a name that is not theirs newcomers hear no more than that it is taken.
+            let stopped = match (&refused, way, hit) {
+                (Err(refusal), Way::Join, Hit::Name) => matches!(refusal, Refusal::NameTaken { .. }),
+                _ => locked(refused.clone()),
+            };
+            assert!(stopped, "{way:?} of a {role}, {hit:?} locked: {refused:?}");
             let caller = alice.caller(story).await;
             flow::admin::unlock(&story.shell, &caller, kind, &target, "story").await.unwrap();
             let went = traveller.tries().await;

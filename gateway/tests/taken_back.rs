@@ -181,3 +181,22 @@ async fn the_reason_of_anothers_lock_is_not_told() {
     let refused = bob.rejoin(&story).await.unwrap_err();
     assert!(matches!(&refused, Refusal::Locked { reason, .. } if reason == "stolen"), "{refused:?}");
 }
+
+/// Nor of a lock on a name that a newcomer asks for: it is taken, whoever holds it, or held it once.
+#[tokio::test]
+async fn the_reason_of_a_lock_on_a_name_is_not_told() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    story.machine("edge-07").await;
+    story.lock(&alice, "machine", "edge-07").await.unwrap();
+    for removed in [false, true] {
+        if removed {
+            flow::admin::remove(&story.shell, &alice.caller(&story).await, Role::Machine, "edge-07", "story")
+                .await
+                .unwrap();
+        }
+        let token = story.token(TokenRequest::default()).await;
+        let refused = story.stranger().join(&token, "edge-07").await.unwrap_err();
+        assert_eq!(refused, Refusal::NameTaken { name: "edge-07".into() }, "removed: {removed}");
+    }
+}

@@ -380,6 +380,10 @@ fn admit(
         (Some(prior), _) => (prior.lineage, prior.subject.map(|seen| seen.record)),
         (None, Some((own, subject))) => (own.clone(), Some(subject.record.clone())),
         (None, None) => {
+            // Whose it is or was, and why that is locked, is not the newcomer's business.
+            if records.name.locks.any() {
+                return Err(Refusal::NameTaken { name: name.to_string() });
+            }
             let by = AdmittedBy::Policy;
             let (lineage, subject) =
                 begin(&mut changes, &mut enrollment, &name, by, &records.name, now, &entropy.lineage)?;
