@@ -18,6 +18,7 @@ pub mod ending;
 pub mod evidence;
 mod examples;
 pub mod flow;
+pub mod followed;
 pub mod helper;
 pub mod inventory;
 pub mod join;

@@ -22,6 +22,7 @@ use crate::edge::keystore::Keystore;
 use crate::edge::manage::{ManageFace, query, segment};
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
+use crate::followed::Followed;
 use crate::people_text as show;
 use crate::report::{Complaint, Exit};
 use crate::table::Table;
@@ -495,36 +496,44 @@ impl Desk {
         self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items, terminal::width()))
     }
 
-    /// Prints events as they happen, until a signal comes.
+    /// Prints events as they happen, until a signal comes: those from now on, or from the time given.
     async fn follow(&mut self, parameters: &[(&str, Option<String>)]) -> Result<(), Complaint> {
+        let given = parameters.iter().find_map(|(name, value)| value.clone().filter(|_| *name == "since"));
+        let given = given.and_then(|given| given.parse().ok());
+        let mut followed = Followed::since(given.unwrap_or_else(|| self.now.secs().saturating_sub(1)));
+        if given.is_none() {
+            self.happened(&mut followed, parameters).await?;
+        }
         if self.format == Format::Text {
             terminal::say("events are printed as they happen; Ctrl-C stops");
         }
-        // The second before: events of one second may come after we have looked.
-        let (mut since, mut last) = (self.now.secs().saturating_sub(1), String::new());
-        let given = parameters.iter().find_map(|(name, value)| value.clone().filter(|_| *name == "since"));
-        if let Some(given) = given.and_then(|given| given.parse().ok()) {
-            since = given;
-        } else {
-            let newest: Page<AuditView> = typed(&self.listing("/v1/audit", &[], 1).await?)?;
-            last = newest.items.first().map(|event| event.id.clone()).unwrap_or_default();
-        }
         loop {
-            let mut parameters: Vec<(&str, Option<String>)> =
-                parameters.iter().filter(|(name, _)| *name != "since").cloned().collect();
-            parameters.push(("since", Some(since.to_string())));
-            let listing = self.listing("/v1/audit", &parameters, usize::MAX).await?;
-            // Newest first; ids are in the order of time.
-            for value in listing.get("items").and_then(Value::as_array).into_iter().flatten().rev() {
-                let event: AuditView = typed(value)?;
-                if event.id <= last {
-                    continue;
-                }
-                (last, since) = (event.id.clone(), (event.at_ms / 1000).saturating_sub(1));
-                terminal::result(self.format, value, &show::audit(&[event], terminal::width()));
+            for (value, event) in self.happened(&mut followed, parameters).await? {
+                terminal::result(self.format, &value, &show::audit(&[event], terminal::width()));
             }
             sleep(FOLLOW).await;
         }
+    }
+
+    /// What is new to whoever follows the audit, oldest first.
+    async fn happened(
+        &mut self,
+        followed: &mut Followed,
+        parameters: &[(&str, Option<String>)],
+    ) -> Result<Vec<(Value, AuditView)>, Complaint> {
+        let mut parameters: Vec<(&str, Option<String>)> =
+            parameters.iter().filter(|(name, _)| *name != "since").cloned().collect();
+        parameters.push(("since", Some(followed.from().to_string())));
+        let listing = self.listing("/v1/audit", &parameters, usize::MAX).await?;
+        let mut new = Vec::new();
+        for value in listing.get("items").and_then(Value::as_array).into_iter().flatten().rev() {
+            let event: AuditView = typed(value)?;
+            if followed.note(event.at_ms, &event.id) {
+                new.push((value.clone(), event));
+            }
+        }
+        followed.move_on();
+        Ok(new)
     }
 
     /// `lychgate inventory`.
