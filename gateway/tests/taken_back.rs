@@ -9,6 +9,7 @@ use gateway::{
     attest::Reject,
     core::{refusal::Refusal, token::TokenError},
     flow,
+    store::Batch,
 };
 use pki::Role;
 use story::{DAY, Member, Story, Stranger, minutes};
@@ -104,6 +105,17 @@ async fn whoever_was_let_in_and_goes_away_frees_the_name() {
     assert!(matches!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::Retired { .. }));
     assert_eq!(happened(&story, &alice, "subject.left").await, 1);
     story.machine("edge-07").await;
+}
+
+/// The record of whoever was let in was damaged and put aside, and somebody else has the name since.
+#[tokio::test]
+async fn nobody_elses_machine_ends_with_a_request() {
+    let (story, alice, stranger, waiting) = gate().await;
+    story.approve(&alice, &waiting.id, &stranger.code(&waiting)).await.unwrap();
+    story.shell.store.commit(Batch::default().delete("subject/machine/edge-07")).await.unwrap();
+    let other = story.machine("edge-07").await;
+    withdraw(&story, &waiting.id).await.unwrap();
+    other.caller(&story).await;
 }
 
 /// With the certificate of a request one leaves as its holder; and who is locked does not slip away.

@@ -304,9 +304,9 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
         let actor = Actor { who: &who, instance };
         let begun = enroll::withdraw(&seen)?;
         let Some(mut changes) = begun else { return Ok(()) };
-        if let (EnrollmentState::Approved, false, Some(subject)) =
-            (seen.record.state, seen.record.rejoin, ground.subject.clone())
-        {
+        // The name may be somebody else's by now.
+        let own = ground.subject.clone().filter(|own| seen.record.lineage.as_ref() == Some(&own.record.lineage));
+        if let (EnrollmentState::Approved, false, Some(subject)) = (seen.record.state, seen.record.rejoin, own) {
             // It was let in: what that began ends.
             let identity = admin::identity(shell, &subject.record)?.to_string();
             let whole = admin::whole(shell, subject).await?;
