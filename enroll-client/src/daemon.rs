@@ -486,7 +486,8 @@ impl Daemon<'_> {
                 self.events.tell(Level::Warning, "tunnel-down", &what, &[]);
             }
             Said::News(News::Draining(left)) => {
-                let what = format!("the gateway stops; what is open may go on for {}", text::span(left));
+                let what =
+                    format!("the gateway closes this connection; what is open may go on for {}", text::span(left));
                 self.events.tell(Level::Info, "tunnel-draining", &what, &[]);
             }
             Said::News(News::Reauthenticated) => {

@@ -293,7 +293,7 @@ impl Reason {
     pub const fn explain(self) -> &'static str {
         match self {
             Self::Peer => "one of its ends closed it",
-            Self::Drained => "the gateway stopped; connect again",
+            Self::Drained => "the gateway closes this connection; connect again",
             Self::Expired => "a certificate came to its end",
             Self::Locked => "a lock was set",
             Self::Policy => "the policy no longer allows it",

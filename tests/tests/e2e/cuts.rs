@@ -213,8 +213,11 @@ fn a_gateway_that_stops_says_so_and_machines_come_back() {
     let (code, said) = open.end();
     assert_eq!(code, 5, "{said}");
     assert!(said.contains("the gateway is about to stop; what is open is ended within 2 s"), "{said}");
-    assert!(said.contains("was ended: drained: the gateway stopped; connect again"), "{said}");
-    stage.alpha.run.expect_stdout("the machine is told", |out| out.contains("the gateway stops").then_some(()));
+    assert!(said.contains("was ended: drained: the gateway closes this connection; connect again"), "{said}");
+    stage
+        .alpha
+        .run
+        .expect_stdout("the machine is told", |out| out.contains("the gateway closes this connection").then_some(()));
     stage.gateway.start();
     let closed = audit(&stage.alice, "session.closed").pop().unwrap();
     assert_eq!(closed["detail"]["reason"], "drained");
