@@ -173,8 +173,9 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
         && !args.fdpass
         // That may come when bytes have passed.
         && complaint.code != helper::CODE
+        && terminal::to_program(&disconnect::message(&format!("lychgate: {complaint}")))
     {
-        terminal::to_program(&disconnect::message(&format!("lychgate: {complaint}")));
+        terminal::until_program_leaves(CLOSE_TIME).await;
     }
     outcome
 }

@@ -106,8 +106,9 @@ pub const TUNNEL_TWICE: Duration = Duration::from_secs(150);
 /// Quiet time after which a peer is asked by TCP itself whether it is there, and the pause between questions.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
-/// How long the end of a broken stream waits to hear whether its tunnel broke: the two are noticed by tasks of their own.
-pub const FATE_TIME: Duration = Duration::from_millis(50);
+/// How long the end of a broken stream waits to hear whether its tunnel broke: the two are noticed by tasks of their own,
+/// which a busy machine runs a moment apart.
+pub const FATE_TIME: Duration = Duration::from_millis(250);
 
 /// How long a stream that has ended waits for its other end to have followed it to a connection of its own.
 pub const FINISH_TIME: Duration = Duration::from_secs(10);

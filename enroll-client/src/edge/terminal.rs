@@ -2,6 +2,7 @@
 //! answer.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -36,12 +37,24 @@ pub fn list(text: &str) {
     let _ = out.flush();
 }
 
-/// Writes to the program at standard output, which is not for people to read: nothing where that is a terminal.
-pub fn to_program(bytes: &[u8]) {
+/// Writes to the program at standard output, which is not for people to read: nothing where that is a terminal. Says whether
+/// there is a program that takes it.
+pub fn to_program(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
-    if !out.is_terminal() {
-        let _ = out.write_all(bytes);
-        let _ = out.flush();
+    !out.is_terminal() && out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
+/// Waits, for `at_most`, until the program at the other end of standard input and output has closed them. One that is still
+/// writing when we are gone hears a broken pipe, and does not read what we said last.
+pub async fn until_program_leaves(at_most: Duration) {
+    let (done, left) = tokio::sync::oneshot::channel();
+    // A thread of its own, since a read of standard input cannot be given up: it ends with the process.
+    let reader = move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(reader).is_ok() {
+        let _ = tokio::time::timeout(at_most, left).await;
     }
 }
 

@@ -342,10 +342,11 @@ impl Ready {
         };
         let reason = match carried {
             Carried::Told(reason) => reason,
-            // A stream that we had half closed ends alike with its data and with its tunnel.
-            Carried::Closed if self.tunnel.is_up().await => Reason::Peer,
-            Carried::Closed => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Lost),
-            // When it is the tunnel that broke, whoever notices that is a moment behind.
+            // A stream ends alike with its data and with its tunnel, and whoever is handed a sealed one that ended early breaks
+            // it off.
+            _ if !self.tunnel.is_up().await => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Lost),
+            Carried::Closed => Reason::Peer,
+            // One that moved has a connection of its own, which may be seen to break before the tunnel.
             Carried::MachineBroke => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Broken),
             Carried::CallerBroke => timeout(FATE_TIME, session.told()).await.unwrap_or(Reason::Peer),
         };
