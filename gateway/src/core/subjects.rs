@@ -69,11 +69,13 @@ pub struct Agreement {
 impl Agreement {
     /// Takes note of one record.
     pub fn note(&mut self, key: &str, value: &[u8]) {
-        if key.starts_with(keys::OWNED) {
-            self.wanted.entry(key.to_owned()).and_modify(|there| *there = !*there).or_insert(false);
-        } else if key.starts_with(keys::SUBJECTS)
-            && let Some(entry) = serde_json::from_slice::<Subject>(value).ok().as_ref().and_then(entry)
-        {
+        let of_record = || serde_json::from_slice::<Subject>(value).ok().as_ref().and_then(entry);
+        let entry = match key {
+            key if key.starts_with(keys::OWNED) => Some(key.to_owned()),
+            key if key.starts_with(keys::SUBJECTS) => of_record(),
+            _ => None,
+        };
+        if let Some(entry) = entry {
             self.wanted.entry(entry).and_modify(|there| *there = !*there).or_insert(false);
         }
     }

@@ -1,5 +1,7 @@
 //! Housekeeping: what lapses, and what is too old.
 
+use std::marker::PhantomData;
+
 use pki::Role;
 
 use super::{
@@ -16,7 +18,7 @@ use crate::core::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
         UnixSecs,
     },
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
     subjects,
     timekeeping::Deletes,
     token,
@@ -86,10 +88,8 @@ async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
 
 /// Deletes entries of the index by key whose enrollment is gone.
 async fn without_enrollment(shell: &Shell) -> Result<(), Refusal> {
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<String>)> = shell.scan(keys::ENROLLMENT_KEYS, after.as_deref(), BATCH).await?;
-        after = rows.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::<String>::of(shell, keys::ENROLLMENT_KEYS);
+    while let Some(rows) = pages.next().await? {
         let mut changes = Changes::new();
         for (key, seen) in &rows {
             // Also one that cannot be read is there.
@@ -99,18 +99,14 @@ async fn without_enrollment(shell: &Shell) -> Result<(), Refusal> {
             }
         }
         quietly(shell, changes).await?;
-        if rows.len() < BATCH {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Frees names whose last certificate has ended, and those that were to be taken by a machine that is gone.
 async fn kept_names(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<KeptName>)> = shell.scan(keys::KEPT_NAMES, after.as_deref(), BATCH).await?;
-        after = rows.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::<KeptName>::of(shell, keys::KEPT_NAMES);
+    while let Some(rows) = pages.next().await? {
         let mut changes = Changes::new();
         for (key, seen) in &rows {
             let free = match seen.record.until {
@@ -125,18 +121,14 @@ async fn kept_names(shell: &Shell, now: u64) -> Result<(), Refusal> {
             }
         }
         quietly(shell, changes).await?;
-        if rows.len() < BATCH {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Deletes lineages that are nobody's any more, once their last certificate is as old as certificates get.
 async fn lineages(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<Lineage>)> = shell.scan(keys::LINEAGES, after.as_deref(), BATCH).await?;
-        after = rows.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::<Lineage>::of(shell, keys::LINEAGES);
+    while let Some(rows) = pages.next().await? {
         let mut changes = Changes::new();
         for (key, seen) in rows.iter().filter(|(_, seen)| last_end(&seen.record) + CERTIFICATE_KEPT < now) {
             let lineage = &seen.record;
@@ -151,10 +143,8 @@ async fn lineages(shell: &Shell, now: u64) -> Result<(), Refusal> {
             }
         }
         quietly(shell, changes).await?;
-        if rows.len() < BATCH {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// When the last certificate of a lineage ends, or when it began if it never had one.
@@ -176,11 +166,8 @@ async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
             seen.expires.0 + kept < now
         }
     };
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<Enrollment>)> = shell.scan(keys::ENROLLMENTS, after.as_deref(), BATCH).await?;
-        let last = rows.len() < BATCH;
-        after = rows.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::<Enrollment>::of(shell, keys::ENROLLMENTS);
+    while let Some(rows) = pages.next().await? {
         let mut changes = Changes::new();
         for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
             changes.remove(key.clone(), seen);
@@ -191,10 +178,8 @@ async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
             }
         }
         quietly(shell, changes).await?;
-        if last {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Frees the names of those who were approved and never came for their certificate.
@@ -245,19 +230,39 @@ async fn give_up(
 
 /// Deletes records that are too old, page by page.
 async fn drop_old<T: Stored>(shell: &Shell, prefix: &str, old: impl Fn(&T) -> bool) -> Result<(), Refusal> {
-    let mut after: Option<String> = None;
-    loop {
-        let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, after.as_deref(), BATCH).await?;
-        let last = rows.len() < BATCH;
-        after = rows.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::<T>::of(shell, prefix);
+    while let Some(rows) = pages.next().await? {
         let mut changes = Changes::new();
         for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
             changes.remove(key.clone(), seen);
         }
         quietly(shell, changes).await?;
-        if last {
-            return Ok(());
+    }
+    Ok(())
+}
+
+/// Records under a prefix, a batch at a time.
+struct Pages<'a, T> {
+    shell: &'a Shell,
+    prefix: &'a str,
+    after: Option<String>,
+    ended: bool,
+    of: PhantomData<T>,
+}
+
+impl<'a, T: Stored> Pages<'a, T> {
+    const fn of(shell: &'a Shell, prefix: &'a str) -> Self {
+        Self { shell, prefix, after: None, ended: false, of: PhantomData }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<(String, Seen<T>)>>, Fault> {
+        if self.ended {
+            return Ok(None);
         }
+        let rows = self.shell.scan(self.prefix, self.after.as_deref(), BATCH).await?;
+        self.ended = rows.len() < BATCH;
+        self.after = rows.last().map(|(key, _)| key.clone());
+        Ok(Some(rows))
     }
 }
 
