@@ -15,7 +15,7 @@ use std::{
 use crate::{
     cli::{Cli, ClockCommand, Command, PolicyCommand, StoreCommand},
     config::Config,
-    edge::home,
+    ports::home,
     server::{self, Start},
 };
 
@@ -144,7 +144,7 @@ fn folders(one: Option<PathBuf>, config: Option<PathBuf>, data: Option<PathBuf>)
 
 fn serve(path: &Path, accept_rollback: bool) -> Result<(), Complaint> {
     let config = server::configuration(path)?;
-    crate::edge::log::init(&config.log).map_err(Complaint::wrong)?;
+    crate::ports::log::init(&config.log).map_err(Complaint::wrong)?;
     runtime()?.block_on(async {
         let start = Start { config, path: path.to_owned(), accept_rollback };
         server::serve(start, |_| {}).await

@@ -21,14 +21,13 @@ use self::{
     raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, Text},
     read::Reading,
 };
-use crate::edge::proxied::Network;
 use crate::{
-    edge::{
+    edge::{proxied::Network, tls::FaceNames},
+    limits::{ClassLimits, Limits, RateLimits},
+    ports::{
         files::{self, FileError},
         log,
-        tls::FaceNames,
     },
-    limits::{ClassLimits, Limits, RateLimits},
     store::Engine,
 };
 

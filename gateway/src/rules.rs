@@ -6,7 +6,7 @@ use policy::{ClaimDecl, ClaimType, Complaint, Ruleset, Source};
 
 use crate::{
     attest::{self, ClaimKind},
-    edge::files::{self, FileError},
+    ports::files::{self, FileError},
 };
 
 /// Why a policy is not taken.

@@ -21,16 +21,8 @@ use crate::{
         timekeeping,
     },
     edge::{
-        clock::Clock,
-        entropy::Entropy,
-        files::{self, Access, Existing},
-        home, http,
+        http,
         listen::{Bound, Faces, Parts, Server},
-        local,
-        metrics::Outcome,
-        notify,
-        rate::Rates,
-        signer::{CaSet, Passphrase},
         tls::{Face, FaceNames, TlsSwap},
     },
     flow::{
@@ -38,7 +30,19 @@ use crate::{
         shell::{Actor, Settings, Shell},
         sweep,
     },
-    limits, rules, store,
+    limits,
+    ports::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Access, Existing},
+        home, local,
+        metrics::Outcome,
+        notify,
+        rate::Rates,
+    },
+    rules,
+    signer::{CaSet, Passphrase},
+    store,
 };
 
 /// Bytes in a MiB.

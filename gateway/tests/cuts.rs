@@ -8,14 +8,13 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use axum::{body::Body, http};
 use gateway::{
-    edge::{
-        http::router,
-        live::{NewConn, Reason, Seat},
-        rate::Rates,
-        tls::Face,
-    },
+    edge::{http::router, tls::Face},
     flow::{self, sessions::Rechecked},
     limits::{ENFORCE_TIME, RateLimits},
+};
+use gateway::{
+    ports::rate::Rates,
+    registry::live::{NewConn, Reason, Seat},
 };
 use pki::Role;
 use story::{DAY, Ill, Member, Story};

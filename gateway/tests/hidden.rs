@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use axum::{body::Body, http::Method};
 use gateway::{
-    edge::{endpoints, http::router, live::NewConn, rate::Rates, tls::Face},
+    edge::{endpoints, http::router, tls::Face},
     limits::{ClassLimits, Quota, RateLimits},
 };
+use gateway::{ports::rate::Rates, registry::live::NewConn};
 use http_body_util::BodyExt as _;
 use pki::Peer;
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::registry::sessions::Selector;
 use gateway::{
     core::{
         admission::{self, Admission, Standing, Use},
@@ -12,7 +13,6 @@ use gateway::{
         records::KeptName,
         refusal::Refusal,
     },
-    edge::sessions::Selector,
     flow::{
         self,
         shell::{Actor, Retry},

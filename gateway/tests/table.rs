@@ -23,13 +23,15 @@ use gateway::{
         endpoints::{self, Callers, Endpoint},
         headers::Changes,
         http::router,
-        live::NewConn,
-        rate::{Class, Rates},
         tls::Face,
     },
     flow,
     limits::{ClassLimits, Quota, RateLimits},
     store::{self, Key},
+};
+use gateway::{
+    ports::rate::{Class, Rates},
+    registry::live::NewConn,
 };
 use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};

@@ -12,16 +12,16 @@ use crate::{
         audit::{Offline, Signed},
         ca_end::CaEnds,
     },
-    edge::{
+    ports::{
         clock::Clock,
         entropy::Entropy,
         files::{self, Access, Existing},
-        signer::{
-            Passphrase, SignerError,
-            offline::{self, Listed},
-        },
     },
     server::noted,
+    signer::{
+        Passphrase, SignerError,
+        offline::{self, Listed},
+    },
 };
 
 /// What comes after new certificates are in place.

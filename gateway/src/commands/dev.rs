@@ -11,8 +11,8 @@ use std::{
 use super::{Complaint, init, runtime};
 use crate::{
     config::Config,
-    edge::{files, local},
     flow::shell::Shell,
+    ports::{files, local},
     server::{self, Start},
     store::Engine,
 };

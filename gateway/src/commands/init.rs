@@ -13,18 +13,18 @@ use super::{Complaint, at_home, by_owner};
 use crate::{
     config::Config,
     core::{audit::Event, change::Changes},
-    edge::{
-        clock::Clock,
-        entropy::Entropy,
-        files::{self, Access, Existing},
-        home,
-        signer::{CaSet, Passphrase},
-    },
     flow::{
         shell::{Actor, Shell},
         tokens::{By, make},
     },
+    ports::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Access, Existing},
+        home,
+    },
     server,
+    signer::{CaSet, Passphrase},
     store::Engine,
 };
 

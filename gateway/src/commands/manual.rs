@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Complaint;
 use crate::{
     cli,
-    edge::files::{self, Access, Existing},
+    ports::files::{self, Access, Existing},
 };
 
 /// What stands on each page; the date is that of the last change of the command line that its readers should know.

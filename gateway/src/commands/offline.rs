@@ -19,7 +19,7 @@ use crate::{
         records::Subject,
         subjects,
     },
-    edge::{clock::Clock, entropy::Entropy, files, local},
+    ports::{clock::Clock, entropy::Entropy, files, local},
     rules, server,
     store::{self, transfer},
 };

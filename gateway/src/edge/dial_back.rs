@@ -23,17 +23,19 @@ use wire::{
 };
 
 use super::{
-    live::{Conn, Seat},
     problem,
     proxy::Parts,
-    rate::Class,
-    sessions::Session,
     tunnel::{Stream, read_frame, write_frame},
 };
 use crate::{
     core::{admission::Use, refusal::Refusal},
     flow::admit::admit,
     limits::{CUT_GRACE, FINISH_TIME},
+    ports::rate::Class,
+    registry::{
+        live::{Conn, Seat},
+        sessions::Session,
+    },
 };
 
 /// What a connection can do.

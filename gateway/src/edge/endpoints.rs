@@ -2,8 +2,8 @@
 
 use axum::http::Method;
 
-use super::{handlers, headers::Changes, http::Run, rate::Class, tls::Face};
-use crate::core::admission::Use;
+use super::{handlers, headers::Changes, http::Run, tls::Face};
+use crate::{core::admission::Use, ports::rate::Class};
 
 /// Who may call an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

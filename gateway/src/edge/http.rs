@@ -16,11 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     endpoints::{self, Callers, Endpoint},
     framing::BadFraming,
-    headers,
-    live::{Conn, Reason},
-    metrics::Metrics,
-    problem,
-    rate::{Class, Rates},
+    headers, problem,
     tls::Face,
 };
 use crate::{
@@ -29,6 +25,11 @@ use crate::{
         refusal::Refusal,
     },
     flow::{admit::admit, shell::Shell},
+    ports::{
+        metrics::Metrics,
+        rate::{Class, Rates},
+    },
+    registry::live::{Conn, Reason},
 };
 
 /// How long a request may take, beyond a long poll's wait: far above what a busy disk makes of the slowest of them.

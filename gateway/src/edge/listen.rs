@@ -46,13 +46,9 @@ use self::{
     slots::{Slot, Slots},
 };
 use super::{
-    clock::Clock,
     dial_back,
-    live::{Live, NewConn, Reason, Seat, Selector},
-    metrics::{HandshakeOutcome, Metrics, TurnedAway},
     proxied::{self, BadHeader, Network},
     proxy,
-    rate::{Prefix, Rates},
     tls::{self, Face, RawName, TlsSwap},
     tunnel,
 };
@@ -62,6 +58,12 @@ use crate::{
     limits::{
         ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,
     },
+    ports::{
+        clock::Clock,
+        metrics::{HandshakeOutcome, Metrics, TurnedAway},
+        rate::{Prefix, Rates},
+    },
+    registry::live::{Live, NewConn, Reason, Seat, Selector},
 };
 
 /// What machines speak that come by themselves, and by the thousand after an outage.

@@ -9,7 +9,6 @@ use axum::{
 };
 use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 
-use super::live::Reason;
 use crate::{
     attest::Reject,
     core::{
@@ -18,6 +17,7 @@ use crate::{
         refusal::{Fault, NameRule, Refusal, Unreached},
         token::TokenError,
     },
+    registry::live::Reason,
 };
 
 /// Every code, with what it means. The operator's guide lists them; a test compares.

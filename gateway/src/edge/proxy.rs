@@ -20,10 +20,7 @@ pub use self::{
 };
 use super::{
     framing::{BadFraming, ProxyHead, proxy_head},
-    live::Seat,
     problem,
-    rate::{Class, Rates},
-    sessions::Door,
     tls::RawName,
 };
 use crate::{
@@ -37,6 +34,8 @@ use crate::{
         shell::Shell,
     },
     limits::{CUT_GRACE, HEAD_MAX, LINGER_BYTES, LINGER_TIME},
+    ports::rate::{Class, Rates},
+    registry::{live::Seat, sessions::Door},
 };
 
 /// What the proxy face works with.

@@ -2,7 +2,7 @@
 //!
 //! TLS 1.3 only. The whole table is swapped at once, because a session or a ticket that outlived a change of anchors
 //! would let somebody in who is no longer to be let in; for the same reason there are no sessions and no tickets. A
-//! connection that is open already is not looked at again by TLS: see [`super::live`].
+//! connection that is open already is not looked at again by TLS: see [`crate::registry::live`].
 
 use std::{cell::Cell, fmt, future::Future, sync::Arc};
 
@@ -22,8 +22,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use wire::tunnel::DIAL_BACK_ALPN;
 
-use super::{clock::Clock, signer::GatewayLeaf};
-use crate::core::own_leaf::Validity;
+use crate::{core::own_leaf::Validity, ports::clock::Clock, signer::GatewayLeaf};
 
 /// The protocol spoken on both faces (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";

@@ -20,7 +20,7 @@ use crate::{
         records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
         refusal::{Fault, Refusal},
     },
-    edge::{
+    registry::{
         live::{Reason, Selector},
         sessions,
     },

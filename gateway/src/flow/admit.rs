@@ -15,7 +15,7 @@ use crate::{
         records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
         refusal::{Fault, Refusal},
     },
-    edge::{
+    registry::{
         live::{Reason, Selector},
         sessions,
     },

@@ -31,12 +31,14 @@ use crate::{
     },
     edge::{
         dial_back::{self, Awaited, Movable},
-        live::Conn,
         problem,
-        sessions::{About, Door, Party, Seat, Selector, Session},
         tunnel::{Carried, Stream, StreamSeat, Tunnel, carry, read_frame, write_frame},
     },
     limits::{CUT_GRACE, FATE_TIME, OPEN_TIME, SESSIONS_PER_CALLER, TUNNEL_TWICE},
+    registry::{
+        live::Conn,
+        sessions::{About, Door, Party, Seat, Selector, Session},
+    },
 };
 
 /// Whoever opens a connection, on a connection of theirs that was admitted when it began.

@@ -9,8 +9,8 @@ use std::{
 use super::shell::Shell;
 use crate::{
     core::{keys, kinds, refusal::Fault},
-    edge::metrics::Metrics,
     limits::DAMAGED_NAMED,
+    ports::metrics::Metrics,
     store::{self, Key},
 };
 

@@ -26,7 +26,7 @@ use crate::{
         refusal::{Fault, REMOVED, Refusal},
         token::Maker,
     },
-    edge::live::{Reason, Selector},
+    registry::live::{Reason, Selector},
 };
 
 /// What the requester is told.

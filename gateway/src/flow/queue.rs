@@ -15,7 +15,7 @@ use crate::{
         records::{Seen, Waiting},
         refusal::Fault,
     },
-    edge::rate::Prefix,
+    ports::rate::Prefix,
 };
 
 /// The queue. Entries are those of the index `waiting/`.

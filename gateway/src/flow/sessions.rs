@@ -22,7 +22,7 @@ use crate::{
         change::Changes,
         refusal::{Fault, Refusal},
     },
-    edge::sessions::{Selector, Session},
+    registry::sessions::{Selector, Session},
 };
 
 /// A session as it stands.

@@ -25,10 +25,10 @@ use crate::{
         timekeeping::Counted,
         token::TokenKey,
     },
-    edge::{
-        clock::Clock, dial_back::DialBacks, entropy::Entropy, live::Live, log::AsJson, metrics::Metrics,
-        sessions::Sessions, signer::CaSet, tunnel::Tunnels,
-    },
+    edge::{dial_back::DialBacks, tunnel::Tunnels},
+    ports::{clock::Clock, entropy::Entropy, log::AsJson, metrics::Metrics},
+    registry::{live::Live, sessions::Sessions},
+    signer::CaSet,
     store::{self, Batch, CommitError, Store},
 };
 

@@ -15,11 +15,11 @@ use crate::{
         records::UnixSecs,
         refusal::{Fault, Refusal},
     },
-    edge::{
+    flow::shell::{Actor, Retry, Shell},
+    ports::{
         files::{self, FileError},
         local,
     },
-    flow::shell::{Actor, Retry, Shell},
 };
 
 /// Most notes in one batch of the store, which has room for a thousand records.

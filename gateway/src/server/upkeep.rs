@@ -14,11 +14,9 @@ use crate::{
         plan,
         records::{CertState, Certificate},
     },
-    edge::{
-        signer::GatewayLeaf,
-        tls::{FaceNames, TlsSwap, TlsTable},
-    },
+    edge::tls::{FaceNames, TlsSwap, TlsTable},
     flow::shell::{Actor, Shell},
+    signer::GatewayLeaf,
 };
 
 /// How often the same thing is said again, in looks: once an hour of a certificate that nobody accepts.

@@ -17,20 +17,24 @@ use gateway::{
         records::Subject,
         refusal::Refusal,
     },
-    edge::{
-        clock::{Clock, FakeClock},
-        entropy::Entropy,
-        live::{self, NewConn},
-        sessions::{self, About, Door, Party},
-        signer::{CaSet, Passphrase},
-        tls::Face,
-    },
+    edge::tls::Face,
     flow::{
         self,
         shell::{Actor, Retry, Settings, Shell},
     },
     rules,
     store::{Batch, BoxFuture, CommitError, Engine, Entry, Key, ReadError, Rows, Store, Version, Watch, open},
+};
+use gateway::{
+    ports::{
+        clock::{Clock, FakeClock},
+        entropy::Entropy,
+    },
+    registry::{
+        live::{self, NewConn},
+        sessions::{self, About, Door, Party},
+    },
+    signer::{CaSet, Passphrase},
 };
 use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};

@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{BadFraming, Chunked, Framer, Place, stand_in};
 use crate::{
-    edge::metrics::Metrics,
     limits::{LINGER_BYTES, LINGER_TIME},
+    ports::metrics::Metrics,
 };
 
 /// How long each part of a conversation may take.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::edge::metrics::Metrics;
+use crate::ports::metrics::Metrics;
 
 /// Feeds everything in pieces of one size; how many requests ended, or what was refused and where in the whole.
 fn feed(framer: &mut Framer, bytes: &[u8], piece: usize) -> Result<usize, (usize, BadFraming)> {

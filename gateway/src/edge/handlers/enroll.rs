@@ -16,11 +16,9 @@ use crate::{
         proof::{self, BadProof, Expected},
         refusal::{Fault, Refusal},
     },
-    edge::{
-        http::{Answer, Call, Kept, json, kept, typed},
-        rate::Prefix,
-    },
+    edge::http::{Answer, Call, Kept, json, kept, typed},
     flow::{self, enroll::Reply, shell::Settings},
+    ports::rate::Prefix,
 };
 
 /// `GET /healthz`: the process answers.

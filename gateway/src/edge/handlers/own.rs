@@ -6,15 +6,13 @@ use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 use super::{Boxed, boxed, done};
 use crate::{
     core::{admission::Use, refusal::Refusal},
-    edge::{
-        http::{Call, json},
-        live::{Reason, Selector},
-    },
+    edge::http::{Call, json},
     flow::{
         self,
         admit::admit,
         shell::{Retry, retrying},
     },
+    registry::live::{Reason, Selector},
 };
 
 /// `GET /v1/self`.

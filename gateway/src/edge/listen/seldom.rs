@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{edge::metrics::TurnedAway, limits::TURNED_AWAY_LOG};
+use crate::{limits::TURNED_AWAY_LOG, ports::metrics::TurnedAway};
 
 /// What is said seldom.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

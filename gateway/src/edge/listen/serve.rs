@@ -17,11 +17,11 @@ use crate::{
     edge::{
         framing::{self, Chunked, Guarded, Rules, Times},
         http::Instead,
-        live::Conn,
-        metrics::Metrics,
         tls::Face,
     },
     limits::{ANSWER_MARGIN, CUT_GRACE, HEAD_MAX, Limits, REQUEST_TIME},
+    ports::metrics::Metrics,
+    registry::live::Conn,
 };
 
 /// What is served on one face, and how.

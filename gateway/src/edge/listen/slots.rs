@@ -8,13 +8,10 @@ use std::{
 };
 
 use crate::{
-    edge::{
-        live::{Conn, ConnId},
-        metrics::TurnedAway,
-        rate::Prefix,
-        tls::Face,
-    },
+    edge::tls::Face,
     limits::{GIVING_WAY_MAX, Limits},
+    ports::{metrics::TurnedAway, rate::Prefix},
+    registry::live::{Conn, ConnId},
 };
 
 /// All slots there are.
@@ -228,9 +225,9 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{
-        live::{Live, NewConn, Seat},
-        metrics::Metrics,
+    use crate::{
+        ports::metrics::Metrics,
+        registry::live::{Live, NewConn, Seat},
     };
 
     fn slots() -> Arc<Slots> {

@@ -25,15 +25,12 @@ use policy::{Ruleset, Source};
 
 use super::*;
 use crate::{
-    edge::{
-        clock::FakeClock,
-        entropy::Entropy,
-        live::Conn,
-        signer::{CaSet, GatewayLeaf},
-        tls::{FaceNames, TlsTable},
-    },
+    edge::tls::{FaceNames, TlsTable},
     flow::shell::Settings,
+    ports::{clock::FakeClock, entropy::Entropy},
+    registry::live::Conn,
     rules,
+    signer::{CaSet, GatewayLeaf},
     store::{Engine, open},
 };
 

@@ -26,13 +26,15 @@ use crate::{
         tunnel::{FRAMES_MAX, FRAMES_SPAN},
     },
     edge::{
-        live::{self, Conn, Seat},
         problem::problem,
-        sessions::{Door, Selector},
         tunnel::{Control, Happened, Mux, Stream, StreamSeat, goodbye},
     },
     flow::connect::{self, Caller},
     limits::{CUT_GRACE, HELPER_STREAMS},
+    registry::{
+        live::{self, Conn, Seat},
+        sessions::{Door, Selector},
+    },
 };
 
 /// What the streams of a connection have to say at a time: an end each, and one more would be a stream too many.

@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use wire::tunnel::Reason;
 
-use crate::{edge::sessions::Session, limits::CARRY_BUFFER};
+use crate::{limits::CARRY_BUFFER, registry::sessions::Session};
 
 /// Counts what is read from a stream, and notices when it is this one that breaks.
 struct Counted<'a, IO> {

@@ -31,12 +31,12 @@ use crate::{
         refusal::Refusal,
         tunnel::{self as conversation, About, Input, Output},
     },
-    edge::{
+    flow::{connect, shell::Shell},
+    ports::rate::{Class, Rates},
+    registry::{
         live::{self, Seat},
-        rate::{Class, Rates},
         sessions::Selector,
     },
-    flow::{connect, shell::Shell},
 };
 
 /// How often a tunnel that drains looks whether its last stream has ended.
@@ -314,7 +314,7 @@ where
                 tunnel: Some(up.number()),
                 words: Some(connect::Words::Machine(Arc::clone(&up))),
             };
-            connect::stream(&parts.shell, &caller, crate::edge::sessions::Door::Tunnel, stream).await;
+            connect::stream(&parts.shell, &caller, crate::registry::sessions::Door::Tunnel, stream).await;
             drop(seat);
         });
         // Nothing else may happen for long, and it is busy from now on.

@@ -5,13 +5,13 @@ use policy::{Ruleset, Source};
 
 use super::*;
 use crate::{
-    edge::{
+    flow::shell::Settings,
+    ports::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
-        signer::CaSet,
     },
-    flow::shell::Settings,
     rules,
+    signer::CaSet,
     store::{Engine, open},
 };
 

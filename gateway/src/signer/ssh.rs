@@ -7,11 +7,13 @@ use std::{path::Path, sync::Arc};
 use pki::{KeyAlgorithm, SoftwareKey, SshCa, SshKind};
 use zeroize::Zeroizing;
 
-use super::{
-    SignerError,
-    file::{self, Passphrase},
+use crate::{
+    ports::{entropy::Entropy, files},
+    signer::{
+        SignerError,
+        file::{self, Passphrase},
+    },
 };
-use crate::edge::{entropy::Entropy, files};
 
 /// What OpenSSH verifies everywhere, with the shortest line to paste into other machines.
 const ALGORITHM: KeyAlgorithm = KeyAlgorithm::Ed25519;

@@ -16,8 +16,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wire::tunnel::{Mode, Reason};
 
-use super::live::{self, ConnId};
-use crate::limits::{SESSION_EVENTS_KEPT, SESSIONS_KEPT};
+use crate::{
+    limits::{SESSION_EVENTS_KEPT, SESSIONS_KEPT},
+    registry::live::{self, ConnId},
+};
 
 /// By which door a session came.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -459,10 +461,10 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::edge::{
-        live::{Live, NewConn},
-        metrics::Metrics,
-        tls::Face,
+    use crate::{
+        edge::tls::Face,
+        ports::metrics::Metrics,
+        registry::live::{Live, NewConn},
     };
 
     fn identity(role: &str, name: &str) -> Identity {

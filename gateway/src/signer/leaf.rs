@@ -9,10 +9,10 @@ use pki::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
-use super::{CaSet, SignerError};
 use crate::{
     core::own_leaf::Validity,
-    edge::{clock::Clock, entropy::Entropy},
+    ports::{clock::Clock, entropy::Entropy},
+    signer::{CaSet, SignerError},
 };
 
 /// A certificate of the gateway with its key and chain.

@@ -8,11 +8,13 @@ use std::{
 
 use pki::{CaInfo, ListInfo, Role, Root, Serial, SoftwareKey, UnixTime};
 
-use super::{CERTIFICATE, LIST, Passphrase, SignerError, file, load_certificate, pem_of, save_list};
-use crate::edge::{
-    clock::Clock,
-    entropy::Entropy,
-    files::{self, Access, Existing},
+use crate::{
+    ports::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Access, Existing},
+    },
+    signer::{CERTIFICATE, LIST, Passphrase, SignerError, file, load_certificate, pem_of, save_list},
 };
 
 /// One line of what there is.

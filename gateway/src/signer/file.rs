@@ -10,10 +10,12 @@ use pkcs8::{
 };
 use zeroize::Zeroizing;
 
-use super::SignerError;
-use crate::edge::{
-    entropy::Entropy,
-    files::{self, Access, Existing},
+use crate::{
+    ports::{
+        entropy::Entropy,
+        files::{self, Access, Existing},
+    },
+    signer::SignerError,
 };
 
 /// The label of an encrypted key (RFC 7468 11).

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use pki::{AdmittedBy, AssuranceLevel, Identity, KeyAlgorithm, LeafRequest, TrustDomain};
 
-use super::*;
-use crate::edge::{clock::FakeClock, signer::CaSet};
+use crate::{
+    ports::clock::FakeClock,
+    signer::{CaSet, offline::*},
+};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -126,7 +128,7 @@ fn it_starts_whatever_has_ended() {
         let set = place.load();
         let name = pki::Name::parse("gateway").unwrap();
         let names = vec![pki::GatewayName::Dns("gate.td.example".to_owned())];
-        let leaf = super::super::GatewayLeaf::issue(&set, &name, names, &place.clock, &place.entropy).unwrap();
+        let leaf = crate::signer::GatewayLeaf::issue(&set, &name, names, &place.clock, &place.entropy).unwrap();
         assert!(leaf.validity().until <= ends.gateway, "at {at}");
         assert_eq!(leaf.validity().holds(at), at < ends.gateway && at > UnixTime::new(5), "at {at}");
     }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use pki::{GatewayName, Name};
 
-use super::*;
+use crate::signer::*;
 
 #[expect(clippy::disallowed_methods, reason = "the test damages files by hand")]
 fn copy(from: &Path, to: &Path) {

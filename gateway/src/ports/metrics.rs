@@ -9,14 +9,15 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::core::timekeeping::Doubt;
-
-use super::{
-    endpoints,
-    framing::{BadFraming, Stage},
-    live::Reason,
-    rate::Class,
-    tls::Face,
+use crate::{
+    core::timekeeping::Doubt,
+    edge::{
+        endpoints,
+        framing::{BadFraming, Stage},
+        tls::Face,
+    },
+    ports::rate::Class,
+    registry::live::Reason,
 };
 
 /// The media type of [`Metrics::render`].

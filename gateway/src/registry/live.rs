@@ -16,7 +16,7 @@ use std::{
 use pki::{Identity, KeyDigest, Peer, Serial, UnixTime};
 use tokio::sync::Notify;
 
-use super::{metrics::Metrics, tls::Face};
+use crate::{edge::tls::Face, ports::metrics::Metrics};
 
 /// A connection's number; never used twice in one run of the gateway.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,8 +11,10 @@ use std::{
 
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::log::{LogError, parse_level};
-use crate::config::Log;
+use crate::{
+    config::Log,
+    ports::log::{LogError, parse_level},
+};
 
 /// Opens a file for reading from its start.
 ///

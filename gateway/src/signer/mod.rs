@@ -36,12 +36,13 @@ use zeroize::Zeroizing;
 
 use self::offline::{ROOT_LIST, root_list};
 pub use self::{file::Passphrase, leaf::GatewayLeaf, ssh::SshCas};
-use crate::core::ca_end::CaEnds;
-
-use super::{
-    clock::Clock,
-    entropy::Entropy,
-    files::{self, Access, Existing, FileError},
+use crate::{
+    core::ca_end::CaEnds,
+    ports::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Access, Existing, FileError},
+    },
 };
 
 /// Years a root lasts: longer than the machines it vouches for, and replaced in slots well before.

@@ -9,10 +9,10 @@ use governor::{
     state::{InMemoryState, NotKeyed, keyed::DashMapStateStore},
 };
 
-use super::metrics::Metrics;
 use crate::{
     core::refusal::Refusal,
     limits::{ClassLimits, PREFIXES_MAX, Quota, RateLimits, SHARES_OF_IPV6},
+    ports::metrics::Metrics,
 };
 
 /// The part of an address that one party is likely to hold: /24 of IPv4, /64, /48 or /32 of IPv6.

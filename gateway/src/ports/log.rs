@@ -21,8 +21,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::files::{self, FileError};
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    ports::files::{self, FileError},
+};
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]
