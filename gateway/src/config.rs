@@ -22,11 +22,11 @@ use self::{
     read::Reading,
 };
 use crate::{
-    edge::{proxied::Network, tls::FaceNames},
+    core::{face::FaceNames, network::Network},
     limits::{ClassLimits, Limits, RateLimits},
     ports::{
         files::{self, FileError},
-        log,
+        log::{self, Log, LogFormat},
     },
     store::Engine,
 };
@@ -189,24 +189,6 @@ pub struct Enroll {
     pub pending_max: usize,
     /// Most that may wait from one source prefix.
     pub pending_max_per_prefix: usize,
-}
-
-/// The log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// For whom.
-    pub format: LogFormat,
-    /// A level, or levels by module; known to parse.
-    pub level: String,
-}
-
-/// For whom the log is written.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// People.
-    Human,
-    /// Programs: one JSON object a line.
-    Json,
 }
 
 const PENDING_TTL: Duration = Duration::from_hours(24);

@@ -8,6 +8,7 @@
 pub mod attest;
 pub mod cli;
 pub mod commands;
+pub mod complaint;
 pub mod config;
 pub mod core;
 pub mod edge;

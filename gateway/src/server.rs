@@ -10,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    commands::Complaint,
+    complaint::Complaint,
     config::{Config, reload},
     core::{
         audit::{Event, Upkeep},
         change::Changes,
+        face::{Face, FaceNames},
         keys,
         records::Seen,
         refusal::Refusal,
@@ -23,7 +24,8 @@ use crate::{
     edge::{
         http,
         listen::{Bound, Faces, Parts, Server},
-        tls::{Face, FaceNames, TlsSwap},
+        series::series,
+        tls::TlsSwap,
     },
     flow::{
         clock, damaged, order, owners, sessions,
@@ -67,7 +69,9 @@ pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
-    Ok(Shell::new(store, rules, ca, settings(config), (clock, entropy)))
+    let shell = Shell::new(store, rules, ca, settings(config), (clock, entropy));
+    shell.metrics.expect(&series());
+    Ok(shell)
 }
 
 /// Reads the configuration, which nobody else may have written.

@@ -7,8 +7,9 @@ mod story;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use axum::{body::Body, http};
+use gateway::core::face::Face;
 use gateway::{
-    edge::{http::router, tls::Face},
+    edge::http::router,
     flow::{self, sessions::Rechecked},
     limits::{ENFORCE_TIME, RateLimits},
 };

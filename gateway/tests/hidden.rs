@@ -8,8 +8,9 @@ mod story;
 use std::sync::Arc;
 
 use axum::{body::Body, http::Method};
+use gateway::core::face::Face;
 use gateway::{
-    edge::{endpoints, http::router, tls::Face},
+    edge::{endpoints, http::router},
     limits::{ClassLimits, Quota, RateLimits},
 };
 use gateway::{ports::rate::Rates, registry::live::NewConn};

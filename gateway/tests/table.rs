@@ -18,12 +18,12 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use gateway::core::face::Face;
 use gateway::{
     edge::{
         endpoints::{self, Callers, Endpoint},
         headers::Changes,
         http::router,
-        tls::Face,
     },
     flow,
     limits::{ClassLimits, Quota, RateLimits},

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use pki::Root;
 
-use super::{Complaint, load};
+use super::load;
 use crate::{
     cli::CaCommand,
+    complaint::Complaint,
     config::Config,
     core::{
         audit::{Offline, Signed},

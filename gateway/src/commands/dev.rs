@@ -8,8 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Complaint, init, runtime};
+use super::{init, runtime};
 use crate::{
+    complaint::Complaint,
     config::Config,
     flow::shell::Shell,
     ports::{files, local},

@@ -9,8 +9,9 @@ use std::{
 use pki::{GatewayName, TrustDomain};
 use wire::admin::TokenRequest;
 
-use super::{Complaint, at_home, by_owner};
+use super::{at_home, by_owner};
 use crate::{
+    complaint::Complaint,
     config::Config,
     core::{audit::Event, change::Changes},
     flow::{

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Complaint;
 use crate::{
     cli,
+    complaint::Complaint,
     ports::files::{self, Access, Existing},
 };
 

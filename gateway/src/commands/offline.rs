@@ -10,8 +10,9 @@ use std::{
 use pki::Role;
 use policy::{CaseResult, Ruleset};
 
-use super::{Complaint, at_home, load};
+use super::{at_home, load};
 use crate::{
+    complaint::Complaint,
     config::Config,
     core::{
         audit::{Event, Upkeep},

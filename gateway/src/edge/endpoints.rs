@@ -2,8 +2,11 @@
 
 use axum::http::Method;
 
-use super::{handlers, headers::Changes, http::Run, tls::Face};
-use crate::{core::admission::Use, ports::rate::Class};
+use super::{handlers, headers::Changes, http::Run};
+use crate::{
+    core::{admission::Use, face::Face},
+    ports::rate::Class,
+};
 
 /// Who may call an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

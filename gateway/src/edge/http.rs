@@ -17,11 +17,11 @@ use super::{
     endpoints::{self, Callers, Endpoint},
     framing::BadFraming,
     headers, problem,
-    tls::Face,
 };
 use crate::{
     core::{
         admission::{Caller, Use},
+        face::Face,
         refusal::Refusal,
     },
     flow::{admit::admit, shell::Shell},
@@ -239,7 +239,7 @@ fn finished(
     }
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    metrics.request(face, endpoint, response.status().as_u16(), started.elapsed());
+    metrics.request(face.as_str(), endpoint, response.status().as_u16(), started.elapsed());
     response
 }
 

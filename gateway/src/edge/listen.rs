@@ -47,13 +47,17 @@ use self::{
 };
 use super::{
     dial_back,
-    proxied::{self, BadHeader, Network},
+    proxied::{self, BadHeader},
     proxy,
-    tls::{self, Face, RawName, TlsSwap},
+    tls::{self, TlsSwap},
     tunnel,
 };
 use crate::{
     config::Listen,
+    core::{
+        face::{Face, RawName},
+        network::Network,
+    },
     flow::shell::Shell,
     limits::{
         ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,

@@ -11,5 +11,6 @@ pub mod listen;
 pub mod problem;
 pub mod proxied;
 pub mod proxy;
+pub mod series;
 pub mod tls;
 pub mod tunnel;

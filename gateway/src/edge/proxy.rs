@@ -21,11 +21,11 @@ pub use self::{
 use super::{
     framing::{BadFraming, ProxyHead, proxy_head},
     problem,
-    tls::RawName,
 };
 use crate::{
     core::{
         admission::Use,
+        face::RawName,
         refusal::{Refusal, Unreached},
     },
     flow::{
@@ -138,7 +138,7 @@ fn wanted(head: &ProxyHead) -> Result<Wanted, Refusal> {
 }
 
 fn malformed(parts: &Parts, why: BadFraming) -> Refusal {
-    parts.shell.metrics.framing_refused(why);
+    parts.shell.metrics.framing_refused(why.code());
     why.into()
 }
 

@@ -290,7 +290,7 @@ async fn note_closed(shell: &Shell, session: &Session) {
     let about = session.about();
     let reason = session.reason().unwrap_or(Reason::Peer);
     let (to_machine, from_machine) = session.bytes();
-    shell.metrics.session_ended(reason);
+    shell.metrics.session_ended(reason.as_str());
     shell.metrics.sessions(shell.sessions.len());
     let mut changes = Changes::new();
     changes.event(Event::Access(Access::SessionClosed {

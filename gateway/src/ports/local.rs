@@ -11,10 +11,7 @@ use std::{
 
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{
-    config::Log,
-    ports::log::{LogError, parse_level},
-};
+use crate::ports::log::{Log, LogError, parse_level};
 
 /// Opens a file for reading from its start.
 ///

@@ -21,10 +21,25 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{
-    config::{Log, LogFormat},
-    ports::files::{self, FileError},
-};
+use crate::ports::files::{self, FileError};
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For whom.
+    pub format: LogFormat,
+    /// A level, or levels by module; known to parse.
+    pub level: String,
+}
+
+/// For whom the log is written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Human,
+    /// Programs: one JSON object a line.
+    Json,
+}
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]

@@ -205,7 +205,7 @@ impl<C: Clock + Clone> Rates<C> {
             if limiter.len() < PREFIXES_MAX { limiter.check_key(&prefix) } else { Ok(()) }
         });
         by_prefix.and_then(|()| pair.total.check()).map_err(|until| {
-            self.metrics.rate_limited(class);
+            self.metrics.rate_limited(class.as_str());
             self.limited(&until)
         })
     }

@@ -16,7 +16,7 @@ use std::{
 use pki::{Identity, KeyDigest, Peer, Serial, UnixTime};
 use tokio::sync::Notify;
 
-use crate::{edge::tls::Face, ports::metrics::Metrics};
+use crate::{core::face::Face, ports::metrics::Metrics};
 
 /// A connection's number; never used twice in one run of the gateway.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -307,7 +307,7 @@ impl Live {
         }
         table.conns.insert(conn.id, Arc::clone(&conn));
         drop(table);
-        self.metrics.opened(face);
+        self.metrics.opened(face.as_str());
         Seat { live: Arc::clone(self), conn }
     }
 
@@ -381,7 +381,7 @@ impl Live {
 
     fn tell(&self, conns: Vec<Arc<Conn>>, reason: Reason) -> usize {
         let told = conns.into_iter().filter(|conn| conn.tell(reason));
-        told.inspect(|_| self.metrics.cut(reason)).count()
+        told.inspect(|_| self.metrics.cut(reason.as_str())).count()
     }
 
     fn tag(&self, kind: &'static str, what: impl Hash) -> u64 {
@@ -407,7 +407,7 @@ impl Live {
             table.ends.remove(&(peer.not_after, conn.id));
         }
         drop(table);
-        self.metrics.closed(conn.face);
+        self.metrics.closed(conn.face.as_str());
     }
 }
 

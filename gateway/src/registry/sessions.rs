@@ -462,7 +462,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        edge::tls::Face,
+        core::face::Face,
         ports::metrics::Metrics,
         registry::live::{Live, NewConn},
     };

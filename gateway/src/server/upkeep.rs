@@ -5,16 +5,17 @@ use std::{sync::Arc, time::Duration};
 use pki::{Name, Role};
 
 use crate::{
-    commands::Complaint,
+    complaint::Complaint,
     core::{
         audit::Event,
         ca_end::{Nearness, Notice},
         change::Changes,
+        face::FaceNames,
         own_leaf::{LOOK, OwnLeaf, Validity},
         plan,
         records::{CertState, Certificate},
     },
-    edge::tls::{FaceNames, TlsSwap, TlsTable},
+    edge::tls::{TlsSwap, TlsTable},
     flow::shell::{Actor, Shell},
     signer::GatewayLeaf,
 };

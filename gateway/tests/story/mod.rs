@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::core::face::Face;
 use gateway::{
     core::{
         admission::{Caller, Use},
@@ -17,7 +18,6 @@ use gateway::{
         records::Subject,
         refusal::Refusal,
     },
-    edge::tls::Face,
     flow::{
         self,
         shell::{Actor, Retry, Settings, Shell},

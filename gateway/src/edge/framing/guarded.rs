@@ -193,7 +193,7 @@ impl<IO> Guarded<IO> {
         match fed {
             Ok(ended) => self.arrived(ended),
             Err(refused) => {
-                self.rules.metrics.framing_refused(refused.why);
+                self.rules.metrics.framing_refused(refused.why.code());
                 if refused.why == BadFraming::Chunk {
                     // NUL is legal nowhere between chunks, so whoever reads this body is told that it is broken.
                     self.passed.push(0);
@@ -228,7 +228,7 @@ impl<IO> Guarded<IO> {
             };
             if deadline <= Instant::now() {
                 if !std::mem::replace(&mut self.late, true) {
-                    self.rules.metrics.timed_out(stage);
+                    self.rules.metrics.timed_out(stage.as_str());
                 }
                 return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, TooSlow(stage)));
             }

@@ -14,10 +14,10 @@ use tower::ServiceExt as _;
 
 use super::slices::Slices;
 use crate::{
+    core::face::Face,
     edge::{
         framing::{self, Chunked, Guarded, Rules, Times},
         http::Instead,
-        tls::Face,
     },
     limits::{ANSWER_MARGIN, CUT_GRACE, HEAD_MAX, Limits, REQUEST_TIME},
     ports::metrics::Metrics,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    edge::tls::Face,
+    core::face::Face,
     limits::{GIVING_WAY_MAX, Limits},
     ports::{metrics::TurnedAway, rate::Prefix},
     registry::live::{Conn, ConnId},

@@ -25,7 +25,8 @@ use policy::{Ruleset, Source};
 
 use super::*;
 use crate::{
-    edge::tls::{FaceNames, TlsTable},
+    core::face::FaceNames,
+    edge::tls::TlsTable,
     flow::shell::Settings,
     ports::{clock::FakeClock, entropy::Entropy},
     registry::live::Conn,
