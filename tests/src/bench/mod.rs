@@ -5,6 +5,7 @@
 //! whatever else runs here do not count.
 
 pub mod access;
+pub mod compare;
 pub mod connections;
 pub mod crypto;
 pub mod fleet;

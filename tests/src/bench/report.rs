@@ -1,6 +1,6 @@
 //! The table and the JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One figure against what is promised.
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ pub struct Figure {
 }
 
 /// What is promised of a figure.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {
     /// At least this.
@@ -32,7 +32,31 @@ pub enum Promise {
     /// At most this.
     AtMost(f64),
     /// Nothing: it stands beside another figure.
-    Beside,
+    Beside(Better),
+}
+
+/// Which direction of a figure is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// It is not ours: a yardstick's.
+    Neither,
+}
+
+impl Promise {
+    /// Which direction is the better one.
+    #[must_use]
+    pub const fn better(self) -> Better {
+        match self {
+            Self::AtLeast(_) => Better::Higher,
+            Self::Below(_) | Self::AtMost(_) => Better::Lower,
+            Self::Beside(better) => better,
+        }
+    }
 }
 
 impl Figure {
@@ -43,7 +67,7 @@ impl Figure {
             Promise::AtLeast(bound) => self.value >= bound,
             Promise::Below(bound) => self.value < bound,
             Promise::AtMost(bound) => self.value <= bound,
-            Promise::Beside => true,
+            Promise::Beside(_) => true,
         }
     }
 
@@ -51,16 +75,15 @@ impl Figure {
     #[must_use]
     pub fn line(&self) -> String {
         let (promise, bound) = match self.promise {
-            Promise::AtLeast(bound) => (format!(">= {bound}"), bound),
-            Promise::Below(bound) => (format!("<  {bound}"), bound),
-            Promise::AtMost(bound) => (format!("<= {bound}"), bound),
-            Promise::Beside => (String::new(), f64::NAN),
+            Promise::AtLeast(bound) => (format!(">= {bound}"), Some(bound)),
+            Promise::Below(bound) => (format!("<  {bound}"), Some(bound)),
+            Promise::AtMost(bound) => (format!("<= {bound}"), Some(bound)),
+            Promise::Beside(_) => (String::new(), None),
         };
-        let short = (self.value - bound).abs() / bound * 100.0;
-        let verdict = match self.promise {
-            Promise::Beside => String::new(),
-            _ if self.kept() => "kept".to_owned(),
-            _ => format!("short by {short:.0} %"),
+        let verdict = match bound {
+            None => String::new(),
+            Some(_) if self.kept() => "kept".to_owned(),
+            Some(bound) => format!("short by {:.0} %", (self.value - bound).abs() / bound * 100.0),
         };
         let value = if self.value.abs() < 100.0 { format!("{:.2}", self.value) } else { format!("{:.0}", self.value) };
         let measured = format!("{value} {}", self.unit);

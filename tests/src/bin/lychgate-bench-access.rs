@@ -23,7 +23,7 @@ use tests::bench::access::stage::Stage;
 use tests::bench::access::throughput::{self, Carried};
 use tests::bench::access::{Size, herd, idle, opening, storm};
 use tests::bench::meter::{float, median};
-use tests::bench::report::{Figure, Promise, Report, machine};
+use tests::bench::report::{Better, Figure, Promise, Report, machine};
 use tests::gateway::Setup;
 
 fn main() {
@@ -295,7 +295,7 @@ async fn peers(size: Size) -> Vec<Figure> {
         format!("rathole, server memory of each of {} idle clients", size.peers),
         vec![rathole.each()],
         "KiB",
-        Promise::Beside,
+        Promise::Beside(Better::Neither),
     );
     drop(rathole);
     let stage = Stage::set(Setup::default()).await;
@@ -314,7 +314,7 @@ async fn peers(size: Size) -> Vec<Figure> {
         let pairs = &pairs[1..];
         let ratios = pairs.iter().map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
         let name = format!("{streams} stream{} / rathole with TLS", if streams == 1 { "" } else { "s" });
-        figures.push(from(figure(number, name, ratios, "", Promise::Beside), rates(pairs)));
+        figures.push(from(figure(number, name, ratios, "", Promise::Beside(Better::Higher)), rates(pairs)));
     }
     figures
 }
@@ -343,6 +343,6 @@ fn keys(number: &'static str, name: String, ours: &Typed, theirs: &Typed) -> Fig
         let rate = if typed.rate > 0.0 { format!(", {:.0} MB/s", typed.rate / 1e6) } else { String::new() };
         format!("p50 {:.1}, p99 {:.1}{rate}", millis(at(&typed.keys, 50)), millis(at(&typed.keys, 99)))
     };
-    let one = figure(number, name, vec![millis(at(&ours.keys, 99))], "ms", Promise::Beside);
+    let one = figure(number, name, vec![millis(at(&ours.keys, 99))], "ms", Promise::Beside(Better::Lower));
     from(one, format!("{}; direct {}", told(ours), told(theirs)))
 }
