@@ -1,0 +1,239 @@
+//! What an earlier version of the protocol wrote is read by today's types, and what today's write is read by the rules of the
+//! earlier ones: `recorded/README.md` says where the samples come from.
+//!
+//! A new member of a message that the other side reads strictly must stand in this table, with how its sender knows that it
+//! will be understood: an older reader refuses the whole message for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use wire::admin::*;
+use wire::enroll::*;
+use wire::manage::*;
+use wire::problem::Problem;
+use wire::ssh::*;
+use wire::tunnel::*;
+
+/// A type, and what there is of it.
+struct Row {
+    /// Its name, in `types.json` for structs.
+    name: &'static str,
+    /// The samples.
+    samples: &'static str,
+    /// Reads a text with today's type, and writes it again.
+    again: fn(&Value) -> Result<Value, String>,
+    /// Members added since, of what is read strictly: each with how whoever sends it knows that the reader takes it.
+    added: &'static [(&'static str, &'static str)],
+}
+
+fn again<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, String> {
+    let read: T = wire::strict::from_slice(value.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    serde_json::to_value(read).map_err(|error| error.to_string())
+}
+
+macro_rules! row {
+    ($file:literal, $type:ty) => {
+        row!($file, $type, &[])
+    };
+    ($file:literal, $type:ty, $added:expr) => {
+        Row {
+            name: stringify!($type),
+            samples: include_str!(concat!("recorded/0.1.0/", $file, ".json")),
+            again: again::<$type>,
+            added: $added,
+        }
+    };
+}
+
+/// Every message, and whatever is sent inside another as a text of its own.
+fn table() -> Vec<Row> {
+    vec![
+        // Requests, which the gateway reads strictly.
+        row!(
+            "approve-request",
+            ApproveRequest,
+            &[("same_as", "only by who asks for it: `requests approve --same-as`")]
+        ),
+        row!("can-i-request", CanIRequest),
+        row!("enroll-request", EnrollRequest),
+        row!("lock-request", LockRequest),
+        row!("prior-certificate", PriorCertificate),
+        row!("reason-request", ReasonRequest),
+        row!(
+            "renew-request",
+            RenewRequest,
+            &[("name", "`renaming` in `GET /v1/self` told it, which an older gateway never says")]
+        ),
+        row!("renewals-request", RenewalsRequest),
+        row!("report-request", ReportRequest),
+        row!("sealed-request", SealedRequest),
+        row!("ssh-request", SshRequest),
+        row!("token-request", TokenRequest),
+        // What is inside of proofs and tokens.
+        row!("join-token-claims", JoinTokenClaims),
+        row!("proof-claims", ProofClaims),
+        // Replies.
+        row!("can-i-reply", CanIReply),
+        row!("done", Done),
+        row!("gateway-info", GatewayInfo),
+        row!("issued-reply", IssuedReply),
+        row!("lock-view", LockView),
+        row!("page-of-audit-view", Page<AuditView>),
+        row!("page-of-lock-view", Page<LockView>),
+        row!("page-of-request-view", Page<RequestView>),
+        row!("page-of-session-view", Page<SessionView>),
+        row!("page-of-subject-view", Page<SubjectView>),
+        row!("page-of-token-view", Page<TokenView>),
+        row!("problem", Problem),
+        row!("request-view", RequestView),
+        row!("self-reply", SelfReply),
+        row!("session-events", SessionEvents),
+        row!("session-view", SessionView),
+        row!("ssh-ca-reply", SshCaReply),
+        row!("ssh-reply", SshReply),
+        row!("subject-view", SubjectView),
+        row!("token-reply", TokenReply),
+        row!("waiting-reply", WaitingReply),
+        // Frames.
+        row!("dial-back", DialBack),
+        row!("dialed-back", DialedBack),
+        row!("from-machine", FromMachine),
+        row!("open", Open),
+        row!("opened", Opened),
+        row!("reach", Reach),
+        row!("reached", Reached),
+        row!("to-machine", ToMachine),
+    ]
+}
+
+/// Types of the earlier version that are sent as part of others alone, each within samples above.
+const PARTS: [&str; 14] = [
+    "ApprovalView",
+    "AuditView",
+    "Closing",
+    "ConvergenceView",
+    "EndedView",
+    "Evidence",
+    "Hello",
+    "Page",
+    "Reauthenticate",
+    "ServiceOffer",
+    "SessionEventView",
+    "TokenView",
+    "TunnelView",
+    "Welcome",
+];
+
+fn types() -> Map<String, Value> {
+    serde_json::from_str(include_str!("recorded/0.1.0/types.json")).unwrap()
+}
+
+fn samples(row: &Row) -> Vec<Value> {
+    let samples: Vec<Value> = serde_json::from_str(row.samples).unwrap();
+    assert!(!samples.is_empty(), "{}", row.name);
+    samples
+}
+
+fn list(of: &Value, what: &str) -> Vec<String> {
+    serde_json::from_value(of[what].clone()).unwrap()
+}
+
+/// What `earlier` has and `now` has not, or otherwise. `now` may have more members than it.
+fn lost(earlier: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
+    match (earlier, now) {
+        (Value::Object(earlier), Value::Object(now)) => {
+            for (name, value) in earlier {
+                let at = format!("{at}/{name}");
+                match now.get(name) {
+                    Some(other) => lost(value, other, &at, found),
+                    // Says the same as its absence.
+                    None if value.is_null() || *value == json!([]) || *value == json!({}) || *value == json!("") => {}
+                    None => found.push(at),
+                }
+            }
+        }
+        (Value::Array(earlier), Value::Array(now)) if earlier.len() == now.len() => {
+            for (number, (one, other)) in earlier.iter().zip(now).enumerate() {
+                lost(one, other, &format!("{at}/{number}"), found);
+            }
+        }
+        (earlier, now) if earlier == now => {}
+        _ => found.push(at.to_owned()),
+    }
+}
+
+#[test]
+fn what_was_written_is_read_and_nothing_of_it_is_lost() {
+    for row in table() {
+        for sample in samples(&row) {
+            let now = (row.again)(&sample).unwrap_or_else(|error| panic!("{}: {error}: {sample}", row.name));
+            let mut found = Vec::new();
+            lost(&sample, &now, "", &mut found);
+            assert_eq!(found, [""; 0], "{}: {sample} is written as {now}", row.name);
+        }
+    }
+}
+
+#[test]
+fn what_earlier_readers_demand_is_written() {
+    let types = types();
+    for row in table() {
+        let Some(earlier) = types.get(row.name) else { continue };
+        for name in list(earlier, "required") {
+            // What a type demands it writes: today's demand it too.
+            let mut without = samples(&row).swap_remove(0);
+            without.as_object_mut().unwrap().remove(&name);
+            assert!((row.again)(&without).is_err(), "{}: `{name}` may be absent today", row.name);
+        }
+    }
+}
+
+#[test]
+fn what_earlier_readers_refuse_is_not_sent_to_them() {
+    let types = types();
+    for row in table() {
+        let strict = types.get(row.name).is_some_and(|earlier| earlier["refuses_unknown"] == json!(true));
+        let mut with = samples(&row).swap_remove(0);
+        with.as_object_mut().unwrap().insert("never-a-member".to_owned(), json!(1));
+        let told = (row.again)(&with);
+        if !strict {
+            assert!(told.is_ok(), "{}: an older program must go on reading what newer ones write", row.name);
+            assert_eq!(row.added, [], "{}: nobody refuses these", row.name);
+            continue;
+        }
+        // serde lists all the members that a strict reader knows.
+        let told = told.expect_err(row.name);
+        let known: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
+        let earlier = list(&types[row.name], "fields");
+        let added: Vec<&str> = row.added.iter().map(|(name, _)| *name).collect();
+        let new: Vec<&str> = known.iter().copied().filter(|name| !earlier.iter().any(|old| old == name)).collect();
+        assert_eq!(new, added, "{}: how does whoever sends a new member know that it is understood?", row.name);
+        let gone: Vec<&String> = earlier.iter().filter(|old| !known.contains(&old.as_str())).collect();
+        assert!(gone.is_empty(), "{}: older programs send {gone:?}", row.name);
+        for sample in samples(&row) {
+            let now = (row.again)(&sample).unwrap();
+            let unasked: Vec<&String> =
+                now.as_object().unwrap().keys().filter(|name| !earlier.contains(name)).collect();
+            assert!(unasked.is_empty(), "{}: {unasked:?} is written unasked", row.name);
+        }
+    }
+}
+
+#[test]
+fn every_type_of_the_earlier_version_is_here() {
+    let table = table();
+    for name in types().keys() {
+        assert!(table.iter().any(|row| row.name == name) || PARTS.contains(&name.as_str()), "no row for {name}");
+    }
+}
+
+#[test]
+fn no_frame_is_taken_for_one_of_a_later_version() {
+    for row in table().iter().filter(|row| matches!(row.name, "FromMachine" | "ToMachine")) {
+        for sample in samples(row) {
+            assert_ne!((row.again)(&sample).unwrap()["type"], "unknown", "{sample}");
+        }
+    }
+}
