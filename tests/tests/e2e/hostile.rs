@@ -3,7 +3,7 @@
 
 mod dial_back;
 mod many;
-mod peer;
+pub mod peer;
 mod proxy;
 mod silent;
 mod tunnel;

@@ -50,6 +50,7 @@ mod tokens;
 mod transfers;
 mod trust;
 mod verifiers;
+mod versions;
 mod waits;
 
 use serde_json::Value;
