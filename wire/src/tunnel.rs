@@ -8,7 +8,13 @@
 //! release adds is ignored by an earlier one: unknown fields, and unknown `type`s as `Unknown`. Another version byte is
 //! another protocol.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+mod frame;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use frame::{BadFrame, Frames, body_len, decode, encode};
 
 /// The ALPN name of a machine's tunnel (RFC 7301).
 pub const ALPN: &[u8] = b"lychgate-tunnel/1";
@@ -412,106 +418,6 @@ pub enum DialedBack {
     },
 }
 
-/// Bytes that are no frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadFrame {
-    /// Of another version.
-    Version(u8),
-    /// Longer than [`FRAME_MAX`].
-    TooLong(usize),
-    /// Not the JSON of any frame.
-    Json(String),
-}
-
-impl std::fmt::Display for BadFrame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Version(version) => write!(f, "a frame of version {version}, where {VERSION} is spoken"),
-            Self::TooLong(length) => write!(f, "a frame of {length} bytes, where {FRAME_MAX} are allowed"),
-            Self::Json(what) => write!(f, "a frame that makes no sense: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for BadFrame {}
-
-/// The bytes of a frame.
-///
-/// # Errors
-/// [`BadFrame::TooLong`]; nothing else for the types of this module.
-pub fn encode(frame: &impl Serialize) -> Result<Vec<u8>, BadFrame> {
-    let mut bytes = vec![0; FRAME_HEAD];
-    serde_json::to_writer(&mut bytes, frame).map_err(|error| BadFrame::Json(error.to_string()))?;
-    let length = bytes.len() - FRAME_HEAD;
-    if length > FRAME_MAX {
-        return Err(BadFrame::TooLong(length));
-    }
-    let [_, a, b, c] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    bytes[..FRAME_HEAD].copy_from_slice(&[VERSION, a, b, c]);
-    Ok(bytes)
-}
-
-/// How many bytes of JSON follow a frame's head.
-///
-/// # Errors
-/// [`BadFrame::Version`] or [`BadFrame::TooLong`].
-pub fn body_len(head: [u8; FRAME_HEAD]) -> Result<usize, BadFrame> {
-    let [version, a, b, c] = head;
-    if version != VERSION {
-        return Err(BadFrame::Version(version));
-    }
-    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-    if length > FRAME_MAX { Err(BadFrame::TooLong(length)) } else { Ok(length) }
-}
-
-/// What a frame's JSON says.
-///
-/// # Errors
-/// [`BadFrame::Json`].
-pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadFrame> {
-    // What names its kind in a member could be read from an array, too.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(BadFrame::Json("not an object".to_owned()));
-    }
-    crate::strict::from_slice(body).map_err(|error| BadFrame::Json(error.to_string()))
-}
-
-/// Collects bytes as they come and gives frames. Holds no more than one frame and what was fed last.
-#[derive(Debug, Default)]
-pub struct Frames {
-    bytes: Vec<u8>,
-}
-
-impl Frames {
-    /// Nothing yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { bytes: Vec::new() }
-    }
-
-    /// Takes what arrived.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// The next whole frame, if there is one.
-    ///
-    /// # Errors
-    /// [`BadFrame`]; nothing after it can be read.
-    pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadFrame> {
-        let Some(head) = self.bytes.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
-        let end = FRAME_HEAD + body_len(*head)?;
-        let Some(body) = self.bytes.get(FRAME_HEAD..end) else { return Ok(None) };
-        let frame = decode(body)?;
-        self.bytes.drain(..end);
-        if self.bytes.is_empty() {
-            // An idle tunnel holds none of the largest frame it ever saw.
-            self.bytes = Vec::new();
-        }
-        Ok(Some(frame))
-    }
-}
-
 /// Whether a text can be the name of a service: `[a-z0-9]` and single hyphens inside, at most [`SERVICE_NAME_MAX`] bytes. No
 /// two hyphens in a row, because `<service>--<machine>` must have one reading.
 #[must_use]
@@ -523,104 +429,4 @@ pub fn is_service_name(text: &str) -> bool {
         && !text.starts_with('-')
         && !text.ends_with('-')
         && !text.contains("--")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &T, json: &str) {
-        let bytes = encode(frame).unwrap();
-        assert_eq!(std::str::from_utf8(&bytes[FRAME_HEAD..]).unwrap(), json);
-        let mut frames = Frames::new();
-        for byte in &bytes {
-            assert_eq!(frames.next_frame::<T>(), Ok(None));
-            frames.feed(&[*byte]);
-        }
-        assert_eq!(frames.next_frame(), Ok(Some(decode::<T>(json.as_bytes()).unwrap())));
-        assert_eq!(frames.next_frame::<T>(), Ok(None));
-        assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), frame);
-    }
-
-    #[test]
-    fn frames_as_they_are_written() {
-        let services = vec![ServiceOffer { name: "ssh".into(), mode: Mode::Raw }];
-        there_and_back(
-            &FromMachine::Hello(Hello { client: "1".into(), services }),
-            r#"{"type":"hello","client":"1","services":[{"name":"ssh","mode":"raw"}]}"#,
-        );
-        there_and_back(&FromMachine::Heartbeat { number: 7 }, r#"{"type":"heartbeat","number":7}"#);
-        there_and_back(
-            &ToMachine::Ended { session: "s".into(), reason: Reason::Locked },
-            r#"{"type":"ended","session":"s","reason":"locked"}"#,
-        );
-        there_and_back(
-            &Opened::Refused { why: OpenRefusal::TargetClosed, detail: "no".into() },
-            r#"{"type":"refused","why":"target-closed","detail":"no"}"#,
-        );
-        there_and_back(
-            &Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: None, end_is_said: false },
-            r#"{"type":"ok","session":"s","mode":"sealed"}"#,
-        );
-        there_and_back(&DialBack { ticket: "t".into() }, r#"{"ticket":"t"}"#);
-        there_and_back(&DialedBack::Ok, r#"{"type":"ok"}"#);
-    }
-
-    #[test]
-    fn what_a_later_version_says_is_no_error() {
-        assert_eq!(decode(br#"{"type":"sing","key":"c"}"#), Ok(FromMachine::Unknown));
-        assert_eq!(decode(br#"{"type":"sing"}"#), Ok(ToMachine::Unknown));
-        // A reason is a member of a frame, never one itself.
-        assert_eq!(serde_json::from_str::<Reason>(r#""bored""#).unwrap(), Reason::Unknown);
-        assert_eq!(
-            decode(br#"{"type":"heartbeat","number":1,"mood":"good"}"#),
-            Ok(FromMachine::Heartbeat { number: 1 })
-        );
-    }
-
-    #[test]
-    fn what_is_no_frame() {
-        let mut frames = Frames::new();
-        frames.feed(&[2, 0, 0, 2, b'{', b'}']);
-        assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::Version(2)));
-        let mut frames = Frames::new();
-        // Known from the head alone: nobody can make us collect more.
-        frames.feed(&[1, 0xff, 0xff, 0xff]);
-        assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::TooLong(0xff_ffff)));
-        let mut frames = Frames::new();
-        frames.feed(&[1, 0, 0, 2, b'{', b'}']);
-        assert!(matches!(frames.next_frame::<FromMachine>(), Err(BadFrame::Json(_))));
-        assert!(matches!(
-            encode(&Opened::Refused { why: OpenRefusal::Limit, detail: "x".repeat(FRAME_MAX) }),
-            Err(BadFrame::TooLong(_))
-        ));
-    }
-
-    #[test]
-    fn the_largest_hello_fits() {
-        let services =
-            (0..SERVICES_MAX).map(|n| ServiceOffer { name: format!("{n:0>SERVICE_NAME_MAX$}"), mode: Mode::Sealed });
-        assert!(encode(&FromMachine::Hello(Hello { client: "1".into(), services: services.collect() })).is_ok());
-    }
-
-    #[test]
-    fn names_of_services() {
-        for (text, good) in [
-            ("ssh", true),
-            ("a-b", true),
-            ("8080", true),
-            ("", false),
-            ("-a", false),
-            ("a-", false),
-            ("a--b", false),
-            ("A", false),
-            ("a.b", false),
-            ("ä", false),
-        ] {
-            assert_eq!(is_service_name(text), good, "{text}");
-        }
-        assert!(is_service_name(&"a".repeat(SERVICE_NAME_MAX)));
-        assert!(!is_service_name(&"a".repeat(SERVICE_NAME_MAX + 1)));
-    }
 }

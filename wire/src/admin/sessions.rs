@@ -1,0 +1,59 @@
+//! Sessions: connections to services on machines.
+
+use serde::{Deserialize, Serialize};
+
+/// One connection to a service on a machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// Who opened it: a SPIFFE ID.
+    pub caller: String,
+    /// Where from.
+    pub source: String,
+    /// The machine it leads to, by name.
+    pub machine: String,
+    /// The service.
+    pub service: String,
+    /// `raw` or `sealed`.
+    pub mode: String,
+    /// `connect`, `raw`, `helper` or `tunnel`.
+    pub door: String,
+    /// The rules that allowed it.
+    pub rules: Vec<String>,
+    /// When it began, milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// Why it ended: `peer`, `drained`, `expired`, `locked`, `policy`, `killed`, `limit`, `replaced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Bytes to the machine.
+    pub to_machine: u64,
+    /// Bytes from the machine.
+    pub from_machine: u64,
+    /// At how many of its ends (0 to 2) it has a connection of its own, because it carries much.
+    #[serde(default)]
+    pub dial_backs: u32,
+}
+
+/// Something that happened to a session, as `GET /v1/session-events` tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEventView {
+    /// Give it as `after` to go on from here. It says nothing of how many there are, nor which came first.
+    pub number: u64,
+    /// `opened` or `closed`.
+    pub event: String,
+    /// The session, as it stands now.
+    pub session: SessionView,
+}
+
+/// `GET /v1/session-events`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEvents {
+    /// What happened, oldest first.
+    pub items: Vec<SessionEventView>,
+    /// Give it as `after` next time.
+    pub next: u64,
+}
