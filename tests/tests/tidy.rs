@@ -192,7 +192,7 @@ fn dependencies_point_one_way() {
 #[test]
 fn every_problem_code_is_listed_and_documented() {
     let documents: String = with_extension("md").map(|(_, text)| text).collect();
-    let source = read(Path::new("gateway/src/edge/problem.rs"));
+    let source = read(Path::new("gateway/src/edge/fronts/native/problem.rs"));
     let (before, rest) = source.split_once("pub const CODES").unwrap();
     let (list, after) = rest.split_once("];").unwrap();
     let listed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
@@ -208,7 +208,10 @@ fn every_problem_code_is_listed_and_documented() {
     complaints.extend(
         listed.iter().filter(|code| !documents.contains(&format!("`{code}`"))).map(|code| format!("{code}: no words")),
     );
-    report("problem codes that gateway/src/edge/problem.rs does not list, or no document explains", complaints);
+    report(
+        "problem codes that gateway/src/edge/fronts/native/problem.rs does not list, or no document explains",
+        complaints,
+    );
 }
 
 /// Each code of the client with its exit code: `Exit::Usage, "usage"`, on one line or two.
@@ -247,7 +250,7 @@ fn every_code_of_the_client_is_explained_with_its_exit_code() {
         })
     };
     // The gateway's own codes, which the client passes on, stand in tables with their status.
-    let problems = read(Path::new("gateway/src/edge/problem.rs"));
+    let problems = read(Path::new("gateway/src/edge/fronts/native/problem.rs"));
     let mut codes = codes_of_the_client();
     codes.retain(|(code, _)| !problems.contains(&format!("\"{code}\"")));
     assert!(codes.len() > 20, "{codes:?}");

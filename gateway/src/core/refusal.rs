@@ -1,4 +1,4 @@
-//! Why something was not done, sorted by whose fault it is. `edge::problem` turns these into bytes, once.
+//! Why something was not done, sorted by whose fault it is. `edge::fronts::native::problem` turns these into bytes, once.
 
 use std::time::Duration;
 

@@ -23,12 +23,12 @@ use wire::{
 };
 
 use super::{
-    problem,
     proxy::Parts,
     tunnel::{Stream, read_frame, write_frame},
 };
 use crate::{
     core::{admission::Use, refusal::Refusal},
+    edge::fronts::native::problem,
     flow::admit::admit,
     limits::{CUT_GRACE, FINISH_TIME},
     ports::rate::Class,

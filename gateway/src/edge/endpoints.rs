@@ -2,9 +2,10 @@
 
 use axum::http::Method;
 
-use super::{handlers, headers::Changes, http::Run};
+use super::{headers::Changes, http::Run};
 use crate::{
     core::{admission::Use, face::Face},
+    edge::fronts::native,
     ports::rate::Class,
 };
 
@@ -75,13 +76,13 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
 }
 
 fn enroll() -> Vec<Endpoint> {
-    use handlers::enroll::{bundle, crl, enroll, gateway, health, poll, ready, withdraw};
+    use native::enroll::{bundle, crl, enroll, gateway, health, poll, ready, withdraw};
     vec![
         open("/healthz", Class::Health, health),
         open("/readyz", Class::Health, ready),
         open("/v1/gateway", Class::Poll, gateway),
         open("/v1/bundle", Class::Poll, bundle),
-        open("/v1/ssh/ca", Class::Poll, handlers::ssh::cas),
+        open("/v1/ssh/ca", Class::Poll, native::ssh::cas),
         open("/v1/crl/{list}", Class::Poll, crl),
         Endpoint {
             method: Method::POST,
@@ -120,7 +121,7 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
 }
 
 fn own() -> Vec<Endpoint> {
-    use handlers::own::{leave, myself, renew, sealed};
+    use native::own::{leave, myself, renew, sealed};
     vec![
         held(Method::GET, "/v1/self", myself),
         Endpoint { intent: Use::Renewal, ..held(Method::POST, "/v1/renew", renew) },
@@ -130,7 +131,7 @@ fn own() -> Vec<Endpoint> {
 }
 
 fn ssh() -> Vec<Endpoint> {
-    use handlers::ssh::{host, user};
+    use native::ssh::{host, user};
     vec![
         Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/ssh/host", host) },
         person(Method::POST, "/v1/ssh/user", user),
@@ -150,7 +151,7 @@ fn listing(path: &'static str, query: &'static [&'static str], run: Run) -> Endp
 const PAGE: &[&str] = &["after", "limit"];
 
 fn requests() -> Vec<Endpoint> {
-    use handlers::people::{approve, deny, list, reopen, show, watch};
+    use native::people::{approve, deny, list, reopen, show, watch};
     vec![
         listing("/v1/requests", &["all", "after", "limit"], list),
         listing("/v1/request-events", &["seen", "wait"], watch),
@@ -162,7 +163,7 @@ fn requests() -> Vec<Endpoint> {
 }
 
 fn sessions() -> Vec<Endpoint> {
-    use handlers::sessions::{events, kill, list, show};
+    use native::sessions::{events, kill, list, show};
     vec![
         listing("/v1/sessions", &["machine", "person", "service", "rule", "after", "limit"], list),
         person(Method::GET, "/v1/sessions/{id}", show),
@@ -172,7 +173,7 @@ fn sessions() -> Vec<Endpoint> {
 }
 
 fn admin() -> Vec<Endpoint> {
-    use handlers::admin as to;
+    use native::admin as to;
     vec![
         listing("/v1/machines", &["state", "label", "owner", "online", "name", "after", "limit"], to::machines),
         person(Method::GET, "/v1/machines/{name}", to::machine),

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     endpoints::{self, Callers, Endpoint},
     framing::BadFraming,
-    headers, problem,
+    headers,
 };
 use crate::{
     core::{
@@ -24,6 +24,7 @@ use crate::{
         face::Face,
         refusal::Refusal,
     },
+    edge::fronts::native::problem,
     flow::{admit::admit, shell::Shell},
     ports::{
         metrics::Metrics,

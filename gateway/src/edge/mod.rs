@@ -4,11 +4,10 @@
 pub mod dial_back;
 pub mod endpoints;
 pub mod framing;
-pub mod handlers;
+pub mod fronts;
 pub mod headers;
 pub mod http;
 pub mod listen;
-pub mod problem;
 pub mod proxied;
 pub mod proxy;
 pub mod series;

@@ -18,16 +18,14 @@ pub use self::{
     streams::streams,
     target::{BadTarget, target},
 };
-use super::{
-    framing::{BadFraming, ProxyHead, proxy_head},
-    problem,
-};
+use super::framing::{BadFraming, ProxyHead, proxy_head};
 use crate::{
     core::{
         admission::Use,
         face::RawName,
         refusal::{Refusal, Unreached},
     },
+    edge::fronts::native::problem,
     flow::{
         admit::admit,
         connect::{self, Caller, Wanted, log_refused},

@@ -31,7 +31,7 @@ use crate::{
     },
     edge::{
         dial_back::{self, Awaited, Movable},
-        problem,
+        fronts::native::problem,
         tunnel::{Carried, Stream, StreamSeat, Tunnel, carry, read_frame, write_frame},
     },
     limits::{CUT_GRACE, FATE_TIME, OPEN_TIME, SESSIONS_PER_CALLER, TUNNEL_TWICE},

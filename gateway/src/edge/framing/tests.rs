@@ -282,7 +282,7 @@ const TIMES: Times = Times {
 type Seen = Arc<Mutex<Vec<String>>>;
 
 fn status_of(why: BadFraming) -> u16 {
-    crate::edge::problem::problem(&why.into(), "i").status
+    crate::edge::fronts::native::problem::problem(&why.into(), "i").status
 }
 
 /// A connection to the HTTP library behind the guard; the handler takes `think` to answer.

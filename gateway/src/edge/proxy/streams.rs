@@ -26,7 +26,7 @@ use crate::{
         tunnel::{FRAMES_MAX, FRAMES_SPAN},
     },
     edge::{
-        problem::problem,
+        fronts::native::problem::problem,
         tunnel::{Control, Happened, Mux, Stream, StreamSeat, goodbye},
     },
     flow::connect::{self, Caller},

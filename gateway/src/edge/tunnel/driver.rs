@@ -357,7 +357,7 @@ where
         self.parts.tasks.spawn(async move {
             let outcome = connect::reauthenticate(&shell, &identity, &lineage, &exporter, &renewed).await;
             let outcome = outcome.map_err(|refusal| {
-                let problem = crate::edge::problem::problem(&refusal, "");
+                let problem = crate::edge::fronts::native::problem::problem(&refusal, "");
                 (problem.code().to_owned(), problem.detail)
             });
             // The tunnel may have ended meanwhile.

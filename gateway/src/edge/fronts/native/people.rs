@@ -3,14 +3,16 @@
 use axum::http::StatusCode;
 use wire::admin::{ApproveRequest, ReasonRequest};
 
-use super::{Boxed, boxed, done};
 use crate::{
     core::{
         approve::{Approve, Code, Wish},
         given::Reason,
         refusal::Refusal,
     },
-    edge::http::{Call, json},
+    edge::{
+        fronts::native::{Boxed, boxed, done},
+        http::{Call, json},
+    },
     flow::people,
 };
 

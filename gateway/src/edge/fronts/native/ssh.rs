@@ -3,13 +3,15 @@
 use axum::http::StatusCode;
 use wire::ssh::{HOST_NAMESPACE, SshRequest, USER_NAMESPACE};
 
-use super::{Boxed, boxed};
 use crate::{
     core::{
         refusal::Refusal,
         ssh::{Proven, prove},
     },
-    edge::http::{Call, json},
+    edge::{
+        fronts::native::{Boxed, boxed},
+        http::{Call, json},
+    },
     flow::{self, admit::admit, shell::retrying},
 };
 

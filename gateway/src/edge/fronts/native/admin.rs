@@ -7,10 +7,12 @@ use wire::admin::{
     TokenRequest,
 };
 
-use super::{Boxed, boxed, done, people::word};
 use crate::{
     core::{given::Reason, refusal::Refusal},
-    edge::http::{Answer, Call, json, typed},
+    edge::{
+        fronts::native::{Boxed, boxed, done, people::word},
+        http::{Answer, Call, json, typed},
+    },
     flow::{
         admin::{self, AuditFilter, MachineFilter},
         can_i, offboard,

@@ -3,10 +3,12 @@
 use axum::http::StatusCode;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
-use super::{Boxed, boxed, done};
 use crate::{
     core::{admission::Use, refusal::Refusal},
-    edge::http::{Call, json},
+    edge::{
+        fronts::native::{Boxed, boxed, done},
+        http::{Call, json},
+    },
     flow::{
         self,
         admit::admit,

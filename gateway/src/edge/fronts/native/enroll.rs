@@ -9,14 +9,16 @@ use wire::{
     limits,
 };
 
-use super::{Boxed, boxed, done};
 use crate::{
     core::{
         enroll::Inbound,
         proof::{self, BadProof, Expected},
         refusal::{Fault, Refusal},
     },
-    edge::http::{Answer, Call, Kept, json, kept, typed},
+    edge::{
+        fronts::native::{Boxed, boxed, done},
+        http::{Answer, Call, Kept, json, kept, typed},
+    },
     flow::{self, enroll::Reply, shell::Settings},
     ports::rate::Prefix,
 };

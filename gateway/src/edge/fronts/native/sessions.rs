@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::{Boxed, boxed};
 use crate::{
-    edge::http::{Call, json},
+    edge::{
+        fronts::native::{Boxed, boxed},
+        http::{Call, json},
+    },
     flow::sessions::{self, Filter},
 };
 
