@@ -237,3 +237,36 @@ fn no_frame_is_taken_for_one_of_a_later_version() {
         }
     }
 }
+
+/// Members of objects whose names are anybody's choice.
+const FREE: [&str; 5] = ["attributes", "claimed", "detail", "labels", "verified"];
+
+fn names(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                into.push(name.clone());
+                if !FREE.contains(&name.as_str()) {
+                    names(value, into);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| names(value, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_document_names_every_member() {
+    let document = include_str!("../../docs/protocol.md");
+    for row in table() {
+        let mut found: Vec<String> = row.added.iter().map(|(name, _)| (*name).to_owned()).collect();
+        for sample in samples(&row) {
+            names(&(row.again)(&sample).unwrap(), &mut found);
+        }
+        let is_named =
+            |name: &String| document.contains(&format!("`{name}`")) || document.contains(&format!("\"{name}\""));
+        found.retain(|name| !is_named(name));
+        assert_eq!(found, [""; 0], "{}: docs/protocol.md does not say what these are", row.name);
+    }
+}
