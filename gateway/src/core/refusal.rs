@@ -109,9 +109,12 @@ pub enum Refusal {
     /// This endpoint is not for this kind of caller.
     #[error("this endpoint is for {0}")]
     WrongCaller(&'static str),
-    /// Something would change, and the request is not declared as JSON.
-    #[error("a request that changes something is JSON and says so")]
-    NotJson,
+    /// Something would change, and the request is not declared as what the protocol speaks.
+    #[error("a request that changes something is declared as `{wanted}`")]
+    WrongMedia {
+        /// The media type.
+        wanted: &'static str,
+    },
     /// A page of another site asks for a change in a person's name.
     #[error("the request comes from a page of another site")]
     CrossSite,
@@ -147,6 +150,17 @@ pub enum Refusal {
     /// We failed. The detail is for our log.
     #[error("{0}")]
     Ours(Fault),
+}
+
+impl Refusal {
+    /// What whoever asked is told. What failed inside is for our log.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Ours(_) => "the gateway could not do this now".to_owned(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// What a name that cannot be given offends against: it says how to go on.

@@ -2,7 +2,12 @@
 
 use axum::http::Method;
 
-use super::{headers::Changes, http::Run};
+use super::{
+    content::Content,
+    fronts::{Front, native::Native},
+    headers::Changes,
+    http::Run,
+};
 use crate::{
     core::{admission::Use, face::Face},
     edge::fronts::native,
@@ -34,7 +39,11 @@ pub struct Endpoint {
     pub face: Face,
     /// Who may call it.
     pub callers: Callers,
-    /// Whether it changes something: then browsers' pages are kept out, and the body is declared as JSON.
+    /// The protocol it belongs to: how its requests are declared, and how it refuses.
+    pub front: &'static dyn Front,
+    /// What it answers with, and so what a browser may do with that.
+    pub content: Content,
+    /// Whether it changes something: then pages of other sites are kept out, and the body is declared as the front wants it.
     pub changes: Changes,
     /// What may stand in the query; anything else is refused.
     pub query: &'static [&'static str],
@@ -66,6 +75,8 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
         path,
         face: Face::Enroll,
         callers: Callers::Anyone,
+        front: &Native,
+        content: Content::Data,
         changes: Changes::Nothing,
         query: &[],
         body_max: 0,
@@ -111,6 +122,8 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
         path,
         face: Face::Manage,
         callers: Callers::Holder,
+        front: &Native,
+        content: Content::Data,
         changes,
         query: &[],
         body_max,

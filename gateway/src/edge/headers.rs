@@ -1,13 +1,11 @@
-//! What a request's headers say before anything else is looked at: each said once, JSON where something changes, and
+//! What a request's headers say before anything else is looked at: each said once, of a declared type where something changes, and
 //! nothing that a page of another site can make a browser send. A browser shows a person's certificate on whatever page is
 //! open, so the certificate alone does not tell that the person wanted it.
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::fronts::Front;
 use crate::core::refusal::Refusal;
-
-/// The media type of every request that changes something (RFC 8259).
-const JSON: &str = "application/json";
 
 /// Which site the page belongs to that asked (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -42,16 +40,17 @@ pub enum Changes {
 ///
 /// # Errors
 /// [`Refusal::Malformed`] for a header said twice; of a request that changes something [`Refusal::CrossSite`] when another
-/// site's page asks, and [`Refusal::NotJson`] unless it is declared as JSON.
-pub fn check(headers: &HeaderMap, changes: Changes) -> Result<(), Refusal> {
+/// site's page asks, and [`Refusal::WrongMedia`] unless it is declared as one of the front's media types; what the front finds.
+pub fn check(headers: &HeaderMap, changes: Changes, front: &dyn Front) -> Result<(), Refusal> {
     if let Some(twice) = SINGLE.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
         return Err(Refusal::Malformed(format!("more than one `{}` header", shown(twice))));
     }
     match changes {
-        Changes::Nothing => Ok(()),
         Changes::State if is_cross_site(headers) => Err(Refusal::CrossSite),
-        Changes::State if !is_json(headers) => Err(Refusal::NotJson),
-        Changes::State => Ok(()),
+        Changes::State if !is_declared(headers, front.media()) => {
+            Err(Refusal::WrongMedia { wanted: front.media().first().copied().unwrap_or_default() })
+        }
+        Changes::Nothing | Changes::State => front.check(headers),
     }
 }
 
@@ -79,18 +78,21 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     elsewhere || foreign
 }
 
-/// Whether the body is declared as JSON, plain: a type that forms cannot send, so that a browser asks first (CORS) and is
-/// refused.
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the body is declared as one of these, plain: types that forms cannot send, so that a browser asks first (CORS) and
+/// is refused.
+fn is_declared(headers: &HeaderMap, media: &[&str]) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes() == b"identity");
-    essence.eq_ignore_ascii_case(JSON) && plain
+    media.iter().any(|wanted| essence.eq_ignore_ascii_case(wanted)) && plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::fronts::native::Native;
+
+    const NOT_JSON: Refusal = Refusal::WrongMedia { wanted: "application/json" };
 
     fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -103,9 +105,9 @@ mod tests {
 
     #[track_caller]
     fn check_row(rows: &[(&'static str, &'static str)], want: Result<(), Refusal>) {
-        assert_eq!(check(&headers(rows), Changes::State), want, "{rows:?}");
+        assert_eq!(check(&headers(rows), Changes::State, &Native), want, "{rows:?}");
         // What only tells is told to whoever asks; a page of another site cannot read the answer.
-        assert_eq!(check(&headers(rows), Changes::Nothing), Ok(()), "{rows:?}");
+        assert_eq!(check(&headers(rows), Changes::Nothing, &Native), Ok(()), "{rows:?}");
     }
 
     const IS_JSON: (&str, &str) = ("content-type", "application/json");
@@ -115,7 +117,7 @@ mod tests {
         check_row(&[IS_JSON], Ok(()));
         check_row(&[("content-type", "Application/JSON; charset=utf-8")], Ok(()));
         check_row(&[IS_JSON, ("content-encoding", "identity")], Ok(()));
-        check_row(&[], Err(Refusal::NotJson));
+        check_row(&[], Err(NOT_JSON));
         for kind in [
             "",
             "text/plain",
@@ -126,9 +128,9 @@ mod tests {
             "application/jsonp",
             "application/problem+json",
         ] {
-            check_row(&[("content-type", kind)], Err(Refusal::NotJson));
+            check_row(&[("content-type", kind)], Err(NOT_JSON));
         }
-        check_row(&[IS_JSON, ("content-encoding", "gzip")], Err(Refusal::NotJson));
+        check_row(&[IS_JSON, ("content-encoding", "gzip")], Err(NOT_JSON));
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
                     headers.append(name.clone(), value.parse().unwrap());
                 }
                 for changes in [Changes::Nothing, Changes::State] {
-                    let refused = check(&headers, changes).unwrap_err();
+                    let refused = check(&headers, changes, &Native).unwrap_err();
                     let Refusal::Malformed(says) = refused else { panic!("{refused:?}") };
                     assert!(says.to_ascii_lowercase().contains(name.as_str()), "{says}");
                 }

@@ -14,8 +14,10 @@ use http_body_util::{BodyExt as _, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    content::Content,
     endpoints::{self, Callers, Endpoint},
     framing::BadFraming,
+    fronts::{Front, native::Native},
     headers,
 };
 use crate::{
@@ -24,7 +26,6 @@ use crate::{
         face::Face,
         refusal::Refusal,
     },
-    edge::fronts::native::problem,
     flow::{admit::admit, shell::Shell},
     ports::{
         metrics::Metrics,
@@ -173,8 +174,13 @@ pub fn kept(file: Kept, if_none_match: Option<&str>) -> Answer {
 
 /// The router of one face.
 pub fn router(shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
+    router_of(endpoints::all(), shell, limiter, face)
+}
+
+/// The router of one face, from a table of endpoints.
+pub fn router_of(table: Vec<Endpoint>, shell: &Arc<Shell>, limiter: &Arc<Rates>, face: Face) -> Router {
     let mut router = Router::new();
-    for endpoint in endpoints::all().into_iter().filter(|endpoint| endpoint.face == face) {
+    for endpoint in table.into_iter().filter(|endpoint| endpoint.face == face) {
         let Ok(filter) = MethodFilter::try_from(endpoint.method.clone()) else { continue };
         let endpoint = Arc::new(endpoint);
         let (shell, limiter) = (Arc::clone(shell), Arc::clone(limiter));
@@ -201,6 +207,9 @@ pub enum Instead {
     Malformed(BadFraming),
 }
 
+/// Whose dialect is spoken where no row of the table says it.
+const ASTRAY: (&dyn Front, Content) = (&Native, Content::Data);
+
 /// Answers for a path or method that is not in the table. Limited and counted like the rest, or it would be the one thing
 /// that anybody may ask for at any rate.
 fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, request: &Request) -> Response<Body> {
@@ -212,19 +221,19 @@ fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, reques
     };
     if let Some(instead) = request.extensions().get::<Instead>() {
         let response = match *instead {
-            Instead::Ended(reason) => problem::ended(reason, &instance),
+            Instead::Ended(reason) => Native.ended(reason, &instance),
             // The guard has logged it.
-            Instead::Malformed(why) => problem::response(&why.into(), &instance),
+            Instead::Malformed(why) => Native.refused(&why.into(), &instance),
         };
-        return finished(response, &instance, &shell.metrics, (face, "none"), started);
+        return finished(response, &instance, &shell.metrics, (face, "none", Content::Data), started);
     }
     let conn = request.extensions().get::<Arc<Conn>>();
     let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {
-        Err(limited) => refuse(&limited.into(), &instance),
-        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => refuse(&Refusal::Method, &instance),
-        Ok(()) => refuse(&Refusal::NotFound("endpoint"), &instance),
+        Err(limited) => refuse(ASTRAY, &limited.into(), &instance),
+        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => refuse(ASTRAY, &Refusal::Method, &instance),
+        Ok(()) => refuse(ASTRAY, &Refusal::NotFound("endpoint"), &instance),
     };
-    finished(response, &instance, &shell.metrics, (face, "none"), started)
+    finished(response, &instance, &shell.metrics, (face, "none", Content::Data), started)
 }
 
 /// What every answer carries, and its count.
@@ -232,14 +241,13 @@ fn finished(
     mut response: Response<Body>,
     instance: &str,
     metrics: &Metrics,
-    (face, endpoint): (Face, &str),
+    (face, endpoint, content): (Face, &str, Content),
     started: tokio::time::Instant,
 ) -> Response<Body> {
     if let Ok(value) = HeaderValue::from_str(instance) {
         response.headers_mut().insert("lychgate-instance", value);
     }
-    let headers = response.headers_mut();
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    content.mark(response.headers_mut());
     metrics.request(face.as_str(), endpoint, response.status().as_u16(), started.elapsed());
     response
 }
@@ -258,13 +266,13 @@ async fn answer(
     let outcome = tokio::time::timeout(time, checked(endpoint, shell, limiter, params, request, &instance)).await;
     let response = match outcome {
         Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => refuse(&refusal, &instance),
-        Err(_) => refuse(&Refusal::TooSlow(time.as_secs()), &instance),
+        Ok(Err(refusal)) => refuse((endpoint.front, endpoint.content), &refusal, &instance),
+        Err(_) => refuse((endpoint.front, endpoint.content), &Refusal::TooSlow(time.as_secs()), &instance),
     };
-    finished(response, &instance, &metrics, (endpoint.face, endpoint.path), started)
+    finished(response, &instance, &metrics, (endpoint.face, endpoint.path, endpoint.content), started)
 }
 
-fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
+fn refuse((front, content): (&dyn Front, Content), refusal: &Refusal, instance: &str) -> Response<Body> {
     match refusal {
         Refusal::Ours(fault) => tracing::error!(instance, %fault, "request failed"),
         // What anybody can cause at any rate must not fill the log.
@@ -273,7 +281,7 @@ fn refuse(refusal: &Refusal, instance: &str) -> Response<Body> {
         }
         other => tracing::info!(instance, refusal = %other, "request refused"),
     }
-    problem::response(refusal, instance)
+    content.refused(front, refusal, instance)
 }
 
 async fn checked(
@@ -290,7 +298,7 @@ async fn checked(
     };
     limiter.check(endpoint.rate, conn.source())?;
     // Before a certificate is looked at, whose first use changes something.
-    headers::check(&parts.headers, endpoint.changes)?;
+    headers::check(&parts.headers, endpoint.changes, endpoint.front)?;
     let params = params.ok_or_else(|| Refusal::Malformed("the path is not UTF-8 behind its `%`".to_owned()))?;
     let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
     let caller = match endpoint.callers {

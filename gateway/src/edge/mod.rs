@@ -1,6 +1,7 @@
 //! Sockets and protocols. What the network says is turned into our own types here, and back; the sequences in
 //! [`crate::flow`] do the rest.
 
+pub mod content;
 pub mod dial_back;
 pub mod endpoints;
 pub mod framing;

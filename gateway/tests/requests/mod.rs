@@ -39,6 +39,27 @@ async fn no_web_page_changes_anything() {
     }
 }
 
+/// Whatever a row answers, and whatever refuses it, says what a browser may do with it: by its column, and nothing else.
+#[tokio::test]
+async fn every_answer_has_the_headers_of_its_content() {
+    let stage = Stage::set().await;
+    for row in endpoints::all() {
+        let mut want = axum::http::HeaderMap::new();
+        row.content.mark(&mut want);
+        for headers in [PLAIN.to_vec(), vec![PLAIN[0], PLAIN[0]]] {
+            let peer = stage.served_to(&row).await;
+            let asked = Asked { headers, ..stage.asked(row.method.as_str(), row.path, Proof::Good).await };
+            let (parts, _) = stage.exchange(stage.router(row.face, &unlimited()), row.face, peer, asked).await;
+            for (name, value) in &want {
+                let got = parts.headers.get(name);
+                // Only a file that may be kept says for how long.
+                let kept = *name == "cache-control" && row.path == "/v1/crl/{list}" && parts.status == 200;
+                assert!(got.is_some() && (kept || got == Some(value)), "{} {}: {name}: {got:?}", row.method, row.path);
+            }
+        }
+    }
+}
+
 /// What an endpoint does not know in a query is not passed over: a slip would list everything.
 #[tokio::test]
 async fn unknown_members_of_a_query_are_refused() {

@@ -10,7 +10,46 @@ pub mod ssh;
 
 use std::{future::Future, pin::Pin};
 
-use crate::edge::http::{Answer, Call, json};
+use axum::{
+    body::Body,
+    http::{HeaderMap, Response},
+};
+
+use crate::{
+    core::refusal::Refusal,
+    edge::{
+        fronts::Front,
+        http::{Answer, Call, json},
+    },
+    registry::live::Reason,
+};
+
+/// JSON over HTTPS, refused with problem documents (RFC 9457).
+#[derive(Copy, Clone, Debug)]
+pub struct Native;
+
+impl Front for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    /// RFC 8259.
+    fn media(&self) -> &'static [&'static str] {
+        &["application/json"]
+    }
+
+    fn check(&self, _headers: &HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn refused(&self, refusal: &Refusal, instance: &str) -> Response<Body> {
+        problem::response(refusal, instance)
+    }
+
+    fn ended(&self, reason: Reason, instance: &str) -> Response<Body> {
+        problem::ended(reason, instance)
+    }
+}
 
 /// A boxed answer, as the table wants it.
 type Boxed = Pin<Box<dyn Future<Output = Answer> + Send>>;

@@ -119,7 +119,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         ),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
         Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
-        Refusal::NotJson => (
+        Refusal::WrongMedia { .. } => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not-json",
             Some("send `Content-Type: application/json`, also without a body; no `Content-Encoding`"),
@@ -300,16 +300,11 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         Refusal::Ours(_) => (vec![], Some(5)),
         _ => (vec![], None),
     };
-    let detail = match refusal {
-        // What failed inside is for our log.
-        Refusal::Ours(_) => "the gateway could not do this now".to_owned(),
-        other => other.to_string(),
-    };
     Problem {
         kind: format!("{PROBLEM_PREFIX}{code}"),
         title: code.replace('-', " "),
         status: status.as_u16(),
-        detail,
+        detail: refusal.told(),
         hint: hint.map(str::to_owned),
         instance: instance.to_owned(),
         retry_after,
