@@ -263,7 +263,7 @@ pub enum Reason {
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Peer,
         Self::Drained,
         Self::Expired,
@@ -273,6 +273,7 @@ impl Reason {
         Self::Limit,
         Self::Replaced,
         Self::Lost,
+        Self::Broken,
         Self::Unknown,
     ];
 

@@ -26,7 +26,7 @@ pub struct SessionView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
-    /// Why it ended: `peer`, `drained`, `expired`, `locked`, `policy`, `killed`, `limit`, `replaced`.
+    /// Why it ended: a word of [`crate::tunnel::Reason`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Bytes to the machine.

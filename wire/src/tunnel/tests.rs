@@ -95,3 +95,28 @@ fn names_of_services() {
     assert!(is_service_name(&"a".repeat(SERVICE_NAME_MAX)));
     assert!(!is_service_name(&"a".repeat(SERVICE_NAME_MAX + 1)));
 }
+
+/// Each reason's place in the list; a new one does not compile until it has one.
+const fn place(reason: Reason) -> usize {
+    match reason {
+        Reason::Peer => 0,
+        Reason::Drained => 1,
+        Reason::Expired => 2,
+        Reason::Locked => 3,
+        Reason::Policy => 4,
+        Reason::Killed => 5,
+        Reason::Limit => 6,
+        Reason::Replaced => 7,
+        Reason::Lost => 8,
+        Reason::Broken => 9,
+        Reason::Unknown => 10,
+    }
+}
+
+#[test]
+fn every_reason_is_listed_and_written_as_it_is_said() {
+    assert_eq!(Reason::ALL.map(place), std::array::from_fn(|at| at));
+    for reason in Reason::ALL {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
+}
