@@ -135,12 +135,14 @@ pub async fn transfer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), way: Way, 
     io.write_all(&order).await?;
     io.flush().await?;
     match way {
-        Way::Down => take(io, count).await,
+        Way::Down => take(io, count).await?,
         Way::Up => {
             send(io, count).await?;
-            io.read_u8().await.map(drop)
+            io.read_u8().await?;
         }
     }
+    // Whoever breaks off instead is asked about for a moment, and counts among the streams of its machine meanwhile.
+    io.shutdown().await
 }
 
 /// Types a key every so often over a connection to a [`Kind::Carrier`], until told to end; gives how long each took to come
