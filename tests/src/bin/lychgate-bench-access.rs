@@ -11,23 +11,23 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tests::bench::access::ansible::{Controller, Road};
+use tests::bench::access::ansible::{Controller, Via};
 use tests::bench::access::haproxy::Haproxy;
 use tests::bench::access::idle::Fleet;
-use tests::bench::access::keystrokes::{Bulk, Ground, Typed};
+use tests::bench::access::keystrokes::{Bulk, Typed, TypingStage};
 use tests::bench::access::rathole::Rathole;
 use tests::bench::access::relay::Line;
 use tests::bench::access::service::{Kind, Service, Way};
-use tests::bench::access::ssh::Farm;
+use tests::bench::access::ssh::SshStage;
 use tests::bench::access::stage::Stage;
 use tests::bench::access::throughput::{self, Carried};
-use tests::bench::access::{Size, herd, idle, opening, storm};
+use tests::bench::access::{AccessSize, herd, idle, opening, storm};
 use tests::bench::meter::{float, median};
 use tests::bench::report::{Better, Figure, Promise, Report, machine};
 use tests::gateway::Setup;
 
 fn main() {
-    let mut size = Size::FULL;
+    let mut size = AccessSize::FULL;
     let mut quick = false;
     let mut path = None;
     let mut only = String::from("12345678");
@@ -36,7 +36,7 @@ fn main() {
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--quick" => (size, quick) = (Size::QUICK, true),
+            "--quick" => (size, quick) = (AccessSize::QUICK, true),
             "--only" => only = args.next().expect("--only takes the numbers of figures, such as 23"),
             // A part of ourselves.
             "--herd" => return runtime.block_on(herd::work(Path::new(&args.next().unwrap()))),
@@ -56,7 +56,7 @@ fn main() {
     }
 }
 
-async fn measure(size: Size, only: &str) -> Vec<Figure> {
+async fn measure(size: AccessSize, only: &str) -> Vec<Figure> {
     let wanted = |figure: char| only.contains(figure);
     let mut figures = Vec::new();
     let mut note = |more: Vec<Figure>| {
@@ -129,7 +129,7 @@ fn at(sorted: &[Duration], hundredths: usize) -> Duration {
     sorted[(sorted.len() * hundredths / 100).min(sorted.len() - 1)]
 }
 
-fn memory(seen: &idle::Memory) -> Vec<Figure> {
+fn memory(seen: &idle::TunnelMemory) -> Vec<Figure> {
     let tunnels = seen.tunnels;
     let mib = |kib: u64| float(kib) / 1024.0;
     let each = figure(
@@ -189,7 +189,7 @@ fn stormy(seen: &storm::Storm, tunnels: usize) -> Vec<Figure> {
     vec![from(back, told), from(calls, counted)]
 }
 
-async fn carried(size: Size) -> Vec<Figure> {
+async fn carried(size: AccessSize) -> Vec<Figure> {
     let stage = Stage::set(Setup::default()).await;
     let Some(haproxy) = Haproxy::start(stage.carrier.at()).await else {
         eprintln!("figure 2 left out: no haproxy here");
@@ -223,19 +223,19 @@ fn rates(pairs: &[(Carried, Carried)]) -> String {
     )
 }
 
-async fn copied(size: Size) -> Vec<Figure> {
-    let farm = Farm::start(1);
-    let haproxy = Haproxy::start(farm.sshd()).await;
-    let file = farm.gateway.room().join("copied");
+async fn copied(size: AccessSize) -> Vec<Figure> {
+    let stage = SshStage::start(1);
+    let haproxy = Haproxy::start(stage.sshd()).await;
+    let file = stage.gateway.room().join("copied");
     std::fs::File::create(&file).unwrap().set_len(size.bytes).unwrap();
-    let rate = |config: &Path| float(size.bytes) / 1e6 / farm.copy(config, &file).as_secs_f64();
-    let mut roads = vec![("8a", "scp through the gateway / scp over TCP", farm.direct.clone())];
+    let rate = |config: &Path| float(size.bytes) / 1e6 / stage.copy(config, &file).as_secs_f64();
+    let mut routes = vec![("8a", "scp through the gateway / scp over TCP", stage.direct.clone())];
     if let Some(haproxy) = &haproxy {
-        roads.push(("8b", "scp through the gateway / haproxy pair and openssl", farm.by(&haproxy.command())));
+        routes.push(("8b", "scp through the gateway / haproxy pair and openssl", stage.by(&haproxy.command())));
     }
     let mut figures = Vec::new();
-    for (number, name, theirs) in roads {
-        let pairs: Vec<(f64, f64)> = (0..size.rounds).map(|_| (rate(&farm.through), rate(&theirs))).collect();
+    for (number, name, theirs) in routes {
+        let pairs: Vec<(f64, f64)> = (0..size.rounds).map(|_| (rate(&stage.through), rate(&theirs))).collect();
         let ratios = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
         let middle = |pick: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(pick).collect::<Vec<_>>());
         let told = format!("{:.0} / {:.0} MB/s", middle(|pair| pair.0), middle(|pair| pair.1));
@@ -244,7 +244,7 @@ async fn copied(size: Size) -> Vec<Figure> {
     figures
 }
 
-async fn opened(size: Size) -> Vec<Figure> {
+async fn opened(size: AccessSize) -> Vec<Figure> {
     let stage = Stage::set(Setup::default()).await;
     let _warm = opening::measure(&stage, size.opened / 10).await;
     let seen = opening::measure(&stage, size.opened).await;
@@ -261,15 +261,15 @@ async fn opened(size: Size) -> Vec<Figure> {
     vec![from(figure("3", name, vec![ratio], "", Promise::AtMost(2.5)), told)]
 }
 
-fn played(size: Size) -> Vec<Figure> {
-    let farm = Farm::start(size.machines);
-    let Some(controller) = Controller::new(&farm) else {
+fn played(size: AccessSize) -> Vec<Figure> {
+    let stage = SshStage::start(size.machines);
+    let Some(controller) = Controller::new(&stage) else {
         eprintln!("figure 4 left out: no Ansible here");
         return vec![];
     };
-    let _warm = controller.ping(Road::Straight);
-    let compare = |number, what: &str, rounds: usize, run: &dyn Fn(Road) -> Duration| {
-        let pairs: Vec<(Duration, Duration)> = (0..rounds).map(|_| (run(Road::Gateway), run(Road::Straight))).collect();
+    let _warm = controller.ping(Via::Straight);
+    let compare = |number, what: &str, rounds: usize, run: &dyn Fn(Via) -> Duration| {
+        let pairs: Vec<(Duration, Duration)> = (0..rounds).map(|_| (run(Via::Gateway), run(Via::Straight))).collect();
         let ratios = pairs.iter().map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()).collect();
         let middle = |pick: fn(&(Duration, Duration)) -> Duration| {
             median(&pairs.iter().map(|pair| pick(pair).as_secs_f64()).collect::<Vec<_>>())
@@ -279,12 +279,12 @@ fn played(size: Size) -> Vec<Figure> {
         from(figure(number, name, ratios, "", Promise::AtMost(1.3)), told)
     };
     vec![
-        compare("4a", "ping of", 3, &|road| controller.ping(road)),
-        compare("4b", "20 tasks on", 1, &|road| controller.play(road)),
+        compare("4a", "ping of", 3, &|via| controller.ping(via)),
+        compare("4b", "20 tasks on", 1, &|via| controller.play(via)),
     ]
 }
 
-async fn peers(size: Size) -> Vec<Figure> {
+async fn peers(size: AccessSize) -> Vec<Figure> {
     let carrier = Service::start(Kind::Carrier, None).await;
     let Some(rathole) = Rathole::start(size.peers, &carrier).await else {
         eprintln!("figure 6 left out: no rathole here");
@@ -300,8 +300,8 @@ async fn peers(size: Size) -> Vec<Figure> {
     drop(rathole);
     let stage = Stage::set(Setup::default()).await;
     let rathole = Rathole::start(1, &stage.carrier).await.unwrap();
-    let ours = throughput::Road::Gateway(stage.proxy.clone(), stage.config.clone());
-    let theirs = throughput::Road::Tcp(rathole.at());
+    let ours = throughput::Route::Gateway(stage.proxy.clone(), stage.config.clone());
+    let theirs = throughput::Route::Tcp(rathole.at());
     let mut figures = vec![idle];
     for (number, streams) in [("6b", 1), ("6c", 32)] {
         let mut pairs = Vec::new();
@@ -319,19 +319,19 @@ async fn peers(size: Size) -> Vec<Figure> {
     figures
 }
 
-async fn typed(size: Size) -> Vec<Figure> {
+async fn typed(size: AccessSize) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (line, where_, numbers) in
         [(None, "loopback", ["7a", "7b", "7c"]), (Some(Line::SLOW), "20 Mbit/s, 20 ms", ["7d", "7e", "7f"])]
     {
-        let ground = Ground::set(line).await;
+        let stage = TypingStage::set(line).await;
         let bulk = if line.is_some() { Bulk::Seconds(size.slow_secs) } else { Bulk::Bytes(size.bulk) };
         for (number, way, what) in [
             (numbers[0], None, "alone"),
             (numbers[1], Some(Way::Down), "beside a download"),
             (numbers[2], Some(Way::Up), "beside an upload"),
         ] {
-            let (ours, theirs) = (ground.through_gateway(way, bulk).await, ground.directly(way, bulk).await);
+            let (ours, theirs) = (stage.through_gateway(way, bulk).await, stage.directly(way, bulk).await);
             figures.push(keys(number, format!("key p99, {where_}, {what}"), &ours, &theirs));
         }
     }

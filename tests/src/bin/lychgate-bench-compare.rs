@@ -37,7 +37,7 @@ struct Asked {
 
 /// What is written.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Comparison<'a> {
     machine: String,
     against: &'a str,
     quick: bool,
@@ -114,9 +114,9 @@ fn finish(asked: &Asked, figures: &[Compared]) -> ExitCode {
         println!("{}", figure.line().trim_end());
     }
     if let Some(file) = &asked.file {
-        let report =
-            Report { machine: machine(), against: &asked.revision, quick, pairs, worse_max: WORSE_MAX, figures };
-        std::fs::write(file, serde_json::to_string_pretty(&report).unwrap() + "\n")
+        let comparison =
+            Comparison { machine: machine(), against: &asked.revision, quick, pairs, worse_max: WORSE_MAX, figures };
+        std::fs::write(file, serde_json::to_string_pretty(&comparison).unwrap() + "\n")
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
     }
     let failed = figures.iter().filter(|figure| figure.verdict.fails()).count();

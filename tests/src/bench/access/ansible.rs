@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::ssh::{Farm, good, host, name};
+use super::ssh::{SshStage, good, host, name};
 use crate::program::built;
 
 /// Tasks of the play.
@@ -17,14 +17,14 @@ const FORKS: &str = "10";
 
 /// Where Ansible runs and leaves its files.
 pub struct Controller<'a> {
-    farm: &'a Farm,
+    stage: &'a SshStage,
     dir: PathBuf,
     inventories: [PathBuf; 2],
 }
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Road {
+pub enum Via {
     /// By what `lychgate inventory` and `lychgate ssh-config` say.
     Gateway,
     /// To the port of each machine.
@@ -34,9 +34,9 @@ pub enum Road {
 impl<'a> Controller<'a> {
     /// On these machines, or says that there is no Ansible here.
     #[must_use]
-    pub fn new(farm: &'a Farm) -> Option<Self> {
+    pub fn new(stage: &'a SshStage) -> Option<Self> {
         crate::bench::nginx::which("ansible-playbook")?;
-        let dir = farm.gateway.room().join("ansible");
+        let dir = stage.gateway.room().join("ansible");
         fs::create_dir_all(&dir).unwrap();
         let python = good(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]));
         let config = format!(
@@ -49,48 +49,48 @@ impl<'a> Controller<'a> {
         let through = dir.join("inventory.sh");
         let program = built("lychgate");
         let script =
-            format!("#!/bin/sh\nexec {} --dir {} inventory \"$@\"\n", program.display(), farm.alice.dir().display());
+            format!("#!/bin/sh\nexec {} --dir {} inventory \"$@\"\n", program.display(), stage.alice.dir().display());
         fs::write(&through, script).unwrap();
         fs::set_permissions(&through, fs::Permissions::from_mode(0o755)).unwrap();
         let straight = dir.join("straight.ini");
-        let arguments = format!("ansible_ssh_common_args='-F {}'", farm.direct.display());
+        let arguments = format!("ansible_ssh_common_args='-F {}'", stage.direct.display());
         let hosts =
-            (0..farm.len()).map(|number| format!("{} ansible_host={} {arguments}\n", name(number), host(number)));
+            (0..stage.len()).map(|number| format!("{} ansible_host={} {arguments}\n", name(number), host(number)));
         fs::write(&straight, hosts.collect::<String>()).unwrap();
         let task = "    - ansible.builtin.command: \"true\"\n      changed_when: false\n";
         let play = format!("- hosts: all\n  gather_facts: false\n  tasks:\n{}", task.repeat(TASKS));
         fs::write(dir.join("play.yml"), play).unwrap();
-        Some(Self { farm, dir, inventories: [through, straight] })
+        Some(Self { stage, dir, inventories: [through, straight] })
     }
 
-    fn command(&self, program: &str, road: Road) -> Command {
+    fn command(&self, program: &str, via: Via) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
             command.env_remove(name);
         }
         command.env_remove("LYCHGATE_DIR").env_remove("SSH_AUTH_SOCK").env("LC_ALL", "C.UTF-8");
         command.env("ANSIBLE_CONFIG", self.dir.join("ansible.cfg")).env("ANSIBLE_HOME", self.dir.join("home"));
-        command.current_dir(&self.dir).arg("-i").arg(&self.inventories[usize::from(road == Road::Straight)]);
+        command.current_dir(&self.dir).arg("-i").arg(&self.inventories[usize::from(via == Via::Straight)]);
         command
     }
 
     /// A ping of every machine, each over a new connection.
     #[must_use]
-    pub fn ping(&self, road: Road) -> Duration {
-        let mut ping = self.command("ansible", road);
+    pub fn ping(&self, via: Via) -> Duration {
+        let mut ping = self.command("ansible", via);
         ping.args(["all", "-m", "ansible.builtin.ping"]);
         let (took, said) = self.timed(&mut ping);
-        assert_eq!(said.matches("\"ping\": \"pong\"").count(), self.farm.len(), "{said}");
+        assert_eq!(said.matches("\"ping\": \"pong\"").count(), self.stage.len(), "{said}");
         took
     }
 
     /// A play on every machine, with a new connection that is kept.
     #[must_use]
-    pub fn play(&self, road: Road) -> Duration {
-        let mut play = self.command("ansible-playbook", road);
+    pub fn play(&self, via: Via) -> Duration {
+        let mut play = self.command("ansible-playbook", via);
         play.arg(self.dir.join("play.yml"));
         let (took, said) = self.timed(&mut play);
-        assert_eq!(said.matches(&format!("ok={TASKS} ")).count(), self.farm.len(), "{said}");
+        assert_eq!(said.matches(&format!("ok={TASKS} ")).count(), self.stage.len(), "{said}");
         took
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use wire::admin::{TokenReply, TokenRequest};
 
-use super::light::{Count, Light};
+use super::light::{Count, LightMachine};
 use crate::cli::Lychgate;
 use crate::device::{self, Held, Outcome};
 use crate::gateway::Gateway;
@@ -209,7 +209,7 @@ pub async fn work(path: &Path) {
         };
         let config = tls::speaking(&tls::trusting(&roots, Some(&identity)), wire::tunnel::ALPN);
         let face = face.from(IpAddr::V4(machine.source));
-        let light = Light { face, config, count: Arc::clone(&count) };
+        let light = LightMachine { face, config, count: Arc::clone(&count) };
         let first = orders.offset_us + orders.gap_us * i as u64;
         tokio::spawn(light.run(Duration::from_micros(first)));
     }

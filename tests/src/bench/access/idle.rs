@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Size;
+use super::AccessSize;
 use super::herd::{Herd, enroll, visit};
 use crate::bench::meter::{float, resident_kib, settled_kib};
 use crate::cli::Lychgate;
@@ -31,7 +31,7 @@ impl Fleet {
 
 /// Resident memory of the gateway, in KiB.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
+pub struct TunnelMemory {
     /// How many tunnels.
     pub tunnels: usize,
     /// After every machine was there for a moment, one after the other: certificates are current, records are in the store's
@@ -45,7 +45,7 @@ pub struct Memory {
     pub again: u64,
 }
 
-impl Memory {
+impl TunnelMemory {
     /// KiB of each tunnel.
     #[must_use]
     pub fn each(&self) -> f64 {
@@ -66,7 +66,7 @@ impl Memory {
 }
 
 /// Holds so many tunnels on a gateway that was just started.
-pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: Size) -> Memory {
+pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: AccessSize) -> TunnelMemory {
     let _ = fleet.gateway.stop();
     fleet.gateway.start();
     let pid = fleet.gateway.id();
@@ -83,7 +83,7 @@ pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: Size) -> Memory {
     let herd = Herd::start(&fleet.gateway, machines);
     herd.wait_up();
     drop(herd);
-    Memory { tunnels, before, with, after, again: returned(pid, after) }
+    TunnelMemory { tunnels, before, with, after, again: returned(pid, after) }
 }
 
 /// The least that is resident within half a minute: an allocator gives back what is free only after a while.

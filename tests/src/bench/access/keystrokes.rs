@@ -35,7 +35,7 @@ pub enum Bulk {
 }
 
 /// Where both streams lead.
-pub struct Ground {
+pub struct TypingStage {
     stage: Stage,
     direct: super::stage::Direct,
     through: Face,
@@ -44,7 +44,7 @@ pub struct Ground {
     _ports: Vec<Port>,
 }
 
-impl Ground {
+impl TypingStage {
     /// Both roads, over a line if there is one.
     pub async fn set(line: Option<Line>) -> Self {
         let Some(line) = line else {

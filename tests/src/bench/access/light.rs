@@ -31,7 +31,7 @@ pub struct Count {
 }
 
 /// One machine.
-pub struct Light {
+pub struct LightMachine {
     /// Where tunnels come in, and from where this one comes.
     pub face: Face,
     /// As whom.
@@ -40,7 +40,7 @@ pub struct Light {
     pub count: Arc<Count>,
 }
 
-impl Light {
+impl LightMachine {
     /// Holds a tunnel for ever, the first time after a pause.
     pub async fn run(self, first: Duration) {
         sleep(first).await;

@@ -23,7 +23,7 @@ pub mod throughput;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct AccessSize {
     /// Rounds of which the median counts.
     pub rounds: usize,
     /// Idle tunnels held, the smaller and the larger number.
@@ -44,7 +44,7 @@ pub struct Size {
     pub peers: usize,
 }
 
-impl Size {
+impl AccessSize {
     /// What the published figures come from.
     pub const FULL: Self = Self {
         rounds: 5,

@@ -16,7 +16,7 @@ use crate::ssh::{Sshd, SshdSetup, make_key, whoami};
 const LOST: Duration = Duration::from_secs(1_800);
 
 /// See the module.
-pub struct Farm {
+pub struct SshStage {
     // In this order they end.
     running: Vec<Program>,
     servers: Vec<Sshd>,
@@ -43,7 +43,7 @@ pub fn host(number: usize) -> String {
     format!("{}.machine.{TRUST_DOMAIN}", name(number))
 }
 
-impl Farm {
+impl SshStage {
     /// So many machines, with their tunnels up.
     #[must_use]
     pub fn start(count: usize) -> Self {

@@ -40,7 +40,7 @@ impl Carried {
 
 /// How bytes get to the service.
 #[derive(Clone)]
-pub enum Road {
+pub enum Route {
     /// Through the gateway.
     Gateway(Face, std::sync::Arc<rustls::ClientConfig>),
     /// Over TLS to whatever leads there.
@@ -50,23 +50,23 @@ pub enum Road {
 }
 
 /// Carries `bytes` over so many streams at a time, by whatever the two processes do.
-pub async fn carry(road: &Road, pids: [u32; 2], way: Way, streams: usize, bytes: u64) -> Carried {
+pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, bytes: u64) -> Carried {
     let each = bytes / streams as u64;
     let before = pids.map(cpu_of);
     let began = Instant::now();
     let mut all = JoinSet::new();
     for _ in 0..streams {
-        let road = road.clone();
+        let route = route.clone();
         all.spawn(async move {
-            match road {
-                Road::Gateway(face, config) => {
+            match route {
+                Route::Gateway(face, config) => {
                     let mut io = person::connect(&face, &config, "carrier", MACHINE).await.unwrap();
                     transfer(&mut io, way, each).await.unwrap();
                 }
-                Road::Tls(face, config) => {
+                Route::Tls(face, config) => {
                     transfer(&mut handshake(&face, &config).await.unwrap(), way, each).await.unwrap();
                 }
-                Road::Tcp(at) => {
+                Route::Tcp(at) => {
                     transfer(&mut tokio::net::TcpStream::connect(at).await.unwrap(), way, each).await.unwrap();
                 }
             }
@@ -87,8 +87,8 @@ pub async fn measure(
     rounds: usize,
     bytes: u64,
 ) -> Vec<(Carried, Carried)> {
-    let ours = Road::Gateway(stage.proxy.clone(), stage.config.clone());
-    let theirs = Road::Tls(haproxy.face.clone(), haproxy.config.clone());
+    let ours = Route::Gateway(stage.proxy.clone(), stage.config.clone());
+    let theirs = Route::Tls(haproxy.face.clone(), haproxy.config.clone());
     let mut pairs = Vec::new();
     for _ in 0..rounds {
         pairs.push((
