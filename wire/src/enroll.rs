@@ -156,11 +156,11 @@ pub struct JoinTokenClaims {
     pub aud: String,
     /// The token record's id.
     pub jti: String,
-    /// Made at.
+    /// When it was made, seconds since the Unix epoch.
     pub iat: u64,
-    /// Not before.
+    /// Start of validity, seconds since the Unix epoch.
     pub nbf: u64,
-    /// Expires at.
+    /// End of validity, seconds since the Unix epoch.
     pub exp: u64,
     /// `host:port` of the enroll face.
     pub gateway: String,

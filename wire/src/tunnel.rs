@@ -59,23 +59,23 @@ pub const TUNNEL_WINDOW: usize = TUNNEL_STREAMS * STREAM_WINDOW;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromMachine {
-    /// First of all.
+    /// The first frame.
     Hello(Hello),
-    /// Still here.
+    /// The machine is alive.
     Heartbeat {
-        /// A number that comes back in the answer.
+        /// A number that the answer repeats.
         number: u64,
     },
     /// The certificate was renewed: this is the new one, and the proof that its key is here.
     Reauthenticate(Reauthenticate),
     /// What it exposes has changed: the whole list.
     Services {
-        /// All of them.
+        /// All that are exposed from now on.
         services: Vec<ServiceOffer>,
     },
-    /// Our end of a session is gone. A stream that was half closed before cannot say so by itself.
+    /// The sender's end of a session is gone. A stream that was half closed before cannot say so by itself.
     Abandoned {
-        /// Which.
+        /// The session's id.
         session: String,
     },
     /// Something a later version says.
@@ -174,22 +174,22 @@ pub enum ToMachine {
     ReauthenticationRefused {
         /// A code as in [`crate::problem`].
         code: String,
-        /// In words.
+        /// A description for people.
         detail: String,
     },
     /// Somebody asks for a renewal now.
     RenewNow,
     /// A stream was ended by the gateway.
     Ended {
-        /// The session.
+        /// The session's id.
         session: String,
-        /// Why.
+        /// Why it was ended.
         reason: Reason,
     },
     /// A stream that a program of this machine had opened is over. Not [`ToMachine::Ended`]: where a machine reaches itself, both of
     /// its ends have one session, and this one may still be handing on what came.
     ReachEnded {
-        /// The session.
+        /// The session's id.
         session: String,
         /// Why: an end that is not said to be [`Reason::Peer`] is a loss.
         reason: Reason,
@@ -223,9 +223,9 @@ pub struct Welcome {
 /// Why a tunnel ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
-    /// Why.
+    /// Why it ends.
     pub reason: Reason,
-    /// In words.
+    /// A description for people.
     pub detail: String,
     /// Do not come back before, in milliseconds.
     #[serde(default)]
@@ -262,7 +262,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All there are.
+    /// Every reason, in the order of the enum.
     pub const ALL: [Self; 11] = [
         Self::Peer,
         Self::Drained,
@@ -317,7 +317,7 @@ impl Reason {
 /// First frame of a stream that the gateway opens to a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// The session.
+    /// The session's id.
     pub session: String,
     /// The service asked for.
     pub service: String,
@@ -339,9 +339,9 @@ pub enum Opened {
     Ok,
     /// It did not come about.
     Refused {
-        /// Why.
+        /// The reason, for programs.
         why: OpenRefusal,
-        /// In words.
+        /// A description for people.
         detail: String,
     },
 }
@@ -380,7 +380,7 @@ pub struct Reach {
 pub enum Reached {
     /// Bytes follow.
     Ok {
-        /// The session.
+        /// The session's id.
         session: String,
         /// Whether TLS with the machine's agent comes first.
         mode: Mode,

@@ -11,11 +11,11 @@ pub struct LockView {
     pub kind: String,
     /// What is locked: a name, a lineage id or a key digest.
     pub target: String,
-    /// Why.
+    /// The reason that was given for it.
     pub reason: String,
     /// Who locked: an identity, or `gateway`.
     pub by: String,
-    /// When.
+    /// When it was set.
     pub at: u64,
     /// What it ended, in the answer to the lock alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub struct LockRequest {
     pub kind: String,
     /// A name, a lineage id or a key digest.
     pub target: String,
-    /// Why.
+    /// The reason that was given for it.
     #[serde(default)]
     pub reason: String,
 }
@@ -45,11 +45,11 @@ pub struct LockRequest {
 /// What a lock ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedView {
-    /// So many sessions.
+    /// How many sessions it ended.
     pub sessions: usize,
     /// Milliseconds from the lock's acceptance to the end of the last of them.
     pub millis: u64,
-    /// So many of them had not ended when that was no longer waited for. Their connections were cut all the same.
+    /// How many had not ended when the gateway stopped waiting. Their connections were cut all the same.
     #[serde(default)]
     pub left: usize,
 }

@@ -47,6 +47,6 @@ pub struct CanIReply {
     pub allowed: bool,
     /// The rules that decided, by their `@id`.
     pub rules: Vec<String>,
-    /// In words.
+    /// The decision, for people.
     pub explanation: String,
 }

@@ -62,7 +62,7 @@ pub struct RequestView {
 /// `GET /v1/request-events`: who waits, once that is not what was seen.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RequestEvents {
-    /// Those who wait.
+    /// The requests that wait.
     pub items: Vec<RequestView>,
     /// Give it as `seen` next time: the answer comes when something is different, or the wait is over.
     pub seen: String,
@@ -71,9 +71,9 @@ pub struct RequestEvents {
 /// One person's approval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApprovalView {
-    /// Who.
+    /// Who approved: an identity.
     pub by: String,
-    /// When.
+    /// When they approved.
     pub at: u64,
     /// Whether the waiting code was typed, or the approver said that it was not checked.
     pub code_checked: bool,

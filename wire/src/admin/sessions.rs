@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 /// One connection to a service on a machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Its id.
+    /// Its id: opaque text.
     pub id: String,
     /// Who opened it: a SPIFFE ID.
     pub caller: String,
-    /// Where from.
+    /// The address that the caller came from.
     pub source: String,
     /// The machine it leads to, by name.
     pub machine: String,
-    /// The service.
+    /// The service, by name.
     pub service: String,
     /// `raw` or `sealed`.
     pub mode: String,
@@ -23,15 +23,15 @@ pub struct SessionView {
     pub rules: Vec<String>,
     /// When it began, milliseconds since the Unix epoch.
     pub started_ms: u64,
-    /// When it ended.
+    /// When it ended, milliseconds since the Unix epoch; absent while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
     /// Why it ended: a word of [`crate::tunnel::Reason`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Bytes to the machine.
+    /// Bytes carried to the machine so far.
     pub to_machine: u64,
-    /// Bytes from the machine.
+    /// Bytes carried from the machine so far.
     pub from_machine: u64,
     /// At how many of its ends (0 to 2) it has a connection of its own, because it carries much.
     #[serde(default)]

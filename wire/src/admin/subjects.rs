@@ -17,7 +17,7 @@ pub struct SubjectView {
     pub role: String,
     /// `reserved` (admitted, no certificate yet), `active`, `expired` or `locked`.
     pub state: String,
-    /// Labels.
+    /// Labels, for machines: `key` to `value`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Groups, for people.
@@ -32,7 +32,7 @@ pub struct SubjectView {
     pub owner_gone: bool,
     /// `none`, `software`, `hardware` or `measured`.
     pub assurance: String,
-    /// The lineage.
+    /// The lineage that its certificates belong to.
     pub lineage: String,
     /// Serial in use, hex.
     #[serde(default)]
@@ -92,7 +92,7 @@ pub struct MadeView {
     /// Machines they own, by name.
     #[serde(default)]
     pub machines: Vec<String>,
-    /// So many more that are not named.
+    /// How many more there are that are not named.
     #[serde(default)]
     pub more: usize,
 }

@@ -75,7 +75,7 @@ pub struct TokenView {
     pub key: Option<String>,
     /// Who made it.
     pub by: String,
-    /// When.
+    /// When it was made.
     pub created: u64,
     /// When it expires.
     pub expires: u64,

@@ -75,7 +75,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Nothing yet.
+    /// A buffer with nothing in it.
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes: Vec::new() }
