@@ -5,6 +5,9 @@ use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
+/// Most machines named in one call to renew, which is one batch of the store. More are all of them, or several calls.
+pub const RENEWALS_NAMED_MAX: usize = 100;
+
 /// Longest request head, in bytes. Our own client sends 1.5 kB; an RSA proof with its key 3 kB; hyper's read buffer ends
 /// here as well.
 pub const HEAD_MAX: usize = 16 * 1024;

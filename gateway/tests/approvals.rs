@@ -16,7 +16,7 @@ use std::{
 use gateway::{
     core::{
         approve::{Approve, Code, UNCHECKED, Wish},
-        refusal::Refusal,
+        refusal::{Conflict, Refusal},
     },
     flow,
     store::{Batch, BoxFuture, CommitError, Entry, Key, ReadError, Rows, Store, Version, Watch},
@@ -309,7 +309,7 @@ async fn two_approvers_at_the_same_moment() {
             assert_eq!(won.state, "approved", "{what}");
             stopping.go.notify_one();
             let lost = late.await.unwrap_err();
-            assert_eq!(lost, Refusal::Conflict(format!("this request was approved already, by {other}")), "{what}");
+            assert_eq!(lost, Refusal::Conflict(Conflict::Approved(other.to_owned())), "{what}");
             let events = story.events(&people["carol"]).await;
             assert_eq!(events.iter().filter(|event| event.event == "enrollment.approved").count(), 1, "{what}");
         }

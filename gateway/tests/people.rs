@@ -6,7 +6,12 @@ mod story;
 
 use gateway::{
     attest::Reject,
-    core::{records::Subject, refusal::Refusal, subjects::Agreement, token::TokenError},
+    core::{
+        records::Subject,
+        refusal::{Missing, Refusal},
+        subjects::Agreement,
+        token::TokenError,
+    },
     flow,
     store::{Batch, Key},
 };
@@ -131,7 +136,7 @@ async fn machines_are_handed_over_and_the_person_is_gone() {
         assert_eq!((row.owner.as_deref(), row.owner_gone), (Some("carol"), false));
     }
     let gone = flow::admin::subject(&story.shell, &caller, Role::Person, "bob").await.unwrap_err();
-    assert_eq!(gone, Refusal::NotFound("person"));
+    assert_eq!(gone, Refusal::NotFound(Missing::Person));
     // One trail: all of it under one id, by her.
     let events = story.events(&alice).await;
     let mut trail: Vec<&str> =

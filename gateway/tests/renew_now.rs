@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use gateway::{
-    core::refusal::Refusal,
+    core::refusal::{Missing, Refusal},
     flow::renew_now::{self, Whom},
 };
 use story::{Member, Story, minutes};
@@ -79,12 +79,12 @@ async fn who_may_not_asks_nobody() {
     let (bob, one) = (story.person("bob", &[]).await, story.machine("edge-1").await);
     story.clock.advance(minutes(5));
     let denied = Refusal::Denied { rules: vec![], action: "administer" };
-    let hidden = Refusal::NotFound("machine");
+    let hidden = Refusal::NotFound(Missing::Machine);
     assert_eq!(ask(&story, &bob, Whom::All).await.unwrap_err(), denied);
     assert_eq!(ask(&story, &bob, named(&["edge-1"])).await.unwrap_err(), hidden);
     assert_eq!(ask(&story, &alice, named(&["edge-9"])).await.unwrap_err(), hidden);
     // All or none: the one that exists is not asked either.
-    let none = Refusal::NotFound("machine under one of these names, so none was asked");
+    let none = Refusal::NotFound(Missing::OneOfMachines);
     assert_eq!(ask(&story, &alice, named(&["edge-1", "edge-9"])).await.unwrap_err(), none);
     assert_eq!(wanted(&story, &[&one.issued]).await, [false]);
     assert!(!story.events(&alice).await.iter().any(|row| row.event == "renewal.asked"));

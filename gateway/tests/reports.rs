@@ -5,7 +5,7 @@
 mod story;
 
 use gateway::{
-    core::refusal::Refusal,
+    core::refusal::{Missing, Refusal},
     flow::{admin, reports},
 };
 use pki::Role;
@@ -125,7 +125,7 @@ async fn who_may_report() {
     let issued = stranger.join(&token, "edge-1").await.unwrap().issued();
     let one = stranger.into_member(issued);
     let (two, carol) = (story.machine("edge-2").await, story.person("carol", &[]).await);
-    let (run, hidden) = (run("run-1"), Refusal::NotFound("machine"));
+    let (run, hidden) = (run("run-1"), Refusal::NotFound(Missing::Machine));
     for by in [&alice, &one, &bob] {
         report(&story, by, "edge-1", &run).await.unwrap();
         assert_eq!(shown(&story, &alice, "edge-1").await.unwrap().by, by.issued.identity);
@@ -160,7 +160,7 @@ async fn a_report_goes_with_its_machine() {
     report(&story, &alice, "edge-1", &run("run-2")).await.unwrap();
     let caller = alice.caller(&story).await;
     admin::remove(&story.shell, &caller, Role::Machine, "edge-1", "i").await.unwrap();
-    assert_eq!(report(&story, &alice, "edge-1", &run("run-3")).await.unwrap_err(), Refusal::NotFound("machine"));
+    assert_eq!(report(&story, &alice, "edge-1", &run("run-3")).await.unwrap_err(), Refusal::NotFound(Missing::Machine));
     admin::unlock(&story.shell, &caller, "machine", "edge-1", "i").await.unwrap();
     let again = story.machine("edge-1").await;
     assert_eq!(shown(&story, &alice, "edge-1").await, None);
@@ -187,7 +187,8 @@ async fn whoever_is_approved_and_never_comes_leaves_no_report() {
 
 #[track_caller]
 fn says(outcome: Result<(), Refusal>, field: &str) {
-    let Err(Refusal::Malformed(text)) = outcome else { panic!("{outcome:?} for {field}") };
+    let Err(Refusal::Malformed(why)) = outcome else { panic!("{outcome:?} for {field}") };
+    let text = why.to_string();
     assert!(text.contains(&format!("`{field}`")), "{text}");
 }
 

@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use gateway::{
-    core::refusal::Refusal,
+    core::refusal::{Malformed, Refusal},
     flow::sessions::{self, Filter},
 };
 use story::{Member, Story};
@@ -75,7 +75,7 @@ async fn a_place_in_the_listing_outlives_its_session() {
     for bad in ["", "x", "7", "x-y", "-"] {
         let refused = sessions::list(&story.shell, &caller, &all, Some(bad), 2).await.unwrap_err();
         let Refusal::Malformed(what) = refused else { panic!("{bad}: {refused}") };
-        assert_eq!(what, "`after` is no place in this listing; begin again without it");
+        assert_eq!(what, Malformed::Place);
     }
 }
 

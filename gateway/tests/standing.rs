@@ -12,7 +12,7 @@ use gateway::{
         change::Changes,
         keys,
         records::{Enrollment, Seen, Subject},
-        refusal::Refusal,
+        refusal::{Missing, Refusal},
         ssh::prove,
         token::TokenError,
     },
@@ -88,7 +88,7 @@ async fn a_name_that_is_given_again_carries_no_machines_along() {
     let new = stranger.into_member(issued);
     assert!(shown(&story, &new, "olgas-pc").await.is_none());
     for (action, what) in [("read", "olgas-pc"), ("lock", "olgas-pc"), ("connect", "ssh@olgas-pc")] {
-        assert_eq!(may(&story, &new, action, what).await, Err(Refusal::NotFound("machine")), "{action}");
+        assert_eq!(may(&story, &new, action, what).await, Err(Refusal::NotFound(Missing::Machine)), "{action}");
     }
     assert!(shown(&story, &alice, "olgas-pc").await.unwrap().owner_gone);
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use gateway::{
     attest::Reject,
-    core::{refusal::Refusal, token::TokenError},
+    core::{
+        refusal::{Missing, Refusal},
+        token::TokenError,
+    },
     flow::queue::Queue,
 };
 use story::{Answer, DAY, Story, minutes};
@@ -191,9 +194,9 @@ async fn somebody_without_the_right_approves_nothing() {
     let machine = story.stranger();
     let waiting = machine.ask("edge-07").await.waiting();
     let refused = story.approve(&carol, &waiting.id, &machine.code(&waiting)).await.unwrap_err();
-    assert_eq!(refused, Refusal::NotFound("request"));
+    assert_eq!(refused, Refusal::NotFound(Missing::Request));
     let hidden = gateway::flow::people::show(&story.shell, &carol.caller(&story).await, &waiting.id).await;
-    assert_eq!(hidden.unwrap_err(), Refusal::NotFound("request"));
+    assert_eq!(hidden.unwrap_err(), Refusal::NotFound(Missing::Request));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{
     lock::{self, Locks},
     name, plan,
     records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject, Waiting},
-    refusal::{NameRule, REMOVED, Refusal},
+    refusal::{Conflict, NameRule, REMOVED, Refusal},
 };
 
 /// How the approver stands to the waiting code.
@@ -91,7 +91,7 @@ pub enum Outcome {
 
 /// Most approvals kept of one request, each of another person: more than any policy asks for, and each is judged again
 /// whenever one comes.
-const APPROVALS_MAX: usize = 32;
+pub const APPROVALS_MAX: usize = 32;
 
 /// What the policy refuses when it would permit the same with the code.
 pub const UNCHECKED: &str = "approve without the code";
@@ -111,9 +111,7 @@ pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, 
 /// What somebody approved before, by its digest.
 fn approved<'a>(enrollment: &'a Enrollment, digest: &str) -> Result<&'a Content, Refusal> {
     let mut contents = enrollment.approvals.iter().map(|approval| &approval.content);
-    contents.find(|content| content.digest() == digest).ok_or_else(|| {
-        Refusal::Conflict("nobody's approval of this request has that content any more; look again".to_owned())
-    })
+    contents.find(|content| content.digest() == digest).ok_or(Refusal::Conflict(Conflict::ApprovalChanged))
 }
 
 /// What an approval gives.
@@ -239,13 +237,11 @@ fn add(
 ) -> Result<(), Refusal> {
     let lineage = caller.lineage.record.id.clone();
     if enrollment.approvals.iter().any(|one| one.lineage == lineage && one.content == content) {
-        return Err(Refusal::Conflict("you approved this request already; another person must".to_owned()));
+        return Err(Refusal::Conflict(Conflict::ApprovedByCaller));
     }
     enrollment.approvals.retain(|one| one.lineage != lineage);
     if enrollment.approvals.len() >= APPROVALS_MAX {
-        let most =
-            format!("{APPROVALS_MAX} people approved this request and do not agree; deny it, so that it is asked anew");
-        return Err(Refusal::Conflict(most));
+        return Err(Refusal::Conflict(Conflict::NoAgreement));
     }
     enrollment.approvals_wanted = enrollment.approvals_wanted.max(grant.approvals()).max(1);
     enrollment.lifetime = strictest(enrollment.lifetime, grant.lifetime().map(|lifetime| lifetime.as_secs()));
@@ -368,8 +364,7 @@ pub fn reopen(
     let resource = policy::Resource::Request(request_facts(&enrollment));
     let grant = permit(rules, caller, policy::Action::Approve, resource, now)?;
     if enrollment.state != EnrollmentState::Denied {
-        let state = enrollment.state.as_str();
-        return Err(Refusal::Conflict(format!("this request is {state}: only one that was denied can be reopened")));
+        return Err(Refusal::Conflict(Conflict::NotDenied(enrollment.state.as_str())));
     }
     enrollment.state = EnrollmentState::Waiting;
     still_waiting(&enrollment, now)?;
@@ -398,21 +393,15 @@ fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> 
 fn still_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> {
     match enrollment.state {
         EnrollmentState::Waiting if now.secs() <= enrollment.expires.0 => Ok(()),
-        EnrollmentState::Waiting | EnrollmentState::Expired => {
-            Err(Refusal::Conflict("this request lapsed; the machine must ask again".to_owned()))
-        }
+        EnrollmentState::Waiting | EnrollmentState::Expired => Err(Refusal::Conflict(Conflict::Lapsed)),
         EnrollmentState::Approved | EnrollmentState::Issued => {
             let by: Vec<&str> = enrollment.approvals.iter().map(|approval| approval.by.as_str()).collect();
             let by = if by.is_empty() { "policy".to_owned() } else { by.join(", ") };
-            Err(Refusal::Conflict(format!("this request was approved already, by {by}")))
+            Err(Refusal::Conflict(Conflict::Approved(by)))
         }
-        EnrollmentState::Denied => Err(Refusal::Conflict(
-            "this request was denied already; `lychgate requests reopen` takes that back".to_owned(),
-        )),
-        EnrollmentState::Withdrawn => Err(Refusal::Conflict("whoever made this request took it back".to_owned())),
-        EnrollmentState::Removed => {
-            Err(Refusal::Conflict("this request ended: what it rested on was removed, or has left".to_owned()))
-        }
+        EnrollmentState::Denied => Err(Refusal::Conflict(Conflict::Denied)),
+        EnrollmentState::Withdrawn => Err(Refusal::Conflict(Conflict::Withdrawn)),
+        EnrollmentState::Removed => Err(Refusal::Conflict(Conflict::Removed)),
     }
 }
 

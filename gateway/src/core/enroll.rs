@@ -17,7 +17,7 @@ use super::{
         AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen,
         Subject, Token, UnixSecs, Waiting,
     },
-    refusal::{Fault, REMOVED, Refusal},
+    refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     subjects,
     token::{self, Maker, TokenError},
 };
@@ -251,10 +251,10 @@ fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Opt
 
 fn room(records: &Records, frame: &Frame<'_>) -> Result<(), Refusal> {
     if records.waiting >= frame.pending_max {
-        return Err(Refusal::QueueFull("too many requests wait for approval already"));
+        return Err(Refusal::QueueFull(QueueFull::All));
     }
     if records.waiting_from_prefix >= frame.pending_max_per_prefix {
-        return Err(Refusal::QueueFull("too many requests from your network wait for approval already"));
+        return Err(Refusal::QueueFull(QueueFull::Network));
     }
     Ok(())
 }
@@ -434,8 +434,7 @@ pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
     match enrollment.state {
         EnrollmentState::Waiting | EnrollmentState::Approved => {}
         EnrollmentState::Issued => {
-            let what = "a certificate was issued for this request already; leave with that";
-            return Err(Refusal::Conflict(what.to_owned()));
+            return Err(Refusal::Conflict(Conflict::Issued));
         }
         EnrollmentState::Denied | EnrollmentState::Expired | EnrollmentState::Removed | EnrollmentState::Withdrawn => {
             return Ok(None);

@@ -2,22 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{records::Owner, refusal::Refusal};
+use super::{
+    records::Owner,
+    refusal::{Malformed, Refusal},
+};
 
 /// Most labels on a machine: they go into every policy decision about it.
-const LABELS_MAX: usize = 32;
+pub const LABELS_MAX: usize = 32;
 
 /// Most bytes in a label's key.
-const KEY_MAX: usize = 64;
+pub const KEY_MAX: usize = 64;
 
 /// Most bytes in a label's value.
-const VALUE_MAX: usize = 128;
+pub const VALUE_MAX: usize = 128;
 
 /// Most groups of a person: they go into every policy decision about them.
-const GROUPS_MAX: usize = 32;
+pub const GROUPS_MAX: usize = 32;
 
 /// Most bytes in a group's name.
-const GROUP_MAX: usize = 64;
+pub const GROUP_MAX: usize = 64;
 
 /// Why something is done, for the other side and for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ impl Reason {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let (text, most) = (text.trim(), wire::limits::REASON_MAX);
         if text.len() > most || !printable(text) {
-            return Err(Refusal::Malformed(format!("a reason is one line of at most {most} bytes")));
+            return Err(Refusal::Malformed(Malformed::Reason));
         }
         Ok(Self(text.to_owned()))
     }
@@ -42,9 +45,7 @@ impl Reason {
     /// The same, and when there is none.
     pub fn wanted(text: &str) -> Result<Self, Refusal> {
         match Self::parse(text)? {
-            Self(text) if text.is_empty() => {
-                Err(Refusal::Malformed("a reason is wanted: whom it concerns will read it".to_owned()))
-            }
+            Self(text) if text.is_empty() => Err(Refusal::Malformed(Malformed::NoReason)),
             reason => Ok(reason),
         }
     }
@@ -67,21 +68,14 @@ impl Labels {
     /// [`Refusal::Malformed`] naming the label.
     pub fn parse(labels: &BTreeMap<String, String>) -> Result<Self, Refusal> {
         if labels.len() > LABELS_MAX {
-            return Err(Refusal::Malformed(format!("a machine has at most {LABELS_MAX} labels")));
+            return Err(Refusal::Malformed(Malformed::Labels));
         }
         for (key, value) in labels {
             if !word(key, KEY_MAX) {
-                return Err(Refusal::Malformed(format!(
-                    "the label `{}` cannot be given: a key is a word of at most {KEY_MAX} letters, digits, `.`, `_`, `-` \
-                     and `/`, beginning with a letter or digit",
-                    shown(key)
-                )));
+                return Err(Refusal::Malformed(Malformed::LabelKey(shown(key))));
             }
             if value.len() > VALUE_MAX || !printable(value) || value.trim() != value {
-                return Err(Refusal::Malformed(format!(
-                    "the value of the label `{key}` cannot be given: it is one line of at most {VALUE_MAX} bytes, without \
-                     blanks at its ends"
-                )));
+                return Err(Refusal::Malformed(Malformed::LabelValue(key.clone())));
             }
         }
         Ok(Self(labels.clone()))
@@ -106,14 +100,10 @@ impl Groups {
     pub fn parse(groups: &[String]) -> Result<Self, Refusal> {
         let groups: BTreeSet<&String> = groups.iter().collect();
         if groups.len() > GROUPS_MAX {
-            return Err(Refusal::Malformed(format!("a person is in at most {GROUPS_MAX} groups")));
+            return Err(Refusal::Malformed(Malformed::Groups));
         }
         match groups.iter().find(|group| !word(group, GROUP_MAX)) {
-            Some(group) => Err(Refusal::Malformed(format!(
-                "the group `{}` cannot be given: it is a word of at most {GROUP_MAX} letters, digits, `.`, `_`, `-` and \
-                 `/`, beginning with a letter or digit",
-                shown(group)
-            ))),
+            Some(group) => Err(Refusal::Malformed(Malformed::Group(shown(group)))),
             None => Ok(Self(groups.into_iter().cloned().collect())),
         }
     }
@@ -132,11 +122,7 @@ impl Groups {
 /// [`Refusal::Malformed`].
 pub fn known_owner(owner: Option<&Owner>) -> Result<(), Refusal> {
     match owner {
-        Some(Owner { name, lineage: None }) => Err(Refusal::Malformed(format!(
-            "nobody here is called `{}`, so they cannot own a machine: invite them first (`lychgate people invite`), and \
-             give it to them when they have come (`lychgate machines set`)",
-            shown(name)
-        ))),
+        Some(Owner { name, lineage: None }) => Err(Refusal::Malformed(Malformed::UnknownOwner(shown(name)))),
         Some(_) | None => Ok(()),
     }
 }

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+pub use self::{
+    conflict::Conflict,
+    malformed::{Either, Malformed},
+    missing::{BadCsr, ForWhom, Missing, QueueFull},
+};
+
+mod conflict;
+mod malformed;
+mod missing;
+
 /// What became of a certificate whose lineage has ended: for good, and not to be asked about again.
 pub const REMOVED: &str = "its subject was removed or has left";
 
@@ -10,13 +20,13 @@ pub const REMOVED: &str = "its subject was removed or has left";
 pub enum Refusal {
     /// The request is not one a correct client sends.
     #[error("{0}")]
-    Malformed(String),
+    Malformed(#[from] Malformed),
     /// The CSR does not prove a key we accept.
     #[error("{0}")]
-    BadCsr(String),
+    BadCsr(#[from] BadCsr),
     /// The SSH key is not one we certify.
     #[error("{0}")]
-    BadSshKey(String),
+    BadSshKey(#[from] pki::SshKeyError),
     /// The proof of possession does not hold for this connection and request.
     #[error("{0}")]
     BadProof(#[from] crate::core::proof::BadProof),
@@ -58,7 +68,7 @@ pub enum Refusal {
     },
     /// Too many wait already.
     #[error("{0}")]
-    QueueFull(&'static str),
+    QueueFull(#[from] QueueFull),
     /// Too many requests.
     #[error("too many requests")]
     TooFast {
@@ -99,16 +109,16 @@ pub enum Refusal {
     Expired,
     /// No such thing, or not for the caller to know.
     #[error("no such {0}")]
-    NotFound(&'static str),
+    NotFound(#[from] Missing),
     /// The typed code is not the one the machine shows.
     #[error("the code does not match what the machine shows")]
     WrongCode,
     /// The state does not allow this any more.
     #[error("{0}")]
-    Conflict(String),
+    Conflict(#[from] Conflict),
     /// This endpoint is not for this kind of caller.
     #[error("this endpoint is for {0}")]
-    WrongCaller(&'static str),
+    WrongCaller(#[from] ForWhom),
     /// Something would change, and the request is not declared as what the protocol speaks.
     #[error("a request that changes something is declared as `{wanted}`")]
     WrongMedia {

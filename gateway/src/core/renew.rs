@@ -10,7 +10,7 @@ use super::{
     keys, name,
     plan::{self, Common, Kind, Plan, Wanted},
     records::{CertState, Certificate, Seen},
-    refusal::Refusal,
+    refusal::{Malformed, Refusal},
 };
 
 /// What the caller asks for.
@@ -46,7 +46,7 @@ pub fn decide(
 ) -> Result<Verdict, Refusal> {
     let (lineage, key) = (&caller.lineage.record, asked.key);
     if key.digest() == caller.key {
-        return Err(Refusal::Malformed("a renewal needs a new key".to_owned()));
+        return Err(Refusal::Malformed(Malformed::SameKey));
     }
     if let (Some(reference), Some(known)) = (&lineage.pending, pending)
         && reference.key == key.digest()

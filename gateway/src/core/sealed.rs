@@ -14,7 +14,7 @@ use super::{
     keys,
     plan::{self, Common, Kind, Plan},
     records::{CertState, Certificate, Seen},
-    refusal::{Fault, Refusal},
+    refusal::{Fault, Malformed, Refusal},
 };
 
 /// Leaves that may be in use at once: one, and the one it replaces.
@@ -51,7 +51,7 @@ pub fn decide(
     serial: [u8; 16],
 ) -> Result<Verdict, Refusal> {
     if key.digest() == caller.key {
-        return Err(Refusal::Malformed("sealed services need a key of their own".to_owned()));
+        return Err(Refusal::Malformed(Malformed::OwnKeySealed));
     }
     if let Some(known) = known.filter(|known| known.record.state == CertState::Issued) {
         return Ok(Verdict::Known(Box::new(known.record.clone())));

@@ -29,7 +29,7 @@ pub struct Proven(SshKey);
 /// # Errors
 /// [`Refusal::BadSshKey`] for keys we do not certify, [`BadProof::Ssh`] for a signature that does not hold.
 pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8; 32]) -> Result<Proven, Refusal> {
-    let key = SshKey::parse(public_key).map_err(|error| Refusal::BadSshKey(error.to_string()))?;
+    let key = SshKey::parse(public_key).map_err(Refusal::from)?;
     key.verify(namespace, &wire::ssh::proof_message(exporter), signature).map_err(BadProof::Ssh)?;
     Ok(Proven(key))
 }

@@ -27,7 +27,10 @@ use super::{
     tunnel::{Stream, read_frame, write_frame},
 };
 use crate::{
-    core::{admission::Use, refusal::Refusal},
+    core::{
+        admission::Use,
+        refusal::{ForWhom, Missing, Refusal},
+    },
     edge::fronts::native::problem,
     flow::admit::admit,
     limits::{CUT_GRACE, FINISH_TIME},
@@ -175,7 +178,7 @@ where
 }
 
 async fn found(parts: &Parts, conn: &Conn, ticket: &str, instance: &str) -> Result<Waiting, Refusal> {
-    let peer = conn.peer().ok_or(Refusal::WrongCaller("machines and people"))?;
+    let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     let class = match peer.identity.role {
         Role::Person => Class::Connect,
         Role::Machine | Role::Gateway => Class::Machine,
@@ -183,5 +186,5 @@ async fn found(parts: &Parts, conn: &Conn, ticket: &str, instance: &str) -> Resu
     parts.rates.check(class, conn.source())?;
     admit(&parts.shell, peer, Use::Read, instance).await?;
     // One answer for what never was, what is spent, and what is somebody else's.
-    parts.shell.dial_backs.take(ticket, &peer.identity).ok_or(Refusal::NotFound("stream for this connection"))
+    parts.shell.dial_backs.take(ticket, &peer.identity).ok_or(Refusal::NotFound(Missing::Stream))
 }

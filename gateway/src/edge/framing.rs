@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use self::guarded::{Guarded, Rules, Stage, Times};
 use crate::{
-    core::refusal::Refusal,
+    core::refusal::{Malformed, Refusal},
     limits::{FIELDS_MAX, HEAD_MAX, LENGTH_MAX},
 };
 
@@ -117,7 +117,7 @@ impl From<BadFraming> for Refusal {
             }
             BadFraming::LengthTooLarge => Self::TooLarge { max: wire::limits::ENROLL_BODY_MAX },
             BadFraming::Slow => Self::Unfinished,
-            why => Self::Malformed(format!("the request is malformed: {why}")),
+            why => Self::Malformed(Malformed::Framing(why.to_string())),
         }
     }
 }

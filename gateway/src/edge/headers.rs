@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, header};
 
 use super::fronts::Front;
-use crate::core::refusal::Refusal;
+use crate::core::refusal::{Malformed, Refusal};
 
 /// Which site the page belongs to that asked (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -43,7 +43,7 @@ pub enum Changes {
 /// site's page asks, and [`Refusal::WrongMedia`] unless it is declared as one of the front's media types; what the front finds.
 pub fn check(headers: &HeaderMap, changes: Changes, front: &dyn Front) -> Result<(), Refusal> {
     if let Some(twice) = SINGLE.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
-        return Err(Refusal::Malformed(format!("more than one `{}` header", shown(twice))));
+        return Err(Refusal::Malformed(Malformed::HeaderTwice(shown(twice))));
     }
     match changes {
         Changes::State if is_cross_site(headers) => Err(Refusal::CrossSite),
@@ -174,7 +174,7 @@ mod tests {
                 }
                 for changes in [Changes::Nothing, Changes::State] {
                     let refused = check(&headers, changes, &Native).unwrap_err();
-                    let Refusal::Malformed(says) = refused else { panic!("{refused:?}") };
+                    let Refusal::Malformed(Malformed::HeaderTwice(says)) = refused else { panic!("{refused:?}") };
                     assert!(says.to_ascii_lowercase().contains(name.as_str()), "{says}");
                 }
             }

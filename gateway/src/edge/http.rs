@@ -24,7 +24,7 @@ use crate::{
     core::{
         admission::{Caller, Use},
         face::Face,
-        refusal::Refusal,
+        refusal::{ForWhom, Malformed, Missing, Refusal},
     },
     flow::{admit::admit, shell::Shell},
     ports::{
@@ -78,7 +78,7 @@ impl Call {
     /// # Errors
     /// Never behind the table, which puts a caller wherever one is asked for.
     pub fn caller(&self) -> Result<&Caller, Refusal> {
-        self.caller.as_deref().ok_or(Refusal::WrongCaller("holders of a certificate"))
+        self.caller.as_deref().ok_or(Refusal::WrongCaller(ForWhom::Holders))
     }
 
     /// A parameter in the path; empty when there is none of that name.
@@ -92,8 +92,7 @@ impl Call {
     /// # Errors
     /// [`Refusal::Malformed`] naming line and column.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        wire::strict::from_slice(&self.body)
-            .map_err(|error| Refusal::Malformed(format!("the body is not the JSON wanted here: {error}")))
+        wire::strict::from_slice(&self.body).map_err(|error| Refusal::Malformed(Malformed::Json(error.to_string())))
     }
 
     /// The size of page asked for.
@@ -110,8 +109,7 @@ impl Call {
     /// # Errors
     /// [`Refusal::Malformed`].
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
-        let parse =
-            |text: &String| text.parse().map_err(|_| Refusal::Malformed(format!("`{name}` must be a whole number")));
+        let parse = |text: &String| text.parse().map_err(|_| Refusal::Malformed(Malformed::Number(name.to_owned())));
         self.query.get(name).map(parse).transpose()
     }
 }
@@ -231,7 +229,7 @@ fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, reques
     let response = match conn.map_or(Ok(()), |conn| limiter.check(class, conn.source())) {
         Err(limited) => refuse(ASTRAY, &limited.into(), &instance),
         Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => refuse(ASTRAY, &Refusal::Method, &instance),
-        Ok(()) => refuse(ASTRAY, &Refusal::NotFound("endpoint"), &instance),
+        Ok(()) => refuse(ASTRAY, &Refusal::NotFound(Missing::Endpoint), &instance),
     };
     finished(response, &instance, &shell.metrics, (face, "none", Content::Data), started)
 }
@@ -294,22 +292,22 @@ async fn checked(
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let Some(conn) = parts.extensions.get::<Arc<Conn>>().cloned() else {
-        return Err(Refusal::WrongCaller("connections of this gateway"));
+        return Err(Refusal::WrongCaller(ForWhom::Connections));
     };
     limiter.check(endpoint.rate, conn.source())?;
     // Before a certificate is looked at, whose first use changes something.
     headers::check(&parts.headers, endpoint.changes, endpoint.front)?;
-    let params = params.ok_or_else(|| Refusal::Malformed("the path is not UTF-8 behind its `%`".to_owned()))?;
+    let params = params.ok_or(Refusal::Malformed(Malformed::Path))?;
     let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
     let caller = match endpoint.callers {
         Callers::Anyone | Callers::KeyHolder => None,
         Callers::Holder | Callers::Machine | Callers::Person => {
-            let peer = conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
+            let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
             if endpoint.callers == Callers::Person && peer.identity.role != pki::Role::Person {
-                return Err(Refusal::WrongCaller("people"));
+                return Err(Refusal::WrongCaller(ForWhom::People));
             }
             if endpoint.callers == Callers::Machine && peer.identity.role != pki::Role::Machine {
-                return Err(Refusal::WrongCaller("machines"));
+                return Err(Refusal::WrongCaller(ForWhom::Machines));
             }
             Some(admit(&shell, peer, endpoint.intent, instance).await?)
         }
@@ -344,7 +342,7 @@ async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge { max }),
         Err(error) if is_late(&*error) => Err(Refusal::Unfinished),
-        Err(_) => Err(Refusal::Malformed("the body broke off, or is malformed".to_owned())),
+        Err(_) => Err(Refusal::Malformed(Malformed::Body)),
     }
 }
 
@@ -357,27 +355,27 @@ fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
 /// The members of a query: those that the endpoint knows, each once.
 fn query(text: &str, known: &[&str]) -> Result<HashMap<String, String>, Refusal> {
     let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(text).map_err(|_| Refusal::Malformed("the query is malformed".to_owned()))?;
+        serde_urlencoded::from_str(text).map_err(|_| Refusal::Malformed(Malformed::Query))?;
     let mut query = HashMap::new();
     for (name, value) in pairs {
         if !known.contains(&name.as_str()) {
             return Err(Refusal::Malformed(unknown(&name, known)));
         }
         if query.insert(name.clone(), value).is_some() {
-            return Err(Refusal::Malformed(format!("`{name}` stands in the query twice")));
+            return Err(Refusal::Malformed(Malformed::QueryTwice(name)));
         }
     }
     Ok(query)
 }
 
-fn unknown(name: &str, known: &[&str]) -> String {
+fn unknown(name: &str, known: &[&str]) -> Malformed {
     let shown: String = name.chars().take(QUERY_NAME_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
     let instead = match (policy::did_you_mean(&shown, known.iter().copied()), known) {
         (Some(guess), _) => guess,
         (None, []) => "this endpoint takes none".to_owned(),
         (None, known) => format!("this endpoint takes `{}`", known.join("`, `")),
     };
-    format!("unknown member `{shown}` in the query; {instead}")
+    Malformed::QueryUnknown { name: shown, instead }
 }
 
 #[cfg(test)]
@@ -387,8 +385,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, known: &[&str], want: Result<&[(&str, &str)], &str>) {
         let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let want = want.map(owned).map_err(|says| Refusal::Malformed(says.to_owned()));
-        assert_eq!(query(text, known), want, "{text}");
+        let want = want.map(owned).map_err(str::to_owned);
+        assert_eq!(query(text, known).map_err(|refusal| refusal.to_string()), want, "{text}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     core::{
         admission::Use,
         face::RawName,
-        refusal::{Refusal, Unreached},
+        refusal::{ForWhom, Malformed, Refusal, Unreached},
     },
     edge::fronts::native::problem,
     flow::{
@@ -66,11 +66,9 @@ impl Parts {
     async fn admit(&self, seat: &Seat, instance: &str) -> Result<String, Refusal> {
         let conn = seat.conn();
         self.limit(seat)?;
-        let peer = conn.peer().ok_or(Refusal::WrongCaller("people"))?;
+        let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::People))?;
         if peer.identity.role != Role::Person {
-            return Err(Refusal::WrongCaller(
-                "people; a machine's own programs reach other machines with `lychgate run --reach`",
-            ));
+            return Err(Refusal::WrongCaller(ForWhom::PeopleOnProxy));
         }
         let caller = admit(&self.shell, peer, Use::Read, instance).await?;
         Ok(caller.lineage.record.id.clone())
@@ -126,12 +124,8 @@ where
 /// What is asked for: a service, never an address.
 fn wanted(head: &ProxyHead) -> Result<Wanted, Refusal> {
     match head {
-        ProxyHead::Connect(text) => target(text).map_err(|bad| Refusal::Malformed(bad.to_string())),
-        ProxyHead::Other => Err(Refusal::Malformed(
-            "this is the proxy face, where `CONNECT <service>.<machine>:<port>` is understood and nothing else; with curl, \
-             add --proxytunnel"
-                .to_owned(),
-        )),
+        ProxyHead::Connect(text) => target(text).map_err(|bad| Refusal::Malformed(Malformed::Target(bad.to_string()))),
+        ProxyHead::Other => Err(Refusal::Malformed(Malformed::NotConnect)),
     }
 }
 
@@ -148,7 +142,7 @@ async fn begin(
     instance: &str,
 ) -> Result<connect::Ready, Refusal> {
     let lineage = parts.admit(seat, instance).await?;
-    let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller("people"))?;
+    let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller(ForWhom::People))?;
     let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None, words: None };
     connect::open(&parts.shell, &caller, door, wanted, instance).await
 }

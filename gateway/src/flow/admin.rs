@@ -8,7 +8,7 @@ use super::{
     offboard, owners, page,
     people::texts,
     removal, reports,
-    shell::{Actor, Retry, Shell, readable, retrying},
+    shell::{Actor, Shell, readable, retrying},
 };
 use crate::{
     core::{
@@ -18,7 +18,7 @@ use crate::{
         change::Changes,
         keys, lock, name,
         records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
-        refusal::{Fault, Refusal},
+        refusal::{Conflict, Fault, Malformed, Missing, Refusal},
     },
     registry::{
         live::{Reason, Selector},
@@ -216,7 +216,7 @@ pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> 
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
-    let what = if role == Role::Person { "person" } else { "machine" };
+    let what = if role == Role::Person { Missing::Person } else { Missing::Machine };
     let whole = whole_of(shell, role, name).await?.ok_or(Refusal::NotFound(what))?;
     if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
 }
@@ -273,11 +273,7 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     }
     let event = Event::SubjectLeft { identity: who.clone() };
     let changes = removal::end(shell, &whole, event, &epoch).await?;
-    match shell.commit(changes, &Actor { who: &who, instance }).await {
-        Ok(_) => Ok(()),
-        Err(Retry::Conflict) => Err(Refusal::Conflict("something changed at the same moment; try again".to_owned())),
-        Err(Retry::Refused(refusal)) => Err(refusal),
-    }
+    shell.commit(changes, &Actor { who: &who, instance }).await.map(drop).map_err(Refusal::from)
 }
 
 /// Its SPIFFE ID.
@@ -404,13 +400,13 @@ async fn target(shell: &Shell, kind: LockKind, name: &str) -> Result<(policy::Re
         LockKind::Machine | LockKind::Person => {
             let role = if kind == LockKind::Person { Role::Person } else { Role::Machine };
             let seen: Option<Seen<Subject>> = shell.get(keys::subject(role, name)).await?;
-            let seen = seen.ok_or(Refusal::NotFound(kind.as_str()))?;
+            let seen = seen.ok_or(Refusal::NotFound(Missing::locked(kind)))?;
             let whole = whole(shell, seen).await?;
             Ok((resource(shell, &whole), whole.lineage.into_iter().collect()))
         }
         LockKind::Lineage => {
             let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(name)).await?;
-            let lineage = seen.ok_or(Refusal::NotFound("lineage"))?;
+            let lineage = seen.ok_or(Refusal::NotFound(Missing::Lineage))?;
             let key = keys::subject(lineage.record.role, &lineage.record.name);
             let subject: Option<Seen<Subject>> = shell.get(key).await?;
             let resource = match subject {
@@ -420,24 +416,21 @@ async fn target(shell: &Shell, kind: LockKind, name: &str) -> Result<(policy::Re
             Ok((resource, vec![lineage]))
         }
         LockKind::Key => {
-            let key = KeyDigest::parse_hex(name).map_err(|_| {
-                Refusal::Malformed("a key is locked by its SHA-256 digest, 64 hexadecimal digits".to_owned())
-            })?;
+            let key = KeyDigest::parse_hex(name).map_err(|_| Refusal::Malformed(Malformed::LockKey))?;
             Ok((policy::Resource::Gateway, removal::lineages_of_key(shell, &key).await?))
         }
     }
 }
 
 fn kind(text: &str) -> Result<LockKind, Refusal> {
-    LockKind::parse(text)
-        .ok_or_else(|| Refusal::Malformed(format!("`{text}` cannot be locked: use machine, person, lineage or key")))
+    LockKind::parse(text).ok_or_else(|| Refusal::Malformed(Malformed::LockKind(text.to_owned())))
 }
 
 /// The refusal, as whoever may not know of the thing hears it: as if it were not there. A bare key is nobody's secret.
 fn hidden(shell: &Shell, caller: &Caller, resource: policy::Resource, kind: LockKind, refusal: Refusal) -> Refusal {
     let seen = kind == LockKind::Key
         || permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now()).is_ok();
-    if seen { refusal } else { Refusal::NotFound(kind.as_str()) }
+    if seen { refusal } else { Refusal::NotFound(Missing::locked(kind)) }
 }
 
 /// Sets a lock and cuts what it hits.
@@ -453,8 +446,8 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
         let grant = grant.map_err(|refusal| hidden(shell, caller, resource, kind, refusal))?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         if let Some(seen) = shell.get::<Lock>(keys::lock(kind, &asked.target)).await? {
-            let by = seen.record.by;
-            return Err(Refusal::Conflict(format!("it is locked already, by {by}: {}", seen.record.reason)).into());
+            let Lock { by, reason, .. } = seen.record;
+            return Err(Refusal::Conflict(Conflict::Locked { by, reason }).into());
         }
         let record = Lock {
             kind,
@@ -583,10 +576,10 @@ pub async fn unlock(
         let (resource, lineages) = resource;
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource.clone(), shell.now());
         let grant = grant.map_err(|refusal| match hidden(shell, caller, resource, kind, refusal) {
-            Refusal::NotFound(_) => Refusal::NotFound("lock"),
+            Refusal::NotFound(_) => Refusal::NotFound(Missing::Lock),
             told => told,
         })?;
-        let seen = seen.ok_or(Refusal::NotFound("lock"))?;
+        let seen = seen.ok_or(Refusal::NotFound(Missing::Lock))?;
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let with = removal::locks_with_key(shell, kind, name).await?;
         let changes = lock::lift(&seen, &with, grant.rules(), &lineages, &epoch);
@@ -630,7 +623,7 @@ pub async fn audit(
     may_read_gateway(shell, caller)?;
     if let Some(event) = filter.event.as_deref().filter(|event| !audit::is_known(event)) {
         let known = audit::like(event).join(", ");
-        return Err(Refusal::Malformed(format!("no event is called `{}`; there are {known}", event.escape_debug())));
+        return Err(Refusal::Malformed(Malformed::Event { name: event.escape_debug().to_string(), known }));
     }
     let mut before = filter.after.as_ref().map(|id| format!("{}{id}", keys::AUDIT));
     if let (None, Some(until)) = (&before, filter.until) {

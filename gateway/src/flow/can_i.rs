@@ -14,7 +14,7 @@ use crate::core::{
     approve::{principal, request_facts},
     keys,
     records::{Enrollment, Seen},
-    refusal::Refusal,
+    refusal::{Malformed, Missing, Refusal},
 };
 
 /// Answers whether the caller may do something, and by which rules.
@@ -31,7 +31,7 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Resul
             "deny" => "; `approve` is what it takes",
             _ => "",
         };
-        Refusal::Malformed(format!("`{}` is not an action of the policy{meant}: use one of {known}", asked.action))
+        Refusal::Malformed(Malformed::Action { name: asked.action.clone(), meant, known })
     })?;
     let resource = concerned(shell, caller, action, &asked.resource).await?;
     let ask = policy::Ask { action, principal: principal(caller, shell.now()), resource, now: shell.now().secs() };
@@ -52,7 +52,7 @@ async fn concerned(
     action: policy::Action,
     name: &str,
 ) -> Result<policy::Resource, Refusal> {
-    let senseless = |words: &str| Err(Refusal::Malformed(format!("`{action}` {words}")));
+    let senseless = |concerns| Err(Refusal::Malformed(Malformed::Concern { action: action.as_str(), concerns }));
     match action {
         policy::Action::Enroll | policy::Action::Request => {
             senseless("is asked of newcomers, who have no certificate yet; `lychgate-gateway policy test` tries it")
@@ -60,7 +60,7 @@ async fn concerned(
         policy::Action::Connect | policy::Action::Reach => match name.split_once('@') {
             Some((service, machine)) if wire::tunnel::is_service_name(service) => {
                 let Some(whole) = whole_of(shell, Role::Machine, machine).await? else {
-                    return Err(Refusal::NotFound("machine"));
+                    return Err(Refusal::NotFound(Missing::Machine));
                 };
                 let asked = policy::Ask {
                     action,
@@ -73,7 +73,7 @@ async fn concerned(
                 if allowed || may_see(shell, caller, &whole) {
                     Ok(asked.resource)
                 } else {
-                    Err(Refusal::NotFound("machine"))
+                    Err(Refusal::NotFound(Missing::Machine))
                 }
             }
             _ => senseless("concerns a service on a machine: write it as SERVICE@MACHINE, such as ssh@edge-7"),
@@ -135,16 +135,10 @@ async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::R
     readable.retain(|enrollment| people::may_see(shell, caller, enrollment));
     match readable.as_slice() {
         [one] => Ok(policy::Resource::Request(request_facts(one))),
-        [] => Err(Refusal::NotFound(
-            "request: `approve` concerns those that wait, by their id or the name they ask for; \
-             `lychgate requests list` shows them",
-        )),
+        [] => Err(Refusal::NotFound(Missing::WaitingRequest)),
         several => {
             let ids: Vec<&str> = several.iter().map(|enrollment| enrollment.id.as_str()).collect();
-            Err(Refusal::Malformed(format!(
-                "several requests ask for the name `{name}`: give one of {}",
-                ids.join(", ")
-            )))
+            Err(Refusal::Malformed(Malformed::SeveralRequests { name: name.to_owned(), ids: ids.join(", ") }))
         }
     }
 }

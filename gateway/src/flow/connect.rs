@@ -16,7 +16,7 @@ use wire::tunnel::{
 use super::{
     admin::{Whole, identity, may_see, resource, whole_of},
     admit::{admit, still},
-    shell::{Actor, Retry, Shell, retrying},
+    shell::{Actor, Shell, retrying},
 };
 use crate::{
     core::{
@@ -27,7 +27,7 @@ use crate::{
         keys,
         proof::{self, Expected},
         records::{Lineage, Seen},
-        refusal::{Fault, Refusal, Unreached},
+        refusal::{ForWhom, Malformed, Missing, Refusal, Unreached},
     },
     edge::{
         dial_back::{self, Awaited, Movable},
@@ -102,7 +102,7 @@ pub struct Ready {
 /// Why not; people are told to use the other faces.
 pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
     if peer.identity.role != Role::Machine {
-        return Err(Refusal::WrongCaller("machines, which hold tunnels; people connect to the proxy face"));
+        return Err(Refusal::WrongCaller(ForWhom::Tunnels));
     }
     let caller = admit(shell, peer, Use::Read, "tunnel").await?;
     Ok(caller.lineage.record.id.clone())
@@ -198,9 +198,9 @@ async fn authorise(
     wanted: &Wanted,
 ) -> Result<(Identity, Whole, Vec<String>), Refusal> {
     if !is_service_name(&wanted.service) {
-        return Err(Refusal::Malformed(format!("`{}` cannot name a service", wanted.service.escape_debug())));
+        return Err(Refusal::Malformed(Malformed::ServiceName(wanted.service.escape_debug().to_string())));
     }
-    let absent = Refusal::NotFound("machine");
+    let absent = Refusal::NotFound(Missing::Machine);
     let whole = whole_of(shell, Role::Machine, &wanted.machine).await?.ok_or_else(|| absent.clone())?;
     match may_connect(shell, caller, &whole, &wanted.service) {
         Ok(rules) => Ok((identity(shell, &whole.subject.record)?, whole, rules)),
@@ -237,7 +237,7 @@ pub(super) fn service_of(shell: &Shell, whole: &Whole, service: &str) -> Result<
         policy::Resource::Machine(machine) => {
             Ok(policy::Resource::Service(policy::Service { name: service.to_owned(), machine }))
         }
-        _ => Err(Refusal::NotFound("machine")),
+        _ => Err(Refusal::NotFound(Missing::Machine)),
     }
 }
 
@@ -266,11 +266,7 @@ async fn note_opened(shell: &Shell, seat: &Seat, instance: &str) -> Result<(), R
 }
 
 async fn commit(shell: &Shell, changes: Changes, actor: &Actor<'_>) -> Result<(), Refusal> {
-    match shell.commit(changes, actor).await {
-        Ok(_) => Ok(()),
-        Err(Retry::Conflict) => Err(Fault::Contention.into()),
-        Err(Retry::Refused(refusal)) => Err(refusal),
-    }
+    shell.commit(changes, actor).await.map(drop).map_err(Refusal::from)
 }
 
 /// The session is over: it leaves the table at once, and the audit hears of it.
@@ -447,7 +443,7 @@ pub async fn reauthenticate(
     exporter: &[u8; 32],
     renewed: &Reauthenticate,
 ) -> Result<Peer, Refusal> {
-    let malformed = |what: &str| Refusal::Malformed(format!("the renewed certificate {what}"));
+    let malformed = |what: &str| Refusal::Malformed(Malformed::Renewed(what.to_owned()));
     let chain = renewed.chain.iter().map(|text| STANDARD.decode(text)).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_| malformed("is not base64"))?;
     let Some((leaf, issuers)) = chain.split_first() else { return Err(malformed("is missing")) };

@@ -23,7 +23,7 @@ use crate::{
         lock::{Locks, Target},
         name,
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
-        refusal::{Fault, REMOVED, Refusal},
+        refusal::{Fault, Missing, REMOVED, Refusal},
         token::Maker,
     },
     registry::live::{Reason, Selector},
@@ -272,7 +272,7 @@ pub async fn find(shell: &Shell, id: &str) -> Result<Seen<Enrollment>, Refusal> 
 /// What whoever asks for a request is told that is not there, or is another's.
 #[must_use]
 pub const fn unknown() -> Refusal {
-    Refusal::NotFound("request; it may have lapsed, ask to join again")
+    Refusal::NotFound(Missing::OwnRequest)
 }
 
 /// Answers a poll: at once when decided, else when something changes or the wait is over.
@@ -345,7 +345,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
             Some(certificate) => Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)))),
-            None => Err(Refusal::NotFound("request; its certificate was replaced since").into()),
+            None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
         EnrollmentState::Approved => {
             let settings = shell.settings.load();
@@ -366,7 +366,7 @@ async fn shown_again(
     instance: &str,
 ) -> Result<Refusal, Retry> {
     let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&replaced.lineage)).await?;
-    let Some(lineage) = lineage else { return Err(Refusal::NotFound("lineage").into()) };
+    let Some(lineage) = lineage else { return Err(Refusal::NotFound(Missing::Lineage).into()) };
     let name = name::known(&lineage.record.name)?;
     let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
     let (now, actor) = (shell.now(), Actor { who: "gateway", instance });

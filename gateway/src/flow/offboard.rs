@@ -15,7 +15,7 @@ use crate::core::{
     approve::{permit, person_facts},
     keys,
     records::{Enrollment, Owner, Seen, Subject, Token, Waiting},
-    refusal::{Fault, Refusal},
+    refusal::{Conflict, Fault, Refusal},
 };
 
 /// Most of each kind that are named in an answer. The rest is a number: nobody reads more.
@@ -92,10 +92,7 @@ pub(super) async fn not_the_last(shell: &Shell, person: &Subject, after: Option<
     if !loses || another_administers(shell, person).await? {
         return Ok(());
     }
-    Err(Refusal::Conflict(format!(
-        "`{}` is the last who may administer this gateway: let somebody else in first (`lychgate people invite`)",
-        person.name
-    )))
+    Err(Refusal::Conflict(Conflict::LastAdministrator(person.name.clone())))
 }
 
 /// Refuses the removal of oneself, and of the last who may administer.
@@ -104,8 +101,7 @@ pub(super) async fn not_the_last(shell: &Shell, person: &Subject, after: Option<
 /// [`Refusal::Conflict`].
 pub(super) async fn may_go(shell: &Shell, caller: &Caller, person: &Subject) -> Result<(), Refusal> {
     if caller.subject.record.role == person.role && caller.subject.record.name == person.name {
-        let words = "nobody removes themselves: `lychgate leave` is for that, or ask another administrator";
-        return Err(Refusal::Conflict(words.to_owned()));
+        return Err(Refusal::Conflict(Conflict::RemovesSelf));
     }
     not_the_last(shell, person, None).await
 }
@@ -128,8 +124,8 @@ pub async fn offboard(
     may_go(shell, caller, &leaving.subject.record).await?;
     let heir = visible(shell, caller, Role::Person, to).await?;
     if to == name || heir.is_locked() {
-        let why = if to == name { "is who leaves" } else { "is locked" };
-        return Err(Refusal::Conflict(format!("machines cannot be handed to `{to}`, who {why}")));
+        let conflict = if to == name { Conflict::HeirLeaves } else { Conflict::HeirLocked };
+        return Err(Refusal::Conflict(conflict(to.to_owned())));
     }
     let owner = Owner::named(to, Some(&heir.subject.record));
     let machines = owners::machines(shell, &leaving.subject.record).await?;

@@ -13,7 +13,7 @@ use super::shell::Shell;
 use crate::core::{
     kinds::Stored,
     records::Seen,
-    refusal::{Fault, Refusal},
+    refusal::{Fault, Malformed, Refusal},
 };
 
 /// Rows read at a time.
@@ -107,7 +107,7 @@ pub fn start(shell: &Shell, listing: &str, after: Option<&str>) -> Result<Option
     let Some(text) = after else { return Ok(None) };
     match shell.places.open(listing, text) {
         Some(place) => Ok(Some(place)),
-        None => Err(Refusal::Malformed("`after` is no place in this listing; begin again without it".to_owned())),
+        None => Err(Refusal::Malformed(Malformed::Place)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::core::{
     given::Labels,
     keys,
     records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
-    refusal::{Fault, Refusal},
+    refusal::{Fault, Missing, Refusal},
 };
 
 /// Lists requests the caller may read: those that wait, or all.
@@ -117,7 +117,7 @@ pub(super) fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -
 /// [`Refusal::NotFound`] also when it is there and not for the caller to know.
 pub(super) async fn visible(shell: &Shell, caller: &Caller, id: &str) -> Result<Seen<Enrollment>, Refusal> {
     let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
-    seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound("request"))
+    seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound(Missing::Request))
 }
 
 /// Approves.

@@ -8,7 +8,12 @@ use super::{
     issue,
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{admission::Caller, keys, refusal::Refusal, renew};
+use crate::core::{
+    admission::Caller,
+    keys,
+    refusal::{BadCsr, Refusal},
+    renew,
+};
 
 /// Renews for a caller that was admitted with [`crate::core::admission::Use::Renewal`].
 ///
@@ -48,8 +53,6 @@ pub async fn renew(
 /// [`Refusal::BadCsr`].
 pub fn csr(base64: &str) -> Result<VerifiedCsr, Refusal> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let der = STANDARD
-        .decode(base64)
-        .map_err(|_| Refusal::BadCsr("the field `csr` is not standard base64 of a PKCS#10 in DER".to_owned()))?;
-    pki::csr::verify(&der).map_err(|error| Refusal::BadCsr(error.to_string()))
+    let der = STANDARD.decode(base64).map_err(|_| Refusal::BadCsr(BadCsr::Encoding))?;
+    pki::csr::verify(&der).map_err(|error| Refusal::BadCsr(error.into()))
 }

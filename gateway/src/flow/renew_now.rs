@@ -15,12 +15,9 @@ use crate::core::{
     change::Changes,
     keys,
     records::{Seen, UnixSecs},
-    refusal::{Fault, Refusal},
+    refusal::{Fault, Missing, Refusal},
     renew_now,
 };
-
-/// Most machines named in one call, which is one batch of the store. More are all of them, or several calls.
-pub const NAMED_MAX: usize = 100;
 
 /// Who is to renew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +64,7 @@ async fn named(shell: &Shell, caller: &Caller, names: &BTreeSet<String>, reason:
     let mut changes = Changes::new();
     for name in names {
         let whole = visible(shell, caller, Role::Machine, name).await.map_err(|refusal| match refusal {
-            Refusal::NotFound(_) if names.len() > 1 => {
-                Refusal::NotFound("machine under one of these names, so none was asked")
-            }
+            Refusal::NotFound(_) if names.len() > 1 => Refusal::NotFound(Missing::OneOfMachines),
             other => other,
         })?;
         let action = policy::Action::Administer;

@@ -15,7 +15,7 @@ use crate::core::{
     approve::permit,
     keys,
     records::{Convergence, Run, Seen, Subject},
-    refusal::Refusal,
+    refusal::{Malformed, Missing, Refusal},
     report::remember,
 };
 
@@ -35,7 +35,7 @@ pub async fn report(
     let who = caller.identity.to_string();
     retrying(|| async {
         let seen: Option<Seen<Subject>> = shell.get(keys::subject(Role::Machine, name)).await?;
-        let whole = whole(shell, seen.ok_or(Refusal::NotFound("machine"))?).await?;
+        let whole = whole(shell, seen.ok_or(Refusal::NotFound(Missing::Machine))?).await?;
         let (rules, now) = (shell.rules.load(), shell.now());
         let resource = resource(shell, &whole);
         let grant = match permit(&rules, caller, policy::Action::Report, resource.clone(), now) {
@@ -43,7 +43,7 @@ pub async fn report(
             Err(denied) => {
                 // Reporting needs no right to look; but who may do neither learns nothing.
                 let seen = permit(&rules, caller, policy::Action::Read, resource, now).is_ok();
-                return Err(if seen { denied } else { Refusal::NotFound("machine") }.into());
+                return Err(if seen { denied } else { Refusal::NotFound(Missing::Machine) }.into());
             }
         };
         let before: Option<Seen<Convergence>> = shell.get(keys::convergence(name)).await?;
@@ -61,29 +61,23 @@ pub async fn report(
 fn run(asked: &ReportRequest) -> Result<Run, Refusal> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b"._+:-".contains(&b);
     if asked.tool.is_empty() || asked.tool.len() > REPORT_TOOL_MAX || !asked.tool.bytes().all(word) {
-        return Err(Refusal::Malformed(format!(
-            "`tool` must have 1 to {REPORT_TOOL_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`"
-        )));
+        return Err(Refusal::Malformed(Malformed::ReportTool));
     }
     for (field, text) in [("version", &asked.version), ("run_id", &asked.run_id)] {
         let bad = |text: &String| text.is_empty() || text.len() > REPORT_WORD_MAX || !text.bytes().all(word);
         if text.as_ref().is_some_and(bad) {
-            return Err(Refusal::Malformed(format!(
-                "`{field}` must have 1 to {REPORT_WORD_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`, or be absent"
-            )));
+            return Err(Refusal::Malformed(Malformed::ReportWord(field)));
         }
     }
     let bad = |text: &String| text.len() > REPORT_PLAY_MAX || text.chars().any(char::is_control);
     if asked.play.as_ref().is_some_and(bad) {
-        return Err(Refusal::Malformed(format!(
-            "`play` must have at most {REPORT_PLAY_MAX} bytes and no control characters"
-        )));
+        return Err(Refusal::Malformed(Malformed::ReportPlay));
     }
     if asked.started > asked.finished {
-        return Err(Refusal::Malformed("`finished` must not be before `started`".to_owned()));
+        return Err(Refusal::Malformed(Malformed::ReportOrder));
     }
     if asked.finished > pki::UnixTime::LAST_IN_CERTIFICATES.secs() {
-        return Err(Refusal::Malformed("`finished` must be in seconds since 1970, before the year 10000".to_owned()));
+        return Err(Refusal::Malformed(Malformed::ReportTime));
     }
     Ok(Run {
         tool: asked.tool.clone(),

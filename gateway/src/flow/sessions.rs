@@ -12,7 +12,7 @@ use super::{
     admin::{Whole, may_see, resource, whole_of},
     connect::may_connect,
     page,
-    shell::{Actor, Retry, Shell},
+    shell::{Actor, Shell},
 };
 use crate::{
     core::{
@@ -20,7 +20,7 @@ use crate::{
         approve::permit,
         audit::{Access, Event},
         change::Changes,
-        refusal::{Fault, Refusal},
+        refusal::{Conflict, Fault, Missing, Refusal},
     },
     registry::sessions::{Selector, Session},
 };
@@ -145,7 +145,7 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionVie
 }
 
 async fn found(shell: &Shell, caller: &Caller, id: &str) -> Result<Arc<Session>, Refusal> {
-    let absent = Refusal::NotFound("session that is open or ended a short while ago; the audit has them all");
+    let absent = Refusal::NotFound(Missing::Session);
     let session = shell.sessions.get(id).ok_or_else(|| absent.clone())?;
     if may_read(shell, caller, &session).await? { Ok(session) } else { Err(absent) }
 }
@@ -165,7 +165,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
         let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now())?;
         rules = grant.rules().to_vec();
     }
-    let ended = || Refusal::Conflict(format!("the session `{id}` has ended already"));
+    let ended = || Refusal::Conflict(Conflict::SessionEnded(id.to_owned()));
     if session.ended_ms().is_some() {
         return Err(ended());
     }
@@ -173,11 +173,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     let (machine, service) = (session.about().machine.name.to_string(), session.about().service.clone());
     changes.event(Event::Access(Access::SessionKilled { session: id.to_owned(), machine, service, rules }));
     let who = caller.identity.to_string();
-    match shell.commit(changes, &Actor { who: &who, instance }).await {
-        Ok(_) => {}
-        Err(Retry::Conflict) => return Err(Fault::Contention.into()),
-        Err(Retry::Refused(refusal)) => return Err(refusal),
-    }
+    shell.commit(changes, &Actor { who: &who, instance }).await.map_err(Refusal::from)?;
     if !session.cut(Reason::Killed) {
         return Err(ended());
     }

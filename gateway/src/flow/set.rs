@@ -24,7 +24,7 @@ use crate::core::{
     given::{Groups, Labels, known_owner},
     keys, name,
     records::{KeptName, Owner, Seen, Subject},
-    refusal::{Fault, Refusal},
+    refusal::{Conflict, Either, Fault, Malformed, Refusal},
     renew_now, subjects,
 };
 
@@ -40,7 +40,7 @@ pub async fn machine(
     instance: &str,
 ) -> Result<SetReply, Refusal> {
     if asked.owner.is_some() && asked.no_owner {
-        return Err(Refusal::Malformed("give either `owner` or `no_owner`".to_owned()));
+        return Err(Refusal::Malformed(Malformed::Either(Either::OwnerOrNone)));
     }
     let owner = owners::named(shell, asked.owner.as_deref()).await?;
     let reply = change(shell, caller, (Role::Machine, name), instance, |subject| {
@@ -72,14 +72,11 @@ pub async fn machine(
 /// The name that a machine is to become, if it may become another.
 fn renaming(subject: &Subject, new: &str) -> Result<String, Refusal> {
     if let Some(becomes) = &subject.renaming {
-        let what = format!(
-            "`{}` is being renamed to `{becomes}` already: it takes that name when it next renews",
-            subject.name
-        );
-        return Err(Refusal::Conflict(what));
+        let (name, becomes) = (subject.name.clone(), becomes.clone());
+        return Err(Refusal::Conflict(Conflict::Renaming { name, becomes }));
     }
     if new == subject.name {
-        return Err(Refusal::Conflict(format!("it is called `{new}` already")));
+        return Err(Refusal::Conflict(Conflict::SameName(new.to_owned())));
     }
     Ok(name::legal(new)?.to_string())
 }
@@ -95,8 +92,7 @@ async fn rename(
 ) -> Result<(), Refusal> {
     let subject = &before.subject.record;
     if before.is_locked() {
-        let what = format!("a lock stands against `{}`: lift it first, then rename it", subject.name);
-        return Err(Refusal::Conflict(what));
+        return Err(Refusal::Conflict(Conflict::RenameLocked(subject.name.clone())));
     }
     let records = owners::of_name(shell, subject.role, new).await?;
     records.locks.refuse()?;

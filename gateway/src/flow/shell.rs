@@ -144,6 +144,16 @@ impl From<Refusal> for Retry {
     }
 }
 
+/// For a change that is not tried again: it lost to another, and whoever asked may ask again.
+impl From<Retry> for Refusal {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::Conflict => Fault::Contention.into(),
+            Retry::Refused(refusal) => refusal,
+        }
+    }
+}
+
 impl From<Fault> for Retry {
     fn from(fault: Fault) -> Self {
         Self::Refused(fault.into())

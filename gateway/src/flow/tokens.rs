@@ -8,7 +8,7 @@ use wire::admin::{Page, TokenReply, TokenRequest, TokenView};
 use super::{
     admin::{self, whole_of},
     owners, page,
-    shell::{Actor, Retry, Shell, retrying},
+    shell::{Actor, Shell, retrying},
 };
 use crate::core::{
     admission::Caller,
@@ -18,7 +18,7 @@ use crate::core::{
     given::{Groups, Labels, known_owner},
     keys, lock, name,
     records::{Owner, Seen, Token},
-    refusal::{Fault, Refusal},
+    refusal::{Fault, Malformed, Missing, Refusal},
     token::{self, Maker},
 };
 
@@ -74,11 +74,8 @@ pub async fn make(shell: &Shell, asked: &TokenRequest, by: By<'_>, actor: &Actor
     });
     let mut warnings = unruled(shell, &record.groups);
     warnings.extend(taken(shell, &record, by).await?);
-    match shell.commit(changes, actor).await {
-        Ok(_) => Ok(TokenReply { id: record.id, token: string, expires: record.expires.0, warnings }),
-        Err(Retry::Conflict) => Err(Fault::Contention.into()),
-        Err(Retry::Refused(refusal)) => Err(refusal),
-    }
+    shell.commit(changes, actor).await.map_err(Refusal::from)?;
+    Ok(TokenReply { id: record.id, token: string, expires: record.expires.0, warnings })
 }
 
 /// A warning for each name that somebody has already: the token admits nobody by it before they are removed. Nobody hears so of whom
@@ -113,32 +110,31 @@ pub(super) fn unruled(shell: &Shell, groups: &[String]) -> Vec<String> {
 }
 
 fn record(shell: &Shell, asked: &TokenRequest, owner: Option<Owner>, by: By<'_>) -> Result<Token, Refusal> {
-    let malformed = |text: String| Err(Refusal::Malformed(text));
+    let malformed = |why| Err(Refusal::Malformed(why));
     let role = match asked.role.as_deref() {
         None => Role::Machine,
         Some(text) => match Role::parse(text) {
             Ok(role) if token::admits(role) => role,
-            _ => return malformed(format!("a token is for a machine or a person, not for `{text}`")),
+            _ => return malformed(Malformed::TokenRole(text.to_owned())),
         },
     };
     let uses = asked.uses.unwrap_or(1);
     if uses == 0 || uses > token::TOKEN_USES_MAX {
-        return malformed(format!("`uses` must be from 1 to {}", token::TOKEN_USES_MAX));
+        return malformed(Malformed::TokenUses);
     }
     let ttl = asked.ttl.map_or(token::TOKEN_TTL, Duration::from_secs);
     if ttl.is_zero() || ttl > token::TOKEN_TTL_MAX {
-        let days = token::TOKEN_TTL_MAX.as_secs() / 86_400;
-        return malformed(format!("`ttl` must be from 1 second to {days} days"));
+        return malformed(Malformed::TokenLife);
     }
     if asked.names.len() > wire::limits::TOKEN_NAMES_MAX {
-        return malformed(format!("a token is for at most {} names and patterns", wire::limits::TOKEN_NAMES_MAX));
+        return malformed(Malformed::TokenNames);
     }
     for pattern in &asked.names {
         name::pattern(pattern)?;
     }
     let key = match asked.key.as_deref().map(KeyDigest::parse_hex).transpose() {
         Ok(key) => key.map(|key| key.hex()),
-        Err(_) => return malformed("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits".to_owned()),
+        Err(_) => return malformed(Malformed::TokenKey),
     };
     let (maker, by) = match by {
         By::Gateway => (None, token::GATEWAY.to_owned()),
@@ -240,7 +236,7 @@ pub async fn revoke(shell: &Shell, caller: &Caller, id: &str, instance: &str) ->
     let who = caller.identity.to_string();
     retrying(|| async {
         let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
-        let seen = seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound("token"))?;
+        let seen = seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound(Missing::Token))?;
         let resource = policy::Resource::Token(token::facts(&seen.record));
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
         if seen.record.revoked {

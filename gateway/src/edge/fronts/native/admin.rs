@@ -8,7 +8,10 @@ use wire::admin::{
 };
 
 use crate::{
-    core::{given::Reason, refusal::Refusal},
+    core::{
+        given::Reason,
+        refusal::{Either, Malformed, Refusal},
+    },
     edge::{
         fronts::native::{Boxed, boxed, done, people::word},
         http::{Answer, Call, json, typed},
@@ -19,6 +22,7 @@ use crate::{
         renew_now::{self, Whom},
         reports, set, tokens,
     },
+    limits::RENEWALS_NAMED_MAX,
 };
 
 async fn list(call: &Call, role: Role) -> Answer {
@@ -42,7 +46,7 @@ pub fn machines(call: Call) -> Boxed {
             None => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
-            Some(_) => return Err(Refusal::Malformed("`online` is `true` or `false`".to_owned())),
+            Some(_) => return Err(Refusal::Malformed(Malformed::TrueOrFalse("online"))),
         };
         let (state, label, owner, name) = (text("state"), text("label"), text("owner"), text("name"));
         let filter = MachineFilter { state, label, owner, online, name };
@@ -108,13 +112,12 @@ pub fn ask_to_renew(call: Call) -> Boxed {
         let reason = Reason::parse(&reason)?;
         let whom = match (machines.len(), all) {
             (0, true) => Whom::All,
-            (1..=renew_now::NAMED_MAX, false) => Whom::Named(machines.into_iter().collect()),
+            (1..=RENEWALS_NAMED_MAX, false) => Whom::Named(machines.into_iter().collect()),
             (0, false) | (_, true) => {
-                return Err(Refusal::Malformed("give either `machines` or `all`, not both or neither".to_owned()));
+                return Err(Refusal::Malformed(Malformed::Either(Either::MachinesOrAll)));
             }
             (_, false) => {
-                let most = renew_now::NAMED_MAX;
-                return Err(Refusal::Malformed(format!("name at most {most} machines at once, or ask `all`")));
+                return Err(Refusal::Malformed(Malformed::Renewals));
             }
         };
         renew_now::ask(&call.shell, call.caller()?, &whom, reason.as_str(), &call.instance).await?;
@@ -155,7 +158,7 @@ fn token_request(call: &Call) -> Result<TokenRequest, Refusal> {
         ("groups", asked.groups.len(), wire::limits::GROUPS_MAX),
     ] {
         if count > most {
-            return Err(Refusal::Malformed(format!("`{what}` has at most {most} entries")));
+            return Err(Refusal::Malformed(Malformed::Entries { what, max: most }));
         }
     }
     Ok(asked)

@@ -13,7 +13,7 @@ use crate::{
     core::{
         enroll::Inbound,
         proof::{self, BadProof, Expected},
-        refusal::{Fault, Refusal},
+        refusal::{Fault, Malformed, Missing, Refusal},
     },
     edge::{
         fronts::native::{Boxed, boxed, done},
@@ -75,7 +75,7 @@ pub fn crl(call: Call) -> Boxed {
     boxed(async move {
         let asked = call.param("list");
         let max_age = flow::crl::KEPT;
-        let unknown = || Refusal::NotFound("revocation list");
+        let unknown = || Refusal::NotFound(Missing::RevocationList);
         if asked == "root" {
             let (der, list) = call.shell.ca.root_list().ok_or_else(unknown)?;
             let (kind, version) = ("application/pkix-crl", list.number.to_string());
@@ -156,7 +156,7 @@ fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
 
 fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {
     if request.evidence.len() > limits::EVIDENCE_MAX {
-        return Err(Refusal::Malformed(format!("more than {} pieces of evidence", limits::EVIDENCE_MAX)));
+        return Err(Refusal::Malformed(Malformed::Evidence { max: limits::EVIDENCE_MAX }));
     }
     Ok(Inbound {
         key,
@@ -173,12 +173,7 @@ fn attributes(attributes: BTreeMap<String, String>) -> Result<BTreeMap<String, S
         name.contains('=') || name.len() > limits::ATTRIBUTE_NAME_MAX || value.len() > limits::ATTRIBUTE_VALUE_MAX
     };
     if attributes.len() > limits::ATTRIBUTES_MAX || attributes.iter().any(long) {
-        return Err(Refusal::Malformed(format!(
-            "attributes: at most {}, names without `=` up to {} bytes, values up to {} bytes",
-            limits::ATTRIBUTES_MAX,
-            limits::ATTRIBUTE_NAME_MAX,
-            limits::ATTRIBUTE_VALUE_MAX
-        )));
+        return Err(Refusal::Malformed(Malformed::Attributes));
     }
     Ok(attributes)
 }

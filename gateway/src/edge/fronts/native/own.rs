@@ -4,7 +4,10 @@ use axum::http::StatusCode;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use crate::{
-    core::{admission::Use, refusal::Refusal},
+    core::{
+        admission::Use,
+        refusal::{ForWhom, Refusal},
+    },
     edge::{
         fronts::native::{Boxed, boxed, done},
         http::{Call, json},
@@ -62,7 +65,7 @@ pub fn renew(call: Call) -> Boxed {
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
 async fn again(call: &Call, csr: &pki::VerifiedCsr, takes: Option<&str>) -> Result<wire::enroll::IssuedReply, Refusal> {
-    let peer = call.conn.peer().ok_or(Refusal::WrongCaller("holders of a certificate"))?;
+    let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
         flow::renew::renew(&call.shell, &caller, csr.clone(), takes, &call.instance).await
@@ -75,7 +78,7 @@ pub fn sealed(call: Call) -> Boxed {
     boxed(async move {
         let request: SealedRequest = call.json()?;
         let csr = flow::renew::csr(&request.csr)?;
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Machines))?;
         // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
         let reply = retrying(|| async {
             let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;

@@ -7,7 +7,7 @@ use crate::{
     core::{
         approve::{Approve, Code, Wish},
         given::Reason,
-        refusal::Refusal,
+        refusal::{Either, Malformed, Refusal},
     },
     edge::{
         fronts::native::{Boxed, boxed, done},
@@ -52,7 +52,7 @@ pub fn approve(call: Call) -> Boxed {
             (Some(code), false) => Code::Typed(code),
             (None, true) => Code::NotChecked,
             (Some(_), true) | (None, false) => {
-                return Err(Refusal::Malformed("give either the code or `unchecked`, not both or neither".to_owned()));
+                return Err(Refusal::Malformed(Malformed::Either(Either::CodeOrUnchecked)));
             }
         };
         body.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
@@ -60,8 +60,7 @@ pub fn approve(call: Call) -> Boxed {
         let wish = match body.same_as {
             None => Wish::Own { name: body.name, labels: body.labels, owner: body.owner },
             Some(_) if own => {
-                let text = "give either `same_as`, or `name`, `labels` and `owner`";
-                return Err(Refusal::Malformed(text.to_owned()));
+                return Err(Refusal::Malformed(Malformed::Either(Either::SameAsOrOwn)));
             }
             Some(digest) => Wish::SameAs(digest),
         };
@@ -96,9 +95,7 @@ pub fn reopen(call: Call) -> Boxed {
 pub fn word(what: &str, text: &str) -> Result<(), Refusal> {
     let most = wire::limits::WORD_MAX;
     if text.is_empty() || text.len() > most || text.trim() != text || text.chars().any(char::is_control) {
-        return Err(Refusal::Malformed(format!(
-            "`{what}` must have 1 to {most} bytes, without control characters or blanks at its ends"
-        )));
+        return Err(Refusal::Malformed(Malformed::Word(what.to_owned())));
     }
     Ok(())
 }

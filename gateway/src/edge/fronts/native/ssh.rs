@@ -5,7 +5,7 @@ use wire::ssh::{HOST_NAMESPACE, SshRequest, USER_NAMESPACE};
 
 use crate::{
     core::{
-        refusal::Refusal,
+        refusal::{ForWhom, Refusal},
         ssh::{Proven, prove},
     },
     edge::{
@@ -23,7 +23,7 @@ pub fn cas(call: Call) -> Boxed {
 /// `POST /v1/ssh/host`.
 pub fn host(call: Call) -> Boxed {
     boxed(async move {
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("machines"))?;
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Machines))?;
         let reply = retrying(|| async {
             let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
             let key = proven(&call, HOST_NAMESPACE)?;
@@ -37,7 +37,7 @@ pub fn host(call: Call) -> Boxed {
 /// `POST /v1/ssh/user`.
 pub fn user(call: Call) -> Boxed {
     boxed(async move {
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller("people"))?;
+        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::People))?;
         let reply = retrying(|| async {
             let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
             let key = proven(&call, USER_NAMESPACE)?;
