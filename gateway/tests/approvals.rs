@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::views::RequestDetails;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -23,7 +24,7 @@ use gateway::{
 };
 use story::{Member, Story, Stranger};
 use tokio::sync::Notify;
-use wire::{admin::RequestView, enroll::WaitingReply};
+use wire::enroll::WaitingReply;
 
 /// What an approver gives.
 #[derive(Clone, Copy, Default)]
@@ -60,19 +61,19 @@ impl Gate {
         Self { story, people, machine, waiting }
     }
 
-    async fn approve(&self, by: &str, wish: Wish, unchecked: bool) -> Result<RequestView, Refusal> {
+    async fn approve(&self, by: &str, wish: Wish, unchecked: bool) -> Result<RequestDetails, Refusal> {
         let code = if unchecked { Code::NotChecked } else { Code::Typed(self.machine.code(&self.waiting)) };
         let caller = self.people[by].caller(&self.story).await;
         flow::people::approve(&self.story.shell, &caller, &self.waiting.id, &Approve { code, wish }, "i").await
     }
 
-    async fn give(&self, by: &str, gives: Gives) -> Result<RequestView, Refusal> {
+    async fn give(&self, by: &str, gives: Gives) -> Result<RequestDetails, Refusal> {
         let labels = gives.label.map(|value| ("env".to_owned(), value.to_owned())).into_iter().collect();
         let wish = Wish::Own { name: gives.name.map(str::to_owned), labels, owner: gives.owner.map(str::to_owned) };
         self.approve(by, wish, gives.unchecked).await
     }
 
-    async fn shown(&self) -> RequestView {
+    async fn shown(&self) -> RequestDetails {
         let carol = self.people["carol"].caller(&self.story).await;
         flow::people::show(&self.story.shell, &carol, &self.waiting.id).await.unwrap()
     }
@@ -354,7 +355,7 @@ async fn whoever_decides_is_told_that_the_name_is_taken() {
     let refused = gate.give("alice", PLAIN).await.unwrap_err();
     assert_eq!(refused, Refusal::NameTaken { name: "edge-07".to_owned() });
     let done = gate.give("alice", Gives { name: Some("edge-08"), ..PLAIN }).await.unwrap();
-    assert_eq!((done.state.as_str(), done.name.as_deref()), ("approved", Some("edge-08")));
+    assert_eq!((done.state, done.name.as_deref()), ("approved", Some("edge-08")));
     let issued = gate.machine.poll(&gate.waiting.id).await.unwrap().issued();
     assert!(issued.identity.ends_with("/machine/edge-08"), "{}", issued.identity);
 }

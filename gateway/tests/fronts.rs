@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::TokenWish;
 use std::{collections::BTreeMap, future::Future, net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use axum::{
@@ -30,7 +31,6 @@ use http_body_util::BodyExt as _;
 use pki::{KeyAlgorithm, SoftwareKey};
 use story::Story;
 use tower::ServiceExt as _;
-use wire::admin::TokenRequest;
 
 /// One line a request and one line an answer.
 struct Lines;
@@ -132,7 +132,7 @@ async fn a_second_front_enrols_by_the_same_sequence() {
     let (status, headers, line) = send(&story, &RIGHT, csr()).await;
     assert!(status == 200 && line.starts_with("waiting "), "{status} {line}");
     assert_eq!(headers[header::CACHE_CONTROL], "no-store");
-    let token = story.token_reply(TokenRequest { names: vec!["edge-1".to_owned()], ..TokenRequest::default() }).await;
+    let token = story.token_reply(TokenWish { names: vec!["edge-1".to_owned()], ..TokenWish::default() }).await;
     let (status, _, line) = send(&story, &RIGHT, format!("{} {}", csr(), token.token)).await;
     assert_eq!(status, 200, "{line}");
     assert!(line.starts_with("issued spiffe://") && line.trim_end().ends_with("/machine/edge-1"), "{line}");

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::TokenWish;
 use std::sync::Arc;
 
 use axum::{body::Body, http::Method};
@@ -19,7 +20,6 @@ use pki::Peer;
 use serde_json::{Value, json};
 use story::{Member, Story};
 use tower::ServiceExt as _;
-use wire::admin::TokenRequest;
 
 /// Names of things of each kind.
 struct Things {
@@ -130,7 +130,7 @@ impl Asker {
         self.story.person(&format!("p-{name}"), &["admins"]).await;
         let waiting = self.story.stranger().ask(&format!("wants-{name}")).await.waiting();
         let lineage = machine.caller(&self.story).await.lineage.record.id.clone();
-        let token = self.story.token_reply(TokenRequest::default()).await.id;
+        let token = self.story.token_reply(TokenWish::default()).await.id;
         let session = self.story.session(&self.alice, name);
         Things { machine: name.to_owned(), person: format!("p-{name}"), request: waiting.id, lineage, token, session }
     }

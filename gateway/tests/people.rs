@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::{MachineCorrection, PersonCorrection, TokenWish};
+use gateway::flow::views::{MadeToken, Removal};
 use gateway::{
     attest::Reject,
     core::{
@@ -17,7 +19,6 @@ use gateway::{
 };
 use pki::Role;
 use story::{Member, Story};
-use wire::admin::{MachineChange, PersonChange, RemovedView, TokenReply, TokenRequest};
 
 const HELPDESK: &str = r#"
 @id("helpdesk") permit (principal is Lychgate::Person in Lychgate::Group::"helpdesk",
@@ -31,24 +32,24 @@ fn with_helpdesk(text: &str) -> String {
     format!("{text}\n{HELPDESK}")
 }
 
-async fn make(story: &Story, by: &Member, asked: TokenRequest) -> Result<TokenReply, Refusal> {
+async fn make(story: &Story, by: &Member, asked: TokenWish) -> Result<MadeToken, Refusal> {
     flow::tokens::create(&story.shell, &by.caller(story).await, &asked, "i").await
 }
 
-async fn remove(story: &Story, by: &Member, name: &str) -> Result<RemovedView, Refusal> {
+async fn remove(story: &Story, by: &Member, name: &str) -> Result<Removal, Refusal> {
     flow::admin::remove(&story.shell, &by.caller(story).await, Role::Person, name, "i").await
 }
 
 async fn groups(story: &Story, by: &Member, name: &str, add: &[&str], take: &[&str]) -> Result<Vec<String>, Refusal> {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    let asked = PersonChange { groups: words(add), no_groups: words(take) };
+    let asked = PersonCorrection { groups: words(add), no_groups: words(take) };
     let reply = flow::set::person(&story.shell, &by.caller(story).await, name, &asked, "i").await?;
     Ok(reply.subject.groups)
 }
 
-fn person(groups: &[&str]) -> TokenRequest {
+fn person(groups: &[&str]) -> TokenWish {
     let groups = groups.iter().map(|&group| group.to_owned()).collect();
-    TokenRequest { role: Some("person".into()), groups, uses: Some(5), ..TokenRequest::default() }
+    TokenWish { role: Some("person".into()), groups, uses: Some(5), ..TokenWish::default() }
 }
 
 /// What became of the maker of a token, and what the token is then: for one who comes first, for one who redeemed it before,
@@ -98,8 +99,7 @@ async fn a_token_is_worth_what_its_maker_could_give_now() {
 async fn what_ends_with_a_person_is_told() {
     let story = Story::with_policy(|text| text.replace("@approvals(\"1\")", "@approvals(\"2\")")).await;
     let (alice, bob) = (story.first_person().await, story.person("bob", &["admins"]).await);
-    let token =
-        make(&story, &bob, TokenRequest { owner: Some("bob".into()), ..TokenRequest::default() }).await.unwrap();
+    let token = make(&story, &bob, TokenWish { owner: Some("bob".into()), ..TokenWish::default() }).await.unwrap();
     story.stranger().join(&token.token, "bobbox").await.unwrap().issued();
     let machine = story.stranger();
     let waiting = machine.ask("edge-07").await.waiting();
@@ -118,7 +118,7 @@ async fn machines_are_handed_over_and_the_person_is_gone() {
     for name in ["bob", "carol"] {
         story.person(name, &[]).await;
     }
-    let token = TokenRequest { owner: Some("bob".into()), uses: Some(3), ..TokenRequest::default() };
+    let token = TokenWish { owner: Some("bob".into()), uses: Some(3), ..TokenWish::default() };
     let token = make(&story, &alice, token).await.unwrap();
     for name in ["edge-1", "edge-2"] {
         story.stranger().join(&token.token, name).await.unwrap().issued();
@@ -175,7 +175,7 @@ async fn a_token_is_judged_by_what_it_would_give() {
     let alice = story.first_person().await;
     let helper = story.person("helper", &["helpdesk"]).await;
     for (asked, who, ok) in [
-        (TokenRequest::default(), &helper, true),
+        (TokenWish::default(), &helper, true),
         (person(&["staff"]), &helper, true),
         (person(&["operators"]), &helper, false),
         (person(&["admins"]), &helper, false),
@@ -202,17 +202,17 @@ async fn a_token_is_judged_by_what_it_would_give() {
 async fn nobody_owns_by_a_typing_error_and_groups_without_rules_are_told() {
     let story = Story::new().await;
     let alice = story.first_person().await;
-    let owned = |owner: &str| TokenRequest { owner: Some(owner.into()), ..TokenRequest::default() };
+    let owned = |owner: &str| TokenWish { owner: Some(owner.into()), ..TokenWish::default() };
     assert!(matches!(make(&story, &alice, owned("noone")).await, Err(Refusal::Malformed(_))));
     make(&story, &alice, owned("alice")).await.unwrap();
     story.machine("edge-07").await;
-    let asked = MachineChange { owner: Some("noone".into()), ..MachineChange::default() };
+    let asked = MachineCorrection { owner: Some("noone".into()), ..MachineCorrection::default() };
     let set = flow::set::machine(&story.shell, &alice.caller(&story).await, "edge-07", &asked, "i").await;
     assert!(matches!(set, Err(Refusal::Malformed(_))));
     assert_eq!(make(&story, &alice, person(&["admins"])).await.unwrap().warnings, Vec::<String>::new());
     let warned = make(&story, &alice, person(&["admins", "helpdesc"])).await.unwrap().warnings;
     assert_eq!(warned, ["no rule of the policy names the group `helpdesc`; those that are named: admins"]);
-    let named = TokenRequest { names: vec!["alice".into(), "bob".into(), "a*".into()], ..person(&["admins"]) };
+    let named = TokenWish { names: vec!["alice".into(), "bob".into(), "a*".into()], ..person(&["admins"]) };
     let warned = make(&story, &alice, named).await.unwrap().warnings;
     assert_eq!(
         warned,
@@ -227,17 +227,19 @@ async fn what_was_given_can_be_corrected() {
     let bob = story.person("bob", &[]).await;
     story.machine("edge-07").await;
     let caller = alice.caller(&story).await;
-    let set = async |asked: MachineChange| flow::set::machine(&story.shell, &caller, "edge-07", &asked, "i").await;
+    let set = async |asked: MachineCorrection| flow::set::machine(&story.shell, &caller, "edge-07", &asked, "i").await;
     let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-    let row = set(MachineChange { labels: label("env", "lab"), owner: Some("bob".into()), ..Default::default() }).await;
+    let row =
+        set(MachineCorrection { labels: label("env", "lab"), owner: Some("bob".into()), ..Default::default() }).await;
     assert_eq!(row.unwrap().subject.owner.as_deref(), Some("bob"));
     let bobs = flow::admin::subjects(&story.shell, &bob.caller(&story).await, Role::Machine, None, 10).await.unwrap();
     assert_eq!(bobs.items.len(), 1, "it is his now");
-    let row = set(MachineChange { labels: label("env", "prod"), no_owner: true, ..Default::default() }).await.unwrap();
+    let row =
+        set(MachineCorrection { labels: label("env", "prod"), no_owner: true, ..Default::default() }).await.unwrap();
     assert_eq!((row.subject.labels, row.subject.owner), (label("env", "prod"), None));
-    set(MachineChange { no_labels: vec!["env".into()], ..Default::default() }).await.unwrap();
+    set(MachineCorrection { no_labels: vec!["env".into()], ..Default::default() }).await.unwrap();
     for bad in ["Bad Key", "", "a=b"] {
-        assert!(set(MachineChange { labels: label(bad, "x"), ..Default::default() }).await.is_err(), "{bad}");
+        assert!(set(MachineCorrection { labels: label(bad, "x"), ..Default::default() }).await.is_err(), "{bad}");
     }
     let events = story.events(&alice).await;
     let mut told: Vec<String> = events
@@ -273,8 +275,9 @@ async fn the_index_of_machines_by_owner_agrees_with_their_records() {
         keys.filter_map(|key| key.strip_prefix("owned/").map(str::to_owned)).collect::<Vec<_>>()
     };
     let caller = alice.caller(&story).await;
-    let owner = |name: Option<&str>| MachineChange { owner: name.map(str::to_owned), ..MachineChange::default() };
-    let token = TokenRequest { owner: Some("bob".into()), uses: Some(2), ..TokenRequest::default() };
+    let owner =
+        |name: Option<&str>| MachineCorrection { owner: name.map(str::to_owned), ..MachineCorrection::default() };
+    let token = TokenWish { owner: Some("bob".into()), uses: Some(2), ..TokenWish::default() };
     let token = make(&story, &alice, token).await.unwrap().token;
     let first = story.stranger().join(&token, "edge-1").await.unwrap().issued();
     story.stranger().join(&token, "edge-2").await.unwrap().issued();
@@ -302,7 +305,7 @@ async fn the_index_of_machines_by_owner_is_completed() {
     story.person("bob", &[]).await;
     // As many as fill more than one batch.
     let machines = 251;
-    let token = TokenRequest { owner: Some("bob".into()), uses: Some(1), ..TokenRequest::default() };
+    let token = TokenWish { owner: Some("bob".into()), uses: Some(1), ..TokenWish::default() };
     let token = make(&story, &alice, token).await.unwrap().token;
     story.stranger().join(&token, "edge-0").await.unwrap().issued();
     let record = story.shell.get::<Subject>("subject/machine/edge-0".into()).await.unwrap().unwrap().record;

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::MachineCorrection;
+use gateway::flow::views::SubjectDetails;
 use gateway::registry::sessions::Selector;
 use gateway::{
     core::{
@@ -20,15 +22,14 @@ use gateway::{
 };
 use pki::Role;
 use story::{DAY, Member, Story, minutes};
-use wire::admin::{MachineChange, ReportRequest, SubjectView};
 
-async fn rename(story: &Story, by: &Member, old: &str, new: &str) -> Result<SubjectView, Refusal> {
-    let asked = MachineChange { name: Some(new.to_owned()), ..MachineChange::default() };
+async fn rename(story: &Story, by: &Member, old: &str, new: &str) -> Result<SubjectDetails, Refusal> {
+    let asked = MachineCorrection { name: Some(new.to_owned()), ..MachineCorrection::default() };
     let caller = by.caller(story).await;
     Ok(flow::set::machine(&story.shell, &caller, old, &asked, "story").await?.subject)
 }
 
-async fn shown(story: &Story, by: &Member, name: &str) -> Result<SubjectView, Refusal> {
+async fn shown(story: &Story, by: &Member, name: &str) -> Result<SubjectDetails, Refusal> {
     flow::admin::subject(&story.shell, &by.caller(story).await, Role::Machine, name).await
 }
 
@@ -37,7 +38,7 @@ fn taken<T>(answer: &Result<T, Refusal>) -> bool {
 }
 
 async fn newcomer(story: &Story, name: &str) -> Result<story::Answer, Refusal> {
-    let token = story.token(wire::admin::TokenRequest::default()).await;
+    let token = story.token(gateway::flow::asked::TokenWish::default()).await;
     story.stranger().join(&token, name).await
 }
 
@@ -45,17 +46,18 @@ async fn newcomer(story: &Story, name: &str) -> Result<story::Answer, Refusal> {
 async fn machine(story: &Story, alice: &Member) -> Member {
     let machine = story.machine("edge-07").await;
     let caller = alice.caller(story).await;
-    let given = MachineChange {
+    let given = MachineCorrection {
         labels: [("env".to_owned(), "lab".to_owned())].into(),
         owner: Some("alice".to_owned()),
-        ..MachineChange::default()
+        ..MachineCorrection::default()
     };
     flow::set::machine(&story.shell, &caller, "edge-07", &given, "story").await.unwrap();
-    let run: ReportRequest =
-        serde_json::from_value(serde_json::json!({ "tool": "ansible", "started": 1, "finished": 2,
-        "ok": 3, "changed": 0, "failed": 0, "unreachable": 0, "skipped": 0 }))
-        .unwrap();
-    flow::reports::report(&story.shell, &caller, "edge-07", &run, "story").await.unwrap();
+    let run = serde_json::from_value::<wire::admin::ReportRequest>(
+        serde_json::json!({ "tool": "ansible", "started": 1, "finished": 2,
+        "ok": 3, "changed": 0, "failed": 0, "unreachable": 0, "skipped": 0 }),
+    )
+    .unwrap();
+    flow::reports::report(&story.shell, &caller, "edge-07", &run.into(), "story").await.unwrap();
     machine
 }
 
@@ -315,10 +317,10 @@ when { resource is Lychgate::Machine && resource.name == "NAME" && resource.labe
         if first {
             rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
         }
-        let asked = MachineChange {
+        let asked = MachineCorrection {
             name: (!first).then(|| "rack7-2".to_owned()),
             labels: [("env".to_owned(), "prod".to_owned())].into(),
-            ..MachineChange::default()
+            ..MachineCorrection::default()
         };
         let caller = alice.caller(&story).await;
         let answer = flow::set::machine(&story.shell, &caller, "edge-07", &asked, "story").await;

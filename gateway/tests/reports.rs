@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::TokenWish;
+use gateway::flow::views::AuditEntry;
 use gateway::{
     core::refusal::{Missing, Refusal},
     flow::{admin, reports},
@@ -11,7 +13,7 @@ use gateway::{
 use pki::Role;
 use story::{Member, Story, all, minutes};
 use wire::{
-    admin::{AuditView, ConvergenceView, ReportRequest, TokenRequest},
+    admin::{ConvergenceView, ReportRequest},
     limits::{REPORT_BODY_MAX, REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX},
 };
 
@@ -32,15 +34,15 @@ fn run(run_id: &str) -> ReportRequest {
 }
 
 async fn report(story: &Story, by: &Member, machine: &str, asked: &ReportRequest) -> Result<(), Refusal> {
-    reports::report(&story.shell, &by.caller(story).await, machine, asked, "story").await
+    reports::report(&story.shell, &by.caller(story).await, machine, &asked.clone().into(), "story").await
 }
 
 async fn shown(story: &Story, by: &Member, machine: &str) -> Option<ConvergenceView> {
     let caller = by.caller(story).await;
-    admin::subject(&story.shell, &caller, Role::Machine, machine).await.unwrap().convergence
+    admin::subject(&story.shell, &caller, Role::Machine, machine).await.unwrap().convergence.map(Into::into)
 }
 
-async fn converged(story: &Story, by: &Member) -> Vec<AuditView> {
+async fn converged(story: &Story, by: &Member) -> Vec<AuditEntry> {
     story.events(by).await.into_iter().filter(|row| row.event == "machine.converged").collect()
 }
 
@@ -70,7 +72,7 @@ async fn a_report_is_shown_with_who_and_when_by_the_gateways_clock() {
     assert_eq!(shown(&story, &alice, "edge-2").await, None);
     let caller = alice.caller(&story).await;
     let listing = admin::subjects(&story.shell, &caller, Role::Machine, None, 100).await.unwrap();
-    let listed: Vec<_> = listing.items.into_iter().map(|row| (row.name, row.convergence)).collect();
+    let listed: Vec<_> = listing.items.into_iter().map(|row| (row.name, row.convergence.map(Into::into))).collect();
     assert_eq!(listed, [("edge-1".to_owned(), Some(want)), ("edge-2".to_owned(), None)]);
     let events = converged(&story, &alice).await;
     assert_eq!(events.len(), 1);
@@ -120,7 +122,7 @@ async fn who_may_report() {
     let story = Story::new().await;
     let alice = story.first_person().await;
     let bob = story.person("bob", &[]).await;
-    let owned = TokenRequest { owner: Some("bob".into()), ..TokenRequest::default() };
+    let owned = TokenWish { owner: Some("bob".into()), ..TokenWish::default() };
     let (token, stranger) = (story.token(owned).await, story.stranger());
     let issued = stranger.join(&token, "edge-1").await.unwrap().issued();
     let one = stranger.into_member(issued);

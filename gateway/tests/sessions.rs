@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::views::SessionDetails;
 use std::time::Duration;
 
 use gateway::{
@@ -11,10 +12,10 @@ use gateway::{
     flow::sessions::{self, Filter},
 };
 use story::{Member, Story};
-use wire::{admin::SessionView, limits::PAGE_MAX, tunnel::Reason};
+use wire::{limits::PAGE_MAX, tunnel::Reason};
 
 /// The rows of all pages of this size, and how many pages they are.
-async fn walk(story: &Story, by: &Member, filter: &Filter, limit: usize) -> (Vec<SessionView>, usize) {
+async fn walk(story: &Story, by: &Member, filter: &Filter, limit: usize) -> (Vec<SessionDetails>, usize) {
     let (mut rows, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
         let caller = by.caller(story).await;

@@ -6,6 +6,7 @@ mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::{PolicyQuestion, TokenWish};
 use gateway::{
     attest::Reject,
     core::{
@@ -22,7 +23,6 @@ use pki::Role;
 use ssh_key::SshHolder;
 use story::{DAY, Member, PER_LIFE, Story, minutes};
 use wire::{
-    admin::{CanIRequest, TokenRequest},
     enroll::{JOIN_TOKEN, WaitingReply},
     ssh::{HOST_NAMESPACE, USER_NAMESPACE},
 };
@@ -41,7 +41,7 @@ async fn remove(story: &Story, by: &Member, role: Role, name: &str) {
 
 /// A machine that comes with a token for an owner.
 async fn owned(story: &Story, name: &str, owner: &str) -> Member {
-    let token = story.token(TokenRequest { owner: Some(owner.to_owned()), ..TokenRequest::default() }).await;
+    let token = story.token(TokenWish { owner: Some(owner.to_owned()), ..TokenWish::default() }).await;
     let stranger = story.stranger();
     let issued = stranger.join(&token, name).await.unwrap().issued();
     stranger.into_member(issued)
@@ -50,15 +50,15 @@ async fn owned(story: &Story, name: &str, owner: &str) -> Member {
 /// An invitation, for a name or for any.
 async fn invitation(story: &Story, names: &[&str]) -> String {
     let names = names.iter().map(|&name| name.to_owned()).collect();
-    story.token(TokenRequest { role: Some("person".to_owned()), names, ..TokenRequest::default() }).await
+    story.token(TokenWish { role: Some("person".to_owned()), names, ..TokenWish::default() }).await
 }
 
 async fn may(story: &Story, who: &Member, action: &str, resource: &str) -> Result<bool, Refusal> {
-    let asked = CanIRequest { action: action.to_owned(), resource: resource.to_owned() };
+    let asked = PolicyQuestion { action: action.to_owned(), resource: resource.to_owned() };
     Ok(flow::can_i::can_i(&story.shell, &who.caller(story).await, &asked).await?.allowed)
 }
 
-async fn shown(story: &Story, to: &Member, machine: &str) -> Option<wire::admin::SubjectView> {
+async fn shown(story: &Story, to: &Member, machine: &str) -> Option<gateway::flow::views::SubjectDetails> {
     flow::admin::subject(&story.shell, &to.caller(story).await, Role::Machine, machine).await.ok()
 }
 
@@ -97,7 +97,7 @@ async fn a_name_that_is_given_again_carries_no_machines_along() {
 #[tokio::test]
 async fn an_owner_who_is_not_there_yet_is_refused() {
     let story = Story::new().await;
-    let asked = TokenRequest { owner: Some("olga".to_owned()), ..TokenRequest::default() };
+    let asked = TokenWish { owner: Some("olga".to_owned()), ..TokenWish::default() };
     let actor = flow::shell::Actor { who: "gateway", instance: "story" };
     let refused = flow::tokens::make(&story.shell, &asked, flow::tokens::By::Gateway, &actor).await.unwrap_err();
     assert!(matches!(refused, Refusal::Malformed(_)), "{refused:?}");
@@ -113,7 +113,7 @@ async fn a_lock_on_a_name_outlives_whoever_had_it() {
         story.lock(&alice, role.as_str(), name).await.unwrap();
         remove(&story, &alice, role, name).await;
         let role = Some(role.as_str().to_owned());
-        let token = story.token(TokenRequest { role, ..TokenRequest::default() }).await;
+        let token = story.token(TokenWish { role, ..TokenWish::default() }).await;
         assert!(taken(story.stranger().join(&token, name).await), "{name}");
     }
     // Whoever only wishes for the name is not told, and does not get it either.
@@ -184,11 +184,11 @@ struct Traveller<'a> {
 
 impl<'a> Traveller<'a> {
     async fn new(story: &'a Story, alice: &'a Member, way: Way, role: Role, name: &str) -> Self {
-        let asked = TokenRequest {
+        let asked = TokenWish {
             uses: Some(2),
             role: Some(role.as_str().to_owned()),
             groups: vec!["admins".to_owned()],
-            ..TokenRequest::default()
+            ..TokenWish::default()
         };
         let token = story.token(asked).await;
         let stranger = story.stranger();
@@ -341,13 +341,13 @@ async fn evidence_that_would_add_up_is_refused_and_spends_nothing() {
     let alice = story.first_person().await;
     let role = Some("person".to_owned());
     let groups = vec!["devs".to_owned()];
-    let strong = story.token(TokenRequest { role: role.clone(), groups, ..TokenRequest::default() }).await;
-    let many = story.token(TokenRequest { role, uses: Some(5), ..TokenRequest::default() }).await;
+    let strong = story.token(TokenWish { role: role.clone(), groups, ..TokenWish::default() }).await;
+    let many = story.token(TokenWish { role, uses: Some(5), ..TokenWish::default() }).await;
     let both = vec![token_evidence(&strong), token_evidence(&many)];
     assert!(together(story.stranger().with("eve", both.clone()).await));
     assert!(together(story.stranger().with("eve", both.into_iter().rev().collect()).await));
     let machine = story.machine("edge-07").await;
-    let token = story.token(TokenRequest::default()).await;
+    let token = story.token(TokenWish::default()).await;
     assert!(together(machine.rejoin_with(&story, vec![token_evidence(&token)]).await));
     let person = story.person("carol", &["devs"]).await;
     assert!(together(person.rejoin_with(&story, vec![token_evidence(&token)]).await));
@@ -440,7 +440,7 @@ fn token_says(answer: Result<impl std::fmt::Debug, Refusal>, want: &TokenError) 
 async fn whoever_waits_has_redeemed_the_token() {
     let story = Story::with_policy(tokens_wait).await;
     let alice = story.first_person().await;
-    let token = story.token_reply(TokenRequest::default()).await;
+    let token = story.token_reply(TokenWish::default()).await;
     let (one, two) = (story.stranger(), story.stranger().from(2));
     let waiting = one.join(&token.token, "edge-07").await.unwrap().waiting();
     assert_eq!(one.join(&token.token, "edge-07").await.unwrap().waiting().id, waiting.id, "asking again is free");
@@ -450,7 +450,7 @@ async fn whoever_waits_has_redeemed_the_token() {
     token_says(one.poll(&waiting.id).await, &TokenError::Revoked);
     token_says(one.try_ask("edge-07").await, &TokenError::Revoked);
     // Revoked between the approval and the collection.
-    let token = story.token_reply(TokenRequest::default()).await;
+    let token = story.token_reply(TokenWish::default()).await;
     let waiting = two.join(&token.token, "edge-08").await.unwrap().waiting();
     story.approve(&alice, &waiting.id, &two.code(&waiting)).await.unwrap();
     revoke(&story, &alice, &token.id).await;
@@ -460,7 +460,7 @@ async fn whoever_waits_has_redeemed_the_token() {
 #[tokio::test]
 async fn a_token_shown_while_waiting_already_is_redeemed_too() {
     let story = Story::with_policy(tokens_wait).await;
-    let token = story.token_reply(TokenRequest::default()).await;
+    let token = story.token_reply(TokenWish::default()).await;
     let one = story.stranger();
     one.ask("edge-07").await.waiting();
     one.join(&token.token, "edge-07").await.unwrap().waiting();
@@ -471,7 +471,7 @@ async fn a_token_shown_while_waiting_already_is_redeemed_too() {
 async fn a_request_that_lapsed_is_made_again_with_the_same_key_and_token() {
     let story = Story::with_policy(tokens_wait).await;
     let alice = story.first_person().await;
-    let token = story.token_reply(TokenRequest { ttl: Some(60), ..TokenRequest::default() }).await;
+    let token = story.token_reply(TokenWish { ttl: Some(60), ..TokenWish::default() }).await;
     let one = story.stranger();
     let waiting = one.join(&token.token, "edge-07").await.unwrap().waiting();
     story.clock.advance(DAY * 3);
@@ -493,7 +493,7 @@ async fn a_request_that_lapsed_is_made_again_with_the_same_key_and_token() {
 async fn a_removal_is_final_for_the_key_whatever_token_it_has() {
     let story = Story::new().await;
     let mut alice = story.first_person().await;
-    let token = story.token_reply(TokenRequest { ttl: Some(60 * 24 * 3600), ..TokenRequest::default() }).await;
+    let token = story.token_reply(TokenWish { ttl: Some(60 * 24 * 3600), ..TokenWish::default() }).await;
     let one = story.stranger();
     one.join(&token.token, "edge-07").await.unwrap().issued();
     story.clock.advance(DAY * 20);

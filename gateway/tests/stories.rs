@@ -4,6 +4,7 @@
 
 mod story;
 
+use gateway::flow::asked::{LockWish, TokenWish};
 use std::time::Duration;
 
 use gateway::{
@@ -15,7 +16,6 @@ use gateway::{
     flow::queue::Queue,
 };
 use story::{Answer, DAY, Story, minutes};
-use wire::admin::{LockRequest, TokenRequest};
 
 #[tokio::test]
 async fn a_stranger_waits_and_is_admitted_with_the_code() {
@@ -38,7 +38,7 @@ async fn a_stranger_waits_and_is_admitted_with_the_code() {
 #[tokio::test]
 async fn the_same_key_asking_again_gets_the_same_certificate() {
     let story = Story::new().await;
-    let token = story.token(TokenRequest::default()).await;
+    let token = story.token(TokenWish::default()).await;
     let machine = story.stranger();
     let first = machine.join(&token, "edge-07").await.unwrap().issued();
     let again = machine.join(&token, "edge-07").await.unwrap().issued();
@@ -51,7 +51,7 @@ async fn the_same_key_asking_again_gets_the_same_certificate() {
 #[tokio::test]
 async fn a_token_is_for_one_key() {
     let story = Story::new().await;
-    let token = story.token(TokenRequest::default()).await;
+    let token = story.token(TokenWish::default()).await;
     story.stranger().join(&token, "edge-07").await.unwrap().issued();
     let other = story.stranger().join(&token, "edge-08").await.unwrap_err();
     assert_eq!(other, Refusal::Evidence(Reject::Token(TokenError::Spent)));
@@ -61,26 +61,26 @@ async fn a_token_is_for_one_key() {
 async fn tokens_that_do_not_admit() {
     let story = Story::new().await;
     let alice = story.first_person().await;
-    let short = story.token(TokenRequest { ttl: Some(60), ..TokenRequest::default() }).await;
+    let short = story.token(TokenWish { ttl: Some(60), ..TokenWish::default() }).await;
     story.clock.advance(Duration::from_secs(61));
     let late = story.stranger().join(&short, "edge-01").await.unwrap_err();
     assert_eq!(late, Refusal::Evidence(Reject::Token(TokenError::Expired(1))));
 
-    let revoked = story.token_reply(TokenRequest::default()).await;
+    let revoked = story.token_reply(TokenWish::default()).await;
     gateway::flow::tokens::revoke(&story.shell, &alice.caller(&story).await, &revoked.id, "i").await.unwrap();
     let refused = story.stranger().join(&revoked.token, "edge-01").await.unwrap_err();
     assert_eq!(refused, Refusal::Evidence(Reject::Token(TokenError::Revoked)));
 
-    let other = Story::new().await.token(TokenRequest::default()).await;
+    let other = Story::new().await.token(TokenWish::default()).await;
     let foreign = story.stranger().join(&other, "edge-01").await.unwrap_err();
     assert!(matches!(foreign, Refusal::Evidence(Reject::Token(TokenError::Invalid(_)))), "{foreign:?}");
 
-    let named = story.token(TokenRequest { names: vec!["edge-*".into()], ..TokenRequest::default() }).await;
+    let named = story.token(TokenWish { names: vec!["edge-*".into()], ..TokenWish::default() }).await;
     let wrong = story.stranger().join(&named, "core-01").await.unwrap_err();
     assert!(matches!(wrong, Refusal::NameIllegal { .. }), "{wrong:?}");
 
     let mine = story.stranger();
-    let bound = TokenRequest { key: Some(mine.digest()), ..TokenRequest::default() };
+    let bound = TokenWish { key: Some(mine.digest()), ..TokenWish::default() };
     let bound = story.token(bound).await;
     let lent = story.stranger().join(&bound, "edge-02").await.unwrap_err();
     assert_eq!(lent, Refusal::Evidence(Reject::Token(TokenError::OtherKey)));
@@ -155,7 +155,7 @@ async fn the_queue_is_bounded_in_all_and_per_prefix() {
     let full = story.stranger().from(99).try_ask("latest").await.unwrap_err();
     assert!(matches!(full, Refusal::QueueFull(_)));
     assert!(story.shell.metrics.render().lines().any(|line| line == format!("lychgate_waiting {}", story::IN_ALL)));
-    let token = story.token(TokenRequest::default()).await;
+    let token = story.token(TokenWish::default()).await;
     story.stranger().from(10).join(&token, "with-token").await.unwrap().issued();
 }
 
@@ -354,7 +354,7 @@ async fn nothing_is_written_for_a_request_that_is_refused() {
 async fn what_cannot_be_locked_is_said() {
     let story = Story::new().await;
     let caller = story.first_person().await.caller(&story).await;
-    let lock = LockRequest { kind: "moon".into(), target: "x".into(), reason: String::new() };
+    let lock = LockWish { kind: "moon".into(), target: "x".into(), reason: String::new() };
     let refused = gateway::flow::admin::lock(&story.shell, &caller, &lock, "i").await.unwrap_err();
     assert!(matches!(refused, Refusal::Malformed(_)));
 }
@@ -402,7 +402,7 @@ async fn who_asks_what_they_may_is_answered() {
         (&bob, "administer", "", "denied: no rule permits it"),
     ];
     for (who, action, resource, want) in rows {
-        let asked = wire::admin::CanIRequest { action: action.to_owned(), resource: resource.to_owned() };
+        let asked = gateway::flow::asked::PolicyQuestion { action: action.to_owned(), resource: resource.to_owned() };
         let said = match gateway::flow::can_i::can_i(&story.shell, &who.caller(&story).await, &asked).await {
             Ok(reply) => reply.explanation,
             Err(refusal) => refusal.to_string(),
@@ -414,7 +414,7 @@ async fn who_asks_what_they_may_is_answered() {
 #[tokio::test]
 async fn many_machines_at_once_each_get_their_own_serial() {
     let story = Story::new().await;
-    let token = story.token(TokenRequest { uses: Some(20), ..TokenRequest::default() }).await;
+    let token = story.token(TokenWish { uses: Some(20), ..TokenWish::default() }).await;
     let machines: Vec<_> = (0..20).map(|_| story.stranger()).collect();
     let names: Vec<String> = (0..20).map(|index| format!("m-{index}")).collect();
     let joins = machines.iter().zip(&names).map(|(machine, name)| machine.join(&token, name));
@@ -434,7 +434,7 @@ async fn an_approval_nobody_comes_for_frees_the_name_in_the_end() {
     story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
     story.clock.advance(DAY * 2);
     gateway::flow::sweep::sweep(&story.shell).await.unwrap();
-    let taken = story.stranger().join(&story.token(TokenRequest::default()).await, "edge-07").await.unwrap_err();
+    let taken = story.stranger().join(&story.token(TokenWish::default()).await, "edge-07").await.unwrap_err();
     assert_eq!(taken, Refusal::NameTaken { name: "edge-07".into() });
     story.clock.advance(DAY * 7);
     gateway::flow::sweep::sweep(&story.shell).await.unwrap();
@@ -494,7 +494,7 @@ async fn whatever_takes_a_right_away_moves_the_epoch() {
     moved("unlock").await;
     gateway::flow::admin::remove(&story.shell, &caller, pki::Role::Machine, "edge-07", "i").await.unwrap();
     moved("removal").await;
-    let token = story.token_reply(TokenRequest::default()).await;
+    let token = story.token_reply(TokenWish::default()).await;
     gateway::flow::tokens::revoke(&story.shell, &caller, &token.id, "i").await.unwrap();
     moved("token").await;
 }
@@ -565,7 +565,7 @@ async fn near_the_end_of_its_ca_lives_are_shortened_and_after_it_there_are_none(
     story.clock.set(end.minus(minutes(1)));
     assert_eq!(machine.renew(&story).await.unwrap().not_after, end.secs());
     story.clock.set(end);
-    let token = story.token(TokenRequest::default()).await;
+    let token = story.token(TokenWish::default()).await;
     let refused = story.stranger().join(&token, "edge-08").await.unwrap_err();
     let says = refused.to_string();
     assert!(says.contains("the CA for machine certificates ended at") && says.contains("ca renew"), "{says}");

@@ -7,6 +7,7 @@ mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::TokenWish;
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
@@ -41,7 +42,6 @@ use ssh_key::SshHolder;
 use story::{Member, Story};
 use tower::ServiceExt as _;
 use wire::{
-    admin::TokenRequest,
     enroll::{PROOF_HEADER, PROOF_TYPE, ProofClaims, WaitingReply},
     problem::Problem,
     ssh::{HOST_NAMESPACE, USER_NAMESPACE},
@@ -399,7 +399,7 @@ impl Stage {
                 (path.replace("{kind}", "machine").replace("{target}", &target), nothing, None)
             }
             (_, "/v1/tokens/{id}") => {
-                let token = self.story.token_reply(TokenRequest::default()).await;
+                let token = self.story.token_reply(TokenWish::default()).await;
                 (path.replace("{id}", &token.id), nothing, None)
             }
             (_, "/v1/sessions/{id}") => {

@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::flow::asked::TokenWish;
+use gateway::flow::views::RequestDetails;
 use gateway::{
     attest::Reject,
     core::{
@@ -16,16 +18,13 @@ use gateway::{
 };
 use pki::Role;
 use story::{DAY, Member, Story, Stranger, minutes};
-use wire::{
-    admin::{RequestView, TokenRequest},
-    enroll::WaitingReply,
-};
+use wire::enroll::WaitingReply;
 
 async fn withdraw(story: &Story, id: &str) -> Result<(), Refusal> {
     flow::enroll::withdraw(&story.shell, id, "story").await
 }
 
-async fn requests(story: &Story, by: &Member) -> Vec<RequestView> {
+async fn requests(story: &Story, by: &Member) -> Vec<RequestDetails> {
     flow::people::list(&story.shell, &by.caller(story).await, false, None, 10).await.unwrap().items
 }
 
@@ -33,7 +32,7 @@ async fn deny(story: &Story, by: &Member, id: &str) {
     flow::people::deny(&story.shell, &by.caller(story).await, id, "not ours", "story").await.unwrap();
 }
 
-async fn reopen(story: &Story, by: &Member, id: &str) -> Result<RequestView, Refusal> {
+async fn reopen(story: &Story, by: &Member, id: &str) -> Result<RequestDetails, Refusal> {
     flow::people::reopen(&story.shell, &by.caller(story).await, id, "story").await
 }
 
@@ -144,7 +143,7 @@ async fn a_denial_that_is_taken_back_leaves_the_request_as_it_was_made() {
     let bob = story.person("bob", &[]).await;
     assert!(matches!(reopen(&story, &bob, &waiting.id).await.unwrap_err(), Refusal::NotFound(_)));
     let view = reopen(&story, &alice, &waiting.id).await.unwrap();
-    assert_eq!((view.state.as_str(), view.reason, view.expires), ("waiting", None, waiting.expires));
+    assert_eq!((view.state, view.reason, view.expires), ("waiting", None, waiting.expires));
     assert_eq!(requests(&story, &alice).await.len(), 1);
     assert_eq!(stranger.poll(&waiting.id).await.unwrap().waiting().nonce, waiting.nonce);
     story.approve(&alice, &waiting.id, &code).await.unwrap();
@@ -173,7 +172,7 @@ async fn the_reason_of_anothers_lock_is_not_told() {
     let maker = story.person("maker", &["admins"]).await;
     let by = maker.caller(&story).await;
     let actor = flow::shell::Actor { who: &by.identity.to_string(), instance: "story" };
-    let asked = TokenRequest { uses: Some(9), ..TokenRequest::default() };
+    let asked = TokenWish { uses: Some(9), ..TokenWish::default() };
     let token = flow::tokens::make(&story.shell, &asked, flow::tokens::By::Person(&by), &actor).await.unwrap().token;
     let waits = story.stranger();
     let waiting = waits.join(&token, "edge-07").await.unwrap().waiting();
@@ -210,7 +209,7 @@ async fn the_reason_of_a_lock_on_a_name_is_not_told() {
                 .await
                 .unwrap();
         }
-        let token = story.token(TokenRequest::default()).await;
+        let token = story.token(TokenWish::default()).await;
         let refused = story.stranger().join(&token, "edge-07").await.unwrap_err();
         assert_eq!(refused, Refusal::NameTaken { name: "edge-07".into() }, "removed: {removed}");
     }

@@ -5,6 +5,7 @@
 mod story;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::flow::asked::TokenWish;
 use gateway::{
     attest::Reject,
     core::{refusal::Refusal, token::TokenError},
@@ -13,7 +14,6 @@ use gateway::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use story::{DAY, Story};
-use wire::admin::TokenRequest;
 
 /// The claims of a token, unverified.
 fn claims(token: &str) -> Value {
@@ -31,7 +31,7 @@ fn check(what: &str, refused: &Refusal, says: &str) {
 #[tokio::test]
 async fn our_signature_on_something_else_is_no_join_token() {
     let story = Story::new().await;
-    let good = story.token(TokenRequest::default()).await;
+    let good = story.token(TokenWish::default()).await;
     let key = EncodingKey::from_ec_der(&story.shell.ca.token().pkcs8);
     let rows = [
         ("another audience", "aud", json!("lychgate-manage"), "not a join token"),
@@ -77,7 +77,7 @@ async fn a_fork_is_told_to_the_owner_and_the_administrators_and_nobody_else() {
     let story = Story::new().await;
     let alice = story.first_person().await;
     let (owner, other) = (story.person("olga", &[]).await, story.person("oscar", &[]).await);
-    let token = story.token(TokenRequest { owner: Some("olga".to_owned()), ..TokenRequest::default() }).await;
+    let token = story.token(TokenWish { owner: Some("olga".to_owned()), ..TokenWish::default() }).await;
     let stranger = story.stranger();
     let original = stranger.join(&token, "edge-07").await.unwrap().issued();
     let original = stranger.into_member(original);

@@ -7,7 +7,6 @@ use std::{
 };
 
 use pki::{GatewayName, TrustDomain};
-use wire::admin::TokenRequest;
 
 use super::{at_home, by_owner};
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     config::Config,
     core::{audit::Event, change::Changes},
     flow::{
+        asked::TokenWish,
         shell::{Actor, Shell},
         tokens::{By, make},
     },
@@ -233,11 +233,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
 /// # Errors
 /// When the store fails.
 pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
-    let asked = TokenRequest {
+    let asked = TokenWish {
         role: Some("person".to_owned()),
         ttl: Some(FIRST_TOKEN_TTL.as_secs()),
         groups: vec![FIRST_GROUP.to_owned()],
-        ..TokenRequest::default()
+        ..TokenWish::default()
     };
     let actor = Actor { who: "gateway", instance: "init" };
     let made = make(shell, &asked, By::Gateway, &actor).await.map_err(Complaint::failed)?;

@@ -1,14 +1,15 @@
 //! What people do with machines, people, locks, tokens and the audit.
 
 use pki::{KeyDigest, Role};
-use wire::admin::{AuditView, EndedView, LockRequest, LockView, Page, RemovedView, SubjectView, TunnelView};
 
 use super::{
     admit::locks,
+    asked::LockWish,
     offboard, owners, page,
     people::texts,
-    removal, reports,
+    removal,
     shell::{Actor, Shell, readable, retrying},
+    views::{AuditEntry, Enforced, LockDetails, OfferedService, Page, Removal, SubjectDetails, TunnelDetails},
 };
 use crate::{
     core::{
@@ -132,8 +133,8 @@ pub async fn subjects(
     role: Role,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<SubjectView>, Refusal> {
-    let mut rows = page::Rows::<Subject, SubjectView>::of(shell, &keys::subjects(role), after, limit)?;
+) -> Result<Page<SubjectDetails>, Refusal> {
+    let mut rows = page::Rows::<Subject, SubjectDetails>::of(shell, &keys::subjects(role), after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         let Some(whole) = readable(whole(shell, seen).await)? else { continue };
         if may_see(shell, caller, &whole)
@@ -162,7 +163,7 @@ pub struct MachineFilter {
 }
 
 impl MachineFilter {
-    fn wants(&self, view: &SubjectView) -> bool {
+    fn wants(&self, view: &SubjectDetails) -> bool {
         let label = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => view.labels.get(key).is_some_and(|found| found == value),
             None => view.labels.contains_key(wanted),
@@ -185,8 +186,8 @@ pub async fn machines(
     filter: &MachineFilter,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<SubjectView>, Refusal> {
-    let mut rows = page::Rows::<Subject, SubjectView>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
+) -> Result<Page<SubjectDetails>, Refusal> {
+    let mut rows = page::Rows::<Subject, SubjectDetails>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         let Some(whole) = readable(whole(shell, seen).await)? else { continue };
         if !may_see(shell, caller, &whole) {
@@ -206,7 +207,7 @@ pub async fn machines(
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
-pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<SubjectView, Refusal> {
+pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<SubjectDetails, Refusal> {
     let whole = visible(shell, caller, role, name).await?;
     Ok(view(shell, whole).await?)
 }
@@ -232,7 +233,7 @@ pub async fn remove(
     role: Role,
     name: &str,
     instance: &str,
-) -> Result<RemovedView, Refusal> {
+) -> Result<Removal, Refusal> {
     let who = caller.identity.to_string();
     let (identity, ended) = retrying(|| async {
         let whole = visible(shell, caller, role, name).await?;
@@ -256,7 +257,7 @@ pub async fn remove(
     .await?;
     shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), wire::tunnel::Reason::Killed);
     shell.live.cut(&Selector::Identity(identity), Reason::Killed);
-    Ok(RemovedView { instance: instance.to_owned(), ended, handed_over: vec![] })
+    Ok(Removal { instance: instance.to_owned(), ended, handed_over: vec![] })
 }
 
 /// The caller leaves.
@@ -289,7 +290,7 @@ pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fault> {
+pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, Fault> {
     let state = whole.state(shell.now());
     let newest = whole.newest().cloned();
     let Whole { subject, lineage, owner, locks } = whole;
@@ -303,19 +304,19 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fau
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
     let last_seen = last_seen(shell, &subject, lineage.as_ref().map(|seen| &seen.record));
-    Ok(SubjectView {
+    Ok(SubjectDetails {
         identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
-        role: subject.role.as_str().to_owned(),
-        state: state.to_owned(),
+        role: subject.role,
+        state,
         labels: subject.labels,
         groups: subject.groups,
         owner: subject.owner.map(|owner| owner.name),
         owner_gone,
-        assurance: subject.assurance.as_str().to_owned(),
+        assurance: subject.assurance,
         lineage: subject.lineage,
-        serial: current.map(|cert| cert.serial.hex()),
+        serial: current.map(|cert| cert.serial),
         not_after: newest.map(|cert| cert.not_after.0),
-        pending_serial: pending.map(|cert| cert.serial.hex()),
+        pending_serial: pending.map(|cert| cert.serial),
         created: subject.created.0,
         last_seen,
         renaming: subject.renaming,
@@ -323,7 +324,7 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectView, Fau
         locks: locks.into_found().map(lock_view).collect(),
         verified: texts(&subject.claims),
         claimed: subject.attributes,
-        convergence: convergence.map(|seen| reports::view(seen.record)),
+        convergence: convergence.map(|seen| seen.record),
         name: subject.name,
     })
 }
@@ -340,24 +341,24 @@ fn last_seen(shell: &Shell, subject: &Subject, lineage: Option<&Lineage>) -> Opt
     Some(lineage.activated.0.max(lineage.last_seen.map_or(0, |at| at.0))).filter(|at| *at > 0)
 }
 
-fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelView> {
+fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelDetails> {
     let name = pki::Name::parse(name).ok()?;
     let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.ca.domain().clone(), role, name })?;
     let services = tunnel.services();
-    let service = |offer: &wire::tunnel::ServiceOffer| match offer.mode {
-        wire::tunnel::Mode::Raw => offer.name.clone(),
-        wire::tunnel::Mode::Sealed => format!("{} (sealed)", offer.name),
-    };
-    Some(TunnelView {
+    Some(TunnelDetails {
         since: tunnel.since().secs(),
-        source: tunnel.source().to_string(),
-        services: services.iter().map(service).collect(),
+        source: tunnel.source(),
+        services: services.iter().map(offered).collect(),
     })
 }
 
-fn lock_view(lock: Lock) -> LockView {
-    LockView {
-        kind: lock.kind.as_str().to_owned(),
+fn offered(offer: &wire::tunnel::ServiceOffer) -> OfferedService {
+    OfferedService { name: offer.name.clone(), sealed: offer.mode == wire::tunnel::Mode::Sealed }
+}
+
+fn lock_view(lock: Lock) -> LockDetails {
+    LockDetails {
+        kind: lock.kind,
         target: lock.target,
         reason: lock.reason,
         by: lock.by,
@@ -377,7 +378,7 @@ pub async fn list_locks(
     caller: &Caller,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<LockView>, Refusal> {
+) -> Result<Page<LockDetails>, Refusal> {
     may_read_gateway(shell, caller)?;
     let after = after.map(|place| format!("{}{place}", keys::LOCKS));
     let rows: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, after.as_deref(), limit).await?;
@@ -437,7 +438,7 @@ fn hidden(shell: &Shell, caller: &Caller, resource: policy::Resource, kind: Lock
 ///
 /// # Errors
 /// Why not.
-pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance: &str) -> Result<LockView, Refusal> {
+pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &str) -> Result<LockDetails, Refusal> {
     let kind = kind(&asked.kind)?;
     let who = caller.identity.to_string();
     let (record, lineages) = retrying(|| async {
@@ -483,12 +484,12 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockRequest, instance:
         Some(Seen { record, .. }) => Some(offboard::made(shell, &record).await?),
         None => None,
     };
-    Ok(LockView { ended: Some(ended), suspended, hits, ..lock_view(record) })
+    Ok(LockDetails { ended: Some(ended), suspended, hits, ..lock_view(record) })
 }
 
 /// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
 /// session. A session whose end does not come is not waited for, but counted: its connection was cut with it.
-async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>], instance: &str) -> EndedView {
+async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>], instance: &str) -> Enforced {
     let began = tokio::time::Instant::now();
     let cut = cut(shell, kind, target, lineages);
     let all = async {
@@ -512,7 +513,7 @@ async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<L
     }));
     // The lock itself is durable; when this is not, the store has stopped and says so.
     let _ = shell.commit(changes, &Actor { who: "gateway", instance }).await;
-    EndedView { sessions: cut.len(), millis, left }
+    Enforced { sessions: cut.len(), millis, left }
 }
 
 fn cut(
@@ -619,7 +620,7 @@ pub async fn audit(
     caller: &Caller,
     filter: &AuditFilter,
     limit: usize,
-) -> Result<Page<AuditView>, Refusal> {
+) -> Result<Page<AuditEntry>, Refusal> {
     may_read_gateway(shell, caller)?;
     if let Some(event) = filter.event.as_deref().filter(|event| !audit::is_known(event)) {
         let known = audit::like(event).join(", ");
@@ -667,8 +668,8 @@ fn wanted(filter: &AuditFilter, record: &AuditRecord) -> bool {
         && filter.actor.as_ref().is_none_or(|actor| record.actor.contains(actor.as_str()))
 }
 
-fn audit_view(id: String, record: AuditRecord) -> AuditView {
-    AuditView {
+fn audit_view(id: String, record: AuditRecord) -> AuditEntry {
+    AuditEntry {
         id,
         at_ms: record.at_ms,
         event: record.event,

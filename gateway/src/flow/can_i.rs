@@ -1,13 +1,14 @@
 //! `can-i`: what the policy would say, asked without doing it.
 
 use pki::Role;
-use wire::admin::{CanIReply, CanIRequest};
 
 use super::{
     admin::{may_see, resource, visible, whole_of},
+    asked::PolicyQuestion,
     connect::service_of,
     people,
     shell::Shell,
+    views::PolicyAnswer,
 };
 use crate::core::{
     admission::Caller,
@@ -21,7 +22,7 @@ use crate::core::{
 ///
 /// # Errors
 /// When the question makes no sense, or the resource is not there.
-pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Result<CanIReply, Refusal> {
+pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Result<PolicyAnswer, Refusal> {
     let action = policy::Action::parse(&asked.action).ok_or_else(|| {
         let known = policy::Action::ALL.map(policy::Action::as_str).join(", ");
         // What the command line calls by another word than the policy.
@@ -41,7 +42,7 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &CanIRequest) -> Resul
         policy::Decision::Allowed(grant) => (true, grant.rules().to_vec()),
         policy::Decision::Denied(denial) => (false, denial.rules),
     };
-    Ok(CanIReply { allowed, rules, explanation })
+    Ok(PolicyAnswer { allowed, rules, explanation })
 }
 
 /// What the question is about. The policy knows each action with some kinds of resource only; the others get words here, since

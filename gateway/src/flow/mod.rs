@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod admit;
+pub mod asked;
 pub mod can_i;
 pub mod clock;
 pub mod connect;
@@ -28,3 +29,4 @@ pub mod shell;
 pub mod ssh;
 pub mod sweep;
 pub mod tokens;
+pub mod views;

@@ -1,7 +1,6 @@
 //! What becomes of what a person made and owns when they are removed, locked, or handed over.
 
 use pki::Role;
-use wire::admin::{MadeView, RemovedView};
 
 use super::{
     admin::{Whole, identity, remove, resource, visible, whole, whole_of},
@@ -9,6 +8,7 @@ use super::{
     page::All,
     set,
     shell::{Actor, Shell, retrying},
+    views::{MadeBy, Removal},
 };
 use crate::core::{
     admission::Caller,
@@ -29,9 +29,9 @@ const BATCH: usize = 50;
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeView, Fault> {
-    let mut made = MadeView::default();
-    let mut note = |list: fn(&mut MadeView) -> &mut Vec<String>, name: String| {
+pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeBy, Fault> {
+    let mut made = MadeBy::default();
+    let mut note = |list: fn(&mut MadeBy) -> &mut Vec<String>, name: String| {
         if list(&mut made).len() < NAMED_MAX {
             list(&mut made).push(name);
         } else {
@@ -117,7 +117,7 @@ pub async fn offboard(
     name: &str,
     to: &str,
     instance: &str,
-) -> Result<RemovedView, Refusal> {
+) -> Result<Removal, Refusal> {
     let leaving = visible(shell, caller, Role::Person, name).await?;
     let action = policy::Action::Administer;
     permit(&shell.rules.load(), caller, action, resource(shell, &leaving), shell.now()).map(drop)?;

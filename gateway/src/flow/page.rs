@@ -7,9 +7,8 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
-use wire::admin::Page;
 
-use super::shell::Shell;
+use super::{shell::Shell, views::Page};
 use crate::core::{
     kinds::Stored,
     records::Seen,

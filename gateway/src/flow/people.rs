@@ -1,13 +1,12 @@
 //! What approvers do with requests: list, show, approve, deny.
 
-use wire::admin::{ApprovalView, Page, RequestEvents, RequestView};
-
 use super::{
     admin::whole_of,
     admit::locks,
     enroll::ground,
     owners, page,
     shell::{Actor, Retry, Shell, retrying},
+    views::{ApprovalDetails, Page, RequestDetails, WaitingRequests},
 };
 use crate::core::{
     admission::Caller,
@@ -29,15 +28,15 @@ pub async fn list(
     all: bool,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<RequestView>, Refusal> {
+) -> Result<Page<RequestDetails>, Refusal> {
     let prefix = if all { keys::ENROLLMENTS } else { keys::WAITING };
-    let mut rows = page::Rows::<serde_json::Value, RequestView>::of(shell, prefix, after, limit)?;
+    let mut rows = page::Rows::<serde_json::Value, RequestDetails>::of(shell, prefix, after, limit)?;
     while let Some((id, _)) = rows.next().await? {
         let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
         let listed = seen.filter(|seen| all || seen.record.state == EnrollmentState::Waiting);
         if let Some(seen) = listed.filter(|seen| may_see(shell, caller, &seen.record)) {
             let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
-            if let Some(page) = rows.show(RequestView { taken, ..view(seen.record, rivals) })? {
+            if let Some(page) = rows.show(RequestDetails { taken, ..view(seen.record, rivals) })? {
                 return Ok(page);
             }
         }
@@ -57,17 +56,16 @@ pub async fn watch(
     caller: &Caller,
     seen: Option<&str>,
     wait: std::time::Duration,
-) -> Result<RequestEvents, Refusal> {
+) -> Result<WaitingRequests, Refusal> {
     // Before the first look, so that nothing is missed between the two.
     let mut changes = shell.store.watch(keys::WAITING.into());
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let items = list(shell, caller, false, None, WATCHED_MAX).await?.items;
-        let bytes = serde_json::to_vec(&items).unwrap_or_default();
-        let now = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
+        let now = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{items:?}").as_bytes()));
         let same = seen == Some(now.as_str());
         if !same || tokio::time::timeout_at(deadline, changes.next()).await.is_err() {
-            return Ok(RequestEvents { items, seen: now });
+            return Ok(WaitingRequests { items, seen: now });
         }
     }
 }
@@ -76,10 +74,10 @@ pub async fn watch(
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
-pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestView, Refusal> {
+pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestDetails, Refusal> {
     let seen = visible(shell, caller, id).await?;
     let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
-    Ok(RequestView { taken, ..view(seen.record, rivals) })
+    Ok(RequestDetails { taken, ..view(seen.record, rivals) })
 }
 
 /// How whoever stands that has the name which a waiting request wants: approving it under that name would be refused.
@@ -130,7 +128,7 @@ pub async fn approve(
     id: &str,
     asked: &Approve,
     instance: &str,
-) -> Result<RequestView, Refusal> {
+) -> Result<RequestDetails, Refusal> {
     if let Wish::Own { labels: wanted, .. } = &asked.wish {
         Labels::parse(wanted)?;
     }
@@ -222,7 +220,7 @@ pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instan
 ///
 /// # Errors
 /// Why that has no effect.
-pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<RequestView, Refusal> {
+pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<RequestDetails, Refusal> {
     let who = caller.identity.to_string();
     let enrollment = retrying(|| async {
         let seen = visible(shell, caller, id).await?;
@@ -242,19 +240,19 @@ async fn rivals(shell: &Shell, enrollment: &Enrollment) -> Result<Vec<String>, R
     }
 }
 
-fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestView {
+fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestDetails {
     let algorithm = pki::SubjectKey::from_spki_der(&enrollment.spki).map(|key| key.algorithm().to_string());
-    RequestView {
+    RequestDetails {
         id: enrollment.id,
-        state: enrollment.state.as_str().to_owned(),
-        role: enrollment.role.as_str().to_owned(),
+        state: enrollment.state.as_str(),
+        role: enrollment.role,
         wanted_name: enrollment.wanted_name,
         name: enrollment.name,
         key: enrollment.key.hex(),
         algorithm: algorithm.unwrap_or_default(),
         verified: texts(&enrollment.claims),
         claimed: enrollment.attributes,
-        assurance: enrollment.assurance.as_str().to_owned(),
+        assurance: enrollment.assurance,
         source: enrollment.source,
         created: enrollment.created.0,
         expires: enrollment.expires.0,
@@ -268,11 +266,11 @@ fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestView {
     }
 }
 
-fn approval_view(approval: Approval) -> ApprovalView {
+fn approval_view(approval: Approval) -> ApprovalDetails {
     let digest = approval.content.digest();
     let Content { name, labels, owner, code_checked } = approval.content;
     let owner = owner.map(|owner| owner.name);
-    ApprovalView {
+    ApprovalDetails {
         by: approval.by,
         at: approval.at.0,
         code_checked,

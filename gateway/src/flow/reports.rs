@@ -1,13 +1,11 @@
 //! Reports of runs of configuration tools: who may make one, and about what.
 
 use pki::Role;
-use wire::{
-    admin::{ConvergenceView, ReportRequest},
-    limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX},
-};
+use wire::limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX};
 
 use super::{
     admin::{identity, resource, whole},
+    asked::RunReport,
     shell::{Actor, Shell, retrying},
 };
 use crate::core::{
@@ -28,7 +26,7 @@ pub async fn report(
     shell: &Shell,
     caller: &Caller,
     name: &str,
-    asked: &ReportRequest,
+    asked: &RunReport,
     instance: &str,
 ) -> Result<(), Refusal> {
     let run = run(asked)?;
@@ -58,7 +56,7 @@ pub async fn report(
 }
 
 /// The run that a report tells of.
-fn run(asked: &ReportRequest) -> Result<Run, Refusal> {
+fn run(asked: &RunReport) -> Result<Run, Refusal> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b"._+:-".contains(&b);
     if asked.tool.is_empty() || asked.tool.len() > REPORT_TOOL_MAX || !asked.tool.bytes().all(word) {
         return Err(Refusal::Malformed(Malformed::ReportTool));
@@ -92,25 +90,4 @@ fn run(asked: &ReportRequest) -> Result<Run, Refusal> {
         unreachable: asked.unreachable,
         skipped: asked.skipped,
     })
-}
-
-/// A convergence as it is shown.
-#[must_use]
-pub fn view(convergence: Convergence) -> ConvergenceView {
-    let Convergence { run, by, at } = convergence;
-    ConvergenceView {
-        tool: run.tool,
-        version: run.version,
-        run_id: run.run_id,
-        play: run.play,
-        started: run.started.0,
-        finished: run.finished.0,
-        ok: run.ok,
-        changed: run.changed,
-        failed: run.failed,
-        unreachable: run.unreachable,
-        skipped: run.skipped,
-        by,
-        at: at.0,
-    }
 }

@@ -3,16 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use pki::Role;
-use wire::{
-    admin::{Page, SessionEventView, SessionEvents, SessionView},
-    tunnel::Reason,
-};
+use wire::tunnel::Reason;
 
 use super::{
     admin::{Whole, may_see, resource, whole_of},
     connect::may_connect,
     page,
     shell::{Actor, Shell},
+    views::{Page, SessionDetails, SessionEvent, SessionNews},
 };
 use crate::{
     core::{
@@ -27,21 +25,21 @@ use crate::{
 
 /// A session as it stands.
 #[must_use]
-pub fn view(session: &Session) -> SessionView {
+pub fn view(session: &Session) -> SessionDetails {
     let about = session.about();
     let (to_machine, from_machine) = session.bytes();
-    SessionView {
+    SessionDetails {
         id: session.id().to_owned(),
         caller: about.caller.identity.to_string(),
         source: about.caller.source.to_string(),
         machine: about.machine.name.to_string(),
         service: about.service.clone(),
-        mode: about.mode.as_str().to_owned(),
-        door: about.door.as_str().to_owned(),
+        mode: about.mode.as_str(),
+        door: about.door.as_str(),
         rules: about.rules.clone(),
         started_ms: about.started_ms,
         ended_ms: session.ended_ms(),
-        reason: session.reason().map(|reason| reason.as_str().to_owned()),
+        reason: session.reason().map(|reason| reason.as_str()),
         to_machine,
         from_machine,
         dial_backs: session.dial_backs().try_into().unwrap_or(u32::MAX),
@@ -113,13 +111,13 @@ pub async fn list(
     filter: &Filter,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<SessionView>, Refusal> {
+) -> Result<Page<SessionDetails>, Refusal> {
     let start = page::start(shell, LISTING, after)?;
     let after = start.as_deref().and_then(parse_place);
     let mut found = shell.sessions.find(&Selector::All);
     found.retain(|session| filter.wants(session) && after.is_none_or(|after| place(session) > after));
     found.sort_by(|a, b| place(a).cmp(&place(b)));
-    let mut items: Vec<SessionView> = Vec::new();
+    let mut items: Vec<SessionDetails> = Vec::new();
     let mut last = String::new();
     for session in found {
         if !may_read(shell, caller, &session).await? {
@@ -140,7 +138,7 @@ pub async fn list(
 ///
 /// # Errors
 /// [`Refusal::NotFound`], also when the caller may not know of it.
-pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionView, Refusal> {
+pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionDetails, Refusal> {
     Ok(view(&*found(shell, caller, id).await?))
 }
 
@@ -154,7 +152,7 @@ async fn found(shell: &Shell, caller: &Caller, id: &str) -> Result<Arc<Session>,
 ///
 /// # Errors
 /// Why not.
-pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<SessionView, Refusal> {
+pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<SessionDetails, Refusal> {
     let session = found(shell, caller, id).await?;
     let mut rules = vec![];
     if session.about().caller.identity != caller.identity {
@@ -192,7 +190,7 @@ pub async fn events(
     caller: &Caller,
     after: Option<u64>,
     wait: Duration,
-) -> Result<SessionEvents, Refusal> {
+) -> Result<SessionNews, Refusal> {
     let place = |number| shell.places.hide(number, shell.entropy.bytes());
     let last = shell.sessions.last();
     let mut after = after.map(|after| shell.places.reveal(after)).filter(|number| *number <= last).unwrap_or(last);
@@ -203,15 +201,15 @@ pub async fn events(
         for happened in shell.sessions.since(after) {
             after = happened.number;
             if may_read(shell, caller, &happened.session).await? {
-                items.push(SessionEventView {
+                items.push(SessionEvent {
                     number: place(happened.number),
-                    event: if happened.ended { "closed" } else { "opened" }.to_owned(),
+                    event: if happened.ended { "closed" } else { "opened" },
                     session: view(&happened.session),
                 });
             }
         }
         if over || !items.is_empty() {
-            return Ok(SessionEvents { items, next: place(after) });
+            return Ok(SessionNews { items, next: place(after) });
         }
     }
 }

@@ -5,16 +5,15 @@
 //! that the old name stays kept until the last certificate with it has ended.
 
 use pki::{Identity, Role};
-use wire::{
-    admin::{MachineChange, PersonChange, SetReply},
-    tunnel::ToMachine,
-};
+use wire::tunnel::ToMachine;
 
 use super::{
     admin::{Whole, identity, resource, view, visible, whole},
+    asked::{MachineCorrection, PersonCorrection},
     offboard, owners, sessions,
     shell::{Actor, Shell, retrying},
     tokens,
+    views::Correction,
 };
 use crate::core::{
     admission::Caller,
@@ -36,9 +35,9 @@ pub async fn machine(
     shell: &Shell,
     caller: &Caller,
     name: &str,
-    asked: &MachineChange,
+    asked: &MachineCorrection,
     instance: &str,
-) -> Result<SetReply, Refusal> {
+) -> Result<Correction, Refusal> {
     if asked.owner.is_some() && asked.no_owner {
         return Err(Refusal::Malformed(Malformed::Either(Either::OwnerOrNone)));
     }
@@ -116,9 +115,9 @@ pub async fn person(
     shell: &Shell,
     caller: &Caller,
     name: &str,
-    asked: &PersonChange,
+    asked: &PersonCorrection,
     instance: &str,
-) -> Result<SetReply, Refusal> {
+) -> Result<Correction, Refusal> {
     let mut reply = change(shell, caller, (Role::Person, name), instance, |subject| {
         let mut groups = subject.groups.clone();
         groups.retain(|group| !asked.no_groups.contains(group));
@@ -138,7 +137,7 @@ async fn change(
     (role, name): (Role, &str),
     instance: &str,
     how: impl Fn(&mut Subject) -> Result<(), Refusal>,
-) -> Result<SetReply, Refusal> {
+) -> Result<Correction, Refusal> {
     let who = caller.identity.to_string();
     let after = retrying(|| async {
         let before = visible(shell, caller, role, name).await?;
@@ -168,7 +167,7 @@ async fn change(
     .await?;
     // Labels, owners and groups decide who reaches what.
     let _ = sessions::recheck(shell).await;
-    Ok(SetReply { subject: view(shell, after).await?, warnings: vec![] })
+    Ok(Correction { subject: view(shell, after).await?, warnings: vec![] })
 }
 
 fn may(shell: &Shell, caller: &Caller, whole: &Whole) -> Result<Vec<String>, Refusal> {

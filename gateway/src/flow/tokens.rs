@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use pki::{KeyDigest, Role, UnixTime};
-use wire::admin::{Page, TokenReply, TokenRequest, TokenView};
 
 use super::{
     admin::{self, whole_of},
+    asked::TokenWish,
     owners, page,
     shell::{Actor, Shell, retrying},
+    views::{MadeToken, Page, TokenDetails},
 };
 use crate::core::{
     admission::Caller,
@@ -35,12 +36,7 @@ pub enum By<'a> {
 ///
 /// # Errors
 /// Why not.
-pub async fn create(
-    shell: &Shell,
-    caller: &Caller,
-    asked: &TokenRequest,
-    instance: &str,
-) -> Result<TokenReply, Refusal> {
+pub async fn create(shell: &Shell, caller: &Caller, asked: &TokenWish, instance: &str) -> Result<MadeToken, Refusal> {
     let who = caller.identity.to_string();
     make(shell, asked, By::Person(caller), &Actor { who: &who, instance }).await
 }
@@ -49,7 +45,7 @@ pub async fn create(
 ///
 /// # Errors
 /// [`Refusal::Malformed`] when the wishes make no sense, [`Refusal::Denied`] when a person may not give that.
-pub async fn make(shell: &Shell, asked: &TokenRequest, by: By<'_>, actor: &Actor<'_>) -> Result<TokenReply, Refusal> {
+pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_>) -> Result<MadeToken, Refusal> {
     let owner = owners::named(shell, asked.owner.as_deref()).await?;
     let record = record(shell, asked, owner, by)?;
     let rules = match by {
@@ -75,7 +71,7 @@ pub async fn make(shell: &Shell, asked: &TokenRequest, by: By<'_>, actor: &Actor
     let mut warnings = unruled(shell, &record.groups);
     warnings.extend(taken(shell, &record, by).await?);
     shell.commit(changes, actor).await.map_err(Refusal::from)?;
-    Ok(TokenReply { id: record.id, token: string, expires: record.expires.0, warnings })
+    Ok(MadeToken { id: record.id, token: string, expires: record.expires.0, warnings })
 }
 
 /// A warning for each name that somebody has already: the token admits nobody by it before they are removed. Nobody hears so of whom
@@ -109,7 +105,7 @@ pub(super) fn unruled(shell: &Shell, groups: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn record(shell: &Shell, asked: &TokenRequest, owner: Option<Owner>, by: By<'_>) -> Result<Token, Refusal> {
+fn record(shell: &Shell, asked: &TokenWish, owner: Option<Owner>, by: By<'_>) -> Result<Token, Refusal> {
     let malformed = |why| Err(Refusal::Malformed(why));
     let role = match asked.role.as_deref() {
         None => Role::Machine,
@@ -197,8 +193,8 @@ pub async fn list(
     caller: &Caller,
     after: Option<&str>,
     limit: usize,
-) -> Result<Page<TokenView>, Refusal> {
-    let mut rows = page::Rows::<Token, TokenView>::of(shell, keys::TOKENS, after, limit)?;
+) -> Result<Page<TokenDetails>, Refusal> {
+    let mut rows = page::Rows::<Token, TokenDetails>::of(shell, keys::TOKENS, after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         if may_see(shell, caller, &seen.record) {
             let maker = maker(shell, &seen.record).await?;
@@ -210,11 +206,11 @@ pub async fn list(
     Ok(rows.end()?)
 }
 
-fn view(record: Token, maker: Maker, now: UnixTime) -> TokenView {
-    TokenView {
-        state: token::state(&record, maker, now).to_owned(),
+fn view(record: Token, maker: Maker, now: UnixTime) -> TokenDetails {
+    TokenDetails {
+        state: token::state(&record, maker, now),
         id: record.id,
-        role: record.role.as_str().to_owned(),
+        role: record.role,
         uses: record.uses,
         redeemed: record.redeemed,
         names: record.names,

@@ -1,5 +1,7 @@
 //! The cast: a gateway without a network, machines and people with real keys, and a clock.
 
+use gateway::flow::asked::{LockWish, TokenWish};
+use gateway::flow::views::{AuditEntry, LockDetails, MadeToken};
 use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr},
@@ -39,9 +41,8 @@ use gateway::{
 use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
 use tokio::sync::OnceCell;
-use wire::{
-    admin::{AuditView, LockRequest, LockView, TokenReply, TokenRequest},
-    enroll::{IssuedReply, JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, WaitingReply},
+use wire::enroll::{
+    IssuedReply, JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, WaitingReply,
 };
 
 /// A day.
@@ -164,13 +165,13 @@ impl Story {
     }
 
     /// A token made by the gateway itself.
-    pub async fn token_reply(&self, asked: TokenRequest) -> TokenReply {
+    pub async fn token_reply(&self, asked: TokenWish) -> MadeToken {
         let actor = Actor { who: "gateway", instance: "story" };
         flow::tokens::make(&self.shell, &asked, flow::tokens::By::Gateway, &actor).await.unwrap()
     }
 
     /// Its string.
-    pub async fn token(&self, asked: TokenRequest) -> String {
+    pub async fn token(&self, asked: TokenWish) -> String {
         self.token_reply(asked).await.token
     }
 
@@ -178,7 +179,7 @@ impl Story {
     pub async fn person(&self, name: &str, groups: &[&str]) -> Member {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
         let role = Some("person".to_owned());
-        let token = self.token(TokenRequest { role, groups, ..TokenRequest::default() }).await;
+        let token = self.token(TokenWish { role, groups, ..TokenWish::default() }).await;
         let stranger = self.stranger();
         let issued = stranger.join(&token, name).await.unwrap().issued();
         stranger.into_member(issued)
@@ -197,7 +198,7 @@ impl Story {
 
     /// A machine admitted by token.
     pub async fn machine(&self, name: &str) -> Member {
-        let token = self.token(TokenRequest::default()).await;
+        let token = self.token(TokenWish::default()).await;
         let stranger = self.stranger();
         let issued = stranger.join(&token, name).await.unwrap().issued();
         stranger.into_member(issued)
@@ -239,13 +240,13 @@ impl Story {
     }
 
     /// A lock.
-    pub async fn lock(&self, by: &Member, kind: &str, target: &str) -> Result<LockView, Refusal> {
-        let asked = LockRequest { kind: kind.into(), target: target.into(), reason: "stolen".into() };
+    pub async fn lock(&self, by: &Member, kind: &str, target: &str) -> Result<LockDetails, Refusal> {
+        let asked = LockWish { kind: kind.into(), target: target.into(), reason: "stolen".into() };
         flow::admin::lock(&self.shell, &by.caller(self).await, &asked, "story").await
     }
 
     /// The audit.
-    pub async fn events(&self, by: &Member) -> Vec<AuditView> {
+    pub async fn events(&self, by: &Member) -> Vec<AuditEntry> {
         let filter = flow::admin::AuditFilter::default();
         flow::admin::audit(&self.shell, &by.caller(self).await, &filter, 1000).await.unwrap().items
     }

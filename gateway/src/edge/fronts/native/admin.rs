@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use pki::Role;
 use wire::admin::{
-    CanIRequest, LockRequest, MachineChange, OffboardRequest, PersonChange, RenewalsRequest, ReportRequest,
-    TokenRequest,
+    AuditView, CanIReply, CanIRequest, LockRequest, LockView, MachineChange, OffboardRequest, PersonChange,
+    RemovedView, RenewalsRequest, ReportRequest, SetReply, SubjectView, TokenReply, TokenRequest, TokenView,
 };
 
 use crate::{
@@ -13,11 +13,12 @@ use crate::{
         refusal::{Either, Malformed, Refusal},
     },
     edge::{
-        fronts::native::{Boxed, boxed, done, people::word},
-        http::{Answer, Call, json, typed},
+        fronts::native::{Boxed, boxed, done, listed, people::word, said},
+        http::{Answer, Call, typed},
     },
     flow::{
         admin::{self, AuditFilter, MachineFilter},
+        asked::TokenWish,
         can_i, offboard,
         renew_now::{self, Whom},
         reports, set, tokens,
@@ -27,15 +28,18 @@ use crate::{
 
 async fn list(call: &Call, role: Role) -> Answer {
     let after = call.query.get("after").map(String::as_str);
-    json(StatusCode::OK, &admin::subjects(&call.shell, call.caller()?, role, after, call.limit()?).await?)
+    listed::<SubjectView, _>(admin::subjects(&call.shell, call.caller()?, role, after, call.limit()?).await?)
 }
 
 async fn show(call: &Call, role: Role) -> Answer {
-    json(StatusCode::OK, &admin::subject(&call.shell, call.caller()?, role, call.param("name")).await?)
+    said::<SubjectView, _>(StatusCode::OK, admin::subject(&call.shell, call.caller()?, role, call.param("name")).await?)
 }
 
 async fn remove(call: &Call, role: Role) -> Answer {
-    json(StatusCode::OK, &admin::remove(&call.shell, call.caller()?, role, call.param("name"), &call.instance).await?)
+    said::<RemovedView, _>(
+        StatusCode::OK,
+        admin::remove(&call.shell, call.caller()?, role, call.param("name"), &call.instance).await?,
+    )
 }
 
 /// `GET /v1/machines?state=&label=&owner=&online=&name=&after=&limit=`.
@@ -51,9 +55,8 @@ pub fn machines(call: Call) -> Boxed {
         let (state, label, owner, name) = (text("state"), text("label"), text("owner"), text("name"));
         let filter = MachineFilter { state, label, owner, online, name };
         let after = text("after");
-        json(
-            StatusCode::OK,
-            &admin::machines(&call.shell, call.caller()?, &filter, after.as_deref(), call.limit()?).await?,
+        listed::<SubjectView, _>(
+            admin::machines(&call.shell, call.caller()?, &filter, after.as_deref(), call.limit()?).await?,
         )
     })
 }
@@ -73,8 +76,8 @@ pub fn set_machine(call: Call) -> Boxed {
     boxed(async move {
         let asked: MachineChange = call.json()?;
         asked.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
-        let set = set::machine(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
-        json(StatusCode::OK, &set)
+        let set = set::machine(&call.shell, call.caller()?, call.param("name"), &asked.into(), &call.instance).await?;
+        said::<SetReply, _>(StatusCode::OK, set)
     })
 }
 
@@ -82,8 +85,8 @@ pub fn set_machine(call: Call) -> Boxed {
 pub fn set_person(call: Call) -> Boxed {
     boxed(async move {
         let asked: PersonChange = call.json()?;
-        let set = set::person(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
-        json(StatusCode::OK, &set)
+        let set = set::person(&call.shell, call.caller()?, call.param("name"), &asked.into(), &call.instance).await?;
+        said::<SetReply, _>(StatusCode::OK, set)
     })
 }
 
@@ -92,7 +95,10 @@ pub fn offboard(call: Call) -> Boxed {
     boxed(async move {
         let OffboardRequest { to } = call.json()?;
         let name = call.param("name");
-        json(StatusCode::OK, &offboard::offboard(&call.shell, call.caller()?, name, &to, &call.instance).await?)
+        said::<RemovedView, _>(
+            StatusCode::OK,
+            offboard::offboard(&call.shell, call.caller()?, name, &to, &call.instance).await?,
+        )
     })
 }
 
@@ -100,7 +106,7 @@ pub fn offboard(call: Call) -> Boxed {
 pub fn report(call: Call) -> Boxed {
     boxed(async move {
         let asked: ReportRequest = call.json()?;
-        reports::report(&call.shell, call.caller()?, call.param("name"), &asked, &call.instance).await?;
+        reports::report(&call.shell, call.caller()?, call.param("name"), &asked.into(), &call.instance).await?;
         done(&call)
     })
 }
@@ -143,13 +149,16 @@ pub fn remove_person(call: Call) -> Boxed {
 /// `POST /v1/people/invite`: a join token for a person.
 pub fn invite(call: Call) -> Boxed {
     boxed(async move {
-        let asked = TokenRequest { role: Some("person".to_owned()), ..token_request(&call)? };
-        json(StatusCode::CREATED, &tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?)
+        let asked = TokenWish { role: Some("person".to_owned()), ..token_request(&call)? };
+        said::<TokenReply, _>(
+            StatusCode::CREATED,
+            tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?,
+        )
     })
 }
 
 /// What a token shall give, with every text within its bounds.
-fn token_request(call: &Call) -> Result<TokenRequest, Refusal> {
+fn token_request(call: &Call) -> Result<TokenWish, Refusal> {
     let asked: TokenRequest = call.json()?;
     asked.owner.as_deref().map_or(Ok(()), |owner| word("owner", owner))?;
     asked.groups.iter().try_for_each(|group| word("groups", group))?;
@@ -161,14 +170,14 @@ fn token_request(call: &Call) -> Result<TokenRequest, Refusal> {
             return Err(Refusal::Malformed(Malformed::Entries { what, max: most }));
         }
     }
-    Ok(asked)
+    Ok(asked.into())
 }
 
 /// `GET /v1/locks`.
 pub fn locks(call: Call) -> Boxed {
     boxed(async move {
         let after = call.query.get("after").map(String::as_str);
-        json(StatusCode::OK, &admin::list_locks(&call.shell, call.caller()?, after, call.limit()?).await?)
+        listed::<LockView, _>(admin::list_locks(&call.shell, call.caller()?, after, call.limit()?).await?)
     })
 }
 
@@ -177,7 +186,10 @@ pub fn lock(call: Call) -> Boxed {
     boxed(async move {
         let mut asked: LockRequest = call.json()?;
         asked.reason = Reason::parse(&asked.reason)?.as_str().to_owned();
-        json(StatusCode::CREATED, &admin::lock(&call.shell, call.caller()?, &asked, &call.instance).await?)
+        said::<LockView, _>(
+            StatusCode::CREATED,
+            admin::lock(&call.shell, call.caller()?, &asked.into(), &call.instance).await?,
+        )
     })
 }
 
@@ -194,7 +206,7 @@ pub fn unlock(call: Call) -> Boxed {
 pub fn tokens(call: Call) -> Boxed {
     boxed(async move {
         let after = call.query.get("after").map(String::as_str);
-        json(StatusCode::OK, &tokens::list(&call.shell, call.caller()?, after, call.limit()?).await?)
+        listed::<TokenView, _>(tokens::list(&call.shell, call.caller()?, after, call.limit()?).await?)
     })
 }
 
@@ -202,7 +214,10 @@ pub fn tokens(call: Call) -> Boxed {
 pub fn create_token(call: Call) -> Boxed {
     boxed(async move {
         let asked = token_request(&call)?;
-        json(StatusCode::CREATED, &tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?)
+        said::<TokenReply, _>(
+            StatusCode::CREATED,
+            tokens::create(&call.shell, call.caller()?, &asked, &call.instance).await?,
+        )
     })
 }
 
@@ -226,7 +241,7 @@ pub fn audit(call: Call) -> Boxed {
             until: call.number("until")?,
             after: text("after"),
         };
-        json(StatusCode::OK, &admin::audit(&call.shell, call.caller()?, &filter, call.limit()?).await?)
+        listed::<AuditView, _>(admin::audit(&call.shell, call.caller()?, &filter, call.limit()?).await?)
     })
 }
 
@@ -234,7 +249,7 @@ pub fn audit(call: Call) -> Boxed {
 pub fn can_i(call: Call) -> Boxed {
     boxed(async move {
         let asked: CanIRequest = call.json()?;
-        json(StatusCode::OK, &can_i::can_i(&call.shell, call.caller()?, &asked).await?)
+        said::<CanIReply, _>(StatusCode::OK, can_i::can_i(&call.shell, call.caller()?, &asked.into()).await?)
     })
 }
 

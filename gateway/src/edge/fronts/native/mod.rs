@@ -7,12 +7,13 @@ pub mod people;
 pub mod problem;
 pub mod sessions;
 pub mod ssh;
+pub mod views;
 
 use std::{future::Future, pin::Pin};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Response},
+    http::{HeaderMap, Response, StatusCode},
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         fronts::Front,
         http::{Answer, Call, json},
     },
+    flow::views::Page,
     registry::live::Reason,
 };
 
@@ -59,7 +61,17 @@ fn boxed(future: impl Future<Output = Answer> + Send + 'static) -> Boxed {
     Box::pin(future)
 }
 
+/// A value of the sequences, in the words of the wire.
+fn said<W: serde::Serialize + From<T>, T>(status: StatusCode, value: T) -> Answer {
+    json(status, &W::from(value))
+}
+
+/// A page of such values.
+fn listed<W: serde::Serialize + From<T>, T>(page: Page<T>) -> Answer {
+    json(StatusCode::OK, &views::page::<T, W>(page))
+}
+
 /// The answer of an act that has nothing to say.
 fn done(call: &Call) -> Answer {
-    json(axum::http::StatusCode::OK, &wire::manage::Done { instance: call.instance.clone() })
+    json(StatusCode::OK, &wire::manage::Done { instance: call.instance.clone() })
 }

@@ -1,7 +1,7 @@
 //! Approvers and requests.
 
 use axum::http::StatusCode;
-use wire::admin::{ApproveRequest, ReasonRequest};
+use wire::admin::{ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::{
     core::{
@@ -10,7 +10,7 @@ use crate::{
         refusal::{Either, Malformed, Refusal},
     },
     edge::{
-        fronts::native::{Boxed, boxed, done},
+        fronts::native::{Boxed, boxed, done, listed, said},
         http::{Call, json},
     },
     flow::people,
@@ -21,7 +21,7 @@ pub fn list(call: Call) -> Boxed {
     boxed(async move {
         let all = call.query.get("all").is_some_and(|value| value == "true");
         let after = call.query.get("after").map(String::as_str);
-        json(StatusCode::OK, &people::list(&call.shell, call.caller()?, all, after, call.limit()?).await?)
+        listed::<RequestView, _>(people::list(&call.shell, call.caller()?, all, after, call.limit()?).await?)
     })
 }
 
@@ -32,7 +32,7 @@ pub fn watch(call: Call) -> Boxed {
         let seen = call.query.get("seen").map(String::as_str);
         let watching = people::watch(&call.shell, call.caller()?, seen, std::time::Duration::from_secs(wait));
         tokio::select! {
-            events = watching => json(StatusCode::OK, &events?),
+            events = watching => said::<RequestEvents, _>(StatusCode::OK, events?),
             // Whoever is told to end looks again elsewhere: what they saw is not what is here.
             _ = call.conn.told_to_end() => json(StatusCode::OK, &wire::admin::RequestEvents::default()),
         }
@@ -41,7 +41,9 @@ pub fn watch(call: Call) -> Boxed {
 
 /// `GET /v1/requests/{id}`.
 pub fn show(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &people::show(&call.shell, call.caller()?, call.param("id")).await?) })
+    boxed(async move {
+        said::<RequestView, _>(StatusCode::OK, people::show(&call.shell, call.caller()?, call.param("id")).await?)
+    })
 }
 
 /// `POST /v1/requests/{id}/approve`.
@@ -66,7 +68,7 @@ pub fn approve(call: Call) -> Boxed {
         };
         let asked = Approve { code, wish };
         let view = people::approve(&call.shell, call.caller()?, call.param("id"), &asked, &call.instance).await?;
-        json(StatusCode::OK, &view)
+        said::<RequestView, _>(StatusCode::OK, view)
     })
 }
 
@@ -84,7 +86,7 @@ pub fn deny(call: Call) -> Boxed {
 pub fn reopen(call: Call) -> Boxed {
     boxed(async move {
         let view = people::reopen(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
-        json(StatusCode::OK, &view)
+        said::<RequestView, _>(StatusCode::OK, view)
     })
 }
 

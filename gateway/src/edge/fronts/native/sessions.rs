@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use wire::admin::{SessionEvents, SessionView};
 
 use crate::{
     edge::{
-        fronts::native::{Boxed, boxed},
+        fronts::native::{Boxed, boxed, listed, said},
         http::{Call, json},
     },
     flow::sessions::{self, Filter},
@@ -20,20 +21,22 @@ pub fn list(call: Call) -> Boxed {
             Filter { machine: text("machine"), person: text("person"), service: text("service"), rule: text("rule") };
         let after = text("after");
         let page = sessions::list(&call.shell, call.caller()?, &filter, after.as_deref(), call.limit()?).await?;
-        json(StatusCode::OK, &page)
+        listed::<SessionView, _>(page)
     })
 }
 
 /// `GET /v1/sessions/{id}`.
 pub fn show(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &sessions::show(&call.shell, call.caller()?, call.param("id")).await?) })
+    boxed(async move {
+        said::<SessionView, _>(StatusCode::OK, sessions::show(&call.shell, call.caller()?, call.param("id")).await?)
+    })
 }
 
 /// `DELETE /v1/sessions/{id}`.
 pub fn kill(call: Call) -> Boxed {
     boxed(async move {
         let id = call.param("id");
-        json(StatusCode::OK, &sessions::kill(&call.shell, call.caller()?, id, &call.instance).await?)
+        said::<SessionView, _>(StatusCode::OK, sessions::kill(&call.shell, call.caller()?, id, &call.instance).await?)
     })
 }
 
@@ -45,7 +48,7 @@ pub fn events(call: Call) -> Boxed {
         let wait = Duration::from_secs(wait);
         let watching = sessions::events(&call.shell, call.caller()?, after, wait);
         tokio::select! {
-            events = watching => json(StatusCode::OK, &events?),
+            events = watching => said::<SessionEvents, _>(StatusCode::OK, events?),
             // Whoever is told to end gets what there is: nothing.
             _ = call.conn.told_to_end() => {
                 json(StatusCode::OK, &wire::admin::SessionEvents { items: vec![], next: after.unwrap_or_default() })

@@ -1,0 +1,350 @@
+//! What the sequences of [`super`] are shown to whoever asks: values, which each front turns into its own words.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use pki::{AssuranceLevel, Role, Serial};
+
+use crate::core::records::{Convergence, LockKind};
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page starts; nothing on the last.
+    pub next: Option<String>,
+}
+
+/// A service that a machine exposes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedService {
+    /// Its name.
+    pub name: String,
+    /// Whether it is sealed from the gateway.
+    pub sealed: bool,
+}
+
+/// A machine or person as it stands.
+#[derive(Clone, Debug)]
+pub struct SubjectDetails {
+    /// Its name.
+    pub name: String,
+    /// Its SPIFFE ID.
+    pub identity: String,
+    /// What it is.
+    pub role: Role,
+    /// How it stands: `active`, `expired`, `locked` or `reserved`.
+    pub state: &'static str,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// The name of its owner.
+    pub owner: Option<String>,
+    /// Whether somebody else, or nobody, has that name now.
+    pub owner_gone: bool,
+    /// How far it is proven.
+    pub assurance: AssuranceLevel,
+    /// Its lineage.
+    pub lineage: String,
+    /// Serial of the certificate in use.
+    pub serial: Option<Serial>,
+    /// End of its newest certificate, in seconds since the Unix epoch.
+    pub not_after: Option<u64>,
+    /// Serial of a certificate that was issued and not used yet.
+    pub pending_serial: Option<Serial>,
+    /// When it was admitted, in seconds since the Unix epoch.
+    pub created: u64,
+    /// The locks that stand against it.
+    pub locks: Vec<LockDetails>,
+    /// When it was last here, in seconds since the Unix epoch.
+    pub last_seen: Option<u64>,
+    /// The name that it takes when it next renews.
+    pub renaming: Option<String>,
+    /// Its tunnel, while it holds one.
+    pub tunnel: Option<TunnelDetails>,
+    /// What was verified about it.
+    pub verified: BTreeMap<String, String>,
+    /// What it claimed.
+    pub claimed: BTreeMap<String, String>,
+    /// The last run of a configuration tool on it.
+    pub convergence: Option<Convergence>,
+}
+
+/// A machine's tunnel.
+#[derive(Clone, Debug)]
+pub struct TunnelDetails {
+    /// When it came, in seconds since the Unix epoch.
+    pub since: u64,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// What the machine exposes.
+    pub services: Vec<OfferedService>,
+}
+
+/// A lock, and what setting it did.
+#[derive(Clone, Debug)]
+pub struct LockDetails {
+    /// What it is against.
+    pub kind: LockKind,
+    /// Which one.
+    pub target: String,
+    /// Why.
+    pub reason: String,
+    /// Who set it.
+    pub by: String,
+    /// When, in seconds since the Unix epoch.
+    pub at: u64,
+    /// What it ended, for whoever set it.
+    pub ended: Option<Enforced>,
+    /// Whom a lock on a key hits.
+    pub hits: Vec<String>,
+    /// What a locked person made that counts no more.
+    pub suspended: Option<MadeBy>,
+}
+
+/// What a lock ended.
+#[derive(Clone, Debug)]
+pub struct Enforced {
+    /// Sessions.
+    pub sessions: usize,
+    /// How long that took, in milliseconds.
+    pub millis: u64,
+    /// Sessions that had not ended by then.
+    pub left: usize,
+}
+
+/// What a person made that counts only while they do, and what they own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MadeBy {
+    /// Live join tokens, by id.
+    pub tokens: Vec<String>,
+    /// Requests that they approved and that still wait, by id.
+    pub approvals: Vec<String>,
+    /// Machines that they own.
+    pub machines: Vec<String>,
+    /// How many more there are than are named.
+    pub more: usize,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The id under which the audit has it.
+    pub instance: String,
+    /// What ended with a person.
+    pub ended: Option<MadeBy>,
+    /// Machines that were handed to another.
+    pub handed_over: Vec<String>,
+}
+
+/// A machine or person as corrected.
+#[derive(Clone, Debug)]
+pub struct Correction {
+    /// As it stands now.
+    pub subject: SubjectDetails,
+    /// What may not be as it was meant.
+    pub warnings: Vec<String>,
+}
+
+/// A join token.
+#[derive(Clone, Debug)]
+pub struct TokenDetails {
+    /// Its id.
+    pub id: String,
+    /// What it admits.
+    pub role: Role,
+    /// How it stands: `live`, `spent`, `expired`, `revoked` or `suspended`.
+    pub state: &'static str,
+    /// For how many keys it may be redeemed.
+    pub uses: u32,
+    /// Digests of the keys that it was redeemed for.
+    pub redeemed: Vec<String>,
+    /// Names and patterns that it is for.
+    pub names: Vec<String>,
+    /// Labels that it gives.
+    pub labels: BTreeMap<String, String>,
+    /// Groups that it gives.
+    pub groups: Vec<String>,
+    /// The owner that it gives.
+    pub owner: Option<String>,
+    /// Digest of the one key that it is for.
+    pub key: Option<String>,
+    /// Who made it.
+    pub by: String,
+    /// When, in seconds since the Unix epoch.
+    pub created: u64,
+    /// Until when it can be redeemed, in seconds since the Unix epoch.
+    pub expires: u64,
+}
+
+/// A join token that was just made. Its string is shown once.
+#[derive(Clone, Debug)]
+pub struct MadeToken {
+    /// Its id.
+    pub id: String,
+    /// The string that a client is given.
+    pub token: String,
+    /// Until when it can be redeemed, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// What may not be as it was meant.
+    pub warnings: Vec<String>,
+}
+
+/// A request to join.
+#[derive(Clone, Debug)]
+pub struct RequestDetails {
+    /// Its id.
+    pub id: String,
+    /// How it stands.
+    pub state: &'static str,
+    /// What it would be.
+    pub role: Role,
+    /// The name that it asks for.
+    pub wanted_name: Option<String>,
+    /// The name that it was given.
+    pub name: Option<String>,
+    /// Digest of its key.
+    pub key: String,
+    /// Algorithm of its key.
+    pub algorithm: String,
+    /// What was verified about it.
+    pub verified: BTreeMap<String, String>,
+    /// What it claims.
+    pub claimed: BTreeMap<String, String>,
+    /// How far it is proven.
+    pub assurance: AssuranceLevel,
+    /// Where it came from.
+    pub source: String,
+    /// When, in seconds since the Unix epoch.
+    pub created: u64,
+    /// When it lapses, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// The approvals that it has.
+    pub approvals: Vec<ApprovalDetails>,
+    /// How many it needs.
+    pub approvals_wanted: u32,
+    /// Others that wait and want the same name.
+    pub rivals: Vec<String>,
+    /// How the holder of the name that it wants stands.
+    pub taken: Option<String>,
+    /// The rules that let it wait.
+    pub rules: Vec<String>,
+    /// The lifetime that it was given, in seconds.
+    pub lifetime: Option<u64>,
+    /// Why it was denied.
+    pub reason: Option<String>,
+}
+
+/// One approval of a request.
+#[derive(Clone, Debug)]
+pub struct ApprovalDetails {
+    /// Who gave it.
+    pub by: String,
+    /// When, in seconds since the Unix epoch.
+    pub at: u64,
+    /// Whether they typed the code.
+    pub code_checked: bool,
+    /// The name that they gave.
+    pub name: Option<String>,
+    /// The labels that they gave.
+    pub labels: BTreeMap<String, String>,
+    /// The owner that they gave.
+    pub owner: Option<String>,
+    /// Digest of what they approved.
+    pub content: Option<String>,
+}
+
+/// Who waits.
+#[derive(Clone, Debug, Default)]
+pub struct WaitingRequests {
+    /// The requests.
+    pub items: Vec<RequestDetails>,
+    /// What tells this answer from another.
+    pub seen: String,
+}
+
+/// A session.
+#[derive(Clone, Debug)]
+pub struct SessionDetails {
+    /// Its id.
+    pub id: String,
+    /// SPIFFE ID of whoever opened it.
+    pub caller: String,
+    /// Where they came from.
+    pub source: String,
+    /// The machine.
+    pub machine: String,
+    /// The service.
+    pub service: String,
+    /// Whether the gateway sees what is in it.
+    pub mode: &'static str,
+    /// How it was opened.
+    pub door: &'static str,
+    /// The rules that allow it.
+    pub rules: Vec<String>,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub ended_ms: Option<u64>,
+    /// Why it ended.
+    pub reason: Option<&'static str>,
+    /// Bytes to the machine.
+    pub to_machine: u64,
+    /// Bytes from the machine.
+    pub from_machine: u64,
+    /// How many connections of its own it has had.
+    pub dial_backs: u32,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug)]
+pub struct SessionEvent {
+    /// Its place among the events.
+    pub number: u64,
+    /// `opened` or `closed`.
+    pub event: &'static str,
+    /// The session.
+    pub session: SessionDetails,
+}
+
+/// What happened to sessions since a place.
+#[derive(Clone, Debug)]
+pub struct SessionNews {
+    /// The events.
+    pub items: Vec<SessionEvent>,
+    /// The place to go on from.
+    pub next: u64,
+}
+
+/// What the policy would say.
+#[derive(Clone, Debug)]
+pub struct PolicyAnswer {
+    /// Whether it allows it.
+    pub allowed: bool,
+    /// The rules that decide.
+    pub rules: Vec<String>,
+    /// Why, in words.
+    pub explanation: String,
+}
+
+/// An event of the audit.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    /// Its id.
+    pub id: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What happened.
+    pub event: String,
+    /// Who did it.
+    pub actor: String,
+    /// Whom it is about.
+    pub subject: String,
+    /// The rules that decided.
+    pub rules: Vec<String>,
+    /// The id of the request.
+    pub instance: String,
+    /// What more there is to say.
+    pub detail: BTreeMap<String, String>,
+}
