@@ -190,7 +190,7 @@ impl Refusal {
     /// Whether the same request may succeed later without anybody doing anything.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.code.as_str(), "queue-full" | "rate-limited" | "internal" | "unavailable")
+        matches!(self.code.as_str(), "queue-full" | "rate-limited" | "internal" | "signer-unavailable" | "unavailable")
             || matches!(self.status, 429 | 502..=504)
     }
 
@@ -212,8 +212,8 @@ impl Refusal {
             "malformed" => Exit::Usage,
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" | "removed" => Exit::Locked,
-            "queue-full" | "rate-limited" | "unavailable" | "offline" | "target-closed" | "target-slow"
-            | "machine-silent" | "stream-limit" => Exit::Unreachable,
+            "queue-full" | "rate-limited" | "signer-unavailable" | "unavailable" | "offline" | "target-closed"
+            | "target-slow" | "machine-silent" | "stream-limit" => Exit::Unreachable,
             _ => Exit::Failure,
         }
     }
@@ -324,6 +324,7 @@ mod tests {
             ("rate-limited", Exit::Unreachable),
             ("queue-full", Exit::Unreachable),
             ("unavailable", Exit::Unreachable),
+            ("signer-unavailable", Exit::Unreachable),
             ("internal", Exit::Failure),
             ("not-found", Exit::Failure),
             ("never heard of", Exit::Failure),

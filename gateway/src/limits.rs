@@ -146,6 +146,14 @@ pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
 /// Damaged records that are named in the log, and counted: whoever has more needs `store check`, not a longer log.
 pub const DAMAGED_NAMED: usize = 1_000;
 
+/// Signatures made at once: more than a key in a file can use on any machine, as many as a hardware module commonly has
+/// sessions for, and far fewer than the threads that may block, which the store needs as well.
+pub const SIGNATURES_AT_ONCE: usize = 16;
+
+/// How long a signature may take, waiting for its turn included: well below the time of a request, so that whoever asks
+/// hears why. A key in a file takes a millisecond, a hardware module up to 200.
+pub const SIGNING_TIME: Duration = Duration::from_secs(10);
+
 /// Life of the gateway's own certificate. It is renewed at half of it, by the wall clock, and each failure is tried again within a
 /// quarter of an hour, so a gateway whose renewal fails has days to say so before anybody is shut out.
 pub const GATEWAY_LEAF_LIFE: Duration = Duration::from_hours(7 * 24);

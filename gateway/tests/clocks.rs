@@ -254,7 +254,7 @@ async fn the_order_of_what_is_vouched_for_only_goes_forward() {
     story.clock.advance(minutes(1));
     let restored = advance().await;
     assert!(restored > second, "{second} {restored}");
-    assert_eq!(ssh::cas(&story.shell).unwrap().order, restored);
+    assert_eq!(ssh::cas(&story.shell).await.unwrap().order, restored);
 
     // A clock far ahead would take it where no later one could follow.
     story.rounds(2).await;

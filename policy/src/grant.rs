@@ -60,6 +60,11 @@ impl Grant {
         &self.rules
     }
 
+    /// Spends it: the lifetime, if a rule says one, and the rules that decided.
+    pub fn spend(self) -> (Option<Duration>, Vec<String>) {
+        (self.lifetime, self.rules)
+    }
+
     /// This grant on the stricter terms of both. An approval is a `request` grant for whoever
     /// waits narrowed by the `approve` grant of each person who says yes: the shorter lifetime,
     /// the more approvals, the rules of both.

@@ -12,7 +12,7 @@ use super::{
     change::Changes,
     keys,
     lock::{self, Locks},
-    records::{CertState, Certificate, Convergence, KeptName, Lineage, Lock, LockKind, Seen, Stale, Subject},
+    records::{Certificate, Convergence, KeptName, Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::{REMOVED, Refusal},
     subjects,
 };
@@ -102,7 +102,7 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let (Some(certificate), Some(lineage)) = (&standing.certificate, &standing.lineage) else {
         return Err(Refusal::Retired { why: "this gateway has no record of it" });
     };
-    if certificate.record.state != CertState::Issued || certificate.record.key != peer.key {
+    if certificate.record.key != peer.key {
         return Err(Refusal::Retired { why: "this gateway has no record of it" });
     }
     if lineage.record.ended {

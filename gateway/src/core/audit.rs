@@ -16,16 +16,12 @@ pub use self::{
 
 use super::records::{Content, Run};
 
-/// The name of [`Event::CertificateReserved`].
-pub const RESERVED: &str = "certificate.reserved";
-
 /// The names of all events, for whoever filters by them.
 pub const NAMES: &[&str] = &[
     "ca.renewed",
     "ca.root-list",
     "certificate.activated",
     "certificate.issued",
-    RESERVED,
     "certificate.sealed",
     "certificate.stale",
     "clock.believed",
@@ -110,13 +106,18 @@ pub enum Event {
     TokenCreated { token: String, role: &'static str, uses: u32, rules: Vec<String> },
     /// A token was revoked.
     TokenRevoked { token: String, rules: Vec<String> },
-    /// A serial was set aside for a certificate; the reason is an enrollment or a renewal.
-    CertificateReserved { serial: String, identity: String, lineage: String, rules: Vec<String> },
-    /// A machine asked for a certificate for its sealed services; its reservation stands beside this.
+    /// A machine asked for a certificate for its sealed services; `certificate.issued` stands beside this.
     CertificateSealed { serial: String, identity: String, lineage: String },
-    /// A certificate was signed and recorded.
-    CertificateIssued { serial: String, identity: String, lineage: String, key: String, not_after: u64 },
-    /// An SSH certificate is about to be signed, for a machine or a person, on the strength of a certificate.
+    /// A certificate was made; the rules are those of the enrollment or the renewal.
+    CertificateIssued {
+        serial: String,
+        identity: String,
+        lineage: String,
+        key: String,
+        not_after: u64,
+        rules: Vec<String>,
+    },
+    /// An SSH certificate was made, for a machine or a person, on the strength of a certificate.
     SshIssued {
         identity: String,
         kind: &'static str,
@@ -173,7 +174,6 @@ impl Event {
             Self::TokenRedeemed { .. } => "token.redeemed",
             Self::TokenCreated { .. } => "token.created",
             Self::TokenRevoked { .. } => "token.revoked",
-            Self::CertificateReserved { .. } => RESERVED,
             Self::CertificateSealed { .. } => "certificate.sealed",
             Self::CertificateIssued { .. } => "certificate.issued",
             Self::SshIssued { .. } => "ssh.issued",
@@ -233,15 +233,12 @@ impl Event {
             Self::TokenCreated { token, role, uses, rules } => {
                 (token, rules, vec![("role", role.to_owned()), ("uses", uses.to_string())])
             }
-            Self::CertificateReserved { serial, identity, lineage, rules } => {
-                (identity, rules, vec![("serial", serial), ("lineage", lineage)])
-            }
             Self::CertificateSealed { serial, identity, lineage } => {
                 (identity, vec![], vec![("serial", serial), ("lineage", lineage)])
             }
-            Self::CertificateIssued { serial, identity, lineage, key, not_after } => (
+            Self::CertificateIssued { serial, identity, lineage, key, not_after, rules } => (
                 identity,
-                vec![],
+                rules,
                 vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
             ),
             Self::SshIssued { identity, kind, serial, key_id, principals, key, certificate, not_after, rules } => (
@@ -361,7 +358,7 @@ mod tests {
             sources.iter().flat_map(|source| source.lines()).filter_map(|line| line.trim().strip_prefix("Self::"));
         let named =
             arms.filter_map(|arm| arm.split_once("=> \"")?.1.split('"').next()).filter(|name| name.contains('.'));
-        let found: BTreeSet<&str> = named.chain([RESERVED]).collect();
+        let found: BTreeSet<&str> = named.collect();
         assert_eq!(found, NAMES.iter().copied().collect());
         assert!(NAMES.is_sorted());
         for (filter, known) in [("lock", true), ("lock.set", true), ("lock.", false), ("loc", false), ("", false)] {

@@ -1,18 +1,14 @@
 //! Which certificates stand on the revocation lists. Nothing is written when something is locked, removed, forked or
 //! replaced: what the lists say is computed from certificates, lineages and locks, which say it already.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use pki::{BACKDATE, RevocationReason, RevokedEntry, Role, UnixTime};
 
 use super::{
     admission,
-    records::{CertState, CertificateEnd, LastList, Lineage, Lock, LockKind, UnixSecs},
+    records::{CertificateEnd, LastList, Lineage, Lock, LockKind, UnixSecs},
 };
-
-/// A reservation older than this was interrupted between reserving and recording: nobody has the certificate, and if
-/// somebody should, it is not one that we vouch for.
-const SIGNING_DEADLINE: Duration = Duration::from_mins(5);
 
 /// The locks that stand, by what they hit.
 #[derive(Clone, Debug, Default)]
@@ -67,9 +63,7 @@ fn for_good(cert: &CertificateEnd, lineage: Option<&Lineage>, now: UnixTime) -> 
     }
     let is = |other: &super::records::CertRef| other.serial == cert.serial;
     let good = [&lineage.current, &lineage.pending].into_iter().flatten().chain(&lineage.sealed).any(is);
-    let interrupted = cert.state == CertState::Reserved
-        && UnixTime::from(cert.not_before).plus(BACKDATE).plus(SIGNING_DEADLINE) < now;
-    if good && !interrupted || in_grace(cert, lineage, now) {
+    if good || in_grace(cert, lineage, now) {
         return None;
     }
     Some((changed, RevocationReason::Superseded))

@@ -12,10 +12,10 @@ use super::{
     keys,
     lock::{Locks, Target},
     name,
-    plan::{self, Common, Kind, Plan, Stands, Wanted},
+    plan::{self, Common, Kind, Plan, Stands, Terms, Wanted},
     records::{
-        AdmittedBy, CertState, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen,
-        Subject, Token, UnixSecs, Waiting,
+        AdmittedBy, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, Token,
+        UnixSecs, Waiting,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     subjects,
@@ -188,7 +188,7 @@ pub fn decide(
             }
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            admit(inbound, enrollment, claims, &records, frame, now, entropy)
+            admit(inbound, Terms::granted(grant)?, enrollment, claims, &records, frame, now, entropy)
         }
         policy::Admission::Wait(grant) => {
             if let Some(seen) = &records.existing
@@ -242,8 +242,7 @@ fn continue_existing(
 fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Option<Verdict> {
     let (certificate, lineage) = (records.issued.as_ref()?, records.ground.lineage.as_ref()?);
     let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
-    let good = certificate.record.state == CertState::Issued
-        && !lineage.record.ended
+    let good = !lineage.record.ended
         && newest.serial == certificate.record.serial
         && certificate.record.not_after.0 > now.secs();
     good.then(|| Verdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
@@ -355,8 +354,10 @@ fn wait(enrollment: Enrollment, tokens: Vec<Seen<Token>>, records: &Records) -> 
 }
 
 /// Admits without a person.
+#[expect(clippy::too_many_arguments, reason = "what was granted, and everything that it is granted on")]
 fn admit(
     inbound: &Inbound,
+    terms: Terms,
     mut enrollment: Enrollment,
     claims: Claims,
     records: &Records,
@@ -366,7 +367,7 @@ fn admit(
 ) -> Result<Verdict, Refusal> {
     let name = name::choose(enrollment.wanted_name.as_deref(), &claims.names, enrollment.role, &enrollment.key)?;
     enrollment.name = Some(name.to_string());
-    enrollment.state = EnrollmentState::Approved;
+    enrollment.state = EnrollmentState::Issued;
     let mut changes = Changes::new();
     changes.event(Event::EnrollmentAdmitted {
         enrollment: enrollment.id.clone(),
@@ -400,7 +401,7 @@ fn admit(
     changes.upsert(keys::enrollment(&enrollment.id), records.existing.as_ref(), &enrollment);
     let locks = records.locks.clone().and(records.name.locks.clone());
     let stands = plan::stands(&lineage, subject.as_ref(), &[enrollment.key], &locks)?;
-    certify(changes, stands, enrollment, lineage, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
+    certify(changes, stands, terms, enrollment, lineage, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
 }
 
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
@@ -525,7 +526,8 @@ pub fn collect(
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    let enrollment = existing.record.clone();
+    let terms = Terms::approved(&existing.record)?;
+    let enrollment = Enrollment { state: EnrollmentState::Issued, ..existing.record.clone() };
     let Some(lineage) = &ground.lineage else {
         return Err(Fault::Record(format!("enrollment {} is approved without a lineage", enrollment.id)).into());
     };
@@ -536,13 +538,14 @@ pub fn collect(
     let subject = ground.subject.as_ref().map(|seen| &seen.record);
     let stands = plan::stands(lineage, subject, &[enrollment.key], locks)?;
     changes.update(keys::enrollment(&enrollment.id), existing, &enrollment);
-    certify(changes, stands, enrollment, lineage.clone(), admitted_by, key, frame, now, entropy)
+    certify(changes, stands, terms, enrollment, lineage.clone(), admitted_by, key, frame, now, entropy)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where all parts of a first certificate meet")]
 fn certify(
     mut changes: Changes,
     stands: Stands,
+    terms: Terms,
     enrollment: Enrollment,
     seen: Seen<Lineage>,
     admitted_by: AdmittedBy,
@@ -558,16 +561,15 @@ fn certify(
         role: enrollment.role,
         name,
         key: key.clone(),
-        lifetime: enrollment.lifetime.map(Duration::from_secs),
         assurance: enrollment.assurance,
         admitted_by,
     };
-    let linted = plan::draft(wanted, Serial::from_entropy(entropy.serial), now)?;
+    let draft = plan::draft(terms, wanted, Kind::Own, Serial::from_entropy(entropy.serial), now)?;
     let mut lineage = seen.record.clone();
     if lineage.name != identity.name.as_str() || lineage.role != identity.role {
         return Err(Fault::Record(format!("lineage {} is not of {identity}", lineage.id)).into());
     }
-    let (certificate, reference) = plan::reserved(frame.common, &linted, Kind::Own, &mut lineage, key, now)?;
+    let (charged, reference) = draft.charge(frame.common, &mut lineage, now)?;
     lineage.pending = Some(reference);
     let lineage_key = keys::lineage(&lineage.id);
     if seen.version == 0 {
@@ -575,7 +577,5 @@ fn certify(
     } else {
         changes.update(lineage_key, &seen, &lineage);
     }
-    plan::reserve(&mut changes, stands, &certificate, &identity, &enrollment.rules);
-    let id = enrollment.id.clone();
-    Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: Some(enrollment), id })))
+    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, enrollment.id))))
 }

@@ -8,8 +8,8 @@ use super::{
     audit::AuditRecord,
     keys,
     records::{
-        CertState, Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale,
-        Subject, Token, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale, Subject, Token,
+        UnixSecs, Waiting,
     },
     subjects::Owned,
     timekeeping::ClockNote,
@@ -66,7 +66,6 @@ impl Stored for CertificateEnd {
             key: KeyDigest::from_spki_der(&[]),
             not_before: UnixSecs(0),
             not_after,
-            state: CertState::Issued,
         })
     }
 }

@@ -1,40 +1,126 @@
-//! A certificate about to be made: the linted draft, and what must be durable before it may be signed.
+//! A certificate about to be made: the linted draft, and what becomes durable in the same commit.
 
 use std::time::Duration;
 
 use pki::{
-    AssuranceLevel, Identity, KeyDigest, LeafRequest, Linted, ListsUrl, Name, Role, Serial, SubjectKey, TrustDomain,
-    UnixTime,
+    AssuranceLevel, Identity, IssueError, IssuingCa, KeyDigest, LeafRequest, LintError, Linted, ListsUrl, Name, Role,
+    Serial, SubjectKey, TrustDomain, UnixTime,
 };
+use policy::{Action, Grant};
 
 use super::{
-    admission::lock_kind,
+    admission::{Caller, lock_kind},
     audit::Event,
     ca_end::CaEnds,
     change::{Changes, Expect},
     keys,
     lock::Locks,
     records::{
-        AdmittedBy, CertRef, CertState, Certificate, CertificateEnd, Enrollment, Lineage, LockKind, Seen, Subject,
-        UnixSecs,
+        AdmittedBy, CertRef, Certificate, CertificateEnd, Enrollment, EnrollmentState, Lineage, LockKind, Seen,
+        Subject, UnixSecs,
     },
     refusal::{Fault, REMOVED, Refusal},
 };
 
-/// A certificate that may be made once `reserve` is committed.
+/// A certificate that may be made: the linted draft, and what is to be durable with it. Only [`Charged::plan`] and
+/// [`own_leaf`] make one, and only an issuing CA makes anything of it.
 #[derive(Debug)]
-#[must_use = "a plan that is not carried out issues nothing"]
+#[must_use = "a plan that is not signed and committed issues nothing"]
 pub struct Plan {
-    /// The draft, linted.
-    pub linted: Linted,
-    /// What must be durable first: serial, token, names, events.
-    pub reserve: Changes,
-    /// The certificate's record as reserved.
-    pub certificate: Certificate,
-    /// The enrollment to mark as issued when the certificate is recorded.
-    pub enrollment: Option<Enrollment>,
-    /// The id given to the client: enrollment or lineage.
-    pub id: String,
+    linted: Linted,
+    changes: Changes,
+    lineage: String,
+    rules: Vec<String>,
+    id: String,
+}
+
+impl Plan {
+    /// Whose certificate it is.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.linted.identity().role
+    }
+
+    /// Signs. Gives what is to be committed, in one batch, before anybody sees the certificate; its record; and the id given
+    /// to the client.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub fn sign(self, ca: &IssuingCa) -> Result<(Changes, Certificate, String), IssueError> {
+        let Self { linted, mut changes, lineage, rules, id } = self;
+        let issued = linted.issue(ca)?;
+        let certificate = Certificate {
+            serial: issued.serial,
+            lineage,
+            role: issued.identity.role,
+            name: issued.identity.name.to_string(),
+            key: issued.key,
+            not_before: issued.not_before.into(),
+            not_after: issued.not_after.into(),
+            der: issued.der,
+        };
+        changes.create(keys::certificate(&certificate.serial), &certificate);
+        let end = CertificateEnd::from(&certificate);
+        changes.put(keys::certificate_end(&end), &end);
+        changes.event(Event::CertificateIssued {
+            serial: certificate.serial.hex(),
+            identity: issued.identity.to_string(),
+            lineage: certificate.lineage.clone(),
+            key: certificate.key.hex(),
+            not_after: certificate.not_after.0,
+            rules,
+        });
+        Ok((changes, certificate, id))
+    }
+}
+
+/// On what terms a certificate is made. A decision of the policy is spent for it, now or when somebody approved.
+#[derive(Debug)]
+#[must_use = "terms that no draft is made on were granted for nothing"]
+pub struct Terms {
+    lifetime: Option<Duration>,
+    rules: Vec<String>,
+}
+
+impl Terms {
+    /// Spends a grant to enroll or to renew.
+    ///
+    /// # Errors
+    /// [`Fault::Issue`] when it allows anything else.
+    pub fn granted(grant: Grant) -> Result<Self, Fault> {
+        match grant.action() {
+            Action::Enroll | Action::Renew => {
+                let (lifetime, rules) = grant.spend();
+                Ok(Self { lifetime, rules })
+            }
+            Action::Request
+            | Action::Approve
+            | Action::Login
+            | Action::Connect
+            | Action::Reach
+            | Action::Lock
+            | Action::Read
+            | Action::Report
+            | Action::Administer => Err(Fault::Issue(format!("a grant to {} makes no certificate", grant.action()))),
+        }
+    }
+
+    /// Those on which an enrollment was approved, as they were recorded with the approval.
+    ///
+    /// # Errors
+    /// [`Fault::Record`] when it is not approved, or not any more.
+    pub fn approved(enrollment: &Enrollment) -> Result<Self, Fault> {
+        if enrollment.state != EnrollmentState::Approved {
+            return Err(Fault::Record(format!("enrollment {} is not approved", enrollment.id)));
+        }
+        let lifetime = enrollment.lifetime.map(Duration::from_secs);
+        Ok(Self { lifetime, rules: enrollment.rules.clone() })
+    }
+
+    /// Those of the certificate by which an admitted caller asks for another that ends with it.
+    pub fn of_own_certificate(caller: &Caller, now: UnixTime) -> Self {
+        Self { lifetime: Some(caller.not_after.since(now)), rules: Vec::new() }
+    }
 }
 
 /// What the certificates of machines and people have in common here.
@@ -72,8 +158,6 @@ pub struct Wanted<'a> {
     pub name: Name,
     /// The key.
     pub key: SubjectKey,
-    /// By policy; the profile's default when absent.
-    pub lifetime: Option<Duration>,
     /// How far the subject is proven.
     pub assurance: AssuranceLevel,
     /// Who admitted it.
@@ -89,12 +173,12 @@ const fn default_lifetime(role: Role) -> Duration {
     }
 }
 
-/// Drafts and lints.
+/// Spends the terms on a draft, and lints it.
 ///
 /// # Errors
 /// [`Fault::Issue`] when our own profile would make a certificate that breaks a rule.
-pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted, Refusal> {
-    let lifetime = wanted.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
+pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: UnixTime) -> Result<Draft, Refusal> {
+    let lifetime = terms.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
     let lifetime = wanted.common.within(wanted.role, lifetime, now)?;
     let request = LeafRequest {
         key: wanted.key,
@@ -105,12 +189,28 @@ pub fn draft(wanted: Wanted<'_>, serial: Serial, now: UnixTime) -> Result<Linted
         admitted_by: wanted.admitted_by.into(),
         gateway_names: vec![],
     };
+    let key = request.key.digest();
     let draft = pki::draft(request, now);
+    let draft = match kind {
+        Kind::Own => draft,
+        Kind::Sealed => draft.for_sealed_services(),
+    };
     let draft = match wanted.common.lists {
         Some(lists) => draft.with_list(lists),
         None => draft,
     };
-    draft.lint().map_err(|error| Fault::Issue(error.to_string()).into())
+    let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
+    Ok(Draft { linted, key, kind, rules: terms.rules })
+}
+
+/// The plan for a certificate of the gateway's own, by no policy: whoever starts the gateway has its keys.
+///
+/// # Errors
+/// [`LintError`] when it would break a rule.
+pub fn own_leaf(request: LeafRequest, at: UnixTime) -> Result<Plan, LintError> {
+    let (lineage, id) = (request.identity.role.to_string(), request.identity.name.to_string());
+    let linted = pki::draft(request, at).lint()?;
+    Ok(Plan { linted, changes: Changes::new(), lineage, rules: Vec::new(), id })
 }
 
 /// The two kinds of certificates of a lineage, each with a budget of its own.
@@ -141,52 +241,60 @@ pub(super) fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: Un
     Ok(UnixSecs(paid))
 }
 
-/// The record of a draft's certificate, reserved, and the reference a lineage keeps. It is taken from the lineage's budget.
-///
-/// # Errors
-/// [`Refusal::CertificateLimit`].
-pub fn reserved(
-    common: Common<'_>,
-    linted: &Linted,
+/// A linted draft that no budget was charged for.
+#[derive(Debug)]
+#[must_use = "a draft that is not charged makes no plan"]
+pub struct Draft {
+    linted: Linted,
+    key: KeyDigest,
     kind: Kind,
-    lineage: &mut Lineage,
-    key: &SubjectKey,
-    now: UnixTime,
-) -> Result<(Certificate, CertRef), Refusal> {
-    let life = linted.not_after().since(now);
-    let paid_until = match kind {
-        Kind::Own => &mut lineage.paid_until,
-        Kind::Sealed => &mut lineage.sealed_paid_until,
-    };
-    *paid_until = spend(*paid_until, life, common.per_life, now)?;
-    let reference = CertRef { serial: linted.serial(), key: key.digest(), not_after: linted.not_after().into() };
-    let certificate = Certificate {
-        serial: linted.serial(),
-        lineage: lineage.id.clone(),
-        role: lineage.role,
-        name: linted.identity().name.to_string(),
-        key: key.digest(),
-        not_before: linted.not_before().into(),
-        not_after: linted.not_after().into(),
-        state: CertState::Reserved,
-        der: Vec::new(),
-    };
-    Ok((certificate, reference))
+    rules: Vec<String>,
 }
 
-/// Writes a certificate's record, and files it by its end: the only place where either is written. A serial that is
-/// reserved must be new.
-pub fn file(changes: &mut Changes, certificate: &Certificate) {
-    let key = keys::certificate(&certificate.serial);
-    match certificate.state {
-        CertState::Reserved => changes.create(key, certificate),
-        CertState::Issued => changes.put(key, certificate),
+impl Draft {
+    /// Takes it from the lineage's budget. Gives the reference that the lineage is to keep as well.
+    ///
+    /// # Errors
+    /// [`Refusal::CertificateLimit`]; [`Fault::Record`] when the lineage is not of the subject named in the draft.
+    pub fn charge(
+        self,
+        common: Common<'_>,
+        lineage: &mut Lineage,
+        now: UnixTime,
+    ) -> Result<(Charged, CertRef), Refusal> {
+        let linted = &self.linted;
+        if lineage.role != linted.identity().role {
+            return Err(Fault::Record(format!("lineage {} is not of {}", lineage.id, linted.identity())).into());
+        }
+        let life = linted.not_after().since(now);
+        let paid_until = match self.kind {
+            Kind::Own => &mut lineage.paid_until,
+            Kind::Sealed => &mut lineage.sealed_paid_until,
+        };
+        *paid_until = spend(*paid_until, life, common.per_life, now)?;
+        let reference = CertRef { serial: linted.serial(), key: self.key, not_after: linted.not_after().into() };
+        Ok((Charged { draft: self, lineage: lineage.id.clone() }, reference))
     }
-    let end = CertificateEnd::from(certificate);
-    changes.put(keys::certificate_end(&end), &end);
 }
 
-/// Proof that a certificate may be made for a lineage. Only [`stands`] makes one; whoever reserves a certificate, or signs
+/// A draft that its lineage's budget was charged for.
+#[derive(Debug)]
+#[must_use = "a draft that is charged is to become a plan"]
+pub struct Charged {
+    draft: Draft,
+    lineage: String,
+}
+
+impl Charged {
+    /// The plan: the draft, with everything that is to be durable in the same commit. `id` is what the client is given.
+    pub fn plan(self, mut changes: Changes, stands: Stands, id: String) -> Plan {
+        stand_on(&mut changes, stands);
+        let Self { draft: Draft { linted, rules, .. }, lineage } = self;
+        Plan { linted, changes, lineage, rules, id }
+    }
+}
+
+/// Proof that a certificate may be made for a lineage. Only [`stands`] makes one; whoever plans a certificate, or signs
 /// one for SSH, needs it.
 #[derive(Debug)]
 #[must_use = "a proof that is not used was looked up for nothing"]
@@ -239,49 +347,6 @@ pub fn stand_on(changes: &mut Changes, stands: Stands) {
             changes.expect.push(expect);
         }
     }
-}
-
-/// Adds the reservation of a certificate to `changes`.
-pub fn reserve(
-    changes: &mut Changes,
-    stands: Stands,
-    certificate: &Certificate,
-    identity: &Identity,
-    rules: &[String],
-) {
-    stand_on(changes, stands);
-    file(changes, certificate);
-    changes.event(Event::CertificateReserved {
-        serial: certificate.serial.hex(),
-        identity: identity.to_string(),
-        lineage: certificate.lineage.clone(),
-        rules: rules.to_vec(),
-    });
-}
-
-/// What recording the signed certificate changes.
-pub fn record(
-    mut certificate: Certificate,
-    der: Vec<u8>,
-    enrollment: Option<Enrollment>,
-    identity: &Identity,
-) -> (Changes, Certificate) {
-    certificate.state = CertState::Issued;
-    certificate.der = der;
-    let mut changes = Changes::new();
-    file(&mut changes, &certificate);
-    if let Some(mut enrollment) = enrollment {
-        enrollment.state = super::records::EnrollmentState::Issued;
-        changes.put(keys::enrollment(&enrollment.id), &enrollment);
-    }
-    changes.event(Event::CertificateIssued {
-        serial: certificate.serial.hex(),
-        identity: identity.to_string(),
-        lineage: certificate.lineage.clone(),
-        key: certificate.key.hex(),
-        not_after: certificate.not_after.0,
-    });
-    (changes, certificate)
 }
 
 #[cfg(test)]

@@ -478,16 +478,6 @@ pub struct Lineage {
     pub renewal_asked: Option<UnixSecs>,
 }
 
-/// How far a certificate got.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CertState {
-    /// The intent is durable; nothing was signed that anybody received.
-    Reserved,
-    /// Signed and recorded.
-    Issued,
-}
-
 /// One certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Certificate {
@@ -508,10 +498,8 @@ pub struct Certificate {
     pub not_before: UnixSecs,
     /// End of validity.
     pub not_after: UnixSecs,
-    /// How far it got.
-    pub state: CertState,
-    /// The certificate, once issued.
-    #[serde(with = "base64_bytes", default, skip_serializing_if = "Vec::is_empty")]
+    /// The certificate.
+    #[serde(with = "base64_bytes")]
     pub der: Vec<u8>,
 }
 
@@ -640,8 +628,6 @@ pub struct CertificateEnd {
     pub not_before: UnixSecs,
     /// End of validity.
     pub not_after: UnixSecs,
-    /// How far it got.
-    pub state: CertState,
 }
 
 impl From<&Certificate> for CertificateEnd {
@@ -654,7 +640,6 @@ impl From<&Certificate> for CertificateEnd {
             key: cert.key,
             not_before: cert.not_before,
             not_after: cert.not_after,
-            state: cert.state,
         }
     }
 }

@@ -157,6 +157,9 @@ pub enum Refusal {
     /// A service cannot be reached.
     #[error("{0}")]
     Service(#[from] Unreached),
+    /// The key that would sign does not answer in time. Nothing was changed.
+    #[error("the gateway's signing key does not answer now")]
+    SignerUnavailable,
     /// We failed. The detail is for our log.
     #[error("{0}")]
     Ours(Fault),

@@ -1,6 +1,6 @@
 //! Decides a renewal: a new key for a lineage, under today's policy.
 
-use pki::{Identity, Serial, SubjectKey, UnixTime};
+use pki::{Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
@@ -8,8 +8,8 @@ use super::{
     approve::principal,
     change::Changes,
     keys, name,
-    plan::{self, Common, Kind, Plan, Wanted},
-    records::{CertState, Certificate, Seen},
+    plan::{self, Common, Kind, Plan, Terms, Wanted},
+    records::{Certificate, Seen},
     refusal::{Malformed, Refusal},
 };
 
@@ -50,7 +50,6 @@ pub fn decide(
     }
     if let (Some(reference), Some(known)) = (&lineage.pending, pending)
         && reference.key == key.digest()
-        && known.record.state == CertState::Issued
         && known.record.not_after.0 > now.secs()
     {
         return Ok(Verdict::Known(Box::new(known.record.clone())));
@@ -63,26 +62,22 @@ pub fn decide(
     // Whoever is renamed takes the name with the first use of this certificate.
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
-    let identity = Identity { domain: common.domain.clone(), role: subject.role, name: name.clone() };
     let wanted = Wanted {
         common,
         role: subject.role,
         name,
         key: key.clone(),
-        lifetime: grant.lifetime(),
         assurance: subject.assurance,
         admitted_by: subject.admitted_by,
     };
-    let linted = plan::draft(wanted, Serial::from_entropy(serial), now)?;
+    let draft = plan::draft(Terms::granted(grant)?, wanted, Kind::Own, Serial::from_entropy(serial), now)?;
     let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut renewed = lineage.clone();
-    let (certificate, reference) = plan::reserved(common, &linted, Kind::Own, &mut renewed, key, now)?;
+    let (charged, reference) = draft.charge(common, &mut renewed, now)?;
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
-    plan::reserve(&mut changes, stands, &certificate, &identity, grant.rules());
-    let id = renewed.id;
-    Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: None, id })))
+    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
 /// The question put to the policy.

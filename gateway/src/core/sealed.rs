@@ -5,16 +5,16 @@
 //! client, and it ends with the machine's own certificate. The lineage remembers the newest two; any other is on
 //! the revocation list.
 
-use pki::{Identity, LeafRequest, Serial, SubjectKey, UnixTime};
+use pki::{Identity, Serial, SubjectKey, UnixTime};
 
 use super::{
     admission::Caller,
     audit::Event,
     change::Changes,
     keys,
-    plan::{self, Common, Kind, Plan},
-    records::{CertState, Certificate, Seen},
-    refusal::{Fault, Malformed, Refusal},
+    plan::{self, Common, Kind, Plan, Terms, Wanted},
+    records::{Certificate, Seen},
+    refusal::{Malformed, Refusal},
 };
 
 /// Leaves that may be in use at once: one, and the one it replaces.
@@ -53,7 +53,7 @@ pub fn decide(
     if key.digest() == caller.key {
         return Err(Refusal::Malformed(Malformed::OwnKeySealed));
     }
-    if let Some(known) = known.filter(|known| known.record.state == CertState::Issued) {
+    if let Some(known) = known {
         return Ok(Verdict::Known(Box::new(known.record.clone())));
     }
     let lifetime = common.within(caller.subject.record.role, caller.not_after.since(now), now)?;
@@ -62,24 +62,19 @@ pub fn decide(
     }
     let subject = &caller.subject.record;
     let identity = Identity { domain: common.domain.clone(), role: subject.role, name: caller.identity.name.clone() };
-    let request = LeafRequest {
+    let wanted = Wanted {
+        common,
+        role: subject.role,
+        name: identity.name.clone(),
         key: key.clone(),
-        identity: identity.clone(),
-        serial: Serial::from_entropy(serial),
-        lifetime,
         assurance: subject.assurance,
-        admitted_by: subject.admitted_by.into(),
-        gateway_names: vec![],
+        admitted_by: subject.admitted_by,
     };
-    let draft = pki::draft(request, now).for_sealed_services();
-    let draft = match common.lists {
-        Some(lists) => draft.with_list(lists),
-        None => draft,
-    };
-    let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
+    let serial = Serial::from_entropy(serial);
+    let draft = plan::draft(Terms::of_own_certificate(caller, now), wanted, Kind::Sealed, serial, now)?;
     let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut lineage = caller.lineage.record.clone();
-    let (certificate, reference) = plan::reserved(common, &linted, Kind::Sealed, &mut lineage, &key, now)?;
+    let (charged, reference) = draft.charge(common, &mut lineage, now)?;
     let mut changes = Changes::new();
     lineage.sealed.retain(|cert| cert.not_after.0 >= now.secs());
     lineage.sealed.push(reference);
@@ -87,12 +82,10 @@ pub fn decide(
         lineage.sealed.remove(0);
     }
     changes.update(keys::lineage(&lineage.id), &caller.lineage, &lineage);
-    plan::reserve(&mut changes, stands, &certificate, &identity, &[]);
     changes.event(Event::CertificateSealed {
-        serial: certificate.serial.hex(),
+        serial: serial.hex(),
         identity: identity.to_string(),
         lineage: lineage.id.clone(),
     });
-    let id = lineage.id;
-    Ok(Verdict::Issue(Box::new(Plan { linted, reserve: changes, certificate, enrollment: None, id })))
+    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, lineage.id))))
 }

@@ -103,16 +103,10 @@ async fn make(shell: &Arc<Shell>, role: Role) -> Result<List, Refusal> {
     let epoch = epoch(shell).await?;
     let (this, entries) = retrying(|| number(shell, role)).await?;
     let this_update = UnixTime::from(this.this_update);
-    let (signer, number) = (Arc::clone(shell), this.number);
-    // A long list takes a while to write and sign.
-    let der = tokio::task::spawn_blocking(move || {
-        // As with certificates: whoever fetches it may have a clock that is a little behind.
-        let from = this_update.minus(pki::BACKDATE);
-        pki::crl(signer.ca.issuing(role), &entries, number, from, this_update.plus(GOOD_FOR))
-    })
-    .await
-    .map_err(|error| Fault::Issue(error.to_string()))?
-    .map_err(|error| Fault::Issue(error.to_string()))?;
+    // As with certificates: whoever fetches it may have a clock that is a little behind.
+    let times = (this_update.minus(pki::BACKDATE), this_update.plus(GOOD_FOR));
+    let number = this.number;
+    let der = shell.signer.list(role, entries, number, times).await?;
     Ok(List { der: der.into(), number, this_update, epoch })
 }
 

@@ -128,7 +128,7 @@ async fn attest(
     let context = Context {
         domain: shell.ca.domain(),
         anchors: shell.ca.anchors(),
-        issuing: [pki::Role::Machine, pki::Role::Person].map(|role| shell.ca.issuing(role).cert_der()),
+        issuing: [pki::Role::Machine, pki::Role::Person].map(|role| shell.ca.issuing_der(role)),
         token_key: &shell.token_key,
         now: shell.now(),
     };

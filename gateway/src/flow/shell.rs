@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     core::{
-        audit::{AuditRecord, RESERVED},
+        audit::AuditRecord,
         change::{Changes, Expect, Write},
         keys,
         kinds::{self, Stored},
@@ -28,7 +28,7 @@ use crate::{
     edge::{dial_back::DialBacks, tunnel::Tunnels},
     ports::{clock::Clock, entropy::Entropy, log::AsJson, metrics::Metrics},
     registry::{live::Live, sessions::Sessions},
-    signer::CaSet,
+    signer::{CaSet, SignError, Signer},
     store::{self, Batch, CommitError, Store},
 };
 
@@ -81,7 +81,9 @@ pub struct Shell {
     /// The policy in force.
     pub rules: ArcSwap<Ruleset>,
     /// The authority.
-    pub ca: CaSet,
+    pub ca: Arc<CaSet>,
+    /// The one way to a signature of its keys.
+    pub signer: Signer,
     /// SHA-256 of the root's public key.
     pub pin: KeyDigest,
     /// The key of join tokens.
@@ -154,6 +156,12 @@ impl From<Retry> for Refusal {
     }
 }
 
+impl From<SignError> for Retry {
+    fn from(error: SignError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 impl From<Fault> for Retry {
     fn from(fault: Fault) -> Self {
         Self::Refused(fault.into())
@@ -171,6 +179,7 @@ impl Shell {
         (clock, entropy): (Clock, Entropy),
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
+        let ca = Arc::new(ca);
         let token = ca.token();
         let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
         Arc::new(Self {
@@ -179,6 +188,7 @@ impl Shell {
             rules: ArcSwap::from_pointee(rules),
             pin: ca.pin(),
             token_key,
+            signer: Signer::new(Arc::clone(&ca)),
             ca,
             settings: ArcSwap::from_pointee(settings),
             clock,
@@ -384,18 +394,13 @@ fn of_queue(write: &Write) -> Option<queue::Change> {
     Some((id, entry))
 }
 
-/// One line for an event. A reservation is followed by what came of it, so it is for whoever looks closely.
+/// One line for an event.
 fn log(record: &AuditRecord) {
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                target: "audit",
-                event = record.event, actor = record.actor, subject = record.subject,
-                rules = %AsJson(&record.rules), instance = record.instance, detail = %AsJson(&record.detail),
-            )
-        };
-    }
-    if record.event == RESERVED { line!(debug) } else { line!(info) }
+    tracing::info!(
+        target: "audit",
+        event = record.event, actor = record.actor, subject = record.subject,
+        rules = %AsJson(&record.rules), instance = record.instance, detail = %AsJson(&record.detail),
+    );
 }
 
 /// Records read together, in the order in which they were asked for.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::core::{
     admission::Caller,
-    refusal::{Fault, Refusal},
+    refusal::Refusal,
     ssh::{self, Plan, Proven},
 };
 
@@ -19,21 +19,19 @@ use crate::core::{
 ///
 /// # Errors
 /// When the CA's key does not sign.
-pub fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
-    let line = |kind| vec![shell.ca.ssh(kind).public().line()];
+pub async fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
+    let line = |kind| vec![shell.ca.ssh(kind).line()];
     let (domain, user, host) = (shell.ca.domain().as_str(), line(SshKind::User), line(SshKind::Host));
-    let ca = shell.ca.issuing(Role::Gateway);
-    let sign = |statement: &[u8]| match ca.sign_statement(statement) {
-        Ok(signature) => Ok(STANDARD.encode(signature)),
-        Err(error) => Err(Fault::Issue(error.to_string())),
-    };
     let order = order::now(shell).number();
+    let statements = [ca_statement(domain, &user, &host), ordered_ca_statement(domain, order, &user, &host)];
+    let [signature, ordered_signature] =
+        shell.signer.statements(statements).await?.map(|signature| STANDARD.encode(signature));
     Ok(SshCaReply {
         trust_domain: domain.to_owned(),
-        ca: pki::to_pem("CERTIFICATE", ca.cert_der()),
-        signature: sign(&ca_statement(domain, &user, &host))?,
+        ca: pki::to_pem("CERTIFICATE", shell.ca.issuing_der(Role::Gateway)),
+        signature,
         order,
-        ordered_signature: sign(&ordered_ca_statement(domain, order, &user, &host))?,
+        ordered_signature,
         user,
         host,
     })
@@ -56,12 +54,10 @@ pub async fn user(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -
     issue(shell, caller, plan, instance).await
 }
 
-/// The only use of the SSH CA keys: after the event is durable, before anybody hears of it.
+/// Signs in memory, makes the event durable, and only then answers.
 async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Result<SshReply, Retry> {
     let Plan { draft, changes } = plan;
     let who = caller.identity.to_string();
-    shell.commit(changes, &Actor { who: &who, instance }).await?;
-    let ca = shell.ca.ssh(draft.kind());
     let mut reply = SshReply {
         certificate: String::new(),
         serial: draft.serial().to_string(),
@@ -69,10 +65,12 @@ async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Re
         principals: draft.principals().to_vec(),
         not_before: draft.valid_after().secs(),
         not_after: draft.valid_before().secs(),
-        ca: ca.public().line(),
+        ca: shell.ca.ssh(draft.kind()).line(),
         time: shell.now().secs(),
     };
-    let issued = draft.issue(ca, shell.entropy.bytes()).map_err(|error| Fault::Issue(error.to_string()))?;
+    let issued = shell.signer.ssh(draft, shell.entropy.bytes()).await?;
+    // Nobody sees it before its event is durable.
+    shell.commit(changes, &Actor { who: &who, instance }).await?;
     reply.certificate = issued.line;
     Ok(reply)
 }

@@ -7,17 +7,13 @@ use pki::{Name, Role};
 use crate::{
     complaint::Complaint,
     core::{
-        audit::Event,
         ca_end::{Nearness, Notice},
-        change::Changes,
         face::FaceNames,
-        own_leaf::{LOOK, OwnLeaf, Validity},
-        plan,
-        records::{CertState, Certificate},
+        own_leaf::{LOOK, OwnLeaf},
     },
     edge::tls::{TlsSwap, TlsTable},
     flow::shell::{Actor, Shell},
-    signer::GatewayLeaf,
+    signer::LeafKey,
 };
 
 /// How often the same thing is said again, in looks: once an hour of a certificate that nobody accepts.
@@ -32,32 +28,14 @@ const END_AGAIN: Duration = Duration::from_hours(24);
 /// What failed: the keys, the store, TLS.
 pub async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
     let name = Name::parse("gateway").map_err(Complaint::failed)?;
-    let leaf =
-        GatewayLeaf::issue(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
-    let issued = leaf.issued();
-    let mut changes = Changes::new();
-    let record = Certificate {
-        serial: issued.serial,
-        lineage: "gateway".to_owned(),
-        role: pki::Role::Gateway,
-        name: name.to_string(),
-        key: issued.key,
-        not_before: issued.not_before.into(),
-        not_after: issued.not_after.into(),
-        state: CertState::Issued,
-        der: issued.der.clone(),
-    };
-    plan::file(&mut changes, &record);
-    changes.event(Event::CertificateIssued {
-        serial: record.serial.hex(),
-        identity: issued.identity.to_string(),
-        lineage: record.lineage.clone(),
-        key: record.key.hex(),
-        not_after: record.not_after.0,
-    });
+    let (key, plan) =
+        LeafKey::plan(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
+    let signed = shell.signer.sign(plan).await.map_err(Complaint::failed)?;
     let actor = Actor { who: "gateway", instance: "start" };
-    shell.commit(changes, &actor).await.map_err(|error| Complaint::store(format!("{error:?}")))?;
-    shell.metrics.leaf(issued.not_after);
+    let committed = signed.commit(|changes| shell.commit(changes, &actor)).await;
+    let (certificate, _) = committed.map_err(|error| Complaint::store(format!("{error:?}")))?.release();
+    let leaf = key.with(&shell.ca, certificate);
+    shell.metrics.leaf(leaf.validity().until);
     TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), names.clone(), shell.clock.clone())
         .map_err(Complaint::failed)
 }
@@ -70,9 +48,7 @@ pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
     loop {
         tokio::time::sleep(LOOK).await;
         leaf.in_force(tls.load().leaf);
-        let ca = shell.ca.issuing(Role::Gateway);
-        let ca = Validity { from: ca.not_before(), until: ca.not_after() };
-        if leaf.look(ca, shell.now()) {
+        if leaf.look(shell.ca.validity(Role::Gateway), shell.now()) {
             // The names in force: a reload may have changed them.
             let names = tls.load().names.clone();
             match table(&shell, &names).await {

@@ -10,39 +10,38 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::{
-    core::own_leaf::Validity,
+    core::{
+        own_leaf::Validity,
+        plan::{self, Plan},
+        records::Certificate,
+    },
     ports::{clock::Clock, entropy::Entropy},
     signer::{CaSet, SignerError},
 };
 
-/// A certificate of the gateway with its key and chain.
-pub struct GatewayLeaf {
-    chain: Vec<CertificateDer<'static>>,
-    pkcs8: Zeroizing<Vec<u8>>,
-    issued: pki::Issued,
-}
+/// A key in memory for which a certificate of the gateway is planned.
+pub struct LeafKey(Zeroizing<Vec<u8>>);
 
-impl fmt::Debug for GatewayLeaf {
+impl fmt::Debug for LeafKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GatewayLeaf({} {})", self.issued.identity, self.issued.serial.hex())
+        f.write_str("LeafKey(..)")
     }
 }
 
-impl GatewayLeaf {
-    /// Makes a key and issues a certificate for it, by the public names of both faces.
+impl LeafKey {
+    /// Makes a key, and plans a certificate for it, by the public names of all faces.
     ///
     /// # Errors
     /// [`SignerError`].
-    pub fn issue(
+    pub fn plan(
         set: &CaSet,
         name: &Name,
         names: Vec<GatewayName>,
         clock: &Clock,
         entropy: &Entropy,
-    ) -> Result<Self, SignerError> {
+    ) -> Result<(Self, Plan), SignerError> {
         let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).map_err(SignerError::Generate)?;
-        let ca = set.issuing(Role::Gateway);
-        let validity = Validity::of_new(Validity { from: ca.not_before(), until: ca.not_after() }, clock.now());
+        let validity = Validity::of_new(set.validity(Role::Gateway), clock.now());
         let at = validity.from.plus(BACKDATE);
         let request = LeafRequest {
             key: key.subject_key().map_err(SignerError::Generate)?,
@@ -53,10 +52,46 @@ impl GatewayLeaf {
             admitted_by: AdmittedBy::Bootstrap,
             gateway_names: names,
         };
-        let issued = pki::draft(request, at).lint()?.issue(ca)?;
+        Ok((Self(pkcs8), plan::own_leaf(request, at)?))
+    }
+
+    /// The key with the certificate that was made for it, and the chain that a client wants.
+    #[must_use]
+    pub fn with(self, set: &CaSet, certificate: Certificate) -> GatewayLeaf {
+        let validity = Validity { from: certificate.not_before.into(), until: certificate.not_after.into() };
         // The root as well: a client that knows no more than its pin finds it there.
-        let chain = [&issued.der, ca.cert_der(), set.root_der()].map(|der| CertificateDer::from(der.to_vec())).into();
-        Ok(Self { chain, pkcs8, issued })
+        let above = [set.issuing_der(Role::Gateway), set.root_der()].map(<[u8]>::to_vec);
+        let chain = [certificate.der].into_iter().chain(above).map(CertificateDer::from).collect();
+        GatewayLeaf { chain, pkcs8: self.0, validity }
+    }
+}
+
+/// A certificate of the gateway with its key and chain.
+pub struct GatewayLeaf {
+    chain: Vec<CertificateDer<'static>>,
+    pkcs8: Zeroizing<Vec<u8>>,
+    validity: Validity,
+}
+
+impl fmt::Debug for GatewayLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GatewayLeaf({:?})", self.validity)
+    }
+}
+
+impl GatewayLeaf {
+    /// One that no store knows.
+    #[cfg(test)]
+    pub fn unrecorded(
+        set: &CaSet,
+        name: &Name,
+        names: Vec<GatewayName>,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Result<Self, SignerError> {
+        let (key, plan) = LeafKey::plan(set, name, names, clock, entropy)?;
+        let (_, certificate, _) = plan.sign(set.issuing(Role::Gateway))?;
+        Ok(key.with(set, certificate))
     }
 
     /// Leaf, issuing CA, root.
@@ -71,15 +106,9 @@ impl GatewayLeaf {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()))
     }
 
-    /// The certificate as it was issued, for the record.
-    #[must_use]
-    pub const fn issued(&self) -> &pki::Issued {
-        &self.issued
-    }
-
     /// When it is valid.
     #[must_use]
     pub const fn validity(&self) -> Validity {
-        Validity { from: self.issued.not_before, until: self.issued.not_after }
+        self.validity
     }
 }

@@ -14,6 +14,7 @@
 //! <data_dir>/token.key       signs join tokens (ES256)
 //! ```
 
+mod door;
 mod file;
 mod leaf;
 pub mod offline;
@@ -29,15 +30,20 @@ use std::{
 
 use pki::{
     AnchorError, BadList, CaError, CaKey, IssueError, IssuingCa, KeyAlgorithm, KeyDigest, KeyError, LintError,
-    ListInfo, PemError, Role, Root, Serial, SoftwareKey, SshCa, SshError, SshKind, TrustAnchors, TrustDomain,
+    ListInfo, PemError, Role, Root, Serial, SoftwareKey, SshCa, SshError, SshKey, SshKind, TrustAnchors, TrustDomain,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use self::offline::{ROOT_LIST, root_list};
-pub use self::{file::Passphrase, leaf::GatewayLeaf, ssh::SshCas};
+pub use self::{
+    door::{Committed, SignError, Signed, Signer},
+    file::Passphrase,
+    leaf::{GatewayLeaf, LeafKey},
+    ssh::SshCas,
+};
 use crate::{
-    core::ca_end::CaEnds,
+    core::{ca_end::CaEnds, own_leaf::Validity},
     ports::{
         clock::Clock,
         entropy::Entropy,
@@ -377,10 +383,29 @@ impl CaSet {
         &self.domain
     }
 
-    /// The CA that signs the leaves of a role.
-    #[must_use]
-    pub const fn issuing(&self, role: Role) -> &IssuingCa {
+    /// The CA that signs the leaves of a role, for the [`Signer`] alone.
+    const fn issuing(&self, role: Role) -> &IssuingCa {
         &self.of(role).ca
+    }
+
+    /// The same for tests that need a certificate no store knows.
+    #[cfg(test)]
+    #[must_use]
+    pub const fn issuing_in_test(&self, role: Role) -> &IssuingCa {
+        self.issuing(role)
+    }
+
+    /// The certificate of the CA of a role.
+    #[must_use]
+    pub fn issuing_der(&self, role: Role) -> &[u8] {
+        self.issuing(role).cert_der()
+    }
+
+    /// When the CA of a role is valid.
+    #[must_use]
+    pub fn validity(&self, role: Role) -> Validity {
+        let ca = self.issuing(role);
+        Validity { from: ca.not_before(), until: ca.not_after() }
     }
 
     /// That CA's certificate as PEM: what a holder sends along with its leaf.
@@ -419,9 +444,14 @@ impl CaSet {
         &self.token
     }
 
-    /// The CA that signs SSH certificates of a kind.
+    /// The public key of the CA that signs SSH certificates of a kind.
     #[must_use]
-    pub const fn ssh(&self, kind: SshKind) -> &SshCa {
+    pub fn ssh(&self, kind: SshKind) -> &SshKey {
+        self.ssh.of(kind).public()
+    }
+
+    /// The CA that signs SSH certificates of a kind, for the [`Signer`] alone.
+    const fn ssh_ca(&self, kind: SshKind) -> &SshCa {
         self.ssh.of(kind)
     }
 

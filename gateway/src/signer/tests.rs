@@ -141,7 +141,7 @@ fn the_ssh_cas_are_made_once_and_stay() {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
     let passphrase = Passphrase::generate(&entropy);
-    let lines = |set: &CaSet| SshKind::ALL.map(|kind| set.ssh(kind).public().line());
+    let lines = |set: &CaSet| SshKind::ALL.map(|kind| set.ssh(kind).line());
     let load = || CaSet::load(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
     let [user, host] = lines(&CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap());
     assert_ne!(user, host);
@@ -187,7 +187,7 @@ fn the_gateways_own_certificate() {
     let (clock, entropy) = (Clock::system(), Entropy::seeded(3));
     let set = CaSet::ephemeral(&domain(), &clock, &entropy).unwrap();
     let names = vec![GatewayName::Dns("join.td.example".into()), GatewayName::Ip([127, 0, 0, 1].into())];
-    let leaf = GatewayLeaf::issue(&set, &Name::parse("gate").unwrap(), names, &clock, &entropy).unwrap();
+    let leaf = GatewayLeaf::unrecorded(&set, &Name::parse("gate").unwrap(), names, &clock, &entropy).unwrap();
     let chain = leaf.chain();
     let [first, rest @ ..] = chain.as_slice() else { panic!("a chain") };
     let rest: Vec<&[u8]> = rest.iter().map(AsRef::as_ref).collect();
@@ -197,6 +197,6 @@ fn the_gateways_own_certificate() {
         assert_eq!(peer.identity.to_string(), "spiffe://td.example/gateway/gate");
     }
     assert!(pki::verify_gateway(first, &rest, set.anchors(), "other.example", clock.now()).is_err());
-    let life = leaf.issued().not_after.since(clock.now());
+    let life = leaf.validity().until.since(clock.now());
     assert!(life <= crate::limits::GATEWAY_LEAF_LIFE && leaf.validity().holds(clock.now()), "{life:?}");
 }

@@ -19,7 +19,6 @@ fn cert(number: u8) -> CertificateEnd {
         key: KeyDigest::from_spki_der(&[number]),
         not_before: UnixSecs(ISSUED - BACKDATE.as_secs()),
         not_after: UnixSecs(ISSUED + DAY),
-        state: CertState::Issued,
     }
 }
 
@@ -119,14 +118,6 @@ fn a_certificate_of_no_lineage() {
     assert_eq!(entry(&own, None, &Standing::default(), now), None);
     let locked = entry(&own, None, &lock(LockKind::Key, &own.key.hex()), now);
     assert_eq!(locked.map(|entry| entry.reason), HELD);
-}
-
-#[test]
-fn a_reservation_that_was_interrupted() {
-    let reserved = CertificateEnd { state: CertState::Reserved, ..cert(2) };
-    let at = |now: u64| entry(&reserved, Some(&lineage()), &Standing::default(), UnixTime::new(now));
-    assert_eq!(at(ISSUED + 300), None);
-    assert_eq!(at(ISSUED + 301).map(|entry| entry.reason), REPLACED);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn table(authority: &CaSet, anchors: &CaSet, clock: &Clock, entropy: &Entropy) -
     let dns = |name: &str| GatewayName::Dns(name.to_owned());
     let proxy = vec![dns(PROXY), GatewayName::Ip(LOCAL.ip())];
     let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy };
-    let leaf = GatewayLeaf::issue(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
+    let leaf = GatewayLeaf::unrecorded(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
     TlsTable::build(&leaf, Arc::clone(anchors.anchors()), names, clock.clone()).unwrap()
 }
 
@@ -232,7 +232,7 @@ impl Holder {
                 Role::Machine | Role::Person => vec![],
             },
         };
-        let ca = set.issuing(role);
+        let ca = set.issuing_in_test(role);
         let issued = pki::draft(request, clock.now()).lint().unwrap().issue(ca).unwrap();
         let chain = [issued.der, ca.cert_der().to_vec()].map(CertificateDer::from).into();
         Self { identity, serial: issued.serial, chain, pkcs8: pkcs8.to_vec() }

@@ -68,6 +68,7 @@ pub const CODES: &[&str] = &[
     "machine-silent",
     "stream-limit",
     "internal",
+    "signer-unavailable",
     "unavailable",
 ];
 
@@ -139,6 +140,11 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
+        Refusal::SignerUnavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "signer-unavailable",
+            Some("try again; the same request is safe to repeat, and nothing was changed"),
+        ),
         Refusal::Ours(Fault::CaEnded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
         Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
@@ -297,7 +303,7 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
         Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
         Refusal::Ours(Fault::CaEnded { .. }) => (vec![], Some(CA_ENDED_AGAIN.as_secs())),
-        Refusal::Ours(_) => (vec![], Some(5)),
+        Refusal::Ours(_) | Refusal::SignerUnavailable => (vec![], Some(5)),
         _ => (vec![], None),
     };
     Problem {
@@ -451,6 +457,11 @@ mod tests {
             ),
             (Refusal::Retired { why: "it is not known here" }, "retired", "`lychgate leave --local`, then join again"),
             (Refusal::Ours(Fault::Contention), "unavailable", "try again; the same request is safe to repeat"),
+            (
+                Refusal::SignerUnavailable,
+                "signer-unavailable",
+                "try again; the same request is safe to repeat, and nothing was changed",
+            ),
             (Refusal::Ours(Fault::Issue(String::new())), "internal", "the gateway's log has the cause under this id"),
         ] {
             let problem = problem(&refusal, "i");

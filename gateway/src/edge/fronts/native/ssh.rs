@@ -17,7 +17,7 @@ use crate::{
 
 /// `GET /v1/ssh/ca`.
 pub fn cas(call: Call) -> Boxed {
-    boxed(async move { json(StatusCode::OK, &flow::ssh::cas(&call.shell)?) })
+    boxed(async move { json(StatusCode::OK, &flow::ssh::cas(&call.shell).await?) })
 }
 
 /// `POST /v1/ssh/host`.
