@@ -127,8 +127,8 @@ async fn lists(story: &Story, caller: &gateway::core::admission::Caller) -> Vec<
     flow::people::list(shell, caller, true, None, 100).await.unwrap();
     flow::admin::list_locks(shell, caller, None, 100).await.unwrap();
     flow::tokens::list(shell, caller, None, 100).await.unwrap();
-    let filter = flow::admin::AuditFilter::default();
-    assert!(flow::admin::audit(shell, caller, &filter, 1000).await.unwrap().items.len() > 3);
+    let filter = flow::audit::AuditFilter::default();
+    assert!(flow::audit::audit(shell, caller, &filter, 1000).await.unwrap().items.len() > 3);
     page.items.into_iter().map(|machine| machine.name).collect()
 }
 

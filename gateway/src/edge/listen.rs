@@ -9,6 +9,7 @@ mod seldom;
 mod serve;
 mod slices;
 mod slots;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -28,15 +29,13 @@ use rustls::{
     ServerConfig,
     server::{Acceptor, ClientHello},
 };
-use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{error::Elapsed, timeout},
 };
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::tunnel::DIAL_BACK_ALPN;
 
@@ -44,6 +43,7 @@ use self::{
     seldom::{Kind, Seldom},
     serve::{Http, Service},
     slots::{Slot, Slots},
+    socket::{keep_alive, keep_short, outcome, unrecognised},
 };
 use super::{
     dial_back,
@@ -59,9 +59,7 @@ use crate::{
         network::Network,
     },
     flow::shell::Shell,
-    limits::{
-        ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, KEEPALIVE, Limits, TUNNEL_HANDSHAKES, UNSENT_TLS,
-    },
+    limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CUT_GRACE, EXPIRY_SWEEP, Limits, TUNNEL_HANDSHAKES},
     ports::{
         clock::Clock,
         metrics::{HandshakeOutcome, Metrics, TurnedAway},
@@ -580,41 +578,4 @@ fn choose(
     };
     let config = if raw.is_some() { &table.raw } else { table.config(face) };
     Some((face, Arc::clone(config), raw))
-}
-
-/// Asks TCP to notice a peer that is gone: a session may be silent for hours and mean it.
-fn keep_alive(tcp: &TcpStream) {
-    let (quiet, between) = KEEPALIVE;
-    let settings = TcpKeepalive::new().with_time(quiet).with_interval(between);
-    // Where the system does not know it, the other limits remain.
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
-}
-
-/// Many streams share the connection: what one of them has waiting stays where another can go first.
-fn keep_short(stream: &mut TlsStream<TcpStream>) {
-    let (tcp, tls) = stream.get_mut();
-    tls.set_buffer_limit(Some(UNSENT_TLS));
-    #[cfg(target_os = "linux")]
-    let _ = SockRef::from(&*tcp).set_tcp_notsent_lowat(crate::limits::UNSENT);
-    #[cfg(not(target_os = "linux"))]
-    let _ = tcp;
-}
-
-/// RFC 6066 3: the fatal alert `unrecognized_name`, before any certificate is shown.
-async fn unrecognised(mut start: StartHandshake<TcpStream>) {
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-    // The peer may be gone; then there is nobody to tell.
-    let _ = start.io.write_all(&ALERT).await;
-    let _ = start.io.shutdown().await;
-}
-
-/// Whose fault a failed handshake was.
-fn outcome(error: &io::Error) -> HandshakeOutcome {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-            HandshakeOutcome::Certificate
-        }
-        Some(_) => HandshakeOutcome::Refused,
-        None => HandshakeOutcome::Gone,
-    }
 }

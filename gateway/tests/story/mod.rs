@@ -247,8 +247,8 @@ impl Story {
 
     /// The audit.
     pub async fn events(&self, by: &Member) -> Vec<AuditEntry> {
-        let filter = flow::admin::AuditFilter::default();
-        flow::admin::audit(&self.shell, &by.caller(self).await, &filter, 1000).await.unwrap().items
+        let filter = flow::audit::AuditFilter::default();
+        flow::audit::audit(&self.shell, &by.caller(self).await, &filter, 1000).await.unwrap().items
     }
 
     /// The lock epoch.

@@ -17,8 +17,9 @@ use crate::{
         http::{Answer, Call, typed},
     },
     flow::{
-        admin::{self, AuditFilter, MachineFilter},
+        admin::{self, MachineFilter},
         asked::TokenWish,
+        audit::{self, AuditFilter},
         can_i, offboard,
         renew_now::{self, Whom},
         reports, set, tokens,
@@ -241,7 +242,7 @@ pub fn audit(call: Call) -> Boxed {
             until: call.number("until")?,
             after: text("after"),
         };
-        listed::<AuditView, _>(admin::audit(&call.shell, call.caller()?, &filter, call.limit()?).await?)
+        listed::<AuditView, _>(audit::audit(&call.shell, call.caller()?, &filter, call.limit()?).await?)
     })
 }
 
