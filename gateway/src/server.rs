@@ -145,8 +145,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     believe_folders(&config)?;
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
-        .map_err(Complaint::failed)?;
+    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
     drop(passphrase);
     let shell = notify::starting(shell(&config, ca, clock, entropy)).await?;
     check_epoch(&shell, &config, accept_rollback).await?;

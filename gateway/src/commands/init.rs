@@ -213,8 +213,7 @@ pub fn invite(path: &Path) -> Result<(), Complaint> {
     })?;
     let token = at_home(path, &config, async |config| {
         let (clock, entropy) = (Clock::system(), Entropy::os());
-        let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock, &entropy)
-            .map_err(Complaint::failed)?;
+        let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
         let shell = server::shell(config, ca, clock, entropy).await?;
         let token = first_token(&shell).await;
         shell.store.close().await;

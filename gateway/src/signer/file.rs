@@ -90,6 +90,14 @@ pub fn save_key(path: &Path, key: &[u8], passphrase: &Passphrase, entropy: &Entr
     Ok(files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Keep)?)
 }
 
+/// Reads a key that `init` made for this gateway.
+///
+/// # Errors
+/// [`SignerError::NoKey`] when it is not there; otherwise as [`load_key`].
+pub fn load_own_key(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+    if files::exists(path) { load_key(path, passphrase) } else { Err(SignerError::NoKey { path: path.to_owned() }) }
+}
+
 /// Reads and decrypts a key; PKCS#8 again.
 ///
 /// # Errors

@@ -83,6 +83,12 @@ pub enum SignerError {
         /// The folder looked at.
         path: PathBuf,
     },
+    /// A key that is not there. Starting makes none: another key would be another authority.
+    #[error("`{path}` does not exist, and `lychgate-gateway init` alone makes keys; restore it from a backup")]
+    NoKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A passphrase of nothing.
     #[error("the passphrase in `{path}` is empty")]
     EmptyPassphrase {
@@ -263,7 +269,20 @@ impl CaSet {
     /// # Errors
     /// [`SignerError`].
     pub fn ephemeral(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
-        let made = Made::new(domain, clock, entropy)?;
+        Self::ephemeral_behind(|key| Arc::new(key), domain, clock, entropy)
+    }
+
+    /// The same, with each key of a certificate authority behind what holds it.
+    ///
+    /// # Errors
+    /// [`SignerError`].
+    pub fn ephemeral_behind(
+        hold: impl Fn(SoftwareKey) -> Arc<dyn CaKey>,
+        domain: &TrustDomain,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Result<Self, SignerError> {
+        let made = Made::new(hold, domain, clock, entropy)?;
         let ssh = SshCas::ephemeral()?;
         Self::assemble(Path::new(""), domain, made.parts(ssh), clock)
     }
@@ -283,7 +302,7 @@ impl CaSet {
         if files::exists(&dir) {
             return Err(SignerError::Exists { path: dir });
         }
-        let made = Made::new(domain, clock, entropy)?;
+        let made = Made::new(|key| Arc::new(key), domain, clock, entropy)?;
         files::make_private_dir(&dir)?;
         file::save_key(&dir.join("root.key"), &made.root_key, passphrase, entropy)?;
         for (ca, key) in made.issuing.iter().zip(&made.issuing_keys) {
@@ -291,15 +310,15 @@ impl CaSet {
             save_certificate(&dir.join(format!("{}.pem", ca.role())), ca.cert_der())?;
         }
         file::save_key(&data_dir.join("token.key"), &made.token_key, passphrase, entropy)?;
-        let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
+        let ssh = SshCas::create(&dir, passphrase, entropy)?;
         save_list(&dir.join(ROOT_LIST), &made.root_list, Existing::Keep)?;
         // Last: where this file is, all the others are.
         save_certificate(&dir.join("root.pem"), &made.root_der)?;
         Self::assemble(data_dir, domain, made.parts(ssh), clock)
     }
 
-    /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere. SSH CAs are made if it
-    /// has none yet.
+    /// Loads the authority under `data_dir`. The root's key is not touched, so it may be elsewhere. Makes no
+    /// key.
     ///
     /// # Errors
     /// [`SignerError`], naming the file and the cure.
@@ -308,7 +327,6 @@ impl CaSet {
         domain: &TrustDomain,
         passphrase: &Passphrase,
         clock: &Clock,
-        entropy: &Entropy,
     ) -> Result<Self, SignerError> {
         let dir = data_dir.join("ca");
         let root = dir.join("root.pem");
@@ -318,8 +336,8 @@ impl CaSet {
         let root_der = load_certificate(&root)?;
         let issuing = |role| load_issuing(&dir, role, domain, passphrase);
         let issuing = [issuing(Role::Machine)?, issuing(Role::Person)?, issuing(Role::Gateway)?];
-        let token_key = file::load_key(&data_dir.join("token.key"), passphrase)?;
-        let ssh = SshCas::load_or_make(&dir, passphrase, entropy)?;
+        let token_key = file::load_own_key(&data_dir.join("token.key"), passphrase)?;
+        let ssh = SshCas::load(&dir, passphrase)?;
         let root_list = root_list(data_dir)?;
         Self::assemble(data_dir, domain, Parts { root_der, issuing, token_key, root_list, ssh }, clock)
     }
@@ -484,7 +502,12 @@ struct Made {
 }
 
 impl Made {
-    fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
+    fn new(
+        hold: impl Fn(SoftwareKey) -> Arc<dyn CaKey>,
+        domain: &TrustDomain,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Result<Self, SignerError> {
         let now = clock.now();
         let serial = || Serial::from_entropy(entropy.bytes());
         let generate = || SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate);
@@ -492,7 +515,7 @@ impl Made {
         let root = Root::create(domain, Arc::new(key), serial(), now, ROOT_YEARS)?;
         let issue = |role| {
             let (key, pkcs8) = generate()?;
-            Ok::<_, SignerError>((root.issue_ca(role, Arc::new(key), serial(), now)?, pkcs8))
+            Ok::<_, SignerError>((root.issue_ca(role, hold(key), serial(), now)?, pkcs8))
         };
         let (machine, machine_key) = issue(Role::Machine)?;
         let (person, person_key) = issue(Role::Person)?;
@@ -526,7 +549,7 @@ fn load_issuing(
     let path = dir.join(format!("{role}.pem"));
     let key_path = dir.join(format!("{role}.key"));
     let der = load_certificate(&path)?;
-    let pkcs8 = file::load_key(&key_path, passphrase)?;
+    let pkcs8 = file::load_own_key(&key_path, passphrase)?;
     let key = SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path: key_path, source })?;
     let ca =
         IssuingCa::from_parts(&der, Arc::new(key)).map_err(|source| SignerError::Ca { path: path.clone(), source })?;

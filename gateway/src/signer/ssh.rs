@@ -1,14 +1,14 @@
 //! The SSH CAs, one for people and one for machines: bare keys in files beside the other CA keys, in the same encryption.
-//!
-//! A gateway that was made before there were any makes them at its next start.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pki::{KeyAlgorithm, SoftwareKey, SshCa, SshKind};
-use zeroize::Zeroizing;
 
 use crate::{
-    ports::{entropy::Entropy, files},
+    ports::entropy::Entropy,
     signer::{
         SignerError,
         file::{self, Passphrase},
@@ -31,26 +31,28 @@ impl SshCas {
         Self::each(|_| Ok(SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?.0), Path::new(""))
     }
 
-    /// Those in `dir`; what is not there yet is made, written and said.
-    pub(super) fn load_or_make(dir: &Path, passphrase: &Passphrase, entropy: &Entropy) -> Result<Self, SignerError> {
+    /// New ones, written to `dir`.
+    pub(super) fn create(dir: &Path, passphrase: &Passphrase, entropy: &Entropy) -> Result<Self, SignerError> {
         let key = |kind: SshKind| {
-            let path = dir.join(format!("ssh-{kind}.key"));
-            let pkcs8: Zeroizing<Vec<u8>> = if files::exists(&path) {
-                file::load_key(&path, passphrase)?
-            } else {
-                let (_, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
-                file::save_key(&path, &pkcs8, passphrase, entropy)?;
-                tracing::info!(path = %path.display(), "made the key of the SSH CA for {kind} certificates");
-                pkcs8
-            };
-            SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path, source })
+            let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
+            file::save_key(&path(dir, kind), &pkcs8, passphrase, entropy)?;
+            Ok(key)
+        };
+        Self::each(key, dir)
+    }
+
+    /// Those in `dir`.
+    pub(super) fn load(dir: &Path, passphrase: &Passphrase) -> Result<Self, SignerError> {
+        let key = |kind: SshKind| {
+            let pkcs8 = file::load_own_key(&path(dir, kind), passphrase)?;
+            SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path: path(dir, kind), source })
         };
         Self::each(key, dir)
     }
 
     fn each(key: impl Fn(SshKind) -> Result<SoftwareKey, SignerError>, dir: &Path) -> Result<Self, SignerError> {
         let ca = |kind: SshKind| {
-            let unusable = |source| SignerError::Ssh { path: dir.join(format!("ssh-{kind}.key")), source };
+            let unusable = |source| SignerError::Ssh { path: path(dir, kind), source };
             SshCa::new(kind, Arc::new(key(kind)?)).map_err(unusable)
         };
         Ok(Self { user: ca(SshKind::User)?, host: ca(SshKind::Host)? })
@@ -64,4 +66,8 @@ impl SshCas {
             SshKind::Host => &self.host,
         }
     }
+}
+
+fn path(dir: &Path, kind: SshKind) -> PathBuf {
+    dir.join(format!("ssh-{kind}.key"))
 }

@@ -39,7 +39,7 @@ impl Place {
     }
 
     fn load(&self) -> CaSet {
-        CaSet::load(self.data(), &domain(), &self.passphrase, &self.clock, &self.entropy).unwrap()
+        CaSet::load(self.data(), &domain(), &self.passphrase, &self.clock).unwrap()
     }
 
     fn root_key(&self) -> PathBuf {
