@@ -3,7 +3,17 @@
 use std::collections::BTreeMap;
 
 use pki::{AssuranceLevel, KeyDigest, Role, Serial, UnixTime};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use self::text::{assurance, base64_bytes, digest, nonce, role, serial};
+pub use self::{
+    claim::Claim,
+    run::{Convergence, Run},
+};
+
+mod claim;
+mod run;
+mod text;
 
 /// A record as it was read, with the version that a change of it must expect.
 #[derive(Clone, Debug)]
@@ -12,62 +22,6 @@ pub struct Seen<T> {
     pub record: T,
     /// The commit that last wrote it.
     pub version: u64,
-}
-
-/// A value claimed by an attestor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Claim {
-    /// True or false.
-    Bool(bool),
-    /// A whole number.
-    Number(i64),
-    /// Text.
-    Text(String),
-}
-
-impl Claim {
-    /// The claim as a person reads it.
-    #[must_use]
-    pub fn text(&self) -> String {
-        match self {
-            Self::Bool(value) => value.to_string(),
-            Self::Number(value) => value.to_string(),
-            Self::Text(value) => value.clone(),
-        }
-    }
-}
-
-/// By what stands there. (Derived, it would try each kind in turn and make an error of each miss: this is read on every
-/// request.)
-impl<'de> Deserialize<'de> for Claim {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct ClaimVisitor;
-        impl serde::de::Visitor<'_> for ClaimVisitor {
-            type Value = Claim;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("text, a whole number, true or false")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Claim, E> {
-                Ok(Claim::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Claim, E> {
-                Ok(Claim::Number(value))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Claim, E> {
-                i64::try_from(value).map(Claim::Number).map_err(E::custom)
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Claim, E> {
-                Ok(Claim::Text(value.to_owned()))
-            }
-        }
-        from.deserialize_any(ClaimVisitor)
-    }
 }
 
 /// Where an enrollment stands.
@@ -378,45 +332,6 @@ impl KeptName {
     }
 }
 
-/// One run of a configuration tool on a machine, as its reporter tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
-    /// The tool.
-    pub tool: String,
-    /// Its version.
-    pub version: Option<String>,
-    /// What the tool calls this run.
-    pub run_id: Option<String>,
-    /// What was run.
-    pub play: Option<String>,
-    /// When it began, by the reporter's clock.
-    pub started: UnixSecs,
-    /// When it ended, by the reporter's clock.
-    pub finished: UnixSecs,
-    /// Steps that went well.
-    pub ok: u32,
-    /// Steps that changed something.
-    pub changed: u32,
-    /// Steps that failed.
-    pub failed: u32,
-    /// How often the machine could not be reached.
-    pub unreachable: u32,
-    /// Steps left out.
-    pub skipped: u32,
-}
-
-/// The last run that was reported of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Convergence {
-    /// The run.
-    #[serde(flatten)]
-    pub run: Run,
-    /// Who reported it: an identity.
-    pub by: String,
-    /// When it was reported.
-    pub at: UnixSecs,
-}
-
 /// A certificate as a lineage remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertRef {
@@ -667,98 +582,5 @@ impl From<UnixTime> for UnixSecs {
 impl From<UnixSecs> for UnixTime {
     fn from(secs: UnixSecs) -> Self {
         Self::new(secs.0)
-    }
-}
-
-mod role {
-    use super::{Deserialize, Deserializer, Role, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(role: &Role, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(role.as_str())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Role, D::Error> {
-        parsed(&String::deserialize(from)?, |text| Role::parse(text).ok())
-    }
-}
-
-mod digest {
-    use super::{Deserialize, Deserializer, KeyDigest, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(digest: &KeyDigest, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&digest.hex())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<KeyDigest, D::Error> {
-        parsed(&String::deserialize(from)?, |text| KeyDigest::parse_hex(text).ok())
-    }
-}
-
-mod serial {
-    use super::{Deserialize, Deserializer, Serial, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(serial: &Serial, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&serial.hex())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Serial, D::Error> {
-        parsed(&String::deserialize(from)?, |text| Serial::parse_hex(text).ok())
-    }
-}
-
-mod assurance {
-    use super::{AssuranceLevel, Deserialize, Deserializer, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(level: &AssuranceLevel, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(level.as_str())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AssuranceLevel, D::Error> {
-        parsed(&String::deserialize(from)?, |text| AssuranceLevel::parse(text).ok())
-    }
-}
-
-mod nonce {
-    use super::{Deserialize, Deserializer, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(nonce: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(nonce))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
-        parsed(&String::deserialize(from)?, |text| hex::decode(text).ok()?.try_into().ok())
-    }
-}
-
-mod base64_bytes {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-
-    use super::{Deserialize, Deserializer, Serializer, parsed};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        parsed(&String::deserialize(from)?, |text| STANDARD.decode(text).ok())
-    }
-}
-
-fn parsed<T, E: serde::de::Error>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, E> {
-    parse(text).ok_or_else(|| E::custom(format!("`{text}` is not a {}", std::any::type_name::<T>())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn claims_read_back_as_they_were() {
-        for claim in [Claim::Bool(true), Claim::Number(-7), Claim::Number(7), Claim::Text("7".into())] {
-            let json = serde_json::to_string(&claim).unwrap();
-            assert_eq!(serde_json::from_str::<Claim>(&json).unwrap(), claim, "{json}");
-        }
-        assert!(serde_json::from_str::<Claim>("[1]").is_err());
-        assert!(serde_json::from_str::<Claim>("18446744073709551615").is_err());
     }
 }
