@@ -62,6 +62,7 @@ impl Stored for CertificateEnd {
             serial,
             lineage: String::new(),
             role,
+            issuer: KeyDigest::from_spki_der(&[]),
             name: String::new(),
             key: KeyDigest::from_spki_der(&[]),
             not_before: UnixSecs(0),

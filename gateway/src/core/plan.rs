@@ -53,6 +53,7 @@ impl Plan {
             serial: issued.serial,
             lineage,
             role: issued.identity.role,
+            issuer: ca.key_digest(),
             name: issued.identity.name.to_string(),
             key: issued.key,
             not_before: issued.not_before.into(),

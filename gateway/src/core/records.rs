@@ -404,6 +404,9 @@ pub struct Certificate {
     /// Role of subject and issuing CA.
     #[serde(with = "role")]
     pub role: Role,
+    /// Digest of the key of the CA that signed it: a role may have had several.
+    #[serde(with = "digest")]
+    pub issuer: KeyDigest,
     /// The subject's name.
     pub name: String,
     /// Digest of its key.
@@ -534,6 +537,9 @@ pub struct CertificateEnd {
     /// Role of subject and issuing CA.
     #[serde(with = "role")]
     pub role: Role,
+    /// Digest of the key of the CA that signed it: a role may have had several.
+    #[serde(with = "digest")]
+    pub issuer: KeyDigest,
     /// The subject's name.
     pub name: String,
     /// Digest of its key.
@@ -551,6 +557,7 @@ impl From<&Certificate> for CertificateEnd {
             serial: cert.serial,
             lineage: cert.lineage.clone(),
             role: cert.role,
+            issuer: cert.issuer,
             name: cert.name.clone(),
             key: cert.key,
             not_before: cert.not_before,

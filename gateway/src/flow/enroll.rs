@@ -106,7 +106,7 @@ async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: 
         }
         Verdict::Known(known) => {
             let (enrollment, certificate) = *known;
-            Ok(Reply::Issued(Box::new(issue::reply(shell, &enrollment.id, &certificate))))
+            Ok(Reply::Issued(Box::new(issue::reply(shell, &enrollment.id, &certificate)?)))
         }
         Verdict::Wait(enrollment, changes) => {
             shell.commit(changes, &actor).await?;
@@ -344,7 +344,9 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Expired | EnrollmentState::Withdrawn => Err(Refusal::Lapsed.into()),
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
-            Some(certificate) => Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)))),
+            Some(certificate) => {
+                Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)?)))
+            }
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
         EnrollmentState::Approved => {

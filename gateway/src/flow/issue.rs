@@ -7,7 +7,7 @@ use super::{
     order,
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{plan::Plan, records::Certificate};
+use crate::core::{plan::Plan, records::Certificate, refusal::Fault};
 
 /// Signs, commits, and shows what is durable. Whatever fails before leaves nothing behind: the same key may ask again.
 ///
@@ -16,21 +16,26 @@ use crate::core::{plan::Plan, records::Certificate};
 pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<IssuedReply, Retry> {
     let signed = shell.signer.sign(plan).await?;
     let (certificate, id) = signed.commit(|changes| shell.commit(changes, actor)).await?.release();
-    Ok(reply(shell, &id, &certificate))
+    Ok(reply(shell, &id, &certificate)?)
 }
 
-/// The reply for a recorded certificate.
-#[must_use]
-pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> IssuedReply {
+/// The reply for a recorded certificate, with the chain of the CA that signed it.
+///
+/// # Errors
+/// [`Fault::Record`] when that CA is not here any more.
+pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> Result<IssuedReply, Fault> {
+    let chain = shell.ca.chain_pem(&certificate.issuer).ok_or_else(|| {
+        Fault::Record(format!("certificate {} was signed by a CA that is not here", certificate.serial.hex()))
+    })?;
     let settings = shell.settings.load();
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());
     let identity =
         format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), certificate.role.as_str(), certificate.name);
-    IssuedReply {
+    Ok(IssuedReply {
         id: id.to_owned(),
         identity,
         certificate: pki::to_pem("CERTIFICATE", &certificate.der),
-        chain: shell.ca.chain_pem(certificate.role).to_owned(),
+        chain: chain.to_owned(),
         bundle: shell.ca.bundle_pem().to_owned(),
         cross: String::new(),
         serial: certificate.serial.hex(),
@@ -41,5 +46,5 @@ pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> IssuedReply 
         manage: settings.public_manage.clone(),
         order: order::now(shell).number(),
         time: shell.now().secs(),
-    }
+    })
 }

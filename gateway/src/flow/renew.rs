@@ -37,7 +37,7 @@ pub async fn renew(
     let verdict =
         renew::decide(&caller, &renew::Asked { key: &key, takes }, pending.as_ref(), &rules, common, now, serial)?;
     match verdict {
-        renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
+        renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)?),
         renew::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();
             let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;

@@ -24,7 +24,7 @@ pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: 
     let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
-        sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)),
+        sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)?),
         sealed::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();
             issue::issue(shell, *plan, &Actor { who: &who, instance }).await

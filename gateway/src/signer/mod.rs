@@ -426,10 +426,10 @@ impl CaSet {
         Validity { from: ca.not_before(), until: ca.not_after() }
     }
 
-    /// That CA's certificate as PEM: what a holder sends along with its leaf.
+    /// The certificate, as PEM, of the CA with this key: what a holder sends along with a leaf that it signed.
     #[must_use]
-    pub fn chain_pem(&self, role: Role) -> &str {
-        &self.of(role).pem
+    pub fn chain_pem(&self, issuer: &KeyDigest) -> Option<&str> {
+        Role::ALL.map(|role| self.of(role)).into_iter().find(|one| one.ca.key_digest() == *issuer).map(|one| &*one.pem)
     }
 
     /// The trusted roots as PEM.

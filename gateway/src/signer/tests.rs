@@ -131,7 +131,8 @@ fn an_authority_in_files() {
     assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
     for role in Role::ALL {
         assert_eq!(loaded.issuing(role).key_digest(), made.issuing(role).key_digest());
-        assert_eq!(loaded.chain_pem(role), made.chain_pem(role));
+        let issuer = made.issuing(role).key_digest();
+        assert!(loaded.chain_pem(&issuer).is_some_and(|chain| Some(chain) == made.chain_pem(&issuer)));
     }
     assert_eq!(loaded.token().public_point, made.token().public_point);
     assert_eq!(format!("{:?} {:?}", loaded.token(), passphrase), "TokenSecret(..) Passphrase(..)");

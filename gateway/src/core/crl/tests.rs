@@ -15,6 +15,7 @@ fn cert(number: u8) -> CertificateEnd {
         serial: Serial::from_entropy([number; 16]),
         lineage: "l1".to_owned(),
         role: Role::Machine,
+        issuer: KeyDigest::from_spki_der(&[0]),
         name: "m-1".to_owned(),
         key: KeyDigest::from_spki_der(&[number]),
         not_before: UnixSecs(ISSUED - BACKDATE.as_secs()),
