@@ -88,7 +88,6 @@ impl Ledger {
         for (serial, der) in self.0.lock().unwrap().iter() {
             let record =
                 recorded.get(serial).unwrap_or_else(|| panic!("certificate {serial} is held and not recorded"));
-            assert_eq!(record["state"], "issued", "{serial}");
             assert_eq!(record["der"], STANDARD.encode(der), "{serial}: another certificate is recorded");
         }
         let tokens: Vec<_> = store.iter().filter(|(key, _)| key.starts_with("token/")).collect();
