@@ -313,14 +313,4 @@ fn what_is_refused_and_what_is_left_behind() {
     assert_eq!(mode(&stage.alice.file("ssh")), 0o700);
     bob.ok(&["leave"]);
     assert!(!bob.file("ssh").exists());
-
-    // A gateway from before there were SSH CAs has them after its next start.
-    let before = stage.alice.ok(&["ssh-cert", "trusted-user-ca"]);
-    let _ = stage.gateway.stop();
-    for name in ["ssh-user.key", "ssh-host.key"] {
-        std::fs::remove_file(stage.gateway.dir().join("ca").join(name)).unwrap();
-    }
-    stage.gateway.start();
-    assert!(stage.gateway.log().contains("made the key of the SSH CA for user certificates"));
-    assert_ne!(stage.alice.ok(&["ssh-cert", "trusted-user-ca"]), before);
 }
