@@ -14,8 +14,11 @@ use std::{
     time::Duration,
 };
 
-use gateway::{edge::framing::{Chunked, Framer, Guarded, Refused, Rules, Times, refused}, limits::HEAD_MAX};
 use gateway::ports::metrics::Metrics;
+use gateway::{
+    edge::framing::{Chunked, Framer, Guarded, Refused, Rules, Times, refused},
+    limits::HEAD_MAX,
+};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;

@@ -1,9 +1,12 @@
 //! What is asked for on the proxy face: the head of a `CONNECT`, and a server name. Whatever is taken can be read in one way
 //! only, and names the same service when it is written again.
 
-use gateway::edge::{framing::{ProxyHead, proxy_head}, proxy::target};
-use gateway::core::face::FaceNames;
 use gateway::core::face::Face;
+use gateway::core::face::FaceNames;
+use gateway::edge::{
+    framing::{ProxyHead, proxy_head},
+    proxy::target,
+};
 use pki::GatewayName;
 
 use crate::Outcome;
