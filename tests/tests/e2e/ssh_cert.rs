@@ -275,7 +275,7 @@ fn keys_in_an_agent() {
 
 #[test]
 fn what_is_refused_and_what_is_left_behind() {
-    let mut stage = Stage::set(Setup::default());
+    let stage = Stage::set(Setup::default());
     let host_key = stage.host_key.to_str().unwrap().to_owned();
     assert_says(
         &stage.edge.refused(&["ssh-cert", "user"]),
