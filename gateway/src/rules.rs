@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use policy::{ClaimDecl, ClaimType, Complaint, Ruleset, Source};
 
 use crate::{
-    attest::{self, ClaimKind},
+    attest,
+    core::evidence::ClaimKind,
     ports::files::{self, FileError},
 };
 

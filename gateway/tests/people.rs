@@ -7,7 +7,6 @@ mod story;
 use gateway::flow::asked::{MachineCorrection, PersonCorrection, TokenWish};
 use gateway::flow::views::{MadeToken, Removal};
 use gateway::{
-    attest::Reject,
     core::{
         records::Subject,
         refusal::{Missing, Refusal},
@@ -88,7 +87,7 @@ async fn a_token_is_worth_what_its_maker_could_give_now() {
             _ => {}
         }
         let came = story.stranger().join(&token.token, "late").await.err();
-        assert_eq!(came, want.map(|error| Refusal::Evidence(Reject::Token(error))), "{what}");
+        assert_eq!(came, want.map(|error| Refusal::Evidence(error.into())), "{what}");
         let listed = flow::tokens::list(&story.shell, &alice.caller(&story).await, None, 100).await.unwrap();
         let listed = listed.items.iter().find(|row| row.id == token.id).unwrap();
         assert_eq!(listed.state, state, "{what}");

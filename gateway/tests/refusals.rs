@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 use gateway::{
     core::{
         approve::UNCHECKED,
+        evidence::Reject,
         proof::BadProof,
         refusal::{
             BadCsr, Conflict, Either, Fault, ForWhom, Malformed, Missing, NameRule, QueueFull, REMOVED, Refusal,
@@ -57,6 +58,9 @@ fn samples() -> Vec<Refusal> {
     all.push(ForWhom::Connections.into());
     all.extend([QueueFull::All, QueueFull::Network].map(Refusal::from));
     all.extend([BadCsr::Encoding, BadCsr::Request(pki::csr::CsrError::Signature)].map(Refusal::from));
+    // Whatever an attestor may say has a row of its own.
+    all.extend(gateway::attest::ALL.iter().flat_map(|attestor| attestor.rejections()).map(Refusal::from));
+    all.extend(Reject::common().into_iter().map(Refusal::from));
     all.extend(others());
     all
 }
@@ -67,7 +71,6 @@ fn others() -> Vec<Refusal> {
     let denied = |action, rules: &[&str]| Refusal::Denied { rules: rules.iter().map(|rule| s(rule)).collect(), action };
     vec![
         Refusal::BadSshKey(pki::SshKeyError::Unsupported { found: s("ssh-dss") }),
-        Refusal::Evidence(gateway::core::token::TokenError::Spent.into()),
         denied("enroll or request", &[]),
         denied(UNCHECKED, &["r1"]),
         denied("connect", &["r1", "r2"]),

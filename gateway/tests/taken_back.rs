@@ -8,7 +8,6 @@ mod story;
 use gateway::flow::asked::TokenWish;
 use gateway::flow::views::RequestDetails;
 use gateway::{
-    attest::Reject,
     core::{
         refusal::{Conflict, Refusal},
         token::TokenError,
@@ -177,7 +176,7 @@ async fn the_reason_of_anothers_lock_is_not_told() {
     let waits = story.stranger();
     let waiting = waits.join(&token, "edge-07").await.unwrap().waiting();
     story.lock(&alice, Role::Person.as_str(), "maker").await.unwrap();
-    let suspended = Refusal::Evidence(Reject::Token(TokenError::Suspended));
+    let suspended = Refusal::Evidence(TokenError::Suspended.into());
     for (what, refused) in [
         ("who comes", story.stranger().join(&token, "edge-08").await.unwrap_err()),
         ("who comes again", waits.join(&token, "edge-07").await.unwrap_err()),

@@ -6,11 +6,7 @@ mod story;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::flow::asked::TokenWish;
-use gateway::{
-    attest::Reject,
-    core::{refusal::Refusal, token::TokenError},
-    flow,
-};
+use gateway::{core::refusal::Refusal, flow};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use story::{DAY, Story};
@@ -24,8 +20,9 @@ fn claims(token: &str) -> Value {
 /// What the gateway says to a token with other claims, signed by its own token key all the same.
 #[track_caller]
 fn check(what: &str, refused: &Refusal, says: &str) {
-    let Refusal::Evidence(Reject::Token(TokenError::Invalid(why))) = refused else { panic!("{what}: {refused:?}") };
-    assert!(why.contains(says), "{what}: {why}");
+    let Refusal::Evidence(reject) = refused else { panic!("{what}: {refused:?}") };
+    let why = &reject.text;
+    assert!(reject.code.name == "token-invalid" && why.contains(says), "{what}: {why}");
 }
 
 #[tokio::test]
@@ -69,7 +66,7 @@ async fn our_signature_on_something_else_is_no_join_token() {
     let longer = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &longer, &key).unwrap();
     story.clock.advance(DAY);
     let late = story.stranger().join(&longer, "edge-07").await.unwrap_err();
-    assert!(matches!(late, Refusal::Evidence(Reject::Token(TokenError::Expired(_)))), "{late:?}");
+    assert!(matches!(&late, Refusal::Evidence(reject) if reject.code.name == "token-expired"), "{late:?}");
 }
 
 #[tokio::test]

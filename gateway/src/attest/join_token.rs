@@ -8,11 +8,36 @@ use std::collections::BTreeMap;
 use pki::AssuranceLevel;
 use wire::enroll::JOIN_TOKEN;
 
-use super::{Attestor, Behind, ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Reject};
+use super::Attestor;
 use crate::core::{
+    evidence::{Behind, ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, SUSPENDED},
     records::{Claim, LockKind, Seen, Token},
     token::{self, TokenError},
 };
+
+static INVALID: Code = Code::refused("token-invalid", Some("copy the whole token, or ask for a new one"));
+static EXPIRED: Code = Code::refused("token-expired", Some(ANOTHER));
+static REVOKED: Code = Code::refused("token-revoked", Some(ANOTHER));
+static SPENT: Code =
+    Code::refused("token-spent", Some("each machine needs its own token unless it was made for several uses"));
+static NOT_FOR_KEY: Code = Code::refused("token-not-for-key", Some(ANOTHER));
+
+/// What to do about a token that is not good any more.
+const ANOTHER: &str = "ask for a new token";
+
+impl From<TokenError> for Reject {
+    fn from(error: TokenError) -> Self {
+        let code = match &error {
+            TokenError::Invalid(_) | TokenError::NotYet => &INVALID,
+            TokenError::Expired(_) => &EXPIRED,
+            TokenError::Suspended => &SUSPENDED,
+            TokenError::Revoked => &REVOKED,
+            TokenError::Spent => &SPENT,
+            TokenError::OtherKey => &NOT_FOR_KEY,
+        };
+        Self::new(code, error.to_string())
+    }
+}
 
 /// The attestor.
 pub struct JoinToken;
@@ -20,6 +45,12 @@ pub struct JoinToken;
 impl Attestor for JoinToken {
     fn kind(&self) -> &'static str {
         JOIN_TOKEN
+    }
+
+    fn rejections(&self) -> Vec<Reject> {
+        use TokenError::{Expired, Invalid, NotYet, OtherKey, Revoked, Spent, Suspended};
+        let invalid = Invalid("this gateway did not sign it");
+        [invalid, NotYet, Expired(7), Suspended, Revoked, Spent, OtherKey].map(Reject::from).into()
     }
 
     fn claims(&self) -> &'static [(&'static str, ClaimKind)] {

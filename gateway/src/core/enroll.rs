@@ -9,6 +9,7 @@ use super::{
     admission::lock_kind,
     audit::{Event, Standing},
     change::Changes,
+    evidence::{Claims, Prior, Reject},
     keys,
     lock::{Locks, Target},
     name,
@@ -21,7 +22,6 @@ use super::{
     subjects,
     token::{self, Maker, TokenError},
 };
-use crate::attest::{Claims, Prior, Reject};
 
 /// A request to join whose key is proven.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Ground {
     /// [`Refusal::Evidence`] for a token that was revoked since, or is not there any more.
     pub fn tokens_count(&self, changes: &mut Changes, key: &KeyDigest, now: UnixTime) -> Result<(), Refusal> {
         for (id, seen, maker) in &self.tokens {
-            let seen = seen.as_ref().ok_or(Reject::Token(TokenError::Revoked))?;
+            let seen = seen.as_ref().ok_or_else(|| Reject::from(TokenError::Revoked))?;
             token::redeemable(&seen.record, key, *maker, now).map_err(Reject::from)?;
             changes.expect_seen(keys::token(id), seen);
         }

@@ -1,182 +1,153 @@
-//! What all the evidence of a newcomer comes to. Evidence never adds up: at most one piece grants (names, labels, groups,
-//! owner, role), the others only claim, and whatever they do not agree on is refused.
+//! Evidence: what is sent to be believed, what is looked up to judge it, and what it comes to. The attestors that judge it stand in
+//! [`crate::attest`]; these are the values that go between them and the sequence that asks them.
 
 use std::collections::BTreeMap;
 
-use pki::AssuranceLevel;
+use pki::{AssuranceLevel, KeyDigest, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 
-use super::name;
-use crate::attest::{Claims, Reject};
+pub use self::{
+    merge::{merge, none},
+    reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, UNKNOWN},
+};
+use super::{
+    lock::{Locks, Target},
+    records::{Certificate, Claim, Lineage, Owner, Seen, Subject, Token},
+    refusal::Refusal,
+    token::{Maker, TokenKey},
+};
 
-/// The claims of a newcomer without evidence: a key, proven.
-#[must_use]
-pub const fn none() -> Claims {
-    Claims {
-        values: BTreeMap::new(),
-        assurance: AssuranceLevel::Software,
-        role: None,
-        names: vec![],
-        redeem: vec![],
-        grants: None,
+mod merge;
+mod reject;
+
+/// What the client sent, and what it is bound to.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// The evidence's body.
+    pub body: &'a str,
+    /// The key to be certified: evidence may be bound to it so that it cannot be lent to another.
+    pub for_key: KeyDigest,
+    /// The exporter value of the connection it came on.
+    pub exporter: &'a [u8; 32],
+}
+
+/// What is fixed for this gateway and moment.
+pub struct Context<'a> {
+    /// The trust domain.
+    pub domain: &'a TrustDomain,
+    /// Our roots.
+    pub anchors: &'a TrustAnchors,
+    /// Our issuing CAs: a client that kept only its leaf can still be verified.
+    pub issuing: [&'a [u8]; 2],
+    /// The key of join tokens.
+    pub token_key: &'a TokenKey,
+    /// Now.
+    pub now: UnixTime,
+}
+
+/// Something to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A token by id.
+    Token(String),
+    /// A certificate by serial, with its lineage and subject.
+    Prior(Serial),
+}
+
+/// What the lookup found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The token.
+    pub token: Option<Seen<Token>>,
+    /// How whoever made it stands now.
+    pub maker: Maker,
+    /// The certificate with its lineage and subject.
+    pub prior: Option<Prior>,
+}
+
+/// A certificate of ours with what it belongs to.
+#[derive(Clone, Debug)]
+pub struct Prior {
+    /// The certificate.
+    pub certificate: Seen<Certificate>,
+    /// Its lineage.
+    pub lineage: Seen<Lineage>,
+    /// Its subject, unless removed.
+    pub subject: Option<Seen<Subject>>,
+}
+
+/// Who stands behind a piece of evidence. A lock on any of them spoils it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Every key, lineage, machine and person that the evidence rests on.
+    pub targets: Vec<Target>,
+    /// Those of them that whoever offers it is: they hear why they are locked, and of others' locks that there are some.
+    pub own: Vec<Target>,
+    /// A certificate that was replaced by a newer one: not evidence any more, and perhaps the sign of a second holder.
+    pub replaced: Option<Replaced>,
+}
+
+impl Behind {
+    /// The proof that no lock stands on whoever stands behind the evidence.
+    ///
+    /// # Errors
+    /// [`Refusal::Locked`]; [`super::refusal::Fault::Record`] when not every lock was looked up.
+    pub fn clear(&self, locks: &Locks) -> Result<Cleared, Refusal> {
+        locks.cover(&self.targets)?;
+        locks.refuse_telling(&self.own)?;
+        Ok(Cleared(()))
     }
 }
 
-/// The claims of all evidence. What is granted is what one of the pieces grants, or less; every secret shown is to be
-/// redeemed.
-///
-/// # Errors
-/// [`Reject::Together`] when two pieces grant, or when they are not for the same newcomer.
-pub fn merge(all: Vec<Claims>) -> Result<Claims, Reject> {
-    all.into_iter().try_fold(none(), |mut sum, piece| {
-        if sum.grants.is_some() && piece.grants.is_some() {
-            return Err(Reject::Together("each of them admits by itself"));
-        }
-        if let (Some(one), Some(other)) = (sum.role, piece.role)
-            && one != other
-        {
-            return Err(Reject::Together("they are for different roles"));
-        }
-        sum.names = match (sum.names.is_empty(), piece.names.is_empty()) {
-            (true, _) => piece.names,
-            (false, true) => sum.names,
-            (false, false) => {
-                let common = name::common(&sum.names, &piece.names);
-                if common.is_empty() {
-                    return Err(Reject::Together("they have no name in common"));
-                }
-                common
-            }
-        };
-        for (claim, value) in piece.values {
-            if sum.values.get(&claim).is_some_and(|known| *known != value) {
-                return Err(Reject::Together("they contradict each other"));
-            }
-            sum.values.insert(claim, value);
-        }
-        sum.role = sum.role.or(piece.role);
-        sum.assurance = sum.assurance.max(piece.assurance);
-        sum.redeem.extend(piece.redeem);
-        sum.grants = sum.grants.or(piece.grants);
-        Ok(sum)
-    })
+/// Proof that no lock stands on whoever stands behind a piece of evidence. Only [`Behind::clear`] makes one.
+#[derive(Debug)]
+pub struct Cleared(());
+
+/// What an attestor vouches for.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    /// Claims by name, for policy and approvers.
+    pub values: BTreeMap<String, Claim>,
+    /// How far the newcomer is proven.
+    pub assurance: AssuranceLevel,
+    /// The role it is for; a machine when nothing says otherwise.
+    pub role: Option<Role>,
+    /// Names it is for; any when empty.
+    pub names: Vec<String>,
+    /// The tokens to redeem for the key.
+    pub redeem: Vec<Seen<Token>>,
+    /// What the newcomer is to become. At most one piece of a newcomer's evidence has it.
+    pub grants: Option<Grants>,
 }
 
-#[cfg(test)]
-mod tests {
-    use pki::Role;
+/// What evidence gives beyond claims.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Owner.
+    pub owner: Option<Owner>,
+    /// The lineage to continue.
+    pub rejoin: Option<Prior>,
+}
 
-    use super::*;
-    use crate::{
-        attest::Grants,
-        core::records::{Claim, Seen, Token, UnixSecs},
-    };
+/// The kind of a claim's value.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ClaimKind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+}
 
-    fn token(id: usize) -> Seen<Token> {
-        let record = Token {
-            id: id.to_string(),
-            role: Role::Machine,
-            uses: 1,
-            redeemed: vec![],
-            names: vec![],
-            labels: BTreeMap::new(),
-            groups: vec![],
-            owner: None,
-            key: None,
-            by: "ann".to_owned(),
-            maker: None,
-            created: UnixSecs(0),
-            expires: UnixSecs(0),
-            revoked: false,
-        };
-        Seen { record, version: 1 }
-    }
-
-    /// Every piece there can be, of a few values for each of its parts.
-    fn pieces() -> Vec<Claims> {
-        let mut all = Vec::new();
-        for names in [&[][..], &["a"], &["a*"], &["ab", "b"]] {
-            for role in [None, Some(Role::Machine), Some(Role::Person)] {
-                for group in [None, Some("admins")] {
-                    let id = all.len();
-                    let grants = group.map(|group| Grants {
-                        groups: vec![format!("{group}-{id}")],
-                        labels: [("of".to_owned(), id.to_string())].into(),
-                        owner: None,
-                        rejoin: None,
-                    });
-                    all.push(Claims {
-                        values: BTreeMap::from([(format!("claim_{id}"), Claim::Bool(true))]),
-                        assurance: AssuranceLevel::Software,
-                        role,
-                        names: names.iter().map(|&name| name.to_owned()).collect(),
-                        redeem: vec![token(id)],
-                        grants,
-                    });
-                }
-            }
-        }
-        all
-    }
-
-    fn fits(names: &[String], name: &str) -> bool {
-        names.is_empty() || names.iter().any(|pattern| name::matches(pattern, name))
-    }
-
-    /// What `sum` grants is no more than what `piece` does.
-    fn no_more_than(sum: &Claims, piece: &Claims) -> bool {
-        let given =
-            |claims: &Claims| claims.grants.as_ref().map(|grants| (grants.groups.clone(), grants.labels.clone()));
-        given(sum) == given(piece)
-            && piece.role.is_none_or(|role| sum.role == Some(role))
-            && ["a", "ab", "b", "c"].iter().all(|name| !fits(&sum.names, name) || fits(&piece.names, name))
-    }
-
-    #[test]
-    fn what_is_granted_is_no_more_than_one_piece_grants() {
-        let all = pieces();
-        let (mut taken, mut refused) = (0, 0);
-        for one in &all {
-            for two in &all {
-                for three in &all {
-                    let set = [one, two, three];
-                    let Ok(sum) = merge(set.map(Clone::clone).to_vec()) else {
-                        refused += 1;
-                        continue;
-                    };
-                    taken += 1;
-                    assert_eq!(sum.redeem.len(), set.len(), "every secret shown is redeemed");
-                    assert!(set.iter().all(|piece| sum.role.is_none() == set.iter().all(|p| p.role.is_none())
-                        && piece.role.is_none_or(|role| sum.role == Some(role))));
-                    match set.iter().find(|piece| piece.grants.is_some()) {
-                        None => assert!(sum.grants.is_none()),
-                        Some(piece) => assert!(no_more_than(&sum, piece), "{sum:?} from {set:?}"),
-                    }
-                }
-            }
-        }
-        assert!(taken > 1000 && refused > 1000, "{taken} {refused}");
-    }
-
-    #[track_caller]
-    fn refused(change: impl Fn(&mut Claims, &mut Claims), want: &'static str) {
-        let piece = || Claims { redeem: vec![], ..none() };
-        let (mut one, mut two) = (piece(), piece());
-        change(&mut one, &mut two);
-        assert_eq!(merge(vec![one, two]).err(), Some(Reject::Together(want)));
-    }
-
-    #[test]
-    fn what_does_not_agree_is_refused_by_name() {
-        let grants = Some(Grants::default());
-        refused(|a, b| (a.grants, b.grants) = (grants.clone(), grants.clone()), "each of them admits by itself");
-        refused(|a, b| (a.role, b.role) = (Some(Role::Machine), Some(Role::Person)), "they are for different roles");
-        refused(|a, b| (a.names, b.names) = (vec!["a".into()], vec!["b*".into()]), "they have no name in common");
-        refused(
-            |a, b| {
-                a.values.insert("prior_name".into(), Claim::Text("a".into()));
-                b.values.insert("prior_name".into(), Claim::Text("b".into()));
-            },
-            "they contradict each other",
-        );
-    }
+/// A certificate that was replaced by a newer one and shown again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its serial.
+    pub used: Serial,
+    /// Its lineage.
+    pub lineage: String,
+    /// End of its validity.
+    pub not_after: UnixTime,
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use super::{
     audit::Event,
     change::Changes,
+    evidence::Reject,
     keys,
     records::{Lineage, Lock, LockKind, Seen},
     refusal::{Fault, Refusal},
-    token::TokenError,
 };
-use crate::attest::Reject;
 
 /// What a lock can hit: a kind, and which one.
 pub type Target = (LockKind, String);
@@ -79,7 +78,7 @@ impl Locks {
             .find(|seen| own.iter().any(|(kind, target)| *kind == seen.record.kind && *target == seen.record.target));
         match theirs {
             Some(seen) => Err(refusal(&seen.record)),
-            None if self.any() => Err(Reject::Token(TokenError::Suspended).into()),
+            None if self.any() => Err(Reject::suspended().into()),
             None => Ok(()),
         }
     }

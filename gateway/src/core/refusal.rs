@@ -32,7 +32,7 @@ pub enum Refusal {
     BadProof(#[from] crate::core::proof::BadProof),
     /// Evidence was offered and does not hold.
     #[error("{0}")]
-    Evidence(#[from] crate::attest::Reject),
+    Evidence(#[from] super::evidence::Reject),
     /// Policy said no.
     #[error("{}", denied(action, rules))]
     Denied {

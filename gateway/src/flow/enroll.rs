@@ -13,13 +13,14 @@ use super::{
     tokens,
 };
 use crate::{
-    attest::{self, Claims, Context, Found, Message, Need, Prior, Reject, Replaced},
+    attest,
     core::{
         admission::{self, ShownAgain},
         approve, audit,
         change::Changes,
         enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
-        evidence, keys,
+        evidence::{self, Claims, Context, Found, Message, Need, Prior, Replaced},
+        keys,
         lock::{Locks, Target},
         name,
         records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
@@ -380,7 +381,7 @@ async fn shown_again(
         if let Some(changes) = admission::stale(before.as_ref(), &lineage.record, replaced.used, source, now) {
             shell.commit(changes, &actor).await?;
         }
-        return Ok(Reject::Prior(attest::REPLACED).into());
+        return Ok(attest::replaced().into());
     }
     let standing = admission::Standing { epoch: shell.get(keys::EPOCH.to_owned()).await?, ..Default::default() };
     let why = "a certificate that was replaced asked to rejoin";

@@ -10,31 +10,21 @@ use axum::{
 use wire::problem::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 
 use crate::{
-    attest::Reject,
     core::{
         approve::UNCHECKED,
+        evidence::{Blame, Reject},
         proof::BadProof,
         refusal::{Fault, NameRule, Refusal, Unreached},
-        token::TokenError,
     },
     registry::live::Reason,
 };
 
-/// Every code, with what it means. The operator's guide lists them; a test compares.
+/// Every code but those by which evidence is rejected, which the attestors declare. docs/errors.md says what each means; a test compares.
 pub const CODES: &[&str] = &[
     "malformed",
     "bad-csr",
     "bad-ssh-key",
     "bad-proof",
-    "evidence-unknown",
-    "evidence-conflict",
-    "prior-invalid",
-    "token-invalid",
-    "token-expired",
-    "token-suspended",
-    "token-revoked",
-    "token-spent",
-    "token-not-for-key",
     "denied",
     "denied-by-person",
     "waiting-expired",
@@ -235,29 +225,13 @@ const fn other_name(whose: NameRule) -> &'static str {
     }
 }
 
-fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>) {
-    let again = Some("ask for a new token");
-    match reject {
-        Reject::UnknownKind(_) => (StatusCode::BAD_REQUEST, "evidence-unknown", None),
-        Reject::Token(TokenError::Invalid(_) | TokenError::NotYet) => {
-            (StatusCode::FORBIDDEN, "token-invalid", Some("copy the whole token, or ask for a new one"))
-        }
-        Reject::Token(TokenError::Expired(_)) => (StatusCode::FORBIDDEN, "token-expired", again),
-        Reject::Token(TokenError::Suspended) => (StatusCode::FORBIDDEN, "token-suspended", again),
-        Reject::Token(TokenError::Revoked) => (StatusCode::FORBIDDEN, "token-revoked", again),
-        Reject::Token(TokenError::Spent) => (
-            StatusCode::FORBIDDEN,
-            "token-spent",
-            Some("each machine needs its own token unless it was made for several uses"),
-        ),
-        Reject::Token(TokenError::OtherKey) => (StatusCode::FORBIDDEN, "token-not-for-key", again),
-        Reject::Prior(_) => (StatusCode::FORBIDDEN, "prior-invalid", Some("join again without the old certificate")),
-        Reject::Together(_) => (
-            StatusCode::BAD_REQUEST,
-            "evidence-conflict",
-            Some("send one piece that admits: a join token, or the old certificate"),
-        ),
-    }
+/// Its attestor declares code and hint.
+const fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>) {
+    let status = match reject.code.blame {
+        Blame::Malformed => StatusCode::BAD_REQUEST,
+        Blame::Refused => StatusCode::FORBIDDEN,
+    };
+    (status, reject.code.name, reject.code.hint)
 }
 
 fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static str>) {

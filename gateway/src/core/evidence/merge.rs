@@ -1,0 +1,186 @@
+//! What all the evidence of a newcomer comes to. Evidence never adds up: at most one piece grants (names, labels, groups,
+//! owner, role), the others only claim, and whatever they do not agree on is refused.
+
+use std::collections::BTreeMap;
+
+use pki::AssuranceLevel;
+
+use super::{CONFLICT, Claims, Reject};
+use crate::core::name;
+
+/// The claims of a newcomer without evidence: a key, proven.
+#[must_use]
+pub const fn none() -> Claims {
+    Claims {
+        values: BTreeMap::new(),
+        assurance: AssuranceLevel::Software,
+        role: None,
+        names: vec![],
+        redeem: vec![],
+        grants: None,
+    }
+}
+
+fn together(why: &'static str) -> Reject {
+    Reject::new(&CONFLICT, format!("these pieces of evidence cannot stand beside each other: {why}"))
+}
+
+/// The claims of all evidence. What is granted is what one of the pieces grants, or less; every secret shown is to be
+/// redeemed.
+///
+/// # Errors
+/// [`CONFLICT`] when two pieces grant, or when they are not for the same newcomer.
+pub fn merge(all: Vec<Claims>) -> Result<Claims, Reject> {
+    all.into_iter().try_fold(none(), |mut sum, piece| {
+        if sum.grants.is_some() && piece.grants.is_some() {
+            return Err(together("each of them admits by itself"));
+        }
+        if let (Some(one), Some(other)) = (sum.role, piece.role)
+            && one != other
+        {
+            return Err(together("they are for different roles"));
+        }
+        sum.names = match (sum.names.is_empty(), piece.names.is_empty()) {
+            (true, _) => piece.names,
+            (false, true) => sum.names,
+            (false, false) => {
+                let common = name::common(&sum.names, &piece.names);
+                if common.is_empty() {
+                    return Err(together("they have no name in common"));
+                }
+                common
+            }
+        };
+        for (claim, value) in piece.values {
+            if sum.values.get(&claim).is_some_and(|known| *known != value) {
+                return Err(together("they contradict each other"));
+            }
+            sum.values.insert(claim, value);
+        }
+        sum.role = sum.role.or(piece.role);
+        sum.assurance = sum.assurance.max(piece.assurance);
+        sum.redeem.extend(piece.redeem);
+        sum.grants = sum.grants.or(piece.grants);
+        Ok(sum)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::Role;
+
+    use super::*;
+    use crate::core::{
+        evidence::Grants,
+        records::{Claim, Seen, Token, UnixSecs},
+    };
+
+    fn token(id: usize) -> Seen<Token> {
+        let record = Token {
+            id: id.to_string(),
+            role: Role::Machine,
+            uses: 1,
+            redeemed: vec![],
+            names: vec![],
+            labels: BTreeMap::new(),
+            groups: vec![],
+            owner: None,
+            key: None,
+            by: "ann".to_owned(),
+            maker: None,
+            created: UnixSecs(0),
+            expires: UnixSecs(0),
+            revoked: false,
+        };
+        Seen { record, version: 1 }
+    }
+
+    /// Every piece there can be, of a few values for each of its parts.
+    fn pieces() -> Vec<Claims> {
+        let mut all = Vec::new();
+        for names in [&[][..], &["a"], &["a*"], &["ab", "b"]] {
+            for role in [None, Some(Role::Machine), Some(Role::Person)] {
+                for group in [None, Some("admins")] {
+                    let id = all.len();
+                    let grants = group.map(|group| Grants {
+                        groups: vec![format!("{group}-{id}")],
+                        labels: [("of".to_owned(), id.to_string())].into(),
+                        owner: None,
+                        rejoin: None,
+                    });
+                    all.push(Claims {
+                        values: BTreeMap::from([(format!("claim_{id}"), Claim::Bool(true))]),
+                        assurance: AssuranceLevel::Software,
+                        role,
+                        names: names.iter().map(|&name| name.to_owned()).collect(),
+                        redeem: vec![token(id)],
+                        grants,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    fn fits(names: &[String], name: &str) -> bool {
+        names.is_empty() || names.iter().any(|pattern| name::matches(pattern, name))
+    }
+
+    /// What `sum` grants is no more than what `piece` does.
+    fn no_more_than(sum: &Claims, piece: &Claims) -> bool {
+        let given =
+            |claims: &Claims| claims.grants.as_ref().map(|grants| (grants.groups.clone(), grants.labels.clone()));
+        given(sum) == given(piece)
+            && piece.role.is_none_or(|role| sum.role == Some(role))
+            && ["a", "ab", "b", "c"].iter().all(|name| !fits(&sum.names, name) || fits(&piece.names, name))
+    }
+
+    #[test]
+    fn what_is_granted_is_no_more_than_one_piece_grants() {
+        let all = pieces();
+        let (mut taken, mut refused) = (0, 0);
+        for one in &all {
+            for two in &all {
+                for three in &all {
+                    let set = [one, two, three];
+                    let Ok(sum) = merge(set.map(Clone::clone).to_vec()) else {
+                        refused += 1;
+                        continue;
+                    };
+                    taken += 1;
+                    assert_eq!(sum.redeem.len(), set.len(), "every secret shown is redeemed");
+                    assert!(set.iter().all(|piece| sum.role.is_none() == set.iter().all(|p| p.role.is_none())
+                        && piece.role.is_none_or(|role| sum.role == Some(role))));
+                    match set.iter().find(|piece| piece.grants.is_some()) {
+                        None => assert!(sum.grants.is_none()),
+                        Some(piece) => assert!(no_more_than(&sum, piece), "{sum:?} from {set:?}"),
+                    }
+                }
+            }
+        }
+        assert!(taken > 1000 && refused > 1000, "{taken} {refused}");
+    }
+
+    #[track_caller]
+    fn refused(change: impl Fn(&mut Claims, &mut Claims), want: &'static str) {
+        let piece = || Claims { redeem: vec![], ..none() };
+        let (mut one, mut two) = (piece(), piece());
+        change(&mut one, &mut two);
+        assert_eq!(merge(vec![one, two]).err(), Some(together(want)));
+    }
+
+    #[test]
+    fn what_does_not_agree_is_refused_by_name() {
+        let grants = Some(Grants::default());
+        refused(|a, b| (a.grants, b.grants) = (grants.clone(), grants.clone()), "each of them admits by itself");
+        refused(|a, b| (a.role, b.role) = (Some(Role::Machine), Some(Role::Person)), "they are for different roles");
+        refused(|a, b| (a.names, b.names) = (vec!["a".into()], vec!["b*".into()]), "they have no name in common");
+        refused(
+            |a, b| {
+                a.values.insert("prior_name".into(), Claim::Text("a".into()));
+                b.values.insert("prior_name".into(), Claim::Text("b".into()));
+            },
+            "they contradict each other",
+        );
+    }
+}
