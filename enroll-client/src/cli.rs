@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use pki::UnixTime;
 
-use crate::examples;
-use crate::report::EXIT_CODES;
+use crate::text::report::EXIT_CODES;
 
+mod examples;
 mod people;
 
 pub use self::people::{
@@ -319,8 +319,8 @@ pub enum SshCertCommand {
     /// Print the line of known_hosts with which ssh believes every machine, so that it never asks
     KnownHosts {
         /// A further pattern of host names to believe them under; may be repeated
-        #[arg(long, value_name = "PATTERN", value_parser = crate::sshcert::Pattern::parse)]
-        also: Vec<crate::sshcert::Pattern>,
+        #[arg(long, value_name = "PATTERN", value_parser = crate::commands::sshcert::Pattern::parse)]
+        also: Vec<crate::commands::sshcert::Pattern>,
     },
     /// Print what belongs into the file that sshd's TrustedUserCAKeys names
     TrustedUserCa,
@@ -347,7 +347,7 @@ pub struct SshUserArgs {
 #[derive(Debug, Args)]
 pub struct SshHostArgs {
     /// The host key
-    #[arg(long, value_name = "FILE", default_value = crate::sshcert::host::DEFAULT_KEY)]
+    #[arg(long, value_name = "FILE", default_value = crate::commands::sshcert::host::DEFAULT_KEY)]
     pub host_key: PathBuf,
     /// Where the certificate goes; otherwise beside the key
     #[arg(long, value_name = "FILE")]

@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, pairs};
-use crate::connect;
-use crate::daemon::{self, Length};
+use crate::commands::connect;
+use crate::commands::daemon::{self, Length};
+use crate::commands::helper;
+use crate::commands::join;
+use crate::commands::own::{self, Goodbye, When};
+use crate::commands::people::Desk;
+use crate::commands::sshcert;
+use crate::commands::sshconfig;
+use crate::core::enrollment::{Manner, OnWait, Patience};
+use crate::core::plan::{WantedRole, Wish};
+use crate::core::target::{Target, parse_name, parse_pin};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
-use crate::flow::{Manner, OnWait, Patience};
-use crate::helper;
-use crate::join;
-use crate::own::{self, Goodbye, When};
-use crate::people::Desk;
-use crate::plan::{WantedRole, Wish};
 use crate::platform::{self, Access};
-use crate::report::{Complaint, Exit};
-use crate::sshcert;
-use crate::sshconfig;
-use crate::target::{Target, parse_name, parse_pin};
+use crate::text::report::{Complaint, Exit};
 
 /// Longest join token or URL read from standard input.
 const STDIN_MAX: u64 = 16 * 1024;

@@ -7,7 +7,7 @@ use enroll_client::cli;
 use enroll_client::dispatch;
 use enroll_client::edge::program;
 use enroll_client::edge::terminal::{self, Format};
-use enroll_client::report::{self, Exit};
+use enroll_client::text::report::{self, Exit};
 
 fn main() -> ExitCode {
     let words = program::words(std::env::args_os());

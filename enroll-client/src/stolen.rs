@@ -21,16 +21,16 @@ use tokio_rustls::TlsAcceptor;
 use wire::enroll::IssuedReply;
 use wire::ssh::SshCaReply;
 
+use crate::commands::sshcert;
+use crate::core::receive::Issued;
+use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::keystore::{BUNDLE, Credential, Keystore};
 use crate::edge::net::provider;
 use crate::edge::terminal::Format;
-use crate::receive::Issued;
-use crate::report::{Complaint, Exit};
-use crate::sshcert;
-use crate::target::Address;
+use crate::flow::upkeep;
 use crate::testing::Authority;
-use crate::upkeep;
+use crate::text::report::{Complaint, Exit};
 
 const HOST: &str = "127.0.0.1";
 

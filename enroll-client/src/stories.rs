@@ -21,18 +21,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use wire::enroll::ProofClaims;
 
-use crate::daemon::{self, Length};
+use crate::commands::daemon::{self, Length};
+use crate::commands::join::join;
+use crate::commands::own::{self, Goodbye, When};
+use crate::core::enrollment::{Manner, OnWait, Patience};
+use crate::core::plan::Wish;
+use crate::core::target::Target;
 use crate::edge::clock;
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::net::provider;
 use crate::edge::terminal::Format;
-use crate::flow::{Manner, OnWait, Patience};
-use crate::join::join;
-use crate::own::{self, Goodbye, When};
-use crate::plan::Wish;
-use crate::report::{Complaint, Exit};
-use crate::target::Target;
 use crate::testing::Authority;
+use crate::text::report::{Complaint, Exit};
 
 const HOST: &str = "127.0.0.1";
 const DAY: u64 = 86_400;
@@ -185,7 +185,7 @@ impl Gateway {
         store.prepare().unwrap();
         let key = store.next_key().unwrap();
         let mut issued = inner.authority.issued(&key, "edge-07", clock::now().secs() - ago);
-        issued.manage = crate::target::Address::parse(&inner.address, 1).unwrap();
+        issued.manage = crate::core::target::Address::parse(&inner.address, 1).unwrap();
         store.install(&issued, &key, &issued.manage).unwrap()
     }
 
@@ -427,7 +427,7 @@ fn once() -> daemon::Options {
         length: Length::Once,
         hooks: vec![],
         format: Format::Json,
-        services: crate::services::Services::none(),
+        services: crate::core::services::Services::none(),
     }
 }
 
@@ -488,7 +488,7 @@ async fn two_processes_do_not_renew_twice() {
     let (gateway, (_dir, store)) = (Gateway::start().await, store());
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
     let old = store.credential().unwrap().unwrap();
-    let (one, other) = tokio::join!(crate::upkeep::renew(&store, &old), crate::upkeep::renew(&store, &old));
+    let (one, other) = tokio::join!(crate::flow::upkeep::renew(&store, &old), crate::flow::upkeep::renew(&store, &old));
     assert_eq!(one.unwrap().serial, other.unwrap().serial);
     assert_eq!(gateway.names(), ["POST /v1/enrollments", "POST /v1/renew"]);
 }

@@ -13,14 +13,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use wire::enroll::IssuedReply;
 use wire::ssh::{SshCaReply, ca_statement, ordered_ca_statement};
 
+use crate::core::key::PrivateKey;
+use crate::core::receive::{self, Before, Expect, Issued};
+use crate::core::record::Facts;
+use crate::core::renew::Life;
+use crate::core::target::Address;
+use crate::core::trust::{Expected, Shown};
 use crate::edge::entropy;
 use crate::edge::keystore::Credential;
-use crate::key::PrivateKey;
-use crate::receive::{self, Before, Expect, Issued};
-use crate::record::Facts;
-use crate::renew::Life;
-use crate::target::Address;
-use crate::trust::{Expected, Shown};
 
 /// The moment at which everything here was made, so that tests with times of their own have their past covered.
 const BEGINNING: UnixTime = UnixTime::new(50_000);

@@ -1,5 +1,11 @@
 //! Text for terminals: escaping what others wrote, spans of time and fingerprints.
 
+pub mod disconnect;
+pub mod followed;
+pub mod people;
+pub mod report;
+pub mod table;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -230,7 +230,7 @@ fn every_problem_code_is_listed_and_documented() {
 
 /// Each code of the client with its exit code: `Exit::Usage, "usage"`, on one line or two.
 fn codes_of_the_client() -> BTreeSet<(String, String)> {
-    let report = read(Path::new("enroll-client/src/report.rs"));
+    let report = read(Path::new("enroll-client/src/text/report.rs"));
     let number = |name: &str| {
         let (_, rest) = report.split_once(&format!("    {name} = "))?;
         Some(rest.split_once(',')?.0.to_owned())

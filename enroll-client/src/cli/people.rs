@@ -21,10 +21,10 @@ pub enum RequestsCommand {
         id: String,
     },
     /// Approve a request; on a terminal without one, pick it from those that wait
-    #[command(after_help = crate::examples::APPROVE)]
+    #[command(after_help = super::examples::APPROVE)]
     Approve(ApproveArgs),
     /// Wait until a request is decided: exits with 0 when it was approved, 3 when not, 4 when the time is over before
-    #[command(after_help = crate::examples::REQUESTS_WAIT)]
+    #[command(after_help = super::examples::REQUESTS_WAIT)]
     Wait {
         /// The request
         id: String,
@@ -118,7 +118,7 @@ pub enum MachinesCommand {
     /// Correct its labels, its owner or its name
     Set(MachineSetArgs),
     /// Wait until a machine can be reached: exits with 0 then, with 5 when the time is over before
-    #[command(after_help = crate::examples::MACHINES_WAIT)]
+    #[command(after_help = super::examples::MACHINES_WAIT)]
     Wait {
         /// Its name
         name: String,
@@ -198,7 +198,7 @@ pub struct PersonSetArgs {
 #[derive(Debug, Subcommand)]
 pub enum PeopleCommand {
     /// Make a token with which a person can join
-    #[command(after_help = crate::examples::INVITE)]
+    #[command(after_help = super::examples::INVITE)]
     Invite {
         /// The name they will have
         #[arg(long)]
@@ -301,7 +301,7 @@ impl LockKind {
 #[derive(Debug, Subcommand)]
 pub enum TokensCommand {
     /// Make a join token; it is shown once
-    #[command(after_help = crate::examples::TOKENS_CREATE)]
+    #[command(after_help = super::examples::TOKENS_CREATE)]
     Create(TokenArgs),
     /// List them
     List,

@@ -18,9 +18,9 @@ use wire::tunnel::{DIAL_BACK_ALPN, DialBack, DialedBack};
 use super::keystore::Credential;
 use super::mux::{Stream, read_frame, write_frame};
 use super::net::{Manners, NetError, dial};
-use crate::target::Address;
-use crate::trust::Verdict;
-use crate::upkeep;
+use crate::core::target::Address;
+use crate::core::trust::Verdict;
+use crate::flow::upkeep;
 
 /// Bytes within [`MOVE_WITHIN`], both ways together, that make a stream move: far more than anybody types, more than most pages of
 /// output have, and as much as one stream may have ahead of the keys of another. Over 20 Mbit/s it takes a tenth of a second.

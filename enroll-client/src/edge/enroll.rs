@@ -11,15 +11,15 @@ use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 
 use super::net::{Ask, CallError, Connection, Manners, NetError, Reply};
 use super::{clock, entropy};
+use crate::core::enrollment::{Heard, Poll};
+use crate::core::key::{KeyFault, PrivateKey};
+use crate::core::offset::Offset;
+use crate::core::proof::{self, Subject};
+use crate::core::receive::{self, Before, Expect};
+use crate::core::target::Address;
+use crate::core::trust::{Expected, Verdict};
 use crate::evidence::{self, Binding, Prover};
-use crate::flow::{Heard, Poll};
-use crate::key::{KeyFault, PrivateKey};
-use crate::offset::Offset;
-use crate::proof::{self, Subject};
-use crate::receive::{self, Before, Expect};
-use crate::report::{Complaint, Exit};
-use crate::target::Address;
-use crate::trust::{Expected, Verdict};
+use crate::text::report::{Complaint, Exit};
 
 /// What is asked for, the same in every attempt.
 pub struct Application {

@@ -14,9 +14,9 @@ pub fn draw() -> u64 {
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub fn unique() -> Result<[u8; 16], crate::key::KeyFault> {
+pub fn unique() -> Result<[u8; 16], crate::core::key::KeyFault> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| crate::key::KeyFault::Library("no random numbers from the system".into()))?;
+        .map_err(|_| crate::core::key::KeyFault::Library("no random numbers from the system".into()))?;
     Ok(bytes)
 }

@@ -40,7 +40,7 @@ pub fn newer(store: &Keystore, known: &Credential) -> Option<Credential> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Address;
+    use crate::core::target::Address;
     use crate::testing::Authority;
 
     #[test]

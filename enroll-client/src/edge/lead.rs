@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Bu
 use tokio::net::TcpStream;
 
 use super::serve::{BUFFER, reset};
-use crate::ending::{Ending, Judged};
+use crate::core::ending::{Ending, Judged};
 
 /// Joins the two until there is no more to come from the service, or either broke.
 pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {

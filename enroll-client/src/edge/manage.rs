@@ -5,9 +5,9 @@ use serde::de::DeserializeOwned;
 
 use super::keystore::Credential;
 use super::net::{Ask, CallError, Connection, Manners, NetError};
-use crate::proof::Exporter;
-use crate::target::Address;
-use crate::trust::{Expected, Shown, Verdict};
+use crate::core::proof::Exporter;
+use crate::core::target::Address;
+use crate::core::trust::{Expected, Shown, Verdict};
 
 /// The manage face, with one connection kept as long as it lives.
 pub struct ManageFace {

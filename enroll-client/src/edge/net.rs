@@ -22,10 +22,10 @@ use wire::problem::{PROBLEM_TYPE, Problem};
 
 use super::clock::LocalClock;
 use super::keystore::Credential;
-use crate::proof::Exporter;
-use crate::report::{Complaint, Exit, Refusal};
-use crate::target::Address;
-use crate::trust::{Distrust, Shown, Verdict};
+use crate::core::proof::Exporter;
+use crate::core::target::Address;
+use crate::core::trust::{Distrust, Shown, Verdict};
+use crate::text::report::{Complaint, Exit, Refusal};
 
 /// Longest time to look up, connect and shake hands.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);

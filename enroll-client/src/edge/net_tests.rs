@@ -10,11 +10,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream as ServerStream;
 
 use super::*;
+use crate::core::key::PrivateKey;
+use crate::core::trust::Expected;
 use crate::edge::clock;
 use crate::edge::keystore::Keystore;
-use crate::key::PrivateKey;
 use crate::testing::Authority;
-use crate::trust::Expected;
 
 const HOST: &str = "127.0.0.1";
 

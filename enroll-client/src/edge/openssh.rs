@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::platform;
-use crate::report::{Complaint, Exit};
+use crate::text::report::{Complaint, Exit};
 
 /// Longest time for one of them: long enough to type a passphrase.
 const LIMIT: Duration = Duration::from_secs(60);

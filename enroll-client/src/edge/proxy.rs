@@ -26,12 +26,12 @@ use super::net::{CallError, Manners, NetError, dial};
 use super::sealed;
 use super::tunnel::exporter_of;
 use super::words::Words;
-use crate::offset::Offset;
-use crate::report::Refusal;
-use crate::services::Sealing;
-use crate::target::Address;
-use crate::trust::Verdict;
-use crate::upkeep;
+use crate::core::offset::Offset;
+use crate::core::services::Sealing;
+use crate::core::target::Address;
+use crate::core::trust::Verdict;
+use crate::flow::upkeep;
+use crate::text::report::Refusal;
 
 /// Streams on one connection; the gateway takes no more.
 pub const STREAMS_MOST: usize = 250;

@@ -19,9 +19,9 @@ use super::sealed;
 use super::serve::reset;
 use super::tunnel::{Said, Standing, whence};
 use super::words::Words;
-use crate::ending::{Ending, Judged};
-use crate::report::{Complaint, Exit};
-use crate::services::Reach;
+use crate::core::ending::{Ending, Judged};
+use crate::core::services::Reach;
+use crate::text::report::{Complaint, Exit};
 
 /// How long a program here is kept waiting for the tunnel and the service together.
 const WAIT: Duration = Duration::from_secs(30);

@@ -21,9 +21,9 @@ use super::clock::{self, LocalClock};
 use super::first_bytes::FirstBytes;
 use super::keystore::Credential;
 use super::net::provider;
-use crate::key::PrivateKey;
-use crate::offset::{Offset, Shared};
-use crate::trust::anchors_of;
+use crate::core::key::PrivateKey;
+use crate::core::offset::{Offset, Shared};
+use crate::core::trust::anchors_of;
 
 /// The machine's side of sealed services: its certificate for them, and whom it believes.
 pub struct Seal {

@@ -13,7 +13,7 @@ use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 use super::dial_back::{Whence, finish, movable};
 use super::mux::{Stream, read_frame, write_frame};
 use super::sealed::Seal;
-use crate::services::{Services, Target};
+use crate::core::services::{Services, Target};
 
 /// How long the first frame of a stream may take.
 const FRAME_TIME: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Drives a machine's tunnel: feeds what happens to [`crate::tunnel::Tunnel`] and does what that says. One task, beside the
+//! Drives a machine's tunnel: feeds what happens to [`crate::core::tunnel::Tunnel`] and does what that says. One task, beside the
 //! one that keeps the certificate alive; the two talk by channels.
 
 use std::collections::HashMap;
@@ -29,13 +29,13 @@ use super::net::{Manners, NetError, dial, explain};
 use super::sealed::Seal;
 use super::serve;
 use super::words::Words;
-use crate::offset::Offset;
-use crate::proof::{self, Exporter};
-use crate::services::Services;
-use crate::target::Address;
-use crate::trust::Verdict;
-use crate::tunnel::{Input, News, Output, Tunnel};
-use crate::upkeep;
+use crate::core::offset::Offset;
+use crate::core::proof::{self, Exporter};
+use crate::core::services::Services;
+use crate::core::target::Address;
+use crate::core::trust::Verdict;
+use crate::core::tunnel::{Input, News, Output, Tunnel};
+use crate::flow::upkeep;
 
 /// Over which time machines that start together spread their first attempt.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use wire::tunnel::Reason;
 
 use super::net::NetError;
-use crate::offset::Offset;
+use crate::core::offset::Offset;
 
 /// Ended sessions that are remembered: those of whoever asks a moment later.
 const ENDED_KEPT: usize = 1_024;

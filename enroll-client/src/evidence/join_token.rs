@@ -2,7 +2,7 @@
 //! request proves.
 
 use super::{Binding, Prover};
-use crate::key::KeyFault;
+use crate::core::key::KeyFault;
 
 /// A join token, whole.
 pub struct JoinToken(pub String);

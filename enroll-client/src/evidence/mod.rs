@@ -9,8 +9,8 @@ use wire::enroll::Evidence;
 pub use join_token::JoinToken;
 pub use prior_certificate::PriorCertificate;
 
-use crate::key::KeyFault;
-use crate::proof::Exporter;
+use crate::core::key::KeyFault;
+use crate::core::proof::Exporter;
 
 /// What evidence may be bound to, so that it cannot be lent to another key or moved to another connection.
 #[derive(Clone, Copy, Debug)]

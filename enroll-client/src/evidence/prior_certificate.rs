@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use wire::enroll::PRIOR_CERTIFICATE_CONTEXT;
 
 use super::{Binding, Prover};
-use crate::key::{KeyFault, PrivateKey};
+use crate::core::key::{KeyFault, PrivateKey};
 
 /// The expired certificate with its key.
 pub struct PriorCertificate {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Access;
-use crate::ending::Ending;
+use crate::core::ending::Ending;
 
 /// The files at the top of the folder are copies of those of the current generation.
 pub const TOP_LEVEL_IS_LINKS: bool = false;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Access;
-use crate::ending::Ending;
+use crate::core::ending::Ending;
 
 /// The files at the top of the folder are symbolic links into the current generation.
 pub const TOP_LEVEL_IS_LINKS: bool = true;

@@ -2,7 +2,7 @@
 //! in one form only, for its own domain; what it takes, the client takes as well; and blanks in between mean nothing.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use enroll_client::target::{Address, BadTarget, Target, parse_pin};
+use enroll_client::core::target::{Address, BadTarget, Target, parse_pin};
 use gateway::core::token::{TOKEN_MAX, issuer};
 use serde_json::{Value, json};
 use wire::enroll::JOIN_TOKEN_AUDIENCE;

@@ -1,10 +1,8 @@
 //! Names in their written form, and text that others wrote. A name has one spelling; a code is taken however it is typed,
 //! and no other; and nothing that a stranger says can move the cursor of whoever reads it.
 
-use enroll_client::{
-    table::{self, Table},
-    text,
-};
+use enroll_client::text;
+use enroll_client::text::table::{self, Table};
 use gateway::core::name::{choose, legal};
 use pki::{GatewayName, Identity, KeyDigest, Name, Role, Serial, TrustDomain, waiting_code};
 use policy::{parse_lifetime, show_lifetime};

@@ -1,7 +1,7 @@
 //! What a machine's owner writes: `services.toml`, `--expose` and `--reach`. Whatever is taken fits a hello, has a target,
 //! and lets in nobody whom the owner did not name.
 
-use enroll_client::services::{Services, Target, Who};
+use enroll_client::core::services::{Services, Target, Who};
 use pki::Role;
 use wire::tunnel::{FromMachine, Open, OpenRefusal, SERVICES_MAX, encode, is_service_name};
 

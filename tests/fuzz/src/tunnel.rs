@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use enroll_client::tunnel as client;
+use enroll_client::core::tunnel as client;
 use gateway::core::tunnel::{self as server, About};
 use serde::{Serialize, de::DeserializeOwned};
 use wire::tunnel::{

@@ -3,11 +3,9 @@
 
 use std::fmt::Debug;
 
-use enroll_client::{
-    receive::{Before, Expect, accept, ticket},
-    target::Address,
-    trust::Expected,
-};
+use enroll_client::core::receive::{Before, Expect, accept, ticket};
+use enroll_client::core::target::Address;
+use enroll_client::core::trust::Expected;
 use pki::{KeyDigest, Order, Role};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use enroll_client::tunnel as client;
+use enroll_client::core::tunnel as client;
 use gateway::core::tunnel::{self as server, About, FRAMES_MAX, Tunnel};
 use proptest::prelude::*;
 use wire::tunnel::{

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use enroll_client::tunnel as client;
+use enroll_client::core::tunnel as client;
 use gateway::core::tunnel::{self as server, About};
 use wire::tunnel::{Closing, Frames, FromMachine, Hello, Reason, Reauthenticate, ToMachine, encode};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use enroll_client::tunnel::{REPLACED_AWAY, WELCOME_TIME};
+use enroll_client::core::tunnel::{REPLACED_AWAY, WELCOME_TIME};
 use gateway::core::tunnel::{HEARTBEAT, HEARTBEAT_BUSY, HELLO_TIME, Input};
 use wire::tunnel::{Closing, Reason, ToMachine};
 

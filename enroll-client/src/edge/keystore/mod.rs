@@ -39,13 +39,13 @@ use zeroize::Zeroizing;
 pub use disk::{Disk, OsDisk};
 pub use lock::Lock;
 
-use crate::key::{KeyFault, PrivateKey};
+use crate::core::key::{KeyFault, PrivateKey};
+use crate::core::receive::{Before, Issued};
+use crate::core::record::{Denied, Facts, Pending, State, VERSION};
+use crate::core::renew::Life;
+use crate::core::target::Address;
 use crate::platform::{self, Access};
-use crate::receive::{Before, Issued};
-use crate::record::{Denied, Facts, Pending, State, VERSION};
-use crate::renew::Life;
-use crate::report::{Complaint, Exit};
-use crate::target::Address;
+use crate::text::report::{Complaint, Exit};
 
 /// The leaf and its issuing CA.
 pub const CERT: &str = "cert.pem";

@@ -15,6 +15,9 @@ use tokio_rustls::client::TlsStream;
 use wire::tunnel::{FromMachine, ToMachine};
 
 use super::Standing;
+use crate::core::offset::Offset;
+use crate::core::proof::Exporter;
+use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::control::Control;
 use crate::edge::mux::{Happened, Mux, Stream};
@@ -22,9 +25,6 @@ use crate::edge::net::{Manners, NetError, explain};
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
 use crate::edge::words::Words;
-use crate::offset::Offset;
-use crate::proof::Exporter;
-use crate::target::Address;
 
 /// How often to look whether the certificate was renewed while streams are open. A certificate that lives for a minute is
 /// renewed half of that before its end.

@@ -1,0 +1,438 @@
+//! The helper: one process that holds a connection to the proxy face for all programs of one person. They come by a Unix
+//! socket in the identity folder, say what they want in the frames of [`wire::tunnel`], and get the service's bytes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pki::Name;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use wire::problem::{PROBLEM_PREFIX, Problem};
+use wire::tunnel::{Mode, Reach, Reached, Reason};
+
+use crate::cli::{ConnectArgs, HelperArgs};
+use crate::commands::connect::{Over, Place, Way, afterwards, carry, explained};
+use crate::core::ending::{Ending, Judged};
+use crate::core::services::Sealing;
+use crate::edge::keystore::Keystore;
+use crate::edge::mux::{read_frame, write_frame};
+use crate::edge::net::CallError;
+use crate::edge::program;
+use crate::edge::proxy::{Carries, Service, Streams};
+use crate::edge::terminal;
+use crate::edge::words::Words;
+use crate::platform;
+use crate::text::report::{Complaint, Exit};
+
+/// The socket in the identity folder.
+pub const SOCKET: &str = "helper.sock";
+
+/// How long a helper that was started by the way stays without a connection.
+const IDLE: &str = "10min";
+
+/// How long to wait for a helper that was just started.
+const START_TIME: Duration = Duration::from_secs(10);
+
+/// When to start another: the first may have found one there that was about to end.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a helper may take to say why a session ended.
+const WHY_TIME: Duration = Duration::from_secs(3);
+
+/// What is kept of what a helper says that ends at once: a few lines.
+const SAID_MAX: u64 = 4 * 1024;
+
+/// Sessions whose ends are remembered.
+const OPENED_KEPT: usize = 1_024;
+
+/// How long a program may take to say what it wants, and the helper to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(45);
+
+/// Connections to the proxy face, and who we are. A renewed certificate is picked up with the next stream; streams that are
+/// open stay on the connection they began on.
+pub struct Pool {
+    state: Mutex<(Way, Vec<Arc<Streams>>)>,
+    /// The last sessions that were opened.
+    opened: Mutex<VecDeque<Opened>>,
+}
+
+/// A session that was opened for a program.
+struct Opened {
+    session: String,
+    /// Where the gateway says why it ended.
+    words: Arc<Words>,
+    /// Whether its bytes broke off here.
+    broke: Arc<AtomicBool>,
+}
+
+/// What a program says first.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    /// It wants to a service.
+    Reach(Wanted),
+    /// Its session has ended; the answer is an [`Answer`].
+    Why { session: String },
+}
+
+/// Where a program wants to.
+#[derive(Serialize, Deserialize)]
+struct Wanted {
+    #[serde(flatten)]
+    reach: Reach,
+    /// Also when it is not sealed.
+    #[serde(default)]
+    raw: bool,
+}
+
+/// Why a session ended, if it is known.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    reason: Option<Reason>,
+    /// What the helper read of it broke off.
+    #[serde(default)]
+    broke: bool,
+}
+
+impl Pool {
+    /// None yet.
+    #[must_use]
+    pub fn new(way: Way) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
+    }
+
+    /// Remembers a session; gives where to note that it broke.
+    async fn note(&self, service: &Service) -> Arc<AtomicBool> {
+        let mut opened = self.opened.lock().await;
+        if opened.len() == OPENED_KEPT {
+            opened.pop_front();
+        }
+        let (session, words, broke) =
+            (service.session.clone(), Arc::clone(&service.words), Arc::<AtomicBool>::default());
+        opened.push_back(Opened { session, words, broke: Arc::clone(&broke) });
+        broke
+    }
+
+    async fn why(&self, session: &str) -> Answer {
+        let found = {
+            let opened = self.opened.lock().await;
+            let found = opened.iter().rev().find(|opened| opened.session == session);
+            found.map(|opened| (Arc::clone(&opened.words), Arc::clone(&opened.broke)))
+        };
+        let Some((words, broke)) = found else { return Answer { reason: None, broke: false } };
+        Answer { reason: words.why(session).await, broke: broke.load(Ordering::SeqCst) }
+    }
+
+    /// A service, and the way by which it was reached.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
+        match self.try_reach(service, machine, sealing).await {
+            Ok(found) => Ok(found),
+            // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
+            Err(complaint) => Err(self.state.lock().await.0.expired().unwrap_or(complaint)),
+        }
+    }
+
+    async fn try_reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
+        let (streams, way, fresh) = self.streams().await?;
+        match streams.reach(service, machine, sealing).await {
+            Ok(found) => Ok((found, way)),
+            // A connection that broke unnoticed: the first who needs it should not be the one to suffer.
+            Err(CallError::Net(error)) if !fresh && error.is_passing() => {
+                self.forget(&streams).await;
+                let (streams, way, _) = self.streams().await?;
+                Ok((streams.reach(service, machine, sealing).await?, way))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A connection with room, made with the certificate in use; whether it was made just now.
+    async fn streams(&self) -> Result<(Arc<Streams>, Way, bool), Complaint> {
+        let mut state = self.state.lock().await;
+        let (way, open) = &mut *state;
+        let current = way.credential.newest();
+        open.retain(|streams| streams.has_room() || streams.open() > 0);
+        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == current.serial;
+        if let Some(streams) = open.iter().find(usable) {
+            return Ok((Arc::clone(streams), way.clone(), false));
+        }
+        let streams = Arc::new(way.dial(Carries::Many).await?);
+        open.push(Arc::clone(&streams));
+        Ok((streams, way.clone(), true))
+    }
+
+    async fn forget(&self, broken: &Arc<Streams>) {
+        self.state.lock().await.1.retain(|streams| !Arc::ptr_eq(streams, broken));
+    }
+}
+
+fn socket(store: &Keystore) -> PathBuf {
+    store.dir().join(SOCKET)
+}
+
+/// The code of what goes wrong with a helper.
+pub const CODE: &str = "helper";
+
+fn failed(what: String) -> Complaint {
+    Complaint::new(Exit::Failure, CODE, what)
+}
+
+/// `helper`: serves until a signal comes, or nobody has come for as long as was said.
+///
+/// # Errors
+/// When there is no identity, or another helper runs.
+pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint> {
+    if platform::guest_of(store.dir()).is_some() {
+        return Err(as_owner(store));
+    }
+    let way = Way::find(store).await?;
+    let path = socket(store);
+    let listener = platform::listen_private(&path)
+        .map_err(|error| cannot_listen(&path, &error))?
+        .ok_or_else(|| failed("a helper runs already for this identity".to_owned()).hint("it will serve you too"))?;
+    terminal::say(&format!("helping at {}", path.display()));
+    let mut stop = platform::StopSignal::new().map_err(|e| failed(e.to_string()))?;
+    let pool = Pool::new(way);
+    let busy = Arc::new(AtomicUsize::new(0));
+    let mut last = Instant::now();
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait() => break,
+            accepted = listener.accept() => accepted,
+            () = sleep(Duration::from_secs(1)) => {
+                if busy.load(Ordering::SeqCst) > 0 {
+                    last = Instant::now();
+                } else if args.idle.is_some_and(|idle| last.elapsed() >= idle) {
+                    break;
+                }
+                continue;
+            }
+        };
+        let Ok(program) = accepted else {
+            sleep(Duration::from_millis(500)).await;
+            continue;
+        };
+        busy.fetch_add(1, Ordering::SeqCst);
+        let (pool, busy) = (Arc::clone(&pool), Arc::clone(&busy));
+        tokio::spawn(async move {
+            serve(&pool, program).await;
+            busy.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    platform::remove_socket(&path);
+    Ok(())
+}
+
+/// Goes on as the owner of the folder, whose socket it is to be. Comes back only when that cannot be.
+fn as_owner(store: &Keystore) -> Complaint {
+    let mut command = std::process::Command::new(program::own());
+    command.args(std::env::args_os().skip(1)).current_dir("/");
+    let error = match platform::as_owner(command.env("LYCHGATE_DIR", store.dir()), store.dir()) {
+        Ok(()) => platform::replace_by(command),
+        Err(error) => error,
+    };
+    failed(format!("cannot become the user whom `{}` belongs to: {error}", store.dir().display()))
+        .hint("run the helper as that user")
+}
+
+async fn serve(pool: &Pool, mut program: platform::LocalStream) {
+    let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
+        Ok(Ok(Asked::Reach(reach))) => reach,
+        Ok(Ok(Asked::Why { session })) => {
+            let _ = write_frame(&mut program, &pool.why(&session).await).await;
+            return;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    };
+    let found = match Name::parse(&reach.machine) {
+        Ok(machine) => pool.reach(&reach.service, &machine, Sealing::from_flag(raw)).await,
+        Err(bad) => Err(Complaint::new(Exit::Usage, "usage", bad.to_string())),
+    };
+    match found {
+        Ok((mut service, _)) => {
+            // Sealed or not is over by now: the program gets the bytes as the service speaks them.
+            let broke = pool.note(&service).await;
+            let answer =
+                Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
+            if write_frame(&mut program, &answer).await.is_ok() && carry(&mut program, &mut service).await.is_err() {
+                broke.store(true, Ordering::SeqCst);
+            }
+        }
+        Err(complaint) => {
+            let problem = Box::new(problem(complaint));
+            let _ = write_frame(&mut program, &Reached::Refused { problem }).await;
+        }
+    }
+}
+
+/// A complaint on its way to the program that shows it.
+fn problem(complaint: Complaint) -> Problem {
+    Problem {
+        kind: format!("{PROBLEM_PREFIX}{}", complaint.code),
+        title: complaint.code,
+        status: u16::from(complaint.exit.code()),
+        detail: complaint.what,
+        hint: complaint.hint,
+        instance: complaint.instance.unwrap_or_default(),
+        retry_after: None,
+        rules: vec![],
+    }
+}
+
+fn complaint(problem: Problem) -> Complaint {
+    let exit = u8::try_from(problem.status).ok().and_then(Exit::from_code).unwrap_or(Exit::Failure);
+    let code = problem.code().to_owned();
+    let mut complaint = Complaint::new(exit, &code, problem.detail);
+    complaint.hint = problem.hint;
+    complaint.instance = Some(problem.instance).filter(|instance| !instance.is_empty());
+    complaint
+}
+
+/// `connect --helper`: as [`crate::commands::connect::connect`], by the helper, which is started if there is none.
+///
+/// # Errors
+/// When there is no connection.
+pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Result<Exit, Complaint> {
+    let mut program = reach_helper(store).await?;
+    let Place { service, machine } = place;
+    let reach = Reach { service: service.clone(), machine: machine.to_string() };
+    let reach = Wanted { reach, raw: args.raw };
+    let gone = |error: io::Error| failed(format!("the helper went away: {error}")).hint("try again");
+    write_frame(&mut program, &reach).await.map_err(gone)?;
+    let slow = |_| failed("the helper did not answer within 45 s".to_owned());
+    let answer: Reached = timeout(ANSWER_TIME, read_frame(&mut program)).await.map_err(slow)?.map_err(gone)?;
+    match answer {
+        Reached::Refused { problem } => {
+            let complaint = complaint(*problem);
+            match Way::find(store).await {
+                Ok(way) => Err(explained(&way, machine, complaint).await),
+                Err(_) => Err(complaint),
+            }
+        }
+        Reached::Ok { .. } if args.fdpass => {
+            platform::pass_stdout(program).map_err(|error| {
+                failed(format!("cannot hand the connection on: {error}")).hint("ssh wants ProxyUseFdpass=yes for this")
+            })?;
+            Ok(Exit::Ok)
+        }
+        Reached::Ok { session, .. } => {
+            let ending = platform::join_stdio(program).await.map_err(gone)?;
+            if let Ending::Unwanted = ending {
+                return Ok(Exit::Ok);
+            }
+            let Some(Answer { reason: said, broke }) = why(store, &session).await else {
+                return Err(failed("the helper went away, and the session with it".to_owned()).hint("connect again"));
+            };
+            let ending = match ending {
+                Ending::Closed if broke => Ending::Broke(io::ErrorKind::UnexpectedEof.into()),
+                other => other,
+            };
+            let way = if ending.judge(said) == Judged::Ask { Way::find(store).await.ok() } else { None };
+            Ok(afterwards(way.as_ref(), Over { session: &session, machine, ending, said }).await)
+        }
+    }
+}
+
+/// How a session ended, as far as the helper knows; nothing when there is no helper any more.
+async fn why(store: &Keystore, session: &str) -> Option<Answer> {
+    let mut helper = platform::connect_local(&socket(store)).await.ok()?;
+    let asked = async {
+        write_frame(&mut helper, &Asked::Why { session: session.to_owned() }).await?;
+        read_frame::<Answer, _>(&mut helper).await
+    };
+    timeout(WHY_TIME, asked).await.ok()?.ok()
+}
+
+async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complaint> {
+    let path = socket(store);
+    match platform::connect_local(&path).await {
+        Ok(program) => return Ok(program),
+        // No helper can listen there either.
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => return Err(cannot_listen(&path, &error)),
+        Err(_) => {}
+    }
+    // Said here, where somebody reads it, and not by a helper that nobody sees.
+    Way::find(store).await?;
+    let until = Instant::now() + START_TIME;
+    loop {
+        let mut started = start_helper(store)?;
+        let tries = async {
+            loop {
+                match platform::connect_local(&path).await {
+                    Ok(program) => return Ok(program),
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+                if let Ok(Some(status)) = started.try_wait()
+                    && !status.success()
+                {
+                    // Another may have been a moment earlier.
+                    sleep(Duration::from_millis(100)).await;
+                    return platform::connect_local(&path).await.map_err(|_| said_by(&mut started));
+                }
+            }
+        };
+        match timeout(START_AGAIN, tries).await {
+            Ok(Ok(program)) => return Ok(program),
+            Ok(Err(said)) => {
+                return Err(failed(format!("the helper ended at once: {said}"))
+                    .hint("`lychgate helper` in another terminal shows more; `connect` without --helper needs none"));
+            }
+            Err(_) if Instant::now() >= until => {
+                return Err(failed("the helper does not answer".to_owned())
+                    .hint("`lychgate helper` shows what keeps it; `connect` without --helper needs none"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn cannot_listen(path: &Path, error: &io::Error) -> Complaint {
+    let complaint = failed(format!("cannot listen at `{}`: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::InvalidFilename => complaint.hint("name a shorter folder with --dir, or a link to this one"),
+        _ => complaint,
+    }
+}
+
+/// What a helper that has ended said of it.
+fn said_by(helper: &mut std::process::Child) -> String {
+    use std::io::Read as _;
+    let mut said = Vec::new();
+    if let Some(stderr) = &mut helper.stderr {
+        let _ = stderr.take(SAID_MAX).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().map(|line| line.trim_start_matches("lychgate: ")).collect();
+    lines.join("; ")
+}
+
+fn start_helper(store: &Keystore) -> Result<std::process::Child, Complaint> {
+    let cannot = |error: io::Error| failed(format!("cannot start a helper: {error}"));
+    let mut command = std::process::Command::new(program::own());
+    command.arg("--dir").arg(store.dir()).args(["helper", "--idle", IDLE]);
+    platform::as_owner(&mut command, store.dir()).map_err(cannot)?;
+    platform::start_apart(command).map_err(cannot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_comes_through_the_helper_as_it_is() {
+        let before =
+            Complaint::new(Exit::Locked, "locked", "the machine `a` is locked: stolen").hint("ask").instance("i");
+        let after = complaint(problem(before));
+        assert_eq!((after.exit, after.code.as_str()), (Exit::Locked, "locked"));
+        assert_eq!(after.what, "the machine `a` is locked: stolen");
+        assert_eq!((after.hint.as_deref(), after.instance.as_deref()), (Some("ask"), Some("i")));
+    }
+}

@@ -1,0 +1,678 @@
+//! `lychgate join`: plans, asks about an unknown root, and drives the conversation of [`crate::core::enrollment`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use pki::{KeyDigest, UnixTime};
+use serde_json::json;
+
+use crate::core::enrollment::{Flow, Forget, Input, Manner, Output, PAUSE_MOST, Patience, Ticket};
+use crate::core::offset::Offset;
+use crate::core::plan::{EarlierKey, Held, Plan, Wish, plan};
+use crate::core::record::{Denied, Pending, RequestAtGate, VERSION};
+use crate::core::renew::backoff;
+use crate::core::target::Address;
+use crate::core::trust::{Expected, fingerprint_block};
+use crate::edge::enroll::{Application, EnrollFace, presented_root};
+use crate::edge::keystore::{Credential, Keystore, StoreError, attributes};
+use crate::edge::net::CallError;
+use crate::edge::terminal::{self, Format};
+use crate::edge::{clock, entropy};
+use crate::evidence::{JoinToken, PriorCertificate, Prover};
+use crate::flow::upkeep;
+use crate::platform::{self, StopSignal};
+use crate::text;
+use crate::text::report::{Complaint, Exit};
+
+/// How long `join` waits for another process at work in the same folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Without a terminal to rewrite a line on, how often to say that we still wait.
+const REMIND_EVERY: Duration = Duration::from_secs(600);
+
+/// What is shown of a request at the gate.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Where.
+    pub gateway: Address,
+    /// The enrollment.
+    pub id: String,
+    /// The waiting code.
+    pub code: String,
+    /// SHA-256 of the key, hex.
+    pub key: String,
+    /// When it lapses, by the gateway's clock.
+    pub expires: UnixTime,
+    /// Approvals still wanted.
+    pub approvals_missing: u32,
+    /// The gateway's clock.
+    pub offset: Offset,
+}
+
+/// To whom the conversation speaks.
+pub trait Talk {
+    /// There is a request at the gate.
+    fn waiting(&mut self, notice: &Notice);
+    /// A second has passed.
+    fn tick(&mut self);
+    /// Something went wrong and will be tried again.
+    fn retrying(&mut self, why: &Complaint, pause: Duration);
+}
+
+/// How the conversation ended.
+pub enum End {
+    /// There is a new identity in the folder.
+    Installed(Box<Credential>, Offset),
+    /// A person must decide, and the caller did not want to wait.
+    Waiting(Notice),
+    /// A signal came; with the request at the gate, if there is one.
+    Stopped(Option<Notice>),
+}
+
+/// One attempt to join or rejoin.
+pub struct Pursuit<'a> {
+    /// The folder, whose lock the caller holds.
+    pub store: &'a Keystore,
+    /// What is asked for.
+    pub pending: Pending,
+    /// Whom to believe.
+    pub expected: Expected,
+    /// The gateway, when there is a connection already.
+    pub face: Option<EnrollFace>,
+    /// The expired identity to show as evidence.
+    pub prior: Option<&'a Credential>,
+    /// How to behave.
+    pub manner: Manner,
+}
+
+/// The parts of a pursuit while it goes on.
+struct Course<'a> {
+    store: &'a Keystore,
+    pending: Pending,
+    gateway: Address,
+    face: EnrollFace,
+    application: Application,
+    notice: Option<Notice>,
+}
+
+/// Runs the conversation to its end.
+///
+/// # Errors
+/// When it ends badly, or the folder cannot be written.
+pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
+    let Pursuit { store, mut pending, expected, face, prior, manner } = pursuit;
+    let damaged =
+        |_| Complaint::new(Exit::Files, "files", "`pending.json` is damaged").hint("remove it and join again");
+    let gateway = Address::parse(&pending.gateway, 443).map_err(damaged)?;
+    let pin = KeyDigest::parse_hex(&pending.pin).map_err(|_| {
+        Complaint::new(Exit::Files, "files", "`pending.json` holds no pin").hint("remove it and join again")
+    })?;
+    let key = store.next_key()?;
+    pending.request = pending.request.filter(|request| request.key == key.digest().hex());
+    // The request is on the disk before it is sent, so that it can be repeated by whoever comes after us.
+    store.save_pending(&pending)?;
+    let flow = match &pending.request {
+        Some(request) => Flow::resume(manner, request.id.clone()),
+        None => Flow::ask(manner),
+    };
+    let application = Application {
+        key,
+        name: pending.name.clone(),
+        attributes: pending.attributes.clone(),
+        provers: provers(pending.token.as_deref(), prior),
+    };
+    let mut face = match face {
+        Some(face) => face,
+        None => EnrollFace::new(gateway.clone(), expected, pin)?,
+    };
+    face.follows(prior.map(Credential::before).unwrap_or_default());
+    Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
+}
+
+/// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
+/// whom it names, which a token could not do.
+fn provers(token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
+    let mut provers: Vec<Box<dyn Prover>> = Vec::new();
+    if let (Some(token), None) = (token, prior) {
+        provers.push(Box::new(JoinToken(token.to_owned())));
+    }
+    if let Some(prior) = prior {
+        // The issuing CA goes along, as in TLS: the gateway may have moved on to another one since.
+        let chain = std::iter::once(&prior.leaf).chain(&prior.chain);
+        let certificate = chain.map(|der| pki::to_pem("CERTIFICATE", der)).collect();
+        provers.push(Box::new(PriorCertificate { certificate, key: prior.key.clone() }));
+    }
+    provers
+}
+
+impl Course<'_> {
+    async fn follow(mut self, mut flow: Flow, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
+        let mut input = Input::Continue;
+        loop {
+            let (next, output) = flow.step(input, entropy::draw());
+            flow = next;
+            let heard = match output {
+                Output::Submit => ticking(self.face.submit(&self.application), talk, stop).await,
+                Output::Poll { id, patience } => {
+                    ticking(self.face.poll(&self.application, &id, patience), talk, stop).await
+                }
+                Output::Pause { length, why } => {
+                    if let Some(why) = why {
+                        talk.retrying(&why, length);
+                    }
+                    if ticking(tokio::time::sleep(length), talk, stop).await.is_none() {
+                        return Ok(End::Stopped(self.notice));
+                    }
+                    input = Input::Continue;
+                    continue;
+                }
+                Output::Announce(ticket) => {
+                    let notice = self.remember(&ticket)?;
+                    talk.waiting(&notice);
+                    self.notice = Some(notice);
+                    input = Input::Continue;
+                    continue;
+                }
+                Output::Leave(ticket) => return Ok(End::Waiting(self.remember(&ticket)?)),
+                Output::Install(issued) => {
+                    let credential = self.store.install(&issued, &self.application.key, &self.gateway)?;
+                    return Ok(End::Installed(Box::new(credential), self.face.offset()));
+                }
+                Output::GiveUp(complaint, forget) => {
+                    match forget {
+                        Forget::Nothing => {}
+                        Forget::Ticket => {
+                            self.pending.request = None;
+                            self.store.save_pending(&self.pending)?;
+                        }
+                        Forget::Question => self.store.forget_pending()?,
+                        Forget::Request => {
+                            let denied = Denied { at: clock::now().secs(), what: complaint.what.clone() };
+                            self.store.deny_request(&self.pending, denied)?;
+                        }
+                    }
+                    return Err(complaint);
+                }
+            };
+            let Some(heard) = heard else { return Ok(End::Stopped(self.notice)) };
+            input = Input::Heard(heard);
+        }
+    }
+
+    /// Works out the code and writes down the request.
+    fn remember(&mut self, ticket: &Ticket) -> Result<Notice, StoreError> {
+        let digest = self.application.key.digest();
+        let code = pki::waiting_code(&digest, &self.face.pin(), &ticket.nonce).to_string();
+        let request =
+            RequestAtGate { id: ticket.id.clone(), key: digest.hex(), code: code.clone(), expires: ticket.expires };
+        if self.pending.request.as_ref() != Some(&request) || self.pending.denied.is_some() {
+            // It waits: a denial there was has been taken back.
+            self.pending.denied = None;
+            self.pending.request = Some(request);
+            self.store.save_pending(&self.pending)?;
+        }
+        Ok(Notice {
+            gateway: self.gateway.clone(),
+            id: ticket.id.clone(),
+            code,
+            key: digest.hex(),
+            expires: UnixTime::new(ticket.expires),
+            approvals_missing: ticket.approvals_missing,
+            offset: self.face.offset(),
+        })
+    }
+}
+
+/// Waits for `work`, ticking every second; nothing when a signal comes first.
+async fn ticking<T>(work: impl Future<Output = T>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Option<T> {
+    tokio::pin!(work);
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            _ = stop.wait() => return None,
+            _ = seconds.tick() => talk.tick(),
+        }
+    }
+}
+
+/// What a person at the keyboard sees.
+struct AtTheKeyboard {
+    live: bool,
+    notice: Option<Notice>,
+    since: tokio::time::Instant,
+    reminded: tokio::time::Instant,
+}
+
+impl AtTheKeyboard {
+    fn new() -> Self {
+        let now = tokio::time::Instant::now();
+        Self { live: terminal::is_live(), notice: None, since: now, reminded: now }
+    }
+
+    fn clear(&self) {
+        if self.live && self.notice.is_some() {
+            terminal::end_progress();
+        }
+    }
+}
+
+/// The block that shows a request at the gate.
+#[must_use]
+fn notice_block(notice: &Notice, now: UnixTime) -> String {
+    let lapses = format!("{} (in {})", notice.expires, text::span(notice.expires.since(now)));
+    let missing = notice.approvals_missing;
+    let mut pairs = vec![("code", notice.code.clone()), ("request", notice.id.clone()), ("key", notice.key.clone())];
+    if missing > 1 {
+        pairs.push(("approvals", format!("{missing} more wanted")));
+    }
+    pairs.push(("lapses", lapses));
+    format!(
+        "lychgate: waiting at the gate of {}\n\n{}\nlychgate: read the code to an approver; they let you in with\nlychgate:     lychgate requests approve {} --code (the code as you read it)\n",
+        notice.gateway,
+        text::fields("    ", &pairs),
+        text::safe(&notice.id),
+    )
+}
+
+impl Talk for AtTheKeyboard {
+    fn waiting(&mut self, notice: &Notice) {
+        self.clear();
+        terminal::show(&notice_block(notice, notice.offset.gateway_time(clock::now())));
+        if self.notice.is_none() {
+            terminal::say("Ctrl-C stops the waiting, not the request; `lychgate join` goes on with it");
+            self.since = tokio::time::Instant::now();
+        }
+        self.notice = Some(notice.clone());
+    }
+
+    fn tick(&mut self) {
+        let Some(notice) = &self.notice else { return };
+        let left = notice.expires.since(notice.offset.gateway_time(clock::now()));
+        let line = format!("waiting for {}, lapses in {}", text::span(self.since.elapsed()), text::span(left));
+        if self.live {
+            terminal::progress(&format!("    {}  {line}", notice.code));
+        } else if self.reminded.elapsed() >= REMIND_EVERY {
+            self.reminded = tokio::time::Instant::now();
+            terminal::say(&line);
+        }
+    }
+
+    fn retrying(&mut self, why: &Complaint, pause: Duration) {
+        self.clear();
+        terminal::say(&format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1)))));
+    }
+}
+
+/// The command.
+///
+/// # Errors
+/// When there is no identity at the end of it and nobody is waited for.
+pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format) -> Result<Exit, Complaint> {
+    let patience = manner.patience;
+    store.prepare()?;
+    let _lock = store.lock(LOCK_PATIENCE).await?;
+    store.mend()?;
+    let credential = store.credential()?;
+    let mut earlier = store.pending()?;
+    let held = credential.as_ref().map(|credential| held(store, credential));
+    let mut face = None;
+    let (pending, expected, prior) = match plan(wish, held.as_ref(), earlier.as_ref()) {
+        Plan::Refuse(complaint) => return Err(complaint),
+        Plan::Already => {
+            if let Some(credential) = &credential {
+                terminal::say(&format!("already joined; valid until {}", credential.life.not_after));
+                announce(store, credential, "already-joined", format);
+            }
+            return Ok(Exit::Ok);
+        }
+        Plan::Resume => {
+            let Some(pending) = earlier else {
+                return Err(Complaint::new(Exit::Failure, "internal", "the request to resume has vanished"));
+            };
+            let pin = pending_pin(&pending)?;
+            terminal::say(&format!("going on with the request at {}", pending.gateway));
+            (pending, Expected::Pin(pin), None)
+        }
+        Plan::Rejoin { token } => {
+            let Some(credential) = &credential else {
+                return Err(Complaint::new(Exit::Failure, "internal", "the identity to rejoin with has vanished"));
+            };
+            terminal::say(&format!("the certificate of `{}` has expired; rejoining", credential.facts.identity));
+            if earlier.as_ref().is_some_and(|earlier| earlier.denied.is_some()) {
+                // A person decided about that key. A person asks again, with another.
+                store.forget_request()?;
+                earlier = None;
+            }
+            let pending = rejoin_pending(credential, earlier, token, wish);
+            (pending, upkeep::roots_of(credential), Some(credential))
+        }
+        Plan::Ask { gateway, pin, token, key } => {
+            let pin = match pin {
+                Some(pin) => pin,
+                None => look_first(&gateway).await?,
+            };
+            // Whoever has a token is called what it says; others by their host, or approvers could not tell them apart.
+            let by_host = token.is_none();
+            let mut pending = ask_pending(&gateway, pin, token, wish);
+            if by_host && pending.name.is_none() {
+                pending.name = platform::about_host().get("hostname").and_then(|host| host_name(host));
+            }
+            face = first_contact(store, &gateway, pin, &pending, earlier.as_ref(), key, patience).await?;
+            (pending, Expected::Pin(pin), None)
+        }
+    };
+    let event = if prior.is_some() { "rejoined" } else { "joined" };
+    let pursuit = Pursuit { store, pending, expected, face, prior, manner };
+    finish(pursuit, event, format).await
+}
+
+/// Drives the conversation for somebody at the keyboard.
+async fn finish(pursuit: Pursuit<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
+    let (store, has_token) = (pursuit.store, pursuit.pending.token.is_some());
+    let key = store.next_key()?;
+    terminal::say(&format!("joining at {} with the key SHA-256 {}", pursuit.pending.gateway, key.digest()));
+    let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
+    let mut talk = AtTheKeyboard::new();
+    let outcome = pursue(pursuit, &mut talk, &mut stop).await;
+    talk.clear();
+    let outcome = outcome.map_err(|complaint| if has_token { complaint } else { without_a_token(complaint) });
+    match outcome? {
+        End::Installed(credential, offset) => {
+            settle(store, &credential, offset, event).await;
+            announce(store, &credential, event, format);
+            Ok(Exit::Ok)
+        }
+        End::Waiting(notice) => {
+            let now = notice.offset.gateway_time(clock::now());
+            terminal::show(&notice_block(&notice, now));
+            terminal::say("`lychgate join` goes on with this request");
+            announce_waiting(&notice, format);
+            Ok(Exit::Waiting)
+        }
+        End::Stopped(Some(notice)) => {
+            terminal::say(&format!(
+                "stopped waiting; the request stays at the gate until {}, and `lychgate join` goes on with it",
+                notice.expires
+            ));
+            announce_waiting(&notice, format);
+            Ok(Exit::Waiting)
+        }
+        End::Stopped(None) => {
+            Err(Complaint::new(Exit::Failure, "interrupted", "interrupted before the gateway answered")
+                .hint("`lychgate join` goes on where this was interrupted"))
+        }
+    }
+}
+
+/// What the owner of a machine can do about a policy that they do not know.
+fn without_a_token(complaint: Complaint) -> Complaint {
+    if complaint.code != "denied" {
+        return complaint;
+    }
+    let instance = complaint.instance.clone().map_or_else(String::new, |id| format!(" and mention `{id}`"));
+    complaint.hint(format!(
+        "this gateway takes no machine such as this one without a join token: ask its operator for one{instance}"
+    ))
+}
+
+/// Uses the new certificate for the first time, which makes it the current one at the gateway, and runs the hooks. What
+/// fails here is said and mends itself: any later use of the certificate does the same.
+async fn settle(store: &Keystore, credential: &Credential, offset: Offset, event: &str) {
+    if let Err(error) = upkeep::save_offset(store, credential, offset) {
+        terminal::say(&error.to_string());
+    }
+    match upkeep::look(store, credential).await {
+        Ok((seen, _)) => {
+            for notice in seen.notices {
+                terminal::say(&notice);
+            }
+        }
+        Err(error) => terminal::say(&format!("joined, but the manage face does not answer yet: {error}")),
+    }
+    for line in upkeep::run_hooks(store, credential, &[], event).await {
+        terminal::say(&line);
+    }
+}
+
+/// Prints the identity as the result.
+fn announce(store: &Keystore, credential: &Credential, result: &str, format: Format) {
+    let facts = &credential.facts;
+    if result != "already-joined" {
+        terminal::say(&format!(
+            "{result}; valid until {}, files in {}",
+            credential.life.not_after,
+            store.dir().display()
+        ));
+        if store.who_runs().is_none() {
+            terminal::say(
+                "nothing renews it yet: `lychgate run` does, as a service that starts with the machine (the owner's guide has units \
+                 for systemd, with and without root, and a line for cron)",
+            );
+        }
+    }
+    if let Some(wanted) = &facts.wanted_name {
+        terminal::say(&format!("admitted as `{}`, the name an approver gave, and not as `{wanted}`", facts.name));
+    }
+    let value = json!({
+        "result": result,
+        "identity": facts.identity,
+        "wanted_name": facts.wanted_name,
+        "serial": facts.serial,
+        "not_after": facts.not_after,
+        "renew_after": facts.renew_after,
+        "gateway": facts.gateway,
+        "manage": facts.manage,
+        "directory": store.dir(),
+    });
+    terminal::result(format, &value, &facts.identity);
+}
+
+fn announce_waiting(notice: &Notice, format: Format) {
+    let value = json!({
+        "result": "waiting",
+        "id": notice.id,
+        "code": notice.code,
+        "key": notice.key,
+        "expires": notice.expires.secs(),
+        "approvals_missing": notice.approvals_missing,
+        "gateway": notice.gateway.to_string(),
+    });
+    // Without --json the block on standard error has said it all.
+    terminal::result(format, &value, "");
+}
+
+/// What planning needs to know of the identity in the folder.
+fn held(store: &Keystore, credential: &Credential) -> Held {
+    Held {
+        identity: credential.facts.identity.clone(),
+        name: credential.facts.name.clone(),
+        gateway: credential.gateway.clone(),
+        pin: credential.pin,
+        is_over: credential.life.is_over(upkeep::gateway_time(store, credential)),
+    }
+}
+
+fn pending_pin(pending: &Pending) -> Result<KeyDigest, Complaint> {
+    KeyDigest::parse_hex(&pending.pin).map_err(|_| {
+        Complaint::new(Exit::Files, "files", "`pending.json` holds no pin").hint("remove it and join again")
+    })
+}
+
+/// A new request to join.
+fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, wish: &Wish) -> Pending {
+    Pending {
+        version: VERSION,
+        gateway: gateway.to_string(),
+        pin: pin.hex(),
+        name: wish.name.as_ref().map(|name| name.as_str().to_owned()),
+        token,
+        attributes: attributes(&wish.attributes),
+        created: clock::now().secs(),
+        request: None,
+        denied: None,
+        trouble: None,
+    }
+}
+
+/// The name of a host as a machine may be called, if it is one: its first label, made legal.
+fn host_name(host: &str) -> Option<String> {
+    let label = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let legal: String =
+        label.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let name = pki::Name::parse(legal.trim_matches('-')).ok()?;
+    (name.as_str() != "localhost").then(|| name.as_str().to_owned())
+}
+
+/// A request to rejoin under the old name; an earlier one at the same gateway goes on.
+#[must_use]
+pub fn rejoin_pending(
+    credential: &Credential,
+    earlier: Option<Pending>,
+    token: Option<String>,
+    wish: &Wish,
+) -> Pending {
+    let mut pending = ask_pending(&credential.gateway, credential.pin, token, wish);
+    pending.name = pending.name.or_else(|| Some(credential.facts.name.clone()));
+    pending.request = earlier
+        .filter(|earlier| earlier.gateway == pending.gateway && pending.token.is_none())
+        .and_then(|earlier| earlier.request);
+    pending
+}
+
+/// Meets the gateway for a new request. Before it has shown that it is the one expected nothing is written and nothing
+/// earlier dropped, so that a wrong pin costs nothing.
+async fn first_contact(
+    store: &Keystore,
+    gateway: &Address,
+    pin: KeyDigest,
+    pending: &Pending,
+    earlier: Option<&Pending>,
+    key: EarlierKey,
+    patience: Patience,
+) -> Result<Option<EnrollFace>, Complaint> {
+    let mut face = EnrollFace::new(gateway.clone(), Expected::Pin(pin), pin)?;
+    let waits = earlier.is_some_and(|earlier| earlier.request.is_some() && earlier.denied.is_none());
+    let silence = meet(&mut face, patience).await?;
+    if let (Some(silence), true) = (&silence, waits) {
+        // A request at a gate is not given up for a gateway that does not answer.
+        return Err(silence.clone());
+    }
+    if key == EarlierKey::Replace {
+        if waits {
+            terminal::say("dropping the earlier request at another gateway");
+        }
+        store.forget_request()?;
+    }
+    match silence {
+        Some(silence) => {
+            // For `lychgate join` and `lychgate run` to go on with.
+            store.save_pending(pending)?;
+            Err(silence)
+        }
+        None => Ok(Some(face)),
+    }
+}
+
+/// Connects, for as long as the caller has patience; gives why there is no answer.
+///
+/// # Errors
+/// When it is not the gateway that is expected.
+async fn meet(face: &mut EnrollFace, patience: Patience) -> Result<Option<Complaint>, Complaint> {
+    let (mut failures, mut paused) = (0, Duration::ZERO);
+    loop {
+        let error = match face.ask_time().await {
+            Err(CallError::Net(error)) if !error.is_passing() => return Err(error.into()),
+            Err(CallError::Net(error)) if !error.may_have_arrived() => error,
+            // What may pass while somebody watches is the conversation's to try again.
+            Ok(_) | Err(_) => return Ok(None),
+        };
+        failures += 1;
+        let limit = patience.limit(error.is_load());
+        let most = limit.map_or(PAUSE_MOST, |limit| PAUSE_MOST.min(limit / 4));
+        let pause = backoff(failures, most, None, entropy::draw());
+        paused += pause;
+        let complaint = Complaint::from(error);
+        if limit.is_some_and(|limit| paused > limit) {
+            return Ok(Some(complaint));
+        }
+        terminal::say(&format!("{complaint}; trying again in {}", text::span(pause.max(Duration::from_secs(1)))));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Shows the root that the gateway presents and asks whether it is the right one.
+async fn look_first(gateway: &Address) -> Result<KeyDigest, Complaint> {
+    let root = presented_root(gateway).await?;
+    if !terminal::can_ask() {
+        return Err(Complaint::new(
+            Exit::Untrusted,
+            "no-pin",
+            format!("no pin is given for the gateway at {gateway}, and there is no terminal to ask on"),
+        )
+        .hint(format!(
+            "get the pin from the gateway's operator, by another way than this connection, and pass it with --pin or in the URL: \
+             https://{gateway}#PIN"
+        )));
+    }
+    terminal::show(&format!(
+        "lychgate: no pin is given. The gateway at {gateway} presents the root\n\n{}\n\nlychgate: compare it with the pin you have from the gateway's operator by another way\n",
+        fingerprint_block(&root)
+    ));
+    // A `y` is typed without looking.
+    let hex = root.hex();
+    let last = hex.get(hex.len().saturating_sub(4)..).unwrap_or_default();
+    match terminal::ask("Type the last four digits of the pin that you have, if it is the same: ") {
+        Some(answer) if answer.trim().eq_ignore_ascii_case(last) => Ok(root),
+        Some(_) | None => Err(Complaint::new(Exit::Untrusted, "not-confirmed", "the root was not confirmed")
+            .hint("pass --pin when you have the pin")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        for (host, want) in [
+            ("edge-07", Some("edge-07")),
+            ("Web_01.Example.com", Some("web-01")),
+            ("VM", Some("vm")),
+            ("-x-", Some("x")),
+            ("localhost", None),
+            ("localhost.localdomain", None),
+            ("", None),
+            ("...", None),
+        ] {
+            assert_eq!(host_name(host).as_deref(), want, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_waiting_block() {
+        let notice = Notice {
+            gateway: Address::parse("gw.example:443", 1).unwrap(),
+            id: "e1\u{1b}".into(),
+            code: "ABCD-EFGH".into(),
+            key: "ab".repeat(32),
+            expires: UnixTime::new(86_400),
+            approvals_missing: 2,
+            offset: Offset::default(),
+        };
+        let want = "\
+lychgate: waiting at the gate of gw.example:443
+
+    code       ABCD-EFGH
+    request    e1\\u{1b}
+    key        abababababababababababababababababababababababababababababababab
+    approvals  2 more wanted
+    lapses     1970-01-02T00:00:00Z (in 23 h)
+
+lychgate: read the code to an approver; they let you in with
+lychgate:     lychgate requests approve e1\\u{1b} --code (the code as you read it)
+";
+        assert_eq!(notice_block(&notice, UnixTime::new(3_600)), want);
+    }
+}

@@ -1,0 +1,14 @@
+//! What each subcommand does, in words and steps: asks `flow` and `edge`, prints by `text`.
+
+pub mod connect;
+pub mod daemon;
+pub mod helper;
+pub mod inventory;
+pub mod join;
+pub mod own;
+pub mod people;
+pub mod requests;
+pub mod set;
+pub mod sshcert;
+pub mod sshconfig;
+pub mod status;

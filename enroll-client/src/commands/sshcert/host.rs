@@ -1,0 +1,250 @@
+//! A machine's certificates for its sshd. Which host keys have one is written down, so that they are renewed together with
+//! the machine's own certificate.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pki::{SshKind, UnixTime};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{obtain, public_key, require, write_certificate};
+use crate::edge::hooks::{self, Occasion};
+use crate::edge::keystore::{Credential, Keystore, read_text};
+use crate::edge::openssh;
+use crate::edge::terminal::{self, Format};
+use crate::flow::upkeep;
+use crate::platform::Access;
+use crate::text::report::{Complaint, Exit};
+
+/// The file with which host keys have a certificate.
+const BOOK: &str = "host-certificates.json";
+
+/// The host key of every current OpenSSH.
+pub const DEFAULT_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
+
+/// How long to wait for another process at work in the folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// As `LYCHGATE_EVENT` for the reload command.
+const EVENT: &str = "ssh-host-certificate";
+
+/// A host key that has a certificate, and is to have one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The private host key.
+    pub key: PathBuf,
+    /// Where its certificate lies.
+    pub certificate: PathBuf,
+    /// A shell command to run after there is a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<String>,
+    /// The serial of the machine's certificate with which it was asked for, hex.
+    #[serde(default)]
+    pub by: String,
+    /// First second after its validity, seconds since the Unix epoch.
+    #[serde(default)]
+    pub not_after: u64,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Book {
+    #[serde(default)]
+    certificates: Vec<Wanted>,
+}
+
+impl Book {
+    fn read(store: &Keystore) -> Result<Self, Complaint> {
+        let path = store.ssh_file(BOOK);
+        let Some(text) = read_text(&path)? else { return Ok(Self::default()) };
+        serde_json::from_str(&text).map_err(|error| {
+            Complaint::new(Exit::Files, "files", format!("`{}` is damaged: {error}", path.display()))
+                .hint("remove it and run `lychgate ssh-cert host` again for each host key")
+        })
+    }
+
+    fn write(&self, store: &Keystore) -> Result<(), Complaint> {
+        // Its paths were text on the command line; see `named`.
+        let text = serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default();
+        Ok(store.replace_at(&store.ssh_folder()?.join(BOOK), &text, Access::Secret)?)
+    }
+
+    /// Puts an entry in the place of the one for the same key.
+    fn put(&mut self, wanted: Wanted) {
+        self.certificates.retain(|other| other.key != wanted.key);
+        self.certificates.push(wanted);
+    }
+}
+
+/// What became of one host key.
+#[derive(Debug)]
+pub struct Renewed {
+    /// Which.
+    pub key: PathBuf,
+    /// Until when its certificate is good now, or why there is no new one.
+    pub outcome: Result<UnixTime, Complaint>,
+    /// What went wrong with the reload command.
+    pub reload_trouble: Option<String>,
+}
+
+/// Renews what was made with another certificate of the machine than the one in use. Without such it does nothing.
+pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed> {
+    let failed = |complaint| vec![Renewed { key: store.ssh_file(BOOK), outcome: Err(complaint), reload_trouble: None }];
+    let is_due = |wanted: &Wanted| wanted.by != credential.facts.serial;
+    match Book::read(store) {
+        Ok(book) if !book.certificates.iter().any(is_due) => return Vec::new(),
+        Ok(_) => {}
+        Err(complaint) => return failed(complaint),
+    }
+    let _lock = match store.lock(LOCK_PATIENCE).await {
+        Ok(lock) => lock,
+        Err(error) => return failed(error.into()),
+    };
+    let mut book = match Book::read(store) {
+        Ok(book) => book,
+        Err(complaint) => return failed(complaint),
+    };
+    let due: Vec<Wanted> = book.certificates.iter().filter(|wanted| is_due(wanted)).cloned().collect();
+    let mut renewed = Vec::new();
+    for wanted in due {
+        let key = wanted.key.clone();
+        let outcome = match issue(store, credential, wanted).await {
+            Ok(done) => {
+                book.put(done.clone());
+                book.write(store).map(|()| done)
+            }
+            Err(complaint) => Err(complaint),
+        };
+        let reload_trouble = match &outcome {
+            Ok(done) => reload(store, credential, done).await,
+            Err(_) => None,
+        };
+        renewed.push(Renewed { key, outcome: outcome.map(|done| UnixTime::new(done.not_after)), reload_trouble });
+    }
+    renewed
+}
+
+/// Asks for the certificate of one host key and puts it into its place.
+async fn issue(store: &Keystore, credential: &Credential, wanted: Wanted) -> Result<Wanted, Complaint> {
+    let public = public_key(&wanted.key).await?;
+    let reply = obtain(credential, SshKind::Host, &wanted.key, &public).await?;
+    write_certificate(store, &wanted.certificate, &reply)?;
+    Ok(Wanted { by: credential.facts.serial.clone(), not_after: reply.not_after, ..wanted })
+}
+
+async fn reload(store: &Keystore, credential: &Credential, wanted: &Wanted) -> Option<String> {
+    let facts = &credential.facts;
+    let occasion = Occasion { event: EVENT, serial: &facts.serial, identity: &facts.identity };
+    let command = wanted.reload.as_deref()?;
+    let trouble = hooks::run_command(store.dir(), command, &occasion).await?;
+    Some(format!("the command `{command}` failed: {trouble}"))
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The private host key.
+    pub key: PathBuf,
+    /// Where the certificate goes; otherwise beside the key.
+    pub out: Option<PathBuf>,
+    /// A shell command to run now and after each renewal.
+    pub reload: Option<String>,
+}
+
+/// A path as text, from the root: it is written down and used by a service that stands elsewhere.
+fn named(path: &Path) -> Result<PathBuf, Complaint> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute.to_str().is_some() {
+        return Ok(absolute);
+    }
+    Err(Complaint::new(Exit::Usage, "usage", format!("the path `{}` is no text", path.display())))
+}
+
+/// `lychgate ssh-cert host`.
+///
+/// # Errors
+/// When there is no machine's identity, the gateway refuses or is not there, or a file or program is of no use.
+pub async fn host(store: &Keystore, wish: &Wish, format: Format) -> Result<(), Complaint> {
+    let credential = upkeep::load_valid(store)?;
+    require(&credential, SshKind::Host)?;
+    let key = openssh::private_path(&named(&wish.key)?);
+    let certificate = match &wish.out {
+        Some(out) => named(out)?,
+        None => openssh::certificate_path(&key),
+    };
+    let _lock = store.lock(LOCK_PATIENCE).await?;
+    let mut book = Book::read(store)?;
+    let wanted = Wanted { key, certificate, reload: wish.reload.clone(), by: String::new(), not_after: 0 };
+    let done = issue(store, &credential, wanted).await?;
+    book.put(done.clone());
+    book.write(store)?;
+    if let Some(trouble) = reload(store, &credential, &done).await {
+        terminal::say(&trouble);
+    }
+    let value = json!({
+        "result": "issued",
+        "key": done.key,
+        "certificate": done.certificate,
+        "not_after": done.not_after,
+        "names": [credential.identity.name.as_str(), credential.identity.dns_name()],
+    });
+    let path = done.certificate.display();
+    terminal::say(&format!("sshd shows it once its configuration has the line `HostCertificate {path}`"));
+    let until = UnixTime::new(done.not_after);
+    terminal::result(format, &value, &format!("{path}  until {until}, renewed with the machine's certificate"));
+    Ok(())
+}
+
+/// `lychgate ssh-cert host --forget`: no longer renews the certificate of a host key. The file stays until it expires.
+///
+/// # Errors
+/// When it was not renewed in the first place, or the folder cannot be written.
+pub async fn forget(store: &Keystore, key: &Path, format: Format) -> Result<(), Complaint> {
+    upkeep::load(store)?;
+    let key = openssh::private_path(&named(key)?);
+    let _lock = store.lock(LOCK_PATIENCE).await?;
+    let mut book = Book::read(store)?;
+    let before = book.certificates.len();
+    book.certificates.retain(|wanted| wanted.key != key);
+    if book.certificates.len() == before {
+        let what = format!("no certificate of `{}` is kept here", key.display());
+        return Err(Complaint::new(Exit::Failure, "not-found", what));
+    }
+    book.write(store)?;
+    let value = json!({ "result": "forgotten", "key": key });
+    terminal::result(format, &value, &format!("the certificate of {} is no longer renewed", key.display()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(key: &str, by: &str) -> Wanted {
+        let certificate = openssh::certificate_path(Path::new(key));
+        Wanted { key: key.into(), certificate, reload: Some("true".into()), by: by.into(), not_after: 7 }
+    }
+
+    #[test]
+    fn the_book_has_one_entry_for_each_key_and_survives_strangers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Keystore::at(dir.path().to_owned());
+        assert!(Book::read(&store).unwrap().certificates.is_empty());
+        let mut book = Book::default();
+        for (key, by) in [("/a", "1"), ("/b", "1"), ("/a", "2")] {
+            book.put(wanted(key, by));
+        }
+        book.write(&store).unwrap();
+        assert_eq!(Book::read(&store).unwrap().certificates, [wanted("/b", "1"), wanted("/a", "2")]);
+
+        let path = store.ssh_file(BOOK);
+        let later = r#"{"certificates":[{"key":"/a","certificate":"/c","of_the_future":1}],"version":9}"#;
+        std::fs::write(&path, later).unwrap();
+        let read = Book::read(&store).unwrap().certificates;
+        assert_eq!((read[0].by.as_str(), read[0].reload.as_deref()), ("", None));
+        std::fs::write(&path, "{").unwrap();
+        let complaint = Book::read(&store).err().unwrap();
+        assert_eq!(complaint.exit, Exit::Files);
+        assert!(complaint.lines().contains("is damaged: EOF while parsing"), "{complaint}");
+    }
+}

@@ -1,0 +1,271 @@
+//! A person's certificate: in a file beside the key, and in the agent if wanted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pki::{BACKDATE, SshCertificate, SshKey, SshKind, UnixTime};
+use serde_json::json;
+
+use super::{fetch_cas, kept_cas, obtain, public_key, require, text, write_certificate};
+use crate::edge::keystore::{Credential, Keystore, read_text};
+use crate::edge::openssh;
+use crate::edge::terminal::{self, Format};
+use crate::flow::upkeep;
+use crate::text::report::Complaint;
+
+/// The key we make when none is named.
+pub const KEY: &str = "id_ed25519";
+
+/// How long to wait for another process at work on the same key.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// When to ask the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// In any case.
+    Now,
+    /// When a third or less of the certificate's life is left, or there is none. Until then there is no network.
+    IfNeeded,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// A key of the person's own, private or public; otherwise one is made in the folder.
+    pub key: Option<PathBuf>,
+    /// Where the certificate goes; otherwise beside the key, where ssh looks for it.
+    pub out: Option<PathBuf>,
+    /// When to ask the gateway.
+    pub freshness: Freshness,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self { key: None, out: None, freshness: Freshness::IfNeeded }
+    }
+}
+
+/// A certificate that is good now, with everything that `ssh` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserCert {
+    /// For `IdentityFile`.
+    pub key: PathBuf,
+    /// For `CertificateFile`.
+    pub certificate: PathBuf,
+    /// The lines of a `known_hosts` that believes every machine's certificate.
+    pub known_hosts: String,
+    /// For `UserKnownHostsFile`: a file with these lines.
+    pub known_hosts_file: PathBuf,
+    /// The login names it is good for.
+    pub principals: Vec<String>,
+    /// Its serial number, in decimal.
+    pub serial: String,
+    /// Its key id.
+    pub key_id: String,
+    /// First second after its validity, by the gateway's clock.
+    pub valid_before: UnixTime,
+    /// Whether it was there already.
+    pub kept: bool,
+}
+
+/// Sees to it that there is a user certificate for the person in the folder, and says where. The easy way in for whoever
+/// runs `ssh`: `sshcert::ensure_user(&store, &UserWish::default())`.
+///
+/// # Errors
+/// When there is no person's identity, the gateway refuses or is not there, or a file or program is of no use.
+pub async fn ensure(store: &Keystore, wish: &Wish) -> Result<UserCert, Complaint> {
+    let credential = upkeep::load(store)?;
+    require(&credential, SshKind::User)?;
+    let key = wish.key.as_ref().map(|key| std::path::absolute(key).unwrap_or_else(|_| key.clone()));
+    let own = key.is_none();
+    let key = key.unwrap_or_else(|| store.ssh_file(KEY));
+    let certificate = wish.out.as_ref().map(|out| std::path::absolute(out).unwrap_or_else(|_| out.clone()));
+    let place = Place { certificate: certificate.unwrap_or_else(|| openssh::certificate_path(&key)), key };
+    if wish.freshness == Freshness::IfNeeded
+        && let Some(kept) = place.kept(store, &credential)
+    {
+        return Ok(kept);
+    }
+    // A key of the person's own may want its passphrase typed: nobody is kept waiting for that.
+    let _lock = if own { Some(store.lock(LOCK_PATIENCE).await?) } else { None };
+    // Another process may have done it meanwhile.
+    if wish.freshness == Freshness::IfNeeded
+        && let Some(kept) = place.kept(store, &credential)
+    {
+        return Ok(kept);
+    }
+    let credential = upkeep::load_valid(store)?;
+    if own {
+        make_own_key(store, &credential).await?;
+    }
+    place.renew(store, &credential).await
+}
+
+/// A key and where its certificate lies.
+struct Place {
+    key: PathBuf,
+    certificate: PathBuf,
+}
+
+impl Place {
+    /// What is there, if it is good for long enough.
+    fn kept(&self, store: &Keystore, credential: &Credential) -> Option<UserCert> {
+        let public = openssh::public_path(&openssh::private_path(&self.key));
+        let public = SshKey::parse(&read_text(&public).ok()??).ok()?;
+        let cert = SshCertificate::parse(&read_text(&self.certificate).ok()??).ok()?;
+        let cas = kept_cas(store, credential)?;
+        let now = upkeep::gateway_time(store, credential);
+        is_fresh(&cert, &public, &credential.facts.identity, now).then(|| UserCert {
+            key: self.key.clone(),
+            certificate: self.certificate.clone(),
+            known_hosts: text(&cas.known_hosts(&[])),
+            known_hosts_file: store.ssh_file(super::KNOWN_HOSTS),
+            principals: cert.principals().to_vec(),
+            serial: cert.serial().to_string(),
+            key_id: cert.key_id().to_owned(),
+            valid_before: cert.valid_before(),
+            kept: true,
+        })
+    }
+
+    async fn renew(&self, store: &Keystore, credential: &Credential) -> Result<UserCert, Complaint> {
+        let public = public_key(&self.key).await?;
+        // First, so that whoever finds a certificate finds whom to believe too.
+        let cas = fetch_cas(store, credential).await?;
+        let reply = obtain(credential, SshKind::User, &self.key, &public).await?;
+        write_certificate(store, &self.certificate, &reply)?;
+        Ok(UserCert {
+            key: self.key.clone(),
+            certificate: self.certificate.clone(),
+            known_hosts: text(&cas.known_hosts(&[])),
+            known_hosts_file: store.ssh_file(super::KNOWN_HOSTS),
+            principals: reply.principals,
+            serial: reply.serial,
+            key_id: reply.key_id,
+            valid_before: UnixTime::new(reply.not_after),
+            kept: false,
+        })
+    }
+}
+
+/// Whether a certificate is this person's for this key, and more than a third of its life is left.
+fn is_fresh(cert: &SshCertificate, key: &SshKey, identity: &str, now: UnixTime) -> bool {
+    let life = cert.valid_before().since(cert.valid_after().plus(BACKDATE));
+    cert.kind() == SshKind::User
+        && cert.certifies(key)
+        && cert.key_id().rsplit_once('#').is_some_and(|(holder, _)| holder == identity)
+        && cert.valid_after() <= now
+        && cert.valid_before().since(now) > life / 3
+}
+
+/// Makes the key in the folder, once. It is made under another name first: half a key is none.
+async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), Complaint> {
+    let folder = store.ssh_folder()?;
+    let place = folder.join(KEY);
+    if place.is_file() {
+        return Ok(());
+    }
+    let draft = folder.join(format!(".{KEY}.new"));
+    let public_draft = openssh::public_path(&draft);
+    for left in [&draft, &public_draft] {
+        store.remove(left)?;
+    }
+    openssh::make_key(&draft, &credential.facts.identity).await?;
+    store.adopt([&draft, &public_draft], [&place, &openssh::public_path(&place)])?;
+    Ok(())
+}
+
+/// Whether the agent gets the key too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agent {
+    /// No.
+    Leave,
+    /// With its certificate, until that ends.
+    Add,
+}
+
+/// `lychgate ssh-cert user`.
+///
+/// # Errors
+/// As [`ensure`], and when the agent does not take the key.
+pub async fn user(store: &Keystore, wish: &Wish, agent: Agent, format: Format) -> Result<(), Complaint> {
+    let cert = ensure(store, wish).await?;
+    let now = upkeep::gateway_time(store, &upkeep::load(store)?);
+    if agent == Agent::Add {
+        openssh::add_to_agent(&cert.key, cert.valid_before.since(now)).await?;
+    }
+    let value = json!({
+        "result": if cert.kept { "kept" } else { "issued" },
+        "key": cert.key,
+        "certificate": cert.certificate,
+        "known_hosts": cert.known_hosts_file,
+        "principals": cert.principals,
+        "serial": cert.serial,
+        "key_id": cert.key_id,
+        "not_after": cert.valid_before.secs(),
+        "agent": agent == Agent::Add,
+    });
+    let line = format!(
+        "{}  as {} until {}{}",
+        cert.certificate.display(),
+        cert.principals.join(", "),
+        cert.valid_before,
+        if agent == Agent::Add { ", also in the agent" } else { "" }
+    );
+    terminal::result(format, &value, &line);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pki::{Identity, KeyAlgorithm, SoftwareKey, SshCa, SshDraft};
+
+    use super::*;
+
+    const ADA: &str = "spiffe://td.example/person/ada";
+    const HOUR: u64 = 3_600;
+
+    fn key() -> SshKey {
+        SshCa::new(SshKind::User, Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap().0))
+            .unwrap()
+            .public()
+            .clone()
+    }
+
+    /// Issued at 100,000 for an hour.
+    fn cert(key: &SshKey, identity: &str) -> SshCertificate {
+        let (software, _) = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap();
+        let identity = Identity::parse(identity).unwrap();
+        let (now, until) = (UnixTime::new(100_000), UnixTime::new(100_000 + HOUR));
+        let (kind, draft) = match identity.role {
+            pki::Role::Machine => (SshKind::Host, SshDraft::host(key.clone(), &identity, until, [1; 8], now)),
+            _ => (SshKind::User, SshDraft::user(key.clone(), &identity, vec!["ada".into()], until, [1; 8], now)),
+        };
+        let ca = SshCa::new(kind, Arc::new(software)).unwrap();
+        SshCertificate::parse(&draft.unwrap().issue(&ca, [2; 32]).unwrap().line).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_is_kept_while_more_than_a_third_of_it_is_left() {
+        let (ours, other) = (key(), key());
+        let cert_of_ada = cert(&ours, ADA);
+        for (at, want) in [
+            (99_699, false),
+            (99_700, true),
+            (100_000, true),
+            (100_000 + HOUR * 2 / 3 - 1, true),
+            (100_000 + HOUR * 2 / 3, false),
+            (100_000 + HOUR, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(is_fresh(&cert_of_ada, &ours, ADA, UnixTime::new(at)), want, "{at}");
+        }
+        let now = UnixTime::new(100_000);
+        assert!(!is_fresh(&cert_of_ada, &other, ADA, now), "of another key");
+        assert!(!is_fresh(&cert_of_ada, &ours, "spiffe://td.example/person/ad", now), "of somebody else");
+        let machines = cert(&ours, "spiffe://td.example/machine/ada");
+        assert!(!is_fresh(&machines, &ours, "spiffe://td.example/machine/ada", now), "of a machine");
+    }
+}

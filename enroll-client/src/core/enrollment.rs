@@ -1,0 +1,372 @@
+//! The conversation with which a machine or person joins, as a state machine: what was heard goes in, what to do next comes
+//! out. It has no clock, no dice, no socket; the driver in [`crate::commands::join`] obeys it.
+
+use std::time::Duration;
+
+use crate::core::receive::Issued;
+use crate::core::renew::backoff;
+use crate::text::report::{Complaint, Exit, Refusal};
+
+/// Longest pause between attempts while a person waits at the keyboard or a request waits at the gate: a restart of the
+/// gateway is noticed within the minute.
+pub const PAUSE_MOST: Duration = Duration::from_secs(60);
+
+/// How long to try again when what load turned away is asked for by somebody who said no time of their own: a crowd that comes at
+/// once, such as a rack that is switched on, is through by then.
+pub const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A poll answered sooner than this was not a long one, and the next must wait as the gateway said.
+pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
+
+/// Bounds of the pause between polls that are not long.
+const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A request that is recorded at the gateway and waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The enrollment.
+    pub id: String,
+    /// From which the waiting code is worked out.
+    pub nonce: [u8; 16],
+    /// When the request lapses, seconds since the epoch by the gateway's clock.
+    pub expires: u64,
+    /// Approvals still wanted.
+    pub approvals_missing: u32,
+    /// How long to wait between polls that are not long ones.
+    pub poll_after: Duration,
+}
+
+/// What came of the last request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A certificate.
+    Issued(Box<Issued>),
+    /// A person must decide; `took` is how long the answer took.
+    Wait {
+        /// The request at the gate.
+        ticket: Ticket,
+        /// How long the answer took.
+        took: Duration,
+    },
+    /// The gateway refused.
+    Refused(Refusal),
+    /// The gateway could not be reached: nothing was sent.
+    NotSent(Complaint),
+    /// The gateway, or something before it, hung up before anything was said: too many come at once.
+    TurnedAway(Complaint),
+    /// Something was sent and no answer came: it may or may not have arrived.
+    NoAnswer(Complaint),
+    /// Something that trying again does not mend: the wrong gateway, a damaged reply.
+    Hopeless(Complaint),
+}
+
+/// What goes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Go on: the last output was carried out and gave nothing.
+    Continue,
+    /// The answer to the last request.
+    Heard(Heard),
+}
+
+/// What must not survive a failure, in the order of how much that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forget {
+    /// Nothing: the same request may be sent again as it is.
+    Nothing,
+    /// The request at the gate: it lapsed. The same key may ask again.
+    Ticket,
+    /// What was asked, such as a token that is not good; the same key may ask again.
+    Question,
+    /// The request and its key: a person decided about this key. That is remembered.
+    Request,
+}
+
+/// What comes out: one thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send the enrollment.
+    Submit,
+    /// Ask how it stands.
+    Poll {
+        /// The enrollment.
+        id: String,
+        /// For how long the gateway may hold the question.
+        patience: Poll,
+    },
+    /// Do nothing for a while; say why when there is a reason.
+    Pause {
+        /// How long.
+        length: Duration,
+        /// What went wrong.
+        why: Option<Complaint>,
+    },
+    /// Remember the request and show its code.
+    Announce(Ticket),
+    /// The end: install the certificate.
+    Install(Box<Issued>),
+    /// The end for now: somebody must approve, and the caller does not want to wait.
+    Leave(Ticket),
+    /// The end.
+    GiveUp(Complaint, Forget),
+}
+
+/// For how long the gateway may hold a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Not at all: somebody waits to see the code.
+    AtOnce,
+    /// Until something changes, within the limit of the protocol.
+    Long,
+}
+
+/// How long to put up with a gateway that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Somebody waits at the keyboard: a closed port is an error at once, load is waited out for [`LOAD_PATIENCE`].
+    Brief,
+    /// The same, for as long as they said, and a closed port is no reason to give up sooner.
+    UpTo(Duration),
+    /// A service that does what is due now: as `Brief`, but what was asked stays, for the next time.
+    Once,
+    /// A service: for ever.
+    Endless,
+}
+
+/// Whether to wait for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnWait {
+    /// Stay and poll.
+    Stay,
+    /// Leave with the ticket.
+    Leave,
+}
+
+/// What does not change during the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// How long to put up with silence.
+    pub patience: Patience,
+    /// What to do when a person must decide.
+    pub on_wait: OnWait,
+}
+
+/// The conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Nothing is known to be recorded at the gateway.
+    Asking(Asking),
+    /// The request is recorded there.
+    Waiting(Waiting),
+    /// Over.
+    Closed,
+}
+
+/// State of [`Flow::Asking`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    manner: Manner,
+    failures: u32,
+    /// The pauses so far.
+    paused: Duration,
+}
+
+/// State of [`Flow::Waiting`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    manner: Manner,
+    id: String,
+    failures: u32,
+    /// What was announced last; a change is announced again.
+    announced: Option<Ticket>,
+}
+
+impl Patience {
+    /// Whether nobody is at the keyboard: what was asked is asked again, now or by the next one to come.
+    const fn is_a_service(self) -> bool {
+        match self {
+            Self::Once | Self::Endless => true,
+            Self::Brief | Self::UpTo(_) => false,
+        }
+    }
+
+    /// How long to pause in all; `worth_it` says whether somebody at the keyboard who said nothing would wait at all. Nothing: for
+    /// ever.
+    #[must_use]
+    pub fn limit(self, worth_it: bool) -> Option<Duration> {
+        match self {
+            Self::Brief | Self::Once => Some(if worth_it { LOAD_PATIENCE } else { Duration::ZERO }),
+            Self::UpTo(limit) => Some(limit),
+            Self::Endless => None,
+        }
+    }
+}
+
+impl Flow {
+    /// A new request.
+    #[must_use]
+    pub const fn ask(manner: Manner) -> Self {
+        Self::Asking(Asking::new(manner))
+    }
+
+    /// A request that was recorded before, in another run.
+    #[must_use]
+    pub const fn resume(manner: Manner, id: String) -> Self {
+        Self::Waiting(Waiting { manner, id, failures: 0, announced: None })
+    }
+
+    /// One step. `draw` is random, for the length of pauses.
+    #[must_use]
+    pub fn step(self, input: Input, draw: u64) -> (Self, Output) {
+        match self {
+            Self::Asking(asking) => asking.step(input, draw),
+            Self::Waiting(waiting) => waiting.step(input, draw),
+            Self::Closed => (Self::Closed, closed()),
+        }
+    }
+}
+
+/// A driver that goes on after the end has a fault; it is told so rather than sent round again.
+fn closed() -> Output {
+    Output::GiveUp(Complaint::new(Exit::Failure, "internal", "the conversation is already over"), Forget::Nothing)
+}
+
+/// The end, badly.
+fn give_up(complaint: Complaint, forget: Forget) -> (Flow, Output) {
+    (Flow::Closed, Output::GiveUp(complaint, forget))
+}
+
+/// What a refusal leaves. Only what a person decided about this key will not change; asking again needs another one then.
+fn forget_after(refusal: &Refusal) -> Forget {
+    match refusal.code.as_str() {
+        "denied-by-person" | "retired" => Forget::Request,
+        "waiting-expired" => Forget::Ticket,
+        _ => Forget::Nothing,
+    }
+}
+
+impl Asking {
+    const fn new(manner: Manner) -> Self {
+        Self { manner, failures: 0, paused: Duration::ZERO }
+    }
+
+    fn step(self, input: Input, draw: u64) -> (Flow, Output) {
+        match input {
+            Input::Continue => (Flow::Asking(self), Output::Submit),
+            Input::Heard(Heard::Issued(issued)) => (Flow::Closed, Output::Install(issued)),
+            Input::Heard(Heard::Wait { ticket, .. }) => {
+                let waiting = Waiting { manner: self.manner, id: ticket.id.clone(), failures: 0, announced: None };
+                waiting.announce(ticket)
+            }
+            Input::Heard(Heard::Refused(refusal)) if refusal.is_passing() => {
+                let patient = refusal.retry_after.is_none_or(|asked| asked <= PAUSE_MOST);
+                self.again(refusal.complaint(), refusal.retry_after, patient, draw)
+            }
+            Input::Heard(Heard::Refused(refusal)) => {
+                // A person types another token; a service asks again, later, what it was told to ask.
+                let service = self.manner.patience.is_a_service();
+                let least = if service { Forget::Nothing } else { Forget::Question };
+                let forget = forget_after(&refusal).max(least);
+                give_up(refusal.complaint(), forget)
+            }
+            Input::Heard(Heard::NotSent(complaint)) => self.again(complaint, None, false, draw),
+            Input::Heard(Heard::NoAnswer(complaint) | Heard::TurnedAway(complaint)) => {
+                self.again(complaint, None, true, draw)
+            }
+            Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
+        }
+    }
+
+    /// Tries again, or not: `worth_it` says whether somebody at the keyboard would want that.
+    fn again(mut self, why: Complaint, asked: Option<Duration>, worth_it: bool, draw: u64) -> (Flow, Output) {
+        self.failures = self.failures.saturating_add(1);
+        let limit = self.manner.patience.limit(worth_it);
+        let most = limit.map_or(PAUSE_MOST, |limit| PAUSE_MOST.min(limit / 4));
+        let length = backoff(self.failures, most, asked, draw);
+        self.paused = self.paused.saturating_add(length);
+        if limit.is_some_and(|limit| self.paused > limit) {
+            return give_up(why, Forget::Nothing);
+        }
+        (Flow::Asking(self), Output::Pause { length, why: Some(why) })
+    }
+}
+
+impl Waiting {
+    fn step(mut self, input: Input, draw: u64) -> (Flow, Output) {
+        match input {
+            Input::Continue => self.poll(),
+            Input::Heard(Heard::Issued(issued)) => (Flow::Closed, Output::Install(issued)),
+            Input::Heard(Heard::Wait { ticket, took }) => {
+                self.failures = 0;
+                if self.is_news(&ticket) {
+                    return self.announce(ticket);
+                }
+                let (least, most) = POLL_AFTER;
+                let length = ticket.poll_after.clamp(least, most).saturating_sub(took);
+                if took >= LONG_POLL_LEAST || length.is_zero() {
+                    self.poll()
+                } else {
+                    (Flow::Waiting(self), Output::Pause { length, why: None })
+                }
+            }
+            Input::Heard(Heard::Refused(refusal)) if refusal.is_passing() => {
+                self.again(refusal.complaint(), refusal.retry_after, draw)
+            }
+            // The gateway knows nothing of it (its store was restored, or the record was cleared away): ask anew with the
+            // same key, which is what the gateway expects of a request that may have been lost.
+            Input::Heard(Heard::Refused(refusal)) if refusal.code == "not-found" => {
+                (Flow::Asking(Asking::new(self.manner)), Output::Submit)
+            }
+            // Nobody came in time. That decides nothing: a service asks again by itself, with the same key.
+            Input::Heard(Heard::Refused(refusal))
+                if refusal.code == "waiting-expired" && self.manner.patience.is_a_service() =>
+            {
+                let length = backoff(1, PAUSE_MOST, refusal.retry_after, draw);
+                (Flow::Asking(Asking::new(self.manner)), Output::Pause { length, why: Some(refusal.complaint()) })
+            }
+            Input::Heard(Heard::Refused(refusal)) => give_up(refusal.complaint(), forget_after(&refusal)),
+            Input::Heard(Heard::NotSent(complaint) | Heard::TurnedAway(complaint) | Heard::NoAnswer(complaint)) => {
+                self.again(complaint, None, draw)
+            }
+            Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
+        }
+    }
+
+    fn poll(self) -> (Flow, Output) {
+        let id = self.id.clone();
+        let patience = if self.announced.is_some() { Poll::Long } else { Poll::AtOnce };
+        (Flow::Waiting(self), Output::Poll { id, patience })
+    }
+
+    /// Whether the person should see this: the code is new, or fewer approvals are missing than before.
+    fn is_news(&self, ticket: &Ticket) -> bool {
+        self.announced.as_ref().is_none_or(|told| {
+            told.id != ticket.id
+                || told.nonce != ticket.nonce
+                || told.expires != ticket.expires
+                || told.approvals_missing != ticket.approvals_missing
+        })
+    }
+
+    fn announce(mut self, ticket: Ticket) -> (Flow, Output) {
+        self.id.clone_from(&ticket.id);
+        match self.manner.on_wait {
+            OnWait::Leave => (Flow::Closed, Output::Leave(ticket)),
+            OnWait::Stay => {
+                self.announced = Some(ticket.clone());
+                (Flow::Waiting(self), Output::Announce(ticket))
+            }
+        }
+    }
+
+    /// A request at the gate outlives the gateway's restarts, whoever waits.
+    fn again(mut self, why: Complaint, asked: Option<Duration>, draw: u64) -> (Flow, Output) {
+        self.failures = self.failures.saturating_add(1);
+        let length = backoff(self.failures, PAUSE_MOST, asked, draw);
+        (Flow::Waiting(self), Output::Pause { length, why: Some(why) })
+    }
+}
+
+#[cfg(test)]
+#[path = "enrollment_tests.rs"]
+mod tests;

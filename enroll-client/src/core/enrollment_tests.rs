@@ -1,0 +1,302 @@
+//! The stories that the joining conversation must tell, one row each.
+
+use super::*;
+use crate::text::report::Exit;
+
+const BRIEF: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Stay };
+const SERVICE: Manner = Manner { patience: Patience::Endless, on_wait: OnWait::Stay };
+const ONCE: Manner = Manner { patience: Patience::Once, on_wait: OnWait::Leave };
+const NO_WAIT: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Leave };
+
+fn ticket(id: &str) -> Ticket {
+    Ticket { id: id.into(), nonce: [1; 16], expires: 900, approvals_missing: 1, poll_after: Duration::from_secs(3) }
+}
+
+fn wait(id: &str, took: u64) -> Input {
+    Input::Heard(Heard::Wait { ticket: ticket(id), took: Duration::from_secs(took) })
+}
+
+fn refused(code: &str) -> Input {
+    Input::Heard(Heard::Refused(refusal(code, None)))
+}
+
+fn refusal(code: &str, retry_after: Option<u64>) -> Refusal {
+    Refusal {
+        status: 403,
+        code: code.into(),
+        detail: "no".into(),
+        hint: None,
+        instance: String::new(),
+        retry_after: retry_after.map(Duration::from_secs),
+        rules: vec![],
+    }
+}
+
+fn down() -> Complaint {
+    Complaint::new(Exit::Unreachable, "unreachable", "down")
+}
+
+fn issued() -> Input {
+    Input::Heard(Heard::Issued(Box::new(Issued::example())))
+}
+
+/// What an output is, without its details.
+fn name(output: &Output) -> String {
+    match output {
+        Output::Submit => "submit".into(),
+        Output::Poll { id, patience: Poll::Long } => format!("poll {id}"),
+        Output::Poll { id, patience: Poll::AtOnce } => format!("ask {id}"),
+        Output::Pause { why: None, .. } => "pause".into(),
+        Output::Pause { why: Some(why), .. } => format!("pause because {why}"),
+        Output::Announce(ticket) => format!("announce {}", ticket.id),
+        Output::Install(_) => "install".into(),
+        Output::Leave(ticket) => format!("leave {}", ticket.id),
+        Output::GiveUp(complaint, Forget::Nothing) => format!("give up: {}", complaint.code),
+        Output::GiveUp(complaint, Forget::Ticket) => format!("give up and ask again: {}", complaint.code),
+        Output::GiveUp(complaint, Forget::Question) => format!("give up and drop: {}", complaint.code),
+        Output::GiveUp(complaint, Forget::Request) => format!("give up and forget: {}", complaint.code),
+    }
+}
+
+#[track_caller]
+fn check(mut flow: Flow, story: Vec<(Input, &str)>) {
+    for (at, (input, want)) in story.into_iter().enumerate() {
+        let (next, output) = flow.step(input, 0);
+        assert_eq!(name(&output), want, "step {at}");
+        flow = next;
+    }
+}
+
+#[test]
+fn admitted_at_once() {
+    check(Flow::ask(BRIEF), vec![(Input::Continue, "submit"), (issued(), "install")]);
+}
+
+#[test]
+fn waits_announces_once_and_is_admitted() {
+    check(
+        Flow::ask(BRIEF),
+        vec![
+            (Input::Continue, "submit"),
+            (wait("e1", 0), "announce e1"),
+            (Input::Continue, "poll e1"),
+            (wait("e1", 25), "poll e1"),
+            (wait("e1", 25), "poll e1"),
+            (issued(), "install"),
+        ],
+    );
+}
+
+#[test]
+fn a_gateway_that_answers_polls_at_once_is_not_hammered() {
+    check(
+        Flow::ask(BRIEF),
+        vec![
+            (Input::Continue, "submit"),
+            (wait("e1", 0), "announce e1"),
+            (Input::Continue, "poll e1"),
+            (wait("e1", 0), "pause"),
+            (Input::Continue, "poll e1"),
+        ],
+    );
+}
+
+#[test]
+fn a_second_approval_is_news() {
+    let mut later = ticket("e1");
+    later.approvals_missing = 0;
+    check(
+        Flow::ask(BRIEF),
+        vec![
+            (Input::Continue, "submit"),
+            (wait("e1", 0), "announce e1"),
+            (Input::Heard(Heard::Wait { ticket: later, took: Duration::from_secs(25) }), "announce e1"),
+        ],
+    );
+}
+
+#[test]
+fn resuming_polls_and_shows_the_code_again() {
+    check(
+        Flow::resume(BRIEF, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (wait("e1", 0), "announce e1"),
+            (Input::Continue, "poll e1"),
+            (issued(), "install"),
+        ],
+    );
+}
+
+#[test]
+fn a_request_the_gateway_lost_is_asked_anew() {
+    check(
+        Flow::resume(BRIEF, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("not-found"), "submit"),
+            (wait("e2", 0), "announce e2"),
+            (Input::Continue, "poll e2"),
+        ],
+    );
+}
+
+#[test]
+fn losing_it_twice_is_an_error() {
+    check(
+        Flow::resume(BRIEF, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("not-found"), "submit"),
+            (refused("not-found"), "give up and drop: not-found"),
+        ],
+    );
+}
+
+#[test]
+fn no_wait_leaves_with_the_ticket() {
+    check(Flow::ask(NO_WAIT), vec![(Input::Continue, "submit"), (wait("e1", 0), "leave e1")]);
+    check(Flow::resume(NO_WAIT, "e1".into()), vec![(Input::Continue, "ask e1"), (wait("e1", 25), "leave e1")]);
+}
+
+#[test]
+fn a_closed_port_is_an_error_at_the_keyboard() {
+    check(
+        Flow::ask(BRIEF),
+        vec![(Input::Continue, "submit"), (Input::Heard(Heard::NotSent(down())), "give up: unreachable")],
+    );
+}
+
+#[test]
+fn a_service_tries_for_ever() {
+    let mut story = vec![(Input::Continue, "submit")];
+    for _ in 0..40 {
+        story.push((Input::Heard(Heard::NotSent(down())), "pause because down"));
+        story.push((Input::Continue, "submit"));
+    }
+    check(Flow::ask(SERVICE), story);
+}
+
+/// What load turns away is tried again, for a minute at the keyboard, for as long as was said, for ever.
+#[test]
+fn what_may_pass_is_tried_again_within_limits() {
+    let lost = || Heard::NoAnswer(down());
+    let cut = || Heard::TurnedAway(down());
+    let busy = || Heard::Refused(refusal("rate-limited", Some(10)));
+    let closed = || Heard::NotSent(down());
+    let minute = LOAD_PATIENCE.as_secs();
+    for (heard, patience, least, most) in [
+        (&lost as &dyn Fn() -> Heard, Patience::Brief, minute / 2, minute),
+        (&cut, Patience::Brief, minute / 2, minute),
+        (&busy, Patience::Brief, minute / 2, minute),
+        (&cut, Patience::Once, minute / 2, minute),
+        (&closed, Patience::Brief, 0, 0),
+        (&closed, Patience::Once, 0, 0),
+        (&closed, Patience::UpTo(Duration::from_secs(600)), 400, 600),
+        (&cut, Patience::UpTo(Duration::from_secs(600)), 400, 600),
+        (&cut, Patience::UpTo(Duration::ZERO), 0, 0),
+        (&closed, Patience::Endless, 10_000, u64::MAX),
+    ] {
+        let (mut flow, _) = Flow::ask(Manner { patience, on_wait: OnWait::Stay }).step(Input::Continue, 0);
+        let mut paused = Duration::ZERO;
+        for _ in 0..1_000 {
+            let (next, output) = flow.step(Input::Heard(heard()), u64::MAX);
+            let Output::Pause { length, .. } = output else { break };
+            paused += length;
+            flow = next.step(Input::Continue, 0).0;
+        }
+        assert!((least..=most).contains(&paused.as_secs()), "{:?} {patience:?}: {paused:?}", heard());
+    }
+}
+
+/// Only a person's denial ends what a service asks for; at the keyboard the key and the gateway stay for the next `join`.
+#[test]
+fn a_request_that_lapsed_is_asked_anew_with_the_same_key() {
+    check(
+        Flow::resume(SERVICE, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("waiting-expired"), "pause because no"),
+            (Input::Continue, "submit"),
+            (wait("e2", 0), "announce e2"),
+        ],
+    );
+    check(
+        Flow::resume(ONCE, "e1".into()),
+        vec![
+            (Input::Continue, "ask e1"),
+            (refused("waiting-expired"), "pause because no"),
+            (Input::Continue, "submit"),
+            (wait("e2", 0), "leave e2"),
+        ],
+    );
+    for manner in [BRIEF, NO_WAIT] {
+        let story =
+            vec![(Input::Continue, "ask e1"), (refused("waiting-expired"), "give up and ask again: waiting-expired")];
+        check(Flow::resume(manner, "e1".into()), story);
+    }
+}
+
+#[test]
+fn waiting_survives_restarts_of_the_gateway() {
+    let mut story = vec![(Input::Continue, "submit"), (wait("e1", 0), "announce e1")];
+    for _ in 0..20 {
+        story.push((Input::Continue, "poll e1"));
+        story.push((Input::Heard(Heard::NotSent(down())), "pause because down"));
+    }
+    story.push((Input::Continue, "poll e1"));
+    story.push((refused("unavailable"), "pause because no"));
+    story.push((Input::Continue, "poll e1"));
+    story.push((issued(), "install"));
+    check(Flow::ask(BRIEF), story);
+}
+
+#[test]
+fn refusals_end_it() {
+    for (code, at_the_keyboard, by_a_service, while_waiting) in [
+        ("denied", "give up and drop: denied", "give up: denied", "give up: denied"),
+        ("token-expired", "give up and drop: token-expired", "give up: token-expired", "give up: token-expired"),
+        ("name-taken", "give up and drop: name-taken", "give up: name-taken", "give up: name-taken"),
+        ("locked", "give up and drop: locked", "give up: locked", "give up: locked"),
+        (
+            "denied-by-person",
+            "give up and forget: denied-by-person",
+            "give up and forget: denied-by-person",
+            "give up and forget: denied-by-person",
+        ),
+        ("new-code", "give up and drop: new-code", "give up: new-code", "give up: new-code"),
+    ] {
+        for (manner, want) in [(BRIEF, at_the_keyboard), (ONCE, by_a_service), (SERVICE, by_a_service)] {
+            let asking =
+                vec![(Input::Continue, "submit"), (refused(code), want), (Input::Continue, "give up: internal")];
+            check(Flow::ask(manner), asking);
+        }
+        check(Flow::resume(BRIEF, "e1".into()), vec![(Input::Continue, "ask e1"), (refused(code), while_waiting)]);
+    }
+}
+
+#[test]
+fn a_busy_gateway_is_waited_for_if_it_will_not_be_long() {
+    let busy = |secs| Input::Heard(Heard::Refused(refusal("rate-limited", Some(secs))));
+    check(
+        Flow::ask(BRIEF),
+        vec![(Input::Continue, "submit"), (busy(10), "pause because no"), (Input::Continue, "submit")],
+    );
+    check(Flow::ask(BRIEF), vec![(Input::Continue, "submit"), (busy(3_600), "give up: rate-limited")]);
+    check(Flow::ask(SERVICE), vec![(Input::Continue, "submit"), (busy(3_600), "pause because no")]);
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let (flow, _) = Flow::ask(SERVICE).step(Input::Continue, 0);
+    let (_, output) = flow.step(Input::Heard(Heard::Refused(refusal("rate-limited", Some(100)))), 0);
+    let Output::Pause { length, .. } = output else { panic!("{output:?}") };
+    assert_eq!(length, Duration::from_secs(100));
+}
+
+#[test]
+fn the_wrong_gateway_is_hopeless_in_every_state() {
+    let wrong = || Input::Heard(Heard::Hopeless(Complaint::new(Exit::Untrusted, "wrong-pin", "no")));
+    check(Flow::ask(SERVICE), vec![(Input::Continue, "submit"), (wrong(), "give up: wrong-pin")]);
+    check(Flow::resume(SERVICE, "e".into()), vec![(Input::Continue, "ask e"), (wrong(), "give up: wrong-pin")]);
+}

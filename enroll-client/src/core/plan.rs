@@ -1,0 +1,377 @@
+//! What `lychgate join` is to do, given what was asked, what the folder holds and what was begun before. Pure.
+
+use std::collections::BTreeMap;
+
+use pki::{KeyDigest, Name, UnixTime};
+
+use crate::core::record::{Denied, Pending};
+use crate::core::target::{Address, Target};
+use crate::text::report::{Complaint, Exit};
+
+/// What was asked for on the command line, parsed.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The token or URL, if any.
+    pub target: Option<Target>,
+    /// `--pin`.
+    pub pin: Option<KeyDigest>,
+    /// `--name`.
+    pub name: Option<Name>,
+    /// `--person`.
+    pub role: WantedRole,
+    /// `--attribute`.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What the requester would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WantedRole {
+    /// A machine, or what the token says.
+    #[default]
+    AsTold,
+    /// A person.
+    Person,
+}
+
+/// The identity in the folder.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its SPIFFE ID.
+    pub identity: String,
+    /// Its name.
+    pub name: String,
+    /// The enroll face it came from.
+    pub gateway: Address,
+    /// The root pinned when it joined.
+    pub pin: KeyDigest,
+    /// Whether its certificate has expired.
+    pub is_over: bool,
+}
+
+/// What is to be done about the key made for an earlier attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlierKey {
+    /// Use it, if there is one: a request with it may have reached the same gateway.
+    Use,
+    /// Make a new one: it was for another gateway, which should learn nothing from seeing it here.
+    Replace,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing: joined already.
+    Already,
+    /// Nothing: it would be wrong.
+    Refuse(Complaint),
+    /// Go on with the pending request as it is recorded.
+    Resume,
+    /// Ask, from an empty folder.
+    Ask {
+        /// Where.
+        gateway: Address,
+        /// Whom to expect; when absent, a person must look at the fingerprint.
+        pin: Option<KeyDigest>,
+        /// The join token.
+        token: Option<String>,
+        /// Which key.
+        key: EarlierKey,
+    },
+    /// Ask with the expired certificate as evidence.
+    Rejoin {
+        /// The join token, if a new one was given.
+        token: Option<String>,
+    },
+}
+
+/// Decides. `pending` is the unfinished request in the folder.
+#[must_use]
+pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan {
+    let (gateway, pin, token) = match &wish.target {
+        None => {
+            return match (held, pending) {
+                (Some(held), _) if held.is_over => Plan::Rejoin { token: None },
+                (Some(held), _) => already(wish, held),
+                (None, Some(Pending { denied: Some(denied), gateway, request: None, .. })) => {
+                    Plan::Refuse(denied_before(denied, gateway))
+                }
+                // Also one that was denied: it may have been taken back.
+                (None, Some(_)) => Plan::Resume,
+                (None, None) => Plan::Refuse(
+                    Complaint::new(Exit::Usage, "usage", "nothing to join is given, and no earlier request is waiting")
+                        .hint("use `lychgate join TOKEN` or `lychgate join https://HOST[:PORT] --pin PIN`"),
+                ),
+            };
+        }
+        Some(Target::Token(token)) => {
+            if wish.role == WantedRole::Person && token.role != "person" {
+                return usage(
+                    "the token admits a machine, not a person",
+                    "ask for an invitation: `lychgate people invite`",
+                );
+            }
+            (&token.gateway, Some(token.pin), Some(token.text.clone()))
+        }
+        Some(Target::Url { .. }) if wish.role == WantedRole::Person => {
+            return usage("a person joins by an invitation", "ask for one: `lychgate people invite`");
+        }
+        Some(Target::Url { gateway, pin }) => (gateway, *pin, None),
+    };
+    let pin = match (pin, wish.pin) {
+        (Some(a), Some(b)) if a != b => {
+            return usage(
+                "--pin differs from the pin in the token or URL",
+                "one of the two is for another gateway; find out which",
+            );
+        }
+        (a, b) => a.or(b),
+    };
+    if let Some(held) = held {
+        let same = pin.map_or(held.gateway == *gateway, |pin| pin == held.pin);
+        return match (same, held.is_over) {
+            (true, true) => Plan::Rejoin { token },
+            (true, false) => already(wish, held),
+            (false, _) => Plan::Refuse(
+                Complaint::new(
+                    Exit::Failure,
+                    "already-joined",
+                    format!("this folder already holds `{}` of another gateway, {}", held.identity, held.gateway),
+                )
+                .hint("a second identity has a folder of its own: `lychgate --dir OTHER-FOLDER join`; or `lychgate leave` gives this one up"),
+            ),
+        };
+    }
+    let Some(pending) = pending else {
+        return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Use };
+    };
+    beside_an_earlier_one(wish, pending, gateway, pin, token)
+}
+
+/// What to do about a request that was begun before, when a gateway is named.
+fn beside_an_earlier_one(
+    wish: &Wish,
+    pending: &Pending,
+    gateway: &Address,
+    pin: Option<KeyDigest>,
+    token: Option<String>,
+) -> Plan {
+    let same_place = pending.gateway == gateway.to_string();
+    let pending_pin = KeyDigest::parse_hex(&pending.pin).ok();
+    let same_root = pin.is_none() || pin == pending_pin;
+    // A person decided about the earlier key; the next request is another one.
+    if !(same_place && same_root) || pending.denied.is_some() {
+        return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Replace };
+    }
+    let wants_nothing_new = (token.is_none() || token == pending.token)
+        && wish.name.as_ref().is_none_or(|name| Some(name.as_str()) == pending.name.as_deref())
+        && wish.attributes.is_empty();
+    if wants_nothing_new {
+        Plan::Resume
+    } else if let (Some(request), None) = (&pending.request, &token) {
+        // The gateway keeps a request as it was first made: approvers see that, and nothing may be slipped into it.
+        let named = pending.name.as_ref().map_or("without a name".to_owned(), |name| format!("for the name `{name}`"));
+        Plan::Refuse(
+            Complaint::new(
+                Exit::Failure,
+                "waits-already",
+                format!("the request {} {named} waits already, and stays as it was made", request.id),
+            )
+            .hint("`lychgate join` without arguments goes on with it; `lychgate leave` drops it, then join anew"),
+        )
+    } else {
+        Plan::Ask { gateway: gateway.clone(), pin: pending_pin, token, key: EarlierKey::Use }
+    }
+}
+
+/// What to do about a denial.
+pub const DENIED_HINT: &str = "talk to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
+                               token or URL asks anew, with a new key";
+
+/// What there is to say of a request that a person turned away.
+#[must_use]
+pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
+    let at = UnixTime::new(denied.at);
+    let what = format!("a person turned this machine away at {gateway}, as it was told at {at}: {}", denied.what);
+    Complaint::new(Exit::Refused, "denied-by-person", what).hint(DENIED_HINT)
+}
+
+/// Joined already: fine, unless another name is wanted.
+fn already(wish: &Wish, held: &Held) -> Plan {
+    match &wish.name {
+        Some(name) if name.as_str() != held.name => Plan::Refuse(
+            Complaint::new(Exit::Failure, "already-joined", format!("already joined as `{}`", held.identity))
+                .hint("a second identity has a folder of its own: `lychgate --dir OTHER-FOLDER join`; or `lychgate leave` gives this one up"),
+        ),
+        _ => Plan::Already,
+    }
+}
+
+/// The command line contradicts itself.
+fn usage(what: &str, hint: &str) -> Plan {
+    Plan::Refuse(Complaint::new(Exit::Usage, "usage", what).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::{RequestAtGate, VERSION};
+    use crate::core::target::Token;
+
+    fn pin(byte: &str) -> KeyDigest {
+        KeyDigest::parse_hex(&byte.repeat(32)).unwrap()
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text, 443).unwrap()
+    }
+
+    fn url(text: &str, pin: Option<KeyDigest>) -> Wish {
+        Wish { target: Some(Target::Url { gateway: address(text), pin }), ..Wish::default() }
+    }
+
+    fn token(text: &str, role: &str) -> Wish {
+        let token = Token {
+            text: text.into(),
+            gateway: address("gw:1"),
+            pin: pin("aa"),
+            expires: UnixTime::new(9),
+            role: role.into(),
+        };
+        Wish { target: Some(Target::Token(token)), ..Wish::default() }
+    }
+
+    fn held(is_over: bool) -> Held {
+        Held {
+            identity: "spiffe://td/machine/a".into(),
+            name: "a".into(),
+            gateway: address("gw:1"),
+            pin: pin("aa"),
+            is_over,
+        }
+    }
+
+    fn pending(gateway: &str, token: Option<&str>) -> Pending {
+        Pending {
+            version: VERSION,
+            gateway: gateway.into(),
+            pin: pin("aa").hex(),
+            token: token.map(str::to_owned),
+            name: None,
+            attributes: BTreeMap::new(),
+            created: 0,
+            request: Some(RequestAtGate { id: "e".into(), key: String::new(), code: "ABCD-EFGH".into(), expires: 9 }),
+            denied: None,
+            trouble: None,
+        }
+    }
+
+    fn name(plan: &Plan) -> String {
+        match plan {
+            Plan::Already => "already".into(),
+            Plan::Refuse(complaint) => format!("refuse {}", complaint.exit as u8),
+            Plan::Resume => "resume".into(),
+            Plan::Ask { gateway, pin, token, key } => {
+                let pin = pin.map_or("look".to_owned(), |pin| pin.hex()[..2].to_owned());
+                format!("ask {gateway} {pin} {} {key:?}", token.as_deref().unwrap_or("-"))
+            }
+            Plan::Rejoin { token } => format!("rejoin {}", token.as_deref().unwrap_or("-")),
+        }
+    }
+
+    #[track_caller]
+    fn check(wish: &Wish, held: Option<Held>, pending: Option<Pending>, want: &str) {
+        assert_eq!(name(&plan(wish, held.as_ref(), pending.as_ref())), want);
+    }
+
+    #[test]
+    fn from_an_empty_folder() {
+        check(&Wish::default(), None, None, "refuse 2");
+        check(&token("T", "machine"), None, None, "ask gw:1 aa T Use");
+        check(&url("gw:1", None), None, None, "ask gw:1 look - Use");
+        check(&url("gw:1", Some(pin("bb"))), None, None, "ask gw:1 bb - Use");
+    }
+
+    #[test]
+    fn pins_on_the_command_line() {
+        let with = |wish: Wish, byte| Wish { pin: Some(pin(byte)), ..wish };
+        check(&with(url("gw:1", None), "bb"), None, None, "ask gw:1 bb - Use");
+        check(&with(token("T", "machine"), "aa"), None, None, "ask gw:1 aa T Use");
+        check(&with(token("T", "machine"), "bb"), None, None, "refuse 2");
+        check(&with(url("gw:1", Some(pin("aa"))), "bb"), None, None, "refuse 2");
+    }
+
+    #[test]
+    fn persons_and_machines() {
+        let as_person = |wish: Wish| Wish { role: WantedRole::Person, ..wish };
+        check(&as_person(token("T", "machine")), None, None, "refuse 2");
+        check(&as_person(token("T", "person")), None, None, "ask gw:1 aa T Use");
+        check(&as_person(url("gw:1", None)), None, None, "refuse 2");
+        check(&token("T", "person"), None, None, "ask gw:1 aa T Use");
+    }
+
+    #[test]
+    fn joined_already() {
+        check(&Wish::default(), Some(held(false)), None, "already");
+        check(&token("T", "machine"), Some(held(false)), None, "already");
+        check(&url("gw:1", None), Some(held(false)), None, "already");
+        check(&url("other:1", None), Some(held(false)), None, "refuse 1");
+        check(&url("gw:1", Some(pin("bb"))), Some(held(false)), None, "refuse 1");
+        let named = |text| Wish { name: Some(Name::parse(text).unwrap()), ..Wish::default() };
+        check(&named("a"), Some(held(false)), None, "already");
+        check(&named("b"), Some(held(false)), None, "refuse 1");
+    }
+
+    #[test]
+    fn expired_identities_rejoin() {
+        check(&Wish::default(), Some(held(true)), None, "rejoin -");
+        check(&token("T", "machine"), Some(held(true)), None, "rejoin T");
+        check(&url("other:1", None), Some(held(true)), None, "refuse 1");
+    }
+
+    #[test]
+    fn unfinished_requests_resume() {
+        check(&Wish::default(), None, Some(pending("gw:1", None)), "resume");
+        check(&url("gw:1", None), None, Some(pending("gw:1", None)), "resume");
+        check(&url("gw:1", Some(pin("aa"))), None, Some(pending("gw:1", None)), "resume");
+        check(&token("T", "machine"), None, Some(pending("gw:1", Some("T"))), "resume");
+    }
+
+    #[test]
+    fn what_is_said_at_the_second_time_is_not_dropped_in_silence() {
+        let named = |text| Wish { name: Some(Name::parse(text).unwrap()), ..url("gw:1", None) };
+        let labelled = Wish { attributes: BTreeMap::from([("rack".into(), "7".into())]), ..url("gw:1", None) };
+        let before = || Pending { name: Some("a".into()), ..pending("gw:1", None) };
+        check(&named("a"), None, Some(before()), "resume");
+        check(&named("b"), None, Some(before()), "refuse 1");
+        check(&labelled, None, Some(before()), "refuse 1");
+        // Before the gateway has it, it can be changed.
+        check(&named("b"), None, Some(Pending { request: None, ..before() }), "ask gw:1 aa - Use");
+    }
+
+    #[test]
+    fn a_new_token_for_the_same_gateway_keeps_the_key() {
+        check(&token("U", "machine"), None, Some(pending("gw:1", Some("T"))), "ask gw:1 aa U Use");
+        check(&token("U", "machine"), None, Some(pending("gw:1", None)), "ask gw:1 aa U Use");
+    }
+
+    #[test]
+    fn what_a_person_turned_away_is_asked_again_by_a_person_only() {
+        let denied = || {
+            let denied = Some(Denied { at: 9, what: "no".into() });
+            Some(Pending { token: None, request: None, denied, ..pending("gw:1", None) })
+        };
+        check(&Wish::default(), None, denied(), "refuse 3");
+        let kept = denied().map(|denied| Pending { request: pending("gw:1", Some("e1")).request, ..denied });
+        check(&Wish::default(), None, kept.clone(), "resume");
+        check(&url("gw:1", None), None, kept, "ask gw:1 look - Replace");
+        check(&url("gw:1", None), None, denied(), "ask gw:1 look - Replace");
+        check(&url("gw:1", Some(pin("aa"))), None, denied(), "ask gw:1 aa - Replace");
+        check(&token("T", "machine"), None, denied(), "ask gw:1 aa T Replace");
+    }
+
+    #[test]
+    fn another_gateway_gets_another_key() {
+        check(&url("other:1", None), None, Some(pending("gw:1", None)), "ask other:1 look - Replace");
+        check(&url("gw:1", Some(pin("bb"))), None, Some(pending("gw:1", None)), "ask gw:1 bb - Replace");
+    }
+}

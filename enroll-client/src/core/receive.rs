@@ -1,0 +1,313 @@
+//! A gateway's reply to a certificate that may be installed. What changes whom we believe must be signed by whom we believe: the
+//! certificate leads to a root that we hold (at first contact the pinned one), a root that is new is vouched for by one that we
+//! hold, and the gateway's addresses stay within the names of the certificate it has shown. So whoever has stolen the gateway's
+//! key for TLS, and no CA's key, can replace nothing. What was vouched for earlier than something that was taken already is not
+//! taken either.
+
+use pki::{Identity, KeyDigest, Order, PeerError, PemError, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
+use wire::enroll::{IssuedReply, WaitingReply};
+
+use crate::core::enrollment::Ticket;
+use crate::core::renew::Life;
+use crate::core::target::Address;
+use crate::core::trust::{Expected, Shown, anchors_of};
+use crate::text::report::{Complaint, Exit};
+
+/// A certificate ready to be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The enrollment or lineage it belongs to.
+    pub id: String,
+    /// Who it says we are.
+    pub identity: Identity,
+    /// The leaf, PEM.
+    pub leaf: String,
+    /// The issuing CA, PEM.
+    pub chain: String,
+    /// The roots to trust from now on, PEM.
+    pub bundle: String,
+    /// The root that it leads to, as a pin.
+    pub pin: KeyDigest,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its key.
+    pub key: KeyDigest,
+    /// Its times.
+    pub life: Life,
+    /// Where its holder talks to the gateway.
+    pub manage: Address,
+    /// The greatest order that was heard.
+    pub order: Order,
+    /// The gateway's clock when it answered.
+    pub time: UnixTime,
+}
+
+/// Why a reply is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum BadReply {
+    /// Not PEM.
+    #[error("`{field}` is not what it should be: {cause}")]
+    Pem {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        cause: PemError,
+    },
+    /// More or fewer certificates than expected.
+    #[error("`{0}` holds the wrong number of certificates")]
+    Count(&'static str),
+    /// A field does not parse.
+    #[error("`{0}` does not parse")]
+    Field(&'static str),
+    /// The roots cannot be used.
+    #[error("its roots cannot be used: {0}")]
+    Roots(String),
+    /// The certificate does not verify.
+    #[error("the certificate does not verify: {0}")]
+    Certificate(PeerError),
+    /// The certificate is for another key.
+    #[error("the certificate is for another key than ours")]
+    OtherKey,
+    /// The certificate and the fields beside it disagree.
+    #[error("the certificate disagrees with `{0}`")]
+    Disagrees(&'static str),
+    /// The pinned root is not among the roots.
+    #[error("the root we were told to expect is not in its bundle")]
+    PinMissing,
+    /// A root that we do not hold, and that no root which we hold vouches for.
+    #[error("it names the root {0}, which no root that is trusted here vouches for")]
+    NewRoot(KeyDigest),
+    /// It was vouched for before something that was taken already.
+    #[error("{0}")]
+    Older(pki::VouchError),
+    /// An address that the gateway has not shown to be its own.
+    #[error("`{field}` leads to {host}, and the gateway's certificate is not for that name")]
+    Elsewhere {
+        /// Which field.
+        field: &'static str,
+        /// Where it leads.
+        host: String,
+    },
+}
+
+impl From<BadReply> for Complaint {
+    fn from(bad: BadReply) -> Self {
+        let exit = match &bad {
+            BadReply::PinMissing
+            | BadReply::NewRoot(_)
+            | BadReply::Older(_)
+            | BadReply::Elsewhere { .. }
+            | BadReply::Certificate(_) => Exit::Untrusted,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, "bad-reply", format!("the gateway's reply cannot be used: {bad}"))
+            .hint("nothing was taken from it; tell the gateway's operator")
+    }
+}
+
+/// What was taken of one trust domain before: nothing at first contact.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The greatest order that was heard.
+    pub order: Order,
+    /// Where the gateway is talked to.
+    pub manage: Option<Address>,
+}
+
+impl Before {
+    /// Whether a reply of this order may change whom is believed and where they are. A gateway that says none, when one was heard
+    /// before, is an older version put back into its place: its certificate is good, and nothing beside it changes.
+    fn may_change(&self, order: Order) -> Result<bool, BadReply> {
+        if order == Order::default() {
+            return Ok(self.order == Order::default());
+        }
+        order.check(self.order).map_err(BadReply::Older)?;
+        Ok(true)
+    }
+}
+
+/// What a reply must match.
+#[derive(Clone, Copy, Debug)]
+pub struct Expect<'a> {
+    /// Our key.
+    pub key: &'a KeyDigest,
+    /// Whom we believe so far.
+    pub believed: &'a Expected,
+    /// The certificate of the gateway that answers.
+    pub shown: Option<&'a Shown>,
+    /// What was taken before.
+    pub before: &'a Before,
+    /// Now, by the gateway's clock as far as it is believed.
+    pub now: UnixTime,
+}
+
+/// The roots that we believe so far, as far as they can be used now.
+struct Held {
+    domain: TrustDomain,
+    roots: Vec<Vec<u8>>,
+    anchors: TrustAnchors,
+}
+
+impl Held {
+    fn new(believed: &Expected, offered: &[&[u8]], now: UnixTime) -> Result<Self, BadReply> {
+        let unusable = |error: String| BadReply::Roots(error);
+        let (domain, roots) = match believed {
+            Expected::Pin(pin) => {
+                let root = pki::find_pinned_root(offered, pin).ok_or(BadReply::PinMissing)?;
+                let domain = pki::root_domain(root).map_err(|error| unusable(error.to_string()))?;
+                (domain, vec![root.to_vec()])
+            }
+            Expected::Roots { domain, roots } => (domain.clone(), roots.clone()),
+            Expected::Anybody => return Err(BadReply::PinMissing),
+        };
+        let anchors = anchors_of(&domain, &roots, now).map_err(unusable)?;
+        Ok(Self { domain, roots, anchors })
+    }
+
+    /// What to believe from now on: what we hold, and those of the offered roots that it vouches for. One that is not vouched for
+    /// spoils the reply. None is taken away by being left out; what has expired goes when something else is there.
+    fn with(&self, offered: &[&[u8]], cross: &[Vec<u8>], now: UnixTime) -> Result<Vec<Vec<u8>>, BadReply> {
+        let pin_of = |root: &[u8]| pki::root_pin(root).map_err(|error| BadReply::Roots(error.to_string()));
+        let mut all = Vec::new();
+        for root in offered {
+            let pin = pin_of(root)?;
+            // The same key with other dates is signed by a key that we hold: its own.
+            let same_key = self.roots.iter().any(|held| pin_of(held).is_ok_and(|held| held == pin));
+            if !same_key && !cross.iter().any(|cross| pki::verify_cross(root, cross, &self.anchors, now).is_ok()) {
+                return Err(BadReply::NewRoot(pin));
+            }
+            all.push((pin, root.to_vec()));
+        }
+        for held in &self.roots {
+            let (pin, good) = (pin_of(held)?, anchors_of(&self.domain, std::slice::from_ref(held), now).is_ok());
+            if good && all.iter().all(|(other, _)| *other != pin) {
+                all.push((pin, held.clone()));
+            }
+        }
+        let roots: Vec<Vec<u8>> = all.into_iter().map(|(_, root)| root).collect();
+        anchors_of(&self.domain, &roots, now).map_err(BadReply::Roots)?;
+        Ok(roots)
+    }
+}
+
+/// Checks a reply and takes it apart.
+///
+/// # Errors
+/// When anything in it is not as it must be; nothing of it may be used then.
+pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadReply> {
+    let leaf = certificates("certificate", &reply.certificate)?;
+    let chain = certificates("chain", &reply.chain)?;
+    let roots = certificates("bundle", &reply.bundle)?;
+    let order = Order::new(reply.order);
+    let may_change = expect.before.may_change(order)?;
+    let cross = if reply.cross.is_empty() || !may_change { vec![] } else { certificates("cross", &reply.cross)? };
+    let [leaf] = leaf.as_slice() else { return Err(BadReply::Count("certificate")) };
+    let identity = Identity::parse(&reply.identity).map_err(|_| BadReply::Field("identity"))?;
+    let now = expect.now;
+
+    let offered: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+    let chain_slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    let held = Held::new(expect.believed, &offered, now)?;
+    let (peer, pin) = pki::verify_peer_to_root(leaf, &chain_slices, &held.anchors, &[Role::Machine, Role::Person], now)
+        .map_err(BadReply::Certificate)?;
+    let bundle = held.with(&offered, &cross, now)?;
+
+    if peer.key != *expect.key {
+        return Err(BadReply::OtherKey);
+    }
+    if peer.identity != identity {
+        return Err(BadReply::Disagrees("identity"));
+    }
+    if Serial::parse_hex(&reply.serial).ok() != Some(peer.serial) {
+        return Err(BadReply::Disagrees("serial"));
+    }
+    let latest = peer.not_after;
+    let manage = match &expect.before.manage {
+        Some(held) if !may_change => held.clone(),
+        _ => own_address("manage", &reply.manage, expect.shown)?,
+    };
+    Ok(Issued {
+        id: reply.id.clone(),
+        identity,
+        leaf: pki::to_pem("CERTIFICATE", leaf),
+        chain: chain.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
+        bundle: bundle.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
+        pin,
+        serial: peer.serial,
+        key: peer.key,
+        life: Life {
+            not_before: peer.not_before,
+            not_after: latest,
+            renew_after: UnixTime::new(reply.renew_after).min(latest),
+            renew_by: UnixTime::new(reply.renew_by).min(latest),
+        },
+        manage,
+        order: order.max(expect.before.order),
+        time: now,
+    })
+}
+
+/// An address of the gateway's, which must be one that its certificate names: what it says of itself goes no further.
+///
+/// # Errors
+/// When it is no address, or somebody else's.
+pub fn own_address(field: &'static str, text: &str, shown: Option<&Shown>) -> Result<Address, BadReply> {
+    let address = Address::parse(text, 443).map_err(|_| BadReply::Field(field))?;
+    if shown.is_some_and(|shown| shown.names(address.host())) {
+        Ok(address)
+    } else {
+        Err(BadReply::Elsewhere { field, host: address.host().to_owned() })
+    }
+}
+
+/// The certificates of one field, at least one.
+fn certificates(field: &'static str, text: &str) -> Result<Vec<Vec<u8>>, BadReply> {
+    let found = pki::parse_pem("CERTIFICATE", text).map_err(|cause| BadReply::Pem { field, cause })?;
+    if found.is_empty() { Err(BadReply::Count(field)) } else { Ok(found) }
+}
+
+/// A `202` taken apart.
+///
+/// # Errors
+/// When the nonce is not 16 bytes in hex.
+pub fn ticket(reply: &WaitingReply) -> Result<Ticket, BadReply> {
+    let mut nonce = [0; 16];
+    hex::decode_to_slice(&reply.nonce, &mut nonce).map_err(|_| BadReply::Field("nonce"))?;
+    Ok(Ticket {
+        id: reply.id.clone(),
+        nonce,
+        expires: reply.expires,
+        approvals_missing: reply.approvals_missing,
+        poll_after: std::time::Duration::from_secs(reply.poll_after),
+    })
+}
+
+#[cfg(test)]
+impl Issued {
+    /// Something to hand around in tests that do not look inside.
+    pub(crate) fn example() -> Self {
+        Self {
+            id: "e1".into(),
+            identity: Identity::parse("spiffe://td.example/machine/edge-07").unwrap(),
+            leaf: String::new(),
+            chain: String::new(),
+            bundle: String::new(),
+            pin: KeyDigest::parse_hex(&"0".repeat(64)).unwrap(),
+            serial: Serial::from_entropy([1; 16]),
+            key: KeyDigest::parse_hex(&"0".repeat(64)).unwrap(),
+            life: Life {
+                not_before: UnixTime::new(0),
+                not_after: UnixTime::new(1_000),
+                renew_after: UnixTime::new(500),
+                renew_by: UnixTime::new(750),
+            },
+            manage: Address::parse("gw:1", 1).unwrap(),
+            order: Order::default(),
+            time: UnixTime::new(0),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "receive_tests.rs"]
+mod tests;

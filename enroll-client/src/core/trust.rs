@@ -1,0 +1,477 @@
+//! Whom to believe to be the gateway. At first contact it is whoever presents the pinned root; later, whoever leads to a
+//! root of the bundle. Time comes from rustls, which gets it from [`crate::edge::clock`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pki::{AnchorError, CertFault, ChainError, KeyDigest, PeerError, TrustAnchors, TrustDomain, UnixTime};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::core::target::Address;
+use crate::edge::net;
+use crate::text;
+use crate::text::report::{Complaint, Exit};
+
+/// Who the gateway must be.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// Whoever presents the root with this pin.
+    Pin(KeyDigest),
+    /// Whoever leads to one of these roots.
+    Roots {
+        /// The trust domain.
+        domain: TrustDomain,
+        /// The roots, DER.
+        roots: Vec<Vec<u8>>,
+    },
+    /// Anybody: only to see which root is presented. Nothing is sent to it.
+    Anybody,
+}
+
+/// Why somebody is not believed to be the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    place: String,
+    why: Why,
+}
+
+/// The reasons, the most telling first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    /// Another root, or none at all.
+    OtherRoot { presented: Option<KeyDigest>, expected: KeyDigest },
+    /// It does not lead to our roots.
+    OtherCa,
+    /// The certificate is for another host.
+    OtherHost,
+    /// By our clock it is not valid yet.
+    TooEarly { now: UnixTime, from: UnixTime },
+    /// By our clock it is not valid any more.
+    TooLate { now: UnixTime, at: UnixTime },
+    /// Our own roots cannot be used.
+    OwnRoots(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl Distrust {
+    /// The same, with the address that was called.
+    #[must_use]
+    pub fn at(self, address: &Address) -> Self {
+        Self { place: address.to_string(), ..self }
+    }
+}
+
+impl std::fmt::Display for Distrust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = &self.place;
+        match &self.why {
+            Why::OtherRoot { presented: Some(presented), expected } => write!(
+                f,
+                "the gateway at {place} presents the root {presented}, and {expected} was expected: it is the wrong gateway, or somebody is in between"
+            ),
+            Why::OtherRoot { presented: None, expected } => write!(
+                f,
+                "{place} presents no gateway's root, and {expected} was expected: it is no gateway, or somebody is in between"
+            ),
+            Why::OtherCa => write!(
+                f,
+                "the certificate of {place} does not lead to a root in our bundle: it is another gateway, or somebody is in between"
+            ),
+            Why::OtherHost => write!(f, "the gateway's certificate is not for the name in {place}"),
+            Why::TooEarly { now, from } => {
+                write!(f, "the certificate of {place} is valid from {from}, and this machine's clock says {now}")
+            }
+            Why::TooLate { now, at } => {
+                write!(f, "the certificate of {place} expired at {at}, and this machine's clock says {now}")
+            }
+            Why::OwnRoots(cause) => write!(f, "the roots in our bundle cannot be used: {cause}"),
+            Why::Other(cause) => write!(f, "{place} cannot be trusted: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for Distrust {}
+
+impl From<Distrust> for Complaint {
+    fn from(distrust: Distrust) -> Self {
+        let (code, hint) = match &distrust.why {
+            Why::OtherRoot { .. } => ("wrong-pin", "compare the pin with the gateway's operator; do not go on without"),
+            Why::OtherCa => ("wrong-ca", "nothing was sent; ask the gateway's operator whether its root was replaced"),
+            Why::OtherHost => ("wrong-host", "use the name or address that the gateway's operator gave you"),
+            Why::TooEarly { .. } => ("clock", "set this machine's clock (compare with `date -u`) and try again"),
+            Why::TooLate { .. } => (
+                "clock",
+                "check this machine's clock (`date -u`); if it is right, the gateway's certificate must be renewed",
+            ),
+            Why::OwnRoots(_) | Why::Other(_) => ("untrusted", "nothing was sent; ask the gateway's operator"),
+        };
+        Self::new(Exit::Untrusted, code, distrust.to_string()).hint(hint)
+    }
+}
+
+/// Decides in a handshake and remembers why. rustls itself passes on little more than "bad certificate".
+#[derive(Clone, Debug)]
+pub struct Verdict(Arc<Judge>);
+
+#[derive(Debug)]
+struct Judge {
+    expected: Expected,
+    host: String,
+    algorithms: WebPkiSupportedAlgorithms,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    distrust: Option<Distrust>,
+    root: Option<KeyDigest>,
+    shown: Option<Shown>,
+}
+
+/// The certificate by which a gateway was believed. What that gateway says of itself goes no further than it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    leaf: Vec<u8>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+impl Shown {
+    /// Whether it is for this host name or address.
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        pki::names_host(&self.leaf, host)
+    }
+
+    /// Whether it is valid at this time.
+    #[must_use]
+    pub fn covers(&self, time: UnixTime) -> bool {
+        (self.not_before..=self.not_after).contains(&time)
+    }
+}
+
+impl Verdict {
+    /// For connections to `host`.
+    #[must_use]
+    pub fn new(expected: Expected, host: &str) -> Self {
+        let algorithms = net::provider().signature_verification_algorithms;
+        Self(Arc::new(Judge { expected, host: host.to_owned(), algorithms, found: Mutex::default() }))
+    }
+
+    /// For rustls.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::<Judge>::clone(&self.0)
+    }
+
+    /// Why the last handshake was refused, if by us.
+    #[must_use]
+    pub fn take(&self) -> Option<Distrust> {
+        self.0.found().distrust.take()
+    }
+
+    /// Whom to believe.
+    #[must_use]
+    pub fn expected(&self) -> &Expected {
+        &self.0.expected
+    }
+
+    /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.0.found().shown.clone()
+    }
+
+    /// The root presented in the last handshake.
+    #[must_use]
+    pub fn presented_root(&self) -> Option<KeyDigest> {
+        self.0.found().root
+    }
+}
+
+/// How wrong this machine's clock may be before it is believed over the gateway's certificates: a machine whose clock is
+/// off by an hour, or set to the wrong zone by one, must still be able to join and be told. It lengthens the life of a
+/// stolen gateway key, which never leaves the gateway's memory and lives a week, by as much.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
+
+/// Decides whether a chain, leaf first, is the gateway's, by a clock that may be a little wrong.
+fn judge(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
+    let by_the_clock = judge_at(expected, chain, host, now);
+    let other = match &by_the_clock {
+        Err(Why::TooEarly { .. }) => now.plus(CLOCK_TOLERANCE),
+        Err(Why::TooLate { .. }) => now.minus(CLOCK_TOLERANCE),
+        Ok(_) | Err(_) => return by_the_clock,
+    };
+    judge_at(expected, chain, host, other).or(by_the_clock)
+}
+
+/// Decides at one time.
+fn judge_at(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
+    let Some((leaf, rest)) = chain.split_first() else {
+        return Err(Why::Other("it presents no certificate".into()));
+    };
+    let anchors = match expected {
+        Expected::Anybody => return Ok(None),
+        Expected::Pin(pin) => {
+            let presented = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
+            let root = pki::find_pinned_root(chain, pin).ok_or(Why::OtherRoot { presented, expected: *pin })?;
+            let domain = pki::root_domain(root).map_err(|e| Why::Other(e.to_string()))?;
+            TrustAnchors::new(&domain, &[root], now).map_err(|e| root_fault(e, now))?
+        }
+        Expected::Roots { domain, roots } => usable_anchors(domain, roots, now)?,
+    };
+    // The root may be sent along; the chain is built without it.
+    match pki::verify_gateway(leaf, rest, &anchors, host, now) {
+        Ok(peer) => Ok(Some(Shown { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after })),
+        Err(error) => Err(peer_fault(error, now)),
+    }
+}
+
+/// The roots that can be used now. While a root is being replaced the bundle holds an old one too, and the day it expires
+/// must not be the day on which the new one stops working.
+fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, Why> {
+    let all: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+    let usable: Vec<&[u8]> =
+        all.iter().copied().filter(|root| TrustAnchors::new(domain, &[root], now).is_ok()).collect();
+    let chosen = if usable.is_empty() { &all } else { &usable };
+    TrustAnchors::new(domain, chosen, now).map_err(|e| match root_fault(e, now) {
+        Why::Other(cause) => Why::OwnRoots(cause),
+        why => why,
+    })
+}
+
+/// What a certificate of ours must lead to: those of the roots we hold that can be used now.
+///
+/// # Errors
+/// When none can, in words.
+pub fn anchors_of(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, String> {
+    usable_anchors(domain, roots, now).map_err(|why| Distrust { place: "the gateway".to_owned(), why }.to_string())
+}
+
+fn root_fault(error: AnchorError, now: UnixTime) -> Why {
+    match error {
+        AnchorError::Certificate { fault, .. } => {
+            certificate_fault(&fault, now).unwrap_or_else(|| Why::Other(fault.to_string()))
+        }
+        other => Why::Other(other.to_string()),
+    }
+}
+
+fn peer_fault(error: PeerError, now: UnixTime) -> Why {
+    match error {
+        PeerError::WrongHost { .. } => Why::OtherHost,
+        // A root of the same name with another key, such as a gateway that was set up anew, shows as a bad signature.
+        PeerError::Chain(ChainError::UnknownIssuer | ChainError::Path { .. }) => Why::OtherCa,
+        PeerError::Chain(ChainError::Leaf(fault) | ChainError::Issuer(fault)) => {
+            certificate_fault(&fault, now).unwrap_or_else(|| Why::Other(fault.to_string()))
+        }
+        other => Why::Other(other.to_string()),
+    }
+}
+
+/// A fault that is about time.
+fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<Why> {
+    match fault {
+        CertFault::NotYetValid { from } => Some(Why::TooEarly { now, from: *from }),
+        CertFault::Expired { at } => Some(Why::TooLate { now, at: *at }),
+        _ => None,
+    }
+}
+
+impl Judge {
+    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
+        // What is in it is plain data; a panic elsewhere leaves it usable.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: rustls_pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain: Vec<&[u8]> =
+            std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.as_ref()).collect();
+        let outcome = judge(&self.expected, &chain, &self.host, UnixTime::new(now.as_secs()));
+        let mut found = self.found();
+        found.root = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
+        match outcome {
+            Ok(shown) => {
+                found.distrust = None;
+                found.shown = shown;
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(why) => {
+                found.shown = None;
+                found.distrust = Some(Distrust { place: self.host.clone(), why });
+                // The gateway hears no more than that.
+                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        // TLS 1.2 is not offered, so this is not reached; should it be, the answer is no.
+        Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+impl Shown {
+    /// One that is valid then, for nobody.
+    pub(crate) fn valid(not_before: UnixTime, not_after: UnixTime) -> Self {
+        Self { leaf: vec![], not_before, not_after }
+    }
+
+    /// The one that this server shows.
+    pub(crate) fn of(server: &crate::testing::ServerChain) -> Self {
+        let anytime = (UnixTime::new(0), UnixTime::new(u64::MAX));
+        Self { leaf: server.chain[0].to_vec(), ..Self::valid(anytime.0, anytime.1) }
+    }
+}
+
+/// What a person is shown to compare when no pin was given.
+#[must_use]
+pub fn fingerprint_block(pin: &KeyDigest) -> String {
+    text::fingerprint(&pin.hex(), "    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Authority;
+
+    const NOW: UnixTime = UnixTime::new(100_000);
+
+    /// Judges the chain that `server` presents for `gw.example`, issued at [`NOW`] for a day.
+    #[track_caller]
+    fn check(expected: &Expected, server: &Authority, host: &str, now: u64, want: &str) {
+        let shown = server.server("gw.example", NOW);
+        let chain: Vec<&[u8]> = shown.chain.iter().map(|der| der.as_ref()).collect();
+        let got = match judge(expected, &chain, host, UnixTime::new(now)) {
+            Ok(_) => "trusted".to_owned(),
+            Err(why) => Complaint::from(Distrust { place: "gw.example:443".into(), why }).lines(),
+        };
+        assert_eq!(got, want);
+    }
+
+    fn pin(authority: &Authority) -> Expected {
+        Expected::Pin(authority.root.pin())
+    }
+
+    fn roots(authorities: &[&Authority]) -> Expected {
+        Expected::Roots {
+            domain: TrustDomain::parse("td.example").unwrap(),
+            roots: authorities.iter().map(|authority| authority.root.cert_der().to_vec()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_right_gateway() {
+        let (ours, other) = (Authority::new(), Authority::new());
+        check(&pin(&ours), &ours, "gw.example", 100_000, "trusted");
+        check(&roots(&[&ours]), &ours, "gw.example", 100_000, "trusted");
+        check(&roots(&[&other, &ours]), &ours, "gw.example", 100_000, "trusted");
+    }
+
+    #[test]
+    fn another_root() {
+        let (ours, other) = (Authority::new(), Authority::new());
+        let want = format!(
+            "lychgate: error: the gateway at gw.example:443 presents the root {}, and {} was expected: it is the wrong gateway, or somebody is in between\nlychgate: hint: compare the pin with the gateway's operator; do not go on without\n",
+            other.root.pin(),
+            ours.root.pin()
+        );
+        check(&pin(&ours), &other, "gw.example", 100_000, &want);
+        check(
+            &roots(&[&ours]),
+            &other,
+            "gw.example",
+            100_000,
+            "lychgate: error: the certificate of gw.example:443 does not lead to a root in our bundle: it is another gateway, or somebody is in between\nlychgate: hint: nothing was sent; ask the gateway's operator whether its root was replaced\n",
+        );
+    }
+
+    #[test]
+    fn another_host() {
+        let ours = Authority::new();
+        check(
+            &pin(&ours),
+            &ours,
+            "other.example",
+            100_000,
+            "lychgate: error: the gateway's certificate is not for the name in gw.example:443\nlychgate: hint: use the name or address that the gateway's operator gave you\n",
+        );
+    }
+
+    #[test]
+    fn clocks() {
+        let ours = Authority::new();
+        check(
+            &pin(&ours),
+            &ours,
+            "gw.example",
+            60_000,
+            "lychgate: error: the certificate of gw.example:443 is valid from 1970-01-02T03:41:40Z, and this machine's clock says 1970-01-01T16:40:00Z\nlychgate: hint: set this machine's clock (compare with `date -u`) and try again\n",
+        );
+        check(
+            &roots(&[&ours]),
+            &ours,
+            "gw.example",
+            200_000,
+            "lychgate: error: the certificate of gw.example:443 expired at 1970-01-03T03:46:40Z, and this machine's clock says 1970-01-03T07:33:20Z\nlychgate: hint: check this machine's clock (`date -u`); if it is right, the gateway's certificate must be renewed\n",
+        );
+    }
+
+    #[test]
+    fn what_was_shown_bounds_what_is_said() {
+        let ours = Authority::new();
+        let shown = ours.server("gw.example", NOW);
+        let chain: Vec<&[u8]> = shown.chain.iter().map(|der| der.as_ref()).collect();
+        let shown = judge(&pin(&ours), &chain, "gw.example", NOW).unwrap().unwrap();
+        assert!(shown.names("gw.example") && !shown.names("elsewhere.example"));
+        assert!(shown.covers(NOW) && !shown.covers(NOW.plus(Duration::from_secs(3 * 86_400))));
+        assert_eq!(judge(&Expected::Anybody, &chain, "gw.example", NOW), Ok(None));
+    }
+
+    #[test]
+    fn a_pinned_key_in_somebody_elses_wording_is_not_the_root() {
+        // Only the self-signed root counts, wherever it stands in the chain.
+        let ours = Authority::new();
+        let shown = ours.server("gw.example", NOW);
+        let without_root: Vec<&[u8]> = shown.chain[..2].iter().map(|der| der.as_ref()).collect();
+        let outcome = judge(&pin(&ours), &without_root, "gw.example", NOW);
+        assert_eq!(outcome, Err(Why::OtherRoot { presented: None, expected: ours.root.pin() }));
+    }
+
+    #[test]
+    fn no_certificates() {
+        assert!(judge(&pin(&Authority::new()), &[], "gw.example", NOW).is_err());
+    }
+}

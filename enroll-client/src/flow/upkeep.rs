@@ -1,0 +1,303 @@
+//! What keeps an identity alive, one step each: look, renew, run hooks, remember how things stand. `renew` and `run` are made
+//! of these.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::UnixTime;
+use wire::enroll::IssuedReply;
+use wire::manage::{RenewRequest, SealedRequest, SelfReply};
+
+use crate::core::key::{KeyFault, PrivateKey};
+use crate::core::offset::{Offset, Unbelievable};
+use crate::core::plan::denied_before;
+use crate::core::receive::{BadReply, Expect, accept, own_address};
+use crate::core::record::{Pending, RunState, Trouble};
+use crate::core::target::Address;
+use crate::core::trust::Expected;
+use crate::edge::clock;
+use crate::edge::enroll::EnrollFace;
+use crate::edge::hooks::{self, Occasion};
+use crate::edge::keystore::{Credential, Keystore, StoreError};
+use crate::edge::manage::ManageFace;
+use crate::edge::net::CallError;
+use crate::edge::sealed::Seal;
+use crate::text::report::{Complaint, Exit};
+
+/// How long a renewal waits for another process at work in the same folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The gateway refused or was not there.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The gateway's reply.
+    #[error("the gateway's reply cannot be used: {0}")]
+    Reply(#[from] BadReply),
+    /// The gateway's clock.
+    #[error(transparent)]
+    Clock(#[from] Unbelievable),
+    /// The key.
+    #[error("cannot make a request: {0}")]
+    Key(#[from] KeyFault),
+}
+
+impl Failed {
+    /// Whether the gateway refuses on purpose until a person changes that.
+    #[must_use]
+    pub fn is_lock(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.is_lock())
+    }
+
+    /// Whether the gateway holds our certificate to be over.
+    #[must_use]
+    pub fn is_expiry(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.code == "expired")
+    }
+
+    /// How long the gateway wants us to be quiet.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Call(CallError::Refused(refusal)) => refusal.retry_after,
+            Self::Call(CallError::Net(_)) | Self::Store(_) | Self::Reply(_) | Self::Clock(_) | Self::Key(_) => None,
+        }
+    }
+}
+
+impl From<Failed> for Complaint {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Call(error) => error.into(),
+            Failed::Store(error) => error.into(),
+            Failed::Reply(bad) => bad.into(),
+            Failed::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
+                .hint("tell the gateway's operator; compare this machine's clock with `date -u`"),
+            Failed::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
+        }
+    }
+}
+
+/// The identity in the folder.
+///
+/// # Errors
+/// When there is none, with the exit code that says so, or it cannot be read.
+pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
+    if let Some(credential) = store.credential()? {
+        return Ok(credential);
+    }
+    let dir = store.dir().display();
+    let not_joined = Complaint::new(Exit::NotJoined, "not-joined", format!("`{dir}` holds no identity"));
+    Err(match store.pending()? {
+        Some(Pending { gateway, request: Some(_), denied: None, .. }) => {
+            Complaint::new(Exit::Waiting, "waiting", format!("the request of `{dir}` still waits at {gateway}"))
+                .hint("`lychgate join` goes on with it")
+        }
+        Some(Pending { denied: Some(denied), gateway, .. }) => denied_before(&denied, &gateway),
+        Some(Pending { gateway, trouble: Some(trouble), .. }) => {
+            let what = format!("`{dir}` holds no identity yet; {gateway} refused it last: {}", trouble.what);
+            Complaint::new(Exit::NotJoined, "not-joined", what)
+                .hint("`lychgate run` asks again by itself, `lychgate join` now")
+        }
+        Some(Pending { gateway, request: None, .. }) => {
+            not_joined.hint(format!("`lychgate join`, or `lychgate run`, asks again at {gateway}"))
+        }
+        None => not_joined.hint("`lychgate join TOKEN` makes one; --dir or LYCHGATE_DIR names another folder"),
+    })
+}
+
+/// The identity in the folder, if its certificate is still valid.
+///
+/// # Errors
+/// When there is none, or it has expired.
+pub fn load_valid(store: &Keystore) -> Result<Credential, Complaint> {
+    let credential = load(store)?;
+    match expired(store, &credential) {
+        Some(complaint) => Err(complaint),
+        None => Ok(credential),
+    }
+}
+
+/// That a certificate is over, if it is. By both clocks: what is stored of the gateway's is as old as the last contact, and ours may
+/// have been set since. When in doubt the gateway decides, and its answer is as plain.
+#[must_use]
+pub fn expired(store: &Keystore, credential: &Credential) -> Option<Complaint> {
+    let life = &credential.life;
+    (life.is_over(gateway_time(store, credential)) && life.is_over(clock::now())).then(|| {
+        let what = format!("the certificate of `{}` expired at {}", credential.facts.identity, life.not_after);
+        Complaint::new(Exit::Expired, "expired", what).hint("`lychgate join` rejoins with it as evidence")
+    })
+}
+
+/// Now, by the gateway's clock as last learnt.
+#[must_use]
+pub fn gateway_time(store: &Keystore, credential: &Credential) -> UnixTime {
+    Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now())
+}
+
+/// Whom the holder of an identity believes: the roots of its bundle.
+#[must_use]
+pub fn roots_of(credential: &Credential) -> Expected {
+    Expected::Roots { domain: credential.domain().clone(), roots: credential.roots.clone() }
+}
+
+/// How far the gateway's clock is ahead, asked without showing a certificate.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn ask_time(credential: &Credential) -> Result<Offset, CallError> {
+    EnrollFace::new(credential.gateway.clone(), roots_of(credential), credential.pin)?.ask_time().await
+}
+
+/// Remembers how far the gateway's clock is ahead.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) -> Result<(), StoreError> {
+    store.change_state(&credential.facts, |state| state.clock_offset = offset.secs())
+}
+
+/// Asks the gateway how things stand, and how far its clock is ahead. With a new certificate this is its first use, which makes it the current one there.
+///
+/// # Errors
+/// When there is no answer or the gateway refuses.
+pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfReply, Offset), Failed> {
+    let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
+    let seen: SelfReply = face.get("/v1/self").await?;
+    let shown = face.shown();
+    let proxy = seen.proxy.as_deref().map(|proxy| own_address("proxy", proxy, shown.as_ref())).transpose()?;
+    let time = Offset::heard(UnixTime::new(seen.time), clock::now(), shown.as_ref());
+    note_success(store, credential, time.as_ref().ok().copied(), proxy, seen.renaming.clone())?;
+    Ok((seen, time?))
+}
+
+/// Asks for a certificate with which this machine serves what it seals: by a key of its own, kept in memory alone, for as
+/// long as the certificate in use lives.
+///
+/// # Errors
+/// Why there is none, in words.
+pub async fn seal(credential: &Credential, offset: Offset) -> Result<Seal, String> {
+    let key = PrivateKey::generate().map_err(|e| e.to_string())?;
+    let csr = STANDARD.encode(key.csr().map_err(|e| e.to_string())?);
+    let mut face = ManageFace::new(credential).map_err(|e| e.to_string())?;
+    let reply: IssuedReply = face.post("/v1/sealed", &SealedRequest { csr }).await.map_err(|e| e.to_string())?;
+    let chain = pki::parse_pem("CERTIFICATE", &format!("{}{}", reply.certificate, reply.chain))
+        .map_err(|e| format!("the gateway's reply is not PEM: {e}"))?;
+    Seal::new(&chain, &key, credential, offset)
+}
+
+/// Where the proxy face is: as last heard, or asked for.
+///
+/// # Errors
+/// When the gateway has none, or does not answer.
+pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address, Complaint> {
+    let known = store.state(&credential.facts).proxy;
+    let proxy = match known {
+        Some(proxy) => Some(proxy),
+        None => look(store, credential).await?.0.proxy,
+    };
+    let proxy = proxy.ok_or_else(|| {
+        Complaint::new(Exit::Refused, "no-proxy", "this gateway leads nobody to machines: it has no proxy face")
+            .hint("its operator sets `listen.proxy`, or `names.proxy` on a shared port")
+    })?;
+    Ok(Address::parse(&proxy, 443)?)
+}
+
+/// Writes down that the gateway answered.
+fn note_success(
+    store: &Keystore,
+    credential: &Credential,
+    offset: Option<Offset>,
+    proxy: Option<Address>,
+    renaming: Option<String>,
+) -> Result<(), StoreError> {
+    store.change_state(&credential.facts, |state| {
+        state.proxy = proxy.map(|proxy| proxy.to_string());
+        state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
+        state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
+        state.renaming = renaming;
+        state.trouble = None;
+    })
+}
+
+/// Writes down what stands in the way. Best effort: that it cannot be written is the lesser trouble.
+pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Complaint, locked: bool) {
+    let _ = store.change_state(&credential.facts, |state| {
+        let now = Offset::from_secs(state.clock_offset).gateway_time(clock::now());
+        let before = state.trouble.take();
+        state.trouble = Some(Trouble {
+            code: complaint.code.clone(),
+            what: complaint.what.clone(),
+            since: before.as_ref().map_or(now.secs(), |before| before.since),
+            failures: before.map_or(0, |before| before.failures).saturating_add(1),
+            locked,
+        });
+    });
+}
+
+/// Writes down what `lychgate run` does and hears. Best effort, as trouble is.
+pub fn note_run(store: &Keystore, credential: &Credential, run: &RunState) {
+    let _ = store.change_state(&credential.facts, |state| state.run = Some(run.clone()));
+}
+
+/// Renews: takes the folder's lock, makes or finds the next key, asks, and installs.
+///
+/// # Errors
+/// When any of it fails; the identity in use stays as it is.
+pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credential, Failed> {
+    let _lock = store.lock(LOCK_PATIENCE).await?;
+    store.mend()?;
+    // Another process may have renewed while we waited for the lock; then that is what was wanted.
+    if let Some(current) = store.credential()?.filter(|current| current.serial != credential.serial) {
+        return Ok(current);
+    }
+    let key = store.next_key()?;
+    let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
+    let name = store.state(&credential.facts).renaming.filter(|name| pki::Name::parse(name).is_ok());
+    let request = RenewRequest { csr: STANDARD.encode(key.csr()?), name: name.clone() };
+    let reply: IssuedReply = match face.post("/v1/renew", &request).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            // The gateway does not want this key, ever: the next attempt is with another one.
+            if matches!(&error, CallError::Refused(refusal) if matches!(refusal.code.as_str(), "bad-csr" | "conflict"))
+            {
+                store.fresh_next_key()?;
+            }
+            return Err(error.into());
+        }
+    };
+    let (digest, shown, believed) = (key.digest(), face.shown(), roots_of(credential));
+    let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
+    let offset = heard.unwrap_or_else(|_| Offset::from_secs(store.state(&credential.facts).clock_offset));
+    let now = offset.gateway_time(clock::now());
+    let before = credential.before();
+    let expect = Expect { key: &digest, believed: &believed, shown: shown.as_ref(), before: &before, now };
+    let issued = accept(&reply, expect)?;
+    // Who we are stays as it is, but for the name that we were told and said we would take.
+    let takes = name.is_some_and(|name| issued.identity.name.as_str() == name);
+    let (old, new) = (&credential.identity, &issued.identity);
+    let same = old.domain == new.domain && old.role == new.role && (old.name == new.name || takes);
+    if !same {
+        return Err(BadReply::Disagrees("identity").into());
+    }
+    let renewed = store.install(&issued, &key, &credential.gateway)?;
+    save_offset(store, &renewed, offset)?;
+    Ok(renewed)
+}
+
+/// Runs the hooks; gives a line for each that failed or was not run.
+pub async fn run_hooks(store: &Keystore, credential: &Credential, commands: &[String], event: &str) -> Vec<String> {
+    let facts = &credential.facts;
+    let occasion = Occasion { event, serial: &facts.serial, identity: &facts.identity };
+    hooks::run(store.dir(), commands, &occasion)
+        .await
+        .into_iter()
+        .filter_map(|ran| Some(format!("the hook `{}` failed: {}", ran.name, ran.trouble?)))
+        .collect()
+}
