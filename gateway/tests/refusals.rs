@@ -87,6 +87,7 @@ fn others() -> Vec<Refusal> {
         Refusal::Retired { why: "this gateway has no record of it" },
         Refusal::Replaced,
         Refusal::CertificateLimit { retry_after },
+        Refusal::SignerUnavailable,
         Refusal::Expired,
         Refusal::WrongCode,
         Refusal::WrongMedia { wanted: "application/json" },
