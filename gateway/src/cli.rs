@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-/// The gateway: where machines wait until they are received.
+/// Admits machines and people, issues their certificates, and connects people to services of machines.
 #[derive(Debug, Parser)]
 #[command(name = "lychgate-gateway", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -17,11 +17,11 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or stopped by a signal after draining
-   1  failed: a port is taken, a file cannot be read, the passphrase does not open the keys
-   2  the command line makes no sense
+   1  failed: a port is taken, a file cannot be read, the passphrase does not decrypt the keys
+   2  the command line is not valid
    3  the configuration, the policy or a case is wrong
    4  the store cannot be used (in use, damaged, of another engine or a newer format, older than the
-      last one seen here), or it stopped because a write's outcome is unknown, as on a full disk";
+      one last used here), or the outcome of a write is unknown, as on a full disk";
 
 /// The whole command line, with the exit codes at the help of every command.
 #[must_use]
@@ -40,42 +40,42 @@ pub fn read() -> Result<Cli, clap::Error> {
 /// Everything the gateway can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a gateway on loopback to try things with; everything lies in one folder and is kept between runs
+    /// Start a gateway on loopback to try Lychgate; one folder has all its files and is kept between runs
     Dev {
         /// The folder
         #[arg(long, default_value = "lychgate-dev")]
         dir: PathBuf,
     },
-    /// Make a new gateway: authority, store, configuration, policy, and a token for the first person
+    /// Create a new gateway: CA keys, store, configuration, policy, and a join token for the first person
     Init {
-        /// The folder for everything, which must not hold a gateway yet
+        /// The folder for all files; it must not contain a gateway
         #[arg(long, required_unless_present = "data_dir", conflicts_with_all = ["config_dir", "data_dir"])]
         dir: Option<PathBuf>,
-        /// Instead: the folder for configuration, policy and the passphrase, such as `/etc/lychgate`
+        /// Instead of --dir: the folder for configuration, policy and the passphrase, such as `/etc/lychgate`
         #[arg(long, requires = "data_dir")]
         config_dir: Option<PathBuf>,
-        /// And the one for records and keys, such as `/var/lib/lychgate-gateway`
+        /// The folder for records and keys, such as `/var/lib/lychgate-gateway`; with --config-dir
         #[arg(long, requires = "config_dir")]
         data_dir: Option<PathBuf>,
-        /// The trust domain, such as `lab.example`; it can never change
+        /// The trust domain, such as `lab.example`; it cannot be changed later
         #[arg(long)]
         trust_domain: String,
         /// The host name or address that clients use to reach the gateway
         #[arg(long)]
         name: Option<String>,
-        /// Where newcomers connect
+        /// The address of the enroll face, for joining
         #[arg(long, default_value = "127.0.0.1:8443")]
         listen: std::net::SocketAddr,
-        /// Where holders of certificates connect; the next port when not given
+        /// The address of the manage face, for machines and people with a certificate; by default the next port
         #[arg(long)]
         listen_manage: Option<std::net::SocketAddr>,
-        /// Where people connect on their way to machines; the port after that when not given
+        /// The address of the proxy face, for people who connect to services of machines; by default the port after that
         #[arg(long)]
         listen_proxy: Option<std::net::SocketAddr>,
-        /// All on the one port of `--listen`, told apart by name: NAME, `manage.`NAME and `proxy.`NAME
+        /// All faces on the port of `--listen`, separated by the names NAME, `manage.`NAME and `proxy.`NAME
         #[arg(long, requires = "name", conflicts_with_all = ["listen_manage", "listen_proxy"])]
         shared: bool,
-        /// What keeps the records: `sled` or `redb`
+        /// The storage engine: `sled` or `redb`
         #[arg(long, default_value = "sled")]
         engine: crate::store::Engine,
     },
@@ -84,46 +84,46 @@ pub enum Command {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// Start although the store is older than the last one seen here, as after restoring a backup: locks set since are lost
+        /// Start although the store is older than the one last used here, as after a restore; locks set since then are lost
         #[arg(long)]
         accept_rollback: bool,
     },
-    /// Print a join token for one more administrator, for when none is left who could; the gateway must not be running
+    /// Print a join token for another administrator, if none is left who can invite one; stop the gateway first
     Invite {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Have a say about the clock
+    /// Tell the gateway about its clock
     Clock {
         /// What to do
         #[command(subcommand)]
         command: ClockCommand,
     },
-    /// Read the configuration and the policy, say what is wrong, and stop
+    /// Check the configuration and the policy, and print errors
     CheckConfig {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Check and try policies, without a gateway
+    /// Check and test policies; this needs no gateway
     Policy {
         /// What to do
         #[command(subcommand)]
         command: PolicyCommand,
     },
-    /// Look after the authority: when its certificates end, and making them anew
+    /// List and renew the certificates of the CAs
     Ca {
         /// What to do
         #[command(subcommand)]
         command: CaCommand,
     },
-    /// Write everything in the store as JSON lines; the gateway must not be running
+    /// Write all records as JSON lines; stop the gateway first
     Export {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// The file to write; standard output when not given
+        /// The file to write; by default standard output
         #[arg(long)]
         out: Option<PathBuf>,
     },
@@ -145,11 +145,11 @@ pub enum Command {
         /// The file to read
         #[arg(long = "in")]
         input: PathBuf,
-        /// Put damaged records aside instead of refusing the file
+        /// Quarantine damaged records instead of refusing the file
         #[arg(long)]
         quarantine: bool,
     },
-    /// Look at the records of the store, and put damaged ones aside; the gateway must not be running
+    /// Check the records of the store and quarantine damaged ones; stop the gateway first
     Store {
         /// What to do
         #[command(subcommand)]
@@ -160,15 +160,15 @@ pub enum Command {
 /// Work on the records.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Name every record that does not read as what it should be; exit code 4 when there is one
+    /// List the damaged records; exit code 4 if there are any
     Check {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Put a damaged record aside, where nothing reads it and every export has it
+    /// Quarantine a damaged record: nothing reads it any more, and every export contains it
     Quarantine {
-        /// Its key, as `store check` names it
+        /// The record's key, as `store check` prints it
         key: String,
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
@@ -179,8 +179,8 @@ pub enum StoreCommand {
 /// Work on the clock.
 #[derive(Debug, Subcommand)]
 pub enum ClockCommand {
-    /// Say that this machine's clock is right, although it jumped: a gateway that doubts it believes it within a minute and
-    /// goes on deleting what is old by it
+    /// Declare that this machine's clock is right although it jumped; a running gateway that doubts it continues to delete old
+    /// records within a minute
     Accept {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
@@ -188,63 +188,63 @@ pub enum ClockCommand {
     },
 }
 
-/// Work on the authority. The gateway may be running; it takes over what changed when it starts anew.
+/// Work on the CAs. The gateway may run; it uses the new certificates from its next start.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// List the root, its revocation list and the issuing CAs, with when they end
+    /// List the root, its revocation list and the issuing CAs, and when they expire
     List {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Make the root's revocation list anew, with the root's key
+    /// Make a new revocation list of the root, with the root's key
     Crl {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// The root's key, when it is not in the data folder
+        /// The root's key, if it is not in the data folder
         #[arg(long)]
         root_key: Option<PathBuf>,
-        /// The file with the passphrase of the root's key, when it is not the gateway's
+        /// The file with the passphrase of the root's key, if it is not the gateway's
         #[arg(long)]
         root_passphrase_file: Option<PathBuf>,
     },
-    /// Certify the issuing CAs anew, for the keys they have, with the root's key; or write the request for it, to be signed elsewhere
+    /// Renew the certificates of the issuing CAs for the same keys, with the root's key; or write a request to sign elsewhere
     Renew {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// The root's key, when it is not in the data folder
+        /// The root's key, if it is not in the data folder
         #[arg(long, conflicts_with = "request")]
         root_key: Option<PathBuf>,
-        /// The file with the passphrase of the root's key, when it is not the gateway's
+        /// The file with the passphrase of the root's key, if it is not the gateway's
         #[arg(long, conflicts_with = "request")]
         root_passphrase_file: Option<PathBuf>,
-        /// Write what is to be signed into this file, and change nothing; `ca sign` signs it where the root's key is
+        /// Only write a request to this file; `ca sign` signs it where the root's key is
         #[arg(long)]
         request: Option<PathBuf>,
     },
-    /// Sign a request of `ca renew`, where the root's key is; needs nothing else of the gateway
+    /// Sign a request of `ca renew`; this needs the root's key and nothing else of the gateway
     Sign {
         /// The root's key
         #[arg(long)]
         root_key: PathBuf,
-        /// The file with its passphrase
+        /// The file with the passphrase of the root's key
         #[arg(long)]
         root_passphrase_file: PathBuf,
-        /// The request
+        /// The file with the request
         #[arg(long = "in")]
         input: PathBuf,
-        /// The file to write, which `ca import` takes
+        /// The file to write; `ca import` reads it
         #[arg(long)]
         out: PathBuf,
     },
-    /// Put what `ca sign` signed in place
+    /// Install the certificates that `ca sign` signed
     Import {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// What was signed
+        /// The file that `ca sign` wrote
         #[arg(long = "in")]
         input: PathBuf,
     },
@@ -255,22 +255,22 @@ pub enum CaCommand {
 pub enum PolicyCommand {
     /// Check policy files strictly: names, types, annotations
     Check {
-        /// The files, which are loaded as one policy
+        /// The policy files, which are read as one policy
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Also look into the store of this configuration, and say which groups nobody is in; the gateway must not be running
+        /// Also warn about groups without members in the store of this configuration; stop the gateway first
         #[arg(long)]
         config: Option<PathBuf>,
     },
-    /// Run a table of cases against a policy
+    /// Test a policy with a table of cases
     Test {
-        /// The policy files, which are loaded as one policy, and the table of cases (TOML)
+        /// The policy files, which are read as one policy, and last the table of cases (TOML)
         #[arg(required = true, num_args = 2.., value_name = "FILE... CASES")]
         files: Vec<PathBuf>,
     },
-    /// Print the policy a new gateway starts with
+    /// Print the policy of a new gateway
     Default,
-    /// Print the schema: every fact a rule may use, the claims of the attestors among them
+    /// Print the schema: every fact that a rule can use, including the attestors' claims
     Schema,
 }
 
