@@ -8,6 +8,7 @@ pub mod reload;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -16,13 +17,19 @@ use std::{
 
 use pki::{GatewayName, ListsUrl, TrustDomain};
 use thiserror::Error;
+use toml::Spanned;
 
 use self::{
     raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, Text},
     read::Reading,
 };
 use crate::{
-    core::{face::FaceNames, network::Network},
+    attest::Attestors,
+    core::{
+        evidence::{Section, Sections},
+        face::FaceNames,
+        network::Network,
+    },
     limits::{ClassLimits, Limits, RateLimits},
     ports::{
         files::{self, FileError},
@@ -114,6 +121,8 @@ pub struct Config {
     pub passphrase_file: PathBuf,
     /// Newcomers.
     pub enroll: Enroll,
+    /// The sections of the attestors.
+    pub attest: Sections,
     /// How long audit events are kept.
     pub audit_retention: Duration,
     /// The log.
@@ -284,6 +293,7 @@ impl Config {
                     PENDING_MAX_PER_PREFIX,
                 )?,
             },
+            attest: attest(&r, raw.attest.unwrap_or_default())?,
             audit_retention: r.duration("audit.retention", raw.audit.retention.as_ref(), AUDIT_RETENTION)?,
             log: Log {
                 format: r.parse_or("log.format", raw.log.format.as_ref(), log_format, LOG_FIX, LogFormat::Human)?,
@@ -295,6 +305,22 @@ impl Config {
     }
 }
 
+/// The sections of the attestors, each of which its attestor takes.
+fn attest(r: &Reading<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Result<Sections, ConfigError> {
+    let spans: BTreeMap<String, _> = raw.keys().map(|kind| (kind.get_ref().clone(), kind.span())).collect();
+    let section =
+        |(kind, values): (Spanned<String>, toml::Table)| (kind.into_inner(), Section { values, folder: r.folder() });
+    let sections: Sections = raw.into_iter().map(section).collect();
+    match Attestors::from(&sections) {
+        Ok(_) => Ok(sections),
+        Err((kind, bad)) => {
+            let span = spans.get(&kind).cloned().unwrap_or_default();
+            Err(r.bad("attest", &span, format!("`[attest.{kind}]`: {bad}"), ATTEST_FIX))
+        }
+    }
+}
+
+const ATTEST_FIX: &str = "gateway.example.toml has the section of each attestor with its keys";
 const DOMAIN_FIX: &str = "write a lower-case DNS-like name such as \"kernel.example\"";
 const NETWORK_FIX: &str = "write an address or a network such as \"192.0.2.0/28\"";
 const ADDRESS_FIX: &str = "write an address and port such as \"0.0.0.0:443\" or \"[::]:443\"";

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{ClaimDecl, ClaimType, Complaint, Ruleset, Source};
+use policy::{ClaimDecl, Complaint, Ruleset, Source};
 
 use crate::{
     attest,
-    core::evidence::ClaimKind,
     ports::files::{self, FileError},
 };
 
@@ -21,18 +20,8 @@ pub enum RulesError {
     Complaints(Vec<Complaint>),
 }
 
-/// Every claim a rule may name.
-#[must_use]
-pub fn claims() -> Vec<ClaimDecl> {
-    let kind = |kind: ClaimKind| match kind {
-        ClaimKind::Text => ClaimType::Text,
-        ClaimKind::Number => ClaimType::Number,
-    };
-    let declared = attest::ALL.iter().flat_map(|attestor| attestor.claims());
-    declared.map(|&(name, of)| ClaimDecl { name, kind: kind(of) }).collect()
-}
-
-/// Loads policy files as one policy; the built-in one when there are none.
+/// Loads policy files as one policy; the built-in one when there are none. A rule may name the
+/// claims of every attestor there is: if one is switched off, what it once said of a machine still stands in its record.
 ///
 /// # Errors
 /// Everything that is wrong with them, at once.
@@ -45,7 +34,8 @@ pub fn load(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
         texts.push(("default.cedar".to_owned(), policy::DEFAULT_POLICY.to_owned()));
     }
     let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-    Ruleset::load(&sources, &claims()).map_err(RulesError::Complaints)
+    let claims: Vec<ClaimDecl> = attest::claims().collect();
+    Ruleset::load(&sources, &claims).map_err(RulesError::Complaints)
 }
 
 fn name(path: &Path) -> String {

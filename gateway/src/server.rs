@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    attest::Attestors,
     complaint::Complaint,
     config::{Config, reload},
     core::{
@@ -65,11 +66,12 @@ pub struct Start {
 /// # Errors
 /// What cannot be used, and why.
 pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
+    let settings = settings(config)?;
     let rules = policy(config)?;
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
-    let shell = Shell::new(store, rules, ca, settings(config), (clock, entropy));
+    let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
     shell.metrics.expect(&series());
     Ok(shell)
 }
@@ -102,8 +104,16 @@ fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
     rules::load(&config.policy_files).map_err(Complaint::wrong)
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+/// Builds the attestors.
+///
+/// # Errors
+/// The section that makes none. Where a configuration was read, that was said then.
+fn attestors(config: &Config) -> Result<Attestors, Complaint> {
+    Attestors::from(&config.attest).map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))
+}
+
+fn settings(config: &Config) -> Result<Settings, Complaint> {
+    Ok(Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
         public_proxy: config.public.proxy.as_ref().map(ToString::to_string),
@@ -117,7 +127,8 @@ fn settings(config: &Config) -> Settings {
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
         certificates_per_life: u32::try_from(config.limits.certificates_per_life).unwrap_or(u32::MAX),
         audit_retention: config.audit_retention,
-    }
+        attestors: Arc::new(attestors(config)?),
+    })
 }
 
 /// The name below which services are understood: one with more than one label, or OpenSSL takes no certificate for what is
@@ -425,9 +436,9 @@ fn as_table(path: &Path) -> toml::Table {
 
 async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Complaint> {
     let config = configuration(path)?;
+    let mut fresh = settings(&config)?;
     let rules = policy(&config)?;
     let count = rules.rule_ids().count();
-    let mut fresh = settings(&config);
     let before = shell.settings.load_full();
     // What listens where is fixed at start, and so is a port that was chosen then.
     if fresh.public_enroll.ends_with(":0") {

@@ -59,7 +59,7 @@ fn samples() -> Vec<Refusal> {
     all.extend([QueueFull::All, QueueFull::Network].map(Refusal::from));
     all.extend([BadCsr::Encoding, BadCsr::Request(pki::csr::CsrError::Signature)].map(Refusal::from));
     // Whatever an attestor may say has a row of its own.
-    all.extend(gateway::attest::ALL.iter().flat_map(|attestor| attestor.rejections()).map(Refusal::from));
+    all.extend(gateway::attest::ALL.iter().flat_map(|row| (row.rejections)()).map(Refusal::from));
     all.extend(Reject::common().into_iter().map(Refusal::from));
     all.extend(others());
     all
@@ -89,6 +89,7 @@ fn others() -> Vec<Refusal> {
         Refusal::CertificateLimit { retry_after },
         Refusal::SignerUnavailable,
         Refusal::Expired,
+        Refusal::SignerUnavailable,
         Refusal::WrongCode,
         Refusal::WrongMedia { wanted: "application/json" },
         Refusal::CrossSite,

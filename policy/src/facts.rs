@@ -6,6 +6,7 @@
 
 mod vocabulary;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -108,10 +109,10 @@ impl ClaimType {
 }
 
 /// A claim an attestor may make. Rules may name declared claims only.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClaimDecl {
     /// `[a-z][a-z0-9_]*`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its type.
     pub kind: ClaimType,
 }

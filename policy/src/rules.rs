@@ -224,7 +224,7 @@ fn groups(set: &PolicySet) -> BTreeSet<String> {
 
 /// The schema with the claims of the attestors in it.
 fn schema(claims: &[ClaimDecl]) -> Result<(String, Schema), Vec<Complaint>> {
-    let mut declared: BTreeMap<&str, ClaimDecl> = BTreeMap::new();
+    let mut declared: BTreeMap<&str, &ClaimDecl> = BTreeMap::new();
     let mut complaints = Vec::new();
     for claim in claims {
         let mut bytes = claim.name.bytes();
@@ -235,7 +235,7 @@ fn schema(claims: &[ClaimDecl]) -> Result<(String, Schema), Vec<Complaint>> {
                 "the claim `{}` must be lower-case letters, digits and `_`, a letter first",
                 claim.name.escape_debug()
             )));
-        } else if declared.insert(claim.name, *claim).is_some_and(|other| other != *claim) {
+        } else if declared.insert(&claim.name, claim).is_some_and(|other| other != claim) {
             complaints.push(builtin(&format!("two attestors declare the claim `{}` with different types", claim.name)));
         }
     }

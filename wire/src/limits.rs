@@ -4,6 +4,13 @@
 /// evidence, with its chain, 8 kB; four pieces of evidence and the attributes fit three times over.
 pub const ENROLL_BODY_MAX: usize = 64 * 1024;
 
+/// Largest enrollment or renewal request, in bytes, where an attestor that is switched on takes large evidence: a TPM's event log
+/// has 50 to 200 kB, and a third more in base64.
+pub const ENROLL_BODY_MOST: usize = 1024 * 1024;
+
+/// Largest piece of evidence of any kind, in bytes. Each kind has its own limit, up to this.
+pub const EVIDENCE_PIECE_MOST: usize = 256 * 1024;
+
 /// Largest body of any other request, in bytes: a CSR or a short JSON object.
 pub const REQUEST_BODY_MAX: usize = 16 * 1024;
 

@@ -1,19 +1,53 @@
 //! `join-token`: a JWT made by this gateway for whoever holds it.
 //!
 //! Evidence: the JWT itself. Claims: `token_id`, `token_by` (who made it), `token_owner`. The token is redeemed for the
-//! key, so the same key may come again and another key may not.
+//! key, so the same key may come again and another key may not. It says nothing of the machine that shows it.
 
 use std::collections::BTreeMap;
 
-use pki::AssuranceLevel;
+use pki::{AssuranceLevel, KeyDigest, Role};
+use serde::Deserialize;
 use wire::enroll::JOIN_TOKEN;
 
-use super::Attestor;
+use super::{Attestor, Built, Case, Row};
 use crate::core::{
-    evidence::{Behind, ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, SUSPENDED},
-    records::{Claim, LockKind, Seen, Token},
-    token::{self, TokenError},
+    audit::Event,
+    change::Changes,
+    evidence::{
+        ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, Rejected, RestsOn, SUSPENDED,
+        Section, Vouched,
+    },
+    keys,
+    records::{Claim, LockKind, Seen, Subject, Token},
+    token::{self, Maker, TokenError},
 };
+
+/// Its row.
+pub static ROW: Row = Row {
+    kind: JOIN_TOKEN,
+    prefix: "token",
+    claims: &[("id", ClaimKind::Text), ("by", ClaimKind::Text), ("owner", ClaimKind::Text)],
+    rejections,
+    build,
+};
+
+/// Its section.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    enabled: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+fn build(section: Option<&Section>) -> Built {
+    let settings = section.map_or_else(|| Ok(Settings::default()), Section::read)?;
+    Ok(settings.enabled.then(|| Box::new(JoinToken) as Box<dyn Attestor>))
+}
 
 static INVALID: Code = Code::refused("token-invalid", Some("copy the whole token, or ask for a new one"));
 static EXPIRED: Code = Code::refused("token-expired", Some(ANOTHER));
@@ -39,64 +73,115 @@ impl From<TokenError> for Reject {
     }
 }
 
-/// The attestor.
-pub struct JoinToken;
+fn rejections() -> Vec<Reject> {
+    use TokenError::{Expired, Invalid, NotYet, OtherKey, Revoked, Spent, Suspended};
+    let invalid = Invalid("this gateway did not sign it");
+    [invalid, NotYet, Expired(7), Suspended, Revoked, Spent, OtherKey].map(Reject::from).into()
+}
+
+struct JoinToken;
 
 impl Attestor for JoinToken {
-    fn kind(&self) -> &'static str {
-        JOIN_TOKEN
-    }
-
-    fn rejections(&self) -> Vec<Reject> {
-        use TokenError::{Expired, Invalid, NotYet, OtherKey, Revoked, Spent, Suspended};
-        let invalid = Invalid("this gateway did not sign it");
-        [invalid, NotYet, Expired(7), Suspended, Revoked, Spent, OtherKey].map(Reject::from).into()
-    }
-
-    fn claims(&self) -> &'static [(&'static str, ClaimKind)] {
-        &[("token_id", ClaimKind::Text), ("token_by", ClaimKind::Text), ("token_owner", ClaimKind::Text)]
-    }
-
-    fn needs(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Vec<Need>, Reject> {
+    fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let issuer = token::issuer(context.domain.as_str());
-        let claims = context.token_key.verify(message.body, &issuer)?;
-        Ok(vec![Need::Token(claims.jti)])
+        let id = context.token_key.verify(message.body, &issuer)?.jti;
+        Ok(Box::new(Shown { id, for_key: message.for_key }))
     }
 
-    fn behind(&self, _: &Message<'_>, found: &Found, _: &Context<'_>) -> Result<Behind, Reject> {
+    fn still_needs(&self, id: &str, found: &Found) -> Vec<Need> {
+        needs(id, found)
+    }
+
+    fn still(&self, id: &str, for_key: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Reject> {
+        let seen = found.record::<Token>(TOKEN).ok_or(TokenError::Revoked)?;
+        token::redeemable(&seen.record, for_key, maker(&seen, found, context), context.now)?;
+        let mut changes = Changes::new();
+        changes.expect_seen(keys::token(id), &seen);
+        Ok(changes)
+    }
+}
+
+/// Where the token's record is among what was found.
+const TOKEN: usize = 0;
+/// And the record of the person who made it.
+const MAKER: usize = 1;
+
+fn needs(id: &str, found: &Found) -> Vec<Need> {
+    match found.len() {
+        TOKEN => vec![Need::Record(keys::token(id))],
+        MAKER => {
+            let maker = found.record::<Token>(TOKEN).filter(|seen| seen.record.maker.is_some());
+            maker.map(|seen| Need::Record(keys::subject(Role::Person, &seen.record.by))).into_iter().collect()
+        }
+        _ => vec![],
+    }
+}
+
+fn maker(seen: &Seen<Token>, found: &Found, context: &Context<'_>) -> Maker {
+    let person = found.record::<Subject>(MAKER);
+    token::maker(&seen.record, person.as_ref().map(|seen| &seen.record), context.rules, context.now)
+}
+
+/// A token, whose signature is ours.
+struct Shown {
+    id: String,
+    for_key: KeyDigest,
+}
+
+impl Shown {
+    fn token(found: &Found) -> Result<Seen<Token>, TokenError> {
+        found.record(TOKEN).ok_or(TokenError::Invalid("this gateway does not know it (any more)"))
+    }
+}
+
+impl Case for Shown {
+    fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject> {
+        Ok(needs(&self.id, found))
+    }
+
+    fn rests_on(&self, found: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
         // Whoever made it: while a person is locked, nobody comes in by their word.
-        let maker = &token(found)?.record.by;
-        Ok(Behind { targets: vec![(LockKind::Person, maker.clone())], own: vec![], replaced: None })
+        let token = Self::token(found)?.record;
+        let mut targets = vec![(LockKind::Person, token.by)];
+        targets.extend(token.maker.map(|lineage| (LockKind::Lineage, lineage)));
+        Ok(RestsOn { targets, own: vec![] })
     }
 
-    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {
-        let seen = token(found)?;
+    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Vouched, Rejected> {
+        let seen = Self::token(found).map_err(Reject::from)?;
         let record = &seen.record;
-        token::redeemable(record, &message.for_key, found.maker, context.now)?;
+        token::redeemable(record, &self.for_key, maker(&seen, found, context), context.now).map_err(Reject::from)?;
         let mut values = BTreeMap::from([
-            ("token_id".to_owned(), Claim::Text(record.id.clone())),
-            ("token_by".to_owned(), Claim::Text(record.by.clone())),
+            ("id".to_owned(), Claim::Text(record.id.clone())),
+            ("by".to_owned(), Claim::Text(record.by.clone())),
         ]);
         if let Some(owner) = &record.owner {
-            values.insert("token_owner".to_owned(), Claim::Text(owner.name.clone()));
+            values.insert("owner".to_owned(), Claim::Text(owner.name.clone()));
         }
-        Ok(Claims {
+        let claims = Claims {
             values,
             assurance: AssuranceLevel::Software,
             role: Some(record.role),
             names: record.names.clone(),
-            redeem: vec![seen.clone()],
             grants: Some(Grants {
                 labels: record.labels.clone(),
                 groups: record.groups.clone(),
                 owner: record.owner.clone(),
-                rejoin: None,
+                continues: None,
             }),
-        })
+        };
+        Ok(Vouched { claims, spends: redeem(&seen, &self.for_key), reference: Some(self.id.clone()) })
     }
 }
 
-/// The token's record.
-fn token(found: &Found) -> Result<&Seen<Token>, Reject> {
-    found.token.as_ref().ok_or_else(|| TokenError::Invalid("this gateway does not know it (any more)").into())
+/// Redeems a token for a key. Once more by the same key changes nothing.
+fn redeem(seen: &Seen<Token>, for_key: &KeyDigest) -> Changes {
+    let (mut changes, mut record, key) = (Changes::new(), seen.record.clone(), for_key.hex());
+    if !record.redeemed.contains(&key) {
+        record.redeemed.push(key.clone());
+        changes.event(Event::TokenRedeemed { token: record.id.clone(), key });
+    }
+    // Written even when nothing changed: a revocation at the same moment must be a conflict.
+    changes.update(keys::token(&record.id), seen, &record);
+    changes
 }

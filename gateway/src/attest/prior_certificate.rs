@@ -2,23 +2,58 @@
 //!
 //! Evidence: JSON [`PriorCertificate`]. The old key signs the connection's exporter and the new key's digest, so the
 //! evidence can neither be moved to another connection nor lent to another key. Claims: `prior_name`,
-//! `prior_expired_for` (seconds, 0 while it is still valid).
+//! `prior_expired_for` (seconds, 0 while it is still valid). It does not say where the old key is kept.
+//!
+//! [`PriorCertificate`]: Body
 
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use pki::{AssuranceLevel, Peer, Role, UnixTime};
+use pki::{AssuranceLevel, Identity, Peer, Role, UnixTime};
+use serde::Deserialize;
 use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Attestor;
+use super::{Attestor, Built, Case, Row};
 use crate::core::{
-    admission::lock_kind,
+    admission::{self, ShownAgain, lock_kind},
     evidence::{
-        Behind, ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Prior, Reject, Replaced,
+        ClaimKind, Claims, Cleared, Code, Context, Continues, Found, Grants, Message, Need, Reject, Rejected, RestsOn,
+        Section, Then, Vouched,
     },
-    records::{Claim, LockKind},
+    keys,
+    lock::Locks,
+    name,
+    records::{Certificate, Claim, Lineage, LockKind, Seen, Stale, Subject},
+    refusal::Refusal,
 };
+
+/// Its row.
+pub static ROW: Row = Row {
+    kind: PRIOR_CERTIFICATE,
+    prefix: "prior",
+    claims: &[("name", ClaimKind::Text), ("expired_for", ClaimKind::Number)],
+    rejections,
+    build,
+};
+
+/// Its section.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    enabled: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+fn build(section: Option<&Section>) -> Built {
+    let settings = section.map_or_else(|| Ok(Settings::default()), Section::read)?;
+    Ok(settings.enabled.then(|| Box::new(PriorCertificate) as Box<dyn Attestor>))
+}
 
 /// Most certificates we take along with the leaf: our own chains hold one.
 const CHAIN_MAX: usize = 2;
@@ -30,90 +65,149 @@ fn invalid(why: &str) -> Reject {
 }
 
 /// For a certificate that was replaced.
-#[must_use]
-pub fn replaced() -> Reject {
+fn replaced() -> Reject {
     invalid("it was replaced by a newer one")
 }
 
-/// The attestor.
-pub struct PriorCertificate;
-
-impl Attestor for PriorCertificate {
-    fn kind(&self) -> &'static str {
-        PRIOR_CERTIFICATE
-    }
-
-    fn rejections(&self) -> Vec<Reject> {
-        vec![replaced()]
-    }
-
-    fn claims(&self) -> &'static [(&'static str, ClaimKind)] {
-        &[("prior_name", ClaimKind::Text), ("prior_expired_for", ClaimKind::Number)]
-    }
-
-    fn needs(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Vec<Need>, Reject> {
-        Ok(vec![Need::Prior(proven(message, context)?.serial)])
-    }
-
-    fn behind(&self, message: &Message<'_>, found: &Found, context: &Context<'_>) -> Result<Behind, Reject> {
-        let peer = proven(message, context)?;
-        let lineage = &prior(found)?.lineage.record;
-        let newest = [&lineage.current, &lineage.pending].into_iter().flatten().any(|cert| cert.serial == peer.serial);
-        let replaced =
-            (!newest).then(|| Replaced { used: peer.serial, lineage: lineage.id.clone(), not_after: peer.not_after });
-        let targets = vec![
-            (lock_kind(lineage.role), lineage.name.clone()),
-            (LockKind::Lineage, lineage.id.clone()),
-            (LockKind::Key, peer.key.hex()),
-        ];
-        Ok(Behind { own: targets.clone(), targets, replaced })
-    }
-
-    fn step(&self, message: &Message<'_>, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Claims, Reject> {
-        let peer = proven(message, context)?;
-        let prior = prior(found)?;
-        let lineage = &prior.lineage.record;
-        if self.behind(message, found, context)?.replaced.is_some() {
-            return Err(replaced());
-        }
-        // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
-        let expired_for = context.now.since(peer.not_after);
-        let subject = prior.subject.as_ref().map(|seen| &seen.record);
-        Ok(Claims {
-            values: BTreeMap::from([
-                ("prior_name".to_owned(), Claim::Text(lineage.name.clone())),
-                (
-                    "prior_expired_for".to_owned(),
-                    Claim::Number(i64::try_from(expired_for.as_secs()).unwrap_or(i64::MAX)),
-                ),
-            ]),
-            // What the old certificate says was proven of another key.
-            assurance: AssuranceLevel::Software,
-            role: Some(lineage.role),
-            names: vec![lineage.name.clone()],
-            redeem: vec![],
-            grants: Some(Grants {
-                labels: subject.map(|subject| subject.labels.clone()).unwrap_or_default(),
-                groups: subject.map(|subject| subject.groups.clone()).unwrap_or_default(),
-                owner: subject.and_then(|subject| subject.owner.clone()),
-                rejoin: Some(prior.clone()),
-            }),
-        })
-    }
+fn rejections() -> Vec<Reject> {
+    vec![replaced()]
 }
 
-/// The certificate with what it belongs to, unless that is gone or somebody else's by now.
-fn prior(found: &Found) -> Result<&Prior, Reject> {
-    let prior = found.prior.as_ref().ok_or_else(|| invalid("this gateway has no record of it"))?;
-    let lineage = &prior.lineage.record;
-    let holds = prior.subject.as_ref().is_some_and(|subject| subject.record.lineage == lineage.id);
-    if lineage.ended || !holds {
-        return Err(invalid("its machine was removed"));
+struct PriorCertificate;
+
+impl Attestor for PriorCertificate {
+    fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
+        Ok(Box::new(Proven { peer: proven(message, context)? }))
     }
-    Ok(prior)
 }
 
 /// The certificate's holder, proven by the old key on this connection.
+struct Proven {
+    peer: Peer,
+}
+
+/// Where each record is among what was found.
+const CERTIFICATE: usize = 0;
+const LINEAGE: usize = 1;
+const SUBJECT: usize = 2;
+const STALE: usize = 3;
+const EPOCH: usize = 4;
+/// The subject again, when it has another name by now than in the certificate.
+const RENAMED: usize = 5;
+
+/// What the certificate belongs to.
+struct Prior {
+    lineage: Seen<Lineage>,
+    subject: Seen<Subject>,
+}
+
+impl Proven {
+    /// The certificate with what it belongs to, unless that is gone or somebody else's by now.
+    fn prior(&self, found: &Found) -> Result<Prior, Reject> {
+        let unknown = || invalid("this gateway has no record of it");
+        found.record::<Certificate>(CERTIFICATE).ok_or_else(unknown)?;
+        let lineage = found.record::<Lineage>(LINEAGE).ok_or_else(unknown)?;
+        let at = if found.len() > RENAMED { RENAMED } else { SUBJECT };
+        let subject = found.record::<Subject>(at);
+        let subject = subject.filter(|seen| seen.record.lineage == lineage.record.id && !lineage.record.ended);
+        Ok(Prior { subject: subject.ok_or_else(|| invalid("its machine was removed"))?, lineage })
+    }
+
+    /// Whether a newer certificate has taken its place.
+    fn is_replaced(&self, lineage: &Lineage) -> bool {
+        let newest = [&lineage.current, &lineage.pending];
+        !newest.into_iter().flatten().any(|cert| cert.serial == self.peer.serial)
+    }
+}
+
+impl Case for Proven {
+    fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject> {
+        let (role, name) = (self.peer.identity.role, self.peer.identity.name.as_str());
+        let keys = match found.len() {
+            CERTIFICATE => vec![keys::certificate(&self.peer.serial)],
+            LINEAGE => match found.record::<Certificate>(CERTIFICATE) {
+                Some(Seen { record, .. }) => vec![
+                    keys::lineage(&record.lineage),
+                    keys::subject(role, name),
+                    keys::stale(&record.lineage),
+                    keys::EPOCH.to_owned(),
+                ],
+                None => vec![],
+            },
+            RENAMED => match found.record::<Lineage>(LINEAGE) {
+                Some(Seen { record, .. }) if record.name != name => vec![keys::subject(role, &record.name)],
+                Some(_) | None => vec![],
+            },
+            _ => vec![],
+        };
+        Ok(keys.into_iter().map(Need::Record).collect())
+    }
+
+    fn rests_on(&self, found: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
+        let lineage = self.prior(found)?.lineage.record;
+        let targets = vec![
+            (lock_kind(lineage.role), lineage.name),
+            (LockKind::Lineage, lineage.id),
+            (LockKind::Key, self.peer.key.hex()),
+        ];
+        Ok(RestsOn { own: targets.clone(), targets })
+    }
+
+    /// A certificate that was replaced is shown as evidence: two holders of its lineage, which is locked, or something old that
+    /// could do nothing any more, which is written down and changes nothing.
+    fn alarm(&self, found: &Found, locks: &Locks, source: &str, context: &Context<'_>) -> Option<Rejected> {
+        let lineage = self.prior(found).ok()?.lineage;
+        if !self.is_replaced(&lineage.record) {
+            return None;
+        }
+        let name = match name::known(&lineage.record.name) {
+            Ok(name) => name,
+            Err(refusal) => return Some(Rejected { refusal, then: None }),
+        };
+        let identity = Identity { domain: context.domain.clone(), role: lineage.record.role, name };
+        let (now, not_after, used) = (context.now, self.peer.not_after, self.peer.serial);
+        let forked = Refusal::Forked { what: identity.to_string() };
+        if lineage.record.forked && now <= not_after {
+            return Some(Rejected { refusal: forked, then: None });
+        }
+        if admission::shown_again(not_after, locks, now) == ShownAgain::Stale {
+            let before = found.record::<Stale>(STALE);
+            let changes = admission::stale(before.as_ref(), &lineage.record, used, source, now);
+            let then = changes.map(|changes| Box::new(Then { changes, cut: None }));
+            return Some(Rejected { refusal: replaced().into(), then });
+        }
+        let standing = admission::Standing { epoch: found.record::<u64>(EPOCH), ..Default::default() };
+        let why = "a certificate that was replaced asked to rejoin";
+        let changes = admission::fork(&lineage, &identity, used, &standing, why, now);
+        Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, cut: Some(identity) })) })
+    }
+
+    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Vouched, Rejected> {
+        let Prior { lineage, subject } = self.prior(found)?;
+        if self.is_replaced(&lineage.record) {
+            return Err(replaced().into());
+        }
+        // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
+        let expired_for = context.now.since(self.peer.not_after).as_secs();
+        Ok(Vouched::claims(Claims {
+            values: BTreeMap::from([
+                ("name".to_owned(), Claim::Text(lineage.record.name.clone())),
+                ("expired_for".to_owned(), Claim::Number(i64::try_from(expired_for).unwrap_or(i64::MAX))),
+            ]),
+            // What the old certificate says was proven of another key.
+            assurance: AssuranceLevel::Software,
+            role: Some(lineage.record.role),
+            names: vec![lineage.record.name.clone()],
+            grants: Some(Grants {
+                labels: subject.record.labels.clone(),
+                groups: subject.record.groups.clone(),
+                owner: subject.record.owner.clone(),
+                continues: Some(Continues { lineage, subject }),
+            }),
+        }))
+    }
+}
+
 fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> {
     let body: Body = wire::strict::from_slice(message.body.as_bytes()).map_err(|_| invalid("its JSON is malformed"))?;
     let ders = pki::parse_pem("CERTIFICATE", &body.certificate).map_err(|_| invalid("it is not PEM"))?;

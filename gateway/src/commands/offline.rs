@@ -12,6 +12,7 @@ use policy::{CaseResult, Ruleset};
 
 use super::{at_home, load};
 use crate::{
+    attest,
     complaint::Complaint,
     config::Config,
     core::{
@@ -85,7 +86,7 @@ fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
 /// # Errors
 /// When the claims that are built in do not fit together.
 pub fn policy_schema() -> Result<(), Complaint> {
-    let text = policy::schema_text(&rules::claims()).map_err(|complaints| {
+    let text = policy::schema_text(&attest::claims().collect::<Vec<_>>()).map_err(|complaints| {
         Complaint::failed(complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
     print!("{text}");

@@ -1,5 +1,7 @@
 //! What the configuration file says, as it says it. Each key's meaning and default stand in `gateway.example.toml`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -28,6 +30,7 @@ pub(super) struct RawConfig {
     pub ca: RawCa,
     #[serde(default)]
     pub enroll: RawEnroll,
+    pub attest: Option<BTreeMap<Spanned<String>, toml::Table>>,
     #[serde(default)]
     pub audit: RawAudit,
     #[serde(default)]

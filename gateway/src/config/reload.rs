@@ -25,6 +25,7 @@ pub const TABLE: &[(&str, Counts)] = &[
     ("policy", AtReload),
     ("ca", AtStart),
     ("enroll", AtReload),
+    ("attest", AtReload),
     ("audit", AtReload),
     ("log", AtStart),
     ("limits.certificates_per_life", AtReload),

@@ -168,7 +168,7 @@ fn wrong_values_are_named_with_line_and_cure() {
 fn wrong_files_are_named_with_line() {
     section(
         "[lstore]",
-        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `audit`, `log`, `limits`",
+        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `attest`, `audit`, `log`, `limits`",
     );
     section("[log]\nlevl = 'x'", "9: near `levl`: unknown field `levl`, expected `format` or `level`");
     section("[limits]\nconnections = -1", "9: near `connections`: invalid value: integer `-1`, expected u64");
@@ -266,7 +266,12 @@ fn the_example_loads() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    assert_eq!(good(&all), config);
+    let mut switched_on = good(&all);
+    let built = |config: &Config| format!("{:?}", Attestors::from(&config.attest).unwrap());
+    assert_eq!(built(&switched_on), built(&config));
+    // Their own keys are compared by what they make.
+    switched_on.attest.clone_from(&config.attest);
+    assert_eq!(switched_on, config);
     assert!(all.matches(" = ").count() > 40, "the keys were switched on");
 }
 
@@ -282,10 +287,34 @@ fn keys(section: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_example_has_a_section_for_every_attestor() {
+    for row in crate::attest::ALL {
+        let section = format!("[attest.{}]", row.kind);
+        assert!(EXAMPLE.lines().any(|line| line.trim_start_matches("# ") == section), "{section}");
+    }
+}
+
+#[test]
+fn attestors_that_cannot_be_built_are_named_with_line() {
+    let fix = "gateway.example.toml has the section of each attestor with its keys";
+    for (more, says) in [
+        ("[attest.tarot]", "there is no attestor `tarot`; there are `"),
+        ("[attest.join-token]\nenable = false", "unknown field `enable`, expected `enabled`"),
+    ] {
+        let told = parse(&format!("{BASE}{PORTS}[log]\nlevel = 'info'\n{more}\n")).unwrap_err().to_string();
+        let kind = more.split(['.', ']']).nth(1).unwrap();
+        assert!(told.starts_with(&format!("/etc/lg/gateway.toml:10: `attest`: `[attest.{kind}]`: {says}")), "{told}");
+        assert!(told.ends_with(fix), "{told}");
+    }
+    let off = good(&format!("{BASE}{PORTS}[attest.join-token]\nenabled = false\n"));
+    assert_eq!(format!("{:?}", Attestors::from(&off.attest).unwrap()), r#"{"prior-certificate"}"#);
+}
+
+#[test]
 fn the_example_has_every_key() {
     let top = keys("");
     assert!(top.len() > 10);
-    for key in top {
+    for key in top.into_iter().filter(|key| key != "attest") {
         let has_section = EXAMPLE.lines().any(|line| line == format!("[{key}]"));
         if !has_section {
             assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}");

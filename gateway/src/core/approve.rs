@@ -182,7 +182,7 @@ pub fn approve(
         return Ok(Outcome::WrongCode(changes));
     }
     let mut changes = Changes::new();
-    stands(&enrollment, &records.ground, &records.locks, &mut changes, now)?;
+    stands(&enrollment, &records.ground, &records.locks, &mut changes)?;
     let fallen = judge_again(&mut enrollment, &records.approvers, rules, now);
     add(&mut enrollment, caller, content.clone(), &grant, now)?;
     let missing = missing(&enrollment, &content);
@@ -303,15 +303,9 @@ fn approval_of(enrollment: &Enrollment, content: &Content) -> policy::Resource {
 }
 
 /// Looks at what a request rests on again: what held when it was made may have been taken back since.
-fn stands(
-    enrollment: &Enrollment,
-    ground: &Ground,
-    locks: &Locks,
-    changes: &mut Changes,
-    now: UnixTime,
-) -> Result<(), Refusal> {
+fn stands(enrollment: &Enrollment, ground: &Ground, locks: &Locks, changes: &mut Changes) -> Result<(), Refusal> {
     locks.cover(&enrollment.behind)?;
-    ground.tokens_count(changes, &enrollment.key, now)?;
+    ground.still_holds(changes)?;
     if enrollment.rejoin {
         let lineage = ground.lineage.as_ref().ok_or(Refusal::Retired { why: REMOVED })?;
         let subject = ground.subject.as_ref().map(|seen| &seen.record);

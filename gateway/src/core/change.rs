@@ -97,6 +97,13 @@ impl Changes {
         self.writes.is_empty()
     }
 
+    /// Adds those of another decision, to be committed with these.
+    pub fn extend(&mut self, other: Self) {
+        self.expect.extend(other.expect);
+        self.writes.extend(other.writes);
+        self.events.extend(other.events);
+    }
+
     /// Adds an event.
     pub fn event(&mut self, event: Event) {
         self.events.push(event);

@@ -8,19 +8,18 @@ use policy::Ruleset;
 use super::{
     admission::lock_kind,
     audit::{Event, Standing},
-    change::Changes,
-    evidence::{Claims, Prior, Reject},
+    change::{Changes, Expect},
+    evidence::{Claims, Continues, Judged, Reject},
     keys,
     lock::{Locks, Target},
     name,
     plan::{self, Common, Kind, Plan, Stands, Terms, Wanted},
     records::{
-        AdmittedBy, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, Token,
+        AdmittedBy, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject,
         UnixSecs, Waiting,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     subjects,
-    token::{self, Maker, TokenError},
 };
 
 /// A request to join whose key is proven.
@@ -41,14 +40,20 @@ pub struct Inbound {
 }
 
 /// What a request that was made before rests on, as it is now.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ground {
     /// The lineage it leads to, or would rejoin.
     pub lineage: Option<Seen<Lineage>>,
     /// Who holds that lineage's name.
     pub subject: Option<Seen<Subject>>,
-    /// The tokens that were redeemed for it, by their ids, with how whoever made them stands.
-    pub tokens: Vec<(String, Option<Seen<Token>>, Maker)>,
+    /// Whether its evidence still holds: on what conditions, or why not.
+    pub evidence: Result<Vec<Expect>, Reject>,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self { lineage: None, subject: None, evidence: Ok(vec![]) }
+    }
 }
 
 impl Ground {
@@ -63,16 +68,12 @@ impl Ground {
         own
     }
 
-    /// Whether the tokens still count for the key; `changes` then hold only while they do.
+    /// Whether its evidence still holds; `changes` then hold only while it does.
     ///
     /// # Errors
-    /// [`Refusal::Evidence`] for a token that was revoked since, or is not there any more.
-    pub fn tokens_count(&self, changes: &mut Changes, key: &KeyDigest, now: UnixTime) -> Result<(), Refusal> {
-        for (id, seen, maker) in &self.tokens {
-            let seen = seen.as_ref().ok_or_else(|| Reject::from(TokenError::Revoked))?;
-            token::redeemable(&seen.record, key, *maker, now).map_err(Reject::from)?;
-            changes.expect_seen(keys::token(id), seen);
-        }
+    /// [`Refusal::Evidence`] for what was taken back since, such as a token that was revoked.
+    pub fn still_holds(&self, changes: &mut Changes) -> Result<(), Refusal> {
+        changes.expect.extend(self.evidence.clone()?);
         Ok(())
     }
 }
@@ -90,9 +91,7 @@ pub struct Records {
     pub issued: Option<Seen<Certificate>>,
     /// What is known of the name it would get.
     pub name: NameRecords,
-    /// Who stands behind the evidence that came with this request.
-    pub behind: Vec<Target>,
-    /// Locks on the key, on whoever stands behind any evidence, on the lineage.
+    /// Locks on the key, on whatever any evidence rests on, on the lineage.
     pub locks: Locks,
     /// How many wait in all.
     pub waiting: usize,
@@ -166,7 +165,7 @@ pub enum Verdict {
 /// Why the request is refused; nothing is to be changed then.
 pub fn decide(
     inbound: &Inbound,
-    claims: Claims,
+    judged: Judged,
     records: Records,
     rules: &Ruleset,
     frame: &Frame<'_>,
@@ -178,32 +177,35 @@ pub fn decide(
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
         return Ok(verdict);
     }
-    let role = claims.role.unwrap_or(Role::Machine);
-    let newcomer = newcomer(inbound, &claims, role);
+    let role = judged.claims.role.unwrap_or(Role::Machine);
+    let newcomer = newcomer(inbound, &judged.claims, role);
     match policy::admit(rules, &newcomer, now.secs()) {
         policy::Admission::Issue(grant) => {
-            let mut enrollment = enrollment(inbound, &claims, role, &records, frame, now, entropy);
+            let mut enrollment = enrollment(inbound, &judged, role, frame, now, entropy);
             if let Some(seen) = &records.existing {
                 enrollment.id.clone_from(&seen.record.id);
             }
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            admit(inbound, Terms::granted(grant)?, enrollment, claims, &records, frame, now, entropy)
+            admit(inbound, Terms::granted(grant)?, enrollment, judged, &records, frame, now, entropy)
         }
         policy::Admission::Wait(grant) => {
             if let Some(seen) = &records.existing
                 && seen.record.state == EnrollmentState::Waiting
                 && now.secs() <= seen.record.expires.0
-                && claims.redeem.iter().all(|token| seen.record.tokens.contains(&token.record.id))
+                && judged
+                    .shown
+                    .iter()
+                    .all(|shown| shown.reference.is_none() || seen.record.evidence.iter().any(|taken| taken.is(shown)))
             {
                 return Ok(Verdict::Waits(Box::new(seen.record.clone())));
             }
             room(&records, frame)?;
-            let mut enrollment = enrollment(inbound, &claims, role, &records, frame, now, entropy);
+            let mut enrollment = enrollment(inbound, &judged, role, frame, now, entropy);
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(enrollment, claims.redeem, &records)
+            wait(enrollment, judged.spends, &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -227,7 +229,7 @@ fn continue_existing(
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
         EnrollmentState::Waiting => {
-            records.ground.tokens_count(&mut Changes::new(), &existing.record.key, now)?;
+            records.ground.still_holds(&mut Changes::new())?;
             Ok(Some(Verdict::Waits(Box::new(existing.record.clone()))))
         }
         EnrollmentState::Denied => {
@@ -272,8 +274,8 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
 }
 
 /// The lineage that the evidence continues, if it does.
-fn rejoins(claims: &Claims) -> Option<&Prior> {
-    claims.grants.as_ref().and_then(|grants| grants.rejoin.as_ref())
+fn rejoins(claims: &Claims) -> Option<&Continues> {
+    claims.grants.as_ref().and_then(|grants| grants.continues.as_ref())
 }
 
 /// Claims in the policy crate's words.
@@ -289,13 +291,13 @@ pub fn policy_claims(claims: &BTreeMap<String, Claim>) -> BTreeMap<String, polic
 
 fn enrollment(
     inbound: &Inbound,
-    claims: &Claims,
+    judged: &Judged,
     role: Role,
-    records: &Records,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Enrollment {
+    let claims = &judged.claims;
     let grants = claims.grants.clone().unwrap_or_default();
     let rejoins = rejoins(claims);
     Enrollment {
@@ -323,13 +325,13 @@ fn enrollment(
         lineage: rejoins.map(|prior| prior.lineage.record.id.clone()),
         rejoin: rejoins.is_some(),
         reason: None,
-        tokens: claims.redeem.iter().map(|token| token.record.id.clone()).collect(),
-        behind: records.behind.clone(),
+        evidence: judged.shown.clone(),
+        behind: judged.rests_on.iter().cloned().collect(),
     }
 }
 
-/// Puts an enrollment into the queue. Its tokens are redeemed already: whoever waits has used them.
-fn wait(enrollment: Enrollment, tokens: Vec<Seen<Token>>, records: &Records) -> Result<Verdict, Refusal> {
+/// Puts an enrollment into the queue. What its evidence spends is spent already: whoever waits has used it.
+fn wait(enrollment: Enrollment, spends: Changes, records: &Records) -> Result<Verdict, Refusal> {
     if let Some(wanted) = &enrollment.wanted_name {
         name::legal(wanted)?;
     }
@@ -343,7 +345,7 @@ fn wait(enrollment: Enrollment, tokens: Vec<Seen<Token>>, records: &Records) -> 
     changes.create(keys::enrollment(&enrollment.id), &enrollment);
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
     changes.create(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
-    redeem(&mut changes, tokens, &enrollment);
+    changes.extend(spends);
     changes.event(Event::EnrollmentWaiting {
         enrollment: enrollment.id.clone(),
         wanted_name: enrollment.wanted_name.clone(),
@@ -359,13 +361,13 @@ fn admit(
     inbound: &Inbound,
     terms: Terms,
     mut enrollment: Enrollment,
-    claims: Claims,
+    judged: Judged,
     records: &Records,
     frame: &Frame<'_>,
     now: UnixTime,
     entropy: &Entropy,
 ) -> Result<Verdict, Refusal> {
-    let name = name::choose(enrollment.wanted_name.as_deref(), &claims.names, enrollment.role, &enrollment.key)?;
+    let name = name::choose(enrollment.wanted_name.as_deref(), &judged.claims.names, enrollment.role, &enrollment.key)?;
     enrollment.name = Some(name.to_string());
     enrollment.state = EnrollmentState::Issued;
     let mut changes = Changes::new();
@@ -375,10 +377,10 @@ fn admit(
         evidence: inbound.evidence.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(","),
         rules: enrollment.rules.clone(),
     });
-    redeem(&mut changes, claims.redeem, &enrollment);
-    let rejoin = claims.grants.and_then(|grants| grants.rejoin);
+    changes.extend(judged.spends);
+    let rejoin = judged.claims.grants.and_then(|grants| grants.continues);
     let (lineage, subject) = match (rejoin, own_lineage(records)) {
-        (Some(prior), _) => (prior.lineage, prior.subject.map(|seen| seen.record)),
+        (Some(prior), _) => (prior.lineage, Some(prior.subject.record)),
         (None, Some((own, subject))) => (own.clone(), Some(subject.record.clone())),
         (None, None) => {
             // Whose it is or was, and why that is locked, is not the newcomer's business.
@@ -410,20 +412,6 @@ fn own_lineage(records: &Records) -> Option<(&Seen<Lineage>, &Seen<Subject>)> {
     let lineage = records.ground.lineage.as_ref()?;
     let (_, holder) = (records.issued.as_ref()?, records.name.holder.as_ref()?);
     (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some((lineage, holder))
-}
-
-/// Redeems tokens for the enrollment's key. Once more by the same key changes nothing.
-fn redeem(changes: &mut Changes, tokens: Vec<Seen<Token>>, enrollment: &Enrollment) {
-    let key = enrollment.key.hex();
-    for token in tokens {
-        let mut record = token.record.clone();
-        if !record.redeemed.contains(&key) {
-            record.redeemed.push(key.clone());
-            changes.event(Event::TokenRedeemed { token: record.id.clone(), key: key.clone() });
-        }
-        // Written even when nothing changed: a revocation at the same moment must be a conflict.
-        changes.update(keys::token(&record.id), &token, &record);
-    }
 }
 
 /// Decides what taking a request back changes; nothing when it is over already. What was let in by it is its caller's to end.
@@ -533,7 +521,7 @@ pub fn collect(
     };
     let admitted_by = if enrollment.approvals.is_empty() { AdmittedBy::Policy } else { AdmittedBy::Person };
     let mut changes = Changes::new();
-    ground.tokens_count(&mut changes, &enrollment.key, now)?;
+    ground.still_holds(&mut changes)?;
     locks.cover(&enrollment.behind)?;
     let subject = ground.subject.as_ref().map(|seen| &seen.record);
     let stands = plan::stands(lineage, subject, &[enrollment.key], locks)?;

@@ -1,23 +1,33 @@
 //! Evidence: what is sent to be believed, what is looked up to judge it, and what it comes to. The attestors that judge it stand in
 //! [`crate::attest`]; these are the values that go between them and the sequence that asks them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use pki::{AssuranceLevel, KeyDigest, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
+use pki::{AssuranceLevel, Identity, KeyDigest, Role, TrustAnchors, TrustDomain, UnixTime};
+use policy::Ruleset;
 
 pub use self::{
-    merge::{merge, none},
-    reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, UNKNOWN},
+    merge::merge,
+    reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, TOO_LARGE, UNKNOWN},
+    section::{BadSection, Section, Sections},
 };
 use super::{
+    change::Changes,
+    kinds::Stored,
     lock::{Locks, Target},
-    records::{Certificate, Claim, Lineage, Owner, Seen, Subject, Token},
+    records::{Claim, Lineage, Owner, Seen, Shown, Subject},
     refusal::Refusal,
-    token::{Maker, TokenKey},
+    token::TokenKey,
 };
 
 mod merge;
 mod reject;
+mod section;
 
 /// What the client sent, and what it is bound to.
 #[derive(Clone, Debug)]
@@ -40,6 +50,8 @@ pub struct Context<'a> {
     pub issuing: [&'a [u8]; 2],
     /// The key of join tokens.
     pub token_key: &'a TokenKey,
+    /// The policy in force: evidence by somebody's word is worth what they could give now.
+    pub rules: &'a Ruleset,
     /// Now.
     pub now: UnixTime,
 }
@@ -47,47 +59,92 @@ pub struct Context<'a> {
 /// Something to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A token by id.
-    Token(String),
-    /// A certificate by serial, with its lineage and subject.
-    Prior(Serial),
+    /// A record of ours, by its key in the store ([`super::keys`]).
+    Record(String),
+    /// A text that others keep up to date.
+    Document(Source),
 }
 
-/// What the lookup found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// The token.
-    pub token: Option<Seen<Token>>,
-    /// How whoever made it stands now.
-    pub maker: Maker,
-    /// The certificate with its lineage and subject.
-    pub prior: Option<Prior>,
+/// Where a document is kept. An attestor has it from its section of the configuration, and never from evidence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A file of the gateway's machine.
+    File(PathBuf),
 }
 
-/// A certificate of ours with what it belongs to.
+/// A text that others keep up to date.
 #[derive(Clone, Debug)]
-pub struct Prior {
-    /// The certificate.
-    pub certificate: Seen<Certificate>,
-    /// Its lineage.
-    pub lineage: Seen<Lineage>,
-    /// Its subject, unless removed.
-    pub subject: Option<Seen<Subject>>,
+pub struct Document {
+    /// What it says.
+    pub bytes: Arc<[u8]>,
+    /// How long ago it was last written: whether it is too old is for its attestor to say.
+    pub age: Duration,
 }
 
-/// Who stands behind a piece of evidence. A lock on any of them spoils it.
+/// What the look-up found for one need.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// The record's bytes, if there is one.
+    Record(Option<Seen<Vec<u8>>>),
+    /// The document, or nothing when it could not be had.
+    Document(Option<Document>),
+}
+
+/// What was found, in the order in which it was asked for: the second round of needs goes on where the first ended.
+#[derive(Clone, Debug, Default)]
+pub struct Found(Vec<Finding>);
+
+impl Found {
+    /// How many needs were met.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was looked up yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds the next finding.
+    pub fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
+    /// The record that was asked for at this place; nothing when it does not exist. (One that is damaged never gets here.)
+    #[must_use]
+    pub fn record<T: Stored>(&self, at: usize) -> Option<Seen<T>> {
+        match self.0.get(at)? {
+            Finding::Record(Some(seen)) => {
+                let record = serde_json::from_slice(&seen.record).ok()?;
+                Some(Seen { record, version: seen.version })
+            }
+            Finding::Record(None) | Finding::Document(_) => None,
+        }
+    }
+
+    /// The document that was asked for at this place.
+    #[must_use]
+    pub fn document(&self, at: usize) -> Option<&Document> {
+        match self.0.get(at)? {
+            Finding::Document(document) => document.as_ref(),
+            Finding::Record(_) => None,
+        }
+    }
+}
+
+/// What a piece of evidence rests on. A lock on any of it spoils the piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Behind {
-    /// Every key, lineage, machine and person that the evidence rests on.
+pub struct RestsOn {
+    /// Every key, lineage, machine and person without whom it would not hold.
     pub targets: Vec<Target>,
     /// Those of them that whoever offers it is: they hear why they are locked, and of others' locks that there are some.
     pub own: Vec<Target>,
-    /// A certificate that was replaced by a newer one: not evidence any more, and perhaps the sign of a second holder.
-    pub replaced: Option<Replaced>,
 }
 
-impl Behind {
-    /// The proof that no lock stands on whoever stands behind the evidence.
+impl RestsOn {
+    /// The proof that no lock stands on anything the evidence rests on.
     ///
     /// # Errors
     /// [`Refusal::Locked`]; [`super::refusal::Fault::Record`] when not every lock was looked up.
@@ -98,14 +155,35 @@ impl Behind {
     }
 }
 
-/// Proof that no lock stands on whoever stands behind a piece of evidence. Only [`Behind::clear`] makes one.
+/// Proof that no lock stands on anything a piece of evidence rests on. Only [`RestsOn::clear`] makes one.
 #[derive(Debug)]
 pub struct Cleared(());
+
+/// What one attestor makes of one piece of evidence, once it holds.
+#[derive(Debug)]
+pub struct Vouched {
+    /// What it vouches for.
+    pub claims: Claims,
+    /// What it spends: committed with whatever it leads to, or not at all.
+    pub spends: Changes,
+    /// By what the attestor knows the evidence again, if it may stop to hold while its sender waits
+    /// ([`crate::attest::Attestor::still`]).
+    pub reference: Option<String>,
+}
+
+impl Vouched {
+    /// Claims that spend nothing and go on holding.
+    #[must_use]
+    pub fn claims(claims: Claims) -> Self {
+        Self { claims, spends: Changes::new(), reference: None }
+    }
+}
 
 /// What an attestor vouches for.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// Claims by name, for policy and approvers.
+    /// Claims by name, for policy and approvers. An attestor gives them by their short names; what is beyond it they have its
+    /// prefix.
     pub values: BTreeMap<String, Claim>,
     /// How far the newcomer is proven.
     pub assurance: AssuranceLevel,
@@ -113,10 +191,16 @@ pub struct Claims {
     pub role: Option<Role>,
     /// Names it is for; any when empty.
     pub names: Vec<String>,
-    /// The tokens to redeem for the key.
-    pub redeem: Vec<Seen<Token>>,
     /// What the newcomer is to become. At most one piece of a newcomer's evidence has it.
     pub grants: Option<Grants>,
+}
+
+impl Claims {
+    /// Those of a newcomer without evidence: a key, proven.
+    #[must_use]
+    pub const fn of_a_key() -> Self {
+        Self { values: BTreeMap::new(), assurance: AssuranceLevel::Software, role: None, names: vec![], grants: None }
+    }
 }
 
 /// What evidence gives beyond claims.
@@ -128,8 +212,38 @@ pub struct Grants {
     pub groups: Vec<String>,
     /// Owner.
     pub owner: Option<Owner>,
-    /// The lineage to continue.
-    pub rejoin: Option<Prior>,
+    /// Whom it shows to be back.
+    pub continues: Option<Continues>,
+}
+
+/// A machine or person that comes back.
+#[derive(Clone, Debug)]
+pub struct Continues {
+    /// Its lineage.
+    pub lineage: Seen<Lineage>,
+    /// Its record.
+    pub subject: Seen<Subject>,
+}
+
+/// All evidence of a request, judged.
+#[derive(Debug)]
+pub struct Judged {
+    /// What it comes to.
+    pub claims: Claims,
+    /// What all of it spends.
+    pub spends: Changes,
+    /// Each piece.
+    pub shown: Vec<Shown>,
+    /// What all of it rests on.
+    pub rests_on: BTreeSet<Target>,
+}
+
+impl Judged {
+    /// Of a request without evidence.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { claims: Claims::of_a_key(), spends: Changes::new(), shown: vec![], rests_on: BTreeSet::new() }
+    }
 }
 
 /// The kind of a claim's value.
@@ -141,13 +255,26 @@ pub enum ClaimKind {
     Number,
 }
 
-/// A certificate that was replaced by a newer one and shown again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    /// Its serial.
-    pub used: Serial,
-    /// Its lineage.
-    pub lineage: String,
-    /// End of its validity.
-    pub not_after: UnixTime,
+/// Evidence that does not hold, and perhaps is a sign of something that must be acted upon.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What whoever sent it is told.
+    pub refusal: Refusal,
+    /// What is to be done all the same, before they are told.
+    pub then: Option<Box<Then>>,
+}
+
+/// What follows from evidence that must not be shown.
+#[derive(Debug)]
+pub struct Then {
+    /// What becomes durable, in the gateway's own name.
+    pub changes: Changes,
+    /// Whose connections end.
+    pub cut: Option<Identity>,
+}
+
+impl From<Reject> for Rejected {
+    fn from(reject: Reject) -> Self {
+        Self { refusal: reject.into(), then: None }
+    }
 }

@@ -205,12 +205,32 @@ pub struct Enrollment {
     pub rejoin: bool,
     /// Why it was denied.
     pub reason: Option<String>,
-    /// The tokens that were redeemed for it.
+    /// The evidence that was taken of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<String>,
-    /// Who stands behind its evidence: a lock on any of them stops it.
+    pub evidence: Vec<Shown>,
+    /// What its evidence rests on: a lock on any of them stops it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<(LockKind, String)>,
+}
+
+/// A piece of evidence that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The kind of its attestor.
+    pub kind: String,
+    /// When it was last shown.
+    pub at: UnixSecs,
+    /// By what the attestor knows it again, if it may stop to hold: of a token its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+impl Shown {
+    /// Whether it is that piece, whenever that was shown.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.reference == other.reference
+    }
 }
 
 /// Entry in the index of waiting enrollments.

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use pki::{KeyDigest, Role, UnixTime};
+use policy::Ruleset;
 use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
 use super::{
+    approve::person_facts,
     jose::{self, BadJws},
-    records::Token,
+    records::{Subject, Token},
 };
 
 /// Longest token we parse, in bytes: ours are about 600.
@@ -39,6 +41,25 @@ pub enum Maker {
     /// They were removed or have left.
     #[default]
     Gone,
+}
+
+/// How whoever made a token stands by the policy now, given who has their name. What locks say is looked up beside it.
+#[must_use]
+pub fn maker(token: &Token, person: Option<&Subject>, rules: &Ruleset, now: UnixTime) -> Maker {
+    let Some(lineage) = &token.maker else {
+        return if token.by == GATEWAY { Maker::Stands } else { Maker::Gone };
+    };
+    let Some(person) = person.filter(|person| person.lineage == *lineage) else { return Maker::Gone };
+    let ask = policy::Ask {
+        action: policy::Action::Administer,
+        principal: policy::Principal::Person(person_facts(person)),
+        resource: policy::Resource::Token(facts(token)),
+        now: now.secs(),
+    };
+    match policy::decide(rules, &ask) {
+        policy::Decision::Allowed(_) => Maker::Stands,
+        policy::Decision::Denied(_) => Maker::Suspended,
+    }
 }
 
 /// A token in the policy's words.

@@ -8,26 +8,19 @@ use wire::enroll::{IssuedReply, WaitingReply};
 use super::{
     admin,
     admit::locks,
-    issue, owners, removal,
+    attest, issue, owners, removal,
     shell::{Actor, Retry, Settings, Shell, retrying},
-    tokens,
 };
-use crate::{
-    attest,
-    core::{
-        admission::{self, ShownAgain},
-        approve, audit,
-        change::Changes,
-        enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
-        evidence::{self, Claims, Context, Found, Message, Need, Prior, Replaced},
-        keys,
-        lock::{Locks, Target},
-        name,
-        records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
-        refusal::{Fault, Missing, REMOVED, Refusal},
-        token::Maker,
-    },
-    registry::live::{Reason, Selector},
+use crate::core::{
+    admission, approve, audit,
+    change::Changes,
+    enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
+    evidence::{Claims, Judged},
+    keys,
+    lock::{Locks, Target},
+    name,
+    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+    refusal::{Fault, Missing, REMOVED, Refusal},
 };
 
 /// What the requester is told.
@@ -48,14 +41,21 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], insta
 }
 
 async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
-    let (claims, behind) = attest(shell, inbound, exporter, instance).await?;
-    let inbound = &as_called(inbound, &claims);
-    let records = gather(shell, inbound, &claims, behind).await?;
+    let asked = attest::Asked {
+        evidence: &inbound.evidence,
+        for_key: inbound.key.digest(),
+        exporter,
+        source: &inbound.prefix,
+        instance,
+    };
+    let judged = attest::judge(shell, &asked).await?;
+    let inbound = &as_called(inbound, &judged.claims);
+    let records = gather(shell, inbound, &judged).await?;
     let settings = shell.settings.load_full();
     let frame = frame(shell, &settings);
     let rules = shell.rules.load_full();
     let has_room = records.waiting_from_prefix < settings.pending_max_per_prefix;
-    let decided = enroll::decide(inbound, claims, records, &rules, &frame, shell.now(), &entropy(shell));
+    let decided = enroll::decide(inbound, judged, records, &rules, &frame, shell.now(), &entropy(shell));
     if matches!(decided, Err(Refusal::QueueFull(_))) && has_room && make_room(shell, &inbound.prefix).await? {
         return Err(Retry::Conflict);
     }
@@ -64,8 +64,8 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
 
 /// Whoever comes back by a certificate with a name that it was to take, and never took by using it, comes as it is called.
 fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
-    let prior = claims.grants.as_ref().and_then(|grants| grants.rejoin.as_ref());
-    let becomes = prior.and_then(|prior| prior.subject.as_ref()).and_then(|seen| seen.record.renaming.as_ref());
+    let prior = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
+    let becomes = prior.and_then(|prior| prior.subject.record.renaming.as_ref());
     let wanted_name = inbound.wanted_name.clone().filter(|wanted| Some(wanted) != becomes);
     Inbound { wanted_name, ..inbound.clone() }
 }
@@ -118,76 +118,16 @@ async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: 
     }
 }
 
-/// Judges all evidence: first who stands behind any of it, then the locks on them, then each piece. Gives what it comes to,
-/// and who stands behind it.
-async fn attest(
-    shell: &Shell,
-    inbound: &Inbound,
-    exporter: &[u8; 32],
-    instance: &str,
-) -> Result<(Claims, Vec<Target>), Retry> {
-    let context = Context {
-        domain: shell.ca.domain(),
-        anchors: shell.ca.anchors(),
-        issuing: [pki::Role::Machine, pki::Role::Person].map(|role| shell.ca.issuing_der(role)),
-        token_key: &shell.token_key,
-        now: shell.now(),
-    };
-    let mut pieces = Vec::new();
-    for (kind, body) in &inbound.evidence {
-        let message = Message { body, for_key: inbound.key.digest(), exporter };
-        let attestor = attest::by_kind(kind).map_err(Refusal::from)?;
-        let needs = attestor.needs(&message, &context).map_err(Refusal::from)?;
-        let mut found = Found::default();
-        for need in needs {
-            look_up(shell, need, &mut found).await?;
-        }
-        let behind = attestor.behind(&message, &found, &context).map_err(Refusal::from)?;
-        pieces.push((attestor, message, found, behind));
-    }
-    let targets: Vec<Target> = pieces.iter().flat_map(|(.., behind)| behind.targets.clone()).collect();
-    let locks = locks(shell, targets.clone()).await?;
-    if let Some(replaced) = pieces.iter().find_map(|(.., behind)| behind.replaced.as_ref()) {
-        return Err(shown_again(shell, replaced, &locks, &inbound.prefix, instance).await?.into());
-    }
-    let mut all = Vec::new();
-    for (attestor, message, found, behind) in pieces {
-        let cleared = behind.clear(&locks)?;
-        all.push(attestor.step(&message, &found, &context, &cleared).map_err(Refusal::from)?);
-    }
-    Ok((evidence::merge(all).map_err(Refusal::from)?, targets))
-}
-
-async fn look_up(shell: &Shell, need: Need, found: &mut Found) -> Result<(), Fault> {
-    match need {
-        Need::Token(id) => {
-            found.token = shell.get(keys::token(&id)).await?;
-            if let Some(token) = &found.token {
-                found.maker = tokens::maker(shell, &token.record).await?;
-            }
-        }
-        Need::Prior(serial) => {
-            let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&serial)).await?;
-            let Some(certificate) = certificate else { return Ok(()) };
-            let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&certificate.record.lineage)).await?;
-            let Some(lineage) = lineage else { return Ok(()) };
-            let key = keys::subject(lineage.record.role, &lineage.record.name);
-            let subject = shell.get(key).await?;
-            found.prior = Some(Prior { certificate, lineage, subject });
-        }
-    }
-    Ok(())
-}
-
 /// The one read: everything the decision needs.
-async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims, behind: Vec<Target>) -> Result<Records, Retry> {
+async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Records, Retry> {
+    let claims = &judged.claims;
     let digest = inbound.key.digest();
     let existing_index: Option<Seen<String>> = shell.get(keys::enrollment_of_key(&digest)).await?;
     let existing: Option<Seen<Enrollment>> = match &existing_index {
         Some(seen) => shell.get(keys::enrollment(&seen.record)).await?,
         None => None,
     };
-    let mut targets = behind.clone();
+    let mut targets: Vec<Target> = judged.rests_on.iter().cloned().collect();
     targets.push((LockKind::Key, digest.hex()));
     let mut found = locks(shell, targets).await?;
     let ground = match &existing {
@@ -213,7 +153,6 @@ async fn gather(shell: &Shell, inbound: &Inbound, claims: &Claims, behind: Vec<T
         ground,
         issued,
         name: name_records,
-        behind,
         locks: found,
         waiting: queue.all,
         waiting_from_prefix: queue.from_prefix,
@@ -237,16 +176,8 @@ pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Gr
         targets.push((admission::lock_kind(record.role), record.name.clone()));
         subject = shell.get(keys::subject(record.role, &record.name)).await?;
     }
-    let found = shell.get_all(enrollment.tokens.iter().map(|id| keys::token(id)).collect()).await?;
-    let mut tokens = Vec::new();
-    for (id, token) in enrollment.tokens.iter().cloned().zip(found) {
-        let maker = match &token {
-            Some(Seen { record, .. }) => tokens::maker(shell, record).await?,
-            None => Maker::Gone,
-        };
-        tokens.push((id, token, maker));
-    }
-    Ok((Ground { lineage, subject, tokens }, locks(shell, targets).await?))
+    let evidence = attest::still(shell, enrollment).await?;
+    Ok((Ground { lineage, subject, evidence }, locks(shell, targets).await?))
 }
 
 /// The newest certificate of a lineage, when it is for this key.
@@ -336,7 +267,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Waiting if now.secs() > seen.record.expires.0 => Err(Refusal::Lapsed.into()),
         EnrollmentState::Waiting => {
             // Nobody can approve it any more: whoever waits is told.
-            ground.tokens_count(&mut Changes::new(), &seen.record.key, now)?;
+            ground.still_holds(&mut Changes::new())?;
             Ok(Reply::Waiting(waiting(shell, &seen.record)))
         }
         EnrollmentState::Denied => {
@@ -357,40 +288,6 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
             carry_out(shell, verdict, &key, instance).await
         }
     }
-}
-
-/// A certificate that was replaced was shown as evidence: two holders of its lineage, which is locked, or something old that
-/// could do nothing any more, which is written down and changes nothing.
-async fn shown_again(
-    shell: &Shell,
-    replaced: &Replaced,
-    locks: &Locks,
-    source: &str,
-    instance: &str,
-) -> Result<Refusal, Retry> {
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&replaced.lineage)).await?;
-    let Some(lineage) = lineage else { return Err(Refusal::NotFound(Missing::Lineage).into()) };
-    let name = name::known(&lineage.record.name)?;
-    let identity = pki::Identity { domain: shell.ca.domain().clone(), role: lineage.record.role, name };
-    let (now, actor) = (shell.now(), Actor { who: "gateway", instance });
-    if lineage.record.forked && now <= replaced.not_after {
-        return Ok(Refusal::Forked { what: identity.to_string() });
-    }
-    if admission::shown_again(replaced.not_after, locks, now) == ShownAgain::Stale {
-        let before = shell.get(keys::stale(&replaced.lineage)).await?;
-        if let Some(changes) = admission::stale(before.as_ref(), &lineage.record, replaced.used, source, now) {
-            shell.commit(changes, &actor).await?;
-        }
-        return Ok(attest::replaced().into());
-    }
-    let standing = admission::Standing { epoch: shell.get(keys::EPOCH.to_owned()).await?, ..Default::default() };
-    let why = "a certificate that was replaced asked to rejoin";
-    let changes = admission::fork(&lineage, &identity, replaced.used, &standing, why, now);
-    shell.commit(changes, &actor).await?;
-    shell.metrics.lock("forked");
-    let refusal = Refusal::Forked { what: identity.to_string() };
-    shell.live.cut(&Selector::Identity(identity), Reason::Locked);
-    Ok(refusal)
 }
 
 /// Marks enrollments that nobody decided until `now`, in seconds since the Unix epoch. Returns how many.

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod admit;
 pub mod asked;
+mod attest;
 pub mod audit;
 pub mod can_i;
 pub mod clock;

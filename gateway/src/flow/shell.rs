@@ -14,6 +14,7 @@ use super::{
     queue::{self, Queue},
 };
 use crate::{
+    attest::Attestors,
     core::{
         audit::AuditRecord,
         change::{Changes, Expect, Write},
@@ -26,7 +27,7 @@ use crate::{
         token::TokenKey,
     },
     edge::{dial_back::DialBacks, tunnel::Tunnels},
-    ports::{clock::Clock, entropy::Entropy, log::AsJson, metrics::Metrics},
+    ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
     registry::{live::Live, sessions::Sessions},
     signer::{CaSet, SignError, Signer},
     store::{self, Batch, CommitError, Store},
@@ -72,6 +73,8 @@ pub struct Settings {
     pub certificates_per_life: u32,
     /// How long audit events are kept.
     pub audit_retention: std::time::Duration,
+    /// What makes newcomers believable.
+    pub attestors: Arc<Attestors>,
 }
 
 /// Everything a sequence may touch.
@@ -116,6 +119,8 @@ pub struct Shell {
     pub order: AtomicU64,
     /// Who waits for a person.
     pub queue: Queue,
+    /// Texts that others keep up to date.
+    pub documents: Documents,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Told when the store has stopped: nothing durable can happen any more, and the process must start anew.
@@ -203,6 +208,7 @@ impl Shell {
             epoch: AtomicU64::new(0),
             order: AtomicU64::new(0),
             queue: Queue::default(),
+            documents: Documents::default(),
             metrics,
             fatal: Arc::default(),
         })
@@ -253,6 +259,28 @@ impl Shell {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
         let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
         keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| self.parse(key, &entry)).transpose()).collect()
+    }
+
+    /// Reads the bytes of records of any kind, from one moment, each of which reads as what its kind is.
+    ///
+    /// # Errors
+    /// As [`Shell::get`].
+    pub async fn get_bytes(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<Vec<u8>>>>, Fault> {
+        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
+        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let bytes = |(key, entry): (&store::Key, Option<store::Entry>)| {
+            let Some(entry) = entry else { return Ok(None) };
+            let damage = entry.damage.clone().or_else(|| kinds::damage(key.to_string().as_bytes(), &entry.value));
+            match damage {
+                None => Ok(Some(Seen { record: entry.value, version: entry.version })),
+                Some(why) => {
+                    let fault = Fault::Record(format!("{key}: {why}"));
+                    self.damaged.note(key, &fault);
+                    Err(fault)
+                }
+            }
+        };
+        keys.iter().zip(entries).map(bytes).collect()
     }
 
     /// The same for lists: one that does not read as a `T` is left out, as by [`Shell::scan`].

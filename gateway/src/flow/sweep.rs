@@ -162,7 +162,11 @@ async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
         | EnrollmentState::Expired
         | EnrollmentState::Removed
         | EnrollmentState::Withdrawn => {
-            let kept = if seen.tokens.is_empty() { DECIDED_KEPT } else { DECIDED_WITH_TOKEN_KEPT };
+            let kept = if seen.evidence.iter().all(|shown| shown.reference.is_none()) {
+                DECIDED_KEPT
+            } else {
+                DECIDED_WITH_TOKEN_KEPT
+            };
             seen.expires.0 + kept < now
         }
     };

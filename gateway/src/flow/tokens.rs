@@ -13,7 +13,7 @@ use super::{
 };
 use crate::core::{
     admission::Caller,
-    approve::{permit, person_facts},
+    approve::permit,
     audit::Event,
     change::Changes,
     given::{Groups, Labels, known_owner},
@@ -161,19 +161,16 @@ fn record(shell: &Shell, asked: &TokenWish, owner: Option<Owner>, by: By<'_>) ->
 /// # Errors
 /// When the store fails.
 pub(super) async fn maker(shell: &Shell, token: &Token) -> Result<Maker, Fault> {
-    let Some(lineage) = &token.maker else {
-        return Ok(if token.by == token::GATEWAY { Maker::Stands } else { Maker::Gone });
+    let whole = match &token.maker {
+        Some(_) => whole_of(shell, Role::Person, &token.by).await?,
+        None => None,
     };
-    let whole = whole_of(shell, Role::Person, &token.by).await?;
-    let Some(whole) = whole.filter(|whole| whole.subject.record.lineage == *lineage) else { return Ok(Maker::Gone) };
-    let ask = policy::Ask {
-        action: policy::Action::Administer,
-        principal: policy::Principal::Person(person_facts(&whole.subject.record)),
-        resource: policy::Resource::Token(token::facts(token)),
-        now: shell.now().secs(),
-    };
-    let permitted = matches!(policy::decide(&shell.rules.load(), &ask), policy::Decision::Allowed(_));
-    Ok(if permitted && !whole.is_locked() { Maker::Stands } else { Maker::Suspended })
+    let person = whole.as_ref().map(|whole| &whole.subject.record);
+    let locked = whole.as_ref().is_some_and(admin::Whole::is_locked);
+    Ok(match token::maker(token, person, &shell.rules.load(), shell.now()) {
+        Maker::Stands if locked => Maker::Suspended,
+        stands @ (Maker::Stands | Maker::Suspended | Maker::Gone) => stands,
+    })
 }
 
 /// Whether the caller may know of a token: who may look at it, or change it.

@@ -12,6 +12,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::core::face::Face;
 use gateway::{
+    attest,
     core::{
         admission::{Caller, Use},
         approve::{Approve, Code, Wish},
@@ -24,7 +25,6 @@ use gateway::{
         self,
         shell::{Actor, Retry, Settings, Shell},
     },
-    rules,
     store::{Batch, BoxFuture, CommitError, Engine, Entry, Key, ReadError, Rows, Store, Version, Watch, open},
 };
 use gateway::{
@@ -121,7 +121,7 @@ impl Answer {
 }
 
 fn ruleset(text: &str) -> Ruleset {
-    Ruleset::load(&[Source { name: "story.cedar", text }], &rules::claims()).unwrap()
+    Ruleset::load(&[Source { name: "story.cedar", text }], &attest::claims().collect::<Vec<_>>()).unwrap()
 }
 
 impl Story {
@@ -334,6 +334,7 @@ fn settings() -> Settings {
         pending_max_per_prefix: PER_PREFIX,
         certificates_per_life: PER_LIFE,
         audit_retention: DAY * 400,
+        attestors: Arc::new(attest::Attestors::standard().unwrap()),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Vocabulary {
     token: EntityUid,
     role_machine: EntityUid,
     role_person: EntityUid,
-    claims: HashMap<&'static str, ClaimType>,
+    claims: HashMap<String, ClaimType>,
 }
 
 impl Vocabulary {
@@ -49,7 +49,7 @@ impl Vocabulary {
             token: uid(&name("Token")?, "token"),
             role_machine: uid(&name("Role")?, "machine"),
             role_person: uid(&name("Role")?, "person"),
-            claims: claims.iter().map(|claim| (claim.name, claim.kind)).collect(),
+            claims: claims.iter().map(|claim| (claim.name.to_string(), claim.kind)).collect(),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::facts::ClaimDecl;
 /// Complains of every `has` whose name is no claim or no attribute.
 pub(super) fn check(drafts: &[Draft<'_>], schema: &str, claims: &[ClaimDecl], complaints: &mut Vec<Complaint>) {
     let attributes = attributes(schema);
-    let claims: BTreeSet<&str> = claims.iter().map(|claim| claim.name).collect();
+    let claims: BTreeSet<&str> = claims.iter().map(|claim| &*claim.name).collect();
     for draft in drafts {
         let tree = match draft.policy.to_json() {
             Ok(tree) => tree,

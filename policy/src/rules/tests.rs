@@ -1,5 +1,7 @@
 //! Loading: what is accepted, and the exact words and places of what is not.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,12 +10,12 @@ use crate::{DEFAULT_POLICY, SCHEMA};
 
 /// What the attestors of a gateway declare.
 pub(crate) const CLAIMS: [ClaimDecl; 6] = [
-    ClaimDecl { name: "token_id", kind: ClaimType::Text },
-    ClaimDecl { name: "token_owner", kind: ClaimType::Text },
-    ClaimDecl { name: "token_by", kind: ClaimType::Text },
-    ClaimDecl { name: "prior_name", kind: ClaimType::Text },
-    ClaimDecl { name: "prior_expired_for", kind: ClaimType::Number },
-    ClaimDecl { name: "secure_boot", kind: ClaimType::Bool },
+    ClaimDecl { name: Cow::Borrowed("token_id"), kind: ClaimType::Text },
+    ClaimDecl { name: Cow::Borrowed("token_owner"), kind: ClaimType::Text },
+    ClaimDecl { name: Cow::Borrowed("token_by"), kind: ClaimType::Text },
+    ClaimDecl { name: Cow::Borrowed("prior_name"), kind: ClaimType::Text },
+    ClaimDecl { name: Cow::Borrowed("prior_expired_for"), kind: ClaimType::Number },
+    ClaimDecl { name: Cow::Borrowed("secure_boot"), kind: ClaimType::Bool },
 ];
 
 pub(crate) fn load(text: &str) -> Result<Ruleset, Vec<Complaint>> {
@@ -172,8 +174,8 @@ fn claims_must_be_declared_sensibly() {
             Err(complaints) => complaints.into_iter().map(|c| c.message).collect(),
         }
     };
-    let text = |name| ClaimDecl { name, kind: ClaimType::Text };
-    let number = |name| ClaimDecl { name, kind: ClaimType::Number };
+    let text = |name: &'static str| ClaimDecl { name: name.into(), kind: ClaimType::Text };
+    let number = |name: &'static str| ClaimDecl { name: name.into(), kind: ClaimType::Number };
     assert_eq!(declare(&[]), [""; 0]);
     // Two attestors may share a claim, and Cedar's own words are no trouble.
     assert_eq!(declare(&[text("a"), text("a"), text("if"), text("in")]), [""; 0]);

@@ -1,9 +1,18 @@
 //! Evidence, for every attestor there is. Whatever is sent, nobody is believed without a record of ours, and what is to be
 //! looked up comes from something signed.
 
+use std::sync::LazyLock;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use gateway::attest::{ALL, Attestor, Context, Found, Message, Need};
+use gateway::{
+    attest::{ALL, Attestors, Chosen, claims},
+    core::{
+        evidence::{Context, Found, Message, Need},
+        keys,
+    },
+};
 use pki::{CaKey as _, KeyDigest, Role};
+use policy::Ruleset;
 use wire::enroll::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -16,46 +25,57 @@ use crate::{
 /// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
 const SIGN: u8 = 0x80;
 
+static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| Attestors::standard().expect("without any section"));
+
+static RULES: LazyLock<Ruleset> =
+    LazyLock::new(|| Ruleset::load(&[], &claims().collect::<Vec<_>>()).expect("no rules"));
+
 /// Judges one input.
 pub fn check(data: &[u8]) -> Outcome {
     let Some((mode, rest)) = mode(data) else { return Outcome::Refused };
     let for_key = key(LEAF_KEY + 1).subject_key().expect("its public key").digest();
     if mode & SIGN != 0 {
         let body = prior(&signed(rest, &WORLD.machines_key), &for_key);
-        let prior = ALL.iter().find(|attestor| attestor.kind() == PRIOR_CERTIFICATE).expect("listed");
-        return Outcome::any(&[judge(*prior, &body, for_key)]);
+        return Outcome::any(&[judge(PRIOR_CERTIFICATE, &body, for_key)]);
     }
-    let attestor = ALL[usize::from(mode) % ALL.len()];
-    Outcome::any(&[judge(attestor, &String::from_utf8_lossy(rest), for_key)])
+    let row = ALL[usize::from(mode) % ALL.len()];
+    Outcome::any(&[judge(row.kind, &String::from_utf8_lossy(rest), for_key)])
 }
 
-fn judge(attestor: &dyn Attestor, body: &str, for_key: KeyDigest) -> bool {
+fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
+    let Ok(chosen) = ATTESTORS.by_kind(kind) else { return false };
     let context = Context {
         domain: &WORLD.domain,
         anchors: &WORLD.anchors,
         issuing: [WORLD.machines.cert_der(), WORLD.people.cert_der()],
         token_key: &WORLD.token_key,
+        rules: &RULES,
         now: NOW,
     };
     let message = Message { body, for_key, exporter: &EXPORTER };
+    let Ok(case) = chosen.open(&message, &context) else { return false };
     // Without what was looked up there is nothing to believe, whatever the evidence says.
-    assert!(attestor.behind(&message, &Found::default(), &context).is_err(), "believed without a record");
-    let Ok(needs) = attestor.needs(&message, &context) else { return false };
+    assert!(case.rests_on(&Found::default(), &context).is_err(), "believed without a record");
+    let needs = case.needs(&Found::default()).expect("nothing was found yet");
     assert!(!needs.is_empty());
-    for need in needs {
-        if let Need::Prior(serial) = need {
-            let text: PriorCertificate = serde_json::from_str(body).expect("what was taken is JSON");
-            let ders = pki::parse_pem("CERTIFICATE", &text.certificate).expect("what was taken is PEM");
-            let (_, parsed) = X509Certificate::from_der(&ders[0]).expect("what was taken is a certificate");
-            assert!(serial.as_bytes().ends_with(parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial())));
-            // Bound to the connection and to the new key: neither can be lent.
-            let other = Message { exporter: &[8; 32], ..message.clone() };
-            assert!(attestor.needs(&other, &context).is_err(), "on another connection");
-            let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
-            assert!(attestor.needs(&other, &context).is_err(), "for another key");
-        }
+    if kind == PRIOR_CERTIFICATE {
+        bound(&chosen, &message, &context, &needs);
     }
     true
+}
+
+/// A prior certificate is bound to the connection and to the new key: neither can be lent.
+fn bound(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>, needs: &[Need]) {
+    let text: PriorCertificate = serde_json::from_str(message.body).expect("what was taken is JSON");
+    let ders = pki::parse_pem("CERTIFICATE", &text.certificate).expect("what was taken is PEM");
+    let (_, parsed) = X509Certificate::from_der(&ders[0]).expect("what was taken is a certificate");
+    let serial = parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial());
+    let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(matches!(needs, [Need::Record(key)] if key.starts_with(keys::CERTIFICATES) && key.ends_with(&serial)));
+    let other = Message { exporter: &[8; 32], ..message.clone() };
+    assert!(chosen.open(&other, context).is_err(), "on another connection");
+    let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
+    assert!(chosen.open(&other, context).is_err(), "for another key");
 }
 
 /// The evidence of whoever holds [`leaf`]'s key.
@@ -74,7 +94,7 @@ fn prior(certificate: &[u8], for_key: &KeyDigest) -> String {
 pub fn seeds() -> Vec<Vec<u8>> {
     let for_key = key(LEAF_KEY + 1).subject_key().expect("its public key").digest();
     let number = |kind| {
-        let at = ALL.iter().position(|attestor| attestor.kind() == kind).expect("listed");
+        let at = ALL.iter().position(|row| row.kind == kind).expect("listed");
         u8::try_from(at).expect("few attestors")
     };
     let (machine, person) = (leaf(Role::Machine), leaf(Role::Person));

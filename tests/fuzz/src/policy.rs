@@ -41,7 +41,7 @@ pub fn check(data: &[u8]) -> Outcome {
 const NOW: u64 = 1_772_366_400;
 
 fn load(text: &str) -> Option<Ruleset> {
-    match Ruleset::load(&[Source { name: "fuzz.cedar", text }], &gateway::rules::claims()) {
+    match Ruleset::load(&[Source { name: "fuzz.cedar", text }], &gateway::attest::claims().collect::<Vec<_>>()) {
         Ok(rules) => Some(rules),
         Err(complaints) => {
             assert!(!complaints.is_empty(), "refused without a word");

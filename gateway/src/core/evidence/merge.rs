@@ -1,37 +1,19 @@
 //! What all the evidence of a newcomer comes to. Evidence never adds up: at most one piece grants (names, labels, groups,
 //! owner, role), the others only claim, and whatever they do not agree on is refused.
 
-use std::collections::BTreeMap;
-
-use pki::AssuranceLevel;
-
 use super::{CONFLICT, Claims, Reject};
 use crate::core::name;
-
-/// The claims of a newcomer without evidence: a key, proven.
-#[must_use]
-pub const fn none() -> Claims {
-    Claims {
-        values: BTreeMap::new(),
-        assurance: AssuranceLevel::Software,
-        role: None,
-        names: vec![],
-        redeem: vec![],
-        grants: None,
-    }
-}
 
 fn together(why: &'static str) -> Reject {
     Reject::new(&CONFLICT, format!("these pieces of evidence cannot stand beside each other: {why}"))
 }
 
-/// The claims of all evidence. What is granted is what one of the pieces grants, or less; every secret shown is to be
-/// redeemed.
+/// The claims of all evidence. What is granted is what one of the pieces grants, or less.
 ///
 /// # Errors
 /// [`CONFLICT`] when two pieces grant, or when they are not for the same newcomer.
-pub fn merge(all: Vec<Claims>) -> Result<Claims, Reject> {
-    all.into_iter().try_fold(none(), |mut sum, piece| {
+pub fn merge(all: impl IntoIterator<Item = Claims>) -> Result<Claims, Reject> {
+    all.into_iter().try_fold(Claims::of_a_key(), |mut sum, piece| {
         if sum.grants.is_some() && piece.grants.is_some() {
             return Err(together("each of them admits by itself"));
         }
@@ -59,7 +41,6 @@ pub fn merge(all: Vec<Claims>) -> Result<Claims, Reject> {
         }
         sum.role = sum.role.or(piece.role);
         sum.assurance = sum.assurance.max(piece.assurance);
-        sum.redeem.extend(piece.redeem);
         sum.grants = sum.grants.or(piece.grants);
         Ok(sum)
     })
@@ -67,33 +48,12 @@ pub fn merge(all: Vec<Claims>) -> Result<Claims, Reject> {
 
 #[cfg(test)]
 mod tests {
-    use pki::Role;
+    use std::collections::BTreeMap;
+
+    use pki::{AssuranceLevel, Role};
 
     use super::*;
-    use crate::core::{
-        evidence::Grants,
-        records::{Claim, Seen, Token, UnixSecs},
-    };
-
-    fn token(id: usize) -> Seen<Token> {
-        let record = Token {
-            id: id.to_string(),
-            role: Role::Machine,
-            uses: 1,
-            redeemed: vec![],
-            names: vec![],
-            labels: BTreeMap::new(),
-            groups: vec![],
-            owner: None,
-            key: None,
-            by: "ann".to_owned(),
-            maker: None,
-            created: UnixSecs(0),
-            expires: UnixSecs(0),
-            revoked: false,
-        };
-        Seen { record, version: 1 }
-    }
+    use crate::core::{evidence::Grants, records::Claim};
 
     /// Every piece there can be, of a few values for each of its parts.
     fn pieces() -> Vec<Claims> {
@@ -106,14 +66,13 @@ mod tests {
                         groups: vec![format!("{group}-{id}")],
                         labels: [("of".to_owned(), id.to_string())].into(),
                         owner: None,
-                        rejoin: None,
+                        continues: None,
                     });
                     all.push(Claims {
                         values: BTreeMap::from([(format!("claim_{id}"), Claim::Bool(true))]),
                         assurance: AssuranceLevel::Software,
                         role,
                         names: names.iter().map(|&name| name.to_owned()).collect(),
-                        redeem: vec![token(id)],
                         grants,
                     });
                 }
@@ -143,12 +102,11 @@ mod tests {
             for two in &all {
                 for three in &all {
                     let set = [one, two, three];
-                    let Ok(sum) = merge(set.map(Clone::clone).to_vec()) else {
+                    let Ok(sum) = merge(set.map(Clone::clone)) else {
                         refused += 1;
                         continue;
                     };
                     taken += 1;
-                    assert_eq!(sum.redeem.len(), set.len(), "every secret shown is redeemed");
                     assert!(set.iter().all(|piece| sum.role.is_none() == set.iter().all(|p| p.role.is_none())
                         && piece.role.is_none_or(|role| sum.role == Some(role))));
                     match set.iter().find(|piece| piece.grants.is_some()) {
@@ -163,10 +121,9 @@ mod tests {
 
     #[track_caller]
     fn refused(change: impl Fn(&mut Claims, &mut Claims), want: &'static str) {
-        let piece = || Claims { redeem: vec![], ..none() };
-        let (mut one, mut two) = (piece(), piece());
+        let (mut one, mut two) = (Claims::of_a_key(), Claims::of_a_key());
         change(&mut one, &mut two);
-        assert_eq!(merge(vec![one, two]).err(), Some(together(want)));
+        assert_eq!(merge([one, two]).err(), Some(together(want)));
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub static UNKNOWN: Code = Code::malformed("evidence-unknown", None);
 pub static CONFLICT: Code =
     Code::malformed("evidence-conflict", Some("send one piece that admits: a join token, or the old certificate"));
 
+/// A piece that is larger than its attestor takes.
+pub static TOO_LARGE: Code = Code::malformed("evidence-too-large", None);
+
 /// Whoever stands behind it could not vouch for anybody now. Only tokens have such: the name is theirs.
 pub static SUSPENDED: Code = Code::refused("token-suspended", Some("ask for a new token"));
 
@@ -67,11 +70,17 @@ impl Reject {
         Self::new(&SUSPENDED, "the join token cannot be used at present")
     }
 
+    /// For a piece of more bytes than its attestor takes.
+    #[must_use]
+    pub fn too_large(kind: &str, max: usize) -> Self {
+        Self::new(&TOO_LARGE, format!("the evidence of kind `{kind}` is larger than {max} bytes"))
+    }
+
     /// Those that belong to no attestor, one of each.
     #[must_use]
     pub fn common() -> Vec<Self> {
         let together = "these pieces of evidence cannot stand beside each other: each of them admits by itself";
-        vec![Self::unknown("tarot"), Self::new(&CONFLICT, together)]
+        vec![Self::unknown("tarot"), Self::new(&CONFLICT, together), Self::too_large("tarot", 65_536)]
     }
 
     /// For a kind that nobody here judges.

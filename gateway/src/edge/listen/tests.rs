@@ -30,7 +30,6 @@ use crate::{
     flow::shell::Settings,
     ports::{clock::FakeClock, entropy::Entropy},
     registry::live::Conn,
-    rules,
     signer::{CaSet, GatewayLeaf},
     store::{Engine, open},
 };
@@ -107,7 +106,11 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
     let entropy = Entropy::os();
     let ca = authority("td.example", &clock, &entropy);
     let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
-    let rules = Ruleset::load(&[Source { name: "p", text: policy::DEFAULT_POLICY }], &rules::claims()).unwrap();
+    let rules = Ruleset::load(
+        &[Source { name: "p", text: policy::DEFAULT_POLICY }],
+        &crate::attest::claims().collect::<Vec<_>>(),
+    )
+    .unwrap();
     let settings = Settings {
         public_enroll: JOIN.to_owned(),
         public_manage: MANAGE.to_owned(),
@@ -122,6 +125,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         pending_max_per_prefix: 1,
         certificates_per_life: 16,
         audit_retention: SOON,
+        attestors: Arc::new(crate::attest::Attestors::standard().unwrap()),
     };
     let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
     let rates = Arc::new(Rates::new(&Limits::default().rates, Arc::clone(&shell.metrics)));

@@ -10,7 +10,6 @@ use crate::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
     },
-    rules,
     signer::CaSet,
     store::{Engine, open},
 };
@@ -32,6 +31,7 @@ fn settings() -> Settings {
         pending_max_per_prefix: 1,
         audit_retention: DAY,
         certificates_per_life: 16,
+        attestors: Arc::new(crate::attest::Attestors::standard().unwrap()),
     }
 }
 
@@ -43,7 +43,11 @@ async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     let ca = CaSet::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
     hand.set(start);
     let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
-    let rules = Ruleset::load(&[Source { name: "p", text: policy::DEFAULT_POLICY }], &rules::claims()).unwrap();
+    let rules = Ruleset::load(
+        &[Source { name: "p", text: policy::DEFAULT_POLICY }],
+        &crate::attest::claims().collect::<Vec<_>>(),
+    )
+    .unwrap();
     let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
     let name = || vec![GatewayName::Dns("gate.test".to_owned())];
     let names = FaceNames { enroll: name(), manage: vec![], proxy: vec![] };

@@ -1,0 +1,208 @@
+//! Evidence, judged: opened, looked up in rounds, held against the locks, and only then believed. Enrolment, renewal and
+//! rejoining come through here alike.
+
+use pki::{KeyDigest, Role};
+
+use super::{
+    admit::locks,
+    shell::{Actor, Retry, Shell},
+};
+use crate::{
+    attest::{Attestors, Case, Chosen},
+    core::{
+        change::{Changes, Expect},
+        evidence::{self, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Then},
+        lock::Target,
+        records::{Enrollment, Shown},
+        refusal::{Fault, Refusal},
+    },
+    registry::live::{Reason, Selector},
+};
+
+/// Most rounds of look-ups for one request: what a certificate belongs to takes three.
+const ROUNDS_MAX: usize = 4;
+
+/// Most look-ups in a round.
+const NEEDS_MAX: usize = 64;
+
+/// Evidence, and what it was sent for.
+pub struct Asked<'a> {
+    /// Kind and body of each piece.
+    pub evidence: &'a [(String, String)],
+    /// The key to be certified.
+    pub for_key: KeyDigest,
+    /// The exporter value of the connection it came on.
+    pub exporter: &'a [u8; 32],
+    /// The network prefix it came from.
+    pub source: &'a str,
+    /// Correlation id.
+    pub instance: &'a str,
+}
+
+/// A piece on its way.
+struct Piece<'a> {
+    chosen: Chosen<'a>,
+    case: Box<dyn Case>,
+    found: Found,
+}
+
+/// Judges all evidence: what any of it needs is looked up together, then the locks on what it rests on, then each piece is judged.
+///
+/// # Errors
+/// Why it does not hold.
+pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
+    if asked.evidence.is_empty() {
+        return Ok(Judged::nothing());
+    }
+    let (settings, rules) = (shell.settings.load_full(), shell.rules.load_full());
+    let context = context(shell, &rules);
+    let mut pieces = opened(&settings.attestors, asked, &context)?;
+    look_up(shell, &mut pieces, |piece| piece.case.needs(&piece.found)).await?;
+    let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
+    let rests_on: Vec<_> = rests_on.collect::<Result<_, Reject>>().map_err(Refusal::from)?;
+    let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
+    let locks = locks(shell, targets.clone()).await?;
+    for piece in &pieces {
+        if let Some(alarm) = piece.case.alarm(&piece.found, &locks, asked.source, &context) {
+            return Err(rejected(shell, alarm, asked.instance).await);
+        }
+    }
+    let mut judged = Judged { rests_on: targets.into_iter().collect(), ..Judged::nothing() };
+    let mut claims = Vec::new();
+    for (piece, rests_on) in pieces.iter().zip(&rests_on) {
+        let cleared = rests_on.clear(&locks)?;
+        let vouched = match piece.case.step(&piece.found, &context, &cleared) {
+            Ok(vouched) => piece.chosen.named(vouched),
+            Err(reject) => return Err(rejected(shell, reject, asked.instance).await),
+        };
+        claims.push(vouched.claims);
+        judged.spends.extend(vouched.spends);
+        let kind = piece.chosen.kind().to_owned();
+        judged.shown.push(Shown { kind, at: context.now.into(), reference: vouched.reference });
+    }
+    judged.claims = evidence::merge(claims).map_err(Refusal::from)?;
+    Ok(judged)
+}
+
+/// Whether the evidence of an enrollment still holds: on what conditions, or why not.
+///
+/// # Errors
+/// When the store fails.
+pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<Expect>, Reject>, Fault> {
+    let (settings, rules) = (shell.settings.load_full(), shell.rules.load_full());
+    let context = context(shell, &rules);
+    let mut taken = Vec::new();
+    for shown in &enrollment.evidence {
+        let Some(reference) = &shown.reference else { continue };
+        match settings.attestors.by_kind(&shown.kind) {
+            Ok(chosen) => taken.push(Taken { chosen, reference, found: Found::default() }),
+            Err(reject) => return Ok(Err(reject)),
+        }
+    }
+    look_up(shell, &mut taken, |one| Ok(one.chosen.attestor().still_needs(one.reference, &one.found))).await.map_err(
+        |error| match error {
+            Refusal::Ours(fault) => fault,
+            other => Fault::Record(other.to_string()),
+        },
+    )?;
+    let mut conditions = Changes::new();
+    for one in &taken {
+        match one.chosen.attestor().still(one.reference, &enrollment.key, &one.found, &context) {
+            Ok(changes) => conditions.extend(changes),
+            Err(reject) => return Ok(Err(reject)),
+        }
+    }
+    Ok(Ok(conditions.expect))
+}
+
+/// Evidence that was taken before.
+struct Taken<'a> {
+    chosen: Chosen<'a>,
+    reference: &'a str,
+    found: Found,
+}
+
+fn context<'a>(shell: &'a Shell, rules: &'a policy::Ruleset) -> Context<'a> {
+    Context {
+        domain: shell.ca.domain(),
+        anchors: shell.ca.anchors(),
+        issuing: [Role::Machine, Role::Person].map(|role| shell.ca.issuing_der(role)),
+        token_key: &shell.token_key,
+        rules,
+        now: shell.now(),
+    }
+}
+
+fn opened<'a>(attestors: &'a Attestors, asked: &Asked<'_>, context: &Context<'_>) -> Result<Vec<Piece<'a>>, Refusal> {
+    let open = |(kind, body): &(String, String)| {
+        let chosen = attestors.by_kind(kind)?;
+        let message = Message { body, for_key: asked.for_key, exporter: asked.exporter };
+        Ok(Piece { chosen, case: chosen.open(&message, context)?, found: Found::default() })
+    };
+    let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();
+    Ok(pieces?)
+}
+
+/// What is looked up for.
+trait Seeks {
+    fn found(&mut self) -> &mut Found;
+}
+
+impl Seeks for Piece<'_> {
+    fn found(&mut self) -> &mut Found {
+        &mut self.found
+    }
+}
+
+impl Seeks for Taken<'_> {
+    fn found(&mut self) -> &mut Found {
+        &mut self.found
+    }
+}
+
+/// Meets the needs of all, in rounds: the records of one round are read together.
+async fn look_up<T: Seeks>(
+    shell: &Shell,
+    all: &mut [T],
+    needs: impl Fn(&T) -> Result<Vec<Need>, Reject>,
+) -> Result<(), Refusal> {
+    for _ in 0..ROUNDS_MAX {
+        let wanted: Vec<Vec<Need>> = all.iter().map(&needs).collect::<Result<_, Reject>>()?;
+        let count: usize = wanted.iter().map(Vec::len).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        if count > NEEDS_MAX {
+            return Err(Fault::Record(format!("{count} look-ups in a round")).into());
+        }
+        let records = wanted.iter().flatten().filter_map(|need| match need {
+            Need::Record(key) => Some(key.clone()),
+            Need::Document(_) => None,
+        });
+        let mut records = shell.get_bytes(records.collect()).await?.into_iter();
+        for (one, needs) in all.iter_mut().zip(&wanted) {
+            for need in needs {
+                one.found().push(match need {
+                    Need::Record(_) => Finding::Record(records.next().flatten()),
+                    Need::Document(source) => Finding::Document(shell.documents.get(source).await),
+                });
+            }
+        }
+    }
+    Err(Fault::Record("evidence that goes on needing".to_owned()).into())
+}
+
+/// Carries out what follows from a rejection, and gives the rejection.
+async fn rejected(shell: &Shell, rejected: Rejected, instance: &str) -> Retry {
+    let Rejected { refusal, then } = rejected;
+    let Some(then) = then else { return refusal.into() };
+    let Then { changes, cut } = *then;
+    if let Err(retry) = shell.commit(changes, &Actor { who: "gateway", instance }).await {
+        return retry;
+    }
+    if let Some(identity) = cut {
+        shell.metrics.lock("forked");
+        shell.live.cut(&Selector::Identity(identity), Reason::Locked);
+    }
+    refusal.into()
+}

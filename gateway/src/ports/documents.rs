@@ -1,0 +1,122 @@
+//! Documents that others keep up to date, such as the keys of a token issuer or the revocation list of a maker: read when an
+//! attestor needs one, kept for a moment, bounded in size and time, and told with their age.
+
+#![expect(clippy::disallowed_methods, reason = "a document has an age, which is told by the clock of its files")]
+
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    core::evidence::{Document, Source},
+    ports::files::{self, FileError},
+};
+
+/// Largest document, in bytes: a maker's revocation list of some twenty thousand entries.
+const DOCUMENT_MAX: usize = 1024 * 1024;
+
+/// How long what was read counts as what is there: a crowd that joins at once reads a file once.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// How long a document may take: a file of a network file system that hangs must not hold a request for ever.
+const DOCUMENT_TIME: Duration = Duration::from_secs(5);
+
+/// Most documents that are kept: each attestor's configuration names a few.
+const DOCUMENTS_MAX: usize = 64;
+
+/// What was read of late.
+#[derive(Default)]
+pub struct Documents {
+    kept: Mutex<BTreeMap<Source, (Instant, Text)>>,
+}
+
+/// A text with the time it was written.
+#[derive(Clone)]
+struct Text {
+    bytes: Arc<[u8]>,
+    written: SystemTime,
+}
+
+impl Documents {
+    /// A document as it is now; nothing, and a line in the log, when it cannot be had.
+    pub async fn get(&self, source: &Source) -> Option<Document> {
+        let now = Instant::now();
+        if let Some((at, text)) = self.lock().get(source)
+            && now.saturating_duration_since(*at) < KEPT
+        {
+            return Some(document(text.clone()));
+        }
+        let wanted = source.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&wanted));
+        let text = match tokio::time::timeout(DOCUMENT_TIME, reading).await {
+            Ok(Ok(Ok(text))) => text,
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "a document cannot be read");
+                return None;
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(?source, "a document did not come in time");
+                return None;
+            }
+        };
+        let mut kept = self.lock();
+        if kept.len() >= DOCUMENTS_MAX {
+            kept.clear();
+        }
+        kept.insert(source.clone(), (now, text.clone()));
+        drop(kept);
+        Some(document(text))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Source, (Instant, Text)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One from the future is as new as can be.
+fn document(text: Text) -> Document {
+    let age = SystemTime::now().duration_since(text.written).unwrap_or_default();
+    Document { bytes: text.bytes, age }
+}
+
+fn read(source: &Source) -> Result<Text, FileError> {
+    let Source::File(path) = source;
+    let failed = |error| FileError::io("read", path, error);
+    let mut file = files::open(path)?;
+    let written = file.metadata().and_then(|about| about.modified()).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let max = u64::try_from(DOCUMENT_MAX).unwrap_or(u64::MAX);
+    std::io::Read::by_ref(&mut file).take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > DOCUMENT_MAX {
+        return Err(failed(std::io::Error::other(format!("it is larger than {DOCUMENT_MAX} bytes"))));
+    }
+    Ok(Text { bytes: bytes.into(), written })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_is_read_kept_and_read_again() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("keys.json");
+        let (documents, source) = (Documents::default(), Source::File(path.clone()));
+        assert!(documents.get(&source).await.is_none());
+        std::fs::write(&path, "one").unwrap();
+        let first = documents.get(&source).await.unwrap();
+        assert_eq!((&*first.bytes, first.age < Duration::from_secs(60)), (&b"one"[..], true));
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"one");
+        tokio::time::advance(KEPT).await;
+        assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"two");
+        std::fs::write(&path, vec![b'x'; DOCUMENT_MAX + 1]).unwrap();
+        tokio::time::advance(KEPT).await;
+        assert!(documents.get(&source).await.is_none());
+    }
+}
