@@ -319,8 +319,8 @@ pub enum SshCertCommand {
     /// Print the line of known_hosts with which ssh believes every machine, so that it never asks
     KnownHosts {
         /// A further pattern of host names to believe them under; may be repeated
-        #[arg(long, value_name = "PATTERN", value_parser = crate::commands::sshcert::Pattern::parse)]
-        also: Vec<crate::commands::sshcert::Pattern>,
+        #[arg(long, value_name = "PATTERN", value_parser = crate::core::ssh::Pattern::parse)]
+        also: Vec<crate::core::ssh::Pattern>,
     },
     /// Print what belongs into the file that sshd's TrustedUserCAKeys names
     TrustedUserCa,
@@ -347,7 +347,7 @@ pub struct SshUserArgs {
 #[derive(Debug, Args)]
 pub struct SshHostArgs {
     /// The host key
-    #[arg(long, value_name = "FILE", default_value = crate::commands::sshcert::host::DEFAULT_KEY)]
+    #[arg(long, value_name = "FILE", default_value = crate::core::ssh::HOST_KEY)]
     pub host_key: PathBuf,
     /// Where the certificate goes; otherwise beside the key
     #[arg(long, value_name = "FILE")]

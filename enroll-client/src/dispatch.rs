@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, pairs};
 use crate::commands::connect;
 use crate::commands::daemon::{self, Length};
+use crate::commands::desk::Desk;
 use crate::commands::helper;
 use crate::commands::join;
 use crate::commands::own::{self, Goodbye, When};
-use crate::commands::people::Desk;
 use crate::commands::sshcert;
 use crate::commands::sshconfig;
 use crate::core::enrollment::{Manner, OnWait, Patience};
 use crate::core::plan::{WantedRole, Wish};
+use crate::core::services::{self, Services};
 use crate::core::target::{Target, parse_name, parse_pin};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
@@ -60,7 +61,8 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Status => return own::status(store, format),
         Command::Run(args) => {
             let length = if args.once { Length::Once } else { Length::ForEver };
-            let services = connect::services(store, &args)?;
+            let file = store.trusted_text(services::FILE)?;
+            let services = Services::configured(file.as_deref(), &args.expose, &args.reach)?;
             daemon::run(store, &daemon::Options { length, hooks: args.hooks, format, services }).await?;
         }
         Command::Renew(args) => {

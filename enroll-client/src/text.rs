@@ -1,9 +1,13 @@
 //! Text for terminals: escaping what others wrote, spans of time and fingerprints.
 
+mod cells;
 pub mod disconnect;
 pub mod followed;
-pub mod people;
+pub mod records;
 pub mod report;
+pub mod requests;
+pub mod sessions;
+pub mod subjects;
 pub mod table;
 
 use std::fmt::Write as _;

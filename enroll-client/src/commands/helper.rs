@@ -1,31 +1,28 @@
 //! The helper: one process that holds a connection to the proxy face for all programs of one person. They come by a Unix
 //! socket in the identity folder, say what they want in the frames of [`wire::tunnel`], and get the service's bytes.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::Name;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
+use transport::frame::{read_frame, write_frame};
 use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::{ConnectArgs, HelperArgs};
-use crate::commands::connect::{Over, Place, Way, afterwards, carry, explained};
 use crate::core::ending::{Ending, Judged};
+use crate::core::place::Place;
 use crate::core::services::Sealing;
 use crate::edge::keystore::Keystore;
-use crate::edge::mux::{read_frame, write_frame};
-use crate::edge::net::CallError;
 use crate::edge::program;
-use crate::edge::proxy::{Carries, Service, Streams};
 use crate::edge::terminal;
-use crate::edge::words::Words;
+use crate::flow::access::{EndedSession, ProxyAccess, carry, explain_refusal, report_end};
+use crate::flow::pool::{Pool, Why};
 use crate::platform;
 use crate::text::report::{Complaint, Exit};
 
@@ -47,28 +44,8 @@ const WHY_TIME: Duration = Duration::from_secs(3);
 /// What is kept of what a helper says that ends at once: a few lines.
 const SAID_MAX: u64 = 4 * 1024;
 
-/// Sessions whose ends are remembered.
-const OPENED_KEPT: usize = 1_024;
-
 /// How long a program may take to say what it wants, and the helper to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(45);
-
-/// Connections to the proxy face, and who we are. A renewed certificate is picked up with the next stream; streams that are
-/// open stay on the connection they began on.
-pub struct Pool {
-    state: Mutex<(Way, Vec<Arc<Streams>>)>,
-    /// The last sessions that were opened.
-    opened: Mutex<VecDeque<Opened>>,
-}
-
-/// A session that was opened for a program.
-struct Opened {
-    session: String,
-    /// Where the gateway says why it ended.
-    words: Arc<Words>,
-    /// Whether its bytes broke off here.
-    broke: Arc<AtomicBool>,
-}
 
 /// What a program says first.
 #[derive(Serialize, Deserialize)]
@@ -99,78 +76,9 @@ struct Answer {
     broke: bool,
 }
 
-impl Pool {
-    /// None yet.
-    #[must_use]
-    pub fn new(way: Way) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
-    }
-
-    /// Remembers a session; gives where to note that it broke.
-    async fn note(&self, service: &Service) -> Arc<AtomicBool> {
-        let mut opened = self.opened.lock().await;
-        if opened.len() == OPENED_KEPT {
-            opened.pop_front();
-        }
-        let (session, words, broke) =
-            (service.session.clone(), Arc::clone(&service.words), Arc::<AtomicBool>::default());
-        opened.push_back(Opened { session, words, broke: Arc::clone(&broke) });
-        broke
-    }
-
-    async fn why(&self, session: &str) -> Answer {
-        let found = {
-            let opened = self.opened.lock().await;
-            let found = opened.iter().rev().find(|opened| opened.session == session);
-            found.map(|opened| (Arc::clone(&opened.words), Arc::clone(&opened.broke)))
-        };
-        let Some((words, broke)) = found else { return Answer { reason: None, broke: false } };
-        Answer { reason: words.why(session).await, broke: broke.load(Ordering::SeqCst) }
-    }
-
-    /// A service, and the way by which it was reached.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
-    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
-        match self.try_reach(service, machine, sealing).await {
-            Ok(found) => Ok(found),
-            // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
-            Err(complaint) => Err(self.state.lock().await.0.expired().unwrap_or(complaint)),
-        }
-    }
-
-    async fn try_reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<(Service, Way), Complaint> {
-        let (streams, way, fresh) = self.streams().await?;
-        match streams.reach(service, machine, sealing).await {
-            Ok(found) => Ok((found, way)),
-            // A connection that broke unnoticed: the first who needs it should not be the one to suffer.
-            Err(CallError::Net(error)) if !fresh && error.is_passing() => {
-                self.forget(&streams).await;
-                let (streams, way, _) = self.streams().await?;
-                Ok((streams.reach(service, machine, sealing).await?, way))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// A connection with room, made with the certificate in use; whether it was made just now.
-    async fn streams(&self) -> Result<(Arc<Streams>, Way, bool), Complaint> {
-        let mut state = self.state.lock().await;
-        let (way, open) = &mut *state;
-        let current = way.credential.newest();
-        open.retain(|streams| streams.has_room() || streams.open() > 0);
-        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == current.serial;
-        if let Some(streams) = open.iter().find(usable) {
-            return Ok((Arc::clone(streams), way.clone(), false));
-        }
-        let streams = Arc::new(way.dial(Carries::Many).await?);
-        open.push(Arc::clone(&streams));
-        Ok((streams, way.clone(), true))
-    }
-
-    async fn forget(&self, broken: &Arc<Streams>) {
-        self.state.lock().await.1.retain(|streams| !Arc::ptr_eq(streams, broken));
+impl From<Why> for Answer {
+    fn from(why: Why) -> Self {
+        Self { reason: why.reason, broke: why.broke }
     }
 }
 
@@ -193,7 +101,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
     if platform::guest_of(store.dir()).is_some() {
         return Err(as_owner(store));
     }
-    let way = Way::find(store).await?;
+    let way = ProxyAccess::find(store).await?;
     let path = socket(store);
     let listener = platform::listen_private(&path)
         .map_err(|error| cannot_listen(&path, &error))?
@@ -247,7 +155,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
         Ok(Ok(Asked::Reach(reach))) => reach,
         Ok(Ok(Asked::Why { session })) => {
-            let _ = write_frame(&mut program, &pool.why(&session).await).await;
+            let _ = write_frame(&mut program, &Answer::from(pool.why(&session).await)).await;
             return;
         }
         Ok(Err(_)) | Err(_) => return,
@@ -312,8 +220,8 @@ pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Res
     match answer {
         Reached::Refused { problem } => {
             let complaint = complaint(*problem);
-            match Way::find(store).await {
-                Ok(way) => Err(explained(&way, machine, complaint).await),
+            match ProxyAccess::find(store).await {
+                Ok(way) => Err(explain_refusal(&way, machine, complaint).await),
                 Err(_) => Err(complaint),
             }
         }
@@ -335,8 +243,8 @@ pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Res
                 Ending::Closed if broke => Ending::Broke(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };
-            let way = if ending.judge(said) == Judged::Ask { Way::find(store).await.ok() } else { None };
-            Ok(afterwards(way.as_ref(), Over { session: &session, machine, ending, said }).await)
+            let way = if ending.judge(said) == Judged::Ask { ProxyAccess::find(store).await.ok() } else { None };
+            Ok(report_end(way.as_ref(), EndedSession { session: &session, machine, ending, said }).await)
         }
     }
 }
@@ -360,7 +268,7 @@ async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complai
         Err(_) => {}
     }
     // Said here, where somebody reads it, and not by a helper that nobody sees.
-    Way::find(store).await?;
+    ProxyAccess::find(store).await?;
     let until = Instant::now() + START_TIME;
     loop {
         let mut started = start_helper(store)?;

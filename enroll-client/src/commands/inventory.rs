@@ -230,13 +230,8 @@ mod tests {
 
     const ACTIVE: &[MachineState] = &[MachineState::Active];
 
-    #[test]
-    fn a_listing_has_groups_and_all_variables() {
-        let mut one = machine("edge-1", &[("site", "oslo")]);
-        one.owner = Some("bob".into());
-        one.verified = map(&[("token_id", "t1")]);
-        one.claimed = map(&[("os", "Linux"), ("hostname", "box")]);
-        one.convergence = Some(ConvergenceView {
+    fn convergence() -> ConvergenceView {
+        ConvergenceView {
             tool: "ansible".into(),
             version: None,
             run_id: None,
@@ -250,7 +245,16 @@ mod tests {
             skipped: 0,
             by: "spiffe://td.example/person/ann".into(),
             at: 5,
-        });
+        }
+    }
+
+    #[test]
+    fn a_listing_has_groups_and_all_variables() {
+        let mut one = machine("edge-1", &[("site", "oslo")]);
+        one.owner = Some("bob".into());
+        one.verified = map(&[("token_id", "t1")]);
+        one.claimed = map(&[("os", "Linux"), ("hostname", "box")]);
+        one.convergence = Some(convergence());
         let two = machine("edge-2", &[("site", "oslo")]);
         let want = json!({
             "_meta": { "hostvars": {

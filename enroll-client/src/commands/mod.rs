@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod daemon;
+pub mod desk;
 pub mod helper;
 pub mod inventory;
 pub mod join;

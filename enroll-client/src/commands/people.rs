@@ -1,38 +1,30 @@
 //! What people do for others: requests, machines, people, locks, tokens, audit. `--json` prints what the gateway said, as
-//! it said it; otherwise [`crate::text::people`] lays it out.
+//! it said it; otherwise [`crate::text`] lays it out.
 
 use std::path::Path;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use wire::admin::{
     AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, RenewalsRequest, SessionEvents, SessionView,
     SubjectView, TokenReply, TokenRequest, TokenView,
 };
-use wire::manage::SelfReply;
 
 use crate::cli::{
     AuditArgs, CanIArgs, InventoryArgs, LocksCommand, MachinesCommand, PeopleCommand, SessionsCommand, TokenArgs,
     TokensCommand, pairs, parse_moment,
 };
+use crate::commands::desk::{Desk, typed, with_result};
 use crate::commands::{inventory, set};
 use crate::core::target::{parse_name, parse_pin};
 use crate::edge::clock;
-use crate::edge::keystore::Keystore;
-use crate::edge::manage::{ManageFace, query, segment};
+use crate::edge::manage::{query, segment};
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
-use crate::flow::upkeep;
-use crate::text;
 use crate::text::followed::Followed;
-use crate::text::people as show;
 use crate::text::report::{Complaint, Exit};
-use crate::text::table::Table;
-
-/// Most pages of a listing that are fetched: a million rows, more than anybody reads.
-const PAGES_MOST: usize = 1_000;
+use crate::text::{self, records, sessions, subjects};
 
 /// How often a machine is looked at that is waited for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,13 +34,6 @@ const FOLLOW: Duration = Duration::from_secs(2);
 
 /// How `ssh` reaches the machines, in the folder of the identity.
 const SSH_CONFIG: &str = "ssh/config";
-
-/// A person (or machine) at the manage face.
-pub struct Desk {
-    pub(crate) face: ManageFace,
-    pub(crate) format: Format,
-    pub(crate) now: pki::UnixTime,
-}
 
 /// The two things that have locks of their own kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,114 +58,7 @@ impl Kind {
     }
 }
 
-/// What the gateway said, with what was done in one word.
-pub(crate) fn with_result(result: &str, mut value: Value) -> Value {
-    if let Some(members) = value.as_object_mut() {
-        members.insert("result".to_owned(), result.into());
-    }
-    value
-}
-
-/// What the gateway said, typed for laying out.
-pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> {
-    serde_json::from_value(value.clone()).map_err(|e| {
-        Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply makes no sense: {e}"))
-            .hint("this program may be older than the gateway; --json shows the reply as it is")
-    })
-}
-
 impl Desk {
-    /// As the identity in the folder.
-    ///
-    /// # Errors
-    /// When there is none that is valid.
-    pub fn open(store: &Keystore, format: Format) -> Result<Self, Complaint> {
-        let credential = upkeep::load_valid(store)?;
-        let now = upkeep::gateway_time(store, &credential);
-        Ok(Self { face: ManageFace::new(&credential).map_err(CallError::Net)?, format, now })
-    }
-
-    /// Prints a reply: as it is, or laid out.
-    pub(crate) fn print<T: DeserializeOwned>(
-        &self,
-        value: &Value,
-        lay_out: impl FnOnce(&T) -> String,
-    ) -> Result<(), Complaint> {
-        let text = match self.format {
-            Format::Json => String::new(),
-            Format::Text => lay_out(&typed(value)?),
-        };
-        terminal::result(self.format, value, &text);
-        Ok(())
-    }
-
-    /// Prints that something was done.
-    pub(crate) fn done(&self, value: &Value, text: &str) {
-        terminal::result(self.format, value, &text::safe(text));
-    }
-
-    /// The same, of several lines.
-    pub(crate) fn done_lines(&self, value: &Value, lines: &[String]) {
-        let lines: Vec<String> = lines.iter().map(|line| text::safe(line)).collect();
-        terminal::result(self.format, value, &lines.join("\n"));
-    }
-
-    /// All rows of a listing, or the first `limit`.
-    pub(crate) async fn listing(
-        &mut self,
-        path: &str,
-        parameters: &[(&str, Option<String>)],
-        limit: usize,
-    ) -> Result<Value, Complaint> {
-        let mut items: Vec<Value> = Vec::new();
-        let mut after: Option<String> = None;
-        for _ in 0..PAGES_MOST {
-            let mut parameters = parameters.to_vec();
-            parameters.push(("limit", Some((limit - items.len()).min(wire::limits::PAGE_MAX).to_string())));
-            parameters.push(("after", after.take()));
-            let mut page: Value = self.face.get(&format!("{path}{}", query(&parameters))).await?;
-            if let Some(Value::Array(rows)) = page.get_mut("items").map(Value::take) {
-                items.extend(rows);
-            }
-            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
-            if after.is_none() || items.len() >= limit {
-                break;
-            }
-        }
-        items.truncate(limit);
-        Ok(match after {
-            Some(next) => json!({ "items": items, "next": next }),
-            None => json!({ "items": items }),
-        })
-    }
-
-    /// Prints a listing.
-    pub(crate) fn print_rows<T: DeserializeOwned>(
-        &self,
-        listing: &Value,
-        lay_out: impl FnOnce(&[T]) -> Table,
-    ) -> Result<(), Complaint> {
-        match self.format {
-            Format::Json => terminal::result(self.format, listing, ""),
-            Format::Text => {
-                let rows = typed::<Vec<T>>(listing.get("items").unwrap_or(&Value::Null))?;
-                terminal::list(&lay_out(&rows).render(terminal::width()));
-            }
-        }
-        Ok(())
-    }
-
-    /// What the gateway wants this person to know, said before a listing. That it cannot be fetched is no reason to fail.
-    pub(crate) async fn say_notices(&mut self) {
-        if self.format == Format::Text
-            && let Ok(seen) = self.face.get::<SelfReply>("/v1/self").await
-        {
-            for notice in seen.notices {
-                terminal::say(&notice);
-            }
-        }
-    }
-
     /// `lychgate machines`.
     ///
     /// # Errors
@@ -203,12 +81,12 @@ impl Desk {
                     ("online", online),
                 ];
                 let listing = self.listing(Kind::Machine.path(), &parameters, usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[SubjectView]| show::machines(rows, now))
+                self.print_rows(&listing, |rows: &[SubjectView]| subjects::machines(rows, now))
             }
             MachinesCommand::Show { names } => {
                 for name in names {
                     let value = self.face.get(&format!("/v1/machines/{}", segment(name))).await?;
-                    self.print(&value, |row: &SubjectView| show::subject(row, now))?;
+                    self.print(&value, |row: &SubjectView| subjects::subject(row, now))?;
                 }
                 Ok(())
             }
@@ -256,11 +134,11 @@ impl Desk {
             }
             PeopleCommand::List => {
                 let listing = self.listing(Kind::Person.path(), &[], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[SubjectView]| show::people(rows, now))
+                self.print_rows(&listing, |rows: &[SubjectView]| subjects::people(rows, now))
             }
             PeopleCommand::Show { name } => {
                 let value = self.face.get(&format!("/v1/people/{}", segment(name))).await?;
-                self.print(&value, |row: &SubjectView| show::subject(row, now))
+                self.print(&value, |row: &SubjectView| subjects::subject(row, now))
             }
             PeopleCommand::Set(args) => self.set_person(args).await,
             PeopleCommand::Offboard { name, to } => self.offboard(name, to).await,
@@ -278,7 +156,7 @@ impl Desk {
         loop {
             let why = match self.face.get::<Value>(&path).await {
                 Ok(value) => match typed::<SubjectView>(&value)?.tunnel {
-                    Some(_) => return self.print(&value, |row: &SubjectView| show::subject(row, self.now)),
+                    Some(_) => return self.print(&value, |row: &SubjectView| subjects::subject(row, self.now)),
                     None => format!("the machine `{name}` is offline"),
                 },
                 Err(CallError::Refused(refusal)) if refusal.status == 404 => {
@@ -308,7 +186,7 @@ impl Desk {
         let body = LockRequest { kind: kind.to_owned(), target: target.to_owned(), reason: reason.to_owned() };
         let value: Value = self.face.post("/v1/locks", &body).await?;
         let view = typed::<LockView>(&value).ok();
-        let ended = view.as_ref().and_then(show::ended).map_or_else(String::new, |ended| format!("; {ended}"));
+        let ended = view.as_ref().and_then(records::ended).map_or_else(String::new, |ended| format!("; {ended}"));
         let hits = view.as_ref().map(|view| view.hits.join(", ")).filter(|hits| !hits.is_empty());
         let hits = hits.map_or_else(String::new, |hits| format!(", and with it {hits}"));
         let mut lines = vec![format!("locked the {kind} `{target}`{hits}{ended}")];
@@ -360,7 +238,7 @@ impl Desk {
         match command {
             LocksCommand::List => {
                 let listing = self.listing("/v1/locks", &[], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[LockView]| show::locks(rows))
+                self.print_rows(&listing, |rows: &[LockView]| records::locks(rows))
             }
             LocksCommand::Add { kind, target, reason } => self.lock(kind.as_str(), target, reason).await,
             LocksCommand::Remove { kind, target } => {
@@ -387,7 +265,7 @@ impl Desk {
             }
             TokensCommand::List => {
                 let listing = self.listing("/v1/tokens", &[], usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[TokenView]| show::tokens(rows, now))
+                self.print_rows(&listing, |rows: &[TokenView]| records::tokens(rows, now))
             }
             TokensCommand::Revoke { id } => {
                 let value = self.face.delete(&format!("/v1/tokens/{}", segment(id))).await?;
@@ -429,11 +307,11 @@ impl Desk {
                 ];
                 let now = self.now;
                 let listing = self.listing("/v1/sessions", &parameters, usize::MAX).await?;
-                self.print_rows(&listing, |rows: &[SessionView]| show::sessions(rows, now))
+                self.print_rows(&listing, |rows: &[SessionView]| sessions::sessions(rows, now))
             }
             SessionsCommand::Show { id } => {
                 let value: Value = self.face.get(&format!("/v1/sessions/{}", segment(id))).await?;
-                self.print(&value, show::session)
+                self.print(&value, sessions::session)
             }
             SessionsCommand::Kill { id } => {
                 let value: Value = self.face.delete(&format!("/v1/sessions/{}", segment(id))).await?;
@@ -456,7 +334,7 @@ impl Desk {
             let page: SessionEvents = typed(&value)?;
             if let Some(Value::Array(items)) = value.get("items") {
                 for (item, event) in items.iter().zip(&page.items) {
-                    terminal::result(self.format, item, &show::session_event(event));
+                    terminal::result(self.format, item, &sessions::session_event(event));
                 }
             }
             after = Some(page.next);
@@ -495,7 +373,7 @@ impl Desk {
                 );
             }
         }
-        self.print(&listing, |page: &Page<AuditView>| show::audit(&page.items, terminal::width()))
+        self.print(&listing, |page: &Page<AuditView>| records::audit(&page.items, terminal::width()))
     }
 
     /// Prints events as they happen, until a signal comes: those from now on, or from the time given.
@@ -511,7 +389,7 @@ impl Desk {
         }
         loop {
             for (value, event) in self.happened(&mut followed, parameters).await? {
-                terminal::result(self.format, &value, &show::audit(&[event], terminal::width()));
+                terminal::result(self.format, &value, &records::audit(&[event], terminal::width()));
             }
             sleep(FOLLOW).await;
         }
@@ -569,7 +447,7 @@ impl Desk {
     pub async fn can_i(&mut self, args: &CanIArgs) -> Result<(), Complaint> {
         let body = CanIRequest { action: args.action.clone(), resource: args.resource.clone() };
         let value = self.face.post("/v1/can-i", &body).await?;
-        let lay_out = if args.explain { show::can_i_explained } else { show::can_i };
+        let lay_out = if args.explain { records::can_i_explained } else { records::can_i };
         self.print(&value, |reply: &CanIReply| lay_out(reply))
     }
 }

@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep};
 use wire::admin::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::cli::{ApproveArgs, RequestsCommand, pairs};
-use crate::commands::people::{Desk, typed};
+use crate::commands::desk::{Desk, typed};
 use crate::edge::manage::{query, segment};
 use crate::edge::terminal;
 use crate::text;
-use crate::text::people as show;
 use crate::text::report::{Complaint, Exit};
+use crate::text::requests as show;
 
 /// Characters of a request's id.
 const ID_CHARS: usize = 12;

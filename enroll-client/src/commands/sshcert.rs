@@ -10,15 +10,11 @@ pub use user::{Freshness, UserCert, Wish as UserWish, ensure as ensure_user};
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use pki::{Order, Role, SshCertificate, SshKey, SshKind, TrustDomain, UnixTime};
+use pki::{Order, Role, SshKey, SshKind};
 use serde_json::json;
-use wire::ssh::{
-    HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, ca_statement, ordered_ca_statement, proof_message,
-};
+use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, proof_message};
 
-use crate::core::trust::anchors_of;
+use crate::core::ssh::{Cas, Pattern, check, text};
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::keystore::{Credential, Keystore, SSH_CAS, read_text};
@@ -33,92 +29,18 @@ use crate::text::report::{Complaint, Exit};
 /// What the gateway last said of its SSH CAs as a file for `UserKnownHostsFile`.
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
-/// The SSH CAs of a gateway, each line read as a key, so that nothing else can be in what is printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cas {
-    domain: TrustDomain,
-    user: Vec<SshKey>,
-    host: Vec<SshKey>,
-}
-
-impl Cas {
-    /// Reads what a gateway says, which must be about our trust domain, no older than what was heard `before`, and signed by its CA for
-    /// gateways: the key for TLS alone names nobody to be believed.
-    ///
-    /// # Errors
-    /// When it is about another, or names no CA, or one that is no key, or was not signed by whom we believe.
-    fn read(reply: &SshCaReply, credential: &Credential, before: Order, now: UnixTime) -> Result<Self, Complaint> {
-        let domain = credential.domain();
-        let keys = |lines: &[String]| -> Result<Vec<SshKey>, Complaint> {
-            let keys: Result<Vec<SshKey>, _> = lines.iter().map(|line| SshKey::parse(line)).collect();
-            match keys {
-                Ok(keys) if !keys.is_empty() => Ok(keys),
-                Ok(_) => Err(bad_reply("it names no SSH CA")),
-                Err(error) => Err(bad_reply(&format!("one of its SSH CAs cannot be used: {error}"))),
-            }
-        };
-        if reply.trust_domain != domain.as_str() {
-            return Err(bad_reply("it speaks of another trust domain"));
-        }
-        let cas = Self { domain: domain.clone(), user: keys(&reply.user)?, host: keys(&reply.host)? };
-        vouched(reply, credential, before, now).map_err(|why| {
-            let what = format!("the gateway names SSH CAs for which its own CA does not vouch now: {why}");
-            Complaint::new(Exit::Untrusted, "bad-reply", what)
-                .hint("nothing was taken from it; tell the gateway's operator")
-        })?;
-        Ok(cas)
-    }
-
-    /// Lines for `known_hosts`: every machine's certificate is believed under its DNS name, and under `also`.
-    #[must_use]
-    pub fn known_hosts(&self, also: &[Pattern]) -> Vec<String> {
-        let all = format!("*.machine.{}", self.domain);
-        let patterns: Vec<&str> = std::iter::once(all.as_str()).chain(also.iter().map(|one| one.0.as_str())).collect();
-        let patterns = patterns.join(",");
-        self.host.iter().map(|key| format!("@cert-authority {patterns} {}", key.line())).collect()
-    }
-
-    /// Lines for the file that sshd's `TrustedUserCAKeys` names.
-    #[must_use]
-    pub fn trusted_user_ca(&self) -> Vec<String> {
-        self.user.iter().map(|key| format!("{} lychgate@{}", key.line(), self.domain)).collect()
-    }
-}
-
-/// Whether the CA for gateways signed it.
-fn vouched(reply: &SshCaReply, credential: &Credential, before: Order, now: UnixTime) -> Result<(), String> {
-    let anchors = anchors_of(credential.domain(), &credential.roots, now)?;
-    let ca = pki::parse_pem("CERTIFICATE", &reply.ca).map_err(|error| error.to_string())?;
-    let [ca] = ca.as_slice() else { return Err("it is not signed".to_owned()) };
-    let order = Order::new(reply.order);
-    // Before the signature: what came earlier is signed as well.
-    order.check(before).map_err(|error| error.to_string())?;
-    let (domain, user, host) = (&reply.trust_domain, &reply.user, &reply.host);
-    let (statement, signature) = if order == Order::default() {
-        (ca_statement(domain, user, host), &reply.signature)
-    } else {
-        (ordered_ca_statement(domain, reply.order, user, host), &reply.ordered_signature)
-    };
-    let signature = STANDARD.decode(signature).map_err(|error| error.to_string())?;
-    pki::verify_statement(&statement, &signature, ca, Role::Gateway, &anchors, now).map_err(|error| error.to_string())
-}
-
-fn bad_reply(what: &str) -> Complaint {
-    Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply cannot be used: {what}"))
-        .hint("this program may be older than the gateway")
-}
-
-/// Lines as text that ends with a line end.
-fn text(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
-}
-
 /// The SSH CAs as the gateway names them now; kept in the folder, with a `known_hosts` for ssh.
 async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
-    let roots = upkeep::roots_of(credential);
+    let roots = credential.expected();
     let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
     let reply: SshCaReply = face.get("/v1/ssh/ca").await?;
-    let cas = Cas::read(&reply, credential, credential.order, face.offset().gateway_time(clock::now()))?;
+    let cas = Cas::read(
+        &reply,
+        credential.domain(),
+        &credential.roots,
+        credential.order,
+        face.offset().gateway_time(clock::now()),
+    )?;
     let folder = store.ssh_folder()?;
     let kept = serde_json::to_string(&reply).unwrap_or_default();
     store.replace_at(&folder.join(SSH_CAS), &kept, Access::Public)?;
@@ -131,7 +53,7 @@ fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
     let kept = read_text(&store.ssh_file(SSH_CAS)).ok()??;
     // It was taken when it came, however much was heard since.
     let (before, now) = (Order::default(), upkeep::gateway_time(store, credential));
-    Cas::read(&serde_json::from_str(&kept).ok()?, credential, before, now).ok()
+    Cas::read(&serde_json::from_str(&kept).ok()?, credential.domain(), &credential.roots, before, now).ok()
 }
 
 /// The SSH CAs: of the gateway, or as last heard while it does not answer.
@@ -168,31 +90,6 @@ async fn print(store: &Keystore, format: Format, lines: impl FnOnce(&Cas) -> Vec
     let value = json!({ "trust_domain": credential.domain().as_str(), "lines": lines });
     terminal::result(format, &value, &text(&lines));
     Ok(())
-}
-
-/// A pattern of `known_hosts` that can stand in a list of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// The pattern.
-    ///
-    /// # Errors
-    /// When it would end the list, or mean something else.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"*?.-_:[]".contains(&byte);
-        if !text.is_empty() && text.bytes().all(ours) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("write a host name, with `*` and `?` for what may be anything".to_owned())
-        }
-    }
-}
-
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Who the holder must be for a kind of certificate.
@@ -247,25 +144,6 @@ async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &Ssh
     }
 }
 
-fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Complaint> {
-    let cert = SshCertificate::parse(&reply.certificate).map_err(|error| bad_reply(&error.to_string()))?;
-    let ca = SshKey::parse(&reply.ca).map_err(|error| bad_reply(&error.to_string()))?;
-    cert.check_signed_by(&ca).map_err(|error| bad_reply(&error.to_string()))?;
-    if cert.kind() != kind || !cert.certifies(public) {
-        return Err(bad_reply("the certificate is for another key, or of another kind"));
-    }
-    // What is written down of it is what stands in it.
-    Ok(SshReply {
-        certificate: cert.line(),
-        serial: cert.serial().to_string(),
-        key_id: cert.key_id().to_owned(),
-        principals: cert.principals().to_vec(),
-        not_before: cert.valid_after().secs(),
-        not_after: cert.valid_before().secs(),
-        ..reply
-    })
-}
-
 /// Writes a certificate where it belongs, in a folder that is made if it is not there.
 fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), Complaint> {
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
@@ -278,7 +156,3 @@ fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<
         .replace_at(path, &format!("{}\n", reply.certificate), Access::Public)
         .map_err(|error| Complaint { hint: Some("name another place with --out".to_owned()), ..Complaint::from(error) })
 }
-
-#[cfg(test)]
-#[path = "sshcert_tests.rs"]
-mod tests;

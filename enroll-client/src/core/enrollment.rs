@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::core::receive::Issued;
+use crate::core::receive::{Issued, Ticket};
 use crate::core::renew::backoff;
 use crate::text::report::{Complaint, Exit, Refusal};
 
@@ -20,21 +20,6 @@ pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
 
 /// Bounds of the pause between polls that are not long.
 const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// A request that is recorded at the gateway and waits for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    /// The enrollment.
-    pub id: String,
-    /// From which the waiting code is worked out.
-    pub nonce: [u8; 16],
-    /// When the request lapses, seconds since the epoch by the gateway's clock.
-    pub expires: u64,
-    /// Approvals still wanted.
-    pub approvals_missing: u32,
-    /// How long to wait between polls that are not long ones.
-    pub poll_after: Duration,
-}
 
 /// What came of the last request.
 #[derive(Clone, Debug, PartialEq, Eq)]

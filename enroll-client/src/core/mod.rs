@@ -2,8 +2,10 @@
 
 pub mod ending;
 pub mod enrollment;
+pub mod helper;
 pub mod key;
 pub mod offset;
+pub mod place;
 pub mod plan;
 pub mod proof;
 pub mod receive;
@@ -11,6 +13,7 @@ pub mod record;
 pub mod render;
 pub mod renew;
 pub mod services;
+pub mod ssh;
 pub mod sshline;
 pub mod target;
 pub mod trust;

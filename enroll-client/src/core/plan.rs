@@ -6,7 +6,7 @@ use pki::{KeyDigest, Name, UnixTime};
 
 use crate::core::record::{Denied, Pending};
 use crate::core::target::{Address, Target};
-use crate::text::report::{Complaint, Exit};
+use crate::text::report::{Complaint, DENIED_HINT, Exit};
 
 /// What was asked for on the command line, parsed.
 #[derive(Clone, Debug, Default)]
@@ -182,10 +182,6 @@ fn beside_an_earlier_one(
         Plan::Ask { gateway: gateway.clone(), pin: pending_pin, token, key: EarlierKey::Use }
     }
 }
-
-/// What to do about a denial.
-pub const DENIED_HINT: &str = "talk to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
-                               token or URL asks anew, with a new key";
 
 /// What there is to say of a request that a person turned away.
 #[must_use]

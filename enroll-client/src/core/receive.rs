@@ -4,10 +4,11 @@
 //! key for TLS, and no CA's key, can replace nothing. What was vouched for earlier than something that was taken already is not
 //! taken either.
 
+use std::time::Duration;
+
 use pki::{Identity, KeyDigest, Order, PeerError, PemError, Role, Serial, TrustAnchors, TrustDomain, UnixTime};
 use wire::enroll::{IssuedReply, WaitingReply};
 
-use crate::core::enrollment::Ticket;
 use crate::core::renew::Life;
 use crate::core::target::Address;
 use crate::core::trust::{Expected, Shown, anchors_of};
@@ -40,6 +41,21 @@ pub struct Issued {
     pub order: Order,
     /// The gateway's clock when it answered.
     pub time: UnixTime,
+}
+
+/// A request that is recorded at the gateway and waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The enrollment.
+    pub id: String,
+    /// From which the waiting code is worked out.
+    pub nonce: [u8; 16],
+    /// When the request lapses, seconds since the epoch by the gateway's clock.
+    pub expires: u64,
+    /// Approvals still wanted.
+    pub approvals_missing: u32,
+    /// How long to wait between polls that are not long ones.
+    pub poll_after: Duration,
 }
 
 /// Why a reply is not believed.
@@ -278,7 +294,7 @@ pub fn ticket(reply: &WaitingReply) -> Result<Ticket, BadReply> {
         nonce,
         expires: reply.expires,
         approvals_missing: reply.approvals_missing,
-        poll_after: std::time::Duration::from_secs(reply.poll_after),
+        poll_after: Duration::from_secs(reply.poll_after),
     })
 }
 

@@ -126,7 +126,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::commands::sshcert::Pattern;
+    use crate::core::ssh::Pattern;
     use crate::text::report::Refusal;
     use crate::text::table::{Table, key, prose};
 

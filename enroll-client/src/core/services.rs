@@ -215,6 +215,19 @@ impl Services {
         Ok(services)
     }
 
+    /// What the file in the folder says, if it is there, and the flags `--expose` and `--reach`.
+    ///
+    /// # Errors
+    /// When either makes no sense, or two flags of one kind name the same service.
+    pub fn configured(file: Option<&str>, expose: &[String], reach: &[String]) -> Result<Self, Complaint> {
+        let mut services = file.map_or_else(|| Ok(Self::none()), |text| Self::parse(text, FILE))?;
+        once_each("--expose", expose)?;
+        once_each("--reach", reach)?;
+        expose.iter().try_for_each(|flag| services.expose(flag))?;
+        reach.iter().try_for_each(|flag| services.reach(flag))?;
+        Ok(services)
+    }
+
     /// Adds what a `--expose` says; it takes the place of what the file says of the same name.
     ///
     /// # Errors
@@ -398,6 +411,17 @@ fn usual_mode(name: &str, target: &Target) -> Mode {
     if encrypted { Mode::Raw } else { Mode::Sealed }
 }
 
+/// Two of one name: one of them would win, and nobody said which.
+fn once_each(option: &str, flags: &[String]) -> Result<(), Complaint> {
+    let name = |flag: &String| flag.split_once('=').map(|(name, _)| name.to_owned());
+    let names: Vec<String> = flags.iter().filter_map(name).collect();
+    match names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name)) {
+        Some((_, twice)) => Err(Complaint::new(Exit::Usage, "usage", format!("`{option} {twice}=...` is given twice"))
+            .hint("leave one out")),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -524,5 +548,13 @@ mod tests {
             let complaint = Services::parse(bad, "services.toml").unwrap_err();
             assert!(complaint.what.contains("services.toml"), "{}", complaint.what);
         }
+    }
+
+    #[test]
+    fn of_one_name_only_one() {
+        let flags = |list: &[&str]| list.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        assert!(once_each("--expose", &flags(&["a=1:2", "b=1:2"])).is_ok());
+        let complaint = once_each("--expose", &flags(&["a=1:2", "b=1:2", "a=3:4"])).unwrap_err();
+        assert_eq!(complaint.what, "`--expose a=...` is given twice");
     }
 }

@@ -1,17 +1,11 @@
 //! Whom to believe to be the gateway. At first contact it is whoever presents the pinned root; later, whoever leads to a
-//! root of the bundle. Time comes from rustls, which gets it from [`crate::edge::clock`].
+//! root of the bundle. Pure: the chain and the time are arguments; [`crate::edge::verifier`] asks this in a handshake.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pki::{AnchorError, CertFault, ChainError, KeyDigest, PeerError, TrustAnchors, TrustDomain, UnixTime};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::core::target::Address;
-use crate::edge::net;
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
@@ -113,25 +107,6 @@ impl From<Distrust> for Complaint {
     }
 }
 
-/// Decides in a handshake and remembers why. rustls itself passes on little more than "bad certificate".
-#[derive(Clone, Debug)]
-pub struct Verdict(Arc<Judge>);
-
-#[derive(Debug)]
-struct Judge {
-    expected: Expected,
-    host: String,
-    algorithms: WebPkiSupportedAlgorithms,
-    found: Mutex<Found>,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    distrust: Option<Distrust>,
-    root: Option<KeyDigest>,
-    shown: Option<Shown>,
-}
-
 /// The certificate by which a gateway was believed. What that gateway says of itself goes no further than it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
@@ -154,51 +129,25 @@ impl Shown {
     }
 }
 
-impl Verdict {
-    /// For connections to `host`.
-    #[must_use]
-    pub fn new(expected: Expected, host: &str) -> Self {
-        let algorithms = net::provider().signature_verification_algorithms;
-        Self(Arc::new(Judge { expected, host: host.to_owned(), algorithms, found: Mutex::default() }))
-    }
-
-    /// For rustls.
-    #[must_use]
-    pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::<Judge>::clone(&self.0)
-    }
-
-    /// Why the last handshake was refused, if by us.
-    #[must_use]
-    pub fn take(&self) -> Option<Distrust> {
-        self.0.found().distrust.take()
-    }
-
-    /// Whom to believe.
-    #[must_use]
-    pub fn expected(&self) -> &Expected {
-        &self.0.expected
-    }
-
-    /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
-    #[must_use]
-    pub fn shown(&self) -> Option<Shown> {
-        self.0.found().shown.clone()
-    }
-
-    /// The root presented in the last handshake.
-    #[must_use]
-    pub fn presented_root(&self) -> Option<KeyDigest> {
-        self.0.found().root
-    }
-}
-
 /// How wrong this machine's clock may be before it is believed over the gateway's certificates: a machine whose clock is
 /// off by an hour, or set to the wrong zone by one, must still be able to join and be told. It lengthens the life of a
 /// stolen gateway key, which never leaves the gateway's memory and lives a week, by as much.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
 
-/// Decides whether a chain, leaf first, is the gateway's, by a clock that may be a little wrong.
+/// Decides whether a chain, leaf first, is that of the gateway at `host`, by a clock that may be a little wrong. Gives the
+/// certificate by which it is believed; none where anybody would be.
+///
+/// # Errors
+/// Why it is not believed.
+pub fn verify_gateway(
+    expected: &Expected,
+    chain: &[&[u8]],
+    host: &str,
+    now: UnixTime,
+) -> Result<Option<Shown>, Distrust> {
+    judge(expected, chain, host, now).map_err(|why| Distrust { place: host.to_owned(), why })
+}
+
 fn judge(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
     let by_the_clock = judge_at(expected, chain, host, now);
     let other = match &by_the_clock {
@@ -279,66 +228,6 @@ fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<Why> {
         CertFault::NotYetValid { from } => Some(Why::TooEarly { now, from: *from }),
         CertFault::Expired { at } => Some(Why::TooLate { now, at: *at }),
         _ => None,
-    }
-}
-
-impl Judge {
-    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
-        // What is in it is plain data; a panic elsewhere leaves it usable.
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ServerCertVerifier for Judge {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: rustls_pki_types::UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain: Vec<&[u8]> =
-            std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.as_ref()).collect();
-        let outcome = judge(&self.expected, &chain, &self.host, UnixTime::new(now.as_secs()));
-        let mut found = self.found();
-        found.root = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
-        match outcome {
-            Ok(shown) => {
-                found.distrust = None;
-                found.shown = shown;
-                Ok(ServerCertVerified::assertion())
-            }
-            Err(why) => {
-                found.shown = None;
-                found.distrust = Some(Distrust { place: self.host.clone(), why });
-                // The gateway hears no more than that.
-                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // TLS 1.2 is not offered, so this is not reached; should it be, the answer is no.
-        Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

@@ -12,15 +12,15 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use tokio_util::task::AbortOnDropHandle;
+use transport::frame::{read_frame, write_frame};
+use transport::mux::Stream;
 use wire::moving::{Arrival, Arrive, Moving};
 use wire::tunnel::{DIAL_BACK_ALPN, DialBack, DialedBack};
 
 use super::keystore::Credential;
-use super::mux::{Stream, read_frame, write_frame};
 use super::net::{Manners, NetError, dial};
+use super::verifier::GatewayVerifier;
 use crate::core::target::Address;
-use crate::core::trust::Verdict;
-use crate::flow::upkeep;
 
 /// Bytes within [`MOVE_WITHIN`], both ways together, that make a stream move: far more than anybody types, more than most pages of
 /// output have, and as much as one stream may have ahead of the keys of another. Over 20 Mbit/s it takes a tenth of a second.
@@ -136,8 +136,8 @@ async fn dial_back(whence: Whence, ticket: String) -> Arrival<Own> {
 
 async fn connect(whence: &Whence) -> Result<TlsStream<TcpStream>, NetError> {
     let (credential, address) = whence().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
-    let verdict = Verdict::new(upkeep::roots_of(&credential), address.host());
-    let manners = Manners::identified(verdict, &credential)?.speaking(DIAL_BACK_ALPN);
+    let verifier = GatewayVerifier::new(credential.expected(), address.host());
+    let manners = Manners::identified(verifier, &credential)?.speaking(DIAL_BACK_ALPN);
     let tls = dial(&address, &manners).await?;
     if tls.get_ref().1.alpn_protocol() != Some(DIAL_BACK_ALPN) {
         return Err(NetError::Nonsense { address, what: "it knows no dial-backs".to_owned() });

@@ -10,6 +10,7 @@ use pki::KeyDigest;
 use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 
 use super::net::{Ask, CallError, Connection, Manners, NetError, Reply};
+use super::verifier::GatewayVerifier;
 use super::{clock, entropy};
 use crate::core::enrollment::{Heard, Poll};
 use crate::core::key::{KeyFault, PrivateKey};
@@ -17,7 +18,7 @@ use crate::core::offset::Offset;
 use crate::core::proof::{self, Subject};
 use crate::core::receive::{self, Before, Expect};
 use crate::core::target::Address;
-use crate::core::trust::{Expected, Verdict};
+use crate::core::trust::Expected;
 use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
@@ -37,7 +38,7 @@ pub struct Application {
 pub struct EnrollFace {
     address: Address,
     manners: Manners,
-    verdict: Verdict,
+    verifier: GatewayVerifier,
     trusted: Vec<KeyDigest>,
     pin: KeyDigest,
     connection: Option<Connection>,
@@ -92,12 +93,12 @@ impl EnrollFace {
             Expected::Roots { roots, .. } => roots.iter().filter_map(|root| pki::root_pin(root).ok()).collect(),
             Expected::Pin(_) | Expected::Anybody => Vec::new(),
         };
-        let verdict = Verdict::new(expected, address.host());
-        let manners = Manners::anonymous(verdict.clone())?;
+        let verifier = GatewayVerifier::new(expected, address.host());
+        let manners = Manners::anonymous(verifier.clone())?;
         Ok(Self {
             address,
             manners,
-            verdict,
+            verifier,
             trusted,
             pin,
             connection: None,
@@ -218,7 +219,7 @@ impl EnrollFace {
         let mut connection = Connection::open(&self.address, &self.manners).await?;
         let reply = connection.call(Ask { method: "GET", path: "/v1/gateway", proof: None, body: None }).await?;
         let info: GatewayInfo = reply.decode(&self.address)?;
-        if let Some(root) = self.verdict.presented_root().filter(|root| self.trusted.contains(root)) {
+        if let Some(root) = self.verifier.presented_root().filter(|root| self.trusted.contains(root)) {
             self.pin = root;
         }
         self.hear_time(info.time);
@@ -227,7 +228,7 @@ impl EnrollFace {
 
     /// The gateway says what time it is: believed within bounds, and otherwise what was known before stands.
     fn hear_time(&mut self, time: u64) {
-        let heard = Offset::heard(pki::UnixTime::new(time), clock::now(), self.verdict.shown().as_ref());
+        let heard = Offset::heard(pki::UnixTime::new(time), clock::now(), self.verifier.shown().as_ref());
         self.offset = heard.unwrap_or(self.offset);
     }
 
@@ -252,9 +253,9 @@ impl EnrollFace {
                     Err(error) => return Fault::Call(error).into(),
                 };
                 self.hear_time(issued.time);
-                let (key, shown) = (application.key.digest(), self.verdict.shown());
+                let (key, shown) = (application.key.digest(), self.verifier.shown());
                 let now = self.offset.gateway_time(clock::now());
-                let believed = self.verdict.expected();
+                let believed = self.verifier.expected();
                 let expect = Expect { key: &key, believed, shown: shown.as_ref(), before: &self.before, now };
                 match receive::accept(&issued, expect) {
                     Ok(issued) => Heard::Issued(Box::new(issued)),
@@ -283,10 +284,10 @@ impl EnrollFace {
 /// # Errors
 /// When there is no connection, or no chain with a root at its end.
 pub async fn presented_root(address: &Address) -> Result<KeyDigest, Complaint> {
-    let verdict = Verdict::new(Expected::Anybody, address.host());
-    let manners = Manners::anonymous(verdict.clone())?;
+    let verifier = GatewayVerifier::new(Expected::Anybody, address.host());
+    let manners = Manners::anonymous(verifier.clone())?;
     drop(Connection::open(address, &manners).await?);
-    verdict.presented_root().ok_or_else(|| {
+    verifier.presented_root().ok_or_else(|| {
         Complaint::new(Exit::Untrusted, "no-root", format!("{address} presents no root that could be pinned"))
             .hint("check that the address is a gateway's enroll face")
     })

@@ -5,9 +5,10 @@ use serde::de::DeserializeOwned;
 
 use super::keystore::Credential;
 use super::net::{Ask, CallError, Connection, Manners, NetError};
+use super::verifier::GatewayVerifier;
 use crate::core::proof::Exporter;
 use crate::core::target::Address;
-use crate::core::trust::{Expected, Shown, Verdict};
+use crate::core::trust::Shown;
 
 /// The manage face, with one connection kept as long as it lives.
 pub struct ManageFace {
@@ -22,11 +23,10 @@ impl ManageFace {
     /// # Errors
     /// When the certificate and key cannot be used for TLS.
     pub fn new(credential: &Credential) -> Result<Self, NetError> {
-        let expected = Expected::Roots { domain: credential.domain().clone(), roots: credential.roots.clone() };
-        let verdict = Verdict::new(expected, credential.manage.host());
+        let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
         Ok(Self {
             address: credential.manage.clone(),
-            manners: Manners::identified(verdict, credential)?,
+            manners: Manners::identified(verifier, credential)?,
             connection: None,
         })
     }

@@ -1,8 +1,8 @@
-//! The only parts that touch the clock, the dice, the disk, the network, the terminal and other programs. Wire types are
+//! The only parts that touch the clock, random numbers, the disk, the network, the terminal and other programs. Wire types are
 //! converted here and nowhere else, except where a person's command prints what the gateway said.
 
 pub mod clock;
-pub mod control;
+pub mod crypto;
 pub mod dial_back;
 pub mod enroll;
 pub mod entropy;
@@ -11,9 +11,10 @@ pub mod held;
 pub mod hooks;
 pub mod keystore;
 pub mod lead;
+pub mod link;
 pub mod manage;
-pub mod mux;
 pub mod net;
+pub mod notices;
 pub mod openssh;
 pub mod program;
 pub mod proxy;
@@ -22,4 +23,4 @@ pub mod sealed;
 pub mod serve;
 pub mod terminal;
 pub mod tunnel;
-pub mod words;
+pub mod verifier;

@@ -1,9 +1,12 @@
 //! Small TLS servers that misbehave, and what the client makes of them.
 
 use std::future::Future;
+use std::sync::Arc;
+use tokio::net::TcpStream;
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -13,8 +16,11 @@ use super::*;
 use crate::core::key::PrivateKey;
 use crate::core::trust::Expected;
 use crate::edge::clock;
+use crate::edge::crypto::provider;
 use crate::edge::keystore::Keystore;
+use crate::edge::verifier::GatewayVerifier;
 use crate::testing::Authority;
+use crate::text::report::{Complaint, Exit};
 
 const HOST: &str = "127.0.0.1";
 
@@ -78,7 +84,7 @@ async fn answer(config: Arc<ServerConfig>, reply: String) -> Address {
 }
 
 fn pinned(authority: &Authority) -> Manners {
-    Manners::anonymous(Verdict::new(Expected::Pin(authority.root.pin()), HOST)).unwrap()
+    Manners::anonymous(GatewayVerifier::new(Expected::Pin(authority.root.pin()), HOST)).unwrap()
 }
 
 /// Manners of a machine that `ours` certified and that trusts `gateway`.
@@ -88,7 +94,7 @@ fn identified(ours: &Authority, gateway: &Authority) -> Manners {
     let key = store.next_key().unwrap();
     let issued = ours.issued(&key, "edge-07", clock::now().secs());
     let credential = store.install(&issued, &key, &Address::parse("gw:1", 1).unwrap()).unwrap();
-    Manners::identified(Verdict::new(Expected::Pin(gateway.root.pin()), HOST), &credential).unwrap()
+    Manners::identified(GatewayVerifier::new(Expected::Pin(gateway.root.pin()), HOST), &credential).unwrap()
 }
 
 async fn get(address: &Address, manners: &Manners) -> Result<Reply, NetError> {

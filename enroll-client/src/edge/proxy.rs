@@ -5,7 +5,6 @@ mod drive;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,24 +12,27 @@ use pki::{Identity, Name, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
+use transport::frame::{read_frame, write_frame};
+use transport::mux::Stream;
+use transport::streams::{StreamCount, StreamGuard};
 use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
 use self::drive::Driver;
 use super::dial_back::{Movable, Whence, finish, movable};
 use super::keystore::Credential;
-use super::mux::{Mux, Stream, keep_short, read_frame, write_frame};
+use super::link::link;
 use super::net::{CallError, Manners, NetError, dial};
+use super::notices::SessionNotices;
 use super::sealed;
 use super::tunnel::exporter_of;
-use super::words::Words;
+use super::verifier::GatewayVerifier;
+use crate::core::helper::Helper;
 use crate::core::offset::Offset;
 use crate::core::services::Sealing;
 use crate::core::target::Address;
-use crate::core::trust::Verdict;
-use crate::flow::upkeep;
 use crate::text::report::Refusal;
 
 /// Streams on one connection; the gateway takes no more.
@@ -40,14 +42,14 @@ pub const STREAMS_MOST: usize = 250;
 const REACH_TIME: Duration = Duration::from_secs(30);
 
 /// Who we are by now, and how far the gateway's clock is ahead; nothing when that cannot be read.
-pub type Standing = Arc<dyn Fn() -> Option<(Arc<Credential>, Offset)> + Send + Sync>;
+pub type IdentitySource = Arc<dyn Fn() -> Option<(Arc<Credential>, Offset)> + Send + Sync>;
 
 /// A connection to the proxy face.
 pub struct Streams {
     wanted: mpsc::Sender<oneshot::Sender<Stream>>,
     driver: JoinHandle<()>,
-    words: Arc<Words>,
-    open: Arc<AtomicUsize>,
+    notices: Arc<SessionNotices>,
+    open: StreamCount,
     address: Address,
     credential: Arc<Credential>,
     offset: Offset,
@@ -65,15 +67,6 @@ pub enum Carries {
     Many,
 }
 
-impl Drop for Streams {
-    fn drop(&mut self) {
-        // Streams that are still open hold on to the connection by themselves: see `Service`.
-        if self.open.load(Ordering::SeqCst) == 0 {
-            self.driver.abort();
-        }
-    }
-}
-
 /// A service that answered.
 pub struct Service {
     /// The session.
@@ -81,10 +74,10 @@ pub struct Service {
     /// Whether the gateway carries ciphertext only.
     pub mode: Mode,
     /// What the gateway says of its end.
-    pub words: Arc<Words>,
+    pub notices: Arc<SessionNotices>,
     io: Io,
     abandoned: mpsc::Sender<String>,
-    _place: Place,
+    _guard: StreamGuard,
 }
 
 enum Io {
@@ -104,14 +97,6 @@ impl Service {
             Io::Raw(stream) => finish(stream).await,
             Io::Sealed(tls) => finish(tls.get_mut().0).await,
         }
-    }
-}
-
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -156,56 +141,56 @@ impl Streams {
         credential: Arc<Credential>,
         address: Address,
         offset: Offset,
-        standing: Standing,
+        identity: IdentitySource,
         carries: Carries,
     ) -> Result<Self, NetError> {
-        let verdict = Verdict::new(upkeep::roots_of(&credential), address.host());
-        let manners = Manners::identified(verdict, &credential)?.speaking(STREAMS_ALPN);
-        let mut tls = dial(&address, &manners).await?;
+        let verifier = GatewayVerifier::new(credential.expected(), address.host());
+        let manners = Manners::identified(verifier, &credential)?.speaking(STREAMS_ALPN);
+        let tls = dial(&address, &manners).await?;
         if tls.get_ref().1.alpn_protocol() != Some(STREAMS_ALPN) {
             let what = "it is not a gateway's proxy face".to_owned();
             return Err(NetError::Nonsense { address, what });
         }
         let (wanted, requests) = mpsc::channel(1);
         let (abandoned, gone) = mpsc::channel(STREAMS_MOST);
-        let (words, open) = (Arc::<Words>::default(), Arc::new(AtomicUsize::new(0)));
+        let (notices, open) = (Arc::<SessionNotices>::default(), StreamCount::default());
         let exporter = exporter_of(&tls)?;
-        keep_short(&mut tls);
         let driver = Driver {
-            // Room for words and for what the gateway has not heard the end of.
-            mux: Mux::new(tls, STREAMS_MOST + 6),
+            // Room for control and for what the gateway has not heard the end of.
+            link: link(tls, STREAMS_MOST + 6),
+            state: Helper::new(credential.serial, Duration::ZERO),
+            began: Instant::now(),
             requests,
             abandoned: gone,
-            words: Arc::clone(&words),
-            open: Arc::clone(&open),
-            manners,
+            notices: Arc::clone(&notices),
+            open: open.clone(),
+            client: manners,
             exporter,
             address: address.clone(),
-            standing: Arc::clone(&standing),
-            serial: credential.serial,
+            identity: Arc::clone(&identity),
         };
         let driver = tokio::spawn(driver.drive());
         let to = address.clone();
-        let whence: Whence = Arc::new(move || standing().map(|(credential, _)| (credential, to.clone())));
-        Ok(Self { wanted, driver, words, open, address, credential, offset, whence, carries, abandoned })
+        let whence: Whence = Arc::new(move || identity().map(|(credential, _)| (credential, to.clone())));
+        Ok(Self { wanted, driver, notices, open, address, credential, offset, whence, carries, abandoned })
     }
 
     /// The serial of the certificate that was proven on it last.
     #[must_use]
     pub fn serial(&self) -> pki::Serial {
-        self.words.proven().unwrap_or_else(|| self.credential.serial)
+        self.notices.proven().unwrap_or_else(|| self.credential.serial)
     }
 
     /// Whether it can carry one more stream.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.driver.is_finished() && !self.words.drains() && self.open.load(Ordering::SeqCst) < STREAMS_MOST
+        !self.driver.is_finished() && !self.notices.drains() && self.open.open() < STREAMS_MOST
     }
 
     /// How many streams are open on it.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
+        self.open.open()
     }
 
     /// Opens a service.
@@ -213,12 +198,11 @@ impl Streams {
     /// # Errors
     /// When there is no answer or the gateway refuses.
     pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<Service, CallError> {
-        self.open.fetch_add(1, Ordering::SeqCst);
-        let place = Place(Arc::clone(&self.open));
         let slow = |_| {
             let what = "did not answer within 30 s";
             CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
         };
+        let guard = self.open.take(STREAMS_MOST).ok_or_else(|| self.why(&io::Error::other("it has no room")))?;
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
         let (session, mode, dial_back) = match reached {
             Reached::Refused { problem } => return Err(CallError::Refused(Box::new(refusal(*problem)))),
@@ -235,7 +219,7 @@ impl Streams {
                 let credential = (self.whence)().map_or_else(|| Arc::clone(&self.credential), |(newest, _)| newest);
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
-                let offset = self.words.offset().unwrap_or(self.offset);
+                let offset = self.notices.offset().unwrap_or(self.offset);
                 let tls = timeout(REACH_TIME, sealed::open(stream, &credential, &machine, offset))
                     .await
                     .map_err(slow)?
@@ -248,8 +232,8 @@ impl Streams {
                 Io::Sealed(Box::new(tls))
             }
         };
-        let (words, abandoned) = (Arc::clone(&self.words), self.abandoned.clone());
-        Ok(Service { session, mode, words, io, abandoned, _place: place })
+        let (notices, abandoned) = (Arc::clone(&self.notices), self.abandoned.clone());
+        Ok(Service { session, mode, notices, io, abandoned, _guard: guard })
     }
 
     async fn ask(&self, service: &str, machine: &Name) -> Result<(Stream, Reached), CallError> {
@@ -267,7 +251,9 @@ impl Streams {
 
     /// Why the connection ended, if it did.
     fn why(&self, error: &io::Error) -> NetError {
-        self.words.end().unwrap_or_else(|| NetError::Broken { address: self.address.clone(), cause: error.to_string() })
+        self.notices
+            .end()
+            .unwrap_or_else(|| NetError::Broken { address: self.address.clone(), cause: error.to_string() })
     }
 }
 

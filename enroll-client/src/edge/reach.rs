@@ -3,22 +3,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::{Identity, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use wire::tunnel::{Mode, Reached, Reason};
+use transport::frame::{read_frame, write_frame};
+use transport::mux::Stream;
+use transport::streams::StreamCount;
+use wire::tunnel::{Mode, Reached, Reason, TUNNEL_STREAMS};
 
 use super::dial_back::{finish, movable};
 use super::lead::{join, show_end};
-use super::mux::{Stream, read_frame, write_frame};
+use super::notices::SessionNotices;
 use super::sealed;
 use super::serve::reset;
 use super::tunnel::{Said, Standing, whence};
-use super::words::Words;
 use crate::core::ending::{Ending, Judged};
 use crate::core::services::Reach;
 use crate::text::report::{Complaint, Exit};
@@ -40,9 +41,9 @@ pub struct Parts {
     /// To the tunnel: sessions whose end here is gone.
     pub abandoned: mpsc::Sender<String>,
     /// From the gateway: how their sessions end.
-    pub words: Arc<Words>,
+    pub notices: Arc<SessionNotices>,
     /// How many streams the programs of this machine have open.
-    pub open: Arc<AtomicUsize>,
+    pub open: StreamCount,
     /// Who we are.
     pub standing: watch::Receiver<Standing>,
     /// To the daemon.
@@ -79,24 +80,9 @@ pub async fn offer(listener: TcpListener, reach: Reach, parts: Parts) {
     }
 }
 
-/// Counts a stream for as long as a program has it.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
-    let _place = Place::take(&parts.open);
+    let full = || io::Error::new(io::ErrorKind::WouldBlock, "as many streams are open as a tunnel takes");
+    let _guard = parts.open.take(TUNNEL_STREAMS).ok_or_else(full)?;
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
     let Answer { stream, session, mode, ticket, end_is_said } =
@@ -132,7 +118,7 @@ async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Resu
         let _ = parts.abandoned.send(session.clone()).await;
     }
     // A gateway that does not say how sessions end is believed as its bytes ended.
-    let said = if end_is_said { parts.words.why(&session).await } else { Some(Reason::Peer) };
+    let said = if end_is_said { parts.notices.why(&session).await } else { Some(Reason::Peer) };
     let judged = ending.judge_alone(said);
     show_end(program, &judged).await;
     if let Judged::Ended(_, why) = judged {

@@ -5,25 +5,24 @@ use std::io;
 use std::sync::Arc;
 
 use pki::{Identity, Role, TrustAnchors, TrustDomain, UnixTime};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use transport::verifier::{CheckPeer, PeerVerifier};
 use wire::tunnel::{Open, SEALED_ALPN};
 
 use super::clock::{self, LocalClock};
+use super::crypto::provider;
 use super::first_bytes::FirstBytes;
 use super::keystore::Credential;
-use super::net::provider;
 use crate::core::key::PrivateKey;
 use crate::core::offset::{Offset, Shared};
 use crate::core::trust::anchors_of;
+
+/// Who may call a sealed service.
+const CALLERS: [Role; 2] = [Role::Person, Role::Machine];
 
 /// The machine's side of sealed services: its certificate for them, and whom it believes.
 pub struct Seal {
@@ -42,16 +41,12 @@ impl Seal {
         let domain = credential.domain().clone();
         let anchors = Arc::new(anchors(credential, offset)?);
         let offset = Shared::new(offset);
-        let verifier = Arc::new(Callers {
-            anchors: Arc::clone(&anchors),
-            algorithms: provider().signature_verification_algorithms,
-            offset: offset.clone(),
-        });
+        let callers = Callers { anchors: Arc::clone(&anchors), offset: offset.clone() };
         let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(LocalClock))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| e.to_string())?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(PeerVerifier::new(callers, &provider())))
             .with_single_cert(chain, key.to_der())
             .map_err(|e| e.to_string())?;
         // Stock programs name their own protocol here, or none: it is between them and the service.
@@ -88,7 +83,7 @@ impl Seal {
         };
         let rest: Vec<&[u8]> = rest.iter().map(AsRef::as_ref).collect();
         let now = self.offset.get().gateway_time(clock::now());
-        let peer = pki::verify_peer(leaf, &rest, &self.anchors, &[Role::Person, Role::Machine], now)
+        let peer = pki::verify_peer(leaf, &rest, &self.anchors, &CALLERS, now)
             .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error.to_string()))?;
         if peer.identity.to_string() != open.caller || peer.identity.domain != self.domain {
             let what = format!("the gateway named {}, and {} is there", open.caller, peer.identity);
@@ -121,48 +116,18 @@ fn anchors(credential: &Credential, offset: Offset) -> Result<TrustAnchors, Stri
 #[derive(Debug)]
 struct Callers {
     anchors: Arc<TrustAnchors>,
-    algorithms: WebPkiSupportedAlgorithms,
     offset: Shared,
 }
 
-impl ClientCertVerifier for Callers {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: rustls_pki_types::UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let rest: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now = self.offset.get().gateway_time(clock::now());
-        pki::verify_peer(end_entity, &rest, &self.anchors, &[Role::Person, Role::Machine], now)
-            .map(|_| ClientCertVerified::assertion())
-            .map_err(|_| Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+impl CheckPeer for Callers {
+    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
+        let refused = CertificateError::ApplicationVerificationFailure;
+        let Some((leaf, rest)) = chain.split_first() else { return Err(refused) };
+        let now = self.offset.get().gateway_time(UnixTime::new(now.as_secs()));
+        match pki::verify_peer(leaf, rest, &self.anchors, &CALLERS, now) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(refused),
+        }
     }
 }
 
@@ -179,12 +144,8 @@ pub async fn open<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let verifier = Arc::new(TheMachine {
-        anchors: anchors(credential, offset).map_err(io::Error::other)?,
-        algorithms: provider().signature_verification_algorithms,
-        machine: machine.clone(),
-        offset,
-    });
+    let anchors = anchors(credential, offset).map_err(io::Error::other)?;
+    let the_machine = TheMachine { anchors, machine: machine.clone(), offset };
     let chain = std::iter::once(&credential.leaf).chain(&credential.chain);
     let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(LocalClock))
@@ -192,7 +153,7 @@ where
         .map_err(io::Error::other)?
         // Ours checks more than the usual one: the role and the one machine that is meant.
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(the_machine, &provider())))
         .with_client_auth_cert(chain, credential.key.to_der())
         .map_err(io::Error::other)?;
     config.alpn_protocols = vec![SEALED_ALPN.to_vec()];
@@ -205,51 +166,20 @@ where
 #[derive(Debug)]
 struct TheMachine {
     anchors: TrustAnchors,
-    algorithms: WebPkiSupportedAlgorithms,
     machine: Identity,
     offset: Offset,
 }
 
-impl ServerCertVerifier for TheMachine {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls_pki_types::UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let rest: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now: UnixTime = self.offset.gateway_time(clock::now());
-        let peer = pki::verify_sealed(end_entity, &rest, &self.anchors, &self.machine.name, now)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))?;
-        if peer.identity == self.machine {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+impl CheckPeer for TheMachine {
+    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
+        let refused = CertificateError::ApplicationVerificationFailure;
+        let Some((leaf, rest)) = chain.split_first() else { return Err(refused) };
+        let now = self.offset.gateway_time(UnixTime::new(now.as_secs()));
+        match pki::verify_sealed(leaf, rest, &self.anchors, &self.machine.name, now) {
+            Ok(peer) if peer.identity == self.machine => Ok(()),
+            Ok(_) => Err(CertificateError::NotValidForName),
+            Err(_) => Err(refused),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

@@ -8,10 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_wi
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
+use transport::frame::{read_frame, write_frame};
+use transport::mux::Stream;
 use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 
 use super::dial_back::{Whence, finish, movable};
-use super::mux::{Stream, read_frame, write_frame};
 use super::sealed::Seal;
 use crate::core::services::{Services, Target};
 

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,26 +15,27 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::client::TlsStream;
+use transport::link::LinkEvent;
+use transport::mux::Stream;
+use transport::streams::StreamCount;
 use wire::tunnel::{ALPN, FromMachine, REAUTH_METHOD, REAUTH_PATH, Reason, Reauthenticate, TUNNEL_STREAMS, ToMachine};
 
 use super::clock;
-use super::control::Control;
 use super::dial_back::Whence;
 use super::entropy;
 use super::held::Held;
 use super::keystore::Credential;
-use super::mux::{Happened, Mux, Stream, keep_short};
+use super::link::{GatewayLink, link};
 use super::net::{Manners, NetError, dial, explain};
+use super::notices::SessionNotices;
 use super::sealed::Seal;
 use super::serve;
-use super::words::Words;
+use super::verifier::GatewayVerifier;
 use crate::core::offset::Offset;
 use crate::core::proof::{self, Exporter};
 use crate::core::services::Services;
 use crate::core::target::Address;
-use crate::core::trust::Verdict;
 use crate::core::tunnel::{Input, News, Output, Tunnel};
-use crate::flow::upkeep;
 
 /// Over which time machines that start together spread their first attempt.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
@@ -80,43 +80,28 @@ pub struct Parts {
     /// Sessions of theirs whose end here is gone.
     pub abandoned: mpsc::Receiver<String>,
     /// Where they read how their sessions end.
-    pub words: Arc<Words>,
+    pub notices: Arc<SessionNotices>,
     /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
-    pub reaching: Arc<AtomicUsize>,
+    pub reaching: StreamCount,
 }
 
-/// A connection with its control stream.
-struct Link {
-    mux: Mux<TlsStream<TcpStream>>,
+/// A connection, with what was shown in it, by us and by the gateway.
+struct Connected {
+    link: GatewayLink,
     exporter: Exporter,
     manners: Manners,
     address: Address,
-    /// Why it ended, when that is known better than by its end.
-    why: Option<NetError>,
-    control: Control,
-    /// The connection has ended; what the gateway said before may still wait to be read.
-    over: bool,
-}
-
-/// A connection as it was made; with what was shown in it, by us and by the gateway.
-struct Fresh {
-    mux: Mux<TlsStream<TcpStream>>,
-    control: Control,
-    exporter: Exporter,
-    manners: Manners,
-    address: Address,
+    /// Of the certificate that we showed.
     serial: Serial,
 }
 
-type Dialed = Result<Fresh, NetError>;
+type Dialed = Result<Connected, NetError>;
 type Dialing = JoinHandle<Dialed>;
 
 enum Event {
     Tick,
     Dialed(Box<Dialed>),
-    Frame(ToMachine),
-    Inbound(Stream),
-    Lost,
+    Link(LinkEvent<ToMachine>),
     Wanted(oneshot::Sender<Stream>),
     Renewed,
     StreamEnded(String, String),
@@ -129,7 +114,7 @@ struct Driver {
     state: Tunnel,
     began: Instant,
     dialing: Option<Dialing>,
-    link: Option<Link>,
+    connected: Option<Connected>,
     /// Streams that are open, by session: where each hears that the gateway ended it.
     sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
     /// With what there is to say of each.
@@ -152,7 +137,7 @@ pub async fn hold(parts: Parts) {
         state,
         began,
         dialing: None,
-        link: None,
+        connected: None,
         sessions: Arc::default(),
         serving: JoinSet::new(),
         gone: mpsc::channel(TUNNEL_STREAMS),
@@ -168,7 +153,7 @@ impl Driver {
             let outputs = match event {
                 Event::Tick => self.feed(Input::Tick),
                 Event::Dialed(outcome) => match *outcome {
-                    Ok(fresh) => self.connected(fresh),
+                    Ok(connected) => self.connected(connected),
                     Err(error) => {
                         self.dialing = None;
                         let outputs = self.feed(Input::NotConnected(None));
@@ -176,26 +161,16 @@ impl Driver {
                         outputs
                     }
                 },
-                Event::Frame(frame) => self.feed(Input::Frame(frame)),
-                Event::Inbound(stream) => {
+                Event::Link(LinkEvent::Frame(frame)) => self.feed(Input::Frame(frame)),
+                Event::Link(LinkEvent::Inbound(stream)) => {
                     self.serve(stream);
                     vec![]
                 }
-                Event::Lost => {
-                    let why = self.link.as_mut().and_then(|link| link.why.take());
-                    self.hang_up();
-                    let mut outputs = self.feed(Input::Lost);
-                    // An alert says more than a connection that broke: that our certificate has expired, say.
-                    if let (Some(why @ NetError::Rejected { .. }), Some(Output::Tell(News::Down(what, _)))) =
-                        (why, outputs.iter_mut().find(|output| matches!(output, Output::Tell(News::Down(..)))))
-                    {
-                        *what = why.to_string();
-                    }
-                    outputs
-                }
+                Event::Link(LinkEvent::ControlEnded(_)) => self.lost(None),
+                Event::Link(LinkEvent::Ended(error)) => self.lost(error),
                 Event::Wanted(to) => {
-                    if let Some(link) = self.link.as_mut().filter(|_| self.state.is_up()) {
-                        link.mux.open(to);
+                    if let Some(connected) = self.connected.as_mut().filter(|_| self.state.is_up()) {
+                        connected.link.open(to);
                     }
                     vec![]
                 }
@@ -218,13 +193,30 @@ impl Driver {
                 }
                 Event::DaemonGone => return,
             };
-            let count = self.serving.len() + self.parts.reaching.load(Ordering::SeqCst);
+            let count = self.serving.len() + self.parts.reaching.open();
             let mut outputs = outputs;
             outputs.extend(self.feed(Input::Streams(count)));
             for output in outputs {
                 self.act(output).await;
             }
         }
+    }
+
+    /// The connection is gone.
+    fn lost(&mut self, error: Option<yamux::ConnectionError>) -> Vec<Output> {
+        let why = match (&self.connected, error) {
+            (Some(connected), Some(error)) => Some(explain(&connected.address, &connected.manners, &error)),
+            (None, _) | (_, None) => None,
+        };
+        self.hang_up();
+        let mut outputs = self.feed(Input::Lost);
+        // An alert says more than a connection that broke: that our certificate has expired, say.
+        if let (Some(why @ NetError::Rejected { .. }), Some(Output::Tell(News::Down(what, _)))) =
+            (why, outputs.iter_mut().find(|output| matches!(output, Output::Tell(News::Down(..)))))
+        {
+            *what = why.to_string();
+        }
+        outputs
     }
 
     fn guard(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Reason>>> {
@@ -240,7 +232,7 @@ impl Driver {
 
     async fn event(&mut self) -> Event {
         let deadline = self.state.deadline().map(|at| self.began + at);
-        let Self { parts, dialing, link, serving, serial, gone, .. } = self;
+        let Self { parts, dialing, connected, serving, serial, gone, .. } = self;
         let tick = async {
             match deadline {
                 Some(at) => sleep_until(at).await,
@@ -256,12 +248,12 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let moving = poll_fn(|cx| match link {
-            Some(link) => link.poll(cx),
+        let moving = poll_fn(|cx| match connected {
+            Some(connected) => connected.link.poll(cx),
             None => Poll::Pending,
         });
         tokio::select! {
-            event = moving => event,
+            event = moving => Event::Link(event),
             outcome = dialed => Event::Dialed(Box::new(outcome)),
             wanted = parts.wanted.recv() => wanted.map_or(Event::DaemonGone, Event::Wanted),
             changed = parts.standing.changed() => match changed {
@@ -298,9 +290,9 @@ impl Driver {
                     let _ = ended.send(reason);
                 }
             }
-            Output::ReachEnded(session, reason) => self.parts.words.ended(session, reason),
+            Output::ReachEnded(session, reason) => self.parts.notices.ended(session, reason),
             Output::Tell(News::Time(time)) => {
-                let shown = self.link.as_ref().and_then(|link| link.manners.shown());
+                let shown = self.connected.as_ref().and_then(|connected| connected.manners.shown());
                 // What is not to be believed is not passed on; a look says so.
                 if let Ok(offset) = Offset::heard(time, clock::now(), shown.as_ref()) {
                     let _ = self.parts.tell.send(Said::Clock(offset)).await;
@@ -318,11 +310,10 @@ impl Driver {
         let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
     }
 
-    fn connected(&mut self, fresh: Fresh) -> Vec<Output> {
-        let Fresh { mux, control, exporter, manners, address, serial } = fresh;
-        (self.dialing, self.serial) = (None, serial);
-        self.parts.words.hear(|heard| (heard.speaks, heard.gone) = (true, false));
-        self.link = Some(Link { mux, exporter, manners, address, why: None, control, over: false });
+    fn connected(&mut self, connected: Connected) -> Vec<Output> {
+        (self.dialing, self.serial) = (None, connected.serial);
+        self.parts.notices.update(|state| (state.speaks, state.gone) = (true, false));
+        self.connected = Some(connected);
         self.feed(Input::Connected)
     }
 
@@ -330,8 +321,8 @@ impl Driver {
         if let Some(dialing) = self.dialing.take() {
             dialing.abort();
         }
-        self.link = None;
-        self.parts.words.hear(|heard| heard.gone = true);
+        self.connected = None;
+        self.parts.notices.update(|state| state.gone = true);
         // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
         for (_, ended) in self.guard().drain() {
             let _ = ended.send(Reason::Lost);
@@ -339,15 +330,16 @@ impl Driver {
     }
 
     fn send(&mut self, frame: &FromMachine) {
-        if let Some(link) = &mut self.link {
-            // What is too long for a frame is a list of services that was checked when it was read.
-            let _ = link.control.send(frame);
+        if let Some(connected) = &mut self.connected {
+            // What is too long for a frame is a list of services that was checked when it was read. A gateway that reads nothing
+            // of what it is told is found out by its silence.
+            let _ = connected.link.send(frame);
         }
     }
 
     async fn reauthenticate(&mut self) {
         let standing = self.parts.standing.borrow().clone();
-        let Some(exporter) = self.link.as_ref().map(|link| link.exporter) else { return };
+        let Some(exporter) = self.connected.as_ref().map(|connected| connected.exporter) else { return };
         let credential = &standing.credential.newest();
         match renewed(credential, &credential.manage, standing.offset, &exporter) {
             Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
@@ -389,9 +381,9 @@ pub fn whence(standing: &watch::Receiver<Standing>) -> Whence {
 /// Connects as the machine that we are now.
 async fn connect(standing: Standing) -> Dialed {
     let credential = &standing.credential.newest();
-    let verdict = Verdict::new(upkeep::roots_of(credential), credential.manage.host());
-    let manners = Manners::identified(verdict, credential)?.speaking(ALPN);
-    let mut tls = dial(&credential.manage, &manners).await?;
+    let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
+    let manners = Manners::identified(verifier, credential)?.speaking(ALPN);
+    let tls = dial(&credential.manage, &manners).await?;
     if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(NetError::Nonsense {
             address: credential.manage.clone(),
@@ -399,11 +391,10 @@ async fn connect(standing: Standing) -> Dialed {
         });
     }
     let exporter = exporter_of(&tls)?;
-    keep_short(&mut tls);
-    let mut mux = Mux::new(tls, TUNNEL_STREAMS);
+    let mut link = link(tls, TUNNEL_STREAMS);
     let broken = |error: yamux::ConnectionError| explain(&credential.manage, &manners, &error);
-    let control = Control::new(mux.opened().await.map_err(broken)?);
-    Ok(Fresh { mux, control, exporter, manners, address: credential.manage.clone(), serial: credential.serial })
+    link.open_control().await.map_err(broken)?;
+    Ok(Connected { link, exporter, manners, address: credential.manage.clone(), serial: credential.serial })
 }
 
 /// What names a connection in proofs.
@@ -436,26 +427,4 @@ pub fn renewed(
     let proof = proof::sign(subject, &credential.key, now, unique).map_err(|e| e.to_string())?;
     let chain = std::iter::once(&credential.leaf).chain(&credential.chain).map(|der| STANDARD.encode(der)).collect();
     Ok(Reauthenticate { chain, proof })
-}
-
-impl Link {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if self.over {
-            return match self.control.poll(cx) {
-                Poll::Ready(Ok(frame)) => Poll::Ready(Event::Frame(frame)),
-                Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(Event::Lost),
-            };
-        }
-        match self.mux.poll(cx) {
-            Poll::Ready(Happened::Inbound(stream)) => return Poll::Ready(Event::Inbound(stream)),
-            Poll::Ready(Happened::Over(error)) => {
-                self.why = error.map(|error| explain(&self.address, &self.manners, &error));
-                // Its last words say more than its end.
-                self.over = true;
-                return self.poll(cx);
-            }
-            Poll::Pending => {}
-        }
-        self.control.poll(cx).map(|said| said.map_or(Event::Lost, Event::Frame))
-    }
 }

@@ -15,7 +15,6 @@ use crate::core::plan::denied_before;
 use crate::core::receive::{BadReply, Expect, accept, own_address};
 use crate::core::record::{Pending, RunState, Trouble};
 use crate::core::target::Address;
-use crate::core::trust::Expected;
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::hooks::{self, Occasion};
@@ -141,18 +140,12 @@ pub fn gateway_time(store: &Keystore, credential: &Credential) -> UnixTime {
     Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now())
 }
 
-/// Whom the holder of an identity believes: the roots of its bundle.
-#[must_use]
-pub fn roots_of(credential: &Credential) -> Expected {
-    Expected::Roots { domain: credential.domain().clone(), roots: credential.roots.clone() }
-}
-
 /// How far the gateway's clock is ahead, asked without showing a certificate.
 ///
 /// # Errors
 /// When there is no answer.
 pub async fn ask_time(credential: &Credential) -> Result<Offset, CallError> {
-    EnrollFace::new(credential.gateway.clone(), roots_of(credential), credential.pin)?.ask_time().await
+    EnrollFace::new(credential.gateway.clone(), credential.expected(), credential.pin)?.ask_time().await
 }
 
 /// Remembers how far the gateway's clock is ahead.
@@ -272,7 +265,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
             return Err(error.into());
         }
     };
-    let (digest, shown, believed) = (key.digest(), face.shown(), roots_of(credential));
+    let (digest, shown, believed) = (key.digest(), face.shown(), credential.expected());
     let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
     let offset = heard.unwrap_or_else(|_| Offset::from_secs(store.state(&credential.facts).clock_offset));
     let now = offset.gateway_time(clock::now());

@@ -232,12 +232,16 @@ impl Refusal {
     }
 }
 
+/// What to do about a denial.
+pub const DENIED_HINT: &str = "talk to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
+                               token or URL asks anew, with a new key";
+
 /// Advice in the words of this program, where they say more than the gateway's, which speaks to any client. For all other
 /// codes its own hint stands: it knows what it refused.
 fn own_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",
-        "denied-by-person" => crate::core::plan::DENIED_HINT,
+        "denied-by-person" => DENIED_HINT,
         "waiting-expired" => "`lychgate join` with the token or URL asks again",
         "name-taken" => {
             "choose another name with --name, if the token is for more than this one, or have whoever has it removed"

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::commands::join::{Notice, Talk};
 use crate::core::record::Facts;
 use crate::edge::clock;
 use crate::edge::terminal::{self, Format};
+use crate::flow::enroll::{Notice, Talk};
 use crate::platform;
 use crate::text;
 use crate::text::report::Complaint;

@@ -20,9 +20,6 @@ use crate::text::report::{Complaint, Exit};
 /// The file with which host keys have a certificate.
 const BOOK: &str = "host-certificates.json";
 
-/// The host key of every current OpenSSH.
-pub const DEFAULT_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
-
 /// How long to wait for another process at work in the folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 

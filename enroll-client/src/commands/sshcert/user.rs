@@ -6,7 +6,8 @@ use std::time::Duration;
 use pki::{BACKDATE, SshCertificate, SshKey, SshKind, UnixTime};
 use serde_json::json;
 
-use super::{fetch_cas, kept_cas, obtain, public_key, require, text, write_certificate};
+use super::{fetch_cas, kept_cas, obtain, public_key, require, write_certificate};
+use crate::core::ssh::text;
 use crate::edge::keystore::{Credential, Keystore, read_text};
 use crate::edge::openssh;
 use crate::edge::terminal::{self, Format};

@@ -22,30 +22,31 @@
 //! pair unless that rename falls between its two opens; one that must rule this out resolves `current` once and opens both
 //! there. Everything is on the disk before the new certificate is used for the first time.
 
+mod credential;
 mod disk;
+mod error;
+mod install;
 mod lock;
+mod read;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pki::{Identity, KeyDigest, Order, Serial, TrustDomain, UnixTime};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
+use pki::{Identity, KeyDigest, Order, Serial, UnixTime};
 
-pub use disk::{Disk, OsDisk};
-pub use lock::Lock;
-
-use crate::core::key::{KeyFault, PrivateKey};
-use crate::core::receive::{Before, Issued};
-use crate::core::record::{Denied, Facts, Pending, State, VERSION};
+pub use self::credential::Credential;
+pub use self::disk::{Disk, OsDisk};
+pub use self::error::StoreError;
+use self::error::failed;
+pub use self::lock::Lock;
+pub use self::read::read_text;
+use self::read::{read, read_certificates, read_json, read_key, to_json, trusted};
+use crate::core::key::PrivateKey;
+use crate::core::record::{Denied, Facts, Pending, State};
 use crate::core::renew::Life;
 use crate::core::target::Address;
 use crate::platform::{self, Access};
-use crate::text::report::{Complaint, Exit};
 
 /// The leaf and its issuing CA.
 pub const CERT: &str = "cert.pem";
@@ -67,218 +68,11 @@ const SSH: &str = "ssh";
 pub const SSH_CAS: &str = "ca.json";
 const HOOKS: &str = super::hooks::FOLDER;
 
-/// Largest file of the folder that is read: a bundle of some hundred roots.
-const FILE_MAX: u64 = 1024 * 1024;
-
-/// What can be wrong with the folder.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refused.
-    #[error("cannot {action} `{path}`: {cause}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A file is there but makes no sense.
-    #[error("`{path}` is damaged: {why}")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A key that others can read is no secret.
-    #[error("others can read the private key `{path}` ({mode})")]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: String,
-    },
-    /// Somebody else may have put it there.
-    #[error("`{path}` is not believed: {why}")]
-    Distrusted {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Another process is at work here.
-    #[error("another lychgate is joining or renewing in `{path}`")]
-    Busy {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Another `lychgate run` is at work here.
-    #[error("`lychgate run` runs here already (process {pid})")]
-    Runs {
-        /// Its process.
-        pid: u32,
-    },
-    /// A key could not be made.
-    #[error("cannot make a key: {0}")]
-    Key(KeyFault),
-}
-
-impl From<StoreError> for Complaint {
-    fn from(error: StoreError) -> Self {
-        let what = error.to_string();
-        let hint = match error {
-            StoreError::Io { cause, .. } => match cause.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space and try again; the identity in use is untouched".to_owned()
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "run it as the user the folder belongs to, or name another folder with --dir".to_owned()
-                }
-                io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or name another folder with --dir".to_owned(),
-                _ => return Self::new(Exit::Files, "files", what),
-            },
-            StoreError::Damaged { path, .. } => format!(
-                "restore it from a backup, or move `{}` away and join again",
-                path.parent().unwrap_or(&path).display()
-            ),
-            StoreError::Exposed { path, .. } => {
-                format!(
-                    "somebody may have copied it: rejoin with a new key, or if you are sure: {}",
-                    platform::exposure_hint(&path)
-                )
-            }
-            StoreError::Distrusted { path, .. } => format!(
-                "whoever may write there decides what runs here: give it to the user who runs this, and `chmod go-w {}`",
-                path.display()
-            ),
-            StoreError::Busy { .. } => "wait until it has finished, or name another folder with --dir".to_owned(),
-            StoreError::Runs { .. } => {
-                return Self::new(Exit::Failure, "already-runs", what)
-                    .hint("`lychgate status` says how it stands; --dir names another folder");
-            }
-            StoreError::Key(_) => return Self::new(Exit::Failure, "key", what),
-        };
-        Self::new(Exit::Files, "files", what).hint(hint)
-    }
-}
-
-/// An identity as it lies in the folder: a certificate with its key and whom it trusts.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// What its file says.
-    pub facts: Facts,
-    /// Who we are.
-    pub identity: Identity,
-    /// Its serial number.
-    pub serial: Serial,
-    /// Its times.
-    pub life: Life,
-    /// Its key.
-    pub key: PrivateKey,
-    /// The leaf, DER.
-    pub leaf: Vec<u8>,
-    /// The issuing CA, DER.
-    pub chain: Vec<Vec<u8>>,
-    /// The trusted roots, DER.
-    pub roots: Vec<Vec<u8>>,
-    /// The enroll face.
-    pub gateway: Address,
-    /// The manage face.
-    pub manage: Address,
-    /// The root that the certificate leads to: the one pinned at first contact, or one that it vouched for since.
-    pub pin: KeyDigest,
-    /// The greatest order of what the gateway vouches for that was heard.
-    pub order: Order,
-}
-
-impl Credential {
-    /// The trust domain.
-    #[must_use]
-    pub fn domain(&self) -> &TrustDomain {
-        &self.identity.domain
-    }
-
-    /// What was taken of the gateway so far.
-    #[must_use]
-    pub fn before(&self) -> Before {
-        Before { order: self.order, manage: Some(self.manage.clone()) }
-    }
-}
-
 /// The folder.
 #[derive(Clone)]
 pub struct Keystore {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
-}
-
-/// Attaches what was tried and with what to an error of the system.
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |cause| StoreError::Io { action, path, cause }
-}
-
-/// The text of a small file, such as a public key; nothing when it is not there.
-///
-/// # Errors
-/// When the system refuses, or it is no text.
-pub fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
-    Ok(read(path)?.map(|text| text.to_string()))
-}
-
-/// What `read` finds: nothing when the file is not there.
-fn read(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
-    match fs::metadata(path) {
-        Ok(about) if about.len() > FILE_MAX => {
-            return Err(StoreError::Damaged { path: path.to_owned(), why: format!("it has {} bytes", about.len()) });
-        }
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed("read", path)(e)),
-    }
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(Zeroizing::new(text))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-            Err(StoreError::Damaged { path: path.to_owned(), why: "it is not text".into() })
-        }
-        Err(e) => Err(failed("read", path)(e)),
-    }
-}
-
-/// Refuses what others may have put there; what is not there, nobody did.
-fn trusted(path: &Path, guest_of: Option<u32>) -> Result<(), StoreError> {
-    match platform::distrust(path, guest_of) {
-        Ok(None) => Ok(()),
-        Ok(Some(why)) => Err(StoreError::Distrusted { path: path.to_owned(), why }),
-        // Nothing is there, or nothing that could be read: whoever needs it says why.
-        Err(_) => Ok(()),
-    }
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    let Some(text) = read(path)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
-}
-
-fn read_key(path: &Path) -> Result<Option<PrivateKey>, StoreError> {
-    let Some(text) = read(path)? else { return Ok(None) };
-    if let Some(mode) = platform::exposure(path).map_err(failed("look at", path))? {
-        return Err(StoreError::Exposed { path: path.to_owned(), mode });
-    }
-    PrivateKey::from_pem(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
-    let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
-    let text = read(path)?.ok_or_else(|| damaged("it is missing".into()))?;
-    pki::parse_pem("CERTIFICATE", &text).map_err(|e| damaged(e.to_string()))
-}
-
-fn to_json(value: &impl Serialize) -> String {
-    // Our own records have no keys that JSON cannot express.
-    serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
 }
 
 impl Keystore {
@@ -548,119 +342,6 @@ impl Keystore {
         self.sync(&self.dir)
     }
 
-    /// Makes `issued`, which the gateway at `gateway` gave, the identity in use. Every step leaves either the old identity or the new one whole.
-    ///
-    /// # Errors
-    /// When a step fails; what was in use before still is, or the new one is already.
-    pub fn install(&self, issued: &Issued, key: &PrivateKey, gateway: &Address) -> Result<Credential, StoreError> {
-        if key.digest() != issued.key {
-            return Err(StoreError::Key(KeyFault::Library("the certificate is for another key".into())));
-        }
-        let facts = facts(issued, gateway, self.wanted_name(issued.identity.name.as_str())?);
-        let before = self.current()?;
-        let folder = self.generation(&issued.serial);
-        if before.as_ref() != Some(&folder) {
-            self.write_generation(&folder, issued, key, &facts)?;
-        }
-        // The new roots first: they still hold the old ones when a root is being replaced, and the other way round there
-        // would be a moment with a certificate and no root for it.
-        self.replace(BUNDLE, &issued.bundle, Access::Public)?;
-        let target = Path::new(GENERATIONS).join(issued.serial.hex());
-        self.replace_link(CURRENT, &target)?;
-        self.publish()?;
-        self.change_state(&facts, |state| {
-            state.trouble = None;
-            state.last_contact = Some(issued.time.secs());
-        })?;
-        self.forget_request()?;
-        self.prune(&folder, before.as_deref());
-        self.credential()?.ok_or_else(|| StoreError::Damaged {
-            path: self.path(CURRENT),
-            why: "it vanished while the certificate was installed".into(),
-        })
-    }
-
-    /// The name that was asked for at first, unless it is the one that was given.
-    fn wanted_name(&self, given: &str) -> Result<Option<String>, StoreError> {
-        let asked = self.pending()?.and_then(|pending| pending.name);
-        let wanted = match asked {
-            Some(asked) => Some(asked),
-            None => self.credential()?.and_then(|before| before.facts.wanted_name),
-        };
-        Ok(wanted.filter(|wanted| wanted != given))
-    }
-
-    /// Writes the folder of one certificate: under another name first, renamed when all of it is on the disk.
-    fn write_generation(
-        &self,
-        folder: &Path,
-        issued: &Issued,
-        key: &PrivateKey,
-        facts: &Facts,
-    ) -> Result<(), StoreError> {
-        let all = self.path(GENERATIONS);
-        self.disk.make_folder(&all).map_err(failed("create the folder", &all))?;
-        let draft = all.join("unfinished");
-        // Left over from an attempt that was cut short; and a generation that was written but never made current.
-        for left in [draft.as_path(), folder] {
-            self.disk.remove_folder(left).map_err(failed("remove", left))?;
-        }
-        self.disk.make_folder(&draft).map_err(failed("create the folder", &draft))?;
-        let full_chain = format!("{}{}", issued.leaf, issued.chain);
-        let facts = to_json(facts);
-        let key = key.to_pem();
-        let files = [
-            (KEY, key.as_str(), Access::Secret),
-            (CERT, &full_chain, Access::Public),
-            (CHAIN, &issued.chain, Access::Public),
-            (FACTS, &facts, Access::Public),
-        ];
-        for (name, text, access) in files {
-            let path = draft.join(name);
-            self.disk.write_new(&path, text.as_bytes(), access).map_err(failed("write", &path))?;
-        }
-        self.sync(&draft)?;
-        self.disk.rename(&draft, folder).map_err(failed("rename to", folder))?;
-        self.sync(&all)
-    }
-
-    /// Sees to it that the files at the top are there: the last step of an installation that may have been cut short.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn mend(&self) -> Result<(), StoreError> {
-        if self.current()?.is_some() { self.publish() } else { Ok(()) }
-    }
-
-    /// Puts the files of the current generation at the top of the folder.
-    fn publish(&self) -> Result<(), StoreError> {
-        let Some(folder) = self.current()? else { return Ok(()) };
-        // The key last but one: a reader that finds a mismatch without links finds it for as short a time as can be.
-        for name in [CHAIN, KEY, CERT] {
-            if platform::TOP_LEVEL_IS_LINKS {
-                let target = Path::new(CURRENT).join(name);
-                if platform::follow(&self.path(name)).ok().as_ref() != Some(&target) {
-                    self.replace_link(name, &target)?;
-                }
-            } else {
-                let access = if name == KEY { Access::Secret } else { Access::Public };
-                let text = read(&folder.join(name))?.unwrap_or_default();
-                self.replace(name, &text, access)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes all generations but the current one and the one before. What cannot be removed does no harm.
-    fn prune(&self, current: &Path, before: Option<&Path>) {
-        let Ok(entries) = fs::read_dir(self.path(GENERATIONS)) else { return };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path != current && Some(path.as_path()) != before {
-                let _ = self.disk.remove_folder(&path);
-            }
-        }
-    }
-
     /// Forgets the identity: every file of ours but the hooks.
     ///
     /// # Errors
@@ -744,49 +425,6 @@ impl Keystore {
     fn sync(&self, folder: &Path) -> Result<(), StoreError> {
         self.disk.sync_folder(folder).map_err(failed("make durable", folder))
     }
-}
-
-/// The facts of a certificate.
-fn facts(issued: &Issued, gateway: &Address, wanted_name: Option<String>) -> Facts {
-    Facts {
-        version: VERSION,
-        identity: issued.identity.to_string(),
-        role: issued.identity.role.as_str().to_owned(),
-        name: issued.identity.name.as_str().to_owned(),
-        trust_domain: issued.identity.domain.as_str().to_owned(),
-        id: issued.id.clone(),
-        serial: issued.serial.hex(),
-        key: issued.key.hex(),
-        not_before: issued.life.not_before.secs(),
-        not_after: issued.life.not_after.secs(),
-        renew_after: issued.life.renew_after.secs(),
-        renew_by: issued.life.renew_by.secs(),
-        gateway: gateway.to_string(),
-        manage: issued.manage.to_string(),
-        pin: issued.pin.hex(),
-        received: issued.time.secs(),
-        order: issued.order.number(),
-        wanted_name,
-    }
-}
-
-/// The attributes sent with a request: what the system says, our version, and what the person adds, within the limits of
-/// the protocol.
-#[must_use]
-pub fn attributes(extra: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all: BTreeMap<String, String> = BTreeMap::from([
-        ("os".into(), std::env::consts::OS.into()),
-        ("arch".into(), std::env::consts::ARCH.into()),
-        ("client".into(), concat!("lychgate/", env!("CARGO_PKG_VERSION")).into()),
-    ]);
-    all.extend(platform::about_host().into_iter().map(|(name, value)| (name.to_owned(), value)));
-    all.extend(extra.clone());
-    for value in all.values_mut() {
-        while value.len() > wire::limits::ATTRIBUTE_VALUE_MAX {
-            value.pop();
-        }
-    }
-    all
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The folder under power cuts, full disks, curious neighbours and damaged files.
 
+use std::fs;
 use std::sync::Mutex;
 
 use super::*;
+use crate::core::receive::Issued;
 use crate::testing::Authority;
+use crate::text::report::{Complaint, Exit};
 
 fn gateway() -> Address {
     Address::parse("gw.example:443", 443).unwrap()

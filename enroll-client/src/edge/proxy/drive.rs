@@ -1,168 +1,157 @@
-//! The task of one connection to the proxy face: moves its streams, hears from the gateway why sessions end, and proves there
-//! the certificate that was renewed meanwhile, so that what is open outlives the one it began with.
+//! The task of one connection to the proxy face: feeds what happens to [`Helper`] and does what that says.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use pki::{Serial, UnixTime};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tokio_rustls::client::TlsStream;
+use transport::link::LinkEvent;
+use transport::mux::Stream;
+use transport::streams::StreamCount;
 use wire::tunnel::{FromMachine, ToMachine};
 
-use super::Standing;
+use super::IdentitySource;
+use crate::core::helper::{Helper, HelperInput, HelperOutput};
 use crate::core::offset::Offset;
 use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::edge::clock;
-use crate::edge::control::Control;
-use crate::edge::mux::{Happened, Mux, Stream};
+use crate::edge::link::GatewayLink;
 use crate::edge::net::{Manners, NetError, explain};
+use crate::edge::notices::SessionNotices;
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
-use crate::edge::words::Words;
 
-/// How often to look whether the certificate was renewed while streams are open. A certificate that lives for a minute is
-/// renewed half of that before its end.
-const LOOK: Duration = Duration::from_secs(10);
+/// How long the last bytes may take to go out when the connection has no more use.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 pub(super) struct Driver {
-    pub mux: Mux<TlsStream<TcpStream>>,
+    pub link: GatewayLink,
+    pub state: Helper,
+    pub began: Instant,
     pub requests: mpsc::Receiver<oneshot::Sender<Stream>>,
     /// Sessions whose end here is gone.
     pub abandoned: mpsc::Receiver<String>,
-    pub words: Arc<Words>,
-    pub open: Arc<AtomicUsize>,
-    pub manners: Manners,
+    pub notices: Arc<SessionNotices>,
+    pub open: StreamCount,
+    pub client: Manners,
     pub exporter: Exporter,
     pub address: Address,
-    pub standing: Standing,
-    /// Of the certificate that the gateway was last shown.
-    pub serial: Serial,
+    pub identity: IdentitySource,
 }
 
 enum Event {
-    Mux(Happened),
+    Link(LinkEvent<ToMachine>),
     Wanted(Option<oneshot::Sender<Stream>>),
-    Frame(ToMachine),
-    Deaf,
     Abandoned(String),
-    Look,
+    Idle,
+    Tick,
 }
 
 impl Driver {
     /// Moves the streams until the connection ends, or nobody wants it any more.
     pub async fn drive(mut self) {
-        let mut control: Option<Control> = None;
-        let mut listening = true;
-        let mut look = Instant::now() + LOOK;
+        let mut released = false;
         loop {
-            let Self { mux, requests, abandoned, .. } = &mut self;
-            let moving = poll_fn(|cx| {
-                if let Poll::Ready(happened) = mux.poll(cx) {
-                    return Poll::Ready(Event::Mux(happened));
+            let input = match self.event(released).await {
+                Event::Wanted(Some(to)) => {
+                    self.link.open(to);
+                    None
                 }
-                match &mut control {
-                    Some(control) => control.poll(cx).map(|said| said.map_or(Event::Deaf, Event::Frame)),
-                    None => Poll::Pending,
+                Event::Wanted(None) => {
+                    released = true;
+                    Some(HelperInput::Released)
                 }
-            });
-            let event = tokio::select! {
-                event = moving => event,
-                wanted = requests.recv(), if listening => Event::Wanted(wanted),
-                Some(session) = abandoned.recv() => Event::Abandoned(session),
-                () = sleep_until(look) => Event::Look,
+                Event::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
+                Event::Link(LinkEvent::Frame(frame)) => Some(HelperInput::Frame(frame)),
+                Event::Link(LinkEvent::ControlEnded(_)) => Some(HelperInput::ControlEnded),
+                Event::Link(LinkEvent::Ended(error)) => return self.ended(error),
+                Event::Abandoned(session) => Some(HelperInput::Abandoned(session)),
+                Event::Idle => None,
+                Event::Tick => Some(HelperInput::Tick),
             };
-            match event {
-                Event::Wanted(Some(to)) => self.mux.open(to),
-                Event::Wanted(None) if self.open.load(Ordering::SeqCst) == 0 => return,
-                Event::Wanted(None) => listening = false,
-                // The first one is for words. The gateway opens no other; whatever it is, it is dropped.
-                Event::Mux(Happened::Inbound(stream)) if control.is_none() => control = Some(Control::new(stream)),
-                Event::Mux(Happened::Inbound(_)) => {}
-                Event::Mux(Happened::Over(error)) => {
-                    // Its last words may still wait to be read.
-                    if let Some(control) = &mut control {
-                        while let Poll::Ready(Ok(frame)) = poll_fn(|cx| Poll::Ready(control.poll(cx))).await {
-                            self.heard(frame);
-                        }
-                    }
-                    return self.over(error);
-                }
-                Event::Frame(frame) => self.heard(frame),
-                Event::Deaf => control = None,
-                Event::Abandoned(session) => {
-                    if let Some(control) = &mut control {
-                        let _ = control.send(&FromMachine::Abandoned { session });
-                    }
-                }
-                Event::Look => {
-                    look = Instant::now() + LOOK;
-                    if let Some(control) = &mut control {
-                        self.reauthenticate(control);
-                    }
+            for input in [Some(HelperInput::Streams(self.open.open())), input].into_iter().flatten() {
+                if self.step(input).is_break() {
+                    return self.link.close(CLOSE_TIME).await;
                 }
             }
         }
     }
 
-    fn heard(&self, frame: ToMachine) {
-        match frame {
-            ToMachine::Welcome(welcome) => self.words.hear(|heard| {
-                heard.speaks = true;
-                let shown = self.manners.shown();
-                heard.offset = Offset::heard(UnixTime::new(welcome.time), clock::now(), shown.as_ref()).ok();
-            }),
-            ToMachine::Ended { session, reason } => self.words.ended(session, reason),
-            ToMachine::Drain { after_ms, .. } => {
-                self.words.hear(|heard| heard.drains = true);
-                let seconds = after_ms / 1_000;
-                terminal::say(&format!("the gateway is about to stop; what is open is ended within {seconds} s"));
-            }
-            ToMachine::Reauthenticated { .. } => {
-                let serial = self.serial;
-                self.words.hear(|heard| heard.proven = Some(serial));
-            }
-            // Then the streams end with the certificate before, as they would have.
-            ToMachine::ReauthenticationRefused { .. } => {}
-            // What a machine is told, or somebody of a later version.
-            ToMachine::Closing(_)
-            | ToMachine::Heartbeat { .. }
-            | ToMachine::RenewNow
-            | ToMachine::ReachEnded { .. }
-            | ToMachine::Unknown => {}
+    async fn event(&mut self, released: bool) -> Event {
+        let tick = self.began + self.state.deadline();
+        let Self { link, requests, abandoned, open, .. } = self;
+        tokio::select! {
+            event = poll_fn(|cx| link.poll(cx)) => Event::Link(event),
+            wanted = requests.recv(), if !released => Event::Wanted(wanted),
+            Some(session) = abandoned.recv() => Event::Abandoned(session),
+            () = open.none(), if released => Event::Idle,
+            () = sleep_until(tick) => Event::Tick,
         }
     }
 
-    /// Proves the certificate that was renewed, if it was.
-    fn reauthenticate(&mut self, control: &mut Control) {
-        if self.open.load(Ordering::SeqCst) == 0 {
-            return;
+    /// The first stream that the gateway opens is for control. It opens no other; whatever that is, it is dropped.
+    fn inbound(&mut self, stream: Stream) -> Option<HelperInput> {
+        if !self.state.awaits_control() {
+            return None;
         }
-        let Some((credential, offset)) = (self.standing)() else { return };
-        if credential.serial == self.serial {
-            return;
-        }
-        // Once for each certificate, whatever comes of it.
-        self.serial = credential.serial;
-        if let Ok(renewed) = renewed(&credential, &self.address, offset, &self.exporter) {
-            let _ = control.send(&FromMachine::Reauthenticate(renewed));
-        }
+        self.link.control(stream);
+        Some(HelperInput::ControlOpened)
     }
 
-    fn over(self, error: Option<yamux::ConnectionError>) {
+    /// Feeds the state machine and does what it says.
+    fn step(&mut self, input: HelperInput) -> ControlFlow<()> {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let (state, outputs) = self.state.clone().step(input, self.began.elapsed());
+            self.state = state;
+            for output in outputs {
+                match output {
+                    HelperOutput::Look => {
+                        let found = (self.identity)();
+                        inputs.extend(found.map(|(credential, _)| HelperInput::InUse(credential.serial)));
+                    }
+                    HelperOutput::Send(frame) => inputs.extend(self.send(&frame)),
+                    HelperOutput::Reauthenticate => inputs.extend(self.reauthenticate()),
+                    HelperOutput::Welcome(time) => {
+                        let shown = self.client.shown();
+                        let offset = Offset::heard(time, clock::now(), shown.as_ref()).ok();
+                        self.notices.update(|notices| (notices.speaks, notices.offset) = (true, offset));
+                    }
+                    HelperOutput::Ended(session, reason) => self.notices.ended(session, reason),
+                    HelperOutput::Draining(left) => {
+                        self.notices.update(|notices| notices.drains = true);
+                        let seconds = left.as_secs();
+                        terminal::say(&format!(
+                            "the gateway is about to stop; what is open is ended within {seconds} s"
+                        ));
+                    }
+                    HelperOutput::Proven(serial) => self.notices.update(|notices| notices.proven = Some(serial)),
+                    HelperOutput::Close => return ControlFlow::Break(()),
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn send(&mut self, frame: &FromMachine) -> Option<HelperInput> {
+        self.link.send(frame).is_err().then_some(HelperInput::ControlEnded)
+    }
+
+    fn reauthenticate(&mut self) -> Option<HelperInput> {
+        let (credential, offset) = (self.identity)()?;
+        let renewed = renewed(&credential, &self.address, offset, &self.exporter).ok()?;
+        self.send(&FromMachine::Reauthenticate(renewed))
+    }
+
+    fn ended(self, error: Option<yamux::ConnectionError>) {
         let why = match error {
             // An alert lies somewhere below.
-            Some(error) => explain(&self.address, &self.manners, &error),
+            Some(error) => explain(&self.address, &self.client, &error),
             None => NetError::Broken { address: self.address, cause: "the gateway closed it".to_owned() },
         };
-        self.words.hear(|heard| {
-            heard.end = Some(why);
-            heard.gone = true;
-        });
+        self.notices.update(|notices| (notices.end, notices.gone) = (Some(why), true));
     }
 }

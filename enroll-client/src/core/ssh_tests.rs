@@ -15,7 +15,8 @@ const NOW: UnixTime = UnixTime::new(100_000);
 
 /// Somebody who believes `authority`, and hears this from it.
 fn read(authority: &Authority, reply: &SshCaReply) -> Result<Cas, Complaint> {
-    Cas::read(reply, &authority.credential("person/alice", NOW), Order::default(), NOW)
+    let credential = authority.credential("person/alice", NOW);
+    Cas::read(reply, credential.domain(), &credential.roots, Order::default(), NOW)
 }
 
 fn said(authority: &Authority, user: &[&str], host: &[&str]) -> SshCaReply {
@@ -105,7 +106,8 @@ fn cas_that_were_replaced_do_not_come_back() {
         ("a gateway that knows no order, and none was heard", without.clone(), 0, true),
         ("a signature without order, and one was heard", without, 7, false),
     ] {
-        let got = Cas::read(&reply, &credential, Order::new(before), NOW).map_err(|complaint| complaint.exit);
+        let got = Cas::read(&reply, credential.domain(), &credential.roots, Order::new(before), NOW)
+            .map_err(|complaint| complaint.exit);
         assert_eq!(got.err(), (!want).then_some(Exit::Untrusted), "{what}");
     }
 }

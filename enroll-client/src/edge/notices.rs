@@ -17,19 +17,19 @@ use crate::core::offset::Offset;
 /// Ended sessions that are remembered: those of whoever asks a moment later.
 const ENDED_KEPT: usize = 1_024;
 
-/// How long the gateway's word may be behind the end of the bytes.
-const WORD_TIME: Duration = Duration::from_secs(2);
+/// How long a notice may be behind the end of the bytes.
+const NOTICE_TIME: Duration = Duration::from_secs(2);
 
 /// What the gateway says about the sessions on one connection.
 #[derive(Default)]
-pub struct Words {
-    state: Mutex<Heard>,
+pub struct SessionNotices {
+    state: Mutex<NoticeState>,
     news: Notify,
 }
 
-/// What was heard so far.
+/// What it said so far.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct NoticeState {
     /// It speaks here at all.
     pub speaks: bool,
     /// It is about to stop.
@@ -45,25 +45,25 @@ pub(super) struct Heard {
     pub offset: Option<Offset>,
 }
 
-impl Words {
-    fn lock(&self) -> MutexGuard<'_, Heard> {
+impl SessionNotices {
+    fn lock(&self) -> MutexGuard<'_, NoticeState> {
         // Nothing under this lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It says something.
-    pub(super) fn hear(&self, change: impl FnOnce(&mut Heard)) {
+    /// It said something.
+    pub(super) fn update(&self, change: impl FnOnce(&mut NoticeState)) {
         change(&mut self.lock());
         self.news.notify_waiters();
     }
 
     /// A session has ended.
     pub(super) fn ended(&self, session: String, reason: Reason) {
-        self.hear(|heard| {
-            if heard.ended.len() == ENDED_KEPT {
-                heard.ended.pop_front();
+        self.update(|state| {
+            if state.ended.len() == ENDED_KEPT {
+                state.ended.pop_front();
             }
-            heard.ended.push_back((session, reason));
+            state.ended.push_back((session, reason));
         });
     }
 
@@ -75,18 +75,18 @@ impl Words {
                 // Listening begins before the look, so what is said in between is not missed.
                 news.as_mut().enable();
                 {
-                    let heard = self.lock();
-                    if let Some((_, reason)) = heard.ended.iter().rev().find(|(ended, _)| ended == session) {
+                    let state = self.lock();
+                    if let Some((_, reason)) = state.ended.iter().rev().find(|(ended, _)| ended == session) {
                         return Some(*reason);
                     }
-                    if !heard.speaks || heard.gone {
+                    if !state.speaks || state.gone {
                         return None;
                     }
                 }
                 news.await;
             }
         };
-        timeout(WORD_TIME, told).await.ok().flatten()
+        timeout(NOTICE_TIME, told).await.ok().flatten()
     }
 
     /// Why the connection ended, once.

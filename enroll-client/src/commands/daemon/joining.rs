@@ -1,0 +1,103 @@
+//! `lychgate run` without an identity: asks, again and again, until there is one.
+
+use std::time::Duration;
+
+use super::events::{AsEvents, Events, Level};
+use super::two_clocks::sleep_by_the_clock;
+use super::{Length, Options};
+use crate::core::record::{Pending, Trouble};
+use crate::core::renew::backoff;
+use crate::core::trust::Expected;
+use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::{clock, entropy};
+use crate::flow::enroll::{End, Notice, Pursuit, pursue};
+use crate::flow::upkeep;
+use crate::platform::StopSignal;
+use crate::text;
+use crate::text::report::{Complaint, Exit};
+
+/// Least and most time before a refusal is asked about again: it stands until somebody changes the policy, the token or the locks.
+const REFUSED_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
+
+/// Whether a person has decided it, for good.
+pub fn is_final(complaint: &Complaint) -> bool {
+    matches!(complaint.code.as_str(), "denied-by-person" | "removed")
+}
+
+/// Asks, with the key and what was asked that lie in the folder, until there is an identity. Nobody has to come by when a request has
+/// lapsed or was refused: only what a person decided ends it. Nothing when a signal came first.
+pub async fn ask_until_joined(
+    store: &Keystore,
+    options: &Options,
+    stop: &mut StopSignal,
+) -> Result<Option<Credential>, Complaint> {
+    let events = Events { format: options.format };
+    let mut failures = 0;
+    loop {
+        // Somebody at the keyboard may have joined, left, or asked for something else meanwhile.
+        if let Some(credential) = store.credential()? {
+            return Ok(Some(credential));
+        }
+        let Some(pending) = store.pending()?.filter(|pending| pending.denied.is_none()) else {
+            return upkeep::load(store).map(Some);
+        };
+        let complaint = match go_on(store, options, pending, stop).await {
+            Ok(joined) => return Ok(joined),
+            Err(complaint) if options.length == Length::Once || is_final(&complaint) => return Err(complaint),
+            Err(complaint) => complaint,
+        };
+        failures += 1;
+        note_refusal(store, &complaint, failures);
+        let (least, most) = REFUSED_AGAIN;
+        let pause = backoff(failures, most, None, entropy::draw()).max(least);
+        let what = format!("{complaint}; asking again in {}", text::span(pause));
+        events.tell(Level::Error, "not-joined", &what, &[("code", complaint.code.clone())]);
+        if !sleep_by_the_clock(pause, stop).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Writes down why there is no identity yet. Best effort, as all trouble.
+fn note_refusal(store: &Keystore, complaint: &Complaint, failures: u32) {
+    let Ok(Some(pending)) = store.pending() else { return };
+    let since = pending.trouble.as_ref().map_or_else(|| clock::now().secs(), |before| before.since);
+    let (code, what) = (complaint.code.clone(), complaint.what.clone());
+    let trouble = Some(Trouble { code, what, since, failures, locked: complaint.exit == Exit::Locked });
+    let _ = store.save_pending(&Pending { trouble, ..pending });
+}
+
+/// Goes on with a request that `lychgate join` began. Nothing when a signal came first.
+async fn go_on(
+    store: &Keystore,
+    options: &Options,
+    pending: Pending,
+    stop: &mut StopSignal,
+) -> Result<Option<Credential>, Complaint> {
+    let pin = pki::KeyDigest::parse_hex(&pending.pin)
+        .map_err(|_| Complaint::new(Exit::Files, "files", "`pending.json` holds no pin"))?;
+    let events = Events { format: options.format };
+    events.tell(Level::Info, "joining", &format!("going on with the request at {}", pending.gateway), &[]);
+    let _lock = store.lock(Duration::from_secs(10)).await?;
+    let (expected, manner) = (Expected::Pin(pin), options.manner());
+    let pursuit = Pursuit { store, pending, expected, face: None, prior: None, manner };
+    let mut talk = AsEvents::new(events);
+    match pursue(pursuit, &mut talk, stop).await? {
+        End::Installed(credential, offset) => {
+            upkeep::save_offset(store, &credential, offset)?;
+            events.admitted(&credential.facts);
+            for line in upkeep::run_hooks(store, &credential, &options.hooks, "joined").await {
+                events.tell(Level::Warning, "hook-failed", &line, &[]);
+            }
+            Ok(Some(*credential))
+        }
+        End::Waiting(notice) => Err(waiting(&notice)),
+        End::Stopped(_) => Ok(None),
+    }
+}
+
+/// What ends a run that does what is due now and no more, while a request waits.
+pub fn waiting(notice: &Notice) -> Complaint {
+    Complaint::new(Exit::Waiting, "waiting", format!("the request {} waits for an approver", notice.id))
+        .hint(format!("read them the code {}, and run this again", notice.code))
+}

@@ -1,0 +1,88 @@
+//! `lychgate run` after the end of the certificate: joins again with it as evidence.
+
+use std::time::Duration;
+
+use super::events::{AsEvents, Level};
+use super::joining::{is_final, waiting};
+use super::{Daemon, Ended};
+use crate::core::plan::{Wish, denied_before};
+use crate::core::record::Pending;
+use crate::core::renew::Worry;
+use crate::edge::{clock, entropy};
+use crate::flow::enroll::{End, Pursuit, pursue, rejoin_pending};
+use crate::flow::upkeep;
+use crate::platform::StopSignal;
+use crate::text::report::{Complaint, Exit};
+
+impl Daemon<'_> {
+    /// Joins again with the expired certificate as evidence, and waits if a person must decide.
+    pub(super) async fn rejoin(&mut self, stop: &mut StopSignal) -> Result<Option<Ended>, Complaint> {
+        if self.clock_was_wrong().await {
+            return Ok(None);
+        }
+        match self.try_rejoin(stop).await {
+            Ok(End::Installed(credential, offset)) => {
+                // What was learnt in the conversation; when it cannot be written, the next look learns it again.
+                let _ = upkeep::save_offset(self.store, &credential, offset);
+                self.take(*credential, "rejoined");
+                // As after a renewal: the keeper repeats it when it fails.
+                let _ = self.look().await;
+                self.tell_tunnel().await;
+                self.run_hooks("rejoined").await;
+                Ok(None)
+            }
+            Ok(End::Waiting(notice)) => Err(waiting(&notice)),
+            Ok(End::Stopped(_)) => Ok(Some(Ended::Signal("a signal"))),
+            Err(complaint) if is_final(&complaint) => Err(complaint),
+            Err(complaint) => {
+                let (now, draw) = (self.now(), entropy::draw());
+                self.in_trouble = true;
+                let locked = complaint.exit == Exit::Locked;
+                upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
+                // What the gateway refused once it refuses again for a while; slowly, like a lock.
+                self.keeper = self.keeper.locked(&self.credential.life, None, now, draw);
+                let hint = complaint.hint.clone().unwrap_or_default();
+                let fields = [("code", complaint.code.clone()), ("hint", hint)];
+                self.events.tell(Level::Error, "rejoin-failed", &complaint.what, &fields);
+                Err(complaint)
+            }
+        }
+    }
+
+    /// Whether the certificate only seemed to be over, because the clock was set since the last contact.
+    pub(super) async fn clock_was_wrong(&mut self) -> bool {
+        let Ok(offset) = upkeep::ask_time(&self.credential).await else { return false };
+        let wrong = !self.keeper.is_told_expired() && !self.credential.life.is_over(offset.gateway_time(clock::now()));
+        if wrong {
+            let what = "the clock was set since the last contact; the certificate is not over by the gateway's";
+            self.events.tell(Level::Warning, "clock", what, &[]);
+            self.clock_was_set(offset);
+            self.worry = Worry::None;
+        }
+        wrong
+    }
+
+    pub(super) async fn try_rejoin(&self, stop: &mut StopSignal) -> Result<End, Complaint> {
+        let _lock = self.store.lock(Duration::from_secs(10)).await?;
+        self.store.mend()?;
+        if let Some(current) = self.store.credential()?.filter(|current| current.serial != self.credential.serial) {
+            // Somebody else did it: `lychgate join` at the keyboard.
+            return Ok(End::Installed(Box::new(current), self.offset));
+        }
+        let earlier = self.store.pending()?;
+        if let Some(Pending { denied: Some(denied), gateway, .. }) = &earlier {
+            return Err(denied_before(denied, gateway));
+        }
+        let pending = rejoin_pending(&self.credential, earlier, None, &Wish::default());
+        let pursuit = Pursuit {
+            store: self.store,
+            pending,
+            expected: self.credential.expected(),
+            face: None,
+            prior: Some(&self.credential),
+            manner: self.options.manner(),
+        };
+        let mut talk = AsEvents::new(self.events);
+        pursue(pursuit, &mut talk, stop).await
+    }
+}

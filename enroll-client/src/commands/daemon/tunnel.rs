@@ -1,0 +1,184 @@
+//! The tunnel as `lychgate run` holds it: its tasks, who it speaks as, and what it tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use transport::streams::StreamCount;
+
+use super::events::Level;
+use super::{Daemon, Length};
+use crate::core::record::TunnelState;
+use crate::core::tunnel::News;
+use crate::edge::held::Held;
+use crate::edge::notices::SessionNotices;
+use crate::edge::sealed::Seal;
+use crate::edge::tunnel::{self, Said, Standing};
+use crate::edge::{clock, reach};
+use crate::flow::upkeep;
+use crate::text;
+use crate::text::report::Complaint;
+
+/// The tunnel, as the daemon holds it.
+pub struct Tunnel {
+    pub(super) standing: watch::Sender<Standing>,
+    said: mpsc::Receiver<Said>,
+    /// Everything that works beside us, ended with us.
+    _tasks: JoinSet<()>,
+}
+
+/// What the tunnel says next; nothing, ever, where there is none.
+pub async fn next(tunnel: &mut Option<Tunnel>) -> Option<Said> {
+    match tunnel {
+        Some(tunnel) => tunnel.said.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Daemon<'_> {
+    /// Digs the tunnel, for a machine that runs for good.
+    pub(super) async fn dig(&self) -> Result<Option<Tunnel>, Complaint> {
+        if self.options.length == Length::Once || self.credential.identity.role != pki::Role::Machine {
+            return Ok(None);
+        }
+        let services = &self.options.services;
+        let mut listeners = Vec::new();
+        for (name, reach) in services.reaches() {
+            listeners.push((reach::listen(name, reach).await?, reach.clone()));
+        }
+        let (standing, watching) = watch::channel(self.standing().await);
+        let (tell, said) = mpsc::channel(64);
+        let (wanted, requests) = mpsc::channel(16);
+        let mut tasks = JoinSet::new();
+        let reaching = StreamCount::default();
+        let open = reaching.clone();
+        let (gone, abandoned) = mpsc::channel(16);
+        let notices = Arc::<SessionNotices>::default();
+        let parts = reach::Parts {
+            wanted,
+            abandoned: gone,
+            notices: Arc::clone(&notices),
+            open,
+            standing: watching.clone(),
+            tell: tell.clone(),
+        };
+        for (listener, reach) in listeners {
+            tasks.spawn(reach::offer(listener, reach, parts.clone()));
+        }
+        // The tunnel ends when nobody is left who could want a stream; with nothing to reach, that is us.
+        let keep = parts.wanted;
+        tasks.spawn(async move {
+            keep.closed().await;
+        });
+        let services = Arc::new(services.clone());
+        let parts =
+            tunnel::Parts { services, standing: watching, tell, wanted: requests, abandoned, notices, reaching };
+        tasks.spawn(tunnel::hold(parts));
+        let names: Vec<&str> = self.options.services.names().collect();
+        let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        self.events.tell(Level::Info, "exposing", &format!("people may be let through to: {what}"), &[]);
+        Ok(Some(Tunnel { standing, said, _tasks: tasks }))
+    }
+
+    /// Who we are now, for the tunnel.
+    pub(super) async fn standing(&self) -> Standing {
+        let seal = if self.options.services.any_sealed() { self.seal().await } else { None };
+        Standing { credential: Held::new(self.store, self.credential.clone()), offset: self.offset, seal }
+    }
+
+    /// Whether something is sealed and there is no certificate for it.
+    pub(super) fn lacks_seal(&self) -> bool {
+        let has = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.standing.borrow().seal.is_some());
+        self.options.services.any_sealed() && !has
+    }
+
+    /// A certificate for sealed services. Without one they are refused, and everything else goes on.
+    pub(super) async fn seal(&self) -> Option<Arc<Seal>> {
+        let credential = Held::new(self.store, self.credential.clone()).newest();
+        match upkeep::seal(&credential, self.offset).await {
+            Ok(seal) => Some(Arc::new(seal)),
+            Err(why) => {
+                let what = format!("no certificate for sealed services: {why}; they are refused until there is one");
+                self.events.tell(Level::Warning, "seal-failed", &what, &[]);
+                None
+            }
+        }
+    }
+
+    /// The tunnel said something, or has ended.
+    pub(super) async fn tunnel_said(&mut self, said: Option<Said>) -> Result<(), Complaint> {
+        match said {
+            // The gateway is asked: it knows whether our certificate is older than the wish.
+            Some(Said::RenewNow) => self.look().await,
+            Some(Said::Clock(offset)) => {
+                self.heard_time(offset);
+                Ok(())
+            }
+            Some(said) => {
+                // A machine that started before its network had nobody to ask for this.
+                let up = matches!(said, Said::News(News::Up));
+                self.hear(said);
+                if up && self.lacks_seal() {
+                    self.tell_tunnel().await;
+                }
+                // What stood in the way, such as a lock, is over.
+                if up && self.in_trouble { self.look().await } else { Ok(()) }
+            }
+            None => {
+                self.tunnel = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// What is known of the tunnel, by its own words.
+    pub(super) fn note_tunnel(&mut self, said: &Said) {
+        let (up, why) = match said {
+            Said::News(News::Up) => (true, None),
+            Said::News(News::Down(why, _)) => (false, Some(why.clone())),
+            Said::News(_) | Said::RenewNow | Said::Clock(_) | Said::Stream(_) => return,
+        };
+        // It is down since it was lost, however often it was tried since.
+        let since = self.run.tunnel.as_ref().filter(|before| before.up == up).map(|before| before.since);
+        let since = since.unwrap_or_else(|| clock::now().secs());
+        self.run.tunnel = Some(TunnelState { up, since, why });
+        self.note_run();
+    }
+
+    /// The tunnel has something for the log.
+    pub(super) fn hear(&mut self, said: Said) {
+        self.note_tunnel(&said);
+        match said {
+            Said::RenewNow | Said::Clock(_) | Said::News(News::Time(_)) => {}
+            Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
+            Said::News(News::Up) => self.events.tell(Level::Info, "tunnel-up", "people can be led here", &[]),
+            Said::News(News::Down(why, pause)) => {
+                let what = format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1))));
+                self.events.tell(Level::Warning, "tunnel-down", &what, &[]);
+            }
+            Said::News(News::Draining(left)) => {
+                let what =
+                    format!("the gateway closes this connection; what is open may go on for {}", text::span(left));
+                self.events.tell(Level::Info, "tunnel-draining", &what, &[]);
+            }
+            Said::News(News::Reauthenticated) => {
+                self.events.tell(Level::Info, "tunnel-renewed", "the tunnel goes on with the renewed certificate", &[]);
+            }
+            Said::News(News::NotReauthenticated(why)) => {
+                let what =
+                    format!("the tunnel could not be renewed, and ends with the certificate it began with: {why}");
+                self.events.tell(Level::Warning, "tunnel-not-renewed", &what, &[]);
+            }
+        }
+    }
+
+    /// The tunnel shows the new certificate too, while its streams go on.
+    pub(super) async fn tell_tunnel(&self) {
+        if let Some(tunnel) = &self.tunnel {
+            let standing = self.standing().await;
+            // It may have ended; the next one begins with what we hold then.
+            let _ = tunnel.standing.send(standing);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Time by two clocks: the clock of the day may be set back, and that of the process stands still in a suspend.
+
+use std::time::Duration;
+
+use pki::UnixTime;
+
+use crate::edge::clock;
+use crate::platform::StopSignal;
+
+/// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Sleeps, by the clock of the day and that of this process, whichever is there first: one stands still in a suspend, the other can be set
+/// back. False when a signal came.
+pub async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool {
+    let (began, until) = (tokio::time::Instant::now(), clock::now().plus(pause));
+    while let Some(nap) = nap(began.elapsed(), pause, clock::now(), until) {
+        tokio::select! {
+            _ = stop.wait() => return false,
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+    true
+}
+
+/// The later of the two: the clock of the day may have been set back, and the other stands still in a suspend.
+pub fn by_two_clocks(by_the_day: UnixTime, then: UnixTime, elapsed: Duration) -> UnixTime {
+    by_the_day.max(then.plus(elapsed))
+}
+
+/// How long to sleep in one piece: nothing when either clock says that it is time.
+fn nap(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
+    let left = until.since(now).min(pause.saturating_sub(slept));
+    (!left.is_zero()).then_some(left.min(NAP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is due in days, such as a renewal, is due whatever became of one of the clocks meanwhile.
+    #[test]
+    fn what_is_due_in_days_by_two_clocks() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 20_000 * DAY;
+        for days in [8, 500] {
+            let due = UnixTime::new(NOW + days * DAY);
+            for (what, by_the_day, elapsed, want) in [
+                ("at the start", NOW, 0, false),
+                ("a second before", NOW + days * DAY - 1, days * DAY - 1, false),
+                ("on time", NOW + days * DAY, days * DAY, true),
+                ("after a suspend", NOW + days * DAY, 10, true),
+                ("set back meanwhile", NOW - 500 * DAY, days * DAY, true),
+                ("set back, and not yet", NOW - 500 * DAY, days * DAY - 1, false),
+                ("set ahead: the gateway is asked before anything is believed over", NOW + 2 * days * DAY, 10, true),
+            ] {
+                let now = by_two_clocks(UnixTime::new(by_the_day), UnixTime::new(NOW), Duration::from_secs(elapsed));
+                assert_eq!(now >= due, want, "{what}, {days} days");
+            }
+        }
+    }
+
+    /// A pause of days through suspends and clocks that are set: it is over by either clock, and never longer than asked for.
+    #[test]
+    fn pauses_by_two_clocks() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 20_000 * DAY;
+        for days in [8, 500] {
+            let pause = Duration::from_secs(days * DAY);
+            let until = UnixTime::new(NOW + days * DAY);
+            for (what, slept, now, want) in [
+                ("at the start", 0, NOW, true),
+                ("half-way", days * DAY / 2, NOW + days * DAY / 2, true),
+                ("after a suspend that was longer", 10, NOW + days * DAY, false),
+                ("when the clock was set ahead", 10, NOW + 2 * days * DAY, false),
+                ("when the clock was set back, before it is over", days * DAY - 1, NOW - 500 * DAY, true),
+                ("when the clock was set back, and it is over", days * DAY, NOW - 500 * DAY, false),
+            ] {
+                let nap = nap(Duration::from_secs(slept), pause, UnixTime::new(now), until);
+                assert_eq!(nap.is_some(), want, "{what}, {days} days");
+                assert!(nap.is_none_or(|nap| nap <= NAP), "{what}, {days} days: looks at the clock within the minute");
+            }
+        }
+    }
+}

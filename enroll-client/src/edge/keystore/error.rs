@@ -1,0 +1,107 @@
+//! What can be wrong with the identity folder, in words and with what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::key::KeyFault;
+use crate::platform;
+use crate::text::report::{Complaint, Exit};
+
+/// What can be wrong with the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("cannot {action} `{path}`: {cause}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A file is there but makes no sense.
+    #[error("`{path}` is damaged: {why}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A key that others can read is no secret.
+    #[error("others can read the private key `{path}` ({mode})")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: String,
+    },
+    /// Somebody else may have put it there.
+    #[error("`{path}` is not believed: {why}")]
+    Distrusted {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another process is at work here.
+    #[error("another lychgate is joining or renewing in `{path}`")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another `lychgate run` is at work here.
+    #[error("`lychgate run` runs here already (process {pid})")]
+    Runs {
+        /// Its process.
+        pid: u32,
+    },
+    /// A key could not be made.
+    #[error("cannot make a key: {0}")]
+    Key(KeyFault),
+}
+
+impl From<StoreError> for Complaint {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        let hint = match error {
+            StoreError::Io { cause, .. } => match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "free some space and try again; the identity in use is untouched".to_owned()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "run it as the user the folder belongs to, or name another folder with --dir".to_owned()
+                }
+                io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or name another folder with --dir".to_owned(),
+                _ => return Self::new(Exit::Files, "files", what),
+            },
+            StoreError::Damaged { path, .. } => format!(
+                "restore it from a backup, or move `{}` away and join again",
+                path.parent().unwrap_or(&path).display()
+            ),
+            StoreError::Exposed { path, .. } => {
+                format!(
+                    "somebody may have copied it: rejoin with a new key, or if you are sure: {}",
+                    platform::exposure_hint(&path)
+                )
+            }
+            StoreError::Distrusted { path, .. } => format!(
+                "whoever may write there decides what runs here: give it to the user who runs this, and `chmod go-w {}`",
+                path.display()
+            ),
+            StoreError::Busy { .. } => "wait until it has finished, or name another folder with --dir".to_owned(),
+            StoreError::Runs { .. } => {
+                return Self::new(Exit::Failure, "already-runs", what)
+                    .hint("`lychgate status` says how it stands; --dir names another folder");
+            }
+            StoreError::Key(_) => return Self::new(Exit::Failure, "key", what),
+        };
+        Self::new(Exit::Files, "files", what).hint(hint)
+    }
+}
+
+/// Attaches what was tried and with what to an error of the system.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |cause| StoreError::Io { action, path, cause }
+}

@@ -1,0 +1,95 @@
+//! The gateway's certificate in a handshake: [`crate::core::trust`] decides, and why is remembered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pki::{KeyDigest, UnixTime};
+use rustls::CertificateError;
+use rustls::client::danger::ServerCertVerifier;
+use transport::verifier::{CheckPeer, PeerVerifier};
+
+use super::crypto::provider;
+use crate::core::trust::{Distrust, Expected, Shown, verify_gateway};
+
+/// Verifies the gateway in a handshake, and remembers why it was not believed: rustls itself passes on little more than "bad
+/// certificate".
+#[derive(Clone, Debug)]
+pub struct GatewayVerifier(Arc<Judge>);
+
+#[derive(Debug)]
+struct Judge {
+    expected: Expected,
+    host: String,
+    found: Mutex<Found>,
+}
+
+/// What the last handshake showed.
+#[derive(Debug, Default)]
+struct Found {
+    distrust: Option<Distrust>,
+    root: Option<KeyDigest>,
+    shown: Option<Shown>,
+}
+
+impl GatewayVerifier {
+    /// For connections to `host`.
+    #[must_use]
+    pub fn new(expected: Expected, host: &str) -> Self {
+        Self(Arc::new(Judge { expected, host: host.to_owned(), found: Mutex::default() }))
+    }
+
+    /// For rustls.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::new(PeerVerifier::new(Arc::clone(&self.0), &provider()))
+    }
+
+    /// Why the last handshake was refused, if by us; once.
+    #[must_use]
+    pub fn take(&self) -> Option<Distrust> {
+        self.0.found().distrust.take()
+    }
+
+    /// Whom to believe.
+    #[must_use]
+    pub fn expected(&self) -> &Expected {
+        &self.0.expected
+    }
+
+    /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.0.found().shown.clone()
+    }
+
+    /// The root presented in the last handshake.
+    #[must_use]
+    pub fn presented_root(&self) -> Option<KeyDigest> {
+        self.0.found().root
+    }
+}
+
+impl Judge {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        // What is in it is plain data; a panic elsewhere leaves it usable.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CheckPeer for Judge {
+    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
+        let outcome = verify_gateway(&self.expected, chain, &self.host, UnixTime::new(now.as_secs()));
+        let mut found = self.found();
+        found.root = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
+        match outcome {
+            Ok(shown) => {
+                (found.distrust, found.shown) = (None, shown);
+                Ok(())
+            }
+            Err(distrust) => {
+                (found.distrust, found.shown) = (Some(distrust), None);
+                // The gateway hears no more than that.
+                Err(CertificateError::ApplicationVerificationFailure)
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A person's way to a service: as whom and where to connect, and what is said when a session was refused or ended before its
+//! time.
+
+use std::io;
+use std::sync::Arc;
+
+use pki::Name;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use wire::tunnel::Reason;
+
+use crate::core::ending::{Ending, Judged};
+use crate::core::offset::Offset;
+use crate::core::target::Address;
+use crate::edge::held::Held;
+use crate::edge::keystore::Keystore;
+use crate::edge::manage::{ManageFace, segment};
+use crate::edge::net::{CallError, NetError};
+use crate::edge::proxy::{Carries, IdentitySource, Service, Streams};
+use crate::edge::serve::BUFFER;
+use crate::edge::terminal;
+use crate::flow::upkeep;
+use crate::text::report::{Complaint, Exit};
+
+/// What a connection to the proxy face is made with.
+#[derive(Clone)]
+pub struct ProxyAccess {
+    /// Who we are.
+    pub credential: Held,
+    /// Where the proxy face is.
+    pub proxy: Address,
+    /// How far the gateway's clock is ahead.
+    pub offset: Offset,
+    /// The identity's folder.
+    pub store: Keystore,
+}
+
+impl ProxyAccess {
+    /// As the identity in the folder.
+    ///
+    /// # Errors
+    /// When there is none that is valid, or the gateway has no proxy face.
+    pub async fn find(store: &Keystore) -> Result<Self, Complaint> {
+        let credential = upkeep::load_valid(store)?;
+        if credential.identity.role != pki::Role::Person {
+            return Err(Complaint::new(
+                Exit::Refused,
+                "wrong-caller",
+                format!("`{}` is no person: people connect to services", credential.identity),
+            )
+            .hint("a machine's own programs reach other machines with `lychgate run --reach`"));
+        }
+        let proxy = upkeep::proxy(store, &credential).await?;
+        let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
+        Ok(Self { credential: Held::new(store, credential), proxy, offset, store: store.clone() })
+    }
+
+    /// That our own certificate is over, if it is.
+    #[must_use]
+    pub fn expired(&self) -> Option<Complaint> {
+        upkeep::expired(&self.store, &self.credential.newest())
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn dial(&self, carries: Carries) -> Result<Streams, CallError> {
+        let (store, held) = (self.store.clone(), self.credential.clone());
+        let identity: IdentitySource = Arc::new(move || {
+            let credential = held.newest();
+            let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
+            Some((credential, offset))
+        });
+        let credential = self.credential.newest();
+        Streams::dial(credential, self.proxy.clone(), self.offset, identity, carries).await.map_err(CallError::Net)
+    }
+}
+
+/// A session that is over.
+pub struct EndedSession<'a> {
+    /// Its id.
+    pub session: &'a str,
+    /// The machine that it led to.
+    pub machine: &'a Name,
+    /// How its bytes ended, as we saw it.
+    pub ending: Ending,
+    /// What the gateway said of it, on the connection that carried it.
+    pub said: Option<Reason>,
+}
+
+/// Says why a session ended, when somebody or something ended it before its time.
+pub async fn report_end(way: Option<&ProxyAccess>, over: EndedSession<'_>) -> Exit {
+    let EndedSession { session, machine, ending, said } = over;
+    let judged = match ending.judge(said) {
+        Judged::Ask => ask(way, session, &ending, said).await,
+        judged => judged,
+    };
+    match judged {
+        Judged::Ended(exit, why) => {
+            terminal::say(&format!("the session {session} to `{machine}` was ended: {why}"));
+            exit
+        }
+        Judged::Well | Judged::Ask => Exit::Ok,
+    }
+}
+
+/// A refusal with whose lock it is and what for, where that is the cause and we may see it.
+pub async fn explain_refusal(way: &ProxyAccess, machine: &Name, mut complaint: Complaint) -> Complaint {
+    if complaint.code == "denied"
+        && let Ok(mut face) = ManageFace::new(&way.credential.newest())
+        && let Some(lock) = lock_of(&mut face, machine).await
+    {
+        complaint.what = format!("{}; {lock}", complaint.what);
+        complaint.hint = Some(format!("`lychgate machines unlock {machine}` lifts it, if you may"));
+    }
+    complaint
+}
+
+/// Who locked a machine, and what for.
+async fn lock_of(face: &mut ManageFace, machine: &Name) -> Option<String> {
+    let view: wire::admin::SubjectView = face.get(&format!("/v1/machines/{}", segment(machine.as_str()))).await.ok()?;
+    let lock = view.locks.first()?;
+    let by = lock.by.rsplit('/').next().unwrap_or_default();
+    Some(format!("`{machine}` was locked by {by}: {}", lock.reason))
+}
+
+/// Asks the gateway why a session ended.
+async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Option<Reason>) -> Judged {
+    let alone = || ending.judge_alone(said);
+    let Some(way) = way else { return alone() };
+    let Ok(mut face) = ManageFace::new(&way.credential.newest()) else { return alone() };
+    let view: Result<wire::admin::SessionView, CallError> =
+        face.get(&format!("/v1/sessions/{}", segment(session))).await;
+    match view {
+        Ok(view) => {
+            let known = view.reason.map(|reason| serde_json::from_value(reason.into()).unwrap_or(Reason::Unknown));
+            let known = known.or(said);
+            let lock = match (known, Name::parse(&view.machine)) {
+                (Some(Reason::Locked), Ok(machine)) => lock_of(&mut face, &machine).await,
+                _ => None,
+            };
+            match (ending.judge_alone(known), lock) {
+                (Judged::Ended(exit, why), Some(lock)) => Judged::Ended(exit, format!("{why}; {lock}")),
+                (judged, _) => judged,
+            }
+        }
+        // Then it is our own standing that ended it.
+        Err(CallError::Refused(refusal)) if refusal.status == 403 => {
+            Judged::Ended(refusal.exit(), format!("{}: {}", refusal.code, refusal.detail))
+        }
+        Err(CallError::Net(error @ NetError::Rejected { .. })) => {
+            Judged::Ended(Exit::Expired, format!("expired: {error}"))
+        }
+        // It went away with our connection, or with the gateway itself.
+        Err(CallError::Net(error)) if said.is_none() => {
+            Judged::Ended(Exit::Unreachable, format!("the gateway does not answer any more: {error}"))
+        }
+        Err(_) => alone(),
+    }
+}
+
+/// Joins a program's connection with a service; gives whether both ended well.
+///
+/// # Errors
+/// When either broke.
+pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) -> io::Result<()> {
+    match copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await {
+        Ok(_) => {
+            service.finish().await;
+            Ok(())
+        }
+        Err(error) => {
+            service.abandon().await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Joining and rejoining: drives the conversation of [`crate::core::enrollment`] with a gateway, from the key on the disk to the
+//! certificate in the folder. Who watches it is told by an [`EnrollmentObserver`].
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use pki::{KeyDigest, UnixTime};
+
+use crate::core::enrollment::{Flow, Forget, Input, Manner, Output};
+use crate::core::offset::Offset;
+use crate::core::plan::Wish;
+use crate::core::receive::Ticket;
+use crate::core::record::{Denied, Pending, RequestAtGate, VERSION};
+use crate::core::target::Address;
+use crate::core::trust::Expected;
+use crate::edge::enroll::{Application, EnrollFace};
+use crate::edge::keystore::{Credential, Keystore, StoreError};
+use crate::edge::{clock, entropy};
+use crate::evidence::{JoinToken, PriorCertificate, Prover};
+use crate::platform::{self, StopSignal};
+use crate::text::report::{Complaint, Exit};
+
+/// What is shown of a request at the gate.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Where.
+    pub gateway: Address,
+    /// The enrollment.
+    pub id: String,
+    /// The waiting code.
+    pub code: String,
+    /// SHA-256 of the key, hex.
+    pub key: String,
+    /// When it lapses, by the gateway's clock.
+    pub expires: UnixTime,
+    /// Approvals still wanted.
+    pub approvals_missing: u32,
+    /// The gateway's clock.
+    pub offset: Offset,
+}
+
+/// To whom the conversation speaks.
+pub trait Talk {
+    /// There is a request at the gate.
+    fn waiting(&mut self, notice: &Notice);
+    /// A second has passed.
+    fn tick(&mut self);
+    /// Something went wrong and will be tried again.
+    fn retrying(&mut self, why: &Complaint, pause: Duration);
+}
+
+/// How the conversation ended.
+pub enum End {
+    /// There is a new identity in the folder.
+    Installed(Box<Credential>, Offset),
+    /// A person must decide, and the caller did not want to wait.
+    Waiting(Notice),
+    /// A signal came; with the request at the gate, if there is one.
+    Stopped(Option<Notice>),
+}
+
+/// One attempt to join or rejoin.
+pub struct Pursuit<'a> {
+    /// The folder, whose lock the caller holds.
+    pub store: &'a Keystore,
+    /// What is asked for.
+    pub pending: Pending,
+    /// Whom to believe.
+    pub expected: Expected,
+    /// The gateway, when there is a connection already.
+    pub face: Option<EnrollFace>,
+    /// The expired identity to show as evidence.
+    pub prior: Option<&'a Credential>,
+    /// How to behave.
+    pub manner: Manner,
+}
+
+/// The parts of a pursuit while it goes on.
+struct Course<'a> {
+    store: &'a Keystore,
+    pending: Pending,
+    gateway: Address,
+    face: EnrollFace,
+    application: Application,
+    notice: Option<Notice>,
+}
+
+/// Runs the conversation to its end.
+///
+/// # Errors
+/// When it ends badly, or the folder cannot be written.
+pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
+    let Pursuit { store, mut pending, expected, face, prior, manner } = pursuit;
+    let damaged =
+        |_| Complaint::new(Exit::Files, "files", "`pending.json` is damaged").hint("remove it and join again");
+    let gateway = Address::parse(&pending.gateway, 443).map_err(damaged)?;
+    let pin = pending_pin(&pending)?;
+    let key = store.next_key()?;
+    pending.request = pending.request.filter(|request| request.key == key.digest().hex());
+    // The request is on the disk before it is sent, so that it can be repeated by whoever comes after us.
+    store.save_pending(&pending)?;
+    let flow = match &pending.request {
+        Some(request) => Flow::resume(manner, request.id.clone()),
+        None => Flow::ask(manner),
+    };
+    let application = Application {
+        key,
+        name: pending.name.clone(),
+        attributes: pending.attributes.clone(),
+        provers: provers(pending.token.as_deref(), prior),
+    };
+    let mut face = match face {
+        Some(face) => face,
+        None => EnrollFace::new(gateway.clone(), expected, pin)?,
+    };
+    face.follows(prior.map(Credential::before).unwrap_or_default());
+    Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
+}
+
+/// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
+/// whom it names, which a token could not do.
+fn provers(token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
+    let mut provers: Vec<Box<dyn Prover>> = Vec::new();
+    if let (Some(token), None) = (token, prior) {
+        provers.push(Box::new(JoinToken(token.to_owned())));
+    }
+    if let Some(prior) = prior {
+        // The issuing CA goes along, as in TLS: the gateway may have moved on to another one since.
+        let chain = std::iter::once(&prior.leaf).chain(&prior.chain);
+        let certificate = chain.map(|der| pki::to_pem("CERTIFICATE", der)).collect();
+        provers.push(Box::new(PriorCertificate { certificate, key: prior.key.clone() }));
+    }
+    provers
+}
+
+impl Course<'_> {
+    async fn follow(mut self, mut flow: Flow, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
+        let mut input = Input::Continue;
+        loop {
+            let (next, output) = flow.step(input, entropy::draw());
+            flow = next;
+            let heard = match output {
+                Output::Submit => ticking(self.face.submit(&self.application), talk, stop).await,
+                Output::Poll { id, patience } => {
+                    ticking(self.face.poll(&self.application, &id, patience), talk, stop).await
+                }
+                Output::Pause { length, why } => {
+                    if let Some(why) = why {
+                        talk.retrying(&why, length);
+                    }
+                    if ticking(tokio::time::sleep(length), talk, stop).await.is_none() {
+                        return Ok(End::Stopped(self.notice));
+                    }
+                    input = Input::Continue;
+                    continue;
+                }
+                Output::Announce(ticket) => {
+                    let notice = self.remember(&ticket)?;
+                    talk.waiting(&notice);
+                    self.notice = Some(notice);
+                    input = Input::Continue;
+                    continue;
+                }
+                Output::Leave(ticket) => return Ok(End::Waiting(self.remember(&ticket)?)),
+                Output::Install(issued) => {
+                    let credential = self.store.install(&issued, &self.application.key, &self.gateway)?;
+                    return Ok(End::Installed(Box::new(credential), self.face.offset()));
+                }
+                Output::GiveUp(complaint, forget) => {
+                    match forget {
+                        Forget::Nothing => {}
+                        Forget::Ticket => {
+                            self.pending.request = None;
+                            self.store.save_pending(&self.pending)?;
+                        }
+                        Forget::Question => self.store.forget_pending()?,
+                        Forget::Request => {
+                            let denied = Denied { at: clock::now().secs(), what: complaint.what.clone() };
+                            self.store.deny_request(&self.pending, denied)?;
+                        }
+                    }
+                    return Err(complaint);
+                }
+            };
+            let Some(heard) = heard else { return Ok(End::Stopped(self.notice)) };
+            input = Input::Heard(heard);
+        }
+    }
+
+    /// Works out the code and writes down the request.
+    fn remember(&mut self, ticket: &Ticket) -> Result<Notice, StoreError> {
+        let digest = self.application.key.digest();
+        let code = pki::waiting_code(&digest, &self.face.pin(), &ticket.nonce).to_string();
+        let request =
+            RequestAtGate { id: ticket.id.clone(), key: digest.hex(), code: code.clone(), expires: ticket.expires };
+        if self.pending.request.as_ref() != Some(&request) || self.pending.denied.is_some() {
+            // It waits: a denial there was has been taken back.
+            self.pending.denied = None;
+            self.pending.request = Some(request);
+            self.store.save_pending(&self.pending)?;
+        }
+        Ok(Notice {
+            gateway: self.gateway.clone(),
+            id: ticket.id.clone(),
+            code,
+            key: digest.hex(),
+            expires: UnixTime::new(ticket.expires),
+            approvals_missing: ticket.approvals_missing,
+            offset: self.face.offset(),
+        })
+    }
+}
+
+/// Waits for `work`, ticking every second; nothing when a signal comes first.
+async fn ticking<T>(work: impl Future<Output = T>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Option<T> {
+    tokio::pin!(work);
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            _ = stop.wait() => return None,
+            _ = seconds.tick() => talk.tick(),
+        }
+    }
+}
+
+/// The pin of the root that an unfinished request expects.
+///
+/// # Errors
+/// When the record holds none.
+pub fn pending_pin(pending: &Pending) -> Result<KeyDigest, Complaint> {
+    KeyDigest::parse_hex(&pending.pin).map_err(|_| {
+        Complaint::new(Exit::Files, "files", "`pending.json` holds no pin").hint("remove it and join again")
+    })
+}
+
+/// A new request to join.
+#[must_use]
+pub fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, wish: &Wish) -> Pending {
+    Pending {
+        version: VERSION,
+        gateway: gateway.to_string(),
+        pin: pin.hex(),
+        name: wish.name.as_ref().map(|name| name.as_str().to_owned()),
+        token,
+        attributes: attributes(&wish.attributes),
+        created: clock::now().secs(),
+        request: None,
+        denied: None,
+        trouble: None,
+    }
+}
+
+/// A request to rejoin under the old name; an earlier one at the same gateway goes on.
+#[must_use]
+pub fn rejoin_pending(
+    credential: &Credential,
+    earlier: Option<Pending>,
+    token: Option<String>,
+    wish: &Wish,
+) -> Pending {
+    let mut pending = ask_pending(&credential.gateway, credential.pin, token, wish);
+    pending.name = pending.name.or_else(|| Some(credential.facts.name.clone()));
+    pending.request = earlier
+        .filter(|earlier| earlier.gateway == pending.gateway && pending.token.is_none())
+        .and_then(|earlier| earlier.request);
+    pending
+}
+
+/// The attributes sent with a request: what the system says, our version, and what the person adds, within the limits of
+/// the protocol.
+fn attributes(extra: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, String> = BTreeMap::from([
+        ("os".into(), std::env::consts::OS.into()),
+        ("arch".into(), std::env::consts::ARCH.into()),
+        ("client".into(), concat!("lychgate/", env!("CARGO_PKG_VERSION")).into()),
+    ]);
+    all.extend(platform::about_host().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    all.extend(extra.clone());
+    for value in all.values_mut() {
+        while value.len() > wire::limits::ATTRIBUTE_VALUE_MAX {
+            value.pop();
+        }
+    }
+    all
+}

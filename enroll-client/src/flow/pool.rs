@@ -1,0 +1,130 @@
+//! Connections to the proxy face that are kept for several programs, and how the sessions on them ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pki::Name;
+use tokio::sync::Mutex;
+use wire::tunnel::Reason;
+
+use crate::core::services::Sealing;
+use crate::edge::net::CallError;
+use crate::edge::notices::SessionNotices;
+use crate::edge::proxy::{Carries, Service, Streams};
+use crate::flow::access::ProxyAccess;
+use crate::text::report::Complaint;
+
+/// Sessions whose ends are remembered.
+const OPENED_KEPT: usize = 1_024;
+
+/// Connections to the proxy face, and who we are. A renewed certificate is picked up with the next stream; streams that are
+/// open stay on the connection they began on.
+pub struct Pool {
+    state: Mutex<(ProxyAccess, Vec<Arc<Streams>>)>,
+    /// The last sessions that were opened.
+    opened: Mutex<VecDeque<Opened>>,
+}
+
+/// A session that was opened for a program.
+struct Opened {
+    session: String,
+    /// Where the gateway says why it ended.
+    notices: Arc<SessionNotices>,
+    /// Whether its bytes broke off here.
+    broke: Arc<AtomicBool>,
+}
+
+/// Why a session ended, if it is known.
+pub struct Why {
+    /// By what the gateway said of it.
+    pub reason: Option<Reason>,
+    /// Whether what was read of it broke off here.
+    pub broke: bool,
+}
+
+impl Pool {
+    /// None yet.
+    #[must_use]
+    pub fn new(way: ProxyAccess) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
+    }
+
+    /// Remembers a session; gives where to note that it broke.
+    pub async fn note(&self, service: &Service) -> Arc<AtomicBool> {
+        let mut opened = self.opened.lock().await;
+        if opened.len() == OPENED_KEPT {
+            opened.pop_front();
+        }
+        let (session, notices, broke) =
+            (service.session.clone(), Arc::clone(&service.notices), Arc::<AtomicBool>::default());
+        opened.push_back(Opened { session, notices, broke: Arc::clone(&broke) });
+        broke
+    }
+
+    /// Why a session ended, as far as it is known.
+    pub async fn why(&self, session: &str) -> Why {
+        let found = {
+            let opened = self.opened.lock().await;
+            let found = opened.iter().rev().find(|opened| opened.session == session);
+            found.map(|opened| (Arc::clone(&opened.notices), Arc::clone(&opened.broke)))
+        };
+        let Some((notices, broke)) = found else { return Why { reason: None, broke: false } };
+        Why { reason: notices.why(session).await, broke: broke.load(Ordering::SeqCst) }
+    }
+
+    /// A service, and the way by which it was reached.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn reach(
+        &self,
+        service: &str,
+        machine: &Name,
+        sealing: Sealing,
+    ) -> Result<(Service, ProxyAccess), Complaint> {
+        match self.try_reach(service, machine, sealing).await {
+            Ok(found) => Ok(found),
+            // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
+            Err(complaint) => Err(self.state.lock().await.0.expired().unwrap_or(complaint)),
+        }
+    }
+
+    async fn try_reach(
+        &self,
+        service: &str,
+        machine: &Name,
+        sealing: Sealing,
+    ) -> Result<(Service, ProxyAccess), Complaint> {
+        let (streams, way, fresh) = self.streams().await?;
+        match streams.reach(service, machine, sealing).await {
+            Ok(found) => Ok((found, way)),
+            // A connection that broke unnoticed: the first who needs it should not be the one to suffer.
+            Err(CallError::Net(error)) if !fresh && error.is_passing() => {
+                self.forget(&streams).await;
+                let (streams, way, _) = self.streams().await?;
+                Ok((streams.reach(service, machine, sealing).await?, way))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A connection with room, made with the certificate in use; whether it was made just now.
+    async fn streams(&self) -> Result<(Arc<Streams>, ProxyAccess, bool), Complaint> {
+        let mut state = self.state.lock().await;
+        let (way, open) = &mut *state;
+        let current = way.credential.newest();
+        open.retain(|streams| streams.has_room() || streams.open() > 0);
+        let usable = |streams: &&Arc<Streams>| streams.has_room() && streams.serial() == current.serial;
+        if let Some(streams) = open.iter().find(usable) {
+            return Ok((Arc::clone(streams), way.clone(), false));
+        }
+        let streams = Arc::new(way.dial(Carries::Many).await?);
+        open.push(Arc::clone(&streams));
+        Ok((streams, way.clone(), true))
+    }
+
+    async fn forget(&self, broken: &Arc<Streams>) {
+        self.state.lock().await.1.retain(|streams| !Arc::ptr_eq(streams, broken));
+    }
+}

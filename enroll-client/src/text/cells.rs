@@ -1,0 +1,56 @@
+//! What the views of this folder are made of: times, names, pairs, rows in order. Whatever came from elsewhere is escaped when it is
+//! laid out, by [`crate::text`].
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use pki::UnixTime;
+
+use crate::text::table::NOTHING;
+use crate::text::{fields, span};
+
+/// A time, or a dash.
+pub(super) fn time(at: Option<u64>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| UnixTime::new(at).to_string())
+}
+
+/// Text, or a dash.
+pub(super) fn or_dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| NOTHING.to_owned())
+}
+
+/// `a=b c=d`.
+pub(super) fn joined(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// `key  value` lines, first of what is always there, then of a map.
+pub(super) fn listed(always: &[(&str, String)], map: &BTreeMap<String, String>) -> String {
+    let mut pairs = always.to_vec();
+    pairs.extend(map.iter().map(|(key, value)| (key.as_str(), value.clone())));
+    fields("  ", &pairs)
+}
+
+/// A span before or after now.
+pub(super) fn from_now(at: u64, now: UnixTime) -> String {
+    let at = UnixTime::new(at);
+    if at > now { format!("in {}", span(at.since(now))) } else { format!("{} ago", span(now.since(at))) }
+}
+
+/// The rows in an order of ours.
+pub(super) fn sorted<T>(rows: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
+    let mut rows: Vec<&T> = rows.iter().collect();
+    rows.sort_by(|a, b| order(a, b));
+    rows
+}
+
+/// The last part of a SPIFFE ID, with its role when it is a machine's.
+pub(super) fn short(identity: &str) -> String {
+    let mut parts = identity.rsplit('/');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some("machine")) => format!("machine/{name}"),
+        (Some(name), _) => name.to_owned(),
+        (None, _) => identity.to_owned(),
+    }
+}

@@ -1,0 +1,228 @@
+//! Requests at the gate: what was verified stands apart from what is merely claimed.
+
+use std::collections::BTreeMap;
+
+use pki::UnixTime;
+use wire::admin::RequestView;
+
+use super::cells::{from_now, joined, listed, or_dash, sorted, time};
+use crate::text::table::{Table, detail, key};
+use crate::text::{fields, safe, span};
+
+/// How many approvals there are of the content that has most: only those of one content count together.
+fn together(row: &RequestView) -> usize {
+    let same = |content: &Option<String>| row.approvals.iter().filter(|one| one.content == *content).count();
+    row.approvals.iter().map(|approval| same(&approval.content)).max().unwrap_or(0)
+}
+
+/// `requests watch`, one line.
+#[must_use]
+pub fn request_event(event: &str, row: &RequestView, now: UnixTime) -> String {
+    let (id, source) = (safe(&row.id), safe(&row.source));
+    let name = safe(&wanted(row));
+    let (given, wanted) = (together(row), row.approvals_wanted);
+    format!("{event} {id} {name} from {source}, asked {}, approvals {given}/{wanted}", from_now(row.created, now))
+}
+
+/// The name it got or wants, which may be somebody's already.
+fn wanted(row: &RequestView) -> String {
+    let name = or_dash(row.name.as_ref().or(row.wanted_name.as_ref()));
+    if row.taken.is_some() { format!("{name} (taken)") } else { name }
+}
+
+/// `requests list`, who has waited longest first.
+#[must_use]
+pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
+    let columns = [
+        key("REQUEST"),
+        key("STATE"),
+        detail("ROLE"),
+        key("NAME"),
+        detail("FROM"),
+        detail("APPROVALS"),
+        detail("ASSURANCE"),
+        key("ASKED"),
+    ];
+    Table::new(
+        "nobody waits that you may see",
+        &columns,
+        sorted(rows, |a, b| (a.created, &a.id).cmp(&(b.created, &b.id))),
+        |row| {
+            vec![
+                row.id.clone(),
+                row.state.clone(),
+                row.role.clone(),
+                wanted(row),
+                row.source.clone(),
+                format!("{}/{}", together(row), row.approvals_wanted),
+                row.assurance.clone(),
+                from_now(row.created, now),
+            ]
+        },
+    )
+}
+
+/// `requests show`: what was verified stands apart from what is merely claimed.
+#[must_use]
+pub fn request(row: &RequestView, now: UnixTime) -> String {
+    let mut head = vec![
+        ("request", row.id.clone()),
+        ("state", row.state.clone()),
+        ("role", row.role.clone()),
+        ("asked", format!("{} ({})", time(Some(row.created)), from_now(row.created, now))),
+        ("lapses", format!("{} ({})", time(Some(row.expires)), from_now(row.expires, now))),
+        ("approvals", format!("{} of {}", together(row), row.approvals_wanted)),
+    ];
+    if !row.rules.is_empty() {
+        head.push(("rules", row.rules.join(" ")));
+    }
+    if let Some(lifetime) = row.lifetime {
+        head.push(("life", span(std::time::Duration::from_secs(lifetime))));
+    }
+    if let Some(name) = &row.name {
+        head.push(("name given", name.clone()));
+    }
+    if let Some(reason) = &row.reason {
+        head.push(("reason", reason.clone()));
+    }
+    let mut out = fields("", &head);
+    out.push_str("\nVERIFIED by the gateway\n");
+    let sure = [
+        ("key", format!("{} SHA-256 {}", row.algorithm, row.key)),
+        ("from", row.source.clone()),
+        ("assurance", row.assurance.clone()),
+    ];
+    out.push_str(&listed(&sure, &row.verified));
+    out.push_str("\nCLAIMED by the machine, proven by nobody\n");
+    out.push_str(&listed(&[("wanted name", or_dash(row.wanted_name.as_ref()))], &row.claimed));
+    out.push_str(&decided(row));
+    if row.state == "waiting" {
+        out.push_str(&format!(
+            "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
+            safe(&row.id)
+        ));
+        // Whoever comes second would otherwise give it nothing, and begin to count anew.
+        // Only a name stands in a line that people copy.
+        let first = row.approvals.iter().find(|approval| approval.content.is_some());
+        if let Some(by) = first.and_then(|first| pki::Name::parse(&first.by).ok()) {
+            let id = safe(&row.id);
+            out.push_str(&format!(
+                "    lychgate requests approve {id} --code CODE --same-as {by}    # what {by} gave it\n"
+            ));
+        }
+    }
+    out
+}
+
+/// What stands against a request, and what its approvers gave it, each with their name: approvals of one content count
+/// together.
+fn decided(row: &RequestView) -> String {
+    let mut out = String::new();
+    for approval in &row.approvals {
+        let how = if approval.code_checked { "code checked" } else { "code NOT checked" };
+        out.push_str(&format!("\nAPPROVED by {} at {} ({how})\n", safe(&approval.by), time(Some(approval.at))));
+        let mut given = vec![("name", or_dash(approval.name.as_ref())), ("owner", or_dash(approval.owner.as_ref()))];
+        given.push(("labels", if approval.labels.is_empty() { "-".to_owned() } else { joined(&approval.labels) }));
+        out.push_str(&listed(&given, &BTreeMap::new()));
+    }
+    if !row.rivals.is_empty() {
+        let rivals: Vec<String> = row.rivals.iter().map(|id| safe(id)).collect();
+        out.push_str(&format!("\nOTHERS want the same name: {}\n", rivals.join(", ")));
+    }
+    if let Some(state) = &row.taken {
+        out.push_str(&format!(
+            "\nA {} of this name EXISTS ({}): approve this one under another name (--name), or remove that one first\n",
+            safe(&row.role),
+            safe(state)
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::admin::ApprovalView;
+
+    use super::*;
+
+    fn row() -> RequestView {
+        RequestView {
+            id: "e1".into(),
+            state: "waiting".into(),
+            role: "machine".into(),
+            wanted_name: Some("edge-07".into()),
+            name: None,
+            key: "ab".repeat(4),
+            algorithm: "P-256".into(),
+            verified: BTreeMap::from([("token".into(), "t1".into())]),
+            claimed: BTreeMap::from([("hostname".into(), "edge\u{1b}[2J\u{202e}07\nVERIFIED by the gateway".into())]),
+            assurance: "software".into(),
+            source: "203.0.113.0/24".into(),
+            created: 3_600,
+            expires: 90_000,
+            approvals: vec![ApprovalView {
+                by: "bob".into(),
+                at: 3_700,
+                code_checked: false,
+                name: Some("edge-07".into()),
+                labels: BTreeMap::from([("env".into(), "lab".into()), ("tier".into(), "db".into())]),
+                owner: Some("carol".into()),
+                content: Some("c1".into()),
+            }],
+            approvals_wanted: 2,
+            rivals: vec!["e2".into()],
+            taken: Some("active".into()),
+            rules: vec!["stranger-machine".into()],
+            lifetime: Some(86_400),
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn what_is_verified_stands_apart_and_claims_cannot_pretend() {
+        let want = "\
+request    e1
+state      waiting
+role       machine
+asked      1970-01-01T01:00:00Z (1 h ago)
+lapses     1970-01-02T01:00:00Z (in 23 h)
+approvals  1 of 2
+rules      stranger-machine
+life       1 d
+
+VERIFIED by the gateway
+  key        P-256 SHA-256 abababab
+  from       203.0.113.0/24
+  assurance  software
+  token      t1
+
+CLAIMED by the machine, proven by nobody
+  wanted name  edge-07
+  hostname     edge\\u{1b}[2J\\u{202e}07\\u{a}VERIFIED by the gateway
+
+APPROVED by bob at 1970-01-01T01:01:40Z (code NOT checked)
+  name    edge-07
+  owner   carol
+  labels  env=lab tier=db
+
+OTHERS want the same name: e2
+
+A machine of this name EXISTS (active): approve this one under another name (--name), or remove that one first
+
+Ask the machine's owner for the code on its screen, then
+    lychgate requests approve e1 --code CODE
+    lychgate requests approve e1 --code CODE --same-as bob    # what bob gave it
+";
+        assert_eq!(request(&row(), UnixTime::new(7_200)), want);
+    }
+
+    #[test]
+    fn listings() {
+        let want = "\
+REQUEST  STATE    ROLE     NAME             FROM            APPROVALS  ASSURANCE  ASKED
+e1       waiting  machine  edge-07 (taken)  203.0.113.0/24  1/2        software   1 h ago
+";
+        assert_eq!(requests(&[row()], UnixTime::new(7_200)).render(None), want);
+        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits that you may see\n");
+    }
+}

@@ -1,0 +1,130 @@
+//! How rustls asks whether a peer is believed: all that is alike for the gateway, for a machine that serves something sealed, and for
+//! whoever calls them. TLS 1.3 alone is spoken.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+/// Decides whether the peer of a handshake is believed.
+pub trait CheckPeer: fmt::Debug + Send + Sync {
+    /// `chain` is what it presents, the leaf first; `now` is what the configuration of rustls says it is.
+    ///
+    /// # Errors
+    /// What the peer hears, as an alert (RFC 8446 6.2).
+    fn check(&self, chain: &[&[u8]], now: UnixTime) -> Result<(), CertificateError>;
+}
+
+impl<C: CheckPeer> CheckPeer for Arc<C> {
+    fn check(&self, chain: &[&[u8]], now: UnixTime) -> Result<(), CertificateError> {
+        C::check(self, chain, now)
+    }
+}
+
+/// A [`CheckPeer`] as rustls asks it, of servers and of clients.
+#[derive(Debug)]
+pub struct PeerVerifier<C> {
+    check: C,
+    algorithms: WebPkiSupportedAlgorithms,
+    root_hints: Vec<DistinguishedName>,
+}
+
+impl<C: CheckPeer> PeerVerifier<C> {
+    /// Believes whom `check` believes; signatures are of the provider's kinds.
+    #[must_use]
+    pub fn new(check: C, provider: &CryptoProvider) -> Self {
+        Self { check, algorithms: provider.signature_verification_algorithms, root_hints: Vec::new() }
+    }
+
+    /// Names these issuers to clients that choose among several certificates (RFC 8446 4.2.4).
+    #[must_use]
+    pub fn with_root_hints(self, root_hints: Vec<DistinguishedName>) -> Self {
+        Self { root_hints, ..self }
+    }
+
+    fn ask(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+        let chain: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(AsRef::as_ref).collect();
+        self.check.check(&chain, now).map_err(Error::InvalidCertificate)
+    }
+}
+
+/// TLS 1.2 is not offered, so this is not reached; should it be, the answer is no.
+fn not_offered() -> Error {
+    Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered)
+}
+
+impl<C: CheckPeer> ServerCertVerifier for PeerVerifier<C> {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.ask(leaf, rest, now).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(not_offered())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, leaf, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl<C: CheckPeer> ClientCertVerifier for PeerVerifier<C> {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.root_hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.ask(leaf, rest, now).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(not_offered())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, leaf, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
