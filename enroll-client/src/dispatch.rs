@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, pairs};
 use crate::commands::connect;
-use crate::commands::daemon::{self, Length};
-use crate::commands::desk::Desk;
+use crate::commands::daemon::{self, RunLength};
 use crate::commands::helper;
 use crate::commands::join;
-use crate::commands::own::{self, Goodbye, When};
+use crate::commands::manage_client::ManageClient;
+use crate::commands::own::{self, LeaveNotice, RenewWhen};
 use crate::commands::sshcert;
 use crate::commands::sshconfig;
-use crate::core::enrollment::{Manner, OnWait, Patience};
-use crate::core::plan::{WantedRole, Wish};
+use crate::core::enrollment::{OnWait, Patience, RetryPolicy};
+use crate::core::plan::{JoinRequest, WantedRole};
 use crate::core::services::{self, Services};
-use crate::core::target::{Target, parse_name, parse_pin};
+use crate::core::target::{JoinTarget, parse_name, parse_pin};
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
 use crate::platform::{self, Access};
@@ -56,38 +56,38 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Join(args) => {
             let on_wait = if args.no_wait { OnWait::Leave } else { OnWait::Stay };
             let patience = args.wait.map_or(Patience::Brief, Patience::UpTo);
-            return join::join(store, &wish(args)?, Manner { patience, on_wait }, format).await;
+            return join::join(store, &join_request(args)?, RetryPolicy { patience, on_wait }, format).await;
         }
         Command::Status => return own::status(store, format),
         Command::Run(args) => {
-            let length = if args.once { Length::Once } else { Length::ForEver };
+            let length = if args.once { RunLength::Once } else { RunLength::ForEver };
             let file = store.trusted_text(services::FILE)?;
             let services = Services::configured(file.as_deref(), &args.expose, &args.reach)?;
             daemon::run(store, &daemon::Options { length, hooks: args.hooks, format, services }).await?;
         }
         Command::Renew(args) => {
-            let when = if args.force { When::Now } else { When::Due };
+            let when = if args.force { RenewWhen::Now } else { RenewWhen::Due };
             own::renew(store, when, &args.hooks, format).await?;
         }
         Command::Leave(args) => {
-            let goodbye = if args.local { Goodbye::Nobody } else { Goodbye::Gateway };
+            let goodbye = if args.local { LeaveNotice::Nobody } else { LeaveNotice::Gateway };
             own::leave(store, goodbye, format).await?;
         }
-        Command::Requests(command) => Desk::open(store, format)?.requests(&command).await?,
-        Command::Machines(command) => Desk::open(store, format)?.machines(&command).await?,
-        Command::People(command) => Desk::open(store, format)?.people(&command).await?,
-        Command::Locks(command) => Desk::open(store, format)?.locks(&command).await?,
-        Command::Tokens(command) => Desk::open(store, format)?.tokens(&command).await?,
-        Command::Sessions(command) => Desk::open(store, format)?.sessions(&command).await?,
+        Command::Requests(command) => ManageClient::open(store, format)?.requests(&command).await?,
+        Command::Machines(command) => ManageClient::open(store, format)?.machines(&command).await?,
+        Command::People(command) => ManageClient::open(store, format)?.people(&command).await?,
+        Command::Locks(command) => ManageClient::open(store, format)?.locks(&command).await?,
+        Command::Tokens(command) => ManageClient::open(store, format)?.tokens(&command).await?,
+        Command::Sessions(command) => ManageClient::open(store, format)?.sessions(&command).await?,
         Command::Connect(args) => return connect::connect(store, &args).await,
         Command::Forward(args) => connect::forward(store, &args, format).await?,
         Command::Helper(args) => helper::helper(store, &args).await?,
         Command::SshConfig(args) => sshconfig::print(store, &args, format).await?,
         Command::Ssh(args) => return sshconfig::ssh(store, &args).await,
         Command::SshCert(command) => ssh_cert(command, store, format).await?,
-        Command::Audit(args) => Desk::open(store, format)?.audit(&args).await?,
-        Command::Inventory(args) => Desk::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
-        Command::CanI(args) => Desk::open(store, format)?.can_i(&args).await?,
+        Command::Audit(args) => ManageClient::open(store, format)?.audit(&args).await?,
+        Command::Inventory(args) => ManageClient::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
+        Command::CanI(args) => ManageClient::open(store, format)?.can_i(&args).await?,
         // Done before there was a folder or a runtime.
         Command::Completions { .. } | Command::Man { .. } => {}
     }
@@ -100,12 +100,12 @@ async fn ssh_cert(command: SshCertCommand, store: &Keystore, format: Format) -> 
         SshCertCommand::User(args) => {
             let freshness = if args.if_needed { Freshness::IfNeeded } else { Freshness::Now };
             let agent = if args.agent { Agent::Add } else { Agent::Leave };
-            let wish = sshcert::user::Wish { key: args.key, out: args.out, freshness };
+            let wish = sshcert::user::UserCertRequest { key: args.key, out: args.out, freshness };
             sshcert::user::user(store, &wish, agent, format).await
         }
         SshCertCommand::Host(args) if args.forget => sshcert::host::forget(store, &args.host_key, format).await,
         SshCertCommand::Host(args) => {
-            let wish = sshcert::host::Wish { key: args.host_key, out: args.out, reload: args.reload };
+            let wish = sshcert::host::HostCertRequest { key: args.host_key, out: args.out, reload: args.reload };
             sshcert::host::host(store, &wish, format).await
         }
         SshCertCommand::KnownHosts { also } => sshcert::print_known_hosts(store, &also, format).await,
@@ -124,17 +124,17 @@ fn folder(named: Option<PathBuf>) -> Result<PathBuf, Complaint> {
 }
 
 /// What `join` was asked for.
-fn wish(args: JoinArgs) -> Result<Wish, Complaint> {
+fn join_request(args: JoinArgs) -> Result<JoinRequest, Complaint> {
     let target = match args.target.as_deref() {
         Some("-") => {
             let bad =
                 |e| Complaint::new(Exit::Usage, "usage", format!("cannot read the token from standard input: {e}"));
-            Some(Target::parse(&terminal::read_stdin(STDIN_MAX).map_err(bad)?)?)
+            Some(JoinTarget::parse(&terminal::read_stdin(STDIN_MAX).map_err(bad)?)?)
         }
-        Some(text) => Some(Target::parse(text)?),
+        Some(text) => Some(JoinTarget::parse(text)?),
         None => None,
     };
-    Ok(Wish {
+    Ok(JoinRequest {
         target,
         pin: args.pin.as_deref().map(parse_pin).transpose()?,
         name: args.name.as_deref().map(parse_name).transpose()?,

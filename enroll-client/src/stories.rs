@@ -21,12 +21,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use wire::enroll::ProofClaims;
 
-use crate::commands::daemon::{self, Length};
+use crate::commands::daemon::{self, RunLength};
 use crate::commands::join::join;
-use crate::commands::own::{self, Goodbye, When};
-use crate::core::enrollment::{Manner, OnWait, Patience};
-use crate::core::plan::Wish;
-use crate::core::target::Target;
+use crate::commands::own::{self, LeaveNotice, RenewWhen};
+use crate::core::enrollment::{OnWait, Patience, RetryPolicy};
+use crate::core::plan::JoinRequest;
+use crate::core::target::JoinTarget;
 use crate::edge::clock;
 use crate::edge::crypto::provider;
 use crate::edge::keystore::{Credential, Keystore};
@@ -65,7 +65,7 @@ struct Inner {
     issue_ago: u64,
     self_refusal: Option<&'static str>,
     key: Option<pki::SubjectKey>,
-    /// When what waits lapses: fixed with the request, as at a real gateway, and not anew with each answer.
+    /// RenewWhen what waits lapses: fixed with the request, as at a real gateway, and not anew with each answer.
     lapses: u64,
 }
 
@@ -189,10 +189,10 @@ impl Gateway {
         store.install(&issued, &key, &issued.manage).unwrap()
     }
 
-    fn wish(&self) -> Wish {
+    fn wish(&self) -> JoinRequest {
         let inner = self.0.lock().unwrap();
-        let target = Target::parse(&format!("https://{}#{}", inner.address, inner.authority.root.pin())).unwrap();
-        Wish { target: Some(target), ..Wish::default() }
+        let target = JoinTarget::parse(&format!("https://{}#{}", inner.address, inner.authority.root.pin())).unwrap();
+        JoinRequest { target: Some(target), ..JoinRequest::default() }
     }
 }
 
@@ -251,8 +251,8 @@ fn store() -> (tempfile::TempDir, Keystore) {
     (dir, store)
 }
 
-async fn try_join(store: &Keystore, wish: &Wish, on_wait: OnWait) -> Result<Exit, Complaint> {
-    join(store, wish, Manner { patience: Patience::Brief, on_wait }, Format::Json).await
+async fn try_join(store: &Keystore, wish: &JoinRequest, on_wait: OnWait) -> Result<Exit, Complaint> {
+    join(store, wish, RetryPolicy { patience: Patience::Brief, on_wait }, Format::Json).await
 }
 
 #[track_caller]
@@ -299,9 +299,9 @@ async fn goes_on_later_with_the_same_request_and_code() {
     assert_eq!(request.code, pki::waiting_code(&key, &pin, &NONCE).to_string());
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Waiting));
 
-    assert_eq!(try_join(&store, &Wish::default(), OnWait::Leave).await, Ok(Exit::Waiting));
+    assert_eq!(try_join(&store, &JoinRequest::default(), OnWait::Leave).await, Ok(Exit::Waiting));
     assert_eq!(store.pending().unwrap().unwrap().request.unwrap(), request);
-    assert_eq!(try_join(&store, &Wish::default(), OnWait::Leave).await, Ok(Exit::Ok));
+    assert_eq!(try_join(&store, &JoinRequest::default(), OnWait::Leave).await, Ok(Exit::Ok));
     let poll = "GET /v1/enrollments/e1";
     assert_eq!(gateway.names(), ["POST /v1/enrollments", poll, poll]);
     assert_eq!(store.credential().unwrap().unwrap().key.digest(), key);
@@ -330,10 +330,10 @@ async fn a_denied_key_is_not_used_again() {
 }
 
 /// The same gateway, but for the pin.
-fn mistaken(wish: &Wish) -> Wish {
-    let Some(Target::Url { gateway, .. }) = &wish.target else { panic!("{wish:?}") };
+fn mistaken(wish: &JoinRequest) -> JoinRequest {
+    let Some(JoinTarget::Url { gateway, .. }) = &wish.target else { panic!("{wish:?}") };
     let pin = Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap());
-    Wish { target: Some(Target::Url { gateway: gateway.clone(), pin }), ..Wish::default() }
+    JoinRequest { target: Some(JoinTarget::Url { gateway: gateway.clone(), pin }), ..JoinRequest::default() }
 }
 
 #[tokio::test]
@@ -356,11 +356,14 @@ async fn a_wrong_pin_or_a_silent_gateway_cost_no_request_that_waits() {
     assert_eq!(complaint.exit, Exit::Untrusted);
     assert_eq!(store.pending().unwrap(), waiting);
     let nobody = TcpListener::bind((HOST, 0)).await.unwrap().local_addr().unwrap();
-    let elsewhere = Wish { target: Some(Target::parse(&format!("https://{nobody}")).unwrap()), ..Wish::default() };
-    let elsewhere = Wish { pin: Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap()), ..elsewhere };
+    let elsewhere = JoinRequest {
+        target: Some(JoinTarget::parse(&format!("https://{nobody}")).unwrap()),
+        ..JoinRequest::default()
+    };
+    let elsewhere = JoinRequest { pin: Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap()), ..elsewhere };
     assert_eq!(try_join(&store, &elsewhere, OnWait::Leave).await.unwrap_err().exit, Exit::Unreachable);
     assert_eq!(store.pending().unwrap(), waiting);
-    assert_eq!(try_join(&store, &Wish::default(), OnWait::Leave).await, Ok(Exit::Ok));
+    assert_eq!(try_join(&store, &JoinRequest::default(), OnWait::Leave).await, Ok(Exit::Ok));
     let asked = gateway.asked();
     assert_eq!(asked.len(), 2, "the request that waited was gone on with: {asked:?}");
 }
@@ -370,7 +373,10 @@ async fn a_gateway_that_does_not_answer_is_tried_again_by_the_next_join() {
     let (gateway, (_dir, store)) = (Gateway::start().await, store());
     let nobody = TcpListener::bind((HOST, 0)).await.unwrap().local_addr().unwrap();
     let pin = gateway.0.lock().unwrap().authority.root.pin();
-    let wish = Wish { target: Some(Target::parse(&format!("https://{nobody}#{pin}")).unwrap()), ..Wish::default() };
+    let wish = JoinRequest {
+        target: Some(JoinTarget::parse(&format!("https://{nobody}#{pin}")).unwrap()),
+        ..JoinRequest::default()
+    };
     assert_eq!(try_join(&store, &wish, OnWait::Stay).await.unwrap_err().exit, Exit::Unreachable);
     assert_eq!(store.pending().unwrap().unwrap().gateway, nobody.to_string());
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
@@ -392,16 +398,16 @@ async fn renews_and_a_lost_reply_costs_nothing() {
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
     let first = joined(&store);
     // Not due, so nothing happens.
-    assert_eq!(own::renew(&store, When::Due, &[], Format::Json).await, Ok(()));
+    assert_eq!(own::renew(&store, RenewWhen::Due, &[], Format::Json).await, Ok(()));
     assert_eq!(joined(&store), first);
 
     gateway.tell(&[Do::IssueAndDrop]);
-    let lost = own::renew(&store, When::Now, &[], Format::Json).await.unwrap_err();
+    let lost = own::renew(&store, RenewWhen::Now, &[], Format::Json).await.unwrap_err();
     assert_eq!(lost.exit, Exit::Unreachable);
     assert_eq!(joined(&store), first);
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Ok));
 
-    assert_eq!(own::renew(&store, When::Now, &[], Format::Json).await, Ok(()));
+    assert_eq!(own::renew(&store, RenewWhen::Now, &[], Format::Json).await, Ok(()));
     assert_ne!(joined(&store), first);
     let asked = gateway.asked();
     assert_eq!(asked[1].key, asked[2].key, "the key whose reply was lost is sent again");
@@ -415,16 +421,16 @@ async fn a_lock_is_said_and_shown() {
     let (gateway, (_dir, store)) = (Gateway::start().await, store());
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
     gateway.tell(&[Do::Refuse(403, "locked")]);
-    let complaint = own::renew(&store, When::Now, &[], Format::Json).await.unwrap_err();
+    let complaint = own::renew(&store, RenewWhen::Now, &[], Format::Json).await.unwrap_err();
     assert_eq!((complaint.exit, complaint.what.as_str()), (Exit::Locked, "it is locked"));
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Locked));
-    assert_eq!(own::renew(&store, When::Now, &[], Format::Json).await, Ok(()));
+    assert_eq!(own::renew(&store, RenewWhen::Now, &[], Format::Json).await, Ok(()));
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Ok));
 }
 
 fn once() -> daemon::Options {
     daemon::Options {
-        length: Length::Once,
+        length: RunLength::Once,
         hooks: vec![],
         format: Format::Json,
         services: crate::core::services::Services::none(),
@@ -449,7 +455,7 @@ async fn run_rejoins_after_expiry_with_the_old_certificate() {
     gateway.set(|inner| inner.self_refusal = Some("expired"));
     let old = gateway.admitted(&store, 2 * DAY);
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Expired));
-    assert_eq!(own::renew(&store, When::Now, &[], Format::Json).await.unwrap_err().exit, Exit::Expired);
+    assert_eq!(own::renew(&store, RenewWhen::Now, &[], Format::Json).await.unwrap_err().exit, Exit::Expired);
 
     gateway.set(|inner| inner.self_refusal = None);
     assert_eq!(daemon::run(&store, &once()).await, Ok(()));
@@ -476,9 +482,9 @@ async fn run_goes_on_with_a_request_that_join_left_at_the_gate() {
 #[tokio::test]
 async fn leaving_removes_the_identity() {
     let (gateway, (_dir, store)) = (Gateway::start().await, store());
-    assert_eq!(own::leave(&store, Goodbye::Gateway, Format::Json).await.unwrap_err().exit, Exit::NotJoined);
+    assert_eq!(own::leave(&store, LeaveNotice::Gateway, Format::Json).await.unwrap_err().exit, Exit::NotJoined);
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
-    assert_eq!(own::leave(&store, Goodbye::Gateway, Format::Json).await, Ok(()));
+    assert_eq!(own::leave(&store, LeaveNotice::Gateway, Format::Json).await, Ok(()));
     assert!(!exists(&store, "key.pem") && !exists(&store, "generations"));
     assert_eq!(own::status(&store, Format::Json).unwrap_err().exit, Exit::NotJoined);
 }

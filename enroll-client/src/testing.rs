@@ -14,11 +14,11 @@ use wire::enroll::IssuedReply;
 use wire::ssh::{SshCaReply, ca_statement, ordered_ca_statement};
 
 use crate::core::key::PrivateKey;
-use crate::core::receive::{self, Before, Expect, Issued};
+use crate::core::receive::{self, Expect, Issued, KnownGateway};
 use crate::core::record::Facts;
 use crate::core::renew::Life;
 use crate::core::target::Address;
-use crate::core::trust::{Expected, Shown};
+use crate::core::trust::{Expected, GatewayCertificate};
 use crate::edge::entropy;
 use crate::edge::keystore::Credential;
 
@@ -132,7 +132,7 @@ impl Authority {
     /// That answer, taken by somebody who believes this authority.
     pub fn issued(&self, key: &PrivateKey, name: &str, now: u64) -> Issued {
         let (believed, shown) = (self.believed(), self.shown());
-        let (digest, before, now_there) = (key.digest(), Before::default(), UnixTime::new(now));
+        let (digest, before, now_there) = (key.digest(), KnownGateway::default(), UnixTime::new(now));
         let expect = Expect { key: &digest, believed: &believed, shown: Some(&shown), before: &before, now: now_there };
         receive::accept(&self.reply(key, name, now), expect).unwrap()
     }
@@ -144,8 +144,8 @@ impl Authority {
     }
 
     /// What a gateway of this authority shows, for the names in its replies.
-    pub fn shown(&self) -> Shown {
-        Shown::of(&self.server("gw.example", self.made))
+    pub fn shown(&self) -> GatewayCertificate {
+        GatewayCertificate::of(&self.server("gw.example", self.made))
     }
 
     /// What the gateway says of its SSH CAs, signed by the CA for `role`.

@@ -11,11 +11,11 @@ use wire::tunnel::Reason;
 use crate::cli::{ConnectArgs, ForwardArgs};
 use crate::commands::helper;
 use crate::core::ending::Ending;
-use crate::core::place::Place;
+use crate::core::place::ServiceAddress;
 use crate::core::services::Sealing;
 use crate::edge::keystore::Keystore;
 use crate::edge::lead::{join, pass_on, show_end};
-use crate::edge::proxy::{Carries, Service};
+use crate::edge::proxy::{Carries, ServiceStream};
 use crate::edge::serve::reset;
 use crate::edge::terminal::{self, Format};
 use crate::flow::access::{EndedSession, ProxyAccess, explain_refusal, report_end};
@@ -31,7 +31,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// # Errors
 /// When there is no connection.
 pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Complaint> {
-    let place = Place::read(&args.place, args.service.as_deref(), Some("ssh"))?;
+    let place = ServiceAddress::read(&args.place, args.service.as_deref(), Some("ssh"))?;
     let outcome =
         if args.helper { helper::connect(store, &place, args).await } else { alone(store, place.clone(), args).await };
     if let Err(complaint) = &outcome
@@ -47,8 +47,8 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
 }
 
 /// The same without a helper.
-async fn alone(store: &Keystore, place: Place, args: &ConnectArgs) -> Result<Exit, Complaint> {
-    let Place { service, machine: name } = place;
+async fn alone(store: &Keystore, place: ServiceAddress, args: &ConnectArgs) -> Result<Exit, Complaint> {
+    let ServiceAddress { service, machine: name } = place;
     let way = ProxyAccess::find(store).await?;
     let streams = way.dial(Carries::One).await?;
     let service = match streams.reach(&service, &name, Sealing::from_flag(args.raw)).await {
@@ -89,7 +89,7 @@ pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
 /// # Errors
 /// When it cannot listen, or there is no way.
 pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Result<(), Complaint> {
-    let Place { service, machine: name } = Place::read(&args.place, args.service.as_deref(), None)?;
+    let ServiceAddress { service, machine: name } = ServiceAddress::read(&args.place, args.service.as_deref(), None)?;
     let way = ProxyAccess::find(store).await?;
     let listen = listen_at(&args.listen);
     let listener = TcpListener::bind(&listen).await.map_err(|error| {
@@ -141,7 +141,7 @@ fn listen_at(text: &str) -> String {
 
 /// Joins a program's connection with a service, and says at the program's end how the session ended. Gives that, and what was said of
 /// it; nothing when the program left.
-async fn lead(program: &mut TcpStream, service: &mut Service) -> Option<(Ending, Option<Reason>)> {
+async fn lead(program: &mut TcpStream, service: &mut ServiceStream) -> Option<(Ending, Option<Reason>)> {
     let (session, notices) = (service.session.clone(), Arc::clone(&service.notices));
     let ending = join(program, service).await;
     match &ending {

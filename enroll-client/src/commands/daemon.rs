@@ -1,4 +1,4 @@
-//! `lychgate run`: keeps an identity alive. [`crate::core::renew::Keeper`] decides; this drives it, one line of output per event, and writes
+//! `lychgate run`: keeps an identity alive. [`crate::core::renew::RenewalScheduler`] decides; this drives it, one line of output per event, and writes
 //! what it hears into `state.json`, for whoever asks how things stand.
 
 mod events;
@@ -13,19 +13,19 @@ use pki::UnixTime;
 
 use self::events::{Events, Level};
 use self::joining::{ask_until_joined, is_final};
-use self::tunnel::Tunnel;
+use self::tunnel::TunnelHandle;
 use self::two_clocks::by_two_clocks;
 use crate::commands::sshcert;
-use crate::core::enrollment::{Manner, OnWait, Patience};
+use crate::core::enrollment::{OnWait, Patience, RetryPolicy};
 use crate::core::offset::Offset;
 use crate::core::record::RunState;
-use crate::core::renew::{Errand, Keeper, Worry};
+use crate::core::renew::{ExpiryState, NextAction, RenewalScheduler};
 use crate::core::services::Services;
-use crate::edge::held;
 use crate::edge::keystore::{Credential, Keystore};
+use crate::edge::live_credential;
 use crate::edge::terminal::Format;
 use crate::edge::{clock, entropy};
-use crate::flow::upkeep::{self, Failed};
+use crate::flow::upkeep::{self, UpkeepError};
 use crate::platform::{self, StopSignal};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
@@ -38,7 +38,7 @@ const FOLDER_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Options {
     /// For how long.
-    pub length: Length,
+    pub length: RunLength,
     /// Commands to run after there is a new certificate, before the files of `hooks.d`.
     pub hooks: Vec<String>,
     /// How events are written.
@@ -49,7 +49,7 @@ pub struct Options {
 
 /// For how long to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
+pub enum RunLength {
     /// Until a signal comes.
     ForEver,
     /// Until nothing is due.
@@ -57,7 +57,7 @@ pub enum Length {
 }
 
 /// Why the daemon's work ended.
-enum Ended {
+enum StopCause {
     Signal(&'static str),
     NothingDue,
 }
@@ -70,17 +70,17 @@ struct Daemon<'a> {
     offset: Offset,
     /// A moment, and what time it was by the gateway's clock. Should ours be set back, the time still goes on from here.
     seen: (tokio::time::Instant, UnixTime),
-    keeper: Keeper,
-    worry: Worry,
+    scheduler: RenewalScheduler,
+    expiry: ExpiryState,
     in_trouble: bool,
     run: RunState,
-    tunnel: Option<Tunnel>,
+    tunnel: Option<TunnelHandle>,
 }
 
 /// The command.
 ///
 /// # Errors
-/// When there is nothing to keep alive, the folder cannot be used, or with [`Length::Once`] when what was due failed.
+/// When there is nothing to keep alive, the folder cannot be used, or with [`RunLength::Once`] when what was due failed.
 pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
     let events = Events { format: options.format };
@@ -90,8 +90,8 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     }
     // One for each folder: two would throw each other's tunnels out.
     let _running = match options.length {
-        Length::ForEver => Some(store.running().await?),
-        Length::Once => None,
+        RunLength::ForEver => Some(store.running().await?),
+        RunLength::Once => None,
     };
     let credential = match store.credential()? {
         Some(credential) => credential,
@@ -111,11 +111,11 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     events.tell(Level::Info, "started", &what, &[("serial", credential.facts.serial.clone())]);
     platform::notify_ready();
     let mut daemon = Daemon::new(store, options, credential);
-    daemon.tunnel = daemon.dig().await?;
+    daemon.tunnel = daemon.open_tunnel().await?;
     daemon.note_run();
     let ended = daemon.keep(&mut stop).await?;
     platform::notify_stopping();
-    if let Ended::Signal(signal) = ended {
+    if let StopCause::Signal(signal) = ended {
         events.tell(Level::Info, "stopped", &format!("stopped by {signal}"), &[]);
     }
     Ok(())
@@ -134,10 +134,10 @@ fn feed_the_watchdog() {
 }
 
 impl Options {
-    fn manner(&self) -> Manner {
+    fn policy(&self) -> RetryPolicy {
         match self.length {
-            Length::ForEver => Manner { patience: Patience::Endless, on_wait: OnWait::Stay },
-            Length::Once => Manner { patience: Patience::Once, on_wait: OnWait::Leave },
+            RunLength::ForEver => RetryPolicy { patience: Patience::Endless, on_wait: OnWait::Stay },
+            RunLength::Once => RetryPolicy { patience: Patience::Once, on_wait: OnWait::Leave },
         }
     }
 }
@@ -155,8 +155,8 @@ impl<'a> Daemon<'a> {
             seen: (tokio::time::Instant::now(), offset.gateway_time(clock::now())),
             in_trouble: state.trouble.is_some(),
             credential,
-            keeper: Keeper::new(),
-            worry: Worry::None,
+            scheduler: RenewalScheduler::new(),
+            expiry: ExpiryState::InTime,
             run: RunState {
                 pid: std::process::id(),
                 since: clock::now().secs(),
@@ -185,9 +185,9 @@ impl<'a> Daemon<'a> {
         // What is written down is for the other commands; when it cannot be written, the next look tries again.
         let _ = upkeep::save_offset(self.store, &self.credential, offset);
         if let Some(tunnel) = &self.tunnel {
-            tunnel.standing.send_modify(|standing| {
-                standing.offset = offset;
-                if let Some(seal) = &standing.seal {
+            tunnel.current.send_modify(|current| {
+                current.offset = offset;
+                if let Some(seal) = &current.seal {
                     seal.set_offset(offset);
                 }
             });
@@ -204,38 +204,38 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    async fn keep(&mut self, stop: &mut StopSignal) -> Result<Ended, Complaint> {
+    async fn keep(&mut self, stop: &mut StopSignal) -> Result<StopCause, Complaint> {
         loop {
             self.follow().await;
             let now = self.now();
-            self.voice_worry(now);
-            let failure = match self.keeper.errand(&self.credential.life, now) {
-                Errand::Sleep(_) if self.options.length == Length::Once => return Ok(Ended::NothingDue),
-                Errand::Sleep(until) => {
+            self.log_expiry_warning(now);
+            let failure = match self.scheduler.next_action(&self.credential.life, now) {
+                NextAction::Sleep(_) if self.options.length == RunLength::Once => return Ok(StopCause::NothingDue),
+                NextAction::Sleep(until) => {
                     let sleep = tokio::time::sleep(until.since(now).min(FOLDER_EVERY));
                     tokio::select! {
-                        signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                        signal = stop.wait() => return Ok(StopCause::Signal(signal)),
                         () = sleep => Ok(()),
                         said = tunnel::next(&mut self.tunnel) => self.tunnel_said(said).await,
                     }
                 }
                 // A signal may cut these short anywhere: what is on the disk is whole at every moment.
-                Errand::Look => tokio::select! {
-                    signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                NextAction::Look => tokio::select! {
+                    signal = stop.wait() => return Ok(StopCause::Signal(signal)),
                     outcome = self.look() => outcome,
                 },
-                Errand::Renew => tokio::select! {
-                    signal = stop.wait() => return Ok(Ended::Signal(signal)),
+                NextAction::Renew => tokio::select! {
+                    signal = stop.wait() => return Ok(StopCause::Signal(signal)),
                     outcome = self.renew() => outcome,
                 },
-                Errand::Rejoin => match self.rejoin(stop).await {
+                NextAction::Rejoin => match self.rejoin(stop).await {
                     Ok(Some(ended)) => return Ok(ended),
                     Ok(None) => Ok(()),
                     Err(complaint) => Err(complaint),
                 },
             };
             if let Err(complaint) = failure
-                && (self.options.length == Length::Once || is_final(&complaint))
+                && (self.options.length == RunLength::Once || is_final(&complaint))
             {
                 return Err(complaint);
             }
@@ -244,36 +244,36 @@ impl<'a> Daemon<'a> {
 
     /// Writes down how things stand, for `lychgate status`.
     fn note_run(&self) {
-        if self.options.length == Length::ForEver {
+        if self.options.length == RunLength::ForEver {
             upkeep::note_run(self.store, &self.credential, &self.run);
         }
     }
 
     /// Says once when it gets late, and once when it is too late.
-    fn voice_worry(&mut self, now: UnixTime) {
-        let worry = self.credential.life.worry(now);
-        if worry > self.worry {
+    fn log_expiry_warning(&mut self, now: UnixTime) {
+        let expiry = self.credential.life.expiry_state(now);
+        if expiry > self.expiry {
             let life = &self.credential.life;
-            match worry {
-                Worry::None => {}
-                Worry::Late => {
+            match expiry {
+                ExpiryState::InTime => {}
+                ExpiryState::Late => {
                     let left = text::span(life.not_after.since(now));
                     let what = format!("still not renewed; {left} left of the certificate");
                     self.events.tell(Level::Error, "late", &what, &[("not_after", life.not_after.to_string())]);
                 }
-                Worry::Expired => {
+                ExpiryState::Expired => {
                     let what = format!("the certificate expired at {}; rejoining with it as evidence", life.not_after);
                     self.events.tell(Level::Error, "expired", &what, &[("not_after", life.not_after.to_string())]);
                 }
             }
         }
-        self.worry = worry;
+        self.expiry = expiry;
     }
 
     /// Goes on with the certificate that the folder has, if another hand renewed: the one in memory is over for the gateway, and its use
     /// would be taken for a thief's.
     async fn follow(&mut self) -> bool {
-        let Some(newer) = held::newer(self.store, &self.credential) else { return false };
+        let Some(newer) = live_credential::newer(self.store, &self.credential) else { return false };
         self.take(newer, "taken-over");
         self.tell_tunnel().await;
         true
@@ -287,11 +287,11 @@ impl<'a> Daemon<'a> {
                 let time = offset.gateway_time(clock::now());
                 self.recovered();
                 self.host_certificates().await;
-                self.keeper = self.keeper.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
+                self.scheduler = self.scheduler.looked(&self.credential.life, seen.renew_now, time, entropy::draw());
                 if seen.renew_now {
-                    let when = match self.keeper.errand(&self.credential.life, time) {
-                        Errand::Sleep(until) => format!("due in {}", text::span(until.since(time))),
-                        Errand::Look | Errand::Renew | Errand::Rejoin => "due now".to_owned(),
+                    let when = match self.scheduler.next_action(&self.credential.life, time) {
+                        NextAction::Sleep(until) => format!("due in {}", text::span(until.since(time))),
+                        NextAction::Look | NextAction::Renew | NextAction::Rejoin => "due now".to_owned(),
                     };
                     let what = format!("the gateway asks for a renewal, {when}");
                     self.events.tell(Level::Info, "renewal-asked", &what, &[]);
@@ -306,7 +306,7 @@ impl<'a> Daemon<'a> {
         match upkeep::renew(self.store, &self.credential).await {
             Ok(credential) => {
                 self.take(credential, "renewed");
-                // The first use of the new certificate; a failure is reported by itself and repeated by the keeper.
+                // The first use of the new certificate; a failure is reported by itself and repeated by the scheduler.
                 let looked = self.look().await;
                 self.tell_tunnel().await;
                 self.run_hooks("renewed").await;
@@ -320,8 +320,8 @@ impl<'a> Daemon<'a> {
     fn take(&mut self, credential: Credential, event: &str) {
         self.credential = credential;
         self.set_offset(Offset::from_secs(self.store.state(&self.credential.facts).clock_offset));
-        self.keeper = self.keeper.renewed(self.now());
-        self.worry = Worry::None;
+        self.scheduler = self.scheduler.renewed(self.now());
+        self.expiry = ExpiryState::InTime;
         let life = &self.credential.life;
         let what = format!("valid until {}, to be renewed from {}", life.not_after, life.renew_after);
         let fields = [
@@ -368,12 +368,12 @@ impl<'a> Daemon<'a> {
     }
 
     /// Counts a failure, writes it down and says it, the louder the later it gets.
-    fn failed(&mut self, what: &str, failed: Failed) -> Complaint {
+    fn failed(&mut self, what: &str, failed: UpkeepError) -> Complaint {
         let (now, draw) = (self.now(), entropy::draw());
         let life = self.credential.life;
         let (locked, expired, retry_after) = (failed.is_lock(), failed.is_expiry(), failed.retry_after());
         let mut complaint = Complaint::from(failed);
-        if complaint.code == "forked" && held::newer(self.store, &self.credential).is_some() {
+        if complaint.code == "forked" && live_credential::newer(self.store, &self.credential).is_some() {
             // It came to the folder while the older one was on its way.
             complaint.what =
                 format!("{}: another lychgate renewed in this folder meanwhile, and no thief", complaint.what);
@@ -381,22 +381,22 @@ impl<'a> Daemon<'a> {
         }
         self.in_trouble = true;
         upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
-        self.keeper = if locked {
-            self.keeper.locked(&life, retry_after, now, draw)
+        self.scheduler = if locked {
+            self.scheduler.locked(&life, retry_after, now, draw)
         } else if expired {
-            self.keeper.expired()
+            self.scheduler.expired()
         } else {
-            self.keeper.failed(&life, retry_after, now, draw)
+            self.scheduler.failed(&life, retry_after, now, draw)
         };
-        let level = match life.worry(now) {
-            Worry::None if complaint.exit == Exit::Untrusted || locked => Level::Error,
-            Worry::None => Level::Warning,
-            Worry::Late | Worry::Expired => Level::Error,
+        let level = match life.expiry_state(now) {
+            ExpiryState::InTime if complaint.exit == Exit::Untrusted || locked => Level::Error,
+            ExpiryState::InTime => Level::Warning,
+            ExpiryState::Late | ExpiryState::Expired => Level::Error,
         };
         let event = if locked { "locked".to_owned() } else { format!("{what}-failed") };
-        let next = match self.keeper.errand(&life, now) {
-            Errand::Sleep(until) => format!("trying again in {}", text::span(until.since(now))),
-            Errand::Look | Errand::Renew | Errand::Rejoin => "trying again now".to_owned(),
+        let next = match self.scheduler.next_action(&life, now) {
+            NextAction::Sleep(until) => format!("trying again in {}", text::span(until.since(now))),
+            NextAction::Look | NextAction::Renew | NextAction::Rejoin => "trying again now".to_owned(),
         };
         let left = if life.is_over(now) {
             "expired".to_owned()

@@ -15,14 +15,14 @@ use wire::problem::{PROBLEM_PREFIX, Problem};
 use wire::tunnel::{Mode, Reach, Reached, Reason};
 
 use crate::cli::{ConnectArgs, HelperArgs};
-use crate::core::ending::{Ending, Judged};
-use crate::core::place::Place;
+use crate::core::ending::{Completeness, Ending};
+use crate::core::place::ServiceAddress;
 use crate::core::services::Sealing;
 use crate::edge::keystore::Keystore;
 use crate::edge::program;
 use crate::edge::terminal;
 use crate::flow::access::{EndedSession, ProxyAccess, carry, explain_refusal, report_end};
-use crate::flow::pool::{Pool, Why};
+use crate::flow::pool::{Pool, SessionEnd};
 use crate::platform;
 use crate::text::report::{Complaint, Exit};
 
@@ -50,16 +50,16 @@ const ANSWER_TIME: Duration = Duration::from_secs(45);
 /// What a program says first.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Asked {
+enum HelperRequest {
     /// It wants to a service.
-    Reach(Wanted),
-    /// Its session has ended; the answer is an [`Answer`].
+    Reach(ReachRequest),
+    /// Its session has ended; the answer is an [`EndReply`].
     Why { session: String },
 }
 
 /// Where a program wants to.
 #[derive(Serialize, Deserialize)]
-struct Wanted {
+struct ReachRequest {
     #[serde(flatten)]
     reach: Reach,
     /// Also when it is not sealed.
@@ -67,17 +67,17 @@ struct Wanted {
     raw: bool,
 }
 
-/// Why a session ended, if it is known.
+/// SessionEnd a session ended, if it is known.
 #[derive(Serialize, Deserialize)]
-struct Answer {
+struct EndReply {
     reason: Option<Reason>,
     /// What the helper read of it broke off.
     #[serde(default)]
     broke: bool,
 }
 
-impl From<Why> for Answer {
-    fn from(why: Why) -> Self {
+impl From<SessionEnd> for EndReply {
+    fn from(why: SessionEnd) -> Self {
         Self { reason: why.reason, broke: why.broke }
     }
 }
@@ -152,10 +152,10 @@ fn as_owner(store: &Keystore) -> Complaint {
 }
 
 async fn serve(pool: &Pool, mut program: platform::LocalStream) {
-    let Wanted { reach, raw } = match timeout(ANSWER_TIME, read_frame::<Asked, _>(&mut program)).await {
-        Ok(Ok(Asked::Reach(reach))) => reach,
-        Ok(Ok(Asked::Why { session })) => {
-            let _ = write_frame(&mut program, &Answer::from(pool.why(&session).await)).await;
+    let ReachRequest { reach, raw } = match timeout(ANSWER_TIME, read_frame::<HelperRequest, _>(&mut program)).await {
+        Ok(Ok(HelperRequest::Reach(reach))) => reach,
+        Ok(Ok(HelperRequest::Why { session })) => {
+            let _ = write_frame(&mut program, &EndReply::from(pool.why(&session).await)).await;
             return;
         }
         Ok(Err(_)) | Err(_) => return,
@@ -208,11 +208,11 @@ fn complaint(problem: Problem) -> Complaint {
 ///
 /// # Errors
 /// When there is no connection.
-pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Result<Exit, Complaint> {
+pub async fn connect(store: &Keystore, place: &ServiceAddress, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let mut program = reach_helper(store).await?;
-    let Place { service, machine } = place;
+    let ServiceAddress { service, machine } = place;
     let reach = Reach { service: service.clone(), machine: machine.to_string() };
-    let reach = Wanted { reach, raw: args.raw };
+    let reach = ReachRequest { reach, raw: args.raw };
     let gone = |error: io::Error| failed(format!("the helper went away: {error}")).hint("try again");
     write_frame(&mut program, &reach).await.map_err(gone)?;
     let slow = |_| failed("the helper did not answer within 45 s".to_owned());
@@ -236,25 +236,26 @@ pub async fn connect(store: &Keystore, place: &Place, args: &ConnectArgs) -> Res
             if let Ending::Unwanted = ending {
                 return Ok(Exit::Ok);
             }
-            let Some(Answer { reason: said, broke }) = why(store, &session).await else {
+            let Some(EndReply { reason: said, broke }) = why(store, &session).await else {
                 return Err(failed("the helper went away, and the session with it".to_owned()).hint("connect again"));
             };
             let ending = match ending {
                 Ending::Closed if broke => Ending::Broke(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };
-            let way = if ending.judge(said) == Judged::Ask { ProxyAccess::find(store).await.ok() } else { None };
+            let way =
+                if ending.judge(said) == Completeness::AskGateway { ProxyAccess::find(store).await.ok() } else { None };
             Ok(report_end(way.as_ref(), EndedSession { session: &session, machine, ending, said }).await)
         }
     }
 }
 
 /// How a session ended, as far as the helper knows; nothing when there is no helper any more.
-async fn why(store: &Keystore, session: &str) -> Option<Answer> {
+async fn why(store: &Keystore, session: &str) -> Option<EndReply> {
     let mut helper = platform::connect_local(&socket(store)).await.ok()?;
     let asked = async {
-        write_frame(&mut helper, &Asked::Why { session: session.to_owned() }).await?;
-        read_frame::<Answer, _>(&mut helper).await
+        write_frame(&mut helper, &HelperRequest::Why { session: session.to_owned() }).await?;
+        read_frame::<EndReply, _>(&mut helper).await
     };
     timeout(WHY_TIME, asked).await.ok()?.ok()
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pki::{KeyDigest, UnixTime};
 use serde_json::json;
 
-use crate::core::enrollment::{Manner, PAUSE_MOST, Patience};
+use crate::core::enrollment::{PAUSE_MOST, Patience, RetryPolicy};
 use crate::core::offset::Offset;
-use crate::core::plan::{EarlierKey, Held, Plan, Wish, plan};
+use crate::core::plan::{EarlierKey, ExistingIdentity, JoinRequest, Plan, plan};
 use crate::core::record::Pending;
 use crate::core::renew::backoff;
 use crate::core::target::Address;
@@ -17,7 +17,10 @@ use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::edge::{clock, entropy};
-use crate::flow::enroll::{End, Notice, Pursuit, Talk, ask_pending, pending_pin, pursue, rejoin_pending};
+use crate::flow::enroll::{
+    EnrollmentAttempt, EnrollmentEnd, EnrollmentObserver, WaitingNotice, ask_pending, drive_enrollment, pending_pin,
+    rejoin_pending,
+};
 use crate::flow::upkeep;
 use crate::platform::{self, StopSignal};
 use crate::text;
@@ -30,14 +33,14 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const REMIND_EVERY: Duration = Duration::from_secs(600);
 
 /// What a person at the keyboard sees.
-struct AtTheKeyboard {
+struct TerminalObserver {
     live: bool,
-    notice: Option<Notice>,
+    notice: Option<WaitingNotice>,
     since: tokio::time::Instant,
     reminded: tokio::time::Instant,
 }
 
-impl AtTheKeyboard {
+impl TerminalObserver {
     fn new() -> Self {
         let now = tokio::time::Instant::now();
         Self { live: terminal::is_live(), notice: None, since: now, reminded: now }
@@ -52,7 +55,7 @@ impl AtTheKeyboard {
 
 /// The block that shows a request at the gate.
 #[must_use]
-fn notice_block(notice: &Notice, now: UnixTime) -> String {
+fn notice_block(notice: &WaitingNotice, now: UnixTime) -> String {
     let lapses = format!("{} (in {})", notice.expires, text::span(notice.expires.since(now)));
     let missing = notice.approvals_missing;
     let mut pairs = vec![("code", notice.code.clone()), ("request", notice.id.clone()), ("key", notice.key.clone())];
@@ -68,8 +71,8 @@ fn notice_block(notice: &Notice, now: UnixTime) -> String {
     )
 }
 
-impl Talk for AtTheKeyboard {
-    fn waiting(&mut self, notice: &Notice) {
+impl EnrollmentObserver for TerminalObserver {
+    fn waiting(&mut self, notice: &WaitingNotice) {
         self.clear();
         terminal::show(&notice_block(notice, notice.offset.gateway_time(clock::now())));
         if self.notice.is_none() {
@@ -101,8 +104,13 @@ impl Talk for AtTheKeyboard {
 ///
 /// # Errors
 /// When there is no identity at the end of it and nobody is waited for.
-pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format) -> Result<Exit, Complaint> {
-    let patience = manner.patience;
+pub async fn join(
+    store: &Keystore,
+    join: &JoinRequest,
+    policy: RetryPolicy,
+    format: Format,
+) -> Result<Exit, Complaint> {
+    let patience = policy.patience;
     store.prepare()?;
     let _lock = store.lock(LOCK_PATIENCE).await?;
     store.mend()?;
@@ -110,7 +118,7 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
     let mut earlier = store.pending()?;
     let held = credential.as_ref().map(|credential| held(store, credential));
     let mut face = None;
-    let (pending, expected, prior) = match plan(wish, held.as_ref(), earlier.as_ref()) {
+    let (pending, expected, prior) = match plan(join, held.as_ref(), earlier.as_ref()) {
         Plan::Refuse(complaint) => return Err(complaint),
         Plan::Already => {
             if let Some(credential) = &credential {
@@ -137,7 +145,7 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
                 store.forget_request()?;
                 earlier = None;
             }
-            let pending = rejoin_pending(credential, earlier, token, wish);
+            let pending = rejoin_pending(credential, earlier, token, join);
             (pending, credential.expected(), Some(credential))
         }
         Plan::Ask { gateway, pin, token, key } => {
@@ -147,7 +155,7 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
             };
             // Whoever has a token is called what it says; others by their host, or approvers could not tell them apart.
             let by_host = token.is_none();
-            let mut pending = ask_pending(&gateway, pin, token, wish);
+            let mut pending = ask_pending(&gateway, pin, token, join);
             if by_host && pending.name.is_none() {
                 pending.name = platform::about_host().get("hostname").and_then(|host| host_name(host));
             }
@@ -156,34 +164,34 @@ pub async fn join(store: &Keystore, wish: &Wish, manner: Manner, format: Format)
         }
     };
     let event = if prior.is_some() { "rejoined" } else { "joined" };
-    let pursuit = Pursuit { store, pending, expected, face, prior, manner };
-    finish(pursuit, event, format).await
+    let attempt = EnrollmentAttempt { store, pending, expected, face, prior, policy };
+    finish(attempt, event, format).await
 }
 
 /// Drives the conversation for somebody at the keyboard.
-async fn finish(pursuit: Pursuit<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
-    let (store, has_token) = (pursuit.store, pursuit.pending.token.is_some());
+async fn finish(attempt: EnrollmentAttempt<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
+    let (store, has_token) = (attempt.store, attempt.pending.token.is_some());
     let key = store.next_key()?;
-    terminal::say(&format!("joining at {} with the key SHA-256 {}", pursuit.pending.gateway, key.digest()));
+    terminal::say(&format!("joining at {} with the key SHA-256 {}", attempt.pending.gateway, key.digest()));
     let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
-    let mut talk = AtTheKeyboard::new();
-    let outcome = pursue(pursuit, &mut talk, &mut stop).await;
-    talk.clear();
+    let mut observer = TerminalObserver::new();
+    let outcome = drive_enrollment(attempt, &mut observer, &mut stop).await;
+    observer.clear();
     let outcome = outcome.map_err(|complaint| if has_token { complaint } else { without_a_token(complaint) });
     match outcome? {
-        End::Installed(credential, offset) => {
+        EnrollmentEnd::Installed(credential, offset) => {
             settle(store, &credential, offset, event).await;
             announce(store, &credential, event, format);
             Ok(Exit::Ok)
         }
-        End::Waiting(notice) => {
+        EnrollmentEnd::Waiting(notice) => {
             let now = notice.offset.gateway_time(clock::now());
             terminal::show(&notice_block(&notice, now));
             terminal::say("`lychgate join` goes on with this request");
             announce_waiting(&notice, format);
             Ok(Exit::Waiting)
         }
-        End::Stopped(Some(notice)) => {
+        EnrollmentEnd::Stopped(Some(notice)) => {
             terminal::say(&format!(
                 "stopped waiting; the request stays at the gate until {}, and `lychgate join` goes on with it",
                 notice.expires
@@ -191,7 +199,7 @@ async fn finish(pursuit: Pursuit<'_>, event: &str, format: Format) -> Result<Exi
             announce_waiting(&notice, format);
             Ok(Exit::Waiting)
         }
-        End::Stopped(None) => {
+        EnrollmentEnd::Stopped(None) => {
             Err(Complaint::new(Exit::Failure, "interrupted", "interrupted before the gateway answered")
                 .hint("`lychgate join` goes on where this was interrupted"))
         }
@@ -261,7 +269,7 @@ fn announce(store: &Keystore, credential: &Credential, result: &str, format: For
     terminal::result(format, &value, &facts.identity);
 }
 
-fn announce_waiting(notice: &Notice, format: Format) {
+fn announce_waiting(notice: &WaitingNotice, format: Format) {
     let value = json!({
         "result": "waiting",
         "id": notice.id,
@@ -276,8 +284,8 @@ fn announce_waiting(notice: &Notice, format: Format) {
 }
 
 /// What planning needs to know of the identity in the folder.
-fn held(store: &Keystore, credential: &Credential) -> Held {
-    Held {
+fn held(store: &Keystore, credential: &Credential) -> ExistingIdentity {
+    ExistingIdentity {
         identity: credential.facts.identity.clone(),
         name: credential.facts.name.clone(),
         gateway: credential.gateway.clone(),
@@ -406,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_waiting_block() {
-        let notice = Notice {
+        let notice = WaitingNotice {
             gateway: Address::parse("gw.example:443", 1).unwrap(),
             id: "e1\u{1b}".into(),
             code: "ABCD-EFGH".into(),

@@ -2,10 +2,10 @@
 
 pub mod connect;
 pub mod daemon;
-pub mod desk;
 pub mod helper;
 pub mod inventory;
 pub mod join;
+pub mod manage_client;
 pub mod own;
 pub mod people;
 pub mod requests;

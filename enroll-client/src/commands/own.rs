@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::commands::sshcert;
-use crate::commands::status::{self, Standing};
+use crate::commands::status::{self, StatusReport};
 use crate::core::record::{Pending, RequestAtGate};
 use crate::core::target::Address;
 use crate::core::trust::Expected;
@@ -16,9 +16,9 @@ use crate::edge::terminal::{self, Format};
 use crate::flow::upkeep;
 use crate::text::report::{Complaint, Exit};
 
-/// When to renew.
+/// RenewWhen to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum RenewWhen {
     /// If it is due.
     Due,
     /// Now.
@@ -27,7 +27,7 @@ pub enum When {
 
 /// Whom to tell that we leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goodbye {
+pub enum LeaveNotice {
     /// The gateway; without its answer nothing is removed.
     Gateway,
     /// Nobody: only the files here are removed.
@@ -37,7 +37,7 @@ pub enum Goodbye {
 /// `lychgate status`: reads the folder and nothing else.
 ///
 /// # Errors
-/// When there is no identity, or it cannot be read.
+/// RenewWhen there is no identity, or it cannot be read.
 pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
     let dir = store.dir().display().to_string();
     match store.credential()? {
@@ -47,7 +47,7 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
             let denied = pending.as_ref().and_then(|pending| pending.denied.as_ref());
             let waiting = pending.as_ref().and_then(|pending| pending.request.as_ref()).filter(|_| denied.is_none());
             let running = store.who_runs();
-            let standing = Standing {
+            let report = StatusReport {
                 dir: &dir,
                 credential: &credential,
                 state: &state,
@@ -56,8 +56,8 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
                 running,
                 local: clock::now(),
             };
-            terminal::result(format, &standing.json(), &standing.text());
-            Ok(standing.exit())
+            terminal::result(format, &report.json(), &report.text());
+            Ok(report.exit())
         }
         None => match store.pending()? {
             Some(pending) if pending.request.is_some() && pending.denied.is_none() => {
@@ -78,8 +78,8 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
 /// `lychgate renew`.
 ///
 /// # Errors
-/// When it is due and fails.
-pub async fn renew(store: &Keystore, when: When, hooks: &[String], format: Format) -> Result<(), Complaint> {
+/// RenewWhen it is due and fails.
+pub async fn renew(store: &Keystore, when: RenewWhen, hooks: &[String], format: Format) -> Result<(), Complaint> {
     let credential = upkeep::load_valid(store)?;
     let now = upkeep::gateway_time(store, &credential);
     let report = |result: &str, credential: &crate::edge::keystore::Credential| {
@@ -97,7 +97,7 @@ pub async fn renew(store: &Keystore, when: When, hooks: &[String], format: Forma
         };
         terminal::result(format, &value, &text);
     };
-    if when == When::Due && now < credential.life.renew_after {
+    if when == RenewWhen::Due && now < credential.life.renew_after {
         terminal::say("--force renews now");
         report("not-due", &credential);
         return Ok(());
@@ -133,16 +133,16 @@ pub async fn renew(store: &Keystore, when: When, hooks: &[String], format: Forma
 /// `lychgate leave`.
 ///
 /// # Errors
-/// When the gateway does not agree or the files cannot be removed.
-pub async fn leave(store: &Keystore, goodbye: Goodbye, format: Format) -> Result<(), Complaint> {
+/// RenewWhen the gateway does not agree or the files cannot be removed.
+pub async fn leave(store: &Keystore, goodbye: LeaveNotice, format: Format) -> Result<(), Complaint> {
     if !store.dir().is_dir() {
         upkeep::load(store)?;
     }
     let _lock = store.lock(std::time::Duration::from_secs(10)).await?;
     let (mut identity, mut withdrawn) = (None, None);
     match goodbye {
-        Goodbye::Nobody => {}
-        Goodbye::Gateway => match (store.credential()?, store.pending()?) {
+        LeaveNotice::Nobody => {}
+        LeaveNotice::Gateway => match (store.credential()?, store.pending()?) {
             (Some(_), _) => identity = Some(tell_gateway(store).await?),
             (None, Some(pending)) => withdrawn = withdraw(store, &pending).await,
             (None, None) => return upkeep::load(store).map(drop),

@@ -15,7 +15,7 @@ use crate::cli::{
     AuditArgs, CanIArgs, InventoryArgs, LocksCommand, MachinesCommand, PeopleCommand, SessionsCommand, TokenArgs,
     TokensCommand, pairs, parse_moment,
 };
-use crate::commands::desk::{Desk, typed, with_result};
+use crate::commands::manage_client::{ManageClient, typed, with_result};
 use crate::commands::{inventory, set};
 use crate::core::target::{parse_name, parse_pin};
 use crate::edge::clock;
@@ -37,12 +37,12 @@ const SSH_CONFIG: &str = "ssh/config";
 
 /// The two things that have locks of their own kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SubjectKind {
     Machine,
     Person,
 }
 
-impl Kind {
+impl SubjectKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Machine => "machine",
@@ -58,7 +58,7 @@ impl Kind {
     }
 }
 
-impl Desk {
+impl ManageClient {
     /// `lychgate machines`.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Desk {
                     ("owner", args.owner.clone()),
                     ("online", online),
                 ];
-                let listing = self.listing(Kind::Machine.path(), &parameters, usize::MAX).await?;
+                let listing = self.listing(SubjectKind::Machine.path(), &parameters, usize::MAX).await?;
                 self.print_rows(&listing, |rows: &[SubjectView]| subjects::machines(rows, now))
             }
             MachinesCommand::Show { names } => {
@@ -92,11 +92,11 @@ impl Desk {
             }
             MachinesCommand::Lock { names, reason } => {
                 for name in names {
-                    self.lock(Kind::Machine.as_str(), name, reason).await?;
+                    self.lock(SubjectKind::Machine.as_str(), name, reason).await?;
                 }
                 Ok(())
             }
-            MachinesCommand::Unlock { name } => self.unlock_all(Kind::Machine, name).await,
+            MachinesCommand::Unlock { name } => self.unlock_all(SubjectKind::Machine, name).await,
             MachinesCommand::Renew { names, all, reason } => {
                 let body = RenewalsRequest { machines: names.clone(), all: *all, reason: reason.clone() };
                 let value = self.face.post("/v1/renewals", &body).await?;
@@ -111,7 +111,7 @@ impl Desk {
             }
             MachinesCommand::Set(args) => self.set_machine(args).await,
             MachinesCommand::Wait { name, online: _, timeout } => self.wait_for_machine(name, *timeout).await,
-            MachinesCommand::Remove { name } => self.remove(Kind::Machine, name).await,
+            MachinesCommand::Remove { name } => self.remove(SubjectKind::Machine, name).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Desk {
                 self.print_token(&value)
             }
             PeopleCommand::List => {
-                let listing = self.listing(Kind::Person.path(), &[], usize::MAX).await?;
+                let listing = self.listing(SubjectKind::Person.path(), &[], usize::MAX).await?;
                 self.print_rows(&listing, |rows: &[SubjectView]| subjects::people(rows, now))
             }
             PeopleCommand::Show { name } => {
@@ -142,9 +142,9 @@ impl Desk {
             }
             PeopleCommand::Set(args) => self.set_person(args).await,
             PeopleCommand::Offboard { name, to } => self.offboard(name, to).await,
-            PeopleCommand::Lock { name, reason } => self.lock(Kind::Person.as_str(), name, reason).await,
-            PeopleCommand::Unlock { name } => self.unlock_all(Kind::Person, name).await,
-            PeopleCommand::Remove { name } => self.remove(Kind::Person, name).await,
+            PeopleCommand::Lock { name, reason } => self.lock(SubjectKind::Person.as_str(), name, reason).await,
+            PeopleCommand::Unlock { name } => self.unlock_all(SubjectKind::Person, name).await,
+            PeopleCommand::Remove { name } => self.remove(SubjectKind::Person, name).await,
         }
     }
 
@@ -175,7 +175,7 @@ impl Desk {
         }
     }
 
-    async fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
+    async fn remove(&mut self, kind: SubjectKind, name: &str) -> Result<(), Complaint> {
         let value = self.face.delete(&format!("{}/{}", kind.path(), segment(name))).await?;
         let lines = set::removed(&format!("removed the {} `{name}`", kind.as_str()), None, &value);
         self.done_lines(&with_result("removed", value), &lines);
@@ -204,7 +204,7 @@ impl Desk {
 
     /// Lifts the locks of a machine or person: its own and that of its lineage. A lock of its key stays: a stolen key stays
     /// stolen.
-    async fn unlock_all(&mut self, kind: Kind, name: &str) -> Result<(), Complaint> {
+    async fn unlock_all(&mut self, kind: SubjectKind, name: &str) -> Result<(), Complaint> {
         let view: Result<SubjectView, CallError> = self.face.get(&format!("{}/{}", kind.path(), segment(name))).await;
         let (to_lift, kept): (Vec<LockView>, Vec<LockView>) = match view {
             Ok(view) => view.locks.into_iter().partition(|lock| lock.kind != "key"),
@@ -275,7 +275,7 @@ impl Desk {
         }
     }
 
-    /// A new token: the string alone on standard output, the rest as talk.
+    /// A new token: the string alone on standard output, the rest as observer.
     fn print_token(&self, value: &Value) -> Result<(), Complaint> {
         if self.format == Format::Text {
             let reply: TokenReply = typed(value)?;
@@ -428,7 +428,7 @@ impl Desk {
                 inventory::host(&row, ssh.as_deref())?
             }
             None => {
-                let listing = self.listing(Kind::Machine.path(), &[], usize::MAX).await?;
+                let listing = self.listing(SubjectKind::Machine.path(), &[], usize::MAX).await?;
                 let rows: Vec<SubjectView> = typed(listing.get("items").unwrap_or(&Value::Null))?;
                 for (name, why) in rows.iter().filter_map(|row| Some((&row.name, pki::misread(&row.name)?))) {
                     terminal::say(&format!("the machine `{name}` is left out: {why}"));

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use wire::admin::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::cli::{ApproveArgs, RequestsCommand, pairs};
-use crate::commands::desk::{Desk, typed};
+use crate::commands::manage_client::{ManageClient, typed};
 use crate::edge::manage::{query, segment};
 use crate::edge::terminal;
 use crate::text;
@@ -21,7 +21,7 @@ const ID_CHARS: usize = 12;
 /// How often a request is looked at that is waited for.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl Desk {
+impl ManageClient {
     /// `lychgate requests`.
     ///
     /// # Errors

@@ -4,12 +4,12 @@ use serde_json::Value;
 use wire::admin::{MachineChange, MadeView, OffboardRequest, PersonChange, RemovedView, SetReply};
 
 use crate::cli::{MachineSetArgs, PersonSetArgs, pairs};
-use crate::commands::desk::{Desk, typed, with_result};
+use crate::commands::manage_client::{ManageClient, typed, with_result};
 use crate::edge::manage::segment;
 use crate::edge::terminal::{self, Format};
 use crate::text::report::{Complaint, Exit};
 
-impl Desk {
+impl ManageClient {
     /// `lychgate machines set`.
     ///
     /// # Errors

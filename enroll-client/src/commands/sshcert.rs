@@ -6,7 +6,7 @@
 pub mod host;
 pub mod user;
 
-pub use user::{Freshness, UserCert, Wish as UserWish, ensure as ensure_user};
+pub use user::{Freshness, UserCert, UserCertRequest, ensure as ensure_user};
 
 use std::path::Path;
 

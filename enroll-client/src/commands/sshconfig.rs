@@ -10,7 +10,7 @@ use wire::admin::{CanIReply, CanIRequest};
 use wire::manage::SelfReply;
 
 use crate::cli::{SshArgs, SshConfigArgs};
-use crate::commands::sshcert::{self, UserCert, UserWish};
+use crate::commands::sshcert::{self, UserCert, UserCertRequest};
 use crate::core::render::{LocalPath, Word, full_name, ssh_command};
 use crate::core::sshline::SshLine;
 use crate::core::target::{Address, DnsName};
@@ -238,7 +238,7 @@ fn no_proxy() -> Complaint {
 
 /// A certificate if the policy gives one. Without, whoever has a key on the machine still gets in with it.
 async fn login(store: &Keystore) -> Result<Login, Complaint> {
-    match sshcert::ensure_user(store, &UserWish::default()).await {
+    match sshcert::ensure_user(store, &UserCertRequest::default()).await {
         Ok(UserCert { key, certificate, known_hosts_file, principals, .. }) => Ok(Login::Certificate {
             key: LocalPath::new(&key)?,
             certificate: LocalPath::new(&certificate)?,

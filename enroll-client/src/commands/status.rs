@@ -6,13 +6,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::core::offset::Offset;
 use crate::core::record::{Denied, Pending, RequestAtGate, RunState, State, TunnelState};
-use crate::core::renew::{Life, Worry};
+use crate::core::renew::{ExpiryState, Life};
 use crate::edge::keystore::Credential;
 use crate::text;
 use crate::text::report::Exit;
 
 /// Everything to be shown of an identity.
-pub struct Standing<'a> {
+pub struct StatusReport<'a> {
     /// The folder.
     pub dir: &'a str,
     /// The identity.
@@ -36,7 +36,7 @@ fn is_removed(state: &State) -> bool {
 
 /// Whether something keeps the identity alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum Renewer {
     /// `lychgate run` runs.
     Running,
     /// Nothing does: it ends with its certificate.
@@ -45,7 +45,7 @@ pub enum Kept {
 
 /// What will happen next, in one sentence. `now` is the gateway's time.
 #[must_use]
-pub fn outlook(life: &Life, state: &State, kept: Kept, now: UnixTime) -> String {
+pub fn outlook(life: &Life, state: &State, kept: Renewer, now: UnixTime) -> String {
     let left = text::span(life.not_after.since(now));
     if is_removed(state) {
         return "nothing: it was removed at the gateway, or has left; `lychgate leave --local`, then join again, if that is wanted"
@@ -53,26 +53,26 @@ pub fn outlook(life: &Life, state: &State, kept: Kept, now: UnixTime) -> String 
     }
     if let Some(trouble) = state.trouble.as_ref().filter(|trouble| trouble.locked) {
         let next = match kept {
-            Kept::Running => "`lychgate run` asks again from time to time",
-            Kept::Nobody => "`lychgate run`, which does not run, would ask again from time to time",
+            Renewer::Running => "`lychgate run` asks again from time to time",
+            Renewer::Nobody => "`lychgate run`, which does not run, would ask again from time to time",
         };
         return format!("the gateway refuses this identity ({}); {next}", trouble.what);
     }
-    match life.worry(now) {
-        Worry::Expired => format!(
+    match life.expiry_state(now) {
+        ExpiryState::Expired => format!(
             "expired {} ago; `lychgate run` or `lychgate join` rejoins with it as evidence",
             text::span(now.since(life.not_after))
         ),
-        Worry::Late => {
+        ExpiryState::Late => {
             format!("should have been renewed by {}; {left} left; `lychgate renew` tries now", life.renew_by)
         }
-        Worry::None if now >= life.renew_after && kept == Kept::Running => {
+        ExpiryState::InTime if now >= life.renew_after && kept == Renewer::Running => {
             format!("due for renewal; `lychgate run` renews it; {left} left")
         }
-        Worry::None if kept == Kept::Nobody => {
+        ExpiryState::InTime if kept == Renewer::Nobody => {
             format!("nothing renews it: `lychgate run` does not run here; {left} left")
         }
-        Worry::None => {
+        ExpiryState::InTime => {
             format!("`lychgate run` renews it at {} (in {})", life.renew_after, text::span(life.renew_after.since(now)))
         }
     }
@@ -108,7 +108,7 @@ fn describe(der: &[u8]) -> Value {
     json!({ "subject": subject, "not_after": end.secs() })
 }
 
-impl Standing<'_> {
+impl StatusReport<'_> {
     fn now(&self) -> UnixTime {
         Offset::from_secs(self.state.clock_offset).gateway_time(self.local)
     }
@@ -139,8 +139,8 @@ impl Standing<'_> {
         self.waiting.filter(|_| self.exit() == Exit::Expired)
     }
 
-    fn kept(&self) -> Kept {
-        if self.running.is_some() { Kept::Running } else { Kept::Nobody }
+    fn kept(&self) -> Renewer {
+        if self.running.is_some() { Renewer::Running } else { Renewer::Nobody }
     }
 
     /// What `lychgate run` wrote, if it still runs.
@@ -425,7 +425,7 @@ mod tests {
         let state = state(locked);
         let now = UnixTime::new(now);
         assert_eq!(exit(&life(), &state, now), want_exit);
-        assert_eq!(outlook(&life(), &state, Kept::Running, now), want);
+        assert_eq!(outlook(&life(), &state, Renewer::Running, now), want);
     }
 
     #[test]
@@ -457,11 +457,11 @@ mod tests {
     fn nobody_renews_what_nothing_runs_for() {
         let at = UnixTime::new(100_000);
         let want = "nothing renews it: `lychgate run` does not run here; 1 d left";
-        assert_eq!(outlook(&life(), &state(None), Kept::Nobody, at), want);
-        assert!(outlook(&life(), &state(Some(true)), Kept::Nobody, at).contains("which does not run"));
+        assert_eq!(outlook(&life(), &state(None), Renewer::Nobody, at), want);
+        assert!(outlook(&life(), &state(Some(true)), Renewer::Nobody, at).contains("which does not run"));
         let mut removed = state(Some(true));
         removed.trouble.as_mut().unwrap().code = "removed".into();
-        for kept in [Kept::Running, Kept::Nobody] {
+        for kept in [Renewer::Running, Renewer::Nobody] {
             assert!(outlook(&life(), &removed, kept, at).starts_with("nothing: it was removed"));
         }
         // Also when its certificate is over by now.

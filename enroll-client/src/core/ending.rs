@@ -34,32 +34,34 @@ impl Ending {
 
     /// What it means, together with what was said of the session's end, if anything was.
     #[must_use]
-    pub fn judge(&self, said: Option<Reason>) -> Judged {
+    pub fn judge(&self, said: Option<Reason>) -> Completeness {
         match (self, said) {
             (Self::Unwritten(error), _) => {
-                Judged::Ended(Exit::Files, format!("what it sent cannot be written: {error}"))
+                Completeness::Cut(Exit::Files, format!("what it sent cannot be written: {error}"))
             }
-            (Self::Unwanted, _) | (Self::Whole, None | Some(Reason::Peer | Reason::Broken)) => Judged::Well,
-            (Self::Closed, Some(Reason::Peer)) => Judged::Well,
+            (Self::Unwanted, _) | (Self::Whole, None | Some(Reason::Peer | Reason::Broken)) => Completeness::Complete,
+            (Self::Closed, Some(Reason::Peer)) => Completeness::Complete,
             (Self::Broke(error), Some(Reason::Peer)) => {
-                Judged::Ended(Exit::Unreachable, format!("the connection broke before its end: {error}"))
+                Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
             }
             // Whose the lock is, and what for, is worth a question.
-            (_, Some(Reason::Locked | Reason::Unknown)) | (Self::Closed | Self::Broke(_), None) => Judged::Ask,
-            (_, Some(reason)) => Judged::Ended(exit_of(reason), in_words(reason)),
+            (_, Some(Reason::Locked | Reason::Unknown)) | (Self::Closed | Self::Broke(_), None) => {
+                Completeness::AskGateway
+            }
+            (_, Some(reason)) => Completeness::Cut(exit_of(reason), in_words(reason)),
         }
     }
 
     /// The same when nobody could be asked, or did not know.
     #[must_use]
-    pub fn judge_alone(&self, said: Option<Reason>) -> Judged {
+    pub fn judge_alone(&self, said: Option<Reason>) -> Completeness {
         match (self.judge(said), said, self) {
-            (Judged::Ask, Some(reason), _) => Judged::Ended(exit_of(reason), in_words(reason)),
-            (Judged::Ask, None, Self::Broke(error)) => {
-                Judged::Ended(Exit::Unreachable, format!("the connection broke before its end: {error}"))
+            (Completeness::AskGateway, Some(reason), _) => Completeness::Cut(exit_of(reason), in_words(reason)),
+            (Completeness::AskGateway, None, Self::Broke(error)) => {
+                Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
             }
-            (Judged::Ask, None, _) => {
-                Judged::Ended(Exit::Unreachable, "nobody said that what came is all of it".to_owned())
+            (Completeness::AskGateway, None, _) => {
+                Completeness::Cut(Exit::Unreachable, "nobody said that what came is all of it".to_owned())
             }
             (judged, ..) => judged,
         }
@@ -68,13 +70,13 @@ impl Ending {
 
 /// What is made of an ending.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judged {
+pub enum Completeness {
     /// It is whole.
-    Well,
+    Complete,
     /// Somebody or something ended it: the exit code, and why.
-    Ended(Exit, String),
+    Cut(Exit, String),
     /// The gateway's record of the session may say.
-    Ask,
+    AskGateway,
 }
 
 /// The exit code for a session that was ended.
@@ -124,12 +126,12 @@ mod tests {
             let endings = [Ending::Whole, Ending::Closed, Ending::Broke(error())];
             for ending in endings {
                 let exit = match ending.judge_alone(said) {
-                    Judged::Well => Exit::Ok,
-                    Judged::Ended(exit, why) => {
+                    Completeness::Complete => Exit::Ok,
+                    Completeness::Cut(exit, why) => {
                         assert!(!why.is_empty());
                         exit
                     }
-                    Judged::Ask => panic!("nobody is left to ask: {ending:?} {said:?}"),
+                    Completeness::AskGateway => panic!("nobody is left to ask: {ending:?} {said:?}"),
                 };
                 let want = match (&ending, said) {
                     (Ending::Whole, None | Some(Reason::Peer | Reason::Broken)) => Exit::Ok,
@@ -149,9 +151,9 @@ mod tests {
     fn who_wants_no_more_is_content_and_a_full_disk_is_not() {
         for said in REASONS.map(Some).into_iter().chain([None]) {
             let unwanted = Ending::unwritten(io::Error::from(io::ErrorKind::BrokenPipe));
-            assert_eq!(unwanted.judge(said), Judged::Well);
+            assert_eq!(unwanted.judge(said), Completeness::Complete);
             let full = Ending::unwritten(io::Error::from(io::ErrorKind::StorageFull));
-            assert!(matches!(full.judge(said), Judged::Ended(Exit::Files, _)), "{said:?}");
+            assert!(matches!(full.judge(said), Completeness::Cut(Exit::Files, _)), "{said:?}");
         }
     }
 }

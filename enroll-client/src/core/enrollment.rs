@@ -1,9 +1,9 @@
 //! The conversation with which a machine or person joins, as a state machine: what was heard goes in, what to do next comes
-//! out. It has no clock, no dice, no socket; the driver in [`crate::commands::join`] obeys it.
+//! out. It has no clock, no random numbers, no socket; [`crate::flow::enroll`] drives it.
 
 use std::time::Duration;
 
-use crate::core::receive::{Issued, Ticket};
+use crate::core::receive::{Issued, PendingApproval};
 use crate::core::renew::backoff;
 use crate::text::report::{Complaint, Exit, Refusal};
 
@@ -23,13 +23,13 @@ const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 
 /// What came of the last request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum EnrollmentReply {
     /// A certificate.
     Issued(Box<Issued>),
     /// A person must decide; `took` is how long the answer took.
     Wait {
         /// The request at the gate.
-        ticket: Ticket,
+        ticket: PendingApproval,
         /// How long the answer took.
         took: Duration,
     },
@@ -47,11 +47,11 @@ pub enum Heard {
 
 /// What goes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum EnrollmentInput {
     /// Go on: the last output was carried out and gave nothing.
     Continue,
     /// The answer to the last request.
-    Heard(Heard),
+    Reply(EnrollmentReply),
 }
 
 /// What must not survive a failure, in the order of how much that is.
@@ -60,7 +60,7 @@ pub enum Forget {
     /// Nothing: the same request may be sent again as it is.
     Nothing,
     /// The request at the gate: it lapsed. The same key may ask again.
-    Ticket,
+    Approval,
     /// What was asked, such as a token that is not good; the same key may ask again.
     Question,
     /// The request and its key: a person decided about this key. That is remembered.
@@ -69,7 +69,7 @@ pub enum Forget {
 
 /// What comes out: one thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum EnrollmentOutput {
     /// Send the enrollment.
     Submit,
     /// Ask how it stands.
@@ -77,7 +77,7 @@ pub enum Output {
         /// The enrollment.
         id: String,
         /// For how long the gateway may hold the question.
-        patience: Poll,
+        patience: PollWait,
     },
     /// Do nothing for a while; say why when there is a reason.
     Pause {
@@ -87,18 +87,18 @@ pub enum Output {
         why: Option<Complaint>,
     },
     /// Remember the request and show its code.
-    Announce(Ticket),
+    Announce(PendingApproval),
     /// The end: install the certificate.
     Install(Box<Issued>),
     /// The end for now: somebody must approve, and the caller does not want to wait.
-    Leave(Ticket),
+    Leave(PendingApproval),
     /// The end.
     GiveUp(Complaint, Forget),
 }
 
 /// For how long the gateway may hold a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Poll {
+pub enum PollWait {
     /// Not at all: somebody waits to see the code.
     AtOnce,
     /// Until something changes, within the limit of the protocol.
@@ -129,7 +129,7 @@ pub enum OnWait {
 
 /// What does not change during the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub struct RetryPolicy {
     /// How long to put up with silence.
     pub patience: Patience,
     /// What to do when a person must decide.
@@ -138,7 +138,7 @@ pub struct Manner {
 
 /// The conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Flow {
+pub enum Enrollment {
     /// Nothing is known to be recorded at the gateway.
     Asking(Asking),
     /// The request is recorded there.
@@ -147,23 +147,23 @@ pub enum Flow {
     Closed,
 }
 
-/// State of [`Flow::Asking`].
+/// State of [`Enrollment::Asking`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asking {
-    manner: Manner,
+    policy: RetryPolicy,
     failures: u32,
     /// The pauses so far.
     paused: Duration,
 }
 
-/// State of [`Flow::Waiting`].
+/// State of [`Enrollment::Waiting`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    manner: Manner,
+    policy: RetryPolicy,
     id: String,
     failures: u32,
     /// What was announced last; a change is announced again.
-    announced: Option<Ticket>,
+    announced: Option<PendingApproval>,
 }
 
 impl Patience {
@@ -187,22 +187,22 @@ impl Patience {
     }
 }
 
-impl Flow {
+impl Enrollment {
     /// A new request.
     #[must_use]
-    pub const fn ask(manner: Manner) -> Self {
-        Self::Asking(Asking::new(manner))
+    pub const fn ask(policy: RetryPolicy) -> Self {
+        Self::Asking(Asking::new(policy))
     }
 
     /// A request that was recorded before, in another run.
     #[must_use]
-    pub const fn resume(manner: Manner, id: String) -> Self {
-        Self::Waiting(Waiting { manner, id, failures: 0, announced: None })
+    pub const fn resume(policy: RetryPolicy, id: String) -> Self {
+        Self::Waiting(Waiting { policy, id, failures: 0, announced: None })
     }
 
     /// One step. `draw` is random, for the length of pauses.
     #[must_use]
-    pub fn step(self, input: Input, draw: u64) -> (Self, Output) {
+    pub fn step(self, input: EnrollmentInput, draw: u64) -> (Self, EnrollmentOutput) {
         match self {
             Self::Asking(asking) => asking.step(input, draw),
             Self::Waiting(waiting) => waiting.step(input, draw),
@@ -212,76 +212,89 @@ impl Flow {
 }
 
 /// A driver that goes on after the end has a fault; it is told so rather than sent round again.
-fn closed() -> Output {
-    Output::GiveUp(Complaint::new(Exit::Failure, "internal", "the conversation is already over"), Forget::Nothing)
+fn closed() -> EnrollmentOutput {
+    EnrollmentOutput::GiveUp(
+        Complaint::new(Exit::Failure, "internal", "the conversation is already over"),
+        Forget::Nothing,
+    )
 }
 
 /// The end, badly.
-fn give_up(complaint: Complaint, forget: Forget) -> (Flow, Output) {
-    (Flow::Closed, Output::GiveUp(complaint, forget))
+fn give_up(complaint: Complaint, forget: Forget) -> (Enrollment, EnrollmentOutput) {
+    (Enrollment::Closed, EnrollmentOutput::GiveUp(complaint, forget))
 }
 
 /// What a refusal leaves. Only what a person decided about this key will not change; asking again needs another one then.
 fn forget_after(refusal: &Refusal) -> Forget {
     match refusal.code.as_str() {
         "denied-by-person" | "retired" => Forget::Request,
-        "waiting-expired" => Forget::Ticket,
+        "waiting-expired" => Forget::Approval,
         _ => Forget::Nothing,
     }
 }
 
 impl Asking {
-    const fn new(manner: Manner) -> Self {
-        Self { manner, failures: 0, paused: Duration::ZERO }
+    const fn new(policy: RetryPolicy) -> Self {
+        Self { policy, failures: 0, paused: Duration::ZERO }
     }
 
-    fn step(self, input: Input, draw: u64) -> (Flow, Output) {
+    fn step(self, input: EnrollmentInput, draw: u64) -> (Enrollment, EnrollmentOutput) {
         match input {
-            Input::Continue => (Flow::Asking(self), Output::Submit),
-            Input::Heard(Heard::Issued(issued)) => (Flow::Closed, Output::Install(issued)),
-            Input::Heard(Heard::Wait { ticket, .. }) => {
-                let waiting = Waiting { manner: self.manner, id: ticket.id.clone(), failures: 0, announced: None };
+            EnrollmentInput::Continue => (Enrollment::Asking(self), EnrollmentOutput::Submit),
+            EnrollmentInput::Reply(EnrollmentReply::Issued(issued)) => {
+                (Enrollment::Closed, EnrollmentOutput::Install(issued))
+            }
+            EnrollmentInput::Reply(EnrollmentReply::Wait { ticket, .. }) => {
+                let waiting = Waiting { policy: self.policy, id: ticket.id.clone(), failures: 0, announced: None };
                 waiting.announce(ticket)
             }
-            Input::Heard(Heard::Refused(refusal)) if refusal.is_passing() => {
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.is_passing() => {
                 let patient = refusal.retry_after.is_none_or(|asked| asked <= PAUSE_MOST);
                 self.again(refusal.complaint(), refusal.retry_after, patient, draw)
             }
-            Input::Heard(Heard::Refused(refusal)) => {
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) => {
                 // A person types another token; a service asks again, later, what it was told to ask.
-                let service = self.manner.patience.is_a_service();
+                let service = self.policy.patience.is_a_service();
                 let least = if service { Forget::Nothing } else { Forget::Question };
                 let forget = forget_after(&refusal).max(least);
                 give_up(refusal.complaint(), forget)
             }
-            Input::Heard(Heard::NotSent(complaint)) => self.again(complaint, None, false, draw),
-            Input::Heard(Heard::NoAnswer(complaint) | Heard::TurnedAway(complaint)) => {
+            EnrollmentInput::Reply(EnrollmentReply::NotSent(complaint)) => self.again(complaint, None, false, draw),
+            EnrollmentInput::Reply(EnrollmentReply::NoAnswer(complaint) | EnrollmentReply::TurnedAway(complaint)) => {
                 self.again(complaint, None, true, draw)
             }
-            Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
+            EnrollmentInput::Reply(EnrollmentReply::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
         }
     }
 
     /// Tries again, or not: `worth_it` says whether somebody at the keyboard would want that.
-    fn again(mut self, why: Complaint, asked: Option<Duration>, worth_it: bool, draw: u64) -> (Flow, Output) {
+    fn again(
+        mut self,
+        why: Complaint,
+        asked: Option<Duration>,
+        worth_it: bool,
+        draw: u64,
+    ) -> (Enrollment, EnrollmentOutput) {
         self.failures = self.failures.saturating_add(1);
-        let limit = self.manner.patience.limit(worth_it);
+        let limit = self.policy.patience.limit(worth_it);
         let most = limit.map_or(PAUSE_MOST, |limit| PAUSE_MOST.min(limit / 4));
         let length = backoff(self.failures, most, asked, draw);
         self.paused = self.paused.saturating_add(length);
         if limit.is_some_and(|limit| self.paused > limit) {
             return give_up(why, Forget::Nothing);
         }
-        (Flow::Asking(self), Output::Pause { length, why: Some(why) })
+        (Enrollment::Asking(self), EnrollmentOutput::Pause { length, why: Some(why) })
     }
 }
 
 impl Waiting {
-    fn step(mut self, input: Input, draw: u64) -> (Flow, Output) {
+    fn step(mut self, input: EnrollmentInput, draw: u64) -> (Enrollment, EnrollmentOutput) {
         match input {
-            Input::Continue => self.poll(),
-            Input::Heard(Heard::Issued(issued)) => (Flow::Closed, Output::Install(issued)),
-            Input::Heard(Heard::Wait { ticket, took }) => {
+            EnrollmentInput::Continue => self.poll(),
+            EnrollmentInput::Reply(EnrollmentReply::Issued(issued)) => {
+                (Enrollment::Closed, EnrollmentOutput::Install(issued))
+            }
+            EnrollmentInput::Reply(EnrollmentReply::Wait { ticket, took }) => {
                 self.failures = 0;
                 if self.is_news(&ticket) {
                     return self.announce(ticket);
@@ -291,40 +304,47 @@ impl Waiting {
                 if took >= LONG_POLL_LEAST || length.is_zero() {
                     self.poll()
                 } else {
-                    (Flow::Waiting(self), Output::Pause { length, why: None })
+                    (Enrollment::Waiting(self), EnrollmentOutput::Pause { length, why: None })
                 }
             }
-            Input::Heard(Heard::Refused(refusal)) if refusal.is_passing() => {
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.is_passing() => {
                 self.again(refusal.complaint(), refusal.retry_after, draw)
             }
             // The gateway knows nothing of it (its store was restored, or the record was cleared away): ask anew with the
             // same key, which is what the gateway expects of a request that may have been lost.
-            Input::Heard(Heard::Refused(refusal)) if refusal.code == "not-found" => {
-                (Flow::Asking(Asking::new(self.manner)), Output::Submit)
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.code == "not-found" => {
+                (Enrollment::Asking(Asking::new(self.policy)), EnrollmentOutput::Submit)
             }
             // Nobody came in time. That decides nothing: a service asks again by itself, with the same key.
-            Input::Heard(Heard::Refused(refusal))
-                if refusal.code == "waiting-expired" && self.manner.patience.is_a_service() =>
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal))
+                if refusal.code == "waiting-expired" && self.policy.patience.is_a_service() =>
             {
                 let length = backoff(1, PAUSE_MOST, refusal.retry_after, draw);
-                (Flow::Asking(Asking::new(self.manner)), Output::Pause { length, why: Some(refusal.complaint()) })
+                (
+                    Enrollment::Asking(Asking::new(self.policy)),
+                    EnrollmentOutput::Pause { length, why: Some(refusal.complaint()) },
+                )
             }
-            Input::Heard(Heard::Refused(refusal)) => give_up(refusal.complaint(), forget_after(&refusal)),
-            Input::Heard(Heard::NotSent(complaint) | Heard::TurnedAway(complaint) | Heard::NoAnswer(complaint)) => {
-                self.again(complaint, None, draw)
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) => {
+                give_up(refusal.complaint(), forget_after(&refusal))
             }
-            Input::Heard(Heard::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
+            EnrollmentInput::Reply(
+                EnrollmentReply::NotSent(complaint)
+                | EnrollmentReply::TurnedAway(complaint)
+                | EnrollmentReply::NoAnswer(complaint),
+            ) => self.again(complaint, None, draw),
+            EnrollmentInput::Reply(EnrollmentReply::Hopeless(complaint)) => give_up(complaint, Forget::Nothing),
         }
     }
 
-    fn poll(self) -> (Flow, Output) {
+    fn poll(self) -> (Enrollment, EnrollmentOutput) {
         let id = self.id.clone();
-        let patience = if self.announced.is_some() { Poll::Long } else { Poll::AtOnce };
-        (Flow::Waiting(self), Output::Poll { id, patience })
+        let patience = if self.announced.is_some() { PollWait::Long } else { PollWait::AtOnce };
+        (Enrollment::Waiting(self), EnrollmentOutput::Poll { id, patience })
     }
 
     /// Whether the person should see this: the code is new, or fewer approvals are missing than before.
-    fn is_news(&self, ticket: &Ticket) -> bool {
+    fn is_news(&self, ticket: &PendingApproval) -> bool {
         self.announced.as_ref().is_none_or(|told| {
             told.id != ticket.id
                 || told.nonce != ticket.nonce
@@ -333,22 +353,22 @@ impl Waiting {
         })
     }
 
-    fn announce(mut self, ticket: Ticket) -> (Flow, Output) {
+    fn announce(mut self, ticket: PendingApproval) -> (Enrollment, EnrollmentOutput) {
         self.id.clone_from(&ticket.id);
-        match self.manner.on_wait {
-            OnWait::Leave => (Flow::Closed, Output::Leave(ticket)),
+        match self.policy.on_wait {
+            OnWait::Leave => (Enrollment::Closed, EnrollmentOutput::Leave(ticket)),
             OnWait::Stay => {
                 self.announced = Some(ticket.clone());
-                (Flow::Waiting(self), Output::Announce(ticket))
+                (Enrollment::Waiting(self), EnrollmentOutput::Announce(ticket))
             }
         }
     }
 
     /// A request at the gate outlives the gateway's restarts, whoever waits.
-    fn again(mut self, why: Complaint, asked: Option<Duration>, draw: u64) -> (Flow, Output) {
+    fn again(mut self, why: Complaint, asked: Option<Duration>, draw: u64) -> (Enrollment, EnrollmentOutput) {
         self.failures = self.failures.saturating_add(1);
         let length = backoff(self.failures, PAUSE_MOST, asked, draw);
-        (Flow::Waiting(self), Output::Pause { length, why: Some(why) })
+        (Enrollment::Waiting(self), EnrollmentOutput::Pause { length, why: Some(why) })
     }
 }
 

@@ -3,21 +3,27 @@
 use super::*;
 use crate::text::report::Exit;
 
-const BRIEF: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Stay };
-const SERVICE: Manner = Manner { patience: Patience::Endless, on_wait: OnWait::Stay };
-const ONCE: Manner = Manner { patience: Patience::Once, on_wait: OnWait::Leave };
-const NO_WAIT: Manner = Manner { patience: Patience::Brief, on_wait: OnWait::Leave };
+const BRIEF: RetryPolicy = RetryPolicy { patience: Patience::Brief, on_wait: OnWait::Stay };
+const SERVICE: RetryPolicy = RetryPolicy { patience: Patience::Endless, on_wait: OnWait::Stay };
+const ONCE: RetryPolicy = RetryPolicy { patience: Patience::Once, on_wait: OnWait::Leave };
+const NO_WAIT: RetryPolicy = RetryPolicy { patience: Patience::Brief, on_wait: OnWait::Leave };
 
-fn ticket(id: &str) -> Ticket {
-    Ticket { id: id.into(), nonce: [1; 16], expires: 900, approvals_missing: 1, poll_after: Duration::from_secs(3) }
+fn ticket(id: &str) -> PendingApproval {
+    PendingApproval {
+        id: id.into(),
+        nonce: [1; 16],
+        expires: 900,
+        approvals_missing: 1,
+        poll_after: Duration::from_secs(3),
+    }
 }
 
-fn wait(id: &str, took: u64) -> Input {
-    Input::Heard(Heard::Wait { ticket: ticket(id), took: Duration::from_secs(took) })
+fn wait(id: &str, took: u64) -> EnrollmentInput {
+    EnrollmentInput::Reply(EnrollmentReply::Wait { ticket: ticket(id), took: Duration::from_secs(took) })
 }
 
-fn refused(code: &str) -> Input {
-    Input::Heard(Heard::Refused(refusal(code, None)))
+fn refused(code: &str) -> EnrollmentInput {
+    EnrollmentInput::Reply(EnrollmentReply::Refused(refusal(code, None)))
 }
 
 fn refusal(code: &str, retry_after: Option<u64>) -> Refusal {
@@ -36,30 +42,30 @@ fn down() -> Complaint {
     Complaint::new(Exit::Unreachable, "unreachable", "down")
 }
 
-fn issued() -> Input {
-    Input::Heard(Heard::Issued(Box::new(Issued::example())))
+fn issued() -> EnrollmentInput {
+    EnrollmentInput::Reply(EnrollmentReply::Issued(Box::new(Issued::example())))
 }
 
 /// What an output is, without its details.
-fn name(output: &Output) -> String {
+fn name(output: &EnrollmentOutput) -> String {
     match output {
-        Output::Submit => "submit".into(),
-        Output::Poll { id, patience: Poll::Long } => format!("poll {id}"),
-        Output::Poll { id, patience: Poll::AtOnce } => format!("ask {id}"),
-        Output::Pause { why: None, .. } => "pause".into(),
-        Output::Pause { why: Some(why), .. } => format!("pause because {why}"),
-        Output::Announce(ticket) => format!("announce {}", ticket.id),
-        Output::Install(_) => "install".into(),
-        Output::Leave(ticket) => format!("leave {}", ticket.id),
-        Output::GiveUp(complaint, Forget::Nothing) => format!("give up: {}", complaint.code),
-        Output::GiveUp(complaint, Forget::Ticket) => format!("give up and ask again: {}", complaint.code),
-        Output::GiveUp(complaint, Forget::Question) => format!("give up and drop: {}", complaint.code),
-        Output::GiveUp(complaint, Forget::Request) => format!("give up and forget: {}", complaint.code),
+        EnrollmentOutput::Submit => "submit".into(),
+        EnrollmentOutput::Poll { id, patience: PollWait::Long } => format!("poll {id}"),
+        EnrollmentOutput::Poll { id, patience: PollWait::AtOnce } => format!("ask {id}"),
+        EnrollmentOutput::Pause { why: None, .. } => "pause".into(),
+        EnrollmentOutput::Pause { why: Some(why), .. } => format!("pause because {why}"),
+        EnrollmentOutput::Announce(ticket) => format!("announce {}", ticket.id),
+        EnrollmentOutput::Install(_) => "install".into(),
+        EnrollmentOutput::Leave(ticket) => format!("leave {}", ticket.id),
+        EnrollmentOutput::GiveUp(complaint, Forget::Nothing) => format!("give up: {}", complaint.code),
+        EnrollmentOutput::GiveUp(complaint, Forget::Approval) => format!("give up and ask again: {}", complaint.code),
+        EnrollmentOutput::GiveUp(complaint, Forget::Question) => format!("give up and drop: {}", complaint.code),
+        EnrollmentOutput::GiveUp(complaint, Forget::Request) => format!("give up and forget: {}", complaint.code),
     }
 }
 
 #[track_caller]
-fn check(mut flow: Flow, story: Vec<(Input, &str)>) {
+fn check(mut flow: Enrollment, story: Vec<(EnrollmentInput, &str)>) {
     for (at, (input, want)) in story.into_iter().enumerate() {
         let (next, output) = flow.step(input, 0);
         assert_eq!(name(&output), want, "step {at}");
@@ -69,17 +75,17 @@ fn check(mut flow: Flow, story: Vec<(Input, &str)>) {
 
 #[test]
 fn admitted_at_once() {
-    check(Flow::ask(BRIEF), vec![(Input::Continue, "submit"), (issued(), "install")]);
+    check(Enrollment::ask(BRIEF), vec![(EnrollmentInput::Continue, "submit"), (issued(), "install")]);
 }
 
 #[test]
 fn waits_announces_once_and_is_admitted() {
     check(
-        Flow::ask(BRIEF),
+        Enrollment::ask(BRIEF),
         vec![
-            (Input::Continue, "submit"),
+            (EnrollmentInput::Continue, "submit"),
             (wait("e1", 0), "announce e1"),
-            (Input::Continue, "poll e1"),
+            (EnrollmentInput::Continue, "poll e1"),
             (wait("e1", 25), "poll e1"),
             (wait("e1", 25), "poll e1"),
             (issued(), "install"),
@@ -90,13 +96,13 @@ fn waits_announces_once_and_is_admitted() {
 #[test]
 fn a_gateway_that_answers_polls_at_once_is_not_hammered() {
     check(
-        Flow::ask(BRIEF),
+        Enrollment::ask(BRIEF),
         vec![
-            (Input::Continue, "submit"),
+            (EnrollmentInput::Continue, "submit"),
             (wait("e1", 0), "announce e1"),
-            (Input::Continue, "poll e1"),
+            (EnrollmentInput::Continue, "poll e1"),
             (wait("e1", 0), "pause"),
-            (Input::Continue, "poll e1"),
+            (EnrollmentInput::Continue, "poll e1"),
         ],
     );
 }
@@ -106,11 +112,14 @@ fn a_second_approval_is_news() {
     let mut later = ticket("e1");
     later.approvals_missing = 0;
     check(
-        Flow::ask(BRIEF),
+        Enrollment::ask(BRIEF),
         vec![
-            (Input::Continue, "submit"),
+            (EnrollmentInput::Continue, "submit"),
             (wait("e1", 0), "announce e1"),
-            (Input::Heard(Heard::Wait { ticket: later, took: Duration::from_secs(25) }), "announce e1"),
+            (
+                EnrollmentInput::Reply(EnrollmentReply::Wait { ticket: later, took: Duration::from_secs(25) }),
+                "announce e1",
+            ),
         ],
     );
 }
@@ -118,11 +127,11 @@ fn a_second_approval_is_news() {
 #[test]
 fn resuming_polls_and_shows_the_code_again() {
     check(
-        Flow::resume(BRIEF, "e1".into()),
+        Enrollment::resume(BRIEF, "e1".into()),
         vec![
-            (Input::Continue, "ask e1"),
+            (EnrollmentInput::Continue, "ask e1"),
             (wait("e1", 0), "announce e1"),
-            (Input::Continue, "poll e1"),
+            (EnrollmentInput::Continue, "poll e1"),
             (issued(), "install"),
         ],
     );
@@ -131,12 +140,12 @@ fn resuming_polls_and_shows_the_code_again() {
 #[test]
 fn a_request_the_gateway_lost_is_asked_anew() {
     check(
-        Flow::resume(BRIEF, "e1".into()),
+        Enrollment::resume(BRIEF, "e1".into()),
         vec![
-            (Input::Continue, "ask e1"),
+            (EnrollmentInput::Continue, "ask e1"),
             (refused("not-found"), "submit"),
             (wait("e2", 0), "announce e2"),
-            (Input::Continue, "poll e2"),
+            (EnrollmentInput::Continue, "poll e2"),
         ],
     );
 }
@@ -144,9 +153,9 @@ fn a_request_the_gateway_lost_is_asked_anew() {
 #[test]
 fn losing_it_twice_is_an_error() {
     check(
-        Flow::resume(BRIEF, "e1".into()),
+        Enrollment::resume(BRIEF, "e1".into()),
         vec![
-            (Input::Continue, "ask e1"),
+            (EnrollmentInput::Continue, "ask e1"),
             (refused("not-found"), "submit"),
             (refused("not-found"), "give up and drop: not-found"),
         ],
@@ -155,38 +164,44 @@ fn losing_it_twice_is_an_error() {
 
 #[test]
 fn no_wait_leaves_with_the_ticket() {
-    check(Flow::ask(NO_WAIT), vec![(Input::Continue, "submit"), (wait("e1", 0), "leave e1")]);
-    check(Flow::resume(NO_WAIT, "e1".into()), vec![(Input::Continue, "ask e1"), (wait("e1", 25), "leave e1")]);
+    check(Enrollment::ask(NO_WAIT), vec![(EnrollmentInput::Continue, "submit"), (wait("e1", 0), "leave e1")]);
+    check(
+        Enrollment::resume(NO_WAIT, "e1".into()),
+        vec![(EnrollmentInput::Continue, "ask e1"), (wait("e1", 25), "leave e1")],
+    );
 }
 
 #[test]
 fn a_closed_port_is_an_error_at_the_keyboard() {
     check(
-        Flow::ask(BRIEF),
-        vec![(Input::Continue, "submit"), (Input::Heard(Heard::NotSent(down())), "give up: unreachable")],
+        Enrollment::ask(BRIEF),
+        vec![
+            (EnrollmentInput::Continue, "submit"),
+            (EnrollmentInput::Reply(EnrollmentReply::NotSent(down())), "give up: unreachable"),
+        ],
     );
 }
 
 #[test]
 fn a_service_tries_for_ever() {
-    let mut story = vec![(Input::Continue, "submit")];
+    let mut story = vec![(EnrollmentInput::Continue, "submit")];
     for _ in 0..40 {
-        story.push((Input::Heard(Heard::NotSent(down())), "pause because down"));
-        story.push((Input::Continue, "submit"));
+        story.push((EnrollmentInput::Reply(EnrollmentReply::NotSent(down())), "pause because down"));
+        story.push((EnrollmentInput::Continue, "submit"));
     }
-    check(Flow::ask(SERVICE), story);
+    check(Enrollment::ask(SERVICE), story);
 }
 
 /// What load turns away is tried again, for a minute at the keyboard, for as long as was said, for ever.
 #[test]
 fn what_may_pass_is_tried_again_within_limits() {
-    let lost = || Heard::NoAnswer(down());
-    let cut = || Heard::TurnedAway(down());
-    let busy = || Heard::Refused(refusal("rate-limited", Some(10)));
-    let closed = || Heard::NotSent(down());
+    let lost = || EnrollmentReply::NoAnswer(down());
+    let cut = || EnrollmentReply::TurnedAway(down());
+    let busy = || EnrollmentReply::Refused(refusal("rate-limited", Some(10)));
+    let closed = || EnrollmentReply::NotSent(down());
     let minute = LOAD_PATIENCE.as_secs();
     for (heard, patience, least, most) in [
-        (&lost as &dyn Fn() -> Heard, Patience::Brief, minute / 2, minute),
+        (&lost as &dyn Fn() -> EnrollmentReply, Patience::Brief, minute / 2, minute),
         (&cut, Patience::Brief, minute / 2, minute),
         (&busy, Patience::Brief, minute / 2, minute),
         (&cut, Patience::Once, minute / 2, minute),
@@ -197,13 +212,14 @@ fn what_may_pass_is_tried_again_within_limits() {
         (&cut, Patience::UpTo(Duration::ZERO), 0, 0),
         (&closed, Patience::Endless, 10_000, u64::MAX),
     ] {
-        let (mut flow, _) = Flow::ask(Manner { patience, on_wait: OnWait::Stay }).step(Input::Continue, 0);
+        let (mut flow, _) =
+            Enrollment::ask(RetryPolicy { patience, on_wait: OnWait::Stay }).step(EnrollmentInput::Continue, 0);
         let mut paused = Duration::ZERO;
         for _ in 0..1_000 {
-            let (next, output) = flow.step(Input::Heard(heard()), u64::MAX);
-            let Output::Pause { length, .. } = output else { break };
+            let (next, output) = flow.step(EnrollmentInput::Reply(heard()), u64::MAX);
+            let EnrollmentOutput::Pause { length, .. } = output else { break };
             paused += length;
-            flow = next.step(Input::Continue, 0).0;
+            flow = next.step(EnrollmentInput::Continue, 0).0;
         }
         assert!((least..=most).contains(&paused.as_secs()), "{:?} {patience:?}: {paused:?}", heard());
     }
@@ -213,42 +229,44 @@ fn what_may_pass_is_tried_again_within_limits() {
 #[test]
 fn a_request_that_lapsed_is_asked_anew_with_the_same_key() {
     check(
-        Flow::resume(SERVICE, "e1".into()),
+        Enrollment::resume(SERVICE, "e1".into()),
         vec![
-            (Input::Continue, "ask e1"),
+            (EnrollmentInput::Continue, "ask e1"),
             (refused("waiting-expired"), "pause because no"),
-            (Input::Continue, "submit"),
+            (EnrollmentInput::Continue, "submit"),
             (wait("e2", 0), "announce e2"),
         ],
     );
     check(
-        Flow::resume(ONCE, "e1".into()),
+        Enrollment::resume(ONCE, "e1".into()),
         vec![
-            (Input::Continue, "ask e1"),
+            (EnrollmentInput::Continue, "ask e1"),
             (refused("waiting-expired"), "pause because no"),
-            (Input::Continue, "submit"),
+            (EnrollmentInput::Continue, "submit"),
             (wait("e2", 0), "leave e2"),
         ],
     );
-    for manner in [BRIEF, NO_WAIT] {
-        let story =
-            vec![(Input::Continue, "ask e1"), (refused("waiting-expired"), "give up and ask again: waiting-expired")];
-        check(Flow::resume(manner, "e1".into()), story);
+    for policy in [BRIEF, NO_WAIT] {
+        let story = vec![
+            (EnrollmentInput::Continue, "ask e1"),
+            (refused("waiting-expired"), "give up and ask again: waiting-expired"),
+        ];
+        check(Enrollment::resume(policy, "e1".into()), story);
     }
 }
 
 #[test]
 fn waiting_survives_restarts_of_the_gateway() {
-    let mut story = vec![(Input::Continue, "submit"), (wait("e1", 0), "announce e1")];
+    let mut story = vec![(EnrollmentInput::Continue, "submit"), (wait("e1", 0), "announce e1")];
     for _ in 0..20 {
-        story.push((Input::Continue, "poll e1"));
-        story.push((Input::Heard(Heard::NotSent(down())), "pause because down"));
+        story.push((EnrollmentInput::Continue, "poll e1"));
+        story.push((EnrollmentInput::Reply(EnrollmentReply::NotSent(down())), "pause because down"));
     }
-    story.push((Input::Continue, "poll e1"));
+    story.push((EnrollmentInput::Continue, "poll e1"));
     story.push((refused("unavailable"), "pause because no"));
-    story.push((Input::Continue, "poll e1"));
+    story.push((EnrollmentInput::Continue, "poll e1"));
     story.push((issued(), "install"));
-    check(Flow::ask(BRIEF), story);
+    check(Enrollment::ask(BRIEF), story);
 }
 
 #[test]
@@ -266,37 +284,52 @@ fn refusals_end_it() {
         ),
         ("new-code", "give up and drop: new-code", "give up: new-code", "give up: new-code"),
     ] {
-        for (manner, want) in [(BRIEF, at_the_keyboard), (ONCE, by_a_service), (SERVICE, by_a_service)] {
-            let asking =
-                vec![(Input::Continue, "submit"), (refused(code), want), (Input::Continue, "give up: internal")];
-            check(Flow::ask(manner), asking);
+        for (policy, want) in [(BRIEF, at_the_keyboard), (ONCE, by_a_service), (SERVICE, by_a_service)] {
+            let asking = vec![
+                (EnrollmentInput::Continue, "submit"),
+                (refused(code), want),
+                (EnrollmentInput::Continue, "give up: internal"),
+            ];
+            check(Enrollment::ask(policy), asking);
         }
-        check(Flow::resume(BRIEF, "e1".into()), vec![(Input::Continue, "ask e1"), (refused(code), while_waiting)]);
+        check(
+            Enrollment::resume(BRIEF, "e1".into()),
+            vec![(EnrollmentInput::Continue, "ask e1"), (refused(code), while_waiting)],
+        );
     }
 }
 
 #[test]
 fn a_busy_gateway_is_waited_for_if_it_will_not_be_long() {
-    let busy = |secs| Input::Heard(Heard::Refused(refusal("rate-limited", Some(secs))));
+    let busy = |secs| EnrollmentInput::Reply(EnrollmentReply::Refused(refusal("rate-limited", Some(secs))));
     check(
-        Flow::ask(BRIEF),
-        vec![(Input::Continue, "submit"), (busy(10), "pause because no"), (Input::Continue, "submit")],
+        Enrollment::ask(BRIEF),
+        vec![
+            (EnrollmentInput::Continue, "submit"),
+            (busy(10), "pause because no"),
+            (EnrollmentInput::Continue, "submit"),
+        ],
     );
-    check(Flow::ask(BRIEF), vec![(Input::Continue, "submit"), (busy(3_600), "give up: rate-limited")]);
-    check(Flow::ask(SERVICE), vec![(Input::Continue, "submit"), (busy(3_600), "pause because no")]);
+    check(Enrollment::ask(BRIEF), vec![(EnrollmentInput::Continue, "submit"), (busy(3_600), "give up: rate-limited")]);
+    check(Enrollment::ask(SERVICE), vec![(EnrollmentInput::Continue, "submit"), (busy(3_600), "pause because no")]);
 }
 
 #[test]
 fn retry_after_is_obeyed() {
-    let (flow, _) = Flow::ask(SERVICE).step(Input::Continue, 0);
-    let (_, output) = flow.step(Input::Heard(Heard::Refused(refusal("rate-limited", Some(100)))), 0);
-    let Output::Pause { length, .. } = output else { panic!("{output:?}") };
+    let (flow, _) = Enrollment::ask(SERVICE).step(EnrollmentInput::Continue, 0);
+    let (_, output) =
+        flow.step(EnrollmentInput::Reply(EnrollmentReply::Refused(refusal("rate-limited", Some(100)))), 0);
+    let EnrollmentOutput::Pause { length, .. } = output else { panic!("{output:?}") };
     assert_eq!(length, Duration::from_secs(100));
 }
 
 #[test]
 fn the_wrong_gateway_is_hopeless_in_every_state() {
-    let wrong = || Input::Heard(Heard::Hopeless(Complaint::new(Exit::Untrusted, "wrong-pin", "no")));
-    check(Flow::ask(SERVICE), vec![(Input::Continue, "submit"), (wrong(), "give up: wrong-pin")]);
-    check(Flow::resume(SERVICE, "e".into()), vec![(Input::Continue, "ask e"), (wrong(), "give up: wrong-pin")]);
+    let wrong =
+        || EnrollmentInput::Reply(EnrollmentReply::Hopeless(Complaint::new(Exit::Untrusted, "wrong-pin", "no")));
+    check(Enrollment::ask(SERVICE), vec![(EnrollmentInput::Continue, "submit"), (wrong(), "give up: wrong-pin")]);
+    check(
+        Enrollment::resume(SERVICE, "e".into()),
+        vec![(EnrollmentInput::Continue, "ask e"), (wrong(), "give up: wrong-pin")],
+    );
 }

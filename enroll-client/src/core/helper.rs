@@ -55,7 +55,7 @@ pub enum HelperOutput {
 
 /// The control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Control {
+enum ControlState {
     /// The gateway has not opened it yet.
     Awaited,
     Open,
@@ -65,7 +65,7 @@ enum Control {
 
 /// Whether more streams may be wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum Demand {
     Wanted,
     Released,
 }
@@ -73,8 +73,8 @@ enum Use {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Helper {
-    control: Control,
-    purpose: Use,
+    control: ControlState,
+    demand: Demand,
     streams: usize,
     /// Of the certificate that the gateway was last shown.
     shown: Serial,
@@ -85,7 +85,7 @@ impl Helper {
     /// A connection that was just made with the certificate `shown`.
     #[must_use]
     pub fn new(shown: Serial, now: Duration) -> Self {
-        Self { control: Control::Awaited, purpose: Use::Wanted, streams: 0, shown, look_at: now + LOOK_EVERY }
+        Self { control: ControlState::Awaited, demand: Demand::Wanted, streams: 0, shown, look_at: now + LOOK_EVERY }
     }
 
     /// When [`HelperInput::Tick`] is due.
@@ -97,7 +97,7 @@ impl Helper {
     /// Whether a stream that the gateway opens now is the control stream.
     #[must_use]
     pub fn awaits_control(&self) -> bool {
-        self.control == Control::Awaited
+        self.control == ControlState::Awaited
     }
 
     /// One step.
@@ -106,31 +106,31 @@ impl Helper {
         let outputs = match input {
             HelperInput::Tick if now >= self.look_at => {
                 self.look_at = now + LOOK_EVERY;
-                if self.control == Control::Open && self.streams > 0 { vec![HelperOutput::Look] } else { vec![] }
+                if self.control == ControlState::Open && self.streams > 0 { vec![HelperOutput::Look] } else { vec![] }
             }
             HelperInput::Tick => vec![],
             HelperInput::ControlOpened => {
-                if self.control == Control::Awaited {
-                    self.control = Control::Open;
+                if self.control == ControlState::Awaited {
+                    self.control = ControlState::Open;
                 }
                 vec![]
             }
             HelperInput::ControlEnded => {
-                self.control = Control::Ended;
+                self.control = ControlState::Ended;
                 vec![]
             }
-            HelperInput::InUse(serial) if serial != self.shown && self.control == Control::Open => {
+            HelperInput::InUse(serial) if serial != self.shown && self.control == ControlState::Open => {
                 // Once for each certificate, whatever comes of it.
                 self.shown = serial;
                 vec![HelperOutput::Reauthenticate]
             }
             HelperInput::InUse(_) => vec![],
-            HelperInput::Abandoned(session) if self.control == Control::Open => {
+            HelperInput::Abandoned(session) if self.control == ControlState::Open => {
                 vec![HelperOutput::Send(FromMachine::Abandoned { session })]
             }
             HelperInput::Abandoned(_) => vec![],
             HelperInput::Released => {
-                self.purpose = Use::Released;
+                self.demand = Demand::Released;
                 self.unless_used()
             }
             HelperInput::Streams(count) => {
@@ -143,7 +143,7 @@ impl Helper {
     }
 
     fn unless_used(&self) -> Vec<HelperOutput> {
-        if self.purpose == Use::Released && self.streams == 0 { vec![HelperOutput::Close] } else { vec![] }
+        if self.demand == Demand::Released && self.streams == 0 { vec![HelperOutput::Close] } else { vec![] }
     }
 
     fn frame(&self, frame: ToMachine) -> Vec<HelperOutput> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pki::UnixTime;
 
-use crate::core::trust::Shown;
+use crate::core::trust::GatewayCertificate;
 
 /// Seconds by which what the gateway says of its clock may be late on the way: less is no change of a clock.
 const LATE_MOST: u64 = 20;
@@ -41,7 +41,7 @@ impl Offset {
     ///
     /// # Errors
     /// When it is more than a day off and its certificate is not valid then; what was known before stands.
-    pub fn heard(gateway: UnixTime, local: UnixTime, shown: Option<&Shown>) -> Result<Self, Unbelievable> {
+    pub fn heard(gateway: UnixTime, local: UnixTime, shown: Option<&GatewayCertificate>) -> Result<Self, Unbelievable> {
         let near = gateway.secs().abs_diff(local.secs()) <= ON_ITS_WORD.as_secs();
         if near || shown.is_some_and(|shown| shown.covers(gateway)) {
             Ok(Self::between(gateway, local))
@@ -120,7 +120,7 @@ mod tests {
         const DAY: u64 = 86_400;
         const NOW: u64 = 1_000 * DAY;
         // Valid from three days ago for a week.
-        let shown = Shown::valid(UnixTime::new(NOW - 3 * DAY), UnixTime::new(NOW + 4 * DAY));
+        let shown = GatewayCertificate::valid(UnixTime::new(NOW - 3 * DAY), UnixTime::new(NOW + 4 * DAY));
         for (said, with, without) in [
             (NOW, true, true),
             (NOW + DAY, true, true),

@@ -19,14 +19,14 @@ pub fn machine(text: &str) -> Result<Name, Complaint> {
 
 /// A service on a machine, as people write it: `SERVICE@MACHINE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ServiceAddress {
     /// The service.
     pub service: String,
     /// The machine that exposes it.
     pub machine: Name,
 }
 
-impl Place {
+impl ServiceAddress {
     /// Reads it. `service` is what an earlier spelling gave as a word of its own, behind the machine; `usual` is the service when
     /// none is named.
     ///
@@ -64,7 +64,7 @@ mod tests {
 
     #[track_caller]
     fn place(text: &str, service: Option<&str>, usual: Option<&str>, want: Option<(&str, &str)>) {
-        let got = Place::read(text, service, usual).ok();
+        let got = ServiceAddress::read(text, service, usual).ok();
         let got = got.as_ref().map(|place| (place.service.as_str(), place.machine.as_str()));
         assert_eq!(got, want, "{text} {service:?}");
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use pki::{KeyDigest, Name, UnixTime};
 
 use crate::core::record::{Denied, Pending};
-use crate::core::target::{Address, Target};
+use crate::core::target::{Address, JoinTarget};
 use crate::text::report::{Complaint, DENIED_HINT, Exit};
 
 /// What was asked for on the command line, parsed.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct JoinRequest {
     /// The token or URL, if any.
-    pub target: Option<Target>,
+    pub target: Option<JoinTarget>,
     /// `--pin`.
     pub pin: Option<KeyDigest>,
     /// `--name`.
@@ -35,7 +35,7 @@ pub enum WantedRole {
 
 /// The identity in the folder.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct ExistingIdentity {
     /// Its SPIFFE ID.
     pub identity: String,
     /// Its name.
@@ -86,12 +86,12 @@ pub enum Plan {
 
 /// Decides. `pending` is the unfinished request in the folder.
 #[must_use]
-pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan {
-    let (gateway, pin, token) = match &wish.target {
+pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option<&Pending>) -> Plan {
+    let (gateway, pin, token) = match &join.target {
         None => {
             return match (held, pending) {
                 (Some(held), _) if held.is_over => Plan::Rejoin { token: None },
-                (Some(held), _) => already(wish, held),
+                (Some(held), _) => already(join, held),
                 (None, Some(Pending { denied: Some(denied), gateway, request: None, .. })) => {
                     Plan::Refuse(denied_before(denied, gateway))
                 }
@@ -103,8 +103,8 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
                 ),
             };
         }
-        Some(Target::Token(token)) => {
-            if wish.role == WantedRole::Person && token.role != "person" {
+        Some(JoinTarget::Token(token)) => {
+            if join.role == WantedRole::Person && token.role != "person" {
                 return usage(
                     "the token admits a machine, not a person",
                     "ask for an invitation: `lychgate people invite`",
@@ -112,12 +112,12 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
             }
             (&token.gateway, Some(token.pin), Some(token.text.clone()))
         }
-        Some(Target::Url { .. }) if wish.role == WantedRole::Person => {
+        Some(JoinTarget::Url { .. }) if join.role == WantedRole::Person => {
             return usage("a person joins by an invitation", "ask for one: `lychgate people invite`");
         }
-        Some(Target::Url { gateway, pin }) => (gateway, *pin, None),
+        Some(JoinTarget::Url { gateway, pin }) => (gateway, *pin, None),
     };
-    let pin = match (pin, wish.pin) {
+    let pin = match (pin, join.pin) {
         (Some(a), Some(b)) if a != b => {
             return usage(
                 "--pin differs from the pin in the token or URL",
@@ -130,7 +130,7 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
         let same = pin.map_or(held.gateway == *gateway, |pin| pin == held.pin);
         return match (same, held.is_over) {
             (true, true) => Plan::Rejoin { token },
-            (true, false) => already(wish, held),
+            (true, false) => already(join, held),
             (false, _) => Plan::Refuse(
                 Complaint::new(
                     Exit::Failure,
@@ -144,12 +144,12 @@ pub fn plan(wish: &Wish, held: Option<&Held>, pending: Option<&Pending>) -> Plan
     let Some(pending) = pending else {
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Use };
     };
-    beside_an_earlier_one(wish, pending, gateway, pin, token)
+    beside_an_earlier_one(join, pending, gateway, pin, token)
 }
 
 /// What to do about a request that was begun before, when a gateway is named.
 fn beside_an_earlier_one(
-    wish: &Wish,
+    join: &JoinRequest,
     pending: &Pending,
     gateway: &Address,
     pin: Option<KeyDigest>,
@@ -163,8 +163,8 @@ fn beside_an_earlier_one(
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Replace };
     }
     let wants_nothing_new = (token.is_none() || token == pending.token)
-        && wish.name.as_ref().is_none_or(|name| Some(name.as_str()) == pending.name.as_deref())
-        && wish.attributes.is_empty();
+        && join.name.as_ref().is_none_or(|name| Some(name.as_str()) == pending.name.as_deref())
+        && join.attributes.is_empty();
     if wants_nothing_new {
         Plan::Resume
     } else if let (Some(request), None) = (&pending.request, &token) {
@@ -192,8 +192,8 @@ pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
 }
 
 /// Joined already: fine, unless another name is wanted.
-fn already(wish: &Wish, held: &Held) -> Plan {
-    match &wish.name {
+fn already(join: &JoinRequest, held: &ExistingIdentity) -> Plan {
+    match &join.name {
         Some(name) if name.as_str() != held.name => Plan::Refuse(
             Complaint::new(Exit::Failure, "already-joined", format!("already joined as `{}`", held.identity))
                 .hint("a second identity has a folder of its own: `lychgate --dir OTHER-FOLDER join`; or `lychgate leave` gives this one up"),
@@ -221,11 +221,11 @@ mod tests {
         Address::parse(text, 443).unwrap()
     }
 
-    fn url(text: &str, pin: Option<KeyDigest>) -> Wish {
-        Wish { target: Some(Target::Url { gateway: address(text), pin }), ..Wish::default() }
+    fn url(text: &str, pin: Option<KeyDigest>) -> JoinRequest {
+        JoinRequest { target: Some(JoinTarget::Url { gateway: address(text), pin }), ..JoinRequest::default() }
     }
 
-    fn token(text: &str, role: &str) -> Wish {
+    fn token(text: &str, role: &str) -> JoinRequest {
         let token = Token {
             text: text.into(),
             gateway: address("gw:1"),
@@ -233,11 +233,11 @@ mod tests {
             expires: UnixTime::new(9),
             role: role.into(),
         };
-        Wish { target: Some(Target::Token(token)), ..Wish::default() }
+        JoinRequest { target: Some(JoinTarget::Token(token)), ..JoinRequest::default() }
     }
 
-    fn held(is_over: bool) -> Held {
-        Held {
+    fn held(is_over: bool) -> ExistingIdentity {
+        ExistingIdentity {
             identity: "spiffe://td/machine/a".into(),
             name: "a".into(),
             gateway: address("gw:1"),
@@ -275,13 +275,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(wish: &Wish, held: Option<Held>, pending: Option<Pending>, want: &str) {
-        assert_eq!(name(&plan(wish, held.as_ref(), pending.as_ref())), want);
+    fn check(join: &JoinRequest, held: Option<ExistingIdentity>, pending: Option<Pending>, want: &str) {
+        assert_eq!(name(&plan(join, held.as_ref(), pending.as_ref())), want);
     }
 
     #[test]
     fn from_an_empty_folder() {
-        check(&Wish::default(), None, None, "refuse 2");
+        check(&JoinRequest::default(), None, None, "refuse 2");
         check(&token("T", "machine"), None, None, "ask gw:1 aa T Use");
         check(&url("gw:1", None), None, None, "ask gw:1 look - Use");
         check(&url("gw:1", Some(pin("bb"))), None, None, "ask gw:1 bb - Use");
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn pins_on_the_command_line() {
-        let with = |wish: Wish, byte| Wish { pin: Some(pin(byte)), ..wish };
+        let with = |join: JoinRequest, byte| JoinRequest { pin: Some(pin(byte)), ..join };
         check(&with(url("gw:1", None), "bb"), None, None, "ask gw:1 bb - Use");
         check(&with(token("T", "machine"), "aa"), None, None, "ask gw:1 aa T Use");
         check(&with(token("T", "machine"), "bb"), None, None, "refuse 2");
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn persons_and_machines() {
-        let as_person = |wish: Wish| Wish { role: WantedRole::Person, ..wish };
+        let as_person = |join: JoinRequest| JoinRequest { role: WantedRole::Person, ..join };
         check(&as_person(token("T", "machine")), None, None, "refuse 2");
         check(&as_person(token("T", "person")), None, None, "ask gw:1 aa T Use");
         check(&as_person(url("gw:1", None)), None, None, "refuse 2");
@@ -307,26 +307,26 @@ mod tests {
 
     #[test]
     fn joined_already() {
-        check(&Wish::default(), Some(held(false)), None, "already");
+        check(&JoinRequest::default(), Some(held(false)), None, "already");
         check(&token("T", "machine"), Some(held(false)), None, "already");
         check(&url("gw:1", None), Some(held(false)), None, "already");
         check(&url("other:1", None), Some(held(false)), None, "refuse 1");
         check(&url("gw:1", Some(pin("bb"))), Some(held(false)), None, "refuse 1");
-        let named = |text| Wish { name: Some(Name::parse(text).unwrap()), ..Wish::default() };
+        let named = |text| JoinRequest { name: Some(Name::parse(text).unwrap()), ..JoinRequest::default() };
         check(&named("a"), Some(held(false)), None, "already");
         check(&named("b"), Some(held(false)), None, "refuse 1");
     }
 
     #[test]
     fn expired_identities_rejoin() {
-        check(&Wish::default(), Some(held(true)), None, "rejoin -");
+        check(&JoinRequest::default(), Some(held(true)), None, "rejoin -");
         check(&token("T", "machine"), Some(held(true)), None, "rejoin T");
         check(&url("other:1", None), Some(held(true)), None, "refuse 1");
     }
 
     #[test]
     fn unfinished_requests_resume() {
-        check(&Wish::default(), None, Some(pending("gw:1", None)), "resume");
+        check(&JoinRequest::default(), None, Some(pending("gw:1", None)), "resume");
         check(&url("gw:1", None), None, Some(pending("gw:1", None)), "resume");
         check(&url("gw:1", Some(pin("aa"))), None, Some(pending("gw:1", None)), "resume");
         check(&token("T", "machine"), None, Some(pending("gw:1", Some("T"))), "resume");
@@ -334,8 +334,8 @@ mod tests {
 
     #[test]
     fn what_is_said_at_the_second_time_is_not_dropped_in_silence() {
-        let named = |text| Wish { name: Some(Name::parse(text).unwrap()), ..url("gw:1", None) };
-        let labelled = Wish { attributes: BTreeMap::from([("rack".into(), "7".into())]), ..url("gw:1", None) };
+        let named = |text| JoinRequest { name: Some(Name::parse(text).unwrap()), ..url("gw:1", None) };
+        let labelled = JoinRequest { attributes: BTreeMap::from([("rack".into(), "7".into())]), ..url("gw:1", None) };
         let before = || Pending { name: Some("a".into()), ..pending("gw:1", None) };
         check(&named("a"), None, Some(before()), "resume");
         check(&named("b"), None, Some(before()), "refuse 1");
@@ -356,9 +356,9 @@ mod tests {
             let denied = Some(Denied { at: 9, what: "no".into() });
             Some(Pending { token: None, request: None, denied, ..pending("gw:1", None) })
         };
-        check(&Wish::default(), None, denied(), "refuse 3");
+        check(&JoinRequest::default(), None, denied(), "refuse 3");
         let kept = denied().map(|denied| Pending { request: pending("gw:1", Some("e1")).request, ..denied });
-        check(&Wish::default(), None, kept.clone(), "resume");
+        check(&JoinRequest::default(), None, kept.clone(), "resume");
         check(&url("gw:1", None), None, kept, "ask gw:1 look - Replace");
         check(&url("gw:1", None), None, denied(), "ask gw:1 look - Replace");
         check(&url("gw:1", Some(pin("aa"))), None, denied(), "ask gw:1 aa - Replace");

@@ -11,7 +11,7 @@ use wire::enroll::{IssuedReply, WaitingReply};
 
 use crate::core::renew::Life;
 use crate::core::target::Address;
-use crate::core::trust::{Expected, Shown, anchors_of};
+use crate::core::trust::{Expected, GatewayCertificate, anchors_of};
 use crate::text::report::{Complaint, Exit};
 
 /// A certificate ready to be installed.
@@ -45,7 +45,7 @@ pub struct Issued {
 
 /// A request that is recorded at the gateway and waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct PendingApproval {
     /// The enrollment.
     pub id: String,
     /// From which the waiting code is worked out.
@@ -123,14 +123,14 @@ impl From<BadReply> for Complaint {
 
 /// What was taken of one trust domain before: nothing at first contact.
 #[derive(Clone, Debug, Default)]
-pub struct Before {
+pub struct KnownGateway {
     /// The greatest order that was heard.
     pub order: Order,
     /// Where the gateway is talked to.
     pub manage: Option<Address>,
 }
 
-impl Before {
+impl KnownGateway {
     /// Whether a reply of this order may change whom is believed and where they are. A gateway that says none, when one was heard
     /// before, is an older version put back into its place: its certificate is good, and nothing beside it changes.
     fn may_change(&self, order: Order) -> Result<bool, BadReply> {
@@ -150,21 +150,21 @@ pub struct Expect<'a> {
     /// Whom we believe so far.
     pub believed: &'a Expected,
     /// The certificate of the gateway that answers.
-    pub shown: Option<&'a Shown>,
+    pub shown: Option<&'a GatewayCertificate>,
     /// What was taken before.
-    pub before: &'a Before,
+    pub before: &'a KnownGateway,
     /// Now, by the gateway's clock as far as it is believed.
     pub now: UnixTime,
 }
 
 /// The roots that we believe so far, as far as they can be used now.
-struct Held {
+struct TrustedRoots {
     domain: TrustDomain,
     roots: Vec<Vec<u8>>,
     anchors: TrustAnchors,
 }
 
-impl Held {
+impl TrustedRoots {
     fn new(believed: &Expected, offered: &[&[u8]], now: UnixTime) -> Result<Self, BadReply> {
         let unusable = |error: String| BadReply::Roots(error);
         let (domain, roots) = match believed {
@@ -223,7 +223,7 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
 
     let offered: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
     let chain_slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    let held = Held::new(expect.believed, &offered, now)?;
+    let held = TrustedRoots::new(expect.believed, &offered, now)?;
     let (peer, pin) = pki::verify_peer_to_root(leaf, &chain_slices, &held.anchors, &[Role::Machine, Role::Person], now)
         .map_err(BadReply::Certificate)?;
     let bundle = held.with(&offered, &cross, now)?;
@@ -267,7 +267,7 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
 ///
 /// # Errors
 /// When it is no address, or somebody else's.
-pub fn own_address(field: &'static str, text: &str, shown: Option<&Shown>) -> Result<Address, BadReply> {
+pub fn own_address(field: &'static str, text: &str, shown: Option<&GatewayCertificate>) -> Result<Address, BadReply> {
     let address = Address::parse(text, 443).map_err(|_| BadReply::Field(field))?;
     if shown.is_some_and(|shown| shown.names(address.host())) {
         Ok(address)
@@ -286,10 +286,10 @@ fn certificates(field: &'static str, text: &str) -> Result<Vec<Vec<u8>>, BadRepl
 ///
 /// # Errors
 /// When the nonce is not 16 bytes in hex.
-pub fn ticket(reply: &WaitingReply) -> Result<Ticket, BadReply> {
+pub fn pending_approval(reply: &WaitingReply) -> Result<PendingApproval, BadReply> {
     let mut nonce = [0; 16];
     hex::decode_to_slice(&reply.nonce, &mut nonce).map_err(|_| BadReply::Field("nonce"))?;
-    Ok(Ticket {
+    Ok(PendingApproval {
         id: reply.id.clone(),
         nonce,
         expires: reply.expires,

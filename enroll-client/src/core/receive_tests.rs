@@ -12,8 +12,13 @@ fn check(spoil: impl FnOnce(&mut IssuedReply, &Authority), want: &str) {
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     spoil(&mut reply, &authority);
     let (believed, shown) = (Expected::Pin(authority.root.pin()), authority.shown());
-    let expect =
-        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
+    let expect = Expect {
+        key: &key.digest(),
+        believed: &believed,
+        shown: Some(&shown),
+        before: &KnownGateway::default(),
+        now: NOW,
+    };
     let got = match accept(&reply, expect) {
         Ok(issued) => format!("ok: {}", issued.identity),
         Err(bad) => bad.to_string(),
@@ -86,8 +91,13 @@ fn times_are_kept_within_the_certificate() {
     reply.renew_after = u64::MAX;
     reply.renew_by = u64::MAX;
     let (believed, shown) = (authority.believed(), authority.shown());
-    let expect =
-        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
+    let expect = Expect {
+        key: &key.digest(),
+        believed: &believed,
+        shown: Some(&shown),
+        before: &KnownGateway::default(),
+        now: NOW,
+    };
     let issued = accept(&reply, expect).unwrap();
     assert_eq!(issued.life.renew_after, issued.life.not_after);
     assert_eq!(issued.life.renew_by, issued.life.not_after);
@@ -103,9 +113,9 @@ fn tickets() {
         approvals_missing: 2,
         time: 1,
     };
-    assert_eq!(ticket(&reply(&"0a".repeat(16))).unwrap().nonce, [10; 16]);
+    assert_eq!(pending_approval(&reply(&"0a".repeat(16))).unwrap().nonce, [10; 16]);
     for nonce in ["", "0a", &"0a".repeat(17), &"zz".repeat(16)] {
-        assert!(ticket(&reply(nonce)).is_err(), "{nonce}");
+        assert!(pending_approval(&reply(nonce)).is_err(), "{nonce}");
     }
 }
 
@@ -191,8 +201,13 @@ fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
         let mut reply = ours.reply(&key, "edge-07", 100_000);
         spoil(&ours, &foreign, &mut reply);
         for (believed, want) in [Expected::Pin(ours.root.pin()), ours.believed()].iter().zip(want) {
-            let expect =
-                Expect { key: &key.digest(), believed, shown: Some(&shown), before: &Before::default(), now: NOW };
+            let expect = Expect {
+                key: &key.digest(),
+                believed,
+                shown: Some(&shown),
+                before: &KnownGateway::default(),
+                now: NOW,
+            };
             let got = match accept(&reply, expect) {
                 Ok(issued) => {
                     assert_eq!((issued.pin, &issued.bundle), (ours.root.pin(), &pem(ours.root.cert_der())), "{what}");
@@ -233,7 +248,7 @@ fn what_changes_whom_is_believed_goes_forward() {
         (8, 0, &another_address, "1 roots, gw.example:8443, order 8"),
     ];
     for (heard, order, spoil, want) in rows {
-        let before = Before { order: Order::new(heard), manage: Some(held.clone()) };
+        let before = KnownGateway { order: Order::new(heard), manage: Some(held.clone()) };
         let mut reply = IssuedReply { order, ..ours.reply(&key, "edge-07", 100_000) };
         spoil(&mut reply);
         let digest = key.digest();
@@ -257,8 +272,13 @@ fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
     reply.bundle = pem(next.root.cert_der());
     reply.cross = pem(&ours.root.cross_certify(next.root.cert_der(), pki::Serial::from_entropy([9; 16])).unwrap());
     let believed = ours.believed();
-    let expect =
-        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
+    let expect = Expect {
+        key: &key.digest(),
+        believed: &believed,
+        shown: Some(&shown),
+        before: &KnownGateway::default(),
+        now: NOW,
+    };
     let issued = accept(&reply, expect).unwrap();
     // Ours stays until it expires, though the gateway left it out.
     assert_eq!(issued.bundle, pem(next.root.cert_der()) + &pem(ours.root.cert_der()));
@@ -267,7 +287,12 @@ fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
     let roots = pki::parse_pem("CERTIFICATE", &issued.bundle).unwrap();
     let believed = Expected::Roots { domain: issued.identity.domain, roots };
     let reply = next.reply(&key, "edge-07", 100_000);
-    let expect =
-        Expect { key: &key.digest(), believed: &believed, shown: Some(&shown), before: &Before::default(), now: NOW };
+    let expect = Expect {
+        key: &key.digest(),
+        believed: &believed,
+        shown: Some(&shown),
+        before: &KnownGateway::default(),
+        now: NOW,
+    };
     assert_eq!(accept(&reply, expect).unwrap().pin, next.root.pin());
 }

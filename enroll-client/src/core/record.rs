@@ -155,7 +155,7 @@ pub struct RunState {
 /// How the tunnel stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelState {
-    /// Whether people can be led here.
+    /// Whether it is established: people reach the services of this machine.
     pub up: bool,
     /// Since when, by the clock of this machine.
     pub since: u64,

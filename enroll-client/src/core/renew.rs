@@ -8,7 +8,7 @@ use pki::{BACKDATE, UnixTime};
 /// First ceiling of the backoff: soon enough that a gateway's restart is hardly noticed.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 
-/// Least pause between two attempts, however the dice fall: full jitter may draw zero, and a closed port answers in no time.
+/// Least pause between two attempts, whatever is drawn: full jitter may draw zero, and a closed port answers in no time.
 pub const BACKOFF_LEAST: Duration = Duration::from_millis(500);
 
 /// Longest time without asking the gateway how things stand: a lock or a call for renewal is noticed within the hour.
@@ -37,11 +37,11 @@ pub struct Life {
     pub renew_by: UnixTime,
 }
 
-/// How worried one should be.
+/// How close a certificate is to its end without having been renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worry {
+pub enum ExpiryState {
     /// All is well, or there is plenty of time.
-    None,
+    InTime,
     /// Past `renew_by` and not renewed.
     Late,
     /// Past the end.
@@ -61,15 +61,15 @@ impl Life {
         now > self.not_after
     }
 
-    /// How worried one should be at `now`.
+    /// How close it is to its end at `now`.
     #[must_use]
-    pub fn worry(&self, now: UnixTime) -> Worry {
+    pub fn expiry_state(&self, now: UnixTime) -> ExpiryState {
         if self.is_over(now) {
-            Worry::Expired
+            ExpiryState::Expired
         } else if now >= self.renew_by {
-            Worry::Late
+            ExpiryState::Late
         } else {
-            Worry::None
+            ExpiryState::InTime
         }
     }
 
@@ -109,9 +109,9 @@ fn share(whole: Duration, draw: u64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// What to do now.
+/// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum NextAction {
     /// Nothing until then.
     Sleep(UnixTime),
     /// Ask the gateway how things stand.
@@ -122,9 +122,9 @@ pub enum Errand {
     Rejoin,
 }
 
-/// Keeps one identity alive: remembers what failed, what was asked for, and when to try again.
+/// Schedules the renewal of one identity: remembers what failed, what was asked for, and when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keeper {
+pub struct RenewalScheduler {
     failures: u32,
     locked: bool,
     asked: bool,
@@ -133,7 +133,7 @@ pub struct Keeper {
     next_look: UnixTime,
 }
 
-impl Keeper {
+impl RenewalScheduler {
     /// At the start: everything is due at once, the first look among it.
     #[must_use]
     pub const fn new() -> Self {
@@ -161,21 +161,21 @@ impl Keeper {
 
     /// What is due at `now`.
     #[must_use]
-    pub fn errand(&self, life: &Life, now: UnixTime) -> Errand {
+    pub fn next_action(&self, life: &Life, now: UnixTime) -> NextAction {
         let soonest = life.not_before.plus(BACKDATE + ASKED_LEAST);
         let wanted_at = if self.asked { soonest.min(life.renew_after) } else { life.renew_after };
         let end = life.not_after.plus(Duration::from_secs(1));
         if now < self.next_try {
-            return Errand::Sleep(self.next_try);
+            return NextAction::Sleep(self.next_try);
         }
         if life.is_over(now) || self.refused_as_expired {
-            Errand::Rejoin
+            NextAction::Rejoin
         } else if now >= wanted_at {
-            Errand::Renew
+            NextAction::Renew
         } else if now >= self.next_look {
-            Errand::Look
+            NextAction::Look
         } else {
-            Errand::Sleep(wanted_at.min(self.next_look).min(end))
+            NextAction::Sleep(wanted_at.min(self.next_look).min(end))
         }
     }
 
@@ -217,7 +217,7 @@ impl Keeper {
     }
 }
 
-impl Default for Keeper {
+impl Default for RenewalScheduler {
     fn default() -> Self {
         Self::new()
     }
@@ -251,37 +251,45 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(keeper: Keeper, now: u64, want: Errand) {
-        assert_eq!(keeper.errand(&day(), at(now)), want);
+    fn check(scheduler: RenewalScheduler, now: u64, want: NextAction) {
+        assert_eq!(scheduler.next_action(&day(), at(now)), want);
     }
 
     #[test]
     fn first_look_is_due_at_once() {
-        check(Keeper::new(), 100_000, Errand::Look);
+        check(RenewalScheduler::new(), 100_000, NextAction::Look);
     }
 
     #[test]
     fn then_sleeps_until_the_next_look() {
-        check(Keeper::new().looked(&day(), false, at(100_000), HALF), 100_001, Errand::Sleep(at(103_600)));
+        check(
+            RenewalScheduler::new().looked(&day(), false, at(100_000), HALF),
+            100_001,
+            NextAction::Sleep(at(103_600)),
+        );
     }
 
     #[test]
     fn sleeps_no_longer_than_to_the_renewal() {
-        check(Keeper::new().looked(&day(), false, at(142_000), HALF), 142_001, Errand::Sleep(at(143_200)));
+        check(
+            RenewalScheduler::new().looked(&day(), false, at(142_000), HALF),
+            142_001,
+            NextAction::Sleep(at(143_200)),
+        );
     }
 
     #[test]
     fn renews_from_the_first_second_allowed() {
-        let keeper = Keeper::new().looked(&day(), false, at(143_100), HALF);
-        check(keeper, 143_199, Errand::Sleep(at(143_200)));
-        check(keeper, 143_200, Errand::Renew);
+        let scheduler = RenewalScheduler::new().looked(&day(), false, at(143_100), HALF);
+        check(scheduler, 143_199, NextAction::Sleep(at(143_200)));
+        check(scheduler, 143_200, NextAction::Renew);
     }
 
     #[test]
     fn renews_when_asked_but_not_in_a_circle() {
-        let keeper = Keeper::new().looked(&day(), true, at(100_000), HALF);
-        check(keeper, 100_001, Errand::Sleep(at(100_060)));
-        check(keeper, 100_060, Errand::Renew);
+        let scheduler = RenewalScheduler::new().looked(&day(), true, at(100_000), HALF);
+        check(scheduler, 100_001, NextAction::Sleep(at(100_060)));
+        check(scheduler, 100_060, NextAction::Renew);
     }
 
     /// The worst case: one power cut started the whole fleet in the same second, and then all are asked at once. What
@@ -291,10 +299,10 @@ mod tests {
         let fleet = 1_000_u64;
         let mut renewals: Vec<u64> = (0..fleet)
             .map(|machine| {
-                let started = Keeper::new().looked(&day(), false, at(110_000), machine * (ALL / fleet));
-                let Errand::Sleep(look) = started.errand(&day(), at(110_001)) else { panic!("{started:?}") };
+                let started = RenewalScheduler::new().looked(&day(), false, at(110_000), machine * (ALL / fleet));
+                let NextAction::Sleep(look) = started.next_action(&day(), at(110_001)) else { panic!("{started:?}") };
                 let asked = started.looked(&day(), true, look, HALF);
-                assert_eq!(asked.errand(&day(), look), Errand::Renew);
+                assert_eq!(asked.next_action(&day(), look), NextAction::Renew);
                 look.secs() - 110_000
             })
             .collect();
@@ -306,57 +314,57 @@ mod tests {
 
     #[test]
     fn renews_in_the_last_second_and_rejoins_in_the_next() {
-        check(Keeper::new(), 186_400, Errand::Renew);
-        check(Keeper::new(), 186_401, Errand::Rejoin);
+        check(RenewalScheduler::new(), 186_400, NextAction::Renew);
+        check(RenewalScheduler::new(), 186_401, NextAction::Rejoin);
     }
 
     #[test]
     fn a_new_certificate_is_used_at_once() {
-        check(Keeper::new().renewed(at(100_000)), 100_000, Errand::Look);
+        check(RenewalScheduler::new().renewed(at(100_000)), 100_000, NextAction::Look);
     }
 
     #[test]
     fn a_failure_pauses_everything() {
-        let keeper = Keeper::new().failed(&day(), None, at(150_000), ALL);
-        check(keeper, 150_001, Errand::Sleep(at(150_005)));
-        check(keeper, 150_005, Errand::Renew);
+        let scheduler = RenewalScheduler::new().failed(&day(), None, at(150_000), ALL);
+        check(scheduler, 150_001, NextAction::Sleep(at(150_005)));
+        check(scheduler, 150_005, NextAction::Renew);
     }
 
     #[test]
     fn retry_after_is_honoured() {
-        let keeper = Keeper::new().failed(&day(), Some(Duration::from_secs(600)), at(150_000), 0);
-        check(keeper, 150_100, Errand::Sleep(at(150_600)));
+        let scheduler = RenewalScheduler::new().failed(&day(), Some(Duration::from_secs(600)), at(150_000), 0);
+        check(scheduler, 150_100, NextAction::Sleep(at(150_600)));
     }
 
     #[test]
     fn a_lock_is_asked_about_slowly() {
-        let keeper = Keeper::new().locked(&day(), None, at(150_000), 0);
-        assert!(keeper.is_locked());
-        check(keeper, 150_001, Errand::Sleep(at(151_800)));
+        let scheduler = RenewalScheduler::new().locked(&day(), None, at(150_000), 0);
+        assert!(scheduler.is_locked());
+        check(scheduler, 150_001, NextAction::Sleep(at(151_800)));
     }
 
     #[test]
     fn the_gateway_knows_best_when_a_certificate_is_over() {
-        check(Keeper::new().expired(), 150_000, Errand::Rejoin);
-        check(Keeper::new().expired().renewed(at(100_000)), 100_000, Errand::Look);
+        check(RenewalScheduler::new().expired(), 150_000, NextAction::Rejoin);
+        check(RenewalScheduler::new().expired().renewed(at(100_000)), 100_000, NextAction::Look);
     }
 
     #[test]
     fn a_success_forgets_the_failures() {
-        let keeper = Keeper::new().failed(&day(), None, at(1), 1).looked(&day(), false, at(100_000), 0);
-        assert_eq!(keeper.failures(), 0);
+        let scheduler = RenewalScheduler::new().failed(&day(), None, at(1), 1).looked(&day(), false, at(100_000), 0);
+        assert_eq!(scheduler.failures(), 0);
     }
 
     #[test]
     fn worries() {
         for (now, want) in [
-            (100_000, Worry::None),
-            (164_799, Worry::None),
-            (164_800, Worry::Late),
-            (186_400, Worry::Late),
-            (186_401, Worry::Expired),
+            (100_000, ExpiryState::InTime),
+            (164_799, ExpiryState::InTime),
+            (164_800, ExpiryState::Late),
+            (186_400, ExpiryState::Late),
+            (186_401, ExpiryState::Expired),
         ] {
-            assert_eq!(day().worry(at(now)), want, "{now}");
+            assert_eq!(day().expiry_state(at(now)), want, "{now}");
         }
     }
 
@@ -397,15 +405,15 @@ mod tests {
 
         #[test]
         fn a_sleep_always_ends_later_than_now(now in 90_000u64..200_000, draws: [u64; 4], steps in 0usize..4) {
-            let mut keeper = Keeper::new();
+            let mut scheduler = RenewalScheduler::new();
             for (step, draw) in draws.iter().enumerate().take(steps) {
-                keeper = match step % 3 {
-                    0 => keeper.looked(&day(), draw % 2 == 0, at(now), *draw),
-                    1 => keeper.failed(&day(), None, at(now), *draw),
-                    _ => keeper.locked(&day(), None, at(now), *draw),
+                scheduler = match step % 3 {
+                    0 => scheduler.looked(&day(), draw % 2 == 0, at(now), *draw),
+                    1 => scheduler.failed(&day(), None, at(now), *draw),
+                    _ => scheduler.locked(&day(), None, at(now), *draw),
                 };
             }
-            if let Errand::Sleep(until) = keeper.errand(&day(), at(now)) {
+            if let NextAction::Sleep(until) = scheduler.next_action(&day(), at(now)) {
                 prop_assert!(until > at(now));
             }
         }

@@ -17,14 +17,14 @@ pub const FILE: &str = "services.toml";
 
 /// Where a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ServiceTarget {
     /// `host:port`.
     Tcp(String),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ServiceTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => f.write_str(address),
@@ -35,7 +35,7 @@ impl fmt::Display for Target {
 
 /// Whom the owner lets in, of those whom the gateway lets through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum AllowedCaller {
     /// Every person, or every machine.
     Role(Role),
     /// One person or machine.
@@ -46,7 +46,7 @@ pub enum Who {
     Label(String),
 }
 
-impl Who {
+impl AllowedCaller {
     fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once('/').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
         match (kind, rest) {
@@ -74,13 +74,13 @@ impl Who {
 
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub struct ExposedService {
     /// Where it is.
-    pub target: Target,
-    /// Who can read what it says.
+    pub target: ServiceTarget,
+    /// AllowedCaller can read what it says.
     pub mode: Mode,
     /// Whom it is for; anybody of the list.
-    pub allow: Vec<Who>,
+    pub allow: Vec<AllowedCaller>,
 }
 
 /// What a caller takes for a stream: its own choice, and not the gateway's.
@@ -127,7 +127,7 @@ impl Sealing {
 
 /// A service elsewhere, offered to the programs of this machine on a local address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct RemoteService {
     /// Where its programs connect.
     pub listen: String,
     /// The service.
@@ -141,8 +141,8 @@ pub struct Reach {
 /// Everything that `run` was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
-    exposed: BTreeMap<String, Service>,
-    reaches: BTreeMap<String, Reach>,
+    exposed: BTreeMap<String, ExposedService>,
+    reaches: BTreeMap<String, RemoteService>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,7 +172,7 @@ struct RawReach {
 
 /// What is said of a service to be reached, beside where it is.
 #[derive(Default)]
-struct Wanted {
+struct ReachOptions {
     listen: Option<String>,
     mode: Option<String>,
 }
@@ -209,7 +209,7 @@ impl Services {
             services.add(&name, &raw.target, raw.mode.as_deref(), &allow).map_err(|c| in_file(c, place))?;
         }
         for (name, raw) in raw.reach {
-            let wanted = Wanted { listen: raw.listen, mode: raw.mode };
+            let wanted = ReachOptions { listen: raw.listen, mode: raw.mode };
             services.add_reach(&name, &raw.to, wanted).map_err(|c| in_file(c, place))?;
         }
         Ok(services)
@@ -260,7 +260,7 @@ impl Services {
         let (name, rest) = flag.split_once('=').ok_or_else(bad)?;
         let mut parts = rest.split(',');
         let to = parts.next().ok_or_else(bad)?;
-        let mut wanted = Wanted::default();
+        let mut wanted = ReachOptions::default();
         for part in parts {
             match part.split_once('=') {
                 None if Mode::parse(part).is_some() => wanted.mode = Some(part.to_owned()),
@@ -286,17 +286,18 @@ impl Services {
             None => usual_mode(name, &target),
         };
         let who = |text: &String| {
-            Who::parse(text).ok_or_else(|| usage(format!("`{text}` does not say whom `{name}` is for"), ALLOW_HINT))
+            AllowedCaller::parse(text)
+                .ok_or_else(|| usage(format!("`{text}` does not say whom `{name}` is for"), ALLOW_HINT))
         };
         let allow = allow.iter().map(who).collect::<Result<Vec<_>, _>>()?;
-        self.exposed.insert(name.to_owned(), Service { target, mode, allow });
+        self.exposed.insert(name.to_owned(), ExposedService { target, mode, allow });
         if self.exposed.len() > SERVICES_MAX {
             return Err(usage(format!("more than {SERVICES_MAX} services are exposed"), "leave some out"));
         }
         Ok(())
     }
 
-    fn add_reach(&mut self, name: &str, to: &str, wanted: Wanted) -> Result<(), Complaint> {
+    fn add_reach(&mut self, name: &str, to: &str, wanted: ReachOptions) -> Result<(), Complaint> {
         let bad = || usage(format!("`{to}` is no service for `{name}` to lead to"), REACH_HINT);
         let (place, port) = match to.rsplit_once(':') {
             Some((place, port)) => (place, Some(port.parse::<u16>().map_err(|_| bad())?)),
@@ -314,12 +315,12 @@ impl Services {
             Some(None) => return Err(bad()),
         };
         let listen = match (wanted.listen, port) {
-            (Some(listen), _) if matches!(parse_target(&listen), Some(Target::Tcp(_))) => listen,
+            (Some(listen), _) if matches!(parse_target(&listen), Some(ServiceTarget::Tcp(_))) => listen,
             (Some(_), _) => return Err(bad()),
             (None, Some(port)) => format!("127.0.0.1:{port}"),
             (None, None) => return Err(bad()),
         };
-        let reach = Reach { listen, service: service.to_owned(), machine, sealing };
+        let reach = RemoteService { listen, service: service.to_owned(), machine, sealing };
         self.reaches.insert(name.to_owned(), reach);
         Ok(())
     }
@@ -339,7 +340,7 @@ impl Services {
     }
 
     /// What is reached, by name.
-    pub fn reaches(&self) -> impl Iterator<Item = (&str, &Reach)> {
+    pub fn reaches(&self) -> impl Iterator<Item = (&str, &RemoteService)> {
         self.reaches.iter().map(|(name, reach)| (name.as_str(), reach))
     }
 
@@ -364,7 +365,7 @@ impl Services {
     ///
     /// # Errors
     /// Why not, for the caller to read.
-    pub fn decide(&self, open: &Open) -> Result<&Service, (OpenRefusal, String)> {
+    pub fn decide(&self, open: &Open) -> Result<&ExposedService, (OpenRefusal, String)> {
         let service = self
             .exposed
             .get(&open.service)
@@ -384,14 +385,14 @@ fn in_file(mut complaint: Complaint, place: &str) -> Complaint {
     complaint
 }
 
-fn parse_target(text: &str) -> Option<Target> {
+fn parse_target(text: &str) -> Option<ServiceTarget> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/').then(|| Target::Unix(PathBuf::from(path)));
+        return path.starts_with('/').then(|| ServiceTarget::Unix(PathBuf::from(path)));
     }
     // A port alone is one of this machine.
     let (host, digits) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
     let port: u16 = digits.parse().ok()?;
-    (!host.is_empty() && port != 0).then(|| Target::Tcp(format!("{host}:{digits}")))
+    (!host.is_empty() && port != 0).then(|| ServiceTarget::Tcp(format!("{host}:{digits}")))
 }
 
 /// Ports at which TLS or SSH is spoken, where a second layer is for nothing: SSH, HTTPS, LDAPS, DNS over TLS, FTPS, IMAPS,
@@ -402,10 +403,10 @@ const ENCRYPTED: [u16; 14] = [22, 443, 636, 853, 990, 993, 995, 5671, 6443, 6514
 const ENCRYPTED_NAMES: [&str; 2] = ["ssh", "https"];
 
 /// Sealed, unless the service is known to encrypt by itself.
-fn usual_mode(name: &str, target: &Target) -> Mode {
+fn usual_mode(name: &str, target: &ServiceTarget) -> Mode {
     let port = match target {
-        Target::Tcp(address) => address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
-        Target::Unix(_) => None,
+        ServiceTarget::Tcp(address) => address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+        ServiceTarget::Unix(_) => None,
     };
     let encrypted = ENCRYPTED_NAMES.contains(&name) || port.is_some_and(|port: u16| ENCRYPTED.contains(&port));
     if encrypted { Mode::Raw } else { Mode::Sealed }
@@ -540,7 +541,7 @@ mod tests {
         services.reach("chef=chef.infra:443,listen=127.0.0.1:8443").unwrap();
         assert_eq!(services.names().collect::<Vec<_>>(), ["ssh", "web"]);
         let ask = open("ssh", "person/ann", &[]);
-        assert_eq!(services.decide(&ask).unwrap().target, Target::Tcp("127.0.0.1:2222".into()));
+        assert_eq!(services.decide(&ask).unwrap().target, ServiceTarget::Tcp("127.0.0.1:2222".into()));
         let listens: Vec<&str> = services.reaches().map(|(_, reach)| reach.listen.as_str()).collect();
         assert_eq!(listens, ["127.0.0.1:8443", "127.0.0.1:8140", "127.0.0.2:4505"]);
         assert!(!services.any_sealed());

@@ -201,7 +201,7 @@ impl std::fmt::Debug for Token {
 
 /// What `join` was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum JoinTarget {
     /// A token: gateway, pin and admission in one string.
     Token(Token),
     /// A gateway, perhaps with its pin behind `#`.
@@ -213,7 +213,7 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl JoinTarget {
     /// Parses what a person pasted. Blanks and line breaks inside it are dropped: terminals and chat programs put them
     /// there.
     ///
@@ -351,8 +351,8 @@ mod tests {
         KeyDigest::parse_hex(PIN).unwrap()
     }
 
-    fn url(host: &str, port: u16, pin: Option<KeyDigest>) -> Target {
-        Target::Url { gateway: Address { host: host.into(), port }, pin }
+    fn url(host: &str, port: u16, pin: Option<KeyDigest>) -> JoinTarget {
+        JoinTarget::Url { gateway: Address { host: host.into(), port }, pin }
     }
 
     fn jwt(payload: &str) -> String {
@@ -366,8 +366,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(raw: &str, want: Result<Target, BadTarget>) {
-        assert_eq!(Target::parse(raw), want, "{raw}");
+    fn check(raw: &str, want: Result<JoinTarget, BadTarget>) {
+        assert_eq!(JoinTarget::parse(raw), want, "{raw}");
     }
 
     /// As files are written by people, other systems and mail programs; and whatever cannot be used is not repeated.
@@ -401,7 +401,7 @@ mod tests {
             format!("https://gw.example#{token}"),
             format!("https://{token}"),
         ] {
-            let said = Target::parse(&text).unwrap_err().to_string();
+            let said = JoinTarget::parse(&text).unwrap_err().to_string();
             assert!(!said.to_lowercase().contains(&claims.to_lowercase()), "{said}");
         }
     }
@@ -448,9 +448,9 @@ mod tests {
             expires: UnixTime::new(9),
             role: "machine".into(),
         };
-        check(&text, Ok(Target::Token(token.clone())));
+        check(&text, Ok(JoinTarget::Token(token.clone())));
         let wrapped = format!(" {}\n  {}\n", &text[..40], &text[40..]);
-        check(&wrapped, Ok(Target::Token(token)));
+        check(&wrapped, Ok(JoinTarget::Token(token)));
     }
 
     #[test]
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_token_never_shows_itself() {
-        let Ok(Target::Token(token)) = Target::parse(&jwt(&claims("gw:1", PIN))) else { panic!("no token") };
+        let Ok(JoinTarget::Token(token)) = JoinTarget::parse(&jwt(&claims("gw:1", PIN))) else { panic!("no token") };
         assert!(!format!("{token:?}").contains(&token.text));
     }
 
@@ -497,7 +497,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(raw in "\\PC{0,200}") {
-            let _ = Target::parse(&raw);
+            let _ = JoinTarget::parse(&raw);
             let _ = Address::parse(&raw, 1);
             let _ = parse_pin(&raw);
         }
@@ -507,7 +507,7 @@ mod tests {
             let mut bytes = jwt(&claims("gw.example:8443", PIN)).into_bytes();
             let at = cut % bytes.len();
             bytes[at] = byte & 0x7f;
-            let _ = Target::parse(&String::from_utf8(bytes).unwrap());
+            let _ = JoinTarget::parse(&String::from_utf8(bytes).unwrap());
         }
 
         #[test]

@@ -25,16 +25,16 @@ pub enum Expected {
     Anybody,
 }
 
-/// Why somebody is not believed to be the gateway.
+/// DistrustCause somebody is not believed to be the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distrust {
     place: String,
-    why: Why,
+    why: DistrustCause,
 }
 
 /// The reasons, the most telling first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Why {
+enum DistrustCause {
     /// Another root, or none at all.
     OtherRoot { presented: Option<KeyDigest>, expected: KeyDigest },
     /// It does not lead to our roots.
@@ -63,27 +63,27 @@ impl std::fmt::Display for Distrust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = &self.place;
         match &self.why {
-            Why::OtherRoot { presented: Some(presented), expected } => write!(
+            DistrustCause::OtherRoot { presented: Some(presented), expected } => write!(
                 f,
                 "the gateway at {place} presents the root {presented}, and {expected} was expected: it is the wrong gateway, or somebody is in between"
             ),
-            Why::OtherRoot { presented: None, expected } => write!(
+            DistrustCause::OtherRoot { presented: None, expected } => write!(
                 f,
                 "{place} presents no gateway's root, and {expected} was expected: it is no gateway, or somebody is in between"
             ),
-            Why::OtherCa => write!(
+            DistrustCause::OtherCa => write!(
                 f,
                 "the certificate of {place} does not lead to a root in our bundle: it is another gateway, or somebody is in between"
             ),
-            Why::OtherHost => write!(f, "the gateway's certificate is not for the name in {place}"),
-            Why::TooEarly { now, from } => {
+            DistrustCause::OtherHost => write!(f, "the gateway's certificate is not for the name in {place}"),
+            DistrustCause::TooEarly { now, from } => {
                 write!(f, "the certificate of {place} is valid from {from}, and this machine's clock says {now}")
             }
-            Why::TooLate { now, at } => {
+            DistrustCause::TooLate { now, at } => {
                 write!(f, "the certificate of {place} expired at {at}, and this machine's clock says {now}")
             }
-            Why::OwnRoots(cause) => write!(f, "the roots in our bundle cannot be used: {cause}"),
-            Why::Other(cause) => write!(f, "{place} cannot be trusted: {cause}"),
+            DistrustCause::OwnRoots(cause) => write!(f, "the roots in our bundle cannot be used: {cause}"),
+            DistrustCause::Other(cause) => write!(f, "{place} cannot be trusted: {cause}"),
         }
     }
 }
@@ -93,15 +93,23 @@ impl std::error::Error for Distrust {}
 impl From<Distrust> for Complaint {
     fn from(distrust: Distrust) -> Self {
         let (code, hint) = match &distrust.why {
-            Why::OtherRoot { .. } => ("wrong-pin", "compare the pin with the gateway's operator; do not go on without"),
-            Why::OtherCa => ("wrong-ca", "nothing was sent; ask the gateway's operator whether its root was replaced"),
-            Why::OtherHost => ("wrong-host", "use the name or address that the gateway's operator gave you"),
-            Why::TooEarly { .. } => ("clock", "set this machine's clock (compare with `date -u`) and try again"),
-            Why::TooLate { .. } => (
+            DistrustCause::OtherRoot { .. } => {
+                ("wrong-pin", "compare the pin with the gateway's operator; do not go on without")
+            }
+            DistrustCause::OtherCa => {
+                ("wrong-ca", "nothing was sent; ask the gateway's operator whether its root was replaced")
+            }
+            DistrustCause::OtherHost => ("wrong-host", "use the name or address that the gateway's operator gave you"),
+            DistrustCause::TooEarly { .. } => {
+                ("clock", "set this machine's clock (compare with `date -u`) and try again")
+            }
+            DistrustCause::TooLate { .. } => (
                 "clock",
                 "check this machine's clock (`date -u`); if it is right, the gateway's certificate must be renewed",
             ),
-            Why::OwnRoots(_) | Why::Other(_) => ("untrusted", "nothing was sent; ask the gateway's operator"),
+            DistrustCause::OwnRoots(_) | DistrustCause::Other(_) => {
+                ("untrusted", "nothing was sent; ask the gateway's operator")
+            }
         };
         Self::new(Exit::Untrusted, code, distrust.to_string()).hint(hint)
     }
@@ -109,13 +117,13 @@ impl From<Distrust> for Complaint {
 
 /// The certificate by which a gateway was believed. What that gateway says of itself goes no further than it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct GatewayCertificate {
     leaf: Vec<u8>,
     not_before: UnixTime,
     not_after: UnixTime,
 }
 
-impl Shown {
+impl GatewayCertificate {
     /// Whether it is for this host name or address.
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
@@ -138,57 +146,70 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
 /// certificate by which it is believed; none where anybody would be.
 ///
 /// # Errors
-/// Why it is not believed.
+/// DistrustCause it is not believed.
 pub fn verify_gateway(
     expected: &Expected,
     chain: &[&[u8]],
     host: &str,
     now: UnixTime,
-) -> Result<Option<Shown>, Distrust> {
+) -> Result<Option<GatewayCertificate>, Distrust> {
     judge(expected, chain, host, now).map_err(|why| Distrust { place: host.to_owned(), why })
 }
 
-fn judge(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
+fn judge(
+    expected: &Expected,
+    chain: &[&[u8]],
+    host: &str,
+    now: UnixTime,
+) -> Result<Option<GatewayCertificate>, DistrustCause> {
     let by_the_clock = judge_at(expected, chain, host, now);
     let other = match &by_the_clock {
-        Err(Why::TooEarly { .. }) => now.plus(CLOCK_TOLERANCE),
-        Err(Why::TooLate { .. }) => now.minus(CLOCK_TOLERANCE),
+        Err(DistrustCause::TooEarly { .. }) => now.plus(CLOCK_TOLERANCE),
+        Err(DistrustCause::TooLate { .. }) => now.minus(CLOCK_TOLERANCE),
         Ok(_) | Err(_) => return by_the_clock,
     };
     judge_at(expected, chain, host, other).or(by_the_clock)
 }
 
 /// Decides at one time.
-fn judge_at(expected: &Expected, chain: &[&[u8]], host: &str, now: UnixTime) -> Result<Option<Shown>, Why> {
+fn judge_at(
+    expected: &Expected,
+    chain: &[&[u8]],
+    host: &str,
+    now: UnixTime,
+) -> Result<Option<GatewayCertificate>, DistrustCause> {
     let Some((leaf, rest)) = chain.split_first() else {
-        return Err(Why::Other("it presents no certificate".into()));
+        return Err(DistrustCause::Other("it presents no certificate".into()));
     };
     let anchors = match expected {
         Expected::Anybody => return Ok(None),
         Expected::Pin(pin) => {
             let presented = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
-            let root = pki::find_pinned_root(chain, pin).ok_or(Why::OtherRoot { presented, expected: *pin })?;
-            let domain = pki::root_domain(root).map_err(|e| Why::Other(e.to_string()))?;
+            let root =
+                pki::find_pinned_root(chain, pin).ok_or(DistrustCause::OtherRoot { presented, expected: *pin })?;
+            let domain = pki::root_domain(root).map_err(|e| DistrustCause::Other(e.to_string()))?;
             TrustAnchors::new(&domain, &[root], now).map_err(|e| root_fault(e, now))?
         }
         Expected::Roots { domain, roots } => usable_anchors(domain, roots, now)?,
     };
     // The root may be sent along; the chain is built without it.
     match pki::verify_gateway(leaf, rest, &anchors, host, now) {
-        Ok(peer) => Ok(Some(Shown { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after })),
+        Ok(peer) => {
+            Ok(Some(GatewayCertificate { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after }))
+        }
         Err(error) => Err(peer_fault(error, now)),
     }
 }
 
 /// The roots that can be used now. While a root is being replaced the bundle holds an old one too, and the day it expires
 /// must not be the day on which the new one stops working.
-fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, Why> {
+fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, DistrustCause> {
     let all: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
     let usable: Vec<&[u8]> =
         all.iter().copied().filter(|root| TrustAnchors::new(domain, &[root], now).is_ok()).collect();
     let chosen = if usable.is_empty() { &all } else { &usable };
     TrustAnchors::new(domain, chosen, now).map_err(|e| match root_fault(e, now) {
-        Why::Other(cause) => Why::OwnRoots(cause),
+        DistrustCause::Other(cause) => DistrustCause::OwnRoots(cause),
         why => why,
     })
 }
@@ -201,38 +222,38 @@ pub fn anchors_of(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Res
     usable_anchors(domain, roots, now).map_err(|why| Distrust { place: "the gateway".to_owned(), why }.to_string())
 }
 
-fn root_fault(error: AnchorError, now: UnixTime) -> Why {
+fn root_fault(error: AnchorError, now: UnixTime) -> DistrustCause {
     match error {
         AnchorError::Certificate { fault, .. } => {
-            certificate_fault(&fault, now).unwrap_or_else(|| Why::Other(fault.to_string()))
+            certificate_fault(&fault, now).unwrap_or_else(|| DistrustCause::Other(fault.to_string()))
         }
-        other => Why::Other(other.to_string()),
+        other => DistrustCause::Other(other.to_string()),
     }
 }
 
-fn peer_fault(error: PeerError, now: UnixTime) -> Why {
+fn peer_fault(error: PeerError, now: UnixTime) -> DistrustCause {
     match error {
-        PeerError::WrongHost { .. } => Why::OtherHost,
+        PeerError::WrongHost { .. } => DistrustCause::OtherHost,
         // A root of the same name with another key, such as a gateway that was set up anew, shows as a bad signature.
-        PeerError::Chain(ChainError::UnknownIssuer | ChainError::Path { .. }) => Why::OtherCa,
+        PeerError::Chain(ChainError::UnknownIssuer | ChainError::Path { .. }) => DistrustCause::OtherCa,
         PeerError::Chain(ChainError::Leaf(fault) | ChainError::Issuer(fault)) => {
-            certificate_fault(&fault, now).unwrap_or_else(|| Why::Other(fault.to_string()))
+            certificate_fault(&fault, now).unwrap_or_else(|| DistrustCause::Other(fault.to_string()))
         }
-        other => Why::Other(other.to_string()),
+        other => DistrustCause::Other(other.to_string()),
     }
 }
 
 /// A fault that is about time.
-fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<Why> {
+fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<DistrustCause> {
     match fault {
-        CertFault::NotYetValid { from } => Some(Why::TooEarly { now, from: *from }),
-        CertFault::Expired { at } => Some(Why::TooLate { now, at: *at }),
+        CertFault::NotYetValid { from } => Some(DistrustCause::TooEarly { now, from: *from }),
+        CertFault::Expired { at } => Some(DistrustCause::TooLate { now, at: *at }),
         _ => None,
     }
 }
 
 #[cfg(test)]
-impl Shown {
+impl GatewayCertificate {
     /// One that is valid then, for nobody.
     pub(crate) fn valid(not_before: UnixTime, not_after: UnixTime) -> Self {
         Self { leaf: vec![], not_before, not_after }
@@ -356,7 +377,7 @@ mod tests {
         let shown = ours.server("gw.example", NOW);
         let without_root: Vec<&[u8]> = shown.chain[..2].iter().map(|der| der.as_ref()).collect();
         let outcome = judge(&pin(&ours), &without_root, "gw.example", NOW);
-        assert_eq!(outcome, Err(Why::OtherRoot { presented: None, expected: ours.root.pin() }));
+        assert_eq!(outcome, Err(DistrustCause::OtherRoot { presented: None, expected: ours.root.pin() }));
     }
 
     #[test]

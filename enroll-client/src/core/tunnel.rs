@@ -90,7 +90,7 @@ pub enum News {
 /// One machine's tunnel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tunnel {
-    link: Link,
+    phase: Phase,
     /// Attempts that came to nothing since the last welcome.
     failures: u32,
     /// Over which time to spread when the tunnel is lost.
@@ -101,7 +101,7 @@ pub struct Tunnel {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Link {
+enum Phase {
     /// Not before this.
     Down {
         until: Duration,
@@ -128,13 +128,13 @@ impl Tunnel {
     #[must_use]
     pub fn new(now: Duration, spread: Duration, draw: u64) -> Self {
         let until = now + share(spread, draw);
-        Self { link: Link::Down { until }, failures: 0, within: BACKOFF_FIRST, streams: 0, number: 0, epoch: 0 }
+        Self { phase: Phase::Down { until }, failures: 0, within: BACKOFF_FIRST, streams: 0, number: 0, epoch: 0 }
     }
 
     /// Whether it is up.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up(_))
+        matches!(self.phase, Phase::Up(_))
     }
 
     /// The lock epoch, as last heard.
@@ -146,10 +146,10 @@ impl Tunnel {
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        match &self.link {
-            Link::Down { until } | Link::Greeting { until } => Some(*until),
-            Link::Connecting => None,
-            Link::Up(up) => Some(up.beat_at.min(up.deadline(self.streams))),
+        match &self.phase {
+            Phase::Down { until } | Phase::Greeting { until } => Some(*until),
+            Phase::Connecting => None,
+            Phase::Up(up) => Some(up.beat_at.min(up.deadline(self.streams))),
         }
     }
 
@@ -159,27 +159,27 @@ impl Tunnel {
         let outputs = match input {
             Input::Streams(count) => self.streams(count, now, draw),
             Input::Tick => self.tick(now, draw),
-            Input::Connected => match self.link {
-                Link::Connecting => {
-                    self.link = Link::Greeting { until: now + WELCOME_TIME };
+            Input::Connected => match self.phase {
+                Phase::Connecting => {
+                    self.phase = Phase::Greeting { until: now + WELCOME_TIME };
                     vec![Output::Hello]
                 }
-                Link::Down { .. } | Link::Greeting { .. } | Link::Up(_) => vec![],
+                Phase::Down { .. } | Phase::Greeting { .. } | Phase::Up(_) => vec![],
             },
-            Input::NotConnected(after) => match self.link {
-                Link::Connecting => {
+            Input::NotConnected(after) => match self.phase {
+                Phase::Connecting => {
                     self.failures = self.failures.saturating_add(1);
                     let pause = after.unwrap_or_default().min(AWAY_MOST) + self.backoff(draw);
-                    self.link = Link::Down { until: now + pause };
+                    self.phase = Phase::Down { until: now + pause };
                     vec![]
                 }
-                Link::Down { .. } | Link::Greeting { .. } | Link::Up(_) => vec![],
+                Phase::Down { .. } | Phase::Greeting { .. } | Phase::Up(_) => vec![],
             },
             Input::Lost => self.lost("the connection broke", now, draw),
-            Input::Renewed => match self.link {
-                Link::Up(_) => vec![Output::Reauthenticate],
+            Input::Renewed => match self.phase {
+                Phase::Up(_) => vec![Output::Reauthenticate],
                 // The next connection shows the new one anyhow.
-                Link::Down { .. } | Link::Connecting | Link::Greeting { .. } => vec![],
+                Phase::Down { .. } | Phase::Connecting | Phase::Greeting { .. } => vec![],
             },
             Input::Frame(frame) => self.frame(frame, now, draw),
         };
@@ -187,30 +187,30 @@ impl Tunnel {
     }
 
     fn tick(&mut self, now: Duration, draw: u64) -> Vec<Output> {
-        match &mut self.link {
-            Link::Down { until } if now >= *until => {
-                self.link = Link::Connecting;
+        match &mut self.phase {
+            Phase::Down { until } if now >= *until => {
+                self.phase = Phase::Connecting;
                 vec![Output::Connect]
             }
-            Link::Greeting { until } if now >= *until => {
+            Phase::Greeting { until } if now >= *until => {
                 self.give_up("the gateway did not answer the hello", now, draw)
             }
-            Link::Up(up) if now >= up.deadline(self.streams) => {
+            Phase::Up(up) if now >= up.deadline(self.streams) => {
                 let silent = now.saturating_sub(up.heard).as_secs();
                 self.give_up(&format!("nothing heard for {silent} s"), now, draw)
             }
-            Link::Up(up) if now >= up.beat_at => {
+            Phase::Up(up) if now >= up.beat_at => {
                 self.number += 1;
                 up.beat_at = now + jittered(up.every(self.streams), draw);
                 vec![Output::Send(FromMachine::Heartbeat { number: self.number })]
             }
-            Link::Down { .. } | Link::Connecting | Link::Greeting { .. } | Link::Up(_) => vec![],
+            Phase::Down { .. } | Phase::Connecting | Phase::Greeting { .. } | Phase::Up(_) => vec![],
         }
     }
 
     fn streams(&mut self, count: usize, now: Duration, draw: u64) -> Vec<Output> {
         let was_idle = std::mem::replace(&mut self.streams, count) == 0;
-        if let Link::Up(up) = &mut self.link
+        if let Phase::Up(up) = &mut self.phase
             && was_idle
             && count > 0
         {
@@ -221,11 +221,11 @@ impl Tunnel {
     }
 
     fn frame(&mut self, frame: ToMachine, now: Duration, draw: u64) -> Vec<Output> {
-        if let Link::Up(up) = &mut self.link {
+        if let Phase::Up(up) = &mut self.phase {
             up.heard = now;
         }
-        match (frame, &mut self.link) {
-            (ToMachine::Welcome(welcome), Link::Greeting { .. }) => {
+        match (frame, &mut self.phase) {
+            (ToMachine::Welcome(welcome), Phase::Greeting { .. }) => {
                 let every = Duration::from_millis(welcome.heartbeat_ms).clamp(Duration::from_secs(1), AWAY_MOST);
                 self.failures = 0;
                 self.epoch = welcome.epoch;
@@ -233,28 +233,28 @@ impl Tunnel {
                 // lost again before they hear better, the time before it still holds.
                 self.within = self.within.max(spread(welcome.reconnect_within_ms));
                 let beat_at = now + jittered(every, draw);
-                self.link = Link::Up(Up { every, heard: now, beat_at, busy_since: now });
+                self.phase = Phase::Up(Up { every, heard: now, beat_at, busy_since: now });
                 vec![time(welcome.time), Output::Tell(News::Up)]
             }
             (ToMachine::Closing(closing), _) => self.closed(&closing, now, draw),
-            (ToMachine::Heartbeat { epoch, time: at, reconnect_within_ms, .. }, Link::Up(_)) => {
+            (ToMachine::Heartbeat { epoch, time: at, reconnect_within_ms, .. }, Phase::Up(_)) => {
                 self.epoch = epoch;
                 self.within = spread(reconnect_within_ms);
                 vec![time(at)]
             }
-            (ToMachine::Reauthenticated { .. }, Link::Up(_)) => vec![Output::Tell(News::Reauthenticated)],
-            (ToMachine::ReauthenticationRefused { detail, .. }, Link::Up(_)) => {
+            (ToMachine::Reauthenticated { .. }, Phase::Up(_)) => vec![Output::Tell(News::Reauthenticated)],
+            (ToMachine::ReauthenticationRefused { detail, .. }, Phase::Up(_)) => {
                 vec![Output::Tell(News::NotReauthenticated(detail))]
             }
-            (ToMachine::RenewNow, Link::Up(_)) => vec![Output::RenewNow],
-            (ToMachine::Ended { session, reason }, Link::Up(_)) => vec![Output::Ended(session, reason)],
-            (ToMachine::ReachEnded { session, reason }, Link::Up(_)) => vec![Output::ReachEnded(session, reason)],
-            (ToMachine::Drain { after_ms, reconnect_within_ms }, Link::Up(_)) => {
+            (ToMachine::RenewNow, Phase::Up(_)) => vec![Output::RenewNow],
+            (ToMachine::Ended { session, reason }, Phase::Up(_)) => vec![Output::Ended(session, reason)],
+            (ToMachine::ReachEnded { session, reason }, Phase::Up(_)) => vec![Output::ReachEnded(session, reason)],
+            (ToMachine::Drain { after_ms, reconnect_within_ms }, Phase::Up(_)) => {
                 self.within = spread(reconnect_within_ms);
                 vec![Output::Tell(News::Draining(Duration::from_millis(after_ms)))]
             }
             // Out of its place, or of a later version: nothing hangs on it.
-            (_, Link::Down { .. } | Link::Connecting | Link::Greeting { .. } | Link::Up(_)) => vec![],
+            (_, Phase::Down { .. } | Phase::Connecting | Phase::Greeting { .. } | Phase::Up(_)) => vec![],
         }
     }
 
@@ -283,7 +283,7 @@ impl Tunnel {
                 asked + self.backoff(draw).max(share(self.within, draw))
             }
         };
-        self.link = Link::Down { until: now + pause };
+        self.phase = Phase::Down { until: now + pause };
         let why = format!("the gateway closed it ({}): {}", closing.reason.as_str(), closing.detail);
         let mut outputs = vec![Output::HangUp, Output::Tell(News::Down(why, pause))];
         if matches!(closing.reason, Reason::Locked | Reason::Policy) {
@@ -300,16 +300,16 @@ impl Tunnel {
     }
 
     fn lost(&mut self, why: &str, now: Duration, draw: u64) -> Vec<Output> {
-        let pause = match self.link {
-            Link::Down { .. } | Link::Connecting => return vec![],
+        let pause = match self.phase {
+            Phase::Down { .. } | Phase::Connecting => return vec![],
             // It worked until now, so all of us come at once: spread over the time that the gateway gave.
-            Link::Up(_) => share(self.within, draw),
-            Link::Greeting { .. } => {
+            Phase::Up(_) => share(self.within, draw),
+            Phase::Greeting { .. } => {
                 self.failures = self.failures.saturating_add(1);
                 self.backoff(draw)
             }
         };
-        self.link = Link::Down { until: now + pause };
+        self.phase = Phase::Down { until: now + pause };
         vec![Output::Tell(News::Down(why.to_owned(), pause))]
     }
 

@@ -18,7 +18,7 @@ use wire::moving::{Arrival, Arrive, Moving};
 use wire::tunnel::{DIAL_BACK_ALPN, DialBack, DialedBack};
 
 use super::keystore::Credential;
-use super::net::{Manners, NetError, dial};
+use super::net::{NetError, TlsClient, dial};
 use super::verifier::GatewayVerifier;
 use crate::core::target::Address;
 
@@ -36,7 +36,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const FINISH_TIME: Duration = Duration::from_secs(15);
 
 /// As whom to dial and where, as of now: a certificate that was replaced meanwhile would look like a copy of us.
-pub type Whence = Arc<dyn Fn() -> Option<(Arc<Credential>, Address)> + Send + Sync>;
+pub type Origin = Arc<dyn Fn() -> Option<(Arc<Credential>, Address)> + Send + Sync>;
 
 type Own = Compat<TlsStream<TcpStream>>;
 
@@ -44,9 +44,9 @@ type Own = Compat<TlsStream<TcpStream>>;
 pub type Movable = Compat<Moving<yamux::Stream, Busy>>;
 
 /// Lets a stream move once it carries much, if there is a ticket for it.
-pub fn movable(stream: Stream, ticket: Option<String>, whence: &Whence) -> Movable {
+pub fn movable(stream: Stream, ticket: Option<String>, origin: &Origin) -> Movable {
     let step = match ticket {
-        Some(ticket) => Step::Watching { ticket, whence: Arc::clone(whence), pace: Pace::new(Instant::now()) },
+        Some(ticket) => Step::Watching { ticket, origin: Arc::clone(origin), pace: Pace::new(Instant::now()) },
         None => Step::Staying,
     };
     Moving::new(stream.into_inner(), yamux::Stream::is_closed, Busy(step)).compat()
@@ -86,7 +86,7 @@ impl Pace {
 pub struct Busy(Step);
 
 enum Step {
-    Watching { ticket: String, whence: Whence, pace: Pace },
+    Watching { ticket: String, origin: Origin, pace: Pace },
     Dialing(AbortOnDropHandle<Arrival<Own>>),
     Staying,
 }
@@ -95,10 +95,10 @@ impl Arrive for Busy {
     type Carrier = Own;
 
     fn poll_arrive(&mut self, carried: u64, cx: &mut Context<'_>) -> Poll<Arrival<Own>> {
-        if let Step::Watching { ticket, whence, pace } = &mut self.0
+        if let Step::Watching { ticket, origin, pace } = &mut self.0
             && pace.is_busy(carried, Instant::now)
         {
-            let dialing = tokio::spawn(dial_back(Arc::clone(whence), std::mem::take(ticket)));
+            let dialing = tokio::spawn(dial_back(Arc::clone(origin), std::mem::take(ticket)));
             self.0 = Step::Dialing(AbortOnDropHandle::new(dialing));
         }
         match &mut self.0 {
@@ -120,8 +120,8 @@ impl Arrive for Busy {
 
 /// Connects, and asks for the stream. Until we have asked nothing is lost when it does not come about; after that only the
 /// gateway's answer says where its bytes go.
-async fn dial_back(whence: Whence, ticket: String) -> Arrival<Own> {
-    let Ok(mut tls) = connect(&whence).await else { return Arrival::Never };
+async fn dial_back(origin: Origin, ticket: String) -> Arrival<Own> {
+    let Ok(mut tls) = connect(&origin).await else { return Arrival::Never };
     let asked = async {
         write_frame(&mut tls, &DialBack { ticket }).await?;
         read_frame::<DialedBack, _>(&mut tls).await
@@ -134,10 +134,10 @@ async fn dial_back(whence: Whence, ticket: String) -> Arrival<Own> {
     }
 }
 
-async fn connect(whence: &Whence) -> Result<TlsStream<TcpStream>, NetError> {
-    let (credential, address) = whence().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
+async fn connect(origin: &Origin) -> Result<TlsStream<TcpStream>, NetError> {
+    let (credential, address) = origin().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
     let verifier = GatewayVerifier::new(credential.expected(), address.host());
-    let manners = Manners::identified(verifier, &credential)?.speaking(DIAL_BACK_ALPN);
+    let manners = TlsClient::identified(verifier, &credential)?.speaking(DIAL_BACK_ALPN);
     let tls = dial(&address, &manners).await?;
     if tls.get_ref().1.alpn_protocol() != Some(DIAL_BACK_ALPN) {
         return Err(NetError::Nonsense { address, what: "it knows no dial-backs".to_owned() });

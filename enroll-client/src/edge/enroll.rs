@@ -9,14 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use pki::KeyDigest;
 use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 
-use super::net::{Ask, CallError, Connection, Manners, NetError, Reply};
+use super::net::{CallError, Connection, HttpReply, HttpRequest, NetError, TlsClient};
 use super::verifier::GatewayVerifier;
 use super::{clock, entropy};
-use crate::core::enrollment::{Heard, Poll};
+use crate::core::enrollment::{EnrollmentReply, PollWait};
 use crate::core::key::{KeyFault, PrivateKey};
 use crate::core::offset::Offset;
 use crate::core::proof::{self, Subject};
-use crate::core::receive::{self, Before, Expect};
+use crate::core::receive::{self, Expect, KnownGateway};
 use crate::core::target::Address;
 use crate::core::trust::Expected;
 use crate::evidence::{self, Binding, Prover};
@@ -37,48 +37,48 @@ pub struct Application {
 /// The enroll face, with one connection kept as long as it lives.
 pub struct EnrollFace {
     address: Address,
-    manners: Manners,
+    manners: TlsClient,
     verifier: GatewayVerifier,
     trusted: Vec<KeyDigest>,
     pin: KeyDigest,
     connection: Option<Connection>,
     offset: Offset,
-    before: Before,
+    before: KnownGateway,
 }
 
 /// Why a request has no answer that the conversation can use.
-enum Fault {
+enum SubmitError {
     Call(CallError),
     Key(KeyFault),
 }
 
-impl From<CallError> for Fault {
+impl From<CallError> for SubmitError {
     fn from(error: CallError) -> Self {
         Self::Call(error)
     }
 }
 
-impl From<NetError> for Fault {
+impl From<NetError> for SubmitError {
     fn from(error: NetError) -> Self {
         Self::Call(CallError::Net(error))
     }
 }
 
-impl From<KeyFault> for Fault {
+impl From<KeyFault> for SubmitError {
     fn from(fault: KeyFault) -> Self {
         Self::Key(fault)
     }
 }
 
-impl From<Fault> for Heard {
-    fn from(fault: Fault) -> Self {
+impl From<SubmitError> for EnrollmentReply {
+    fn from(fault: SubmitError) -> Self {
         match fault {
-            Fault::Call(CallError::Refused(refusal)) => Self::Refused(*refusal),
-            Fault::Call(CallError::Net(error)) if !error.is_passing() => Self::Hopeless(error.into()),
-            Fault::Call(CallError::Net(error)) if error.may_have_arrived() => Self::NoAnswer(error.into()),
-            Fault::Call(CallError::Net(error)) if error.is_load() => Self::TurnedAway(error.into()),
-            Fault::Call(CallError::Net(error)) => Self::NotSent(error.into()),
-            Fault::Key(fault) => Self::Hopeless(Complaint::new(Exit::Failure, "key", fault.to_string())),
+            SubmitError::Call(CallError::Refused(refusal)) => Self::Refused(*refusal),
+            SubmitError::Call(CallError::Net(error)) if !error.is_passing() => Self::Hopeless(error.into()),
+            SubmitError::Call(CallError::Net(error)) if error.may_have_arrived() => Self::NoAnswer(error.into()),
+            SubmitError::Call(CallError::Net(error)) if error.is_load() => Self::TurnedAway(error.into()),
+            SubmitError::Call(CallError::Net(error)) => Self::NotSent(error.into()),
+            SubmitError::Key(fault) => Self::Hopeless(Complaint::new(Exit::Failure, "key", fault.to_string())),
         }
     }
 }
@@ -94,7 +94,7 @@ impl EnrollFace {
             Expected::Pin(_) | Expected::Anybody => Vec::new(),
         };
         let verifier = GatewayVerifier::new(expected, address.host());
-        let manners = Manners::anonymous(verifier.clone())?;
+        let manners = TlsClient::anonymous(verifier.clone())?;
         Ok(Self {
             address,
             manners,
@@ -103,16 +103,16 @@ impl EnrollFace {
             pin,
             connection: None,
             offset: Offset::default(),
-            before: Before::default(),
+            before: KnownGateway::default(),
         })
     }
 
     /// What was taken of this gateway before.
-    pub fn follows(&mut self, before: Before) {
+    pub fn follows(&mut self, before: KnownGateway) {
         self.before = before;
     }
 
-    /// The root of the gateway we talk to: the pinned one, or the one it has moved on to since, if our bundle holds that.
+    /// The root of the gateway we observer to: the pinned one, or the one it has moved on to since, if our bundle holds that.
     #[must_use]
     pub fn pin(&self) -> KeyDigest {
         self.pin
@@ -125,21 +125,21 @@ impl EnrollFace {
     }
 
     /// Sends the enrollment.
-    pub async fn submit(&mut self, application: &Application) -> Heard {
+    pub async fn submit(&mut self, application: &Application) -> EnrollmentReply {
         self.converse(application, None).await
     }
 
     /// Asks how it stands.
-    pub async fn poll(&mut self, application: &Application, id: &str, patience: Poll) -> Heard {
+    pub async fn poll(&mut self, application: &Application, id: &str, patience: PollWait) -> EnrollmentReply {
         self.converse(application, Some((id, patience))).await
     }
 
-    async fn converse(&mut self, application: &Application, poll: Option<(&str, Poll)>) -> Heard {
+    async fn converse(&mut self, application: &Application, poll: Option<(&str, PollWait)>) -> EnrollmentReply {
         let begun = tokio::time::Instant::now();
         let had_connection = self.connection.as_ref().is_some_and(Connection::was_used);
         let mut outcome = self.exchange(application, poll).await;
         // A connection that was idle may have been closed in the meantime: that is no failure, and repeating is harmless.
-        if had_connection && matches!(&outcome, Err(Fault::Call(CallError::Net(NetError::Broken { .. })))) {
+        if had_connection && matches!(&outcome, Err(SubmitError::Call(CallError::Net(NetError::Broken { .. })))) {
             outcome = self.exchange(application, poll).await;
         }
         match outcome {
@@ -148,7 +148,11 @@ impl EnrollFace {
         }
     }
 
-    async fn exchange(&mut self, application: &Application, poll: Option<(&str, Poll)>) -> Result<Reply, Fault> {
+    async fn exchange(
+        &mut self,
+        application: &Application,
+        poll: Option<(&str, PollWait)>,
+    ) -> Result<HttpReply, SubmitError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.open().await?,
@@ -163,10 +167,10 @@ impl EnrollFace {
         let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
         let (target, body) = match poll {
             None => (path.clone(), Some(self.body(application, &connection)?)),
-            Some((_, Poll::AtOnce)) => (path.clone(), None),
-            Some((_, Poll::Long)) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
+            Some((_, PollWait::AtOnce)) => (path.clone(), None),
+            Some((_, PollWait::Long)) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
         };
-        let reply = connection.call(Ask { method, path: &target, proof: Some(proof), body }).await?;
+        let reply = connection.call(HttpRequest { method, path: &target, proof: Some(proof), body }).await?;
         self.connection = Some(connection);
         Ok(reply)
     }
@@ -184,7 +188,7 @@ impl EnrollFace {
         let unique = entropy::unique().map_err(fault)?;
         let proof = proof::sign(subject, key, self.offset.gateway_time(clock::now()), unique).map_err(fault)?;
         let reply = connection
-            .call(Ask { method, path: &path, proof: Some(proof), body: None })
+            .call(HttpRequest { method, path: &path, proof: Some(proof), body: None })
             .await
             .map_err(CallError::Net)?;
         let _: wire::manage::Done = reply.decode(&self.address)?;
@@ -209,7 +213,7 @@ impl EnrollFace {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        let reply = connection.call(Ask { method: "GET", path, proof: None, body: None }).await?;
+        let reply = connection.call(HttpRequest { method: "GET", path, proof: None, body: None }).await?;
         self.connection = Some(connection);
         reply.decode(&self.address)
     }
@@ -217,7 +221,8 @@ impl EnrollFace {
     /// A connection, and the gateway's time.
     async fn open(&mut self) -> Result<Connection, CallError> {
         let mut connection = Connection::open(&self.address, &self.manners).await?;
-        let reply = connection.call(Ask { method: "GET", path: "/v1/gateway", proof: None, body: None }).await?;
+        let reply =
+            connection.call(HttpRequest { method: "GET", path: "/v1/gateway", proof: None, body: None }).await?;
         let info: GatewayInfo = reply.decode(&self.address)?;
         if let Some(root) = self.verifier.presented_root().filter(|root| self.trusted.contains(root)) {
             self.pin = root;
@@ -232,7 +237,7 @@ impl EnrollFace {
         self.offset = heard.unwrap_or(self.offset);
     }
 
-    fn body(&self, application: &Application, connection: &Connection) -> Result<Vec<u8>, Fault> {
+    fn body(&self, application: &Application, connection: &Connection) -> Result<Vec<u8>, SubmitError> {
         let digest = application.key.digest();
         let binding = Binding { exporter: connection.exporter(), new_key: &digest };
         let request = EnrollRequest {
@@ -241,16 +246,16 @@ impl EnrollFace {
             evidence: evidence::gather(&application.provers, binding)?,
             attributes: application.attributes.clone(),
         };
-        serde_json::to_vec(&request).map_err(|e| Fault::Key(KeyFault::Library(e.to_string())))
+        serde_json::to_vec(&request).map_err(|e| SubmitError::Key(KeyFault::Library(e.to_string())))
     }
 
     /// Sorts an answer.
-    fn hear(&mut self, reply: &Reply, application: &Application, took: Duration) -> Heard {
+    fn hear(&mut self, reply: &HttpReply, application: &Application, took: Duration) -> EnrollmentReply {
         match reply.status {
             200 | 201 => {
                 let issued: IssuedReply = match reply.decode(&self.address) {
                     Ok(issued) => issued,
-                    Err(error) => return Fault::Call(error).into(),
+                    Err(error) => return SubmitError::Call(error).into(),
                 };
                 self.hear_time(issued.time);
                 let (key, shown) = (application.key.digest(), self.verifier.shown());
@@ -258,22 +263,22 @@ impl EnrollFace {
                 let believed = self.verifier.expected();
                 let expect = Expect { key: &key, believed, shown: shown.as_ref(), before: &self.before, now };
                 match receive::accept(&issued, expect) {
-                    Ok(issued) => Heard::Issued(Box::new(issued)),
-                    Err(bad) => Heard::Hopeless(bad.into()),
+                    Ok(issued) => EnrollmentReply::Issued(Box::new(issued)),
+                    Err(bad) => EnrollmentReply::Hopeless(bad.into()),
                 }
             }
             202 => {
                 let waiting: WaitingReply = match reply.decode(&self.address) {
                     Ok(waiting) => waiting,
-                    Err(error) => return Fault::Call(error).into(),
+                    Err(error) => return SubmitError::Call(error).into(),
                 };
                 self.hear_time(waiting.time);
-                match receive::ticket(&waiting) {
-                    Ok(ticket) => Heard::Wait { ticket, took },
-                    Err(bad) => Heard::Hopeless(bad.into()),
+                match receive::pending_approval(&waiting) {
+                    Ok(ticket) => EnrollmentReply::Wait { ticket, took },
+                    Err(bad) => EnrollmentReply::Hopeless(bad.into()),
                 }
             }
-            _ => Heard::Refused(reply.refusal()),
+            _ => EnrollmentReply::Refused(reply.refusal()),
         }
     }
 }
@@ -285,7 +290,7 @@ impl EnrollFace {
 /// When there is no connection, or no chain with a root at its end.
 pub async fn presented_root(address: &Address) -> Result<KeyDigest, Complaint> {
     let verifier = GatewayVerifier::new(Expected::Anybody, address.host());
-    let manners = Manners::anonymous(verifier.clone())?;
+    let manners = TlsClient::anonymous(verifier.clone())?;
     drop(Connection::open(address, &manners).await?);
     verifier.presented_root().ok_or_else(|| {
         Complaint::new(Exit::Untrusted, "no-root", format!("{address} presents no root that could be pinned"))

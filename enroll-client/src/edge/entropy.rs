@@ -1,4 +1,4 @@
-//! The one place that rolls dice. Keys are drawn by the crypto library itself.
+//! Random numbers, drawn in this one place. Keys are drawn by the crypto library itself.
 
 /// A random number for jitter. Should the system have no random numbers, half is as good as any: no secret hangs on it.
 #[must_use]

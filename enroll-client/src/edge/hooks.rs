@@ -20,7 +20,7 @@ pub const COUNT_MOST: usize = 64;
 
 /// What a hook is told, beside `LYCHGATE_DIR`.
 #[derive(Clone, Debug)]
-pub struct Occasion<'a> {
+pub struct HookContext<'a> {
     /// `joined`, `renewed`, `rejoined` or `ssh-host-certificate`, as `LYCHGATE_EVENT`.
     pub event: &'a str,
     /// The new serial number in hex, as `LYCHGATE_SERIAL`.
@@ -40,7 +40,7 @@ pub struct Ran {
 
 /// Runs all hooks, one after the other: `commands` given on the command line by the shell, then the files. One that fails
 /// does not keep the others from running.
-pub async fn run(dir: &Path, commands: &[String], occasion: &Occasion<'_>) -> Vec<Ran> {
+pub async fn run(dir: &Path, commands: &[String], occasion: &HookContext<'_>) -> Vec<Ran> {
     let mut results = Vec::new();
     for text in commands {
         let trouble = run_one(platform::shell(text), dir, occasion).await.err();
@@ -64,7 +64,7 @@ pub async fn run(dir: &Path, commands: &[String], occasion: &Occasion<'_>) -> Ve
 }
 
 /// Runs one command by the shell, as [`run`] does; gives why it failed.
-pub async fn run_command(dir: &Path, command: &str, occasion: &Occasion<'_>) -> Option<String> {
+pub async fn run_command(dir: &Path, command: &str, occasion: &HookContext<'_>) -> Option<String> {
     run_one(platform::shell(command), dir, occasion).await.err()
 }
 
@@ -82,14 +82,14 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-async fn run_one(mut command: Command, dir: &Path, occasion: &Occasion<'_>) -> Result<(), String> {
+async fn run_one(mut command: Command, dir: &Path, occasion: &HookContext<'_>) -> Result<(), String> {
     command
         .env("LYCHGATE_DIR", dir)
         .env("LYCHGATE_EVENT", occasion.event)
         .env("LYCHGATE_SERIAL", occasion.serial)
         .env("LYCHGATE_IDENTITY", occasion.identity)
         .stdin(Stdio::null())
-        // Standard output carries our own events, one a line; what a hook says is talk.
+        // Standard output carries our own events, one a line; what a hook says is observer.
         .stdout(Stdio::from(std::io::stderr()))
         .kill_on_drop(true);
     platform::own_group(&mut command);
@@ -133,7 +133,7 @@ mod tests {
         hook(dir.path(), ".hidden", 0o755, log);
         hook(dir.path(), "20-second~", 0o755, log);
 
-        let occasion = Occasion { event: "renewed", serial: "0a", identity: "spiffe://td/machine/a" };
+        let occasion = HookContext { event: "renewed", serial: "0a", identity: "spiffe://td/machine/a" };
         let ran =
             run(dir.path(), &[r#"echo "command $LYCHGATE_EVENT" >> "$LYCHGATE_DIR/log""#.into()], &occasion).await;
 
@@ -154,6 +154,6 @@ mod tests {
     #[tokio::test]
     async fn no_folder_means_no_hooks() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(run(dir.path(), &[], &Occasion { event: "x", serial: "", identity: "" }).await, []);
+        assert_eq!(run(dir.path(), &[], &HookContext { event: "x", serial: "", identity: "" }).await, []);
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Bu
 use tokio::net::TcpStream;
 
 use super::serve::{BUFFER, reset};
-use crate::core::ending::{Ending, Judged};
+use crate::core::ending::{Completeness, Ending};
 
 /// Joins the two until there is no more to come from the service, or either broke.
 pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {
@@ -37,8 +37,8 @@ pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, s
 
 /// Ends a program's connection as the session ended: one that was cut by a reset, because an orderly end would be taken for the end of
 /// the data.
-pub async fn show_end(program: &mut TcpStream, judged: &Judged) {
-    if *judged == Judged::Well {
+pub async fn show_end(program: &mut TcpStream, judged: &Completeness) {
+    if *judged == Completeness::Complete {
         let _ = program.shutdown().await;
     } else {
         reset(program);

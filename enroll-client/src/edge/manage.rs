@@ -4,16 +4,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::keystore::Credential;
-use super::net::{Ask, CallError, Connection, Manners, NetError};
+use super::net::{CallError, Connection, HttpRequest, NetError, TlsClient};
 use super::verifier::GatewayVerifier;
 use crate::core::proof::Exporter;
 use crate::core::target::Address;
-use crate::core::trust::Shown;
+use crate::core::trust::GatewayCertificate;
 
 /// The manage face, with one connection kept as long as it lives.
 pub struct ManageFace {
     address: Address,
-    manners: Manners,
+    manners: TlsClient,
     connection: Option<Connection>,
 }
 
@@ -26,7 +26,7 @@ impl ManageFace {
         let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
         Ok(Self {
             address: credential.manage.clone(),
-            manners: Manners::identified(verifier, credential)?,
+            manners: TlsClient::identified(verifier, credential)?,
             connection: None,
         })
     }
@@ -39,7 +39,7 @@ impl ManageFace {
 
     /// The certificate that the gateway has shown.
     #[must_use]
-    pub fn shown(&self) -> Option<Shown> {
+    pub fn shown(&self) -> Option<GatewayCertificate> {
         self.manners.shown()
     }
 
@@ -63,7 +63,7 @@ impl ManageFace {
     /// # Errors
     /// When there is no answer or the gateway refuses.
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
-        self.call(Ask { method: "GET", path, proof: None, body: None }).await
+        self.call(HttpRequest { method: "GET", path, proof: None, body: None }).await
     }
 
     /// Does something.
@@ -72,7 +72,7 @@ impl ManageFace {
     /// When there is no answer or the gateway refuses.
     pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
-        self.call(Ask { method: "POST", path, proof: None, body: Some(body) }).await
+        self.call(HttpRequest { method: "POST", path, proof: None, body: Some(body) }).await
     }
 
     /// Changes.
@@ -81,7 +81,7 @@ impl ManageFace {
     /// When there is no answer or the gateway refuses.
     pub async fn patch<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
-        self.call(Ask { method: "PATCH", path, proof: None, body: Some(body) }).await
+        self.call(HttpRequest { method: "PATCH", path, proof: None, body: Some(body) }).await
     }
 
     /// Removes.
@@ -89,10 +89,10 @@ impl ManageFace {
     /// # Errors
     /// When there is no answer or the gateway refuses.
     pub async fn delete<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
-        self.call(Ask { method: "DELETE", path, proof: None, body: None }).await
+        self.call(HttpRequest { method: "DELETE", path, proof: None, body: None }).await
     }
 
-    async fn call<T: DeserializeOwned>(&mut self, ask: Ask<'_>) -> Result<T, CallError> {
+    async fn call<T: DeserializeOwned>(&mut self, ask: HttpRequest<'_>) -> Result<T, CallError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(&self.address, &self.manners).await?,

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use wire::problem::{PROBLEM_TYPE, Problem};
 
 use self::dial::shake;
-pub use self::dial::{CONNECT_LIMIT, Manners, dial, explain};
+pub use self::dial::{CONNECT_LIMIT, TlsClient, dial, explain};
 pub use self::error::{CallError, NetError};
 use self::error::{alert, is_rejection};
 use crate::core::proof::Exporter;
@@ -35,7 +35,7 @@ pub struct Connection {
     driver: JoinHandle<Option<hyper::Error>>,
     exporter: Exporter,
     address: Address,
-    manners: Manners,
+    manners: TlsClient,
     requests: u32,
 }
 
@@ -47,7 +47,7 @@ impl Drop for Connection {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Reply {
+pub struct HttpReply {
     /// The status.
     pub status: u16,
     /// The body.
@@ -58,7 +58,7 @@ pub struct Reply {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct HttpRequest<'a> {
     /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,
     /// Path and query.
@@ -74,7 +74,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none, or it is not the gateway we expect.
-    pub async fn open(address: &Address, manners: &Manners) -> Result<Self, NetError> {
+    pub async fn open(address: &Address, manners: &TlsClient) -> Result<Self, NetError> {
         let tls = dial(address, manners).await?;
         let mut exporter = Exporter::default();
         tls.get_ref()
@@ -104,13 +104,13 @@ impl Connection {
     ///
     /// # Errors
     /// When no whole answer came.
-    pub async fn call(&mut self, ask: Ask<'_>) -> Result<Reply, NetError> {
+    pub async fn call(&mut self, ask: HttpRequest<'_>) -> Result<HttpReply, NetError> {
         let request = self.request(ask)?;
         let exchange = async {
-            self.sender.ready().await.map_err(Failure::Http)?;
-            let response = self.sender.send_request(request).await.map_err(Failure::Http)?;
+            self.sender.ready().await.map_err(ExchangeError::Http)?;
+            let response = self.sender.send_request(request).await.map_err(ExchangeError::Http)?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, wire::limits::REPLY_BODY_MAX).collect().await.map_err(Failure::Body)?;
+            let body = Limited::new(body, wire::limits::REPLY_BODY_MAX).collect().await.map_err(ExchangeError::Body)?;
             Ok((parts, body.to_bytes()))
         };
         let outcome = timeout(REQUEST_LIMIT, exchange).await;
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    fn request(&self, ask: Ask<'_>) -> Result<http::Request<Full<Bytes>>, NetError> {
+    fn request(&self, ask: HttpRequest<'_>) -> Result<http::Request<Full<Bytes>>, NetError> {
         let mut request = http::Request::builder()
             .method(ask.method)
             .uri(ask.path)
@@ -147,9 +147,9 @@ impl Connection {
 
     /// Finds out why a request failed. The reason may lie with the task that drives the connection; and when the gateway
     /// refused our certificate and closed at once, a reset may have swallowed the alert, so it is asked for once more.
-    async fn explain(&mut self, failure: Failure) -> NetError {
+    async fn explain(&mut self, failure: ExchangeError) -> NetError {
         let address = self.address.clone();
-        if let Failure::Body(error) = &failure
+        if let ExchangeError::Body(error) = &failure
             && error.is::<http_body_util::LengthLimitError>()
         {
             return NetError::Nonsense { address, what: "the answer is far too long".into() };
@@ -183,12 +183,12 @@ impl Connection {
 }
 
 /// What failed in an exchange.
-enum Failure {
+enum ExchangeError {
     Http(hyper::Error),
     Body(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl Failure {
+impl ExchangeError {
     fn alert(&self) -> Option<AlertDescription> {
         match self {
             Self::Http(error) => alert(error),
@@ -201,7 +201,7 @@ impl Failure {
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut error: &(dyn std::error::Error + 'static) = match self {
             Self::Http(error) => error,
@@ -215,9 +215,9 @@ impl std::fmt::Display for Failure {
     }
 }
 
-fn reply(parts: &http::response::Parts, body: Bytes) -> Reply {
+fn reply(parts: &http::response::Parts, body: Bytes) -> HttpReply {
     let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    Reply {
+    HttpReply {
         status: parts.status.as_u16(),
         is_problem: header(http::header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(PROBLEM_TYPE)),
         retry_after: header(http::header::RETRY_AFTER)
@@ -227,7 +227,7 @@ fn reply(parts: &http::response::Parts, body: Bytes) -> Reply {
     }
 }
 
-impl Reply {
+impl HttpReply {
     /// The body of a success, decoded; or the refusal.
     ///
     /// # Errors

@@ -83,27 +83,27 @@ async fn answer(config: Arc<ServerConfig>, reply: String) -> Address {
     .await
 }
 
-fn pinned(authority: &Authority) -> Manners {
-    Manners::anonymous(GatewayVerifier::new(Expected::Pin(authority.root.pin()), HOST)).unwrap()
+fn pinned(authority: &Authority) -> TlsClient {
+    TlsClient::anonymous(GatewayVerifier::new(Expected::Pin(authority.root.pin()), HOST)).unwrap()
 }
 
-/// Manners of a machine that `ours` certified and that trusts `gateway`.
-fn identified(ours: &Authority, gateway: &Authority) -> Manners {
+/// TlsClient of a machine that `ours` certified and that trusts `gateway`.
+fn identified(ours: &Authority, gateway: &Authority) -> TlsClient {
     let dir = tempfile::tempdir().unwrap();
     let store = Keystore::at(dir.path().to_owned());
     let key = store.next_key().unwrap();
     let issued = ours.issued(&key, "edge-07", clock::now().secs());
     let credential = store.install(&issued, &key, &Address::parse("gw:1", 1).unwrap()).unwrap();
-    Manners::identified(GatewayVerifier::new(Expected::Pin(gateway.root.pin()), HOST), &credential).unwrap()
+    TlsClient::identified(GatewayVerifier::new(Expected::Pin(gateway.root.pin()), HOST), &credential).unwrap()
 }
 
-async fn get(address: &Address, manners: &Manners) -> Result<Reply, NetError> {
+async fn get(address: &Address, manners: &TlsClient) -> Result<HttpReply, NetError> {
     let mut connection = Connection::open(address, manners).await?;
-    connection.call(Ask { method: "GET", path: "/v1/gateway", proof: None, body: None }).await
+    connection.call(HttpRequest { method: "GET", path: "/v1/gateway", proof: None, body: None }).await
 }
 
 /// The exit code and the first line, with the port replaced.
-async fn complaint(address: &Address, manners: &Manners) -> (Exit, String) {
+async fn complaint(address: &Address, manners: &TlsClient) -> (Exit, String) {
     let complaint = match get(address, manners).await {
         Ok(reply) => panic!("{reply:?}"),
         Err(error) => Complaint::from(error),
@@ -135,7 +135,7 @@ async fn a_good_answer_on_the_bound_connection() {
     let (exporter, kx) = receiver.recv().await.unwrap();
     assert_eq!(*connection.exporter(), exporter);
     assert_eq!(kx, Some(rustls::NamedGroup::X25519MLKEM768));
-    let reply = connection.call(Ask { method: "GET", path: "/", proof: None, body: None }).await.unwrap();
+    let reply = connection.call(HttpRequest { method: "GET", path: "/", proof: None, body: None }).await.unwrap();
     let value: serde_json::Value = reply.decode(&address).unwrap();
     assert_eq!(value["a"], 1);
 }
@@ -253,6 +253,6 @@ async fn nothing_but_the_presented_root_is_learnt_before_a_person_has_looked() {
 #[test]
 fn a_key_is_not_in_what_is_printed() {
     let key = PrivateKey::generate().unwrap();
-    let ask = Ask { method: "POST", path: "/", proof: None, body: None };
+    let ask = HttpRequest { method: "POST", path: "/", proof: None, body: None };
     assert!(!format!("{ask:?} {key:?}").contains("PRIVATE"));
 }

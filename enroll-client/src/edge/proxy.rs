@@ -20,11 +20,11 @@ use transport::streams::{StreamCount, StreamGuard};
 use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
-use self::drive::Driver;
-use super::dial_back::{Movable, Whence, finish, movable};
+use self::drive::StreamsDriver;
+use super::dial_back::{Movable, Origin, finish, movable};
 use super::keystore::Credential;
 use super::link::link;
-use super::net::{CallError, Manners, NetError, dial};
+use super::net::{CallError, NetError, TlsClient, dial};
 use super::notices::SessionNotices;
 use super::sealed;
 use super::tunnel::exporter_of;
@@ -53,7 +53,7 @@ pub struct Streams {
     address: Address,
     credential: Arc<Credential>,
     offset: Offset,
-    whence: Whence,
+    origin: Origin,
     carries: Carries,
     abandoned: mpsc::Sender<String>,
 }
@@ -68,7 +68,7 @@ pub enum Carries {
 }
 
 /// A service that answered.
-pub struct Service {
+pub struct ServiceStream {
     /// The session.
     pub session: String,
     /// Whether the gateway carries ciphertext only.
@@ -85,7 +85,7 @@ enum Io {
     Sealed(Box<TlsStream<Movable>>),
 }
 
-impl Service {
+impl ServiceStream {
     /// To be called when one of them broke: the gateway hears that our end is gone.
     pub async fn abandon(&self) {
         let _ = self.abandoned.send(self.session.clone()).await;
@@ -100,7 +100,7 @@ impl Service {
     }
 }
 
-impl AsyncRead for Service {
+impl AsyncRead for ServiceStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
             Io::Raw(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
@@ -109,7 +109,7 @@ impl AsyncRead for Service {
     }
 }
 
-impl AsyncWrite for Service {
+impl AsyncWrite for ServiceStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
             Io::Raw(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
@@ -145,7 +145,7 @@ impl Streams {
         carries: Carries,
     ) -> Result<Self, NetError> {
         let verifier = GatewayVerifier::new(credential.expected(), address.host());
-        let manners = Manners::identified(verifier, &credential)?.speaking(STREAMS_ALPN);
+        let manners = TlsClient::identified(verifier, &credential)?.speaking(STREAMS_ALPN);
         let tls = dial(&address, &manners).await?;
         if tls.get_ref().1.alpn_protocol() != Some(STREAMS_ALPN) {
             let what = "it is not a gateway's proxy face".to_owned();
@@ -155,7 +155,7 @@ impl Streams {
         let (abandoned, gone) = mpsc::channel(STREAMS_MOST);
         let (notices, open) = (Arc::<SessionNotices>::default(), StreamCount::default());
         let exporter = exporter_of(&tls)?;
-        let driver = Driver {
+        let driver = StreamsDriver {
             // Room for control and for what the gateway has not heard the end of.
             link: link(tls, STREAMS_MOST + 6),
             state: Helper::new(credential.serial, Duration::ZERO),
@@ -171,8 +171,8 @@ impl Streams {
         };
         let driver = tokio::spawn(driver.drive());
         let to = address.clone();
-        let whence: Whence = Arc::new(move || identity().map(|(credential, _)| (credential, to.clone())));
-        Ok(Self { wanted, driver, notices, open, address, credential, offset, whence, carries, abandoned })
+        let origin: Origin = Arc::new(move || identity().map(|(credential, _)| (credential, to.clone())));
+        Ok(Self { wanted, driver, notices, open, address, credential, offset, origin, carries, abandoned })
     }
 
     /// The serial of the certificate that was proven on it last.
@@ -197,7 +197,7 @@ impl Streams {
     ///
     /// # Errors
     /// When there is no answer or the gateway refuses.
-    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<Service, CallError> {
+    pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<ServiceStream, CallError> {
         let slow = |_| {
             let what = "did not answer within 30 s";
             CallError::Net(NetError::Slow { address: self.address.clone(), what, sent: true })
@@ -212,11 +212,11 @@ impl Streams {
             let _ = self.abandoned.send(session).await;
             return Err(CallError::Refused(refusal));
         }
-        let stream = movable(stream, dial_back.filter(|_| self.carries == Carries::Many), &self.whence);
+        let stream = movable(stream, dial_back.filter(|_| self.carries == Carries::Many), &self.origin);
         let io = match mode {
             Mode::Raw => Io::Raw(Box::new(stream)),
             Mode::Sealed => {
-                let credential = (self.whence)().map_or_else(|| Arc::clone(&self.credential), |(newest, _)| newest);
+                let credential = (self.origin)().map_or_else(|| Arc::clone(&self.credential), |(newest, _)| newest);
                 let machine =
                     Identity { domain: credential.domain().clone(), role: Role::Machine, name: machine.clone() };
                 let offset = self.notices.offset().unwrap_or(self.offset);
@@ -233,7 +233,7 @@ impl Streams {
             }
         };
         let (notices, abandoned) = (Arc::clone(&self.notices), self.abandoned.clone());
-        Ok(Service { session, mode, notices, io, abandoned, _guard: guard })
+        Ok(ServiceStream { session, mode, notices, io, abandoned, _guard: guard })
     }
 
     async fn ask(&self, service: &str, machine: &Name) -> Result<(Stream, Reached), CallError> {

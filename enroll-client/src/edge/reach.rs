@@ -19,9 +19,9 @@ use super::lead::{join, show_end};
 use super::notices::SessionNotices;
 use super::sealed;
 use super::serve::reset;
-use super::tunnel::{Said, Standing, whence};
-use crate::core::ending::{Ending, Judged};
-use crate::core::services::Reach;
+use super::tunnel::{CurrentIdentity, TunnelEvent, origin};
+use crate::core::ending::{Completeness, Ending};
+use crate::core::services::RemoteService;
 use crate::text::report::{Complaint, Exit};
 
 /// How long a program here is kept waiting for the tunnel and the service together.
@@ -35,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a listener works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ListenerDeps {
     /// To the tunnel.
     pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
     /// To the tunnel: sessions whose end here is gone.
@@ -45,16 +45,16 @@ pub struct Parts {
     /// How many streams the programs of this machine have open.
     pub open: StreamCount,
     /// Who we are.
-    pub standing: watch::Receiver<Standing>,
+    pub current: watch::Receiver<CurrentIdentity>,
     /// To the daemon.
-    pub tell: mpsc::Sender<Said>,
+    pub tell: mpsc::Sender<TunnelEvent>,
 }
 
 /// Listens for one service.
 ///
 /// # Errors
 /// When the address cannot be had.
-pub async fn listen(name: &str, reach: &Reach) -> Result<TcpListener, Complaint> {
+pub async fn listen(name: &str, reach: &RemoteService) -> Result<TcpListener, Complaint> {
     TcpListener::bind(&reach.listen).await.map_err(|error| {
         let what = format!("cannot listen on {} for `{name}`: {error}", reach.listen);
         Complaint::new(Exit::Usage, "listen", what).hint("choose another address with ,listen=HOST:PORT")
@@ -62,36 +62,36 @@ pub async fn listen(name: &str, reach: &Reach) -> Result<TcpListener, Complaint>
 }
 
 /// Serves one listener for as long as the daemon lives.
-pub async fn offer(listener: TcpListener, reach: Reach, parts: Parts) {
+pub async fn offer(listener: TcpListener, reach: RemoteService, deps: ListenerDeps) {
     loop {
         let Ok((mut program, _)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (reach, parts) = (reach.clone(), parts.clone());
+        let (reach, deps) = (reach.clone(), deps.clone());
         tokio::spawn(async move {
-            if let Err(error) = lead(&mut program, &reach, &parts).await {
+            if let Err(error) = serve_program(&mut program, &reach, &deps).await {
                 // Nothing came, which is not the same as a service that has nothing to say.
                 reset(&program);
                 let line = format!("no way to `{}` on {}: {error}", reach.service, reach.machine);
-                let _ = parts.tell.send(Said::Stream(line)).await;
+                let _ = deps.tell.send(TunnelEvent::Stream(line)).await;
             }
         });
     }
 }
 
-async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Result<()> {
+async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &ListenerDeps) -> io::Result<()> {
     let full = || io::Error::new(io::ErrorKind::WouldBlock, "as many streams are open as a tunnel takes");
-    let _guard = parts.open.take(TUNNEL_STREAMS).ok_or_else(full)?;
+    let _guard = deps.open.take(TUNNEL_STREAMS).ok_or_else(full)?;
     let _ = program.set_nodelay(true);
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 30 s");
-    let Answer { stream, session, mode, ticket, end_is_said } =
-        timeout(WAIT, open(reach, parts)).await.map_err(slow)??;
+    let OpenedStream { stream, session, mode, ticket, end_is_said } =
+        timeout(WAIT, open(reach, deps)).await.map_err(slow)??;
     if let Err(refusal) = reach.sealing.check(&reach.service, &reach.machine, mode) {
-        let _ = parts.abandoned.send(session).await;
+        let _ = deps.abandoned.send(session).await;
         return Err(io::Error::other(refusal.detail));
     }
-    let mut stream = movable(stream, ticket, &whence(&parts.standing));
+    let mut stream = movable(stream, ticket, &origin(&deps.current));
     let ending = match mode {
         Mode::Raw => {
             let ending = join(program, &mut stream).await;
@@ -101,11 +101,11 @@ async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Resu
             ending
         }
         Mode::Sealed => {
-            let standing = parts.standing.borrow().clone();
-            let credential = standing.credential.newest();
+            let current = deps.current.borrow().clone();
+            let credential = current.credential.newest();
             let domain = credential.domain().clone();
             let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
-            let sealing = sealed::open(stream, &credential, &machine, standing.offset);
+            let sealing = sealed::open(stream, &credential, &machine, current.offset);
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
             let ending = join(program, &mut inner).await;
             if in_order(&ending) {
@@ -115,15 +115,15 @@ async fn lead(program: &mut TcpStream, reach: &Reach, parts: &Parts) -> io::Resu
         }
     };
     if !in_order(&ending) {
-        let _ = parts.abandoned.send(session.clone()).await;
+        let _ = deps.abandoned.send(session.clone()).await;
     }
     // A gateway that does not say how sessions end is believed as its bytes ended.
-    let said = if end_is_said { parts.notices.why(&session).await } else { Some(Reason::Peer) };
+    let said = if end_is_said { deps.notices.why(&session).await } else { Some(Reason::Peer) };
     let judged = ending.judge_alone(said);
     show_end(program, &judged).await;
-    if let Judged::Ended(_, why) = judged {
+    if let Completeness::Cut(_, why) = judged {
         let line = format!("the session {session} to `{}` on {} was ended: {why}", reach.service, reach.machine);
-        let _ = parts.tell.send(Said::Stream(line)).await;
+        let _ = deps.tell.send(TunnelEvent::Stream(line)).await;
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ const fn in_order(ending: &Ending) -> bool {
 }
 
 /// A stream that leads to a service.
-struct Answer {
+struct OpenedStream {
     stream: Stream,
     session: String,
     mode: Mode,
@@ -143,10 +143,10 @@ struct Answer {
 }
 
 /// A stream to the service, once there is a tunnel.
-async fn open(reach: &Reach, parts: &Parts) -> io::Result<Answer> {
+async fn open(reach: &RemoteService, deps: &ListenerDeps) -> io::Result<OpenedStream> {
     let mut stream = loop {
         let (to, stream) = oneshot::channel();
-        parts.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        deps.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         match stream.await {
             Ok(stream) => break stream,
             // Down just now.
@@ -157,7 +157,7 @@ async fn open(reach: &Reach, parts: &Parts) -> io::Result<Answer> {
     write_frame(&mut stream, &asked).await?;
     match read_frame(&mut stream).await? {
         Reached::Ok { session, mode, dial_back: ticket, end_is_said } => {
-            Ok(Answer { stream, session, mode, ticket, end_is_said })
+            Ok(OpenedStream { stream, session, mode, ticket, end_is_said })
         }
         Reached::Refused { problem } => Err(io::Error::other(problem.detail)),
     }

@@ -12,9 +12,9 @@ use transport::frame::{read_frame, write_frame};
 use transport::mux::Stream;
 use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 
-use super::dial_back::{Whence, finish, movable};
+use super::dial_back::{Origin, finish, movable};
 use super::sealed::Seal;
-use crate::core::services::{Services, Target};
+use crate::core::services::{ServiceTarget, Services};
 
 /// How long the first frame of a stream may take.
 const FRAME_TIME: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Local for tokio::net::UnixStream {
 }
 
 /// Why a stream was ended from outside: the session, and a place to hear the reason.
-pub type Ended = oneshot::Receiver<Reason>;
+pub type EndSignal = oneshot::Receiver<Reason>;
 
 /// What was asked for on a fresh stream.
 ///
@@ -66,13 +66,13 @@ pub async fn asked(stream: &mut Stream) -> io::Result<Open> {
 }
 
 /// Where the gateway hears that our end of a session is gone.
-pub type Gone = mpsc::Sender<String>;
+pub type AbandonedSender = mpsc::Sender<String>;
 
 /// A stream that broke at our end. The gateway is told while the stream is still there: one that was half closed ends alike with
 /// its data and with its loss, so whoever reads it must have heard by then.
 struct Breaking<'a> {
     session: &'a str,
-    gone: &'a Gone,
+    gone: &'a AbandonedSender,
     error: OnceLock<String>,
 }
 
@@ -94,8 +94,8 @@ pub async fn serve(
     open: &Open,
     services: &Services,
     seal: Option<Arc<Seal>>,
-    mut ended: Ended,
-    (whence, gone): (&Whence, &Gone),
+    mut ended: EndSignal,
+    (origin, gone): (&Origin, &AbandonedSender),
 ) -> String {
     let (mode, mut target) = match reach(open, services, seal.is_some()).await {
         Ok(reached) => reached,
@@ -110,7 +110,7 @@ pub async fn serve(
     }
     let (session, caller) = (&open.session, &open.caller);
     let breaking = Breaking { session, gone, error: OnceLock::new() };
-    let mut stream = movable(stream, open.dial_back.clone(), whence);
+    let mut stream = movable(stream, open.dial_back.clone(), origin);
     let carried = async {
         match (mode, seal) {
             (Mode::Raw, _) | (Mode::Sealed, None) => {
@@ -183,16 +183,16 @@ async fn reach(
     }
 }
 
-async fn connect(target: &Target) -> io::Result<Box<dyn Local>> {
+async fn connect(target: &ServiceTarget) -> io::Result<Box<dyn Local>> {
     match target {
-        Target::Tcp(address) => {
+        ServiceTarget::Tcp(address) => {
             let tcp = TcpStream::connect(address).await?;
             let _ = tcp.set_nodelay(true);
             Ok(Box::new(tcp))
         }
         #[cfg(unix)]
-        Target::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+        ServiceTarget::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
         #[cfg(not(unix))]
-        Target::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        ServiceTarget::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }

@@ -1,4 +1,4 @@
-//! The terminal: talk goes to standard error, results to standard output, questions are asked only where somebody can
+//! The terminal: observer goes to standard error, results to standard output, questions are asked only where somebody can
 //! answer.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

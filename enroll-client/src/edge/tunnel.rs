@@ -1,5 +1,5 @@
 //! Drives a machine's tunnel: feeds what happens to [`crate::core::tunnel::Tunnel`] and does what that says. One task, beside the
-//! one that keeps the certificate alive; the two talk by channels.
+//! one that keeps the certificate alive; the two observer by channels.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -21,12 +21,12 @@ use transport::streams::StreamCount;
 use wire::tunnel::{ALPN, FromMachine, REAUTH_METHOD, REAUTH_PATH, Reason, Reauthenticate, TUNNEL_STREAMS, ToMachine};
 
 use super::clock;
-use super::dial_back::Whence;
+use super::dial_back::Origin;
 use super::entropy;
-use super::held::Held;
 use super::keystore::Credential;
 use super::link::{GatewayLink, link};
-use super::net::{Manners, NetError, dial, explain};
+use super::live_credential::LiveCredential;
+use super::net::{NetError, TlsClient, dial, explain};
 use super::notices::SessionNotices;
 use super::sealed::Seal;
 use super::serve;
@@ -45,7 +45,7 @@ const LEFT_TO_NEWS: usize = 16;
 
 /// What the tunnel tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum TunnelEvent {
     /// Somebody wants a renewal now.
     RenewNow,
     /// How far the gateway's clock is ahead, by what it says and as far as it is believed.
@@ -58,9 +58,9 @@ pub enum Said {
 
 /// Who we are, as of the last renewal.
 #[derive(Clone)]
-pub struct Standing {
+pub struct CurrentIdentity {
     /// The identity in use.
-    pub credential: Held,
+    pub credential: LiveCredential,
     /// How far the gateway's clock is ahead.
     pub offset: Offset,
     /// What sealed services are spoken to with, if there is a certificate for that.
@@ -68,13 +68,13 @@ pub struct Standing {
 }
 
 /// What a tunnel is made of.
-pub struct Parts {
+pub struct TunnelDeps {
     /// What others may reach.
     pub services: Arc<Services>,
     /// Who we are.
-    pub standing: watch::Receiver<Standing>,
+    pub current: watch::Receiver<CurrentIdentity>,
     /// To the daemon.
-    pub tell: mpsc::Sender<Said>,
+    pub tell: mpsc::Sender<TunnelEvent>,
     /// Programs of this machine that want a stream.
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
     /// Sessions of theirs whose end here is gone.
@@ -89,7 +89,7 @@ pub struct Parts {
 struct Connected {
     link: GatewayLink,
     exporter: Exporter,
-    manners: Manners,
+    manners: TlsClient,
     address: Address,
     /// Of the certificate that we showed.
     serial: Serial,
@@ -98,7 +98,7 @@ struct Connected {
 type Dialed = Result<Connected, NetError>;
 type Dialing = JoinHandle<Dialed>;
 
-enum Event {
+enum DriverEvent {
     Tick,
     Dialed(Box<Dialed>),
     Link(LinkEvent<ToMachine>),
@@ -109,8 +109,8 @@ enum Event {
     DaemonGone,
 }
 
-struct Driver {
-    parts: Parts,
+struct TunnelDriver {
+    deps: TunnelDeps,
     state: Tunnel,
     began: Instant,
     dialing: Option<Dialing>,
@@ -127,12 +127,12 @@ struct Driver {
 }
 
 /// Holds the tunnel for as long as the daemon listens.
-pub async fn hold(parts: Parts) {
+pub async fn hold(deps: TunnelDeps) {
     let began = Instant::now();
     let state = Tunnel::new(Duration::ZERO, FIRST_SPREAD, entropy::draw());
-    let serial = parts.standing.borrow().credential.newest().serial;
-    let driver = Driver {
-        parts,
+    let serial = deps.current.borrow().credential.newest().serial;
+    let driver = TunnelDriver {
+        deps,
         serial,
         state,
         began,
@@ -146,13 +146,13 @@ pub async fn hold(parts: Parts) {
     driver.run().await;
 }
 
-impl Driver {
+impl TunnelDriver {
     async fn run(mut self) {
         loop {
             let event = self.event().await;
             let outputs = match event {
-                Event::Tick => self.feed(Input::Tick),
-                Event::Dialed(outcome) => match *outcome {
+                DriverEvent::Tick => self.feed(Input::Tick),
+                DriverEvent::Dialed(outcome) => match *outcome {
                     Ok(connected) => self.connected(connected),
                     Err(error) => {
                         self.dialing = None;
@@ -161,39 +161,39 @@ impl Driver {
                         outputs
                     }
                 },
-                Event::Link(LinkEvent::Frame(frame)) => self.feed(Input::Frame(frame)),
-                Event::Link(LinkEvent::Inbound(stream)) => {
+                DriverEvent::Link(LinkEvent::Frame(frame)) => self.feed(Input::Frame(frame)),
+                DriverEvent::Link(LinkEvent::Inbound(stream)) => {
                     self.serve(stream);
                     vec![]
                 }
-                Event::Link(LinkEvent::ControlEnded(_)) => self.lost(None),
-                Event::Link(LinkEvent::Ended(error)) => self.lost(error),
-                Event::Wanted(to) => {
+                DriverEvent::Link(LinkEvent::ControlEnded(_)) => self.lost(None),
+                DriverEvent::Link(LinkEvent::Ended(error)) => self.lost(error),
+                DriverEvent::Wanted(to) => {
                     if let Some(connected) = self.connected.as_mut().filter(|_| self.state.is_up()) {
                         connected.link.open(to);
                     }
                     vec![]
                 }
-                Event::Renewed => {
-                    self.serial = self.parts.standing.borrow().credential.newest().serial;
+                DriverEvent::Renewed => {
+                    self.serial = self.deps.current.borrow().credential.newest().serial;
                     self.feed(Input::Renewed)
                 }
-                Event::Abandoned(session) => {
+                DriverEvent::Abandoned(session) => {
                     self.send(&FromMachine::Abandoned { session });
                     vec![]
                 }
-                Event::StreamEnded(key, line) => {
+                DriverEvent::StreamEnded(key, line) => {
                     self.guard().remove(&key);
                     // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
                     // still; what is of more weight finds room.
-                    if !line.is_empty() && self.parts.tell.capacity() > LEFT_TO_NEWS {
-                        let _ = self.parts.tell.try_send(Said::Stream(line));
+                    if !line.is_empty() && self.deps.tell.capacity() > LEFT_TO_NEWS {
+                        let _ = self.deps.tell.try_send(TunnelEvent::Stream(line));
                     }
                     vec![]
                 }
-                Event::DaemonGone => return,
+                DriverEvent::DaemonGone => return,
             };
-            let count = self.serving.len() + self.parts.reaching.open();
+            let count = self.serving.len() + self.deps.reaching.open();
             let mut outputs = outputs;
             outputs.extend(self.feed(Input::Streams(count)));
             for output in outputs {
@@ -230,9 +230,9 @@ impl Driver {
         outputs
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> DriverEvent {
         let deadline = self.state.deadline().map(|at| self.began + at);
-        let Self { parts, dialing, connected, serving, serial, gone, .. } = self;
+        let Self { deps, dialing, connected, serving, serial, gone, .. } = self;
         let tick = async {
             match deadline {
                 Some(at) => sleep_until(at).await,
@@ -253,53 +253,53 @@ impl Driver {
             None => Poll::Pending,
         });
         tokio::select! {
-            event = moving => Event::Link(event),
-            outcome = dialed => Event::Dialed(Box::new(outcome)),
-            wanted = parts.wanted.recv() => wanted.map_or(Event::DaemonGone, Event::Wanted),
-            changed = parts.standing.changed() => match changed {
+            event = moving => DriverEvent::Link(event),
+            outcome = dialed => DriverEvent::Dialed(Box::new(outcome)),
+            wanted = deps.wanted.recv() => wanted.map_or(DriverEvent::DaemonGone, DriverEvent::Wanted),
+            changed = deps.current.changed() => match changed {
                 // Something else may have changed: only a new certificate is for the gateway to see.
-                Ok(()) if parts.standing.borrow_and_update().credential.newest().serial != *serial => Event::Renewed,
-                Ok(()) => Event::Tick,
-                Err(_) => Event::DaemonGone,
+                Ok(()) if deps.current.borrow_and_update().credential.newest().serial != *serial => DriverEvent::Renewed,
+                Ok(()) => DriverEvent::Tick,
+                Err(_) => DriverEvent::DaemonGone,
             },
             Some(ended) = serving.join_next(), if !serving.is_empty() => {
                 let (key, line) = ended.unwrap_or_default();
-                Event::StreamEnded(key, line)
+                DriverEvent::StreamEnded(key, line)
             }
-            Some(session) = parts.abandoned.recv() => Event::Abandoned(session),
-            Some(session) = gone.1.recv() => Event::Abandoned(session),
-            () = tick => Event::Tick,
+            Some(session) = deps.abandoned.recv() => DriverEvent::Abandoned(session),
+            Some(session) = gone.1.recv() => DriverEvent::Abandoned(session),
+            () = tick => DriverEvent::Tick,
         }
     }
 
     async fn act(&mut self, output: Output) {
         match output {
             Output::Connect => {
-                let standing = self.parts.standing.borrow().clone();
-                self.dialing = Some(tokio::spawn(connect(standing)));
+                let current = self.deps.current.borrow().clone();
+                self.dialing = Some(tokio::spawn(connect(current)));
             }
-            Output::Hello => self.send(&FromMachine::Hello(self.parts.services.hello())),
+            Output::Hello => self.send(&FromMachine::Hello(self.deps.services.hello())),
             Output::Send(frame) => self.send(&frame),
             Output::Reauthenticate => self.reauthenticate().await,
             Output::HangUp => self.hang_up(),
             Output::RenewNow => {
-                let _ = self.parts.tell.send(Said::RenewNow).await;
+                let _ = self.deps.tell.send(TunnelEvent::RenewNow).await;
             }
             Output::Ended(session, reason) => {
                 if let Some(ended) = self.guard().remove(&session) {
                     let _ = ended.send(reason);
                 }
             }
-            Output::ReachEnded(session, reason) => self.parts.notices.ended(session, reason),
+            Output::ReachEnded(session, reason) => self.deps.notices.ended(session, reason),
             Output::Tell(News::Time(time)) => {
                 let shown = self.connected.as_ref().and_then(|connected| connected.manners.shown());
                 // What is not to be believed is not passed on; a look says so.
                 if let Ok(offset) = Offset::heard(time, clock::now(), shown.as_ref()) {
-                    let _ = self.parts.tell.send(Said::Clock(offset)).await;
+                    let _ = self.deps.tell.send(TunnelEvent::Clock(offset)).await;
                 }
             }
             Output::Tell(news) => {
-                let _ = self.parts.tell.send(Said::News(news)).await;
+                let _ = self.deps.tell.send(TunnelEvent::News(news)).await;
             }
         }
     }
@@ -307,12 +307,12 @@ impl Driver {
     /// What a failed attempt is told as: the state machine knows when the next one is.
     async fn tell_down(&self, why: String) {
         let wait = self.state.deadline().unwrap_or_default().saturating_sub(self.began.elapsed());
-        let _ = self.parts.tell.send(Said::News(News::Down(why, wait))).await;
+        let _ = self.deps.tell.send(TunnelEvent::News(News::Down(why, wait))).await;
     }
 
     fn connected(&mut self, connected: Connected) -> Vec<Output> {
         (self.dialing, self.serial) = (None, connected.serial);
-        self.parts.notices.update(|state| (state.speaks, state.gone) = (true, false));
+        self.deps.notices.update(|state| (state.speaks, state.gone) = (true, false));
         self.connected = Some(connected);
         self.feed(Input::Connected)
     }
@@ -322,7 +322,7 @@ impl Driver {
             dialing.abort();
         }
         self.connected = None;
-        self.parts.notices.update(|state| state.gone = true);
+        self.deps.notices.update(|state| state.gone = true);
         // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
         for (_, ended) in self.guard().drain() {
             let _ = ended.send(Reason::Lost);
@@ -338,13 +338,13 @@ impl Driver {
     }
 
     async fn reauthenticate(&mut self) {
-        let standing = self.parts.standing.borrow().clone();
+        let current = self.deps.current.borrow().clone();
         let Some(exporter) = self.connected.as_ref().map(|connected| connected.exporter) else { return };
-        let credential = &standing.credential.newest();
-        match renewed(credential, &credential.manage, standing.offset, &exporter) {
+        let credential = &current.credential.newest();
+        match renewed(credential, &credential.manage, current.offset, &exporter) {
             Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
             Err(why) => {
-                let _ = self.parts.tell.send(Said::News(News::NotReauthenticated(why))).await;
+                let _ = self.deps.tell.send(TunnelEvent::News(News::NotReauthenticated(why))).await;
             }
         }
     }
@@ -355,34 +355,34 @@ impl Driver {
             // The gateway holds to the same limit; whoever does not gets no answer.
             return;
         }
-        let (services, seal) = (Arc::clone(&self.parts.services), self.parts.standing.borrow().seal.clone());
-        let (whence, gone) = (whence(&self.parts.standing), self.gone.0.clone());
+        let (services, seal) = (Arc::clone(&self.deps.services), self.deps.current.borrow().seal.clone());
+        let (origin, gone) = (origin(&self.deps.current), self.gone.0.clone());
         let (sessions, fallback) = (Arc::clone(&self.sessions), format!("#{}", self.number));
         self.serving.spawn(async move {
             let Ok(open) = serve::asked(&mut stream).await else { return (fallback, String::new()) };
             let (tell, ended) = oneshot::channel();
             sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(open.session.clone(), tell);
-            let line = serve::serve(stream, &open, &services, seal, ended, (&whence, &gone)).await;
+            let line = serve::serve(stream, &open, &services, seal, ended, (&origin, &gone)).await;
             (open.session, line)
         });
     }
 }
 
 /// As whom a machine's streams move, and where to.
-pub fn whence(standing: &watch::Receiver<Standing>) -> Whence {
-    let standing = standing.clone();
+pub fn origin(current: &watch::Receiver<CurrentIdentity>) -> Origin {
+    let current = current.clone();
     Arc::new(move || {
-        let credential = standing.borrow().credential.newest();
+        let credential = current.borrow().credential.newest();
         let address = credential.manage.clone();
         Some((credential, address))
     })
 }
 
 /// Connects as the machine that we are now.
-async fn connect(standing: Standing) -> Dialed {
-    let credential = &standing.credential.newest();
+async fn connect(current: CurrentIdentity) -> Dialed {
+    let credential = &current.credential.newest();
     let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
-    let manners = Manners::identified(verifier, credential)?.speaking(ALPN);
+    let manners = TlsClient::identified(verifier, credential)?.speaking(ALPN);
     let tls = dial(&credential.manage, &manners).await?;
     if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(NetError::Nonsense {

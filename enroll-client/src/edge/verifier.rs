@@ -8,33 +8,33 @@ use rustls::client::danger::ServerCertVerifier;
 use transport::verifier::{CheckPeer, PeerVerifier};
 
 use super::crypto::provider;
-use crate::core::trust::{Distrust, Expected, Shown, verify_gateway};
+use crate::core::trust::{Distrust, Expected, GatewayCertificate, verify_gateway};
 
 /// Verifies the gateway in a handshake, and remembers why it was not believed: rustls itself passes on little more than "bad
 /// certificate".
 #[derive(Clone, Debug)]
-pub struct GatewayVerifier(Arc<Judge>);
+pub struct GatewayVerifier(Arc<GatewayCheck>);
 
 #[derive(Debug)]
-struct Judge {
+struct GatewayCheck {
     expected: Expected,
     host: String,
-    found: Mutex<Found>,
+    found: Mutex<HandshakeFacts>,
 }
 
 /// What the last handshake showed.
 #[derive(Debug, Default)]
-struct Found {
+struct HandshakeFacts {
     distrust: Option<Distrust>,
     root: Option<KeyDigest>,
-    shown: Option<Shown>,
+    shown: Option<GatewayCertificate>,
 }
 
 impl GatewayVerifier {
     /// For connections to `host`.
     #[must_use]
     pub fn new(expected: Expected, host: &str) -> Self {
-        Self(Arc::new(Judge { expected, host: host.to_owned(), found: Mutex::default() }))
+        Self(Arc::new(GatewayCheck { expected, host: host.to_owned(), found: Mutex::default() }))
     }
 
     /// For rustls.
@@ -57,7 +57,7 @@ impl GatewayVerifier {
 
     /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
     #[must_use]
-    pub fn shown(&self) -> Option<Shown> {
+    pub fn shown(&self) -> Option<GatewayCertificate> {
         self.0.found().shown.clone()
     }
 
@@ -68,14 +68,14 @@ impl GatewayVerifier {
     }
 }
 
-impl Judge {
-    fn found(&self) -> MutexGuard<'_, Found> {
+impl GatewayCheck {
+    fn found(&self) -> MutexGuard<'_, HandshakeFacts> {
         // What is in it is plain data; a panic elsewhere leaves it usable.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl CheckPeer for Judge {
+impl CheckPeer for GatewayCheck {
     fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
         let outcome = verify_gateway(&self.expected, chain, &self.host, UnixTime::new(now.as_secs()));
         let mut found = self.found();

@@ -8,14 +8,14 @@ use pki::Name;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use wire::tunnel::Reason;
 
-use crate::core::ending::{Ending, Judged};
+use crate::core::ending::{Completeness, Ending};
 use crate::core::offset::Offset;
 use crate::core::target::Address;
-use crate::edge::held::Held;
 use crate::edge::keystore::Keystore;
+use crate::edge::live_credential::LiveCredential;
 use crate::edge::manage::{ManageFace, segment};
 use crate::edge::net::{CallError, NetError};
-use crate::edge::proxy::{Carries, IdentitySource, Service, Streams};
+use crate::edge::proxy::{Carries, IdentitySource, ServiceStream, Streams};
 use crate::edge::serve::BUFFER;
 use crate::edge::terminal;
 use crate::flow::upkeep;
@@ -25,7 +25,7 @@ use crate::text::report::{Complaint, Exit};
 #[derive(Clone)]
 pub struct ProxyAccess {
     /// Who we are.
-    pub credential: Held,
+    pub credential: LiveCredential,
     /// Where the proxy face is.
     pub proxy: Address,
     /// How far the gateway's clock is ahead.
@@ -51,7 +51,7 @@ impl ProxyAccess {
         }
         let proxy = upkeep::proxy(store, &credential).await?;
         let offset = Offset::from_secs(store.state(&credential.facts).clock_offset);
-        Ok(Self { credential: Held::new(store, credential), proxy, offset, store: store.clone() })
+        Ok(Self { credential: LiveCredential::new(store, credential), proxy, offset, store: store.clone() })
     }
 
     /// That our own certificate is over, if it is.
@@ -92,15 +92,15 @@ pub struct EndedSession<'a> {
 pub async fn report_end(way: Option<&ProxyAccess>, over: EndedSession<'_>) -> Exit {
     let EndedSession { session, machine, ending, said } = over;
     let judged = match ending.judge(said) {
-        Judged::Ask => ask(way, session, &ending, said).await,
+        Completeness::AskGateway => ask(way, session, &ending, said).await,
         judged => judged,
     };
     match judged {
-        Judged::Ended(exit, why) => {
+        Completeness::Cut(exit, why) => {
             terminal::say(&format!("the session {session} to `{machine}` was ended: {why}"));
             exit
         }
-        Judged::Well | Judged::Ask => Exit::Ok,
+        Completeness::Complete | Completeness::AskGateway => Exit::Ok,
     }
 }
 
@@ -125,7 +125,7 @@ async fn lock_of(face: &mut ManageFace, machine: &Name) -> Option<String> {
 }
 
 /// Asks the gateway why a session ended.
-async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Option<Reason>) -> Judged {
+async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Option<Reason>) -> Completeness {
     let alone = || ending.judge_alone(said);
     let Some(way) = way else { return alone() };
     let Ok(mut face) = ManageFace::new(&way.credential.newest()) else { return alone() };
@@ -140,20 +140,20 @@ async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Op
                 _ => None,
             };
             match (ending.judge_alone(known), lock) {
-                (Judged::Ended(exit, why), Some(lock)) => Judged::Ended(exit, format!("{why}; {lock}")),
+                (Completeness::Cut(exit, why), Some(lock)) => Completeness::Cut(exit, format!("{why}; {lock}")),
                 (judged, _) => judged,
             }
         }
         // Then it is our own standing that ended it.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
-            Judged::Ended(refusal.exit(), format!("{}: {}", refusal.code, refusal.detail))
+            Completeness::Cut(refusal.exit(), format!("{}: {}", refusal.code, refusal.detail))
         }
         Err(CallError::Net(error @ NetError::Rejected { .. })) => {
-            Judged::Ended(Exit::Expired, format!("expired: {error}"))
+            Completeness::Cut(Exit::Expired, format!("expired: {error}"))
         }
         // It went away with our connection, or with the gateway itself.
         Err(CallError::Net(error)) if said.is_none() => {
-            Judged::Ended(Exit::Unreachable, format!("the gateway does not answer any more: {error}"))
+            Completeness::Cut(Exit::Unreachable, format!("the gateway does not answer any more: {error}"))
         }
         Err(_) => alone(),
     }
@@ -163,7 +163,7 @@ async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Op
 ///
 /// # Errors
 /// When either broke.
-pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut Service) -> io::Result<()> {
+pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut ServiceStream) -> io::Result<()> {
     match copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await {
         Ok(_) => {
             service.finish().await;

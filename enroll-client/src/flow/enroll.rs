@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use pki::{KeyDigest, UnixTime};
 
-use crate::core::enrollment::{Flow, Forget, Input, Manner, Output};
+use crate::core::enrollment::{Enrollment, EnrollmentInput, EnrollmentOutput, Forget, RetryPolicy};
 use crate::core::offset::Offset;
-use crate::core::plan::Wish;
-use crate::core::receive::Ticket;
+use crate::core::plan::JoinRequest;
+use crate::core::receive::PendingApproval;
 use crate::core::record::{Denied, Pending, RequestAtGate, VERSION};
 use crate::core::target::Address;
 use crate::core::trust::Expected;
@@ -23,7 +23,7 @@ use crate::text::report::{Complaint, Exit};
 
 /// What is shown of a request at the gate.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct WaitingNotice {
     /// Where.
     pub gateway: Address,
     /// The enrollment.
@@ -41,9 +41,9 @@ pub struct Notice {
 }
 
 /// To whom the conversation speaks.
-pub trait Talk {
+pub trait EnrollmentObserver {
     /// There is a request at the gate.
-    fn waiting(&mut self, notice: &Notice);
+    fn waiting(&mut self, notice: &WaitingNotice);
     /// A second has passed.
     fn tick(&mut self);
     /// Something went wrong and will be tried again.
@@ -51,17 +51,17 @@ pub trait Talk {
 }
 
 /// How the conversation ended.
-pub enum End {
+pub enum EnrollmentEnd {
     /// There is a new identity in the folder.
     Installed(Box<Credential>, Offset),
     /// A person must decide, and the caller did not want to wait.
-    Waiting(Notice),
+    Waiting(WaitingNotice),
     /// A signal came; with the request at the gate, if there is one.
-    Stopped(Option<Notice>),
+    Stopped(Option<WaitingNotice>),
 }
 
 /// One attempt to join or rejoin.
-pub struct Pursuit<'a> {
+pub struct EnrollmentAttempt<'a> {
     /// The folder, whose lock the caller holds.
     pub store: &'a Keystore,
     /// What is asked for.
@@ -73,25 +73,29 @@ pub struct Pursuit<'a> {
     /// The expired identity to show as evidence.
     pub prior: Option<&'a Credential>,
     /// How to behave.
-    pub manner: Manner,
+    pub policy: RetryPolicy,
 }
 
-/// The parts of a pursuit while it goes on.
-struct Course<'a> {
+/// The parts of a attempt while it goes on.
+struct EnrollmentDriver<'a> {
     store: &'a Keystore,
     pending: Pending,
     gateway: Address,
     face: EnrollFace,
     application: Application,
-    notice: Option<Notice>,
+    notice: Option<WaitingNotice>,
 }
 
 /// Runs the conversation to its end.
 ///
 /// # Errors
 /// When it ends badly, or the folder cannot be written.
-pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
-    let Pursuit { store, mut pending, expected, face, prior, manner } = pursuit;
+pub async fn drive_enrollment(
+    attempt: EnrollmentAttempt<'_>,
+    observer: &mut dyn EnrollmentObserver,
+    stop: &mut StopSignal,
+) -> Result<EnrollmentEnd, Complaint> {
+    let EnrollmentAttempt { store, mut pending, expected, face, prior, policy } = attempt;
     let damaged =
         |_| Complaint::new(Exit::Files, "files", "`pending.json` is damaged").hint("remove it and join again");
     let gateway = Address::parse(&pending.gateway, 443).map_err(damaged)?;
@@ -100,9 +104,9 @@ pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSi
     pending.request = pending.request.filter(|request| request.key == key.digest().hex());
     // The request is on the disk before it is sent, so that it can be repeated by whoever comes after us.
     store.save_pending(&pending)?;
-    let flow = match &pending.request {
-        Some(request) => Flow::resume(manner, request.id.clone()),
-        None => Flow::ask(manner),
+    let enrollment = match &pending.request {
+        Some(request) => Enrollment::resume(policy, request.id.clone()),
+        None => Enrollment::ask(policy),
     };
     let application = Application {
         key,
@@ -114,8 +118,10 @@ pub async fn pursue(pursuit: Pursuit<'_>, talk: &mut dyn Talk, stop: &mut StopSi
         Some(face) => face,
         None => EnrollFace::new(gateway.clone(), expected, pin)?,
     };
-    face.follows(prior.map(Credential::before).unwrap_or_default());
-    Course { store, pending, gateway, face, application, notice: None }.follow(flow, talk, stop).await
+    face.follows(prior.map(Credential::known_gateway).unwrap_or_default());
+    EnrollmentDriver { store, pending, gateway, face, application, notice: None }
+        .follow(enrollment, observer, stop)
+        .await
 }
 
 /// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
@@ -134,43 +140,48 @@ fn provers(token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prove
     provers
 }
 
-impl Course<'_> {
-    async fn follow(mut self, mut flow: Flow, talk: &mut dyn Talk, stop: &mut StopSignal) -> Result<End, Complaint> {
-        let mut input = Input::Continue;
+impl EnrollmentDriver<'_> {
+    async fn follow(
+        mut self,
+        mut enrollment: Enrollment,
+        observer: &mut dyn EnrollmentObserver,
+        stop: &mut StopSignal,
+    ) -> Result<EnrollmentEnd, Complaint> {
+        let mut input = EnrollmentInput::Continue;
         loop {
-            let (next, output) = flow.step(input, entropy::draw());
-            flow = next;
+            let (next, output) = enrollment.step(input, entropy::draw());
+            enrollment = next;
             let heard = match output {
-                Output::Submit => ticking(self.face.submit(&self.application), talk, stop).await,
-                Output::Poll { id, patience } => {
-                    ticking(self.face.poll(&self.application, &id, patience), talk, stop).await
+                EnrollmentOutput::Submit => with_ticks(self.face.submit(&self.application), observer, stop).await,
+                EnrollmentOutput::Poll { id, patience } => {
+                    with_ticks(self.face.poll(&self.application, &id, patience), observer, stop).await
                 }
-                Output::Pause { length, why } => {
+                EnrollmentOutput::Pause { length, why } => {
                     if let Some(why) = why {
-                        talk.retrying(&why, length);
+                        observer.retrying(&why, length);
                     }
-                    if ticking(tokio::time::sleep(length), talk, stop).await.is_none() {
-                        return Ok(End::Stopped(self.notice));
+                    if with_ticks(tokio::time::sleep(length), observer, stop).await.is_none() {
+                        return Ok(EnrollmentEnd::Stopped(self.notice));
                     }
-                    input = Input::Continue;
+                    input = EnrollmentInput::Continue;
                     continue;
                 }
-                Output::Announce(ticket) => {
+                EnrollmentOutput::Announce(ticket) => {
                     let notice = self.remember(&ticket)?;
-                    talk.waiting(&notice);
+                    observer.waiting(&notice);
                     self.notice = Some(notice);
-                    input = Input::Continue;
+                    input = EnrollmentInput::Continue;
                     continue;
                 }
-                Output::Leave(ticket) => return Ok(End::Waiting(self.remember(&ticket)?)),
-                Output::Install(issued) => {
+                EnrollmentOutput::Leave(ticket) => return Ok(EnrollmentEnd::Waiting(self.remember(&ticket)?)),
+                EnrollmentOutput::Install(issued) => {
                     let credential = self.store.install(&issued, &self.application.key, &self.gateway)?;
-                    return Ok(End::Installed(Box::new(credential), self.face.offset()));
+                    return Ok(EnrollmentEnd::Installed(Box::new(credential), self.face.offset()));
                 }
-                Output::GiveUp(complaint, forget) => {
+                EnrollmentOutput::GiveUp(complaint, forget) => {
                     match forget {
                         Forget::Nothing => {}
-                        Forget::Ticket => {
+                        Forget::Approval => {
                             self.pending.request = None;
                             self.store.save_pending(&self.pending)?;
                         }
@@ -183,13 +194,13 @@ impl Course<'_> {
                     return Err(complaint);
                 }
             };
-            let Some(heard) = heard else { return Ok(End::Stopped(self.notice)) };
-            input = Input::Heard(heard);
+            let Some(heard) = heard else { return Ok(EnrollmentEnd::Stopped(self.notice)) };
+            input = EnrollmentInput::Reply(heard);
         }
     }
 
     /// Works out the code and writes down the request.
-    fn remember(&mut self, ticket: &Ticket) -> Result<Notice, StoreError> {
+    fn remember(&mut self, ticket: &PendingApproval) -> Result<WaitingNotice, StoreError> {
         let digest = self.application.key.digest();
         let code = pki::waiting_code(&digest, &self.face.pin(), &ticket.nonce).to_string();
         let request =
@@ -200,7 +211,7 @@ impl Course<'_> {
             self.pending.request = Some(request);
             self.store.save_pending(&self.pending)?;
         }
-        Ok(Notice {
+        Ok(WaitingNotice {
             gateway: self.gateway.clone(),
             id: ticket.id.clone(),
             code,
@@ -212,8 +223,12 @@ impl Course<'_> {
     }
 }
 
-/// Waits for `work`, ticking every second; nothing when a signal comes first.
-async fn ticking<T>(work: impl Future<Output = T>, talk: &mut dyn Talk, stop: &mut StopSignal) -> Option<T> {
+/// Waits for `work`, with_ticks every second; nothing when a signal comes first.
+async fn with_ticks<T>(
+    work: impl Future<Output = T>,
+    observer: &mut dyn EnrollmentObserver,
+    stop: &mut StopSignal,
+) -> Option<T> {
     tokio::pin!(work);
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -221,7 +236,7 @@ async fn ticking<T>(work: impl Future<Output = T>, talk: &mut dyn Talk, stop: &m
             biased;
             done = &mut work => return Some(done),
             _ = stop.wait() => return None,
-            _ = seconds.tick() => talk.tick(),
+            _ = seconds.tick() => observer.tick(),
         }
     }
 }
@@ -238,14 +253,14 @@ pub fn pending_pin(pending: &Pending) -> Result<KeyDigest, Complaint> {
 
 /// A new request to join.
 #[must_use]
-pub fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, wish: &Wish) -> Pending {
+pub fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, join: &JoinRequest) -> Pending {
     Pending {
         version: VERSION,
         gateway: gateway.to_string(),
         pin: pin.hex(),
-        name: wish.name.as_ref().map(|name| name.as_str().to_owned()),
+        name: join.name.as_ref().map(|name| name.as_str().to_owned()),
         token,
-        attributes: attributes(&wish.attributes),
+        attributes: attributes(&join.attributes),
         created: clock::now().secs(),
         request: None,
         denied: None,
@@ -259,9 +274,9 @@ pub fn rejoin_pending(
     credential: &Credential,
     earlier: Option<Pending>,
     token: Option<String>,
-    wish: &Wish,
+    join: &JoinRequest,
 ) -> Pending {
-    let mut pending = ask_pending(&credential.gateway, credential.pin, token, wish);
+    let mut pending = ask_pending(&credential.gateway, credential.pin, token, join);
     pending.name = pending.name.or_else(|| Some(credential.facts.name.clone()));
     pending.request = earlier
         .filter(|earlier| earlier.gateway == pending.gateway && pending.token.is_none())

@@ -11,7 +11,7 @@ use wire::tunnel::Reason;
 use crate::core::services::Sealing;
 use crate::edge::net::CallError;
 use crate::edge::notices::SessionNotices;
-use crate::edge::proxy::{Carries, Service, Streams};
+use crate::edge::proxy::{Carries, ServiceStream, Streams};
 use crate::flow::access::ProxyAccess;
 use crate::text::report::Complaint;
 
@@ -23,11 +23,11 @@ const OPENED_KEPT: usize = 1_024;
 pub struct Pool {
     state: Mutex<(ProxyAccess, Vec<Arc<Streams>>)>,
     /// The last sessions that were opened.
-    opened: Mutex<VecDeque<Opened>>,
+    opened: Mutex<VecDeque<OpenSession>>,
 }
 
 /// A session that was opened for a program.
-struct Opened {
+struct OpenSession {
     session: String,
     /// Where the gateway says why it ended.
     notices: Arc<SessionNotices>,
@@ -35,8 +35,8 @@ struct Opened {
     broke: Arc<AtomicBool>,
 }
 
-/// Why a session ended, if it is known.
-pub struct Why {
+/// SessionEnd a session ended, if it is known.
+pub struct SessionEnd {
     /// By what the gateway said of it.
     pub reason: Option<Reason>,
     /// Whether what was read of it broke off here.
@@ -51,26 +51,26 @@ impl Pool {
     }
 
     /// Remembers a session; gives where to note that it broke.
-    pub async fn note(&self, service: &Service) -> Arc<AtomicBool> {
+    pub async fn note(&self, service: &ServiceStream) -> Arc<AtomicBool> {
         let mut opened = self.opened.lock().await;
         if opened.len() == OPENED_KEPT {
             opened.pop_front();
         }
         let (session, notices, broke) =
             (service.session.clone(), Arc::clone(&service.notices), Arc::<AtomicBool>::default());
-        opened.push_back(Opened { session, notices, broke: Arc::clone(&broke) });
+        opened.push_back(OpenSession { session, notices, broke: Arc::clone(&broke) });
         broke
     }
 
-    /// Why a session ended, as far as it is known.
-    pub async fn why(&self, session: &str) -> Why {
+    /// SessionEnd a session ended, as far as it is known.
+    pub async fn why(&self, session: &str) -> SessionEnd {
         let found = {
             let opened = self.opened.lock().await;
             let found = opened.iter().rev().find(|opened| opened.session == session);
             found.map(|opened| (Arc::clone(&opened.notices), Arc::clone(&opened.broke)))
         };
-        let Some((notices, broke)) = found else { return Why { reason: None, broke: false } };
-        Why { reason: notices.why(session).await, broke: broke.load(Ordering::SeqCst) }
+        let Some((notices, broke)) = found else { return SessionEnd { reason: None, broke: false } };
+        SessionEnd { reason: notices.why(session).await, broke: broke.load(Ordering::SeqCst) }
     }
 
     /// A service, and the way by which it was reached.
@@ -82,7 +82,7 @@ impl Pool {
         service: &str,
         machine: &Name,
         sealing: Sealing,
-    ) -> Result<(Service, ProxyAccess), Complaint> {
+    ) -> Result<(ServiceStream, ProxyAccess), Complaint> {
         match self.try_reach(service, machine, sealing).await {
             Ok(found) => Ok(found),
             // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
@@ -95,7 +95,7 @@ impl Pool {
         service: &str,
         machine: &Name,
         sealing: Sealing,
-    ) -> Result<(Service, ProxyAccess), Complaint> {
+    ) -> Result<(ServiceStream, ProxyAccess), Complaint> {
         let (streams, way, fresh) = self.streams().await?;
         match streams.reach(service, machine, sealing).await {
             Ok(found) => Ok((found, way)),

@@ -17,7 +17,7 @@ use crate::core::record::{Pending, RunState, Trouble};
 use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
-use crate::edge::hooks::{self, Occasion};
+use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
@@ -29,7 +29,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum UpkeepError {
     /// The gateway refused or was not there.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -47,7 +47,7 @@ pub enum Failed {
     Key(#[from] KeyFault),
 }
 
-impl Failed {
+impl UpkeepError {
     /// Whether the gateway refuses on purpose until a person changes that.
     #[must_use]
     pub fn is_lock(&self) -> bool {
@@ -70,15 +70,15 @@ impl Failed {
     }
 }
 
-impl From<Failed> for Complaint {
-    fn from(failed: Failed) -> Self {
+impl From<UpkeepError> for Complaint {
+    fn from(failed: UpkeepError) -> Self {
         match failed {
-            Failed::Call(error) => error.into(),
-            Failed::Store(error) => error.into(),
-            Failed::Reply(bad) => bad.into(),
-            Failed::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
+            UpkeepError::Call(error) => error.into(),
+            UpkeepError::Store(error) => error.into(),
+            UpkeepError::Reply(bad) => bad.into(),
+            UpkeepError::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
                 .hint("tell the gateway's operator; compare this machine's clock with `date -u`"),
-            Failed::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
+            UpkeepError::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
         }
     }
 }
@@ -160,7 +160,7 @@ pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) ->
 ///
 /// # Errors
 /// When there is no answer or the gateway refuses.
-pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfReply, Offset), Failed> {
+pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfReply, Offset), UpkeepError> {
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let seen: SelfReply = face.get("/v1/self").await?;
     let shown = face.shown();
@@ -243,7 +243,7 @@ pub fn note_run(store: &Keystore, credential: &Credential, run: &RunState) {
 ///
 /// # Errors
 /// When any of it fails; the identity in use stays as it is.
-pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credential, Failed> {
+pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credential, UpkeepError> {
     let _lock = store.lock(LOCK_PATIENCE).await?;
     store.mend()?;
     // Another process may have renewed while we waited for the lock; then that is what was wanted.
@@ -269,7 +269,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
     let offset = heard.unwrap_or_else(|_| Offset::from_secs(store.state(&credential.facts).clock_offset));
     let now = offset.gateway_time(clock::now());
-    let before = credential.before();
+    let before = credential.known_gateway();
     let expect = Expect { key: &digest, believed: &believed, shown: shown.as_ref(), before: &before, now };
     let issued = accept(&reply, expect)?;
     // Who we are stays as it is, but for the name that we were told and said we would take.
@@ -287,7 +287,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
 /// Runs the hooks; gives a line for each that failed or was not run.
 pub async fn run_hooks(store: &Keystore, credential: &Credential, commands: &[String], event: &str) -> Vec<String> {
     let facts = &credential.facts;
-    let occasion = Occasion { event, serial: &facts.serial, identity: &facts.identity };
+    let occasion = HookContext { event, serial: &facts.serial, identity: &facts.identity };
     hooks::run(store.dir(), commands, &occasion)
         .await
         .into_iter()

@@ -233,7 +233,7 @@ impl Refusal {
 }
 
 /// What to do about a denial.
-pub const DENIED_HINT: &str = "talk to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
+pub const DENIED_HINT: &str = "observer to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
                                token or URL asks anew, with a new key";
 
 /// Advice in the words of this program, where they say more than the gateway's, which speaks to any client. For all other

@@ -2,7 +2,7 @@
 //! in one form only, for its own domain; what it takes, the client takes as well; and blanks in between mean nothing.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use enroll_client::core::target::{Address, BadTarget, Target, parse_pin};
+use enroll_client::core::target::{Address, BadTarget, JoinTarget, parse_pin};
 use gateway::core::token::{TOKEN_MAX, issuer};
 use serde_json::{Value, json};
 use wire::enroll::JOIN_TOKEN_AUDIENCE;
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) -> Outcome {
     let gateway = by_gateway(&text);
     if gateway && text.starts_with("eyJ") {
         // The gateway does not look at what only the client needs.
-        let agreed = matches!(client, Ok(Target::Token(_)) | Err(BadTarget::BadToken(_)));
+        let agreed = matches!(client, Ok(JoinTarget::Token(_)) | Err(BadTarget::BadToken(_)));
         assert!(agreed, "taken by the gateway, and by the client as {client:?}");
     }
     Outcome::any(&[gateway, client.is_ok()])
@@ -45,25 +45,26 @@ fn by_gateway(text: &str) -> bool {
     true
 }
 
-fn by_client(text: &str) -> Result<Target, BadTarget> {
-    let target = Target::parse(text)?;
+fn by_client(text: &str) -> Result<JoinTarget, BadTarget> {
+    let target = JoinTarget::parse(text)?;
     let half = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(at, _)| at);
     let broken = format!(" {}\r\n\t{} ", &text[..half], &text[half..]);
     if broken.len() <= text.len() + 8 {
         assert!(
-            matches!(Target::parse(&broken), Err(BadTarget::TooLong)) || Target::parse(&broken).as_ref() == Ok(&target)
+            matches!(JoinTarget::parse(&broken), Err(BadTarget::TooLong))
+                || JoinTarget::parse(&broken).as_ref() == Ok(&target)
         );
     }
     match &target {
-        Target::Token(token) => {
+        JoinTarget::Token(token) => {
             assert!(!token.text.contains(char::is_whitespace));
             assert!(!format!("{token:?}").contains(&token.text), "the secret shows");
             survives(&token.gateway);
         }
-        Target::Url { gateway, pin } => {
+        JoinTarget::Url { gateway, pin } => {
             survives(gateway);
             let again = pin.map_or_else(String::new, |pin| format!("#{}", pin.hex()));
-            assert_eq!(Target::parse(&format!("https://{gateway}{again}")).as_ref(), Ok(&target));
+            assert_eq!(JoinTarget::parse(&format!("https://{gateway}{again}")).as_ref(), Ok(&target));
             assert!(pin.is_none_or(|pin| parse_pin(&pin.hex()) == Ok(pin)));
         }
     }

@@ -1,7 +1,7 @@
 //! What a machine's owner writes: `services.toml`, `--expose` and `--reach`. Whatever is taken fits a hello, has a target,
 //! and lets in nobody whom the owner did not name.
 
-use enroll_client::core::services::{Services, Target, Who};
+use enroll_client::core::services::{AllowedCaller, ServiceTarget, Services};
 use pki::Role;
 use wire::tunnel::{FromMachine, Open, OpenRefusal, SERVICES_MAX, encode, is_service_name};
 
@@ -51,9 +51,9 @@ fn promise(services: &Services) {
             match services.decide(&open) {
                 Ok(service) => {
                     let named = service.allow.iter().any(|who| match who {
-                        Who::Role(wanted) => *wanted == role,
-                        Who::Named(wanted, name) => *wanted == role && name.as_str() == "nobody-else",
-                        Who::Group(_) | Who::Label(_) => false,
+                        AllowedCaller::Role(wanted) => *wanted == role,
+                        AllowedCaller::Named(wanted, name) => *wanted == role && name.as_str() == "nobody-else",
+                        AllowedCaller::Group(_) | AllowedCaller::Label(_) => false,
                     });
                     assert!(named, "{caller} was let in to `{name}`: {service:?}");
                     target(&service.target);
@@ -69,13 +69,13 @@ fn promise(services: &Services) {
     }
 }
 
-fn target(target: &Target) {
+fn target(target: &ServiceTarget) {
     match target {
-        Target::Tcp(address) => {
+        ServiceTarget::Tcp(address) => {
             let (host, port) = address.rsplit_once(':').expect("it has a port");
             assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{address:?}");
         }
-        Target::Unix(path) => assert!(path.is_absolute(), "{}", path.display()),
+        ServiceTarget::Unix(path) => assert!(path.is_absolute(), "{}", path.display()),
     }
 }
 

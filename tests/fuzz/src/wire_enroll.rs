@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use enroll_client::core::receive::{Before, Expect, accept, ticket};
+use enroll_client::core::receive::{Expect, KnownGateway, accept, pending_approval};
 use enroll_client::core::target::Address;
 use enroll_client::core::trust::Expected;
 use pki::{KeyDigest, Order, Role};
@@ -92,7 +92,7 @@ fn issued(json: &[u8]) -> bool {
     let Some(reply) = read::<IssuedReply>(json) else { return false };
     let ours = key(LEAF_KEY).subject_key().expect("its public key").digest();
     // No handshake has shown a certificate, so the address of the manage face is the one from before: a reply without an order keeps it.
-    let before = Before { order: Order::new(1), manage: Address::parse("gate.example:8444", 443).ok() };
+    let before = KnownGateway { order: Order::new(1), manage: Address::parse("gate.example:8444", 443).ok() };
     let (believed, stranger) = (Expected::Pin(WORLD.root.pin()), Expected::Pin(KeyDigest::from_spki_der(b"another")));
     let expect = Expect { key: &ours, believed: &believed, shown: None, before: &before, now: NOW };
     let Ok(issued) = accept(&reply, expect) else { return false };
@@ -107,7 +107,7 @@ fn issued(json: &[u8]) -> bool {
 }
 
 fn waiting(json: &[u8]) -> bool {
-    read::<WaitingReply>(json).is_some_and(|reply| ticket(&reply).is_ok_and(|ticket| ticket.id == reply.id))
+    read::<WaitingReply>(json).is_some_and(|reply| pending_approval(&reply).is_ok_and(|ticket| ticket.id == reply.id))
 }
 
 /// One good message of most kinds.

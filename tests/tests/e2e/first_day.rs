@@ -72,7 +72,7 @@ impl Day<'_> {
         let run = self.printed("keep it fresh, and let people through", name);
         let run = format!("exec {}{more}", run.replace("127.0.0.1:22", &format!("127.0.0.1:{}", sshd.port())));
         let mut run = Program::start(&mut self.terminal.command(&run), self.terminal.room);
-        run.expect_stdout("people can be led here", |out| out.contains("tunnel-up").then_some(()));
+        run.expect_stdout("the tunnel is established", |out| out.contains("tunnel-up").then_some(()));
         Machine { sshd, _run: run }
     }
 

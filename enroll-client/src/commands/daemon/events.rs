@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::core::record::Facts;
 use crate::edge::clock;
 use crate::edge::terminal::{self, Format};
-use crate::flow::enroll::{Notice, Talk};
+use crate::flow::enroll::{EnrollmentObserver, WaitingNotice};
 use crate::platform;
 use crate::text;
 use crate::text::report::Complaint;
@@ -70,14 +70,14 @@ impl Events {
 }
 
 /// What the conversation of a rejoin says as events.
-pub struct AsEvents {
+pub struct EventObserver {
     events: Events,
-    notice: Option<Notice>,
+    notice: Option<WaitingNotice>,
     said: tokio::time::Instant,
 }
 
-impl Talk for AsEvents {
-    fn waiting(&mut self, notice: &Notice) {
+impl EnrollmentObserver for EventObserver {
+    fn waiting(&mut self, notice: &WaitingNotice) {
         self.say(notice);
         self.notice = Some(notice.clone());
     }
@@ -94,14 +94,14 @@ impl Talk for AsEvents {
     }
 }
 
-impl AsEvents {
+impl EventObserver {
     /// Nothing was said yet.
     #[must_use]
     pub fn new(events: Events) -> Self {
         Self { events, notice: None, said: tokio::time::Instant::now() }
     }
 
-    fn say(&mut self, notice: &Notice) {
+    fn say(&mut self, notice: &WaitingNotice) {
         self.said = tokio::time::Instant::now();
         let what = format!(
             "the gateway {} wants an approver to let us in; read them the code {} for request {}",

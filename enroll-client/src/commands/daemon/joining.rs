@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::events::{AsEvents, Events, Level};
+use super::events::{EventObserver, Events, Level};
 use super::two_clocks::sleep_by_the_clock;
-use super::{Length, Options};
+use super::{Options, RunLength};
 use crate::core::record::{Pending, Trouble};
 use crate::core::renew::backoff;
 use crate::core::trust::Expected;
 use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::{clock, entropy};
-use crate::flow::enroll::{End, Notice, Pursuit, pursue};
+use crate::flow::enroll::{EnrollmentAttempt, EnrollmentEnd, WaitingNotice, drive_enrollment};
 use crate::flow::upkeep;
 use crate::platform::StopSignal;
 use crate::text;
@@ -41,9 +41,9 @@ pub async fn ask_until_joined(
         let Some(pending) = store.pending()?.filter(|pending| pending.denied.is_none()) else {
             return upkeep::load(store).map(Some);
         };
-        let complaint = match go_on(store, options, pending, stop).await {
+        let complaint = match resume_enrollment(store, options, pending, stop).await {
             Ok(joined) => return Ok(joined),
-            Err(complaint) if options.length == Length::Once || is_final(&complaint) => return Err(complaint),
+            Err(complaint) if options.length == RunLength::Once || is_final(&complaint) => return Err(complaint),
             Err(complaint) => complaint,
         };
         failures += 1;
@@ -68,7 +68,7 @@ fn note_refusal(store: &Keystore, complaint: &Complaint, failures: u32) {
 }
 
 /// Goes on with a request that `lychgate join` began. Nothing when a signal came first.
-async fn go_on(
+async fn resume_enrollment(
     store: &Keystore,
     options: &Options,
     pending: Pending,
@@ -79,11 +79,11 @@ async fn go_on(
     let events = Events { format: options.format };
     events.tell(Level::Info, "joining", &format!("going on with the request at {}", pending.gateway), &[]);
     let _lock = store.lock(Duration::from_secs(10)).await?;
-    let (expected, manner) = (Expected::Pin(pin), options.manner());
-    let pursuit = Pursuit { store, pending, expected, face: None, prior: None, manner };
-    let mut talk = AsEvents::new(events);
-    match pursue(pursuit, &mut talk, stop).await? {
-        End::Installed(credential, offset) => {
+    let (expected, policy) = (Expected::Pin(pin), options.policy());
+    let attempt = EnrollmentAttempt { store, pending, expected, face: None, prior: None, policy };
+    let mut observer = EventObserver::new(events);
+    match drive_enrollment(attempt, &mut observer, stop).await? {
+        EnrollmentEnd::Installed(credential, offset) => {
             upkeep::save_offset(store, &credential, offset)?;
             events.admitted(&credential.facts);
             for line in upkeep::run_hooks(store, &credential, &options.hooks, "joined").await {
@@ -91,13 +91,13 @@ async fn go_on(
             }
             Ok(Some(*credential))
         }
-        End::Waiting(notice) => Err(waiting(&notice)),
-        End::Stopped(_) => Ok(None),
+        EnrollmentEnd::Waiting(notice) => Err(waiting(&notice)),
+        EnrollmentEnd::Stopped(_) => Ok(None),
     }
 }
 
 /// What ends a run that does what is due now and no more, while a request waits.
-pub fn waiting(notice: &Notice) -> Complaint {
+pub fn waiting(notice: &WaitingNotice) -> Complaint {
     Complaint::new(Exit::Waiting, "waiting", format!("the request {} waits for an approver", notice.id))
         .hint(format!("read them the code {}, and run this again", notice.code))
 }

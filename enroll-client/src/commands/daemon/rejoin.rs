@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use super::events::{AsEvents, Level};
+use super::events::{EventObserver, Level};
 use super::joining::{is_final, waiting};
-use super::{Daemon, Ended};
-use crate::core::plan::{Wish, denied_before};
+use super::{Daemon, StopCause};
+use crate::core::plan::{JoinRequest, denied_before};
 use crate::core::record::Pending;
-use crate::core::renew::Worry;
+use crate::core::renew::ExpiryState;
 use crate::edge::{clock, entropy};
-use crate::flow::enroll::{End, Pursuit, pursue, rejoin_pending};
+use crate::flow::enroll::{EnrollmentAttempt, EnrollmentEnd, drive_enrollment, rejoin_pending};
 use crate::flow::upkeep;
 use crate::platform::StopSignal;
 use crate::text::report::{Complaint, Exit};
 
 impl Daemon<'_> {
     /// Joins again with the expired certificate as evidence, and waits if a person must decide.
-    pub(super) async fn rejoin(&mut self, stop: &mut StopSignal) -> Result<Option<Ended>, Complaint> {
+    pub(super) async fn rejoin(&mut self, stop: &mut StopSignal) -> Result<Option<StopCause>, Complaint> {
         if self.clock_was_wrong().await {
             return Ok(None);
         }
         match self.try_rejoin(stop).await {
-            Ok(End::Installed(credential, offset)) => {
+            Ok(EnrollmentEnd::Installed(credential, offset)) => {
                 // What was learnt in the conversation; when it cannot be written, the next look learns it again.
                 let _ = upkeep::save_offset(self.store, &credential, offset);
                 self.take(*credential, "rejoined");
-                // As after a renewal: the keeper repeats it when it fails.
+                // As after a renewal: the scheduler repeats it when it fails.
                 let _ = self.look().await;
                 self.tell_tunnel().await;
                 self.run_hooks("rejoined").await;
                 Ok(None)
             }
-            Ok(End::Waiting(notice)) => Err(waiting(&notice)),
-            Ok(End::Stopped(_)) => Ok(Some(Ended::Signal("a signal"))),
+            Ok(EnrollmentEnd::Waiting(notice)) => Err(waiting(&notice)),
+            Ok(EnrollmentEnd::Stopped(_)) => Ok(Some(StopCause::Signal("a signal"))),
             Err(complaint) if is_final(&complaint) => Err(complaint),
             Err(complaint) => {
                 let (now, draw) = (self.now(), entropy::draw());
@@ -40,7 +40,7 @@ impl Daemon<'_> {
                 let locked = complaint.exit == Exit::Locked;
                 upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
                 // What the gateway refused once it refuses again for a while; slowly, like a lock.
-                self.keeper = self.keeper.locked(&self.credential.life, None, now, draw);
+                self.scheduler = self.scheduler.locked(&self.credential.life, None, now, draw);
                 let hint = complaint.hint.clone().unwrap_or_default();
                 let fields = [("code", complaint.code.clone()), ("hint", hint)];
                 self.events.tell(Level::Error, "rejoin-failed", &complaint.what, &fields);
@@ -52,37 +52,38 @@ impl Daemon<'_> {
     /// Whether the certificate only seemed to be over, because the clock was set since the last contact.
     pub(super) async fn clock_was_wrong(&mut self) -> bool {
         let Ok(offset) = upkeep::ask_time(&self.credential).await else { return false };
-        let wrong = !self.keeper.is_told_expired() && !self.credential.life.is_over(offset.gateway_time(clock::now()));
+        let wrong =
+            !self.scheduler.is_told_expired() && !self.credential.life.is_over(offset.gateway_time(clock::now()));
         if wrong {
             let what = "the clock was set since the last contact; the certificate is not over by the gateway's";
             self.events.tell(Level::Warning, "clock", what, &[]);
             self.clock_was_set(offset);
-            self.worry = Worry::None;
+            self.expiry = ExpiryState::InTime;
         }
         wrong
     }
 
-    pub(super) async fn try_rejoin(&self, stop: &mut StopSignal) -> Result<End, Complaint> {
+    pub(super) async fn try_rejoin(&self, stop: &mut StopSignal) -> Result<EnrollmentEnd, Complaint> {
         let _lock = self.store.lock(Duration::from_secs(10)).await?;
         self.store.mend()?;
         if let Some(current) = self.store.credential()?.filter(|current| current.serial != self.credential.serial) {
             // Somebody else did it: `lychgate join` at the keyboard.
-            return Ok(End::Installed(Box::new(current), self.offset));
+            return Ok(EnrollmentEnd::Installed(Box::new(current), self.offset));
         }
         let earlier = self.store.pending()?;
         if let Some(Pending { denied: Some(denied), gateway, .. }) = &earlier {
             return Err(denied_before(denied, gateway));
         }
-        let pending = rejoin_pending(&self.credential, earlier, None, &Wish::default());
-        let pursuit = Pursuit {
+        let pending = rejoin_pending(&self.credential, earlier, None, &JoinRequest::default());
+        let attempt = EnrollmentAttempt {
             store: self.store,
             pending,
             expected: self.credential.expected(),
             face: None,
             prior: Some(&self.credential),
-            manner: self.options.manner(),
+            policy: self.options.policy(),
         };
-        let mut talk = AsEvents::new(self.events);
-        pursue(pursuit, &mut talk, stop).await
+        let mut observer = EventObserver::new(self.events);
+        drive_enrollment(attempt, &mut observer, stop).await
     }
 }

@@ -8,28 +8,28 @@ use tokio::task::JoinSet;
 use transport::streams::StreamCount;
 
 use super::events::Level;
-use super::{Daemon, Length};
+use super::{Daemon, RunLength};
 use crate::core::record::TunnelState;
 use crate::core::tunnel::News;
-use crate::edge::held::Held;
+use crate::edge::live_credential::LiveCredential;
 use crate::edge::notices::SessionNotices;
 use crate::edge::sealed::Seal;
-use crate::edge::tunnel::{self, Said, Standing};
+use crate::edge::tunnel::{self, CurrentIdentity, TunnelEvent};
 use crate::edge::{clock, reach};
 use crate::flow::upkeep;
 use crate::text;
 use crate::text::report::Complaint;
 
 /// The tunnel, as the daemon holds it.
-pub struct Tunnel {
-    pub(super) standing: watch::Sender<Standing>,
-    said: mpsc::Receiver<Said>,
+pub struct TunnelHandle {
+    pub(super) current: watch::Sender<CurrentIdentity>,
+    said: mpsc::Receiver<TunnelEvent>,
     /// Everything that works beside us, ended with us.
     _tasks: JoinSet<()>,
 }
 
 /// What the tunnel says next; nothing, ever, where there is none.
-pub async fn next(tunnel: &mut Option<Tunnel>) -> Option<Said> {
+pub async fn next(tunnel: &mut Option<TunnelHandle>) -> Option<TunnelEvent> {
     match tunnel {
         Some(tunnel) => tunnel.said.recv().await,
         None => std::future::pending().await,
@@ -37,9 +37,9 @@ pub async fn next(tunnel: &mut Option<Tunnel>) -> Option<Said> {
 }
 
 impl Daemon<'_> {
-    /// Digs the tunnel, for a machine that runs for good.
-    pub(super) async fn dig(&self) -> Result<Option<Tunnel>, Complaint> {
-        if self.options.length == Length::Once || self.credential.identity.role != pki::Role::Machine {
+    /// Opens the tunnel, for a machine that runs for good.
+    pub(super) async fn open_tunnel(&self) -> Result<Option<TunnelHandle>, Complaint> {
+        if self.options.length == RunLength::Once || self.credential.identity.role != pki::Role::Machine {
             return Ok(None);
         }
         let services = &self.options.services;
@@ -47,7 +47,7 @@ impl Daemon<'_> {
         for (name, reach) in services.reaches() {
             listeners.push((reach::listen(name, reach).await?, reach.clone()));
         }
-        let (standing, watching) = watch::channel(self.standing().await);
+        let (current, watching) = watch::channel(self.current_identity().await);
         let (tell, said) = mpsc::channel(64);
         let (wanted, requests) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
@@ -55,47 +55,51 @@ impl Daemon<'_> {
         let open = reaching.clone();
         let (gone, abandoned) = mpsc::channel(16);
         let notices = Arc::<SessionNotices>::default();
-        let parts = reach::Parts {
+        let deps = reach::ListenerDeps {
             wanted,
             abandoned: gone,
             notices: Arc::clone(&notices),
             open,
-            standing: watching.clone(),
+            current: watching.clone(),
             tell: tell.clone(),
         };
         for (listener, reach) in listeners {
-            tasks.spawn(reach::offer(listener, reach, parts.clone()));
+            tasks.spawn(reach::offer(listener, reach, deps.clone()));
         }
         // The tunnel ends when nobody is left who could want a stream; with nothing to reach, that is us.
-        let keep = parts.wanted;
+        let keep = deps.wanted;
         tasks.spawn(async move {
             keep.closed().await;
         });
         let services = Arc::new(services.clone());
-        let parts =
-            tunnel::Parts { services, standing: watching, tell, wanted: requests, abandoned, notices, reaching };
-        tasks.spawn(tunnel::hold(parts));
+        let deps =
+            tunnel::TunnelDeps { services, current: watching, tell, wanted: requests, abandoned, notices, reaching };
+        tasks.spawn(tunnel::hold(deps));
         let names: Vec<&str> = self.options.services.names().collect();
         let what = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        self.events.tell(Level::Info, "exposing", &format!("people may be let through to: {what}"), &[]);
-        Ok(Some(Tunnel { standing, said, _tasks: tasks }))
+        self.events.tell(Level::Info, "exposing", &format!("reachable for permitted callers: {what}"), &[]);
+        Ok(Some(TunnelHandle { current, said, _tasks: tasks }))
     }
 
     /// Who we are now, for the tunnel.
-    pub(super) async fn standing(&self) -> Standing {
+    pub(super) async fn current_identity(&self) -> CurrentIdentity {
         let seal = if self.options.services.any_sealed() { self.seal().await } else { None };
-        Standing { credential: Held::new(self.store, self.credential.clone()), offset: self.offset, seal }
+        CurrentIdentity {
+            credential: LiveCredential::new(self.store, self.credential.clone()),
+            offset: self.offset,
+            seal,
+        }
     }
 
     /// Whether something is sealed and there is no certificate for it.
     pub(super) fn lacks_seal(&self) -> bool {
-        let has = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.standing.borrow().seal.is_some());
+        let has = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.current.borrow().seal.is_some());
         self.options.services.any_sealed() && !has
     }
 
     /// A certificate for sealed services. Without one they are refused, and everything else goes on.
     pub(super) async fn seal(&self) -> Option<Arc<Seal>> {
-        let credential = Held::new(self.store, self.credential.clone()).newest();
+        let credential = LiveCredential::new(self.store, self.credential.clone()).newest();
         match upkeep::seal(&credential, self.offset).await {
             Ok(seal) => Some(Arc::new(seal)),
             Err(why) => {
@@ -107,18 +111,18 @@ impl Daemon<'_> {
     }
 
     /// The tunnel said something, or has ended.
-    pub(super) async fn tunnel_said(&mut self, said: Option<Said>) -> Result<(), Complaint> {
+    pub(super) async fn tunnel_said(&mut self, said: Option<TunnelEvent>) -> Result<(), Complaint> {
         match said {
             // The gateway is asked: it knows whether our certificate is older than the wish.
-            Some(Said::RenewNow) => self.look().await,
-            Some(Said::Clock(offset)) => {
+            Some(TunnelEvent::RenewNow) => self.look().await,
+            Some(TunnelEvent::Clock(offset)) => {
                 self.heard_time(offset);
                 Ok(())
             }
             Some(said) => {
                 // A machine that started before its network had nobody to ask for this.
-                let up = matches!(said, Said::News(News::Up));
-                self.hear(said);
+                let up = matches!(said, TunnelEvent::News(News::Up));
+                self.log_tunnel_event(said);
                 if up && self.lacks_seal() {
                     self.tell_tunnel().await;
                 }
@@ -133,11 +137,11 @@ impl Daemon<'_> {
     }
 
     /// What is known of the tunnel, by its own words.
-    pub(super) fn note_tunnel(&mut self, said: &Said) {
+    pub(super) fn note_tunnel(&mut self, said: &TunnelEvent) {
         let (up, why) = match said {
-            Said::News(News::Up) => (true, None),
-            Said::News(News::Down(why, _)) => (false, Some(why.clone())),
-            Said::News(_) | Said::RenewNow | Said::Clock(_) | Said::Stream(_) => return,
+            TunnelEvent::News(News::Up) => (true, None),
+            TunnelEvent::News(News::Down(why, _)) => (false, Some(why.clone())),
+            TunnelEvent::News(_) | TunnelEvent::RenewNow | TunnelEvent::Clock(_) | TunnelEvent::Stream(_) => return,
         };
         // It is down since it was lost, however often it was tried since.
         let since = self.run.tunnel.as_ref().filter(|before| before.up == up).map(|before| before.since);
@@ -147,25 +151,27 @@ impl Daemon<'_> {
     }
 
     /// The tunnel has something for the log.
-    pub(super) fn hear(&mut self, said: Said) {
+    pub(super) fn log_tunnel_event(&mut self, said: TunnelEvent) {
         self.note_tunnel(&said);
         match said {
-            Said::RenewNow | Said::Clock(_) | Said::News(News::Time(_)) => {}
-            Said::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
-            Said::News(News::Up) => self.events.tell(Level::Info, "tunnel-up", "people can be led here", &[]),
-            Said::News(News::Down(why, pause)) => {
+            TunnelEvent::RenewNow | TunnelEvent::Clock(_) | TunnelEvent::News(News::Time(_)) => {}
+            TunnelEvent::Stream(line) => self.events.tell(Level::Info, "session", &line, &[]),
+            TunnelEvent::News(News::Up) => {
+                self.events.tell(Level::Info, "tunnel-up", "tunnel established; services are reachable", &[])
+            }
+            TunnelEvent::News(News::Down(why, pause)) => {
                 let what = format!("{why}; trying again in {}", text::span(pause.max(Duration::from_secs(1))));
                 self.events.tell(Level::Warning, "tunnel-down", &what, &[]);
             }
-            Said::News(News::Draining(left)) => {
+            TunnelEvent::News(News::Draining(left)) => {
                 let what =
                     format!("the gateway closes this connection; what is open may go on for {}", text::span(left));
                 self.events.tell(Level::Info, "tunnel-draining", &what, &[]);
             }
-            Said::News(News::Reauthenticated) => {
+            TunnelEvent::News(News::Reauthenticated) => {
                 self.events.tell(Level::Info, "tunnel-renewed", "the tunnel goes on with the renewed certificate", &[]);
             }
-            Said::News(News::NotReauthenticated(why)) => {
+            TunnelEvent::News(News::NotReauthenticated(why)) => {
                 let what =
                     format!("the tunnel could not be renewed, and ends with the certificate it began with: {why}");
                 self.events.tell(Level::Warning, "tunnel-not-renewed", &what, &[]);
@@ -176,9 +182,9 @@ impl Daemon<'_> {
     /// The tunnel shows the new certificate too, while its streams go on.
     pub(super) async fn tell_tunnel(&self) {
         if let Some(tunnel) = &self.tunnel {
-            let standing = self.standing().await;
+            let current = self.current_identity().await;
             // It may have ended; the next one begins with what we hold then.
-            let _ = tunnel.standing.send(standing);
+            let _ = tunnel.current.send(current);
         }
     }
 }

@@ -8,16 +8,16 @@ use crate::edge::clock;
 use crate::platform::StopSignal;
 
 /// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
-const NAP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// Sleeps, by the clock of the day and that of this process, whichever is there first: one stands still in a suspend, the other can be set
 /// back. False when a signal came.
 pub async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool {
     let (began, until) = (tokio::time::Instant::now(), clock::now().plus(pause));
-    while let Some(nap) = nap(began.elapsed(), pause, clock::now(), until) {
+    while let Some(sleep) = next_sleep(began.elapsed(), pause, clock::now(), until) {
         tokio::select! {
             _ = stop.wait() => return false,
-            () = tokio::time::sleep(nap) => {}
+            () = tokio::time::sleep(sleep) => {}
         }
     }
     true
@@ -29,9 +29,9 @@ pub fn by_two_clocks(by_the_day: UnixTime, then: UnixTime, elapsed: Duration) ->
 }
 
 /// How long to sleep in one piece: nothing when either clock says that it is time.
-fn nap(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
+fn next_sleep(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
     let left = until.since(now).min(pause.saturating_sub(slept));
-    (!left.is_zero()).then_some(left.min(NAP))
+    (!left.is_zero()).then_some(left.min(MAX_SLEEP))
 }
 
 #[cfg(test)]
@@ -76,9 +76,12 @@ mod tests {
                 ("when the clock was set back, before it is over", days * DAY - 1, NOW - 500 * DAY, true),
                 ("when the clock was set back, and it is over", days * DAY, NOW - 500 * DAY, false),
             ] {
-                let nap = nap(Duration::from_secs(slept), pause, UnixTime::new(now), until);
-                assert_eq!(nap.is_some(), want, "{what}, {days} days");
-                assert!(nap.is_none_or(|nap| nap <= NAP), "{what}, {days} days: looks at the clock within the minute");
+                let sleep = next_sleep(Duration::from_secs(slept), pause, UnixTime::new(now), until);
+                assert_eq!(sleep.is_some(), want, "{what}, {days} days");
+                assert!(
+                    sleep.is_none_or(|sleep| sleep <= MAX_SLEEP),
+                    "{what}, {days} days: looks at the clock within the minute"
+                );
             }
         }
     }

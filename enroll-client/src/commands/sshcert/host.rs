@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{obtain, public_key, require, write_certificate};
-use crate::edge::hooks::{self, Occasion};
+use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, read_text};
 use crate::edge::openssh;
 use crate::edge::terminal::{self, Format};
@@ -28,7 +28,7 @@ const EVENT: &str = "ssh-host-certificate";
 
 /// A host key that has a certificate, and is to have one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct HostCertificate {
     /// The private host key.
     pub key: PathBuf,
     /// Where its certificate lies.
@@ -47,7 +47,7 @@ pub struct Wanted {
 #[derive(Default, Serialize, Deserialize)]
 struct Book {
     #[serde(default)]
-    certificates: Vec<Wanted>,
+    certificates: Vec<HostCertificate>,
 }
 
 impl Book {
@@ -67,7 +67,7 @@ impl Book {
     }
 
     /// Puts an entry in the place of the one for the same key.
-    fn put(&mut self, wanted: Wanted) {
+    fn put(&mut self, wanted: HostCertificate) {
         self.certificates.retain(|other| other.key != wanted.key);
         self.certificates.push(wanted);
     }
@@ -87,7 +87,7 @@ pub struct Renewed {
 /// Renews what was made with another certificate of the machine than the one in use. Without such it does nothing.
 pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed> {
     let failed = |complaint| vec![Renewed { key: store.ssh_file(BOOK), outcome: Err(complaint), reload_trouble: None }];
-    let is_due = |wanted: &Wanted| wanted.by != credential.facts.serial;
+    let is_due = |wanted: &HostCertificate| wanted.by != credential.facts.serial;
     match Book::read(store) {
         Ok(book) if !book.certificates.iter().any(is_due) => return Vec::new(),
         Ok(_) => {}
@@ -101,7 +101,7 @@ pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed
         Ok(book) => book,
         Err(complaint) => return failed(complaint),
     };
-    let due: Vec<Wanted> = book.certificates.iter().filter(|wanted| is_due(wanted)).cloned().collect();
+    let due: Vec<HostCertificate> = book.certificates.iter().filter(|wanted| is_due(wanted)).cloned().collect();
     let mut renewed = Vec::new();
     for wanted in due {
         let key = wanted.key.clone();
@@ -122,16 +122,20 @@ pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed
 }
 
 /// Asks for the certificate of one host key and puts it into its place.
-async fn issue(store: &Keystore, credential: &Credential, wanted: Wanted) -> Result<Wanted, Complaint> {
+async fn issue(
+    store: &Keystore,
+    credential: &Credential,
+    wanted: HostCertificate,
+) -> Result<HostCertificate, Complaint> {
     let public = public_key(&wanted.key).await?;
     let reply = obtain(credential, SshKind::Host, &wanted.key, &public).await?;
     write_certificate(store, &wanted.certificate, &reply)?;
-    Ok(Wanted { by: credential.facts.serial.clone(), not_after: reply.not_after, ..wanted })
+    Ok(HostCertificate { by: credential.facts.serial.clone(), not_after: reply.not_after, ..wanted })
 }
 
-async fn reload(store: &Keystore, credential: &Credential, wanted: &Wanted) -> Option<String> {
+async fn reload(store: &Keystore, credential: &Credential, wanted: &HostCertificate) -> Option<String> {
     let facts = &credential.facts;
-    let occasion = Occasion { event: EVENT, serial: &facts.serial, identity: &facts.identity };
+    let occasion = HookContext { event: EVENT, serial: &facts.serial, identity: &facts.identity };
     let command = wanted.reload.as_deref()?;
     let trouble = hooks::run_command(store.dir(), command, &occasion).await?;
     Some(format!("the command `{command}` failed: {trouble}"))
@@ -139,7 +143,7 @@ async fn reload(store: &Keystore, credential: &Credential, wanted: &Wanted) -> O
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct HostCertRequest {
     /// The private host key.
     pub key: PathBuf,
     /// Where the certificate goes; otherwise beside the key.
@@ -161,17 +165,17 @@ fn named(path: &Path) -> Result<PathBuf, Complaint> {
 ///
 /// # Errors
 /// When there is no machine's identity, the gateway refuses or is not there, or a file or program is of no use.
-pub async fn host(store: &Keystore, wish: &Wish, format: Format) -> Result<(), Complaint> {
+pub async fn host(store: &Keystore, request: &HostCertRequest, format: Format) -> Result<(), Complaint> {
     let credential = upkeep::load_valid(store)?;
     require(&credential, SshKind::Host)?;
-    let key = openssh::private_path(&named(&wish.key)?);
-    let certificate = match &wish.out {
+    let key = openssh::private_path(&named(&request.key)?);
+    let certificate = match &request.out {
         Some(out) => named(out)?,
         None => openssh::certificate_path(&key),
     };
     let _lock = store.lock(LOCK_PATIENCE).await?;
     let mut book = Book::read(store)?;
-    let wanted = Wanted { key, certificate, reload: wish.reload.clone(), by: String::new(), not_after: 0 };
+    let wanted = HostCertificate { key, certificate, reload: request.reload.clone(), by: String::new(), not_after: 0 };
     let done = issue(store, &credential, wanted).await?;
     book.put(done.clone());
     book.write(store)?;
@@ -217,9 +221,9 @@ pub async fn forget(store: &Keystore, key: &Path, format: Format) -> Result<(), 
 mod tests {
     use super::*;
 
-    fn wanted(key: &str, by: &str) -> Wanted {
+    fn wanted(key: &str, by: &str) -> HostCertificate {
         let certificate = openssh::certificate_path(Path::new(key));
-        Wanted { key: key.into(), certificate, reload: Some("true".into()), by: by.into(), not_after: 7 }
+        HostCertificate { key: key.into(), certificate, reload: Some("true".into()), by: by.into(), not_after: 7 }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Freshness {
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct UserCertRequest {
     /// A key of the person's own, private or public; otherwise one is made in the folder.
     pub key: Option<PathBuf>,
     /// Where the certificate goes; otherwise beside the key, where ssh looks for it.
@@ -40,7 +40,7 @@ pub struct Wish {
     pub freshness: Freshness,
 }
 
-impl Default for Wish {
+impl Default for UserCertRequest {
     fn default() -> Self {
         Self { key: None, out: None, freshness: Freshness::IfNeeded }
     }
@@ -70,28 +70,28 @@ pub struct UserCert {
 }
 
 /// Sees to it that there is a user certificate for the person in the folder, and says where. The easy way in for whoever
-/// runs `ssh`: `sshcert::ensure_user(&store, &UserWish::default())`.
+/// runs `ssh`: `sshcert::ensure_user(&store, &UserCertRequest::default())`.
 ///
 /// # Errors
 /// When there is no person's identity, the gateway refuses or is not there, or a file or program is of no use.
-pub async fn ensure(store: &Keystore, wish: &Wish) -> Result<UserCert, Complaint> {
+pub async fn ensure(store: &Keystore, request: &UserCertRequest) -> Result<UserCert, Complaint> {
     let credential = upkeep::load(store)?;
     require(&credential, SshKind::User)?;
-    let key = wish.key.as_ref().map(|key| std::path::absolute(key).unwrap_or_else(|_| key.clone()));
+    let key = request.key.as_ref().map(|key| std::path::absolute(key).unwrap_or_else(|_| key.clone()));
     let own = key.is_none();
     let key = key.unwrap_or_else(|| store.ssh_file(KEY));
-    let certificate = wish.out.as_ref().map(|out| std::path::absolute(out).unwrap_or_else(|_| out.clone()));
-    let place = Place { certificate: certificate.unwrap_or_else(|| openssh::certificate_path(&key)), key };
-    if wish.freshness == Freshness::IfNeeded
-        && let Some(kept) = place.kept(store, &credential)
+    let certificate = request.out.as_ref().map(|out| std::path::absolute(out).unwrap_or_else(|_| out.clone()));
+    let files = UserCertFiles { certificate: certificate.unwrap_or_else(|| openssh::certificate_path(&key)), key };
+    if request.freshness == Freshness::IfNeeded
+        && let Some(kept) = files.kept(store, &credential)
     {
         return Ok(kept);
     }
     // A key of the person's own may want its passphrase typed: nobody is kept waiting for that.
     let _lock = if own { Some(store.lock(LOCK_PATIENCE).await?) } else { None };
     // Another process may have done it meanwhile.
-    if wish.freshness == Freshness::IfNeeded
-        && let Some(kept) = place.kept(store, &credential)
+    if request.freshness == Freshness::IfNeeded
+        && let Some(kept) = files.kept(store, &credential)
     {
         return Ok(kept);
     }
@@ -99,16 +99,16 @@ pub async fn ensure(store: &Keystore, wish: &Wish) -> Result<UserCert, Complaint
     if own {
         make_own_key(store, &credential).await?;
     }
-    place.renew(store, &credential).await
+    files.renew(store, &credential).await
 }
 
 /// A key and where its certificate lies.
-struct Place {
+struct UserCertFiles {
     key: PathBuf,
     certificate: PathBuf,
 }
 
-impl Place {
+impl UserCertFiles {
     /// What is there, if it is good for long enough.
     fn kept(&self, store: &Keystore, credential: &Credential) -> Option<UserCert> {
         let public = openssh::public_path(&openssh::private_path(&self.key));
@@ -162,8 +162,8 @@ fn is_fresh(cert: &SshCertificate, key: &SshKey, identity: &str, now: UnixTime) 
 /// Makes the key in the folder, once. It is made under another name first: half a key is none.
 async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), Complaint> {
     let folder = store.ssh_folder()?;
-    let place = folder.join(KEY);
-    if place.is_file() {
+    let files = folder.join(KEY);
+    if files.is_file() {
         return Ok(());
     }
     let draft = folder.join(format!(".{KEY}.new"));
@@ -172,7 +172,7 @@ async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), C
         store.remove(left)?;
     }
     openssh::make_key(&draft, &credential.facts.identity).await?;
-    store.adopt([&draft, &public_draft], [&place, &openssh::public_path(&place)])?;
+    store.adopt([&draft, &public_draft], [&files, &openssh::public_path(&files)])?;
     Ok(())
 }
 
@@ -189,8 +189,8 @@ pub enum Agent {
 ///
 /// # Errors
 /// As [`ensure`], and when the agent does not take the key.
-pub async fn user(store: &Keystore, wish: &Wish, agent: Agent, format: Format) -> Result<(), Complaint> {
-    let cert = ensure(store, wish).await?;
+pub async fn user(store: &Keystore, request: &UserCertRequest, agent: Agent, format: Format) -> Result<(), Complaint> {
+    let cert = ensure(store, request).await?;
     let now = upkeep::gateway_time(store, &upkeep::load(store)?);
     if agent == Agent::Add {
         openssh::add_to_agent(&cert.key, cert.valid_before.since(now)).await?;

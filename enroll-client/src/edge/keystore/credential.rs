@@ -3,7 +3,7 @@
 use pki::{Identity, KeyDigest, Order, Serial, TrustDomain};
 
 use crate::core::key::PrivateKey;
-use crate::core::receive::Before;
+use crate::core::receive::KnownGateway;
 use crate::core::record::Facts;
 use crate::core::renew::Life;
 use crate::core::target::Address;
@@ -53,7 +53,7 @@ impl Credential {
 
     /// What was taken of the gateway so far.
     #[must_use]
-    pub fn before(&self) -> Before {
-        Before { order: self.order, manage: Some(self.manage.clone()) }
+    pub fn known_gateway(&self) -> KnownGateway {
+        KnownGateway { order: self.order, manage: Some(self.manage.clone()) }
     }
 }

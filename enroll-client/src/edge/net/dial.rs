@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::{NetError, alert, is_rejection};
 use crate::core::target::Address;
-use crate::core::trust::Shown;
+use crate::core::trust::GatewayCertificate;
 use crate::edge::clock::LocalClock;
 use crate::edge::crypto::provider;
 use crate::edge::keystore::Credential;
@@ -27,13 +27,13 @@ const ADDRESS_LEAST: Duration = Duration::from_secs(2);
 
 /// How to shake hands: whom to believe, and who we are.
 #[derive(Clone)]
-pub struct Manners {
+pub struct TlsClient {
     config: Arc<ClientConfig>,
     verifier: GatewayVerifier,
     pub(super) shows_certificate: bool,
 }
 
-impl Manners {
+impl TlsClient {
     /// Without a certificate, for the enroll face.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Manners {
 
     /// The certificate by which the gateway was believed in the last handshake.
     #[must_use]
-    pub fn shown(&self) -> Option<Shown> {
+    pub fn shown(&self) -> Option<GatewayCertificate> {
         self.verifier.shown()
     }
 
@@ -93,7 +93,7 @@ impl Manners {
 ///
 /// # Errors
 /// When there is none, or it is not the gateway we expect, or it does not speak the protocol.
-pub async fn dial(address: &Address, manners: &Manners) -> Result<TlsStream<TcpStream>, NetError> {
+pub async fn dial(address: &Address, manners: &TlsClient) -> Result<TlsStream<TcpStream>, NetError> {
     let slow =
         |_| NetError::Slow { address: address.clone(), what: "did not finish connecting within 10 s", sent: false };
     timeout(CONNECT_LIMIT, shake(address, manners)).await.map_err(slow)?
@@ -102,7 +102,7 @@ pub async fn dial(address: &Address, manners: &Manners) -> Result<TlsStream<TcpS
 /// Finds out why the first read on a connection of [`dial`] failed: under TLS 1.3 a certificate that is not taken is heard
 /// of only then.
 #[must_use]
-pub fn explain(address: &Address, manners: &Manners, error: &(dyn std::error::Error + 'static)) -> NetError {
+pub fn explain(address: &Address, manners: &TlsClient, error: &(dyn std::error::Error + 'static)) -> NetError {
     match alert(error) {
         Some(alert) if is_rejection(alert) => {
             NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }
@@ -112,7 +112,7 @@ pub fn explain(address: &Address, manners: &Manners, error: &(dyn std::error::Er
 }
 
 /// Connects and shakes hands.
-pub(super) async fn shake(address: &Address, manners: &Manners) -> Result<TlsStream<TcpStream>, NetError> {
+pub(super) async fn shake(address: &Address, manners: &TlsClient) -> Result<TlsStream<TcpStream>, NetError> {
     let name = ServerName::try_from(address.host().to_owned())
         .map_err(|_| NetError::Setup(format!("`{}` is no host name", address.host())))?;
     let tcp = reach(address).await?;

@@ -19,7 +19,7 @@ use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::link::GatewayLink;
-use crate::edge::net::{Manners, NetError, explain};
+use crate::edge::net::{NetError, TlsClient, explain};
 use crate::edge::notices::SessionNotices;
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
@@ -27,7 +27,7 @@ use crate::edge::tunnel::renewed;
 /// How long the last bytes may take to go out when the connection has no more use.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
-pub(super) struct Driver {
+pub(super) struct StreamsDriver {
     pub link: GatewayLink,
     pub state: Helper,
     pub began: Instant,
@@ -36,7 +36,7 @@ pub(super) struct Driver {
     pub abandoned: mpsc::Receiver<String>,
     pub notices: Arc<SessionNotices>,
     pub open: StreamCount,
-    pub client: Manners,
+    pub client: TlsClient,
     pub exporter: Exporter,
     pub address: Address,
     pub identity: IdentitySource,
@@ -50,7 +50,7 @@ enum Event {
     Tick,
 }
 
-impl Driver {
+impl StreamsDriver {
     /// Moves the streams until the connection ends, or nobody wants it any more.
     pub async fn drive(mut self) {
         let mut released = false;

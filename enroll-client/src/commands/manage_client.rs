@@ -18,7 +18,7 @@ use crate::text::table::Table;
 const PAGES_MOST: usize = 1_000;
 
 /// A person (or machine) at the manage face.
-pub struct Desk {
+pub struct ManageClient {
     pub(crate) face: ManageFace,
     pub(crate) format: Format,
     pub(crate) now: pki::UnixTime,
@@ -40,7 +40,7 @@ pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> 
     })
 }
 
-impl Desk {
+impl ManageClient {
     /// As the identity in the folder.
     ///
     /// # Errors

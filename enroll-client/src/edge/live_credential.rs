@@ -1,6 +1,6 @@
 //! An identity that is held in memory for long, while its folder may get a newer certificate by another hand: `lychgate renew` at the
 //! keyboard, a hook, a cron job. Whoever goes on with the older one is taken for a thief by the gateway, and the machine is locked.
-//! So whatever lives longer than one request reaches its certificate through [`Held`], which looks into the folder before each use.
+//! So whatever lives longer than one request reaches its certificate through [`LiveCredential`], which looks into the folder before each use.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::keystore::{Credential, Keystore};
 
 /// A certificate with its key, as new as its folder has it.
 #[derive(Clone)]
-pub struct Held {
+pub struct LiveCredential {
     store: Keystore,
     known: Arc<Credential>,
 }
 
-impl Held {
+impl LiveCredential {
     /// What was read from the folder.
     #[must_use]
     pub fn new(store: &Keystore, credential: Credential) -> Self {
@@ -53,13 +53,13 @@ mod tests {
             let key = store.next_key().unwrap();
             store.install(&authority.issued(&key, "edge-07", now), &key, &gateway).unwrap()
         };
-        let held = Held::new(&store, install(100_000));
+        let held = LiveCredential::new(&store, install(100_000));
         let first = held.newest().serial;
         assert_eq!(store.serial_in_use(), Some(first));
         let second = install(100_010).serial;
         assert_eq!(held.newest().serial, second);
         // A folder that was set back does not set us back.
-        let third = Held::new(&store, install(100_020));
+        let third = LiveCredential::new(&store, install(100_020));
         install(100_005);
         assert_eq!(third.newest().serial, third.known.serial);
         store.clear().unwrap();
