@@ -72,22 +72,22 @@ pub fn read(words: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Ask to be let in, or go on with an earlier request
+    /// Request a certificate, or continue an earlier request
     #[command(after_help = examples::JOIN)]
     Join(JoinArgs),
-    /// Keep the certificate renewed, as a service
+    /// Run as a service: keep the certificate renewed, expose and reach services
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// Renew now if it is due
     Renew(RenewArgs),
-    /// Show the identity, its times, and what will happen next
+    /// Show the identity, its validity, and what happens next
     Status,
-    /// Give the identity up and remove its files
+    /// Give up the identity and remove its files
     Leave(LeaveArgs),
     /// Requests to join: list, show, approve, deny
     #[command(subcommand)]
     Requests(RequestsCommand),
-    /// Machines that were let in
+    /// Admitted machines
     #[command(subcommand)]
     Machines(MachinesCommand),
     /// People
@@ -99,32 +99,32 @@ pub enum Command {
     /// Join tokens
     #[command(subcommand)]
     Tokens(TokensCommand),
-    /// Connections to services, open or ended a short while ago
+    /// Connections to services, open or recently ended
     #[command(subcommand)]
     Sessions(SessionsCommand),
     /// Connect standard input and output to a service on a machine
     #[command(after_help = examples::CONNECT)]
     Connect(ConnectArgs),
-    /// Listen on this host, and lead whoever connects to a service on a machine
+    /// Listen on this host and forward each connection to a service on a machine
     #[command(after_help = examples::FORWARD)]
     Forward(ForwardArgs),
-    /// Serve `connect --helper`: one process and one TLS session for all of them
+    /// Serve `connect --helper`: one process and one TLS connection for all of them
     Helper(HelperArgs),
     /// Run ssh to a machine
     #[command(after_help = examples::SSH)]
     Ssh(SshArgs),
-    /// Print a configuration for ssh that leads to machines by their names
+    /// Print an ssh configuration for connecting to machines by name
     #[command(after_help = examples::SSH_CONFIG)]
     SshConfig(SshConfigArgs),
     /// SSH certificates: to log in with, and for this machine's sshd
     #[command(subcommand)]
     SshCert(SshCertCommand),
-    /// What happened, newest last
+    /// Show the audit log, newest entries last
     #[command(after_help = examples::AUDIT)]
     Audit(AuditArgs),
     /// Print the machines as an inventory for Ansible, always as JSON
     Inventory(InventoryArgs),
-    /// Ask whether the policy allows you something
+    /// Ask whether the policy allows you to do something
     #[command(after_help = examples::CAN_I)]
     CanI(CanIArgs),
     /// Print a completion script for a shell
@@ -142,10 +142,10 @@ pub enum Command {
 /// `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// A join token, or https://HOST[:PORT][#PIN]; `-` reads it from standard input; nothing goes on with an earlier request
+    /// A join token, or https://HOST[:PORT][#PIN]; `-` reads it from standard input; without one, an earlier request is continued
     #[arg(value_name = "TOKEN|URL")]
     pub target: Option<String>,
-    /// SHA-256 of the root's public key: whom to expect there
+    /// SHA-256 of the public key of the gateway's root certificate
     #[arg(long, value_name = "HEX")]
     pub pin: Option<String>,
     /// The name to ask for
@@ -157,11 +157,11 @@ pub struct JoinArgs {
     /// Do not wait for an approver: exit with code 4 if one is needed
     #[arg(long)]
     pub no_wait: bool,
-    /// How long to try again while the gateway does not answer, such as `10min`. By default it is a minute when it is too busy, and an
-    /// error at once when nobody listens there
+    /// How long to retry while the gateway does not answer, such as `10min`. By default a minute while it is too busy; a closed port is
+    /// an error at once
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub wait: Option<Duration>,
-    /// Something to tell approvers about this machine; may be repeated
+    /// An attribute of this machine to show to approvers; may be repeated
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub attributes: Vec<(String, String)>,
 }
@@ -169,19 +169,19 @@ pub struct JoinArgs {
 /// `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Do what is due now and exit
+    /// Do what is due now, then exit
     #[arg(long)]
     pub once: bool,
-    /// A shell command to run after there is a new certificate; may be repeated
+    /// A shell command to run after each new certificate; may be repeated
     #[arg(long = "hook", value_name = "COMMAND")]
     pub hooks: Vec<String>,
-    /// A service that people may be let through to: NAME=[HOST:]PORT or NAME=unix:/PATH, then if wanted `,raw` (its bytes as
-    /// they are) or `,sealed` (TLS to this machine inside), and `,allow=WHO` (person, machine, person/NAME, machine/NAME,
-    /// group/NAME, label/KEY=VALUE); may be repeated. The file `services.toml` in the folder can hold the same
+    /// A service to expose: NAME=[HOST:]PORT or NAME=unix:/PATH, then optionally `,raw` (its bytes as they are) or `,sealed` (inside
+    /// TLS to this machine), and `,allow=WHO` (person, machine, person/NAME, machine/NAME, group/NAME, label/KEY=VALUE); may be
+    /// repeated. The file `services.toml` in the folder can hold the same
     #[arg(long = "expose", value_name = "NAME=TARGET")]
     pub expose: Vec<String>,
-    /// A service elsewhere that programs here may use: NAME=SERVICE@MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
-    /// changes that, `,raw` takes what is not sealed too; may be repeated
+    /// A service on another machine for programs here: NAME=SERVICE@MACHINE:PORT listens on 127.0.0.1:PORT; `,listen=HOST:PORT`
+    /// changes the address, `,raw` also accepts a service that is not sealed; may be repeated
     #[arg(long = "reach", value_name = "NAME=SERVICE@MACHINE:PORT")]
     pub reach: Vec<String>,
 }
@@ -204,7 +204,7 @@ pub enum SessionsCommand {
         #[arg(long)]
         rule: Option<String>,
     },
-    /// Show one, also a short while after its end
+    /// Show a session that is open or recently ended
     Show {
         /// Its id
         id: String,
@@ -214,7 +214,7 @@ pub enum SessionsCommand {
         /// Its id
         id: String,
     },
-    /// Print openings and ends as they happen
+    /// Print sessions as they open and end
     Watch,
 }
 
@@ -227,13 +227,13 @@ pub struct ConnectArgs {
     /// The service, as it was written before
     #[arg(hide = true)]
     pub service: Option<String>,
-    /// Use the helper, which is started if none runs
+    /// Use the helper; start one if none runs
     #[arg(long)]
     pub helper: bool,
-    /// Hand the open connection to ssh and end (its ProxyUseFdpass); wants --helper
+    /// Pass the open connection to ssh and exit (for ProxyUseFdpass); needs --helper
     #[arg(long, requires = "helper")]
     pub fdpass: bool,
-    /// Also when the service is not sealed: the gateway could read what passes, unless the service encrypts
+    /// Also accept a service that is not sealed: the gateway could read its traffic unless the service encrypts
     #[arg(long)]
     pub raw: bool,
 }
@@ -250,7 +250,7 @@ pub struct ForwardArgs {
     /// Where to listen; a port alone means 127.0.0.1
     #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:0")]
     pub listen: String,
-    /// Also when the service is not sealed: the gateway could read what passes, unless the service encrypts
+    /// Also accept a service that is not sealed: the gateway could read its traffic unless the service encrypts
     #[arg(long)]
     pub raw: bool,
 }
@@ -258,7 +258,7 @@ pub struct ForwardArgs {
 /// `helper`.
 #[derive(Debug, Args)]
 pub struct HelperArgs {
-    /// End after so long without a connection; never when not given
+    /// Exit after this long without a connection; never by default
     #[arg(long, value_parser = parse_ttl)]
     pub idle: Option<Duration>,
 }
@@ -266,7 +266,7 @@ pub struct HelperArgs {
 /// `ssh`.
 #[derive(Debug, Args)]
 pub struct SshArgs {
-    /// As for ssh itself: its options, the machine, and what to run there
+    /// The arguments of ssh: its options, the machine, and the command to run there
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -293,10 +293,10 @@ pub struct SshConfigArgs {
 /// `renew`.
 #[derive(Debug, Args)]
 pub struct RenewArgs {
-    /// Renew although it is not due
+    /// Renew even if it is not due
     #[arg(long)]
     pub force: bool,
-    /// A shell command to run after it was renewed; may be repeated
+    /// A shell command to run after the renewal; may be repeated
     #[arg(long = "hook", value_name = "COMMAND")]
     pub hooks: Vec<String>,
 }
@@ -304,7 +304,7 @@ pub struct RenewArgs {
 /// `leave`.
 #[derive(Debug, Args)]
 pub struct LeaveArgs {
-    /// Only remove the files here; do not tell the gateway
+    /// Only remove the files here, without telling the gateway
     #[arg(long)]
     pub local: bool,
 }
@@ -312,30 +312,30 @@ pub struct LeaveArgs {
 /// `ssh-cert`.
 #[derive(Debug, Subcommand)]
 pub enum SshCertCommand {
-    /// Get a certificate to log in with (people)
+    /// Get a certificate for logging in (people)
     User(SshUserArgs),
     /// Get a certificate for this machine's sshd, and keep it renewed with the machine's own
     Host(SshHostArgs),
-    /// Print the line of known_hosts with which ssh believes every machine, so that it never asks
+    /// Print the known_hosts line with which ssh accepts the host certificate of every machine
     KnownHosts {
-        /// A further pattern of host names to believe them under; may be repeated
+        /// Another pattern of host names to accept them under; may be repeated
         #[arg(long, value_name = "PATTERN", value_parser = crate::core::ssh::Pattern::parse)]
         also: Vec<crate::core::ssh::Pattern>,
     },
-    /// Print what belongs into the file that sshd's TrustedUserCAKeys names
+    /// Print the keys for the file named by sshd's TrustedUserCAKeys
     TrustedUserCa,
 }
 
 /// `ssh-cert user`.
 #[derive(Debug, Args)]
 pub struct SshUserArgs {
-    /// A key of your own, or its .pub file if the agent holds it; otherwise one is made in DIR/ssh
+    /// Your own key, or its .pub file if the agent holds it; by default a key is made in DIR/ssh
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Where the certificate goes; otherwise beside the key, where ssh looks for it
+    /// Where to write the certificate; by default beside the key, where ssh looks for it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Hand key and certificate to the ssh-agent, until the certificate ends
+    /// Add key and certificate to the ssh-agent until the certificate expires
     #[arg(long, conflicts_with = "out")]
     pub agent: bool,
     /// Do nothing while more than a third of the certificate's life is left
@@ -349,7 +349,7 @@ pub struct SshHostArgs {
     /// The host key
     #[arg(long, value_name = "FILE", default_value = crate::core::ssh::HOST_KEY)]
     pub host_key: PathBuf,
-    /// Where the certificate goes; otherwise beside the key
+    /// Where to write the certificate; by default beside the key
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// A shell command to run now and after each renewal, such as 'systemctl reload ssh'
@@ -363,22 +363,22 @@ pub struct SshHostArgs {
 /// `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// Only this event, or events below it, such as `enrollment`
+    /// Only this event, or a group of events such as `enrollment`
     #[arg(long)]
     pub event: Option<String>,
-    /// Only what concerns this subject
+    /// Only events about this subject
     #[arg(long)]
     pub subject: Option<String>,
-    /// Only what was done by this actor
+    /// Only events caused by this actor
     #[arg(long)]
     pub actor: Option<String>,
-    /// Only from then on: a span back such as 2h, an RFC 3339 time, or seconds since 1970
+    /// Only events since then: a span back such as 2h, an RFC 3339 time, or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Go on with what happens from now on, until interrupted
+    /// Then print new events as they happen, until interrupted
     #[arg(long)]
     pub follow: bool,
-    /// At most so many events, the last ones
+    /// Show at most this many events, the newest
     #[arg(long, default_value_t = 100, value_parser = parse_limit)]
     pub limit: usize,
 }
@@ -388,13 +388,13 @@ pub struct AuditArgs {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("what"))]
 pub struct InventoryArgs {
-    /// All of them, with their groups and variables; the same when nothing is said
+    /// All machines with their groups and variables; the default
     #[arg(long, group = "what")]
     pub list: bool,
-    /// The variables of one
+    /// The variables of one machine
     #[arg(long, value_name = "NAME", group = "what")]
     pub host: Option<String>,
-    /// List those in this state; may be repeated
+    /// List machines in this state; may be repeated
     #[arg(long = "state", value_name = "STATE", default_value = "active", conflicts_with = "host")]
     pub states: Vec<MachineState>,
 }
@@ -402,13 +402,13 @@ pub struct InventoryArgs {
 /// How a machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum MachineState {
-    /// With a certificate that is good
+    /// It has a valid certificate
     Active,
-    /// Off past the end of its certificate
+    /// Its certificate has expired
     Expired,
-    /// Refused by a lock
+    /// It is locked
     Locked,
-    /// Admitted, and not come for its certificate yet
+    /// It is admitted and has not fetched its certificate yet
     Reserved,
 }
 

@@ -9,44 +9,44 @@ use super::{MachineState, parse_pair, parse_ttl};
 /// `requests`.
 #[derive(Debug, Subcommand)]
 pub enum RequestsCommand {
-    /// List who waits
+    /// List waiting requests
     List {
-        /// Also those that were decided or lapsed
+        /// Include requests that were decided or lapsed
         #[arg(long)]
         all: bool,
     },
-    /// Show what was verified about a request and what it claims
+    /// Show what was verified about a request, and what it only claims
     Show {
         /// The request
         id: String,
     },
-    /// Approve a request; on a terminal without one, pick it from those that wait
+    /// Approve a request; on a terminal, without an id, choose from those that wait
     #[command(after_help = super::examples::APPROVE)]
     Approve(ApproveArgs),
-    /// Wait until a request is decided: exits with 0 when it was approved, 3 when not, 4 when the time is over before
+    /// Wait until a request is decided: exits with 0 when approved, 3 when denied, 4 when the time runs out
     #[command(after_help = super::examples::REQUESTS_WAIT)]
     Wait {
         /// The request
         id: String,
-        /// How long at most, such as 10min; for ever when not given
+        /// How long to wait, such as 10min; without a limit by default
         #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
         timeout: Option<Duration>,
     },
-    /// Print who comes and who is decided, until interrupted
+    /// Print new and decided requests as they happen, until interrupted
     Watch,
-    /// Refuse requests
+    /// Deny requests
     Deny {
         /// The requests
         #[arg(required_unless_present = "from", value_name = "ID")]
         ids: Vec<String>,
-        /// All that wait and came from this network, as `requests list` shows it
+        /// All waiting requests from this network, as `requests list` shows it
         #[arg(long, value_name = "PREFIX", conflicts_with = "ids")]
         from: Option<String>,
-        /// Why; their owners will read it
+        /// The reason; their owners will read it
         #[arg(long)]
         reason: String,
     },
-    /// Take a denial back: the request waits again, with the same key and code
+    /// Take back a denial: the request waits again, with the same key and code
     Reopen {
         /// The request, as `requests list --all` shows it
         id: String,
@@ -61,19 +61,19 @@ pub struct ApproveArgs {
     /// The waiting code as the machine's owner reads it to you
     #[arg(long, conflicts_with = "unchecked")]
     pub code: Option<String>,
-    /// Say that you did not check the code
+    /// Approve without having checked the code
     #[arg(long)]
     pub unchecked: bool,
     /// Give it another name than it asked for
     #[arg(long)]
     pub name: Option<String>,
-    /// A label to put on it; may be repeated
+    /// A label for the machine; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// The person who owns it
+    /// The person who owns the machine
     #[arg(long)]
     pub owner: Option<String>,
-    /// Give it what this person gave it by approving it: name, labels and owner, as `requests show` says
+    /// Approve with the same name, labels and owner as this person did, as `requests show` lists them
     #[arg(long, value_name = "PERSON", conflicts_with_all = ["name", "labels", "owner"])]
     pub same_as: Option<String>,
 }
@@ -81,57 +81,57 @@ pub struct ApproveArgs {
 /// `machines`.
 #[derive(Debug, Subcommand)]
 pub enum MachinesCommand {
-    /// List them
+    /// List all that you may see
     List(MachineListArgs),
-    /// Show some
+    /// Show machines
     Show {
-        /// Their names
+        /// The names of the machines
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Refuse some from now on, open connections included
+    /// Lock machines: refuse them from now on and end their connections
     Lock {
-        /// Their names
+        /// The names of the machines
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Why
+        /// The reason
         #[arg(long)]
         reason: String,
     },
     /// Lift the locks of the machine and its lineage
     Unlock {
-        /// Its name
+        /// The name of the machine
         name: String,
     },
-    /// Ask machines to renew now; `lychgate run` does so at once by its tunnel, or when it next asks, within the hour
+    /// Ask machines to renew now: at once through an open tunnel, otherwise within the hour
     Renew {
-        /// Their names
+        /// The names of the machines
         #[arg(required_unless_present = "all", value_name = "NAME")]
         names: Vec<String>,
         /// All machines
         #[arg(long, conflicts_with = "names")]
         all: bool,
-        /// Why, for the audit
+        /// The reason, for the audit
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Correct its labels, its owner or its name
+    /// Change labels, owner or name of a machine
     Set(MachineSetArgs),
-    /// Wait until a machine can be reached: exits with 0 then, with 5 when the time is over before
+    /// Wait until a machine can be reached: exits with 0 then, with 5 when the time runs out
     #[command(after_help = super::examples::MACHINES_WAIT)]
     Wait {
-        /// Its name
+        /// The name of the machine
         name: String,
-        /// Until it holds its tunnel
+        /// Wait for its tunnel
         #[arg(long, required = true)]
         online: bool,
-        /// How long at most, such as 10min; for ever when not given
+        /// How long to wait, such as 10min; without a limit by default
         #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
         timeout: Option<Duration>,
     },
-    /// Forget it; its name is free again
+    /// Remove a machine; its name is free again
     Remove {
-        /// Its name
+        /// The name of the machine
         name: String,
     },
 }
@@ -139,22 +139,22 @@ pub enum MachinesCommand {
 /// `machines list`.
 #[derive(Debug, Args)]
 pub struct MachineListArgs {
-    /// Those whose names match, such as 'rack7-*'; all when not given
+    /// Only names that match, such as 'rack7-*'; all by default
     #[arg(value_name = "PATTERN")]
     pub names: Vec<String>,
-    /// Those in this state
+    /// Only machines in this state
     #[arg(long, value_name = "STATE")]
     pub state: Option<MachineState>,
-    /// Those with this label, or with any value of it
+    /// Only machines with this label; without a value, with any value of it
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub label: Option<String>,
-    /// Those of this person
+    /// Only machines of this owner
     #[arg(long, value_name = "PERSON")]
     pub owner: Option<String>,
-    /// Those that can be reached
+    /// Only machines that can be reached
     #[arg(long)]
     pub online: bool,
-    /// Those that cannot be reached
+    /// Only machines that cannot be reached
     #[arg(long, conflicts_with = "online")]
     pub offline: bool,
 }
@@ -162,21 +162,21 @@ pub struct MachineListArgs {
 /// `machines set`.
 #[derive(Debug, Args)]
 pub struct MachineSetArgs {
-    /// Its name
+    /// The name of the machine
     pub machine: String,
-    /// A label to put on it, in the place of the one with that key; may be repeated
+    /// A label to set, replacing the one with that key; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// A label to take away; may be repeated
+    /// A label to remove; may be repeated
     #[arg(long = "no-label", value_name = "KEY")]
     pub no_labels: Vec<String>,
-    /// The person who owns it from now on
+    /// The new owner
     #[arg(long, conflicts_with = "no_owner")]
     pub owner: Option<String>,
-    /// Nobody owns it from now on
+    /// Remove the owner
     #[arg(long)]
     pub no_owner: bool,
-    /// The name it takes when it next renews; it is asked to do so now
+    /// A new name, which the machine takes at its next renewal; it is asked to renew now
     #[arg(long)]
     pub name: Option<String>,
 }
@@ -184,12 +184,12 @@ pub struct MachineSetArgs {
 /// `people set`.
 #[derive(Debug, Args)]
 pub struct PersonSetArgs {
-    /// Their name
+    /// The name of the person
     pub person: String,
-    /// A group to put them in; may be repeated
+    /// A group to add; may be repeated
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
-    /// A group to take them out of; may be repeated
+    /// A group to remove; may be repeated
     #[arg(long = "no-group", value_name = "GROUP")]
     pub no_groups: Vec<String>,
 }
@@ -197,52 +197,52 @@ pub struct PersonSetArgs {
 /// `people`.
 #[derive(Debug, Subcommand)]
 pub enum PeopleCommand {
-    /// Make a token with which a person can join
+    /// Create a token with which a person can join
     #[command(after_help = super::examples::INVITE)]
     Invite {
-        /// The name they will have
+        /// The name of the person
         #[arg(long)]
         name: Option<String>,
-        /// A group they will be in; may be repeated
+        /// A group of the person; may be repeated
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
-        /// How long the token lives, such as 30min, 1h, 2d: from a second to 90 days; an hour when not given
+        /// How long the token is valid, such as 30min, 1h, 2d: from a second to 90 days; an hour by default
         #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
         ttl: Option<Duration>,
     },
-    /// List them
+    /// List all that you may see
     List,
-    /// Show one
+    /// Show a person
     Show {
-        /// Their name
+        /// The name of the person
         name: String,
     },
-    /// Correct the groups of one
+    /// Change the groups of a person
     Set(PersonSetArgs),
-    /// Hand the machines of one to somebody else, then forget them
+    /// Give the machines of a person to somebody else, then remove the person
     Offboard {
-        /// Their name
+        /// The name of the person
         name: String,
-        /// Who gets their machines
+        /// The new owner of their machines
         #[arg(long, value_name = "PERSON")]
         to: String,
     },
     /// Lock a person: refuse them from now on
     Lock {
-        /// Their name
+        /// The name of the person
         name: String,
-        /// Why
+        /// The reason
         #[arg(long)]
         reason: String,
     },
     /// Lift the locks of a person
     Unlock {
-        /// Their name
+        /// The name of the person
         name: String,
     },
-    /// Forget one
+    /// Remove a person; their name is free again
     Remove {
-        /// Their name
+        /// The name of the person
         name: String,
     },
 }
@@ -250,7 +250,7 @@ pub enum PeopleCommand {
 /// `locks`.
 #[derive(Debug, Subcommand)]
 pub enum LocksCommand {
-    /// List them
+    /// List all that you may see
     List,
     /// Set a lock
     Add {
@@ -258,7 +258,7 @@ pub enum LocksCommand {
         kind: LockKind,
         /// A name, a lineage's id or a key's SHA-256
         target: String,
-        /// Why
+        /// The reason
         #[arg(long)]
         reason: String,
     },
@@ -300,10 +300,10 @@ impl LockKind {
 /// `tokens`.
 #[derive(Debug, Subcommand)]
 pub enum TokensCommand {
-    /// Make a join token; it is shown once
+    /// Create a join token; it is shown once
     #[command(after_help = super::examples::TOKENS_CREATE)]
     Create(TokenArgs),
-    /// List them
+    /// List all that you may see
     List,
     /// Revoke a join token
     Revoke {
@@ -315,22 +315,22 @@ pub enum TokensCommand {
 /// `tokens create`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// A name it is good for, `*` at the end stands for any rest; may be repeated
+    /// A name it is valid for; a `*` at the end matches any rest; may be repeated
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,
-    /// How many machines may use it; one when not given
+    /// How many machines may use it; one by default
     #[arg(long, value_name = "NUMBER")]
     pub uses: Option<u32>,
-    /// How long it lives, such as 30min, 1h, 2d: from a second to 90 days; an hour when not given
+    /// How long it is valid, such as 30min, 1h, 2d: from a second to 90 days; an hour by default
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub ttl: Option<Duration>,
-    /// A label the machine gets; may be repeated
+    /// A label for the machine; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// The person who will own the machine
+    /// The owner of the machine
     #[arg(long)]
     pub owner: Option<String>,
-    /// SHA-256 of the one public key that may use it
+    /// SHA-256 of the only public key that may use it
     #[arg(long, value_name = "HEX")]
     pub key: Option<String>,
 }
