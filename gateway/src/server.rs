@@ -393,7 +393,7 @@ fn operator_believes(shell: &Shell, word: &Path) -> bool {
 
 /// Keeps the lock epoch outside the store too, where a restored store cannot take it back.
 async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
-    let mut watch = shell.store.watch(keys::EPOCH.into());
+    let mut watch = shell.store.watch(vec![keys::EPOCH.into()]);
     while watch.next().await.is_some() {
         let saved = match epoch(&shell).await {
             Ok(epoch) => {

@@ -20,7 +20,7 @@ use gateway::{
         refusal::{Conflict, Refusal},
     },
     flow,
-    store::{Batch, BoxFuture, CommitError, Entry, Key, ReadError, Rows, Store, Version, Watch},
+    store::{Batch, BoxFuture, CommitError, Entry, Key, LeaseId, ReadError, ScanPage, Store, Version, Watch},
 };
 use story::{Member, Story, Stranger};
 use tokio::sync::Notify;
@@ -237,7 +237,7 @@ impl Store for Shared {
         prefix: &'a Key,
         after: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         self.0.inner.scan(prefix, after, limit)
     }
 
@@ -246,7 +246,7 @@ impl Store for Shared {
         prefix: &'a Key,
         before: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         self.0.inner.scan_back(prefix, before, limit)
     }
 
@@ -258,8 +258,24 @@ impl Store for Shared {
         })
     }
 
-    fn watch(&self, key: Key) -> Watch {
-        self.0.inner.watch(key)
+    fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>> {
+        self.0.inner.lease(ttl, now)
+    }
+
+    fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.0.inner.keep_alive(lease, now)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.0.inner.revoke(lease)
+    }
+
+    fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.0.inner.lapse(now)
+    }
+
+    fn watch(&self, prefixes: Vec<Key>) -> Watch {
+        self.0.inner.watch(prefixes)
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -35,7 +35,7 @@ impl Story {
 
     /// Keys under a prefix.
     async fn keys(&self, prefix: &str) -> Vec<String> {
-        let rows = self.shell.store.scan(&Key::from(prefix), None, 1000).await.unwrap();
+        let rows = self.shell.store.scan(&Key::from(prefix), None, 1000).await.unwrap().rows;
         rows.into_iter().map(|(key, _)| key.to_string()).collect()
     }
 

@@ -18,7 +18,7 @@ use gateway::{
     registry::live::{NewConn, Reason, Seat},
 };
 use pki::Role;
-use story::{DAY, Ill, Member, Story};
+use story::{DAY, Member, Story, store::Health};
 use tower::ServiceExt as _;
 
 /// An administrator, and the machines `edge-1` and `edge-2`, each with two open connections.
@@ -123,18 +123,16 @@ async fn leaving() {
 }
 
 /// The sessions of two people to a machine, under a policy that allows those of one of them no longer.
-async fn under_a_new_policy(ill: Option<Ill>) -> (Rechecked, [Option<wire::tunnel::Reason>; 3]) {
+async fn under_a_new_policy(health: Health) -> (Rechecked, [Option<wire::tunnel::Reason>; 3]) {
     let ops = "@id(\"ops\") permit(principal is Lychgate::Person in Lychgate::Group::\"ops\", \
                action == Lychgate::Action::\"connect\", resource);";
-    let mut story = Story::with_policy(|text| format!("{text}\n{ops}")).await;
+    let story = Story::with_policy(|text| format!("{text}\n{ops}")).await;
     let (alice, bob) = (story.first_person().await, story.person("bob", &["ops"]).await);
     let _machine = story.machine("edge-1").await;
     let ids = [&alice, &bob, &alice].map(|person| story.session(person, "edge-1"));
     assert_eq!(flow::sessions::recheck(&story.shell).await.ended, 0, "all of it is allowed");
     story.set_policy(str::to_owned);
-    if let Some(ill) = ill {
-        story.falls_ill(ill);
-    }
+    story.store.becomes(health);
     let rechecked = flow::sessions::recheck(&story.shell).await;
     let reasons = ids.map(|id| story.shell.sessions.get(&id).unwrap().reason());
     (rechecked, reasons)
@@ -143,11 +141,11 @@ async fn under_a_new_policy(ill: Option<Ill>) -> (Rechecked, [Option<wire::tunne
 #[tokio::test]
 async fn a_new_policy() {
     let policy = Some(wire::tunnel::Reason::Policy);
-    let (rechecked, reasons) = under_a_new_policy(None).await;
+    let (rechecked, reasons) = under_a_new_policy(Health::Well).await;
     assert_eq!(reasons, [None, policy, None]);
     assert_eq!((rechecked.ended, rechecked.unasked.is_none()), (1, true));
     // A policy that cannot be asked denies, and not only what it was asked about first.
-    let (rechecked, reasons) = under_a_new_policy(Some(Ill::Fails)).await;
+    let (rechecked, reasons) = under_a_new_policy(Health::Closed).await;
     assert_eq!(reasons, [policy; 3]);
     let (unasked, fault) = rechecked.unasked.unwrap();
     assert_eq!((rechecked.ended, unasked), (0, 3), "{fault}");

@@ -266,7 +266,7 @@ async fn the_index_of_machines_by_owner_agrees_with_their_records() {
         story.person(name, &[]).await;
     }
     let owned = async || {
-        let rows = story.shell.store.scan(&Key::from(""), None, 1000).await.unwrap();
+        let rows = story.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().rows;
         let mut agreement = Agreement::default();
         rows.iter().for_each(|(key, entry)| agreement.note(&key.to_string(), &entry.value));
         assert_eq!(agreement.disagree().collect::<Vec<_>>(), [""; 0]);
@@ -318,7 +318,7 @@ async fn the_index_of_machines_by_owner_is_completed() {
     assert!(!flow::owners::is_owners(&story.shell, "bob").await.unwrap());
     for _ in 0..2 {
         flow::owners::complete(&story.shell).await.unwrap();
-        let rows = story.shell.store.scan(&Key::from("owned/bob/"), None, 1000).await.unwrap();
+        let rows = story.shell.store.scan(&Key::from("owned/bob/"), None, 1000).await.unwrap().rows;
         assert_eq!(rows.len(), machines);
     }
     assert!(flow::owners::is_owners(&story.shell, "bob").await.unwrap());

@@ -194,10 +194,10 @@ async fn a_lineage_has_so_many_in_a_life_of_them() {
         for count in 0..SSH_CERTIFICATES_PER_LIFE {
             assert!(ask().await.is_ok(), "{who}: {count}");
         }
-        let before = story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().len();
+        let before = story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().rows.len();
         let refused = ask().await.unwrap_err();
         let Refusal::CertificateLimit { retry_after } = refused else { panic!("{who}: {refused:?}") };
-        assert_eq!(story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().len(), before, "{who}");
+        assert_eq!(story.shell.store.scan(&Key::from("audit/"), None, 1000).await.unwrap().rows.len(), before, "{who}");
         // Its own certificates are another budget.
         member.fresh().renew(&story).await.unwrap();
         story.clock.advance(retry_after);

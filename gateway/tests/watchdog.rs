@@ -5,23 +5,21 @@
 mod story;
 
 use gateway::server::store_answers;
-use story::{Ill, Story};
+use story::{Story, store::Health};
 
-async fn answers(ill: Option<Ill>) -> bool {
-    let mut story = Story::new().await;
-    if let Some(ill) = ill {
-        story.falls_ill(ill);
-    }
+async fn answers(health: Health) -> bool {
+    let story = Story::new().await;
+    story.store.becomes(health);
     store_answers(story.shell).await
 }
 
 #[tokio::test]
 async fn a_store_that_answers_is_a_sign_of_life() {
-    assert!(answers(None).await);
+    assert!(answers(Health::Well).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_answer_is_none() {
-    assert!(!answers(Some(Ill::Hangs)).await);
-    assert!(!answers(Some(Ill::Fails)).await);
+    assert!(!answers(Health::Hangs).await);
+    assert!(!answers(Health::Closed).await);
 }

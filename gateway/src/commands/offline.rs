@@ -66,15 +66,15 @@ fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
             let mut last: Option<store::Key> = None;
             loop {
                 let page = store.scan(&people, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
-                for (_, entry) in &page {
+                for (_, entry) in &page.rows {
                     // A damaged record is said by `store check`.
                     let person = serde_json::from_slice::<Subject>(&entry.value);
                     found.extend(person.into_iter().flat_map(|person| person.groups));
                 }
-                if page.len() < store::SCAN_MAX {
+                if !page.more {
                     return Ok(found);
                 }
-                last = page.into_iter().next_back().map(|(key, _)| key);
+                last = page.rows.into_iter().next_back().map(|(key, _)| key);
             }
         })
         .await
@@ -216,18 +216,18 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
             loop {
                 let everything = store::Key::from("");
                 let page = store.scan(&everything, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
-                all += page.len();
-                for (key, entry) in &page {
+                all += page.rows.len();
+                for (key, entry) in &page.rows {
                     owned.note(&key.to_string(), &entry.value);
                     damaged.extend(damage(key, entry).map(|why| format!("{key}: {why}")));
                 }
-                if page.len() < store::SCAN_MAX {
+                if !page.more {
                     let disagree = "it disagrees with the machine's record of its owner; the gateway writes what is \
                                     missing when it starts, and looks at the record before it believes this";
                     damaged.extend(owned.disagree().map(|key| format!("{key}: {disagree}")));
                     return Ok((all, damaged));
                 }
-                last = page.into_iter().next_back().map(|(key, _)| key);
+                last = page.rows.into_iter().next_back().map(|(key, _)| key);
             }
         })
         .await

@@ -263,6 +263,14 @@ pub enum Fault {
     /// A change may or may not be durable.
     #[error("store commit outcome unknown: {0}")]
     Commit(String),
+    /// The store cannot be reached now.
+    #[error("the store is unavailable: {why}")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// What keeps it.
+        why: String,
+    },
     /// Everybody else kept changing the same records.
     #[error("gave up after repeated conflicts")]
     Contention,

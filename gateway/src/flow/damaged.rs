@@ -70,13 +70,13 @@ pub async fn at_start(shell: &Shell) -> Result<(), Fault> {
     let (prefix, mut after) = (Key::from(keys::LOCKS), None::<Key>);
     loop {
         let page = shell.store.scan(&prefix, after.as_ref(), store::SCAN_MAX).await;
-        let page = page.map_err(|error| Fault::Read(error.to_string()))?;
-        if let Some((key, _)) = page.iter().find(|(key, _)| may_lock(key)) {
+        let page = page.map_err(|error| shell.fault(error))?;
+        if let Some((key, _)) = page.rows.iter().find(|(key, _)| may_lock(key)) {
             return Err(untold(key));
         }
-        if page.len() < store::SCAN_MAX {
+        if !page.more {
             return Ok(());
         }
-        after = page.into_iter().next_back().map(|(key, _)| key);
+        after = page.rows.into_iter().next_back().map(|(key, _)| key);
     }
 }

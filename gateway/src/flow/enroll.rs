@@ -212,7 +212,7 @@ pub const fn unknown() -> Refusal {
 /// # Errors
 /// Why the enrollment was refused.
 pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<Reply, Refusal> {
-    let mut watch = shell.store.watch(keys::enrollment(id).into());
+    let mut watch = shell.store.watch(vec![keys::enrollment(id).into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let reply = retrying(|| look(shell, id, instance)).await?;

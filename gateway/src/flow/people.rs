@@ -58,7 +58,7 @@ pub async fn watch(
     wait: std::time::Duration,
 ) -> Result<WaitingRequests, Refusal> {
     // Before the first look, so that nothing is missed between the two.
-    let mut changes = shell.store.watch(keys::WAITING.into());
+    let mut changes = shell.store.watch(vec![keys::WAITING.into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let items = list(shell, caller, false, None, WATCHED_MAX).await?.items;

@@ -30,7 +30,7 @@ use crate::{
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
     registry::{live::Live, sessions::Sessions},
     signer::{CaSet, SignError, Signer},
-    store::{self, Batch, CommitError, Store},
+    store::{self, Batch, CommitError, ReadError, Store},
 };
 
 /// How often a sequence starts over when others change the same records: enough for every approver of a large team to
@@ -237,7 +237,7 @@ impl Shell {
     /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
     pub async fn get<T: Stored>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
-        let mut entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let mut entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         entries.pop().flatten().map(|entry| self.parse(&keys[0], &entry)).transpose()
     }
 
@@ -247,7 +247,7 @@ impl Shell {
     /// [`Fault::Read`] when the store fails.
     pub async fn read(&self, keys: Vec<String>) -> Result<Read<'_>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         Ok(Read { rows: keys.into_iter().zip(entries).collect(), damaged: &self.damaged })
     }
 
@@ -257,7 +257,7 @@ impl Shell {
     /// As [`Shell::get`].
     pub async fn get_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| self.parse(key, &entry)).transpose()).collect()
     }
 
@@ -289,7 +289,7 @@ impl Shell {
     /// [`Fault::Read`] when the store fails.
     pub async fn find_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Seen<T>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         Ok(keys.iter().zip(entries).filter_map(|(key, entry)| self.parse(key, &entry?).ok()).collect())
     }
 
@@ -338,15 +338,62 @@ impl Shell {
                 Order::Ascending => self.store.scan(&prefix, from.as_ref(), page).await,
                 Order::Descending => self.store.scan_back(&prefix, from.as_ref(), page).await,
             };
-            let found = found.map_err(|error| Fault::Read(error.to_string()))?;
-            let last = found.len() < page;
-            from = found.last().map(|(key, _)| key.clone());
-            rows.extend(found.iter().filter_map(|(key, entry)| Some((key.to_string(), self.parse(key, entry).ok()?))));
+            let found = found.map_err(|error| self.fault(error))?;
+            let last = !found.more;
+            from = found.rows.last().map(|(key, _)| key.clone());
+            rows.extend(
+                found.rows.iter().filter_map(|(key, entry)| Some((key.to_string(), self.parse(key, entry).ok()?))),
+            );
             if last {
                 break;
             }
         }
         Ok(rows)
+    }
+
+    /// What it means for a sequence that a read failed. A store that is closed is the end of the process.
+    pub(super) fn fault(&self, error: ReadError) -> Fault {
+        match error {
+            ReadError::Unavailable { retry_after, why } => Fault::Unavailable { retry_after, why },
+            ReadError::Closed => {
+                self.fatal.notify_one();
+                Fault::Read(error.to_string())
+            }
+            ReadError::Corrupt { .. } | ReadError::Engine(_) | ReadError::PageTooLarge { .. } => {
+                Fault::Read(error.to_string())
+            }
+        }
+    }
+
+    /// What became of a commit of which the store could not tell: its first event is there, or it never happens. One without
+    /// an event is decided again on what is there.
+    async fn settled(&self, event: Option<store::Key>, why: String) -> Result<u64, CommitError> {
+        tracing::warn!(why, "the store could not tell what became of a commit: reading");
+        let Some(event) = event else { return Err(CommitError::Conflict) };
+        match self.store.read(&[event]).await {
+            Ok(found) => found.into_iter().next().flatten().map(|entry| entry.version).ok_or(CommitError::Conflict),
+            Err(ReadError::Unavailable { retry_after, why }) => Err(CommitError::Unavailable { retry_after, why }),
+            Err(
+                ReadError::Closed | ReadError::Corrupt { .. } | ReadError::Engine(_) | ReadError::PageTooLarge { .. },
+            ) => Err(CommitError::Unknown(why)),
+        }
+    }
+
+    /// What it means for a sequence that a commit failed.
+    fn not_committed(&self, error: CommitError) -> Retry {
+        if error != CommitError::Conflict {
+            self.metrics.commit_failed();
+        }
+        match error {
+            CommitError::Conflict => Retry::Conflict,
+            CommitError::Unavailable { retry_after, why } => Fault::Unavailable { retry_after, why }.into(),
+            CommitError::Invalid(_) | CommitError::Lapsed => Fault::Commit(error.to_string()).into(),
+            // Nothing durable can happen any more, and what did only a fresh start reads.
+            CommitError::Unknown(_) | CommitError::Closed => {
+                self.fatal.notify_one();
+                Fault::Commit(error.to_string()).into()
+            }
+        }
     }
 
     /// What an entry holds. Damage is noted on the way.
@@ -379,17 +426,23 @@ impl Shell {
         }
         let at_ms = super::clock::stamp(self);
         let mut records = Vec::with_capacity(changes.events.len());
+        let mut first_event = None;
         for (index, event) in changes.events.into_iter().enumerate() {
             let mut tie: [u8; 6] = self.entropy.bytes();
             // Events of one batch keep their order.
             tie[0] = u8::try_from(index).unwrap_or(u8::MAX);
             let record = event.record(actor.who, at_ms, actor.instance);
             let value = serde_json::to_vec(&record).unwrap_or_default();
-            batch.writes.push(store::Write::Put(keys::audit(at_ms, tie).into(), value));
+            let key = store::Key::from(keys::audit(at_ms, tie));
+            first_event.get_or_insert_with(|| key.clone());
+            batch.writes.push(store::Write::Put(key, value));
             records.push(record);
         }
         let started = tokio::time::Instant::now();
-        let outcome = self.store.commit(batch).await;
+        let outcome = match self.store.commit(batch).await {
+            Err(CommitError::Unknown(why)) => self.settled(first_event, why).await,
+            told => told,
+        };
         self.metrics.commit(started.elapsed());
         if let Ok(version) = &outcome {
             // Not before: what lost a race has not happened.
@@ -398,16 +451,7 @@ impl Shell {
                 self.metrics.waiting(waiting);
             }
         }
-        outcome.map_err(|error| match error {
-            CommitError::Conflict => Retry::Conflict,
-            other @ (CommitError::Invalid(_) | CommitError::Unknown(_) | CommitError::Closed) => {
-                self.metrics.commit_failed();
-                if !matches!(other, CommitError::Invalid(_)) {
-                    self.fatal.notify_one();
-                }
-                Fault::Commit(other.to_string()).into()
-            }
-        })
+        outcome.map_err(|error| self.not_committed(error))
     }
 }
 

@@ -8,15 +8,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    BATCH_ITEMS_MAX, Batch, BoxFuture, Change, CommitError, Engine, Entry, Expect, InvalidBatch, KEY_MAX, Key,
-    ReadError, Rows, SCAN_MAX, Store, VALUE_MAX, Version, Write, open, scan_all,
+    Batch, BoxFuture, Change, CommitError, Engine, Entry, Expect, InvalidBatch, KEY_MAX, Key, Limits, ReadError, Rows,
+    SCAN_MAX, ScanPage, Store, VALUE_MAX, Version, Write, open, scan_all, watch::WATCH_BACKLOG,
 };
+
+mod leases;
+
+use leases::*;
 
 /// A store and the folder it can be opened from again.
 struct Bench {
@@ -78,7 +83,13 @@ on_every_engine! {
     pages_of_a_scan
     every_size_of_value
     what_is_refused_before_the_queue
-    a_watch_tells_what_is_under_its_prefix
+    a_watch_tells_what_is_under_its_prefixes
+    a_page_ends_when_it_is_large
+    what_is_leased_goes_with_its_lease
+    a_lease_that_is_kept_stands
+    what_was_written_anew_outlives_the_lease
+    a_lease_that_is_over_takes_nothing
+    leases_end_with_the_process
     a_slow_watcher_is_told_that_it_lags
     a_closed_store_says_so
     increments_are_never_lost
@@ -130,7 +141,7 @@ async fn pages_of_a_scan(bench: &mut Bench) {
     let keys: [&[u8]; 9] = [b"a", b"a/", b"a/1", b"a/2", b"a/2\x00", b"a/\xff", b"a0", b"\xff", b"\xff\xff"];
     let filled = keys.iter().fold(batch(), |batch, key| batch.put(*key, ""));
     bench.store.commit(filled).await.unwrap();
-    let page = |rows: Rows| rows.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>().join(" ");
+    let page = |page: ScanPage| page.rows.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>().join(" ");
     type Row = (&'static [u8], Option<&'static [u8]>, usize, &'static str, &'static str);
     let rows: [Row; 13] = [
         (
@@ -182,66 +193,91 @@ async fn every_size_of_value(bench: &mut Bench) {
         assert_eq!(got, [Some(bytes_of(len)), None, Some(bytes_of(len)), Some(bytes_of(len))], "{len}");
     }
     bench.store.commit(batch().delete("it")).await.unwrap();
-    let rows = bench.store.scan(&Key::from(""), None, 100).await.unwrap();
+    let rows = bench.store.scan(&Key::from(""), None, 100).await.unwrap().rows;
     assert_eq!(rows.len(), 10);
     assert!(rows.iter().all(|(key, entry)| key.to_string() == format!("kept/{}", entry.value.len())));
 }
 
 async fn what_is_refused_before_the_queue(bench: &mut Bench) {
+    const ITEMS: usize = Limits::EMBEDDED.batch_items;
+    assert_eq!(bench.store.limits(), Limits::EMBEDDED);
     let long = "k".repeat(KEY_MAX + 1);
     let large = vec![0; VALUE_MAX + 1];
-    let many = || vec![Write::Delete(Key::from("x")); BATCH_ITEMS_MAX + 1];
+    let many = || vec![Write::Delete(Key::from("x")); ITEMS + 1];
     let rows = [
         (batch().put("", "x"), InvalidBatch::EmptyKey),
         (batch().delete(""), InvalidBatch::EmptyKey),
         (batch().put(long.as_str(), "x"), InvalidBatch::KeyTooLong { len: KEY_MAX + 1 }),
         (batch().delete(long.as_str()), InvalidBatch::KeyTooLong { len: KEY_MAX + 1 }),
         (batch().put("x", large), InvalidBatch::ValueTooLarge { key: Key::from("x"), len: VALUE_MAX + 1 }),
-        (Batch { expect: vec![], writes: many() }, InvalidBatch::TooManyItems { items: BATCH_ITEMS_MAX + 1 }),
+        (Batch { expect: vec![], writes: many() }, InvalidBatch::TooManyItems { items: ITEMS + 1, most: ITEMS }),
         (
-            Batch { expect: vec![Expect::Absent(Key::from("x")); BATCH_ITEMS_MAX + 1], writes: vec![] },
-            InvalidBatch::TooManyItems { items: BATCH_ITEMS_MAX + 1 },
+            Batch { expect: vec![Expect::Absent(Key::from("x")); ITEMS + 1], writes: vec![] },
+            InvalidBatch::TooManyItems { items: ITEMS + 1, most: ITEMS },
         ),
         (
             Batch { expect: vec![], writes: vec![Write::Put(Key::from("x"), vec![0; VALUE_MAX]); 9] },
-            InvalidBatch::TooLarge { bytes: 9 * (VALUE_MAX + 1) },
+            InvalidBatch::TooLarge { bytes: 9 * (VALUE_MAX + 1), most: Limits::EMBEDDED.batch_bytes },
         ),
     ];
     for (batch, want) in rows {
         assert_eq!(bench.store.commit(batch).await, Err(CommitError::Invalid(want)));
     }
-    let most = (0..BATCH_ITEMS_MAX).fold(batch(), |batch, n| batch.put(format!("{n:0>KEY_MAX$}"), "x"));
+    let most = (0..ITEMS).fold(batch(), |batch, n| batch.put(format!("{n:0>KEY_MAX$}"), "x"));
     assert_eq!(bench.store.commit(most).await, Ok(1));
     bench.reopen().await;
-    assert_eq!(bench.store.scan(&Key::from("0"), None, SCAN_MAX).await.unwrap().len(), SCAN_MAX);
+    assert_eq!(bench.store.scan(&Key::from("0"), None, SCAN_MAX).await.unwrap().rows.len(), SCAN_MAX);
 }
 
-async fn a_watch_tells_what_is_under_its_prefix(bench: &mut Bench) {
+fn written(version: Version, keys: &[&str]) -> Option<Change> {
+    Some(Change::Written { version, keys: keys.iter().map(|key| Key::from(*key)).collect() })
+}
+
+async fn a_watch_tells_what_is_under_its_prefixes(bench: &mut Bench) {
     bench.store.commit(batch().put("locks/before", "")).await.unwrap();
-    let mut locks = bench.store.watch(Key::from("locks/"));
-    let mut all = bench.store.watch(Key::from(""));
+    let mut locks = bench.store.watch(vec![Key::from("locks/")]);
+    let mut two = bench.store.watch(vec![Key::from("other"), Key::from("locks/b")]);
+    let mut all = bench.store.watch(vec![Key::from("")]);
+    let mut none = bench.store.watch(vec![]);
     bench.store.commit(batch().put("locks/a", "").put("other", "").put("locks/b", "")).await.unwrap();
     bench.store.commit(batch().absent("other").put("locks/never", "")).await.unwrap_err();
     bench.store.commit(batch().delete("locks/a")).await.unwrap();
     bench.store.close().await;
-    for want in ["locks/a", "locks/b", "locks/a"] {
-        assert_eq!(locks.next().await, Some(Change::Key(Key::from(want))));
-    }
+    assert_eq!(locks.next().await, written(2, &["locks/a", "locks/b"]));
+    assert_eq!(locks.next().await, written(3, &["locks/a"]));
     assert_eq!(locks.next().await, None);
-    for want in ["locks/a", "other", "locks/b", "locks/a"] {
-        assert_eq!(all.next().await, Some(Change::Key(Key::from(want))));
-    }
+    assert_eq!(two.next().await, written(2, &["other", "locks/b"]));
+    assert_eq!(two.next().await, None);
+    assert_eq!(all.next().await, written(2, &["locks/a", "other", "locks/b"]));
+    assert_eq!(all.next().await, written(3, &["locks/a"]));
     assert_eq!(all.next().await, None);
-    assert_eq!(bench.store.watch(Key::from("")).next().await, None);
+    assert_eq!(none.next().await, None);
+    assert_eq!(bench.store.watch(vec![Key::from("")]).next().await, None);
 }
 
 async fn a_slow_watcher_is_told_that_it_lags(bench: &mut Bench) {
-    let mut slow = bench.store.watch(Key::from("n"));
-    for n in 0..super::WATCH_BACKLOG + 10 {
+    let mut slow = bench.store.watch(vec![Key::from("n")]);
+    for n in 0..WATCH_BACKLOG + 10 {
         bench.store.commit(batch().put(format!("n{n}"), "")).await.unwrap();
     }
     assert_eq!(slow.next().await, Some(Change::Lagged));
-    assert_eq!(slow.next().await, Some(Change::Key(Key::from("n10"))));
+    assert_eq!(slow.next().await, written(11, &["n10"]));
+}
+
+async fn a_page_ends_when_it_is_large(bench: &mut Bench) {
+    let most = Limits::EMBEDDED.page_bytes / VALUE_MAX;
+    for n in 0..most + 3 {
+        bench.store.commit(batch().put(format!("{n:04}"), bytes_of(VALUE_MAX))).await.unwrap();
+    }
+    let first = bench.store.scan(&Key::from(""), None, 100).await.unwrap();
+    assert_eq!((first.rows.len(), first.more), (most, true));
+    let rest = bench.store.scan(&Key::from(""), first.rows.last().map(|(key, _)| key), 100).await.unwrap();
+    assert_eq!((rest.rows.len(), rest.more), (3, false));
+    let back = bench.store.scan_back(&Key::from(""), None, 100).await.unwrap();
+    assert_eq!((back.rows.len(), back.more), (most, true));
+    assert_eq!(scan_all(&*bench.store, &Key::from("")).await.unwrap().len(), most + 3);
+    let exactly = bench.store.scan(&Key::from(""), None, 2).await.unwrap();
+    assert_eq!((exactly.rows.len(), exactly.more), (2, true));
 }
 
 async fn a_closed_store_says_so(bench: &mut Bench) {
@@ -251,6 +287,7 @@ async fn a_closed_store_says_so(bench: &mut Bench) {
     bench.store.close().await;
     assert_eq!(waiting.await, Err(CommitError::Closed));
     assert_eq!(bench.store.commit(batch()).await, Err(CommitError::Closed));
+    assert_eq!(bench.store.lease(SECOND, Duration::ZERO).await, Err(CommitError::Closed));
     assert_eq!(bench.store.read(&[Key::from("a")]).await, Err(ReadError::Closed));
     assert_eq!(bench.store.scan(&Key::from(""), None, 1).await, Err(ReadError::Closed));
     assert_eq!(bench.store.scan_back(&Key::from(""), None, 1).await, Err(ReadError::Closed));
@@ -290,7 +327,7 @@ async fn increments_are_never_lost(bench: &mut Bench) {
         task.await.unwrap();
     }
     bench.reopen().await;
-    let rows = bench.store.scan(&Key::from("counter/"), None, 9).await.unwrap();
+    let rows = bench.store.scan(&Key::from("counter/"), None, 9).await.unwrap().rows;
     let sum: u64 = rows.iter().map(|(_, entry)| String::from_utf8_lossy(&entry.value).parse::<u64>().unwrap()).sum();
     assert_eq!((rows.len(), sum), (3, 16 * 25));
     assert_eq!(bench.store.commit(batch()).await, Ok(16 * 25));
@@ -305,8 +342,8 @@ async fn a_reader_never_sees_half_a_batch(bench: &mut Bench) {
             let (store, done) = (Arc::clone(&bench.store), Arc::clone(&done));
             tokio::spawn(async move {
                 while !done.load(Ordering::Relaxed) {
-                    assert_eq!(store.scan(&Key::from("at/"), None, 20).await.unwrap().len(), 1);
-                    assert_eq!(store.scan_back(&Key::from("at/"), None, 20).await.unwrap().len(), 1);
+                    assert_eq!(store.scan(&Key::from("at/"), None, 20).await.unwrap().rows.len(), 1);
+                    assert_eq!(store.scan_back(&Key::from("at/"), None, 20).await.unwrap().rows.len(), 1);
                     let both = store.read(&[Key::from("x"), Key::from("y")]).await.unwrap();
                     assert_eq!(both[0], both[1]);
                     tokio::task::yield_now().await;
@@ -464,7 +501,7 @@ impl Model {
         }
         for write in &batch.writes {
             match write {
-                Write::Put(key, value) => {
+                Write::Put(key, value) | Write::PutLeased(key, value, _) => {
                     drop(self.rows.insert(key.as_bytes().to_vec(), (self.commits, value.clone())))
                 }
                 Write::Delete(key) => drop(self.rows.remove(key.as_bytes())),
@@ -479,6 +516,13 @@ impl Model {
             |(version, value): &(Version, Vec<u8>)| Entry { version: *version, value: value.clone(), damage: None };
         rows.map(|(key, stored)| (Key::from(key.clone()), entry(stored))).collect()
     }
+}
+
+/// The page that such a scan is to give.
+fn first(mut rows: Rows, limit: usize) -> ScanPage {
+    let more = limit > 0 && rows.len() > limit;
+    rows.truncate(limit);
+    ScanPage { rows, more }
 }
 
 async fn compare(engine: Engine, steps: Vec<Step>) {
@@ -499,10 +543,8 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
                     want.retain(|(key, _)| key > from);
                     back.retain(|(key, _)| key < from);
                 }
-                want.truncate(limit);
-                back.truncate(limit);
-                assert_eq!(bench.store.scan(&prefix, from.as_ref(), limit).await, Ok(want));
-                assert_eq!(bench.store.scan_back(&prefix, from.as_ref(), limit).await, Ok(back));
+                assert_eq!(bench.store.scan(&prefix, from.as_ref(), limit).await, Ok(first(want, limit)));
+                assert_eq!(bench.store.scan_back(&prefix, from.as_ref(), limit).await, Ok(first(back, limit)));
             }
             Step::Reopen => bench.reopen().await,
         }
@@ -512,7 +554,7 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
         assert_eq!(bench.store.read(&keys).await, Ok(want));
     }
     bench.reopen().await;
-    assert_eq!(bench.store.scan(&Key::from(""), None, 100).await, Ok(model.under(b"")));
+    assert_eq!(bench.store.scan(&Key::from(""), None, 100).await, Ok(first(model.under(b""), 100)));
     bench.store.close().await;
 }
 

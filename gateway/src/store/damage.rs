@@ -10,9 +10,11 @@ use std::{
 };
 
 use super::{
-    Batch, CommitError, Engine, Entry, Key, OpenError, Order, ReadError, Rows, Span, Store,
-    group::{Change, Engine as _, View as _, Writes},
-    open, redb, scan_all, sled, transfer,
+    Batch, CommitError, Engine, Entry, Key, OpenError, ReadError, Rows, Store,
+    engine::{DiskEngine as _, RowChange, View as _, Writes},
+    open, redb,
+    scan::{Order, Span},
+    scan_all, sled, transfer,
 };
 
 const ON_DISK: [Engine; 2] = [Engine::Sled, Engine::Redb];
@@ -48,7 +50,7 @@ fn check_refused(spoil: impl Fn(Engine, &Path), want: &str) {
 
 /// Writes to the engine below the store.
 fn write_below(engine: Engine, path: &Path, key: &[u8], value: Option<&[u8]>) {
-    let change = Change { after: value.map(<[u8]>::to_vec), before: 0 };
+    let change = RowChange { after: value.map(<[u8]>::to_vec), before: 0 };
     let writes = Writes::from([(key.to_vec(), change)]);
     match engine {
         Engine::Sled => {
@@ -165,7 +167,7 @@ fn a_damaged_record_takes_no_other_with_it() {
                     store.commit(Batch::default().put("a", "1").put("b", "2").put("c", "3")).await.unwrap();
                     store.close().await;
                 });
-                let mut bytes = super::record::encode(b"b", 1, b"2").1;
+                let mut bytes = super::record::encode(b"b", 1, false, b"2").1;
                 spoil(&mut bytes);
                 write_below(engine, folder.path(), b"rb", Some(&bytes));
                 block_on(async {
@@ -243,7 +245,7 @@ fn a_torn_mark_leaves_the_other_and_two_are_damage() {
 fn an_old_value_in_place_of_a_new_one_is_noticed() {
     for engine in ON_DISK {
         let folder = tempfile::tempdir().unwrap();
-        let old = super::record::encode(b"a", 1, b"1").1;
+        let old = super::record::encode(b"a", 1, false, b"1").1;
         block_on(async {
             let store = open(engine, folder.path(), 8).unwrap();
             store.commit(Batch::default().put("a", "1")).await.unwrap();

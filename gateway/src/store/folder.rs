@@ -29,10 +29,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Version,
-    format::Past,
-    group::Fault,
-    open::{Engine, OpenError},
+    batch::Version,
+    engine::{Fault, Past},
+    named::{Engine, OpenError},
 };
 
 /// Groups between two syncs of the mark: its cost then disappears beside the sync of every group.

@@ -13,10 +13,11 @@
 //! the damage is in a record's header, and then only an old record in the place of a newer one could hide behind it.
 
 use super::{
-    Key, Order, Span, Version,
-    group::{Change, Checked, Engine, Fault, Totals, View, Writes, caller_key, guarded, row_key},
-    open::OpenError,
+    batch::{Key, Version},
+    engine::{Checked, DiskEngine, Past, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
+    named::OpenError,
     record,
+    scan::{Order, Span},
     transfer::IMPORT_MARK,
 };
 
@@ -35,7 +36,7 @@ pub(super) const TOTALS: &[u8] = b"meta/commits";
 pub(super) fn encode_totals(totals: Totals) -> Vec<u8> {
     let mut payload = totals.rows.to_be_bytes().to_vec();
     payload.extend_from_slice(&totals.sum.to_be_bytes());
-    record::encode(TOTALS, totals.commits, &payload).1
+    record::encode(TOTALS, totals.commits, false, &payload).1
 }
 
 fn decode_totals(bytes: &[u8]) -> Result<Totals, String> {
@@ -45,17 +46,8 @@ fn decode_totals(bytes: &[u8]) -> Result<Totals, String> {
     Ok(Totals { commits: head.version, rows: u64::from_be_bytes(*rows), sum: u64::from_be_bytes(*sum) })
 }
 
-/// Whether the folder has held a store before.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Past {
-    /// The first opening: an empty engine is made into a store.
-    New,
-    /// A store was made here and reached at least this commit: less than that is damage.
-    AtLeast(Version),
-}
-
 /// Prepares a new store, or checks an old one from end to end.
-pub(super) fn check<E: Engine>(engine: &E, past: Past) -> Result<Checked, OpenError> {
+pub(super) fn check<E: DiskEngine>(engine: &E, past: Past) -> Result<Checked, OpenError> {
     guarded(|| {
         let view = engine.view()?;
         let Some(format) = view.get(FORMAT_KEY)? else {
@@ -90,15 +82,15 @@ fn damaged(reason: String) -> OpenError {
     OpenError::Damaged { reason }
 }
 
-fn first_opening<E: Engine>(engine: &E, view: &E::View, past: Past) -> Result<Totals, OpenError> {
+fn first_opening<E: DiskEngine>(engine: &E, view: &E::View, past: Past) -> Result<Totals, OpenError> {
     let everything = Span { from: Vec::new(), to: None };
     let foreign = view.rows(&everything, Order::Ascending)?.next().transpose()?.is_some();
     match past {
         Past::New if !foreign => {
             let totals = Totals::default();
             let mut writes = Writes::new();
-            writes.insert(FORMAT_KEY.to_vec(), Change::put(FORMAT.to_string().into_bytes()));
-            writes.insert(TOTALS.to_vec(), Change::put(encode_totals(totals)));
+            writes.insert(FORMAT_KEY.to_vec(), RowChange::put(FORMAT.to_string().into_bytes()));
+            writes.insert(TOTALS.to_vec(), RowChange::put(encode_totals(totals)));
             engine.apply(&writes)?;
             engine.sync()?;
             Ok(totals)
@@ -123,7 +115,11 @@ fn count<V: View>(view: &V, commits: Version) -> Result<Checked, OpenError> {
         let (row, raw) = row?;
         let key = caller_key(row.as_ref());
         let whole = view.whole(raw)?;
-        checked.totals.add(record::head(whole.as_ref()));
+        let head = record::head(whole.as_ref());
+        checked.totals.add(head);
+        if head.leased {
+            checked.leased.push(Key::from(key));
+        }
         if record::decode(key, whole.as_ref()).is_err() {
             checked.damaged.push(Key::from(key));
             if checked.damaged.len() > DAMAGED_MAX {
@@ -132,15 +128,4 @@ fn count<V: View>(view: &V, commits: Version) -> Result<Checked, OpenError> {
         }
     }
     Ok(checked)
-}
-
-impl From<Fault> for OpenError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Full(_) | Fault::Io(_) => Self::Engine { reason: fault.to_string() },
-            Fault::Damaged(reason) => Self::Damaged { reason },
-            // an engine that panics while it opens or reads has met something its authors did not expect
-            Fault::Panicked(reason) => Self::Damaged { reason: format!("the engine panicked: {reason}") },
-        }
-    }
 }

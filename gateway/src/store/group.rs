@@ -17,17 +17,24 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
     time::Duration,
 };
 
+use futures::future;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Announcer, Batch, BoxFuture, CommitError, Entry, Expect, Key, Order, ReadError, Rows, Span, Store, Version, Watch,
-    Write, check_page, folder::Folder, format, record,
+    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
+    batch::{Batch, Expect, Key, Limits, Version, Write},
+    engine::{self, Checked, DiskEngine, Fault, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
+    folder::Folder,
+    format,
+    lease::{LeaseId, Leases},
+    record,
+    scan::{Order, Span, check_page, fill},
+    watch::{Announcer, Commit, Watch},
 };
 
 /// Batches in one group. 256 gave the best rate with every engine (twice as many gain nothing and make the slowest wait).
@@ -47,148 +54,12 @@ const COMPANY_MIN: usize = 4;
 /// How long a group gathers under load: a tenth of the 20 ms that a renewal may take, twice.
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
-/// All changes of a group, by engine key.
-pub(super) type Writes = BTreeMap<Vec<u8>, Change>;
-
-/// What becomes of one key.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Change {
-    /// Its new value; `None` deletes.
-    pub after: Option<Vec<u8>>,
-    /// Bytes of the value there now, 0 if there is none: an engine that stores large values apart need not look.
-    pub before: usize,
-}
-
-impl Change {
-    /// A value for a key that has none, or a small one.
-    pub(super) fn put(value: Vec<u8>) -> Self {
-        Self { after: Some(value), before: 0 }
-    }
-}
-
-/// What an engine must do. It is only ever written by one thread.
-pub(super) trait Engine: Send + Sync + 'static {
-    /// How it is read.
-    type View: View;
-
-    /// Its present state. Writes after this call may or may not show through.
-    fn view(&self) -> Result<Self::View, Fault>;
-
-    /// Applies all of it or, whatever happens, none of it.
-    fn apply(&self, writes: &Writes) -> Result<(), Fault>;
-
-    /// Returns when everything applied survives a power cut.
-    fn sync(&self) -> Result<(), Fault>;
-}
-
-/// One side of a row, or a whole value, in whatever form the engine hands out cheaply.
-pub(super) trait Bytes: AsRef<[u8]> + Send + Sync + 'static {}
-impl<T: AsRef<[u8]> + Send + Sync + 'static> Bytes for T {}
-
-/// Rows of an engine, as stored: key and raw value.
-pub(super) type RawRows<'a, B> = Box<dyn Iterator<Item = Result<(B, B), Fault>> + 'a>;
-
-/// Reading an engine.
-pub(super) trait View {
-    /// Its bytes.
-    type Bytes: Bytes;
-
-    /// The whole value of a key.
-    fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, Fault>;
-
-    /// Rows in a span that is not empty.
-    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Self::Bytes>, Fault>;
-
-    /// Turns a raw value from [`View::rows`] into the whole value. Apart, so that rows in flight are never put together.
-    fn whole(&self, raw: Self::Bytes) -> Result<Self::Bytes, Fault>;
-}
-
-type BytesOf<E> = <<E as Engine>::View as View>::Bytes;
-
-/// What can go wrong below the contract.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("no space left on the store's disk ({0}); free some, then start again")]
-    Full(String),
-    #[error("{0}")]
-    Io(String),
-    #[error("the store's files are damaged: {0}")]
-    Damaged(String),
-    #[error("the engine panicked: {0}")]
-    Panicked(String),
-}
-
-impl Fault {
-    /// Sorts an I/O error; `doing` says what failed.
-    pub(super) fn io(doing: &str, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(format!("{doing}: {error}")),
-            _ => Self::Io(format!("{doing}: {error}")),
-        }
-    }
-}
-
-/// Runs code of an engine. Both engines assert where they should return an error, above all on damaged files; whoever sees
-/// the fault must treat the engine as broken.
-pub(super) fn guarded<T, F: From<Fault>>(work: impl FnOnce() -> Result<T, F>) -> Result<T, F> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Fault::Panicked(text.unwrap_or_else(|| "without a message".to_owned())).into())
-    })
-}
-
-/// How engine keys are told apart: `r` before a caller's key, other first letters for what the store keeps for itself.
-pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(1 + key.len());
-    row.push(b'r');
-    row.extend_from_slice(key);
-    row
-}
-
-/// The caller's key of a row.
-pub(super) fn caller_key(row: &[u8]) -> &[u8] {
-    row.split_first().map_or(&[], |(_, key)| key)
-}
-
-/// Counts over the whole store, stored with every group; what is counted when the store is opened must agree.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub commits: Version,
-    pub rows: u64,
-    pub sum: u64,
-}
-
-impl Totals {
-    pub(super) fn add(&mut self, head: record::Head) {
-        self.rows = self.rows.wrapping_add(1);
-        self.sum = self.sum.wrapping_add(head.fingerprint());
-    }
-
-    fn remove(&mut self, head: record::Head) {
-        self.rows = self.rows.wrapping_sub(1);
-        self.sum = self.sum.wrapping_sub(head.fingerprint());
-    }
-}
-
-/// What the check at opening found.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Checked {
-    pub totals: Totals,
-    pub damaged: Vec<Key>,
-}
-
-impl From<Totals> for Checked {
-    fn from(totals: Totals) -> Self {
-        Self { totals, damaged: Vec::new() }
-    }
-}
+type BytesOf<E> = <<E as DiskEngine>::View as View>::Bytes;
 
 /// What readers share with the writer. `None` once closed.
 type Shared<E> = Arc<RwLock<Option<Open<E>>>>;
 
-struct Open<E: Engine> {
+struct Open<E: DiskEngine> {
     engine: Arc<E>,
     /// Old values of the keys in flight; empty when nothing is.
     hidden: BTreeMap<Vec<u8>, Option<BytesOf<E>>>,
@@ -196,12 +67,19 @@ struct Open<E: Engine> {
 }
 
 // Nothing that can panic runs under the exclusive lock, so a poisoned one still holds a whole state.
-fn shared<E: Engine>(state: &Shared<E>) -> RwLockReadGuard<'_, Option<Open<E>>> {
+fn shared<E: DiskEngine>(state: &Shared<E>) -> RwLockReadGuard<'_, Option<Open<E>>> {
     state.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn exclusive<E: Engine>(state: &Shared<E>) -> RwLockWriteGuard<'_, Option<Open<E>>> {
+fn exclusive<E: DiskEngine>(state: &Shared<E>) -> RwLockWriteGuard<'_, Option<Open<E>>> {
     state.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leases are given and kept by callers, and looked at by the writer.
+type SharedLeases = Arc<Mutex<Leases>>;
+
+fn held(leases: &SharedLeases) -> MutexGuard<'_, Leases> {
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Verdict = Result<Version, CommitError>;
@@ -213,26 +91,32 @@ enum Job {
 }
 
 /// A store made of an engine and its writer thread.
-pub(super) struct Grouped<E: Engine> {
+pub(super) struct Grouped<E: DiskEngine> {
     state: Shared<E>,
     queue: mpsc::Sender<Job>,
     /// Becomes true when the engine has been dropped and its lock released.
     closed: watch::Receiver<bool>,
     /// What was damaged when it was opened.
     damaged: Vec<Key>,
+    leases: SharedLeases,
 }
 
-impl<E: Engine> Grouped<E> {
+impl<E: DiskEngine> Grouped<E> {
     /// Starts the writer. The folder's lock is held until the store is closed.
     pub(super) fn start(engine: E, checked: Checked, folder: Option<Folder>) -> Result<Self, Fault> {
-        let Checked { totals, damaged } = checked;
+        let Checked { totals, damaged, leased } = checked;
         let engine = Arc::new(engine);
         let announcer = Announcer::new();
         let open = Open { engine: Arc::clone(&engine), hidden: BTreeMap::new(), announcer: announcer.clone() };
         let state = Arc::new(RwLock::new(Some(open)));
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let (tell_closed, closed) = watch::channel(false);
-        let writer = Writer { engine, state: Arc::clone(&state), announcer, totals, folder };
+        let leases = SharedLeases::default();
+        let mut writer =
+            Writer { engine, state: Arc::clone(&state), announcer, totals, folder, leases: Arc::clone(&leases) };
+        if !leased.is_empty() {
+            guarded(|| writer.write(vec![leased.into_iter().fold(Batch::default(), Batch::delete)]))?;
+        }
         thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
@@ -240,7 +124,26 @@ impl<E: Engine> Grouped<E> {
                 let _ = tell_closed.send(true); // nobody may be waiting
             })
             .map_err(|error| Fault::io("starting the writer thread", &error))?;
-        Ok(Self { state, queue, closed, damaged })
+        Ok(Self { state, queue, closed, damaged, leases })
+    }
+
+    fn open(&self) -> Result<(), CommitError> {
+        if shared(&self.state).is_some() { Ok(()) } else { Err(CommitError::Closed) }
+    }
+
+    /// Deletes what hung on leases that are over, unless somebody has written it since.
+    fn take_away(&self, keys: Vec<(Key, Version)>) -> BoxFuture<'static, Result<(), CommitError>> {
+        let commits: Vec<_> =
+            keys.into_iter().map(|(key, at)| self.commit(Batch::default().at(key.clone(), at).delete(key))).collect();
+        Box::pin(async move {
+            for outcome in future::join_all(commits).await {
+                match outcome {
+                    Ok(_) | Err(CommitError::Conflict) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            Ok(())
+        })
     }
 
     fn read_now(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, ReadError> {
@@ -252,18 +155,18 @@ impl<E: Engine> Grouped<E> {
         })
     }
 
-    fn scan_now(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
+    fn scan_now(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
         check_page(limit)?;
         let state = shared(&self.state);
         let open = state.as_ref().ok_or(ReadError::Closed)?;
         if limit == 0 || span.is_empty() {
-            return Ok(Vec::new());
+            return Ok(ScanPage::default());
         }
         guarded(|| open.scan(span, order, limit))
     }
 }
 
-impl<E: Engine> Open<E> {
+impl<E: DiskEngine> Open<E> {
     fn read_one(&self, view: &E::View, key: &Key) -> Result<Option<Entry>, ReadError> {
         let row = row_key(key.as_bytes());
         Ok(match self.hidden.get(&row) {
@@ -274,7 +177,7 @@ impl<E: Engine> Open<E> {
     }
 
     /// Merges the engine's rows, less those in flight, with the old values of those in flight.
-    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
+    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
         let view = self.engine.view()?;
         let mut rows = view.rows(span, order)?.filter(|row| match row {
             Ok((key, _)) => self.hidden.is_empty() || !self.hidden.contains_key(key.as_ref()),
@@ -287,31 +190,27 @@ impl<E: Engine> Open<E> {
             Order::Descending => Box::new(in_flight.rev()),
         };
 
-        let mut out = Vec::new();
         let mut row = rows.next().transpose()?;
         let mut old = in_flight.next();
-        while out.len() < limit {
+        let next = || {
             let old_first = match (&row, &old) {
-                (None, None) => break,
+                (None, None) => return Ok(None),
                 (None, Some(_)) => true,
                 (Some(_), None) => false,
                 (Some((key, _)), Some((old, _))) => (*old < key.as_ref()) == (order == Order::Ascending),
             };
             if old_first {
-                if let Some((key, bytes)) = old {
-                    let key = caller_key(key);
-                    out.push((Key::from(key), entry(key, bytes)));
-                }
+                let found = old.map(|(key, bytes)| (caller_key(key), bytes));
                 old = in_flight.next();
-            } else {
-                if let Some((key, raw)) = row {
-                    let key = caller_key(key.as_ref());
-                    out.push((Key::from(key), entry(key, view.whole(raw)?.as_ref())));
-                }
-                row = rows.next().transpose()?;
+                return Ok(found.map(|(key, bytes)| (Key::from(key), entry(key, bytes))));
             }
-        }
-        Ok(out)
+            let found = row.take();
+            row = rows.next().transpose()?;
+            let Some((key, raw)) = found else { return Ok(None) };
+            let key = caller_key(key.as_ref());
+            Ok::<_, ReadError>(Some((Key::from(key), entry(key, view.whole(raw)?.as_ref()))))
+        };
+        fill(next, limit, &Limits::EMBEDDED)
     }
 }
 
@@ -331,7 +230,7 @@ impl From<Fault> for ReadError {
     }
 }
 
-impl<E: Engine> Store for Grouped<E> {
+impl<E: DiskEngine> Store for Grouped<E> {
     fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
         Box::pin(async move { self.read_now(keys) })
     }
@@ -341,7 +240,7 @@ impl<E: Engine> Store for Grouped<E> {
         prefix: &'a Key,
         after: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let after = after.map(|key| row_key(key.as_bytes()));
         let span = Span::of(&row_key(prefix.as_bytes())).after(after.as_deref());
         Box::pin(async move { self.scan_now(&span, Order::Ascending, limit) })
@@ -352,7 +251,7 @@ impl<E: Engine> Store for Grouped<E> {
         prefix: &'a Key,
         before: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let before = before.map(|key| row_key(key.as_bytes()));
         let span = Span::of(&row_key(prefix.as_bytes())).before(before.as_deref());
         Box::pin(async move { self.scan_now(&span, Order::Descending, limit) })
@@ -361,7 +260,7 @@ impl<E: Engine> Store for Grouped<E> {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
         let queue = self.queue.clone();
         Box::pin(async move {
-            batch.check()?;
+            batch.check(&Limits::EMBEDDED)?;
             let (answer, answered) = oneshot::channel();
             queue.send(Job::Commit(batch, answer)).await.map_err(|_| CommitError::Closed)?;
             // the writer answers everything it takes; this is for a writer that died between the two
@@ -370,10 +269,30 @@ impl<E: Engine> Store for Grouped<E> {
         })
     }
 
-    fn watch(&self, prefix: Key) -> Watch {
+    fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>> {
+        let given = self.open().map(|()| held(&self.leases).give(ttl, now));
+        Box::pin(future::ready(given))
+    }
+
+    fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        let kept = self
+            .open()
+            .and_then(|()| if held(&self.leases).keep(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) });
+        Box::pin(future::ready(kept))
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.take_away(held(&self.leases).end(lease))
+    }
+
+    fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.take_away(held(&self.leases).lapse(now))
+    }
+
+    fn watch(&self, prefixes: Vec<Key>) -> Watch {
         match shared(&self.state).as_ref() {
-            Some(open) => open.announcer.watch(prefix),
-            None => Announcer::closed(prefix),
+            Some(open) => open.announcer.watch(prefixes),
+            None => Announcer::closed(),
         }
     }
 
@@ -394,19 +313,20 @@ impl<E: Engine> Store for Grouped<E> {
 }
 
 /// The thread that owns all writing.
-struct Writer<E: Engine> {
+struct Writer<E: DiskEngine> {
     engine: Arc<E>,
     state: Shared<E>,
     announcer: Announcer,
     totals: Totals,
     folder: Option<Folder>,
+    leases: SharedLeases,
 }
 
 /// A group, checked and ready to write.
 struct Plan<B> {
     writes: Writes,
     hidden: BTreeMap<Vec<u8>, Option<B>>,
-    changed: Vec<Key>,
+    changed: Vec<Commit>,
     totals: Totals,
 }
 
@@ -417,7 +337,7 @@ struct Seen<B> {
     written: bool,
 }
 
-impl<E: Engine> Writer<E> {
+impl<E: DiskEngine> Writer<E> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut fault = None;
         let mut company = 0;
@@ -488,22 +408,34 @@ impl<E: Engine> Writer<E> {
         for batch in batches {
             let verdict = if !holds(&view, &mut seen, &batch.expect)? {
                 Err(CommitError::Conflict)
+            } else if !self.leases_stand(&batch) {
+                Err(CommitError::Lapsed)
             } else if batch.writes.is_empty() {
                 Ok(plan.totals.commits)
             } else {
                 plan.totals.commits += 1;
+                plan.changed.push((plan.totals.commits, Vec::with_capacity(batch.writes.len())));
                 for write in batch.writes {
-                    plan.add(&view, &mut seen, write)?;
+                    plan.add(&view, &mut seen, &self.leases, write)?;
                 }
                 Ok(plan.totals.commits)
             };
             verdicts.push(verdict);
         }
         if !plan.writes.is_empty() {
-            plan.writes.insert(format::TOTALS.to_vec(), Change::put(format::encode_totals(plan.totals)));
+            plan.writes.insert(format::TOTALS.to_vec(), RowChange::put(format::encode_totals(plan.totals)));
         }
         plan.hidden = seen.into_iter().filter(|(_, s)| s.written).map(|(row, s)| (row, s.stored)).collect();
         Ok((plan, verdicts))
+    }
+
+    /// Whether every lease that a batch names stands. One that lapses after this has its entries by then, and takes them with it.
+    fn leases_stand(&self, batch: &Batch) -> bool {
+        let leases = held(&self.leases);
+        batch.writes.iter().all(|write| match write {
+            Write::PutLeased(_, _, lease) => leases.stands(*lease),
+            Write::Put(..) | Write::Delete(_) => true,
+        })
     }
 
     /// The end, by request or by fault: nobody is left waiting, the engine is dropped, then the folder's lock.
@@ -575,15 +507,23 @@ fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) ->
     Ok(true)
 }
 
-impl<B: Bytes> Plan<B> {
+impl<B: engine::Bytes> Plan<B> {
     /// Takes one write of the batch that has just been given the number `totals.commits`.
-    fn add<V: View<Bytes = B>>(&mut self, view: &V, seen: &mut SeenKeys<B>, write: Write) -> Result<(), Fault> {
-        let (key, value) = match write {
-            Write::Put(key, value) => (key, Some(value)),
-            Write::Delete(key) => (key, None),
+    fn add<V: View<Bytes = B>>(
+        &mut self,
+        view: &V,
+        seen: &mut SeenKeys<B>,
+        leases: &SharedLeases,
+        write: Write,
+    ) -> Result<(), Fault> {
+        let (key, value, lease) = match write {
+            Write::Put(key, value) => (key, Some(value), None),
+            Write::PutLeased(key, value, lease) => (key, Some(value), Some(lease)),
+            Write::Delete(key) => (key, None, None),
         };
         let known = look(view, seen, key.as_bytes())?;
-        let encoded = value.map(|value| record::encode(key.as_bytes(), self.totals.commits, &value));
+        let commit = self.totals.commits;
+        let encoded = value.map(|value| record::encode(key.as_bytes(), commit, lease.is_some(), &value));
         if let Some(before) = known.now {
             self.totals.remove(before);
         }
@@ -593,8 +533,11 @@ impl<B: Bytes> Plan<B> {
         }
         known.written = true;
         let before = known.stored.as_ref().map_or(0, |stored| stored.as_ref().len());
-        self.writes.insert(row_key(key.as_bytes()), Change { after: encoded.map(|(_, bytes)| bytes), before });
-        self.changed.push(key);
+        self.writes.insert(row_key(key.as_bytes()), RowChange { after: encoded.map(|(_, bytes)| bytes), before });
+        held(leases).wrote(&key, commit, lease);
+        if let Some((_, keys)) = self.changed.last_mut() {
+            keys.push(key);
+        }
         Ok(())
     }
 }

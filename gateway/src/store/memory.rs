@@ -4,11 +4,15 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use super::{
-    Announcer, Batch, BoxFuture, CommitError, Entry, Expect, Key, Order, ReadError, Rows, Span, Store, Version, Watch,
-    Write, check_page,
+    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
+    batch::{Batch, Expect, Key, Limits, Version, Write},
+    lease::{LeaseId, Leases},
+    scan::{Order, Span, check_page, fill},
+    watch::{Announcer, Watch},
 };
 
 /// A store that lives as long as the process.
@@ -19,13 +23,15 @@ pub struct Memory {
 struct Inner {
     rows: BTreeMap<Key, Entry>,
     commits: Version,
+    leases: Leases,
     /// `None` once closed.
     announcer: Option<Announcer>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        let inner = Inner { rows: BTreeMap::new(), commits: 0, announcer: Some(Announcer::new()) };
+        let inner =
+            Inner { rows: BTreeMap::new(), commits: 0, leases: Leases::default(), announcer: Some(Announcer::new()) };
         Self { inner: Arc::new(RwLock::new(inner)) }
     }
 }
@@ -35,16 +41,17 @@ impl Inner {
         if self.announcer.is_some() { Ok(self) } else { Err(ReadError::Closed) }
     }
 
-    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<Rows, ReadError> {
+    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
         check_page(limit)?;
-        if span.is_empty() {
-            return Ok(Vec::new());
+        if span.is_empty() || limit == 0 {
+            return Ok(ScanPage::default());
         }
         let rows = self.rows.range::<[u8], _>(span.bounds()).map(|(key, entry)| (key.clone(), entry.clone()));
-        Ok(match order {
-            Order::Ascending => rows.take(limit).collect(),
-            Order::Descending => rows.rev().take(limit).collect(),
-        })
+        let mut rows: Box<dyn Iterator<Item = _>> = match order {
+            Order::Ascending => Box::new(rows),
+            Order::Descending => Box::new(rows.rev()),
+        };
+        fill(|| Ok(rows.next()), limit, &Limits::EMBEDDED)
     }
 
     fn holds(&self, expect: &Expect) -> bool {
@@ -55,30 +62,49 @@ impl Inner {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<Version, CommitError> {
-        batch.check()?;
+        batch.check(&Limits::EMBEDDED)?;
         let announcer = self.announcer.clone().ok_or(CommitError::Closed)?;
         if !batch.expect.iter().all(|expect| self.holds(expect)) {
             return Err(CommitError::Conflict);
+        }
+        let stands = |write: &Write| match write {
+            Write::PutLeased(_, _, lease) => self.leases.stands(*lease),
+            Write::Put(..) | Write::Delete(_) => true,
+        };
+        if !batch.writes.iter().all(stands) {
+            return Err(CommitError::Lapsed);
         }
         if batch.writes.is_empty() {
             return Ok(self.commits);
         }
         self.commits += 1;
-        let mut changed = Vec::with_capacity(batch.writes.len());
-        for write in batch.writes {
-            match write {
-                Write::Put(key, value) => {
-                    self.rows.insert(key.clone(), Entry { version: self.commits, value, damage: None });
-                    changed.push(key);
-                }
-                Write::Delete(key) => {
-                    self.rows.remove(&key);
-                    changed.push(key);
-                }
-            }
-        }
-        announcer.announce(changed);
+        let changed = batch.writes.into_iter().map(|write| self.write(write)).collect();
+        announcer.announce(vec![(self.commits, changed)]);
         Ok(self.commits)
+    }
+
+    fn write(&mut self, write: Write) -> Key {
+        let (key, value, lease) = match write {
+            Write::Put(key, value) => (key, Some(value), None),
+            Write::PutLeased(key, value, lease) => (key, Some(value), Some(lease)),
+            Write::Delete(key) => (key, None, None),
+        };
+        match value {
+            Some(value) => {
+                drop(self.rows.insert(key.clone(), Entry { version: self.commits, value, damage: None }));
+            }
+            None => drop(self.rows.remove(&key)),
+        }
+        self.leases.wrote(&key, self.commits, lease);
+        key
+    }
+
+    /// Deletes what hung on leases that are over.
+    fn take_away(&mut self, keys: Vec<(Key, Version)>) -> Result<(), CommitError> {
+        for (key, _) in keys {
+            self.commit(Batch::default().delete(key))?;
+        }
+        Ok(())
     }
 }
 
@@ -89,6 +115,23 @@ fn shared(inner: &RwLock<Inner>) -> RwLockReadGuard<'_, Inner> {
 
 fn exclusive(inner: &RwLock<Inner>) -> RwLockWriteGuard<'_, Inner> {
     inner.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    /// Does something with leases, while the store is open.
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> Result<T, CommitError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CommitError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let mut inner = exclusive(&inner);
+            if inner.announcer.is_none() {
+                return Err(CommitError::Closed);
+            }
+            work(&mut inner)
+        })
+    }
 }
 
 impl Store for Memory {
@@ -105,7 +148,7 @@ impl Store for Memory {
         prefix: &'a Key,
         after: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let span = Span::of(prefix.as_bytes()).after(after.map(Key::as_bytes));
         Box::pin(async move { shared(&self.inner).open()?.scan(&span, Order::Ascending, limit) })
     }
@@ -115,7 +158,7 @@ impl Store for Memory {
         prefix: &'a Key,
         before: Option<&'a Key>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Rows, ReadError>> {
+    ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let span = Span::of(prefix.as_bytes()).before(before.map(Key::as_bytes));
         Box::pin(async move { shared(&self.inner).open()?.scan(&span, Order::Descending, limit) })
     }
@@ -125,10 +168,32 @@ impl Store for Memory {
         Box::pin(async move { exclusive(&inner).commit(batch) })
     }
 
-    fn watch(&self, prefix: Key) -> Watch {
+    fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>> {
+        self.with(move |inner| Ok(inner.leases.give(ttl, now)))
+    }
+
+    fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.with(move |inner| if inner.leases.keep(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) })
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.with(move |inner| {
+            let over = inner.leases.end(lease);
+            inner.take_away(over)
+        })
+    }
+
+    fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.with(move |inner| {
+            let over = inner.leases.lapse(now);
+            inner.take_away(over)
+        })
+    }
+
+    fn watch(&self, prefixes: Vec<Key>) -> Watch {
         match &shared(&self.inner).announcer {
-            Some(announcer) => announcer.watch(prefix),
-            None => Announcer::closed(prefix),
+            Some(announcer) => announcer.watch(prefixes),
+            None => Announcer::closed(),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The envelope around every stored value: `[format u8][version u64 BE][crc32 u32 BE][payload]`. Internal to the disk
-//! engines; callers see the payload.
+//! engines; callers see the payload. The format says as well whether the entry hangs on a lease.
 //!
 //! The checksum covers the key, the version and the payload, so a record that turns up under another key is damage too.
 
-use super::Version;
+use super::batch::Version;
 
 /// The first byte of every record. Another value means another layout; see `format`.
 const RECORD_FORMAT: u8 = 1;
+
+/// The first byte of a record that hangs on a lease; the rest is alike.
+const LEASED_FORMAT: u8 = 2;
 
 /// Bytes before the payload.
 pub(super) const HEADER: usize = 1 + 8 + 4;
@@ -16,7 +19,7 @@ pub(super) const HEADER: usize = 1 + 8 + 4;
 pub(super) enum BadRecord {
     #[error("it has {0} bytes, fewer than a record's header")]
     Short(usize),
-    #[error("its first byte is {0}, not {RECORD_FORMAT}")]
+    #[error("its first byte is {0}, not {RECORD_FORMAT} or {LEASED_FORMAT}")]
     Format(u8),
     #[error("its checksum is {found:08x}, its header says {stored:08x}")]
     Checksum { stored: u32, found: u32 },
@@ -26,6 +29,8 @@ pub(super) enum BadRecord {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub version: Version,
+    /// Whether it hangs on a lease.
+    pub leased: bool,
     crc: u32,
 }
 
@@ -40,8 +45,11 @@ impl Head {
     }
 }
 
-fn checksum(key: &[u8], version: Version, payload: &[u8]) -> u32 {
+fn checksum(key: &[u8], version: Version, leased: bool, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    if leased {
+        hasher.update(&[LEASED_FORMAT]);
+    }
     hasher.update(&version.to_be_bytes());
     hasher.update(key);
     hasher.update(payload);
@@ -49,10 +57,10 @@ fn checksum(key: &[u8], version: Version, payload: &[u8]) -> u32 {
 }
 
 /// Wraps a payload.
-pub(super) fn encode(key: &[u8], version: Version, payload: &[u8]) -> (Head, Vec<u8>) {
-    let head = Head { version, crc: checksum(key, version, payload) };
+pub(super) fn encode(key: &[u8], version: Version, leased: bool, payload: &[u8]) -> (Head, Vec<u8>) {
+    let head = Head { version, leased, crc: checksum(key, version, leased, payload) };
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
-    bytes.push(RECORD_FORMAT);
+    bytes.push(if leased { LEASED_FORMAT } else { RECORD_FORMAT });
     bytes.extend_from_slice(&version.to_be_bytes());
     bytes.extend_from_slice(&head.crc.to_be_bytes());
     bytes.extend_from_slice(payload);
@@ -62,13 +70,13 @@ pub(super) fn encode(key: &[u8], version: Version, payload: &[u8]) -> (Head, Vec
 /// Reads the header alone; the payload is not checked. One that cannot be read counts as all zero, so that its record can be replaced
 /// and deleted like any other.
 pub(super) fn head(bytes: &[u8]) -> Head {
-    split(bytes).map_or(Head { version: 0, crc: 0 }, |(head, _)| head)
+    split(bytes).map_or(Head { version: 0, leased: false, crc: 0 }, |(head, _)| head)
 }
 
 /// Reads a record and checks it.
 pub(super) fn decode<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(Head, &'a [u8]), BadRecord> {
     let (head, payload) = split(bytes)?;
-    let found = checksum(key, head.version, payload);
+    let found = checksum(key, head.version, head.leased, payload);
     if found != head.crc {
         return Err(BadRecord::Checksum { stored: head.crc, found });
     }
@@ -78,12 +86,14 @@ pub(super) fn decode<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(Head, &'a [u8])
 fn split(bytes: &[u8]) -> Result<(Head, &[u8]), BadRecord> {
     let short = || BadRecord::Short(bytes.len());
     let (format, rest) = bytes.split_first().ok_or_else(short)?;
-    if *format != RECORD_FORMAT {
-        return Err(BadRecord::Format(*format));
-    }
+    let leased = match *format {
+        RECORD_FORMAT => false,
+        LEASED_FORMAT => true,
+        other => return Err(BadRecord::Format(other)),
+    };
     let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (crc, payload) = rest.split_first_chunk().ok_or_else(short)?;
-    Ok((Head { version: Version::from_be_bytes(*version), crc: u32::from_be_bytes(*crc) }, payload))
+    Ok((Head { version: Version::from_be_bytes(*version), leased, crc: u32::from_be_bytes(*crc) }, payload))
 }
 
 #[cfg(test)]
@@ -92,7 +102,7 @@ mod tests {
 
     #[track_caller]
     fn check(spoil: impl Fn(&mut Vec<u8>), key: &[u8], want: Result<&[u8], &str>) {
-        let (_, mut bytes) = encode(b"machines/oslo", 7, b"payload");
+        let (_, mut bytes) = encode(b"machines/oslo", 7, false, b"payload");
         spoil(&mut bytes);
         let got = decode(key, &bytes).map(|(_, payload)| payload).map_err(|e| e.to_string());
         match (got, want) {
@@ -114,6 +124,7 @@ mod tests {
         check(|b| b[3] ^= 1, b"machines/oslo", Err("checksum"));
         check(|b| b[HEADER - 1] ^= 1, b"machines/oslo", Err("checksum"));
         check(|b| b.truncate(HEADER + 3), b"machines/oslo", Err("checksum"));
+        check(|b| b[0] = LEASED_FORMAT, b"machines/oslo", Err("checksum"));
         check(|b| b[0] = 9, b"machines/oslo", Err("first byte is 9"));
         check(|b| b.truncate(HEADER - 1), b"machines/oslo", Err("12 bytes"));
         check(Vec::clear, b"machines/oslo", Err("0 bytes"));

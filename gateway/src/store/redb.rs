@@ -10,9 +10,9 @@ use std::{io::ErrorKind, path::Path};
 use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::{
-    Order, Span,
+    engine::{DiskEngine, Fault, RawRows, View, Writes},
     folder::sync_folder,
-    group::{Engine, Fault, RawRows, View, Writes},
+    scan::{Order, Span},
 };
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("lychgate");
@@ -54,7 +54,7 @@ impl Redb {
     }
 }
 
-impl Engine for Redb {
+impl DiskEngine for Redb {
     type View = RedbView;
 
     fn view(&self) -> Result<RedbView, Fault> {

@@ -25,9 +25,9 @@ use std::{
 use sled::{Db, IVec, Tree};
 
 use super::{
-    Order, Span,
+    engine::{DiskEngine, Fault, RawRows, RowChange, View, Writes},
     folder::sync_folder,
-    group::{Change, Engine, Fault, RawRows, View, Writes},
+    scan::{Order, Span},
 };
 
 /// Longest value stored in one piece. Twenty of them with the longest keys are 90 kB, below the 128 kB where sled leaves its
@@ -72,7 +72,7 @@ impl Sled {
     }
 
     /// Adds one row to a batch: in one piece, or its parts and a row that names them. The parts of the value before go.
-    fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &Change) -> Result<(), Fault> {
+    fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &RowChange) -> Result<(), Fault> {
         if change.before > PART_MAX
             && let Some(old) = self.db.get(key).map_err(fault)?
             && let Some(old) = Parted::parse(&old)?
@@ -137,7 +137,7 @@ fn parted_id(key: &[u8]) -> Option<u64> {
     key.get(1..)?.first_chunk().map(|id| u64::from_be_bytes(*id))
 }
 
-impl Engine for Sled {
+impl DiskEngine for Sled {
     type View = SledView;
 
     fn view(&self) -> Result<SledView, Fault> {

@@ -17,7 +17,11 @@ use std::io::{self, BufRead, Read, Seek, Write};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, CommitError, KEY_MAX, Key, ReadError, SCAN_MAX, Store, VALUE_MAX};
+use super::{
+    api::{CommitError, ReadError, Store},
+    batch::{Batch, KEY_MAX, Key, Limits, VALUE_MAX, Write as Change},
+    scan::SCAN_MAX,
+};
 
 /// The format this build writes.
 const FORMAT: u32 = 1;
@@ -28,8 +32,7 @@ pub(super) const IMPORT_MARK: &str = "store/import-unfinished";
 /// Longest line: a key and a value with every byte escaped as six characters, and the braces.
 const LINE_MAX: usize = 6 * (VALUE_MAX + KEY_MAX) + 64;
 
-/// Records and bytes in one commit of an import: large enough that syncing costs little, well within a batch's limits.
-const IMPORT_RECORDS: usize = 500;
+/// Bytes in one commit of an import, of an engine that would take more: enough that syncing costs little.
 const IMPORT_BYTES: usize = 256 * 1024;
 
 /// Damaged records of one export that are named.
@@ -152,18 +155,18 @@ pub async fn export<W: Write + Send>(
     let mut records = 0;
     loop {
         let page = store.scan(&everything, last.as_ref(), SCAN_MAX).await?;
-        for (key, entry) in &page {
+        for (key, entry) in &page.rows {
             // In a file it would look like any other.
             if let Some(reason) = &entry.damage {
                 return Err(ReadError::Corrupt { key: key.clone(), reason: reason.clone() }.into());
             }
             out.line(&to_record(key, &entry.value))?;
         }
-        records += page.len() as u64;
-        if page.len() < SCAN_MAX {
+        records += page.rows.len() as u64;
+        if !page.more {
             break;
         }
-        last = page.into_iter().next_back().map(|(key, _)| key);
+        last = page.rows.into_iter().next_back().map(|(key, _)| key);
     }
     if store.commit(Batch::default()).await? != before {
         return Err(ExportError::Changed);
@@ -193,7 +196,7 @@ pub async fn import<R: BufRead + Seek + Send>(
     source: &mut R,
     judge: impl Fn(&Key, &[u8]) -> Judgement + Send,
 ) -> Result<Summary, ImportError> {
-    if !store.scan(&Key::from(""), None, 1).await?.is_empty() {
+    if !store.scan(&Key::from(""), None, 1).await?.rows.is_empty() {
         return Err(ImportError::NotEmpty);
     }
     let start = source.stream_position()?;
@@ -213,14 +216,21 @@ pub async fn import<R: BufRead + Seek + Send>(
 
     let mut lines = Lines::start(source)?;
     let mut batch = Batch::default().absent(IMPORT_MARK).put(IMPORT_MARK, "");
+    let limits = store.limits();
+    let limits = Limits { batch_bytes: limits.batch_bytes.min(IMPORT_BYTES), ..limits };
     while let Some((key, value)) = lines.next()? {
-        batch = match judge(&key, &value) {
-            Judgement::Aside(aside) => batch.put(aside, value),
-            Judgement::Take | Judgement::Refuse(_) => batch.put(key, value),
+        let key = match judge(&key, &value) {
+            Judgement::Aside(aside) => aside,
+            Judgement::Take | Judgement::Refuse(_) => key,
         };
-        if batch.writes.len() >= IMPORT_RECORDS || batch.bytes() >= IMPORT_BYTES {
+        let put = Change::Put(key, value);
+        if !batch.has_room_for(&put, &limits) {
             store.commit(std::mem::take(&mut batch)).await?;
         }
+        batch.writes.push(put);
+    }
+    if batch.writes.len() >= limits.batch_items {
+        store.commit(std::mem::take(&mut batch)).await?;
     }
     store.commit(batch.delete(IMPORT_MARK)).await?;
     Ok(lines.summary())
@@ -272,9 +282,9 @@ fn from_record(record: Record) -> Result<(Key, Vec<u8>), String> {
     let key = either("key", record.key, record.key_hex)?;
     let value = either("value", record.value, record.value_hex)?;
     let batch = Batch::default().put(key, value);
-    batch.check().map_err(|error| error.to_string())?;
+    batch.check(&Limits::EMBEDDED).map_err(|error| error.to_string())?;
     match batch.writes.into_iter().next() {
-        Some(super::Write::Put(key, value)) if key != Key::from(IMPORT_MARK) => Ok((key, value)),
+        Some(Change::Put(key, value)) if key != Key::from(IMPORT_MARK) => Ok((key, value)),
         _ => Err("the export is of a store whose own import did not finish".to_owned()),
     }
 }

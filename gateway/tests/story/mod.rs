@@ -25,7 +25,7 @@ use gateway::{
         self,
         shell::{Actor, Retry, Settings, Shell},
     },
-    store::{Batch, BoxFuture, CommitError, Engine, Entry, Key, ReadError, Rows, Store, Version, Watch, open},
+    store::{Engine, Key, open},
 };
 use gateway::{
     ports::{
@@ -44,6 +44,11 @@ use tokio::sync::OnceCell;
 use wire::enroll::{
     IssuedReply, JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, WaitingReply,
 };
+
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+pub mod store;
+
+use store::TestStore;
 
 /// A day.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -92,6 +97,9 @@ pub struct Story {
     pub shell: Arc<Shell>,
     /// The clock.
     pub clock: FakeClock,
+    /// Its store.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub store: Arc<TestStore>,
     /// Where its store lies.
     _room: tempfile::TempDir,
 }
@@ -143,9 +151,10 @@ impl Story {
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let ca = CaSet::ephemeral_behind(hold, &domain, &clock, &entropy).unwrap();
-        let store = open(Engine::Memory, &room.path().join("store"), 1).unwrap();
-        let shell = Shell::new(store, ruleset(policy::DEFAULT_POLICY), ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, _room: room }
+        let store = Arc::new(TestStore::new(open(Engine::Memory, &room.path().join("store"), 1).unwrap()));
+        let rules = ruleset(policy::DEFAULT_POLICY);
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        Self { shell, clock: hand, store, _room: room }
     }
 
     /// The same on a store of some engine.
@@ -155,16 +164,10 @@ impl Story {
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let ca = CaSet::create(room.path(), &domain, &Passphrase::generate(&entropy), &clock, &entropy).unwrap();
-        let store = open(engine, &room.path().join("store"), 1).unwrap();
+        let store = Arc::new(TestStore::new(open(engine, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
-        let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, _room: room }
-    }
-
-    /// From now on its store is ill. Nobody else may hold the gateway.
-    #[allow(dead_code, reason = "one of several programs that share this cast")]
-    pub fn falls_ill(&mut self, ill: Ill) {
-        Arc::get_mut(&mut self.shell).unwrap().store = Arc::new(ill);
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        Self { shell, clock: hand, store, _room: room }
     }
 
     /// Another policy from now on.
@@ -315,7 +318,7 @@ impl Story {
 
     /// How many records there are of everything.
     pub async fn everything(&self) -> usize {
-        self.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().len()
+        self.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().rows.len()
     }
 }
 
@@ -556,50 +559,5 @@ impl Member {
         let certificate = format!("{}{}", self.issued.certificate, self.issued.chain);
         let body = serde_json::to_string(&PriorCertificate { certificate, signature }).unwrap();
         (PRIOR_CERTIFICATE.to_owned(), body)
-    }
-}
-
-#[allow(dead_code, reason = "one of several programs that share this cast")]
-/// A store whose reads never end, and one whose reads fail.
-#[derive(Copy, Clone)]
-pub enum Ill {
-    /// They never end.
-    Hangs,
-    /// They fail.
-    Fails,
-}
-
-impl Ill {
-    async fn answer<T>(self) -> Result<T, ReadError> {
-        match self {
-            Self::Hangs => std::future::pending().await,
-            Self::Fails => Err(ReadError::Closed),
-        }
-    }
-}
-
-impl Store for Ill {
-    fn read<'a>(&'a self, _: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
-        Box::pin(self.answer())
-    }
-
-    fn scan<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
-        Box::pin(self.answer())
-    }
-
-    fn scan_back<'a>(&'a self, _: &'a Key, _: Option<&'a Key>, _: usize) -> BoxFuture<'a, Result<Rows, ReadError>> {
-        Box::pin(self.answer())
-    }
-
-    fn commit(&self, _: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
-        Box::pin(std::future::ready(Err(CommitError::Closed)))
-    }
-
-    fn watch(&self, _: Key) -> Watch {
-        unreachable!("nobody watches here")
-    }
-
-    fn close(&self) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::store::Change;
+use crate::store::{Change, Rows, engine::RawRows};
 
 /// What the next sync does. Without an instruction it succeeds.
 enum Sync {
@@ -28,7 +28,7 @@ struct Inner {
 #[derive(Clone, Default)]
 struct Fake(Arc<Inner>);
 
-impl Engine for Fake {
+impl DiskEngine for Fake {
     type View = Self;
 
     fn view(&self) -> Result<Self, Fault> {
@@ -115,14 +115,18 @@ async fn seen(store: &dyn Store) -> [String; 3] {
     let read = store.read(&keys).await.unwrap();
     let read = keys.into_iter().zip(read).filter_map(|(key, entry)| Some((key, entry?))).collect();
     let all = Key::from("");
-    [show(read), show(store.scan(&all, None, 9).await.unwrap()), show(store.scan_back(&all, None, 9).await.unwrap())]
+    [
+        show(read),
+        show(store.scan(&all, None, 9).await.unwrap().rows),
+        show(store.scan_back(&all, None, 9).await.unwrap().rows),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_shown_before_it_is_durable() {
     let (fake, store) = start();
     store.commit(batch().put("a", "1").put("b", "1").put("d", "1")).await.unwrap();
-    let mut watch = store.watch(Key::from(""));
+    let mut watch = store.watch(vec![Key::from("")]);
     let before = ["a=1 b=1 d=1", "a=1 b=1 d=1", "d=1 b=1 a=1"];
     let after = ["b=2 c=2 d=1 e=2", "b=2 c=2 d=1 e=2", "e=2 d=1 c=2 b=2"];
     assert_eq!(seen(&store).await, before);
@@ -132,9 +136,9 @@ async fn nothing_is_shown_before_it_is_durable() {
     is_there.recv().unwrap();
     assert_eq!(fake.0.rows.lock().unwrap().len(), 5, "the engine has it already: b c d e and the totals");
     assert_eq!(seen(&store).await, before);
-    assert_eq!(store.scan(&Key::from("c"), None, 9).await.unwrap(), []);
-    assert_eq!(store.scan(&Key::from(""), Some(&Key::from("a")), 1).await.unwrap()[0].0, Key::from("b"));
-    assert_eq!(store.scan_back(&Key::from(""), Some(&Key::from("b")), 1).await.unwrap()[0].0, Key::from("a"));
+    assert_eq!(store.scan(&Key::from("c"), None, 9).await.unwrap().rows, []);
+    assert_eq!(store.scan(&Key::from(""), Some(&Key::from("a")), 1).await.unwrap().rows[0].0, Key::from("b"));
+    assert_eq!(store.scan_back(&Key::from(""), Some(&Key::from("b")), 1).await.unwrap().rows[0].0, Key::from("a"));
     let told = tokio::spawn(async move { watch.next().await });
     tokio::task::yield_now().await;
     assert!(!commit.is_finished() && !told.is_finished());
@@ -142,7 +146,10 @@ async fn nothing_is_shown_before_it_is_durable() {
     go.send(()).unwrap();
     assert_eq!(commit.await.unwrap(), Ok(2));
     assert_eq!(seen(&store).await, after);
-    assert_eq!(told.await.unwrap(), Some(Change::Key(Key::from("a"))));
+    assert_eq!(
+        told.await.unwrap(),
+        Some(Change::Written { version: 2, keys: ["a", "b", "c", "e"].map(Key::from).to_vec() })
+    );
 }
 
 /// Everything queued behind a sync that is held up becomes one group.
@@ -208,7 +215,7 @@ fn check_fatal(spoil: impl FnOnce(&Inner), want: &str) {
     runtime.block_on(async {
         let (fake, store) = start();
         store.commit(batch().put("a", "1")).await.unwrap();
-        let mut watch = store.watch(Key::from(""));
+        let mut watch = store.watch(vec![Key::from("")]);
         spoil(&fake.0);
         let got = store.commit(batch().put("a", "2")).await;
         assert!(matches!(&got, Err(CommitError::Unknown(why)) if why.contains(want)), "{got:?}");
@@ -265,7 +272,7 @@ async fn a_damaged_record_is_named() {
     let got = store.read(&[Key::from("b"), Key::from("a")]).await.unwrap();
     let damaged: Vec<bool> = got.iter().flatten().map(|entry| entry.damage.is_some()).collect();
     assert_eq!(damaged, [false, true]);
-    let got = store.scan(&Key::from(""), None, 5).await.unwrap();
+    let got = store.scan(&Key::from(""), None, 5).await.unwrap().rows;
     let damaged: Vec<bool> = got.iter().map(|(_, entry)| entry.damage.is_some()).collect();
     assert_eq!(damaged, [true, false]);
     // It is replaced like any other, also when its version cannot be read.

@@ -127,7 +127,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         ),
         Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
-        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Contention) => {
+        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
         Refusal::SignerUnavailable => (
@@ -276,6 +276,7 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         Refusal::QueueFull(_) => (vec![], Some(600)),
         Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
         Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
+        Refusal::Ours(Fault::Unavailable { retry_after, .. }) => (vec![], Some(retry_after.as_secs().max(1))),
         Refusal::Ours(Fault::CaEnded { .. }) => (vec![], Some(CA_ENDED_AGAIN.as_secs())),
         Refusal::Ours(_) | Refusal::SignerUnavailable => (vec![], Some(5)),
         _ => (vec![], None),

@@ -1,0 +1,104 @@
+//! The engines by their names, and why a store does not open.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::engine::Fault;
+
+/// The engines, as the configuration names them.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Forgets everything at the end of the process.
+    Memory,
+    /// The default.
+    Sled,
+    /// The other one on disk: one file, opens faster, commits a little slower.
+    Redb,
+}
+
+impl Engine {
+    /// Every engine, in the order of preference for a gateway on one machine.
+    pub const ALL: [Self; 3] = [Self::Sled, Self::Redb, Self::Memory];
+
+    /// Its name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A name that is no engine's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown store engine `{0}`; choose `sled`, `redb` or `memory`")]
+pub struct UnknownEngine(pub String);
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        Self::ALL.into_iter().find(|engine| engine.as_str() == name).ok_or_else(|| UnknownEngine(name.to_owned()))
+    }
+}
+
+/// Why a store did not open. Nothing in it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody has it open.
+    #[error("the store in `{path}` is already open by another process; stop that one first")]
+    Locked {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// It was written by a newer version.
+    #[error("the store has format {found}, this version knows formats up to {known}; use the newer version")]
+    Newer {
+        /// The format it has.
+        found: u32,
+        /// The newest we know.
+        known: u32,
+    },
+    /// The folder holds the store of another engine.
+    #[error(
+        "the folder holds a `{has}` store, but the configuration asks for `{asked}`; export the one and import it into an empty folder"
+    )]
+    OtherEngine {
+        /// Whose store it is.
+        has: Engine,
+        /// Which one was asked for.
+        asked: Engine,
+    },
+    /// An import into it did not finish.
+    #[error("an import into this store did not finish; remove the folder and import again")]
+    HalfImported,
+    /// It is not what was written.
+    #[error("the store is damaged: {reason}; restore it from the newest export")]
+    Damaged {
+        /// What was found.
+        reason: String,
+    },
+    /// The disk or the system said no; trying again later may help.
+    #[error("the store could not be opened: {reason}")]
+    Engine {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Full(_) | Fault::Io(_) => Self::Engine { reason: fault.to_string() },
+            Fault::Damaged(reason) => Self::Damaged { reason },
+            // an engine that panics while it opens or reads has met something its authors did not expect
+            Fault::Panicked(reason) => Self::Damaged { reason: format!("the engine panicked: {reason}") },
+        }
+    }
+}
