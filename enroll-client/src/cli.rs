@@ -64,7 +64,7 @@ pub fn command() -> clap::Command {
 /// Reads the words of a command line.
 ///
 /// # Errors
-/// When they are none; also when they ask for help, which is in the error then.
+/// When clap cannot parse them; also for `--help` and `--version`, whose text is in the error.
 pub fn read(words: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&command().try_get_matches_from(words)?)
 }

@@ -14,8 +14,8 @@ use crate::core::ending::Ending;
 use crate::core::place::ServiceAddress;
 use crate::core::services::Sealing;
 use crate::edge::keystore::Keystore;
-use crate::edge::lead::{join, pass_on, show_end};
 use crate::edge::proxy::{Carries, ServiceStream};
+use crate::edge::relay::{pass_on, relay, show_end};
 use crate::edge::serve::reset;
 use crate::edge::terminal::{self, Format};
 use crate::flow::access::{EndedSession, ProxyAccess, explain_refusal, report_end};
@@ -98,7 +98,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Re
     })?;
     let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
     match format {
-        Format::Text => terminal::say(&format!("{at} leads to {service}@{name}")),
+        Format::Text => terminal::say(&format!("{at} forwards to {service}@{name}")),
         Format::Json => {
             terminal::result(format, &json!({ "listen": at, "service": service, "machine": name.as_str() }), "")
         }
@@ -116,7 +116,7 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Re
             match pool.reach(&service, &name, sealing).await {
                 Ok((mut found, way)) => {
                     let session = found.session.clone();
-                    let over = lead(&mut program, &mut found).await;
+                    let over = serve_program(&mut program, &mut found).await;
                     drop(found);
                     let Some((ending, said)) = over else { return };
                     let _ =
@@ -141,9 +141,9 @@ fn listen_at(text: &str) -> String {
 
 /// Joins a program's connection with a service, and says at the program's end how the session ended. Gives that, and what was said of
 /// it; nothing when the program left.
-async fn lead(program: &mut TcpStream, service: &mut ServiceStream) -> Option<(Ending, Option<Reason>)> {
+async fn serve_program(program: &mut TcpStream, service: &mut ServiceStream) -> Option<(Ending, Option<Reason>)> {
     let (session, notices) = (service.session.clone(), Arc::clone(&service.notices));
-    let ending = join(program, service).await;
+    let ending = relay(program, service).await;
     match &ending {
         Ending::Unwanted | Ending::Unwritten(_) => {
             service.abandon().await;

@@ -77,7 +77,7 @@ struct Daemon<'a> {
     tunnel: Option<TunnelHandle>,
 }
 
-/// The command.
+/// `lychgate run`.
 ///
 /// # Errors
 /// When there is nothing to keep alive, the folder cannot be used, or with [`RunLength::Once`] when what was due failed.

@@ -100,7 +100,7 @@ impl EnrollmentObserver for TerminalObserver {
     }
 }
 
-/// The command.
+/// `lychgate join`.
 ///
 /// # Errors
 /// When there is no identity at the end of it and nobody is waited for.

@@ -44,7 +44,7 @@ impl ManageClient {
     /// As the identity in the folder.
     ///
     /// # Errors
-    /// When there is none that is valid.
+    /// When the folder holds no identity, its certificate has expired, or TLS cannot be set up with it.
     pub fn open(store: &Keystore, format: Format) -> Result<Self, Complaint> {
         let credential = upkeep::load_valid(store)?;
         let now = upkeep::gateway_time(store, &credential);

@@ -81,7 +81,7 @@ pub enum EnrollmentOutput {
     },
     /// Do nothing for a while; say why when there is a reason.
     Pause {
-        /// How long.
+        /// The length of the pause.
         length: Duration,
         /// What went wrong.
         why: Option<Complaint>,

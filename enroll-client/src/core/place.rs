@@ -31,7 +31,7 @@ impl ServiceAddress {
     /// none is named.
     ///
     /// # Errors
-    /// When it is none.
+    /// When no service is named and there is no usual one, or a name is not legal.
     pub fn read(text: &str, service: Option<&str>, usual: Option<&str>) -> Result<Self, Complaint> {
         let (service, name) = match (text.split_once('@'), service.or(usual)) {
             (Some((service, name)), _) => (service, name),

@@ -38,7 +38,7 @@ pub enum WantedRole {
 pub struct ExistingIdentity {
     /// Its SPIFFE ID.
     pub identity: String,
-    /// Its name.
+    /// The name of the machine or person.
     pub name: String,
     /// The enroll face it came from.
     pub gateway: Address,
@@ -68,7 +68,7 @@ pub enum Plan {
     Resume,
     /// Ask, from an empty folder.
     Ask {
-        /// Where.
+        /// The enroll face to ask at.
         gateway: Address,
         /// Whom to expect; when absent, a person must look at the fingerprint.
         pin: Option<KeyDigest>,

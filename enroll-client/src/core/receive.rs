@@ -31,9 +31,9 @@ pub struct Issued {
     pub pin: KeyDigest,
     /// Its serial number.
     pub serial: Serial,
-    /// Its key.
+    /// SHA-256 of the key that it certifies.
     pub key: KeyDigest,
-    /// Its times.
+    /// Its validity and when to renew it.
     pub life: Life,
     /// Where its holder talks to the gateway.
     pub manage: Address,

@@ -167,7 +167,7 @@ pub struct TunnelState {
 /// A request that the gateway has recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestAtGate {
-    /// Its id.
+    /// The id of the enrollment.
     pub id: String,
     /// SHA-256 of its public key, hex: a request by another key is not ours to ask about.
     pub key: String,

@@ -231,7 +231,7 @@ impl Services {
     /// Adds what a `--expose` says; it takes the place of what the file says of the same name.
     ///
     /// # Errors
-    /// When it makes no sense.
+    /// When a part of it cannot be parsed, or more than [`SERVICES_MAX`] services are exposed.
     pub fn expose(&mut self, flag: &str) -> Result<(), Complaint> {
         let bad = || usage(format!("`--expose {flag}` makes no sense"), EXPOSE_HINT);
         let (name, rest) = flag.split_once('=').ok_or_else(bad)?;
@@ -254,7 +254,7 @@ impl Services {
     /// Adds what a `--reach` says.
     ///
     /// # Errors
-    /// When it makes no sense.
+    /// When a part of it cannot be parsed.
     pub fn reach(&mut self, flag: &str) -> Result<(), Complaint> {
         let bad = || usage(format!("`--reach {flag}` makes no sense"), REACH_HINT);
         let (name, rest) = flag.split_once('=').ok_or_else(bad)?;
@@ -364,7 +364,7 @@ impl Services {
     /// Decides on one stream that the gateway let through.
     ///
     /// # Errors
-    /// Why not, for the caller to read.
+    /// The refusal as the protocol has it, and a sentence for the caller.
     pub fn decide(&self, open: &Open) -> Result<&ExposedService, (OpenRefusal, String)> {
         let service = self
             .exposed

@@ -131,7 +131,7 @@ impl std::fmt::Display for Pattern {
 /// Checks a certificate that came for the key `public`: it must be for this key, of this kind, and signed by the CA it came with.
 ///
 /// # Errors
-/// When it is not.
+/// When any of these does not hold, or it cannot be parsed.
 pub fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Complaint> {
     let cert = SshCertificate::parse(&reply.certificate).map_err(|error| bad_reply(&error.to_string()))?;
     let ca = SshKey::parse(&reply.ca).map_err(|error| bad_reply(&error.to_string()))?;

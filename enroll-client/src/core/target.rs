@@ -161,7 +161,7 @@ impl DnsName {
     /// In lower case, without the dot at its end.
     ///
     /// # Errors
-    /// When it is none.
+    /// [`BadTarget`]: neither a join token nor an https URL of a gateway.
     pub fn parse(text: &str) -> Result<Self, BadTarget> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if is_host(&name) && name.parse::<IpAddr>().is_err() {

@@ -47,7 +47,7 @@ enum DistrustCause {
     TooLate { now: UnixTime, at: UnixTime },
     /// Our own roots cannot be used.
     OwnRoots(String),
-    /// Anything else.
+    /// Any other fault of the chain, as the verifier words it.
     Other(String),
 }
 

@@ -26,7 +26,7 @@ impl<IO: AsyncRead + Unpin> FirstBytes<IO> {
     /// Reads them, or as many as come before the end.
     ///
     /// # Errors
-    /// When the stream breaks.
+    /// When the stream broke before so much came.
     pub async fn look(mut io: IO) -> io::Result<Self> {
         let mut head = Vec::with_capacity(LOOKED_AT);
         (&mut io).take(LOOKED_AT as u64).read_to_end(&mut head).await?;

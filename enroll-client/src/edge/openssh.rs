@@ -26,7 +26,7 @@ pub enum OpensshError {
     /// It is not there, or cannot be run.
     #[error("cannot run `{program}`: {cause}")]
     Start {
-        /// Which.
+        /// The program or file.
         program: &'static str,
         /// What the system said.
         cause: io::Error,
@@ -34,13 +34,13 @@ pub enum OpensshError {
     /// It hangs, or nobody typed the passphrase.
     #[error("`{program}` took longer than {} s", LIMIT.as_secs())]
     Slow {
-        /// Which.
+        /// The program or file.
         program: &'static str,
     },
     /// It failed.
     #[error("`{program}` failed: {said}")]
     Failed {
-        /// Which.
+        /// The program or file.
         program: &'static str,
         /// What it said.
         said: String,

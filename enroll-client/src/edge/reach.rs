@@ -15,8 +15,8 @@ use transport::streams::StreamCount;
 use wire::tunnel::{Mode, Reached, Reason, TUNNEL_STREAMS};
 
 use super::dial_back::{finish, movable};
-use super::lead::{join, show_end};
 use super::notices::SessionNotices;
+use super::relay::{relay, show_end};
 use super::sealed;
 use super::serve::reset;
 use super::tunnel::{CurrentIdentity, TunnelEvent, origin};
@@ -94,7 +94,7 @@ async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &Li
     let mut stream = movable(stream, ticket, &origin(&deps.current));
     let ending = match mode {
         Mode::Raw => {
-            let ending = join(program, &mut stream).await;
+            let ending = relay(program, &mut stream).await;
             if in_order(&ending) {
                 finish(&mut stream).await;
             }
@@ -107,7 +107,7 @@ async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &Li
             let machine = Identity { domain, role: Role::Machine, name: reach.machine.clone() };
             let sealing = sealed::open(stream, &credential, &machine, current.offset);
             let mut inner = timeout(WAIT, sealing).await.map_err(slow)??;
-            let ending = join(program, &mut inner).await;
+            let ending = relay(program, &mut inner).await;
             if in_order(&ending) {
                 finish(inner.get_mut().0).await;
             }

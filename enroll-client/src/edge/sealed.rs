@@ -134,7 +134,7 @@ impl CheckPeer for Callers {
 /// Shakes hands with the agent of a machine, as the holder of `credential`. It must be that machine.
 ///
 /// # Errors
-/// When it is not.
+/// When the handshake fails: another identity, a certificate not valid now, or no TLS at the other end.
 pub async fn open<IO>(
     stream: IO,
     credential: &Credential,

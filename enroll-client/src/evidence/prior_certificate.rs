@@ -12,7 +12,7 @@ use crate::core::key::{KeyFault, PrivateKey};
 pub struct PriorCertificate {
     /// The leaf followed by its issuing CA, PEM.
     pub certificate: String,
-    /// Its key.
+    /// The private key of that certificate.
     pub key: PrivateKey,
 }
 

@@ -63,7 +63,7 @@ impl ProxyAccess {
     /// A connection.
     ///
     /// # Errors
-    /// When there is none.
+    /// See [`Streams::dial`].
     pub async fn dial(&self, carries: Carries) -> Result<Streams, CallError> {
         let (store, held) = (self.store.clone(), self.credential.clone());
         let identity: IdentitySource = Arc::new(move || {
@@ -78,7 +78,7 @@ impl ProxyAccess {
 
 /// A session that is over.
 pub struct EndedSession<'a> {
-    /// Its id.
+    /// The id of the session.
     pub session: &'a str,
     /// The machine that it led to.
     pub machine: &'a Name,

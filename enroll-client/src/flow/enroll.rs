@@ -24,7 +24,7 @@ use crate::text::report::{Complaint, Exit};
 /// What is shown of a request at the gate.
 #[derive(Clone, Debug)]
 pub struct WaitingNotice {
-    /// Where.
+    /// The gateway it was sent to.
     pub gateway: Address,
     /// The enrollment.
     pub id: String,
@@ -244,7 +244,7 @@ async fn with_ticks<T>(
 /// The pin of the root that an unfinished request expects.
 ///
 /// # Errors
-/// When the record holds none.
+/// When `pending.json` holds no pin, or one that is not 64 hex digits.
 pub fn pending_pin(pending: &Pending) -> Result<KeyDigest, Complaint> {
     KeyDigest::parse_hex(&pending.pin).map_err(|_| {
         Complaint::new(Exit::Files, "files", "`pending.json` holds no pin").hint("remove it and join again")

@@ -44,7 +44,7 @@ pub struct SessionEnd {
 }
 
 impl Pool {
-    /// None yet.
+    /// A pool without connections.
     #[must_use]
     pub fn new(way: ProxyAccess) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })

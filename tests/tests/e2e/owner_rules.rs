@@ -178,7 +178,7 @@ fn a_forward_listens_where_it_is_told() {
     let port = Port::take();
     let listen = format!("127.0.0.1:{}", port.number());
     let mut forward = alice.start(&["forward", "--raw", "alpha", "echo", "--listen", &listen]);
-    let words = format!("lychgate: {listen} leads to echo@alpha");
+    let words = format!("lychgate: {listen} forwards to echo@alpha");
     forward.expect_stderr("it listens", |said| said.contains(&words).then_some(()));
     assert!(heard_back((Ipv4Addr::LOCALHOST, port.number())));
     // Where somebody listens, where nobody can, and what is no address.

@@ -39,7 +39,7 @@ impl Level {
 /// Writes events, one a line.
 #[derive(Clone, Copy)]
 pub struct Events {
-    /// How.
+    /// As text or as JSON, one line an event either way.
     pub format: Format,
 }
 

@@ -76,7 +76,7 @@ impl Book {
 /// What became of one host key.
 #[derive(Debug)]
 pub struct Renewed {
-    /// Which.
+    /// The private host key.
     pub key: PathBuf,
     /// Until when its certificate is good now, or why there is no new one.
     pub outcome: Result<UnixTime, Complaint>,

@@ -18,9 +18,9 @@ pub struct Credential {
     pub identity: Identity,
     /// Its serial number.
     pub serial: Serial,
-    /// Its times.
+    /// Its validity and when to renew it.
     pub life: Life,
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PrivateKey,
     /// The leaf, DER.
     pub leaf: Vec<u8>,

@@ -22,7 +22,7 @@ pub enum NetError {
     /// Nobody listens there, or the way is blocked.
     #[error("cannot reach {address}: {cause}")]
     Connect {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// What the system said.
         cause: io::Error,
@@ -30,7 +30,7 @@ pub enum NetError {
     /// Something took too long.
     #[error("{address} {what}")]
     Slow {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// What did not happen.
         what: &'static str,
@@ -43,7 +43,7 @@ pub enum NetError {
     /// The TLS handshake failed for another reason.
     #[error("no TLS with {address}: {cause}")]
     Tls {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// What rustls said.
         cause: String,
@@ -51,7 +51,7 @@ pub enum NetError {
     /// The other side hung up in the middle of the handshake.
     #[error("{address} hung up before TLS was there: {cause}")]
     Cut {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// What the system said.
         cause: String,
@@ -59,7 +59,7 @@ pub enum NetError {
     /// The gateway did not take our certificate (or that we have none). Under TLS 1.3 this is heard at the first read only.
     #[error("{}", rejection(address, *alert, *showed_certificate))]
     Rejected {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// The reason the gateway gave.
         alert: AlertDescription,
@@ -69,15 +69,15 @@ pub enum NetError {
     /// The connection broke.
     #[error("the connection to {address} broke: {cause}")]
     Broken {
-        /// Where.
+        /// The address that was called.
         address: Address,
-        /// How.
+        /// What the system or rustls said.
         cause: String,
     },
     /// The answer is no answer of ours.
     #[error("{address} does not answer like a gateway: {what}")]
     Nonsense {
-        /// Where.
+        /// The address that was called.
         address: Address,
         /// What is wrong with it.
         what: String,

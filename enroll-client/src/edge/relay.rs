@@ -1,5 +1,4 @@
-//! Leads a local program's connection to a service, whichever way that was reached: `forward` for a person's programs, `run --reach` for
-//! a machine's.
+//! Relays between a local program and a service: `forward` for a person's programs, `run --reach` for a machine's.
 
 use std::io;
 
@@ -9,8 +8,8 @@ use tokio::net::TcpStream;
 use super::serve::{BUFFER, reset};
 use crate::core::ending::{Completeness, Ending};
 
-/// Joins the two until there is no more to come from the service, or either broke.
-pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {
+/// Relays between the two until there is no more to come from the service, or either broke.
+pub async fn relay<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {
     let (mut from_program, mut to_program) = program.split();
     let (mut from_service, mut to_service) = tokio::io::split(service);
     let outwards = async {
@@ -23,16 +22,16 @@ pub async fn join<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, s
         tokio::pin!(inwards);
         tokio::select! {
             biased;
-            ending = &mut inwards => ending.map_err(|()| Ending::Whole),
-            _ = &mut outwards => inwards.await.map_err(|()| Ending::Closed),
+            ending = &mut inwards => ending.unwrap_or(Ending::Whole),
+            _ = &mut outwards => inwards.await.unwrap_or(Ending::Closed),
         }
     };
-    if let Err(Ending::Whole) = ended {
+    if let Ending::Whole = ended {
         // Its end is the service's own; the program may have more to say.
         let _ = to_program.shutdown().await;
         let _ = outwards.await;
     }
-    ended.unwrap_or_else(|ending| ending)
+    ended
 }
 
 /// Ends a program's connection as the session ended: one that was cut by a reset, because an orderly end would be taken for the end of
@@ -45,17 +44,14 @@ pub async fn show_end(program: &mut TcpStream, judged: &Completeness) {
     }
 }
 
-/// Passes on until there is no more, which is `Err`, or it cannot go on.
-///
-/// # Errors
-/// When there is no more.
-pub async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Result<Ending, ()> {
+/// Copies to the end of what comes; gives why it stopped before that, if it did.
+pub async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Option<Ending> {
     let mut space = vec![0; BUFFER];
     loop {
         let read = match from.read(&mut space).await {
-            Ok(0) => return Err(()),
+            Ok(0) => return None,
             Ok(read) => read,
-            Err(error) => return Ok(Ending::Broke(error)),
+            Err(error) => return Some(Ending::Broke(error)),
         };
         let piece = space.get(..read).unwrap_or_default();
         let written: io::Result<()> = async {
@@ -64,7 +60,7 @@ pub async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite +
         }
         .await;
         if let Err(error) = written {
-            return Ok(Ending::unwritten(error));
+            return Some(Ending::unwritten(error));
         }
     }
 }
