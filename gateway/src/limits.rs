@@ -5,6 +5,31 @@ use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
+/// Most labels on a machine: they go into every policy decision about it.
+pub const LABELS_MAX: usize = 32;
+
+/// Most bytes in a label's key.
+pub const LABEL_KEY_MAX: usize = 64;
+
+/// Most bytes in a label's value.
+pub const LABEL_VALUE_MAX: usize = 128;
+
+/// Most groups of a person: they go into every policy decision about them.
+pub const GROUPS_MAX: usize = 32;
+
+/// Most bytes in a group's name.
+pub const GROUP_NAME_MAX: usize = 64;
+
+/// Most approvals kept of one request, each of another person: more than any policy asks for, and each is judged again
+/// whenever one comes.
+pub const APPROVALS_MAX: usize = 32;
+
+/// Longest life of a join token: past it, make a new one.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Most keys one join token may be redeemed for: each is kept in the record, which must stay small.
+pub const TOKEN_USES_MAX: u32 = 1000;
+
 /// Most machines named in one call to renew, which is one batch of the store. More are all of them, or several calls.
 pub const RENEWALS_NAMED_MAX: usize = 100;
 

@@ -6,7 +6,7 @@ mod story;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gateway::flow::{self, crl::List};
+use gateway::{flow, registry::lists::List};
 use pki::{Role, UnixTime};
 use story::{DAY, Member, Story, all, minutes};
 use wire::enroll::IssuedReply;

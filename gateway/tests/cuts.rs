@@ -123,7 +123,7 @@ async fn leaving() {
 }
 
 /// The sessions of two people to a machine, under a policy that allows those of one of them no longer.
-async fn under_a_new_policy(health: Health) -> (Rechecked, [Option<wire::tunnel::Reason>; 3]) {
+async fn under_a_new_policy(health: Health) -> (Rechecked, [Option<gateway::core::session::EndReason>; 3]) {
     let ops = "@id(\"ops\") permit(principal is Lychgate::Person in Lychgate::Group::\"ops\", \
                action == Lychgate::Action::\"connect\", resource);";
     let story = Story::with_policy(|text| format!("{text}\n{ops}")).await;
@@ -140,7 +140,7 @@ async fn under_a_new_policy(health: Health) -> (Rechecked, [Option<wire::tunnel:
 
 #[tokio::test]
 async fn a_new_policy() {
-    let policy = Some(wire::tunnel::Reason::Policy);
+    let policy = Some(gateway::core::session::EndReason::Policy);
     let (rechecked, reasons) = under_a_new_policy(Health::Well).await;
     assert_eq!(reasons, [None, policy, None]);
     assert_eq!((rechecked.ended, rechecked.unasked.is_none()), (1, true));
@@ -169,7 +169,7 @@ async fn what_does_not_end_is_counted() {
         assert_eq!(enforced.detail["sessions"], (1 + left).to_string(), "{enforced:?}");
         assert_eq!(enforced.detail["left"], left.to_string(), "{enforced:?}");
         if let Some((session, conn)) = hangs {
-            assert_eq!(session.session().reason(), Some(wire::tunnel::Reason::Locked));
+            assert_eq!(session.session().reason(), Some(gateway::core::session::EndReason::Locked));
             assert_eq!(conn.conn().cut(), Some(Reason::Locked), "the connection under it is cut all the same");
         }
     }

@@ -7,12 +7,13 @@ mod story;
 use gateway::flow::views::SessionDetails;
 use std::time::Duration;
 
+use gateway::core::session::EndReason;
 use gateway::{
     core::refusal::{Malformed, Refusal},
     flow::sessions::{self, Filter},
 };
 use story::{Member, Story};
-use wire::{limits::PAGE_MAX, tunnel::Reason};
+use wire::limits::PAGE_MAX;
 
 /// The rows of all pages of this size, and how many pages they are.
 async fn walk(story: &Story, by: &Member, filter: &Filter, limit: usize) -> (Vec<SessionDetails>, usize) {
@@ -68,7 +69,7 @@ async fn a_place_in_the_listing_outlives_its_session() {
     let all = Filter::default();
     let first = sessions::list(&story.shell, &caller, &all, None, 2).await.unwrap();
     let gone = story.shell.sessions.get(&first.items[1].id).unwrap();
-    gone.cut(Reason::Killed);
+    gone.cut(EndReason::Killed);
     gone.ended().await;
     let rest = sessions::list(&story.shell, &caller, &all, first.next.as_deref(), 2).await.unwrap();
     assert_eq!(rest.items.len(), 1);

@@ -10,13 +10,14 @@ use super::{
     audit::{Event, Standing},
     change::{Changes, Expect},
     evidence::{Claims, Continues, Judged, Reject},
+    facts::policy_claims,
     keys,
     lock::{Locks, Target},
     name,
     plan::{self, Common, Kind, Plan, Stands, Terms, Wanted},
     records::{
-        AdmittedBy, Certificate, Claim, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject,
-        UnixSecs, Waiting,
+        AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, UnixSecs,
+        Waiting,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     subjects,
@@ -276,17 +277,6 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
 /// The lineage that the evidence continues, if it does.
 fn rejoins(claims: &Claims) -> Option<&Continues> {
     claims.grants.as_ref().and_then(|grants| grants.continues.as_ref())
-}
-
-/// Claims in the policy crate's words.
-#[must_use]
-pub fn policy_claims(claims: &BTreeMap<String, Claim>) -> BTreeMap<String, policy::Claim> {
-    let convert = |claim: &Claim| match claim {
-        Claim::Bool(value) => policy::Claim::Bool(*value),
-        Claim::Number(value) => policy::Claim::Number(*value),
-        Claim::Text(value) => policy::Claim::Text(value.clone()),
-    };
-    claims.iter().map(|(name, claim)| (name.clone(), convert(claim))).collect()
 }
 
 fn enrollment(

@@ -13,9 +13,9 @@ use policy::Ruleset;
 
 pub use self::{
     merge::merge,
-    reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, TOO_LARGE, UNKNOWN},
     section::{BadSection, Section, Sections},
 };
+pub use super::reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, TOO_LARGE, UNKNOWN};
 use super::{
     change::Changes,
     kinds::Stored,
@@ -26,7 +26,6 @@ use super::{
 };
 
 mod merge;
-mod reject;
 mod section;
 
 /// What the client sent, and what it is bound to.

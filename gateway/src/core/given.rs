@@ -6,21 +6,7 @@ use super::{
     records::Owner,
     refusal::{Malformed, Refusal},
 };
-
-/// Most labels on a machine: they go into every policy decision about it.
-pub const LABELS_MAX: usize = 32;
-
-/// Most bytes in a label's key.
-pub const KEY_MAX: usize = 64;
-
-/// Most bytes in a label's value.
-pub const VALUE_MAX: usize = 128;
-
-/// Most groups of a person: they go into every policy decision about them.
-pub const GROUPS_MAX: usize = 32;
-
-/// Most bytes in a group's name.
-pub const GROUP_MAX: usize = 64;
+use crate::limits::{GROUP_NAME_MAX, GROUPS_MAX, LABEL_KEY_MAX, LABEL_VALUE_MAX, LABELS_MAX};
 
 /// Why something is done, for the other side and for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +57,10 @@ impl Labels {
             return Err(Refusal::Malformed(Malformed::Labels));
         }
         for (key, value) in labels {
-            if !word(key, KEY_MAX) {
+            if !word(key, LABEL_KEY_MAX) {
                 return Err(Refusal::Malformed(Malformed::LabelKey(shown(key))));
             }
-            if value.len() > VALUE_MAX || !printable(value) || value.trim() != value {
+            if value.len() > LABEL_VALUE_MAX || !printable(value) || value.trim() != value {
                 return Err(Refusal::Malformed(Malformed::LabelValue(key.clone())));
             }
         }
@@ -102,7 +88,7 @@ impl Groups {
         if groups.len() > GROUPS_MAX {
             return Err(Refusal::Malformed(Malformed::Groups));
         }
-        match groups.iter().find(|group| !word(group, GROUP_MAX)) {
+        match groups.iter().find(|group| !word(group, GROUP_NAME_MAX)) {
             Some(group) => Err(Refusal::Malformed(Malformed::Group(shown(group)))),
             None => Ok(Self(groups.into_iter().cloned().collect())),
         }
@@ -143,7 +129,7 @@ fn printable(text: &str) -> bool {
 
 /// The beginning of what somebody wrote, for a complaint about it.
 fn shown(text: &str) -> String {
-    text.chars().take(GROUP_MAX).flat_map(char::escape_debug).collect()
+    text.chars().take(GROUP_NAME_MAX).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -54,6 +54,13 @@ impl Stored for Lock {
     }
 }
 
+/// The key says it all.
+impl Stored for Owned {
+    fn unreadable(key: &str) -> Option<Self> {
+        key.rsplit_once('/').map(|(_, machine)| Self(machine.to_owned()))
+    }
+}
+
 /// A certificate of which it cannot be said whose it is, is nobody's: it stands on the list of revoked ones.
 impl Stored for CertificateEnd {
     fn unreadable(key: &str) -> Option<Self> {

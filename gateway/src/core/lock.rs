@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::{
     audit::Event,
     change::Changes,
-    evidence::Reject,
     keys,
     records::{Lineage, Lock, LockKind, Seen},
     refusal::{Fault, Refusal},
+    reject::Reject,
 };
 
 /// What a lock can hit: a kind, and which one.

@@ -32,7 +32,7 @@ pub enum Refusal {
     BadProof(#[from] crate::core::proof::BadProof),
     /// Evidence was offered and does not hold.
     #[error("{0}")]
-    Evidence(#[from] super::evidence::Reject),
+    Evidence(#[from] super::reject::Reject),
     /// Policy said no.
     #[error("{}", denied(action, rules))]
     Denied {

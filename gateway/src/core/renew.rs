@@ -5,8 +5,8 @@ use policy::Ruleset;
 
 use super::{
     admission::Caller,
-    approve::principal,
     change::Changes,
+    facts::principal,
     keys, name,
     plan::{self, Common, Kind, Plan, Terms, Wanted},
     records::{Certificate, Seen},

@@ -10,9 +10,9 @@ use policy::Ruleset;
 
 use super::{
     admission::Caller,
-    approve::principal,
     audit::Event,
     change::Changes,
+    facts::principal,
     keys, plan,
     proof::BadProof,
     refusal::{Fault, Refusal},

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     change::Changes,
     keys,
-    kinds::Stored,
     records::{Seen, Subject},
 };
 
@@ -16,13 +15,6 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Owned(pub String);
-
-/// The key says it all.
-impl Stored for Owned {
-    fn unreadable(key: &str) -> Option<Self> {
-        key.rsplit_once('/').map(|(_, machine)| Self(machine.to_owned()))
-    }
-}
 
 /// The key of a machine's entry in the index by owner, if it has an owner.
 #[must_use]

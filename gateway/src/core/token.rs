@@ -11,7 +11,7 @@ use policy::Ruleset;
 use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
 use super::{
-    approve::person_facts,
+    facts::person_facts,
     jose::{self, BadJws},
     records::{Subject, Token},
 };
@@ -19,14 +19,8 @@ use super::{
 /// Longest token we parse, in bytes: ours are about 600.
 pub const TOKEN_MAX: usize = 4096;
 
-/// Longest life of a token: past it, make a new one.
-pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
-
 /// Life of a token when nobody says: long enough to walk to the machine.
 pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
-
-/// Most keys one token may be redeemed for: each is kept in the record, which must stay small.
-pub const TOKEN_USES_MAX: u32 = 1000;
 
 /// Who made the tokens that no person made.
 pub const GATEWAY: &str = "gateway";

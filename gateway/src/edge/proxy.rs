@@ -25,10 +25,13 @@ use crate::{
         face::RawName,
         refusal::{ForWhom, Malformed, Refusal, Unreached},
     },
-    edge::fronts::native::problem,
+    edge::{
+        fronts::native::problem,
+        relay::{self, EndsTo},
+    },
     flow::{
         admit::admit,
-        connect::{self, Caller, Wanted, log_refused},
+        connect::{Caller, Wanted, log_refused},
         shell::Shell,
     },
     limits::{CUT_GRACE, HEAD_MAX, LINGER_BYTES, LINGER_TIME},
@@ -140,11 +143,11 @@ async fn begin(
     door: Door,
     wanted: &Wanted,
     instance: &str,
-) -> Result<connect::Ready, Refusal> {
+) -> Result<relay::Ready, Refusal> {
     let lineage = parts.admit(seat, instance).await?;
     let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller(ForWhom::People))?;
-    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None, words: None };
-    connect::open(&parts.shell, &caller, door, wanted, instance).await
+    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
+    relay::open(&parts.shell, &caller, EndsTo::Nobody, door, wanted, instance).await
 }
 
 fn note(seat: &Seat, wanted: &Wanted, refusal: &Refusal, instance: &str) {

@@ -5,7 +5,7 @@ use super::{
     framing::{BadFraming, Stage},
 };
 use crate::{
-    core::face::Face,
+    core::{face::Face, session::EndReason},
     ports::{metrics::Series, rate::Class},
     registry::live::Reason,
 };
@@ -26,7 +26,7 @@ pub fn series() -> Series {
         // What is slow is counted as that.
         malformed: BadFraming::ALL.into_iter().filter(|why| *why != BadFraming::Slow).map(BadFraming::code).collect(),
         timeouts: Stage::ALL.map(Stage::as_str).into(),
-        sessions_ended: wire::tunnel::Reason::ALL.map(wire::tunnel::Reason::as_str).into(),
+        sessions_ended: EndReason::ALL.map(EndReason::as_str).into(),
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
         let _ = Reason::ALL.map(|why| metrics.cut(why.as_str()));
         let _ = Stage::ALL.map(|stage| metrics.timed_out(stage.as_str()));
         let _ = Class::ALL.map(|class| metrics.rate_limited(class.as_str()));
-        let _ = wire::tunnel::Reason::ALL.map(|why| metrics.session_ended(why.as_str()));
+        let _ = EndReason::ALL.map(|why| metrics.session_ended(why.as_str()));
         metrics.framing_refused(BadFraming::Chunk.code());
         metrics.commit_failed();
         metrics.accept_failed();

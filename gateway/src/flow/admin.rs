@@ -3,125 +3,28 @@
 use pki::{KeyDigest, Role};
 
 use super::{
-    admit::locks,
     asked::LockWish,
-    offboard, owners, page,
-    people::texts,
-    removal,
+    departure, page, removal,
     shell::{Actor, Shell, readable, retrying},
-    views::{Enforced, LockDetails, OfferedService, Page, Removal, SubjectDetails, TunnelDetails},
+    subjects::{identity, lock_view, may_see, resource, view, visible, whole},
+    views::{Enforced, LockDetails, Page, Removal, SubjectDetails},
 };
 use crate::{
     core::{
-        admission::{Caller, lock_kind},
-        approve::{machine_facts, permit, person_facts},
+        admission::Caller,
         audit::{Access, Event},
         change::Changes,
+        facts::permit,
         keys, lock, name,
-        records::{CertRef, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
-        refusal::{Conflict, Fault, Malformed, Missing, Refusal},
+        records::{Lineage, Lock, LockKind, Seen, Subject},
+        refusal::{Conflict, Malformed, Missing, Refusal},
+        session::EndReason,
     },
     registry::{
         live::{Reason, Selector},
         sessions,
     },
 };
-
-/// Subject, lineage and locks of one machine or person.
-pub(super) struct Whole {
-    pub(super) subject: Seen<Subject>,
-    pub(super) lineage: Option<Seen<Lineage>>,
-    /// Who holds the name of its owner now.
-    owner: Option<Seen<Subject>>,
-    locks: lock::Locks,
-}
-
-impl Whole {
-    /// Whether a lock stands against it.
-    pub(super) const fn is_locked(&self) -> bool {
-        self.locks.any()
-    }
-
-    /// Its newest certificate.
-    fn newest(&self) -> Option<&CertRef> {
-        self.lineage.as_ref().and_then(|seen| seen.record.current.as_ref().or(seen.record.pending.as_ref()))
-    }
-
-    /// How it stands, in a word.
-    pub(super) fn state(&self, now: pki::UnixTime) -> &'static str {
-        match self.newest() {
-            _ if self.locks.any() => "locked",
-            None => "reserved",
-            Some(cert) if cert.not_after.0 < now.secs() => "expired",
-            Some(_) => "active",
-        }
-    }
-
-    /// It as one who asks, for a question that is asked on its behalf.
-    pub(super) fn into_caller(self, identity: pki::Identity, key: KeyDigest) -> Option<Caller> {
-        let lineage = self.lineage?;
-        let cert = lineage.record.current.clone().or_else(|| lineage.record.pending.clone())?;
-        Some(Caller {
-            identity,
-            serial: cert.serial,
-            key,
-            not_after: cert.not_after.into(),
-            lineage,
-            subject: self.subject,
-            owner: self.owner,
-            locks: self.locks,
-        })
-    }
-}
-
-/// One machine or person, if there is one of that name.
-pub(super) async fn whole_of(shell: &Shell, role: Role, name: &str) -> Result<Option<Whole>, Fault> {
-    match shell.get(keys::subject(role, name)).await? {
-        Some(seen) => whole(shell, seen).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Whether the caller may know of it.
-pub(super) fn may_see(shell: &Shell, caller: &Caller, whole: &Whole) -> bool {
-    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, whole), shell.now()).is_ok()
-}
-
-/// All of one machine or person.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&subject.record.lineage)).await?;
-    let mut targets = vec![
-        (lock_kind(subject.record.role), subject.record.name.clone()),
-        (LockKind::Lineage, subject.record.lineage.clone()),
-    ];
-    if let Some(seen) = &lineage {
-        let certs = [&seen.record.current, &seen.record.pending];
-        targets.extend(certs.into_iter().flatten().map(|cert| (LockKind::Key, cert.key.hex())));
-    }
-    let locks = locks(shell, targets).await?;
-    let owner = owners::person(shell, &subject.record).await?;
-    Ok(Whole { subject, lineage, owner, locks })
-}
-
-/// It, in the policy's words.
-pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
-    let subject = &whole.subject.record;
-    match subject.role {
-        Role::Person => {
-            let mut facts = person_facts(subject);
-            facts.locked = whole.locks.any();
-            policy::Resource::Person(facts)
-        }
-        Role::Machine | Role::Gateway => {
-            let lineage = whole.lineage.as_ref().map(|seen| &seen.record);
-            let owner = whole.owner.as_ref().map(|seen| &seen.record);
-            policy::Resource::Machine(machine_facts(subject, owner, lineage, whole.locks.any(), shell.now()))
-        }
-    }
-}
 
 /// Lists machines or people the caller may read.
 ///
@@ -212,16 +115,6 @@ pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> 
     Ok(view(shell, whole).await?)
 }
 
-/// One machine or person that the caller may read.
-///
-/// # Errors
-/// [`Refusal::NotFound`] also when the caller may not know of it.
-pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
-    let what = if role == Role::Person { Missing::Person } else { Missing::Machine };
-    let whole = whole_of(shell, role, name).await?.ok_or(Refusal::NotFound(what))?;
-    if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
-}
-
 /// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free. With a person ends what
 /// they made. Nobody removes themselves, or the last who may administer.
 ///
@@ -244,8 +137,8 @@ pub async fn remove(
         let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let ended = match role {
             Role::Person => {
-                offboard::may_go(shell, caller, &whole.subject.record).await?;
-                Some(offboard::made(shell, &whole.subject.record).await?)
+                departure::may_go(shell, caller, &whole.subject.record).await?;
+                Some(departure::made(shell, &whole.subject.record).await?)
             }
             Role::Machine | Role::Gateway => None,
         };
@@ -255,7 +148,7 @@ pub async fn remove(
         Ok((identity, ended))
     })
     .await?;
-    shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), wire::tunnel::Reason::Killed);
+    shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), EndReason::Killed);
     shell.live.cut(&Selector::Identity(identity), Reason::Killed);
     Ok(Removal { instance: instance.to_owned(), ended, handed_over: vec![] })
 }
@@ -270,103 +163,11 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     let whole = whole(shell, seen).await?;
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     if whole.subject.record.role == Role::Person {
-        offboard::not_the_last(shell, &whole.subject.record, None).await?;
+        departure::not_the_last(shell, &whole.subject.record, None).await?;
     }
     let event = Event::SubjectLeft { identity: who.clone() };
     let changes = removal::end(shell, &whole, event, &epoch).await?;
     shell.commit(changes, &Actor { who: &who, instance }).await.map(drop).map_err(Refusal::from)
-}
-
-/// Its SPIFFE ID.
-///
-/// # Errors
-/// When the record's name is none.
-pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
-    let name = name::known(&subject.name)?;
-    Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
-}
-
-/// It, as callers are shown it.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, Fault> {
-    let state = whole.state(shell.now());
-    let newest = whole.newest().cloned();
-    let Whole { subject, lineage, owner, locks } = whole;
-    let subject = subject.record;
-    let is = |named: &Owner| owner.is_some_and(|person| named.is(&person.record));
-    let owner_gone = subject.owner.as_ref().is_some_and(|named| !is(named));
-    let convergence: Option<Seen<Convergence>> = match subject.role {
-        Role::Machine => shell.get(keys::convergence(&subject.name)).await?,
-        Role::Person | Role::Gateway => None,
-    };
-    let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
-    let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
-    let last_seen = last_seen(shell, &subject, lineage.as_ref().map(|seen| &seen.record));
-    Ok(SubjectDetails {
-        identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
-        role: subject.role,
-        state,
-        labels: subject.labels,
-        groups: subject.groups,
-        owner: subject.owner.map(|owner| owner.name),
-        owner_gone,
-        assurance: subject.assurance,
-        lineage: subject.lineage,
-        serial: current.map(|cert| cert.serial),
-        not_after: newest.map(|cert| cert.not_after.0),
-        pending_serial: pending.map(|cert| cert.serial),
-        created: subject.created.0,
-        last_seen,
-        renaming: subject.renaming,
-        tunnel: tunnel(shell, subject.role, &subject.name),
-        locks: locks.into_found().map(lock_view).collect(),
-        verified: texts(&subject.claims),
-        claimed: subject.attributes,
-        convergence: convergence.map(|seen| seen.record),
-        name: subject.name,
-    })
-}
-
-/// When a machine was last seen; nothing for one that has never come.
-fn last_seen(shell: &Shell, subject: &Subject, lineage: Option<&Lineage>) -> Option<u64> {
-    if subject.role != Role::Machine {
-        return None;
-    }
-    if tunnel(shell, subject.role, &subject.name).is_some() {
-        return Some(shell.now().secs());
-    }
-    let lineage = lineage?;
-    Some(lineage.activated.0.max(lineage.last_seen.map_or(0, |at| at.0))).filter(|at| *at > 0)
-}
-
-fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelDetails> {
-    let name = pki::Name::parse(name).ok()?;
-    let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.ca.domain().clone(), role, name })?;
-    let services = tunnel.services();
-    Some(TunnelDetails {
-        since: tunnel.since().secs(),
-        source: tunnel.source(),
-        services: services.iter().map(offered).collect(),
-    })
-}
-
-fn offered(offer: &wire::tunnel::ServiceOffer) -> OfferedService {
-    OfferedService { name: offer.name.clone(), sealed: offer.mode == wire::tunnel::Mode::Sealed }
-}
-
-fn lock_view(lock: Lock) -> LockDetails {
-    LockDetails {
-        kind: lock.kind,
-        target: lock.target,
-        reason: lock.reason,
-        by: lock.by,
-        at: lock.at.0,
-        ended: None,
-        hits: vec![],
-        suspended: None,
-    }
 }
 
 /// Lists locks, by kind and target.
@@ -481,7 +282,7 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
         LockKind::Machine | LockKind::Lineage | LockKind::Key => None,
     };
     let suspended = match person {
-        Some(Seen { record, .. }) => Some(offboard::made(shell, &record).await?),
+        Some(Seen { record, .. }) => Some(departure::made(shell, &record).await?),
         None => None,
     };
     Ok(LockDetails { ended: Some(ended), suspended, hits, ..lock_view(record) })
@@ -522,7 +323,7 @@ fn cut(
     target: &str,
     lineages: &[Seen<Lineage>],
 ) -> Vec<std::sync::Arc<sessions::Session>> {
-    let locked = wire::tunnel::Reason::Locked;
+    let locked = EndReason::Locked;
     let mut ended = Vec::new();
     let mut selectors = Vec::new();
     match kind {

@@ -3,17 +3,18 @@
 use pki::{Identity, KeyDigest, Peer, Role};
 
 use super::{
-    owners,
+    locks, owners,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::{
     core::{
         admission::{self, Admission, Caller, Standing, Use},
         keys,
-        lock::{Locks, Target},
+        lock::Locks,
         name,
         records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
         refusal::{Fault, Refusal},
+        session::EndReason,
     },
     registry::{
         live::{Reason, Selector},
@@ -57,7 +58,7 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
 
 /// Ends what goes on under the old name of a machine: it comes again under the new one, and a lock on that finds all of it.
 fn renamed(shell: &Shell, old: &Identity) {
-    shell.sessions.cut(&sessions::Selector::Identity(old.clone()), wire::tunnel::Reason::Replaced);
+    shell.sessions.cut(&sessions::Selector::Identity(old.clone()), EndReason::Replaced);
     shell.live.cut(&Selector::Identity(old.clone()), Reason::Drained);
 }
 
@@ -103,7 +104,7 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
     let mut convergence = None;
     if let Some(called) = lineage.as_ref().map(|seen| &seen.record.name).filter(|called| *called != name) {
         subject = shell.get(keys::subject(role, called)).await?;
-        locks = locks.and(self::locks(shell, vec![(admission::lock_kind(role), called.clone())]).await?);
+        locks = locks.and(locks::on(shell, vec![(admission::lock_kind(role), called.clone())]).await?);
         convergence = match role {
             Role::Machine => shell.get(keys::convergence(called)).await?,
             Role::Person | Role::Gateway => None,
@@ -116,21 +117,11 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
     Ok(Standing { certificate: None, lineage, subject, owner, convergence, locks, epoch })
 }
 
-/// The locks that stand among those asked for.
-///
-/// # Errors
-/// [`Fault`] when the store fails.
-pub async fn locks(shell: &Shell, of: Vec<Target>) -> Result<Locks, Fault> {
-    let keys = of.iter().map(|(kind, target)| keys::lock(*kind, target)).collect();
-    let found: Vec<Option<Seen<Lock>>> = shell.get_all(keys).await?;
-    Ok(Locks::new(of, found.into_iter().flatten().collect()))
-}
-
 /// A caller for whom the locks on another key were looked up as well: the one to be certified.
 ///
 /// # Errors
 /// [`Fault`] when the store fails.
 pub async fn with_key(shell: &Shell, caller: &Caller, key: &KeyDigest) -> Result<Caller, Fault> {
-    let more = locks(shell, vec![(LockKind::Key, key.hex())]).await?;
+    let more = locks::on(shell, vec![(LockKind::Key, key.hex())]).await?;
     Ok(Caller { locks: caller.locks.clone().and(more), ..caller.clone() })
 }

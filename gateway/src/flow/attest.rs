@@ -4,7 +4,7 @@
 use pki::{KeyDigest, Role};
 
 use super::{
-    admit::locks,
+    locks,
     shell::{Actor, Retry, Shell},
 };
 use crate::{
@@ -61,7 +61,7 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
     let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
     let rests_on: Vec<_> = rests_on.collect::<Result<_, Reject>>().map_err(Refusal::from)?;
     let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
-    let locks = locks(shell, targets.clone()).await?;
+    let locks = locks::on(shell, targets.clone()).await?;
     for piece in &pieces {
         if let Some(alarm) = piece.case.alarm(&piece.found, &locks, asked.source, &context) {
             return Err(rejected(shell, alarm, asked.instance).await);

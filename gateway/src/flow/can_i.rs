@@ -3,16 +3,16 @@
 use pki::Role;
 
 use super::{
-    admin::{may_see, resource, visible, whole_of},
     asked::PolicyQuestion,
     connect::service_of,
-    people,
+    people, queue,
     shell::Shell,
+    subjects::{may_see, resource, visible, whole_of},
     views::PolicyAnswer,
 };
 use crate::core::{
     admission::Caller,
-    approve::{principal, request_facts},
+    facts::{principal, request_facts},
     keys,
     records::{Enrollment, Seen},
     refusal::{Malformed, Missing, Refusal},
@@ -130,7 +130,7 @@ async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::R
         Err(Refusal::NotFound(_)) => {}
         Err(refusal) => return Err(refusal),
     }
-    let ids = shell.queue.rivals(shell, name, "").await?;
+    let ids = queue::rivals(shell, name, "").await?;
     let found: Vec<Seen<Enrollment>> = shell.find_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
     let mut readable: Vec<Enrollment> = found.into_iter().map(|seen| seen.record).collect();
     readable.retain(|enrollment| people::may_see(shell, caller, enrollment));

@@ -24,7 +24,7 @@ const ACTOR: Actor<'_> = Actor { who: "gateway", instance: "clock" };
 pub async fn look(shell: &Shell) -> Result<Deletes, Refusal> {
     let stored = stored(shell).await?;
     let now = reading(shell);
-    let before = counted(shell);
+    let before = shell.counted();
     let begin = match (before, &stored) {
         (Some(counted), _) => counted,
         (None, Some(seen)) => Counted::resumed(&seen.record, now),
@@ -56,17 +56,7 @@ pub async fn accept(shell: &Shell) -> Result<(), Refusal> {
 /// Why the clock is not believed, when it is not.
 #[must_use]
 pub fn doubt(shell: &Shell) -> Option<Doubt> {
-    counted(shell)?.doubt
-}
-
-/// The time to write on an event, in milliseconds.
-pub(super) fn stamp(shell: &Shell) -> u64 {
-    let wall = shell.clock.now_ms();
-    counted(shell).map_or(wall, |counted| counted.stamp(wall, shell.clock.uptime()))
-}
-
-fn counted(shell: &Shell) -> Option<Counted> {
-    *shell.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    shell.counted()?.doubt
 }
 
 fn reading(shell: &Shell) -> Reading {

@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use pki::{RevokedEntry, Role, UnixTime};
 
 use super::shell::{Actor, Retry, Shell, readable, retrying};
@@ -20,7 +18,9 @@ use crate::{
         records::{Certificate, CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
         refusal::{Fault, Refusal},
     },
-    limits, store,
+    limits,
+    registry::lists::{List, Slot},
+    store,
 };
 
 /// How long a list says it is good for: whoever fetches it can miss the gateway for a day.
@@ -29,44 +29,6 @@ const GOOD_FOR: Duration = Duration::from_hours(24);
 /// How old a list may be when nothing was locked, lifted, forked or removed since: what has been replaced meanwhile
 /// comes with the next one.
 pub const KEPT: Duration = Duration::from_mins(1);
-
-/// One list.
-#[derive(Debug)]
-pub struct List {
-    /// DER (RFC 5280 5).
-    pub der: Bytes,
-    /// Its number.
-    pub number: u64,
-    /// When it was made.
-    pub this_update: UnixTime,
-    /// The lock epoch it was made at.
-    epoch: u64,
-}
-
-/// The newest list of each issuing CA.
-#[derive(Debug, Default)]
-pub struct Lists {
-    machine: Slot,
-    person: Slot,
-    gateway: Slot,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    list: ArcSwapOption<List>,
-    /// Held by the one that makes the next; the others wait for what it makes.
-    making: tokio::sync::Mutex<()>,
-}
-
-impl Lists {
-    const fn of(&self, role: Role) -> &Slot {
-        match role {
-            Role::Machine => &self.machine,
-            Role::Person => &self.person,
-            Role::Gateway => &self.gateway,
-        }
-    }
-}
 
 /// The list of one issuing CA.
 ///

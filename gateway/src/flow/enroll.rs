@@ -6,10 +6,9 @@ use pki::SubjectKey;
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use super::{
-    admin,
-    admit::locks,
-    attest, issue, owners, removal,
+    attest, issue, locks, owners, queue, removal,
     shell::{Actor, Retry, Settings, Shell, retrying},
+    subjects,
 };
 use crate::core::{
     admission, approve, audit,
@@ -73,7 +72,7 @@ fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
 /// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
 /// own. Whether one did.
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
-    let Some(id) = shell.queue.to_give_way(shell, prefix).await? else { return Ok(false) };
+    let Some(id) = queue::to_give_way(shell, prefix).await? else { return Ok(false) };
     let Some(entry) = shell.get::<Waiting>(keys::waiting(&id)).await? else { return Ok(true) };
     lapse(shell, &id, &entry, "crowded-out").await?;
     Ok(true)
@@ -129,7 +128,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Rec
     };
     let mut targets: Vec<Target> = judged.rests_on.iter().cloned().collect();
     targets.push((LockKind::Key, digest.hex()));
-    let mut found = locks(shell, targets).await?;
+    let mut found = locks::on(shell, targets).await?;
     let ground = match &existing {
         Some(seen) => {
             let (ground, more) = ground(shell, &seen.record).await?;
@@ -146,7 +145,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Rec
         name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
     }
     let issued = issued(shell, ground.lineage.as_ref(), &digest).await?;
-    let queue = shell.queue.fullness(shell, &inbound.prefix).await?;
+    let queue = queue::fullness(shell, &inbound.prefix).await?;
     Ok(Records {
         existing,
         existing_index,
@@ -177,7 +176,7 @@ pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Gr
         subject = shell.get(keys::subject(record.role, &record.name)).await?;
     }
     let evidence = attest::still(shell, enrollment).await?;
-    Ok((Ground { lineage, subject, evidence }, locks(shell, targets).await?))
+    Ok((Ground { lineage, subject, evidence }, locks::on(shell, targets).await?))
 }
 
 /// The newest certificate of a lineage, when it is for this key.
@@ -240,8 +239,8 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
         let own = ground.subject.clone().filter(|own| seen.record.lineage.as_ref() == Some(&own.record.lineage));
         if let (EnrollmentState::Approved, false, Some(subject)) = (seen.record.state, seen.record.rejoin, own) {
             // It was let in: what that began ends.
-            let identity = admin::identity(shell, &subject.record)?.to_string();
-            let whole = admin::whole(shell, subject).await?;
+            let identity = subjects::identity(shell, &subject.record)?.to_string();
+            let whole = subjects::whole(shell, subject).await?;
             let epoch = shell.get(keys::EPOCH.to_owned()).await?;
             changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;
             changes.event(audit::Event::Standing(audit::Standing::EnrollmentWithdrawn { enrollment: id.to_owned() }));
@@ -295,7 +294,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
 /// # Errors
 /// When the store fails.
 pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
-    let waiting = shell.queue.reread(shell).await?;
+    let waiting = queue::reread(shell).await?;
     shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
     let mut expired = 0;
     for (key, entry) in waiting.into_iter().filter(|(_, entry)| now > entry.record.expires.0) {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::core::{
     admission::Caller,
-    approve::permit,
+    facts::permit,
     keys,
     records::{Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::Refusal,

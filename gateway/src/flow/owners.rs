@@ -3,7 +3,7 @@
 use pki::Role;
 
 use super::{
-    admit::locks,
+    locks,
     page::All,
     shell::{Actor, Retry, Shell, readable},
 };
@@ -48,7 +48,7 @@ pub async fn person(shell: &Shell, machine: &Subject) -> Result<Option<Seen<Subj
 pub async fn of_name(shell: &Shell, role: Role, name: &str) -> Result<NameRecords, Fault> {
     let holder = shell.get(keys::subject(role, name)).await?;
     let kept = shell.get(keys::kept_name(role, name)).await?;
-    let locks = locks(shell, vec![(admission::lock_kind(role), name.to_owned())]).await?;
+    let locks = locks::on(shell, vec![(admission::lock_kind(role), name.to_owned())]).await?;
     Ok(NameRecords { holder, locks, kept, is_owners: false })
 }
 

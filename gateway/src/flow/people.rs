@@ -1,20 +1,20 @@
 //! What approvers do with requests: list, show, approve, deny.
 
 use super::{
-    admin::whole_of,
-    admit::locks,
     enroll::ground,
-    owners, page,
+    locks, owners, page, queue,
     shell::{Actor, Retry, Shell, retrying},
+    subjects::{texts, whole_of},
     views::{ApprovalDetails, Page, RequestDetails, WaitingRequests},
 };
 use crate::core::{
     admission::Caller,
-    approve::{self, Approve, Outcome, Wish, permit, request_facts},
+    approve::{self, Approve, Outcome, Wish},
     enroll::NameRecords,
+    facts::{permit, request_facts},
     given::Labels,
     keys,
-    records::{Approval, Claim, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
+    records::{Approval, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
     refusal::{Fault, Missing, Refusal},
 };
 
@@ -196,7 +196,7 @@ async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approve
     let mut targets = vec![(LockKind::Person, approval.by.clone()), (LockKind::Lineage, approval.lineage.clone())];
     let certs = lineage.iter().flat_map(|seen| [&seen.record.current, &seen.record.pending]).flatten();
     targets.extend(certs.map(|cert| (LockKind::Key, cert.key.hex())));
-    Ok(approve::Approver { subject, locks: locks(shell, targets).await? })
+    Ok(approve::Approver { subject, locks: locks::on(shell, targets).await? })
 }
 
 /// Denies.
@@ -235,7 +235,7 @@ pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) ->
 /// Others that wait and want the same name.
 async fn rivals(shell: &Shell, enrollment: &Enrollment) -> Result<Vec<String>, Refusal> {
     match &enrollment.wanted_name {
-        Some(name) => Ok(shell.queue.rivals(shell, name, &enrollment.id).await?),
+        Some(name) => Ok(queue::rivals(shell, name, &enrollment.id).await?),
         None => Ok(vec![]),
     }
 }
@@ -279,10 +279,4 @@ fn approval_view(approval: Approval) -> ApprovalDetails {
         owner,
         content: Some(digest),
     }
-}
-
-/// Claims as text, for views.
-#[must_use]
-pub fn texts(claims: &std::collections::BTreeMap<String, Claim>) -> std::collections::BTreeMap<String, String> {
-    claims.iter().map(|(name, claim)| (name.clone(), claim.text())).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pki::Role;
 
-use super::{admin::Whole, crl, page::All, shell::Shell};
+use super::{crl, page::All, queue, shell::Shell, subjects::Whole};
 use crate::core::{
     audit::{Event, Standing},
     change::Changes,
@@ -59,7 +59,7 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
 
 /// The request that a lineage came from, and those that wait to rejoin it.
 async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Vec<Seen<Enrollment>>, Fault> {
-    let mut ids: BTreeSet<String> = shell.queue.resting_on(shell, lineage).await?.into_iter().collect();
+    let mut ids: BTreeSet<String> = queue::resting_on(shell, lineage).await?.into_iter().collect();
     ids.insert(enrollment.to_owned());
     let keys = ids.iter().map(|id| keys::enrollment(id)).collect();
     let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(keys).await?;

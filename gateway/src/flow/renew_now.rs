@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use pki::{Role, UnixTime};
-use wire::tunnel::ToMachine;
 
 use super::{
-    admin::{identity, resource, visible},
     shell::{Actor, Shell, readable, retrying},
+    subjects::{identity, resource, visible},
 };
 use crate::core::{
     admission::Caller,
-    approve::permit,
     change::Changes,
+    facts::permit,
     keys,
     records::{Seen, UnixSecs},
     refusal::{Fault, Missing, Refusal},
@@ -49,11 +48,11 @@ pub async fn ask(shell: &Shell, caller: &Caller, whom: &Whom, reason: &str, inst
     .await?;
     // Those that hold a tunnel hear of it now, the others when they next ask.
     match whom {
-        Whom::All => shell.tunnels.tell(None, &ToMachine::RenewNow),
+        Whom::All => shell.tunnels.all_renew_now(),
         Whom::Named(names) => {
             for name in names.iter().filter_map(|name| pki::Name::parse(name).ok()) {
                 let identity = pki::Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name };
-                shell.tunnels.tell(Some(&identity), &ToMachine::RenewNow);
+                shell.tunnels.renew_now(&identity);
             }
         }
     }

@@ -4,13 +4,13 @@ use pki::Role;
 use wire::limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX};
 
 use super::{
-    admin::{identity, resource, whole},
     asked::RunReport,
     shell::{Actor, Shell, retrying},
+    subjects::{identity, resource, whole},
 };
 use crate::core::{
     admission::Caller,
-    approve::permit,
+    facts::permit,
     keys,
     records::{Convergence, Run, Seen, Subject},
     refusal::{Malformed, Missing, Refusal},

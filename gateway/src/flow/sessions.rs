@@ -3,22 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use pki::Role;
-use wire::tunnel::Reason;
 
 use super::{
-    admin::{Whole, may_see, resource, whole_of},
     connect::may_connect,
     page,
     shell::{Actor, Shell},
+    subjects::{Whole, may_see, resource, whole_of},
     views::{Page, SessionDetails, SessionEvent, SessionNews},
 };
 use crate::{
     core::{
         admission::Caller,
-        approve::permit,
         audit::{Access, Event},
         change::Changes,
+        facts::permit,
         refusal::{Conflict, Fault, Missing, Refusal},
+        session::EndReason,
     },
     registry::sessions::{Selector, Session},
 };
@@ -172,7 +172,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     changes.event(Event::Access(Access::SessionKilled { session: id.to_owned(), machine, service, rules }));
     let who = caller.identity.to_string();
     shell.commit(changes, &Actor { who: &who, instance }).await.map_err(Refusal::from)?;
-    if !session.cut(Reason::Killed) {
+    if !session.cut(EndReason::Killed) {
         return Err(ended());
     }
     let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, session.ended()).await;
@@ -230,9 +230,9 @@ pub async fn recheck(shell: &Shell) -> Rechecked {
     for session in shell.sessions.find(&Selector::All) {
         match allowed(shell, &session).await {
             Ok(true) => {}
-            Ok(false) => rechecked.ended += usize::from(session.cut(Reason::Policy)),
+            Ok(false) => rechecked.ended += usize::from(session.cut(EndReason::Policy)),
             Err(fault) => {
-                let cut = usize::from(session.cut(Reason::Policy));
+                let cut = usize::from(session.cut(EndReason::Policy));
                 rechecked.unasked.get_or_insert((0, fault)).0 += cut;
             }
         }

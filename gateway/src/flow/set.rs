@@ -5,21 +5,20 @@
 //! that the old name stays kept until the last certificate with it has ended.
 
 use pki::{Identity, Role};
-use wire::tunnel::ToMachine;
 
 use super::{
-    admin::{Whole, identity, resource, view, visible, whole},
     asked::{MachineCorrection, PersonCorrection},
-    offboard, owners, sessions,
+    departure, owners, sessions,
     shell::{Actor, Shell, retrying},
+    subjects::{Whole, identity, resource, view, visible, whole},
     tokens,
     views::Correction,
 };
 use crate::core::{
     admission::Caller,
-    approve::permit,
     audit::Event,
     change::Changes,
+    facts::permit,
     given::{Groups, Labels, known_owner},
     keys, name,
     records::{KeptName, Owner, Seen, Subject},
@@ -63,7 +62,7 @@ pub async fn machine(
     if asked.name.is_some() {
         // If it holds a tunnel it hears of it now, else when it next asks.
         let machine = Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name: name::known(name)? };
-        shell.tunnels.tell(Some(&machine), &ToMachine::RenewNow);
+        shell.tunnels.renew_now(&machine);
     }
     Ok(reply)
 }
@@ -148,7 +147,7 @@ async fn change(
         let becomes = subject.renaming.clone().filter(|_| before.subject.record.renaming.is_none());
         let rules = may_make(shell, caller, &after)?;
         if role == Role::Person {
-            offboard::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
+            departure::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
         }
         let identity = identity(shell, &subject)?.to_string();
         let mut changes = Changes::new();

@@ -2,17 +2,13 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
 use pki::{KeyDigest, UnixTime};
 use policy::Ruleset;
 
-use super::{
-    damaged::Damaged,
-    queue::{self, Queue},
-};
 use crate::{
     attest::Attestors,
     core::{
@@ -20,15 +16,23 @@ use crate::{
         change::{Changes, Expect, Write},
         keys,
         kinds::{self, Stored},
+        places::Places,
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
         timekeeping::Counted,
         token::TokenKey,
     },
-    edge::{dial_back::DialBacks, tunnel::Tunnels},
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
-    registry::{live::Live, sessions::Sessions},
+    registry::{
+        damaged::Damaged,
+        dial_back::DialBacks,
+        lists::Lists,
+        live::Live,
+        queue::{self, Queue},
+        sessions::Sessions,
+        tunnels::Tunnels,
+    },
     signer::{CaSet, SignError, Signer},
     store::{self, Batch, CommitError, ReadError, Store},
 };
@@ -106,13 +110,13 @@ pub struct Shell {
     /// Those of their streams that may move.
     pub dial_backs: Arc<DialBacks>,
     /// The newest revocation lists.
-    pub lists: super::crl::Lists,
+    pub lists: Lists,
     /// The time as housekeeping counts it; nothing before it has looked for the first time.
     pub counted: Mutex<Option<Counted>>,
     /// Records that do not read as what they should be.
     pub damaged: Damaged,
     /// Seals places in listings.
-    pub places: super::page::Places,
+    pub places: Places,
     /// The lock epoch, as it stood when it was last looked at.
     pub epoch: AtomicU64,
     /// The order of what is vouched for now.
@@ -188,7 +192,7 @@ impl Shell {
         let token = ca.token();
         let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
         Arc::new(Self {
-            places: super::page::Places::new(entropy.bytes()),
+            places: Places::new(entropy.bytes()),
             store,
             rules: ArcSwap::from_pointee(rules),
             pin: ca.pin(),
@@ -202,7 +206,7 @@ impl Shell {
             tunnels: Tunnels::new(),
             sessions: Sessions::new(),
             dial_backs: DialBacks::new(),
-            lists: super::crl::Lists::default(),
+            lists: Lists::default(),
             counted: Mutex::new(None),
             damaged: Damaged::new(Arc::clone(&metrics)),
             epoch: AtomicU64::new(0),
@@ -218,6 +222,18 @@ impl Shell {
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// The time as housekeeping counts it, once it has looked.
+    #[must_use]
+    pub fn counted(&self) -> Option<Counted> {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time to write on an event, in milliseconds.
+    fn stamp(&self) -> u64 {
+        let wall = self.clock.now_ms();
+        self.counted().map_or(wall, |counted| counted.stamp(wall, self.clock.uptime()))
     }
 
     /// What goes into every certificate by these settings.
@@ -275,7 +291,7 @@ impl Shell {
                 None => Ok(Some(Seen { record: entry.value, version: entry.version })),
                 Some(why) => {
                     let fault = Fault::Record(format!("{key}: {why}"));
-                    self.damaged.note(key, &fault);
+                    self.damaged.note(&key.to_string(), &fault);
                     Err(fault)
                 }
             }
@@ -424,7 +440,7 @@ impl Shell {
                 Write::Delete(key) => store::Write::Delete(key.into()),
             });
         }
-        let at_ms = super::clock::stamp(self);
+        let at_ms = self.stamp();
         let mut records = Vec::with_capacity(changes.events.len());
         let mut first_event = None;
         for (index, event) in changes.events.into_iter().enumerate() {
@@ -522,7 +538,7 @@ fn parse<T: Stored>(damaged: &Damaged, key: &store::Key, entry: &store::Entry) -
     let record = read.or_else(|why| {
         let fault = Fault::Record(format!("{key}: {why}"));
         let instead = T::unreadable(&key.to_string());
-        damaged.note(key, &fault);
+        damaged.note(&key.to_string(), &fault);
         instead.ok_or(fault)
     })?;
     Ok(Seen { record, version: entry.version })

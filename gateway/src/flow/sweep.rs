@@ -21,7 +21,6 @@ use crate::core::{
     refusal::{Fault, Refusal},
     subjects,
     timekeeping::Deletes,
-    token,
 };
 
 /// How long a decided enrollment is kept for its client to come back to.
@@ -32,7 +31,7 @@ const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
 
 /// How long a decided enrollment with a token is kept: longer than the token, so that whoever was denied or removed does not
 /// come back by it.
-const DECIDED_WITH_TOKEN_KEPT: u64 = token::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
+const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
 
 /// How long it is told that a stale certificate was shown.
 pub const STALE_KEPT: u64 = 7 * 24 * 3600;

@@ -5,17 +5,17 @@ use std::time::Duration;
 use pki::{KeyDigest, Role, UnixTime};
 
 use super::{
-    admin::{self, whole_of},
     asked::TokenWish,
     owners, page,
     shell::{Actor, Shell, retrying},
+    subjects::{self, whole_of},
     views::{MadeToken, Page, TokenDetails},
 };
 use crate::core::{
     admission::Caller,
-    approve::permit,
     audit::Event,
     change::Changes,
+    facts::permit,
     given::{Groups, Labels, known_owner},
     keys, lock, name,
     records::{Owner, Seen, Token},
@@ -81,7 +81,7 @@ async fn taken(shell: &Shell, record: &Token, by: By<'_>) -> Result<Vec<String>,
     let mut warnings = Vec::new();
     for name in record.names.iter().filter(|name| !name.contains('*')) {
         if let Some(whole) =
-            whole_of(shell, record.role, name).await?.filter(|whole| admin::may_see(shell, caller, whole))
+            whole_of(shell, record.role, name).await?.filter(|whole| subjects::may_see(shell, caller, whole))
         {
             let (role, name) = (record.role.as_str(), &whole.subject.record.name);
             warnings.push(format!(
@@ -115,11 +115,11 @@ fn record(shell: &Shell, asked: &TokenWish, owner: Option<Owner>, by: By<'_>) ->
         },
     };
     let uses = asked.uses.unwrap_or(1);
-    if uses == 0 || uses > token::TOKEN_USES_MAX {
+    if uses == 0 || uses > crate::limits::TOKEN_USES_MAX {
         return malformed(Malformed::TokenUses);
     }
     let ttl = asked.ttl.map_or(token::TOKEN_TTL, Duration::from_secs);
-    if ttl.is_zero() || ttl > token::TOKEN_TTL_MAX {
+    if ttl.is_zero() || ttl > crate::limits::TOKEN_TTL_MAX {
         return malformed(Malformed::TokenLife);
     }
     if asked.names.len() > wire::limits::TOKEN_NAMES_MAX {
@@ -166,7 +166,7 @@ pub(super) async fn maker(shell: &Shell, token: &Token) -> Result<Maker, Fault> 
         None => None,
     };
     let person = whole.as_ref().map(|whole| &whole.subject.record);
-    let locked = whole.as_ref().is_some_and(admin::Whole::is_locked);
+    let locked = whole.as_ref().is_some_and(subjects::Whole::is_locked);
     Ok(match token::maker(token, person, &shell.rules.load(), shell.now()) {
         Maker::Stands if locked => Maker::Suspended,
         stands @ (Maker::Stands | Maker::Suspended | Maker::Gone) => stands,

@@ -1,4 +1,10 @@
-//! What lives in memory while the gateway runs: open connections, and the sessions that cross them.
+//! What lives in memory while the gateway runs: open connections, tunnels, the sessions that cross them, and the streams of those
+//! that may move; who waits, the newest revocation lists, and which records are damaged.
 
+pub mod damaged;
+pub mod dial_back;
+pub mod lists;
 pub mod live;
+pub mod queue;
 pub mod sessions;
+pub mod tunnels;

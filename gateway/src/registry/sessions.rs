@@ -14,9 +14,9 @@ use std::{
 use pki::{Identity, KeyDigest};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use wire::tunnel::{Mode, Reason};
 
 use crate::{
+    core::session::{EndReason, Mode},
     limits::{SESSION_EVENTS_KEPT, SESSIONS_KEPT},
     registry::live::{self, ConnId},
 };
@@ -94,7 +94,7 @@ pub struct Session {
     about: About,
     to_machine: AtomicU64,
     from_machine: AtomicU64,
-    reason: OnceLock<Reason>,
+    reason: OnceLock<EndReason>,
     ended_ms: OnceLock<u64>,
     moved: AtomicUsize,
     told: CancellationToken,
@@ -145,7 +145,7 @@ impl Session {
 
     /// Why it ended or is about to.
     #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<EndReason> {
         self.reason.get().copied()
     }
 
@@ -156,16 +156,16 @@ impl Session {
     }
 
     /// Tells it to end. The first reason stands. Returns whether this was it.
-    pub fn cut(&self, reason: Reason) -> bool {
+    pub fn cut(&self, reason: EndReason) -> bool {
         let first = self.reason.set(reason).is_ok();
         self.told.cancel();
         first
     }
 
     /// Ready when it was told to end.
-    pub async fn told(&self) -> Reason {
+    pub async fn told(&self) -> EndReason {
         self.told.cancelled().await;
-        self.reason().unwrap_or(Reason::Killed)
+        self.reason().unwrap_or(EndReason::Killed)
     }
 
     /// Ready when it has ended: no byte moves any more.
@@ -350,7 +350,7 @@ impl Sessions {
     }
 
     /// Tells the selected to end. Returns those that had not been told.
-    pub fn cut(&self, selector: &Selector, reason: Reason) -> Vec<Arc<Session>> {
+    pub fn cut(&self, selector: &Selector, reason: EndReason) -> Vec<Arc<Session>> {
         let mut found = self.find(selector);
         found.retain(|session| session.cut(reason));
         found
@@ -424,7 +424,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let _ = self.session.reason.set(Reason::Peer);
+        let _ = self.session.reason.set(EndReason::Peer);
         let _ = self.session.ended_ms.set(self.session.about.started_ms);
         let tags = self.sessions.tags(&self.session);
         let mut table = self.sessions.lock();
@@ -444,7 +444,7 @@ impl Drop for Seat {
 }
 
 /// What the end of a connection means for the streams in it.
-impl From<live::Reason> for Reason {
+impl From<live::Reason> for EndReason {
     fn from(reason: live::Reason) -> Self {
         match reason {
             live::Reason::Drained | live::Reason::Stopped => Self::Drained,
@@ -507,10 +507,10 @@ mod tests {
         let sessions = Sessions::new();
         let seats = [("ann", "a", "r1"), ("bob", "a", "r2"), ("ann", "b", "r2")]
             .map(|(person, machine, rule)| sessions.enter(format!("{person}-{machine}"), about(person, machine, rule)));
-        let cut = sessions.cut(selector, Reason::Locked);
+        let cut = sessions.cut(selector, EndReason::Locked);
         assert_eq!(seats.each_ref().map(|seat| seat.session().reason().is_some()), want, "{selector:?}");
         assert_eq!(cut.len(), want.iter().filter(|cut| **cut).count());
-        assert!(sessions.cut(selector, Reason::Killed).is_empty(), "the first reason stands");
+        assert!(sessions.cut(selector, EndReason::Killed).is_empty(), "the first reason stands");
         drop(seats);
         assert!(sessions.is_empty());
         assert!(sessions.lock().index.is_empty(), "nothing is left behind");
@@ -538,7 +538,7 @@ mod tests {
         assert_eq!(sessions.count_by(&identity("machine", "a")), 0, "it leads there, nobody there opened it");
         seat.end(9);
         let session = sessions.get("s").unwrap();
-        assert_eq!((session.reason(), session.ended_ms()), (Some(Reason::Peer), Some(9)));
+        assert_eq!((session.reason(), session.ended_ms()), (Some(EndReason::Peer), Some(9)));
         for n in 0..SESSIONS_KEPT {
             drop(sessions.enter(format!("{n}"), about("ann", "a", "r")));
         }
@@ -556,8 +556,8 @@ mod tests {
         tokio::task::yield_now().await;
         let seat = sessions.enter("s".into(), about("ann", "a", "r"));
         waiting.await.unwrap();
-        seat.session().cut(Reason::Killed);
-        assert_eq!(seat.session().told().await, Reason::Killed);
+        seat.session().cut(EndReason::Killed);
+        assert_eq!(seat.session().told().await, EndReason::Killed);
         let session = Arc::clone(seat.session());
         drop(seat);
         session.ended().await;

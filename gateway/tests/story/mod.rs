@@ -308,7 +308,7 @@ impl Story {
             machine_lineage: "l".to_owned(),
             tunnel: 1,
             service: "ssh".to_owned(),
-            mode: wire::tunnel::Mode::Raw,
+            mode: gateway::core::session::Mode::Raw,
             rules: vec!["admins-connect".to_owned()],
             door: Door::Connect,
             started_ms: shell.clock.now_ms(),

@@ -1,6 +1,6 @@
 //! What stands against a request that would have been good at another time, or about something else.
 
-use crate::core::approve::APPROVALS_MAX;
+use crate::limits::APPROVALS_MAX;
 
 /// A state that does not allow what is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,12 +5,9 @@ use wire::limits::{
     REPORT_WORD_MAX, TOKEN_NAMES_MAX, WORD_MAX,
 };
 
-use crate::{
-    core::{
-        given::{GROUP_MAX, GROUPS_MAX, KEY_MAX, LABELS_MAX, VALUE_MAX},
-        token::{TOKEN_TTL_MAX, TOKEN_USES_MAX},
-    },
-    limits::RENEWALS_NAMED_MAX,
+use crate::limits::{
+    GROUP_NAME_MAX, GROUPS_MAX, LABEL_KEY_MAX, LABEL_VALUE_MAX, LABELS_MAX, RENEWALS_NAMED_MAX, TOKEN_TTL_MAX,
+    TOKEN_USES_MAX,
 };
 
 /// A rule that a request breaks.
@@ -79,13 +76,13 @@ pub enum Malformed {
     Labels,
     /// A label's key.
     #[error(
-        "the label `{0}` cannot be given: a key is a word of at most {KEY_MAX} letters, digits, `.`, `_`, `-` and `/`, \
+        "the label `{0}` cannot be given: a key is a word of at most {LABEL_KEY_MAX} letters, digits, `.`, `_`, `-` and `/`, \
          beginning with a letter or digit"
     )]
     LabelKey(String),
     /// A label's value; of which label.
     #[error(
-        "the value of the label `{0}` cannot be given: it is one line of at most {VALUE_MAX} bytes, without blanks at its ends"
+        "the value of the label `{0}` cannot be given: it is one line of at most {LABEL_VALUE_MAX} bytes, without blanks at its ends"
     )]
     LabelValue(String),
     /// Too many groups.
@@ -93,7 +90,7 @@ pub enum Malformed {
     Groups,
     /// A group's name.
     #[error(
-        "the group `{0}` cannot be given: it is a word of at most {GROUP_MAX} letters, digits, `.`, `_`, `-` and `/`, \
+        "the group `{0}` cannot be given: it is a word of at most {GROUP_NAME_MAX} letters, digits, `.`, `_`, `-` and `/`, \
          beginning with a letter or digit"
     )]
     Group(String),

@@ -23,17 +23,21 @@ use super::Parts;
 use crate::{
     core::{
         refusal::Refusal,
+        session::EndReason,
         tunnel::{FRAMES_MAX, FRAMES_SPAN},
     },
     edge::{
-        fronts::native::problem::problem,
-        tunnel::{Control, Happened, Mux, Stream, StreamSeat, goodbye},
+        control::{Control, goodbye},
+        mux::{Happened, Mux},
+        reauth::{self, Verified},
+        relay::{self, EndsTo},
     },
     flow::connect::{self, Caller},
     limits::{CUT_GRACE, HELPER_STREAMS},
     registry::{
         live::{self, Conn, Seat},
         sessions::{Door, Selector},
+        tunnels::{Stream, StreamGuard},
     },
 };
 
@@ -42,8 +46,6 @@ const WORDS: usize = 2 * HELPER_STREAMS;
 
 /// How often a connection that drains looks whether its last stream has ended.
 const LOOK: Duration = Duration::from_millis(50);
-
-type Verified = Result<Peer, (String, String)>;
 
 enum Event {
     Mux(Happened),
@@ -136,8 +138,8 @@ where
             let heed = if self.draining { Heed::Cut } else { Heed::All };
             match self.event(heed).await {
                 Event::Mux(Happened::Inbound(stream)) => {
-                    let Some(place) = StreamSeat::take(&self.open, HELPER_STREAMS) else {
-                        break Reason::Limit;
+                    let Some(place) = StreamGuard::take(&self.open, HELPER_STREAMS) else {
+                        break EndReason::Limit;
                     };
                     self.serve(stream, place);
                 }
@@ -148,11 +150,11 @@ where
                     self.verify(renewed);
                 }
                 Event::Frame(FromMachine::Abandoned { session }) if self.in_time() => {
-                    connect::abandoned(&self.parts.shell, &session, &Selector::Conn(self.first.id()), Reason::Peer);
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Conn(self.first.id()), EndReason::Peer);
                 }
                 Event::Frame(FromMachine::Unknown) if self.in_time() => {}
                 // Too many, or nothing that a person's helper has to say.
-                Event::Frame(_) => break Reason::Limit,
+                Event::Frame(_) => break EndReason::Limit,
                 Event::Verified(outcome) => self.verified(*outcome),
                 Event::Told(live::Reason::Drained) => {
                     self.draining = true;
@@ -163,7 +165,7 @@ where
                 Event::Tick => {}
             }
             if self.draining && self.open.load(Ordering::SeqCst) == 0 {
-                break Reason::Drained;
+                break EndReason::Drained;
             }
         };
         self.over(reason).await;
@@ -187,12 +189,6 @@ where
                 Heed::All | Heed::Ended => std::future::pending().await,
             }
         };
-        let verified = async {
-            match verifying {
-                Some(verifying) => verifying.await.unwrap_or_else(|_| Err(("internal".to_owned(), String::new()))),
-                None => std::future::pending().await,
-            }
-        };
         let moving = poll_fn(|cx| {
             if let Poll::Ready(happened) = mux.poll(cx) {
                 return Poll::Ready(Event::Mux(happened));
@@ -207,7 +203,7 @@ where
             reason = told => Event::Told(reason),
             Some(word) = words.1.recv() => Event::Word(word),
             event = moving => event,
-            outcome = verified => Event::Verified(Box::new(outcome)),
+            outcome = reauth::outcome(verifying) => Event::Verified(Box::new(outcome)),
             () = tick => Event::Tick,
         }
     }
@@ -226,7 +222,7 @@ where
         self.frames.len() <= usize::try_from(FRAMES_MAX).unwrap_or(usize::MAX)
     }
 
-    fn serve(&self, stream: Stream, place: StreamSeat) {
+    fn serve(&self, stream: Stream, place: StreamGuard) {
         let (parts, conn, peer) = (Arc::clone(&self.parts), Arc::clone(&self.first), self.peer.clone());
         let limited = parts.limit(&self.seat).err().map(Arc::new);
         let (lineage, words) = (self.lineage.clone(), self.words.0.clone());
@@ -234,17 +230,11 @@ where
         tasks.spawn(async move {
             match (lineage, limited) {
                 (Ok(lineage), None) => {
-                    let caller = Caller {
-                        peer,
-                        conn: &conn,
-                        lineage: &lineage,
-                        tunnel: None,
-                        words: Some(connect::Words::Helper(words)),
-                    };
-                    connect::stream(&parts.shell, &caller, Door::Helper, stream).await;
+                    let caller = Caller { peer, conn: &conn, lineage: &lineage, tunnel: None };
+                    relay::stream(&parts.shell, &caller, EndsTo::Helper(words), Door::Helper, stream).await;
                 }
                 (Err(refusal), _) | (Ok(_), Some(refusal)) => {
-                    connect::refuse_stream(&refusal, &parts.instance(), stream).await;
+                    relay::refuse_stream(&refusal, &parts.instance(), stream).await;
                 }
             }
             drop(place);
@@ -254,19 +244,9 @@ where
     /// Checks a renewed certificate beside, so that streams go on meanwhile.
     fn verify(&mut self, renewed: Reauthenticate) {
         let Ok(lineage) = self.lineage.clone() else { return };
-        let (to, verifying) = oneshot::channel();
-        self.verifying = Some(verifying);
-        let (parts, conn, identity) =
-            (Arc::clone(&self.parts), Arc::clone(self.seat.conn()), self.peer.identity.clone());
-        self.parts.tasks.spawn(async move {
-            let outcome = connect::reauthenticate(&parts.shell, &identity, &lineage, conn.exporter(), &renewed).await;
-            let outcome = outcome.map_err(|refusal| {
-                let problem = problem(&refusal, "");
-                (problem.code().to_owned(), problem.detail)
-            });
-            // The connection may have ended meanwhile.
-            let _ = to.send(outcome);
-        });
+        let (shell, identity) = (Arc::clone(&self.parts.shell), self.peer.identity.clone());
+        let exporter = *self.seat.conn().exporter();
+        self.verifying = Some(reauth::spawn(&self.parts.tasks, shell, identity, lineage, exporter, renewed));
     }
 
     fn verified(&mut self, outcome: Verified) {
@@ -284,7 +264,7 @@ where
     }
 
     /// Ends what is open, whichever certificate it began with. What the streams have to say goes out first, and why at last.
-    async fn over(mut self, reason: Reason) {
+    async fn over(mut self, reason: EndReason) {
         self.parts.shell.sessions.cut(&Selector::Conn(self.first.id()), reason);
         let _ = timeout(CUT_GRACE, async {
             while self.open.load(Ordering::SeqCst) > 0 || !self.words.1.is_empty() {
@@ -305,6 +285,7 @@ where
             }
         })
         .await;
+        let reason = Reason::from(reason);
         self.say(&ToMachine::Closing(Closing { reason, detail: reason.explain().to_owned(), retry_after_ms: 0 }));
         let Self { mux, control, .. } = &mut self;
         goodbye(mux, control).await;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
@@ -14,28 +14,30 @@ use std::{
 use pki::Peer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
 
-use super::{
-    COMMANDS, Command, StreamSeat, Tunnel,
-    control::{Control, Ended, goodbye},
-    guard,
-    mux::{Happened, Mux},
-};
 use crate::{
     core::{
         refusal::Refusal,
+        session::EndReason,
         tunnel::{self as conversation, About, Input, Output},
+    },
+    edge::{
+        control::{Control, Ended, goodbye},
+        mux::{Happened, Mux},
+        reauth::{self, Verified},
+        relay::{self, EndsTo},
     },
     flow::{connect, shell::Shell},
     ports::rate::{Class, Rates},
     registry::{
         live::{self, Seat},
-        sessions::Selector,
+        sessions::{Door, Selector},
+        tunnels::{COMMANDS, Command, NewTunnel, Stream, StreamGuard, Tunnel},
     },
 };
 
@@ -68,6 +70,7 @@ enum Event {
     Frame(FromMachine),
     Control(Ended),
     Mux(Happened),
+    Verified(Box<Verified>),
     Told(live::Reason),
     Tick,
 }
@@ -84,6 +87,7 @@ struct Driver<IO> {
     up: Option<Arc<Tunnel>>,
     to_self: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
+    verifying: Option<oneshot::Receiver<Verified>>,
     streams: Arc<AtomicUsize>,
     began: Instant,
     draining: bool,
@@ -130,6 +134,7 @@ async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Optio
         up: None,
         to_self,
         commands,
+        verifying: None,
         streams: Arc::default(),
         began,
         draining: false,
@@ -172,9 +177,11 @@ where
                 }
                 Event::Told(live::Reason::Drained) => self.drain(),
                 Event::Told(reason) => {
-                    let reason = if self.draining { Reason::Drained } else { reason.into() };
+                    let reason = if self.draining { EndReason::Drained } else { reason.into() };
+                    let reason = Reason::from(reason);
                     self.step(Input::End(closing(reason, reason.explain().to_owned())))
                 }
+                Event::Verified(outcome) => self.verified(*outcome),
                 Event::Tick => self.step(Input::Tick),
             };
             if let Some(end) = ended {
@@ -193,7 +200,7 @@ where
             let look = Instant::now() + DRAIN_LOOK;
             deadline = Some(deadline.map_or(look, |at| at.min(look)));
         }
-        let Self { mux, control, commands, seat, draining, .. } = self;
+        let Self { mux, control, commands, seat, draining, verifying, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async { if *draining { conn.told_to_end_at_once().await } else { conn.told_to_end().await } };
         let tick = async {
@@ -216,6 +223,7 @@ where
             reason = told => Event::Told(reason),
             event = moving => event,
             Some(command) = commands.recv() => Event::Command(command),
+            outcome = reauth::outcome(verifying) => Event::Verified(Box::new(outcome)),
             () = tick => Event::Tick,
         }
     }
@@ -245,11 +253,11 @@ where
                 Output::Up(services) => self.come_up(services),
                 Output::Services(services) => {
                     if let Some(up) = &self.up {
-                        *guard(&up.services) = services.into();
+                        up.exposes(services.into_iter().map(Into::into).collect());
                     }
                 }
                 Output::Abandoned(session) => {
-                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number), Reason::Broken);
+                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number), EndReason::Broken);
                 }
                 Output::Verify(renewed) => self.verify(*renewed),
                 Output::Close(closing) => return Some(closing),
@@ -276,25 +284,17 @@ where
                 let _ = to.send(());
                 None
             }
-            Command::Say(frame) => match *frame {
-                ToMachine::RenewNow => self.step(Input::RenewNow),
-                ToMachine::Ended { session, reason } => self.step(Input::Ended(session, reason)),
-                other => self.say(&other),
-            },
-            Command::Verified(outcome) => match *outcome {
-                Ok(peer) => {
-                    let not_after = peer.not_after.secs();
-                    self.reseat(peer);
-                    self.step(Input::Verified(not_after))
-                }
-                Err((code, detail)) => self.step(Input::Unverified(code, detail)),
-            },
-            Command::End(closing) => self.step(Input::End(*closing)),
+            Command::RenewNow => self.step(Input::RenewNow),
+            Command::Ended(ended) => self.step(Input::Ended(ended.session, ended.reason.into())),
+            Command::ReachEnded(ended) => {
+                self.say(&ToMachine::ReachEnded { session: ended.session, reason: ended.reason.into() })
+            }
+            Command::End(end) => self.step(Input::End(closing(end.reason.into(), end.detail))),
         }
     }
 
     /// The first stream is control; each other is one that a program on the machine wants to somewhere else.
-    fn inbound(&mut self, stream: super::Stream) -> Option<Closing> {
+    fn inbound(&mut self, stream: Stream) -> Option<Closing> {
         if self.control.is_none() {
             self.control = Some(Control::new(stream));
             return None;
@@ -302,20 +302,15 @@ where
         let Some(up) = self.up.as_ref().map(Arc::clone) else {
             return Some(closing(Reason::Peer, "a stream before the hello was answered".to_owned()));
         };
-        let Some(seat) = StreamSeat::take(&self.streams, TUNNEL_STREAMS - 1) else {
+        let Some(place) = StreamGuard::take(&self.streams, TUNNEL_STREAMS - 1) else {
             return Some(closing(Reason::Limit, format!("more than {TUNNEL_STREAMS} streams")));
         };
         let (parts, conn) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()));
         self.parts.tasks.spawn(async move {
-            let caller = connect::Caller {
-                peer: up.peer(),
-                conn: &conn,
-                lineage: up.lineage(),
-                tunnel: Some(up.number()),
-                words: Some(connect::Words::Machine(Arc::clone(&up))),
-            };
-            connect::stream(&parts.shell, &caller, crate::registry::sessions::Door::Tunnel, stream).await;
-            drop(seat);
+            let caller =
+                connect::Caller { peer: up.peer(), conn: &conn, lineage: up.lineage(), tunnel: Some(up.number()) };
+            relay::stream(&parts.shell, &caller, EndsTo::Machine(Arc::clone(&up)), Door::Tunnel, stream).await;
+            drop(place);
         });
         // Nothing else may happen for long, and it is busy from now on.
         self.step(Input::Streams(self.streams.load(Ordering::SeqCst)))
@@ -323,53 +318,56 @@ where
 
     fn come_up(&mut self, services: Vec<ServiceOffer>) {
         let shell = &self.parts.shell;
-        let up = Arc::new(Tunnel {
+        let up = Tunnel::new(NewTunnel {
             number: self.number,
-            identity: self.peer.identity.clone(),
             lineage: self.lineage.clone(),
             source: self.seat.conn().source(),
             since: shell.now(),
-            peer: Mutex::new(self.peer.clone()),
-            services: Mutex::new(services.into()),
+            peer: self.peer.clone(),
+            services: services.into_iter().map(Into::into).collect(),
             commands: self.to_self.clone(),
             streams: Arc::clone(&self.streams),
             heard: Arc::clone(self.mux.heard()),
         });
         if let Some(loser) = shell.tunnels.enter(&up) {
-            loser.end(Reason::Replaced, Reason::Replaced.explain());
-            let (shell, winner) = (Arc::clone(shell), shell.tunnels.get(&up.identity));
+            loser.end(EndReason::Replaced, Reason::Replaced.explain());
+            let (shell, winner) = (Arc::clone(shell), shell.tunnels.get(up.identity()));
             self.parts.tasks.spawn(async move {
                 if let Some(winner) = winner {
                     connect::replaced(&shell, &loser, &winner).await;
                 }
             });
         }
-        tracing::debug!(machine = %up.identity, source = %up.source, services = up.services().len(), "tunnel up");
+        tracing::debug!(machine = %up.identity(), source = %up.source(), services = up.services().len(), "tunnel up");
         shell.metrics.tunnels(shell.tunnels.len());
         self.up = Some(up);
     }
 
     /// Checks a renewed certificate beside, so that streams go on meanwhile.
-    fn verify(&self, renewed: Reauthenticate) {
-        let (shell, to_self) = (Arc::clone(&self.parts.shell), self.to_self.clone());
-        let (identity, lineage, exporter) =
-            (self.peer.identity.clone(), self.lineage.clone(), *self.seat.conn().exporter());
-        self.parts.tasks.spawn(async move {
-            let outcome = connect::reauthenticate(&shell, &identity, &lineage, &exporter, &renewed).await;
-            let outcome = outcome.map_err(|refusal| {
-                let problem = crate::edge::fronts::native::problem::problem(&refusal, "");
-                (problem.code().to_owned(), problem.detail)
-            });
-            // The tunnel may have ended meanwhile.
-            let _ = to_self.send(Command::Verified(Box::new(outcome))).await;
-        });
+    fn verify(&mut self, renewed: Reauthenticate) {
+        let (shell, tasks) = (Arc::clone(&self.parts.shell), &self.parts.tasks);
+        let (identity, lineage) = (self.peer.identity.clone(), self.lineage.clone());
+        let exporter = *self.seat.conn().exporter();
+        self.verifying = Some(reauth::spawn(tasks, shell, identity, lineage.into(), exporter, renewed));
+    }
+
+    fn verified(&mut self, outcome: Verified) -> Option<Closing> {
+        self.verifying = None;
+        match outcome {
+            Ok(peer) => {
+                let not_after = peer.not_after.secs();
+                self.reseat(peer);
+                self.step(Input::Verified(not_after))
+            }
+            Err((code, detail)) => self.step(Input::Unverified(code, detail)),
+        }
     }
 
     /// From now on the connection is the renewed certificate's: it ends with that one, and is found by its key.
     fn reseat(&mut self, peer: Peer) {
         self.seat = self.parts.shell.live.renewed(&self.seat, peer.clone());
         if let Some(up) = &self.up {
-            *guard(&up.peer) = peer.clone();
+            up.renewed(peer.clone());
         }
         self.peer = peer;
     }
@@ -389,7 +387,7 @@ where
         if let Some(up) = &self.up {
             shell.tunnels.leave(up);
             shell.metrics.tunnels(shell.tunnels.len());
-            connect::tunnel_ended(&shell, up, closing.reason);
+            connect::tunnel_ended(&shell, up, ended(closing.reason));
             // When the gateway goes all come again, and writing it down for each would keep it.
             if closing.reason != Reason::Drained {
                 let (shell, lineage) = (Arc::clone(&shell), up.lineage().to_owned());
@@ -412,4 +410,20 @@ where
 
 const fn closing(reason: Reason, detail: String) -> Closing {
     Closing { reason, detail, retry_after_ms: 0 }
+}
+
+/// What the end of a tunnel means for the sessions in it.
+const fn ended(reason: Reason) -> EndReason {
+    match reason {
+        // Whichever end the tunnel came to, neither end of the session wanted it.
+        Reason::Peer | Reason::Lost | Reason::Unknown => EndReason::Lost,
+        Reason::Drained => EndReason::Drained,
+        Reason::Expired => EndReason::Expired,
+        Reason::Locked => EndReason::Locked,
+        Reason::Policy => EndReason::Policy,
+        Reason::Killed => EndReason::Killed,
+        Reason::Limit => EndReason::Limit,
+        Reason::Replaced => EndReason::Replaced,
+        Reason::Broken => EndReason::Broken,
+    }
 }

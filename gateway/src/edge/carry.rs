@@ -11,9 +11,8 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
-use wire::tunnel::Reason;
 
-use crate::{limits::CARRY_BUFFER, registry::sessions::Session};
+use crate::{core::session::EndReason, limits::CARRY_BUFFER, registry::sessions::Session};
 
 /// Counts what is read from a stream, and notices when it is this one that breaks.
 struct Counted<'a, IO> {
@@ -66,7 +65,7 @@ pub enum Carried {
     /// The machine's end was lost: what the caller has may not be all of it.
     MachineBroke,
     /// The session was told to end.
-    Told(Reason),
+    Told(EndReason),
 }
 
 /// Carries until both ends have closed, one breaks, or the session is told to end. When it returns no byte moves any more.

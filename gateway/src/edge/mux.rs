@@ -5,26 +5,22 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use wire::tunnel::STREAM_WINDOW;
 
-use crate::limits::TUNNEL_STALL;
-
-/// One stream, as tokio reads and writes it.
-pub type Stream = Compat<yamux::Stream>;
+use crate::{
+    limits::TUNNEL_STALL,
+    registry::tunnels::{Heard, Stream},
+};
 
 /// A byte stream that fails when the peer takes nothing for [`TUNNEL_STALL`], and remembers when it last heard anything.
 pub struct Watched<IO> {
@@ -33,35 +29,12 @@ pub struct Watched<IO> {
     heard: Arc<Heard>,
 }
 
-/// When a connection was last heard, in milliseconds since it began.
-#[derive(Debug)]
-pub struct Heard {
-    began: Instant,
-    last: AtomicU64,
-}
-
-impl Heard {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), last: AtomicU64::new(0) })
-    }
-
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
-    }
-
-    /// How long nothing was heard.
-    #[must_use]
-    pub fn silence(&self) -> Duration {
-        Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
-    }
-}
-
 impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.heard.last.store(self.heard.now(), Ordering::Relaxed);
+            self.heard.now();
         }
         Poll::Ready(Ok(()))
     }

@@ -15,8 +15,8 @@ use tokio::{
 };
 use wire::tunnel::{BadFrame, FRAME_MAX, Frames, FromMachine, encode};
 
-use super::mux::{Happened, Mux, Stream};
-use crate::limits::CUT_GRACE;
+use super::mux::{Happened, Mux};
+use crate::{limits::CUT_GRACE, registry::tunnels::Stream};
 
 /// What may wait to be sent, in bytes: a machine that does not read its own control stream is not there.
 const UNSENT_MAX: usize = 4 * FRAME_MAX;

@@ -1,0 +1,376 @@
+//! The tunnels that are up: the one outbound connection that each machine holds. Each has a task of its own, which alone moves
+//! its bytes; here stands what others may know of it, and ask of it.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use pki::{Identity, Peer, UnixTime};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::compat::Compat;
+
+use crate::core::{
+    refusal::Unreached,
+    session::{EndReason, Mode, Offer},
+};
+
+/// What may wait to be done by a tunnel's task.
+pub const COMMANDS: usize = 16;
+
+/// One stream, as tokio reads and writes it.
+pub type Stream = Compat<yamux::Stream>;
+
+/// What others want of a tunnel's task. Small: each tunnel has room for [`COMMANDS`].
+#[derive(Debug)]
+pub enum Command {
+    /// A new stream.
+    Open(oneshot::Sender<Stream>),
+    /// Answer, if the connection is still there.
+    IsUp(oneshot::Sender<()>),
+    /// Ask the machine to renew its certificate.
+    RenewNow,
+    /// Tell the machine that a stream to it was ended.
+    Ended(Box<Ended>),
+    /// Tell the machine that a stream which it opened is over.
+    ReachEnded(Box<Ended>),
+    /// End.
+    End(Box<End>),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its id.
+    pub session: String,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// How a tunnel is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// For people.
+    pub detail: String,
+}
+
+/// When a connection was last heard, in milliseconds since it began.
+#[derive(Debug)]
+pub struct Heard {
+    began: Instant,
+    last: AtomicU64,
+}
+
+impl Heard {
+    /// A connection that begins now.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { began: Instant::now(), last: AtomicU64::new(0) })
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// It was heard just now.
+    pub fn now(&self) {
+        self.last.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// How long nothing was heard.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// Counts a stream for as long as it is held.
+#[derive(Debug)]
+pub struct StreamGuard(Arc<AtomicUsize>);
+
+impl StreamGuard {
+    /// One more, unless that is too many.
+    #[must_use]
+    pub fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let taken = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < most).then_some(open + 1));
+        taken.is_ok().then(|| Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What a tunnel's task tells of it when it comes up.
+#[derive(Debug)]
+pub struct NewTunnel {
+    /// See [`Tunnels::number`].
+    pub number: u64,
+    /// The lineage of its certificate.
+    pub lineage: String,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Since when it is up.
+    pub since: UnixTime,
+    /// The certificate it proved.
+    pub peer: Peer,
+    /// What it exposes.
+    pub services: Vec<Offer>,
+    /// To its task.
+    pub commands: mpsc::Sender<Command>,
+    /// Streams that are open in it, control aside.
+    pub streams: Arc<AtomicUsize>,
+    /// When it was last heard.
+    pub heard: Arc<Heard>,
+}
+
+/// A tunnel that is up.
+#[derive(Debug)]
+pub struct Tunnel {
+    number: u64,
+    identity: Identity,
+    lineage: String,
+    source: IpAddr,
+    since: UnixTime,
+    peer: Mutex<Peer>,
+    services: Mutex<Arc<[Offer]>>,
+    commands: mpsc::Sender<Command>,
+    streams: Arc<AtomicUsize>,
+    heard: Arc<Heard>,
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tunnel {
+    /// One that has just come up.
+    #[must_use]
+    pub fn new(new: NewTunnel) -> Arc<Self> {
+        let NewTunnel { number, lineage, source, since, peer, services, commands, streams, heard } = new;
+        Arc::new(Self {
+            number,
+            identity: peer.identity.clone(),
+            lineage,
+            source,
+            since,
+            peer: Mutex::new(peer),
+            services: Mutex::new(services.into()),
+            commands,
+            streams,
+            heard,
+        })
+    }
+
+    /// Its number; never used twice in one run of the gateway, and larger than those of connections made before.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The lineage of its certificate.
+    #[must_use]
+    pub fn lineage(&self) -> &str {
+        &self.lineage
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub const fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Since when it is up.
+    #[must_use]
+    pub const fn since(&self) -> UnixTime {
+        self.since
+    }
+
+    /// The certificate it last proved.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        guard(&self.peer).clone()
+    }
+
+    /// It has proven a renewed certificate.
+    pub fn renewed(&self, peer: Peer) {
+        *guard(&self.peer) = peer;
+    }
+
+    /// How long nothing was heard of it.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.heard.silence()
+    }
+
+    /// What it exposes.
+    #[must_use]
+    pub fn services(&self) -> Arc<[Offer]> {
+        Arc::clone(&guard(&self.services))
+    }
+
+    /// It exposes this from now on.
+    pub fn exposes(&self, services: Vec<Offer>) {
+        *guard(&self.services) = services.into();
+    }
+
+    /// How a service wants to be spoken to, if it is exposed.
+    ///
+    /// # Errors
+    /// [`Unreached::NotExposed`].
+    pub fn mode(&self, service: &str) -> Result<Mode, Unreached> {
+        let services = self.services();
+        services.iter().find(|offer| offer.name == service).map(|offer| offer.mode).ok_or_else(|| {
+            Unreached::NotExposed {
+                machine: self.identity.name.to_string(),
+                service: service.to_owned(),
+                exposed: services.iter().map(|offer| offer.name.clone()).collect(),
+            }
+        })
+    }
+
+    /// Takes the place of one stream, unless `most` are open.
+    #[must_use]
+    pub fn take_stream(&self, most: usize) -> Option<StreamGuard> {
+        StreamGuard::take(&self.streams, most)
+    }
+
+    /// A stream of ours; nothing when the tunnel has ended.
+    pub async fn stream(&self) -> Option<Stream> {
+        let (to, stream) = oneshot::channel();
+        self.commands.send(Command::Open(to)).await.ok()?;
+        stream.await.ok()
+    }
+
+    /// Whether its connection is still there. Its task answers, which sees the end of a connection no later than any stream in it.
+    pub async fn is_up(&self) -> bool {
+        let (to, answered) = oneshot::channel();
+        self.commands.send(Command::IsUp(to)).await.is_ok() && answered.await.is_ok()
+    }
+
+    /// Asks the machine to renew its certificate.
+    pub fn renew_now(&self) {
+        self.command(Command::RenewNow);
+    }
+
+    /// Tells the machine that a stream to it was ended.
+    pub fn ended(&self, ended: Ended) {
+        self.command(Command::Ended(Box::new(ended)));
+    }
+
+    /// Tells the machine that a stream which it opened is over.
+    pub fn reach_ended(&self, ended: Ended) {
+        self.command(Command::ReachEnded(Box::new(ended)));
+    }
+
+    /// Ends it.
+    pub fn end(&self, reason: EndReason, detail: &str) {
+        self.command(Command::End(Box::new(End { reason, detail: detail.to_owned() })));
+    }
+
+    /// Lets the tunnel's task do something, as soon as it has done what waits. One that has ended has no use for it.
+    fn command(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.send(command).await });
+        }
+    }
+}
+
+/// All tunnels that are up, by machine.
+#[derive(Debug, Default)]
+pub struct Tunnels {
+    table: Mutex<HashMap<Identity, Arc<Tunnel>>>,
+    next: AtomicU64,
+}
+
+impl Tunnels {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The tunnel of a machine.
+    #[must_use]
+    pub fn get(&self, identity: &Identity) -> Option<Arc<Tunnel>> {
+        guard(&self.table).get(identity).map(Arc::clone)
+    }
+
+    /// Enters one, unless a newer one stands there: a hello may be overtaken by that of a later connection. Whichever must
+    /// go is returned, for the caller to tell.
+    pub fn enter(&self, tunnel: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
+        let mut table = guard(&self.table);
+        if table.get(&tunnel.identity).is_some_and(|standing| standing.number > tunnel.number) {
+            return Some(Arc::clone(tunnel));
+        }
+        table.insert(tunnel.identity.clone(), Arc::clone(tunnel))
+    }
+
+    /// Takes one out, unless another has taken its place.
+    pub fn leave(&self, tunnel: &Arc<Tunnel>) {
+        let mut table = guard(&self.table);
+        if table.get(&tunnel.identity).is_some_and(|standing| Arc::ptr_eq(standing, tunnel)) {
+            table.remove(&tunnel.identity);
+            if table.capacity() > 4 * table.len() {
+                table.shrink_to_fit();
+            }
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        guard(&self.table).len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Within which time all of them can come back when they are lost at once, so many in a second.
+    #[must_use]
+    pub fn reconnect_within(&self, per_second: usize) -> Duration {
+        let seconds = self.len().div_ceil(per_second.max(1)).max(1);
+        Duration::from_secs(seconds.try_into().unwrap_or(u64::MAX))
+    }
+
+    /// A number for a new one.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks a machine to renew its certificate, if it holds a tunnel.
+    pub fn renew_now(&self, machine: &Identity) {
+        if let Some(tunnel) = self.get(machine) {
+            tunnel.renew_now();
+        }
+    }
+
+    /// Asks all machines that hold a tunnel to renew.
+    pub fn all_renew_now(&self) {
+        guard(&self.table).values().for_each(|tunnel| tunnel.renew_now());
+    }
+}
