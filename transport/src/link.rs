@@ -19,6 +19,8 @@ use crate::mux::{LastHeard, Mux, MuxEvent, Stream};
 pub struct Link<IO, In> {
     mux: Mux<IO>,
     control: Option<Control<In>>,
+    /// Nothing more comes on the control stream; what we say may still arrive.
+    unheard: bool,
     /// The connection has ended so; what the peer said before may still wait to be read.
     ended: Option<Option<yamux::ConnectionError>>,
 }
@@ -30,7 +32,7 @@ pub enum LinkEvent<In> {
     Inbound(Stream),
     /// The peer said something on the control stream.
     Frame(In),
-    /// The control stream has ended, and the connection goes on without.
+    /// Nothing more comes on the control stream, and the connection goes on without.
     ControlEnded(ControlError),
     /// The connection has ended, by an error if there is one. Every frame that came before was handed out.
     Ended(Option<yamux::ConnectionError>),
@@ -50,7 +52,7 @@ where
     /// A connection without a control stream as yet.
     #[must_use]
     pub const fn new(mux: Mux<IO>) -> Self {
-        Self { mux, control: None, ended: None }
+        Self { mux, control: None, unheard: false, ended: None }
     }
 
     /// When the peer was last heard.
@@ -66,7 +68,7 @@ where
 
     /// From now on frames go over this stream.
     pub fn control(&mut self, stream: Stream) {
-        self.control = Some(Control::new(stream));
+        (self.control, self.unheard) = (Some(Control::new(stream)), false);
     }
 
     /// Opens the control stream, before anything else happens.
@@ -88,13 +90,9 @@ where
     /// Puts a frame behind those that wait; without a control stream there is nobody to hear it.
     ///
     /// # Errors
-    /// See [`Control::send`]. The control stream is given up then.
+    /// See [`Control::send`].
     pub fn send(&mut self, frame: &impl Serialize) -> Result<(), ControlError> {
-        let sent = self.control.as_mut().map_or(Ok(()), |control| control.send(frame));
-        if sent.is_err() {
-            self.control = None;
-        }
-        sent
+        self.control.as_mut().map_or(Ok(()), |control| control.send(frame))
     }
 
     /// Moves everything, until something happens.
@@ -106,17 +104,26 @@ where
                 Poll::Pending => {}
             }
         }
-        match (self.control.as_mut().map(|control| control.poll(cx)), self.ended.is_some()) {
-            (Some(Poll::Ready(Ok(frame))), _) => Poll::Ready(LinkEvent::Frame(frame)),
-            (Some(Poll::Ready(Err(error))), false) => {
-                self.control = None;
-                Poll::Ready(LinkEvent::ControlEnded(error))
+        if let Some(control) = &mut self.control {
+            if self.unheard {
+                // It fails where it is of no use.
+                let _ = control.poll_send(cx);
+            } else {
+                match control.poll(cx) {
+                    Poll::Ready(Ok(frame)) => return Poll::Ready(LinkEvent::Frame(frame)),
+                    Poll::Ready(Err(error)) => {
+                        self.unheard = true;
+                        if self.ended.is_none() {
+                            return Poll::Ready(LinkEvent::ControlEnded(error));
+                        }
+                    }
+                    Poll::Pending => {}
+                }
             }
-            (_, true) => {
-                self.control = None;
-                Poll::Ready(LinkEvent::Ended(self.ended.as_mut().and_then(Option::take)))
-            }
-            (Some(Poll::Pending) | None, false) => Poll::Pending,
+        }
+        match &mut self.ended {
+            Some(error) => Poll::Ready(LinkEvent::Ended(error.take())),
+            None => Poll::Pending,
         }
     }
 

@@ -12,16 +12,16 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Decides whether the peer of a handshake is believed.
 pub trait CheckPeer: fmt::Debug + Send + Sync {
-    /// `chain` is what it presents, the leaf first; `now` is what the configuration of rustls says it is.
+    /// What it presents is the `leaf` and, perhaps, certificates that it leads to; `now` is what the configuration of rustls says it is.
     ///
     /// # Errors
     /// What the peer hears, as an alert (RFC 8446 6.2).
-    fn check(&self, chain: &[&[u8]], now: UnixTime) -> Result<(), CertificateError>;
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: UnixTime) -> Result<(), CertificateError>;
 }
 
 impl<C: CheckPeer> CheckPeer for Arc<C> {
-    fn check(&self, chain: &[&[u8]], now: UnixTime) -> Result<(), CertificateError> {
-        C::check(self, chain, now)
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: UnixTime) -> Result<(), CertificateError> {
+        C::check(self, leaf, issuers, now)
     }
 }
 
@@ -46,9 +46,9 @@ impl<C: CheckPeer> PeerVerifier<C> {
         Self { root_hints, ..self }
     }
 
-    fn ask(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
-        let chain: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(AsRef::as_ref).collect();
-        self.check.check(&chain, now).map_err(Error::InvalidCertificate)
+    fn ask(&self, leaf: &CertificateDer<'_>, issuers: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+        let issuers: Vec<&[u8]> = issuers.iter().map(AsRef::as_ref).collect();
+        self.check.check(leaf, &issuers, now).map_err(Error::InvalidCertificate)
     }
 }
 
@@ -61,12 +61,12 @@ impl<C: CheckPeer> ServerCertVerifier for PeerVerifier<C> {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
+        issuers: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.ask(leaf, rest, now).map(|()| ServerCertVerified::assertion())
+        self.ask(leaf, issuers, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -100,10 +100,10 @@ impl<C: CheckPeer> ClientCertVerifier for PeerVerifier<C> {
     fn verify_client_cert(
         &self,
         leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
+        issuers: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.ask(leaf, rest, now).map(|()| ClientCertVerified::assertion())
+        self.ask(leaf, issuers, now).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -120,13 +120,11 @@ struct Callers {
 }
 
 impl CheckPeer for Callers {
-    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
-        let refused = CertificateError::ApplicationVerificationFailure;
-        let Some((leaf, rest)) = chain.split_first() else { return Err(refused) };
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
         let now = self.offset.get().gateway_time(UnixTime::new(now.as_secs()));
-        match pki::verify_peer(leaf, rest, &self.anchors, &CALLERS, now) {
+        match pki::verify_peer(leaf, issuers, &self.anchors, &CALLERS, now) {
             Ok(_) => Ok(()),
-            Err(_) => Err(refused),
+            Err(_) => Err(CertificateError::ApplicationVerificationFailure),
         }
     }
 }
@@ -171,14 +169,12 @@ struct TheMachine {
 }
 
 impl CheckPeer for TheMachine {
-    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
-        let refused = CertificateError::ApplicationVerificationFailure;
-        let Some((leaf, rest)) = chain.split_first() else { return Err(refused) };
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
         let now = self.offset.gateway_time(UnixTime::new(now.as_secs()));
-        match pki::verify_sealed(leaf, rest, &self.anchors, &self.machine.name, now) {
+        match pki::verify_sealed(leaf, issuers, &self.anchors, &self.machine.name, now) {
             Ok(peer) if peer.identity == self.machine => Ok(()),
             Ok(_) => Err(CertificateError::NotValidForName),
-            Err(_) => Err(refused),
+            Err(_) => Err(CertificateError::ApplicationVerificationFailure),
         }
     }
 }

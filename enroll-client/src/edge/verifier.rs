@@ -76,8 +76,9 @@ impl GatewayCheck {
 }
 
 impl CheckPeer for GatewayCheck {
-    fn check(&self, chain: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
-        let outcome = verify_gateway(&self.expected, chain, &self.host, UnixTime::new(now.as_secs()));
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: rustls_pki_types::UnixTime) -> Result<(), CertificateError> {
+        let chain: Vec<&[u8]> = std::iter::once(leaf).chain(issuers.iter().copied()).collect();
+        let outcome = verify_gateway(&self.expected, &chain, &self.host, UnixTime::new(now.as_secs()));
         let mut found = self.found();
         found.root = chain.iter().rev().find_map(|der| pki::root_pin(der).ok());
         match outcome {

@@ -7,6 +7,8 @@ use wire::tunnel::{
     Closing, FromMachine, Reason, Reauthenticate, SERVICES_MAX, ServiceOffer, ToMachine, Welcome, is_service_name,
 };
 
+use crate::core::frame_rate::{FRAMES_MAX, FRAMES_SPAN, FrameRate};
+
 /// From the open connection to the first frame.
 pub const HELLO_TIME: Duration = Duration::from_secs(10);
 
@@ -16,13 +18,6 @@ pub const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// How often it does while streams are open: somebody sits at the other end and wants to know.
 pub const HEARTBEAT_BUSY: Duration = Duration::from_secs(15);
-
-/// Frames that a machine may send in [`FRAMES_SPAN`]: heartbeats, a renewal, changed services, and the end of every stream it
-/// can have, four times over.
-pub const FRAMES_MAX: u32 = 256;
-
-/// See [`FRAMES_MAX`].
-pub const FRAMES_SPAN: Duration = Duration::from_secs(10);
 
 /// What the gateway tells, as it stands at this moment.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -102,8 +97,7 @@ pub struct Live {
     /// When the first of the open streams was opened.
     busy_since: Duration,
     verifying: bool,
-    frames: u32,
-    frames_since: Duration,
+    rate: FrameRate,
 }
 
 fn closing(reason: Reason, detail: impl Into<String>) -> Output {
@@ -179,8 +173,8 @@ impl AwaitHello {
                     time: about.time,
                     reconnect_within_ms: millis(about.reconnect_within),
                 };
-                let live =
-                    Live { heard: now, streams: 0, busy_since: now, verifying: false, frames: 0, frames_since: now };
+                let rate = FrameRate::new(now);
+                let live = Live { heard: now, streams: 0, busy_since: now, verifying: false, rate };
                 let outputs = vec![Output::Up(hello.services), Output::Send(Box::new(ToMachine::Welcome(welcome)))];
                 (Tunnel::Live(live), outputs)
             }
@@ -250,12 +244,7 @@ impl Live {
 
     fn frame(&mut self, frame: FromMachine, about: &About, now: Duration) -> Result<Vec<Output>, Output> {
         self.heard = now;
-        if now.saturating_sub(self.frames_since) >= FRAMES_SPAN {
-            self.frames_since = now;
-            self.frames = 0;
-        }
-        self.frames += 1;
-        if self.frames > FRAMES_MAX {
+        if !self.rate.allows(now) {
             let detail = format!("more than {FRAMES_MAX} frames in {} s", FRAMES_SPAN.as_secs());
             return Err(closing(Reason::Limit, detail));
         }

@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use pki::Role;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
+use transport::frame::{read_frame, write_frame};
 use wire::tunnel::{DialBack, DialedBack};
 
-use super::{
-    frames::{read_frame, write_frame},
-    proxy::Parts,
-};
+use super::proxy::Parts;
 use crate::{
     core::{
         admission::Use,
@@ -41,11 +39,11 @@ where
         _ = conn.told_to_end() => return,
         asked = timeout(parts.head_time, read_frame::<DialBack, _>(&mut io)) => asked,
     };
-    let Ok(Some(DialBack { ticket })) = asked else { return };
+    let Ok(Ok(DialBack { ticket })) = asked else { return };
     let instance = parts.instance();
     match found(&parts, &conn, &ticket, &instance).await {
         Ok(Place { session, to }) => {
-            if write_frame(&mut io, &DialedBack::Ok).await.is_none() {
+            if write_frame(&mut io, &DialedBack::Ok).await.is_err() {
                 return;
             }
             let own: Box<dyn Io> = Box::new(io);

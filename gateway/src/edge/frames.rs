@@ -1,25 +1,8 @@
-//! Frames at the beginning of a stream, and what they say in our own types.
+//! What frames say, in our own types.
 
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use wire::tunnel::{self as said, FRAME_HEAD, body_len, decode, encode};
+use wire::tunnel as said;
 
 use crate::core::session::{EndReason, Mode, Offer};
-
-/// Writes one frame at the beginning of a stream; nothing when the stream broke.
-pub async fn write_frame<IO: AsyncWrite + Unpin>(stream: &mut IO, frame: &impl Serialize) -> Option<()> {
-    stream.write_all(&encode(frame).ok()?).await.ok()?;
-    stream.flush().await.ok()
-}
-
-/// Reads exactly one frame from the beginning of a stream; nothing when it is none.
-pub async fn read_frame<T: DeserializeOwned, IO: AsyncRead + Unpin>(stream: &mut IO) -> Option<T> {
-    let mut head = [0; FRAME_HEAD];
-    stream.read_exact(&mut head).await.ok()?;
-    let mut body = vec![0; body_len(head).ok()?];
-    stream.read_exact(&mut body).await.ok()?;
-    decode(&body).ok()
-}
 
 impl From<EndReason> for said::Reason {
     fn from(reason: EndReason) -> Self {

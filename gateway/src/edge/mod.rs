@@ -3,7 +3,6 @@
 
 pub mod carry;
 pub mod content;
-pub mod control;
 pub mod dial_back;
 pub mod endpoints;
 pub mod frames;
@@ -13,7 +12,6 @@ pub mod headers;
 pub mod http;
 pub mod listen;
 pub mod movable;
-pub mod mux;
 pub mod proxied;
 pub mod proxy;
 pub mod reauth;

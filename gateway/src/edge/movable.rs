@@ -4,14 +4,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
+use transport::mux::Stream;
 use wire::moving::{Arrival, Arrive, Moving};
 
 use crate::{
     limits::FINISH_TIME,
-    registry::{
-        dial_back::{Awaited, Io},
-        tunnels::Stream,
-    },
+    registry::dial_back::{Awaited, Io},
 };
 
 /// A connection that a stream has for itself.

@@ -11,11 +11,15 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+use transport::{
+    frame::{read_frame, write_frame},
+    mux::Stream,
+    streams::StreamGuard,
+};
 use wire::tunnel::{Open, OpenRefusal, Opened, Reach, Reached, TUNNEL_STREAMS, ToMachine};
 
 use super::{
     carry::{Carried, carry},
-    frames::{read_frame, write_frame},
     fronts::native::problem,
     movable::{Movable, finish, movable},
 };
@@ -33,7 +37,7 @@ use crate::{
         dial_back::Awaited,
         live::Conn,
         sessions::{Door, Seat, Session},
-        tunnels::{Ended, Stream, StreamGuard, Tunnel},
+        tunnels::{Ended, Tunnel},
     },
 };
 
@@ -154,8 +158,8 @@ async fn open_stream(tunnel: &Tunnel, head: &Open) -> Result<(Stream, StreamGuar
 /// Nothing when the tunnel ended meanwhile.
 async fn exchange(tunnel: &Tunnel, head: &Open) -> Option<(Stream, Opened)> {
     let mut stream = tunnel.stream().await?;
-    write_frame(&mut stream, head).await?;
-    let answer = read_frame(&mut stream).await?;
+    write_frame(&mut stream, head).await.ok()?;
+    let answer = read_frame(&mut stream).await.ok()?;
     Some((stream, answer))
 }
 
@@ -267,7 +271,7 @@ async fn reason(carried: Carried, session: &Session, tunnel: &Tunnel) -> EndReas
 /// Serves one stream that a helper or a machine opened: reads what it wants, and carries it.
 pub async fn stream(shell: &Shell, caller: &Caller<'_>, ends_to: EndsTo, door: Door, mut stream: Stream) {
     let instance = hex::encode(shell.entropy.bytes::<8>());
-    let Ok(Some(reach)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await else { return };
+    let Ok(Ok(reach)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await else { return };
     let wanted = Wanted { service: reach.service, machine: reach.machine };
     let end_is_said = ends_to.is_told();
     match open(shell, caller, ends_to, door, &wanted, &instance).await {
@@ -276,7 +280,7 @@ pub async fn stream(shell: &Shell, caller: &Caller<'_>, ends_to: EndsTo, door: D
             let dial_back = Some(awaited.ticket().to_owned());
             let session = ready.id().to_owned();
             let answer = Reached::Ok { session, mode: ready.mode().into(), dial_back, end_is_said };
-            if write_frame(&mut stream, &answer).await.is_some() {
+            if write_frame(&mut stream, &answer).await.is_ok() {
                 let mut stream = movable(awaited, stream);
                 // Whoever is cut is not waited for.
                 if ready.run(shell, caller.conn, &mut stream, &[]).await == Carried::Closed {
@@ -296,7 +300,7 @@ pub async fn stream(shell: &Shell, caller: &Caller<'_>, ends_to: EndsTo, door: D
 /// Refuses a stream whatever it wants.
 pub async fn refuse_stream(refusal: &Refusal, instance: &str, mut stream: Stream) {
     // What it wants is read, so that the answer is not lost to a reset.
-    if let Ok(Some(_)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await {
+    if let Ok(Ok(_)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await {
         refuse(refusal, instance, stream).await;
     }
 }

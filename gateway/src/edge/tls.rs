@@ -9,17 +9,14 @@ use std::{cell::Cell, future::Future, sync::Arc};
 use arc_swap::{ArcSwap, Guard};
 use pki::{CertFault, ChainError, Peer, PeerError, Role, TrustAnchors};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature},
-    server::{
-        NoServerSessionStorage,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    CertificateError, DistinguishedName, Error, OtherError, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::NoServerSessionStorage,
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use thiserror::Error;
+use transport::verifier::{CheckPeer, PeerVerifier};
 use wire::tunnel::DIAL_BACK_ALPN;
 
 use crate::{
@@ -74,9 +71,11 @@ impl TlsTable {
         clock: Clock,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let asks_for = anchors.names().into_iter().map(DistinguishedName::from).collect();
-        let verifier = Arc::new(PeerVerifier { anchors, asks_for, clock, algorithms });
+        // The roots, and every issuing CA. Without names a browser offers certificates of everybody else as well; with the roots
+        // alone, one that lacks our issuing CA does not find its own (RFC 8446 4.2.4).
+        let root_hints = anchors.names().into_iter().map(DistinguishedName::from).collect();
+        let verifier = PeerVerifier::new(CallerCheck { anchors, clock }, &provider).with_root_hints(root_hints);
+        let verifier = Arc::new(verifier);
         let builder = || {
             ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[&TLS13])
@@ -173,61 +172,24 @@ pub(super) async fn admitting<T>(handshake: impl Future<Output = T>) -> (T, Opti
 /// Lets in machines and people of our own trust domain, by the rules of [`pki::verify_peer`]; the TLS library's own
 /// verifier lets in much more.
 #[derive(Debug)]
-struct PeerVerifier {
+struct CallerCheck {
     anchors: Arc<TrustAnchors>,
-    /// The roots, and every issuing CA. Without names a browser offers certificates of everybody else as well; with the
-    /// roots alone, one that lacks our issuing CA does not find its own (RFC 8446 4.2.4).
-    asks_for: Vec<DistinguishedName>,
     clock: Clock,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ClientCertVerifier for PeerVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.asks_for
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let intermediates: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+impl CheckPeer for CallerCheck {
+    fn check(&self, leaf: &[u8], issuers: &[&[u8]], _: UnixTime) -> Result<(), CertificateError> {
         let roles = [Role::Machine, Role::Person];
-        let peer =
-            pki::verify_peer(end_entity, &intermediates, &self.anchors, &roles, self.clock.now()).map_err(refuse)?;
+        let peer = pki::verify_peer(leaf, issuers, &self.anchors, &roles, self.clock.now()).map_err(refuse)?;
         let _ = ADMITTED.try_with(|slot| slot.set(Some(peer)));
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        Ok(())
     }
 }
 
 /// The alert that says most to an honest client (RFC 8446 6.2); the rest goes to the log only.
-fn refuse(error: PeerError) -> Error {
+fn refuse(error: PeerError) -> CertificateError {
     tracing::debug!(%error, "refused a client certificate");
-    Error::InvalidCertificate(match error {
+    match error {
         PeerError::Chain(ChainError::Leaf(CertFault::Expired { .. })) => CertificateError::Expired,
         PeerError::Chain(ChainError::Leaf(CertFault::NotYetValid { .. })) => CertificateError::NotValidYet,
         // `Path` too: after a change of CAs under the same names it is the signature that does not fit.
@@ -238,7 +200,7 @@ fn refuse(error: PeerError) -> Error {
             CertificateError::ApplicationVerificationFailure
         }
         other => CertificateError::Other(OtherError(Arc::new(other))),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -258,8 +220,8 @@ mod tests {
     #[test]
     fn no_error_of_ours_reads_as_let_in() {
         let error = PeerError::Chain(ChainError::Leaf(CertFault::Malformed));
-        assert!(matches!(refuse(error), Error::InvalidCertificate(CertificateError::Other(_))));
+        assert!(matches!(refuse(error), CertificateError::Other(_)));
         let error = PeerError::WrongRole { found: Role::Gateway };
-        assert_eq!(refuse(error), Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        assert_eq!(refuse(error), CertificateError::ApplicationVerificationFailure);
     }
 }

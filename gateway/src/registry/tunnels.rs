@@ -6,17 +6,17 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use pki::{Identity, Peer, UnixTime};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
+use tokio::sync::{mpsc, oneshot};
+use transport::{
+    mux::{LastHeard, Stream},
+    streams::{StreamCount, StreamGuard},
 };
-use tokio_util::compat::Compat;
 
 use crate::core::{
     refusal::Unreached,
@@ -25,9 +25,6 @@ use crate::core::{
 
 /// What may wait to be done by a tunnel's task.
 pub const COMMANDS: usize = 16;
-
-/// One stream, as tokio reads and writes it.
-pub type Stream = Compat<yamux::Stream>;
 
 /// What others want of a tunnel's task. Small: each tunnel has room for [`COMMANDS`].
 #[derive(Debug)]
@@ -64,55 +61,6 @@ pub struct End {
     pub detail: String,
 }
 
-/// When a connection was last heard, in milliseconds since it began.
-#[derive(Debug)]
-pub struct Heard {
-    began: Instant,
-    last: AtomicU64,
-}
-
-impl Heard {
-    /// A connection that begins now.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), last: AtomicU64::new(0) })
-    }
-
-    fn elapsed(&self) -> u64 {
-        self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
-    }
-
-    /// It was heard just now.
-    pub fn now(&self) {
-        self.last.store(self.elapsed(), Ordering::Relaxed);
-    }
-
-    /// How long nothing was heard.
-    #[must_use]
-    pub fn silence(&self) -> Duration {
-        Duration::from_millis(self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed)))
-    }
-}
-
-/// Counts a stream for as long as it is held.
-#[derive(Debug)]
-pub struct StreamGuard(Arc<AtomicUsize>);
-
-impl StreamGuard {
-    /// One more, unless that is too many.
-    #[must_use]
-    pub fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let taken = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| (open < most).then_some(open + 1));
-        taken.is_ok().then(|| Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// What a tunnel's task tells of it when it comes up.
 #[derive(Debug)]
 pub struct NewTunnel {
@@ -131,9 +79,9 @@ pub struct NewTunnel {
     /// To its task.
     pub commands: mpsc::Sender<Command>,
     /// Streams that are open in it, control aside.
-    pub streams: Arc<AtomicUsize>,
+    pub streams: StreamCount,
     /// When it was last heard.
-    pub heard: Arc<Heard>,
+    pub heard: Arc<LastHeard>,
 }
 
 /// A tunnel that is up.
@@ -147,8 +95,8 @@ pub struct Tunnel {
     peer: Mutex<Peer>,
     services: Mutex<Arc<[Offer]>>,
     commands: mpsc::Sender<Command>,
-    streams: Arc<AtomicUsize>,
-    heard: Arc<Heard>,
+    streams: StreamCount,
+    heard: Arc<LastHeard>,
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -251,7 +199,7 @@ impl Tunnel {
     /// Takes the place of one stream, unless `most` are open.
     #[must_use]
     pub fn take_stream(&self, most: usize) -> Option<StreamGuard> {
-        StreamGuard::take(&self.streams, most)
+        self.streams.take(most)
     }
 
     /// A stream of ours; nothing when the tunnel has ended.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use enroll_client::core::tunnel as client;
-use gateway::core::tunnel::{self as server, About, FRAMES_MAX, Tunnel};
+use gateway::core::frame_rate::FRAMES_MAX;
+use gateway::core::tunnel::{self as server, About, Tunnel};
 use proptest::prelude::*;
 use wire::tunnel::{
     Closing, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Reason, Reauthenticate, ServiceOffer, ToMachine,

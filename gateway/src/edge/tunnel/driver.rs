@@ -3,11 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,6 +14,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::task::TaskTracker;
+use transport::{
+    link::{Link, LinkEvent},
+    mux::{Mux, Side, Stream},
+    streams::StreamCount,
+};
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
 
 use crate::{
@@ -27,22 +28,18 @@ use crate::{
         tunnel::{self as conversation, About, Input, Output},
     },
     edge::{
-        control::{Control, Ended, goodbye},
-        mux::{Happened, Mux},
         reauth::{self, Verified},
         relay::{self, EndsTo},
     },
     flow::{connect, shell::Shell},
+    limits::{CUT_GRACE, TUNNEL_STALL},
     ports::rate::{Class, Rates},
     registry::{
         live::{self, Seat},
         sessions::{Door, Selector},
-        tunnels::{COMMANDS, Command, NewTunnel, Stream, StreamGuard, Tunnel},
+        tunnels::{COMMANDS, Command, NewTunnel, Tunnel},
     },
 };
-
-/// How often a tunnel that drains looks whether its last stream has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
 /// What a tunnel's task needs.
 pub struct Parts {
@@ -67,19 +64,18 @@ impl fmt::Debug for Parts {
 /// What the task wakes up for.
 enum Event {
     Command(Command),
-    Frame(FromMachine),
-    Control(Ended),
-    Mux(Happened),
+    Link(LinkEvent<FromMachine>),
     Verified(Box<Verified>),
     Told(live::Reason),
+    /// The last stream has ended.
+    Idle,
     Tick,
 }
 
 struct Driver<IO> {
     parts: Arc<Parts>,
     number: u64,
-    mux: Box<Mux<IO>>,
-    control: Option<Control>,
+    link: Box<Link<IO, FromMachine>>,
     state: conversation::Tunnel,
     seat: Seat,
     peer: Peer,
@@ -88,7 +84,7 @@ struct Driver<IO> {
     to_self: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
     verifying: Option<oneshot::Receiver<Verified>>,
-    streams: Arc<AtomicUsize>,
+    streams: StreamCount,
     began: Instant,
     draining: bool,
 }
@@ -101,15 +97,15 @@ pub fn drive<IO>(parts: Arc<Parts>, io: IO, seat: Seat) -> impl Future<Output = 
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mux = Box::new(Mux::accepted(io, TUNNEL_STREAMS));
+    let link = Box::new(Link::new(Mux::new(io, Side::Accepted, TUNNEL_STREAMS, TUNNEL_STALL)));
     async move {
-        let Some(mut driver) = Box::pin(admitted(parts, mux, seat)).await else { return };
+        let Some(mut driver) = Box::pin(admitted(parts, link, seat)).await else { return };
         let end = driver.run().await;
         Box::pin(driver.over(end)).await;
     }
 }
 
-async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Option<Box<Driver<IO>>> {
+async fn admitted<IO>(parts: Arc<Parts>, link: Box<Link<IO, FromMachine>>, seat: Seat) -> Option<Box<Driver<IO>>> {
     let peer = seat.conn().peer().cloned()?;
     let began = Instant::now();
     let number = parts.shell.tunnels.number();
@@ -123,10 +119,9 @@ async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Optio
     };
     let (to_self, commands) = mpsc::channel(COMMANDS);
     Some(Box::new(Driver {
-        mux,
+        link,
         parts,
         number,
-        control: None,
         state: conversation::Tunnel::new(Duration::ZERO, turned_away),
         seat,
         peer,
@@ -135,7 +130,7 @@ async fn admitted<IO>(parts: Arc<Parts>, mux: Box<Mux<IO>>, seat: Seat) -> Optio
         to_self,
         commands,
         verifying: None,
-        streams: Arc::default(),
+        streams: StreamCount::default(),
         began,
         draining: false,
     }))
@@ -161,17 +156,17 @@ where
     async fn run(&mut self) -> Closing {
         loop {
             let event = self.event().await;
-            let streams = self.streams.load(Ordering::SeqCst);
+            let streams = self.streams.open();
             // What changed since is told first: the deadline hangs on it.
             if let Some(end) = self.step(Input::Streams(streams)) {
                 return end;
             }
             let ended = match event {
                 Event::Command(command) => self.command(command),
-                Event::Frame(frame) => self.step(Input::Frame(frame)),
-                Event::Control(ended) => Some(closing(Reason::Peer, ended.to_string())),
-                Event::Mux(Happened::Inbound(stream)) => self.inbound(stream),
-                Event::Mux(Happened::Over(error)) => {
+                Event::Link(LinkEvent::Frame(frame)) => self.step(Input::Frame(frame)),
+                Event::Link(LinkEvent::ControlEnded(error)) => Some(closing(Reason::Peer, error.to_string())),
+                Event::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
+                Event::Link(LinkEvent::Ended(error)) => {
                     let why = error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
                     Some(closing(Reason::Peer, why))
                 }
@@ -182,6 +177,7 @@ where
                     self.step(Input::End(closing(reason, reason.explain().to_owned())))
                 }
                 Event::Verified(outcome) => self.verified(*outcome),
+                Event::Idle => None,
                 Event::Tick => self.step(Input::Tick),
             };
             if let Some(end) = ended {
@@ -194,13 +190,8 @@ where
     }
 
     async fn event(&mut self) -> Event {
-        let mut deadline = self.state.deadline().map(|at| self.began + at);
-        if self.draining {
-            // A stream's end is no event, and the last one's is awaited.
-            let look = Instant::now() + DRAIN_LOOK;
-            deadline = Some(deadline.map_or(look, |at| at.min(look)));
-        }
-        let Self { mux, control, commands, seat, draining, verifying, .. } = self;
+        let deadline = self.state.deadline().map(|at| self.began + at);
+        let Self { link, commands, seat, draining, verifying, streams, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async { if *draining { conn.told_to_end_at_once().await } else { conn.told_to_end().await } };
         let tick = async {
@@ -209,21 +200,13 @@ where
                 None => std::future::pending().await,
             }
         };
-        let moving = poll_fn(|cx| {
-            if let Poll::Ready(happened) = mux.poll(cx) {
-                return Poll::Ready(Event::Mux(happened));
-            }
-            match control {
-                Some(control) => control.poll(cx).map(|said| said.map_or_else(Event::Control, Event::Frame)),
-                None => Poll::Pending,
-            }
-        });
         tokio::select! {
             biased;
             reason = told => Event::Told(reason),
-            event = moving => event,
+            event = poll_fn(|cx| link.poll(cx)) => Event::Link(event),
             Some(command) = commands.recv() => Event::Command(command),
             outcome = reauth::outcome(verifying) => Event::Verified(Box::new(outcome)),
+            () = streams.none(), if *draining => Event::Idle,
             () = tick => Event::Tick,
         }
     }
@@ -267,8 +250,7 @@ where
     }
 
     fn say(&mut self, frame: &ToMachine) -> Option<Closing> {
-        let sent = self.control.as_mut().map_or(Ok(()), |control| control.send(frame));
-        sent.err().map(|ended| closing(Reason::Limit, ended.to_string()))
+        self.link.send(frame).err().map(|error| closing(Reason::Limit, error.to_string()))
     }
 
     fn command(&mut self, command: Command) -> Option<Closing> {
@@ -276,7 +258,7 @@ where
             // Dropped, whoever waits is told that the tunnel is gone.
             Command::Open(_) if self.draining => None,
             Command::Open(to) => {
-                self.mux.open(to);
+                self.link.open(to);
                 None
             }
             Command::IsUp(to) => {
@@ -295,14 +277,14 @@ where
 
     /// The first stream is control; each other is one that a program on the machine wants to somewhere else.
     fn inbound(&mut self, stream: Stream) -> Option<Closing> {
-        if self.control.is_none() {
-            self.control = Some(Control::new(stream));
+        if !self.link.has_control() {
+            self.link.control(stream);
             return None;
         }
         let Some(up) = self.up.as_ref().map(Arc::clone) else {
             return Some(closing(Reason::Peer, "a stream before the hello was answered".to_owned()));
         };
-        let Some(place) = StreamGuard::take(&self.streams, TUNNEL_STREAMS - 1) else {
+        let Some(place) = self.streams.take(TUNNEL_STREAMS - 1) else {
             return Some(closing(Reason::Limit, format!("more than {TUNNEL_STREAMS} streams")));
         };
         let (parts, conn) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()));
@@ -313,7 +295,7 @@ where
             drop(place);
         });
         // Nothing else may happen for long, and it is busy from now on.
-        self.step(Input::Streams(self.streams.load(Ordering::SeqCst)))
+        self.step(Input::Streams(self.streams.open()))
     }
 
     fn come_up(&mut self, services: Vec<ServiceOffer>) {
@@ -326,8 +308,8 @@ where
             peer: self.peer.clone(),
             services: services.into_iter().map(Into::into).collect(),
             commands: self.to_self.clone(),
-            streams: Arc::clone(&self.streams),
-            heard: Arc::clone(self.mux.heard()),
+            streams: self.streams.clone(),
+            heard: Arc::clone(self.link.heard()),
         });
         if let Some(loser) = shell.tunnels.enter(&up) {
             loser.end(EndReason::Replaced, Reason::Replaced.explain());
@@ -396,15 +378,14 @@ where
         }
         let machine = &self.peer.identity;
         tracing::debug!(%machine, reason = closing.reason.as_str(), detail = closing.detail, "tunnel down");
-        if closing.reason == Reason::Peer && self.control.is_none() {
+        if closing.reason == Reason::Peer && !self.link.has_control() {
             return;
         }
         if closing.retry_after_ms == 0 && closing.reason == Reason::Drained {
             closing.retry_after_ms = 1_000;
         }
         let _ = self.say(&ToMachine::Closing(closing));
-        let Self { mux, control, .. } = &mut *self;
-        goodbye(mux, control).await;
+        self.link.goodbye(CUT_GRACE).await;
     }
 }
 
