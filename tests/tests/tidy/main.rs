@@ -233,11 +233,38 @@ const GATEWAY_CIRCLES: &[&str] = &[
     "store: batch lease",
 ];
 
-/// The pure crates, and what none of them may name.
+/// The layers of the client, the highest first.
+const CLIENT: &[Layer] = &[
+    Layer {
+        modules: &["main"],
+        may_use: &["dispatch", "commands", "flow", "edge", "evidence", "platform", "cli", "core", "text"],
+        no_crates: &[],
+    },
+    Layer {
+        modules: &["dispatch"],
+        may_use: &["commands", "flow", "edge", "evidence", "platform", "cli", "core", "text"],
+        no_crates: &[],
+    },
+    Layer {
+        modules: &["commands"],
+        may_use: &["flow", "edge", "evidence", "platform", "cli", "core", "text"],
+        no_crates: &[],
+    },
+    Layer { modules: &["flow"], may_use: &["edge", "evidence", "platform", "core", "text"], no_crates: &[] },
+    Layer { modules: &["edge"], may_use: &["evidence", "platform", "core", "text"], no_crates: &[] },
+    Layer { modules: &["evidence"], may_use: &["core", "text"], no_crates: RUNTIME },
+    Layer { modules: &["platform"], may_use: &["core", "text"], no_crates: &[] },
+    Layer { modules: &["cli"], may_use: &["core", "text"], no_crates: RUNTIME },
+    Layer { modules: &["core"], may_use: &["text"], no_crates: RUNTIME },
+    Layer { modules: &["text"], may_use: &[], no_crates: RUNTIME },
+];
+
+/// The crates below the two programs, and what none of them may name.
 const PURE: &[(&str, &[&str])] = &[
     ("pki/src", &["tokio::", "hyper::", "wire::", "policy::"]),
     ("policy/src", &["tokio::", "hyper::", "wire::", "pki::"]),
     ("wire/src", &["tokio::", "hyper::", "pki::", "policy::"]),
+    ("transport/src", &["hyper::", "pki::", "policy::", "gateway::", "enroll_client::"]),
 ];
 
 #[test]
@@ -286,6 +313,23 @@ fn the_gateway_points_down_its_layers() {
 fn no_folder_of_the_gateway_has_a_circle() {
     let found = layers::circles(&layers::uses(&sources("gateway/src")));
     report("circles, against GATEWAY_CIRCLES", layers::differences(&found, GATEWAY_CIRCLES));
+}
+
+#[test]
+fn the_client_points_down_its_layers() {
+    // Tests that have a file of their own, named by `#[path]`.
+    let tests = |source: &Source| source.module.ends_with("_tests");
+    let ours: Vec<Source> = sources("enroll-client/src").into_iter().filter(|source| !tests(source)).collect();
+    let found = layers::upward(CLIENT, &[], &layers::uses(&ours));
+    report("arrows that point up, against CLIENT", layers::differences(&found, &[]));
+}
+
+#[test]
+fn no_folder_of_the_client_or_of_transport_has_a_circle() {
+    for crate_src in ["enroll-client/src", "transport/src"] {
+        let found = layers::circles(&layers::uses(&sources(crate_src)));
+        report(crate_src, layers::differences(&found, &[]));
+    }
 }
 
 #[test]
