@@ -95,18 +95,19 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
 }
 
 async fn ssh_cert(command: SshCertCommand, store: &Keystore, format: Format) -> Result<(), Complaint> {
-    use sshcert::user::{Agent, Freshness};
+    use crate::commands::sshcert::{Agent, HostCertRequest};
+    use crate::flow::sshcert::user::{Freshness, UserCertRequest};
     match command {
         SshCertCommand::User(args) => {
             let freshness = if args.if_needed { Freshness::IfNeeded } else { Freshness::Now };
             let agent = if args.agent { Agent::Add } else { Agent::Leave };
-            let wish = sshcert::user::UserCertRequest { key: args.key, out: args.out, freshness };
-            sshcert::user::user(store, &wish, agent, format).await
+            let request = UserCertRequest { key: args.key, out: args.out, freshness };
+            sshcert::user(store, &request, agent, format).await
         }
-        SshCertCommand::Host(args) if args.forget => sshcert::host::forget(store, &args.host_key, format).await,
+        SshCertCommand::Host(args) if args.forget => sshcert::forget(store, &args.host_key, format).await,
         SshCertCommand::Host(args) => {
-            let wish = sshcert::host::HostCertRequest { key: args.host_key, out: args.out, reload: args.reload };
-            sshcert::host::host(store, &wish, format).await
+            let request = HostCertRequest { key: args.host_key, out: args.out, reload: args.reload };
+            sshcert::host(store, &request, format).await
         }
         SshCertCommand::KnownHosts { also } => sshcert::print_known_hosts(store, &also, format).await,
         SshCertCommand::TrustedUserCa => sshcert::print_trusted_user_ca(store, format).await,

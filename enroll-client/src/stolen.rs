@@ -132,7 +132,7 @@ fn believed(store: &Keystore) -> Vec<String> {
         store.text(BUNDLE).unwrap().unwrap(),
         format!("{:?}", store.state(&credential.facts).proxy),
         ssh("ca.json"),
-        ssh(sshcert::KNOWN_HOSTS),
+        ssh(crate::flow::sshcert::KNOWN_HOSTS),
     ]
 }
 

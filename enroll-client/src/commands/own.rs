@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::commands::sshcert;
 use crate::commands::status::{self, StatusReport};
 use crate::core::record::{Pending, RequestAtGate};
 use crate::core::target::Address;
@@ -13,6 +12,7 @@ use crate::edge::keystore::Keystore;
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
+use crate::flow::sshcert;
 use crate::flow::upkeep;
 use crate::text::report::{Complaint, Exit};
 

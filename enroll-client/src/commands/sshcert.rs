@@ -1,72 +1,19 @@
-//! SSH certificates: a person's to log in with ([`user`]), a machine's for its sshd ([`host`]), and whom to believe.
-//!
-//! The key is OpenSSH's: it is made and used by its own programs. What the gateway answers is checked before it replaces
-//! anything: it must be for this key, of this kind, and signed by the CA it came with.
+//! `lychgate ssh-cert`: certificates for people and for a machine's sshd, and whom ssh and sshd are to believe.
 
-pub mod host;
-pub mod user;
+use std::path::{Path, PathBuf};
 
-pub use user::{Freshness, UserCert, UserCertRequest, ensure as ensure_user};
-
-use std::path::Path;
-
-use pki::{Order, Role, SshKey, SshKind};
+use pki::UnixTime;
 use serde_json::json;
-use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE, proof_message};
 
-use crate::core::ssh::{Cas, Pattern, check, text};
-use crate::edge::clock;
-use crate::edge::enroll::EnrollFace;
-use crate::edge::keystore::{Credential, Keystore, SSH_CAS, read_text};
-use crate::edge::manage::ManageFace;
-use crate::edge::net::{CallError, NetError};
+use crate::core::ssh::{Cas, Pattern, text};
+use crate::edge::keystore::Keystore;
 use crate::edge::openssh;
 use crate::edge::terminal::{self, Format};
+use crate::flow::sshcert::cas;
+use crate::flow::sshcert::host::{self, HostCertificate};
+use crate::flow::sshcert::user::{UserCertRequest, ensure};
 use crate::flow::upkeep;
-use crate::platform::{self, Access};
 use crate::text::report::{Complaint, Exit};
-
-/// What the gateway last said of its SSH CAs as a file for `UserKnownHostsFile`.
-pub const KNOWN_HOSTS: &str = "known_hosts";
-
-/// The SSH CAs as the gateway names them now; kept in the folder, with a `known_hosts` for ssh.
-async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
-    let roots = credential.expected();
-    let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
-    let reply: SshCaReply = face.get("/v1/ssh/ca").await?;
-    let cas = Cas::read(
-        &reply,
-        credential.domain(),
-        &credential.roots,
-        credential.order,
-        face.offset().gateway_time(clock::now()),
-    )?;
-    let folder = store.ssh_folder()?;
-    let kept = serde_json::to_string(&reply).unwrap_or_default();
-    store.replace_at(&folder.join(SSH_CAS), &kept, Access::Public)?;
-    store.replace_at(&folder.join(KNOWN_HOSTS), &text(&cas.known_hosts(&[])), Access::Public)?;
-    Ok(cas)
-}
-
-/// The SSH CAs as last heard, if they were.
-fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
-    let kept = read_text(&store.ssh_file(SSH_CAS)).ok()??;
-    // It was taken when it came, however much was heard since.
-    let (before, now) = (Order::default(), upkeep::gateway_time(store, credential));
-    Cas::read(&serde_json::from_str(&kept).ok()?, credential.domain(), &credential.roots, before, now).ok()
-}
-
-/// The SSH CAs: of the gateway, or as last heard while it does not answer.
-async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
-    match fetch_cas(store, credential).await {
-        Err(complaint) if complaint.exit == Exit::Unreachable => {
-            let kept = kept_cas(store, credential).ok_or_else(|| complaint.clone())?;
-            terminal::say(&format!("{complaint}; these are the CAs as last heard"));
-            Ok(kept)
-        }
-        other => other,
-    }
-}
 
 /// `lychgate ssh-cert known-hosts`.
 ///
@@ -92,67 +39,110 @@ async fn print(store: &Keystore, format: Format, lines: impl FnOnce(&Cas) -> Vec
     Ok(())
 }
 
-/// Who the holder must be for a kind of certificate.
-fn require(credential: &Credential, kind: SshKind) -> Result<(), Complaint> {
-    let (role, hint) = match kind {
-        SshKind::User => (Role::Person, "`lychgate ssh-cert host` is for machines"),
-        SshKind::Host => (Role::Machine, "`lychgate ssh-cert user` is for people"),
-    };
-    if credential.identity.role == role {
-        return Ok(());
-    }
-    let (identity, theirs) = (&credential.facts.identity, role.plural());
-    let what = format!("`{identity}` is a {}; SSH {kind} certificates are for {theirs}", credential.identity.role);
-    Err(Complaint::new(Exit::Refused, "wrong-caller", what).hint(hint))
+/// Whether the agent gets the key too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agent {
+    /// No.
+    Leave,
+    /// With its certificate, until that ends.
+    Add,
 }
 
-/// The public half of an SSH key: from the file beside it, or from the key itself.
-async fn public_key(key: &Path) -> Result<SshKey, Complaint> {
-    let beside = openssh::public_path(&openssh::private_path(key));
-    let line = match read_text(&beside)? {
-        Some(line) => line,
-        None => openssh::public_half(key).await?,
-    };
-    SshKey::parse(&line).map_err(|error| {
-        Complaint::new(
-            Exit::Failure,
-            "bad-ssh-key",
-            format!("the key `{}` cannot be certified: {error}", key.display()),
-        )
-        .hint("make one with `ssh-keygen -t ed25519`")
-    })
+/// `lychgate ssh-cert user`.
+///
+/// # Errors
+/// As [`ensure`], and when the agent does not take the key.
+pub async fn user(store: &Keystore, request: &UserCertRequest, agent: Agent, format: Format) -> Result<(), Complaint> {
+    let cert = ensure(store, request).await?;
+    let now = upkeep::gateway_time(store, &upkeep::load(store)?);
+    if agent == Agent::Add {
+        openssh::add_to_agent(&cert.key, cert.valid_before.since(now)).await?;
+    }
+    let value = json!({
+        "result": if cert.kept { "kept" } else { "issued" },
+        "key": cert.key,
+        "certificate": cert.certificate,
+        "known_hosts": cert.known_hosts_file,
+        "principals": cert.principals,
+        "serial": cert.serial,
+        "key_id": cert.key_id,
+        "not_after": cert.valid_before.secs(),
+        "agent": agent == Agent::Add,
+    });
+    let line = format!(
+        "{}  as {} until {}{}",
+        cert.certificate.display(),
+        cert.principals.join(", "),
+        cert.valid_before,
+        if agent == Agent::Add { ", also in the agent" } else { "" }
+    );
+    terminal::result(format, &value, &line);
+    Ok(())
 }
 
-/// Asks for a certificate, and checks the one that comes.
-async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &SshKey) -> Result<SshReply, Complaint> {
-    let (path, namespace) = match kind {
-        SshKind::User => ("/v1/ssh/user", USER_NAMESPACE),
-        SshKind::Host => ("/v1/ssh/host", HOST_NAMESPACE),
-    };
-    let mut face = ManageFace::new(credential)?;
-    let mut again = true;
-    loop {
-        let exporter = face.exporter().await?;
-        let signature = openssh::sign(key, namespace, &proof_message(&exporter)).await?;
-        let reply = face.post(path, &SshRequest { public_key: public.line(), signature }).await;
-        match reply {
-            // The gateway may have hung up while somebody typed a passphrase; the next proof is for the next connection.
-            Err(CallError::Net(NetError::Broken { .. })) if again => again = false,
-            Err(error) => return Err(error.into()),
-            Ok(reply) => return check(reply, kind, public),
-        }
-    }
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct HostCertRequest {
+    /// The private host key.
+    pub key: PathBuf,
+    /// Where the certificate goes; otherwise beside the key.
+    pub out: Option<PathBuf>,
+    /// A shell command to run now and after each renewal.
+    pub reload: Option<String>,
 }
 
-/// Writes a certificate where it belongs, in a folder that is made if it is not there.
-fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), Complaint> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-        platform::make_folder(folder).map_err(|error| {
-            Complaint::new(Exit::Files, "files", format!("cannot make the folder `{}`: {error}", folder.display()))
-                .hint("name another place with --out")
-        })?;
+/// A path as text, from the root: it is written down and used by a service that stands elsewhere.
+fn named(path: &Path) -> Result<PathBuf, Complaint> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute.to_str().is_some() {
+        return Ok(absolute);
     }
-    store
-        .replace_at(path, &format!("{}\n", reply.certificate), Access::Public)
-        .map_err(|error| Complaint { hint: Some("name another place with --out".to_owned()), ..Complaint::from(error) })
+    Err(Complaint::new(Exit::Usage, "usage", format!("the path `{}` is no text", path.display())))
+}
+
+/// `lychgate ssh-cert host`.
+///
+/// # Errors
+/// When there is no machine's identity, the gateway refuses or is not there, or a file or program is of no use.
+pub async fn host(store: &Keystore, request: &HostCertRequest, format: Format) -> Result<(), Complaint> {
+    let credential = upkeep::load_valid(store)?;
+    let key = openssh::private_path(&named(&request.key)?);
+    let certificate = match &request.out {
+        Some(out) => named(out)?,
+        None => openssh::certificate_path(&key),
+    };
+    let reload = request.reload.clone();
+    let wanted = HostCertificate { key, certificate, reload, by: String::new(), not_after: 0 };
+    let (done, trouble) = host::keep(store, &credential, wanted).await?;
+    if let Some(trouble) = trouble {
+        terminal::say(&trouble);
+    }
+    let value = json!({
+        "result": "issued",
+        "key": done.key,
+        "certificate": done.certificate,
+        "not_after": done.not_after,
+        "names": [credential.identity.name.as_str(), credential.identity.dns_name()],
+    });
+    let path = done.certificate.display();
+    terminal::say(&format!("sshd shows it once its configuration has the line `HostCertificate {path}`"));
+    let until = UnixTime::new(done.not_after);
+    terminal::result(format, &value, &format!("{path}  until {until}, renewed with the machine's certificate"));
+    Ok(())
+}
+
+/// `lychgate ssh-cert host --forget`: no longer renews the certificate of a host key. The file stays until it expires.
+///
+/// # Errors
+/// When it was not renewed in the first place, or the folder cannot be written.
+pub async fn forget(store: &Keystore, key: &Path, format: Format) -> Result<(), Complaint> {
+    upkeep::load(store)?;
+    let key = openssh::private_path(&named(key)?);
+    if !host::forget(store, &key).await? {
+        let what = format!("no certificate of `{}` is kept here", key.display());
+        return Err(Complaint::new(Exit::Failure, "not-found", what));
+    }
+    let value = json!({ "result": "forgotten", "key": key });
+    terminal::result(format, &value, &format!("the certificate of {} is no longer renewed", key.display()));
+    Ok(())
 }

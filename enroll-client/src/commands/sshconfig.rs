@@ -10,7 +10,6 @@ use wire::admin::{CanIReply, CanIRequest};
 use wire::manage::SelfReply;
 
 use crate::cli::{SshArgs, SshConfigArgs};
-use crate::commands::sshcert::{self, UserCert, UserCertRequest};
 use crate::core::render::{LocalPath, Word, full_name, ssh_command};
 use crate::core::sshline::SshLine;
 use crate::core::target::{Address, DnsName};
@@ -19,6 +18,7 @@ use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::program;
 use crate::edge::terminal::{self, Format};
+use crate::flow::sshcert::{self, UserCert, UserCertRequest};
 use crate::flow::upkeep;
 use crate::platform::{self, Access};
 use crate::text::report::{Complaint, Exit};

@@ -3,4 +3,5 @@
 pub mod access;
 pub mod enroll;
 pub mod pool;
+pub mod sshcert;
 pub mod upkeep;

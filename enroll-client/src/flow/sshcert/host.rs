@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use pki::{SshKind, UnixTime};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::{obtain, public_key, require, write_certificate};
 use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, read_text};
-use crate::edge::openssh;
-use crate::edge::terminal::{self, Format};
-use crate::flow::upkeep;
 use crate::platform::Access;
 use crate::text::report::{Complaint, Exit};
 
@@ -141,85 +137,45 @@ async fn reload(store: &Keystore, credential: &Credential, wanted: &HostCertific
     Some(format!("the command `{command}` failed: {trouble}"))
 }
 
-/// What is wanted.
-#[derive(Clone, Debug)]
-pub struct HostCertRequest {
-    /// The private host key.
-    pub key: PathBuf,
-    /// Where the certificate goes; otherwise beside the key.
-    pub out: Option<PathBuf>,
-    /// A shell command to run now and after each renewal.
-    pub reload: Option<String>,
-}
-
-/// A path as text, from the root: it is written down and used by a service that stands elsewhere.
-fn named(path: &Path) -> Result<PathBuf, Complaint> {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if absolute.to_str().is_some() {
-        return Ok(absolute);
-    }
-    Err(Complaint::new(Exit::Usage, "usage", format!("the path `{}` is no text", path.display())))
-}
-
-/// `lychgate ssh-cert host`.
+/// Gets a certificate for a host key, and has it renewed from now on. Gives it, and what went wrong with the reload command.
 ///
 /// # Errors
-/// When there is no machine's identity, the gateway refuses or is not there, or a file or program is of no use.
-pub async fn host(store: &Keystore, request: &HostCertRequest, format: Format) -> Result<(), Complaint> {
-    let credential = upkeep::load_valid(store)?;
-    require(&credential, SshKind::Host)?;
-    let key = openssh::private_path(&named(&request.key)?);
-    let certificate = match &request.out {
-        Some(out) => named(out)?,
-        None => openssh::certificate_path(&key),
-    };
+/// When the gateway refuses or is not there, or a file or program is of no use.
+pub async fn keep(
+    store: &Keystore,
+    credential: &Credential,
+    request: HostCertificate,
+) -> Result<(HostCertificate, Option<String>), Complaint> {
+    require(credential, SshKind::Host)?;
     let _lock = store.lock(LOCK_PATIENCE).await?;
     let mut book = Book::read(store)?;
-    let wanted = HostCertificate { key, certificate, reload: request.reload.clone(), by: String::new(), not_after: 0 };
-    let done = issue(store, &credential, wanted).await?;
+    let done = issue(store, credential, request).await?;
     book.put(done.clone());
     book.write(store)?;
-    if let Some(trouble) = reload(store, &credential, &done).await {
-        terminal::say(&trouble);
-    }
-    let value = json!({
-        "result": "issued",
-        "key": done.key,
-        "certificate": done.certificate,
-        "not_after": done.not_after,
-        "names": [credential.identity.name.as_str(), credential.identity.dns_name()],
-    });
-    let path = done.certificate.display();
-    terminal::say(&format!("sshd shows it once its configuration has the line `HostCertificate {path}`"));
-    let until = UnixTime::new(done.not_after);
-    terminal::result(format, &value, &format!("{path}  until {until}, renewed with the machine's certificate"));
-    Ok(())
+    let trouble = reload(store, credential, &done).await;
+    Ok((done, trouble))
 }
 
-/// `lychgate ssh-cert host --forget`: no longer renews the certificate of a host key. The file stays until it expires.
+/// No longer renews the certificate of a host key; whether it was renewed until now.
 ///
 /// # Errors
-/// When it was not renewed in the first place, or the folder cannot be written.
-pub async fn forget(store: &Keystore, key: &Path, format: Format) -> Result<(), Complaint> {
-    upkeep::load(store)?;
-    let key = openssh::private_path(&named(key)?);
+/// When the folder cannot be read or written.
+pub async fn forget(store: &Keystore, key: &Path) -> Result<bool, Complaint> {
     let _lock = store.lock(LOCK_PATIENCE).await?;
     let mut book = Book::read(store)?;
     let before = book.certificates.len();
-    book.certificates.retain(|wanted| wanted.key != key);
-    if book.certificates.len() == before {
-        let what = format!("no certificate of `{}` is kept here", key.display());
-        return Err(Complaint::new(Exit::Failure, "not-found", what));
+    book.certificates.retain(|kept| kept.key != key);
+    let forgotten = book.certificates.len() < before;
+    if forgotten {
+        book.write(store)?;
     }
-    book.write(store)?;
-    let value = json!({ "result": "forgotten", "key": key });
-    terminal::result(format, &value, &format!("the certificate of {} is no longer renewed", key.display()));
-    Ok(())
+    Ok(forgotten)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::openssh;
 
     fn wanted(key: &str, by: &str) -> HostCertificate {
         let certificate = openssh::certificate_path(Path::new(key));

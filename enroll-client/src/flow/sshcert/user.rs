@@ -4,13 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pki::{BACKDATE, SshCertificate, SshKey, SshKind, UnixTime};
-use serde_json::json;
 
 use super::{fetch_cas, kept_cas, obtain, public_key, require, write_certificate};
 use crate::core::ssh::text;
 use crate::edge::keystore::{Credential, Keystore, read_text};
 use crate::edge::openssh;
-use crate::edge::terminal::{self, Format};
 use crate::flow::upkeep;
 use crate::text::report::Complaint;
 
@@ -162,8 +160,8 @@ fn is_fresh(cert: &SshCertificate, key: &SshKey, identity: &str, now: UnixTime) 
 /// Makes the key in the folder, once. It is made under another name first: half a key is none.
 async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), Complaint> {
     let folder = store.ssh_folder()?;
-    let files = folder.join(KEY);
-    if files.is_file() {
+    let key = folder.join(KEY);
+    if key.is_file() {
         return Ok(());
     }
     let draft = folder.join(format!(".{KEY}.new"));
@@ -172,48 +170,7 @@ async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), C
         store.remove(left)?;
     }
     openssh::make_key(&draft, &credential.facts.identity).await?;
-    store.adopt([&draft, &public_draft], [&files, &openssh::public_path(&files)])?;
-    Ok(())
-}
-
-/// Whether the agent gets the key too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Agent {
-    /// No.
-    Leave,
-    /// With its certificate, until that ends.
-    Add,
-}
-
-/// `lychgate ssh-cert user`.
-///
-/// # Errors
-/// As [`ensure`], and when the agent does not take the key.
-pub async fn user(store: &Keystore, request: &UserCertRequest, agent: Agent, format: Format) -> Result<(), Complaint> {
-    let cert = ensure(store, request).await?;
-    let now = upkeep::gateway_time(store, &upkeep::load(store)?);
-    if agent == Agent::Add {
-        openssh::add_to_agent(&cert.key, cert.valid_before.since(now)).await?;
-    }
-    let value = json!({
-        "result": if cert.kept { "kept" } else { "issued" },
-        "key": cert.key,
-        "certificate": cert.certificate,
-        "known_hosts": cert.known_hosts_file,
-        "principals": cert.principals,
-        "serial": cert.serial,
-        "key_id": cert.key_id,
-        "not_after": cert.valid_before.secs(),
-        "agent": agent == Agent::Add,
-    });
-    let line = format!(
-        "{}  as {} until {}{}",
-        cert.certificate.display(),
-        cert.principals.join(", "),
-        cert.valid_before,
-        if agent == Agent::Add { ", also in the agent" } else { "" }
-    );
-    terminal::result(format, &value, &line);
+    store.adopt([&draft, &public_draft], [&key, &openssh::public_path(&key)])?;
     Ok(())
 }
 
