@@ -16,7 +16,7 @@ pub enum RulesError {
     #[error("{0}")]
     File(#[from] FileError),
     /// The rules are wrong.
-    #[error("the policy is not taken:\n{}", .0.iter().map(|complaint| format!("  {complaint}")).collect::<Vec<_>>().join("\n"))]
+    #[error("the policy was rejected:\n{}", .0.iter().map(|complaint| format!("  {complaint}")).collect::<Vec<_>>().join("\n"))]
     Complaints(Vec<Complaint>),
 }
 

@@ -162,7 +162,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     check_epoch(&shell, &config, accept_rollback).await?;
     damaged::at_start(&shell).await.map_err(|fault| {
         Complaint::store(fault).hint(
-            "put it aside with `lychgate-gateway store quarantine KEY`, and set the lock that it may have been again",
+            "quarantine it with `lychgate-gateway store quarantine KEY`, and set the lock again that it may have been",
         )
     })?;
     // Before anything is written: also what is written first has a time.
@@ -208,11 +208,11 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
 async fn until_told(shell: &Shell) -> Result<(), Complaint> {
     tokio::select! {
         what = stop_signal() => {
-            tracing::info!(signal = what, "told to stop: draining");
+            tracing::info!(signal = what, "signal received: draining");
             Ok(())
         }
         () = shell.fatal.notified() => {
-            tracing::error!("the store has stopped; ending, so that a fresh start reads what is durable");
+            tracing::error!("the store has stopped; the gateway exits, and reads what is on the disk when it starts again");
             Err(Complaint::store("the store has stopped: see the log for the cause; nothing acknowledged is lost")
                 .hint("free space on the disk if it is full, then start the gateway again"))
         }
@@ -267,11 +267,11 @@ async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> R
     };
     let older = match seen {
         Some(seen) if stored < seen => format!(
-            "the store is older than the last one seen here (lock epoch {stored}, seen {seen}): locks set since would be forgotten"
+            "the store is older than the one last used here (lock epoch {stored}, last {seen}): locks set since then would be lost"
         ),
         Some(_) => return save_epoch(&path, stored),
         None => format!(
-            "the store was restored or copied here (`{}` does not exist): locks set after that copy was made would be forgotten",
+            "the store was restored or copied here (`{}` does not exist): locks set after that copy was made would be lost",
             path.display()
         ),
     };
@@ -385,7 +385,7 @@ pub fn clock_word(data_dir: &Path) -> PathBuf {
 fn operator_believes(shell: &Shell, word: &Path) -> bool {
     let Ok(text) = files::read_text(word) else { return false };
     if let Err(error) = local::remove(word) {
-        tracing::error!(%error, "the operator's word on the clock could not be taken away");
+        tracing::error!(%error, "the file of `clock accept` could not be removed");
     }
     let near = |at: u64| at.abs_diff(shell.now().secs()) < timekeeping::TOLERANCE;
     text.trim().parse().is_ok_and(near)
@@ -403,7 +403,7 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
             Err(complaint) => Err(complaint),
         };
         if let Err(complaint) = saved {
-            tracing::error!(?complaint, "the lock epoch could not be kept beside the store");
+            tracing::error!(?complaint, "the lock epoch could not be written beside the store");
         }
     }
 }
@@ -418,11 +418,14 @@ async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, s
                 tracing::info!(rules, "policy and configuration reloaded");
                 let waiting = reload::waiting_for_start(&started_with, &as_table(&path));
                 if !waiting.is_empty() {
-                    tracing::warn!(keys = waiting.join(", "), "changed, and counts from the next start on: start anew");
+                    tracing::warn!(
+                        keys = waiting.join(", "),
+                        "these keys were changed and take effect at the next start"
+                    );
                 }
             }
             Err(complaint) => {
-                tracing::error!("not reloaded, what was in force stays");
+                tracing::error!("reload failed; the old configuration and policy stay in force");
                 complaint.to_string().lines().for_each(|line| tracing::error!("{line}"));
             }
         }
@@ -463,9 +466,9 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     if changed {
         // Also what is open was allowed by a policy, and must be by this one.
         let sessions::Rechecked { ended, unasked } = sessions::recheck(shell).await;
-        tracing::info!(ended, "open connections held against the new policy");
+        tracing::info!(ended, "open connections checked against the new policy");
         if let Some((ended, fault)) = unasked {
-            tracing::error!(ended, %fault, "open connections ended that could not be held against the new policy");
+            tracing::error!(ended, %fault, "ended open connections that could not be checked against the new policy");
         }
     }
     Ok(count)

@@ -79,7 +79,7 @@ fn others() -> Vec<Refusal> {
         Refusal::NameTaken { name: s("web") },
         name(NameRule::Form, "it has a dot"),
         name(NameRule::Token, "the token is not for it"),
-        name(NameRule::Kept, "this is `db` coming back, and it keeps its name"),
+        name(NameRule::Kept, "`db` is rejoining and keeps its name"),
         Refusal::TooFast { retry_after },
         Refusal::Locked { what: s("the machine `edge-1`"), reason: s("stolen") },
         Refusal::Forked { what: s("machine/edge-1") },

@@ -159,10 +159,10 @@ async fn what_cannot_be_renamed() {
     story.lock(&alice, "machine", "locked").await.unwrap();
     assert!(taken(&rename(&story, &alice, "edge-07", "edge-08").await));
     for (old, new, says) in [
-        ("edge-07", "edge-07", "called `edge-07` already"),
+        ("edge-07", "edge-07", "name is already `edge-07`"),
         ("edge-07", "localhost", "cannot be given"),
         ("edge-07", "Rack", "cannot be given"),
-        ("locked", "free", "a lock stands against `locked`"),
+        ("locked", "free", "`locked` is locked"),
         ("nobody", "free", "no such machine"),
     ] {
         let refused = rename(&story, &alice, old, new).await.unwrap_err().to_string();

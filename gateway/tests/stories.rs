@@ -372,7 +372,7 @@ async fn who_asks_what_they_may_is_answered() {
         (&alice, "approve", waiting.as_str(), "allowed by rule `admins`"),
         (&alice, "approve", "edge-08", "allowed by rule `admins`"),
         (&alice, "approve", "edge-09", "several requests ask for the name `edge-09`: give one of "),
-        (&alice, "approve", "edge-07", "no such request: `approve` concerns those that wait"),
+        (&alice, "approve", "edge-07", "no such request: `approve` takes one that waits"),
         (&alice, "approve", "", "allowed by rule `admins`"),
         (&alice, "lock", "edge-07", "allowed by rule `admins`"),
         (&alice, "lock", "person/bob", "allowed by rule `admins`"),

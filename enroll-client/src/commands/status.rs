@@ -48,7 +48,7 @@ pub enum Renewer {
 pub fn outlook(life: &Life, state: &State, kept: Renewer, now: UnixTime) -> String {
     let left = text::span(life.not_after.since(now));
     if is_removed(state) {
-        return "nothing: it was removed at the gateway, or has left; `lychgate leave --local`, then join again, if that is wanted"
+        return "nothing: it was removed at the gateway, or has left; to join again: `lychgate leave --local`, then join"
             .to_owned();
     }
     if let Some(trouble) = state.trouble.as_ref().filter(|trouble| trouble.locked) {

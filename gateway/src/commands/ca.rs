@@ -27,7 +27,7 @@ use crate::{
 
 /// What comes after new certificates are in place.
 const RESTART: &str =
-    "start the gateway anew to take them over; machines and people go on, and get the new chain when they renew";
+    "restart the gateway to use them; machines and people continue, and get the new chain with their next renewal";
 
 /// Carries out one of the commands. What happens in the gateway's folder happens as whom it belongs to.
 ///
@@ -39,7 +39,7 @@ pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
             let passphrase = Passphrase::load(root_passphrase_file).map_err(Complaint::failed)?;
             let signed = offline::sign(input, root_key, &passphrase, &Clock::system(), &Entropy::os());
             write(out, &signed.map_err(Complaint::failed)?)?;
-            println!("signed; take {} back to the gateway, for `lychgate-gateway ca import`", out.display());
+            println!("signed; take {} to the gateway and run `lychgate-gateway ca import` there", out.display());
             return Ok(());
         }
         CaCommand::List { config }
@@ -52,11 +52,11 @@ pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
     if let (Some(text), CaCommand::Renew { request: Some(request), .. }) = (request, command) {
         write(request, &text)?;
         let to = request.display();
-        println!("wrote {to}; nothing in it is secret. Where the root's key is:");
+        println!("wrote {to}, which contains no secrets. Run this where the root's key is:");
         println!(
             "    lychgate-gateway ca sign --root-key root.key --root-passphrase-file FILE --in {to} --out ca-signed.pem"
         );
-        println!("and here, with what comes back:");
+        println!("then run this here, with the signed file:");
         println!("    lychgate-gateway ca import --config gateway.toml --in ca-signed.pem");
     }
     Ok(())
@@ -74,9 +74,9 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
             let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;
             let what = Offline::RootListMade { number: made.number.to_string(), signed: Signed::Here };
             note(config, &clock, vec![what])?;
-            let until = made.next_update.map_or_else(String::new, |until| format!(", good until {until}"));
+            let until = made.next_update.map_or_else(String::new, |until| format!(", valid until {until}"));
             println!("made the root's revocation list, number {}{until}", made.number);
-            println!("start the gateway anew to serve it");
+            println!("restart the gateway to serve it");
         }
         CaCommand::Renew { request: Some(_), .. } => {
             return offline::request(data_dir).map(Some).map_err(Complaint::failed);
@@ -130,14 +130,14 @@ fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Resul
     let key = key.unwrap_or(&here);
     if !files::exists(key) {
         return Err(Complaint::failed(format!("the root's key is not at `{}`", key.display())).hint(
-            "say where it is by --root-key; or, if it may not come here, let it be signed there: `ca renew --request FILE`",
+            "give its path with --root-key; or, if it must not be on this machine, sign where it is: `ca renew --request FILE`",
         ));
     }
     let passphrase = Passphrase::load(passphrase.unwrap_or(&config.passphrase_file)).map_err(Complaint::failed)?;
     let certificate = offline::root_certificate(&config.data_dir).map_err(Complaint::failed)?;
     offline::open_root(&certificate, key, &passphrase).map_err(|error| match error {
         wrong @ SignerError::WrongPassphrase { .. } => {
-            Complaint::failed(wrong).hint("say by --root-passphrase-file where the one of the root's key is")
+            Complaint::failed(wrong).hint("give the file with the root key's passphrase with --root-passphrase-file")
         }
         other => Complaint::failed(other),
     })

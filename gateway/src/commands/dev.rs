@@ -86,7 +86,7 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     let url = format!("https://{}", settings.public_enroll);
     let pin = shell.pin.hex();
     eprintln!();
-    eprintln!("Lychgate is up, for trying things out: everything lies in {dir}/ and is kept between runs.");
+    eprintln!("Lychgate runs. All its files are in {dir}/ and are kept between runs.");
     eprintln!();
     eprintln!("join a machine (in another terminal; it waits for approval and shows a code):");
     eprintln!("    {client} --dir {dir}/machine-1 join {url} --pin {pin} --name machine-1");
@@ -96,13 +96,13 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     eprintln!("    {client} --dir {dir}/me requests approve ID --code CODE");
     eprintln!("join without waiting, with a token:");
     eprintln!("    {client} --dir {dir}/me tokens create --name machine-2 | {client} --dir {dir}/machine-2 join -");
-    eprintln!("keep a certificate fresh, and look at it:");
+    eprintln!("keep its certificate renewed, and look at it:");
     eprintln!("    {client} --dir {dir}/machine-1 run");
     eprintln!("    {client} --dir {dir}/machine-1 status");
-    eprintln!("let its sshd show the gateway's certificate and believe people's (HostCertificate, TrustedUserCAKeys):");
+    eprintln!("let its sshd use the gateway's SSH certificates (HostCertificate, TrustedUserCAKeys):");
     eprintln!("    {client} --dir {dir}/machine-1 ssh-cert host");
     eprintln!("    {client} --dir {dir}/machine-1 ssh-cert trusted-user-ca");
-    eprintln!("keep it fresh, and let people through to a service, here that sshd (in place of the `run` above):");
+    eprintln!("keep it renewed, and expose a service, here that sshd (in place of the `run` above):");
     eprintln!("    {client} --dir {dir}/machine-1 run --expose ssh=127.0.0.1:22");
     eprintln!("log in there by name, and see who does:");
     eprintln!("    {client} --dir {dir}/me ssh root@machine-1");
@@ -149,7 +149,7 @@ async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<St
             return Ok(name);
         }
         return Err(Complaint::failed(format!("the first person's identity in {} is not good:\n{said}", me.display()))
-            .hint("remove that folder to start anew"));
+            .hint("remove that folder to start again"));
     }
     // `init` left a token; it is used up here and its file removed, so that nothing good lies about.
     let left = place.dir.join("first-person.token");

@@ -132,7 +132,7 @@ impl Made {
             eprintln!("start it:                    lychgate-gateway run --config {dir}/gateway.toml");
         }
         eprintln!("then join as first person:   lychgate join - --name YOUR-NAME < {dir}/first-person.token");
-        eprintln!("                             (the token is good for 24 hours and for one person)");
+        eprintln!("                             (the token is valid for 24 hours and for one person)");
         println!("{}", self.token);
     }
 }
@@ -147,7 +147,7 @@ pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Made, Complaint> {
         .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", wishes.trust_domain)))?;
     let config_path = folders.config.join("gateway.toml");
     if files::exists(&config_path) {
-        return Err(Complaint::failed(format!("`{}` holds a gateway already", folders.config.display()))
+        return Err(Complaint::failed(format!("`{}` already contains a gateway", folders.config.display()))
             .hint("choose another folder, or start that one with `run`"));
     }
     let text = config_text(folders, wishes)?;
@@ -206,8 +206,8 @@ pub fn invite(path: &Path) -> Result<(), Complaint> {
     let passphrase = by_owner(path, || {
         Passphrase::load(&config.passphrase_file).map_err(|error| {
             Complaint::failed(error).hint(
-                "it is looked for where `[ca] passphrase_file` says, in $CREDENTIALS_DIRECTORY, in the data folder, \
-                 and beside the configuration, as `ca-passphrase`",
+                "it is read from `[ca] passphrase_file` or, as `ca-passphrase`, from $CREDENTIALS_DIRECTORY, the data \
+                 folder, or beside the configuration",
             )
         })
     })?;
@@ -259,7 +259,7 @@ fn config_text(folders: &Folders, wishes: &Wishes) -> Result<String, Complaint> 
         }
         None if listen.ip().is_unspecified() => {
             return Err(Complaint::wrong(format!("clients cannot connect to `{}`", listen.ip()))
-                .hint("say by --name which host name or address they use"));
+                .hint("give the host name or address that they use with --name"));
         }
         None => listen.ip().to_string(),
     };
@@ -283,8 +283,8 @@ fn config_text(folders: &Folders, wishes: &Wishes) -> Result<String, Complaint> 
 /// The faces on one port, each by a name of its own.
 fn shared(name: &str, listen: SocketAddr) -> Result<String, Complaint> {
     if name.parse::<std::net::IpAddr>().is_ok() {
-        return Err(Complaint::wrong("faces on one port are told apart by name, and `--name` is an address")
-            .hint("give a DNS name; `manage.` and `proxy.` before it must lead here, too"));
+        return Err(Complaint::wrong("faces on one port need DNS names, and `--name` is an address")
+            .hint("give a DNS name; `manage.NAME` and `proxy.NAME` must lead to this gateway too"));
     }
     Ok(format!(
         "[listen]\nshared = \"{listen}\"\n\n\

@@ -159,7 +159,7 @@ pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complai
         None => transfer::Judgement::Take,
         Some(why) if damaged == Damaged::Refuse => transfer::Judgement::Refuse(why),
         Some(why) => {
-            eprintln!("put aside: {key}: {why}");
+            eprintln!("quarantined: {key}: {why}");
             transfer::Judgement::Aside(aside(key))
         }
     };
@@ -174,13 +174,13 @@ pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complai
         store.close().await;
         read.map_err(|error| match error {
             transfer::ImportError::Damaged { .. } => Complaint::store(error)
-                .hint("`import --quarantine` takes the rest and puts these aside; a record of an unknown kind may be of a newer version"),
+                .hint("`import --quarantine` imports the others and quarantines these; a record of an unknown kind may be from a newer version"),
             other => Complaint::store(other),
         })
     })?;
     eprintln!("{} imported", counted(read.records, "record"));
     if !files::exists(&server::epoch_file(&config.data_dir)) {
-        eprintln!("the first start here wants --accept-rollback: locks set after the export was made are not in it");
+        eprintln!("the first start here needs --accept-rollback, because locks set after the export are not in it");
     }
     Ok(())
 }
@@ -239,7 +239,7 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
             Ok(())
         }
         count => Err(Complaint::store(format!("{count} of {} damaged", counted(all, "record")))
-            .hint("`store quarantine KEY` puts one aside, and says what follows")),
+            .hint("`store quarantine KEY` quarantines one, and says what follows")),
     }
 }
 
@@ -255,14 +255,14 @@ fn damage(key: &store::Key, entry: &store::Entry) -> Option<String> {
 pub fn quarantine(path: &Path, key: &str) -> Result<(), Complaint> {
     let config = load(path)?;
     let at = store::Key::from(key);
-    let follows = kinds::of(key).map_or("nothing: nobody reads it", |kind| kind.if_lost);
+    let follows = kinds::of(key).map_or("nothing reads it", |kind| kind.if_lost);
     at_home(path, &config, async |config| {
         let store = open(config)?;
         let done = put_aside(store.as_ref(), &at).await;
         store.close().await;
         done
     })?;
-    println!("put aside as `{}`: {follows}", aside(&at));
+    println!("quarantined as `{}`: {follows}", aside(&at));
     Ok(())
 }
 
@@ -346,7 +346,9 @@ pub fn clock_accept(path: &Path) -> Result<(), Complaint> {
         files::write_atomic(&word, text.as_bytes(), files::Access::Private, files::Existing::Replace)
             .map_err(Complaint::failed)
     })?;
-    eprintln!("the clock is taken to be right: it is {now}; a gateway that doubted it goes on within a minute");
+    eprintln!(
+        "the clock is accepted as right: it is {now}; a running gateway that doubted it continues within a minute"
+    );
     Ok(())
 }
 

@@ -375,7 +375,7 @@ fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> 
     match asked {
         Some(other) if other != lineage.name => Err(Refusal::NameIllegal {
             name: other.chars().take(64).collect(),
-            why: format!("this is `{}` coming back, and it keeps its name", lineage.name),
+            why: format!("`{}` is rejoining and keeps its name", lineage.name),
             whose: NameRule::Kept,
         }),
         Some(_) | None => Ok(lineage.name.clone()),

@@ -104,7 +104,7 @@ impl fmt::Display for Notice {
         }
         f.write_str(match self.ca {
             "root" => ": everything below ends with it; give every machine and person a new root before",
-            "root-crl" => ": make it anew with `lychgate-gateway ca crl`",
+            "root-crl" => ": make a new one with `lychgate-gateway ca crl`",
             _ => ": renew it with `lychgate-gateway ca renew`",
         })
     }

@@ -117,13 +117,13 @@ pub const KINDS: &[Kind] = &[
         (keys::ENROLLMENTS, "request to join"),
         Term::Long,
         "7 days after it was decided or lapsed, half a year when a token was redeemed with it",
-        "whoever waits by it asks to join again",
+        "its requester must ask to join again",
     ),
     kind::<String>(
         (keys::ENROLLMENT_KEYS, "index of requests by key"),
         Term::Standing,
         "with the request it names",
-        "whoever asks again with that key begins a new request",
+        "a requester with that key makes a new request",
     ),
     kind::<Waiting>(
         (keys::WAITING, "index of waiting requests"),
@@ -141,7 +141,7 @@ pub const KINDS: &[Kind] = &[
         (keys::LOCKS, "lock"),
         Term::Standing,
         "when somebody lifts it",
-        "the lock is lifted: set it again before the gateway is reached by anybody",
+        "the lock is lifted: set it again before anybody can reach the gateway",
     ),
     kind::<AuditRecord>(
         (keys::AUDIT, "audit event"),
@@ -153,7 +153,7 @@ pub const KINDS: &[Kind] = &[
         (keys::CERTIFICATES, "certificate"),
         Term::Long,
         "400 days after it ended",
-        "whoever holds this certificate must join again",
+        "the holder of this certificate must join again",
     ),
     kind::<CertificateEnd>(
         (keys::CERTIFICATE_ENDS, "index of certificates by end"),
@@ -165,7 +165,7 @@ pub const KINDS: &[Kind] = &[
         (keys::STALE, "note of an old certificate that came back"),
         Term::Long,
         "after 7 days",
-        "it is not told of any more",
+        "it is not reported any more",
     ),
     kind::<Subject>(
         (keys::SUBJECTS, "machine or person"),
@@ -183,7 +183,7 @@ pub const KINDS: &[Kind] = &[
         (keys::KEPT_NAMES, "name of a machine that is renamed"),
         Term::Long,
         "when the last certificate with the name has ended, or the machine was removed before it took the name",
-        "somebody else may get the name while a certificate with it still lives",
+        "somebody else may get the name while a certificate with it is still valid",
     ),
     kind::<Convergence>(
         (keys::CONVERGENCES, "report of a configuration tool"),
@@ -195,7 +195,7 @@ pub const KINDS: &[Kind] = &[
         (keys::LINEAGES, "lineage"),
         Term::Long,
         "400 days after its last certificate ended, when it is no machine's or person's any more",
-        "whoever it belongs to must join again",
+        "its machine or person must join again",
     ),
     kind::<u64>(
         (keys::EPOCH, "lock epoch"),
@@ -213,25 +213,25 @@ pub const KINDS: &[Kind] = &[
         (keys::LAST_LISTS, "number of a revocation list"),
         Term::Standing,
         "never: there is one for each issuing CA",
-        "the next list begins with a lower number, which some programs do not take",
+        "the next list begins with a lower number, which some programs do not accept",
     ),
     kind::<UnixSecs>(
-        (keys::RENEW_MACHINES, "call to renew"),
+        (keys::RENEW_MACHINES, "request to renew"),
         Term::Standing,
         "never: there is one",
-        "machines that have not heard it renew when it is their time",
+        "machines that have not received it renew at their normal time",
     ),
     kind::<ClockNote>(
         (keys::CLOCK, "time of the last housekeeping"),
         Term::Standing,
         "never: there is one",
-        "the clock is held against the newest audit event instead",
+        "the clock is compared with the newest audit event instead",
     ),
     kind::<IgnoredAny>(
-        (QUARANTINE, "record that was put aside"),
+        (QUARANTINE, "quarantined record"),
         Term::Standing,
         "never: export it, then look at it",
-        "nothing: nobody reads it",
+        "nothing reads it",
     ),
 ];
 

@@ -42,7 +42,7 @@ pub enum Refusal {
         action: &'static str,
     },
     /// A person refused this enrollment.
-    #[error("a person refused this request: {reason}")]
+    #[error("an approver denied this request: {reason}")]
     DeniedByPerson {
         /// The person's reason.
         reason: String,
@@ -99,7 +99,7 @@ pub enum Refusal {
     #[error("this certificate was replaced by a newer one")]
     Replaced,
     /// The lineage has had as many certificates as it may for now.
-    #[error("too many certificates were made for this machine or person lately")]
+    #[error("too many certificates were made for this machine or person recently")]
     CertificateLimit {
         /// When to try again.
         retry_after: Duration,
@@ -138,13 +138,13 @@ pub enum Refusal {
     #[error("the request took longer than {0} s")]
     TooSlow(u64),
     /// The head or the body stopped coming.
-    #[error("the request did not come to its end in time")]
+    #[error("the request did not arrive completely in time")]
     Unfinished,
     /// Another version of HTTP.
-    #[error("only HTTP/1.1 is spoken here")]
+    #[error("only HTTP/1.1 is supported")]
     HttpVersion,
     /// The head is larger than we read.
-    #[error("the head of the request is larger than {bytes} bytes or has more than {fields} lines")]
+    #[error("the request's header is larger than {bytes} bytes or has more than {fields} lines")]
     HeadTooLarge {
         /// The limit in bytes.
         bytes: usize,
@@ -152,7 +152,7 @@ pub enum Refusal {
         fields: usize,
     },
     /// The path is there, and not for this method.
-    #[error("this endpoint does not take this method; `Allow` says which it takes")]
+    #[error("this endpoint does not support this method; `Allow` lists those that it supports")]
     Method,
     /// A service cannot be reached.
     #[error("{0}")]

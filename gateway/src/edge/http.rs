@@ -394,17 +394,17 @@ mod tests {
         let known = &["machine", "after", "limit"][..];
         check("", known, Ok(&[]));
         check("machine=m-1&limit=5", known, Ok(&[("machine", "m-1"), ("limit", "5")]));
-        check("machin=m-1", known, Err("unknown member `machin` in the query; did you mean `machine`?"));
-        check("Machine=m-1", known, Err("unknown member `Machine` in the query; did you mean `machine`?"));
+        check("machin=m-1", known, Err("unknown parameter `machin` in the query; did you mean `machine`?"));
+        check("Machine=m-1", known, Err("unknown parameter `Machine` in the query; did you mean `machine`?"));
         let takes = "this endpoint takes `machine`, `after`, `limit`";
-        check("x=1", known, Err(&format!("unknown member `x` in the query; {takes}")));
-        check("=1", known, Err(&format!("unknown member `` in the query; {takes}")));
-        check("wait=1", &[], Err("unknown member `wait` in the query; this endpoint takes none"));
-        check("after=1&after=2", known, Err("`after` stands in the query twice"));
+        check("x=1", known, Err(&format!("unknown parameter `x` in the query; {takes}")));
+        check("=1", known, Err(&format!("unknown parameter `` in the query; {takes}")));
+        check("wait=1", &[], Err("unknown parameter `wait` in the query; this endpoint takes none"));
+        check("after=1&after=2", known, Err("`after` is in the query twice"));
         check(
             &"y".repeat(500),
             &[],
-            Err(&format!("unknown member `{}` in the query; this endpoint takes none", "y".repeat(64))),
+            Err(&format!("unknown parameter `{}` in the query; this endpoint takes none", "y".repeat(64))),
         );
     }
 }

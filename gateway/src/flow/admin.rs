@@ -301,7 +301,7 @@ async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<L
     let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, all).await;
     let left = cut.iter().filter(|session| session.ended_ms().is_none()).count();
     if left > 0 {
-        tracing::error!(instance, kind = kind.as_str(), target, left, "sessions that a lock hit have not ended");
+        tracing::error!(instance, kind = kind.as_str(), target, left, "sessions that a lock should end are still open");
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut changes = Changes::new();

@@ -49,7 +49,7 @@ pub async fn accept(shell: &Shell) -> Result<(), Refusal> {
     let stored = stored(shell).await?;
     let judged = Counted::believing(reading(shell));
     let event = Upkeep::ClockBelieved { why: "an operator says that the clock is right".to_owned() };
-    tracing::info!("the clock is believed: an operator says that it is right");
+    tracing::info!("the clock is trusted again: an operator has accepted it");
     settle(shell, judged, stored.as_ref(), Some(event)).await
 }
 
@@ -111,7 +111,7 @@ fn say(before: Option<Doubt>, judged: Counted) {
                 );
             }
         }
-        (Some(_), None) => tracing::warn!("the clock is right again: housekeeping goes on"),
+        (Some(_), None) => tracing::warn!("the clock is right again: housekeeping continues"),
         (None, None) => {}
     }
 }

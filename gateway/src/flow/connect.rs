@@ -310,7 +310,7 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
     if before.source() == now.source() || before.silence() > TUNNEL_TWICE {
         return;
     }
-    tracing::warn!(machine = %now.identity(), before = %before.source(), now = %now.source(), "a second tunnel of one machine, from elsewhere");
+    tracing::warn!(machine = %now.identity(), before = %before.source(), now = %now.source(), "a second tunnel of one machine, from another address");
     let mut changes = Changes::new();
     changes.event(Event::Access(Access::TunnelTwice {
         machine: now.identity().to_string(),

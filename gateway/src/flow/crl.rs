@@ -123,7 +123,7 @@ async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<Revoke
             ca = role.as_str(),
             listed = entries.len(),
             left_out,
-            "the revocation list has reached its bound and is not complete: find out who has so many certificates made"
+            "the revocation list has reached its bound and is not complete: find out who gets so many certificates"
         );
     } else if entries.len() > limits::CRL_ENTRIES_MANY {
         tracing::warn!(ca = role.as_str(), listed = entries.len(), "the revocation list is growing long");

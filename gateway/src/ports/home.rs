@@ -46,7 +46,7 @@ pub enum HomeError {
         source: std::io::Error,
     },
     /// Root could not become the owner of the folder.
-    #[error("cannot go on as user {owner}, to whom `{path}` belongs: {source}; run it as that user")]
+    #[error("cannot continue as user {owner}, who owns `{path}`: {source}; run it as that user")]
     Become {
         /// Whose folder.
         path: PathBuf,

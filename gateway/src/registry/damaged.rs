@@ -30,7 +30,7 @@ impl Damaged {
             tracing::error!(
                 key, %fault,
                 "a record is damaged and is left out; with the gateway stopped, `lychgate-gateway store check` names all, \
-                 and `store quarantine` puts one aside"
+                 and `store quarantine` quarantines one"
             );
         }
     }

@@ -76,7 +76,7 @@ pub async fn take_up(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     for line in text.lines() {
         match serde_json::from_str::<Note>(line) {
             Ok(note) => notes.push(Event::Upkeep(Upkeep::Offline { at: note.at.0, what: note.what })),
-            Err(error) => tracing::error!(%error, line, "what a command noted for the audit does not read"),
+            Err(error) => tracing::error!(%error, line, "a command's note for the audit cannot be read"),
         }
     }
     while !notes.is_empty() {

@@ -71,7 +71,7 @@ pub enum SignerError {
     File(#[from] FileError),
     /// There is an authority already.
     #[error(
-        "`{path}` holds an authority already; move it away if you mean to start anew, every certificate it issued ends with it"
+        "`{path}` already contains an authority; to start again move it away, which ends every certificate that it issued"
     )]
     Exists {
         /// Its folder.
@@ -96,7 +96,7 @@ pub enum SignerError {
         path: PathBuf,
     },
     /// The passphrase does not open the file.
-    #[error("the passphrase does not open `{path}`; is `[ca] passphrase_file` the one it was made with?")]
+    #[error("the passphrase does not decrypt `{path}`; is `[ca] passphrase_file` the one it was made with?")]
     WrongPassphrase {
         /// The key file.
         path: PathBuf,
@@ -180,7 +180,7 @@ pub enum SignerError {
         wanted: TrustDomain,
     },
     /// A list that is none, or another's.
-    #[error("`{path}` is not the root's revocation list: {source}; make it anew with `lychgate-gateway ca crl`")]
+    #[error("`{path}` is not the root's revocation list: {source}; make a new one with `lychgate-gateway ca crl`")]
     List {
         /// The file.
         path: PathBuf,
@@ -196,7 +196,7 @@ pub enum SignerError {
         path: PathBuf,
     },
     /// Something is missing from what was signed elsewhere.
-    #[error("`{path}` holds no certificate to take the place of `{wanted}`")]
+    #[error("`{path}` contains no certificate that can replace `{wanted}`")]
     NotSigned {
         /// What came back.
         path: PathBuf,

@@ -81,7 +81,7 @@ fn an_authority_in_files() {
         &good,
         &other,
         |_| (),
-        "the passphrase does not open `@/ca/machine.key`; is `[ca] passphrase_file` the one it was made with?",
+        "the passphrase does not decrypt `@/ca/machine.key`; is `[ca] passphrase_file` the one it was made with?",
     );
     let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &passphrase, damage, want);
     for key in ["ca/person.key", "token.key", "ca/ssh-host.key"] {

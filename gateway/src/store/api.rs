@@ -68,7 +68,9 @@ pub enum CommitError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// What is stored is not what was written, and is wanted whole.
-    #[error("the record {key:?} is damaged: {reason}; `store quarantine` puts it aside, an older export has it whole")]
+    #[error(
+        "the record {key:?} is damaged: {reason}; `store quarantine` quarantines it; an older export may have it intact"
+    )]
     Corrupt {
         /// Whose record.
         key: Key,

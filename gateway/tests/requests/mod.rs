@@ -67,7 +67,7 @@ async fn unknown_members_of_a_query_are_refused() {
     for row in endpoints::all() {
         let asked = |asked: Asked, query: String| Asked { uri: format!("{}?{query}", asked.uri), ..asked };
         let router = || stage.router(row.face, &unlimited());
-        let mut queries = vec![("nonsense=1".to_owned(), Some("unknown member `nonsense`"))];
+        let mut queries = vec![("nonsense=1".to_owned(), Some("unknown parameter `nonsense`"))];
         if let Some(name) = row.query.iter().find(|name| name.len() > 3) {
             queries.push((format!("{}=1", &name[..name.len() - 1]), Some("did you mean `")));
         }

@@ -49,7 +49,7 @@ fn a_request_that_lapsed_is_asked_again_with_the_same_key_until_a_person_decides
     let status = machine.run(&["status"]);
     assert_says(&machine.run(&["run"]), 3, "a person turned this machine away");
     // A person's word is asked for at the gateway again: somebody may have taken the denial back.
-    assert_says(&machine.run(&["join"]), 3, "a person refused this request: not ours");
+    assert_says(&machine.run(&["join"]), 3, "an approver denied this request: not ours");
     assert!(
         status.code == 3 && status.stdout.contains("denied by a person") && status.stdout.contains("not ours"),
         "{status:?}"

@@ -121,7 +121,7 @@ fn holders_of_good_certificates_go_on() {
     let chain = std::fs::read(machine.file("chain.pem")).unwrap();
     let renewed = command(&hands, &["ca", "renew"], &[("--config", &gateway.config())]);
     assert!(
-        renewed.code == 0 && renewed.stdout.contains("start the gateway anew"),
+        renewed.code == 0 && renewed.stdout.contains("restart the gateway"),
         "{}{}",
         renewed.stdout,
         renewed.stderr

@@ -214,6 +214,6 @@ fn the_gateways_clock_jumps_500_days_and_back() {
     let said = tests::program::run(&mut accept, PATIENCE);
     assert_eq!(said.code, 0, "{}", said.stderr);
     eventually("it believes the operator", SEVERAL_LIVES, || {
-        gateway.log().contains("an operator says that it is right").then_some(())
+        gateway.log().contains("an operator has accepted it").then_some(())
     });
 }

@@ -145,7 +145,7 @@ fn somebody_ends_it() {
     });
     assert_eq!(stage.alice.json(&["sessions", "show", &id])["reason"], "killed");
     assert_says(&stage.alice.refused(&["sessions", "kill", &id]), 1, "has ended already");
-    assert_says(&stage.alice.refused(&["sessions", "show", "feed"]), 1, "the audit has them all");
+    assert_says(&stage.alice.refused(&["sessions", "show", "feed"]), 1, "the audit has all of them");
 }
 
 #[test]

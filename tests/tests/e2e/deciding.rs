@@ -79,7 +79,7 @@ fn a_denial_is_taken_back_and_the_machine_goes_on_with_its_key() {
     let denied = at_the_gate(&gateway, "edge-07");
     let id = request_id(&alice, "edge-07");
     let empty = alice.refused(&["requests", "deny", &id, "--reason", " "]);
-    assert_says(&empty, 2, "a reason is wanted");
+    assert_says(&empty, 2, "a reason is required");
     alice.ok(&["requests", "deny", &id, "--reason", "wrong rack"]);
     assert_says(&denied.join.end_within(PATIENCE), 3, "wrong rack");
     let machine = denied.machine;
@@ -147,7 +147,7 @@ fn what_a_machine_was_given_is_corrected() {
     assert_says(&olga.refused(&["machines", "show", "edge-07"]), 1, "no such machine");
     for (args, code, says) in [
         (&["--label", "Bad Key=x"][..], 2, "the label `Bad Key` cannot be given"),
-        (&["--owner", "nobody"], 2, "nobody here is called `nobody`"),
+        (&["--owner", "nobody"], 2, "there is no person `nobody`"),
         (&[], 2, "nothing is to be changed"),
     ] {
         assert_says(&alice.refused(&[&["machines", "set", "edge-07"], args].concat()), code, says);

@@ -86,7 +86,7 @@ fn what_dev_prints_can_be_pasted() {
     terminal.ok(&below(&said, "approve").replace("ID", id).replace("CODE", &code));
     assert_eq!(machine.end_within(PATIENCE).code, 0);
 
-    let keep_fresh = below(&said, "keep a certificate fresh");
+    let keep_fresh = below(&said, "keep its certificate renewed");
     let (client, _) = keep_fresh.rsplit_once(' ').unwrap();
     let status = terminal.json(&format!("{client} status"));
     assert_eq!(status["identity"], "spiffe://dev.lychgate.test/machine/machine-1", "{status}");

@@ -69,7 +69,7 @@ impl Day<'_> {
         let host_certificate = Some(place.join("host_key-cert.pub"));
         let setup = SshdSetup { host_key, host_certificate, user_ca: &user_ca, under: vec![] };
         let sshd = Sshd::start(&place, &setup);
-        let run = self.printed("keep it fresh, and let people through", name);
+        let run = self.printed("keep it renewed, and expose", name);
         let run = format!("exec {}{more}", run.replace("127.0.0.1:22", &format!("127.0.0.1:{}", sshd.port())));
         let mut run = Program::start(&mut self.terminal.command(&run), self.terminal.room);
         run.expect_stdout("the tunnel is established", |out| out.contains("tunnel-up").then_some(()));

@@ -162,7 +162,7 @@ fn a_denied_machine_is_told_why() {
     let id = request_id(&alice, "edge-07");
     alice.ok(&["requests", "deny", &id, "--reason", "not one of ours"]);
     let ended = waiting.join.end_within(PATIENCE);
-    assert_says(&ended, 3, "a person refused this request: not one of ours");
+    assert_says(&ended, 3, "an approver denied this request: not one of ours");
     assert!(ended.stderr.contains("hint:"), "{}", ended.stderr);
     assert!(!waiting.machine.file("cert.pem").exists());
     assert_eq!(audit(&alice, "enrollment.denied").len(), 1);

@@ -163,7 +163,7 @@ fn the_policy_refuses_by_no_rule_or_by_name() {
         for args in [vec!["connect", "alpha", service], vec!["connect", "alpha", service, "--helper"]] {
             let said = who.refused(&args);
             assert_says(&said, 3, &format!("lychgate: error: {words}\n"));
-            assert!(said.stderr.contains("hint: ask whoever runs this gateway"), "{}", said.stderr);
+            assert!(said.stderr.contains("hint: ask the gateway's operator"), "{}", said.stderr);
         }
     }
     assert_eq!(audit(&alice, "session.opened").len(), 0);

@@ -38,7 +38,7 @@ fn a_store_older_than_its_last_lock_is_refused() {
 
     let refused = gateway.command(&["run"]);
     assert_eq!(refused.code, 4, "{}", refused.stderr);
-    assert!(refused.stderr.contains("older than the last one seen"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("older than the one last used here"), "{}", refused.stderr);
     assert!(refused.stderr.contains("--accept-rollback"), "{}", refused.stderr);
 }
 
@@ -94,7 +94,7 @@ fn a_damaged_record_is_named_put_aside_and_not_imported_in_silence() {
     assert!(refused.stderr.contains("subject/machine/edge-07"), "{}", refused.stderr);
     let taken = damaged(&["import", "--quarantine", "--in", backup.to_str().unwrap()]);
     assert_eq!(taken.code, 0, "{}", taken.stderr);
-    assert!(taken.stderr.contains("put aside: subject/machine/edge-07"), "{}", taken.stderr);
+    assert!(taken.stderr.contains("quarantined: subject/machine/edge-07"), "{}", taken.stderr);
     let refused = damaged(&["store", "quarantine", "subject/machine/edge-08"]);
     assert_eq!(refused.code, 1, "what is good stays: {}", refused.stderr);
     gateway.start();

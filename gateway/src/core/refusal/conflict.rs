@@ -17,19 +17,21 @@ pub enum Conflict {
         becomes: String,
     },
     /// A machine that has the name already.
-    #[error("it is called `{0}` already")]
+    #[error("its name is already `{0}`")]
     SameName(String),
     /// A machine against which a lock stands, by the name it has.
-    #[error("a lock stands against `{0}`: lift it first, then rename it")]
+    #[error("`{0}` is locked: lift the lock first, then rename it")]
     RenameLocked(String),
     /// What would leave nobody who may administer.
-    #[error("`{0}` is the last who may administer this gateway: let somebody else in first (`lychgate people invite`)")]
+    #[error(
+        "`{0}` is the last person who may administer this gateway: invite another first (`lychgate people invite`)"
+    )]
     LastAdministrator(String),
     /// A person who would remove themselves.
-    #[error("nobody removes themselves: `lychgate leave` is for that, or ask another administrator")]
+    #[error("you cannot remove yourself: use `lychgate leave`, or ask another administrator")]
     RemovesSelf,
     /// Machines handed to the person who leaves; whom.
-    #[error("machines cannot be handed to `{0}`, who is the one that leaves")]
+    #[error("machines cannot be handed to `{0}`, the person who leaves")]
     HeirLeaves(String),
     /// Machines handed to a person who is locked; whom.
     #[error("machines cannot be handed to `{0}`, who is locked")]
@@ -46,13 +48,15 @@ pub enum Conflict {
     #[error("a certificate was issued for this request already; leave with that")]
     Issued,
     /// A request whose approvals changed.
-    #[error("nobody's approval of this request has that content any more; look again")]
+    #[error("no approval of this request has these values any more; look at it again")]
     ApprovalChanged,
     /// An approval that is there already.
-    #[error("you approved this request already; another person must")]
+    #[error("you have already approved this request; another person must approve it")]
     ApprovedByCaller,
     /// A request about which too many do not agree.
-    #[error("{APPROVALS_MAX} people approved this request and do not agree; deny it, so that it is asked anew")]
+    #[error(
+        "{APPROVALS_MAX} people approved this request with different values; deny it, so that the machine asks again"
+    )]
     NoAgreement,
     /// A request that was not denied; how it stands.
     #[error("this request is {0}: only one that was denied can be reopened")]
@@ -67,9 +71,9 @@ pub enum Conflict {
     #[error("this request was denied already; `lychgate requests reopen` takes that back")]
     Denied,
     /// A request that was taken back.
-    #[error("whoever made this request took it back")]
+    #[error("the requester withdrew this request")]
     Withdrawn,
     /// A request that rested on what is gone.
-    #[error("this request ended: what it rested on was removed, or has left")]
+    #[error("this request ended: something that it depended on was removed or has left")]
     Removed,
 }

@@ -20,13 +20,13 @@ pub enum Malformed {
     #[error("more than one `{0}` header")]
     HeaderTwice(String),
     /// RFC 3986 2.1.
-    #[error("the path is not UTF-8 behind its `%`")]
+    #[error("the percent-decoded path is not UTF-8")]
     Path,
     /// Not `name=value&...`.
     #[error("the query is malformed")]
     Query,
     /// A member that the endpoint does not know.
-    #[error("unknown member `{name}` in the query; {instead}")]
+    #[error("unknown parameter `{name}` in the query; {instead}")]
     QueryUnknown {
         /// The member, cut.
         name: String,
@@ -34,7 +34,7 @@ pub enum Malformed {
         instead: String,
     },
     /// A member said twice.
-    #[error("`{0}` stands in the query twice")]
+    #[error("`{0}` is in the query twice")]
     QueryTwice(String),
     /// A member that counts.
     #[error("`{0}` must be a whole number")]
@@ -43,10 +43,10 @@ pub enum Malformed {
     #[error("`{0}` is `true` or `false`")]
     TrueOrFalse(&'static str),
     /// A place in a listing that no page of it gave.
-    #[error("`after` is no place in this listing; begin again without it")]
+    #[error("`after` is not a cursor of this listing; start again without it")]
     Place,
     /// The body ended before its end, or is not framed right.
-    #[error("the body broke off, or is malformed")]
+    #[error("the body is incomplete or malformed")]
     Body,
     /// The body is JSON of another shape, or none; where.
     #[error("the body is not the JSON wanted here: {0}")]
@@ -69,7 +69,7 @@ pub enum Malformed {
     #[error("a reason is one line of at most {REASON_MAX} bytes")]
     Reason,
     /// A reason that is missing.
-    #[error("a reason is wanted: whom it concerns will read it")]
+    #[error("a reason is required; the person concerned will see it")]
     NoReason,
     /// Too many labels.
     #[error("a machine has at most {LABELS_MAX} labels")]
@@ -96,8 +96,8 @@ pub enum Malformed {
     Group(String),
     /// An owner whom nobody knows.
     #[error(
-        "nobody here is called `{0}`, so they cannot own a machine: invite them first (`lychgate people invite`), and give it \
-         to them when they have come (`lychgate machines set`)"
+        "there is no person `{0}` who could own a machine: invite them first (`lychgate people invite`), and set the owner \
+         when they have joined (`lychgate machines set`)"
     )]
     UnknownOwner(String),
     /// Too much evidence.
@@ -116,7 +116,7 @@ pub enum Malformed {
     #[error("a renewal needs a new key")]
     SameKey,
     /// A sealed service's certificate by the machine's own key.
-    #[error("sealed services need a key of their own")]
+    #[error("a certificate for sealed services needs a separate key")]
     OwnKeySealed,
     /// A certificate that is to stand for a renewed connection; what is wrong with it.
     #[error("the renewed certificate {0}")]

@@ -12,7 +12,7 @@ pub enum Missing {
     #[error("machine")]
     Machine,
     /// One of several machines that were named.
-    #[error("machine under one of these names, so none was asked")]
+    #[error("machine for at least one of these names, so none was asked")]
     OneOfMachines,
     /// A person.
     #[error("person")]
@@ -40,11 +40,11 @@ pub enum Missing {
     ReplacedRequest,
     /// A request to approve, by its id or the name that it wants.
     #[error(
-        "request: `approve` concerns those that wait, by their id or the name they ask for; `lychgate requests list` shows them"
+        "request: `approve` takes one that waits, by its id or the name that it asks for; `lychgate requests list` shows them"
     )]
     WaitingRequest,
     /// A session.
-    #[error("session that is open or ended a short while ago; the audit has them all")]
+    #[error("session that is open or ended recently; the audit has all of them")]
     Session,
     /// A stream that a connection would carry.
     #[error("stream for this connection")]

@@ -159,7 +159,7 @@ fn what_is_not_imported() {
         assert_eq!(request(place.data()).unwrap(), before, "nothing was written");
     };
     check(&foreign, "the root did not sign it");
-    check(&good[first_end..], "holds no certificate to take the place of");
+    check(&good[first_end..], "contains no certificate that can replace");
     check("nothing", "the text holds no `-----BEGIN CERTIFICATE-----` block");
     check(
         &format!("{}{}", &good[..one], &foreign[foreign.find("-----BEGIN X509").unwrap()..]),

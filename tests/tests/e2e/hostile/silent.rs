@@ -107,7 +107,7 @@ fn a_machine_that_never_reads_is_let_go_and_others_go_on() {
 
 #[track_caller]
 fn assert_silent(answer: &Answer) {
-    answer.assert_refused(504, "machine-silent", "connection_timeout", "if the machine is alive it comes back");
+    answer.assert_refused(504, "machine-silent", "connection_timeout", "if the machine works, it reconnects");
     assert_eq!(answer.header("Retry-After"), Some("5"));
 }
 
@@ -170,7 +170,7 @@ fn a_machine_that_stands_still_is_noticed_and_comes_back_by_itself() {
     run.signal(Signal::STOP);
     let mut connect = site.asking("echo.alpha:1");
     site.assert_healthy();
-    connect.answer().assert_refused(504, "machine-silent", "connection_timeout", "its connection may be dead");
+    connect.answer().assert_refused(504, "machine-silent", "connection_timeout", "its connection may be broken");
     site.asking("echo.alpha:1").answer().assert_refused(503, "offline", "destination_unavailable", "is offline");
     run.signal(Signal::CONT);
     eventually("it is back", PATIENCE, || {

@@ -94,10 +94,10 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         }
         Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
         Refusal::Retired { why } if *why == crate::core::refusal::REMOVED => {
-            (StatusCode::FORBIDDEN, "removed", Some("`lychgate leave --local`, then join again, if that is wanted"))
+            (StatusCode::FORBIDDEN, "removed", Some("to join again: `lychgate leave --local`, then join"))
         }
         Refusal::Retired { .. } => {
-            (StatusCode::FORBIDDEN, "retired", Some("`lychgate leave --local`, then join again"))
+            (StatusCode::FORBIDDEN, "retired", Some("run `lychgate leave --local`, then join again"))
         }
         Refusal::Replaced | Refusal::CertificateLimit { .. } | Refusal::Expired => certificate(refusal),
         Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
@@ -116,14 +116,14 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
             Some("send `Content-Type: application/json`, also without a body; no `Content-Encoding`"),
         ),
         Refusal::CrossSite => {
-            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is no browser"))
+            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is not a browser"))
         }
         Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
         Refusal::TooSlow(_) | Refusal::Unfinished => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
         Refusal::HttpVersion => (
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "http-version",
-            Some("speak HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`"),
+            Some("use HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`"),
         ),
         Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
@@ -147,20 +147,16 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
 /// quarter of an hour is soon enough for whoever waits for it.
 const CA_ENDED_AGAIN: Duration = Duration::from_mins(15);
 
-const CA_ENDED: &str = "the gateway's CA has ended: tell its operator; the same request works once the CA is renewed";
+const CA_ENDED: &str = "the gateway's CA has expired: tell its operator; the same request works when the CA is renewed";
 
 /// Of a certificate.
 fn certificate(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
     match refusal {
-        Refusal::Replaced => (
-            StatusCode::FORBIDDEN,
-            "replaced",
-            Some("use the new certificate: whatever read the files before the renewal reads them again"),
-        ),
+        Refusal::Replaced => (StatusCode::FORBIDDEN, "replaced", Some("use the new certificate: read the files again")),
         Refusal::CertificateLimit { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             "certificate-limit",
-            Some("the one in use goes on; find out what asks for so many, `Retry-After` says when there is one again"),
+            Some("find out which program asks so often; `Retry-After` says when the next one is possible"),
         ),
         _ => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
     }
@@ -183,7 +179,7 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
             StatusCode::FORBIDDEN,
             "denied",
             Some(
-                "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
+                "ask the gateway's operator for a join token, and give them the id of this request, which is in the gateway's log",
             ),
         ),
         Refusal::Denied { action: UNCHECKED, .. } => (
@@ -194,7 +190,7 @@ fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>
         Refusal::Denied { .. } => (
             StatusCode::FORBIDDEN,
             "denied",
-            Some("ask whoever runs this gateway; its log has this request under its id"),
+            Some("ask the gateway's operator; the gateway's log has this request under its id"),
         ),
         Refusal::DeniedByPerson { .. } => (
             StatusCode::FORBIDDEN,
@@ -220,8 +216,8 @@ const fn other_name(whose: NameRule) -> &'static str {
         NameRule::Form => {
             "choose another name: lower-case letters a to z, digits and inner hyphens, 63 characters at most"
         }
-        NameRule::Token => "ask for a name that the token is for, or for none, or get a token for this one",
-        NameRule::Kept => "come back under the name in the old certificate; to be somebody else, leave and join anew",
+        NameRule::Token => "ask for a name that the token allows, or for none, or get a token for this name",
+        NameRule::Kept => "rejoin under the name in the old certificate; for another name, leave and join again",
     }
 }
 
@@ -247,18 +243,18 @@ fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static 
             Some("its owner exposes services with `lychgate run --expose NAME=TARGET`"),
         ),
         Unreached::ByMachine { .. } => {
-            (StatusCode::FORBIDDEN, "refused-by-machine", Some("ask the machine's owner, who decides whom it lets in"))
+            (StatusCode::FORBIDDEN, "refused-by-machine", Some("ask the machine's owner, who decides who may connect"))
         }
         Unreached::TargetClosed { .. } => {
             (StatusCode::BAD_GATEWAY, "target-closed", Some("see that the service runs on the machine"))
         }
         Unreached::TargetSlow { .. } => {
-            (StatusCode::GATEWAY_TIMEOUT, "target-slow", Some("see what keeps the service on the machine"))
+            (StatusCode::GATEWAY_TIMEOUT, "target-slow", Some("check the service on the machine"))
         }
         Unreached::Silent { .. } => (
             StatusCode::GATEWAY_TIMEOUT,
             "machine-silent",
-            Some("its connection may be dead; if the machine is alive it comes back by itself"),
+            Some("its connection may be broken; if the machine works, it reconnects by itself"),
         ),
         Unreached::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "stream-limit", Some("end some of them, or wait")),
     }
@@ -407,30 +403,38 @@ mod tests {
             (
                 name(NameRule::Token),
                 "name-illegal",
-                "ask for a name that the token is for, or for none, or get a token for this one",
+                "ask for a name that the token allows, or for none, or get a token for this name",
             ),
             (
                 name(NameRule::Kept),
                 "name-illegal",
-                "come back under the name in the old certificate; to be somebody else, leave and join anew",
+                "rejoin under the name in the old certificate; for another name, leave and join again",
             ),
             (
                 denied("enroll or request"),
                 "denied",
-                "ask whoever runs this gateway for a join token, and tell them the id of this request, which is in its log",
+                "ask the gateway's operator for a join token, and give them the id of this request, which is in the gateway's log",
             ),
             (
                 denied(UNCHECKED),
                 "denied",
                 "have the machine's owner read the code to you, and pass it with --code: that is permitted",
             ),
-            (denied("connect"), "denied", "ask whoever runs this gateway; its log has this request under its id"),
+            (
+                denied("connect"),
+                "denied",
+                "ask the gateway's operator; the gateway's log has this request under its id",
+            ),
             (
                 Refusal::Retired { why: crate::core::refusal::REMOVED },
                 "removed",
-                "`lychgate leave --local`, then join again, if that is wanted",
+                "to join again: `lychgate leave --local`, then join",
             ),
-            (Refusal::Retired { why: "it is not known here" }, "retired", "`lychgate leave --local`, then join again"),
+            (
+                Refusal::Retired { why: "it is not known here" },
+                "retired",
+                "run `lychgate leave --local`, then join again",
+            ),
             (Refusal::Ours(Fault::Contention), "unavailable", "try again; the same request is safe to repeat"),
             (
                 Refusal::SignerUnavailable,
