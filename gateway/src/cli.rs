@@ -188,14 +188,61 @@ pub enum ClockCommand {
     },
 }
 
-/// Work on the CAs. The gateway may run; it uses the new certificates from its next start.
+/// Work on the authority. The gateway may be running; it takes over what changed when it is reloaded.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// List the root, its revocation list and the issuing CAs, and when they expire
+    /// List roots and issuing CAs, how far each is, when it ends, and who depends on those that are on their way in or out
     List {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make another root, with the issuing CAs below it; or another issuing CA below the active root. Nobody is shown it before it is published
+    Prepare {
+        /// What to make
+        what: Prepared,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// The active root's key, when it is not in the data folder
+        #[arg(long, conflicts_with = "request")]
+        root_key: Option<PathBuf>,
+        /// The file with the passphrase of the root's key, when it is not the gateway's
+        #[arg(long, conflicts_with = "request")]
+        root_passphrase_file: Option<PathBuf>,
+        /// Make the key alone, and write what is to be signed into this file; `ca sign` signs it where the root's key is
+        #[arg(long)]
+        request: Option<PathBuf>,
+    },
+    /// Have everybody believe what was prepared, before it signs anything
+    Publish {
+        /// The root or issuing CA, as `ca list` names it
+        name: String,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Have what was published sign from now on, in the place of what does
+    Activate {
+        /// The root or issuing CA, as `ca list` names it
+        name: String,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Tell nobody of it any more; refused while somebody depends on it
+    Retire {
+        /// The root or issuing CA, as `ca list` names it
+        name: String,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// Its name again: retire it although somebody depends on it, or although nobody can tell
+        #[arg(long, value_name = "NAME")]
+        force: Option<String>,
     },
     /// Make a new revocation list of the root, with the root's key
     Crl {
@@ -224,8 +271,11 @@ pub enum CaCommand {
         #[arg(long)]
         request: Option<PathBuf>,
     },
-    /// Sign a request of `ca renew`; this needs the root's key and nothing else of the gateway
+    /// Sign a request of `ca renew` or `ca prepare`, where the root's key is; needs nothing else of the gateway
     Sign {
+        /// Whose certificates a new CA is to sign, when the request is for one
+        #[arg(long, value_name = "ROLE")]
+        new: Option<CaRole>,
         /// The root's key
         #[arg(long)]
         root_key: PathBuf,
@@ -248,6 +298,64 @@ pub enum CaCommand {
         #[arg(long = "in")]
         input: PathBuf,
     },
+}
+
+/// What `ca prepare` makes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Prepared {
+    /// A root, and an issuing CA for each role below it
+    Root,
+    /// An issuing CA for machines
+    Machine,
+    /// An issuing CA for people
+    Person,
+    /// An issuing CA for gateways
+    Gateway,
+}
+
+impl Prepared {
+    /// Whose leaves it signs; nobody's when it is a root.
+    #[must_use]
+    pub const fn role(self) -> Option<pki::Role> {
+        match self {
+            Self::Root => None,
+            Self::Machine => Some(pki::Role::Machine),
+            Self::Person => Some(pki::Role::Person),
+            Self::Gateway => Some(pki::Role::Gateway),
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Machine => "machine",
+            Self::Person => "person",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// Whose certificates an issuing CA signs.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CaRole {
+    /// Those of machines
+    Machine,
+    /// Those of people
+    Person,
+    /// Those of gateways
+    Gateway,
+}
+
+impl From<CaRole> for pki::Role {
+    fn from(role: CaRole) -> Self {
+        match role {
+            CaRole::Machine => Self::Machine,
+            CaRole::Person => Self::Person,
+            CaRole::Gateway => Self::Gateway,
+        }
+    }
 }
 
 /// Work on policies.

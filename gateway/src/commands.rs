@@ -3,8 +3,10 @@
 mod ca;
 mod dev;
 mod init;
+mod listing;
 mod manual;
 mod offline;
+mod rotation;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,5 +1,6 @@
 //! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
 
+pub mod authority;
 pub mod noted;
 mod upkeep;
 
@@ -44,7 +45,7 @@ use crate::{
         rate::Rates,
     },
     rules,
-    signer::{CaSet, Passphrase},
+    signer::{Authority, Passphrase, Signer},
     store,
 };
 
@@ -65,7 +66,7 @@ pub struct Start {
 ///
 /// # Errors
 /// What cannot be used, and why.
-pub async fn shell(config: &Config, ca: CaSet, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
+pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
     let settings = settings(config)?;
     let rules = policy(config)?;
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
@@ -156,7 +157,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     believe_folders(&config)?;
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
+    let ca = Authority::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
     drop(passphrase);
     let shell = notify::starting(shell(&config, ca, clock, entropy)).await?;
     check_epoch(&shell, &config, accept_rollback).await?;
@@ -229,7 +230,7 @@ fn tell_ports(shell: &Shell, bound: Bound) {
     }
     let proxy = bound.proxy.map(|at| at.to_string());
     tracing::info!(
-        enroll = %bound.enroll, manage = %bound.manage, proxy, public = settings.public_enroll, pin = %shell.pin,
+        enroll = %bound.enroll, manage = %bound.manage, proxy, public = settings.public_enroll, pin = %shell.ca().pin(),
         "listening"
     );
     shell.settings.store(Arc::new(settings));
@@ -372,7 +373,8 @@ async fn round(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     }
     // Neither waits for the other to succeed.
     let swept = sweep::sweep(shell).await;
-    noted::take_up(shell, data_dir).await.and(swept)
+    let reported = authority::report(shell, data_dir).await;
+    noted::take_up(shell, data_dir).await.and(swept).and(reported)
 }
 
 /// Where an operator's word that the clock is right is left for the gateway: a file with the time that is right.
@@ -453,13 +455,21 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     if fresh.public_proxy.as_ref().is_some_and(|public| public.ends_with(":0")) {
         fresh.public_proxy.clone_from(&before.public_proxy);
     }
-    let table = upkeep::table(shell, &config.names).await?;
+    let ca = authority::changed(shell, &config).await?;
+    let table = match &ca {
+        Some(ca) => upkeep::table_by(shell, &Signer::of(Arc::clone(ca)), ca, &config.names).await?,
+        None => upkeep::table(shell, &config.names).await?,
+    };
     order::advance(shell).await.map_err(Complaint::store)?;
     let changed = rules.digest() != shell.rules.load().digest();
     if changed {
         policy_loaded(shell, rules.digest()).await?;
     }
     // Nothing fails from here on: what is in force is all old or all new.
+    if let Some(ca) = ca {
+        tracing::info!(generation = ca.signing().generation, pin = %ca.pin(), "another authority is in force");
+        shell.authority.store(ca);
+    }
     shell.rules.store(Arc::new(rules));
     shell.settings.store(Arc::new(fresh));
     tls.swap(table);
@@ -470,6 +480,9 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
         if let Some((ended, fault)) = unasked {
             tracing::error!(ended, %fault, "ended open connections that could not be checked against the new policy");
         }
+    }
+    if let Err(refusal) = authority::report(shell, &config.data_dir).await {
+        tracing::error!(%refusal, "who depends on which CA could not be written down; it is tried again in a minute");
     }
     Ok(count)
 }

@@ -21,7 +21,7 @@ fn entries(list: &List) -> BTreeMap<String, String> {
 }
 
 async fn list(story: &Story) -> Arc<List> {
-    flow::crl::list(&story.shell, Role::Machine).await.unwrap()
+    flow::crl::list(&story.shell, &story.shell.ca().signing().machine).await.unwrap()
 }
 
 /// What the list, made anew, says of each certificate.

@@ -53,8 +53,8 @@ const ROWS: [Row; 26] = [
     row("lineage/$lineage", Refused, With),
     row("cert/$serial", Refused, Without),
     // Its own record says what the index does not.
-    row("certend/machine/$end/$serial", GoesOn, Without),
-    row("certend/machine/$end/$serial cert/$serial", Refused, With),
+    row("certend/$issuer/$end/$serial", GoesOn, Without),
+    row("certend/$issuer/$end/$serial cert/$serial", Refused, With),
     row("lock/machine/m-1", Locked, With),
     row("lock/lineage/$lineage", Locked, With),
     row("lock/key/$key", Locked, With),
@@ -91,6 +91,7 @@ async fn keys(story: &Story, row: &Row, machine: &Member, waiting: &str, token: 
         ("$lineage", subject.lineage.as_str()),
         ("$serial", &serial),
         ("$end", &end),
+        ("$issuer", &story.shell.ca().signing().machine.hex()),
         ("$key", &peer.key.hex()),
         ("$enrollment", &subject.enrollment),
         ("$waiting", waiting),
@@ -114,7 +115,7 @@ async fn using(story: &Story, machine: &Member) -> Use {
 
 async fn list(story: &Story, machine: &Member) -> List {
     story.clock.advance(flow::crl::KEPT);
-    let Ok(list) = flow::crl::list(&story.shell, Role::Machine).await else { return Fails };
+    let Ok(list) = flow::crl::list(&story.shell, &story.shell.ca().signing().machine).await else { return Fails };
     let (_, parsed) = x509_parser::parse_x509_crl(&list.der).unwrap();
     let mut serials = parsed.iter_revoked_certificates().map(|entry| format!("{:032x}", entry.serial()));
     if serials.any(|serial| serial == machine.issued.serial) { With } else { Without }

@@ -89,6 +89,7 @@ fn enroll(call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let inbound = Inbound {
             key,
             wanted_name: None,
+            pin: None,
             evidence,
             attributes: BTreeMap::new(),
             source: call.conn.source(),

@@ -39,7 +39,8 @@ async fn it_serves_for_as_long_as_the_machine_has_its_own_certificate() {
     let reply = ask(&story, &machine, &sealed_key).await.unwrap();
     assert_eq!(reply.not_after, machine.issued.not_after);
     let (leaf, chain) = (ders(&reply.certificate), ders(&reply.chain));
-    let (anchors, name) = (story.shell.ca.anchors(), Name::parse("edge-7").unwrap());
+    let (ca, name) = (story.shell.ca(), Name::parse("edge-7").unwrap());
+    let anchors = ca.anchors();
     let peer = pki::verify_sealed(&leaf[0], &[&chain[0]], anchors, &name, story.shell.now()).unwrap();
     assert_eq!(peer.identity.to_string(), "spiffe://test.example/machine/edge-7");
     let (_, parsed) = x509_parser::parse_x509_certificate(&leaf[0]).unwrap();
@@ -62,7 +63,7 @@ async fn it_is_no_certificate_of_the_lineage() {
     // Nobody takes it from a client: no listener, and no attestor either, since both verify alike.
     let (leaf, chain) = (ders(&sealed.certificate), ders(&sealed.chain));
     let roles = [Role::Machine, Role::Person, Role::Gateway];
-    let refused = pki::verify_peer(&leaf[0], &[&chain[0]], story.shell.ca.anchors(), &roles, story.shell.now());
+    let refused = pki::verify_peer(&leaf[0], &[&chain[0]], story.shell.ca().anchors(), &roles, story.shell.now());
     assert!(refused.unwrap_err().to_string().contains("client"), "refused for its usage");
     // The machine goes on as if nothing had been: the same current, nothing pending, and it renews.
     let after = machine.caller(&story).await.lineage.record;
@@ -74,7 +75,7 @@ async fn it_is_no_certificate_of_the_lineage() {
 
 /// The serials on the list of the machines' CA.
 async fn listed(story: &Story) -> Vec<String> {
-    let crl = flow::crl::list(&story.shell, Role::Machine).await.unwrap();
+    let crl = flow::crl::list(&story.shell, &story.shell.ca().signing().machine).await.unwrap();
     let (_, parsed) = x509_parser::parse_x509_crl(&crl.der).unwrap();
     parsed.iter_revoked_certificates().map(|entry| format!("{:032x}", entry.serial())).collect()
 }

@@ -41,7 +41,8 @@ async fn host(story: &Story, member: &Member, key: &SshHolder) -> Result<SshRepl
 #[track_caller]
 fn certificate(story: &Story, reply: &SshReply, key: &SshHolder, kind: SshKind) -> SshCertificate {
     let cert = SshCertificate::parse(&reply.certificate).unwrap();
-    let ca = story.shell.ca.ssh(kind);
+    let authority = story.shell.ca();
+    let ca = authority.ssh(kind);
     assert_eq!(cert.check_signed_by(ca), Ok(()));
     assert_eq!(ca.line(), reply.ca);
     assert!(cert.certifies(&SshKey::parse(&key.line()).unwrap()));

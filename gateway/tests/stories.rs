@@ -271,12 +271,12 @@ async fn locks_bite_while_waiting_while_renewing_and_on_every_request() {
     story.lock(&alice, "machine", "edge-07").await.unwrap();
     assert!(matches!(machine.renew(&story).await.unwrap_err(), Refusal::Locked { .. }));
     assert!(matches!(story.admit(&story.peer(&machine.issued)).await.unwrap_err(), Refusal::Locked { .. }));
-    let crl = gateway::flow::crl::list(&story.shell, pki::Role::Machine).await.unwrap();
+    let crl = gateway::flow::crl::list(&story.shell, &story.shell.ca().signing().machine).await.unwrap();
     assert!(crl.der.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
     let caller = alice.caller(&story).await;
     gateway::flow::admin::unlock(&story.shell, &caller, "machine", "edge-07", "i").await.unwrap();
     story.admit(&story.peer(&machine.issued)).await.unwrap();
-    let crl = gateway::flow::crl::list(&story.shell, pki::Role::Machine).await.unwrap();
+    let crl = gateway::flow::crl::list(&story.shell, &story.shell.ca().signing().machine).await.unwrap();
     assert!(!crl.der.windows(16).any(|bytes| hex::encode(bytes) == machine.issued.serial));
 
     let waiting_machine = story.stranger();
@@ -521,9 +521,15 @@ async fn certificates_say_where_the_lists_are_once_that_is_configured() {
     settings.public_crl = Some(pki::ListsUrl::parse("http://crl.test.example").unwrap());
     story.shell.settings.store(settings.into());
     let renewed = machine.renew(&story).await.unwrap();
-    assert!(says(&renewed.certificate, "http://crl.test.example/machine"));
+    assert!(says(
+        &renewed.certificate,
+        &format!("http://crl.test.example/{}", story.shell.ca().signing().machine.hex())
+    ));
     story.admit(&story.peer(&renewed)).await.unwrap();
-    assert!(says(&story.first_person().await.issued.certificate, "http://crl.test.example/person"));
+    assert!(says(
+        &story.first_person().await.issued.certificate,
+        &format!("http://crl.test.example/{}", story.shell.ca().signing().person.hex())
+    ));
 }
 
 #[tokio::test]
@@ -557,7 +563,7 @@ async fn locks_are_listed_to_the_last() {
 #[tokio::test]
 async fn near_the_end_of_its_ca_lives_are_shortened_and_after_it_there_are_none() {
     let story = Story::new().await;
-    let end = story.shell.ca.ends().machine;
+    let end = story.shell.ca().ends().machine;
     story.clock.set(end.minus(minutes(60)));
     let machine = story.machine("edge-07").await;
     assert_eq!(machine.issued.not_after, end.secs());

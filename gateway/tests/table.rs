@@ -351,7 +351,7 @@ impl Stage {
     async fn about(&self, method: &str, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
         let nothing = serde_json::Value::Null;
         match (method, path) {
-            (_, "/v1/crl/{list}") => (path.replace("{list}", "machine"), nothing, None),
+            (_, "/v1/crl/{list}") => (path.replace("{list}", "machine.pem"), nothing, None),
             ("POST", "/v1/enrollments") => {
                 let newcomer = Newcomer::new();
                 (path.to_owned(), json!({ "csr": newcomer.csr }), Some(newcomer))

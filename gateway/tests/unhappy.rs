@@ -17,6 +17,14 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
+/// A JWS by the gateway's own token key, whatever it says.
+async fn sign(story: &Story, header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let text = format!("{}.{}", part(header), part(claims));
+    let signature = story.shell.signer.token(text.clone()).await.unwrap();
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 /// What the gateway says to a token with other claims, signed by its own token key all the same.
 #[track_caller]
 fn check(what: &str, refused: &Refusal, says: &str) {
@@ -29,7 +37,6 @@ fn check(what: &str, refused: &Refusal, says: &str) {
 async fn our_signature_on_something_else_is_no_join_token() {
     let story = Story::new().await;
     let good = story.token(TokenWish::default()).await;
-    let key = EncodingKey::from_ec_der(&story.shell.ca.token().pkcs8);
     let rows = [
         ("another audience", "aud", json!("lychgate-manage"), "not a join token"),
         ("no audience", "aud", Value::Null, ""),
@@ -45,25 +52,22 @@ async fn our_signature_on_something_else_is_no_join_token() {
         } else {
             bent[claim] = value;
         }
-        let signed = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &bent, &key).unwrap();
+        let signed = sign(&story, &json!({ "typ": "JWT", "alg": "ES256" }), &bent).await;
         check(what, &story.stranger().join(&signed, "edge-07").await.unwrap_err(), says);
     }
     // Signed, and with an extension that must be understood.
     for crit in [json!(["exp"]), json!([]), json!("b64")] {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(&json!({ "alg": "ES256", "crit": crit, "exp": 1 })), part(&claims(&good)));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
-        let signed = format!("{message}.{signature}");
+        let signed = sign(&story, &json!({ "alg": "ES256", "crit": crit, "exp": 1 }), &claims(&good)).await;
         check("a critical extension", &story.stranger().join(&signed, "edge-07").await.unwrap_err(), "`crit`");
     }
     // The right claims under an algorithm that anybody can sign by: the public key is no secret.
-    let public = EncodingKey::from_secret(&story.shell.ca.token().public_point).unwrap();
+    let public = EncodingKey::from_secret(story.shell.ca().token_point()).unwrap();
     let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(&good), &public).unwrap();
     check("a MAC", &story.stranger().join(&signed, "edge-07").await.unwrap_err(), "ES256");
     // A later end in the text is nothing: the record decides.
     let mut longer = claims(&good);
     longer["exp"] = json!(4_102_444_800_u64);
-    let longer = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &longer, &key).unwrap();
+    let longer = sign(&story, &json!({ "alg": "ES256" }), &longer).await;
     story.clock.advance(DAY);
     let late = story.stranger().join(&longer, "edge-07").await.unwrap_err();
     assert!(matches!(&late, Refusal::Evidence(reject) if reject.code.name == "token-expired"), "{late:?}");

@@ -61,6 +61,9 @@ pub enum CaError {
     /// Which trust domain it belongs to is not stated.
     #[error("the CA certificate does not name its trust domain in exactly one `spiffe://` URI")]
     NoDomain,
+    /// Not below this root.
+    #[error("the root did not sign it")]
+    OtherRoot,
     /// Not a newer certificate of the same CA.
     #[error("the certificate cannot take the place of the CA's older one: {why}")]
     NotItsRenewal {
@@ -73,7 +76,7 @@ pub enum CaError {
 }
 
 /// A certificate with its key, ready to sign.
-pub(crate) struct Authority {
+pub(crate) struct CertifiedKey {
     cert_der: Vec<u8>,
     domain: TrustDomain,
     not_before: UnixTime,
@@ -130,7 +133,7 @@ impl rcgen::SigningKey for Unsigned<'_> {
     }
 }
 
-impl Authority {
+impl CertifiedKey {
     /// Pairs a certificate with its key, checking that they belong together and that both can do the work of a CA.
     fn new(cert_der: &[u8], key: Arc<dyn CaKey>) -> Result<Self, CaError> {
         let cert = Certificate::read(cert_der)?;
@@ -261,7 +264,7 @@ fn usable(error: impl fmt::Display) -> IssueError {
 }
 
 /// The root CA of a trust domain. It signs issuing CAs and nothing else.
-pub struct Root(pub(crate) Authority);
+pub struct Root(pub(crate) CertifiedKey);
 
 impl Root {
     /// A new self-signed root for that many years.
@@ -289,7 +292,7 @@ impl Root {
     /// A root kept in files.
     pub fn from_parts(cert_der: &[u8], key: Arc<dyn CaKey>) -> Result<Self, CaError> {
         crate::anchor::check_root(cert_der)?;
-        Authority::new(cert_der, key).map(Self)
+        CertifiedKey::new(cert_der, key).map(Self)
     }
 
     /// A new issuing CA for a role, valid for five years or as long as the root.
@@ -303,6 +306,20 @@ impl Root {
         let subject = SubjectKey::from_raw(key.algorithm(), key.public_key()).map_err(usable)?;
         let der = self.certify(role, &subject, serial, now.minus(BACKDATE), now)?;
         IssuingCa::from_parts(&der, key).map_err(usable)
+    }
+
+    /// A new issuing CA for a role, whose key is held elsewhere.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub fn certify_ca(
+        &self,
+        role: Role,
+        key: &SubjectKey,
+        serial: Serial,
+        now: UnixTime,
+    ) -> Result<Vec<u8>, IssueError> {
+        self.certify(role, key, serial, now.minus(BACKDATE), now)
     }
 
     /// The certificate of an issuing CA made anew, for the same key under the same name, valid for five years from now or as
@@ -347,7 +364,7 @@ impl Root {
         self.0.sign(&params, subject)
     }
 
-    pub(crate) const fn authority(&self) -> &Authority {
+    pub(crate) const fn authority(&self) -> &CertifiedKey {
         &self.0
     }
 
@@ -383,6 +400,23 @@ impl Root {
     pub const fn not_after(&self) -> UnixTime {
         self.0.not_after
     }
+}
+
+/// Checks that a certificate is that of an issuing CA which the root signed, whatever the time. Gives whose leaves it signs, and
+/// in which trust domain.
+///
+/// # Errors
+/// [`CaError`]; [`CaError::OtherRoot`] when another signed it.
+pub fn check_issuing(root: &[u8], der: &[u8]) -> Result<(Role, TrustDomain), CaError> {
+    let (root, cert) = (crate::anchor::check_root(root)?, Certificate::read(der)?);
+    cert.check_anchor_or_issuer()?;
+    if !cert.is_signed_by(&root) {
+        return Err(CaError::OtherRoot);
+    }
+    let [role] = cert.role_markers()[..] else {
+        return Err(CaError::NoRole { found: cert.role_markers().len() });
+    };
+    Ok((role, cert.ca_domain().ok_or(CaError::NoDomain)?))
 }
 
 /// Checks that a CA's certificate may take the place of an older one: signed by the root, for the same role, key, name and
@@ -446,7 +480,7 @@ pub fn ca_info(der: &[u8]) -> Result<CaInfo, CertFault> {
 
 /// The CA that signs the leaves of one role.
 pub struct IssuingCa {
-    authority: Authority,
+    authority: CertifiedKey,
     role: Role,
 }
 
@@ -457,7 +491,7 @@ impl IssuingCa {
         let [role] = roles.as_slice() else {
             return Err(CaError::NoRole { found: roles.len() });
         };
-        Ok(Self { authority: Authority::new(cert_der, key)?, role: *role })
+        Ok(Self { authority: CertifiedKey::new(cert_der, key)?, role: *role })
     }
 
     /// Whose leaves it signs.
@@ -496,13 +530,13 @@ impl IssuingCa {
         self.authority.key.digest()
     }
 
-    pub(crate) const fn authority(&self) -> &Authority {
+    pub(crate) const fn authority(&self) -> &CertifiedKey {
         &self.authority
     }
 
     /// To sign what our profiles would not, in tests.
     #[cfg(test)]
-    pub(crate) fn into_authority(self) -> Authority {
+    pub(crate) fn into_authority(self) -> CertifiedKey {
         self.authority
     }
 }

@@ -21,6 +21,9 @@ use crate::time::UnixTime;
 
 /// Longest chain, leaf and root included: our own has three, and one step is left for a root above ours.
 pub const CHAIN_MAX: usize = 4;
+/// Most certificates read of a peer, the leaf included: a gateway in the middle of a change of roots sends its CA, both roots, and
+/// what leads from one to the other.
+pub const SENT_MAX: usize = 6;
 /// Most intermediates looked at: a peer in the middle of a roll-over sends a few more than its chain has.
 const INTERMEDIATES_MAX: usize = 12;
 

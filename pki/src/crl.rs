@@ -7,18 +7,19 @@ use thiserror::Error;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::ca::{Authority, IssuingCa, Root};
+use crate::ca::{CertifiedKey, IssuingCa, Root};
 use crate::cert::Certificate;
 use crate::draft::IssueError;
-use crate::name::{BadName, GatewayName, Role};
+use crate::key::KeyDigest;
+use crate::name::{BadName, GatewayName};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
 /// Longest address under which lists are found, in bytes: it stands in every certificate.
 const LISTS_URL_MAX: usize = 200;
 
-/// Where third parties find the lists, as it is written into certificates (RFC 5280 4.2.1.13): that of a role lies at
-/// `<this>/<role>`.
+/// Where third parties find the lists, as it is written into certificates (RFC 5280 4.2.1.13): that of a CA lies at
+/// `<this>/<digest of the CA's key>`, so that each CA a role has had keeps its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListsUrl(String);
 
@@ -50,10 +51,10 @@ impl ListsUrl {
         Ok(Self(url.to_owned()))
     }
 
-    /// The address of one issuing CA's list.
+    /// The address of the list of the CA with this key.
     #[must_use]
-    pub fn of(&self, role: Role) -> String {
-        format!("{}/{role}", self.0)
+    pub fn of(&self, issuer: &KeyDigest) -> String {
+        format!("{}/{}", self.0, issuer.hex())
     }
 }
 
@@ -191,7 +192,7 @@ pub fn read_crl(der: &[u8], ca: &[u8]) -> Result<ListInfo, BadList> {
 }
 
 fn list(
-    ca: &Authority,
+    ca: &CertifiedKey,
     entries: &[RevokedEntry],
     number: u64,
     this_update: UnixTime,

@@ -106,8 +106,8 @@ impl Draft {
     }
 
     /// Says in it where the list of its issuing CA is found.
-    pub fn with_list(mut self, lists: &ListsUrl) -> Self {
-        self.list = Some(lists.of(self.identity.role));
+    pub fn with_list(mut self, lists: &ListsUrl, issuer: &KeyDigest) -> Self {
+        self.list = Some(lists.of(issuer));
         self
     }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     VerificationAlgorithm,
 };
 use thiserror::Error;
-use x509_parser::asn1_rs::Tag;
+use x509_parser::asn1_rs::{Integer, Sequence, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -87,12 +87,21 @@ pub enum KeyError {
 #[error("the signature does not verify under this key")]
 pub struct BadSignature;
 
-/// A signing key that could not sign.
+/// Why a signing key did not sign. What the key or its device said is the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the signing key failed: {reason}")]
-pub struct SignError {
-    /// What the key or its device said.
-    pub reason: String,
+pub enum SignError {
+    /// It is not there now, and may be later: a device that was pulled out, a session that was lost.
+    #[error("the signing key does not answer: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// It does not sign this, now or later.
+    #[error("the signing key failed: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The kinds of public key we certify.
@@ -469,6 +478,35 @@ pub trait CaKey: Send + Sync {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 }
 
+/// An ECDSA signature on P-256 as JSON Web Signatures have it (RFC 7518 3.4): R and S, 32 bytes each.
+///
+/// # Errors
+/// [`SignError::Refused`] when it is not one in ASN.1 form, as [`CaKey::sign`] gives it.
+pub fn jws_of_p256(signature: &[u8]) -> Result<[u8; 64], SignError> {
+    const HALF: usize = 32;
+    let (r, s) = parts_of_ecdsa(signature)?;
+    let mut out = [0; 2 * HALF];
+    for (part, half) in [r, s].iter().zip(out.chunks_exact_mut(HALF)) {
+        let digits =
+            part.iter().position(|byte| *byte != 0).map_or(&[][..], |start| part.get(start..).unwrap_or_default());
+        let into = HALF.checked_sub(digits.len()).and_then(|start| half.get_mut(start..)).ok_or_else(not_ecdsa)?;
+        into.copy_from_slice(digits);
+    }
+    Ok(out)
+}
+
+fn not_ecdsa() -> SignError {
+    SignError::Refused { reason: "the signature is not ECDSA in ASN.1 form".to_owned() }
+}
+
+/// R and S as the ASN.1 form has them (RFC 3279 2.2.3).
+pub(crate) fn parts_of_ecdsa(signature: &[u8]) -> Result<(Vec<u8>, Vec<u8>), SignError> {
+    let (_, sequence) = Sequence::from_der(signature).map_err(|_| not_ecdsa())?;
+    let (rest, r) = Integer::from_der(sequence.content.as_ref()).map_err(|_| not_ecdsa())?;
+    let (_, s) = Integer::from_der(rest).map_err(|_| not_ecdsa())?;
+    Ok((r.as_ref().to_vec(), s.as_ref().to_vec()))
+}
+
 /// A private key held in this process.
 pub struct SoftwareKey(Pair);
 
@@ -539,7 +577,7 @@ impl CaKey for SoftwareKey {
             Pair::P256(pair) | Pair::P384(pair) => pair
                 .sign(&SystemRandom::new(), message)
                 .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| SignError { reason: "the crypto library could not sign".to_owned() }),
+                .map_err(|_| SignError::Refused { reason: "the crypto library could not sign".to_owned() }),
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         }
     }

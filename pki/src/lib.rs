@@ -39,14 +39,16 @@ pub mod verify;
 pub mod vouch;
 
 pub use anchor::{AnchorError, AnchorSet, TrustAnchors, find_pinned_root, root_domain, root_pin};
-pub use ca::{CaError, CaInfo, ISSUING_CA_LIFETIME, IssuingCa, Root, ca_info, check_renewed};
+pub use ca::{CaError, CaInfo, ISSUING_CA_LIFETIME, IssuingCa, Root, ca_info, check_issuing, check_renewed};
 pub use cert::{CERT_MAX, CertFault};
-pub use chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, names_host, verify_chain};
+pub use chain::{CHAIN_MAX, ChainError, Eku, SENT_MAX, VerifiedChain, names_host, verify_chain};
 pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadList, BadListsUrl, ListInfo, ListsUrl, RevocationReason, RevokedEntry, crl, read_crl, root_crl};
 pub use csr::{CSR_MAX, CsrError, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
-pub use key::{BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey};
+pub use key::{
+    BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey, jws_of_p256,
+};
 pub use lint::LintError;
 pub use misread::misread;
 pub use name::{BadName, GatewayName, Identity, Name, Role, TrustDomain};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rcgen::CertificateParams;
 
 use crate::anchor::TrustAnchors;
-use crate::ca::{Authority, IssuingCa, Root};
+use crate::ca::{CertifiedKey, IssuingCa, Root};
 use crate::draft::{Issued, LeafRequest, draft};
 use crate::key::{KeyAlgorithm, SoftwareKey, SubjectKey};
 use crate::name::{GatewayName, Identity, Role, TrustDomain};
@@ -49,7 +49,7 @@ impl World {
         self.cas.iter().find(|ca| ca.role() == role).unwrap()
     }
 
-    pub(crate) fn authority(&self, role: Role) -> &Authority {
+    pub(crate) fn authority(&self, role: Role) -> &CertifiedKey {
         self.ca(role).authority()
     }
 

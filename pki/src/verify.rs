@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::anchor::TrustAnchors;
 use crate::cert::Certificate;
-use crate::chain::{CHAIN_MAX, ChainError, Eku, VerifiedChain, verify_chain};
+use crate::chain::{ChainError, Eku, SENT_MAX, VerifiedChain, verify_chain};
 use crate::key::KeyDigest;
 use crate::name::{BadName, Identity, Name, Role};
 use crate::profile::AssuranceLevel;
@@ -34,7 +34,7 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PeerError {
     /// More certificates than we read.
-    #[error("{found} certificates were sent and at most {CHAIN_MAX} are read")]
+    #[error("{found} certificates were sent and at most {SENT_MAX} are read")]
     TooManyCertificates {
         /// How many, the leaf included.
         found: usize,
@@ -165,7 +165,7 @@ fn verify<'a>(
     now: UnixTime,
 ) -> Result<(Peer, VerifiedChain<'a>), PeerError> {
     let found = intermediates.len() + 1;
-    if found > CHAIN_MAX {
+    if found > SENT_MAX {
         return Err(PeerError::TooManyCertificates { found });
     }
     let chain = verify_chain(leaf, intermediates, &anchors.set, eku, &[], now)?;

@@ -78,7 +78,7 @@ fn leaf_named(ca: &IssuingCa, key: SubjectKey, gateway_names: Vec<GatewayName>) 
     let draft = pki::draft(request, now());
     // One with the place of its list, the others without.
     let lists = ListsUrl::parse("http://crl.kernel.example").unwrap();
-    let draft = if ca.role() == Role::Machine { draft.with_list(&lists) } else { draft };
+    let draft = if ca.role() == Role::Machine { draft.with_list(&lists, &ca.key_digest()) } else { draft };
     draft.lint().unwrap().issue(ca).unwrap().der
 }
 
@@ -195,7 +195,7 @@ fn openssl_shows_what_we_meant() {
         "X509v3 Basic Constraints: critical\n                CA:FALSE\n",
         "X509v3 Subject Key Identifier:",
         "X509v3 Authority Key Identifier:",
-        "X509v3 CRL Distribution Points: \n                Full Name:\n                  URI:http://crl.kernel.example/machine\n",
+        "X509v3 CRL Distribution Points: \n                Full Name:\n                  URI:http://crl.kernel.example/",
         "Policy: 2.25.28445.78702019.172855195.41814556.156070738.2.2\n",
         "Policy: 2.25.28445.78702019.172855195.41814556.156070738.3.2\n",
         "Issuer: CN = kernel.example machines CA\n",

@@ -153,6 +153,7 @@ pub fn request(key: &Key, name: Option<&str>, token: Option<&str>) -> EnrollRequ
         wanted_name: name.map(str::to_owned),
         evidence: evidence.into_iter().collect(),
         attributes: std::collections::BTreeMap::new(),
+        pin: None,
     }
 }
 

@@ -44,6 +44,10 @@ pub struct EnrollRequest {
     /// What the machine says about itself; shown to approvers as claimed, never as verified.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// The pin of the root by which the requester knows this gateway, hex, when it is another than [`GatewayInfo::pin`]: the
+    /// waiting code is made with it. One that is none of the gateway's counts as absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
 }
 
 /// A certificate and everything needed to use and renew it (`201` of an enrollment or its poll, `200` of a renewal).

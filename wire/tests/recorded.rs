@@ -57,7 +57,11 @@ fn table() -> Vec<Row> {
             &[("same_as", "only by who asks for it: `requests approve --same-as`")]
         ),
         row!("can-i-request", CanIRequest),
-        row!("enroll-request", EnrollRequest),
+        row!(
+            "enroll-request",
+            EnrollRequest,
+            &[("pin", "`GET /v1/gateway` names another pin, which a gateway that has one root for ever never does")]
+        ),
         row!("lock-request", LockRequest),
         row!("prior-certificate", PriorCertificate),
         row!("reason-request", ReasonRequest),

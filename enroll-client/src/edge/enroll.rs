@@ -41,6 +41,8 @@ pub struct EnrollFace {
     verifier: GatewayVerifier,
     trusted: Vec<KeyDigest>,
     pin: KeyDigest,
+    /// The pin that the gateway gives newcomers now: another one once its root was changed.
+    given: Option<KeyDigest>,
     connection: Option<Connection>,
     offset: Offset,
     before: KnownGateway,
@@ -101,6 +103,7 @@ impl EnrollFace {
             verifier,
             trusted,
             pin,
+            given: None,
             connection: None,
             offset: Offset::default(),
             before: KnownGateway::default(),
@@ -227,6 +230,7 @@ impl EnrollFace {
         if let Some(root) = self.verifier.presented_root().filter(|root| self.trusted.contains(root)) {
             self.pin = root;
         }
+        self.given = KeyDigest::parse_hex(&info.pin).ok();
         self.hear_time(info.time);
         Ok(connection)
     }
@@ -245,6 +249,7 @@ impl EnrollFace {
             wanted_name: application.name.clone(),
             evidence: evidence::gather(&application.provers, binding)?,
             attributes: application.attributes.clone(),
+            pin: self.given.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
         };
         serde_json::to_vec(&request).map_err(|e| SubmitError::Key(KeyFault::Library(e.to_string())))
     }

@@ -212,9 +212,8 @@ fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> 
     let body: Body = wire::strict::from_slice(message.body.as_bytes()).map_err(|_| invalid("its JSON is malformed"))?;
     let ders = pki::parse_pem("CERTIFICATE", &body.certificate).map_err(|_| invalid("it is not PEM"))?;
     let (leaf, rest) = ders.split_first().ok_or_else(|| invalid("it is not PEM"))?;
-    // Ours come first; what else was sent may hold an older issuing CA of ours.
-    let sent = rest.iter().take(CHAIN_MAX).map(Vec::as_slice);
-    let intermediates: Vec<&[u8]> = context.issuing.into_iter().chain(sent).collect();
+    // Our own issuing CAs are known with the roots.
+    let intermediates: Vec<&[u8]> = rest.iter().take(CHAIN_MAX).map(Vec::as_slice).collect();
     let peer = verified_in_its_time(leaf, &intermediates, context)?;
     let signature = URL_SAFE_NO_PAD.decode(&body.signature).map_err(|_| invalid("its signature is malformed"))?;
     let key = pki::SubjectKey::from_spki_der(&peer.spki).map_err(|_| invalid("its key is not one we accept"))?;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use pki::Root;
+use pki::{Role, Root};
 
-use super::load;
+use super::{
+    listing::{self, show},
+    load, rotation,
+};
 use crate::{
     cli::CaCommand,
     complaint::Complaint,
@@ -12,6 +15,7 @@ use crate::{
     core::{
         audit::{Offline, Signed},
         ca_end::CaEnds,
+        slots::SlotState,
     },
     ports::{
         clock::Clock,
@@ -21,13 +25,14 @@ use crate::{
     server::noted,
     signer::{
         Passphrase, SignerError,
-        offline::{self, Listed},
+        offline::{self, Imported, Listed},
+        rotation::Making,
     },
 };
 
 /// What comes after new certificates are in place.
-const RESTART: &str =
-    "restart the gateway to use them; machines and people continue, and get the new chain with their next renewal";
+const RELOAD: &str =
+    "reload the gateway to use them; machines and people continue, and get the new chain with their next renewal";
 
 /// Carries out one of the commands. What happens in the gateway's folder happens as whom it belongs to.
 ///
@@ -35,17 +40,22 @@ const RESTART: &str =
 /// What failed, and what to do.
 pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
     let path = match command {
-        CaCommand::Sign { root_key, root_passphrase_file, input, out } => {
+        CaCommand::Sign { root_key, root_passphrase_file, input, out, new } => {
             let passphrase = Passphrase::load(root_passphrase_file).map_err(Complaint::failed)?;
-            let signed = offline::sign(input, root_key, &passphrase, &Clock::system(), &Entropy::os());
+            let by = offline::Signing { key: root_key, passphrase: &passphrase, new: new.map(Into::into) };
+            let signed = offline::sign(input, &by, &Clock::system(), &Entropy::os());
             write(out, &signed.map_err(Complaint::failed)?)?;
             println!("signed; take {} to the gateway and run `lychgate-gateway ca import` there", out.display());
             return Ok(());
         }
-        CaCommand::List { config }
-        | CaCommand::Crl { config, .. }
-        | CaCommand::Renew { config, .. }
-        | CaCommand::Import { config, .. } => config,
+        CaCommand::List { config, json } => return listing::list(config, *json),
+        CaCommand::Crl { config, .. } | CaCommand::Renew { config, .. } | CaCommand::Import { config, .. } => config,
+        CaCommand::Prepare { .. }
+        | CaCommand::Publish { .. }
+        | CaCommand::Activate { .. }
+        | CaCommand::Retire { .. } => {
+            return rotation::rotate(command);
+        }
     };
     let config = load(path)?;
     let request = super::at_home(path, &config, async |config| in_its_folder(command, config))?;
@@ -67,8 +77,12 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let data_dir = &config.data_dir;
     match command {
-        CaCommand::Sign { .. } => {}
-        CaCommand::List { .. } => show(&offline::list(data_dir).map_err(Complaint::failed)?, data_dir, &clock)?,
+        CaCommand::List { .. }
+        | CaCommand::Sign { .. }
+        | CaCommand::Prepare { .. }
+        | CaCommand::Publish { .. }
+        | CaCommand::Activate { .. }
+        | CaCommand::Retire { .. } => {}
         CaCommand::Crl { root_key, root_passphrase_file, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;
@@ -76,7 +90,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
             note(config, &clock, vec![what])?;
             let until = made.next_update.map_or_else(String::new, |until| format!(", valid until {until}"));
             println!("made the root's revocation list, number {}{until}", made.number);
-            println!("restart the gateway to serve it");
+            println!("reload the gateway to serve it");
         }
         CaCommand::Renew { request: Some(_), .. } => {
             return offline::request(data_dir).map(Some).map_err(Complaint::failed);
@@ -85,14 +99,24 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let listed = offline::renew(data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?;
             note(config, &clock, renewed(&listed, data_dir, Signed::Here)?)?;
-            show(&listed, data_dir, &clock)?;
-            println!("{RESTART}");
+            show(&listed, &clock);
+            println!("{RELOAD}");
         }
         CaCommand::Import { input, .. } => {
-            let listed = offline::import(data_dir, input).map_err(Complaint::failed)?;
-            note(config, &clock, renewed(&listed, data_dir, Signed::Elsewhere)?)?;
-            show(&listed, data_dir, &clock)?;
-            println!("{RESTART}");
+            let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
+            let domain = &config.trust_domain;
+            let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+            match offline::import(&making, input).map_err(Complaint::failed)? {
+                Imported::Renewed(listed) => {
+                    note(config, &clock, renewed(&listed, data_dir, Signed::Elsewhere)?)?;
+                    show(&listed, &clock);
+                    println!("{RELOAD}");
+                }
+                Imported::New(name) => {
+                    note(config, &clock, vec![rotation::changed(data_dir, &name, "prepared", None)?])?;
+                    rotation::prepared(&name);
+                }
+            }
         }
     }
     Ok(None)
@@ -100,10 +124,10 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
 
 /// What the audit is to hold of new certificates.
 fn renewed(listed: &[Listed], data_dir: &Path, signed: Signed) -> Result<Vec<Offline>, Complaint> {
-    let issuing = listed.iter().filter(|one| one.name != "root");
+    let issuing = listed.iter().filter(|one| one.root.is_some() && one.state != SlotState::Retired);
     let mut done: Vec<Offline> = issuing
         .map(|one| Offline::CaRenewed {
-            ca: one.name.to_owned(),
+            ca: one.name.clone(),
             serial: one.info.serial.to_string(),
             not_after: one.info.not_after.secs(),
             signed,
@@ -116,17 +140,17 @@ fn renewed(listed: &[Listed], data_dir: &Path, signed: Signed) -> Result<Vec<Off
 }
 
 /// The store may be the running gateway's, so it is left to the gateway to write it down.
-fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result<(), Complaint> {
+pub(super) fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result<(), Complaint> {
     noted::note(&config.data_dir, clock.now().into(), done).map_err(Complaint::failed)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Complaint> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Complaint> {
     files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Replace).map_err(Complaint::failed)
 }
 
 /// The root with its key, wherever that is.
-fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Result<Root, Complaint> {
-    let here = config.data_dir.join("ca/root.key");
+pub(super) fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Result<Root, Complaint> {
+    let here = offline::root_key(&config.data_dir).map_err(Complaint::failed)?;
     let key = key.unwrap_or(&here);
     if !files::exists(key) {
         return Err(Complaint::failed(format!("the root's key is not at `{}`", key.display())).hint(
@@ -143,38 +167,25 @@ fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Resul
     })
 }
 
-/// The table of what there is, and what should be done about it.
-fn show(listed: &[Listed], data_dir: &Path, clock: &Clock) -> Result<(), Complaint> {
-    let list = offline::root_list(data_dir).map_err(Complaint::failed)?.and_then(|(_, list)| list.next_update);
-    println!("{:<9} {:<20}  {:<32}  FILE", "CA", "ENDS", "SERIAL");
-    for Listed { path, name, info } in listed {
-        println!("{name:<9} {:<20}  {:<32}  {}", info.not_after.to_string(), info.serial, path.display());
-    }
-    let path = data_dir.join("ca").join(offline::ROOT_LIST);
-    match list {
-        Some(end) => println!("{:<9} {:<20}  {:<32}  {}", "root-crl", end.to_string(), "", path.display()),
-        None => println!("there is no revocation list of the root: make it with `lychgate-gateway ca crl`"),
-    }
-    for line in notices(listed, list, clock) {
-        println!("{line}");
-    }
-    Ok(())
-}
-
 /// What is to be said of ends that are near.
-fn notices(listed: &[Listed], root_list: Option<pki::UnixTime>, clock: &Clock) -> Vec<String> {
-    let end = |name: &str| listed.iter().find(|one| one.name == name).map(|one| one.info.not_after);
+pub(super) fn notices(listed: &[Listed], clock: &Clock) -> Vec<String> {
+    let active = |role: Option<Role>| {
+        listed
+            .iter()
+            .find(|one| one.state == SlotState::Active && one.root.is_some() == role.is_some() && one.info.role == role)
+    };
+    let end = |role| active(role).map(|one| one.info.not_after);
     let (Some(root), Some(machine), Some(person), Some(gateway)) =
-        (end("root"), end("machine"), end("person"), end("gateway"))
+        (end(None), end(Some(Role::Machine)), end(Some(Role::Person)), end(Some(Role::Gateway)))
     else {
         return Vec::new();
     };
+    let root_list = active(None).and_then(|one| one.list).and_then(|list| list.next_update);
     let ends = CaEnds { root, root_list, machine, person, gateway };
     ends.notices(clock.now()).iter().map(ToString::to_string).collect()
 }
 
 /// The same for whoever checks the configuration; nothing before `init`.
 pub fn warnings(data_dir: &Path) -> Vec<String> {
-    let list = offline::root_list(data_dir).ok().flatten().and_then(|(_, list)| list.next_update);
-    offline::list(data_dir).map_or_else(|_| Vec::new(), |listed| notices(&listed, list, &Clock::system()))
+    offline::list(data_dir).map_or_else(|_| Vec::new(), |listed| notices(&listed, &Clock::system()))
 }

@@ -84,7 +84,7 @@ async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(),
     let settings = shell.settings.load();
     let (dir, client) = (quoted(&place.dir), quoted(&place.client));
     let url = format!("https://{}", settings.public_enroll);
-    let pin = shell.pin.hex();
+    let pin = shell.ca().pin().hex();
     eprintln!();
     eprintln!("Lychgate runs. All its files are in {dir}/ and are kept between runs.");
     eprintln!();

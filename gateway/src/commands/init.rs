@@ -25,7 +25,7 @@ use crate::{
         home,
     },
     server,
-    signer::{CaSet, Passphrase},
+    signer::{Authority, Passphrase},
     store::Engine,
 };
 
@@ -183,7 +183,7 @@ async fn authority(
     passphrase: &Passphrase,
 ) -> Result<(String, String), Complaint> {
     let (clock, entropy) = (Clock::system(), Entropy::os());
-    let ca = CaSet::create(&config.data_dir, domain, passphrase, &clock, &entropy).map_err(|error| {
+    let ca = Authority::create(&config.data_dir, domain, passphrase, &clock, &entropy).map_err(|error| {
         Complaint::failed(error).hint("an interrupted `init` leaves files behind: remove the folder and start again")
     })?;
     let shell = server::shell(config, ca, clock, entropy).await?;
@@ -191,7 +191,7 @@ async fn authority(
     let mut changes = Changes::new();
     changes.event(Event::GatewayInitialised { trust_domain: domain.as_str().to_owned() });
     let _ = shell.commit(changes, &Actor { who: "gateway", instance: "init" }).await;
-    let pin = shell.pin.hex();
+    let pin = shell.ca().pin().hex();
     shell.store.close().await;
     server::begin_epoch(config)?;
     Ok((pin, token))
@@ -213,7 +213,8 @@ pub fn invite(path: &Path) -> Result<(), Complaint> {
     })?;
     let token = at_home(path, &config, async |config| {
         let (clock, entropy) = (Clock::system(), Entropy::os());
-        let ca = CaSet::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
+        let ca =
+            Authority::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
         let shell = server::shell(config, ca, clock, entropy).await?;
         let token = first_token(&shell).await;
         shell.store.close().await;

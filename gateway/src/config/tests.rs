@@ -54,7 +54,7 @@ fn every_value_is_taken() {
          format='json'\nlevel='gateway=debug,warn'\n[limits]\nconnections=9\nhead_time='1s'\npoll_total='7/s burst 8'\n"
     ));
     assert_eq!(config.public.enroll.to_string(), "[2001:db8::1]:443");
-    assert_eq!(config.public.crl.unwrap().of(pki::Role::Machine), "http://crl.td.example/machine");
+    assert_eq!(config.public.crl.unwrap(), pki::ListsUrl::parse("http://crl.td.example").unwrap());
     assert_eq!(config.store.path, Path::new("/etc/lg/s"), "beside the file");
     assert_eq!((config.store.engine, config.store.cache_bytes), (Engine::Redb, 7 * 1024 * 1024));
     assert_eq!(config.policy_files, [Path::new("/etc/lg/a.cedar"), Path::new("/b.cedar")]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pki::{KeyDigest, UnixTime};
+use pki::UnixTime;
 use policy::Ruleset;
 
 use super::{
@@ -151,7 +151,6 @@ pub fn approve(
     asked: &Approve,
     records: Records,
     rules: &Ruleset,
-    root_pin: &KeyDigest,
     now: UnixTime,
     entropy: &[u8; 8],
 ) -> Result<Outcome, Refusal> {
@@ -173,7 +172,7 @@ pub fn approve(
     // Once it is known that they may: it says who exists.
     known_owner(records.owner.as_ref())?;
     if let Code::Typed(typed) = &asked.code
-        && !pki::waiting_code(&enrollment.key, root_pin, &enrollment.nonce).matches(typed)
+        && !pki::waiting_code(&enrollment.key, &enrollment.pin, &enrollment.nonce).matches(typed)
     {
         let mut changes = Changes::new();
         changes.event(Event::ApprovalWrongCode { enrollment: enrollment.id.clone() });

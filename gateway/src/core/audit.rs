@@ -20,6 +20,7 @@ use super::records::{Content, Run};
 pub const NAMES: &[&str] = &[
     "ca.renewed",
     "ca.root-list",
+    "ca.slot",
     "certificate.activated",
     "certificate.issued",
     "certificate.sealed",

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use pki::{Role, UnixTime};
+use pki::{KeyDigest, Role, UnixTime};
 
 /// When the root, its revocation list and the issuing CAs end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,33 @@ impl CaEnds {
         let notice =
             |(ca, end)| Nearness::of(end, now).map(|nearness| Notice { ca, end, nearness, left: end.since(now) });
         self.all().into_iter().filter_map(notice).collect()
+    }
+}
+
+/// The CAs that sign now: what a decision about a certificate must know of the authority.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// The generation of the authority: it grows with every change of a slot.
+    pub generation: u64,
+    /// When they end.
+    pub ends: CaEnds,
+    /// The key of the CA for machines.
+    pub machine: KeyDigest,
+    /// The key of the CA for people.
+    pub person: KeyDigest,
+    /// The key of the CA for gateways.
+    pub gateway: KeyDigest,
+}
+
+impl Signing {
+    /// The key of the CA that signs for a role.
+    #[must_use]
+    pub const fn issuer(&self, role: Role) -> KeyDigest {
+        match role {
+            Role::Machine => self.machine,
+            Role::Person => self.person,
+            Role::Gateway => self.gateway,
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Inbound {
     pub key: SubjectKey,
     /// The name it would like.
     pub wanted_name: Option<String>,
+    /// The root by which it knows this gateway, if it says.
+    pub pin: Option<KeyDigest>,
     /// Evidence: kind and body.
     pub evidence: Vec<(String, String)>,
     /// What it says of itself.
@@ -126,6 +128,8 @@ impl NameRecords {
 pub struct Frame<'a> {
     /// What goes into every certificate.
     pub common: Common<'a>,
+    /// The root by which the newcomer knows this gateway.
+    pub pin: KeyDigest,
     /// How long a request may wait.
     pub pending_ttl: Duration,
     /// Most that may wait.
@@ -302,6 +306,7 @@ fn enrollment(
         attributes: inbound.attributes.clone(),
         assurance: claims.assurance,
         source: inbound.prefix.clone(),
+        pin: frame.pin,
         nonce: entropy.nonce,
         created: now.into(),
         expires: now.plus(frame.pending_ttl).into(),

@@ -43,10 +43,8 @@ pub struct Message<'a> {
 pub struct Context<'a> {
     /// The trust domain.
     pub domain: &'a TrustDomain,
-    /// Our roots.
+    /// Our roots, with every issuing CA below them: a client that kept only its leaf can still be verified.
     pub anchors: &'a TrustAnchors,
-    /// Our issuing CAs: a client that kept only its leaf can still be verified.
-    pub issuing: [&'a [u8]; 2],
     /// The key of join tokens.
     pub token_key: &'a TokenKey,
     /// The policy in force: evidence by somebody's word is worth what they could give now.

@@ -137,35 +137,35 @@ pub fn locked(key: &str) -> Option<(LockKind, String)> {
 
 /// Issuing CA, end and serial of the certificate that is filed by its end under this key.
 #[must_use]
-pub fn certificate_ending(key: &str) -> Option<(Role, UnixSecs, Serial)> {
+pub fn certificate_ending(key: &str) -> Option<(KeyDigest, UnixSecs, Serial)> {
     let mut parts = key.strip_prefix(CERTIFICATE_ENDS)?.split('/');
-    let role = Role::parse(parts.next()?).ok()?;
+    let issuer = KeyDigest::parse_hex(parts.next()?).ok()?;
     let end = u64::from_str_radix(parts.next()?, 16).ok()?;
-    Some((role, UnixSecs(end), Serial::parse_hex(parts.next()?).ok()?))
+    Some((issuer, UnixSecs(end), Serial::parse_hex(parts.next()?).ok()?))
 }
 
 /// Prefix of the certificates of one issuing CA by their end.
 #[must_use]
-pub fn certificate_ends(issuer: Role) -> String {
-    format!("{CERTIFICATE_ENDS}{}/", issuer.as_str())
+pub fn certificate_ends(issuer: &KeyDigest) -> String {
+    format!("{CERTIFICATE_ENDS}{}/", issuer.hex())
 }
 
 /// The place, among the certificates of one issuing CA, before all that end at this time or later.
 #[must_use]
-pub fn ending_from(issuer: Role, not_after: UnixSecs) -> String {
+pub fn ending_from(issuer: &KeyDigest, not_after: UnixSecs) -> String {
     format!("{}{:016x}/", certificate_ends(issuer), not_after.0)
 }
 
 /// A certificate by its end.
 #[must_use]
 pub fn certificate_end(cert: &CertificateEnd) -> String {
-    format!("{}{}", ending_from(cert.role, cert.not_after), cert.serial.hex())
+    format!("{}{}", ending_from(&cert.issuer, cert.not_after), cert.serial.hex())
 }
 
 /// The number and time of the newest revocation list of an issuing CA.
 #[must_use]
-pub fn last_list(issuer: Role) -> String {
-    format!("{LAST_LISTS}{}", issuer.as_str())
+pub fn last_list(issuer: &KeyDigest) -> String {
+    format!("{LAST_LISTS}{}", issuer.hex())
 }
 
 /// An audit event: ordered by time, with random bytes so that two events of one millisecond both stand.

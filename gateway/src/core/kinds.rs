@@ -1,7 +1,7 @@
 //! Every kind of record there is: under which prefix, what it must read as, and when it goes. Nothing is stored that has
 //! no row here.
 
-use pki::KeyDigest;
+use pki::{KeyDigest, Role};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{
@@ -64,12 +64,13 @@ impl Stored for Owned {
 /// A certificate of which it cannot be said whose it is, is nobody's: it stands on the list of revoked ones.
 impl Stored for CertificateEnd {
     fn unreadable(key: &str) -> Option<Self> {
-        let (role, not_after, serial) = keys::certificate_ending(key)?;
+        let (issuer, not_after, serial) = keys::certificate_ending(key)?;
         Some(Self {
             serial,
             lineage: String::new(),
-            role,
-            issuer: KeyDigest::from_spki_der(&[]),
+            // Whoever reads the index of a CA knows its role.
+            role: Role::Machine,
+            issuer,
             name: String::new(),
             key: KeyDigest::from_spki_der(&[]),
             not_before: UnixSecs(0),

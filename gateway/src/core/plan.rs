@@ -11,7 +11,7 @@ use policy::{Action, Grant};
 use super::{
     admission::{Caller, lock_kind},
     audit::Event,
-    ca_end::CaEnds,
+    ca_end::Signing,
     change::{Changes, Expect},
     keys,
     lock::Locks,
@@ -28,6 +28,7 @@ use super::{
 #[must_use = "a plan that is not signed and committed issues nothing"]
 pub struct Plan {
     linted: Linted,
+    issuer: KeyDigest,
     changes: Changes,
     lineage: String,
     rules: Vec<String>,
@@ -41,13 +42,19 @@ impl Plan {
         self.linted.identity().role
     }
 
+    /// The key of the CA that is to sign it, which its records name already.
+    #[must_use]
+    pub const fn issuer(&self) -> KeyDigest {
+        self.issuer
+    }
+
     /// Signs. Gives what is to be committed, in one batch, before anybody sees the certificate; its record; and the id given
     /// to the client.
     ///
     /// # Errors
     /// [`IssueError`].
     pub fn sign(self, ca: &IssuingCa) -> Result<(Changes, Certificate, String), IssueError> {
-        let Self { linted, mut changes, lineage, rules, id } = self;
+        let Self { linted, mut changes, lineage, rules, id, .. } = self;
         let issued = linted.issue(ca)?;
         let certificate = Certificate {
             serial: issued.serial,
@@ -133,8 +140,8 @@ pub struct Common<'a> {
     pub lists: Option<&'a ListsUrl>,
     /// How many certificates of each kind a lineage may have made in one life of them.
     pub per_life: u32,
-    /// When the CAs end that sign them.
-    pub ends: &'a CaEnds,
+    /// The CAs that sign them.
+    pub signing: &'a Signing,
 }
 
 impl Common<'_> {
@@ -144,7 +151,7 @@ impl Common<'_> {
     /// # Errors
     /// [`Fault::CaEnded`].
     pub fn within(&self, role: Role, lifetime: Duration, now: UnixTime) -> Result<Duration, Fault> {
-        let end = self.ends.of(role);
+        let end = self.signing.ends.of(role);
         if end <= now { Err(Fault::CaEnded { role: role.as_str(), end }) } else { Ok(lifetime.min(end.since(now))) }
     }
 }
@@ -190,28 +197,28 @@ pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: 
         admitted_by: wanted.admitted_by.into(),
         gateway_names: vec![],
     };
-    let key = request.key.digest();
+    let (key, issuer) = (request.key.digest(), wanted.common.signing.issuer(wanted.role));
     let draft = pki::draft(request, now);
     let draft = match kind {
         Kind::Own => draft,
         Kind::Sealed => draft.for_sealed_services(),
     };
     let draft = match wanted.common.lists {
-        Some(lists) => draft.with_list(lists),
+        Some(lists) => draft.with_list(lists, &issuer),
         None => draft,
     };
     let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
-    Ok(Draft { linted, key, kind, rules: terms.rules })
+    Ok(Draft { linted, key, issuer, kind, rules: terms.rules })
 }
 
 /// The plan for a certificate of the gateway's own, by no policy: whoever starts the gateway has its keys.
 ///
 /// # Errors
 /// [`LintError`] when it would break a rule.
-pub fn own_leaf(request: LeafRequest, at: UnixTime) -> Result<Plan, LintError> {
+pub fn own_leaf(request: LeafRequest, issuer: KeyDigest, at: UnixTime) -> Result<Plan, LintError> {
     let (lineage, id) = (request.identity.role.to_string(), request.identity.name.to_string());
     let linted = pki::draft(request, at).lint()?;
-    Ok(Plan { linted, changes: Changes::new(), lineage, rules: Vec::new(), id })
+    Ok(Plan { linted, issuer, changes: Changes::new(), lineage, rules: Vec::new(), id })
 }
 
 /// The two kinds of certificates of a lineage, each with a budget of its own.
@@ -248,6 +255,7 @@ pub(super) fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: Un
 pub struct Draft {
     linted: Linted,
     key: KeyDigest,
+    issuer: KeyDigest,
     kind: Kind,
     rules: Vec<String>,
 }
@@ -273,7 +281,13 @@ impl Draft {
             Kind::Sealed => &mut lineage.sealed_paid_until,
         };
         *paid_until = spend(*paid_until, life, common.per_life, now)?;
-        let reference = CertRef { serial: linted.serial(), key: self.key, not_after: linted.not_after().into() };
+        let reference = CertRef {
+            serial: linted.serial(),
+            key: self.key,
+            issuer: self.issuer,
+            generation: common.signing.generation,
+            not_after: linted.not_after().into(),
+        };
         Ok((Charged { draft: self, lineage: lineage.id.clone() }, reference))
     }
 }
@@ -290,8 +304,8 @@ impl Charged {
     /// The plan: the draft, with everything that is to be durable in the same commit. `id` is what the client is given.
     pub fn plan(self, mut changes: Changes, stands: Stands, id: String) -> Plan {
         stand_on(&mut changes, stands);
-        let Self { draft: Draft { linted, rules, .. }, lineage } = self;
-        Plan { linted, changes, lineage, rules, id }
+        let Self { draft: Draft { linted, issuer, rules, .. }, lineage } = self;
+        Plan { linted, issuer, changes, lineage, rules, id }
     }
 }
 

@@ -13,7 +13,7 @@ pub use self::{
 
 mod claim;
 mod run;
-mod text;
+pub(super) mod text;
 
 /// A record as it was read, with the version that a change of it must expect.
 #[derive(Clone, Debug)]
@@ -178,6 +178,10 @@ pub struct Enrollment {
     pub assurance: AssuranceLevel,
     /// The network prefix it came from.
     pub source: String,
+    /// The root by which its holder knows the gateway. It stays what it was when another root takes over, so the waiting code
+    /// does too.
+    #[serde(with = "digest")]
+    pub pin: KeyDigest,
     /// The bytes that, with the key and the root, make the waiting code.
     #[serde(with = "nonce")]
     pub nonce: [u8; 16],
@@ -361,6 +365,11 @@ pub struct CertRef {
     /// Digest of its key.
     #[serde(with = "digest")]
     pub key: KeyDigest,
+    /// Digest of the key of the CA that signed it.
+    #[serde(with = "digest")]
+    pub issuer: KeyDigest,
+    /// The generation of the authority when it was made: which roots its holder was given with it.
+    pub generation: u64,
     /// End of validity.
     pub not_after: UnixSecs,
 }

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use pki::{KeyDigest, Role, UnixTime};
 use policy::Ruleset;
 use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
@@ -75,27 +76,32 @@ const SIGNATURE_CHARS: usize = 86;
 /// Clock difference allowed for `nbf`, in seconds.
 const LEEWAY: u64 = 60;
 
-/// The key that signs and checks join tokens: ES256, and no other algorithm is taken.
-pub struct TokenKey {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+/// The public key of join tokens: ES256, and no other algorithm is taken.
+pub struct TokenKey(DecodingKey);
+
+/// The header of our tokens.
+const HEADER: &str = r#"{"typ":"JWT","alg":"ES256"}"#;
+
+/// What the key of join tokens has to sign for a token (RFC 7515 5.1).
+///
+/// # Errors
+/// When the claims cannot be written.
+pub fn to_be_signed(claims: &JoinTokenClaims) -> Result<String, serde_json::Error> {
+    let claims = serde_json::to_vec(claims)?;
+    Ok(format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims)))
+}
+
+/// The string for a token, of what was signed and its signature.
+#[must_use]
+pub fn signed(text: &str, signature: &[u8; 64]) -> String {
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 impl TokenKey {
-    /// From the PKCS#8 of a P-256 key and its uncompressed public point.
+    /// From the uncompressed public point of a P-256 key.
     #[must_use]
-    pub fn new(pkcs8: &[u8], public_point: &[u8]) -> Self {
-        Self { encoding: EncodingKey::from_ec_der(pkcs8), decoding: DecodingKey::from_ec_der(public_point) }
-    }
-
-    /// The string for a token.
-    ///
-    /// # Errors
-    /// When signing fails, which means that the key is unusable.
-    pub fn sign(&self, claims: &JoinTokenClaims) -> Result<String, String> {
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some("JWT".to_owned());
-        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|error| error.to_string())
+    pub fn new(public_point: &[u8]) -> Self {
+        Self(DecodingKey::from_ec_der(public_point))
     }
 
     /// Checks signature, algorithm, audience and issuer. Times are the caller's business.
@@ -121,7 +127,7 @@ impl TokenKey {
             })
         };
         let jws = jose::read::<JoinTokenClaims>(token).map_err(invalid)?;
-        let claims = jws.signed_by(&self.decoding, Algorithm::ES256).map_err(invalid)?;
+        let claims = jws.signed_by(&self.0, Algorithm::ES256).map_err(invalid)?;
         if claims.aud != JOIN_TOKEN_AUDIENCE {
             return Err(TokenError::Invalid("it is not a join token"));
         }

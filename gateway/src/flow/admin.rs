@@ -344,7 +344,7 @@ fn cut(
     }
     for seen in lineages {
         let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
-        let identity = pki::Identity { domain: shell.ca.domain().clone(), role: seen.record.role, name };
+        let identity = pki::Identity { domain: shell.domain.clone(), role: seen.record.role, name };
         ended.extend(shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), locked));
         selectors.push(Selector::Identity(identity));
     }

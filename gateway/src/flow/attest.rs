@@ -1,7 +1,7 @@
 //! Evidence, judged: opened, looked up in rounds, held against the locks, and only then believed. Enrolment, renewal and
 //! rejoining come through here alike.
 
-use pki::{KeyDigest, Role};
+use pki::KeyDigest;
 
 use super::{
     locks,
@@ -17,6 +17,7 @@ use crate::{
         refusal::{Fault, Refusal},
     },
     registry::live::{Reason, Selector},
+    signer::Authority,
 };
 
 /// Most rounds of look-ups for one request: what a certificate belongs to takes three.
@@ -54,8 +55,8 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
     if asked.evidence.is_empty() {
         return Ok(Judged::nothing());
     }
-    let (settings, rules) = (shell.settings.load_full(), shell.rules.load_full());
-    let context = context(shell, &rules);
+    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+    let context = context(shell, &ca, &rules);
     let mut pieces = opened(&settings.attestors, asked, &context)?;
     look_up(shell, &mut pieces, |piece| piece.case.needs(&piece.found)).await?;
     let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
@@ -89,8 +90,8 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
 /// # Errors
 /// When the store fails.
 pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<Expect>, Reject>, Fault> {
-    let (settings, rules) = (shell.settings.load_full(), shell.rules.load_full());
-    let context = context(shell, &rules);
+    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+    let context = context(shell, &ca, &rules);
     let mut taken = Vec::new();
     for shown in &enrollment.evidence {
         let Some(reference) = &shown.reference else { continue };
@@ -122,15 +123,8 @@ struct Taken<'a> {
     found: Found,
 }
 
-fn context<'a>(shell: &'a Shell, rules: &'a policy::Ruleset) -> Context<'a> {
-    Context {
-        domain: shell.ca.domain(),
-        anchors: shell.ca.anchors(),
-        issuing: [Role::Machine, Role::Person].map(|role| shell.ca.issuing_der(role)),
-        token_key: &shell.token_key,
-        rules,
-        now: shell.now(),
-    }
+fn context<'a>(shell: &'a Shell, ca: &'a Authority, rules: &'a policy::Ruleset) -> Context<'a> {
+    Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
 }
 
 fn opened<'a>(attestors: &'a Attestors, asked: &Asked<'_>, context: &Context<'_>) -> Result<Vec<Piece<'a>>, Refusal> {

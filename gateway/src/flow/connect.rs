@@ -277,7 +277,7 @@ pub async fn reauthenticate(
 ) -> Result<Peer, Refusal> {
     let Some((leaf, issuers)) = renewed.chain.split_first() else { return Err(not_renewed("is missing")) };
     let issuers: Vec<&[u8]> = issuers.iter().map(Vec::as_slice).collect();
-    let peer = pki::verify_peer(leaf, &issuers, shell.ca.anchors(), &[identity.role], shell.now())
+    let peer = pki::verify_peer(leaf, &issuers, shell.ca().anchors(), &[identity.role], shell.now())
         .map_err(|error| not_renewed(&format!("is not good: {error}")))?;
     if peer.identity != *identity {
         return Err(not_renewed("names somebody else"));

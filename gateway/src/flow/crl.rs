@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{RevokedEntry, Role, UnixTime};
+use pki::{KeyDigest, RevokedEntry, UnixTime};
 
 use super::shell::{Actor, Retry, Shell, readable, retrying};
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
         crl::{self, Standing},
         keys,
         records::{Certificate, CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
-        refusal::{Fault, Refusal},
+        refusal::{Fault, Missing, Refusal},
     },
     limits,
-    registry::lists::{List, Slot},
+    registry::lists::{List, Newest},
     store,
 };
 
@@ -30,27 +30,28 @@ const GOOD_FOR: Duration = Duration::from_hours(24);
 /// comes with the next one.
 pub const KEPT: Duration = Duration::from_mins(1);
 
-/// The list of one issuing CA.
+/// The list of the issuing CA with this key.
 ///
 /// # Errors
-/// When the store or the key fails.
-pub async fn list(shell: &Arc<Shell>, role: Role) -> Result<Arc<List>, Refusal> {
-    let slot = shell.lists.of(role);
-    if let Some(list) = fresh(shell, slot).await? {
+/// [`Refusal::NotFound`] when there is no such CA; when the store or the key fails.
+pub async fn list(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<Arc<List>, Refusal> {
+    shell.ca().role_of(issuer).ok_or(Refusal::NotFound(Missing::RevocationList))?;
+    let newest = shell.lists.of(issuer);
+    if let Some(list) = fresh(shell, &newest).await? {
         return Ok(list);
     }
-    let _making = slot.making.lock().await;
-    if let Some(list) = fresh(shell, slot).await? {
+    let _making = newest.making.lock().await;
+    if let Some(list) = fresh(shell, &newest).await? {
         return Ok(list);
     }
-    let made = Arc::new(make(shell, role).await?);
-    slot.list.store(Some(Arc::clone(&made)));
+    let made = Arc::new(make(shell, issuer).await?);
+    newest.list.store(Some(Arc::clone(&made)));
     Ok(made)
 }
 
 /// The list as it stands, if it may still be given out.
-async fn fresh(shell: &Shell, slot: &Slot) -> Result<Option<Arc<List>>, Refusal> {
-    let Some(list) = slot.list.load_full() else { return Ok(None) };
+async fn fresh(shell: &Shell, newest: &Newest) -> Result<Option<Arc<List>>, Refusal> {
+    let Some(list) = newest.list.load_full() else { return Ok(None) };
     let now = shell.now();
     let young = list.this_update <= now && now < list.this_update.plus(KEPT);
     Ok((young && epoch(shell).await? == list.epoch).then_some(list))
@@ -60,42 +61,43 @@ async fn epoch(shell: &Shell) -> Result<u64, Fault> {
     Ok(shell.get::<u64>(keys::EPOCH.to_owned()).await?.map_or(0, |seen| seen.record))
 }
 
-async fn make(shell: &Arc<Shell>, role: Role) -> Result<List, Refusal> {
+async fn make(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<List, Refusal> {
     // Before everything else is read: what changes meanwhile makes this list an old one.
     let epoch = epoch(shell).await?;
-    let (this, entries) = retrying(|| number(shell, role)).await?;
+    let (this, entries) = retrying(|| number(shell, issuer)).await?;
     let this_update = UnixTime::from(this.this_update);
     // As with certificates: whoever fetches it may have a clock that is a little behind.
     let times = (this_update.minus(pki::BACKDATE), this_update.plus(GOOD_FOR));
     let number = this.number;
-    let der = shell.signer.list(role, entries, number, times).await?;
+    let der = shell.signer.list(*issuer, entries, number, times).await?;
     Ok(List { der: der.into(), number, this_update, epoch })
 }
 
 /// Collects the entries, and makes the number of their list durable before anything is signed.
-async fn number(shell: &Shell, role: Role) -> Result<(LastList, Vec<RevokedEntry>), Retry> {
+async fn number(shell: &Shell, issuer: &KeyDigest) -> Result<(LastList, Vec<RevokedEntry>), Retry> {
     // A damaged one is written anew: the next number goes by the clock.
-    let last: Option<Seen<LastList>> = readable(shell.get(keys::last_list(role)).await)?.flatten();
+    let last: Option<Seen<LastList>> = readable(shell.get(keys::last_list(issuer)).await)?.flatten();
     let was = last.as_ref().map(|seen| seen.record);
     let now_ms = shell.clock.now_ms();
-    let entries = entries(shell, role, crl::looks_from(was, UnixTime::new(now_ms / 1000))).await?;
+    let entries = entries(shell, issuer, crl::looks_from(was, UnixTime::new(now_ms / 1000))).await?;
     let next = crl::next(was, now_ms);
     let mut changes = Changes::new();
     match &last {
-        Some(seen) => changes.update(keys::last_list(role), seen, &next),
-        None => changes.put(keys::last_list(role), &next),
+        Some(seen) => changes.update(keys::last_list(issuer), seen, &next),
+        None => changes.put(keys::last_list(issuer), &next),
     }
     shell.commit(changes, &Actor { who: "gateway", instance: "crl" }).await?;
     Ok((next, entries))
 }
 
-async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
+async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
+    let role = shell.ca().role_of(issuer).ok_or(Refusal::NotFound(Missing::RevocationList))?;
     // All locks: set by people one by one, and read once for each list, not for each who asks.
     let locks: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, usize::MAX).await?;
     let locks = Standing::of(locks.into_iter().map(|(_, seen)| seen.record));
     let now = shell.now();
-    let prefix = keys::certificate_ends(role);
-    let mut after = keys::ending_from(role, from);
+    let prefix = keys::certificate_ends(issuer);
+    let mut after = keys::ending_from(issuer, from);
     let mut entries = Vec::new();
     let mut left_out = 0;
     loop {
@@ -107,7 +109,8 @@ async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<Revoke
         }
         let lineages = lineages(shell, rows.iter().map(|(_, seen)| seen.record.lineage.as_str())).await?;
         for (_, seen) in rows {
-            let cert = seen.record;
+            // Also of one that cannot be read: a CA signs for one role.
+            let cert = CertificateEnd { role, ..seen.record };
             let entry = crl::entry(&cert, lineages.get(&cert.lineage), &locks, now);
             entries.extend(entry.map(|entry| (cert.not_after, entry)));
         }
@@ -117,16 +120,18 @@ async fn entries(shell: &Shell, role: Role, from: UnixSecs) -> Result<Vec<Revoke
         }
     }
     left_out += crl::bound(&mut entries, limits::CRL_ENTRIES_MAX);
-    shell.metrics.revocation_list(role, entries.len(), left_out);
+    let ca = shell.ca();
+    let name = ca.name_of(issuer).unwrap_or_default();
+    shell.metrics.revocation_list(name, entries.len(), left_out);
     if left_out > 0 {
         tracing::error!(
-            ca = role.as_str(),
+            ca = name,
             listed = entries.len(),
             left_out,
             "the revocation list has reached its bound and is not complete: find out who gets so many certificates"
         );
     } else if entries.len() > limits::CRL_ENTRIES_MANY {
-        tracing::warn!(ca = role.as_str(), listed = entries.len(), "the revocation list is growing long");
+        tracing::warn!(ca = name, listed = entries.len(), "the revocation list is growing long");
     }
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pki::SubjectKey;
+use pki::{KeyDigest, SubjectKey};
 use wire::enroll::{IssuedReply, WaitingReply};
 
 use super::{
@@ -21,6 +21,7 @@ use crate::core::{
     records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
     refusal::{Fault, Missing, REMOVED, Refusal},
 };
+use crate::signer::Authority;
 
 /// What the requester is told.
 #[derive(Debug)]
@@ -50,8 +51,10 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
     let judged = attest::judge(shell, &asked).await?;
     let inbound = &as_called(inbound, &judged.claims);
     let records = gather(shell, inbound, &judged).await?;
-    let settings = shell.settings.load_full();
-    let frame = frame(shell, &settings);
+    let (ca, settings) = (shell.ca(), shell.settings.load_full());
+    // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
+    let pin = inbound.pin.filter(|pin| ca.is_pin(pin)).unwrap_or_else(|| ca.pin());
+    let frame = frame(shell, &ca, &settings, pin);
     let rules = shell.rules.load_full();
     let has_room = records.waiting_from_prefix < settings.pending_max_per_prefix;
     let decided = enroll::decide(inbound, judged, records, &rules, &frame, shell.now(), &entropy(shell));
@@ -281,8 +284,8 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
         EnrollmentState::Approved => {
-            let settings = shell.settings.load();
-            let frame = frame(shell, &settings);
+            let (ca, settings) = (shell.ca(), shell.settings.load());
+            let frame = frame(shell, &ca, &settings, seen.record.pin);
             let verdict = enroll::collect(&seen, &ground, &locks, &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
         }
@@ -309,9 +312,10 @@ pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
     Ok(expired)
 }
 
-fn frame<'a>(shell: &'a Shell, settings: &'a Settings) -> Frame<'a> {
+fn frame<'a>(shell: &'a Shell, ca: &'a Authority, settings: &'a Settings, pin: KeyDigest) -> Frame<'a> {
     Frame {
-        common: shell.common(settings),
+        common: shell.common(ca, settings),
+        pin,
         pending_ttl: settings.pending_ttl,
         pending_max: settings.pending_max,
         pending_max_per_prefix: settings.pending_max_per_prefix,

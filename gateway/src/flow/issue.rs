@@ -24,20 +24,20 @@ pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issue
 /// # Errors
 /// [`Fault::Record`] when that CA is not here any more.
 pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> Result<IssuedReply, Fault> {
-    let chain = shell.ca.chain_pem(&certificate.issuer).ok_or_else(|| {
+    let ca = shell.ca();
+    let chain = ca.chain_pem(&certificate.issuer).ok_or_else(|| {
         Fault::Record(format!("certificate {} was signed by a CA that is not here", certificate.serial.hex()))
     })?;
     let settings = shell.settings.load();
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());
-    let identity =
-        format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), certificate.role.as_str(), certificate.name);
+    let identity = format!("spiffe://{}/{}/{}", shell.domain.as_str(), certificate.role.as_str(), certificate.name);
     Ok(IssuedReply {
         id: id.to_owned(),
         identity,
         certificate: pki::to_pem("CERTIFICATE", &certificate.der),
         chain: chain.to_owned(),
-        bundle: shell.ca.bundle_pem().to_owned(),
-        cross: String::new(),
+        bundle: ca.bundle_pem().to_owned(),
+        cross: ca.cross_pem().to_owned(),
         serial: certificate.serial.hex(),
         not_before: certificate.not_before.0,
         not_after: certificate.not_after.0,

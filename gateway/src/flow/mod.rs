@@ -6,6 +6,7 @@ pub mod admit;
 pub mod asked;
 mod attest;
 pub mod audit;
+pub mod authority;
 pub mod can_i;
 pub mod clock;
 pub mod connect;

@@ -136,15 +136,8 @@ pub async fn approve(
     let actor = Actor { who: &who, instance };
     let enrollment = retrying(|| async {
         let records = records(shell, caller, id, asked).await?;
-        let outcome = approve::approve(
-            caller,
-            asked,
-            records,
-            &shell.rules.load(),
-            &shell.pin,
-            shell.now(),
-            &shell.entropy.bytes(),
-        )?;
+        let outcome =
+            approve::approve(caller, asked, records, &shell.rules.load(), shell.now(), &shell.entropy.bytes())?;
         match outcome {
             Outcome::Done(enrollment, changes) => {
                 shell.commit(changes, &actor).await?;

@@ -74,9 +74,10 @@ async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Ve
 /// When the store fails.
 pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<Seen<Lineage>>, Fault> {
     let mut ids = BTreeSet::new();
-    for role in [Role::Machine, Role::Person] {
-        let prefix = keys::certificate_ends(role);
-        let mut after = keys::ending_from(role, shell.now().into());
+    let ca = shell.ca();
+    for issuer in [Role::Machine, Role::Person].into_iter().flat_map(|role| ca.issuers(role)) {
+        let prefix = keys::certificate_ends(&issuer);
+        let mut after = keys::ending_from(&issuer, shell.now().into());
         loop {
             let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), PAGE).await?;
             let Some((last, _)) = rows.last() else { break };

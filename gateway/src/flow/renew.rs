@@ -32,7 +32,8 @@ pub async fn renew(
         _ => None,
     };
     let (rules, settings) = (shell.rules.load(), shell.settings.load());
-    let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
+    let ca = shell.ca();
+    let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     let verdict =
         renew::decide(&caller, &renew::Asked { key: &key, takes }, pending.as_ref(), &rules, common, now, serial)?;

@@ -51,7 +51,7 @@ pub async fn ask(shell: &Shell, caller: &Caller, whom: &Whom, reason: &str, inst
         Whom::All => shell.tunnels.all_renew_now(),
         Whom::Named(names) => {
             for name in names.iter().filter_map(|name| pki::Name::parse(name).ok()) {
-                let identity = pki::Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name };
+                let identity = pki::Identity { domain: shell.domain.clone(), role: Role::Machine, name };
                 shell.tunnels.renew_now(&identity);
             }
         }

@@ -20,8 +20,8 @@ pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: 
         Some(serial) => shell.get(keys::certificate(&serial)).await?,
         None => None,
     };
-    let settings = shell.settings.load();
-    let (common, now, serial) = (shell.common(&settings), shell.now(), shell.entropy.bytes());
+    let (ca, settings) = (shell.ca(), shell.settings.load());
+    let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
         sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)?),

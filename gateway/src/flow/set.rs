@@ -61,7 +61,7 @@ pub async fn machine(
     .await?;
     if asked.name.is_some() {
         // If it holds a tunnel it hears of it now, else when it next asks.
-        let machine = Identity { domain: shell.ca.domain().clone(), role: Role::Machine, name: name::known(name)? };
+        let machine = Identity { domain: shell.domain.clone(), role: Role::Machine, name: name::known(name)? };
         shell.tunnels.renew_now(&machine);
     }
     Ok(reply)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use pki::{KeyDigest, UnixTime};
+use pki::{TrustDomain, UnixTime};
 use policy::Ruleset;
 
 use crate::{
@@ -21,7 +21,6 @@ use crate::{
         records::Seen,
         refusal::{Fault, Refusal},
         timekeeping::Counted,
-        token::TokenKey,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
     registry::{
@@ -33,7 +32,7 @@ use crate::{
         sessions::Sessions,
         tunnels::Tunnels,
     },
-    signer::{CaSet, SignError, Signer},
+    signer::{Authority, SignError, Signer},
     store::{self, Batch, CommitError, ReadError, Store},
 };
 
@@ -87,14 +86,12 @@ pub struct Shell {
     pub store: Arc<dyn Store>,
     /// The policy in force.
     pub rules: ArcSwap<Ruleset>,
-    /// The authority.
-    pub ca: Arc<CaSet>,
+    /// The trust domain.
+    pub domain: TrustDomain,
+    /// The authority in force.
+    pub authority: Arc<ArcSwap<Authority>>,
     /// The one way to a signature of its keys.
     pub signer: Signer,
-    /// SHA-256 of the root's public key.
-    pub pin: KeyDigest,
-    /// The key of join tokens.
-    pub token_key: TokenKey,
     /// Settings.
     pub settings: ArcSwap<Settings>,
     /// The clock.
@@ -167,7 +164,10 @@ impl From<Retry> for Refusal {
 
 impl From<SignError> for Retry {
     fn from(error: SignError) -> Self {
-        Self::Refused(error.into())
+        match error {
+            SignError::Superseded => Self::Conflict,
+            error @ (SignError::Unavailable | SignError::Refused(_)) => Self::Refused(error.into()),
+        }
     }
 }
 
@@ -183,22 +183,20 @@ impl Shell {
     pub fn new(
         store: Arc<dyn Store>,
         rules: Ruleset,
-        ca: CaSet,
+        authority: Authority,
         settings: Settings,
         (clock, entropy): (Clock, Entropy),
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
-        let ca = Arc::new(ca);
-        let token = ca.token();
-        let token_key = TokenKey::new(&token.pkcs8, &token.public_point);
+        let domain = authority.domain().clone();
+        let authority = Arc::new(ArcSwap::from_pointee(authority));
         Arc::new(Self {
             places: Places::new(entropy.bytes()),
             store,
             rules: ArcSwap::from_pointee(rules),
-            pin: ca.pin(),
-            token_key,
-            signer: Signer::new(Arc::clone(&ca)),
-            ca,
+            domain,
+            signer: Signer::new(Arc::clone(&authority)),
+            authority,
             settings: ArcSwap::from_pointee(settings),
             clock,
             entropy,
@@ -230,6 +228,12 @@ impl Shell {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The authority in force now. Whatever belongs together is asked of one of them.
+    #[must_use]
+    pub fn ca(&self) -> Arc<Authority> {
+        self.authority.load_full()
+    }
+
     /// The time to write on an event, in milliseconds.
     fn stamp(&self) -> u64 {
         let wall = self.clock.now_ms();
@@ -238,11 +242,11 @@ impl Shell {
 
     /// What goes into every certificate by these settings.
     #[must_use]
-    pub fn common<'a>(&'a self, settings: &'a Settings) -> Common<'a> {
+    pub fn common<'a>(&'a self, ca: &'a Authority, settings: &'a Settings) -> Common<'a> {
         Common {
-            domain: self.ca.domain(),
+            domain: &self.domain,
             lists: settings.public_crl.as_ref(),
-            ends: self.ca.ends(),
+            signing: ca.signing(),
             per_life: settings.certificates_per_life,
         }
     }

@@ -1,7 +1,7 @@
 //! SSH certificates: decide, make the event durable, sign, answer.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{Role, SshKind};
+use pki::SshKind;
 use wire::ssh::{SshCaReply, SshReply, ca_statement, ordered_ca_statement};
 
 use super::{
@@ -20,15 +20,15 @@ use crate::core::{
 /// # Errors
 /// When the CA's key does not sign.
 pub async fn cas(shell: &Shell) -> Result<SshCaReply, Refusal> {
-    let line = |kind| vec![shell.ca.ssh(kind).line()];
-    let (domain, user, host) = (shell.ca.domain().as_str(), line(SshKind::User), line(SshKind::Host));
+    let line = |kind| vec![shell.ca().ssh(kind).line()];
+    let (domain, user, host) = (shell.domain.as_str(), line(SshKind::User), line(SshKind::Host));
     let order = order::now(shell).number();
     let statements = [ca_statement(domain, &user, &host), ordered_ca_statement(domain, order, &user, &host)];
-    let [signature, ordered_signature] =
-        shell.signer.statements(statements).await?.map(|signature| STANDARD.encode(signature));
+    let (ca, signatures) = shell.signer.statements(statements).await?;
+    let [signature, ordered_signature] = signatures.map(|signature| STANDARD.encode(signature));
     Ok(SshCaReply {
         trust_domain: domain.to_owned(),
-        ca: pki::to_pem("CERTIFICATE", shell.ca.issuing_der(Role::Gateway)),
+        ca: pki::to_pem("CERTIFICATE", &ca),
         signature,
         order,
         ordered_signature,
@@ -65,7 +65,7 @@ async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Re
         principals: draft.principals().to_vec(),
         not_before: draft.valid_after().secs(),
         not_after: draft.valid_before().secs(),
-        ca: shell.ca.ssh(draft.kind()).line(),
+        ca: shell.ca().ssh(draft.kind()).line(),
         time: shell.now().secs(),
     };
     let issued = shell.signer.ssh(draft, shell.entropy.bytes()).await?;

@@ -132,7 +132,7 @@ pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &s
 /// When the record's name is none.
 pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
     let name = name::known(&subject.name)?;
-    Ok(pki::Identity { domain: shell.ca.domain().clone(), role: subject.role, name })
+    Ok(pki::Identity { domain: shell.domain.clone(), role: subject.role, name })
 }
 
 /// It, as callers are shown it.
@@ -154,7 +154,7 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, 
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
     let last_seen = last_seen(shell, &subject, lineage.as_ref().map(|seen| &seen.record));
     Ok(SubjectDetails {
-        identity: format!("spiffe://{}/{}/{}", shell.ca.domain().as_str(), subject.role.as_str(), subject.name),
+        identity: format!("spiffe://{}/{}/{}", shell.domain.as_str(), subject.role.as_str(), subject.name),
         role: subject.role,
         state,
         labels: subject.labels,
@@ -192,7 +192,7 @@ fn last_seen(shell: &Shell, subject: &Subject, lineage: Option<&Lineage>) -> Opt
 
 fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelDetails> {
     let name = pki::Name::parse(name).ok()?;
-    let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.ca.domain().clone(), role, name })?;
+    let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.domain.clone(), role, name })?;
     let services = tunnel.services();
     Some(TunnelDetails {
         since: tunnel.since().secs(),

@@ -76,9 +76,10 @@ async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
     let retention = shell.settings.load().audit_retention.as_secs();
     let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;
     drop_ordered(shell, keys::AUDIT, too_old).await?;
-    for issuer in Role::ALL {
+    let ca = shell.ca();
+    for issuer in Role::ALL.into_iter().flat_map(|role| ca.issuers(role)) {
         let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
-        drop_ordered(shell, &keys::certificate_ends(issuer), long_ended).await?;
+        drop_ordered(shell, &keys::certificate_ends(&issuer), long_ended).await?;
     }
     kept_names(shell, now).await?;
     lineages(shell, now).await?;

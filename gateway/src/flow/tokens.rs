@@ -58,8 +58,9 @@ pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_
     };
     known_owner(record.owner.as_ref())?;
     let settings = shell.settings.load();
-    let claims = token::claims(&record, shell.ca.domain().as_str(), &settings.public_enroll, &shell.pin);
-    let string = shell.token_key.sign(&claims).map_err(Fault::Issue)?;
+    let claims = token::claims(&record, shell.domain.as_str(), &settings.public_enroll, &shell.ca().pin());
+    let text = token::to_be_signed(&claims).map_err(|error| Fault::Issue(error.to_string()))?;
+    let string = token::signed(&text, &shell.signer.token(text.clone()).await?);
     let mut changes = Changes::new();
     changes.create(keys::token(&record.id), &record);
     changes.event(Event::TokenCreated {

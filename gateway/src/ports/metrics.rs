@@ -50,7 +50,7 @@ struct VersionLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CaLabel {
-    ca: &'static str,
+    ca: String,
 }
 
 /// What has an end among the authority's files, as [`crate::core::ca_end::CaEnds`] calls it.
@@ -350,7 +350,7 @@ impl Metrics {
     fn start_at_zero(&self) {
         self.build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         for ca in CA_ENDS {
-            drop(self.ca_not_after.get_or_create(&CaLabel { ca }));
+            drop(self.ca_not_after.get_or_create(&CaLabel { ca: ca.to_owned() }));
         }
         let outcomes = |family: &Family<OutcomeLabel, Counter>, outcomes: &[&'static str]| {
             for &outcome in outcomes {
@@ -368,7 +368,7 @@ impl Metrics {
             drop(self.turned_away.get_or_create(&ReasonLabel { reason }));
         }
         for role in [pki::Role::Machine, pki::Role::Person, pki::Role::Gateway] {
-            self.revocation_list(role, 0, 0);
+            self.revocation_list(role.as_str(), 0, 0);
         }
     }
 
@@ -499,13 +499,13 @@ impl Metrics {
     /// The root, its revocation list (`root-crl`) or the CA of a role ends then.
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
     pub fn ca_end(&self, ca: &'static str, end: pki::UnixTime) {
-        self.ca_not_after.get_or_create(&CaLabel { ca }).set(end.secs() as f64);
+        self.ca_not_after.get_or_create(&CaLabel { ca: ca.to_owned() }).set(end.secs() as f64);
     }
 
     /// The revocation list of an issuing CA has so many entries, and no room for so many more.
-    pub fn revocation_list(&self, issuer: pki::Role, entries: usize, left_out: usize) {
+    pub fn revocation_list(&self, ca: &str, entries: usize, left_out: usize) {
         let set = |gauge: &Family<CaLabel, Gauge>, count: usize| {
-            gauge.get_or_create(&CaLabel { ca: issuer.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.get_or_create(&CaLabel { ca: ca.to_owned() }).set(i64::try_from(count).unwrap_or(i64::MAX));
         };
         set(&self.crl_entries, entries);
         set(&self.crl_left_out, left_out);
@@ -567,8 +567,8 @@ mod tests {
         check(|m| m.tunnels(2), "lychgate_tunnels 2");
         check(|m| m.sessions(1), "lychgate_sessions 1");
         check(|m| m.ca_end("root", pki::UnixTime::new(1000)), r#"lychgate_ca_not_after{ca="root"} 1000.0"#);
-        check(|m| m.revocation_list(pki::Role::Machine, 7, 0), r#"lychgate_crl_entries{ca="machine"} 7"#);
-        check(|m| m.revocation_list(pki::Role::Person, 7, 2), r#"lychgate_crl_left_out{ca="person"} 2"#);
+        check(|m| m.revocation_list("machine", 7, 0), r#"lychgate_crl_entries{ca="machine"} 7"#);
+        check(|m| m.revocation_list("person", 7, 2), r#"lychgate_crl_left_out{ca="person"} 2"#);
         check(|m| m.dial_back("done"), r#"lychgate_dial_backs_total{outcome="done"} 1"#);
         check(|m| m.session_ended("locked"), r#"lychgate_sessions_ended_total{reason="locked"} 1"#);
     }

@@ -1,8 +1,13 @@
 //! The newest revocation lists, as they were made.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use pki::{Role, UnixTime};
+use pki::{KeyDigest, UnixTime};
 
 /// One list.
 #[derive(Debug)]
@@ -17,17 +22,13 @@ pub struct List {
     pub epoch: u64,
 }
 
-/// The newest list of each issuing CA.
+/// The newest list of each issuing CA, by its key: no more than the authority has CAs.
 #[derive(Debug, Default)]
-pub struct Lists {
-    machine: Slot,
-    person: Slot,
-    gateway: Slot,
-}
+pub struct Lists(Mutex<BTreeMap<KeyDigest, Arc<Newest>>>);
 
 /// The newest list of one issuing CA.
 #[derive(Debug, Default)]
-pub struct Slot {
+pub struct Newest {
     /// It, once one was made.
     pub list: ArcSwapOption<List>,
     /// Held by the one that makes the next; the others wait for what it makes.
@@ -35,13 +36,10 @@ pub struct Slot {
 }
 
 impl Lists {
-    /// That of one role.
+    /// That of the CA with this key.
     #[must_use]
-    pub const fn of(&self, role: Role) -> &Slot {
-        match role {
-            Role::Machine => &self.machine,
-            Role::Person => &self.person,
-            Role::Gateway => &self.gateway,
-        }
+    pub fn of(&self, issuer: &KeyDigest) -> Arc<Newest> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(*issuer).or_default())
     }
 }

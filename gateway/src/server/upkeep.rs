@@ -13,7 +13,7 @@ use crate::{
     },
     edge::tls::{TlsSwap, TlsTable},
     flow::shell::{Actor, Shell},
-    signer::LeafKey,
+    signer::{Authority, LeafKey, Signer},
 };
 
 /// How often the same thing is said again, in looks: once an hour of a certificate that nobody accepts.
@@ -22,22 +22,33 @@ const TROUBLE_AGAIN: u32 = 60;
 /// How often an end that is near is said again.
 const END_AGAIN: Duration = Duration::from_hours(24);
 
-/// The gateway's own certificate, recorded like any other, in a TLS table.
+/// The gateway's own certificate by the authority in force, recorded like any other, in a TLS table.
 ///
 /// # Errors
 /// What failed: the keys, the store, TLS.
 pub async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
+    table_by(shell, &shell.signer, &shell.ca(), names).await
+}
+
+/// The same by an authority that is not in force yet.
+///
+/// # Errors
+/// As [`table`].
+pub async fn table_by(
+    shell: &Shell,
+    signer: &Signer,
+    ca: &Authority,
+    names: &FaceNames,
+) -> Result<TlsTable, Complaint> {
     let name = Name::parse("gateway").map_err(Complaint::failed)?;
-    let (key, plan) =
-        LeafKey::plan(&shell.ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
-    let signed = shell.signer.sign(plan).await.map_err(Complaint::failed)?;
+    let (key, plan) = LeafKey::plan(ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
+    let signed = signer.sign(plan).await.map_err(Complaint::failed)?;
     let actor = Actor { who: "gateway", instance: "start" };
     let committed = signed.commit(|changes| shell.commit(changes, &actor)).await;
     let (certificate, _) = committed.map_err(|error| Complaint::store(format!("{error:?}")))?.release();
-    let leaf = key.with(&shell.ca, certificate);
+    let leaf = key.with(ca, certificate);
     shell.metrics.leaf(leaf.validity().until);
-    TlsTable::build(&leaf, Arc::clone(shell.ca.anchors()), names.clone(), shell.clock.clone())
-        .map_err(Complaint::failed)
+    TlsTable::build(&leaf, Arc::clone(ca.anchors()), names.clone(), shell.clock.clone()).map_err(Complaint::failed)
 }
 
 /// Looks at the gateway's own certificate each minute by the wall clock, and puts another in its place when half of its life
@@ -48,7 +59,7 @@ pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
     loop {
         tokio::time::sleep(LOOK).await;
         leaf.in_force(tls.load().leaf);
-        if leaf.look(shell.ca.validity(Role::Gateway), shell.now()) {
+        if leaf.look(shell.ca().validity(Role::Gateway), shell.now()) {
             // The names in force: a reload may have changed them.
             let names = tls.load().names.clone();
             match table(&shell, &names).await {
@@ -76,14 +87,14 @@ pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
 
 /// Says once a day, and whenever it comes nearer, that a CA is about to end.
 pub async fn ca_ends(shell: Arc<Shell>) {
-    for (ca, end) in shell.ca.ends().all() {
-        shell.metrics.ca_end(ca, end);
-    }
     let mut said: Vec<Notice> = Vec::new();
     let mut at = shell.now();
     loop {
-        let now = shell.now();
-        let notices = shell.ca.ends().notices(now);
+        let (now, ca) = (shell.now(), shell.ca());
+        for (name, end) in ca.ends().all() {
+            shell.metrics.ca_end(name, end);
+        }
+        let notices = ca.ends().notices(now);
         let known = |notice: &Notice| said.iter().any(|one| (one.ca, one.nearness) == (notice.ca, notice.nearness));
         // A clock that was set back counts as a day that has passed.
         if !notices.iter().all(known) || now >= at.plus(END_AGAIN) || now < at {

@@ -2,11 +2,12 @@
 
 use std::{future::Future, sync::Arc};
 
-use pki::{IssueError, RevokedEntry, Role, SshDraft, SshIssued, UnixTime};
+use arc_swap::ArcSwap;
+use pki::{IssueError, KeyDigest, RevokedEntry, Role, SshDraft, SshError, SshIssued, UnixTime};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::CaSet;
+use super::Authority;
 use crate::{
     core::{
         change::Changes,
@@ -23,15 +24,57 @@ pub enum SignError {
     /// The key does not answer in time, or too many wait for it. Nothing was changed: ask again.
     #[error("the signing key did not answer in time")]
     Unavailable,
+    /// Another CA has taken the place of the one it was planned for. Decide anew.
+    #[error("another CA signs since")]
+    Superseded,
     /// It does not sign this.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<pki::SignError> for SignError {
+    fn from(error: pki::SignError) -> Self {
+        match error {
+            pki::SignError::Unavailable { reason } => {
+                tracing::error!(reason, "a signing key does not answer");
+                Self::Unavailable
+            }
+            refused @ pki::SignError::Refused { .. } => Self::Refused(refused.to_string()),
+        }
+    }
+}
+
+impl From<IssueError> for SignError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Sign(error) => error.into(),
+            error @ (IssueError::WrongIssuer { .. }
+            | IssueError::ForeignDomain { .. }
+            | IssueError::OutsideIssuer { .. }
+            | IssueError::Date { .. }
+            | IssueError::NextUpdate
+            | IssueError::DuplicateEntry { .. }
+            | IssueError::Encoding(_)
+            | IssueError::Ca(_)) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<SshError> for SignError {
+    fn from(error: SshError) -> Self {
+        match error {
+            SshError::Sign(error) => error.into(),
+            other => Self::Refused(other.to_string()),
+        }
+    }
 }
 
 impl From<SignError> for Refusal {
     fn from(error: SignError) -> Self {
         match error {
             SignError::Unavailable => Self::SignerUnavailable,
+            // Whoever can decides anew; for others it passes as quickly.
+            SignError::Superseded => Fault::Contention.into(),
             SignError::Refused(why) => Fault::Issue(why).into(),
         }
     }
@@ -40,7 +83,7 @@ impl From<SignError> for Refusal {
 /// The one way to a signature of the authority's keys.
 #[derive(Debug)]
 pub struct Signer {
-    set: Arc<CaSet>,
+    authority: Arc<ArcSwap<Authority>>,
     free: Arc<Semaphore>,
 }
 
@@ -104,10 +147,16 @@ impl Committed {
 }
 
 impl Signer {
-    /// For the keys of an authority.
+    /// For the keys of the authority that is in force.
     #[must_use]
-    pub fn new(set: Arc<CaSet>) -> Self {
-        Self { set, free: Arc::new(Semaphore::new(SIGNATURES_AT_ONCE)) }
+    pub fn new(authority: Arc<ArcSwap<Authority>>) -> Self {
+        Self { authority, free: Arc::new(Semaphore::new(SIGNATURES_AT_ONCE)) }
+    }
+
+    /// For an authority that is not in force yet.
+    #[must_use]
+    pub fn of(authority: Arc<Authority>) -> Self {
+        Self::new(Arc::new(ArcSwap::new(authority)))
     }
 
     /// Signs a certificate.
@@ -115,39 +164,47 @@ impl Signer {
     /// # Errors
     /// [`SignError`].
     pub async fn sign(&self, plan: Plan) -> Result<Signed, SignError> {
-        let role = plan.role();
-        let sign = move |set: &CaSet| plan.sign(set.issuing(role)).map_err(|error: IssueError| error.to_string());
+        let sign = move |authority: &Authority| {
+            let ca = authority.active(plan.role()).filter(|ca| ca.key_digest() == plan.issuer());
+            Ok(plan.sign(ca.ok_or(SignError::Superseded)?)?)
+        };
         let (changes, certificate, id) = self.run(sign).await?;
         Ok(Signed { changes, certificate, id })
     }
 
-    /// Signs a revocation list of the CA of a role.
+    /// Signs a revocation list of the issuing CA with this key.
     ///
     /// # Errors
     /// [`SignError`].
     pub async fn list(
         &self,
-        role: Role,
+        issuer: KeyDigest,
         entries: Vec<RevokedEntry>,
         number: u64,
         (from, next): (UnixTime, UnixTime),
     ) -> Result<Vec<u8>, SignError> {
-        let sign = move |set: &CaSet| pki::crl(set.issuing(role), &entries, number, from, next);
-        self.run(move |set| sign(set).map_err(|error| error.to_string())).await
+        self.run(move |authority| {
+            let ca = authority.issuing_ca(&issuer).ok_or(SignError::Unavailable)?;
+            Ok(pki::crl(ca, &entries, number, from, next)?)
+        })
+        .await
     }
 
-    /// Signs statements of the gateway with the CA for gateways.
+    /// Signs statements of the gateway with the CA for gateways. Gives its certificate, and the signatures.
     ///
     /// # Errors
     /// [`SignError`].
-    pub async fn statements<const N: usize>(&self, statements: [Vec<u8>; N]) -> Result<[Vec<u8>; N], SignError> {
-        self.run(move |set| {
-            let ca = set.issuing(Role::Gateway);
+    pub async fn statements<const N: usize>(
+        &self,
+        statements: [Vec<u8>; N],
+    ) -> Result<(Vec<u8>, [Vec<u8>; N]), SignError> {
+        self.run(move |authority| {
+            let ca = authority.active(Role::Gateway).ok_or(SignError::Unavailable)?;
             let mut signatures = statements;
             for statement in &mut signatures {
-                *statement = ca.sign_statement(statement).map_err(|error| error.to_string())?;
+                *statement = ca.sign_statement(statement)?;
             }
-            Ok(signatures)
+            Ok((ca.cert_der().to_vec(), signatures))
         })
         .await
     }
@@ -158,24 +215,32 @@ impl Signer {
     /// [`SignError`].
     pub async fn ssh(&self, draft: SshDraft, nonce: [u8; 32]) -> Result<SshIssued, SignError> {
         let kind = draft.kind();
-        self.run(move |set| draft.issue(set.ssh_ca(kind), nonce).map_err(|error| error.to_string())).await
+        self.run(move |authority| Ok(draft.issue(authority.ssh_ca(kind), nonce)?)).await
+    }
+
+    /// Signs a join token: the text that its JWS is signed over (RFC 7515 5.1).
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub async fn token(&self, text: String) -> Result<[u8; 64], SignError> {
+        self.run(move |authority| Ok(pki::jws_of_p256(&authority.token().sign(text.as_bytes())?)?)).await
     }
 
     /// Runs what signs where it may block. What is late goes on by itself, holds its place until it ends, and nobody sees
     /// what becomes of it.
     async fn run<T: Send + 'static>(
         &self,
-        sign: impl FnOnce(&CaSet) -> Result<T, String> + Send + 'static,
+        sign: impl FnOnce(&Authority) -> Result<T, SignError> + Send + 'static,
     ) -> Result<T, SignError> {
-        let (set, free) = (Arc::clone(&self.set), Arc::clone(&self.free));
+        let (authority, free) = (self.authority.load_full(), Arc::clone(&self.free));
         let work = async {
             let place = free.acquire_owned().await.map_err(|_| SignError::Unavailable)?;
             let signing = tokio::task::spawn_blocking(move || {
-                let signed = sign(&set);
+                let signed = sign(&authority);
                 drop(place);
                 signed
             });
-            signing.await.map_err(|error| SignError::Refused(error.to_string()))?.map_err(SignError::Refused)
+            signing.await.map_err(|error| SignError::Refused(error.to_string()))?
         };
         tokio::time::timeout(SIGNING_TIME, work).await.map_err(|_| SignError::Unavailable)?
     }

@@ -16,7 +16,7 @@ use crate::{
         records::Certificate,
     },
     ports::{clock::Clock, entropy::Entropy},
-    signer::{CaSet, SignerError},
+    signer::{Authority, SignerError},
 };
 
 /// A key in memory for which a certificate of the gateway is planned.
@@ -34,7 +34,7 @@ impl LeafKey {
     /// # Errors
     /// [`SignerError`].
     pub fn plan(
-        set: &CaSet,
+        set: &Authority,
         name: &Name,
         names: Vec<GatewayName>,
         clock: &Clock,
@@ -52,16 +52,15 @@ impl LeafKey {
             admitted_by: AdmittedBy::Bootstrap,
             gateway_names: names,
         };
-        Ok((Self(pkcs8), plan::own_leaf(request, at)?))
+        Ok((Self(pkcs8), plan::own_leaf(request, set.signing().gateway, at)?))
     }
 
     /// The key with the certificate that was made for it, and the chain that a client wants.
     #[must_use]
-    pub fn with(self, set: &CaSet, certificate: Certificate) -> GatewayLeaf {
+    pub fn with(self, set: &Authority, certificate: Certificate) -> GatewayLeaf {
         let validity = Validity { from: certificate.not_before.into(), until: certificate.not_after.into() };
-        // The root as well: a client that knows no more than its pin finds it there.
-        let above = [set.issuing_der(Role::Gateway), set.root_der()].map(<[u8]>::to_vec);
-        let chain = [certificate.der].into_iter().chain(above).map(CertificateDer::from).collect();
+        // The roots as well: a client that knows no more than a pin finds its root there.
+        let chain = [certificate.der].into_iter().chain(set.gateway_chain()).map(CertificateDer::from).collect();
         GatewayLeaf { chain, pkcs8: self.0, validity }
     }
 }
@@ -83,18 +82,18 @@ impl GatewayLeaf {
     /// One that no store knows.
     #[cfg(test)]
     pub fn unrecorded(
-        set: &CaSet,
+        set: &Authority,
         name: &Name,
         names: Vec<GatewayName>,
         clock: &Clock,
         entropy: &Entropy,
     ) -> Result<Self, SignerError> {
         let (key, plan) = LeafKey::plan(set, name, names, clock, entropy)?;
-        let (_, certificate, _) = plan.sign(set.issuing(Role::Gateway))?;
+        let (_, certificate, _) = plan.sign(set.issuing_in_test(Role::Gateway))?;
         Ok(key.with(set, certificate))
     }
 
-    /// Leaf, issuing CA, root.
+    /// Leaf, issuing CA, and the roots.
     #[must_use]
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()

@@ -9,69 +9,103 @@ use std::{
 use pki::{CaInfo, ListInfo, Role, Root, Serial, SoftwareKey, UnixTime};
 
 use crate::{
+    core::slots::{IssuingSlot, SlotState},
     ports::{
         clock::Clock,
         entropy::Entropy,
         files::{self, Access, Existing},
     },
-    signer::{CERTIFICATE, LIST, Passphrase, SignerError, file, load_certificate, pem_of, save_list},
+    signer::{
+        CERTIFICATE, CaDir, LIST, Passphrase, SignerError, file, load_certificate, pem_of,
+        rotation::{Making, touch},
+        save_list,
+    },
 };
 
-/// One line of what there is.
+/// One slot as its files say.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The file.
+    /// Its certificate's file.
     pub path: PathBuf,
-    /// Its name: `root`, or the role of the CA.
-    pub name: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The root it is below, of an issuing CA.
+    pub root: Option<String>,
+    /// How far it is.
+    pub state: SlotState,
     /// What its certificate says.
     pub info: CaInfo,
+    /// The revocation list, of a root.
+    pub list: Option<ListInfo>,
 }
 
-/// The root and the issuing CAs, as their files say. Needs no passphrase.
+/// Every slot, as its files say. Needs no passphrase.
 ///
 /// # Errors
 /// [`SignerError`].
 pub fn list(data_dir: &Path) -> Result<Vec<Listed>, SignerError> {
-    let dir = data_dir.join("ca");
-    if !files::exists(&dir.join("root.pem")) {
-        return Err(SignerError::NoAuthority { path: dir });
-    }
-    let listed = |name: &'static str| {
-        let path = dir.join(format!("{name}.pem"));
+    let dir = CaDir::of(data_dir);
+    let slots = dir.slots()?;
+    let listed = |name: &str, root: Option<&String>, state| {
+        let path = dir.certificate(name);
         let der = load_certificate(&path)?;
         let info =
             pki::ca_info(&der).map_err(|source| SignerError::Ca { path: path.clone(), source: source.into() })?;
-        Ok(Listed { path, name, info })
+        let list = if root.is_none() { list_of_root(&dir, name)?.map(|(_, info)| info) } else { None };
+        Ok(Listed { path, name: name.to_owned(), root: root.cloned(), state, info, list })
     };
-    std::iter::once("root").chain(Role::ALL.map(Role::as_str)).map(listed).collect()
+    let roots = slots.roots().iter().map(|slot| listed(&slot.name, None, slot.state));
+    let issuing = slots.issuing().iter().map(|slot| listed(&slot.name, Some(&slot.root), slot.state));
+    roots.chain(issuing).collect()
 }
 
-/// The root's certificate.
+/// The name of the active root.
+fn active_root(dir: &CaDir) -> Result<String, SignerError> {
+    let none = || SignerError::NoAuthority { path: dir.path().to_owned() };
+    Ok(dir.slots()?.active_root().ok_or_else(none)?.name.clone())
+}
+
+/// The certificate of the active root.
 ///
 /// # Errors
 /// [`SignerError`].
 pub fn root_certificate(data_dir: &Path) -> Result<Vec<u8>, SignerError> {
-    load_certificate(&data_dir.join("ca/root.pem"))
+    let dir = CaDir::of(data_dir);
+    load_certificate(&dir.certificate(&active_root(&dir)?))
 }
 
-/// The root's list, if there is one.
+/// Where the key of the active root lies unless it was taken elsewhere.
+///
+/// # Errors
+/// [`SignerError`].
+pub fn root_key(data_dir: &Path) -> Result<PathBuf, SignerError> {
+    let dir = CaDir::of(data_dir);
+    Ok(dir.key(&active_root(&dir)?))
+}
+
+/// The list of the active root, if there is one.
 ///
 /// # Errors
 /// [`SignerError::List`] when it is another's, or none.
 pub fn root_list(data_dir: &Path) -> Result<Option<(Vec<u8>, ListInfo)>, SignerError> {
-    let path = data_dir.join("ca").join(ROOT_LIST);
+    let dir = CaDir::of(data_dir);
+    list_of_root(&dir, &active_root(&dir)?)
+}
+
+/// The list of a root, if there is one.
+pub(super) fn list_of_root(dir: &CaDir, root: &str) -> Result<Option<(Vec<u8>, ListInfo)>, SignerError> {
+    let path = dir.list(root);
     if !files::exists(&path) {
         return Ok(None);
     }
-    let root = root_certificate(data_dir)?;
+    let root = load_certificate(&dir.certificate(root))?;
     let der = pem_of(LIST, &path)?;
     let info = pki::read_crl(&der, &root).map_err(|source| SignerError::List { path, source })?;
     Ok(Some((der, info)))
 }
 
-/// The file of the root's list, beside the root.
-pub const ROOT_LIST: &str = "root.crl";
+/// The label of a request for a certificate (RFC 7468 7).
+pub(super) const REQUEST: &str = "CERTIFICATE REQUEST";
 
 /// Opens the root: its certificate, and its key wherever that lies.
 ///
@@ -102,13 +136,15 @@ pub fn make_root_list(root: &Root, last: Option<ListInfo>, now_ms: u64) -> Resul
 /// # Errors
 /// [`SignerError::ListHasEntries`] rather than to lose what another tool put on it.
 pub fn renew_root_list(data_dir: &Path, root: &Root, clock: &Clock) -> Result<ListInfo, SignerError> {
+    let dir = CaDir::of(data_dir);
+    let path = dir.list(&active_root(&dir)?);
     let last = root_list(data_dir)?.map(|(_, info)| info);
-    let path = data_dir.join("ca").join(ROOT_LIST);
     if last.is_some_and(|last| last.entries > 0) {
         return Err(SignerError::ListHasEntries { path });
     }
     let der = make_root_list(root, last, clock.now_ms())?;
     save_list(&path, &der, Existing::Replace)?;
+    touch(data_dir)?;
     pki::read_crl(&der, root.cert_der()).map_err(|source| SignerError::List { path, source })
 }
 
@@ -118,30 +154,43 @@ pub fn renew_root_list(data_dir: &Path, root: &Root, clock: &Clock) -> Result<Li
 /// # Errors
 /// [`SignerError`].
 pub fn request(data_dir: &Path) -> Result<String, SignerError> {
-    list(data_dir)?.iter().map(|listed| Ok(pki::to_pem(CERTIFICATE, &load_certificate(&listed.path)?))).collect()
+    let all =
+        std::iter::once(Ok(root_certificate(data_dir)?)).chain(issuing(data_dir)?.into_iter().map(|(_, der)| Ok(der)));
+    all.map(|der| der.map(|der| pki::to_pem(CERTIFICATE, &der))).collect()
 }
 
-/// Signs a request: every issuing CA anew, and the root's list.
+/// Where the root's key is, and what its holder says of a request.
+pub struct Signing<'a> {
+    /// The root's key.
+    pub key: &'a Path,
+    /// What opens it.
+    pub passphrase: &'a Passphrase,
+    /// Whose leaves a new CA is to sign, when the request is for one: it takes the root's holder to say so.
+    pub new: Option<Role>,
+}
+
+/// Signs a request: every issuing CA in it anew, or a new one; and the root's list.
 ///
 /// # Errors
 /// [`SignerError`], when the request is of another root too.
-pub fn sign(
-    request: &Path,
-    key: &Path,
-    passphrase: &Passphrase,
-    clock: &Clock,
-    entropy: &Entropy,
-) -> Result<String, SignerError> {
+pub fn sign(request: &Path, by: &Signing<'_>, clock: &Clock, entropy: &Entropy) -> Result<String, SignerError> {
     let text = files::read_text(request)?;
     let bad = |source| SignerError::Pem { path: request.to_owned(), source };
     let certificates = pki::parse_pem(CERTIFICATE, &text).map_err(bad)?;
     let Some((root, old)) = certificates.split_first() else {
         return Err(SignerError::Count { path: request.to_owned(), found: 0 });
     };
-    let root = open_root(root, key, passphrase)?;
+    let root = open_root(root, by.key, by.passphrase)?;
     let mut signed = String::new();
     for old in old {
         signed.push_str(&pki::to_pem(CERTIFICATE, &root.renew_ca(old, serial(entropy), clock.now())?));
+    }
+    // There may be none.
+    for csr in pki::parse_pem(REQUEST, &text).unwrap_or_default() {
+        let role = by.new.ok_or_else(|| SignerError::NewCa { path: request.to_owned() })?;
+        let csr = pki::csr::verify(&csr).map_err(|source| SignerError::BadCsr { path: request.to_owned(), source })?;
+        let new = root.certify_ca(role, &csr.into_key(), serial(entropy), clock.now())?;
+        signed.push_str(&pki::to_pem(CERTIFICATE, &new));
     }
     signed.push_str(&pki::to_pem(LIST, &make_root_list(&root, None, clock.now_ms())?));
     Ok(signed)
@@ -160,31 +209,46 @@ pub fn renew(data_dir: &Path, root: &Root, clock: &Clock, entropy: &Entropy) -> 
     let renewed: Vec<_> = renewed.collect::<Result<_, _>>()?;
     renew_root_list(data_dir, root, clock)?;
     put(&renewed)?;
+    touch(data_dir)?;
     list(data_dir)
 }
 
-/// Puts in place what was signed elsewhere.
+/// What came back from where the root's key is.
+#[derive(Clone, Debug)]
+pub enum Imported {
+    /// The issuing CAs have other certificates.
+    Renewed(Vec<Listed>),
+    /// There is a new issuing CA of this name.
+    New(String),
+}
+
+/// Puts in place what was signed elsewhere: the issuing CAs anew, or the new one whose key was made here.
 ///
 /// # Errors
 /// [`SignerError`], when something in it is not what was asked for; nothing was written then.
-pub fn import(data_dir: &Path, signed: &Path) -> Result<Vec<Listed>, SignerError> {
+pub fn import(making: &Making<'_>, signed: &Path) -> Result<Imported, SignerError> {
+    let data_dir = making.data_dir;
     let text = files::read_text(signed)?;
     let bad = |source| SignerError::Pem { path: signed.to_owned(), source };
     let new = pki::parse_pem(CERTIFICATE, &text).map_err(bad)?;
     let lists = pki::parse_pem(LIST, &text).map_err(bad)?;
-    let root = root_certificate(data_dir)?;
+    let (root, old) = (root_certificate(data_dir)?, issuing(data_dir)?);
+    let key = |der: &[u8]| pki::ca_info(der).ok().map(|info| info.key);
+    if let [der] = new.as_slice()
+        && old.iter().all(|(_, old)| key(old) != key(der))
+    {
+        return making.certified(der, signed).map(Imported::New);
+    }
     let mut renewed = Vec::new();
-    for (path, old) in issuing(data_dir)? {
-        let fits = |new: &&Vec<u8>| {
-            pki::ca_info(new).ok().map(|info| info.role) == pki::ca_info(&old).ok().map(|info| info.role)
-        };
-        let Some(new) = new.iter().find(fits) else {
+    for (path, old) in old {
+        let Some(new) = new.iter().find(|new| key(new) == key(&old)) else {
             return Err(SignerError::NotSigned { path: signed.to_owned(), wanted: path });
         };
         pki::check_renewed(&root, &old, new).map_err(|source| SignerError::Ca { path: signed.to_owned(), source })?;
         renewed.push((path, new.clone()));
     }
-    let path = data_dir.join("ca").join(ROOT_LIST);
+    let dir = CaDir::of(data_dir);
+    let path = dir.list(&active_root(&dir)?);
     for der in &lists {
         pki::read_crl(der, &root).map_err(|source| SignerError::List { path: signed.to_owned(), source })?;
         if root_list(data_dir)?.is_some_and(|(_, last)| last.entries > 0) {
@@ -195,22 +259,25 @@ pub fn import(data_dir: &Path, signed: &Path) -> Result<Vec<Listed>, SignerError
         save_list(&path, der, Existing::Replace)?;
     }
     put(&renewed)?;
-    list(data_dir)
+    touch(data_dir)?;
+    Ok(Imported::Renewed(list(data_dir)?))
 }
 
 fn serial(entropy: &Entropy) -> Serial {
     Serial::from_entropy(entropy.bytes())
 }
 
+/// The issuing CAs below the active root, as long as they are of use.
 fn issuing(data_dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, SignerError> {
-    Role::ALL
-        .map(|role| {
-            let path = data_dir.join("ca").join(format!("{role}.pem"));
-            let der = load_certificate(&path)?;
-            Ok((path, der))
-        })
-        .into_iter()
-        .collect()
+    let dir = CaDir::of(data_dir);
+    let (slots, root) = (dir.slots()?, active_root(&dir)?);
+    let below = slots.issuing().iter().filter(|slot| slot.root == root && slot.state != SlotState::Retired);
+    let read = |slot: &IssuingSlot| {
+        let path = dir.certificate(&slot.name);
+        let der = load_certificate(&path)?;
+        Ok((path, der))
+    };
+    below.map(read).collect()
 }
 
 /// Each file whole or not at all. Interrupted in between, the CAs have different ends, and doing it again mends that.

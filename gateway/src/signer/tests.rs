@@ -2,9 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use pki::{GatewayName, Name};
+use pki::{GatewayName, Name, Role, SshKind, TrustDomain};
 
-use crate::signer::*;
+use crate::{
+    ports::{clock::Clock, entropy::Entropy},
+    signer::*,
+};
 
 #[expect(clippy::disallowed_methods, reason = "the test damages files by hand")]
 fn copy(from: &Path, to: &Path) {
@@ -27,7 +30,7 @@ fn check(good: &Path, passphrase: &Passphrase, damage: impl FnOnce(&Path), want:
     let dir = tempfile::tempdir().unwrap();
     copy(good, dir.path());
     damage(dir.path());
-    let error = CaSet::load(dir.path(), &domain(), passphrase, &Clock::system()).unwrap_err().to_string();
+    let error = Authority::load(dir.path(), &domain(), passphrase, &Clock::system()).unwrap_err().to_string();
     assert_eq!(error.replace(&dir.path().display().to_string(), "@"), want);
 }
 
@@ -58,7 +61,9 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 fn no_key(file: &str) -> String {
-    format!("`@/{file}` does not exist, and `lychgate-gateway init` alone makes keys; restore it from a backup")
+    format!(
+        "`@/{file}` does not exist, and only `lychgate-gateway init` and `ca prepare` make keys; restore it from a backup"
+    )
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn an_authority_in_files() {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
     let passphrase = Passphrase::generate(&entropy);
-    let made = CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
+    let made = Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
 
     for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "ca/ssh-user", "ca/ssh-host", "token"] {
         let key = good.join(format!("{name}.key"));
@@ -87,7 +92,8 @@ fn an_authority_in_files() {
     for key in ["ca/person.key", "token.key", "ca/ssh-host.key"] {
         check(&|d| fs_remove(&d.join(key)), &no_key(key));
     }
-    check(&|d| fs_remove(&d.join("ca/root.pem")), "`@/ca` holds no authority; run `lychgate-gateway init` first");
+    check(&|d| fs_remove(&d.join("ca/authority.toml")), "`@/ca` holds no authority; run `lychgate-gateway init` first");
+    check(&|d| fs_remove(&d.join("ca/root.pem")), "`@/ca/root.pem` does not exist");
     check(
         &|d| chmod(&d.join("ca/gateway.key"), 0o644),
         "`@/ca/gateway.key` can be read by every user of this machine (mode 644); run `chmod 600 @/ca/gateway.key`",
@@ -102,15 +108,14 @@ fn an_authority_in_files() {
     );
     check(
         &|d| swap(&d.join("ca/machine.pem"), &d.join("ca/person.pem")),
-        "`@/ca/machine.pem` and its key make no issuing CA: the CA key and the CA certificate do not belong together; \
-         check which files were paired",
+        "`@/ca/machine.pem` is not of the key that its slot in `authority.toml` names; were files exchanged?",
     );
     check(
         &|d| {
             swap(&d.join("ca/machine.pem"), &d.join("ca/person.pem"));
             swap(&d.join("ca/machine.key"), &d.join("ca/person.key"));
         },
-        "`@/ca/machine.pem` is the CA for person certificates instead of machine; were files exchanged?",
+        "`@/ca/machine.pem` is not of the key that its slot in `authority.toml` names; were files exchanged?",
     );
     check(
         &|d| {
@@ -120,23 +125,23 @@ fn an_authority_in_files() {
         "`@/ca/root.pem` holds 2 certificates instead of one",
     );
 
-    let exists = CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap_err();
+    let exists = Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap_err();
     assert!(matches!(exists, SignerError::Exists { .. }), "{exists}");
     let foreign = TrustDomain::parse("other.example").unwrap();
-    let foreign = CaSet::load(&good, &foreign, &passphrase, &clock).unwrap_err();
+    let foreign = Authority::load(&good, &foreign, &passphrase, &clock).unwrap_err();
     assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
 
     // The root's key may be elsewhere.
     fs_remove(&good.join("ca/root.key"));
-    let loaded = CaSet::load(&good, &domain(), &passphrase, &clock).unwrap();
+    let loaded = Authority::load(&good, &domain(), &passphrase, &clock).unwrap();
     assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));
     assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
     for role in Role::ALL {
-        assert_eq!(loaded.issuing(role).key_digest(), made.issuing(role).key_digest());
-        assert!(loaded.chain_pem(&made.issuing(role).key_digest()).is_some());
+        assert_eq!(loaded.signing().issuer(role), made.signing().issuer(role));
+        assert!(loaded.chain_pem(&made.signing().issuer(role)).is_some());
     }
-    assert_eq!(loaded.token().public_point, made.token().public_point);
-    assert_eq!(format!("{:?} {:?}", loaded.token(), passphrase), "TokenSecret(..) Passphrase(..)");
+    assert_eq!(loaded.token_point(), made.token_point());
+    assert_eq!(format!("{passphrase:?}"), "Passphrase(..)");
 }
 
 #[test]
@@ -145,9 +150,9 @@ fn the_ssh_cas_are_made_with_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
     let passphrase = Passphrase::generate(&entropy);
-    let lines = |set: &CaSet| SshKind::ALL.map(|kind| set.ssh(kind).line());
-    let load = || CaSet::load(&good, &domain(), &passphrase, &clock).unwrap();
-    let [user, host] = lines(&CaSet::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap());
+    let lines = |set: &Authority| SshKind::ALL.map(|kind| set.ssh(kind).line());
+    let load = || Authority::load(&good, &domain(), &passphrase, &clock).unwrap();
+    let [user, host] = lines(&Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap());
     assert_ne!(user, host);
     assert!(user.starts_with("ssh-ed25519 "));
     assert_eq!(lines(&load()), [user.clone(), host]);
@@ -184,7 +189,7 @@ fn passphrases() {
 #[test]
 fn the_gateways_own_certificate() {
     let (clock, entropy) = (Clock::system(), Entropy::seeded(3));
-    let set = CaSet::ephemeral(&domain(), &clock, &entropy).unwrap();
+    let set = Authority::ephemeral(&domain(), &clock, &entropy).unwrap();
     let names = vec![GatewayName::Dns("join.td.example".into()), GatewayName::Ip([127, 0, 0, 1].into())];
     let leaf = GatewayLeaf::unrecorded(&set, &Name::parse("gate").unwrap(), names, &clock, &entropy).unwrap();
     let chain = leaf.chain();

@@ -36,9 +36,9 @@ use gateway::{
         live::{self, NewConn},
         sessions::{self, About, Door, Party},
     },
-    signer::{CaSet, Passphrase},
+    signer::{Authority, Passphrase},
 };
-use pki::{CaKey as _, KeyAlgorithm, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
+use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
 use tokio::sync::OnceCell;
 use wire::enroll::{
@@ -100,8 +100,12 @@ pub struct Story {
     /// Its store.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub store: Arc<TestStore>,
-    /// Where its store lies.
-    _room: tempfile::TempDir,
+    /// Where its store and its keys lie.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub room: tempfile::TempDir,
+    /// What opens the keys there.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub passphrase: Passphrase,
 }
 
 /// What a gateway answers.
@@ -150,11 +154,12 @@ impl Story {
         let room = tempfile::tempdir().unwrap();
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
-        let ca = CaSet::ephemeral_behind(hold, &domain, &clock, &entropy).unwrap();
+        let passphrase = Passphrase::generate(&entropy);
+        let ca = Authority::ephemeral_behind(hold, &domain, &clock, &entropy).unwrap();
         let store = Arc::new(TestStore::new(open(Engine::Memory, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(policy::DEFAULT_POLICY);
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, store, _room: room }
+        Self { shell, clock: hand, store, room, passphrase }
     }
 
     /// The same on a store of some engine.
@@ -163,11 +168,12 @@ impl Story {
         let room = tempfile::tempdir().unwrap();
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
-        let ca = CaSet::create(room.path(), &domain, &Passphrase::generate(&entropy), &clock, &entropy).unwrap();
+        let passphrase = Passphrase::generate(&entropy);
+        let ca = Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
         let store = Arc::new(TestStore::new(open(engine, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, store, _room: room }
+        Self { shell, clock: hand, store, room, passphrase }
     }
 
     /// Another policy from now on.
@@ -177,7 +183,7 @@ impl Story {
 
     /// Somebody with a new key.
     pub fn stranger(&self) -> Stranger {
-        Stranger { shell: Arc::clone(&self.shell), key: key(), net: 1 }
+        Stranger { shell: Arc::clone(&self.shell), key: key(), net: 1, pin: self.shell.ca().pin() }
     }
 
     /// A token made by the gateway itself.
@@ -231,7 +237,7 @@ impl Story {
         let (leaf, chain) = (ders(&issued.certificate), ders(&issued.chain));
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         let roles = [pki::Role::Machine, pki::Role::Person];
-        pki::verify_peer(&leaf[0], &chain, self.shell.ca.anchors(), &roles, UnixTime::new(at)).unwrap()
+        pki::verify_peer(&leaf[0], &chain, self.shell.ca().anchors(), &roles, UnixTime::new(at)).unwrap()
     }
 
     /// A request by a peer.
@@ -294,7 +300,7 @@ impl Story {
         let peer = self.peer(&caller.issued);
         let conn =
             shell.live.enter(NewConn { face: Face::Proxy, peer: Some(peer.clone()), source, exporter: EXPORTER });
-        let machine = format!("spiffe://{}/machine/{machine}", shell.ca.domain().as_str());
+        let machine = format!("spiffe://{}/machine/{machine}", shell.domain.as_str());
         let about = About {
             caller: Party {
                 identity: peer.identity.clone(),
@@ -363,6 +369,8 @@ pub struct Stranger {
     shell: Arc<Shell>,
     key: Arc<SoftwareKey>,
     net: u8,
+    /// The root by which it knows the gateway.
+    pin: KeyDigest,
 }
 
 impl Stranger {
@@ -385,7 +393,7 @@ impl Stranger {
     /// The code it shows.
     pub fn code(&self, waiting: &WaitingReply) -> String {
         let nonce: [u8; 16] = hex::decode(&waiting.nonce).unwrap().try_into().unwrap();
-        pki::waiting_code(&subject_key(&self.key).digest(), &self.shell.pin, &nonce).to_string()
+        pki::waiting_code(&subject_key(&self.key).digest(), &self.pin, &nonce).to_string()
     }
 
     /// Asks without evidence.
@@ -405,7 +413,7 @@ impl Stranger {
 
     /// Asks with any evidence.
     pub async fn with(&self, name: &str, evidence: Vec<(String, String)>) -> Result<Answer, Refusal> {
-        enroll(&self.shell, &self.key, self.net, Some(name), evidence).await
+        enroll(&self.shell, &self.key, (self.net, Some(self.pin)), Some(name), evidence).await
     }
 
     /// Polls.
@@ -417,13 +425,14 @@ impl Stranger {
 async fn enroll(
     shell: &Shell,
     key: &SoftwareKey,
-    net: u8,
+    (net, pin): (u8, Option<KeyDigest>),
     name: Option<&str>,
     evidence: Vec<(String, String)>,
 ) -> Result<Answer, Refusal> {
     let inbound = Inbound {
         key: subject_key(key),
         wanted_name: name.map(str::to_owned),
+        pin,
         evidence,
         attributes: [("os".to_owned(), "linux".to_owned())].into(),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
@@ -521,20 +530,20 @@ impl Member {
     pub fn next_code(&self, story: &Story, waiting: &WaitingReply) -> String {
         let nonce: [u8; 16] = hex::decode(&waiting.nonce).unwrap().try_into().unwrap();
         let key = subject_key(self.next.get().unwrap());
-        pki::waiting_code(&key.digest(), &story.shell.pin, &nonce).to_string()
+        pki::waiting_code(&key.digest(), &story.shell.ca().pin(), &nonce).to_string()
     }
 
     /// Comes back with its old certificate as evidence.
     pub async fn rejoin(&self, story: &Story) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
-        enroll(&story.shell, key, 1, None, vec![self.evidence(key)]).await
+        enroll(&story.shell, key, (1, None), None, vec![self.evidence(key)]).await
     }
 
     /// The same, with a wish for a name.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub async fn rejoin_named(&self, story: &Story, name: &str) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
-        enroll(&story.shell, key, 1, Some(name), vec![self.evidence(key)]).await
+        enroll(&story.shell, key, (1, None), Some(name), vec![self.evidence(key)]).await
     }
 
     /// Its old certificate as evidence for its next key, beside other evidence.
@@ -542,7 +551,7 @@ impl Member {
     pub async fn rejoin_with(&self, story: &Story, other: Vec<(String, String)>) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
         let all = other.into_iter().chain([self.evidence(key)]).collect();
-        enroll(&story.shell, key, 1, None, all).await
+        enroll(&story.shell, key, (1, None), None, all).await
     }
 
     /// Asks how its request to come back stands.

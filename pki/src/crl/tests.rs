@@ -4,6 +4,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::*;
+use crate::key::KeyDigest;
 use crate::name::Role;
 use crate::testing::{HOUR, NOW, serial, world};
 
@@ -55,18 +56,19 @@ fn refusals() {
 
 #[track_caller]
 fn url(text: &str, want: Result<&str, BadListsUrl>) {
-    let got = ListsUrl::parse(text).map(|url| url.of(Role::Machine));
-    assert_eq!(got, want.map(str::to_owned), "{text}");
+    let got = ListsUrl::parse(text).map(|url| url.of(&KeyDigest::from_spki_der(b"ca")));
+    let issuer = KeyDigest::from_spki_der(b"ca").hex();
+    assert_eq!(got, want.map(|at| at.replace("ISSUER", &issuer)), "{text}");
 }
 
 #[test]
 fn addresses_of_lists() {
-    url("http://crl.lab.example", Ok("http://crl.lab.example/machine"));
-    url("http://crl.lab.example/", Ok("http://crl.lab.example/machine"));
-    url("https://gate.lab.example:8443/v1/crl", Ok("https://gate.lab.example:8443/v1/crl/machine"));
-    url("http://192.0.2.7:80/a/b", Ok("http://192.0.2.7:80/a/b/machine"));
-    url("http://[2001:db8::7]/crl", Ok("http://[2001:db8::7]/crl/machine"));
-    url("http://[2001:db8::7]:8080", Ok("http://[2001:db8::7]:8080/machine"));
+    url("http://crl.lab.example", Ok("http://crl.lab.example/ISSUER"));
+    url("http://crl.lab.example/", Ok("http://crl.lab.example/ISSUER"));
+    url("https://gate.lab.example:8443/v1/crl", Ok("https://gate.lab.example:8443/v1/crl/ISSUER"));
+    url("http://192.0.2.7:80/a/b", Ok("http://192.0.2.7:80/a/b/ISSUER"));
+    url("http://[2001:db8::7]/crl", Ok("http://[2001:db8::7]/crl/ISSUER"));
+    url("http://[2001:db8::7]:8080", Ok("http://[2001:db8::7]:8080/ISSUER"));
     url("crl.lab.example", Err(BadListsUrl::Scheme));
     url("ldap://crl.lab.example", Err(BadListsUrl::Scheme));
     url("http://crl.lab.example:http", Err(BadListsUrl::Port));

@@ -112,7 +112,7 @@ impl CaKey for Failing {
         if message.starts_with(b"lychgate:") {
             return self.0.sign(message);
         }
-        Err(SignError { reason: "the token was pulled out".to_owned() })
+        Err(SignError::Unavailable { reason: "the token was pulled out".to_owned() })
     }
 }
 
@@ -122,7 +122,7 @@ fn what_the_key_says_is_passed_on() {
     let soft = key();
     let ca = world.root.issue_ca(Role::Machine, soft.clone(), serial(3), NOW).unwrap();
     let failing = IssuingCa::from_parts(ca.cert_der(), Arc::new(Failing(soft))).unwrap();
-    let want = IssueError::Sign(SignError { reason: "the token was pulled out".to_owned() });
+    let want = IssueError::Sign(SignError::Unavailable { reason: "the token was pulled out".to_owned() });
     check_issue("spiffe://lab/machine/m", NOW, &failing, &want);
     let list = crate::crl(&failing, &[], 1, NOW, NOW.plus(HOUR));
     assert_eq!(list, Err(want));
@@ -141,8 +141,10 @@ fn the_place_of_the_list_is_in_the_bytes_when_there_is_one() {
     let world = world();
     let lists = crate::ListsUrl::parse("http://crl.lab.example/v1/crl").unwrap();
     for (uri, role) in [("spiffe://lab/machine/m", Role::Machine), ("spiffe://lab/person/p", Role::Person)] {
-        let with = draft(leaf_request(uri), NOW).with_list(&lists).lint().unwrap().issue(world.ca(role)).unwrap();
-        let wanted = format!("http://crl.lab.example/v1/crl/{role}");
+        let issuer = world.ca(role).key_digest();
+        let with =
+            draft(leaf_request(uri), NOW).with_list(&lists, &issuer).lint().unwrap().issue(world.ca(role)).unwrap();
+        let wanted = format!("http://crl.lab.example/v1/crl/{}", issuer.hex());
         let holds = |der: &[u8]| der.windows(wanted.len()).any(|window| window == wanted.as_bytes());
         assert!(holds(&with.der) && !holds(&world.issue(uri).der));
         assert!(Certificate::read(&with.der).is_ok());

@@ -9,11 +9,10 @@ use aws_lc_rs::signature::{
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, Signature, SshSig};
 use thiserror::Error;
-use x509_parser::asn1_rs::{FromDer, Integer, Sequence};
 
 use super::{SshError, string};
 use crate::der;
-use crate::key::{BadSignature, CaKey, KeyAlgorithm, KeyError, KeyParts, SignError, SubjectKey};
+use crate::key::{BadSignature, CaKey, KeyAlgorithm, KeyError, KeyParts, SignError, SubjectKey, parts_of_ecdsa};
 
 /// Why an SSH public key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -277,12 +276,9 @@ fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The reverse of [`in_asn1`], for signatures that a key of ours has made.
 fn from_asn1(signature: &[u8]) -> Result<Vec<u8>, SignError> {
-    let failed = || SignError { reason: "the signature is not ECDSA in ASN.1 form".to_owned() };
-    let (_, sequence) = Sequence::from_der(signature).map_err(|_| failed())?;
-    let (rest, r) = Integer::from_der(sequence.content.as_ref()).map_err(|_| failed())?;
-    let (_, s) = Integer::from_der(rest).map_err(|_| failed())?;
+    let (r, s) = parts_of_ecdsa(signature)?;
     let mut out = Vec::new();
-    string(&mut out, r.as_ref());
-    string(&mut out, s.as_ref());
+    string(&mut out, &r);
+    string(&mut out, &s);
     Ok(out)
 }

@@ -49,8 +49,8 @@ fn machines_and_people() {
             Err(PeerError::WrongRole { found: role })
         );
         assert_eq!(
-            verify_peer(&issued.der, &[ca; 4], &world.anchors(), BOTH, NOW),
-            Err(PeerError::TooManyCertificates { found: 5 })
+            verify_peer(&issued.der, &[ca; 6], &world.anchors(), BOTH, NOW),
+            Err(PeerError::TooManyCertificates { found: 7 })
         );
     }
 }
@@ -227,7 +227,10 @@ fn serials_and_assurance() {
 }
 
 /// A CA below the world's root or below another CA, bent.
-fn bent_ca(above: &crate::ca::Authority, bend: impl FnOnce(&mut CertificateParams)) -> (Vec<u8>, crate::ca::Authority) {
+fn bent_ca(
+    above: &crate::ca::CertifiedKey,
+    bend: impl FnOnce(&mut CertificateParams),
+) -> (Vec<u8>, crate::ca::CertifiedKey) {
     let ca_key = key();
     let subject = ca_key.subject_key().unwrap();
     let mut params = CertificateParams::default();

@@ -117,7 +117,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let csr = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, csr);
     let evidence = vec![Evidence { kind: "join-token".to_owned(), body: "eyJ.e30.AA".to_owned() }];
     let attributes = [("os".to_owned(), "linux".to_owned())].into();
-    let enroll = EnrollRequest { csr: csr.clone(), wanted_name: Some("edge-07".to_owned()), evidence, attributes };
+    let enroll =
+        EnrollRequest { csr: csr.clone(), wanted_name: Some("edge-07".to_owned()), evidence, attributes, pin: None };
     let issued = IssuedReply {
         id: "0a1b2c3d4e5f".to_owned(),
         identity: "spiffe://lab.example/machine/edge-07".to_owned(),

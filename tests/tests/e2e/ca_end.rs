@@ -120,12 +120,7 @@ fn holders_of_good_certificates_go_on() {
     let machine = joins(&gateway, &alice, &hands, "m-1");
     let chain = std::fs::read(machine.file("chain.pem")).unwrap();
     let renewed = command(&hands, &["ca", "renew"], &[("--config", &gateway.config())]);
-    assert!(
-        renewed.code == 0 && renewed.stdout.contains("restart the gateway"),
-        "{}{}",
-        renewed.stdout,
-        renewed.stderr
-    );
+    assert!(renewed.code == 0 && renewed.stdout.contains("reload the gateway"), "{}{}", renewed.stdout, renewed.stderr);
     let _ = gateway.stop();
     gateway.start();
     machine.ok(&["status"]);

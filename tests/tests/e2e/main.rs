@@ -42,6 +42,7 @@ mod renew_now;
 mod requests;
 mod restore;
 mod rig;
+mod rotation;
 mod sealed;
 mod short_chains;
 mod ssh_access;

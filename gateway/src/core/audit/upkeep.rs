@@ -12,6 +12,8 @@ pub enum Offline {
     CaRenewed { ca: String, serial: String, not_after: u64, signed: Signed },
     /// The root's revocation list was made anew.
     RootListMade { number: String, signed: Signed },
+    /// A root or an issuing CA took a step; of one that was retired, how many depended on it, when that was known.
+    SlotChanged { slot: String, state: String, key: String, stranded: Option<u64> },
 }
 
 /// Where the root signed.
@@ -61,6 +63,7 @@ impl Upkeep {
             Self::RecordQuarantined { .. } => "record.quarantined",
             Self::Offline { what: Offline::CaRenewed { .. }, .. } => "ca.renewed",
             Self::Offline { what: Offline::RootListMade { .. }, .. } => "ca.root-list",
+            Self::Offline { what: Offline::SlotChanged { .. }, .. } => "ca.slot",
             Self::StoreImported { .. } => "store.imported",
             Self::RollbackAccepted { .. } => "store.rollback-accepted",
         }
@@ -87,6 +90,11 @@ impl Upkeep {
                     Offline::RootListMade { number, signed } => {
                         let signed = ("signed", signed.as_str().to_owned());
                         ("root".to_owned(), vec![], vec![("number", number), signed, at])
+                    }
+                    Offline::SlotChanged { slot, state, key, stranded } => {
+                        let mut fields = vec![("state", state), ("key", key), at];
+                        fields.extend(stranded.map(|count| ("stranded", count.to_string())));
+                        (slot, vec![], fields)
                     }
                 }
             }

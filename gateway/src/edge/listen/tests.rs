@@ -30,7 +30,7 @@ use crate::{
     flow::shell::Settings,
     ports::{clock::FakeClock, entropy::Entropy},
     registry::live::Conn,
-    signer::{CaSet, GatewayLeaf},
+    signer::{Authority, GatewayLeaf},
     store::{Engine, open},
 };
 
@@ -50,7 +50,7 @@ const AT_ONCE: Duration = Duration::from_secs(9);
 
 /// A running pair of faces and everything that moves them.
 struct Rig {
-    authority: CaSet,
+    authority: Authority,
     clock: Clock,
     hand: FakeClock,
     entropy: Entropy,
@@ -63,11 +63,11 @@ struct Rig {
     begun: Arc<AtomicUsize>,
 }
 
-fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> CaSet {
-    CaSet::ephemeral(&TrustDomain::parse(domain).unwrap(), clock, entropy).unwrap()
+fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> Authority {
+    Authority::ephemeral(&TrustDomain::parse(domain).unwrap(), clock, entropy).unwrap()
 }
 
-fn table(authority: &CaSet, anchors: &CaSet, clock: &Clock, entropy: &Entropy) -> TlsTable {
+fn table(authority: &Authority, anchors: &Authority, clock: &Clock, entropy: &Entropy) -> TlsTable {
     let dns = |name: &str| GatewayName::Dns(name.to_owned());
     let proxy = vec![dns(PROXY), GatewayName::Ip(LOCAL.ip())];
     let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy };
@@ -223,7 +223,7 @@ struct Holder {
 }
 
 impl Holder {
-    fn of(set: &CaSet, role: Role, name: &str, life: Duration, clock: &Clock, entropy: &Entropy) -> Self {
+    fn of(set: &Authority, role: Role, name: &str, life: Duration, clock: &Clock, entropy: &Entropy) -> Self {
         let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         let identity = Identity { domain: set.domain().clone(), role, name: Name::parse(name).unwrap() };
         let request = LeafRequest {
@@ -245,7 +245,7 @@ impl Holder {
     }
 }
 
-fn client(set: &CaSet, holder: Option<&Holder>) -> ClientConfig {
+fn client(set: &Authority, holder: Option<&Holder>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(set.root_der().to_vec())).unwrap();
     // The library's own order of preference, as foreign clients have it.

@@ -10,7 +10,7 @@ use crate::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
     },
-    signer::CaSet,
+    signer::Authority,
     store::{Engine, open},
 };
 
@@ -40,7 +40,7 @@ async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     let entropy = Entropy::os();
     // Long after it was made, so that there is a past to be set back to.
     hand.set(start.minus(DAY * 600));
-    let ca = CaSet::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
+    let ca = Authority::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
     hand.set(start);
     let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
     let rules = Ruleset::load(

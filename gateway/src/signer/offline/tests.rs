@@ -6,7 +6,7 @@ use pki::{AdmittedBy, AssuranceLevel, Identity, KeyAlgorithm, LeafRequest, Trust
 
 use crate::{
     ports::clock::FakeClock,
-    signer::{CaSet, offline::*},
+    signer::{Authority, offline::*},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -30,7 +30,7 @@ impl Place {
         let passphrase = Passphrase::generate(&entropy);
         let dir = tempfile::tempdir().unwrap();
         let this = Self { dir, clock, hand, entropy, passphrase };
-        CaSet::create(this.data(), &domain(), &this.passphrase, &this.clock, &this.entropy).unwrap();
+        Authority::create(this.data(), &domain(), &this.passphrase, &this.clock, &this.entropy).unwrap();
         this
     }
 
@@ -38,8 +38,20 @@ impl Place {
         self.dir.path()
     }
 
-    fn load(&self) -> CaSet {
-        CaSet::load(self.data(), &domain(), &self.passphrase, &self.clock).unwrap()
+    fn load(&self) -> Authority {
+        Authority::load(self.data(), &domain(), &self.passphrase, &self.clock).unwrap()
+    }
+
+    fn making(&self) -> Making<'_> {
+        let Self { dir, clock, entropy, passphrase, .. } = self;
+        // Tests of one domain alone.
+        static DOMAIN: std::sync::LazyLock<TrustDomain> = std::sync::LazyLock::new(domain);
+        Making { data_dir: dir.path(), domain: &DOMAIN, passphrase, clock, entropy }
+    }
+
+    fn sign(&self, asked: &Path, new: Option<Role>) -> Result<String, SignerError> {
+        let by = Signing { key: &self.root_key(), passphrase: &self.passphrase, new };
+        sign(asked, &by, &self.clock, &self.entropy)
     }
 
     fn root_key(&self) -> PathBuf {
@@ -55,7 +67,7 @@ impl Place {
     fn signed(&self) -> PathBuf {
         let (there, back) = (self.data().join("there.pem"), self.data().join("back.pem"));
         write(&there, &request(self.data()).unwrap());
-        write(&back, &sign(&there, &self.root_key(), &self.passphrase, &self.clock, &self.entropy).unwrap());
+        write(&back, &self.sign(&there, None).unwrap());
         back
     }
 }
@@ -65,7 +77,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A machine's certificate, good for a day.
-fn leaf(set: &CaSet, now: UnixTime) -> Vec<u8> {
+fn leaf(set: &Authority, now: UnixTime) -> Vec<u8> {
     let (key, _) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
     let request = LeafRequest {
         key: key.subject_key().unwrap(),
@@ -79,7 +91,7 @@ fn leaf(set: &CaSet, now: UnixTime) -> Vec<u8> {
     pki::draft(request, now).lint().unwrap().issue(set.issuing_in_test(Role::Machine)).unwrap().der
 }
 
-fn let_in(set: &CaSet, leaf: &[u8], sent: &[&[u8]], now: UnixTime) -> Result<(), String> {
+fn let_in(set: &Authority, leaf: &[u8], sent: &[&[u8]], now: UnixTime) -> Result<(), String> {
     pki::verify_peer(leaf, sent, set.anchors(), &[Role::Machine], now).map(drop).map_err(|error| error.to_string())
 }
 
@@ -88,24 +100,24 @@ fn nobody_is_stranded_by_a_renewal() {
     for elsewhere in [false, true] {
         let place = Place::new();
         let old = place.load();
-        let end = old.issuing(Role::Machine).not_after();
+        let end = old.issuing_in_test(Role::Machine).not_after();
         place.hand.set(end.minus(DAY * 2));
         let holder = leaf(&old, place.clock.now());
         if elsewhere {
-            import(place.data(), &place.signed()).unwrap();
+            import(&place.making(), &place.signed()).unwrap();
         } else {
             renew(place.data(), &place.root(), &place.clock, &place.entropy).unwrap();
         }
         let new = place.load();
         for role in Role::ALL {
-            let (before, after) = (old.issuing(role), new.issuing(role));
+            let (before, after) = (old.issuing_in_test(role), new.issuing_in_test(role));
             assert_eq!(after.key_digest(), before.key_digest());
             assert!(after.not_after() > end.plus(DAY * 1_000), "{role}");
             assert_eq!(after.not_before(), before.not_before());
         }
         // With the old chain, with the new one, with none; and a new leaf with any of them.
         let chains: [&[&[u8]]; 3] =
-            [&[old.issuing(Role::Machine).cert_der()], &[new.issuing(Role::Machine).cert_der()], &[]];
+            [&[old.issuing_in_test(Role::Machine).cert_der()], &[new.issuing_in_test(Role::Machine).cert_der()], &[]];
         for chain in chains {
             let_in(&new, &holder, chain, place.clock.now()).unwrap();
         }
@@ -114,8 +126,11 @@ fn nobody_is_stranded_by_a_renewal() {
         for chain in chains {
             let_in(&new, &later, chain, place.clock.now()).unwrap();
         }
-        let (_, list) = new.root_list().unwrap();
-        assert!(list.number > old.root_list().unwrap().1.number && list.next_update.unwrap() > end.plus(DAY * 1_000));
+        let (_, list) = new.root_list(&new.pin()).unwrap();
+        assert!(
+            list.number > old.root_list(&old.pin()).unwrap().1.number
+                && list.next_update.unwrap() > end.plus(DAY * 1_000)
+        );
     }
 }
 
@@ -154,11 +169,11 @@ fn what_is_not_imported() {
     let from = place.data().join("from.pem");
     let check = |text: &str, want: &str| {
         write(&from, text);
-        let error = import(place.data(), &from).unwrap_err().to_string();
+        let error = import(&place.making(), &from).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
         assert_eq!(request(place.data()).unwrap(), before, "nothing was written");
     };
-    check(&foreign, "the root did not sign it");
+    check(&foreign, "contains no certificate that can replace");
     check(&good[first_end..], "contains no certificate that can replace");
     check("nothing", "the text holds no `-----BEGIN CERTIFICATE-----` block");
     check(
@@ -167,17 +182,17 @@ fn what_is_not_imported() {
     );
     check(&format!("{before}{}", &good[one..]), "it ends no later");
     write(&from, &good);
-    import(place.data(), &from).unwrap();
+    import(&place.making(), &from).unwrap();
     // And a request that names another root, or CAs of another, is not signed.
     let asked = place.data().join("asked.pem");
     write(&asked, &request(stranger.data()).unwrap());
-    let wrong = sign(&asked, &place.root_key(), &place.passphrase, &place.clock, &place.entropy).unwrap_err();
+    let wrong = place.sign(&asked, None).unwrap_err();
     assert!(wrong.to_string().contains("do not belong together"), "{wrong}");
     let own = root_certificate(place.data()).unwrap();
     let theirs = request(stranger.data()).unwrap();
     let theirs = &theirs[theirs.find("-----END").unwrap() + "-----END CERTIFICATE-----\n".len()..];
     write(&asked, &format!("{}{theirs}", pki::to_pem(CERTIFICATE, &own)));
-    let wrong = sign(&asked, &place.root_key(), &place.passphrase, &place.clock, &place.entropy).unwrap_err();
+    let wrong = place.sign(&asked, None).unwrap_err();
     assert!(wrong.to_string().contains("was not signed by this root"), "{wrong}");
 }
 
@@ -191,8 +206,8 @@ fn the_roots_list() {
     assert!(second.number > first.number, "whatever the clock does");
     // One in its place that is another's.
     let stranger = Place::new();
-    let theirs = files::read_text(&stranger.data().join("ca").join(ROOT_LIST)).unwrap();
-    write(&place.data().join("ca").join(ROOT_LIST), &theirs);
+    let theirs = files::read_text(&stranger.data().join("ca/root.crl")).unwrap();
+    write(&place.data().join("ca/root.crl"), &theirs);
     let error = root_list(place.data()).unwrap_err().to_string();
     assert!(error.contains("was not signed by that CA") && error.contains("`lychgate-gateway ca crl`"), "{error}");
 }

@@ -1,9 +1,9 @@
 //! The enroll face.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
-use pki::{Role, SubjectKey};
+use pki::{KeyDigest, Role, SubjectKey, UnixTime};
 use wire::{
     enroll::{EnrollRequest, GatewayInfo},
     limits,
@@ -19,7 +19,11 @@ use crate::{
         fronts::native::{Boxed, boxed, done},
         http::{Answer, Call, Kept, json, kept, typed},
     },
-    flow::{self, enroll::Reply, shell::Settings},
+    flow::{
+        self,
+        enroll::Reply,
+        shell::{Settings, Shell},
+    },
     ports::rate::Prefix,
 };
 
@@ -40,7 +44,7 @@ pub fn ready(call: Call) -> Boxed {
         if call.shell.damaged.count() > 0 {
             text.push_str("damaged-records\n");
         }
-        for notice in call.shell.ca.ends().notices(call.shell.now()) {
+        for notice in call.shell.ca().ends().notices(call.shell.now()) {
             text.push_str(&format!("{notice}\n"));
         }
         typed(StatusCode::OK, "text/plain", text)
@@ -52,8 +56,8 @@ pub fn gateway(call: Call) -> Boxed {
     boxed(async move {
         let shell = &call.shell;
         let info = GatewayInfo {
-            trust_domain: shell.ca.domain().as_str().to_owned(),
-            pin: shell.pin.hex(),
+            trust_domain: shell.domain.as_str().to_owned(),
+            pin: shell.ca().pin().hex(),
             time: shell.now().secs(),
             manage: shell.settings.load().public_manage.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,37 +69,53 @@ pub fn gateway(call: Call) -> Boxed {
 /// `GET /v1/bundle`: the roots, PEM.
 pub fn bundle(call: Call) -> Boxed {
     boxed(
-        async move { typed(StatusCode::OK, "application/pem-certificate-chain", call.shell.ca.bundle_pem().to_owned()) },
+        async move { typed(StatusCode::OK, "application/pem-certificate-chain", call.shell.ca().bundle_pem().to_owned()) },
     )
 }
 
-/// `GET /v1/crl/{list}`: the list of the root or of the issuing CA of a role, DER (RFC 5280 5); with `.pem` after a role the
-/// lists of its whole chain, as one file that servers take.
+/// `GET /v1/crl/{list}`: the list of the CA with this key, a root or an issuing one, DER (RFC 5280 5); or `ROLE.pem`, the lists of
+/// every chain of that role as one file that servers take.
 pub fn crl(call: Call) -> Boxed {
     boxed(async move {
         let asked = call.param("list");
-        let max_age = flow::crl::KEPT;
         let unknown = || Refusal::NotFound(Missing::RevocationList);
-        if asked == "root" {
-            let (der, list) = call.shell.ca.root_list().ok_or_else(unknown)?;
-            let (kind, version) = ("application/pkix-crl", list.number.to_string());
-            let file = Kept { kind, body: der.to_vec().into(), version, modified: list.this_update, max_age };
-            return kept(file, call.if_none_match.as_deref());
-        }
-        let (role, pem) = asked.strip_suffix(".pem").map_or((asked, false), |role| (role, true));
-        let role = Role::parse(role).map_err(|_| unknown())?;
-        let list = flow::crl::list(&call.shell, role).await?;
-        let file = if pem {
-            let (root_der, root) = call.shell.ca.root_list().ok_or_else(unknown)?;
-            let body = [&list.der[..], root_der].map(|der| pki::to_pem("X509 CRL", der)).concat().into();
-            let (kind, version) = ("application/x-pem-file", format!("{}-{}", list.number, root.number));
-            Kept { kind, body, version, modified: list.this_update.max(root.this_update), max_age }
-        } else {
-            let (kind, version) = ("application/pkix-crl", list.number.to_string());
-            Kept { kind, body: list.der.clone(), version, modified: list.this_update, max_age }
+        let file = match asked.strip_suffix(".pem") {
+            Some(role) => whole_chain(&call.shell, Role::parse(role).map_err(|_| unknown())?).await?,
+            None => one_list(&call.shell, &KeyDigest::parse_hex(asked).map_err(|_| unknown())?).await?,
         };
         kept(file, call.if_none_match.as_deref())
     })
+}
+
+async fn one_list(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<Kept, Refusal> {
+    let ca = shell.ca();
+    let (body, number, modified) = match ca.root_list(issuer) {
+        Some((der, list)) => (der.to_vec().into(), list.number, list.this_update),
+        None => {
+            let list = flow::crl::list(shell, issuer).await?;
+            (list.der.clone(), list.number, list.this_update)
+        }
+    };
+    Ok(Kept { kind: "application/pkix-crl", body, version: number.to_string(), modified, max_age: flow::crl::KEPT })
+}
+
+async fn whole_chain(shell: &Arc<Shell>, role: Role) -> Result<Kept, Refusal> {
+    let (mut text, mut version, mut modified) = (String::new(), Vec::new(), UnixTime::new(0));
+    let mut add = |der: &[u8], number: u64, this_update: UnixTime| {
+        text.push_str(&pki::to_pem("X509 CRL", der));
+        version.push(number.to_string());
+        modified = modified.max(this_update);
+    };
+    let ca = shell.ca();
+    for issuer in ca.list_issuers(role, shell.now()) {
+        let list = flow::crl::list(shell, &issuer).await?;
+        add(&list.der, list.number, list.this_update);
+    }
+    let mut roots = ca.root_lists().peekable();
+    roots.peek().ok_or(Refusal::NotFound(Missing::RevocationList))?;
+    roots.for_each(|(der, list)| add(der, list.number, list.this_update));
+    let version = version.join("-");
+    Ok(Kept { kind: "application/x-pem-file", body: text.into(), version, modified, max_age: flow::crl::KEPT })
 }
 
 /// `POST /v1/enrollments`.
@@ -161,6 +181,7 @@ fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbou
     Ok(Inbound {
         key,
         wanted_name: request.wanted_name,
+        pin: request.pin.and_then(|pin| KeyDigest::parse_hex(&pin).ok()),
         evidence: request.evidence.into_iter().map(|evidence| (evidence.kind, evidence.body)).collect(),
         attributes: attributes(request.attributes)?,
         source: call.conn.source(),

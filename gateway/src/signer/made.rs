@@ -1,0 +1,139 @@
+//! A root and the issuing CAs below it, new: before anything of it is written anywhere.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pki::{CaKey, IssuingCa, KeyAlgorithm, Role, Root, Serial, SoftwareKey, TrustDomain, UnixTime};
+use zeroize::Zeroizing;
+
+use super::{
+    CaDir, Passphrase, SignerError, SshCas,
+    authority::{IssuingParts, Parts, RootParts},
+    file, offline, save_certificates, save_list,
+};
+use crate::{
+    core::slots::Slots,
+    ports::{clock::Clock, entropy::Entropy, files::Existing},
+};
+
+/// Years a root lasts: longer than the machines it vouches for, and replaced in slots well before.
+const ROOT_YEARS: u32 = 20;
+
+/// The algorithm of the keys we make: a P-384 issuing key signs five times slower, and Ed25519 is unknown to too many
+/// clients.
+const ALGORITHM: KeyAlgorithm = KeyAlgorithm::P256;
+
+/// A key in PKCS#8, to be kept.
+pub(super) type Pkcs8 = Zeroizing<Vec<u8>>;
+
+/// Makes a key.
+pub(super) fn generate() -> Result<(Arc<SoftwareKey>, Pkcs8), SignerError> {
+    let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
+    Ok((Arc::new(key), pkcs8))
+}
+
+/// Makes a root of this key.
+pub(super) fn new_root(
+    domain: &TrustDomain,
+    key: Arc<dyn CaKey>,
+    serial: Serial,
+    now: UnixTime,
+) -> Result<Root, SignerError> {
+    Ok(Root::create(domain, key, serial, now, ROOT_YEARS)?)
+}
+
+/// A root with its issuing CAs.
+pub(super) struct MadeRoot {
+    pub root: Root,
+    pub root_key: Pkcs8,
+    pub list: Vec<u8>,
+    /// In the order of [`Role::ALL`].
+    pub issuing: [(IssuingCa, Pkcs8); 3],
+}
+
+impl MadeRoot {
+    pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
+        let now = clock.now();
+        let (key, root_key) = generate()?;
+        let root = new_root(domain, key, Serial::from_entropy(entropy.bytes()), now)?;
+        let issue = |role| issue(&root, role, now, entropy);
+        let issuing = [issue(Role::Machine)?, issue(Role::Person)?, issue(Role::Gateway)?];
+        let list = offline::make_root_list(&root, None, clock.now_ms())?;
+        Ok(Self { root, root_key, list, issuing })
+    }
+
+    /// Writes everything under these names; never over a file.
+    pub fn save(
+        &self,
+        dir: &CaDir,
+        root: &str,
+        issuing: &[String],
+        passphrase: &Passphrase,
+        entropy: &Entropy,
+    ) -> Result<(), SignerError> {
+        file::save_key(&dir.key(root), &self.root_key, passphrase, entropy)?;
+        for ((ca, key), name) in self.issuing.iter().zip(issuing) {
+            file::save_key(&dir.key(name), key, passphrase, entropy)?;
+            save_certificates(&dir.certificate(name), &[ca.cert_der().to_vec()], Existing::Keep)?;
+        }
+        save_list(&dir.list(root), &self.list, Existing::Keep)?;
+        save_certificates(&dir.certificate(root), &[self.root.cert_der().to_vec()], Existing::Keep)
+    }
+}
+
+/// Makes an issuing CA below a root.
+pub(super) fn issue(
+    root: &Root,
+    role: Role,
+    now: UnixTime,
+    entropy: &Entropy,
+) -> Result<(IssuingCa, Pkcs8), SignerError> {
+    let (key, pkcs8) = generate()?;
+    Ok((root.issue_ca(role, key, Serial::from_entropy(entropy.bytes()), now)?, pkcs8))
+}
+
+/// Where the key of join tokens lies.
+pub(super) fn token_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("token.key")
+}
+
+/// A whole new authority.
+pub(super) struct Made {
+    first: MadeRoot,
+    pub token_key: Pkcs8,
+}
+
+impl Made {
+    pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
+        let first = MadeRoot::new(domain, clock, entropy)?;
+        let (_, token_key) = generate()?;
+        Ok(Self { first, token_key })
+    }
+
+    pub fn slots(&self) -> Slots {
+        Slots::first(self.first.root.pin(), self.first.issuing.each_ref().map(|(ca, _)| (ca.role(), ca.key_digest())))
+    }
+
+    pub fn save(&self, dir: &CaDir, passphrase: &Passphrase, entropy: &Entropy) -> Result<(), SignerError> {
+        self.first.save(dir, "root", &Role::ALL.map(|role| role.to_string()), passphrase, entropy)
+    }
+
+    /// What an authority is put together from, with each key behind what holds it.
+    pub fn parts(self, hold: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>, ssh: SshCas) -> Result<Parts, SignerError> {
+        let slots = self.slots();
+        let Self { first: MadeRoot { root, list, issuing, .. }, token_key } = self;
+        let held = |pkcs8: &Pkcs8| SoftwareKey::from_pkcs8(pkcs8).map(hold).map_err(SignerError::Generate);
+        let list = pki::read_crl(&list, root.cert_der()).ok().map(|info| (list, info));
+        let roots = slots.roots().iter().cloned();
+        let roots =
+            roots.map(|slot| RootParts { slot, der: root.cert_der().to_vec(), list: list.clone(), cross: vec![] });
+        let with_slot = slots.issuing().iter().cloned().zip(&issuing);
+        let issuing = with_slot.map(|(slot, (ca, pkcs8))| {
+            Ok::<_, SignerError>(IssuingParts { slot, der: ca.cert_der().to_vec(), key: Some(held(pkcs8)?) })
+        });
+        let (roots, issuing) = (roots.collect(), issuing.collect::<Result<_, _>>()?);
+        Ok(Parts { roots, issuing, token: held(&token_key)?, ssh, slots })
+    }
+}
