@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use gateway::{
     core::{refusal::Refusal, timekeeping},
-    flow::{clock, order, ssh, sweep::sweep},
+    edge::fronts::native::ssh::ca_reply,
+    flow::{clock, order, sweep::sweep},
     store::{Batch, Key},
 };
 use story::{DAY, Member, Story, minutes};
@@ -254,7 +255,7 @@ async fn the_order_of_what_is_vouched_for_only_goes_forward() {
     story.clock.advance(minutes(1));
     let restored = advance().await;
     assert!(restored > second, "{second} {restored}");
-    assert_eq!(ssh::cas(&story.shell).await.unwrap().order, restored);
+    assert_eq!(ca_reply(&story.shell).await.unwrap().order, restored);
 
     // A clock far ahead would take it where no later one could follow.
     story.rounds(2).await;

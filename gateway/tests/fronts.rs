@@ -22,7 +22,7 @@ use gateway::{
         headers::Changes,
         http::{Answer, Call, router_of, typed},
     },
-    flow::{self, enroll::Reply},
+    flow::{self, enroll::Outcome},
     limits::RateLimits,
     ports::rate::{Class, Rates},
     registry::live::{NewConn, Reason},
@@ -96,8 +96,8 @@ fn enroll(call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
             prefix: "192.0.2.0/24".to_owned(),
         };
         let line = match flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await? {
-            Reply::Issued(issued) => format!("issued {}\n", issued.identity),
-            Reply::Waiting(waiting) => format!("waiting {}\n", waiting.id),
+            Outcome::Issued(issued) => format!("issued {}\n", issued.identity),
+            Outcome::Waiting(waiting) => format!("waiting {}\n", waiting.id),
         };
         typed(StatusCode::OK, MEDIA, line)
     })

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::edge::fronts::native::enroll::issued;
 use gateway::{
     core::refusal::{Malformed, Refusal},
     flow::{self, shell::Retry},
@@ -19,7 +20,8 @@ fn key() -> SoftwareKey {
 async fn ask(story: &Story, machine: &Member, key: &SoftwareKey) -> Result<IssuedReply, Refusal> {
     let caller = machine.caller(story).await;
     let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
-    flow::sealed::sealed(&story.shell, &caller, csr, "story").await.map_err(|retry| match retry {
+    let made = flow::sealed::sealed(&story.shell, &caller, csr, "story").await;
+    made.map(|made| issued(&story.shell, made)).map_err(|retry| match retry {
         Retry::Refused(refusal) => refusal,
         Retry::Conflict => panic!("nobody else is here"),
     })

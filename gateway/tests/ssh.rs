@@ -5,6 +5,7 @@ mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::edge::fronts::native::ssh::reply;
 use gateway::{
     core::{
         proof::BadProof,
@@ -29,12 +30,18 @@ fn proven(key: &SshHolder, namespace: &str) -> Proven {
 
 async fn user(story: &Story, member: &Member, key: &SshHolder) -> Result<SshReply, Refusal> {
     let caller = member.caller(story).await;
-    flow::ssh::user(&story.shell, &caller, proven(key, USER_NAMESPACE), "story").await.map_err(story::refused)
+    flow::ssh::user(&story.shell, &caller, proven(key, USER_NAMESPACE), "story")
+        .await
+        .map(|issued| reply(&story.shell, issued))
+        .map_err(story::refused)
 }
 
 async fn host(story: &Story, member: &Member, key: &SshHolder) -> Result<SshReply, Refusal> {
     let caller = member.caller(story).await;
-    flow::ssh::host(&story.shell, &caller, proven(key, HOST_NAMESPACE), "story").await.map_err(story::refused)
+    flow::ssh::host(&story.shell, &caller, proven(key, HOST_NAMESPACE), "story")
+        .await
+        .map(|issued| reply(&story.shell, issued))
+        .map_err(story::refused)
 }
 
 /// The certificate in a reply, checked against what the reply says of it.

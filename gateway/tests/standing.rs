@@ -6,6 +6,7 @@ mod ssh_key;
 #[allow(dead_code, reason = "the cast of the stories; not all of it appears here")]
 mod story;
 
+use gateway::edge::fronts::native::enroll::issued;
 use gateway::flow::asked::{PolicyQuestion, TokenWish};
 use gateway::{
     core::{
@@ -577,7 +578,8 @@ async fn a_lineage_has_a_budget_of_certificates() {
         let (story, machine) = (&story, &machine);
         async move {
             let caller = machine.caller(story).await;
-            flow::sealed::sealed(&story.shell, &caller, csr, "story").await.map_err(story::refused)
+            let made = flow::sealed::sealed(&story.shell, &caller, csr, "story").await;
+            made.map(|made| issued(&story.shell, made)).map_err(story::refused)
         }
     };
     let keys: Vec<Member> = (0..=PER_LIFE).map(|_| machine.fresh()).collect();

@@ -37,4 +37,3 @@ pub mod stranded;
 pub mod subjects;
 pub mod timekeeping;
 pub mod token;
-pub mod tunnel;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use pki::{KeyDigest, SubjectKey};
-use wire::enroll::{IssuedReply, WaitingReply};
+use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
-    attest, issue, locks, owners, queue, removal,
+    attest,
+    issue::{self, Issued},
+    locks, owners, queue, removal,
     shell::{Actor, Retry, Settings, Shell, retrying},
     subjects,
 };
@@ -23,24 +24,37 @@ use crate::core::{
 };
 use crate::signer::Authority;
 
-/// What the requester is told.
+/// What became of a request. Each front says it in its own way.
 #[derive(Debug)]
-pub enum Reply {
-    /// Here is the certificate. The flag says whether it was made just now.
-    Issued(Box<IssuedReply>),
-    /// Wait.
-    Waiting(WaitingReply),
+pub enum Outcome {
+    /// Here is the certificate.
+    Issued(Box<Issued>),
+    /// A person must decide.
+    Waiting(Awaiting),
+}
+
+/// A request that waits for a person.
+#[derive(Clone, Debug)]
+pub struct Awaiting {
+    /// The enrollment's id.
+    pub id: String,
+    /// What, with its key and the root's pin, the waiting code is derived from.
+    pub nonce: [u8; 16],
+    /// When it lapses.
+    pub expires: UnixTime,
+    /// Approvals still wanted.
+    pub approvals_missing: u32,
 }
 
 /// Handles a request whose key is proven.
 ///
 /// # Errors
 /// Why it is refused.
-pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Refusal> {
+pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Outcome, Refusal> {
     retrying(|| once(shell, inbound, exporter, instance)).await
 }
 
-async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Reply, Retry> {
+async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Outcome, Retry> {
     let asked = attest::Asked {
         evidence: &inbound.evidence,
         for_key: inbound.key.digest(),
@@ -98,25 +112,25 @@ async fn lapse(shell: &Shell, id: &str, entry: &Seen<Waiting>, instance: &'stati
     Ok(())
 }
 
-async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: &str) -> Result<Reply, Retry> {
+async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: &str) -> Result<Outcome, Retry> {
     let who = format!("key:{}", key.digest());
     let actor = Actor { who: &who, instance };
     match verdict {
         Verdict::Issue(plan) => {
             let reply = issue::issue(shell, *plan, &actor).await?;
             shell.metrics.enrollment("issued");
-            Ok(Reply::Issued(Box::new(reply)))
+            Ok(Outcome::Issued(Box::new(reply)))
         }
         Verdict::Known(known) => {
             let (enrollment, certificate) = *known;
-            Ok(Reply::Issued(Box::new(issue::reply(shell, &enrollment.id, &certificate)?)))
+            Ok(Outcome::Issued(Box::new(issue::issued(shell, enrollment.id, certificate)?)))
         }
         Verdict::Wait(enrollment, changes) => {
             shell.commit(changes, &actor).await?;
             shell.metrics.enrollment("waiting");
-            Ok(Reply::Waiting(waiting(shell, &enrollment)))
+            Ok(Outcome::Waiting(waiting(&enrollment)))
         }
-        Verdict::Waits(enrollment) => Ok(Reply::Waiting(waiting(shell, &enrollment))),
+        Verdict::Waits(enrollment) => Ok(Outcome::Waiting(waiting(&enrollment))),
     }
 }
 
@@ -213,12 +227,12 @@ pub const fn unknown() -> Refusal {
 ///
 /// # Errors
 /// Why the enrollment was refused.
-pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<Reply, Refusal> {
+pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<Outcome, Refusal> {
     let mut watch = shell.store.watch(vec![keys::enrollment(id).into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let reply = retrying(|| look(shell, id, instance)).await?;
-        if matches!(reply, Reply::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
+        if matches!(reply, Outcome::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
             return Ok(reply);
         }
     }
@@ -254,7 +268,7 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
     .await
 }
 
-async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
+async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Outcome, Retry> {
     let seen = find(shell, id).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
@@ -270,7 +284,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Waiting => {
             // Nobody can approve it any more: whoever waits is told.
             ground.still_holds(&mut Changes::new())?;
-            Ok(Reply::Waiting(waiting(shell, &seen.record)))
+            Ok(Outcome::Waiting(waiting(&seen.record)))
         }
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
@@ -279,7 +293,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Reply, Retry> {
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
             Some(certificate) => {
-                Ok(Reply::Issued(Box::new(issue::reply(shell, &seen.record.id, &certificate.record)?)))
+                Ok(Outcome::Issued(Box::new(issue::issued(shell, seen.record.id, certificate.record)?)))
             }
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
@@ -331,16 +345,14 @@ fn entropy(shell: &Shell) -> Entropy {
     }
 }
 
-fn waiting(shell: &Shell, enrollment: &Enrollment) -> WaitingReply {
+fn waiting(enrollment: &Enrollment) -> Awaiting {
     // Approvals of one content count together; the nearest to enough says how many are missing.
     let contents = enrollment.approvals.iter().map(|approval| &approval.content);
     let missing = contents.map(|content| approve::missing(enrollment, content)).min();
-    WaitingReply {
+    Awaiting {
         id: enrollment.id.clone(),
-        poll_after: 5,
-        nonce: hex::encode(enrollment.nonce),
-        expires: enrollment.expires.0,
+        nonce: enrollment.nonce,
+        expires: enrollment.expires.into(),
         approvals_missing: missing.unwrap_or(enrollment.approvals_wanted),
-        time: shell.now().secs(),
     }
 }

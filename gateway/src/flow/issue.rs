@@ -1,50 +1,46 @@
 //! The one way to a certificate: sign in memory, commit it with everything it spends, and only then answer.
 
-use pki::schedule;
-use wire::enroll::IssuedReply;
+use pki::{Schedule, schedule};
 
-use super::{
-    order,
-    shell::{Actor, Retry, Shell},
-};
+use super::shell::{Actor, Retry, Shell};
 use crate::core::{plan::Plan, records::Certificate, refusal::Fault};
+
+/// A certificate that is durable, with what its holder needs beside it. How that is said is the front's.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The enrollment, or for a renewal the lineage, that it belongs to.
+    pub id: String,
+    /// The SPIFFE ID in it.
+    pub identity: String,
+    /// Its record, with the leaf in DER.
+    pub certificate: Certificate,
+    /// The certificates of the CAs between the leaf and a root, DER, the leaf's issuer first.
+    pub chain: Vec<Vec<u8>>,
+    /// When to renew it.
+    pub schedule: Schedule,
+}
 
 /// Signs, commits, and shows what is durable. Whatever fails before leaves nothing behind: the same key may ask again.
 ///
 /// # Errors
 /// [`Retry::Conflict`] when somebody else was first; otherwise what the signer or the store refused.
-pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<IssuedReply, Retry> {
+pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issued, Retry> {
     let signed = shell.signer.sign(plan).await?;
     let (certificate, id) = signed.commit(|changes| shell.commit(changes, actor)).await?.release();
-    Ok(reply(shell, &id, &certificate)?)
+    Ok(issued(shell, id, certificate)?)
 }
 
-/// The reply for a recorded certificate, with the chain of the CA that signed it.
+/// A recorded certificate, with the chain of the CA that signed it.
 ///
 /// # Errors
 /// [`Fault::Record`] when that CA is not here any more.
-pub fn reply(shell: &Shell, id: &str, certificate: &Certificate) -> Result<IssuedReply, Fault> {
+pub fn issued(shell: &Shell, id: String, certificate: Certificate) -> Result<Issued, Fault> {
     let ca = shell.ca();
-    let chain = ca.chain_pem(&certificate.issuer).ok_or_else(|| {
+    let chain = ca.chain_pem(&certificate.issuer).and_then(|pem| pki::parse_pem("CERTIFICATE", pem).ok());
+    let chain = chain.ok_or_else(|| {
         Fault::Record(format!("certificate {} was signed by a CA that is not here", certificate.serial.hex()))
     })?;
-    let settings = shell.settings.load();
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());
     let identity = format!("spiffe://{}/{}/{}", shell.domain.as_str(), certificate.role.as_str(), certificate.name);
-    Ok(IssuedReply {
-        id: id.to_owned(),
-        identity,
-        certificate: pki::to_pem("CERTIFICATE", &certificate.der),
-        chain: chain.to_owned(),
-        bundle: ca.bundle_pem().to_owned(),
-        cross: ca.cross_pem().to_owned(),
-        serial: certificate.serial.hex(),
-        not_before: certificate.not_before.0,
-        not_after: certificate.not_after.0,
-        renew_after: schedule.renew_after.secs(),
-        renew_by: schedule.renew_by.secs(),
-        manage: settings.public_manage.clone(),
-        order: order::now(shell).number(),
-        time: shell.now().secs(),
-    })
+    Ok(Issued { id, identity, certificate, chain, schedule })
 }

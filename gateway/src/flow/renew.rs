@@ -1,11 +1,10 @@
 //! Renewal: one request, a new key, the same lineage.
 
 use pki::{SubjectKey, VerifiedCsr};
-use wire::enroll::IssuedReply;
 
 use super::{
     admit::with_key,
-    issue,
+    issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
 use crate::core::{
@@ -25,7 +24,7 @@ pub async fn renew(
     csr: VerifiedCsr,
     takes: Option<&str>,
     instance: &str,
-) -> Result<IssuedReply, Retry> {
+) -> Result<Issued, Retry> {
     let key: SubjectKey = csr.into_key();
     let pending = match &caller.lineage.record.pending {
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
@@ -38,7 +37,7 @@ pub async fn renew(
     let verdict =
         renew::decide(&caller, &renew::Asked { key: &key, takes }, pending.as_ref(), &rules, common, now, serial)?;
     match verdict {
-        renew::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)?),
+        renew::Verdict::Known(certificate) => Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?),
         renew::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();
             let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;

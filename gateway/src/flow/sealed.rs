@@ -1,11 +1,10 @@
 //! The leaf for a machine's sealed services.
 
 use pki::VerifiedCsr;
-use wire::enroll::IssuedReply;
 
 use super::{
     admit::with_key,
-    issue,
+    issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
 use crate::core::{admission::Caller, keys, sealed};
@@ -14,7 +13,7 @@ use crate::core::{admission::Caller, keys, sealed};
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<IssuedReply, Retry> {
+pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<Issued, Retry> {
     let key = csr.into_key();
     let known = match sealed::made_before(caller, &key) {
         Some(serial) => shell.get(keys::certificate(&serial)).await?,
@@ -24,7 +23,7 @@ pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: 
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
-        sealed::Verdict::Known(certificate) => Ok(issue::reply(shell, &certificate.lineage, &certificate)?),
+        sealed::Verdict::Known(certificate) => Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?),
         sealed::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();
             issue::issue(shell, *plan, &Actor { who: &who, instance }).await

@@ -1,6 +1,8 @@
 //! The cast: a gateway without a network, machines and people with real keys, and a clock.
 
+use gateway::edge::fronts::native;
 use gateway::flow::asked::{LockWish, TokenWish};
+use gateway::flow::enroll::Outcome;
 use gateway::flow::views::{AuditEntry, LockDetails, MadeToken};
 use std::{
     future::Future,
@@ -110,25 +112,26 @@ pub struct Story {
 
 /// What a gateway answers.
 #[derive(Debug)]
-pub struct Answer(flow::enroll::Reply);
+pub struct Answer(Result<Box<IssuedReply>, WaitingReply>);
 
 impl Answer {
+    fn of(shell: &Shell, outcome: Outcome) -> Self {
+        Self(match outcome {
+            Outcome::Issued(made) => Ok(Box::new(native::enroll::issued(shell, *made))),
+            Outcome::Waiting(awaiting) => Err(native::enroll::waiting(shell, &awaiting)),
+        })
+    }
+
     /// It must be a certificate.
     #[track_caller]
     pub fn issued(self) -> IssuedReply {
-        match self.0 {
-            flow::enroll::Reply::Issued(issued) => *issued,
-            flow::enroll::Reply::Waiting(_) => panic!("waits instead"),
-        }
+        *self.0.expect("waits instead")
     }
 
     /// It must be a wait.
     #[track_caller]
     pub fn waiting(self) -> WaitingReply {
-        match self.0 {
-            flow::enroll::Reply::Waiting(waiting) => waiting,
-            flow::enroll::Reply::Issued(_) => panic!("issued instead"),
-        }
+        self.0.expect_err("issued instead")
     }
 }
 
@@ -418,7 +421,9 @@ impl Stranger {
 
     /// Polls.
     pub async fn poll(&self, id: &str) -> Result<Answer, Refusal> {
-        flow::enroll::poll(&self.shell, id, Duration::ZERO, "story").await.map(Answer)
+        flow::enroll::poll(&self.shell, id, Duration::ZERO, "story")
+            .await
+            .map(|outcome| Answer::of(&self.shell, outcome))
     }
 }
 
@@ -438,7 +443,7 @@ async fn enroll(
         source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
         prefix: format!("192.0.{net}.0/24"),
     };
-    flow::enroll::enroll(shell, &inbound, &EXPORTER, "story").await.map(Answer)
+    flow::enroll::enroll(shell, &inbound, &EXPORTER, "story").await.map(|outcome| Answer::of(shell, outcome))
 }
 
 /// Somebody who is in.
@@ -484,6 +489,7 @@ impl Member {
             flow::renew::renew(&story.shell, &caller, csr.clone(), takes, "story").await
         })
         .await
+        .map(|made| native::enroll::issued(&story.shell, made))
     }
 
     /// A request by the key it has.
@@ -557,7 +563,9 @@ impl Member {
     /// Asks how its request to come back stands.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub async fn poll(&self, story: &Story, id: &str) -> Result<Answer, Refusal> {
-        flow::enroll::poll(&story.shell, id, Duration::ZERO, "story").await.map(Answer)
+        flow::enroll::poll(&story.shell, id, Duration::ZERO, "story")
+            .await
+            .map(|outcome| Answer::of(&story.shell, outcome))
     }
 
     fn evidence(&self, key: &SoftwareKey) -> (String, String) {

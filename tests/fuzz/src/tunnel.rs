@@ -4,7 +4,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use enroll_client::core::tunnel as client;
-use gateway::core::tunnel::{self as server, About};
+use gateway::edge::tunnel::conversation::{self as server, About};
 use serde::{Serialize, de::DeserializeOwned};
 use wire::tunnel::{
     BadFrame, Closing, DialBack, DialedBack, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Open,

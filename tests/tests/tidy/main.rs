@@ -207,22 +207,15 @@ const GATEWAY: &[Layer] = &[
     Layer { modules: &["limits"], may_use: &[], no_crates: RUNTIME },
 ];
 
-/// Of `wire`, what both ends hold to and is no message: sizes, how JSON is read, and what names a service.
-const SHARED: &[&str] = &["wire::limits", "wire::strict", "wire::tunnel::is_service_name"];
+/// Of `wire`, what both ends hold to and is no message: sizes, how JSON is read, what names a service, and what is signed.
+const SHARED: &[&str] = &["wire::limits", "wire::strict", "wire::tunnel::is_service_name", "wire::ssh::proof_message"];
 
 /// What of the gateway points up and is to be untied.
 const GATEWAY_UP: &[&str] = &[
     "attest::join_token -> wire::enroll",
     "attest::prior_certificate -> wire::enroll",
     "core::proof -> wire::enroll",
-    "core::ssh -> wire::ssh",
     "core::token -> wire::enroll",
-    "core::tunnel -> wire::tunnel",
-    "flow::enroll -> wire::enroll",
-    "flow::issue -> wire::enroll",
-    "flow::renew -> wire::enroll",
-    "flow::sealed -> wire::enroll",
-    "flow::ssh -> wire::ssh",
 ];
 
 /// The circles in the folders of the gateway: tables with their handlers, and what is to be untied.

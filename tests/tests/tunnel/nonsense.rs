@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use enroll_client::core::tunnel as client;
 use gateway::core::frame_rate::FRAMES_MAX;
-use gateway::core::tunnel::{self as server, About, Tunnel};
+use gateway::edge::tunnel::conversation::{self as server, About, Tunnel};
 use proptest::prelude::*;
 use wire::tunnel::{
     Closing, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Reason, Reauthenticate, ServiceOffer, ToMachine,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use enroll_client::core::tunnel as client;
-use gateway::core::tunnel::{self as server, About};
+use gateway::edge::tunnel::conversation::{self as server, About};
 use wire::tunnel::{Closing, Frames, FromMachine, Hello, Reason, Reauthenticate, ToMachine, encode};
 
 /// A generator of 64 bits (SplitMix64): the whole of a story hangs on its seed.

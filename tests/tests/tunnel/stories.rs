@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use enroll_client::core::tunnel::{REPLACED_AWAY, WELCOME_TIME};
-use gateway::core::tunnel::{HEARTBEAT, HEARTBEAT_BUSY, HELLO_TIME, Input};
+use gateway::edge::tunnel::conversation::{HEARTBEAT, HEARTBEAT_BUSY, HELLO_TIME, Input};
 use wire::tunnel::{Closing, Reason, ToMachine};
 
 use crate::sim::{Pair, seeds};

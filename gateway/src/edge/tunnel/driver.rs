@@ -1,4 +1,4 @@
-//! One tunnel's task: feeds what happens to the state machine of [`crate::core::tunnel`] and does what that says.
+//! One tunnel's task: feeds what happens to the state machine of [`super::conversation`] and does what that says.
 
 use std::{
     fmt,
@@ -21,12 +21,9 @@ use transport::{
 };
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
 
+use super::conversation::{self, About, Input, Output};
 use crate::{
-    core::{
-        refusal::Refusal,
-        session::EndReason,
-        tunnel::{self as conversation, About, Input, Output},
-    },
+    core::{refusal::Refusal, session::EndReason},
     edge::{
         reauth::{self, Verified},
         relay::{self, EndsTo},

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::http::StatusCode;
 use pki::{KeyDigest, Role, SubjectKey, UnixTime};
 use wire::{
-    enroll::{EnrollRequest, GatewayInfo},
+    enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply},
     limits,
 };
 
@@ -21,7 +21,9 @@ use crate::{
     },
     flow::{
         self,
-        enroll::Reply,
+        enroll::{Awaiting, Outcome},
+        issue::Issued,
+        order,
         shell::{Settings, Shell},
     },
     ports::rate::Prefix,
@@ -126,7 +128,7 @@ pub fn enroll(call: Call) -> Boxed {
         let key = csr.into_key();
         prove(&call, &key, "POST")?;
         let inbound = inbound(&call, request, key)?;
-        answer(flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await?)
+        answer(&call.shell, flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await?)
     })
 }
 
@@ -136,7 +138,7 @@ pub fn poll(call: Call) -> Boxed {
         let id = own_request(&call, "GET").await?;
         let wait: u64 = call.number("wait")?.unwrap_or(0);
         let wait = Duration::from_secs(wait.min(limits::WAIT_MAX_SECS));
-        answer(flow::enroll::poll(&call.shell, &id, wait, &call.instance).await?)
+        answer(&call.shell, flow::enroll::poll(&call.shell, &id, wait, &call.instance).await?)
     })
 }
 
@@ -199,9 +201,48 @@ fn attributes(attributes: BTreeMap<String, String>) -> Result<BTreeMap<String, S
     Ok(attributes)
 }
 
-fn answer(reply: Reply) -> Answer {
-    match reply {
-        Reply::Issued(issued) => json(StatusCode::CREATED, &issued),
-        Reply::Waiting(waiting) => json(StatusCode::ACCEPTED, &waiting),
+fn answer(shell: &Shell, outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Issued(made) => json(StatusCode::CREATED, &issued(shell, *made)),
+        Outcome::Waiting(awaiting) => json(StatusCode::ACCEPTED, &waiting(shell, &awaiting)),
+    }
+}
+
+/// A certificate as this front says it: everything in PEM, with what the client goes on by.
+#[must_use]
+pub fn issued(shell: &Shell, made: Issued) -> IssuedReply {
+    let ca = shell.ca();
+    let Issued { id, identity, certificate, chain, schedule } = made;
+    IssuedReply {
+        id,
+        identity,
+        certificate: pki::to_pem("CERTIFICATE", &certificate.der),
+        chain: chain.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect(),
+        bundle: ca.bundle_pem().to_owned(),
+        cross: ca.cross_pem().to_owned(),
+        serial: certificate.serial.hex(),
+        not_before: certificate.not_before.0,
+        not_after: certificate.not_after.0,
+        renew_after: schedule.renew_after.secs(),
+        renew_by: schedule.renew_by.secs(),
+        manage: shell.settings.load().public_manage.clone(),
+        order: order::now(shell).number(),
+        time: shell.now().secs(),
+    }
+}
+
+/// Seconds until a client that waits asks again, when its poll is not a long one.
+const POLL_AFTER: u64 = 5;
+
+/// A wait as this front says it.
+#[must_use]
+pub fn waiting(shell: &Shell, awaiting: &Awaiting) -> WaitingReply {
+    WaitingReply {
+        id: awaiting.id.clone(),
+        poll_after: POLL_AFTER,
+        nonce: hex::encode(awaiting.nonce),
+        expires: awaiting.expires.secs(),
+        approvals_missing: awaiting.approvals_missing,
+        time: shell.now().secs(),
     }
 }

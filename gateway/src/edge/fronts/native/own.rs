@@ -9,12 +9,13 @@ use crate::{
         refusal::{ForWhom, Refusal},
     },
     edge::{
-        fronts::native::{Boxed, boxed, done},
+        fronts::native::{Boxed, boxed, done, enroll::issued},
         http::{Call, json},
     },
     flow::{
         self,
         admit::admit,
+        issue::Issued,
         shell::{Retry, retrying},
     },
     registry::live::{Reason, Selector},
@@ -54,17 +55,17 @@ pub fn renew(call: Call) -> Boxed {
         let csr = flow::renew::csr(&request.csr)?;
         let caller = call.caller()?;
         let takes = request.name.as_deref();
-        let reply = match flow::renew::renew(&call.shell, caller, csr.clone(), takes, &call.instance).await {
+        let made = match flow::renew::renew(&call.shell, caller, csr.clone(), takes, &call.instance).await {
             Err(Retry::Conflict) => again(&call, &csr, takes).await?,
             Err(Retry::Refused(refusal)) => return Err(refusal),
-            Ok(reply) => reply,
+            Ok(made) => made,
         };
-        json(StatusCode::OK, &reply)
+        json(StatusCode::OK, &issued(&call.shell, made))
     })
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(call: &Call, csr: &pki::VerifiedCsr, takes: Option<&str>) -> Result<wire::enroll::IssuedReply, Refusal> {
+async fn again(call: &Call, csr: &pki::VerifiedCsr, takes: Option<&str>) -> Result<Issued, Refusal> {
     let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
@@ -80,12 +81,12 @@ pub fn sealed(call: Call) -> Boxed {
         let csr = flow::renew::csr(&request.csr)?;
         let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Machines))?;
         // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
-        let reply = retrying(|| async {
+        let made = retrying(|| async {
             let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
             flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
         })
         .await?;
-        json(StatusCode::OK, &reply)
+        json(StatusCode::OK, &issued(&call.shell, made))
     })
 }
 
