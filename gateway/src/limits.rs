@@ -144,6 +144,16 @@ pub const FINISH_TIME: Duration = Duration::from_secs(10);
 /// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
 pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
 
+/// How long what is open goes on while the store cannot be reached: enough for a database to choose another leader, or to be started
+/// anew. A lock that is set elsewhere meanwhile does not reach it.
+pub const STORE_GRACE: Duration = Duration::from_mins(5);
+
+/// How often a store in this process looks for leases that are over.
+pub const LEASES_LOOK: Duration = Duration::from_secs(1);
+
+/// How often the store is asked whether it is there when nothing is heard of it.
+pub const STORE_LOOK: Duration = Duration::from_secs(5);
+
 /// Entries that one revocation list takes: 20 MB, which whoever fetches it must hold in memory. What was merely replaced is left
 /// out first.
 pub const CRL_ENTRIES_MAX: usize = 400_000;

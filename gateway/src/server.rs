@@ -30,7 +30,7 @@ use crate::{
         tls::TlsSwap,
     },
     flow::{
-        clock, damaged, order, owners, sessions,
+        clock, damaged, enforcer, order, owners,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -44,6 +44,7 @@ use crate::{
         notify,
         rate::Rates,
     },
+    registry::enforcer::Rechecked,
     rules,
     signer::{Authority, Passphrase, Signer},
     store,
@@ -170,6 +171,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;
     owners::complete(&shell).await.map_err(Complaint::store)?;
+    let enforcing = enforcer::start(&shell);
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
@@ -194,7 +196,8 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     announce(&config, bound)?;
     up(&shell);
     notify::ready("serving");
-    let tasks = background(&shell, &config, path, &tls, &rates);
+    let mut tasks = background(&shell, &config, path, &tls, &rates);
+    tasks.extend(enforcing);
     let stopped = until_told(&shell).await;
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -313,6 +316,7 @@ fn save_epoch(path: &Path, epoch: u64) -> Result<(), Complaint> {
 
 async fn policy_loaded(shell: &Shell, digest: &str) -> Result<(), Complaint> {
     let mut changes = Changes::new();
+    changes.put(keys::POLICY.to_owned(), &digest);
     changes.event(Event::PolicyLoaded { digest: digest.to_owned() });
     let actor = Actor { who: "gateway", instance: "policy" };
     shell.commit(changes, &actor).await.map(drop).map_err(|error| Complaint::store(format!("{error:?}")))
@@ -329,6 +333,14 @@ fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsS
         tokio::spawn(upkeep::own_leaf(Arc::clone(shell), Arc::clone(tls))),
         tokio::spawn(upkeep::ca_ends(Arc::clone(shell))),
     ];
+    let timed = Arc::clone(shell);
+    tasks.push(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(limits::LEASES_LOOK).await;
+            // What fails here fails everybody else as well, and is said there; it is tried again.
+            let _ = timed.store.lapse(timed.clock.uptime()).await;
+        }
+    }));
     let rates = Arc::clone(rates);
     tasks.push(tokio::spawn(async move {
         loop {
@@ -412,7 +424,7 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
 
 /// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
 async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, started_with: toml::Table) {
-    while hangup().await {
+    while reload_wanted(&shell).await {
         let reloaded = reload(&shell, &path, &tls).await;
         shell.metrics.reload(Outcome::of(&reloaded));
         match reloaded {
@@ -475,8 +487,8 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     tls.swap(table);
     if changed {
         // Also what is open was allowed by a policy, and must be by this one.
-        let sessions::Rechecked { ended, unasked } = sessions::recheck(shell).await;
-        tracing::info!(ended, "open connections checked against the new policy");
+        let Rechecked { ended, unasked, later } = shell.enforcer.policy_changed().await;
+        tracing::info!(ended, later, "open connections checked against the new policy");
         if let Some((ended, fault)) = unasked {
             tracing::error!(ended, %fault, "ended open connections that could not be checked against the new policy");
         }
@@ -485,6 +497,17 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
         tracing::error!(%refusal, "who depends on which CA could not be written down; it is tried again in a minute");
     }
     Ok(count)
+}
+
+/// SIGHUP, or another gateway with another policy.
+async fn reload_wanted(shell: &Shell) -> bool {
+    tokio::select! {
+        told = hangup() => told,
+        () = shell.enforcer.policy_elsewhere.notified() => {
+            tracing::info!("another gateway on this store has another policy in force: reading ours again");
+            true
+        }
+    }
 }
 
 #[cfg(unix)]

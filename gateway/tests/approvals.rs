@@ -302,6 +302,8 @@ async fn two_approvers_at_the_same_moment() {
             let Gate { mut story, people, machine, waiting } = gate;
             // Nobody else may hold the gateway while its store is changed.
             drop(machine);
+            story.enforcer.abort();
+            let _ = (&mut story.enforcer).await;
             let shell = Arc::get_mut(&mut story.shell).unwrap();
             let stopping = Arc::new(Stopping {
                 inner: Arc::clone(&shell.store),

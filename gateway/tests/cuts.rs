@@ -10,12 +10,15 @@ use axum::{body::Body, http};
 use gateway::core::face::Face;
 use gateway::{
     edge::http::router,
-    flow::{self, sessions::Rechecked},
+    flow,
     limits::{ENFORCE_TIME, RateLimits},
 };
 use gateway::{
     ports::rate::Rates,
-    registry::live::{NewConn, Reason, Seat},
+    registry::{
+        enforcer::Rechecked,
+        live::{NewConn, Reason, Seat},
+    },
 };
 use pki::Role;
 use story::{DAY, Member, Story, store::Health};

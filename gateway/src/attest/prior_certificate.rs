@@ -173,13 +173,13 @@ impl Case for Proven {
         if admission::shown_again(not_after, locks, now) == ShownAgain::Stale {
             let before = found.record::<Stale>(STALE);
             let changes = admission::stale(before.as_ref(), &lineage.record, used, source, now);
-            let then = changes.map(|changes| Box::new(Then { changes, cut: None }));
+            let then = changes.map(|changes| Box::new(Then { changes, forks: false }));
             return Some(Rejected { refusal: replaced().into(), then });
         }
         let standing = admission::Standing { epoch: found.record::<u64>(EPOCH), ..Default::default() };
         let why = "a certificate that was replaced asked to rejoin";
         let changes = admission::fork(&lineage, &identity, used, &standing, why, now);
-        Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, cut: Some(identity) })) })
+        Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, forks: true })) })
     }
 
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Vouched, Rejected> {

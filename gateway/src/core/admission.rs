@@ -307,6 +307,7 @@ pub fn fork(
         by: "gateway".to_owned(),
         at: now.into(),
         of_key: None,
+        instance: "fork".to_owned(),
     };
     changes.put(keys::lock(lock.kind, &lock.target), &lock);
     lock::bump(&mut changes, &standing.epoch);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{AssuranceLevel, Identity, KeyDigest, Role, TrustAnchors, TrustDomain, UnixTime};
+use pki::{AssuranceLevel, KeyDigest, Role, TrustAnchors, TrustDomain, UnixTime};
 use policy::Ruleset;
 
 pub use self::{
@@ -266,8 +266,8 @@ pub struct Rejected {
 pub struct Then {
     /// What becomes durable, in the gateway's own name.
     pub changes: Changes,
-    /// Whose connections end.
-    pub cut: Option<Identity>,
+    /// Whether that locks a lineage which two holders use.
+    pub forks: bool,
 }
 
 impl From<Reject> for Rejected {

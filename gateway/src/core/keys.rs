@@ -34,6 +34,8 @@ pub const LINEAGES: &str = "lineage/";
 pub const LAST_LISTS: &str = "meta/crl/";
 /// The lock epoch: grows with every change of a lock and never shrinks.
 pub const EPOCH: &str = "meta/epoch";
+/// The digest of the policy that a gateway put in force last.
+pub const POLICY: &str = "meta/policy";
 /// The order of what is vouched for: grows with every start and reload.
 pub const ORDER: &str = "meta/order";
 /// When all machines were last asked to renew now: one record, however many they are.
@@ -69,6 +71,13 @@ pub fn subjects(role: Role) -> String {
 #[must_use]
 pub fn subject(role: Role, name: &str) -> String {
     format!("{SUBJECTS}{}/{name}", role.as_str())
+}
+
+/// Role and name of the machine or person under this key.
+#[must_use]
+pub fn subject_of(key: &str) -> Option<(Role, &str)> {
+    let (role, name) = key.strip_prefix(SUBJECTS)?.split_once('/')?;
+    Some((Role::parse(role).ok()?, name))
 }
 
 /// Prefix of the machines whose owner has this name.

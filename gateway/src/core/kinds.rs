@@ -50,7 +50,15 @@ impl Stored for Lock {
     fn unreadable(key: &str) -> Option<Self> {
         let (kind, target) = keys::locked(key)?;
         let reason = "the record of this lock is damaged, so nobody can tell why it was set".to_owned();
-        Some(Self { kind, target, reason, by: "gateway".to_owned(), at: UnixSecs(0), of_key: None })
+        Some(Self {
+            kind,
+            target,
+            reason,
+            by: "gateway".to_owned(),
+            at: UnixSecs(0),
+            of_key: None,
+            instance: String::new(),
+        })
     }
 }
 
@@ -203,6 +211,12 @@ pub const KINDS: &[Kind] = &[
         Term::Standing,
         "never",
         "the store counts as restored: see `--accept-rollback`",
+    ),
+    kind::<String>(
+        (keys::POLICY, "digest of the policy in force"),
+        Term::Standing,
+        "never: there is one",
+        "it is written again at the next start or reload",
     ),
     kind::<u64>(
         (keys::ORDER, "order of what is vouched for"),

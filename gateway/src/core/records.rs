@@ -537,6 +537,8 @@ pub struct Lock {
     /// For a lineage: the key whose lock it came with, and goes with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_key: Option<String>,
+    /// The correlation id of the request that set it, for whatever is written down of its enforcement.
+    pub instance: String,
 }
 
 impl Lock {
@@ -550,6 +552,7 @@ impl Lock {
             by: self.by.clone(),
             at: self.at,
             of_key: Some(self.target.clone()),
+            instance: self.instance.clone(),
         }
     }
 }

@@ -7,23 +7,15 @@ use super::{
     departure, page, removal,
     shell::{Actor, Shell, readable, retrying},
     subjects::{identity, lock_view, may_see, resource, view, visible, whole},
-    views::{Enforced, LockDetails, Page, Removal, SubjectDetails},
+    views::{LockDetails, Page, Removal, SubjectDetails},
 };
-use crate::{
-    core::{
-        admission::Caller,
-        audit::{Access, Event},
-        change::Changes,
-        facts::permit,
-        keys, lock, name,
-        records::{Lineage, Lock, LockKind, Seen, Subject},
-        refusal::{Conflict, Malformed, Missing, Refusal},
-        session::EndReason,
-    },
-    registry::{
-        live::{Reason, Selector},
-        sessions,
-    },
+use crate::core::{
+    admission::Caller,
+    audit::Event,
+    facts::permit,
+    keys, lock, name,
+    records::{Lineage, Lock, LockKind, Seen, Subject},
+    refusal::{Conflict, Malformed, Missing, Refusal},
 };
 
 /// Lists machines or people the caller may read.
@@ -128,7 +120,7 @@ pub async fn remove(
     instance: &str,
 ) -> Result<Removal, Refusal> {
     let who = caller.identity.to_string();
-    let (identity, ended) = retrying(|| async {
+    let (version, ended) = retrying(|| async {
         let whole = visible(shell, caller, role, name).await?;
         let action = policy::Action::Administer;
         let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
@@ -144,12 +136,11 @@ pub async fn remove(
         };
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
         let changes = removal::end(shell, &whole, event, &epoch).await?;
-        shell.commit(changes, &Actor { who: &who, instance }).await?;
-        Ok((identity, ended))
+        let version = shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok((version, ended))
     })
     .await?;
-    shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), EndReason::Killed);
-    shell.live.cut(&Selector::Identity(identity), Reason::Killed);
+    shell.enforcer.passed(version).await;
     Ok(Removal { instance: instance.to_owned(), ended, handed_over: vec![] })
 }
 
@@ -167,7 +158,9 @@ pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(),
     }
     let event = Event::SubjectLeft { identity: who.clone() };
     let changes = removal::end(shell, &whole, event, &epoch).await?;
-    shell.commit(changes, &Actor { who: &who, instance }).await.map(drop).map_err(Refusal::from)
+    let version = shell.commit(changes, &Actor { who: &who, instance }).await.map_err(Refusal::from)?;
+    shell.enforcer.passed(version).await;
+    Ok(())
 }
 
 /// Lists locks, by kind and target.
@@ -235,14 +228,14 @@ fn hidden(shell: &Shell, caller: &Caller, resource: policy::Resource, kind: Lock
     if seen { refusal } else { Refusal::NotFound(Missing::locked(kind)) }
 }
 
-/// Sets a lock and cuts what it hits.
+/// Sets a lock, and waits until what it hits here has ended.
 ///
 /// # Errors
 /// Why not.
 pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &str) -> Result<LockDetails, Refusal> {
     let kind = kind(&asked.kind)?;
     let who = caller.identity.to_string();
-    let (record, lineages) = retrying(|| async {
+    let (record, lineages, version) = retrying(|| async {
         let (resource, lineages) = target(shell, kind, &asked.target).await?;
         let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource.clone(), shell.now());
         let grant = grant.map_err(|refusal| hidden(shell, caller, resource, kind, refusal))?;
@@ -258,6 +251,7 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
             by: who.clone(),
             at: shell.now().into(),
             of_key: None,
+            instance: instance.to_owned(),
         };
         let mut with = Vec::new();
         if kind == LockKind::Key {
@@ -267,11 +261,11 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
             }
         }
         let changes = lock::set(&record, &with, grant.rules(), &epoch);
-        shell.commit(changes, &Actor { who: &who, instance }).await?;
-        Ok((record, lineages))
+        let version = shell.commit(changes, &Actor { who: &who, instance }).await?;
+        Ok((record, lineages, version))
     })
     .await?;
-    let ended = enforce(shell, kind, &asked.target, &lineages, instance).await;
+    let ended = shell.enforcer.outcome(version).await;
     shell.metrics.lock("set");
     let hits = match kind {
         LockKind::Key => lineages.iter().map(|seen| format!("{}/{}", seen.record.role, seen.record.name)).collect(),
@@ -285,73 +279,7 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
         Some(Seen { record, .. }) => Some(departure::made(shell, &record).await?),
         None => None,
     };
-    Ok(LockDetails { ended: Some(ended), suspended, hits, ..lock_view(record) })
-}
-
-/// Ends everything that a lock hits, and writes down how long that took, from the lock's commit to the end of the last
-/// session. A session whose end does not come is not waited for, but counted: its connection was cut with it.
-async fn enforce(shell: &Shell, kind: LockKind, target: &str, lineages: &[Seen<Lineage>], instance: &str) -> Enforced {
-    let began = tokio::time::Instant::now();
-    let cut = cut(shell, kind, target, lineages);
-    let all = async {
-        for session in &cut {
-            session.ended().await;
-        }
-    };
-    let _ = tokio::time::timeout(crate::limits::ENFORCE_TIME, all).await;
-    let left = cut.iter().filter(|session| session.ended_ms().is_none()).count();
-    if left > 0 {
-        tracing::error!(instance, kind = kind.as_str(), target, left, "sessions that a lock should end are still open");
-    }
-    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut changes = Changes::new();
-    changes.event(Event::Access(Access::LockEnforced {
-        kind: kind.as_str(),
-        target: target.to_owned(),
-        sessions: cut.len(),
-        millis,
-        left,
-    }));
-    // The lock itself is durable; when this is not, the store has stopped and says so.
-    let _ = shell.commit(changes, &Actor { who: "gateway", instance }).await;
-    Enforced { sessions: cut.len(), millis, left }
-}
-
-fn cut(
-    shell: &Shell,
-    kind: LockKind,
-    target: &str,
-    lineages: &[Seen<Lineage>],
-) -> Vec<std::sync::Arc<sessions::Session>> {
-    let locked = EndReason::Locked;
-    let mut ended = Vec::new();
-    let mut selectors = Vec::new();
-    match kind {
-        LockKind::Key => {
-            if let Ok(key) = KeyDigest::parse_hex(target) {
-                ended.extend(shell.sessions.cut(&sessions::Selector::Key(key), locked));
-                // The machines whose tunnels show it.
-                for conn in shell.live.find(&Selector::Key(key)) {
-                    if let Some(tunnel) = conn.peer().and_then(|peer| shell.tunnels.get(&peer.identity)) {
-                        let selector = sessions::Selector::Tunnel(tunnel.number());
-                        ended.extend(shell.sessions.cut(&selector, locked));
-                    }
-                }
-                selectors.push(Selector::Key(key));
-            }
-        }
-        LockKind::Machine | LockKind::Person | LockKind::Lineage => {}
-    }
-    for seen in lineages {
-        let Ok(name) = pki::Name::parse(&seen.record.name) else { continue };
-        let identity = pki::Identity { domain: shell.domain.clone(), role: seen.record.role, name };
-        ended.extend(shell.sessions.cut(&sessions::Selector::Identity(identity.clone()), locked));
-        selectors.push(Selector::Identity(identity));
-    }
-    for selector in selectors {
-        shell.live.cut(&selector, Reason::Locked);
-    }
-    ended
+    Ok(LockDetails { ended, suspended, hits, ..lock_view(record) })
 }
 
 /// Lifts a lock.

@@ -1,25 +1,17 @@
 //! Lets the holder of a client certificate speak, or not: on every request.
 
-use pki::{Identity, KeyDigest, Peer, Role};
+use pki::{KeyDigest, Peer, Role};
 
 use super::{
     locks, owners,
     shell::{Actor, Retry, Shell, retrying},
 };
-use crate::{
-    core::{
-        admission::{self, Admission, Caller, Standing, Use},
-        keys,
-        lock::Locks,
-        name,
-        records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
-        refusal::{Fault, Refusal},
-        session::EndReason,
-    },
-    registry::{
-        live::{Reason, Selector},
-        sessions,
-    },
+use crate::core::{
+    admission::{self, Admission, Caller, Standing, Use},
+    keys,
+    lock::Locks,
+    records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
+    refusal::{Fault, Refusal},
 };
 
 /// Admits a peer: checks record, lineage, locks; activates a new certificate; locks a forked lineage.
@@ -37,29 +29,22 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
         Admission::Admit(mut caller, Some(changes)) => {
             let who = peer.identity.to_string();
             caller.lineage.version = shell.commit(changes, &Actor { who: &who, instance }).await?;
-            if let Some(before) = standing.subject.filter(|seen| seen.record.name != caller.subject.record.name) {
+            if standing.subject.is_some_and(|seen| seen.record.name != caller.subject.record.name) {
                 caller.subject.version = caller.lineage.version;
-                let old = Identity { name: name::known(&before.record.name)?, ..peer.identity.clone() };
-                renamed(shell, &old);
+                // Whatever goes on under the old name has ended.
+                shell.enforcer.passed(caller.lineage.version).await;
             }
             Ok(caller)
         }
         Admission::Fork(changes, refusal) => {
-            shell.commit(changes, &Actor { who: "gateway", instance }).await?;
+            let version = shell.commit(changes, &Actor { who: "gateway", instance }).await?;
             shell.metrics.lock("forked");
-            if let Some(lineage) = standing.lineage {
-                tracing::warn!(identity = %peer.identity, lineage = lineage.record.id, "two holders of one key: lineage locked");
-                shell.live.cut(&Selector::Identity(peer.identity.clone()), Reason::Locked);
-            }
+            let lineage = standing.lineage.map(|seen| seen.record.id);
+            tracing::warn!(identity = %peer.identity, lineage, "two holders of one key: lineage locked");
+            shell.enforcer.passed(version).await;
             Err(refusal.into())
         }
     }
-}
-
-/// Ends what goes on under the old name of a machine: it comes again under the new one, and a lock on that finds all of it.
-fn renamed(shell: &Shell, old: &Identity) {
-    shell.sessions.cut(&sessions::Selector::Identity(old.clone()), EndReason::Replaced);
-    shell.live.cut(&Selector::Identity(old.clone()), Reason::Drained);
 }
 
 /// Lets somebody go on who was admitted with a lineage when their connection began. Unlike [`admit`] it does not mind that

@@ -16,7 +16,6 @@ use crate::{
         records::{Enrollment, Shown},
         refusal::{Fault, Refusal},
     },
-    registry::live::{Reason, Selector},
     signer::Authority,
 };
 
@@ -190,13 +189,14 @@ async fn look_up<T: Seeks>(
 async fn rejected(shell: &Shell, rejected: Rejected, instance: &str) -> Retry {
     let Rejected { refusal, then } = rejected;
     let Some(then) = then else { return refusal.into() };
-    let Then { changes, cut } = *then;
-    if let Err(retry) = shell.commit(changes, &Actor { who: "gateway", instance }).await {
-        return retry;
-    }
-    if let Some(identity) = cut {
+    let Then { changes, forks } = *then;
+    let version = match shell.commit(changes, &Actor { who: "gateway", instance }).await {
+        Ok(version) => version,
+        Err(retry) => return retry,
+    };
+    if forks {
         shell.metrics.lock("forked");
-        shell.live.cut(&Selector::Identity(identity), Reason::Locked);
+        shell.enforcer.passed(version).await;
     }
     refusal.into()
 }

@@ -83,7 +83,7 @@ pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
 /// [`Refusal::NotFound`] for what the caller may not know of; [`Refusal::Denied`] by policy; [`Refusal::Service`] when the
 /// machine is not there or does not expose it.
 pub async fn allow(shell: &Shell, caller: &Caller<'_>, door: Door, wanted: &Wanted) -> Result<Allowed, Refusal> {
-    let asked = shell.rules.load_full();
+    let (asked, turns) = (shell.rules.load_full(), shell.enforcer.turns());
     let admitted = still(shell, &caller.peer, caller.lineage).await?;
     let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
     let offline = || Unreached::Offline { machine: wanted.machine.clone() };
@@ -113,13 +113,17 @@ pub async fn allow(shell: &Shell, caller: &Caller<'_>, door: Door, wanted: &Want
     };
     // In the table before it is open: a lock that is set meanwhile must find it.
     let seat = shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about);
-    // A new policy walks the table once. One that came before this was in it is asked here.
-    if !Arc::ptr_eq(&asked, &shell.rules.load())
-        && let Err(denied) = may_connect(shell, &admitted, &whole, &wanted.service)
-    {
-        seat.session().cut(EndReason::Policy);
-        end(shell, seat);
-        return Err(denied);
+    // The enforcer walks the table once for each lock, removal and policy. One that came before this was in it is asked about here.
+    if !Arc::ptr_eq(&asked, &shell.rules.load()) || turns != shell.enforcer.turns() {
+        let again = async {
+            let admitted = still(shell, &caller.peer, caller.lineage).await?;
+            authorise(shell, &admitted, wanted).await
+        };
+        if let Err(denied) = again.await {
+            seat.session().cut(EndReason::Policy);
+            end(shell, seat);
+            return Err(denied);
+        }
     }
     Ok(Allowed { seat, tunnel, mode, labels: labels(&admitted) })
 }

@@ -13,6 +13,7 @@ pub mod connect;
 pub mod crl;
 pub mod damaged;
 pub mod departure;
+pub mod enforcer;
 pub mod enroll;
 pub mod issue;
 pub mod locks;

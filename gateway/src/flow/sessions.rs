@@ -20,7 +20,10 @@ use crate::{
         refusal::{Conflict, Fault, Missing, Refusal},
         session::EndReason,
     },
-    registry::sessions::{Selector, Session},
+    registry::{
+        enforcer::Rechecked,
+        sessions::{Selector, Session},
+    },
 };
 
 /// A session as it stands.
@@ -214,23 +217,20 @@ pub async fn events(
     }
 }
 
-/// What became of the open sessions under a new policy.
-#[derive(Debug, Default)]
-pub struct Rechecked {
-    /// How many it does not allow. They were ended.
-    pub ended: usize,
-    /// About how many it could not be asked, and why the first. They were ended too: whatever goes wrong denies.
-    pub unasked: Option<(usize, Fault)>,
-}
-
 /// Holds every open session against the policy in force, and ends those that it does not allow, or about which it cannot be
 /// asked because the store fails.
 pub async fn recheck(shell: &Shell) -> Rechecked {
+    recheck_of(shell, &Selector::All).await
+}
+
+/// The same for some of them.
+pub(super) async fn recheck_of(shell: &Shell, selector: &Selector) -> Rechecked {
     let mut rechecked = Rechecked::default();
-    for session in shell.sessions.find(&Selector::All) {
+    for session in shell.sessions.find(selector) {
         match allowed(shell, &session).await {
             Ok(true) => {}
             Ok(false) => rechecked.ended += usize::from(session.cut(EndReason::Policy)),
+            Err(Fault::Unavailable { .. }) => rechecked.later += 1,
             Err(fault) => {
                 let cut = usize::from(session.cut(EndReason::Policy));
                 rechecked.unasked.get_or_insert((0, fault)).0 += cut;

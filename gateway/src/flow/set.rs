@@ -8,7 +8,7 @@ use pki::{Identity, Role};
 
 use super::{
     asked::{MachineCorrection, PersonCorrection},
-    departure, owners, sessions,
+    departure, owners,
     shell::{Actor, Shell, retrying},
     subjects::{Whole, identity, resource, view, visible, whole},
     tokens,
@@ -138,7 +138,8 @@ async fn change(
     how: impl Fn(&mut Subject) -> Result<(), Refusal>,
 ) -> Result<Correction, Refusal> {
     let who = caller.identity.to_string();
-    let after = retrying(|| async {
+    let (after, version) = retrying(|| async {
+        let mut version = None;
         let before = visible(shell, caller, role, name).await?;
         may(shell, caller, &before)?;
         let mut subject = before.subject.record.clone();
@@ -159,13 +160,15 @@ async fn change(
             // With what takes a right away, so that of two who take it from each other one looks again.
             let epoch = shell.get(keys::EPOCH.to_owned()).await?;
             crate::core::lock::bump(&mut changes, &epoch);
-            shell.commit(changes, &Actor { who: &who, instance }).await?;
+            // Labels, owners and groups decide who reaches what.
+            version = Some(shell.commit(changes, &Actor { who: &who, instance }).await?);
         }
-        Ok(after)
+        Ok((after, version))
     })
     .await?;
-    // Labels, owners and groups decide who reaches what.
-    let _ = sessions::recheck(shell).await;
+    if let Some(version) = version {
+        shell.enforcer.passed(version).await;
+    }
     Ok(Correction { subject: view(shell, after).await?, warnings: vec![] })
 }
 

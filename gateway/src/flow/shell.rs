@@ -26,6 +26,7 @@ use crate::{
     registry::{
         damaged::Damaged,
         dial_back::DialBacks,
+        enforcer::Enforcer,
         lists::Lists,
         live::Live,
         queue::{self, Queue},
@@ -104,6 +105,8 @@ pub struct Shell {
     pub tunnels: Arc<Tunnels>,
     /// Open connections to their services.
     pub sessions: Arc<Sessions>,
+    /// What ends them.
+    pub enforcer: Enforcer,
     /// Those of their streams that may move.
     pub dial_backs: Arc<DialBacks>,
     /// The newest revocation lists.
@@ -203,6 +206,7 @@ impl Shell {
             live: Live::new(Arc::clone(&metrics)),
             tunnels: Tunnels::new(),
             sessions: Sessions::new(),
+            enforcer: Enforcer::default(),
             dial_backs: DialBacks::new(),
             lists: Lists::default(),
             counted: Mutex::new(None),
@@ -287,7 +291,7 @@ impl Shell {
     /// As [`Shell::get`].
     pub async fn get_bytes(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<Vec<u8>>>>, Fault> {
         let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| Fault::Read(error.to_string()))?;
+        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         let bytes = |(key, entry): (&store::Key, Option<store::Entry>)| {
             let Some(entry) = entry else { return Ok(None) };
             let damage = entry.damage.clone().or_else(|| kinds::damage(key.to_string().as_bytes(), &entry.value));

@@ -96,22 +96,11 @@ pub struct LockDetails {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
     /// What it ended, for whoever set it.
-    pub ended: Option<Enforced>,
+    pub ended: Option<crate::registry::enforcer::Enforced>,
     /// Whom a lock on a key hits.
     pub hits: Vec<String>,
     /// What a locked person made that counts no more.
     pub suspended: Option<MadeBy>,
-}
-
-/// What a lock ended.
-#[derive(Clone, Debug)]
-pub struct Enforced {
-    /// Sessions.
-    pub sessions: usize,
-    /// How long that took, in milliseconds.
-    pub millis: u64,
-    /// Sessions that had not ended by then.
-    pub left: usize,
 }
 
 /// What a person made that counts only while they do, and what they own.

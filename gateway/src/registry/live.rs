@@ -170,6 +170,11 @@ impl Conn {
         self.closes_after_response.store(true, Ordering::SeqCst);
     }
 
+    /// Takes [`Conn::close_after_response`] back.
+    pub fn stays_open(&self) {
+        self.closes_after_response.store(false, Ordering::SeqCst);
+    }
+
     /// Whether [`Conn::close_after_response`] was called.
     #[must_use]
     pub fn closes_after_response(&self) -> bool {
@@ -311,15 +316,13 @@ impl Live {
         Seat { live: Arc::clone(self), conn }
     }
 
-    /// Tells the selected connections to end, at once unless the reason is gentle. Returns how many had not been told.
+    /// Tells the selected connections to end, at once unless the reason is gentle. Returns how many had not been told. One on which its
+    /// holder left ends by itself, with the answer that is still to go out; only a lock does not wait for that.
     pub fn cut(&self, selector: &Selector, reason: Reason) -> usize {
-        self.tell(self.find(selector), reason)
-    }
-
-    /// The same, but for one connection: the one that the order came in by, whose answer is still to go out.
-    pub fn cut_others(&self, selector: &Selector, reason: Reason, except: ConnId) -> usize {
         let mut found = self.find(selector);
-        found.retain(|conn| conn.id != except);
+        if reason == Reason::Killed {
+            found.retain(|conn| !conn.closes_after_response());
+        }
         self.tell(found, reason)
     }
 
@@ -501,12 +504,15 @@ mod tests {
     }
 
     #[test]
-    fn the_one_who_orders_the_cut_is_spared() {
+    fn whoever_leaves_gets_an_answer_unless_a_lock_comes() {
         let live = Live::new(Arc::new(Metrics::new()));
         let (a, b) = (enter(&live, Some(peer("a", 1, 100))), enter(&live, Some(peer("a", 2, 100))));
         let selector = Selector::Identity(identity("a"));
-        assert_eq!(live.cut_others(&selector, Reason::Locked, a.conn().id()), 1);
-        assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(Reason::Locked)));
+        a.conn().close_after_response();
+        assert_eq!(live.cut(&selector, Reason::Killed), 1);
+        assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(Reason::Killed)));
+        assert_eq!(live.cut(&selector, Reason::Locked), 1);
+        assert_eq!(a.conn().cut(), Some(Reason::Locked));
     }
 
     #[tokio::test]

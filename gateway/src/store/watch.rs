@@ -32,9 +32,9 @@ pub enum Change {
 pub struct Watch(Pin<Box<dyn Stream<Item = Change> + Send>>);
 
 impl Watch {
-    /// The watch of an engine that brings its own stream.
+    /// The watch of an engine that brings its own stream. Once that has ended it is not asked again.
     pub fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
-        Self(Box::pin(changes))
+        Self(Box::pin(changes.fuse()))
     }
 
     /// The next change; `None` when the store has closed. Safe to cancel: a dropped call loses no change.

@@ -102,6 +102,9 @@ pub struct Story {
     /// Its store.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub store: Arc<TestStore>,
+    /// What ends connections in it.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub enforcer: tokio::task::JoinHandle<()>,
     /// Where its store and its keys lie.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub room: tempfile::TempDir,
@@ -162,7 +165,8 @@ impl Story {
         let store = Arc::new(TestStore::new(open(Engine::Memory, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(policy::DEFAULT_POLICY);
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, store, room, passphrase }
+        let enforcer = flow::enforcer::start(&shell).unwrap();
+        Self { shell, clock: hand, store, enforcer, room, passphrase }
     }
 
     /// The same on a store of some engine.
@@ -176,7 +180,22 @@ impl Story {
         let store = Arc::new(TestStore::new(open(engine, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
-        Self { shell, clock: hand, store, room, passphrase }
+        let enforcer = flow::enforcer::start(&shell).unwrap();
+        Self { shell, clock: hand, store, enforcer, room, passphrase }
+    }
+
+    /// Another gateway over the same store, with the same keys.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn another(&self) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        let store = Arc::new(TestStore::new(self.store.inner()));
+        let rules = ruleset(policy::DEFAULT_POLICY);
+        let (clock, entropy) = (self.shell.clock.clone(), Entropy::os());
+        let ca = Authority::load(self.room.path(), &self.shell.domain, &self.passphrase, &clock).unwrap();
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        let enforcer = flow::enforcer::start(&shell).unwrap();
+        let passphrase = self.passphrase.clone();
+        Self { shell, clock: self.clock.clone(), store, enforcer, room, passphrase }
     }
 
     /// Another policy from now on.

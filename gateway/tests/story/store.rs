@@ -70,6 +70,11 @@ impl TestStore {
         Self { limits, ..Self::new(inner) }
     }
 
+    /// What it stands in front of.
+    pub fn inner(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.inner)
+    }
+
     /// From now on it is so.
     pub fn becomes(&self, health: Health) {
         *self.health.lock().unwrap() = health;

@@ -53,7 +53,15 @@ fn lineage() -> Lineage {
 
 fn lock(kind: LockKind, target: &str) -> Standing {
     let at = UnixSecs(ISSUED + 60);
-    Standing::of([Lock { kind, target: target.to_owned(), reason: String::new(), by: String::new(), at, of_key: None }])
+    Standing::of([Lock {
+        kind,
+        target: target.to_owned(),
+        reason: String::new(),
+        by: String::new(),
+        at,
+        of_key: None,
+        instance: String::new(),
+    }])
 }
 
 const HELD: Option<RevocationReason> = Some(RevocationReason::CertificateHold);

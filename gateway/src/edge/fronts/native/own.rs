@@ -18,7 +18,6 @@ use crate::{
         issue::Issued,
         shell::{Retry, retrying},
     },
-    registry::live::{Reason, Selector},
 };
 
 /// `GET /v1/self`.
@@ -94,10 +93,9 @@ pub fn sealed(call: Call) -> Boxed {
 pub fn leave(call: Call) -> Boxed {
     boxed(async move {
         let caller = call.caller()?;
-        flow::admin::leave(&call.shell, caller, &call.instance).await?;
-        // Its other connections end now, and this one with the answer.
-        call.shell.live.cut_others(&Selector::Identity(caller.identity.clone()), Reason::Killed, call.conn.id());
+        // Its other connections end when it has left, and this one with the answer.
         call.conn.close_after_response();
+        flow::admin::leave(&call.shell, caller, &call.instance).await.inspect_err(|_| call.conn.stays_open())?;
         done(&call)
     })
 }

@@ -5,6 +5,7 @@ use wire::admin as said;
 use crate::{
     core::records::Convergence,
     flow::{asked, views},
+    registry::enforcer::Enforced,
 };
 
 /// A page in the words of the wire.
@@ -91,8 +92,8 @@ impl From<views::LockDetails> for said::LockView {
     }
 }
 
-impl From<views::Enforced> for said::EndedView {
-    fn from(from: views::Enforced) -> Self {
+impl From<Enforced> for said::EndedView {
+    fn from(from: Enforced) -> Self {
         Self { sessions: from.sessions, millis: from.millis, left: from.left }
     }
 }

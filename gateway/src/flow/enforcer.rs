@@ -1,0 +1,372 @@
+//! The one task of a process that ends connections, sessions and tunnels because of what stands in the store. It watches locks,
+//! machines and people, and the digest of the policy, whoever commits them: a request here, or another gateway on the same store. A
+//! request only commits, and waits until what it committed has been enforced here.
+//!
+//! | what was written | what ends |
+//! |---|---|
+//! | a lock | every session and connection of what it hits, and how long that took becomes `lock.enforced` |
+//! | a machine or person is gone | all of theirs; under its old name if it was renamed |
+//! | labels, groups or owner of one | those of its sessions that the policy does not allow any more |
+//! | another policy is in force | the same, of all sessions |
+//! | the watch lost something | all of this is looked at anew |
+//!
+//! While the store cannot be reached nothing ends, for [`STORE_GRACE`]: then everything does, since no lock could be heard of.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use pki::{Identity, KeyDigest, Role};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    page::All,
+    sessions as policy_check,
+    shell::{Actor, Shell, readable},
+};
+use crate::{
+    core::{
+        audit::{Access, Event},
+        change::Changes,
+        keys,
+        records::{KeptName, Lineage, Lock, LockKind, Seen, Subject},
+        refusal::Fault,
+        session::EndReason,
+    },
+    limits::{ENFORCE_TIME, STORE_GRACE, STORE_LOOK, WATCHDOG_READ},
+    registry::{
+        enforcer::{Enforced, Order},
+        live,
+        sessions::{Selector, Session},
+    },
+    store::{Batch, Change, Key, Version, Watch},
+};
+
+/// Machines and people, or commits, looked at together.
+const AT_ONCE: usize = 64;
+
+/// How long two gateways may differ about the policy before one reads its files again.
+const POLICY_SETTLES: Duration = Duration::from_secs(1);
+
+/// Starts the task. Before anything is served: what is committed from now on it hears of.
+pub fn start(shell: &Arc<Shell>) -> Option<JoinHandle<()>> {
+    let orders = shell.enforcer.orders()?;
+    let watched = [keys::LOCKS, keys::SUBJECTS, keys::POLICY].map(Key::from);
+    let watch = shell.store.watch(watched.to_vec());
+    Some(tokio::spawn(run(Arc::downgrade(shell), watch, orders)))
+}
+
+/// What the task is woken by.
+enum Woken {
+    Changed(Option<Change>),
+    Ordered(Option<Order>),
+    Looks,
+}
+
+async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Order>) {
+    // What was not enforced when it was told is found by looking at everything.
+    let mut behind = false;
+    let mut reached = Instant::now();
+    loop {
+        let woken = tokio::select! {
+            biased;
+            change = watch.next() => Woken::Changed(change),
+            order = orders.recv() => Woken::Ordered(order),
+            () = sleep(STORE_LOOK) => Woken::Looks,
+        };
+        let Some(shell) = shell.upgrade() else { return };
+        let all = behind || matches!(woken, Woken::Changed(Some(Change::Lagged)));
+        let done = match woken {
+            Woken::Changed(None) | Woken::Ordered(None) => return,
+            Woken::Changed(Some(Change::Written { version, keys })) if !behind => {
+                let mut commits = vec![(version, keys)];
+                behind = drain(&mut watch, &mut commits);
+                answered(written(&shell, &commits)).await.inspect_err(|_| behind = true)
+            }
+            Woken::Changed(Some(Change::Lagged)) => {
+                behind = true;
+                answered(everything(&shell)).await
+            }
+            Woken::Changed(Some(Change::Written { .. })) => answered(everything(&shell)).await,
+            Woken::Ordered(Some(done)) => {
+                shell.enforcer.turn();
+                let rechecked = policy_check::recheck(&shell).await;
+                behind |= rechecked.later > 0;
+                // Whoever asked may have gone.
+                let _ = done.send(rechecked);
+                continue;
+            }
+            Woken::Looks if behind => answered(everything(&shell)).await,
+            Woken::Looks => answered(shell.get::<u64>(keys::EPOCH.to_owned())).await.map(drop),
+        };
+        match done {
+            Ok(()) => {
+                reached = Instant::now();
+                behind &= !all;
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "the store does not say whose connections must end; it is asked again");
+                if reached.elapsed() >= STORE_GRACE {
+                    end_all(&shell);
+                }
+            }
+        }
+    }
+}
+
+/// Does not wait for ever for a store that hangs.
+async fn answered<T>(asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let silent = || Fault::Read(format!("no answer for {} s", WATCHDOG_READ.as_secs()));
+    timeout(WATCHDOG_READ, asked).await.map_err(|_| silent())?
+}
+
+/// No lock could be heard of for too long: whoever is still allowed comes again, and is asked.
+fn end_all(shell: &Shell) {
+    shell.enforcer.turn();
+    let ended = shell.sessions.cut(&Selector::All, EndReason::Drained).len();
+    let cut = shell.live.cut(&live::Selector::All, live::Reason::Stopped);
+    if ended + cut > 0 {
+        tracing::error!(
+            ended,
+            cut,
+            "the store could not be reached for {} s: all connections end",
+            STORE_GRACE.as_secs()
+        );
+    }
+}
+
+/// Takes what else has been told already: of two commits the lock goes first, whose reason is the one that counts. Whether something
+/// was lost.
+fn drain(watch: &mut Watch, commits: &mut Vec<(Version, Vec<Key>)>) -> bool {
+    while commits.len() < AT_ONCE {
+        match watch.next().now_or_never() {
+            Some(Some(Change::Written { version, keys })) => commits.push((version, keys)),
+            Some(Some(Change::Lagged)) => return true,
+            Some(None) | None => return false,
+        }
+    }
+    false
+}
+
+/// What stands now under the keys that a commit wrote.
+#[derive(Default)]
+struct Written {
+    locks: Vec<Seen<Lock>>,
+    lineages: Vec<Seen<Lineage>>,
+    subjects: Vec<(Identity, Stands)>,
+    policy: Option<String>,
+}
+
+/// What became of a machine or person.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Stands {
+    Here,
+    Renamed,
+    Gone,
+}
+
+async fn look_up(shell: &Shell, commits: &[(Version, Vec<Key>)]) -> Result<Written, Fault> {
+    let texts: BTreeSet<String> = commits.iter().flat_map(|(_, keys)| keys).map(ToString::to_string).collect();
+    let locks = texts.iter().filter(|text| text.starts_with(keys::LOCKS));
+    let subjects: Vec<(Role, &str)> = texts.iter().filter_map(|text| keys::subject_of(text)).collect();
+    let mut wanted: Vec<String> = locks.cloned().collect();
+    let count = wanted.len();
+    wanted.extend(subjects.iter().flat_map(|(role, name)| [keys::subject(*role, name), keys::kept_name(*role, name)]));
+    wanted.push(keys::POLICY.to_owned());
+    let mut read = shell.read(wanted).await?;
+    let mut found = Written::default();
+    for _ in 0..count {
+        found.locks.extend(read.take::<Lock>()?);
+    }
+    for (role, name) in subjects {
+        // One that cannot be read is there; the policy cannot be asked about it, and that denies.
+        let (subject, kept) = (readable(read.take::<Subject>())?, readable(read.take::<KeptName>())?);
+        let stands = match (subject, kept) {
+            (Some(None), Some(None)) => Stands::Gone,
+            (Some(None), _) => Stands::Renamed,
+            (Some(Some(_)) | None, _) => Stands::Here,
+        };
+        found.subjects.extend(identity(shell, role, name).map(|identity| (identity, stands)));
+    }
+    found.policy = read.take::<String>()?.map(|seen| seen.record);
+    found.lineages = lineages(shell, &found.locks).await?;
+    Ok(found)
+}
+
+/// The lineages that locks name.
+async fn lineages(shell: &Shell, locks: &[Seen<Lock>]) -> Result<Vec<Seen<Lineage>>, Fault> {
+    let of_lineage = locks.iter().filter(|seen| seen.record.kind == LockKind::Lineage);
+    let keys: Vec<String> = of_lineage.map(|seen| keys::lineage(&seen.record.target)).collect();
+    if keys.is_empty() { Ok(vec![]) } else { shell.find_all(keys).await }
+}
+
+fn identity(shell: &Shell, role: Role, name: &str) -> Option<Identity> {
+    let name = pki::Name::parse(name).ok()?;
+    Some(Identity { domain: shell.domain.clone(), role, name })
+}
+
+/// Ends what these commits end.
+async fn written(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<(), Fault> {
+    let began = Instant::now();
+    let mut found = look_up(shell, commits).await?;
+    shell.enforcer.turn();
+    for (version, keys) in commits {
+        let of_this = |seen: &mut Seen<Lock>| seen.version == *version;
+        let locks: Vec<Seen<Lock>> = found.locks.extract_if(.., of_this).collect();
+        let hit = cut(shell, &locks, &found.lineages);
+        // One on a key brings those on its lineages, and stands for them.
+        match locks.into_iter().map(|seen| seen.record).min_by_key(|lock| lock.of_key.is_some()) {
+            Some(lock) => drop(tokio::spawn(measured(Arc::clone(shell), *version, lock, hit, began))),
+            // It was lifted or set anew meanwhile.
+            None if keys.iter().any(|key| key.as_bytes().starts_with(keys::LOCKS.as_bytes())) => {
+                shell.enforcer.ended(*version, Enforced { sessions: 0, millis: 0, left: 0 });
+            }
+            None => {}
+        }
+    }
+    let mut later = 0;
+    for (identity, stands) in &found.subjects {
+        match stands {
+            Stands::Gone => end_of(shell, identity, EndReason::Killed, live::Reason::Killed),
+            // It comes again under its new name, and a lock on that finds all of it.
+            Stands::Renamed => end_of(shell, identity, EndReason::Replaced, live::Reason::Drained),
+            Stands::Here => later += policy_check::recheck_of(shell, &Selector::Identity(identity.clone())).await.later,
+        }
+    }
+    if later > 0 {
+        return Err(Fault::Read(format!("{later} sessions could not be asked about")));
+    }
+    let newest = commits.iter().map(|(version, _)| *version).max().unwrap_or_default();
+    shell.enforcer.has_passed(newest);
+    if found.policy.is_some_and(|digest| digest != shell.rules.load().digest()) {
+        tokio::spawn(differs(Arc::clone(shell)));
+    }
+    Ok(())
+}
+
+fn end_of(shell: &Shell, identity: &Identity, reason: EndReason, of_connections: live::Reason) {
+    shell.sessions.cut(&Selector::Identity(identity.clone()), reason);
+    shell.live.cut(&live::Selector::Identity(identity.clone()), of_connections);
+}
+
+/// Cuts all that locks hit: sessions first, then the connections under them. Gives the sessions.
+fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<Arc<Session>> {
+    let (mut hit, mut connections) = (Vec::new(), Vec::new());
+    let mut end = |selector: &Selector| hit.extend(shell.sessions.cut(selector, EndReason::Locked));
+    for lock in locks.iter().map(|seen| &seen.record) {
+        let whose = match lock.kind {
+            LockKind::Machine => identity(shell, Role::Machine, &lock.target),
+            LockKind::Person => identity(shell, Role::Person, &lock.target),
+            LockKind::Lineage => {
+                end(&Selector::Lineage(lock.target.clone()));
+                let lineage = lineages.iter().find(|seen| seen.record.id == lock.target);
+                lineage.and_then(|seen| identity(shell, seen.record.role, &seen.record.name))
+            }
+            LockKind::Key => {
+                if let Ok(key) = KeyDigest::parse_hex(&lock.target) {
+                    end(&Selector::Key(key));
+                    // The machines whose tunnels show it.
+                    for conn in shell.live.find(&live::Selector::Key(key)) {
+                        if let Some(tunnel) = conn.peer().and_then(|peer| shell.tunnels.get(&peer.identity)) {
+                            end(&Selector::Tunnel(tunnel.number()));
+                        }
+                    }
+                    connections.push(live::Selector::Key(key));
+                }
+                None
+            }
+        };
+        if let Some(identity) = whose {
+            end(&Selector::Identity(identity.clone()));
+            connections.push(live::Selector::Identity(identity));
+        }
+    }
+    for selector in &connections {
+        shell.live.cut(selector, live::Reason::Locked);
+    }
+    hit
+}
+
+/// Waits until the last session that a lock hit has ended, and writes down how long that took from when the lock was heard of. One
+/// whose end does not come is not waited for, but counted: its connection was cut with it.
+async fn measured(shell: Arc<Shell>, version: Version, lock: Lock, hit: Vec<Arc<Session>>, began: Instant) {
+    let all = async {
+        for session in &hit {
+            session.ended().await;
+        }
+    };
+    let _ = timeout(ENFORCE_TIME, all).await;
+    let left = hit.iter().filter(|session| session.ended_ms().is_none()).count();
+    let (kind, instance) = (lock.kind.as_str(), lock.instance.as_str());
+    if left > 0 {
+        tracing::error!(instance, kind, lock.target, left, "sessions that a lock should end are still open");
+    }
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let sessions = hit.len();
+    let mut changes = Changes::new();
+    changes.event(Event::Access(Access::LockEnforced { kind, target: lock.target.clone(), sessions, millis, left }));
+    // The lock itself is durable and enforced; what this says is in the log as well.
+    if let Err(error) = shell.commit(changes, &Actor { who: "gateway", instance }).await {
+        tracing::error!(
+            instance,
+            kind,
+            lock.target,
+            sessions,
+            millis,
+            left,
+            ?error,
+            "a lock was enforced, and the audit lacks it"
+        );
+    }
+    shell.enforcer.ended(version, Enforced { sessions, millis, left });
+}
+
+/// Another gateway has put another policy in force. What is put in force here is written down before it counts, so that a moment
+/// later the two may agree.
+async fn differs(shell: Arc<Shell>) {
+    sleep(POLICY_SETTLES).await;
+    if let Ok(Some(digest)) = shell.get::<String>(keys::POLICY.to_owned()).await
+        && digest.record != shell.rules.load().digest()
+    {
+        shell.enforcer.policy_elsewhere.notify_one();
+    }
+}
+
+/// Looks at everything, since something was not heard.
+async fn everything(shell: &Shell) -> Result<(), Fault> {
+    let newest = shell.store.commit(Batch::default()).await.map_err(|error| Fault::Read(error.to_string()))?;
+    shell.enforcer.turn();
+    let mut all = All::<Lock>::of(shell, keys::LOCKS, None);
+    let mut locks = Vec::new();
+    while let Some((_, seen)) = all.next().await? {
+        locks.push(seen);
+    }
+    let lineages = lineages(shell, &locks).await?;
+    cut(shell, &locks, &lineages);
+    let mut known: Vec<Identity> =
+        shell.live.find(&live::Selector::All).iter().filter_map(|conn| Some(conn.peer()?.identity.clone())).collect();
+    known.sort();
+    known.dedup();
+    for some in known.chunks(AT_ONCE) {
+        let keys = some.iter().map(|one| keys::subject(one.role, one.name.as_str())).collect();
+        let mut read = shell.read(keys).await?;
+        for identity in some {
+            if readable(read.take::<Subject>())?.is_some_and(|found| found.is_none()) {
+                end_of(shell, identity, EndReason::Killed, live::Reason::Killed);
+            }
+        }
+    }
+    let rechecked = policy_check::recheck(shell).await;
+    if rechecked.later > 0 {
+        return Err(Fault::Read(format!("{} sessions could not be asked about", rechecked.later)));
+    }
+    shell.enforcer.has_passed(newest);
+    Ok(())
+}
