@@ -17,7 +17,7 @@ use gateway::{
     core::{admission::Use, enroll::Inbound, face::Face, refusal::Refusal},
     edge::{
         content::Content,
-        endpoints::{self, Callers, Endpoint},
+        endpoints::{self, Callers, Carries, Endpoint},
         fronts::Front,
         headers::Changes,
         http::{Answer, Call, router_of, typed},
@@ -73,6 +73,7 @@ fn rows() -> Vec<Endpoint> {
         changes: Changes::State,
         query: &[],
         body_max: 4_096,
+        carries: Carries::Nothing,
         rate: Class::Anonymous,
         intent: Use::Read,
         run: enroll,
@@ -91,6 +92,7 @@ fn enroll(call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
             wanted_name: None,
             pin: None,
             evidence,
+            ticket: None,
             attributes: BTreeMap::new(),
             source: call.conn.source(),
             prefix: "192.0.2.0/24".to_owned(),
@@ -98,6 +100,7 @@ fn enroll(call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let line = match flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await? {
             Outcome::Issued(issued) => format!("issued {}\n", issued.identity),
             Outcome::Waiting(waiting) => format!("waiting {}\n", waiting.id),
+            Outcome::Challenge(challenge) => format!("challenge {}\n", challenge.ticket),
         };
         typed(StatusCode::OK, MEDIA, line)
     })

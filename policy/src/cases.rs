@@ -8,6 +8,7 @@
 //! expect = "allow"          # or "deny"; or "wait", for `enroll` only
 //! rule = "token-machine"    # optional: one of the rules that decide
 //! lifetime = "24h"          # optional
+//! reattest = "24h, refuse"  # optional, of a renewal
 //! approvals = 1             # optional
 //! principals = ["root"]     # optional, for `login`: all of them, in any order
 //! ```
@@ -29,7 +30,7 @@ use crate::decide::{Admission, Decision, Denial, admit, decide};
 use crate::facts::{
     Action, Approval, Ask, Claim, Machine, Newcomer, Person, Principal, Request, Resource, Service, Token,
 };
-use crate::grant::{Grant, parse_lifetime, show_lifetime};
+use crate::grant::{Grant, Reattest, parse_lifetime, parse_reattest, show_lifetime};
 use crate::rules::Ruleset;
 
 /// Noon of 2026-01-01, UTC.
@@ -112,6 +113,7 @@ struct RawCase {
     lifetime: Option<String>,
     approvals: Option<u32>,
     principals: Option<Vec<String>>,
+    reattest: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -290,6 +292,7 @@ struct Case {
     lifetime: Option<Duration>,
     approvals: Option<u32>,
     principals: Option<Vec<String>>,
+    reattest: Option<Reattest>,
 }
 
 /// What the policy said, in the terms of a case.
@@ -299,6 +302,7 @@ struct Outcome {
     lifetime: Option<Duration>,
     approvals: Option<u32>,
     principals: Vec<String>,
+    reattest: Option<Reattest>,
     text: String,
 }
 
@@ -345,6 +349,13 @@ fn parse(raw: RawCase) -> Result<Case, CasesError> {
     if raw.principals.is_some() && (raw.expect == Expect::Deny || action != Action::Login) {
         return Err(bad("only a `login` that is allowed has `principals`".to_owned()));
     }
+    let reattest = match raw.reattest.as_deref().map(parse_reattest).transpose() {
+        Ok(reattest) => reattest,
+        Err(error) => return Err(bad(error.to_string())),
+    };
+    if reattest.is_some() && (raw.expect == Expect::Deny || action != Action::Renew) {
+        return Err(bad("only a `renew` that is allowed has `reattest`".to_owned()));
+    }
     let ask =
         Ask { action, principal: raw.principal.into(), resource: raw.resource.into(), now: raw.now.unwrap_or(NOW) };
     let Ask { principal, resource, .. } = &ask;
@@ -356,7 +367,7 @@ fn parse(raw: RawCase) -> Result<Case, CasesError> {
         names.sort();
         names
     });
-    Ok(Case { name: raw.name, ask, expect, rule, lifetime, approvals, principals })
+    Ok(Case { name: raw.name, ask, expect, rule, lifetime, approvals, principals, reattest })
 }
 
 fn ask(rules: &Ruleset, case: &Case) -> Outcome {
@@ -381,13 +392,22 @@ fn granted(said: Expect, grant: Grant) -> Outcome {
         lifetime: grant.lifetime(),
         approvals: Some(grant.approvals()),
         principals: grant.principals().to_vec(),
+        reattest: grant.reattest(),
         text: grant.explain(),
     }
 }
 
 fn denied(denial: Denial) -> Outcome {
     let text = denial.explain();
-    Outcome { said: Expect::Deny, rules: denial.rules, lifetime: None, approvals: None, principals: Vec::new(), text }
+    Outcome {
+        said: Expect::Deny,
+        rules: denial.rules,
+        lifetime: None,
+        approvals: None,
+        principals: Vec::new(),
+        reattest: None,
+        text,
+    }
 }
 
 /// The first difference that matters, in words.
@@ -410,6 +430,12 @@ fn mismatch(case: &Case, got: &Outcome) -> Option<String> {
         && got.principals != *want
     {
         return Some(format!("expected the principals {}, got {}", want.join(", "), got.principals.join(", ")));
+    }
+    if let Some(want) = case.reattest
+        && got.reattest != Some(want)
+    {
+        let got = got.reattest.map_or_else(|| "none".to_owned(), |got| got.to_string());
+        return Some(format!("expected `@reattest` of {want}, got {got}"));
     }
     match (case.approvals, got.approvals) {
         (Some(want), Some(got)) if want != got => Some(format!("expected {want} approvals, got {got}")),

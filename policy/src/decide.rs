@@ -3,7 +3,7 @@
 use cedar_policy::{Entities, Response};
 
 use crate::facts::{Action, Ask, BadFacts, Newcomer, Principal, Resource};
-use crate::grant::{Grant, show_lifetime};
+use crate::grant::{Grant, Reattest, Without, show_lifetime};
 use crate::principals;
 use crate::rules::Ruleset;
 
@@ -111,6 +111,17 @@ impl Grant {
         if !self.principals().is_empty() {
             text.push_str(&format!(", as {}", quoted(self.principals())));
         }
+        if let Some(Reattest { within, without }) = self.reattest() {
+            let evidence = match within.as_secs() {
+                0 => "with evidence".to_owned(),
+                _ => format!("with evidence of the last {}", show_lifetime(within)),
+            };
+            let or = match without {
+                Without::Lower => "else of assurance 1",
+                Without::Refuse => "else refused",
+            };
+            text.push_str(&format!(", {evidence}, {or}"));
+        }
         if self.approvals() > 1 {
             text.push_str(&format!(", with {} approvals", self.approvals()));
         }
@@ -182,6 +193,7 @@ fn judge(rules: &Ruleset, ask: &Ask, response: &Response) -> Decision {
     }
     let mut lifetime = None;
     let mut approvals = 1;
+    let mut reattest: Option<Reattest> = None;
     let mut logins = Vec::new();
     for id in &deciding {
         let Some(rule) = rules.rule(id) else {
@@ -192,9 +204,13 @@ fn judge(rules: &Ruleset, ask: &Ask, response: &Response) -> Decision {
             (sofar, next) => sofar.or(next),
         };
         approvals = approvals.max(rule.approvals.unwrap_or(1));
+        reattest = match (reattest, rule.reattest) {
+            (Some(sofar), Some(next)) => Some(sofar.and(next)),
+            (sofar, next) => sofar.or(next),
+        };
         logins.push(&rule.principals);
     }
-    let grant = |rules| Grant::new(ask.action, lifetime, approvals, rules);
+    let grant = |rules| Grant::new(ask.action, lifetime, approvals, rules).with_reattest(reattest);
     match (ask.action, &ask.principal) {
         (Action::Login, Principal::Person(person)) => {
             let names = principals::union(logins.into_iter(), &person.name);

@@ -1,6 +1,6 @@
 //! Proof that policy allowed exactly one thing, and the terms it was allowed on.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::facts::Action;
 
@@ -19,17 +19,29 @@ pub struct Grant {
     lifetime: Option<Duration>,
     approvals: u32,
     principals: Vec<String>,
+    reattest: Option<Reattest>,
     rules: Vec<String>,
 }
 
 impl Grant {
     pub(crate) fn new(action: Action, lifetime: Option<Duration>, approvals: u32, rules: Vec<String>) -> Self {
-        Self { action, lifetime, approvals: approvals.max(1), principals: Vec::new(), rules }
+        Self { action, lifetime, approvals: approvals.max(1), principals: Vec::new(), reattest: None, rules }
     }
 
     pub(crate) fn with_principals(mut self, principals: Vec<String>) -> Self {
         self.principals = principals;
         self
+    }
+
+    pub(crate) fn with_reattest(mut self, reattest: Option<Reattest>) -> Self {
+        self.reattest = reattest;
+        self
+    }
+
+    /// How fresh the evidence must be at a renewal: the strictest `@reattest` of the rules that decided, and `None` if none of them
+    /// says.
+    pub fn reattest(&self) -> Option<Reattest> {
+        self.reattest
     }
 
     /// What was allowed.
@@ -79,6 +91,68 @@ impl Grant {
         self.rules.dedup();
         self
     }
+}
+
+/// What a renewal is without evidence that is fresh enough.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Without {
+    /// Of the assurance of a bare key, and its old claims are forgotten.
+    Lower,
+    /// None.
+    Refuse,
+}
+
+/// How fresh the evidence must be at a renewal, and what happens without it: `@reattest`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reattest {
+    /// How long ago the evidence may have been shown; zero when it must come with the renewal.
+    pub within: Duration,
+    /// What happens when it was not.
+    pub without: Without,
+}
+
+impl Reattest {
+    /// The stricter of both in each part.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { within: self.within.min(other.within), without: self.without.max(other.without) }
+    }
+}
+
+impl fmt::Display for Reattest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let without = match self.without {
+            Without::Lower => "lower",
+            Without::Refuse => "refuse",
+        };
+        match self.within {
+            Duration::ZERO => write!(f, "always, {without}"),
+            within => write!(f, "{}, {without}", show_lifetime(within)),
+        }
+    }
+}
+
+/// Why an `@reattest` says nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("write how old evidence may be, or `always`, and what happens without it: `24h, refuse` or `always, lower`")]
+pub struct BadReattest;
+
+/// Reads `24h`, `24h, refuse`, `7d, lower`, `always`. What happens is `refuse` when nothing is said.
+///
+/// # Errors
+/// If it is anything else.
+pub fn parse_reattest(text: &str) -> Result<Reattest, BadReattest> {
+    let (within, without) = match text.split_once(", ") {
+        None => (text, Without::Refuse),
+        Some((within, "refuse")) => (within, Without::Refuse),
+        Some((within, "lower")) => (within, Without::Lower),
+        Some(_) => return Err(BadReattest),
+    };
+    let within = match within {
+        "always" => Duration::ZERO,
+        span => parse_lifetime(span).map_err(|_| BadReattest)?,
+    };
+    Ok(Reattest { within, without })
 }
 
 /// Why a lifetime is not one.
@@ -162,6 +236,33 @@ mod tests {
                 assert_eq!(show_lifetime(lifetime), shown);
             }
         }
+    }
+
+    #[test]
+    fn reattest_is_read_shown_and_narrowed() {
+        let hours = |n: u64| Duration::from_secs(n * 3_600);
+        for (text, want, shown) in [
+            ("24h", Some((hours(24), Without::Refuse)), "24h, refuse"),
+            ("24h, refuse", Some((hours(24), Without::Refuse)), "24h, refuse"),
+            ("7d, lower", Some((hours(168), Without::Lower)), "7d, lower"),
+            ("always", Some((hours(0), Without::Refuse)), "always, refuse"),
+            ("always, lower", Some((hours(0), Without::Lower)), "always, lower"),
+            ("", None, ""),
+            ("0s", None, ""),
+            ("24h,lower", None, ""),
+            ("24h, Lower", None, ""),
+            ("24h, lower, refuse", None, ""),
+            ("lower", None, ""),
+            ("never", None, ""),
+        ] {
+            let got = parse_reattest(text);
+            assert_eq!(got.ok().map(|got| (got.within, got.without)), want, "{text}");
+            if let Ok(got) = got {
+                assert_eq!(got.to_string(), shown);
+            }
+        }
+        let both = parse_reattest("24h, refuse").unwrap().and(parse_reattest("1h, lower").unwrap());
+        assert_eq!(both.to_string(), "1h, refuse");
     }
 
     #[test]

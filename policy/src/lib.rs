@@ -6,7 +6,7 @@
 //!   become permission);
 //! - a rule naming a fact nobody supplies is refused at load, also where Cedar would call it
 //!   false and carry on (`principal.claims has misspelt`);
-//! - every rule has an `@id`, and every obligation (`@lifetime`, `@approvals`, `@principals`) is parsed at load.
+//! - every rule has an `@id`, and every obligation (`@lifetime`, `@approvals`, `@principals`, `@reattest`) is parsed at load.
 //!
 //! Reading order: [`facts`] (what a rule can see), [`rules`] (text to [`Ruleset`]), [`decide()`],
 //! [`grant`] (proof that something was allowed), [`cases`] (tables that test a policy offline).
@@ -28,7 +28,7 @@ pub use facts::{
     Action, Approval, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Request,
     Resource, Service, Token,
 };
-pub use grant::{BadLifetime, Grant, parse_lifetime, show_lifetime};
+pub use grant::{BadLifetime, Grant, Reattest, Without, parse_lifetime, show_lifetime};
 pub use principals::BadPrincipals;
 pub use rules::{Place, Ruleset, Source, schema_text};
 

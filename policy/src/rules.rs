@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::{Action, ClaimDecl, Vocabulary};
+use crate::grant::Reattest;
 use crate::principals::Principals;
 
 mod advice;
@@ -51,6 +52,7 @@ pub(crate) struct Rule {
     pub place: Place,
     pub lifetime: Option<Duration>,
     pub approvals: Option<u32>,
+    pub reattest: Option<Reattest>,
     /// Empty on rules that say nothing of it.
     pub principals: Principals,
 }

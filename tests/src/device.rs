@@ -152,6 +152,7 @@ pub fn request(key: &Key, name: Option<&str>, token: Option<&str>) -> EnrollRequ
         csr: key.csr.clone(),
         wanted_name: name.map(str::to_owned),
         evidence: evidence.into_iter().collect(),
+        ticket: None,
         attributes: std::collections::BTreeMap::new(),
         pin: None,
     }
@@ -191,7 +192,9 @@ pub async fn poll(connection: &mut Connection, face: &Face, key: &Key, id: &str,
 
 /// Renews on a connection of the manage face.
 pub async fn renew_on(connection: &mut Connection, next: &Key) -> io::Result<Outcome> {
-    let reply = connection.post("/v1/renew", &RenewRequest { csr: next.csr.clone(), name: None }).await?;
+    let reply = connection
+        .post("/v1/renew", &RenewRequest { csr: next.csr.clone(), name: None, evidence: vec![], ticket: None })
+        .await?;
     Outcome::of(reply)
 }
 

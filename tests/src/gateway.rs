@@ -480,8 +480,15 @@ pub fn parse_export(text: &str) -> BTreeMap<String, Value> {
 /// Encrypts the keys anew, in the same format and with the same passphrase, but with a derivation that costs nothing.
 fn lower_the_cost_of_keys(dir: &Path) {
     let passphrase = std::fs::read_to_string(dir.join("ca-passphrase")).unwrap();
-    for key in ["ca/machine.key", "ca/person.key", "ca/gateway.key", "ca/ssh-user.key", "ca/ssh-host.key", "token.key"]
-    {
+    for key in [
+        "ca/machine.key",
+        "ca/person.key",
+        "ca/gateway.key",
+        "ca/ssh-user.key",
+        "ca/ssh-host.key",
+        "token.key",
+        "ticket.key",
+    ] {
         let key = dir.join(key);
         let mut openssl = Command::new("openssl");
         openssl.args(["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-scrypt", "-scrypt_N", "16"]);

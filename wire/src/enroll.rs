@@ -18,6 +18,9 @@ pub struct GatewayInfo {
     pub manage: String,
     /// Version of the gateway's software.
     pub version: String,
+    /// The kinds of evidence that it takes.
+    #[serde(default)]
+    pub evidence: Vec<String>,
 }
 
 /// One piece of evidence. An unknown `kind` is a value, not a decoding error.
@@ -41,6 +44,9 @@ pub struct EnrollRequest {
     /// What to be believed by.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+    /// The ticket of a [`ChallengeReply`], with the evidence that answers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
     /// What the machine says about itself; shown to approvers as claimed, never as verified.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -48,6 +54,20 @@ pub struct EnrollRequest {
     /// waiting code is made with it. One that is none of the gateway's counts as absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
+}
+
+/// An attestor asks back (`401` of an enrollment or a renewal). The same request is sent again, with the answers in the places of the
+/// evidence that was asked about, the other pieces as before, and the ticket; on this connection or another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChallengeReply {
+    /// Who asks, and what: the kind of each, and what only its prover understands.
+    pub challenges: Vec<Evidence>,
+    /// What the attestors keep, sealed. It holds for this key, and once.
+    pub ticket: String,
+    /// The last second in which the ticket holds, seconds since the Unix epoch.
+    pub expires: u64,
+    /// The gateway's clock, seconds since the Unix epoch.
+    pub time: u64,
 }
 
 /// A certificate and everything needed to use and renew it (`201` of an enrollment or its poll, `200` of a renewal).

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::enroll::Evidence;
+
 /// `POST /v1/renew`: a CSR by a new key. The reply is an [`crate::enroll::IssuedReply`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +14,12 @@ pub struct RenewRequest {
     /// one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What to be believed by now, of the kinds in [`SelfReply::evidence`]. Without it nothing but the new key is proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+    /// The ticket of a [`crate::enroll::ChallengeReply`], with the evidence that answers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 /// `POST /v1/sealed`, for machines: a CSR by a key for the machine's sealed services. The reply is an
@@ -56,6 +64,9 @@ pub struct SelfReply {
     /// The owner's name, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The kinds of evidence that a renewal may carry. An older gateway says nothing of it, and refuses renewals with any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
     /// What the caller should know: forks and locks of machines it owns or may read. Each is one line of text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,

@@ -47,10 +47,9 @@ macro_rules! row {
     };
 }
 
-/// Every message, and whatever is sent inside another as a text of its own.
-fn table() -> Vec<Row> {
+/// Requests, which the gateway reads strictly.
+fn requests() -> Vec<Row> {
     vec![
-        // Requests, which the gateway reads strictly.
         row!(
             "approve-request",
             ApproveRequest,
@@ -60,7 +59,10 @@ fn table() -> Vec<Row> {
         row!(
             "enroll-request",
             EnrollRequest,
-            &[("pin", "`GET /v1/gateway` names another pin, which a gateway that has one root for ever never does")]
+            &[
+                ("ticket", "a challenge gave it, which an older gateway never sends"),
+                ("pin", "`GET /v1/gateway` names another pin, which a gateway that has one root for ever never does"),
+            ]
         ),
         row!("lock-request", LockRequest),
         row!("prior-certificate", PriorCertificate),
@@ -68,13 +70,23 @@ fn table() -> Vec<Row> {
         row!(
             "renew-request",
             RenewRequest,
-            &[("name", "`renaming` in `GET /v1/self` told it, which an older gateway never says")]
+            &[
+                ("name", "`renaming` in `GET /v1/self` told it, which an older gateway never says"),
+                ("evidence", "`evidence` in `GET /v1/self` names the kinds, which an older gateway never says"),
+                ("ticket", "a challenge gave it, which an older gateway never sends"),
+            ]
         ),
         row!("renewals-request", RenewalsRequest),
         row!("report-request", ReportRequest),
         row!("sealed-request", SealedRequest),
         row!("ssh-request", SshRequest),
         row!("token-request", TokenRequest),
+    ]
+}
+
+/// Every message, and whatever is sent inside another as a text of its own.
+fn table() -> Vec<Row> {
+    let others = vec![
         // What is inside of proofs and tokens.
         row!("join-token-claims", JoinTokenClaims),
         row!("proof-claims", ProofClaims),
@@ -109,7 +121,8 @@ fn table() -> Vec<Row> {
         row!("reach", Reach),
         row!("reached", Reached),
         row!("to-machine", ToMachine),
-    ]
+    ];
+    requests().into_iter().chain(others).collect()
 }
 
 /// Types of the earlier version that are sent as part of others alone, each within samples above.

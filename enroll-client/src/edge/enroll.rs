@@ -248,6 +248,7 @@ impl EnrollFace {
             csr: STANDARD.encode(application.key.csr()?),
             wanted_name: application.name.clone(),
             evidence: evidence::gather(&application.provers, binding)?,
+            ticket: None,
             attributes: application.attributes.clone(),
             pin: self.given.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
         };

@@ -253,7 +253,8 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let key = store.next_key()?;
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let name = store.state(&credential.facts).renaming.filter(|name| pki::Name::parse(name).is_ok());
-    let request = RenewRequest { csr: STANDARD.encode(key.csr()?), name: name.clone() };
+    let request =
+        RenewRequest { csr: STANDARD.encode(key.csr()?), name: name.clone(), evidence: Vec::new(), ticket: None };
     let reply: IssuedReply = match face.post("/v1/renew", &request).await {
         Ok(reply) => reply,
         Err(error) => {

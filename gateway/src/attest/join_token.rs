@@ -9,13 +9,13 @@ use pki::{AssuranceLevel, KeyDigest, Role};
 use serde::Deserialize;
 use wire::enroll::JOIN_TOKEN;
 
-use super::{Attestor, Built, Case, Row};
+use super::{Attestor, Built, Case, Renewal, Row};
 use crate::core::{
     audit::Event,
     change::Changes,
     evidence::{
         ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, Rejected, RestsOn, SUSPENDED,
-        Section, Vouched,
+        Section, Step, Vouched,
     },
     keys,
     records::{Claim, LockKind, Seen, Subject, Token},
@@ -27,6 +27,7 @@ pub static ROW: Row = Row {
     kind: JOIN_TOKEN,
     prefix: "token",
     claims: &[("id", ClaimKind::Text), ("by", ClaimKind::Text), ("owner", ClaimKind::Text)],
+    renewal: Renewal::OnlyAdmits,
     rejections,
     build,
 };
@@ -147,7 +148,7 @@ impl Case for Shown {
         Ok(RestsOn { targets, own: vec![] })
     }
 
-    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Vouched, Rejected> {
+    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
         let seen = Self::token(found).map_err(Reject::from)?;
         let record = &seen.record;
         token::redeemable(record, &self.for_key, maker(&seen, found, context), context.now).map_err(Reject::from)?;
@@ -170,7 +171,8 @@ impl Case for Shown {
                 continues: None,
             }),
         };
-        Ok(Vouched { claims, spends: redeem(&seen, &self.for_key), reference: Some(self.id.clone()) })
+        let spends = redeem(&seen, &self.for_key);
+        Ok(Step::Done(Box::new(Vouched { claims, spends, reference: Some(self.id.clone()) })))
     }
 }
 

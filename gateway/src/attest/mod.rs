@@ -12,7 +12,7 @@ use crate::core::{
     change::Changes,
     evidence::{
         BadSection, ClaimKind, Cleared, Context, Found, Message, Need, Reject, Rejected, RestsOn, Section, Sections,
-        Vouched,
+        Step, Vouched,
     },
     lock::Locks,
 };
@@ -22,6 +22,27 @@ mod prior_certificate;
 
 /// Every attestor there is, alphabetical.
 pub static ALL: &[&Row] = &[&join_token::ROW, &prior_certificate::ROW];
+
+/// What a kind of evidence is worth to somebody who is in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It says something of the machine at that moment, and may be shown at each renewal.
+    Proves,
+    /// It lets in, and nothing else: a token, an earlier certificate.
+    OnlyAdmits,
+}
+
+/// The kinds that only let in, which a renewal never wants.
+#[must_use]
+pub fn only_admit() -> Vec<&'static str> {
+    ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect()
+}
+
+/// What the names of the claims of each kind begin with.
+#[must_use]
+pub fn prefixes() -> Vec<(&'static str, &'static str)> {
+    ALL.iter().map(|row| (row.kind, row.prefix)).collect()
+}
 
 /// An attestor, or nothing when it is switched off.
 pub type Built = Result<Option<Box<dyn Attestor>>, BadSection>;
@@ -34,6 +55,8 @@ pub struct Row {
     pub prefix: &'static str,
     /// Every claim it may make, without the prefix. A policy rule that names a claim nobody declares fails at load.
     pub claims: &'static [(&'static str, ClaimKind)],
+    /// Whether it can be shown again at a renewal.
+    pub renewal: Renewal,
     /// Every rejection it has, one of each, as whoever is rejected reads it.
     pub rejections: fn() -> Vec<Reject>,
     /// Makes it from its section; nothing when it is switched off.
@@ -108,11 +131,11 @@ pub trait Case: Send + Sync {
         None
     }
 
-    /// Judges it, once no lock stands on anything it rests on.
+    /// Judges it, once no lock stands on anything it rests on, or asks: then the client sends another message, with what is kept now.
     ///
     /// # Errors
     /// Why the evidence does not hold.
-    fn step(&self, found: &Found, context: &Context<'_>, cleared: &Cleared) -> Result<Vouched, Rejected>;
+    fn step(&self, found: &Found, context: &Context<'_>, cleared: &Cleared) -> Result<Step, Rejected>;
 }
 
 /// The attestors that are switched on.
@@ -158,6 +181,11 @@ impl Attestors {
         self.built.iter().map(|(row, _)| row.kind)
     }
 
+    /// The kinds that a renewal may carry.
+    pub fn renewing(&self) -> impl Iterator<Item = &'static str> {
+        self.built.iter().filter(|(row, _)| row.renewal == Renewal::Proves).map(|(row, _)| row.kind)
+    }
+
     /// The attestor for a kind of evidence.
     ///
     /// # Errors
@@ -193,6 +221,18 @@ impl Chosen<'_> {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.row.kind
+    }
+
+    /// What the names of its claims begin with.
+    #[must_use]
+    pub const fn prefix(&self) -> &'static str {
+        self.row.prefix
+    }
+
+    /// Whether it can be shown again at a renewal.
+    #[must_use]
+    pub const fn renewal(&self) -> Renewal {
+        self.row.renewal
     }
 
     /// The attestor.
@@ -265,9 +305,9 @@ mod tests {
 
     #[test]
     fn kinds_prefixes_and_codes_are_of_one_attestor_each() {
-        let (mut seen, mut codes) = (BTreeSet::new(), BTreeSet::new());
+        let (mut kinds, mut prefixes, mut codes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for row in ALL {
-            assert!(seen.insert(row.kind) && seen.insert(row.prefix), "{}", row.kind);
+            assert!(kinds.insert(row.kind) && prefixes.insert(row.prefix), "{}", row.kind);
             let own: BTreeSet<&str> = (row.rejections)().iter().map(|reject| reject.code.name).collect();
             assert!(!own.is_empty(), "{} rejects nothing", row.kind);
             for code in own {

@@ -14,12 +14,12 @@ use serde::Deserialize;
 use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Attestor, Built, Case, Row};
+use super::{Attestor, Built, Case, Renewal, Row};
 use crate::core::{
     admission::{self, ShownAgain, lock_kind},
     evidence::{
         ClaimKind, Claims, Cleared, Code, Context, Continues, Found, Grants, Message, Need, Reject, Rejected, RestsOn,
-        Section, Then, Vouched,
+        Section, Step, Then, Vouched,
     },
     keys,
     lock::Locks,
@@ -33,6 +33,7 @@ pub static ROW: Row = Row {
     kind: PRIOR_CERTIFICATE,
     prefix: "prior",
     claims: &[("name", ClaimKind::Text), ("expired_for", ClaimKind::Number)],
+    renewal: Renewal::OnlyAdmits,
     rejections,
     build,
 };
@@ -182,14 +183,14 @@ impl Case for Proven {
         Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, forks: true })) })
     }
 
-    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Vouched, Rejected> {
+    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
         let Prior { lineage, subject } = self.prior(found)?;
         if self.is_replaced(&lineage.record) {
             return Err(replaced().into());
         }
         // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
         let expired_for = context.now.since(self.peer.not_after).as_secs();
-        Ok(Vouched::claims(Claims {
+        Ok(Step::Done(Box::new(Vouched::claims(Claims {
             values: BTreeMap::from([
                 ("name".to_owned(), Claim::Text(lineage.record.name.clone())),
                 ("expired_for".to_owned(), Claim::Number(i64::try_from(expired_for).unwrap_or(i64::MAX))),
@@ -204,7 +205,7 @@ impl Case for Proven {
                 owner: subject.record.owner.clone(),
                 continues: Some(Continues { lineage, subject }),
             }),
-        }))
+        }))))
     }
 }
 

@@ -258,20 +258,27 @@ fn the_example_loads() {
     assert_eq!(config.limits, Limits::default());
     // What stands after a `#` is the default, so switching it on changes nothing; but for those that have none.
     let without = ["shared", "proxy_protocol_from", "crl"];
-    let all: String = EXAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.split_once(" = ").is_some_and(|(key, _)| is_key(key) && !without.contains(&key)) => key,
+    // A section that is off is off with its keys, until the next empty line.
+    let mut section_is_off = false;
+    let switched_on = |line: &'static str| {
+        section_is_off = !line.is_empty() && (section_is_off || line.starts_with("# ["));
+        match line.strip_prefix("# ") {
+            Some(key)
+                if !section_is_off
+                    && key.split_once(" = ").is_some_and(|(key, _)| is_key(key) && !without.contains(&key)) =>
+            {
+                key
+            }
             Some(_) | None => line,
-        })
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let mut switched_on = good(&all);
+        }
+    };
+    let all: String = EXAMPLE.lines().map(switched_on).flat_map(|line| [line, "\n"]).collect();
+    let mut with_all = good(&all);
     let built = |config: &Config| format!("{:?}", Attestors::from(&config.attest).unwrap());
-    assert_eq!(built(&switched_on), built(&config));
+    assert_eq!(built(&with_all), built(&config));
     // Their own keys are compared by what they make.
-    switched_on.attest.clone_from(&config.attest);
-    assert_eq!(switched_on, config);
+    with_all.attest.clone_from(&config.attest);
+    assert_eq!(with_all, config);
     assert!(all.matches(" = ").count() > 40, "the keys were switched on");
 }
 

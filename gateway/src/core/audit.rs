@@ -37,6 +37,8 @@ pub const NAMES: &[&str] = &[
     "enrollment.waiting",
     "enrollment.withdrawn",
     "enrollment.wrong-code",
+    "evidence.lapsed",
+    "evidence.taken",
     "gateway.initialised",
     "lineage.forked",
     "lock.enforced",

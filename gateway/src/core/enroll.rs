@@ -34,6 +34,8 @@ pub struct Inbound {
     pub pin: Option<KeyDigest>,
     /// Evidence: kind and body.
     pub evidence: Vec<(String, String)>,
+    /// What came back of an earlier round.
+    pub ticket: Option<String>,
     /// What it says of itself.
     pub attributes: BTreeMap<String, String>,
     /// Where it came from.
@@ -94,6 +96,8 @@ pub struct Records {
     pub issued: Option<Seen<Certificate>>,
     /// What is known of the name it would get.
     pub name: NameRecords,
+    /// Whether the ticket that came with the evidence was used before.
+    pub ticket_spent: bool,
     /// Locks on the key, on whatever any evidence rests on, on the lineage.
     pub locks: Locks,
     /// How many wait in all.
@@ -186,6 +190,7 @@ pub fn decide(
     let newcomer = newcomer(inbound, &judged.claims, role);
     match policy::admit(rules, &newcomer, now.secs()) {
         policy::Admission::Issue(grant) => {
+            unspent(&records)?;
             let mut enrollment = enrollment(inbound, &judged, role, frame, now, entropy);
             if let Some(seen) = &records.existing {
                 enrollment.id.clone_from(&seen.record.id);
@@ -205,6 +210,7 @@ pub fn decide(
             {
                 return Ok(Verdict::Waits(Box::new(seen.record.clone())));
             }
+            unspent(&records)?;
             room(&records, frame)?;
             let mut enrollment = enrollment(inbound, &judged, role, frame, now, entropy);
             enrollment.approvals_wanted = grant.approvals().max(1);
@@ -253,6 +259,11 @@ fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Opt
         && newest.serial == certificate.record.serial
         && certificate.record.not_after.0 > now.secs();
     good.then(|| Verdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
+}
+
+/// A ticket is used once. Whoever repeats a request whose reply was lost has its answer by now, and never gets here.
+fn unspent(records: &Records) -> Result<(), Reject> {
+    if records.ticket_spent { Err(Reject::spent_ticket()) } else { Ok(()) }
 }
 
 fn room(records: &Records, frame: &Frame<'_>) -> Result<(), Refusal> {
@@ -486,6 +497,7 @@ pub fn begin(
         attributes: enrollment.attributes.clone(),
         assurance: enrollment.assurance,
         admitted_by,
+        evidence: enrollment.evidence.clone(),
         approvers: enrollment.approvals.iter().map(|approval| approval.by.clone()).collect(),
         enrollment: enrollment.id.clone(),
         renaming: None,

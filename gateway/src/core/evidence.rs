@@ -15,7 +15,9 @@ pub use self::{
     merge::merge,
     section::{BadSection, Section, Sections},
 };
-pub use super::reject::{Blame, CONFLICT, Code, Reject, SUSPENDED, TOO_LARGE, UNKNOWN};
+pub use super::reject::{
+    Blame, CONFLICT, Code, Reject, SUSPENDED, TICKET_EXPIRED, TICKET_INVALID, TICKET_SPENT, TOO_LARGE, UNKNOWN, WANTED,
+};
 use super::{
     change::Changes,
     kinds::Stored,
@@ -28,11 +30,18 @@ use super::{
 mod merge;
 mod section;
 
+/// Bytes of randomness for one message: a nonce, a secret and a seed.
+pub const ENTROPY_LEN: usize = 96;
+
 /// What the client sent, and what it is bound to.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     /// The evidence's body.
     pub body: &'a str,
+    /// What its attestor kept of the round before; nothing in the first.
+    pub kept: Option<&'a [u8]>,
+    /// Random bytes, for this message alone.
+    pub entropy: [u8; ENTROPY_LEN],
     /// The key to be certified: evidence may be bound to it so that it cannot be lent to another.
     pub for_key: KeyDigest,
     /// The exporter value of the connection it came on.
@@ -156,6 +165,31 @@ impl RestsOn {
 #[derive(Debug)]
 pub struct Cleared(());
 
+/// What an attestor makes of one message.
+#[derive(Debug)]
+pub enum Step {
+    /// It asks, and believes nothing yet.
+    Ask {
+        /// What the client is sent.
+        send: String,
+        /// What is to be had in the next round. The client holds it, sealed: it can neither read nor change it.
+        keep: Vec<u8>,
+    },
+    /// It has heard enough.
+    Done(Box<Vouched>),
+}
+
+/// What the client is asked, by every attestor that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Kind and question of each.
+    pub asks: Vec<(String, String)>,
+    /// What they keep, sealed: to be sent along with the answers.
+    pub ticket: String,
+    /// The last second in which it holds.
+    pub ends: UnixTime,
+}
+
 /// What one attestor makes of one piece of evidence, once it holds.
 #[derive(Debug)]
 pub struct Vouched {
@@ -233,13 +267,24 @@ pub struct Judged {
     pub shown: Vec<Shown>,
     /// What all of it rests on.
     pub rests_on: BTreeSet<Target>,
+    /// The kinds among them that can be shown again, each with what the names of its claims begin with.
+    pub again: Vec<(&'static str, &'static str)>,
+    /// Where it is recorded that the ticket was used, when it came with one.
+    pub ticket: Option<String>,
 }
 
 impl Judged {
     /// Of a request without evidence.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { claims: Claims::of_a_key(), spends: Changes::new(), shown: vec![], rests_on: BTreeSet::new() }
+        Self {
+            claims: Claims::of_a_key(),
+            spends: Changes::new(),
+            shown: vec![],
+            rests_on: BTreeSet::new(),
+            ticket: None,
+            again: vec![],
+        }
     }
 }
 

@@ -125,6 +125,15 @@ pub fn stale(lineage: &str) -> String {
     format!("{STALE}{lineage}")
 }
 
+/// Prefix of tickets that were used.
+pub const TICKETS: &str = "ticket/";
+
+/// That a ticket was used, by its id.
+#[must_use]
+pub fn ticket(id: &[u8; 16]) -> String {
+    format!("{TICKETS}{}", hex::encode(id))
+}
+
 /// A token by its id.
 #[must_use]
 pub fn token(id: &str) -> String {

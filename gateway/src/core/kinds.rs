@@ -176,6 +176,12 @@ pub const KINDS: &[Kind] = &[
         "after 7 days",
         "it is not reported any more",
     ),
+    kind::<UnixSecs>(
+        (keys::TICKETS, "ticket that was used"),
+        Term::Long,
+        "an hour after the ticket ended",
+        "within its five minutes the same key may use the ticket once more",
+    ),
     kind::<Subject>(
         (keys::SUBJECTS, "machine or person"),
         Term::Standing,

@@ -35,5 +35,6 @@ pub mod slots;
 pub mod ssh;
 pub mod stranded;
 pub mod subjects;
+pub mod ticket;
 pub mod timekeeping;
 pub mod token;

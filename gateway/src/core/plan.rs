@@ -198,6 +198,7 @@ pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: 
         gateway_names: vec![],
     };
     let (key, issuer) = (request.key.digest(), wanted.common.signing.issuer(wanted.role));
+    let assurance = request.assurance;
     let draft = pki::draft(request, now);
     let draft = match kind {
         Kind::Own => draft,
@@ -208,7 +209,7 @@ pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: 
         None => draft,
     };
     let linted = draft.lint().map_err(|error| Fault::Issue(error.to_string()))?;
-    Ok(Draft { linted, key, issuer, kind, rules: terms.rules })
+    Ok(Draft { linted, key, issuer, assurance, kind, rules: terms.rules })
 }
 
 /// The plan for a certificate of the gateway's own, by no policy: whoever starts the gateway has its keys.
@@ -256,6 +257,7 @@ pub struct Draft {
     linted: Linted,
     key: KeyDigest,
     issuer: KeyDigest,
+    assurance: AssuranceLevel,
     kind: Kind,
     rules: Vec<String>,
 }
@@ -287,6 +289,7 @@ impl Draft {
             issuer: self.issuer,
             generation: common.signing.generation,
             not_after: linted.not_after().into(),
+            assurance: self.assurance,
         };
         Ok((Charged { draft: self, lineage: lineage.id.clone() }, reference))
     }

@@ -323,7 +323,7 @@ pub struct Subject {
     pub claims: BTreeMap<String, Claim>,
     /// What it said of itself.
     pub attributes: BTreeMap<String, String>,
-    /// How far it is proven.
+    /// How far it was proven when it was admitted; what counts is what is proven of the key in use ([`Lineage::assurance`]).
     #[serde(with = "assurance")]
     pub assurance: AssuranceLevel,
     /// Who let it in.
@@ -333,6 +333,9 @@ pub struct Subject {
     pub approvers: Vec<String>,
     /// The enrollment it came from.
     pub enrollment: String,
+    /// The evidence by which it was let in, each kind with when it was last shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Shown>,
     /// The name it takes with the first use of a certificate that has it: from its next renewal on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
@@ -372,6 +375,9 @@ pub struct CertRef {
     pub generation: u64,
     /// End of validity.
     pub not_after: UnixSecs,
+    /// How far the key was proven when it was made: of this key, and of no other.
+    #[serde(default = "text::of_a_key", with = "assurance")]
+    pub assurance: AssuranceLevel,
 }
 
 /// The chain of certificates descended from one enrollment.
@@ -420,6 +426,14 @@ pub struct Lineage {
     /// When somebody last asked its holder to renew now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_asked: Option<UnixSecs>,
+}
+
+impl Lineage {
+    /// How far the key in use is proven: that of the certificate in use, or of the first, before it was used.
+    #[must_use]
+    pub fn assurance(&self) -> Option<AssuranceLevel> {
+        self.current.as_ref().or(self.pending.as_ref()).map(|cert| cert.assurance)
+    }
 }
 
 /// One certificate.

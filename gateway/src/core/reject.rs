@@ -44,6 +44,26 @@ pub static CONFLICT: Code =
 /// A piece that is larger than its attestor takes.
 pub static TOO_LARGE: Code = Code::malformed("evidence-too-large", None);
 
+/// A renewal without evidence that the policy wants.
+pub static WANTED: Code = Code::refused(
+    "evidence-wanted",
+    Some(
+        "renew with the evidence by which it joined, as `lychgate run` does; if that is not there any more, join again",
+    ),
+);
+
+/// A ticket that does not belong here.
+pub static TICKET_INVALID: Code = Code::refused("ticket-invalid", Some(ANEW));
+
+/// A second round that came too late.
+pub static TICKET_EXPIRED: Code = Code::refused("ticket-expired", Some(ANEW));
+
+/// A ticket that was used.
+pub static TICKET_SPENT: Code = Code::refused("ticket-spent", Some(ANEW));
+
+/// What to do about a ticket that is not good.
+const ANEW: &str = "send the evidence again without the ticket, and answer the new challenge";
+
 /// Whoever stands behind it could not vouch for anybody now. Only tokens have such: the name is theirs.
 pub static SUSPENDED: Code = Code::refused("token-suspended", Some("ask for a new token"));
 
@@ -70,17 +90,61 @@ impl Reject {
         Self::new(&SUSPENDED, "the join token cannot be used at present")
     }
 
+    /// For pieces that cannot stand beside each other.
+    #[must_use]
+    pub fn together(why: &str) -> Self {
+        Self::new(&CONFLICT, format!("these pieces of evidence cannot stand beside each other: {why}"))
+    }
+
     /// For a piece of more bytes than its attestor takes.
     #[must_use]
     pub fn too_large(kind: &str, max: usize) -> Self {
         Self::new(&TOO_LARGE, format!("the evidence of kind `{kind}` is larger than {max} bytes"))
     }
 
+    /// For a renewal without evidence that the policy wants: the kinds, and how long ago the oldest was shown.
+    #[must_use]
+    pub fn wanted(kinds: &[&str], ago: u64) -> Self {
+        let kinds = kinds.join("`, `");
+        Self::new(&WANTED, format!("the policy wants fresh evidence of kind `{kinds}`, last shown {ago} s ago"))
+    }
+
+    /// For evidence that lets somebody in, sent by somebody who is.
+    #[must_use]
+    pub fn only_admits(kind: &str) -> Self {
+        Self::new(&UNKNOWN, format!("evidence of kind `{kind}` is for joining, and says nothing at a renewal"))
+    }
+
+    /// For a ticket that does not hold.
+    #[must_use]
+    pub fn ticket(why: &str) -> Self {
+        Self::new(&TICKET_INVALID, format!("the ticket does not hold: {why}"))
+    }
+
+    /// For a ticket that came so many seconds too late.
+    #[must_use]
+    pub fn late_ticket(seconds: u64) -> Self {
+        Self::new(&TICKET_EXPIRED, format!("the ticket ended {seconds} s ago"))
+    }
+
+    /// For a ticket that was used.
+    #[must_use]
+    pub fn spent_ticket() -> Self {
+        Self::new(&TICKET_SPENT, "the ticket was used already")
+    }
+
     /// Those that belong to no attestor, one of each.
     #[must_use]
     pub fn common() -> Vec<Self> {
-        let together = "these pieces of evidence cannot stand beside each other: each of them admits by itself";
-        vec![Self::unknown("tarot"), Self::new(&CONFLICT, together), Self::too_large("tarot", 65_536)]
+        vec![
+            Self::unknown("tarot"),
+            Self::together("each of them admits by itself"),
+            Self::too_large("tarot", 65_536),
+            Self::ticket("it is for another key"),
+            Self::late_ticket(7),
+            Self::spent_ticket(),
+            Self::wanted(&["tpm"], 93_600),
+        ]
     }
 
     /// For a kind that nobody here judges.

@@ -1,15 +1,17 @@
-//! Decides a renewal: a new key for a lineage, under today's policy.
+//! Decides a renewal: a new key for a lineage, under today's policy and on what is proven today.
 
-use pki::{Serial, SubjectKey, UnixTime};
-use policy::Ruleset;
+use pki::{AssuranceLevel, Serial, SubjectKey, UnixTime};
+use policy::{Reattest, Ruleset, Without};
 
 use super::{
     admission::Caller,
+    audit::{Event, Standing},
     change::Changes,
-    facts::principal,
+    evidence::{Claims, Judged, Reject},
+    facts::{policy_claims, principal},
     keys, name,
     plan::{self, Common, Kind, Plan, Terms, Wanted},
-    records::{Certificate, Seen},
+    records::{Certificate, Seen, Shown, Subject},
     refusal::{Malformed, Refusal},
 };
 
@@ -20,6 +22,14 @@ pub struct Asked<'a> {
     pub key: &'a SubjectKey,
     /// The name that it would take, if its program knows that it is to become another.
     pub takes: Option<&'a str>,
+    /// The evidence that came along, judged.
+    pub judged: Judged,
+    /// Whether its ticket was used before.
+    pub ticket_spent: bool,
+    /// Kinds of evidence that no renewal shows again.
+    pub only_admit: &'a [&'a str],
+    /// What the names of the claims of each kind begin with.
+    pub prefixes: &'a [(&'a str, &'a str)],
 }
 
 /// What is to be done.
@@ -37,7 +47,7 @@ pub enum Verdict {
 /// Why not.
 pub fn decide(
     caller: &Caller,
-    asked: &Asked<'_>,
+    asked: Asked<'_>,
     pending: Option<&Seen<Certificate>>,
     rules: &Ruleset,
     common: Common<'_>,
@@ -54,39 +64,115 @@ pub fn decide(
     {
         return Ok(Verdict::Known(Box::new(known.record.clone())));
     }
-    let subject = &caller.subject.record;
-    let grant = match policy::decide(rules, &ask(caller, now)) {
+    if asked.ticket_spent {
+        return Err(Reject::spent_ticket().into());
+    }
+    of_the_caller(caller, &asked.judged.claims)?;
+    let mut subject = caller.subject.record.clone();
+    remember(&mut subject, &asked.judged);
+    let grant = match policy::decide(rules, &ask(caller, &subject, asked.judged.claims.assurance, now)) {
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
     };
+    let lapsed = lapsed(&subject, grant.reattest(), asked.only_admit, now)?;
+    let assurance = if lapsed.is_empty() { asked.judged.claims.assurance } else { AssuranceLevel::Software };
     // Whoever is renamed takes the name with the first use of this certificate.
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
-    let wanted = Wanted {
-        common,
-        role: subject.role,
-        name,
-        key: key.clone(),
-        assurance: subject.assurance,
-        admitted_by: subject.admitted_by,
-    };
+    let (role, admitted_by) = (subject.role, subject.admitted_by);
+    let wanted = Wanted { common, role, name, key: key.clone(), assurance, admitted_by };
     let draft = plan::draft(Terms::granted(grant)?, wanted, Kind::Own, Serial::from_entropy(serial), now)?;
-    let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
+    let stands = plan::stands(&caller.lineage, Some(&subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut renewed = lineage.clone();
     let (charged, reference) = draft.charge(common, &mut renewed, now)?;
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
+    attested(&mut changes, caller, (subject, lapsed), asked.judged, asked.prefixes, assurance);
     Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
-/// The question put to the policy.
-#[must_use]
-pub fn ask(caller: &Caller, now: UnixTime) -> policy::Ask {
-    policy::Ask {
-        action: policy::Action::Renew,
-        principal: principal(caller, now),
-        resource: policy::Resource::Gateway,
-        now: now.secs(),
+/// Evidence at a renewal is of the caller and of nobody else: it gives nothing.
+fn of_the_caller(caller: &Caller, claims: &Claims) -> Result<(), Reject> {
+    let subject = &caller.subject.record;
+    let continues = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
+    let named = claims.names.is_empty() || claims.names.iter().any(|pattern| name::matches(pattern, &subject.name));
+    let same = claims.role.is_none_or(|role| role == subject.role)
+        && continues.is_none_or(|other| other.lineage.record.id == caller.lineage.record.id);
+    if named && same { Ok(()) } else { Err(Reject::together("it is another's than this certificate")) }
+}
+
+/// What was shown again takes the place of what was known by evidence of its kind.
+fn remember(subject: &mut Subject, judged: &Judged) {
+    for (kind, prefix) in &judged.again {
+        subject.claims.retain(|name, _| !is_of(name, prefix));
+        subject.evidence.retain(|shown| shown.kind != *kind);
+        subject.evidence.extend(judged.shown.iter().find(|shown| shown.kind == *kind).cloned());
     }
+    subject.claims.extend(judged.claims.values.clone());
+}
+
+fn is_of(claim: &str, prefix: &str) -> bool {
+    claim.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
+}
+
+/// The evidence that is older than the rules want it, when a renewal without it is of a lower assurance.
+fn lapsed(
+    subject: &Subject,
+    reattest: Option<Reattest>,
+    only_admit: &[&str],
+    now: UnixTime,
+) -> Result<Vec<Shown>, Reject> {
+    let Some(Reattest { within, without }) = reattest else { return Ok(vec![]) };
+    let old = |shown: &&Shown| now.since(shown.at.into()) > within && !only_admit.contains(&shown.kind.as_str());
+    let old: Vec<Shown> = subject.evidence.iter().filter(old).cloned().collect();
+    match without {
+        Without::Refuse if !old.is_empty() => {
+            let kinds: Vec<&str> = old.iter().map(|shown| shown.kind.as_str()).collect();
+            let ago = old.iter().map(|shown| now.since(shown.at.into()).as_secs()).max().unwrap_or_default();
+            Err(Reject::wanted(&kinds, ago))
+        }
+        Without::Refuse | Without::Lower => Ok(old),
+    }
+}
+
+/// What becomes durable of the evidence: what it spends, and what is known of the subject by it from now on.
+fn attested(
+    changes: &mut Changes,
+    caller: &Caller,
+    (mut subject, lapsed): (Subject, Vec<Shown>),
+    judged: Judged,
+    prefixes: &[(&str, &str)],
+    assurance: AssuranceLevel,
+) {
+    let kinds = |shown: &[Shown]| shown.iter().map(|shown| shown.kind.as_str()).collect::<Vec<_>>().join(",");
+    let identity = caller.identity.to_string();
+    if !lapsed.is_empty() {
+        subject.evidence.retain(|shown| !lapsed.contains(shown));
+        let gone = |kind: &str| lapsed.iter().any(|shown| shown.kind == kind);
+        subject.claims.retain(|name, _| !prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix)));
+        let event = Standing::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
+        changes.event(Event::Standing(event));
+    }
+    if !judged.shown.is_empty() {
+        let (kinds, assurance) = (kinds(&judged.shown), assurance.as_str());
+        changes.event(Event::Standing(Standing::EvidenceTaken { identity, kinds, assurance }));
+    }
+    if !(judged.shown.is_empty() && lapsed.is_empty()) {
+        changes.update(keys::subject(subject.role, &subject.name), &caller.subject, &subject);
+    }
+    changes.extend(judged.spends);
+}
+
+/// The question put to the policy: of a machine by what is proven now and known of it.
+fn ask(caller: &Caller, subject: &Subject, assurance: AssuranceLevel, now: UnixTime) -> policy::Ask {
+    let principal = match principal(caller, now) {
+        policy::Principal::Machine(machine) => policy::Principal::Machine(policy::Machine {
+            assurance: assurance as u8,
+            claims: policy_claims(&subject.claims),
+            ..machine
+        }),
+        other @ (policy::Principal::Person(_) | policy::Principal::Newcomer(_)) => other,
+    };
+    policy::Ask { action: policy::Action::Renew, principal, resource: policy::Resource::Gateway, now: now.secs() }
 }

@@ -55,6 +55,7 @@ mod tests {
             attributes: BTreeMap::new(),
             assurance: AssuranceLevel::Software,
             admitted_by: AdmittedBy::Policy,
+            evidence: vec![],
             approvers: vec![],
             enrollment: "e".to_owned(),
             renaming: None,

@@ -5,7 +5,7 @@
 //! client, and it ends with the machine's own certificate. The lineage remembers the newest two; any other is on
 //! the revocation list.
 
-use pki::{Identity, Serial, SubjectKey, UnixTime};
+use pki::{AssuranceLevel, Identity, Serial, SubjectKey, UnixTime};
 
 use super::{
     admission::Caller,
@@ -67,7 +67,8 @@ pub fn decide(
         role: subject.role,
         name: identity.name.clone(),
         key: key.clone(),
-        assurance: subject.assurance,
+        // Nothing is proven of this key, whatever is of the machine's own.
+        assurance: AssuranceLevel::Software,
         admitted_by: subject.admitted_by,
     };
     let serial = Serial::from_entropy(serial);

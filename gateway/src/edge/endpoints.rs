@@ -29,6 +29,15 @@ pub enum Callers {
     Person,
 }
 
+/// What a request may carry beside its own members.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// Nothing.
+    Nothing,
+    /// Evidence: its body may be as large as the attestors that are switched on want it.
+    Evidence,
+}
+
 /// One row.
 pub struct Endpoint {
     /// The method.
@@ -49,6 +58,8 @@ pub struct Endpoint {
     pub query: &'static [&'static str],
     /// Largest body, in bytes.
     pub body_max: usize,
+    /// What may make it larger.
+    pub carries: Carries,
     /// The rate it counts against.
     pub rate: Class,
     /// What a certificate is used for here: `GET` reads, and so does a question or a report; all else changes.
@@ -80,6 +91,7 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
         changes: Changes::Nothing,
         query: &[],
         body_max: 0,
+        carries: Carries::Nothing,
         rate,
         intent: Use::Read,
         run,
@@ -100,6 +112,7 @@ fn enroll() -> Vec<Endpoint> {
             callers: Callers::KeyHolder,
             changes: Changes::State,
             body_max: wire::limits::ENROLL_BODY_MAX,
+            carries: Carries::Evidence,
             ..open("/v1/enrollments", Class::Anonymous, enroll)
         },
         Endpoint { callers: Callers::KeyHolder, query: &["wait"], ..open("/v1/enrollments/{id}", Class::Poll, poll) },
@@ -127,6 +140,7 @@ fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
         changes,
         query: &[],
         body_max,
+        carries: Carries::Nothing,
         rate: Class::Machine,
         intent,
         run,
@@ -137,7 +151,7 @@ fn own() -> Vec<Endpoint> {
     use native::own::{leave, myself, renew, sealed};
     vec![
         held(Method::GET, "/v1/self", myself),
-        Endpoint { intent: Use::Renewal, ..held(Method::POST, "/v1/renew", renew) },
+        Endpoint { intent: Use::Renewal, carries: Carries::Evidence, ..held(Method::POST, "/v1/renew", renew) },
         held(Method::POST, "/v1/leave", leave),
         Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/sealed", sealed) },
     ]

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     content::Content,
-    endpoints::{self, Callers, Endpoint},
+    endpoints::{self, Callers, Carries, Endpoint},
     framing::BadFraming,
     fronts::{Front, native::Native},
     headers,
@@ -312,7 +312,11 @@ async fn checked(
             Some(admit(&shell, peer, endpoint.intent, instance).await?)
         }
     };
-    let body = if endpoint.body_max == 0 { Bytes::new() } else { read(body, endpoint.body_max).await? };
+    let body_max = match endpoint.carries {
+        Carries::Evidence => endpoint.body_max.max(shell.settings.load().attestors.body_max()),
+        Carries::Nothing => endpoint.body_max,
+    };
+    let body = if body_max == 0 { Bytes::new() } else { read(body, body_max).await? };
     let call = Call {
         shell,
         conn,

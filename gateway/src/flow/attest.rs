@@ -1,20 +1,24 @@
 //! Evidence, judged: opened, looked up in rounds, held against the locks, and only then believed. Enrolment, renewal and
 //! rejoining come through here alike.
 
-use pki::KeyDigest;
+use std::{collections::BTreeMap, time::Duration};
+
+use pki::{KeyDigest, UnixTime};
 
 use super::{
     locks,
     shell::{Actor, Retry, Shell},
 };
 use crate::{
-    attest::{Attestors, Case, Chosen},
+    attest::{Attestors, Case, Chosen, Renewal},
     core::{
         change::{Changes, Expect},
-        evidence::{self, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Then},
+        evidence::{self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Step, Then},
+        keys,
         lock::Target,
-        records::{Enrollment, Shown},
+        records::{Enrollment, Shown, UnixSecs},
         refusal::{Fault, Refusal},
+        ticket::{self, Ticket},
     },
     signer::Authority,
 };
@@ -29,6 +33,10 @@ const NEEDS_MAX: usize = 64;
 pub struct Asked<'a> {
     /// Kind and body of each piece.
     pub evidence: &'a [(String, String)],
+    /// What it is for.
+    pub entrance: Entrance,
+    /// What came back of an earlier round.
+    pub ticket: Option<&'a str>,
     /// The key to be certified.
     pub for_key: KeyDigest,
     /// The exporter value of the connection it came on.
@@ -37,6 +45,24 @@ pub struct Asked<'a> {
     pub source: &'a str,
     /// Correlation id.
     pub instance: &'a str,
+}
+
+/// Which way to a certificate evidence is shown on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// Joining, or coming back.
+    Join,
+    /// Renewing.
+    Renewal,
+}
+
+/// What evidence comes to.
+#[derive(Debug)]
+pub enum Judgement {
+    /// It holds.
+    Holds(Box<Judged>),
+    /// Somebody asks back. Nothing is written.
+    Asks(Challenge),
 }
 
 /// A piece on its way.
@@ -50,13 +76,14 @@ struct Piece<'a> {
 ///
 /// # Errors
 /// Why it does not hold.
-pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
-    if asked.evidence.is_empty() {
-        return Ok(Judged::nothing());
-    }
+pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judgement, Retry> {
     let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
     let context = context(shell, &ca, &rules);
-    let mut pieces = opened(&settings.attestors, asked, &context)?;
+    let ticket = ticket(&ca, asked, context.now)?;
+    if asked.evidence.is_empty() {
+        return Ok(Judgement::Holds(Box::new(Judged::nothing())));
+    }
+    let mut pieces = opened(shell, &settings.attestors, asked, ticket.as_ref(), &context)?;
     look_up(shell, &mut pieces, |piece| piece.case.needs(&piece.found)).await?;
     let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
     let rests_on: Vec<_> = rests_on.collect::<Result<_, Reject>>().map_err(Refusal::from)?;
@@ -68,20 +95,69 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judged, Retry> {
         }
     }
     let mut judged = Judged { rests_on: targets.into_iter().collect(), ..Judged::nothing() };
-    let mut claims = Vec::new();
+    let (mut claims, mut asks, mut kept) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (piece, rests_on) in pieces.iter().zip(&rests_on) {
         let cleared = rests_on.clear(&locks)?;
         let vouched = match piece.case.step(&piece.found, &context, &cleared) {
-            Ok(vouched) => piece.chosen.named(vouched),
+            Ok(Step::Done(vouched)) => piece.chosen.named(*vouched),
+            Ok(Step::Ask { send, keep }) => {
+                let kind = piece.chosen.kind().to_owned();
+                if kept.insert(kind.clone(), keep).is_some() {
+                    return Err(Refusal::from(Reject::together("two pieces of one kind ask back")).into());
+                }
+                asks.push((kind, send));
+                continue;
+            }
             Err(reject) => return Err(rejected(shell, reject, asked.instance).await),
         };
         claims.push(vouched.claims);
         judged.spends.extend(vouched.spends);
+        if piece.chosen.renewal() == Renewal::Proves {
+            judged.again.push((piece.chosen.kind(), piece.chosen.prefix()));
+        }
         let kind = piece.chosen.kind().to_owned();
         judged.shown.push(Shown { kind, at: context.now.into(), reference: vouched.reference });
     }
     judged.claims = evidence::merge(claims).map_err(Refusal::from)?;
-    Ok(judged)
+    if !asks.is_empty() {
+        return Ok(Judgement::Asks(challenge(shell, asked, asks, kept, context.now)?));
+    }
+    if let Some(ticket) = ticket {
+        let spent = keys::ticket(&ticket.id);
+        judged.spends.create(spent.clone(), &UnixSecs::from(ticket.ends));
+        judged.ticket = Some(spent);
+    }
+    Ok(Judgement::Holds(Box::new(judged)))
+}
+
+/// The ticket that came along, if it holds for this request.
+fn ticket(ca: &Authority, asked: &Asked<'_>, now: UnixTime) -> Result<Option<Ticket>, Refusal> {
+    let Some(text) = asked.ticket else { return Ok(None) };
+    let ticket = ca.ticket_key().open(text)?;
+    let kinds: Vec<&str> = asked.evidence.iter().map(|(kind, _)| kind.as_str()).collect();
+    ticket.holds(&asked.for_key, &kinds, now)?;
+    Ok(Some(ticket))
+}
+
+/// What the client is sent when somebody asks. It is written nowhere: the ticket holds it.
+fn challenge(
+    shell: &Shell,
+    asked: &Asked<'_>,
+    asks: Vec<(String, String)>,
+    kept: BTreeMap<String, Vec<u8>>,
+    now: UnixTime,
+) -> Result<Challenge, Fault> {
+    let too_long = asks.iter().any(|(_, send)| send.len() > ticket::ASK_MAX);
+    if too_long || kept.values().any(|keep| keep.len() > ticket::KEPT_MAX) {
+        return Err(Fault::Record("an attestor asks or keeps more than it may".to_owned()));
+    }
+    let ends = now.plus(Duration::from_secs(ticket::TICKET_LIFE_SECS));
+    let sealed = Ticket { id: shell.entropy.bytes(), for_key: asked.for_key, ends, kept };
+    let ticket =
+        shell.ca().ticket_key().seal(&sealed).ok_or_else(|| Fault::Record("a ticket cannot be sealed".to_owned()))?;
+    let kinds: Vec<&str> = asks.iter().map(|(kind, _)| kind.as_str()).collect();
+    tracing::info!(instance = asked.instance, key = %asked.for_key, kinds = kinds.join(","), "evidence: asked back");
+    Ok(Challenge { asks, ticket, ends })
 }
 
 /// Whether the evidence of an enrollment still holds: on what conditions, or why not.
@@ -126,10 +202,21 @@ fn context<'a>(shell: &'a Shell, ca: &'a Authority, rules: &'a policy::Ruleset) 
     Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
 }
 
-fn opened<'a>(attestors: &'a Attestors, asked: &Asked<'_>, context: &Context<'_>) -> Result<Vec<Piece<'a>>, Refusal> {
+fn opened<'a>(
+    shell: &Shell,
+    attestors: &'a Attestors,
+    asked: &Asked<'_>,
+    ticket: Option<&Ticket>,
+    context: &Context<'_>,
+) -> Result<Vec<Piece<'a>>, Refusal> {
     let open = |(kind, body): &(String, String)| {
         let chosen = attestors.by_kind(kind)?;
-        let message = Message { body, for_key: asked.for_key, exporter: asked.exporter };
+        if asked.entrance == Entrance::Renewal && chosen.renewal() == Renewal::OnlyAdmits {
+            return Err(Reject::only_admits(chosen.kind()));
+        }
+        let kept = ticket.and_then(|ticket| ticket.kept.get(kind)).map(Vec::as_slice);
+        let (for_key, exporter) = (asked.for_key, asked.exporter);
+        let message = Message { body, kept, entropy: shell.entropy.bytes(), for_key, exporter };
         Ok(Piece { chosen, case: chosen.open(&message, context)?, found: Found::default() })
     };
     let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();

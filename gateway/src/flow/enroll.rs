@@ -5,7 +5,7 @@ use std::time::Duration;
 use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
-    attest,
+    attest::{self, Entrance, Judgement},
     issue::{self, Issued},
     locks, owners, queue, removal,
     shell::{Actor, Retry, Settings, Shell, retrying},
@@ -15,11 +15,11 @@ use crate::core::{
     admission, approve, audit,
     change::Changes,
     enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
-    evidence::{Claims, Judged},
+    evidence::{Challenge, Claims, Judged},
     keys,
     lock::{Locks, Target},
     name,
-    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, UnixSecs, Waiting},
     refusal::{Fault, Missing, REMOVED, Refusal},
 };
 use crate::signer::Authority;
@@ -31,6 +31,8 @@ pub enum Outcome {
     Issued(Box<Issued>),
     /// A person must decide.
     Waiting(Awaiting),
+    /// An attestor asks back: the same again, with the answers and the ticket.
+    Challenge(Challenge),
 }
 
 /// A request that waits for a person.
@@ -57,12 +59,20 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], insta
 async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Outcome, Retry> {
     let asked = attest::Asked {
         evidence: &inbound.evidence,
+        entrance: Entrance::Join,
+        ticket: inbound.ticket.as_deref(),
         for_key: inbound.key.digest(),
         exporter,
         source: &inbound.prefix,
         instance,
     };
-    let judged = attest::judge(shell, &asked).await?;
+    let judged = match attest::judge(shell, &asked).await? {
+        Judgement::Holds(judged) => *judged,
+        Judgement::Asks(challenge) => {
+            shell.metrics.enrollment("challenged");
+            return Ok(Outcome::Challenge(challenge));
+        }
+    };
     let inbound = &as_called(inbound, &judged.claims);
     let records = gather(shell, inbound, &judged).await?;
     let (ca, settings) = (shell.ca(), shell.settings.load_full());
@@ -162,6 +172,10 @@ async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Rec
         name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
     }
     let issued = issued(shell, ground.lineage.as_ref(), &digest).await?;
+    let ticket_spent = match &judged.ticket {
+        Some(key) => shell.get::<UnixSecs>(key.clone()).await?.is_some(),
+        None => false,
+    };
     let queue = queue::fullness(shell, &inbound.prefix).await?;
     Ok(Records {
         existing,
@@ -169,6 +183,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Rec
         ground,
         issued,
         name: name_records,
+        ticket_spent,
         locks: found,
         waiting: queue.all,
         waiting_from_prefix: queue.from_prefix,

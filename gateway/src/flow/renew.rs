@@ -1,48 +1,103 @@
 //! Renewal: one request, a new key, the same lineage.
 
-use pki::{SubjectKey, VerifiedCsr};
+use pki::VerifiedCsr;
 
 use super::{
     admit::with_key,
+    attest::{self, Entrance, Judgement},
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{
-    admission::Caller,
-    keys,
-    refusal::{BadCsr, Refusal},
-    renew,
+use crate::{
+    attest::{only_admit, prefixes},
+    core::{
+        admission::Caller,
+        evidence::Challenge,
+        keys,
+        records::UnixSecs,
+        refusal::{BadCsr, Refusal},
+        renew,
+    },
 };
+
+/// What a renewal brings.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The key to be certified, proven.
+    pub csr: &'a VerifiedCsr,
+    /// The name that the caller would take.
+    pub takes: Option<&'a str>,
+    /// Kind and body of each piece of evidence.
+    pub evidence: &'a [(String, String)],
+    /// What came back of an earlier round.
+    pub ticket: Option<&'a str>,
+    /// The exporter value of the connection.
+    pub exporter: &'a [u8; 32],
+    /// The network prefix it came from.
+    pub source: &'a str,
+}
+
+/// What became of a renewal. Each front says it in its own way.
+#[derive(Debug)]
+pub enum Renewed {
+    /// Here is the certificate.
+    Issued(Box<Issued>),
+    /// An attestor asks back: the same again, with the answers and the ticket.
+    Challenge(Challenge),
+}
 
 /// Renews for a caller that was admitted with [`crate::core::admission::Use::Renewal`].
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn renew(
-    shell: &Shell,
-    caller: &Caller,
-    csr: VerifiedCsr,
-    takes: Option<&str>,
-    instance: &str,
-) -> Result<Issued, Retry> {
-    let key: SubjectKey = csr.into_key();
+pub async fn renew(shell: &Shell, caller: &Caller, asked: &Asked<'_>, instance: &str) -> Result<Renewed, Retry> {
+    let key = asked.csr.clone().into_key();
     let pending = match &caller.lineage.record.pending {
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
         _ => None,
+    };
+    let shown = attest::Asked {
+        evidence: asked.evidence,
+        entrance: Entrance::Renewal,
+        ticket: asked.ticket,
+        for_key: key.digest(),
+        exporter: asked.exporter,
+        source: asked.source,
+        instance,
+    };
+    let judged = match attest::judge(shell, &shown).await? {
+        Judgement::Holds(judged) => *judged,
+        Judgement::Asks(challenge) => {
+            shell.metrics.renewal("challenged");
+            return Ok(Renewed::Challenge(challenge));
+        }
+    };
+    let ticket_spent = match &judged.ticket {
+        Some(key) => shell.get::<UnixSecs>(key.clone()).await?.is_some(),
+        None => false,
     };
     let (rules, settings) = (shell.rules.load(), shell.settings.load());
     let ca = shell.ca();
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
-    let verdict =
-        renew::decide(&caller, &renew::Asked { key: &key, takes }, pending.as_ref(), &rules, common, now, serial)?;
-    match verdict {
-        renew::Verdict::Known(certificate) => Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?),
+    let (only_admit, prefixes) = (only_admit(), prefixes());
+    let asked = renew::Asked {
+        key: &key,
+        takes: asked.takes,
+        judged,
+        ticket_spent,
+        only_admit: &only_admit,
+        prefixes: &prefixes,
+    };
+    match renew::decide(&caller, asked, pending.as_ref(), &rules, common, now, serial)? {
+        renew::Verdict::Known(certificate) => {
+            Ok(Renewed::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
+        }
         renew::Verdict::Issue(plan) => {
             let who = caller.identity.to_string();
             let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;
             shell.metrics.renewal("issued");
-            Ok(reply)
+            Ok(Renewed::Issued(Box::new(reply)))
         }
     }
 }

@@ -33,6 +33,9 @@ const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
 /// come back by it.
 const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
 
+/// How long after its end it is remembered that a ticket was used: a clock that is set back by less gives nobody a second use.
+const TICKET_KEPT: u64 = 3600;
+
 /// How long it is told that a stale certificate was shown.
 pub const STALE_KEPT: u64 = 7 * 24 * 3600;
 
@@ -72,6 +75,7 @@ async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
         seen.expires.0 + kept < now
     };
     drop_old::<Token>(shell, keys::TOKENS, old_token).await?;
+    drop_old::<UnixSecs>(shell, keys::TICKETS, |ends| ends.0 + TICKET_KEPT < now).await?;
     drop_old::<Stale>(shell, keys::STALE, |seen| seen.at.0 + STALE_KEPT < now).await?;
     let retention = shell.settings.load().audit_retention.as_secs();
     let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;

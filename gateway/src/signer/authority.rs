@@ -14,7 +14,7 @@ use pki::{
 
 use super::{
     CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, all_of, file, load_certificate,
-    made::{Made, token_key_file},
+    made::{Made, ticket_key_file, token_key_file},
     offline::list_of_root,
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         ca_end::{CaEnds, Signing},
         own_leaf::Validity,
         slots::{IssuingSlot, RootSlot, SlotState, Slots},
+        ticket::TicketKey,
         token::TokenKey,
     },
     ports::{clock::Clock, entropy::Entropy, files},
@@ -39,6 +40,7 @@ pub struct Authority {
     pin: KeyDigest,
     signing: Signing,
     token: Token,
+    tickets: TicketKey,
     ssh: SshCas,
 }
 
@@ -75,6 +77,7 @@ pub(super) struct Parts {
     pub roots: Vec<RootParts>,
     pub issuing: Vec<IssuingParts>,
     pub token: Arc<dyn CaKey>,
+    pub tickets: TicketKey,
     pub ssh: SshCas,
 }
 
@@ -139,6 +142,7 @@ impl Authority {
         files::make_private_dir(dir.path())?;
         made.save(&dir, passphrase, entropy)?;
         file::save_key(&token_key_file(data_dir), &made.token_key, passphrase, entropy)?;
+        file::save_key(&ticket_key_file(data_dir), &made.ticket_key, passphrase, entropy)?;
         let ssh = SshCas::create(dir.path(), passphrase, entropy)?;
         // Last: where this file is, all the others are.
         dir.save_slots(&made.slots())?;
@@ -163,12 +167,13 @@ impl Authority {
         let issuing = issuing.map(|slot| load_issuing(&dir, slot, passphrase));
         let (roots, issuing) = (roots.collect::<Result<_, _>>()?, issuing.collect::<Result<_, _>>()?);
         let token = software(&token_key_file(data_dir), passphrase)?;
+        let tickets = TicketKey::new(&file::load_own_key(&ticket_key_file(data_dir), passphrase)?);
         let ssh = SshCas::load(dir.path(), passphrase)?;
-        Self::assemble(&dir, domain, Parts { slots, roots, issuing, token, ssh }, clock)
+        Self::assemble(&dir, domain, Parts { slots, roots, issuing, token, tickets, ssh }, clock)
     }
 
     fn assemble(dir: &CaDir, domain: &TrustDomain, parts: Parts, clock: &Clock) -> Result<Self, SignerError> {
-        let Parts { slots, roots, issuing, token, ssh } = parts;
+        let Parts { slots, roots, issuing, token, tickets, ssh } = parts;
         let now = clock.now();
         let roots = known_roots(dir, domain, roots, now)?;
         let issuing: Vec<Issuing> =
@@ -200,7 +205,7 @@ impl Authority {
         };
         let (pin, token) = (root.info.key, Token { check: TokenKey::new(token.public_key()), key: token });
         let (domain, anchors) = (domain.clone(), Arc::new(anchors));
-        Ok(Self { domain, slots, roots, issuing, anchors, bundle_pem, cross_pem, pin, signing, token, ssh })
+        Ok(Self { domain, slots, roots, issuing, anchors, bundle_pem, cross_pem, pin, signing, token, tickets, ssh })
     }
 
     /// The slots.
@@ -334,6 +339,12 @@ impl Authority {
     #[must_use]
     pub const fn anchors(&self) -> &Arc<TrustAnchors> {
         &self.anchors
+    }
+
+    /// What seals what attestors keep between two rounds.
+    #[must_use]
+    pub const fn ticket_key(&self) -> &TicketKey {
+        &self.tickets
     }
 
     /// What checks join tokens.

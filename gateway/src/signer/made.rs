@@ -14,7 +14,7 @@ use super::{
     file, offline, save_certificates, save_list,
 };
 use crate::{
-    core::slots::Slots,
+    core::{slots::Slots, ticket::TicketKey},
     ports::{clock::Clock, entropy::Entropy, files::Existing},
 };
 
@@ -99,17 +99,23 @@ pub(super) fn token_key_file(data_dir: &Path) -> PathBuf {
     data_dir.join("token.key")
 }
 
+/// Where the key of tickets lies.
+pub(super) fn ticket_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("ticket.key")
+}
+
 /// A whole new authority.
 pub(super) struct Made {
     first: MadeRoot,
     pub token_key: Pkcs8,
+    pub ticket_key: Pkcs8,
 }
 
 impl Made {
     pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
         let first = MadeRoot::new(domain, clock, entropy)?;
-        let (_, token_key) = generate()?;
-        Ok(Self { first, token_key })
+        let ((_, token_key), (_, ticket_key)) = (generate()?, generate()?);
+        Ok(Self { first, token_key, ticket_key })
     }
 
     pub fn slots(&self) -> Slots {
@@ -123,7 +129,7 @@ impl Made {
     /// What an authority is put together from, with each key behind what holds it.
     pub fn parts(self, hold: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>, ssh: SshCas) -> Result<Parts, SignerError> {
         let slots = self.slots();
-        let Self { first: MadeRoot { root, list, issuing, .. }, token_key } = self;
+        let Self { first: MadeRoot { root, list, issuing, .. }, token_key, ticket_key } = self;
         let held = |pkcs8: &Pkcs8| SoftwareKey::from_pkcs8(pkcs8).map(hold).map_err(SignerError::Generate);
         let list = pki::read_crl(&list, root.cert_der()).ok().map(|info| (list, info));
         let roots = slots.roots().iter().cloned();
@@ -134,6 +140,6 @@ impl Made {
             Ok::<_, SignerError>(IssuingParts { slot, der: ca.cert_der().to_vec(), key: Some(held(pkcs8)?) })
         });
         let (roots, issuing) = (roots.collect(), issuing.collect::<Result<_, _>>()?);
-        Ok(Parts { roots, issuing, token: held(&token_key)?, ssh, slots })
+        Ok(Parts { roots, issuing, token: held(&token_key)?, tickets: TicketKey::new(&ticket_key), ssh, slots })
     }
 }

@@ -14,6 +14,7 @@
 //! <data_dir>/ca/ssh-user.key     signs SSH certificates of people
 //! <data_dir>/ca/ssh-host.key     signs SSH certificates of machines
 //! <data_dir>/token.key           signs join tokens (ES256)
+//! <data_dir>/ticket.key          seals what attestors keep between two rounds
 //! ```
 //!
 //! Keys are made by [`create`](Authority::create) and by [`rotation`] alone, which are commands of an operator.

@@ -74,7 +74,7 @@ fn an_authority_in_files() {
     let passphrase = Passphrase::generate(&entropy);
     let made = Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
 
-    for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "ca/ssh-user", "ca/ssh-host", "token"] {
+    for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "ca/ssh-user", "ca/ssh-host", "token", "ticket"] {
         let key = good.join(format!("{name}.key"));
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         let text = String::from_utf8(fs_read(&key)).unwrap();
@@ -89,7 +89,7 @@ fn an_authority_in_files() {
         "the passphrase does not decrypt `@/ca/machine.key`; is `[ca] passphrase_file` the one it was made with?",
     );
     let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &passphrase, damage, want);
-    for key in ["ca/person.key", "token.key", "ca/ssh-host.key"] {
+    for key in ["ca/person.key", "token.key", "ticket.key", "ca/ssh-host.key"] {
         check(&|d| fs_remove(&d.join(key)), &no_key(key));
     }
     check(&|d| fs_remove(&d.join("ca/authority.toml")), "`@/ca` holds no authority; run `lychgate-gateway init` first");

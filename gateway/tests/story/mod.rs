@@ -19,6 +19,7 @@ use gateway::{
         admission::{Caller, Use},
         approve::{Approve, Code, Wish},
         enroll::Inbound,
+        evidence::Challenge,
         keys,
         records::Subject,
         refusal::Refusal,
@@ -115,26 +116,50 @@ pub struct Story {
 
 /// What a gateway answers.
 #[derive(Debug)]
-pub struct Answer(Result<Box<IssuedReply>, WaitingReply>);
+pub enum Answer {
+    /// A certificate.
+    Issued(Box<IssuedReply>),
+    /// A wait.
+    Waiting(WaitingReply),
+    /// A challenge.
+    Challenge(Challenge),
+}
 
 impl Answer {
     fn of(shell: &Shell, outcome: Outcome) -> Self {
-        Self(match outcome {
-            Outcome::Issued(made) => Ok(Box::new(native::enroll::issued(shell, *made))),
-            Outcome::Waiting(awaiting) => Err(native::enroll::waiting(shell, &awaiting)),
-        })
+        match outcome {
+            Outcome::Issued(made) => Self::Issued(Box::new(native::enroll::issued(shell, *made))),
+            Outcome::Waiting(awaiting) => Self::Waiting(native::enroll::waiting(shell, &awaiting)),
+            Outcome::Challenge(challenge) => Self::Challenge(challenge),
+        }
     }
 
     /// It must be a certificate.
     #[track_caller]
     pub fn issued(self) -> IssuedReply {
-        *self.0.expect("waits instead")
+        match self {
+            Self::Issued(issued) => *issued,
+            other => panic!("{other:?} instead of a certificate"),
+        }
+    }
+
+    /// It must be a challenge.
+    #[track_caller]
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn challenge(self) -> Challenge {
+        match self {
+            Self::Challenge(challenge) => challenge,
+            other => panic!("{other:?} instead of a challenge"),
+        }
     }
 
     /// It must be a wait.
     #[track_caller]
     pub fn waiting(self) -> WaitingReply {
-        self.0.expect_err("issued instead")
+        match self {
+            Self::Waiting(waiting) => waiting,
+            other => panic!("{other:?} instead of a wait"),
+        }
     }
 }
 
@@ -458,6 +483,7 @@ async fn enroll(
         wanted_name: name.map(str::to_owned),
         pin,
         evidence,
+        ticket: None,
         attributes: [("os".to_owned(), "linux".to_owned())].into(),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
         prefix: format!("192.0.{net}.0/24"),
@@ -505,7 +531,18 @@ impl Member {
         let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
         flow::shell::retrying(|| async {
             let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
-            flow::renew::renew(&story.shell, &caller, csr.clone(), takes, "story").await
+            let asked = flow::renew::Asked {
+                csr: &csr,
+                takes,
+                evidence: &[],
+                ticket: None,
+                exporter: &EXPORTER,
+                source: "192.0.2.0/24",
+            };
+            match flow::renew::renew(&story.shell, &caller, &asked, "story").await? {
+                flow::renew::Renewed::Issued(issued) => Ok(*issued),
+                flow::renew::Renewed::Challenge(challenge) => panic!("{challenge:?} instead of a certificate"),
+            }
         })
         .await
         .map(|made| native::enroll::issued(&story.shell, made))

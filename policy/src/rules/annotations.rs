@@ -1,4 +1,4 @@
-//! `@id`, `@lifetime`, `@approvals`, `@principals`: every rule is named, every obligation means something.
+//! `@id`, `@lifetime`, `@approvals`, `@principals`, `@reattest`: every rule is named, every obligation means something.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,18 @@ use cedar_policy::{Effect, EntityUid};
 use super::{Draft, Place, Rule, covers, names_action};
 use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::Action;
-use crate::grant::{APPROVALS_MAX, parse_lifetime};
+use crate::grant::{APPROVALS_MAX, Reattest, parse_lifetime, parse_reattest};
 use crate::principals::Principals;
 
-const KNOWN: [&str; 4] = ["approvals", "id", "lifetime", "principals"];
+const KNOWN: [&str; 5] = ["approvals", "id", "lifetime", "principals", "reattest"];
 /// An id is printed in logs and refusals, and typed by whoever looks for the rule.
 const ID_MAX: usize = 64;
 /// What ends in a certificate.
 const WITH_LIFETIME: [Action; 5] = [Action::Enroll, Action::Request, Action::Approve, Action::Renew, Action::Login];
 /// What is part of a human's yes.
 const WITH_APPROVALS: [Action; 2] = [Action::Request, Action::Approve];
+/// What may come with evidence again.
+const WITH_REATTEST: [Action; 1] = [Action::Renew];
 /// What ends in an SSH certificate for a person.
 const WITH_PRINCIPALS: [Action; 1] = [Action::Login];
 
@@ -30,7 +32,8 @@ pub(super) fn read(
     for draft in drafts {
         let place = draft.complain("");
         let place = Place { file: place.file, line: place.line };
-        let mut rule = Rule { place, lifetime: None, approvals: None, principals: Principals::default() };
+        let mut rule =
+            Rule { place, lifetime: None, approvals: None, reattest: None, principals: Principals::default() };
         let mut id = None;
         for (key, annotation) in draft.policy.as_ref().annotations() {
             let start = annotation.loc.as_ref().map_or(draft.start, |loc| loc.span.offset());
@@ -45,10 +48,13 @@ pub(super) fn read(
                 "principals" => effective(draft, actions, "principals", &WITH_PRINCIPALS)
                     .and_then(|()| read_principals(&annotation.val))
                     .map(|good| rule.principals = good),
+                "reattest" => effective(draft, actions, "reattest", &WITH_REATTEST)
+                    .and_then(|()| read_reattest(&annotation.val))
+                    .map(|good| rule.reattest = Some(good)),
                 unknown => Err(Wrong {
                     message: format!("unknown annotation `@{unknown}`"),
                     hint: did_you_mean(unknown, KNOWN.into_iter()).unwrap_or_else(|| {
-                        "a rule takes `@id`, `@lifetime`, `@approvals` and `@principals`".to_owned()
+                        "a rule takes `@id`, `@lifetime`, `@approvals`, `@principals` and `@reattest`".to_owned()
                     }),
                 }),
             };
@@ -97,6 +103,13 @@ fn read_id(id: &str, rules: &BTreeMap<String, Rule>) -> Result<String, Wrong> {
 fn read_lifetime(text: &str) -> Result<std::time::Duration, Wrong> {
     parse_lifetime(text)
         .map_err(|bad| Wrong { message: format!("`{}` is not a lifetime", text.escape_debug()), hint: bad.to_string() })
+}
+
+fn read_reattest(text: &str) -> Result<Reattest, Wrong> {
+    parse_reattest(text).map_err(|bad| Wrong {
+        message: format!("`{}` does not say how fresh evidence must be", text.escape_debug()),
+        hint: bad.to_string(),
+    })
 }
 
 fn read_approvals(text: &str) -> Result<u32, Wrong> {

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::{
     attest::{ALL, Attestors, Chosen, claims},
     core::{
-        evidence::{Context, Found, Message, Need},
+        evidence::{Context, ENTROPY_LEN, Found, Message, Need},
         keys,
     },
 };
@@ -52,7 +52,7 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         rules: &RULES,
         now: NOW,
     };
-    let message = Message { body, for_key, exporter: &EXPORTER };
+    let message = Message { body, kept: None, entropy: [3; ENTROPY_LEN], for_key, exporter: &EXPORTER };
     let Ok(case) = chosen.open(&message, &context) else { return false };
     // Without what was looked up there is nothing to believe, whatever the evidence says.
     assert!(case.rests_on(&Found::default(), &context).is_err(), "believed without a record");

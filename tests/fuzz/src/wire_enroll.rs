@@ -117,8 +117,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let csr = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, csr);
     let evidence = vec![Evidence { kind: "join-token".to_owned(), body: "eyJ.e30.AA".to_owned() }];
     let attributes = [("os".to_owned(), "linux".to_owned())].into();
-    let enroll =
-        EnrollRequest { csr: csr.clone(), wanted_name: Some("edge-07".to_owned()), evidence, attributes, pin: None };
+    let enroll = EnrollRequest {
+        csr: csr.clone(),
+        wanted_name: Some("edge-07".to_owned()),
+        evidence,
+        ticket: None,
+        attributes,
+        pin: None,
+    };
     let issued = IssuedReply {
         id: "0a1b2c3d4e5f".to_owned(),
         identity: "spiffe://lab.example/machine/edge-07".to_owned(),
@@ -144,7 +150,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         time: NOW.secs(),
     };
     let json = |value: &dyn erased::Json| value.json();
-    let mut seeds = vec![with_mode(0, &json(&enroll)), with_mode(1, &json(&RenewRequest { csr, name: None }))];
+    let mut seeds = vec![
+        with_mode(0, &json(&enroll)),
+        with_mode(1, &json(&RenewRequest { csr, name: None, evidence: vec![], ticket: None })),
+    ];
     seeds.push(with_mode(8, &json(&issued)));
     seeds.push(with_mode(9, &json(&waiting)));
     let texts: &[(u8, &str)] = &[

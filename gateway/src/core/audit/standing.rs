@@ -12,6 +12,10 @@ pub enum Standing {
     EnrollmentWithdrawn { enrollment: String },
     /// A machine has taken the name that it was to become.
     SubjectRenamed { identity: String, before: String },
+    /// Evidence was shown at a renewal, and held.
+    EvidenceTaken { identity: String, kinds: String, assurance: &'static str },
+    /// Evidence that the policy wants fresh was not shown at a renewal: its claims are forgotten.
+    EvidenceLapsed { identity: String, kinds: String },
     /// A person took a denial back: the request waits again.
     EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
@@ -25,6 +29,8 @@ impl Standing {
             Self::EnrollmentEnded { .. } => "enrollment.ended",
             Self::EnrollmentWithdrawn { .. } => "enrollment.withdrawn",
             Self::EnrollmentReopened { .. } => "enrollment.reopened",
+            Self::EvidenceTaken { .. } => "evidence.taken",
+            Self::EvidenceLapsed { .. } => "evidence.lapsed",
             Self::SubjectRenamed { .. } => "subject.renamed",
         }
     }
@@ -37,6 +43,10 @@ impl Standing {
             Self::EnrollmentEnded { enrollment, identity } => (enrollment, vec![], vec![("identity", identity)]),
             Self::EnrollmentWithdrawn { enrollment } => (enrollment, vec![], vec![]),
             Self::SubjectRenamed { identity, before } => (identity, vec![], vec![("before", before)]),
+            Self::EvidenceTaken { identity, kinds, assurance } => {
+                (identity, vec![], vec![("kinds", kinds), ("assurance", assurance.to_owned())])
+            }
+            Self::EvidenceLapsed { identity, kinds } => (identity, vec![], vec![("kinds", kinds)]),
             Self::EnrollmentReopened { enrollment, rules } => (enrollment, rules, vec![]),
         }
     }

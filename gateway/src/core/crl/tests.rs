@@ -25,7 +25,14 @@ fn cert(number: u8) -> CertificateEnd {
 
 fn reference(number: u8) -> CertRef {
     let cert = cert(number);
-    CertRef { serial: cert.serial, key: cert.key, issuer: cert.issuer, generation: 1, not_after: cert.not_after }
+    CertRef {
+        serial: cert.serial,
+        key: cert.key,
+        issuer: cert.issuer,
+        generation: 1,
+        not_after: cert.not_after,
+        assurance: pki::AssuranceLevel::Software,
+    }
 }
 
 /// Certificate 1 is in use, 2 is pending, 3 and 4 are for sealed services, 9 was in use before 1 and 8 before 9.

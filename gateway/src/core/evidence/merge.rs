@@ -1,26 +1,22 @@
 //! What all the evidence of a newcomer comes to. Evidence never adds up: at most one piece grants (names, labels, groups,
 //! owner, role), the others only claim, and whatever they do not agree on is refused.
 
-use super::{CONFLICT, Claims, Reject};
+use super::{Claims, Reject};
 use crate::core::name;
-
-fn together(why: &'static str) -> Reject {
-    Reject::new(&CONFLICT, format!("these pieces of evidence cannot stand beside each other: {why}"))
-}
 
 /// The claims of all evidence. What is granted is what one of the pieces grants, or less.
 ///
 /// # Errors
-/// [`CONFLICT`] when two pieces grant, or when they are not for the same newcomer.
+/// [`super::CONFLICT`] when two pieces grant, or when they are not for the same newcomer.
 pub fn merge(all: impl IntoIterator<Item = Claims>) -> Result<Claims, Reject> {
     all.into_iter().try_fold(Claims::of_a_key(), |mut sum, piece| {
         if sum.grants.is_some() && piece.grants.is_some() {
-            return Err(together("each of them admits by itself"));
+            return Err(Reject::together("each of them admits by itself"));
         }
         if let (Some(one), Some(other)) = (sum.role, piece.role)
             && one != other
         {
-            return Err(together("they are for different roles"));
+            return Err(Reject::together("they are for different roles"));
         }
         sum.names = match (sum.names.is_empty(), piece.names.is_empty()) {
             (true, _) => piece.names,
@@ -28,14 +24,14 @@ pub fn merge(all: impl IntoIterator<Item = Claims>) -> Result<Claims, Reject> {
             (false, false) => {
                 let common = name::common(&sum.names, &piece.names);
                 if common.is_empty() {
-                    return Err(together("they have no name in common"));
+                    return Err(Reject::together("they have no name in common"));
                 }
                 common
             }
         };
         for (claim, value) in piece.values {
             if sum.values.get(&claim).is_some_and(|known| *known != value) {
-                return Err(together("they contradict each other"));
+                return Err(Reject::together("they contradict each other"));
             }
             sum.values.insert(claim, value);
         }
@@ -123,7 +119,7 @@ mod tests {
     fn refused(change: impl Fn(&mut Claims, &mut Claims), want: &'static str) {
         let (mut one, mut two) = (Claims::of_a_key(), Claims::of_a_key());
         change(&mut one, &mut two);
-        assert_eq!(merge([one, two]).err(), Some(together(want)));
+        assert_eq!(merge([one, two]).err(), Some(Reject::together(want)));
     }
 
     #[test]

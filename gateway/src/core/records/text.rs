@@ -39,6 +39,11 @@ pub mod serial {
     }
 }
 
+/// Of a key of which nothing else was proven.
+pub const fn of_a_key() -> AssuranceLevel {
+    AssuranceLevel::Software
+}
+
 pub mod assurance {
     use super::{AssuranceLevel, Deserialize, Deserializer, Serializer, parsed};
 

@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use pki::{KeyDigest, Role, SubjectKey, UnixTime};
 use wire::{
-    enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply},
+    enroll::{ChallengeReply, EnrollRequest, Evidence, GatewayInfo, IssuedReply, WaitingReply},
     limits,
 };
 
 use crate::{
     core::{
         enroll::Inbound,
+        evidence::Challenge,
         proof::{self, BadProof, Expected},
         refusal::{Fault, Malformed, Missing, Refusal},
     },
@@ -63,6 +64,7 @@ pub fn gateway(call: Call) -> Boxed {
             time: shell.now().secs(),
             manage: shell.settings.load().public_manage.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            evidence: shell.settings.load().attestors.kinds().map(str::to_owned).collect(),
         };
         json(StatusCode::OK, &info)
     })
@@ -176,15 +178,21 @@ fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
     Ok(proof::check(offered(call)?, key, &expected(call, &settings, method), call.shell.now())?)
 }
 
-fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {
-    if request.evidence.len() > limits::EVIDENCE_MAX {
+/// Kind and body of each piece.
+pub fn evidence(sent: Vec<Evidence>) -> Result<Vec<(String, String)>, Refusal> {
+    if sent.len() > limits::EVIDENCE_MAX {
         return Err(Refusal::Malformed(Malformed::Evidence { max: limits::EVIDENCE_MAX }));
     }
+    Ok(sent.into_iter().map(|evidence| (evidence.kind, evidence.body)).collect())
+}
+
+fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {
     Ok(Inbound {
         key,
         wanted_name: request.wanted_name,
         pin: request.pin.and_then(|pin| KeyDigest::parse_hex(&pin).ok()),
-        evidence: request.evidence.into_iter().map(|evidence| (evidence.kind, evidence.body)).collect(),
+        evidence: evidence(request.evidence)?,
+        ticket: request.ticket,
         attributes: attributes(request.attributes)?,
         source: call.conn.source(),
         prefix: Prefix::of(call.conn.source()).to_string(),
@@ -205,6 +213,7 @@ fn answer(shell: &Shell, outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Issued(made) => json(StatusCode::CREATED, &issued(shell, *made)),
         Outcome::Waiting(awaiting) => json(StatusCode::ACCEPTED, &waiting(shell, &awaiting)),
+        Outcome::Challenge(challenge) => asked_back(shell, challenge),
     }
 }
 
@@ -245,4 +254,22 @@ pub fn waiting(shell: &Shell, awaiting: &Awaiting) -> WaitingReply {
         approvals_missing: awaiting.approvals_missing,
         time: shell.now().secs(),
     }
+}
+
+/// RFC 9110 15.5.2: a 401 says what would do, here the answers of these kinds.
+pub fn asked_back(shell: &Shell, challenge: Challenge) -> Answer {
+    let kinds: Vec<&str> = challenge.asks.iter().map(|(kind, _)| kind.as_str()).collect();
+    let header = format!("Lychgate-Evidence kinds=\"{}\"", kinds.join(" "));
+    let challenges = challenge.asks.into_iter().map(|(kind, body)| Evidence { kind, body }).collect();
+    let reply = ChallengeReply {
+        challenges,
+        ticket: challenge.ticket,
+        expires: challenge.ends.secs(),
+        time: shell.now().secs(),
+    };
+    let mut response = json(StatusCode::UNAUTHORIZED, &reply)?;
+    if let Ok(value) = HeaderValue::from_str(&header) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    Ok(response)
 }

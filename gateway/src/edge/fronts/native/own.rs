@@ -9,15 +9,19 @@ use crate::{
         refusal::{ForWhom, Refusal},
     },
     edge::{
-        fronts::native::{Boxed, boxed, done, enroll::issued},
+        fronts::native::{
+            Boxed, boxed, done,
+            enroll::{asked_back, evidence, issued},
+        },
         http::{Call, json},
     },
     flow::{
         self,
         admit::admit,
-        issue::Issued,
+        renew::Renewed,
         shell::{Retry, retrying},
     },
+    ports::rate::Prefix,
 };
 
 /// `GET /v1/self`.
@@ -41,6 +45,7 @@ pub fn myself(call: Call) -> Boxed {
             labels: subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             renaming: subject.renaming.clone(),
             owner: subject.owner.as_ref().map(|owner| owner.name.clone()),
+            evidence: settings.attestors.renewing().map(str::to_owned).collect(),
             notices: flow::notices::of(&call.shell, caller).await?,
         };
         json(StatusCode::OK, &reply)
@@ -52,23 +57,34 @@ pub fn renew(call: Call) -> Boxed {
     boxed(async move {
         let request: RenewRequest = call.json()?;
         let csr = flow::renew::csr(&request.csr)?;
-        let caller = call.caller()?;
-        let takes = request.name.as_deref();
-        let made = match flow::renew::renew(&call.shell, caller, csr.clone(), takes, &call.instance).await {
-            Err(Retry::Conflict) => again(&call, &csr, takes).await?,
-            Err(Retry::Refused(refusal)) => return Err(refusal),
-            Ok(made) => made,
+        let evidence = evidence(request.evidence)?;
+        let source = Prefix::of(call.conn.source()).to_string();
+        let asked = flow::renew::Asked {
+            csr: &csr,
+            takes: request.name.as_deref(),
+            evidence: &evidence,
+            ticket: request.ticket.as_deref(),
+            exporter: call.conn.exporter(),
+            source: &source,
         };
-        json(StatusCode::OK, &issued(&call.shell, made))
+        let renewed = match flow::renew::renew(&call.shell, call.caller()?, &asked, &call.instance).await {
+            Err(Retry::Conflict) => again(&call, &asked).await?,
+            Err(Retry::Refused(refusal)) => return Err(refusal),
+            Ok(renewed) => renewed,
+        };
+        match renewed {
+            Renewed::Issued(made) => json(StatusCode::OK, &issued(&call.shell, *made)),
+            Renewed::Challenge(challenge) => asked_back(&call.shell, challenge),
+        }
     })
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(call: &Call, csr: &pki::VerifiedCsr, takes: Option<&str>) -> Result<Issued, Refusal> {
+async fn again(call: &Call, asked: &flow::renew::Asked<'_>) -> Result<Renewed, Refusal> {
     let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
-        flow::renew::renew(&call.shell, &caller, csr.clone(), takes, &call.instance).await
+        flow::renew::renew(&call.shell, &caller, asked, &call.instance).await
     })
     .await
 }
