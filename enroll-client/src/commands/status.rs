@@ -388,6 +388,7 @@ mod tests {
             trouble,
             proxy: None,
             renaming: None,
+            evidence: vec![],
             run: None,
         }
     }

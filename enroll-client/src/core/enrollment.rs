@@ -18,8 +18,20 @@ pub const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 /// A poll answered sooner than this was not a long one, and the next must wait as the gateway said.
 pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
 
+/// Most times that the gateway may ask back in one conversation: two rounds of an attestor, and once more from the beginning, twice.
+pub const ROUNDS_MAX: u32 = 6;
+
 /// Bounds of the pause between polls that are not long.
 const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What an attestor of the gateway asked back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Kind and question of each.
+    pub asks: Vec<(String, String)>,
+    /// To be sent along with the answers.
+    pub ticket: String,
+}
 
 /// What came of the last request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +45,8 @@ pub enum EnrollmentReply {
         /// How long the answer took.
         took: Duration,
     },
+    /// The gateway asks back.
+    Challenge(Challenge),
     /// The gateway refused.
     Refused(Refusal),
     /// The gateway could not be reached: nothing was sent.
@@ -72,6 +86,8 @@ pub enum Forget {
 pub enum EnrollmentOutput {
     /// Send the enrollment.
     Submit,
+    /// Send the enrollment with the answers.
+    Answer(Challenge),
     /// Ask how it stands.
     Poll {
         /// The enrollment.
@@ -141,6 +157,8 @@ pub struct RetryPolicy {
 pub enum Enrollment {
     /// Nothing is known to be recorded at the gateway.
     Asking(Asking),
+    /// Nothing is recorded there yet: it asked back.
+    Challenged(Challenged),
     /// The request is recorded there.
     Waiting(Waiting),
     /// Over.
@@ -154,6 +172,18 @@ pub struct Asking {
     failures: u32,
     /// The pauses so far.
     paused: Duration,
+    /// How often the gateway has asked back in all.
+    rounds: u32,
+}
+
+/// State of [`Enrollment::Challenged`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// What to go back to when the challenge is not good any more.
+    asking: Asking,
+    challenge: Challenge,
+    /// How often the gateway has asked back in all.
+    rounds: u32,
 }
 
 /// State of [`Enrollment::Waiting`].
@@ -205,6 +235,7 @@ impl Enrollment {
     pub fn step(self, input: EnrollmentInput, draw: u64) -> (Self, EnrollmentOutput) {
         match self {
             Self::Asking(asking) => asking.step(input, draw),
+            Self::Challenged(challenged) => challenged.step(input, draw),
             Self::Waiting(waiting) => waiting.step(input, draw),
             Self::Closed => (Self::Closed, closed()),
         }
@@ -235,7 +266,7 @@ fn forget_after(refusal: &Refusal) -> Forget {
 
 impl Asking {
     const fn new(policy: RetryPolicy) -> Self {
-        Self { policy, failures: 0, paused: Duration::ZERO }
+        Self { policy, failures: 0, paused: Duration::ZERO, rounds: 0 }
     }
 
     fn step(self, input: EnrollmentInput, draw: u64) -> (Enrollment, EnrollmentOutput) {
@@ -247,6 +278,14 @@ impl Asking {
             EnrollmentInput::Reply(EnrollmentReply::Wait { ticket, .. }) => {
                 let waiting = Waiting { policy: self.policy, id: ticket.id.clone(), failures: 0, announced: None };
                 waiting.announce(ticket)
+            }
+            EnrollmentInput::Reply(EnrollmentReply::Challenge(challenge)) => {
+                let rounds = self.rounds.saturating_add(1);
+                if rounds > ROUNDS_MAX {
+                    return give_up(no_end(), Forget::Nothing);
+                }
+                let challenged = Challenged { asking: Self { rounds, ..self }, challenge: challenge.clone(), rounds };
+                (Enrollment::Challenged(challenged), EnrollmentOutput::Answer(challenge))
             }
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.is_passing() => {
                 let patient = refusal.retry_after.is_none_or(|asked| asked <= PAUSE_MOST);
@@ -285,6 +324,42 @@ impl Asking {
         }
         (Enrollment::Asking(self), EnrollmentOutput::Pause { length, why: Some(why) })
     }
+}
+
+impl Challenged {
+    /// The answer is heard as if the first question had been: only what concerns the challenge itself is different.
+    fn step(self, input: EnrollmentInput, draw: u64) -> (Enrollment, EnrollmentOutput) {
+        match input {
+            // After a pause: the ticket is still good, or the gateway says that it is not.
+            EnrollmentInput::Continue => {
+                let challenge = self.challenge.clone();
+                (Enrollment::Challenged(self), EnrollmentOutput::Answer(challenge))
+            }
+            // It ended while a slow device worked or the line was down: begin anew.
+            EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if is_of_the_ticket(&refusal.code) => {
+                if self.rounds >= ROUNDS_MAX {
+                    return give_up(refusal.complaint(), Forget::Nothing);
+                }
+                (Enrollment::Asking(self.asking), EnrollmentOutput::Submit)
+            }
+            other => match self.asking.step(other, draw) {
+                (Enrollment::Asking(asking), pause @ EnrollmentOutput::Pause { .. }) => {
+                    (Enrollment::Challenged(Self { asking, ..self }), pause)
+                }
+                next => next,
+            },
+        }
+    }
+}
+
+/// Whether a refusal is of the ticket and not of the evidence.
+fn is_of_the_ticket(code: &str) -> bool {
+    matches!(code, "ticket-invalid" | "ticket-expired" | "ticket-spent")
+}
+
+/// For a gateway that asks back without end.
+fn no_end() -> Complaint {
+    Complaint::new(Exit::Failure, "asked-too-often", format!("the gateway asked back more than {ROUNDS_MAX} times"))
 }
 
 impl Waiting {
@@ -328,6 +403,8 @@ impl Waiting {
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) => {
                 give_up(refusal.complaint(), forget_after(&refusal))
             }
+            // A poll brings no evidence that anybody could ask about.
+            EnrollmentInput::Reply(EnrollmentReply::Challenge(_)) => give_up(no_end(), Forget::Nothing),
             EnrollmentInput::Reply(
                 EnrollmentReply::NotSent(complaint)
                 | EnrollmentReply::TurnedAway(complaint)

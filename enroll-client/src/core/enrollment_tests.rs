@@ -50,6 +50,7 @@ fn issued() -> EnrollmentInput {
 fn name(output: &EnrollmentOutput) -> String {
     match output {
         EnrollmentOutput::Submit => "submit".into(),
+        EnrollmentOutput::Answer(challenge) => format!("answer {}", challenge.ticket),
         EnrollmentOutput::Poll { id, patience: PollWait::Long } => format!("poll {id}"),
         EnrollmentOutput::Poll { id, patience: PollWait::AtOnce } => format!("ask {id}"),
         EnrollmentOutput::Pause { why: None, .. } => "pause".into(),
@@ -76,6 +77,60 @@ fn check(mut flow: Enrollment, story: Vec<(EnrollmentInput, &str)>) {
 #[test]
 fn admitted_at_once() {
     check(Enrollment::ask(BRIEF), vec![(EnrollmentInput::Continue, "submit"), (issued(), "install")]);
+}
+
+fn challenge(ticket: &str) -> EnrollmentInput {
+    EnrollmentInput::Reply(EnrollmentReply::Challenge(Challenge {
+        asks: vec![("tpm".into(), "?".into())],
+        ticket: ticket.into(),
+    }))
+}
+
+#[test]
+fn answers_a_challenge_and_is_admitted_or_waits() {
+    let start = [(EnrollmentInput::Continue, "submit"), (challenge("t1"), "answer t1")];
+    for (input, want) in [(issued(), "install"), (wait("e1", 0), "announce e1")] {
+        check(Enrollment::ask(BRIEF), start.iter().cloned().chain([(input, want)]).collect());
+    }
+}
+
+#[test]
+fn an_answer_that_may_be_lost_is_sent_again_with_its_ticket() {
+    check(
+        Enrollment::ask(SERVICE),
+        vec![
+            (EnrollmentInput::Continue, "submit"),
+            (challenge("t1"), "answer t1"),
+            (EnrollmentInput::Reply(EnrollmentReply::NoAnswer(down())), "pause because down"),
+            (EnrollmentInput::Continue, "answer t1"),
+            (issued(), "install"),
+        ],
+    );
+}
+
+#[test]
+fn a_ticket_that_is_not_good_any_more_is_asked_for_again() {
+    check(
+        Enrollment::ask(BRIEF),
+        vec![
+            (EnrollmentInput::Continue, "submit"),
+            (challenge("t1"), "answer t1"),
+            (refused("ticket-expired"), "submit"),
+            (challenge("t2"), "answer t2"),
+            (refused("tpm-wrong"), "give up and drop: tpm-wrong"),
+        ],
+    );
+}
+
+#[test]
+fn nobody_is_asked_for_ever() {
+    let mut story = vec![(EnrollmentInput::Continue, "submit")];
+    story.extend((0..ROUNDS_MAX).map(|_| (challenge("t"), "answer t")));
+    let mut more = story.clone();
+    more.push((challenge("t"), "give up: asked-too-often"));
+    check(Enrollment::ask(SERVICE), more);
+    story.push((refused("ticket-spent"), "give up: ticket-spent"));
+    check(Enrollment::ask(SERVICE), story);
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub struct State {
     /// The name that the gateway wants it to take with its next renewal, as last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
+    /// The kinds of evidence that a renewal may carry, as the gateway last said; an older one says none and refuses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
     /// What `lychgate run` wrote; it may have ended since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunState>,

@@ -12,7 +12,7 @@ use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 use super::net::{CallError, Connection, HttpReply, HttpRequest, NetError, TlsClient};
 use super::verifier::GatewayVerifier;
 use super::{clock, entropy};
-use crate::core::enrollment::{EnrollmentReply, PollWait};
+use crate::core::enrollment::{Challenge, EnrollmentReply, PollWait};
 use crate::core::key::{KeyFault, PrivateKey};
 use crate::core::offset::Offset;
 use crate::core::proof::{self, Subject};
@@ -46,6 +46,8 @@ pub struct EnrollFace {
     connection: Option<Connection>,
     offset: Offset,
     before: KnownGateway,
+    /// The kinds of evidence that the gateway takes, as it says; an older one says none.
+    takes: Vec<String>,
 }
 
 /// Why a request has no answer that the conversation can use.
@@ -107,6 +109,7 @@ impl EnrollFace {
             connection: None,
             offset: Offset::default(),
             before: KnownGateway::default(),
+            takes: Vec::new(),
         })
     }
 
@@ -129,21 +132,26 @@ impl EnrollFace {
 
     /// Sends the enrollment.
     pub async fn submit(&mut self, application: &Application) -> EnrollmentReply {
-        self.converse(application, None).await
+        self.converse(application, Request::Enroll(None)).await
+    }
+
+    /// Sends the enrollment with the answers to a challenge.
+    pub async fn answer(&mut self, application: &Application, challenge: &Challenge) -> EnrollmentReply {
+        self.converse(application, Request::Enroll(Some(challenge))).await
     }
 
     /// Asks how it stands.
     pub async fn poll(&mut self, application: &Application, id: &str, patience: PollWait) -> EnrollmentReply {
-        self.converse(application, Some((id, patience))).await
+        self.converse(application, Request::Poll(id, patience)).await
     }
 
-    async fn converse(&mut self, application: &Application, poll: Option<(&str, PollWait)>) -> EnrollmentReply {
+    async fn converse(&mut self, application: &Application, request: Request<'_>) -> EnrollmentReply {
         let begun = tokio::time::Instant::now();
         let had_connection = self.connection.as_ref().is_some_and(Connection::was_used);
-        let mut outcome = self.exchange(application, poll).await;
+        let mut outcome = self.exchange(application, request).await;
         // A connection that was idle may have been closed in the meantime: that is no failure, and repeating is harmless.
         if had_connection && matches!(&outcome, Err(SubmitError::Call(CallError::Net(NetError::Broken { .. })))) {
-            outcome = self.exchange(application, poll).await;
+            outcome = self.exchange(application, request).await;
         }
         match outcome {
             Ok(reply) => self.hear(&reply, application, begun.elapsed()),
@@ -151,27 +159,23 @@ impl EnrollFace {
         }
     }
 
-    async fn exchange(
-        &mut self,
-        application: &Application,
-        poll: Option<(&str, PollWait)>,
-    ) -> Result<HttpReply, SubmitError> {
+    async fn exchange(&mut self, application: &Application, request: Request<'_>) -> Result<HttpReply, SubmitError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        let (method, path) = match poll {
-            None => ("POST", "/v1/enrollments".to_owned()),
-            Some((id, _)) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
+        let (method, path) = match request {
+            Request::Enroll(_) => ("POST", "/v1/enrollments".to_owned()),
+            Request::Poll(id, _) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
         };
         let authority = self.address.authority();
         let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
         let now = self.offset.gateway_time(clock::now());
         let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
-        let (target, body) = match poll {
-            None => (path.clone(), Some(self.body(application, &connection)?)),
-            Some((_, PollWait::AtOnce)) => (path.clone(), None),
-            Some((_, PollWait::Long)) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
+        let (target, body) = match request {
+            Request::Enroll(challenge) => (path.clone(), Some(self.body(application, challenge, &connection).await?)),
+            Request::Poll(_, PollWait::AtOnce) => (path.clone(), None),
+            Request::Poll(_, PollWait::Long) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
         };
         let reply = connection.call(HttpRequest { method, path: &target, proof: Some(proof), body }).await?;
         self.connection = Some(connection);
@@ -232,6 +236,7 @@ impl EnrollFace {
         }
         self.given = KeyDigest::parse_hex(&info.pin).ok();
         self.hear_time(info.time);
+        self.takes = info.evidence;
         Ok(connection)
     }
 
@@ -241,14 +246,23 @@ impl EnrollFace {
         self.offset = heard.unwrap_or(self.offset);
     }
 
-    fn body(&self, application: &Application, connection: &Connection) -> Result<Vec<u8>, SubmitError> {
+    async fn body(
+        &self,
+        application: &Application,
+        challenge: Option<&Challenge>,
+        connection: &Connection,
+    ) -> Result<Vec<u8>, SubmitError> {
         let digest = application.key.digest();
         let binding = Binding { exporter: connection.exporter(), new_key: &digest };
+        // What is of this machine is offered where it is taken. What somebody gave us is sent to be refused in words.
+        let given = [wire::enroll::JOIN_TOKEN, wire::enroll::PRIOR_CERTIFICATE];
+        let taken = |kind: &str| given.contains(&kind) || self.takes.iter().any(|takes| takes == kind);
         let request = EnrollRequest {
             csr: STANDARD.encode(application.key.csr()?),
             wanted_name: application.name.clone(),
-            evidence: evidence::gather(&application.provers, binding)?,
-            ticket: None,
+            evidence: evidence::gather(&application.provers, taken, binding, asked(challenge)).await?,
+            ticket: challenge.map(|challenge| challenge.ticket.clone()),
+
             attributes: application.attributes.clone(),
             pin: self.given.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
         };
@@ -284,9 +298,26 @@ impl EnrollFace {
                     Err(bad) => EnrollmentReply::Hopeless(bad.into()),
                 }
             }
-            _ => EnrollmentReply::Refused(reply.refusal()),
+            _ => match reply.challenge() {
+                Some(challenge) => EnrollmentReply::Challenge(challenge),
+                None => EnrollmentReply::Refused(reply.refusal()),
+            },
         }
     }
+}
+
+/// What is sent to the enroll face.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    /// The enrollment, with the answers to a challenge from the second round on.
+    Enroll(Option<&'a Challenge>),
+    /// How the one with this id stands.
+    Poll(&'a str, PollWait),
+}
+
+/// What each attestor asked.
+fn asked(challenge: Option<&Challenge>) -> &[(String, String)] {
+    challenge.map_or(&[], |challenge| &challenge.asks)
 }
 
 /// The fingerprint of the root that a gateway presents, for a person to compare. Nothing else is asked of it, and nothing

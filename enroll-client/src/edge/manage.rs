@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire::enroll::IssuedReply;
+use wire::manage::RenewRequest;
 
 use super::keystore::Credential;
-use super::net::{CallError, Connection, HttpRequest, NetError, TlsClient};
+use super::net::{CallError, Connection, HttpReply, HttpRequest, NetError, TlsClient};
 use super::verifier::GatewayVerifier;
+use crate::core::enrollment::Challenge;
 use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::core::trust::GatewayCertificate;
@@ -92,15 +95,41 @@ impl ManageFace {
         self.call(HttpRequest { method: "DELETE", path, proof: None, body: None }).await
     }
 
+    /// Asks for a renewal.
+    ///
+    /// # Errors
+    /// When there is no answer or the gateway refuses.
+    pub async fn renew(&mut self, request: &RenewRequest) -> Result<Renewed, CallError> {
+        let body = serde_json::to_vec(request).map_err(|e| NetError::Setup(e.to_string()))?;
+        let reply = self.send(HttpRequest { method: "POST", path: "/v1/renew", proof: None, body: Some(body) }).await?;
+        match reply.challenge() {
+            Some(challenge) => Ok(Renewed::Challenge(challenge)),
+            None => reply.decode(&self.address).map(|issued| Renewed::Issued(Box::new(issued))),
+        }
+    }
+
     async fn call<T: DeserializeOwned>(&mut self, ask: HttpRequest<'_>) -> Result<T, CallError> {
+        let reply = self.send(ask).await?;
+        reply.decode(&self.address)
+    }
+
+    async fn send(&mut self, ask: HttpRequest<'_>) -> Result<HttpReply, CallError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(&self.address, &self.manners).await?,
         };
         let reply = connection.call(ask).await?;
         self.connection = Some(connection);
-        reply.decode(&self.address)
+        Ok(reply)
     }
+}
+
+/// What a renewal is told.
+pub enum Renewed {
+    /// A certificate.
+    Issued(Box<IssuedReply>),
+    /// An attestor asks back.
+    Challenge(Challenge),
 }
 
 /// One segment of a path, with everything escaped that is not plainly harmless (RFC 3986 2.1).

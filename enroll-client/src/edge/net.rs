@@ -13,12 +13,14 @@ use rustls::AlertDescription;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use wire::enroll::{ChallengeReply, Evidence};
 use wire::problem::{PROBLEM_TYPE, Problem};
 
 use self::dial::shake;
 pub use self::dial::{CONNECT_LIMIT, TlsClient, dial, explain};
 pub use self::error::{CallError, NetError};
 use self::error::{alert, is_rejection};
+use crate::core::enrollment::Challenge;
 use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::text::report::Refusal;
@@ -241,6 +243,17 @@ impl HttpReply {
         serde_json::from_slice(body).map_err(|e| {
             CallError::Net(NetError::Nonsense { address: address.clone(), what: format!("HTTP {}, {e}", self.status) })
         })
+    }
+
+    /// The challenge in it, if it is one: the other replies of this status are problems.
+    #[must_use]
+    pub fn challenge(&self) -> Option<Challenge> {
+        if self.status != 401 {
+            return None;
+        }
+        let ChallengeReply { challenges, ticket, .. } = serde_json::from_slice(&self.body).ok()?;
+        let asks = challenges.into_iter().map(|Evidence { kind, body }| (kind, body)).collect();
+        Some(Challenge { asks, ticket })
     }
 
     /// The problem in it. Something in between, such as a proxy, may have answered without one.

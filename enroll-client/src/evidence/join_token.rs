@@ -1,8 +1,7 @@
 //! `join-token`: the token itself is the body. It is bound to nothing by us; the gateway redeems it for the key that the
 //! request proves.
 
-use super::{Binding, Prover};
-use crate::core::key::KeyFault;
+use super::{Binding, Prover, Proving};
 
 /// A join token, whole.
 pub struct JoinToken(pub String);
@@ -12,7 +11,7 @@ impl Prover for JoinToken {
         wire::enroll::JOIN_TOKEN
     }
 
-    fn body(&self, _: Binding<'_>) -> Result<String, KeyFault> {
-        Ok(self.0.clone())
+    fn body<'a>(&'a self, _: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
     }
 }

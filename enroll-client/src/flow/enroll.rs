@@ -17,7 +17,7 @@ use crate::core::trust::Expected;
 use crate::edge::enroll::{Application, EnrollFace};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::{clock, entropy};
-use crate::evidence::{JoinToken, PriorCertificate, Prover};
+use crate::evidence::{self, JoinToken, PriorCertificate, Prover};
 use crate::platform::{self, StopSignal};
 use crate::text::report::{Complaint, Exit};
 
@@ -112,7 +112,7 @@ pub async fn drive_enrollment(
         key,
         name: pending.name.clone(),
         attributes: pending.attributes.clone(),
-        provers: provers(pending.token.as_deref(), prior),
+        provers: provers(store, pending.token.as_deref(), prior),
     };
     let mut face = match face {
         Some(face) => face,
@@ -126,8 +126,11 @@ pub async fn drive_enrollment(
 
 /// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
 /// whom it names, which a token could not do.
-fn provers(token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
+fn provers(store: &Keystore, token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
     let mut provers: Vec<Box<dyn Prover>> = Vec::new();
+    if token.is_none() && prior.is_none() {
+        provers.extend(evidence::of_this_machine(store.dir()));
+    }
     if let (Some(token), None) = (token, prior) {
         provers.push(Box::new(JoinToken(token.to_owned())));
     }
@@ -153,6 +156,9 @@ impl EnrollmentDriver<'_> {
             enrollment = next;
             let heard = match output {
                 EnrollmentOutput::Submit => with_ticks(self.face.submit(&self.application), observer, stop).await,
+                EnrollmentOutput::Answer(challenge) => {
+                    with_ticks(self.face.answer(&self.application, &challenge), observer, stop).await
+                }
                 EnrollmentOutput::Poll { id, patience } => {
                     with_ticks(self.face.poll(&self.application, &id, patience), observer, stop).await
                 }

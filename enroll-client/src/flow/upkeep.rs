@@ -9,19 +9,21 @@ use pki::UnixTime;
 use wire::enroll::IssuedReply;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
+use crate::core::enrollment::{Challenge, ROUNDS_MAX};
 use crate::core::key::{KeyFault, PrivateKey};
 use crate::core::offset::{Offset, Unbelievable};
 use crate::core::plan::denied_before;
 use crate::core::receive::{BadReply, Expect, accept, own_address};
-use crate::core::record::{Pending, RunState, Trouble};
+use crate::core::record::{Pending, RunState, State, Trouble};
 use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
-use crate::edge::manage::ManageFace;
+use crate::edge::manage::{ManageFace, Renewed};
 use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
+use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
 /// How long a renewal waits for another process at work in the same folder.
@@ -45,6 +47,9 @@ pub enum UpkeepError {
     /// The key.
     #[error("cannot make a request: {0}")]
     Key(#[from] KeyFault),
+    /// The gateway asks back without end.
+    #[error("the gateway asked back more than {ROUNDS_MAX} times")]
+    Asked,
 }
 
 impl UpkeepError {
@@ -65,7 +70,12 @@ impl UpkeepError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Call(CallError::Refused(refusal)) => refusal.retry_after,
-            Self::Call(CallError::Net(_)) | Self::Store(_) | Self::Reply(_) | Self::Clock(_) | Self::Key(_) => None,
+            Self::Call(CallError::Net(_))
+            | Self::Store(_)
+            | Self::Reply(_)
+            | Self::Clock(_)
+            | Self::Key(_)
+            | Self::Asked => None,
         }
     }
 }
@@ -79,6 +89,7 @@ impl From<UpkeepError> for Complaint {
             UpkeepError::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
                 .hint("tell the gateway's operator; compare this machine's clock with `date -u`"),
             UpkeepError::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
+            asked @ UpkeepError::Asked => Self::new(Exit::Failure, "asked-too-often", asked.to_string()),
         }
     }
 }
@@ -166,7 +177,7 @@ pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfRepl
     let shown = face.shown();
     let proxy = seen.proxy.as_deref().map(|proxy| own_address("proxy", proxy, shown.as_ref())).transpose()?;
     let time = Offset::heard(UnixTime::new(seen.time), clock::now(), shown.as_ref());
-    note_success(store, credential, time.as_ref().ok().copied(), proxy, seen.renaming.clone())?;
+    note_success(store, credential, time.as_ref().ok().copied(), proxy, &seen)?;
     Ok((seen, time?))
 }
 
@@ -208,13 +219,14 @@ fn note_success(
     credential: &Credential,
     offset: Option<Offset>,
     proxy: Option<Address>,
-    renaming: Option<String>,
+    seen: &SelfReply,
 ) -> Result<(), StoreError> {
     store.change_state(&credential.facts, |state| {
         state.proxy = proxy.map(|proxy| proxy.to_string());
         state.clock_offset = offset.map_or(state.clock_offset, Offset::secs);
         state.last_contact = Some(Offset::from_secs(state.clock_offset).gateway_time(clock::now()).secs());
-        state.renaming = renaming;
+        state.renaming.clone_from(&seen.renaming);
+        state.evidence.clone_from(&seen.evidence);
         state.trouble = None;
     })
 }
@@ -252,12 +264,12 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     }
     let key = store.next_key()?;
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
-    let name = store.state(&credential.facts).renaming.filter(|name| pki::Name::parse(name).is_ok());
-    let request =
-        RenewRequest { csr: STANDARD.encode(key.csr()?), name: name.clone(), evidence: Vec::new(), ticket: None };
-    let reply: IssuedReply = match face.post("/v1/renew", &request).await {
+    let State { renaming, evidence: takes, .. } = store.state(&credential.facts);
+    let name = renaming.filter(|name| pki::Name::parse(name).is_ok());
+    let provers = evidence::of_this_machine(store.dir());
+    let reply: IssuedReply = match ask(&mut face, &key, name.as_deref(), (&provers, &takes)).await {
         Ok(reply) => reply,
-        Err(error) => {
+        Err(UpkeepError::Call(error)) => {
             // The gateway does not want this key, ever: the next attempt is with another one.
             if matches!(&error, CallError::Refused(refusal) if matches!(refusal.code.as_str(), "bad-csr" | "conflict"))
             {
@@ -265,6 +277,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
             }
             return Err(error.into());
         }
+        Err(other) => return Err(other),
     };
     let (digest, shown, believed) = (key.digest(), face.shown(), credential.expected());
     let heard = Offset::heard(UnixTime::new(reply.time), clock::now(), shown.as_ref());
@@ -283,6 +296,35 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let renewed = store.install(&issued, &key, &credential.gateway)?;
     save_offset(store, &renewed, offset)?;
     Ok(renewed)
+}
+
+/// Asks for the renewal, with the evidence that this machine has and the gateway takes, and answers what is asked back. Without evidence,
+/// as to an older gateway, the request is as it always was.
+async fn ask(
+    face: &mut ManageFace,
+    key: &PrivateKey,
+    name: Option<&str>,
+    (provers, takes): (&[Box<dyn Prover>], &[String]),
+) -> Result<IssuedReply, UpkeepError> {
+    let (digest, csr) = (key.digest(), STANDARD.encode(key.csr()?));
+    let taken = |kind: &str| takes.iter().any(|takes| takes == kind);
+    let mut challenge: Option<Challenge> = None;
+    for _ in 0..=ROUNDS_MAX {
+        let exporter = face.exporter().await?;
+        let binding = Binding { exporter: &exporter, new_key: &digest };
+        let asked = challenge.as_ref().map_or(&[][..], |challenge| &challenge.asks);
+        let request = RenewRequest {
+            csr: csr.clone(),
+            name: name.map(str::to_owned),
+            evidence: evidence::gather(provers, taken, binding, asked).await?,
+            ticket: challenge.as_ref().map(|challenge| challenge.ticket.clone()),
+        };
+        match face.renew(&request).await? {
+            Renewed::Issued(reply) => return Ok(*reply),
+            Renewed::Challenge(asked) => challenge = Some(asked),
+        }
+    }
+    Err(UpkeepError::Asked)
 }
 
 /// Runs the hooks; gives a line for each that failed or was not run.

@@ -237,6 +237,7 @@ impl Keystore {
                 trouble: None,
                 proxy: None,
                 renaming: None,
+                evidence: Vec::new(),
                 run: None,
             },
         }
