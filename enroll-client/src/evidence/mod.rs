@@ -2,6 +2,8 @@
 
 mod join_token;
 mod prior_certificate;
+#[cfg(debug_assertions)]
+mod reference;
 
 use std::future::Future;
 use std::path::Path;
@@ -44,7 +46,12 @@ pub trait Prover: Send + Sync {
 pub type Probe = fn(&Path) -> Option<Box<dyn Prover>>;
 
 /// Every kind this client can produce, alphabetical; those with a probe are of the machine, and the others of whoever holds them.
-pub const ALL: &[(&str, Option<Probe>)] = &[(wire::enroll::JOIN_TOKEN, None), (wire::enroll::PRIOR_CERTIFICATE, None)];
+pub const ALL: &[(&str, Option<Probe>)] = &[
+    (wire::enroll::JOIN_TOKEN, None),
+    (wire::enroll::PRIOR_CERTIFICATE, None),
+    #[cfg(debug_assertions)]
+    ("reference", Some(reference::probe)),
+];
 
 /// What this machine has that proves by itself.
 #[must_use]

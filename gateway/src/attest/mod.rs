@@ -19,9 +19,16 @@ use crate::core::{
 
 mod join_token;
 mod prior_certificate;
+#[cfg(debug_assertions)]
+mod reference;
 
 /// Every attestor there is, alphabetical.
-pub static ALL: &[&Row] = &[&join_token::ROW, &prior_certificate::ROW];
+pub static ALL: &[&Row] = &[
+    &join_token::ROW,
+    &prior_certificate::ROW,
+    #[cfg(debug_assertions)]
+    &reference::ROW,
+];
 
 /// What a kind of evidence is worth to somebody who is in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

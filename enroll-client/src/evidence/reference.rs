@@ -1,0 +1,64 @@
+//! `reference`: the prover of the gateway's attestor of that name, which is for tests: two rounds over a shared secret. Debug builds
+//! alone have it, and it offers itself where `reference.secret` lies in the client's folder.
+
+use std::path::Path;
+
+use aws_lc_rs::hmac;
+
+use super::{Binding, Prover, Proving};
+use crate::core::key::KeyFault;
+
+/// Where the secret lies.
+const FILE: &str = "reference.secret";
+
+/// Finds out whether there is a secret.
+pub fn probe(folder: &Path) -> Option<Box<dyn Prover>> {
+    let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
+    let (name, secret) = text.trim_end().split_once(' ')?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    Some(Box::new(Reference { name: name.to_owned(), key }))
+}
+
+struct Reference {
+    name: String,
+    key: hmac::Key,
+}
+
+impl Prover for Reference {
+    fn kind(&self) -> &'static str {
+        "reference"
+    }
+
+    fn body<'a>(&'a self, binding: Binding<'a>, challenge: Option<&'a str>) -> Proving<'a> {
+        let body = challenge.map_or_else(
+            || Ok(self.name.clone()),
+            |nonce| {
+                let nonce = hex::decode(nonce).map_err(|error| KeyFault::Library(error.to_string()))?;
+                let tag = hmac::sign(&self.key, &[&nonce, &binding.new_key.as_bytes()[..]].concat());
+                Ok(format!("{} {}", self.name, hex::encode(tag)))
+            },
+        );
+        Box::pin(std::future::ready(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_answers_for_the_key() {
+        let room = tempfile::tempdir().unwrap();
+        assert!(probe(room.path()).is_none());
+        std::fs::write(room.path().join(FILE), "edge-a sixteen bytes or more\n").unwrap();
+        let prover = probe(room.path()).unwrap();
+        let digest = pki::KeyDigest::from_spki_der(b"key");
+        let binding = Binding { exporter: &[9; 32], new_key: &digest };
+        assert_eq!(prover.body(binding, None).await.unwrap(), "edge-a");
+        let answer = prover.body(binding, Some("00ff")).await.unwrap();
+        let signed = [&[0, 0xff][..], digest.as_bytes()].concat();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"sixteen bytes or more"), &signed);
+        assert_eq!(answer, format!("edge-a {}", hex::encode(tag)));
+        assert!(prover.body(binding, Some("no hex")).await.is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! `reference`: two rounds over a shared secret, for tests of everything around attestors. It exists in debug builds alone, so no
+//! gateway that is built to be used can be told to believe it; and nothing but its section switches it on.
+//!
+//! Evidence, first round: the name of whoever asks. Question: a nonce, hex. Evidence, second round: name, a blank, and
+//! HMAC-SHA256 over nonce and key digest under the secret, hex. Claims: `reference_name`, `reference_round`. It says nothing of
+//! where the secret is kept, and calls that hardware.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::hmac;
+use pki::{AssuranceLevel, KeyDigest};
+use serde::Deserialize;
+
+use super::{Attestor, Built, Case, Renewal, Row};
+use crate::core::{
+    evidence::{
+        BadSection, ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, Rejected, RestsOn,
+        Section, Step, Vouched,
+    },
+    records::{Claim, LockKind},
+};
+
+/// Its row.
+pub static ROW: Row = Row {
+    kind: "reference",
+    prefix: "reference",
+    claims: &[("name", ClaimKind::Text), ("round", ClaimKind::Number)],
+    renewal: Renewal::Proves,
+    rejections,
+    build,
+};
+
+/// Its section.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// What both sides know.
+    secret: String,
+}
+
+/// Least bytes of a secret.
+const SECRET_MIN: usize = 16;
+
+fn build(section: Option<&Section>) -> Built {
+    let Some(section) = section else { return Ok(None) };
+    let Settings { secret } = section.read()?;
+    if secret.len() < SECRET_MIN {
+        return Err(BadSection::new(format!("`secret` must have {SECRET_MIN} bytes")));
+    }
+    Ok(Some(Box::new(Reference { key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()) })))
+}
+
+static WRONG: Code = Code::refused("reference-wrong", Some("answer the newest question, with the secret"));
+static SHAPE: Code = Code::malformed("reference-malformed", None);
+
+fn wrong() -> Reject {
+    Reject::new(&WRONG, "the answer is not that of whoever knows the secret")
+}
+
+fn shape() -> Reject {
+    Reject::new(&SHAPE, "a reference is a name, and in the second round an answer")
+}
+
+fn rejections() -> Vec<Reject> {
+    vec![wrong(), shape()]
+}
+
+struct Reference {
+    key: hmac::Key,
+}
+
+impl Attestor for Reference {
+    fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
+        let (name, answer) = match message.body.split_once(' ') {
+            Some((name, answer)) => (name, Some(answer)),
+            None => (message.body, None),
+        };
+        let legal =
+            (1..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let nonce = match (message.kept, answer) {
+            // Whoever answers without having been asked is asked.
+            (None, _) => None,
+            (Some(nonce), Some(answer)) => Some((nonce, answer)),
+            (Some(_), None) => return Err(shape()),
+        };
+        if !legal {
+            return Err(shape());
+        }
+        if let Some((nonce, answer)) = nonce {
+            let answer = hex::decode(answer).map_err(|_| shape())?;
+            hmac::verify(&self.key, &signed(nonce, &message.for_key), &answer).map_err(|_| wrong())?;
+        }
+        let nonce = message.entropy.iter().copied().take(NONCE_LEN).collect();
+        Ok(Box::new(Asked { name: name.to_owned(), answered: answer.is_some() && message.kept.is_some(), nonce }))
+    }
+}
+
+const NONCE_LEN: usize = 16;
+
+/// What the secret is used on: the question, and the key that the certificate is for.
+fn signed(nonce: &[u8], for_key: &KeyDigest) -> Vec<u8> {
+    [nonce, for_key.as_bytes()].concat()
+}
+
+struct Asked {
+    name: String,
+    answered: bool,
+    nonce: Vec<u8>,
+}
+
+impl Case for Asked {
+    fn needs(&self, _: &Found) -> Result<Vec<Need>, Reject> {
+        Ok(vec![])
+    }
+
+    fn rests_on(&self, _: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
+        let own = vec![(LockKind::Machine, self.name.clone())];
+        Ok(RestsOn { targets: own.clone(), own })
+    }
+
+    fn step(&self, _: &Found, _: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
+        if !self.answered {
+            return Ok(Step::Ask { send: hex::encode(&self.nonce), keep: self.nonce.clone() });
+        }
+        Ok(Step::Done(Box::new(Vouched::claims(Claims {
+            values: BTreeMap::from([
+                ("name".to_owned(), Claim::Text(self.name.clone())),
+                ("round".to_owned(), Claim::Number(2)),
+            ]),
+            assurance: AssuranceLevel::Hardware,
+            role: None,
+            names: vec![self.name.clone()],
+            grants: Some(Grants::default()),
+        }))))
+    }
+}
