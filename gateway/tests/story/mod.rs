@@ -163,6 +163,27 @@ impl Answer {
     }
 }
 
+/// What a renewal is told.
+#[derive(Debug)]
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+pub enum Told {
+    /// A certificate.
+    Issued(Box<IssuedReply>),
+    /// A challenge.
+    Challenge(Challenge),
+}
+
+impl Told {
+    /// It must be a certificate.
+    #[track_caller]
+    pub fn issued(self) -> IssuedReply {
+        match self {
+            Self::Issued(issued) => *issued,
+            Self::Challenge(challenge) => panic!("{challenge:?} instead of a certificate"),
+        }
+    }
+}
+
 fn ruleset(text: &str) -> Ruleset {
     Ruleset::load(&[Source { name: "story.cedar", text }], &attest::claims().collect::<Vec<_>>()).unwrap()
 }
@@ -230,7 +251,7 @@ impl Story {
 
     /// Somebody with a new key.
     pub fn stranger(&self) -> Stranger {
-        Stranger { shell: Arc::clone(&self.shell), key: key(), net: 1, pin: self.shell.ca().pin() }
+        Stranger { shell: Arc::clone(&self.shell), key: key(), net: 1, exporter: EXPORTER, pin: self.shell.ca().pin() }
     }
 
     /// A token made by the gateway itself.
@@ -398,6 +419,12 @@ pub fn key() -> Arc<SoftwareKey> {
     Arc::new(SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0)
 }
 
+/// The digest of a key.
+#[allow(dead_code, reason = "one of several programs that share this cast")]
+pub fn digest(key: &SoftwareKey) -> pki::KeyDigest {
+    subject_key(key).digest()
+}
+
 fn subject_key(key: &SoftwareKey) -> SubjectKey {
     pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap().into_key()
 }
@@ -418,6 +445,7 @@ pub struct Stranger {
     net: u8,
     /// The root by which it knows the gateway.
     pin: KeyDigest,
+    exporter: [u8; 32],
 }
 
 impl Stranger {
@@ -460,7 +488,30 @@ impl Stranger {
 
     /// Asks with any evidence.
     pub async fn with(&self, name: &str, evidence: Vec<(String, String)>) -> Result<Answer, Refusal> {
-        enroll(&self.shell, &self.key, (self.net, Some(self.pin)), Some(name), evidence).await
+        self.told(name, evidence, None).await
+    }
+
+    /// The same on another connection.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn on_connection(mut self, exporter: [u8; 32]) -> Self {
+        self.exporter = exporter;
+        self
+    }
+
+    /// Its key.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn key(&self) -> &SoftwareKey {
+        &self.key
+    }
+
+    /// Answers a challenge.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn answer(&self, name: &str, evidence: Vec<(String, String)>, ticket: &str) -> Result<Answer, Refusal> {
+        self.told(name, evidence, Some(ticket)).await
+    }
+
+    async fn told(&self, name: &str, evidence: Vec<(String, String)>, ticket: Option<&str>) -> Result<Answer, Refusal> {
+        enroll(&self.shell, &self.key, (self.net, self.exporter, Some(self.pin)), Some(name), (evidence, ticket)).await
     }
 
     /// Polls.
@@ -474,21 +525,21 @@ impl Stranger {
 async fn enroll(
     shell: &Shell,
     key: &SoftwareKey,
-    (net, pin): (u8, Option<KeyDigest>),
+    (net, exporter, pin): (u8, [u8; 32], Option<KeyDigest>),
     name: Option<&str>,
-    evidence: Vec<(String, String)>,
+    (evidence, ticket): (Vec<(String, String)>, Option<&str>),
 ) -> Result<Answer, Refusal> {
     let inbound = Inbound {
         key: subject_key(key),
         wanted_name: name.map(str::to_owned),
         pin,
         evidence,
-        ticket: None,
+        ticket: ticket.map(str::to_owned),
         attributes: [("os".to_owned(), "linux".to_owned())].into(),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
         prefix: format!("192.0.{net}.0/24"),
     };
-    flow::enroll::enroll(shell, &inbound, &EXPORTER, "story").await.map(|outcome| Answer::of(shell, outcome))
+    flow::enroll::enroll(shell, &inbound, &exporter, "story").await.map(|outcome| Answer::of(shell, outcome))
 }
 
 /// Somebody who is in.
@@ -520,6 +571,24 @@ impl Member {
         self.renew_by(story, key, takes).await
     }
 
+    /// The key that it asks for next.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn next_key(&self) -> Arc<SoftwareKey> {
+        Arc::clone(self.next.get_or_init(|| async { key() }).await)
+    }
+
+    /// Renews with evidence.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn renew_with(
+        &self,
+        story: &Story,
+        evidence: Vec<(String, String)>,
+        ticket: Option<&str>,
+    ) -> Result<Told, Refusal> {
+        let key = self.next.get_or_init(|| async { key() }).await;
+        self.ask_to_renew(story, key, None, &evidence, ticket).await
+    }
+
     /// The same for a key of its own.
     pub async fn renew_by(
         &self,
@@ -527,25 +596,31 @@ impl Member {
         key: &SoftwareKey,
         takes: Option<&str>,
     ) -> Result<IssuedReply, Refusal> {
+        self.ask_to_renew(story, key, takes, &[], None).await.map(Told::issued)
+    }
+
+    async fn ask_to_renew(
+        &self,
+        story: &Story,
+        key: &SoftwareKey,
+        takes: Option<&str>,
+        evidence: &[(String, String)],
+        ticket: Option<&str>,
+    ) -> Result<Told, Refusal> {
         let peer = story.peer(&self.issued);
         let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
         flow::shell::retrying(|| async {
             let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
-            let asked = flow::renew::Asked {
-                csr: &csr,
-                takes,
-                evidence: &[],
-                ticket: None,
-                exporter: &EXPORTER,
-                source: "192.0.2.0/24",
-            };
+            let asked =
+                flow::renew::Asked { csr: &csr, takes, evidence, ticket, exporter: &EXPORTER, source: "192.0.2.0/24" };
             match flow::renew::renew(&story.shell, &caller, &asked, "story").await? {
-                flow::renew::Renewed::Issued(issued) => Ok(*issued),
-                flow::renew::Renewed::Challenge(challenge) => panic!("{challenge:?} instead of a certificate"),
+                flow::renew::Renewed::Issued(made) => {
+                    Ok(Told::Issued(Box::new(native::enroll::issued(&story.shell, *made))))
+                }
+                flow::renew::Renewed::Challenge(challenge) => Ok(Told::Challenge(challenge)),
             }
         })
         .await
-        .map(|made| native::enroll::issued(&story.shell, made))
     }
 
     /// A request by the key it has.
@@ -598,14 +673,14 @@ impl Member {
     /// Comes back with its old certificate as evidence.
     pub async fn rejoin(&self, story: &Story) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
-        enroll(&story.shell, key, (1, None), None, vec![self.evidence(key)]).await
+        enroll(&story.shell, key, (1, EXPORTER, None), None, (vec![self.evidence(key)], None)).await
     }
 
     /// The same, with a wish for a name.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub async fn rejoin_named(&self, story: &Story, name: &str) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
-        enroll(&story.shell, key, (1, None), Some(name), vec![self.evidence(key)]).await
+        enroll(&story.shell, key, (1, EXPORTER, None), Some(name), (vec![self.evidence(key)], None)).await
     }
 
     /// Its old certificate as evidence for its next key, beside other evidence.
@@ -613,7 +688,7 @@ impl Member {
     pub async fn rejoin_with(&self, story: &Story, other: Vec<(String, String)>) -> Result<Answer, Refusal> {
         let key = self.next.get_or_init(|| async { key() }).await;
         let all = other.into_iter().chain([self.evidence(key)]).collect();
-        enroll(&story.shell, key, (1, None), None, all).await
+        enroll(&story.shell, key, (1, EXPORTER, None), None, (all, None)).await
     }
 
     /// Asks how its request to come back stands.

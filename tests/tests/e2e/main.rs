@@ -10,6 +10,7 @@ mod absence;
 mod access;
 mod alone;
 mod ansible;
+mod attested;
 mod balancers;
 mod black_hole;
 mod by_hand;
