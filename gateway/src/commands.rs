@@ -1,5 +1,6 @@
 //! What each command does. Errors end here, as words and an exit code.
 
+mod authority;
 mod ca;
 mod dev;
 mod init;

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use pki::{Role, Root};
-
 use super::{
+    authority::{note, notices, root, write},
     listing::{self, show},
     load, rotation,
 };
@@ -14,17 +13,11 @@ use crate::{
     config::Config,
     core::{
         audit::{Offline, Signed},
-        ca_end::CaEnds,
         slots::SlotState,
     },
-    ports::{
-        clock::Clock,
-        entropy::Entropy,
-        files::{self, Access, Existing},
-    },
-    server::noted,
+    ports::{clock::Clock, entropy::Entropy},
     signer::{
-        Passphrase, SignerError,
+        Passphrase,
         offline::{self, Imported, Listed},
         rotation::Making,
     },
@@ -137,52 +130,6 @@ fn renewed(listed: &[Listed], data_dir: &Path, signed: Signed) -> Result<Vec<Off
         done.push(Offline::RootListMade { number: list.number.to_string(), signed });
     }
     Ok(done)
-}
-
-/// The store may be the running gateway's, so it is left to the gateway to write it down.
-pub(super) fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result<(), Complaint> {
-    noted::note(&config.data_dir, clock.now().into(), done).map_err(Complaint::failed)
-}
-
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Complaint> {
-    files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Replace).map_err(Complaint::failed)
-}
-
-/// The root with its key, wherever that is.
-pub(super) fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Result<Root, Complaint> {
-    let here = offline::root_key(&config.data_dir).map_err(Complaint::failed)?;
-    let key = key.unwrap_or(&here);
-    if !files::exists(key) {
-        return Err(Complaint::failed(format!("the root's key is not at `{}`", key.display())).hint(
-            "give its path with --root-key; or, if it must not be on this machine, sign where it is: `ca renew --request FILE`",
-        ));
-    }
-    let passphrase = Passphrase::load(passphrase.unwrap_or(&config.passphrase_file)).map_err(Complaint::failed)?;
-    let certificate = offline::root_certificate(&config.data_dir).map_err(Complaint::failed)?;
-    offline::open_root(&certificate, key, &passphrase).map_err(|error| match error {
-        wrong @ SignerError::WrongPassphrase { .. } => {
-            Complaint::failed(wrong).hint("give the file with the root key's passphrase with --root-passphrase-file")
-        }
-        other => Complaint::failed(other),
-    })
-}
-
-/// What is to be said of ends that are near.
-pub(super) fn notices(listed: &[Listed], clock: &Clock) -> Vec<String> {
-    let active = |role: Option<Role>| {
-        listed
-            .iter()
-            .find(|one| one.state == SlotState::Active && one.root.is_some() == role.is_some() && one.info.role == role)
-    };
-    let end = |role| active(role).map(|one| one.info.not_after);
-    let (Some(root), Some(machine), Some(person), Some(gateway)) =
-        (end(None), end(Some(Role::Machine)), end(Some(Role::Person)), end(Some(Role::Gateway)))
-    else {
-        return Vec::new();
-    };
-    let root_list = active(None).and_then(|one| one.list).and_then(|list| list.next_update);
-    let ends = CaEnds { root, root_list, machine, person, gateway };
-    ends.notices(clock.now()).iter().map(ToString::to_string).collect()
 }
 
 /// The same for whoever checks the configuration; nothing before `init`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use pki::UnixTime;
 use serde::Serialize;
 
-use super::{at_home, ca::notices, load, rotation};
+use super::{at_home, authority::notices, load, rotation};
 use crate::{
     complaint::Complaint,
     core::{

@@ -7,7 +7,7 @@ use pki::UnixTime;
 
 use super::{
     at_home,
-    ca::{note, root, write},
+    authority::{note, root, write},
     load,
 };
 use crate::{

@@ -15,7 +15,8 @@ use pki::{
 use super::{
     CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, all_of, file, load_certificate,
     made::{Made, ticket_key_file, token_key_file},
-    offline::list_of_root,
+    parts::{IssuingParts, Parts, RootParts},
+    roots::list_of_root,
 };
 use crate::{
     core::{
@@ -69,29 +70,6 @@ struct Issuing {
 struct Token {
     key: Arc<dyn CaKey>,
     check: TokenKey,
-}
-
-/// What an authority is put together from.
-pub(super) struct Parts {
-    pub slots: Slots,
-    pub roots: Vec<RootParts>,
-    pub issuing: Vec<IssuingParts>,
-    pub token: Arc<dyn CaKey>,
-    pub tickets: TicketKey,
-    pub ssh: SshCas,
-}
-
-pub(super) struct RootParts {
-    pub slot: RootSlot,
-    pub der: Vec<u8>,
-    pub list: Option<(Vec<u8>, ListInfo)>,
-    pub cross: Vec<Vec<u8>>,
-}
-
-pub(super) struct IssuingParts {
-    pub slot: IssuingSlot,
-    pub der: Vec<u8>,
-    pub key: Option<Arc<dyn CaKey>>,
 }
 
 impl fmt::Debug for Authority {

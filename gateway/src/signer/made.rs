@@ -9,9 +9,10 @@ use pki::{CaKey, IssuingCa, KeyAlgorithm, Role, Root, Serial, SoftwareKey, Trust
 use zeroize::Zeroizing;
 
 use super::{
-    CaDir, Passphrase, SignerError, SshCas,
-    authority::{IssuingParts, Parts, RootParts},
-    file, offline, save_certificates, save_list,
+    CaDir, Passphrase, SignerError, SshCas, file,
+    parts::{IssuingParts, Parts, RootParts},
+    roots::make_root_list,
+    save_certificates, save_list,
 };
 use crate::{
     core::{slots::Slots, ticket::TicketKey},
@@ -60,7 +61,7 @@ impl MadeRoot {
         let root = new_root(domain, key, Serial::from_entropy(entropy.bytes()), now)?;
         let issue = |role| issue(&root, role, now, entropy);
         let issuing = [issue(Role::Machine)?, issue(Role::Person)?, issue(Role::Gateway)?];
-        let list = offline::make_root_list(&root, None, clock.now_ms())?;
+        let list = make_root_list(&root, None, clock.now_ms())?;
         Ok(Self { root, root_key, list, issuing })
     }
 

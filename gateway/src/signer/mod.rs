@@ -26,6 +26,8 @@ mod file;
 mod leaf;
 mod made;
 pub mod offline;
+mod parts;
+mod roots;
 pub mod rotation;
 mod ssh;
 #[cfg(test)]
@@ -48,6 +50,9 @@ pub use self::{
 };
 
 const CERTIFICATE: &str = "CERTIFICATE";
+
+/// The label of a request for a certificate (RFC 7468 7).
+const REQUEST: &str = "CERTIFICATE REQUEST";
 
 /// The label of a revocation list (RFC 7468 7).
 const LIST: &str = "X509 CRL";
@@ -73,6 +78,11 @@ impl CaDir {
     #[must_use]
     pub fn slots_file(&self) -> PathBuf {
         self.0.join("authority.toml")
+    }
+
+    /// Says that certificates or lists of slots are others now, so that a running gateway takes them over.
+    fn touch(&self) -> Result<(), SignerError> {
+        self.save_slots(&self.slots()?.touched())
     }
 
     /// The certificate of a slot.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use pki::{CaInfo, ListInfo, Role, Root, Serial, SoftwareKey, UnixTime};
+use pki::{CaInfo, ListInfo, Role, Root, Serial, SoftwareKey};
 
 use crate::{
     core::slots::{IssuingSlot, SlotState},
@@ -16,11 +16,14 @@ use crate::{
         files::{self, Access, Existing},
     },
     signer::{
-        CERTIFICATE, CaDir, LIST, Passphrase, SignerError, file, load_certificate, pem_of,
-        rotation::{Making, touch},
+        CERTIFICATE, CaDir, LIST, Passphrase, REQUEST, SignerError, file, load_certificate,
+        roots::{active_root, list_of_root, make_root_list},
+        rotation::Making,
         save_list,
     },
 };
+
+pub use super::roots::{root_certificate, root_key, root_list};
 
 /// One slot as its files say.
 #[derive(Clone, Debug)]
@@ -59,54 +62,6 @@ pub fn list(data_dir: &Path) -> Result<Vec<Listed>, SignerError> {
     roots.chain(issuing).collect()
 }
 
-/// The name of the active root.
-fn active_root(dir: &CaDir) -> Result<String, SignerError> {
-    let none = || SignerError::NoAuthority { path: dir.path().to_owned() };
-    Ok(dir.slots()?.active_root().ok_or_else(none)?.name.clone())
-}
-
-/// The certificate of the active root.
-///
-/// # Errors
-/// [`SignerError`].
-pub fn root_certificate(data_dir: &Path) -> Result<Vec<u8>, SignerError> {
-    let dir = CaDir::of(data_dir);
-    load_certificate(&dir.certificate(&active_root(&dir)?))
-}
-
-/// Where the key of the active root lies unless it was taken elsewhere.
-///
-/// # Errors
-/// [`SignerError`].
-pub fn root_key(data_dir: &Path) -> Result<PathBuf, SignerError> {
-    let dir = CaDir::of(data_dir);
-    Ok(dir.key(&active_root(&dir)?))
-}
-
-/// The list of the active root, if there is one.
-///
-/// # Errors
-/// [`SignerError::List`] when it is another's, or none.
-pub fn root_list(data_dir: &Path) -> Result<Option<(Vec<u8>, ListInfo)>, SignerError> {
-    let dir = CaDir::of(data_dir);
-    list_of_root(&dir, &active_root(&dir)?)
-}
-
-/// The list of a root, if there is one.
-pub(super) fn list_of_root(dir: &CaDir, root: &str) -> Result<Option<(Vec<u8>, ListInfo)>, SignerError> {
-    let path = dir.list(root);
-    if !files::exists(&path) {
-        return Ok(None);
-    }
-    let root = load_certificate(&dir.certificate(root))?;
-    let der = pem_of(LIST, &path)?;
-    let info = pki::read_crl(&der, &root).map_err(|source| SignerError::List { path, source })?;
-    Ok(Some((der, info)))
-}
-
-/// The label of a request for a certificate (RFC 7468 7).
-pub(super) const REQUEST: &str = "CERTIFICATE REQUEST";
-
 /// Opens the root: its certificate, and its key wherever that lies.
 ///
 /// # Errors
@@ -116,19 +71,6 @@ pub fn open_root(certificate: &[u8], key: &Path, passphrase: &Passphrase) -> Res
     let software =
         SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path: key.to_owned(), source })?;
     Root::from_parts(certificate, Arc::new(software)).map_err(|source| SignerError::Ca { path: key.to_owned(), source })
-}
-
-/// A new list of the root. It is good for as long as its issuing CAs are made for: a list that ends shuts everybody out who
-/// believes in lists, and nobody looks at a root every week.
-///
-/// # Errors
-/// [`SignerError`].
-pub fn make_root_list(root: &Root, last: Option<ListInfo>, now_ms: u64) -> Result<Vec<u8>, SignerError> {
-    let now = UnixTime::new(now_ms / 1000);
-    let number = last.map_or(now_ms, |last| now_ms.max(last.number.saturating_add(1)));
-    let until = now.plus(pki::ISSUING_CA_LIFETIME).min(root.not_after());
-    // As with certificates: whoever fetches it may have a clock that is a little behind.
-    Ok(pki::root_crl(root, number, now.minus(pki::BACKDATE), until)?)
 }
 
 /// Makes the root's list anew in its file.
@@ -144,7 +86,7 @@ pub fn renew_root_list(data_dir: &Path, root: &Root, clock: &Clock) -> Result<Li
     }
     let der = make_root_list(root, last, clock.now_ms())?;
     save_list(&path, &der, Existing::Replace)?;
-    touch(data_dir)?;
+    CaDir::of(data_dir).touch()?;
     pki::read_crl(&der, root.cert_der()).map_err(|source| SignerError::List { path, source })
 }
 
@@ -209,7 +151,7 @@ pub fn renew(data_dir: &Path, root: &Root, clock: &Clock, entropy: &Entropy) -> 
     let renewed: Vec<_> = renewed.collect::<Result<_, _>>()?;
     renew_root_list(data_dir, root, clock)?;
     put(&renewed)?;
-    touch(data_dir)?;
+    CaDir::of(data_dir).touch()?;
     list(data_dir)
 }
 
@@ -259,7 +201,7 @@ pub fn import(making: &Making<'_>, signed: &Path) -> Result<Imported, SignerErro
         save_list(&path, der, Existing::Replace)?;
     }
     put(&renewed)?;
-    touch(data_dir)?;
+    CaDir::of(data_dir).touch()?;
     Ok(Imported::Renewed(list(data_dir)?))
 }
 

@@ -9,9 +9,10 @@ use std::{path::Path, sync::Arc};
 use pki::{CaKey, KeyDigest, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, SignerError, all_of, file, load_certificate,
+    CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of, file, load_certificate,
     made::{generate, new_root},
-    offline, save_certificates, save_list,
+    roots::{make_root_list, root_certificate},
+    save_certificates, save_list,
 };
 use crate::{
     core::slots::{Slots, Step},
@@ -88,7 +89,7 @@ impl Making<'_> {
         }
         let cross = active.cross_certify(root.cert_der(), self.serial())?;
         save_certificates(&dir.cross(&name), &[cross], Existing::Replace)?;
-        save_list(&dir.list(&name), &offline::make_root_list(&root, None, self.clock.now_ms())?, Existing::Replace)?;
+        save_list(&dir.list(&name), &make_root_list(&root, None, self.clock.now_ms())?, Existing::Replace)?;
         save_certificates(&dir.certificate(&name), &[root.cert_der().to_vec()], Existing::Replace)?;
         save(&dir, slots.with_root(&name, root.pin(), issuing))?;
         Ok(name)
@@ -104,8 +105,8 @@ impl Making<'_> {
         let name = slots.free_name(role.as_str());
         let key = self.key(&name)?;
         let csr = pki::csr::request(&*key).map_err(|source| SignerError::Csr { path: dir.key(&name), source })?;
-        let root = pki::to_pem(CERTIFICATE, &offline::root_certificate(self.data_dir)?);
-        Ok((name, root + &pki::to_pem(offline::REQUEST, &csr)))
+        let root = pki::to_pem(CERTIFICATE, &root_certificate(self.data_dir)?);
+        Ok((name, root + &pki::to_pem(REQUEST, &csr)))
     }
 
     /// Takes the certificate of an issuing CA whose key [`Making::request`] made. Gives its name.
@@ -114,7 +115,7 @@ impl Making<'_> {
     /// [`SignerError::NotSigned`] when it is for another key than the one that was made last for its role.
     pub fn certified(&self, der: &[u8], path: &Path) -> Result<String, SignerError> {
         let (dir, slots) = (self.dir(), self.dir().slots()?);
-        let root = offline::root_certificate(self.data_dir)?;
+        let root = root_certificate(self.data_dir)?;
         let checked = pki::check_issuing(&root, der);
         let (role, domain) = checked.map_err(|source| SignerError::Ca { path: path.to_owned(), source })?;
         if domain != *self.domain {
@@ -171,15 +172,6 @@ fn save(dir: &CaDir, slots: Result<Slots, crate::core::slots::SlotError>) -> Res
     let slots = slots.map_err(|source| SignerError::Slots { path: dir.slots_file(), source })?;
     dir.save_slots(&slots)?;
     Ok(slots)
-}
-
-/// Says that certificates or lists of slots are others now, so that a running gateway takes them over.
-///
-/// # Errors
-/// [`SignerError`].
-pub(super) fn touch(data_dir: &Path) -> Result<(), SignerError> {
-    let dir = CaDir::of(data_dir);
-    dir.save_slots(&dir.slots()?.touched())
 }
 
 /// The pin of the root that is active.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pki::{AdmittedBy, AssuranceLevel, Identity, KeyAlgorithm, LeafRequest, TrustDomain};
+use pki::{AdmittedBy, AssuranceLevel, Identity, KeyAlgorithm, LeafRequest, TrustDomain, UnixTime};
 
 use crate::{
     ports::clock::FakeClock,
