@@ -242,8 +242,9 @@ fn one_helper_serves_many_and_a_forward_too() {
     eventually("they are closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
 
     let mut forward = alice.start(&["forward", "--raw", "alpha", "echo"]);
-    let at: std::net::SocketAddr = forward
-        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let at: std::net::SocketAddr = forward.expect_stderr("it listens", |said| {
+        said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
+    });
     let mut program = TcpStream::connect(at).unwrap();
     program.set_read_timeout(Some(PATIENCE)).unwrap();
     program.write_all(b"forward\n").unwrap();

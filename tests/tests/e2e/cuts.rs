@@ -332,7 +332,7 @@ fn a_thousand_streams_end_within_a_second() {
     for n in 0..MACHINES {
         let mut forward = bob.start(&["forward", "--raw", &format!("m{n}"), "echo"]);
         let at: std::net::SocketAddr = forward.expect_stderr("it listens", |said| {
-            said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok()
+            said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
         });
         forwards.push(forward);
         for _ in 0..ALL / MACHINES + usize::from(n < ALL % MACHINES) {

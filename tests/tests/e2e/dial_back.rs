@@ -40,8 +40,9 @@ fn there_and_back(stream: &TcpStream, bytes: &[u8]) {
 #[track_caller]
 fn forward(person: &Lychgate, machine: &str, service: &str) -> (Program, SocketAddr) {
     let mut forward = person.start(&["forward", "--raw", machine, service]);
-    let at = forward
-        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let at = forward.expect_stderr("it listens", |said| {
+        said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
+    });
     (forward, at)
 }
 

@@ -193,8 +193,9 @@ fn a_forward_listens_where_it_is_told() {
     }
     // Any free port without.
     let mut anywhere = alice.start(&["forward", "--raw", "alpha", "echo"]);
-    let at: SocketAddr = anywhere
-        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let at: SocketAddr = anywhere.expect_stderr("it listens", |said| {
+        said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
+    });
     assert!(at.ip().is_loopback() && heard_back((Ipv4Addr::LOCALHOST, at.port())));
     let mut open = TcpStream::connect(at).unwrap();
     open.write_all(b"x").unwrap();

@@ -251,8 +251,9 @@ fn the_client_seals_at_every_door() {
     by_helper.passes("by the helper\n");
 
     let mut forward = alice.start(&["forward", "alpha", "echo"]);
-    let at: SocketAddr = forward
-        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let at: SocketAddr = forward.expect_stderr("it listens", |said| {
+        said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
+    });
     let _by_forward = passes(at, b"by a forward\n");
 
     let port = Port::take();

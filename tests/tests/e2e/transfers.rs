@@ -238,8 +238,9 @@ fn other_programs_see_that_it_was_cut() {
     let exposed = format!("raw={},raw", dump.at);
     let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
     let mut forward = alice.start(&["forward", "--raw", "raw@alpha"]);
-    let at: SocketAddr = forward
-        .expect_stderr("it listens", |said| said.split_once("lychgate: ")?.1.split_once(" leads to")?.0.parse().ok());
+    let at: SocketAddr = forward.expect_stderr("it listens", |said| {
+        said.split_once("lychgate: ")?.1.split_once(" forwards to")?.0.parse().ok()
+    });
     for half_closed in [false, true] {
         let mut program = TcpStream::connect(at).unwrap();
         program.set_read_timeout(Some(PATIENCE)).unwrap();
