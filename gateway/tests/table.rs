@@ -23,7 +23,7 @@ use base64::{
 use gateway::core::face::Face;
 use gateway::{
     edge::{
-        endpoints::{self, Callers, Endpoint},
+        endpoints::{self, Callers, Carries, Endpoint},
         headers::Changes,
         http::router,
     },
