@@ -360,57 +360,6 @@ async fn what_cannot_be_locked_is_said() {
 
 /// Yes, no, or words that a person can use; never that the policy failed.
 #[tokio::test]
-async fn who_asks_what_they_may_is_answered() {
-    let story = Story::new().await;
-    let (alice, bob) = (story.first_person().await, story.person("bob", &[]).await);
-    story.machine("edge-07").await;
-    let waiting = story.stranger().ask("edge-08").await.waiting().id;
-    for _ in 0..2 {
-        story.stranger().ask("edge-09").await.waiting();
-    }
-    let rows = [
-        (&alice, "approve", waiting.as_str(), "allowed by rule `admins`"),
-        (&alice, "approve", "edge-08", "allowed by rule `admins`"),
-        (&alice, "approve", "edge-09", "several requests ask for the name `edge-09`: give one of "),
-        (&alice, "approve", "edge-07", "no such request: `approve` takes one that waits"),
-        (&alice, "approve", "", "allowed by rule `admins`"),
-        (&alice, "lock", "edge-07", "allowed by rule `admins`"),
-        (&alice, "lock", "person/bob", "allowed by rule `admins`"),
-        (&alice, "lock", "", "allowed by rule `admins`"),
-        (&alice, "lock", "token", "no such machine"),
-        (&alice, "read", waiting.as_str(), "allowed by rule `admins`"),
-        (&alice, "administer", "token", "allowed by rule `admins`"),
-        (&alice, "administer", "edge-10", "no such machine"),
-        (&alice, "renew", "", "allowed by rule `renew-person`"),
-        (&alice, "renew", "edge-07", "`renew` is for oneself"),
-        (&alice, "enroll", "", "`enroll` is asked of newcomers"),
-        (&alice, "connect", "edge-07", "`connect` concerns a service on a machine: write it as SERVICE@MACHINE"),
-        (&alice, "dance", "", "`dance` is not an action of the policy: use one of enroll, request, approve, "),
-        (&bob, "approve", waiting.as_str(), "no such request"),
-        (&bob, "approve", "", "denied: no rule permits it"),
-        (
-            &alice,
-            "unlock",
-            "edge-07",
-            "`unlock` is not an action of the policy; `administer` is what it takes: use one of ",
-        ),
-        // What bob may not see is not there for him.
-        (&bob, "approve", "edge-08", "no such request"),
-        (&bob, "lock", "edge-07", "no such machine"),
-        (&bob, "read", "person/bob", "allowed by rule `person-reads-themselves`"),
-        (&bob, "administer", "", "denied: no rule permits it"),
-    ];
-    for (who, action, resource, want) in rows {
-        let asked = gateway::flow::asked::PolicyQuestion { action: action.to_owned(), resource: resource.to_owned() };
-        let said = match gateway::flow::can_i::can_i(&story.shell, &who.caller(&story).await, &asked).await {
-            Ok(reply) => reply.explanation,
-            Err(refusal) => refusal.to_string(),
-        };
-        assert!(said.starts_with(want), "{action} {resource}: {said}");
-    }
-}
-
-#[tokio::test]
 async fn many_machines_at_once_each_get_their_own_serial() {
     let story = Story::new().await;
     let token = story.token(TokenWish { uses: Some(20), ..TokenWish::default() }).await;

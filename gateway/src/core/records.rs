@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use self::text::{assurance, base64_bytes, digest, nonce, role, serial};
 pub use self::{
     claim::Claim,
+    lock::{Lock, LockKind},
     run::{Convergence, Run},
 };
 
 mod claim;
+mod lock;
 mod run;
 pub(super) mod text;
 
@@ -497,78 +499,6 @@ pub struct Token {
     pub expires: UnixSecs,
     /// True once revoked.
     pub revoked: bool,
-}
-
-/// What a lock can hit.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LockKind {
-    /// A machine by name.
-    Machine,
-    /// A person by name.
-    Person,
-    /// A lineage by id.
-    Lineage,
-    /// A key by digest.
-    Key,
-}
-
-impl LockKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Machine, Self::Person, Self::Lineage, Self::Key];
-
-    /// The word used in paths and views.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Person => "person",
-            Self::Lineage => "lineage",
-            Self::Key => "key",
-        }
-    }
-
-    /// The kind of that name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
-
-/// A standing refusal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Lock {
-    /// What kind of thing is locked.
-    pub kind: LockKind,
-    /// Which one.
-    pub target: String,
-    /// Why.
-    pub reason: String,
-    /// Who locked: an identity, or `gateway`.
-    pub by: String,
-    /// When.
-    pub at: UnixSecs,
-    /// For a lineage: the key whose lock it came with, and goes with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of_key: Option<String>,
-    /// The correlation id of the request that set it, for whatever is written down of its enforcement.
-    pub instance: String,
-}
-
-impl Lock {
-    /// The lock on a lineage that comes with this one on a key.
-    #[must_use]
-    pub fn with_key(&self, lineage: &str) -> Self {
-        Self {
-            kind: LockKind::Lineage,
-            target: lineage.to_owned(),
-            reason: format!("a key of it is locked: {}", self.reason),
-            by: self.by.clone(),
-            at: self.at,
-            of_key: Some(self.target.clone()),
-            instance: self.instance.clone(),
-        }
-    }
 }
 
 /// What the revocation lists need of a certificate, filed by its issuing CA and its end, so that those which have not
