@@ -348,6 +348,21 @@ impl Stage {
         (path.replace("{name}", &name(&somebody)), body, None)
     }
 
+    /// What is asked about a request that waits.
+    async fn request(&self, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
+        let id = self.waiting().await.1;
+        let body = match path.rsplit_once('/') {
+            Some((_, "approve")) => json!({ "unchecked": true }),
+            Some((_, "deny")) => json!({ "reason": "not ours" }),
+            _ => serde_json::Value::Null,
+        };
+        if path.ends_with("/reopen") {
+            let by = self.alice.caller(&self.story).await;
+            flow::people::deny(&self.story.shell, &by, &id, "not ours", "i").await.unwrap();
+        }
+        (path.replace("{id}", &id), body, None)
+    }
+
     async fn about(&self, method: &str, path: &str) -> (String, serde_json::Value, Option<Newcomer>) {
         let nothing = serde_json::Value::Null;
         match (method, path) {
@@ -361,19 +376,7 @@ impl Stage {
                 (path.replace("{id}", &id), nothing, Some(newcomer))
             }
             (_, "/v1/renew" | "/v1/sealed") => (path.to_owned(), json!({ "csr": Newcomer::new().csr }), None),
-            (_, "/v1/requests/{id}" | "/v1/requests/{id}/approve" | "/v1/requests/{id}/deny") => {
-                let body = match path.rsplit_once('/') {
-                    Some((_, "approve")) => json!({ "unchecked": true }),
-                    Some((_, "deny")) => json!({ "reason": "not ours" }),
-                    _ => nothing,
-                };
-                (path.replace("{id}", &self.waiting().await.1), body, None)
-            }
-            (_, "/v1/requests/{id}/reopen") => {
-                let (id, by) = (self.waiting().await.1, self.alice.caller(&self.story).await);
-                flow::people::deny(&self.story.shell, &by, &id, "not ours", "i").await.unwrap();
-                (path.replace("{id}", &id), nothing, None)
-            }
+            (_, path) if path.starts_with("/v1/requests/{id}") => self.request(path).await,
             ("PATCH", "/v1/machines/{name}" | "/v1/people/{name}") | (_, "/v1/people/{name}/offboard") => {
                 self.correction(path).await
             }

@@ -91,11 +91,12 @@ pub enum Admission {
     Fork(Changes, Refusal),
 }
 
-/// Decides.
-///
-/// # Errors
-/// Why the holder may not speak; nothing is to be changed then.
-pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
+/// The lineage of a certificate that is recorded and not over, and whose it is, when nothing stands against them.
+fn holder<'a>(
+    peer: &Peer,
+    standing: &'a Standing,
+    now: UnixTime,
+) -> Result<(&'a Seen<Lineage>, &'a Seen<Subject>), Refusal> {
     if now > peer.not_after {
         return Err(Refusal::Expired);
     }
@@ -115,6 +116,15 @@ pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> R
     let Some(subject) = standing.subject.as_ref().filter(|subject| subject.record.lineage == lineage.record.id) else {
         return Err(Refusal::Retired { why: REMOVED });
     };
+    Ok((lineage, subject))
+}
+
+/// Decides.
+///
+/// # Errors
+/// Why the holder may not speak; nothing is to be changed then.
+pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
+    let (lineage, subject) = holder(peer, standing, now)?;
     let caller = |lineage: Seen<Lineage>, subject: &Seen<Subject>| {
         Box::new(Caller {
             identity: peer.identity.clone(),

@@ -244,19 +244,12 @@ impl Event {
                 rules,
                 vec![("serial", serial), ("lineage", lineage), ("key", key), ("not_after", not_after.to_string())],
             ),
-            Self::SshIssued { identity, kind, serial, key_id, principals, key, certificate, not_after, rules } => (
-                identity,
-                rules,
-                vec![
-                    ("kind", kind.to_owned()),
-                    ("serial", serial.to_string()),
-                    ("key_id", key_id),
-                    ("principals", principals),
-                    ("key", key),
-                    ("certificate", certificate),
-                    ("not_after", not_after.to_string()),
-                ],
-            ),
+            Self::SshIssued { identity, kind, serial, key_id, principals, key, certificate, not_after, rules } => {
+                let text = [("key_id", key_id), ("principals", principals), ("key", key), ("certificate", certificate)];
+                let (kind, serial) = (("kind", kind.to_owned()), ("serial", serial.to_string()));
+                let end = ("not_after", not_after.to_string());
+                (identity, rules, [kind, serial].into_iter().chain(text).chain([end]).collect())
+            }
             Self::CertificateActivated { serial, identity, retired } => {
                 let retired = retired.map(|serial| ("retired", serial));
                 (identity, vec![], [("serial", serial)].into_iter().chain(retired).collect())

@@ -283,42 +283,46 @@ impl Metrics {
             clock_suspect: Gauge::default(),
             damaged: Gauge::default(),
         };
-        let r = &mut this.registry;
-        r.register("requests", "Requests answered", this.requests.clone());
-        r.register("request_seconds", "Time to answer, long polls included", this.request_seconds.clone());
-        r.register("connections", "Open connections", this.connections.clone());
-        r.register("turned_away", "Sockets closed before their handshake", this.turned_away.clone());
-        r.register("handshakes", "TLS handshakes by outcome", this.handshakes.clone());
-        r.register("cuts", "Connections cut", this.cuts.clone());
-        r.register("malformed", "Malformed requests by the rule they broke", this.framing.clone());
-        r.register("timeouts", "Connections ended for slowness", this.timeouts.clone());
-        r.register("rate_limited", "Requests over a rate", this.limited.clone());
-        r.register("enrollments", "Enrollments by outcome", this.enrollments.clone());
-        r.register("renewals", "Renewals by outcome", this.renewals.clone());
-        r.register("locks", "Locks set and lifted, lineages forked", this.locks.clone());
-        r.register("commit_seconds", "Time to a durable commit", this.commit_seconds.clone());
-        r.register("commit_failures", "Commits that failed or are in doubt", this.commit_failures.clone());
-        r.register("waiting", "Enrollments that wait for a person", this.waiting.clone());
-        r.register("tunnels", "Machines that hold a tunnel", this.tunnels.clone());
-        r.register("sessions", "Open connections to services", this.sessions.clone());
-        r.register("sessions_ended", "Connections to services that ended, by reason", this.sessions_ended.clone());
-        r.register("dial_backs", "Streams that asked for a connection of their own", this.dial_backs.clone());
-        r.register("leaf_not_after", "End of the gateway's own certificate", this.leaf_not_after.clone());
-        r.register("ca_not_after", "End of the root, of its list, of an issuing CA", this.ca_not_after.clone());
-        r.register("crl_entries", "Entries of the newest revocation list", this.crl_entries.clone());
-        r.register("crl_left_out", "Entries for which that list has no room", this.crl_left_out.clone());
+        this.register();
+        this.start_at_zero();
+        this
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Requests answered", self.requests.clone());
+        r.register("request_seconds", "Time to answer, long polls included", self.request_seconds.clone());
+        r.register("connections", "Open connections", self.connections.clone());
+        r.register("turned_away", "Sockets closed before their handshake", self.turned_away.clone());
+        r.register("handshakes", "TLS handshakes by outcome", self.handshakes.clone());
+        r.register("cuts", "Connections cut", self.cuts.clone());
+        r.register("malformed", "Malformed requests by the rule they broke", self.framing.clone());
+        r.register("timeouts", "Connections ended for slowness", self.timeouts.clone());
+        r.register("rate_limited", "Requests over a rate", self.limited.clone());
+        r.register("enrollments", "Enrollments by outcome", self.enrollments.clone());
+        r.register("renewals", "Renewals by outcome", self.renewals.clone());
+        r.register("locks", "Locks set and lifted, lineages forked", self.locks.clone());
+        r.register("commit_seconds", "Time to a durable commit", self.commit_seconds.clone());
+        r.register("commit_failures", "Commits that failed or are in doubt", self.commit_failures.clone());
+        r.register("waiting", "Enrollments that wait for a person", self.waiting.clone());
+        r.register("tunnels", "Machines that hold a tunnel", self.tunnels.clone());
+        r.register("sessions", "Open connections to services", self.sessions.clone());
+        r.register("sessions_ended", "Connections to services that ended, by reason", self.sessions_ended.clone());
+        r.register("dial_backs", "Streams that asked for a connection of their own", self.dial_backs.clone());
+        r.register("leaf_not_after", "End of the gateway's own certificate", self.leaf_not_after.clone());
+        r.register("ca_not_after", "End of the root, of its list, of an issuing CA", self.ca_not_after.clone());
+        r.register("crl_entries", "Entries of the newest revocation list", self.crl_entries.clone());
+        r.register("crl_left_out", "Entries for which that list has no room", self.crl_left_out.clone());
         r.register(
             "clock_suspect",
             "1 while the clock is not believed and nothing is deleted",
-            this.clock_suspect.clone(),
+            self.clock_suspect.clone(),
         );
-        r.register("damaged_records", "Damaged records met since the start", this.damaged.clone());
-        r.register("build_info", "The version, as a label of 1", this.build_info.clone());
-        r.register("accept_failures", "Sockets that could not be accepted", this.accept_failures.clone());
-        r.register("reloads", "Reloads of policy and configuration", this.reloads.clone());
-        r.register("housekeeping", "Rounds of housekeeping", this.housekeeping.clone());
-        this.start_at_zero();
-        this
+        r.register("damaged_records", "Damaged records met since the start", self.damaged.clone());
+        r.register("build_info", "The version, as a label of 1", self.build_info.clone());
+        r.register("accept_failures", "Sockets that could not be accepted", self.accept_failures.clone());
+        r.register("reloads", "Reloads of policy and configuration", self.reloads.clone());
+        r.register("housekeeping", "Rounds of housekeeping", self.housekeeping.clone());
     }
 
     /// What can be counted elsewhere starts at zero too: of a counter that appears with its first event, that event is no

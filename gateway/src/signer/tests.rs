@@ -66,6 +66,27 @@ fn no_key(file: &str) -> String {
     )
 }
 
+/// It is not made twice, belongs to one trust domain, and is the same when it is loaded, also without the root's key.
+fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
+    let (clock, entropy) = (Clock::system(), Entropy::seeded(2));
+    let exists = Authority::create(good, &domain(), passphrase, &clock, &entropy).unwrap_err();
+    assert!(matches!(exists, SignerError::Exists { .. }), "{exists}");
+    let foreign = TrustDomain::parse("other.example").unwrap();
+    let foreign = Authority::load(good, &foreign, passphrase, &clock).unwrap_err();
+    assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
+
+    // The root's key may be elsewhere.
+    fs_remove(&good.join("ca/root.key"));
+    let loaded = Authority::load(good, &domain(), passphrase, &clock).unwrap();
+    assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));
+    assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
+    for role in Role::ALL {
+        assert_eq!(loaded.signing().issuer(role), made.signing().issuer(role));
+        assert!(loaded.chain_pem(&made.signing().issuer(role)).is_some());
+    }
+    assert_eq!(loaded.token_point(), made.token_point());
+}
+
 #[test]
 fn an_authority_in_files() {
     let (clock, entropy) = (Clock::system(), Entropy::seeded(1));
@@ -125,22 +146,7 @@ fn an_authority_in_files() {
         "`@/ca/root.pem` holds 2 certificates instead of one",
     );
 
-    let exists = Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap_err();
-    assert!(matches!(exists, SignerError::Exists { .. }), "{exists}");
-    let foreign = TrustDomain::parse("other.example").unwrap();
-    let foreign = Authority::load(&good, &foreign, &passphrase, &clock).unwrap_err();
-    assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
-
-    // The root's key may be elsewhere.
-    fs_remove(&good.join("ca/root.key"));
-    let loaded = Authority::load(&good, &domain(), &passphrase, &clock).unwrap();
-    assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));
-    assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
-    for role in Role::ALL {
-        assert_eq!(loaded.signing().issuer(role), made.signing().issuer(role));
-        assert!(loaded.chain_pem(&made.signing().issuer(role)).is_some());
-    }
-    assert_eq!(loaded.token_point(), made.token_point());
+    loaded_again(&good, &passphrase, &made);
     assert_eq!(format!("{passphrase:?}"), "Passphrase(..)");
 }
 

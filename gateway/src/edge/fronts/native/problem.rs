@@ -110,6 +110,32 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         ),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
         Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
+        Refusal::WrongMedia { .. }
+        | Refusal::CrossSite
+        | Refusal::TooLarge { .. }
+        | Refusal::TooSlow(_)
+        | Refusal::Unfinished
+        | Refusal::HttpVersion
+        | Refusal::HeadTooLarge { .. }
+        | Refusal::Method => http(refusal),
+        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
+        }
+        Refusal::SignerUnavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "signer-unavailable",
+            Some("try again; the same request is safe to repeat, and nothing was changed"),
+        ),
+        Refusal::Ours(Fault::CaEnded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
+        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
+        }
+    }
+}
+
+/// Of a request that HTTP itself, or a browser, should not have sent.
+fn http(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
+    match refusal {
         Refusal::WrongMedia { .. } => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not-json",
@@ -127,18 +153,7 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         ),
         Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
-        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
-        }
-        Refusal::SignerUnavailable => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "signer-unavailable",
-            Some("try again; the same request is safe to repeat, and nothing was changed"),
-        ),
-        Refusal::Ours(Fault::CaEnded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
-        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
-        }
+        _ => (StatusCode::BAD_REQUEST, "malformed", None),
     }
 }
 
