@@ -51,8 +51,17 @@ struct KnownRoot {
     der: Vec<u8>,
     info: CaInfo,
     list: Option<(Vec<u8>, ListInfo)>,
-    /// Certificates for its key, each with the root that made it: of those that are believed.
+    /// Certificates for its key, each with the root before it that made it: of those that are believed.
     cross: Vec<(KeyDigest, Vec<u8>)>,
+    /// The same by roots that came after it: whoever began with one of these learns of it by them.
+    back: Vec<Vec<u8>>,
+}
+
+impl KnownRoot {
+    /// What vouches for it.
+    fn vouched(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.cross.iter().map(|(_, der)| der).chain(&self.back)
+    }
 }
 
 /// An issuing CA that was shown to somebody.
@@ -160,7 +169,7 @@ impl Authority {
         let given = |root: &&KnownRoot| matches!(root.slot.state, SlotState::Active | SlotState::Published);
         let pem = |ders: &mut dyn Iterator<Item = &Vec<u8>>| ders.map(|der| pki::to_pem(CERTIFICATE, der)).collect();
         let bundle_pem: String = pem(&mut roots.iter().filter(given).map(|root| &root.der));
-        let cross_pem = pem(&mut roots.iter().filter(given).flat_map(|root| root.cross.iter().map(|(_, der)| der)));
+        let cross_pem = pem(&mut roots.iter().filter(given).flat_map(KnownRoot::vouched));
         let no_active = || SignerError::NoAuthority { path: dir.0.clone() };
         let root = roots.iter().find(|root| root.slot.state == SlotState::Active).ok_or_else(no_active)?;
         let active = |role| {
@@ -390,7 +399,7 @@ fn known_roots(
             return Err(SignerError::OtherKey { path: dir.certificate(&slot.name) });
         }
         offered.push(cross);
-        roots.push(KnownRoot { slot, der, info, list, cross: Vec::new() });
+        roots.push(KnownRoot { slot, der, info, list, cross: Vec::new(), back: Vec::new() });
     }
     let anchor = |root: &KnownRoot| {
         // A root that has ended is checked like any other: each handshake looks at the time, and the gateway must start to say so.
@@ -401,15 +410,19 @@ fn known_roots(
             .map_err(bad)
     };
     let anchors: Vec<_> = roots.iter().map(anchor).collect::<Result<_, _>>()?;
-    for (root, offered) in roots.iter_mut().zip(offered) {
+    for (at, (root, offered)) in roots.iter_mut().zip(offered).enumerate() {
         for cross in offered {
             // One by a root that is retired leads nobody anywhere any more.
-            let by = anchors.iter().find(|(key, state, anchors)| {
+            let by = anchors.iter().position(|(key, state, anchors)| {
                 *key != root.info.key
                     && *state != SlotState::Retired
                     && pki::verify_cross(&root.der, &cross, anchors, now).is_ok()
             });
-            root.cross.extend(by.map(|(key, ..)| (*key, cross)));
+            match by.and_then(|by| Some((by, anchors.get(by)?))) {
+                Some((by, (key, ..))) if by < at => root.cross.push((*key, cross)),
+                Some(_) => root.back.push(cross),
+                None => {}
+            }
         }
     }
     Ok(roots)

@@ -8,7 +8,7 @@
 //! <data_dir>/ca/<root>.pem       a root's certificate, for everybody
 //! <data_dir>/ca/<root>.key       its key; may be taken offline, the gateway runs without it
 //! <data_dir>/ca/<root>.crl       its revocation list
-//! <data_dir>/ca/<root>.cross.pem certificates for its key by the roots before it
+//! <data_dir>/ca/<root>.cross.pem certificates for its key by the roots before and after it
 //! <data_dir>/ca/<ca>.pem         an issuing CA, of machines, people or gateways
 //! <data_dir>/ca/<ca>.key
 //! <data_dir>/ca/ssh-user.key     signs SSH certificates of people

@@ -72,7 +72,8 @@ impl Making<'_> {
         Ok(name)
     }
 
-    /// Makes a root with an issuing CA for each role. The active root, whose key this is, vouches for it. Gives its name.
+    /// Makes a root with an issuing CA for each role. The active root, whose key this is, vouches for it, and it for the active one:
+    /// whoever begins with either comes to know both. Gives its name.
     ///
     /// # Errors
     /// [`SignerError`].
@@ -89,6 +90,12 @@ impl Making<'_> {
         }
         let cross = active.cross_certify(root.cert_der(), self.serial())?;
         save_certificates(&dir.cross(&name), &[cross], Existing::Replace)?;
+        if let Some(before) = slots.active_root() {
+            let path = dir.cross(&before.name);
+            let mut vouched = if files::exists(&path) { all_of(CERTIFICATE, &path)? } else { Vec::new() };
+            vouched.push(root.cross_certify(active.cert_der(), self.serial())?);
+            save_certificates(&path, &vouched, Existing::Replace)?;
+        }
         save_list(&dir.list(&name), &make_root_list(&root, None, self.clock.now_ms())?, Existing::Replace)?;
         save_certificates(&dir.certificate(&name), &[root.cert_der().to_vec()], Existing::Replace)?;
         save(&dir, slots.with_root(&name, root.pin(), issuing))?;
