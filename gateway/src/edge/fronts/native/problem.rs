@@ -69,15 +69,24 @@ const AGAIN: &str = "try again in a few seconds; `Retry-After` says in how many"
 const FORKED: &str = "the key was copied or a disk restored: find the other copy; then an administrator must unlock or \
 remove the machine";
 
+/// What to do about a proof that does not hold.
+const PROVE_AGAIN: &str = "make a new proof on this connection, with the gateway's time";
+
+/// What to do about a waiting code that differs.
+const READ_AGAIN: &str = "read the code on the machine's own screen again; if it still differs, do not approve: another \
+machine is asking";
+
+/// What a body must be.
+const AS_JSON: &str = "send `Content-Type: application/json`, also without a body; no `Content-Encoding`";
+
+/// What version of HTTP there is, and how proxies are told.
+const AS_HTTP_1_1: &str = "use HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`";
+
 /// Status, code and hint of a refusal.
 fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
     match refusal {
         Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", None),
-        Refusal::BadProof(_) => (
-            StatusCode::UNAUTHORIZED,
-            "bad-proof",
-            Some("make a new proof on this connection, with the gateway's time"),
-        ),
+        Refusal::BadProof(_) => (StatusCode::UNAUTHORIZED, "bad-proof", Some(PROVE_AGAIN)),
         Refusal::Evidence(reject) => evidence(reject),
         Refusal::BadCsr(_)
         | Refusal::BadSshKey(_)
@@ -101,23 +110,18 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         }
         Refusal::Replaced | Refusal::CertificateLimit { .. } | Refusal::Expired => certificate(refusal),
         Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
-        Refusal::WrongCode => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "wrong-code",
-            Some(
-                "read the code on the machine's own screen again; if it still differs, do not approve: another machine is asking",
-            ),
-        ),
+        Refusal::WrongCode => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-code", Some(READ_AGAIN)),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
         Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
-        Refusal::WrongMedia { .. }
-        | Refusal::CrossSite
-        | Refusal::TooLarge { .. }
-        | Refusal::TooSlow(_)
-        | Refusal::Unfinished
-        | Refusal::HttpVersion
-        | Refusal::HeadTooLarge { .. }
-        | Refusal::Method => http(refusal),
+        Refusal::WrongMedia { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", Some(AS_JSON)),
+        Refusal::CrossSite => {
+            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is not a browser"))
+        }
+        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
+        Refusal::TooSlow(_) | Refusal::Unfinished => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
+        Refusal::HttpVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http-version", Some(AS_HTTP_1_1)),
+        Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
+        Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
         Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
@@ -130,30 +134,6 @@ fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) 
         Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
         }
-    }
-}
-
-/// Of a request that HTTP itself, or a browser, should not have sent.
-fn http(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
-    match refusal {
-        Refusal::WrongMedia { .. } => (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not-json",
-            Some("send `Content-Type: application/json`, also without a body; no `Content-Encoding`"),
-        ),
-        Refusal::CrossSite => {
-            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is not a browser"))
-        }
-        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
-        Refusal::TooSlow(_) | Refusal::Unfinished => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
-        Refusal::HttpVersion => (
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "http-version",
-            Some("use HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`"),
-        ),
-        Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
-        Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
-        _ => (StatusCode::BAD_REQUEST, "malformed", None),
     }
 }
 
