@@ -27,15 +27,13 @@ use crate::{
         refusal::{ForWhom, Malformed, Missing, Refusal},
     },
     flow::{admit::admit, shell::Shell},
+    limits::REQUEST_TIME,
     ports::{
         metrics::Metrics,
         rate::{Class, Rates},
     },
     registry::live::{Conn, Reason},
 };
-
-/// How long a request may take, beyond a long poll's wait: far above what a busy disk makes of the slowest of them.
-const REQUEST_TIME: Duration = Duration::from_secs(30);
 
 /// Characters of an unknown member's name that are said back.
 const QUERY_NAME_SHOWN: usize = 64;
