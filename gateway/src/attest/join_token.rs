@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use pki::{AssuranceLevel, KeyDigest, Role};
-use serde::Deserialize;
 use wire::enroll::JOIN_TOKEN;
 
-use super::{Attestor, Built, Case, Renewal, Row};
+use super::{Attestor, Built, Case, Renewal, Row, switched};
 use crate::core::{
     audit::Event,
     change::Changes,
@@ -32,22 +31,8 @@ pub static ROW: Row = Row {
     build,
 };
 
-/// Its section.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    enabled: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
 fn build(section: Option<&Section>) -> Built {
-    let settings = section.map_or_else(|| Ok(Settings::default()), Section::read)?;
-    Ok(settings.enabled.then(|| Box::new(JoinToken) as Box<dyn Attestor>))
+    switched(section, JoinToken)
 }
 
 static INVALID: Code = Code::refused("token-invalid", Some("copy the whole token, or ask for a new one"));

@@ -7,6 +7,7 @@
 
 use pki::KeyDigest;
 use policy::{ClaimDecl, ClaimType};
+use serde::Deserialize;
 
 use crate::core::{
     change::Changes,
@@ -53,6 +54,25 @@ pub fn prefixes() -> Vec<(&'static str, &'static str)> {
 
 /// An attestor, or nothing when it is switched off.
 pub type Built = Result<Option<Box<dyn Attestor>>, BadSection>;
+
+/// The section of an attestor that has nothing to set but whether it is switched on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Switch {
+    enabled: bool,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// Builds such an attestor: it is on unless its section says otherwise.
+fn switched(section: Option<&Section>, attestor: impl Attestor + 'static) -> Built {
+    let Switch { enabled } = section.map_or_else(|| Ok(Switch::default()), Section::read)?;
+    Ok(enabled.then(|| Box::new(attestor) as Box<dyn Attestor>))
+}
 
 /// What is known of an attestor before it is built.
 pub struct Row {
@@ -206,9 +226,14 @@ impl Attestors {
     #[must_use]
     pub fn body_max(&self) -> usize {
         let least = wire::limits::ENROLL_BODY_MAX;
-        let beyond = self.built.iter().map(|(_, attestor)| attestor.piece_max().saturating_sub(least));
+        let beyond = self.built.iter().map(|(_, attestor)| piece_max(&**attestor).saturating_sub(least));
         (least + beyond.sum::<usize>()).min(wire::limits::ENROLL_BODY_MOST)
     }
+}
+
+/// What an attestor takes at most: its own limit, up to that of every kind.
+fn piece_max(attestor: &dyn Attestor) -> usize {
+    attestor.piece_max().min(wire::limits::EVIDENCE_PIECE_MOST)
 }
 
 /// Every claim that a rule may name.
@@ -253,7 +278,7 @@ impl Chosen<'_> {
     /// # Errors
     /// When it is too large, or as [`Attestor::open`].
     pub fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
-        let max = self.attestor.piece_max();
+        let max = piece_max(self.attestor);
         if message.body.len() > max {
             return Err(Reject::too_large(self.row.kind, max));
         }

@@ -10,11 +10,10 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pki::{AssuranceLevel, Identity, Peer, Role, UnixTime};
-use serde::Deserialize;
 use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Attestor, Built, Case, Renewal, Row};
+use super::{Attestor, Built, Case, Renewal, Row, switched};
 use crate::core::{
     admission::{self, ShownAgain, lock_kind},
     evidence::{
@@ -38,22 +37,8 @@ pub static ROW: Row = Row {
     build,
 };
 
-/// Its section.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    enabled: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
 fn build(section: Option<&Section>) -> Built {
-    let settings = section.map_or_else(|| Ok(Settings::default()), Section::read)?;
-    Ok(settings.enabled.then(|| Box::new(PriorCertificate) as Box<dyn Attestor>))
+    switched(section, PriorCertificate)
 }
 
 /// Most certificates we take along with the leaf: our own chains hold one.
