@@ -84,7 +84,7 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judgement, Retry>
         return Ok(Judgement::Holds(Box::new(Judged::nothing())));
     }
     let mut pieces = opened(shell, &settings.attestors, asked, ticket.as_ref(), &context)?;
-    look_up(shell, &mut pieces, |piece| piece.case.needs(&piece.found)).await?;
+    look_up(shell, &mut pieces, |piece| &mut piece.found, |piece| piece.case.needs(&piece.found)).await?;
     let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
     let rests_on: Vec<_> = rests_on.collect::<Result<_, Reject>>().map_err(Refusal::from)?;
     let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
@@ -175,12 +175,17 @@ pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<
             Err(reject) => return Ok(Err(reject)),
         }
     }
-    look_up(shell, &mut taken, |one| Ok(one.chosen.attestor().still_needs(one.reference, &one.found))).await.map_err(
-        |error| match error {
-            Refusal::Ours(fault) => fault,
-            other => Fault::Record(other.to_string()),
-        },
-    )?;
+    look_up(
+        shell,
+        &mut taken,
+        |one| &mut one.found,
+        |one| Ok(one.chosen.attestor().still_needs(one.reference, &one.found)),
+    )
+    .await
+    .map_err(|error| match error {
+        Refusal::Ours(fault) => fault,
+        other => Fault::Record(other.to_string()),
+    })?;
     let mut conditions = Changes::new();
     for one in &taken {
         match one.chosen.attestor().still(one.reference, &enrollment.key, &one.found, &context) {
@@ -223,27 +228,11 @@ fn opened<'a>(
     Ok(pieces?)
 }
 
-/// What is looked up for.
-trait Seeks {
-    fn found(&mut self) -> &mut Found;
-}
-
-impl Seeks for Piece<'_> {
-    fn found(&mut self) -> &mut Found {
-        &mut self.found
-    }
-}
-
-impl Seeks for Taken<'_> {
-    fn found(&mut self) -> &mut Found {
-        &mut self.found
-    }
-}
-
 /// Meets the needs of all, in rounds: the records of one round are read together.
-async fn look_up<T: Seeks>(
+async fn look_up<T>(
     shell: &Shell,
     all: &mut [T],
+    found: impl Fn(&mut T) -> &mut Found,
     needs: impl Fn(&T) -> Result<Vec<Need>, Reject>,
 ) -> Result<(), Refusal> {
     for _ in 0..ROUNDS_MAX {
@@ -262,7 +251,7 @@ async fn look_up<T: Seeks>(
         let mut records = shell.get_bytes(records.collect()).await?.into_iter();
         for (one, needs) in all.iter_mut().zip(&wanted) {
             for need in needs {
-                one.found().push(match need {
+                found(one).push(match need {
                     Need::Record(_) => Finding::Record(records.next().flatten()),
                     Need::Document(source) => Finding::Document(shell.documents.get(source).await),
                 });
