@@ -36,8 +36,7 @@ pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issue
 /// [`Fault::Record`] when that CA is not here any more.
 pub fn issued(shell: &Shell, id: String, certificate: Certificate) -> Result<Issued, Fault> {
     let ca = shell.ca();
-    let chain = ca.chain_pem(&certificate.issuer).and_then(|pem| pki::parse_pem("CERTIFICATE", pem).ok());
-    let chain = chain.ok_or_else(|| {
+    let chain = ca.chain(&certificate.issuer).map(<[_]>::to_vec).ok_or_else(|| {
         Fault::Record(format!("certificate {} was signed by a CA that is not here", certificate.serial.hex()))
     })?;
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());

@@ -13,10 +13,10 @@ use pki::{
 };
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, all_of, file, load_certificate,
+    CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, file, load_certificate,
     made::{Made, ticket_key_file, token_key_file},
     parts::{IssuingParts, Parts, RootParts},
-    roots::list_of_root,
+    roots::{crosses, list_of_root},
 };
 use crate::{
     core::{
@@ -70,7 +70,7 @@ struct Issuing {
     der: Vec<u8>,
     info: CaInfo,
     /// What a holder sends along with a leaf: this CA, and what leads from its root to older ones.
-    chain_pem: String,
+    chain: Vec<Vec<u8>>,
     /// Nothing when it is retired and its key was taken away.
     ca: Option<IssuingCa>,
 }
@@ -280,11 +280,11 @@ impl Authority {
         Validity { from, until: self.signing.ends.of(role) }
     }
 
-    /// What a holder sends along with a leaf that the CA with this key signed, PEM: that CA, and what leads from its root to older
+    /// What a holder sends along with a leaf that the CA with this key signed, DER: that CA, and what leads from its root to older
     /// ones.
     #[must_use]
-    pub fn chain_pem(&self, issuer: &KeyDigest) -> Option<&str> {
-        self.by_key(issuer).map(|one| &*one.chain_pem)
+    pub fn chain(&self, issuer: &KeyDigest) -> Option<&[Vec<u8>]> {
+        self.by_key(issuer).map(|one| &*one.chain)
     }
 
     /// The roots to trust, as PEM.
@@ -455,9 +455,8 @@ fn known_issuing(
     }
     let ca = key.map(|key| IssuingCa::from_parts(&der, key)).transpose();
     let ca = ca.map_err(|source| SignerError::Ca { path, source })?;
-    let above = root.cross.iter().map(|(_, cross)| cross);
-    let chain_pem = std::iter::once(&der).chain(above).map(|der| pki::to_pem(CERTIFICATE, der)).collect();
-    Ok(Issuing { slot, der, info, chain_pem, ca })
+    let chain = std::iter::once(&der).chain(root.cross.iter().map(|(_, cross)| cross)).cloned().collect();
+    Ok(Issuing { slot, der, info, chain, ca })
 }
 
 /// Every root that is believed: those that are retired as well, until they end. The CAs of machines and people are known, so
@@ -490,9 +489,7 @@ fn info(path: &Path, der: &[u8]) -> Result<CaInfo, SignerError> {
 fn load_root(dir: &CaDir, slot: &RootSlot) -> Result<RootParts, SignerError> {
     let der = load_certificate(&dir.certificate(&slot.name))?;
     let list = list_of_root(dir, &slot.name)?;
-    let cross = dir.cross(&slot.name);
-    let cross = if files::exists(&cross) { all_of(CERTIFICATE, &cross)? } else { Vec::new() };
-    Ok(RootParts { slot: slot.clone(), der, list, cross })
+    Ok(RootParts { slot: slot.clone(), der, list, cross: crosses(dir, &slot.name)? })
 }
 
 fn load_issuing(dir: &CaDir, slot: &IssuingSlot, passphrase: &Passphrase) -> Result<IssuingParts, SignerError> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pki::{ListInfo, Root, UnixTime};
 
-use super::{CaDir, LIST, SignerError, load_certificate, pem_of};
+use super::{CERTIFICATE, CaDir, LIST, SignerError, all_of, load_certificate, pem_of};
 use crate::ports::files;
 
 /// The name of the active root.
@@ -50,6 +50,12 @@ pub(super) fn list_of_root(dir: &CaDir, root: &str) -> Result<Option<(Vec<u8>, L
     let der = pem_of(LIST, &path)?;
     let info = pki::read_crl(&der, &root).map_err(|source| SignerError::List { path, source })?;
     Ok(Some((der, info)))
+}
+
+/// The certificates for a root's key that other roots made.
+pub(super) fn crosses(dir: &CaDir, root: &str) -> Result<Vec<Vec<u8>>, SignerError> {
+    let path = dir.cross(root);
+    if files::exists(&path) { all_of(CERTIFICATE, &path) } else { Ok(Vec::new()) }
 }
 
 /// A new list of the root. It is good for as long as its issuing CAs are made for: a list that ends shuts everybody out who

@@ -6,12 +6,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use pki::{CaKey, KeyDigest, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
+use pki::{CaKey, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
 
 use super::{
     CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of, file, load_certificate,
     made::{generate, new_root},
-    roots::{make_root_list, root_certificate},
+    roots::{crosses, make_root_list, root_certificate},
     save_certificates, save_list,
 };
 use crate::{
@@ -91,10 +91,9 @@ impl Making<'_> {
         let cross = active.cross_certify(root.cert_der(), self.serial())?;
         save_certificates(&dir.cross(&name), &[cross], Existing::Replace)?;
         if let Some(before) = slots.active_root() {
-            let path = dir.cross(&before.name);
-            let mut vouched = if files::exists(&path) { all_of(CERTIFICATE, &path)? } else { Vec::new() };
+            let mut vouched = crosses(&dir, &before.name)?;
             vouched.push(root.cross_certify(active.cert_der(), self.serial())?);
-            save_certificates(&path, &vouched, Existing::Replace)?;
+            save_certificates(&dir.cross(&before.name), &vouched, Existing::Replace)?;
         }
         save_list(&dir.list(&name), &make_root_list(&root, None, self.clock.now_ms())?, Existing::Replace)?;
         save_certificates(&dir.certificate(&name), &[root.cert_der().to_vec()], Existing::Replace)?;
@@ -179,12 +178,4 @@ fn save(dir: &CaDir, slots: Result<Slots, crate::core::slots::SlotError>) -> Res
     let slots = slots.map_err(|source| SignerError::Slots { path: dir.slots_file(), source })?;
     dir.save_slots(&slots)?;
     Ok(slots)
-}
-
-/// The pin of the root that is active.
-///
-/// # Errors
-/// [`SignerError`].
-pub fn active_pin(data_dir: &Path) -> Result<Option<KeyDigest>, SignerError> {
-    Ok(CaDir::of(data_dir).slots()?.active_root().map(|root| root.key))
 }

@@ -82,7 +82,7 @@ fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
     assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
     for role in Role::ALL {
         assert_eq!(loaded.signing().issuer(role), made.signing().issuer(role));
-        assert!(loaded.chain_pem(&made.signing().issuer(role)).is_some());
+        assert!(loaded.chain(&made.signing().issuer(role)).is_some());
     }
     assert_eq!(loaded.token_point(), made.token_point());
 }
