@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pki::{Identity, KeyDigest, Name, TrustDomain, UnixTime};
+use pki::{KeyDigest, Name, UnixTime};
 use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
 use crate::text::report::{Complaint, Exit};
@@ -332,12 +332,6 @@ pub fn parse_name(text: &str) -> Result<Name, Complaint> {
         Complaint::new(Exit::Usage, "usage", format!("`{text}` cannot be a name: {bad}"))
             .hint("use lower-case letters, digits and inner hyphens, at most 63 characters")
     })
-}
-
-/// The trust domain of an identity as the gateway writes it.
-#[must_use]
-pub fn domain_of(identity: &str) -> Option<TrustDomain> {
-    Identity::parse(identity).ok().map(|identity| identity.domain)
 }
 
 #[cfg(test)]
