@@ -63,7 +63,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Ca { command } => ca::ca(&command),
         Command::Export { config, out } => offline::export(&config, out.as_deref()),
         Command::Import { config, input, quarantine } => {
-            let damaged = if quarantine { offline::Damaged::Quarantine } else { offline::Damaged::Refuse };
+            let damaged = if quarantine { offline::OnDamage::Quarantine } else { offline::OnDamage::Refuse };
             offline::import(&config, &input, damaged)
         }
         Command::Store { command: StoreCommand::Check { config } } => offline::store_check(&config),

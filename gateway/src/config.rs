@@ -20,8 +20,8 @@ use thiserror::Error;
 use toml::Spanned;
 
 use self::{
-    raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, Text},
-    read::Reading,
+    raw::{RawConfig, RawLimits, RawListen, RawNames, RawPublic, RawText},
+    read::SourceFile,
 };
 use crate::{
     attest::Attestors,
@@ -250,7 +250,7 @@ impl Config {
         if text.trim().is_empty() {
             return Err(ConfigError::Empty { file: path.to_owned() });
         }
-        let r = Reading { path, text };
+        let r = SourceFile { path, text };
         let raw: RawConfig = toml::from_str(text).map_err(|error| r.syntax(&error))?;
 
         let domain = raw.trust_domain.ok_or_else(|| {
@@ -265,7 +265,8 @@ impl Config {
         let balancers = r.list("listen.proxy_protocol_from", balancers, str::parse::<Network>, NETWORK_FIX)?;
         let names = names(&r, &raw.names, listen)?;
         let public = public(&r, &raw.public, &names, listen)?;
-        let optional_path = |key, raw: Option<&Text>, default: PathBuf| raw.map_or(Ok(default), |raw| r.path(key, raw));
+        let optional_path =
+            |key, raw: Option<&RawText>, default: PathBuf| raw.map_or(Ok(default), |raw| r.path(key, raw));
         let default_passphrase = credentials.unwrap_or(&data_dir).join("ca-passphrase");
         let level = |text: &str| log::parse_level(text).map(|_| text.to_owned());
         Ok(Self {
@@ -306,7 +307,7 @@ impl Config {
 }
 
 /// The sections of the attestors, each of which its attestor takes.
-fn attest(r: &Reading<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Result<Sections, ConfigError> {
+fn attest(r: &SourceFile<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Result<Sections, ConfigError> {
     let spans: BTreeMap<String, _> = raw.keys().map(|kind| (kind.get_ref().clone(), kind.span())).collect();
     let section =
         |(kind, values): (Spanned<String>, toml::Table)| (kind.into_inner(), Section { values, folder: r.folder() });
@@ -339,8 +340,8 @@ fn log_format(text: &str) -> Result<LogFormat, &'static str> {
     }
 }
 
-fn listen(r: &Reading<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
-    let address = |key, raw: &Text| r.parse(key, raw, str::parse::<SocketAddr>, ADDRESS_FIX);
+fn listen(r: &SourceFile<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
+    let address = |key, raw: &RawText| r.parse(key, raw, str::parse::<SocketAddr>, ADDRESS_FIX);
     match (&raw.shared, &raw.enroll, &raw.manage) {
         (Some(shared), None, None) if raw.proxy.is_none() => Ok(Listen::Shared(address("listen.shared", shared)?)),
         (Some(shared), _, _) => Err(r.bad(
@@ -373,8 +374,8 @@ fn listen(r: &Reading<'_>, raw: &RawListen) -> Result<Listen, ConfigError> {
     }
 }
 
-fn names(r: &Reading<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, ConfigError> {
-    let read = |key, raw: &[Text]| r.list(key, raw, GatewayName::parse, NAME_FIX);
+fn names(r: &SourceFile<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, ConfigError> {
+    let read = |key, raw: &[RawText]| r.list(key, raw, GatewayName::parse, NAME_FIX);
     let enroll = read("names.enroll", raw.enroll.as_deref().unwrap_or_default())?;
     if enroll.is_empty() {
         return Err(r.missing("names.enroll", NAME_FIX));
@@ -429,12 +430,12 @@ fn names(r: &Reading<'_>, raw: &RawNames, listen: Listen) -> Result<FaceNames, C
     }
 }
 
-fn public(r: &Reading<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -> Result<Public, ConfigError> {
+fn public(r: &SourceFile<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen) -> Result<Public, ConfigError> {
     let (enroll, manage, proxy) = match listen {
         Listen::Separate { enroll, manage, proxy } => (enroll.port(), manage.port(), proxy.map(|proxy| proxy.port())),
         Listen::Shared(address) => (address.port(), address.port(), Some(address.port())),
     };
-    let told = |key, raw: Option<&Text>, names: &[GatewayName], port| match raw {
+    let told = |key, raw: Option<&RawText>, names: &[GatewayName], port| match raw {
         Some(raw) => r.parse(key, raw, host_port, HOST_PORT_FIX),
         None => names
             .iter()
@@ -477,7 +478,7 @@ fn host_port(text: &str) -> Result<HostPort, String> {
     Ok(HostPort { host, port })
 }
 
-fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
+fn limits(r: &SourceFile<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
     let d = Limits::default();
     Ok(Limits {
         connections: r.count("limits.connections", raw.connections.as_ref(), d.connections)?,
@@ -523,10 +524,10 @@ fn limits(r: &Reading<'_>, raw: &RawLimits) -> Result<Limits, ConfigError> {
     })
 }
 
-fn rates(r: &Reading<'_>, raw: &RawLimits) -> Result<RateLimits, ConfigError> {
+fn rates(r: &SourceFile<'_>, raw: &RawLimits) -> Result<RateLimits, ConfigError> {
     let d = RateLimits::default();
-    let class = |[prefix, total]: [(&'static str, &Option<Text>); 2], default: &ClassLimits| {
-        let quota = |(key, raw): (_, &Option<Text>), default| r.quota(key, raw.as_ref(), default);
+    let class = |[prefix, total]: [(&'static str, &Option<RawText>); 2], default: &ClassLimits| {
+        let quota = |(key, raw): (_, &Option<RawText>), default| r.quota(key, raw.as_ref(), default);
         Ok::<_, ConfigError>(ClassLimits {
             per_prefix: quota(prefix, default.per_prefix)?,
             total: quota(total, default.total)?,

@@ -25,7 +25,7 @@ use crate::{
     },
     edge::{
         http,
-        listen::{Bound, Faces, Parts, Server},
+        listen::{Bound, Faces, ListenerDeps, Server},
         series::series,
         tls::TlsSwap,
     },
@@ -38,9 +38,9 @@ use crate::{
     ports::{
         clock::Clock,
         entropy::Entropy,
-        files::{self, Access, Existing},
+        files::{self, Existing, FileAccess},
         home, local,
-        metrics::Outcome,
+        metrics::TaskOutcome,
         notify,
         rate::Rates,
     },
@@ -181,7 +181,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
         shell: Arc::clone(&shell),
         rates: Arc::clone(&rates),
     };
-    let parts = Parts {
+    let parts = ListenerDeps {
         tls: Arc::clone(&tls),
         live: Arc::clone(&shell.live),
         clock: shell.clock.clone(),
@@ -246,7 +246,7 @@ fn announce(config: &Config, bound: Bound) -> Result<(), Complaint> {
     files::make_private_dir(&dir).map_err(Complaint::failed)?;
     let proxy = proxy.map_or_else(String::new, |proxy| format!(",\"proxy\":\"{proxy}\""));
     let text = format!("{{\"enroll\":\"{enroll}\",\"manage\":\"{manage}\"{proxy}}}\n");
-    files::write_atomic(&dir.join("addresses.json"), text.as_bytes(), Access::Public, Existing::Replace)
+    files::write_atomic(&dir.join("addresses.json"), text.as_bytes(), FileAccess::Public, Existing::Replace)
         .map_err(Complaint::failed)
 }
 
@@ -311,7 +311,7 @@ async fn epoch(shell: &Shell) -> Result<u64, Complaint> {
 
 fn save_epoch(path: &Path, epoch: u64) -> Result<(), Complaint> {
     let text = format!("{epoch}\n");
-    files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)
+    files::write_atomic(path, text.as_bytes(), FileAccess::Private, Existing::Replace).map_err(Complaint::failed)
 }
 
 async fn policy_loaded(shell: &Shell, digest: &str) -> Result<(), Complaint> {
@@ -371,7 +371,7 @@ pub async fn store_answers(shell: Arc<Shell>) -> bool {
 async fn housekeeping(shell: Arc<Shell>, data_dir: PathBuf) {
     loop {
         let swept = round(&shell, &data_dir).await;
-        shell.metrics.housekeeping(Outcome::of(&swept));
+        shell.metrics.housekeeping(TaskOutcome::of(&swept));
         if let Err(refusal) = swept {
             tracing::error!(%refusal, "housekeeping failed; it is tried again in a minute");
         }
@@ -426,7 +426,7 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
 async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, started_with: toml::Table) {
     while reload_wanted(&shell).await {
         let reloaded = reload(&shell, &path, &tls).await;
-        shell.metrics.reload(Outcome::of(&reloaded));
+        shell.metrics.reload(TaskOutcome::of(&reloaded));
         match reloaded {
             Ok(rules) => {
                 tracing::info!(rules, "policy and configuration reloaded");

@@ -16,7 +16,7 @@ use std::{
 
 use gateway::{
     core::{
-        approve::{Approve, Code, UNCHECKED, Wish},
+        approve::{Approve, CodeCheck, UNCHECKED, Wish},
         refusal::{Conflict, Refusal},
     },
     flow,
@@ -62,7 +62,7 @@ impl Gate {
     }
 
     async fn approve(&self, by: &str, wish: Wish, unchecked: bool) -> Result<RequestDetails, Refusal> {
-        let code = if unchecked { Code::NotChecked } else { Code::Typed(self.machine.code(&self.waiting)) };
+        let code = if unchecked { CodeCheck::NotChecked } else { CodeCheck::Typed(self.machine.code(&self.waiting)) };
         let caller = self.people[by].caller(&self.story).await;
         flow::people::approve(&self.story.shell, &caller, &self.waiting.id, &Approve { code, wish }, "i").await
     }
@@ -296,7 +296,7 @@ async fn two_approvers_at_the_same_moment() {
             let (first, second) =
                 (gate.people[stopped].caller(&gate.story).await, gate.people[other].caller(&gate.story).await);
             let asked = Approve {
-                code: Code::Typed(gate.machine.code(&gate.waiting)),
+                code: CodeCheck::Typed(gate.machine.code(&gate.waiting)),
                 wish: Wish::Own { name: None, labels: BTreeMap::new(), owner: None },
             };
             let Gate { mut story, people, machine, waiting } = gate;

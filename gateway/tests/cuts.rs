@@ -17,7 +17,7 @@ use gateway::{
     ports::rate::Rates,
     registry::{
         enforcer::Rechecked,
-        live::{NewConn, Reason, Seat},
+        live::{CloseReason, ConnGuard, NewConn},
     },
 };
 use pki::Role;
@@ -29,7 +29,7 @@ struct Scene {
     story: Story,
     alice: Member,
     one: Member,
-    open: [[Seat; 2]; 2],
+    open: [[ConnGuard; 2]; 2],
 }
 
 impl Scene {
@@ -50,7 +50,7 @@ impl Scene {
 
     /// Why the connections of the first machine were cut; those of the second must not be.
     #[track_caller]
-    fn check(&self, what: &str, want: [Option<Reason>; 2]) {
+    fn check(&self, what: &str, want: [Option<CloseReason>; 2]) {
         let cut = self.open.each_ref().map(|seats| seats.each_ref().map(|seat| seat.conn().cut()));
         assert_eq!(cut, [want, [None, None]], "{what}");
     }
@@ -67,7 +67,7 @@ async fn locks_of_every_kind() {
             _ => caller.key.hex(),
         };
         scene.story.lock(&scene.alice, kind, &target).await.unwrap();
-        scene.check(kind, [Some(Reason::Locked); 2]);
+        scene.check(kind, [Some(CloseReason::Locked); 2]);
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_removal() {
     let scene = Scene::set().await;
     let caller = scene.alice.caller(&scene.story).await;
     flow::admin::remove(&scene.story.shell, &caller, Role::Machine, "edge-1", "i").await.unwrap();
-    scene.check("removed", [Some(Reason::Killed); 2]);
+    scene.check("removed", [Some(CloseReason::Killed); 2]);
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn forks() {
     let renewed = scene.one.renew(&scene.story).await.unwrap();
     scene.story.admit(&scene.story.peer(&renewed)).await.unwrap();
     copy.renew(&scene.story).await.unwrap_err();
-    scene.check("a copy renews", [Some(Reason::Locked); 2]);
+    scene.check("a copy renews", [Some(CloseReason::Locked); 2]);
 
     // The copy comes to join with a certificate that would still be good.
     let scene = Scene::set().await;
@@ -95,7 +95,7 @@ async fn forks() {
     scene.story.admit(&scene.story.peer(&renewed)).await.unwrap();
     scene.story.clock.advance(DAY / 2);
     scene.one.rejoin(&scene.story).await.unwrap_err();
-    scene.check("a copy rejoins", [Some(Reason::Locked); 2]);
+    scene.check("a copy rejoins", [Some(CloseReason::Locked); 2]);
 
     // It comes when the certificate in it is over: that does nothing to anybody. (Nothing here looks at the end of the open
     // connections.)
@@ -121,7 +121,7 @@ async fn leaving() {
         .unwrap();
     let response = router(shell, &rates, Face::Manage).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
-    scene.check("left", [None, Some(Reason::Killed)]);
+    scene.check("left", [None, Some(CloseReason::Killed)]);
     assert!(conn.closes_after_response());
 }
 
@@ -173,7 +173,7 @@ async fn what_does_not_end_is_counted() {
         assert_eq!(enforced.detail["left"], left.to_string(), "{enforced:?}");
         if let Some((session, conn)) = hangs {
             assert_eq!(session.session().reason(), Some(gateway::core::session::EndReason::Locked));
-            assert_eq!(conn.conn().cut(), Some(Reason::Locked), "the connection under it is cut all the same");
+            assert_eq!(conn.conn().cut(), Some(CloseReason::Locked), "the connection under it is cut all the same");
         }
     }
 }

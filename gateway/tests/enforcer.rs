@@ -11,24 +11,24 @@ use std::{
     time::Duration,
 };
 
-use gateway::core::session::EndReason as Reason;
+use gateway::core::session::EndReason;
 use gateway::store::{Batch, Store as _};
 use gateway::{
     core::{face::Face, records::LockKind},
     flow::{self, asked::MachineCorrection},
     limits::{ENFORCE_TIME, STORE_GRACE},
     registry::{
-        live::{self, NewConn, Seat as ConnSeat},
-        sessions::Seat,
+        live::{CloseReason, ConnGuard, NewConn},
+        sessions::SessionGuard,
     },
 };
 use story::{DAY, Member, Story, store::Health};
 
 /// A session of alice to `edge-1` at one gateway, over a connection of hers, and a connection of the machine.
 struct Open {
-    session: Option<Seat>,
-    hers: ConnSeat,
-    its: ConnSeat,
+    session: Option<SessionGuard>,
+    hers: ConnGuard,
+    its: ConnGuard,
 }
 
 impl Open {
@@ -40,7 +40,7 @@ impl Open {
         Self { session: Some(session), hers, its }
     }
 
-    fn ends(&self) -> (Option<Reason>, Option<live::Reason>, Option<live::Reason>) {
+    fn ends(&self) -> (Option<EndReason>, Option<CloseReason>, Option<CloseReason>) {
         let session = self.session.as_ref().and_then(|seat| seat.session().reason());
         (session, self.hers.conn().reason(), self.its.conn().reason())
     }
@@ -78,9 +78,9 @@ async fn a_lock_set_at_one_gateway_ends_sessions_at_the_other() {
     let ended = one.lock(&alice, "machine", "edge-1").await.unwrap().ended.unwrap();
     assert_eq!((ended.sessions, ended.left), (1, 0), "what it ended here");
     tokio::time::timeout(ENFORCE_TIME, ids[1].ended()).await.expect("the session at the other gateway goes on");
-    assert_eq!(ids.iter().map(|session| session.reason()).collect::<Vec<_>>(), [Some(Reason::Locked); 2]);
+    assert_eq!(ids.iter().map(|session| session.reason()).collect::<Vec<_>>(), [Some(EndReason::Locked); 2]);
     for open in [&here, &there] {
-        assert_eq!((open.its.conn().reason(), open.hers.conn().reason()), (Some(live::Reason::Locked), None));
+        assert_eq!((open.its.conn().reason(), open.hers.conn().reason()), (Some(CloseReason::Locked), None));
     }
     // Both write down how long it took them, under the id of the request that set it.
     let mut enforced = Vec::new();
@@ -97,8 +97,8 @@ async fn a_lock_set_at_one_gateway_ends_sessions_at_the_other() {
     other.admit(&other.peer(&machine.issued)).await.unwrap_err();
 }
 
-fn sessions_all() -> gateway::registry::sessions::Selector {
-    gateway::registry::sessions::Selector::All
+fn sessions_all() -> gateway::registry::sessions::SessionSelector {
+    gateway::registry::sessions::SessionSelector::All
 }
 
 #[tokio::test]
@@ -116,10 +116,10 @@ async fn locks_of_every_kind_and_a_fork_reach_the_other_gateway() {
         one.lock(&alice, kind.as_str(), &target).await.unwrap();
         there.told().await;
         let (its, hers) = match kind {
-            LockKind::Person => (None, Some(live::Reason::Locked)),
-            LockKind::Machine | LockKind::Lineage | LockKind::Key => (Some(live::Reason::Locked), None),
+            LockKind::Person => (None, Some(CloseReason::Locked)),
+            LockKind::Machine | LockKind::Lineage | LockKind::Key => (Some(CloseReason::Locked), None),
         };
-        assert_eq!(there.ends(), (Some(Reason::Locked), hers, its), "{kind:?}");
+        assert_eq!(there.ends(), (Some(EndReason::Locked), hers, its), "{kind:?}");
     }
     let (one, _other, _alice, machine, _here, there) = both().await;
     let copy = machine.cloned(&one);
@@ -127,7 +127,7 @@ async fn locks_of_every_kind_and_a_fork_reach_the_other_gateway() {
     one.admit(&one.peer(&renewed)).await.unwrap();
     copy.renew(&one).await.unwrap_err();
     there.told().await;
-    assert_eq!(there.ends(), (Some(Reason::Locked), None, Some(live::Reason::Locked)), "a fork");
+    assert_eq!(there.ends(), (Some(EndReason::Locked), None, Some(CloseReason::Locked)), "a fork");
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_removal_and_what_the_policy_no_longer_allows_reach_the_other_gateway(
     let (one, _other, alice, _machine, here, there) = both().await;
     let caller = alice.caller(&one).await;
     flow::admin::remove(&one.shell, &caller, pki::Role::Machine, "edge-1", "i").await.unwrap();
-    let killed = (Some(Reason::Killed), None, Some(live::Reason::Killed));
+    let killed = (Some(EndReason::Killed), None, Some(CloseReason::Killed));
     assert_eq!(here.ends(), killed, "the request has waited for it");
     there.told().await;
     assert_eq!(there.ends(), killed);
@@ -149,9 +149,9 @@ async fn a_removal_and_what_the_policy_no_longer_allows_reach_the_other_gateway(
     let labels = [("closed".to_owned(), "1".to_owned())].into();
     let asked = MachineCorrection { labels, ..MachineCorrection::default() };
     flow::set::machine(&one.shell, &alice.caller(&one).await, "edge-1", &asked, "i").await.unwrap();
-    assert_eq!(here.ends(), (Some(Reason::Policy), None, None));
+    assert_eq!(here.ends(), (Some(EndReason::Policy), None, None));
     there.told().await;
-    assert_eq!(there.ends(), (Some(Reason::Policy), None, None));
+    assert_eq!(there.ends(), (Some(EndReason::Policy), None, None));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_machine_that_is_renamed_ends_under_its_old_name_everywhere() {
     one.admit(&one.peer(&renewed)).await.unwrap();
     there.told().await;
     for open in [&here, &there] {
-        assert_eq!(open.ends(), (Some(Reason::Replaced), None, Some(live::Reason::Drained)));
+        assert_eq!(open.ends(), (Some(EndReason::Replaced), None, Some(CloseReason::Drained)));
     }
 }
 
@@ -181,7 +181,7 @@ async fn what_the_watch_lost_is_found_by_looking() {
     assert_eq!(there.ends().0, None, "its store hangs");
     other.store.becomes(Health::Well);
     tokio::time::timeout(Duration::from_secs(20), there.session.as_ref().unwrap().session().told()).await.unwrap();
-    assert_eq!(there.ends(), (Some(Reason::Locked), None, Some(live::Reason::Locked)));
+    assert_eq!(there.ends(), (Some(EndReason::Locked), None, Some(CloseReason::Locked)));
     assert_eq!(slow.its.conn().reason(), None, "nobody else is cut");
 }
 
@@ -198,6 +198,6 @@ async fn what_is_open_outlives_an_absence_of_the_store_and_not_more() {
     tokio::time::sleep(STORE_GRACE - Duration::from_secs(30)).await;
     assert_eq!(here.ends(), (None, None, None), "it was back meanwhile");
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let over = Some(live::Reason::Stopped);
-    assert_eq!(here.ends(), (Some(Reason::Drained), over, over), "no lock could be heard of for too long");
+    let over = Some(CloseReason::Stopped);
+    assert_eq!(here.ends(), (Some(EndReason::Drained), over, over), "no lock could be heard of for too long");
 }

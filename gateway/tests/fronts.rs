@@ -19,13 +19,13 @@ use gateway::{
         content::Content,
         endpoints::{self, Callers, Carries, Endpoint},
         fronts::Front,
-        headers::Changes,
+        headers::Effect,
         http::{Answer, Call, router_of, typed},
     },
-    flow::{self, enroll::Outcome},
+    flow::{self, enroll::EnrollOutcome},
     limits::RateLimits,
     ports::rate::{Class, Rates},
-    registry::live::{NewConn, Reason},
+    registry::live::{CloseReason, NewConn},
 };
 use http_body_util::BodyExt as _;
 use pki::{KeyAlgorithm, SoftwareKey};
@@ -56,7 +56,7 @@ impl Front for Lines {
         Response::builder().status(status).body(Body::from(format!("no: {}\n", refusal.told()))).unwrap()
     }
 
-    fn ended(&self, reason: Reason, _instance: &str) -> Response<Body> {
+    fn ended(&self, reason: CloseReason, _instance: &str) -> Response<Body> {
         Response::builder().status(503).body(Body::from(format!("over: {reason:?}\n"))).unwrap()
     }
 }
@@ -70,7 +70,7 @@ fn rows() -> Vec<Endpoint> {
         callers: Callers::Anyone,
         front: &Lines,
         content: Content::Data,
-        changes: Changes::State,
+        changes: Effect::State,
         query: &[],
         body_max: 4_096,
         carries: Carries::Nothing,
@@ -98,9 +98,9 @@ fn enroll(call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
             prefix: "192.0.2.0/24".to_owned(),
         };
         let line = match flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await? {
-            Outcome::Issued(issued) => format!("issued {}\n", issued.identity),
-            Outcome::Waiting(waiting) => format!("waiting {}\n", waiting.id),
-            Outcome::Challenge(challenge) => format!("challenge {}\n", challenge.ticket),
+            EnrollOutcome::Issued(issued) => format!("issued {}\n", issued.identity),
+            EnrollOutcome::Waiting(waiting) => format!("waiting {}\n", waiting.id),
+            EnrollOutcome::Challenge(challenge) => format!("challenge {}\n", challenge.ticket),
         };
         typed(StatusCode::OK, MEDIA, line)
     })

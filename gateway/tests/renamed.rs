@@ -6,10 +6,10 @@ mod story;
 
 use gateway::flow::asked::MachineCorrection;
 use gateway::flow::views::SubjectDetails;
-use gateway::registry::sessions::Selector;
+use gateway::registry::sessions::SessionSelector;
 use gateway::{
     core::{
-        admission::{self, Admission, Standing, Use},
+        admission::{self, Admission, AdmissionRecords, Use},
         change::Changes,
         keys,
         records::KeptName,
@@ -94,7 +94,7 @@ async fn a_machine_takes_its_name_with_the_certificate_that_has_it() {
     assert_eq!(after.convergence, before.convergence);
     assert!(after.convergence.is_some() && after.renaming.is_none());
     assert!(matches!(shown(&story, &alice, "edge-07").await, Err(Refusal::NotFound(_))));
-    let open = story.shell.sessions.find(&Selector::Id(session));
+    let open = story.shell.sessions.find(&SessionSelector::Id(session));
     assert!(open.iter().all(|session| session.reason().is_some()), "what goes on under the old name was told to end");
     // It lives on as any other.
     let again = machine.renew(&story).await.unwrap();
@@ -265,12 +265,12 @@ async fn a_lock_at_the_very_moment_is_not_slipped_by() {
     let issued = machine.renew(&story).await.unwrap();
     let (peer, shell) = (story.peer(&issued), &story.shell);
     let lineage = machine.caller(&story).await.lineage.record.id.clone();
-    let standing = Standing {
+    let standing = AdmissionRecords {
         certificate: shell.get(keys::certificate(&peer.serial)).await.unwrap(),
         lineage: shell.get(keys::lineage(&lineage)).await.unwrap(),
         subject: shell.get(keys::subject(Role::Machine, "edge-07")).await.unwrap(),
         epoch: shell.get(keys::EPOCH.to_owned()).await.unwrap(),
-        ..Standing::default()
+        ..AdmissionRecords::default()
     };
     let Ok(Admission::Admit(_, Some(changes))) = admission::decide(&peer, &standing, Use::Read, shell.now()) else {
         panic!("it is admitted")

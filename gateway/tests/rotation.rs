@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use gateway::{
     core::{
-        slots::Step,
+        slots::SlotStep,
         stranded::{Holders, Usage},
     },
     flow::{self, asked::TokenWish},
@@ -41,7 +41,7 @@ fn prepare(story: &Story, role: Option<Role>) -> String {
 }
 
 /// Takes a step, and reloads the gateway.
-fn step(story: &Story, name: &str, step: Step) {
+fn step(story: &Story, name: &str, step: SlotStep) {
     rotation::step(story.room.path(), name, step).unwrap();
     reload(story);
 }
@@ -131,13 +131,13 @@ async fn another_issuing_ca_takes_over() {
     reload(&story);
     let unpublished = story.shell.ca().slots().issuing().last().unwrap().key;
     assert!(flow::crl::list(&story.shell, &unpublished).await.is_err(), "nobody is shown what is prepared");
-    step(&story, "machine-2", Step::Publish);
+    step(&story, "machine-2", SlotStep::Publish);
     assert_eq!(listed(&story, "machine-2").await, 0, "its list is there before its first certificate");
     let issued = machine.renew(&story).await.unwrap();
     assert_eq!(issuer(&issued), named(&story, "machine"), "it does not sign yet");
     let machine = uses(&story, machine, issued).await;
 
-    step(&story, "machine-2", Step::Activate);
+    step(&story, "machine-2", SlotStep::Activate);
     let issued = machine.renew(&story).await.unwrap();
     assert_eq!(issuer(&issued), named(&story, "machine-2"));
     let before = believing(&story, &machine.issued.bundle);
@@ -153,7 +153,7 @@ async fn another_issuing_ca_takes_over() {
     let (slots, counted) = (story.shell.ca(), usage(&story).await);
     assert_eq!(names(&counted.signed_by(slots.slots(), "machine")), ["machine m-2"]);
     assert_eq!(counted.without_any_other(slots.slots(), "machine"), Holders::default());
-    step(&story, "machine", Step::Retire);
+    step(&story, "machine", SlotStep::Retire);
     assert_eq!(listed(&story, "machine").await, 2, "its list goes on");
     let issued = away.renew(&story).await.unwrap();
     assert_eq!(issuer(&issued), named(&story, "machine-2"), "and so does who comes with a certificate of it");
@@ -176,9 +176,9 @@ async fn a_reply_that_was_lost_before_comes_with_the_chain_it_leads_to() {
     let machine = story.machine("m-1").await;
     machine.caller(&story).await;
     prepare(&story, Some(Role::Machine));
-    step(&story, "machine-2", Step::Publish);
+    step(&story, "machine-2", SlotStep::Publish);
     let lost = machine.renew(&story).await.unwrap();
-    step(&story, "machine-2", Step::Activate);
+    step(&story, "machine-2", SlotStep::Activate);
     let again = machine.renew(&story).await.unwrap();
     assert_eq!(
         (&again.certificate, &again.chain),
@@ -199,9 +199,9 @@ async fn what_was_planned_for_one_ca_is_not_signed_by_another() {
     let name = Name::parse("gateway").unwrap();
     let plan = || LeafKey::plan(&before, &name, names.clone(), &shell.clock, &shell.entropy).unwrap().1;
     prepare(&story, Some(Role::Gateway));
-    step(&story, "gateway-2", Step::Publish);
+    step(&story, "gateway-2", SlotStep::Publish);
     assert!(shell.signer.sign(plan()).await.is_ok());
-    step(&story, "gateway-2", Step::Activate);
+    step(&story, "gateway-2", SlotStep::Activate);
     assert!(matches!(shell.signer.sign(plan()).await, Err(SignError::Superseded)));
     assert!(Signer::of(Arc::clone(&before)).sign(plan()).await.is_ok(), "by the one that it was planned for");
 }
@@ -217,7 +217,7 @@ async fn another_root_takes_over_while_somebody_is_away() {
     assert_eq!(prepare(&story, None), "root-2");
     reload(&story);
     assert_eq!(story.shell.ca().bundle_pem(), here.issued.bundle);
-    step(&story, "root-2", Step::Publish);
+    step(&story, "root-2", SlotStep::Publish);
 
     // Who renews now is told of both, by the one that it has.
     let issued = here.renew(&story).await.unwrap();
@@ -232,7 +232,7 @@ async fn another_root_takes_over_while_somebody_is_away() {
     let ca = story.shell.ca();
     assert_eq!(names(&usage(&story).await.without(ca.slots(), "root-2")), ["machine away"]);
 
-    step(&story, "root-2", Step::Activate);
+    step(&story, "root-2", SlotStep::Activate);
     let both = believing(&story, &here.issued.bundle);
     let second = believing(&story, &pki::to_pem("CERTIFICATE", &roots[1]));
     for believed in [&first, &both, &second] {
@@ -256,7 +256,7 @@ async fn another_root_takes_over_while_somebody_is_away() {
     assert_eq!(usage(&story).await.without_any_other(ca.slots(), "root"), Holders::default());
     assert_eq!(usage(&story).await.signed_by(ca.slots(), "root"), Holders::default());
 
-    step(&story, "root", Step::Retire);
+    step(&story, "root", SlotStep::Retire);
     let last = here.renew(&story).await.unwrap();
     assert_eq!((ders(&last.bundle), last.cross.as_str()), (vec![roots[1].clone()], ""));
     assert!(is_the_gateway(&story, &second).await && is_the_gateway(&story, &both).await);
@@ -273,9 +273,9 @@ async fn what_a_retired_root_signed_is_accepted_until_it_ends() {
         member.caller(&story).await;
     }
     prepare(&story, None);
-    step(&story, "root-2", Step::Publish);
-    step(&story, "root-2", Step::Activate);
-    step(&story, "root", Step::Retire);
+    step(&story, "root-2", SlotStep::Publish);
+    step(&story, "root-2", SlotStep::Activate);
+    step(&story, "root", SlotStep::Retire);
     machine.caller(&story).await;
     let issued = machine.renew(&story).await.unwrap();
     uses(&story, machine, issued).await;
@@ -295,8 +295,8 @@ async fn the_code_on_show_stays_when_another_root_takes_over() {
     let waiting = early.ask("m-1").await.waiting();
     let code = early.code(&waiting);
     prepare(&story, None);
-    step(&story, "root-2", Step::Publish);
-    step(&story, "root-2", Step::Activate);
+    step(&story, "root-2", SlotStep::Publish);
+    step(&story, "root-2", SlotStep::Activate);
 
     assert_eq!(early.code(&early.ask("m-1").await.waiting()), code, "asked again");
     story.approve(&alice, &waiting.id, &code).await.unwrap();

@@ -10,7 +10,7 @@ use gateway::{
     core::{
         proof::BadProof,
         refusal::Refusal,
-        ssh::{Proven, prove},
+        ssh::{ProvenSshKey, prove},
     },
     flow,
     limits::SSH_CERTIFICATES_PER_LIFE,
@@ -24,7 +24,7 @@ use wire::ssh::{HOST_NAMESPACE, SshReply, USER_NAMESPACE};
 const HERE: [u8; 32] = [7; 32];
 const ELSEWHERE: [u8; 32] = [8; 32];
 
-fn proven(key: &SshHolder, namespace: &str) -> Proven {
+fn proven(key: &SshHolder, namespace: &str) -> ProvenSshKey {
     prove(&key.line(), &key.proof(namespace, HERE), namespace, &HERE).unwrap()
 }
 

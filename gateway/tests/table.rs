@@ -24,7 +24,7 @@ use gateway::core::face::Face;
 use gateway::{
     edge::{
         endpoints::{self, Callers, Carries, Endpoint},
-        headers::Changes,
+        headers::Effect,
         http::router,
     },
     flow,

@@ -200,10 +200,10 @@ pub fn verify_chain<'a>(
         return Err(ChainError::NoValidAnchor { now });
     }
     let lists = read_lists(crls, now)?;
-    let mut candidates: Vec<_> = intermediates.iter().map(|der| Candidate::new(der)).collect();
+    let mut candidates: Vec<_> = intermediates.iter().map(|der| PathCandidate::new(der)).collect();
     let known = anchors.issuers.iter().filter(|known| known.subject == leaf.issuer());
     let unsent = known.filter(|known| !intermediates.contains(&known.der.as_slice()));
-    candidates.extend(unsent.map(|known| Candidate::new(&known.der)));
+    candidates.extend(unsent.map(|known| PathCandidate::new(&known.der)));
     let found = find_path(&leaf, &candidates, &usable, eku, &lists, now)?;
 
     let anchor = anchors.anchors.iter().find(|anchor| anchor.leads(&found)).ok_or(ChainError::UnknownIssuer)?;
@@ -213,19 +213,19 @@ pub fn verify_chain<'a>(
     }
     let mut issuers = Vec::with_capacity(found.issuers.len());
     for at in found.issuers {
-        let cert = candidates.get_mut(at).and_then(Candidate::take).ok_or(ChainError::UnknownIssuer)?;
+        let cert = candidates.get_mut(at).and_then(PathCandidate::take).ok_or(ChainError::UnknownIssuer)?;
         issuers.push(cert);
     }
     Ok(VerifiedChain { leaf, issuers, anchor: anchor.pin })
 }
 
 /// An intermediate as sent; whether it can be read matters only if the chain goes through it.
-struct Candidate<'a> {
+struct PathCandidate<'a> {
     der: &'a [u8],
     read: Option<Result<Certificate<'a>, CertFault>>,
 }
 
-impl<'a> Candidate<'a> {
+impl<'a> PathCandidate<'a> {
     fn new(der: &'a [u8]) -> Self {
         Self { der, read: Some(Certificate::read(der)) }
     }
@@ -260,7 +260,7 @@ impl Anchor {
 
 fn find_path(
     leaf: &Certificate<'_>,
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     anchors: &[TrustAnchor<'_>],
     eku: Eku,
     lists: &[CertRevocationList<'_>],
@@ -298,7 +298,7 @@ fn find_path(
 }
 
 /// Where the CAs of a path stand among the candidates, each obeying our rules.
-fn positions(path: &VerifiedPath<'_>, candidates: &[Candidate<'_>]) -> Result<Vec<usize>, ChainError> {
+fn positions(path: &VerifiedPath<'_>, candidates: &[PathCandidate<'_>]) -> Result<Vec<usize>, ChainError> {
     let mut found = Vec::new();
     for cert in path.intermediate_certificates() {
         let der = cert.der();
@@ -308,7 +308,7 @@ fn positions(path: &VerifiedPath<'_>, candidates: &[Candidate<'_>]) -> Result<Ve
     if found.len() + 2 > CHAIN_MAX {
         return Err(ChainError::TooLong);
     }
-    found.iter().filter_map(|at| candidates.get(*at)).try_for_each(Candidate::check)?;
+    found.iter().filter_map(|at| candidates.get(*at)).try_for_each(PathCandidate::check)?;
     Ok(found)
 }
 

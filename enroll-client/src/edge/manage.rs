@@ -99,12 +99,12 @@ impl ManageFace {
     ///
     /// # Errors
     /// When there is no answer or the gateway refuses.
-    pub async fn renew(&mut self, request: &RenewRequest) -> Result<Renewed, CallError> {
+    pub async fn renew(&mut self, request: &RenewRequest) -> Result<RenewalReply, CallError> {
         let body = serde_json::to_vec(request).map_err(|e| NetError::Setup(e.to_string()))?;
         let reply = self.send(HttpRequest { method: "POST", path: "/v1/renew", proof: None, body: Some(body) }).await?;
         match reply.challenge() {
-            Some(challenge) => Ok(Renewed::Challenge(challenge)),
-            None => reply.decode(&self.address).map(|issued| Renewed::Issued(Box::new(issued))),
+            Some(challenge) => Ok(RenewalReply::Challenge(challenge)),
+            None => reply.decode(&self.address).map(|issued| RenewalReply::Issued(Box::new(issued))),
         }
     }
 
@@ -125,7 +125,7 @@ impl ManageFace {
 }
 
 /// What a renewal is told.
-pub enum Renewed {
+pub enum RenewalReply {
     /// A certificate.
     Issued(Box<IssuedReply>),
     /// An attestor asks back.

@@ -20,7 +20,7 @@ use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
 use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
-use crate::edge::manage::{ManageFace, Renewed};
+use crate::edge::manage::{ManageFace, RenewalReply};
 use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
 use crate::evidence::{self, Binding, Prover};
@@ -320,8 +320,8 @@ async fn ask(
             ticket: challenge.as_ref().map(|challenge| challenge.ticket.clone()),
         };
         match face.renew(&request).await? {
-            Renewed::Issued(reply) => return Ok(*reply),
-            Renewed::Challenge(asked) => challenge = Some(asked),
+            RenewalReply::Issued(reply) => return Ok(*reply),
+            RenewalReply::Challenge(asked) => challenge = Some(asked),
         }
     }
     Err(UpkeepError::Asked)

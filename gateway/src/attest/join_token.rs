@@ -13,8 +13,8 @@ use crate::core::{
     audit::Event,
     change::Changes,
     evidence::{
-        ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, Rejected, RestsOn, SUSPENDED,
-        Section, Step, Vouched,
+        ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Reject, Rejected, RejectionCode, RestsOn,
+        SUSPENDED, Section, Step, Vouched,
     },
     keys,
     records::{Claim, LockKind, Seen, Subject, Token},
@@ -35,12 +35,13 @@ fn build(section: Option<&Section>) -> Built {
     switched(section, JoinToken)
 }
 
-static INVALID: Code = Code::refused("token-invalid", Some("copy the whole token, or ask for a new one"));
-static EXPIRED: Code = Code::refused("token-expired", Some(ANOTHER));
-static REVOKED: Code = Code::refused("token-revoked", Some(ANOTHER));
-static SPENT: Code =
-    Code::refused("token-spent", Some("each machine needs its own token unless it was made for several uses"));
-static NOT_FOR_KEY: Code = Code::refused("token-not-for-key", Some(ANOTHER));
+static INVALID: RejectionCode =
+    RejectionCode::refused("token-invalid", Some("copy the whole token, or ask for a new one"));
+static EXPIRED: RejectionCode = RejectionCode::refused("token-expired", Some(ANOTHER));
+static REVOKED: RejectionCode = RejectionCode::refused("token-revoked", Some(ANOTHER));
+static SPENT: RejectionCode =
+    RejectionCode::refused("token-spent", Some("each machine needs its own token unless it was made for several uses"));
+static NOT_FOR_KEY: RejectionCode = RejectionCode::refused("token-not-for-key", Some(ANOTHER));
 
 /// What to do about a token that is not good any more.
 const ANOTHER: &str = "ask for a new token";
@@ -71,7 +72,7 @@ impl Attestor for JoinToken {
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let issuer = token::issuer(context.domain.as_str());
         let id = context.token_key.verify(message.body, &issuer)?.jti;
-        Ok(Box::new(Shown { id, for_key: message.for_key }))
+        Ok(Box::new(PresentedToken { id, for_key: message.for_key }))
     }
 
     fn still_needs(&self, id: &str, found: &Found) -> Vec<Need> {
@@ -109,18 +110,18 @@ fn maker(seen: &Seen<Token>, found: &Found, context: &Context<'_>) -> Maker {
 }
 
 /// A token, whose signature is ours.
-struct Shown {
+struct PresentedToken {
     id: String,
     for_key: KeyDigest,
 }
 
-impl Shown {
+impl PresentedToken {
     fn token(found: &Found) -> Result<Seen<Token>, TokenError> {
         found.record(TOKEN).ok_or(TokenError::Invalid("this gateway does not know it (any more)"))
     }
 }
 
-impl Case for Shown {
+impl Case for PresentedToken {
     fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject> {
         Ok(needs(&self.id, found))
     }

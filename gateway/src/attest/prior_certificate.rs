@@ -17,8 +17,8 @@ use super::{Attestor, Built, Case, Renewal, Row, switched};
 use crate::core::{
     admission::{self, ShownAgain, lock_kind},
     evidence::{
-        ClaimKind, Claims, Cleared, Code, Context, Continues, Found, Grants, Message, Need, Reject, Rejected, RestsOn,
-        Section, Step, Then, Vouched,
+        ClaimKind, Claims, Cleared, Context, Continues, Found, Grants, Message, Need, Reject, Rejected, RejectionCode,
+        RestsOn, Section, Step, Then, Vouched,
     },
     keys,
     lock::Locks,
@@ -44,7 +44,7 @@ fn build(section: Option<&Section>) -> Built {
 /// Most certificates we take along with the leaf: our own chains hold one.
 const CHAIN_MAX: usize = 2;
 
-static INVALID: Code = Code::refused("prior-invalid", Some("join again without the old certificate"));
+static INVALID: RejectionCode = RejectionCode::refused("prior-invalid", Some("join again without the old certificate"));
 
 fn invalid(why: &str) -> Reject {
     Reject::new(&INVALID, format!("the prior certificate does not hold: {why}"))
@@ -63,12 +63,12 @@ struct PriorCertificate;
 
 impl Attestor for PriorCertificate {
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
-        Ok(Box::new(Proven { peer: proven(message, context)? }))
+        Ok(Box::new(ProvenHolder { peer: proven(message, context)? }))
     }
 }
 
 /// The certificate's holder, proven by the old key on this connection.
-struct Proven {
+struct ProvenHolder {
     peer: Peer,
 }
 
@@ -87,7 +87,7 @@ struct Prior {
     subject: Seen<Subject>,
 }
 
-impl Proven {
+impl ProvenHolder {
     /// The certificate with what it belongs to, unless that is gone or somebody else's by now.
     fn prior(&self, found: &Found) -> Result<Prior, Reject> {
         let unknown = || invalid("this gateway has no record of it");
@@ -106,7 +106,7 @@ impl Proven {
     }
 }
 
-impl Case for Proven {
+impl Case for ProvenHolder {
     fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject> {
         let (role, name) = (self.peer.identity.role, self.peer.identity.name.as_str());
         let keys = match found.len() {
@@ -162,7 +162,7 @@ impl Case for Proven {
             let then = changes.map(|changes| Box::new(Then { changes, forks: false }));
             return Some(Rejected { refusal: replaced().into(), then });
         }
-        let standing = admission::Standing { epoch: found.record::<u64>(EPOCH), ..Default::default() };
+        let standing = admission::AdmissionRecords { epoch: found.record::<u64>(EPOCH), ..Default::default() };
         let why = "a certificate that was replaced asked to rejoin";
         let changes = admission::fork(&lineage, &identity, used, &standing, why, now);
         Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, forks: true })) })

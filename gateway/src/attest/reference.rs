@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::{Attestor, Built, Case, Renewal, Row};
 use crate::core::{
     evidence::{
-        BadSection, ClaimKind, Claims, Cleared, Code, Context, Found, Grants, Message, Need, Reject, Rejected, RestsOn,
-        Section, Step, Vouched,
+        BadSection, ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Reject, Rejected, RejectionCode,
+        RestsOn, Section, Step, Vouched,
     },
     records::{Claim, LockKind},
 };
@@ -33,7 +33,7 @@ pub static ROW: Row = Row {
 /// Its section.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct ReferenceSettings {
     /// What both sides know.
     secret: String,
 }
@@ -43,15 +43,16 @@ const SECRET_MIN: usize = 16;
 
 fn build(section: Option<&Section>) -> Built {
     let Some(section) = section else { return Ok(None) };
-    let Settings { secret } = section.read()?;
+    let ReferenceSettings { secret } = section.read()?;
     if secret.len() < SECRET_MIN {
         return Err(BadSection::new(format!("`secret` must have {SECRET_MIN} bytes")));
     }
     Ok(Some(Box::new(Reference { key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()) })))
 }
 
-static WRONG: Code = Code::refused("reference-wrong", Some("answer the newest question, with the secret"));
-static SHAPE: Code = Code::malformed("reference-malformed", None);
+static WRONG: RejectionCode =
+    RejectionCode::refused("reference-wrong", Some("answer the newest question, with the secret"));
+static SHAPE: RejectionCode = RejectionCode::malformed("reference-malformed", None);
 
 fn wrong() -> Reject {
     Reject::new(&WRONG, "the answer is not that of whoever knows the secret")
@@ -91,7 +92,7 @@ impl Attestor for Reference {
             hmac::verify(&self.key, &signed(nonce, &message.for_key), &answer).map_err(|_| wrong())?;
         }
         let nonce = message.entropy.iter().copied().take(NONCE_LEN).collect();
-        Ok(Box::new(Asked { name: name.to_owned(), answered: answer.is_some() && message.kept.is_some(), nonce }))
+        Ok(Box::new(AskedBefore { name: name.to_owned(), answered: answer.is_some() && message.kept.is_some(), nonce }))
     }
 }
 
@@ -102,13 +103,13 @@ fn signed(nonce: &[u8], for_key: &KeyDigest) -> Vec<u8> {
     [nonce, for_key.as_bytes()].concat()
 }
 
-struct Asked {
+struct AskedBefore {
     name: String,
     answered: bool,
     nonce: Vec<u8>,
 }
 
-impl Case for Asked {
+impl Case for AskedBefore {
     fn needs(&self, _: &Found) -> Result<Vec<Need>, Reject> {
         Ok(vec![])
     }

@@ -11,7 +11,7 @@ use crate::{
     core::{audit::Offline, ca_end::CaEnds, slots::SlotState},
     ports::{
         clock::Clock,
-        files::{self, Access, Existing},
+        files::{self, Existing, FileAccess},
     },
     server::noted,
     signer::{
@@ -26,7 +26,7 @@ pub(super) fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result
 }
 
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Complaint> {
-    files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Replace).map_err(Complaint::failed)
+    files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace).map_err(Complaint::failed)
 }
 
 /// The root with its key, wherever that is.

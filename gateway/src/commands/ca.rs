@@ -12,7 +12,7 @@ use crate::{
     complaint::Complaint,
     config::Config,
     core::{
-        audit::{Offline, Signed},
+        audit::{Offline, SignedWhere},
         slots::SlotState,
     },
     ports::{clock::Clock, entropy::Entropy},
@@ -35,7 +35,7 @@ pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
     let path = match command {
         CaCommand::Sign { root_key, root_passphrase_file, input, out, new } => {
             let passphrase = Passphrase::load(root_passphrase_file).map_err(Complaint::failed)?;
-            let by = offline::Signing { key: root_key, passphrase: &passphrase, new: new.map(Into::into) };
+            let by = offline::RootSigning { key: root_key, passphrase: &passphrase, new: new.map(Into::into) };
             let signed = offline::sign(input, &by, &Clock::system(), &Entropy::os());
             write(out, &signed.map_err(Complaint::failed)?)?;
             println!("signed; take {} to the gateway and run `lychgate-gateway ca import` there", out.display());
@@ -79,7 +79,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         CaCommand::Crl { root_key, root_passphrase_file, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;
-            let what = Offline::RootListMade { number: made.number.to_string(), signed: Signed::Here };
+            let what = Offline::RootListMade { number: made.number.to_string(), signed: SignedWhere::Here };
             note(config, &clock, vec![what])?;
             let until = made.next_update.map_or_else(String::new, |until| format!(", valid until {until}"));
             println!("made the root's revocation list, number {}{until}", made.number);
@@ -91,7 +91,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         CaCommand::Renew { root_key, root_passphrase_file, request: None, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let listed = offline::renew(data_dir, &root, &clock, &entropy).map_err(Complaint::failed)?;
-            note(config, &clock, renewed(&listed, data_dir, Signed::Here)?)?;
+            note(config, &clock, renewed(&listed, data_dir, SignedWhere::Here)?)?;
             show(&listed, &clock);
             println!("{RELOAD}");
         }
@@ -101,7 +101,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
             let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
             match offline::import(&making, input).map_err(Complaint::failed)? {
                 Imported::Renewed(listed) => {
-                    note(config, &clock, renewed(&listed, data_dir, Signed::Elsewhere)?)?;
+                    note(config, &clock, renewed(&listed, data_dir, SignedWhere::Elsewhere)?)?;
                     show(&listed, &clock);
                     println!("{RELOAD}");
                 }
@@ -116,7 +116,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
 }
 
 /// What the audit is to hold of new certificates.
-fn renewed(listed: &[Listed], data_dir: &Path, signed: Signed) -> Result<Vec<Offline>, Complaint> {
+fn renewed(listed: &[Listed], data_dir: &Path, signed: SignedWhere) -> Result<Vec<Offline>, Complaint> {
     let issuing = listed.iter().filter(|one| one.root.is_some() && one.state != SlotState::Retired);
     let mut done: Vec<Offline> = issuing
         .map(|one| Offline::CaRenewed {

@@ -47,7 +47,7 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
     let config = server::configuration(&config_path)?;
     let log = dir.join("gateway.log");
     local::log_to(&config.log, &log).map_err(Complaint::failed)?;
-    let place = Place { dir: dir.to_owned(), client };
+    let place = DevFolders { dir: dir.to_owned(), client };
     runtime.block_on(async {
         let start = Start { config: config.clone(), path: config_path, accept_rollback: false };
         server::serve(start, move |shell| {
@@ -57,7 +57,7 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
     })
 }
 
-struct Place {
+struct DevFolders {
     dir: PathBuf,
     client: PathBuf,
 }
@@ -72,13 +72,13 @@ fn quoted(path: &Path) -> String {
 }
 
 /// Joins the first person, makes a machine's token, and prints what to paste.
-async fn welcome(shell: Arc<Shell>, place: Place, config: Config) {
+async fn welcome(shell: Arc<Shell>, place: DevFolders, config: Config) {
     if let Err(complaint) = greet(&shell, &place, &config).await {
         eprintln!("lychgate-gateway: error: {complaint}");
     }
 }
 
-async fn greet(shell: &Arc<Shell>, place: &Place, config: &Config) -> Result<(), Complaint> {
+async fn greet(shell: &Arc<Shell>, place: &DevFolders, config: &Config) -> Result<(), Complaint> {
     let me = place.dir.join("me");
     let name = first_person(shell, place, &me).await?;
     let settings = shell.settings.load();
@@ -130,7 +130,7 @@ fn policies(config: &Config) -> String {
 }
 
 /// Brings the first person's identity up to date, by the client like anybody's.
-async fn first_person(shell: &Arc<Shell>, place: &Place, me: &Path) -> Result<String, Complaint> {
+async fn first_person(shell: &Arc<Shell>, place: &DevFolders, me: &Path) -> Result<String, Complaint> {
     // What is secret goes by standard input: other users of this machine see the arguments.
     let run = |args: &[&str], input: String| {
         let mut command = Command::new(&place.client);

@@ -21,7 +21,7 @@ use crate::{
     ports::{
         clock::Clock,
         entropy::Entropy,
-        files::{self, Access, Existing},
+        files::{self, Existing, FileAccess},
         home,
     },
     server,
@@ -105,13 +105,13 @@ impl Folders {
 
 /// What was made.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct Initialized {
     folders: Folders,
     pin: String,
     token: String,
 }
 
-impl Made {
+impl Initialized {
     /// Says what to do next.
     pub fn announce(&self) {
         let (dir, data) = (self.folders.config.display(), self.folders.data.display());
@@ -142,7 +142,7 @@ impl Made {
 ///
 /// # Errors
 /// When something is there already, or cannot be written.
-pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Made, Complaint> {
+pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Initialized, Complaint> {
     let domain = TrustDomain::parse(&wishes.trust_domain)
         .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", wishes.trust_domain)))?;
     let config_path = folders.config.join("gateway.toml");
@@ -170,10 +170,11 @@ pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Made, Complaint> {
     let (pin, token) = at_home(&config_path, &config, async |config| authority(config, &domain, &passphrase).await)?;
     in_config(&|| {
         let file = folders.config.join("first-person.token");
-        files::write_atomic(&file, token.as_bytes(), Access::Private, Existing::Replace).map_err(Complaint::failed)?;
+        files::write_atomic(&file, token.as_bytes(), FileAccess::Private, Existing::Replace)
+            .map_err(Complaint::failed)?;
         write(&config_path, text.as_bytes())
     })?;
-    Ok(Made { folders: folders.clone(), pin, token })
+    Ok(Initialized { folders: folders.clone(), pin, token })
 }
 
 /// What lies in the data folder: authority, store, lock epoch. Gives the root's pin and a token for the first person.
@@ -225,7 +226,7 @@ pub fn invite(path: &Path) -> Result<(), Complaint> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
-    files::write_atomic(path, bytes, Access::Public, Existing::Keep).map_err(Complaint::failed)
+    files::write_atomic(path, bytes, FileAccess::Public, Existing::Keep).map_err(Complaint::failed)
 }
 
 /// A token for the first person, or for another one when the first has lost everything.

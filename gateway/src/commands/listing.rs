@@ -83,7 +83,7 @@ fn dependents(slots: &Slots, usage: &Usage) -> Vec<String> {
 
 /// What `--json` prints of the authority.
 #[derive(Serialize)]
-struct View<'a> {
+struct AuthorityView<'a> {
     generation: u64,
     slots: Vec<SlotView<'a>>,
 }
@@ -122,7 +122,7 @@ fn as_json<'a>(listed: &'a [Listed], slots: &Slots, usage: Option<&Usage>) -> Re
         without: usage.filter(|_| one.root.is_none()).map(|usage| usage.without(slots, &one.name).count),
         holders: usage.map(|usage| usage.signed_by(slots, &one.name).count),
     };
-    let view = View { generation: slots.generation(), slots: listed.iter().map(view).collect() };
+    let view = AuthorityView { generation: slots.generation(), slots: listed.iter().map(view).collect() };
     let text = serde_json::to_string_pretty(&view);
     println!("{}", text.map_err(Complaint::failed)?);
     Ok(())

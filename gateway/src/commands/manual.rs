@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     cli,
     complaint::Complaint,
-    ports::files::{self, Access, Existing},
+    ports::files::{self, Existing, FileAccess},
 };
 
 /// What stands on each page; the date is that of the last change of the command line that its readers should know.
@@ -22,7 +22,7 @@ const ABOUT: manual::About<'static> = manual::About {
 pub fn man(dir: &Path) -> Result<(), Complaint> {
     files::make_public_dir(dir).map_err(Complaint::failed)?;
     for page in manual::pages(cli::command(), ABOUT) {
-        files::write_atomic(&dir.join(page.file), page.text.as_bytes(), Access::Public, Existing::Replace)
+        files::write_atomic(&dir.join(page.file), page.text.as_bytes(), FileAccess::Public, Existing::Replace)
             .map_err(Complaint::failed)?;
     }
     Ok(())

@@ -140,7 +140,7 @@ pub fn export(path: &Path, out: Option<&Path>) -> Result<(), Complaint> {
     })?;
     match out {
         None => std::io::stdout().write_all(&bytes).map_err(Complaint::failed)?,
-        Some(out) => files::write_atomic(out, &bytes, files::Access::Private, files::Existing::Replace)
+        Some(out) => files::write_atomic(out, &bytes, files::FileAccess::Private, files::Existing::Replace)
             .map_err(Complaint::failed)?,
     }
     eprintln!("{} exported, sha256 {}", counted(written.records, "record"), written.sha256);
@@ -151,16 +151,16 @@ pub fn export(path: &Path, out: Option<&Path>) -> Result<(), Complaint> {
 ///
 /// # Errors
 /// When the export is not whole, has damaged records, or the store is not empty.
-pub fn import(path: &Path, input: &Path, damaged: Damaged) -> Result<(), Complaint> {
+pub fn import(path: &Path, input: &Path, damaged: OnDamage) -> Result<(), Complaint> {
     let config = load(path)?;
     let file =
         local::open(input).map_err(|error| Complaint::failed(format!("cannot open `{}`: {error}", input.display())))?;
     let judge = |key: &store::Key, value: &[u8]| match kinds::damage(key.as_bytes(), value) {
-        None => transfer::Judgement::Take,
-        Some(why) if damaged == Damaged::Refuse => transfer::Judgement::Refuse(why),
+        None => transfer::ImportDecision::Take,
+        Some(why) if damaged == OnDamage::Refuse => transfer::ImportDecision::Refuse(why),
         Some(why) => {
             eprintln!("quarantined: {key}: {why}");
-            transfer::Judgement::Aside(aside(key))
+            transfer::ImportDecision::Aside(aside(key))
         }
     };
     let read = at_home(path, &config, async |config| {
@@ -196,7 +196,7 @@ async fn imported(store: &dyn store::Store, summary: &transfer::Summary) -> Resu
 
 /// What an import does with damaged records.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Damaged {
+pub enum OnDamage {
     /// Refuses the file.
     Refuse,
     /// Puts them aside.
@@ -343,7 +343,7 @@ pub fn clock_accept(path: &Path) -> Result<(), Complaint> {
     let text = format!("{}\n", now.secs());
     at_home(path, &config, async |config| {
         files::make_private_dir(&config.data_dir.join("run")).map_err(Complaint::failed)?;
-        files::write_atomic(&word, text.as_bytes(), files::Access::Private, files::Existing::Replace)
+        files::write_atomic(&word, text.as_bytes(), files::FileAccess::Private, files::Existing::Replace)
             .map_err(Complaint::failed)
     })?;
     eprintln!(

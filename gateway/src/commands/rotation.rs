@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     core::{
         audit::Offline,
-        slots::{Slots, Step},
+        slots::{SlotStep, Slots},
         stranded::{Holders, Usage},
     },
     flow,
@@ -107,7 +107,7 @@ pub(super) fn prepared(name: &str) {
 }
 
 fn publish(config: &Config, name: &str) -> Result<(), Complaint> {
-    let slots = rotation::step(&config.data_dir, name, Step::Publish).map_err(Complaint::failed)?;
+    let slots = rotation::step(&config.data_dir, name, SlotStep::Publish).map_err(Complaint::failed)?;
     note(config, &Clock::system(), vec![changed(&config.data_dir, name, "published", None)?])?;
     println!("published `{name}`: reload the gateway to take it over");
     if slots.root(name).is_some() {
@@ -123,7 +123,7 @@ async fn activate(config: &Config, name: &str) -> Result<(), Complaint> {
     let slots = CaDir::of(&config.data_dir).slots().map_err(Complaint::failed)?;
     let is_root = slots.root(name).is_some();
     let usage = if is_root { usage(config, &slots).await.ok() } else { None };
-    let after = rotation::step(&config.data_dir, name, Step::Activate).map_err(Complaint::failed)?;
+    let after = rotation::step(&config.data_dir, name, SlotStep::Activate).map_err(Complaint::failed)?;
     note(config, &Clock::system(), vec![changed(&config.data_dir, name, "active", None)?])?;
     println!(
         "activated `{name}`: reload the gateway to take it over; what was active is published, and signs nothing more"
@@ -160,7 +160,7 @@ async fn retire(config: &Config, name: &str, force: Option<&str>) -> Result<(), 
     }
     let slots = CaDir::of(&config.data_dir).slots().map_err(Complaint::failed)?;
     // Whether it can be retired at all comes first.
-    let next = slots.step(name, Step::Retire);
+    let next = slots.step(name, SlotStep::Retire);
     next.map_err(|error| Complaint::failed(format!("`{name}` is not retired: {error}")))?;
     let counted = usage(config, &slots).await;
     let stranded = match (counted, force) {
@@ -174,7 +174,7 @@ async fn retire(config: &Config, name: &str, force: Option<&str>) -> Result<(), 
         (Err(_), Some(_)) => None,
         (Err(complaint), None) => return Err(complaint),
     };
-    rotation::step(&config.data_dir, name, Step::Retire).map_err(Complaint::failed)?;
+    rotation::step(&config.data_dir, name, SlotStep::Retire).map_err(Complaint::failed)?;
     note(config, &Clock::system(), vec![changed(&config.data_dir, name, "retired", stranded)?])?;
     println!("retired `{name}`: reload the gateway to take it over");
     println!("nobody new is told of it; what it signed is accepted until it ends");

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 /// A string, with where it stands.
-pub(super) type Text = Spanned<String>;
+pub(super) type RawText = Spanned<String>;
 
 /// A count, with where it stands.
 pub(super) type Count = Spanned<u64>;
@@ -14,8 +14,8 @@ pub(super) type Count = Spanned<u64>;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
-    pub trust_domain: Option<Text>,
-    pub data_dir: Option<Text>,
+    pub trust_domain: Option<RawText>,
+    pub data_dir: Option<RawText>,
     #[serde(default)]
     pub listen: RawListen,
     #[serde(default)]
@@ -42,54 +42,54 @@ pub(super) struct RawConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListen {
-    pub enroll: Option<Text>,
-    pub manage: Option<Text>,
-    pub proxy: Option<Text>,
-    pub shared: Option<Text>,
-    pub proxy_protocol_from: Option<Vec<Text>>,
+    pub enroll: Option<RawText>,
+    pub manage: Option<RawText>,
+    pub proxy: Option<RawText>,
+    pub shared: Option<RawText>,
+    pub proxy_protocol_from: Option<Vec<RawText>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawNames {
-    pub enroll: Option<Vec<Text>>,
-    pub manage: Option<Vec<Text>>,
-    pub proxy: Option<Vec<Text>>,
+    pub enroll: Option<Vec<RawText>>,
+    pub manage: Option<Vec<RawText>>,
+    pub proxy: Option<Vec<RawText>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPublic {
-    pub enroll: Option<Text>,
-    pub manage: Option<Text>,
-    pub proxy: Option<Text>,
-    pub crl: Option<Text>,
+    pub enroll: Option<RawText>,
+    pub manage: Option<RawText>,
+    pub proxy: Option<RawText>,
+    pub crl: Option<RawText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStore {
-    pub engine: Option<Text>,
-    pub path: Option<Text>,
+    pub engine: Option<RawText>,
+    pub path: Option<RawText>,
     pub cache_mib: Option<Count>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPolicy {
-    pub files: Option<Vec<Text>>,
+    pub files: Option<Vec<RawText>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCa {
-    pub passphrase_file: Option<Text>,
+    pub passphrase_file: Option<RawText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEnroll {
-    pub pending_ttl: Option<Text>,
+    pub pending_ttl: Option<RawText>,
     pub pending_max: Option<Count>,
     pub pending_max_per_prefix: Option<Count>,
 }
@@ -97,14 +97,14 @@ pub(super) struct RawEnroll {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAudit {
-    pub retention: Option<Text>,
+    pub retention: Option<RawText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
-    pub format: Option<Text>,
-    pub level: Option<Text>,
+    pub format: Option<RawText>,
+    pub level: Option<RawText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,23 +118,23 @@ pub(super) struct RawLimits {
     pub handshakes_per_prefix: Option<Count>,
     pub tunnels_per_second: Option<Count>,
     pub certificates_per_life: Option<Count>,
-    pub handshake_time: Option<Text>,
-    pub head_time: Option<Text>,
-    pub body_time: Option<Text>,
-    pub idle_enroll: Option<Text>,
-    pub idle_manage: Option<Text>,
-    pub write_stall: Option<Text>,
-    pub drain_time: Option<Text>,
-    pub anonymous_per_prefix: Option<Text>,
-    pub anonymous_total: Option<Text>,
-    pub poll_per_prefix: Option<Text>,
-    pub poll_total: Option<Text>,
-    pub machine_per_prefix: Option<Text>,
-    pub machine_total: Option<Text>,
-    pub person_per_prefix: Option<Text>,
-    pub person_total: Option<Text>,
-    pub connect_per_prefix: Option<Text>,
-    pub connect_total: Option<Text>,
-    pub health_per_prefix: Option<Text>,
-    pub health_total: Option<Text>,
+    pub handshake_time: Option<RawText>,
+    pub head_time: Option<RawText>,
+    pub body_time: Option<RawText>,
+    pub idle_enroll: Option<RawText>,
+    pub idle_manage: Option<RawText>,
+    pub write_stall: Option<RawText>,
+    pub drain_time: Option<RawText>,
+    pub anonymous_per_prefix: Option<RawText>,
+    pub anonymous_total: Option<RawText>,
+    pub poll_per_prefix: Option<RawText>,
+    pub poll_total: Option<RawText>,
+    pub machine_per_prefix: Option<RawText>,
+    pub machine_total: Option<RawText>,
+    pub person_per_prefix: Option<RawText>,
+    pub person_total: Option<RawText>,
+    pub connect_per_prefix: Option<RawText>,
+    pub connect_total: Option<RawText>,
+    pub health_per_prefix: Option<RawText>,
+    pub health_total: Option<RawText>,
 }

@@ -9,17 +9,17 @@ use std::{
 
 use super::{
     ConfigError,
-    raw::{Count, Text},
+    raw::{Count, RawText},
 };
 use crate::limits::{CONFIG_DURATION_MAX, Quota};
 
 /// One file being read.
-pub(super) struct Reading<'a> {
+pub(super) struct SourceFile<'a> {
     pub path: &'a Path,
     pub text: &'a str,
 }
 
-impl Reading<'_> {
+impl SourceFile<'_> {
     /// Lines count from 1.
     fn line(&self, span: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
@@ -55,7 +55,7 @@ impl Reading<'_> {
     pub fn parse<T, E: Display>(
         &self,
         key: &'static str,
-        raw: &Text,
+        raw: &RawText,
         parse: impl FnOnce(&str) -> Result<T, E>,
         fix: &'static str,
     ) -> Result<T, ConfigError> {
@@ -67,7 +67,7 @@ impl Reading<'_> {
     pub fn parse_or<T, E: Display>(
         &self,
         key: &'static str,
-        raw: Option<&Text>,
+        raw: Option<&RawText>,
         parse: impl FnOnce(&str) -> Result<T, E>,
         fix: &'static str,
         default: T,
@@ -79,7 +79,7 @@ impl Reading<'_> {
     pub fn list<T, E: Display>(
         &self,
         key: &'static str,
-        raw: &[Text],
+        raw: &[RawText],
         parse: impl Fn(&str) -> Result<T, E>,
         fix: &'static str,
     ) -> Result<Vec<T>, ConfigError> {
@@ -87,7 +87,12 @@ impl Reading<'_> {
     }
 
     /// A time span such as `30s`, more than nothing and less than a century.
-    pub fn duration(&self, key: &'static str, raw: Option<&Text>, default: Duration) -> Result<Duration, ConfigError> {
+    pub fn duration(
+        &self,
+        key: &'static str,
+        raw: Option<&RawText>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
         const FIX: &str = "write a time span such as \"30s\", \"10m\", \"24h\" or \"30d\"";
         let Some(raw) = raw else { return Ok(default) };
         let span = self.parse(key, raw, humantime::parse_duration, FIX)?;
@@ -108,12 +113,12 @@ impl Reading<'_> {
     }
 
     /// A rate such as `5/s burst 60`.
-    pub fn quota(&self, key: &'static str, raw: Option<&Text>, default: Quota) -> Result<Quota, ConfigError> {
+    pub fn quota(&self, key: &'static str, raw: Option<&RawText>, default: Quota) -> Result<Quota, ConfigError> {
         self.parse_or(key, raw, str::parse::<Quota>, "write a rate such as \"5/s burst 60\"", default)
     }
 
     /// A path; relative ones lie beside the configuration file.
-    pub fn path(&self, key: &'static str, raw: &Text) -> Result<PathBuf, ConfigError> {
+    pub fn path(&self, key: &'static str, raw: &RawText) -> Result<PathBuf, ConfigError> {
         if raw.get_ref().is_empty() {
             return Err(self.bad(key, &raw.span(), "it is empty", "write a path"));
         }

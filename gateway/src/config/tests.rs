@@ -248,7 +248,7 @@ fn files_are_loaded_or_named() {
         format!("the configuration `{}` does not exist", path.display())
     );
     let text = format!("{BASE}{PORTS}[store]\npath = 'records'\n");
-    files::write_atomic(&path, text.as_bytes(), files::Access::Private, files::Existing::Keep).unwrap();
+    files::write_atomic(&path, text.as_bytes(), files::FileAccess::Private, files::Existing::Keep).unwrap();
     assert_eq!(Config::load(&path).unwrap().store.path, dir.path().join("records"));
 }
 

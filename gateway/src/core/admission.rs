@@ -33,7 +33,7 @@ pub fn grace(life: Duration) -> Duration {
 
 /// What is known of the holder.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct AdmissionRecords {
     /// The certificate's record.
     pub certificate: Option<Seen<Certificate>>,
     /// Its lineage.
@@ -94,7 +94,7 @@ pub enum Admission {
 /// The lineage of a certificate that is recorded and not over, and whose it is, when nothing stands against them.
 fn holder<'a>(
     peer: &Peer,
-    standing: &'a Standing,
+    standing: &'a AdmissionRecords,
     now: UnixTime,
 ) -> Result<(&'a Seen<Lineage>, &'a Seen<Subject>), Refusal> {
     if now > peer.not_after {
@@ -123,7 +123,7 @@ fn holder<'a>(
 ///
 /// # Errors
 /// Why the holder may not speak; nothing is to be changed then.
-pub fn decide(peer: &Peer, standing: &Standing, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
+pub fn decide(peer: &Peer, standing: &AdmissionRecords, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
     let (lineage, subject) = holder(peer, standing, now)?;
     let caller = |lineage: Seen<Lineage>, subject: &Seen<Subject>| {
         Box::new(Caller {
@@ -205,7 +205,7 @@ pub fn stale(
     let record = Stale { lineage: lineage.id.clone(), used, source: source.to_owned(), at: now.into() };
     let mut changes = Changes::new();
     changes.upsert(keys::stale(&lineage.id), before, &record);
-    changes.event(Event::Standing(audit::Standing::CertificateStale {
+    changes.event(Event::Standing(audit::StandingEvent::CertificateStale {
         identity: format!("{}/{}", lineage.role, lineage.name),
         lineage: lineage.id.clone(),
         used: used.hex(),
@@ -219,7 +219,7 @@ pub fn stale(
 ///
 /// # Errors
 /// Why the holder may not go on.
-pub fn still(peer: &Peer, standing: &Standing, now: UnixTime) -> Result<Box<Caller>, Refusal> {
+pub fn still(peer: &Peer, standing: &AdmissionRecords, now: UnixTime) -> Result<Box<Caller>, Refusal> {
     if now > peer.not_after {
         return Err(Refusal::Expired);
     }
@@ -255,7 +255,7 @@ fn rename(
     peer: &Peer,
     (lineage, before): (&mut Lineage, &Seen<Lineage>),
     seen: &Seen<Subject>,
-    standing: &Standing,
+    standing: &AdmissionRecords,
 ) -> Result<Seen<Subject>, Refusal> {
     let (role, new) = (lineage.role, peer.identity.name.to_string());
     let old = std::mem::replace(&mut lineage.name, new.clone());
@@ -276,8 +276,10 @@ fn rename(
         changes.remove(keys::convergence(&old), convergence);
         changes.put(keys::convergence(&new), &convergence.record);
     }
-    changes
-        .event(Event::Standing(audit::Standing::SubjectRenamed { identity: peer.identity.to_string(), before: old }));
+    changes.event(Event::Standing(audit::StandingEvent::SubjectRenamed {
+        identity: peer.identity.to_string(),
+        before: old,
+    }));
     Ok(Seen { record: subject, version: seen.version })
 }
 
@@ -302,7 +304,7 @@ pub fn fork(
     seen: &Seen<Lineage>,
     identity: &Identity,
     used: Serial,
-    standing: &Standing,
+    standing: &AdmissionRecords,
     why: &'static str,
     now: UnixTime,
 ) -> Changes {

@@ -15,14 +15,16 @@ use super::{
     keys,
     lock::{self, Locks},
     name, plan,
-    records::{AdmittedBy, Approval, Content, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject, Waiting},
+    records::{
+        AdmittedBy, Approval, ApprovedContent, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject, Waiting,
+    },
     refusal::{Conflict, NameRule, REMOVED, Refusal},
 };
 use crate::limits::APPROVALS_MAX;
 
 /// How the approver stands to the waiting code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Code {
+pub enum CodeCheck {
     /// Typed as seen on the machine.
     Typed(String),
     /// The approver says it was not checked.
@@ -49,14 +51,14 @@ pub enum Wish {
 #[derive(Clone, Debug)]
 pub struct Approve {
     /// The code.
-    pub code: Code,
+    pub code: CodeCheck,
     /// What it is to get.
     pub wish: Wish,
 }
 
 /// What the decision needs to know.
 #[derive(Clone, Debug)]
-pub struct Records {
+pub struct ApprovalRecords {
     /// The enrollment.
     pub enrollment: Seen<Enrollment>,
     /// What is known of the name it would get.
@@ -84,7 +86,7 @@ pub struct Approver {
 
 /// What came of it.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ApprovalOutcome {
     /// Recorded: commit the changes.
     Done(Box<Enrollment>, Changes),
     /// The code was wrong: commit the event, then refuse.
@@ -107,14 +109,14 @@ pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, 
 }
 
 /// What somebody approved before, by its digest.
-fn approved<'a>(enrollment: &'a Enrollment, digest: &str) -> Result<&'a Content, Refusal> {
+fn approved<'a>(enrollment: &'a Enrollment, digest: &str) -> Result<&'a ApprovedContent, Refusal> {
     let mut contents = enrollment.approvals.iter().map(|approval| &approval.content);
     contents.find(|content| content.digest() == digest).ok_or(Refusal::Conflict(Conflict::ApprovalChanged))
 }
 
 /// What an approval gives.
-fn content(enrollment: &Enrollment, asked: &Approve, records: &Records) -> Result<Content, Refusal> {
-    let code_checked = matches!(asked.code, Code::Typed(_));
+fn content(enrollment: &Enrollment, asked: &Approve, records: &ApprovalRecords) -> Result<ApprovedContent, Refusal> {
+    let code_checked = matches!(asked.code, CodeCheck::Typed(_));
     let (labels, owner) = match &asked.wish {
         Wish::SameAs(digest) => {
             let same = approved(enrollment, digest)?;
@@ -138,7 +140,7 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &Records) -> Resul
         Some(_) | None => wanted,
     };
     let name = name::choose(wanted.as_deref(), &[], enrollment.role, &enrollment.key)?.to_string();
-    Ok(Content { name, labels, owner, code_checked })
+    Ok(ApprovedContent { name, labels, owner, code_checked })
 }
 
 /// Decides an approval by somebody who may see the request. What became of it comes first, then what it would get and
@@ -149,21 +151,23 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &Records) -> Resul
 pub fn approve(
     caller: &Caller,
     asked: &Approve,
-    records: Records,
+    records: ApprovalRecords,
     rules: &Ruleset,
     now: UnixTime,
     entropy: &[u8; 8],
-) -> Result<Outcome, Refusal> {
+) -> Result<ApprovalOutcome, Refusal> {
     let seen = &records.enrollment;
     let mut enrollment = seen.record.clone();
     still_waiting(&enrollment, now)?;
     records.locks.refuse()?;
     let content = content(&enrollment, asked, &records)?;
-    let permitted =
-        |content: &Content| permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, content), now);
+    let permitted = |content: &ApprovedContent| {
+        permit(rules, caller, policy::Action::Approve, approval_of(&enrollment, content), now)
+    };
     let grant = permitted(&content).map_err(|refusal| match refusal {
         Refusal::Denied { rules, .. }
-            if !content.code_checked && permitted(&Content { code_checked: true, ..content.clone() }).is_ok() =>
+            if !content.code_checked
+                && permitted(&ApprovedContent { code_checked: true, ..content.clone() }).is_ok() =>
         {
             Refusal::Denied { rules, action: UNCHECKED }
         }
@@ -171,12 +175,12 @@ pub fn approve(
     })?;
     // Once it is known that they may: it says who exists.
     known_owner(records.owner.as_ref())?;
-    if let Code::Typed(typed) = &asked.code
+    if let CodeCheck::Typed(typed) = &asked.code
         && !pki::waiting_code(&enrollment.key, &enrollment.pin, &enrollment.nonce).matches(typed)
     {
         let mut changes = Changes::new();
         changes.event(Event::ApprovalWrongCode { enrollment: enrollment.id.clone() });
-        return Ok(Outcome::WrongCode(changes));
+        return Ok(ApprovalOutcome::WrongCode(changes));
     }
     let mut changes = Changes::new();
     stands(&enrollment, &records.ground, &records.locks, &mut changes)?;
@@ -194,15 +198,15 @@ pub fn approve(
     }
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
     changes.unchanged(keys::EPOCH.to_owned(), records.epoch.as_ref());
-    Ok(Outcome::Done(Box::new(enrollment), changes))
+    Ok(ApprovalOutcome::Done(Box::new(enrollment), changes))
 }
 
 /// Lets it in: those who approved this very content are enough.
 fn admit(
     changes: &mut Changes,
     enrollment: &mut Enrollment,
-    content: &Content,
-    records: &Records,
+    content: &ApprovedContent,
+    records: &ApprovalRecords,
     now: UnixTime,
     entropy: &[u8; 8],
 ) -> Result<(), Refusal> {
@@ -228,7 +232,7 @@ fn admit(
 fn add(
     enrollment: &mut Enrollment,
     caller: &Caller,
-    content: Content,
+    content: ApprovedContent,
     grant: &policy::Grant,
     now: UnixTime,
 ) -> Result<(), Refusal> {
@@ -249,7 +253,7 @@ fn add(
 
 /// How many people are still wanted for a content.
 #[must_use]
-pub fn missing(enrollment: &Enrollment, content: &Content) -> u32 {
+pub fn missing(enrollment: &Enrollment, content: &ApprovedContent) -> u32 {
     let given = enrollment.approvals.iter().filter(|approval| approval.content == *content).count();
     enrollment.approvals_wanted.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX))
 }
@@ -289,7 +293,7 @@ fn judge_again(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Rule
 }
 
 /// A request with what an approval gives it, in the policy's words.
-fn approval_of(enrollment: &Enrollment, content: &Content) -> policy::Resource {
+fn approval_of(enrollment: &Enrollment, content: &ApprovedContent) -> policy::Resource {
     let approval = policy::Approval {
         name: content.name.clone(),
         owner: content.owner.as_ref().map(|owner| owner.name.clone()),
@@ -365,7 +369,7 @@ pub fn reopen(
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
     changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
     let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
-    changes.event(Event::Standing(audit::Standing::EnrollmentReopened { enrollment: id, rules }));
+    changes.event(Event::Standing(audit::StandingEvent::EnrollmentReopened { enrollment: id, rules }));
     Ok((enrollment, changes))
 }
 

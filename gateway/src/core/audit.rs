@@ -9,12 +9,12 @@ mod upkeep;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    access::Access,
-    standing::Standing,
-    upkeep::{Offline, Signed, Upkeep},
+    access::AccessEvent,
+    standing::StandingEvent,
+    upkeep::{Offline, SignedWhere, Upkeep},
 };
 
-use super::records::{Content, Run};
+use super::records::{ApprovedContent, Run};
 
 /// The names of all events, for whoever filters by them.
 pub const NAMES: &[&str] = &[
@@ -94,9 +94,15 @@ pub enum Event {
     /// Policy admitted an enrollment without a person.
     EnrollmentAdmitted { enrollment: String, name: String, evidence: String, rules: Vec<String> },
     /// One person approved; more are wanted.
-    EnrollmentApproval { enrollment: String, content: Content, missing: u32, fallen: Vec<String>, rules: Vec<String> },
+    EnrollmentApproval {
+        enrollment: String,
+        content: ApprovedContent,
+        missing: u32,
+        fallen: Vec<String>,
+        rules: Vec<String>,
+    },
     /// The last approval was given.
-    EnrollmentApproved { enrollment: String, content: Content, fallen: Vec<String>, rules: Vec<String> },
+    EnrollmentApproved { enrollment: String, content: ApprovedContent, fallen: Vec<String>, rules: Vec<String> },
     /// A person typed a wrong code.
     ApprovalWrongCode { enrollment: String },
     /// A person refused.
@@ -135,7 +141,7 @@ pub enum Event {
     /// The first use of a new certificate retired the one before.
     CertificateActivated { serial: String, identity: String, retired: Option<String> },
     /// Something that stood behind a request or a certificate does not any more.
-    Standing(Standing),
+    Standing(StandingEvent),
     /// A retired certificate was used: two holders of one lineage.
     LineageForked { lineage: String, identity: String, used: String, current: String, why: &'static str },
     /// A lock was set.
@@ -151,7 +157,7 @@ pub enum Event {
     /// A machine, or all of them, were asked to renew now.
     RenewalAsked { whom: String, reason: String, rules: Vec<String> },
     /// Something about connections to services.
-    Access(Access),
+    Access(AccessEvent),
     /// Somebody reported a run of a configuration tool on a machine.
     MachineConverged { identity: String, run: Run, rules: Vec<String> },
     /// The policy in force changed.
@@ -284,7 +290,7 @@ fn waits(source: String, wanted_name: Option<String>) -> Vec<(&'static str, Stri
 }
 
 /// What was approved in the fields of an event, with those whose earlier approvals count no more.
-fn approved(content: Content, fallen: &[String], missing: u32) -> Vec<(&'static str, String)> {
+fn approved(content: ApprovedContent, fallen: &[String], missing: u32) -> Vec<(&'static str, String)> {
     let labels: Vec<String> = content.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut detail = vec![("name", content.name), ("code_checked", content.code_checked.to_string())];
     detail.extend(content.owner.map(|owner| ("owner", owner.name)));

@@ -50,7 +50,7 @@ impl CaEnds {
 
 /// The CAs that sign now: what a decision about a certificate must know of the authority.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Signing {
+pub struct SigningCas {
     /// The generation of the authority: it grows with every change of a slot.
     pub generation: u64,
     /// When they end.
@@ -63,7 +63,7 @@ pub struct Signing {
     pub gateway: KeyDigest,
 }
 
-impl Signing {
+impl SigningCas {
     /// The key of the CA that signs for a role.
     #[must_use]
     pub const fn issuer(&self, role: Role) -> KeyDigest {

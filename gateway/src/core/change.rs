@@ -6,7 +6,7 @@ use super::{audit::Event, records::Seen};
 
 /// A condition under which the changes hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expect {
+pub enum Expectation {
     /// Nothing stands there.
     Absent(String),
     /// What stands there was last written by this commit.
@@ -15,7 +15,7 @@ pub enum Expect {
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum RecordWrite {
     /// Put a value.
     Put(String, Vec<u8>),
     /// Take a value away.
@@ -27,9 +27,9 @@ pub enum Write {
 #[must_use = "changes that are not committed change nothing"]
 pub struct Changes {
     /// Conditions.
-    pub expect: Vec<Expect>,
+    pub expect: Vec<Expectation>,
     /// Writes.
-    pub writes: Vec<Write>,
+    pub writes: Vec<RecordWrite>,
     /// Events for the audit.
     pub events: Vec<Event>,
 }
@@ -42,13 +42,13 @@ impl Changes {
 
     /// Writes a record that must not exist yet.
     pub fn create(&mut self, key: String, record: &impl Serialize) {
-        self.expect.push(Expect::Absent(key.clone()));
+        self.expect.push(Expectation::Absent(key.clone()));
         self.put(key, record);
     }
 
     /// Writes a record over the version that was seen.
     pub fn update<T>(&mut self, key: String, seen: &Seen<T>, record: &impl Serialize) {
-        self.expect.push(Expect::At(key.clone(), seen.version));
+        self.expect.push(Expectation::At(key.clone(), seen.version));
         self.put(key, record);
     }
 
@@ -64,31 +64,31 @@ impl Changes {
     pub fn put(&mut self, key: String, record: &impl Serialize) {
         // Our records are structs of strings, numbers and maps with string keys: serialising them cannot fail.
         let value = serde_json::to_vec(record).unwrap_or_default();
-        self.writes.push(Write::Put(key, value));
+        self.writes.push(RecordWrite::Put(key, value));
     }
 
     /// Holds only while a record is at the version that was seen.
     pub fn expect_seen<T>(&mut self, key: String, seen: &Seen<T>) {
-        self.expect.push(Expect::At(key, seen.version));
+        self.expect.push(Expectation::At(key, seen.version));
     }
 
     /// Takes a record away, at the version that was seen.
     pub fn remove<T>(&mut self, key: String, seen: &Seen<T>) {
-        self.expect.push(Expect::At(key.clone(), seen.version));
-        self.writes.push(Write::Delete(key));
+        self.expect.push(Expectation::At(key.clone(), seen.version));
+        self.writes.push(RecordWrite::Delete(key));
     }
 
     /// Holds only while nothing else was written there than what was seen: a version, or nothing.
     pub fn unchanged<T>(&mut self, key: String, seen: Option<&Seen<T>>) {
         self.expect.push(match seen {
-            Some(seen) => Expect::At(key, seen.version),
-            None => Expect::Absent(key),
+            Some(seen) => Expectation::At(key, seen.version),
+            None => Expectation::Absent(key),
         });
     }
 
     /// Takes a record away, whatever its version.
     pub fn delete(&mut self, key: String) {
-        self.writes.push(Write::Delete(key));
+        self.writes.push(RecordWrite::Delete(key));
     }
 
     /// Whether nothing is to be changed.

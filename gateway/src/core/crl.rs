@@ -12,9 +12,9 @@ use super::{
 
 /// The locks that stand, by what they hit.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(BTreeMap<(LockKind, String), UnixSecs>);
+pub struct StandingLocks(BTreeMap<(LockKind, String), UnixSecs>);
 
-impl Standing {
+impl StandingLocks {
     /// Of these locks.
     pub fn of(locks: impl IntoIterator<Item = Lock>) -> Self {
         Self(locks.into_iter().map(|lock| ((lock.kind, lock.target), lock.at)).collect())
@@ -39,7 +39,7 @@ impl Standing {
 pub fn entry(
     cert: &CertificateEnd,
     lineage: Option<&Lineage>,
-    locks: &Standing,
+    locks: &StandingLocks,
     now: UnixTime,
 ) -> Option<RevokedEntry> {
     let held = locks.since(cert).map(|at| (at, RevocationReason::CertificateHold));

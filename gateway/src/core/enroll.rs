@@ -7,14 +7,14 @@ use policy::Ruleset;
 
 use super::{
     admission::lock_kind,
-    audit::{Event, Standing},
-    change::{Changes, Expect},
+    audit::{Event, StandingEvent},
+    change::{Changes, Expectation},
     evidence::{Claims, Continues, Judged, Reject},
     facts::policy_claims,
     keys,
     lock::{Locks, Target},
     name,
-    plan::{self, Common, Kind, Plan, Stands, Terms, Wanted},
+    plan::{self, Common, LeafKind, LeafSpec, Plan, Stands, Terms},
     records::{
         AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, UnixSecs,
         Waiting,
@@ -52,7 +52,7 @@ pub struct Ground {
     /// Who holds that lineage's name.
     pub subject: Option<Seen<Subject>>,
     /// Whether its evidence still holds: on what conditions, or why not.
-    pub evidence: Result<Vec<Expect>, Reject>,
+    pub evidence: Result<Vec<Expectation>, Reject>,
 }
 
 impl Default for Ground {
@@ -85,7 +85,7 @@ impl Ground {
 
 /// Everything the decision needs to know.
 #[derive(Debug, Default)]
-pub struct Records {
+pub struct EnrollRecords {
     /// The enrollment of this key, if there is one.
     pub existing: Option<Seen<Enrollment>>,
     /// Its index entry.
@@ -144,7 +144,7 @@ pub struct Frame<'a> {
 
 /// Random bytes a decision may use.
 #[derive(Clone, Debug)]
-pub struct Entropy {
+pub struct EnrollEntropy {
     /// For ids.
     pub id: [u8; 6],
     /// For a lineage.
@@ -157,7 +157,7 @@ pub struct Entropy {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum EnrollVerdict {
     /// Make a certificate.
     Issue(Box<Plan>),
     /// The certificate made before for this key.
@@ -175,12 +175,12 @@ pub enum Verdict {
 pub fn decide(
     inbound: &Inbound,
     judged: Judged,
-    records: Records,
+    records: EnrollRecords,
     rules: &Ruleset,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
-) -> Result<Verdict, Refusal> {
+    entropy: &EnrollEntropy,
+) -> Result<EnrollVerdict, Refusal> {
     records.locks.refuse_telling(&records.ground.own(&inbound.key.digest()))?;
     let fresh_evidence = !inbound.evidence.is_empty();
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
@@ -208,7 +208,7 @@ pub fn decide(
                     .iter()
                     .all(|shown| shown.reference.is_none() || seen.record.evidence.iter().any(|taken| taken.is(shown)))
             {
-                return Ok(Verdict::Waits(Box::new(seen.record.clone())));
+                return Ok(EnrollVerdict::Waits(Box::new(seen.record.clone())));
             }
             unspent(&records)?;
             room(&records, frame)?;
@@ -225,12 +225,12 @@ pub fn decide(
 /// What the enrollment this key already has leads to, if that settles the matter.
 fn continue_existing(
     inbound: &Inbound,
-    records: &Records,
+    records: &EnrollRecords,
     fresh_evidence: bool,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
-) -> Result<Option<Verdict>, Refusal> {
+    entropy: &EnrollEntropy,
+) -> Result<Option<EnrollVerdict>, Refusal> {
     let Some(existing) = &records.existing else { return Ok(None) };
     match existing.record.state {
         EnrollmentState::Issued => Ok(reissue(records, existing, now)),
@@ -241,7 +241,7 @@ fn continue_existing(
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
         EnrollmentState::Waiting => {
             records.ground.still_holds(&mut Changes::new())?;
-            Ok(Some(Verdict::Waits(Box::new(existing.record.clone()))))
+            Ok(Some(EnrollVerdict::Waits(Box::new(existing.record.clone()))))
         }
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: existing.record.reason.clone().unwrap_or_default() })
@@ -252,21 +252,21 @@ fn continue_existing(
 }
 
 /// The certificate made for this key, while it is the newest of its lineage and still lives.
-fn reissue(records: &Records, existing: &Seen<Enrollment>, now: UnixTime) -> Option<Verdict> {
+fn reissue(records: &EnrollRecords, existing: &Seen<Enrollment>, now: UnixTime) -> Option<EnrollVerdict> {
     let (certificate, lineage) = (records.issued.as_ref()?, records.ground.lineage.as_ref()?);
     let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
     let good = !lineage.record.ended
         && newest.serial == certificate.record.serial
         && certificate.record.not_after.0 > now.secs();
-    good.then(|| Verdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
+    good.then(|| EnrollVerdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
 }
 
 /// A ticket is used once. Whoever repeats a request whose reply was lost has its answer by now, and never gets here.
-fn unspent(records: &Records) -> Result<(), Reject> {
+fn unspent(records: &EnrollRecords) -> Result<(), Reject> {
     if records.ticket_spent { Err(Reject::spent_ticket()) } else { Ok(()) }
 }
 
-fn room(records: &Records, frame: &Frame<'_>) -> Result<(), Refusal> {
+fn room(records: &EnrollRecords, frame: &Frame<'_>) -> Result<(), Refusal> {
     if records.waiting >= frame.pending_max {
         return Err(Refusal::QueueFull(QueueFull::All));
     }
@@ -300,7 +300,7 @@ fn enrollment(
     role: Role,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
+    entropy: &EnrollEntropy,
 ) -> Enrollment {
     let claims = &judged.claims;
     let grants = claims.grants.clone().unwrap_or_default();
@@ -337,7 +337,7 @@ fn enrollment(
 }
 
 /// Puts an enrollment into the queue. What its evidence spends is spent already: whoever waits has used it.
-fn wait(enrollment: Enrollment, spends: Changes, records: &Records) -> Result<Verdict, Refusal> {
+fn wait(enrollment: Enrollment, spends: Changes, records: &EnrollRecords) -> Result<EnrollVerdict, Refusal> {
     if let Some(wanted) = &enrollment.wanted_name {
         name::legal(wanted)?;
     }
@@ -358,7 +358,7 @@ fn wait(enrollment: Enrollment, spends: Changes, records: &Records) -> Result<Ve
         source: enrollment.source.clone(),
         rules: enrollment.rules.clone(),
     });
-    Ok(Verdict::Wait(Box::new(enrollment), changes))
+    Ok(EnrollVerdict::Wait(Box::new(enrollment), changes))
 }
 
 /// Admits without a person.
@@ -368,11 +368,11 @@ fn admit(
     terms: Terms,
     mut enrollment: Enrollment,
     judged: Judged,
-    records: &Records,
+    records: &EnrollRecords,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
-) -> Result<Verdict, Refusal> {
+    entropy: &EnrollEntropy,
+) -> Result<EnrollVerdict, Refusal> {
     let name = name::choose(enrollment.wanted_name.as_deref(), &judged.claims.names, enrollment.role, &enrollment.key)?;
     enrollment.name = Some(name.to_string());
     enrollment.state = EnrollmentState::Issued;
@@ -414,7 +414,7 @@ fn admit(
 
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
 /// not its key goes on where it was.
-fn own_lineage(records: &Records) -> Option<(&Seen<Lineage>, &Seen<Subject>)> {
+fn own_lineage(records: &EnrollRecords) -> Option<(&Seen<Lineage>, &Seen<Subject>)> {
     let lineage = records.ground.lineage.as_ref()?;
     let (_, holder) = (records.issued.as_ref()?, records.name.holder.as_ref()?);
     (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some((lineage, holder))
@@ -442,7 +442,7 @@ pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
         // Else whoever asks and takes it back, over and over, would write without end.
         changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
     }
-    changes.event(Event::Standing(Standing::EnrollmentWithdrawn { enrollment: enrollment.id }));
+    changes.event(Event::Standing(StandingEvent::EnrollmentWithdrawn { enrollment: enrollment.id }));
     Ok(Some(changes))
 }
 
@@ -519,8 +519,8 @@ pub fn collect(
     key: &SubjectKey,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
-) -> Result<Verdict, Refusal> {
+    entropy: &EnrollEntropy,
+) -> Result<EnrollVerdict, Refusal> {
     let terms = Terms::approved(&existing.record)?;
     let enrollment = Enrollment { state: EnrollmentState::Issued, ..existing.record.clone() };
     let Some(lineage) = &ground.lineage else {
@@ -547,11 +547,11 @@ fn certify(
     key: &SubjectKey,
     frame: &Frame<'_>,
     now: UnixTime,
-    entropy: &Entropy,
-) -> Result<Verdict, Refusal> {
+    entropy: &EnrollEntropy,
+) -> Result<EnrollVerdict, Refusal> {
     let name = name::known(enrollment.name.as_deref().unwrap_or_default())?;
     let identity = Identity { domain: frame.common.domain.clone(), role: enrollment.role, name: name.clone() };
-    let wanted = Wanted {
+    let wanted = LeafSpec {
         common: frame.common,
         role: enrollment.role,
         name,
@@ -559,7 +559,7 @@ fn certify(
         assurance: enrollment.assurance,
         admitted_by,
     };
-    let draft = plan::draft(terms, wanted, Kind::Own, Serial::from_entropy(entropy.serial), now)?;
+    let draft = plan::draft(terms, wanted, LeafKind::Own, Serial::from_entropy(entropy.serial), now)?;
     let mut lineage = seen.record.clone();
     if lineage.name != identity.name.as_str() || lineage.role != identity.role {
         return Err(Fault::Record(format!("lineage {} is not of {identity}", lineage.id)).into());
@@ -572,5 +572,5 @@ fn certify(
     } else {
         changes.update(lineage_key, &seen, &lineage);
     }
-    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, enrollment.id))))
+    Ok(EnrollVerdict::Issue(Box::new(charged.plan(changes, stands, enrollment.id))))
 }

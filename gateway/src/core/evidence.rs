@@ -16,7 +16,8 @@ pub use self::{
     section::{BadSection, Section, Sections},
 };
 pub use super::reject::{
-    Blame, CONFLICT, Code, Reject, SUSPENDED, TICKET_EXPIRED, TICKET_INVALID, TICKET_SPENT, TOO_LARGE, UNKNOWN, WANTED,
+    Blame, CONFLICT, Reject, RejectionCode, SUSPENDED, TICKET_EXPIRED, TICKET_INVALID, TICKET_SPENT, TOO_LARGE,
+    UNKNOWN, WANTED,
 };
 use super::{
     change::Changes,
@@ -68,12 +69,12 @@ pub enum Need {
     /// A record of ours, by its key in the store ([`super::keys`]).
     Record(String),
     /// A text that others keep up to date.
-    Document(Source),
+    Document(DocumentSource),
 }
 
 /// Where a document is kept. An attestor has it from its section of the configuration, and never from evidence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum DocumentSource {
     /// A file of the gateway's machine.
     File(PathBuf),
 }

@@ -10,9 +10,9 @@ use crate::limits::{GROUP_NAME_MAX, GROUPS_MAX, LABEL_KEY_MAX, LABEL_VALUE_MAX, 
 
 /// Why something is done, for the other side and for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason(String);
+pub struct GivenReason(String);
 
-impl Reason {
+impl GivenReason {
     /// A reason that may be left out.
     ///
     /// # Errors
@@ -179,10 +179,10 @@ mod tests {
 
     #[test]
     fn reasons() {
-        assert_eq!(Reason::parse("").unwrap().as_str(), "");
-        assert_eq!(Reason::wanted(" stolen ").unwrap().as_str(), "stolen");
+        assert_eq!(GivenReason::parse("").unwrap().as_str(), "");
+        assert_eq!(GivenReason::wanted(" stolen ").unwrap().as_str(), "stolen");
         for bad in ["", "  ", "a\nb", "a\u{7}", &"r".repeat(wire::limits::REASON_MAX + 1)] {
-            assert!(Reason::wanted(bad).is_err(), "{bad:?}");
+            assert!(GivenReason::wanted(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -62,7 +62,7 @@ enum Check {
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum HelperStage {
     Open,
     /// It ends with its last stream.
     Draining,
@@ -72,7 +72,7 @@ enum Stage {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Helper {
-    stage: Stage,
+    stage: HelperStage,
     check: Check,
     streams: usize,
     rate: FrameRate,
@@ -82,19 +82,19 @@ impl Helper {
     /// A connection that was just made.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
-        Self { stage: Stage::Open, check: Check::None, streams: 0, rate: FrameRate::new(now) }
+        Self { stage: HelperStage::Open, check: Check::None, streams: 0, rate: FrameRate::new(now) }
     }
 
     /// Whether it ends with its last stream.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.stage == Stage::Draining
+        self.stage == HelperStage::Draining
     }
 
     /// One step. After [`HelperOutput::Close`] nothing more comes.
     #[must_use]
     pub fn step<C>(mut self, input: HelperInput<C>, now: Duration) -> (Self, Vec<HelperOutput<C>>) {
-        if self.stage == Stage::Closed {
+        if self.stage == HelperStage::Closed {
             return (self, vec![]);
         }
         let mut outputs = match input {
@@ -112,16 +112,16 @@ impl Helper {
                 vec![HelperOutput::ReauthenticationRefused(code, detail)]
             }
             HelperInput::Drain(after) => {
-                self.stage = Stage::Draining;
+                self.stage = HelperStage::Draining;
                 vec![HelperOutput::Drain(after)]
             }
             HelperInput::End(reason) => vec![HelperOutput::Close(reason)],
         };
-        if self.stage == Stage::Draining && self.streams == 0 {
+        if self.stage == HelperStage::Draining && self.streams == 0 {
             outputs.push(HelperOutput::Close(EndReason::Drained));
         }
         if outputs.iter().any(|output| matches!(output, HelperOutput::Close(_))) {
-            self.stage = Stage::Closed;
+            self.stage = HelperStage::Closed;
         }
         (self, outputs)
     }

@@ -89,7 +89,7 @@ impl Stored for CertificateEnd {
 
 /// One kind of record.
 #[derive(Debug)]
-pub struct Kind {
+pub struct RecordKind {
     /// What its keys begin with.
     pub prefix: &'static str,
     /// What one of them is called.
@@ -112,8 +112,8 @@ const fn kind<T: Stored>(
     term: Term,
     goes: &'static str,
     if_lost: &'static str,
-) -> Kind {
-    Kind { prefix, what, term, goes, if_lost, reads: reads::<T> }
+) -> RecordKind {
+    RecordKind { prefix, what, term, goes, if_lost, reads: reads::<T> }
 }
 
 fn reads<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), serde_json::Error> {
@@ -121,7 +121,7 @@ fn reads<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), serde_json::Error> {
 }
 
 /// The table.
-pub const KINDS: &[Kind] = &[
+pub const KINDS: &[RecordKind] = &[
     kind::<Enrollment>(
         (keys::ENROLLMENTS, "request to join"),
         Term::Long,
@@ -258,7 +258,7 @@ pub const KINDS: &[Kind] = &[
 
 /// The kind of the record with this key.
 #[must_use]
-pub fn of(key: &str) -> Option<&'static Kind> {
+pub fn of(key: &str) -> Option<&'static RecordKind> {
     KINDS.iter().find(|kind| key.starts_with(kind.prefix))
 }
 

@@ -11,8 +11,8 @@ use policy::{Action, Grant};
 use super::{
     admission::{Caller, lock_kind},
     audit::Event,
-    ca_end::Signing,
-    change::{Changes, Expect},
+    ca_end::SigningCas,
+    change::{Changes, Expectation},
     keys,
     lock::Locks,
     records::{
@@ -141,7 +141,7 @@ pub struct Common<'a> {
     /// How many certificates of each kind a lineage may have made in one life of them.
     pub per_life: u32,
     /// The CAs that sign them.
-    pub signing: &'a Signing,
+    pub signing: &'a SigningCas,
 }
 
 impl Common<'_> {
@@ -157,7 +157,7 @@ impl Common<'_> {
 }
 
 /// What a certificate is to say; the rest comes from the profile.
-pub struct Wanted<'a> {
+pub struct LeafSpec<'a> {
     /// Trust domain and lists.
     pub common: Common<'a>,
     /// Machine or person.
@@ -185,7 +185,13 @@ const fn default_lifetime(role: Role) -> Duration {
 ///
 /// # Errors
 /// [`Fault::Issue`] when our own profile would make a certificate that breaks a rule.
-pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: UnixTime) -> Result<Draft, Refusal> {
+pub fn draft(
+    terms: Terms,
+    wanted: LeafSpec<'_>,
+    kind: LeafKind,
+    serial: Serial,
+    now: UnixTime,
+) -> Result<Draft, Refusal> {
     let lifetime = terms.lifetime.unwrap_or_else(|| default_lifetime(wanted.role));
     let lifetime = wanted.common.within(wanted.role, lifetime, now)?;
     let request = LeafRequest {
@@ -201,8 +207,8 @@ pub fn draft(terms: Terms, wanted: Wanted<'_>, kind: Kind, serial: Serial, now: 
     let assurance = request.assurance;
     let draft = pki::draft(request, now);
     let draft = match kind {
-        Kind::Own => draft,
-        Kind::Sealed => draft.for_sealed_services(),
+        LeafKind::Own => draft,
+        LeafKind::Sealed => draft.for_sealed_services(),
     };
     let draft = match wanted.common.lists {
         Some(lists) => draft.with_list(lists, &issuer),
@@ -224,7 +230,7 @@ pub fn own_leaf(request: LeafRequest, issuer: KeyDigest, at: UnixTime) -> Result
 
 /// The two kinds of certificates of a lineage, each with a budget of its own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LeafKind {
     /// With which its holder comes to us.
     Own,
     /// For a machine's sealed services.
@@ -258,7 +264,7 @@ pub struct Draft {
     key: KeyDigest,
     issuer: KeyDigest,
     assurance: AssuranceLevel,
-    kind: Kind,
+    kind: LeafKind,
     rules: Vec<String>,
 }
 
@@ -279,8 +285,8 @@ impl Draft {
         }
         let life = linted.not_after().since(now);
         let paid_until = match self.kind {
-            Kind::Own => &mut lineage.paid_until,
-            Kind::Sealed => &mut lineage.sealed_paid_until,
+            LeafKind::Own => &mut lineage.paid_until,
+            LeafKind::Sealed => &mut lineage.sealed_paid_until,
         };
         *paid_until = spend(*paid_until, life, common.per_life, now)?;
         let reference = CertRef {
@@ -317,7 +323,7 @@ impl Charged {
 #[derive(Debug)]
 #[must_use = "a proof that is not used was looked up for nothing"]
 pub struct Stands {
-    expect: Vec<Expect>,
+    expect: Vec<Expectation>,
 }
 
 /// Looks whether a certificate may be made for a lineage: it is not ended and not forked, the subject that has the name holds
@@ -350,10 +356,10 @@ pub fn stands(
     locks.cover(&targets)?;
     locks.refuse()?;
     // A lock, a fork or a removal at the same moment is a conflict.
-    let mut expect: Vec<Expect> =
-        targets.iter().map(|(kind, target)| Expect::Absent(keys::lock(*kind, target))).collect();
+    let mut expect: Vec<Expectation> =
+        targets.iter().map(|(kind, target)| Expectation::Absent(keys::lock(*kind, target))).collect();
     if written {
-        expect.push(Expect::At(keys::lineage(&record.id), lineage.version));
+        expect.push(Expectation::At(keys::lineage(&record.id), lineage.version));
     }
     Ok(Stands { expect })
 }

@@ -65,7 +65,7 @@ impl EnrollmentState {
 /// What somebody who waits gets by being approved. An approval is of a content: two people who approve two different ones
 /// have not approved the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct ApprovedContent {
     /// Its name.
     pub name: String,
     /// Its labels.
@@ -76,7 +76,7 @@ pub struct Content {
     pub code_checked: bool,
 }
 
-impl Content {
+impl ApprovedContent {
     /// What stands for it where it is referred to: the first half of a SHA-256, in hex. Equal contents, equal digests.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -87,7 +87,7 @@ impl Content {
     }
 }
 
-/// Characters of [`Content::digest`]: 128 bits, more than anybody can search for a second content of.
+/// Characters of [`ApprovedContent::digest`]: 128 bits, more than anybody can search for a second content of.
 const CONTENT_DIGEST_CHARS: usize = 32;
 
 /// One person's approval.
@@ -102,7 +102,7 @@ pub struct Approval {
     pub at: UnixSecs,
     /// What was approved.
     #[serde(default)]
-    pub content: Content,
+    pub content: ApprovedContent,
     /// Rules that allowed this person to approve.
     pub rules: Vec<String>,
 }

@@ -11,7 +11,7 @@ pub enum Blame {
 
 /// One kind of rejection. Each attestor declares its own; docs/errors.md has a row for each.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Code {
+pub struct RejectionCode {
     /// What programs tell it by: lower-case words with hyphens.
     pub name: &'static str,
     /// Whose fault it is.
@@ -20,7 +20,7 @@ pub struct Code {
     pub hint: Option<&'static str>,
 }
 
-impl Code {
+impl RejectionCode {
     /// Of what no correct client sends.
     #[must_use]
     pub const fn malformed(name: &'static str, hint: Option<&'static str>) -> Self {
@@ -35,17 +35,19 @@ impl Code {
 }
 
 /// No attestor of that kind is switched on.
-pub static UNKNOWN: Code = Code::malformed("evidence-unknown", None);
+pub static UNKNOWN: RejectionCode = RejectionCode::malformed("evidence-unknown", None);
 
 /// Pieces that each hold, and together would give more than any of them.
-pub static CONFLICT: Code =
-    Code::malformed("evidence-conflict", Some("send one piece that admits: a join token, or the old certificate"));
+pub static CONFLICT: RejectionCode = RejectionCode::malformed(
+    "evidence-conflict",
+    Some("send one piece that admits: a join token, or the old certificate"),
+);
 
 /// A piece that is larger than its attestor takes.
-pub static TOO_LARGE: Code = Code::malformed("evidence-too-large", None);
+pub static TOO_LARGE: RejectionCode = RejectionCode::malformed("evidence-too-large", None);
 
 /// A renewal without evidence that the policy wants.
-pub static WANTED: Code = Code::refused(
+pub static WANTED: RejectionCode = RejectionCode::refused(
     "evidence-wanted",
     Some(
         "renew with the evidence by which it joined, as `lychgate run` does; if that is not there any more, join again",
@@ -53,26 +55,26 @@ pub static WANTED: Code = Code::refused(
 );
 
 /// A ticket that does not belong here.
-pub static TICKET_INVALID: Code = Code::refused("ticket-invalid", Some(ANEW));
+pub static TICKET_INVALID: RejectionCode = RejectionCode::refused("ticket-invalid", Some(ANEW));
 
 /// A second round that came too late.
-pub static TICKET_EXPIRED: Code = Code::refused("ticket-expired", Some(ANEW));
+pub static TICKET_EXPIRED: RejectionCode = RejectionCode::refused("ticket-expired", Some(ANEW));
 
 /// A ticket that was used.
-pub static TICKET_SPENT: Code = Code::refused("ticket-spent", Some(ANEW));
+pub static TICKET_SPENT: RejectionCode = RejectionCode::refused("ticket-spent", Some(ANEW));
 
 /// What to do about a ticket that is not good.
 const ANEW: &str = "send the evidence again without the ticket, and answer the new challenge";
 
 /// Whoever stands behind it could not vouch for anybody now. Only tokens have such: the name is theirs.
-pub static SUSPENDED: Code = Code::refused("token-suspended", Some("ask for a new token"));
+pub static SUSPENDED: RejectionCode = RejectionCode::refused("token-suspended", Some("ask for a new token"));
 
 /// Evidence that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Reject {
     /// Which kind of rejection.
-    pub code: &'static Code,
+    pub code: &'static RejectionCode,
     /// What is wrong, for whoever sent it.
     pub text: String,
 }
@@ -80,7 +82,7 @@ pub struct Reject {
 impl Reject {
     /// A rejection with its words.
     #[must_use]
-    pub fn new(code: &'static Code, text: impl Into<String>) -> Self {
+    pub fn new(code: &'static RejectionCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 

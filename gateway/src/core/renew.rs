@@ -5,19 +5,19 @@ use policy::{Reattest, Ruleset, Without};
 
 use super::{
     admission::Caller,
-    audit::{Event, Standing},
+    audit::{Event, StandingEvent},
     change::Changes,
     evidence::{Claims, Judged, Reject},
     facts::{policy_claims, principal},
     keys, name,
-    plan::{self, Common, Kind, Plan, Terms, Wanted},
+    plan::{self, Common, LeafKind, LeafSpec, Plan, Terms},
     records::{Certificate, Seen, Shown, Subject},
     refusal::{Malformed, Refusal},
 };
 
 /// What the caller asks for.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct RenewalInput<'a> {
     /// The key to be certified.
     pub key: &'a SubjectKey,
     /// The name that it would take, if its program knows that it is to become another.
@@ -34,7 +34,7 @@ pub struct Asked<'a> {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum RenewVerdict {
     /// Make a certificate.
     Issue(Box<Plan>),
     /// The certificate made before for this key, whose reply was lost.
@@ -47,13 +47,13 @@ pub enum Verdict {
 /// Why not.
 pub fn decide(
     caller: &Caller,
-    asked: Asked<'_>,
+    asked: RenewalInput<'_>,
     pending: Option<&Seen<Certificate>>,
     rules: &Ruleset,
     common: Common<'_>,
     now: UnixTime,
     serial: [u8; 16],
-) -> Result<Verdict, Refusal> {
+) -> Result<RenewVerdict, Refusal> {
     let (lineage, key) = (&caller.lineage.record, asked.key);
     if key.digest() == caller.key {
         return Err(Refusal::Malformed(Malformed::SameKey));
@@ -62,7 +62,7 @@ pub fn decide(
         && reference.key == key.digest()
         && known.record.not_after.0 > now.secs()
     {
-        return Ok(Verdict::Known(Box::new(known.record.clone())));
+        return Ok(RenewVerdict::Known(Box::new(known.record.clone())));
     }
     if asked.ticket_spent {
         return Err(Reject::spent_ticket().into());
@@ -80,8 +80,8 @@ pub fn decide(
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
     let (role, admitted_by) = (subject.role, subject.admitted_by);
-    let wanted = Wanted { common, role, name, key: key.clone(), assurance, admitted_by };
-    let draft = plan::draft(Terms::granted(grant)?, wanted, Kind::Own, Serial::from_entropy(serial), now)?;
+    let wanted = LeafSpec { common, role, name, key: key.clone(), assurance, admitted_by };
+    let draft = plan::draft(Terms::granted(grant)?, wanted, LeafKind::Own, Serial::from_entropy(serial), now)?;
     let stands = plan::stands(&caller.lineage, Some(&subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut renewed = lineage.clone();
     let (charged, reference) = draft.charge(common, &mut renewed, now)?;
@@ -89,7 +89,7 @@ pub fn decide(
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
     attested(&mut changes, caller, (subject, lapsed), asked.judged, asked.prefixes, assurance);
-    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
+    Ok(RenewVerdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
 /// Evidence at a renewal is of the caller and of nobody else: it gives nothing.
@@ -151,12 +151,12 @@ fn attested(
         subject.evidence.retain(|shown| !lapsed.contains(shown));
         let gone = |kind: &str| lapsed.iter().any(|shown| shown.kind == kind);
         subject.claims.retain(|name, _| !prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix)));
-        let event = Standing::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
+        let event = StandingEvent::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
         changes.event(Event::Standing(event));
     }
     if !judged.shown.is_empty() {
         let (kinds, assurance) = (kinds(&judged.shown), assurance.as_str());
-        changes.event(Event::Standing(Standing::EvidenceTaken { identity, kinds, assurance }));
+        changes.event(Event::Standing(StandingEvent::EvidenceTaken { identity, kinds, assurance }));
     }
     if !(judged.shown.is_empty() && lapsed.is_empty()) {
         changes.update(keys::subject(subject.role, &subject.name), &caller.subject, &subject);

@@ -3,7 +3,7 @@
 
 use super::{
     audit::Event,
-    change::{Changes, Expect},
+    change::{Changes, Expectation},
     keys,
     records::{Convergence, Seen, Subject},
 };
@@ -27,7 +27,7 @@ pub fn remember(
     let mut changes = Changes::new();
     let name = &machine.record.name;
     // A machine removed at this moment must not leave a record behind for the next one of its name.
-    changes.expect.push(Expect::At(keys::subject(machine.record.role, name), machine.version));
+    changes.expect.push(Expectation::At(keys::subject(machine.record.role, name), machine.version));
     changes.upsert(keys::convergence(name), before, convergence);
     changes.event(Event::MachineConverged { identity, run: convergence.run.clone(), rules: rules.to_vec() });
     Some(changes)
@@ -88,10 +88,10 @@ mod tests {
         if let Some(changes) = got {
             assert_eq!((changes.writes.len(), changes.events.len()), (1, 1));
             let expects = [
-                Expect::At("subject/machine/edge-7".to_owned(), 7),
+                Expectation::At("subject/machine/edge-7".to_owned(), 7),
                 match before {
-                    Some(_) => Expect::At("convergence/edge-7".to_owned(), 9),
-                    None => Expect::Absent("convergence/edge-7".to_owned()),
+                    Some(_) => Expectation::At("convergence/edge-7".to_owned(), 9),
+                    None => Expectation::Absent("convergence/edge-7".to_owned()),
                 },
             ];
             assert_eq!(changes.expect, expects);

@@ -12,7 +12,7 @@ use super::{
     audit::Event,
     change::Changes,
     keys,
-    plan::{self, Common, Kind, Plan, Terms, Wanted},
+    plan::{self, Common, LeafKind, LeafSpec, Plan, Terms},
     records::{Certificate, Seen},
     refusal::{Malformed, Refusal},
 };
@@ -22,7 +22,7 @@ const KEPT: usize = 2;
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum SealedVerdict {
     /// Make a certificate.
     Issue(Box<Plan>),
     /// The certificate made before for this key, whose reply was lost.
@@ -49,12 +49,12 @@ pub fn decide(
     common: Common<'_>,
     now: UnixTime,
     serial: [u8; 16],
-) -> Result<Verdict, Refusal> {
+) -> Result<SealedVerdict, Refusal> {
     if key.digest() == caller.key {
         return Err(Refusal::Malformed(Malformed::OwnKeySealed));
     }
     if let Some(known) = known {
-        return Ok(Verdict::Known(Box::new(known.record.clone())));
+        return Ok(SealedVerdict::Known(Box::new(known.record.clone())));
     }
     let lifetime = common.within(caller.subject.record.role, caller.not_after.since(now), now)?;
     if lifetime.is_zero() {
@@ -62,7 +62,7 @@ pub fn decide(
     }
     let subject = &caller.subject.record;
     let identity = Identity { domain: common.domain.clone(), role: subject.role, name: caller.identity.name.clone() };
-    let wanted = Wanted {
+    let wanted = LeafSpec {
         common,
         role: subject.role,
         name: identity.name.clone(),
@@ -72,7 +72,7 @@ pub fn decide(
         admitted_by: subject.admitted_by,
     };
     let serial = Serial::from_entropy(serial);
-    let draft = plan::draft(Terms::of_own_certificate(caller, now), wanted, Kind::Sealed, serial, now)?;
+    let draft = plan::draft(Terms::of_own_certificate(caller, now), wanted, LeafKind::Sealed, serial, now)?;
     let stands = plan::stands(&caller.lineage, Some(subject), &[caller.key, key.digest()], &caller.locks)?;
     let mut lineage = caller.lineage.record.clone();
     let (charged, reference) = draft.charge(common, &mut lineage, now)?;
@@ -88,5 +88,5 @@ pub fn decide(
         identity: identity.to_string(),
         lineage: lineage.id.clone(),
     });
-    Ok(Verdict::Issue(Box::new(charged.plan(changes, stands, lineage.id))))
+    Ok(SealedVerdict::Issue(Box::new(charged.plan(changes, stands, lineage.id))))
 }

@@ -146,7 +146,7 @@ pub enum SlotError {
         /// From where the step leads.
         wanted: &'static str,
         /// The step.
-        step: Step,
+        step: SlotStep,
     },
     /// An issuing CA whose root is not so far.
     #[error("`{name}` is below `{root}`, and goes with it: {} that one", step.as_str())]
@@ -156,7 +156,7 @@ pub enum SlotError {
         /// The root.
         root: String,
         /// The step.
-        step: Step,
+        step: SlotStep,
     },
     /// A root without CAs to take the place of the active ones.
     #[error("`{root}` has no published CA for {} certificates, so it cannot become active", role.as_str())]
@@ -170,7 +170,7 @@ pub enum SlotError {
 
 /// A step of a slot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SlotStep {
     /// From prepared to published.
     Publish,
     /// From published to active; what was active becomes published.
@@ -179,7 +179,7 @@ pub enum Step {
     Retire,
 }
 
-impl Step {
+impl SlotStep {
     /// The verb.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -391,7 +391,7 @@ impl Slots {
     ///
     /// # Errors
     /// [`SlotError`] when it is not the slot's next step.
-    pub fn step(&self, name: &str, step: Step) -> Result<Self, SlotError> {
+    pub fn step(&self, name: &str, step: SlotStep) -> Result<Self, SlotError> {
         let mut next = self.next();
         if let Some(root) = self.root(name) {
             step.check(name, root.state)?;
@@ -399,10 +399,10 @@ impl Slots {
         } else if let Some(slot) = self.issuing.iter().find(|slot| slot.name == name) {
             step.check(name, slot.state)?;
             let above = self.root(&slot.root).is_some_and(|root| root.state == SlotState::Active);
-            if !above && step != Step::Retire {
+            if !above && step != SlotStep::Retire {
                 return Err(SlotError::WithItsRoot { name: name.to_owned(), root: slot.root.clone(), step });
             }
-            if step == Step::Activate {
+            if step == SlotStep::Activate {
                 next.stand_down(slot.role);
             }
             next.set(name, step.leads_to());
@@ -412,10 +412,10 @@ impl Slots {
         next.checked()
     }
 
-    fn step_root(&mut self, name: &str, step: Step) -> Result<(), SlotError> {
+    fn step_root(&mut self, name: &str, step: SlotStep) -> Result<(), SlotError> {
         let below: Vec<IssuingSlot> = self.issuing.iter().filter(|slot| slot.root == name).cloned().collect();
         match step {
-            Step::Publish => {
+            SlotStep::Publish => {
                 let prepared = below.iter().filter(|slot| slot.state == SlotState::Prepared);
                 prepared.for_each(|slot| self.set(&slot.name, SlotState::Published));
                 let generation = self.generation;
@@ -424,7 +424,7 @@ impl Slots {
                     .filter(|slot| slot.name == name)
                     .for_each(|slot| slot.published = Some(generation));
             }
-            Step::Activate => {
+            SlotStep::Activate => {
                 for role in Role::ALL {
                     // The newest, should there be several.
                     let ready = |slot: &&IssuingSlot| slot.role == role && slot.state == SlotState::Published;
@@ -436,7 +436,7 @@ impl Slots {
                 let active = self.roots.iter_mut().filter(|slot| slot.state == SlotState::Active);
                 active.for_each(|slot| slot.state = SlotState::Published);
             }
-            Step::Retire => below.iter().for_each(|slot| self.set(&slot.name, SlotState::Retired)),
+            SlotStep::Retire => below.iter().for_each(|slot| self.set(&slot.name, SlotState::Retired)),
         }
         self.roots.iter_mut().filter(|slot| slot.name == name).for_each(|slot| slot.state = step.leads_to());
         Ok(())
@@ -452,7 +452,7 @@ impl Slots {
     }
 }
 
-impl Step {
+impl SlotStep {
     const fn leads_to(self) -> SlotState {
         match self {
             Self::Publish => SlotState::Published,

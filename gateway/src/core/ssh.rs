@@ -22,22 +22,22 @@ use crate::limits::{SSH_CERTIFICATES_PER_LIFE, SSH_LIFE};
 /// An SSH key whose holder is on this connection. Made only by [`prove`].
 #[derive(Debug)]
 #[must_use = "a proven key that is not certified was proven for nothing"]
-pub struct Proven(SshKey);
+pub struct ProvenSshKey(SshKey);
 
 /// Checks that whoever asks holds the SSH key.
 ///
 /// # Errors
 /// [`Refusal::BadSshKey`] for keys we do not certify, [`BadProof::Ssh`] for a signature that does not hold.
-pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8; 32]) -> Result<Proven, Refusal> {
+pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8; 32]) -> Result<ProvenSshKey, Refusal> {
     let key = SshKey::parse(public_key).map_err(Refusal::from)?;
     key.verify(namespace, &wire::ssh::proof_message(exporter), signature).map_err(BadProof::Ssh)?;
-    Ok(Proven(key))
+    Ok(ProvenSshKey(key))
 }
 
 /// A certificate that may be made once `changes` are committed.
 #[derive(Debug)]
 #[must_use = "a plan that is not carried out issues nothing"]
-pub struct Plan {
+pub struct SshPlan {
     /// What to sign.
     pub draft: SshDraft,
     /// What must be durable first: the event, while its holder's lineage stands.
@@ -49,7 +49,12 @@ pub struct Plan {
 /// # Errors
 /// [`Refusal::Expired`] in the last second of the machine's certificate; [`Fault::Issue`] when the names make no
 /// certificate.
-pub fn host(caller: &Caller, Proven(key): Proven, entropy: [u8; 8], now: UnixTime) -> Result<Plan, Refusal> {
+pub fn host(
+    caller: &Caller,
+    ProvenSshKey(key): ProvenSshKey,
+    entropy: [u8; 8],
+    now: UnixTime,
+) -> Result<SshPlan, Refusal> {
     let draft = SshDraft::host(key, &caller.identity, caller.not_after, entropy, now);
     planned(caller, draft.map_err(not_made)?, vec![], SSH_LIFE, now)
 }
@@ -60,11 +65,11 @@ pub fn host(caller: &Caller, Proven(key): Proven, entropy: [u8; 8], now: UnixTim
 /// [`Refusal::Denied`]; [`Refusal::Expired`] as for machines; [`Fault::Issue`] when the policy's logins make no certificate.
 pub fn user(
     caller: &Caller,
-    Proven(key): Proven,
+    ProvenSshKey(key): ProvenSshKey,
     rules: &Ruleset,
     entropy: [u8; 8],
     now: UnixTime,
-) -> Result<Plan, Refusal> {
+) -> Result<SshPlan, Refusal> {
     let grant = match policy::decide(rules, &ask(caller, now)) {
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "login" }),
@@ -101,7 +106,7 @@ fn planned(
     rules: Vec<String>,
     life: Duration,
     now: UnixTime,
-) -> Result<Plan, Refusal> {
+) -> Result<SshPlan, Refusal> {
     let mut changes = Changes::new();
     let mut lineage = caller.lineage.record.clone();
     lineage.ssh_paid_until = plan::spend(lineage.ssh_paid_until, life, SSH_CERTIFICATES_PER_LIFE, now)?;
@@ -119,5 +124,5 @@ fn planned(
         not_after: draft.valid_before().secs(),
         rules,
     });
-    Ok(Plan { draft, changes })
+    Ok(SshPlan { draft, changes })
 }

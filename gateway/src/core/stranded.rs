@@ -128,7 +128,7 @@ mod tests {
     use pki::{KeyDigest, Role, Serial};
 
     use super::*;
-    use crate::core::slots::Step;
+    use crate::core::slots::SlotStep;
 
     fn key(number: u8) -> KeyDigest {
         KeyDigest::from_spki_der(&[number])
@@ -139,7 +139,7 @@ mod tests {
         let below =
             [("machine-2", Role::Machine, 11), ("person-2", Role::Person, 12), ("gateway-2", Role::Gateway, 13)];
         let below = below.map(|(name, role, number)| (name.to_owned(), role, key(number))).to_vec();
-        first.with_root("root-2", key(10), below).unwrap().step("root-2", Step::Publish).unwrap()
+        first.with_root("root-2", key(10), below).unwrap().step("root-2", SlotStep::Publish).unwrap()
     }
 
     fn cert(issuer: u8, generation: u64, not_after: u64) -> Option<CertRef> {

@@ -47,7 +47,7 @@ pub struct Doubted {
 
 /// Both clocks at one moment.
 #[derive(Copy, Clone, Debug)]
-pub struct Reading {
+pub struct ClockReading {
     /// The clock of the day, seconds since the Unix epoch.
     pub wall: u64,
     /// A clock that nobody sets, since any moment.
@@ -96,7 +96,7 @@ pub enum Deletes {
 
 /// The time as it was last counted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Counted {
+pub struct CountedTime {
     /// Where counting began: the time that was believed last, and the uptime then.
     from: (u64, Duration),
     /// How far ahead the clock may be and still be believed, in seconds.
@@ -107,16 +107,16 @@ pub struct Counted {
     pub doubt: Option<Doubt>,
 }
 
-impl Counted {
+impl CountedTime {
     /// A clock that is believed, whatever was counted: at the first start, or because an operator says so.
     #[must_use]
-    pub const fn believing(now: Reading) -> Self {
+    pub const fn believing(now: ClockReading) -> Self {
         Self { from: (now.wall, now.uptime), slack: TOLERANCE, expected: now.wall, doubt: None }
     }
 
     /// What to begin with after a start: what the store remembers, or the time of the newest thing in it.
     #[must_use]
-    pub fn resumed(note: &ClockNote, now: Reading) -> Self {
+    pub fn resumed(note: &ClockNote, now: ClockReading) -> Self {
         let at = note.at.0;
         let slack = note.doubt.map_or(OFF_PLAUSIBLE, |doubt| doubt.slack);
         let doubt = note.doubt.map(|doubt| Doubt { off: Off::Ahead(0), since: doubt.since.0 });
@@ -125,7 +125,7 @@ impl Counted {
 
     /// Holds a reading against what was counted.
     #[must_use]
-    pub fn judge(self, now: Reading) -> Self {
+    pub fn judge(self, now: ClockReading) -> Self {
         let (at, since) = self.from;
         let expected = at.saturating_add(now.uptime.saturating_sub(since).as_secs());
         let off = if now.wall > expected.saturating_add(self.slack) {
@@ -183,13 +183,13 @@ mod tests {
 
     const START: u64 = 1_800_000_000;
 
-    fn at(wall: u64, uptime: u64) -> Reading {
-        Reading { wall, uptime: Duration::from_secs(uptime) }
+    fn at(wall: u64, uptime: u64) -> ClockReading {
+        ClockReading { wall, uptime: Duration::from_secs(uptime) }
     }
 
     /// Each step: the wall clock (days from the start), the uptime (days), and what may be deleted then.
     #[track_caller]
-    fn check(begin: Counted, steps: &[(f64, f64, Want)]) {
+    fn check(begin: CountedTime, steps: &[(f64, f64, Want)]) {
         let mut counted = begin;
         for (step, (wall, uptime, want)) in steps.iter().enumerate() {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "days of a table")]
@@ -223,12 +223,12 @@ mod tests {
     }
     use Want::{Ahead, All, Behind, Short};
 
-    fn running() -> Counted {
-        Counted::believing(at(START, 0))
+    fn running() -> CountedTime {
+        CountedTime::believing(at(START, 0))
     }
 
-    fn off_since(days: u64) -> Counted {
-        Counted::resumed(&ClockNote { at: UnixSecs(START - days * DAY), doubt: None }, at(0, 0))
+    fn off_since(days: u64) -> CountedTime {
+        CountedTime::resumed(&ClockNote { at: UnixSecs(START - days * DAY), doubt: None }, at(0, 0))
     }
 
     #[test]
@@ -255,11 +255,11 @@ mod tests {
         // What was doubted before the restart is doubted after it, a jump of a week too.
         let jumped = running().judge(at(START + 8 * DAY, 60));
         let note = jumped.note(None).unwrap();
-        check(Counted::resumed(&note, at(0, 0)), &[(8.0, 0.0, Ahead), (0.01, 0.01, All)]);
+        check(CountedTime::resumed(&note, at(0, 0)), &[(8.0, 0.0, Ahead), (0.01, 0.01, All)]);
         // And a flat battery is forgiven also by a gateway that was started anew meanwhile.
         let flat = off_since(7).judge(at(START - 3000 * DAY, 60));
         let note = flat.note(None).unwrap();
-        check(Counted::resumed(&note, at(0, 0)), &[(-3000.0, 0.0, Behind), (0.0, 0.1, All)]);
+        check(CountedTime::resumed(&note, at(0, 0)), &[(-3000.0, 0.0, Behind), (0.0, 0.1, All)]);
     }
 
     #[test]

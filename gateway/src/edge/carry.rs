@@ -15,19 +15,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use crate::{core::session::EndReason, limits::CARRY_BUFFER, registry::sessions::Session};
 
 /// Counts what is read from a stream, and notices when it is this one that breaks.
-struct Counted<'a, IO> {
+struct CountedIo<'a, IO> {
     io: &'a mut IO,
     count: &'a AtomicU64,
     broke: &'a AtomicBool,
 }
 
-impl<IO> Counted<'_, IO> {
+impl<IO> CountedIo<'_, IO> {
     fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
         outcome.inspect_err(|_| self.broke.store(true, Ordering::Relaxed))
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Counted<'_, IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for CountedIo<'_, IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = ready!(Pin::new(&mut *self.io).poll_read(cx, buf));
@@ -38,7 +38,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<'_, IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<'_, IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for CountedIo<'_, IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = ready!(Pin::new(&mut *self.io).poll_write(cx, buf));
         Poll::Ready(self.note(outcome))
@@ -75,8 +75,8 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (caller_broke, machine_broke) = (AtomicBool::new(false), AtomicBool::new(false));
-    let mut caller = Counted { io: caller, count: session.to_machine(), broke: &caller_broke };
-    let mut machine = Counted { io: machine, count: session.from_machine(), broke: &machine_broke };
+    let mut caller = CountedIo { io: caller, count: session.to_machine(), broke: &caller_broke };
+    let mut machine = CountedIo { io: machine, count: session.from_machine(), broke: &machine_broke };
     // Boxed, so that its buffers and its own size are gone before the ends are told.
     let copying = Box::pin(copy_bidirectional_with_sizes(&mut caller, &mut machine, CARRY_BUFFER, CARRY_BUFFER));
     tokio::select! {

@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use transport::frame::{read_frame, write_frame};
 use wire::tunnel::{DialBack, DialedBack};
 
-use super::proxy::Parts;
+use super::proxy::ProxyDeps;
 use crate::{
     core::{
         admission::Use,
@@ -20,8 +20,8 @@ use crate::{
     limits::CUT_GRACE,
     ports::rate::Class,
     registry::{
-        dial_back::{Io, Place},
-        live::{Conn, Seat},
+        dial_back::{DialBackTarget, Io},
+        live::{Conn, ConnGuard},
     },
 };
 
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// Its certificate is judged when it comes and not again: what ends the session ends this too, and a machine may renew
 /// meanwhile.
-pub async fn serve<IO>(parts: Arc<Parts>, mut io: IO, seat: Seat)
+pub async fn serve<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard)
 where
     IO: Io + 'static,
 {
@@ -42,7 +42,7 @@ where
     let Ok(Ok(DialBack { ticket })) = asked else { return };
     let instance = parts.instance();
     match found(&parts, &conn, &ticket, &instance).await {
-        Ok(Place { session, to }) => {
+        Ok(DialBackTarget { session, to }) => {
             if write_frame(&mut io, &DialedBack::Ok).await.is_err() {
                 return;
             }
@@ -63,7 +63,7 @@ where
     }
 }
 
-async fn found(parts: &Parts, conn: &Conn, ticket: &str, instance: &str) -> Result<Place, Refusal> {
+async fn found(parts: &ProxyDeps, conn: &Conn, ticket: &str, instance: &str) -> Result<DialBackTarget, Refusal> {
     let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     let class = match peer.identity.role {
         Role::Person => Class::Connect,

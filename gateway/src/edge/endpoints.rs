@@ -5,8 +5,8 @@ use axum::http::Method;
 use super::{
     content::Content,
     fronts::{Front, native::Native},
-    headers::Changes,
-    http::Run,
+    headers::Effect,
+    http::Handler,
 };
 use crate::{
     core::{admission::Use, face::Face},
@@ -53,7 +53,7 @@ pub struct Endpoint {
     /// What it answers with, and so what a browser may do with that.
     pub content: Content,
     /// Whether it changes something: then pages of other sites are kept out, and the body is declared as the front wants it.
-    pub changes: Changes,
+    pub changes: Effect,
     /// What may stand in the query; anything else is refused.
     pub query: &'static [&'static str],
     /// Largest body, in bytes.
@@ -65,7 +65,7 @@ pub struct Endpoint {
     /// What a certificate is used for here: `GET` reads, and so does a question or a report; all else changes.
     pub intent: Use,
     /// What it does.
-    pub run: Run,
+    pub run: Handler,
 }
 
 /// Every endpoint there is.
@@ -80,7 +80,7 @@ pub fn all() -> Vec<Endpoint> {
     all
 }
 
-fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
+fn open(path: &'static str, rate: Class, run: Handler) -> Endpoint {
     Endpoint {
         method: Method::GET,
         path,
@@ -88,7 +88,7 @@ fn open(path: &'static str, rate: Class, run: Run) -> Endpoint {
         callers: Callers::Anyone,
         front: &Native,
         content: Content::Data,
-        changes: Changes::Nothing,
+        changes: Effect::Nothing,
         query: &[],
         body_max: 0,
         carries: Carries::Nothing,
@@ -110,7 +110,7 @@ fn enroll() -> Vec<Endpoint> {
         Endpoint {
             method: Method::POST,
             callers: Callers::KeyHolder,
-            changes: Changes::State,
+            changes: Effect::State,
             body_max: wire::limits::ENROLL_BODY_MAX,
             carries: Carries::Evidence,
             ..open("/v1/enrollments", Class::Anonymous, enroll)
@@ -119,17 +119,17 @@ fn enroll() -> Vec<Endpoint> {
         Endpoint {
             method: Method::DELETE,
             callers: Callers::KeyHolder,
-            changes: Changes::State,
+            changes: Effect::State,
             ..open("/v1/enrollments/{id}", Class::Anonymous, withdraw)
         },
     ]
 }
 
-fn held(method: Method, path: &'static str, run: Run) -> Endpoint {
+fn held(method: Method, path: &'static str, run: Handler) -> Endpoint {
     let body_max = if [Method::POST, Method::PATCH].contains(&method) { wire::limits::REQUEST_BODY_MAX } else { 0 };
     let intent = if method == Method::GET { Use::Read } else { Use::Change };
     // Whatever does not only fetch may change something (RFC 9110 9.2.1).
-    let changes = if method == Method::GET { Changes::Nothing } else { Changes::State };
+    let changes = if method == Method::GET { Effect::Nothing } else { Effect::State };
     Endpoint {
         method,
         path,
@@ -165,12 +165,12 @@ fn ssh() -> Vec<Endpoint> {
     ]
 }
 
-fn person(method: Method, path: &'static str, run: Run) -> Endpoint {
+fn person(method: Method, path: &'static str, run: Handler) -> Endpoint {
     Endpoint { callers: Callers::Person, rate: Class::Person, ..held(method, path, run) }
 }
 
 /// A listing, page by page.
-fn listing(path: &'static str, query: &'static [&'static str], run: Run) -> Endpoint {
+fn listing(path: &'static str, query: &'static [&'static str], run: Handler) -> Endpoint {
     Endpoint { query, ..person(Method::GET, path, run) }
 }
 

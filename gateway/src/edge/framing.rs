@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Uri};
 
 pub use self::{
     bad::BadFraming,
-    guarded::{Guarded, Rules, Stage, Times},
+    guarded::{Guarded, IoStage, Rules, Times},
 };
 use crate::limits::{FIELDS_MAX, HEAD_MAX, LENGTH_MAX};
 
@@ -62,7 +62,7 @@ pub fn refused(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<BadFra
 
 /// Where in the stream of requests the last byte stood.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum StreamPosition {
     /// Between requests.
     Between,
     /// In a head.
@@ -129,11 +129,11 @@ impl Framer {
 
     /// Where the last byte stood.
     #[must_use]
-    pub const fn place(&self) -> Place {
+    pub const fn place(&self) -> StreamPosition {
         match self.state {
-            State::Between | State::Over => Place::Between,
-            State::BlankCr | State::Blank | State::Head | State::Dead(_) => Place::Head,
-            State::Sized { .. } | State::Chunks(_) => Place::Body,
+            State::Between | State::Over => StreamPosition::Between,
+            State::BlankCr | State::Blank | State::Head | State::Dead(_) => StreamPosition::Head,
+            State::Sized { .. } | State::Chunks(_) => StreamPosition::Body,
         }
     }
 

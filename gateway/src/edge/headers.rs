@@ -29,7 +29,7 @@ pub const SINGLE: [HeaderName; 9] = [
 
 /// Whether a request changes something.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Changes {
+pub enum Effect {
     /// It only tells.
     Nothing,
     /// It may.
@@ -41,16 +41,16 @@ pub enum Changes {
 /// # Errors
 /// [`Refusal::Malformed`] for a header said twice; of a request that changes something [`Refusal::CrossSite`] when another
 /// site's page asks, and [`Refusal::WrongMedia`] unless it is declared as one of the front's media types; what the front finds.
-pub fn check(headers: &HeaderMap, changes: Changes, front: &dyn Front) -> Result<(), Refusal> {
+pub fn check(headers: &HeaderMap, changes: Effect, front: &dyn Front) -> Result<(), Refusal> {
     if let Some(twice) = SINGLE.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
         return Err(Refusal::Malformed(Malformed::HeaderTwice(shown(twice))));
     }
     match changes {
-        Changes::State if is_cross_site(headers) => Err(Refusal::CrossSite),
-        Changes::State if !is_declared(headers, front.media()) => {
+        Effect::State if is_cross_site(headers) => Err(Refusal::CrossSite),
+        Effect::State if !is_declared(headers, front.media()) => {
             Err(Refusal::WrongMedia { wanted: front.media().first().copied().unwrap_or_default() })
         }
-        Changes::Nothing | Changes::State => front.check(headers),
+        Effect::Nothing | Effect::State => front.check(headers),
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
 
     #[track_caller]
     fn check_row(rows: &[(&'static str, &'static str)], want: Result<(), Refusal>) {
-        assert_eq!(check(&headers(rows), Changes::State, &Native), want, "{rows:?}");
+        assert_eq!(check(&headers(rows), Effect::State, &Native), want, "{rows:?}");
         // What only tells is told to whoever asks; a page of another site cannot read the answer.
-        assert_eq!(check(&headers(rows), Changes::Nothing, &Native), Ok(()), "{rows:?}");
+        assert_eq!(check(&headers(rows), Effect::Nothing, &Native), Ok(()), "{rows:?}");
     }
 
     const IS_JSON: (&str, &str) = ("content-type", "application/json");
@@ -172,7 +172,7 @@ mod tests {
                 for value in [first, second] {
                     headers.append(name.clone(), value.parse().unwrap());
                 }
-                for changes in [Changes::Nothing, Changes::State] {
+                for changes in [Effect::Nothing, Effect::State] {
                     let refused = check(&headers, changes, &Native).unwrap_err();
                     let Refusal::Malformed(Malformed::HeaderTwice(says)) = refused else { panic!("{refused:?}") };
                     assert!(says.to_ascii_lowercase().contains(name.as_str()), "{says}");

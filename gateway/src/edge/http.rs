@@ -32,7 +32,7 @@ use crate::{
         metrics::Metrics,
         rate::{Class, Rates},
     },
-    registry::live::{Conn, Reason},
+    registry::live::{CloseReason, Conn},
 };
 
 /// Characters of an unknown member's name that are said back.
@@ -42,7 +42,7 @@ const QUERY_NAME_SHOWN: usize = 64;
 pub type Answer = Result<Response<Body>, Refusal>;
 
 /// A handler.
-pub type Run = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// One request that passed the table's checks.
 pub struct Call {
@@ -198,7 +198,7 @@ pub fn router_of(table: Vec<Endpoint>, shell: &Arc<Shell>, limiter: &Arc<Rates>,
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Instead {
     /// Its connection is being cut.
-    Ended(Reason),
+    Ended(CloseReason),
     /// It is no request.
     Malformed(BadFraming),
 }

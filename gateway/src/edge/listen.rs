@@ -40,9 +40,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::tunnel::DIAL_BACK_ALPN;
 
 use self::{
-    seldom::{Kind, Seldom},
+    seldom::{Recurring, Seldom},
     serve::{Http, Service},
-    slots::{Slot, Slots},
+    slots::{ConnSlots, Slot},
     socket::{keep_alive, keep_short, outcome, unrecognised},
 };
 use super::{
@@ -65,7 +65,7 @@ use crate::{
         metrics::{HandshakeOutcome, Metrics, TurnedAway},
         rate::{Prefix, Rates},
     },
-    registry::live::{Live, NewConn, Reason, Seat, Selector},
+    registry::live::{CloseReason, ConnGuard, ConnSelector, Live, NewConn},
 };
 
 /// What machines speak that come by themselves, and by the thousand after an outage.
@@ -81,7 +81,7 @@ pub struct BindError {
 
 /// What the listeners need from the rest of the gateway.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct ListenerDeps {
     /// Whom to let in, and with which certificate.
     pub tls: Arc<TlsSwap>,
     /// Open connections.
@@ -129,13 +129,13 @@ pub struct Bound {
 /// Sockets that are bound and not served yet, so that nothing is promised before it can be kept.
 #[derive(Debug)]
 pub struct Server {
-    doors: Vec<Door>,
+    doors: Vec<BoundSocket>,
     bound: Bound,
-    parts: Parts,
+    parts: ListenerDeps,
 }
 
 #[derive(Debug)]
-struct Door {
+struct BoundSocket {
     listener: TcpListener,
     leads_to: LeadsTo,
 }
@@ -154,19 +154,19 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(listen: Listen, parts: Parts) -> Result<Self, BindError> {
+    pub async fn bind(listen: Listen, parts: ListenerDeps) -> Result<Self, BindError> {
         let (doors, bound) = match listen {
             Listen::Shared(address) => {
-                let (door, at) = Door::open(address, LeadsTo::Sni).await?;
+                let (door, at) = BoundSocket::open(address, LeadsTo::Sni).await?;
                 (vec![door], Bound { enroll: at, manage: at, proxy: Some(at) })
             }
             Listen::Separate { enroll, manage, proxy } => {
-                let (enroll_door, enroll) = Door::open(enroll, LeadsTo::Face(Face::Enroll)).await?;
-                let (manage_door, manage) = Door::open(manage, LeadsTo::Face(Face::Manage)).await?;
+                let (enroll_door, enroll) = BoundSocket::open(enroll, LeadsTo::Face(Face::Enroll)).await?;
+                let (manage_door, manage) = BoundSocket::open(manage, LeadsTo::Face(Face::Manage)).await?;
                 let mut doors = vec![enroll_door, manage_door];
                 let proxy = match proxy {
                     Some(address) => {
-                        let (door, at) = Door::open(address, LeadsTo::Face(Face::Proxy)).await?;
+                        let (door, at) = BoundSocket::open(address, LeadsTo::Face(Face::Proxy)).await?;
                         doors.push(door);
                         Some(at)
                     }
@@ -188,25 +188,25 @@ impl Server {
     #[must_use]
     pub fn start(self, faces: Faces) -> Running {
         let Self { doors, bound, parts } = self;
-        let Parts { tls, live, clock, limits, metrics, balancers } = parts;
+        let ListenerDeps { tls, live, clock, limits, metrics, balancers } = parts;
         let tasks = TaskTracker::new();
-        let tunnels = Arc::new(tunnel::Parts {
+        let tunnels = Arc::new(tunnel::TunnelDeps {
             shell: Arc::clone(&faces.shell),
             rates: Arc::clone(&faces.rates),
             drain_time: limits.drain_time,
             tunnels_per_second: limits.tunnels_per_second,
             tasks: tasks.clone(),
         });
-        let proxy = Arc::new(proxy::Parts {
+        let proxy = Arc::new(proxy::ProxyDeps {
             shell: faces.shell,
             rates: faces.rates,
             head_time: limits.head_time,
             drain_time: limits.drain_time,
             tasks: tasks.clone(),
         });
-        let context = Arc::new(Context {
+        let context = Arc::new(ListenerContext {
             tls,
-            slots: Slots::new(&limits),
+            slots: ConnSlots::new(&limits),
             handshakes: Semaphore::new(limits.handshakes.min(Semaphore::MAX_PERMITS)),
             tunnel_handshakes: Semaphore::new(TUNNEL_HANDSHAKES),
             handshake_time: limits.handshake_time,
@@ -229,7 +229,7 @@ impl Server {
     }
 }
 
-impl Door {
+impl BoundSocket {
     async fn open(address: SocketAddr, leads_to: LeadsTo) -> Result<(Self, SocketAddr), BindError> {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -242,7 +242,7 @@ impl Door {
 #[derive(Debug)]
 pub struct Running {
     bound: Bound,
-    context: Arc<Context>,
+    context: Arc<ListenerContext>,
 }
 
 /// How a drain went.
@@ -263,14 +263,14 @@ impl Running {
 
     /// Stops accepting, asks every connection to end, waits, and cuts those that are left.
     pub async fn drain(self, within: Duration) -> Drained {
-        let Context { stop, tasks, live, .. } = &*self.context;
+        let ListenerContext { stop, tasks, live, .. } = &*self.context;
         stop.cancel();
         tasks.close();
-        let open = live.cut(&Selector::All, Reason::Drained);
+        let open = live.cut(&ConnSelector::All, CloseReason::Drained);
         let cut = match timeout(within, tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => {
-                let cut = live.cut(&Selector::All, Reason::Stopped);
+                let cut = live.cut(&ConnSelector::All, CloseReason::Stopped);
                 // Whoever is left after this hangs in a handler; the end of the process will do.
                 let _ = timeout(2 * CUT_GRACE, tasks.wait()).await;
                 cut
@@ -282,29 +282,29 @@ impl Running {
 
 /// What every connection's task shares.
 #[derive(Debug)]
-struct Context {
+struct ListenerContext {
     tls: Arc<TlsSwap>,
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    slots: Arc<Slots>,
+    slots: Arc<ConnSlots>,
     handshakes: Semaphore,
     tunnel_handshakes: Semaphore,
     handshake_time: Duration,
     enroll: Service,
     manage: Service,
-    tunnels: Arc<tunnel::Parts>,
-    proxy: Arc<proxy::Parts>,
+    tunnels: Arc<tunnel::TunnelDeps>,
+    proxy: Arc<proxy::ProxyDeps>,
     balancers: Vec<Network>,
     seldom: Seldom,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Context {
+impl ListenerContext {
     /// Counts a connection that finds no room, and says so now and then.
     fn turned_away(&self, why: TurnedAway, from: IpAddr) {
         self.metrics.turned_away(why);
-        if let Some(count) = self.seldom.count(Kind::TurnedAway(why)) {
+        if let Some(count) = self.seldom.count(Recurring::TurnedAway(why)) {
             let (prefix, limit) = (Prefix::of(from), why.key());
             tracing::info!(count, %prefix, limit, "connections turned away");
         }
@@ -319,7 +319,7 @@ impl Context {
 }
 
 /// Cuts connections whose certificates have ended.
-async fn sweep(context: Arc<Context>, clock: Clock) {
+async fn sweep(context: Arc<ListenerContext>, clock: Clock) {
     let mut ticks = tokio::time::interval(EXPIRY_SWEEP);
     while context.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         context.live.cut_expired(clock.now());
@@ -327,7 +327,7 @@ async fn sweep(context: Arc<Context>, clock: Clock) {
 }
 
 /// The accept loop of one socket.
-async fn accept(context: Arc<Context>, door: Door) {
+async fn accept(context: Arc<ListenerContext>, door: BoundSocket) {
     let mut pause = ACCEPT_PAUSE;
     while let Some(accepted) = context.stop.run_until_cancelled(door.listener.accept()).await {
         match accepted {
@@ -374,7 +374,7 @@ type Handshaken = Result<Result<Box<Accepted>, HandshakeOutcome>, Elapsed>;
 /// One connection, from its handshake to its end. The handshake comes boxed, and so does what follows it: each future
 /// inside would add its size to every idle connection.
 async fn connection(
-    context: Arc<Context>,
+    context: Arc<ListenerContext>,
     from: SocketAddr,
     handshake: Pin<Box<impl Future<Output = Handshaken> + Send>>,
 ) {
@@ -396,7 +396,7 @@ async fn connection(
 }
 
 /// What is spoken on a connection. Boxed apart: an idle one is as large as what it speaks, not as the largest there is.
-fn serve_one(context: &Context, accepted: Box<Accepted>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn serve_one(context: &ListenerContext, accepted: Box<Accepted>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let speaks = accepted.speaks.clone();
     let (slot, seat, stream, face) = enter(context, accepted);
     match speaks {
@@ -415,7 +415,7 @@ fn serve_one(context: &Context, accepted: Box<Accepted>) -> Pin<Box<dyn Future<O
     }
 }
 
-async fn serve_http(_slot: Slot, seat: Seat, http: Http<TlsStream<TcpStream>>) {
+async fn serve_http(_slot: Slot, seat: ConnGuard, http: Http<TlsStream<TcpStream>>) {
     serve::serve(http, seat.conn()).await;
 }
 
@@ -426,13 +426,13 @@ async fn held(_slot: Slot, serving: Pin<Box<dyn Future<Output = ()> + Send>>) {
 
 /// Enters a connection into the table. Not a part of [`connection`], where what is left of `Accepted` would stay until the
 /// connection ends.
-fn enter(context: &Context, accepted: Box<Accepted>) -> (Slot, Seat, TlsStream<TcpStream>, Face) {
+fn enter(context: &ListenerContext, accepted: Box<Accepted>) -> (Slot, ConnGuard, TlsStream<TcpStream>, Face) {
     let Accepted { stream, face, peer, exporter, speaks: _, mut slot, source } = *accepted;
     let seat = context.live.enter(NewConn { face, peer, source, exporter });
     slot.seated(seat.conn());
     if context.stop.is_cancelled() {
         // It was not in the table yet when everybody there was told.
-        context.live.cut(&Selector::Conn(seat.conn().id()), Reason::Drained);
+        context.live.cut(&ConnSelector::Conn(seat.conn().id()), CloseReason::Drained);
     }
     (slot, seat, stream, face)
 }
@@ -456,7 +456,7 @@ struct Socket {
 }
 
 /// Whom a socket is from, which a balancer says for those behind it.
-async fn source(context: &Context, socket: &mut Socket, slot: &mut Slot) -> Result<IpAddr, HandshakeOutcome> {
+async fn source(context: &ListenerContext, socket: &mut Socket, slot: &mut Slot) -> Result<IpAddr, HandshakeOutcome> {
     let balancer = socket.from.ip();
     if !socket.by_balancer {
         return Ok(balancer);
@@ -466,7 +466,7 @@ async fn source(context: &Context, socket: &mut Socket, slot: &mut Slot) -> Resu
         Ok(proxied::Origin::Local) => balancer,
         Err(BadHeader::Io(_)) => return Err(HandshakeOutcome::Gone),
         Err(error) => {
-            if let Some(count) = context.seldom.count(Kind::Header) {
+            if let Some(count) = context.seldom.count(Recurring::Header) {
                 tracing::warn!(count, %balancer, %error, "refused a connection from an address in listen.proxy_protocol_from");
             }
             return Err(HandshakeOutcome::Header);
@@ -497,7 +497,7 @@ enum Speaks {
 }
 
 async fn handshake(
-    context: Arc<Context>,
+    context: Arc<ListenerContext>,
     mut socket: Socket,
     leads_to: LeadsTo,
     mut slot: Slot,
@@ -561,7 +561,7 @@ async fn handshake(
 
 /// The face that a connection asks for, with its configuration, and the service that it names there.
 fn choose(
-    context: &Context,
+    context: &ListenerContext,
     leads_to: LeadsTo,
     hello: &ClientHello<'_>,
 ) -> Option<(Face, Arc<ServerConfig>, Option<RawName>)> {

@@ -31,16 +31,16 @@ use crate::{
     },
     flow::{
         admit::admit,
-        connect::{Caller, Wanted, log_refused},
+        connect::{StreamOpener, WantedService, log_refused},
         shell::Shell,
     },
     limits::{CUT_GRACE, HEAD_MAX, LINGER_BYTES, LINGER_TIME},
     ports::rate::{Class, Rates},
-    registry::{live::Seat, sessions::Door},
+    registry::{live::ConnGuard, sessions::EntryPoint},
 };
 
 /// What the proxy face works with.
-pub struct Parts {
+pub struct ProxyDeps {
     /// Everything.
     pub shell: Arc<Shell>,
     /// How often connections may be asked for.
@@ -53,20 +53,20 @@ pub struct Parts {
     pub tasks: TaskTracker,
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for ProxyDeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
 }
 
-impl Parts {
+impl ProxyDeps {
     /// A fresh correlation id.
     pub(super) fn instance(&self) -> String {
         hex::encode(self.shell.entropy.bytes::<8>())
     }
 
     /// Lets a person in, or says why not. Gives the lineage that they are admitted with.
-    async fn admit(&self, seat: &Seat, instance: &str) -> Result<String, Refusal> {
+    async fn admit(&self, seat: &ConnGuard, instance: &str) -> Result<String, Refusal> {
         let conn = seat.conn();
         self.limit(seat)?;
         let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::People))?;
@@ -77,13 +77,13 @@ impl Parts {
         Ok(caller.lineage.record.id.clone())
     }
 
-    fn limit(&self, seat: &Seat) -> Result<(), Refusal> {
+    fn limit(&self, seat: &ConnGuard) -> Result<(), Refusal> {
         Ok(self.rates.check(Class::Connect, seat.conn().source())?)
     }
 }
 
 /// Serves one `CONNECT`, and then the service.
-pub async fn connect<IO>(parts: Arc<Parts>, mut io: IO, seat: Seat)
+pub async fn connect<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -101,7 +101,7 @@ where
     };
     let refusal = match proxy_head(&head).map_err(|why| malformed(&parts, why)).and_then(|head| wanted(&head)) {
         Err(refusal) => refusal,
-        Ok(wanted) => match begin(&parts, &seat, Door::Connect, &wanted, &instance).await {
+        Ok(wanted) => match begin(&parts, &seat, EntryPoint::Connect, &wanted, &instance).await {
             Err(refusal) => {
                 note(&seat, &wanted, &refusal, &instance);
                 refusal
@@ -125,32 +125,32 @@ where
 }
 
 /// What is asked for: a service, never an address.
-fn wanted(head: &ProxyHead) -> Result<Wanted, Refusal> {
+fn wanted(head: &ProxyHead) -> Result<WantedService, Refusal> {
     match head {
         ProxyHead::Connect(text) => target(text).map_err(|bad| Refusal::Malformed(Malformed::Target(bad.to_string()))),
         ProxyHead::Other => Err(Refusal::Malformed(Malformed::NotConnect)),
     }
 }
 
-fn malformed(parts: &Parts, why: BadFraming) -> Refusal {
+fn malformed(parts: &ProxyDeps, why: BadFraming) -> Refusal {
     parts.shell.metrics.framing_refused(why.code());
     why.into()
 }
 
 async fn begin(
-    parts: &Parts,
-    seat: &Seat,
-    door: Door,
-    wanted: &Wanted,
+    parts: &ProxyDeps,
+    seat: &ConnGuard,
+    door: EntryPoint,
+    wanted: &WantedService,
     instance: &str,
 ) -> Result<relay::Ready, Refusal> {
     let lineage = parts.admit(seat, instance).await?;
     let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller(ForWhom::People))?;
-    let caller = Caller { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
+    let caller = StreamOpener { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
     relay::open(&parts.shell, &caller, EndsTo::Nobody, door, wanted, instance).await
 }
 
-fn note(seat: &Seat, wanted: &Wanted, refusal: &Refusal, instance: &str) {
+fn note(seat: &ConnGuard, wanted: &WantedService, refusal: &Refusal, instance: &str) {
     if let Some(peer) = seat.conn().peer() {
         log_refused(&peer.identity, wanted, refusal, instance);
     }
@@ -231,13 +231,13 @@ async fn goodbye<IO: AsyncWrite + Unpin>(io: &mut IO) {
 }
 
 /// Serves a connection whose name says what is wanted: its bytes are the service's.
-pub async fn raw<IO>(parts: Arc<Parts>, mut io: IO, seat: Seat, name: RawName)
+pub async fn raw<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard, name: RawName)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let instance = parts.instance();
-    let wanted = Wanted { service: name.service, machine: name.machine };
-    match begin(&parts, &seat, Door::Raw, &wanted, &instance).await {
+    let wanted = WantedService { service: name.service, machine: name.machine };
+    match begin(&parts, &seat, EntryPoint::Raw, &wanted, &instance).await {
         Ok(ready) => {
             ready.run(&parts.shell, seat.conn(), &mut io, &[]).await;
         }

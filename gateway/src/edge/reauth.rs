@@ -12,7 +12,7 @@ use super::fronts::native::problem::problem;
 use crate::{
     core::refusal::Refusal,
     flow::{
-        connect::{self, Renewed},
+        connect::{self, RenewedCertificate},
         shell::Shell,
     },
 };
@@ -59,6 +59,6 @@ async fn check(
 ) -> Result<Peer, Refusal> {
     let chain = renewed.chain.iter().map(|text| STANDARD.decode(text)).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_| connect::not_renewed("is not base64"))?;
-    let renewed = Renewed { chain, proof: &renewed.proof, method: REAUTH_METHOD, path: REAUTH_PATH };
+    let renewed = RenewedCertificate { chain, proof: &renewed.proof, method: REAUTH_METHOD, path: REAUTH_PATH };
     connect::reauthenticate(shell, identity, lineage, exporter, &renewed).await
 }

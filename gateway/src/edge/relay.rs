@@ -29,14 +29,14 @@ use crate::{
         session::{EndReason, Mode},
     },
     flow::{
-        connect::{self, Caller, Wanted, log_refused},
+        connect::{self, StreamOpener, WantedService, log_refused},
         shell::Shell,
     },
     limits::{CUT_GRACE, FATE_TIME, OPEN_TIME},
     registry::{
         dial_back::Awaited,
         live::Conn,
-        sessions::{Door, Seat, Session},
+        sessions::{EntryPoint, Session, SessionGuard},
         tunnels::{Ended, Tunnel},
     },
 };
@@ -77,7 +77,7 @@ impl EndsTo {
 
 /// A connection that is open and not carried yet.
 pub struct Ready {
-    seat: Seat,
+    seat: SessionGuard,
     stream: Movable,
     stream_guard: StreamGuard,
     tunnel: Arc<Tunnel>,
@@ -97,10 +97,10 @@ impl fmt::Debug for Ready {
 /// As [`connect::allow`]; [`Refusal::Service`] when nobody answers there.
 pub async fn open(
     shell: &Shell,
-    caller: &Caller<'_>,
+    caller: &StreamOpener<'_>,
     ends_to: EndsTo,
-    door: Door,
-    wanted: &Wanted,
+    door: EntryPoint,
+    wanted: &WantedService,
     instance: &str,
 ) -> Result<Ready, Refusal> {
     let connect::Allowed { seat, tunnel, mode, labels } = connect::allow(shell, caller, door, wanted).await?;
@@ -269,10 +269,10 @@ async fn reason(carried: Carried, session: &Session, tunnel: &Tunnel) -> EndReas
 }
 
 /// Serves one stream that a helper or a machine opened: reads what it wants, and carries it.
-pub async fn stream(shell: &Shell, caller: &Caller<'_>, ends_to: EndsTo, door: Door, mut stream: Stream) {
+pub async fn stream(shell: &Shell, caller: &StreamOpener<'_>, ends_to: EndsTo, door: EntryPoint, mut stream: Stream) {
     let instance = hex::encode(shell.entropy.bytes::<8>());
     let Ok(Ok(reach)) = timeout(OPEN_TIME, read_frame::<Reach, _>(&mut stream)).await else { return };
-    let wanted = Wanted { service: reach.service, machine: reach.machine };
+    let wanted = WantedService { service: reach.service, machine: reach.machine };
     let end_is_said = ends_to.is_told();
     match open(shell, caller, ends_to, door, &wanted, &instance).await {
         Ok(ready) => {

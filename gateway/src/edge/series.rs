@@ -2,12 +2,12 @@
 
 use super::{
     endpoints,
-    framing::{BadFraming, Stage},
+    framing::{BadFraming, IoStage},
 };
 use crate::{
     core::{face::Face, session::EndReason},
     ports::{metrics::Series, rate::Class},
-    registry::live::Reason,
+    registry::live::CloseReason,
 };
 
 /// Every series there can be.
@@ -22,10 +22,10 @@ pub fn series() -> Series {
         requests: requests.collect(),
         faces: Face::ALL.map(Face::as_str).into(),
         limited: Class::ALL.map(Class::as_str).into(),
-        cuts: Reason::ALL.map(Reason::as_str).into(),
+        cuts: CloseReason::ALL.map(CloseReason::as_str).into(),
         // What is slow is counted as that.
         malformed: BadFraming::ALL.into_iter().filter(|why| *why != BadFraming::Slow).map(BadFraming::code).collect(),
-        timeouts: Stage::ALL.map(Stage::as_str).into(),
+        timeouts: IoStage::ALL.map(IoStage::as_str).into(),
         sessions_ended: EndReason::ALL.map(EndReason::as_str).into(),
     }
 }
@@ -37,7 +37,9 @@ mod tests {
     use super::*;
     use crate::{
         core::ca_end::CaEnds,
-        ports::metrics::{DIAL_BACKS, ENROLLMENTS, HandshakeOutcome, LOCKS, Metrics, Outcome, RENEWALS, TurnedAway},
+        ports::metrics::{
+            DIAL_BACKS, ENROLLMENTS, HandshakeOutcome, LOCKS, Metrics, RENEWALS, TaskOutcome, TurnedAway,
+        },
     };
 
     fn started() -> Metrics {
@@ -63,14 +65,14 @@ mod tests {
         let _ = DIAL_BACKS.map(|outcome| metrics.dial_back(outcome));
         let _ = HandshakeOutcome::ALL.map(|outcome| metrics.handshake(outcome));
         let _ = TurnedAway::ALL.map(|why| metrics.turned_away(why));
-        let _ = Reason::ALL.map(|why| metrics.cut(why.as_str()));
-        let _ = Stage::ALL.map(|stage| metrics.timed_out(stage.as_str()));
+        let _ = CloseReason::ALL.map(|why| metrics.cut(why.as_str()));
+        let _ = IoStage::ALL.map(|stage| metrics.timed_out(stage.as_str()));
         let _ = Class::ALL.map(|class| metrics.rate_limited(class.as_str()));
         let _ = EndReason::ALL.map(|why| metrics.session_ended(why.as_str()));
         metrics.framing_refused(BadFraming::Chunk.code());
         metrics.commit_failed();
         metrics.accept_failed();
-        let _ = Outcome::ALL.map(|outcome| (metrics.reload(outcome), metrics.housekeeping(outcome)));
+        let _ = TaskOutcome::ALL.map(|outcome| (metrics.reload(outcome), metrics.housekeeping(outcome)));
         metrics.request(Face::Manage.as_str(), "/v1/self", 403, Duration::ZERO);
         metrics.request(Face::Enroll.as_str(), "/v1/crl/{list}", 304, Duration::ZERO);
         let end = pki::UnixTime::new(1);

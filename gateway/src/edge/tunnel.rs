@@ -4,4 +4,4 @@
 pub mod conversation;
 mod driver;
 
-pub use self::driver::{Parts, drive};
+pub use self::driver::{TunnelDeps, drive};

@@ -29,7 +29,7 @@ pub async fn subjects(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SubjectDetails>, Refusal> {
-    let mut rows = page::Rows::<Subject, SubjectDetails>::of(shell, &keys::subjects(role), after, limit)?;
+    let mut rows = page::PageBuilder::<Subject, SubjectDetails>::of(shell, &keys::subjects(role), after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         let Some(whole) = readable(whole(shell, seen).await)? else { continue };
         if may_see(shell, caller, &whole)
@@ -82,7 +82,8 @@ pub async fn machines(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SubjectDetails>, Refusal> {
-    let mut rows = page::Rows::<Subject, SubjectDetails>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
+    let mut rows =
+        page::PageBuilder::<Subject, SubjectDetails>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         let Some(whole) = readable(whole(shell, seen).await)? else { continue };
         if !may_see(shell, caller, &whole) {

@@ -7,7 +7,7 @@ use super::{
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
-    admission::{self, Admission, Caller, Standing, Use},
+    admission::{self, Admission, AdmissionRecords, Caller, Use},
     keys,
     lock::Locks,
     records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
@@ -58,16 +58,16 @@ pub async fn still(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Box<Call
 }
 
 /// Everything known of the holder. Two reads: the certificate says which lineage.
-async fn standing(shell: &Shell, peer: &Peer) -> Result<Standing, Fault> {
+async fn standing(shell: &Shell, peer: &Peer) -> Result<AdmissionRecords, Fault> {
     let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
-    let Some(certificate) = certificate else { return Ok(Standing::default()) };
+    let Some(certificate) = certificate else { return Ok(AdmissionRecords::default()) };
     let standing = known(shell, peer, &certificate.record.lineage).await?;
-    Ok(Standing { certificate: Some(certificate), ..standing })
+    Ok(AdmissionRecords { certificate: Some(certificate), ..standing })
 }
 
 /// Everything but the certificate's own record. A certificate may have a name that its machine has not taken yet, or has no
 /// more: the lineage says what it is called.
-async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fault> {
+async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<AdmissionRecords, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
     let (key, lineage_id) = (peer.key.hex(), lineage.to_owned());
     let mut read = shell
@@ -99,7 +99,7 @@ async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Standing, Fa
         Some(seen) => owners::person(shell, &seen.record).await?,
         None => None,
     };
-    Ok(Standing { certificate: None, lineage, subject, owner, convergence, locks, epoch })
+    Ok(AdmissionRecords { certificate: None, lineage, subject, owner, convergence, locks, epoch })
 }
 
 /// A caller for whom the locks on another key were looked up as well: the one to be certified.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     attest::{Attestors, Case, Chosen, Renewal},
     core::{
-        change::{Changes, Expect},
+        change::{Changes, Expectation},
         evidence::{self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Step, Then},
         keys,
         lock::Target,
@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 4;
 const NEEDS_MAX: usize = 64;
 
 /// Evidence, and what it was sent for.
-pub struct Asked<'a> {
+pub struct EvidenceSubmission<'a> {
     /// Kind and body of each piece.
     pub evidence: &'a [(String, String)],
     /// What it is for.
@@ -76,7 +76,7 @@ struct Piece<'a> {
 ///
 /// # Errors
 /// Why it does not hold.
-pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judgement, Retry> {
+pub async fn judge(shell: &Shell, asked: &EvidenceSubmission<'_>) -> Result<Judgement, Retry> {
     let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
     let context = context(shell, &ca, &rules);
     let ticket = ticket(&ca, asked, context.now)?;
@@ -131,7 +131,7 @@ pub async fn judge(shell: &Shell, asked: &Asked<'_>) -> Result<Judgement, Retry>
 }
 
 /// The ticket that came along, if it holds for this request.
-fn ticket(ca: &Authority, asked: &Asked<'_>, now: UnixTime) -> Result<Option<Ticket>, Refusal> {
+fn ticket(ca: &Authority, asked: &EvidenceSubmission<'_>, now: UnixTime) -> Result<Option<Ticket>, Refusal> {
     let Some(text) = asked.ticket else { return Ok(None) };
     let ticket = ca.ticket_key().open(text)?;
     let kinds: Vec<&str> = asked.evidence.iter().map(|(kind, _)| kind.as_str()).collect();
@@ -142,7 +142,7 @@ fn ticket(ca: &Authority, asked: &Asked<'_>, now: UnixTime) -> Result<Option<Tic
 /// What the client is sent when somebody asks. It is written nowhere: the ticket holds it.
 fn challenge(
     shell: &Shell,
-    asked: &Asked<'_>,
+    asked: &EvidenceSubmission<'_>,
     asks: Vec<(String, String)>,
     kept: BTreeMap<String, Vec<u8>>,
     now: UnixTime,
@@ -164,14 +164,14 @@ fn challenge(
 ///
 /// # Errors
 /// When the store fails.
-pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<Expect>, Reject>, Fault> {
+pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<Expectation>, Reject>, Fault> {
     let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
     let context = context(shell, &ca, &rules);
     let mut taken = Vec::new();
     for shown in &enrollment.evidence {
         let Some(reference) = &shown.reference else { continue };
         match settings.attestors.by_kind(&shown.kind) {
-            Ok(chosen) => taken.push(Taken { chosen, reference, found: Found::default() }),
+            Ok(chosen) => taken.push(TakenBefore { chosen, reference, found: Found::default() }),
             Err(reject) => return Ok(Err(reject)),
         }
     }
@@ -197,7 +197,7 @@ pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<
 }
 
 /// Evidence that was taken before.
-struct Taken<'a> {
+struct TakenBefore<'a> {
     chosen: Chosen<'a>,
     reference: &'a str,
     found: Found,
@@ -210,7 +210,7 @@ fn context<'a>(shell: &'a Shell, ca: &'a Authority, rules: &'a policy::Ruleset) 
 fn opened<'a>(
     shell: &Shell,
     attestors: &'a Attestors,
-    asked: &Asked<'_>,
+    asked: &EvidenceSubmission<'_>,
     ticket: Option<&Ticket>,
     context: &Context<'_>,
 ) -> Result<Vec<Piece<'a>>, Refusal> {

@@ -10,7 +10,7 @@ use crate::{
         keys,
         records::{Seen, UnixSecs},
         refusal::{Fault, Refusal},
-        timekeeping::{ClockNote, Counted, Deletes, Doubt, Reading},
+        timekeeping::{ClockNote, ClockReading, CountedTime, Deletes, Doubt},
     },
     limits::CLOCK_REMINDER,
 };
@@ -27,7 +27,7 @@ pub async fn look(shell: &Shell) -> Result<Deletes, Refusal> {
     let before = shell.counted();
     let begin = match (before, &stored) {
         (Some(counted), _) => counted,
-        (None, Some(seen)) => Counted::resumed(&seen.record, now),
+        (None, Some(seen)) => CountedTime::resumed(&seen.record, now),
         (None, None) => first(shell, now).await?,
     };
     let judged = begin.judge(now);
@@ -47,7 +47,7 @@ pub async fn look(shell: &Shell) -> Result<Deletes, Refusal> {
 /// When the store fails.
 pub async fn accept(shell: &Shell) -> Result<(), Refusal> {
     let stored = stored(shell).await?;
-    let judged = Counted::believing(reading(shell));
+    let judged = CountedTime::believing(reading(shell));
     let event = Upkeep::ClockBelieved { why: "an operator says that the clock is right".to_owned() };
     tracing::info!("the clock is trusted again: an operator has accepted it");
     settle(shell, judged, stored.as_ref(), Some(event)).await
@@ -59,8 +59,8 @@ pub fn doubt(shell: &Shell) -> Option<Doubt> {
     shell.counted()?.doubt
 }
 
-fn reading(shell: &Shell) -> Reading {
-    Reading { wall: shell.now().secs(), uptime: shell.clock.uptime() }
+fn reading(shell: &Shell) -> ClockReading {
+    ClockReading { wall: shell.now().secs(), uptime: shell.clock.uptime() }
 }
 
 async fn stored(shell: &Shell) -> Result<Option<Seen<ClockNote>>, Refusal> {
@@ -72,16 +72,16 @@ async fn stored(shell: &Shell) -> Result<Option<Seen<ClockNote>>, Refusal> {
 }
 
 /// Without a note the newest event tells how far the store had come; a new store has none and believes its clock.
-async fn first(shell: &Shell, now: Reading) -> Result<Counted, Refusal> {
+async fn first(shell: &Shell, now: ClockReading) -> Result<CountedTime, Refusal> {
     let newest: Vec<(String, Seen<AuditRecord>)> = shell.scan_back(keys::AUDIT, None, 1).await?;
     let at = newest.first().map(|(_, seen)| UnixSecs(seen.record.at_ms / 1000));
-    Ok(at.map_or(Counted::believing(now), |at| Counted::resumed(&ClockNote { at, doubt: None }, now)))
+    Ok(at.map_or(CountedTime::believing(now), |at| CountedTime::resumed(&ClockNote { at, doubt: None }, now)))
 }
 
 /// Keeps what was found, here and in the store. A conflict means that another round was faster, and said the same.
 async fn settle(
     shell: &Shell,
-    judged: Counted,
+    judged: CountedTime,
     stored: Option<&Seen<ClockNote>>,
     event: Option<Upkeep>,
 ) -> Result<(), Refusal> {
@@ -98,7 +98,7 @@ async fn settle(
 }
 
 /// A doubt is said when it comes, once an hour while it lasts, and when it goes.
-fn say(before: Option<Doubt>, judged: Counted) {
+fn say(before: Option<Doubt>, judged: CountedTime) {
     match (before, judged.doubt) {
         (before, Some(doubt)) => {
             let lasted = judged.expected.saturating_sub(doubt.since);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     core::{
         admission::{self, Use},
-        audit::{Access, Event},
+        audit::{AccessEvent, Event},
         change::Changes,
         facts::permit,
         keys,
@@ -25,14 +25,14 @@ use crate::{
     limits::{SESSIONS_PER_CALLER, TUNNEL_TWICE},
     registry::{
         live::Conn,
-        sessions::{About, Door, Party, Seat, Selector, Session},
+        sessions::{EntryPoint, Party, Session, SessionGuard, SessionInfo, SessionSelector},
         tunnels::Tunnel,
     },
 };
 
 /// Whoever opens a connection, on a connection of theirs that was admitted when it began.
 #[derive(Clone, Debug)]
-pub struct Caller<'a> {
+pub struct StreamOpener<'a> {
     /// The certificate they proved last on it.
     pub peer: Peer,
     /// That connection.
@@ -45,7 +45,7 @@ pub struct Caller<'a> {
 
 /// A service on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedService {
     /// The service.
     pub service: String,
     /// The machine.
@@ -56,7 +56,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Allowed {
     /// Its place in the table.
-    pub seat: Seat,
+    pub seat: SessionGuard,
     /// The tunnel that leads to the machine.
     pub tunnel: Arc<Tunnel>,
     /// Who can read what is carried.
@@ -82,7 +82,12 @@ pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
 /// # Errors
 /// [`Refusal::NotFound`] for what the caller may not know of; [`Refusal::Denied`] by policy; [`Refusal::Service`] when the
 /// machine is not there or does not expose it.
-pub async fn allow(shell: &Shell, caller: &Caller<'_>, door: Door, wanted: &Wanted) -> Result<Allowed, Refusal> {
+pub async fn allow(
+    shell: &Shell,
+    caller: &StreamOpener<'_>,
+    door: EntryPoint,
+    wanted: &WantedService,
+) -> Result<Allowed, Refusal> {
     let (asked, turns) = (shell.rules.load_full(), shell.enforcer.turns());
     let admitted = still(shell, &caller.peer, caller.lineage).await?;
     let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
@@ -93,7 +98,7 @@ pub async fn allow(shell: &Shell, caller: &Caller<'_>, door: Door, wanted: &Want
         let many = format!("{SESSIONS_PER_CALLER} sessions of `{}` are open, which is the most", admitted.identity);
         return Err(Unreached::TooMany(many).into());
     }
-    let about = About {
+    let about = SessionInfo {
         caller: Party {
             identity: admitted.identity.clone(),
             lineage: caller.lineage.to_owned(),
@@ -132,7 +137,7 @@ pub async fn allow(shell: &Shell, caller: &Caller<'_>, door: Door, wanted: &Want
 async fn authorise(
     shell: &Shell,
     caller: &admission::Caller,
-    wanted: &Wanted,
+    wanted: &WantedService,
 ) -> Result<(Identity, Whole, Vec<String>), Refusal> {
     if !is_service_name(&wanted.service) {
         return Err(Refusal::Malformed(Malformed::ServiceName(wanted.service.escape_debug().to_string())));
@@ -194,7 +199,7 @@ fn labels(caller: &admission::Caller) -> Vec<String> {
 pub async fn note_opened(shell: &Shell, session: &Session, instance: &str) -> Result<(), Refusal> {
     let about = session.about();
     let mut changes = Changes::new();
-    changes.event(Event::Access(Access::SessionOpened {
+    changes.event(Event::Access(AccessEvent::SessionOpened {
         session: session.id().to_owned(),
         machine: about.machine.to_string(),
         service: about.service.clone(),
@@ -211,13 +216,13 @@ async fn commit(shell: &Shell, changes: Changes, actor: &Actor<'_>) -> Result<()
 }
 
 /// The session is over: it leaves the table at once, and the audit hears of it.
-pub async fn finish(shell: &Shell, seat: Seat) {
+pub async fn finish(shell: &Shell, seat: SessionGuard) {
     let session = end(shell, seat);
     note_closed(shell, &session).await;
 }
 
 /// It leaves the table.
-pub fn end(shell: &Shell, seat: Seat) -> Arc<Session> {
+pub fn end(shell: &Shell, seat: SessionGuard) -> Arc<Session> {
     let session = Arc::clone(seat.session());
     seat.end(shell.clock.now_ms());
     session
@@ -231,7 +236,7 @@ pub async fn note_closed(shell: &Shell, session: &Session) {
     shell.metrics.session_ended(reason.as_str());
     shell.metrics.sessions(shell.sessions.len());
     let mut changes = Changes::new();
-    changes.event(Event::Access(Access::SessionClosed {
+    changes.event(Event::Access(AccessEvent::SessionClosed {
         session: session.id().to_owned(),
         caller: about.caller.identity.to_string(),
         machine: about.machine.to_string(),
@@ -246,8 +251,8 @@ pub async fn note_closed(shell: &Shell, session: &Session) {
 }
 
 /// One line for a connection that did not come about.
-pub fn log_refused(caller: &Identity, wanted: &Wanted, refusal: &Refusal, instance: &str) {
-    let Wanted { service, machine } = wanted;
+pub fn log_refused(caller: &Identity, wanted: &WantedService, refusal: &Refusal, instance: &str) {
+    let WantedService { service, machine } = wanted;
     match refusal {
         Refusal::Ours(fault) => tracing::error!(instance, %caller, service, machine, %fault, "connection failed"),
         other => tracing::info!(instance, %caller, service, machine, refusal = %other, "connection refused"),
@@ -256,7 +261,7 @@ pub fn log_refused(caller: &Identity, wanted: &Wanted, refusal: &Refusal, instan
 
 /// A certificate that was renewed while a connection was open, and the proof that its key is here.
 #[derive(Clone, Debug)]
-pub struct Renewed<'a> {
+pub struct RenewedCertificate<'a> {
     /// The leaf, DER, and then its issuing CA.
     pub chain: Vec<Vec<u8>>,
     /// A proof by the leaf's key.
@@ -277,7 +282,7 @@ pub async fn reauthenticate(
     identity: &Identity,
     lineage: &str,
     exporter: &[u8; 32],
-    renewed: &Renewed<'_>,
+    renewed: &RenewedCertificate<'_>,
 ) -> Result<Peer, Refusal> {
     let Some((leaf, issuers)) = renewed.chain.split_first() else { return Err(not_renewed("is missing")) };
     let issuers: Vec<&[u8]> = issuers.iter().map(Vec::as_slice).collect();
@@ -316,7 +321,7 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
     }
     tracing::warn!(machine = %now.identity(), before = %before.source(), now = %now.source(), "a second tunnel of one machine, from another address");
     let mut changes = Changes::new();
-    changes.event(Event::Access(Access::TunnelTwice {
+    changes.event(Event::Access(AccessEvent::TunnelTwice {
         machine: now.identity().to_string(),
         before: before.source().to_string(),
         now: now.source().to_string(),
@@ -326,8 +331,8 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
 
 /// Whoever holds an end of a session says that it is gone. `theirs` is what they may say that of, `reason` what it means for the
 /// other end.
-pub fn abandoned(shell: &Shell, session: &str, theirs: &Selector, reason: EndReason) {
-    for found in shell.sessions.find(&Selector::Id(session.to_owned())) {
+pub fn abandoned(shell: &Shell, session: &str, theirs: &SessionSelector, reason: EndReason) {
+    for found in shell.sessions.find(&SessionSelector::Id(session.to_owned())) {
         if theirs.matches(&found) {
             found.cut(reason);
         }
@@ -357,5 +362,5 @@ pub async fn last_seen(shell: &Shell, lineage: &str) {
 
 /// A tunnel ended, and with it every session that went through it.
 pub fn tunnel_ended(shell: &Shell, tunnel: &Tunnel, reason: EndReason) {
-    shell.sessions.cut(&Selector::Tunnel(tunnel.number()), reason);
+    shell.sessions.cut(&SessionSelector::Tunnel(tunnel.number()), reason);
 }

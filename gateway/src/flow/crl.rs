@@ -13,7 +13,7 @@ use super::shell::{Actor, Retry, Shell, readable, retrying};
 use crate::{
     core::{
         change::Changes,
-        crl::{self, Standing},
+        crl::{self, StandingLocks},
         keys,
         records::{Certificate, CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
         refusal::{Fault, Missing, Refusal},
@@ -94,7 +94,7 @@ async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Ve
     let role = shell.ca().role_of(issuer).ok_or(Refusal::NotFound(Missing::RevocationList))?;
     // All locks: set by people one by one, and read once for each list, not for each who asks.
     let locks: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, usize::MAX).await?;
-    let locks = Standing::of(locks.into_iter().map(|(_, seen)| seen.record));
+    let locks = StandingLocks::of(locks.into_iter().map(|(_, seen)| seen.record));
     let now = shell.now();
     let prefix = keys::certificate_ends(issuer);
     let mut after = keys::ending_from(issuer, from);

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     core::{
-        audit::{Access, Event},
+        audit::{AccessEvent, Event},
         change::Changes,
         keys,
         records::{KeptName, Lineage, Lock, LockKind, Seen, Subject},
@@ -42,9 +42,9 @@ use crate::{
     },
     limits::{ENFORCE_TIME, STORE_GRACE, STORE_LOOK, WATCHDOG_READ},
     registry::{
-        enforcer::{Enforced, Order},
+        enforcer::{Enforced, RecheckOrder},
         live,
-        sessions::{Selector, Session},
+        sessions::{Session, SessionSelector},
     },
     store::{Batch, Change, Key, Version, Watch},
 };
@@ -66,11 +66,11 @@ pub fn start(shell: &Arc<Shell>) -> Option<JoinHandle<()>> {
 /// What the task is woken by.
 enum Woken {
     Changed(Option<Change>),
-    Ordered(Option<Order>),
+    Ordered(Option<RecheckOrder>),
     Looks,
 }
 
-async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Order>) {
+async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<RecheckOrder>) {
     // What was not enforced when it was told is found by looking at everything.
     let mut behind = false;
     let mut reached = Instant::now();
@@ -130,8 +130,8 @@ async fn answered<T>(asked: impl Future<Output = Result<T, Fault>>) -> Result<T,
 /// No lock could be heard of for too long: whoever is still allowed comes again, and is asked.
 fn end_all(shell: &Shell) {
     shell.enforcer.turn();
-    let ended = shell.sessions.cut(&Selector::All, EndReason::Drained).len();
-    let cut = shell.live.cut(&live::Selector::All, live::Reason::Stopped);
+    let ended = shell.sessions.cut(&SessionSelector::All, EndReason::Drained).len();
+    let cut = shell.live.cut(&live::ConnSelector::All, live::CloseReason::Stopped);
     if ended + cut > 0 {
         tracing::error!(
             ended,
@@ -160,13 +160,13 @@ fn drain(watch: &mut Watch, commits: &mut Vec<(Version, Vec<Key>)>) -> bool {
 struct Written {
     locks: Vec<Seen<Lock>>,
     lineages: Vec<Seen<Lineage>>,
-    subjects: Vec<(Identity, Stands)>,
+    subjects: Vec<(Identity, SubjectState)>,
     policy: Option<String>,
 }
 
 /// What became of a machine or person.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Stands {
+enum SubjectState {
     Here,
     Renamed,
     Gone,
@@ -189,9 +189,9 @@ async fn look_up(shell: &Shell, commits: &[(Version, Vec<Key>)]) -> Result<Writt
         // One that cannot be read is there; the policy cannot be asked about it, and that denies.
         let (subject, kept) = (readable(read.take::<Subject>())?, readable(read.take::<KeptName>())?);
         let stands = match (subject, kept) {
-            (Some(None), Some(None)) => Stands::Gone,
-            (Some(None), _) => Stands::Renamed,
-            (Some(Some(_)) | None, _) => Stands::Here,
+            (Some(None), Some(None)) => SubjectState::Gone,
+            (Some(None), _) => SubjectState::Renamed,
+            (Some(Some(_)) | None, _) => SubjectState::Here,
         };
         found.subjects.extend(identity(shell, role, name).map(|identity| (identity, stands)));
     }
@@ -234,10 +234,12 @@ async fn written(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<
     let mut later = 0;
     for (identity, stands) in &found.subjects {
         match stands {
-            Stands::Gone => end_of(shell, identity, EndReason::Killed, live::Reason::Killed),
+            SubjectState::Gone => end_of(shell, identity, EndReason::Killed, live::CloseReason::Killed),
             // It comes again under its new name, and a lock on that finds all of it.
-            Stands::Renamed => end_of(shell, identity, EndReason::Replaced, live::Reason::Drained),
-            Stands::Here => later += policy_check::recheck_of(shell, &Selector::Identity(identity.clone())).await.later,
+            SubjectState::Renamed => end_of(shell, identity, EndReason::Replaced, live::CloseReason::Drained),
+            SubjectState::Here => {
+                later += policy_check::recheck_of(shell, &SessionSelector::Identity(identity.clone())).await.later
+            }
         }
     }
     if later > 0 {
@@ -251,45 +253,45 @@ async fn written(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<
     Ok(())
 }
 
-fn end_of(shell: &Shell, identity: &Identity, reason: EndReason, of_connections: live::Reason) {
-    shell.sessions.cut(&Selector::Identity(identity.clone()), reason);
-    shell.live.cut(&live::Selector::Identity(identity.clone()), of_connections);
+fn end_of(shell: &Shell, identity: &Identity, reason: EndReason, of_connections: live::CloseReason) {
+    shell.sessions.cut(&SessionSelector::Identity(identity.clone()), reason);
+    shell.live.cut(&live::ConnSelector::Identity(identity.clone()), of_connections);
 }
 
 /// Cuts all that locks hit: sessions first, then the connections under them. Gives the sessions.
 fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<Arc<Session>> {
     let (mut hit, mut connections) = (Vec::new(), Vec::new());
-    let mut end = |selector: &Selector| hit.extend(shell.sessions.cut(selector, EndReason::Locked));
+    let mut end = |selector: &SessionSelector| hit.extend(shell.sessions.cut(selector, EndReason::Locked));
     for lock in locks.iter().map(|seen| &seen.record) {
         let whose = match lock.kind {
             LockKind::Machine => identity(shell, Role::Machine, &lock.target),
             LockKind::Person => identity(shell, Role::Person, &lock.target),
             LockKind::Lineage => {
-                end(&Selector::Lineage(lock.target.clone()));
+                end(&SessionSelector::Lineage(lock.target.clone()));
                 let lineage = lineages.iter().find(|seen| seen.record.id == lock.target);
                 lineage.and_then(|seen| identity(shell, seen.record.role, &seen.record.name))
             }
             LockKind::Key => {
                 if let Ok(key) = KeyDigest::parse_hex(&lock.target) {
-                    end(&Selector::Key(key));
+                    end(&SessionSelector::Key(key));
                     // The machines whose tunnels show it.
-                    for conn in shell.live.find(&live::Selector::Key(key)) {
+                    for conn in shell.live.find(&live::ConnSelector::Key(key)) {
                         if let Some(tunnel) = conn.peer().and_then(|peer| shell.tunnels.get(&peer.identity)) {
-                            end(&Selector::Tunnel(tunnel.number()));
+                            end(&SessionSelector::Tunnel(tunnel.number()));
                         }
                     }
-                    connections.push(live::Selector::Key(key));
+                    connections.push(live::ConnSelector::Key(key));
                 }
                 None
             }
         };
         if let Some(identity) = whose {
-            end(&Selector::Identity(identity.clone()));
-            connections.push(live::Selector::Identity(identity));
+            end(&SessionSelector::Identity(identity.clone()));
+            connections.push(live::ConnSelector::Identity(identity));
         }
     }
     for selector in &connections {
-        shell.live.cut(selector, live::Reason::Locked);
+        shell.live.cut(selector, live::CloseReason::Locked);
     }
     hit
 }
@@ -311,7 +313,13 @@ async fn measured(shell: Arc<Shell>, version: Version, lock: Lock, hit: Vec<Arc<
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let sessions = hit.len();
     let mut changes = Changes::new();
-    changes.event(Event::Access(Access::LockEnforced { kind, target: lock.target.clone(), sessions, millis, left }));
+    changes.event(Event::Access(AccessEvent::LockEnforced {
+        kind,
+        target: lock.target.clone(),
+        sessions,
+        millis,
+        left,
+    }));
     // The lock itself is durable and enforced; what this says is in the log as well.
     if let Err(error) = shell.commit(changes, &Actor { who: "gateway", instance }).await {
         tracing::error!(
@@ -350,8 +358,12 @@ async fn everything(shell: &Shell) -> Result<(), Fault> {
     }
     let lineages = lineages(shell, &locks).await?;
     cut(shell, &locks, &lineages);
-    let mut known: Vec<Identity> =
-        shell.live.find(&live::Selector::All).iter().filter_map(|conn| Some(conn.peer()?.identity.clone())).collect();
+    let mut known: Vec<Identity> = shell
+        .live
+        .find(&live::ConnSelector::All)
+        .iter()
+        .filter_map(|conn| Some(conn.peer()?.identity.clone()))
+        .collect();
     known.sort();
     known.dedup();
     for some in known.chunks(AT_ONCE) {
@@ -359,7 +371,7 @@ async fn everything(shell: &Shell) -> Result<(), Fault> {
         let mut read = shell.read(keys).await?;
         for identity in some {
             if readable(read.take::<Subject>())?.is_some_and(|found| found.is_none()) {
-                end_of(shell, identity, EndReason::Killed, live::Reason::Killed);
+                end_of(shell, identity, EndReason::Killed, live::CloseReason::Killed);
             }
         }
     }

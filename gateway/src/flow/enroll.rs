@@ -14,7 +14,7 @@ use super::{
 use crate::core::{
     admission, approve, audit,
     change::Changes,
-    enroll::{self, Entropy, Frame, Ground, Inbound, Records, Verdict},
+    enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
     evidence::{Challenge, Claims, Judged},
     keys,
     lock::{Locks, Target},
@@ -26,7 +26,7 @@ use crate::signer::Authority;
 
 /// What became of a request. Each front says it in its own way.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum EnrollOutcome {
     /// Here is the certificate.
     Issued(Box<Issued>),
     /// A person must decide.
@@ -52,12 +52,17 @@ pub struct Awaiting {
 ///
 /// # Errors
 /// Why it is refused.
-pub async fn enroll(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Outcome, Refusal> {
+pub async fn enroll(
+    shell: &Shell,
+    inbound: &Inbound,
+    exporter: &[u8; 32],
+    instance: &str,
+) -> Result<EnrollOutcome, Refusal> {
     retrying(|| once(shell, inbound, exporter, instance)).await
 }
 
-async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<Outcome, Retry> {
-    let asked = attest::Asked {
+async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<EnrollOutcome, Retry> {
+    let asked = attest::EvidenceSubmission {
         evidence: &inbound.evidence,
         entrance: Entrance::Join,
         ticket: inbound.ticket.as_deref(),
@@ -70,7 +75,7 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
         Judgement::Holds(judged) => *judged,
         Judgement::Asks(challenge) => {
             shell.metrics.enrollment("challenged");
-            return Ok(Outcome::Challenge(challenge));
+            return Ok(EnrollOutcome::Challenge(challenge));
         }
     };
     let inbound = &as_called(inbound, &judged.claims);
@@ -122,30 +127,35 @@ async fn lapse(shell: &Shell, id: &str, entry: &Seen<Waiting>, instance: &'stati
     Ok(())
 }
 
-async fn carry_out(shell: &Shell, verdict: Verdict, key: &SubjectKey, instance: &str) -> Result<Outcome, Retry> {
+async fn carry_out(
+    shell: &Shell,
+    verdict: EnrollVerdict,
+    key: &SubjectKey,
+    instance: &str,
+) -> Result<EnrollOutcome, Retry> {
     let who = format!("key:{}", key.digest());
     let actor = Actor { who: &who, instance };
     match verdict {
-        Verdict::Issue(plan) => {
+        EnrollVerdict::Issue(plan) => {
             let reply = issue::issue(shell, *plan, &actor).await?;
             shell.metrics.enrollment("issued");
-            Ok(Outcome::Issued(Box::new(reply)))
+            Ok(EnrollOutcome::Issued(Box::new(reply)))
         }
-        Verdict::Known(known) => {
+        EnrollVerdict::Known(known) => {
             let (enrollment, certificate) = *known;
-            Ok(Outcome::Issued(Box::new(issue::issued(shell, enrollment.id, certificate)?)))
+            Ok(EnrollOutcome::Issued(Box::new(issue::issued(shell, enrollment.id, certificate)?)))
         }
-        Verdict::Wait(enrollment, changes) => {
+        EnrollVerdict::Wait(enrollment, changes) => {
             shell.commit(changes, &actor).await?;
             shell.metrics.enrollment("waiting");
-            Ok(Outcome::Waiting(waiting(&enrollment)))
+            Ok(EnrollOutcome::Waiting(waiting(&enrollment)))
         }
-        Verdict::Waits(enrollment) => Ok(Outcome::Waiting(waiting(&enrollment))),
+        EnrollVerdict::Waits(enrollment) => Ok(EnrollOutcome::Waiting(waiting(&enrollment))),
     }
 }
 
 /// The one read: everything the decision needs.
-async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Records, Retry> {
+async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<EnrollRecords, Retry> {
     let claims = &judged.claims;
     let digest = inbound.key.digest();
     let existing_index: Option<Seen<String>> = shell.get(keys::enrollment_of_key(&digest)).await?;
@@ -177,7 +187,7 @@ async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<Rec
         None => false,
     };
     let queue = queue::fullness(shell, &inbound.prefix).await?;
-    Ok(Records {
+    Ok(EnrollRecords {
         existing,
         existing_index,
         ground,
@@ -242,12 +252,12 @@ pub const fn unknown() -> Refusal {
 ///
 /// # Errors
 /// Why the enrollment was refused.
-pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<Outcome, Refusal> {
+pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Result<EnrollOutcome, Refusal> {
     let mut watch = shell.store.watch(vec![keys::enrollment(id).into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let reply = retrying(|| look(shell, id, instance)).await?;
-        if matches!(reply, Outcome::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
+        if matches!(reply, EnrollOutcome::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
             return Ok(reply);
         }
     }
@@ -275,7 +285,8 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
             let whole = subjects::whole(shell, subject).await?;
             let epoch = shell.get(keys::EPOCH.to_owned()).await?;
             changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;
-            changes.event(audit::Event::Standing(audit::Standing::EnrollmentWithdrawn { enrollment: id.to_owned() }));
+            changes
+                .event(audit::Event::Standing(audit::StandingEvent::EnrollmentWithdrawn { enrollment: id.to_owned() }));
         }
         shell.commit(changes, &actor).await?;
         Ok(())
@@ -283,7 +294,7 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
     .await
 }
 
-async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Outcome, Retry> {
+async fn look(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, Retry> {
     let seen = find(shell, id).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
@@ -299,7 +310,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Outcome, Retry>
         EnrollmentState::Waiting => {
             // Nobody can approve it any more: whoever waits is told.
             ground.still_holds(&mut Changes::new())?;
-            Ok(Outcome::Waiting(waiting(&seen.record)))
+            Ok(EnrollOutcome::Waiting(waiting(&seen.record)))
         }
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
@@ -308,7 +319,7 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<Outcome, Retry>
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
             Some(certificate) => {
-                Ok(Outcome::Issued(Box::new(issue::issued(shell, seen.record.id, certificate.record)?)))
+                Ok(EnrollOutcome::Issued(Box::new(issue::issued(shell, seen.record.id, certificate.record)?)))
             }
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
@@ -351,8 +362,8 @@ fn frame<'a>(shell: &'a Shell, ca: &'a Authority, settings: &'a Settings, pin: K
     }
 }
 
-fn entropy(shell: &Shell) -> Entropy {
-    Entropy {
+fn entropy(shell: &Shell) -> EnrollEntropy {
+    EnrollEntropy {
         id: shell.entropy.bytes(),
         lineage: shell.entropy.bytes(),
         serial: shell.entropy.bytes(),

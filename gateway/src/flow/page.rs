@@ -71,7 +71,7 @@ impl<'a, T: Stored> All<'a, T> {
 }
 
 /// A page in the making: of each record what is shown of it, or nothing when the caller may not see it.
-pub struct Rows<'a, T, V> {
+pub struct PageBuilder<'a, T, V> {
     all: All<'a, T>,
     before: Option<String>,
     left: usize,
@@ -79,7 +79,7 @@ pub struct Rows<'a, T, V> {
     items: Vec<V>,
 }
 
-impl<'a, T: Stored, V> Rows<'a, T, V> {
+impl<'a, T: Stored, V> PageBuilder<'a, T, V> {
     /// A page of at most `limit`, from where another one ended.
     ///
     /// # Errors

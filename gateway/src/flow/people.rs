@@ -9,12 +9,12 @@ use super::{
 };
 use crate::core::{
     admission::Caller,
-    approve::{self, Approve, Outcome, Wish},
+    approve::{self, ApprovalOutcome, Approve, Wish},
     enroll::NameRecords,
     facts::{permit, request_facts},
     given::Labels,
     keys,
-    records::{Approval, Content, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
+    records::{Approval, ApprovedContent, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
     refusal::{Fault, Missing, Refusal},
 };
 
@@ -30,7 +30,7 @@ pub async fn list(
     limit: usize,
 ) -> Result<Page<RequestDetails>, Refusal> {
     let prefix = if all { keys::ENROLLMENTS } else { keys::WAITING };
-    let mut rows = page::Rows::<serde_json::Value, RequestDetails>::of(shell, prefix, after, limit)?;
+    let mut rows = page::PageBuilder::<serde_json::Value, RequestDetails>::of(shell, prefix, after, limit)?;
     while let Some((id, _)) = rows.next().await? {
         let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
         let listed = seen.filter(|seen| all || seen.record.state == EnrollmentState::Waiting);
@@ -139,11 +139,11 @@ pub async fn approve(
         let outcome =
             approve::approve(caller, asked, records, &shell.rules.load(), shell.now(), &shell.entropy.bytes())?;
         match outcome {
-            Outcome::Done(enrollment, changes) => {
+            ApprovalOutcome::Done(enrollment, changes) => {
                 shell.commit(changes, &actor).await?;
                 Ok(*enrollment)
             }
-            Outcome::WrongCode(changes) => {
+            ApprovalOutcome::WrongCode(changes) => {
                 shell.commit(changes, &actor).await?;
                 Err(Retry::Refused(Refusal::WrongCode))
             }
@@ -156,7 +156,7 @@ pub async fn approve(
     Ok(view(enrollment, vec![]))
 }
 
-async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> Result<approve::Records, Retry> {
+async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> Result<approve::ApprovalRecords, Retry> {
     let enrollment = visible(shell, caller, id).await?;
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     let record = &enrollment.record;
@@ -180,7 +180,7 @@ async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> R
     if again.map(|seen| seen.version) != Some(enrollment.version) {
         return Err(Retry::Conflict);
     }
-    Ok(approve::Records { enrollment, name, owner, locks, ground, approvers, epoch })
+    Ok(approve::ApprovalRecords { enrollment, name, owner, locks, ground, approvers, epoch })
 }
 
 async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approver, Fault> {
@@ -261,7 +261,7 @@ fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestDetails {
 
 fn approval_view(approval: Approval) -> ApprovalDetails {
     let digest = approval.content.digest();
-    let Content { name, labels, owner, code_checked } = approval.content;
+    let ApprovedContent { name, labels, owner, code_checked } = approval.content;
     let owner = owner.map(|owner| owner.name);
     ApprovalDetails {
         by: approval.by,

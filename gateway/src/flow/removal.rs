@@ -6,7 +6,7 @@ use pki::Role;
 
 use super::{crl, page::All, queue, shell::Shell, subjects::Whole};
 use crate::core::{
-    audit::{Event, Standing},
+    audit::{Event, StandingEvent},
     change::Changes,
     keys, lock,
     records::{CertificateEnd, Enrollment, EnrollmentState, Lineage, Lock, LockKind, Seen},
@@ -47,7 +47,7 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
         changes.update(keys::enrollment(&enrollment.id), &seen, &enrollment);
         changes.delete(keys::waiting(&enrollment.id));
         if !decided {
-            changes.event(Event::Standing(Standing::EnrollmentEnded {
+            changes.event(Event::Standing(StandingEvent::EnrollmentEnded {
                 enrollment: enrollment.id,
                 identity: identity.clone(),
             }));

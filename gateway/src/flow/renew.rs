@@ -22,7 +22,7 @@ use crate::{
 
 /// What a renewal brings.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RenewalRequest<'a> {
     /// The key to be certified, proven.
     pub csr: &'a VerifiedCsr,
     /// The name that the caller would take.
@@ -39,7 +39,7 @@ pub struct Asked<'a> {
 
 /// What became of a renewal. Each front says it in its own way.
 #[derive(Debug)]
-pub enum Renewed {
+pub enum RenewalOutcome {
     /// Here is the certificate.
     Issued(Box<Issued>),
     /// An attestor asks back: the same again, with the answers and the ticket.
@@ -50,13 +50,18 @@ pub enum Renewed {
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn renew(shell: &Shell, caller: &Caller, asked: &Asked<'_>, instance: &str) -> Result<Renewed, Retry> {
+pub async fn renew(
+    shell: &Shell,
+    caller: &Caller,
+    asked: &RenewalRequest<'_>,
+    instance: &str,
+) -> Result<RenewalOutcome, Retry> {
     let key = asked.csr.clone().into_key();
     let pending = match &caller.lineage.record.pending {
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
         _ => None,
     };
-    let shown = attest::Asked {
+    let shown = attest::EvidenceSubmission {
         evidence: asked.evidence,
         entrance: Entrance::Renewal,
         ticket: asked.ticket,
@@ -69,7 +74,7 @@ pub async fn renew(shell: &Shell, caller: &Caller, asked: &Asked<'_>, instance: 
         Judgement::Holds(judged) => *judged,
         Judgement::Asks(challenge) => {
             shell.metrics.renewal("challenged");
-            return Ok(Renewed::Challenge(challenge));
+            return Ok(RenewalOutcome::Challenge(challenge));
         }
     };
     let ticket_spent = match &judged.ticket {
@@ -81,7 +86,7 @@ pub async fn renew(shell: &Shell, caller: &Caller, asked: &Asked<'_>, instance: 
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     let (only_admit, prefixes) = (only_admit(), prefixes());
-    let asked = renew::Asked {
+    let asked = renew::RenewalInput {
         key: &key,
         takes: asked.takes,
         judged,
@@ -90,14 +95,14 @@ pub async fn renew(shell: &Shell, caller: &Caller, asked: &Asked<'_>, instance: 
         prefixes: &prefixes,
     };
     match renew::decide(&caller, asked, pending.as_ref(), &rules, common, now, serial)? {
-        renew::Verdict::Known(certificate) => {
-            Ok(Renewed::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
+        renew::RenewVerdict::Known(certificate) => {
+            Ok(RenewalOutcome::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
         }
-        renew::Verdict::Issue(plan) => {
+        renew::RenewVerdict::Issue(plan) => {
             let who = caller.identity.to_string();
             let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;
             shell.metrics.renewal("issued");
-            Ok(Renewed::Issued(Box::new(reply)))
+            Ok(RenewalOutcome::Issued(Box::new(reply)))
         }
     }
 }

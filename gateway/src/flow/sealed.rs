@@ -23,8 +23,10 @@ pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: 
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     let caller = with_key(shell, caller, &key.digest()).await?;
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
-        sealed::Verdict::Known(certificate) => Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?),
-        sealed::Verdict::Issue(plan) => {
+        sealed::SealedVerdict::Known(certificate) => {
+            Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?)
+        }
+        sealed::SealedVerdict::Issue(plan) => {
             let who = caller.identity.to_string();
             issue::issue(shell, *plan, &Actor { who: &who, instance }).await
         }

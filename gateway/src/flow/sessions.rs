@@ -14,7 +14,7 @@ use super::{
 use crate::{
     core::{
         admission::Caller,
-        audit::{Access, Event},
+        audit::{AccessEvent, Event},
         change::Changes,
         facts::permit,
         refusal::{Conflict, Fault, Missing, Refusal},
@@ -22,7 +22,7 @@ use crate::{
     },
     registry::{
         enforcer::Rechecked,
-        sessions::{Selector, Session},
+        sessions::{Session, SessionSelector},
     },
 };
 
@@ -117,7 +117,7 @@ pub async fn list(
 ) -> Result<Page<SessionDetails>, Refusal> {
     let start = page::start(shell, LISTING, after)?;
     let after = start.as_deref().and_then(parse_place);
-    let mut found = shell.sessions.find(&Selector::All);
+    let mut found = shell.sessions.find(&SessionSelector::All);
     found.retain(|session| filter.wants(session) && after.is_none_or(|after| place(session) > after));
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     let mut items: Vec<SessionDetails> = Vec::new();
@@ -172,7 +172,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     }
     let mut changes = Changes::new();
     let (machine, service) = (session.about().machine.name.to_string(), session.about().service.clone());
-    changes.event(Event::Access(Access::SessionKilled { session: id.to_owned(), machine, service, rules }));
+    changes.event(Event::Access(AccessEvent::SessionKilled { session: id.to_owned(), machine, service, rules }));
     let who = caller.identity.to_string();
     shell.commit(changes, &Actor { who: &who, instance }).await.map_err(Refusal::from)?;
     if !session.cut(EndReason::Killed) {
@@ -220,11 +220,11 @@ pub async fn events(
 /// Holds every open session against the policy in force, and ends those that it does not allow, or about which it cannot be
 /// asked because the store fails.
 pub async fn recheck(shell: &Shell) -> Rechecked {
-    recheck_of(shell, &Selector::All).await
+    recheck_of(shell, &SessionSelector::All).await
 }
 
 /// The same for some of them.
-pub(super) async fn recheck_of(shell: &Shell, selector: &Selector) -> Rechecked {
+pub(super) async fn recheck_of(shell: &Shell, selector: &SessionSelector) -> Rechecked {
     let mut rechecked = Rechecked::default();
     for session in shell.sessions.find(selector) {
         match allowed(shell, &session).await {

@@ -13,18 +13,18 @@ use crate::{
     attest::Attestors,
     core::{
         audit::AuditRecord,
-        change::{Changes, Expect, Write},
+        change::{Changes, Expectation, RecordWrite},
         keys,
         kinds::{self, Stored},
         places::Places,
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
-        timekeeping::Counted,
+        timekeeping::CountedTime,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
     registry::{
-        damaged::Damaged,
+        damaged::DamagedRecords,
         dial_back::DialBacks,
         enforcer::Enforcer,
         lists::Lists,
@@ -43,7 +43,7 @@ const ATTEMPTS: u32 = 16;
 
 /// Which way a scan goes.
 #[derive(Copy, Clone)]
-enum Order {
+enum ScanOrder {
     Ascending,
     Descending,
 }
@@ -112,9 +112,9 @@ pub struct Shell {
     /// The newest revocation lists.
     pub lists: Lists,
     /// The time as housekeeping counts it; nothing before it has looked for the first time.
-    pub counted: Mutex<Option<Counted>>,
+    pub counted: Mutex<Option<CountedTime>>,
     /// Records that do not read as what they should be.
-    pub damaged: Damaged,
+    pub damaged: DamagedRecords,
     /// Seals places in listings.
     pub places: Places,
     /// The lock epoch, as it stood when it was last looked at.
@@ -210,7 +210,7 @@ impl Shell {
             dial_backs: DialBacks::new(),
             lists: Lists::default(),
             counted: Mutex::new(None),
-            damaged: Damaged::new(Arc::clone(&metrics)),
+            damaged: DamagedRecords::new(Arc::clone(&metrics)),
             epoch: AtomicU64::new(0),
             order: AtomicU64::new(0),
             queue: Queue::default(),
@@ -228,7 +228,7 @@ impl Shell {
 
     /// The time as housekeeping counts it, once it has looked.
     #[must_use]
-    pub fn counted(&self) -> Option<Counted> {
+    pub fn counted(&self) -> Option<CountedTime> {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -329,7 +329,7 @@ impl Shell {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Seen<T>)>, Fault> {
-        self.pages(prefix, after, limit, Order::Ascending).await
+        self.pages(prefix, after, limit, ScanOrder::Ascending).await
     }
 
     /// Scans records under a prefix, newest key first, before a key; otherwise as [`Shell::scan`].
@@ -342,7 +342,7 @@ impl Shell {
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Seen<T>)>, Fault> {
-        self.pages(prefix, before, limit, Order::Descending).await
+        self.pages(prefix, before, limit, ScanOrder::Descending).await
     }
 
     /// Pages until there are `limit` readable rows, or no more.
@@ -351,7 +351,7 @@ impl Shell {
         prefix: &str,
         from: Option<&str>,
         limit: usize,
-        order: Order,
+        order: ScanOrder,
     ) -> Result<Vec<(String, Seen<T>)>, Fault> {
         let prefix = store::Key::from(prefix);
         let mut from = from.map(store::Key::from);
@@ -359,8 +359,8 @@ impl Shell {
         while rows.len() < limit {
             let page = (limit - rows.len()).min(store::SCAN_MAX);
             let found = match order {
-                Order::Ascending => self.store.scan(&prefix, from.as_ref(), page).await,
-                Order::Descending => self.store.scan_back(&prefix, from.as_ref(), page).await,
+                ScanOrder::Ascending => self.store.scan(&prefix, from.as_ref(), page).await,
+                ScanOrder::Descending => self.store.scan_back(&prefix, from.as_ref(), page).await,
             };
             let found = found.map_err(|error| self.fault(error))?;
             let last = !found.more;
@@ -433,19 +433,19 @@ impl Shell {
         let mut batch = Batch::default();
         for expect in changes.expect {
             batch.expect.push(match expect {
-                Expect::Absent(key) => store::Expect::Absent(key.into()),
-                Expect::At(key, version) => store::Expect::At(key.into(), version),
+                Expectation::Absent(key) => store::Expect::Absent(key.into()),
+                Expectation::At(key, version) => store::Expect::At(key.into(), version),
             });
         }
         let mut queue = Vec::new();
         for write in changes.writes {
             queue.extend(of_queue(&write));
             batch.writes.push(match write {
-                Write::Put(key, value) => {
+                RecordWrite::Put(key, value) => {
                     debug_assert!(kinds::of(&key).is_some(), "`{key}` has no row in core/kinds.rs");
                     store::Write::Put(key.into(), value)
                 }
-                Write::Delete(key) => store::Write::Delete(key.into()),
+                RecordWrite::Delete(key) => store::Write::Delete(key.into()),
             });
         }
         let at_ms = self.stamp();
@@ -480,12 +480,12 @@ impl Shell {
 }
 
 /// What a write changes in the queue.
-fn of_queue(write: &Write) -> Option<queue::Change> {
-    let (Write::Put(key, _) | Write::Delete(key)) = write;
+fn of_queue(write: &RecordWrite) -> Option<queue::QueueChange> {
+    let (RecordWrite::Put(key, _) | RecordWrite::Delete(key)) = write;
     let id = key.strip_prefix(keys::WAITING)?.to_owned();
     let entry = match write {
-        Write::Put(_, value) => serde_json::from_slice(value).ok(),
-        Write::Delete(_) => None,
+        RecordWrite::Put(_, value) => serde_json::from_slice(value).ok(),
+        RecordWrite::Delete(_) => None,
     };
     Some((id, entry))
 }
@@ -502,7 +502,7 @@ fn log(record: &AuditRecord) {
 /// Records read together, in the order in which they were asked for.
 pub struct Read<'a> {
     rows: std::collections::VecDeque<(store::Key, Option<store::Entry>)>,
-    damaged: &'a Damaged,
+    damaged: &'a DamagedRecords,
 }
 
 impl Read<'_> {
@@ -538,7 +538,7 @@ where
 }
 
 /// What an entry holds, or what stands for it when it cannot be read: the one place where that is decided.
-fn parse<T: Stored>(damaged: &Damaged, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
+fn parse<T: Stored>(damaged: &DamagedRecords, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
     let read = match &entry.damage {
         None => serde_json::from_slice(&entry.value).map_err(|error| error.to_string()),
         Some(why) => Err(why.clone()),

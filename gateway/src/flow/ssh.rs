@@ -6,7 +6,7 @@ use super::shell::{Actor, Retry, Shell};
 use crate::core::{
     admission::Caller,
     refusal::Refusal,
-    ssh::{self, Plan, Proven},
+    ssh::{self, ProvenSshKey, SshPlan},
 };
 
 /// An SSH certificate that is durable.
@@ -47,7 +47,7 @@ pub async fn vouch(shell: &Shell, statements: [Vec<u8>; 2]) -> Result<(Vec<u8>, 
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn host(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshIssued, Retry> {
+pub async fn host(shell: &Shell, caller: &Caller, key: ProvenSshKey, instance: &str) -> Result<SshIssued, Retry> {
     issue(shell, caller, ssh::host(caller, key, shell.entropy.bytes(), shell.now())?, instance).await
 }
 
@@ -55,14 +55,14 @@ pub async fn host(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn user(shell: &Shell, caller: &Caller, key: Proven, instance: &str) -> Result<SshIssued, Retry> {
+pub async fn user(shell: &Shell, caller: &Caller, key: ProvenSshKey, instance: &str) -> Result<SshIssued, Retry> {
     let plan = ssh::user(caller, key, &shell.rules.load(), shell.entropy.bytes(), shell.now())?;
     issue(shell, caller, plan, instance).await
 }
 
 /// Signs in memory, makes the event durable, and only then answers.
-async fn issue(shell: &Shell, caller: &Caller, plan: Plan, instance: &str) -> Result<SshIssued, Retry> {
-    let Plan { draft, changes } = plan;
+async fn issue(shell: &Shell, caller: &Caller, plan: SshPlan, instance: &str) -> Result<SshIssued, Retry> {
+    let SshPlan { draft, changes } = plan;
     let who = caller.identity.to_string();
     let mut made = SshIssued {
         certificate: String::new(),

@@ -192,7 +192,7 @@ pub async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<TokenDetails>, Refusal> {
-    let mut rows = page::Rows::<Token, TokenDetails>::of(shell, keys::TOKENS, after, limit)?;
+    let mut rows = page::PageBuilder::<Token, TokenDetails>::of(shell, keys::TOKENS, after, limit)?;
     while let Some((_, seen)) = rows.next().await? {
         if may_see(shell, caller, &seen.record) {
             let maker = maker(shell, &seen.record).await?;

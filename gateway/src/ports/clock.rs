@@ -13,10 +13,10 @@ use pki::UnixTime;
 
 /// Tells the time: the system's, or one that a test holds in its hand.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockSource {
     System,
     Fake(FakeClock),
 }
@@ -25,7 +25,7 @@ impl Clock {
     /// The system's wall clock.
     #[must_use]
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// A clock that stands still until its handle moves it.
@@ -33,15 +33,15 @@ impl Clock {
     pub fn fake(start: UnixTime) -> (Self, FakeClock) {
         let wall = Arc::new(AtomicU64::new(start.secs().saturating_mul(1000)));
         let hand = FakeClock { wall, uptime: Arc::default() };
-        (Self(Source::Fake(hand.clone())), hand)
+        (Self(ClockSource::Fake(hand.clone())), hand)
     }
 
     /// Time that nobody sets, since any moment. It goes on while the machine is suspended where the system can tell.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         match &self.0 {
-            Source::System => uptime(),
-            Source::Fake(hand) => Duration::from_millis(hand.uptime.load(Ordering::SeqCst)),
+            ClockSource::System => uptime(),
+            ClockSource::Fake(hand) => Duration::from_millis(hand.uptime.load(Ordering::SeqCst)),
         }
     }
 
@@ -56,10 +56,10 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         match &self.0 {
             // A clock before 1970 reads as 1970: every certificate is then not yet valid, which fails closed.
-            Source::System => SystemTime::now()
+            ClockSource::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            Source::Fake(hand) => hand.wall.load(Ordering::SeqCst),
+            ClockSource::Fake(hand) => hand.wall.load(Ordering::SeqCst),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    core::evidence::{Document, Source},
+    core::evidence::{Document, DocumentSource},
     ports::files::{self, FileError},
 };
 
@@ -32,19 +32,19 @@ const DOCUMENTS_MAX: usize = 64;
 /// What was read of late.
 #[derive(Default)]
 pub struct Documents {
-    kept: Mutex<BTreeMap<Source, (Instant, Text)>>,
+    kept: Mutex<BTreeMap<DocumentSource, (Instant, CachedText)>>,
 }
 
 /// A text with the time it was written.
 #[derive(Clone)]
-struct Text {
+struct CachedText {
     bytes: Arc<[u8]>,
     written: SystemTime,
 }
 
 impl Documents {
     /// A document as it is now; nothing, and a line in the log, when it cannot be had.
-    pub async fn get(&self, source: &Source) -> Option<Document> {
+    pub async fn get(&self, source: &DocumentSource) -> Option<Document> {
         let now = Instant::now();
         if let Some((at, text)) = self.lock().get(source)
             && now.saturating_duration_since(*at) < KEPT
@@ -73,19 +73,19 @@ impl Documents {
         Some(document(text))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Source, (Instant, Text)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DocumentSource, (Instant, CachedText)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One from the future is as new as can be.
-fn document(text: Text) -> Document {
+fn document(text: CachedText) -> Document {
     let age = SystemTime::now().duration_since(text.written).unwrap_or_default();
     Document { bytes: text.bytes, age }
 }
 
-fn read(source: &Source) -> Result<Text, FileError> {
-    let Source::File(path) = source;
+fn read(source: &DocumentSource) -> Result<CachedText, FileError> {
+    let DocumentSource::File(path) = source;
     let failed = |error| FileError::io("read", path, error);
     let mut file = files::open(path)?;
     let written = file.metadata().and_then(|about| about.modified()).map_err(failed)?;
@@ -95,7 +95,7 @@ fn read(source: &Source) -> Result<Text, FileError> {
     if bytes.len() > DOCUMENT_MAX {
         return Err(failed(std::io::Error::other(format!("it is larger than {DOCUMENT_MAX} bytes"))));
     }
-    Ok(Text { bytes: bytes.into(), written })
+    Ok(CachedText { bytes: bytes.into(), written })
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     async fn a_document_is_read_kept_and_read_again() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("keys.json");
-        let (documents, source) = (Documents::default(), Source::File(path.clone()));
+        let (documents, source) = (Documents::default(), DocumentSource::File(path.clone()));
         assert!(documents.get(&source).await.is_none());
         std::fs::write(&path, "one").unwrap();
         let first = documents.get(&source).await.unwrap();

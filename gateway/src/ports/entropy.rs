@@ -10,10 +10,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 /// A source of random bytes: the operating system's, or a repeatable one for tests.
 #[derive(Clone, Debug)]
-pub struct Entropy(Source);
+pub struct Entropy(EntropySource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum EntropySource {
     Os,
     /// SHA-256 over seed and counter: the same seed gives the same bytes in the same order.
     Seeded {
@@ -26,13 +26,13 @@ impl Entropy {
     /// The operating system's generator, by way of the crypto library.
     #[must_use]
     pub const fn os() -> Self {
-        Self(Source::Os)
+        Self(EntropySource::Os)
     }
 
     /// Repeatable bytes for tests. Clones share one sequence.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(Source::Seeded { seed, counter: Arc::new(AtomicU64::new(0)) })
+        Self(EntropySource::Seeded { seed, counter: Arc::new(AtomicU64::new(0)) })
     }
 
     /// `N` random bytes.
@@ -45,8 +45,8 @@ impl Entropy {
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut out = [0; N];
         match &self.0 {
-            Source::Os => aws_lc_rs::rand::fill(&mut out).expect("the operating system gives random bytes"),
-            Source::Seeded { seed, counter } => {
+            EntropySource::Os => aws_lc_rs::rand::fill(&mut out).expect("the operating system gives random bytes"),
+            EntropySource::Seeded { seed, counter } => {
                 for chunk in out.chunks_mut(32) {
                     let mut input = [0; 16];
                     input[..8].copy_from_slice(&seed.to_be_bytes());

@@ -76,14 +76,14 @@ impl FileError {
 
 /// Who may read a file that we write.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum FileAccess {
     /// The service alone: mode 0600.
     Private,
     /// Everybody: mode 0644.
     Public,
 }
 
-impl Access {
+impl FileAccess {
     const fn mode(self) -> u32 {
         match self {
             Self::Private => 0o600,
@@ -106,7 +106,7 @@ pub enum Existing {
 ///
 /// # Errors
 /// [`FileError`], naming the file.
-pub fn write_atomic(path: &Path, bytes: &[u8], access: Access, existing: Existing) -> Result<(), FileError> {
+pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Existing) -> Result<(), FileError> {
     let folder = folder_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -203,7 +203,7 @@ pub fn append(path: &Path) -> Result<File, FileError> {
     OpenOptions::new()
         .append(true)
         .create(true)
-        .mode(Access::Private.mode())
+        .mode(FileAccess::Private.mode())
         .open(path)
         .map_err(|error| FileError::io("open", path, error))
 }
@@ -267,8 +267,8 @@ mod tests {
         let path = dir.path().join("a/b/key");
         make_private_dir(path.parent().unwrap()).unwrap();
         assert_eq!(mode(path.parent().unwrap()), 0o700);
-        write_atomic(&path, b"one", Access::Private, Existing::Keep).unwrap();
-        write_atomic(&path, b"two", Access::Private, Existing::Replace).unwrap();
+        write_atomic(&path, b"one", FileAccess::Private, Existing::Keep).unwrap();
+        write_atomic(&path, b"two", FileAccess::Private, Existing::Replace).unwrap();
         assert_eq!((mode(&path), read_secret(&path).unwrap().as_slice()), (0o600, &b"two"[..]));
         assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1, "no temporary file is left");
     }
@@ -277,8 +277,8 @@ mod tests {
     fn keep_refuses_and_leaves_the_old() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        write_atomic(&path, b"one", Access::Public, Existing::Keep).unwrap();
-        let error = write_atomic(&path, b"two", Access::Public, Existing::Keep).unwrap_err();
+        write_atomic(&path, b"one", FileAccess::Public, Existing::Keep).unwrap();
+        let error = write_atomic(&path, b"two", FileAccess::Public, Existing::Keep).unwrap_err();
         assert!(matches!(error, FileError::Exists { .. }), "{error}");
         assert_eq!((mode(&path), read_text(&path).unwrap().as_str()), (0o644, "one"));
         assert_eq!(dir.path().read_dir().unwrap().count(), 1);
@@ -289,7 +289,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(dir.path().join("key.new"), b"half").unwrap();
-        write_atomic(&path, b"whole", Access::Private, Existing::Keep).unwrap();
+        write_atomic(&path, b"whole", FileAccess::Private, Existing::Keep).unwrap();
         assert_eq!(read(&path).unwrap(), b"whole");
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let path = dir.path().join("key");
         let shown = path.display();
         assert_eq!(read(&path).unwrap_err().to_string(), format!("`{shown}` does not exist"));
-        write_atomic(&path, b"secret", Access::Public, Existing::Keep).unwrap();
+        write_atomic(&path, b"secret", FileAccess::Public, Existing::Keep).unwrap();
         assert_eq!(
             read_secret(&path).unwrap_err().to_string(),
             format!("`{shown}` can be read by every user of this machine (mode 644); run `chmod 600 {shown}`")

@@ -139,14 +139,14 @@ impl HandshakeOutcome {
 
 /// How something of ours went.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// As it should.
     Done,
     /// Not.
     Failed,
 }
 
-impl Outcome {
+impl TaskOutcome {
     /// All there are.
     pub const ALL: [Self; 2] = [Self::Done, Self::Failed];
 
@@ -366,8 +366,8 @@ impl Metrics {
         outcomes(&self.renewals, &RENEWALS);
         outcomes(&self.locks, &LOCKS);
         outcomes(&self.dial_backs, &DIAL_BACKS);
-        outcomes(&self.reloads, &Outcome::ALL.map(Outcome::as_str));
-        outcomes(&self.housekeeping, &Outcome::ALL.map(Outcome::as_str));
+        outcomes(&self.reloads, &TaskOutcome::ALL.map(TaskOutcome::as_str));
+        outcomes(&self.housekeeping, &TaskOutcome::ALL.map(TaskOutcome::as_str));
         for reason in TurnedAway::ALL.map(TurnedAway::as_str) {
             drop(self.turned_away.get_or_create(&ReasonLabel { reason }));
         }
@@ -382,12 +382,12 @@ impl Metrics {
     }
 
     /// Policy and configuration were read again.
-    pub fn reload(&self, outcome: Outcome) {
+    pub fn reload(&self, outcome: TaskOutcome) {
         self.reloads.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
     /// A round of housekeeping is over.
-    pub fn housekeeping(&self, outcome: Outcome) {
+    pub fn housekeeping(&self, outcome: TaskOutcome) {
         self.housekeeping.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 

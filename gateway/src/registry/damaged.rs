@@ -10,12 +10,12 @@ use crate::{core::refusal::Fault, limits::DAMAGED_NAMED, ports::metrics::Metrics
 
 /// Those seen since the start.
 #[derive(Debug)]
-pub struct Damaged {
+pub struct DamagedRecords {
     seen: Mutex<BTreeSet<String>>,
     metrics: Arc<Metrics>,
 }
 
-impl Damaged {
+impl DamagedRecords {
     /// None seen yet.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {

@@ -24,18 +24,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + Debug> Io for IO {}
 /// Streams that may move, by their tickets.
 #[derive(Debug, Default)]
 pub struct DialBacks {
-    table: Mutex<HashMap<String, Waiting>>,
+    table: Mutex<HashMap<String, PendingDialBack>>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingDialBack {
     whose: Identity,
-    place: Place,
+    place: DialBackTarget,
 }
 
 /// Where a connection that shows a ticket goes.
 #[derive(Debug)]
-pub struct Place {
+pub struct DialBackTarget {
     /// The session of the stream that moves.
     pub session: Arc<Session>,
     /// Takes the connection.
@@ -49,7 +49,7 @@ impl DialBacks {
         Arc::new(Self::default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, PendingDialBack>> {
         // Nothing under this lock can panic half-way through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,14 +57,14 @@ impl DialBacks {
     /// From now until the stream has ended, whoever has the ticket may move it, once, if they are this machine or person.
     pub fn expect(self: &Arc<Self>, ticket: String, whose: Identity, session: &Arc<Session>) -> Awaited {
         let (to, from) = oneshot::channel();
-        let waiting = Waiting { whose, place: Place { session: Arc::clone(session), to } };
+        let waiting = PendingDialBack { whose, place: DialBackTarget { session: Arc::clone(session), to } };
         self.lock().insert(ticket.clone(), waiting);
         Awaited { table: Arc::clone(self), ticket, from }
     }
 
     /// Spends a ticket. Somebody else's stays good.
     #[must_use]
-    pub fn take(&self, ticket: &str, who: &Identity) -> Option<Place> {
+    pub fn take(&self, ticket: &str, who: &Identity) -> Option<DialBackTarget> {
         let mut table = self.lock();
         table.get(ticket).filter(|waiting| waiting.whose == *who)?;
         table.remove(ticket).map(|waiting| waiting.place)

@@ -38,7 +38,7 @@ pub struct Rechecked {
 }
 
 /// An order to hold all sessions against the policy, and where the outcome goes.
-pub type Order = oneshot::Sender<Rechecked>;
+pub type RecheckOrder = oneshot::Sender<Rechecked>;
 
 /// Outcomes of locks that are kept for whoever set them: more than are set at once.
 const OUTCOMES_KEPT: usize = 256;
@@ -49,8 +49,8 @@ pub struct Enforcer {
     passed: watch::Sender<Version>,
     outcomes: watch::Sender<VecDeque<(Version, Enforced)>>,
     turns: AtomicU64,
-    orders: mpsc::Sender<Order>,
-    taken: Mutex<Option<mpsc::Receiver<Order>>>,
+    orders: mpsc::Sender<RecheckOrder>,
+    taken: Mutex<Option<mpsc::Receiver<RecheckOrder>>>,
     /// Told when another gateway has put a policy in force that is not the one here.
     pub policy_elsewhere: Notify,
 }
@@ -106,7 +106,7 @@ impl Enforcer {
     }
 
     /// What requests order, once: for the task.
-    pub fn orders(&self) -> Option<mpsc::Receiver<Order>> {
+    pub fn orders(&self) -> Option<mpsc::Receiver<RecheckOrder>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -30,7 +30,7 @@ impl fmt::Display for ConnId {
 
 /// Why a connection is told to end. The first is gentle, the others cut.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum CloseReason {
     /// The gateway stops; what is under way may end.
     Drained,
     /// Its certificate came to the end of its validity.
@@ -45,7 +45,7 @@ pub enum Reason {
     Policy,
 }
 
-impl Reason {
+impl CloseReason {
     /// All there are.
     pub const ALL: [Self; 6] = [Self::Drained, Self::Expired, Self::Killed, Self::Stopped, Self::Locked, Self::Policy];
 
@@ -72,7 +72,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -86,7 +86,7 @@ pub struct Conn {
     peer: Option<Peer>,
     source: IpAddr,
     exporter: [u8; 32],
-    reason: Mutex<Option<Reason>>,
+    reason: Mutex<Option<CloseReason>>,
     closes_after_response: AtomicBool,
     /// Requests that are being answered.
     under_way: AtomicUsize,
@@ -162,7 +162,7 @@ impl Conn {
 
     /// Ends it for the sake of somebody else. For those that are idle and belong to nobody.
     pub fn give_way(&self) {
-        self.tell(Reason::Killed);
+        self.tell(CloseReason::Killed);
     }
 
     /// Ends the connection once the answer under way is out.
@@ -183,27 +183,27 @@ impl Conn {
 
     /// Why it was told to end, if it was.
     #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<CloseReason> {
         *lock(&self.reason)
     }
 
     /// Why it was cut, if it was: no further request may be served on it.
     #[must_use]
-    pub fn cut(&self) -> Option<Reason> {
+    pub fn cut(&self) -> Option<CloseReason> {
         self.reason().filter(|reason| !reason.is_gentle())
     }
 
     /// Ready when the connection is told to end. A long poll gives up then.
-    pub async fn told_to_end(&self) -> Reason {
+    pub async fn told_to_end(&self) -> CloseReason {
         self.told_when(Self::reason).await
     }
 
     /// Ready when the connection is cut.
-    pub async fn told_to_end_at_once(&self) -> Reason {
+    pub async fn told_to_end_at_once(&self) -> CloseReason {
         self.told_when(Self::cut).await
     }
 
-    async fn told_when(&self, test: impl Fn(&Self) -> Option<Reason> + Send) -> Reason {
+    async fn told_when(&self, test: impl Fn(&Self) -> Option<CloseReason> + Send) -> CloseReason {
         loop {
             let mut told = pin!(self.told.notified());
             // Listening begins before the look, so a word said in between is not missed.
@@ -216,7 +216,7 @@ impl Conn {
     }
 
     /// Tells it to end. Returns whether that was news: a cut after a drain is, a second cut is not.
-    fn tell(&self, reason: Reason) -> bool {
+    fn tell(&self, reason: CloseReason) -> bool {
         let mut standing = lock(&self.reason);
         let news = match *standing {
             None => true,
@@ -234,7 +234,7 @@ impl Conn {
 /// Which connections are meant. There is none for a lineage: all certificates of one name the same machine or person, and
 /// that is known from the handshake on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
+pub enum ConnSelector {
     /// Those of a machine or person.
     Identity(Identity),
     /// Those that show this key.
@@ -247,7 +247,7 @@ pub enum Selector {
     All,
 }
 
-impl Selector {
+impl ConnSelector {
     fn matches(&self, conn: &Conn) -> bool {
         let peer = conn.peer();
         match self {
@@ -264,14 +264,14 @@ impl Selector {
 /// a map for each would hold the names once more.
 #[derive(Debug)]
 pub struct Live {
-    table: Mutex<Table>,
+    table: Mutex<ConnTable>,
     next: AtomicU64,
     hasher: RandomState,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ConnTable {
     conns: HashMap<ConnId, Arc<Conn>>,
     index: BTreeSet<(u64, ConnId)>,
     ends: BTreeSet<(UnixTime, ConnId)>,
@@ -290,7 +290,7 @@ impl Live {
     }
 
     /// Enters a connection. It leaves when the seat is dropped.
-    pub fn enter(self: &Arc<Self>, new: NewConn) -> Seat {
+    pub fn enter(self: &Arc<Self>, new: NewConn) -> ConnGuard {
         let NewConn { face, peer, source, exporter } = new;
         let conn = Arc::new(Conn {
             id: ConnId(self.next.fetch_add(1, Ordering::Relaxed)),
@@ -313,14 +313,14 @@ impl Live {
         table.conns.insert(conn.id, Arc::clone(&conn));
         drop(table);
         self.metrics.opened(face.as_str());
-        Seat { live: Arc::clone(self), conn }
+        ConnGuard { live: Arc::clone(self), conn }
     }
 
     /// Tells the selected connections to end, at once unless the reason is gentle. Returns how many had not been told. One on which its
     /// holder left ends by itself, with the answer that is still to go out; only a lock does not wait for that.
-    pub fn cut(&self, selector: &Selector, reason: Reason) -> usize {
+    pub fn cut(&self, selector: &ConnSelector, reason: CloseReason) -> usize {
         let mut found = self.find(selector);
-        if reason == Reason::Killed {
+        if reason == CloseReason::Killed {
             found.retain(|conn| !conn.closes_after_response());
         }
         self.tell(found, reason)
@@ -329,13 +329,13 @@ impl Live {
     /// The holder of a connection has proven a renewed certificate on it: from now on it ends with that one, and is found by its
     /// key. The seat before is to be given up for the one returned.
     #[must_use]
-    pub fn renewed(self: &Arc<Self>, before: &Seat, peer: Peer) -> Seat {
+    pub fn renewed(self: &Arc<Self>, before: &ConnGuard, peer: Peer) -> ConnGuard {
         let conn = before.conn();
         let seat =
             self.enter(NewConn { face: conn.face, peer: Some(peer), source: conn.source, exporter: conn.exporter });
         // In the table first: whatever it was told until now, it is told once more.
         if let Some(reason) = conn.reason() {
-            self.cut(&Selector::Conn(seat.conn().id()), reason);
+            self.cut(&ConnSelector::Conn(seat.conn().id()), reason);
         }
         seat
     }
@@ -347,18 +347,18 @@ impl Live {
             let ended = table.ends.iter().take_while(|(end, _)| *end < now);
             ended.filter_map(|(_, id)| table.conns.get(id).map(Arc::clone)).collect()
         };
-        self.tell(ended, Reason::Expired)
+        self.tell(ended, CloseReason::Expired)
     }
 
     /// Those selected.
     #[must_use]
-    pub fn find(&self, selector: &Selector) -> Vec<Arc<Conn>> {
+    pub fn find(&self, selector: &ConnSelector) -> Vec<Arc<Conn>> {
         let tag = match selector {
-            Selector::Identity(identity) => self.tag("identity", identity),
-            Selector::Key(key) => self.tag("key", key),
-            Selector::Serial(serial) => self.tag("serial", serial),
-            Selector::Conn(id) => return lock(&self.table).conns.get(id).map(Arc::clone).into_iter().collect(),
-            Selector::All => return lock(&self.table).conns.values().map(Arc::clone).collect(),
+            ConnSelector::Identity(identity) => self.tag("identity", identity),
+            ConnSelector::Key(key) => self.tag("key", key),
+            ConnSelector::Serial(serial) => self.tag("serial", serial),
+            ConnSelector::Conn(id) => return lock(&self.table).conns.get(id).map(Arc::clone).into_iter().collect(),
+            ConnSelector::All => return lock(&self.table).conns.values().map(Arc::clone).collect(),
         };
         let table = lock(&self.table);
         let tagged = table.index.range((tag, ConnId(0))..=(tag, ConnId(u64::MAX)));
@@ -382,7 +382,7 @@ impl Live {
         self.len() == 0
     }
 
-    fn tell(&self, conns: Vec<Arc<Conn>>, reason: Reason) -> usize {
+    fn tell(&self, conns: Vec<Arc<Conn>>, reason: CloseReason) -> usize {
         let told = conns.into_iter().filter(|conn| conn.tell(reason));
         told.inspect(|_| self.metrics.cut(reason.as_str())).count()
     }
@@ -416,12 +416,12 @@ impl Live {
 
 /// A connection's place in the table, given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct ConnGuard {
     live: Arc<Live>,
     conn: Arc<Conn>,
 }
 
-impl Seat {
+impl ConnGuard {
     /// The connection.
     #[must_use]
     pub const fn conn(&self) -> &Arc<Conn> {
@@ -429,7 +429,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnGuard {
     fn drop(&mut self) {
         self.live.leave(&self.conn);
     }
@@ -459,14 +459,14 @@ mod tests {
         Identity::parse(&format!("spiffe://td.example/machine/{name}")).unwrap()
     }
 
-    fn enter(live: &Arc<Live>, peer: Option<Peer>) -> Seat {
+    fn enter(live: &Arc<Live>, peer: Option<Peer>) -> ConnGuard {
         let face = if peer.is_some() { Face::Manage } else { Face::Enroll };
         live.enter(NewConn { face, peer, source: Ipv4Addr::LOCALHOST.into(), exporter: [0; 32] })
     }
 
     /// Which of four connections (two of machine a with keys 1 and 2, one of b with key 3, one anonymous) are cut.
     #[track_caller]
-    fn check(selector: &Selector, want: [bool; 4]) {
+    fn check(selector: &ConnSelector, want: [bool; 4]) {
         let live = Live::new(Arc::new(Metrics::new()));
         let seats = [
             enter(&live, Some(peer("a", 1, 100))),
@@ -474,10 +474,10 @@ mod tests {
             enter(&live, Some(peer("b", 3, 300))),
             enter(&live, None),
         ];
-        let count = live.cut(selector, Reason::Locked);
-        assert_eq!(seats.each_ref().map(|seat| seat.conn().cut() == Some(Reason::Locked)), want, "{selector:?}");
+        let count = live.cut(selector, CloseReason::Locked);
+        assert_eq!(seats.each_ref().map(|seat| seat.conn().cut() == Some(CloseReason::Locked)), want, "{selector:?}");
         assert_eq!(count, want.iter().filter(|cut| **cut).count());
-        assert_eq!(live.cut(selector, Reason::Killed), 0, "told once");
+        assert_eq!(live.cut(selector, CloseReason::Killed), 0, "told once");
         drop(seats);
         assert!(live.is_empty());
         let table = lock(&live.table);
@@ -486,12 +486,12 @@ mod tests {
 
     #[test]
     fn selectors() {
-        check(&Selector::Identity(identity("a")), [true, true, false, false]);
-        check(&Selector::Identity(identity("c")), [false; 4]);
-        check(&Selector::Key(KeyDigest::from_spki_der(&[1])), [true, false, false, false]);
-        check(&Selector::Serial(Serial::from_entropy([3; 16])), [false, false, true, false]);
-        check(&Selector::Conn(ConnId(4)), [false, false, false, true]);
-        check(&Selector::All, [true; 4]);
+        check(&ConnSelector::Identity(identity("a")), [true, true, false, false]);
+        check(&ConnSelector::Identity(identity("c")), [false; 4]);
+        check(&ConnSelector::Key(KeyDigest::from_spki_der(&[1])), [true, false, false, false]);
+        check(&ConnSelector::Serial(Serial::from_entropy([3; 16])), [false, false, true, false]);
+        check(&ConnSelector::Conn(ConnId(4)), [false, false, false, true]);
+        check(&ConnSelector::All, [true; 4]);
     }
 
     #[test]
@@ -500,30 +500,30 @@ mod tests {
         let (a, b) = (enter(&live, Some(peer("a", 1, 100))), enter(&live, Some(peer("b", 2, 200))));
         assert_eq!(live.cut_expired(UnixTime::new(100)), 0);
         assert_eq!(live.cut_expired(UnixTime::new(101)), 1);
-        assert_eq!((a.conn().cut(), b.conn().cut()), (Some(Reason::Expired), None));
+        assert_eq!((a.conn().cut(), b.conn().cut()), (Some(CloseReason::Expired), None));
     }
 
     #[test]
     fn whoever_leaves_gets_an_answer_unless_a_lock_comes() {
         let live = Live::new(Arc::new(Metrics::new()));
         let (a, b) = (enter(&live, Some(peer("a", 1, 100))), enter(&live, Some(peer("a", 2, 100))));
-        let selector = Selector::Identity(identity("a"));
+        let selector = ConnSelector::Identity(identity("a"));
         a.conn().close_after_response();
-        assert_eq!(live.cut(&selector, Reason::Killed), 1);
-        assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(Reason::Killed)));
-        assert_eq!(live.cut(&selector, Reason::Locked), 1);
-        assert_eq!(a.conn().cut(), Some(Reason::Locked));
+        assert_eq!(live.cut(&selector, CloseReason::Killed), 1);
+        assert_eq!((a.conn().cut(), b.conn().cut()), (None, Some(CloseReason::Killed)));
+        assert_eq!(live.cut(&selector, CloseReason::Locked), 1);
+        assert_eq!(a.conn().cut(), Some(CloseReason::Locked));
     }
 
     #[tokio::test]
     async fn a_drain_can_be_followed_by_a_cut_and_not_the_reverse() {
         let live = Live::new(Arc::new(Metrics::new()));
         let a = enter(&live, None);
-        assert_eq!(live.cut(&Selector::All, Reason::Drained), 1);
-        assert_eq!((a.conn().told_to_end().await, a.conn().cut()), (Reason::Drained, None));
-        assert_eq!(live.cut(&Selector::All, Reason::Locked), 1);
-        assert_eq!(live.cut(&Selector::All, Reason::Drained), 0);
-        assert_eq!(a.conn().told_to_end_at_once().await, Reason::Locked);
+        assert_eq!(live.cut(&ConnSelector::All, CloseReason::Drained), 1);
+        assert_eq!((a.conn().told_to_end().await, a.conn().cut()), (CloseReason::Drained, None));
+        assert_eq!(live.cut(&ConnSelector::All, CloseReason::Locked), 1);
+        assert_eq!(live.cut(&ConnSelector::All, CloseReason::Drained), 0);
+        assert_eq!(a.conn().told_to_end_at_once().await, CloseReason::Locked);
     }
 
     #[tokio::test]
@@ -533,7 +533,7 @@ mod tests {
         let conn = Arc::clone(a.conn());
         let waiting = tokio::spawn(async move { conn.told_to_end().await });
         tokio::task::yield_now().await;
-        live.cut(&Selector::All, Reason::Policy);
-        assert_eq!(waiting.await.unwrap(), Reason::Policy);
+        live.cut(&ConnSelector::All, CloseReason::Policy);
+        assert_eq!(waiting.await.unwrap(), CloseReason::Policy);
     }
 }

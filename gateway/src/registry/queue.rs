@@ -17,7 +17,7 @@ pub struct Queue {
 }
 
 /// A change of the index: whose entry, and what stands there afterwards.
-pub type Change = (String, Option<Waiting>);
+pub type QueueChange = (String, Option<Waiting>);
 
 /// The entries, and by what they are found.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// What a commit changed. Gives how many wait, once that is known.
-    pub async fn committed(&self, version: u64, changes: Vec<Change>) -> Option<usize> {
+    pub async fn committed(&self, version: u64, changes: Vec<QueueChange>) -> Option<usize> {
         if changes.is_empty() {
             return None;
         }

@@ -23,7 +23,7 @@ use crate::{
 
 /// By which door a session came.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum EntryPoint {
     /// HTTP `CONNECT` on the proxy face.
     Connect,
     /// Raw TLS to `<service>--<machine>.<gateway>`.
@@ -34,7 +34,7 @@ pub enum Door {
     Tunnel,
 }
 
-impl Door {
+impl EntryPoint {
     /// The word for views and the audit.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -66,7 +66,7 @@ pub struct Party {
 
 /// What a session is about; fixed from its beginning.
 #[derive(Clone, Debug)]
-pub struct About {
+pub struct SessionInfo {
     /// Who opened it.
     pub caller: Party,
     /// The machine it leads to.
@@ -82,7 +82,7 @@ pub struct About {
     /// The rules that allowed it.
     pub rules: Vec<String>,
     /// By which door.
-    pub door: Door,
+    pub door: EntryPoint,
     /// When, milliseconds since the Unix epoch.
     pub started_ms: u64,
 }
@@ -91,7 +91,7 @@ pub struct About {
 #[derive(Debug)]
 pub struct Session {
     id: String,
-    about: About,
+    about: SessionInfo,
     to_machine: AtomicU64,
     from_machine: AtomicU64,
     reason: OnceLock<EndReason>,
@@ -110,7 +110,7 @@ impl Session {
 
     /// What it is about.
     #[must_use]
-    pub const fn about(&self) -> &About {
+    pub const fn about(&self) -> &SessionInfo {
         &self.about
     }
 
@@ -176,7 +176,7 @@ impl Session {
 
 /// Which sessions are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
+pub enum SessionSelector {
     /// Those that lead to this machine, or that this person or machine opened.
     Identity(Identity),
     /// Those at either end of which a certificate of this lineage stands.
@@ -195,7 +195,7 @@ pub enum Selector {
     All,
 }
 
-impl Selector {
+impl SessionSelector {
     /// Whether a session is among them.
     #[must_use]
     pub fn matches(&self, session: &Session) -> bool {
@@ -227,13 +227,13 @@ pub struct Happened {
 /// All sessions, and the last of those that ended.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    table: Mutex<Table>,
+    table: Mutex<SessionTable>,
     hasher: RandomState,
     news: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SessionTable {
     open: HashMap<u64, Arc<Session>>,
     index: BTreeSet<(u64, u64)>,
     recent: VecDeque<Arc<Session>>,
@@ -242,7 +242,7 @@ struct Table {
     next: u64,
 }
 
-impl Table {
+impl SessionTable {
     fn happened(&mut self, ended: bool, session: &Arc<Session>) {
         self.number += 1;
         if self.events.len() == SESSION_EVENTS_KEPT {
@@ -259,7 +259,7 @@ impl Sessions {
         Arc::new(Self::default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         // Nothing under this lock can panic half-way through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,7 +286,7 @@ impl Sessions {
     }
 
     /// Enters a session. It leaves when the seat is dropped.
-    pub fn enter(self: &Arc<Self>, id: String, about: About) -> Seat {
+    pub fn enter(self: &Arc<Self>, id: String, about: SessionInfo) -> SessionGuard {
         let session = Arc::new(Session {
             id,
             about,
@@ -309,21 +309,21 @@ impl Sessions {
         table.happened(false, &session);
         drop(table);
         self.news.notify_waiters();
-        Seat { sessions: Arc::clone(self), session, place }
+        SessionGuard { sessions: Arc::clone(self), session, place }
     }
 
     /// Those selected that are open, oldest first.
     #[must_use]
-    pub fn find(&self, selector: &Selector) -> Vec<Arc<Session>> {
+    pub fn find(&self, selector: &SessionSelector) -> Vec<Arc<Session>> {
         let tag = match selector {
-            Selector::Identity(identity) => self.tag("identity", identity),
-            Selector::Lineage(lineage) => self.tag("lineage", lineage.as_str()),
-            Selector::Rule(rule) => self.tag("rule", rule.as_str()),
-            Selector::Key(key) => self.tag("key", key),
-            Selector::Conn(conn) => self.tag("conn", conn),
-            Selector::Tunnel(tunnel) => self.tag("tunnel", tunnel),
-            Selector::Id(id) => self.tag("id", id.as_str()),
-            Selector::All => {
+            SessionSelector::Identity(identity) => self.tag("identity", identity),
+            SessionSelector::Lineage(lineage) => self.tag("lineage", lineage.as_str()),
+            SessionSelector::Rule(rule) => self.tag("rule", rule.as_str()),
+            SessionSelector::Key(key) => self.tag("key", key),
+            SessionSelector::Conn(conn) => self.tag("conn", conn),
+            SessionSelector::Tunnel(tunnel) => self.tag("tunnel", tunnel),
+            SessionSelector::Id(id) => self.tag("id", id.as_str()),
+            SessionSelector::All => {
                 let table = self.lock();
                 let mut all: Vec<(u64, Arc<Session>)> =
                     table.open.iter().map(|(place, session)| (*place, Arc::clone(session))).collect();
@@ -345,12 +345,12 @@ impl Sessions {
     /// How many that one opened are open.
     #[must_use]
     pub fn count_by(&self, identity: &Identity) -> usize {
-        let opened = self.find(&Selector::Identity(identity.clone()));
+        let opened = self.find(&SessionSelector::Identity(identity.clone()));
         opened.iter().filter(|session| session.about.caller.identity == *identity).count()
     }
 
     /// Tells the selected to end. Returns those that had not been told.
-    pub fn cut(&self, selector: &Selector, reason: EndReason) -> Vec<Arc<Session>> {
+    pub fn cut(&self, selector: &SessionSelector, reason: EndReason) -> Vec<Arc<Session>> {
         let mut found = self.find(selector);
         found.retain(|session| session.cut(reason));
         found
@@ -359,7 +359,7 @@ impl Sessions {
     /// One that is open, or ended a short while ago.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        let open = self.find(&Selector::Id(id.to_owned())).pop();
+        let open = self.find(&SessionSelector::Id(id.to_owned())).pop();
         open.or_else(|| self.lock().recent.iter().rev().find(|session| session.id == id).map(Arc::clone))
     }
 
@@ -403,13 +403,13 @@ impl Sessions {
 
 /// A session's place in the table, given up when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct SessionGuard {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
     place: u64,
 }
 
-impl Seat {
+impl SessionGuard {
     /// The session.
     #[must_use]
     pub const fn session(&self) -> &Arc<Session> {
@@ -422,7 +422,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         let _ = self.session.reason.set(EndReason::Peer);
         let _ = self.session.ended_ms.set(self.session.about.started_ms);
@@ -444,14 +444,14 @@ impl Drop for Seat {
 }
 
 /// What the end of a connection means for the streams in it.
-impl From<live::Reason> for EndReason {
-    fn from(reason: live::Reason) -> Self {
+impl From<live::CloseReason> for EndReason {
+    fn from(reason: live::CloseReason) -> Self {
         match reason {
-            live::Reason::Drained | live::Reason::Stopped => Self::Drained,
-            live::Reason::Expired => Self::Expired,
-            live::Reason::Killed => Self::Killed,
-            live::Reason::Locked => Self::Locked,
-            live::Reason::Policy => Self::Policy,
+            live::CloseReason::Drained | live::CloseReason::Stopped => Self::Drained,
+            live::CloseReason::Expired => Self::Expired,
+            live::CloseReason::Killed => Self::Killed,
+            live::CloseReason::Locked => Self::Locked,
+            live::CloseReason::Policy => Self::Policy,
         }
     }
 }
@@ -481,8 +481,8 @@ mod tests {
         live.enter(NewConn { face: Face::Proxy, peer: None, source, exporter: [0; 32] }).conn().id()
     }
 
-    fn about(person: &str, machine: &str, rule: &str) -> About {
-        About {
+    fn about(person: &str, machine: &str, rule: &str) -> SessionInfo {
+        SessionInfo {
             caller: Party {
                 identity: identity("person", person),
                 lineage: format!("l-{person}"),
@@ -497,13 +497,13 @@ mod tests {
             service: "ssh".to_owned(),
             mode: Mode::Raw,
             rules: vec![rule.to_owned()],
-            door: Door::Connect,
+            door: EntryPoint::Connect,
             started_ms: 5,
         }
     }
 
     #[track_caller]
-    fn check(selector: &Selector, want: [bool; 3]) {
+    fn check(selector: &SessionSelector, want: [bool; 3]) {
         let sessions = Sessions::new();
         let seats = [("ann", "a", "r1"), ("bob", "a", "r2"), ("ann", "b", "r2")]
             .map(|(person, machine, rule)| sessions.enter(format!("{person}-{machine}"), about(person, machine, rule)));
@@ -518,16 +518,16 @@ mod tests {
 
     #[test]
     fn selectors() {
-        check(&Selector::Identity(identity("machine", "a")), [true, true, false]);
-        check(&Selector::Identity(identity("person", "ann")), [true, false, true]);
-        check(&Selector::Identity(identity("person", "a")), [false; 3]);
-        check(&Selector::Lineage("l-b".into()), [false, false, true]);
-        check(&Selector::Lineage("l-bob".into()), [false, true, false]);
-        check(&Selector::Rule("r2".into()), [false, true, true]);
-        check(&Selector::Key(key(b'a')), [true, false, true]);
-        check(&Selector::Tunnel(u64::from(b'b')), [false, false, true]);
-        check(&Selector::Id("bob-a".into()), [false, true, false]);
-        check(&Selector::All, [true; 3]);
+        check(&SessionSelector::Identity(identity("machine", "a")), [true, true, false]);
+        check(&SessionSelector::Identity(identity("person", "ann")), [true, false, true]);
+        check(&SessionSelector::Identity(identity("person", "a")), [false; 3]);
+        check(&SessionSelector::Lineage("l-b".into()), [false, false, true]);
+        check(&SessionSelector::Lineage("l-bob".into()), [false, true, false]);
+        check(&SessionSelector::Rule("r2".into()), [false, true, true]);
+        check(&SessionSelector::Key(key(b'a')), [true, false, true]);
+        check(&SessionSelector::Tunnel(u64::from(b'b')), [false, false, true]);
+        check(&SessionSelector::Id("bob-a".into()), [false, true, false]);
+        check(&SessionSelector::All, [true; 3]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub const COMMANDS: usize = 16;
 
 /// What others want of a tunnel's task. Small: each tunnel has room for [`COMMANDS`].
 #[derive(Debug)]
-pub enum Command {
+pub enum TunnelCommand {
     /// A new stream.
     Open(oneshot::Sender<Stream>),
     /// Answer, if the connection is still there.
@@ -40,7 +40,7 @@ pub enum Command {
     /// Tell the machine that a stream which it opened is over.
     ReachEnded(Box<Ended>),
     /// End.
-    End(Box<End>),
+    End(Box<TunnelEnd>),
 }
 
 /// How a session ended.
@@ -54,7 +54,7 @@ pub struct Ended {
 
 /// How a tunnel is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct TunnelEnd {
     /// Why.
     pub reason: EndReason,
     /// For people.
@@ -77,7 +77,7 @@ pub struct NewTunnel {
     /// What it exposes.
     pub services: Vec<Offer>,
     /// To its task.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: mpsc::Sender<TunnelCommand>,
     /// Streams that are open in it, control aside.
     pub streams: StreamCount,
     /// When it was last heard.
@@ -94,7 +94,7 @@ pub struct Tunnel {
     since: UnixTime,
     peer: Mutex<Peer>,
     services: Mutex<Arc<[Offer]>>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<TunnelCommand>,
     streams: StreamCount,
     heard: Arc<LastHeard>,
 }
@@ -205,38 +205,38 @@ impl Tunnel {
     /// A stream of ours; nothing when the tunnel has ended.
     pub async fn stream(&self) -> Option<Stream> {
         let (to, stream) = oneshot::channel();
-        self.commands.send(Command::Open(to)).await.ok()?;
+        self.commands.send(TunnelCommand::Open(to)).await.ok()?;
         stream.await.ok()
     }
 
     /// Whether its connection is still there. Its task answers, which sees the end of a connection no later than any stream in it.
     pub async fn is_up(&self) -> bool {
         let (to, answered) = oneshot::channel();
-        self.commands.send(Command::IsUp(to)).await.is_ok() && answered.await.is_ok()
+        self.commands.send(TunnelCommand::IsUp(to)).await.is_ok() && answered.await.is_ok()
     }
 
     /// Asks the machine to renew its certificate.
     pub fn renew_now(&self) {
-        self.command(Command::RenewNow);
+        self.command(TunnelCommand::RenewNow);
     }
 
     /// Tells the machine that a stream to it was ended.
     pub fn ended(&self, ended: Ended) {
-        self.command(Command::Ended(Box::new(ended)));
+        self.command(TunnelCommand::Ended(Box::new(ended)));
     }
 
     /// Tells the machine that a stream which it opened is over.
     pub fn reach_ended(&self, ended: Ended) {
-        self.command(Command::ReachEnded(Box::new(ended)));
+        self.command(TunnelCommand::ReachEnded(Box::new(ended)));
     }
 
     /// Ends it.
     pub fn end(&self, reason: EndReason, detail: &str) {
-        self.command(Command::End(Box::new(End { reason, detail: detail.to_owned() })));
+        self.command(TunnelCommand::End(Box::new(TunnelEnd { reason, detail: detail.to_owned() })));
     }
 
     /// Lets the tunnel's task do something, as soon as it has done what waits. One that has ended has no use for it.
-    fn command(&self, command: Command) {
+    fn command(&self, command: TunnelCommand) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
             let commands = self.commands.clone();
             tokio::spawn(async move { commands.send(command).await });

@@ -18,7 +18,7 @@ use crate::{
         stranded::Usage,
     },
     flow::{self, shell::Shell},
-    ports::files::{self, Access, Existing},
+    ports::files::{self, Existing, FileAccess},
     signer::{Authority, CaDir, Passphrase},
 };
 
@@ -63,7 +63,7 @@ pub async fn report(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     }
     let usage = flow::authority::usage(shell).await?;
     let text = serde_json::to_vec(&usage).map_err(|error| Fault::Read(error.to_string()))?;
-    let written = files::write_atomic(&file(data_dir), &text, Access::Private, Existing::Replace);
+    let written = files::write_atomic(&file(data_dir), &text, FileAccess::Private, Existing::Replace);
     written.map_err(|error| Fault::Read(error.to_string()).into())
 }
 

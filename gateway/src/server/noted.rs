@@ -26,7 +26,7 @@ use crate::{
 const BATCH: usize = 100;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+struct OfflineNote {
     at: UnixSecs,
     #[serde(flatten)]
     what: Offline,
@@ -49,7 +49,7 @@ pub fn note(data_dir: &Path, at: UnixSecs, done: Vec<Offline>) -> Result<(), Fil
     let path = file(data_dir);
     let mut lines = String::new();
     for what in done {
-        lines.push_str(&serde_json::to_string(&Note { at, what }).unwrap_or_default());
+        lines.push_str(&serde_json::to_string(&OfflineNote { at, what }).unwrap_or_default());
         lines.push('\n');
     }
     let mut open = files::append(&path)?;
@@ -74,7 +74,7 @@ pub async fn take_up(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     let text = files::read_text(&taken).map_err(|error| unreadable(error.to_string()))?;
     let mut notes = Vec::new();
     for line in text.lines() {
-        match serde_json::from_str::<Note>(line) {
+        match serde_json::from_str::<OfflineNote>(line) {
             Ok(note) => notes.push(Event::Upkeep(Upkeep::Offline { at: note.at.0, what: note.what })),
             Err(error) => tracing::error!(%error, line, "a command's note for the audit cannot be read"),
         }

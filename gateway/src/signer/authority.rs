@@ -14,13 +14,13 @@ use pki::{
 
 use super::{
     CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, file, load_certificate,
-    made::{Made, ticket_key_file, token_key_file},
-    parts::{IssuingParts, Parts, RootParts},
+    made::{NewAuthority, ticket_key_file, token_key_file},
+    parts::{AuthorityParts, IssuingParts, RootParts},
     roots::{crosses, list_of_root},
 };
 use crate::{
     core::{
-        ca_end::{CaEnds, Signing},
+        ca_end::{CaEnds, SigningCas},
         own_leaf::Validity,
         slots::{IssuingSlot, RootSlot, SlotState, Slots},
         ticket::TicketKey,
@@ -39,8 +39,8 @@ pub struct Authority {
     bundle_pem: String,
     cross_pem: String,
     pin: KeyDigest,
-    signing: Signing,
-    token: Token,
+    signing: SigningCas,
+    token: TokenSigner,
     tickets: TicketKey,
     ssh: SshCas,
 }
@@ -76,7 +76,7 @@ struct Issuing {
 }
 
 /// The key of join tokens.
-struct Token {
+struct TokenSigner {
     key: Arc<dyn CaKey>,
     check: TokenKey,
 }
@@ -106,7 +106,7 @@ impl Authority {
         clock: &Clock,
         entropy: &Entropy,
     ) -> Result<Self, SignerError> {
-        let parts = Made::new(domain, clock, entropy)?.parts(&hold, SshCas::ephemeral()?)?;
+        let parts = NewAuthority::new(domain, clock, entropy)?.parts(&hold, SshCas::ephemeral()?)?;
         Self::assemble(&CaDir::of(Path::new("")), domain, parts, clock)
     }
 
@@ -125,7 +125,7 @@ impl Authority {
         if files::exists(dir.path()) {
             return Err(SignerError::Exists { path: dir.0 });
         }
-        let made = Made::new(domain, clock, entropy)?;
+        let made = NewAuthority::new(domain, clock, entropy)?;
         files::make_private_dir(dir.path())?;
         made.save(&dir, passphrase, entropy)?;
         file::save_key(&token_key_file(data_dir), &made.token_key, passphrase, entropy)?;
@@ -156,11 +156,11 @@ impl Authority {
         let token = software(&token_key_file(data_dir), passphrase)?;
         let tickets = TicketKey::new(&file::load_own_key(&ticket_key_file(data_dir), passphrase)?);
         let ssh = SshCas::load(dir.path(), passphrase)?;
-        Self::assemble(&dir, domain, Parts { slots, roots, issuing, token, tickets, ssh }, clock)
+        Self::assemble(&dir, domain, AuthorityParts { slots, roots, issuing, token, tickets, ssh }, clock)
     }
 
-    fn assemble(dir: &CaDir, domain: &TrustDomain, parts: Parts, clock: &Clock) -> Result<Self, SignerError> {
-        let Parts { slots, roots, issuing, token, tickets, ssh } = parts;
+    fn assemble(dir: &CaDir, domain: &TrustDomain, parts: AuthorityParts, clock: &Clock) -> Result<Self, SignerError> {
+        let AuthorityParts { slots, roots, issuing, token, tickets, ssh } = parts;
         let now = clock.now();
         let roots = known_roots(dir, domain, roots, now)?;
         let issuing: Vec<Issuing> =
@@ -177,7 +177,7 @@ impl Authority {
             active.find(|one| one.slot.role == role).ok_or_else(no_active)
         };
         let (machine, person, gateway) = (active(Role::Machine)?, active(Role::Person)?, active(Role::Gateway)?);
-        let signing = Signing {
+        let signing = SigningCas {
             generation: slots.generation(),
             ends: CaEnds {
                 root: root.info.not_after,
@@ -190,7 +190,7 @@ impl Authority {
             person: person.info.key,
             gateway: gateway.info.key,
         };
-        let (pin, token) = (root.info.key, Token { check: TokenKey::new(token.public_key()), key: token });
+        let (pin, token) = (root.info.key, TokenSigner { check: TokenKey::new(token.public_key()), key: token });
         let (domain, anchors) = (domain.clone(), Arc::new(anchors));
         Ok(Self { domain, slots, roots, issuing, anchors, bundle_pem, cross_pem, pin, signing, token, tickets, ssh })
     }
@@ -209,7 +209,7 @@ impl Authority {
 
     /// The CAs that sign now.
     #[must_use]
-    pub const fn signing(&self) -> &Signing {
+    pub const fn signing(&self) -> &SigningCas {
         &self.signing
     }
 

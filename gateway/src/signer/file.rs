@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     ports::{
         entropy::Entropy,
-        files::{self, Access, Existing},
+        files::{self, Existing, FileAccess},
     },
     signer::SignerError,
 };
@@ -67,7 +67,7 @@ impl Passphrase {
     pub fn save(&self, path: &Path) -> Result<(), SignerError> {
         let mut line = Zeroizing::new(self.0.to_vec());
         line.push(b'\n');
-        Ok(files::write_atomic(path, &line, Access::Private, Existing::Keep)?)
+        Ok(files::write_atomic(path, &line, FileAccess::Private, Existing::Keep)?)
     }
 }
 
@@ -87,7 +87,7 @@ pub fn save_key(path: &Path, key: &[u8], passphrase: &Passphrase, entropy: &Entr
         .and_then(|info| info.encrypt_with_params(parameters, &*passphrase.0))
         .map_err(unusable)?;
     let text = sealed.to_pem(LABEL, LineEnding::LF).map_err(|_| SignerError::Encrypt { path: path.to_owned() })?;
-    Ok(files::write_atomic(path, text.as_bytes(), Access::Private, Existing::Keep)?)
+    Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Private, Existing::Keep)?)
 }
 
 /// Reads a key that `init` made for this gateway.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CaDir, Passphrase, SignerError, SshCas, file,
-    parts::{IssuingParts, Parts, RootParts},
+    parts::{AuthorityParts, IssuingParts, RootParts},
     roots::make_root_list,
     save_certificates, save_list,
 };
@@ -106,13 +106,13 @@ pub(super) fn ticket_key_file(data_dir: &Path) -> PathBuf {
 }
 
 /// A whole new authority.
-pub(super) struct Made {
+pub(super) struct NewAuthority {
     first: MadeRoot,
     pub token_key: Pkcs8,
     pub ticket_key: Pkcs8,
 }
 
-impl Made {
+impl NewAuthority {
     pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
         let first = MadeRoot::new(domain, clock, entropy)?;
         let ((_, token_key), (_, ticket_key)) = (generate()?, generate()?);
@@ -128,7 +128,11 @@ impl Made {
     }
 
     /// What an authority is put together from, with each key behind what holds it.
-    pub fn parts(self, hold: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>, ssh: SshCas) -> Result<Parts, SignerError> {
+    pub fn parts(
+        self,
+        hold: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>,
+        ssh: SshCas,
+    ) -> Result<AuthorityParts, SignerError> {
         let slots = self.slots();
         let Self { first: MadeRoot { root, list, issuing, .. }, token_key, ticket_key } = self;
         let held = |pkcs8: &Pkcs8| SoftwareKey::from_pkcs8(pkcs8).map(hold).map_err(SignerError::Generate);
@@ -141,6 +145,13 @@ impl Made {
             Ok::<_, SignerError>(IssuingParts { slot, der: ca.cert_der().to_vec(), key: Some(held(pkcs8)?) })
         });
         let (roots, issuing) = (roots.collect(), issuing.collect::<Result<_, _>>()?);
-        Ok(Parts { roots, issuing, token: held(&token_key)?, tickets: TicketKey::new(&ticket_key), ssh, slots })
+        Ok(AuthorityParts {
+            roots,
+            issuing,
+            token: held(&token_key)?,
+            tickets: TicketKey::new(&ticket_key),
+            ssh,
+            slots,
+        })
     }
 }

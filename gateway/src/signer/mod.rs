@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     core::slots::Slots,
-    ports::files::{self, Access, Existing},
+    ports::files::{self, Existing, FileAccess},
 };
 
 pub use self::{
@@ -124,18 +124,18 @@ impl CaDir {
     /// Puts other slots in their place, whole or not at all.
     fn save_slots(&self, slots: &Slots) -> Result<(), SignerError> {
         let text = slots.text();
-        Ok(files::write_atomic(&self.slots_file(), text.as_bytes(), Access::Private, Existing::Replace)?)
+        Ok(files::write_atomic(&self.slots_file(), text.as_bytes(), FileAccess::Private, Existing::Replace)?)
     }
 }
 
 fn save_certificates(path: &Path, ders: &[Vec<u8>], existing: Existing) -> Result<(), SignerError> {
     let text: String = ders.iter().map(|der| pki::to_pem(CERTIFICATE, der)).collect();
-    Ok(files::write_atomic(path, text.as_bytes(), Access::Public, existing)?)
+    Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Public, existing)?)
 }
 
 fn save_list(path: &Path, der: &[u8], existing: Existing) -> Result<(), SignerError> {
     let text = pki::to_pem(LIST, der);
-    Ok(files::write_atomic(path, text.as_bytes(), Access::Public, existing)?)
+    Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Public, existing)?)
 }
 
 fn load_certificate(path: &Path) -> Result<Vec<u8>, SignerError> {

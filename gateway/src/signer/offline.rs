@@ -13,7 +13,7 @@ use crate::{
     ports::{
         clock::Clock,
         entropy::Entropy,
-        files::{self, Access, Existing},
+        files::{self, Existing, FileAccess},
     },
     signer::{
         CERTIFICATE, CaDir, LIST, Passphrase, REQUEST, SignerError, file, load_certificate,
@@ -102,7 +102,7 @@ pub fn request(data_dir: &Path) -> Result<String, SignerError> {
 }
 
 /// Where the root's key is, and what its holder says of a request.
-pub struct Signing<'a> {
+pub struct RootSigning<'a> {
     /// The root's key.
     pub key: &'a Path,
     /// What opens it.
@@ -115,7 +115,7 @@ pub struct Signing<'a> {
 ///
 /// # Errors
 /// [`SignerError`], when the request is of another root too.
-pub fn sign(request: &Path, by: &Signing<'_>, clock: &Clock, entropy: &Entropy) -> Result<String, SignerError> {
+pub fn sign(request: &Path, by: &RootSigning<'_>, clock: &Clock, entropy: &Entropy) -> Result<String, SignerError> {
     let text = files::read_text(request)?;
     let bad = |source| SignerError::Pem { path: request.to_owned(), source };
     let certificates = pki::parse_pem(CERTIFICATE, &text).map_err(bad)?;
@@ -226,7 +226,7 @@ fn issuing(data_dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, SignerError> {
 fn put(renewed: &[(PathBuf, Vec<u8>)]) -> Result<(), SignerError> {
     for (path, der) in renewed {
         let text = pki::to_pem(CERTIFICATE, der);
-        files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Replace)?;
+        files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace)?;
     }
     Ok(())
 }

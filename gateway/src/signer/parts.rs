@@ -11,7 +11,7 @@ use crate::core::{
 };
 
 /// What an authority is put together from.
-pub(super) struct Parts {
+pub(super) struct AuthorityParts {
     pub slots: Slots,
     pub roots: Vec<RootParts>,
     pub issuing: Vec<IssuingParts>,

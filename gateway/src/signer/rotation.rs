@@ -15,7 +15,7 @@ use super::{
     save_certificates, save_list,
 };
 use crate::{
-    core::slots::{Slots, Step},
+    core::slots::{SlotStep, Slots},
     ports::{
         clock::Clock,
         entropy::Entropy,
@@ -147,10 +147,10 @@ impl Making<'_> {
 ///
 /// # Errors
 /// [`SignerError::Slots`] when it is not the next step, [`SignerError::NotVouched`].
-pub fn step(data_dir: &Path, name: &str, step: Step) -> Result<Slots, SignerError> {
+pub fn step(data_dir: &Path, name: &str, step: SlotStep) -> Result<Slots, SignerError> {
     let dir = CaDir::of(data_dir);
     let slots = dir.slots()?;
-    if step == Step::Publish && slots.root(name).is_some() {
+    if step == SlotStep::Publish && slots.root(name).is_some() {
         vouched(&dir, &slots, name)?;
     }
     save(&dir, slots.step(name, step))

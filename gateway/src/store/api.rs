@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, time::Duration};
 
 use super::{
-    batch::{Batch, InvalidBatch, Key, Limits, Version},
+    batch::{Batch, InvalidBatch, Key, StoreLimits, Version},
     lease::LeaseId,
     scan::SCAN_MAX,
     watch::Watch,
@@ -105,8 +105,8 @@ pub enum ReadError {
 /// take away. So of two calls, one after the other, the second never shows an older state. Nothing here is served from a cache that may lag.
 pub trait Store: Send + Sync {
     /// What it takes and gives at once.
-    fn limits(&self) -> Limits {
-        Limits::EMBEDDED
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::EMBEDDED
     }
 
     /// The entries of `keys`, in the same order, all from one moment.

@@ -17,7 +17,7 @@ pub const VALUE_MAX: usize = 128 * 1024;
 
 /// What an engine takes and gives at once. Whoever changes or reads more splits by it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct StoreLimits {
     /// Most writes, and most expectations, in one batch.
     pub batch_items: usize,
     /// Most bytes of keys and values in the writes of one batch.
@@ -26,7 +26,7 @@ pub struct Limits {
     pub page_bytes: usize,
 }
 
-impl Limits {
+impl StoreLimits {
     /// Those of the engines in this process. A request touches a few dozen records, an import sends hundreds; a batch has room for a
     /// few of the largest values, small enough that a full queue stays in memory. A scan holds the writer back while it runs, since
     /// it is one consistent view: its page ends after a few milliseconds.
@@ -189,7 +189,7 @@ impl Batch {
     }
 
     /// Whether one more write fits.
-    pub(crate) fn has_room_for(&self, write: &Write, limits: &Limits) -> bool {
+    pub(crate) fn has_room_for(&self, write: &Write, limits: &StoreLimits) -> bool {
         self.writes.len() < limits.batch_items && self.bytes() + write.bytes() <= limits.batch_bytes
     }
 
@@ -197,7 +197,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`InvalidBatch`]: nothing of it happens.
-    pub fn check(&self, limits: &Limits) -> Result<(), InvalidBatch> {
+    pub fn check(&self, limits: &StoreLimits) -> Result<(), InvalidBatch> {
         let (items, most) = (self.writes.len().max(self.expect.len()), limits.batch_items);
         if items > most {
             return Err(InvalidBatch::TooManyItems { items, most });
@@ -242,7 +242,7 @@ pub enum InvalidBatch {
         /// Its length.
         len: usize,
     },
-    /// More writes or expectations than [`Limits::batch_items`].
+    /// More writes or expectations than [`StoreLimits::batch_items`].
     #[error("the batch has {items} writes or expectations, at most {most} are allowed: split it")]
     TooManyItems {
         /// How many.
@@ -250,7 +250,7 @@ pub enum InvalidBatch {
         /// The limit.
         most: usize,
     },
-    /// More bytes than [`Limits::batch_bytes`].
+    /// More bytes than [`StoreLimits::batch_bytes`].
     #[error("the batch has {bytes} bytes, at most {most} are allowed: split it")]
     TooLarge {
         /// How many.

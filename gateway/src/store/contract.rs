@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    Batch, BoxFuture, Change, CommitError, Engine, Entry, Expect, InvalidBatch, KEY_MAX, Key, Limits, ReadError, Rows,
-    SCAN_MAX, ScanPage, Store, VALUE_MAX, Version, Write, open, scan_all, watch::WATCH_BACKLOG,
+    Batch, BoxFuture, Change, CommitError, Engine, Entry, Expect, InvalidBatch, KEY_MAX, Key, ReadError, Rows,
+    SCAN_MAX, ScanPage, Store, StoreLimits, VALUE_MAX, Version, Write, open, scan_all, watch::WATCH_BACKLOG,
 };
 
 mod leases;
@@ -199,8 +199,8 @@ async fn every_size_of_value(bench: &mut Bench) {
 }
 
 async fn what_is_refused_before_the_queue(bench: &mut Bench) {
-    const ITEMS: usize = Limits::EMBEDDED.batch_items;
-    assert_eq!(bench.store.limits(), Limits::EMBEDDED);
+    const ITEMS: usize = StoreLimits::EMBEDDED.batch_items;
+    assert_eq!(bench.store.limits(), StoreLimits::EMBEDDED);
     let long = "k".repeat(KEY_MAX + 1);
     let large = vec![0; VALUE_MAX + 1];
     let many = || vec![Write::Delete(Key::from("x")); ITEMS + 1];
@@ -217,7 +217,7 @@ async fn what_is_refused_before_the_queue(bench: &mut Bench) {
         ),
         (
             Batch { expect: vec![], writes: vec![Write::Put(Key::from("x"), vec![0; VALUE_MAX]); 9] },
-            InvalidBatch::TooLarge { bytes: 9 * (VALUE_MAX + 1), most: Limits::EMBEDDED.batch_bytes },
+            InvalidBatch::TooLarge { bytes: 9 * (VALUE_MAX + 1), most: StoreLimits::EMBEDDED.batch_bytes },
         ),
     ];
     for (batch, want) in rows {
@@ -265,7 +265,7 @@ async fn a_slow_watcher_is_told_that_it_lags(bench: &mut Bench) {
 }
 
 async fn a_page_ends_when_it_is_large(bench: &mut Bench) {
-    let most = Limits::EMBEDDED.page_bytes / VALUE_MAX;
+    let most = StoreLimits::EMBEDDED.page_bytes / VALUE_MAX;
     for n in 0..most + 3 {
         bench.store.commit(batch().put(format!("{n:04}"), bytes_of(VALUE_MAX))).await.unwrap();
     }

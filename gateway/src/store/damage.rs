@@ -13,7 +13,7 @@ use super::{
     Batch, CommitError, Engine, Entry, Key, OpenError, ReadError, Rows, Store,
     engine::{DiskEngine as _, RowChange, View as _, Writes},
     open, redb,
-    scan::{Order, Span},
+    scan::{Direction, Span},
     scan_all, sled, transfer,
 };
 
@@ -70,7 +70,7 @@ fn sled_keeps_no_part_of_what_is_gone() {
     let parts = || {
         let sled = sled::Sled::open(&folder.path().join("sled"), 8).unwrap();
         let view = sled.view().unwrap();
-        view.rows(&Span::of(b"p"), Order::Ascending).unwrap().count()
+        view.rows(&Span::of(b"p"), Direction::Ascending).unwrap().count()
     };
     let commit = |batches: Vec<Batch>| {
         block_on(async {

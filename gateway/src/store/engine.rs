@@ -8,7 +8,7 @@ use std::{
 use super::{
     batch::{Key, Version},
     record,
-    scan::{Order, Span},
+    scan::{Direction, Span},
 };
 
 /// Whether the folder has held a store before.
@@ -45,13 +45,13 @@ pub(super) trait DiskEngine: Send + Sync + 'static {
     type View: View;
 
     /// Its present state. Writes after this call may or may not show through.
-    fn view(&self) -> Result<Self::View, Fault>;
+    fn view(&self) -> Result<Self::View, EngineError>;
 
     /// Applies all of it or, whatever happens, none of it.
-    fn apply(&self, writes: &Writes) -> Result<(), Fault>;
+    fn apply(&self, writes: &Writes) -> Result<(), EngineError>;
 
     /// Returns when everything applied survives a power cut.
-    fn sync(&self) -> Result<(), Fault>;
+    fn sync(&self) -> Result<(), EngineError>;
 }
 
 /// One side of a row, or a whole value, in whatever form the engine hands out cheaply.
@@ -59,7 +59,7 @@ pub(super) trait Bytes: AsRef<[u8]> + Send + Sync + 'static {}
 impl<T: AsRef<[u8]> + Send + Sync + 'static> Bytes for T {}
 
 /// Rows of an engine, as stored: key and raw value.
-pub(super) type RawRows<'a, B> = Box<dyn Iterator<Item = Result<(B, B), Fault>> + 'a>;
+pub(super) type RawRows<'a, B> = Box<dyn Iterator<Item = Result<(B, B), EngineError>> + 'a>;
 
 /// Reading an engine.
 pub(super) trait View {
@@ -67,18 +67,18 @@ pub(super) trait View {
     type Bytes: Bytes;
 
     /// The whole value of a key.
-    fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, Fault>;
+    fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, EngineError>;
 
     /// Rows in a span that is not empty.
-    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Self::Bytes>, Fault>;
+    fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, Self::Bytes>, EngineError>;
 
     /// Turns a raw value from [`View::rows`] into the whole value. Apart, so that rows in flight are never put together.
-    fn whole(&self, raw: Self::Bytes) -> Result<Self::Bytes, Fault>;
+    fn whole(&self, raw: Self::Bytes) -> Result<Self::Bytes, EngineError>;
 }
 
 /// What can go wrong below the contract.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum EngineError {
     #[error("no space left on the store's disk ({0}); free some, then start again")]
     Full(String),
     #[error("{0}")]
@@ -89,7 +89,7 @@ pub(super) enum Fault {
     Panicked(String),
 }
 
-impl Fault {
+impl EngineError {
     /// Sorts an I/O error; `doing` says what failed.
     pub(super) fn io(doing: &str, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
@@ -102,11 +102,11 @@ impl Fault {
 
 /// Runs code of an engine. Both engines assert where they should return an error, above all on damaged files; whoever sees
 /// the fault must treat the engine as broken.
-pub(super) fn guarded<T, F: From<Fault>>(work: impl FnOnce() -> Result<T, F>) -> Result<T, F> {
+pub(super) fn guarded<T, F: From<EngineError>>(work: impl FnOnce() -> Result<T, F>) -> Result<T, F> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Fault::Panicked(text.unwrap_or_else(|| "without a message".to_owned())).into())
+        Err(EngineError::Panicked(text.unwrap_or_else(|| "without a message".to_owned())).into())
     })
 }
 

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     batch::Version,
-    engine::{Fault, Past},
+    engine::{EngineError, Past},
     named::{Engine, OpenError},
 };
 
@@ -53,7 +53,7 @@ pub(super) struct Folder {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Note {
+struct EngineNote {
     engine: String,
     commits: Version,
 }
@@ -89,7 +89,7 @@ impl Folder {
     }
 
     /// Marks that everything up to `commits` is durable in the engine. After every group, so it is one small write.
-    pub(super) fn reached(&mut self, commits: Version) -> Result<(), Fault> {
+    pub(super) fn reached(&mut self, commits: Version) -> Result<(), EngineError> {
         let slot = u64::from(self.writes % 2) * SLOT as u64;
         self.writes = self.writes.wrapping_add(1);
         let sync = self.writes.is_multiple_of(SYNC_EVERY);
@@ -98,16 +98,16 @@ impl Folder {
             self.reached.write_all(&encode_mark(commits))?;
             if sync { self.reached.sync_data() } else { Ok(()) }
         };
-        write().map_err(|error| Fault::io("marking the last commit", &error))
+        write().map_err(|error| EngineError::io("marking the last commit", &error))
     }
 
     /// Notes that the store has reached `commits`. Durable when it returns.
-    pub(super) fn mark(&self, commits: Version) -> Result<(), Fault> {
-        let note = Note { engine: self.engine.to_string(), commits };
-        self.replace_note(&note).map_err(|error| Fault::io("writing store.json", &error))
+    pub(super) fn mark(&self, commits: Version) -> Result<(), EngineError> {
+        let note = EngineNote { engine: self.engine.to_string(), commits };
+        self.replace_note(&note).map_err(|error| EngineError::io("writing store.json", &error))
     }
 
-    fn replace_note(&self, note: &Note) -> io::Result<()> {
+    fn replace_note(&self, note: &EngineNote) -> io::Result<()> {
         let temporary = self.path.join("store.json.new");
         let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&temporary)?;
         file.write_all(&serde_json::to_vec(note)?)?;
@@ -205,7 +205,7 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> OpenError {
-    OpenError::from(Fault::io(&format!("{doing} `{}`", path.display()), error))
+    OpenError::from(EngineError::io(&format!("{doing} `{}`", path.display()), error))
 }
 
 fn lock(file: &Path, path: &Path) -> Result<File, OpenError> {
@@ -226,7 +226,7 @@ fn past(note: &Path, engine: Engine) -> Result<Past, OpenError> {
         Err(error) => return Err(failed("reading", note, &error)),
     };
     let unreadable = |why: String| OpenError::Damaged { reason: format!("`{}`: {why}", note.display()) };
-    let note: Note = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let note: EngineNote = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
     let has: Engine = note.engine.parse().map_err(|_| unreadable(format!("unknown engine `{}`", note.engine)))?;
     if has == engine { Ok(Past::AtLeast(note.commits)) } else { Err(OpenError::OtherEngine { has, asked: engine }) }
 }

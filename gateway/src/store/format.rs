@@ -17,7 +17,7 @@ use super::{
     engine::{Checked, DiskEngine, Past, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
     named::OpenError,
     record,
-    scan::{Order, Span},
+    scan::{Direction, Span},
     transfer::IMPORT_MARK,
 };
 
@@ -84,7 +84,7 @@ fn damaged(reason: String) -> OpenError {
 
 fn first_opening<E: DiskEngine>(engine: &E, view: &E::View, past: Past) -> Result<Totals, OpenError> {
     let everything = Span { from: Vec::new(), to: None };
-    let foreign = view.rows(&everything, Order::Ascending)?.next().transpose()?.is_some();
+    let foreign = view.rows(&everything, Direction::Ascending)?.next().transpose()?.is_some();
     match past {
         Past::New if !foreign => {
             let totals = Totals::default();
@@ -111,7 +111,7 @@ fn known_format(stored: &[u8]) -> Result<(), OpenError> {
 
 fn count<V: View>(view: &V, commits: Version) -> Result<Checked, OpenError> {
     let mut checked = Checked::from(Totals { commits, ..Totals::default() });
-    for row in view.rows(&Span::of(&row_key(b"")), Order::Ascending)? {
+    for row in view.rows(&Span::of(&row_key(b"")), Direction::Ascending)? {
         let (row, raw) = row?;
         let key = caller_key(row.as_ref());
         let whole = view.whole(raw)?;

@@ -27,13 +27,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
-    batch::{Batch, Expect, Key, Limits, Version, Write},
-    engine::{self, Checked, DiskEngine, Fault, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
+    batch::{Batch, Expect, Key, StoreLimits, Version, Write},
+    engine::{self, Checked, DiskEngine, EngineError, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
     folder::Folder,
     format,
     lease::{LeaseId, Leases},
     record,
-    scan::{Order, Span, check_page, fill},
+    scan::{Direction, Span, check_page, fill},
     watch::{Announcer, Commit, Watch},
 };
 
@@ -82,11 +82,11 @@ fn held(leases: &SharedLeases) -> MutexGuard<'_, Leases> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Verdict = Result<Version, CommitError>;
-type Answer = oneshot::Sender<Verdict>;
+type CommitResult = Result<Version, CommitError>;
+type CommitReply = oneshot::Sender<CommitResult>;
 
 enum Job {
-    Commit(Batch, Answer),
+    Commit(Batch, CommitReply),
     Close,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Grouped<E: DiskEngine> {
 
 impl<E: DiskEngine> Grouped<E> {
     /// Starts the writer. The folder's lock is held until the store is closed.
-    pub(super) fn start(engine: E, checked: Checked, folder: Option<Folder>) -> Result<Self, Fault> {
+    pub(super) fn start(engine: E, checked: Checked, folder: Option<Folder>) -> Result<Self, EngineError> {
         let Checked { totals, damaged, leased } = checked;
         let engine = Arc::new(engine);
         let announcer = Announcer::new();
@@ -123,7 +123,7 @@ impl<E: DiskEngine> Grouped<E> {
                 writer.run(jobs);
                 let _ = tell_closed.send(true); // nobody may be waiting
             })
-            .map_err(|error| Fault::io("starting the writer thread", &error))?;
+            .map_err(|error| EngineError::io("starting the writer thread", &error))?;
         Ok(Self { state, queue, closed, damaged, leases })
     }
 
@@ -155,7 +155,7 @@ impl<E: DiskEngine> Grouped<E> {
         })
     }
 
-    fn scan_now(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
+    fn scan_now(&self, span: &Span, order: Direction, limit: usize) -> Result<ScanPage, ReadError> {
         check_page(limit)?;
         let state = shared(&self.state);
         let open = state.as_ref().ok_or(ReadError::Closed)?;
@@ -177,7 +177,7 @@ impl<E: DiskEngine> Open<E> {
     }
 
     /// Merges the engine's rows, less those in flight, with the old values of those in flight.
-    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
+    fn scan(&self, span: &Span, order: Direction, limit: usize) -> Result<ScanPage, ReadError> {
         let view = self.engine.view()?;
         let mut rows = view.rows(span, order)?.filter(|row| match row {
             Ok((key, _)) => self.hidden.is_empty() || !self.hidden.contains_key(key.as_ref()),
@@ -186,8 +186,8 @@ impl<E: DiskEngine> Open<E> {
         let in_flight = self.hidden.range::<[u8], _>(span.bounds());
         let in_flight = in_flight.filter_map(|(key, old)| Some((key.as_slice(), old.as_ref()?.as_ref())));
         let mut in_flight: Box<dyn Iterator<Item = (&[u8], &[u8])>> = match order {
-            Order::Ascending => Box::new(in_flight),
-            Order::Descending => Box::new(in_flight.rev()),
+            Direction::Ascending => Box::new(in_flight),
+            Direction::Descending => Box::new(in_flight.rev()),
         };
 
         let mut row = rows.next().transpose()?;
@@ -197,7 +197,7 @@ impl<E: DiskEngine> Open<E> {
                 (None, None) => return Ok(None),
                 (None, Some(_)) => true,
                 (Some(_), None) => false,
-                (Some((key, _)), Some((old, _))) => (*old < key.as_ref()) == (order == Order::Ascending),
+                (Some((key, _)), Some((old, _))) => (*old < key.as_ref()) == (order == Direction::Ascending),
             };
             if old_first {
                 let found = old.map(|(key, bytes)| (caller_key(key), bytes));
@@ -210,7 +210,7 @@ impl<E: DiskEngine> Open<E> {
             let key = caller_key(key.as_ref());
             Ok::<_, ReadError>(Some((Key::from(key), entry(key, view.whole(raw)?.as_ref()))))
         };
-        fill(next, limit, &Limits::EMBEDDED)
+        fill(next, limit, &StoreLimits::EMBEDDED)
     }
 }
 
@@ -224,8 +224,8 @@ fn entry(key: &[u8], bytes: &[u8]) -> Entry {
     }
 }
 
-impl From<Fault> for ReadError {
-    fn from(fault: Fault) -> Self {
+impl From<EngineError> for ReadError {
+    fn from(fault: EngineError) -> Self {
         Self::Engine(fault.to_string())
     }
 }
@@ -243,7 +243,7 @@ impl<E: DiskEngine> Store for Grouped<E> {
     ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let after = after.map(|key| row_key(key.as_bytes()));
         let span = Span::of(&row_key(prefix.as_bytes())).after(after.as_deref());
-        Box::pin(async move { self.scan_now(&span, Order::Ascending, limit) })
+        Box::pin(async move { self.scan_now(&span, Direction::Ascending, limit) })
     }
 
     fn scan_back<'a>(
@@ -254,13 +254,13 @@ impl<E: DiskEngine> Store for Grouped<E> {
     ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let before = before.map(|key| row_key(key.as_bytes()));
         let span = Span::of(&row_key(prefix.as_bytes())).before(before.as_deref());
-        Box::pin(async move { self.scan_now(&span, Order::Descending, limit) })
+        Box::pin(async move { self.scan_now(&span, Direction::Descending, limit) })
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
         let queue = self.queue.clone();
         Box::pin(async move {
-            batch.check(&Limits::EMBEDDED)?;
+            batch.check(&StoreLimits::EMBEDDED)?;
             let (answer, answered) = oneshot::channel();
             queue.send(Job::Commit(batch, answer)).await.map_err(|_| CommitError::Closed)?;
             // the writer answers everything it takes; this is for a writer that died between the two
@@ -323,7 +323,7 @@ struct Writer<E: DiskEngine> {
 }
 
 /// A group, checked and ready to write.
-struct Plan<B> {
+struct GroupPlan<B> {
     writes: Writes,
     hidden: BTreeMap<Vec<u8>, Option<B>>,
     changed: Vec<Commit>,
@@ -331,7 +331,7 @@ struct Plan<B> {
 }
 
 /// One key as the group sees it so far.
-struct Seen<B> {
+struct SeenVersions<B> {
     stored: Option<B>,
     now: Option<record::Head>,
     written: bool,
@@ -356,7 +356,7 @@ impl<E: DiskEngine> Writer<E> {
     }
 
     /// Writes a group and answers everybody in it.
-    fn settle(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fault> {
+    fn settle(&mut self, group: Vec<(Batch, CommitReply)>) -> Result<(), EngineError> {
         let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         match guarded(|| self.write(batches)) {
             Ok(verdicts) => {
@@ -377,7 +377,7 @@ impl<E: DiskEngine> Writer<E> {
         }
     }
 
-    fn write(&mut self, batches: Vec<Batch>) -> Result<Vec<Verdict>, Fault> {
+    fn write(&mut self, batches: Vec<Batch>) -> Result<Vec<CommitResult>, EngineError> {
         let (plan, verdicts) = self.plan(batches)?;
         if plan.writes.is_empty() {
             return Ok(verdicts); // checked against a state that is durable already
@@ -399,11 +399,11 @@ impl<E: DiskEngine> Writer<E> {
 
     /// Decides every batch against what is stored and what the group has changed so far. Nobody is told before the sync,
     /// not even a conflict: it may rest on a batch of this group that is then lost.
-    fn plan(&self, batches: Vec<Batch>) -> Result<(Plan<BytesOf<E>>, Vec<Verdict>), Fault> {
+    fn plan(&self, batches: Vec<Batch>) -> Result<(GroupPlan<BytesOf<E>>, Vec<CommitResult>), EngineError> {
         let view = self.engine.view()?;
         let mut seen = BTreeMap::new();
         let mut plan =
-            Plan { writes: Writes::new(), hidden: BTreeMap::new(), changed: Vec::new(), totals: self.totals };
+            GroupPlan { writes: Writes::new(), hidden: BTreeMap::new(), changed: Vec::new(), totals: self.totals };
         let mut verdicts = Vec::with_capacity(batches.len());
         for batch in batches {
             let verdict = if !holds(&view, &mut seen, &batch.expect)? {
@@ -439,7 +439,7 @@ impl<E: DiskEngine> Writer<E> {
     }
 
     /// The end, by request or by fault: nobody is left waiting, the engine is dropped, then the folder's lock.
-    fn stop(self, mut jobs: mpsc::Receiver<Job>, fault: Option<Fault>) {
+    fn stop(self, mut jobs: mpsc::Receiver<Job>, fault: Option<EngineError>) {
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
             if let Job::Commit(_, answer) = job {
@@ -451,7 +451,7 @@ impl<E: DiskEngine> Writer<E> {
         // engines flush when dropped and may panic if that fails
         if let Err(fault) = guarded(|| {
             drop(engine);
-            Ok::<_, Fault>(())
+            Ok::<_, EngineError>(())
         }) {
             tracing::warn!(%fault, "closing the store");
         }
@@ -464,7 +464,7 @@ impl<E: DiskEngine> Writer<E> {
 }
 
 /// Takes what else is waiting, up to the limits of a group. True if the store is to close after it.
-fn drain(batch: Batch, answer: Answer, jobs: &mut mpsc::Receiver<Job>) -> (Vec<(Batch, Answer)>, bool) {
+fn drain(batch: Batch, answer: CommitReply, jobs: &mut mpsc::Receiver<Job>) -> (Vec<(Batch, CommitReply)>, bool) {
     let mut bytes = batch.bytes();
     let mut group = vec![(batch, answer)];
     while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
@@ -480,21 +480,25 @@ fn drain(batch: Batch, answer: Answer, jobs: &mut mpsc::Receiver<Job>) -> (Vec<(
     (group, false)
 }
 
-type SeenKeys<B> = BTreeMap<Vec<u8>, Seen<B>>;
+type SeenKeys<B> = BTreeMap<Vec<u8>, SeenVersions<B>>;
 
-fn look<'s, V: View>(view: &V, seen: &'s mut SeenKeys<V::Bytes>, key: &[u8]) -> Result<&'s mut Seen<V::Bytes>, Fault> {
+fn look<'s, V: View>(
+    view: &V,
+    seen: &'s mut SeenKeys<V::Bytes>,
+    key: &[u8],
+) -> Result<&'s mut SeenVersions<V::Bytes>, EngineError> {
     use std::collections::btree_map::Entry;
     match seen.entry(row_key(key)) {
         Entry::Occupied(known) => Ok(known.into_mut()),
         Entry::Vacant(new) => {
             let stored = view.get(new.key())?;
             let now = stored.as_ref().map(|bytes| record::head(bytes.as_ref()));
-            Ok(new.insert(Seen { stored, now, written: false }))
+            Ok(new.insert(SeenVersions { stored, now, written: false }))
         }
     }
 }
 
-fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) -> Result<bool, Fault> {
+fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) -> Result<bool, EngineError> {
     for expect in expect {
         let (key, want) = match expect {
             Expect::Absent(key) => (key, None),
@@ -507,7 +511,7 @@ fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) ->
     Ok(true)
 }
 
-impl<B: engine::Bytes> Plan<B> {
+impl<B: engine::Bytes> GroupPlan<B> {
     /// Takes one write of the batch that has just been given the number `totals.commits`.
     fn add<V: View<Bytes = B>>(
         &mut self,
@@ -515,7 +519,7 @@ impl<B: engine::Bytes> Plan<B> {
         seen: &mut SeenKeys<B>,
         leases: &SharedLeases,
         write: Write,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EngineError> {
         let (key, value, lease) = match write {
             Write::Put(key, value) => (key, Some(value), None),
             Write::PutLeased(key, value, lease) => (key, Some(value), Some(lease)),

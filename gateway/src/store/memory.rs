@@ -9,9 +9,9 @@ use std::{
 
 use super::{
     api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
-    batch::{Batch, Expect, Key, Limits, Version, Write},
+    batch::{Batch, Expect, Key, StoreLimits, Version, Write},
     lease::{LeaseId, Leases},
-    scan::{Order, Span, check_page, fill},
+    scan::{Direction, Span, check_page, fill},
     watch::{Announcer, Watch},
 };
 
@@ -41,17 +41,17 @@ impl Inner {
         if self.announcer.is_some() { Ok(self) } else { Err(ReadError::Closed) }
     }
 
-    fn scan(&self, span: &Span, order: Order, limit: usize) -> Result<ScanPage, ReadError> {
+    fn scan(&self, span: &Span, order: Direction, limit: usize) -> Result<ScanPage, ReadError> {
         check_page(limit)?;
         if span.is_empty() || limit == 0 {
             return Ok(ScanPage::default());
         }
         let rows = self.rows.range::<[u8], _>(span.bounds()).map(|(key, entry)| (key.clone(), entry.clone()));
         let mut rows: Box<dyn Iterator<Item = _>> = match order {
-            Order::Ascending => Box::new(rows),
-            Order::Descending => Box::new(rows.rev()),
+            Direction::Ascending => Box::new(rows),
+            Direction::Descending => Box::new(rows.rev()),
         };
-        fill(|| Ok(rows.next()), limit, &Limits::EMBEDDED)
+        fill(|| Ok(rows.next()), limit, &StoreLimits::EMBEDDED)
     }
 
     fn holds(&self, expect: &Expect) -> bool {
@@ -62,7 +62,7 @@ impl Inner {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<Version, CommitError> {
-        batch.check(&Limits::EMBEDDED)?;
+        batch.check(&StoreLimits::EMBEDDED)?;
         let announcer = self.announcer.clone().ok_or(CommitError::Closed)?;
         if !batch.expect.iter().all(|expect| self.holds(expect)) {
             return Err(CommitError::Conflict);
@@ -150,7 +150,7 @@ impl Store for Memory {
         limit: usize,
     ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let span = Span::of(prefix.as_bytes()).after(after.map(Key::as_bytes));
-        Box::pin(async move { shared(&self.inner).open()?.scan(&span, Order::Ascending, limit) })
+        Box::pin(async move { shared(&self.inner).open()?.scan(&span, Direction::Ascending, limit) })
     }
 
     fn scan_back<'a>(
@@ -160,7 +160,7 @@ impl Store for Memory {
         limit: usize,
     ) -> BoxFuture<'a, Result<ScanPage, ReadError>> {
         let span = Span::of(prefix.as_bytes()).before(before.map(Key::as_bytes));
-        Box::pin(async move { shared(&self.inner).open()?.scan(&span, Order::Descending, limit) })
+        Box::pin(async move { shared(&self.inner).open()?.scan(&span, Direction::Descending, limit) })
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {

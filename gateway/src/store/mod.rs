@@ -46,7 +46,7 @@ mod damage;
 
 pub use self::{
     api::{BoxFuture, CommitError, Entry, ReadError, Rows, ScanPage, Store, scan_all},
-    batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, Limits, VALUE_MAX, Version, Write},
+    batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, StoreLimits, VALUE_MAX, Version, Write},
     lease::LeaseId,
     named::{Engine, OpenError, UnknownEngine},
     open::{open, open_copy},

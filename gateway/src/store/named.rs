@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::engine::Fault;
+use super::engine::EngineError;
 
 /// The engines, as the configuration names them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -92,13 +92,13 @@ pub enum OpenError {
     },
 }
 
-impl From<Fault> for OpenError {
-    fn from(fault: Fault) -> Self {
+impl From<EngineError> for OpenError {
+    fn from(fault: EngineError) -> Self {
         match fault {
-            Fault::Full(_) | Fault::Io(_) => Self::Engine { reason: fault.to_string() },
-            Fault::Damaged(reason) => Self::Damaged { reason },
+            EngineError::Full(_) | EngineError::Io(_) => Self::Engine { reason: fault.to_string() },
+            EngineError::Damaged(reason) => Self::Damaged { reason },
             // an engine that panics while it opens or reads has met something its authors did not expect
-            Fault::Panicked(reason) => Self::Damaged { reason: format!("the engine panicked: {reason}") },
+            EngineError::Panicked(reason) => Self::Damaged { reason: format!("the engine panicked: {reason}") },
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     api::Store,
-    engine::{DiskEngine, Fault, Past, guarded},
+    engine::{DiskEngine, EngineError, Past, guarded},
     folder::{self, Folder},
     format,
     group::Grouped,
@@ -38,7 +38,7 @@ pub fn open_copy(engine: Engine, path: &Path, copy: &Path, cache_mib: u64) -> Re
 fn on_disk<E: DiskEngine>(
     engine: Engine,
     path: &Path,
-    open: impl FnOnce(&Path) -> Result<E, Fault>,
+    open: impl FnOnce(&Path) -> Result<E, EngineError>,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let folder = Folder::open(path, engine)?;
     let opened = guarded(|| open(folder.path()))?;
@@ -48,7 +48,7 @@ fn on_disk<E: DiskEngine>(
             // a damaged engine may panic again when it is dropped
             let _ = guarded(|| {
                 drop(opened);
-                Ok::<_, Fault>(())
+                Ok::<_, EngineError>(())
             });
             return Err(error);
         }

@@ -10,9 +10,9 @@ use std::{io::ErrorKind, path::Path};
 use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::{
-    engine::{DiskEngine, Fault, RawRows, View, Writes},
+    engine::{DiskEngine, EngineError, RawRows, View, Writes},
     folder::sync_folder,
-    scan::{Order, Span},
+    scan::{Direction, Span},
 };
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("lychgate");
@@ -27,28 +27,28 @@ impl Redb {
     ///
     /// redb does not open a file in which it was killed before the first commit, and cannot tell it from another kind of
     /// file. So a new one is made under another name, and gets its own when it is whole.
-    pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
+    pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, EngineError> {
         if !file.exists() {
             let unfinished = file.with_extension("new");
             match std::fs::remove_file(&unfinished) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Fault::io("removing redb's unfinished file", &error));
+                    return Err(EngineError::io("removing redb's unfinished file", &error));
                 }
                 Ok(()) | Err(_) => {}
             }
             drop(Self::open_whole(&unfinished, cache_mib)?);
-            std::fs::rename(&unfinished, file).map_err(|error| Fault::io("naming redb's file", &error))?;
+            std::fs::rename(&unfinished, file).map_err(|error| EngineError::io("naming redb's file", &error))?;
         }
         Self::open_whole(file, cache_mib)
     }
 
-    fn open_whole(file: &Path, cache_mib: u64) -> Result<Self, Fault> {
+    fn open_whole(file: &Path, cache_mib: u64) -> Result<Self, EngineError> {
         let cache = usize::try_from(cache_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
         let db = Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).create(file).map_err(fault)?;
         let redb = Self { db };
         redb.apply(&Writes::new())?; // makes the table, so that views find it
         if let Some(folder) = file.parent() {
-            sync_folder(folder).map_err(|error| Fault::io("syncing the store's folder", &error))?;
+            sync_folder(folder).map_err(|error| EngineError::io("syncing the store's folder", &error))?;
         }
         Ok(redb)
     }
@@ -57,13 +57,13 @@ impl Redb {
 impl DiskEngine for Redb {
     type View = RedbView;
 
-    fn view(&self) -> Result<RedbView, Fault> {
+    fn view(&self) -> Result<RedbView, EngineError> {
         let table = self.db.begin_read().map_err(fault)?.open_table(TABLE).map_err(fault)?;
         Ok(RedbView { table })
     }
 
     /// Durable already when it returns.
-    fn apply(&self, writes: &Writes) -> Result<(), Fault> {
+    fn apply(&self, writes: &Writes) -> Result<(), EngineError> {
         let mut transaction = self.db.begin_write().map_err(fault)?;
         transaction.set_durability(Durability::Immediate).map_err(fault)?;
         {
@@ -78,7 +78,7 @@ impl DiskEngine for Redb {
         transaction.commit().map_err(fault)
     }
 
-    fn sync(&self) -> Result<(), Fault> {
+    fn sync(&self) -> Result<(), EngineError> {
         Ok(())
     }
 }
@@ -91,31 +91,31 @@ pub(super) struct RedbView {
 impl View for RedbView {
     type Bytes = Vec<u8>;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         Ok(self.table.get(key).map_err(fault)?.map(|value| value.value().to_vec()))
     }
 
-    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Vec<u8>>, Fault> {
+    fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, Vec<u8>>, EngineError> {
         let rows = self.table.range::<&[u8]>(span.bounds()).map_err(fault)?;
         let rows = rows.map(|row| {
             let (key, value) = row.map_err(fault)?;
             Ok((key.value().to_vec(), value.value().to_vec()))
         });
         Ok(match order {
-            Order::Ascending => Box::new(rows),
-            Order::Descending => Box::new(rows.rev()),
+            Direction::Ascending => Box::new(rows),
+            Direction::Descending => Box::new(rows.rev()),
         })
     }
 
-    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
         Ok(raw)
     }
 }
 
-fn fault(error: impl Into<redb::Error>) -> Fault {
+fn fault(error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
-        redb::Error::Io(error) => Fault::io("redb", &error),
-        damaged @ (redb::Error::Corrupted(_) | redb::Error::RepairAborted) => Fault::Damaged(damaged.to_string()),
-        other => Fault::Io(other.to_string()),
+        redb::Error::Io(error) => EngineError::io("redb", &error),
+        damaged @ (redb::Error::Corrupted(_) | redb::Error::RepairAborted) => EngineError::Damaged(damaged.to_string()),
+        other => EngineError::Io(other.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     api::{Entry, ReadError, ScanPage},
-    batch::{Key, Limits},
+    batch::{Key, StoreLimits},
 };
 
 /// Most rows in one page of a scan, of whichever engine.
@@ -63,7 +63,7 @@ impl Span {
 
 /// Which end of a span comes first.
 #[derive(Copy, Clone, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Direction {
     Ascending,
     Descending,
 }
@@ -77,7 +77,7 @@ pub(super) fn check_page(limit: usize) -> Result<(), ReadError> {
 pub(super) fn fill<F: From<ReadError>>(
     mut rows: impl FnMut() -> Result<Option<(Key, Entry)>, F>,
     limit: usize,
-    limits: &Limits,
+    limits: &StoreLimits,
 ) -> Result<ScanPage, F> {
     let (mut page, mut bytes) = (ScanPage::default(), 0);
     while let Some((key, entry)) = rows()? {

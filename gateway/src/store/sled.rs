@@ -25,9 +25,9 @@ use std::{
 use sled::{Db, IVec, Tree};
 
 use super::{
-    engine::{DiskEngine, Fault, RawRows, RowChange, View, Writes},
+    engine::{DiskEngine, EngineError, RawRows, RowChange, View, Writes},
     folder::sync_folder,
-    scan::{Order, Span},
+    scan::{Direction, Span},
 };
 
 /// Longest value stored in one piece. Twenty of them with the longest keys are 90 kB, below the 128 kB where sled leaves its
@@ -55,9 +55,9 @@ pub(super) struct Sled {
 
 impl Sled {
     /// Opens or makes the database in the folder `dir`, which the caller has locked.
-    pub(super) fn open(dir: &Path, cache_mib: u64) -> Result<Self, Fault> {
-        std::fs::create_dir_all(dir).map_err(|error| Fault::io("making sled's folder", &error))?;
-        remove_unfinished_snapshots(dir).map_err(|error| Fault::io("tidying sled's folder", &error))?;
+    pub(super) fn open(dir: &Path, cache_mib: u64) -> Result<Self, EngineError> {
+        std::fs::create_dir_all(dir).map_err(|error| EngineError::io("making sled's folder", &error))?;
+        remove_unfinished_snapshots(dir).map_err(|error| EngineError::io("tidying sled's folder", &error))?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_mib.saturating_mul(1024 * 1024))
@@ -65,14 +65,14 @@ impl Sled {
             .mode(sled::Mode::LowSpace)
             .use_compression(false);
         let db = open_patiently(&config)?;
-        let data = sync_names(dir).map_err(|error| Fault::io("syncing sled's files", &error))?;
+        let data = sync_names(dir).map_err(|error| EngineError::io("syncing sled's files", &error))?;
         let last = db.range(b"p".as_slice()..b"q".as_slice()).next_back().transpose().map_err(fault)?;
         let next = last.and_then(|(key, _)| parted_id(&key)).map_or(0, |id| id + 1);
         Ok(Self { db, data, next_parted: AtomicU64::new(next) })
     }
 
     /// Adds one row to a batch: in one piece, or its parts and a row that names them. The parts of the value before go.
-    fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &RowChange) -> Result<(), Fault> {
+    fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &RowChange) -> Result<(), EngineError> {
         if change.before > PART_MAX
             && let Some(old) = self.db.get(key).map_err(fault)?
             && let Some(old) = Parted::parse(&old)?
@@ -85,7 +85,7 @@ impl Sled {
             Some(value) => {
                 let id = self.next_parted.fetch_add(1, Ordering::Relaxed);
                 let count = u16::try_from(value.len().div_ceil(PART_MAX))
-                    .map_err(|_| Fault::Io(format!("a record of {} bytes has too many parts", value.len())))?;
+                    .map_err(|_| EngineError::Io(format!("a record of {} bytes has too many parts", value.len())))?;
                 let parted = Parted { id, count };
                 for (key, part) in parted.keys().zip(value.chunks(PART_MAX)) {
                     batch.insert(key.as_slice(), part);
@@ -113,13 +113,13 @@ impl Parted {
     }
 
     /// `None` for a value in one piece.
-    fn parse(raw: &[u8]) -> Result<Option<Self>, Fault> {
+    fn parse(raw: &[u8]) -> Result<Option<Self>, EngineError> {
         let Some((&PARTED, rest)) = raw.split_first() else {
             return Ok(None);
         };
         let parsed = rest.split_first_chunk().and_then(|(id, count)| Some((id, count.try_into().ok()?)));
         let (id, count) =
-            parsed.ok_or_else(|| Fault::Damaged("a row that stands for parts is cut short".to_owned()))?;
+            parsed.ok_or_else(|| EngineError::Damaged("a row that stands for parts is cut short".to_owned()))?;
         Ok(Some(Self { id: u64::from_be_bytes(*id), count: u16::from_be_bytes(count) }))
     }
 
@@ -140,11 +140,11 @@ fn parted_id(key: &[u8]) -> Option<u64> {
 impl DiskEngine for Sled {
     type View = SledView;
 
-    fn view(&self) -> Result<SledView, Fault> {
+    fn view(&self) -> Result<SledView, EngineError> {
         Ok(SledView { tree: Tree::clone(&self.db) })
     }
 
-    fn apply(&self, writes: &Writes) -> Result<(), Fault> {
+    fn apply(&self, writes: &Writes) -> Result<(), EngineError> {
         let mut batch = sled::Batch::default();
         for (key, change) in writes {
             self.add(&mut batch, key, change)?;
@@ -152,9 +152,9 @@ impl DiskEngine for Sled {
         self.db.apply_batch(batch).map_err(fault)
     }
 
-    fn sync(&self) -> Result<(), Fault> {
+    fn sync(&self) -> Result<(), EngineError> {
         self.db.flush().map_err(fault)?;
-        self.data.sync_data().map_err(|error| Fault::io("syncing sled's log", &error))
+        self.data.sync_data().map_err(|error| EngineError::io("syncing sled's log", &error))
     }
 }
 
@@ -166,19 +166,19 @@ pub(super) struct SledView {
 impl View for SledView {
     type Bytes = IVec;
 
-    fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>, EngineError> {
         self.tree.get(key).map_err(fault)?.map(|raw| self.whole(raw)).transpose()
     }
 
-    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, IVec>, Fault> {
+    fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, IVec>, EngineError> {
         let rows = self.tree.range::<&[u8], _>(span.bounds());
         Ok(match order {
-            Order::Ascending => Box::new(rows.map(|row| row.map_err(fault))),
-            Order::Descending => Box::new(rows.rev().map(|row| row.map_err(fault))),
+            Direction::Ascending => Box::new(rows.map(|row| row.map_err(fault))),
+            Direction::Descending => Box::new(rows.rev().map(|row| row.map_err(fault))),
         })
     }
 
-    fn whole(&self, raw: IVec) -> Result<IVec, Fault> {
+    fn whole(&self, raw: IVec) -> Result<IVec, EngineError> {
         let Some(parted) = Parted::parse(&raw)? else {
             return Ok(raw);
         };
@@ -186,25 +186,25 @@ impl View for SledView {
         for key in parted.keys() {
             let part = self.tree.get(&key).map_err(fault)?;
             let part =
-                part.ok_or_else(|| Fault::Damaged(format!("part {} of a value is missing", hex::encode(&key))))?;
+                part.ok_or_else(|| EngineError::Damaged(format!("part {} of a value is missing", hex::encode(&key))))?;
             value.extend_from_slice(&part);
         }
         Ok(value.into())
     }
 }
 
-fn fault(error: sled::Error) -> Fault {
+fn fault(error: sled::Error) -> EngineError {
     match error {
-        sled::Error::Io(error) => Fault::io("sled", &error),
-        damaged @ sled::Error::Corruption { .. } => Fault::Damaged(damaged.to_string()),
+        sled::Error::Io(error) => EngineError::io("sled", &error),
+        damaged @ sled::Error::Corruption { .. } => EngineError::Damaged(damaged.to_string()),
         other @ (sled::Error::CollectionNotFound(_) | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_)) => {
-            Fault::Io(other.to_string())
+            EngineError::Io(other.to_string())
         }
     }
 }
 
 /// Our own lock says that no other process has the store; sled's may still be held by threads of ours that are just ending.
-fn open_patiently(config: &sled::Config) -> Result<Db, Fault> {
+fn open_patiently(config: &sled::Config) -> Result<Db, EngineError> {
     for _ in 1..LOCK_TRIES {
         match config.open() {
             Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock") => {

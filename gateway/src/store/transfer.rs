@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api::{CommitError, ReadError, Store},
-    batch::{Batch, KEY_MAX, Key, Limits, VALUE_MAX, Write as Change},
+    batch::{self, Batch, KEY_MAX, Key, StoreLimits, VALUE_MAX},
     scan::SCAN_MAX,
 };
 
@@ -40,14 +40,14 @@ const REFUSED_NAMED: usize = 100;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct ExportHeader {
     lychgate_store_export: u32,
     exported_at: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Line {
+enum ExportLine {
     Record(Record),
     End(Summary),
 }
@@ -149,7 +149,7 @@ pub async fn export<W: Write + Send>(
 ) -> Result<Summary, ExportError> {
     let mut out = Hashed { inner: out, digest: digest::Context::new(&digest::SHA256) };
     let before = store.commit(Batch::default()).await?;
-    out.line(&Header { lychgate_store_export: FORMAT, exported_at: exported_at.to_owned() })?;
+    out.line(&ExportHeader { lychgate_store_export: FORMAT, exported_at: exported_at.to_owned() })?;
     let everything = Key::from("");
     let mut last: Option<Key> = None;
     let mut records = 0;
@@ -180,7 +180,7 @@ pub async fn export<W: Write + Send>(
 
 /// What to do with one record of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum ImportDecision {
     /// Store it.
     Take,
     /// Store it under another key.
@@ -194,7 +194,7 @@ pub enum Judgement {
 pub async fn import<R: BufRead + Seek + Send>(
     store: &dyn Store,
     source: &mut R,
-    judge: impl Fn(&Key, &[u8]) -> Judgement + Send,
+    judge: impl Fn(&Key, &[u8]) -> ImportDecision + Send,
 ) -> Result<Summary, ImportError> {
     if !store.scan(&Key::from(""), None, 1).await?.rows.is_empty() {
         return Err(ImportError::NotEmpty);
@@ -203,7 +203,7 @@ pub async fn import<R: BufRead + Seek + Send>(
     let mut lines = Lines::start(source)?;
     let mut refused = Vec::new();
     while let Some((key, value)) = lines.next()? {
-        if let Judgement::Refuse(why) = judge(&key, &value)
+        if let ImportDecision::Refuse(why) = judge(&key, &value)
             && refused.len() < REFUSED_NAMED
         {
             refused.push(format!("line {}, {key:?}: {why}", lines.number));
@@ -217,13 +217,13 @@ pub async fn import<R: BufRead + Seek + Send>(
     let mut lines = Lines::start(source)?;
     let mut batch = Batch::default().absent(IMPORT_MARK).put(IMPORT_MARK, "");
     let limits = store.limits();
-    let limits = Limits { batch_bytes: limits.batch_bytes.min(IMPORT_BYTES), ..limits };
+    let limits = StoreLimits { batch_bytes: limits.batch_bytes.min(IMPORT_BYTES), ..limits };
     while let Some((key, value)) = lines.next()? {
         let key = match judge(&key, &value) {
-            Judgement::Aside(aside) => aside,
-            Judgement::Take | Judgement::Refuse(_) => key,
+            ImportDecision::Aside(aside) => aside,
+            ImportDecision::Take | ImportDecision::Refuse(_) => key,
         };
-        let put = Change::Put(key, value);
+        let put = batch::Write::Put(key, value);
         if !batch.has_room_for(&put, &limits) {
             store.commit(std::mem::take(&mut batch)).await?;
         }
@@ -282,9 +282,9 @@ fn from_record(record: Record) -> Result<(Key, Vec<u8>), String> {
     let key = either("key", record.key, record.key_hex)?;
     let value = either("value", record.value, record.value_hex)?;
     let batch = Batch::default().put(key, value);
-    batch.check(&Limits::EMBEDDED).map_err(|error| error.to_string())?;
+    batch.check(&StoreLimits::EMBEDDED).map_err(|error| error.to_string())?;
     match batch.writes.into_iter().next() {
-        Some(Change::Put(key, value)) if key != Key::from(IMPORT_MARK) => Ok((key, value)),
+        Some(batch::Write::Put(key, value)) if key != Key::from(IMPORT_MARK) => Ok((key, value)),
         _ => Err("the export is of a store whose own import did not finish".to_owned()),
     }
 }
@@ -311,7 +311,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
         let format = format.ok_or_else(|| lines.malformed("not an export"))?;
         match u32::try_from(format).unwrap_or(u32::MAX) {
             FORMAT => {
-                serde_json::from_value::<Header>(header).map_err(|error| lines.malformed(error))?;
+                serde_json::from_value::<ExportHeader>(header).map_err(|error| lines.malformed(error))?;
                 Ok(lines)
             }
             found if found > FORMAT => Err(ImportError::Newer { found }),
@@ -342,7 +342,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
     fn next(&mut self) -> Result<Option<(Key, Vec<u8>)>, ImportError> {
         let line = self.line()?;
         match serde_json::from_slice(&line).map_err(|_| self.malformed("neither a record nor the last line"))? {
-            Line::Record(record) => {
+            ExportLine::Record(record) => {
                 self.digest.update(&line);
                 self.records += 1;
                 let (key, value) = from_record(record).map_err(|why| self.malformed(why))?;
@@ -352,7 +352,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
                 self.last = Some(key.clone());
                 Ok(Some((key, value)))
             }
-            Line::End(end) => {
+            ExportLine::End(end) => {
                 self.finish(&end)?;
                 self.end = Some(end);
                 Ok(None)

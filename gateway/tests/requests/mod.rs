@@ -20,7 +20,7 @@ async fn no_web_page_changes_anything() {
     ];
     let stage = Stage::set().await;
     for row in endpoints::all() {
-        let changes = row.changes == Changes::State;
+        let changes = row.changes == Effect::State;
         assert_eq!(changes, row.method != Method::GET, "{} {}: only fetching changes nothing", row.method, row.path);
         for (what, headers, want) in &rows {
             let peer = stage.served_to(&row).await;

@@ -71,13 +71,19 @@ impl Member {
         let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
         flow::shell::retrying(|| async {
             let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
-            let asked =
-                flow::renew::Asked { csr: &csr, takes, evidence, ticket, exporter: &EXPORTER, source: "192.0.2.0/24" };
+            let asked = flow::renew::RenewalRequest {
+                csr: &csr,
+                takes,
+                evidence,
+                ticket,
+                exporter: &EXPORTER,
+                source: "192.0.2.0/24",
+            };
             match flow::renew::renew(&story.shell, &caller, &asked, "story").await? {
-                flow::renew::Renewed::Issued(made) => {
+                flow::renew::RenewalOutcome::Issued(made) => {
                     Ok(Told::Issued(Box::new(native::enroll::issued(&story.shell, *made))))
                 }
-                flow::renew::Renewed::Challenge(challenge) => Ok(Told::Challenge(challenge)),
+                flow::renew::RenewalOutcome::Challenge(challenge) => Ok(Told::Challenge(challenge)),
             }
         })
         .await

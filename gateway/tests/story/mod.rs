@@ -2,7 +2,7 @@
 
 use gateway::edge::fronts::native;
 use gateway::flow::asked::{LockWish, TokenWish};
-use gateway::flow::enroll::Outcome;
+use gateway::flow::enroll::EnrollOutcome;
 use gateway::flow::views::{AuditEntry, LockDetails, MadeToken};
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use gateway::{
     attest,
     core::{
         admission::{Caller, Use},
-        approve::{Approve, Code, Wish},
+        approve::{Approve, CodeCheck, Wish},
         enroll::Inbound,
         evidence::Challenge,
         keys,
@@ -37,7 +37,7 @@ use gateway::{
     },
     registry::{
         live::{self, NewConn},
-        sessions::{self, About, Door, Party},
+        sessions::{self, EntryPoint, Party, SessionInfo},
     },
     signer::{Authority, Passphrase},
 };
@@ -128,11 +128,11 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn of(shell: &Shell, outcome: Outcome) -> Self {
+    fn of(shell: &Shell, outcome: EnrollOutcome) -> Self {
         match outcome {
-            Outcome::Issued(made) => Self::Issued(Box::new(native::enroll::issued(shell, *made))),
-            Outcome::Waiting(awaiting) => Self::Waiting(native::enroll::waiting(shell, &awaiting)),
-            Outcome::Challenge(challenge) => Self::Challenge(challenge),
+            EnrollOutcome::Issued(made) => Self::Issued(Box::new(native::enroll::issued(shell, *made))),
+            EnrollOutcome::Waiting(awaiting) => Self::Waiting(native::enroll::waiting(shell, &awaiting)),
+            EnrollOutcome::Challenge(challenge) => Self::Challenge(challenge),
         }
     }
 
@@ -326,7 +326,7 @@ impl Story {
     }
 
     async fn approve_named(&self, by: &Member, id: &str, code: &str, name: Option<String>) -> Result<(), Refusal> {
-        let code = Code::Typed(code.to_owned());
+        let code = CodeCheck::Typed(code.to_owned());
         let asked = Approve { code, wish: Wish::Own { name, labels: Default::default(), owner: None } };
         flow::people::approve(&self.shell, &by.caller(self).await, id, &asked, "story").await.map(drop)
     }
@@ -364,14 +364,14 @@ impl Story {
 
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     /// The same, ending when its seat, and its connection's, are given up.
-    pub fn seats(&self, caller: &Member, machine: &str) -> (sessions::Seat, live::Seat) {
+    pub fn seats(&self, caller: &Member, machine: &str) -> (sessions::SessionGuard, live::ConnGuard) {
         let shell = &self.shell;
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = self.peer(&caller.issued);
         let conn =
             shell.live.enter(NewConn { face: Face::Proxy, peer: Some(peer.clone()), source, exporter: EXPORTER });
         let machine = format!("spiffe://{}/machine/{machine}", shell.domain.as_str());
-        let about = About {
+        let about = SessionInfo {
             caller: Party {
                 identity: peer.identity.clone(),
                 lineage: caller.issued.id.clone(),
@@ -386,7 +386,7 @@ impl Story {
             service: "ssh".to_owned(),
             mode: gateway::core::session::Mode::Raw,
             rules: vec!["admins-connect".to_owned()],
-            door: Door::Connect,
+            door: EntryPoint::Connect,
             started_ms: shell.clock.now_ms(),
         };
         (shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about), conn)

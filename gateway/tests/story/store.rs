@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::store::{
-    Batch, BoxFuture, CommitError, Entry, Key, LeaseId, Limits, ReadError, ScanPage, Store, Version, Watch,
+    Batch, BoxFuture, CommitError, Entry, Key, LeaseId, ReadError, ScanPage, Store, StoreLimits, Version, Watch,
 };
 
 /// How a store is.
@@ -46,7 +46,7 @@ pub struct TestStore {
     inner: Arc<dyn Store>,
     health: Mutex<Health>,
     fates: Arc<Mutex<VecDeque<Fate>>>,
-    limits: Limits,
+    limits: StoreLimits,
     rounds: AtomicUsize,
     leaving: AtomicBool,
 }
@@ -66,7 +66,7 @@ impl TestStore {
     }
 
     /// The same with limits of its own.
-    pub fn with_limits(inner: Arc<dyn Store>, limits: Limits) -> Self {
+    pub fn with_limits(inner: Arc<dyn Store>, limits: StoreLimits) -> Self {
         Self { limits, ..Self::new(inner) }
     }
 
@@ -146,7 +146,7 @@ impl TestStore {
 }
 
 impl Store for TestStore {
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> StoreLimits {
         self.limits
     }
 

@@ -244,8 +244,8 @@ fn resolve(path: &[String], module: &str, modules: &BTreeSet<&str>) -> Option<Us
     None
 }
 
-/// What each module of a crate uses.
-pub fn uses(sources: &[Source]) -> BTreeSet<Use> {
+/// The modules of a crate that are not compiled for tests alone, each with its code.
+fn of_product(sources: &[Source]) -> Vec<(&str, String)> {
     let read: Vec<(&Source, String, Vec<String>)> = sources
         .iter()
         .map(|source| {
@@ -259,12 +259,42 @@ pub fn uses(sources: &[Source]) -> BTreeSet<Use> {
         .map(|module| module.trim_start_matches("::").to_owned())
         .collect();
     let is_test = |module: &str| of_tests.iter().any(|test| module == test || module.starts_with(&format!("{test}::")));
+    let product = read.into_iter().filter(|(source, ..)| !is_test(&source.module));
+    product.map(|(source, code, _)| (source.module.as_str(), code)).collect()
+}
+
+/// What each module of a crate uses.
+pub fn uses(sources: &[Source]) -> BTreeSet<Use> {
     let modules: BTreeSet<&str> = sources.iter().map(|source| source.module.as_str()).collect();
     let mut found = BTreeSet::new();
-    for (source, code, _) in read.iter().filter(|(source, ..)| !is_test(&source.module)) {
-        found.extend(paths(code).iter().filter_map(|path| resolve(path, &source.module, &modules)));
+    for (module, code) in of_product(sources) {
+        found.extend(paths(&code).iter().filter_map(|path| resolve(path, module, &modules)));
     }
     found
+}
+
+/// The names that more than one type of a crate has, each as `name: its modules`. Types inside functions and `impl` blocks do not
+/// count.
+pub fn shared_names(sources: &[Source]) -> BTreeSet<String> {
+    let mut by_name: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (module, code) in of_product(sources) {
+        for line in code.lines() {
+            let item = match line.strip_prefix("pub") {
+                Some(rest) if rest.starts_with('(') => rest.split_once(") ").map_or("", |(_, item)| item),
+                Some(rest) => rest.trim_start(),
+                None => line,
+            };
+            let Some((_, name)) =
+                item.split_once(' ').filter(|(kind, _)| ["struct", "enum", "trait", "type", "union"].contains(kind))
+            else {
+                continue;
+            };
+            let name = name.split(|c| !is_name(c)).next().unwrap_or_default();
+            by_name.entry(name.to_owned()).or_default().insert(module);
+        }
+    }
+    let shared = by_name.into_iter().filter(|(_, modules)| modules.len() > 1);
+    shared.map(|(name, modules)| format!("{name}: {}", modules.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }
 
 fn first(module: &str) -> &str {
@@ -443,5 +473,20 @@ mod tests {
     fn what_is_expected_must_be_there() {
         let found = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
         assert_eq!(differences(&found, &["b", "c"]), ["new: a", "not needed any more: c"]);
+    }
+
+    #[test]
+    fn names_that_two_types_have_are_seen() {
+        let source = |module: &str, text: &str| Source { module: module.to_owned(), text: text.to_owned() };
+        let sources = [
+            source("a", "pub struct Parts;\nenum Reason { One }\n#[cfg(test)]\nmod tests;\npub type Rows = u8;"),
+            source(
+                "b",
+                "pub(super) struct Parts<'a>(&'a str);\n// enum Reason {}\nimpl Io for B {\n    type Rows = u8;\n}",
+            ),
+            source("a::tests", "struct Rows;"),
+            source("c", "pub trait Parts {}"),
+        ];
+        assert_eq!(differences(&shared_names(&sources), &["Parts: a, b, c"]), [""; 0]);
     }
 }

@@ -309,6 +309,20 @@ fn no_folder_of_the_gateway_has_a_circle() {
     report("circles, against GATEWAY_CIRCLES", layers::differences(&found, GATEWAY_CIRCLES));
 }
 
+/// What is compiled for one platform only has the same names for each.
+const SHARED_NAMES: &[&str] = &[
+    "LocalListener: platform::other, platform::unix",
+    "LocalStream: platform::other, platform::unix",
+    "StopSignal: platform::other, platform::unix",
+];
+
+#[test]
+fn no_two_types_of_a_crate_have_one_name() {
+    let crates = ["gateway", "enroll-client", "pki", "policy", "wire", "transport"];
+    let found = crates.iter().flat_map(|name| layers::shared_names(&sources(&format!("{name}/src")))).collect();
+    report("names that two types have, against SHARED_NAMES", layers::differences(&found, SHARED_NAMES));
+}
+
 /// Whether a source is that of an attestor which debug builds alone have.
 fn is_for_tests(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();

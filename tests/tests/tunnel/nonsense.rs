@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use enroll_client::core::tunnel as client;
 use gateway::core::frame_rate::FRAMES_MAX;
-use gateway::edge::tunnel::conversation::{self as server, About, Tunnel};
+use gateway::edge::tunnel::conversation::{self as server, GatewayState, TunnelConversation};
 use proptest::prelude::*;
 use wire::tunnel::{
     Closing, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Reason, Reauthenticate, ServiceOffer, ToMachine,
     VERSION, Welcome,
 };
 
-const ABOUT: About = About { epoch: u64::MAX, time: u64::MAX, reconnect_within: Duration::MAX };
+const ABOUT: GatewayState = GatewayState { epoch: u64::MAX, time: u64::MAX, reconnect_within: Duration::MAX };
 
 fn reason() -> impl Strategy<Value = Reason> {
     prop::sample::select(vec![
@@ -119,7 +119,7 @@ proptest! {
 
     #[test]
     fn the_gateway_keeps_its_rules(said in prop::collection::vec((server_input(), pause()), 0..60)) {
-        let mut tunnel = Tunnel::new(Duration::ZERO, None);
+        let mut tunnel = TunnelConversation::new(Duration::ZERO, None);
         let (mut now, mut over, mut ups) = (Duration::ZERO, false, 0);
         for (input, pause) in said {
             now += pause;
@@ -146,7 +146,7 @@ proptest! {
                 }
             }
             prop_assert!(ups <= 1);
-            prop_assert_eq!(over, matches!(tunnel, Tunnel::Closed));
+            prop_assert_eq!(over, matches!(tunnel, TunnelConversation::Closed));
             prop_assert_eq!(over, tunnel.deadline().is_none());
         }
     }
@@ -207,7 +207,7 @@ proptest! {
 
 #[test]
 fn a_machine_that_never_stops_talking_is_ended() {
-    let mut tunnel = Tunnel::new(Duration::ZERO, None);
+    let mut tunnel = TunnelConversation::new(Duration::ZERO, None);
     (tunnel, _) = tunnel.step(server::Input::Frame(FromMachine::Hello(Hello::default())), &ABOUT, Duration::ZERO);
     let mut frames = 0;
     loop {

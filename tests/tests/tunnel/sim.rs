@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use enroll_client::core::tunnel as client;
-use gateway::edge::tunnel::conversation::{self as server, About};
+use gateway::edge::tunnel::conversation::{self as server, GatewayState};
 use wire::tunnel::{Closing, Frames, FromMachine, Hello, Reason, Reauthenticate, ToMachine, encode};
 
 /// A generator of 64 bits (SplitMix64): the whole of a story hangs on its seed.
@@ -80,7 +80,7 @@ impl Way {
 struct Link {
     number: usize,
     holder: usize,
-    tunnel: server::Tunnel,
+    tunnel: server::TunnelConversation,
     is_up: bool,
     to_gateway: Way,
     to_machine: Way,
@@ -139,7 +139,7 @@ pub struct Pair {
     /// Whether the next renewed certificate is found good.
     pub verifies: bool,
     /// What the gateway tells besides.
-    pub about: About,
+    pub about: GatewayState,
     links: Vec<Link>,
     holders: Vec<Holder>,
     made: usize,
@@ -156,7 +156,7 @@ impl Pair {
             patience: Duration::from_secs(10),
             turned_away: None,
             verifies: true,
-            about: About { epoch: 1, time: 1_700_000_000, reconnect_within: Duration::from_secs(5) },
+            about: GatewayState { epoch: 1, time: 1_700_000_000, reconnect_within: Duration::from_secs(5) },
             links: Vec::new(),
             holders: Vec::new(),
             made: 0,
@@ -265,7 +265,7 @@ impl Pair {
         self.links.push(Link {
             number: self.made,
             holder,
-            tunnel: server::Tunnel::new(self.now, self.turned_away.clone()),
+            tunnel: server::TunnelConversation::new(self.now, self.turned_away.clone()),
             is_up: false,
             to_gateway: Way::default(),
             to_machine: Way::default(),
@@ -415,7 +415,7 @@ impl Pair {
     fn tell(&mut self, number: usize, input: server::Input) {
         let (about, now, due) = (self.about, self.now, self.now + self.latency);
         let Some(link) = self.link(number).filter(|link| link.gateway_holds) else { return };
-        let state = std::mem::replace(&mut link.tunnel, server::Tunnel::Closed);
+        let state = std::mem::replace(&mut link.tunnel, server::TunnelConversation::Closed);
         let (state, outputs) = state.step(input, &about, now);
         link.tunnel = state;
         for output in outputs {

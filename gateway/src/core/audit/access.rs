@@ -3,7 +3,7 @@
 /// What happened.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum AccessEvent {
     /// A connection to a service on a machine was let through.
     SessionOpened {
         session: String,
@@ -32,7 +32,7 @@ pub enum Access {
     TunnelTwice { machine: String, before: String, now: String },
 }
 
-impl Access {
+impl AccessEvent {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::SessionOpened { .. } => "session.opened",

@@ -3,7 +3,7 @@
 /// What happened.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum StandingEvent {
     /// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changed nothing.
     CertificateStale { identity: String, lineage: String, used: String, source: String },
     /// A request ended because what it rested on was removed.
@@ -20,7 +20,7 @@ pub enum Standing {
     EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
 
-impl Standing {
+impl StandingEvent {
     /// The stable name, for filters.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "did", rename_all = "kebab-case")]
 pub enum Offline {
     /// An issuing CA has another certificate: by the root's key here, or signed elsewhere.
-    CaRenewed { ca: String, serial: String, not_after: u64, signed: Signed },
+    CaRenewed { ca: String, serial: String, not_after: u64, signed: SignedWhere },
     /// The root's revocation list was made anew.
-    RootListMade { number: String, signed: Signed },
+    RootListMade { number: String, signed: SignedWhere },
     /// A root or an issuing CA took a step; of one that was retired, how many depended on it, when that was known.
     SlotChanged { slot: String, state: String, key: String, stranded: Option<u64> },
 }
@@ -19,14 +19,14 @@ pub enum Offline {
 /// Where the root signed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Signed {
+pub enum SignedWhere {
     /// By this command.
     Here,
     /// Elsewhere, and it was brought here.
     Elsewhere,
 }
 
-impl Signed {
+impl SignedWhere {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Here => "here",

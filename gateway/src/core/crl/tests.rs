@@ -58,9 +58,9 @@ fn lineage() -> Lineage {
     }
 }
 
-fn lock(kind: LockKind, target: &str) -> Standing {
+fn lock(kind: LockKind, target: &str) -> StandingLocks {
     let at = UnixSecs(ISSUED + 60);
-    Standing::of([Lock {
+    StandingLocks::of([Lock {
         kind,
         target: target.to_owned(),
         reason: String::new(),
@@ -77,7 +77,13 @@ const COMPROMISED: Option<RevocationReason> = Some(RevocationReason::KeyCompromi
 const REPLACED: Option<RevocationReason> = Some(RevocationReason::Superseded);
 
 #[track_caller]
-fn check(what: &str, number: u8, change: impl FnOnce(&mut Lineage), locks: &Standing, want: Option<RevocationReason>) {
+fn check(
+    what: &str,
+    number: u8,
+    change: impl FnOnce(&mut Lineage),
+    locks: &StandingLocks,
+    want: Option<RevocationReason>,
+) {
     let mut lineage = lineage();
     change(&mut lineage);
     let now = UnixTime::new(NOW);
@@ -88,7 +94,7 @@ fn check(what: &str, number: u8, change: impl FnOnce(&mut Lineage), locks: &Stan
 
 #[test]
 fn what_stands_on_the_list() {
-    let none = Standing::default();
+    let none = StandingLocks::default();
     let same = |_: &mut Lineage| {};
     let in_use = [1, 2, 3, 4];
     let all = [1, 2, 3, 4, 5, 8, 9];
@@ -128,10 +134,10 @@ fn what_stands_on_the_list() {
 #[test]
 fn a_certificate_of_no_lineage() {
     let now = UnixTime::new(NOW);
-    let orphan = entry(&cert(1), None, &Standing::default(), now);
+    let orphan = entry(&cert(1), None, &StandingLocks::default(), now);
     assert_eq!(orphan.map(|entry| entry.reason), CEASED);
     let own = CertificateEnd { role: Role::Gateway, name: "gateway".to_owned(), ..cert(1) };
-    assert_eq!(entry(&own, None, &Standing::default(), now), None);
+    assert_eq!(entry(&own, None, &StandingLocks::default(), now), None);
     let locked = entry(&own, None, &lock(LockKind::Key, &own.key.hex()), now);
     assert_eq!(locked.map(|entry| entry.reason), HELD);
 }
@@ -139,7 +145,7 @@ fn a_certificate_of_no_lineage() {
 #[test]
 fn a_retired_certificate_has_its_grace() {
     let at = |number: u8, now: u64| {
-        entry(&cert(number), Some(&lineage()), &Standing::default(), UnixTime::new(now)).is_some()
+        entry(&cert(number), Some(&lineage()), &StandingLocks::default(), UnixTime::new(now)).is_some()
     };
     assert!(!at(9, ISSUED + 120));
     assert!(at(9, ISSUED + 121));

@@ -36,7 +36,7 @@ fn states(slots: &Slots) -> String {
 
 /// Takes steps; gives how everything stands after them, or why the last one is none.
 #[track_caller]
-fn check(steps: &[(Step, &str)], want: &str) {
+fn check(steps: &[(SlotStep, &str)], want: &str) {
     let mut slots = begun();
     let (last, before) = steps.split_last().unwrap();
     for (step, name) in before {
@@ -55,7 +55,7 @@ fn check(steps: &[(Step, &str)], want: &str) {
 
 #[test]
 fn another_issuing_ca() {
-    use Step::{Activate, Publish, Retire};
+    use SlotStep::{Activate, Publish, Retire};
     let rest = "root-2:prepared";
     let all = |machine, third| {
         format!(
@@ -82,7 +82,7 @@ fn another_issuing_ca() {
 
 #[test]
 fn another_root() {
-    use Step::{Activate, Publish, Retire};
+    use SlotStep::{Activate, Publish, Retire};
     let all = |roots: [&str; 2], old, new| {
         let [one, two] = roots;
         format!(

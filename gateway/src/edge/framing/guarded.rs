@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{BadFraming, Chunked, Framer, Place, stand_in};
+use super::{BadFraming, Chunked, Framer, StreamPosition, stand_in};
 use crate::{
     limits::{LINGER_BYTES, LINGER_TIME},
     ports::metrics::Metrics,
@@ -49,7 +49,7 @@ pub struct Rules {
 
 /// What a connection is waiting for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum IoStage {
     /// The next request.
     Idle,
     /// The rest of a head.
@@ -62,7 +62,7 @@ pub enum Stage {
     Write,
 }
 
-impl Stage {
+impl IoStage {
     /// All there are.
     pub const ALL: [Self; 5] = [Self::Idle, Self::Head, Self::Body, Self::Answer, Self::Write];
 
@@ -79,7 +79,7 @@ impl Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for IoStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -93,7 +93,7 @@ pub struct Guarded<IO> {
     framer: Framer,
     /// What the reader did not take yet.
     passed: Vec<u8>,
-    stage: Stage,
+    stage: IoStage,
     /// When `stage` has lasted too long.
     deadline: Instant,
     /// When the peer has taken nothing for too long.
@@ -132,7 +132,7 @@ impl<IO> Guarded<IO> {
             rules,
             framer,
             passed: Vec::new(),
-            stage: Stage::Idle,
+            stage: IoStage::Idle,
             deadline,
             stalled: None,
             closing: Closing::Open,
@@ -141,14 +141,14 @@ impl<IO> Guarded<IO> {
         }
     }
 
-    fn enter(&mut self, stage: Stage) {
+    fn enter(&mut self, stage: IoStage) {
         let times = &self.rules.times;
         let limit = match stage {
-            Stage::Idle => times.idle,
-            Stage::Head => times.head,
-            Stage::Body => times.body,
-            Stage::Answer => times.answer,
-            Stage::Write => times.write,
+            IoStage::Idle => times.idle,
+            IoStage::Head => times.head,
+            IoStage::Body => times.body,
+            IoStage::Answer => times.answer,
+            IoStage::Write => times.write,
         };
         self.stage = stage;
         self.deadline = Instant::now() + limit;
@@ -157,10 +157,10 @@ impl<IO> Guarded<IO> {
     /// After bytes arrived, among which `ended` requests came to their end.
     fn arrived(&mut self, ended: usize) {
         let stage = match (self.framer.place(), ended) {
-            (Place::Between, 0) => return,
-            (Place::Between, _) => Stage::Answer,
-            (Place::Head, _) => Stage::Head,
-            (Place::Body, _) => Stage::Body,
+            (StreamPosition::Between, 0) => return,
+            (StreamPosition::Between, _) => IoStage::Answer,
+            (StreamPosition::Head, _) => IoStage::Head,
+            (StreamPosition::Body, _) => IoStage::Body,
         };
         // A stage that goes on keeps its deadline; a new request starts a new one.
         if stage != self.stage || ended > 0 {
@@ -172,9 +172,9 @@ impl<IO> Guarded<IO> {
     fn wrote(&mut self) {
         self.stalled = None;
         match self.stage {
-            Stage::Answer | Stage::Idle => self.enter(Stage::Idle),
+            IoStage::Answer | IoStage::Idle => self.enter(IoStage::Idle),
             // `100 Continue`, or an answer ahead of the end of the request.
-            Stage::Head | Stage::Body | Stage::Write => {}
+            IoStage::Head | IoStage::Body | IoStage::Write => {}
         }
     }
 
@@ -183,7 +183,7 @@ impl<IO> Guarded<IO> {
         tracing::debug!(%why, "refused a malformed request");
         self.passed.extend(stand_in(why));
         self.closing = Closing::Answering;
-        self.enter(Stage::Answer);
+        self.enter(IoStage::Answer);
     }
 
     /// Looks at bytes that arrived; what may pass is in `passed` afterwards.
@@ -198,7 +198,7 @@ impl<IO> Guarded<IO> {
                     // NUL is legal nowhere between chunks, so whoever reads this body is told that it is broken.
                     self.passed.push(0);
                     self.closing = Closing::Refused;
-                    self.enter(Stage::Answer);
+                    self.enter(IoStage::Answer);
                 } else {
                     self.refuse(refused.why);
                 }
@@ -223,7 +223,7 @@ impl<IO> Guarded<IO> {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             let (stage, deadline) = match self.stalled {
-                Some(stalled) if stalled < self.deadline => (Stage::Write, stalled),
+                Some(stalled) if stalled < self.deadline => (IoStage::Write, stalled),
                 Some(_) | None => (self.stage, self.deadline),
             };
             if deadline <= Instant::now() {
@@ -244,7 +244,7 @@ impl<IO> Guarded<IO> {
 /// The stage that took too long.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer was too slow ({0})")]
-struct TooSlow(Stage);
+struct TooSlow(IoStage);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
     /// A write, flush or shutdown that cannot go on: waits for the peer, but not for ever.
@@ -296,9 +296,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
                     let error = ready!(this.poll_deadline(cx));
                     match this.stage {
                         // Nothing is lost when an idle connection ends, so it ends in good order.
-                        Stage::Idle => return Poll::Ready(Ok(())),
-                        Stage::Head => this.refuse(BadFraming::Slow),
-                        Stage::Body | Stage::Answer | Stage::Write => return Poll::Ready(Err(error)),
+                        IoStage::Idle => return Poll::Ready(Ok(())),
+                        IoStage::Head => this.refuse(BadFraming::Slow),
+                        IoStage::Body | IoStage::Answer | IoStage::Write => return Poll::Ready(Err(error)),
                     }
                     continue;
                 }
@@ -312,9 +312,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
             }
             this.judge(&fresh);
             // Bytes that dribble in just in time are late all the same.
-            if matches!(this.stage, Stage::Head | Stage::Body) && this.deadline <= Instant::now() {
+            if matches!(this.stage, IoStage::Head | IoStage::Body) && this.deadline <= Instant::now() {
                 let error = ready!(this.poll_deadline(cx));
-                if this.stage == Stage::Body {
+                if this.stage == IoStage::Body {
                     return Poll::Ready(Err(error));
                 }
                 this.refuse(BadFraming::Slow);
@@ -364,7 +364,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         if let Closing::Open | Closing::Answering | Closing::Refused = this.closing {
             let poll = Pin::new(&mut this.io).poll_shutdown(cx);
             if let Poll::Ready(Ok(())) = poll {
-                let unread = this.closing != Closing::Open || this.framer.place() != Place::Between;
+                let unread = this.closing != Closing::Open || this.framer.place() != StreamPosition::Between;
                 this.closing = if unread { Closing::Lingering { left: LINGER_BYTES } } else { Closing::Done };
                 this.stalled = None;
                 this.deadline = Instant::now() + LINGER_TIME;

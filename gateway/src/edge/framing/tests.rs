@@ -178,9 +178,9 @@ fn chunks_where_they_are_taken() {
 fn an_idle_connection_holds_no_head() {
     let mut framer = Framer::new(Chunked::Refused);
     framer.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n").unwrap();
-    assert_eq!((framer.place(), framer.head.capacity()), (Place::Body, 0));
+    assert_eq!((framer.place(), framer.head.capacity()), (StreamPosition::Body, 0));
     framer.feed(b"x").unwrap();
-    assert_eq!(framer.place(), Place::Between);
+    assert_eq!(framer.place(), StreamPosition::Between);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, Response},
 };
 
-use crate::{core::refusal::Refusal, registry::live::Reason};
+use crate::{core::refusal::Refusal, registry::live::CloseReason};
 
 /// The rules in which one protocol differs from another.
 pub trait Front: Sync {
@@ -32,7 +32,7 @@ pub trait Front: Sync {
     fn refused(&self, refusal: &Refusal, instance: &str) -> Response<Body>;
 
     /// The answer on a connection that is being cut.
-    fn ended(&self, reason: Reason, instance: &str) -> Response<Body>;
+    fn ended(&self, reason: CloseReason, instance: &str) -> Response<Body>;
 }
 
 /// Every front there is, alphabetical.

@@ -11,7 +11,7 @@ use crate::{limits::TURNED_AWAY_LOG, ports::metrics::TurnedAway};
 
 /// What is said seldom.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum Recurring {
     /// No room for a connection.
     TurnedAway(TurnedAway),
     /// A balancer's connection without a good header.
@@ -21,12 +21,12 @@ pub(super) enum Kind {
 /// When each kind was said last, and how often it happened since. As many entries as there are kinds.
 #[derive(Debug, Default)]
 pub(super) struct Seldom {
-    said: Mutex<HashMap<Kind, (Instant, u64)>>,
+    said: Mutex<HashMap<Recurring, (Instant, u64)>>,
 }
 
 impl Seldom {
     /// It happened once more. Gives how often since it was said last, if it is to be said now.
-    pub fn count(&self, kind: Kind) -> Option<u64> {
+    pub fn count(&self, kind: Recurring) -> Option<u64> {
         let now = Instant::now();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((last, count)) = said.get_mut(&kind) else {
@@ -48,9 +48,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_and_then_once_in_a_while() {
         let seldom = Seldom::default();
-        let full = Kind::TurnedAway(TurnedAway::Prefix);
+        let full = Recurring::TurnedAway(TurnedAway::Prefix);
         assert_eq!([seldom.count(full), seldom.count(full), seldom.count(full)], [Some(1), None, None]);
-        assert_eq!(seldom.count(Kind::Header), Some(1), "kinds are counted apart");
+        assert_eq!(seldom.count(Recurring::Header), Some(1), "kinds are counted apart");
         tokio::time::advance(TURNED_AWAY_LOG).await;
         assert_eq!([seldom.count(full), seldom.count(full)], [Some(3), None]);
     }

@@ -16,8 +16,8 @@ use crate::{
 
 /// All slots there are.
 #[derive(Debug)]
-pub(super) struct Slots {
-    taken: Mutex<Taken>,
+pub(super) struct ConnSlots {
+    taken: Mutex<TakenSlots>,
     connections: usize,
     connections_per_prefix: usize,
     connections_enroll: usize,
@@ -26,7 +26,7 @@ pub(super) struct Slots {
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenSlots {
     total: usize,
     enroll: usize,
     prefixes: HashMap<Prefix, OfPrefix>,
@@ -41,7 +41,7 @@ struct OfPrefix {
     handshakes: usize,
 }
 
-impl Taken {
+impl TakenSlots {
     /// A change of what each prefix of a source has.
     fn change(&mut self, source: IpAddr, change: impl Fn(&mut OfPrefix)) {
         for (prefix, _) in Prefix::shares(source) {
@@ -87,7 +87,7 @@ impl Taken {
     }
 }
 
-impl Slots {
+impl ConnSlots {
     pub fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             taken: Mutex::default(),
@@ -118,7 +118,7 @@ impl Slots {
         Ok(Slot { slots: Arc::clone(self), source: None, in_handshake: false, on_enroll: OnEnroll::No })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenSlots> {
         // Nothing under this lock can panic half-way through a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +127,7 @@ impl Slots {
 /// One connection's slot, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
-    slots: Arc<Slots>,
+    slots: Arc<ConnSlots>,
     source: Option<IpAddr>,
     in_handshake: bool,
     on_enroll: OnEnroll,
@@ -227,11 +227,11 @@ mod tests {
     use super::*;
     use crate::{
         ports::metrics::Metrics,
-        registry::live::{Live, NewConn, Seat},
+        registry::live::{ConnGuard, Live, NewConn},
     };
 
-    fn slots() -> Arc<Slots> {
-        Slots::new(&Limits {
+    fn slots() -> Arc<ConnSlots> {
+        ConnSlots::new(&Limits {
             connections: 4,
             connections_per_prefix: 3,
             connections_enroll: 1,
@@ -244,14 +244,14 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 
-    fn settled(slots: &Arc<Slots>, source: IpAddr) -> Result<Slot, TurnedAway> {
+    fn settled(slots: &Arc<ConnSlots>, source: IpAddr) -> Result<Slot, TurnedAway> {
         let mut slot = slots.take(source)?;
         slot.handshake_over();
         Ok(slot)
     }
 
     /// A connection on the open face.
-    fn stranger(slots: &Arc<Slots>, live: &Arc<Live>, source: IpAddr) -> Result<(Slot, Seat), TurnedAway> {
+    fn stranger(slots: &Arc<ConnSlots>, live: &Arc<Live>, source: IpAddr) -> Result<(Slot, ConnGuard), TurnedAway> {
         let mut slot = slots.take(source)?;
         slot.enter(Face::Enroll)?;
         let seat = live.enter(NewConn { face: Face::Enroll, peer: None, source, exporter: [0; 32] });
@@ -317,9 +317,9 @@ mod tests {
         let live = Live::new(Arc::new(Metrics::new()));
         let limits =
             Limits { connections: 200, connections_enroll: 20, connections_enroll_per_prefix: 5, ..Limits::default() };
-        let slots = Slots::new(&limits);
+        let slots = ConnSlots::new(&limits);
         let from = |net: u8| IpAddr::from([198, 51, net, 1]);
-        let mut held: Vec<(Slot, Seat)> = Vec::new();
+        let mut held: Vec<(Slot, ConnGuard)> = Vec::new();
         for net in 0..4 {
             held.extend((0..5).map(|_| stranger(&slots, &live, from(net)).unwrap()));
             assert_eq!(stranger(&slots, &live, from(net)).unwrap_err(), TurnedAway::EnrollPrefix);
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn prefixes_of_ipv6_have_each_their_share() {
         let limits = Limits { connections: 1_000, connections_per_prefix: 2, ..Limits::default() };
-        let slots = Slots::new(&limits);
+        let slots = ConnSlots::new(&limits);
         let from = |a: u16, b: u16| IpAddr::from([0x2001, 0xdb8, a, b, 0, 0, 0, 1]);
         let mut held: Vec<Slot> = Vec::new();
         let mut fill = |a: u16, b: u16| {

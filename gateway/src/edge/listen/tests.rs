@@ -144,7 +144,7 @@ impl Rig {
         let tls = TlsSwap::new(table(&authority, &authority, &clock, &entropy));
         let metrics = Arc::new(Metrics::new());
         let live = Live::new(Arc::clone(&metrics));
-        let parts = Parts {
+        let parts = ListenerDeps {
             tls: Arc::clone(&tls),
             live: Arc::clone(&live),
             clock: clock.clone(),
@@ -492,7 +492,7 @@ async fn a_swap_counts_for_new_connections_and_a_cut_for_old_ones() {
     body(&mut client, "/who").await;
 
     body(&mut open, "/who").await;
-    assert_eq!(rig.live.cut(&Selector::Identity(old.identity.clone()), Reason::Killed), 1);
+    assert_eq!(rig.live.cut(&ConnSelector::Identity(old.identity.clone()), CloseReason::Killed), 1);
     assert!(ended(&mut open).await < AT_ONCE);
     body(&mut client, "/who").await;
 }
@@ -506,7 +506,7 @@ async fn a_lock_ends_idle_connections_and_requests_under_way() {
     body(&mut idle, "/who").await;
     body(&mut other, "/who").await;
     rig.begin(&mut busy, "/never").await;
-    assert_eq!(rig.live.cut(&Selector::Serial(locked.serial), Reason::Locked), 2);
+    assert_eq!(rig.live.cut(&ConnSelector::Serial(locked.serial), CloseReason::Locked), 2);
     assert!(ended(&mut idle).await < AT_ONCE);
     assert!(ended(&mut busy).await < AT_ONCE);
     rig.open(1).await;

@@ -20,7 +20,7 @@ use transport::{
 };
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ToMachine, Welcome};
 
-use super::Parts;
+use super::ProxyDeps;
 use crate::{
     core::{
         helper::{Helper, HelperFrame, HelperInput, HelperOutput},
@@ -31,22 +31,22 @@ use crate::{
         reauth::{self, Verified},
         relay::{self, EndsTo},
     },
-    flow::connect::{self, Caller},
+    flow::connect::{self, StreamOpener},
     limits::{CUT_GRACE, HELPER_STREAMS, TUNNEL_STALL},
     registry::{
-        live::{self, Conn, Seat},
-        sessions::{Door, Selector},
+        live::{self, Conn, ConnGuard},
+        sessions::{EntryPoint, SessionSelector},
     },
 };
 
 /// Room for what the streams of a connection have to say at a time: an end each, and one more would be a stream too many.
 const NOTICES: usize = 2 * HELPER_STREAMS;
 
-enum Event {
+enum HelperEvent {
     Link(LinkEvent<FromMachine>),
     Notice(ToMachine),
     Verified(Box<Verified>),
-    Told(live::Reason),
+    Told(live::CloseReason),
     /// The last stream has ended.
     Idle,
 }
@@ -60,13 +60,13 @@ enum Heed {
     Ended,
 }
 
-struct Driver<IO> {
-    parts: Arc<Parts>,
+struct HelperDriver<IO> {
+    parts: Arc<ProxyDeps>,
     link: Link<IO, FromMachine>,
     state: Helper,
     began: Instant,
     /// The connection as the table knows it, by the certificate that was proven on it last.
-    seat: Seat,
+    seat: ConnGuard,
     /// The same by the first one: what its sessions are found by, whenever they begin.
     first: Arc<Conn>,
     peer: Peer,
@@ -77,7 +77,7 @@ struct Driver<IO> {
 }
 
 /// Serves it until it ends.
-pub async fn streams<IO>(parts: Arc<Parts>, io: IO, seat: Seat)
+pub async fn streams<IO>(parts: Arc<ProxyDeps>, io: IO, seat: ConnGuard)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -89,7 +89,7 @@ where
         // Nothing is asked of a helper but that it listens. The first frame of a stream is never too much for it.
         let _ = link.send(&ToMachine::Welcome(welcome(&parts)));
     }
-    let driver = Driver {
+    let driver = HelperDriver {
         link,
         state: Helper::new(Duration::ZERO),
         began: Instant::now(),
@@ -105,7 +105,7 @@ where
     Box::pin(driver.run()).await;
 }
 
-fn welcome(parts: &Parts) -> Welcome {
+fn welcome(parts: &ProxyDeps) -> Welcome {
     let shell = &parts.shell;
     Welcome {
         heartbeat_ms: 0,
@@ -126,7 +126,7 @@ impl From<FromMachine> for HelperFrame<Reauthenticate> {
     }
 }
 
-impl<IO> Driver<IO>
+impl<IO> HelperDriver<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -134,18 +134,18 @@ where
         loop {
             let heed = if self.state.is_draining() { Heed::Cut } else { Heed::All };
             let input = match self.event(heed).await {
-                Event::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
-                Event::Link(LinkEvent::Frame(frame)) => Some(HelperInput::Frame(frame.into())),
+                HelperEvent::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
+                HelperEvent::Link(LinkEvent::Frame(frame)) => Some(HelperInput::Frame(frame.into())),
                 // The helper has no use for it: it is older than control streams are.
-                Event::Link(LinkEvent::ControlEnded(_)) | Event::Idle => None,
-                Event::Link(LinkEvent::Ended(_)) => return,
-                Event::Notice(frame) => {
+                HelperEvent::Link(LinkEvent::ControlEnded(_)) | HelperEvent::Idle => None,
+                HelperEvent::Link(LinkEvent::Ended(_)) => return,
+                HelperEvent::Notice(frame) => {
                     self.say(&frame);
                     None
                 }
-                Event::Verified(outcome) => Some(self.verified(*outcome)),
-                Event::Told(live::Reason::Drained) => Some(HelperInput::Drain(self.parts.drain_time)),
-                Event::Told(reason) => Some(HelperInput::End(reason.into())),
+                HelperEvent::Verified(outcome) => Some(self.verified(*outcome)),
+                HelperEvent::Told(live::CloseReason::Drained) => Some(HelperInput::Drain(self.parts.drain_time)),
+                HelperEvent::Told(reason) => Some(HelperInput::End(reason.into())),
             };
             for input in [Some(HelperInput::Streams(self.open.open())), input].into_iter().flatten() {
                 if let Some(reason) = self.step(input) {
@@ -155,7 +155,7 @@ where
         }
     }
 
-    async fn event(&mut self, heed: Heed) -> Event {
+    async fn event(&mut self, heed: Heed) -> HelperEvent {
         let Self { link, seat, notices, verifying, open, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async {
@@ -168,11 +168,11 @@ where
         };
         tokio::select! {
             biased;
-            reason = told => Event::Told(reason),
-            Some(notice) = notices.1.recv() => Event::Notice(notice),
-            event = poll_fn(|cx| link.poll(cx)) => Event::Link(event),
-            outcome = reauth::outcome(verifying) => Event::Verified(Box::new(outcome)),
-            () = open.none(), if !matches!(heed, Heed::All) => Event::Idle,
+            reason = told => HelperEvent::Told(reason),
+            Some(notice) = notices.1.recv() => HelperEvent::Notice(notice),
+            event = poll_fn(|cx| link.poll(cx)) => HelperEvent::Link(event),
+            outcome = reauth::outcome(verifying) => HelperEvent::Verified(Box::new(outcome)),
+            () = open.none(), if !matches!(heed, Heed::All) => HelperEvent::Idle,
         }
     }
 
@@ -202,7 +202,7 @@ where
                 }
                 HelperOutput::Verify(renewed) => self.verify(renewed),
                 HelperOutput::Abandoned(session) => {
-                    let conn = Selector::Conn(self.first.id());
+                    let conn = SessionSelector::Conn(self.first.id());
                     connect::abandoned(&self.parts.shell, &session, &conn, EndReason::Peer);
                 }
                 HelperOutput::Close(reason) => return Some(reason),
@@ -224,8 +224,8 @@ where
         tasks.spawn(async move {
             match (lineage, limited) {
                 (Ok(lineage), None) => {
-                    let caller = Caller { peer, conn: &conn, lineage: &lineage, tunnel: None };
-                    relay::stream(&parts.shell, &caller, EndsTo::Helper(notices), Door::Helper, stream).await;
+                    let caller = StreamOpener { peer, conn: &conn, lineage: &lineage, tunnel: None };
+                    relay::stream(&parts.shell, &caller, EndsTo::Helper(notices), EntryPoint::Helper, stream).await;
                 }
                 (Err(refusal), _) | (Ok(_), Some(refusal)) => {
                     relay::refuse_stream(&refusal, &parts.instance(), stream).await;
@@ -258,16 +258,16 @@ where
 
     /// Ends what is open, whichever certificate it began with. What the streams have to say goes out first, and why at last.
     async fn over(mut self, reason: EndReason) {
-        self.parts.shell.sessions.cut(&Selector::Conn(self.first.id()), reason);
+        self.parts.shell.sessions.cut(&SessionSelector::Conn(self.first.id()), reason);
         let _ = timeout(CUT_GRACE, async {
             while self.open.open() > 0 || !self.notices.1.is_empty() {
                 match self.event(Heed::Ended).await {
-                    Event::Link(LinkEvent::Ended(_)) => return,
-                    Event::Notice(notice) => self.say(&notice),
-                    Event::Link(LinkEvent::Inbound(_) | LinkEvent::Frame(_) | LinkEvent::ControlEnded(_))
-                    | Event::Verified(_)
-                    | Event::Told(_)
-                    | Event::Idle => {}
+                    HelperEvent::Link(LinkEvent::Ended(_)) => return,
+                    HelperEvent::Notice(notice) => self.say(&notice),
+                    HelperEvent::Link(LinkEvent::Inbound(_) | LinkEvent::Frame(_) | LinkEvent::ControlEnded(_))
+                    | HelperEvent::Verified(_)
+                    | HelperEvent::Told(_)
+                    | HelperEvent::Idle => {}
                 }
             }
         })

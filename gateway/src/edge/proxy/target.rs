@@ -3,7 +3,7 @@
 use thiserror::Error;
 use wire::tunnel::is_service_name;
 
-use crate::flow::connect::Wanted;
+use crate::flow::connect::WantedService;
 
 /// Why a target names no service.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -23,7 +23,7 @@ pub enum BadTarget {
 ///
 /// # Errors
 /// [`BadTarget`].
-pub fn target(text: &str) -> Result<Wanted, BadTarget> {
+pub fn target(text: &str) -> Result<WantedService, BadTarget> {
     let shown = || text.chars().take(80).collect::<String>();
     if text.starts_with('[') || text.rsplit_once(':').map_or(text, |(host, _)| host).parse::<std::net::IpAddr>().is_ok()
     {
@@ -38,7 +38,7 @@ pub fn target(text: &str) -> Result<Wanted, BadTarget> {
     if !is_service_name(service) || pki::Name::parse(machine).is_err() {
         return Err(BadTarget::Shape(shown()));
     }
-    Ok(Wanted { service: service.to_owned(), machine: machine.to_owned() })
+    Ok(WantedService { service: service.to_owned(), machine: machine.to_owned() })
 }
 
 #[cfg(test)]

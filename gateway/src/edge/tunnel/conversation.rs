@@ -21,7 +21,7 @@ pub const HEARTBEAT_BUSY: Duration = Duration::from_secs(15);
 
 /// What the gateway tells, as it stands at this moment.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct GatewayState {
     /// The lock epoch.
     pub epoch: u64,
     /// Seconds since the Unix epoch.
@@ -72,16 +72,16 @@ pub enum Output {
 
 /// One tunnel.
 #[derive(Debug)]
-pub enum Tunnel {
+pub enum TunnelConversation {
     /// Nothing was said yet.
     AwaitHello(AwaitHello),
     /// It is up.
-    Live(Live),
+    Live(LiveTunnel),
     /// It is over.
     Closed,
 }
 
-/// See [`Tunnel::AwaitHello`].
+/// See [`TunnelConversation::AwaitHello`].
 #[derive(Debug)]
 pub struct AwaitHello {
     until: Duration,
@@ -89,9 +89,9 @@ pub struct AwaitHello {
     turned_away: Option<Closing>,
 }
 
-/// See [`Tunnel::Live`].
+/// See [`TunnelConversation::Live`].
 #[derive(Debug)]
-pub struct Live {
+pub struct LiveTunnel {
     heard: Duration,
     streams: usize,
     /// When the first of the open streams was opened.
@@ -122,7 +122,7 @@ fn bad_services(services: &[ServiceOffer]) -> Option<String> {
     })
 }
 
-impl Tunnel {
+impl TunnelConversation {
     /// A connection that was just made. `turned_away` says why its holder gets no tunnel, if so.
     #[must_use]
     pub const fn new(now: Duration, turned_away: Option<Closing>) -> Self {
@@ -141,7 +141,7 @@ impl Tunnel {
 
     /// One step. After [`Output::Close`] nothing more comes.
     #[must_use]
-    pub fn step(self, input: Input, about: &About, now: Duration) -> (Self, Vec<Output>) {
+    pub fn step(self, input: Input, about: &GatewayState, now: Duration) -> (Self, Vec<Output>) {
         if let Input::End(closing) = input {
             return match self {
                 Self::Closed => (Self::Closed, vec![]),
@@ -157,8 +157,8 @@ impl Tunnel {
 }
 
 impl AwaitHello {
-    fn step(self, input: Input, about: &About, now: Duration) -> (Tunnel, Vec<Output>) {
-        let close = |output| (Tunnel::Closed, vec![output]);
+    fn step(self, input: Input, about: &GatewayState, now: Duration) -> (TunnelConversation, Vec<Output>) {
+        let close = |output| (TunnelConversation::Closed, vec![output]);
         match input {
             Input::Frame(FromMachine::Hello(hello)) => {
                 if let Some(closing) = self.turned_away {
@@ -174,9 +174,9 @@ impl AwaitHello {
                     reconnect_within_ms: millis(about.reconnect_within),
                 };
                 let rate = FrameRate::new(now);
-                let live = Live { heard: now, streams: 0, busy_since: now, verifying: false, rate };
+                let live = LiveTunnel { heard: now, streams: 0, busy_since: now, verifying: false, rate };
                 let outputs = vec![Output::Up(hello.services), Output::Send(Box::new(ToMachine::Welcome(welcome)))];
-                (Tunnel::Live(live), outputs)
+                (TunnelConversation::Live(live), outputs)
             }
             Input::Frame(_) => close(closing(Reason::Peer, "the first frame must be a hello")),
             Input::Tick if now >= self.until => {
@@ -189,12 +189,12 @@ impl AwaitHello {
             | Input::Unverified(..)
             | Input::RenewNow
             | Input::Ended(..)
-            | Input::End(_) => (Tunnel::AwaitHello(self), vec![]),
+            | Input::End(_) => (TunnelConversation::AwaitHello(self), vec![]),
         }
     }
 }
 
-impl Live {
+impl LiveTunnel {
     fn every(&self) -> Duration {
         if self.streams > 0 { HEARTBEAT_BUSY } else { HEARTBEAT }
     }
@@ -205,17 +205,17 @@ impl Live {
         since.saturating_add(self.every() * 5 / 2)
     }
 
-    fn step(mut self, input: Input, about: &About, now: Duration) -> (Tunnel, Vec<Output>) {
+    fn step(mut self, input: Input, about: &GatewayState, now: Duration) -> (TunnelConversation, Vec<Output>) {
         let send = |frame| vec![Output::Send(Box::new(frame))];
         let outputs = match input {
             Input::Frame(frame) => match self.frame(frame, about, now) {
                 Ok(outputs) => outputs,
-                Err(close) => return (Tunnel::Closed, vec![close]),
+                Err(close) => return (TunnelConversation::Closed, vec![close]),
             },
             Input::Tick if now >= self.deadline() => {
                 let silent = now.saturating_sub(self.heard).as_secs();
                 let close = closing(Reason::Peer, format!("nothing heard for {silent} s"));
-                return (Tunnel::Closed, vec![close]);
+                return (TunnelConversation::Closed, vec![close]);
             }
             Input::Tick | Input::End(_) => vec![],
             Input::Streams(count) => {
@@ -239,10 +239,10 @@ impl Live {
                 send(ToMachine::Drain { after_ms: millis(after), reconnect_within_ms: millis(about.reconnect_within) })
             }
         };
-        (Tunnel::Live(self), outputs)
+        (TunnelConversation::Live(self), outputs)
     }
 
-    fn frame(&mut self, frame: FromMachine, about: &About, now: Duration) -> Result<Vec<Output>, Output> {
+    fn frame(&mut self, frame: FromMachine, about: &GatewayState, now: Duration) -> Result<Vec<Output>, Output> {
         self.heard = now;
         if !self.rate.allows(now) {
             let detail = format!("more than {FRAMES_MAX} frames in {} s", FRAMES_SPAN.as_secs());
@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    const ABOUT: About = About { epoch: 3, time: 1_000, reconnect_within: Duration::from_secs(4) };
+    const ABOUT: GatewayState = GatewayState { epoch: 3, time: 1_000, reconnect_within: Duration::from_secs(4) };
 
     fn at(secs: u64) -> Duration {
         Duration::from_secs(secs)
@@ -297,17 +297,17 @@ mod tests {
         Input::Frame(FromMachine::Hello(Hello { client: "1".into(), services }))
     }
 
-    fn live() -> Tunnel {
-        Tunnel::new(at(0), None).step(hello(vec![]), &ABOUT, at(0)).0
+    fn live() -> TunnelConversation {
+        TunnelConversation::new(at(0), None).step(hello(vec![]), &ABOUT, at(0)).0
     }
 
     /// How a tunnel ends, if this makes it end.
     #[track_caller]
-    fn ends(tunnel: Tunnel, input: Input, now: Duration) -> Option<(Reason, String)> {
+    fn ends(tunnel: TunnelConversation, input: Input, now: Duration) -> Option<(Reason, String)> {
         let (tunnel, outputs) = tunnel.step(input, &ABOUT, now);
         match outputs.as_slice() {
             [Output::Close(closing)] => {
-                assert!(matches!(tunnel, Tunnel::Closed));
+                assert!(matches!(tunnel, TunnelConversation::Closed));
                 assert_eq!(tunnel.deadline(), None);
                 Some((closing.reason, closing.detail.clone()))
             }
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_hello_brings_it_up() {
-        let (tunnel, outputs) = Tunnel::new(at(5), None).step(hello(vec![offer("ssh")]), &ABOUT, at(6));
+        let (tunnel, outputs) = TunnelConversation::new(at(5), None).step(hello(vec![offer("ssh")]), &ABOUT, at(6));
         let welcome = Welcome { heartbeat_ms: 60_000, epoch: 3, time: 1_000, reconnect_within_ms: 4_000 };
         assert_eq!(outputs, [Output::Up(vec![offer("ssh")]), Output::Send(Box::new(ToMachine::Welcome(welcome)))]);
         assert_eq!(tunnel.deadline(), Some(at(156)));
@@ -326,8 +326,11 @@ mod tests {
     #[test]
     fn who_does_not_come_up() {
         let away = Closing { reason: Reason::Policy, detail: "people".into(), retry_after_ms: 9 };
-        assert_eq!(ends(Tunnel::new(at(0), Some(away)), hello(vec![]), at(1)), Some((Reason::Policy, "people".into())));
-        let fresh = || Tunnel::new(at(0), None);
+        assert_eq!(
+            ends(TunnelConversation::new(at(0), Some(away)), hello(vec![]), at(1)),
+            Some((Reason::Policy, "people".into()))
+        );
+        let fresh = || TunnelConversation::new(at(0), None);
         assert_eq!(ends(fresh(), Input::Tick, at(9)), None);
         assert_eq!(ends(fresh(), Input::Tick, at(10)), Some((Reason::Peer, "no hello within 10 s".into())));
         let beat = Input::Frame(FromMachine::Heartbeat { number: 1 });
@@ -406,7 +409,7 @@ mod tests {
         }
         let closing = Closing { reason: Reason::Locked, detail: "stolen".into(), retry_after_ms: 0 };
         assert_eq!(ends(live(), Input::End(closing.clone()), at(1)), Some((Reason::Locked, "stolen".into())));
-        let (closed, outputs) = Tunnel::Closed.step(Input::End(closing), &ABOUT, at(1));
-        assert!(matches!(closed, Tunnel::Closed) && outputs.is_empty());
+        let (closed, outputs) = TunnelConversation::Closed.step(Input::End(closing), &ABOUT, at(1));
+        assert!(matches!(closed, TunnelConversation::Closed) && outputs.is_empty());
     }
 }

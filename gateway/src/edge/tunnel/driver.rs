@@ -21,7 +21,7 @@ use transport::{
 };
 use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, TUNNEL_STREAMS, ToMachine};
 
-use super::conversation::{self, About, Input, Output};
+use super::conversation::{self, GatewayState, Input, Output};
 use crate::{
     core::{refusal::Refusal, session::EndReason},
     edge::{
@@ -32,14 +32,14 @@ use crate::{
     limits::{CUT_GRACE, TUNNEL_STALL},
     ports::rate::{Class, Rates},
     registry::{
-        live::{self, Seat},
-        sessions::{Door, Selector},
-        tunnels::{COMMANDS, Command, NewTunnel, Tunnel},
+        live::{self, ConnGuard},
+        sessions::{EntryPoint, SessionSelector},
+        tunnels::{COMMANDS, NewTunnel, Tunnel, TunnelCommand},
     },
 };
 
 /// What a tunnel's task needs.
-pub struct Parts {
+pub struct TunnelDeps {
     /// Everything.
     pub shell: Arc<Shell>,
     /// How often machines may come.
@@ -52,34 +52,34 @@ pub struct Parts {
     pub tasks: TaskTracker,
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for TunnelDeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
 }
 
 /// What the task wakes up for.
-enum Event {
-    Command(Command),
+enum TunnelEvent {
+    Command(TunnelCommand),
     Link(LinkEvent<FromMachine>),
     Verified(Box<Verified>),
-    Told(live::Reason),
+    Told(live::CloseReason),
     /// The last stream has ended.
     Idle,
     Tick,
 }
 
-struct Driver<IO> {
-    parts: Arc<Parts>,
+struct TunnelDriver<IO> {
+    parts: Arc<TunnelDeps>,
     number: u64,
     link: Box<Link<IO, FromMachine>>,
-    state: conversation::Tunnel,
-    seat: Seat,
+    state: conversation::TunnelConversation,
+    seat: ConnGuard,
     peer: Peer,
     lineage: String,
     up: Option<Arc<Tunnel>>,
-    to_self: mpsc::Sender<Command>,
-    commands: mpsc::Receiver<Command>,
+    to_self: mpsc::Sender<TunnelCommand>,
+    commands: mpsc::Receiver<TunnelCommand>,
     verifying: Option<oneshot::Receiver<Verified>>,
     streams: StreamCount,
     began: Instant,
@@ -90,7 +90,7 @@ struct Driver<IO> {
 ///
 /// Whatever is awaited only at the beginning or the end is boxed, and so is the driver: an idle tunnel is as large as its wait
 /// for the next event.
-pub fn drive<IO>(parts: Arc<Parts>, io: IO, seat: Seat) -> impl Future<Output = ()> + Send
+pub fn drive<IO>(parts: Arc<TunnelDeps>, io: IO, seat: ConnGuard) -> impl Future<Output = ()> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -102,7 +102,11 @@ where
     }
 }
 
-async fn admitted<IO>(parts: Arc<Parts>, link: Box<Link<IO, FromMachine>>, seat: Seat) -> Option<Box<Driver<IO>>> {
+async fn admitted<IO>(
+    parts: Arc<TunnelDeps>,
+    link: Box<Link<IO, FromMachine>>,
+    seat: ConnGuard,
+) -> Option<Box<TunnelDriver<IO>>> {
     let peer = seat.conn().peer().cloned()?;
     let began = Instant::now();
     let number = parts.shell.tunnels.number();
@@ -115,11 +119,11 @@ async fn admitted<IO>(parts: Arc<Parts>, link: Box<Link<IO, FromMachine>>, seat:
         Err(refusal) => (String::new(), Some(turned_away(&refusal))),
     };
     let (to_self, commands) = mpsc::channel(COMMANDS);
-    Some(Box::new(Driver {
+    Some(Box::new(TunnelDriver {
         link,
         parts,
         number,
-        state: conversation::Tunnel::new(Duration::ZERO, turned_away),
+        state: conversation::TunnelConversation::new(Duration::ZERO, turned_away),
         seat,
         peer,
         lineage,
@@ -145,7 +149,7 @@ fn turned_away(refusal: &Refusal) -> Closing {
     Closing { reason, detail: refusal.to_string(), retry_after_ms: retry_after * 1000 }
 }
 
-impl<IO> Driver<IO>
+impl<IO> TunnelDriver<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -159,23 +163,23 @@ where
                 return end;
             }
             let ended = match event {
-                Event::Command(command) => self.command(command),
-                Event::Link(LinkEvent::Frame(frame)) => self.step(Input::Frame(frame)),
-                Event::Link(LinkEvent::ControlEnded(error)) => Some(closing(Reason::Peer, error.to_string())),
-                Event::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
-                Event::Link(LinkEvent::Ended(error)) => {
+                TunnelEvent::Command(command) => self.command(command),
+                TunnelEvent::Link(LinkEvent::Frame(frame)) => self.step(Input::Frame(frame)),
+                TunnelEvent::Link(LinkEvent::ControlEnded(error)) => Some(closing(Reason::Peer, error.to_string())),
+                TunnelEvent::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
+                TunnelEvent::Link(LinkEvent::Ended(error)) => {
                     let why = error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
                     Some(closing(Reason::Peer, why))
                 }
-                Event::Told(live::Reason::Drained) => self.drain(),
-                Event::Told(reason) => {
+                TunnelEvent::Told(live::CloseReason::Drained) => self.drain(),
+                TunnelEvent::Told(reason) => {
                     let reason = if self.draining { EndReason::Drained } else { reason.into() };
                     let reason = Reason::from(reason);
                     self.step(Input::End(closing(reason, reason.explain().to_owned())))
                 }
-                Event::Verified(outcome) => self.verified(*outcome),
-                Event::Idle => None,
-                Event::Tick => self.step(Input::Tick),
+                TunnelEvent::Verified(outcome) => self.verified(*outcome),
+                TunnelEvent::Idle => None,
+                TunnelEvent::Tick => self.step(Input::Tick),
             };
             if let Some(end) = ended {
                 return end;
@@ -186,7 +190,7 @@ where
         }
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> TunnelEvent {
         let deadline = self.state.deadline().map(|at| self.began + at);
         let Self { link, commands, seat, draining, verifying, streams, .. } = self;
         let conn = Arc::clone(seat.conn());
@@ -199,18 +203,18 @@ where
         };
         tokio::select! {
             biased;
-            reason = told => Event::Told(reason),
-            event = poll_fn(|cx| link.poll(cx)) => Event::Link(event),
-            Some(command) = commands.recv() => Event::Command(command),
-            outcome = reauth::outcome(verifying) => Event::Verified(Box::new(outcome)),
-            () = streams.none(), if *draining => Event::Idle,
-            () = tick => Event::Tick,
+            reason = told => TunnelEvent::Told(reason),
+            event = poll_fn(|cx| link.poll(cx)) => TunnelEvent::Link(event),
+            Some(command) = commands.recv() => TunnelEvent::Command(command),
+            outcome = reauth::outcome(verifying) => TunnelEvent::Verified(Box::new(outcome)),
+            () = streams.none(), if *draining => TunnelEvent::Idle,
+            () = tick => TunnelEvent::Tick,
         }
     }
 
-    fn about(&self) -> About {
+    fn about(&self) -> GatewayState {
         let shell = &self.parts.shell;
-        About {
+        GatewayState {
             epoch: shell.epoch.load(Ordering::Relaxed),
             time: shell.now().secs(),
             reconnect_within: shell.tunnels.reconnect_within(self.parts.tunnels_per_second),
@@ -220,7 +224,7 @@ where
     /// Feeds the state machine and does what it says. Gives the last word, if that is what it said.
     fn step(&mut self, input: Input) -> Option<Closing> {
         let about = self.about();
-        let state = std::mem::replace(&mut self.state, conversation::Tunnel::Closed);
+        let state = std::mem::replace(&mut self.state, conversation::TunnelConversation::Closed);
         let (state, outputs) = state.step(input, &about, self.began.elapsed());
         self.state = state;
         for output in outputs {
@@ -237,7 +241,12 @@ where
                     }
                 }
                 Output::Abandoned(session) => {
-                    connect::abandoned(&self.parts.shell, &session, &Selector::Tunnel(self.number), EndReason::Broken);
+                    connect::abandoned(
+                        &self.parts.shell,
+                        &session,
+                        &SessionSelector::Tunnel(self.number),
+                        EndReason::Broken,
+                    );
                 }
                 Output::Verify(renewed) => self.verify(*renewed),
                 Output::Close(closing) => return Some(closing),
@@ -250,25 +259,25 @@ where
         self.link.send(frame).err().map(|error| closing(Reason::Limit, error.to_string()))
     }
 
-    fn command(&mut self, command: Command) -> Option<Closing> {
+    fn command(&mut self, command: TunnelCommand) -> Option<Closing> {
         match command {
             // Dropped, whoever waits is told that the tunnel is gone.
-            Command::Open(_) if self.draining => None,
-            Command::Open(to) => {
+            TunnelCommand::Open(_) if self.draining => None,
+            TunnelCommand::Open(to) => {
                 self.link.open(to);
                 None
             }
-            Command::IsUp(to) => {
+            TunnelCommand::IsUp(to) => {
                 // Whoever asked may be gone.
                 let _ = to.send(());
                 None
             }
-            Command::RenewNow => self.step(Input::RenewNow),
-            Command::Ended(ended) => self.step(Input::Ended(ended.session, ended.reason.into())),
-            Command::ReachEnded(ended) => {
+            TunnelCommand::RenewNow => self.step(Input::RenewNow),
+            TunnelCommand::Ended(ended) => self.step(Input::Ended(ended.session, ended.reason.into())),
+            TunnelCommand::ReachEnded(ended) => {
                 self.say(&ToMachine::ReachEnded { session: ended.session, reason: ended.reason.into() })
             }
-            Command::End(end) => self.step(Input::End(closing(end.reason.into(), end.detail))),
+            TunnelCommand::End(end) => self.step(Input::End(closing(end.reason.into(), end.detail))),
         }
     }
 
@@ -286,9 +295,13 @@ where
         };
         let (parts, conn) = (Arc::clone(&self.parts), Arc::clone(self.seat.conn()));
         self.parts.tasks.spawn(async move {
-            let caller =
-                connect::Caller { peer: up.peer(), conn: &conn, lineage: up.lineage(), tunnel: Some(up.number()) };
-            relay::stream(&parts.shell, &caller, EndsTo::Machine(Arc::clone(&up)), Door::Tunnel, stream).await;
+            let caller = connect::StreamOpener {
+                peer: up.peer(),
+                conn: &conn,
+                lineage: up.lineage(),
+                tunnel: Some(up.number()),
+            };
+            relay::stream(&parts.shell, &caller, EndsTo::Machine(Arc::clone(&up)), EntryPoint::Tunnel, stream).await;
             drop(place);
         });
         // Nothing else may happen for long, and it is busy from now on.

@@ -50,7 +50,7 @@ impl Place {
     }
 
     fn sign(&self, asked: &Path, new: Option<Role>) -> Result<String, SignerError> {
-        let by = Signing { key: &self.root_key(), passphrase: &self.passphrase, new };
+        let by = RootSigning { key: &self.root_key(), passphrase: &self.passphrase, new };
         sign(asked, &by, &self.clock, &self.entropy)
     }
 
@@ -73,7 +73,7 @@ impl Place {
 }
 
 fn write(path: &Path, text: &str) {
-    files::write_atomic(path, text.as_bytes(), Access::Public, Existing::Replace).unwrap();
+    files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace).unwrap();
 }
 
 /// A machine's certificate, good for a day.

@@ -13,7 +13,7 @@ use crate::store::{Change, Rows, engine::RawRows};
 enum Sync {
     /// Tell that we are there, then wait for the word.
     Hold(std_mpsc::Sender<()>, std_mpsc::Receiver<()>),
-    Fail(Fault),
+    Fail(EngineError),
     Panic,
 }
 
@@ -21,7 +21,7 @@ enum Sync {
 struct Inner {
     rows: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     next_sync: Mutex<Option<Sync>>,
-    next_apply: Mutex<Option<Fault>>,
+    next_apply: Mutex<Option<EngineError>>,
     syncs: AtomicUsize,
 }
 
@@ -31,11 +31,11 @@ struct Fake(Arc<Inner>);
 impl DiskEngine for Fake {
     type View = Self;
 
-    fn view(&self) -> Result<Self, Fault> {
+    fn view(&self) -> Result<Self, EngineError> {
         Ok(self.clone())
     }
 
-    fn apply(&self, writes: &Writes) -> Result<(), Fault> {
+    fn apply(&self, writes: &Writes) -> Result<(), EngineError> {
         if let Some(fault) = self.0.next_apply.lock().unwrap().take() {
             return Err(fault);
         }
@@ -49,7 +49,7 @@ impl DiskEngine for Fake {
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), Fault> {
+    fn sync(&self) -> Result<(), EngineError> {
         self.0.syncs.fetch_add(1, Ordering::Relaxed);
         let next = self.0.next_sync.lock().unwrap().take();
         match next {
@@ -68,20 +68,20 @@ impl DiskEngine for Fake {
 impl View for Fake {
     type Bytes = Vec<u8>;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         Ok(self.0.rows.lock().unwrap().get(key).cloned())
     }
 
-    fn rows<'a>(&'a self, span: &Span, order: Order) -> Result<RawRows<'a, Vec<u8>>, Fault> {
+    fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, Vec<u8>>, EngineError> {
         let rows = self.0.rows.lock().unwrap();
         let rows: Vec<_> = rows.range::<[u8], _>(span.bounds()).map(|(k, v)| Ok((k.clone(), v.clone()))).collect();
         Ok(match order {
-            Order::Ascending => Box::new(rows.into_iter()),
-            Order::Descending => Box::new(rows.into_iter().rev()),
+            Direction::Ascending => Box::new(rows.into_iter()),
+            Direction::Descending => Box::new(rows.into_iter().rev()),
         })
     }
 
-    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
         Ok(raw)
     }
 }
@@ -231,7 +231,7 @@ fn check_fatal(spoil: impl FnOnce(&Inner), want: &str) {
 
 #[test]
 fn any_fault_is_final() {
-    let full = || Fault::Full("writing".to_owned());
+    let full = || EngineError::Full("writing".to_owned());
     check_fatal(|inner| *inner.next_sync.lock().unwrap() = Some(Sync::Fail(full())), "no space left");
     check_fatal(|inner| *inner.next_apply.lock().unwrap() = Some(full()), "no space left");
     check_fatal(|inner| *inner.next_sync.lock().unwrap() = Some(Sync::Panic), "panicked: as told");
@@ -248,7 +248,7 @@ async fn a_fault_answers_the_whole_group_and_all_behind_it() {
     while store.queue.capacity() > QUEUE_MAX - GROUP_MAX - 20 {
         tokio::task::yield_now().await;
     }
-    *fake.0.next_apply.lock().unwrap() = Some(Fault::Io("as told".to_owned()));
+    *fake.0.next_apply.lock().unwrap() = Some(EngineError::Io("as told".to_owned()));
     go.send(()).unwrap();
     assert_eq!(first.await.unwrap(), Ok(1));
     let mut unknown = 0;

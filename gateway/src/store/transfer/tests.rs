@@ -50,7 +50,7 @@ fn check_move(from: Engine, to: Engine) {
         let mut file = Vec::new();
         let exported = export(&*source, "2026-01-02T03:04:05Z", &mut file).await.unwrap();
         assert_eq!(exported.records, 1905);
-        assert_eq!(import(&*target, &mut Cursor::new(&file), |_, _| Judgement::Take).await.unwrap(), exported);
+        assert_eq!(import(&*target, &mut Cursor::new(&file), |_, _| ImportDecision::Take).await.unwrap(), exported);
         assert_eq!(contents(&*target).await, contents(&*source).await);
 
         // the same lines come out again, whichever engine they went through
@@ -58,7 +58,7 @@ fn check_move(from: Engine, to: Engine) {
         export(&*target, "2026-01-02T03:04:05Z", &mut again).await.unwrap();
         assert!(again == file);
 
-        let refused = import(&*target, &mut Cursor::new(&file), |_, _| Judgement::Take).await;
+        let refused = import(&*target, &mut Cursor::new(&file), |_, _| ImportDecision::Take).await;
         assert!(matches!(refused, Err(ImportError::NotEmpty)), "{refused:?}");
 
         // versions begin anew, and still only grow
@@ -96,7 +96,7 @@ fn an_empty_store_moves_too() {
         export(&*source, "now", &mut file).await.unwrap();
         let want = r#"{"lychgate_store_export":1,"exported_at":"now"}"#;
         assert_eq!(str::from_utf8(&file).unwrap().lines().next().unwrap(), want);
-        assert_eq!(import(&*target, &mut Cursor::new(&file), |_, _| Judgement::Take).await.unwrap().records, 0);
+        assert_eq!(import(&*target, &mut Cursor::new(&file), |_, _| ImportDecision::Take).await.unwrap().records, 0);
         assert_eq!(contents(&*target).await, []);
     });
 }
@@ -111,7 +111,7 @@ fn check_refused(spoil: impl FnOnce(String) -> String, want: &str) {
         let mut file = Vec::new();
         export(&*source, "now", &mut file).await.unwrap();
         let file = spoil(String::from_utf8(file).unwrap());
-        let got = import(&*target, &mut Cursor::new(file), |_, _| Judgement::Take).await.unwrap_err().to_string();
+        let got = import(&*target, &mut Cursor::new(file), |_, _| ImportDecision::Take).await.unwrap_err().to_string();
         assert!(got.contains(want), "{got}");
         assert_eq!(contents(&*target).await, []);
         assert_eq!(target.commit(Batch::default()).await, Ok(0));

@@ -9,7 +9,7 @@ use wire::admin::{
 
 use crate::{
     core::{
-        given::Reason,
+        given::GivenReason,
         refusal::{Either, Malformed, Refusal},
     },
     edge::{
@@ -116,7 +116,7 @@ pub fn report(call: Call) -> Boxed {
 pub fn ask_to_renew(call: Call) -> Boxed {
     boxed(async move {
         let RenewalsRequest { machines, all, reason } = call.json()?;
-        let reason = Reason::parse(&reason)?;
+        let reason = GivenReason::parse(&reason)?;
         let whom = match (machines.len(), all) {
             (0, true) => Whom::All,
             (1..=RENEWALS_NAMED_MAX, false) => Whom::Named(machines.into_iter().collect()),
@@ -186,7 +186,7 @@ pub fn locks(call: Call) -> Boxed {
 pub fn lock(call: Call) -> Boxed {
     boxed(async move {
         let mut asked: LockRequest = call.json()?;
-        asked.reason = Reason::parse(&asked.reason)?.as_str().to_owned();
+        asked.reason = GivenReason::parse(&asked.reason)?.as_str().to_owned();
         said::<LockView, _>(
             StatusCode::CREATED,
             admin::lock(&call.shell, call.caller()?, &asked.into(), &call.instance).await?,

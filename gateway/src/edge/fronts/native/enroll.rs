@@ -22,7 +22,7 @@ use crate::{
     },
     flow::{
         self,
-        enroll::{Awaiting, Outcome},
+        enroll::{Awaiting, EnrollOutcome},
         issue::Issued,
         order,
         shell::{Settings, Shell},
@@ -209,11 +209,11 @@ fn attributes(attributes: BTreeMap<String, String>) -> Result<BTreeMap<String, S
     Ok(attributes)
 }
 
-fn answer(shell: &Shell, outcome: Outcome) -> Answer {
+fn answer(shell: &Shell, outcome: EnrollOutcome) -> Answer {
     match outcome {
-        Outcome::Issued(made) => json(StatusCode::CREATED, &issued(shell, *made)),
-        Outcome::Waiting(awaiting) => json(StatusCode::ACCEPTED, &waiting(shell, &awaiting)),
-        Outcome::Challenge(challenge) => asked_back(shell, challenge),
+        EnrollOutcome::Issued(made) => json(StatusCode::CREATED, &issued(shell, *made)),
+        EnrollOutcome::Waiting(awaiting) => json(StatusCode::ACCEPTED, &waiting(shell, &awaiting)),
+        EnrollOutcome::Challenge(challenge) => asked_back(shell, challenge),
     }
 }
 

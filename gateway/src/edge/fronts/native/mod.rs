@@ -23,7 +23,7 @@ use crate::{
         http::{Answer, Call, json},
     },
     flow::views::Page,
-    registry::live::Reason,
+    registry::live::CloseReason,
 };
 
 /// JSON over HTTPS, refused with problem documents (RFC 9457).
@@ -48,7 +48,7 @@ impl Front for Native {
         problem::response(refusal, instance)
     }
 
-    fn ended(&self, reason: Reason, instance: &str) -> Response<Body> {
+    fn ended(&self, reason: CloseReason, instance: &str) -> Response<Body> {
         problem::ended(reason, instance)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     flow::{
         self,
         admit::admit,
-        renew::Renewed,
+        renew::RenewalOutcome,
         shell::{Retry, retrying},
     },
     ports::rate::Prefix,
@@ -59,7 +59,7 @@ pub fn renew(call: Call) -> Boxed {
         let csr = flow::renew::csr(&request.csr)?;
         let evidence = evidence(request.evidence)?;
         let source = Prefix::of(call.conn.source()).to_string();
-        let asked = flow::renew::Asked {
+        let asked = flow::renew::RenewalRequest {
             csr: &csr,
             takes: request.name.as_deref(),
             evidence: &evidence,
@@ -73,14 +73,14 @@ pub fn renew(call: Call) -> Boxed {
             Ok(renewed) => renewed,
         };
         match renewed {
-            Renewed::Issued(made) => json(StatusCode::OK, &issued(&call.shell, *made)),
-            Renewed::Challenge(challenge) => asked_back(&call.shell, challenge),
+            RenewalOutcome::Issued(made) => json(StatusCode::OK, &issued(&call.shell, *made)),
+            RenewalOutcome::Challenge(challenge) => asked_back(&call.shell, challenge),
         }
     })
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(call: &Call, asked: &flow::renew::Asked<'_>) -> Result<Renewed, Refusal> {
+async fn again(call: &Call, asked: &flow::renew::RenewalRequest<'_>) -> Result<RenewalOutcome, Refusal> {
     let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     retrying(|| async {
         let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;

@@ -5,8 +5,8 @@ use wire::admin::{ApproveRequest, ReasonRequest, RequestEvents, RequestView};
 
 use crate::{
     core::{
-        approve::{Approve, Code, Wish},
-        given::Reason,
+        approve::{Approve, CodeCheck, Wish},
+        given::GivenReason,
         refusal::{Either, Malformed, Refusal},
     },
     edge::{
@@ -51,8 +51,8 @@ pub fn approve(call: Call) -> Boxed {
     boxed(async move {
         let body: ApproveRequest = call.json()?;
         let code = match (body.code, body.unchecked) {
-            (Some(code), false) => Code::Typed(code),
-            (None, true) => Code::NotChecked,
+            (Some(code), false) => CodeCheck::Typed(code),
+            (None, true) => CodeCheck::NotChecked,
             (Some(_), true) | (None, false) => {
                 return Err(Refusal::Malformed(Malformed::Either(Either::CodeOrUnchecked)));
             }
@@ -76,7 +76,7 @@ pub fn approve(call: Call) -> Boxed {
 pub fn deny(call: Call) -> Boxed {
     boxed(async move {
         let body: ReasonRequest = call.json()?;
-        let reason = Reason::wanted(&body.reason)?;
+        let reason = GivenReason::wanted(&body.reason)?;
         people::deny(&call.shell, call.caller()?, call.param("id"), reason.as_str(), &call.instance).await?;
         done(&call)
     })

@@ -16,7 +16,7 @@ use crate::{
         proof::BadProof,
         refusal::{Fault, NameRule, Refusal, Unreached},
     },
-    registry::live::Reason,
+    registry::live::CloseReason,
 };
 
 /// Every code but those by which evidence is rejected, which the attestors declare. docs/errors.md says what each means; a test compares.
@@ -295,12 +295,12 @@ const fn challenge(bad: &BadProof) -> &'static str {
 
 /// The response to a request on a connection that was cut, by the codes that the handlers use for the same reasons.
 #[must_use]
-pub fn ended(reason: Reason, instance: &str) -> Response<Body> {
+pub fn ended(reason: CloseReason, instance: &str) -> Response<Body> {
     let (status, code, detail) = match reason {
-        Reason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
-        Reason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
-        Reason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
-        Reason::Killed | Reason::Drained | Reason::Stopped => {
+        CloseReason::Locked => (StatusCode::FORBIDDEN, "locked", "a lock was set"),
+        CloseReason::Expired => (StatusCode::FORBIDDEN, "expired", "the certificate of this connection has expired"),
+        CloseReason::Policy => (StatusCode::FORBIDDEN, "denied", "the policy no longer allows this connection"),
+        CloseReason::Killed | CloseReason::Drained | CloseReason::Stopped => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "this connection was ended; connect again")
         }
     };
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_ended(reason: Reason, status: u16, code: &str) {
+    fn check_ended(reason: CloseReason, status: u16, code: &str) {
         let response = ended(reason, "i");
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE);
@@ -357,11 +357,11 @@ mod tests {
 
     #[test]
     fn a_request_that_came_too_late_is_told_why() {
-        check_ended(Reason::Locked, 403, "locked");
-        check_ended(Reason::Expired, 403, "expired");
-        check_ended(Reason::Policy, 403, "denied");
-        check_ended(Reason::Killed, 503, "unavailable");
-        check_ended(Reason::Drained, 503, "unavailable");
+        check_ended(CloseReason::Locked, 403, "locked");
+        check_ended(CloseReason::Expired, 403, "expired");
+        check_ended(CloseReason::Policy, 403, "denied");
+        check_ended(CloseReason::Killed, 503, "unavailable");
+        check_ended(CloseReason::Drained, 503, "unavailable");
     }
 
     /// RFC 9110 15.5.2: a 401 says what would do.

@@ -8,7 +8,7 @@ use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE
 use crate::{
     core::{
         refusal::{ForWhom, Refusal},
-        ssh::{Proven, prove},
+        ssh::{ProvenSshKey, prove},
     },
     edge::{
         fronts::native::{Boxed, boxed},
@@ -56,7 +56,7 @@ pub fn user(call: Call) -> Boxed {
     })
 }
 
-fn proven(call: &Call, namespace: &str) -> Result<Proven, Refusal> {
+fn proven(call: &Call, namespace: &str) -> Result<ProvenSshKey, Refusal> {
     let request: SshRequest = call.json()?;
     prove(&request.public_key, &request.signature, namespace, call.conn.exporter())
 }

@@ -61,7 +61,7 @@ async fn a_drain_cuts_what_does_not_end() {
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let rig = Rig::new(SEPARATE).await;
-    let parts = Parts {
+    let parts = ListenerDeps {
         tls: Arc::clone(&rig.tls),
         live: Arc::clone(&rig.live),
         clock: rig.clock.clone(),
