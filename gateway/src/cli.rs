@@ -244,6 +244,15 @@ pub enum CaCommand {
         #[arg(long, value_name = "NAME")]
         force: Option<String>,
     },
+    /// Replace the key of join tokens, or the key of tickets, with a new one. What was made with the old key is refused from the next
+    /// reload on
+    Replace {
+        /// The key to replace
+        what: Replaced,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
     /// Make a new revocation list of the root, with the root's key
     Crl {
         /// The configuration file
@@ -335,6 +344,15 @@ impl Prepared {
             Self::Gateway => "gateway",
         }
     }
+}
+
+/// What `ca replace` replaces.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Replaced {
+    /// The key that signs join tokens
+    Tokens,
+    /// The key that seals what an attestor keeps between the two rounds of its evidence
+    Tickets,
 }
 
 /// Whose certificates an issuing CA signs.

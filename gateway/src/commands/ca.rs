@@ -46,7 +46,8 @@ pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
         CaCommand::Prepare { .. }
         | CaCommand::Publish { .. }
         | CaCommand::Activate { .. }
-        | CaCommand::Retire { .. } => {
+        | CaCommand::Retire { .. }
+        | CaCommand::Replace { .. } => {
             return rotation::rotate(command);
         }
     };
@@ -75,7 +76,8 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         | CaCommand::Prepare { .. }
         | CaCommand::Publish { .. }
         | CaCommand::Activate { .. }
-        | CaCommand::Retire { .. } => {}
+        | CaCommand::Retire { .. }
+        | CaCommand::Replace { .. } => {}
         CaCommand::Crl { root_key, root_passphrase_file, .. } => {
             let root = root(config, root_key.as_deref(), root_passphrase_file.as_deref())?;
             let made = offline::renew_root_list(data_dir, &root, &clock).map_err(Complaint::failed)?;

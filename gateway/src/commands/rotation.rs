@@ -11,7 +11,7 @@ use super::{
     load,
 };
 use crate::{
-    cli::{CaCommand, Prepared},
+    cli::{CaCommand, Prepared, Replaced},
     complaint::Complaint,
     config::Config,
     core::{
@@ -23,7 +23,7 @@ use crate::{
     ports::{clock::Clock, entropy::Entropy},
     server::{self, authority},
     signer::{
-        Authority, CaDir, Passphrase, offline,
+        Authority, CaDir, OwnKey, Passphrase, offline,
         rotation::{self, Making},
     },
 };
@@ -55,6 +55,7 @@ pub fn rotate(command: &CaCommand) -> Result<(), Complaint> {
         CaCommand::Retire { name, config, force } => {
             in_folder(config, async |config| retire(config, name, force.as_deref()).await)
         }
+        CaCommand::Replace { what, config } => in_folder(config, async |config| replace(config, *what)),
         CaCommand::List { .. }
         | CaCommand::Crl { .. }
         | CaCommand::Renew { .. }
@@ -104,6 +105,28 @@ fn prepare(
 pub(super) fn prepared(name: &str) {
     println!("prepared `{name}`: its key and certificate are made, and nobody is shown them");
     println!("next: `lychgate-gateway ca publish {name}`, and reload the gateway");
+}
+
+fn replace(config: &Config, what: Replaced) -> Result<(), Complaint> {
+    let (clock, entropy) = (Clock::system(), Entropy::os());
+    let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
+    let (data_dir, domain) = (&config.data_dir, &config.trust_domain);
+    let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+    let key = match what {
+        Replaced::Tokens => OwnKey::Tokens,
+        Replaced::Tickets => OwnKey::Tickets,
+    };
+    making.replace(key).map_err(Complaint::failed)?;
+    let file = key.file_name();
+    note(config, &clock, vec![Offline::KeyReplaced { file: file.to_owned() }])?;
+    println!("replaced `{file}`: reload the gateway to take it over");
+    match what {
+        Replaced::Tokens => {
+            println!("from then on join tokens made before are refused; requests that wait with one are not affected")
+        }
+        Replaced::Tickets => println!("from then on a client that is between two rounds of evidence begins again"),
+    }
+    Ok(())
 }
 
 fn publish(config: &Config, name: &str) -> Result<(), Complaint> {

@@ -18,6 +18,7 @@ use super::records::{ApprovedContent, Run};
 
 /// The names of all events, for whoever filters by them.
 pub const NAMES: &[&str] = &[
+    "ca.key",
     "ca.renewed",
     "ca.root-list",
     "ca.slot",

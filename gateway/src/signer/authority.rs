@@ -14,7 +14,7 @@ use pki::{
 
 use super::{
     CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, file, load_certificate,
-    made::{NewAuthority, ticket_key_file, token_key_file},
+    made::{NewAuthority, OwnKey},
     parts::{AuthorityParts, IssuingParts, RootParts},
     roots::{crosses, list_of_root},
 };
@@ -26,7 +26,11 @@ use crate::{
         ticket::TicketKey,
         token::TokenKey,
     },
-    ports::{clock::Clock, entropy::Entropy, files},
+    ports::{
+        clock::Clock,
+        entropy::Entropy,
+        files::{self, Existing},
+    },
 };
 
 /// The authority, ready to issue.
@@ -128,8 +132,9 @@ impl Authority {
         let made = NewAuthority::new(domain, clock, entropy)?;
         files::make_private_dir(dir.path())?;
         made.save(&dir, passphrase, entropy)?;
-        file::save_key(&token_key_file(data_dir), &made.token_key, passphrase, entropy)?;
-        file::save_key(&ticket_key_file(data_dir), &made.ticket_key, passphrase, entropy)?;
+        for (key, pkcs8) in [(OwnKey::Tokens, &made.token_key), (OwnKey::Tickets, &made.ticket_key)] {
+            file::save_key(&key.file(data_dir), pkcs8, passphrase, entropy, Existing::Keep)?;
+        }
         let ssh = SshCas::create(dir.path(), passphrase, entropy)?;
         // Last: where this file is, all the others are.
         dir.save_slots(&made.slots())?;
@@ -153,8 +158,8 @@ impl Authority {
         let issuing = slots.issuing().iter().filter(|slot| shown(slot.state));
         let issuing = issuing.map(|slot| load_issuing(&dir, slot, passphrase));
         let (roots, issuing) = (roots.collect::<Result<_, _>>()?, issuing.collect::<Result<_, _>>()?);
-        let token = software(&token_key_file(data_dir), passphrase)?;
-        let tickets = TicketKey::new(&file::load_own_key(&ticket_key_file(data_dir), passphrase)?);
+        let token = software(&OwnKey::Tokens.file(data_dir), passphrase)?;
+        let tickets = TicketKey::new(&file::load_own_key(&OwnKey::Tickets.file(data_dir), passphrase)?);
         let ssh = SshCas::load(dir.path(), passphrase)?;
         Self::assemble(&dir, domain, AuthorityParts { slots, roots, issuing, token, tickets, ssh }, clock)
     }

@@ -71,11 +71,17 @@ impl Passphrase {
     }
 }
 
-/// Encrypts a PKCS#8 key and writes it to a file that is not there yet.
+/// Encrypts a PKCS#8 key and writes it to a file.
 ///
 /// # Errors
 /// [`SignerError`].
-pub fn save_key(path: &Path, key: &[u8], passphrase: &Passphrase, entropy: &Entropy) -> Result<(), SignerError> {
+pub fn save_key(
+    path: &Path,
+    key: &[u8],
+    passphrase: &Passphrase,
+    entropy: &Entropy,
+    existing: Existing,
+) -> Result<(), SignerError> {
     let unusable = |_| SignerError::Encrypt { path: path.to_owned() };
     let salt = entropy.bytes::<16>();
     let iv = entropy.bytes::<16>();
@@ -87,7 +93,7 @@ pub fn save_key(path: &Path, key: &[u8], passphrase: &Passphrase, entropy: &Entr
         .and_then(|info| info.encrypt_with_params(parameters, &*passphrase.0))
         .map_err(unusable)?;
     let text = sealed.to_pem(LABEL, LineEnding::LF).map_err(|_| SignerError::Encrypt { path: path.to_owned() })?;
-    Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Private, Existing::Keep)?)
+    Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Private, existing)?)
 }
 
 /// Reads a key that `init` made for this gateway.

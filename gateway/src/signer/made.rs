@@ -74,9 +74,9 @@ impl MadeRoot {
         passphrase: &Passphrase,
         entropy: &Entropy,
     ) -> Result<(), SignerError> {
-        file::save_key(&dir.key(root), &self.root_key, passphrase, entropy)?;
+        file::save_key(&dir.key(root), &self.root_key, passphrase, entropy, Existing::Keep)?;
         for ((ca, key), name) in self.issuing.iter().zip(issuing) {
-            file::save_key(&dir.key(name), key, passphrase, entropy)?;
+            file::save_key(&dir.key(name), key, passphrase, entropy, Existing::Keep)?;
             save_certificates(&dir.certificate(name), &[ca.cert_der().to_vec()], Existing::Keep)?;
         }
         save_list(&dir.list(root), &self.list, Existing::Keep)?;
@@ -95,14 +95,28 @@ pub(super) fn issue(
     Ok((root.issue_ca(role, key, Serial::from_entropy(entropy.bytes()), now)?, pkcs8))
 }
 
-/// Where the key of join tokens lies.
-pub(super) fn token_key_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("token.key")
+/// A key that is not a CA's: there is one of each, without slots.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OwnKey {
+    /// It signs join tokens.
+    Tokens,
+    /// It seals tickets.
+    Tickets,
 }
 
-/// Where the key of tickets lies.
-pub(super) fn ticket_key_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("ticket.key")
+impl OwnKey {
+    /// Its name in the audit, and that of its file.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Tokens => "token.key",
+            Self::Tickets => "ticket.key",
+        }
+    }
+
+    pub(super) fn file(self, data_dir: &Path) -> PathBuf {
+        data_dir.join(self.file_name())
+    }
 }
 
 /// A whole new authority.

@@ -17,7 +17,8 @@
 //! <data_dir>/ticket.key          seals what attestors keep between two rounds
 //! ```
 //!
-//! Keys are made by [`create`](Authority::create) and by [`rotation`] alone, which are commands of an operator.
+//! Keys are made by [`create`](Authority::create) and by [`rotation`] alone, which are commands of an operator. No start of the
+//! gateway makes one.
 
 mod authority;
 mod door;
@@ -46,6 +47,7 @@ pub use self::{
     error::SignerError,
     file::Passphrase,
     leaf::{GatewayLeaf, LeafKey},
+    made::OwnKey,
     ssh::SshCas,
 };
 

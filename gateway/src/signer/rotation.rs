@@ -10,7 +10,7 @@ use pki::{CaKey, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
 
 use super::{
     CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of, file, load_certificate,
-    made::{generate, new_root},
+    made::{OwnKey, generate, new_root},
     roots::{crosses, make_root_list, root_certificate},
     save_certificates, save_list,
 };
@@ -55,7 +55,7 @@ impl Making<'_> {
             return Ok(Arc::new(key));
         }
         let (key, pkcs8) = generate()?;
-        file::save_key(&path, &pkcs8, self.passphrase, self.entropy)?;
+        file::save_key(&path, &pkcs8, self.passphrase, self.entropy, Existing::Keep)?;
         Ok(key)
     }
 
@@ -99,6 +99,19 @@ impl Making<'_> {
         save_certificates(&dir.certificate(&name), &[root.cert_der().to_vec()], Existing::Replace)?;
         save(&dir, slots.with_root(&name, root.pin(), issuing))?;
         Ok(name)
+    }
+
+    /// Replaces a key. What the old one made is refused once the gateway has taken over the new one.
+    ///
+    /// # Errors
+    /// [`SignerError::NoKey`] when there is none to replace.
+    pub fn replace(&self, own: OwnKey) -> Result<(), SignerError> {
+        let (dir, path) = (self.dir(), own.file(self.data_dir));
+        // With the passphrase that opens the others, or the next start would open only some of them.
+        file::load_own_key(&path, self.passphrase)?;
+        let (_, pkcs8) = generate()?;
+        file::save_key(&path, &pkcs8, self.passphrase, self.entropy, Existing::Replace)?;
+        dir.save_slots(&dir.slots()?.touched())
     }
 
     /// Makes the key of an issuing CA that the holder of the root's key is to certify elsewhere. Gives the name that it is to have,

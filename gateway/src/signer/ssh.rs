@@ -8,7 +8,7 @@ use std::{
 use pki::{KeyAlgorithm, SoftwareKey, SshCa, SshKind};
 
 use crate::{
-    ports::entropy::Entropy,
+    ports::{entropy::Entropy, files::Existing},
     signer::{
         SignerError,
         file::{self, Passphrase},
@@ -35,7 +35,7 @@ impl SshCas {
     pub(super) fn create(dir: &Path, passphrase: &Passphrase, entropy: &Entropy) -> Result<Self, SignerError> {
         let key = |kind: SshKind| {
             let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
-            file::save_key(&path(dir, kind), &pkcs8, passphrase, entropy)?;
+            file::save_key(&path(dir, kind), &pkcs8, passphrase, entropy, Existing::Keep)?;
             Ok(key)
         };
         Self::each(key, dir)

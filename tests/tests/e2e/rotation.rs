@@ -99,6 +99,25 @@ fn a_running_gateway_changes_its_issuing_cas() {
 }
 
 #[test]
+fn a_running_gateway_replaces_the_keys_of_tokens_and_tickets() {
+    let stage = Stage::set();
+    let before = token(&stage.alice, &[]);
+    let told = stage.done(&["replace", "tokens"]);
+    assert!(told.contains("replaced `token.key`: reload the gateway") && told.contains("refused"), "{told}");
+    let told = stage.done(&["replace", "tickets"]);
+    assert!(told.contains("replaced `ticket.key`"), "{told}");
+    let machine = stage.gateway.client("m-1");
+    stage.reload();
+    let refused = machine.run(&["join", &before, "--name", "m-1"]);
+    assert!(refused.code != 0 && refused.stderr.contains("did not sign it"), "{}", refused.stderr);
+    machine.ok(&["join", &token(&stage.alice, &[]), "--name", "m-1"]);
+    eventually("both stand in the audit", MINUTES, || {
+        let events = stage.alice.ok(&["audit", "--event", "ca.key", "--json"]);
+        ["token.key", "ticket.key"].iter().all(|file| events.contains(file)).then_some(())
+    });
+}
+
+#[test]
 fn a_running_gateway_changes_its_root_and_waits_for_who_is_away() {
     let stage = Stage::set();
     let (here, away) = (stage.joins("here"), stage.joins("away"));

@@ -14,6 +14,8 @@ pub enum Offline {
     RootListMade { number: String, signed: SignedWhere },
     /// A root or an issuing CA took a step; of one that was retired, how many depended on it, when that was known.
     SlotChanged { slot: String, state: String, key: String, stranded: Option<u64> },
+    /// The key of join tokens or of tickets was replaced.
+    KeyReplaced { file: String },
 }
 
 /// Where the root signed.
@@ -64,6 +66,7 @@ impl Upkeep {
             Self::Offline { what: Offline::CaRenewed { .. }, .. } => "ca.renewed",
             Self::Offline { what: Offline::RootListMade { .. }, .. } => "ca.root-list",
             Self::Offline { what: Offline::SlotChanged { .. }, .. } => "ca.slot",
+            Self::Offline { what: Offline::KeyReplaced { .. }, .. } => "ca.key",
             Self::StoreImported { .. } => "store.imported",
             Self::RollbackAccepted { .. } => "store.rollback-accepted",
         }
@@ -96,6 +99,7 @@ impl Upkeep {
                         fields.extend(stranded.map(|count| ("stranded", count.to_string())));
                         (slot, vec![], fields)
                     }
+                    Offline::KeyReplaced { file } => (file, vec![], vec![at]),
                 }
             }
         }
