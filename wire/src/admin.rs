@@ -1,4 +1,4 @@
-//! The manage face as people use it for others. Times are seconds since the Unix epoch.
+//! The manage face as operators use it, for machines and people other than themselves. Times are seconds since the Unix epoch.
 
 mod locks;
 mod record;
@@ -19,12 +19,12 @@ pub use subjects::{
 };
 pub use tokens::{TokenReply, TokenRequest, TokenView};
 
-/// A page of a listing. `next` is given back as `after` to go on.
+/// A page of a listing. `next` is the `after` of the following page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
-    /// The rows.
+    /// At most [`crate::limits::PAGE_MAX`].
     pub items: Vec<T>,
-    /// Where the next page starts; absent on the last.
+    /// Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

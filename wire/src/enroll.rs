@@ -1,34 +1,33 @@
-//! The enroll face: what an unknown machine says and is told.
+//! The enroll face: requests of clients without a certificate, and the replies.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// `GET /v1/gateway`: who this gateway is. Nothing in it is secret, and nothing in it is to be trusted before the root
-/// has been compared with a pin.
+/// `GET /v1/gateway`. Nothing in it is secret; a client must not trust any of it before it has compared the root with a pin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayInfo {
     /// The trust domain this gateway issues for.
     pub trust_domain: String,
     /// SHA-256 of the root's public key (SPKI), in hex: the pin.
     pub pin: String,
-    /// Seconds since the Unix epoch by the gateway's clock.
+    /// The gateway's clock, seconds since the Unix epoch.
     pub time: u64,
     /// `host:port` of the manage face.
     pub manage: String,
     /// Version of the gateway's software.
     pub version: String,
-    /// The kinds of evidence that it takes.
+    /// The kinds of evidence that it accepts.
     #[serde(default)]
     pub evidence: Vec<String>,
 }
 
-/// One piece of evidence. An unknown `kind` is a value, not a decoding error.
+/// One piece of evidence. A message with an unknown `kind` still decodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The attestor that understands `body`.
+    /// The kind of the attestor that reads `body`.
     pub kind: String,
-    /// Opaque to everything but that attestor.
+    /// Its form is defined by the attestor.
     pub body: String,
 }
 
@@ -38,33 +37,33 @@ pub struct Evidence {
 pub struct EnrollRequest {
     /// PKCS#10 in DER, base64 (standard alphabet, padded).
     pub csr: String,
-    /// The name the requester would like; the gateway decides.
+    /// The name the requester asks for. The gateway may assign another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_name: Option<String>,
-    /// What to be believed by.
+    /// At most [`crate::limits::EVIDENCE_MAX`] pieces.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
     /// The ticket of a [`ChallengeReply`], with the evidence that answers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// What the machine says about itself; shown to approvers as claimed, never as verified.
+    /// Attributes that the machine reports of itself; shown to approvers as claimed, never as verified.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
-    /// The pin of the root by which the requester knows this gateway, hex, when it is another than [`GatewayInfo::pin`]: the
-    /// waiting code is made with it. One that is none of the gateway's counts as absent.
+    /// The pin of the root by which the requester identified this gateway, hex, when it differs from [`GatewayInfo::pin`]: the
+    /// waiting code is computed from it. The gateway ignores a pin that belongs to none of its roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
 }
 
-/// An attestor asks back (`401` of an enrollment or a renewal). The same request is sent again, with the answers in the places of the
-/// evidence that was asked about, the other pieces as before, and the ticket; on this connection or another.
+/// An attestor's challenge (`401` of an enrollment or a renewal). The client sends the request again with the ticket, on any
+/// connection; each piece of evidence that was challenged is replaced by its answer, the other pieces are repeated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChallengeReply {
-    /// Who asks, and what: the kind of each, and what only its prover understands.
+    /// One for each attestor that challenges: its kind, and a body that the client's prover of that kind reads.
     pub challenges: Vec<Evidence>,
-    /// What the attestors keep, sealed. It holds for this key, and once.
+    /// The attestors' state, encrypted by the gateway. Valid for this key, and for one use.
     pub ticket: String,
-    /// The last second in which the ticket holds, seconds since the Unix epoch.
+    /// The last second of the ticket's validity, seconds since the Unix epoch.
     pub expires: u64,
     /// The gateway's clock, seconds since the Unix epoch.
     pub time: u64,
@@ -83,8 +82,8 @@ pub struct IssuedReply {
     pub chain: String,
     /// The trusted roots, PEM.
     pub bundle: String,
-    /// For a root in the bundle that its reader may not hold yet: a certificate for that root's key, made by an older root, PEM. A
-    /// root that nobody vouches for is not taken.
+    /// Cross certificates, PEM: for the key of each root in the bundle that the client may not hold yet, a certificate issued by an
+    /// older root. A client does not accept a new root without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cross: String,
     /// The leaf's serial number, hex.
@@ -99,8 +98,8 @@ pub struct IssuedReply {
     pub renew_by: u64,
     /// `host:port` of the manage face.
     pub manage: String,
-    /// The place of this among all that the gateway vouches for: whoever has heard a greater one takes nothing of it. Zero from a
-    /// gateway that knows no order: then its holder goes on believing the roots and the address that it has.
+    /// Grows with each statement of the gateway: a client that has accepted a greater number keeps its roots and address. So does a
+    /// client that receives zero, which comes from a gateway that does not support it.
     #[serde(default)]
     pub order: u64,
     /// The gateway's clock, seconds since the Unix epoch.
@@ -112,14 +111,14 @@ pub struct IssuedReply {
 pub struct WaitingReply {
     /// The enrollment's id; poll `GET /v1/enrollments/<id>`.
     pub id: String,
-    /// Seconds to wait before polling, when the poll is not a long one.
+    /// Seconds to wait before polling, when the client does not use the long poll.
     pub poll_after: u64,
-    /// Hex of the 16 bytes from which, with its own key and the root's pin, the client works out the waiting code it
-    /// shows (`pki::code`). The gateway draws them after the key is recorded.
+    /// 16 bytes in hex, from which the client computes the waiting code together with its own key and the root's pin
+    /// (`pki::code`). The gateway draws them after it has recorded the key.
     pub nonce: String,
     /// When the request lapses, seconds since the Unix epoch.
     pub expires: u64,
-    /// Approvals still wanted, when more than one person must agree.
+    /// Number of approvals still missing, when the policy requires more than one.
     #[serde(default)]
     pub approvals_missing: u32,
     /// The gateway's clock, seconds since the Unix epoch.
@@ -137,7 +136,7 @@ pub struct PriorCertificate {
     pub signature: String,
 }
 
-/// What precedes the exporter in the bytes that the old key signs, so that the signature can mean nothing else.
+/// Domain separation: prefix of the bytes that the old key signs.
 pub const PRIOR_CERTIFICATE_CONTEXT: &[u8] = b"lychgate prior-certificate v1\0";
 
 /// Evidence kind of a join token.
@@ -170,8 +169,7 @@ pub struct ProofClaims {
     pub exporter: String,
 }
 
-/// What a client reads from a join token without being able to check it: where to go and whom to expect there. The
-/// gateway checks the signature.
+/// The claims of a join token. The client uses gateway and pin and cannot check the signature, which the gateway does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinTokenClaims {
     /// The gateway's SPIFFE trust domain, as `spiffe://<td>`.

@@ -1,5 +1,5 @@
 //! What crosses the network between clients and the gateway: serde types and their size limits, and how the bytes of a
-//! stream go from one connection to another. Nothing else.
+//! stream go from one connection to another.
 //!
 //! These types are a compatibility promise: fields are only ever added, with a safe meaning when absent, and unknown
 //! fields in replies are ignored so that an older client understands a newer gateway. They are never used as domain

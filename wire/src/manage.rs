@@ -1,20 +1,19 @@
-//! The manage face as a machine or person uses it for itself.
+//! The manage face as machines and people use it for their own certificates.
 
 use serde::{Deserialize, Serialize};
 
 use crate::enroll::Evidence;
 
-/// `POST /v1/renew`: a CSR by a new key. The reply is an [`crate::enroll::IssuedReply`].
+/// `POST /v1/renew`: a CSR of a new key. The reply is an [`crate::enroll::IssuedReply`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// PKCS#10 in DER, base64.
     pub csr: String,
-    /// The name that [`SelfReply::renaming`] told, by whoever takes it from now on. Without it the certificate has the name of the
-    /// one before.
+    /// [`SelfReply::renaming`], when the machine takes the new name with this certificate. When absent, the name does not change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What to be believed by now, of the kinds in [`SelfReply::evidence`]. Without it nothing but the new key is proven.
+    /// Evidence of the kinds in [`SelfReply::evidence`]. Without any, only possession of the new key is proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
     /// The ticket of a [`crate::enroll::ChallengeReply`], with the evidence that answers it.
@@ -22,8 +21,8 @@ pub struct RenewRequest {
     pub ticket: Option<String>,
 }
 
-/// `POST /v1/sealed`, for machines: a CSR by a key for the machine's sealed services. The reply is an
-/// [`crate::enroll::IssuedReply`] with a leaf for servers, that ends with the machine's certificate.
+/// `POST /v1/sealed`, for machines: a CSR of a key for the machine's sealed services. The reply is an
+/// [`crate::enroll::IssuedReply`] with a server certificate that expires with the machine's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedRequest {
@@ -44,38 +43,39 @@ pub struct SelfReply {
     pub not_after: u64,
     /// Earliest time to renew, seconds since the Unix epoch.
     pub renew_after: u64,
-    /// True when the certificate in use is older than the last time somebody asked for a renewal.
+    /// True when an operator asked for a renewal after the certificate in use was issued.
     #[serde(default)]
     pub renew_now: bool,
     /// The gateway's clock, seconds since the Unix epoch.
     pub time: u64,
-    /// `host:port` of the proxy face, by which people reach the services of machines; absent when there is none.
+    /// `host:port` of the proxy face, through which people reach services of machines; absent when it is not configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// The DNS name of the proxy face below which `<service>--<machine>` is understood (RFC 6066 3); absent when it has none.
+    /// The DNS name of the proxy face below which it accepts `<service>--<machine>` as server name (RFC 6066 3); absent when none is
+    /// configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services_below: Option<String>,
     /// Labels on the machine, `key=value`.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// The name that the machine is to take: to be said when it renews.
+    /// The new name of the machine, to be sent as [`RenewRequest::name`] when it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
     /// The owner's name, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The kinds of evidence that a renewal may carry. An older gateway says nothing of it, and refuses renewals with any.
+    /// The kinds of evidence that a renewal may carry. Empty from an older gateway, which refuses renewals that carry any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// What the caller should know: forks and locks of machines it owns or may read. Each is one line of text.
+    /// Warnings about forks and locks of machines that the caller owns or may read, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
 }
 
-/// A reply with nothing to say but that it was done.
+/// The reply to a change that returns no record.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
-    /// Correlation id of the change, to be found in the audit.
+    /// Correlation id of the change, as in the audit record.
     #[serde(default)]
     pub instance: String,
 }

@@ -1,12 +1,12 @@
-//! A stream that moves: its bytes begin in one carrier, a stream among many in one connection, and go on in another, a
-//! connection of its own. So a large transfer stops holding up its neighbours without anybody at its ends noticing.
+//! A stream that moves from one carrier, a stream in a multiplexed connection, to another, a connection of its own. The
+//! applications at its ends do not notice. A large transfer that has moved no longer delays the other streams of its connection.
 //!
-//! Once both ends have the new carrier, each says there, before anything else, how many bytes it has put into the old one: eight
-//! bytes, big endian. From then on it writes to the new one alone. Whoever reads takes exactly as many bytes from the old
-//! carrier and goes on with the new one; should the old one end before, the stream is broken, and never continued with a gap.
+//! Once both ends have the new carrier, each first writes to it the number of bytes that it has written to the old one: eight
+//! bytes, big endian. From then on it writes to the new carrier alone. The reader takes exactly that number of bytes from the old
+//! carrier and continues with the new one. If the old carrier ends before, the stream fails; it is never continued with a gap.
 //! The end of the data is the end of the new carrier, also when a direction had ended before the move.
 //!
-//! No clock, no socket, no task: it polls what it is given.
+//! Sans-I/O: no clock, no socket, no task. It polls the carriers it is given.
 
 use std::io;
 use std::pin::Pin;
@@ -14,34 +14,34 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// Bytes of the count that each end begins the new carrier with.
+/// Length in bytes of the count at the beginning of the new carrier.
 pub const COUNT: usize = 8;
 
-/// What became of the new carrier.
+/// The outcome of the attempt to get a new carrier.
 #[derive(Debug)]
 pub enum Arrival<New> {
-    /// Here it is, and the other end has it too.
+    /// The new carrier, which the other end has as well.
     Here(New),
-    /// There will be none.
+    /// There is none: the stream stays in the old carrier.
     Never,
-    /// The other end may have moved and this one cannot follow.
+    /// The other end may have moved and this one cannot: the stream fails.
     Broken(io::Error),
 }
 
-/// Whoever brings the new carrier.
+/// The source of the new carrier.
 pub trait Arrive {
-    /// The new carrier.
+    /// What [`Arrival::Here`] contains.
     type Carrier;
 
-    /// Whether it is there, after so many bytes both ways. Not asked again once it was ready.
+    /// Polls for the outcome. `carried` is the number of bytes in both directions so far. Not called again after it was ready.
     fn poll_arrive(&mut self, carried: u64, cx: &mut Context<'_>) -> Poll<Arrival<Self::Carrier>>;
 
-    /// The stream has ended: unless it is on its way already, it is not wanted any more. After this
-    /// [`Arrive::poll_arrive`] becomes ready soon.
+    /// The stream has ended: cancels the attempt, unless the carrier is being established already. [`Arrive::poll_arrive`] becomes
+    /// ready soon after this.
     fn withdraw(&mut self);
 }
 
-/// See the module. Both halves must be polled by one task.
+/// A stream that can move once, see the module. Reading and writing must be polled by the same task.
 #[derive(Debug)]
 pub struct Moving<Old, A: Arrive> {
     old: Option<Old>,
@@ -49,13 +49,13 @@ pub struct Moving<Old, A: Arrive> {
     is_cut: fn(&Old) -> bool,
     arrive: Option<A>,
     broken: Option<io::Error>,
-    /// Put into the old carrier, and taken from it.
+    /// Bytes written to the old carrier, and read from it.
     sent: u64,
     received: u64,
-    /// Our count, and how much of it is out.
+    /// Number of bytes of our own count that were written.
     announced: usize,
     flushed: bool,
-    /// The count of the other end, and how much of it is in.
+    /// The count of the other end, and the number of its bytes that were read.
     until: [u8; COUNT],
     learned: usize,
     closed: bool,
@@ -67,8 +67,8 @@ fn lost(what: &'static str) -> io::Error {
 }
 
 impl<Old, A: Arrive> Moving<Old, A> {
-    /// In the old carrier until `arrive` brings the new one. `is_cut` tells of a carrier that has come to an end whether it is
-    /// gone in both directions: then it was lost, unless we had ended ours, and nobody may take that for the end of the data.
+    /// Starts in the old carrier. `is_cut` says of a carrier whose reading has ended whether its writing has ended too. If so, and
+    /// we had not ended our writing, the connection was lost and the end is not taken for the end of the data.
     #[must_use]
     pub const fn new(old: Old, is_cut: fn(&Old) -> bool, arrive: A) -> Self {
         Self {
@@ -100,7 +100,7 @@ where
     Old: AsyncRead + AsyncWrite + Unpin,
     A: Arrive<Carrier: AsyncRead + AsyncWrite + Unpin>,
 {
-    /// Looks whether the new carrier has come.
+    /// Polls for the new carrier and switches to it.
     fn settle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if let Some(arrive) = &mut self.arrive
             && let Poll::Ready(arrival) = arrive.poll_arrive(self.sent.saturating_add(self.received), cx)
@@ -118,7 +118,7 @@ where
         self.broken.take().map_or(Ok(()), Err)
     }
 
-    /// Says in the new carrier what must come first, and its end if that has come already.
+    /// Writes the count to the new carrier, and ends it if our writing had ended before the move.
     fn announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(new) = &mut self.new else { return Poll::Ready(Ok(())) };
         let count = self.sent.to_be_bytes();
@@ -129,7 +129,7 @@ where
             }
         }
         if !self.flushed {
-            // The other end waits for it, also when we have nothing to say.
+            // The other end waits for the count, also when we have no data to write.
             ready!(Pin::new(&mut *new).poll_flush(cx))?;
             self.flushed = true;
         }
@@ -140,7 +140,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// How many bytes the other end has put into the old carrier, once it has said so.
+    /// The number of bytes the other end has written to the old carrier, once its count was read.
     fn learn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let Some(new) = &mut self.new else { return Poll::Pending };
         while let Some(rest) = self.until.get_mut(self.learned..).filter(|rest| !rest.is_empty()) {
@@ -152,12 +152,9 @@ where
         Poll::Ready(Ok(u64::from_be_bytes(self.until)))
     }
 
-    /// To be called when both directions have ended, before this is dropped: if the other end is on its way to the new carrier, it
-    /// finds there that nothing is missing. Ready when it has said the same: a carrier that is dropped before could take with it
-    /// what the other end has not read yet.
-    ///
-    /// # Errors
-    /// When the new carrier broke.
+    /// To be called when both directions have ended, before this is dropped. If a move has begun, it completes the exchange of
+    /// counts, so that the other end sees that no bytes are missing. Ready when the other end's count was read: closing the new
+    /// carrier earlier could discard bytes that the other end has not read yet.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.closed = true;
         if let Some(arrive) = &mut self.arrive {
@@ -205,7 +202,7 @@ where
             return Poll::Ready(Err(error));
         }
         match this.learn(cx)? {
-            // Whatever is in the old carrier comes before the count; its end does not count until then.
+            // Bytes in the old carrier come first; its end is not yet known to be premature.
             Poll::Pending => match ready!(this.read_old(cx, buf))? {
                 0 => Poll::Pending,
                 read => Poll::Ready(Ok(read)),
@@ -221,7 +218,7 @@ where
                         read => Poll::Ready(Ok(read)),
                     };
                 }
-                // Nothing more comes there, and nothing more goes there.
+                // The old carrier is used up in both directions.
                 this.old = None;
                 this.new.as_mut().map_or(Poll::Ready(Ok(0)), |new| Pin::new(new).poll_read(cx, buf))
             }

@@ -14,7 +14,7 @@ pub struct Problem {
     /// `urn:lychgate:error:<code>`; codes are documented and stable.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The code in words.
+    /// The code as a short English phrase.
     pub title: String,
     /// The HTTP status, repeated (RFC 9457 3.1.2).
     pub status: u16,
@@ -24,7 +24,7 @@ pub struct Problem {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Correlation id: the same id stands in the gateway's log and audit.
+    /// Correlation id, the same in the gateway's log and audit record.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
     /// Seconds to wait before trying again, as in the `Retry-After` header.
@@ -36,7 +36,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The code without its prefix, or the whole `type` when it is not one of ours.
+    /// The code without its prefix, or all of `type` when it lacks [`PROBLEM_PREFIX`].
     #[must_use]
     pub fn code(&self) -> &str {
         self.kind.strip_prefix(PROBLEM_PREFIX).unwrap_or(&self.kind)

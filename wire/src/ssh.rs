@@ -1,8 +1,9 @@
-//! SSH certificates: what the enroll face says of the SSH CAs, and what machines and people ask for on the manage face.
+//! SSH certificates: the public keys of the SSH CAs (enroll face), and the requests of machines and people for certificates
+//! (manage face).
 //!
-//! Whoever asks proves to hold the SSH key with a signature as `ssh-keygen -Y sign` makes it (OpenSSH's PROTOCOL.sshsig),
-//! in the namespace of what is asked for, over [`proof_message`]: so it cannot be moved to another connection, nor be
-//! taken for a signature made for anything else.
+//! A requester proves possession of its SSH key by a signature of the form that `ssh-keygen -Y sign` makes (OpenSSH's
+//! PROTOCOL.sshsig) over [`proof_message`]. The message binds the signature to one connection, and the namespace to one
+//! kind of certificate.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,15 +23,15 @@ pub fn proof_message(exporter: &[u8; 32]) -> Vec<u8> {
     message
 }
 
-/// What the CA for gateways signs of a [`SshCaReply`]: who may be believed is vouched for by a CA, and not by whoever holds the
-/// gateway's key for TLS. Lines, so that nothing can move from one part to another.
+/// The part of a [`SshCaReply`] that the CA for gateways signs: possession of the gateway's TLS key is not enough to name the SSH
+/// CAs. Each field is a line of its own, so that no text can move from one field to another.
 #[must_use]
 pub fn ca_statement(trust_domain: &str, user: &[String], host: &[String]) -> Vec<u8> {
     let lines = |kind: &str, keys: &[String]| -> String { keys.iter().map(|key| format!("{kind} {key}\n")).collect() };
     format!("lychgate ssh cas\n{trust_domain}\n{}{}", lines("user", user), lines("host", host)).into_bytes()
 }
 
-/// The same with its place in the order of all that the gateway vouches for, so that an older one cannot be shown again.
+/// [`ca_statement`] followed by the [`SshCaReply::order`], so that an older statement cannot be replayed.
 #[must_use]
 pub fn ordered_ca_statement(trust_domain: &str, order: u64, user: &[String], host: &[String]) -> Vec<u8> {
     let mut statement = format!("lychgate ssh cas in order\n{order}\n").into_bytes();
@@ -44,22 +45,22 @@ pub fn ordered_ca_statement(trust_domain: &str, order: u64, user: &[String], hos
 pub struct SshCaReply {
     /// The trust domain.
     pub trust_domain: String,
-    /// Who signs certificates of people: for `TrustedUserCAKeys`.
+    /// CAs that sign certificates of people: for `TrustedUserCAKeys`.
     pub user: Vec<String>,
-    /// Who signs certificates of machines: for `@cert-authority` in `known_hosts`.
+    /// CAs that sign certificates of machines: for `@cert-authority` in `known_hosts`.
     pub host: Vec<String>,
     /// The CA for gateways, PEM.
     #[serde(default)]
     pub ca: String,
-    /// Its signature over [`ca_statement`], base64, for clients that know no order.
+    /// The CA's signature over [`ca_statement`], base64, for clients that do not know `order`.
     #[serde(default)]
     pub signature: String,
-    /// The place of this among all that the gateway vouches for: whoever has heard a greater one does not take it. Zero from a
-    /// gateway that knows no order, which is taken only by whoever has heard none.
+    /// Grows with each statement of the gateway: a client that has accepted a greater number rejects this one. Zero comes from a
+    /// gateway that does not support it, and is accepted only by a client that has never accepted another number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub order: u64,
-    /// The CA's signature over [`ordered_ca_statement`], base64, when there is an order. Without the signature that belongs to it
-    /// nothing of this is believed.
+    /// The CA's signature over [`ordered_ca_statement`], base64. Required when `order` is not zero; without it the client rejects
+    /// the reply.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ordered_signature: String,
 }
@@ -84,15 +85,15 @@ pub struct SshRequest {
 pub struct SshReply {
     /// The certificate, as a line of a `-cert.pub` file.
     pub certificate: String,
-    /// Its serial number, in decimal as OpenSSH writes it: text, since 64 bits are more than some readers of JSON keep.
+    /// The serial number in decimal, as OpenSSH writes it. A string, because some JSON readers do not keep 64 bits of a number.
     pub serial: String,
-    /// Its key id, which sshd logs.
+    /// The key id, which sshd logs.
     pub key_id: String,
-    /// The names it is good for.
+    /// Login names of a user certificate, host names of a host certificate.
     pub principals: Vec<String>,
     /// First second of validity, seconds since the Unix epoch.
     pub not_before: u64,
-    /// First second after its validity.
+    /// First second after its validity, seconds since the Unix epoch.
     pub not_after: u64,
     /// The public key of the CA that signed it, as a line of a `.pub` file.
     pub ca: String,

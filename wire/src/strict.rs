@@ -1,5 +1,5 @@
-//! JSON read without what serde takes beside it: a struct from an array of its fields in order. Two readers would differ over
-//! such a text, and an empty array would be a request with every default.
+//! Reads JSON as serde does, except that a struct is never read from an array of its field values. Readers that know different
+//! fields would disagree about such a text, and an empty array would be a request with every default.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-/// Reads a whole text.
+/// Reads all of `bytes`.
 ///
 /// # Errors
-/// When it is not the JSON wanted, names a member twice, or has an array where an object is wanted; with line and column.
+/// Invalid JSON, a type mismatch, a repeated member, or an array instead of an object; with line and column.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = T::deserialize(Strict(&mut reader))?;
@@ -19,10 +19,10 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
     Ok(value)
 }
 
-/// Reads what another reads, down to its last part, but no struct from an array.
+/// Wraps a deserializer, seed or access at every level, and refuses a struct in array form.
 struct Strict<T>(T);
 
-/// The visitor behind [`Strict`].
+/// Refuses what `takes` excludes, and passes the rest to `visitor`.
 struct Strictly<V> {
     visitor: V,
     takes: Takes,
@@ -31,7 +31,7 @@ struct Strictly<V> {
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Takes {
     Anything,
-    /// A struct.
+    /// Anything but an array: the target is a struct.
     NoArray,
 }
 
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{admin, enroll, manage, ssh};
 
-    /// An object is read, its values in an array are not, whichever their order; nor is an empty array.
+    /// An object is accepted; an array of its values, in any order, or an empty array is refused.
     #[track_caller]
     fn check<T: DeserializeOwned + Debug>(sample: &Value) {
         let name = std::any::type_name::<T>();

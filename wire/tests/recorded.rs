@@ -1,8 +1,8 @@
-//! What an earlier version of the protocol wrote is read by today's types, and what today's write is read by the rules of the
-//! earlier ones: `recorded/README.md` says where the samples come from.
+//! Compatibility with an earlier version of the protocol: today's types read its messages, and its rules accept what today's types
+//! write. `recorded/README.md` says where the samples come from.
 //!
-//! A new member of a message that the other side reads strictly must stand in this table, with how its sender knows that it
-//! will be understood: an older reader refuses the whole message for it.
+//! A new member of a message that the other side reads strictly needs an entry in this table that says how the sender knows that
+//! the reader accepts it: an older reader refuses a message with an unknown member.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -16,15 +16,15 @@ use wire::problem::Problem;
 use wire::ssh::*;
 use wire::tunnel::*;
 
-/// A type, and what there is of it.
+/// A type and its samples.
 struct Row {
     /// Its name, in `types.json` for structs.
     name: &'static str,
-    /// The samples.
+    /// A JSON list.
     samples: &'static str,
-    /// Reads a text with today's type, and writes it again.
+    /// Reads a value with today's type, and writes it again.
     again: fn(&Value) -> Result<Value, String>,
-    /// Members added since, of what is read strictly: each with how whoever sends it knows that the reader takes it.
+    /// Members added since to a type that is read strictly, each with how the sender knows that the reader accepts it.
     added: &'static [(&'static str, &'static str)],
 }
 
@@ -47,7 +47,7 @@ macro_rules! row {
     };
 }
 
-/// Requests, which the gateway reads strictly.
+/// Requests. The gateway refuses unknown members in them.
 fn requests() -> Vec<Row> {
     vec![
         row!(
@@ -84,10 +84,10 @@ fn requests() -> Vec<Row> {
     ]
 }
 
-/// Every message, and whatever is sent inside another as a text of its own.
+/// Every message, and every JSON text that another message contains as a string.
 fn table() -> Vec<Row> {
     let others = vec![
-        // What is inside of proofs and tokens.
+        // Contents of proofs and tokens.
         row!("join-token-claims", JoinTokenClaims),
         row!("proof-claims", ProofClaims),
         // Replies.
@@ -125,7 +125,7 @@ fn table() -> Vec<Row> {
     requests().into_iter().chain(others).collect()
 }
 
-/// Types of the earlier version that are sent as part of others alone, each within samples above.
+/// Types of the earlier version that occur only inside other messages; the samples above contain each.
 const PARTS: [&str; 14] = [
     "ApprovalView",
     "AuditView",
@@ -157,7 +157,7 @@ fn list(of: &Value, what: &str) -> Vec<String> {
     serde_json::from_value(of[what].clone()).unwrap()
 }
 
-/// What `earlier` has and `now` has not, or otherwise. `now` may have more members than it.
+/// Where `now` lacks or changes what `earlier` has. `now` may have more members.
 fn lost(earlier: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
     match (earlier, now) {
         (Value::Object(earlier), Value::Object(now)) => {
@@ -165,7 +165,7 @@ fn lost(earlier: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
                 let at = format!("{at}/{name}");
                 match now.get(name) {
                     Some(other) => lost(value, other, &at, found),
-                    // Says the same as its absence.
+                    // An empty member means the same as an absent one.
                     None if value.is_null() || *value == json!([]) || *value == json!({}) || *value == json!("") => {}
                     None => found.push(at),
                 }
@@ -199,7 +199,7 @@ fn what_earlier_readers_demand_is_written() {
     for row in table() {
         let Some(earlier) = types.get(row.name) else { continue };
         for name in list(earlier, "required") {
-            // What a type demands it writes: today's demand it too.
+            // A member that the earlier type required is written by today's type too.
             let mut without = samples(&row).swap_remove(0);
             without.as_object_mut().unwrap().remove(&name);
             assert!((row.again)(&without).is_err(), "{}: `{name}` may be absent today", row.name);
@@ -220,7 +220,7 @@ fn what_earlier_readers_refuse_is_not_sent_to_them() {
             assert_eq!(row.added, [], "{}: nobody refuses these", row.name);
             continue;
         }
-        // serde lists all the members that a strict reader knows.
+        // The error text of serde lists all members that a strict reader knows.
         let told = told.expect_err(row.name);
         let known: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
         let earlier = list(&types[row.name], "fields");
@@ -255,7 +255,7 @@ fn no_frame_is_taken_for_one_of_a_later_version() {
     }
 }
 
-/// Members of objects whose names are anybody's choice.
+/// Objects whose member names are free.
 const FREE: [&str; 5] = ["attributes", "claimed", "detail", "labels", "verified"];
 
 fn names(value: &Value, into: &mut Vec<String>) {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MadeView;
 
-/// A lock: a standing refusal.
+/// A lock: while it exists, its target is refused everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LockView {
     /// `machine`, `person`, `lineage` or `key`.
@@ -17,14 +17,14 @@ pub struct LockView {
     pub by: String,
     /// When it was set.
     pub at: u64,
-    /// What it ended, in the answer to the lock alone.
+    /// The sessions it ended; only in the reply to `POST /v1/locks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<EndedView>,
-    /// For a key, in the answer to the lock alone: the machines and people in whose lineages it was found, as `role/name`.
-    /// They are locked with it.
+    /// For a key: the machines and people whose lineages contain it, as `role/name`. Their lineages are locked too. Only in the
+    /// reply to `POST /v1/locks`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits: Vec<String>,
-    /// What the locked person made, and counts no more while the lock stands; in the answer to the lock alone.
+    /// What the locked person made or approved, which has no effect while the lock exists; only in the reply to `POST /v1/locks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<MadeView>,
 }
@@ -42,14 +42,14 @@ pub struct LockRequest {
     pub reason: String,
 }
 
-/// What a lock ended.
+/// The sessions a lock ended, and how long that took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedView {
-    /// How many sessions it ended.
+    /// Number of sessions, those still open at the end of the wait included.
     pub sessions: usize,
-    /// Milliseconds from the lock's acceptance to the end of the last of them.
+    /// Milliseconds from the acceptance of the lock to the end of the last session.
     pub millis: u64,
-    /// How many had not ended when the gateway stopped waiting. Their connections were cut all the same.
+    /// Number of sessions that had not ended when the gateway stopped waiting. Their connections were closed as well.
     #[serde(default)]
     pub left: usize,
 }

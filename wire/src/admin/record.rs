@@ -1,4 +1,4 @@
-//! What happened, and what one may do.
+//! Audit events, and the question whether the policy allows an action.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 /// One audit event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditView {
-    /// Where it stands in the record; give it as `after` to go on from here.
+    /// Its position in the audit record, usable as `after`.
     pub id: String,
-    /// When, milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What: a stable name such as `certificate.issued`.
+    /// A stable name such as `certificate.issued`.
     pub event: String,
     /// Who did it: an identity, `gateway`, or `key:<digest>` before there is an identity.
     pub actor: String,
-    /// To whom: an identity, an enrollment, a token, a lock.
+    /// What it was done to: an identity, an enrollment, a token, a lock.
     pub subject: String,
-    /// Why: the policy rules that decided.
+    /// The policy rules that decided, by their `@id`.
     #[serde(default)]
     pub rules: Vec<String>,
-    /// Correlation id, shared with the log and the reply.
+    /// Correlation id, the same in the log and in the reply.
     #[serde(default)]
     pub instance: String,
     /// The event's own fields.
@@ -43,10 +43,10 @@ pub struct CanIRequest {
 /// The answer to `can-i`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CanIReply {
-    /// Whether the policy says yes.
+    /// Whether the policy allows it.
     pub allowed: bool,
     /// The rules that decided, by their `@id`.
     pub rules: Vec<String>,
-    /// The decision, for people.
+    /// The decision as one sentence for people.
     pub explanation: String,
 }

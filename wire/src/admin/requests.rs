@@ -1,70 +1,70 @@
-//! Requests to join: who waits, and what was decided.
+//! Enrollment requests, and the approvals and denials of them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One enrollment as an approver sees it. The waiting code is deliberately absent: the approver types what the machine
+/// One enrollment as an approver sees it. It does not contain the waiting code: the approver types the one that the machine
 /// shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RequestView {
-    /// Enrollment id.
+    /// The enrollment's id.
     pub id: String,
     /// `waiting`, `approved`, `issued`, `denied` or `expired`.
     pub state: String,
     /// `machine` or `person`.
     pub role: String,
-    /// What it would like to be called.
+    /// The name it asks for.
     #[serde(default)]
     pub wanted_name: Option<String>,
-    /// The name it was given, once admitted.
+    /// The name it was given; absent until it is admitted.
     #[serde(default)]
     pub name: Option<String>,
     /// SHA-256 of its public key, hex.
     pub key: String,
     /// The key's algorithm, such as `P-256`.
     pub algorithm: String,
-    /// What was verified: claims of attestors.
+    /// Claims that attestors verified.
     pub verified: BTreeMap<String, String>,
-    /// What the machine says of itself, unverified.
+    /// Attributes that the machine reports of itself, unverified.
     pub claimed: BTreeMap<String, String>,
     /// `none`, `software`, `hardware` or `measured`.
     pub assurance: String,
     /// The network prefix it came from.
     pub source: String,
-    /// When it asked.
+    /// When the request was recorded.
     pub created: u64,
     /// When it lapses.
     pub expires: u64,
     /// People who approved so far.
     #[serde(default)]
     pub approvals: Vec<ApprovalView>,
-    /// Approvals the policy wants.
+    /// Number of approvals that the policy requires.
     pub approvals_wanted: u32,
-    /// Other waiting requests for the same name.
+    /// Ids of other waiting requests for the same name.
     #[serde(default)]
     pub rivals: Vec<String>,
-    /// How the machine or person stands that has the wanted name already: `active`, `expired`, `locked` or `reserved`; `kept`
-    /// for a name that a machine is being renamed to, or was renamed from a while ago. Only while the request waits.
+    /// State of the machine or person that already has the requested name: `active`, `expired`, `locked` or `reserved`; `kept`
+    /// for a name that a machine is being renamed to, or was renamed from recently. Only while the request waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<String>,
-    /// The policy rules that let it wait, and so decide what it gets.
+    /// The policy rules that permitted `request`; their terms apply to its certificates.
     #[serde(default)]
     pub rules: Vec<String>,
-    /// How long its certificates will live, in seconds; as ever when absent.
+    /// Lifetime of its certificates, in seconds; absent when no rule limits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<u64>,
-    /// Why it was denied.
+    /// The reason that the denial gave.
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// `GET /v1/request-events`: who waits, once that is not what was seen.
+/// `GET /v1/request-events`, a long poll: the waiting requests, as soon as they differ from those of `seen`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RequestEvents {
-    /// The requests that wait.
+    /// All waiting requests.
     pub items: Vec<RequestView>,
-    /// Give it as `seen` next time: the answer comes when something is different, or the wait is over.
+    /// A digest of `items`, to be sent as `seen` with the next poll. That is answered when the digest differs or its wait is over.
     pub seen: String,
 }
 
@@ -73,54 +73,55 @@ pub struct RequestEvents {
 pub struct ApprovalView {
     /// Who approved: an identity.
     pub by: String,
-    /// When they approved.
+    /// Seconds since the Unix epoch.
     pub at: u64,
-    /// Whether the waiting code was typed, or the approver said that it was not checked.
+    /// True when the approver typed the waiting code, false when they declared it unchecked.
     pub code_checked: bool,
-    /// The name they give it.
+    /// The name of the machine or person, when the approver chose one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The labels they give it.
+    /// The labels that the machine gets.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// The owner they give it.
+    /// The person who will own the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The digest of all that: approvals of one digest count together. Give it as `same_as` to approve the same.
+    /// Digest of name, labels and owner: only approvals with equal digests are counted together. See
+    /// [`ApproveRequest::same_as`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// `POST /v1/requests/{id}/approve`. Exactly one of `code` and `unchecked` must be given; `same_as` stands alone, without
-/// `name`, `labels` and `owner`.
+/// `POST /v1/requests/{id}/approve`. Exactly one of `code` and `unchecked` must be given; `same_as` excludes `name`, `labels`
+/// and `owner`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
-    /// The waiting code as the machine shows it.
+    /// The waiting code that the machine shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The approver says that the code was not checked.
+    /// The approver declares that the code was not checked.
     #[serde(default)]
     pub unchecked: bool,
-    /// A name other than the wanted one.
+    /// A name other than the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Labels to put on the machine, `key` to `value`.
+    /// Labels of the machine, `key` to `value`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// The person who owns the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The digest of what somebody approved before: name, labels and owner are to be those.
+    /// [`ApprovalView::content`] of an earlier approval, whose name, labels and owner this one repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_as: Option<String>,
 }
 
-/// `POST /v1/requests/{id}/deny` and other acts that want a reason.
+/// `POST /v1/requests/{id}/deny` and other actions that take a reason.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
-    /// Why, for the other side and for the audit.
+    /// Shown to the requester and written to the audit record; at most [`crate::limits::REASON_MAX`] bytes.
     #[serde(default)]
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! Machines and people, and what is changed of them.
+//! Machines and people, and changes of them.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ pub struct SubjectView {
     /// The owner, for machines.
     #[serde(default)]
     pub owner: Option<String>,
-    /// True when nobody has the owner's rights: the person who was named is gone, or was not there, and whoever has the name
-    /// now is somebody else.
+    /// True when nobody has the owner's rights: the person named as owner was removed or never existed. A person who takes that
+    /// name later does not become the owner.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owner_gone: bool,
     /// `none`, `software`, `hardware` or `measured`.
@@ -40,22 +40,22 @@ pub struct SubjectView {
     /// End of validity of the certificate in use.
     #[serde(default)]
     pub not_after: Option<u64>,
-    /// Serial issued but not used yet, hex.
+    /// Serial of a certificate that was issued and has not been used yet, hex.
     #[serde(default)]
     pub pending_serial: Option<String>,
     /// When it was admitted.
     pub created: u64,
-    /// Locks that stand against it.
+    /// Its locks.
     #[serde(default)]
     pub locks: Vec<LockView>,
-    /// When it was last seen, for machines: now for one that holds a tunnel, else the end of its last tunnel, or its last renewal
-    /// if that was later.
+    /// For machines: the current time while it has a tunnel, else the end of its last tunnel or its last renewal, whichever was
+    /// later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<u64>,
-    /// The name it takes when it next renews.
+    /// The name it gets at its next renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
-    /// Its tunnel, for machines that hold one.
+    /// Absent for people, and for machines without a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelView>,
     /// Verified claims.
@@ -64,7 +64,7 @@ pub struct SubjectView {
     /// Unverified attributes.
     #[serde(default)]
     pub claimed: BTreeMap<String, String>,
-    /// The last run of a configuration tool, for machines, as it was reported.
+    /// The last reported run of a configuration tool, for machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub convergence: Option<ConvergenceView>,
 }
@@ -72,27 +72,27 @@ pub struct SubjectView {
 /// A machine's tunnel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TunnelView {
-    /// Since when it is up.
+    /// When it was established.
     pub since: u64,
-    /// Where it comes from.
+    /// The address it comes from.
     pub source: String,
-    /// What the machine exposes, `name` or `name (sealed)`.
+    /// The services that the machine exposes, each `name` or `name (sealed)`.
     pub services: Vec<String>,
 }
 
-/// What a person made that counts only while they do, and what they own.
+/// What depends on a person: tokens and approvals that have no effect without them, and machines they own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeView {
-    /// Join tokens and invitations that could be redeemed, by id.
+    /// Ids of join tokens and invitations they made that can still be redeemed.
     #[serde(default)]
     pub tokens: Vec<String>,
-    /// Requests that wait and that they approved.
+    /// Ids of waiting requests they approved.
     #[serde(default)]
     pub approvals: Vec<String>,
-    /// Machines they own, by name.
+    /// Names of the machines they own.
     #[serde(default)]
     pub machines: Vec<String>,
-    /// How many more there are that are not named.
+    /// Number of entries left out of the lists above.
     #[serde(default)]
     pub more: usize,
 }
@@ -100,22 +100,22 @@ pub struct MadeView {
 /// The answer to `DELETE /v1/machines/{name}`, `DELETE /v1/people/{name}` and `POST /v1/people/{name}/offboard`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedView {
-    /// Correlation id of the change, to be found in the audit.
+    /// Correlation id of the change, as in the audit record.
     #[serde(default)]
     pub instance: String,
-    /// What ended with a person, and which machines have no owner now.
+    /// For a person: what has no effect any longer, and the machines left without an owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<MadeView>,
-    /// Machines that were handed to somebody else first.
+    /// Names of the machines that got a new owner before the removal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handed_over: Vec<String>,
 }
 
-/// `POST /v1/people/{name}/offboard`: hands their machines to somebody else, then removes them.
+/// `POST /v1/people/{name}/offboard`: gives the person's machines to another person, then removes the person.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OffboardRequest {
-    /// The person who gets the machines.
+    /// Name of the new owner.
     pub to: String,
 }
 
@@ -123,19 +123,19 @@ pub struct OffboardRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineChange {
-    /// Labels to put on it, in the place of those with the same key.
+    /// Labels to set. One with the same key is replaced.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Keys of labels to take away.
+    /// Keys of labels to remove.
     #[serde(default)]
     pub no_labels: Vec<String>,
-    /// The person who owns it from now on.
+    /// The new owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Nobody owns it from now on.
+    /// Removes the owner; excludes `owner`.
     #[serde(default)]
     pub no_owner: bool,
-    /// The name it takes when it next renews, for which it is asked at once.
+    /// The name it gets at its next renewal. The gateway asks it to renew at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -144,10 +144,10 @@ pub struct MachineChange {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonChange {
-    /// Groups to put them in.
+    /// Groups to add the person to.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Groups to take them out of.
+    /// Groups to remove the person from.
     #[serde(default)]
     pub no_groups: Vec<String>,
 }
@@ -155,10 +155,10 @@ pub struct PersonChange {
 /// The answer to a change of a machine or person.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SetReply {
-    /// It, as it is now.
+    /// The record after the change.
     #[serde(flatten)]
     pub subject: SubjectView,
-    /// What whoever changed it should know.
+    /// Warnings for the person who made the change, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -173,13 +173,13 @@ pub struct RenewalsRequest {
     /// All machines.
     #[serde(default)]
     pub all: bool,
-    /// Why, for the audit.
+    /// Written to the audit record.
     #[serde(default)]
     pub reason: String,
 }
 
-/// `POST /v1/machines/{name}/reports`: how a run of a configuration tool went on a machine. It takes the place of the report
-/// before, so a report may be sent again.
+/// `POST /v1/machines/{name}/reports`: the result of a run of a configuration tool on a machine. It replaces the machine's
+/// previous report, so a report may be sent again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportRequest {
@@ -188,7 +188,7 @@ pub struct ReportRequest {
     /// Its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// What the tool calls this run. The same report again, under the same id, changes nothing.
+    /// The tool's id of this run. Sending the same report again under the same id changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
     /// What was run, such as a playbook's name.
@@ -198,7 +198,7 @@ pub struct ReportRequest {
     pub started: u64,
     /// When it ended, by the reporter's clock.
     pub finished: u64,
-    /// Steps that went well, those that changed something among them.
+    /// Number of steps that succeeded, including those in `changed`.
     pub ok: u32,
     /// Steps that changed something.
     pub changed: u32,
@@ -210,7 +210,7 @@ pub struct ReportRequest {
     pub skipped: u32,
 }
 
-/// The last run of a configuration tool on a machine: what somebody reported, and who and when.
+/// The last report of a run of a configuration tool on a machine, with its reporter and the time of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConvergenceView {
     /// The tool.
@@ -218,7 +218,7 @@ pub struct ConvergenceView {
     /// Its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// What the tool calls this run.
+    /// The tool's id of this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
     /// What was run.
@@ -228,7 +228,7 @@ pub struct ConvergenceView {
     pub started: u64,
     /// When it ended, by the reporter's clock.
     pub finished: u64,
-    /// Steps that went well.
+    /// Number of steps that succeeded, including those in `changed`.
     pub ok: u32,
     /// Steps that changed something.
     pub changed: u32,

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
-    /// `machine` (default) or `person`; invites say `person` by themselves.
+    /// `machine` (default) or `person`; for an invitation always `person`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// How many keys may redeem it; 1 when absent.
+    /// Number of keys that may redeem it; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
-    /// Seconds it lives; an hour when absent.
+    /// Validity in seconds; 3600 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
-    /// Names it may be redeemed for; any when empty. `*` at the end matches any rest.
+    /// Names it may be redeemed for; any when empty. A `*` at the end of a name matches every suffix.
     #[serde(default)]
     pub names: Vec<String>,
     /// Labels the machine gets.
@@ -34,16 +34,16 @@ pub struct TokenRequest {
     pub key: Option<String>,
 }
 
-/// A new token. The string is shown once and kept nowhere.
+/// A new token. The gateway does not store the string.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenReply {
     /// The token record's id.
     pub id: String,
-    /// The whole string for `lychgate join`.
+    /// The token for `lychgate join`.
     pub token: String,
     /// When it expires.
     pub expires: u64,
-    /// What whoever made it should know.
+    /// Warnings for the person who made it, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -51,17 +51,17 @@ pub struct TokenReply {
 /// A token as it is listed, without its string.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenView {
-    /// Its id.
+    /// The token record's id.
     pub id: String,
     /// `machine` or `person`.
     pub role: String,
-    /// `live`, `suspended` (its maker may not make it now), `spent`, `expired` or `revoked`.
+    /// `live`, `suspended` (the policy would not let its maker make it now), `spent`, `expired` or `revoked`.
     pub state: String,
-    /// Keys that may redeem it.
+    /// Number of keys that may redeem it.
     pub uses: u32,
-    /// Keys that did, hex digests.
+    /// Digests of the keys that redeemed it, hex.
     pub redeemed: Vec<String>,
-    /// Names it is for.
+    /// Names it may be redeemed for; any when empty.
     pub names: Vec<String>,
     /// Labels it gives.
     pub labels: BTreeMap<String, String>,
@@ -70,10 +70,10 @@ pub struct TokenView {
     /// Owner it gives.
     #[serde(default)]
     pub owner: Option<String>,
-    /// The one key that may redeem it.
+    /// Digest of the one key that may redeem it, hex; any key when absent.
     #[serde(default)]
     pub key: Option<String>,
-    /// Who made it.
+    /// The identity that made it.
     pub by: String,
     /// When it was made.
     pub created: u64,

@@ -1,4 +1,4 @@
-//! Two ends over pipes of memory that the test may narrow, slow down and break.
+//! Two ends over pipes in memory whose capacity, chunk size and loss the test chooses.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,10 +13,10 @@ use super::*;
 #[derive(Debug, Default)]
 struct Pipe {
     bytes: VecDeque<u8>,
-    /// What it takes before somebody reads.
+    /// Capacity in bytes.
     room: usize,
     ended: bool,
-    /// Whatever is in it is lost, and nothing more comes.
+    /// Its content is discarded, and no more is accepted.
     cut: bool,
 }
 
@@ -25,7 +25,7 @@ struct Pipe {
 struct End {
     from: Rc<RefCell<Pipe>>,
     to: Rc<RefCell<Pipe>>,
-    /// The most that one call moves.
+    /// Most bytes in one read or write.
     piece: usize,
 }
 
@@ -36,7 +36,7 @@ fn carrier(room: usize, piece: usize) -> (End, End) {
 }
 
 impl End {
-    /// As when a multiplexed connection is lost: the reader sees an end, and not that it came too early.
+    /// As when a multiplexed connection is lost: the reader sees an end of file and no error.
     fn cut(&self) {
         for pipe in [&self.from, &self.to] {
             let mut pipe = pipe.borrow_mut();
@@ -89,7 +89,7 @@ fn is_cut(end: &End) -> bool {
     end.from.borrow().cut
 }
 
-/// Brings the new carrier after so many looks.
+/// Is ready with the new carrier after a number of polls.
 #[derive(Debug)]
 struct After(usize, Option<Arrival<End>>);
 
@@ -106,11 +106,11 @@ impl Arrive for After {
         }
     }
 
-    // Always on its way.
+    // The carrier always arrives.
     fn withdraw(&mut self) {}
 }
 
-/// Whoever sits at one end: sends everything, ends, and takes what comes.
+/// The application at one end: writes all its data, ends, and reads to the end.
 struct User {
     stream: Moving<End, After>,
     send: Vec<u8>,
@@ -126,7 +126,7 @@ impl User {
         Self { stream, send, sent: 0, closed: false, finished: false, got: vec![], outcome: None }
     }
 
-    /// Does one thing each way; whether anything came of it.
+    /// One write and one read; whether either made progress.
     fn turn(&mut self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut moved = false;
@@ -164,7 +164,7 @@ impl User {
     }
 }
 
-/// What the ends send, how the carriers are, and when the new one comes.
+/// What the ends send, the shape of the carriers, and when the new one arrives.
 #[derive(Clone, Debug)]
 struct Case {
     lengths: [usize; 2],
@@ -179,7 +179,7 @@ fn bytes(length: usize, salt: usize) -> Vec<u8> {
     (0..length).map(|n| u8::try_from((n * 7 + salt + n / 256) % 256).unwrap()).collect()
 }
 
-/// Runs both ends until nothing happens any more.
+/// Runs both ends until neither makes progress.
 fn run(case: &Case) -> [User; 2] {
     let old = carrier(case.rooms[0], case.pieces[0]);
     let new = carrier(case.rooms[1], case.pieces[1]);
@@ -195,7 +195,7 @@ fn run(case: &Case) -> [User; 2] {
         }
         let moved = users.each_mut().map(User::turn).contains(&true);
         idle = if moved { 0 } else { idle + 1 };
-        // The carrier may take some looks to come, and a cut some turns.
+        // The carrier may take some polls to arrive, and a cut some turns.
         if idle > 500 {
             break;
         }
@@ -286,7 +286,7 @@ fn a_lost_carrier_is_no_end_of_the_data() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
-/// What an end that reads makes of a new carrier that somebody else wrote into.
+/// What the reading end does with a new carrier whose bytes the test wrote.
 #[track_caller]
 fn from_stranger(said: &[u8], by_old: &[u8], want: &str) {
     let (old, old_peer) = carrier(100, 100);
@@ -303,7 +303,7 @@ fn from_stranger(said: &[u8], by_old: &[u8], want: &str) {
 fn counts_that_cannot_be() {
     from_stranger(&[0, 0, 0], b"", "the new connection ended before it began");
     from_stranger(b"", b"ab", "the new connection ended before it began");
-    // Taken before the count was known, because the count came late.
+    // Read before the count was known, because the count came late.
     let (old, old_peer) = carrier(100, 100);
     let (new, new_peer) = carrier(100, 100);
     old_peer.to.borrow_mut().bytes.extend(b"abc");
@@ -326,8 +326,7 @@ proptest! {
         check(&Case { lengths, rooms, pieces, arrives, cut: None });
     }
 
-    /// The old carrier may be lost at any time. What arrives is then a beginning of what was sent, and it is never
-    /// continued with a gap.
+    /// The old carrier may be lost at any time. What arrives is then a prefix of what was sent.
     #[test]
     fn a_lost_carrier_makes_no_gap(
         lengths in [0_usize..2_000, 0_usize..2_000],

@@ -1,17 +1,17 @@
-//! The bytes of a frame.
+//! The encoding of frames: version, length, JSON.
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FRAME_HEAD, FRAME_MAX, VERSION};
 
-/// Bytes that are no frame.
+/// Why bytes are not a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadFrame {
-    /// Of another version.
+    /// The version byte is not ours; here is the one received.
     Version(u8),
-    /// Longer than [`FRAME_MAX`].
+    /// The length in bytes, more than [`FRAME_MAX`].
     TooLong(usize),
-    /// Not the JSON of any frame.
+    /// The body does not decode; serde's message.
     Json(String),
 }
 
@@ -27,10 +27,7 @@ impl std::fmt::Display for BadFrame {
 
 impl std::error::Error for BadFrame {}
 
-/// The bytes of a frame.
-///
-/// # Errors
-/// [`BadFrame::TooLong`]; nothing else for the types of this module.
+/// Encodes a frame. For the types of this module the only error is [`BadFrame::TooLong`].
 pub fn encode(frame: &impl Serialize) -> Result<Vec<u8>, BadFrame> {
     let mut bytes = vec![0; FRAME_HEAD];
     serde_json::to_writer(&mut bytes, frame).map_err(|error| BadFrame::Json(error.to_string()))?;
@@ -43,10 +40,7 @@ pub fn encode(frame: &impl Serialize) -> Result<Vec<u8>, BadFrame> {
     Ok(bytes)
 }
 
-/// How many bytes of JSON follow a frame's head.
-///
-/// # Errors
-/// [`BadFrame::Version`] or [`BadFrame::TooLong`].
+/// The length in bytes of the JSON that follows a frame's head.
 pub fn body_len(head: [u8; FRAME_HEAD]) -> Result<usize, BadFrame> {
     let [version, a, b, c] = head;
     if version != VERSION {
@@ -56,40 +50,34 @@ pub fn body_len(head: [u8; FRAME_HEAD]) -> Result<usize, BadFrame> {
     if length > FRAME_MAX { Err(BadFrame::TooLong(length)) } else { Ok(length) }
 }
 
-/// What a frame's JSON says.
-///
-/// # Errors
-/// [`BadFrame::Json`].
+/// Decodes the JSON of a frame.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BadFrame> {
-    // What names its kind in a member could be read from an array, too.
+    // serde also reads an internally tagged enum from an array.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(BadFrame::Json("not an object".to_owned()));
     }
     crate::strict::from_slice(body).map_err(|error| BadFrame::Json(error.to_string()))
 }
 
-/// Collects bytes as they come and gives frames. Holds no more than one frame and what was fed last.
+/// Splits a byte stream into frames. Buffers at most one frame and the bytes of the last [`Frames::feed`].
 #[derive(Debug, Default)]
 pub struct Frames {
     bytes: Vec<u8>,
 }
 
 impl Frames {
-    /// A buffer with nothing in it.
+    /// An empty buffer.
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes: Vec::new() }
     }
 
-    /// Takes what arrived.
+    /// Appends received bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, if there is one.
-    ///
-    /// # Errors
-    /// [`BadFrame`]; nothing after it can be read.
+    /// The next complete frame, if there is one. After an error no further frame can be read.
     pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadFrame> {
         let Some(head) = self.bytes.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
         let end = FRAME_HEAD + body_len(*head)?;
@@ -97,7 +85,7 @@ impl Frames {
         let frame = decode(body)?;
         self.bytes.drain(..end);
         if self.bytes.is_empty() {
-            // An idle tunnel holds none of the largest frame it ever saw.
+            // Frees the capacity of the largest frame so far: tunnels are idle most of the time.
             self.bytes = Vec::new();
         }
         Ok(Some(frame))

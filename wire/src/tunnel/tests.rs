@@ -1,4 +1,4 @@
-//! Frames there and back, and what is none.
+//! Frames that survive a round trip, and bytes that are refused.
 
 use serde::de::DeserializeOwned;
 
@@ -46,7 +46,7 @@ fn frames_as_they_are_written() {
 fn what_a_later_version_says_is_no_error() {
     assert_eq!(decode(br#"{"type":"sing","key":"c"}"#), Ok(FromMachine::Unknown));
     assert_eq!(decode(br#"{"type":"sing"}"#), Ok(ToMachine::Unknown));
-    // A reason is a member of a frame, never one itself.
+    // A reason is a member of a frame, never a frame.
     assert_eq!(serde_json::from_str::<Reason>(r#""bored""#).unwrap(), Reason::Unknown);
     assert_eq!(decode(br#"{"type":"heartbeat","number":1,"mood":"good"}"#), Ok(FromMachine::Heartbeat { number: 1 }));
 }
@@ -57,7 +57,7 @@ fn what_is_no_frame() {
     frames.feed(&[2, 0, 0, 2, b'{', b'}']);
     assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::Version(2)));
     let mut frames = Frames::new();
-    // Known from the head alone: nobody can make us collect more.
+    // Refused by the head alone, before any of the body is buffered.
     frames.feed(&[1, 0xff, 0xff, 0xff]);
     assert_eq!(frames.next_frame::<FromMachine>(), Err(BadFrame::TooLong(0xff_ffff)));
     let mut frames = Frames::new();
@@ -96,7 +96,7 @@ fn names_of_services() {
     assert!(!is_service_name(&"a".repeat(SERVICE_NAME_MAX + 1)));
 }
 
-/// Each reason's place in the list; a new one does not compile until it has one.
+/// Each reason's index in the list; a new variant does not compile until it has one.
 const fn place(reason: Reason) -> usize {
     match reason {
         Reason::Peer => 0,
