@@ -1,4 +1,4 @@
-//! A control stream: frames in and out, without ever waiting for either.
+//! A control stream: frames in both directions, buffered so that neither blocks the other.
 
 use std::fmt;
 use std::io;
@@ -14,27 +14,27 @@ use wire::tunnel::{BadFrame, FRAME_MAX, Frames, encode};
 
 use crate::mux::Stream;
 
-/// What may wait to be sent, in bytes: a peer that does not read its own control stream is not there.
+/// Most bytes buffered for sending. A peer that leaves so much unread on its control stream is treated as dead.
 const UNSENT_MAX: usize = 4 * FRAME_MAX;
 
 /// Why a control stream ended.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// The peer closed it.
+    /// End of file.
     #[error("the peer closed the control stream")]
     Closed,
-    /// It broke.
+    /// Reading or writing failed.
     #[error("the control stream broke: {0}")]
     Broken(#[from] io::Error),
-    /// The peer does not read.
-    #[error("the peer does not read what it is told")]
+    /// More than [`UNSENT_MAX`] bytes wait to be sent.
+    #[error("the peer does not read its control stream")]
     Unread,
-    /// Something that is no frame.
+    /// A frame that cannot be decoded, or one of ours that is too long.
     #[error("the peer sent {0}")]
     Frame(#[from] BadFrame),
 }
 
-/// A stream that carries frames and nothing else; `In` is what the peer sends.
+/// A stream that carries frames only; `In` is the type of those that the peer sends.
 pub struct Control<In> {
     stream: Stream,
     frames: Frames,
@@ -49,16 +49,16 @@ impl<In> fmt::Debug for Control<In> {
 }
 
 impl<In: DeserializeOwned> Control<In> {
-    /// On a stream of which nothing was read.
+    /// `stream` must be unread: bytes that were read from it before are lost.
     #[must_use]
     pub const fn new(stream: Stream) -> Self {
         Self { stream, frames: Frames::new(), unsent: Vec::new(), reads: PhantomData }
     }
 
-    /// Puts a frame behind those that wait.
+    /// Appends a frame to the send buffer.
     ///
     /// # Errors
-    /// [`ControlError::Unread`] when too much waits, [`ControlError::Frame`] when it is too long.
+    /// [`ControlError::Unread`] when the buffer is full, [`ControlError::Frame`] when the frame is too long.
     pub fn send(&mut self, frame: &impl Serialize) -> Result<(), ControlError> {
         let bytes = encode(frame)?;
         if self.unsent.len() + bytes.len() > UNSENT_MAX {
@@ -68,20 +68,20 @@ impl<In: DeserializeOwned> Control<In> {
         Ok(())
     }
 
-    /// Hands on what waits.
+    /// Writes the send buffer to the stream.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ControlError>> {
         while !self.unsent.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
             self.unsent.drain(..written);
             if self.unsent.is_empty() {
-                // A connection is idle most of its life, and should be small then.
+                // Frees the capacity: a connection is idle most of its life.
                 self.unsent = Vec::new();
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// The next frame; what waits to be sent is handed on first.
+    /// The next frame. Writes the send buffer first.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<In, ControlError>> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));

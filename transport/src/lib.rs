@@ -1,9 +1,9 @@
-//! What the connections of the gateway and of its clients are made of: many streams in one connection ([`mux`]), a stream of frames
-//! among them ([`control`]), the two driven together ([`link`]), how many streams are open ([`streams`]), and how rustls asks whether a
-//! peer is believed ([`verifier`]).
+//! Connections shared by the gateway and its clients: many streams in one connection ([`mux`]), a control stream of frames among them
+//! ([`control`]), the two driven together ([`link`]), a count of open streams ([`streams`]), and the verification of a TLS peer
+//! ([`verifier`]).
 //!
-//! Both ends of a tunnel run this code. It decides nothing: who may come, what is said and when are state machines elsewhere. It
-//! makes no socket and asks for no time of day.
+//! Both ends of a tunnel run this code. It decides nothing: admission and the contents of frames are state machines elsewhere. It
+//! makes no socket and reads no wall clock.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -1,4 +1,4 @@
-//! A connection with its control stream, driven together: what every task that holds one waits for.
+//! A multiplexed connection and its control stream, driven by one `poll`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,26 +15,26 @@ use tokio::time::timeout;
 use crate::control::{Control, ControlError};
 use crate::mux::{LastHeard, Mux, MuxEvent, Stream};
 
-/// A connection, and the control stream in it once there is one.
+/// A connection, with or without a control stream.
 pub struct Link<IO, In> {
     mux: Mux<IO>,
     control: Option<Control<In>>,
-    /// Nothing more comes on the control stream; what we say may still arrive.
-    unheard: bool,
-    /// The connection has ended so; what the peer said before may still wait to be read.
+    /// Reading from the control stream has ended; writing may still work.
+    control_ended: bool,
+    /// How the connection ended. Frames that arrived before may still be unread.
     ended: Option<Option<yamux::ConnectionError>>,
 }
 
-/// What happens on a link.
+/// What [`Link::poll`] reports.
 #[derive(Debug)]
 pub enum LinkEvent<In> {
     /// The peer opened a stream.
     Inbound(Stream),
-    /// The peer said something on the control stream.
+    /// A frame of the peer on the control stream.
     Frame(In),
-    /// Nothing more comes on the control stream, and the connection goes on without.
+    /// Reading from the control stream has ended; the connection continues.
     ControlEnded(ControlError),
-    /// The connection has ended, by an error if there is one. Every frame that came before was handed out.
+    /// The connection ended; `None` when the peer closed it in order. Reported after every frame that arrived before.
     Ended(Option<yamux::ConnectionError>),
 }
 
@@ -49,53 +49,47 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     In: DeserializeOwned,
 {
-    /// A connection without a control stream as yet.
+    /// Starts without a control stream.
     #[must_use]
     pub const fn new(mux: Mux<IO>) -> Self {
-        Self { mux, control: None, unheard: false, ended: None }
+        Self { mux, control: None, control_ended: false, ended: None }
     }
 
-    /// When the peer was last heard.
+    /// See [`Mux::heard`].
     #[must_use]
     pub const fn heard(&self) -> &Arc<LastHeard> {
         self.mux.heard()
     }
 
-    /// Opens a stream for whoever waits at the other end of `to`.
+    /// See [`Mux::open`].
     pub fn open(&mut self, to: oneshot::Sender<Stream>) {
         self.mux.open(to);
     }
 
-    /// From now on frames go over this stream.
+    /// Makes an inbound stream the control stream.
     pub fn control(&mut self, stream: Stream) {
-        (self.control, self.unheard) = (Some(Control::new(stream)), false);
+        (self.control, self.control_ended) = (Some(Control::new(stream)), false);
     }
 
-    /// Opens the control stream, before anything else happens.
-    ///
-    /// # Errors
-    /// When the connection has ended.
+    /// Opens the control stream, as the first stream of the connection.
     pub async fn open_control(&mut self) -> Result<(), yamux::ConnectionError> {
         let stream = self.mux.opened().await?;
         self.control(stream);
         Ok(())
     }
 
-    /// Whether there is a control stream.
+    /// False until [`Link::control`] or [`Link::open_control`].
     #[must_use]
     pub const fn has_control(&self) -> bool {
         self.control.is_some()
     }
 
-    /// Puts a frame behind those that wait; without a control stream there is nobody to hear it.
-    ///
-    /// # Errors
-    /// See [`Control::send`].
+    /// See [`Control::send`]. Without a control stream the frame is discarded.
     pub fn send(&mut self, frame: &impl Serialize) -> Result<(), ControlError> {
         self.control.as_mut().map_or(Ok(()), |control| control.send(frame))
     }
 
-    /// Moves everything, until something happens.
+    /// Drives the connection, its streams and the control stream until there is an event.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent<In>> {
         if self.ended.is_none() {
             match self.mux.poll(cx) {
@@ -105,14 +99,14 @@ where
             }
         }
         if let Some(control) = &mut self.control {
-            if self.unheard {
-                // It fails where it is of no use.
+            if self.control_ended {
+                // An error of the control stream is reported when it is read.
                 let _ = control.poll_send(cx);
             } else {
                 match control.poll(cx) {
                     Poll::Ready(Ok(frame)) => return Poll::Ready(LinkEvent::Frame(frame)),
                     Poll::Ready(Err(error)) => {
-                        self.unheard = true;
+                        self.control_ended = true;
                         if self.ended.is_none() {
                             return Poll::Ready(LinkEvent::ControlEnded(error));
                         }
@@ -127,21 +121,21 @@ where
         }
     }
 
-    /// Lets what was written go out, and ends the connection, within `grace`.
+    /// Sends what was written and closes the connection, within `grace`.
     pub async fn close(&mut self, grace: Duration) {
         let _ = timeout(grace, self.mux.close()).await;
     }
 
-    /// Lets the last frames out, and waits until the peer has hung up, `grace` at most, and as long again for the end of ours: a
-    /// connection that is closed with something unread takes with it what the peer has not read yet.
+    /// Sends the last frames and waits up to `grace` for the peer to close the connection; if it does not, closes it, within another
+    /// `grace`. Closing a TCP connection with unread input sends a reset, which discards what the peer has not read yet.
     pub async fn goodbye(&mut self, grace: Duration) {
         if self.ended.is_some() {
             return;
         }
         let Self { mux, control, .. } = self;
-        let hung_up = poll_fn(|cx| {
+        let peer_closed = poll_fn(|cx| {
             if let Some(control) = control {
-                // What it cannot take now it takes later, or never.
+                // Pending bytes are written by a later poll; an error does not matter, since the connection is ending.
                 let _ = control.poll_send(cx);
             }
             match mux.poll(cx) {
@@ -153,7 +147,7 @@ where
                 Poll::Pending => Poll::Pending,
             }
         });
-        if timeout(grace, hung_up).await.is_err() {
+        if timeout(grace, peer_closed).await.is_err() {
             let _ = timeout(grace, mux.close()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Many streams in one connection: yamux under one task, with a deadline on what the peer does not take.
+//! Many streams in one connection: yamux driven by one task, with a deadline for a peer that stops reading.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,19 +16,19 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use wire::tunnel::STREAM_WINDOW;
 
-/// One stream, as tokio reads and writes it.
+/// One stream, with tokio's `AsyncRead` and `AsyncWrite`.
 pub type Stream = Compat<yamux::Stream>;
 
-/// Which end of a connection this is: yamux numbers the streams of the two apart.
+/// Which end of a connection this is. In yamux the end that dialed uses odd stream ids, the other even ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It made the connection.
+    /// yamux client.
     Dialed,
-    /// It accepted it.
+    /// yamux server.
     Accepted,
 }
 
-/// A byte stream that fails when the peer takes nothing for `stall`, and remembers when it last heard anything.
+/// A byte stream that fails when a write has been pending for `stall`, and records when it last received a byte.
 struct Watched<IO> {
     io: IO,
     stall: Duration,
@@ -36,7 +36,7 @@ struct Watched<IO> {
     heard: Arc<LastHeard>,
 }
 
-/// When a connection was last heard, in milliseconds since it began.
+/// When a connection last received a byte, in milliseconds since it began.
 #[derive(Debug)]
 pub struct LastHeard {
     began: Instant,
@@ -52,7 +52,7 @@ impl LastHeard {
         self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
     }
 
-    /// How long nothing was heard.
+    /// Time since the last byte was received.
     #[must_use]
     pub fn silence(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
@@ -79,7 +79,7 @@ impl<IO: Unpin> Watched<IO> {
         let stall = self.stall;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing of what we write")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
@@ -100,12 +100,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 }
 
-/// What comes of a connection.
+/// What [`Mux::poll`] reports.
 #[derive(Debug)]
 pub enum MuxEvent {
     /// The peer opened a stream.
     Inbound(Stream),
-    /// It ended, by an error if there is one.
+    /// The connection ended; `None` when the peer closed it in order.
     Ended(Option<yamux::ConnectionError>),
 }
 
@@ -123,13 +123,13 @@ impl<IO> fmt::Debug for Mux<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
-    /// One end of a connection, for at most `streams` at a time. The caller counts them: yamux has room for twice as many, because
-    /// it learns of a stream's end later. A peer that takes nothing of what is written for `stall` is not there any more.
+    /// One end of a connection, for at most `streams` at a time. The caller enforces that limit; yamux gets twice the limit, because
+    /// it notices the end of a stream later. The connection fails when a write has been pending for `stall`.
     #[must_use]
     pub fn new(io: IO, side: Side, streams: usize, stall: Duration) -> Self {
         let heard = LastHeard::new();
         let mut config = yamux::Config::default();
-        // In this order: each call checks against what the one before has set.
+        // In this order: each setter checks its value against those set before.
         config.set_max_connection_receive_window(None);
         config.set_max_num_streams(2 * streams);
         config.set_max_connection_receive_window(Some(2 * streams * STREAM_WINDOW));
@@ -141,29 +141,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         Self { connection: yamux::Connection::new(io.compat(), config, mode), wanted: VecDeque::new(), heard }
     }
 
-    /// When it was last heard.
+    /// Shared with the connection's reader, so it stays current while the mux is driven elsewhere.
     #[must_use]
     pub const fn heard(&self) -> &Arc<LastHeard> {
         &self.heard
     }
 
-    /// A stream of ours, before anything else happens.
-    ///
-    /// # Errors
-    /// When the connection has ended.
+    /// Opens a stream. Inbound streams are not reported meanwhile: for the first stream of a connection.
     pub async fn opened(&mut self) -> Result<Stream, yamux::ConnectionError> {
         poll_fn(|cx| self.connection.poll_new_outbound(cx)).await.map(yamux::Stream::compat)
     }
 
-    /// Opens a stream for whoever waits at the other end of `to`.
+    /// Queues the opening of a stream, which is sent to `to`.
     pub fn open(&mut self, to: oneshot::Sender<Stream>) {
         self.wanted.push_back(to);
     }
 
-    /// Moves everything, until something happens.
+    /// Drives the connection and all its streams until there is an event.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<MuxEvent> {
         loop {
-            // First what arrived and what ended, then what is new: a stream's place is given back before it is taken.
+            // Inbound first: the slot of a stream that has ended is free before the next stream is opened.
             match self.connection.poll_next_inbound(cx) {
                 Poll::Ready(Some(Ok(stream))) => return Poll::Ready(MuxEvent::Inbound(stream.compat())),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(MuxEvent::Ended(Some(error))),
@@ -172,8 +169,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
             }
             let Some(to) = self.wanted.pop_front() else { return Poll::Pending };
             match self.connection.poll_new_outbound(cx) {
-                // Nobody waits any more: a stream that was never used says nothing when it is dropped. And once more
-                // around: yamux listens to a new stream only from its next poll on.
+                // When the receiver is gone, the unused stream is dropped, which sends nothing. Loop again: yamux drives a
+                // new stream only from its next poll on.
                 Poll::Ready(Ok(stream)) => drop(to.send(stream.compat())),
                 Poll::Ready(Err(error)) => return Poll::Ready(MuxEvent::Ended(Some(error))),
                 Poll::Pending => {
@@ -184,7 +181,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mux<IO> {
         }
     }
 
-    /// Says goodbye.
+    /// Sends yamux's GoAway frame and closes the connection.
     pub async fn close(&mut self) {
         let _ = poll_fn(|cx| self.connection.poll_close(cx)).await;
     }

@@ -1,4 +1,4 @@
-//! How many streams are open, and when the last of them has ended.
+//! The number of open streams of a connection, and a wait until it is zero.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Counts the streams of one connection.
+/// Number of open streams of one connection; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct StreamCount(Arc<Count>);
 
@@ -16,19 +16,19 @@ struct Count {
     none: Notify,
 }
 
-/// Counts a stream for as long as it is held.
+/// Counts as one open stream until it is dropped.
 #[derive(Debug)]
 #[must_use = "a stream counts for as long as its guard is held"]
 pub struct StreamGuard(Arc<Count>);
 
 impl StreamCount {
-    /// How many are open.
+    /// The number of open streams.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::SeqCst)
     }
 
-    /// One more, unless there are `most` already.
+    /// Adds one, unless `most` are open already.
     #[must_use]
     pub fn take(&self, most: usize) -> Option<StreamGuard> {
         let more = |open| (open < most).then_some(open + 1);
@@ -36,11 +36,11 @@ impl StreamCount {
         taken.is_ok().then(|| StreamGuard(Arc::clone(&self.0)))
     }
 
-    /// Waits until none is open; at once if none is.
+    /// Waits until no stream is open.
     pub async fn none(&self) {
         loop {
             let mut none = pin!(self.0.none.notified());
-            // Listening begins before the look, so an end in between is not missed.
+            // Registered before the count is read, so that an end in between is not missed.
             none.as_mut().enable();
             if self.open() == 0 {
                 return;

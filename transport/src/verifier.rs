@@ -1,5 +1,5 @@
-//! How rustls asks whether a peer is believed: all that is alike for the gateway, for a machine that serves something sealed, and for
-//! whoever calls them. TLS 1.3 alone is spoken.
+//! The verifier of TLS peers that rustls calls, shared by the gateway, machines with sealed services, and the clients of both. TLS
+//! 1.3 only.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Decides whether the peer of a handshake is believed.
+/// Decides whether the certificate of a TLS peer is accepted.
 pub trait CheckPeer: fmt::Debug + Send + Sync {
-    /// What it presents is the `leaf` and, perhaps, certificates that it leads to; `now` is what the configuration of rustls says it is.
+    /// `leaf` and `issuers` are the certificates that the peer sent; `now` comes from the time provider of the rustls configuration.
     ///
     /// # Errors
-    /// What the peer hears, as an alert (RFC 8446 6.2).
+    /// Decides the alert that the peer gets (RFC 8446 6.2).
     fn check(&self, leaf: &[u8], issuers: &[&[u8]], now: UnixTime) -> Result<(), CertificateError>;
 }
 
@@ -25,7 +25,7 @@ impl<C: CheckPeer> CheckPeer for Arc<C> {
     }
 }
 
-/// A [`CheckPeer`] as rustls asks it, of servers and of clients.
+/// Implements rustls's verifiers of servers and of clients by a [`CheckPeer`].
 #[derive(Debug)]
 pub struct PeerVerifier<C> {
     check: C,
@@ -34,13 +34,13 @@ pub struct PeerVerifier<C> {
 }
 
 impl<C: CheckPeer> PeerVerifier<C> {
-    /// Believes whom `check` believes; signatures are of the provider's kinds.
+    /// Accepts the signature schemes of `provider`.
     #[must_use]
     pub fn new(check: C, provider: &CryptoProvider) -> Self {
         Self { check, algorithms: provider.signature_verification_algorithms, root_hints: Vec::new() }
     }
 
-    /// Names these issuers to clients that choose among several certificates (RFC 8446 4.2.4).
+    /// Sends these issuers in the certificate request, for clients that choose among several certificates (RFC 8446 4.2.4).
     #[must_use]
     pub fn with_root_hints(self, root_hints: Vec<DistinguishedName>) -> Self {
         Self { root_hints, ..self }
@@ -52,7 +52,7 @@ impl<C: CheckPeer> PeerVerifier<C> {
     }
 }
 
-/// TLS 1.2 is not offered, so this is not reached; should it be, the answer is no.
+/// Not reached, because TLS 1.2 is not offered. It refuses in case it ever is.
 fn not_offered() -> Error {
     Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered)
 }
