@@ -1,4 +1,4 @@
-//! Trust anchors: the roots a peer's chain must end in, and the pin by which a newcomer knows one.
+//! Trust anchors: the roots that a peer's chain must end in, and the pin that identifies a root.
 
 use rustls_pki_types::TrustAnchor;
 use thiserror::Error;
@@ -8,47 +8,37 @@ use crate::key::KeyDigest;
 use crate::name::TrustDomain;
 use crate::time::UnixTime;
 
-/// Most roots in one set: an old, a current and a coming one, for two roots in parallel.
+/// Most roots in one set: a previous, a current and a next one, for two roots in parallel.
 const ANCHORS_MAX: usize = 8;
 
 /// Why a root is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum AnchorError {
-    /// None at all would refuse everybody; better said at start.
+    /// An empty set would refuse every peer, so it is an error at start.
     #[error("no root certificate is given; give at least one")]
     Empty,
-    /// More than any trust domain needs.
     #[error("{found} root certificates are given and at most {ANCHORS_MAX} are used; remove retired ones")]
-    TooMany {
-        /// How many.
-        found: usize,
-    },
-    /// The certificate itself.
+    TooMany { found: usize },
     #[error("root certificate {number} is refused: {fault}")]
     Certificate {
         /// Which one, counted from 1.
         number: usize,
-        /// What is wrong.
         #[source]
         fault: CertFault,
     },
-    /// Somebody else's signature, or none that verifies.
     #[error("root certificate {number} is not signed by its own key")]
     NotSelfSigned {
         /// Which one, counted from 1.
         number: usize,
     },
-    /// The root of another trust domain.
     #[error("root certificate {number} belongs to trust domain `{found}` and not to `{wanted}`")]
     ForeignDomain {
         /// Which one, counted from 1.
         number: usize,
-        /// Its domain.
         found: String,
-        /// The domain asked for.
         wanted: String,
     },
-    /// Not a root of ours.
     #[error("the root certificate does not name its trust domain in exactly one `spiffe://` URI")]
     NoDomain,
 }
@@ -68,11 +58,11 @@ pub(crate) struct Anchor {
 #[derive(Debug)]
 pub struct AnchorSet {
     pub(crate) anchors: Vec<Anchor>,
-    /// CAs below them that we know, for peers that do not send theirs.
+    /// Issuing CAs below the roots, for peers that send only their leaf.
     pub(crate) issuers: Vec<KnownIssuer>,
 }
 
-/// A CA below one of the roots that we know ourselves. It is believed no more than if the peer had sent it.
+/// An issuing CA below one of the roots. It is verified as if the peer had sent it.
 #[derive(Debug)]
 pub(crate) struct KnownIssuer {
     pub(crate) der: Vec<u8>,
@@ -80,8 +70,8 @@ pub(crate) struct KnownIssuer {
 }
 
 impl AnchorSet {
-    /// Reads and checks every root; one bad root refuses the set. What lies within a root's certificate beyond name, key
-    /// and name constraints is not looked at again, so all of it is checked here (RFC 5280 6.1.1).
+    /// Reads and checks every root; one bad root refuses the set. Path validation uses only name, key and name constraints of a
+    /// root (RFC 5280 6.1.1), so the rest of its certificate is checked here.
     pub fn new(roots: &[&[u8]], now: UnixTime) -> Result<Self, AnchorError> {
         match roots.len() {
             0 => return Err(AnchorError::Empty),
@@ -142,9 +132,8 @@ impl TrustAnchors {
         Ok(Self { domain: domain.clone(), set })
     }
 
-    /// Adds CAs below the roots that we know ourselves: a peer that sends its leaf alone is then verified all the same
-    /// (RFC 5280 6.1 leaves open where the certificates in between come from). They are checked as if the peer had sent
-    /// them.
+    /// Adds issuing CAs, so that a peer can be verified that sends only its leaf (RFC 5280 6.1 leaves open where intermediates
+    /// come from). They are verified as if the peer had sent them.
     ///
     /// # Errors
     /// [`CertFault`] of the first that cannot be read.
@@ -156,8 +145,8 @@ impl TrustAnchors {
         Ok(self)
     }
 
-    /// The names of the roots and of the CAs below them that we know, DER, each once: what a server asks certificates of
-    /// (RFC 8446 4.2.4).
+    /// The subjects of the roots and of the known issuing CAs, in DER, without duplicates: the `certificate_authorities` of a
+    /// server's request for a client certificate (RFC 8446 4.2.4).
     #[must_use]
     pub fn names(&self) -> Vec<Vec<u8>> {
         let roots = self.roots().filter_map(|der| Some(Certificate::read(der).ok()?.subject().to_vec()));
@@ -187,7 +176,7 @@ impl TrustAnchors {
     }
 }
 
-/// A root of ours, whatever the time: readable, a CA, signed by its own key.
+/// Reads a root and checks that it is a self-signed CA. Its validity is not checked.
 pub(crate) fn check_root(der: &[u8]) -> Result<Certificate<'_>, AnchorError> {
     let failed = |fault| AnchorError::Certificate { number: 1, fault };
     let cert = Certificate::read(der).map_err(failed)?;
@@ -195,18 +184,18 @@ pub(crate) fn check_root(der: &[u8]) -> Result<Certificate<'_>, AnchorError> {
     if cert.is_self_signed() { Ok(cert) } else { Err(AnchorError::NotSelfSigned { number: 1 }) }
 }
 
-/// The pin of a root: SHA-256 of its SubjectPublicKeyInfo. Refuses what is no self-signed root.
+/// The pin of a root: SHA-256 of its SubjectPublicKeyInfo. Refuses a certificate that is not a self-signed root.
 pub fn root_pin(root: &[u8]) -> Result<KeyDigest, AnchorError> {
     check_root(root).map(|cert| cert.key().digest())
 }
 
-/// The trust domain a root names. A newcomer who knows only the pin learns the domain here.
+/// The trust domain of a root: a client that enrolls with a pin alone takes it from here.
 pub fn root_domain(root: &[u8]) -> Result<TrustDomain, AnchorError> {
     check_root(root)?.ca_domain().ok_or(AnchorError::NoDomain)
 }
 
-/// The root with this pin among the certificates a gateway sent. It must be signed by its own key: anybody can put a
-/// pinned public key into a certificate of their own wording.
+/// The root with this pin among the certificates that a gateway sent. It must be self-signed: anybody can put the pinned
+/// public key into a certificate with other contents.
 #[must_use]
 pub fn find_pinned_root<'a>(chain: &[&'a [u8]], pin: &KeyDigest) -> Option<&'a [u8]> {
     chain.iter().copied().find(|der| root_pin(der).is_ok_and(|found| found == *pin))

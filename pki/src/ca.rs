@@ -1,8 +1,8 @@
 //! The certificate authorities: a root, which may be kept offline, and one issuing CA for each role.
 //!
-//! The role stands in the issuing CA's certificate as a policy of ours. A peer's role is taken from there, because what
-//! stands in a leaf is only as true as the CA that signed it. There are no URI name constraints: two of the seven
-//! verifiers we tested refuse every leaf below one.
+//! The issuing CA's certificate contains its role as a certificate policy of ours, and a peer's role is taken from there: a leaf is
+//! only as trustworthy as the CA that signed it. There are no URI name constraints, because two of the seven verifiers we tested
+//! refuse every leaf below a CA that has them.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -33,49 +33,34 @@ const COMMON_NAME_MAX: usize = 64;
 
 /// Why a certificate and a key do not make a CA.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum CaError {
-    /// The certificate itself.
     #[error("the CA certificate is not usable: {0}")]
     Certificate(#[from] CertFault),
-    /// The root's certificate.
     #[error("the root certificate is not usable: {0}")]
     Root(#[from] AnchorError),
-    /// The key cannot be read.
     #[error("the CA key is not usable: {0}")]
     Key(#[from] KeyError),
-    /// The key cannot sign.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// A certificate and a key that do not belong together.
     #[error("the CA key and the CA certificate do not belong together; check which files were paired")]
     KeyMismatch,
-    /// It could not sign lists.
     #[error("the CA certificate lacks the key usage cRLSign; issue it again")]
     CannotSignLists,
-    /// No role, or several.
     #[error("the certificate is not an issuing CA of ours: it carries {found} role markers instead of one")]
-    NoRole {
-        /// Role markers found.
-        found: usize,
-    },
-    /// Which trust domain it belongs to is not stated.
+    NoRole { found: usize },
     #[error("the CA certificate does not name its trust domain in exactly one `spiffe://` URI")]
     NoDomain,
-    /// Not below this root.
     #[error("the root did not sign it")]
     OtherRoot,
-    /// Not a newer certificate of the same CA.
     #[error("the certificate cannot take the place of the CA's older one: {why}")]
-    NotItsRenewal {
-        /// What does not fit.
-        why: &'static str,
-    },
-    /// The encoder would write another issuer name into leaves than the CA's subject.
+    NotItsRenewal { why: &'static str },
+    /// The encoder would write an issuer name into leaves that differs from the CA's subject (RFC 5280 4.1.2.4).
     #[error("the subject of the CA certificate has a form that cannot be copied into leaves: {0}")]
     Name(String),
 }
 
-/// A certificate with its key, ready to sign.
+/// A CA certificate with its key.
 pub(crate) struct CertifiedKey {
     cert_der: Vec<u8>,
     domain: TrustDomain,
@@ -86,10 +71,10 @@ pub(crate) struct CertifiedKey {
     issuer: Issuer<'static, Signer>,
 }
 
-/// The encoder's face of a [`CaKey`].
+/// Implements the encoder's signing key by a [`CaKey`].
 struct Signer {
     key: Arc<dyn CaKey>,
-    /// The encoder's error has no room for a cause; it waits here.
+    /// The cause of a failure, which the encoder's error type cannot contain.
     failure: Mutex<Option<SignError>>,
 }
 
@@ -114,7 +99,7 @@ impl rcgen::SigningKey for Signer {
     }
 }
 
-/// Stands in for the CA key where only the encoding is of interest.
+/// A signing key with an empty signature, for encodings that are only compared.
 struct Unsigned<'a>(&'a dyn CaKey);
 
 impl rcgen::PublicKeyData for Unsigned<'_> {
@@ -134,7 +119,7 @@ impl rcgen::SigningKey for Unsigned<'_> {
 }
 
 impl CertifiedKey {
-    /// Pairs a certificate with its key, checking that they belong together and that both can do the work of a CA.
+    /// Pairs a certificate with its key. Checks that they match, that the key signs, and that the certificate is a CA's.
     fn new(cert_der: &[u8], key: Arc<dyn CaKey>) -> Result<Self, CaError> {
         let cert = Certificate::read(cert_der)?;
         cert.check_anchor_or_issuer()?;
@@ -146,7 +131,7 @@ impl CertifiedKey {
         if subject_key != *cert.key() {
             return Err(CaError::KeyMismatch);
         }
-        // A device can hold another private key than the public one it shows, or return signatures in another form.
+        // A device may have a private key that does not match its public key, or return signatures in another form.
         const PROBE: &[u8] = b"lychgate: does this key belong to this certificate?";
         let signature = key.sign(PROBE)?;
         cert.key().verify(PROBE, &signature).map_err(|_| CaError::KeyMismatch)?;
@@ -174,7 +159,7 @@ impl CertifiedKey {
         }
     }
 
-    /// Signs bytes that are neither certificate nor list.
+    /// Signs bytes that are not a certificate or list; the caller prevents confusion with those.
     pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         self.issuer.key().key.sign(message)
     }
@@ -187,7 +172,7 @@ impl CertifiedKey {
         }
     }
 
-    /// What the CA calls its own key; RFC 5280 5.2.1 wants it in lists.
+    /// The CA's subject key identifier, which RFC 5280 5.2.1 requires in lists.
     pub(crate) fn key_identifier(&self) -> &[u8] {
         &self.key_identifier
     }
@@ -201,8 +186,8 @@ impl CertifiedKey {
     }
 }
 
-/// RFC 5280 4.1.2.4: the issuer field of a leaf must equal the CA's subject byte for byte. The encoder keeps a name as a
-/// map, which loses what an imported CA may have (two organisational units, several values in one step): try it.
+/// RFC 5280 4.1.2.4: the issuer field of a leaf must equal the CA's subject byte for byte. The encoder stores a name as a map and
+/// loses names that an imported CA may have (two organisational units, a multi-valued RDN), so this encodes one and compares.
 fn copies_name(der: &CertificateDer<'_>, key: &dyn CaKey, cert: &Certificate<'_>) -> Result<(), CaError> {
     let failed = |error: rcgen::Error| CaError::Name(error.to_string());
     let issuer = Issuer::from_ca_cert_der(der, Unsigned(key)).map_err(failed)?;
@@ -217,7 +202,7 @@ fn copies_name(der: &CertificateDer<'_>, key: &dyn CaKey, cert: &Certificate<'_>
     }
 }
 
-/// What the root and the issuing CAs have in common.
+/// The fields that the root and the issuing CAs have in common.
 fn ca_params(
     domain: &TrustDomain,
     what: &str,
@@ -232,7 +217,7 @@ fn ca_params(
     let uri = domain.uri();
     params.subject_alt_names =
         vec![SanType::URI(uri.as_str().try_into().map_err(|e: rcgen::Error| IssueError::Encoding(e.to_string()))?)];
-    // RFC 5280 4.2.1.3: a CA certificate must say so, and what the key is for.
+    // RFC 5280 4.2.1.3: required in a CA certificate.
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.extended_key_usages = Vec::new();
     params.name_constraints = None;
@@ -267,7 +252,7 @@ fn usable(error: impl fmt::Display) -> IssueError {
 pub struct Root(pub(crate) CertifiedKey);
 
 impl Root {
-    /// A new self-signed root for that many years.
+    /// Creates a self-signed root, valid for `years`.
     pub fn create(
         domain: &TrustDomain,
         key: Arc<dyn CaKey>,
@@ -277,7 +262,7 @@ impl Root {
     ) -> Result<Self, IssueError> {
         let subject = SubjectKey::from_raw(key.algorithm(), key.public_key()).map_err(usable)?;
         let mut params = ca_params(domain, "root", &subject, serial)?;
-        // RFC 5280 4.2.1.9: one step of CAs below.
+        // RFC 5280 4.2.1.9: path length 1, so one level of CAs below.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         let until = now.plus(Duration::from_secs(u64::from(years) * YEAR));
         set_validity(&mut params, now.minus(BACKDATE), until)?;
@@ -289,13 +274,13 @@ impl Root {
         Self::from_parts(der.der(), key).map_err(usable)
     }
 
-    /// A root kept in files.
+    /// Loads an existing root.
     pub fn from_parts(cert_der: &[u8], key: Arc<dyn CaKey>) -> Result<Self, CaError> {
         crate::anchor::check_root(cert_der)?;
         CertifiedKey::new(cert_der, key).map(Self)
     }
 
-    /// A new issuing CA for a role, valid for five years or as long as the root.
+    /// Creates an issuing CA for a role, valid for [`ISSUING_CA_LIFETIME`] or until the root ends, whichever is earlier.
     pub fn issue_ca(
         &self,
         role: Role,
@@ -308,10 +293,7 @@ impl Root {
         IssuingCa::from_parts(&der, key).map_err(usable)
     }
 
-    /// A new issuing CA for a role, whose key is held elsewhere.
-    ///
-    /// # Errors
-    /// [`IssueError`].
+    /// As [`Root::issue_ca`], for a key held elsewhere. Returns the certificate in DER.
     pub fn certify_ca(
         &self,
         role: Role,
@@ -322,11 +304,11 @@ impl Root {
         self.certify(role, key, serial, now.minus(BACKDATE), now)
     }
 
-    /// The certificate of an issuing CA made anew, for the same key under the same name, valid for five years from now or as
-    /// long as the root. Whatever the old one leads to, the new one leads to as well, so every leaf goes on.
+    /// Issues a new certificate for an issuing CA with the same key and name, valid for [`ISSUING_CA_LIFETIME`] from now or until
+    /// the root ends. Leaves below the old certificate verify with the new one too.
     ///
     /// # Errors
-    /// [`IssueError::Ca`] when `old` is not an issuing CA that this root signed, or not one as we make them.
+    /// [`IssueError::Ca`] when `old` is not an issuing CA that this root signed, or has fields that ours do not have.
     pub fn renew_ca(&self, old: &[u8], serial: Serial, now: UnixTime) -> Result<Vec<u8>, IssueError> {
         let cert = Certificate::read(old).map_err(usable)?;
         let root = Certificate::read(&self.0.cert_der).map_err(usable)?;
@@ -336,7 +318,7 @@ impl Root {
         if !cert.is_signed_by(&root) {
             return Err(IssueError::Ca(format!("the CA for {} was not signed by this root", role.plural())));
         }
-        // From where the old one began: nothing that leads to it may begin before its issuer.
+        // Keeps the old notBefore: a leaf must not begin before its issuer.
         let der = self.certify(role, cert.key(), serial, cert.not_before(), now)?;
         check_renewed(&self.0.cert_der, old, &der).map_err(usable)?;
         Ok(der)
@@ -351,10 +333,10 @@ impl Root {
         now: UnixTime,
     ) -> Result<Vec<u8>, IssueError> {
         let mut params = ca_params(&self.0.domain, role.plural(), subject, serial)?;
-        // RFC 5280 4.2.1.9: nothing but leaves below.
+        // RFC 5280 4.2.1.9: path length 0, so only leaves below.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        // RFC 5280 4.2.1.4: the role marker; and anyPolicy, without which policy processing (6.1.3) would discard the
-        // policies of the leaves.
+        // RFC 5280 4.2.1.4: the role marker, and anyPolicy, without which policy processing (6.1.3) discards the policies of
+        // the leaves.
         params.custom_extensions = vec![CustomExtension::from_oid_content(
             &oid::CERTIFICATE_POLICIES,
             oid::policies(&[&role.oid(), &oid::ANY_POLICY]),
@@ -368,7 +350,7 @@ impl Root {
         &self.0
     }
 
-    /// A certificate for the key and name of another root, which is of the same trust domain.
+    /// A cross certificate: for the key and name of another root. The caller has checked that it is of the same trust domain.
     pub(crate) fn certify_root(&self, other: &Certificate<'_>, serial: Serial) -> Result<Vec<u8>, IssueError> {
         let mut params = ca_params(&self.0.domain, "root", other.key(), serial)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
@@ -389,7 +371,7 @@ impl Root {
         &self.0.domain
     }
 
-    /// The digest of its key: what clients pin.
+    /// The pin: the digest of its key.
     #[must_use]
     pub const fn pin(&self) -> KeyDigest {
         self.0.key.digest()
@@ -402,11 +384,8 @@ impl Root {
     }
 }
 
-/// Checks that a certificate is that of an issuing CA which the root signed, whatever the time. Gives whose leaves it signs, and
-/// in which trust domain.
-///
-/// # Errors
-/// [`CaError`]; [`CaError::OtherRoot`] when another signed it.
+/// Checks that a certificate is that of an issuing CA which the root signed, and returns its role and trust domain. Validity is not
+/// checked.
 pub fn check_issuing(root: &[u8], der: &[u8]) -> Result<(Role, TrustDomain), CaError> {
     let (root, cert) = (crate::anchor::check_root(root)?, Certificate::read(der)?);
     cert.check_anchor_or_issuer()?;
@@ -419,11 +398,8 @@ pub fn check_issuing(root: &[u8], der: &[u8]) -> Result<(Role, TrustDomain), CaE
     Ok((role, cert.ca_domain().ok_or(CaError::NoDomain)?))
 }
 
-/// Checks that a CA's certificate may take the place of an older one: signed by the root, for the same role, key, name and
-/// key identifier, so that every leaf below the older one leads to it too, and ending later.
-///
-/// # Errors
-/// [`CaError`].
+/// Checks that a CA's certificate may replace an older one: signed by the root, with a later end, and with the same role, key, name
+/// and key identifier, so that leaves below the older one verify with it too.
 pub fn check_renewed(root: &[u8], old: &[u8], new: &[u8]) -> Result<(), CaError> {
     let root = crate::anchor::check_root(root)?;
     let (old, new) = (Certificate::read(old)?, Certificate::read(new)?);
@@ -438,7 +414,7 @@ pub fn check_renewed(root: &[u8], old: &[u8], new: &[u8]) -> Result<(), CaError>
     if new.key() != old.key() {
         return refuse("it is for another key");
     }
-    // RFC 5280 4.1.2.4, 4.2.1.1: both stand in every leaf.
+    // RFC 5280 4.1.2.4, 4.2.1.1: every leaf contains both.
     if new.subject() != old.subject() || new.subject_key_identifier() != old.subject_key_identifier() {
         return refuse("its name or key identifier is another one, so no leaf would lead to it");
     }
@@ -448,10 +424,10 @@ pub fn check_renewed(root: &[u8], old: &[u8], new: &[u8]) -> Result<(), CaError>
     Ok(())
 }
 
-/// What a CA's certificate says of itself.
+/// Fields of a CA's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaInfo {
-    /// Whose leaves it signs; nobody's when it is a root.
+    /// The role of the leaves it signs; `None` for a root.
     pub role: Option<Role>,
     /// Its serial.
     pub serial: String,
@@ -463,10 +439,7 @@ pub struct CaInfo {
     pub not_after: UnixTime,
 }
 
-/// Reads a CA's certificate, whatever the time.
-///
-/// # Errors
-/// [`CertFault`].
+/// Reads a CA's certificate. Validity is not checked.
 pub fn ca_info(der: &[u8]) -> Result<CaInfo, CertFault> {
     let cert = Certificate::read(der)?;
     Ok(CaInfo {
@@ -485,7 +458,7 @@ pub struct IssuingCa {
 }
 
 impl IssuingCa {
-    /// An issuing CA kept in files. Reads the certificate once; issuing does not read it again.
+    /// Loads an existing issuing CA. The certificate is parsed here once, and not again for each leaf.
     pub fn from_parts(cert_der: &[u8], key: Arc<dyn CaKey>) -> Result<Self, CaError> {
         let roles = Certificate::read(cert_der)?.role_markers();
         let [role] = roles.as_slice() else {
@@ -494,7 +467,7 @@ impl IssuingCa {
         Ok(Self { authority: CertifiedKey::new(cert_der, key)?, role: *role })
     }
 
-    /// Whose leaves it signs.
+    /// The role of the leaves it signs.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
@@ -534,7 +507,7 @@ impl IssuingCa {
         &self.authority
     }
 
-    /// To sign what our profiles would not, in tests.
+    /// For tests that sign certificates outside our profiles.
     #[cfg(test)]
     pub(crate) fn into_authority(self) -> CertifiedKey {
         self.authority
@@ -562,7 +535,7 @@ impl Role {
         }
     }
 
-    /// The marker of the role's issuing CA.
+    /// The policy identifier that marks the role's issuing CA.
     pub(crate) const fn oid(self) -> [u8; oid::LEN] {
         oid::ours(oid::ROLE, self.number())
     }

@@ -1,4 +1,4 @@
-//! Reading a certificate, and the rules of RFC 5280 that hold for one certificate by itself.
+//! Reads a certificate and checks the rules of RFC 5280 that concern a single certificate.
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -16,22 +16,17 @@ use crate::profile::AssuranceLevel;
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
-/// Longest certificate read. Ours have 0.7 to 1.3 KiB, one of the public web with fifty names under 4 KiB.
+/// Longest certificate read, in bytes. Ours have 0.7 to 1.3 KiB, one of the public web with fifty names under 4 KiB.
 pub const CERT_MAX: usize = 8 * 1024;
 
 /// What is wrong with one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum CertFault {
-    /// Too many bytes.
     #[error("it has {len} bytes and at most {CERT_MAX} are read")]
-    TooLong {
-        /// Bytes given.
-        len: usize,
-    },
-    /// Not a certificate.
+    TooLong { len: usize },
     #[error("it is not an X.509 certificate in DER")]
     Malformed,
-    /// Something after the end.
     #[error("{0} bytes follow it")]
     TrailingBytes(usize),
     /// RFC 5280 4.1.2.1.
@@ -51,45 +46,23 @@ pub enum CertFault {
     NoSubject,
     /// RFC 5280 4.1.2.5.
     #[error("it is not valid before {from}; check the clocks")]
-    NotYetValid {
-        /// Start of its validity.
-        from: UnixTime,
-    },
+    NotYetValid { from: UnixTime },
     /// RFC 5280 4.1.2.5.
     #[error("it expired at {at}")]
-    Expired {
-        /// End of its validity.
-        at: UnixTime,
-    },
-    /// A key we do not accept.
+    Expired { at: UnixTime },
     #[error("its key is refused: {0}")]
     Key(#[from] KeyError),
     /// RFC 5280 4.2: no extension twice.
     #[error("extension {oid} is there twice")]
-    DuplicateExtension {
-        /// Its identifier.
-        oid: String,
-    },
-    /// An extension that says something else than its identifier promises.
+    DuplicateExtension { oid: String },
     #[error("extension {oid} cannot be read")]
-    BadExtension {
-        /// Its identifier.
-        oid: String,
-    },
-    /// RFC 5280 4.2: what is critical must be understood.
+    BadExtension { oid: String },
+    /// RFC 5280 4.2: an unknown critical extension must be rejected.
     #[error("extension {oid} is critical and not understood")]
-    UnknownCritical {
-        /// Its identifier.
-        oid: String,
-    },
-    /// An extension whose place in the RFC is fixed, marked otherwise.
+    UnknownCritical { oid: String },
+    /// RFC 5280 4.2.1 says for each extension whether it is critical.
     #[error("extension {oid} must {}be critical", if *.must { "" } else { "not " })]
-    Criticality {
-        /// Its identifier.
-        oid: &'static str,
-        /// Whether it must be.
-        must: bool,
-    },
+    Criticality { oid: &'static str, must: bool },
     /// RFC 5280 4.2.1.1.
     #[error("its authority key identifier is missing or incomplete")]
     AuthorityKeyIdentifier,
@@ -107,11 +80,8 @@ pub enum CertFault {
     KeyUsage,
     /// RFC 5280 4.2.1.12.
     #[error("its extended key usage is not {wanted}")]
-    ExtendedKeyUsage {
-        /// What it should be.
-        wanted: Eku,
-    },
-    /// An anchor's own extended key usage would not be enforced on what lies below it.
+    ExtendedKeyUsage { wanted: Eku },
+    /// The path builder does not enforce an anchor's extended key usage on the certificates below it.
     #[error("it is a root with an extended key usage")]
     RootExtendedKeyUsage,
     /// RFC 5280 4.2.1.10.
@@ -122,7 +92,7 @@ pub enum CertFault {
     NoName,
 }
 
-/// A certificate that was read whole. What it says is not yet trusted.
+/// A certificate that was parsed and is not trusted yet.
 #[derive(Debug)]
 pub(crate) struct Certificate<'a> {
     der: &'a [u8],
@@ -130,12 +100,12 @@ pub(crate) struct Certificate<'a> {
     key: SubjectKey,
 }
 
-/// What this module understands; of these one certificate may mark any critical.
+/// Extensions that this module enforces, and which may therefore be critical.
 const ENFORCED: [&str; 4] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30"];
 
 impl<'a> Certificate<'a> {
-    /// Reads it, with what must hold for every certificate: size, no trailing bytes, version, serial, names, a supported
-    /// key, each extension once and readable.
+    /// Reads a certificate and checks what holds for all: size, no trailing bytes, version, serial, names, a supported key, no
+    /// duplicate and no unreadable extension.
     pub(crate) fn read(der: &'a [u8]) -> Result<Self, CertFault> {
         if der.len() > CERT_MAX {
             return Err(CertFault::TooLong { len: der.len() });
@@ -155,7 +125,7 @@ impl<'a> Certificate<'a> {
             return Err(CertFault::NoIssuer);
         }
         check_extensions(parsed.extensions())?;
-        // The curve is checked by whoever verifies a signature with the key.
+        // Verifying a signature with the key checks that the point is on the curve.
         let key = SubjectKey::unchecked_point(parsed.public_key().raw)?;
         Ok(Self { der, parsed, key })
     }
@@ -168,7 +138,7 @@ impl<'a> Certificate<'a> {
         &self.key
     }
 
-    /// The serial, unless it is longer than ours.
+    /// The serial, unless it is longer than 16 bytes.
     pub(crate) fn serial(&self) -> Option<Serial> {
         Serial::from_integer(self.parsed.raw_serial())
     }
@@ -232,7 +202,7 @@ impl<'a> Certificate<'a> {
         names.map(|(_, names)| names.into_iter().filter_map(uri).collect()).unwrap_or_default()
     }
 
-    /// The trust domain a CA certificate names: one URI, `spiffe://<domain>` without a path (SPIFFE X509-SVID 3.1).
+    /// The trust domain of a CA certificate: its one URI, `spiffe://<domain>` without a path (SPIFFE X509-SVID 3.1).
     pub(crate) fn ca_domain(&self) -> Option<TrustDomain> {
         match self.uris().as_slice() {
             [uri] => TrustDomain::parse(uri.strip_prefix("spiffe://")?).ok(),
@@ -250,17 +220,17 @@ impl<'a> Certificate<'a> {
         found.map(|(_, values)| values).unwrap_or_default()
     }
 
-    /// The roles whose leaves this CA signs; one, in a CA of ours.
+    /// The roles whose leaves this CA signs. A CA of ours has exactly one.
     pub(crate) fn role_markers(&self) -> Vec<Role> {
         self.policy_values(Role::from_oid)
     }
 
-    /// The assurance levels stated; one, in a leaf of ours.
+    /// The assurance levels. A leaf of ours has exactly one.
     pub(crate) fn assurances(&self) -> Vec<AssuranceLevel> {
         self.policy_values(AssuranceLevel::from_oid)
     }
 
-    /// Whether its key may sign revocation lists (RFC 5280 4.2.1.3); where no usage is stated, it may.
+    /// Whether its key may sign revocation lists (RFC 5280 4.2.1.3); true without a key usage extension.
     pub(crate) fn may_sign_lists(&self) -> bool {
         self.key_usage().is_none_or(|(_, usage)| usage.crl_sign())
     }
@@ -270,17 +240,17 @@ impl<'a> Certificate<'a> {
         self.subject() == self.issuer() && self.parsed.verify_signature(None).is_ok()
     }
 
-    /// Whether the key of `ca` signed it, by that name.
+    /// Whether its issuer is the subject of `ca`, and the key of `ca` signed it.
     pub(crate) fn is_signed_by(&self, ca: &Certificate<'_>) -> bool {
         self.issuer() == ca.subject() && self.parsed.verify_signature(Some(ca.parsed.public_key())).is_ok()
     }
 
-    /// Whether that CA signed this list.
+    /// Whether this CA signed `list`.
     pub(crate) fn signed_list(&self, list: &x509_parser::revocation_list::CertificateRevocationList<'_>) -> bool {
         list.issuer().as_raw() == self.subject() && list.verify_signature(self.parsed.public_key()).is_ok()
     }
 
-    /// RFC 5280 4.1.2.5: both ends belong to the validity.
+    /// RFC 5280 4.1.2.5: notBefore and notAfter are both inclusive.
     pub(crate) fn check_time(&self, now: UnixTime) -> Result<(), CertFault> {
         if now < self.not_before() {
             return Err(CertFault::NotYetValid { from: self.not_before() });
@@ -291,7 +261,7 @@ impl<'a> Certificate<'a> {
         Ok(())
     }
 
-    /// What must hold for a leaf, whoever issued it.
+    /// The rules for every leaf.
     pub(crate) fn check_leaf(&self, eku: Eku) -> Result<(), CertFault> {
         if self.basic_constraints().is_some_and(|(_, basic)| basic.ca) {
             return Err(CertFault::CaAsLeaf);
@@ -303,7 +273,7 @@ impl<'a> Certificate<'a> {
         {
             return Err(CertFault::KeyUsage);
         }
-        // RFC 5280 4.2.1.12 lets a leaf without the extension do everything, and lets `any` stand for all; not here.
+        // Stricter than RFC 5280 4.2.1.12: neither a missing extension nor anyExtendedKeyUsage is accepted.
         let fits = self.extended_key_usage().is_some_and(|usage| !usage.any && eku.is_in(&usage));
         if !fits {
             return Err(CertFault::ExtendedKeyUsage { wanted: eku });
@@ -312,7 +282,7 @@ impl<'a> Certificate<'a> {
         if self.find(|e| matches!(e, ParsedExtension::NameConstraints(_)).then_some(())).is_some() {
             return Err(CertFault::NameConstraints);
         }
-        // RFC 5280 4.1.2.6: without a subject, the names must be there and must not be overlooked.
+        // RFC 5280 4.1.2.6: an empty subject requires a critical subjectAltName.
         let names = self.find(|e| matches!(e, ParsedExtension::SubjectAlternativeName(_)).then_some(()));
         if self.parsed.subject().iter().next().is_none() && !names.is_some_and(|(critical, ())| critical) {
             return Err(CertFault::NoName);
@@ -320,7 +290,7 @@ impl<'a> Certificate<'a> {
         Ok(())
     }
 
-    /// What must hold for every CA, root or not.
+    /// The rules for every CA, roots included.
     pub(crate) fn check_anchor_or_issuer(&self) -> Result<(), CertFault> {
         if self.parsed.subject().iter().next().is_none() {
             return Err(CertFault::NoSubject);
@@ -333,30 +303,30 @@ impl<'a> Certificate<'a> {
             }
             _ => return Err(CertFault::NotCa),
         }
-        // RFC 5280 4.2.1.3: where stated, it must allow signing certificates.
+        // RFC 5280 4.2.1.3: if present, key usage must include keyCertSign.
         if self.key_usage().is_some_and(|(_, usage)| !usage.key_cert_sign()) {
             return Err(CertFault::KeyUsage);
         }
-        // RFC 5280 4.2.1.2: conforming CAs carry it.
+        // RFC 5280 4.2.1.2: required in CA certificates.
         if self.subject_key_identifier().is_none() {
             return Err(CertFault::SubjectKeyIdentifier);
         }
         Ok(())
     }
 
-    /// What must hold for a CA between leaf and root.
+    /// The rules for a CA between leaf and root.
     pub(crate) fn check_issuer(&self) -> Result<(), CertFault> {
         self.check_anchor_or_issuer()?;
         self.check_authority_key_identifier()?;
-        // RFC 5280 4.2.1.11.
+        // RFC 5280 4.2.1.11: policyConstraints must be critical.
         if self.find(|e| matches!(e, ParsedExtension::PolicyConstraints(_)).then_some(())).is_some_and(|(c, ())| !c) {
             return Err(CertFault::Criticality { oid: "2.5.29.36", must: true });
         }
         Ok(())
     }
 
-    /// What must hold for a root, of which the path builder takes name, key and name constraints and looks at nothing
-    /// else (RFC 5280 6.1.1 leaves the rest to the relying party, which is us).
+    /// The rules for a root. The path builder uses only its name, key and name constraints; RFC 5280 6.1.1 leaves the rest to the
+    /// relying party.
     pub(crate) fn check_anchor(&self, now: UnixTime) -> Result<(), CertFault> {
         self.check_anchor_or_issuer()?;
         self.check_time(now)?;
@@ -367,7 +337,7 @@ impl<'a> Certificate<'a> {
         if self.extended_key_usage().is_some() {
             return Err(CertFault::RootExtendedKeyUsage);
         }
-        // RFC 5280 4.2.1.1: may be left out of a self-signed certificate; where it is not, it names that key and only that.
+        // RFC 5280 4.2.1.1: optional in a self-signed certificate. If present, it must name its own key and nothing else.
         if let Some(id) = self.authority_key_identifier() {
             let plain = id.authority_cert_issuer.is_none() && id.authority_cert_serial.is_none();
             let own = id.key_identifier.as_ref().map(|id| id.0) == self.subject_key_identifier();
@@ -375,12 +345,12 @@ impl<'a> Certificate<'a> {
                 return Err(CertFault::AuthorityKeyIdentifier);
             }
         }
-        // The point is used to verify with; find out now and not at the first peer.
+        // Checks that the point is on its curve now, and not when the first peer connects.
         SubjectKey::from_spki_der(self.key.spki_der())?;
         Ok(())
     }
 
-    /// RFC 5280 4.2.1.1: every certificate but a self-signed one says by which key it was signed.
+    /// RFC 5280 4.2.1.1: required in every certificate that is not self-signed.
     fn check_authority_key_identifier(&self) -> Result<(), CertFault> {
         match self.authority_key_identifier() {
             Some(id) if id.key_identifier.is_some() => Ok(()),
@@ -388,7 +358,7 @@ impl<'a> Certificate<'a> {
         }
     }
 
-    /// As the path builder takes it.
+    /// The path builder's type.
     pub(crate) fn for_path_builder(&self) -> CertificateDer<'a> {
         CertificateDer::from(self.der)
     }
@@ -397,11 +367,11 @@ impl<'a> Certificate<'a> {
 /// RFC 5280 4.1.2.2.
 fn check_serial(content: &[u8]) -> Result<(), CertFault> {
     let positive = content.first().is_some_and(|first| first & 0x80 == 0) && content.iter().any(|byte| *byte != 0);
-    // 20 octets as encoded, a leading zero included.
+    // At most 20 content octets, a leading zero included.
     if positive && content.len() <= 20 { Ok(()) } else { Err(CertFault::Serial) }
 }
 
-/// Each extension once, each that is known readable, and the two key identifiers not critical (RFC 5280 4.2.1.1-2).
+/// No extension twice (RFC 5280 4.2), every known one readable, and the two key identifiers not critical (RFC 5280 4.2.1.1-2).
 fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), CertFault> {
     for (at, extension) in extensions.iter().enumerate() {
         let oid = || extension.oid.to_id_string();
@@ -416,7 +386,7 @@ fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), CertFault> {
                 return Err(CertFault::BadExtension { oid: oid() });
             }
             ParsedExtension::NameConstraints(constraints) => {
-                // RFC 5280 4.2.1.10: not empty, and a domain without a leading dot.
+                // RFC 5280 4.2.1.10: not empty, and no domain with a leading dot.
                 let subtrees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
                 let mut all = subtrees.into_iter().flatten().flatten().peekable();
                 let dotted = |name: &GeneralName<'_>| matches!(name, GeneralName::DNSName(n) if n.starts_with('.'));

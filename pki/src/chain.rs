@@ -1,4 +1,4 @@
-//! From a leaf to a root: path building by webpki, and the rules of RFC 5280 it leaves to its caller.
+//! Path validation: path building by webpki, and the rules of RFC 5280 that webpki leaves to its caller.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,15 +19,15 @@ use crate::cert::{CertFault, Certificate};
 use crate::key::KeyDigest;
 use crate::time::UnixTime;
 
-/// Longest chain, leaf and root included: our own has three, and one step is left for a root above ours.
+/// Longest chain in certificates, leaf and root included: ours have three, and a root may be certified by another.
 pub const CHAIN_MAX: usize = 4;
-/// Most certificates read of a peer, the leaf included: a gateway in the middle of a change of roots sends its CA, both roots, and
-/// what leads from one to the other.
+/// Most certificates read from a peer, the leaf included. During a change of roots a gateway sends its leaf, its CA, both roots and
+/// the cross certificate between them.
 pub const SENT_MAX: usize = 6;
-/// Most intermediates looked at: a peer in the middle of a roll-over sends a few more than its chain has.
+/// Most intermediates considered: during a rollover a peer sends a few more than its chain contains.
 const INTERMEDIATES_MAX: usize = 12;
 
-/// Signature algorithms accepted in certificates: those of the keys we accept.
+/// Signature algorithms accepted in certificates: those of the accepted keys.
 static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
     webpki::aws_lc_rs::ECDSA_P256_SHA256,
     webpki::aws_lc_rs::ECDSA_P256_SHA384,
@@ -56,7 +56,7 @@ impl Eku {
         }
     }
 
-    /// For the path builder, which asks the same of the CAs in between, if they state any usage.
+    /// For the path builder, which requires the same usage of intermediates that have the extension.
     const fn for_path_builder(self) -> KeyUsage {
         match self {
             Self::ClientAuth => KeyUsage::client_auth(),
@@ -83,44 +83,27 @@ impl fmt::Display for Eku {
 
 /// Why a chain is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum ChainError {
-    /// More certificates than any honest peer sends.
     #[error("{found} intermediate certificates were sent and at most {INTERMEDIATES_MAX} are looked at")]
-    TooManyIntermediates {
-        /// How many.
-        found: usize,
-    },
-    /// The leaf itself.
+    TooManyIntermediates { found: usize },
     #[error("the certificate is refused: {0}")]
     Leaf(#[source] CertFault),
-    /// A CA in between.
     #[error("a CA certificate in the chain is refused: {0}")]
     Issuer(#[source] CertFault),
-    /// All roots expired since they were read.
     #[error("no root certificate is valid at {now}; fetch the current bundle")]
-    NoValidAnchor {
-        /// The moment asked about.
-        now: UnixTime,
-    },
-    /// A chain of more certificates than we accept.
+    NoValidAnchor { now: UnixTime },
     #[error("the chain to the root has more than {CHAIN_MAX} certificates")]
     TooLong,
-    /// Signed by somebody we do not know.
     #[error("the certificate does not lead to a root of this trust domain")]
     UnknownIssuer,
-    /// Listed as revoked.
     #[error("the certificate was revoked")]
     Revoked,
-    /// A revocation list that cannot be used.
     #[error("a revocation list is refused: {reason}")]
-    List {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Something else the path builder found.
+    List { reason: &'static str },
     #[error("the chain does not verify: {reason}")]
     Path {
-        /// In the path builder's words.
+        /// The path builder's message.
         reason: String,
     },
 }
@@ -161,7 +144,7 @@ impl<'a> VerifiedChain<'a> {
     }
 }
 
-/// Whether a leaf, which was verified before, carries this host name or address, as [`VerifiedChain::matches_host`] has it.
+/// [`VerifiedChain::matches_host`] for the DER of a leaf that was verified before.
 #[must_use]
 pub fn names_host(leaf: &[u8], host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
@@ -172,10 +155,10 @@ pub fn names_host(leaf: &[u8], host: &str) -> bool {
     }
 }
 
-/// Verifies that a leaf leads to one of the anchors and may be used for this, by RFC 5280 and the stricter rules of
-/// [`crate::cert`]; nothing here knows of identities. Where lists are given, one of them must cover the leaf, and be in
-/// date. Certificates among the intermediates that are not part of the chain may be anything. What the leaf's issuer could
-/// be among the CAs that we know ourselves counts as sent.
+/// Verifies by RFC 5280 and the stricter rules of [`crate::cert`] that a leaf chains to one of the anchors and may be used for
+/// `eku`. Identities are not checked. If revocation lists are given, a current one must cover the leaf. Intermediates outside
+/// the chain are ignored, even unreadable ones. Known CAs ([`TrustAnchors::with_issuers`]) that may have issued the leaf are
+/// treated as if the peer had sent them.
 pub fn verify_chain<'a>(
     leaf: &'a [u8],
     intermediates: &[&'a [u8]],
@@ -207,7 +190,7 @@ pub fn verify_chain<'a>(
     let found = find_path(&leaf, &candidates, &usable, eku, &lists, now)?;
 
     let anchor = anchors.anchors.iter().find(|anchor| anchor.leads(&found)).ok_or(ChainError::UnknownIssuer)?;
-    // RFC 5280 6.3.3 (f): the path builder checks this for CAs in between, and knows no usage of an anchor.
+    // RFC 5280 6.3.3 (f): the path builder checks this for intermediates, but does not have the key usage of an anchor.
     if !lists.is_empty() && found.issuers.is_empty() && !anchor.may_sign_lists {
         return Err(ChainError::List { reason: "its issuer may not sign lists" });
     }
@@ -219,7 +202,7 @@ pub fn verify_chain<'a>(
     Ok(VerifiedChain { leaf, issuers, anchor: anchor.pin })
 }
 
-/// An intermediate as sent; whether it can be read matters only if the chain goes through it.
+/// An intermediate as sent. An unreadable one is an error only if the chain contains it.
 struct PathCandidate<'a> {
     der: &'a [u8],
     read: Option<Result<Certificate<'a>, CertFault>>,
@@ -243,9 +226,9 @@ impl<'a> PathCandidate<'a> {
     }
 }
 
-/// A path as positions, free of the path builder's lifetimes.
+/// A path as indices, without the path builder's lifetimes.
 struct Found {
-    /// Positions among the intermediates, from the leaf's issuer upwards.
+    /// Indices of intermediates, from the leaf's issuer upwards.
     issuers: Vec<usize>,
     anchor_subject: Vec<u8>,
     anchor_key: Vec<u8>,
@@ -277,7 +260,7 @@ fn find_path(
             .with_expiration_policy(ExpirationPolicy::Enforce)
             .build()
     });
-    // Asked for each path that verifies: one that breaks our rules is passed over, and another may do.
+    // Called for each path that verifies. One that breaks our rules is skipped, another may obey them.
     let refused: RefCell<Option<ChainError>> = RefCell::new(None);
     let check = |path: &VerifiedPath<'_>| match positions(path, candidates) {
         Ok(_) => Ok(()),
@@ -297,7 +280,7 @@ fn find_path(
     })
 }
 
-/// Where the CAs of a path stand among the candidates, each obeying our rules.
+/// The indices of a path's CAs among the candidates, after checking each CA by our rules.
 fn positions(path: &VerifiedPath<'_>, candidates: &[PathCandidate<'_>]) -> Result<Vec<usize>, ChainError> {
     let mut found = Vec::new();
     for cert in path.intermediate_certificates() {
@@ -312,7 +295,7 @@ fn positions(path: &VerifiedPath<'_>, candidates: &[PathCandidate<'_>]) -> Resul
     Ok(found)
 }
 
-/// Lists as the path builder takes them, with what it does not look at.
+/// Parses revocation lists for the path builder, and checks what it does not.
 fn read_lists<'a>(crls: &[&'a [u8]], now: UnixTime) -> Result<Vec<CertRevocationList<'a>>, ChainError> {
     crls.iter()
         .map(|der| {
@@ -332,7 +315,7 @@ fn check_list(der: &[u8], now: UnixTime) -> Result<(), &'static str> {
     if UnixTime::from_signed(list.last_update().timestamp()) > now {
         return Err("it is from the future");
     }
-    // RFC 5280 5.2.3: the number is there and not critical.
+    // RFC 5280 5.2.3: the CRL number is required and not critical.
     let number = list.extensions().iter().find(|e| matches!(e.parsed_extension(), ParsedExtension::CRLNumber(_)));
     match number {
         Some(number) if !number.critical => Ok(()),
@@ -341,7 +324,7 @@ fn check_list(der: &[u8], now: UnixTime) -> Result<(), &'static str> {
     }
 }
 
-/// The path builder's errors in our words.
+/// Converts the path builder's errors.
 fn explain(error: &webpki::Error) -> ChainError {
     match error {
         webpki::Error::UnknownIssuer => ChainError::UnknownIssuer,

@@ -1,8 +1,8 @@
-//! The waiting code: what a machine at the gate shows and its approver types.
+//! The waiting code, which a waiting machine shows and its approver types.
 //!
-//! It binds the machine's key, the gateway's root and a nonce the gateway fixed after the key was committed. Whoever sits
-//! between machine and gateway has another key or another root, so the code they could show is another one; and since
-//! the nonce comes after the key, keys cannot be tried until the code fits.
+//! It is computed from the machine's key, the gateway's root and a nonce that the gateway draws after it has stored the key. A
+//! man in the middle has another key or another root, and so another code. Because the nonce follows the key, an attacker
+//! cannot search for a key that gives the same code.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ use crate::key::KeyDigest;
 
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Eight characters are 40 bits: one guess, for a wrong code refuses the approval, succeeds once in 10^12.
+/// Number of characters: 40 bits. There is one guess, because a wrong code refuses the approval; it succeeds once in 10^12.
 const LEN: usize = 8;
-/// Says what is hashed, so that no other hash of ours can be mistaken for a code.
+/// Domain separation from other hashes.
 const LABEL: &[u8] = b"lychgate waiting code v1\0";
 
 /// A waiting code, shown as `ABCD-EFGH`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WaitingCode([u8; LEN]);
 
-/// The code for this key at the gateway with this root, after the gateway chose this nonce.
+/// Computes the code from the pin of the gateway's root, the machine's key and the gateway's nonce.
 #[must_use]
 pub fn waiting_code(key: &KeyDigest, root_pin: &KeyDigest, nonce: &[u8; 16]) -> WaitingCode {
     let mut context = Context::new(&SHA256);
@@ -40,8 +40,7 @@ pub fn waiting_code(key: &KeyDigest, root_pin: &KeyDigest, nonce: &[u8; 16]) -> 
 }
 
 impl WaitingCode {
-    /// Whether this is what somebody typed. Case, hyphens and spaces do not matter; O reads as 0, I and L as 1. Takes the
-    /// same time for every wrong code.
+    /// Compares with typed text in constant time. Case, hyphens and spaces are ignored; O is read as 0, I and L as 1.
     #[must_use]
     pub fn matches(&self, typed: &str) -> bool {
         let mut read = [0; LEN];
@@ -57,7 +56,7 @@ impl WaitingCode {
             }
             count = count.saturating_add(1);
         }
-        // The length of what was typed is no secret; which characters are right is.
+        // The length of the typed text may be leaked by timing; the position of a wrong character may not.
         count == LEN && verify_slices_are_equal(&self.0, &read).is_ok()
     }
 }
@@ -74,7 +73,7 @@ impl fmt::Display for WaitingCode {
     }
 }
 
-/// Not shown in logs by accident: whoever knows the code can vouch for the machine.
+/// Redacted, because whoever knows the code can approve the machine.
 impl fmt::Debug for WaitingCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WaitingCode(..)")

@@ -1,4 +1,4 @@
-//! Certificate revocation lists (RFC 5280 5), for third parties; our own listeners use locks.
+//! Certificate revocation lists (RFC 5280 5), for third parties. The gateway itself uses locks.
 
 use std::collections::BTreeSet;
 
@@ -15,16 +15,16 @@ use crate::name::{BadName, GatewayName};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
-/// Longest address under which lists are found, in bytes: it stands in every certificate.
+/// Longest address of lists, in bytes: every certificate contains it.
 const LISTS_URL_MAX: usize = 200;
 
-/// Where third parties find the lists, as it is written into certificates (RFC 5280 4.2.1.13): that of a CA lies at
-/// `<this>/<digest of the CA's key>`, so that each CA a role has had keeps its own.
+/// Base of the CRL distribution points in certificates (RFC 5280 4.2.1.13). The list of a CA has the address
+/// `<base>/<digest of the CA's key>`, so that each CA that a role has had keeps its own list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListsUrl(String);
 
 impl ListsUrl {
-    /// Reads `http://HOST[:PORT][/PATH]` or the same with `https`. A slash at its end is dropped.
+    /// Reads `http://HOST[:PORT][/PATH]` or the same with `https`. A trailing slash is dropped.
     pub fn parse(text: &str) -> Result<Self, BadListsUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(BadListsUrl::Scheme)?;
@@ -32,7 +32,7 @@ impl ListsUrl {
             return Err(BadListsUrl::TooLong { max: LISTS_URL_MAX });
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // The colons of an IPv6 address stand before its bracket.
+        // A colon after the bracket of an IPv6 address precedes the port.
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 port.parse::<u16>().map_err(|_| BadListsUrl::Port)?;
@@ -58,48 +58,40 @@ impl ListsUrl {
     }
 }
 
-/// Why a text is no address of lists.
+/// Why a text is not a [`ListsUrl`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadListsUrl {
-    /// Neither `http` nor `https`.
     #[error("it does not begin with `http://` or `https://`")]
     Scheme,
-    /// Too long for something that stands in every certificate.
     #[error("it is longer than {max} bytes")]
-    TooLong {
-        /// The longest.
-        max: usize,
-    },
-    /// Not a number from 0 to 65535.
+    TooLong { max: usize },
     #[error("its port is not a port")]
     Port,
-    /// The host is none.
     #[error("its host is not one: {0}")]
     Host(#[from] BadName),
-    /// A pattern of names.
     #[error("a name with `*` is no place to fetch from")]
     Wildcard,
-    /// Anything but plain characters in the path.
     #[error("its path has characters other than letters, digits and `-._~/`")]
     Path,
 }
 
-/// Why a certificate was revoked (RFC 5280 5.3.1). The reasons left out there mean nothing for leaves that live a day.
+/// Why a certificate was revoked (RFC 5280 5.3.1). The other reasons of the RFC do not apply to leaves valid for a day.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RevocationReason {
-    /// Not said; the extension is then left out, as the RFC asks.
+    /// No reason code extension is written, as the RFC recommends.
     Unspecified,
-    /// The key, or the machine that holds it, is in other hands.
+    /// The key, or the machine that has it, is under somebody else's control.
     KeyCompromise,
-    /// It belongs to somebody else now.
+    /// The subject's name or owner has changed.
     AffiliationChanged,
-    /// A newer certificate took its place.
+    /// A newer certificate replaced it.
     Superseded,
-    /// The machine is gone.
+    /// The machine or person was removed.
     CessationOfOperation,
     /// A lock that may be lifted.
     CertificateHold,
-    /// It may no longer do what it was admitted for.
+    /// The subject has lost the rights it was admitted with.
     PrivilegeWithdrawn,
 }
 
@@ -117,19 +109,19 @@ impl RevocationReason {
     }
 }
 
-/// One line of a list.
+/// One entry of a list.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct RevokedEntry {
-    /// Which certificate.
+    /// Serial of the revoked certificate.
     pub serial: Serial,
-    /// Since when.
+    /// Time of the revocation.
     pub at: UnixTime,
-    /// Why.
+    /// RFC 5280 5.3.1.
     pub reason: RevocationReason,
 }
 
-/// The complete list of one issuing CA. `number` must grow from list to list (RFC 5280 5.2.3). There is no issuing
-/// distribution point: the list covers everything its issuer signed.
+/// Signs the complete list of one issuing CA. `number` must grow from list to list (RFC 5280 5.2.3). There is no issuing
+/// distribution point extension (RFC 5280 5.2.5): the list covers all certificates of its issuer.
 pub fn crl(
     ca: &IssuingCa,
     entries: &[RevokedEntry],
@@ -140,40 +132,37 @@ pub fn crl(
     list(ca.authority(), entries, number, this_update, next_update)
 }
 
-/// The list of a root, which revokes no issuing CA: servers that check lists want one for every CA of the chain, the root's
-/// too (`unable to get certificate CRL`, they say otherwise).
+/// Signs the list of a root, which is empty. Servers that check lists require one for every CA of the chain, the root included
+/// (otherwise OpenSSL reports `unable to get certificate CRL`).
 pub fn root_crl(root: &Root, number: u64, this_update: UnixTime, next_update: UnixTime) -> Result<Vec<u8>, IssueError> {
     list(root.authority(), &[], number, this_update, next_update)
 }
 
-/// What a list says of itself.
+/// Fields of a list.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ListInfo {
-    /// Its number.
+    /// The CRL number (RFC 5280 5.2.3).
     pub number: u64,
     /// When it was made.
     pub this_update: UnixTime,
-    /// Until when it is good; for ever when it does not say.
+    /// When the next list is due; `None` when the list does not say.
     pub next_update: Option<UnixTime>,
-    /// How many certificates stand on it.
+    /// Number of revoked certificates.
     pub entries: usize,
 }
 
-/// Why a list is not the one of a CA.
+/// Why a list is refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadList {
     /// Not a list in DER, or its CA is none.
     #[error("it is not a revocation list")]
     Malformed,
-    /// Somebody else's.
     #[error("it was not signed by that CA")]
     Foreign,
 }
 
-/// Reads the list of a CA whose certificate is given.
-///
-/// # Errors
-/// [`BadList`].
+/// Reads a list and checks its signature by the certificate of its CA.
 pub fn read_crl(der: &[u8], ca: &[u8]) -> Result<ListInfo, BadList> {
     let ca = Certificate::read(ca).map_err(|_| BadList::Malformed)?;
     let (rest, list) = CertificateRevocationList::from_der(der).map_err(|_| BadList::Malformed)?;
@@ -221,7 +210,7 @@ fn list(
         crl_number: number.into(),
         issuing_distribution_point: None,
         revoked_certs,
-        // RFC 5280 5.2.1. The encoder would hash the key by a method of its own, which an imported CA need not have used.
+        // RFC 5280 5.2.1. The encoder's own method of hashing the key may differ from that of an imported CA.
         key_identifier_method: KeyIdMethod::PreSpecified(ca.key_identifier().to_vec()),
     })
 }

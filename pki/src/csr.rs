@@ -1,7 +1,7 @@
 //! Certification requests (RFC 2986): bytes to a public key with proof of possession.
 //!
-//! Nothing else of a request is ever read into anything: its subject, its requested extensions and its challenge
-//! password have no way into a certificate, because [`VerifiedCsr`] has no place to keep them.
+//! The subject, requested extensions and challenge password of a request are ignored: [`VerifiedCsr`] has no fields for them, so
+//! they cannot get into a certificate.
 
 use thiserror::Error;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -10,34 +10,25 @@ use x509_parser::prelude::FromDer;
 use crate::der;
 use crate::key::{CaKey, KeyAlgorithm, KeyError, SignError, SubjectKey};
 
-/// Longest request read. One with an RSA-4096 key and a dozen names has under 3 KiB.
+/// Longest request read, in bytes. One with an RSA-4096 key and a dozen names has under 3 KiB.
 pub const CSR_MAX: usize = 16 * 1024;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum CsrError {
-    /// Too many bytes.
     #[error("the request has {len} bytes and at most {CSR_MAX} are read; leave out what is not needed")]
-    TooLong {
-        /// Bytes given.
-        len: usize,
-    },
-    /// Not a PKCS#10 request.
+    TooLong { len: usize },
     #[error("the bytes are not a certification request (PKCS#10 in DER)")]
     Malformed,
-    /// Something after the end.
     #[error("{0} bytes follow the request; send the request alone")]
     TrailingBytes(usize),
     /// A key we do not certify.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A signature algorithm that proves too little, or that does not fit the key.
+    /// The algorithm is too weak or does not match the key.
     #[error("a request signed with {found} is not accepted; sign it with SHA-256 or SHA-384, or Ed25519")]
-    SignatureAlgorithm {
-        /// Its object identifier.
-        found: String,
-    },
-    /// The requester does not hold the private key.
+    SignatureAlgorithm { found: String },
     #[error("the request's signature does not verify, so possession of the private key is not proven")]
     Signature,
 }
@@ -62,7 +53,8 @@ impl VerifiedCsr {
     }
 }
 
-/// Reads a request and checks its signature. Sizes and kinds are checked first, so that a hostile key costs nothing.
+/// Reads a request and checks its signature. The size and kind of the key are checked before, so that an oversized key costs no
+/// computation.
 pub fn verify(der: &[u8]) -> Result<VerifiedCsr, CsrError> {
     if der.len() > CSR_MAX {
         return Err(CsrError::TooLong { len: der.len() });
@@ -77,13 +69,13 @@ pub fn verify(der: &[u8]) -> Result<VerifiedCsr, CsrError> {
     let Some((_, algorithm)) = fitting(key.algorithm()).iter().find(|(oid, _)| *oid == found) else {
         return Err(CsrError::SignatureAlgorithm { found });
     };
-    // The signature does not cover what stands around the request info, and the parser lets some of it vary; so that a
-    // request has one form, it must be what we would write ourselves.
+    // The signature does not cover the encoding around the request info, and the parser accepts variants of it. A request must
+    // therefore equal our own encoding of it.
     let signature = der::tlv(der::BIT_STRING, &[&[0], &csr.signature_value.data]);
     if der::tlv(der::SEQUENCE, &[info.raw, algorithm, &signature]) != der {
         return Err(CsrError::Malformed);
     }
-    // RFC 2986 3: the signature over certificationRequestInfo. A point off its curve fails here too.
+    // RFC 2986 3: the signature over certificationRequestInfo. This also refuses a point off its curve.
     csr.verify_signature().map_err(|_| CsrError::Signature)?;
     Ok(VerifiedCsr { key })
 }
@@ -114,7 +106,7 @@ const RSA: &[Signature] = &[
     ),
 ];
 
-/// With which signature algorithms a key of each kind may sign its request: no SHA-1, no PSS.
+/// The signature algorithms accepted for each kind of key: no SHA-1, no PSS.
 const fn fitting(key: KeyAlgorithm) -> &'static [Signature] {
     match key {
         KeyAlgorithm::P256 | KeyAlgorithm::P384 => ECDSA,
@@ -123,7 +115,7 @@ const fn fitting(key: KeyAlgorithm) -> &'static [Signature] {
     }
 }
 
-/// A request for this key: an empty subject and no attributes, for nothing of them would be read (RFC 2986 4).
+/// A request for this key (RFC 2986 4), with empty subject and no attributes, which [`verify`] would ignore.
 pub fn request(key: &dyn CaKey) -> Result<Vec<u8>, RequestError> {
     let subject_key = SubjectKey::from_raw(key.algorithm(), key.public_key())?;
     let version = der::unsigned(&[0]);
@@ -131,7 +123,7 @@ pub fn request(key: &dyn CaKey) -> Result<Vec<u8>, RequestError> {
     let attributes = der::tlv(0xa0, &[]);
     let info = der::tlv(der::SEQUENCE, &[&version, &subject, subject_key.spki_der(), &attributes]);
     let signature = key.sign(&info)?;
-    // As CaKey signs: SHA-256 but for P-384.
+    // `CaKey::sign` uses SHA-384 for P-384, else SHA-256.
     let at = usize::from(key.algorithm() == KeyAlgorithm::P384);
     let algorithm = fitting(key.algorithm()).get(at).map_or(&[][..], |(_, identifier)| identifier);
     Ok(der::tlv(der::SEQUENCE, &[&info, algorithm, &der::tlv(der::BIT_STRING, &[&[0], &signature])]))
@@ -139,11 +131,10 @@ pub fn request(key: &dyn CaKey) -> Result<Vec<u8>, RequestError> {
 
 /// Why a request could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum RequestError {
-    /// The key is of a kind we do not certify.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The key could not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
 }

@@ -1,4 +1,4 @@
-//! The few lines of DER we write ourselves (X.690 8 and 10): what the encoder has no field for.
+//! DER encoding (X.690 8 and 10) of the parts that the encoder does not support.
 
 pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const INTEGER: u8 = 0x02;
@@ -6,7 +6,7 @@ pub(crate) const NULL: u8 = 0x05;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
-/// Tag, definite length, and the parts one after the other.
+/// Tag, definite length, and the concatenated parts.
 pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = Vec::with_capacity(len + 6);

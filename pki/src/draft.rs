@@ -22,7 +22,7 @@ use crate::profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
-/// What decides a leaf. Of a requester's own making is the key alone.
+/// The input of a leaf. Only the key comes from the requester.
 #[derive(Clone, Debug)]
 pub struct LeafRequest {
     /// The key to certify.
@@ -31,13 +31,13 @@ pub struct LeafRequest {
     pub identity: Identity,
     /// The serial, reserved by the caller.
     pub serial: Serial,
-    /// How long it should last from now; cut to the profile's longest.
+    /// Time from now to its end, limited by the profile's `lifetime_max`.
     pub lifetime: Duration,
-    /// How well the key is kept.
+    /// Put into the leaf as a certificate policy.
     pub assurance: AssuranceLevel,
-    /// Who let its holder in.
+    /// Put into the leaf as a certificate policy.
     pub admitted_by: AdmittedBy,
-    /// Names and addresses clients use; for gateways only.
+    /// Names and addresses by which clients connect; for gateways only.
     pub gateway_names: Vec<GatewayName>,
 }
 
@@ -73,7 +73,7 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
     if profile.other_names == OtherNames::OwnDnsName {
         names.push(AltName::Dns(identity.dns_name()));
     }
-    // Names given for another role go in as well: the lint refuses them aloud instead of a silent drop here.
+    // Added for other roles too: the lint then refuses them, and they are not dropped silently.
     for name in gateway_names {
         let name = match name {
             GatewayName::Dns(name) => AltName::Dns(name),
@@ -98,20 +98,20 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
 }
 
 impl Draft {
-    /// Makes it a leaf for a machine's sealed services: for servers, where the machine's own is for clients. The lint
-    /// refuses it for anybody else.
+    /// Makes it the server certificate of a machine's sealed services; the machine's own certificate is for clients. The lint
+    /// refuses it for other roles.
     pub fn for_sealed_services(mut self) -> Self {
         self.profile = Profile::sealed();
         self
     }
 
-    /// Says in it where the list of its issuing CA is found.
+    /// Adds the address of its issuing CA's revocation list (RFC 5280 4.2.1.13).
     pub fn with_list(mut self, lists: &ListsUrl, issuer: &KeyDigest) -> Self {
         self.list = Some(lists.of(issuer));
         self
     }
 
-    /// Checks every rule of [`crate::lint`] on the fields exactly as they will be encoded.
+    /// Checks every rule of [`crate::lint`] on the fields that will be encoded.
     pub fn lint(self) -> Result<Linted, LintError> {
         let params = self.encode()?;
         lint::check(&Candidate {
@@ -127,7 +127,7 @@ impl Draft {
         Ok(Linted { params, key, identity, serial, not_before, not_after })
     }
 
-    /// The encoder's form. RFC 5280 sections stand beside each field.
+    /// The encoder's form. The comments name the sections of RFC 5280.
     fn encode(&self) -> Result<CertificateParams, LintError> {
         let mut params = CertificateParams::default();
         // 4.1.2.2
@@ -135,12 +135,12 @@ impl Draft {
         // 4.1.2.5
         params.not_before = self.not_before.to_datetime().ok_or(LintError::Date { at: self.not_before })?;
         params.not_after = self.not_after.to_datetime().ok_or(LintError::Date { at: self.not_after })?;
-        // 4.1.2.6: tools want something to show; nothing of ours reads it.
+        // 4.1.2.6: for tools that display it; nothing of ours reads it.
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, self.identity.name.as_str());
         // 4.2.1.6
         params.subject_alt_names = self.names.iter().map(encode_name).collect::<Result<_, _>>()?;
-        // 4.2.1.9: not a CA, and saying so.
+        // 4.2.1.9: cA FALSE, stated explicitly.
         params.is_ca = IsCa::ExplicitNoCa;
         // 4.2.1.3
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -177,7 +177,7 @@ fn encode_name(name: &AltName) -> Result<SanType, LintError> {
     })
 }
 
-/// A leaf that obeys every rule and may be signed.
+/// A leaf that passed every rule of [`crate::lint`].
 #[derive(Clone, Debug)]
 #[must_use = "a checked draft that is not issued does nothing"]
 pub struct Linted {
@@ -208,25 +208,25 @@ impl Linted {
         self.not_after
     }
 
-    /// Whom it names.
+    /// The SPIFFE ID in its subjectAltName.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Whose key it certifies.
+    /// The digest of the certified key.
     #[must_use]
     pub const fn key(&self) -> &SubjectKey {
         &self.key
     }
 
-    /// What would be signed, to be bent by tests.
+    /// The unsigned certificate, for tests that change it.
     #[cfg(test)]
     pub(crate) fn into_params(self) -> CertificateParams {
         self.params
     }
 
-    /// Signs it with the issuing CA of its role.
+    /// Signs it. `ca` must be the issuing CA of its role and outlive it.
     pub fn issue(self, ca: &IssuingCa) -> Result<Issued, IssueError> {
         if ca.role() != self.identity.role {
             return Err(IssueError::WrongIssuer { leaf: self.identity.role, ca: ca.role() });
@@ -237,8 +237,8 @@ impl Linted {
                 ca: ca.domain().to_string(),
             });
         }
-        // RFC 5280 6.1.3 checks each certificate for itself; a leaf that outlives its issuer just fails at a moment
-        // nobody planned.
+        // RFC 5280 6.1.3 checks the validity of each certificate, so a leaf that outlives its issuer would fail before its own
+        // end.
         if self.not_after > ca.not_after() || self.not_before < ca.not_before() {
             return Err(IssueError::OutsideIssuer { ca_from: ca.not_before(), ca_until: ca.not_after() });
         }
@@ -266,63 +266,36 @@ pub struct Issued {
     pub not_before: UnixTime,
     /// End of its validity.
     pub not_after: UnixTime,
-    /// Whom it names.
+    /// The SPIFFE ID in its subjectAltName.
     pub identity: Identity,
     /// The digest of its key.
     pub key: KeyDigest,
-    /// Which issuing CA signed it.
+    /// Role of the issuing CA that signed it.
     pub issuer: Role,
 }
 
 /// Why something was not signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum IssueError {
     /// Each role has its own issuing CA.
     #[error("a {leaf} certificate cannot be signed by the {} CA; use the {} CA", ca.plural(), leaf.plural())]
-    WrongIssuer {
-        /// Role of the leaf.
-        leaf: Role,
-        /// Role of the CA.
-        ca: Role,
-    },
-    /// Identity and CA lie in different trust domains.
+    WrongIssuer { leaf: Role, ca: Role },
     #[error("the identity lies in trust domain `{leaf}` and the CA in `{ca}`")]
-    ForeignDomain {
-        /// Domain of the leaf.
-        leaf: String,
-        /// Domain of the CA.
-        ca: String,
-    },
-    /// The leaf would be valid when its issuer is not.
+    ForeignDomain { leaf: String, ca: String },
     #[error("the validity is not within that of the issuing CA, {ca_from} to {ca_until}; shorten it or renew the CA")]
-    OutsideIssuer {
-        /// Start of the CA's validity.
-        ca_from: UnixTime,
-        /// End of the CA's validity.
-        ca_until: UnixTime,
-    },
-    /// A date no certificate can express.
+    OutsideIssuer { ca_from: UnixTime, ca_until: UnixTime },
     #[error("the date {at} cannot be written in a certificate; give one before the year 10000")]
-    Date {
-        /// The date.
-        at: UnixTime,
-    },
-    /// A list that ends before it begins.
+    Date { at: UnixTime },
     #[error("the list's next update must lie after this update")]
     NextUpdate,
-    /// One serial listed twice.
     #[error("serial {serial} is listed twice")]
-    DuplicateEntry {
-        /// The serial.
-        serial: Serial,
-    },
-    /// The CA key could not sign.
+    DuplicateEntry { serial: Serial },
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The encoder refused; with linted input this does not happen.
+    /// Does not happen with linted input.
     #[error("the certificate could not be encoded: {0}")]
     Encoding(String),
-    /// A CA certificate just made does not hold up; see the cause.
     #[error("the new CA certificate is not usable: {0}")]
     Ca(String),
 }

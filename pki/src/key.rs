@@ -1,4 +1,4 @@
-//! Keys: the four kinds of public key we certify, and the keys that sign.
+//! The four kinds of public key that are certified, and the signing keys.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,13 +19,13 @@ use zeroize::Zeroizing;
 use crate::der;
 use crate::serial::{BadHex, read_hex, write_hex};
 
-/// Shortest RSA modulus accepted: what every current rule book asks for (NIST SP 800-57 part 1, 5.6.1).
+/// Shortest RSA modulus accepted, in bits (NIST SP 800-57 part 1, 5.6.1).
 const RSA_MIN: usize = 2048;
-/// Longest RSA modulus accepted: a verification costs four times as much for each doubling.
+/// Longest RSA modulus accepted, in bits: the cost of a verification quadruples with each doubling.
 const RSA_MAX: usize = 4096;
 /// Smallest RSA exponent accepted (FIPS 186-5 A.1.1).
 const EXPONENT_MIN: u64 = 65_537;
-/// Largest RSA exponent accepted: 33 bits is where the crypto library stops.
+/// Largest RSA exponent accepted: the crypto library supports 33 bits.
 const EXPONENT_MAX: u64 = (1 << 33) - 1;
 
 /// SubjectPublicKeyInfo of P-256 up to the 65 bytes of the uncompressed point (RFC 5480 2.1).
@@ -46,62 +46,49 @@ const RSA_ALGORITHM: &[u8] =
 
 /// Why a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum KeyError {
-    /// A kind of key we do not certify.
     #[error("{found} keys are not supported; use P-256, P-384, Ed25519 or RSA of 2048 to 4096 bits")]
     Unsupported {
         /// What it is, by name or object identifier.
         found: String,
     },
-    /// An RSA modulus of another length.
     #[error("an RSA key of {bits} bits is not accepted; use a multiple of 8 between {RSA_MIN} and {RSA_MAX}")]
-    RsaSize {
-        /// Bits of the modulus.
-        bits: usize,
-    },
-    /// An even modulus is not a product of two primes.
+    RsaSize { bits: usize },
+    /// An even modulus is not a product of two large primes.
     #[error("the RSA modulus is even, so this is no real key; make a new one")]
     RsaModulus,
-    /// A small, even or outsized exponent.
     #[error("the RSA exponent must be odd and lie between {EXPONENT_MIN} and {EXPONENT_MAX}; use {EXPONENT_MIN}")]
     RsaExponent,
     /// An elliptic curve point in a form TLS does not use, or not on the curve.
     #[error("the public key is not an uncompressed point on its curve")]
     Point,
-    /// The same key could be written differently, so its digest would not be unique.
+    /// Only DER gives a key one encoding, and so one digest.
     #[error("the public key is not in its one DER form")]
     NotCanonical,
-    /// Not a SubjectPublicKeyInfo.
     #[error("the bytes are not a public key (SubjectPublicKeyInfo)")]
     Malformed,
-    /// Not a private key of a kind that can sign here.
     #[error("the private key is not PKCS#8 of P-256, P-384 or Ed25519")]
     Private,
-    /// The crypto library could not make a key.
     #[error("the crypto library could not generate a {0} key")]
     Generate(KeyAlgorithm),
 }
 
-/// A signature that does not verify.
+/// The signature does not verify.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
 #[error("the signature does not verify under this key")]
 pub struct BadSignature;
 
-/// Why a signing key did not sign. What the key or its device said is the reason.
+/// Why a signing key did not sign. `reason` is the message of the key or its device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum SignError {
-    /// It is not there now, and may be later: a device that was pulled out, a session that was lost.
+    /// Temporary: a removed device or a lost session.
     #[error("the signing key does not answer: {reason}")]
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
-    /// It does not sign this, now or later.
+    Unavailable { reason: String },
+    /// Permanent: the key does not sign this message.
     #[error("the signing key failed: {reason}")]
-    Refused {
-        /// Why.
-        reason: String,
-    },
+    Refused { reason: String },
 }
 
 /// The kinds of public key we certify.
@@ -132,7 +119,7 @@ impl fmt::Display for KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
-    /// As the encoder calls it; it also decides the signature algorithm when such a key signs.
+    /// The encoder's type for the algorithm. It also selects the signature algorithm of such a key.
     pub(crate) fn for_encoder(self) -> &'static rcgen::SignatureAlgorithm {
         match self {
             Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -152,7 +139,7 @@ impl KeyAlgorithm {
     }
 }
 
-/// SHA-256 of a key's SubjectPublicKeyInfo DER: how a key is named in records and pins.
+/// SHA-256 of a key's SubjectPublicKeyInfo in DER: the id of a key in records, and the pin of a root.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest([u8; 32]);
 
@@ -166,7 +153,7 @@ impl KeyDigest {
         Self(bytes)
     }
 
-    /// From the 32 bytes of a digest made elsewhere.
+    /// From a digest that was computed elsewhere.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -202,28 +189,16 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// The numbers a key consists of, as a JSON Web Key carries them (RFC 7518 6, RFC 8037 2).
+/// The parameters of a public key in a JSON Web Key (RFC 7518 6, RFC 8037 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum KeyParts {
     /// `kty` EC, `crv` P-256.
-    P256 {
-        /// The `x` coordinate.
-        x: [u8; 32],
-        /// The `y` coordinate.
-        y: [u8; 32],
-    },
+    P256 { x: [u8; 32], y: [u8; 32] },
     /// `kty` EC, `crv` P-384.
-    P384 {
-        /// The `x` coordinate.
-        x: [u8; 48],
-        /// The `y` coordinate.
-        y: [u8; 48],
-    },
+    P384 { x: [u8; 48], y: [u8; 48] },
     /// `kty` OKP, `crv` Ed25519.
-    Ed25519 {
-        /// The public key.
-        x: [u8; 32],
-    },
+    Ed25519 { x: [u8; 32] },
     /// `kty` RSA.
     Rsa {
         /// The modulus, without leading zeros.
@@ -233,26 +208,26 @@ pub enum KeyParts {
     },
 }
 
-/// A public key of a supported kind, in its one DER form.
+/// A public key of a supported kind, in DER.
 #[derive(Clone)]
 pub struct SubjectKey {
     algorithm: KeyAlgorithm,
     spki: Vec<u8>,
-    /// Where the content of the BIT STRING starts in `spki`.
+    /// Offset in `spki` of the content of the BIT STRING.
     raw_at: usize,
     digest: KeyDigest,
 }
 
 impl SubjectKey {
-    /// Reads a SubjectPublicKeyInfo, refusing every kind, size and spelling we do not certify, and points off the curve.
+    /// Reads a SubjectPublicKeyInfo. Refuses unsupported kinds and sizes, encodings other than DER, and points off the curve.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, KeyError> {
         let key = Self::unchecked_point(spki)?;
         ParsedPublicKey::new(key.algorithm.verification(), key.raw_public_key()).map_err(|_| KeyError::Point)?;
         Ok(key)
     }
 
-    /// As [`SubjectKey::from_spki_der`], leaving out whether the point lies on the curve: for callers who go on to
-    /// verify a signature with the key, which decides the same.
+    /// As [`SubjectKey::from_spki_der`] without the check that the point is on the curve: for callers that verify a signature
+    /// with the key afterwards, which includes that check.
     pub(crate) fn unchecked_point(spki: &[u8]) -> Result<Self, KeyError> {
         let (algorithm, raw_at) = match spki {
             s if is_key(s, P256_HEAD, 65) => (KeyAlgorithm::P256, P256_HEAD.len()),
@@ -281,7 +256,7 @@ impl SubjectKey {
         if key.algorithm == algorithm { Ok(key) } else { Err(KeyError::Malformed) }
     }
 
-    /// From the numbers of a JSON Web Key.
+    /// From the parameters of a JSON Web Key.
     pub fn from_parts(parts: &KeyParts) -> Result<Self, KeyError> {
         let spki = match parts {
             KeyParts::P256 { x, y } => [P256_HEAD, &[4], x, y].concat(),
@@ -295,7 +270,7 @@ impl SubjectKey {
         Self::from_spki_der(&spki)
     }
 
-    /// The numbers of the key, as a JSON Web Key wants them.
+    /// The parameters of the key in a JSON Web Key.
     #[must_use]
     pub fn parts(&self) -> KeyParts {
         let raw = self.raw_public_key();
@@ -305,7 +280,7 @@ impl SubjectKey {
             KeyAlgorithm::Ed25519 => KeyParts::Ed25519 { x: window(raw, 0) },
             KeyAlgorithm::Rsa { .. } => match RSAPublicKey::from_der(raw) {
                 Ok((_, rsa)) => KeyParts::Rsa { n: significant(rsa.modulus), e: significant(rsa.exponent) },
-                // Unreachable: the key was read by the same parser when it was made.
+                // Unreachable: the constructor used the same parser.
                 Err(_) => KeyParts::Rsa { n: Vec::new(), e: Vec::new() },
             },
         }
@@ -382,7 +357,7 @@ fn is_key(spki: &[u8], head: &[u8], raw: usize) -> bool {
     spki.len() == head.len() + raw && spki.starts_with(head)
 }
 
-/// `N` bytes from `at`; what is missing reads as zero (nothing is, for keys made by this module).
+/// `N` bytes from offset `at`. Missing bytes are zero, which does not happen for keys of this module.
 fn window<const N: usize>(raw: &[u8], at: usize) -> [u8; N] {
     raw.get(at..at + N).and_then(|part| part.try_into().ok()).unwrap_or([0; N])
 }
@@ -391,7 +366,7 @@ fn significant(integer: &[u8]) -> Vec<u8> {
     integer.iter().copied().skip_while(|byte| *byte == 0).collect()
 }
 
-/// RSA, or a name for what we do not support.
+/// Reads RSA keys; for any other algorithm the error contains its name.
 fn read_other(spki: &[u8]) -> Result<(KeyAlgorithm, usize), KeyError> {
     let (rest, parsed) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| KeyError::Malformed)?;
     if !rest.is_empty() {
@@ -402,7 +377,7 @@ fn read_other(spki: &[u8]) -> Result<(KeyAlgorithm, usize), KeyError> {
     let curve = curve.and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
     match (name.as_str(), curve.as_deref()) {
         ("1.2.840.113549.1.1.1", _) => {}
-        // The right curve in a form other than the one of RFC 5480: compressed, or the wrong length.
+        // A supported curve, but the point is compressed or has the wrong length (RFC 5480 2.2).
         ("1.2.840.10045.2.1", Some("1.2.840.10045.3.1.7" | "1.3.132.0.34")) => return Err(KeyError::Point),
         ("1.3.101.112", _) => return Err(KeyError::NotCanonical),
         _ => {
@@ -435,7 +410,7 @@ fn describe(algorithm: &str, curve: Option<&str>) -> String {
     .to_owned()
 }
 
-/// The rules for the RSAPublicKey inside the BIT STRING (RFC 8017 A.1.1); its bits.
+/// Checks the RSAPublicKey inside the BIT STRING (RFC 8017 A.1.1), and returns the length of its modulus in bits.
 fn check_rsa(raw: &[u8]) -> Result<usize, KeyError> {
     let (rest, rsa) = RSAPublicKey::from_der(raw).map_err(|_| KeyError::Malformed)?;
     if !rest.is_empty() {
@@ -465,23 +440,23 @@ fn check_rsa(raw: &[u8]) -> Result<usize, KeyError> {
     if minimal == raw { Ok(bits) } else { Err(KeyError::NotCanonical) }
 }
 
-/// A key that signs certificates, lists and requests: a file, or a device behind the same face.
+/// A key that signs certificates, revocation lists and requests, in a file or in a device.
 pub trait CaKey: Send + Sync {
-    /// Its kind; it decides the signature algorithm (P-256 with SHA-256, P-384 with SHA-384, Ed25519, RSA PKCS#1 v1.5
-    /// with SHA-256).
+    /// Selects the signature algorithm: P-256 with SHA-256, P-384 with SHA-384, Ed25519, or RSA PKCS#1 v1.5 with SHA-256.
     fn algorithm(&self) -> KeyAlgorithm;
 
-    /// The public key as it stands in the BIT STRING of a SubjectPublicKeyInfo.
+    /// The content of the BIT STRING of the SubjectPublicKeyInfo.
     fn public_key(&self) -> &[u8];
 
     /// Signs; ECDSA signatures in ASN.1 form.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 }
 
-/// An ECDSA signature on P-256 as JSON Web Signatures have it (RFC 7518 3.4): R and S, 32 bytes each.
+/// Converts an ECDSA signature on P-256 from the ASN.1 form of [`CaKey::sign`] to the form of JSON Web Signatures (RFC 7518
+/// 3.4): R and S, 32 bytes each.
 ///
 /// # Errors
-/// [`SignError::Refused`] when it is not one in ASN.1 form, as [`CaKey::sign`] gives it.
+/// [`SignError::Refused`] when it is not in ASN.1 form.
 pub fn jws_of_p256(signature: &[u8]) -> Result<[u8; 64], SignError> {
     const HALF: usize = 32;
     let (r, s) = parts_of_ecdsa(signature)?;
@@ -499,7 +474,7 @@ fn not_ecdsa() -> SignError {
     SignError::Refused { reason: "the signature is not ECDSA in ASN.1 form".to_owned() }
 }
 
-/// R and S as the ASN.1 form has them (RFC 3279 2.2.3).
+/// R and S of the ASN.1 form (RFC 3279 2.2.3).
 pub(crate) fn parts_of_ecdsa(signature: &[u8]) -> Result<(Vec<u8>, Vec<u8>), SignError> {
     let (_, sequence) = Sequence::from_der(signature).map_err(|_| not_ecdsa())?;
     let (rest, r) = Integer::from_der(sequence.content.as_ref()).map_err(|_| not_ecdsa())?;
@@ -525,13 +500,13 @@ impl SoftwareKey {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der) {
             return Ok(Self(Pair::P384(pair)));
         }
-        // `maybe_unchecked`: version 1 of PKCS#8, as OpenSSL writes it, carries no public key to check against.
+        // `maybe_unchecked`: version 1 of PKCS#8, which OpenSSL writes, contains no public key to check against.
         Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
             .map(|pair| Self(Pair::Ed25519(pair)))
             .map_err(|_| KeyError::Private)
     }
 
-    /// A new key, and its PKCS#8 form to keep. The entropy is the crypto library's own.
+    /// Generates a key and returns it with its PKCS#8 form. The crypto library draws the entropy itself.
     pub fn generate(algorithm: KeyAlgorithm) -> Result<(Self, Zeroizing<Vec<u8>>), KeyError> {
         let rng = SystemRandom::new();
         let failed = |_| KeyError::Generate(algorithm);
@@ -542,7 +517,7 @@ impl SoftwareKey {
             KeyAlgorithm::P384 => {
                 EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, &rng).map_err(failed)?
             }
-            // Version 1: OpenSSL 3.0 cannot read version 2, which carries the public key too.
+            // Version 1: OpenSSL 3.0 cannot read version 2, which contains the public key.
             KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&rng).map_err(failed)?,
             KeyAlgorithm::Rsa { .. } => return Err(KeyError::Generate(algorithm)),
         };

@@ -3,12 +3,12 @@
 //! Nothing here has a clock, a disk, a socket or a runtime; time and entropy are arguments (the one exception is
 //! [`SoftwareKey::generate`], where the crypto library draws the key itself). The modules in reading order:
 //!
-//! - [`time`], [`name`], [`key`], [`serial`]: the words everything else is said in;
-//! - [`csr`]: bytes to a public key with proof of possession, and nothing else of the request;
-//! - [`profile`], [`mod@draft`], [`lint`]: what a leaf of each role looks like, and the rules it must obey before signing;
+//! - [`time`], [`name`], [`key`], [`serial`]: basic types;
+//! - [`csr`]: bytes to a public key with proof of possession;
+//! - [`profile`], [`mod@draft`], [`lint`]: the certificate profile of each role, and the rules a leaf must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`]: a peer's certificates to a [`Peer`];
-//! - [`vouch`]: what CAs vouch for beside leaves;
+//! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

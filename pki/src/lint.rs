@@ -1,5 +1,5 @@
-//! The rules a leaf must obey before it is signed, one function each. They look at the fields as the encoder gets them, so
-//! a mistake anywhere before is caught here; a certificate once signed cannot be taken back.
+//! The rules a leaf must obey before it is signed, one function each. They check the fields passed to the encoder, so that
+//! they catch a mistake in any earlier step: a signed certificate cannot be withdrawn.
 
 use rcgen::{CertificateParams, DnType, DnValue, IsCa, KeyIdMethod, KeyUsagePurpose, SanType};
 use thiserror::Error;
@@ -12,28 +12,19 @@ use crate::time::UnixTime;
 
 /// The rule a draft broke.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum LintError {
     /// RFC 5280 4.1.2.2.
     #[error("the serial number is not a positive number of at most 20 octets")]
     Serial,
     /// RFC 5280 4.1.2.5.
     #[error("the date {at} cannot be written in a certificate; give one before the year 10000")]
-    Date {
-        /// The date.
-        at: UnixTime,
-    },
+    Date { at: UnixTime },
     /// RFC 5280 4.1.2.5.
     #[error("the certificate would end at {not_after}, before it begins at {not_before}; give a lifetime above zero")]
-    Validity {
-        /// Start.
-        not_before: UnixTime,
-        /// End.
-        not_after: UnixTime,
-    },
-    /// The profile's longest lifetime.
+    Validity { not_before: UnixTime, not_after: UnixTime },
     #[error("a {role} certificate lasts at most {max_secs} s and this one would last {secs} s")]
     Lifetime {
-        /// The role.
         role: Role,
         /// Seconds from now to its end.
         secs: u64,
@@ -45,47 +36,20 @@ pub enum LintError {
     Subject,
     /// SPIFFE X509-SVID 2.
     #[error("the certificate must carry exactly one URI, its identity, and carries {found}")]
-    IdentityCount {
-        /// How many.
-        found: usize,
-    },
+    IdentityCount { found: usize },
     /// SPIFFE X509-SVID 2.
     #[error("the URI in the certificate is `{found}` and the identity `{wanted}`")]
-    IdentityMismatch {
-        /// The URI.
-        found: String,
-        /// The identity.
-        wanted: String,
-    },
-    /// A role used with another role's profile.
+    IdentityMismatch { found: String, wanted: String },
     #[error("the profile is for the role {profile} and the identity has the role {identity}")]
-    Role {
-        /// Role of the profile.
-        profile: Role,
-        /// Role of the identity.
-        identity: Role,
-    },
+    Role { profile: Role, identity: Role },
     /// RFC 5280 4.2.1.6.
     #[error("the name `{name}` is not a DNS name a certificate can carry")]
-    Name {
-        /// The name.
-        name: String,
-    },
-    /// The profile's rule on names beside the identity.
+    Name { name: String },
     #[error("the name `{name}` does not belong in a {role} certificate")]
-    ForeignName {
-        /// The name.
-        name: String,
-        /// The role.
-        role: Role,
-    },
+    ForeignName { name: String, role: Role },
     /// RFC 5280 4.2.1.6.
     #[error("the name `{name}` is listed twice")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A gateway nobody could connect to.
+    DuplicateName { name: String },
     #[error("a gateway certificate needs at least one DNS name or address; set the gateway's public names")]
     NoGatewayName,
     /// RFC 5280 4.2.1.3.
@@ -93,10 +57,7 @@ pub enum LintError {
     KeyUsage,
     /// RFC 5280 4.2.1.12.
     #[error("the extended key usage is not the one of the role {role}")]
-    ExtendedKeyUsage {
-        /// The role.
-        role: Role,
-    },
+    ExtendedKeyUsage { role: Role },
     /// RFC 5280 4.2.1.9.
     #[error("the certificate must say that it is not a CA")]
     Ca,
@@ -115,12 +76,11 @@ pub enum LintError {
     /// RFC 5280 4.2.1.4.
     #[error("the certificate policies must be exactly one assurance level and one approver class")]
     Policies,
-    /// A key of a size we do not certify.
     #[error("{0} keys are not certified")]
     Key(KeyAlgorithm),
 }
 
-/// What is about to be signed.
+/// The fields of a leaf about to be signed, and what they must match.
 pub(crate) struct Candidate<'a> {
     pub(crate) params: &'a CertificateParams,
     pub(crate) key: &'a SubjectKey,
@@ -154,7 +114,7 @@ const RULES: &[Rule] = &[
     no_extension_twice,
 ];
 
-/// The first rule broken, if any.
+/// Fails with the first rule that is broken.
 pub(crate) fn check(candidate: &Candidate<'_>) -> Result<(), LintError> {
     RULES.iter().try_for_each(|rule| rule(candidate))
 }
@@ -166,7 +126,7 @@ fn serial_is_positive(c: &Candidate<'_>) -> Result<(), LintError> {
     if positive && bytes.len() <= 20 { Ok(()) } else { Err(LintError::Serial) }
 }
 
-/// RFC 5280 4.1.2.5: it begins before it ends, in whole seconds, and as drafted.
+/// RFC 5280 4.1.2.5: notBefore is before notAfter, both are whole seconds and those of the draft.
 fn validity_is_in_order(c: &Candidate<'_>) -> Result<(), LintError> {
     let wrong = LintError::Validity { not_before: c.not_before, not_after: c.not_after };
     if c.not_after <= c.not_before.plus(BACKDATE) {
@@ -177,7 +137,7 @@ fn validity_is_in_order(c: &Candidate<'_>) -> Result<(), LintError> {
     if same { Ok(()) } else { Err(wrong) }
 }
 
-/// Not in an RFC: the profile's longest lifetime, counted from the moment of issue.
+/// The profile's longest lifetime, counted from the time of issue. Not in an RFC.
 fn lifetime_is_within_the_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     let secs = c.not_after.since(c.not_before.plus(BACKDATE)).as_secs();
     let max_secs = c.profile.lifetime_max.as_secs();
@@ -193,7 +153,7 @@ fn subject_is_the_name(c: &Candidate<'_>) -> Result<(), LintError> {
     }
 }
 
-/// RFC 5280 4.1.2.7 leaves the choice to us: see [`SubjectKey`]; sizes once more.
+/// RFC 5280 4.1.2.7 leaves the choice to the CA. Repeats the size checks of [`SubjectKey`].
 fn key_is_certified(c: &Candidate<'_>) -> Result<(), LintError> {
     match c.key.algorithm() {
         KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::Ed25519 => Ok(()),
@@ -202,13 +162,13 @@ fn key_is_certified(c: &Candidate<'_>) -> Result<(), LintError> {
     }
 }
 
-/// Not in an RFC: one role, one profile, one issuing CA.
+/// Each role has one profile and one issuing CA. Not in an RFC.
 fn role_matches_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     let (profile, identity) = (c.profile.role, c.identity.role);
     if profile == identity { Ok(()) } else { Err(LintError::Role { profile, identity }) }
 }
 
-/// RFC 5280 4.2.1.1 and 4.2.1.2: the issuer's identifier must be there, the subject's should.
+/// RFC 5280 4.2.1.1 and 4.2.1.2: the authority key identifier is required, the subject's recommended.
 fn key_identifiers_are_set(c: &Candidate<'_>) -> Result<(), LintError> {
     let own = c.key.digest();
     match &c.params.key_identifier_method {
@@ -221,19 +181,19 @@ fn key_identifiers_are_set(c: &Candidate<'_>) -> Result<(), LintError> {
     }
 }
 
-/// RFC 5280 4.2.1.3 and RFC 8446 4.4.2.2: TLS 1.3 signs and does nothing else with the key. The encoder marks it critical.
+/// RFC 5280 4.2.1.3 and RFC 8446 4.4.2.2: TLS 1.3 uses the key only to sign. The encoder marks the extension critical.
 fn key_usage_is_to_sign(c: &Candidate<'_>) -> Result<(), LintError> {
     if c.params.key_usages == [KeyUsagePurpose::DigitalSignature] { Ok(()) } else { Err(LintError::KeyUsage) }
 }
 
-/// RFC 5280 4.2.1.4: two policies, ours, not critical.
+/// RFC 5280 4.2.1.4: exactly two policies, both ours, not critical.
 fn policies_are_ours(c: &Candidate<'_>) -> Result<(), LintError> {
     use crate::profile::{AdmittedBy, AssuranceLevel};
     let [extension] = c.params.custom_extensions.as_slice() else {
         return Err(LintError::Policies);
     };
     let right_place = extension.oid_components().eq(oid::CERTIFICATE_POLICIES) && !extension.criticality();
-    // Only the two identifiers differ between leaves, and each in its last two bytes.
+    // The extensions of two leaves differ only in the last two bytes of each identifier.
     let sample = oid::policies(&[&AssuranceLevel::None.oid(), &AdmittedBy::Policy.oid()]);
     let (levels, classes) = (AssuranceLevel::ALL.map(AssuranceLevel::oid), AdmittedBy::ALL.map(AdmittedBy::oid));
     let content = extension.content();
@@ -260,7 +220,7 @@ fn one_identity(c: &Candidate<'_>) -> Result<(), LintError> {
     }
 }
 
-/// RFC 5280 4.2.1.6, and the profile: which names may stand beside the identity.
+/// RFC 5280 4.2.1.6: the profile decides which names there are beside the identity.
 fn other_names_match_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     let role = c.profile.role;
     let foreign = |name: String| Err(LintError::ForeignName { name, role });
@@ -292,7 +252,7 @@ fn other_names_match_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     }
 }
 
-/// RFC 5280 4.2.1.6: a name listed twice says nothing twice.
+/// RFC 5280 4.2.1.6: no name is listed twice.
 fn names_are_unique(c: &Candidate<'_>) -> Result<(), LintError> {
     let names = &c.params.subject_alt_names;
     match names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|earlier| earlier == *name)) {
@@ -307,12 +267,12 @@ fn not_a_ca(c: &Candidate<'_>) -> Result<(), LintError> {
     if c.params.is_ca == IsCa::ExplicitNoCa { Ok(()) } else { Err(LintError::Ca) }
 }
 
-/// RFC 5280 4.2.1.10: name constraints are for CA certificates alone.
+/// RFC 5280 4.2.1.10: name constraints occur only in CA certificates.
 fn nothing_of_a_ca(c: &Candidate<'_>) -> Result<(), LintError> {
     if c.params.name_constraints.is_none() { Ok(()) } else { Err(LintError::CaExtensions) }
 }
 
-/// RFC 5280 4.2.1.13: the list of the issuing CA at the one place we were told of.
+/// RFC 5280 4.2.1.13: the configured address of the issuing CA's list, or none when none is configured.
 fn one_list_or_none(c: &Candidate<'_>) -> Result<(), LintError> {
     let points: Vec<&[String]> = c.params.crl_distribution_points.iter().map(|point| point.uris.as_slice()).collect();
     let right = match (points.as_slice(), c.list) {
@@ -323,16 +283,16 @@ fn one_list_or_none(c: &Candidate<'_>) -> Result<(), LintError> {
     if right { Ok(()) } else { Err(LintError::List) }
 }
 
-/// RFC 5280 4.2.1.12: one usage, so that no machine can pose as the gateway; a machine's is for servers only where its
-/// profile is that of sealed services.
+/// RFC 5280 4.2.1.12: one usage, so that no machine can impersonate the gateway. A machine's leaf has serverAuth only with the
+/// profile of sealed services.
 fn extended_key_usage_matches_profile(c: &Candidate<'_>) -> Result<(), LintError> {
     let right = c.params.extended_key_usages == [c.profile.eku.for_encoder()];
     if right { Ok(()) } else { Err(LintError::ExtendedKeyUsage { role: c.profile.role }) }
 }
 
-/// RFC 5280 4.2: no extension twice. The encoder checks nothing here, and would write one beside its own.
+/// RFC 5280 4.2: no extension twice. The encoder does not check this, and would write a custom extension beside its own.
 fn no_extension_twice(c: &Candidate<'_>) -> Result<(), LintError> {
-    // What the encoder writes from its own fields.
+    // Extensions that the encoder writes from its own fields.
     const WRITTEN: [[u64; 4]; 7] = [
         [2, 5, 29, 35],
         [2, 5, 29, 14],

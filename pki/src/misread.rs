@@ -1,6 +1,6 @@
-//! Names that other programs read as something else. They are legal as names, and are not given to anybody.
+//! Names that other programs read as a number, date or keyword. They are valid names, but the gateway does not assign them.
 
-/// Words, each with what reads it as something else.
+/// Keywords, each with the programs that give it another meaning.
 const WORDS: &[(&str, &str)] = &[
     ("localhost", "programs take it for the machine they run on"),
     ("localhost4", "programs take it for the machine they run on"),
@@ -24,8 +24,8 @@ const WORDS: &[(&str, &str)] = &[
     ("n", "YAML takes it for a truth value"),
 ];
 
-/// What other programs read a name as, when it is not a name to them; nothing when it is. It does not say that the name is
-/// legal: [`crate::Name::parse`] does.
+/// What other programs read `name` as, or `None` if they read it as a name. Whether it is valid is decided by
+/// [`crate::Name::parse`].
 #[must_use]
 pub fn misread(name: &str) -> Option<&'static str> {
     let word = WORDS.iter().find(|(word, _)| *word == name).map(|(_, why)| *why);

@@ -1,4 +1,4 @@
-//! Trust domains, names, roles, and the one form an identity has: `spiffe://<domain>/<role>/<name>`.
+//! Trust domains, names, roles, and identities: `spiffe://<domain>/<role>/<name>`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,61 +6,50 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A DNS label is at most 63 bytes (RFC 1035 2.3.4); a machine's name becomes one.
+/// Longest name, in bytes: a machine's name is used as a DNS label (RFC 1035 2.3.4).
 const LABEL_MAX: usize = 63;
-/// `<name>.machine.<domain>` must stay within the 253 bytes of a DNS name, with a name of 63.
+/// Longest trust domain, in bytes: with a name of 63, `<name>.machine.<domain>` must stay within the 253 bytes of a DNS name.
 const DOMAIN_MAX: usize = 180;
-/// Longest DNS name in text form (RFC 1035 2.3.4, less the root's empty label).
+/// Longest DNS name in text form, in bytes (RFC 1035 2.3.4, without the root's empty label).
 const DNS_MAX: usize = 253;
 
-/// Which rule a name broke, and where.
+/// The rule that a name breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadName {
-    /// Nothing there.
     #[error("the name is empty; give at least one letter or digit")]
     Empty,
-    /// Too many bytes, each of them a character.
+    /// Reported only for ASCII text, so bytes are characters.
     #[error("the name has {len} characters and at most {max} are allowed; shorten it")]
-    TooLong {
-        /// Bytes given.
-        len: usize,
-        /// Bytes allowed.
-        max: usize,
-    },
-    /// A character outside `a-z`, `0-9`, `-` (and `.` in a domain). Its number is told, because many a letter is drawn like
-    /// one of ours.
+    TooLong { len: usize, max: usize },
+    /// A character outside `a-z`, `0-9`, `-` (and `.` in a domain). The message contains its code point, because some letters look
+    /// like ASCII ones.
     #[error("character {}, `{}` (U+{:04X}), is not allowed; use only a-z, 0-9 and hyphens", .at + 1, .found.escape_debug(), u32::from(*.found))]
     ForbiddenCharacter {
-        /// How many characters stand before it. All of those are ours, so as many bytes do.
+        /// Offset from zero, in characters and in bytes: the characters before it are ASCII.
         at: usize,
-        /// The character.
         found: char,
     },
-    /// A hyphen where a label starts or ends.
     #[error("character {}, a hyphen, starts or ends a label; use a letter or digit there", .at + 1)]
     EdgeHyphen {
         /// Offset of the hyphen, from zero.
         at: usize,
     },
-    /// `xn--`: an internationalised label can look like another name.
+    /// `xn--`: an internationalised label may be displayed like another name.
     #[error("the name starts with `xn--`, which can be drawn to look like another name; choose a plain one")]
     Punycode,
-    /// Two dots in a row, or a dot at an end.
     #[error("the label at character {} is empty; remove the extra dot", .at + 1)]
     EmptyLabel {
         /// Offset where the label should be, from zero.
         at: usize,
     },
-    /// A domain such as `10.0.0.1`, which programs take for an address.
+    /// A domain such as `10.0.0.1`, which programs read as an address.
     #[error("the last label is a number, so the domain looks like an address; use a name")]
     NumericDomain,
-    /// Not `spiffe://...`.
     #[error("the identity does not start with `spiffe://`")]
     NotSpiffe,
-    /// Not exactly `<domain>/<role>/<name>`.
     #[error("the identity is not of the form `spiffe://<trust domain>/<role>/<name>`")]
     NotThreeParts,
-    /// Not one of the three roles.
     #[error("the role is none of machine, person, gateway")]
     UnknownRole,
 }
@@ -78,7 +67,7 @@ impl TrustDomain {
         Ok(Self(text.to_owned()))
     }
 
-    /// The text, as it stands in certificates.
+    /// The text, as in certificates.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -91,7 +80,7 @@ impl TrustDomain {
     }
 }
 
-/// What a machine, person or gateway is called within its trust domain: one DNS label.
+/// The name of a machine, person or gateway within its trust domain: one DNS label.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(String);
 
@@ -113,7 +102,7 @@ impl Name {
     }
 }
 
-/// What kind of party an identity names; each has its own issuing CA.
+/// The kind of party that an identity names. Each has its own issuing CA.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
     /// A managed machine.
@@ -143,7 +132,7 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(BadName::UnknownRole)
     }
 
-    /// `machines`, `people` or `gateways`, as the issuing CA is called.
+    /// `machines`, `people` or `gateways`: the issuing CA's name.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
@@ -154,7 +143,7 @@ impl Role {
     }
 }
 
-/// Who a certificate speaks for.
+/// The identity in a certificate: its SPIFFE ID.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Identity {
     /// The trust domain.
@@ -166,8 +155,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads `spiffe://<domain>/<role>/<name>`, byte for byte: no other spelling of the same identity exists, so
-    /// identities may be compared as text (SPIFFE-ID 2).
+    /// Reads `spiffe://<domain>/<role>/<name>`. Each identity has one spelling, so identities may be compared as text (SPIFFE-ID
+    /// 2).
     pub fn parse(uri: &str) -> Result<Self, BadName> {
         let rest = uri.strip_prefix("spiffe://").ok_or(BadName::NotSpiffe)?;
         let mut parts = rest.split('/');
@@ -213,7 +202,7 @@ impl GatewayName {
     }
 }
 
-/// A DNS name fit for a certificate: labels as above, the first may be `*` if another follows (RFC 9525 6.3).
+/// Checks a DNS name for a certificate: lower-case labels, of which the first may be `*` if another follows (RFC 9525 6.3).
 pub(crate) fn check_dns(text: &str) -> Result<(), BadName> {
     limit(text, DNS_MAX)?;
     let rest = text.strip_prefix("*.").unwrap_or(text);
@@ -234,7 +223,7 @@ fn check_not_an_address(text: &str) -> Result<(), BadName> {
 fn limit(text: &str, max: usize) -> Result<(), BadName> {
     match text.len() {
         0 => Err(BadName::Empty),
-        // What is not ASCII is refused for what it is, by its number.
+        // Text that is not ASCII is refused for its character, with the code point.
         len if len > max && text.is_ascii() => Err(BadName::TooLong { len, max }),
         _ => Ok(()),
     }
@@ -249,7 +238,7 @@ fn check_labels(text: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-/// One DNS label that starts at byte `base` of the whole (RFC 1123 2.1, lower case only).
+/// Checks one DNS label (RFC 1123 2.1, lower case only) that starts at byte `base` of the text.
 fn check_label(label: &str, base: usize) -> Result<(), BadName> {
     let ours = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if let Some((at, found)) = label.char_indices().find(|(_, c)| !ours(*c)) {
@@ -269,7 +258,7 @@ fn check_label(label: &str, base: usize) -> Result<(), BadName> {
     Ok(())
 }
 
-/// Display, `FromStr` and `AsRef<str>` all say and read the plain text.
+/// `Display`, `FromStr` and `AsRef<str>` by the plain text.
 macro_rules! as_text {
     ($($ty:ty),*) => {$(
         impl fmt::Display for $ty {

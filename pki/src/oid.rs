@@ -1,16 +1,16 @@
-//! Object identifiers of ours, under `2.25` (X.667; no registration needed).
+//! Our object identifiers, under `2.25` (X.667; no registration needed).
 //!
-//! The UUID 6f1d4b0e-5c3a-4d8f-9b27-e0a1c94d7352 stands in five arcs, of 16 and four times 28 bits, because RFC 5280
-//! appendix B obliges readers only to arcs below 2^28: a single arc of 128 bits makes Go before 1.23 and pkilint reject
-//! the whole certificate. Below it: `.1.<role>` marks an issuing CA, `.2.<level>` says in a leaf how well its key is
-//! kept, `.3.<class>` who admitted it. All three stand in certificatePolicies (RFC 5280 4.2.1.4).
+//! The UUID 6f1d4b0e-5c3a-4d8f-9b27-e0a1c94d7352 is split into five arcs, one of 16 and four of 28 bits, because RFC 5280
+//! appendix B requires readers to support only arcs below 2^28: a single arc of 128 bits makes Go before 1.23 and pkilint
+//! reject the certificate. Below the UUID: `.1.<role>` marks an issuing CA; in a leaf, `.2.<level>` is the assurance level and
+//! `.3.<class>` the approver class. All three are certificate policies (RFC 5280 4.2.1.4).
 
 use crate::der;
 
 /// The UUID's arcs.
 const ARCS: [u32; 5] = [0x6f1d, 0x04b0_e5c3, 0x0a4d_8f9b, 0x027e_0a1c, 0x094d_7352];
 
-/// `certificatePolicies` (RFC 5280 4.2.1.4), as the encoder wants it.
+/// `certificatePolicies` (RFC 5280 4.2.1.4), for the encoder.
 pub(crate) const CERTIFICATE_POLICIES: [u64; 4] = [2, 5, 29, 32];
 
 /// Content octets of `anyPolicy` 2.5.29.32.0 (RFC 5280 4.2.1.4).
@@ -23,10 +23,10 @@ pub(crate) const ASSURANCE: u8 = 2;
 /// Branch of the approver classes of leaves.
 pub(crate) const ADMITTED_BY: u8 = 3;
 
-/// 1 byte for `2.25`, 3 for the arc of 16 bits, 4 for each of 28 bits, 2 for branch and value.
+/// Content octets of our identifiers: 1 for `2.25`, 3 for the arc of 16 bits, 4 for each of 28 bits, 2 for branch and value.
 pub(crate) const LEN: usize = 22;
 
-/// Content octets of `2.25.<UUID>.<branch>.<value>` (X.690 8.19). Branch and value lie below 128.
+/// Content octets of `2.25.<UUID>.<branch>.<value>` (X.690 8.19). Branch and value must be below 128.
 pub(crate) const fn ours(branch: u8, value: u8) -> [u8; LEN] {
     let mut out = [0; LEN];
     out[0] = 2 * 40 + 25;

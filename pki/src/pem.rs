@@ -3,38 +3,30 @@
 use ::pem::{EncodeConfig, LineEnding, Pem};
 use thiserror::Error;
 
-/// Longest text read: some hundreds of certificates, far more than any bundle of ours.
+/// Longest text read, in bytes: some hundreds of certificates, far more than any bundle of ours.
 const TEXT_MAX: usize = 1024 * 1024;
 
 /// Why a text is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum PemError {
-    /// Too many bytes.
     #[error("the text has {len} bytes and at most {TEXT_MAX} are read")]
-    TooLong {
-        /// Bytes given.
-        len: usize,
-    },
-    /// A block that does not decode.
+    TooLong { len: usize },
     #[error("the text is not PEM: {0}")]
     Malformed(String),
-    /// Nothing with this label.
     #[error("the text holds no `-----BEGIN {label}-----` block")]
-    Missing {
-        /// The label looked for.
-        label: String,
-    },
+    Missing { label: String },
 }
 
 /// One block with 64 characters a line, ending in a newline.
 #[must_use]
 pub fn to_pem(label: &str, der: &[u8]) -> String {
-    // The same text on every platform: a bundle's hash must not depend on where it was written.
+    // The hash of a bundle must not depend on the platform that wrote it.
     ::pem::encode_config(&Pem::new(label, der), EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
 
-/// The blocks with this label, in order. Blocks with other labels, and text between blocks, are passed over (RFC 7468
-/// 2); none at all is an error.
+/// The blocks with this label, in order. Blocks with other labels and text between blocks are ignored (RFC 7468 2). It is an
+/// error if there is no block with this label.
 pub fn parse_pem(label: &str, text: &str) -> Result<Vec<Vec<u8>>, PemError> {
     if text.len() > TEXT_MAX {
         return Err(PemError::TooLong { len: text.len() });

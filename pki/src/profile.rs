@@ -1,4 +1,4 @@
-//! What a leaf of each role looks like. Names, usages and lifetimes come from here and from policy, never from a requester.
+//! The certificate profile of each role. Names, usages and lifetimes come from here and from policy, never from a requester.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::chain::Eku;
 use crate::name::Role;
 use crate::oid;
 
-/// How far notBefore lies in the past, for clocks that run behind.
+/// Time from notBefore to the time of issue, for verifiers whose clock is slow.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 const DAY: u64 = 24 * 60 * 60;
@@ -26,12 +26,12 @@ pub enum OtherNames {
     GatewayNames,
 }
 
-/// One role's rules.
+/// The certificate profile of one role.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// The role.
+    /// Role of the identity and of the issuing CA.
     pub role: Role,
-    /// The longest lifetime, whatever policy says.
+    /// Upper bound of the lifetime. Policy can only shorten it.
     pub lifetime_max: Duration,
     /// The one extended key usage.
     pub eku: Eku,
@@ -39,24 +39,24 @@ pub struct Profile {
     pub other_names: OtherNames,
 }
 
-/// Renewed daily; a month covers a machine that is switched off for the holidays.
+/// Certificates of machines are renewed daily. The maximum of a month is for a machine that is switched off for weeks.
 const MACHINE: Profile = Profile {
     role: Role::Machine,
     lifetime_max: Duration::from_secs(30 * DAY),
     eku: Eku::ClientAuth,
     other_names: OtherNames::OwnDnsName,
 };
-/// What a machine shows to whoever reaches a service of its own sealed within the gateway's connection: the one machine
-/// leaf for servers. Nobody takes it from a client, and the role of its CA keeps it from being taken for the gateway's.
+/// The server certificate of a machine's sealed services, whose TLS runs inside the gateway's connection. Without clientAuth no
+/// server accepts it, and because of its CA's role no client accepts it as the gateway's.
 const SEALED: Profile = Profile { eku: Eku::ServerAuth, ..MACHINE };
-/// A person sits at a keyboard and can log in again; a stolen laptop must not last.
+/// Short: a person can log in again, and a stolen laptop must not keep access.
 const PERSON: Profile = Profile {
     role: Role::Person,
     lifetime_max: Duration::from_secs(7 * DAY),
     eku: Eku::ClientAuth,
     other_names: OtherNames::Nothing,
 };
-/// What the world's servers do (CA/Browser Forum, 2025), with a margin for an operator on leave.
+/// The usual lifetime of server certificates on the public web (CA/Browser Forum, 2025), with a margin for an absent operator.
 const GATEWAY: Profile = Profile {
     role: Role::Gateway,
     lifetime_max: Duration::from_secs(90 * DAY),
@@ -82,27 +82,27 @@ impl Profile {
     }
 }
 
-/// Text that is none of the words of an enumeration.
+/// The text is not one of the values of an enumeration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{found}` is not known; use one of {known}")]
 pub struct UnknownWord {
-    /// What was given.
+    /// The text.
     pub found: String,
-    /// What would do.
+    /// The accepted values, as a list for people.
     pub known: &'static str,
 }
 
-/// How well a leaf's key and host are known. Ordered: more is greater.
+/// What is proven about a leaf's key and host. Ordered from least to most.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum AssuranceLevel {
-    /// Nothing was shown.
+    /// Nothing is proven.
     #[default]
     None,
-    /// The key was shown to be held.
+    /// Possession of the key is proven.
     Software,
-    /// Key or host is bound to a TPM or HSM.
+    /// The key or the host is proven to be bound to a TPM or HSM.
     Hardware,
-    /// The boot state was shown too.
+    /// The boot state is proven too.
     Measured,
 }
 
@@ -155,7 +155,7 @@ pub enum AdmittedBy {
     Policy,
     /// A person.
     Person,
-    /// Whoever set the gateway up, before there was anybody to ask.
+    /// The operator who set the gateway up, before there was a person or policy.
     Bootstrap,
     /// The holder of the certificate before this one.
     Renewal,

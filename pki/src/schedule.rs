@@ -1,4 +1,4 @@
-//! When a certificate is to be renewed.
+//! The renewal times of a certificate.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -6,22 +6,22 @@ use crate::profile::BACKDATE;
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
-/// When to renew.
+/// The renewal times of one certificate.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Schedule {
-    /// From here on, renew: half of life, give or take a tenth of life.
+    /// Earliest renewal: 40 % to 60 % of the lifetime after its start.
     pub renew_after: UnixTime,
-    /// From here on, be loud about not having renewed: three quarters of life.
+    /// From here on a missing renewal is a warning: 75 % of the lifetime after its start.
     pub renew_by: UnixTime,
 }
 
-/// The schedule of one certificate. The spread is drawn from the serial, so that a fleet enrolled in one minute does not
-/// renew in one minute, and server and client compute the same without talking.
+/// Computes the renewal times. The spread is derived from the serial: machines that enrolled in the same minute renew at
+/// different times, and gateway and client compute the same times independently.
 #[must_use]
 pub fn schedule(serial: &Serial, not_before: UnixTime, not_after: UnixTime) -> Schedule {
     let start = not_before.plus(BACKDATE).min(not_after);
     let life = u128::from(not_after.since(start).as_secs());
-    // 0 ..= 65_535 maps to 40 % ..= 60 % of life.
+    // 0 ..= 65_535 maps to 40 % ..= 60 % of the lifetime.
     let draw = match digest(&SHA256, serial.as_bytes()).as_ref() {
         [high, low, ..] => u128::from(u16::from_be_bytes([*high, *low])),
         _ => 0,

@@ -4,24 +4,17 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Text that is not the hexadecimal form of a fixed number of bytes.
+/// Why a text is not the hexadecimal form of a fixed number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadHex {
-    /// The wrong number of digits.
     #[error("expected {want} hexadecimal digits and found {found}")]
-    Length {
-        /// Digits expected.
-        want: usize,
-        /// Bytes found.
-        found: usize,
-    },
-    /// Something that is no digit.
+    Length { want: usize, found: usize },
     #[error("the byte at position {at} is not a hexadecimal digit")]
     Digit {
         /// Offset, from zero.
         at: usize,
     },
-    /// A value no certificate can carry.
     #[error("the serial is zero or has its top bit set; serials are positive")]
     NotPositive,
 }
@@ -43,7 +36,7 @@ pub(crate) fn read_hex<const N: usize>(text: &str) -> Result<[u8; N], BadHex> {
 
 /// Lower-case digits.
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    // In one piece: formatting byte by byte is a dozen times slower, and hex is made for every record's key.
+    // Formatting byte by byte is a dozen times slower, and every record's key contains hex.
     let mut digits = [0; 64];
     for part in bytes.chunks(digits.len() / 2) {
         for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
@@ -71,7 +64,7 @@ impl Serial {
         Self(entropy)
     }
 
-    /// From the content octets of a certificate's INTEGER; nothing if it is not positive or longer than ours.
+    /// From the content octets of a certificate's INTEGER; `None` if it is not positive or longer than 16 bytes.
     pub(crate) fn from_integer(content: &[u8]) -> Option<Self> {
         let magnitude = match content {
             [first, ..] if first & 0x80 != 0 => return None,

@@ -1,11 +1,10 @@
 //! OpenSSH certificates (OpenSSH's PROTOCOL.certkeys, version 01) for hosts and users.
 //!
-//! The life of one is short: [`SshDraft::host`] or [`SshDraft::user`] fills in every field and checks it, and
-//! [`SshDraft::issue`] signs. Of the requester's making is the public key alone, and only [`SshKey::verify`] makes it one
-//! that was proven. Hosts and users have CAs of their own: a host's certificate must never log anybody in.
+//! [`SshDraft::host`] or [`SshDraft::user`] fills in and checks every field, [`SshDraft::issue`] signs. Only the public key comes
+//! from the requester, and [`SshKey::verify`] checks the proof of its possession. Hosts and users have separate CAs, so that a
+//! host's certificate can never be used to log in.
 //!
-//! Reading (keys, signatures, certificates) is left to the `ssh-key` crate; the encoding is written out here, so that each
-//! field is one line that can be compared with the protocol.
+//! The `ssh-key` crate parses keys, signatures and certificates. Encoding is done here, one line for each field of the protocol.
 
 mod key;
 #[cfg(test)]
@@ -25,20 +24,20 @@ use crate::time::UnixTime;
 
 /// Most principals in one certificate: OpenSSH reads no more (SSHKEY_CERT_MAX_PRINCIPALS).
 pub const SSH_PRINCIPALS_MAX: usize = 256;
-/// Longest principal, in bytes: twice what the longest name of ours takes.
+/// Longest principal, in bytes: twice the longest name.
 pub const SSH_PRINCIPAL_MAX: usize = 128;
-/// Length of the nonce: what OpenSSH itself writes.
+/// Length of the nonce in bytes, the same as OpenSSH's.
 const NONCE: usize = 32;
-/// What `ssh-keygen` permits in a user's certificate unless told otherwise, in the order the protocol wants.
+/// The default extensions of `ssh-keygen` for user certificates, in lexical order as PROTOCOL.certkeys requires.
 const USER_EXTENSIONS: [&str; 5] =
     ["permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding", "permit-pty", "permit-user-rc"];
 
-/// Whom a certificate is for. The numbers are the protocol's.
+/// The certificate type, with the numbers of PROTOCOL.certkeys.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum SshKind {
-    /// Somebody who logs in.
+    /// For logging in.
     User,
-    /// A server that is logged in to.
+    /// For an SSH server.
     Host,
 }
 
@@ -77,56 +76,29 @@ impl fmt::Display for SshKind {
     }
 }
 
-/// Why no SSH certificate is made.
+/// Why an SSH certificate is not issued.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum SshError {
-    /// The wrong kind of holder.
     #[error("a {kind} certificate cannot be for `{identity}`")]
-    Role {
-        /// What was to be made.
-        kind: SshKind,
-        /// For whom.
-        identity: String,
-    },
-    /// To OpenSSH a certificate without principals is good for every name.
+    Role { kind: SshKind, identity: String },
+    /// OpenSSH accepts a certificate without principals for every name.
     #[error("an SSH certificate needs between 1 and {SSH_PRINCIPALS_MAX} principals, not {found}")]
-    Principals {
-        /// How many there were.
-        found: usize,
-    },
-    /// Text that is no login name.
+    Principals { found: usize },
     #[error("`{principal}` cannot be a principal")]
-    Principal {
-        /// The text.
-        principal: String,
-    },
-    /// It would be over already.
+    Principal { principal: String },
     #[error("the certificate would end before it begins")]
     Over,
-    /// Another CA's business.
     #[error("the SSH CA for {ca} certificates does not sign {kind} certificates")]
-    WrongCa {
-        /// The CA's kind.
-        ca: SshKind,
-        /// The draft's.
-        kind: SshKind,
-    },
-    /// A key that cannot be an SSH CA.
+    WrongCa { ca: SshKind, kind: SshKind },
     #[error("{found} keys cannot sign SSH certificates here; use Ed25519, P-256 or P-384")]
-    CaAlgorithm {
-        /// What it is.
-        found: String,
-    },
-    /// The CA's public key.
+    CaAlgorithm { found: String },
     #[error("the SSH CA key is not usable: {0}")]
     CaKey(#[from] KeyError),
-    /// The public half is not that of the private one.
     #[error("the SSH CA key signs, but not for the public key it shows")]
     CaMismatch,
-    /// The CA key failed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// What we encoded cannot be read back.
     #[error("the SSH certificate cannot be encoded: {0}")]
     Encoding(String),
 }
@@ -145,10 +117,7 @@ impl fmt::Debug for SshCa {
 }
 
 impl SshCa {
-    /// Makes a CA of a key, after trying whether it signs for the public key it shows.
-    ///
-    /// # Errors
-    /// [`SshError::CaAlgorithm`], [`SshError::CaKey`], [`SshError::Sign`] or [`SshError::CaMismatch`].
+    /// Checks by a test signature that the private key matches the public one.
     pub fn new(kind: SshKind, key: Arc<dyn CaKey>) -> Result<Self, SshError> {
         const PROBE: &[u8] = b"lychgate: does this key belong to itself?";
         let public = SshKey::of_ca(key.as_ref())?;
@@ -157,7 +126,7 @@ impl SshCa {
         Ok(Self { kind, key, public })
     }
 
-    /// What it signs.
+    /// The only kind of certificate that it signs.
     #[must_use]
     pub const fn kind(&self) -> SshKind {
         self.kind
@@ -170,7 +139,7 @@ impl SshCa {
     }
 }
 
-/// A certificate with all its fields, each checked.
+/// An unsigned certificate whose fields are checked.
 #[derive(Clone, Debug)]
 #[must_use = "a draft that is not issued does nothing"]
 pub struct SshDraft {
@@ -186,17 +155,14 @@ pub struct SshDraft {
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshIssued {
-    /// The line that goes into a `-cert.pub` file, without its end.
+    /// The line of a `-cert.pub` file, without newline.
     pub line: String,
     /// The serial number.
     pub serial: u64,
 }
 
 impl SshDraft {
-    /// A host certificate for a machine, by its name alone and its DNS name, until `until` (exclusive).
-    ///
-    /// # Errors
-    /// [`SshError::Role`], [`SshError::Over`].
+    /// A host certificate for a machine, with its name and its DNS name as principals, until `until` (exclusive).
     pub fn host(
         key: SshKey,
         identity: &Identity,
@@ -209,9 +175,6 @@ impl SshDraft {
     }
 
     /// A user certificate for a person who may log in under `principals`, until `until` (exclusive).
-    ///
-    /// # Errors
-    /// [`SshError::Role`], [`SshError::Principals`], [`SshError::Principal`], [`SshError::Over`].
     pub fn user(
         key: SshKey,
         identity: &Identity,
@@ -244,9 +207,9 @@ impl SshDraft {
         if until <= now {
             return Err(SshError::Over);
         }
-        // Zero would mean that the CA does not number its certificates.
+        // Zero means that the CA does not number its certificates (PROTOCOL.certkeys).
         let serial = u64::from_be_bytes(entropy).max(1);
-        // What sshd writes into its log for every login.
+        // sshd logs the key id at every login.
         let key_id = format!("{identity}#{serial:016x}");
         Ok(Self { kind, key, serial, key_id, principals, valid_after: now.minus(BACKDATE), valid_before: until })
     }
@@ -269,7 +232,7 @@ impl SshDraft {
         &self.key_id
     }
 
-    /// The names it is good for.
+    /// Login names or host names.
     #[must_use]
     pub fn principals(&self) -> &[String] {
         &self.principals
@@ -294,9 +257,6 @@ impl SshDraft {
     }
 
     /// Encodes and signs.
-    ///
-    /// # Errors
-    /// [`SshError::WrongCa`], [`SshError::Sign`], [`SshError::Encoding`].
     pub fn issue(self, ca: &SshCa, nonce: [u8; NONCE]) -> Result<SshIssued, SshError> {
         if ca.kind != self.kind {
             return Err(SshError::WrongCa { ca: ca.kind, kind: self.kind });
@@ -304,7 +264,7 @@ impl SshDraft {
         let mut bytes = self.to_be_signed(ca, &nonce);
         let signature = key::sign(ca.key.as_ref(), &bytes)?;
         string(&mut bytes, &signature);
-        // Read back by the reader of others: what it does not understand is not given to anybody.
+        // Parse the result: a certificate that the `ssh-key` crate cannot read is not issued.
         let unreadable = |error: ssh_key::Error| SshError::Encoding(error.to_string());
         let line = ssh_key::Certificate::from_bytes(&bytes).and_then(|cert| cert.to_openssh()).map_err(unreadable)?;
         Ok(SshIssued { line, serial: self.serial })
@@ -341,63 +301,56 @@ impl SshDraft {
     }
 }
 
-/// Letters, digits, `_`, `-`, `.` and `@`, not starting like an option: what is a login or a host name everywhere.
+/// Letters, digits, `_`, `-`, `.` and `@`, not starting with `-`: valid as login name and as host name on every system.
 fn is_principal(text: &str) -> bool {
     let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte);
     (1..=SSH_PRINCIPAL_MAX).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(ours)
 }
 
-/// RFC 4251 5, `string`: a length of four bytes, then the bytes. Nothing here comes near the length's limit.
+/// RFC 4251 5, `string`: a length of four bytes, then the bytes. The lengths here are far below 2^32.
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-/// Why text is not a certificate we can use.
+/// Why a certificate is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum SshCertError {
-    /// It cannot be read.
     #[error("it is not an OpenSSH certificate: {0}")]
     Unreadable(String),
-    /// It was made by somebody else.
     #[error("it is not signed by this SSH CA")]
     NotByThisCa,
 }
 
-/// A certificate that was read, and of which nothing is believed yet.
+/// A certificate that was parsed and is not trusted yet.
 #[derive(Clone, Debug)]
 pub struct SshCertificate(ssh_key::Certificate);
 
 impl SshCertificate {
     /// Reads the line of a `-cert.pub` file.
-    ///
-    /// # Errors
-    /// [`SshCertError::Unreadable`].
     pub fn parse(line: &str) -> Result<Self, SshCertError> {
         ssh_key::Certificate::from_openssh(line.trim())
             .map(Self)
             .map_err(|error| SshCertError::Unreadable(error.to_string()))
     }
 
-    /// The certificate as a line, without comment: what was read and nothing else.
+    /// The line of a `-cert.pub` file, without comment and newline.
     #[must_use]
     pub fn line(&self) -> String {
-        // What was read can be written.
+        // Cannot fail: the certificate was parsed from this form.
         let text = self.0.to_openssh().unwrap_or_default();
         text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// Checks who made it.
-    ///
-    /// # Errors
-    /// [`SshCertError::NotByThisCa`].
+    /// Checks the signature by a CA's public key. Validity and principals are not checked.
     pub fn check_signed_by(&self, ca: &SshKey) -> Result<(), SshCertError> {
         let other = |_| SshCertError::NotByThisCa;
         let unreadable = |error: ssh_key::Error| SshCertError::Unreadable(error.to_string());
         let signer = ssh_key::PublicKey::from(self.0.signature_key().clone()).to_bytes().map_err(unreadable)?;
         let signature = Vec::<u8>::try_from(self.0.signature().clone()).map_err(unreadable)?;
         let whole = self.0.to_bytes().map_err(unreadable)?;
-        // The signature is the last string; what stands before its length is what was signed.
+        // The signature is the last string; the bytes before its length are what was signed.
         let signed = whole.len().checked_sub(signature.len() + 4).and_then(|end| whole.get(..end));
         let signed = signed.ok_or(SshCertError::NotByThisCa)?;
         if signer != ca.blob() {
@@ -406,7 +359,7 @@ impl SshCertificate {
         ca.verify_blob(signed, &signature).map_err(other)
     }
 
-    /// Whether it is for this key.
+    /// Whether it certifies this key.
     #[must_use]
     pub fn certifies(&self, key: &SshKey) -> bool {
         let certified = ssh_key::PublicKey::from(self.0.public_key().clone()).to_bytes();
@@ -434,7 +387,7 @@ impl SshCertificate {
         self.0.key_id()
     }
 
-    /// The names it is good for.
+    /// Login names or host names.
     #[must_use]
     pub fn principals(&self) -> &[String] {
         self.0.valid_principals()

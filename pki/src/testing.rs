@@ -1,4 +1,4 @@
-//! A small trust domain for the unit tests, and certificates our own profiles would never make.
+//! A small trust domain for the unit tests, and certificates outside our profiles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub(crate) fn leaf_request(uri: &str) -> LeafRequest {
     }
 }
 
-/// The fields of a good leaf, to be bent.
+/// The fields of a good leaf, for tests that change one.
 pub(crate) fn leaf_params(uri: &str) -> (CertificateParams, SubjectKey) {
     let request = leaf_request(uri);
     let key = request.key.clone();

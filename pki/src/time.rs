@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::time::OffsetDateTime;
 use ::time::format_description::well_known::Rfc3339;
 
-/// A moment, in whole seconds since 1970-01-01T00:00:00Z. Certificates know nothing finer (RFC 5280 4.1.2.5).
+/// A time in whole seconds since 1970-01-01T00:00:00Z, the resolution of certificates (RFC 5280 4.1.2.5).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixTime(u64);
 
@@ -26,25 +26,25 @@ impl UnixTime {
         self.0
     }
 
-    /// Later by `by`, in whole seconds; stops at the end of time instead of wrapping.
+    /// Later by the whole seconds of `by`; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()))
     }
 
-    /// Earlier by `by`, in whole seconds; stops at the epoch.
+    /// Earlier by the whole seconds of `by`; not before the epoch.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_secs()))
     }
 
-    /// How long ago `earlier` was; zero if it lies in the future.
+    /// Time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
-    /// As HTTP writes it (RFC 9110 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`; nothing beyond the year 9999.
+    /// The date of HTTP (RFC 9110 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`; `None` beyond the year 9999.
     #[must_use]
     pub fn http_date(self) -> Option<String> {
         let at = self.to_datetime()?;
@@ -54,12 +54,12 @@ impl UnixTime {
         Some(format!("{day}, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year()))
     }
 
-    /// From a signed timestamp as certificates carry it; what lies before the epoch counts as the epoch.
+    /// From a parsed certificate time; a time before the epoch becomes the epoch.
     pub(crate) fn from_signed(secs: i64) -> Self {
         Self(u64::try_from(secs).unwrap_or(0))
     }
 
-    /// As the calendar type of the encoder; nothing beyond the year 9999.
+    /// The encoder's calendar type; `None` beyond the year 9999.
     pub(crate) fn to_datetime(self) -> Option<OffsetDateTime> {
         if self > Self::LAST_IN_CERTIFICATES {
             return None;

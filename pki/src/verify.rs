@@ -1,4 +1,4 @@
-//! A peer's certificates to a [`Peer`]: who it is, decided by the chain and by nothing else the peer says.
+//! Verifies a peer's certificates and gives a [`Peer`], whose identity comes from the chain alone.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ use crate::profile::AssuranceLevel;
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
-/// A party whose certificate was verified. That it holds the key is for the handshake to show.
+/// A party whose certificate was verified. The TLS handshake proves possession of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Who it is.
@@ -26,86 +26,48 @@ pub struct Peer {
     pub not_before: UnixTime,
     /// End of the certificate's validity.
     pub not_after: UnixTime,
-    /// How well its key is kept.
+    /// The assurance level in its certificate; `None` when the certificate has none.
     pub assurance: AssuranceLevel,
 }
 
 /// Why a peer is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum PeerError {
-    /// More certificates than we read.
     #[error("{found} certificates were sent and at most {SENT_MAX} are read")]
     TooManyCertificates {
         /// How many, the leaf included.
         found: usize,
     },
-    /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// SPIFFE X509-SVID 4.1.
     #[error("the certificate carries {found} URIs instead of exactly one identity")]
-    IdentityCount {
-        /// How many.
-        found: usize,
-    },
-    /// A URI that is no identity.
+    IdentityCount { found: usize },
     #[error("the certificate's URI is no identity: {0}")]
     BadIdentity(#[source] BadName),
-    /// An identity of another trust domain.
     #[error("the identity `{identity}` does not lie in trust domain `{domain}`")]
-    ForeignDomain {
-        /// The identity.
-        identity: String,
-        /// Our domain.
-        domain: String,
-    },
+    ForeignDomain { identity: String, domain: String },
     /// Signed by a root or CA that carries no role, or several, or that may have CAs of its own.
     #[error("the certificate was not issued by a CA for exactly one role")]
     NoIssuingRole,
-    /// The CA is not the one for the role in the name.
     #[error("the identity `{identity}` was issued by the CA for {}", ca.plural())]
-    WrongIssuer {
-        /// The identity.
-        identity: String,
-        /// The role of the CA.
-        ca: Role,
-    },
-    /// Not the kind of party expected here.
+    WrongIssuer { identity: String, ca: Role },
     #[error("a {found} is not accepted here")]
-    WrongRole {
-        /// The role of the peer.
-        found: Role,
-    },
+    WrongRole { found: Role },
     /// SPIFFE X509-SVID 4.3, RFC 5280 4.2.1.3.
     #[error("the certificate's key usage is not there, not critical, or not for signing")]
     KeyUsage,
-    /// Usages beside the one of the role.
     #[error("the certificate's extended key usage is not {wanted} alone")]
-    ExtendedKeyUsage {
-        /// What it should be.
-        wanted: Eku,
-    },
-    /// Not a serial of ours.
+    ExtendedKeyUsage { wanted: Eku },
     #[error("the certificate's serial number is longer than 16 bytes")]
     Serial,
-    /// Two levels at once.
     #[error("the certificate states {found} assurance levels")]
-    Assurance {
-        /// How many.
-        found: usize,
-    },
-    /// The machine is another one.
+    Assurance { found: usize },
     #[error("the certificate is not for the machine `{wanted}`")]
-    WrongMachine {
-        /// The machine asked for.
-        wanted: String,
-    },
-    /// The gateway is another one.
+    WrongMachine { wanted: String },
     #[error("the gateway's certificate is not for `{host}`")]
-    WrongHost {
-        /// The host asked for.
-        host: String,
-    },
+    WrongHost { host: String },
 }
 
 /// Verifies a machine or person that connects to us. `intermediates` is what it sent after the leaf, in any order, the
@@ -120,7 +82,7 @@ pub fn verify_peer(
     verify(leaf, intermediates, anchors, Eku::ClientAuth, roles, now).map(|(peer, _)| peer)
 }
 
-/// The same, with the pin of the root that it leads to.
+/// As [`verify_peer`], and returns the pin of the root as well.
 pub fn verify_peer_to_root(
     leaf: &[u8],
     intermediates: &[&[u8]],
@@ -131,7 +93,7 @@ pub fn verify_peer_to_root(
     verify(leaf, intermediates, anchors, Eku::ClientAuth, roles, now).map(|(peer, chain)| (peer, chain.anchor()))
 }
 
-/// Verifies a gateway we connected to by `host`, a name or an address.
+/// Verifies a gateway that was reached as `host`, a name or an address.
 pub fn verify_gateway(
     leaf: &[u8],
     intermediates: &[&[u8]],
@@ -143,8 +105,8 @@ pub fn verify_gateway(
     if chain.matches_host(host) { Ok(peer) } else { Err(PeerError::WrongHost { host: host.to_owned() }) }
 }
 
-/// Verifies the sealed service of a machine that we connected to by the machine's name. Its own certificate, for clients,
-/// is refused here as this one is refused everywhere else.
+/// Verifies the sealed service of a machine that was reached by the machine's name. The machine's client certificate is refused
+/// here, and the certificate of the sealed service everywhere else.
 pub fn verify_sealed(
     leaf: &[u8],
     intermediates: &[&[u8]],
@@ -190,7 +152,7 @@ fn verify<'a>(
     Ok((peer, chain))
 }
 
-/// SPIFFE X509-SVID 4.1: exactly one URI, and it names somebody in our trust domain.
+/// SPIFFE X509-SVID 4.1: exactly one URI, an identity in our trust domain.
 fn identity(leaf: &Certificate<'_>, anchors: &TrustAnchors) -> Result<Identity, PeerError> {
     let uris = leaf.uris();
     let [uri] = uris.as_slice() else {
@@ -204,8 +166,8 @@ fn identity(leaf: &Certificate<'_>, anchors: &TrustAnchors) -> Result<Identity, 
     }
 }
 
-/// The role of the CA that signed the leaf. It may have no CAs below (path length 0), and no CA above it carries a role:
-/// so the holder of one issuing key cannot make a CA for another role.
+/// The role of the CA that signed the leaf. The CA must have path length 0 and no CA above it may carry a role: so the holder of
+/// one issuing key cannot make a CA for another role.
 fn issuing_role(issuers: &[Certificate<'_>]) -> Result<Role, PeerError> {
     let [issuing, above @ ..] = issuers else {
         return Err(PeerError::NoIssuingRole);
@@ -217,7 +179,7 @@ fn issuing_role(issuers: &[Certificate<'_>]) -> Result<Role, PeerError> {
     }
 }
 
-/// SPIFFE X509-SVID 4.3: key usage present and critical; and one extended usage, the one of the role.
+/// SPIFFE X509-SVID 4.3: key usage present and critical; exactly one extended key usage, the one of the role.
 fn check_usages(leaf: &Certificate<'_>, eku: Eku) -> Result<(), PeerError> {
     if !leaf.key_usage().is_some_and(|(critical, usage)| critical && usage.digital_signature()) {
         return Err(PeerError::KeyUsage);
@@ -240,7 +202,7 @@ fn check_usages(leaf: &Certificate<'_>, eku: Eku) -> Result<(), PeerError> {
     if alone { Ok(()) } else { Err(PeerError::ExtendedKeyUsage { wanted: eku }) }
 }
 
-/// The level stated; none stated is the lowest.
+/// The assurance level; the lowest when the leaf has none.
 fn assurance(leaf: &Certificate<'_>) -> Result<AssuranceLevel, PeerError> {
     match leaf.assurances().as_slice() {
         [] => Ok(AssuranceLevel::None),

@@ -1,5 +1,5 @@
-//! Other people's programs on what we make, and we on what they make: OpenSSL, GnuTLS, Python's cryptography, pkilint.
-//! A missing program fails the test: a green run must mean that all of them agreed.
+//! Interoperability in both directions with OpenSSL, GnuTLS, Python's cryptography and pkilint. A missing program fails the test,
+//! so that a passing run means that all of them agreed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,7 +27,7 @@ fn now() -> UnixTime {
     UnixTime::new(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
 }
 
-/// Runs a program; its standard output and error together, and whether it succeeded.
+/// Runs a program. Returns whether it succeeded, and its standard output and error together.
 fn run(dir: &Path, program: &str, args: &[&str]) -> (bool, String) {
     let output = Command::new(program).args(args).current_dir(dir).output().unwrap_or_else(|error| {
         panic!("`{program}` could not be started ({error}); run `tests/run`, which installs what the tests need")
@@ -54,7 +54,7 @@ struct Domain {
     cas: Vec<IssuingCa>,
 }
 
-/// One of them a wildcard, as a gateway has that shows machines' services under its own name (RFC 9525 6.3).
+/// The wildcard is for a gateway that offers machines' services below its own name (RFC 9525 6.3).
 fn names(role: Role) -> Vec<GatewayName> {
     let all = ["gate.kernel.example", "*.gate.kernel.example", "192.0.2.7", "2001:db8::7"];
     if role == Role::Gateway { all.iter().map(|name| GatewayName::parse(name).unwrap()).collect() } else { Vec::new() }
@@ -76,7 +76,7 @@ fn leaf_named(ca: &IssuingCa, key: SubjectKey, gateway_names: Vec<GatewayName>) 
         gateway_names,
     };
     let draft = pki::draft(request, now());
-    // One with the place of its list, the others without.
+    // One role has a CRL distribution point, the others have none.
     let lists = ListsUrl::parse("http://crl.kernel.example").unwrap();
     let draft = if ca.role() == Role::Machine { draft.with_list(&lists, &ca.key_digest()) } else { draft };
     draft.lint().unwrap().issue(ca).unwrap().der
@@ -136,7 +136,7 @@ fn openssl_verifies_every_role() {
             let (ca, leaf) = (format!("{role}-ca.pem"), format!("{role}.pem"));
             let base = ["verify", "-x509_strict", "-CAfile", "root.pem", "-untrusted", &ca, "-purpose"];
             must(domain.path(), "openssl", &[&base[..], &[purpose, &leaf]].concat());
-            // The other purpose is refused: no machine can pose as the gateway, and no gateway as a machine.
+            // The other purpose is refused: no machine can impersonate the gateway, and no gateway a machine.
             let other = if role == Role::Gateway { "sslclient" } else { "sslserver" };
             let (ok, text) = run(domain.path(), "openssl", &[&base[..], &[other, &leaf]].concat());
             assert!(!ok, "{role} passes for {other}: {text}");
@@ -238,7 +238,7 @@ fn gnutls_verifies_every_role() {
     }
 }
 
-/// Python's cryptography follows the public web's rules, Ed25519 not among them.
+/// Python's cryptography follows the rules of the public web, which do not include Ed25519.
 const PYTHON: &str = r#"
 import sys, datetime
 from cryptography import x509
@@ -284,16 +284,16 @@ fn python_cryptography_verifies_every_role() {
     }
 }
 
-/// What pkilint 0.13 finds in everything of ours, and why it is not mended.
+/// Findings of pkilint 0.13 in all our certificates, and why they are not fixed.
 fn is_known(code: &str, message: &str) -> bool {
     match code {
-        // It finds this for every `spiffe://` URI, the one form an identity has.
+        // Reported for every `spiffe://` URI, which SPIFFE requires.
         "pkix.invalid_uri_syntax" => message.contains("spiffe://"),
         _ => false,
     }
 }
 
-/// Everything else pkilint finds at the level of a warning or worse.
+/// All other findings of pkilint that are at least warnings.
 fn findings(dir: &Path, program: &str, args: &[&str]) -> Vec<String> {
     let (_, text) = run(dir, program, &[&["lint", "-s", "WARNING", "-f", "JSON"], args].concat());
     let json: serde_json::Value =
@@ -314,7 +314,7 @@ fn findings(dir: &Path, program: &str, args: &[&str]) -> Vec<String> {
 #[test]
 fn pkilint_finds_nothing() {
     let domain = domain(KeyAlgorithm::P256);
-    // RFC 5280 4.2.1.6 leaves wildcards undefined, and pkilint holds to that; here the gateway has none.
+    // RFC 5280 4.2.1.6 leaves wildcards undefined and pkilint reports them, so the gateway has none here.
     let gateway = domain.ca(Role::Gateway);
     let plain = names(Role::Gateway).into_iter().filter(|name| !name.to_string().starts_with('*')).collect();
     let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0.subject_key().unwrap();
@@ -335,7 +335,7 @@ fn pkilint_finds_nothing() {
     assert!(found.is_empty(), "\n{found}");
 }
 
-/// A request that asks for everything it must not get.
+/// Configuration of a request that asks for CA rights and other forbidden extensions.
 const HOSTILE: &str = "
 [req]
 prompt = no
@@ -386,7 +386,7 @@ fn supported_requests_are_certified_and_nothing_of_them_but_the_key() {
     let rows: [(KeyAlgorithm, Vec<&str>, &[&str]); 10] = [
         (KeyAlgorithm::P256, curve("P-256"), &[]),
         (KeyAlgorithm::P256, curve("P-256"), &["-sha384"]),
-        // What plain `openssl req` makes: SHA-256 under a P-384 key.
+        // The default of `openssl req`: SHA-256 with a P-384 key.
         (KeyAlgorithm::P384, curve("P-384"), &[]),
         (KeyAlgorithm::P384, curve("P-384"), &["-sha384"]),
         (KeyAlgorithm::Ed25519, vec!["-algorithm", "ED25519"], &[]),
@@ -416,7 +416,7 @@ fn supported_requests_are_certified_and_nothing_of_them_but_the_key() {
         let peer = pki::verify_peer(&der, &[ca.cert_der()], &anchors, &[Role::Machine], now()).unwrap();
         assert_eq!(peer.assurance, AssuranceLevel::Hardware);
 
-        // The last byte of a request lies in its signature.
+        // The last byte of a request belongs to its signature.
         let mut broken = request;
         *broken.last_mut().unwrap() ^= 1;
         assert_eq!(csr::verify(&broken), Err(pki::CsrError::Signature));
@@ -470,7 +470,7 @@ fn openssl_reads_our_requests_and_keys() {
     }
 }
 
-/// Keys OpenSSL makes load as CA keys.
+/// Keys made by OpenSSL load as CA keys.
 #[test]
 fn openssl_keys_sign() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,5 @@
-//! C2SP's x509-limbo: chain verification cases from all over the world, against [`pki::verify_chain`] and, as a yardstick,
-//! against bare webpki. Where we differ from what a case expects, [`KNOWN`] says why; a case listed there that passes
-//! fails this test too, so the list can only shrink by being edited.
+//! C2SP's x509-limbo, a corpus of path validation cases, against [`pki::verify_chain`] and for comparison against webpki alone.
+//! [`KNOWN`] lists the cases that we decide otherwise, each with the reason. A listed case that passes fails this test too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,28 +18,28 @@ use pki::{AnchorSet, Eku, UnixTime, parse_pem, verify_chain};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 
-/// Cases without a moment of their own mean "now".
+/// The time of cases that have none.
 const NOW: u64 = 1_772_366_400;
 
-/// How we come to differ from a case.
+/// Why we decide a case otherwise.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Why {
-    /// Two profiles of the corpus contradict each other, and we follow the other one.
+    /// Two profiles of the corpus contradict each other, and we follow the other profile than this case.
     OtherProfile,
     /// Stricter than the case asks, on purpose.
     Stricter,
-    /// A rule of the public web (CA/Browser Forum) that guards nothing here: common names, for one, are not read at all.
+    /// A rule of the public web (CA/Browser Forum) that does not matter here; for example, we do not read common names.
     PublicWeb,
-    /// A root signed by another root is an anchor like any other here; who signed it is not looked at.
+    /// A root signed by another root is accepted as an anchor; its signature is not checked.
     CrossSigned,
-    /// The limit is fixed and not the caller's to lower.
+    /// The limit is fixed, and the caller cannot lower it.
     FixedLimit,
-    /// A limit of the path builder, on the safe side: mail and directory names in name constraints, CAs that issue to
-    /// themselves. Our CAs do neither.
+    /// The path builder refuses what it does not support: mail and directory names in name constraints, self-issued CA
+    /// certificates. Our CAs have neither.
     PathBuilder,
 }
 
-/// Every case decided otherwise than expected.
+/// Every case that we decide otherwise than expected.
 const KNOWN: &[(&str, Why)] = &[
     ("pathlen::validation-ignores-pathlen-in-leaf", Why::Stricter),
     ("pathlen::self-issued-certs-pathlen", Why::PathBuilder),
@@ -72,7 +71,7 @@ const KNOWN: &[(&str, Why)] = &[
     ("webpki::san::san-critical-with-nonempty-subject", Why::PublicWeb),
 ];
 
-/// Gaps of bare webpki that must stay closed, by name: the reason this crate has rules of its own.
+/// Cases that webpki alone decides wrongly and we must not: the reason for the rules of this crate.
 const CLOSED: &[&str] = &[
     "crl::crlnumber-missing",
     "crl::crlnumber-critical",
@@ -132,10 +131,10 @@ fn slices(ders: &[Vec<u8>]) -> Vec<&[u8]> {
     ders.iter().map(Vec::as_slice).collect()
 }
 
-/// What we say: `Ok`, or why not.
+/// Our decision: `Ok`, or the reason of the refusal.
 fn ours(case: &Case) -> Result<(), String> {
     let now = UnixTime::new(case.now);
-    // A set is refused whole for one bad root; a case may hold good ones beside it, so they are picked out first.
+    // One bad root refuses the set, and a case may contain good ones beside it, so those are selected first.
     let check = |root: &[u8]| AnchorSet::new(&[root], now).map(|_| ());
     let all = slices(&case.roots);
     let good: Vec<&[u8]> = all.iter().copied().filter(|root| check(root).is_ok()).collect();
@@ -151,7 +150,7 @@ fn ours(case: &Case) -> Result<(), String> {
     }
 }
 
-/// What webpki says by itself.
+/// The decision of webpki alone.
 fn bare(case: &Case) -> Result<(), webpki::Error> {
     let roots: Vec<CertificateDer<'_>> = slices(&case.roots).into_iter().map(CertificateDer::from).collect();
     let intermediates: Vec<CertificateDer<'_>> =
@@ -197,7 +196,7 @@ fn cases() -> Option<Vec<Case>> {
     Some(corpus["testcases"].as_array().unwrap().iter().map(read).collect())
 }
 
-/// What is wrong with how one case came out, if anything.
+/// Compares the decision of one case with the expected one; `None` if it is right.
 fn complaint(case: &Case, known: Option<Why>) -> Option<String> {
     let id = &case.id;
     let started = Instant::now();
@@ -205,7 +204,7 @@ fn complaint(case: &Case, known: Option<Why>) -> Option<String> {
         return Some(format!("{id}: panicked"));
     };
     let took = started.elapsed();
-    // A thousand times what a case takes, for machines that stall: quadratic work would take longer still.
+    // A thousand times the usual duration of a case, for machines under load; quadratic work would take longer still.
     if took > Duration::from_secs(5) {
         return Some(format!("{id}: took {took:?}"));
     }
@@ -214,7 +213,7 @@ fn complaint(case: &Case, known: Option<Why>) -> Option<String> {
         (true, None) => None,
         (true, Some(why)) => Some(format!("{id}: comes out right and is listed as {why:?}")),
         (false, Some(why)) => {
-            // Worse than webpki alone only by refusing on purpose.
+            // We may be stricter than webpki alone only on purpose.
             let on_purpose = case.accept && matches!(why, Why::OtherProfile | Why::Stricter);
             (bare_right && !on_purpose).then(|| format!("{id}: webpki alone does better: {got:?}"))
         }

@@ -1,5 +1,5 @@
-//! OpenSSH's own `ssh-keygen` on the SSH certificates we make, and we on the keys and signatures it makes. A missing program
-//! fails the test: a green run must mean that both agreed.
+//! Interoperability with OpenSSH's `ssh-keygen`: it reads our certificates, we read its keys and signatures. A missing program fails
+//! the test, so that a passing run means that both agreed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,24 +21,24 @@ use pki::{
 const NOW: UnixTime = UnixTime::new(1_772_366_400);
 const UNTIL: UnixTime = UnixTime::new(1_772_370_000);
 
-/// Runs `ssh-keygen` and gives its standard output.
+/// Runs `ssh-keygen` and returns its standard output.
 #[track_caller]
 fn keygen(dir: &Path, args: &[&str], input: &[u8]) -> String {
     let mut command = Command::new("ssh-keygen");
-    // It prints times in local time.
+    // `ssh-keygen` prints local time.
     command.args(args).current_dir(dir).env("TZ", "UTC");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
             panic!("`ssh-keygen` could not be started ({error}); run `tests/run`, which installs what the tests need")
         });
-    // One that reads nothing may be gone already.
+    // A command that reads no input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "ssh-keygen {args:?}\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every kind of key we accept, as `ssh-keygen -t` and `-b` name it, with the algorithm's name.
+/// Every accepted kind of key: `ssh-keygen -t`, `-b`, and the algorithm's name.
 const KINDS: [(&str, &str, &str); 6] = [
     ("ed25519", "256", "ssh-ed25519"),
     ("ecdsa", "256", "ecdsa-sha2-nistp256"),
@@ -59,7 +59,7 @@ fn ca(kind: SshKind, algorithm: KeyAlgorithm) -> SshCa {
     SshCa::new(kind, Arc::new(SoftwareKey::generate(algorithm).unwrap().0)).unwrap()
 }
 
-/// What `ssh-keygen -L` says of a certificate; it refuses one whose signature does not verify.
+/// The output of `ssh-keygen -L`, which refuses a certificate whose signature does not verify.
 #[track_caller]
 fn listed(dir: &Path, issued: &SshIssued) -> Vec<String> {
     std::fs::write(dir.join("x-cert.pub"), format!("{}\n", issued.line)).unwrap();
@@ -140,7 +140,7 @@ fn its_signatures_prove_its_keys_for_one_message_and_one_purpose() {
             assert_eq!(other.verify("lychgate-test@v1", b"a message", &signature), Err(BadSshSignature::OtherKey));
         }
     }
-    // One bit of the signature itself.
+    // Flip one bit of the signature.
     let key = SshKey::parse(&std::fs::read_to_string(dir.path().join(format!("{name}.pub"))).unwrap()).unwrap();
     let good = keygen(dir.path(), &["-q", "-Y", "sign", "-f", &name, "-n", "n"], b"m");
     let lines: Vec<&str> = good.lines().collect();

@@ -1,4 +1,4 @@
-//! Roots: which are trusted, and how a newcomer finds the pinned one.
+//! Roots that are accepted and refused, and the search for the pinned one.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn roots_of_others() {
     check(&world, &[&broken], NOW, Err(AnchorError::NotSelfSigned { number: 1 }));
 }
 
-/// A self-signed root, bent.
+/// A self-signed root with changed fields.
 fn bent(bend: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&[7]));
@@ -100,7 +100,7 @@ fn roots_with_odd_extensions() {
         |p| p.custom_extensions = vec![unknown(true)],
         fault(CertFault::UnknownCritical { oid: "1.2.3.4".to_owned() }),
     );
-    // policyConstraints, critical as it must be: the path builder would not enforce it.
+    // policyConstraints (RFC 5280 4.2.1.11), critical: the path builder does not enforce it.
     let constraints = custom(&[2, 5, 29, 36], true, vec![0x30, 3, 0x80, 1, 0]);
     check_bent(
         |p| p.custom_extensions = vec![constraints],
@@ -161,7 +161,7 @@ fn pins() {
     assert!(root_pin(issuing).is_err() && root_pin(&leaf).is_err() && root_pin(&[]).is_err());
 }
 
-/// A man in the middle wraps the pinned public key in a certificate of his own wording.
+/// A man in the middle puts the pinned public key into another certificate.
 #[test]
 fn a_forged_root_around_the_pinned_key_is_not_found() {
     let world = world();

@@ -1,4 +1,4 @@
-//! CAs from parts: which certificate and key make one.
+//! Which pairs of certificate and key make a CA.
 
 use super::*;
 use crate::key::{KeyAlgorithm, SoftwareKey};
@@ -82,7 +82,7 @@ fn a_key_that_signs_with_another_is_found_out() {
     assert!(matches!(root, Err(IssueError::Ca(_))), "{root:?}");
 }
 
-/// CA certificates by the world's root, bent.
+/// A CA certificate by the world's root with changed fields.
 fn bent(ca_key: &Arc<SoftwareKey>, bend: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let world = world();
     let subject = ca_key.subject_key().unwrap();
@@ -113,7 +113,7 @@ fn imported_cas() {
     check(&bent(&ca_key, nameless), &ca_key, &CaError::Certificate(CertFault::NoSubject));
 }
 
-/// A subject with two values in one step, which the encoder's map of names cannot hold.
+/// A subject with a multi-valued RDN, which the encoder's map of names cannot represent.
 #[test]
 fn a_name_that_cannot_be_copied_is_refused() {
     let ca_key = key();
@@ -121,8 +121,8 @@ fn a_name_that_cannot_be_copied_is_refused() {
         p.distinguished_name.push(DnType::OrganizationName, "first");
         p.distinguished_name.push(DnType::OrganizationalUnitName, "other");
     });
-    // Turn the organisational unit (2.5.4.11) into a second organisation (2.5.4.10). The signature breaks; nobody checks
-    // it here, for the operator vouches for the file.
+    // Turns the organisational unit (2.5.4.11) into a second organisation (2.5.4.10). The signature becomes invalid, which is not
+    // checked here: the operator has chosen the file.
     let at = der.windows(5).position(|w| w == [0x06, 0x03, 0x55, 0x04, 0x0b]).unwrap();
     der[at + 4] = 0x0a;
     let got = IssuingCa::from_parts(&der, ca_key).unwrap_err();

@@ -23,7 +23,7 @@ fn serials() {
     }
 }
 
-/// Every length of a good certificate, cut short.
+/// A good certificate, truncated at every length.
 #[test]
 fn truncated() {
     let leaf = world().issue("spiffe://lab/gateway/g").der;

@@ -1,4 +1,4 @@
-//! Chains: lengths, order, strangers among the intermediates, lists.
+//! Chains: length, order, unrelated intermediates, revocation lists.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Lists: their fields as another parser reads them. Signatures and tools: `tests/interop.rs`.
+//! Fields of revocation lists, read by another parser. For signatures and other tools see `tests/interop.rs`.
 
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;

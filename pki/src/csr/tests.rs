@@ -1,4 +1,4 @@
-//! Requests: what proves possession, and what is refused. `tests/interop.rs` does the same with OpenSSL's requests.
+//! Requests that are accepted and refused. `tests/interop.rs` does the same with OpenSSL's requests.
 
 use proptest::prelude::{any, proptest};
 
@@ -64,7 +64,7 @@ proptest! {
     #[test]
     fn never_panics(bytes: Vec<u8>) { let _ = verify(&bytes); }
 
-    /// Any single change is refused: there is no byte of a request of ours that the signature does not cover or pin.
+    /// Every change of a single byte is refused.
     #[test]
     fn mutations_are_refused(at in any::<proptest::sample::Index>(), flip in 1..=255_u8) {
         let (key, mut csr) = made(KeyAlgorithm::Ed25519);

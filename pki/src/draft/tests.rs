@@ -1,4 +1,4 @@
-//! Drafting and issuing: what ends up in a leaf, read back from its bytes.
+//! The fields of issued leaves, read back from their DER.
 
 use super::*;
 use crate::cert::Certificate;

@@ -1,4 +1,4 @@
-//! Which keys are accepted, in which spelling.
+//! Public keys and encodings that are accepted and refused.
 
 use proptest::prelude::{Just, any, prop_oneof, proptest};
 
@@ -13,7 +13,7 @@ fn generated(algorithm: KeyAlgorithm) -> SubjectKey {
     SoftwareKey::generate(algorithm).unwrap().0.subject_key().unwrap()
 }
 
-/// A number of that many bits, odd, as the modulus of a key nobody holds.
+/// An odd number of `bits` bits, as modulus of a public key without a private one.
 fn modulus(bits: usize) -> Vec<u8> {
     let mut n = vec![0xa5; bits.div_ceil(8)];
     n[0] = match bits % 8 {
@@ -85,7 +85,7 @@ fn one_spelling() {
     // Parameters left out instead of NULL.
     let bare = der::tlv(der::SEQUENCE, &[RSA_ALGORITHM.get(2..13).unwrap()]);
     check(&der::tlv(der::SEQUENCE, &[&bare, &bits]), Err(KeyError::NotCanonical));
-    // An integer with a superfluous zero.
+    // An integer with a superfluous leading zero.
     let padded = der::tlv(der::SEQUENCE, &[&der::tlv(der::INTEGER, &[&[0, 0], &n]), &der::unsigned(F4)]);
     let spki = der::tlv(der::SEQUENCE, &[RSA_ALGORITHM, &der::tlv(der::BIT_STRING, &[&[0], &padded])]);
     assert!(SubjectKey::from_spki_der(&spki).is_err());

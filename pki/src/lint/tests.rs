@@ -1,4 +1,4 @@
-//! One good draft, bent in one place; each bend is caught by the rule that is about it.
+//! A good draft with one change per case; the rule about the changed field refuses it.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,5 +1,5 @@
-//! SSH public keys (RFC 4253 6.6, RFC 5656, RFC 8709) and the signatures they make, verified by the crypto library that
-//! verifies everything else.
+//! SSH public keys (RFC 4253 6.6, RFC 5656, RFC 8709) and verification of their signatures, by the same crypto library as
+//! certificates.
 
 use std::fmt;
 
@@ -16,47 +16,36 @@ use crate::key::{BadSignature, CaKey, KeyAlgorithm, KeyError, KeyParts, SignErro
 
 /// Why an SSH public key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum SshKeyError {
-    /// Not a line as in a `.pub` file.
     #[error("it is not an SSH public key: {0}")]
     Unreadable(String),
-    /// A kind we do not certify.
     #[error("`{found}` keys are not supported; use ssh-ed25519, ecdsa-sha2-nistp256, -nistp384, -nistp521 or ssh-rsa")]
-    Unsupported {
-        /// The algorithm's name.
-        found: String,
-    },
-    /// Too short, too long, or no real key.
+    Unsupported { found: String },
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
 /// Why an SSH signature does not prove the key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadSshSignature {
-    /// Not what `ssh-keygen -Y sign` writes.
     #[error("the proof is not an SSH signature: {0}")]
     Unreadable(String),
-    /// By another key than the one to be certified.
     #[error("the SSH signature is by another key than the one it is to prove")]
     OtherKey,
-    /// Made for something else.
     #[error("the SSH signature is for the namespace `{found}`")]
-    Namespace {
-        /// What it was made for.
-        found: String,
-    },
-    /// It is about other bytes, such as another connection.
+    Namespace { found: String },
     #[error("the SSH signature does not fit: it is by another key, or was made for another connection")]
     Wrong,
 }
 
-/// How signatures of the key are verified.
+/// The form of the key that verifies its signatures.
 #[derive(Clone, PartialEq, Eq)]
 enum Verifier {
-    /// A key that our certificates know too.
+    /// A kind of key that X.509 certificates of ours can have too.
     Subject(SubjectKey),
-    /// P-521, which only SSH uses: the uncompressed point.
+    /// The uncompressed point on P-521, which X.509 certificates of ours do not support.
     P521(Vec<u8>),
 }
 
@@ -76,10 +65,7 @@ impl fmt::Debug for SshKey {
 }
 
 impl SshKey {
-    /// Reads the line of a `.pub` file; its comment is not kept.
-    ///
-    /// # Errors
-    /// [`SshKeyError`].
+    /// Reads the line of a `.pub` file. The comment is dropped.
     pub fn parse(line: &str) -> Result<Self, SshKeyError> {
         let key = PublicKey::from_openssh(line.trim()).map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
         Self::from_data(key)
@@ -116,7 +102,7 @@ impl SshKey {
             KeyData::Dsa(_) | KeyData::SkEcdsaSha2NistP256(_) | KeyData::SkEd25519(_) | KeyData::Other(_) => {
                 return Err(unsupported());
             }
-            // The crate's enum may grow.
+            // The enum of the `ssh-key` crate is non-exhaustive.
             _ => return Err(unsupported()),
         };
         let blob = key.to_bytes().map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
@@ -142,10 +128,10 @@ impl SshKey {
         self.algorithm
     }
 
-    /// The line of a `.pub` file without comment and line end.
+    /// The line of a `.pub` file, without comment and newline.
     #[must_use]
     pub fn line(&self) -> String {
-        // Both fail only for bytes that are no key, and these were read as one or made as one.
+        // Cannot fail: the bytes were parsed as a key, or encoded from one.
         PublicKey::from_bytes(&self.blob).and_then(|key| key.to_openssh()).unwrap_or_default()
     }
 
@@ -157,9 +143,6 @@ impl SshKey {
 
     /// Checks that `signature`, as `ssh-keygen -Y sign` writes it (OpenSSH's PROTOCOL.sshsig), was made by this key for
     /// this namespace over this message.
-    ///
-    /// # Errors
-    /// [`BadSshSignature`].
     pub fn verify(&self, namespace: &str, message: &[u8], signature: &str) -> Result<(), BadSshSignature> {
         let unreadable = |error: ssh_key::Error| BadSshSignature::Unreadable(error.to_string());
         let sig = SshSig::from_pem(signature.trim()).map_err(unreadable)?;
@@ -177,7 +160,7 @@ impl SshKey {
         self.verify_signature(&signed, sig.signature()).map_err(|_| BadSshSignature::Wrong)
     }
 
-    /// Checks a signature blob as certificates carry it.
+    /// Checks a signature blob in the form that certificates carry (RFC 4253 6.6).
     pub(super) fn verify_blob(&self, message: &[u8], blob: &[u8]) -> Result<(), BadSignature> {
         let signature = Signature::try_from(blob).map_err(|_| BadSignature)?;
         self.verify_signature(message, &signature)
@@ -202,7 +185,7 @@ impl SshKey {
             (Verifier::P521(point), Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 }) => {
                 verify(&ECDSA_P521_SHA512_ASN1, point, message, &in_asn1(bytes)?)
             }
-            // RFC 8332 3. Without a hash in its name the signature is by SHA-1.
+            // RFC 8332 3. The name `ssh-rsa`, without a hash, means SHA-1.
             (Verifier::Subject(key), Algorithm::Rsa { hash: Some(hash) }) if is_rsa(key) => match hash {
                 HashAlg::Sha256 => key.verify(message, bytes),
                 HashAlg::Sha512 => verify(&RSA_PKCS1_2048_8192_SHA512, key.raw_public_key(), message, bytes),
@@ -236,18 +219,18 @@ fn verify(
     UnparsedPublicKey::new(algorithm, key).verify(message, signature).map_err(|_| BadSignature)
 }
 
-/// What a CA key is called in SSH, and its curve.
+/// The SSH algorithm name of a CA key, and the name of its curve.
 fn names(algorithm: KeyAlgorithm) -> Result<(&'static str, Option<&'static str>), SshError> {
     match algorithm {
         KeyAlgorithm::Ed25519 => Ok(("ssh-ed25519", None)),
         KeyAlgorithm::P256 => Ok(("ecdsa-sha2-nistp256", Some("nistp256"))),
         KeyAlgorithm::P384 => Ok(("ecdsa-sha2-nistp384", Some("nistp384"))),
-        // Nothing of ours makes RSA keys, and a device that does would have to sign with SHA-2 by name.
+        // RSA CA keys are not supported: we make none, and `CaKey::sign` has no way to select rsa-sha2-256 (RFC 8332).
         KeyAlgorithm::Rsa { .. } => Err(SshError::CaAlgorithm { found: algorithm.to_string() }),
     }
 }
 
-/// Signs with a CA key; the signature as certificates carry it: the algorithm's name, then its own form.
+/// Signs with a CA key. The result is a signature blob as in certificates: the algorithm's name, then its signature.
 pub(super) fn sign(key: &dyn CaKey, message: &[u8]) -> Result<Vec<u8>, SshError> {
     let (algorithm, curve) = names(key.algorithm())?;
     let signature = key.sign(message)?;
@@ -258,8 +241,8 @@ pub(super) fn sign(key: &dyn CaKey, message: &[u8]) -> Result<Vec<u8>, SshError>
     Ok(blob)
 }
 
-/// An ECDSA signature from two `mpint` (RFC 5656 3.1.2) to two INTEGER (RFC 3279 2.2.3). Both write a number alike:
-/// big-endian two's complement without more bytes than it needs; where it has more, the verification fails.
+/// Converts an ECDSA signature from two `mpint` (RFC 5656 3.1.2) to two INTEGER (RFC 3279 2.2.3). Both encode a number as
+/// minimal big-endian two's complement; a number that is not minimal fails the verification.
 fn in_asn1(ssh: &[u8]) -> Result<Vec<u8>, BadSignature> {
     let (r, rest) = read_string(ssh).ok_or(BadSignature)?;
     let (s, rest) = read_string(rest).ok_or(BadSignature)?;
@@ -274,7 +257,7 @@ fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
-/// The reverse of [`in_asn1`], for signatures that a key of ours has made.
+/// The reverse of [`in_asn1`], for signatures of our CA keys.
 fn from_asn1(signature: &[u8]) -> Result<Vec<u8>, SignError> {
     let (r, s) = parts_of_ecdsa(signature)?;
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! What is made, what is refused; `pki/tests/ssh.rs` has OpenSSH judge the same.
+//! SSH certificates and keys that are accepted and refused. `pki/tests/ssh.rs` does the same with OpenSSH.
 
 use super::*;
 use crate::key::{KeyAlgorithm, SoftwareKey};
@@ -121,7 +121,7 @@ fn keys() {
     check_key("ssh-ed25519 AAAA", "it is not an SSH public key");
     check_key(&key().line().replace("ssh-ed25519", "ssh-rsa"), "it is not an SSH public key");
     check_key(&format!("no-pty {}", key().line()), "it is not an SSH public key");
-    // 1024 bits, the length of 2002.
+    // An RSA key of 1024 bits.
     let mut blob = Vec::new();
     string(&mut blob, b"ssh-rsa");
     string(&mut blob, &[1, 0, 1]);

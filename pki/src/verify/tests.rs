@@ -1,4 +1,4 @@
-//! Peers: one good leaf, bent in one place, and CAs that claim more than they may.
+//! Peers: a good leaf with one change per case, and CAs that claim more than they may.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn gateways() {
     assert!(verify("192.0.2.7").is_ok());
     assert_eq!(verify("lab.example"), Err(PeerError::WrongHost { host: "lab.example".to_owned() }));
     assert_eq!(verify("g.gateway.lab"), Err(PeerError::WrongHost { host: "g.gateway.lab".to_owned() }));
-    // No gateway among clients, and no client as a gateway.
+    // A gateway is refused as client, and a client as gateway.
     let wrong = |wanted| PeerError::Chain(ChainError::Leaf(CertFault::ExtendedKeyUsage { wanted }));
     let all = &Role::ALL;
     assert_eq!(verify_peer(&issued.der, &[ca], &world.anchors(), all, NOW), Err(wrong(Eku::ClientAuth)));
@@ -86,7 +86,7 @@ fn sealed_services() {
     let peer = verify(&issued.der, &name).unwrap();
     assert_eq!((peer.identity.to_string().as_str(), peer.key), (MACHINE, issued.key));
     assert_eq!(verify(&issued.der, &other), Err(PeerError::WrongMachine { wanted: "n".to_owned() }));
-    // It is no client, and not the gateway either, by whatever name; and a client is no sealed service.
+    // The certificate of a sealed service is refused as client and as gateway, and a client's as sealed service.
     let wrong = |wanted| PeerError::Chain(ChainError::Leaf(CertFault::ExtendedKeyUsage { wanted }));
     let as_client = verify_peer(&issued.der, &[ca.cert_der()], &world.anchors(), &Role::ALL, NOW);
     assert_eq!(as_client, Err(wrong(Eku::ClientAuth)));
