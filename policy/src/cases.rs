@@ -1,4 +1,4 @@
-//! Tables of cases that hold a policy to its word: `policy test FILE CASES`.
+//! Tables of test cases for a policy: `policy test FILE CASES`.
 //!
 //! ```toml
 //! [[case]]
@@ -13,11 +13,10 @@
 //! principals = ["root"]     # optional, for `login`: all of them, in any order
 //! ```
 //!
-//! `principal` is a `newcomer`, `machine` or `person`; `resource` a `request`, `machine`,
-//! `person`, `service`, `token`, or `"gateway"` (if absent); `"token"` alone is one that admits a
-//! machine and gives nothing with it. A request's `approval` is what its approver gives. What is left out of them is false,
-//! empty or absent. `now` is in seconds since 1970 and defaults to noon of 2026-01-01 UTC, a
-//! Thursday. An `enroll` case says what becomes of the newcomer, so it may end in `wait`.
+//! `principal` is a `newcomer`, `machine` or `person`. `resource` is a `request`, `machine`, `person`, `service`, `token`, or
+//! `"gateway"`, the default; `"token"` is a token for one machine without labels or owner. The `approval` of a request is what
+//! its approver gives. Fields that are left out are false, empty or absent. `now` is in seconds since 1970; the default is noon
+//! of 2026-01-01 UTC, a Thursday. An `enroll` case also evaluates `request`, so its result may be `wait`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,31 +35,31 @@ use crate::rules::Ruleset;
 /// Noon of 2026-01-01, UTC.
 const NOW: u64 = 1_767_268_800;
 
-/// What came of a table of cases.
+/// The results of a table of cases.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaseReport {
     /// One for each case, in the order of the table.
     pub results: Vec<CaseResult>,
-    /// Rules that decided none of the cases: nothing tests them.
+    /// Rules that decided none of the cases.
     pub untested: Vec<String>,
 }
 
 impl CaseReport {
-    /// How many cases failed.
+    /// Number of cases that failed.
     #[must_use]
     pub fn failures(&self) -> usize {
         self.results.iter().filter(|result| result.mismatch.is_some()).count()
     }
 }
 
-/// What came of one case.
+/// The result of one case.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaseResult {
     /// The case's name.
     pub name: String,
-    /// What the policy said, naming the rules.
+    /// The policy's decision, with the rules that decided.
     pub outcome: String,
-    /// How that differs from what was expected; `None` if it does not.
+    /// The difference from the expected decision; `None` if the case passed.
     pub mismatch: Option<String>,
 }
 
@@ -73,21 +72,16 @@ impl fmt::Display for CaseResult {
     }
 }
 
-/// A table that cannot be read.
+/// Why a table cannot be run.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum CasesError {
-    /// Not TOML, or not cases. The text has line and column.
+    /// The text has line and column.
     #[error("the cases cannot be read: {0}")]
     Unreadable(String),
-    /// One case says something impossible.
     #[error("the case `{case}` cannot be asked: {why}")]
-    BadCase {
-        /// Its name.
-        case: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// Nothing to run: a typing error in the table's name must not pass for success.
+    BadCase { case: String, why: String },
+    /// An error, because otherwise a mistyped `[[case]]` would pass.
     #[error("there is no case; write each under `[[case]]`")]
     Empty,
 }
@@ -189,7 +183,7 @@ enum RawThing {
     Service(RawService),
 }
 
-/// Also a request: then `id` is that of the enrollment.
+/// Also used for a request, whose `id` is that of the enrollment.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawNewcomer {
@@ -283,7 +277,7 @@ enum RawClaim {
     Text(String),
 }
 
-/// A case in its final form.
+/// A parsed case.
 struct Case {
     name: String,
     ask: Ask,
@@ -295,7 +289,7 @@ struct Case {
     reattest: Option<Reattest>,
 }
 
-/// What the policy said, in the terms of a case.
+/// The policy's decision, in the terms of a case.
 struct Outcome {
     said: Expect,
     rules: Vec<String>,
@@ -306,10 +300,7 @@ struct Outcome {
     text: String,
 }
 
-/// Reads a table and asks every case in it.
-///
-/// # Errors
-/// If the table cannot be read. A case that fails is not an error but a result.
+/// Runs every case of a table. A case that fails is a result and not an error.
 pub fn run_cases(rules: &Ruleset, table: &str) -> Result<CaseReport, CasesError> {
     let raw: RawTable = toml::from_str(table).map_err(|error| CasesError::Unreadable(error.to_string()))?;
     if raw.case.is_empty() {
@@ -410,7 +401,7 @@ fn denied(denial: Denial) -> Outcome {
     }
 }
 
-/// The first difference that matters, in words.
+/// The most important difference, as text.
 fn mismatch(case: &Case, got: &Outcome) -> Option<String> {
     if case.expect != got.said {
         return Some(format!("expected {}, got {}: {}", case.expect, got.said, got.text));

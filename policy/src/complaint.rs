@@ -1,10 +1,10 @@
-//! What is wrong with a policy file, and where.
+//! Errors in a policy file, with file, line and column.
 
 use std::fmt;
 
 use miette::Diagnostic;
 
-/// One thing that is wrong with a policy. Printed as `default.cedar:12:8: what (hint)`.
+/// An error in a policy. Printed as `default.cedar:12:8: message (hint)`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Complaint {
     /// The name of the [`crate::Source`] it is about.
@@ -13,9 +13,9 @@ pub struct Complaint {
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
-    /// What is wrong.
+    /// One line, lower case.
     pub message: String,
-    /// How to mend it, when we know.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -42,12 +42,12 @@ impl Complaint {
         self
     }
 
-    /// One of Cedar's own complaints. `fallback` is where to point if Cedar does not say.
+    /// A complaint of Cedar. `fallback` is the offset to use if Cedar gives none.
     pub(crate) fn from_cedar(file: &str, text: &str, fallback: usize, diagnostic: &dyn Diagnostic) -> Self {
         let label = diagnostic.labels().and_then(|mut labels| labels.next());
         let offset = label.as_ref().map_or(fallback, miette::LabeledSpan::offset);
         let mut complaint = Self::at(file, text, offset, one_line(&diagnostic.to_string()));
-        // The help is the better hint ("did you mean"); a label says what was expected there.
+        // Cedar's help ("did you mean") is preferred to a label, which says what was expected.
         complaint.hint = diagnostic
             .help()
             .map(|help| one_line(&help.to_string()))
@@ -56,7 +56,7 @@ impl Complaint {
     }
 }
 
-/// Complaints are one line each, so that editors and `grep` can read them.
+/// Complaints are one line each, for editors and `grep`.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ")
@@ -70,9 +70,9 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The candidate that `typed` was probably meant to be, as a question; nothing when none is near.
+/// A hint with the candidate closest to `typed`; `None` when none is close.
 pub fn did_you_mean<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    // A third of the word may be wrong; more than that and the guess is noise.
+    // At most a third of the word may differ.
     let limit = typed.chars().count().div_ceil(3);
     candidates
         .map(|candidate| (distance(typed, candidate), candidate))

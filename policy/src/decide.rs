@@ -1,4 +1,4 @@
-//! Evaluation: one question in, one decision out. Whatever goes wrong denies.
+//! Evaluation: one question in, one decision out. Any error denies.
 
 use cedar_policy::{Entities, Response};
 
@@ -14,36 +14,36 @@ mod tests;
 #[derive(Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Decision {
-    /// Yes, on these terms.
+    /// The grant has the terms of the rules that permit.
     Allowed(Grant),
-    /// No.
+    /// Also the result of any error.
     Denied(Denial),
 }
 
-/// Why not.
+/// Why it is denied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
     /// The rules that decided, sorted: those that forbid, for [`Why::EvaluationError`] those that
     /// failed, for [`Why::NoPrincipals`] those that permit. Empty for [`Why::NoRule`].
     pub rules: Vec<String>,
-    /// The kind of no.
+    /// The first reason in the order of [`Why`].
     pub why: Why,
 }
 
-/// The kinds of no, the most useful to report first.
+/// The reasons of a denial, the most important first.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Why {
-    /// A rule failed to evaluate or a fact did not fit. The text is for our log.
+    /// A rule failed to evaluate or a fact does not fit the schema. The text is for the log only.
     EvaluationError(String),
     /// At least one rule forbids it.
     Forbidden,
-    /// Rules permit `login` among everything else, and none names a login.
+    /// Rules about all actions permit `login`, and none of them has `@principals`.
     NoPrincipals,
     /// No rule permits it.
     NoRule,
 }
 
-/// What becomes of a newcomer.
+/// The decision about a newcomer.
 #[derive(Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Admission {
@@ -51,11 +51,11 @@ pub enum Admission {
     Issue(Grant),
     /// `request` was permitted: wait for [`Grant::approvals`] people.
     Wait(Grant),
-    /// Neither was.
+    /// Neither was permitted.
     Refuse(Denial),
 }
 
-/// Decides one question. Same arguments, same answer.
+/// Decides one question.
 pub fn decide(rules: &Ruleset, ask: &Ask) -> Decision {
     match evaluate(rules, ask) {
         Ok(response) => judge(rules, ask, &response),
@@ -63,10 +63,10 @@ pub fn decide(rules: &Ruleset, ask: &Ask) -> Decision {
     }
 }
 
-/// Decides what becomes of a newcomer: `enroll`, else `request`, else refuse.
+/// Decides about a newcomer: `enroll`, else `request`, else refuse.
 ///
-/// A failing `enroll` rule refuses: it does not turn into a wait, because what failed may have
-/// been the rule that keeps this newcomer out.
+/// An `enroll` rule that fails to evaluate refuses the newcomer and `request` is not evaluated, because the failed rule may be a
+/// `forbid` that applies.
 pub fn admit(rules: &Ruleset, newcomer: &Newcomer, now: u64) -> Admission {
     let mut ask = Ask {
         action: Action::Enroll,
@@ -164,15 +164,14 @@ fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {
         let question = format!("`{}` is not something a {principal} asks of a {resource}", ask.action);
         return Err(BadFacts::Question(question));
     }
-    // Without the schema: it would only check again what was just checked, and the clock, whose shape a test holds against
-    // it.
+    // Without the schema: it would repeat the checks above, and check the context, whose shape a test compares with the schema.
     let request = cedar_policy::Request::new(built.principal, known.uid.clone(), built.resource, built.context, None)
         .map_err(|error| BadFacts::Question(error.to_string()))?;
     let entities = Entities::from_entities(built.entities, None).map_err(|error| BadFacts::Value(error.to_string()))?;
     Ok(rules.authorizer().is_authorized(&request, &known.policies, &entities))
 }
 
-/// Turns Cedar's response into ours. Cedar skips a policy that fails; we deny.
+/// Converts Cedar's response. Cedar skips a policy that fails to evaluate; we deny.
 fn judge(rules: &Ruleset, ask: &Ask, response: &Response) -> Decision {
     let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
     if !errors.is_empty() {
@@ -214,7 +213,7 @@ fn judge(rules: &Ruleset, ask: &Ask, response: &Response) -> Decision {
     match (ask.action, &ask.principal) {
         (Action::Login, Principal::Person(person)) => {
             let names = principals::union(logins.into_iter(), &person.name);
-            // To OpenSSH a certificate without names is good for every name.
+            // OpenSSH accepts a certificate without principals for every name.
             if names.is_empty() {
                 return Decision::Denied(Denial { rules: deciding, why: Why::NoPrincipals });
             }

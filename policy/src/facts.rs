@@ -1,8 +1,7 @@
-//! What a rule can see: typed facts, and how they become Cedar entities.
+//! The facts that a rule can use, and their conversion to Cedar entities.
 //!
-//! Entities are built directly, without JSON, and are not checked against the schema for each
-//! request: their shape is fixed here, and a test holds it against the schema. What is not fixed
-//! here (claims, roles, keys) is checked as it is converted, and a bad fact denies.
+//! Entities are built directly, without JSON, and are not checked against the schema for each request: their shape is fixed here,
+//! and a test compares it with the schema. Claims, roles and keys are checked during conversion, and a bad fact denies.
 
 mod vocabulary;
 
@@ -13,14 +12,14 @@ use std::net::IpAddr;
 
 pub(crate) use vocabulary::Vocabulary;
 
-/// What somebody asks to do.
+/// The actions of the schema.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Action {
-    /// Come in now, without a human.
+    /// Be admitted at once, without an approver.
     Enroll,
-    /// Wait at the gate for a human.
+    /// Wait for approval.
     Request,
-    /// Admit or refuse somebody who waits.
+    /// Approve or deny a waiting request.
     Approve,
     /// Exchange a valid certificate for a new one.
     Renew,
@@ -28,13 +27,13 @@ pub enum Action {
     Login,
     /// A person opens a connection to a service on a machine.
     Connect,
-    /// A machine opens a connection to a service on another.
+    /// A machine opens a connection to a service on another machine.
     Reach,
     /// Lock; unlocking is [`Action::Administer`].
     Lock,
-    /// See.
+    /// Read records, and the lists that contain them.
     Read,
-    /// Say how a run of a configuration tool went on a machine.
+    /// Report the result of a configuration tool's run on a machine.
     Report,
     /// Change anything else.
     Administer,
@@ -56,7 +55,7 @@ impl Action {
         Self::Administer,
     ];
 
-    /// The word rules and operators use.
+    /// The name in rules and on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -108,16 +107,16 @@ impl ClaimType {
     }
 }
 
-/// A claim an attestor may make. Rules may name declared claims only.
+/// A claim that an attestor may make. Rules can use declared claims only.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClaimDecl {
     /// `[a-z][a-z0-9_]*`.
     pub name: Cow<'static, str>,
-    /// Its type.
+    /// Its type in the schema.
     pub kind: ClaimType,
 }
 
-/// A claim an attestor made.
+/// The value of a claim.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Claim {
     /// For [`ClaimType::Text`].
@@ -164,10 +163,10 @@ impl From<i64> for Claim {
     }
 }
 
-/// Whoever asks to join.
+/// A machine or person that asks to join.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Newcomer {
-    /// Digest of the key it wants certified, in hex.
+    /// SHA-256 of the public key to be certified, in hex.
     pub key: String,
     /// `machine` or `person`; anything else denies.
     pub role: String,
@@ -175,30 +174,30 @@ pub struct Newcomer {
     pub wanted_name: Option<String>,
     /// 0 none, 1 software, 2 hardware, 3 measured.
     pub assurance: u8,
-    /// What attestors vouch for.
+    /// Claims that attestors verified.
     pub claims: BTreeMap<String, Claim>,
-    /// What it says of itself: `self_reported` in rules, as `key=value`.
+    /// Attributes that it reports of itself, unverified: `self_reported` in rules, as `key=value`.
     pub attributes: BTreeMap<String, String>,
-    /// Where the request came from.
+    /// The address the request came from.
     pub source: Option<IpAddr>,
     /// It descends from a lineage admitted before.
     pub known: bool,
 }
 
-/// A newcomer who waits, as an approver sees it.
+/// A waiting request, as an approver sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Request {
     /// The id of the enrollment.
     pub id: String,
-    /// Who waits.
+    /// The newcomer that waits.
     pub newcomer: Newcomer,
     /// How many people must approve.
     pub approvals_wanted: u32,
-    /// What the approver gives it; `None` for a refusal, a look, or a question.
+    /// What the approver gives it; `None` for a denial, for reading, and for `can-i`.
     pub approval: Option<Approval>,
 }
 
-/// What a person gives somebody who waits by approving it.
+/// What an approver gives a waiting newcomer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Approval {
     /// The name it will have.
@@ -211,12 +210,12 @@ pub struct Approval {
     pub code_checked: bool,
 }
 
-/// A join token, to be made or there already.
+/// A join token that exists or is about to be made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Token {
     /// `machine` or `person`; anything else denies.
     pub role: String,
-    /// Names it is good for.
+    /// Names it may be redeemed for; any when empty.
     pub names: Vec<String>,
     /// Groups it gives.
     pub groups: Vec<String>,
@@ -228,7 +227,7 @@ pub struct Token {
     pub uses: u32,
 }
 
-/// The plainest token: one machine, nothing given with it.
+/// A token for one machine, without names, labels or owner.
 impl Default for Token {
     fn default() -> Self {
         let role = "machine".to_owned();
@@ -243,19 +242,19 @@ pub struct Machine {
     pub name: String,
     /// The name of the person who owns it.
     pub owner: Option<String>,
-    /// What operators labelled it with; `key=value` in rules.
+    /// Its labels; `key=value` in rules.
     pub labels: BTreeMap<String, String>,
     /// 0 none, 1 software, 2 hardware, 3 measured.
     pub assurance: u8,
     /// The machine, its lineage or key is locked.
     pub locked: bool,
-    /// A retired certificate of its lineage was used.
+    /// A replaced certificate of its lineage was used again.
     pub forked: bool,
     /// Seconds since the lineage was first admitted.
     pub lineage_age: u64,
     /// The name of the person who admitted it; `None` when policy alone did.
     pub admitted_by: Option<String>,
-    /// What attestors vouched for.
+    /// Claims that attestors verified when it last gave evidence.
     pub claims: BTreeMap<String, Claim>,
 }
 
@@ -270,19 +269,19 @@ pub struct Person {
     pub locked: bool,
 }
 
-/// A target a machine's owner chose to expose.
+/// A service that a machine exposes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Service {
-    /// What the owner calls it.
+    /// Its name on the machine, such as `ssh`.
     pub name: String,
-    /// Where it is.
+    /// The machine that exposes it.
     pub machine: Machine,
 }
 
-/// Who asks.
+/// Who does it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Principal {
-    /// Somebody with no certificate yet.
+    /// A machine or person without a certificate.
     Newcomer(Newcomer),
     /// A machine.
     Machine(Machine),
@@ -290,12 +289,12 @@ pub enum Principal {
     Person(Person),
 }
 
-/// What they ask it of.
+/// What it is done to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Resource {
     /// The gateway itself.
     Gateway,
-    /// Somebody who waits.
+    /// A waiting enrollment.
     Request(Request),
     /// A machine.
     Machine(Machine),
@@ -307,56 +306,36 @@ pub enum Resource {
     Token(Token),
 }
 
-/// One question.
+/// One question: may `principal` do `action` to `resource` at `now`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ask {
-    /// What.
+    /// A combination outside the schema is denied.
     pub action: Action,
-    /// By whom.
+    /// Who does it.
     pub principal: Principal,
-    /// Of what.
+    /// What it is done to.
     pub resource: Resource,
-    /// When, in seconds since 1970.
+    /// Seconds since 1970.
     pub now: u64,
 }
 
 /// Facts that do not fit the schema. They deny.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadFacts {
-    /// Neither machine nor person.
     #[error("the role `{role}` is neither `machine` nor `person`")]
-    Role {
-        /// What it was.
-        role: String,
-    },
-    /// Above the scale.
+    Role { role: String },
     #[error("the assurance {level} is not between 0 and 3")]
-    Assurance {
-        /// What it was.
-        level: u8,
-    },
-    /// No attestor declared it.
+    Assurance { level: u8 },
     #[error("the claim `{claim}` is declared by no attestor")]
-    UndeclaredClaim {
-        /// Its name.
-        claim: String,
-    },
-    /// Another type than declared.
+    UndeclaredClaim { claim: String },
     #[error("the claim `{claim}` has another type than its attestor declared")]
-    ClaimType {
-        /// Its name.
-        claim: String,
-    },
-    /// `a=b` as a key would read as the key `a` in `key=value`.
+    ClaimType { claim: String },
+    /// The key `a=b` would be read as the key `a` in `key=value`.
     #[error("the key `{key}` of a label or attribute contains `=`")]
-    Key {
-        /// The key.
-        key: String,
-    },
-    /// The schema does not have this combination.
+    Key { key: String },
     #[error("the question does not fit the schema: {0}")]
     Question(String),
-    /// Cedar refused the value.
     #[error("a fact cannot be represented: {0}")]
     Value(String),
 }

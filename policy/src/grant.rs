@@ -1,17 +1,17 @@
-//! Proof that policy allowed exactly one thing, and the terms it was allowed on.
+//! Proof that policy allowed one action, and its terms.
 
 use std::{fmt, time::Duration};
 
 use crate::facts::Action;
 
-/// The shortest `@lifetime`: below a minute a certificate expires before it has been used.
+/// The shortest `@lifetime`: a certificate valid for less than a minute may expire before its first use.
 pub(crate) const LIFETIME_MIN: Duration = Duration::from_secs(60);
-/// The longest `@lifetime`: what the longest-lived certificate profile allows.
+/// The longest `@lifetime`: the longest lifetime of the certificate profiles.
 pub(crate) const LIFETIME_MAX: Duration = Duration::from_secs(90 * 86_400);
-/// The most approvals a rule may ask for: more people than that never agree in time.
+/// The most approvals a rule may require: a request expires before more people have approved it.
 pub(crate) const APPROVALS_MAX: u32 = 5;
 
-/// Proof that the rules allowed one thing. Made only by [`crate::decide()`]; spent by use.
+/// Proof that the rules allowed one action. Made only by [`crate::decide()`], consumed by [`Grant::spend`].
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a grant that is not spent does nothing"]
 pub struct Grant {
@@ -38,8 +38,7 @@ impl Grant {
         self
     }
 
-    /// How fresh the evidence must be at a renewal: the strictest `@reattest` of the rules that decided, and `None` if none of them
-    /// says.
+    /// Maximum age of the evidence at a renewal: the strictest `@reattest` of the rules that decided, `None` if none has it.
     pub fn reattest(&self) -> Option<Reattest> {
         self.reattest
     }
@@ -49,37 +48,35 @@ impl Grant {
         self.action
     }
 
-    /// How long the certificate may live; the strictest `@lifetime` of the rules that decided,
-    /// and `None` if none of them says.
+    /// The shortest `@lifetime` of the rules that decided, `None` if none has it.
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
     }
 
-    /// How many people must approve, at least 1; the strictest `@approvals` of the rules that
-    /// decided. It means something for `request` and `approve` only.
+    /// Number of people who must approve, at least 1: the largest `@approvals` of the rules that decided. Meaningful for
+    /// `request` and `approve` only.
     pub fn approvals(&self) -> u32 {
         self.approvals
     }
 
-    /// The login names of an SSH certificate: all that the `@principals` of the rules that decided name for this person,
-    /// sorted. Never empty for `login`, and empty for everything else.
+    /// The login names of an SSH certificate: the union of the `@principals` of the rules that decided, for this person, sorted.
+    /// Never empty for `login`, and empty for other actions.
     pub fn principals(&self) -> &[String] {
         &self.principals
     }
 
-    /// The rules that decided, sorted.
+    /// The rules that decided, by their `@id`, sorted.
     pub fn rules(&self) -> &[String] {
         &self.rules
     }
 
-    /// Spends it: the lifetime, if a rule says one, and the rules that decided.
+    /// Consumes it. Returns the lifetime, if a rule has one, and the rules that decided.
     pub fn spend(self) -> (Option<Duration>, Vec<String>) {
         (self.lifetime, self.rules)
     }
 
-    /// This grant on the stricter terms of both. An approval is a `request` grant for whoever
-    /// waits narrowed by the `approve` grant of each person who says yes: the shorter lifetime,
-    /// the more approvals, the rules of both.
+    /// This grant with the stricter terms of both: the shorter lifetime, the more approvals, the rules of both. The `request`
+    /// grant of a waiting newcomer is narrowed by the `approve` grant of each approver.
     pub fn narrowed_by(mut self, other: &Self) -> Self {
         self.lifetime = match (self.lifetime, other.lifetime) {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
@@ -93,26 +90,26 @@ impl Grant {
     }
 }
 
-/// What a renewal is without evidence that is fresh enough.
+/// The result of a renewal whose evidence is too old.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Without {
-    /// Of the assurance of a bare key, and its old claims are forgotten.
+    /// The certificate gets the assurance `software`, and the old claims are dropped.
     Lower,
-    /// None.
+    /// No certificate is issued.
     Refuse,
 }
 
-/// How fresh the evidence must be at a renewal, and what happens without it: `@reattest`.
+/// `@reattest`: the maximum age of the evidence at a renewal, and the result without it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reattest {
-    /// How long ago the evidence may have been shown; zero when it must come with the renewal.
+    /// Maximum age of the evidence; zero when the renewal must carry it.
     pub within: Duration,
-    /// What happens when it was not.
+    /// The result when the evidence is older.
     pub without: Without,
 }
 
 impl Reattest {
-    /// The stricter of both in each part.
+    /// The stricter of both, field by field.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { within: self.within.min(other.within), without: self.without.max(other.without) }
@@ -132,15 +129,12 @@ impl fmt::Display for Reattest {
     }
 }
 
-/// Why an `@reattest` says nothing.
+/// The text is not a valid `@reattest`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("write how old evidence may be, or `always`, and what happens without it: `24h, refuse` or `always, lower`")]
 pub struct BadReattest;
 
-/// Reads `24h`, `24h, refuse`, `7d, lower`, `always`. What happens is `refuse` when nothing is said.
-///
-/// # Errors
-/// If it is anything else.
+/// Reads `24h`, `24h, refuse`, `7d, lower`, `always`. The default result is `refuse`.
 pub fn parse_reattest(text: &str) -> Result<Reattest, BadReattest> {
     let (within, without) = match text.split_once(", ") {
         None => (text, Without::Refuse),
@@ -155,21 +149,17 @@ pub fn parse_reattest(text: &str) -> Result<Reattest, BadReattest> {
     Ok(Reattest { within, without })
 }
 
-/// Why a lifetime is not one.
+/// Why a text is not a lifetime.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadLifetime {
-    /// Not a number followed by a unit.
     #[error("write a number and one unit: `90s`, `30m`, `12h` or `1d`")]
     Shape,
-    /// Outside the bounds.
     #[error("a lifetime is between `60s` and `90d`")]
     OutOfBounds,
 }
 
-/// Reads `90s`, `30m`, `12h`, `1d`.
-///
-/// # Errors
-/// If it is anything else, or not between 60 seconds and 90 days.
+/// Reads `90s`, `30m`, `12h`, `1d`, from 60 seconds to 90 days.
 pub fn parse_lifetime(text: &str) -> Result<Duration, BadLifetime> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 's')) => (&text[..at], 1),
@@ -178,7 +168,7 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, BadLifetime> {
         Some((at, 'd')) => (&text[..at], 86_400),
         _ => return Err(BadLifetime::Shape),
     };
-    // `u64::from_str` would also take a leading plus.
+    // `u64::from_str` also accepts a leading plus.
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(BadLifetime::Shape);
     }
@@ -191,8 +181,8 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, BadLifetime> {
         .ok_or(BadLifetime::OutOfBounds)
 }
 
-/// A lifetime in the form [`parse_lifetime`] reads, in the largest unit that fits up to hours:
-/// a day is `24h`, as people say it of certificates.
+/// A lifetime in the form of [`parse_lifetime`], in the largest unit up to hours that divides it: a day is `24h`, as usual for
+/// certificates.
 #[must_use]
 pub fn show_lifetime(lifetime: Duration) -> String {
     match lifetime.as_secs() {

@@ -1,15 +1,14 @@
-//! Decides. Facts go in, a decision comes out; there is no clock, disk, socket or runtime here.
+//! Policy decisions from facts, without clock, disk, socket or runtime.
 //!
-//! The rules are Cedar. Three things are stricter than Cedar alone:
+//! The rules are written in Cedar. Three things are stricter than in Cedar alone:
 //!
-//! - a rule that fails to evaluate denies, where Cedar would skip it (a broken `forbid` must not
-//!   become permission);
-//! - a rule naming a fact nobody supplies is refused at load, also where Cedar would call it
-//!   false and carry on (`principal.claims has misspelt`);
+//! - a rule that fails to evaluate denies; Cedar skips it, so that a failing `forbid` would permit;
+//! - a rule that uses a fact outside the schema does not load, also where Cedar treats it as false (`principal.claims has
+//!   misspelt`);
 //! - every rule has an `@id`, and every obligation (`@lifetime`, `@approvals`, `@principals`, `@reattest`) is parsed at load.
 //!
-//! Reading order: [`facts`] (what a rule can see), [`rules`] (text to [`Ruleset`]), [`decide()`],
-//! [`grant`] (proof that something was allowed), [`cases`] (tables that test a policy offline).
+//! Reading order: [`facts`] (what a rule can use), [`rules`] (text to [`Ruleset`]), [`decide()`],
+//! [`grant`] (proof that an action was allowed), [`cases`] (tables that test a policy offline).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -35,13 +34,13 @@ pub use rules::{Place, Ruleset, Source, schema_text};
 /// The policy a new gateway starts with.
 pub const DEFAULT_POLICY: &str = include_str!("../default.cedar");
 
-/// The cases that hold [`DEFAULT_POLICY`] to its word; see [`cases`].
+/// The test cases of [`DEFAULT_POLICY`]; see [`cases`].
 pub const DEFAULT_CASES: &str = include_str!("../default.cases.toml");
 
-/// The schema, without the claims that attestors declare: every fact a rule may name.
+/// The schema, without the claims that attestors declare.
 pub const SCHEMA: &str = include_str!("../schema.cedarschema");
 
-/// Rules are loaded once and asked from every thread.
+/// Rules are loaded once and used by every thread.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Ruleset>();

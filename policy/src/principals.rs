@@ -1,45 +1,40 @@
-//! `@principals("root, {name}")`: the login names that an SSH user certificate is good for.
+//! `@principals("root, {name}")`: the login names of an SSH user certificate.
 
 use std::collections::BTreeSet;
 
-/// What stands for the person's own name.
+/// Placeholder of the person's own name.
 const NAME: &str = "{name}";
-/// Who may do everything on a machine.
+/// Never the result of [`NAME`].
 const ROOT: &str = "root";
-/// Longest login name in a rule. With a person's name of 63 characters in the place of `{name}` it stays below what an
-/// SSH certificate of ours takes.
+/// Longest login name in a rule, in bytes. With a person's name of 63 bytes for `{name}` it stays below the limit of our SSH
+/// certificates.
 const LENGTH_MAX: usize = 64;
-/// Most login names in one rule: more is a list that belongs into groups and rules.
+/// Most login names in one rule. Longer lists are better expressed by groups and several rules.
 const COUNT_MAX: usize = 16;
 
-/// Why a list of login names is not one.
+/// Why a list of login names is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadPrincipals {
-    /// Nothing between two commas, or nothing at all. To OpenSSH a certificate without names is good for every name.
+    /// OpenSSH accepts a certificate without principals for every name.
     #[error("name at least one login, and none that is empty: `root, {{name}}`")]
     Empty,
-    /// Too many.
     #[error("a rule names {COUNT_MAX} logins at most")]
     TooMany,
-    /// Twice the same.
     #[error("`{0}` is named twice")]
     Twice(String),
-    /// Not a login name.
     #[error(
         "`{0}` is no login name: use up to {LENGTH_MAX} letters, digits, `_`, `-` and `.`, with `{{name}}` once at most"
     )]
     Word(String),
 }
 
-/// Login names as a rule gives them, with `{name}` in them.
+/// The login names of a rule, which may contain `{name}`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Principals(Vec<String>);
 
 impl Principals {
     /// Reads `root, {name}`.
-    ///
-    /// # Errors
-    /// [`BadPrincipals`].
     pub(crate) fn parse(text: &str) -> Result<Self, BadPrincipals> {
         let mut found: Vec<String> = Vec::new();
         for word in text.split(',').map(str::trim) {
@@ -57,8 +52,8 @@ impl Principals {
         if found.len() > COUNT_MAX { Err(BadPrincipals::TooMany) } else { Ok(Self(found)) }
     }
 
-    /// The names for a person. Whoever may choose their own name could be called `root`: that login is given by its name
-    /// only, never by `{name}`.
+    /// The login names for a person. `{name}` never gives `root`, because a person might choose that name; a rule must name that
+    /// login itself.
     pub(crate) fn of(&self, person: &str) -> impl Iterator<Item = String> {
         self.0.iter().map(move |word| (word, word.replace(NAME, person))).filter_map(|(word, login)| {
             let sneaked_in = login == ROOT && word != ROOT;
@@ -67,13 +62,13 @@ impl Principals {
     }
 }
 
-/// The union of what several rules give a person, sorted.
+/// The login names that several rules give a person, sorted, without duplicates.
 pub(crate) fn union<'a>(all: impl Iterator<Item = &'a Principals>, person: &str) -> Vec<String> {
     let names: BTreeSet<String> = all.flat_map(|principals| principals.of(person)).collect();
     names.into_iter().collect()
 }
 
-/// Whether a word is a login name once a person's name (a DNS label) stands for `{name}`.
+/// Whether `word` is a login name after a person's name (a DNS label) has replaced `{name}`.
 fn is_login(word: &str) -> bool {
     let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     let plain = word.replacen(NAME, "x", 1);

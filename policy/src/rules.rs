@@ -1,4 +1,4 @@
-//! Policy text to [`Ruleset`], strictly validated; every complaint has a line and a column.
+//! Parses and validates policy text into a [`Ruleset`]. Every complaint has a line and a column.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -25,13 +25,13 @@ pub(crate) mod tests;
 /// One policy file.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// What complaints call it.
+    /// File name in complaints.
     pub name: &'a str,
-    /// Its text.
+    /// Cedar source.
     pub text: &'a str,
 }
 
-/// Where a rule begins.
+/// The position of a rule.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
     /// The name of the [`Source`].
@@ -53,27 +53,27 @@ pub(crate) struct Rule {
     pub lifetime: Option<Duration>,
     pub approvals: Option<u32>,
     pub reattest: Option<Reattest>,
-    /// Empty on rules that say nothing of it.
+    /// Empty without the annotation.
     pub principals: Principals,
 }
 
-/// What is needed to ask about one action.
+/// The rules and the valid combinations of one action.
 pub(crate) struct ForAction {
     pub uid: EntityUid,
-    /// Only the rules that can bear on it: evaluation is linear in their number.
+    /// Only the rules that can apply to the action: evaluation is linear in their number.
     pub policies: PolicySet,
-    /// Principals and resources that the schema has this action for.
+    /// Pairs of principal and resource types that the schema allows for the action.
     asked: Vec<(EntityTypeName, EntityTypeName)>,
 }
 
 impl ForAction {
-    /// Whether the rules were validated for this combination.
+    /// Whether the rules were validated for this pair of types.
     pub fn fits(&self, principal: &EntityTypeName, resource: &EntityTypeName) -> bool {
         self.asked.iter().any(|(who, what)| who == principal && what == resource)
     }
 }
 
-/// Rules that were validated and can be asked.
+/// Validated rules.
 pub struct Ruleset {
     #[cfg(test)]
     schema: Schema,
@@ -92,7 +92,7 @@ impl fmt::Debug for Ruleset {
     }
 }
 
-/// A rule that was parsed and not yet judged.
+/// A parsed rule that is not validated yet.
 struct Draft<'a> {
     source: Source<'a>,
     policy: Policy,
@@ -107,12 +107,12 @@ impl Draft<'_> {
 }
 
 impl Ruleset {
-    /// Loads rules from files, together. `claims` are what the attestors in use may vouch for.
+    /// Loads rules from files, together. `claims` are those of all attestors in use.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of the files.
+    /// All complaints, in the order of the files.
     pub fn load(sources: &[Source<'_>], claims: &[ClaimDecl]) -> Result<Self, Vec<Complaint>> {
-        // Whoever calls, on however small a stack, the rules are seen through to the end.
+        // The caller's stack may be too small for Cedar, see `bounds::STACK`.
         stacker::grow(bounds::STACK, || Self::load_here(sources, claims))
     }
 
@@ -154,7 +154,7 @@ impl Ruleset {
                 advice,
                 digest: digest(&schema_text, sources),
             }),
-            // Both are ruled out by tests; refusing is the safe answer all the same.
+            // Tests rule out both; refusing is the safe result.
             _ => Err(vec![builtin("the rules could not be indexed")]),
         }
     }
@@ -164,24 +164,24 @@ impl Ruleset {
         self.rules.keys().map(String::as_str)
     }
 
-    /// The groups that rules name, sorted: a person in another one has nothing by it.
+    /// The groups that rules name, sorted. Other groups have no effect.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(String::as_str)
     }
 
-    /// What was hardly meant, though it is no error: for whoever writes the rules to read.
+    /// Warnings for the author of the rules, see `rules/advice.rs`.
     #[must_use]
     pub fn advice(&self) -> &[Complaint] {
         &self.advice
     }
 
-    /// Where a rule begins, for people who want to read it.
+    /// Position of the rule with this `@id`.
     #[must_use]
     pub fn place(&self, rule: &str) -> Option<&Place> {
         self.rules.get(rule).map(|rule| &rule.place)
     }
 
-    /// SHA-256, in hex, of the schema and the text of all files in order: what was in force.
+    /// SHA-256, in hex, of the schema and the text of all files in order. Identifies the policy in audit events.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
@@ -209,10 +209,10 @@ impl Ruleset {
     }
 }
 
-/// The schema as rules are checked against it: with the claims of the attestors in it.
+/// The schema with the claims of the attestors.
 ///
 /// # Errors
-/// When two attestors declare one claim with different types, or a claim has a name that none can have.
+/// When two attestors declare one claim with different types, or a claim has an invalid name.
 pub fn schema_text(claims: &[ClaimDecl]) -> Result<String, Vec<Complaint>> {
     schema(claims).map(|(text, _)| text)
 }
@@ -253,7 +253,7 @@ fn schema(claims: &[ClaimDecl]) -> Result<(String, Schema), Vec<Complaint>> {
     }
 }
 
-/// A complaint about what is compiled in, not about a policy file.
+/// A complaint about the built-in schema, not about a policy file.
 fn builtin(message: &str) -> Complaint {
     Complaint::at("schema.cedarschema", "", 0, message)
 }
@@ -276,7 +276,7 @@ fn parse(source: Source<'_>) -> Result<Vec<Draft<'_>>, Vec<Complaint>> {
     let templates: Vec<Complaint> = set
         .templates()
         .map(|template| {
-            // The location is reachable only through Cedar's own syntax tree.
+            // Cedar gives the location only in its own syntax tree.
             let start = template.as_ref().loc().map_or(0, |loc| loc.span.offset());
             Complaint::at(source.name, source.text, start, "a rule cannot have slots")
                 .hint("write the entity instead of `?principal` or `?resource`")
@@ -296,8 +296,8 @@ fn parse(source: Source<'_>) -> Result<Vec<Draft<'_>>, Vec<Complaint>> {
     Ok(drafts)
 }
 
-/// Gives each policy its `@id`, which is how decisions and Cedar's complaints then name it. A
-/// missing or repeated id has been complained of; its rule is still validated, under its place.
+/// Sets each policy's Cedar id to its `@id`, which decisions and Cedar's complaints then contain. A rule with a missing or repeated
+/// id has a complaint already, and is still validated under an id made from its position.
 fn name(drafts: Vec<Draft<'_>>) -> Vec<Draft<'_>> {
     let mut seen = std::collections::HashSet::new();
     drafts
@@ -313,8 +313,8 @@ fn name(drafts: Vec<Draft<'_>>) -> Vec<Draft<'_>> {
         .collect()
 }
 
-/// Strict validation of all rules together. A warning is a complaint: a rule that can never apply
-/// or that hides its text was not meant.
+/// Strict validation of all rules together. Warnings are complaints too: a rule that can never apply, or contains confusable
+/// characters, is a mistake.
 fn validate(drafts: &[Draft<'_>], schema: &Schema, complaints: &mut Vec<Complaint>) -> PolicySet {
     let mut set = PolicySet::new();
     for draft in drafts {
@@ -347,18 +347,17 @@ fn validate(drafts: &[Draft<'_>], schema: &Schema, complaints: &mut Vec<Complain
     set
 }
 
-/// What the validator found in one rule.
+/// A finding of Cedar's validator.
 struct Found<'a> {
     rule: &'a PolicyId,
     vague: bool,
-    /// Instead of Cedar's.
+    /// Replaces Cedar's hint.
     hint: Option<String>,
     diagnostic: &'a dyn miette::Diagnostic,
 }
 
 impl Found<'_> {
-    /// Nothing if it only says that the rule can never apply, which follows from whatever else is
-    /// wrong with that rule.
+    /// `None` for "this rule can never apply" when the rule has another finding, from which that follows.
     fn complaint<'a>(
         &self,
         mut earlier: impl Iterator<Item = &'a Found<'a>>,
@@ -379,7 +378,7 @@ impl Found<'_> {
     }
 }
 
-/// Cedar always guesses at an action, however far off, and not the same one each time.
+/// A hint for an unknown action. Cedar's own suggests an action even if none is close, and not always the same one.
 fn which_action(message: &str) -> String {
     let typed = message.split('"').nth(1).unwrap_or_default();
     let actions = Action::ALL.map(Action::as_str);
@@ -389,7 +388,7 @@ fn which_action(message: &str) -> String {
     did_you_mean(typed, actions.into_iter()).unwrap_or_else(|| format!("the actions are {}", actions.join(", ")))
 }
 
-/// Cedar walks hash maps; people read from the top, and once.
+/// Sorts complaints by position and removes duplicates: Cedar reports in the order of its hash maps.
 fn in_order(mut complaints: Vec<Complaint>, sources: &[Source<'_>]) -> Vec<Complaint> {
     complaints.sort_by_cached_key(|complaint| {
         let file = sources.iter().position(|source| source.name == complaint.file);
@@ -399,12 +398,12 @@ fn in_order(mut complaints: Vec<Complaint>, sources: &[Source<'_>]) -> Vec<Compl
     complaints
 }
 
-/// Whether a rule's scope names an action, and does not merely include it.
+/// Whether a rule's scope names an action, instead of including all actions.
 fn names_action(policy: &Policy, action: &EntityUid) -> bool {
     !matches!(policy.action_constraint(), ActionConstraint::Any) && covers(policy, action)
 }
 
-/// Whether a rule's scope includes an action. The schema has no action groups, so `in` is a list.
+/// Whether a rule's scope includes an action. The schema has no action groups, so `in` lists actions.
 fn covers(policy: &Policy, action: &EntityUid) -> bool {
     match policy.action_constraint() {
         ActionConstraint::Any => true,
@@ -429,7 +428,7 @@ fn by_action(set: &PolicySet, actions: &[(Action, EntityUid)], schema: &Schema) 
 fn digest(schema: &str, sources: &[Source<'_>]) -> String {
     let mut hash = Sha256::new();
     for text in std::iter::once(schema).chain(sources.iter().map(|source| source.text)) {
-        // The length first, so that text cannot move between files unnoticed.
+        // The length prefix keeps text from moving between files with the same digest.
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     }

@@ -1,4 +1,4 @@
-//! Decisions: the default policy's promises, and that whatever goes wrong denies.
+//! Decisions of the default policy, and that every error denies.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -104,7 +104,7 @@ fn default_policy_keeps_its_promises() {
     assert_eq!(report.failures(), 0);
 }
 
-/// Whoever is locked may do nothing: every action, every resource.
+/// A locked principal is denied every action on every resource.
 #[test]
 fn the_locked_may_do_nothing() {
     let rules = load(DEFAULT_POLICY).unwrap();
@@ -113,7 +113,7 @@ fn the_locked_may_do_nothing() {
         for resource in resources() {
             for mut principal in principals() {
                 match &mut principal {
-                    // Turned away before any rule is asked.
+                    // Refused before any rule is evaluated.
                     Principal::Newcomer(_) => continue,
                     Principal::Machine(machine) => machine.locked = true,
                     Principal::Person(person) => person.locked = true,
@@ -129,12 +129,12 @@ fn the_locked_may_do_nothing() {
             }
         }
     }
-    // Exactly the cells the schema has: 1 approve, 2 renew, 1 login, 1 connect,
+    // All combinations of the schema: 1 approve, 2 renew, 1 login, 1 connect,
     // 1 reach, 3 lock, 10 read, 2 report, 5 administer.
     assert_eq!(asked, 26);
 }
 
-/// Rules were not validated for combinations outside the schema, so none is evaluated for them.
+/// Rules are not validated for combinations outside the schema, so none is evaluated for those.
 #[test]
 fn questions_outside_the_schema_are_denied() {
     let rules = load("@id(\"all\") permit(principal, action, resource);").unwrap();
@@ -148,7 +148,7 @@ fn questions_outside_the_schema_are_denied() {
                         assert_eq!(grant.rules(), ["all"]);
                         allowed += 1;
                     }
-                    // It says nothing of logins, so it gives none.
+                    // The rule has no `@principals`, so it gives no login.
                     Decision::Denied(denial) if denial.why == Why::NoPrincipals => {
                         assert_eq!((action, denial.rules.as_slice()), (Action::Login, &["all".to_owned()][..]));
                     }
@@ -164,11 +164,11 @@ fn questions_outside_the_schema_are_denied() {
     assert!(decide(&rules, &ask).explain().starts_with("denied: the policy failed: the question"));
 }
 
-/// What `facts.rs` builds is what the rules were validated against.
+/// The entities that `facts.rs` builds match the schema that rules are validated against.
 #[test]
 fn everything_built_fits_the_schema() {
     let rules = load(DEFAULT_POLICY).unwrap();
-    // Cedar's own check of a question finds the same combinations as ours, and nothing wrong with the clock.
+    // Cedar's own check of a request accepts the same combinations as ours, and our context.
     for action in Action::ALL {
         for (principal, resource) in principals().into_iter().flat_map(|p| resources().map(|r| (p.clone(), r))) {
             let built = rules.vocabulary().build(&Ask { action, principal, resource, now: NOW }).unwrap();
@@ -200,8 +200,7 @@ fn everything_built_fits_the_schema() {
     Entities::from_entities(built.entities, Some(rules.schema())).unwrap();
 }
 
-/// Cedar would skip the failing rule and let the other decide. Overflow is the one error strict
-/// validation cannot rule out.
+/// Cedar would skip the failing rule and let the other decide. Overflow is the only error that strict validation cannot rule out.
 #[test]
 fn a_rule_that_fails_denies() {
     let permit = "@id(\"yes\") permit(principal is Lychgate::Machine, action, resource);";
@@ -221,7 +220,7 @@ fn a_rule_that_fails_denies() {
         assert_eq!(denial.rules, ["broken"]);
         let Why::EvaluationError(error) = denial.why else { panic!("{:?}", denial.why) };
         assert!(error.contains("overflow"), "{error}");
-        // Another action does not suffer.
+        // Other actions are not affected.
         let resource = Resource::Machine(machine());
         let ask = Ask { action: Action::Read, resource, ..renew() };
         assert_eq!(decide(&rules, &ask).explain(), "allowed by rule `yes`");
@@ -393,7 +392,7 @@ fn facts_of_a_service_reach_the_rules() {
     }
 }
 
-/// An address written as IPv6 is the IPv4 address it stands for.
+/// An IPv4-mapped IPv6 address is treated as the IPv4 address.
 #[test]
 fn mapped_addresses_match_as_ipv4() {
     let rules = "@id(\"lan\") permit(principal, action == Lychgate::Action::\"enroll\", resource)
@@ -510,7 +509,7 @@ fn tables_that_cannot_be_read_say_where() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No text in any fact breaks out of its place or changes who is who.
+    /// No text in a fact can change another fact or an identity.
     #[test]
     fn hostile_text_is_only_text(text in any::<String>(), now in any::<u64>()) {
         static RULES: LazyLock<Ruleset> = LazyLock::new(|| load(DEFAULT_POLICY).unwrap());
@@ -538,7 +537,7 @@ proptest! {
     }
 }
 
-/// Not a promise, a look: `cargo test -p policy --release -- --ignored --nocapture speed`.
+/// Prints the time of a decision: `cargo test -p policy --release -- --ignored --nocapture speed`.
 #[test]
 #[ignore = "prints a measurement"]
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -1,4 +1,4 @@
-//! Facts become entities of the schema.
+//! Converts facts to entities of the schema.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::{
     Approval, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Resource, Token,
 };
 
-/// What an [`Ask`] is for Cedar.
+/// An [`Ask`] in Cedar's types.
 pub(crate) struct Built {
     pub principal: EntityUid,
     pub resource: EntityUid,
@@ -18,7 +18,7 @@ pub(crate) struct Built {
 
 type Attributes = HashMap<String, RestrictedExpression>;
 
-/// The names of the schema, parsed once, and the claims that attestors declared.
+/// The entity and type names of the schema, parsed once, and the claims that attestors declared.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
     newcomer: EntityTypeName,
@@ -35,7 +35,7 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// `None` only if a name below is not a Cedar name, which a test rules out.
+    /// `None` only if a name below is not valid in Cedar, which a test rules out.
     pub(crate) fn new(claims: &[ClaimDecl]) -> Option<Self> {
         let name = |text: &str| format!("Lychgate::{text}").parse::<EntityTypeName>().ok();
         Some(Self {
@@ -97,7 +97,7 @@ impl Vocabulary {
         Ok(Built { principal, resource, entities, context: clock(ask.now)? })
     }
 
-    /// Adds an entity, unless it is there: whoever asks about themselves is described once.
+    /// Adds an entity, unless it exists: principal and resource may be the same.
     fn add(
         &self,
         entities: &mut Vec<Entity>,
@@ -188,7 +188,7 @@ impl Vocabulary {
         attributes.insert("claims".into(), self.claims(&newcomer.claims)?);
         attributes.insert("self_reported".into(), pairs(&newcomer.attributes)?);
         if let Some(source) = newcomer.source {
-            // ::ffff:192.0.2.1 is 192.0.2.1 to whoever writes a rule.
+            // A rule about 192.0.2.1 also applies to ::ffff:192.0.2.1.
             let source = source.to_canonical().to_string();
             attributes.insert("source".into(), RestrictedExpression::new_ip(source));
         }
@@ -233,7 +233,7 @@ fn texts(values: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(values.iter().map(|value| text(value)))
 }
 
-/// Cedar has 64-bit signed numbers; what does not fit is as far away as can be said.
+/// Cedar's numbers are signed with 64 bits; larger values saturate.
 fn number(value: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
 }
@@ -256,7 +256,7 @@ fn pairs(pairs: &BTreeMap<String, String>) -> Result<RestrictedExpression, BadFa
 
 fn clock(now: u64) -> Result<Context, BadFacts> {
     let hour = now / 3_600 % 24;
-    // The epoch began on a Thursday, the fourth day.
+    // 1970-01-01 was a Thursday, day 4.
     let weekday = (now / 86_400 + 3) % 7 + 1;
     let pairs =
         [("now".to_owned(), number(now)), ("hour".to_owned(), number(hour)), ("weekday".to_owned(), number(weekday))];

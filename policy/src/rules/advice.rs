@@ -1,4 +1,4 @@
-//! What is right as Cedar goes and yet was hardly meant: said by `policy check`, and in nobody's way.
+//! Warnings of `policy check` about rules that are valid and probably a mistake. They do not prevent loading.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use serde_json::Value;
 use super::{Draft, names_action};
 use crate::complaint::Complaint;
 
-/// What the gateway has checked of a newcomer itself, or had checked: any of it may be a reason to admit.
+/// Attributes of a newcomer that the gateway or an attestor has verified. A rule may admit because of any of them.
 const CHECKED: [&str; 5] = ["assurance", "claims", "key", "known", "source"];
 
-/// Looks at each rule by itself.
+/// Checks each rule by itself.
 pub(super) fn give(drafts: &[Draft<'_>], enroll: Option<&EntityUid>) -> Vec<Complaint> {
     drafts.iter().filter_map(|draft| everything(draft).or_else(|| by_its_own_word(draft, enroll?))).collect()
 }
 
-/// A rule that permits everybody everything.
+/// A warning about a rule that permits every action to everybody.
 fn everything(draft: &Draft<'_>) -> Option<Complaint> {
     let policy = &draft.policy;
     let open = policy.effect() == Effect::Permit
@@ -34,7 +34,7 @@ fn no_condition(tree: &Value) -> bool {
     tree.get("conditions").and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
-/// A rule that admits newcomers by what they say of themselves, or by nothing.
+/// A warning about a rule that admits newcomers without reading a verified attribute.
 fn by_its_own_word(draft: &Draft<'_>, enroll: &EntityUid) -> Option<Complaint> {
     if draft.policy.effect() != Effect::Permit || !names_action(&draft.policy, enroll) {
         return None;

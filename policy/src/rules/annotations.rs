@@ -1,4 +1,4 @@
-//! `@id`, `@lifetime`, `@approvals`, `@principals`, `@reattest`: every rule is named, every obligation means something.
+//! `@id`, `@lifetime`, `@approvals`, `@principals`, `@reattest`: every rule has an id, and every annotation has an effect.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use crate::grant::{APPROVALS_MAX, Reattest, parse_lifetime, parse_reattest};
 use crate::principals::Principals;
 
 const KNOWN: [&str; 5] = ["approvals", "id", "lifetime", "principals", "reattest"];
-/// An id is printed in logs and refusals, and typed by whoever looks for the rule.
+/// Longest id, in bytes: ids are printed in logs and refusals, and typed to find a rule.
 const ID_MAX: usize = 64;
-/// What ends in a certificate.
+/// Actions that lead to a certificate.
 const WITH_LIFETIME: [Action; 5] = [Action::Enroll, Action::Request, Action::Approve, Action::Renew, Action::Login];
-/// What is part of a human's yes.
+/// Actions that are about approval.
 const WITH_APPROVALS: [Action; 2] = [Action::Request, Action::Approve];
-/// What may come with evidence again.
+/// Actions that may carry new evidence.
 const WITH_REATTEST: [Action; 1] = [Action::Renew];
-/// What ends in an SSH certificate for a person.
+/// Actions that lead to a person's SSH certificate.
 const WITH_PRINCIPALS: [Action; 1] = [Action::Login];
 
 /// Reads the annotations of all rules.
@@ -113,7 +113,7 @@ fn read_reattest(text: &str) -> Result<Reattest, Wrong> {
 }
 
 fn read_approvals(text: &str) -> Result<u32, Wrong> {
-    // One digit: `u32::from_str` would also take `+1` and `01`.
+    // One digit: `u32::from_str` also accepts `+1` and `01`.
     match text.parse::<u32>() {
         Ok(count) if (1..=APPROVALS_MAX).contains(&count) && text.len() == 1 => Ok(count),
         _ => Err(Wrong {
@@ -130,8 +130,8 @@ fn read_principals(text: &str) -> Result<Principals, Wrong> {
     })
 }
 
-/// A rule that is about `login` and does not say as whom. One about every action there is may leave it out: it then gives
-/// no login, which [`crate::decide()`] says.
+/// A complaint about a rule that names `login` and has no `@principals`. A rule about all actions may leave it out, and then gives
+/// no login: [`crate::Why::NoPrincipals`].
 fn without_principals(draft: &Draft<'_>, actions: &[(Action, EntityUid)]) -> Option<Complaint> {
     let login = actions.iter().any(|(action, uid)| *action == Action::Login && names_action(&draft.policy, uid));
     let silent = draft.policy.effect() == Effect::Permit && draft.policy.annotation("principals").is_none();
@@ -141,8 +141,7 @@ fn without_principals(draft: &Draft<'_>, actions: &[(Action, EntityUid)]) -> Opt
     })
 }
 
-/// An obligation that nothing will ever honour is a mistake: `@approvals` on `enroll` reads as
-/// if a human would be asked, and none is.
+/// An annotation without effect is a mistake: `@approvals` on `enroll` looks as if approval were needed, and it is not.
 fn effective(draft: &Draft<'_>, actions: &[(Action, EntityUid)], name: &str, only: &[Action]) -> Result<(), Wrong> {
     if draft.policy.effect() == Effect::Forbid {
         return Err(Wrong {

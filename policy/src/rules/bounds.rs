@@ -3,21 +3,20 @@
 use super::Source;
 use crate::complaint::Complaint;
 
-/// Evaluation is linear in the rules of an action (1.8 ms at a thousand): more is a mistake.
+/// Most rules. The time of a decision is linear in the rules of an action: 1.8 ms for a thousand.
 pub(super) const RULES_MAX: usize = 1_000;
-/// A thousand rules of this size class fit; a file beyond it is not a policy.
+/// Largest policy file, in bytes: a thousand rules fit.
 const FILE_MAX: usize = 1024 * 1024;
-/// Cedar's parser and validator recurse: by brackets, about 60 kB for each (unoptimised) ...
+/// Deepest nesting of brackets. Cedar's parser and validator recurse and use about 60 kB of stack for each level (unoptimised).
 const NESTING_MAX: usize = 32;
-/// ... and by the length of one rule, as `a && b && c` nests too, about 14 kB for each; an
-/// operator and its operand are two characters at least. White space and strings are free.
+/// Longest rule, in bytes without white space and strings. `a && b && c` recurses too, with about 14 kB of stack for each operator,
+/// which with its operand takes at least two characters.
 const RULE_MAX: usize = 4 * 1024;
-/// The stack rules are loaded on: the worst of the above, twice. It must not run short, and not
-/// only because that aborts: close to the end of its stack Cedar's validator gives up on a rule
-/// and *reports no error* (4.14.1, `TypecheckAnswer::RecursionLimit`).
+/// Size in bytes of the stack for loading rules: twice the worst case of the limits above. Near the end of its stack, Cedar's
+/// validator stops checking a rule and *reports no error* (4.14.1, `TypecheckAnswer::RecursionLimit`).
 pub(super) const STACK: usize = 64 * 1024 * 1024;
 
-/// Refuses text that could exhaust the stack or the patience of whoever loads it.
+/// Refuses text that could exhaust the stack or take too long to load.
 pub(super) fn check(source: Source<'_>) -> Result<(), Complaint> {
     let Source { name, text } = source;
     if text.len() > FILE_MAX {
@@ -47,7 +46,7 @@ pub(super) fn check(source: Source<'_>) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The bytes of `text` outside comments, with their offsets. Of a string only the quotes.
+/// The bytes of `text` with their offsets, without comments and the contents of strings.
 pub(super) fn code_bytes(text: &str) -> impl Iterator<Item = (usize, u8)> {
     #[derive(Clone, Copy)]
     enum In {

@@ -1,8 +1,7 @@
-//! `has` with a name nobody supplies.
+//! Refuses `has` with a name that is not in the schema.
 //!
-//! To Cedar's validator `principal.claims has misspelt` is simply false, and a rule survives if
-//! anything else in it can still be true: `forbid ... unless { principal.claims has misspelt }`
-//! would load and forbid everybody. So each name after `has` must be in the schema.
+//! Cedar's validator treats `principal.claims has misspelt` as false and accepts the rule if the rest can be true:
+//! `forbid ... unless { principal.claims has misspelt }` would load and forbid everything.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +12,7 @@ use super::{Draft, bounds};
 use crate::complaint::{Complaint, did_you_mean};
 use crate::facts::ClaimDecl;
 
-/// Complains of every `has` whose name is no claim or no attribute.
+/// Complains about every `has` whose name is not a declared claim or attribute.
 pub(super) fn check(drafts: &[Draft<'_>], schema: &str, claims: &[ClaimDecl], complaints: &mut Vec<Complaint>) {
     let attributes = attributes(schema);
     let claims: BTreeSet<&str> = claims.iter().map(|claim| &*claim.name).collect();
@@ -68,14 +67,14 @@ fn attributes(schema: &str) -> BTreeSet<String> {
     names
 }
 
-/// Each name after a `has`, and whether it is asked of `claims`.
+/// Each name after a `has`, and whether it is tested on `claims`.
 fn tested(tree: &Value) -> BTreeSet<(&str, bool)> {
     let mut names = BTreeSet::new();
     let mut rest = vec![tree];
     while let Some(value) = rest.pop() {
         if let Some(has) = value.get("has") {
             let mut of = has.pointer("/left/./attr").and_then(Value::as_str);
-            // A list for `has claims.token_id`: each name is tested of the one before it.
+            // A list for `has claims.token_id`: each name is tested on the one before it.
             let path = match has.get("attr") {
                 Some(Value::Array(path)) => path.iter().collect(),
                 other => Vec::from_iter(other),
@@ -98,8 +97,8 @@ fn children(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// Where `name` stands in the rule: the syntax tree we can walk has no places. The first whole
-/// word outside strings and comments after a `has`; failing that (`has "a name"`) the rule.
+/// Offset of `name` in the rule: its first occurrence as a word after `has`, outside strings and comments, else (`has "a name"`)
+/// the start of the rule. The syntax tree in JSON form has no offsets.
 fn find(draft: &Draft<'_>, name: &str) -> usize {
     let text = draft.source.text;
     let code: Vec<(usize, u8)> = bounds::code_bytes(text).skip_while(|(offset, _)| *offset < draft.start).collect();
@@ -114,7 +113,7 @@ fn find(draft: &Draft<'_>, name: &str) -> usize {
         if after_has && found == name {
             return start;
         }
-        // `has a.b` tests `a`, then `b` of it.
+        // `has a.b` tests `a`, then `b` on it.
         let path = word(first) || first == b'.' || first.is_ascii_whitespace();
         after_has = found == "has" || (after_has && path);
         if first == b';' {

@@ -1,4 +1,4 @@
-//! Loading: what is accepted, and the exact words and places of what is not.
+//! Loading: policies that are accepted, and the exact text and position of complaints.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::facts::ClaimType;
 use crate::{DEFAULT_POLICY, SCHEMA};
 
-/// What the attestors of a gateway declare.
+/// Claims as the attestors of a gateway declare them.
 pub(crate) const CLAIMS: [ClaimDecl; 6] = [
     ClaimDecl { name: Cow::Borrowed("token_id"), kind: ClaimType::Text },
     ClaimDecl { name: Cow::Borrowed("token_owner"), kind: ClaimType::Text },
@@ -177,7 +177,7 @@ fn claims_must_be_declared_sensibly() {
     let text = |name: &'static str| ClaimDecl { name: name.into(), kind: ClaimType::Text };
     let number = |name: &'static str| ClaimDecl { name: name.into(), kind: ClaimType::Number };
     assert_eq!(declare(&[]), [""; 0]);
-    // Two attestors may share a claim, and Cedar's own words are no trouble.
+    // Two attestors may declare the same claim, and Cedar's keywords are valid names.
     assert_eq!(declare(&[text("a"), text("a"), text("if"), text("in")]), [""; 0]);
     assert_eq!(
         declare(&[text("a"), number("a"), text("B"), text(""), text("a\"?: Long, \"b")]),
@@ -241,12 +241,12 @@ fn the_schema_has_our_actions_and_no_action_groups() {
     ours.sort_unstable();
     assert_eq!(declared, ours);
     assert_eq!(actions().len(), Action::ALL.len());
-    // `covers` reads `in [..]` as a plain list.
+    // `covers` treats `in [..]` as a list of actions.
     assert_eq!(schema.action_groups().count(), 0);
 }
 
-/// The worst the limits let through, called on a thread of the size a runtime gives. Each rule is
-/// wrong, and must be called wrong: a validator that gives up half-way finds nothing.
+/// The deepest rules within the limits, loaded on a thread with the stack size of a runtime's. Each rule is invalid and must be
+/// reported: a validator that runs out of stack reports nothing.
 #[test]
 fn the_deepest_rule_allowed_is_still_validated() {
     let shapes: [fn(usize) -> String; 8] = [
@@ -267,7 +267,7 @@ fn the_deepest_rule_allowed_is_still_validated() {
     }
 }
 
-/// A rule as deep as the limits allow loads; asked on a small stack it answers or it denies.
+/// A rule as deep as the limits allow loads. Evaluated on a small stack it gives a decision or denies.
 #[test]
 fn the_deepest_rule_allowed_can_be_asked() {
     let text = format!(
