@@ -1,4 +1,4 @@
-//! The contract: what every engine answers, and how it fails.
+//! The contract that every engine implements, and its errors.
 
 use std::{fmt, pin::Pin, time::Duration};
 
@@ -19,7 +19,7 @@ pub struct Entry {
     pub version: Version,
     /// Exactly the bytes that were put, unless it is damaged.
     pub value: Vec<u8>,
-    /// Why it is not what was put, when it is not: then nothing may rest on the value, nor on the version.
+    /// Why the record is damaged, if it is: then neither the value nor the version can be relied on.
     pub damage: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub type Rows = Vec<(Key, Entry)>;
 pub struct ScanPage {
     /// The rows, in the order that was asked for.
     pub rows: Rows,
-    /// Whether there are more behind the last of them. A page may be shorter than it was asked to be and have more behind it.
+    /// Whether rows follow the last one. This can be so although the page has fewer rows than the requested limit.
     pub more: bool,
 }
 
@@ -44,22 +44,22 @@ pub enum CommitError {
     /// The batch can never be stored. Nothing happened.
     #[error("the batch was refused: {0}")]
     Invalid(#[from] InvalidBatch),
-    /// A lease that the batch names, or that was to be kept, has lapsed or never was. Nothing happened.
+    /// The lease in the batch, or the one to keep alive, has lapsed or never existed. Nothing happened.
     #[error("the lease has lapsed")]
     Lapsed,
-    /// It happened, or it never will: the next read that is answered shows which. An engine in this process has closed itself with it:
-    /// open it again and read. A full disk ends there too, and says so.
+    /// The commit either happened or never will: the next read that succeeds shows which. An embedded engine has closed itself:
+    /// open it again and read. A full disk has the same effect and is named in the text.
     #[error("it is unknown whether the change was stored: {0}")]
     Unknown(String),
-    /// The store cannot be reached, or takes nothing now. Nothing happened, and the store is not closed.
+    /// The store cannot be reached or does not accept commits now. Nothing happened, and the store is not closed.
     #[error("the store is unavailable: {why}")]
     Unavailable {
-        /// When to try again.
+        /// How long to wait before the next attempt.
         retry_after: Duration,
-        /// What keeps it.
+        /// The engine's error.
         why: String,
     },
-    /// The store is closed, for this process for good. Nothing happened.
+    /// The store is closed for the rest of this process. Nothing happened.
     #[error("the store is closed")]
     Closed,
 }
@@ -67,12 +67,12 @@ pub enum CommitError {
 /// Why a read or scan failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// What is stored is not what was written, and is wanted whole.
+    /// The record fails its check, and the caller needs it intact.
     #[error(
         "the record {key:?} is damaged: {reason}; `store quarantine` quarantines it; an older export may have it intact"
     )]
     Corrupt {
-        /// Whose record.
+        /// Key of the record.
         key: Key,
         /// What is wrong with it.
         reason: String,
@@ -83,28 +83,29 @@ pub enum ReadError {
     /// A page above [`SCAN_MAX`] was asked for.
     #[error("a page of {asked} rows was asked for, at most {SCAN_MAX} are given: ask again after the last key")]
     PageTooLarge {
-        /// How many rows.
+        /// The requested limit, in rows.
         asked: usize,
     },
     /// The store cannot be reached now, and is not closed.
     #[error("the store is unavailable: {why}")]
     Unavailable {
-        /// When to try again.
+        /// How long to wait before the next attempt.
         retry_after: Duration,
-        /// What keeps it.
+        /// The engine's error.
         why: String,
     },
-    /// The store is closed, for this process for good.
+    /// The store is closed for the rest of this process.
     #[error("the store is closed")]
     Closed,
 }
 
-/// The contract. A record that is damaged is given as such, and takes no other with it. Object safe: the gateway holds an `Arc<dyn Store>`.
+/// The contract. A damaged record is returned with [`Entry::damage`] set and does not affect other records. Object safe: the gateway
+/// holds an `Arc<dyn Store>`.
 ///
-/// **What a read shows.** Every commit that was acknowledged before the read began, by whichever process, and none that a power cut can
-/// take away. So of two calls, one after the other, the second never shows an older state. Nothing here is served from a cache that may lag.
+/// **Reads are linearizable.** A read shows every commit that any process had acknowledged before the read began, and none that a power
+/// cut can undo. Of two successive calls, the second never shows an older state. No read is served from a cache that may lag.
 pub trait Store: Send + Sync {
-    /// What it takes and gives at once.
+    /// Limits of one batch and one page.
     fn limits(&self) -> StoreLimits {
         StoreLimits::EMBEDDED
     }
@@ -129,38 +130,38 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<ScanPage, ReadError>>;
 
-    /// The keys of records that were damaged when the store was opened.
+    /// Keys of the records that were damaged when the store was opened.
     fn damaged(&self) -> &[Key] {
         &[]
     }
 
-    /// Checks the expectations and applies the writes in one step, and answers when that is durable.
+    /// Checks the expectations and applies the writes in one step; completes when that is durable.
     ///
-    /// Nothing is sent before the first poll; dropping the future after it does not take the batch back. A batch without
-    /// writes stores nothing and answers with the number of the newest commit.
+    /// Nothing is sent before the first poll; dropping the future after that does not cancel the batch. A batch without
+    /// writes stores nothing and returns the number of the newest commit.
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>>;
 
-    /// A lease for `ttl`. Entries written with it vanish when it lapses, as if somebody deleted them: each by a commit, which watchers
-    /// are told.
+    /// Grants a lease for `ttl`. Entries written with it are deleted when it lapses, each by a commit that watchers see.
     ///
-    /// `now` is time that nobody sets ([`Clock::uptime`](crate::ports::clock::Clock::uptime)): an engine in this process counts by it, one
-    /// elsewhere by its own clock.
+    /// `now` is monotonic time ([`Clock::uptime`](crate::ports::clock::Clock::uptime)): an embedded engine counts by it, a remote one by
+    /// its own clock.
     fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>>;
 
-    /// Lets a lease stand for its whole time again, or says [`CommitError::Lapsed`].
+    /// Restarts the lease's `ttl`. Fails with [`CommitError::Lapsed`] if it has ended.
     fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>>;
 
-    /// Ends a lease now; one that has ended is no error.
+    /// Ends a lease and deletes its entries. No error if it has ended already.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>>;
 
-    /// Tells the time: an engine in this process takes away what hangs on leases that are over. Whoever opens one tells it every second.
+    /// Deletes the entries of leases that have ended by `now`. The opener of an embedded engine calls this every second; a remote engine
+    /// does it by its own clock.
     fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>>;
 
-    /// Tells every commit that writes keys under any of `prefixes` and finishes after this call; see [`Watch`].
+    /// Reports every commit that writes keys under any of `prefixes` and finishes after this call; see [`Watch`].
     fn watch(&self, prefixes: Vec<Key>) -> Watch;
 
-    /// Finishes what is queued, stops the writer and releases the store's lock. Later calls answer `Closed`.
-    /// A store that is dropped without it does the same a moment later, at no certain time.
+    /// Finishes what is queued, stops the writer and releases the store's lock. Later calls fail with `Closed`.
+    /// Dropping the store does the same, but in the background: do not reopen it right after a drop.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 

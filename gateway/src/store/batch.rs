@@ -1,4 +1,4 @@
-//! What a store is asked to change: keys, conditions and writes, and how much of them an engine takes at once.
+//! Batches: keys, conditions and writes, and the limits of an engine.
 
 use std::{borrow::Borrow, fmt};
 
@@ -15,40 +15,40 @@ pub const KEY_MAX: usize = 384;
 /// this when they arrive. Bulk data does not belong in the store.
 pub const VALUE_MAX: usize = 128 * 1024;
 
-/// What an engine takes and gives at once. Whoever changes or reads more splits by it.
+/// Limits of one batch and of one page. Larger changes and reads are split by the caller.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
     /// Most writes, and most expectations, in one batch.
     pub batch_items: usize,
     /// Most bytes of keys and values in the writes of one batch.
     pub batch_bytes: usize,
-    /// Bytes of keys and values after which a page of a scan ends: with the row that reaches them, so a page has one row at least.
+    /// A page of a scan ends with the row that reaches this many bytes of keys and values, so it has at least one row.
     pub page_bytes: usize,
 }
 
 impl StoreLimits {
-    /// Those of the engines in this process. A request touches a few dozen records, an import sends hundreds; a batch has room for a
-    /// few of the largest values, small enough that a full queue stays in memory. A scan holds the writer back while it runs, since
-    /// it is one consistent view: its page ends after a few milliseconds.
+    /// Limits of the embedded engines. A request touches a few dozen records, an import sends hundreds; a batch has room for a
+    /// few of the largest values, small enough that a full queue fits in memory. A scan blocks the writer while it runs, since
+    /// it is one consistent view: `page_bytes` keeps that to a few milliseconds.
     pub const EMBEDDED: Self = Self { batch_items: 1024, batch_bytes: 1024 * 1024, page_bytes: 4 * 1024 * 1024 };
 }
 
-/// A key: bytes, ordered as bytes. By custom `kind/part/part`.
+/// A key: bytes, ordered as bytes. The convention is `kind/part/part`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// The bytes of the key.
+    /// The key as stored, without the engine's row prefix.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes of the key, owned.
+    /// As [`Key::as_bytes`], without a copy.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// Whether the key lies under `prefix`.
+    /// A prefix need not end at a `/`.
     pub fn starts_with(&self, prefix: &Key) -> bool {
         self.0.starts_with(&prefix.0)
     }
@@ -97,7 +97,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What must hold in the store, just before the batch, for the batch to happen.
+/// A condition on the state just before the batch. If one fails, the batch is a `Conflict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The key does not exist.
@@ -106,19 +106,19 @@ pub enum Expect {
     At(Key, Version),
 }
 
-/// One change. Where a batch writes a key twice, the later write stands. Whoever writes a key last says whether it is leased.
+/// One change. If a batch writes a key twice, the later write applies. The last write of a key decides whether it is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Creates or replaces the entry.
     Put(Key, Vec<u8>),
-    /// The same, until the lease lapses.
+    /// As `Put`; the entry is deleted when the lease ends.
     PutLeased(Key, Vec<u8>, LeaseId),
     /// Removes the entry; no error if there is none.
     Delete(Key),
 }
 
 impl Write {
-    /// Whose entry it changes.
+    /// Key of the entry that is put or deleted.
     pub const fn key(&self) -> &Key {
         match self {
             Self::Put(key, _) | Self::PutLeased(key, ..) | Self::Delete(key) => key,
@@ -138,12 +138,12 @@ impl Write {
     }
 }
 
-/// Changes that happen together or not at all, under conditions that all hold or nothing happens.
+/// Writes that are applied atomically, and only if every condition holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// The conditions, all about the state before the batch.
+    /// All on the state before the batch.
     pub expect: Vec<Expect>,
-    /// The changes.
+    /// Applied in order.
     pub writes: Vec<Write>,
 }
 
@@ -162,41 +162,39 @@ impl Batch {
         self
     }
 
-    /// Adds a put.
+    /// Adds [`Write::Put`].
     #[must_use]
     pub fn put(mut self, key: impl Into<Key>, value: impl Into<Vec<u8>>) -> Self {
         self.writes.push(Write::Put(key.into(), value.into()));
         self
     }
 
-    /// Adds a put that lasts as long as the lease.
+    /// Adds [`Write::PutLeased`].
     #[must_use]
     pub fn put_leased(mut self, key: impl Into<Key>, value: impl Into<Vec<u8>>, lease: LeaseId) -> Self {
         self.writes.push(Write::PutLeased(key.into(), value.into(), lease));
         self
     }
 
-    /// Adds a delete.
+    /// Adds [`Write::Delete`].
     #[must_use]
     pub fn delete(mut self, key: impl Into<Key>) -> Self {
         self.writes.push(Write::Delete(key.into()));
         self
     }
 
-    /// Bytes of keys and values in the writes.
     pub(crate) fn bytes(&self) -> usize {
         self.writes.iter().map(Write::bytes).sum()
     }
 
-    /// Whether one more write fits.
     pub(crate) fn has_room_for(&self, write: &Write, limits: &StoreLimits) -> bool {
         self.writes.len() < limits.batch_items && self.bytes() + write.bytes() <= limits.batch_bytes
     }
 
-    /// Refuses what no engine may be asked to store. Runs before the queue, so nothing oversized waits in it.
+    /// Refuses a batch above the limits. Runs before the queue, so nothing oversized waits in it.
     ///
     /// # Errors
-    /// [`InvalidBatch`]: nothing of it happens.
+    /// [`InvalidBatch`] names the first limit exceeded; a batch with too many items or bytes can be split and sent again.
     pub fn check(&self, limits: &StoreLimits) -> Result<(), InvalidBatch> {
         let (items, most) = (self.writes.len().max(self.expect.len()), limits.batch_items);
         if items > most {
@@ -222,7 +220,7 @@ impl Batch {
     }
 }
 
-/// A batch no store accepts; nothing of it happened. A mistake of the caller, not of the disk.
+/// Why no store accepts the batch. Nothing was stored. A mistake of the caller, not a fault of the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBatch {
     /// A write to the empty key.
@@ -231,31 +229,31 @@ pub enum InvalidBatch {
     /// A key above [`KEY_MAX`].
     #[error("a key has {len} bytes, at most {KEY_MAX} are allowed")]
     KeyTooLong {
-        /// Its length.
+        /// Its length in bytes.
         len: usize,
     },
     /// A value above [`VALUE_MAX`].
     #[error("the value of {key:?} has {len} bytes, at most {VALUE_MAX} are allowed")]
     ValueTooLarge {
-        /// Whose value.
+        /// Key of the entry.
         key: Key,
-        /// Its length.
+        /// Length of the value in bytes.
         len: usize,
     },
     /// More writes or expectations than [`StoreLimits::batch_items`].
     #[error("the batch has {items} writes or expectations, at most {most} are allowed: split it")]
     TooManyItems {
-        /// How many.
+        /// The larger of the number of writes and the number of expectations.
         items: usize,
-        /// The limit.
+        /// The engine's limit.
         most: usize,
     },
     /// More bytes than [`StoreLimits::batch_bytes`].
     #[error("the batch has {bytes} bytes, at most {most} are allowed: split it")]
     TooLarge {
-        /// How many.
+        /// Bytes of keys and values in the writes.
         bytes: usize,
-        /// The limit.
+        /// The engine's limit.
         most: usize,
     },
 }

@@ -37,7 +37,7 @@ impl Bench {
         Self { engine, folder, store }
     }
 
-    /// Closes and opens again; the memory store has nothing to open.
+    /// Closes and opens again. Does nothing for the memory store, which would be empty.
     async fn reopen(&mut self) {
         if self.engine != Engine::Memory {
             self.store.close().await;
@@ -386,7 +386,7 @@ async fn values_that_change_size_over_and_over(bench: &mut Bench) {
     }
 }
 
-/// Whatever lies in this folder of sled's is not covered by our sync; so nothing may ever lie there.
+/// Our sync does not cover sled's `blobs/`, so it must stay empty.
 #[track_caller]
 fn no_page_left_the_log(bench: &Bench) {
     let blobs = std::fs::read_dir(bench.folder.path().join("sled/blobs")).unwrap();

@@ -1,5 +1,5 @@
-//! Stores that are locked, foreign, damaged, half filled or on a full disk: each is a clear error, none is a panic, and
-//! nothing acknowledged is ever missing without a word.
+//! Stores that are locked, foreign, damaged, half imported or on a full disk: each is a clear error, none is a panic, and
+//! no acknowledged record is ever missing without an error.
 #![expect(clippy::disallowed_methods, reason = "the tests spoil the files below a store")]
 
 use std::{
@@ -33,7 +33,7 @@ fn refused(engine: Engine, path: &Path, want: &str) {
     assert!(error.to_string().contains(want), "{engine}: {error}");
 }
 
-/// Makes a store, lets `spoil` at its files, and wants the next opening refused.
+/// Creates a store, applies `spoil` to its files, and expects the next opening to be refused.
 #[track_caller]
 fn check_refused(spoil: impl Fn(Engine, &Path), want: &str) {
     for engine in ON_DISK {
@@ -63,7 +63,7 @@ fn write_below(engine: Engine, path: &Path, key: &[u8], value: Option<&[u8]>) {
     }
 }
 
-/// Parts of large values that were replaced or deleted would fill the disk, and nobody would see them.
+/// Parts left over from replaced or deleted values would fill the disk unnoticed.
 #[test]
 fn sled_keeps_no_part_of_what_is_gone() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ fn a_second_opener_is_told() {
             refused(engine, folder.path(), "already open by another process");
             store.commit(Batch::default().put("a", "1")).await.unwrap();
             store.close().await;
-            // free the moment `close` answers
+            // the lock is free when `close` returns
             for _ in 0..5 {
                 open(engine, folder.path(), 8).unwrap().close().await;
             }
@@ -145,8 +145,8 @@ fn a_store_that_lost_something_is_refused() {
     check_refused(empty, "its format version is missing");
 }
 
-/// One record whose bytes are not what was written, in each of its parts: it is named and given as damaged, the others as they are; it
-/// is replaced and deleted like any other, and afterwards the store is whole again.
+/// A record damaged in each of its fields in turn: it is listed and returned as damaged, and the others are intact. It can be replaced and
+/// deleted like any other, and afterwards the store has no damage.
 #[test]
 fn a_damaged_record_takes_no_other_with_it() {
     type Spoil = fn(&mut Vec<u8>);
@@ -160,7 +160,7 @@ fn a_damaged_record_takes_no_other_with_it() {
     ];
     for engine in ON_DISK {
         for (what, spoil) in rows {
-            for mend in [Batch::default().put("b", "new"), Batch::default().delete("b")] {
+            for repair in [Batch::default().put("b", "new"), Batch::default().delete("b")] {
                 let folder = tempfile::tempdir().unwrap();
                 block_on(async {
                     let store = open(engine, folder.path(), 8).unwrap();
@@ -178,11 +178,11 @@ fn a_damaged_record_takes_no_other_with_it() {
                     assert_eq!(damaged, [false, true, false], "{engine} {what}");
                     let entry = store.read(&[Key::from("b")]).await.unwrap().remove(0).unwrap();
                     assert!(entry.damage.is_some(), "{engine} {what}");
-                    // Others are written meanwhile, and it is there at the next opening, too.
+                    // Other records can still be written, and the damage is reported at the next opening, too.
                     store.commit(Batch::default().put("a", "4")).await.unwrap();
                     store.close().await;
                     let store = open(engine, folder.path(), 8).unwrap();
-                    let batch = Batch { expect: Batch::default().at("b", entry.version).expect, ..mend.clone() };
+                    let batch = Batch { expect: Batch::default().at("b", entry.version).expect, ..repair.clone() };
                     store.commit(batch).await.unwrap();
                     store.close().await;
                     let store = open(engine, folder.path(), 8).unwrap();
@@ -195,7 +195,7 @@ fn a_damaged_record_takes_no_other_with_it() {
     }
 }
 
-/// What sled does by itself when its log is damaged in the middle: an old state, whole in itself.
+/// What sled does when its log is damaged in the middle: it opens in an older, consistent state.
 #[test]
 fn an_old_state_in_place_of_the_newest_is_noticed() {
     for engine in ON_DISK {
@@ -205,7 +205,7 @@ fn an_old_state_in_place_of_the_newest_is_noticed() {
             store.commit(Batch::default().put("a", "1")).await.unwrap();
             copy_under(live.path(), old.path());
             store.commit(Batch::default().put("a", "2")).await.unwrap();
-            // the mark of a process that was killed now, above the engine's files of a commit ago
+            // the mark of a process killed now, above the engine's files of one commit earlier
             fs::copy(live.path().join("reached"), old.path().join("reached")).unwrap();
             store.close().await;
         });
@@ -299,11 +299,11 @@ fn a_file_that_redb_did_not_finish_making_is_not_the_end() {
     assert!(!folder.path().join("store.new").exists());
 }
 
-/// The same numbers on every run.
-struct Dice(u64);
+/// A linear congruential generator: the same numbers on every run.
+struct Lcg(u64);
 
-impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
+impl Lcg {
+    fn next(&mut self, below: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % below as u64).unwrap()
     }
@@ -327,20 +327,20 @@ fn copy_under(from: &Path, to: &Path) {
     }
 }
 
-/// Spoils a few bytes somewhere in the engine's files: flipped, zeroed, or everything behind them cut off.
-fn spoil(path: &Path, dice: &mut Dice) -> String {
+/// Damages the engine's files at one place: flips a bit, zeroes up to 4 KiB, or truncates the file there.
+fn spoil(path: &Path, random: &mut Lcg) -> String {
     let files: Vec<_> = files_under(path)
         .into_iter()
         .filter(|file| !file.ends_with("lock") && !file.ends_with("store.json"))
         .filter(|file| file.metadata().unwrap().len() > 0)
         .collect();
-    // most of the damage where most of the bytes are
+    // three times in four in the largest file
     let largest = files.iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
-    let file = if dice.roll(4) == 0 { &files[dice.roll(files.len())] } else { largest };
+    let file = if random.next(4) == 0 { &files[random.next(files.len())] } else { largest };
     let mut bytes = fs::read(file).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    let at = dice.roll(used);
-    let what = match dice.roll(8) {
+    let at = random.next(used);
+    let what = match random.next(8) {
         0 => {
             bytes.truncate(at);
             "cut"
@@ -351,7 +351,7 @@ fn spoil(path: &Path, dice: &mut Dice) -> String {
             "zeroed"
         }
         _ => {
-            bytes[at] ^= 1 << dice.roll(8);
+            bytes[at] ^= 1 << random.next(8);
             "flipped"
         }
     };
@@ -359,16 +359,14 @@ fn spoil(path: &Path, dice: &mut Dice) -> String {
     format!("{} {what} at {at} of {used}", file.display())
 }
 
-/// How the store ended before its files were spoilt.
+/// How the store's process ended before its files were damaged.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// Closed.
     Clean,
-    /// As if the process had been killed.
     Killed,
 }
 
-/// After any damage the store is refused, or it is whole, or the damaged record is named. Nothing else.
+/// After any damage, either the store is refused, or it is complete, or the damaged record is named.
 fn check_damage(engine: Engine, end: End, rounds: usize) {
     let (live, good) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let want = block_on(async {
@@ -388,12 +386,12 @@ fn check_damage(engine: Engine, end: End, rounds: usize) {
         store.close().await;
         rows
     });
-    let mut dice = Dice(17);
+    let mut random = Lcg(17);
     let mut refused = 0;
     for _ in 0..rounds {
         let copy = tempfile::tempdir().unwrap();
         copy_under(good.path(), copy.path());
-        let what = spoil(copy.path(), &mut dice);
+        let what = spoil(copy.path(), &mut random);
         match open(engine, copy.path(), 8) {
             Err(OpenError::Damaged { .. } | OpenError::Engine { .. }) => refused += 1,
             Err(other) => panic!("{what}: {other}"),
@@ -404,7 +402,7 @@ fn check_damage(engine: Engine, end: End, rounds: usize) {
                         refused += usize::from(named > 0);
                         let same = |(got, want): (&(Key, Entry), &(Key, Entry))| got.1.damage.is_some() || got == want;
                         let all = rows.len() == want.len() && rows.iter().zip(&want).all(same);
-                        assert!(all, "{what}: something is missing without a word");
+                        assert!(all, "{what}: a record is missing without an error");
                     }
                     Err(ReadError::Engine(_)) => refused += 1,
                     Err(other) => panic!("{what}: {other}"),
@@ -413,7 +411,7 @@ fn check_damage(engine: Engine, end: End, rounds: usize) {
             }),
         }
     }
-    // a good part of every file is in use
+    // much of every file is in use, so the damage is noticed at least this often
     assert!(refused > rounds / 6, "{engine} {end:?}: {refused} of {rounds}");
 }
 
@@ -437,7 +435,7 @@ fn damaged_redb_files_are_noticed_after_a_kill() {
     check_damage(Engine::Redb, End::Killed, 60);
 }
 
-/// A disk of 8 MB that goes away with the guard. Only root can have one.
+/// A disk of 8 MB, unmounted on drop. Needs root.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -460,7 +458,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Several committers until the disk is full; gives the keys that were acknowledged.
+/// Runs several committers until the disk is full and returns the keys that were acknowledged.
 async fn fill_up(store: &Arc<dyn Store>, round: usize) -> Vec<Key> {
     let committers: Vec<_> = (0..4)
         .map(|who| {

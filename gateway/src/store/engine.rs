@@ -1,4 +1,4 @@
-//! What an engine on disk must do for the group commit in `group`, and what it shares with that.
+//! The trait of an engine on disk, as the group commit in `group` needs it, and the types both use.
 
 use std::{
     collections::BTreeMap,
@@ -23,12 +23,12 @@ pub(super) enum Past {
 /// All changes of a group, by engine key.
 pub(super) type Writes = BTreeMap<Vec<u8>, RowChange>;
 
-/// What becomes of one key.
+/// The change of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowChange {
     /// Its new value; `None` deletes.
     pub after: Option<Vec<u8>>,
-    /// Bytes of the value there now, 0 if there is none: an engine that stores large values apart need not look.
+    /// Bytes of the current value, 0 if there is none, so that an engine that splits large values need not read it.
     pub before: usize,
 }
 
@@ -39,44 +39,42 @@ impl RowChange {
     }
 }
 
-/// What an engine must do. It is only ever written by one thread.
+/// An engine on disk. Only one thread writes to it.
 pub(super) trait DiskEngine: Send + Sync + 'static {
-    /// How it is read.
     type View: View;
 
-    /// Its present state. Writes after this call may or may not show through.
+    /// The current state. Writes after this call may or may not be visible in it.
     fn view(&self) -> Result<Self::View, EngineError>;
 
-    /// Applies all of it or, whatever happens, none of it.
+    /// Applies all of the writes or, even after a crash, none of them.
     fn apply(&self, writes: &Writes) -> Result<(), EngineError>;
 
     /// Returns when everything applied survives a power cut.
     fn sync(&self) -> Result<(), EngineError>;
 }
 
-/// One side of a row, or a whole value, in whatever form the engine hands out cheaply.
+/// A key or value of a row, in the form that the engine returns without a copy.
 pub(super) trait Bytes: AsRef<[u8]> + Send + Sync + 'static {}
 impl<T: AsRef<[u8]> + Send + Sync + 'static> Bytes for T {}
 
 /// Rows of an engine, as stored: key and raw value.
 pub(super) type RawRows<'a, B> = Box<dyn Iterator<Item = Result<(B, B), EngineError>> + 'a>;
 
-/// Reading an engine.
+/// Reads from an engine.
 pub(super) trait View {
-    /// Its bytes.
     type Bytes: Bytes;
 
-    /// The whole value of a key.
+    /// The value of a key, assembled from its parts.
     fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, EngineError>;
 
-    /// Rows in a span that is not empty.
+    /// The rows of `span`, which must not be empty.
     fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, Self::Bytes>, EngineError>;
 
-    /// Turns a raw value from [`View::rows`] into the whole value. Apart, so that rows in flight are never put together.
-    fn whole(&self, raw: Self::Bytes) -> Result<Self::Bytes, EngineError>;
+    /// Turns a raw value from [`View::rows`] into the value. A step of its own, so that rows in flight are never assembled.
+    fn assemble(&self, raw: Self::Bytes) -> Result<Self::Bytes, EngineError>;
 }
 
-/// What can go wrong below the contract.
+/// An engine's error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EngineError {
     #[error("no space left on the store's disk ({0}); free some, then start again")]
@@ -90,7 +88,7 @@ pub(super) enum EngineError {
 }
 
 impl EngineError {
-    /// Sorts an I/O error; `doing` says what failed.
+    /// Classifies an I/O error; `doing` names the operation that failed.
     pub(super) fn io(doing: &str, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         match error.kind() {
@@ -100,8 +98,8 @@ impl EngineError {
     }
 }
 
-/// Runs code of an engine. Both engines assert where they should return an error, above all on damaged files; whoever sees
-/// the fault must treat the engine as broken.
+/// Runs code of an engine and turns a panic into an error. Both engines assert where they should return an error, above all on
+/// damaged files. After [`EngineError::Panicked`] the engine must not be used again.
 pub(super) fn guarded<T, F: From<EngineError>>(work: impl FnOnce() -> Result<T, F>) -> Result<T, F> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -110,7 +108,7 @@ pub(super) fn guarded<T, F: From<EngineError>>(work: impl FnOnce() -> Result<T, 
     })
 }
 
-/// How engine keys are told apart: `r` before a caller's key, other first letters for what the store keeps for itself.
+/// The engine key of a caller's key: `r` before it. Other first letters are the store's own rows.
 pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + key.len());
     row.push(b'r');
@@ -118,12 +116,12 @@ pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
     row
 }
 
-/// The caller's key of a row.
+/// Inverse of [`row_key`].
 pub(super) fn caller_key(row: &[u8]) -> &[u8] {
     row.split_first().map_or(&[], |(_, key)| key)
 }
 
-/// Counts over the whole store, stored with every group; what is counted when the store is opened must agree.
+/// Counts over the entire store, stored with every group. Opening the store counts again and compares.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub commits: Version,
@@ -143,12 +141,12 @@ impl Totals {
     }
 }
 
-/// What the check at opening found.
+/// Result of the check at opening.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checked {
     pub totals: Totals,
     pub damaged: Vec<Key>,
-    /// Entries of leases, which ended with the process that held them.
+    /// Leased entries. Their leases ended with the process that had the store open.
     pub leased: Vec<Key>,
 }
 

@@ -1,4 +1,4 @@
-//! The folder a disk engine lives in: one opener at a time, one engine, and a mark of how far the store had come.
+//! The folder of a disk engine: one opener at a time, one engine, and a mark with the number of the newest commit.
 //!
 //! ```text
 //! <path>/lock         locked while the store is open
@@ -7,10 +7,10 @@
 //! <path>/sled/        the engine's own files (or <path>/store.redb)
 //! ```
 //!
-//! Both numbers are lower bounds. An engine that opens empty, or behind them, has lost something, whatever it thinks itself:
-//! sled takes damage in the middle of its log for a write that never finished, drops everything after it, and opens in an
-//! old state that is whole in itself. And another engine asked for here would start an empty store beside the full one.
-//! Either would un-revoke.
+//! Both numbers are lower bounds. An engine that opens empty, or below them, has lost commits, even if it reports no error:
+//! sled treats damage in the middle of its log as an unfinished write, drops everything after it, and opens in an older,
+//! consistent state. And if the configuration names another engine, that one would create an empty store beside the full one.
+//! Either would undo revocations.
 //!
 //! `reached` is written after the engine's sync, so it is never ahead of what is durable and never refuses a good store. It
 //! is synced only every [`SYNC_EVERY`] groups: a killed process loses nothing of it, and a power cut at most some groups of
@@ -34,17 +34,17 @@ use super::{
     named::{Engine, OpenError},
 };
 
-/// Groups between two syncs of the mark: its cost then disappears beside the sync of every group.
+/// Groups between two syncs of the mark: its cost is then negligible beside the sync of every group.
 const SYNC_EVERY: u32 = 64;
 
-/// The mark has two places, written in turn and a disk sector apart, so that one torn write leaves the other.
+/// Bytes of one slot. The mark has two slots, written in turn and a disk sector apart, so that a torn write damages only one.
 const SLOT: usize = 512;
 
-/// A folder whose lock we hold.
+/// A folder and its lock, which is released on drop.
 pub(super) struct Folder {
     path: PathBuf,
     engine: Engine,
-    /// What the note and the mark said when the folder was opened.
+    /// From `store.json` and `reached` as they were when the folder was opened.
     past: Past,
     reached: File,
     writes: u32,
@@ -59,14 +59,14 @@ struct EngineNote {
 }
 
 impl Folder {
-    /// Makes the folder if needed and takes its lock.
+    /// Creates the folder if needed and takes its lock.
     pub(super) fn open(path: &Path, engine: Engine) -> Result<Self, OpenError> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         {
             use std::os::unix::fs::DirBuilderExt;
-            builder.mode(0o700); // what the store holds is nobody else's business
+            builder.mode(0o700); // the store has secrets
         }
         builder.create(path).map_err(|error| failed("making the store's folder", path, &error))?;
         let lock = lock(&path.join("lock"), path)?;
@@ -88,7 +88,7 @@ impl Folder {
         self.past
     }
 
-    /// Marks that everything up to `commits` is durable in the engine. After every group, so it is one small write.
+    /// Marks that all commits up to `commits` are durable in the engine. Called after every group, so it is one small write.
     pub(super) fn reached(&mut self, commits: Version) -> Result<(), EngineError> {
         let slot = u64::from(self.writes % 2) * SLOT as u64;
         self.writes = self.writes.wrapping_add(1);
@@ -101,7 +101,7 @@ impl Folder {
         write().map_err(|error| EngineError::io("marking the last commit", &error))
     }
 
-    /// Notes that the store has reached `commits`. Durable when it returns.
+    /// Writes `commits` to `store.json`. Durable when it returns.
     pub(super) fn mark(&self, commits: Version) -> Result<(), EngineError> {
         let note = EngineNote { engine: self.engine.to_string(), commits };
         self.replace_note(&note).map_err(|error| EngineError::io("writing store.json", &error))
@@ -117,7 +117,7 @@ impl Folder {
     }
 }
 
-/// Copies a store's files, which nobody may have open meanwhile, into a new private folder, and writes nothing where they lie.
+/// Copies a store's files into a new private folder, under the store's lock and without a write to its own folder.
 pub(super) fn copy(path: &Path, to: &Path) -> Result<(), OpenError> {
     let file = path.join("lock");
     let lock = File::open(&file).map_err(|error| failed("opening the store's lock", &file, &error))?;
@@ -148,12 +148,12 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names in a folder durable.
+/// Makes the folder's entries (new and renamed files) durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The number and its checksum.
+/// One slot of the mark: the number and its CRC-32, big-endian.
 fn encode_mark(commits: Version) -> [u8; 12] {
     let number = commits.to_be_bytes();
     let mut mark = [0; 12];
@@ -162,34 +162,34 @@ fn encode_mark(commits: Version) -> [u8; 12] {
     mark
 }
 
-/// The number in one place of the mark; `None` if it was torn or damaged.
-fn decode_mark(place: Option<&[u8]>) -> Option<Version> {
-    let number = Version::from_be_bytes(*place?.first_chunk()?);
-    place?.starts_with(&encode_mark(number)).then_some(number)
+/// The number in one slot of the mark; `None` if the slot is torn or damaged.
+fn decode_mark(slot: Option<&[u8]>) -> Option<Version> {
+    let number = Version::from_be_bytes(*slot?.first_chunk()?);
+    slot?.starts_with(&encode_mark(number)).then_some(number)
 }
 
-/// Opens the mark, or makes one that says nothing, and gives the larger of its two numbers.
+/// Opens the mark, or creates one with two zeros, and returns the larger of its two numbers.
 fn open_mark(file: &Path) -> Result<(File, Version), OpenError> {
     let open = || -> io::Result<(File, Vec<u8>)> {
         let mut mark = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(file)?;
         let mut bytes = Vec::new();
         (&mark).take(2 * SLOT as u64).read_to_end(&mut bytes)?;
-        // zeros are what a power cut leaves of a file that had just been made
+        // a power cut can leave a new file with zeros only
         if bytes.iter().all(|byte| *byte == 0) {
             mark.rewind()?;
             bytes.resize(2 * SLOT, 0);
-            for place in [0, SLOT] {
-                bytes[place..place + 12].copy_from_slice(&encode_mark(0));
+            for slot in [0, SLOT] {
+                bytes[slot..slot + 12].copy_from_slice(&encode_mark(0));
             }
-            // in full at once: later writes need no space on a full disk
+            // at full size, so that later writes need no space on a full disk
             mark.write_all(&bytes)?;
             mark.sync_all()?;
         }
         Ok((mark, bytes))
     };
     let (mark, bytes) = open().map_err(|error| failed("opening", file, &error))?;
-    let places = [decode_mark(Some(&bytes)), decode_mark(bytes.get(SLOT..))];
-    match places.into_iter().flatten().max() {
+    let slots = [decode_mark(Some(&bytes)), decode_mark(bytes.get(SLOT..))];
+    match slots.into_iter().flatten().max() {
         Some(commits) => Ok((mark, commits)),
         None => Err(OpenError::Damaged { reason: format!("`{}` is unreadable", file.display()) }),
     }

@@ -1,16 +1,16 @@
-//! What the store keeps for itself: the format version and the totals; and the check of everything when it is opened.
+//! The store's own rows, which are the format version and the totals, and the check of all rows when it is opened.
 //!
-//! `meta/format` is plain text, so that any future version can read it whatever becomes of the rest. A store of a newer
-//! format is refused untouched. An older one would be migrated here, one step per version, inside one group.
+//! `meta/format` is plain text, so that any future version can read it even if everything else changes. A store of a newer
+//! format is refused and not changed. An older one would be migrated here, one step per version, inside one group.
 //!
 //! `meta/commits` holds the number of commits, the number of rows and a sum over all rows, written in the same atomic step as
-//! every group. Opening counts again. This is not only for bit rot: sled skips, without a word, whatever follows a damaged
-//! message in a segment, so without it a damaged store would open with records missing or old. A store that fell back to an
-//! earlier state as a whole agrees with its own totals; that is what the mark in `folder` is for.
+//! every group. Opening counts again. This is not only for bit rot: sled silently skips whatever follows a damaged
+//! message in a segment, so without the totals a damaged store would open with records missing or old. A store that went back
+//! to an earlier complete state agrees with its own totals; the mark in `folder` detects that.
 //!
-//! A record whose checksum is wrong does not keep the others from being used: it is counted, named and given out as damaged, and
-//! whoever reads it decides what that means. While there is one, the number of records must still be right. Their sum is too, unless
-//! the damage is in a record's header, and then only an old record in the place of a newer one could hide behind it.
+//! A record whose checksum is wrong does not prevent the use of the others: it is counted, listed and returned as damaged, and its
+//! reader decides what to do. While there is one, the number of records must still agree. The sum agrees too, unless the damage is in a
+//! record's header; only in that case an old record in place of a newer one goes unnoticed.
 
 use super::{
     batch::{Key, Version},
@@ -24,12 +24,12 @@ use super::{
 /// The format this build writes.
 pub(super) const FORMAT: u32 = 1;
 
-/// With more damaged records than this it is not some records that are damaged, but the store.
+/// A store with more damaged records than this does not open.
 const DAMAGED_MAX: usize = 100;
 
 const FORMAT_KEY: &[u8] = b"meta/format";
 
-/// Where the totals are.
+/// Engine key of the totals.
 pub(super) const TOTALS: &[u8] = b"meta/commits";
 
 /// The totals as a record, so that they carry a checksum.
@@ -114,13 +114,13 @@ fn count<V: View>(view: &V, commits: Version) -> Result<Checked, OpenError> {
     for row in view.rows(&Span::of(&row_key(b"")), Direction::Ascending)? {
         let (row, raw) = row?;
         let key = caller_key(row.as_ref());
-        let whole = view.whole(raw)?;
-        let head = record::head(whole.as_ref());
+        let value = view.assemble(raw)?;
+        let head = record::head(value.as_ref());
         checked.totals.add(head);
         if head.leased {
             checked.leased.push(Key::from(key));
         }
-        if record::decode(key, whole.as_ref()).is_err() {
+        if record::decode(key, value.as_ref()).is_err() {
             checked.damaged.push(Key::from(key));
             if checked.damaged.len() > DAMAGED_MAX {
                 return Err(damaged(format!("more than {DAMAGED_MAX} records are, {:?} among them", Key::from(key))));

@@ -1,19 +1,19 @@
-//! Group commit: the one writer thread that every disk engine sits behind, and reads that never run ahead of the disk.
+//! Group commit: one writer thread in front of every disk engine, and reads that never run ahead of the disk.
 //!
 //! ```text
 //! commit() -> bounded queue -> writer: drain a group -> check each batch against the engine and the group so far
 //!          -> hide the keys being written -> one atomic apply -> durable sync -> unhide -> announce -> answer all
 //! ```
 //!
-//! - **Hidden until durable.** Between apply and sync the engine already shows what may yet be lost. Before apply, the old
-//!   values of the keys in flight go into a map that reads and scans look at first; after the sync the map is emptied. Both
-//!   happen under a lock that readers share, so a read that holds the lock sees one unchanging state: every read and every
+//! - **Hidden until durable.** Between apply and sync the engine already shows writes that a power cut can undo. Before apply,
+//!   the old values of the keys in flight go into a map that reads and scans consult first; after the sync the map is emptied.
+//!   Both happen under a lock that readers share, so a read that holds the lock sees one unchanging state: every read and every
 //!   page of a scan is a snapshot.
-//! - **Fail stop.** Any error or panic while a group is written is final: everybody in it is answered `Unknown`, the engine
-//!   is dropped, and every later call is answered `Closed`. A failed sync cannot be tried again on the same file: the kernel
-//!   may have thrown the dirty pages away. Open the store anew and read.
-//! - **Idle costs nothing.** The writer sleeps in `recv`; a lone batch is written at once; only under load
-//!   does a group gather for a moment.
+//! - **Fail stop.** Any error or panic while a group is written is final: every batch in it fails with `Unknown`, the engine
+//!   is dropped, and every later call fails with `Closed`. A failed sync cannot be repeated on the same file: the kernel
+//!   may have dropped the dirty pages. Open the store again and read.
+//! - **No work when idle.** The writer sleeps in `recv`; a single batch is written at once; only under load does the writer wait
+//!   for more batches before it writes a group.
 
 use std::{
     collections::BTreeMap,
@@ -37,21 +37,21 @@ use super::{
     watch::{Announcer, Commit, Watch},
 };
 
-/// Batches in one group. 256 gave the best rate with every engine (twice as many gain nothing and make the slowest wait).
+/// Batches in one group. 256 gave the best rate with every engine (512 gains nothing and lengthens the slowest commit).
 const GROUP_MAX: usize = 256;
 
-/// Bytes in one group, roughly: several groups a second even on a slow disk, and no group that fills memory.
+/// Bytes in one group, approximately: several groups a second even on a slow disk, and a bound on memory.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Batches waiting for the writer: four groups, so it never runs dry, and a committer waits at most some tens of
-/// milliseconds. Beyond that `commit` waits for room, which is the back pressure.
+/// Batches waiting for the writer: four groups, so that it always has a full one, and a committer waits at most some tens of
+/// milliseconds. When the queue is full, `commit` waits for space; this is the back pressure.
 const QUEUE_MAX: usize = 4 * GROUP_MAX;
 
-/// A group of this many was written in company: it is worth waiting a moment for the next to gather, because a sync costs
-/// as much as some ten batches, whatever it makes durable.
-const COMPANY_MIN: usize = 4;
+/// After a group of at least this many batches the writer waits [`GATHER_TIME`] before the next, because one sync costs
+/// as much as some ten batches, however many it makes durable.
+const LOADED_MIN: usize = 4;
 
-/// How long a group gathers under load: a tenth of the 20 ms that a renewal may take, twice.
+/// How long a group gathers under load: a tenth of the 20 ms that a renewal, with its two commits, may take.
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
 type BytesOf<E> = <<E as DiskEngine>::View as View>::Bytes;
@@ -66,7 +66,7 @@ struct Open<E: DiskEngine> {
     announcer: Announcer,
 }
 
-// Nothing that can panic runs under the exclusive lock, so a poisoned one still holds a whole state.
+// Nothing that can panic runs under the exclusive lock, so the state behind a poisoned lock is consistent.
 fn shared<E: DiskEngine>(state: &Shared<E>) -> RwLockReadGuard<'_, Option<Open<E>>> {
     state.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -75,10 +75,10 @@ fn exclusive<E: DiskEngine>(state: &Shared<E>) -> RwLockWriteGuard<'_, Option<Op
     state.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Leases are given and kept by callers, and looked at by the writer.
+/// Callers grant and keep leases; the writer checks them.
 type SharedLeases = Arc<Mutex<Leases>>;
 
-fn held(leases: &SharedLeases) -> MutexGuard<'_, Leases> {
+fn locked(leases: &SharedLeases) -> MutexGuard<'_, Leases> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -96,13 +96,13 @@ pub(super) struct Grouped<E: DiskEngine> {
     queue: mpsc::Sender<Job>,
     /// Becomes true when the engine has been dropped and its lock released.
     closed: watch::Receiver<bool>,
-    /// What was damaged when it was opened.
+    /// Keys of the records that were damaged at opening.
     damaged: Vec<Key>,
     leases: SharedLeases,
 }
 
 impl<E: DiskEngine> Grouped<E> {
-    /// Starts the writer. The folder's lock is held until the store is closed.
+    /// Starts the writer, which owns `folder` and so its lock until the store is closed.
     pub(super) fn start(engine: E, checked: Checked, folder: Option<Folder>) -> Result<Self, EngineError> {
         let Checked { totals, damaged, leased } = checked;
         let engine = Arc::new(engine);
@@ -131,8 +131,8 @@ impl<E: DiskEngine> Grouped<E> {
         if shared(&self.state).is_some() { Ok(()) } else { Err(CommitError::Closed) }
     }
 
-    /// Deletes what hung on leases that are over, unless somebody has written it since.
-    fn take_away(&self, keys: Vec<(Key, Version)>) -> BoxFuture<'static, Result<(), CommitError>> {
+    /// Deletes entries of leases that have ended. An entry that was written again since keeps its new value.
+    fn delete_leased(&self, keys: Vec<(Key, Version)>) -> BoxFuture<'static, Result<(), CommitError>> {
         let commits: Vec<_> =
             keys.into_iter().map(|(key, at)| self.commit(Batch::default().at(key.clone(), at).delete(key))).collect();
         Box::pin(async move {
@@ -208,7 +208,7 @@ impl<E: DiskEngine> Open<E> {
             row = rows.next().transpose()?;
             let Some((key, raw)) = found else { return Ok(None) };
             let key = caller_key(key.as_ref());
-            Ok::<_, ReadError>(Some((Key::from(key), entry(key, view.whole(raw)?.as_ref()))))
+            Ok::<_, ReadError>(Some((Key::from(key), entry(key, view.assemble(raw)?.as_ref()))))
         };
         fill(next, limit, &StoreLimits::EMBEDDED)
     }
@@ -263,30 +263,30 @@ impl<E: DiskEngine> Store for Grouped<E> {
             batch.check(&StoreLimits::EMBEDDED)?;
             let (answer, answered) = oneshot::channel();
             queue.send(Job::Commit(batch, answer)).await.map_err(|_| CommitError::Closed)?;
-            // the writer answers everything it takes; this is for a writer that died between the two
+            // reached only if the writer thread died with this batch in hand
             let silent = || Err(CommitError::Unknown("the writer stopped without an answer".to_owned()));
             answered.await.unwrap_or_else(|_| silent())
         })
     }
 
     fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>> {
-        let given = self.open().map(|()| held(&self.leases).give(ttl, now));
+        let given = self.open().map(|()| locked(&self.leases).grant(ttl, now));
         Box::pin(future::ready(given))
     }
 
     fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
         let kept = self
             .open()
-            .and_then(|()| if held(&self.leases).keep(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) });
+            .and_then(|()| if locked(&self.leases).keep_alive(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) });
         Box::pin(future::ready(kept))
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>> {
-        self.take_away(held(&self.leases).end(lease))
+        self.delete_leased(locked(&self.leases).end(lease))
     }
 
     fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
-        self.take_away(held(&self.leases).lapse(now))
+        self.delete_leased(locked(&self.leases).lapse(now))
     }
 
     fn watch(&self, prefixes: Vec<Key>) -> Watch {
@@ -330,7 +330,7 @@ struct GroupPlan<B> {
     totals: Totals,
 }
 
-/// One key as the group sees it so far.
+/// One key: what is stored, and its header after the batches of the group decided so far.
 struct SeenVersions<B> {
     stored: Option<B>,
     now: Option<record::Head>,
@@ -340,14 +340,14 @@ struct SeenVersions<B> {
 impl<E: DiskEngine> Writer<E> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut fault = None;
-        let mut company = 0;
+        let mut batches = 0;
         while let Some(Job::Commit(batch, answer)) = jobs.blocking_recv() {
-            if company >= COMPANY_MIN {
+            if batches >= LOADED_MIN {
                 thread::sleep(GATHER_TIME);
             }
             let (group, close) = drain(batch, answer, &mut jobs);
-            company = group.len();
-            fault = self.settle(group).err();
+            batches = group.len();
+            fault = self.write_and_answer(group).err();
             if close || fault.is_some() {
                 break;
             }
@@ -355,8 +355,8 @@ impl<E: DiskEngine> Writer<E> {
         self.stop(jobs, fault);
     }
 
-    /// Writes a group and answers everybody in it.
-    fn settle(&mut self, group: Vec<(Batch, CommitReply)>) -> Result<(), EngineError> {
+    /// Writes a group and answers each of its committers.
+    fn write_and_answer(&mut self, group: Vec<(Batch, CommitReply)>) -> Result<(), EngineError> {
         let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         match guarded(|| self.write(batches)) {
             Ok(verdicts) => {
@@ -367,7 +367,7 @@ impl<E: DiskEngine> Writer<E> {
             }
             Err(fault) => {
                 tracing::error!(%fault, "the store has stopped");
-                // closed first: whoever hears Unknown must find the store closed
+                // close first: a caller that receives Unknown must find the store closed
                 *exclusive(&self.state) = None;
                 for answer in answers {
                     let _ = answer.send(Err(CommitError::Unknown(fault.to_string())));
@@ -397,8 +397,8 @@ impl<E: DiskEngine> Writer<E> {
         Ok(verdicts)
     }
 
-    /// Decides every batch against what is stored and what the group has changed so far. Nobody is told before the sync,
-    /// not even a conflict: it may rest on a batch of this group that is then lost.
+    /// Decides every batch against what is stored and what the group has changed so far. Nothing is answered before the sync,
+    /// not even a conflict: it may depend on a batch of this group that is then lost.
     fn plan(&self, batches: Vec<Batch>) -> Result<(GroupPlan<BytesOf<E>>, Vec<CommitResult>), EngineError> {
         let view = self.engine.view()?;
         let mut seen = BTreeMap::new();
@@ -408,7 +408,7 @@ impl<E: DiskEngine> Writer<E> {
         for batch in batches {
             let verdict = if !holds(&view, &mut seen, &batch.expect)? {
                 Err(CommitError::Conflict)
-            } else if !self.leases_stand(&batch) {
+            } else if !self.leases_exist(&batch) {
                 Err(CommitError::Lapsed)
             } else if batch.writes.is_empty() {
                 Ok(plan.totals.commits)
@@ -429,16 +429,16 @@ impl<E: DiskEngine> Writer<E> {
         Ok((plan, verdicts))
     }
 
-    /// Whether every lease that a batch names stands. One that lapses after this has its entries by then, and takes them with it.
-    fn leases_stand(&self, batch: &Batch) -> bool {
-        let leases = held(&self.leases);
+    /// Whether every lease of a batch exists. If one lapses after this check, the new entries are attached to it and deleted with it.
+    fn leases_exist(&self, batch: &Batch) -> bool {
+        let leases = locked(&self.leases);
         batch.writes.iter().all(|write| match write {
-            Write::PutLeased(_, _, lease) => leases.stands(*lease),
+            Write::PutLeased(_, _, lease) => leases.exists(*lease),
             Write::Put(..) | Write::Delete(_) => true,
         })
     }
 
-    /// The end, by request or by fault: nobody is left waiting, the engine is dropped, then the folder's lock.
+    /// Stops after `Close` or a fault: answers all queued commits, drops the engine, then releases the folder's lock.
     fn stop(self, mut jobs: mpsc::Receiver<Job>, fault: Option<EngineError>) {
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
@@ -463,7 +463,7 @@ impl<E: DiskEngine> Writer<E> {
     }
 }
 
-/// Takes what else is waiting, up to the limits of a group. True if the store is to close after it.
+/// Takes the batches that are waiting, up to the limits of a group. True if the store is to close after this group.
 fn drain(batch: Batch, answer: CommitReply, jobs: &mut mpsc::Receiver<Job>) -> (Vec<(Batch, CommitReply)>, bool) {
     let mut bytes = batch.bytes();
     let mut group = vec![(batch, answer)];
@@ -482,7 +482,7 @@ fn drain(batch: Batch, answer: CommitReply, jobs: &mut mpsc::Receiver<Job>) -> (
 
 type SeenKeys<B> = BTreeMap<Vec<u8>, SeenVersions<B>>;
 
-fn look<'s, V: View>(
+fn load<'s, V: View>(
     view: &V,
     seen: &'s mut SeenKeys<V::Bytes>,
     key: &[u8],
@@ -504,7 +504,7 @@ fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) ->
             Expect::Absent(key) => (key, None),
             Expect::At(key, version) => (key, Some(*version)),
         };
-        if look(view, seen, key.as_bytes())?.now.map(|head| head.version) != want {
+        if load(view, seen, key.as_bytes())?.now.map(|head| head.version) != want {
             return Ok(false);
         }
     }
@@ -512,7 +512,7 @@ fn holds<V: View>(view: &V, seen: &mut SeenKeys<V::Bytes>, expect: &[Expect]) ->
 }
 
 impl<B: engine::Bytes> GroupPlan<B> {
-    /// Takes one write of the batch that has just been given the number `totals.commits`.
+    /// Adds one write of the batch with the number `totals.commits`.
     fn add<V: View<Bytes = B>>(
         &mut self,
         view: &V,
@@ -525,7 +525,7 @@ impl<B: engine::Bytes> GroupPlan<B> {
             Write::PutLeased(key, value, lease) => (key, Some(value), Some(lease)),
             Write::Delete(key) => (key, None, None),
         };
-        let known = look(view, seen, key.as_bytes())?;
+        let known = load(view, seen, key.as_bytes())?;
         let commit = self.totals.commits;
         let encoded = value.map(|value| record::encode(key.as_bytes(), commit, lease.is_some(), &value));
         if let Some(before) = known.now {
@@ -538,7 +538,7 @@ impl<B: engine::Bytes> GroupPlan<B> {
         known.written = true;
         let before = known.stored.as_ref().map_or(0, |stored| stored.as_ref().len());
         self.writes.insert(row_key(key.as_bytes()), RowChange { after: encoded.map(|(_, bytes)| bytes), before });
-        held(leases).wrote(&key, commit, lease);
+        locked(leases).attach(&key, commit, lease);
         if let Some((_, keys)) = self.changed.last_mut() {
             keys.push(key);
         }

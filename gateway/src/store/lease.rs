@@ -1,5 +1,5 @@
-//! Leases of the engines in this process. They are held in memory: an engine that only this process may open has no lease left once the
-//! process is gone, and takes the entries away when it is opened again.
+//! Leases of the embedded engines. They are in memory only: since no other process can open the store, every lease ends with the process,
+//! and the leased entries are deleted when the store is opened again.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,76 +8,76 @@ use std::{
 
 use super::batch::{Key, Version};
 
-/// A lease, as the store that gave it knows it.
+/// Number of a lease, valid only in the store that granted it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub u64);
 
-/// Leases and the entries that hang on them.
+/// Leases and the entries written with them.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    given: u64,
-    held: BTreeMap<LeaseId, Held>,
-    of: HashMap<Key, LeaseId>,
+    last_id: u64,
+    by_id: BTreeMap<LeaseId, LeaseState>,
+    by_key: HashMap<Key, LeaseId>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct LeaseState {
     ttl: Duration,
     ends: Duration,
     keys: BTreeMap<Key, Version>,
 }
 
 impl Leases {
-    pub(super) fn give(&mut self, ttl: Duration, now: Duration) -> LeaseId {
-        self.given += 1;
-        let lease = LeaseId(self.given);
-        self.held.insert(lease, Held { ttl, ends: now.saturating_add(ttl), keys: BTreeMap::new() });
+    pub(super) fn grant(&mut self, ttl: Duration, now: Duration) -> LeaseId {
+        self.last_id += 1;
+        let lease = LeaseId(self.last_id);
+        self.by_id.insert(lease, LeaseState { ttl, ends: now.saturating_add(ttl), keys: BTreeMap::new() });
         lease
     }
 
-    /// Whether it still stood, and goes on from now.
-    pub(super) fn keep(&mut self, lease: LeaseId, now: Duration) -> bool {
-        match self.held.get_mut(&lease).filter(|held| held.ends > now) {
-            Some(held) => {
-                held.ends = now.saturating_add(held.ttl);
+    /// Restarts the lease's `ttl`. False if it has ended.
+    pub(super) fn keep_alive(&mut self, lease: LeaseId, now: Duration) -> bool {
+        match self.by_id.get_mut(&lease).filter(|state| state.ends > now) {
+            Some(state) => {
+                state.ends = now.saturating_add(state.ttl);
                 true
             }
             None => false,
         }
     }
 
-    pub(super) fn stands(&self, lease: LeaseId) -> bool {
-        self.held.contains_key(&lease)
+    pub(super) fn exists(&self, lease: LeaseId) -> bool {
+        self.by_id.contains_key(&lease)
     }
 
-    /// A commit wrote a key: from now on it hangs on this lease, or on none.
-    pub(super) fn wrote(&mut self, key: &Key, version: Version, lease: Option<LeaseId>) {
-        if let Some(before) = self.of.remove(key)
-            && let Some(held) = self.held.get_mut(&before)
+    /// A commit wrote the key: attaches it to `lease` and detaches it from any other.
+    pub(super) fn attach(&mut self, key: &Key, version: Version, lease: Option<LeaseId>) {
+        if let Some(before) = self.by_key.remove(key)
+            && let Some(state) = self.by_id.get_mut(&before)
         {
-            held.keys.remove(key);
+            state.keys.remove(key);
         }
         if let Some(lease) = lease
-            && let Some(held) = self.held.get_mut(&lease)
+            && let Some(state) = self.by_id.get_mut(&lease)
         {
-            held.keys.insert(key.clone(), version);
-            self.of.insert(key.clone(), lease);
+            state.keys.insert(key.clone(), version);
+            self.by_key.insert(key.clone(), lease);
         }
     }
 
-    /// Ends a lease. Gives what hung on it, each as it was last written.
+    /// Ends a lease and returns its entries, each with the version last written.
     pub(super) fn end(&mut self, lease: LeaseId) -> Vec<(Key, Version)> {
-        let keys: Vec<_> = self.held.remove(&lease).into_iter().flat_map(|held| held.keys).collect();
+        let keys: Vec<_> = self.by_id.remove(&lease).into_iter().flat_map(|state| state.keys).collect();
         for (key, _) in &keys {
-            self.of.remove(key);
+            self.by_key.remove(key);
         }
         keys
     }
 
-    /// Ends those whose time is over.
+    /// Ends every lease whose `ttl` is over and returns their entries.
     pub(super) fn lapse(&mut self, now: Duration) -> Vec<(Key, Version)> {
         let over: Vec<LeaseId> =
-            self.held.iter().filter(|(_, held)| held.ends <= now).map(|(lease, _)| *lease).collect();
+            self.by_id.iter().filter(|(_, state)| state.ends <= now).map(|(lease, _)| *lease).collect();
         over.into_iter().flat_map(|lease| self.end(lease)).collect()
     }
 }

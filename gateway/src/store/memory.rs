@@ -1,5 +1,5 @@
-//! The store in memory: the executable specification of the contract. It forgets everything when the process ends, so it is
-//! for tests and for `dev`; what it answers is what every other engine must answer.
+//! The store in memory: the executable specification of the contract. Every other engine must behave the same. Its contents
+//! are lost when the process ends, so it is for tests and for `dev`.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use super::{
     watch::{Announcer, Watch},
 };
 
-/// A store that lives as long as the process.
+/// A store without a file.
 pub struct Memory {
     inner: Arc<RwLock<Inner>>,
 }
@@ -67,11 +67,11 @@ impl Inner {
         if !batch.expect.iter().all(|expect| self.holds(expect)) {
             return Err(CommitError::Conflict);
         }
-        let stands = |write: &Write| match write {
-            Write::PutLeased(_, _, lease) => self.leases.stands(*lease),
+        let lease_exists = |write: &Write| match write {
+            Write::PutLeased(_, _, lease) => self.leases.exists(*lease),
             Write::Put(..) | Write::Delete(_) => true,
         };
-        if !batch.writes.iter().all(stands) {
+        if !batch.writes.iter().all(lease_exists) {
             return Err(CommitError::Lapsed);
         }
         if batch.writes.is_empty() {
@@ -95,12 +95,12 @@ impl Inner {
             }
             None => drop(self.rows.remove(&key)),
         }
-        self.leases.wrote(&key, self.commits, lease);
+        self.leases.attach(&key, self.commits, lease);
         key
     }
 
-    /// Deletes what hung on leases that are over.
-    fn take_away(&mut self, keys: Vec<(Key, Version)>) -> Result<(), CommitError> {
+    /// Deletes entries of leases that have ended.
+    fn delete_leased(&mut self, keys: Vec<(Key, Version)>) -> Result<(), CommitError> {
         for (key, _) in keys {
             self.commit(Batch::default().delete(key))?;
         }
@@ -108,7 +108,7 @@ impl Inner {
     }
 }
 
-// No code that can panic runs under the lock, so a poisoned one still holds a whole state.
+// No code that can panic runs under the lock, so the state behind a poisoned lock is consistent.
 fn shared(inner: &RwLock<Inner>) -> RwLockReadGuard<'_, Inner> {
     inner.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -118,7 +118,7 @@ fn exclusive(inner: &RwLock<Inner>) -> RwLockWriteGuard<'_, Inner> {
 }
 
 impl Memory {
-    /// Does something with leases, while the store is open.
+    /// Runs `work` under the lock; fails with `Closed` after [`Store::close`].
     fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Inner) -> Result<T, CommitError> + Send + 'static,
@@ -169,24 +169,24 @@ impl Store for Memory {
     }
 
     fn lease(&self, ttl: Duration, now: Duration) -> BoxFuture<'static, Result<LeaseId, CommitError>> {
-        self.with(move |inner| Ok(inner.leases.give(ttl, now)))
+        self.with(move |inner| Ok(inner.leases.grant(ttl, now)))
     }
 
     fn keep_alive(&self, lease: LeaseId, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
-        self.with(move |inner| if inner.leases.keep(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) })
+        self.with(move |inner| if inner.leases.keep_alive(lease, now) { Ok(()) } else { Err(CommitError::Lapsed) })
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), CommitError>> {
         self.with(move |inner| {
             let over = inner.leases.end(lease);
-            inner.take_away(over)
+            inner.delete_leased(over)
         })
     }
 
     fn lapse(&self, now: Duration) -> BoxFuture<'static, Result<(), CommitError>> {
         self.with(move |inner| {
             let over = inner.leases.lapse(now);
-            inner.take_away(over)
+            inner.delete_leased(over)
         })
     }
 

@@ -1,4 +1,4 @@
-//! The engines by their names, and why a store does not open.
+//! The engines by name, and why a store does not open.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -7,11 +7,11 @@ use super::engine::EngineError;
 /// The engines, as the configuration names them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// Forgets everything at the end of the process.
+    /// Nothing is stored on disk. For tests and `dev`.
     Memory,
-    /// The default.
+    /// On disk. The default.
     Sled,
-    /// The other one on disk: one file, opens faster, commits a little slower.
+    /// On disk, in one file. Opens faster than sled, commits a little slower.
     Redb,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A name that is no engine's.
+/// The configuration names an engine that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown store engine `{0}`; choose `sled`, `redb` or `memory`")]
 pub struct UnknownEngine(pub String);
@@ -48,10 +48,10 @@ impl FromStr for Engine {
     }
 }
 
-/// Why a store did not open. Nothing in it was changed.
+/// Why a store did not open. The store was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Somebody has it open.
+    /// Another process has it open.
     #[error("the store in `{path}` is already open by another process; stop that one first")]
     Locked {
         /// The store's folder.
@@ -60,9 +60,9 @@ pub enum OpenError {
     /// It was written by a newer version.
     #[error("the store has format {found}, this version knows formats up to {known}; use the newer version")]
     Newer {
-        /// The format it has.
+        /// Format version of the store.
         found: u32,
-        /// The newest we know.
+        /// The newest version that this build reads.
         known: u32,
     },
     /// The folder holds the store of another engine.
@@ -70,24 +70,24 @@ pub enum OpenError {
         "the folder holds a `{has}` store, but the configuration asks for `{asked}`; export the one and import it into an empty folder"
     )]
     OtherEngine {
-        /// Whose store it is.
+        /// The engine that wrote the store.
         has: Engine,
-        /// Which one was asked for.
+        /// The engine in the configuration.
         asked: Engine,
     },
     /// An import into it did not finish.
     #[error("an import into this store did not finish; remove the folder and import again")]
     HalfImported,
-    /// It is not what was written.
+    /// Files or records are missing, older than acknowledged commits, or fail their check.
     #[error("the store is damaged: {reason}; restore it from the newest export")]
     Damaged {
         /// What was found.
         reason: String,
     },
-    /// The disk or the system said no; trying again later may help.
+    /// An I/O error; another attempt may succeed.
     #[error("the store could not be opened: {reason}")]
     Engine {
-        /// What it said.
+        /// The engine's or the system's error.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Opening a store: the engine by its name, the folder's lock, the check of everything, and only then the store.
+//! Opening a store: lock the folder, open the engine, check every record, then start the writer.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
 /// Opens the store in the folder `path`, making it if the folder is empty or missing. `cache_mib` is the engine's cache;
 /// expect up to three times that in memory.
 ///
-/// Everything stored is read and checked before the store is given out: some seconds for a million records.
+/// Every record is read and checked before this returns: some seconds for a million records.
 pub fn open(engine: Engine, path: &Path, cache_mib: u64) -> Result<Arc<dyn Store>, OpenError> {
     match engine {
         Engine::Memory => Ok(Arc::new(Memory::default())),
@@ -26,8 +26,8 @@ pub fn open(engine: Engine, path: &Path, cache_mib: u64) -> Result<Arc<dyn Store
     }
 }
 
-/// Opens a copy of the store in the folder `path`, for reading alone: nothing is written there, as every engine does that
-/// opens. The copy is made in the new folder `copy`, which the caller removes.
+/// Opens a copy of the store in the folder `path`, because every engine writes to the folder that it opens; nothing is written
+/// to `path`. The copy is made in the new folder `copy`, which the caller removes.
 pub fn open_copy(engine: Engine, path: &Path, copy: &Path, cache_mib: u64) -> Result<Arc<dyn Store>, OpenError> {
     if engine != Engine::Memory {
         folder::copy(path, copy)?;

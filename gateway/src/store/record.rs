@@ -1,20 +1,20 @@
 //! The envelope around every stored value: `[format u8][version u64 BE][crc32 u32 BE][payload]`. Internal to the disk
-//! engines; callers see the payload. The format says as well whether the entry hangs on a lease.
+//! engines; callers see the payload. The format byte also says whether the entry is leased.
 //!
-//! The checksum covers the key, the version and the payload, so a record that turns up under another key is damage too.
+//! The checksum covers the key, the version and the payload, so a record stored under another key is detected as damage.
 
 use super::batch::Version;
 
-/// The first byte of every record. Another value means another layout; see `format`.
+/// The first byte of a record without a lease. Any value but these two is damage.
 const RECORD_FORMAT: u8 = 1;
 
-/// The first byte of a record that hangs on a lease; the rest is alike.
+/// The first byte of a leased record; the layout is the same.
 const LEASED_FORMAT: u8 = 2;
 
 /// Bytes before the payload.
 pub(super) const HEADER: usize = 1 + 8 + 4;
 
-/// Why bytes are not a record.
+/// Why bytes are not a valid record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadRecord {
     #[error("it has {0} bytes, fewer than a record's header")]
@@ -29,14 +29,13 @@ pub(super) enum BadRecord {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub version: Version,
-    /// Whether it hangs on a lease.
     pub leased: bool,
     crc: u32,
 }
 
 impl Head {
-    /// What this record adds to the sum over all records. Mixed (the finalizer of SplitMix64), so that equal changes to two
-    /// records do not cancel out.
+    /// The record's summand in [`Totals::sum`](super::engine::Totals). Mixed with the finalizer of SplitMix64, so that equal
+    /// changes to two records do not cancel out.
     pub(super) fn fingerprint(self) -> u64 {
         let mut x = (u64::from(self.crc) << 32) ^ self.version.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -56,7 +55,6 @@ fn checksum(key: &[u8], version: Version, leased: bool, payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Wraps a payload.
 pub(super) fn encode(key: &[u8], version: Version, leased: bool, payload: &[u8]) -> (Head, Vec<u8>) {
     let head = Head { version, leased, crc: checksum(key, version, leased, payload) };
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
@@ -67,13 +65,13 @@ pub(super) fn encode(key: &[u8], version: Version, leased: bool, payload: &[u8])
     (head, bytes)
 }
 
-/// Reads the header alone; the payload is not checked. One that cannot be read counts as all zero, so that its record can be replaced
-/// and deleted like any other.
+/// Reads the header; the checksum is not verified. An unreadable header is returned as all zeros, so that its record can be
+/// replaced and deleted like any other.
 pub(super) fn head(bytes: &[u8]) -> Head {
     split(bytes).map_or(Head { version: 0, leased: false, crc: 0 }, |(head, _)| head)
 }
 
-/// Reads a record and checks it.
+/// Reads a record and verifies its checksum.
 pub(super) fn decode<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(Head, &'a [u8]), BadRecord> {
     let (head, payload) = split(bytes)?;
     let found = checksum(key, head.version, head.leased, payload);

@@ -1,8 +1,8 @@
 //! The redb engine: one file, one table, a copy-on-write tree whose every commit is synced.
 //!
-//! Pages carry checksums, but redb looks at them only after a crash unless told otherwise, and may panic on a damaged page;
-//! so the integrity check is asked for at every opening. After a crash it rebuilds its free list by walking the file, which
-//! takes seconds in a store of some hundred thousand records; the quick repair that would avoid it makes every commit dearer.
+//! Pages have checksums, but by default redb verifies them only after a crash, and may panic on a damaged page; so the
+//! integrity check is requested at every opening. After a crash redb rebuilds its free list by walking the file, which takes
+//! seconds in a store of some hundred thousand records; the quick repair that would avoid this slows down every commit.
 #![expect(clippy::disallowed_methods, reason = "the store owns its folder")]
 
 use std::{io::ErrorKind, path::Path};
@@ -23,10 +23,10 @@ pub(super) struct Redb {
 }
 
 impl Redb {
-    /// Opens or makes the database file.
+    /// Opens or creates the database file.
     ///
-    /// redb does not open a file in which it was killed before the first commit, and cannot tell it from another kind of
-    /// file. So a new one is made under another name, and gets its own when it is whole.
+    /// If redb is killed before the first commit to a new file, it cannot open that file later, and reports it as a file of
+    /// another kind. So a new file is created under another name and renamed when it is complete.
     pub(super) fn open(file: &Path, cache_mib: u64) -> Result<Self, EngineError> {
         if !file.exists() {
             let unfinished = file.with_extension("new");
@@ -36,13 +36,13 @@ impl Redb {
                 }
                 Ok(()) | Err(_) => {}
             }
-            drop(Self::open_whole(&unfinished, cache_mib)?);
+            drop(Self::open_or_create(&unfinished, cache_mib)?);
             std::fs::rename(&unfinished, file).map_err(|error| EngineError::io("naming redb's file", &error))?;
         }
-        Self::open_whole(file, cache_mib)
+        Self::open_or_create(file, cache_mib)
     }
 
-    fn open_whole(file: &Path, cache_mib: u64) -> Result<Self, EngineError> {
+    fn open_or_create(file: &Path, cache_mib: u64) -> Result<Self, EngineError> {
         let cache = usize::try_from(cache_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
         let db = Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).create(file).map_err(fault)?;
         let redb = Self { db };
@@ -107,7 +107,7 @@ impl View for RedbView {
         })
     }
 
-    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
+    fn assemble(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
         Ok(raw)
     }
 }

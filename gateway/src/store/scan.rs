@@ -1,11 +1,11 @@
-//! Scans: which keys one covers, in which order, and how large a page of it gets.
+//! Scans: the range of keys, the order, and the size of a page.
 
 use super::{
     api::{Entry, ReadError, ScanPage},
     batch::{Key, StoreLimits},
 };
 
-/// Most rows in one page of a scan, of whichever engine.
+/// Most rows in one page of a scan, with every engine.
 pub const SCAN_MAX: usize = 1000;
 
 /// The half-open range `[from, to)` that a scan covers, as keys; `to` is `None` at the end of the key space.
@@ -48,12 +48,11 @@ impl Span {
         self
     }
 
-    /// `BTreeMap::range` panics on such a range, so ask first.
+    /// To be checked first: `BTreeMap::range` panics on such a range.
     pub(super) fn is_empty(&self) -> bool {
         self.to.as_ref().is_some_and(|to| *to <= self.from)
     }
 
-    /// As bounds, for maps and engines.
     pub(super) fn bounds(&self) -> (std::ops::Bound<&[u8]>, std::ops::Bound<&[u8]>) {
         use std::ops::Bound;
         let to = self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -61,7 +60,6 @@ impl Span {
     }
 }
 
-/// Which end of a span comes first.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) enum Direction {
     Ascending,
@@ -73,7 +71,7 @@ pub(super) fn check_page(limit: usize) -> Result<(), ReadError> {
     if limit > SCAN_MAX { Err(ReadError::PageTooLarge { asked: limit }) } else { Ok(()) }
 }
 
-/// Takes rows until there are `limit` of them, or the page is as large as the engine's get.
+/// Takes rows until there are `limit` of them or the page reaches [`StoreLimits::page_bytes`].
 pub(super) fn fill<F: From<ReadError>>(
     mut rows: impl FnMut() -> Result<Option<(Key, Entry)>, F>,
     limit: usize,

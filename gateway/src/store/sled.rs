@@ -6,12 +6,12 @@
 //!   comes from a background thread whose errors are only logged. So every sync is `flush()`, then `sync_data()` on our own
 //!   handle of the data file.
 //! - A page above 128 kB goes to a file of its own under `blobs/`, which is never synced at all; if it is missing after a
-//!   power cut, sled silently falls back to the page before. A page holds up to 20 rows, so values are stored in parts of at
-//!   most [`PART_MAX`] and no page ever grows that large.
-//! - A half-written `snap.*.generating`, left by a crash while opening, is taken for the newest snapshot and makes the store
-//!   unreadable for ever. The rename is what makes a snapshot count, so these files are removed before opening.
-//! - Damaged messages are skipped in silence: the totals in `format` notice. Some damage panics: everything runs guarded.
-//! - Compression off and the default mode: what was tested.
+//!   power cut, sled silently returns the previous version of the page. A page holds up to 20 rows, so values are stored in
+//!   parts of at most [`PART_MAX`], and no page reaches 128 kB.
+//! - A half-written `snap.*.generating`, left by a crash while opening, is read as the newest snapshot and makes the store
+//!   permanently unreadable. A snapshot is complete only once it is renamed, so these files are removed before opening.
+//! - Damaged messages are skipped silently: the totals in `format` detect it. Some damage panics: every call runs in `guarded`.
+//! - Compression is off and the mode is the default one, as tested.
 #![expect(clippy::disallowed_methods, reason = "the store owns its folder; sled's files are synced and tidied here")]
 
 use std::{
@@ -34,15 +34,15 @@ use super::{
 /// log; nearly all records fit in one piece.
 const PART_MAX: usize = 4096;
 
-/// How often sled writes and cleans up behind us. It cleans for up to half of this time at once, and whoever commits
-/// meanwhile waits: at its default of half a second, a renewal now and then took 100 ms.
+/// How often sled flushes and cleans up in the background. It cleans for up to half of this time at once, and commits wait
+/// meanwhile: with sled's default of 500 ms, some renewals took 100 ms.
 const CLEAN_EVERY_MS: u64 = 40;
 
-/// The first byte of a row that stands for parts; a record begins with another one.
+/// The first byte of a row that names the parts of a value. No record begins with it.
 const PARTED: u8 = 0xfe;
 
-/// How often, and how far apart, opening is tried while sled holds its own lock: five seconds in all. After it was dropped
-/// its background threads let go of the file a moment later.
+/// Attempts to open while sled's own lock is taken, [`LOCK_PAUSE`] apart: five seconds in all. sled's background threads
+/// release the file shortly after the database is dropped.
 const LOCK_TRIES: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -64,14 +64,14 @@ impl Sled {
             .flush_every_ms(Some(CLEAN_EVERY_MS))
             .mode(sled::Mode::LowSpace)
             .use_compression(false);
-        let db = open_patiently(&config)?;
+        let db = open_with_retries(&config)?;
         let data = sync_names(dir).map_err(|error| EngineError::io("syncing sled's files", &error))?;
         let last = db.range(b"p".as_slice()..b"q".as_slice()).next_back().transpose().map_err(fault)?;
         let next = last.and_then(|(key, _)| parted_id(&key)).map_or(0, |id| id + 1);
         Ok(Self { db, data, next_parted: AtomicU64::new(next) })
     }
 
-    /// Adds one row to a batch: in one piece, or its parts and a row that names them. The parts of the value before go.
+    /// Adds one row to a batch: the value itself, or its parts and a row that names them. Removes the parts of the old value.
     fn add(&self, batch: &mut sled::Batch, key: &[u8], change: &RowChange) -> Result<(), EngineError> {
         if change.before > PART_MAX
             && let Some(old) = self.db.get(key).map_err(fault)?
@@ -97,7 +97,7 @@ impl Sled {
     }
 }
 
-/// A value in parts, stored under `p`, its id and the part's number.
+/// A value in parts. The key of a part is `p`, the id and the number of the part, both big-endian.
 #[derive(Copy, Clone)]
 struct Parted {
     id: u64,
@@ -118,8 +118,8 @@ impl Parted {
             return Ok(None);
         };
         let parsed = rest.split_first_chunk().and_then(|(id, count)| Some((id, count.try_into().ok()?)));
-        let (id, count) =
-            parsed.ok_or_else(|| EngineError::Damaged("a row that stands for parts is cut short".to_owned()))?;
+        let (id, count) = parsed
+            .ok_or_else(|| EngineError::Damaged("a row that names the parts of a value is cut short".to_owned()))?;
         Ok(Some(Self { id: u64::from_be_bytes(*id), count: u16::from_be_bytes(count) }))
     }
 
@@ -158,7 +158,7 @@ impl DiskEngine for Sled {
     }
 }
 
-/// Reading sled. Cheap: one reference count.
+/// A view is one reference count, not a snapshot.
 pub(super) struct SledView {
     tree: Tree,
 }
@@ -167,7 +167,7 @@ impl View for SledView {
     type Bytes = IVec;
 
     fn get(&self, key: &[u8]) -> Result<Option<IVec>, EngineError> {
-        self.tree.get(key).map_err(fault)?.map(|raw| self.whole(raw)).transpose()
+        self.tree.get(key).map_err(fault)?.map(|raw| self.assemble(raw)).transpose()
     }
 
     fn rows<'a>(&'a self, span: &Span, order: Direction) -> Result<RawRows<'a, IVec>, EngineError> {
@@ -178,7 +178,7 @@ impl View for SledView {
         })
     }
 
-    fn whole(&self, raw: IVec) -> Result<IVec, EngineError> {
+    fn assemble(&self, raw: IVec) -> Result<IVec, EngineError> {
         let Some(parted) = Parted::parse(&raw)? else {
             return Ok(raw);
         };
@@ -203,8 +203,8 @@ fn fault(error: sled::Error) -> EngineError {
     }
 }
 
-/// Our own lock says that no other process has the store; sled's may still be held by threads of ours that are just ending.
-fn open_patiently(config: &sled::Config) -> Result<Db, EngineError> {
+/// The folder's lock excludes other processes; sled's own lock may still be held by threads of this process that are ending.
+fn open_with_retries(config: &sled::Config) -> Result<Db, EngineError> {
     for _ in 1..LOCK_TRIES {
         match config.open() {
             Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock") => {
@@ -228,7 +228,7 @@ fn remove_unfinished_snapshots(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names of sled's files and its `conf` durable, once, and returns our handle of the data file.
+/// Syncs the folder entries of sled's files and its `conf`, and returns our handle of the data file.
 fn sync_names(dir: &Path) -> io::Result<File> {
     File::open(dir.join("conf"))?.sync_all()?;
     let data = File::options().read(true).write(true).open(dir.join("db"))?;

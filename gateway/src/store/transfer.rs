@@ -1,4 +1,4 @@
-//! Moving a store: everything in it as lines of JSON, and back into an empty store of any engine.
+//! Export and import: all records as lines of JSON, and back into an empty store of any engine.
 //!
 //! ```text
 //! {"lychgate_store_export":1,"exported_at":"2026-01-02T03:04:05Z"}
@@ -6,11 +6,11 @@
 //! {"records":1,"sha256":"<of every byte before this line>"}
 //! ```
 //!
-//! Records are in the order of their keys. A file that was cut short has no last line; one that was altered has another sum.
+//! Records are in the order of their keys. A truncated file has no last line; an altered one has another hash.
 //!
 //! **Versions are not exported.** An import numbers its commits from 1, so every record gets a new version, and several may
 //! share one. Nothing outside the store may keep a version beyond the request that read it; within the new store versions
-//! only grow, as ever. Export holds no secrets beyond what the store holds, but all of those: keep it as safe as the store.
+//! only grow. An export contains every secret in the store: protect it like the store.
 
 use std::io::{self, BufRead, Read, Seek, Write};
 
@@ -26,16 +26,16 @@ use super::{
 /// The format this build writes.
 const FORMAT: u32 = 1;
 
-/// Present from the first commit of an import to the last. A store that holds it does not open.
+/// Present from the first commit of an import to the last. A store with this key does not open.
 pub(super) const IMPORT_MARK: &str = "store/import-unfinished";
 
-/// Longest line: a key and a value with every byte escaped as six characters, and the braces.
+/// Longest line in bytes: a key and a value with every byte escaped as six characters, and the braces.
 const LINE_MAX: usize = 6 * (VALUE_MAX + KEY_MAX) + 64;
 
-/// Bytes in one commit of an import, of an engine that would take more: enough that syncing costs little.
+/// Bytes in one commit of an import, if the engine's limit is higher: enough that syncing costs little.
 const IMPORT_BYTES: usize = 256 * 1024;
 
-/// Damaged records of one export that are named.
+/// Most damaged records listed in one error.
 const REFUSED_NAMED: usize = 100;
 
 #[derive(Serialize, Deserialize)]
@@ -65,11 +65,11 @@ struct Record {
     value_hex: Option<String>,
 }
 
-/// What an export or import carried.
+/// The last line of an export; also the result of an export or import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// How many records.
+    /// Number of records.
     pub records: u64,
     /// SHA-256 of everything before the last line, in hex.
     pub sha256: String,
@@ -81,7 +81,7 @@ pub enum ExportError {
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store would not say how far it is.
+    /// The number of the newest commit could not be read.
     #[error(transparent)]
     Store(#[from] CommitError),
     /// The store changed meanwhile, so the lines do not belong together.
@@ -95,19 +95,19 @@ pub enum ExportError {
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// There is something in the store already.
+    /// The store has records already.
     #[error("the store is not empty; import into a new folder")]
     NotEmpty,
     /// The file was written by a newer version.
     #[error("the export has format {found}, this version knows formats up to {FORMAT}; use the newer version")]
     Newer {
-        /// The format it has.
+        /// Format version of the file.
         found: u32,
     },
     /// The file ends before its last line.
     #[error("the export is cut short after line {after}; nothing was imported")]
     Truncated {
-        /// The last whole line.
+        /// Number of the last complete line, 0 if there is none.
         after: u64,
     },
     /// The last line does not agree with the lines before it.
@@ -124,10 +124,10 @@ pub enum ImportError {
         /// What is wrong with it.
         why: String,
     },
-    /// Records in it are not what the gateway writes.
+    /// The caller refused records as not written by a gateway.
     #[error("the export has damaged records, nothing was imported:\n  {}", records.join("\n  "))]
     Damaged {
-        /// Where, and why.
+        /// Line, key and reason of each; at most 100.
         records: Vec<String>,
     },
     /// The file could not be read.
@@ -136,12 +136,12 @@ pub enum ImportError {
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store could not be written. It is half filled now and will not open: remove its folder.
+    /// The store could not be written. It is incomplete and will not open: remove its folder.
     #[error("the import stopped half way, remove the store's folder and import again: {0}")]
     Store(#[from] CommitError),
 }
 
-/// Writes everything in the store to `out`. `exported_at` is only told on. The caller makes `out` durable.
+/// Writes all records to `out`. `exported_at` goes into the header as it is. The caller makes `out` durable.
 pub async fn export<W: Write + Send>(
     store: &dyn Store,
     exported_at: &str,
@@ -156,7 +156,7 @@ pub async fn export<W: Write + Send>(
     loop {
         let page = store.scan(&everything, last.as_ref(), SCAN_MAX).await?;
         for (key, entry) in &page.rows {
-            // In a file it would look like any other.
+            // in the file it could not be told from an intact one
             if let Some(reason) = &entry.damage {
                 return Err(ReadError::Corrupt { key: key.clone(), reason: reason.clone() }.into());
             }
@@ -178,19 +178,19 @@ pub async fn export<W: Write + Send>(
     Ok(summary)
 }
 
-/// What to do with one record of an export.
+/// What an import does with one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportDecision {
     /// Store it.
     Take,
-    /// Store it under another key.
+    /// Store it under this key, for later inspection.
     Aside(Key),
-    /// Refuse the whole export, for this reason.
+    /// Refuse the export for this reason; nothing is imported.
     Refuse(String),
 }
 
-/// Reads a file written by [`export`] into an empty store. The whole file is checked before anything is written, and
-/// `judge` asked about each record.
+/// Reads a file written by [`export`] into an empty store. All of the file is checked before anything is written.
+/// `judge` is called twice for each record, once in each pass, and must answer the same.
 pub async fn import<R: BufRead + Seek + Send>(
     store: &dyn Store,
     source: &mut R,
@@ -268,7 +268,7 @@ fn to_record(key: &Key, value: &[u8]) -> Record {
     record
 }
 
-/// Exactly one of the two forms.
+/// Decodes a field of which exactly one of the two forms must be present.
 fn either(name: &str, text: Option<String>, hexed: Option<String>) -> Result<Vec<u8>, String> {
     match (text, hexed) {
         (Some(text), None) => Ok(text.into_bytes()),
@@ -289,7 +289,7 @@ fn from_record(record: Record) -> Result<(Key, Vec<u8>), String> {
     }
 }
 
-/// Reads an export line by line and checks it on the way.
+/// Reads an export line by line and checks each line.
 struct Lines<'a, R> {
     source: &'a mut R,
     digest: digest::Context,
@@ -305,7 +305,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
         let mut lines = Self { source, digest, number: 0, records: 0, last: None, end: None };
         let line = lines.line()?;
         lines.digest.update(&line);
-        // the number first: the rest of a newer header is not ours to judge
+        // the format number first: a newer header may have other fields
         let header: serde_json::Value = serde_json::from_slice(&line).map_err(|_| lines.malformed("not an export"))?;
         let format = header.get("lychgate_store_export").and_then(serde_json::Value::as_u64);
         let format = format.ok_or_else(|| lines.malformed("not an export"))?;
@@ -323,7 +323,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
         ImportError::Malformed { line: self.number, why: why.to_string() }
     }
 
-    /// One line with its newline.
+    /// One line, newline included.
     fn line(&mut self) -> Result<Vec<u8>, ImportError> {
         let mut line = Vec::new();
         self.source.by_ref().take(LINE_MAX as u64).read_until(b'\n', &mut line)?;
@@ -338,7 +338,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
         }
     }
 
-    /// The next record; `None` after the last line, if it agrees with all before it.
+    /// The next record; `None` after the last line, if its count and hash match the lines before it.
     fn next(&mut self) -> Result<Option<(Key, Vec<u8>)>, ImportError> {
         let line = self.line()?;
         match serde_json::from_slice(&line).map_err(|_| self.malformed("neither a record nor the last line"))? {
@@ -376,7 +376,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 
     fn summary(self) -> Summary {
-        // `next` has answered `None`, so the end is there
+        // called only after `next` returned `None`, which sets `end`
         self.end.unwrap_or(Summary { records: self.records, sha256: String::new() })
     }
 }

@@ -1,4 +1,4 @@
-//! Watches: what is told to whoever follows the keys under some prefixes.
+//! Watches: streams of the commits under some prefixes.
 
 use std::{collections::VecDeque, fmt, pin::Pin, sync::Arc};
 
@@ -7,17 +7,17 @@ use tokio::sync::broadcast;
 
 use super::batch::{Key, Version};
 
-/// Groups of changes kept for a slow watcher before it is told [`Change::Lagged`]: some hundred milliseconds of full load.
+/// Groups of changes kept for a slow watcher before it receives [`Change::Lagged`]: some hundred milliseconds of full load.
 pub(super) const WATCH_BACKLOG: usize = 256;
 
-/// What a watcher is told.
+/// An item of a [`Watch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// One commit put or deleted these keys, or a lease took them away. Read them to see what they are now.
+    /// One commit put or deleted these keys; the end of a lease deletes by commits too. Read the keys for their values.
     Written {
-        /// The commit.
+        /// Number of the commit.
         version: Version,
-        /// Those of its keys that are watched, in the order in which it wrote them.
+        /// Its keys under the watched prefixes, in the order of its writes.
         keys: Vec<Key>,
     },
     /// Changes were skipped, because the watcher was too slow or the store could not be reached: it must scan its prefixes again.
@@ -26,13 +26,13 @@ pub enum Change {
 
 /// A stream of changes under some prefixes.
 ///
-/// - A commit is told only after it is durable; reading its keys then shows that commit or a later one.
-/// - Commits come in order, each once with all its keys. A key may be told although its value is the same.
+/// - A commit is reported only after it is durable; reading its keys then shows that commit or a later one.
+/// - Commits come in order, each once with all its keys. A key may be reported although its value is the same.
 /// - To follow a prefix without a gap: watch first, then scan, then act on changes; scan again on [`Change::Lagged`].
 pub struct Watch(Pin<Box<dyn Stream<Item = Change> + Send>>);
 
 impl Watch {
-    /// The watch of an engine that brings its own stream. Once that has ended it is not asked again.
+    /// A watch over an engine's own stream, which is not polled again once it has ended.
     pub fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
         Self(Box::pin(changes.fuse()))
     }
@@ -68,14 +68,14 @@ impl Announcer {
 
     pub(super) fn watch(&self, prefixes: Vec<Key>) -> Watch {
         let state = (self.0.subscribe(), prefixes, VecDeque::new());
-        Watch::new(stream::unfold(state, |(mut commits, prefixes, mut told)| async move {
+        Watch::new(stream::unfold(state, |(mut commits, prefixes, mut pending)| async move {
             loop {
-                if let Some(change) = told.pop_front() {
-                    return Some((change, (commits, prefixes, told)));
+                if let Some(change) = pending.pop_front() {
+                    return Some((change, (commits, prefixes, pending)));
                 }
                 match commits.recv().await {
-                    Ok(group) => told.extend(group.iter().filter_map(|commit| under(&prefixes, commit))),
-                    Err(broadcast::error::RecvError::Lagged(_)) => told.push_back(Change::Lagged),
+                    Ok(group) => pending.extend(group.iter().filter_map(|commit| under(&prefixes, commit))),
+                    Err(broadcast::error::RecvError::Lagged(_)) => pending.push_back(Change::Lagged),
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
             }
@@ -84,13 +84,13 @@ impl Announcer {
 
     pub(super) fn announce(&self, commits: Vec<Commit>) {
         if !commits.is_empty() && self.0.receiver_count() > 0 {
-            // an error only says that the last watcher has gone meanwhile
+            // the only error is that the last watcher has been dropped meanwhile
             let _ = self.0.send(commits.into());
         }
     }
 }
 
-/// What of a commit lies under the prefixes.
+/// The keys of a commit under the prefixes; `None` if there are none.
 fn under(prefixes: &[Key], (version, keys): &Commit) -> Option<Change> {
     let watched = |key: &&Key| prefixes.iter().any(|prefix| key.starts_with(prefix));
     let keys: Vec<Key> = keys.iter().filter(watched).cloned().collect();

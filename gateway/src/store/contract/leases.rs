@@ -1,4 +1,4 @@
-//! Leases: what is written with one stands as long as somebody keeps it.
+//! Leases: entries written with one exist as long as it is kept alive.
 
 use super::*;
 use crate::store::LeaseId;
@@ -40,7 +40,7 @@ pub(super) async fn a_lease_that_is_kept_stands(bench: &mut Bench) {
         assert_eq!(bench.store.keep_alive(kept, at * SECOND).await, Ok(()));
         passes(bench, at).await;
     }
-    // Nobody has looked at the time yet, and it is over all the same.
+    // `lapse` has not been called yet, and the lease has ended all the same.
     assert_eq!(bench.store.keep_alive(kept, 37 * SECOND).await, Err(CommitError::Lapsed));
     assert_eq!(bench.dump().await, "a=1@1");
     passes(bench, 37).await;
@@ -67,7 +67,7 @@ pub(super) async fn a_lease_that_is_over_takes_nothing(bench: &mut Bench) {
         assert_eq!(refused, Err(CommitError::Lapsed));
         assert_eq!(bench.store.keep_alive(lease, SECOND).await, Err(CommitError::Lapsed));
     }
-    // What is expected comes first, as nothing else could have come of it.
+    // A failed expectation is reported before a lapsed lease.
     let refused = bench.store.commit(batch().at("x", 1).put_leased("a", "1", over)).await;
     assert_eq!(refused, Err(CommitError::Conflict));
     assert_eq!(bench.dump().await, "");
@@ -79,7 +79,7 @@ pub(super) async fn leases_end_with_the_process(bench: &mut Bench) {
     bench.store.commit(batch().put_leased("c", bytes_of(9000), held)).await.unwrap();
     bench.reopen().await;
     if bench.engine == Engine::Memory {
-        return; // it has not ended
+        return; // its process has not ended
     }
     assert_eq!(bench.dump().await, "b=2@1");
     assert_eq!(bench.store.keep_alive(held, SECOND).await, Err(CommitError::Lapsed));

@@ -1,4 +1,4 @@
-//! The writer thread against an engine whose every step can be held up or made to fail.
+//! The writer thread on an engine whose every step can be blocked or made to fail.
 
 use std::sync::{
     Mutex,
@@ -11,7 +11,7 @@ use crate::store::{Change, Rows, engine::RawRows};
 
 /// What the next sync does. Without an instruction it succeeds.
 enum Sync {
-    /// Tell that we are there, then wait for the word.
+    /// Send on the first channel, then wait for the second.
     Hold(std_mpsc::Sender<()>, std_mpsc::Receiver<()>),
     Fail(EngineError),
     Panic,
@@ -81,7 +81,7 @@ impl View for Fake {
         })
     }
 
-    fn whole(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
+    fn assemble(&self, raw: Vec<u8>) -> Result<Vec<u8>, EngineError> {
         Ok(raw)
     }
 }
@@ -93,7 +93,7 @@ fn start() -> (Fake, Grouped<Fake>) {
 }
 
 impl Fake {
-    /// Holds up the next sync. Gives: the sign that it is reached, and the word to go on.
+    /// Blocks the next sync. Returns a channel that receives when the sync is reached, and one that lets it continue.
     fn hold(&self) -> (std_mpsc::Receiver<()>, std_mpsc::Sender<()>) {
         let (there, is_there) = std_mpsc::channel();
         let (go, word) = std_mpsc::channel();
@@ -152,7 +152,7 @@ async fn nothing_is_shown_before_it_is_durable() {
     );
 }
 
-/// Everything queued behind a sync that is held up becomes one group.
+/// All batches queued behind a blocked sync become one group.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_decided_in_order_and_synced_once() {
     let (fake, store) = start();
@@ -171,7 +171,7 @@ async fn a_group_is_decided_in_order_and_synced_once() {
     let mut answers = Vec::new();
     for (batch, want) in rows {
         let mut answer = store.commit(batch);
-        // one poll puts it into the queue, so that the order is ours
+        // one poll puts it into the queue, so that the test decides the order
         assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(answer.as_mut().poll(cx).is_pending())).await);
         answers.push((answer, want));
     }
@@ -208,7 +208,7 @@ async fn a_full_queue_makes_committers_wait_and_loses_nobody() {
     assert!((1 + (QUEUE_MAX + 50).div_ceil(GROUP_MAX)..QUEUE_MAX / 2).contains(&syncs), "{syncs}");
 }
 
-/// `spoil` breaks the second commit; two committers share its group or come just after it.
+/// `spoil` makes the second commit fail; two committers share its group or follow it.
 #[track_caller]
 fn check_fatal(spoil: impl FnOnce(&Inner), want: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
@@ -255,7 +255,7 @@ async fn a_fault_answers_the_whole_group_and_all_behind_it() {
     let mut closed = 0;
     for commit in commits {
         match commit.await.unwrap() {
-            // not even the conflicts are answered as such: they rest on a batch that was lost
+            // not even the conflicts are answered as such: they depend on a batch that was lost
             Err(CommitError::Unknown(_)) => unknown += 1,
             Err(CommitError::Closed) => closed += 1,
             other => panic!("{other:?}"),
@@ -275,7 +275,7 @@ async fn a_damaged_record_is_named() {
     let got = store.scan(&Key::from(""), None, 5).await.unwrap().rows;
     let damaged: Vec<bool> = got.iter().map(|(_, entry)| entry.damage.is_some()).collect();
     assert_eq!(damaged, [true, false]);
-    // It is replaced like any other, also when its version cannot be read.
+    // It can be replaced like any other, even if its version cannot be read.
     fake.0.rows.lock().unwrap().get_mut(&row_key(b"a")).unwrap().truncate(3);
     let version = store.read(&[Key::from("a")]).await.unwrap()[0].as_ref().unwrap().version;
     store.commit(batch().at("a", version).put("a", "3")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Exports that come back whole, and files that must not.
+//! Exports that import completely, and files that are refused.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -61,7 +61,7 @@ fn check_move(from: Engine, to: Engine) {
         let refused = import(&*target, &mut Cursor::new(&file), |_, _| ImportDecision::Take).await;
         assert!(matches!(refused, Err(ImportError::NotEmpty)), "{refused:?}");
 
-        // versions begin anew, and still only grow
+        // versions start at 1 again and still only grow
         let key = Key::from("text");
         let version = target.read(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap().version;
         assert!(target.commit(Batch::default().at("text", version).put("text", "new")).await.unwrap() > version);
@@ -101,7 +101,7 @@ fn an_empty_store_moves_too() {
     });
 }
 
-/// Spoils a good export of two records and wants it refused, with nothing imported.
+/// Expects an export of two records, after `spoil`, to be refused with nothing imported.
 #[track_caller]
 fn check_refused(spoil: impl FnOnce(String) -> String, want: &str) {
     let (_a, source) = fresh(Engine::Memory);
