@@ -16,7 +16,7 @@ use gateway::{
     signer::{
         Authority, GatewayLeaf, LeafKey, SignError, Signer,
         offline::{self, root_certificate},
-        rotation::{self, Making},
+        rotation::{self, CaBuilder},
     },
 };
 use pki::{GatewayName, KeyDigest, Name, Role, TrustAnchors};
@@ -28,7 +28,7 @@ const HOST: &str = "gate.test.example";
 /// Runs one of the commands that make keys, with the active root's.
 fn prepare(story: &Story, role: Option<Role>) -> String {
     let shell = &story.shell;
-    let making = Making {
+    let builder = CaBuilder {
         data_dir: story.room.path(),
         domain: &shell.domain,
         passphrase: &story.passphrase,
@@ -37,7 +37,7 @@ fn prepare(story: &Story, role: Option<Role>) -> String {
     };
     let key = offline::root_key(story.room.path()).unwrap();
     let root = offline::open_root(&root_certificate(story.room.path()).unwrap(), &key, &story.passphrase).unwrap();
-    role.map_or_else(|| making.root(&root), |role| making.issuing(role, &root)).unwrap()
+    role.map_or_else(|| builder.root(&root), |role| builder.issuing(role, &root)).unwrap()
 }
 
 /// Takes a step, and reloads the gateway.

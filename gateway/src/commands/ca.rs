@@ -19,7 +19,7 @@ use crate::{
     signer::{
         Passphrase,
         offline::{self, Imported, Listed},
-        rotation::Making,
+        rotation::CaBuilder,
     },
 };
 
@@ -100,8 +100,8 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
         CaCommand::Import { input, .. } => {
             let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
             let domain = &config.trust_domain;
-            let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
-            match offline::import(&making, input).map_err(Complaint::failed)? {
+            let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+            match offline::import(&builder, input).map_err(Complaint::failed)? {
                 Imported::Renewed(listed) => {
                     note(config, &clock, renewed(&listed, data_dir, SignedWhere::Elsewhere)?)?;
                     show(&listed, &clock);

@@ -24,7 +24,7 @@ use crate::{
     server::{self, authority},
     signer::{
         Authority, CaDir, OwnKey, Passphrase, offline,
-        rotation::{self, Making},
+        rotation::{self, CaBuilder},
     },
 };
 
@@ -79,10 +79,10 @@ fn prepare(
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
     let (data_dir, domain) = (&config.data_dir, &config.trust_domain);
-    let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+    let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
     let name = match (what.role(), elsewhere) {
         (Some(role), true) => {
-            let (name, text) = making.request(role).map_err(Complaint::failed)?;
+            let (name, text) = builder.request(role).map_err(Complaint::failed)?;
             println!("made the key of `{name}`");
             return Ok(Some(text));
         }
@@ -92,8 +92,8 @@ fn prepare(
             )
             .hint("say by --root-key where the active root's key is, and take both keys away afterwards"));
         }
-        (Some(role), false) => making.issuing(role, &root(config, key, passphrase_of_root)?),
-        (None, false) => making.root(&root(config, key, passphrase_of_root)?),
+        (Some(role), false) => builder.issuing(role, &root(config, key, passphrase_of_root)?),
+        (None, false) => builder.root(&root(config, key, passphrase_of_root)?),
     };
     let name = name.map_err(Complaint::failed)?;
     note(config, &clock, vec![changed(data_dir, &name, "prepared", None)?])?;
@@ -111,12 +111,12 @@ fn replace(config: &Config, what: Replaced) -> Result<(), Complaint> {
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
     let (data_dir, domain) = (&config.data_dir, &config.trust_domain);
-    let making = Making { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+    let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
     let key = match what {
         Replaced::Tokens => OwnKey::Tokens,
         Replaced::Tickets => OwnKey::Tickets,
     };
-    making.replace(key).map_err(Complaint::failed)?;
+    builder.replace(key).map_err(Complaint::failed)?;
     let file = key.file_name();
     note(config, &clock, vec![Offline::KeyReplaced { file: file.to_owned() }])?;
     println!("replaced `{file}`: reload the gateway to take it over");

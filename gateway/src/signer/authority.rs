@@ -1,5 +1,5 @@
-//! The authority as it was loaded: every root and issuing CA that is shown to anybody, and the keys of those that sign. It
-//! never changes; after a step of a slot another takes its place.
+//! The loaded authority: every root and issuing CA that is not just prepared, and the keys of those that sign. It is immutable;
+//! after a rotation step a new one replaces it.
 
 use std::{
     fmt,
@@ -13,8 +13,9 @@ use pki::{
 };
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, SignerError, SshCas, file, load_certificate,
-    made::{NewAuthority, OwnKey},
+    CERTIFICATE, CaDir, Passphrase, SignerError, SshCas,
+    create::{NewAuthority, OwnKey},
+    file, load_certificate,
     parts::{AuthorityParts, IssuingParts, RootParts},
     roots::{crosses, list_of_root},
 };
@@ -49,33 +50,32 @@ pub struct Authority {
     ssh: SshCas,
 }
 
-/// A root that was shown to somebody.
+/// A root that is or was published.
 struct KnownRoot {
     slot: RootSlot,
     der: Vec<u8>,
     info: CaInfo,
     list: Option<(Vec<u8>, ListInfo)>,
-    /// Certificates for its key, each with the root before it that made it: of those that are believed.
-    cross: Vec<(KeyDigest, Vec<u8>)>,
-    /// The same by roots that came after it: whoever began with one of these learns of it by them.
-    back: Vec<Vec<u8>>,
+    /// Cross certificates issued by older roots that are still trusted, each with the key of its issuer.
+    by_older: Vec<(KeyDigest, Vec<u8>)>,
+    /// Cross certificates issued by newer roots, for clients that started with one of these.
+    by_newer: Vec<Vec<u8>>,
 }
 
 impl KnownRoot {
-    /// What vouches for it.
-    fn vouched(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.cross.iter().map(|(_, der)| der).chain(&self.back)
+    fn cross_certificates(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.by_older.iter().map(|(_, der)| der).chain(&self.by_newer)
     }
 }
 
-/// An issuing CA that was shown to somebody.
+/// An issuing CA that is or was published.
 struct Issuing {
     slot: IssuingSlot,
     der: Vec<u8>,
     info: CaInfo,
-    /// What a holder sends along with a leaf: this CA, and what leads from its root to older ones.
+    /// The chain that follows a leaf: this CA, and the cross certificates from its root to older ones.
     chain: Vec<Vec<u8>>,
-    /// Nothing when it is retired and its key was taken away.
+    /// `None` if it is retired and its key file was removed.
     ca: Option<IssuingCa>,
 }
 
@@ -92,32 +92,26 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes a new authority that lies in no file and ends with the process; for trials and tests.
-    ///
-    /// # Errors
-    /// [`SignerError`].
+    /// Creates an authority in memory only, for `dev` and tests.
     pub fn ephemeral(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
-        Self::ephemeral_behind(|key| Arc::new(key), domain, clock, entropy)
+        Self::ephemeral_with(|key| Arc::new(key), domain, clock, entropy)
     }
 
-    /// The same, with each key of a certificate authority behind what holds it.
-    ///
-    /// # Errors
-    /// [`SignerError`].
-    pub fn ephemeral_behind(
-        hold: impl Fn(SoftwareKey) -> Arc<dyn CaKey>,
+    /// As [`Authority::ephemeral`]; `wrap` turns each X.509 CA key and the token key into the key that signs.
+    pub fn ephemeral_with(
+        wrap: impl Fn(SoftwareKey) -> Arc<dyn CaKey>,
         domain: &TrustDomain,
         clock: &Clock,
         entropy: &Entropy,
     ) -> Result<Self, SignerError> {
-        let parts = NewAuthority::new(domain, clock, entropy)?.parts(&hold, SshCas::ephemeral()?)?;
+        let parts = NewAuthority::new(domain, clock, entropy)?.parts(&wrap, SshCas::ephemeral()?)?;
         Self::assemble(&CaDir::of(Path::new("")), domain, parts, clock)
     }
 
-    /// Makes a new authority under `data_dir`.
+    /// Creates an authority under `data_dir`. Never overwrites a file.
     ///
     /// # Errors
-    /// [`SignerError`]; never overwrites a file.
+    /// [`SignerError::Exists`] if there is one already.
     pub fn create(
         data_dir: &Path,
         domain: &TrustDomain,
@@ -136,15 +130,15 @@ impl Authority {
             file::save_key(&key.file(data_dir), pkcs8, passphrase, entropy, Existing::Keep)?;
         }
         let ssh = SshCas::create(dir.path(), passphrase, entropy)?;
-        // Last: where this file is, all the others are.
+        // last: if this file exists, all others do
         dir.save_slots(&made.slots())?;
         Self::assemble(&dir, domain, made.parts(&|key| Arc::new(key), ssh)?, clock)
     }
 
-    /// Loads the authority under `data_dir`. No root's key is touched, so they may be elsewhere. Makes no key.
+    /// Loads the authority under `data_dir`. Does not read the roots' keys, so they may be kept offline. Creates no key.
     ///
     /// # Errors
-    /// [`SignerError`], naming the file and the cure.
+    /// [`SignerError::NoKey`] if a key is missing, which only a backup can restore.
     pub fn load(
         data_dir: &Path,
         domain: &TrustDomain,
@@ -174,7 +168,7 @@ impl Authority {
         let given = |root: &&KnownRoot| matches!(root.slot.state, SlotState::Active | SlotState::Published);
         let pem = |ders: &mut dyn Iterator<Item = &Vec<u8>>| ders.map(|der| pki::to_pem(CERTIFICATE, der)).collect();
         let bundle_pem: String = pem(&mut roots.iter().filter(given).map(|root| &root.der));
-        let cross_pem = pem(&mut roots.iter().filter(given).flat_map(KnownRoot::vouched));
+        let cross_pem = pem(&mut roots.iter().filter(given).flat_map(KnownRoot::cross_certificates));
         let no_active = || SignerError::NoAuthority { path: dir.0.clone() };
         let root = roots.iter().find(|root| root.slot.state == SlotState::Active).ok_or_else(no_active)?;
         let active = |role| {
@@ -200,119 +194,118 @@ impl Authority {
         Ok(Self { domain, slots, roots, issuing, anchors, bundle_pem, cross_pem, pin, signing, token, tickets, ssh })
     }
 
-    /// The slots.
+    /// Contents of `authority.toml`.
     #[must_use]
     pub const fn slots(&self) -> &Slots {
         &self.slots
     }
 
-    /// The trust domain.
+    /// The same for all its CAs.
     #[must_use]
     pub const fn domain(&self) -> &TrustDomain {
         &self.domain
     }
 
-    /// The CAs that sign now.
+    /// The active issuing CAs.
     #[must_use]
     pub const fn signing(&self) -> &SigningCas {
         &self.signing
     }
 
-    /// When the active root, its list and the active issuing CAs end.
+    /// `notAfter` of the active root and issuing CAs, and `nextUpdate` of the root's CRL.
     #[must_use]
     pub const fn ends(&self) -> &CaEnds {
         &self.signing.ends
     }
 
-    /// What newcomers pin: the digest of the active root's key.
+    /// The pin for first contact: SHA-256 of the active root's public key.
     #[must_use]
     pub const fn pin(&self) -> KeyDigest {
         self.pin
     }
 
-    /// Whether somebody may have been told to expect the root with this key: it is active or published.
+    /// Whether a client may have this pin: the root with this key is active or published.
     #[must_use]
     pub fn is_pin(&self, pin: &KeyDigest) -> bool {
         let given = |root: &KnownRoot| matches!(root.slot.state, SlotState::Active | SlotState::Published);
         self.roots.iter().any(|root| given(root) && root.info.key == *pin)
     }
 
-    /// The revocation list of the root with this key, DER, and what it says of itself; a root may have none.
+    /// The CRL of the root with this key, DER and parsed; `None` if it has none.
     #[must_use]
     pub fn root_list(&self, root: &KeyDigest) -> Option<(&[u8], ListInfo)> {
         let root = self.roots.iter().find(|one| one.info.key == *root)?;
         root.list.as_ref().map(|(der, info)| (der.as_slice(), *info))
     }
 
-    /// The lists of all roots that have one.
+    /// The CRLs of all roots that have one.
     pub fn root_lists(&self) -> impl Iterator<Item = (&[u8], ListInfo)> {
         self.roots.iter().filter_map(|root| root.list.as_ref()).map(|(der, info)| (der.as_slice(), *info))
     }
 
-    /// The role of the issuing CA with this key, whether it still signs or not.
+    /// The role of the issuing CA with this key, in any state but prepared.
     #[must_use]
     pub fn role_of(&self, issuer: &KeyDigest) -> Option<Role> {
         self.by_key(issuer).map(|one| one.slot.role)
     }
 
-    /// The name of the issuing CA with this key.
+    /// The slot name of the issuing CA with this key.
     #[must_use]
     pub fn name_of(&self, issuer: &KeyDigest) -> Option<&str> {
         self.by_key(issuer).map(|one| &*one.slot.name)
     }
 
-    /// Every issuing CA of a role that was shown to anybody, by its key.
+    /// Keys of all issuing CAs of a role that are or were published.
     pub fn issuers(&self, role: Role) -> impl Iterator<Item = KeyDigest> {
         self.issuing.iter().filter(move |one| one.slot.role == role).map(|one| one.info.key)
     }
 
-    /// Those of them that sign revocation lists: they have not ended, and their keys are here.
+    /// Those of [`Authority::issuers`] that can sign a CRL: not expired, and the key is loaded.
     pub fn list_issuers(&self, role: Role, now: UnixTime) -> impl Iterator<Item = KeyDigest> {
         let signs = move |one: &&Issuing| one.slot.role == role && one.ca.is_some() && one.info.not_after >= now;
         self.issuing.iter().filter(signs).map(|one| one.info.key)
     }
 
-    /// The certificate of the CA that signs for a role.
+    /// The certificate of the active issuing CA of a role, DER.
     #[must_use]
     pub fn issuing_der(&self, role: Role) -> &[u8] {
         self.by_key(&self.signing.issuer(role)).map_or(&[], |one| &one.der)
     }
 
-    /// When the CA that signs for a role is valid.
+    /// Validity of the active issuing CA of a role.
     #[must_use]
     pub fn validity(&self, role: Role) -> Validity {
         let from = self.by_key(&self.signing.issuer(role)).map_or(UnixTime::new(0), |one| one.info.not_before);
         Validity { from, until: self.signing.ends.of(role) }
     }
 
-    /// What a holder sends along with a leaf that the CA with this key signed, DER: that CA, and what leads from its root to older
-    /// ones.
+    /// The chain that follows a leaf of the CA with this key, DER: that CA, and the cross certificates from its root to older ones.
     #[must_use]
     pub fn chain(&self, issuer: &KeyDigest) -> Option<&[Vec<u8>]> {
         self.by_key(issuer).map(|one| &*one.chain)
     }
 
-    /// The roots to trust, as PEM.
+    /// The published and active roots, PEM.
     #[must_use]
     pub fn bundle_pem(&self) -> &str {
         &self.bundle_pem
     }
 
-    /// What the roots of the bundle vouch for each other by, as PEM.
+    /// The cross certificates of the roots in the bundle, PEM.
     #[must_use]
     pub fn cross_pem(&self) -> &str {
         &self.cross_pem
     }
 
-    /// What the gateway shows after its own leaf: its CA, and every root that somebody may believe alone or know by its pin, with
-    /// what leads there.
+    /// The chain that follows the gateway's own leaf: its CA, then every root that may be a client's only trust anchor or pin, with
+    /// the cross certificates that lead to it. At most [`SENT_MAX`] with the leaf.
     #[must_use]
     pub fn gateway_chain(&self) -> Vec<Vec<u8>> {
         let mut chain = vec![self.issuing_der(Role::Gateway).to_vec()];
         let known = |key: &KeyDigest| self.roots.iter().find(|root| root.info.key == *key);
         if let Some(active) = known(&self.pin) {
             chain.push(active.der.clone());
-            for (by, cross) in active.cross.iter().rev() {
+            for (by, cross) in active.by_older.iter().rev() {
                 chain.push(cross.clone());
                 chain.extend(known(by).map(|root| root.der.clone()));
             }
@@ -321,31 +314,31 @@ impl Authority {
         chain
     }
 
-    /// The active root's certificate.
+    /// The active root's certificate, DER.
     #[must_use]
     pub fn root_der(&self) -> &[u8] {
         self.roots.iter().find(|root| root.info.key == self.pin).map_or(&[], |root| &root.der)
     }
 
-    /// What a peer's chain must lead to.
+    /// Trust anchors for the certificates of peers.
     #[must_use]
     pub const fn anchors(&self) -> &Arc<TrustAnchors> {
         &self.anchors
     }
 
-    /// What seals what attestors keep between two rounds.
+    /// Encrypts the tickets that carry an attestor's state between two rounds.
     #[must_use]
     pub const fn ticket_key(&self) -> &TicketKey {
         &self.tickets
     }
 
-    /// What checks join tokens.
+    /// Verifies join tokens.
     #[must_use]
     pub const fn token_key(&self) -> &TokenKey {
         &self.token.check
     }
 
-    /// The public key of join tokens: an uncompressed point on P-256.
+    /// The public key of join tokens: an uncompressed point on P-256 (SEC 1 2.3.3).
     #[must_use]
     pub fn token_point(&self) -> &[u8] {
         self.token.key.public_key()
@@ -389,7 +382,7 @@ impl Authority {
     }
 }
 
-/// A root that can be used, and what other roots vouch for it by.
+/// Checks the roots and sorts their cross certificates by issuer.
 fn known_roots(
     dir: &CaDir,
     domain: &TrustDomain,
@@ -404,10 +397,10 @@ fn known_roots(
             return Err(SignerError::OtherKey { path: dir.certificate(&slot.name) });
         }
         offered.push(cross);
-        roots.push(KnownRoot { slot, der, info, list, cross: Vec::new(), back: Vec::new() });
+        roots.push(KnownRoot { slot, der, info, list, by_older: Vec::new(), by_newer: Vec::new() });
     }
     let anchor = |root: &KnownRoot| {
-        // A root that has ended is checked like any other: each handshake looks at the time, and the gateway must start to say so.
+        // checked at a time within its validity: the gateway must start with an expired root and report it; handshakes check the time
         let at = now.max(root.info.not_before).min(root.info.not_after);
         let bad = |source| SignerError::Root { path: dir.certificate(&root.slot.name), source };
         TrustAnchors::new(domain, &[&root.der], at)
@@ -417,15 +410,15 @@ fn known_roots(
     let anchors: Vec<_> = roots.iter().map(anchor).collect::<Result<_, _>>()?;
     for (at, (root, offered)) in roots.iter_mut().zip(offered).enumerate() {
         for cross in offered {
-            // One by a root that is retired leads nobody anywhere any more.
+            // a retired root's cross certificate is of no use: clients do not trust that root
             let by = anchors.iter().position(|(key, state, anchors)| {
                 *key != root.info.key
                     && *state != SlotState::Retired
                     && pki::verify_cross(&root.der, &cross, anchors, now).is_ok()
             });
             match by.and_then(|by| Some((by, anchors.get(by)?))) {
-                Some((by, (key, ..))) if by < at => root.cross.push((*key, cross)),
-                Some(_) => root.back.push(cross),
+                Some((by, (key, ..))) if by < at => root.by_older.push((*key, cross)),
+                Some(_) => root.by_newer.push(cross),
                 None => {}
             }
         }
@@ -460,12 +453,12 @@ fn known_issuing(
     }
     let ca = key.map(|key| IssuingCa::from_parts(&der, key)).transpose();
     let ca = ca.map_err(|source| SignerError::Ca { path, source })?;
-    let chain = std::iter::once(&der).chain(root.cross.iter().map(|(_, cross)| cross)).cloned().collect();
+    let chain = std::iter::once(&der).chain(root.by_older.iter().map(|(_, cross)| cross)).cloned().collect();
     Ok(Issuing { slot, der, info, chain, ca })
 }
 
-/// Every root that is believed: those that are retired as well, until they end. The CAs of machines and people are known, so
-/// that a peer may send its leaf alone.
+/// Trust anchors: the active root, and every other root until it expires, retired ones too. The issuing CAs of machines and people
+/// are added, so that a peer may send its leaf alone.
 fn anchors(
     dir: &CaDir,
     domain: &TrustDomain,
@@ -476,13 +469,13 @@ fn anchors(
     let bad = |source: AnchorError| SignerError::Root { path: dir.0.clone(), source };
     let active = roots.iter().filter(|root| root.slot.state == SlotState::Active);
     let at = active.fold(now, |now, root| now.max(root.info.not_before).min(root.info.not_after));
-    let holds = |root: &&KnownRoot| {
+    let trusted = |root: &&KnownRoot| {
         root.slot.state == SlotState::Active || (root.info.not_before <= at && at <= root.info.not_after)
     };
-    let ders: Vec<&[u8]> = roots.iter().filter(holds).map(|root| root.der.as_slice()).collect();
+    let ders: Vec<&[u8]> = roots.iter().filter(trusted).map(|root| root.der.as_slice()).collect();
     let anchors = TrustAnchors::new(domain, &ders, at).map_err(bad)?;
     let peers = issuing.iter().filter(|one| matches!(one.slot.role, Role::Machine | Role::Person));
-    // A CA certified anew has the key and name it had, so leaves of the older certificate lead to this one too.
+    // a renewed CA keeps key and name, so leaves issued under its older certificate verify with the newer one
     let peers: Vec<&[u8]> = peers.map(|one| one.der.as_slice()).collect();
     anchors.with_issuers(&peers).map_err(|source| SignerError::Ca { path: dir.0.clone(), source: source.into() })
 }
@@ -500,12 +493,11 @@ fn load_root(dir: &CaDir, slot: &RootSlot) -> Result<RootParts, SignerError> {
 fn load_issuing(dir: &CaDir, slot: &IssuingSlot, passphrase: &Passphrase) -> Result<IssuingParts, SignerError> {
     let der = load_certificate(&dir.certificate(&slot.name))?;
     let path: PathBuf = dir.key(&slot.name);
-    let away = slot.state == SlotState::Retired && !files::exists(&path);
-    let key = if away { None } else { Some(software(&path, passphrase)?) };
+    let removed = slot.state == SlotState::Retired && !files::exists(&path);
+    let key = if removed { None } else { Some(software(&path, passphrase)?) };
     Ok(IssuingParts { slot: slot.clone(), der, key })
 }
 
-/// The key in a file.
 fn software(path: &Path, passphrase: &Passphrase) -> Result<Arc<dyn CaKey>, SignerError> {
     let pkcs8 = file::load_own_key(path, passphrase)?;
     let key = SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path: path.to_owned(), source })?;

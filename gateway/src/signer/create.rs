@@ -1,4 +1,4 @@
-//! A root and the issuing CAs below it, new: before anything of it is written anywhere.
+//! A new root with its issuing CAs, created in memory and then written to files.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,23 +19,21 @@ use crate::{
     ports::{clock::Clock, entropy::Entropy, files::Existing},
 };
 
-/// Years a root lasts: longer than the machines it vouches for, and replaced in slots well before.
+/// Lifetime of a root in years: longer than that of most machines; a root is replaced by rotation well before.
 const ROOT_YEARS: u32 = 20;
 
-/// The algorithm of the keys we make: a P-384 issuing key signs five times slower, and Ed25519 is unknown to too many
-/// clients.
+/// The algorithm of new CA keys: a P-384 key signs five times slower, and too many clients do not support Ed25519.
 const ALGORITHM: KeyAlgorithm = KeyAlgorithm::P256;
 
-/// A key in PKCS#8, to be kept.
+/// A private key as PKCS#8.
 pub(super) type Pkcs8 = Zeroizing<Vec<u8>>;
 
-/// Makes a key.
 pub(super) fn generate() -> Result<(Arc<SoftwareKey>, Pkcs8), SignerError> {
     let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
     Ok((Arc::new(key), pkcs8))
 }
 
-/// Makes a root of this key.
+/// Signs a root certificate for this key.
 pub(super) fn new_root(
     domain: &TrustDomain,
     key: Arc<dyn CaKey>,
@@ -46,7 +44,7 @@ pub(super) fn new_root(
 }
 
 /// A root with its issuing CAs.
-pub(super) struct MadeRoot {
+pub(super) struct NewRoot {
     pub root: Root,
     pub root_key: Pkcs8,
     pub list: Vec<u8>,
@@ -54,7 +52,7 @@ pub(super) struct MadeRoot {
     pub issuing: [(IssuingCa, Pkcs8); 3],
 }
 
-impl MadeRoot {
+impl NewRoot {
     pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
         let now = clock.now();
         let (key, root_key) = generate()?;
@@ -65,7 +63,7 @@ impl MadeRoot {
         Ok(Self { root, root_key, list, issuing })
     }
 
-    /// Writes everything under these names; never over a file.
+    /// Writes keys, certificates and the CRL under these slot names. Existing files are not replaced.
     pub fn save(
         &self,
         dir: &CaDir,
@@ -84,7 +82,7 @@ impl MadeRoot {
     }
 }
 
-/// Makes an issuing CA below a root.
+/// Creates an issuing CA below a root.
 pub(super) fn issue(
     root: &Root,
     role: Role,
@@ -98,14 +96,14 @@ pub(super) fn issue(
 /// A key that is not a CA's: there is one of each, without slots.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum OwnKey {
-    /// It signs join tokens.
+    /// Signs join tokens.
     Tokens,
-    /// It seals tickets.
+    /// Encrypts tickets.
     Tickets,
 }
 
 impl OwnKey {
-    /// Its name in the audit, and that of its file.
+    /// Name of its file; also its name in the audit.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -119,16 +117,16 @@ impl OwnKey {
     }
 }
 
-/// A whole new authority.
+/// A new authority, not yet written.
 pub(super) struct NewAuthority {
-    first: MadeRoot,
+    first: NewRoot,
     pub token_key: Pkcs8,
     pub ticket_key: Pkcs8,
 }
 
 impl NewAuthority {
     pub fn new(domain: &TrustDomain, clock: &Clock, entropy: &Entropy) -> Result<Self, SignerError> {
-        let first = MadeRoot::new(domain, clock, entropy)?;
+        let first = NewRoot::new(domain, clock, entropy)?;
         let ((_, token_key), (_, ticket_key)) = (generate()?, generate()?);
         Ok(Self { first, token_key, ticket_key })
     }
@@ -141,31 +139,24 @@ impl NewAuthority {
         self.first.save(dir, "root", &Role::ALL.map(|role| role.to_string()), passphrase, entropy)
     }
 
-    /// What an authority is put together from, with each key behind what holds it.
+    /// `wrap` turns each software key into the key that signs.
     pub fn parts(
         self,
-        hold: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>,
+        wrap: &dyn Fn(SoftwareKey) -> Arc<dyn CaKey>,
         ssh: SshCas,
     ) -> Result<AuthorityParts, SignerError> {
         let slots = self.slots();
-        let Self { first: MadeRoot { root, list, issuing, .. }, token_key, ticket_key } = self;
-        let held = |pkcs8: &Pkcs8| SoftwareKey::from_pkcs8(pkcs8).map(hold).map_err(SignerError::Generate);
+        let Self { first: NewRoot { root, list, issuing, .. }, token_key, ticket_key } = self;
+        let key = |pkcs8: &Pkcs8| SoftwareKey::from_pkcs8(pkcs8).map(wrap).map_err(SignerError::Generate);
         let list = pki::read_crl(&list, root.cert_der()).ok().map(|info| (list, info));
         let roots = slots.roots().iter().cloned();
         let roots =
             roots.map(|slot| RootParts { slot, der: root.cert_der().to_vec(), list: list.clone(), cross: vec![] });
         let with_slot = slots.issuing().iter().cloned().zip(&issuing);
         let issuing = with_slot.map(|(slot, (ca, pkcs8))| {
-            Ok::<_, SignerError>(IssuingParts { slot, der: ca.cert_der().to_vec(), key: Some(held(pkcs8)?) })
+            Ok::<_, SignerError>(IssuingParts { slot, der: ca.cert_der().to_vec(), key: Some(key(pkcs8)?) })
         });
         let (roots, issuing) = (roots.collect(), issuing.collect::<Result<_, _>>()?);
-        Ok(AuthorityParts {
-            roots,
-            issuing,
-            token: held(&token_key)?,
-            tickets: TicketKey::new(&ticket_key),
-            ssh,
-            slots,
-        })
+        Ok(AuthorityParts { roots, issuing, token: key(&token_key)?, tickets: TicketKey::new(&ticket_key), ssh, slots })
     }
 }

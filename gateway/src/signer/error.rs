@@ -1,4 +1,4 @@
-//! Why the authority cannot be made, loaded or changed: each names the file, and what to do.
+//! Why the authority cannot be created, loaded or changed. Each text names the file and, where there is one, the remedy.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use crate::{core::slots::SlotError, ports::files::FileError};
 
-/// Why the authority cannot be made or loaded.
+/// Why the authority cannot be created, loaded or changed.
 #[derive(Debug, Error)]
 pub enum SignerError {
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// There is an authority already.
@@ -21,206 +21,207 @@ pub enum SignerError {
         "`{path}` already contains an authority; to start again move it away, which ends every certificate that it issued"
     )]
     Exists {
-        /// Its folder.
+        /// Folder of the authority.
         path: PathBuf,
     },
-    /// There is none.
+    /// There is no `authority.toml`.
     #[error("`{path}` holds no authority; run `lychgate-gateway init` first")]
     NoAuthority {
-        /// The folder looked at.
+        /// Folder of the authority.
         path: PathBuf,
     },
-    /// A key that is not there. Starting makes none: another key would be another authority.
+    /// A key file does not exist. The gateway does not create keys at start: with another key it would be another authority.
     #[error(
         "`{path}` does not exist, and only `lychgate-gateway init` and `ca prepare` make keys; restore it from a backup"
     )]
     NoKey {
-        /// Where it should be.
+        /// The key file.
         path: PathBuf,
     },
-    /// A passphrase of nothing.
+    /// The passphrase file is empty.
     #[error("the passphrase in `{path}` is empty")]
     EmptyPassphrase {
-        /// The file.
+        /// The passphrase file.
         path: PathBuf,
     },
-    /// The passphrase does not open the file.
+    /// The passphrase does not decrypt the key.
     #[error("the passphrase does not decrypt `{path}`; is `[ca] passphrase_file` the one it was made with?")]
     WrongPassphrase {
         /// The key file.
         path: PathBuf,
     },
-    /// The key lies open.
+    /// The key is stored in plain text.
     #[error("`{path}` is not encrypted; run `openssl pkcs8 -topk8 -scrypt -in {path}` to encrypt it")]
     NotEncrypted {
         /// The key file.
         path: PathBuf,
     },
-    /// It is something else, or damaged.
+    /// The file is damaged or not a key.
     #[error("`{path}` is not one encrypted PKCS#8 key in PEM; restore it from a backup")]
     NotAKey {
         /// The key file.
         path: PathBuf,
     },
-    /// A key that cannot be encrypted.
+    /// Encrypting a new key failed.
     #[error("cannot encrypt the key for `{path}`")]
     Encrypt {
         /// The key file.
         path: PathBuf,
     },
-    /// A certificate file that holds no certificate.
+    /// A certificate file has no PEM block of the expected label.
     #[error("`{path}` is not a certificate in PEM: {source}")]
     Pem {
-        /// The file.
+        /// The certificate file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why it does not parse.
         source: PemError,
     },
-    /// A certificate file that holds several.
+    /// A certificate file must have exactly one certificate.
     #[error("`{path}` holds {found} certificates instead of one")]
     Count {
-        /// The file.
+        /// The certificate file.
         path: PathBuf,
-        /// How many.
+        /// Number of certificates in it.
         found: usize,
     },
-    /// A key of no kind we use.
+    /// The key's algorithm is not supported, or its encoding is invalid.
     #[error("the key in `{path}` cannot be used: {source}")]
     Key {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: KeyError,
     },
-    /// A certificate and key that make no CA.
-    #[error("`{path}` and its key make no issuing CA: {source}")]
+    /// The certificate is not a CA's, or does not match its key.
+    #[error("`{path}` and its key cannot be used as a CA: {source}")]
     Ca {
-        /// The certificate's file.
+        /// The certificate file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: CaError,
     },
-    /// A key that makes no SSH CA.
-    #[error("the key in `{path}` makes no SSH CA: {source}")]
+    /// The key's algorithm is not one for SSH certificates.
+    #[error("the key in `{path}` cannot be used as an SSH CA: {source}")]
     Ssh {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: SshError,
     },
-    /// The CA of another role.
+    /// The CA issues for another role.
     #[error("`{path}` is the CA for {found} certificates instead of {wanted}; were files exchanged?")]
     Role {
-        /// The file.
+        /// The certificate file.
         path: PathBuf,
-        /// Its role.
+        /// Role in the certificate.
         found: Role,
-        /// The one its name says.
+        /// Role of the slot.
         wanted: Role,
     },
-    /// A CA of another trust domain.
+    /// The CA belongs to another trust domain.
     #[error("`{path}` belongs to trust domain `{found}` and the configuration says `{wanted}`")]
     Domain {
-        /// The file.
+        /// The certificate file.
         path: PathBuf,
-        /// Its domain.
+        /// Trust domain in the certificate.
         found: TrustDomain,
-        /// Ours.
+        /// Trust domain in the configuration.
         wanted: TrustDomain,
     },
-    /// A list that is none, or another's.
+    /// The CRL does not parse, or another CA issued it.
     #[error("`{path}` is not the root's revocation list: {source}; make a new one with `lychgate-gateway ca crl`")]
     List {
-        /// The file.
+        /// The CRL file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: BadList,
     },
-    /// A list with entries, which we never make.
+    /// The root's CRL has entries. The gateway writes it without any, so another tool did.
     #[error(
-        "`{path}` lists certificates, which another tool must have put there; renew it with that tool, here they would be lost"
+        "`{path}` lists revoked certificates, which only another tool can have added; renew it with that tool, this one would remove them"
     )]
     ListHasEntries {
-        /// The file.
+        /// The CRL file.
         path: PathBuf,
     },
-    /// Something is missing from what was signed elsewhere.
+    /// A certificate is missing from an import.
     #[error("`{path}` contains no certificate that can replace `{wanted}`")]
     NotSigned {
-        /// What came back.
+        /// The imported file.
         path: PathBuf,
-        /// Whose successor is missing.
+        /// Certificate file of the issuing CA, or key file of a new one.
         wanted: PathBuf,
     },
-    /// A root that nobody should trust.
+    /// The root's certificate is not a valid trust anchor.
     #[error("the root in `{path}` cannot be used: {source}")]
     Root {
-        /// The file.
+        /// The certificate file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: AnchorError,
     },
-    /// Making a CA or the gateway's own certificate failed.
+    /// Signing a CA's or the gateway's own certificate failed.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] IssueError),
-    /// The gateway's own certificate breaks a rule.
+    /// The gateway's own certificate fails the lint.
     #[error("the gateway's own certificate would break a rule: {0}")]
     Lint(#[from] LintError),
-    /// The crypto library made no key.
+    /// The crypto library failed to generate a key.
     #[error("cannot make a key: {0}")]
     Generate(#[source] KeyError),
-    /// Slots that do not fit each other, or a step that is not the next.
+    /// `authority.toml` is inconsistent, or the step is not the slot's next one.
     #[error("`{path}`: {source}")]
     Slots {
-        /// Their file.
+        /// Path of `authority.toml`.
         path: PathBuf,
-        /// What is wrong.
+        /// Which rule.
         source: SlotError,
     },
-    /// A certificate that is not the one its slot names.
+    /// The certificate's key is not the one in `authority.toml`.
     #[error("`{path}` is not of the key that its slot in `authority.toml` names; were files exchanged?")]
     OtherKey {
-        /// The certificate's file.
+        /// The certificate file.
         path: PathBuf,
     },
-    /// A CA that another root signed than its slot says.
-    #[error("`{path}` is not signed by the root `{root}`, below which `authority.toml` has it")]
+    /// Another root signed the CA than `authority.toml` says.
+    #[error("`{path}` is not signed by the root `{root}`, which `authority.toml` names for it")]
     OtherRoot {
-        /// The CA's file.
+        /// The CA's certificate file.
         path: PathBuf,
-        /// The root.
+        /// Name of the root in `authority.toml`.
         root: String,
     },
-    /// A key that makes no request.
-    #[error("the key in `{path}` makes no request: {source}")]
+    /// Signing a CSR failed.
+    #[error("cannot make a request with the key in `{path}`: {source}")]
     Csr {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: RequestError,
     },
-    /// A request for a new CA that the holder of the root's key has not said what to make of.
-    #[error("`{path}` asks for a new issuing CA; say by --new for whom: machine, person or gateway")]
+    /// The request has a CSR for a new CA, whose role the holder of the root's key must name.
+    #[error("`{path}` asks for a new issuing CA; give its role with --new: machine, person or gateway")]
     NewCa {
-        /// The request.
+        /// The request file.
         path: PathBuf,
     },
-    /// A request that is none.
-    #[error("the request for a CA in `{path}` is not good: {source}")]
+    /// The CSR does not parse, or its signature is wrong.
+    #[error("the request for a CA in `{path}` is invalid: {source}")]
     BadCsr {
-        /// The request.
+        /// The request file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why.
         source: CsrError,
     },
-    /// A root that no root before it vouches for: nobody who is away would come to believe it.
+    /// There is no cross certificate from the active root to the new one. Clients that trust only the active root could not verify the
+    /// new one.
     #[error(
-        "`{path}` holds no certificate by the active root for `{root}`: who believes that one alone would be stranded"
+        "`{path}` has no certificate for `{root}` signed by the active root: clients that trust only the active root would be stranded"
     )]
     NotVouched {
-        /// Where it should be.
+        /// Path of `<root>.cross.pem`.
         path: PathBuf,
-        /// The root.
+        /// Name of the new root.
         root: String,
     },
 }

@@ -18,18 +18,18 @@ use crate::{
     signer::SignerError,
 };
 
-/// The label of an encrypted key (RFC 7468 11).
+/// PEM label of an encrypted key (RFC 7468 11).
 const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
 /// scrypt with N = 2^14, r = 8, p = 1: RFC 7914's parameters for interactive use and what `openssl pkcs8 -scrypt` writes,
-/// so OpenSSL reads it within its default limit on memory. The passphrase is 256 random bits unless somebody replaced
-/// it: the derivation is a second wall, and six keys are opened at every start.
+/// so OpenSSL reads it within its default limit on memory. A stronger derivation adds little, since the passphrase is 256 random
+/// bits unless the operator replaced it, and costs time, since six keys are decrypted at every start.
 const SCRYPT_LOG_N: u8 = 14;
 const SCRYPT_R: u32 = 8;
 const SCRYPT_P: u32 = 1;
 const KEY_LENGTH: usize = 32;
 
-/// What opens the key files. Wiped when dropped, and never shown.
+/// Decrypts the key files. Wiped on drop; `Debug` does not show it.
 #[derive(Clone)]
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
@@ -40,17 +40,17 @@ impl std::fmt::Debug for Passphrase {
 }
 
 impl Passphrase {
-    /// A new one of 256 random bits.
+    /// 256 random bits, in hex.
     #[must_use]
     pub fn generate(entropy: &Entropy) -> Self {
         let bytes = Zeroizing::new(entropy.bytes::<32>());
         Self(Zeroizing::new(hex::encode(*bytes).into_bytes()))
     }
 
-    /// Reads one from a file; a line end after it does not count.
+    /// Reads it from a file; line ends at the end of the file are ignored.
     ///
     /// # Errors
-    /// When the file cannot be read, when every user of the machine could have read it, or when it is empty.
+    /// [`SignerError::File`] if the file cannot be read or its mode lets every user read it, [`SignerError::EmptyPassphrase`].
     pub fn load(path: &Path) -> Result<Self, SignerError> {
         let bytes = files::read_secret(path)?;
         let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
@@ -60,10 +60,10 @@ impl Passphrase {
         }
     }
 
-    /// Writes it to a file that is not there yet, for the service alone to read.
+    /// Writes it to a new file with mode 0600.
     ///
     /// # Errors
-    /// [`SignerError::File`].
+    /// [`SignerError::File`], also if the file exists.
     pub fn save(&self, path: &Path) -> Result<(), SignerError> {
         let mut line = Zeroizing::new(self.0.to_vec());
         line.push(b'\n');
@@ -72,9 +72,6 @@ impl Passphrase {
 }
 
 /// Encrypts a PKCS#8 key and writes it to a file.
-///
-/// # Errors
-/// [`SignerError`].
 pub fn save_key(
     path: &Path,
     key: &[u8],
@@ -96,18 +93,18 @@ pub fn save_key(
     Ok(files::write_atomic(path, text.as_bytes(), FileAccess::Private, existing)?)
 }
 
-/// Reads a key that `init` made for this gateway.
+/// Reads a key of this gateway, created by `init` or `ca prepare`.
 ///
 /// # Errors
-/// [`SignerError::NoKey`] when it is not there; otherwise as [`load_key`].
+/// [`SignerError::NoKey`] if it does not exist; otherwise as [`load_key`].
 pub fn load_own_key(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, SignerError> {
     if files::exists(path) { load_key(path, passphrase) } else { Err(SignerError::NoKey { path: path.to_owned() }) }
 }
 
-/// Reads and decrypts a key; PKCS#8 again.
+/// Reads and decrypts a key. Returns PKCS#8.
 ///
 /// # Errors
-/// [`SignerError`], telling a wrong passphrase from a damaged file as far as the format allows.
+/// [`SignerError::WrongPassphrase`] also for some damaged files, which the format cannot tell from a wrong passphrase.
 pub fn load_key(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, SignerError> {
     let text = files::read_secret(path)?;
     let damaged = || SignerError::NotAKey { path: path.to_owned() };

@@ -1,4 +1,4 @@
-//! The gateway's own certificate: a fresh key in memory each time, so that there is no key of it to steal from a disk.
+//! The gateway's own certificate: a new key in memory each time, so that no key on disk can be stolen.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use crate::{
     signer::{Authority, SignerError},
 };
 
-/// A key in memory for which a certificate of the gateway is planned.
+/// The key of a planned gateway certificate.
 pub struct LeafKey(Zeroizing<Vec<u8>>);
 
 impl fmt::Debug for LeafKey {
@@ -29,10 +29,7 @@ impl fmt::Debug for LeafKey {
 }
 
 impl LeafKey {
-    /// Makes a key, and plans a certificate for it, by the public names of all faces.
-    ///
-    /// # Errors
-    /// [`SignerError`].
+    /// Generates a key and plans a certificate for it with the public names of all faces.
     pub fn plan(
         set: &Authority,
         name: &Name,
@@ -55,11 +52,11 @@ impl LeafKey {
         Ok((Self(pkcs8), plan::own_leaf(request, set.signing().gateway, at)?))
     }
 
-    /// The key with the certificate that was made for it, and the chain that a client wants.
+    /// Adds the issued certificate and the rest of the chain.
     #[must_use]
     pub fn with(self, set: &Authority, certificate: Certificate) -> GatewayLeaf {
         let validity = Validity { from: certificate.not_before.into(), until: certificate.not_after.into() };
-        // The roots as well: a client that knows no more than a pin finds its root there.
+        // roots included: a client that has only a pin finds the root here
         let chain = [certificate.der].into_iter().chain(set.gateway_chain()).map(CertificateDer::from).collect();
         GatewayLeaf { chain, pkcs8: self.0, validity }
     }
@@ -79,7 +76,7 @@ impl fmt::Debug for GatewayLeaf {
 }
 
 impl GatewayLeaf {
-    /// One that no store knows.
+    /// A leaf without a record in the store.
     #[cfg(test)]
     pub fn unrecorded(
         set: &Authority,
@@ -93,19 +90,19 @@ impl GatewayLeaf {
         Ok(key.with(set, certificate))
     }
 
-    /// Leaf, issuing CA, and the roots.
+    /// Leaf, issuing CA and roots, in the order for TLS.
     #[must_use]
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()
     }
 
-    /// The key.
+    /// PKCS#8.
     #[must_use]
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()))
     }
 
-    /// When it is valid.
+    /// From `notBefore` to `notAfter` of the leaf.
     #[must_use]
     pub const fn validity(&self) -> Validity {
         self.validity

@@ -1,35 +1,33 @@
-//! The gateway's keys: the authority's, the one that signs join tokens, and the gateway's own TLS key.
+//! The gateway's keys: those of its CAs, the one that signs join tokens, and the gateway's own TLS key.
 //!
-//! What signs is a [`pki::CaKey`]; each way of holding such keys is one file here, and this is the list:
-//! [`file`](self::file).
+//! A signing key is a [`pki::CaKey`]; each kind of key storage is one file here. So far there is one: [`file`](self::file).
 //!
 //! ```text
-//! <data_dir>/ca/authority.toml   which roots and issuing CAs there are, and which of them sign: see `core/slots.rs`
-//! <data_dir>/ca/<root>.pem       a root's certificate, for everybody
-//! <data_dir>/ca/<root>.key       its key; may be taken offline, the gateway runs without it
+//! <data_dir>/ca/authority.toml   the roots and issuing CAs, and which of them sign: see `core/slots.rs`
+//! <data_dir>/ca/<root>.pem       a root's certificate; public
+//! <data_dir>/ca/<root>.key       its key; may be kept offline, the gateway runs without it
 //! <data_dir>/ca/<root>.crl       its revocation list
-//! <data_dir>/ca/<root>.cross.pem certificates for its key by the roots before and after it
+//! <data_dir>/ca/<root>.cross.pem cross certificates for its key, issued by older and newer roots
 //! <data_dir>/ca/<ca>.pem         an issuing CA, of machines, people or gateways
 //! <data_dir>/ca/<ca>.key
 //! <data_dir>/ca/ssh-user.key     signs SSH certificates of people
 //! <data_dir>/ca/ssh-host.key     signs SSH certificates of machines
 //! <data_dir>/token.key           signs join tokens (ES256)
-//! <data_dir>/ticket.key          seals what attestors keep between two rounds
+//! <data_dir>/ticket.key          encrypts the tickets that carry an attestor's state between two rounds
 //! ```
 //!
-//! Keys are made by [`create`](Authority::create) and by [`rotation`] alone, which are commands of an operator. No start of the
-//! gateway makes one.
+//! Only operator commands create keys: [`Authority::create`] and [`rotation`].
 
 mod authority;
-mod door;
+mod create;
 mod error;
 mod file;
 mod leaf;
-mod made;
 pub mod offline;
 mod parts;
 mod roots;
 pub mod rotation;
+mod signing;
 mod ssh;
 #[cfg(test)]
 mod tests;
@@ -43,78 +41,78 @@ use crate::{
 
 pub use self::{
     authority::Authority,
-    door::{Committed, SignError, Signed, Signer},
+    create::OwnKey,
     error::SignerError,
     file::Passphrase,
     leaf::{GatewayLeaf, LeafKey},
-    made::OwnKey,
+    signing::{Committed, SignError, Signed, Signer},
     ssh::SshCas,
 };
 
 const CERTIFICATE: &str = "CERTIFICATE";
 
-/// The label of a request for a certificate (RFC 7468 7).
+/// PEM label of a CSR (RFC 7468 7).
 const REQUEST: &str = "CERTIFICATE REQUEST";
 
-/// The label of a revocation list (RFC 7468 7).
+/// PEM label of a CRL (RFC 7468 6).
 const LIST: &str = "X509 CRL";
 
-/// The folder of the authority, and what lies there under which name.
+/// Paths of the authority's files.
 #[derive(Clone, Debug)]
 pub struct CaDir(PathBuf);
 
 impl CaDir {
-    /// Of the gateway whose data folder that is.
+    /// `<data_dir>/ca`.
     #[must_use]
     pub fn of(data_dir: &Path) -> Self {
         Self(data_dir.join("ca"))
     }
 
-    /// The folder.
+    /// Path of the folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The file of the slots.
+    /// `authority.toml`.
     #[must_use]
     pub fn slots_file(&self) -> PathBuf {
         self.0.join("authority.toml")
     }
 
-    /// Says that certificates or lists of slots are others now, so that a running gateway takes them over.
+    /// Increments the generation in `authority.toml`, so that a running gateway reloads certificates and lists.
     fn touch(&self) -> Result<(), SignerError> {
         self.save_slots(&self.slots()?.touched())
     }
 
-    /// The certificate of a slot.
+    /// `<slot>.pem`.
     #[must_use]
     pub fn certificate(&self, slot: &str) -> PathBuf {
         self.0.join(format!("{slot}.pem"))
     }
 
-    /// The key of a slot.
+    /// `<slot>.key`.
     #[must_use]
     pub fn key(&self, slot: &str) -> PathBuf {
         self.0.join(format!("{slot}.key"))
     }
 
-    /// The revocation list of a root.
+    /// `<root>.crl`.
     #[must_use]
     pub fn list(&self, root: &str) -> PathBuf {
         self.0.join(format!("{root}.crl"))
     }
 
-    /// What other roots vouch for a root by.
+    /// `<root>.cross.pem`.
     #[must_use]
     pub fn cross(&self, root: &str) -> PathBuf {
         self.0.join(format!("{root}.cross.pem"))
     }
 
-    /// Reads the slots.
+    /// Reads `authority.toml`.
     ///
     /// # Errors
-    /// [`SignerError::NoAuthority`], [`SignerError::Slots`].
+    /// [`SignerError::NoAuthority`] if the file does not exist, [`SignerError::Slots`] if it is inconsistent.
     pub fn slots(&self) -> Result<Slots, SignerError> {
         let path = self.slots_file();
         if !files::exists(&path) {
@@ -123,7 +121,7 @@ impl CaDir {
         Slots::parse(&files::read_text(&path)?).map_err(|source| SignerError::Slots { path, source })
     }
 
-    /// Puts other slots in their place, whole or not at all.
+    /// Replaces `authority.toml` atomically.
     fn save_slots(&self, slots: &Slots) -> Result<(), SignerError> {
         let text = slots.text();
         Ok(files::write_atomic(&self.slots_file(), text.as_bytes(), FileAccess::Private, Existing::Replace)?)
@@ -144,7 +142,7 @@ fn load_certificate(path: &Path) -> Result<Vec<u8>, SignerError> {
     pem_of(CERTIFICATE, path)
 }
 
-/// The one thing of that label in a file.
+/// The only PEM block with that label in a file.
 fn pem_of(label: &'static str, path: &Path) -> Result<Vec<u8>, SignerError> {
     let found = all_of(label, path)?;
     <[Vec<u8>; 1]>::try_from(found)
@@ -152,7 +150,7 @@ fn pem_of(label: &'static str, path: &Path) -> Result<Vec<u8>, SignerError> {
         .map_err(|found| SignerError::Count { path: path.to_owned(), found: found.len() })
 }
 
-/// Everything of that label in a file.
+/// All PEM blocks with that label in a file.
 fn all_of(label: &'static str, path: &Path) -> Result<Vec<Vec<u8>>, SignerError> {
     let text = files::read_text(path)?;
     pki::parse_pem(label, &text).map_err(|source| SignerError::Pem { path: path.to_owned(), source })

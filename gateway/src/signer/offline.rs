@@ -1,5 +1,5 @@
-//! What is done with the authority's files while nothing is issued: the root's list made anew, the issuing CAs certified
-//! anew. Needs the root's key, which may lie on another machine: then a request goes there, and what was signed comes back.
+//! Operator commands that need the root's key: renew the root's CRL and the certificates of the issuing CAs. If the key is on
+//! another machine, `request` writes a file for it, `sign` runs there, and `import` reads the result.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,34 +18,31 @@ use crate::{
     signer::{
         CERTIFICATE, CaDir, LIST, Passphrase, REQUEST, SignerError, file, load_certificate,
         roots::{active_root, list_of_root, make_root_list},
-        rotation::Making,
+        rotation::CaBuilder,
         save_list,
     },
 };
 
 pub use super::roots::{root_certificate, root_key, root_list};
 
-/// One slot as its files say.
+/// A slot, its certificate and its CRL.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its certificate's file.
+    /// The certificate file.
     pub path: PathBuf,
-    /// Its name.
+    /// Slot name.
     pub name: String,
-    /// The root it is below, of an issuing CA.
+    /// For an issuing CA: slot name of its root.
     pub root: Option<String>,
-    /// How far it is.
+    /// From `authority.toml`.
     pub state: SlotState,
-    /// What its certificate says.
+    /// From the certificate.
     pub info: CaInfo,
-    /// The revocation list, of a root.
+    /// For a root: its CRL, if it has one.
     pub list: Option<ListInfo>,
 }
 
-/// Every slot, as its files say. Needs no passphrase.
-///
-/// # Errors
-/// [`SignerError`].
+/// Every slot. Needs no passphrase, since no key is read.
 pub fn list(data_dir: &Path) -> Result<Vec<Listed>, SignerError> {
     let dir = CaDir::of(data_dir);
     let slots = dir.slots()?;
@@ -62,10 +59,10 @@ pub fn list(data_dir: &Path) -> Result<Vec<Listed>, SignerError> {
     roots.chain(issuing).collect()
 }
 
-/// Opens the root: its certificate, and its key wherever that lies.
+/// Loads the root from its certificate and the key file, which may be anywhere.
 ///
 /// # Errors
-/// [`SignerError`], when the key is another's too.
+/// [`SignerError::Ca`] if the key is not the certificate's.
 pub fn open_root(certificate: &[u8], key: &Path, passphrase: &Passphrase) -> Result<Root, SignerError> {
     let pkcs8 = file::load_key(key, passphrase)?;
     let software =
@@ -73,10 +70,10 @@ pub fn open_root(certificate: &[u8], key: &Path, passphrase: &Passphrase) -> Res
     Root::from_parts(certificate, Arc::new(software)).map_err(|source| SignerError::Ca { path: key.to_owned(), source })
 }
 
-/// Makes the root's list anew in its file.
+/// Replaces the active root's CRL by a new one without entries.
 ///
 /// # Errors
-/// [`SignerError::ListHasEntries`] rather than to lose what another tool put on it.
+/// [`SignerError::ListHasEntries`] if the old one has entries, which another tool added and this would remove.
 pub fn renew_root_list(data_dir: &Path, root: &Root, clock: &Clock) -> Result<ListInfo, SignerError> {
     let dir = CaDir::of(data_dir);
     let path = dir.list(&active_root(&dir)?);
@@ -90,31 +87,28 @@ pub fn renew_root_list(data_dir: &Path, root: &Root, clock: &Clock) -> Result<Li
     pki::read_crl(&der, root.cert_der()).map_err(|source| SignerError::List { path, source })
 }
 
-/// What the holder of the root's key is asked to sign: the root, and the issuing CAs as they are, PEM. Nothing in it is
-/// secret, and nothing is taken from it but keys that the root has signed before.
-///
-/// # Errors
-/// [`SignerError`].
+/// A request to renew the issuing CAs, PEM: the root's certificate and theirs. Nothing in it is secret. [`sign`] renews only
+/// certificates that the root has signed before.
 pub fn request(data_dir: &Path) -> Result<String, SignerError> {
     let all =
         std::iter::once(Ok(root_certificate(data_dir)?)).chain(issuing(data_dir)?.into_iter().map(|(_, der)| Ok(der)));
     all.map(|der| der.map(|der| pki::to_pem(CERTIFICATE, &der))).collect()
 }
 
-/// Where the root's key is, and what its holder says of a request.
+/// The root's key, and the role that its holder grants to a new CA.
 pub struct RootSigning<'a> {
-    /// The root's key.
+    /// The root's key file.
     pub key: &'a Path,
-    /// What opens it.
+    /// Decrypts it.
     pub passphrase: &'a Passphrase,
-    /// Whose leaves a new CA is to sign, when the request is for one: it takes the root's holder to say so.
+    /// Role of the new CA, if the request is for one. Not part of the request: the holder of the root's key must decide it.
     pub new: Option<Role>,
 }
 
-/// Signs a request: every issuing CA in it anew, or a new one; and the root's list.
+/// Signs a request: renews every issuing CA in it, or certifies a new one, and signs the root's CRL. Returns PEM.
 ///
 /// # Errors
-/// [`SignerError`], when the request is of another root too.
+/// [`SignerError::Ca`] or [`SignerError::Issue`] if the request is of another root, [`SignerError::NewCa`] if `by.new` is missing.
 pub fn sign(request: &Path, by: &RootSigning<'_>, clock: &Clock, entropy: &Entropy) -> Result<String, SignerError> {
     let text = files::read_text(request)?;
     let bad = |source| SignerError::Pem { path: request.to_owned(), source };
@@ -127,7 +121,7 @@ pub fn sign(request: &Path, by: &RootSigning<'_>, clock: &Clock, entropy: &Entro
     for old in old {
         signed.push_str(&pki::to_pem(CERTIFICATE, &root.renew_ca(old, serial(entropy), clock.now())?));
     }
-    // There may be none.
+    // an error here means that there is no CSR
     for csr in pki::parse_pem(REQUEST, &text).unwrap_or_default() {
         let role = by.new.ok_or_else(|| SignerError::NewCa { path: request.to_owned() })?;
         let csr = pki::csr::verify(&csr).map_err(|source| SignerError::BadCsr { path: request.to_owned(), source })?;
@@ -138,10 +132,10 @@ pub fn sign(request: &Path, by: &RootSigning<'_>, clock: &Clock, entropy: &Entro
     Ok(signed)
 }
 
-/// Certifies the issuing CAs anew in place.
+/// Renews the certificates of the issuing CAs and the root's CRL.
 ///
 /// # Errors
-/// [`SignerError`]; nothing was written then, unless it is the disk that fails.
+/// Nothing has been written, except after [`SignerError::File`]: then repeat it.
 pub fn renew(data_dir: &Path, root: &Root, clock: &Clock, entropy: &Entropy) -> Result<Vec<Listed>, SignerError> {
     let old = issuing(data_dir)?;
     let renewed = old.iter().map(|(path, der)| {
@@ -155,21 +149,21 @@ pub fn renew(data_dir: &Path, root: &Root, clock: &Clock, entropy: &Entropy) -> 
     list(data_dir)
 }
 
-/// What came back from where the root's key is.
+/// Result of [`import`].
 #[derive(Clone, Debug)]
 pub enum Imported {
-    /// The issuing CAs have other certificates.
+    /// All slots, after the issuing CAs were renewed.
     Renewed(Vec<Listed>),
-    /// There is a new issuing CA of this name.
+    /// Slot name of the new issuing CA.
     New(String),
 }
 
-/// Puts in place what was signed elsewhere: the issuing CAs anew, or the new one whose key was made here.
+/// Reads what [`sign`] returned on the machine with the root's key: renewed issuing CAs, or a new one whose key was generated here.
 ///
 /// # Errors
-/// [`SignerError`], when something in it is not what was asked for; nothing was written then.
-pub fn import(making: &Making<'_>, signed: &Path) -> Result<Imported, SignerError> {
-    let data_dir = making.data_dir;
+/// [`SignerError::NotSigned`] if a certificate is missing; nothing has been written, except after [`SignerError::File`].
+pub fn import(builder: &CaBuilder<'_>, signed: &Path) -> Result<Imported, SignerError> {
+    let data_dir = builder.data_dir;
     let text = files::read_text(signed)?;
     let bad = |source| SignerError::Pem { path: signed.to_owned(), source };
     let new = pki::parse_pem(CERTIFICATE, &text).map_err(bad)?;
@@ -179,7 +173,7 @@ pub fn import(making: &Making<'_>, signed: &Path) -> Result<Imported, SignerErro
     if let [der] = new.as_slice()
         && old.iter().all(|(_, old)| key(old) != key(der))
     {
-        return making.certified(der, signed).map(Imported::New);
+        return builder.certified(der, signed).map(Imported::New);
     }
     let mut renewed = Vec::new();
     for (path, old) in old {
@@ -209,7 +203,7 @@ fn serial(entropy: &Entropy) -> Serial {
     Serial::from_entropy(entropy.bytes())
 }
 
-/// The issuing CAs below the active root, as long as they are of use.
+/// Certificate file and certificate of the issuing CAs below the active root, without retired ones.
 fn issuing(data_dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, SignerError> {
     let dir = CaDir::of(data_dir);
     let (slots, root) = (dir.slots()?, active_root(&dir)?);
@@ -222,7 +216,7 @@ fn issuing(data_dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, SignerError> {
     below.map(read).collect()
 }
 
-/// Each file whole or not at all. Interrupted in between, the CAs have different ends, and doing it again mends that.
+/// Replaces each file atomically. If it is interrupted in between, only some CAs are renewed; repeat it.
 fn put(renewed: &[(PathBuf, Vec<u8>)]) -> Result<(), SignerError> {
     for (path, der) in renewed {
         let text = pki::to_pem(CERTIFICATE, der);

@@ -1,4 +1,4 @@
-//! What an authority is put together from, whether it was made just now or read from its files.
+//! The parts of an [`Authority`](super::Authority), either created now or read from its files.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::core::{
     ticket::TicketKey,
 };
 
-/// What an authority is put together from.
+/// Input of `Authority::assemble`.
 pub(super) struct AuthorityParts {
     pub slots: Slots,
     pub roots: Vec<RootParts>,

@@ -1,16 +1,17 @@
-//! New roots and issuing CAs, and their steps: what an operator's commands do to the files of the authority. A running gateway
-//! takes it over at its next reload.
+//! New roots and issuing CAs, and the steps of their slots, as operator commands on the authority's files. A running gateway
+//! loads the changes at its next reload.
 //!
-//! Each change ends with the file of the slots, in one piece. A command that was interrupted before leaves at most files of a slot
-//! that is not there; done again, it goes on with them.
+//! Each change ends with an atomic replacement of `authority.toml`. A command interrupted before that leaves only files that
+//! `authority.toml` does not name; when it is repeated it uses them.
 
 use std::{path::Path, sync::Arc};
 
 use pki::{CaKey, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of, file, load_certificate,
-    made::{OwnKey, generate, new_root},
+    CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of,
+    create::{OwnKey, generate, new_root},
+    file, load_certificate,
     roots::{crosses, make_root_list, root_certificate},
     save_certificates, save_list,
 };
@@ -23,21 +24,21 @@ use crate::{
     },
 };
 
-/// Whose keys are made, and with what.
-pub struct Making<'a> {
-    /// The data folder.
+/// Creates the keys and certificates of new slots.
+pub struct CaBuilder<'a> {
+    /// The gateway's data folder, the parent of `ca`.
     pub data_dir: &'a Path,
-    /// The trust domain.
+    /// Goes into new roots; a certificate from elsewhere must have the same.
     pub domain: &'a TrustDomain,
-    /// What encrypts the keys.
+    /// Encrypts new keys.
     pub passphrase: &'a Passphrase,
-    /// The time.
+    /// For `notBefore`.
     pub clock: &'a Clock,
-    /// Randomness.
+    /// For serials, salts and IVs.
     pub entropy: &'a Entropy,
 }
 
-impl Making<'_> {
+impl CaBuilder<'_> {
     fn dir(&self) -> CaDir {
         CaDir::of(self.data_dir)
     }
@@ -46,7 +47,7 @@ impl Making<'_> {
         Serial::from_entropy(self.entropy.bytes())
     }
 
-    /// The key of a slot that is to be: the one that an interrupted command left, or a new one.
+    /// The key for a new slot: the one that an interrupted command left, or a new one.
     fn key(&self, slot: &str) -> Result<Arc<dyn CaKey>, SignerError> {
         let path = self.dir().key(slot);
         if files::exists(&path) {
@@ -59,10 +60,7 @@ impl Making<'_> {
         Ok(key)
     }
 
-    /// Makes an issuing CA below the active root, whose key this is. Gives its name.
-    ///
-    /// # Errors
-    /// [`SignerError`].
+    /// Creates an issuing CA below `root`, the active one. Returns its slot name.
     pub fn issuing(&self, role: Role, root: &Root) -> Result<String, SignerError> {
         let (dir, slots) = (self.dir(), self.dir().slots()?);
         let name = slots.free_name(role.as_str());
@@ -72,28 +70,25 @@ impl Making<'_> {
         Ok(name)
     }
 
-    /// Makes a root with an issuing CA for each role. The active root, whose key this is, vouches for it, and it for the active one:
-    /// whoever begins with either comes to know both. Gives its name.
-    ///
-    /// # Errors
-    /// [`SignerError`].
+    /// Creates a root with an issuing CA for each role. It and the active root cross-certify each other, so a client that has either
+    /// can verify the other. Returns its slot name.
     pub fn root(&self, active: &Root) -> Result<String, SignerError> {
         let (dir, slots, now) = (self.dir(), self.dir().slots()?, self.clock.now());
         let name = slots.free_name("root");
         let root = new_root(self.domain, self.key(&name)?, self.serial(), now)?;
         let mut issuing = Vec::new();
         for role in Role::ALL {
-            let its = slots.free_name(role.as_str());
-            let ca = root.issue_ca(role, self.key(&its)?, self.serial(), now)?;
-            save_certificates(&dir.certificate(&its), &[ca.cert_der().to_vec()], Existing::Replace)?;
-            issuing.push((its, role, ca.key_digest()));
+            let slot = slots.free_name(role.as_str());
+            let ca = root.issue_ca(role, self.key(&slot)?, self.serial(), now)?;
+            save_certificates(&dir.certificate(&slot), &[ca.cert_der().to_vec()], Existing::Replace)?;
+            issuing.push((slot, role, ca.key_digest()));
         }
         let cross = active.cross_certify(root.cert_der(), self.serial())?;
         save_certificates(&dir.cross(&name), &[cross], Existing::Replace)?;
         if let Some(before) = slots.active_root() {
-            let mut vouched = crosses(&dir, &before.name)?;
-            vouched.push(root.cross_certify(active.cert_der(), self.serial())?);
-            save_certificates(&dir.cross(&before.name), &vouched, Existing::Replace)?;
+            let mut cross = crosses(&dir, &before.name)?;
+            cross.push(root.cross_certify(active.cert_der(), self.serial())?);
+            save_certificates(&dir.cross(&before.name), &cross, Existing::Replace)?;
         }
         save_list(&dir.list(&name), &make_root_list(&root, None, self.clock.now_ms())?, Existing::Replace)?;
         save_certificates(&dir.certificate(&name), &[root.cert_der().to_vec()], Existing::Replace)?;
@@ -101,24 +96,21 @@ impl Making<'_> {
         Ok(name)
     }
 
-    /// Replaces a key. What the old one made is refused once the gateway has taken over the new one.
+    /// Replaces a key. The gateway refuses what the old one signed or encrypted once it has loaded the new one.
     ///
     /// # Errors
-    /// [`SignerError::NoKey`] when there is none to replace.
+    /// [`SignerError::NoKey`] if there is none to replace.
     pub fn replace(&self, own: OwnKey) -> Result<(), SignerError> {
         let (dir, path) = (self.dir(), own.file(self.data_dir));
-        // With the passphrase that opens the others, or the next start would open only some of them.
+        // the passphrase must be that of the other keys, or the next start could not decrypt all of them
         file::load_own_key(&path, self.passphrase)?;
         let (_, pkcs8) = generate()?;
         file::save_key(&path, &pkcs8, self.passphrase, self.entropy, Existing::Replace)?;
         dir.save_slots(&dir.slots()?.touched())
     }
 
-    /// Makes the key of an issuing CA that the holder of the root's key is to certify elsewhere. Gives the name that it is to have,
-    /// and the request: the active root, and a CSR, PEM.
-    ///
-    /// # Errors
-    /// [`SignerError`].
+    /// Generates the key of an issuing CA to be signed where the root's key is. Returns its future slot name and the request, PEM: the
+    /// active root's certificate and a CSR.
     pub fn request(&self, role: Role) -> Result<(String, String), SignerError> {
         let (dir, slots) = (self.dir(), self.dir().slots()?);
         let name = slots.free_name(role.as_str());
@@ -128,10 +120,10 @@ impl Making<'_> {
         Ok((name, root + &pki::to_pem(REQUEST, &csr)))
     }
 
-    /// Takes the certificate of an issuing CA whose key [`Making::request`] made. Gives its name.
+    /// Adds the issuing CA whose key [`CaBuilder::request`] generated. Returns its slot name.
     ///
     /// # Errors
-    /// [`SignerError::NotSigned`] when it is for another key than the one that was made last for its role.
+    /// [`SignerError::NotSigned`] if the certificate is not for the key that was generated last for its role.
     pub fn certified(&self, der: &[u8], path: &Path) -> Result<String, SignerError> {
         let (dir, slots) = (self.dir(), self.dir().slots()?);
         let root = root_certificate(self.data_dir)?;
@@ -156,21 +148,21 @@ impl Making<'_> {
     }
 }
 
-/// Takes a step of a slot. Gives the slots as they are after it.
+/// Takes a step of a slot. Returns the slots after it.
 ///
 /// # Errors
-/// [`SignerError::Slots`] when it is not the next step, [`SignerError::NotVouched`].
+/// [`SignerError::Slots`] if it is not the slot's next step, [`SignerError::NotVouched`] if a root to publish has no cross certificate.
 pub fn step(data_dir: &Path, name: &str, step: SlotStep) -> Result<Slots, SignerError> {
     let dir = CaDir::of(data_dir);
     let slots = dir.slots()?;
     if step == SlotStep::Publish && slots.root(name).is_some() {
-        vouched(&dir, &slots, name)?;
+        check_cross_certified(&dir, &slots, name)?;
     }
     save(&dir, slots.step(name, step))
 }
 
-/// Looks whether the active root vouches for a root: otherwise nobody who believes that one alone would ever take it.
-fn vouched(dir: &CaDir, slots: &Slots, name: &str) -> Result<(), SignerError> {
+/// Checks that the active root has cross-certified a root. Otherwise clients that trust only the active root could not verify it.
+fn check_cross_certified(dir: &CaDir, slots: &Slots, name: &str) -> Result<(), SignerError> {
     let path = dir.cross(name);
     let not = || SignerError::NotVouched { path: path.clone(), root: name.to_owned() };
     let active = slots.active_root().ok_or_else(not)?;
@@ -180,11 +172,11 @@ fn vouched(dir: &CaDir, slots: &Slots, name: &str) -> Result<(), SignerError> {
     let from = info.map_err(|source| SignerError::Ca { path: path.clone(), source: source.into() })?.not_after;
     let anchors = TrustAnchors::new(&domain, &[&active], from).map_err(bad)?;
     let crosses = if files::exists(&path) { all_of(CERTIFICATE, &path)? } else { Vec::new() };
-    let vouches = |cross: &Vec<u8>| {
+    let valid = |cross: &Vec<u8>| {
         let at = pki::ca_info(cross).map_or(from, |info| info.not_after);
         pki::verify_cross(&root, cross, &anchors, at).is_ok()
     };
-    if crosses.iter().any(vouches) { Ok(()) } else { Err(not()) }
+    if crosses.iter().any(valid) { Ok(()) } else { Err(not()) }
 }
 
 fn save(dir: &CaDir, slots: Result<Slots, crate::core::slots::SlotError>) -> Result<Slots, SignerError> {

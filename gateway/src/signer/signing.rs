@@ -1,4 +1,4 @@
-//! The one way to a signature: bounded in number and in time, off the threads that serve the network.
+//! All signatures of the CA keys are made here: bounded in number and time, on threads that do not serve the network.
 
 use std::{future::Future, sync::Arc};
 
@@ -18,16 +18,16 @@ use crate::{
     limits::{SIGNATURES_AT_ONCE, SIGNING_TIME},
 };
 
-/// Why there is no signature.
+/// Why signing failed.
 #[derive(Debug, Error)]
 pub enum SignError {
-    /// The key does not answer in time, or too many wait for it. Nothing was changed: ask again.
+    /// The key did not answer within [`SIGNING_TIME`], waiting for a free thread included. Nothing was changed: try again.
     #[error("the signing key did not answer in time")]
     Unavailable,
-    /// Another CA has taken the place of the one it was planned for. Decide anew.
-    #[error("another CA signs since")]
+    /// Another CA has become active since the certificate was planned. Nothing was changed: decide again.
+    #[error("another CA has become active")]
     Superseded,
-    /// It does not sign this.
+    /// The key or the certificate's content makes signing impossible; another attempt fails too.
     #[error("{0}")]
     Refused(String),
 }
@@ -73,21 +73,21 @@ impl From<SignError> for Refusal {
     fn from(error: SignError) -> Self {
         match error {
             SignError::Unavailable => Self::SignerUnavailable,
-            // Whoever can decides anew; for others it passes as quickly.
+            // a retry decides with the new CA
             SignError::Superseded => Fault::Contention.into(),
             SignError::Refused(why) => Fault::Issue(why).into(),
         }
     }
 }
 
-/// The one way to a signature of the authority's keys.
+/// Signs with the authority's keys.
 #[derive(Debug)]
 pub struct Signer {
     authority: Arc<ArcSwap<Authority>>,
     free: Arc<Semaphore>,
 }
 
-/// A certificate that is signed and not committed. Nobody can see it, and it ends with the process:
+/// A certificate that is signed and not committed. Its bytes cannot be read, and it is dropped with the process:
 ///
 /// ```compile_fail,E0616
 /// fn bytes(signed: gateway::signer::Signed) -> Vec<u8> {
@@ -101,7 +101,7 @@ pub struct Signer {
 /// }
 /// ```
 ///
-/// The one thing to do with it is to commit it, with everything that is to be durable at the same time:
+/// It can only be committed, together with the changes that must be durable at the same time:
 ///
 /// ```
 /// async fn bytes(signed: gateway::signer::Signed) -> Result<Vec<u8>, ()> {
@@ -109,14 +109,14 @@ pub struct Signer {
 ///     Ok(certificate.der)
 /// }
 /// ```
-#[must_use = "a signed certificate must be committed before anybody sees it"]
+#[must_use = "a signed certificate must be committed before its release"]
 pub struct Signed {
     changes: Changes,
     certificate: Certificate,
     id: String,
 }
 
-/// A certificate that is durable.
+/// A certificate whose record is durable.
 #[must_use = "a committed certificate is to be released"]
 pub struct Committed {
     certificate: Certificate,
@@ -124,10 +124,10 @@ pub struct Committed {
 }
 
 impl Signed {
-    /// Has everything made durable at once.
+    /// Passes the certificate's changes to `commit`, which must make them durable in one batch.
     ///
     /// # Errors
-    /// What `commit` said; the certificate is gone then.
+    /// The error of `commit`; the certificate is dropped.
     pub async fn commit<E, F>(self, commit: impl FnOnce(Changes) -> F) -> Result<Committed, E>
     where
         F: Future<Output = Result<u64, E>>,
@@ -139,7 +139,7 @@ impl Signed {
 }
 
 impl Committed {
-    /// The certificate, and the id given to the client.
+    /// The certificate and its id, as the client sees it.
     #[must_use]
     pub fn release(self) -> (Certificate, String) {
         (self.certificate, self.id)
@@ -147,22 +147,19 @@ impl Committed {
 }
 
 impl Signer {
-    /// For the keys of the authority that is in force.
+    /// Signs with whatever authority is loaded at the time of the call.
     #[must_use]
     pub fn new(authority: Arc<ArcSwap<Authority>>) -> Self {
         Self { authority, free: Arc::new(Semaphore::new(SIGNATURES_AT_ONCE)) }
     }
 
-    /// For an authority that is not in force yet.
+    /// Signs with this authority only, for use before it is published.
     #[must_use]
     pub fn of(authority: Arc<Authority>) -> Self {
         Self::new(Arc::new(ArcSwap::new(authority)))
     }
 
-    /// Signs a certificate.
-    ///
-    /// # Errors
-    /// [`SignError`].
+    /// Signs a planned certificate. Fails with [`SignError::Superseded`] if its issuer is not active any more.
     pub async fn sign(&self, plan: Plan) -> Result<Signed, SignError> {
         let sign = move |authority: &Authority| {
             let ca = authority.active(plan.role()).filter(|ca| ca.key_digest() == plan.issuer());
@@ -172,10 +169,7 @@ impl Signer {
         Ok(Signed { changes, certificate, id })
     }
 
-    /// Signs a revocation list of the issuing CA with this key.
-    ///
-    /// # Errors
-    /// [`SignError`].
+    /// Signs a CRL of the issuing CA with this key. Returns DER.
     pub async fn list(
         &self,
         issuer: KeyDigest,
@@ -190,10 +184,7 @@ impl Signer {
         .await
     }
 
-    /// Signs statements of the gateway with the CA for gateways. Gives its certificate, and the signatures.
-    ///
-    /// # Errors
-    /// [`SignError`].
+    /// Signs statements with the issuing CA for gateways. Returns that CA's certificate and the signatures, in the same order.
     pub async fn statements<const N: usize>(
         &self,
         statements: [Vec<u8>; N],
@@ -209,35 +200,29 @@ impl Signer {
         .await
     }
 
-    /// Signs an SSH certificate.
-    ///
-    /// # Errors
-    /// [`SignError`].
+    /// Signs an SSH certificate with the CA of its kind.
     pub async fn ssh(&self, draft: SshDraft, nonce: [u8; 32]) -> Result<SshIssued, SignError> {
         let kind = draft.kind();
         self.run(move |authority| Ok(draft.issue(authority.ssh_ca(kind), nonce)?)).await
     }
 
-    /// Signs a join token: the text that its JWS is signed over (RFC 7515 5.1).
-    ///
-    /// # Errors
-    /// [`SignError`].
+    /// Signs a join token. `text` is its JWS Signing Input (RFC 7515 5.1).
     pub async fn token(&self, text: String) -> Result<[u8; 64], SignError> {
         self.run(move |authority| Ok(pki::jws_of_p256(&authority.token().sign(text.as_bytes())?)?)).await
     }
 
-    /// Runs what signs where it may block. What is late goes on by itself, holds its place until it ends, and nobody sees
-    /// what becomes of it.
+    /// Runs `sign` on a thread that may block. After the timeout it continues, its result is dropped, and its permit is
+    /// released only when it ends.
     async fn run<T: Send + 'static>(
         &self,
         sign: impl FnOnce(&Authority) -> Result<T, SignError> + Send + 'static,
     ) -> Result<T, SignError> {
         let (authority, free) = (self.authority.load_full(), Arc::clone(&self.free));
         let work = async {
-            let place = free.acquire_owned().await.map_err(|_| SignError::Unavailable)?;
+            let permit = free.acquire_owned().await.map_err(|_| SignError::Unavailable)?;
             let signing = tokio::task::spawn_blocking(move || {
                 let signed = sign(&authority);
-                drop(place);
+                drop(permit);
                 signed
             });
             signing.await.map_err(|error| SignError::Refused(error.to_string()))?

@@ -1,4 +1,4 @@
-//! The SSH CAs, one for people and one for machines: bare keys in files beside the other CA keys, in the same encryption.
+//! The SSH CAs, one for people and one for machines: keys without a certificate, encrypted like the other CA keys.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What OpenSSH verifies everywhere, with the shortest line to paste into other machines.
+/// Every OpenSSH verifies it, and its public key is the shortest line to copy to other machines.
 const ALGORITHM: KeyAlgorithm = KeyAlgorithm::Ed25519;
 
 /// Both SSH CAs.
@@ -26,12 +26,12 @@ pub struct SshCas {
 }
 
 impl SshCas {
-    /// New ones that lie in no file.
+    /// New ones, in memory only.
     pub(super) fn ephemeral() -> Result<Self, SignerError> {
         Self::each(|_| Ok(SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?.0), Path::new(""))
     }
 
-    /// New ones, written to `dir`.
+    /// New ones, written to `dir`. Existing files are not replaced.
     pub(super) fn create(dir: &Path, passphrase: &Passphrase, entropy: &Entropy) -> Result<Self, SignerError> {
         let key = |kind: SshKind| {
             let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
@@ -41,7 +41,7 @@ impl SshCas {
         Self::each(key, dir)
     }
 
-    /// Those in `dir`.
+    /// Reads those in `dir`.
     pub(super) fn load(dir: &Path, passphrase: &Passphrase) -> Result<Self, SignerError> {
         let key = |kind: SshKind| {
             let pkcs8 = file::load_own_key(&path(dir, kind), passphrase)?;
@@ -58,7 +58,7 @@ impl SshCas {
         Ok(Self { user: ca(SshKind::User)?, host: ca(SshKind::Host)? })
     }
 
-    /// The CA of a kind.
+    /// User certificates or host certificates.
     #[must_use]
     pub const fn of(&self, kind: SshKind) -> &SshCa {
         match kind {

@@ -1,4 +1,4 @@
-//! An authority in files: made once, and then everything that can be wrong with it.
+//! An authority in files: created once, and then each way in which it can be damaged.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -24,7 +24,7 @@ fn domain() -> TrustDomain {
     TrustDomain::parse("td.example").unwrap()
 }
 
-/// One row: damages a copy of the authority, and compares the complaint (`@` stands for the folder).
+/// One row: damages a copy of the authority and compares the error (`@` is replaced by the folder).
 #[track_caller]
 fn check(good: &Path, passphrase: &Passphrase, damage: impl FnOnce(&Path), want: &str) {
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn no_key(file: &str) -> String {
     )
 }
 
-/// It is not made twice, belongs to one trust domain, and is the same when it is loaded, also without the root's key.
+/// It cannot be created twice, has one trust domain, and is the same when loaded, also without the root's key.
 fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
     let (clock, entropy) = (Clock::system(), Entropy::seeded(2));
     let exists = Authority::create(good, &domain(), passphrase, &clock, &entropy).unwrap_err();
@@ -75,7 +75,7 @@ fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
     let foreign = Authority::load(good, &foreign, passphrase, &clock).unwrap_err();
     assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
 
-    // The root's key may be elsewhere.
+    // the root's key may be offline
     fs_remove(&good.join("ca/root.key"));
     let loaded = Authority::load(good, &domain(), passphrase, &clock).unwrap();
     assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));

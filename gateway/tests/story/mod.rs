@@ -209,7 +209,7 @@ impl Story {
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let passphrase = Passphrase::generate(&entropy);
-        let ca = Authority::ephemeral_behind(hold, &domain, &clock, &entropy).unwrap();
+        let ca = Authority::ephemeral_with(hold, &domain, &clock, &entropy).unwrap();
         let store = Arc::new(TestStore::new(open(Engine::Memory, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(policy::DEFAULT_POLICY);
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));

@@ -1,4 +1,4 @@
-//! The authority's end: certified anew in place and by way of another machine, and what is not taken.
+//! Renewing the issuing CAs here and with the root's key on another machine, and imports that are refused.
 
 use std::time::Duration;
 
@@ -42,11 +42,11 @@ impl Place {
         Authority::load(self.data(), &domain(), &self.passphrase, &self.clock).unwrap()
     }
 
-    fn making(&self) -> Making<'_> {
+    fn builder(&self) -> CaBuilder<'_> {
         let Self { dir, clock, entropy, passphrase, .. } = self;
-        // Tests of one domain alone.
+        // all tests use one domain
         static DOMAIN: std::sync::LazyLock<TrustDomain> = std::sync::LazyLock::new(domain);
-        Making { data_dir: dir.path(), domain: &DOMAIN, passphrase, clock, entropy }
+        CaBuilder { data_dir: dir.path(), domain: &DOMAIN, passphrase, clock, entropy }
     }
 
     fn sign(&self, asked: &Path, new: Option<Role>) -> Result<String, SignerError> {
@@ -63,7 +63,7 @@ impl Place {
         open_root(&certificate, &self.root_key(), &self.passphrase).unwrap()
     }
 
-    /// What comes back from where the root's key is.
+    /// The file that `sign` wrote.
     fn signed(&self) -> PathBuf {
         let (there, back) = (self.data().join("there.pem"), self.data().join("back.pem"));
         write(&there, &request(self.data()).unwrap());
@@ -76,7 +76,7 @@ fn write(path: &Path, text: &str) {
     files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace).unwrap();
 }
 
-/// A machine's certificate, good for a day.
+/// A machine's certificate, valid for a day.
 fn leaf(set: &Authority, now: UnixTime) -> Vec<u8> {
     let (key, _) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
     let request = LeafRequest {
@@ -104,7 +104,7 @@ fn nobody_is_stranded_by_a_renewal() {
         place.hand.set(end.minus(DAY * 2));
         let holder = leaf(&old, place.clock.now());
         if elsewhere {
-            import(&place.making(), &place.signed()).unwrap();
+            import(&place.builder(), &place.signed()).unwrap();
         } else {
             renew(place.data(), &place.root(), &place.clock, &place.entropy).unwrap();
         }
@@ -115,7 +115,7 @@ fn nobody_is_stranded_by_a_renewal() {
             assert!(after.not_after() > end.plus(DAY * 1_000), "{role}");
             assert_eq!(after.not_before(), before.not_before());
         }
-        // With the old chain, with the new one, with none; and a new leaf with any of them.
+        // an old leaf with the old chain, the new one and none; and a new leaf with each of them
         let chains: [&[&[u8]]; 3] =
             [&[old.issuing_in_test(Role::Machine).cert_der()], &[new.issuing_in_test(Role::Machine).cert_der()], &[]];
         for chain in chains {
@@ -147,7 +147,7 @@ fn it_starts_whatever_has_ended() {
         assert!(leaf.validity().until <= ends.gateway, "at {at}");
         assert_eq!(leaf.validity().holds(at), at < ends.gateway && at > UnixTime::new(5), "at {at}");
     }
-    // And lets nobody in by a root that has ended.
+    // an expired root is not a trust anchor
     let set = place.load();
     place.hand.set(UnixTime::new(1_800_000_000));
     let holder = leaf(&set, place.clock.now());
@@ -169,7 +169,7 @@ fn what_is_not_imported() {
     let from = place.data().join("from.pem");
     let check = |text: &str, want: &str| {
         write(&from, text);
-        let error = import(&place.making(), &from).unwrap_err().to_string();
+        let error = import(&place.builder(), &from).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
         assert_eq!(request(place.data()).unwrap(), before, "nothing was written");
     };
@@ -182,8 +182,8 @@ fn what_is_not_imported() {
     );
     check(&format!("{before}{}", &good[one..]), "it ends no later");
     write(&from, &good);
-    import(&place.making(), &from).unwrap();
-    // And a request that names another root, or CAs of another, is not signed.
+    import(&place.builder(), &from).unwrap();
+    // a request with another root, or with CAs of another root, is not signed
     let asked = place.data().join("asked.pem");
     write(&asked, &request(stranger.data()).unwrap());
     let wrong = place.sign(&asked, None).unwrap_err();
@@ -204,7 +204,7 @@ fn the_roots_list() {
     place.hand.set(UnixTime::new(1_700_000_000));
     let second = renew_root_list(place.data(), &place.root(), &place.clock).unwrap();
     assert!(second.number > first.number, "whatever the clock does");
-    // One in its place that is another's.
+    // the CRL of another root
     let stranger = Place::new();
     let theirs = files::read_text(&stranger.data().join("ca/root.crl")).unwrap();
     write(&place.data().join("ca/root.crl"), &theirs);
