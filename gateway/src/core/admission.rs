@@ -1,7 +1,7 @@
-//! Whether the holder of a certificate may speak, decided on every request of the manage face.
+//! Whether the holder of a certificate is admitted, decided on every request of the manage face.
 //!
-//! The first use of a new certificate makes it current and retires the one before. A retired certificate that is used
-//! after that means two holders of one lineage: that lineage is locked.
+//! The first use of a new certificate makes it current and retires its predecessor. If the retired certificate is used after
+//! that, two holders share one lineage (a clone or a stolen key), and the lineage is locked.
 
 use std::time::Duration;
 
@@ -17,32 +17,32 @@ use super::{
     subjects,
 };
 
-/// How long a retired certificate may still read, and is not taken for a second holder's when it would change something. Programs on the machine that read the
-/// files just before they were replaced, or hold a connection open, are not thieves. Never more than a tenth of the
-/// certificate's life, so that short lives keep their meaning.
+/// For how long a retired certificate may still read, and for how long a change with it is refused without locking the lineage.
+/// Programs on the machine may have read the files just before they were replaced, or keep a connection open. At most a tenth of
+/// the certificate's lifetime, so that short lifetimes remain effective.
 pub const RETIRED_GRACE: Duration = Duration::from_secs(120);
 
-/// How long after a stale certificate was shown the next one of its lineage is written down.
+/// Shortest time between two records of a stale certificate of the same lineage.
 const STALE_AGAIN: Duration = Duration::from_hours(1);
 
-/// The grace of a retired certificate that was made for so long.
+/// The grace of a retired certificate with this lifetime.
 #[must_use]
 pub fn grace(life: Duration) -> Duration {
     RETIRED_GRACE.min(life / 10)
 }
 
-/// What is known of the holder.
+/// The records of a certificate's holder.
 #[derive(Clone, Debug, Default)]
 pub struct AdmissionRecords {
-    /// The certificate's record.
+    /// By serial.
     pub certificate: Option<Seen<Certificate>>,
-    /// Its lineage.
+    /// The certificate's lineage.
     pub lineage: Option<Seen<Lineage>>,
-    /// The subject.
+    /// The lineage's machine or person.
     pub subject: Option<Seen<Subject>>,
-    /// Who holds the name of the subject's owner now, if it has one.
+    /// The person who has the name of the machine's owner now.
     pub owner: Option<Seen<Subject>>,
-    /// The last run that was reported of a machine that is being renamed.
+    /// The last reported run, if the machine is being renamed.
     pub convergence: Option<Seen<Convergence>>,
     /// Locks on subject, lineage and key.
     pub locks: Locks,
@@ -50,48 +50,48 @@ pub struct AdmissionRecords {
     pub epoch: lock::Epoch,
 }
 
-/// What the holder is about to do.
+/// What the holder requests.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Renew.
+    /// Renewing its certificate.
     Renewal,
-    /// Read, say how a run went, or open a connection: a certificate that was just replaced is forgiven.
+    /// Reading, reporting a run, or opening a connection; a retired certificate is accepted within its grace.
     Read,
-    /// Anything that makes, ends or grants: with the certificate in use and no other.
+    /// Creating, ending or granting something; only the current certificate is accepted.
     Change,
 }
 
-/// A holder that may speak.
+/// An admitted holder.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who.
+    /// From the certificate.
     pub identity: Identity,
-    /// The certificate's serial.
+    /// From the certificate.
     pub serial: Serial,
-    /// Its key.
+    /// SHA-256 of the certificate's public key.
     pub key: KeyDigest,
-    /// End of its validity.
+    /// From the certificate.
     pub not_after: UnixTime,
-    /// Its lineage.
+    /// The certificate's lineage.
     pub lineage: Seen<Lineage>,
-    /// The subject.
+    /// The lineage's machine or person.
     pub subject: Seen<Subject>,
-    /// Who holds the name of the subject's owner now, if it has one.
+    /// The person who has the name of the machine's owner now.
     pub owner: Option<Seen<Subject>>,
-    /// The locks that were looked up: on name, lineage and key. None stands.
+    /// The look-up for locks on name, lineage and key, which found none.
     pub locks: Locks,
 }
 
-/// The outcome.
+/// The decision about a request.
 #[derive(Debug)]
 pub enum Admission {
-    /// May speak; commit the changes first, if any.
+    /// Admitted. If there are changes, commit them first.
     Admit(Box<Caller>, Option<Changes>),
-    /// Two holders: commit the changes, then refuse.
+    /// Two holders of one lineage: commit the changes, which lock it, then refuse.
     Fork(Changes, Refusal),
 }
 
-/// The lineage of a certificate that is recorded and not over, and whose it is, when nothing stands against them.
+/// The lineage and subject of a certificate, if it is recorded and unexpired and neither is ended, forked or locked.
 fn holder<'a>(
     peer: &Peer,
     standing: &'a AdmissionRecords,
@@ -119,10 +119,10 @@ fn holder<'a>(
     Ok((lineage, subject))
 }
 
-/// Decides.
+/// Decides about one request.
 ///
 /// # Errors
-/// Why the holder may not speak; nothing is to be changed then.
+/// The holder is refused; nothing is to be committed.
 pub fn decide(peer: &Peer, standing: &AdmissionRecords, intent: Use, now: UnixTime) -> Result<Admission, Refusal> {
     let (lineage, subject) = holder(peer, standing, now)?;
     let caller = |lineage: Seen<Lineage>, subject: &Seen<Subject>| {
@@ -156,10 +156,10 @@ pub fn decide(peer: &Peer, standing: &AdmissionRecords, intent: Use, now: UnixTi
     let replaced_by_use = lineage.record.activated.0 > 0;
     let forgiven = replaced_by_use && since <= grace(life);
     match intent {
-        // Under a name that is its machine's no more nothing begins: a lock on the new one would not find it.
+        // nothing may start under the machine's former name: a lock on its new name would not find it
         Use::Read if forgiven && peer.identity.name.as_str() != lineage.record.name => return Err(Refusal::Replaced),
         Use::Read if forgiven => return Ok(Admission::Admit(caller(lineage.clone(), subject), None)),
-        // A program that read the files a moment too early is no thief; a thief gets nothing by posing as one.
+        // no lock, since a program may just have read the files too early; and no change, since it may be a thief
         Use::Change if forgiven => return Err(Refusal::Replaced),
         Use::Read | Use::Change | Use::Renewal => {}
     }
@@ -174,22 +174,22 @@ pub fn decide(peer: &Peer, standing: &AdmissionRecords, intent: Use, now: UnixTi
     Ok(Admission::Fork(changes, Refusal::Forked { what: peer.identity.to_string() }))
 }
 
-/// What it means that a certificate which was replaced is shown again, at whichever face.
+/// What the use of a replaced certificate means, on any face.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ShownAgain {
-    /// It would still be good if it had not been replaced: two holders of one lineage.
+    /// Apart from the replacement it is valid: two holders of one lineage.
     Fork,
-    /// It could do nothing any more, so that whoever shows it can do nothing either: no reason to lock anybody out.
+    /// It is not valid anyway, so its use is harmless and no reason for a lock.
     Stale,
 }
 
-/// Decides that: only an unexpired certificate with no lock on anything behind it can mean two holders.
+/// Only an unexpired certificate without any lock counts as a fork.
 #[must_use]
 pub fn shown_again(not_after: UnixTime, locks: &Locks, now: UnixTime) -> ShownAgain {
     if now <= not_after && !locks.any() { ShownAgain::Fork } else { ShownAgain::Stale }
 }
 
-/// What is remembered of a stale certificate that was shown, for as long as it is told.
+/// The record and event for the use of a stale certificate; `None` if there was one within the last hour.
 #[must_use]
 pub fn stale(
     before: Option<&Seen<Stale>>,
@@ -198,7 +198,7 @@ pub fn stale(
     source: &str,
     now: UnixTime,
 ) -> Option<Changes> {
-    // Whoever holds an old key may show it as often as they like: once an hour is written down.
+    // the holder of an old key could show it any number of times
     if before.is_some_and(|seen| now < UnixTime::from(seen.record.at).plus(STALE_AGAIN)) {
         return None;
     }
@@ -214,11 +214,11 @@ pub fn stale(
     Some(changes)
 }
 
-/// Decides whether somebody may go on who was admitted when their connection began. What does not matter any more is which
-/// certificate of the lineage they showed then: the connection proves nothing new.
+/// Decides whether a holder who was admitted at the start of a connection is still admitted. Which certificate of the lineage the
+/// connection started with does not matter here: an open connection is no new use of it.
 ///
 /// # Errors
-/// Why the holder may not go on.
+/// The holder is refused, and the connection is to be closed.
 pub fn still(peer: &Peer, standing: &AdmissionRecords, now: UnixTime) -> Result<Box<Caller>, Refusal> {
     if now > peer.not_after {
         return Err(Refusal::Expired);
@@ -247,9 +247,9 @@ pub fn still(peer: &Peer, standing: &AdmissionRecords, now: UnixTime) -> Result<
     }))
 }
 
-/// Makes the name in the certificate the subject's, as it was told to become: everything that stands under the old name moves,
-/// and that stays kept until the last certificate with it has ended. Whoever sets a lock at the same moment looks again, so that none
-/// is left on a name that nobody has.
+/// Completes a renaming: the machine takes the name in the certificate, and all records under the old name move. The old name stays
+/// reserved until the last certificate with it has expired. The lock epoch is incremented, so that a lock set at the same moment is
+/// decided again and does not end up on the old name.
 fn rename(
     changes: &mut Changes,
     peer: &Peer,
@@ -269,7 +269,7 @@ fn rename(
     changes.delete(keys::kept_name(role, &new));
     let (current, retired, sealed) = (&before.record.current, &before.record.retired, &before.record.sealed);
     let ends = current.iter().chain(retired).chain(sealed).map(|cert| cert.not_after);
-    // One that was replaced before anybody used it is not among them. It was issued before this one, and so ends no later.
+    // A pending certificate that was replaced before its first use is missing here. It was issued before this one, so it ends no later.
     let until = ends.chain([peer.not_after.into()]).max_by_key(|end| end.0);
     changes.put(keys::kept_name(role, &old), &KeptName { lineage: lineage.id.clone(), until });
     if let Some(convergence) = &standing.convergence {
@@ -283,7 +283,7 @@ fn rename(
     Ok(Seen { record: subject, version: seen.version })
 }
 
-/// Makes the pending certificate current. The lineage is the caller's to write.
+/// Makes the pending certificate current. The caller writes the lineage.
 fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<Lineage>) {
     let mut lineage = seen.record.clone();
     let retired = lineage.current.take();
@@ -299,7 +299,7 @@ fn activate(peer: &Peer, seen: &Seen<Lineage>, now: UnixTime) -> (Changes, Seen<
     (changes, Seen { record: lineage, version: seen.version })
 }
 
-/// Locks a lineage that two holders use.
+/// Locks a lineage with two holders.
 pub fn fork(
     seen: &Seen<Lineage>,
     identity: &Identity,
@@ -339,7 +339,7 @@ pub fn fork(
     changes
 }
 
-/// The role's kind of lock.
+/// The kind of a lock on the name of a machine or person.
 #[must_use]
 pub const fn lock_kind(role: Role) -> LockKind {
     match role {

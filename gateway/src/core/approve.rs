@@ -1,4 +1,4 @@
-//! Decides what a person's approval or denial does, and says who is who in the policy's words.
+//! Decides approvals, denials and reopened requests.
 
 use std::collections::BTreeMap;
 
@@ -22,69 +22,69 @@ use super::{
 };
 use crate::limits::APPROVALS_MAX;
 
-/// How the approver stands to the waiting code.
+/// Whether the approver checked the waiting code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodeCheck {
-    /// Typed as seen on the machine.
+    /// The code that the approver typed, to be compared with the machine's.
     Typed(String),
-    /// The approver says it was not checked.
+    /// The approver declares that they did not check it. The policy decides if that is enough.
     NotChecked,
 }
 
-/// What an approver asks for.
+/// What the approver wants the machine or person to get.
 #[derive(Clone, Debug)]
 pub enum Wish {
-    /// Name, labels and owner in their own words.
+    /// Values that the approver gives.
     Own {
-        /// A name other than the wanted one.
+        /// Replaces the requested name.
         name: Option<String>,
-        /// Labels to add.
+        /// Added to the requested labels.
         labels: BTreeMap<String, String>,
-        /// The owner, by name.
+        /// Name of a person.
         owner: Option<String>,
     },
-    /// What somebody approved before, by its digest.
+    /// The values of an earlier approval, by the digest of its content.
     SameAs(String),
 }
 
 /// An approval as asked for.
 #[derive(Clone, Debug)]
 pub struct Approve {
-    /// The code.
+    /// Result of comparing the codes.
     pub code: CodeCheck,
-    /// What it is to get.
+    /// Name, labels and owner.
     pub wish: Wish,
 }
 
-/// What the decision needs to know.
+/// Records for the decision.
 #[derive(Clone, Debug)]
 pub struct ApprovalRecords {
     /// The enrollment.
     pub enrollment: Seen<Enrollment>,
-    /// What is known of the name it would get.
+    /// The holder of the name it would get.
     pub name: NameRecords,
     /// The owner it would get, if the approver names one.
     pub owner: Option<Owner>,
-    /// Locks on the key, on whoever stands behind the evidence, on the lineage it rejoins.
+    /// Locks on the key, on the subjects behind the evidence, and on the lineage that it rejoins.
     pub locks: Locks,
-    /// What it rests on: the lineage it rejoins, its tokens.
+    /// What the request depends on: the lineage that it rejoins, and its tokens.
     pub ground: Ground,
-    /// Those who approved before, as they stand now, in the order of [`Enrollment::approvals`].
+    /// The earlier approvers as they are now, in the order of [`Enrollment::approvals`].
     pub approvers: Vec<Approver>,
-    /// The lock epoch: it moves with every lock and removal, so none of the approvers fell while this was decided.
+    /// The lock epoch. Every lock and removal changes it, so a change to an approver during the decision is a conflict.
     pub epoch: lock::Epoch,
 }
 
-/// One who approved before, as they stand now.
+/// An earlier approver as they are now.
 #[derive(Clone, Debug)]
 pub struct Approver {
-    /// Whoever has the name.
+    /// The person who has the approver's name now.
     pub subject: Option<Seen<Subject>>,
-    /// Locks on the person, or on the lineage that approved.
+    /// Locks on the person and on the lineage that approved.
     pub locks: Locks,
 }
 
-/// What came of it.
+/// Result of an approval.
 #[derive(Debug)]
 pub enum ApprovalOutcome {
     /// Recorded: commit the changes.
@@ -93,13 +93,13 @@ pub enum ApprovalOutcome {
     WrongCode(Changes),
 }
 
-/// What the policy refuses when it would permit the same with the code.
+/// The action in a refusal if the policy permits the approval only with the code.
 pub const UNCHECKED: &str = "approve without the code";
 
-/// The name an approval would give.
+/// The name that an approval would assign; `None` if neither the request nor the approver names one.
 ///
 /// # Errors
-/// When it refers to an approval that is not there.
+/// [`Refusal::Conflict`] if [`Wish::SameAs`] names no approval of this request.
 pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, Refusal> {
     Ok(match wish {
         Wish::Own { name: Some(name), .. } => Some(name.clone()),
@@ -108,13 +108,13 @@ pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, 
     })
 }
 
-/// What somebody approved before, by its digest.
+/// The content of an earlier approval, by its digest.
 fn approved<'a>(enrollment: &'a Enrollment, digest: &str) -> Result<&'a ApprovedContent, Refusal> {
     let mut contents = enrollment.approvals.iter().map(|approval| &approval.content);
     contents.find(|content| content.digest() == digest).ok_or(Refusal::Conflict(Conflict::ApprovalChanged))
 }
 
-/// What an approval gives.
+/// The content of this approval.
 fn content(enrollment: &Enrollment, asked: &Approve, records: &ApprovalRecords) -> Result<ApprovedContent, Refusal> {
     let code_checked = matches!(asked.code, CodeCheck::Typed(_));
     let (labels, owner) = match &asked.wish {
@@ -143,11 +143,11 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &ApprovalRecords) 
     Ok(ApprovedContent { name, labels, owner, code_checked })
 }
 
-/// Decides an approval by somebody who may see the request. What became of it comes first, then what it would get and
-/// whether this person may give that, then the code.
+/// Decides an approval. The caller has checked that the person may see the request. Checks in this order: the state of the request, the
+/// content and whether this person may approve it, then the code.
 ///
 /// # Errors
-/// Why it has no effect.
+/// The approval has no effect; nothing is to be committed.
 pub fn approve(
     caller: &Caller,
     asked: &Approve,
@@ -173,7 +173,7 @@ pub fn approve(
         }
         other => other,
     })?;
-    // Once it is known that they may: it says who exists.
+    // after the permission check, since the answer shows which people exist
     known_owner(records.owner.as_ref())?;
     if let CodeCheck::Typed(typed) = &asked.code
         && !pki::waiting_code(&enrollment.key, &enrollment.pin, &enrollment.nonce).matches(typed)
@@ -183,13 +183,13 @@ pub fn approve(
         return Ok(ApprovalOutcome::WrongCode(changes));
     }
     let mut changes = Changes::new();
-    stands(&enrollment, &records.ground, &records.locks, &mut changes)?;
-    let fallen = judge_again(&mut enrollment, &records.approvers, rules, now);
+    check_ground(&enrollment, &records.ground, &records.locks, &mut changes)?;
+    let fallen = drop_invalid(&mut enrollment, &records.approvers, rules, now);
     add(&mut enrollment, caller, content.clone(), &grant, now)?;
     let missing = missing(&enrollment, &content);
     let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
     if missing > 0 {
-        // Written again as it is: whoever watches those who wait hears of it.
+        // unchanged, but the write notifies those who watch the waiting list
         changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
         changes.event(Event::EnrollmentApproval { enrollment: id, content, missing, fallen, rules });
     } else {
@@ -201,7 +201,7 @@ pub fn approve(
     Ok(ApprovalOutcome::Done(Box::new(enrollment), changes))
 }
 
-/// Lets it in: those who approved this very content are enough.
+/// Admits the newcomer: enough people approved the same content.
 fn admit(
     changes: &mut Changes,
     enrollment: &mut Enrollment,
@@ -228,7 +228,7 @@ fn admit(
     Ok(())
 }
 
-/// Adds an approval, or puts it in the place of what the same person approved before.
+/// Adds an approval; it replaces an earlier one by the same person.
 fn add(
     enrollment: &mut Enrollment,
     caller: &Caller,
@@ -251,17 +251,17 @@ fn add(
     Ok(())
 }
 
-/// How many people are still wanted for a content.
+/// How many more people must approve a content.
 #[must_use]
 pub fn missing(enrollment: &Enrollment, content: &ApprovedContent) -> u32 {
     let given = enrollment.approvals.iter().filter(|approval| approval.content == *content).count();
     enrollment.approvals_wanted.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX))
 }
 
-/// Drops the approvals of those who are gone, locked or no longer permitted; gives their names. Whoever left and came back,
-/// under whatever name, is another lineage: what they approved before they left is gone with them.
-fn judge_again(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Ruleset, now: UnixTime) -> Vec<String> {
-    let stands = |approval: &Approval, approver: Option<&Approver>| {
+/// Drops the approvals of people who were removed, are locked or are no longer permitted; returns their names. Approvals belong to a
+/// lineage: a person who left and joined again has a new one, so their earlier approvals are dropped.
+fn drop_invalid(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Ruleset, now: UnixTime) -> Vec<String> {
+    let valid = |approval: &Approval, approver: Option<&Approver>| {
         let Some(Approver { subject: Some(subject), locks }) = approver else { return false };
         let facts = person_facts(&subject.record);
         let ask = policy::Ask {
@@ -278,7 +278,7 @@ fn judge_again(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Rule
         .approvals
         .iter()
         .enumerate()
-        .map(|(index, approval)| stands(approval, approvers.get(index)))
+        .map(|(index, approval)| valid(approval, approvers.get(index)))
         .collect();
     let mut fallen = Vec::new();
     let mut stood = judged.into_iter();
@@ -292,7 +292,7 @@ fn judge_again(enrollment: &mut Enrollment, approvers: &[Approver], rules: &Rule
     fallen
 }
 
-/// A request with what an approval gives it, in the policy's words.
+/// The policy resource of a request with the content of an approval.
 fn approval_of(enrollment: &Enrollment, content: &ApprovedContent) -> policy::Resource {
     let approval = policy::Approval {
         name: content.name.clone(),
@@ -303,8 +303,8 @@ fn approval_of(enrollment: &Enrollment, content: &ApprovedContent) -> policy::Re
     policy::Resource::Request(policy::Request { approval: Some(approval), ..request_facts(enrollment) })
 }
 
-/// Looks at what a request rests on again: what held when it was made may have been taken back since.
-fn stands(enrollment: &Enrollment, ground: &Ground, locks: &Locks, changes: &mut Changes) -> Result<(), Refusal> {
+/// Checks again what the request depends on, since it may have been locked, ended or revoked since the request was made.
+fn check_ground(enrollment: &Enrollment, ground: &Ground, locks: &Locks, changes: &mut Changes) -> Result<(), Refusal> {
     locks.cover(&enrollment.behind)?;
     ground.still_holds(changes)?;
     if enrollment.rejoin {
@@ -318,7 +318,7 @@ fn stands(enrollment: &Enrollment, ground: &Ground, locks: &Locks, changes: &mut
 /// Decides a denial.
 ///
 /// # Errors
-/// Why it has no effect.
+/// The denial has no effect; nothing is to be committed.
 pub fn deny(
     caller: &Caller,
     seen: &Seen<Enrollment>,
@@ -344,11 +344,11 @@ pub fn deny(
     Ok(changes)
 }
 
-/// Decides to take a denial back, judged as the approval that may follow: the request waits again, as it was made and without
-/// what anybody approved before.
+/// Decides to reopen a denied request. The permission is the same as for an approval. The request waits again, without the approvals it
+/// had.
 ///
 /// # Errors
-/// Why it has no effect.
+/// The request stays denied; nothing is to be committed.
 pub fn reopen(
     caller: &Caller,
     seen: &Seen<Enrollment>,
@@ -373,7 +373,7 @@ pub fn reopen(
     Ok((enrollment, changes))
 }
 
-/// Whoever rejoins keeps the name of its lineage: another name may be somebody else's.
+/// A rejoining machine or person keeps the name of its lineage: another name may belong to somebody else.
 fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> {
     match asked {
         Some(other) if other != lineage.name => Err(Refusal::NameIllegal {

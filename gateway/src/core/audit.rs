@@ -1,4 +1,4 @@
-//! Every event the gateway records, one enum. An event stands in the same batch as the change it tells of.
+//! All audit events. An event is committed in the same batch as the change that it records.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub use self::{
 
 use super::records::{ApprovedContent, Run};
 
-/// The names of all events, for whoever filters by them.
+/// The names of all events, sorted, for filters.
 pub const NAMES: &[&str] = &[
     "ca.key",
     "ca.renewed",
@@ -65,8 +65,8 @@ pub const NAMES: &[&str] = &[
     "tunnel.twice",
 ];
 
-/// What may have been meant by a name that is not known: the events of its kind, which is the word before the dot, or else
-/// all kinds there are. Either fits into an error's text.
+/// Suggestions for an unknown event name: the events of its kind, which is the word before the dot, or else all kinds. Both lists are
+/// short enough for an error's text.
 #[must_use]
 pub fn like(event: &str) -> Vec<&'static str> {
     let kind = |name: &'static str| name.split('.').next().unwrap_or(name);
@@ -80,7 +80,7 @@ pub fn like(event: &str) -> Vec<&'static str> {
     kinds
 }
 
-/// Whether a filter can fit anything: it is the name of an event, or what stands before the dot of one.
+/// Whether a filter can match: it is the name of an event, or the kind before the dot.
 #[must_use]
 pub fn is_known(filter: &str) -> bool {
     NAMES.iter().any(|name| *name == filter || name.split('.').next() == Some(filter))
@@ -90,11 +90,11 @@ pub fn is_known(filter: &str) -> bool {
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An enrollment waits for a person.
+    /// An enrollment waits for approval.
     EnrollmentWaiting { enrollment: String, wanted_name: Option<String>, source: String, rules: Vec<String> },
-    /// Policy admitted an enrollment without a person.
+    /// The policy admitted an enrollment without approval.
     EnrollmentAdmitted { enrollment: String, name: String, evidence: String, rules: Vec<String> },
-    /// One person approved; more are wanted.
+    /// One person approved; more approvals are needed.
     EnrollmentApproval {
         enrollment: String,
         content: ApprovedContent,
@@ -104,21 +104,21 @@ pub enum Event {
     },
     /// The last approval was given.
     EnrollmentApproved { enrollment: String, content: ApprovedContent, fallen: Vec<String>, rules: Vec<String> },
-    /// A person typed a wrong code.
+    /// An approver typed a wrong code.
     ApprovalWrongCode { enrollment: String },
-    /// A person refused.
+    /// A person denied an enrollment.
     EnrollmentDenied { enrollment: String, wanted_name: Option<String>, reason: String, rules: Vec<String> },
-    /// Nobody decided in time, or an approved one never came back.
+    /// A request lapsed undecided, or the client did not fetch its certificate after approval.
     EnrollmentExpired { enrollment: String, state: &'static str },
     /// A token was redeemed for a key.
     TokenRedeemed { token: String, key: String },
-    /// A token was made.
+    /// A token was created.
     TokenCreated { token: String, role: &'static str, uses: u32, rules: Vec<String> },
     /// A token was revoked.
     TokenRevoked { token: String, rules: Vec<String> },
-    /// A machine asked for a certificate for its sealed services; `certificate.issued` stands beside this.
+    /// A machine got a certificate for its sealed services; recorded together with `certificate.issued`.
     CertificateSealed { serial: String, identity: String, lineage: String },
-    /// A certificate was made; the rules are those of the enrollment or the renewal.
+    /// A certificate was issued; the rules are those of the enrollment or the renewal.
     CertificateIssued {
         serial: String,
         identity: String,
@@ -127,7 +127,7 @@ pub enum Event {
         not_after: u64,
         rules: Vec<String>,
     },
-    /// An SSH certificate was made, for a machine or a person, on the strength of a certificate.
+    /// An SSH certificate was issued to the holder of an X.509 certificate.
     SshIssued {
         identity: String,
         kind: &'static str,
@@ -139,33 +139,33 @@ pub enum Event {
         not_after: u64,
         rules: Vec<String>,
     },
-    /// The first use of a new certificate retired the one before.
+    /// The first use of a new certificate retired its predecessor.
     CertificateActivated { serial: String, identity: String, retired: Option<String> },
-    /// Something that stood behind a request or a certificate does not any more.
+    /// Changes to requests, names and evidence.
     Standing(StandingEvent),
-    /// A retired certificate was used: two holders of one lineage.
+    /// A retired certificate was used: two holders of one lineage, which is now locked.
     LineageForked { lineage: String, identity: String, used: String, current: String, why: &'static str },
     /// A lock was set.
     LockSet { kind: &'static str, target: String, reason: String, rules: Vec<String> },
     /// A lock was lifted.
     LockLifted { kind: &'static str, target: String, rules: Vec<String> },
-    /// A machine or person was removed by somebody else.
+    /// A person removed a machine or person.
     SubjectRemoved { identity: String, rules: Vec<String> },
-    /// A machine or person left by itself.
+    /// A machine or person left on its own request.
     SubjectLeft { identity: String },
-    /// Labels, owner or groups were changed.
+    /// Labels, owner or groups of a subject were changed.
     SubjectSet { identity: String, changed: Vec<(&'static str, String)>, rules: Vec<String> },
-    /// A machine, or all of them, were asked to renew now.
+    /// One or all machines were asked to renew now.
     RenewalAsked { whom: String, reason: String, rules: Vec<String> },
-    /// Something about connections to services.
+    /// Connections to services.
     Access(AccessEvent),
-    /// Somebody reported a run of a configuration tool on a machine.
+    /// A run of a configuration tool on a machine was reported.
     MachineConverged { identity: String, run: Run, rules: Vec<String> },
-    /// The policy in force changed.
+    /// Another policy was loaded.
     PolicyLoaded { digest: String },
-    /// Something about the gateway itself and what it keeps.
+    /// The gateway itself and its store.
     Upkeep(Upkeep),
-    /// The gateway was initialised.
+    /// `init` created the gateway's store.
     GatewayInitialised { trust_domain: String },
 }
 
@@ -204,7 +204,7 @@ impl Event {
         }
     }
 
-    /// The event as it is stored: who did it, when, and under which correlation id.
+    /// The record in the store. `instance` is the correlation id.
     #[must_use]
     pub fn record(self, actor: &str, at_ms: u64, instance: &str) -> AuditRecord {
         let event = self.name().to_owned();
@@ -223,16 +223,16 @@ impl Event {
     fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
         match self {
             Self::EnrollmentWaiting { enrollment: id, wanted_name, source, rules } => {
-                (id, rules, waits(source, wanted_name))
+                (id, rules, waiting_fields(source, wanted_name))
             }
             Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
                 (enrollment, rules, vec![("name", name), ("evidence", evidence)])
             }
             Self::EnrollmentApproval { enrollment: id, content: of, missing, fallen, rules } => {
-                (id, rules, approved(of, &fallen, missing))
+                (id, rules, approval_fields(of, &fallen, missing))
             }
             Self::EnrollmentApproved { enrollment: id, content, fallen, rules } => {
-                (id, rules, approved(content, &fallen, 0))
+                (id, rules, approval_fields(content, &fallen, 0))
             }
             Self::EnrollmentDenied { enrollment, wanted_name, reason, rules } => {
                 let wanted = wanted_name.map(|name| ("wanted_name", name));
@@ -274,9 +274,9 @@ impl Event {
                 (subject, rules, vec![])
             }
             Self::SubjectSet { identity, changed, rules } => (identity, rules, changed),
-            Self::RenewalAsked { whom, reason, rules } => (whom, rules, given("reason", reason)),
+            Self::RenewalAsked { whom, reason, rules } => (whom, rules, non_empty_field("reason", reason)),
             Self::Access(access) => access.parts(),
-            Self::MachineConverged { identity, run, rules } => (identity, rules, told(run)),
+            Self::MachineConverged { identity, run, rules } => (identity, rules, run_fields(run)),
             Self::ApprovalWrongCode { enrollment: to } | Self::SubjectLeft { identity: to } => (to, vec![], vec![]),
             Self::PolicyLoaded { digest: to } | Self::GatewayInitialised { trust_domain: to } => (to, vec![], vec![]),
             Self::Upkeep(upkeep) => upkeep.parts(),
@@ -284,14 +284,13 @@ impl Event {
     }
 }
 
-/// Who waits in the fields of an event.
-fn waits(source: String, wanted_name: Option<String>) -> Vec<(&'static str, String)> {
+fn waiting_fields(source: String, wanted_name: Option<String>) -> Vec<(&'static str, String)> {
     let wanted = wanted_name.map(|name| ("wanted_name", name));
     [("source", source)].into_iter().chain(wanted).collect()
 }
 
-/// What was approved in the fields of an event, with those whose earlier approvals count no more.
-fn approved(content: ApprovedContent, fallen: &[String], missing: u32) -> Vec<(&'static str, String)> {
+/// `fallen` are the people whose earlier approvals were dropped.
+fn approval_fields(content: ApprovedContent, fallen: &[String], missing: u32) -> Vec<(&'static str, String)> {
     let labels: Vec<String> = content.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut detail = vec![("name", content.name), ("code_checked", content.code_checked.to_string())];
     detail.extend(content.owner.map(|owner| ("owner", owner.name)));
@@ -301,13 +300,12 @@ fn approved(content: ApprovedContent, fallen: &[String], missing: u32) -> Vec<(&
     detail
 }
 
-/// A field that is left out when there is nothing in it.
-fn given(name: &'static str, text: String) -> Vec<(&'static str, String)> {
+/// A field that is omitted if empty.
+fn non_empty_field(name: &'static str, text: String) -> Vec<(&'static str, String)> {
     Some((name, text)).filter(|(_, text)| !text.is_empty()).into_iter().collect()
 }
 
-/// A run in the fields of an event.
-fn told(run: Run) -> Vec<(&'static str, String)> {
+fn run_fields(run: Run) -> Vec<(&'static str, String)> {
     let counts = [
         ("ok", run.ok),
         ("changed", run.changed),
@@ -315,29 +313,29 @@ fn told(run: Run) -> Vec<(&'static str, String)> {
         ("unreachable", run.unreachable),
         ("skipped", run.skipped),
     ];
-    let words = [("version", run.version), ("run_id", run.run_id), ("play", run.play)];
-    let words = words.into_iter().filter_map(|(name, word)| Some((name, word?)));
+    let texts = [("version", run.version), ("run_id", run.run_id), ("play", run.play)];
+    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
     let counts = counts.map(|(name, count)| (name, count.to_string()));
-    [("tool", run.tool)].into_iter().chain(words).chain(counts).collect()
+    [("tool", run.tool)].into_iter().chain(texts).chain(counts).collect()
 }
 
-/// One event in the store.
+/// An event in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
-    /// When, milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The event's stable name.
+    /// From [`Event::name`].
     pub event: String,
-    /// Who: an identity, `gateway`, or `key:<digest>` before there is an identity.
+    /// Who did it: an identity, `gateway`, or `key:<digest>` for a client without an identity.
     pub actor: String,
-    /// To what.
+    /// What it was done to, such as an identity, an id or a serial.
     pub subject: String,
-    /// The policy rules that decided.
+    /// Ids of the policy rules that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
     /// Correlation id.
     pub instance: String,
-    /// The event's own fields.
+    /// The fields of this kind of event.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detail: BTreeMap<String, String>,
 }
@@ -348,7 +346,7 @@ mod tests {
 
     use super::*;
 
-    /// The names as they stand in the matches, each of which the compiler holds to be whole.
+    /// All names in the `match` expressions, which the compiler checks for completeness.
     #[test]
     fn every_event_can_be_filtered_by() {
         let sources = [

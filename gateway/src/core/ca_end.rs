@@ -1,26 +1,26 @@
-//! The ends of the authority's certificates: who is told of them, and when.
+//! Expiry of the authority's certificates, and the notices about it.
 
 use std::{fmt, time::Duration};
 
 use pki::{KeyDigest, Role, UnixTime};
 
-/// When the root, its revocation list and the issuing CAs end.
+/// When the active CAs and the root's CRL expire.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CaEnds {
-    /// The root.
+    /// `notAfter` of the root.
     pub root: UnixTime,
-    /// The root's revocation list, if there is one and it says.
+    /// `nextUpdate` of the root's CRL, if there is one.
     pub root_list: Option<UnixTime>,
-    /// The CA for machines.
+    /// `notAfter` of the CA for machines.
     pub machine: UnixTime,
-    /// The CA for people.
+    /// `notAfter` of the CA for people.
     pub person: UnixTime,
-    /// The CA for gateways.
+    /// `notAfter` of the CA for gateways.
     pub gateway: UnixTime,
 }
 
 impl CaEnds {
-    /// The end of the CA for a role.
+    /// `notAfter` of the issuing CA for a role.
     #[must_use]
     pub const fn of(&self, role: Role) -> UnixTime {
         match role {
@@ -30,7 +30,7 @@ impl CaEnds {
         }
     }
 
-    /// Each with its name in metrics.
+    /// All of them, each with its label in metrics.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, UnixTime)> {
         let mut all = vec![("root", self.root)];
@@ -39,7 +39,7 @@ impl CaEnds {
         all
     }
 
-    /// What has to be said of them now.
+    /// A notice for each that ends within 90 days.
     #[must_use]
     pub fn notices(&self, now: UnixTime) -> Vec<Notice> {
         let notice =
@@ -48,23 +48,23 @@ impl CaEnds {
     }
 }
 
-/// The CAs that sign now: what a decision about a certificate must know of the authority.
+/// The active issuing CAs, as far as a decision about a certificate needs them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct SigningCas {
-    /// The generation of the authority: it grows with every change of a slot.
+    /// Generation of the authority, incremented with every change of a slot.
     pub generation: u64,
-    /// When they end.
+    /// Also of the root and its CRL.
     pub ends: CaEnds,
-    /// The key of the CA for machines.
+    /// Key digest of the CA for machines.
     pub machine: KeyDigest,
-    /// The key of the CA for people.
+    /// Key digest of the CA for people.
     pub person: KeyDigest,
-    /// The key of the CA for gateways.
+    /// Key digest of the CA for gateways.
     pub gateway: KeyDigest,
 }
 
 impl SigningCas {
-    /// The key of the CA that signs for a role.
+    /// Key digest of the CA for a role.
     #[must_use]
     pub const fn issuer(&self, role: Role) -> KeyDigest {
         match role {
@@ -77,16 +77,16 @@ impl SigningCas {
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// How near an end is.
+/// How soon a certificate or CRL expires.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nearness {
-    /// Within 90 days: time to find the root's key.
+    /// Within 90 days. Early, since the root's key may be offline.
     Quarter,
     /// Within 30 days.
     Month,
-    /// Within 7 days: what is issued is shortened.
+    /// Within 7 days: issued certificates get shorter lifetimes.
     Week,
-    /// It is past.
+    /// It has expired.
     Ended,
 }
 
@@ -103,16 +103,15 @@ impl Nearness {
     }
 }
 
-/// That an end is near.
+/// A warning that a CA or CRL expires soon, or has expired.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Which one.
+    /// Label in metrics: `root`, `root-crl` or a role.
     pub ca: &'static str,
-    /// When it ends.
+    /// `notAfter` or `nextUpdate`.
     pub end: UnixTime,
-    /// How near that is.
+    /// Decides the log level.
     pub nearness: Nearness,
-    /// How long until then.
     left: Duration,
 }
 

@@ -1,41 +1,41 @@
-//! What a decision wants changed: expectations, writes and the audit events that go in the same batch.
+//! The changes that a decision makes: expectations, writes and audit events, committed in one batch.
 
 use serde::Serialize;
 
 use super::{audit::Event, records::Seen};
 
-/// A condition under which the changes hold.
+/// A condition on the store, by key. If one fails, nothing is changed and the caller decides again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expectation {
-    /// Nothing stands there.
+    /// There is no record.
     Absent(String),
-    /// What stands there was last written by this commit.
+    /// The record was last written by this commit.
     At(String, u64),
 }
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordWrite {
-    /// Put a value.
+    /// Key and value.
     Put(String, Vec<u8>),
-    /// Take a value away.
+    /// No error if there is no record.
     Delete(String),
 }
 
-/// Everything one decision changes, all or nothing.
+/// All changes of one decision, committed atomically.
 #[derive(Debug, Default)]
 #[must_use = "changes that are not committed change nothing"]
 pub struct Changes {
-    /// Conditions.
+    /// All on the state before the batch.
     pub expect: Vec<Expectation>,
-    /// Writes.
+    /// Applied in order.
     pub writes: Vec<RecordWrite>,
-    /// Events for the audit.
+    /// Audit events.
     pub events: Vec<Event>,
 }
 
 impl Changes {
-    /// No changes yet.
+    /// As `default`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -52,7 +52,7 @@ impl Changes {
         self.put(key, record);
     }
 
-    /// Writes a record over whatever was seen: a version, or nothing.
+    /// [`Changes::update`] if the record was seen, else [`Changes::create`].
     pub fn upsert<T>(&mut self, key: String, seen: Option<&Seen<T>>, record: &impl Serialize) {
         match seen {
             Some(seen) => self.update(key, seen, record),
@@ -60,25 +60,25 @@ impl Changes {
         }
     }
 
-    /// Writes a record whatever stands there.
+    /// Writes a record without a condition.
     pub fn put(&mut self, key: String, record: &impl Serialize) {
         // Our records are structs of strings, numbers and maps with string keys: serialising them cannot fail.
         let value = serde_json::to_vec(record).unwrap_or_default();
         self.writes.push(RecordWrite::Put(key, value));
     }
 
-    /// Holds only while a record is at the version that was seen.
+    /// Adds the condition that the record still has the version that was seen.
     pub fn expect_seen<T>(&mut self, key: String, seen: &Seen<T>) {
         self.expect.push(Expectation::At(key, seen.version));
     }
 
-    /// Takes a record away, at the version that was seen.
+    /// Deletes a record, if it still has the version that was seen.
     pub fn remove<T>(&mut self, key: String, seen: &Seen<T>) {
         self.expect.push(Expectation::At(key.clone(), seen.version));
         self.writes.push(RecordWrite::Delete(key));
     }
 
-    /// Holds only while nothing else was written there than what was seen: a version, or nothing.
+    /// Adds the condition that the record still has the version that was seen, or is still absent.
     pub fn unchanged<T>(&mut self, key: String, seen: Option<&Seen<T>>) {
         self.expect.push(match seen {
             Some(seen) => Expectation::At(key, seen.version),
@@ -86,25 +86,25 @@ impl Changes {
         });
     }
 
-    /// Takes a record away, whatever its version.
+    /// Deletes a record without a condition.
     pub fn delete(&mut self, key: String) {
         self.writes.push(RecordWrite::Delete(key));
     }
 
-    /// Whether nothing is to be changed.
+    /// No conditions, writes or events.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Adds those of another decision, to be committed with these.
+    /// Appends the changes of another decision.
     pub fn extend(&mut self, other: Self) {
         self.expect.extend(other.expect);
         self.writes.extend(other.writes);
         self.events.extend(other.events);
     }
 
-    /// Adds an event.
+    /// Adds an audit event.
     pub fn event(&mut self, event: Event) {
         self.events.push(event);
     }

@@ -1,5 +1,5 @@
-//! Which certificates stand on the revocation lists. Nothing is written when something is locked, removed, forked or
-//! replaced: what the lists say is computed from certificates, lineages and locks, which say it already.
+//! The entries of the CRLs (RFC 5280 5). They are computed from certificates, lineages and locks; locking, removing, forking or
+//! replacing writes nothing else for them.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::{
     records::{CertificateEnd, LastList, Lineage, Lock, LockKind, UnixSecs},
 };
 
-/// The locks that stand, by what they hit.
+/// When each locked target was locked.
 #[derive(Clone, Debug, Default)]
 pub struct StandingLocks(BTreeMap<(LockKind, String), UnixSecs>);
 
 impl StandingLocks {
-    /// Of these locks.
+    /// From all locks in the store.
     pub fn of(locks: impl IntoIterator<Item = Lock>) -> Self {
         Self(locks.into_iter().map(|lock| ((lock.kind, lock.target), lock.at)).collect())
     }
 
-    /// Since when a certificate is locked, by its subject's name, its lineage or its key.
+    /// The time of the earliest lock on the certificate's subject, lineage or key.
     fn since(&self, cert: &CertificateEnd) -> Option<UnixSecs> {
         let at = |kind, target: &str| self.0.get(&(kind, target.to_owned())).copied();
         [
@@ -34,7 +34,7 @@ impl StandingLocks {
     }
 }
 
-/// What the list says of one certificate, if anything. What is for good comes before what may be lifted.
+/// The CRL entry of a certificate; `None` if it is not revoked. A permanent reason takes precedence over `certificateHold`.
 #[must_use]
 pub fn entry(
     cert: &CertificateEnd,
@@ -42,16 +42,16 @@ pub fn entry(
     locks: &StandingLocks,
     now: UnixTime,
 ) -> Option<RevokedEntry> {
-    let held = locks.since(cert).map(|at| (at, RevocationReason::CertificateHold));
-    let (at, reason) = for_good(cert, lineage, now).or(held)?;
-    // Neither a clock of ours that was set back nor one of a reader that is slow may make the date lie in the future: Java
-    // and NSS let the certificate in until their own clock has reached it.
+    let hold = locks.since(cert).map(|at| (at, RevocationReason::CertificateHold));
+    let (at, reason) = permanent(cert, lineage, now).or(hold)?;
+    // the date must not be in the future, by our clock set back or a verifier's slow clock: Java and NSS accept the certificate
+    // until their own clock has reached it
     Some(RevokedEntry { serial: cert.serial, at: UnixTime::from(at).min(now.minus(BACKDATE)), reason })
 }
 
-fn for_good(cert: &CertificateEnd, lineage: Option<&Lineage>, now: UnixTime) -> Option<(UnixSecs, RevocationReason)> {
+fn permanent(cert: &CertificateEnd, lineage: Option<&Lineage>, now: UnixTime) -> Option<(UnixSecs, RevocationReason)> {
     let Some(lineage) = lineage else {
-        // The gateway's own certificates have no lineage. Any other without one is nobody's.
+        // the gateway's own certificates have no lineage; any other certificate without one is orphaned
         return (cert.role != Role::Gateway).then_some((cert.not_before, RevocationReason::CessationOfOperation));
     };
     let changed = lineage.activated.max(lineage.created);
@@ -69,8 +69,8 @@ fn for_good(cert: &CertificateEnd, lineage: Option<&Lineage>, now: UnixTime) -> 
     Some((changed, RevocationReason::Superseded))
 }
 
-/// A certificate that was in use until just now is forgiven for a while, here as on our own listeners: programs have read
-/// the files before they were replaced.
+/// Whether a certificate was replaced so recently that it is not listed yet, as our own listeners accept it: programs may have read
+/// the files just before they were replaced.
 fn in_grace(cert: &CertificateEnd, lineage: &Lineage, now: UnixTime) -> bool {
     let life = UnixTime::from(cert.not_after).since(cert.not_before.into());
     let replaced = UnixTime::from(lineage.activated);
@@ -78,23 +78,23 @@ fn in_grace(cert: &CertificateEnd, lineage: &Lineage, now: UnixTime) -> bool {
         && now <= replaced.plus(admission::grace(life))
 }
 
-/// The record of the list that follows another. Its number grows whatever the clock does (RFC 5280 5.2.3).
+/// The record of the next CRL. Its number increases even if the clock was set back (RFC 5280 5.2.3).
 #[must_use]
 pub fn next(last: Option<LastList>, now_ms: u64) -> LastList {
     let number = last.map_or(now_ms, |last| now_ms.max(last.number.saturating_add(1)));
     LastList { number, this_update: UnixSecs(now_ms / 1000) }
 }
 
-/// The earliest end of a certificate that the next list has to look at: an entry stays until it stood on a list that was
-/// made after the certificate ended (RFC 5280 3.3).
+/// Certificates with an earlier `notAfter` need no entry in the next CRL: an entry must stay until it was on one CRL issued after the
+/// certificate expired (RFC 5280 3.3).
 #[must_use]
 pub fn looks_from(last: Option<LastList>, now: UnixTime) -> UnixSecs {
     let now = UnixSecs::from(now);
     last.map_or(now, |last| last.this_update.min(now))
 }
 
-/// Cuts a list to its bound. First goes what was merely replaced, then what ends soonest. Gives how many entries were left
-/// out.
+/// Truncates a CRL to `max` entries. Superseded certificates are dropped first, then those that expire soonest. Returns the number of
+/// dropped entries.
 pub fn bound(entries: &mut Vec<(UnixSecs, RevokedEntry)>, max: usize) -> usize {
     let over = entries.len().saturating_sub(max);
     if over > 0 {

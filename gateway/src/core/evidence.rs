@@ -1,5 +1,5 @@
-//! Evidence: what is sent to be believed, what is looked up to judge it, and what it comes to. The attestors that judge it stand in
-//! [`crate::attest`]; these are the values that go between them and the sequence that asks them.
+//! Evidence: the values between the attestors in [`crate::attest`] and the sequence that calls them. These are the message, the look-ups
+//! that an attestor needs, and the claims that result.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,95 +31,95 @@ use super::{
 mod merge;
 mod section;
 
-/// Bytes of randomness for one message: a nonce, a secret and a seed.
+/// Random bytes for one message: a nonce, a secret and a seed.
 pub const ENTROPY_LEN: usize = 96;
 
-/// What the client sent, and what it is bound to.
+/// One piece of evidence, and the key and connection that it is bound to.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
-    /// The evidence's body.
+    /// The evidence's body, in the format of its attestor.
     pub body: &'a str,
-    /// What its attestor kept of the round before; nothing in the first.
+    /// The attestor's state from the first round; `None` in the first.
     pub kept: Option<&'a [u8]>,
-    /// Random bytes, for this message alone.
+    /// Fresh for each message.
     pub entropy: [u8; ENTROPY_LEN],
-    /// The key to be certified: evidence may be bound to it so that it cannot be lent to another.
+    /// The key to be certified. Evidence bound to it cannot be used for another key.
     pub for_key: KeyDigest,
-    /// The exporter value of the connection it came on.
+    /// The TLS exporter value (RFC 9266) of the connection on which it was sent.
     pub exporter: &'a [u8; 32],
 }
 
-/// What is fixed for this gateway and moment.
+/// The gateway's state for judging evidence.
 pub struct Context<'a> {
-    /// The trust domain.
+    /// This gateway's.
     pub domain: &'a TrustDomain,
-    /// Our roots, with every issuing CA below them: a client that kept only its leaf can still be verified.
+    /// The roots and all issuing CAs below them, so that a leaf without a chain can be verified.
     pub anchors: &'a TrustAnchors,
-    /// The key of join tokens.
+    /// Verifies join tokens.
     pub token_key: &'a TokenKey,
-    /// The policy in force: evidence by somebody's word is worth what they could give now.
+    /// The loaded policy: a token admits only what its creator could grant now.
     pub rules: &'a Ruleset,
-    /// Now.
+    /// The same for all evidence of a request.
     pub now: UnixTime,
 }
 
-/// Something to be looked up.
+/// A look-up that an attestor needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A record of ours, by its key in the store ([`super::keys`]).
+    /// A record, by its key in the store ([`super::keys`]).
     Record(String),
-    /// A text that others keep up to date.
+    /// A document that is maintained outside the gateway.
     Document(DocumentSource),
 }
 
-/// Where a document is kept. An attestor has it from its section of the configuration, and never from evidence.
+/// Where a document is. This comes from the attestor's section of the configuration, never from evidence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DocumentSource {
-    /// A file of the gateway's machine.
+    /// A file on the gateway's machine.
     File(PathBuf),
 }
 
-/// A text that others keep up to date.
+/// A document that is maintained outside the gateway, such as a CRL or a key set.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What it says.
+    /// Its contents.
     pub bytes: Arc<[u8]>,
-    /// How long ago it was last written: whether it is too old is for its attestor to say.
+    /// Time since it was last modified. The attestor decides whether it is too old.
     pub age: Duration,
 }
 
-/// What the look-up found for one need.
+/// Result of one look-up.
 #[derive(Clone, Debug)]
 pub enum Finding {
-    /// The record's bytes, if there is one.
+    /// `None` if there is no such record.
     Record(Option<Seen<Vec<u8>>>),
-    /// The document, or nothing when it could not be had.
+    /// `None` if the document could not be read.
     Document(Option<Document>),
 }
 
-/// What was found, in the order in which it was asked for: the second round of needs goes on where the first ended.
+/// Results of the look-ups, in the order of the needs. Those of the second call of `needs` follow those of the first.
 #[derive(Clone, Debug, Default)]
 pub struct Found(Vec<Finding>);
 
 impl Found {
-    /// How many needs were met.
+    /// Number of look-ups done.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing was looked up yet.
+    /// No look-up was done yet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds the next finding.
+    /// Appends the result of the next look-up.
     pub fn push(&mut self, finding: Finding) {
         self.0.push(finding);
     }
 
-    /// The record that was asked for at this place; nothing when it does not exist. (One that is damaged never gets here.)
+    /// The record of the need at this index; `None` if it does not exist. A damaged record fails the request before.
     #[must_use]
     pub fn record<T: Stored>(&self, at: usize) -> Option<Seen<T>> {
         match self.0.get(at)? {
@@ -131,7 +131,7 @@ impl Found {
         }
     }
 
-    /// The document that was asked for at this place.
+    /// The document of the need at this index; `None` if it could not be read.
     #[must_use]
     pub fn document(&self, at: usize) -> Option<&Document> {
         match self.0.get(at)? {
@@ -141,20 +141,20 @@ impl Found {
     }
 }
 
-/// What a piece of evidence rests on. A lock on any of it spoils the piece.
+/// What a piece of evidence depends on. A lock on any of these rejects the piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestsOn {
-    /// Every key, lineage, machine and person without whom it would not hold.
+    /// All keys, lineages, machines and people behind it.
     pub targets: Vec<Target>,
-    /// Those of them that whoever offers it is: they hear why they are locked, and of others' locks that there are some.
+    /// Those of `targets` that are the client itself. It is shown the reason of a lock on these; of other locks only that there is one.
     pub own: Vec<Target>,
 }
 
 impl RestsOn {
-    /// The proof that no lock stands on anything the evidence rests on.
+    /// Proves that there is no lock on any target.
     ///
     /// # Errors
-    /// [`Refusal::Locked`]; [`super::refusal::Fault::Record`] when not every lock was looked up.
+    /// As [`Locks::refuse_telling`]; [`super::refusal::Fault::Record`] for a bug: not every target was looked up.
     pub fn clear(&self, locks: &Locks) -> Result<Cleared, Refusal> {
         locks.cover(&self.targets)?;
         locks.refuse_telling(&self.own)?;
@@ -162,49 +162,49 @@ impl RestsOn {
     }
 }
 
-/// Proof that no lock stands on anything a piece of evidence rests on. Only [`RestsOn::clear`] makes one.
+/// Proof that there is no lock on anything that a piece of evidence depends on. Only [`RestsOn::clear`] makes one.
 #[derive(Debug)]
 pub struct Cleared(());
 
-/// What an attestor makes of one message.
+/// An attestor's answer to one message.
 #[derive(Debug)]
 pub enum Step {
-    /// It asks, and believes nothing yet.
+    /// A challenge; nothing is proven yet.
     Ask {
-        /// What the client is sent.
+        /// The challenge for the client.
         send: String,
-        /// What is to be had in the next round. The client holds it, sealed: it can neither read nor change it.
+        /// State for the second round. It goes into the ticket, which the client can neither read nor change.
         keep: Vec<u8>,
     },
-    /// It has heard enough.
+    /// The evidence is valid.
     Done(Box<Vouched>),
 }
 
-/// What the client is asked, by every attestor that asks.
+/// The challenges of all attestors that have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Kind and question of each.
+    /// Kind of evidence and its challenge.
     pub asks: Vec<(String, String)>,
-    /// What they keep, sealed: to be sent along with the answers.
+    /// The attestors' state, encrypted; the client sends it back with its answers.
     pub ticket: String,
-    /// The last second in which it holds.
+    /// The last second in which the ticket is valid.
     pub ends: UnixTime,
 }
 
-/// What one attestor makes of one piece of evidence, once it holds.
+/// Result of one valid piece of evidence.
 #[derive(Debug)]
 pub struct Vouched {
-    /// What it vouches for.
+    /// What the attestor vouches for.
     pub claims: Claims,
-    /// What it spends: committed with whatever it leads to, or not at all.
+    /// What it uses up, such as a use of a token; committed together with the decision.
     pub spends: Changes,
-    /// By what the attestor knows the evidence again, if it may stop to hold while its sender waits
-    /// ([`crate::attest::Attestor::still`]).
+    /// If the evidence can become invalid while its sender waits: the attestor's reference to it for
+    /// [`crate::attest::Attestor::still`].
     pub reference: Option<String>,
 }
 
 impl Vouched {
-    /// Claims that spend nothing and go on holding.
+    /// Claims that use up nothing and do not become invalid.
     #[must_use]
     pub fn claims(claims: Claims) -> Self {
         Self { claims, spends: Changes::new(), reference: None }
@@ -214,68 +214,67 @@ impl Vouched {
 /// What an attestor vouches for.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// Claims by name, for policy and approvers. An attestor gives them by their short names; what is beyond it they have its
-    /// prefix.
+    /// Claims by name, for policy and approvers. The attestor uses short names; outside of it they have the attestor's prefix.
     pub values: BTreeMap<String, Claim>,
-    /// How far the newcomer is proven.
+    /// How well the key is protected, as proven by this evidence.
     pub assurance: AssuranceLevel,
-    /// The role it is for; a machine when nothing says otherwise.
+    /// The role that it admits; `None` means machine.
     pub role: Option<Role>,
-    /// Names it is for; any when empty.
+    /// Names and patterns that it admits; any name if empty.
     pub names: Vec<String>,
-    /// What the newcomer is to become. At most one piece of a newcomer's evidence has it.
+    /// At most one piece of evidence in a request may have it.
     pub grants: Option<Grants>,
 }
 
 impl Claims {
-    /// Those of a newcomer without evidence: a key, proven.
+    /// The claims of a newcomer without evidence, whose key alone is proven.
     #[must_use]
     pub const fn of_a_key() -> Self {
         Self { values: BTreeMap::new(), assurance: AssuranceLevel::Software, role: None, names: vec![], grants: None }
     }
 }
 
-/// What evidence gives beyond claims.
+/// What evidence grants beyond claims.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// Labels.
+    /// Labels of the machine.
     pub labels: BTreeMap<String, String>,
-    /// Groups.
+    /// Groups of the person.
     pub groups: Vec<String>,
-    /// Owner.
+    /// Owner of the machine.
     pub owner: Option<Owner>,
-    /// Whom it shows to be back.
+    /// The machine or person that rejoins.
     pub continues: Option<Continues>,
 }
 
-/// A machine or person that comes back.
+/// A machine or person that rejoins under its former lineage.
 #[derive(Clone, Debug)]
 pub struct Continues {
-    /// Its lineage.
+    /// The former lineage, which is continued.
     pub lineage: Seen<Lineage>,
-    /// Its record.
+    /// The machine or person of that lineage.
     pub subject: Seen<Subject>,
 }
 
-/// All evidence of a request, judged.
+/// Result of all evidence of a request.
 #[derive(Debug)]
 pub struct Judged {
-    /// What it comes to.
+    /// Merged claims.
     pub claims: Claims,
-    /// What all of it spends.
+    /// What all pieces use up.
     pub spends: Changes,
-    /// Each piece.
+    /// A record of each piece.
     pub shown: Vec<Shown>,
-    /// What all of it rests on.
+    /// What all pieces depend on.
     pub rests_on: BTreeSet<Target>,
-    /// The kinds among them that can be shown again, each with what the names of its claims begin with.
+    /// Kinds of evidence that can be shown again at renewal, each with the prefix of its claims.
     pub again: Vec<(&'static str, &'static str)>,
-    /// Where it is recorded that the ticket was used, when it came with one.
+    /// Store key that records the use of the ticket, if there was one.
     pub ticket: Option<String>,
 }
 
 impl Judged {
-    /// Of a request without evidence.
+    /// The result for a request without evidence.
     #[must_use]
     pub fn nothing() -> Self {
         Self {
@@ -289,30 +288,30 @@ impl Judged {
     }
 }
 
-/// The kind of a claim's value.
+/// The type of a claim's value.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ClaimKind {
-    /// Text.
+    /// A Cedar `String`.
     Text,
-    /// A whole number.
+    /// A Cedar `Long`.
     Number,
 }
 
-/// Evidence that does not hold, and perhaps is a sign of something that must be acted upon.
+/// Rejected evidence, and a change that may follow from it.
 #[derive(Debug)]
 pub struct Rejected {
-    /// What whoever sent it is told.
+    /// The answer to the client.
     pub refusal: Refusal,
-    /// What is to be done all the same, before they are told.
+    /// Changes to commit before the answer is sent.
     pub then: Option<Box<Then>>,
 }
 
-/// What follows from evidence that must not be shown.
+/// Changes that follow from rejected evidence, such as a lock for a fork.
 #[derive(Debug)]
 pub struct Then {
-    /// What becomes durable, in the gateway's own name.
+    /// Committed with the gateway as the actor.
     pub changes: Changes,
-    /// Whether that locks a lineage which two holders use.
+    /// Whether the changes lock a lineage with two holders.
     pub forks: bool,
 }
 

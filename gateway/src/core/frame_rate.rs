@@ -1,4 +1,4 @@
-//! How many frames a peer may send on a control stream.
+//! Rate limit of the frames that a peer sends on a control stream.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ pub struct FrameRate {
 }
 
 impl FrameRate {
-    /// None so far.
+    /// A full allowance, from `now`.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
         Self { count: 0, since: now }
     }
 
-    /// Counts one more; whether it is allowed.
+    /// Counts a frame. False if it exceeds the limit.
     pub fn allows(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.since) >= FRAMES_SPAN {
             *self = Self::new(now);

@@ -1,4 +1,4 @@
-//! What people write, with its bounds: each such text has a type here, and nothing else gets into a record.
+//! Texts that people write, with their limits: each has a type here, and records take no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use super::{
 };
 use crate::limits::{GROUP_NAME_MAX, GROUPS_MAX, LABEL_KEY_MAX, LABEL_VALUE_MAX, LABELS_MAX};
 
-/// Why something is done, for the other side and for the audit.
+/// The reason for an action, shown to the other side and in the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenReason(String);
 
 impl GivenReason {
-    /// A reason that may be left out.
+    /// An optional reason; may be empty.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] when it is too long or more than a line.
+    /// [`Refusal::Malformed`] if it is too long or has more than one line.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let (text, most) = (text.trim(), wire::limits::REASON_MAX);
         if text.len() > most || !printable(text) {
@@ -25,10 +25,7 @@ impl GivenReason {
         Ok(Self(text.to_owned()))
     }
 
-    /// A reason that somebody will want to read.
-    ///
-    /// # Errors
-    /// The same, and when there is none.
+    /// A required reason: one that is empty is refused.
     pub fn wanted(text: &str) -> Result<Self, Refusal> {
         match Self::parse(text)? {
             Self(text) if text.is_empty() => Err(Refusal::Malformed(Malformed::NoReason)),
@@ -36,22 +33,22 @@ impl GivenReason {
         }
     }
 
-    /// Its text.
+    /// One line, possibly empty.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Labels of a machine. Keys are words, so that a rule, a shell and Ansible read them alike.
+/// Labels of a machine. Keys are restricted to words, so that policy, shells and Ansible read them alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Labels that policy can tell apart and everybody can print.
+    /// Checks number, keys and values.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] naming the label.
+    /// [`Refusal::Malformed`] with the first invalid label.
     pub fn parse(labels: &BTreeMap<String, String>) -> Result<Self, Refusal> {
         if labels.len() > LABELS_MAX {
             return Err(Refusal::Malformed(Malformed::Labels));
@@ -67,7 +64,7 @@ impl Labels {
         Ok(Self(labels.clone()))
     }
 
-    /// As they stand in a record.
+    /// For a record.
     #[must_use]
     pub fn into_map(self) -> BTreeMap<String, String> {
         self.0
@@ -79,10 +76,10 @@ impl Labels {
 pub struct Groups(Vec<String>);
 
 impl Groups {
-    /// Groups, sorted and each once.
+    /// Checks number and names; sorts and removes duplicates.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] naming the group.
+    /// [`Refusal::Malformed`] with the first invalid group.
     pub fn parse(groups: &[String]) -> Result<Self, Refusal> {
         let groups: BTreeSet<&String> = groups.iter().collect();
         if groups.len() > GROUPS_MAX {
@@ -94,15 +91,14 @@ impl Groups {
         }
     }
 
-    /// As they stand in a record.
+    /// For a record.
     #[must_use]
     pub fn into_vec(self) -> Vec<String> {
         self.0
     }
 }
 
-/// Refuses an owner whom nobody knows: whoever is called that later would not own the machine, and whoever wrote it meant
-/// somebody.
+/// Refuses an owner who does not exist: a person who gets that name later would not own the machine, so the name is probably a mistake.
 ///
 /// # Errors
 /// [`Refusal::Malformed`].
@@ -113,13 +109,13 @@ pub fn known_owner(owner: Option<&Owner>) -> Result<(), Refusal> {
     }
 }
 
-/// A word: ASCII letters, digits and a few signs, beginning with a letter or digit.
+/// ASCII letters, digits and a few signs, with a letter or digit first.
 fn word(text: &str, most: usize) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
     text.len() <= most && text.bytes().all(plain) && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
-/// Whether a text is one line that shows what it is: neither controls nor what reorders or hides text.
+/// Whether a text is one line without control characters and characters that reorder or hide text.
 fn printable(text: &str) -> bool {
     text.chars().all(|c| {
         !c.is_control()
@@ -127,7 +123,7 @@ fn printable(text: &str) -> bool {
     })
 }
 
-/// The beginning of what somebody wrote, for a complaint about it.
+/// The beginning of an invalid text, for the error.
 fn shown(text: &str) -> String {
     text.chars().take(GROUP_NAME_MAX).flat_map(char::escape_debug).collect()
 }

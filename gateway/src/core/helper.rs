@@ -1,70 +1,69 @@
-//! The control conversation of a person's connection with many streams, as the gateway holds it: what their helper may say, and when
-//! the connection ends. Time is an argument, counted from any fixed moment. `C` is a renewed certificate as it was sent, which is
-//! only handed on.
+//! State machine of the control stream of a helper's connection, which carries many streams of one person: the allowed frames, and
+//! when the connection ends. `now` is monotonic time from any origin. `C` is a renewed certificate as received; it is passed on unread.
 
 use std::time::Duration;
 
 use crate::core::{frame_rate::FrameRate, session::EndReason};
 
-/// What the helper says.
+/// A frame from the helper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperFrame<C> {
     /// The certificate was renewed.
     Reauthenticate(C),
-    /// Its end of a session is gone.
+    /// The client of this session has gone.
     Abandoned(String),
-    /// Something of a later version.
+    /// A type of a later protocol version; ignored.
     Unknown,
-    /// What a machine says, and no helper.
+    /// A type that only machines send.
     Foreign,
 }
 
-/// What happens to the connection.
+/// An input of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperInput<C> {
-    /// The helper said something.
+    /// A frame arrived.
     Frame(HelperFrame<C>),
-    /// So many streams are open, control aside.
+    /// Number of open streams, without the control stream.
     Streams(usize),
-    /// The renewed certificate is good until then, seconds since the Unix epoch.
+    /// The renewed certificate is valid until then, seconds since the Unix epoch.
     Verified(u64),
-    /// It is not: a problem's code, and words.
+    /// The renewed certificate is not valid: problem code and text.
     Unverified(String, String),
-    /// We are about to stop, and cut what is left after this time.
+    /// The gateway stops, and cuts remaining streams after this time.
     Drain(Duration),
-    /// It must end.
+    /// The connection must end.
     End(EndReason),
 }
 
-/// What is to be done.
+/// An output of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperOutput<C> {
-    /// Say that the renewed certificate counts, until then.
+    /// Send: the renewed certificate is accepted until then, seconds since the Unix epoch.
     Reauthenticated(u64),
-    /// Say that it does not, and why.
+    /// Send: the renewed certificate is refused; problem code and text.
     ReauthenticationRefused(String, String),
-    /// Say that we stop, and that streams have this long.
+    /// Send: the gateway stops, and streams may continue for this time.
     Drain(Duration),
-    /// Check this, and come back with [`HelperInput::Verified`] or [`HelperInput::Unverified`].
+    /// Verify this certificate and answer with [`HelperInput::Verified`] or [`HelperInput::Unverified`].
     Verify(C),
-    /// The helper's end of this session is gone.
+    /// End this session: its client has gone.
     Abandoned(String),
-    /// End everything on the connection, for this reason.
+    /// Close the connection and all its streams.
     Close(EndReason),
 }
 
-/// Whether a renewed certificate is being checked.
+/// Whether a renewed certificate is being verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     None,
     Running,
 }
 
-/// How far the connection is from its end.
+/// Stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HelperStage {
     Open,
-    /// It ends with its last stream.
+    /// The connection closes with its last stream.
     Draining,
     Closed,
 }
@@ -79,19 +78,19 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// A connection that was just made.
+    /// A new connection.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
         Self { stage: HelperStage::Open, check: Check::None, streams: 0, rate: FrameRate::new(now) }
     }
 
-    /// Whether it ends with its last stream.
+    /// Whether the connection closes with its last stream.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.stage == HelperStage::Draining
     }
 
-    /// One step. After [`HelperOutput::Close`] nothing more comes.
+    /// One step. [`HelperOutput::Close`] is the last output.
     #[must_use]
     pub fn step<C>(mut self, input: HelperInput<C>, now: Duration) -> (Self, Vec<HelperOutput<C>>) {
         if self.stage == HelperStage::Closed {
@@ -135,7 +134,7 @@ impl Helper {
                 self.check = Check::Running;
                 vec![HelperOutput::Verify(renewed)]
             }
-            // One at a time, and nothing that a person's helper has no use for.
+            // one certificate at a time, and no frames of machines
             (HelperFrame::Reauthenticate(_), Check::Running) | (HelperFrame::Foreign, _) => {
                 vec![HelperOutput::Close(EndReason::Limit)]
             }
@@ -156,7 +155,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
     const SOON: Duration = Duration::from_secs(30);
 
-    /// What comes of the last of these.
+    /// Compares the outputs of the last input.
     #[track_caller]
     fn check(inputs: Vec<Input>, want: &[Output]) {
         let (_, outputs) = inputs

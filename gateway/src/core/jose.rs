@@ -1,5 +1,5 @@
-//! JSON Web Signatures in compact form (RFC 7515), read in one way for proofs and tokens. The crate checks signatures; what
-//! this product must be sure of beyond that is checked here, so that no version of the crate decides it.
+//! JSON Web Signatures in compact serialization (RFC 7515 3.1), for proofs and tokens. The `jsonwebtoken` crate verifies signatures;
+//! all other checks are here, so that they do not depend on the crate's version.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
@@ -8,32 +8,32 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-/// What is wrong with a JWS, or with its claims.
+/// Why a JWS is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadJws {
-    /// Not three parts in base64url, or a header that is no object with an algorithm.
+    /// Not three parts in base64url, or the header is not an object with `alg`.
     #[error("it is not a signed JWT")]
     Shape,
-    /// RFC 7515 4.1.11: whoever does not know an extension that is marked as critical must refuse.
+    /// RFC 7515 4.1.11: a JWS with an unknown critical extension must be refused.
     #[error("it has `crit`, and no extension is known here")]
     Critical,
-    /// Not the algorithm of the key.
+    /// `alg` is not the algorithm of the key.
     #[error("its algorithm is another")]
     Algorithm,
-    /// The claims are not those wanted; what is wrong with them.
+    /// The claims do not deserialize; the text names the first error.
     #[error("its claims are not those wanted: {0}")]
     Claims(String),
-    /// Not by this key.
+    /// The signature does not verify with the key.
     #[error("its signature is not by this key")]
     Signature,
 }
 
-/// The header of a JWS, of which this much counts.
+/// The header parameters that are checked; all others are ignored.
 #[derive(Deserialize)]
 struct Header {
     alg: Algorithm,
     typ: Option<String>,
-    /// Whether it is there, whatever it says: no extension is known.
+    /// Whether it is present, with any value: no extension is supported.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
@@ -42,21 +42,18 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }
 
-/// A JWS whose signature is not checked yet.
+/// A JWS whose signature is not verified yet.
 #[derive(Clone, Debug)]
 pub struct Jws<'a, T> {
     text: &'a str,
     algorithm: Algorithm,
-    /// Its `typ`.
+    /// Header parameter `typ` (RFC 7515 4.1.9).
     pub typ: Option<String>,
-    /// What it says, which nobody may have signed.
+    /// Not to be trusted before [`Jws::signed_by`].
     pub claims: T,
 }
 
-/// Reads header and claims.
-///
-/// # Errors
-/// [`BadJws`], but not for the signature.
+/// Reads header and claims; does not verify the signature.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<Jws<'_, T>, BadJws> {
     let mut parts = text.split('.');
     let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -73,10 +70,7 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<Jws<'_, T>, BadJws> {
 }
 
 impl<T> Jws<'_, T> {
-    /// Checks that `key` signed it, by the one algorithm that fits the key. Times and audiences are the caller's business.
-    ///
-    /// # Errors
-    /// [`BadJws`].
+    /// Verifies the signature by `key` with `algorithm`. Does not check times and audience; the caller does.
     pub fn signed_by(self, key: &DecodingKey, algorithm: Algorithm) -> Result<T, BadJws> {
         if self.algorithm != algorithm {
             return Err(BadJws::Algorithm);
@@ -108,7 +102,7 @@ mod tests {
 
     const GOOD: &str = r#"{"sub":"a","iat":1}"#;
 
-    /// Signs whatever the header and the claims are, and reads it as ES256 by the same key.
+    /// Signs any header and claims, and reads the result as ES256 by the same key.
     fn outcome(header: &str, claims: &str) -> Result<Claims, BadJws> {
         let (key, pkcs8) = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));

@@ -1,10 +1,10 @@
-//! Where each record stands in the store. One function per kind, so that the layout can be read in one place.
+//! Store keys of all records. One function per kind, so that the layout is in one place.
 
 use pki::{KeyDigest, Role, Serial};
 
 use super::records::{CertificateEnd, LockKind, UnixSecs};
 
-/// Prefix of enrollments.
+/// Prefix of enrollments, by id.
 pub const ENROLLMENTS: &str = "enr/";
 /// Prefix of the index of enrollments that wait for a person.
 pub const WAITING: &str = "waiting/";
@@ -24,44 +24,44 @@ pub const ENROLLMENT_KEYS: &str = "enrkey/";
 pub const SUBJECTS: &str = "subject/";
 /// Prefix of the index of machines by their owner's name.
 pub const OWNED: &str = "owned/";
-/// Prefix of names that are kept for a machine that is renamed.
+/// Prefix of names that are reserved for a machine during a renaming.
 pub const KEPT_NAMES: &str = "name/";
-/// Prefix of what configuration tools reported.
+/// Prefix of the last reported runs of configuration tools, by machine.
 pub const CONVERGENCES: &str = "convergence/";
 /// Prefix of lineages.
 pub const LINEAGES: &str = "lineage/";
 /// Prefix of the numbers of revocation lists.
 pub const LAST_LISTS: &str = "meta/crl/";
-/// The lock epoch: grows with every change of a lock and never shrinks.
+/// The lock epoch: incremented with every change of a lock, never decremented.
 pub const EPOCH: &str = "meta/epoch";
-/// The digest of the policy that a gateway put in force last.
+/// The digest of the policy that a gateway loaded last.
 pub const POLICY: &str = "meta/policy";
-/// The order of what is vouched for: grows with every start and reload.
+/// The `order` in the signed gateway information: incremented with every start and reload.
 pub const ORDER: &str = "meta/order";
 /// When all machines were last asked to renew now: one record, however many they are.
 pub const RENEW_MACHINES: &str = "meta/renew-machines";
-/// The time of the last housekeeping, and whether the clock was doubted then.
+/// The clock record ([`super::timekeeping::ClockNote`]).
 pub const CLOCK: &str = "meta/clock";
 
-/// An enrollment by its id.
+/// `enr/<id>`.
 #[must_use]
 pub fn enrollment(id: &str) -> String {
     format!("{ENROLLMENTS}{id}")
 }
 
-/// Which enrollment a key belongs to.
+/// `enrkey/<key digest>`: the id of the key's enrollment.
 #[must_use]
 pub fn enrollment_of_key(key: &KeyDigest) -> String {
     format!("{ENROLLMENT_KEYS}{}", key.hex())
 }
 
-/// The waiting entry of an enrollment.
+/// `waiting/<id>`.
 #[must_use]
 pub fn waiting(id: &str) -> String {
     format!("{WAITING}{id}")
 }
 
-/// Prefix of the machines or people.
+/// Prefix of all machines or all people.
 #[must_use]
 pub fn subjects(role: Role) -> String {
     format!("{SUBJECTS}{}/", role.as_str())
@@ -73,7 +73,7 @@ pub fn subject(role: Role, name: &str) -> String {
     format!("{SUBJECTS}{}/{name}", role.as_str())
 }
 
-/// Role and name of the machine or person under this key.
+/// Inverse of [`subject`].
 #[must_use]
 pub fn subject_of(key: &str) -> Option<(Role, &str)> {
     let (role, name) = key.strip_prefix(SUBJECTS)?.split_once('/')?;
@@ -86,13 +86,13 @@ pub fn owned_by(owner: &str) -> String {
     format!("{OWNED}{owner}/")
 }
 
-/// The entry of a machine among those of its owner.
+/// A machine's entry in the index by owner.
 #[must_use]
 pub fn owned(owner: &str, machine: &str) -> String {
     format!("{}{machine}", owned_by(owner))
 }
 
-/// A name that is kept for a machine that is renamed.
+/// A name that is reserved for a machine during a renaming.
 #[must_use]
 pub fn kept_name(role: Role, name: &str) -> String {
     format!("{KEPT_NAMES}{}/{name}", role.as_str())
@@ -116,19 +116,19 @@ pub fn certificate(serial: &Serial) -> String {
     format!("{CERTIFICATES}{}", serial.hex())
 }
 
-/// Prefix of certificates that no longer held and were shown as evidence.
+/// Prefix of records about the use of stale certificates as evidence, by lineage.
 pub const STALE: &str = "stale/";
 
-/// The last certificate of a lineage that no longer held and was shown as evidence.
+/// The last use of a stale certificate of this lineage as evidence.
 #[must_use]
 pub fn stale(lineage: &str) -> String {
     format!("{STALE}{lineage}")
 }
 
-/// Prefix of tickets that were used.
+/// Prefix of used tickets.
 pub const TICKETS: &str = "ticket/";
 
-/// That a ticket was used, by its id.
+/// The record that a ticket was used, by its id.
 #[must_use]
 pub fn ticket(id: &[u8; 16]) -> String {
     format!("{TICKETS}{}", hex::encode(id))
@@ -146,14 +146,14 @@ pub fn lock(kind: LockKind, target: &str) -> String {
     format!("{LOCKS}{}/{target}", kind.as_str())
 }
 
-/// What the lock under this key is of, if the key tells.
+/// Inverse of [`lock`].
 #[must_use]
 pub fn locked(key: &str) -> Option<(LockKind, String)> {
     let (kind, target) = key.strip_prefix(LOCKS)?.split_once('/')?;
     Some((LockKind::parse(kind)?, Some(target).filter(|target| !target.is_empty())?.to_owned()))
 }
 
-/// Issuing CA, end and serial of the certificate that is filed by its end under this key.
+/// Inverse of [`certificate_end`]: issuing CA, `notAfter` and serial.
 #[must_use]
 pub fn certificate_ending(key: &str) -> Option<(KeyDigest, UnixSecs, Serial)> {
     let mut parts = key.strip_prefix(CERTIFICATE_ENDS)?.split('/');
@@ -168,13 +168,13 @@ pub fn certificate_ends(issuer: &KeyDigest) -> String {
     format!("{CERTIFICATE_ENDS}{}/", issuer.hex())
 }
 
-/// The place, among the certificates of one issuing CA, before all that end at this time or later.
+/// The key to start a scan at, for the certificates of one issuing CA that end at this time or later.
 #[must_use]
 pub fn ending_from(issuer: &KeyDigest, not_after: UnixSecs) -> String {
     format!("{}{:016x}/", certificate_ends(issuer), not_after.0)
 }
 
-/// A certificate by its end.
+/// A certificate in the index by issuing CA and end.
 #[must_use]
 pub fn certificate_end(cert: &CertificateEnd) -> String {
     format!("{}{}", ending_from(&cert.issuer, cert.not_after), cert.serial.hex())
@@ -186,7 +186,7 @@ pub fn last_list(issuer: &KeyDigest) -> String {
     format!("{LAST_LISTS}{}", issuer.hex())
 }
 
-/// An audit event: ordered by time, with random bytes so that two events of one millisecond both stand.
+/// An audit event: ordered by time, with random bytes so that events of the same millisecond have different keys.
 #[must_use]
 pub fn audit(at_ms: u64, tie: [u8; 6]) -> String {
     format!("{AUDIT}{at_ms:013x}{}", hex::encode(tie))

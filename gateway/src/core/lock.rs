@@ -1,4 +1,4 @@
-//! Locks: standing refusals of a machine, person, lineage or key.
+//! Locks: a machine, person, lineage or key is refused until the lock is lifted.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,10 @@ use super::{
     reject::Reject,
 };
 
-/// What a lock can hit: a kind, and which one.
+/// What a lock applies to: its kind, and the name, lineage id or key digest (hex).
 pub type Target = (LockKind, String);
 
-/// The locks that stand among the targets that were looked up, with which those were: a target that nobody looked up is not
-/// one without a lock.
+/// The locks found, and the targets that were looked up for them: only a target that was looked up can be known to have no lock.
 #[derive(Clone, Debug, Default)]
 pub struct Locks {
     asked: BTreeSet<Target>,
@@ -23,13 +22,13 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// What was found for these targets.
+    /// `found` are all locks on the targets in `asked`.
     #[must_use]
     pub fn new(asked: impl IntoIterator<Item = Target>, found: Vec<Seen<Lock>>) -> Self {
         Self { asked: asked.into_iter().collect(), found }
     }
 
-    /// These and those.
+    /// The union.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.asked.extend(other.asked);
@@ -37,10 +36,10 @@ impl Locks {
         self
     }
 
-    /// Whether all of these were looked up.
+    /// Checks that all of these were looked up.
     ///
     /// # Errors
-    /// [`Fault::Record`]: a way to a certificate forgot one, which must not pass for one without a lock.
+    /// [`Fault::Record`] for a bug: the caller did not look up one of the targets.
     pub fn cover(&self, targets: &[Target]) -> Result<(), Fault> {
         match targets.iter().find(|target| !self.asked.contains(target)) {
             None => Ok(()),
@@ -50,15 +49,15 @@ impl Locks {
         }
     }
 
-    /// The locks.
+    /// The locks, without their versions.
     pub fn into_found(self) -> impl Iterator<Item = Lock> {
         self.found.into_iter().map(|seen| seen.record)
     }
 
-    /// Refuses when any lock stands.
+    /// Refuses if there is any lock.
     ///
     /// # Errors
-    /// [`Refusal::Locked`] with the reason of the first, machine or person before lineage before key.
+    /// [`Refusal::Locked`] with the reason of the first one; machines and people come before lineages, and those before keys.
     pub fn refuse(&self) -> Result<(), Refusal> {
         match self.found.first() {
             None => Ok(()),
@@ -66,11 +65,11 @@ impl Locks {
         }
     }
 
-    /// Refuses when any lock stands, and tells the reason of one that stands against whoever hears it: `own` is what they are. A
-    /// lock on somebody else, such as the maker of their token, is none of their business.
+    /// Refuses if there is any lock. The client gets the reason only of a lock on itself, that is on one of `own`; a lock on
+    /// somebody else, such as the creator of its token, is not disclosed.
     ///
     /// # Errors
-    /// [`Refusal::Locked`] with the reason of one of their own; else that their token does not count at present.
+    /// [`Refusal::Locked`] with the reason of a lock on `own`; otherwise [`Reject::suspended`](super::reject::Reject::suspended).
     pub fn refuse_telling(&self, own: &[Target]) -> Result<(), Refusal> {
         let theirs = self
             .found
@@ -83,7 +82,7 @@ impl Locks {
         }
     }
 
-    /// Whether any lock stands.
+    /// Whether there is a lock on any target.
     #[must_use]
     pub const fn any(&self) -> bool {
         !self.found.is_empty()
@@ -102,11 +101,10 @@ fn refusal(lock: &Lock) -> Refusal {
     }
 }
 
-/// The lock epoch, seen.
+/// The lock epoch as read; `None` in a new store.
 pub type Epoch = Option<Seen<u64>>;
 
-/// Sets a lock, with those that come with it. The revocation lists are computed from the locks that stand, so nothing else
-/// is written for them.
+/// Sets a lock, with the locks that belong to it. CRLs are computed from the locks, so nothing else is written for them.
 pub fn set(lock: &Lock, with: &[Lock], rules: &[String], epoch: &Epoch) -> Changes {
     let mut changes = Changes::new();
     bump(&mut changes, epoch);
@@ -122,7 +120,7 @@ pub fn set(lock: &Lock, with: &[Lock], rules: &[String], epoch: &Epoch) -> Chang
     changes
 }
 
-/// Lifts a lock, with those that came with it. A fork is forgiven with it when the lineage itself was locked.
+/// Lifts a lock, with the locks that belong to it. Lifting a lock on a lineage also clears its fork.
 pub fn lift(
     lock: &Seen<Lock>,
     with: &[Seen<Lock>],
@@ -150,8 +148,8 @@ pub fn lift(
     changes
 }
 
-/// Moves the lock epoch on with everything that takes a right away, so that a restored store, which would give it back,
-/// can be told from the newest one.
+/// Increments the lock epoch. Every change that removes a right does so, because restoring an older store would undo it: a store
+/// with a lower epoch than the newest known is detected.
 pub fn bump(changes: &mut Changes, epoch: &Epoch) {
     let next = epoch.as_ref().map_or(0, |seen| seen.record) + 1;
     changes.upsert(keys::EPOCH.to_owned(), epoch.as_ref(), &next);

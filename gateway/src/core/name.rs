@@ -1,13 +1,13 @@
-//! Which name a newcomer gets.
+//! Names of newcomers, and the name patterns of tokens.
 
 use pki::{KeyDigest, Name, Role};
 
 use super::refusal::{NameRule, Refusal};
 
-/// The name to give: the wanted one, else the single exact name a token is for, else one made from the key.
+/// Chooses the name: the wanted one, else the only name that the token allows, else one derived from the key.
 ///
 /// # Errors
-/// [`Refusal::NameIllegal`] when the wanted name is not a legal name or none of those the token is for.
+/// [`Refusal::NameIllegal`] if the wanted name is invalid or the token does not allow it.
 pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDigest) -> Result<Name, Refusal> {
     let text = match (wanted, allowed) {
         (Some(wanted), _) => wanted.to_owned(),
@@ -33,10 +33,10 @@ pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDig
     }
 }
 
-/// A name that may be given to somebody, or why not: it is legal, and no program reads it as something else.
+/// Checks a name that is to be assigned: valid, and not one that programs read as something else, such as an address.
 ///
 /// # Errors
-/// [`Refusal::NameIllegal`].
+/// [`Refusal::NameIllegal`] with the rule.
 pub fn legal(text: &str) -> Result<Name, Refusal> {
     let name = known(text)?;
     match pki::misread(text) {
@@ -45,10 +45,10 @@ pub fn legal(text: &str) -> Result<Name, Refusal> {
     }
 }
 
-/// The name of somebody who has it already.
+/// Checks a name that may have been assigned already. Less strict than [`legal`].
 ///
 /// # Errors
-/// [`Refusal::NameIllegal`].
+/// [`Refusal::NameIllegal`] with the rule.
 pub fn known(text: &str) -> Result<Name, Refusal> {
     Name::parse(text).map_err(|bad| Refusal::NameIllegal {
         name: text.chars().take(64).collect(),
@@ -57,10 +57,10 @@ pub fn known(text: &str) -> Result<Name, Refusal> {
     })
 }
 
-/// The names that both lists of patterns are for, as patterns.
+/// Patterns for the names that match a pattern of each list.
 #[must_use]
 pub fn common(one: &[String], other: &[String]) -> Vec<String> {
-    // Two patterns have names in common only when the start of one matches the other: then the longer is what they share.
+    // two patterns have names in common only if the start of one matches the other; then the longer one is the intersection
     let mut common: Vec<String> = one
         .iter()
         .flat_map(|a| {
@@ -73,15 +73,15 @@ pub fn common(one: &[String], other: &[String]) -> Vec<String> {
     common
 }
 
-/// Whether every name that `a` is for, `b` is for as well.
+/// Whether `b` matches every name that `a` matches.
 fn narrower(a: &str, b: &str) -> bool {
     b.strip_suffix('*').map_or(a == b, |start| a.strip_suffix('*').unwrap_or(a).starts_with(start))
 }
 
-/// A name, or the beginning of names with a `*`, that a token is for.
+/// Checks a pattern of a token: a name, or a prefix and `*`.
 ///
 /// # Errors
-/// [`Refusal::NameIllegal`] when no name could match.
+/// [`Refusal::NameIllegal`] if no valid name could match.
 pub fn pattern(text: &str) -> Result<(), Refusal> {
     match text.strip_suffix('*') {
         Some(stem) => known(&format!("{stem}0")).map(drop),
@@ -89,7 +89,7 @@ pub fn pattern(text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a pattern matches a name: each `*` in it stands for anything.
+/// Whether a pattern matches a name; each `*` matches any text, also none.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
@@ -98,8 +98,8 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a name ends as a pattern does after a `*`. Each piece is looked for once, the first time it stands, so this takes
-/// no longer than the two are long.
+/// Whether a name ends as a pattern does after a `*`. Searches each piece once, at its first occurrence, so that the time is linear in
+/// both lengths.
 fn ends(pattern: &str, mut name: &str) -> bool {
     let (middle, last) = pattern.rsplit_once('*').map_or((None, pattern), |(middle, last)| (Some(middle), last));
     for piece in middle.into_iter().flat_map(|middle| middle.split('*')) {

@@ -1,17 +1,17 @@
-//! Networks: addresses with a common beginning, as they are written in the configuration.
+//! IP networks in CIDR notation, as in the configuration.
 
 use std::{net::IpAddr, str::FromStr};
 
 use thiserror::Error;
 
-/// Addresses with a common beginning: `192.0.2.0/24`, or one alone.
+/// An address prefix (`192.0.2.0/24`) or a single address.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
-/// Not a network.
+/// The text is neither an address nor a network.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
 #[error("neither an address nor a network")]
 pub struct BadNetwork;
@@ -32,7 +32,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// Whether it has this address. IPv4 that came in by an IPv6 socket counts as IPv4.
+    /// An IPv4-mapped IPv6 address (RFC 4291 2.5.5.2) is matched as IPv4.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let same = |ours: &[u8], theirs: &[u8]| {

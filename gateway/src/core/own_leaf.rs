@@ -1,5 +1,5 @@
-//! When the gateway's own certificate is renewed: by the wall clock, looked at each minute, so that a machine that slept and
-//! a clock that was set are noticed. A timer of half a week stands still with the machine.
+//! When the gateway's own certificate is renewed. The wall clock is checked every minute, because a timer of half a week stops while
+//! the machine is suspended and does not notice a clock that is set.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use pki::{BACKDATE, UnixTime};
 
 use crate::limits::GATEWAY_LEAF_LIFE;
 
-/// How often it is looked at.
-pub const LOOK: Duration = Duration::from_mins(1);
+/// Interval between two checks of the clock.
+pub const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Most looks that a renewal which failed is put off by: a quarter of an hour, so that days of a fault cost some hundred tries.
-const PUT_OFF_MAX: u32 = 15;
+/// Most checks to skip after a failed renewal: a quarter of an hour, so that a fault of several days costs some hundred attempts.
+const SKIP_MAX: u32 = 15;
 
-/// A time in which a certificate is valid, both ends included.
+/// The validity of a certificate; both ends are included (RFC 5280 4.1.2.5).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// From then.
+    /// `notBefore`.
     pub from: UnixTime,
-    /// Until then.
+    /// `notAfter`.
     pub until: UnixTime,
 }
 
 impl Validity {
-    /// Of a certificate that would be made now by a CA of this validity. It lies within the CA's whatever the clock says:
-    /// before the CA began and after it ended the gateway can still start, and say so.
+    /// Validity of a certificate issued now by a CA of this validity. It is always within the CA's: if the clock is before or after the
+    /// CA's validity, the gateway must still start and report that.
     #[must_use]
     pub fn of_new(ca: Self, now: UnixTime) -> Self {
         let at = now.min(ca.until.minus(SHORTEST)).max(ca.from.plus(BACKDATE));
         Self { from: at.minus(BACKDATE), until: at.plus(GATEWAY_LEAF_LIFE).min(ca.until) }
     }
 
-    /// Whether it holds then.
+    /// Whether `now` is within it.
     #[must_use]
     pub fn holds(&self, now: UnixTime) -> bool {
         self.from <= now && now <= self.until
@@ -42,52 +42,52 @@ impl Validity {
     }
 }
 
-/// Life of the last certificates before a CA ends.
+/// Shortest lifetime, for the last certificates before a CA ends.
 const SHORTEST: Duration = Duration::from_hours(1);
 
-/// The certificate in force, and how renewing it went.
+/// The certificate in use, and the failed renewals.
 #[derive(Clone, Debug)]
 pub struct OwnLeaf {
     validity: Validity,
     failures: u32,
-    /// Looks that go by before the next try.
-    put_off: u32,
+    /// Checks to skip before the next attempt.
+    skip: u32,
 }
 
 impl OwnLeaf {
-    /// One that was just made.
+    /// A new certificate.
     #[must_use]
     pub const fn new(validity: Validity) -> Self {
-        Self { validity, failures: 0, put_off: 0 }
+        Self { validity, failures: 0, skip: 0 }
     }
 
-    /// The one in force now: perhaps another, since a reload makes one too.
-    pub fn in_force(&mut self, validity: Validity) {
+    /// Sets the certificate in use, which a reload may have replaced.
+    pub fn set_current(&mut self, validity: Validity) {
         if self.validity != validity {
             *self = Self::new(validity);
         }
     }
 
-    /// Looks at the clock: whether to renew now.
-    pub fn look(&mut self, ca: Validity, now: UnixTime) -> bool {
+    /// To be called every [`CHECK_INTERVAL`]; true if the certificate is to be renewed now.
+    pub fn is_due(&mut self, ca: Validity, now: UnixTime) -> bool {
         let new = Validity::of_new(ca, now);
-        // Not when it would gain nothing: near the CA's end, and when the clock says that the CA has not begun.
+        // not if a new one would be no better: near the CA's end, and while the clock is before the CA's validity
         let gains = (now >= self.validity.half() && new.until > self.validity.until)
             || (now < self.validity.from && new.from < self.validity.from);
-        if gains && self.put_off > 0 {
-            self.put_off -= 1;
+        if gains && self.skip > 0 {
+            self.skip -= 1;
             return false;
         }
         gains
     }
 
-    /// It did not work; the next try is put off, each time for longer.
+    /// Renewing failed. Doubles the time until the next attempt, up to [`SKIP_MAX`] checks.
     pub fn failed(&mut self) {
-        self.put_off = (1 << self.failures.min(4)).min(PUT_OFF_MAX);
+        self.skip = (1 << self.failures.min(4)).min(SKIP_MAX);
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// What is wrong with the certificate in force, if anything.
+    /// Why clients refuse the certificate in use at this time; `None` if they accept it.
     #[must_use]
     pub fn trouble(&self, now: UnixTime) -> Option<&'static str> {
         if now > self.validity.until {
@@ -115,7 +115,7 @@ mod tests {
         OwnLeaf::new(Validity::of_new(ca(), now))
     }
 
-    /// Whatever happens to the clock between two looks, the look after it puts things right.
+    /// Any change of the clock between two checks is corrected at the next check.
     #[test]
     fn a_clock_that_jumps() {
         for (what, ahead, back) in [
@@ -127,12 +127,12 @@ mod tests {
         ] {
             let mut leaf = fresh(START);
             let now = START.plus(DAY * ahead).minus(DAY * back);
-            assert!(leaf.look(ca(), now), "{what}");
+            assert!(leaf.is_due(ca(), now), "{what}");
             let renewed = Validity::of_new(ca(), now);
             assert!(renewed.holds(now), "{what}");
-            // And when the clock comes back.
+            // and when the clock is set right
             let mut leaf = OwnLeaf::new(renewed);
-            assert!(leaf.look(ca(), START), "{what}, and again");
+            assert!(leaf.is_due(ca(), START), "{what}, and again");
             assert!(Validity::of_new(ca(), START).holds(START), "{what}, and again");
         }
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn by_day_it_is_renewed_at_half_of_its_life() {
         let mut leaf = fresh(START);
-        let looks = |leaf: &mut OwnLeaf, minutes: u32| leaf.look(ca(), START.plus(LOOK * minutes));
+        let looks = |leaf: &mut OwnLeaf, minutes: u32| leaf.is_due(ca(), START.plus(CHECK_INTERVAL * minutes));
         assert!((0..5_037).all(|minute| !looks(&mut leaf, minute)));
         assert!(looks(&mut leaf, 5_038));
     }
@@ -150,8 +150,8 @@ mod tests {
         let mut leaf = fresh(START);
         let mut tries = Vec::new();
         for minute in 0..60 {
-            let now = START.plus(DAY * 4).plus(LOOK * minute);
-            if leaf.look(ca(), now) {
+            let now = START.plus(DAY * 4).plus(CHECK_INTERVAL * minute);
+            if leaf.is_due(ca(), now) {
                 tries.push(minute);
                 leaf.failed();
             }
@@ -166,19 +166,19 @@ mod tests {
         assert_eq!((new.holds(START), new.until), (true, ca.until));
         let mut leaf = OwnLeaf::new(new);
         for hours in 0..200 {
-            assert!(!leaf.look(ca, START.plus(Duration::from_hours(hours))), "nothing is gained {hours} h later");
+            assert!(!leaf.is_due(ca, START.plus(Duration::from_hours(hours))), "nothing is gained {hours} h later");
         }
         assert_eq!(leaf.trouble(START.plus(DAY * 4)), Some("it has expired"));
-        // A start after the end: it lies within the CA's validity, or it could not be signed.
+        // a start after the CA's end: outside the CA's validity it could not be signed
         let late = Validity::of_new(ca, START.plus(DAY * 100));
         assert!(late.from >= ca.from && late.until == ca.until, "{late:?}");
-        // The CA is certified anew.
+        // the CA is renewed
         let renewed = Validity { until: START.plus(DAY * 1_800), ..ca };
-        assert!(leaf.look(renewed, START.plus(DAY * 4)));
-        // And a clock that knows nothing of this century.
+        assert!(leaf.is_due(renewed, START.plus(DAY * 4)));
+        // a clock at 1970
         let mut early = OwnLeaf::new(Validity::of_new(ca, UnixTime::new(5)));
         assert!(early.validity.from >= ca.from);
-        assert!(!early.look(ca, UnixTime::new(65)) && early.trouble(UnixTime::new(65)).is_some());
-        assert!(early.look(renewed, START), "and then it is set right");
+        assert!(!early.is_due(ca, UnixTime::new(65)) && early.trouble(UnixTime::new(65)).is_some());
+        assert!(early.is_due(renewed, START), "and then it is set right");
     }
 }

@@ -1,34 +1,34 @@
-//! Places in listings as callers are given them: sealed, so that they say nothing of what is left out.
+//! Cursors of listings. They are encrypted, so that a client learns nothing about the rows that it may not see.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
 
-/// Bytes of the key that seals places.
+/// Bytes of the key that encrypts cursors.
 const KEY_LEN: usize = 32;
 
-/// Longest place that is opened, in hex characters: no key of the store is nearly as long.
+/// Longest cursor that is decrypted, in hex characters: the keys of listed records are much shorter.
 const PLACE_MAX: usize = 2_048;
 
-/// Bits of half of a numbered place: two of them are no more than every reader of JSON keeps of a number.
+/// Bits of one half of a numeric cursor: 52 in all, which every JSON parser reads exactly (RFC 8259 6: 53 bits).
 const HALF: u32 = 26;
 
-/// Bits of a numbered place that are drawn anew each time, so that of two places nobody can tell how far they are apart, nor that they
-/// are the same. The others, 36, are more than happens in a process's life.
+/// Random bits in a numeric cursor, so that two cursors show neither their distance nor that they are the same. The other 36 bits are
+/// the number: more events than a process ever counts.
 const DRAWN: u32 = 16;
 
-/// Rounds of the Feistel network that hides numbers: four make a strong pseudorandom permutation of a good round function (Luby, Rackoff).
+/// Rounds of the Feistel network: four make a strong pseudorandom permutation of a pseudorandom round function (Luby, Rackoff).
 const ROUNDS: u8 = 4;
 
-/// Seals places in listings. The key is the process's own: after a restart a listing begins anew.
+/// Encrypts and decrypts cursors. The key is the process's own: after a restart old cursors are refused and a listing must start again.
 pub struct Places {
     key: Option<LessSafeKey>,
     numbers: hmac::Key,
 }
 
 impl Places {
-    /// With this key.
+    /// `key` must be random.
     #[must_use]
     pub fn new(key: [u8; KEY_LEN]) -> Self {
         let numbers = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"numbered places");
@@ -44,18 +44,18 @@ impl Places {
         bits & ((1 << HALF) - 1)
     }
 
-    /// The place after what has this number, as a number that says nothing of it.
+    /// The cursor after the row with this number. `drawn` is random.
     #[must_use]
     pub fn hide(&self, number: u64, drawn: [u8; 2]) -> u64 {
-        let whole = ((number << DRAWN) | u64::from(u16::from_be_bytes(drawn))) & ((1 << (2 * HALF)) - 1);
-        let (mut left, mut right) = (whole >> HALF, whole & ((1 << HALF) - 1));
+        let block = ((number << DRAWN) | u64::from(u16::from_be_bytes(drawn))) & ((1 << (2 * HALF)) - 1);
+        let (mut left, mut right) = (block >> HALF, block & ((1 << HALF) - 1));
         for round in 0..ROUNDS {
             (left, right) = (right, left ^ self.round(round, right));
         }
         (left << HALF) | right
     }
 
-    /// The number of a place that was hidden here. Of what was not, it is some number, hardly ever one that has been given.
+    /// The number in a cursor of [`Places::hide`]. A forged cursor gives a random number, almost certainly none that exists.
     #[must_use]
     pub fn reveal(&self, place: u64) -> u64 {
         let (mut left, mut right) = ((place >> HALF) & ((1 << HALF) - 1), place & ((1 << HALF) - 1));
@@ -65,7 +65,7 @@ impl Places {
         ((left << HALF) | right) >> DRAWN
     }
 
-    /// A place of a listing as it is given to a caller; nothing when it cannot be sealed. A nonce is used once.
+    /// Encrypts a store key as a cursor of `listing`; `None` if the cipher fails. A nonce must not be used twice.
     #[must_use]
     pub fn seal(&self, listing: &str, place: &str, nonce: [u8; NONCE_LEN]) -> Option<String> {
         let mut sealed = place.as_bytes().to_vec();
@@ -74,7 +74,7 @@ impl Places {
         Some(format!("{}{}", hex::encode(nonce), hex::encode(sealed)))
     }
 
-    /// A place that was sealed here for this listing.
+    /// The store key in a cursor; `None` if this process did not make it for `listing`.
     #[must_use]
     pub fn open(&self, listing: &str, text: &str) -> Option<String> {
         let bytes = hex::decode(Some(text).filter(|text| text.len() <= PLACE_MAX)?).ok()?;

@@ -1,4 +1,4 @@
-//! A certificate about to be made: the linted draft, and what becomes durable in the same commit.
+//! The plan of a certificate: the linted draft, and the changes of the same commit.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use super::{
     refusal::{Fault, REMOVED, Refusal},
 };
 
-/// A certificate that may be made: the linted draft, and what is to be durable with it. Only [`Charged::plan`] and
-/// [`own_leaf`] make one, and only an issuing CA makes anything of it.
+/// A certificate that may be signed: the linted draft, and the changes to commit with it. Only [`Charged::plan`] and [`own_leaf`] make
+/// one; its only use is [`Plan::sign`].
 #[derive(Debug)]
 #[must_use = "a plan that is not signed and committed issues nothing"]
 pub struct Plan {
@@ -36,23 +36,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whose certificate it is.
+    /// Role of the leaf.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.linted.identity().role
     }
 
-    /// The key of the CA that is to sign it, which its records name already.
+    /// Key digest of the CA that must sign it; the records in the plan name it already.
     #[must_use]
     pub const fn issuer(&self) -> KeyDigest {
         self.issuer
     }
 
-    /// Signs. Gives what is to be committed, in one batch, before anybody sees the certificate; its record; and the id given
-    /// to the client.
-    ///
-    /// # Errors
-    /// [`IssueError`].
+    /// Signs. Returns the changes to commit in one batch before the certificate is released, its record, and the id for the client.
     pub fn sign(self, ca: &IssuingCa) -> Result<(Changes, Certificate, String), IssueError> {
         let Self { linted, mut changes, lineage, rules, id, .. } = self;
         let issued = linted.issue(ca)?;
@@ -82,19 +78,19 @@ impl Plan {
     }
 }
 
-/// On what terms a certificate is made. A decision of the policy is spent for it, now or when somebody approved.
+/// Lifetime and rules of a certificate. Made from a grant of the policy, now or at the approval.
 #[derive(Debug)]
-#[must_use = "terms that no draft is made on were granted for nothing"]
+#[must_use = "terms are for one draft"]
 pub struct Terms {
     lifetime: Option<Duration>,
     rules: Vec<String>,
 }
 
 impl Terms {
-    /// Spends a grant to enroll or to renew.
+    /// Uses up a grant to enroll or to renew.
     ///
     /// # Errors
-    /// [`Fault::Issue`] when it allows anything else.
+    /// [`Fault::Issue`] for a bug: the grant is for another action.
     pub fn granted(grant: Grant) -> Result<Self, Fault> {
         match grant.action() {
             Action::Enroll | Action::Renew => {
@@ -113,10 +109,10 @@ impl Terms {
         }
     }
 
-    /// Those on which an enrollment was approved, as they were recorded with the approval.
+    /// The terms recorded with the approval of an enrollment.
     ///
     /// # Errors
-    /// [`Fault::Record`] when it is not approved, or not any more.
+    /// [`Fault::Record`] for a bug: the enrollment is not approved.
     pub fn approved(enrollment: &Enrollment) -> Result<Self, Fault> {
         if enrollment.state != EnrollmentState::Approved {
             return Err(Fault::Record(format!("enrollment {} is not approved", enrollment.id)));
@@ -125,54 +121,54 @@ impl Terms {
         Ok(Self { lifetime, rules: enrollment.rules.clone() })
     }
 
-    /// Those of the certificate by which an admitted caller asks for another that ends with it.
+    /// For a certificate that ends with the caller's own.
     pub fn of_own_certificate(caller: &Caller, now: UnixTime) -> Self {
         Self { lifetime: Some(caller.not_after.since(now)), rules: Vec::new() }
     }
 }
 
-/// What the certificates of machines and people have in common here.
+/// Settings for all certificates of machines and people.
 #[derive(Clone, Copy, Debug)]
 pub struct Common<'a> {
-    /// The trust domain.
+    /// In the SPIFFE ID.
     pub domain: &'a TrustDomain,
-    /// Where third parties find the revocation lists, if they are told.
+    /// URL of the CRLs for the extension `cRLDistributionPoints` (RFC 5280 4.2.1.13), if configured.
     pub lists: Option<&'a ListsUrl>,
-    /// How many certificates of each kind a lineage may have made in one life of them.
+    /// Most certificates of each kind for a lineage within one lifetime of a certificate.
     pub per_life: u32,
-    /// The CAs that sign them.
+    /// The active issuing CAs.
     pub signing: &'a SigningCas,
 }
 
 impl Common<'_> {
-    /// A lifetime, cut to what the CA of the role has left: a certificate that outlives its CA fails at a moment nobody
-    /// planned.
+    /// A lifetime, limited to the rest of the CA's validity: a certificate that outlives its CA becomes invalid before its own end,
+    /// when its holder does not expect it.
     ///
     /// # Errors
-    /// [`Fault::CaEnded`].
+    /// [`Fault::CaEnded`] if the CA has expired.
     pub fn within(&self, role: Role, lifetime: Duration, now: UnixTime) -> Result<Duration, Fault> {
         let end = self.signing.ends.of(role);
         if end <= now { Err(Fault::CaEnded { role: role.as_str(), end }) } else { Ok(lifetime.min(end.since(now))) }
     }
 }
 
-/// What a certificate is to say; the rest comes from the profile.
+/// Contents of a certificate; the rest comes from the profile.
 pub struct LeafSpec<'a> {
-    /// Trust domain and lists.
+    /// Trust domain, CRL URL and issuing CAs.
     pub common: Common<'a>,
     /// Machine or person.
     pub role: Role,
-    /// The name.
+    /// Last part of the SPIFFE ID.
     pub name: Name,
-    /// The key.
+    /// Its possession must be proven.
     pub key: SubjectKey,
-    /// How far the subject is proven.
+    /// As a certificate policy OID.
     pub assurance: AssuranceLevel,
-    /// Who admitted it.
+    /// As a certificate policy OID.
     pub admitted_by: AdmittedBy,
 }
 
-/// Lifetime when no rule says: machines a day, people half a day.
+/// Lifetime if no rule sets one: machines a day, people half a day.
 const fn default_lifetime(role: Role) -> Duration {
     match role {
         Role::Machine => Duration::from_secs(24 * 3600),
@@ -181,10 +177,10 @@ const fn default_lifetime(role: Role) -> Duration {
     }
 }
 
-/// Spends the terms on a draft, and lints it.
+/// Makes a draft and lints it.
 ///
 /// # Errors
-/// [`Fault::Issue`] when our own profile would make a certificate that breaks a rule.
+/// [`Fault::Issue`] for a bug: the profile breaks a lint. [`Fault::CaEnded`] if the CA has expired.
 pub fn draft(
     terms: Terms,
     wanted: LeafSpec<'_>,
@@ -218,10 +214,10 @@ pub fn draft(
     Ok(Draft { linted, key, issuer, assurance, kind, rules: terms.rules })
 }
 
-/// The plan for a certificate of the gateway's own, by no policy: whoever starts the gateway has its keys.
+/// The plan of the gateway's own certificate. No policy is asked, since the process that starts the gateway has its keys.
 ///
 /// # Errors
-/// [`LintError`] when it would break a rule.
+/// [`LintError`] if the certificate breaks a rule of the profile.
 pub fn own_leaf(request: LeafRequest, issuer: KeyDigest, at: UnixTime) -> Result<Plan, LintError> {
     let (lineage, id) = (request.identity.role.to_string(), request.identity.name.to_string());
     let linted = pki::draft(request, at).lint()?;
@@ -231,22 +227,22 @@ pub fn own_leaf(request: LeafRequest, issuer: KeyDigest, at: UnixTime) -> Result
 /// The two kinds of certificates of a lineage, each with a budget of its own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum LeafKind {
-    /// With which its holder comes to us.
+    /// The holder's certificate for the gateway.
     Own,
     /// For a machine's sealed services.
     Sealed,
 }
 
-/// Takes one certificate from a budget of so many in a life: as many at once after a rest, then one for each part of a life.
-/// `paid_until` is when the budget is full again.
+/// Takes one certificate from a budget of `per_life` certificates in each `life`: a token bucket of that size that refills evenly.
+/// `paid_until` is the time when it is full again; returns the new value.
 ///
 /// # Errors
-/// [`Refusal::CertificateLimit`], with when there is one again.
+/// [`Refusal::CertificateLimit`] with the time until the next one.
 pub(super) fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: UnixTime) -> Result<UnixSecs, Refusal> {
     let (life, now) = (life.as_secs(), now.secs());
     let each = life / u64::from(per_life.max(1));
     let full = now.saturating_add(life);
-    // What was spent by a clock that was ahead, or in a longer life, must not shut anybody out: there is one, at least.
+    // `paid_until` from a clock that was ahead, or from a longer lifetime, must not block the holder: then one certificate is left
     let before = if paid_until.0 > full { full.saturating_sub(each) } else { paid_until.0.max(now) };
     let paid = before.saturating_add(each);
     let over = paid.saturating_sub(full);
@@ -256,7 +252,7 @@ pub(super) fn spend(paid_until: UnixSecs, life: Duration, per_life: u32, now: Un
     Ok(UnixSecs(paid))
 }
 
-/// A linted draft that no budget was charged for.
+/// A linted draft that is not charged to a budget yet.
 #[derive(Debug)]
 #[must_use = "a draft that is not charged makes no plan"]
 pub struct Draft {
@@ -269,10 +265,10 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Takes it from the lineage's budget. Gives the reference that the lineage is to keep as well.
+    /// Charges it to the lineage's budget. Also returns the reference for the lineage's record.
     ///
     /// # Errors
-    /// [`Refusal::CertificateLimit`]; [`Fault::Record`] when the lineage is not of the subject named in the draft.
+    /// [`Refusal::CertificateLimit`]; [`Fault::Record`] for a bug: the lineage is not of the subject in the draft.
     pub fn charge(
         self,
         common: Common<'_>,
@@ -301,7 +297,7 @@ impl Draft {
     }
 }
 
-/// A draft that its lineage's budget was charged for.
+/// A draft that is charged to its lineage's budget.
 #[derive(Debug)]
 #[must_use = "a draft that is charged is to become a plan"]
 pub struct Charged {
@@ -310,7 +306,7 @@ pub struct Charged {
 }
 
 impl Charged {
-    /// The plan: the draft, with everything that is to be durable in the same commit. `id` is what the client is given.
+    /// Adds the changes of the same commit. `id` is the certificate's id for the client.
     pub fn plan(self, mut changes: Changes, stands: Stands, id: String) -> Plan {
         stand_on(&mut changes, stands);
         let Self { draft: Draft { linted, issuer, rules, .. }, lineage } = self;
@@ -318,20 +314,19 @@ impl Charged {
     }
 }
 
-/// Proof that a certificate may be made for a lineage. Only [`stands`] makes one; whoever plans a certificate, or signs
-/// one for SSH, needs it.
+/// Proof that a certificate may be issued for a lineage. Only [`stands`] makes one; it is needed to plan an X.509 or an SSH
+/// certificate.
 #[derive(Debug)]
-#[must_use = "a proof that is not used was looked up for nothing"]
+#[must_use = "a proof is for one certificate"]
 pub struct Stands {
     expect: Vec<Expectation>,
 }
 
-/// Looks whether a certificate may be made for a lineage: it is not ended and not forked, the subject that has the name holds
-/// this lineage, and no lock stands on name, lineage or any of these keys. Every way to a certificate asks this and
-/// nothing else.
+/// Checks that a certificate may be issued for a lineage: it is neither ended nor forked, the subject with its name has this lineage,
+/// and there is no lock on name, lineage or any of these keys. Every certificate of a machine or person passes this check.
 ///
 /// # Errors
-/// [`Refusal::Retired`], [`Refusal::Forked`], [`Refusal::Locked`]; [`Fault::Record`] when not every lock was looked up.
+/// [`Refusal::Retired`], [`Refusal::Forked`], [`Refusal::Locked`]; [`Fault::Record`] for a bug: not every lock was looked up.
 pub fn stands(
     lineage: &Seen<Lineage>,
     subject: Option<&Subject>,
@@ -348,14 +343,14 @@ pub fn stands(
     if record.forked {
         return Err(Refusal::Forked { what: format!("{} `{}`", record.role, record.name) });
     }
-    // Nobody can have locked a lineage that is not written yet.
+    // a lineage that is not written yet cannot be locked
     let written = lineage.version != 0;
     let mut targets = vec![(lock_kind(record.role), record.name.clone())];
     targets.extend(written.then(|| (LockKind::Lineage, record.id.clone())));
     targets.extend(keys.iter().map(|key| (LockKind::Key, key.hex())));
     locks.cover(&targets)?;
     locks.refuse()?;
-    // A lock, a fork or a removal at the same moment is a conflict.
+    // a concurrent lock, fork or removal makes the commit a conflict
     let mut expect: Vec<Expectation> =
         targets.iter().map(|(kind, target)| Expectation::Absent(keys::lock(*kind, target))).collect();
     if written {
@@ -364,7 +359,7 @@ pub fn stands(
     Ok(Stands { expect })
 }
 
-/// Makes `changes` hold only while what was proven holds.
+/// Adds the proof's conditions to `changes`.
 pub fn stand_on(changes: &mut Changes, stands: Stands) {
     for expect in stands.expect {
         if !changes.expect.contains(&expect) {
@@ -379,7 +374,7 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
 
-    /// How many certificates are had, asking once at each of these times.
+    /// Counts the certificates granted, with one request at each of these times.
     #[track_caller]
     fn check(what: &str, per_life: u32, times: impl IntoIterator<Item = u64>, want: usize) {
         let mut paid = UnixSecs(0);
@@ -400,7 +395,7 @@ mod tests {
         check("as fast as can be for a day", 16, start..start + day, 31);
         check("at two thirds of each life, for months", 16, (0..100).map(|at| start + at * day * 2 / 3), 100);
         check("one at most", 1, [start, start + 1, start + day], 2);
-        // The clock was 500 days ahead and is back.
+        // the clock was 500 days ahead and was set right
         let ahead = std::iter::repeat_n(start + 500 * day, 16);
         check("a clock set back", 16, ahead.clone().chain([start, start]), 17);
         check("and a little later", 16, ahead.chain([start, start + day / 16]), 18);

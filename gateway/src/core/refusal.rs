@@ -1,4 +1,5 @@
-//! Why something was not done, sorted by whose fault it is. `edge::fronts::native::problem` turns these into bytes, once.
+//! Why a request is refused, sorted by whose fault it is. Each front turns these into bytes in one place; for the native front this is
+//! `edge::fronts::native::problem`.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ mod conflict;
 mod malformed;
 mod missing;
 
-/// What became of a certificate whose lineage has ended: for good, and not to be asked about again.
+/// Why a certificate of an ended lineage is refused. Permanent: the client need not ask again.
 pub const REMOVED: &str = "its subject was removed or has left";
 
 /// A refused request.
@@ -36,137 +37,137 @@ pub enum Refusal {
     /// Policy said no.
     #[error("{}", denied(action, rules))]
     Denied {
-        /// The rules that decided: those that forbade it, or failed.
+        /// Ids of the rules that forbade it or failed.
         rules: Vec<String>,
-        /// What was asked, in words.
+        /// The action, as shown in the text.
         action: &'static str,
     },
     /// A person refused this enrollment.
     #[error("an approver denied this request: {reason}")]
     DeniedByPerson {
-        /// The person's reason.
+        /// As the approver wrote it.
         reason: String,
     },
-    /// The enrollment lapsed.
+    /// The enrollment expired undecided.
     #[error("the request lapsed before anybody decided")]
     Lapsed,
-    /// Another holds the name.
+    /// Another machine or person has the name.
     #[error("the name `{name}` is taken")]
     NameTaken {
-        /// The name.
+        /// The wanted name.
         name: String,
     },
-    /// The name is not one we can give.
+    /// The name cannot be assigned.
     #[error("the name `{name}` cannot be given: {why}")]
     NameIllegal {
-        /// The name as wanted.
+        /// The wanted name.
         name: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         why: String,
-        /// Whose rule that is.
+        /// Kind of the rule; decides the hint.
         whose: NameRule,
     },
-    /// Too many wait already.
+    /// Too many requests wait for approval.
     #[error("{0}")]
     QueueFull(#[from] QueueFull),
-    /// Too many requests.
+    /// The caller exceeded a rate limit.
     #[error("too many requests")]
     TooFast {
-        /// When to try again.
+        /// Time until the next request is allowed.
         retry_after: Duration,
     },
-    /// A lock stands.
+    /// The caller, its lineage or its key is locked.
     #[error("{what} is locked: {reason}")]
     Locked {
-        /// What is locked.
+        /// Kind and name of the target.
         what: String,
-        /// Why, by the words of whoever locked.
+        /// As given when the lock was set.
         reason: String,
     },
-    /// The certificate belongs to a lineage that two holders use.
+    /// The certificate belongs to a lineage with two holders.
     #[error("two holders of one key were seen: {what}")]
     Forked {
-        /// Whose lineage.
+        /// The machine or person of the lineage.
         what: String,
     },
     /// The certificate was replaced, or its subject removed.
     #[error("this certificate is no longer in use: {why}")]
     Retired {
-        /// What became of it.
+        /// Why it is not in use.
         why: &'static str,
     },
-    /// The certificate was replaced a moment ago, and changes nothing any more.
+    /// The certificate was replaced within the grace; only reading is allowed with it.
     #[error("this certificate was replaced by a newer one")]
     Replaced,
-    /// The lineage has had as many certificates as it may for now.
+    /// The lineage's budget of certificates is used up.
     #[error("too many certificates were made for this machine or person recently")]
     CertificateLimit {
-        /// When to try again.
+        /// Time until the next one.
         retry_after: Duration,
     },
     /// The certificate has expired on an open connection.
     #[error("this certificate has expired")]
     Expired,
-    /// No such thing, or not for the caller to know.
+    /// It does not exist, or the caller may not see it.
     #[error("no such {0}")]
     NotFound(#[from] Missing),
     /// The typed code is not the one the machine shows.
     #[error("the code does not match what the machine shows")]
     WrongCode,
-    /// The state does not allow this any more.
+    /// The present state does not allow the action.
     #[error("{0}")]
     Conflict(#[from] Conflict),
     /// This endpoint is not for this kind of caller.
     #[error("this endpoint is for {0}")]
     WrongCaller(#[from] ForWhom),
-    /// Something would change, and the request is not declared as what the protocol speaks.
+    /// A request that changes something has another `Content-Type`. Protects against cross-site requests (CSRF).
     #[error("a request that changes something is declared as `{wanted}`")]
     WrongMedia {
-        /// The media type.
+        /// The required media type.
         wanted: &'static str,
     },
-    /// A page of another site asks for a change in a person's name.
+    /// A browser sent the request on behalf of a page of another site (CSRF).
     #[error("the request comes from a page of another site")]
     CrossSite,
-    /// The body is larger than the endpoint takes.
+    /// The body exceeds the endpoint's limit.
     #[error("the request is larger than {max} bytes")]
     TooLarge {
         /// The limit in bytes.
         max: usize,
     },
-    /// The request did not come in time.
+    /// The request exceeded the time limit, in seconds.
     #[error("the request took longer than {0} s")]
     TooSlow(u64),
-    /// The head or the body stopped coming.
+    /// The head or the body did not arrive completely within the idle limit.
     #[error("the request did not arrive completely in time")]
     Unfinished,
-    /// Another version of HTTP.
+    /// The HTTP version is not supported.
     #[error("only HTTP/1.1 is supported")]
     HttpVersion,
-    /// The head is larger than we read.
+    /// The head exceeds a limit.
     #[error("the request's header is larger than {bytes} bytes or has more than {fields} lines")]
     HeadTooLarge {
         /// The limit in bytes.
         bytes: usize,
-        /// The limit in lines.
+        /// The limit in header lines.
         fields: usize,
     },
-    /// The path is there, and not for this method.
+    /// The path exists, but not with this method (RFC 9110 15.5.6).
     #[error("this endpoint does not support this method; `Allow` lists those that it supports")]
     Method,
     /// A service cannot be reached.
     #[error("{0}")]
     Service(#[from] Unreached),
-    /// The key that would sign does not answer in time. Nothing was changed.
+    /// The signing key did not answer in time. Nothing was changed.
     #[error("the gateway's signing key does not answer now")]
     SignerUnavailable,
-    /// We failed. The detail is for our log.
+    /// A fault of the gateway. The detail is for the log.
     #[error("{0}")]
     Ours(Fault),
 }
 
 impl Refusal {
-    /// What whoever asked is told. What failed inside is for our log.
+    /// The text for the client; of a fault only that there was one.
     #[must_use]
     pub fn told(&self) -> String {
         match self {
@@ -176,69 +177,69 @@ impl Refusal {
     }
 }
 
-/// What a name that cannot be given offends against: it says how to go on.
+/// Kind of the rule that a name breaks; decides the hint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum NameRule {
-    /// What a name is.
+    /// The syntax of names.
     Form,
-    /// What the join token is for.
+    /// The names that the join token allows.
     Token,
-    /// Whoever comes back keeps its name.
+    /// A rejoining machine or person keeps its name.
     Kept,
 }
 
-/// Why nobody answers at a service that the caller may reach.
+/// Why a service that the caller may reach does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreached {
-    /// The machine holds no tunnel.
+    /// The machine has no open tunnel.
     #[error("the machine `{machine}` is offline")]
     Offline {
-        /// Which.
+        /// Name of the machine.
         machine: String,
     },
     /// The machine exposes no such service.
     #[error("the machine `{machine}` does not expose `{service}`; {}", what_else(exposed))]
     NotExposed {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// What was asked for.
+        /// The requested service.
         service: String,
-        /// What it does expose.
+        /// The services that the caller may see instead.
         exposed: Vec<String>,
     },
-    /// The machine's owner does not let this caller in.
+    /// The machine's own access list does not admit this caller.
     #[error("the machine `{machine}` itself refused: {detail}")]
     ByMachine {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// Its words.
+        /// The machine's error text.
         detail: String,
     },
-    /// Nobody listens at the service's target.
+    /// The service's target refused the connection.
     #[error("the machine `{machine}` cannot reach its service: {detail}")]
     TargetClosed {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// Its words.
+        /// The machine's error text.
         detail: String,
     },
     /// The service's target did not answer in time.
     #[error("the service does not answer the machine `{machine}`: {detail}")]
     TargetSlow {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// Its words.
+        /// The machine's error text.
         detail: String,
     },
     /// The machine did not answer in time.
     #[error("the machine `{machine}` did not answer within {seconds} s")]
     Silent {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// How long we waited.
+        /// The timeout.
         seconds: u64,
     },
-    /// Too many streams.
+    /// A limit on streams is reached; the text names it.
     #[error("{0}")]
     TooMany(String),
 }
@@ -254,38 +255,38 @@ fn denied(action: &str, rules: &[String]) -> String {
     }
 }
 
-/// A failure of ours.
+/// A fault of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A record could not be read.
     #[error("store read failed: {0}")]
     Read(String),
-    /// A change may or may not be durable.
+    /// A commit whose outcome is unknown: it may or may not be durable.
     #[error("store commit outcome unknown: {0}")]
     Commit(String),
     /// The store cannot be reached now.
     #[error("the store is unavailable: {why}")]
     Unavailable {
-        /// When to try again.
+        /// How long to wait before the next attempt.
         retry_after: Duration,
-        /// What keeps it.
+        /// The engine's error.
         why: String,
     },
-    /// Everybody else kept changing the same records.
+    /// Every attempt to commit was a conflict.
     #[error("gave up after repeated conflicts")]
     Contention,
-    /// A certificate could not be made.
+    /// A certificate could not be issued.
     #[error("issuing failed: {0}")]
     Issue(String),
-    /// The CA that would sign it has ended.
+    /// The issuing CA has expired.
     #[error("the CA for {role} certificates ended at {end}; renew it with `lychgate-gateway ca renew`")]
     CaEnded {
-        /// Whose certificates it signs.
+        /// Role of the CA.
         role: &'static str,
-        /// When it ended.
+        /// `notAfter` of the CA.
         end: pki::UnixTime,
     },
-    /// A record does not say what it must.
+    /// A record is inconsistent with another one or with the code's assumptions.
     #[error("inconsistent record: {0}")]
     Record(String),
 }

@@ -1,52 +1,52 @@
-//! Why evidence does not hold, in its attestor's own words and under its own code.
+//! Why evidence is rejected: the attestor's code and text.
 
-/// Whose the fault is that evidence is refused for.
+/// Whether the rejected evidence was malformed or merely insufficient.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// No correct client sends this.
+    /// A correct client never sends it.
     Malformed,
-    /// It was understood, and does not admit.
+    /// It was understood and does not admit.
     Refused,
 }
 
 /// One kind of rejection. Each attestor declares its own; docs/errors.md has a row for each.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RejectionCode {
-    /// What programs tell it by: lower-case words with hyphens.
+    /// Machine-readable and stable: lower-case words with hyphens.
     pub name: &'static str,
-    /// Whose fault it is.
+    /// Decides the HTTP status.
     pub blame: Blame,
-    /// What to do about it.
+    /// What the user can do.
     pub hint: Option<&'static str>,
 }
 
 impl RejectionCode {
-    /// Of what no correct client sends.
+    /// A code with [`Blame::Malformed`].
     #[must_use]
     pub const fn malformed(name: &'static str, hint: Option<&'static str>) -> Self {
         Self { name, blame: Blame::Malformed, hint }
     }
 
-    /// Of what does not admit.
+    /// A code with [`Blame::Refused`].
     #[must_use]
     pub const fn refused(name: &'static str, hint: Option<&'static str>) -> Self {
         Self { name, blame: Blame::Refused, hint }
     }
 }
 
-/// No attestor of that kind is switched on.
+/// No attestor of that kind is enabled.
 pub static UNKNOWN: RejectionCode = RejectionCode::malformed("evidence-unknown", None);
 
-/// Pieces that each hold, and together would give more than any of them.
+/// Several pieces that each are valid, but together would grant more than any one of them.
 pub static CONFLICT: RejectionCode = RejectionCode::malformed(
     "evidence-conflict",
     Some("send one piece that admits: a join token, or the old certificate"),
 );
 
-/// A piece that is larger than its attestor takes.
+/// A piece above its attestor's size limit.
 pub static TOO_LARGE: RejectionCode = RejectionCode::malformed("evidence-too-large", None);
 
-/// A renewal without evidence that the policy wants.
+/// A renewal without the evidence that the policy requires.
 pub static WANTED: RejectionCode = RejectionCode::refused(
     "evidence-wanted",
     Some(
@@ -54,88 +54,88 @@ pub static WANTED: RejectionCode = RejectionCode::refused(
     ),
 );
 
-/// A ticket that does not belong here.
+/// The ticket is not from this gateway, or is for another key or other evidence.
 pub static TICKET_INVALID: RejectionCode = RejectionCode::refused("ticket-invalid", Some(ANEW));
 
-/// A second round that came too late.
+/// The second round came after the ticket expired.
 pub static TICKET_EXPIRED: RejectionCode = RejectionCode::refused("ticket-expired", Some(ANEW));
 
-/// A ticket that was used.
+/// The ticket was used before.
 pub static TICKET_SPENT: RejectionCode = RejectionCode::refused("ticket-spent", Some(ANEW));
 
-/// What to do about a ticket that is not good.
+/// Hint for all ticket errors.
 const ANEW: &str = "send the evidence again without the ticket, and answer the new challenge";
 
-/// Whoever stands behind it could not vouch for anybody now. Only tokens have such: the name is theirs.
+/// The creator of the token is locked or may not create it any more. Named after tokens, the only evidence with a creator.
 pub static SUSPENDED: RejectionCode = RejectionCode::refused("token-suspended", Some("ask for a new token"));
 
-/// Evidence that does not hold.
+/// Rejected evidence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Reject {
-    /// Which kind of rejection.
+    /// Declared by the attestor, or one of this module.
     pub code: &'static RejectionCode,
-    /// What is wrong, for whoever sent it.
+    /// What is wrong, for the client.
     pub text: String,
 }
 
 impl Reject {
-    /// A rejection with its words.
+    /// `text` is shown to the client.
     #[must_use]
     pub fn new(code: &'static RejectionCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 
-    /// While a lock stands on somebody else by whose word it would admit, of whom whoever sent it is told nothing.
+    /// For a lock on somebody else behind the evidence. The text does not disclose who.
     #[must_use]
     pub fn suspended() -> Self {
         Self::new(&SUSPENDED, "the join token cannot be used at present")
     }
 
-    /// For pieces that cannot stand beside each other.
+    /// For pieces that exclude each other.
     #[must_use]
     pub fn together(why: &str) -> Self {
         Self::new(&CONFLICT, format!("these pieces of evidence cannot stand beside each other: {why}"))
     }
 
-    /// For a piece of more bytes than its attestor takes.
+    /// For a piece above its attestor's size limit.
     #[must_use]
     pub fn too_large(kind: &str, max: usize) -> Self {
         Self::new(&TOO_LARGE, format!("the evidence of kind `{kind}` is larger than {max} bytes"))
     }
 
-    /// For a renewal without evidence that the policy wants: the kinds, and how long ago the oldest was shown.
+    /// For a renewal without required evidence of these kinds; `ago` is the age in seconds of the oldest evidence on record.
     #[must_use]
     pub fn wanted(kinds: &[&str], ago: u64) -> Self {
         let kinds = kinds.join("`, `");
         Self::new(&WANTED, format!("the policy wants fresh evidence of kind `{kinds}`, last shown {ago} s ago"))
     }
 
-    /// For evidence that lets somebody in, sent by somebody who is.
+    /// For evidence that is only for enrollment, sent at a renewal.
     #[must_use]
     pub fn only_admits(kind: &str) -> Self {
         Self::new(&UNKNOWN, format!("evidence of kind `{kind}` is for joining, and says nothing at a renewal"))
     }
 
-    /// For a ticket that does not hold.
+    /// For an invalid ticket.
     #[must_use]
     pub fn ticket(why: &str) -> Self {
         Self::new(&TICKET_INVALID, format!("the ticket does not hold: {why}"))
     }
 
-    /// For a ticket that came so many seconds too late.
+    /// For a ticket that expired so many seconds ago.
     #[must_use]
     pub fn late_ticket(seconds: u64) -> Self {
         Self::new(&TICKET_EXPIRED, format!("the ticket ended {seconds} s ago"))
     }
 
-    /// For a ticket that was used.
+    /// For a ticket that was used before.
     #[must_use]
     pub fn spent_ticket() -> Self {
         Self::new(&TICKET_SPENT, "the ticket was used already")
     }
 
-    /// Those that belong to no attestor, one of each.
+    /// One of each rejection in this module, for tests of the documentation.
     #[must_use]
     pub fn common() -> Vec<Self> {
         vec![
@@ -149,7 +149,7 @@ impl Reject {
         ]
     }
 
-    /// For a kind that nobody here judges.
+    /// For evidence of a kind without an attestor.
     #[must_use]
     pub fn unknown(kind: &str) -> Self {
         let shown: String = kind.chars().take(32).collect();

@@ -1,4 +1,4 @@
-//! Asking machines to renew now: what is remembered of it, and whom it still concerns.
+//! Requests to machines to renew now: their records, and which certificates they apply to.
 
 use pki::UnixTime;
 
@@ -9,17 +9,16 @@ use super::{
     records::{Lineage, Seen, UnixSecs},
 };
 
-/// Whether the holder of a certificate made at `issued` is still to renew: it, or everybody, was asked since. What was
-/// asked in the second of the issue does not count: a machine that hears of it by its tunnel renews within that second, and
-/// would do so again. What was asked in the future does not either, or a clock set back would have the fleet renew in a
-/// circle until that time.
+/// Whether the holder of a certificate issued at `issued` must renew: it, or every machine, was asked after that. A request in the
+/// same second does not count: a machine that receives it by its tunnel renews within that second and would renew again. A
+/// request in the future does not count either: after the clock was set back, machines would renew repeatedly until that time.
 #[must_use]
 pub fn is_wanted(issued: UnixTime, lineage: &Lineage, everybody: Option<UnixSecs>, now: UnixTime) -> bool {
     let asked = lineage.renewal_asked.into_iter().chain(everybody).map(UnixTime::from);
     asked.filter(|asked| *asked <= now).any(|asked| issued < asked)
 }
 
-/// Asks the holder of one lineage. The certificates it has stay good.
+/// Asks the holder of one lineage to renew. Its present certificates stay valid.
 pub fn ask(
     changes: &mut Changes,
     seen: &Seen<Lineage>,
@@ -34,7 +33,7 @@ pub fn ask(
     changes.event(Event::RenewalAsked { whom: identity, reason: reason.to_owned(), rules: rules.to_vec() });
 }
 
-/// Asks all machines, by one record.
+/// Asks all machines to renew, with one record.
 pub fn ask_all(reason: &str, rules: &[String], now: UnixTime) -> Changes {
     let mut changes = Changes::new();
     changes.put(keys::RENEW_MACHINES.to_owned(), &UnixSecs::from(now));
@@ -49,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate made at 100, looked at at 200.
+    /// A certificate issued at 100, at time 200.
     #[track_caller]
     fn check(own: Option<u64>, everybody: Option<u64>, want: bool) {
         let lineage = Lineage {

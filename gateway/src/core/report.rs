@@ -1,5 +1,4 @@
-//! Reports of runs of configuration tools: what of a report is remembered. One record a machine, the last one; the audit has
-//! them all.
+//! Reports of runs of configuration tools. The store has the last report of each machine; the audit has all.
 
 use super::{
     audit::Event,
@@ -8,8 +7,8 @@ use super::{
     records::{Convergence, Seen, Subject},
 };
 
-/// What a report changes; nothing when the very same one stands there already, so that sending it again after a lost reply
-/// does not look like another run. Times and counts are the reporter's word; who and when are not.
+/// The changes for a report; none if the stored one is identical, so that a repetition after a lost reply does not count as another run.
+/// Times and counts in a report are claims of the reporter; who reported it and when are verified.
 #[must_use]
 pub fn remember(
     machine: &Seen<Subject>,
@@ -26,7 +25,7 @@ pub fn remember(
     }
     let mut changes = Changes::new();
     let name = &machine.record.name;
-    // A machine removed at this moment must not leave a record behind for the next one of its name.
+    // if the machine is removed concurrently, no record must remain for a later machine of that name
     changes.expect.push(Expectation::At(keys::subject(machine.record.role, name), machine.version));
     changes.upsert(keys::convergence(name), before, convergence);
     changes.event(Event::MachineConverged { identity, run: convergence.run.clone(), rules: rules.to_vec() });
@@ -107,7 +106,7 @@ mod tests {
         check(Some(first.clone()), &report(Some("run-1"), 1, "ann", 11), true);
         check(Some(first.clone()), &report(Some("run-1"), 0, "bob", 11), true);
         check(Some(first), &report(Some("run-2"), 0, "ann", 11), true);
-        // Two runs without an id may well be alike.
+        // two runs without an id can have equal values
         check(Some(report(None, 0, "ann", 10)), &report(None, 0, "ann", 11), true);
     }
 }

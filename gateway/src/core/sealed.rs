@@ -1,9 +1,8 @@
-//! Decides the leaf for a machine's sealed services: what the machine's agent shows to people who reach it through the
+//! Decides the leaf for a machine's sealed services. The machine's agent uses it as a TLS server towards people who connect through the
 //! gateway, which then carries ciphertext only.
 //!
-//! It stands beside the chain of the lineage and never in it: it is never current or pending, nobody takes it from a
-//! client, and it ends with the machine's own certificate. The lineage remembers the newest two; any other is on
-//! the revocation list.
+//! It is not part of the lineage's succession: it is never current or pending, it is not accepted as a client certificate, and it ends
+//! with the machine's own certificate. The lineage records the newest two; all others are on the CRL.
 
 use pki::{AssuranceLevel, Identity, Serial, SubjectKey, UnixTime};
 
@@ -17,19 +16,19 @@ use super::{
     refusal::{Malformed, Refusal},
 };
 
-/// Leaves that may be in use at once: one, and the one it replaces.
+/// Leaves that may be in use at the same time: the newest, and the one that it replaces.
 const KEPT: usize = 2;
 
-/// What is to be done.
+/// The decision.
 #[derive(Debug)]
 pub enum SealedVerdict {
-    /// Make a certificate.
+    /// Issue a certificate.
     Issue(Box<Plan>),
-    /// The certificate made before for this key, whose reply was lost.
+    /// Send the certificate issued before for this key again; the reply may have been lost.
     Known(Box<Certificate>),
 }
 
-/// The serial of the leaf made before for this key, if it is good for as long as a new one would be.
+/// The serial of an earlier leaf for this key, if it ends when a new one would.
 #[must_use]
 pub fn made_before(caller: &Caller, key: &SubjectKey) -> Option<Serial> {
     let sealed = caller.lineage.record.sealed.iter();
@@ -38,10 +37,11 @@ pub fn made_before(caller: &Caller, key: &SubjectKey) -> Option<Serial> {
     sealed.rev().find(same).map(|cert| cert.serial)
 }
 
-/// Decides. The caller is an admitted machine; `known` is the record of [`made_before`].
+/// Decides. The caller is an admitted machine; `known` is the record of the serial from [`made_before`].
 ///
 /// # Errors
-/// [`Refusal::Malformed`] for the machine's own key, [`Refusal::Expired`] in the last second of its certificate.
+/// [`Refusal::Malformed`] if the key is that of the machine's own certificate, [`Refusal::Expired`] in the last second of that
+/// certificate.
 pub fn decide(
     caller: &Caller,
     key: SubjectKey,
@@ -67,7 +67,7 @@ pub fn decide(
         role: subject.role,
         name: identity.name.clone(),
         key: key.clone(),
-        // Nothing is proven of this key, whatever is of the machine's own.
+        // evidence was for the machine's own key, not for this one
         assurance: AssuranceLevel::Software,
         admitted_by: subject.admitted_by,
     };

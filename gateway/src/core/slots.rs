@@ -1,8 +1,8 @@
-//! The slots of the authority: which roots and issuing CAs there are, and how far each is on its way from being made to being
-//! gone. Here is what may follow what; keys, certificates and files are the signer's.
+//! The slots of the authority: its roots and issuing CAs, and the state of each from prepared to retired. This module has the allowed
+//! transitions; keys, certificates and files are in `signer`.
 //!
-//! A root and the issuing CAs made with it go together: they are published and activated at one moment, so that the active CAs
-//! always lead to the active root. An issuing CA that is made below the active root goes by itself.
+//! A root and the issuing CAs created with it are published and activated together, so that the active CAs always chain to the
+//! active root. An issuing CA created below the active root takes its steps alone.
 
 use std::fmt::Write as _;
 
@@ -12,22 +12,22 @@ use thiserror::Error;
 
 use super::records::text::{digest, role};
 
-/// How far a slot is.
+/// State of a slot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotState {
-    /// Made, and shown to nobody.
+    /// Created and not given to any client.
     Prepared,
-    /// Believed by everybody who fetches what there is to believe, and signing nothing: on its way in, or on its way out.
+    /// In the bundle that clients fetch, but not signing: before it becomes active, or after.
     Published,
-    /// Signing. One root, and one issuing CA of each role.
+    /// Signing. Exactly one root, and one issuing CA of each role.
     Active,
-    /// Told to nobody new. What it signed is accepted until it ends.
+    /// Not in the bundle any more. Certificates below it are accepted until they expire.
     Retired,
 }
 
 impl SlotState {
-    /// The word for it.
+    /// As in `authority.toml`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,18 +39,18 @@ impl SlotState {
     }
 }
 
-/// A root.
+/// A root CA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootSlot {
-    /// Its name: that of its files.
+    /// Unique among all slots; also the name of its files, without extension.
     pub name: String,
-    /// How far it is.
+    /// Changed by [`Slots::step`] only.
     pub state: SlotState,
-    /// The digest of its key: the pin.
+    /// SHA-256 of its public key, which is the pin.
     #[serde(with = "digest")]
     pub key: KeyDigest,
-    /// The generation in which it was published: whoever was given roots since has it.
+    /// The generation in which it was published. Clients that fetched the bundle at this generation or later have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<u64>,
 }
@@ -59,21 +59,21 @@ pub struct RootSlot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuingSlot {
-    /// Its name: that of its files.
+    /// Unique among all slots; also the name of its files, without extension.
     pub name: String,
-    /// Whose leaves it signs.
+    /// Role of the leaves that it signs.
     #[serde(with = "role")]
     pub role: Role,
-    /// The name of the root that signed it.
+    /// Name of the root that signed it.
     pub root: String,
-    /// How far it is.
+    /// Changed by [`Slots::step`] only.
     pub state: SlotState,
-    /// The digest of its key.
+    /// SHA-256 of its public key.
     #[serde(with = "digest")]
     pub key: KeyDigest,
 }
 
-/// All slots, which fit each other.
+/// All slots. Every value of this type is consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     generation: u64,
@@ -81,7 +81,7 @@ pub struct Slots {
     issuing: Vec<IssuingSlot>,
 }
 
-/// What the file says, before it is checked.
+/// `authority.toml` before it is checked.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -91,79 +91,79 @@ struct Raw {
     issuing: Vec<IssuingSlot>,
 }
 
-/// Longest name of a slot: it is the name of files.
+/// Longest name of a slot in bytes. The limit is ours; it keeps file names short.
 const NAME_MAX: usize = 32;
 
-/// Why slots are refused, or do not move.
+/// Why `authority.toml` or a step is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SlotError {
-    /// Not the file that it should be.
-    #[error("it does not read as the slots of an authority: {0}")]
+    /// The file is not TOML of the expected structure.
+    #[error("it is not a valid list of slots: {0}")]
     Syntax(String),
-    /// A name that is no name of files.
+    /// The name cannot be that of a file.
     #[error("`{0}` is no name of a slot: letters, digits and hyphens, at most {NAME_MAX}")]
     Name(String),
-    /// Two slots of one name or key.
+    /// Names and keys must be unique.
     #[error("two slots have the name or the key of `{0}`")]
     Twice(String),
-    /// An issuing CA of no root.
-    #[error("`{name}` is below the root `{root}`, and there is none of that name")]
+    /// An issuing CA names a root that does not exist.
+    #[error("`{name}` is below the root `{root}`, which does not exist")]
     NoRoot {
-        /// The CA.
+        /// The issuing CA.
         name: String,
-        /// The root that it names.
+        /// The missing root.
         root: String,
     },
-    /// A root that says when it was published although it never was, or the reverse.
+    /// `published` must be present exactly if the root is or was published.
     #[error("`{0}` does not say in which generation it was published, or says so although it never was")]
     Published(String),
-    /// None or several that sign.
+    /// There must be one active root, and one active issuing CA of each role.
     #[error("{found} of `{what}` are active instead of one")]
     Active {
-        /// Which.
+        /// `root` or a role.
         what: &'static str,
-        /// How many.
+        /// Number of active ones.
         found: usize,
     },
-    /// A CA that signs below a root that does not.
+    /// An active issuing CA must be below the active root.
     #[error("`{name}` is active, and its root `{root}` is not")]
     ActiveBelow {
-        /// The CA.
+        /// The issuing CA.
         name: String,
-        /// Its root.
+        /// The root that signed it.
         root: String,
     },
-    /// A name of nothing.
+    /// No slot has the name.
     #[error("there is no slot `{0}`; `lychgate-gateway ca list` shows them")]
     Unknown(String),
-    /// What is not the next step.
+    /// The step does not start from the slot's state.
     #[error("`{name}` is {}, and only what is {wanted} can be {}", state.as_str(), step.done())]
     NotNow {
         /// The slot.
         name: String,
-        /// How far it is.
+        /// State of the slot.
         state: SlotState,
-        /// From where the step leads.
+        /// The states from which the step is allowed.
         wanted: &'static str,
         /// The step.
         step: SlotStep,
     },
-    /// An issuing CA whose root is not so far.
+    /// The issuing CA takes this step together with its root.
     #[error("`{name}` is below `{root}`, and goes with it: {} that one", step.as_str())]
     WithItsRoot {
-        /// The CA.
+        /// The issuing CA.
         name: String,
         /// The root.
         root: String,
         /// The step.
         step: SlotStep,
     },
-    /// A root without CAs to take the place of the active ones.
+    /// The root has no published issuing CA to replace an active one.
     #[error("`{root}` has no published CA for {} certificates, so it cannot become active", role.as_str())]
     NoIssuing {
         /// The root.
         root: String,
-        /// Whose CA is missing.
+        /// The role without a CA.
         role: Role,
     },
 }
@@ -171,16 +171,16 @@ pub enum SlotError {
 /// A step of a slot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SlotStep {
-    /// From prepared to published.
+    /// Prepared to published.
     Publish,
-    /// From published to active; what was active becomes published.
+    /// Published to active; the slot that was active becomes published.
     Activate,
-    /// From prepared or published to retired.
+    /// Prepared or published to retired.
     Retire,
 }
 
 impl SlotStep {
-    /// The verb.
+    /// The command's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -209,7 +209,7 @@ impl SlotStep {
 }
 
 impl Slots {
-    /// Of a new authority: everything is active.
+    /// The slots of a new authority; all are active.
     #[must_use]
     pub fn first(root: KeyDigest, issuing: [(Role, KeyDigest); 3]) -> Self {
         let name = "root".to_owned();
@@ -225,10 +225,7 @@ impl Slots {
         Self { generation: 1, roots: vec![root], issuing }
     }
 
-    /// Reads them, strictly.
-    ///
-    /// # Errors
-    /// [`SlotError`].
+    /// Reads `authority.toml`. Unknown keys and inconsistent slots are errors.
     pub fn parse(text: &str) -> Result<Self, SlotError> {
         let Raw { generation, roots, issuing } =
             toml::from_str(text).map_err(|error| SlotError::Syntax(error.message().to_owned()))?;
@@ -299,7 +296,7 @@ impl Slots {
         Ok(self)
     }
 
-    /// Grows with every change.
+    /// Incremented with every change.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -333,14 +330,14 @@ impl Slots {
         self.issuing.iter().filter(move |slot| slot.role == role)
     }
 
-    /// Whether anything is on its way in or out.
+    /// Whether a rotation is in progress: some slot is published and not active.
     #[must_use]
     pub fn is_changing(&self) -> bool {
         let mut states = self.roots.iter().map(|slot| slot.state).chain(self.issuing.iter().map(|slot| slot.state));
         states.any(|state| state == SlotState::Published)
     }
 
-    /// A name that no slot has: `stem`, `stem-2` and so on.
+    /// The first unused name of `stem`, `stem-2`, `stem-3` and so on.
     #[must_use]
     pub fn free_name(&self, stem: &str) -> String {
         let used = |name: &str| self.root(name).is_some() || self.issuing.iter().any(|slot| slot.name == *name);
@@ -352,16 +349,13 @@ impl Slots {
         Self { generation: self.generation.saturating_add(1), ..self.clone() }
     }
 
-    /// The same slots with other certificates: renewed ones, or another list.
+    /// The same slots with the next generation, because a certificate or CRL file was replaced.
     #[must_use]
     pub fn touched(&self) -> Self {
         self.next()
     }
 
-    /// With a new root and the issuing CAs below it.
-    ///
-    /// # Errors
-    /// [`SlotError`].
+    /// Adds a prepared root and the prepared issuing CAs below it.
     pub fn with_root(
         &self,
         name: &str,
@@ -376,10 +370,7 @@ impl Slots {
         next.checked()
     }
 
-    /// With a new issuing CA below the active root.
-    ///
-    /// # Errors
-    /// [`SlotError`].
+    /// Adds a prepared issuing CA below the active root.
     pub fn with_issuing(&self, name: String, role: Role, key: KeyDigest) -> Result<Self, SlotError> {
         let root = self.active_root().map(|slot| slot.name.clone()).unwrap_or_default();
         let mut next = self.next();
@@ -387,10 +378,10 @@ impl Slots {
         next.checked()
     }
 
-    /// After a step of the slot of that name.
+    /// Takes a step of the slot with that name.
     ///
     /// # Errors
-    /// [`SlotError`] when it is not the slot's next step.
+    /// [`SlotError::NotNow`], [`SlotError::WithItsRoot`] or [`SlotError::NoIssuing`] if the step is not allowed now.
     pub fn step(&self, name: &str, step: SlotStep) -> Result<Self, SlotError> {
         let mut next = self.next();
         if let Some(root) = self.root(name) {
@@ -426,7 +417,7 @@ impl Slots {
             }
             SlotStep::Activate => {
                 for role in Role::ALL {
-                    // The newest, should there be several.
+                    // the newest, if there are several
                     let ready = |slot: &&IssuingSlot| slot.role == role && slot.state == SlotState::Published;
                     let newest = below.iter().rfind(ready);
                     let newest = newest.ok_or_else(|| SlotError::NoIssuing { root: name.to_owned(), role })?;

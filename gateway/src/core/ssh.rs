@@ -1,7 +1,7 @@
-//! Decides SSH certificates: a machine's for its names, a person's for the logins that the policy gives them.
+//! Decides SSH certificates: a machine's for its host names, a person's for the logins that the policy grants.
 //!
-//! The proof first. What is asked for again is made again: it takes nothing from anybody but from the lineage's own budget, and the end is
-//! never later than that of the certificate with which it was asked for.
+//! The proof of possession is checked first. A repeated request gets a new certificate: that costs only the lineage's own budget, and
+//! the certificate never outlives the one with which it was requested.
 
 use std::time::Duration;
 
@@ -19,36 +19,35 @@ use super::{
 };
 use crate::limits::{SSH_CERTIFICATES_PER_LIFE, SSH_LIFE};
 
-/// An SSH key whose holder is on this connection. Made only by [`prove`].
+/// An SSH key with proof that its holder is on this connection. Made only by [`prove`].
 #[derive(Debug)]
 #[must_use = "a proven key that is not certified was proven for nothing"]
 pub struct ProvenSshKey(SshKey);
 
-/// Checks that whoever asks holds the SSH key.
+/// Verifies the caller's signature by the SSH key over the connection's exporter value.
 ///
 /// # Errors
-/// [`Refusal::BadSshKey`] for keys we do not certify, [`BadProof::Ssh`] for a signature that does not hold.
+/// [`Refusal::BadSshKey`] for a key type that is not certified, [`BadProof::Ssh`] for an invalid signature.
 pub fn prove(public_key: &str, signature: &str, namespace: &str, exporter: &[u8; 32]) -> Result<ProvenSshKey, Refusal> {
     let key = SshKey::parse(public_key).map_err(Refusal::from)?;
     key.verify(namespace, &wire::ssh::proof_message(exporter), signature).map_err(BadProof::Ssh)?;
     Ok(ProvenSshKey(key))
 }
 
-/// A certificate that may be made once `changes` are committed.
+/// A certificate that may be signed once `changes` are committed.
 #[derive(Debug)]
 #[must_use = "a plan that is not carried out issues nothing"]
 pub struct SshPlan {
-    /// What to sign.
+    /// To be signed.
     pub draft: SshDraft,
-    /// What must be durable first: the event, while its holder's lineage stands.
+    /// To be committed first: the event, on condition that the lineage is still valid.
     pub changes: Changes,
 }
 
-/// A machine's certificate for its sshd: by its own names, until its own certificate ends.
+/// A host certificate for a machine, with its own names and until its own certificate ends.
 ///
 /// # Errors
-/// [`Refusal::Expired`] in the last second of the machine's certificate; [`Fault::Issue`] when the names make no
-/// certificate.
+/// [`Refusal::Expired`] in the last second of the machine's certificate; [`Fault::Issue`] if SSH does not allow the names.
 pub fn host(
     caller: &Caller,
     ProvenSshKey(key): ProvenSshKey,
@@ -59,10 +58,10 @@ pub fn host(
     planned(caller, draft.map_err(not_made)?, vec![], SSH_LIFE, now)
 }
 
-/// A person's certificate: the logins and the time that the policy gives them, and never past their own certificate.
+/// A user certificate with the logins and the lifetime that the policy grants; it ends with the person's own certificate at the latest.
 ///
 /// # Errors
-/// [`Refusal::Denied`]; [`Refusal::Expired`] as for machines; [`Fault::Issue`] when the policy's logins make no certificate.
+/// [`Refusal::Denied`]; [`Refusal::Expired`] as for machines; [`Fault::Issue`] if SSH does not allow the policy's logins.
 pub fn user(
     caller: &Caller,
     ProvenSshKey(key): ProvenSshKey,
@@ -80,7 +79,6 @@ pub fn user(
     planned(caller, draft.map_err(not_made)?, grant.rules().to_vec(), life, now)
 }
 
-/// The question put to the policy.
 fn ask(caller: &Caller, now: UnixTime) -> policy::Ask {
     policy::Ask {
         action: policy::Action::Login,
@@ -90,7 +88,7 @@ fn ask(caller: &Caller, now: UnixTime) -> policy::Ask {
     }
 }
 
-/// Nobody asks for names or times, so what is wrong with them is our own doing.
+/// Names and times do not come from the client, so an error in them is a fault of ours.
 fn not_made(error: SshError) -> Refusal {
     match error {
         SshError::Over => Refusal::Expired,
@@ -98,8 +96,8 @@ fn not_made(error: SshError) -> Refusal {
     }
 }
 
-/// `life` is how long such a certificate may live. Its end may come sooner, with that of the caller's own, and the budget must not end
-/// with it.
+/// `life` is the longest lifetime of such a certificate and the period of the budget. The certificate itself may end sooner, with the
+/// caller's own.
 fn planned(
     caller: &Caller,
     draft: SshDraft,

@@ -1,5 +1,5 @@
-//! Who would be stranded by a step of the authority: whom the last certificate that they use was given with roots of which none
-//! would be left, and whose certificates would lead to a CA that nobody new is told of.
+//! Who would be stranded by retiring a root or CA: clients that have no other root (they got their roots with the certificate that they
+//! use), and holders of certificates that chain to the retired CA.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use super::{
     slots::{SlotState, Slots},
 };
 
-/// Most names kept of each group: enough to go and look.
+/// Most names kept of each group, as examples for the operator.
 const NAMES: usize = 10;
 
-/// Machines and people.
+/// A group of machines and people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holders {
-    /// How many.
+    /// Size of the group.
     pub count: u64,
-    /// When the last of their certificates ends.
+    /// `notAfter` of the last of their certificates.
     pub last_end: UnixSecs,
-    /// Some of them, as `machine NAME` or `person NAME`.
+    /// Up to 10 of them, as `machine NAME` or `person NAME`.
     pub names: Vec<String>,
 }
 
@@ -43,35 +43,35 @@ impl Holders {
     }
 }
 
-/// Who depends on what, of all lineages that have not ended.
+/// Which roots and CAs the holders of all lineages that have not ended depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// When it was counted.
     pub at: UnixSecs,
-    /// The generation of the authority that was in force then.
+    /// Generation of the authority at that time.
     pub generation: u64,
-    /// By the generation in which the certificate that they use was made: whom they were told to believe.
+    /// By the generation in which the certificate in use was issued; with it the client got the roots of that generation.
     pub given: BTreeMap<u64, Holders>,
-    /// Those with a certificate that has not ended, by the key of the CA that signed it, hex.
+    /// Holders of a certificate that has not expired, by the key digest (hex) of the CA that signed it.
     pub signed: BTreeMap<String, Holders>,
 }
 
 impl Usage {
-    /// Nobody yet.
+    /// Without holders; see [`Usage::add`].
     #[must_use]
     pub fn new(generation: u64, now: UnixTime) -> Self {
         Self { at: now.into(), generation, ..Self::default() }
     }
 
-    /// Counts whoever holds a lineage.
+    /// Counts the holder of a lineage.
     pub fn add(&mut self, lineage: &Lineage) {
         if lineage.ended {
             return;
         }
         let who = format!("{} {}", lineage.role, lineage.name);
-        // What came with the certificate in use was received. Of one that was never used nobody knows; a first one has nothing
-        // before it.
+        // The client has received what came with the certificate in use. Whether it received a pending one is unknown, so that counts
+        // only if it is the lineage's first.
         if let Some(used) = lineage.current.as_ref().or(lineage.pending.as_ref()) {
             self.given.entry(used.generation).or_default().add(&who, used.not_after);
         }
@@ -86,7 +86,7 @@ impl Usage {
         }
     }
 
-    /// Those who were never given the root of that name.
+    /// Holders that never got the root with that name.
     #[must_use]
     pub fn without(&self, slots: &Slots, root: &str) -> Holders {
         let published = slots.root(root).and_then(|root| root.published).unwrap_or(u64::MAX);
@@ -99,7 +99,7 @@ impl Usage {
         all
     }
 
-    /// Those whom retiring the slot of that name would strand: without it they would know no root that is left.
+    /// Holders that would have no root left if the slot with that name were retired.
     #[must_use]
     pub fn without_any_other(&self, slots: &Slots, name: &str) -> Holders {
         if slots.root(name).is_none() {
@@ -109,11 +109,11 @@ impl Usage {
             .roots()
             .iter()
             .filter(|root| root.name != name && matches!(root.state, SlotState::Published | SlotState::Active));
-        // Who was given roots in a generation has all that were published by then.
+        // a client that got roots in a generation has all roots published by then
         self.given_before(left.filter_map(|root| root.published).min().unwrap_or(u64::MAX))
     }
 
-    /// Those with a certificate that has not ended, by the CA of that name or one below the root of that name.
+    /// Holders of an unexpired certificate of the CA with that name, or of any CA below the root with that name.
     #[must_use]
     pub fn signed_by(&self, slots: &Slots, name: &str) -> Holders {
         let mut all = Holders::default();
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// One row: those who hold something, and who is stranded when the first root and the first CA for machines are retired.
+    /// One row: lineages, and who is stranded when the first root or the first CA for machines is retired.
     #[track_caller]
     fn check(holders: &[Lineage], root: &[&str], machine: &[&str]) {
         let mut usage = Usage::new(9, UnixTime::new(1_000));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn who_is_stranded() {
-        // The second root was published in generation 3.
+        // the second root was published in generation 3
         check(&[], &[], &[]);
         check(&[lineage("new", cert(11, 3, 2_000), None)], &[], &[]);
         check(&[lineage("old", cert(1, 2, 2_000), None)], &["old"], &["old"]);

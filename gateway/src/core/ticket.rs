@@ -1,7 +1,7 @@
-//! The ticket: what attestors keep between two rounds, sealed, in the client's hands. So whoever begins and goes away costs the
-//! gateway nothing, and the second round may come to another process, on another connection.
+//! Tickets: the state of attestors between two rounds, encrypted and held by the client. An abandoned first round costs the
+//! gateway no memory, and the second round may come to another process, on another connection.
 //!
-//! A ticket is for one key, and holds for a few minutes. It is used once: its id is spent in the commit of whatever it leads to.
+//! A ticket is for one key and valid for a few minutes. It can be used once: its id is recorded in the commit of the decision.
 
 use std::collections::BTreeMap;
 
@@ -19,41 +19,41 @@ use zeroize::Zeroizing;
 
 use super::reject::Reject;
 
-/// How long the second round may take, in seconds: a TPM of the slow kind takes twenty for it, and somebody may have to touch a key.
+/// Lifetime of a ticket in seconds: a slow TPM takes 20 s for the second round, and a person may have to touch a security key.
 pub const TICKET_LIFE_SECS: u64 = 300;
 
-/// Most bytes that one attestor keeps between two rounds: a nonce, a secret, and digests of what was sent.
+/// Most bytes of state of one attestor: a nonce, a secret, and digests of what was sent.
 pub const KEPT_MAX: usize = 4 * 1024;
 
-/// Most bytes that one attestor asks with: a wrapped credential takes one or two thousand.
+/// Most bytes of one attestor's challenge: a wrapped credential has one or two thousand.
 pub const ASK_MAX: usize = 64 * 1024;
 
-/// Longest ticket that is opened, in characters: as much as every piece of evidence may have kept, twice encoded.
+/// Longest ticket that is decrypted, in characters: the state of every piece of evidence, base64 twice.
 const TICKET_MAX: usize = 2 * wire::limits::EVIDENCE_MAX * KEPT_MAX + 1024;
 
-/// The version of the format, its first byte.
+/// Version of the format, the first byte of a ticket.
 const VERSION: u8 = 1;
 
-/// Bytes of an id: nobody draws one twice.
+/// Bytes of an id: random, so long that none is ever drawn twice.
 const ID_LEN: usize = 16;
 
-/// What seals tickets: one key for all processes of a gateway.
+/// Derives the keys that encrypt tickets; the same for all processes of a gateway.
 pub struct TicketKey(hmac::Key);
 
-/// A ticket, opened.
+/// A decrypted ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Its id.
+    /// Random; also selects the encryption key.
     pub id: [u8; ID_LEN],
-    /// The key that it is for.
+    /// The client key for which it is valid.
     pub for_key: KeyDigest,
-    /// The last second in which it holds.
+    /// The last second in which it is valid.
     pub ends: UnixTime,
-    /// What each kind of evidence kept.
+    /// State of each attestor, by its kind.
     pub kept: BTreeMap<String, Vec<u8>>,
 }
 
-/// What is sealed.
+/// The plaintext of a ticket.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
@@ -63,22 +63,22 @@ struct Sealed {
 }
 
 impl TicketKey {
-    /// From the key that the authority keeps for it, as PKCS#8. (It is kept like the authority's other keys, in the same encryption.
-    /// Its bytes are secret and random, and serve for nothing else.)
+    /// From the private key in `ticket.key`, PKCS#8. Its format is that of the other keys; here it is only a random secret, used for
+    /// nothing else.
     #[must_use]
     pub fn new(pkcs8: &[u8]) -> Self {
         let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pkcs8), b"lychgate ticket key v1");
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))
     }
 
-    /// The key for one ticket. It seals one text, so its nonce need not vary.
+    /// The key of one ticket. It encrypts one text, so the nonce can be constant.
     fn of(&self, id: &[u8; ID_LEN]) -> Option<(LessSafeKey, Nonce)> {
         let bytes = Zeroizing::new(hmac::sign(&self.0, id).as_ref().to_vec());
         let key = UnboundKey::new(&AES_256_GCM, &bytes).ok().map(LessSafeKey::new)?;
         Some((key, Nonce::assume_unique_for_key([0; NONCE_LEN])))
     }
 
-    /// Seals a ticket whose id was drawn for it; nothing when the cipher fails.
+    /// Encrypts a ticket; `None` if the cipher fails. The id must never have been used before.
     #[must_use]
     pub fn seal(&self, ticket: &Ticket) -> Option<String> {
         let (key, nonce) = self.of(&ticket.id)?;
@@ -89,10 +89,10 @@ impl TicketKey {
         Some(URL_SAFE_NO_PAD.encode([&[VERSION][..], &ticket.id, &text].concat()))
     }
 
-    /// Opens a ticket.
+    /// Decrypts a ticket.
     ///
     /// # Errors
-    /// [`super::reject::TICKET_INVALID`] for what this gateway did not seal.
+    /// [`super::reject::TICKET_INVALID`] if this gateway did not make it.
     pub fn open(&self, text: &str) -> Result<Ticket, Reject> {
         self.opened(text).ok_or_else(|| Reject::ticket("this gateway did not make it"))
     }
@@ -112,10 +112,10 @@ impl TicketKey {
 }
 
 impl Ticket {
-    /// Whether it holds for this key, now, beside evidence of these kinds.
+    /// Checks that it is valid for this key, at this time, with evidence of these kinds.
     ///
     /// # Errors
-    /// [`super::reject::TICKET_INVALID`] or [`super::reject::TICKET_EXPIRED`].
+    /// [`super::reject::TICKET_INVALID`] for another key or other kinds, [`super::reject::TICKET_EXPIRED`] after [`Ticket::ends`].
     pub fn holds(&self, for_key: &KeyDigest, kinds: &[&str], now: UnixTime) -> Result<(), Reject> {
         if self.for_key != *for_key {
             return Err(Reject::ticket("it is for another key"));
@@ -153,7 +153,7 @@ mod tests {
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-            // The last character has bits that stand for nothing.
+            // base64url: some bits of the last character are unused
             if at + 1 < text.len() {
                 assert_eq!(key.open(&String::from_utf8(changed).unwrap()), refused, "{at}");
             }

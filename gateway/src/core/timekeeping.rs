@@ -1,6 +1,6 @@
-//! Whether housekeeping may believe the wall clock. A clock that runs ahead for a minute makes every record look old, and
-//! what was deleted then is gone when the clock is right again. So the wall clock is held against the time that was counted
-//! since it was last believed; while the two disagree only what is short-lived lapses, and by the counted time.
+//! Whether housekeeping may trust the wall clock. If the clock is ahead for only a minute, every record looks old, and what is
+//! deleted in that minute stays deleted. So the wall clock is compared with the time counted from the monotonic clock since the wall
+//! clock was last trusted; while they disagree, only short-lived records expire, by the counted time.
 
 use std::time::Duration;
 
@@ -11,46 +11,46 @@ use super::records::UnixSecs;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// How far the wall clock may run from the time that was counted, in seconds: further than any correction of a clock that
-/// was kept, nearer than the shortest time after which something is deleted for good.
+/// Allowed difference between the wall clock and the counted time, in seconds: more than any correction of a synchronised clock,
+/// less than the shortest retention of anything that is deleted permanently.
 pub const TOLERANCE: u64 = DAY;
 
-/// How long a gateway may have been off, in seconds, before its clock is doubted at the start. What is deleted for good is
-/// kept for 400 days, so a clock that is wrong by this much costs a thirteenth of that.
+/// How long a gateway may have been off, in seconds, before its clock is doubted at the start. What is deleted permanently is
+/// kept for 400 days, so a clock that is wrong by this much shortens that by a thirteenth.
 pub const OFF_PLAUSIBLE: u64 = 30 * DAY;
 
-/// How long a doubted clock stops everything, in seconds. After it what is short-lived lapses, by the counted time.
+/// For how long, in seconds, a doubted clock stops all deletion. After that short-lived records expire, by the counted time.
 pub const EVERYTHING_STOPS: u64 = DAY;
 
-/// How often the time is noted in the store while nothing else about it changes, in seconds: far less than [`TOLERANCE`],
+/// How often the time is written to the store while nothing else about it changes, in seconds: far less than [`TOLERANCE`],
 /// and no load on the disk.
 const NOTE_EVERY: u64 = HOUR;
 
-/// What the store remembers of the clock, for the next start.
+/// The record about the clock, for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockNote {
-    /// The time, as far as it was believed or counted.
+    /// The wall clock if it was trusted, else the counted time.
     pub at: UnixSecs,
     /// Set while the clock is doubted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubted>,
 }
 
-/// A doubt as the store remembers it.
+/// A doubt in the store.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubted {
-    /// Since when, by the counted time.
+    /// Start of the doubt, by the counted time.
     pub since: UnixSecs,
-    /// How far ahead the clock would still have been believed, in seconds.
+    /// How far ahead the clock could have been without a doubt, in seconds.
     pub slack: u64,
 }
 
 /// Both clocks at one moment.
 #[derive(Copy, Clone, Debug)]
 pub struct ClockReading {
-    /// The clock of the day, seconds since the Unix epoch.
+    /// Seconds since the Unix epoch.
     pub wall: u64,
-    /// A clock that nobody sets, since any moment.
+    /// The monotonic clock.
     pub uptime: Duration,
 }
 
@@ -74,47 +74,47 @@ impl std::fmt::Display for Off {
     }
 }
 
-/// Why the clock is not believed.
+/// Why the clock is not trusted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// How far it is off.
+    /// Difference from the counted time.
     pub off: Off,
-    /// Since when, by the counted time.
+    /// Start of the doubt, by the counted time, seconds since the Unix epoch.
     pub since: u64,
 }
 
-/// What housekeeping may do.
+/// What housekeeping may delete.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Deletes {
-    /// Everything that is old by this time.
+    /// Everything that is past its retention at this time, seconds since the Unix epoch.
     Everything(u64),
-    /// What is short-lived, by this time, which was counted.
+    /// Only short-lived records, at this counted time.
     ShortLived(u64),
     /// Nothing.
     Nothing,
 }
 
-/// The time as it was last counted.
+/// The counted time and the doubt, after each reading.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CountedTime {
-    /// Where counting began: the time that was believed last, and the uptime then.
+    /// Start of counting: the wall clock when it was last trusted, and the uptime then.
     from: (u64, Duration),
-    /// How far ahead the clock may be and still be believed, in seconds.
+    /// How far ahead the clock may be without a doubt, in seconds.
     slack: u64,
-    /// The counted time.
+    /// The counted time, seconds since the Unix epoch.
     pub expected: u64,
-    /// Set while the wall clock is not believed.
+    /// Set while the wall clock is not trusted.
     pub doubt: Option<Doubt>,
 }
 
 impl CountedTime {
-    /// A clock that is believed, whatever was counted: at the first start, or because an operator says so.
+    /// Trusts the wall clock without a comparison: at the first start, or because an operator confirmed it.
     #[must_use]
     pub const fn believing(now: ClockReading) -> Self {
         Self { from: (now.wall, now.uptime), slack: TOLERANCE, expected: now.wall, doubt: None }
     }
 
-    /// What to begin with after a start: what the store remembers, or the time of the newest thing in it.
+    /// The state after a start, from the record in the store or one made of the newest time found there.
     #[must_use]
     pub fn resumed(note: &ClockNote, now: ClockReading) -> Self {
         let at = note.at.0;
@@ -123,7 +123,7 @@ impl CountedTime {
         Self { from: (at, now.uptime), slack, expected: at, doubt }
     }
 
-    /// Holds a reading against what was counted.
+    /// Compares a reading with the counted time.
     #[must_use]
     pub fn judge(self, now: ClockReading) -> Self {
         let (at, since) = self.from;
@@ -139,8 +139,8 @@ impl CountedTime {
         Self { expected, doubt: Some(Doubt { off, since }), ..self }
     }
 
-    /// The time to write on what happens, in milliseconds: the clock's, or the counted one while the clock is doubted, or an
-    /// event would be too old to be kept as soon as the clock is right again.
+    /// The timestamp for an event, in milliseconds: the wall clock, or the counted time while the clock is doubted. With a wrong time an
+    /// event could be past its retention as soon as the clock is right again.
     #[must_use]
     pub fn stamp(&self, wall_ms: u64, uptime: Duration) -> u64 {
         let (at, since) = self.from;
@@ -165,7 +165,7 @@ impl CountedTime {
         }
     }
 
-    /// What to note in the store, when what is there does not say it well enough.
+    /// The record to write, if the stored one is more than an hour old or has another doubt.
     #[must_use]
     pub fn note(&self, stored: Option<&ClockNote>) -> Option<ClockNote> {
         let doubt = self.doubt.map(|doubt| Doubted { since: UnixSecs(doubt.since), slack: self.slack });
@@ -234,14 +234,14 @@ mod tests {
     #[test]
     fn while_it_runs() {
         check(running(), &[(0.001, 0.001, All), (10.0, 10.0, All), (10.9, 10.0, All), (10.0, 10.0, All)]);
-        // A jump and back; and another.
+        // a jump and back, twice
         check(running(), &[(500.0, 0.001, Ahead), (0.002, 0.002, All), (8.0, 0.003, Ahead), (0.004, 0.004, All)]);
         check(running(), &[(401.0, 0.001, Ahead), (401.5, 0.5, Ahead), (0.6, 0.6, All)]);
         check(running(), &[(-500.0, 0.001, Behind), (0.002, 0.002, All)]);
         check(running(), &[(-8.0, 0.001, Behind), (8.0, 0.002, Ahead), (0.003, 0.003, All)]);
-        // It stays: after a day what is short-lived goes, and never more.
+        // a jump that stays: after a day short-lived records expire, and nothing else ever does
         check(running(), &[(8.0, 0.001, Ahead), (8.9, 0.9, Ahead), (9.1, 1.1, Short), (99.0, 91.0, Short)]);
-        // Suspended, by a clock that counts it: both agree.
+        // suspended, with a monotonic clock that counts it: both agree
         check(running(), &[(8.0, 8.0, All), (508.0, 508.0, All)]);
     }
 
@@ -250,13 +250,13 @@ mod tests {
         check(off_since(0), &[(0.0, 0.0, All)]);
         check(off_since(29), &[(0.0, 0.0, All)]);
         check(off_since(31), &[(0.0, 0.0, Ahead), (0.5, 0.5, Ahead), (1.1, 1.1, Short)]);
-        // The battery is flat: it wakes in the past, is set right after a while, and had been off for a week.
+        // a flat battery: off for a week, starts with a clock in the past, which is corrected later
         check(off_since(7), &[(-3000.0, 0.0, Behind), (-2999.0, 1.0, Short), (1.1, 1.1, All), (8.1, 1.2, Ahead)]);
-        // What was doubted before the restart is doubted after it, a jump of a week too.
+        // a doubt from before a restart continues after it, also for a jump of a week
         let jumped = running().judge(at(START + 8 * DAY, 60));
         let note = jumped.note(None).unwrap();
         check(CountedTime::resumed(&note, at(0, 0)), &[(8.0, 0.0, Ahead), (0.01, 0.01, All)]);
-        // And a flat battery is forgiven also by a gateway that was started anew meanwhile.
+        // the doubt about a flat battery also ends after another restart
         let flat = off_since(7).judge(at(START - 3000 * DAY, 60));
         let note = flat.note(None).unwrap();
         check(CountedTime::resumed(&note, at(0, 0)), &[(-3000.0, 0.0, Behind), (0.0, 0.1, All)]);

@@ -1,7 +1,7 @@
-//! Join tokens: a JWT signed by the gateway's token key, and the record that says what it is good for.
+//! Join tokens: a JWT (RFC 7519) signed by the gateway's token key, and a record in the store.
 //!
-//! The JWT is the whole string a person pastes. It carries where to go and whom to expect there; what it grants stands in
-//! the record, so that a token can be looked at, revoked and counted.
+//! The JWT is the complete string that a person copies. It has the gateway's address and pin; what it grants is in the record, so that a
+//! token can be listed, revoked and counted.
 
 use std::time::Duration;
 
@@ -20,25 +20,25 @@ use super::{
 /// Longest token we parse, in bytes: ours are about 600.
 pub const TOKEN_MAX: usize = 4096;
 
-/// Life of a token when nobody says: long enough to walk to the machine.
+/// Lifetime of a token if none is given: enough time to go to the machine.
 pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
 
-/// Who made the tokens that no person made.
+/// Creator of the tokens that no person created.
 pub const GATEWAY: &str = "gateway";
 
-/// How whoever made a token stands now.
+/// State of a token's creator now.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Maker {
-    /// They could still make it, or the gateway made it itself.
+    /// They may still create such a token, or the gateway created it.
     Stands,
-    /// They are locked, or may not make such a token any more.
+    /// They are locked, or may not create such a token any more.
     Suspended,
     /// They were removed or have left.
     #[default]
     Gone,
 }
 
-/// How whoever made a token stands by the policy now, given who has their name. What locks say is looked up beside it.
+/// The state of a token's creator by the current policy; `person` has the creator's name now. Locks are checked separately.
 #[must_use]
 pub fn maker(token: &Token, person: Option<&Subject>, rules: &Ruleset, now: UnixTime) -> Maker {
     let Some(lineage) = &token.maker else {
@@ -57,7 +57,7 @@ pub fn maker(token: &Token, person: Option<&Subject>, rules: &Ruleset, now: Unix
     }
 }
 
-/// A token in the policy's words.
+/// The policy resource of a token.
 #[must_use]
 pub fn facts(token: &Token) -> policy::Token {
     policy::Token {
@@ -76,49 +76,49 @@ const SIGNATURE_CHARS: usize = 86;
 /// Clock difference allowed for `nbf`, in seconds.
 const LEEWAY: u64 = 60;
 
-/// The public key of join tokens: ES256, and no other algorithm is taken.
+/// Verifies join tokens. Only ES256 is accepted.
 pub struct TokenKey(DecodingKey);
 
 /// The header of our tokens.
 const HEADER: &str = r#"{"typ":"JWT","alg":"ES256"}"#;
 
-/// What the key of join tokens has to sign for a token (RFC 7515 5.1).
+/// The JWS Signing Input of a token (RFC 7515 5.1).
 ///
 /// # Errors
-/// When the claims cannot be written.
+/// `serde_json`'s, which these claims do not cause.
 pub fn to_be_signed(claims: &JoinTokenClaims) -> Result<String, serde_json::Error> {
     let claims = serde_json::to_vec(claims)?;
     Ok(format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims)))
 }
 
-/// The string for a token, of what was signed and its signature.
+/// The JWS of a signing input and its signature.
 #[must_use]
 pub fn signed(text: &str, signature: &[u8; 64]) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 impl TokenKey {
-    /// From the uncompressed public point of a P-256 key.
+    /// From the uncompressed public point of a P-256 key (SEC 1 2.3.3).
     #[must_use]
     pub fn new(public_point: &[u8]) -> Self {
         Self(DecodingKey::from_ec_der(public_point))
     }
 
-    /// Checks signature, algorithm, audience and issuer. Times are the caller's business.
+    /// Verifies signature, algorithm, audience and issuer. Does not check times; [`redeemable`] does.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] with what is wrong.
+    /// [`TokenError::Invalid`] with the failed check.
     pub fn verify(&self, token: &str, issuer: &str) -> Result<JoinTokenClaims, TokenError> {
         if token.len() > TOKEN_MAX {
             return Err(TokenError::Invalid("it is too long"));
         }
-        // Of what has three parts: other text is no token at all.
+        // only for a text of three parts; another is no token at all
         let parts: Vec<&str> = token.splitn(4, '.').collect();
         let cut_short = matches!(parts.as_slice(), [_, _, signature] if signature.len() < SIGNATURE_CHARS);
         let invalid = |bad: BadJws| {
             TokenError::Invalid(match bad {
                 BadJws::Algorithm => "its algorithm is not ES256",
-                // Said apart, because it happens to whoever copies a long line.
+                // an error of its own, since it is the usual one when a long line is copied
                 _ if cut_short => "it is cut short",
                 BadJws::Shape => "it is not a JWT",
                 BadJws::Critical => "it has `crit` in its header, and no extension is known here",
@@ -138,38 +138,38 @@ impl TokenKey {
     }
 }
 
-/// Why a token does not admit.
+/// Why a token cannot be redeemed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not one of ours.
+    /// This gateway did not sign it.
     #[error("the join token is not valid: {0}")]
     Invalid(&'static str),
-    /// Too late.
+    /// After `exp`; seconds since then.
     #[error("the join token expired {0} s ago")]
     Expired(u64),
-    /// Too early: its maker's clock or ours is wrong.
+    /// Before its creation, more than the leeway: a clock is wrong.
     #[error("the join token is not valid yet")]
     NotYet,
-    /// Taken back.
+    /// Also if its creator was removed.
     #[error("the join token was revoked")]
     Revoked,
-    /// Redeemed by other keys already.
+    /// Other keys have used all its uses.
     #[error("the join token was already used by another key")]
     Spent,
-    /// Made for another key.
+    /// It is bound to another key.
     #[error("the join token is for another key")]
     OtherKey,
-    /// Whoever made it could not make it now.
+    /// Its creator could not create it now.
     #[error("the join token cannot be used at present")]
     Suspended,
 }
 
-/// Whether a token may be redeemed for `key`, now. It is worth what its maker could give now. For a key that redeemed it
-/// before it goes on counting, expired or not, until it is revoked: a token is redeemed for a key, not spent by a request,
-/// and whose request lapsed asks again with the same key.
+/// Checks that a token may be redeemed for `key` now. It admits only what its creator could grant now. For a key that redeemed it
+/// before it remains valid, also after it expired, until it is revoked: a token is redeemed for a key and not for a request, so that
+/// after a lapsed request the client can ask again with the same key.
 ///
 /// # Errors
-/// The reason why not.
+/// [`TokenError`] with the first failed check.
 pub fn redeemable(token: &Token, key: &KeyDigest, maker: Maker, now: UnixTime) -> Result<(), TokenError> {
     let key = key.hex();
     if token.revoked {
@@ -198,7 +198,7 @@ pub fn redeemable(token: &Token, key: &KeyDigest, maker: Maker, now: UnixTime) -
     Ok(())
 }
 
-/// The state of a token in a listing.
+/// The state of a token, as shown in listings.
 #[must_use]
 pub fn state(token: &Token, maker: Maker, now: UnixTime) -> &'static str {
     if token.revoked || maker == Maker::Gone {
@@ -214,7 +214,7 @@ pub fn state(token: &Token, maker: Maker, now: UnixTime) -> &'static str {
     }
 }
 
-/// The claims of a token's string.
+/// The claims of a token's JWT.
 #[must_use]
 pub fn claims(token: &Token, domain: &str, gateway: &str, pin: &KeyDigest) -> JoinTokenClaims {
     JoinTokenClaims {
@@ -230,13 +230,13 @@ pub fn claims(token: &Token, domain: &str, gateway: &str, pin: &KeyDigest) -> Jo
     }
 }
 
-/// The issuer of tokens of a trust domain.
+/// `iss` of the tokens of a trust domain.
 #[must_use]
 pub fn issuer(domain: &str) -> String {
     format!("spiffe://{domain}")
 }
 
-/// Whether the token's role is one a token can admit.
+/// Whether tokens can be for this role.
 #[must_use]
 pub const fn admits(role: Role) -> bool {
     match role {
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(redeemable(&token(change), &key, Maker::Stands, UnixTime::new(now)), want);
     }
 
-    /// Whoever is not allowed at redemption has no live token, redeemed before or not.
+    /// If the creator lost the permission, the token is not valid, redeemed before or not.
     #[test]
     fn a_token_is_worth_what_its_maker_could_give() {
         let key = KeyDigest::from_spki_der(b"mine");

@@ -9,7 +9,7 @@ use crate::{
     core::{
         ca_end::{Nearness, Notice},
         face::FaceNames,
-        own_leaf::{LOOK, OwnLeaf},
+        own_leaf::{CHECK_INTERVAL, OwnLeaf},
     },
     edge::tls::{TlsSwap, TlsTable},
     flow::shell::{Actor, Shell},
@@ -57,14 +57,14 @@ pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
     let mut leaf = OwnLeaf::new(tls.load().leaf);
     let mut said: Option<(&'static str, u32)> = None;
     loop {
-        tokio::time::sleep(LOOK).await;
-        leaf.in_force(tls.load().leaf);
-        if leaf.look(shell.ca().validity(Role::Gateway), shell.now()) {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        leaf.set_current(tls.load().leaf);
+        if leaf.is_due(shell.ca().validity(Role::Gateway), shell.now()) {
             // The names in force: a reload may have changed them.
             let names = tls.load().names.clone();
             match table(&shell, &names).await {
                 Ok(table) => {
-                    leaf.in_force(table.leaf);
+                    leaf.set_current(table.leaf);
                     tracing::info!(until = %table.leaf.until, "the gateway's own certificate was renewed");
                     tls.swap(table);
                 }
@@ -106,7 +106,7 @@ pub async fn ca_ends(shell: Arc<Shell>) {
             }
             (said, at) = (notices, now);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

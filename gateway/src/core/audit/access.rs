@@ -1,10 +1,10 @@
 //! The events of connections to services.
 
-/// What happened.
+/// An event of a connection.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessEvent {
-    /// A connection to a service on a machine was let through.
+    /// A connection to a service on a machine was opened.
     SessionOpened {
         session: String,
         machine: String,
@@ -13,9 +13,9 @@ pub enum AccessEvent {
         source: String,
         rules: Vec<String>,
     },
-    /// Somebody ended one by hand.
+    /// A person ended a session.
     SessionKilled { session: String, machine: String, service: String, rules: Vec<String> },
-    /// It ended.
+    /// A session ended.
     SessionClosed {
         session: String,
         caller: String,
@@ -26,9 +26,9 @@ pub enum AccessEvent {
         from_machine: u64,
         millis: u64,
     },
-    /// Everything that a lock hit has ended: so many sessions, so long after the lock was accepted, except for those left.
+    /// A lock took effect: `sessions` ended within `millis` after the lock was accepted, `left` had not ended by then.
     LockEnforced { kind: &'static str, target: String, sessions: usize, millis: u64, left: usize },
-    /// A second tunnel of a machine came while the first was alive, from elsewhere: perhaps two machines hold one key.
+    /// A machine opened a second tunnel from another address while the first was alive: perhaps two machines have one key.
     TunnelTwice { machine: String, before: String, now: String },
 }
 

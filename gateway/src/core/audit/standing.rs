@@ -1,22 +1,22 @@
-//! Events about what stood behind something and does not any more.
+//! Events about requests, names and evidence: what a request or certificate depended on has changed.
 
-/// What happened.
+/// An event about a request, name or evidence.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StandingEvent {
-    /// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changed nothing.
+    /// A replaced certificate that had expired or was locked was used as evidence. It was refused and nothing was locked.
     CertificateStale { identity: String, lineage: String, used: String, source: String },
-    /// A request ended because what it rested on was removed.
+    /// A request ended because something that it depended on was removed.
     EnrollmentEnded { enrollment: String, identity: String },
-    /// Whoever made a request took it back.
+    /// The requester withdrew a request.
     EnrollmentWithdrawn { enrollment: String },
-    /// A machine has taken the name that it was to become.
+    /// A renamed machine now uses its new name.
     SubjectRenamed { identity: String, before: String },
-    /// Evidence was shown at a renewal, and held.
+    /// Evidence was accepted at a renewal.
     EvidenceTaken { identity: String, kinds: String, assurance: &'static str },
-    /// Evidence that the policy wants fresh was not shown at a renewal: its claims are forgotten.
+    /// Evidence that the policy requires again was missing at a renewal: its claims were dropped.
     EvidenceLapsed { identity: String, kinds: String },
-    /// A person took a denial back: the request waits again.
+    /// A person reopened a denied request.
     EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
 

@@ -1,30 +1,30 @@
-//! Events of the gateway itself and of what it keeps.
+//! Events of the gateway itself and its store.
 
 use serde::{Deserialize, Serialize};
 
-/// What a command did in the gateway's folder while the store was not its own: it is noted beside the store, and the gateway
-/// makes it an event.
+/// An action of an operator command that cannot open the store because the gateway has it open. It is noted in a file beside the store,
+/// from which the gateway makes an event.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "kebab-case")]
 pub enum Offline {
-    /// An issuing CA has another certificate: by the root's key here, or signed elsewhere.
+    /// The certificate of an issuing CA was renewed.
     CaRenewed { ca: String, serial: String, not_after: u64, signed: SignedWhere },
-    /// The root's revocation list was made anew.
+    /// A new CRL of the root was signed.
     RootListMade { number: String, signed: SignedWhere },
-    /// A root or an issuing CA took a step; of one that was retired, how many depended on it, when that was known.
+    /// A slot took a step. If it was retired, `stranded` is the number of holders that depended on it, if known.
     SlotChanged { slot: String, state: String, key: String, stranded: Option<u64> },
     /// The key of join tokens or of tickets was replaced.
     KeyReplaced { file: String },
 }
 
-/// Where the root signed.
+/// Where the root's key was used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignedWhere {
-    /// By this command.
+    /// By the command on this machine.
     Here,
-    /// Elsewhere, and it was brought here.
+    /// On another machine; the result was imported.
     Elsewhere,
 }
 
@@ -37,21 +37,21 @@ impl SignedWhere {
     }
 }
 
-/// What happened. The names given by [`Upkeep::name`] are stable.
+/// An event of the gateway itself.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upkeep {
-    /// The clock is not believed any more: housekeeping deletes nothing for good.
+    /// The wall clock is doubted: housekeeping deletes nothing permanently.
     ClockDoubted { why: String },
-    /// It is believed again: by itself, or because an operator said so.
+    /// The wall clock is trusted again: it agrees with the counted time, or an operator confirmed it.
     ClockBelieved { why: String },
-    /// A damaged record was put aside.
+    /// A damaged record was moved to quarantine.
     RecordQuarantined { key: String, why: String },
-    /// A command did something beside the store, at that time.
+    /// An action of an operator command; `at` is its time in seconds since the Unix epoch.
     Offline { at: u64, what: Offline },
-    /// The store was filled from an export.
+    /// The store was created by an import.
     StoreImported { records: u64, sha256: String },
-    /// An operator started the gateway on a store that was restored or copied.
+    /// An operator confirmed that the store was restored or copied.
     RollbackAccepted { why: String },
 }
 

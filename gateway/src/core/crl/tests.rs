@@ -1,4 +1,4 @@
-//! The lists as a table: what happened to a certificate, and what the list says of it.
+//! CRL entries as a table: what happened to a certificate, and its entry.
 
 use pki::{KeyDigest, Serial};
 
@@ -7,7 +7,7 @@ use crate::core::records::CertRef;
 
 const ISSUED: u64 = 1_800_000_000;
 const DAY: u64 = 24 * 3600;
-/// A moment well after everything that the rows say was done.
+/// A time after all events in the rows.
 const NOW: u64 = ISSUED + 3600;
 
 fn cert(number: u8) -> CertificateEnd {
@@ -149,10 +149,10 @@ fn a_retired_certificate_has_its_grace() {
     };
     assert!(!at(9, ISSUED + 120));
     assert!(at(9, ISSUED + 121));
-    // One that was retired before that one, or never used, has none: it does not come back.
+    // one that was retired earlier, or never used, has no grace
     assert!(at(8, ISSUED + 1));
     assert!(at(5, ISSUED + 1));
-    // A lock does not wait.
+    // a lock has no grace
     let locked = entry(&cert(9), Some(&lineage()), &lock(LockKind::Machine, "m-1"), UnixTime::new(ISSUED + 60));
     assert_eq!(locked.map(|entry| entry.reason), HELD);
 }

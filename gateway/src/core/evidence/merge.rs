@@ -1,13 +1,13 @@
-//! What all the evidence of a newcomer comes to. Evidence never adds up: at most one piece grants (names, labels, groups,
-//! owner, role), the others only claim, and whatever they do not agree on is refused.
+//! Merges all evidence of a request. Evidence never adds up: at most one piece grants (names, labels, groups,
+//! owner, role), the others only claim, and contradictions are refused.
 
 use super::{Claims, Reject};
 use crate::core::name;
 
-/// The claims of all evidence. What is granted is what one of the pieces grants, or less.
+/// Merges claims. The result grants what one of the pieces grants, or less.
 ///
 /// # Errors
-/// [`super::CONFLICT`] when two pieces grant, or when they are not for the same newcomer.
+/// [`super::CONFLICT`] if two pieces grant, or if they admit different roles or names.
 pub fn merge(all: impl IntoIterator<Item = Claims>) -> Result<Claims, Reject> {
     all.into_iter().try_fold(Claims::of_a_key(), |mut sum, piece| {
         if sum.grants.is_some() && piece.grants.is_some() {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::core::{evidence::Grants, records::Claim};
 
-    /// Every piece there can be, of a few values for each of its parts.
+    /// All combinations of a few values for each field.
     fn pieces() -> Vec<Claims> {
         let mut all = Vec::new();
         for names in [&[][..], &["a"], &["a*"], &["ab", "b"]] {
@@ -81,7 +81,7 @@ mod tests {
         names.is_empty() || names.iter().any(|pattern| name::matches(pattern, name))
     }
 
-    /// What `sum` grants is no more than what `piece` does.
+    /// `sum` grants no more than `piece`.
     fn no_more_than(sum: &Claims, piece: &Claims) -> bool {
         let given =
             |claims: &Claims| claims.grants.as_ref().map(|grants| (grants.groups.clone(), grants.labels.clone()));

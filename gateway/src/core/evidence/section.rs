@@ -1,4 +1,4 @@
-//! One attestor's section of the configuration, `[attest.<kind>]`, as its attestor reads it.
+//! The section of an attestor in the configuration, `[attest.<kind>]`.
 
 use std::{
     collections::BTreeMap,
@@ -7,38 +7,35 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-/// The sections of all attestors, by kind.
+/// All sections, by kind of evidence.
 pub type Sections = BTreeMap<String, Section>;
 
-/// One section.
+/// The section of one attestor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// What it says.
+    /// Its keys, which only the attestor interprets.
     pub values: toml::Table,
-    /// The folder of the configuration file, beside which relative paths lie.
+    /// The folder of the configuration file; relative paths start there.
     pub folder: PathBuf,
 }
 
 impl Eq for Section {}
 
 impl Section {
-    /// The section as its attestor's settings. They refuse unknown keys, and each key has a safe meaning when absent.
-    ///
-    /// # Errors
-    /// [`BadSection`].
+    /// Deserializes the attestor's settings. `T` must refuse unknown keys and have a safe default for each key.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, BadSection> {
         let values = toml::Value::Table(self.values.clone());
         values.try_into().map_err(|error: toml::de::Error| BadSection::new(error.message()))
     }
 
-    /// A path in it.
+    /// Resolves a path of the section.
     #[must_use]
     pub fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 }
 
-/// A section that makes no attestor.
+/// An invalid section.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct BadSection {
@@ -47,7 +44,7 @@ pub struct BadSection {
 }
 
 impl BadSection {
-    /// With what is wrong.
+    /// `what` is shown to the operator after the section's name.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a request that no correct client sends: one variant for each rule, with the limit that it breaks.
+//! Malformed requests, which no correct client sends: one variant for each rule, with its limit.
 
 use wire::limits::{
     ATTRIBUTE_NAME_MAX, ATTRIBUTE_VALUE_MAX, ATTRIBUTES_MAX, REASON_MAX, REPORT_PLAY_MAX, REPORT_TOOL_MAX,
@@ -13,59 +13,59 @@ use crate::limits::{
 /// A rule that a request breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// HTTP's own rules; which one.
+    /// Breaks a rule of HTTP/1.1 (RFC 9112), which the text names.
     #[error("the request is malformed: {0}")]
     Framing(String),
-    /// A header that means one thing, said twice.
+    /// A header with a single value is present twice.
     #[error("more than one `{0}` header")]
     HeaderTwice(String),
-    /// RFC 3986 2.1.
+    /// Percent-encoding: RFC 3986 2.1.
     #[error("the percent-decoded path is not UTF-8")]
     Path,
-    /// Not `name=value&...`.
+    /// The query is not `name=value&...`.
     #[error("the query is malformed")]
     Query,
-    /// A member that the endpoint does not know.
+    /// The endpoint does not have this parameter.
     #[error("unknown parameter `{name}` in the query; {instead}")]
     QueryUnknown {
-        /// The member, cut.
+        /// The parameter, truncated.
         name: String,
-        /// What the endpoint takes.
+        /// The endpoint's parameters.
         instead: String,
     },
-    /// A member said twice.
+    /// A parameter is present twice.
     #[error("`{0}` is in the query twice")]
     QueryTwice(String),
-    /// A member that counts.
+    /// The parameter is a number.
     #[error("`{0}` must be a whole number")]
     Number(String),
-    /// A member that is a truth value.
+    /// The parameter is a boolean.
     #[error("`{0}` is `true` or `false`")]
     TrueOrFalse(&'static str),
-    /// A place in a listing that no page of it gave.
+    /// The cursor is not from a page of this listing.
     #[error("`after` is not a cursor of this listing; start again without it")]
     Place,
-    /// The body ended before its end, or is not framed right.
+    /// The body is truncated or its framing is invalid.
     #[error("the body is incomplete or malformed")]
     Body,
-    /// The body is JSON of another shape, or none; where.
+    /// The body does not deserialize; the text has line and column.
     #[error("the body is not the JSON wanted here: {0}")]
     Json(String),
-    /// Two members that exclude each other.
+    /// Fields that exclude each other.
     #[error("give either {0}")]
     Either(Either),
-    /// More entries than a list may have.
+    /// A list exceeds its limit.
     #[error("`{what}` has at most {max} entries")]
     Entries {
-        /// The list.
+        /// Name of the field.
         what: &'static str,
         /// The limit.
         max: usize,
     },
-    /// A word that a person gives.
+    /// A short text of a person, in this field.
     #[error("`{0}` must have 1 to {WORD_MAX} bytes, without control characters or blanks at its ends")]
     Word(String),
-    /// A reason that is no line, or too long a one.
+    /// A reason exceeds its limit or has several lines.
     #[error("a reason is one line of at most {REASON_MAX} bytes")]
     Reason,
     /// A reason that is missing.
@@ -74,13 +74,13 @@ pub enum Malformed {
     /// Too many labels.
     #[error("a machine has at most {LABELS_MAX} labels")]
     Labels,
-    /// A label's key.
+    /// The key of a label.
     #[error(
         "the label `{0}` cannot be given: a key is a word of at most {LABEL_KEY_MAX} letters, digits, `.`, `_`, `-` and `/`, \
          beginning with a letter or digit"
     )]
     LabelKey(String),
-    /// A label's value; of which label.
+    /// The value of the label with this key.
     #[error(
         "the value of the label `{0}` cannot be given: it is one line of at most {LABEL_VALUE_MAX} bytes, without blanks at its ends"
     )]
@@ -88,13 +88,13 @@ pub enum Malformed {
     /// Too many groups.
     #[error("a person is in at most {GROUPS_MAX} groups")]
     Groups,
-    /// A group's name.
+    /// The name of a group.
     #[error(
         "the group `{0}` cannot be given: it is a word of at most {GROUP_NAME_MAX} letters, digits, `.`, `_`, `-` and `/`, \
          beginning with a letter or digit"
     )]
     Group(String),
-    /// An owner whom nobody knows.
+    /// The owner does not exist.
     #[error(
         "there is no person `{0}` who could own a machine: invite them first (`lychgate people invite`), and set the owner \
          when they have joined (`lychgate machines set`)"
@@ -106,121 +106,121 @@ pub enum Malformed {
         /// The limit.
         max: usize,
     },
-    /// What a newcomer says of itself.
+    /// The attributes of an enrollment exceed a limit.
     #[error(
         "attributes: at most {ATTRIBUTES_MAX}, names without `=` up to {ATTRIBUTE_NAME_MAX} bytes, values up to \
          {ATTRIBUTE_VALUE_MAX} bytes"
     )]
     Attributes,
-    /// A renewal by the key that is to be replaced.
+    /// A renewal with the key of the certificate to be replaced.
     #[error("a renewal needs a new key")]
     SameKey,
-    /// A sealed service's certificate by the machine's own key.
+    /// A request for a sealed services' certificate with the machine's own key.
     #[error("a certificate for sealed services needs a separate key")]
     OwnKeySealed,
-    /// A certificate that is to stand for a renewed connection; what is wrong with it.
+    /// The certificate in a re-authentication frame is not accepted; the text says why.
     #[error("the renewed certificate {0}")]
     Renewed(String),
-    /// What no service can be called.
+    /// Not a valid service name.
     #[error("`{0}` cannot name a service")]
     ServiceName(String),
-    /// A target of `CONNECT`; what is wrong with it.
+    /// The target of `CONNECT` is invalid; the text says why.
     #[error("{0}")]
     Target(String),
-    /// Something other than `CONNECT` on the proxy face.
+    /// A method other than `CONNECT` on the proxy face.
     #[error(
         "this is the proxy face, where `CONNECT <service>.<machine>:<port>` is understood and nothing else; with curl, add \
          --proxytunnel"
     )]
     NotConnect,
-    /// A report's tool.
+    /// `tool` of a report.
     #[error("`tool` must have 1 to {REPORT_TOOL_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`")]
     ReportTool,
-    /// Another word of a report.
+    /// Another field of a report.
     #[error("`{0}` must have 1 to {REPORT_WORD_MAX} letters, digits, `.`, `_`, `+`, `:` or `-`, or be absent")]
     ReportWord(&'static str),
-    /// A report's play.
+    /// `play` of a report.
     #[error("`play` must have at most {REPORT_PLAY_MAX} bytes and no control characters")]
     ReportPlay,
-    /// A report of a run that ended before it began.
+    /// A report of a run with its end before its start.
     #[error("`finished` must not be before `started`")]
     ReportOrder,
-    /// A report of a run that is no moment of ours.
+    /// A report of a run with an impossible time.
     #[error("`finished` must be in seconds since 1970, before the year 10000")]
     ReportTime,
-    /// A token for what none is for.
+    /// Tokens are not for this role.
     #[error("a token is for a machine or a person, not for `{0}`")]
     TokenRole(String),
-    /// A token's uses.
+    /// `uses` of a token.
     #[error("`uses` must be from 1 to {TOKEN_USES_MAX}")]
     TokenUses,
-    /// A token's life.
+    /// `ttl` of a token.
     #[error("`ttl` must be from 1 second to {} days", TOKEN_TTL_MAX.as_secs() / 86_400)]
     TokenLife,
-    /// A token's names.
+    /// `names` of a token.
     #[error("a token is for at most {TOKEN_NAMES_MAX} names and patterns")]
     TokenNames,
-    /// A token's key.
+    /// `key` of a token.
     #[error("`key` must be the SHA-256 digest of the key, 64 hexadecimal digits")]
     TokenKey,
-    /// More machines than are asked to renew at once.
+    /// A request to renew names too many machines.
     #[error("name at most {RENEWALS_NAMED_MAX} machines at once, or ask `all`")]
     Renewals,
-    /// What cannot be locked.
+    /// There is no lock of this kind.
     #[error("`{0}` cannot be locked: use machine, person, lineage or key")]
     LockKind(String),
-    /// A key that is not given by its digest.
+    /// The target of a lock on a key is not a digest.
     #[error("a key is locked by its SHA-256 digest, 64 hexadecimal digits")]
     LockKey,
-    /// An event that there is not.
+    /// A filter names an unknown audit event.
     #[error("no event is called `{name}`; there are {known}")]
     Event {
-        /// As asked for.
+        /// The filter.
         name: String,
-        /// Those that are like it, or all.
+        /// Similar events, or all kinds.
         known: String,
     },
-    /// An action that the policy does not know.
+    /// The policy has no such action.
     #[error("`{name}` is not an action of the policy{meant}: use one of {known}")]
     Action {
-        /// As asked for.
+        /// The requested action.
         name: String,
-        /// What may have been meant.
+        /// A suggestion, or empty.
         meant: &'static str,
-        /// All there are.
+        /// All actions.
         known: String,
     },
-    /// An action asked about what it does not concern.
+    /// The action does not apply to this resource.
     #[error("`{action}` {concerns}")]
     Concern {
         /// The action.
         action: &'static str,
-        /// What it concerns, and how that is written.
+        /// Resources to which it applies, and how to write them.
         concerns: &'static str,
     },
-    /// A name that several requests ask for.
+    /// Several requests want this name.
     #[error("several requests ask for the name `{name}`: give one of {ids}")]
     SeveralRequests {
-        /// The name.
+        /// The wanted name.
         name: String,
-        /// Their ids.
+        /// Ids of the requests.
         ids: String,
     },
 }
 
-/// Members of a request that exclude each other.
+/// Fields of a request that exclude each other.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Either {
-    /// Of an approval.
+    /// In an approval: whether the code was checked.
     #[error("the code or `unchecked`, not both or neither")]
     CodeOrUnchecked,
-    /// Of an approval.
+    /// In an approval: what is approved.
     #[error("`same_as`, or `name`, `labels` and `owner`")]
     SameAsOrOwn,
-    /// Of a change to a machine.
+    /// In a change to a machine.
     #[error("`owner` or `no_owner`")]
     OwnerOrNone,
-    /// Of a call to renew.
+    /// In a request to renew now.
     #[error("`machines` or `all`, not both or neither")]
     MachinesOrAll,
 }

@@ -1,11 +1,11 @@
-//! What is not there, or not for the caller to know; whom an endpoint is for; which queue is full.
+//! Small enums of refusals: what does not exist, who an endpoint is for, which queue is full, why a CSR is refused.
 
 use crate::core::records::LockKind;
 
-/// What was asked for and is not there.
+/// What does not exist, or may not be seen by the caller.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// A path.
+    /// The path of the URL.
     #[error("endpoint")]
     Endpoint,
     /// A machine.
@@ -20,7 +20,7 @@ pub enum Missing {
     /// A lineage.
     #[error("lineage")]
     Lineage,
-    /// A key that is locked.
+    /// A locked key.
     #[error("key")]
     Key,
     /// A lock.
@@ -29,16 +29,16 @@ pub enum Missing {
     /// A join token.
     #[error("token")]
     Token,
-    /// A request, for whoever decides it.
+    /// An enrollment, for an approver.
     #[error("request")]
     Request,
-    /// A request, for whoever made it.
+    /// An enrollment, for its requester.
     #[error("request; it may have lapsed, ask to join again")]
     OwnRequest,
-    /// A request whose certificate is not the newest any more.
+    /// An enrollment whose certificate was replaced.
     #[error("request; its certificate was replaced since")]
     ReplacedRequest,
-    /// A request to approve, by its id or the name that it wants.
+    /// An enrollment to approve.
     #[error(
         "request: `approve` takes one that waits, by its id or the name that it asks for; `lychgate requests list` shows them"
     )]
@@ -46,7 +46,7 @@ pub enum Missing {
     /// A session.
     #[error("session that is open or ended recently; the audit has all of them")]
     Session,
-    /// A stream that a connection would carry.
+    /// The stream that a dial-back connection is for.
     #[error("stream for this connection")]
     Stream,
     /// A certificate revocation list.
@@ -55,7 +55,7 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// What a lock of that kind is about.
+    /// The target of a lock of this kind.
     #[must_use]
     pub const fn locked(kind: LockKind) -> Self {
         match kind {
@@ -67,16 +67,16 @@ impl Missing {
     }
 }
 
-/// Whom an endpoint is for.
+/// Callers of an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForWhom {
-    /// Whoever has a certificate.
+    /// Callers with a certificate.
     #[error("holders of a certificate")]
     Holders,
     /// Machines.
     #[error("machines")]
     Machines,
-    /// Machines, by their tunnel.
+    /// Machines, on the tunnel face.
     #[error("machines, which hold tunnels; people connect to the proxy face")]
     Tunnels,
     /// People.
@@ -85,29 +85,29 @@ pub enum ForWhom {
     /// People, on the proxy face.
     #[error("people; a machine's own programs reach other machines with `lychgate run --reach`")]
     PeopleOnProxy,
-    /// Connections that came in by a listener.
+    /// Connections accepted by a listener.
     #[error("connections of this gateway")]
     Connections,
 }
 
-/// Which queue has no room.
+/// The queue of waiting requests that is full.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueFull {
-    /// Of all.
+    /// All requests.
     #[error("too many requests wait for approval already")]
     All,
-    /// Of the caller's network.
+    /// Requests from the caller's network.
     #[error("too many requests from your network wait for approval already")]
     Network,
 }
 
-/// Why a certificate request is not taken.
+/// Why a CSR is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCsr {
-    /// It is not there as it should be.
+    /// It cannot be decoded.
     #[error("the field `csr` is not standard base64 of a PKCS#10 in DER")]
     Encoding,
-    /// It does not prove a key that we take.
+    /// It is invalid, or its key is not accepted.
     #[error(transparent)]
     Request(#[from] pki::csr::CsrError),
 }

@@ -1,4 +1,4 @@
-//! What may follow what, as a table, and files that say what cannot be.
+//! Allowed steps as a table, and inconsistent files.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn first() -> Slots {
     Slots::first(key(0), [(Role::Machine, key(1)), (Role::Person, key(2)), (Role::Gateway, key(3))])
 }
 
-/// Another root with its CAs, and another CA for machines below the first.
+/// A second root with its CAs, and a second CA for machines below the first.
 fn begun() -> Slots {
     let below = [("machine-2", Role::Machine, 11), ("person-2", Role::Person, 12), ("gateway-2", Role::Gateway, 13)];
     let below = below.map(|(name, role, number)| (name.to_owned(), role, key(number))).to_vec();
@@ -34,7 +34,7 @@ fn states(slots: &Slots) -> String {
     all.map(|(name, state)| format!("{name}:{}", short(state))).collect::<Vec<_>>().join(" ")
 }
 
-/// Takes steps; gives how everything stands after them, or why the last one is none.
+/// Takes steps and compares the states after them, or the error of the last step.
 #[track_caller]
 fn check(steps: &[(SlotStep, &str)], want: &str) {
     let mut slots = begun();

@@ -74,7 +74,7 @@ async fn a_minute_after_a_jump_its_certificate_is_good() {
         let before = tls.load().leaf;
         hand.set(to);
         for _ in 0..1_000 {
-            tokio::time::advance(LOOK / 100).await;
+            tokio::time::advance(CHECK_INTERVAL / 100).await;
             tokio::task::yield_now().await;
             // The key signs in a thread of its own, which has the machine's time and not the test's.
             std::thread::sleep(Duration::from_millis(1));
