@@ -239,9 +239,6 @@ impl Config {
     }
 
     /// Reads a text as if it were the file at `path`, outside any service manager.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::read(text, path, None)
     }

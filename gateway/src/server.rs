@@ -64,9 +64,6 @@ pub struct Start {
 }
 
 /// Opens the store, loads the policy, and puts everything into one shell.
-///
-/// # Errors
-/// What cannot be used, and why.
 pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
     let settings = settings(config)?;
     let rules = policy(config)?;
@@ -88,9 +85,6 @@ pub fn configuration(path: &Path) -> Result<Config, Complaint> {
 }
 
 /// Looks at owner and mode of every folder of the gateway, before anything in it is believed.
-///
-/// # Errors
-/// Which one others could have written.
 pub fn believe_folders(config: &Config) -> Result<(), Complaint> {
     for folder in [&config.data_dir, &config.data_dir.join("ca"), &config.store.path] {
         home::believed(folder).map_err(Complaint::wrong)?;

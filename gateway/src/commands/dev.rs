@@ -22,9 +22,6 @@ use crate::{
 const PORTS: [u16; 3] = [8443, 8444, 8445];
 
 /// Runs it until Ctrl-C.
-///
-/// # Errors
-/// Why it cannot.
 pub fn dev(dir: &Path) -> Result<(), Complaint> {
     let client = client()?;
     // What is printed is pasted in another terminal, which may stand elsewhere.

@@ -27,9 +27,6 @@ use crate::{
 };
 
 /// Reads configuration and policy as `run` would.
-///
-/// # Errors
-/// What is wrong.
 pub fn check_config(path: &Path) -> Result<(), Complaint> {
     let config = Config::load(path).map_err(Complaint::wrong)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;

@@ -103,9 +103,6 @@ pub enum Existing {
 
 /// Writes a file so that after a power cut it holds either the old bytes or the new ones, never a part: a temporary
 /// neighbour is written, synced and renamed, and then the folder is synced.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Existing) -> Result<(), FileError> {
     let folder = folder_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -149,17 +146,11 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes a folder, and those above it, that only the service may enter (mode 0700). One that is there is left as it is.
-///
-/// # Errors
-/// [`FileError`], naming the folder.
 pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| FileError::io("create", path, error))
 }
 
 /// Makes a folder, and those above it, that everybody may read (mode 0755). One that is there is left as it is.
-///
-/// # Errors
-/// [`FileError`], naming the folder.
 pub fn make_public_dir(path: &Path) -> Result<(), FileError> {
     if exists(path) {
         return Ok(());
@@ -177,9 +168,6 @@ pub fn exists(path: &Path) -> bool {
 }
 
 /// Removes a file. One that is not there is removed already.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", path, error)),
@@ -188,17 +176,11 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 }
 
 /// Opens a file to be read in pieces, when it may be larger than [`FILE_MAX`].
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn open(path: &Path) -> Result<File, FileError> {
     File::open(path).map_err(|error| FileError::io("open", path, error))
 }
 
 /// Opens a file to be written at its end, for the service alone to read.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn append(path: &Path) -> Result<File, FileError> {
     OpenOptions::new()
         .append(true)
@@ -209,9 +191,6 @@ pub fn append(path: &Path) -> Result<File, FileError> {
 }
 
 /// Reads a file that anybody may see.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     let mut bytes = Vec::new();
@@ -220,9 +199,6 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 /// Reads a text that anybody may see.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     String::from_utf8(read(path)?).map_err(|_| FileError::NotText { path: path.to_owned() })
 }
@@ -230,9 +206,6 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 /// Reads a secret: refuses a file that every user of the machine could have read, and wipes the bytes when done.
 ///
 /// Only the bits for others are refused: a service manager or an orchestrator may hand a secret over by group.
-///
-/// # Errors
-/// [`FileError`], naming the file.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     // Of the open file, not of the name, so that nobody can swap the two.

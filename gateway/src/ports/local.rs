@@ -14,25 +14,16 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 use crate::ports::log::{Log, LogError, parse_level};
 
 /// Opens a file for reading from its start.
-///
-/// # Errors
-/// As the operating system says.
 pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
 /// Gives a file another name, over what has that name.
-///
-/// # Errors
-/// What the system says.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
 /// Removes a file; one that is not there is gone already.
-///
-/// # Errors
-/// As the operating system says.
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -47,9 +38,6 @@ pub fn temporary(unique: &str) -> PathBuf {
 }
 
 /// Removes a folder with everything in it; one that is not there is gone already.
-///
-/// # Errors
-/// As the operating system says.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -67,18 +67,12 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, LogError> {
 }
 
 /// Sets the log up for this process, on standard error.
-///
-/// # Errors
-/// [`LogError`].
 pub fn init(log: &Log) -> Result<(), LogError> {
     let colour = io::stderr().is_terminal();
     start(log, BoxMakeWriter::new(io::stderr), colour)
 }
 
 /// Sets the log up for this process, at the end of a file.
-///
-/// # Errors
-/// [`LogError`].
 pub fn init_file(log: &Log, path: &Path) -> Result<(), LogError> {
     start(log, BoxMakeWriter::new(files::append(path)?), false)
 }
