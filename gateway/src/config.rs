@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{GatewayName, ListsUrl, TrustDomain};
+use pki::{GatewayName, ListsUrl, Name, TrustDomain};
 use thiserror::Error;
 use toml::Spanned;
 
@@ -103,6 +103,8 @@ pub enum ConfigError {
 pub struct Config {
     /// The trust domain.
     pub trust_domain: TrustDomain,
+    /// The name of this gateway among those over one store.
+    pub name: Name,
     /// Where keys and records lie.
     pub data_dir: PathBuf,
     /// Where to listen.
@@ -208,6 +210,8 @@ const PENDING_MAX_PER_PREFIX: usize = 100;
 /// A year and a month, so that last year's audit can still be read when this year's is due.
 const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 const CACHE_MIB: usize = 64;
+/// The name of a gateway that is the only one over its store.
+const OWN_NAME: &str = "gateway";
 
 impl Config {
     /// Reads a file. Of the environment only `CREDENTIALS_DIRECTORY` counts, where a service manager puts secrets.
@@ -268,6 +272,7 @@ impl Config {
         let level = |text: &str| log::parse_level(text).map(|_| text.to_owned());
         Ok(Self {
             trust_domain: r.parse("trust_domain", &domain, TrustDomain::parse, DOMAIN_FIX)?,
+            name: own_name(&r, raw.name.as_ref())?,
             listen,
             proxy_protocol_from: balancers,
             names,
@@ -303,6 +308,14 @@ impl Config {
     }
 }
 
+/// The name of this gateway.
+fn own_name(r: &SourceFile<'_>, raw: Option<&RawText>) -> Result<Name, ConfigError> {
+    match raw {
+        Some(raw) => r.parse("name", raw, Name::parse, OWN_NAME_FIX),
+        None => Name::parse(OWN_NAME).map_err(|_| r.missing("name", OWN_NAME_FIX)),
+    }
+}
+
 /// The sections of the attestors, each of which its attestor takes.
 fn attest(r: &SourceFile<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Result<Sections, ConfigError> {
     let spans: BTreeMap<String, _> = raw.keys().map(|kind| (kind.get_ref().clone(), kind.span())).collect();
@@ -319,6 +332,8 @@ fn attest(r: &SourceFile<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Re
 }
 
 const ATTEST_FIX: &str = "gateway.example.toml has the section of each attestor with its keys";
+const OWN_NAME_FIX: &str =
+    "write a name as a machine's: lower-case letters, digits and inner hyphens, such as \"gw-a\"";
 const DOMAIN_FIX: &str = "write a lower-case DNS-like name such as \"kernel.example\"";
 const NETWORK_FIX: &str = "write an address or a network such as \"192.0.2.0/28\"";
 const ADDRESS_FIX: &str = "write an address and port such as \"0.0.0.0:443\" or \"[::]:443\"";

@@ -70,7 +70,7 @@ pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entrop
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
-    let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
+    let shell = Shell::new(store, rules, ca, settings, config.name.clone(), (clock, entropy));
     shell.metrics.expect(&series());
     Ok(shell)
 }

@@ -15,6 +15,7 @@ pub(super) type Count = Spanned<u64>;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
     pub trust_domain: Option<RawText>,
+    pub name: Option<RawText>,
     pub data_dir: Option<RawText>,
     #[serde(default)]
     pub listen: RawListen,

@@ -17,6 +17,7 @@ use Counts::{AtReload, AtStart};
 /// Keys and sections, the narrower before the wider. `docs/operator.md` has the same table.
 pub const TABLE: &[(&str, Counts)] = &[
     ("trust_domain", AtStart),
+    ("name", AtStart),
     ("data_dir", AtStart),
     ("listen", AtStart),
     ("names", AtReload),

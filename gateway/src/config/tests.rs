@@ -33,6 +33,7 @@ fn section(more: &str, want: &str) {
 #[test]
 fn the_least_configuration_has_all_defaults() {
     let config = good(&format!("{BASE}{PORTS}"));
+    assert_eq!(config.name.as_str(), "gateway");
     assert_eq!(config.names.manage, config.names.enroll);
     assert_eq!(config.public.enroll.to_string(), "join.td.example:1");
     assert_eq!(config.public.manage.to_string(), "join.td.example:2");
@@ -195,6 +196,19 @@ fn faces_that_cannot_be_told_apart() {
 }
 
 #[test]
+fn the_name_of_a_gateway_is_a_name_as_a_machine_has() {
+    assert_eq!(good(&format!("name = 'gw-a'\n{BASE}{PORTS}")).name.as_str(), "gw-a");
+    let fix = "write a name as a machine's: lower-case letters, digits and inner hyphens, such as \"gw-a\"";
+    for (name, what) in [
+        ("gw.a", "character 3, `.` (U+002E), is not allowed; use only a-z, 0-9 and hyphens"),
+        ("", "the name is empty; give at least one letter or digit"),
+    ] {
+        let told = format!("/etc/lg/gateway.toml:1: `name`: `{name}`: {what}; {fix}");
+        check(&format!("name = '{name}'\n{BASE}{PORTS}"), &told);
+    }
+}
+
+#[test]
 fn where_the_proxy_face_is_said_to_be() {
     let text = |names: &str, public: &str| {
         let base = BASE.replace("[names]\n", &format!("[names]\nproxy = [{names}]\n"));
@@ -324,7 +338,8 @@ fn the_example_has_every_key() {
     for key in top.into_iter().filter(|key| key != "attest") {
         let has_section = EXAMPLE.lines().any(|line| line == format!("[{key}]"));
         if !has_section {
-            assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}");
+            let is_there = ["", "# "].iter().any(|off| EXAMPLE.contains(&format!("\n{off}{key} = ")));
+            assert!(is_there, "{key}");
             continue;
         }
         let inside = EXAMPLE.split_once(&format!("\n[{key}]\n")).unwrap().1;

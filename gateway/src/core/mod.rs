@@ -28,6 +28,7 @@ pub mod refusal;
 pub mod reject;
 pub mod renew;
 pub mod renew_now;
+pub mod replica;
 pub mod report;
 pub mod sealed;
 pub mod session;

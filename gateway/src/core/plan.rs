@@ -219,7 +219,8 @@ pub fn draft(
 /// # Errors
 /// [`LintError`] if the certificate breaks a rule of the profile.
 pub fn own_leaf(request: LeafRequest, issuer: KeyDigest, at: UnixTime) -> Result<Plan, LintError> {
-    let (lineage, id) = (request.identity.role.to_string(), request.identity.name.to_string());
+    let Identity { role, name, .. } = &request.identity;
+    let (lineage, id) = (format!("{role}-{name}"), name.to_string());
     let linted = pki::draft(request, at).lint()?;
     Ok(Plan { linted, issuer, changes: Changes::new(), lineage, rules: Vec::new(), id })
 }

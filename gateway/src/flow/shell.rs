@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use pki::{TrustDomain, UnixTime};
+use pki::{Name, TrustDomain, UnixTime};
 use policy::Ruleset;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
+        replica::{Replica, RunId},
         timekeeping::CountedTime,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
@@ -89,6 +90,8 @@ pub struct Shell {
     pub rules: ArcSwap<Ruleset>,
     /// The trust domain.
     pub domain: TrustDomain,
+    /// This process among the gateways over the store.
+    pub replica: Replica,
     /// The authority in force.
     pub authority: Arc<ArcSwap<Authority>>,
     /// The one way to a signature of its keys.
@@ -188,6 +191,7 @@ impl Shell {
         rules: Ruleset,
         authority: Authority,
         settings: Settings,
+        name: Name,
         (clock, entropy): (Clock, Entropy),
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
@@ -198,6 +202,7 @@ impl Shell {
             store,
             rules: ArcSwap::from_pointee(rules),
             domain,
+            replica: Replica { name, run: RunId::new(entropy.bytes()) },
             signer: Signer::new(Arc::clone(&authority)),
             authority,
             settings: ArcSwap::from_pointee(settings),

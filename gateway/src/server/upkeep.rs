@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pki::{Name, Role};
+use pki::Role;
 
 use crate::{
     complaint::Complaint,
@@ -40,8 +40,8 @@ pub async fn table_by(
     ca: &Authority,
     names: &FaceNames,
 ) -> Result<TlsTable, Complaint> {
-    let name = Name::parse("gateway").map_err(Complaint::failed)?;
-    let (key, plan) = LeafKey::plan(ca, &name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
+    let name = &shell.replica.name;
+    let (key, plan) = LeafKey::plan(ca, name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
     let signed = signer.sign(plan).await.map_err(Complaint::failed)?;
     let actor = Actor { who: "gateway", instance: "start" };
     let committed = signed.commit(|changes| shell.commit(changes, &actor)).await;

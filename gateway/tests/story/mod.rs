@@ -212,7 +212,7 @@ impl Story {
         let ca = Authority::ephemeral_with(hold, &domain, &clock, &entropy).unwrap();
         let store = Arc::new(TestStore::new(open(Engine::Memory, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(policy::DEFAULT_POLICY);
-        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("a"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
         Self { shell, clock: hand, store, enforcer, room, passphrase }
     }
@@ -227,12 +227,12 @@ impl Story {
         let ca = Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
         let store = Arc::new(TestStore::new(open(engine, &room.path().join("store"), 1).unwrap()));
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
-        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("a"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
         Self { shell, clock: hand, store, enforcer, room, passphrase }
     }
 
-    /// Another gateway over the same store, with the same keys.
+    /// Another gateway, `b`, over the same store, with the same keys.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub fn another(&self) -> Self {
         let room = tempfile::tempdir().unwrap();
@@ -240,7 +240,7 @@ impl Story {
         let rules = ruleset(policy::DEFAULT_POLICY);
         let (clock, entropy) = (self.shell.clock.clone(), Entropy::os());
         let ca = Authority::load(self.room.path(), &self.shell.domain, &self.passphrase, &clock).unwrap();
-        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), (clock, entropy));
+        let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("b"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
         let passphrase = self.passphrase.clone();
         Self { shell, clock: self.clock.clone(), store, enforcer, room, passphrase }
@@ -396,6 +396,10 @@ impl Story {
     pub async fn everything(&self) -> usize {
         self.shell.store.scan(&Key::from(""), None, 1000).await.unwrap().rows.len()
     }
+}
+
+fn gateway_name(name: &str) -> pki::Name {
+    pki::Name::parse(name).unwrap()
 }
 
 fn settings() -> Settings {

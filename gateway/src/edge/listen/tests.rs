@@ -127,7 +127,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         audit_retention: SOON,
         attestors: Arc::new(crate::attest::Attestors::standard().unwrap()),
     };
-    let shell = Shell::new(store, rules, ca, settings, (clock, entropy));
+    let shell = Shell::new(store, rules, ca, settings, pki::Name::parse("gateway").unwrap(), (clock, entropy));
     let rates = Arc::new(Rates::new(&Limits::default().rates, Arc::clone(&shell.metrics)));
     Faces { enroll: router(), manage: router(), shell, rates }
 }

@@ -1,16 +1,20 @@
 //! The gateway's own certificate beside a clock that is moved.
 
-use pki::{GatewayName, TrustDomain, UnixTime};
+use pki::{GatewayName, Name, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
 
 use super::*;
 use crate::{
+    core::{
+        keys,
+        records::{Certificate, Seen},
+    },
     flow::shell::Settings,
     ports::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
     },
-    signer::Authority,
+    signer::{Authority, Passphrase},
     store::{Engine, open},
 };
 
@@ -35,6 +39,19 @@ fn settings() -> Settings {
     }
 }
 
+fn gateway_name(name: &str) -> Name {
+    Name::parse(name).unwrap()
+}
+
+fn rules() -> Ruleset {
+    let source = Source { name: "p", text: policy::DEFAULT_POLICY };
+    Ruleset::load(&[source], &crate::attest::claims().collect::<Vec<_>>()).unwrap()
+}
+
+fn names() -> FaceNames {
+    FaceNames { enroll: vec![GatewayName::Dns("gate.test".to_owned())], manage: vec![], proxy: vec![] }
+}
+
 async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     let (clock, hand) = Clock::fake(start);
     let entropy = Entropy::os();
@@ -43,15 +60,8 @@ async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     let ca = Authority::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
     hand.set(start);
     let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
-    let rules = Ruleset::load(
-        &[Source { name: "p", text: policy::DEFAULT_POLICY }],
-        &crate::attest::claims().collect::<Vec<_>>(),
-    )
-    .unwrap();
-    let shell = Shell::new(store, rules, ca, settings(), (clock, entropy));
-    let name = || vec![GatewayName::Dns("gate.test".to_owned())];
-    let names = FaceNames { enroll: name(), manage: vec![], proxy: vec![] };
-    let tls = TlsSwap::new(table(&shell, &names).await.unwrap());
+    let shell = Shell::new(store, rules(), ca, settings(), gateway_name("a"), (clock, entropy));
+    let tls = TlsSwap::new(table(&shell, &names()).await.unwrap());
     (shell, tls, hand)
 }
 
@@ -86,4 +96,31 @@ async fn a_minute_after_a_jump_its_certificate_is_good() {
         assert!(leaf != before && leaf.holds(to), "{what}: {leaf:?}");
     }
     task.abort();
+}
+
+/// Each gateway over a store has a certificate and a lineage of its own, by its name.
+#[tokio::test]
+async fn two_gateways_over_one_store_each_keep_their_own_certificate() {
+    let (clock, _hand) = Clock::fake(UnixTime::new(1_800_000_000));
+    let (room, entropy) = (tempfile::tempdir().unwrap(), Entropy::os());
+    let (domain, passphrase) = (TrustDomain::parse("td.example").unwrap(), Passphrase::generate(&entropy));
+    Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
+    let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
+    let of = |name| {
+        let ca = Authority::load(room.path(), &domain, &passphrase, &clock).unwrap();
+        let both = (clock.clone(), Entropy::os());
+        Shell::new(Arc::clone(&store), rules(), ca, settings(), gateway_name(name), both)
+    };
+    for shell in [of("a"), of("b"), of("a")] {
+        table(&shell, &names()).await.unwrap();
+    }
+    let all: Vec<(String, Seen<Certificate>)> = of("a").scan(keys::CERTIFICATES, None, 10).await.unwrap();
+    let mut found =
+        all.iter().map(|(_, seen)| (seen.record.lineage.as_str(), seen.record.name.as_str())).collect::<Vec<_>>();
+    found.sort_unstable();
+    assert_eq!(found, [("gateway-a", "a"), ("gateway-a", "a"), ("gateway-b", "b")]);
+    for (_, seen) in &all {
+        let uri = format!("spiffe://td.example/gateway/{}", seen.record.name);
+        assert!(seen.record.der.windows(uri.len()).any(|bytes| bytes == uri.as_bytes()), "{uri}");
+    }
 }
