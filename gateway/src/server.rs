@@ -30,7 +30,7 @@ use crate::{
         tls::TlsSwap,
     },
     flow::{
-        clock, damaged, enforcer, order, owners,
+        clock, damaged, enforcer, lease, order, owners,
         shell::{Actor, Settings, Shell},
         sweep,
     },
@@ -192,9 +192,11 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     notify::ready("serving");
     let mut tasks = background(&shell, &config, path, &tls, &rates);
     tasks.extend(enforcing);
+    tasks.push(lease::start(&shell));
     let stopped = until_told(&shell).await;
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    lease::give_up(&shell).await;
     let drained = running.drain(config.limits.drain_time).await;
     tracing::info!(open = drained.open, cut = drained.cut, "drained");
     shell.store.close().await;

@@ -16,6 +16,7 @@ pub mod departure;
 pub mod enforcer;
 pub mod enroll;
 pub mod issue;
+pub mod lease;
 pub mod locks;
 pub mod notices;
 pub mod offboard;

@@ -28,6 +28,7 @@ use crate::{
         damaged::DamagedRecords,
         dial_back::DialBacks,
         enforcer::Enforcer,
+        lease::ReplicaLease,
         lists::Lists,
         live::Live,
         queue::{self, Queue},
@@ -92,6 +93,8 @@ pub struct Shell {
     pub domain: TrustDomain,
     /// This process among the gateways over the store.
     pub replica: Replica,
+    /// Its lease, under which it writes what must not outlive it.
+    pub lease: ReplicaLease,
     /// The authority in force.
     pub authority: Arc<ArcSwap<Authority>>,
     /// The one way to a signature of its keys.
@@ -203,6 +206,7 @@ impl Shell {
             rules: ArcSwap::from_pointee(rules),
             domain,
             replica: Replica { name, run: RunId::new(entropy.bytes()) },
+            lease: ReplicaLease::default(),
             signer: Signer::new(Arc::clone(&authority)),
             authority,
             settings: ArcSwap::from_pointee(settings),
