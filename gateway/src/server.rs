@@ -30,9 +30,9 @@ use crate::{
         tls::TlsSwap,
     },
     flow::{
-        clock, damaged, enforcer, lease, order, owners,
+        clock, damaged, enforcer, lease, order, owners, renew_now,
         shell::{Actor, Settings, Shell},
-        sweep,
+        sweep, tunnel_records,
     },
     limits,
     ports::{
@@ -165,7 +165,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;
     owners::complete(&shell).await.map_err(Complaint::store)?;
-    let enforcing = enforcer::start(&shell);
+    let (enforcing, renewing) = (enforcer::start(&shell), renew_now::start(&shell));
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
@@ -192,7 +192,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     notify::ready("serving");
     let mut tasks = background(&shell, &config, path, &tls, &rates);
     tasks.extend(enforcing);
-    tasks.push(lease::start(&shell));
+    tasks.extend([lease::start(&shell), tunnel_records::start(&shell), renewing]);
     let stopped = until_told(&shell).await;
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);

@@ -73,6 +73,7 @@ const ROWS: &[Row] = &[
     row("owned/alice/m-1", GoesOn, Without),
     row("name/machine/m-9", GoesOn, Without),
     row("convergence/m-1", GoesOn, Without),
+    row("tunnel/m-1", GoesOn, Without),
     // Without it nobody can tell whether a store was restored, so nobody is let in.
     row("meta/epoch", Refused, Fails),
     row("meta/policy", GoesOn, Without),

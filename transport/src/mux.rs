@@ -44,7 +44,9 @@ pub struct LastHeard {
 }
 
 impl LastHeard {
-    fn new() -> Arc<Self> {
+    /// Heard now for the first time.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
         Arc::new(Self { began: Instant::now(), last: AtomicU64::new(0) })
     }
 

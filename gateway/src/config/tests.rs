@@ -169,7 +169,7 @@ fn wrong_values_are_named_with_line_and_cure() {
 fn wrong_files_are_named_with_line() {
     section(
         "[lstore]",
-        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `attest`, `audit`, `log`, `limits`",
+        "8: near `[lstore]`: unknown field `lstore`, expected one of `trust_domain`, `name`, `data_dir`, `listen`, `names`, `public`, `store`, `policy`, `ca`, `enroll`, `attest`, `audit`, `log`, `limits`",
     );
     section("[log]\nlevl = 'x'", "9: near `levl`: unknown field `levl`, expected `format` or `level`");
     section("[limits]\nconnections = -1", "9: near `connections`: invalid value: integer `-1`, expected u64");

@@ -28,6 +28,8 @@ pub const OWNED: &str = "owned/";
 pub const KEPT_NAMES: &str = "name/";
 /// Prefix of the last reported runs of configuration tools, by machine.
 pub const CONVERGENCES: &str = "convergence/";
+/// Prefix of the tunnels that are up, by machine.
+pub const TUNNELS: &str = "tunnel/";
 /// Prefix of lineages.
 pub const LINEAGES: &str = "lineage/";
 /// Prefix of the numbers of revocation lists.
@@ -102,6 +104,18 @@ pub fn kept_name(role: Role, name: &str) -> String {
 #[must_use]
 pub fn convergence(machine: &str) -> String {
     format!("{CONVERGENCES}{machine}")
+}
+
+/// The tunnel of a machine.
+#[must_use]
+pub fn tunnel(machine: &str) -> String {
+    format!("{TUNNELS}{machine}")
+}
+
+/// The name of the machine whose tunnel stands under this key.
+#[must_use]
+pub fn tunnel_of(key: &str) -> Option<&str> {
+    key.strip_prefix(TUNNELS)
 }
 
 /// A lineage by its id.

@@ -9,7 +9,7 @@ use super::{
     keys,
     records::{
         Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale, Subject, Token,
-        UnixSecs, Waiting,
+        TunnelRecord, UnixSecs, Waiting,
     },
     subjects::Owned,
     timekeeping::ClockNote,
@@ -41,7 +41,7 @@ macro_rules! nothing_stands_for {
 }
 
 nothing_stands_for! {
-    Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, UnixSecs,
+    Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, TunnelRecord, UnixSecs,
     ClockNote, String, u64, serde_json::Value, IgnoredAny,
 }
 
@@ -205,6 +205,12 @@ pub const KINDS: &[RecordKind] = &[
         Term::Standing,
         "with the machine",
         "the machine shows no last run until the next is reported",
+    ),
+    kind::<TunnelRecord>(
+        (keys::TUNNELS, "tunnel that is up"),
+        Term::Standing,
+        "with the tunnel, or with the lease of the gateway that holds it",
+        "other gateways show the machine as offline until its tunnel comes up anew",
     ),
     kind::<Lineage>(
         (keys::LINEAGES, "lineage"),

@@ -10,12 +10,14 @@ pub use self::{
     claim::Claim,
     lock::{Lock, LockKind},
     run::{Convergence, Run},
+    tunnel::{ServiceRecord, TunnelRecord},
 };
 
 mod claim;
 mod lock;
 mod run;
 pub(super) mod text;
+mod tunnel;
 
 /// A record as it was read, with the version that a change of it must expect.
 #[derive(Clone, Debug)]

@@ -197,6 +197,14 @@ pub enum Unreached {
         /// Name of the machine.
         machine: String,
     },
+    /// Another gateway holds the machine's tunnel.
+    #[error("the machine `{machine}` cannot be reached from here: its tunnel is at gateway `{gateway}`")]
+    Elsewhere {
+        /// Which.
+        machine: String,
+        /// That gateway's name.
+        gateway: pki::Name,
+    },
     /// The machine exposes no such service.
     #[error("the machine `{machine}` does not expose `{service}`; {}", what_else(exposed))]
     NotExposed {

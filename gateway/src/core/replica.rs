@@ -1,8 +1,10 @@
-//! One gateway process of several over one store: its name and its run.
+//! One gateway process of several over one store: its name and its run, and whose tunnel of a machine is the newest.
 
 use std::fmt;
 
 use pki::Name;
+
+use super::records::{Seen, TunnelRecord};
 
 /// A gateway process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,5 +38,82 @@ impl RunId {
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// What is to be done with the record of a machine's tunnel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RecordChange {
+    /// It is to say that the tunnel is here.
+    Write,
+    /// It goes.
+    Delete,
+    /// Nothing: it is another gateway's to change, or there is none.
+    Nothing,
+}
+
+/// Whether the tunnel that a record tells of is at another gateway, and newer than one here that came up after this commit. Clocks
+/// differ, so commits decide: of two that come up in one moment, the one that is written first.
+#[must_use]
+pub fn is_newer(own: &Name, seen: &Seen<TunnelRecord>, after: u64) -> bool {
+    seen.record.gateway != own.as_str() && seen.version > after
+}
+
+/// What this gateway does with a machine's record, by what it says and by the tunnel here, which came up after a commit.
+#[must_use]
+pub fn record_change(own: &Name, seen: Option<&Seen<TunnelRecord>>, here: Option<u64>) -> RecordChange {
+    match (seen, here) {
+        (Some(seen), Some(after)) if is_newer(own, seen, after) => RecordChange::Nothing,
+        (_, Some(_)) => RecordChange::Write,
+        (Some(seen), None) if seen.record.gateway == own.as_str() => RecordChange::Delete,
+        (_, None) => RecordChange::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::{
+        super::records::UnixSecs,
+        RecordChange::{Delete, Nothing, Write},
+        *,
+    };
+
+    /// Who wrote the record and with which commit, and after which commit the tunnel here came up.
+    #[track_caller]
+    fn check(seen: Option<(&str, u64)>, here: Option<u64>, want: RecordChange) {
+        let seen = seen.map(|(gateway, version)| {
+            let source = IpAddr::from(Ipv4Addr::LOCALHOST);
+            let record = TunnelRecord { gateway: gateway.to_owned(), since: UnixSecs(5), source, services: vec![] };
+            Seen { record, version }
+        });
+        let own = Name::parse("a").unwrap();
+        assert_eq!(record_change(&own, seen.as_ref(), here), want, "{seen:?} {here:?}");
+    }
+
+    #[test]
+    fn the_newest_tunnel_is_written_down() {
+        check(None, None, Nothing);
+        check(None, Some(0), Write);
+        check(Some(("a", 9)), None, Delete);
+        check(Some(("a", 9)), Some(7), Write);
+        check(Some(("a", 9)), Some(9), Write);
+        check(Some(("b", 9)), None, Nothing);
+        check(Some(("b", 9)), Some(9), Write);
+        check(Some(("b", 9)), Some(12), Write);
+        check(Some(("b", 9)), Some(8), Nothing);
+    }
+
+    #[test]
+    fn a_run_is_sixteen_digits() {
+        let run = RunId::new([0, 1, 2, 3, 0xa, 0xbc, 0xde, 0xff]);
+        assert_eq!(run.to_string(), "000102030abcdeff");
+        assert_eq!(RunId::parse("000102030abcdeff"), Some(run));
+        for bad in
+            ["", "000102030abcdef", "000102030abcdeff0", "000102030ABCDEFF", "000102030abcdefg", "0x0102030abcdeff"]
+        {
+            assert_eq!(RunId::parse(bad), None, "{bad}");
+        }
     }
 }

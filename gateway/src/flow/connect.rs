@@ -1,12 +1,13 @@
 //! Connections to services: who may open one is decided here for every door, and each becomes a session.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use pki::{Identity, Peer, Role, SubjectKey};
 use wire::tunnel::is_service_name;
 
 use super::{
     admit::{admit, still},
+    locate::{Located, locate},
     shell::{Actor, Shell, retrying},
     subjects::{Whole, identity, may_see, resource, whole_of},
 };
@@ -91,8 +92,13 @@ pub async fn allow(
     let (asked, turns) = (shell.rules.load_full(), shell.enforcer.turns());
     let admitted = still(shell, &caller.peer, caller.lineage).await?;
     let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
-    let offline = || Unreached::Offline { machine: wanted.machine.clone() };
-    let tunnel = shell.tunnels.get(&machine).ok_or_else(offline)?;
+    let tunnel = match locate(shell, &machine).await? {
+        Located::Local(tunnel) => tunnel,
+        Located::Remote(gateway) => {
+            return Err(Unreached::Elsewhere { machine: wanted.machine.clone(), gateway }.into());
+        }
+        Located::Nowhere => return Err(Unreached::Offline { machine: wanted.machine.clone() }.into()),
+    };
     let mode = tunnel.mode(&wanted.service)?;
     if shell.sessions.count_by(&admitted.identity) >= SESSIONS_PER_CALLER {
         let many = format!("{SESSIONS_PER_CALLER} sessions of `{}` are open, which is the most", admitted.identity);
@@ -179,7 +185,11 @@ pub(super) fn service_of(shell: &Shell, whole: &Whole, service: &str) -> Result<
         policy::Resource::Machine(machine) => {
             Ok(policy::Resource::Service(policy::Service { name: service.to_owned(), machine }))
         }
-        _ => Err(Refusal::NotFound(Missing::Machine)),
+        policy::Resource::Gateway
+        | policy::Resource::Request(_)
+        | policy::Resource::Person(_)
+        | policy::Resource::Service(_)
+        | policy::Resource::Token(_) => Err(Refusal::NotFound(Missing::Machine)),
     }
 }
 
@@ -314,18 +324,17 @@ pub fn not_renewed(what: &str) -> Refusal {
     Refusal::Malformed(Malformed::Renewed(what.to_owned()))
 }
 
-/// A tunnel took the place of another of the same machine. From elsewhere, while the other was alive, that may be a copy.
-pub async fn replaced(shell: &Shell, before: &Tunnel, now: &Tunnel) {
-    if before.source() == now.source() || before.silence() > TUNNEL_TWICE {
+/// A tunnel from this address took the place of another of the same machine. From elsewhere, while the other was alive, that may be
+/// a copy.
+pub async fn replaced(shell: &Shell, before: &Tunnel, now: IpAddr) {
+    if before.source() == now || before.silence() > TUNNEL_TWICE {
         return;
     }
-    tracing::warn!(machine = %now.identity(), before = %before.source(), now = %now.source(), "a second tunnel of one machine, from another address");
+    let machine = before.identity().to_string();
+    tracing::warn!(machine, before = %before.source(), %now, "a second tunnel of one machine, from another address");
     let mut changes = Changes::new();
-    changes.event(Event::Access(AccessEvent::TunnelTwice {
-        machine: now.identity().to_string(),
-        before: before.source().to_string(),
-        now: now.source().to_string(),
-    }));
+    let (before, now) = (before.source().to_string(), now.to_string());
+    changes.event(Event::Access(AccessEvent::TunnelTwice { machine, before, now }));
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: "tunnel" }).await;
 }
 

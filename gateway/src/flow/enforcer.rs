@@ -1,5 +1,5 @@
 //! The one task of a process that ends connections, sessions and tunnels because of what stands in the store. It watches locks,
-//! machines and people, and the digest of the policy, whoever commits them: a request here, or another gateway on the same store. A
+//! machines, people and tunnels, and the digest of the policy, whoever commits them: a request here, or another gateway on the same store. A
 //! request only commits, and waits until what it committed has been enforced here.
 //!
 //! | what was written | what ends |
@@ -8,6 +8,7 @@
 //! | a machine or person is gone | all of theirs; under its old name if it was renamed |
 //! | labels, groups or owner of one | those of its sessions that the policy does not allow any more |
 //! | another policy is in force | the same, of all sessions |
+//! | a machine's tunnel is up at another gateway | the older one here |
 //! | the watch lost something | all of this is looked at anew |
 //!
 //! While the store cannot be reached nothing ends, for [`STORE_GRACE`]: then everything does, since no lock could be heard of.
@@ -30,6 +31,7 @@ use super::{
     page::All,
     sessions as policy_check,
     shell::{Actor, Shell, readable},
+    tunnel_records,
 };
 use crate::{
     core::{
@@ -58,7 +60,7 @@ const POLICY_SETTLES: Duration = Duration::from_secs(1);
 /// Starts the task. Before anything is served: what is committed from now on it hears of.
 pub fn start(shell: &Arc<Shell>) -> Option<JoinHandle<()>> {
     let orders = shell.enforcer.orders()?;
-    let watched = [keys::LOCKS, keys::SUBJECTS, keys::POLICY].map(Key::from);
+    let watched = [keys::LOCKS, keys::SUBJECTS, keys::POLICY, keys::TUNNELS].map(Key::from);
     let watch = shell.store.watch(watched.to_vec());
     Some(tokio::spawn(run(Arc::downgrade(shell), watch, orders)))
 }
@@ -242,11 +244,12 @@ async fn written(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<
             }
         }
     }
+    tunnel_records::end_overtaken(shell, commits).await?;
     if later > 0 {
         return Err(Fault::Read(format!("{later} sessions could not be asked about")));
     }
     let newest = commits.iter().map(|(version, _)| *version).max().unwrap_or_default();
-    shell.enforcer.has_passed(newest);
+    passed(shell, newest);
     if found.policy.is_some_and(|digest| digest != shell.rules.load().digest()) {
         tokio::spawn(differs(Arc::clone(shell)));
     }
@@ -274,11 +277,9 @@ fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<A
             LockKind::Key => {
                 if let Ok(key) = KeyDigest::parse_hex(&lock.target) {
                     end(&SessionSelector::Key(key));
-                    // The machines whose tunnels show it.
-                    for conn in shell.live.find(&live::ConnSelector::Key(key)) {
-                        if let Some(tunnel) = conn.peer().and_then(|peer| shell.tunnels.get(&peer.identity)) {
-                            end(&SessionSelector::Tunnel(tunnel.number()));
-                        }
+                    // Those through tunnels that show it.
+                    for tunnel in shell.tunnels.by_key(&key) {
+                        end(&SessionSelector::Tunnel(tunnel));
                     }
                     connections.push(live::ConnSelector::Key(key));
                 }
@@ -348,7 +349,7 @@ async fn differs(shell: Arc<Shell>) {
 }
 
 /// Looks at everything, since something was not heard.
-async fn everything(shell: &Shell) -> Result<(), Fault> {
+async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
     let newest = shell.store.commit(Batch::default()).await.map_err(|error| Fault::Read(error.to_string()))?;
     shell.enforcer.turn();
     let mut all = All::<Lock>::of(shell, keys::LOCKS, None);
@@ -375,10 +376,17 @@ async fn everything(shell: &Shell) -> Result<(), Fault> {
             }
         }
     }
+    tunnel_records::end_older(shell, &shell.tunnels.machines()).await?;
     let rechecked = policy_check::recheck(shell).await;
     if rechecked.later > 0 {
         return Err(Fault::Read(format!("{} sessions could not be asked about", rechecked.later)));
     }
-    shell.enforcer.has_passed(newest);
+    passed(shell, newest);
     Ok(())
+}
+
+/// Everything that commits up to this one end was told to end.
+fn passed(shell: &Shell, version: Version) {
+    shell.tunnels.has_passed(version);
+    shell.enforcer.has_passed(version);
 }

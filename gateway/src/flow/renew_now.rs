@@ -1,22 +1,32 @@
 //! The call to renew now: who may make it, and whom it reaches.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+};
 
 use pki::{Role, UnixTime};
+use tokio::task::JoinHandle;
 
 use super::{
     shell::{Actor, Shell, readable, retrying},
     subjects::{identity, resource, visible},
 };
-use crate::core::{
-    admission::Caller,
-    change::Changes,
-    facts::permit,
-    keys,
-    records::{Seen, UnixSecs},
-    refusal::{Fault, Missing, Refusal},
-    renew_now,
+use crate::{
+    core::{
+        admission::Caller,
+        change::Changes,
+        facts::permit,
+        keys,
+        records::{Lineage, Seen, UnixSecs},
+        refusal::{Fault, Missing, Refusal},
+        renew_now,
+    },
+    store::{Change, Key, Watch},
 };
+
+/// Lineages read together.
+const AT_ONCE: usize = 64;
 
 /// Who is to renew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,16 +55,62 @@ pub async fn ask(shell: &Shell, caller: &Caller, whom: &Whom, reason: &str, inst
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
     })
-    .await?;
-    // Those that hold a tunnel hear of it now, the others when they next ask.
-    match whom {
-        Whom::All => shell.tunnels.all_renew_now(),
-        Whom::Named(names) => {
-            for name in names.iter().filter_map(|name| pki::Name::parse(name).ok()) {
-                let identity = pki::Identity { domain: shell.domain.clone(), role: Role::Machine, name };
-                shell.tunnels.renew_now(&identity);
-            }
+    .await
+}
+
+/// Starts the task that tells the machines with tunnels here, whichever gateway was asked. The others hear of it when they next ask.
+pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
+    let watch = shell.store.watch([keys::LINEAGES, keys::RENEW_MACHINES].map(Key::from).to_vec());
+    tokio::spawn(tell(Arc::downgrade(shell), watch))
+}
+
+async fn tell(shell: Weak<Shell>, mut watch: Watch) {
+    while let Some(change) = watch.next().await {
+        let Some(shell) = shell.upgrade() else { return };
+        if shell.tunnels.is_empty() {
+            continue;
         }
+        let told = match change {
+            Change::Written { keys, .. } => tell_of(&shell, keys.iter().map(ToString::to_string).collect()).await,
+            Change::Lagged => tell_all(&shell).await,
+        };
+        if let Err(fault) = told {
+            tracing::warn!(%fault, "machines with tunnels here were perhaps asked to renew; they hear of it when they next ask");
+        }
+    }
+}
+
+/// Tells those whose lineages were written, and all when all were asked.
+async fn tell_of(shell: &Shell, written: Vec<String>) -> Result<(), Fault> {
+    let (everybody, lineages): (Vec<_>, Vec<_>) = written.into_iter().partition(|key| key == keys::RENEW_MACHINES);
+    if !everybody.is_empty() {
+        tell_everybody(shell).await?;
+    }
+    if lineages.is_empty() {
+        return Ok(());
+    }
+    for seen in shell.find_all::<Lineage>(lineages).await? {
+        let Lineage { role: Role::Machine, name, renewal_asked: Some(at), .. } = seen.record else { continue };
+        let Ok(name) = pki::Name::parse(&name) else { continue };
+        let machine = pki::Identity { domain: shell.domain.clone(), role: Role::Machine, name };
+        shell.tunnels.renewal_asked(&machine, at.into());
+    }
+    Ok(())
+}
+
+async fn tell_everybody(shell: &Shell) -> Result<(), Fault> {
+    if let Some(seen) = readable(shell.get::<UnixSecs>(keys::RENEW_MACHINES.to_owned()).await)?.flatten() {
+        shell.tunnels.all_renewals_asked(seen.record.into());
+    }
+    Ok(())
+}
+
+/// Looks at everybody with a tunnel here, since something was not heard.
+async fn tell_all(shell: &Shell) -> Result<(), Fault> {
+    tell_everybody(shell).await?;
+    let lineages: Vec<String> = shell.tunnels.lineages().iter().map(|id| keys::lineage(id)).collect();
+    for some in lineages.chunks(AT_ONCE) {
+        tell_of(shell, some.to_vec()).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! first use of what it gets then moves everything at once (`core::admission`). Until then it is called as before, and after
 //! that the old name stays kept until the last certificate with it has ended.
 
-use pki::{Identity, Role};
+use pki::Role;
 
 use super::{
     asked::{MachineCorrection, PersonCorrection},
@@ -41,7 +41,7 @@ pub async fn machine(
         return Err(Refusal::Malformed(Malformed::Either(Either::OwnerOrNone)));
     }
     let owner = owners::named(shell, asked.owner.as_deref()).await?;
-    let reply = change(shell, caller, (Role::Machine, name), instance, |subject| {
+    change(shell, caller, (Role::Machine, name), instance, |subject| {
         if let Some(new) = &asked.name {
             subject.renaming = Some(renaming(subject, new)?);
         }
@@ -58,13 +58,7 @@ pub async fn machine(
         }
         Ok(())
     })
-    .await?;
-    if asked.name.is_some() {
-        // If it holds a tunnel it hears of it now, else when it next asks.
-        let machine = Identity { domain: shell.domain.clone(), role: Role::Machine, name: name::known(name)? };
-        shell.tunnels.renew_now(&machine);
-    }
-    Ok(reply)
+    .await
 }
 
 /// The name that a machine is to become, if it may become another.

@@ -33,7 +33,7 @@ use crate::{
         live::Live,
         queue::{self, Queue},
         sessions::Sessions,
-        tunnels::Tunnels,
+        tunnel_table::Tunnels,
     },
     signer::{Authority, SignError, Signer},
     store::{self, Batch, CommitError, ReadError, Store},
@@ -107,7 +107,7 @@ pub struct Shell {
     pub entropy: Entropy,
     /// Open connections.
     pub live: Arc<Live>,
-    /// Machines that hold a tunnel.
+    /// Tunnels that are up here; `flow::locate` knows of the others.
     pub tunnels: Arc<Tunnels>,
     /// Open connections to their services.
     pub sessions: Arc<Sessions>,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use pki::{KeyDigest, Role};
 
 use super::{
-    locks, owners,
+    locate, locks, owners,
     shell::Shell,
-    views::{LockDetails, OfferedService, SubjectDetails, TunnelDetails},
+    views::{LockDetails, SubjectDetails, TunnelDetails},
 };
 use crate::core::{
     admission::{Caller, lock_kind},
@@ -17,7 +17,6 @@ use crate::core::{
     name,
     records::{CertRef, Claim, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
     refusal::{Fault, Missing, Refusal},
-    session::{Mode, Offer},
 };
 
 /// Subject, lineage and locks of one machine or person.
@@ -152,7 +151,11 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, 
     };
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
-    let last_seen = last_seen(shell, &subject, lineage.as_ref().map(|seen| &seen.record));
+    let tunnel = match (subject.role, identity(shell, &subject)) {
+        (Role::Machine, Ok(machine)) => locate::details(shell, &machine).await?,
+        (Role::Machine, Err(_)) | (Role::Person | Role::Gateway, _) => None,
+    };
+    let last_seen = last_seen(shell, &subject, tunnel.as_ref(), lineage.as_ref().map(|seen| &seen.record));
     Ok(SubjectDetails {
         identity: format!("spiffe://{}/{}/{}", shell.domain.as_str(), subject.role.as_str(), subject.name),
         role: subject.role,
@@ -169,7 +172,7 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, 
         created: subject.created.0,
         last_seen,
         renaming: subject.renaming,
-        tunnel: tunnel(shell, subject.role, &subject.name),
+        tunnel,
         locks: locks.into_found().map(lock_view).collect(),
         verified: texts(&subject.claims),
         claimed: subject.attributes,
@@ -179,30 +182,20 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, 
 }
 
 /// When a machine was last seen; nothing for one that has never come.
-fn last_seen(shell: &Shell, subject: &Subject, lineage: Option<&Lineage>) -> Option<u64> {
+fn last_seen(
+    shell: &Shell,
+    subject: &Subject,
+    tunnel: Option<&TunnelDetails>,
+    lineage: Option<&Lineage>,
+) -> Option<u64> {
     if subject.role != Role::Machine {
         return None;
     }
-    if tunnel(shell, subject.role, &subject.name).is_some() {
+    if tunnel.is_some() {
         return Some(shell.now().secs());
     }
     let lineage = lineage?;
     Some(lineage.activated.0.max(lineage.last_seen.map_or(0, |at| at.0))).filter(|at| *at > 0)
-}
-
-fn tunnel(shell: &Shell, role: Role, name: &str) -> Option<TunnelDetails> {
-    let name = pki::Name::parse(name).ok()?;
-    let tunnel = shell.tunnels.get(&pki::Identity { domain: shell.domain.clone(), role, name })?;
-    let services = tunnel.services();
-    Some(TunnelDetails {
-        since: tunnel.since().secs(),
-        source: tunnel.source(),
-        services: services.iter().map(offered).collect(),
-    })
-}
-
-fn offered(offer: &Offer) -> OfferedService {
-    OfferedService { name: offer.name.clone(), sealed: offer.mode == Mode::Sealed }
 }
 
 pub(super) fn lock_view(lock: Lock) -> LockDetails {

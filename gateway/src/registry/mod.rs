@@ -9,4 +9,5 @@ pub mod lists;
 pub mod live;
 pub mod queue;
 pub mod sessions;
+pub mod tunnel_table;
 pub mod tunnels;

@@ -1,17 +1,13 @@
-//! The tunnels that are up: the one outbound connection that each machine holds. Each has a task of its own, which alone moves
-//! its bytes; here stands what others may know of it, and ask of it.
+//! A tunnel that is up: the one outbound connection that a machine holds. It has a task of its own, which alone moves its bytes; here
+//! stands what others may know of it, and ask of it.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use pki::{Identity, Peer, UnixTime};
+use pki::{BACKDATE, Identity, Peer, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 use transport::{
     mux::{LastHeard, Stream},
@@ -64,7 +60,7 @@ pub struct TunnelEnd {
 /// What a tunnel's task tells of it when it comes up.
 #[derive(Debug)]
 pub struct NewTunnel {
-    /// See [`Tunnels::number`].
+    /// See [`Tunnels::number`](super::tunnel_table::Tunnels::number).
     pub number: u64,
     /// The lineage of its certificate.
     pub lineage: String,
@@ -94,6 +90,7 @@ pub struct Tunnel {
     since: UnixTime,
     peer: Mutex<Peer>,
     services: Mutex<Arc<[Offer]>>,
+    renewal_asked: Mutex<Option<UnixTime>>,
     commands: mpsc::Sender<TunnelCommand>,
     streams: StreamCount,
     heard: Arc<LastHeard>,
@@ -117,6 +114,7 @@ impl Tunnel {
             since,
             peer: Mutex::new(peer),
             services: Mutex::new(services.into()),
+            renewal_asked: Mutex::new(None),
             commands,
             streams,
             heard,
@@ -215,9 +213,12 @@ impl Tunnel {
         self.commands.send(TunnelCommand::IsUp(to)).await.is_ok() && answered.await.is_ok()
     }
 
-    /// Asks the machine to renew its certificate.
-    pub fn renew_now(&self) {
-        self.command(TunnelCommand::RenewNow);
+    /// Somebody asked for a renewal at this time: the machine hears of it, once, unless it has renewed since.
+    pub fn renewal_asked(&self, at: UnixTime) {
+        let is_new = guard(&self.renewal_asked).replace(at) != Some(at);
+        if is_new && guard(&self.peer).not_before.plus(BACKDATE) <= at {
+            self.command(TunnelCommand::RenewNow);
+        }
     }
 
     /// Tells the machine that a stream to it was ended.
@@ -241,84 +242,5 @@ impl Tunnel {
             let commands = self.commands.clone();
             tokio::spawn(async move { commands.send(command).await });
         }
-    }
-}
-
-/// All tunnels that are up, by machine.
-#[derive(Debug, Default)]
-pub struct Tunnels {
-    table: Mutex<HashMap<Identity, Arc<Tunnel>>>,
-    next: AtomicU64,
-}
-
-impl Tunnels {
-    /// None yet.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
-    }
-
-    /// The tunnel of a machine.
-    #[must_use]
-    pub fn get(&self, identity: &Identity) -> Option<Arc<Tunnel>> {
-        guard(&self.table).get(identity).map(Arc::clone)
-    }
-
-    /// Enters one, unless a newer one stands there: a hello may be overtaken by that of a later connection. Whichever must
-    /// go is returned, for the caller to tell.
-    pub fn enter(&self, tunnel: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
-        let mut table = guard(&self.table);
-        if table.get(&tunnel.identity).is_some_and(|standing| standing.number > tunnel.number) {
-            return Some(Arc::clone(tunnel));
-        }
-        table.insert(tunnel.identity.clone(), Arc::clone(tunnel))
-    }
-
-    /// Takes one out, unless another has taken its place.
-    pub fn leave(&self, tunnel: &Arc<Tunnel>) {
-        let mut table = guard(&self.table);
-        if table.get(&tunnel.identity).is_some_and(|standing| Arc::ptr_eq(standing, tunnel)) {
-            table.remove(&tunnel.identity);
-            if table.capacity() > 4 * table.len() {
-                table.shrink_to_fit();
-            }
-        }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        guard(&self.table).len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Within which time all of them can come back when they are lost at once, so many in a second.
-    #[must_use]
-    pub fn reconnect_within(&self, per_second: usize) -> Duration {
-        let seconds = self.len().div_ceil(per_second.max(1)).max(1);
-        Duration::from_secs(seconds.try_into().unwrap_or(u64::MAX))
-    }
-
-    /// A number for a new one.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Asks a machine to renew its certificate, if it holds a tunnel.
-    pub fn renew_now(&self, machine: &Identity) {
-        if let Some(tunnel) = self.get(machine) {
-            tunnel.renew_now();
-        }
-    }
-
-    /// Asks all machines that hold a tunnel to renew.
-    pub fn all_renew_now(&self) {
-        guard(&self.table).values().for_each(|tunnel| tunnel.renew_now());
     }
 }

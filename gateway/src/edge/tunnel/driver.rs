@@ -34,6 +34,7 @@ use crate::{
     registry::{
         live::{self, ConnGuard},
         sessions::{EntryPoint, SessionSelector},
+        tunnel_table::TunnelReplacement,
         tunnels::{COMMANDS, NewTunnel, Tunnel, TunnelCommand},
     },
 };
@@ -237,7 +238,8 @@ where
                 Output::Up(services) => self.come_up(services),
                 Output::Services(services) => {
                     if let Some(up) = &self.up {
-                        up.exposes(services.into_iter().map(Into::into).collect());
+                        let services = services.into_iter().map(Into::into).collect();
+                        self.parts.shell.tunnels.exposes(up, services);
                     }
                 }
                 Output::Abandoned(session) => {
@@ -321,14 +323,10 @@ where
             streams: self.streams.clone(),
             heard: Arc::clone(self.link.heard()),
         });
-        if let Some(loser) = shell.tunnels.enter(&up) {
-            loser.end(EndReason::Replaced, Reason::Replaced.explain());
-            let (shell, winner) = (Arc::clone(shell), shell.tunnels.get(up.identity()));
-            self.parts.tasks.spawn(async move {
-                if let Some(winner) = winner {
-                    connect::replaced(&shell, &loser, &winner).await;
-                }
-            });
+        if let Some(TunnelReplacement { older, newer }) = shell.tunnels.enter(&up) {
+            older.end(EndReason::Replaced, Reason::Replaced.explain());
+            let shell = Arc::clone(shell);
+            self.parts.tasks.spawn(async move { connect::replaced(&shell, &older, newer.source()).await });
         }
         tracing::debug!(machine = %up.identity(), source = %up.source(), services = up.services().len(), "tunnel up");
         shell.metrics.tunnels(shell.tunnels.len());

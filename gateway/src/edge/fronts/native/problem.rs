@@ -51,6 +51,7 @@ pub const CODES: &[&str] = &[
     "head-too-large",
     "method-not-allowed",
     "offline",
+    "other-gateway",
     "not-exposed",
     "refused-by-machine",
     "target-closed",
@@ -232,6 +233,11 @@ fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static 
             "offline",
             Some("see that the machine is up and `lychgate run` runs on it, then try again"),
         ),
+        Unreached::Elsewhere { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "other-gateway",
+            Some("connect by that gateway, or try again: the machine may come back here"),
+        ),
         Unreached::NotExposed { .. } => (
             StatusCode::NOT_FOUND,
             "not-exposed",
@@ -265,7 +271,7 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
             (vec![], Some(retry_after.as_secs().max(1)))
         }
         Refusal::QueueFull(_) => (vec![], Some(600)),
-        Refusal::Service(Unreached::Offline { .. }) => (vec![], Some(30)),
+        Refusal::Service(Unreached::Offline { .. } | Unreached::Elsewhere { .. }) => (vec![], Some(30)),
         Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
         Refusal::Ours(Fault::Unavailable { retry_after, .. }) => (vec![], Some(retry_after.as_secs().max(1))),
         Refusal::Ours(Fault::CaEnded { .. }) => (vec![], Some(CA_ENDED_AGAIN.as_secs())),

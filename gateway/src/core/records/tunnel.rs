@@ -1,0 +1,29 @@
+//! Tunnels, as every gateway over a store knows of them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::UnixSecs;
+
+/// A machine's tunnel that is up. It stands in the store under the lease of the gateway that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelRecord {
+    /// The name of that gateway.
+    pub gateway: String,
+    /// Since when it is up, by that gateway's clock.
+    pub since: UnixSecs,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// What the machine exposes.
+    pub services: Vec<ServiceRecord>,
+}
+
+/// A service that a machine exposes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// Its name.
+    pub name: String,
+    /// Whether only the machine's agent can read it.
+    pub sealed: bool,
+}

@@ -1,0 +1,73 @@
+//! Where a machine's tunnel is: here, at another gateway over the same store, or nowhere. There is no other way to a tunnel.
+
+use std::sync::Arc;
+
+use pki::{Identity, Name};
+
+use super::{
+    shell::{Shell, readable},
+    views::{OfferedService, TunnelDetails},
+};
+use crate::{
+    core::{
+        keys,
+        records::{Seen, ServiceRecord, TunnelRecord},
+        refusal::Fault,
+        session::{Mode, Offer},
+    },
+    registry::{tunnel_table::HeldTunnel, tunnels::Tunnel},
+};
+
+/// Where a tunnel is.
+#[derive(Clone, Debug)]
+pub enum Located {
+    /// Here.
+    Local(Arc<Tunnel>),
+    /// At the gateway of this name.
+    Remote(Name),
+    /// The machine holds none.
+    Nowhere,
+}
+
+/// Where a machine's tunnel is. At another gateway as far as is written down, which is a moment late.
+///
+/// # Errors
+/// When the store fails.
+pub async fn locate(shell: &Shell, machine: &Identity) -> Result<Located, Fault> {
+    if let Some(held) = shell.tunnels.held(machine) {
+        return Ok(Located::Local(held.tunnel));
+    }
+    let seen = record(shell, machine).await?;
+    Ok(seen.and_then(|seen| elsewhere(shell, &seen)).map_or(Located::Nowhere, Located::Remote))
+}
+
+/// A damaged one tells of nothing.
+async fn record(shell: &Shell, machine: &Identity) -> Result<Option<Seen<TunnelRecord>>, Fault> {
+    Ok(readable(shell.get(keys::tunnel(machine.name.as_str())).await)?.flatten())
+}
+
+/// The other gateway that a record tells of. One that this gateway has not taken away yet tells of nothing.
+fn elsewhere(shell: &Shell, seen: &Seen<TunnelRecord>) -> Option<Name> {
+    Name::parse(&seen.record.gateway).ok().filter(|gateway| *gateway != shell.replica.name)
+}
+
+/// What is shown of a machine's tunnel, wherever it is.
+///
+/// # Errors
+/// When the store fails.
+pub async fn details(shell: &Shell, machine: &Identity) -> Result<Option<TunnelDetails>, Fault> {
+    if let Some(HeldTunnel { tunnel, .. }) = shell.tunnels.held(machine) {
+        let service = |offer: &Offer| OfferedService { name: offer.name.clone(), sealed: offer.mode == Mode::Sealed };
+        return Ok(Some(TunnelDetails {
+            since: tunnel.since().secs(),
+            source: tunnel.source(),
+            services: tunnel.services().iter().map(service).collect(),
+        }));
+    }
+    let seen = record(shell, machine).await?.filter(|seen| elsewhere(shell, seen).is_some());
+    Ok(seen.map(|seen| {
+        let TunnelRecord { gateway: _, since, source, services } = seen.record;
+        let service = |ServiceRecord { name, sealed }| OfferedService { name, sealed };
+        TunnelDetails { since: since.0, source, services: services.into_iter().map(service).collect() }
+    }))
+}
