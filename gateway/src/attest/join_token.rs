@@ -1,7 +1,7 @@
-//! `join-token`: a JWT made by this gateway for whoever holds it.
+//! `join-token`: a JWT signed by this gateway; a bearer token.
 //!
-//! Evidence: the JWT itself. Claims: `token_id`, `token_by` (who made it), `token_owner`. The token is redeemed for the
-//! key, so the same key may come again and another key may not. It says nothing of the machine that shows it.
+//! Evidence: the JWT itself. Claims: `token_id`, `token_by` (its creator), `token_owner`. The token is redeemed for a key: the same
+//! key can use it again, another key cannot. It establishes nothing about the machine that shows it.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::core::{
     token::{self, Maker, TokenError},
 };
 
-/// Its row.
+/// Row of [`super::ALL`].
 pub static ROW: Row = Row {
     kind: JOIN_TOKEN,
     prefix: "token",
@@ -43,7 +43,7 @@ static SPENT: RejectionCode =
     RejectionCode::refused("token-spent", Some("each machine needs its own token unless it was made for several uses"));
 static NOT_FOR_KEY: RejectionCode = RejectionCode::refused("token-not-for-key", Some(ANOTHER));
 
-/// What to do about a token that is not good any more.
+/// Hint for a token that is not valid any more.
 const ANOTHER: &str = "ask for a new token";
 
 impl From<TokenError> for Reject {
@@ -88,9 +88,9 @@ impl Attestor for JoinToken {
     }
 }
 
-/// Where the token's record is among what was found.
+/// Index of the token's record in [`Found`].
 const TOKEN: usize = 0;
-/// And the record of the person who made it.
+/// Index of the record of the token's creator.
 const MAKER: usize = 1;
 
 fn needs(id: &str, found: &Found) -> Vec<Need> {
@@ -109,7 +109,7 @@ fn maker(seen: &Seen<Token>, found: &Found, context: &Context<'_>) -> Maker {
     token::maker(&seen.record, person.as_ref().map(|seen| &seen.record), context.rules, context.now)
 }
 
-/// A token, whose signature is ours.
+/// A token with a valid signature.
 struct PresentedToken {
     id: String,
     for_key: KeyDigest,
@@ -127,7 +127,7 @@ impl Case for PresentedToken {
     }
 
     fn rests_on(&self, found: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
-        // Whoever made it: while a person is locked, nobody comes in by their word.
+        // the creator: while they are locked, their tokens admit nobody
         let token = Self::token(found)?.record;
         let mut targets = vec![(LockKind::Person, token.by)];
         targets.extend(token.maker.map(|lineage| (LockKind::Lineage, lineage)));
@@ -162,14 +162,14 @@ impl Case for PresentedToken {
     }
 }
 
-/// Redeems a token for a key. Once more by the same key changes nothing.
+/// Redeems a token for a key. A repetition with the same key leaves the record as it is.
 fn redeem(seen: &Seen<Token>, for_key: &KeyDigest) -> Changes {
     let (mut changes, mut record, key) = (Changes::new(), seen.record.clone(), for_key.hex());
     if !record.redeemed.contains(&key) {
         record.redeemed.push(key.clone());
         changes.event(Event::TokenRedeemed { token: record.id.clone(), key });
     }
-    // Written even when nothing changed: a revocation at the same moment must be a conflict.
+    // written even if unchanged, so that a concurrent revocation is a conflict
     changes.update(keys::token(&record.id), seen, &record);
     changes
 }

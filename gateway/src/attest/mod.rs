@@ -1,9 +1,9 @@
-//! Attestors: what makes a newcomer believable. One file each, one line in [`ALL`], one section `[attest.<kind>]` in the
+//! Attestors: each verifies one kind of evidence. One file each, one line in [`ALL`], one section `[attest.<kind>]` in the
 //! configuration.
 //!
-//! An attestor is pure. It opens a piece of evidence ([`Attestor::open`]), which gives a [`Case`]: what can be checked by itself is
-//! checked. The case says what it needs looked up, in rounds, then what it rests on, whose locks are looked up, and then judges.
-//! Adding one means a file here with its evidence format, its settings, its claims, its rejections, its case and its tests.
+//! An attestor is pure. [`Attestor::open`] parses a piece of evidence, checks all that needs no look-up, and returns a [`Case`]. The case
+//! then names the look-ups that it needs, in rounds, then what the evidence depends on, so that locks can be looked up, and then decides.
+//! To add one, write a file here with its evidence format, settings, claims, rejections, case and tests.
 
 use pki::KeyDigest;
 use policy::{ClaimDecl, ClaimType};
@@ -23,7 +23,7 @@ mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
 
-/// Every attestor there is, alphabetical.
+/// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
     &join_token::ROW,
     &prior_certificate::ROW,
@@ -31,31 +31,31 @@ pub static ALL: &[&Row] = &[
     &reference::ROW,
 ];
 
-/// What a kind of evidence is worth to somebody who is in.
+/// Whether a kind of evidence is accepted at renewal.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It says something of the machine at that moment, and may be shown at each renewal.
+    /// It proves a present property of the machine and may be shown at each renewal.
     Proves,
-    /// It lets in, and nothing else: a token, an earlier certificate.
+    /// It is for enrollment only: a token, an earlier certificate.
     OnlyAdmits,
 }
 
-/// The kinds that only let in, which a renewal never wants.
+/// The kinds with [`Renewal::OnlyAdmits`].
 #[must_use]
 pub fn only_admit() -> Vec<&'static str> {
     ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect()
 }
 
-/// What the names of the claims of each kind begin with.
+/// Each kind with the prefix of its claims.
 #[must_use]
 pub fn prefixes() -> Vec<(&'static str, &'static str)> {
     ALL.iter().map(|row| (row.kind, row.prefix)).collect()
 }
 
-/// An attestor, or nothing when it is switched off.
+/// An attestor, or `None` if its section disables it.
 pub type Built = Result<Option<Box<dyn Attestor>>, BadSection>;
 
-/// The section of an attestor that has nothing to set but whether it is switched on.
+/// The section of an attestor whose only setting is whether it is enabled.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Switch {
@@ -68,30 +68,30 @@ impl Default for Switch {
     }
 }
 
-/// Builds such an attestor: it is on unless its section says otherwise.
+/// Builds such an attestor: enabled by default.
 fn switched(section: Option<&Section>, attestor: impl Attestor + 'static) -> Built {
     let Switch { enabled } = section.map_or_else(|| Ok(Switch::default()), Section::read)?;
     Ok(enabled.then(|| Box::new(attestor) as Box<dyn Attestor>))
 }
 
-/// What is known of an attestor before it is built.
+/// The static description of an attestor.
 pub struct Row {
     /// The `kind` of its evidence, and the name of its section.
     pub kind: &'static str,
-    /// What the names of its claims begin with, before a `_`.
+    /// Prefix of its claims, without the `_` that follows.
     pub prefix: &'static str,
-    /// Every claim it may make, without the prefix. A policy rule that names a claim nobody declares fails at load.
+    /// All its claims, without the prefix. A policy rule with an undeclared claim fails at load.
     pub claims: &'static [(&'static str, ClaimKind)],
-    /// Whether it can be shown again at a renewal.
+    /// Whether the evidence is accepted at renewal.
     pub renewal: Renewal,
-    /// Every rejection it has, one of each, as whoever is rejected reads it.
+    /// One example of each of its rejections, with the text for the client.
     pub rejections: fn() -> Vec<Reject>,
-    /// Makes it from its section; nothing when it is switched off.
+    /// Builds it from its section.
     pub build: fn(Option<&Section>) -> Built,
 }
 
 impl Row {
-    /// Its claims by the names that rules use.
+    /// Its claims, with the prefix.
     fn declared(&self) -> impl Iterator<Item = ClaimDecl> {
         let kind = |kind: ClaimKind| match kind {
             ClaimKind::Text => ClaimType::Text,
@@ -105,29 +105,29 @@ impl Row {
     }
 }
 
-/// A way to be believed.
+/// Verifies one kind of evidence.
 pub trait Attestor: Send + Sync {
-    /// Largest piece of its evidence, in bytes. More than what every request may have makes the gateway read larger requests.
+    /// Largest piece of its evidence, in bytes. A value above the common limit raises the size limit of requests.
     fn piece_max(&self) -> usize {
         wire::limits::ENROLL_BODY_MAX
     }
 
-    /// Reads a piece of evidence and checks what can be checked by itself.
+    /// Parses a piece of evidence and checks all that needs no look-up.
     ///
     /// # Errors
-    /// When the message is not even evidence of this kind.
+    /// The evidence is malformed, or fails one of these checks.
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject>;
 
-    /// What must be looked up to say whether evidence that was taken before still holds, as [`Case::needs`].
+    /// Look-ups for [`Attestor::still`], in rounds as in [`Case::needs`].
     fn still_needs(&self, _reference: &str, _found: &Found) -> Vec<Need> {
         vec![]
     }
 
-    /// Whether evidence that was taken before still holds for the key: it is asked while its sender waits, and when the certificate
-    /// is made. Gives the conditions under which it does.
+    /// Checks whether evidence that was accepted before is still valid for the key, while its sender waits and again when the certificate
+    /// is issued. Returns conditions for the commit.
     ///
     /// # Errors
-    /// Why it does not any more.
+    /// The evidence has become invalid.
     fn still(
         &self,
         _reference: &str,
@@ -139,33 +139,34 @@ pub trait Attestor: Send + Sync {
     }
 }
 
-/// One piece of evidence, opened.
+/// One parsed piece of evidence.
 pub trait Case: Send + Sync {
-    /// What must be looked up next; nothing when all that can be had was found.
+    /// The next look-ups; empty if none are left.
     ///
     /// # Errors
-    /// When what was found so far cannot hold.
+    /// The results so far make the evidence invalid.
     fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject>;
 
-    /// What it rests on: every key, lineage, machine and person without whom it would not hold.
+    /// The keys, lineages, machines and people that the evidence depends on.
     ///
     /// # Errors
-    /// When what was found cannot hold.
+    /// The results make the evidence invalid.
     fn rests_on(&self, found: &Found, context: &Context<'_>) -> Result<RestsOn, Reject>;
 
-    /// Whether that it is shown at all must be acted upon, locked or not.
+    /// Changes that follow from the mere use of this evidence, such as a lock for a fork; called whether there are locks or not.
     fn alarm(&self, _found: &Found, _locks: &Locks, _source: &str, _context: &Context<'_>) -> Option<Rejected> {
         None
     }
 
-    /// Judges it, once no lock stands on anything it rests on, or asks: then the client sends another message, with what is kept now.
+    /// Decides, once there is no lock on anything that the evidence depends on; or asks a challenge, which the client answers with
+    /// another message.
     ///
     /// # Errors
-    /// Why the evidence does not hold.
+    /// The evidence is invalid.
     fn step(&self, found: &Found, context: &Context<'_>, cleared: &Cleared) -> Result<Step, Rejected>;
 }
 
-/// The attestors that are switched on.
+/// The enabled attestors.
 pub struct Attestors {
     built: Vec<(&'static Row, Box<dyn Attestor>)>,
 }
@@ -180,7 +181,7 @@ impl Attestors {
     /// Builds them from their sections of the configuration.
     ///
     /// # Errors
-    /// The kind of the section, with what is wrong with it; a section that no attestor has names the known ones.
+    /// The kind of the invalid section, and the reason; for an unknown kind the reason lists the known ones.
     pub fn from(sections: &Sections) -> Result<Self, (String, BadSection)> {
         if let Some(unknown) = sections.keys().find(|kind| !ALL.iter().any(|row| row.kind == *kind)) {
             let known: Vec<&str> = ALL.iter().map(|row| row.kind).collect();
@@ -195,34 +196,34 @@ impl Attestors {
         Ok(Self { built })
     }
 
-    /// Those that are switched on when no section says otherwise.
+    /// Those that are enabled by default.
     ///
     /// # Errors
-    /// Never, as a test proves.
+    /// None; a test proves that the defaults build.
     pub fn standard() -> Result<Self, (String, BadSection)> {
         Self::from(&Sections::new())
     }
 
-    /// The kinds that are accepted.
+    /// The kinds accepted at enrollment.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
         self.built.iter().map(|(row, _)| row.kind)
     }
 
-    /// The kinds that a renewal may carry.
+    /// The kinds accepted at renewal.
     pub fn renewing(&self) -> impl Iterator<Item = &'static str> {
         self.built.iter().filter(|(row, _)| row.renewal == Renewal::Proves).map(|(row, _)| row.kind)
     }
 
-    /// The attestor for a kind of evidence.
+    /// Selects the attestor for a kind of evidence.
     ///
     /// # Errors
-    /// [`crate::core::evidence::UNKNOWN`].
+    /// [`crate::core::evidence::UNKNOWN`] if there is none or it is disabled.
     pub fn by_kind(&self, kind: &str) -> Result<Chosen<'_>, Reject> {
         let found = self.built.iter().find(|(row, _)| row.kind == kind);
         found.map(|(row, attestor)| Chosen { row, attestor: &**attestor }).ok_or_else(|| Reject::unknown(kind))
     }
 
-    /// Largest request with evidence, in bytes: what every request may have, and what attestors take beyond it.
+    /// Largest request with evidence, in bytes: the common limit, plus what attestors allow beyond it.
     #[must_use]
     pub fn body_max(&self) -> usize {
         let least = wire::limits::ENROLL_BODY_MAX;
@@ -231,17 +232,17 @@ impl Attestors {
     }
 }
 
-/// What an attestor takes at most: its own limit, up to that of every kind.
+/// The size limit of an attestor, which is capped by the common maximum.
 fn piece_max(attestor: &dyn Attestor) -> usize {
     attestor.piece_max().min(wire::limits::EVIDENCE_PIECE_MOST)
 }
 
-/// Every claim that a rule may name.
+/// All claims that policy rules may use.
 pub fn claims() -> impl Iterator<Item = ClaimDecl> {
     ALL.iter().flat_map(|row| row.declared())
 }
 
-/// An attestor that was looked up by its kind.
+/// The attestor for a kind of evidence.
 #[derive(Clone, Copy)]
 pub struct Chosen<'a> {
     row: &'static Row,
@@ -249,34 +250,34 @@ pub struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    /// Its kind.
+    /// [`Row::kind`].
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.row.kind
     }
 
-    /// What the names of its claims begin with.
+    /// [`Row::prefix`].
     #[must_use]
     pub const fn prefix(&self) -> &'static str {
         self.row.prefix
     }
 
-    /// Whether it can be shown again at a renewal.
+    /// [`Row::renewal`].
     #[must_use]
     pub const fn renewal(&self) -> Renewal {
         self.row.renewal
     }
 
-    /// The attestor.
+    /// The attestor itself.
     #[must_use]
     pub const fn attestor(&self) -> &dyn Attestor {
         self.attestor
     }
 
-    /// Opens a piece of evidence.
+    /// As [`Attestor::open`], after a check of the size.
     ///
     /// # Errors
-    /// When it is too large, or as [`Attestor::open`].
+    /// [`crate::core::evidence::TOO_LARGE`], or as [`Attestor::open`].
     pub fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let max = piece_max(self.attestor);
         if message.body.len() > max {
@@ -285,7 +286,7 @@ impl Chosen<'_> {
         self.attestor.open(message, context)
     }
 
-    /// What it vouches for, with its prefix before the name of each claim.
+    /// Adds the attestor's prefix to the name of each claim.
     #[must_use]
     pub fn named(&self, mut vouched: Vouched) -> Vouched {
         let values = std::mem::take(&mut vouched.claims.values);
@@ -330,8 +331,8 @@ mod tests {
             ("[join-token]\nenable = true", "join-token: unknown field `enable`, expected `enabled`"),
             ("[join-token]\nenabled = 1", "join-token: invalid type: integer `1`, expected a boolean"),
         ] {
-            let told = kinds(text).unwrap_err();
-            assert!(told.starts_with(says), "{text}: {told}");
+            let error = kinds(text).unwrap_err();
+            assert!(error.starts_with(says), "{text}: {error}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! `prior-certificate`: a machine that was off past expiry comes back with its last certificate and that key.
+//! `prior-certificate`: a machine whose certificate expired while it was off rejoins with that certificate and its key.
 //!
-//! Evidence: JSON [`PriorCertificate`]. The old key signs the connection's exporter and the new key's digest, so the
-//! evidence can neither be moved to another connection nor lent to another key. Claims: `prior_name`,
-//! `prior_expired_for` (seconds, 0 while it is still valid). It does not say where the old key is kept.
+//! Evidence: JSON [`PriorCertificate`]. The old key signs the connection's exporter value and the new key's digest, so the
+//! evidence is bound to this connection and the new key. Claims: `prior_name`, `prior_expired_for` (seconds, 0 while it is
+//! valid). It does not establish where the old key is stored.
 //!
 //! [`PriorCertificate`]: Body
 
@@ -27,7 +27,7 @@ use crate::core::{
     refusal::Refusal,
 };
 
-/// Its row.
+/// Row of [`super::ALL`].
 pub static ROW: Row = Row {
     kind: PRIOR_CERTIFICATE,
     prefix: "prior",
@@ -41,7 +41,7 @@ fn build(section: Option<&Section>) -> Built {
     switched(section, PriorCertificate)
 }
 
-/// Most certificates we take along with the leaf: our own chains hold one.
+/// Most certificates that are used of the chain after the leaf: our own chains have one.
 const CHAIN_MAX: usize = 2;
 
 static INVALID: RejectionCode = RejectionCode::refused("prior-invalid", Some("join again without the old certificate"));
@@ -50,7 +50,7 @@ fn invalid(why: &str) -> Reject {
     Reject::new(&INVALID, format!("the prior certificate does not hold: {why}"))
 }
 
-/// For a certificate that was replaced.
+/// The rejection of a certificate that was replaced.
 fn replaced() -> Reject {
     invalid("it was replaced by a newer one")
 }
@@ -67,28 +67,28 @@ impl Attestor for PriorCertificate {
     }
 }
 
-/// The certificate's holder, proven by the old key on this connection.
+/// The certificate's holder, who has proven possession of the old key on this connection.
 struct ProvenHolder {
     peer: Peer,
 }
 
-/// Where each record is among what was found.
+/// Indices of the records in [`Found`].
 const CERTIFICATE: usize = 0;
 const LINEAGE: usize = 1;
 const SUBJECT: usize = 2;
 const STALE: usize = 3;
 const EPOCH: usize = 4;
-/// The subject again, when it has another name by now than in the certificate.
+/// The subject under its present name, if it was renamed since the certificate was issued.
 const RENAMED: usize = 5;
 
-/// What the certificate belongs to.
+/// The records of the certificate.
 struct Prior {
     lineage: Seen<Lineage>,
     subject: Seen<Subject>,
 }
 
 impl ProvenHolder {
-    /// The certificate with what it belongs to, unless that is gone or somebody else's by now.
+    /// The certificate's records. Fails if they were removed, or if the name belongs to another lineage now.
     fn prior(&self, found: &Found) -> Result<Prior, Reject> {
         let unknown = || invalid("this gateway has no record of it");
         found.record::<Certificate>(CERTIFICATE).ok_or_else(unknown)?;
@@ -99,7 +99,7 @@ impl ProvenHolder {
         Ok(Prior { subject: subject.ok_or_else(|| invalid("its machine was removed"))?, lineage })
     }
 
-    /// Whether a newer certificate has taken its place.
+    /// Whether a newer certificate has replaced it.
     fn is_replaced(&self, lineage: &Lineage) -> bool {
         let newest = [&lineage.current, &lineage.pending];
         !newest.into_iter().flatten().any(|cert| cert.serial == self.peer.serial)
@@ -139,8 +139,8 @@ impl Case for ProvenHolder {
         Ok(RestsOn { own: targets.clone(), targets })
     }
 
-    /// A certificate that was replaced is shown as evidence: two holders of its lineage, which is locked, or something old that
-    /// could do nothing any more, which is written down and changes nothing.
+    /// For a certificate that was replaced: either its lineage has two holders and is locked, or the certificate is stale, which is
+    /// only recorded.
     fn alarm(&self, found: &Found, locks: &Locks, source: &str, context: &Context<'_>) -> Option<Rejected> {
         let lineage = self.prior(found).ok()?.lineage;
         if !self.is_replaced(&lineage.record) {
@@ -173,14 +173,14 @@ impl Case for ProvenHolder {
         if self.is_replaced(&lineage.record) {
             return Err(replaced().into());
         }
-        // Whether that is too long is for the policy to say: who may not come back at once may wait for a person.
+        // the policy decides whether that is too long; it can also require an approval
         let expired_for = context.now.since(self.peer.not_after).as_secs();
         Ok(Step::Done(Box::new(Vouched::claims(Claims {
             values: BTreeMap::from([
                 ("name".to_owned(), Claim::Text(lineage.record.name.clone())),
                 ("expired_for".to_owned(), Claim::Number(i64::try_from(expired_for).unwrap_or(i64::MAX))),
             ]),
-            // What the old certificate says was proven of another key.
+            // the level in the old certificate was proven for another key
             assurance: AssuranceLevel::Software,
             role: Some(lineage.record.role),
             names: vec![lineage.record.name.clone()],
@@ -198,9 +198,9 @@ fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> 
     let body: Body = wire::strict::from_slice(message.body.as_bytes()).map_err(|_| invalid("its JSON is malformed"))?;
     let ders = pki::parse_pem("CERTIFICATE", &body.certificate).map_err(|_| invalid("it is not PEM"))?;
     let (leaf, rest) = ders.split_first().ok_or_else(|| invalid("it is not PEM"))?;
-    // Our own issuing CAs are known with the roots.
+    // our own issuing CAs are among the anchors
     let intermediates: Vec<&[u8]> = rest.iter().take(CHAIN_MAX).map(Vec::as_slice).collect();
-    let peer = verified_in_its_time(leaf, &intermediates, context)?;
+    let peer = verified_before_expiry(leaf, &intermediates, context)?;
     let signature = URL_SAFE_NO_PAD.decode(&body.signature).map_err(|_| invalid("its signature is malformed"))?;
     let key = pki::SubjectKey::from_spki_der(&peer.spki).map_err(|_| invalid("its key is not one we accept"))?;
     let mut signed = PRIOR_CERTIFICATE_CONTEXT.to_vec();
@@ -210,8 +210,8 @@ fn proven(message: &Message<'_>, context: &Context<'_>) -> Result<Peer, Reject> 
     Ok(peer)
 }
 
-/// Verifies the chain at the last second of the certificate's life, or now if it still lives.
-fn verified_in_its_time(leaf: &[u8], intermediates: &[&[u8]], context: &Context<'_>) -> Result<Peer, Reject> {
+/// Verifies the chain at the certificate's `notAfter`, or now if that is earlier.
+fn verified_before_expiry(leaf: &[u8], intermediates: &[&[u8]], context: &Context<'_>) -> Result<Peer, Reject> {
     let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| invalid("it is not a certificate"))?;
     let not_after = u64::try_from(parsed.validity().not_after.timestamp()).map(UnixTime::new);
     let at = not_after.map_err(|_| invalid("it is not a certificate"))?.min(context.now);

@@ -1,9 +1,9 @@
-//! `reference`: two rounds over a shared secret, for tests of everything around attestors. It exists in debug builds alone, so no
-//! gateway that is built to be used can be told to believe it; and nothing but its section switches it on.
+//! `reference`: two rounds over a shared secret, for tests of everything around attestors. It exists only in debug builds, so that no
+//! release build can be configured to accept it, and is disabled without its section.
 //!
-//! Evidence, first round: the name of whoever asks. Question: a nonce, hex. Evidence, second round: name, a blank, and
-//! HMAC-SHA256 over nonce and key digest under the secret, hex. Claims: `reference_name`, `reference_round`. It says nothing of
-//! where the secret is kept, and calls that hardware.
+//! Evidence, first round: the client's name. Challenge: a nonce, hex. Evidence, second round: name, a blank, and
+//! HMAC-SHA256 over nonce and key digest under the secret, hex. Claims: `reference_name`, `reference_round`. It does not establish
+//! where the secret is stored, although its assurance is `hardware`.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::core::{
     records::{Claim, LockKind},
 };
 
-/// Its row.
+/// Row of [`super::ALL`].
 pub static ROW: Row = Row {
     kind: "reference",
     prefix: "reference",
@@ -30,11 +30,11 @@ pub static ROW: Row = Row {
     build,
 };
 
-/// Its section.
+/// `[attest.reference]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReferenceSettings {
-    /// What both sides know.
+    /// Shared with the client.
     secret: String,
 }
 
@@ -79,7 +79,7 @@ impl Attestor for Reference {
         let legal =
             (1..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
         let nonce = match (message.kept, answer) {
-            // Whoever answers without having been asked is asked.
+            // an answer without a ticket starts a first round
             (None, _) => None,
             (Some(nonce), Some(answer)) => Some((nonce, answer)),
             (Some(_), None) => return Err(shape()),
@@ -98,7 +98,7 @@ impl Attestor for Reference {
 
 const NONCE_LEN: usize = 16;
 
-/// What the secret is used on: the question, and the key that the certificate is for.
+/// Input of the HMAC: the challenge, and the digest of the key to be certified.
 fn signed(nonce: &[u8], for_key: &KeyDigest) -> Vec<u8> {
     [nonce, for_key.as_bytes()].concat()
 }
