@@ -13,7 +13,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What stands at the end of `--help`.
+/// End of every `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or stopped by a signal after draining
@@ -23,21 +23,21 @@ Exit codes:
    4  the store cannot be used (in use, damaged, of another engine or a newer format, older than the
       one last used here), or the outcome of a write is unknown, as on a full disk";
 
-/// The whole command line, with the exit codes at the help of every command.
+/// The definition of the command line, with the exit codes in the help of every command.
 #[must_use]
 pub fn command() -> clap::Command {
     manual::with_exit_codes(Cli::command(), EXIT_CODES)
 }
 
-/// Reads the words of the command line.
+/// Parses the arguments of this process.
 ///
 /// # Errors
-/// When they are none; also when they ask for help, which is in the error then.
+/// Invalid arguments; also `--help` and `--version`, whose output is the error's text.
 pub fn read() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&command().try_get_matches()?)
 }
 
-/// Everything the gateway can be asked to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a gateway on loopback to try Lychgate; one folder has all its files and is kept between runs
@@ -188,10 +188,10 @@ pub enum ClockCommand {
     },
 }
 
-/// Work on the authority. The gateway may be running; it takes over what changed when it is reloaded.
+/// Commands on the authority. The gateway may be running; it loads changes at its next reload.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// List roots and issuing CAs, how far each is, when it ends, and who depends on those that are on their way in or out
+    /// List roots and issuing CAs with their state and end, and, during a rotation, who depends on them
     List {
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
@@ -200,24 +200,24 @@ pub enum CaCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make another root, with the issuing CAs below it; or another issuing CA below the active root. Nobody is shown it before it is published
+    /// Create another root with the issuing CAs below it, or another issuing CA below the active root; no client gets it before it is published
     Prepare {
-        /// What to make
+        /// What to create
         what: Prepared,
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// The active root's key, when it is not in the data folder
+        /// The active root's key, if it is not in the data folder
         #[arg(long, conflicts_with = "request")]
         root_key: Option<PathBuf>,
-        /// The file with the passphrase of the root's key, when it is not the gateway's
+        /// The file with the passphrase of the root's key, if it is not the gateway's
         #[arg(long, conflicts_with = "request")]
         root_passphrase_file: Option<PathBuf>,
-        /// Make the key alone, and write what is to be signed into this file; `ca sign` signs it where the root's key is
+        /// Only create the key, and write a request to this file; `ca sign` signs it where the root's key is
         #[arg(long)]
         request: Option<PathBuf>,
     },
-    /// Have everybody believe what was prepared, before it signs anything
+    /// Distribute a prepared root or issuing CA to clients, before it signs anything
     Publish {
         /// The root or issuing CA, as `ca list` names it
         name: String,
@@ -225,7 +225,7 @@ pub enum CaCommand {
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Have what was published sign from now on, in the place of what does
+    /// Sign with a published root or issuing CA from now on, instead of the active one
     Activate {
         /// The root or issuing CA, as `ca list` names it
         name: String,
@@ -233,14 +233,14 @@ pub enum CaCommand {
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
     },
-    /// Tell nobody of it any more; refused while somebody depends on it
+    /// Stop distributing a root or issuing CA; refused while machines or people depend on it
     Retire {
         /// The root or issuing CA, as `ca list` names it
         name: String,
         /// The configuration file
         #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
         config: PathBuf,
-        /// Its name again: retire it although somebody depends on it, or although nobody can tell
+        /// The name again: retire it although machines or people depend on it, or although that is unknown
         #[arg(long, value_name = "NAME")]
         force: Option<String>,
     },
@@ -282,7 +282,7 @@ pub enum CaCommand {
     },
     /// Sign a request of `ca renew` or `ca prepare`, where the root's key is; needs nothing else of the gateway
     Sign {
-        /// Whose certificates a new CA is to sign, when the request is for one
+        /// The role whose certificates a new CA will sign, if the request is for one
         #[arg(long, value_name = "ROLE")]
         new: Option<CaRole>,
         /// The root's key
@@ -309,7 +309,7 @@ pub enum CaCommand {
     },
 }
 
-/// What `ca prepare` makes.
+/// What `ca prepare` creates.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Prepared {
     /// A root, and an issuing CA for each role below it
@@ -323,7 +323,7 @@ pub enum Prepared {
 }
 
 impl Prepared {
-    /// Whose leaves it signs; nobody's when it is a root.
+    /// Role of the leaves that it signs; `None` for a root.
     #[must_use]
     pub const fn role(self) -> Option<pki::Role> {
         match self {
@@ -334,7 +334,7 @@ impl Prepared {
         }
     }
 
-    /// The word for it.
+    /// The argument on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -351,11 +351,11 @@ impl Prepared {
 pub enum Replaced {
     /// The key that signs join tokens
     Tokens,
-    /// The key that seals what an attestor keeps between the two rounds of its evidence
+    /// The key that encrypts tickets, which carry an attestor's state between the two rounds of its evidence
     Tickets,
 }
 
-/// Whose certificates an issuing CA signs.
+/// Role of the certificates that an issuing CA signs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CaRole {
     /// Those of machines

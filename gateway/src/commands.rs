@@ -1,4 +1,4 @@
-//! What each command does. Errors end here, as words and an exit code.
+//! Runs the commands. Errors end here, as a message and an exit code.
 
 mod authority;
 mod ca;
@@ -22,7 +22,7 @@ use crate::{
     server::{self, Start},
 };
 
-/// Carries out one command line.
+/// Runs one command line.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
@@ -40,9 +40,9 @@ pub fn run(cli: Cli) -> ExitCode {
             engine,
         } => {
             let ports = if shared { init::Ports::Shared } else { init::Ports::Apart };
-            let wishes = init::Wishes { trust_domain, name, listen, listen_manage, listen_proxy, engine, ports };
+            let options = init::InitOptions { trust_domain, name, listen, listen_manage, listen_proxy, engine, ports };
             folders(dir, config_dir, data_dir)
-                .and_then(|folders| init::init(&folders, &wishes))
+                .and_then(|folders| init::init(&folders, &options))
                 .map(|made| made.announce())
         }
         Command::Run { config, accept_rollback } => serve(&config, accept_rollback),
@@ -75,12 +75,12 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// The folders that a command line names; clap has seen to it that it names one, or two.
+/// The folders of `init`: one, or two; clap checks that.
 fn folders(one: Option<PathBuf>, config: Option<PathBuf>, data: Option<PathBuf>) -> Result<init::Folders, Complaint> {
     match (one, config, data) {
         (Some(dir), _, _) => Ok(init::Folders::one(&dir)),
         (None, Some(config), Some(data)) => {
-            // It is written down, and must mean the same wherever the gateway is started.
+            // it is written to the configuration, which must not depend on the working directory
             let data = std::path::absolute(data).map_err(Complaint::failed)?;
             Ok(init::Folders::two(&config, &data))
         }
@@ -97,14 +97,14 @@ fn serve(path: &Path, accept_rollback: bool) -> Result<(), Complaint> {
     })
 }
 
-/// Does something as whom the folder around a configuration belongs to, when that is not root: what stands there may name
-/// any file, and must not be believed by more than who wrote it.
+/// If root calls it, runs `work` as the owner of the configuration's folder: the configuration can name any file, and must not give its
+/// author root's access to it.
 fn by_owner<T: Send>(path: &Path, work: impl FnOnce() -> Result<T, Complaint> + Send) -> Result<T, Complaint> {
     let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
     home::within(around, work).map_err(Complaint::wrong)?
 }
 
-/// Does something in the gateway's folder, as whom it belongs to: the one way for every command but `run`.
+/// Runs `work` as the owner of the gateway's data folder. Every command but `run` uses this.
 fn at_home<T: Send>(
     path: &Path,
     config: &Config,
@@ -112,14 +112,13 @@ fn at_home<T: Send>(
 ) -> Result<T, Complaint> {
     by_owner(path, || {
         home::within(&config.data_dir, || {
-            server::believe_folders(config)?;
+            server::check_folders(config)?;
             runtime()?.block_on(work(config))
         })
         .map_err(Complaint::wrong)?
     })
 }
 
-/// Reads the configuration.
 fn load(path: &Path) -> Result<Config, Complaint> {
     by_owner(path, || server::configuration(path))
 }

@@ -1,17 +1,17 @@
-//! What the program says before it exits for a fault, and with which exit code.
+//! Errors that end the program: message, hint and exit code.
 
 use std::{fmt, process::ExitCode};
 
 /// Exit code of a general failure.
 const FAILED: u8 = 1;
 
-/// Exit code when what was written down is wrong: configuration, policy, cases.
+/// Exit code for an error in a file that the operator writes: configuration, policy, cases.
 const WRONG: u8 = 3;
 
-/// Exit code when the store cannot be used.
+/// Exit code if the store cannot be used.
 const STORE: u8 = 4;
 
-/// What is said before exiting.
+/// An error that ends the program.
 #[derive(Debug)]
 pub struct Complaint {
     what: String,
@@ -20,32 +20,32 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    /// A failure.
+    /// With exit code 1.
     #[must_use]
     pub fn failed(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), hint: None, code: FAILED }
     }
 
-    /// Something written down wrongly.
+    /// With exit code 3: an error in the configuration, the policy or its cases.
     #[must_use]
     pub fn wrong(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), hint: None, code: WRONG }
     }
 
-    /// A store that cannot be used.
+    /// With exit code 4: the store cannot be used.
     #[must_use]
     pub fn store(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), hint: None, code: STORE }
     }
 
-    /// With a way out.
+    /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Says it and gives the exit code.
+    /// Prints it on standard error and returns the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         eprintln!("lychgate-gateway: error: {}", self.what);

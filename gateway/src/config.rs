@@ -1,5 +1,5 @@
-//! The configuration: [`raw`] is what the file says, [`Config`] is what it means. A `Config` has no value left to be
-//! parsed and no gap left to be filled; `gateway.example.toml` explains every key.
+//! The configuration: [`raw`] has the values as in the file, [`Config`] the parsed ones with all defaults. `gateway.example.toml`
+//! explains every key.
 
 mod raw;
 mod read;
@@ -38,136 +38,136 @@ use crate::{
     store::Engine,
 };
 
-/// Why there is no configuration.
+/// Why the configuration does not load.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {0}")]
     File(#[from] FileError),
-    /// There is nothing in it.
+    /// The file has no text.
     #[error("`{file}` is empty; start from gateway.example.toml")]
     Empty {
         /// The file.
         file: PathBuf,
     },
-    /// It ends in the middle of a line.
+    /// The last line has no line break, so the file may be truncated.
     #[error(
         "`{file}` ends in the middle of line {line}; was it cut short? end the last line with a line break if it is whole"
     )]
     Truncated {
         /// The file.
         file: PathBuf,
-        /// The last line.
+        /// Number of the last line, from 1.
         line: usize,
     },
-    /// It is not the TOML we expect.
+    /// Not TOML, or an unknown key.
     #[error("{file}:{line}: near `{near}`: {message}")]
     Syntax {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The key, or the line.
+        /// The key or the start of the line, without the value.
         near: String,
-        /// What is wrong.
+        /// The parser's message.
         message: String,
     },
-    /// A value that cannot be used.
+    /// A value is invalid.
     #[error("{file}:{line}: `{key}`: {what}; {fix}")]
     Value {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The key.
+        /// As `section.key`.
         key: &'static str,
-        /// What is wrong.
+        /// Why it is invalid.
         what: String,
-        /// What to do.
+        /// What to write instead.
         fix: &'static str,
     },
-    /// A key that must be there.
+    /// A required key is missing.
     #[error("{file}: `{key}` is missing; {fix}")]
     Missing {
         /// The file.
         file: PathBuf,
-        /// The key.
+        /// As `section.key`.
         key: &'static str,
-        /// What to do.
+        /// What to write.
         fix: &'static str,
     },
 }
 
-/// The whole configuration in its final form.
+/// The parsed configuration. Paths are resolved, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The trust domain.
+    /// Cannot be changed after `init`.
     pub trust_domain: TrustDomain,
-    /// The name of this gateway among those over one store.
+    /// Name of this gateway, unique among the gateways with the same store. Its own certificate carries it.
     pub name: Name,
-    /// Where keys and records lie.
+    /// Folder of the keys and, by default, the store.
     pub data_dir: PathBuf,
-    /// Where to listen.
+    /// Addresses of the faces.
     pub listen: Listen,
-    /// Balancers, who say before TLS whom a connection is from.
+    /// Load balancers that send a PROXY protocol header before TLS.
     pub proxy_protocol_from: Vec<Network>,
-    /// By which names each face is reached.
+    /// Names of each face, for SNI and the gateway's certificate.
     pub names: FaceNames,
-    /// What clients are told.
+    /// Addresses that clients are told.
     pub public: Public,
-    /// Records.
+    /// Engine and folder of the records.
     pub store: StoreConfig,
-    /// Policy files, read as one policy. The first is written by `init` when nothing else is said.
+    /// Policy files, read as one policy. By default the file that `init` writes.
     pub policy_files: Vec<PathBuf>,
-    /// The file with the passphrase of the CA keys.
+    /// File with the passphrase of the CA keys.
     pub passphrase_file: PathBuf,
-    /// Newcomers.
+    /// Limits of waiting requests.
     pub enroll: Enroll,
-    /// The sections of the attestors.
+    /// Sections `[attest.<kind>]`.
     pub attest: Sections,
     /// How long audit events are kept.
     pub audit_retention: Duration,
-    /// The log.
+    /// Format and level.
     pub log: Log,
-    /// Limits.
+    /// Limits of connections and requests.
     pub limits: Limits,
 }
 
-/// Where to listen.
+/// Addresses to listen on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// Each face has its port.
+    /// Each face has its own port.
     Separate {
-        /// The enroll face.
+        /// Of the enroll face.
         enroll: SocketAddr,
-        /// The manage face.
+        /// Of the manage face.
         manage: SocketAddr,
-        /// The proxy face; without it nobody is led to a machine.
+        /// Of the proxy face; without one, people cannot connect to machines.
         proxy: Option<SocketAddr>,
     },
-    /// One port; the name that the client asks for decides.
+    /// One port; the SNI selects the face.
     Shared(SocketAddr),
 }
 
-/// What clients are told.
+/// Addresses that clients are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Public {
-    /// The enroll face.
+    /// Of the enroll face.
     pub enroll: HostPort,
-    /// The manage face.
+    /// Of the manage face.
     pub manage: HostPort,
-    /// The proxy face, if there is one.
+    /// Of the proxy face, if there is one.
     pub proxy: Option<HostPort>,
-    /// The revocation lists; certificates say nothing of them when absent.
+    /// Of the CRLs; without it certificates have no `cRLDistributionPoints` (RFC 5280 4.2.1.13).
     pub crl: Option<ListsUrl>,
 }
 
-/// A name or address with a port, as clients write it.
+/// A DNS name or IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// The name or address.
+    /// DNS name or IP address.
     pub host: GatewayName,
-    /// The port.
+    /// 0 means any free port, chosen at start.
     pub port: u16,
 }
 
@@ -180,49 +180,49 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Where records are kept.
+/// Settings of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// The engine.
+    /// Must be the engine that created the folder.
     pub engine: Engine,
-    /// Its folder.
+    /// Folder of the store.
     pub path: PathBuf,
-    /// Its cache, in bytes.
+    /// Size of the engine's cache, in bytes.
     pub cache_bytes: u64,
 }
 
-/// What is allowed of those who wait at the gate.
+/// Limits of requests that wait for approval.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Enroll {
     /// How long a request may wait.
     pub pending_ttl: Duration,
-    /// Most that may wait.
+    /// Most waiting requests.
     pub pending_max: usize,
-    /// Most that may wait from one source prefix.
+    /// Most waiting requests from one source prefix.
     pub pending_max_per_prefix: usize,
 }
 
 const PENDING_TTL: Duration = Duration::from_hours(24);
 /// A record of a waiting request takes some 4 kB: 40 MB at worst.
 const PENDING_MAX: usize = 10_000;
-/// A class room, and one prefix takes no more than a hundredth of the queue.
+/// A class room; a hundredth of the queue.
 const PENDING_MAX_PER_PREFIX: usize = 100;
 /// A year and a month, so that last year's audit can still be read when this year's is due.
 const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 const CACHE_MIB: usize = 64;
-/// The name of a gateway that is the only one over its store.
+/// Name of a gateway if the configuration gives none: the only one with its store.
 const OWN_NAME: &str = "gateway";
 
 impl Config {
-    /// Reads a file. Of the environment only `CREDENTIALS_DIRECTORY` counts, where a service manager puts secrets.
+    /// Reads a file. The only environment variable used is `CREDENTIALS_DIRECTORY`, in which a service manager puts secrets.
     ///
     /// # Errors
-    /// [`ConfigError`], naming file, line, key and cure.
+    /// [`ConfigError`]; its text names file, line, key and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let mut config = Self::whole(&files::read_text(path)?, path, credentials.as_deref())?;
-        // As `init` leaves it when configuration and records lie apart: the service has it as a credential, and root finds it
-        // here for the offline commands.
+        let mut config = Self::parse_complete(&files::read_text(path)?, path, credentials.as_deref())?;
+        // where `init` writes it if configuration and data have separate folders: the service gets it as a credential, and root
+        // reads it here for the offline commands
         let beside = path.with_file_name("ca-passphrase");
         if config.passphrase_file == config.data_dir.join("ca-passphrase")
             && !files::exists(&config.passphrase_file)
@@ -233,16 +233,15 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads what should be a whole file. One cut short often is still TOML, with a value that lost its end or all that
-    /// came after it.
-    fn whole(text: &str, path: &Path, credentials: Option<&Path>) -> Result<Self, ConfigError> {
+    /// Parses a file that must end with a line break: a truncated file often is valid TOML, with a shortened value or missing keys.
+    fn parse_complete(text: &str, path: &Path, credentials: Option<&Path>) -> Result<Self, ConfigError> {
         if !text.is_empty() && !text.ends_with('\n') {
             return Err(ConfigError::Truncated { file: path.to_owned(), line: text.lines().count() });
         }
         Self::read(text, path, credentials)
     }
 
-    /// Reads a text as if it were the file at `path`, outside any service manager.
+    /// Parses a text as if it were the file at `path`, without credentials of a service manager.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::read(text, path, None)
     }
@@ -308,7 +307,6 @@ impl Config {
     }
 }
 
-/// The name of this gateway.
 fn own_name(r: &SourceFile<'_>, raw: Option<&RawText>) -> Result<Name, ConfigError> {
     match raw {
         Some(raw) => r.parse("name", raw, Name::parse, OWN_NAME_FIX),
@@ -316,7 +314,7 @@ fn own_name(r: &SourceFile<'_>, raw: Option<&RawText>) -> Result<Name, ConfigErr
     }
 }
 
-/// The sections of the attestors, each of which its attestor takes.
+/// The sections of the attestors; each must build its attestor.
 fn attest(r: &SourceFile<'_>, raw: BTreeMap<Spanned<String>, toml::Table>) -> Result<Sections, ConfigError> {
     let spans: BTreeMap<String, _> = raw.keys().map(|kind| (kind.get_ref().clone(), kind.span())).collect();
     let section =
@@ -447,7 +445,7 @@ fn public(r: &SourceFile<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen
         Listen::Separate { enroll, manage, proxy } => (enroll.port(), manage.port(), proxy.map(|proxy| proxy.port())),
         Listen::Shared(address) => (address.port(), address.port(), Some(address.port())),
     };
-    let told = |key, raw: Option<&RawText>, names: &[GatewayName], port| match raw {
+    let public_address = |key, raw: Option<&RawText>, names: &[GatewayName], port| match raw {
         Some(raw) => r.parse(key, raw, host_port, HOST_PORT_FIX),
         None => names
             .iter()
@@ -456,12 +454,12 @@ fn public(r: &SourceFile<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen
             .ok_or_else(|| r.missing(key, HOST_PORT_FIX)),
     };
     Ok(Public {
-        enroll: told("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
-        manage: told("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
+        enroll: public_address("public.enroll", raw.enroll.as_ref(), &names.enroll, enroll)?,
+        manage: public_address("public.manage", raw.manage.as_ref(), &names.manage, manage)?,
         proxy: match proxy.filter(|_| !names.proxy.is_empty()) {
             Some(port) => {
-                let proxy = told("public.proxy", raw.proxy.as_ref(), &names.proxy, port)?;
-                // Whoever came by another name would be turned away in the handshake.
+                let proxy = public_address("public.proxy", raw.proxy.as_ref(), &names.proxy, port)?;
+                // clients that use another name are refused in the handshake
                 if let (Some(text), GatewayName::Dns(name)) = (&raw.proxy, &proxy.host)
                     && !names.is_of_proxy(name)
                 {

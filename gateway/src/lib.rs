@@ -1,8 +1,8 @@
 //! The gateway: enrolment, approval, issuing, renewal, locks, and the faces that serve them.
 //!
-//! Reading order: [`core`] decides, [`flow`] carries out, [`edge`] speaks to the network, [`attest`] judges evidence.
-//! [`store`] remembers, [`signer`] holds the keys, [`registry`] knows what is open, [`ports`] are clock, files and the like.
-//! `main` only wires.
+//! Reading order: [`core`] has the decisions, [`flow`] the sequences of I/O, [`edge`] the network protocols, [`attest`] the evidence.
+//! [`store`] has the records, [`signer`] the keys, [`registry`] the open connections and sessions, [`ports`] clock, files and other
+//! interfaces to the machine. `main` only starts a command.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attest;

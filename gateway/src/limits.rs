@@ -1,4 +1,4 @@
-//! Every limit of the network edge, with its reason. `[limits]` in the configuration moves the ones in [`Limits`]; the
+//! Every limit of the network edge, with its reason. `[limits]` in the configuration sets those in [`Limits`]; the
 //! others are fixed.
 
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
@@ -20,183 +20,183 @@ pub const GROUPS_MAX: usize = 32;
 /// Most bytes in a group's name.
 pub const GROUP_NAME_MAX: usize = 64;
 
-/// Most approvals kept of one request, each of another person: more than any policy asks for, and each is judged again
-/// whenever one comes.
+/// Most approvals of one request on record, each by another person: more than any policy requires, and each is checked again
+/// at every further approval.
 pub const APPROVALS_MAX: usize = 32;
 
-/// Longest life of a join token: past it, make a new one.
+/// Longest lifetime of a join token. For a longer time, create a new one.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Most keys one join token may be redeemed for: each is kept in the record, which must stay small.
+/// Most keys that may redeem one join token: the token's record lists them and must stay small.
 pub const TOKEN_USES_MAX: u32 = 1000;
 
-/// Most machines named in one call to renew, which is one batch of the store. More are all of them, or several calls.
+/// Most machines named in one request to renew now, which is one batch of the store. For more, ask all machines or send several requests.
 pub const RENEWALS_NAMED_MAX: usize = 100;
 
 /// Longest request head, in bytes. Our own client sends 1.5 kB; an RSA proof with its key 3 kB; hyper's read buffer ends
 /// here as well.
 pub const HEAD_MAX: usize = 16 * 1024;
 
-/// Most lines in a head: what the HTTP library reads at most. Our own client sends 7, a browser 20.
+/// Most header lines of a request: the HTTP library's limit. Our own client sends 7, a browser 20.
 pub const FIELDS_MAX: usize = 100;
 
-/// Largest `Content-Length` that is looked at any further, in bytes: far over what any endpoint takes, and far from the end of
-/// 64 bits, where the HTTP library has numbers with a meaning of their own.
+/// Largest `Content-Length` that is parsed, in bytes: far above every endpoint's limit, and far below 2^64, where the HTTP library uses
+/// sentinel values.
 pub const LENGTH_MAX: u64 = 1 << 32;
 
-/// Longest header of the PROXY protocol after its fixed part, in bytes: two addresses take 36, what balancers add (a name, an
-/// authority, the version of TLS) a few hundred.
+/// Longest header of the PROXY protocol after its fixed part, in bytes: two addresses have 36, the TLVs that load balancers add (a name,
+/// an authority, the TLS version) a few hundred.
 pub const PROXY_HEADER_MAX: usize = 2 * 1024;
 
-/// What the /64, the /48 and the /32 of an IPv6 address may have, in shares of what one /24 of IPv4 may have: a /64 is a home, a
-/// /48 a company, and a /32 a provider, who has as many more as there are likely to be customers in one place.
+/// Limits of the /64, the /48 and the /32 of an IPv6 address, as multiples of the limit of an IPv4 /24: a /64 is a home, a /48 a company,
+/// and a /32 a provider with several customers at one site.
 pub const SHARES_OF_IPV6: [u32; 3] = [1, 4, 8];
 
-/// Connections that were told to give way and have not ended yet, at most: each ends within milliseconds.
+/// Most connections that were closed in favour of others and have not ended yet: each ends within milliseconds.
 pub const GIVING_WAY_MAX: usize = 64;
 
-/// How often the log may say that connections are turned away, for each reason.
+/// Shortest time between two log lines about rejected connections, for each reason.
 pub const TURNED_AWAY_LOG: Duration = Duration::from_secs(60);
 
-/// From a whole request to the first byte of its answer, without the wait of a long poll. A commit on a busy disk and a
-/// signature take far below a second; most clients give up at about this.
+/// From the complete request to the first byte of the answer, without the wait of a long poll. A commit on a busy disk and a
+/// signature take far below a second; most clients give up at about this time.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);
 
-/// What the connection waits beyond [`REQUEST_TIME`] and the longest poll before it ends by itself: the handler answers
-/// first, with a reason.
+/// How long the connection waits beyond [`REQUEST_TIME`] and the longest poll before it closes, so that the handler can first answer
+/// with a reason.
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
-/// Time that a connection which is cut has to end its last reply. A reply that was authorised before the lock may go
-/// out; the whole cut stays far below the promised second.
+/// Time for a connection that is cut to complete its last reply, which was authorised before the lock. The cut stays far below
+/// the promised second.
 pub const CUT_GRACE: Duration = Duration::from_millis(200);
 
-/// Time that a refused peer has to read our answer while we throw away what it still sends. Without it the close would
-/// reset the connection and the answer with it.
+/// Time for a refused peer to read our answer while we discard what it still sends. Otherwise the close would reset the
+/// connection, and the peer might lose the answer (RFC 9112 9.6).
 pub const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Bytes thrown away while lingering: the largest body we take, twice.
+/// Bytes discarded in [`LINGER_TIME`]: twice the largest accepted body.
 pub const LINGER_BYTES: usize = 128 * 1024;
 
-/// How often the table of live connections is looked through for certificates that ended. Certificates end on whole
-/// seconds, so half of one keeps the delay below a second.
+/// Interval of the search for open connections with expired certificates. Certificates expire on whole seconds, so half a second keeps
+/// the delay below one second.
 pub const EXPIRY_SWEEP: Duration = Duration::from_millis(500);
 
-/// First pause after `accept` failed, for want of descriptors most likely: long enough not to spin, short enough to be
-/// back as soon as one connection ended. Doubles up to [`ACCEPT_PAUSE_MAX`].
+/// First pause after `accept` failed, most likely for lack of descriptors: long enough not to spin, short enough to accept
+/// again soon after a connection ended. Doubles up to [`ACCEPT_PAUSE_MAX`].
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest pause after `accept` failed.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Source prefixes whose rates are remembered. An entry takes about 100 bytes and lapses when its quota has refilled; an
-/// attack from more prefixes than this is left to the limits in total.
+/// Most source prefixes in the rate limiters. An entry takes about 100 bytes and is removed when its quota has refilled; an
+/// attack from more prefixes is subject only to the total limits.
 pub const PREFIXES_MAX: usize = 65_536;
 
-/// How long the store may take over one read before the gateway counts as hung. A read comes from memory or one place on
-/// the disk: a thousand times what it takes on a busy machine.
+/// How long one read of the store may take before the gateway counts as hung. A read comes from memory or one place on
+/// the disk; this is a thousand times its duration on a busy machine.
 pub const WATCHDOG_READ: Duration = Duration::from_secs(5);
 
-/// Ended sessions that can still be asked why they ended: an hour of a busy team's, at 600 bytes each. The audit has them all.
+/// Ended sessions that can still be queried: an hour of a busy team, at 600 bytes each. The audit has all.
 pub const SESSIONS_KEPT: usize = 1_000;
 
-/// Openings and ends of sessions that whoever watches may be behind.
+/// Events of opened and ended sessions kept for watchers that are behind.
 pub const SESSION_EVENTS_KEPT: usize = 2_000;
 
-/// Sessions that one person, or one machine, may have open at a time: a play over every machine of a large site. Each takes two
+/// Most open sessions of one person or one machine: an Ansible play over all machines of a large site. Each takes two
 /// buffers and a record, 150 kB at worst.
 pub const SESSIONS_PER_CALLER: usize = 1_024;
 
-/// From a person's request to the machine's answer: the machine gives its target as long, less a margin.
+/// From a person's request to the machine's answer. The machine's timeout for its target is shorter by a margin.
 pub const OPEN_TIME: Duration = Duration::from_secs(12);
 
-/// What a person's helper may have open on one connection, and what it may be sent there before it is read, in bytes.
+/// Most open streams on one connection of a helper.
 pub const HELPER_STREAMS: usize = 256;
 
-/// A peer that takes nothing of what we write for this long holds no tunnel any more.
+/// A tunnel whose peer reads nothing of what we write for this long is closed.
 pub const TUNNEL_STALL: Duration = Duration::from_secs(20);
 
-/// One buffer of a session, for each direction; given back with the session. Four records of TLS.
+/// Buffer of a session in bytes, one for each direction: four TLS records. Freed with the session.
 pub const CARRY_BUFFER: usize = 64 * 1024;
 
-/// What a socket with many streams takes in beyond what is on its way: what waits there cannot be overtaken by a key that
-/// somebody types. At 20 Mbit/s it takes 13 ms.
+/// Bytes that a socket with many streams buffers beyond what is in flight (`TCP_NOTSENT_LOWAT`). Interactive traffic queues behind them:
+/// at 20 Mbit/s for 13 ms.
 pub const UNSENT: u32 = 32 * 1024;
 
-/// What TLS holds beside that, encrypted already: one record.
+/// Bytes that TLS buffers in addition, already encrypted: one record.
 pub const UNSENT_TLS: usize = 17 * 1024;
 
-/// Handshakes of tunnels under way at a time. Machines can wait, people cannot: on two cores so many cost 10 ms.
+/// Most concurrent handshakes of tunnels. Machines can wait, people cannot: on two cores this many delay others by 10 ms.
 pub const TUNNEL_HANDSHAKES: usize = 16;
 
-/// A machine that comes back from elsewhere while its tunnel was heard of this short a while ago may be two machines.
+/// If a machine connects from another address less than this after the last frame of its old tunnel, it may be two machines.
 pub const TUNNEL_TWICE: Duration = Duration::from_secs(150);
 
-/// Quiet time after which a peer is asked by TCP itself whether it is there, and the pause between questions.
+/// TCP keep-alive: idle time before the first probe, and interval of the probes (RFC 9293 3.8.4).
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
-/// How long the end of a broken stream waits to hear whether its tunnel broke: the two are noticed by tasks of their own,
-/// which a busy machine runs a moment apart.
+/// How long the end of a broken stream waits for the end of its tunnel, to report the right cause: separate tasks notice the two,
+/// and a busy machine may run them some time apart.
 pub const FATE_TIME: Duration = Duration::from_millis(250);
 
-/// How long a stream that has ended waits for its other end to have followed it to a connection of its own.
+/// How long an ended stream waits for its other end to complete the move to a connection of its own (dial-back).
 pub const FINISH_TIME: Duration = Duration::from_secs(10);
 
-/// How long a lock waits for the last session it hits before it says how many and how fast: far above the promised second.
+/// How long a lock waits for the end of the last session that it cuts, before it reports number and duration: far above the
+/// promised second.
 pub const ENFORCE_TIME: Duration = Duration::from_secs(5);
 
-/// How long what is open goes on while the store cannot be reached: enough for a database to choose another leader, or to be started
-/// anew. A lock that is set elsewhere meanwhile does not reach it.
+/// How long open connections and sessions continue while the store cannot be reached: enough for a database to elect another leader or
+/// to restart. A lock set elsewhere does not reach them meanwhile.
 pub const STORE_GRACE: Duration = Duration::from_mins(5);
 
-/// How often a store in this process looks for leases that are over.
-pub const LEASES_LOOK: Duration = Duration::from_secs(1);
+/// Interval of [`Store::lapse`](crate::store::Store::lapse) for an embedded engine.
+pub const LAPSE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the store is asked whether it is there when nothing is heard of it.
+/// Interval of checks that the store can be reached, while its watch reports nothing.
 pub const STORE_LOOK: Duration = Duration::from_secs(5);
 
-/// Entries that one revocation list takes: 20 MB, which whoever fetches it must hold in memory. What was merely replaced is left
-/// out first.
+/// Most entries of one CRL: 20 MB, which every client that fetches it must hold in memory. Superseded certificates are left out
+/// first.
 pub const CRL_ENTRIES_MAX: usize = 400_000;
 
-/// Entries from which a revocation list is said to grow long, while nothing is missing from it yet.
+/// Number of CRL entries from which the log warns, before any must be left out.
 pub const CRL_ENTRIES_MANY: usize = CRL_ENTRIES_MAX / 2;
 
-/// How often lapsed rates are dropped.
+/// Interval of removing refilled quotas from the rate limiters.
 pub const RATES_SWEEP: Duration = Duration::from_secs(10);
 
-/// While the store is checked at a start: how often the service manager is asked for more time, for how much, in microseconds,
-/// and how many times. An hour in all: a store of twenty thousand machines takes some minutes.
+/// Interval of requests to the service manager for more start time, while the store is checked.
 pub const START_EVERY: Duration = Duration::from_secs(20);
-/// See [`START_EVERY`].
+/// Requested start time in microseconds, from the time of the request (`EXTEND_TIMEOUT_USEC`).
 pub const START_ASKED: u32 = 60_000_000;
-/// See [`START_EVERY`].
+/// Most such requests: an hour in all. Checking a store of twenty thousand machines takes some minutes.
 pub const START_EXTENSIONS: u32 = 180;
 
-/// How often housekeeping runs, and looks at the clock of the day.
+/// Interval of housekeeping and of checking the wall clock.
 pub const SWEEP: Duration = Duration::from_secs(60);
 
-/// How often a clock that is not believed is said in the log while it lasts.
+/// Interval of the log line about a doubted clock.
 pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
 
-/// Damaged records that are named in the log, and counted: whoever has more needs `store check`, not a longer log.
+/// Most damaged records that are logged and counted: with more, run `store check`.
 pub const DAMAGED_NAMED: usize = 1_000;
 
-/// Signatures made at once: more than a key in a file can use on any machine, as many as a hardware module commonly has
-/// sessions for, and far fewer than the threads that may block, which the store needs as well.
+/// Most concurrent signatures: more than a key in a file needs on any machine, as many as an HSM commonly has
+/// sessions for, and far fewer than the blocking threads, which the store needs as well.
 pub const SIGNATURES_AT_ONCE: usize = 16;
 
-/// How long a signature may take, waiting for its turn included: well below the time of a request, so that whoever asks
-/// hears why. A key in a file takes a millisecond, a hardware module up to 200.
+/// How long a signature may take, including the wait for a thread: well below [`REQUEST_TIME`], so that the client gets
+/// the reason. A key in a file takes a millisecond, an HSM up to 200.
 pub const SIGNING_TIME: Duration = Duration::from_secs(10);
 
-/// Life of the gateway's own certificate. It is renewed at half of it, by the wall clock, and each failure is tried again within a
-/// quarter of an hour, so a gateway whose renewal fails has days to say so before anybody is shut out.
+/// Lifetime of the gateway's own certificate. It is renewed at half of that, by the wall clock, and after a failure again within a
+/// quarter of an hour, so the operator has days to react before clients refuse the certificate.
 pub const GATEWAY_LEAF_LIFE: Duration = Duration::from_hours(7 * 24);
 
-/// Longest life of anything set in the configuration. A hundred years is a slip of the pen.
+/// Longest time span in the configuration. More than a hundred years is a mistake.
 pub const CONFIG_DURATION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Limits that the configuration may move. The default of each, with its reason, is in [`Limits::default`].
+/// Limits that the configuration can set. The default of each, with its reason, is in [`Limits::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections in total.
@@ -207,14 +207,13 @@ pub struct Limits {
     pub connections_enroll: usize,
     /// Open connections on the enroll face from one source prefix.
     pub connections_enroll_per_prefix: usize,
-    /// TLS handshakes in progress in total; more wait their turn.
+    /// TLS handshakes in progress in total; more wait.
     pub handshakes: usize,
     /// TLS handshakes in progress or waiting from one source prefix; more are dropped.
     pub handshakes_per_prefix: usize,
-    /// Tunnels that come back in a second after all were lost: machines are told to spread over the time that makes.
+    /// Tunnels per second that may reconnect after all were lost: machines are told to spread their attempts accordingly.
     pub tunnels_per_second: usize,
-    /// Certificates of each kind (its own, those for sealed services) that one machine or person may have made in one life of
-    /// them.
+    /// Certificates of each kind (its own, those for sealed services) for one machine or person within one lifetime of a certificate.
     pub certificates_per_life: usize,
     /// From the accepted socket to the end of the TLS handshake.
     pub handshake_time: Duration,
@@ -222,15 +221,15 @@ pub struct Limits {
     pub head_time: Duration,
     /// From the last byte of the head to the last of the body.
     pub body_time: Duration,
-    /// A connection of the enroll face without a request.
+    /// Idle time of a connection on the enroll face.
     pub idle_enroll: Duration,
-    /// A connection of the manage face without a request.
+    /// Idle time of a connection on the manage face.
     pub idle_manage: Duration,
-    /// A peer that takes nothing of what we write.
+    /// A peer that reads nothing of what we write for this long is disconnected.
     pub write_stall: Duration,
-    /// What is in progress may end for this long when the gateway stops.
+    /// Time for open requests and streams to end when the gateway stops.
     pub drain_time: Duration,
-    /// Requests in a time, by class.
+    /// Rate limits by class of request.
     pub rates: RateLimits,
 }
 
@@ -239,20 +238,20 @@ impl Default for Limits {
         Self {
             // At 24 KiB each 240 MiB, and far below the 65,536 descriptors that the service file asks for.
             connections: 10_000,
-            // A lab or an office behind one address; nobody takes more than a twentieth of the total.
+            // A lab or an office behind one address; a twentieth of the total.
             connections_per_prefix: 500,
-            // Whoever floods the face that is open to all leaves four fifths to those who belong here.
+            // A flood of the face that is open to all leaves four fifths of the total to clients with a certificate.
             connections_enroll: 2_000,
-            // A twentieth of that; machines that wait hold one each.
+            // A twentieth of that; a waiting machine has one.
             connections_enroll_per_prefix: 100,
-            // A peer can make a handshake hold 64 kB: 64 MiB at worst. One core ends some 1,500 in a second.
+            // A peer can make a handshake take 64 kB: 64 MiB at worst. One core completes some 1,500 per second.
             handshakes: 1_024,
-            // Eight prefixes at once are needed to fill the total.
+            // It takes eight prefixes to reach the total.
             handshakes_per_prefix: 128,
-            // A fifth of what one core can do, beside everything else.
+            // A fifth of the capacity of one core.
             tunnels_per_second: 200,
-            // One in a life is what it takes; the others are for restarts, people at the keyboard and whoever loses replies. Each
-            // is 4 KiB on the disk, and an entry of a revocation list until it ends.
+            // One is needed; the others are for restarts, manual renewals and lost replies. Each takes 4 KiB on the disk and a CRL entry
+            // until it expires.
             certificates_per_life: 16,
             // Two round trips; a satellite link takes two seconds.
             handshake_time: Duration::from_secs(5),
@@ -262,29 +261,29 @@ impl Default for Limits {
             body_time: Duration::from_secs(15),
             // Longer than the longest poll (25 s), so that a waiting machine keeps its connection.
             idle_enroll: Duration::from_secs(30),
-            // A person at the command line, a machine between two questions.
+            // A person at the command line, a machine between two requests.
             idle_manage: Duration::from_mins(10),
-            // One that took nothing for this long is gone.
+            // A peer that read nothing for this long is gone.
             write_stall: Duration::from_secs(20),
-            // Below the 90 s after which service managers kill.
+            // Below the 90 s after which service managers kill the process.
             drain_time: Duration::from_secs(30),
             rates: RateLimits::default(),
         }
     }
 }
 
-/// Rates for each class of requests.
+/// Rate limits for each class of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// New enrollments: each costs two signature checks and perhaps a record on disk.
     pub anonymous: ClassLimits,
     /// Polls of enrollments, and public downloads.
     pub poll: ClassLimits,
-    /// Machines that hold a certificate.
+    /// Machines with a certificate.
     pub machine: ClassLimits,
-    /// People who hold a certificate.
+    /// People with a certificate.
     pub person: ClassLimits,
-    /// Connections to services, and who is refused one.
+    /// Connections to services, refused ones included.
     pub connect: ClassLimits,
     /// Health checks.
     pub health: ClassLimits,
@@ -305,7 +304,7 @@ impl Default for RateLimits {
                 total: Quota::of(1_000, 4_000),
             },
             machine: ClassLimits {
-                // 500 machines behind one address come back after an outage.
+                // 500 machines behind one address reconnect after an outage.
                 per_prefix: Quota::of(50, 500),
                 total: Quota::of(2_000, 10_000),
             },
@@ -315,7 +314,7 @@ impl Default for RateLimits {
                 total: Quota::of(500, 2_000),
             },
             connect: ClassLimits {
-                // A play over 500 machines begins; an office sits behind one address.
+                // An Ansible play over 500 machines starts; an office is behind one address.
                 per_prefix: Quota::of(100, 1_000),
                 total: Quota::of(1_000, 4_000),
             },
@@ -328,7 +327,7 @@ impl Default for RateLimits {
     }
 }
 
-/// The two rates of one class.
+/// Rate limits of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassLimits {
     /// From one source prefix.
@@ -337,17 +336,17 @@ pub struct ClassLimits {
     pub total: Quota,
 }
 
-/// So many in a second, and so many at once after a rest. Written `5/s burst 60`.
+/// A token bucket: rate and size. Written `5/s burst 60`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Refilled each second.
+    /// Requests refilled per second.
     pub per_second: NonZeroU32,
-    /// At most this many at once.
+    /// Size of the bucket: most requests at once.
     pub burst: NonZeroU32,
 }
 
 impl Quota {
-    /// A quota; zero counts as one, since a rate of nothing is not a rate.
+    /// A zero is replaced by one.
     #[must_use]
     pub fn of(per_second: u32, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
@@ -355,7 +354,7 @@ impl Quota {
     }
 }
 
-/// A quota that is not written as one.
+/// The text is not a quota.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
 #[error("not a rate")]
 pub struct BadQuota;
@@ -370,11 +369,11 @@ impl FromStr for Quota {
     }
 }
 
-/// How many SSH certificates a lineage may have made in one life of them. No record is kept of one, but an event is, so whoever asks
-/// without end fills the store; a person with many keys, or a script that asks for each run, stays far below.
+/// Most SSH certificates for a lineage within one lifetime of a certificate. Each adds an audit event, so without a limit a client could
+/// fill the store; a person with many keys, or a script that requests one for each run, stays far below.
 pub const SSH_CERTIFICATES_PER_LIFE: u32 = 64;
 
-/// The life by which they are counted when the policy sets none: a day, as with a machine's own.
+/// The period for [`SSH_CERTIFICATES_PER_LIFE`] if the policy sets no lifetime: a day, like that of a machine's own certificate.
 pub const SSH_LIFE: Duration = Duration::from_hours(24);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Loads policies with the claims that our attestors declare.
+//! Loads policies with the claims that the attestors declare.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,19 @@ use crate::{
     ports::files::{self, FileError},
 };
 
-/// Why a policy is not taken.
+/// Why a policy does not load.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// A file cannot be read.
     #[error("{0}")]
     File(#[from] FileError),
-    /// The rules are wrong.
+    /// Errors in the rules, all of them.
     #[error("the policy was rejected:\n{}", .0.iter().map(|complaint| format!("  {complaint}")).collect::<Vec<_>>().join("\n"))]
     Complaints(Vec<Complaint>),
 }
 
-/// Loads policy files as one policy; the built-in one when there are none. A rule may name the
-/// claims of every attestor there is: if one is switched off, what it once said of a machine still stands in its record.
-///
-/// # Errors
-/// Everything that is wrong with them, at once.
+/// Loads policy files as one policy; without files the built-in one. A rule may use the claims of all attestors, also of disabled
+/// ones, since records of machines may have such claims.
 pub fn load(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
     let mut texts = Vec::new();
     for path in paths {

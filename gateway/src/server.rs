@@ -1,4 +1,4 @@
-//! Puts the gateway together, runs it until it is told to stop, and takes it down in order.
+//! Starts the gateway, runs it until a stop signal, and shuts it down in order.
 
 pub mod authority;
 pub mod noted;
@@ -50,20 +50,20 @@ use crate::{
     store,
 };
 
-/// Bytes in a MiB.
+/// 2^20 bytes.
 pub const MIB: u64 = 1024 * 1024;
 
-/// What to start.
+/// Options of `run`.
 pub struct Start {
-    /// The configuration.
+    /// Loaded from `path`.
     pub config: Config,
-    /// Where it was read, to be read again on SIGHUP.
+    /// The configuration file, read again on SIGHUP.
     pub path: PathBuf,
-    /// Start although the store is older than the last one seen here.
+    /// Start although the store is older than the one last used here.
     pub accept_rollback: bool,
 }
 
-/// Opens the store, loads the policy, and puts everything into one shell.
+/// Opens the store, loads the policy, and makes the [`Shell`].
 pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
     let settings = settings(config)?;
     let rules = policy(config)?;
@@ -75,35 +75,32 @@ pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entrop
     Ok(shell)
 }
 
-/// Reads the configuration, which nobody else may have written.
+/// Reads the configuration.
 ///
 /// # Errors
-/// What is wrong with it, or with its owner and mode.
+/// Also if other users can write it.
 pub fn configuration(path: &Path) -> Result<Config, Complaint> {
-    home::believed_file(path).map_err(Complaint::wrong)?;
+    home::check_file(path).map_err(Complaint::wrong)?;
     Config::load(path).map_err(Complaint::wrong)
 }
 
-/// Looks at owner and mode of every folder of the gateway, before anything in it is believed.
-pub fn believe_folders(config: &Config) -> Result<(), Complaint> {
+/// Checks owner and mode of the gateway's folders. To be called before their files are used.
+pub fn check_folders(config: &Config) -> Result<(), Complaint> {
     for folder in [&config.data_dir, &config.data_dir.join("ca"), &config.store.path] {
-        home::believed(folder).map_err(Complaint::wrong)?;
+        home::check(folder).map_err(Complaint::wrong)?;
     }
     Ok(())
 }
 
-/// Reads the policy, which nobody else may have written.
+/// Reads the policy. Refuses files that other users can write.
 fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
     for file in &config.policy_files {
-        home::believed_file(file).map_err(Complaint::wrong)?;
+        home::check_file(file).map_err(Complaint::wrong)?;
     }
     rules::load(&config.policy_files).map_err(Complaint::wrong)
 }
 
-/// Builds the attestors.
-///
-/// # Errors
-/// The section that makes none. Where a configuration was read, that was said then.
+/// Builds the attestors. Does not fail for a loaded configuration, which has built them once.
 fn attestors(config: &Config) -> Result<Attestors, Complaint> {
     Attestors::from(&config.attest).map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))
 }
@@ -127,8 +124,8 @@ fn settings(config: &Config) -> Result<Settings, Complaint> {
     })
 }
 
-/// The name below which services are understood: one with more than one label, or OpenSSL takes no certificate for what is
-/// below it.
+/// The name of the proxy face below which services have their names. It has several labels: OpenSSL accepts no wildcard below a name
+/// of one label.
 fn services_below(names: &FaceNames) -> Option<String> {
     names.proxy.iter().find_map(|name| match name {
         pki::GatewayName::Dns(name) if name.contains('.') => Some(name.clone()),
@@ -146,10 +143,10 @@ fn host(name: &pki::GatewayName) -> String {
 /// Runs a gateway until SIGTERM or SIGINT, or until its store stops. `up` is called once it listens.
 ///
 /// # Errors
-/// Why it did not start, or why it stopped by itself.
+/// The gateway could not start, or its store stopped.
 pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<(), Complaint> {
     let Start { config, path, accept_rollback } = start;
-    believe_folders(&config)?;
+    check_folders(&config)?;
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
     let ca = Authority::load(&config.data_dir, &config.trust_domain, &passphrase, &clock).map_err(Complaint::failed)?;
@@ -161,7 +158,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
             "quarantine it with `lychgate-gateway store quarantine KEY`, and set the lock again that it may have been",
         )
     })?;
-    // Before anything is written: also what is written first has a time.
+    // before anything is written, since records have a time
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;
     owners::complete(&shell).await.map_err(Complaint::store)?;
@@ -185,7 +182,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     };
     let server = Server::bind(config.listen, parts).await.map_err(Complaint::failed)?;
     let bound = server.bound();
-    tell_ports(&shell, bound);
+    fill_ports(&shell, bound);
     let running = server.start(faces);
     announce(&config, bound)?;
     up(&shell);
@@ -193,7 +190,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     let mut tasks = background(&shell, &config, path, &tls, &rates);
     tasks.extend(enforcing);
     tasks.extend([lease::start(&shell), tunnel_records::start(&shell), renewing]);
-    let stopped = until_told(&shell).await;
+    let stopped = until_stopped(&shell).await;
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     lease::give_up(&shell).await;
@@ -205,7 +202,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     stopped
 }
 
-async fn until_told(shell: &Shell) -> Result<(), Complaint> {
+async fn until_stopped(shell: &Shell) -> Result<(), Complaint> {
     tokio::select! {
         what = stop_signal() => {
             tracing::info!(signal = what, "signal received: draining");
@@ -219,8 +216,8 @@ async fn until_told(shell: &Shell) -> Result<(), Complaint> {
     }
 }
 
-/// Puts the ports that were chosen into what clients are told.
-fn tell_ports(shell: &Shell, bound: Bound) {
+/// Replaces port 0 by the chosen ports in the addresses that clients are told.
+fn fill_ports(shell: &Shell, bound: Bound) {
     let mut settings = (**shell.settings.load()).clone();
     fill_port(&mut settings.public_enroll, bound.enroll);
     fill_port(&mut settings.public_manage, bound.manage);
@@ -235,7 +232,7 @@ fn tell_ports(shell: &Shell, bound: Bound) {
     shell.settings.store(Arc::new(settings));
 }
 
-/// Says where the faces are in `run/addresses.json`, once they answer.
+/// Writes the addresses of the faces to `run/addresses.json`, once they accept connections.
 fn announce(config: &Config, bound: Bound) -> Result<(), Complaint> {
     let Bound { enroll, manage, proxy } = bound;
     let dir = config.data_dir.join("run");
@@ -246,15 +243,15 @@ fn announce(config: &Config, bound: Bound) -> Result<(), Complaint> {
         .map_err(Complaint::failed)
 }
 
-/// A configured port 0 means "any free one": clients are told the one it became.
+/// Replaces port 0, which means any free port, by the chosen one.
 fn fill_port(public: &mut String, listening: SocketAddr) {
     if let Some(host) = public.strip_suffix(":0") {
         *public = format!("{host}:{}", listening.port());
     }
 }
 
-/// Refuses to start on a store that is older than the last one seen here, or of which nothing was ever seen here: its
-/// newest locks would be forgotten.
+/// Refuses to start on a store that is older than the one last used here, or was never used here: locks set after it was copied would
+/// be lost.
 async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> Result<(), Complaint> {
     let path = epoch_file(&config.data_dir);
     let stored = epoch(shell).await?;
@@ -286,16 +283,16 @@ async fn check_epoch(shell: &Shell, config: &Config, accept_rollback: bool) -> R
         .hint("restore a newer backup; or start once with --accept-rollback and set the lost locks again"))
 }
 
-/// Where the lock epoch is kept outside the store.
+/// The file with the lock epoch, outside the store.
 #[must_use]
 pub fn epoch_file(data_dir: &Path) -> PathBuf {
     data_dir.join("epoch")
 }
 
-/// Begins to keep the lock epoch beside a store that was just made.
+/// Writes the lock epoch of a new store.
 ///
 /// # Errors
-/// When it cannot be written.
+/// The file cannot be written.
 pub fn begin_epoch(config: &Config) -> Result<(), Complaint> {
     save_epoch(&epoch_file(&config.data_dir), 0)
 }
@@ -320,7 +317,7 @@ async fn policy_loaded(shell: &Shell, digest: &str) -> Result<(), Complaint> {
 
 type Task = tokio::task::JoinHandle<()>;
 
-/// Everything that goes on beside serving.
+/// Starts the background tasks.
 fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsSwap>, rates: &Arc<Rates>) -> Vec<Task> {
     let mut tasks = vec![
         tokio::spawn(housekeeping(Arc::clone(shell), config.data_dir.clone())),
@@ -332,8 +329,8 @@ fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsS
     let timed = Arc::clone(shell);
     tasks.push(tokio::spawn(async move {
         loop {
-            tokio::time::sleep(limits::LEASES_LOOK).await;
-            // What fails here fails everybody else as well, and is said there; it is tried again.
+            tokio::time::sleep(limits::LAPSE_INTERVAL).await;
+            // an error here also fails requests, which log it; the next round tries again
             let _ = timed.store.lapse(timed.clock.uptime()).await;
         }
     }));
@@ -349,12 +346,12 @@ fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsS
     tasks
 }
 
-/// Whether the store answers a read in good time: what tells the watchdog a gateway that serves from one that hangs.
+/// Whether the store answers a read within [`limits::WATCHDOG_READ`]; the watchdog's check that the gateway does not hang.
 pub async fn store_answers(shell: Arc<Shell>) -> bool {
     match tokio::time::timeout(limits::WATCHDOG_READ, shell.get::<u64>(keys::EPOCH.to_owned())).await {
         Ok(Ok(_)) => true,
         Ok(Err(fault)) => {
-            tracing::error!(%fault, "the store does not answer");
+            tracing::error!(%fault, "the store cannot be read");
             false
         }
         Err(_) => {
@@ -376,32 +373,32 @@ async fn housekeeping(shell: Arc<Shell>, data_dir: PathBuf) {
 }
 
 async fn round(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
-    if clock::doubt(shell).is_some() && operator_believes(shell, &clock_word(data_dir)) {
+    if clock::doubt(shell).is_some() && operator_accepted(shell, &clock_accepted_file(data_dir)) {
         clock::accept(shell).await?;
     }
-    // Neither waits for the other to succeed.
+    // each runs even if another fails
     let swept = sweep::sweep(shell).await;
     let reported = authority::report(shell, data_dir).await;
-    noted::take_up(shell, data_dir).await.and(swept).and(reported)
+    noted::record(shell, data_dir).await.and(swept).and(reported)
 }
 
-/// Where an operator's word that the clock is right is left for the gateway: a file with the time that is right.
+/// The file of `clock accept`: the time that the operator confirmed, in seconds since the Unix epoch.
 #[must_use]
-pub fn clock_word(data_dir: &Path) -> PathBuf {
+pub fn clock_accepted_file(data_dir: &Path) -> PathBuf {
     data_dir.join("run").join("clock-accepted")
 }
 
-/// Takes the word, if there is one. It counts for the time it was given, not for another jump later.
-fn operator_believes(shell: &Shell, word: &Path) -> bool {
-    let Ok(text) = files::read_text(word) else { return false };
-    if let Err(error) = local::remove(word) {
+/// Reads and removes the file of `clock accept`. It confirms only the time in it, not a later jump.
+fn operator_accepted(shell: &Shell, file: &Path) -> bool {
+    let Ok(text) = files::read_text(file) else { return false };
+    if let Err(error) = local::remove(file) {
         tracing::error!(%error, "the file of `clock accept` could not be removed");
     }
     let near = |at: u64| at.abs_diff(shell.now().secs()) < timekeeping::TOLERANCE;
     text.trim().parse().is_ok_and(near)
 }
 
-/// Keeps the lock epoch outside the store too, where a restored store cannot take it back.
+/// Copies the lock epoch to a file outside the store, where restoring the store does not change it.
 async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
     let mut watch = shell.store.watch(vec![keys::EPOCH.into()]);
     while watch.next().await.is_some() {
@@ -418,7 +415,7 @@ async fn follow_epoch(shell: Arc<Shell>, path: PathBuf) {
     }
 }
 
-/// Reads policy and configuration again on SIGHUP. What is wrong is said, and what was in force stays.
+/// Reloads policy and configuration on SIGHUP. After an error, which is logged, the old ones stay in use.
 async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, started_with: toml::Table) {
     while reload_wanted(&shell).await {
         let reloaded = reload(&shell, &path, &tls).await;
@@ -442,7 +439,7 @@ async fn reload_on_hangup(shell: Arc<Shell>, path: PathBuf, tls: Arc<TlsSwap>, s
     }
 }
 
-/// The configuration as it stands in its file. It was read a moment ago; should it have gone since, the next reload says so.
+/// The configuration file as TOML. Empty if it cannot be read; since it was just loaded, the next reload then reports the error.
 fn as_table(path: &Path) -> toml::Table {
     files::read_text(path).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -453,7 +450,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     let rules = policy(&config)?;
     let count = rules.rule_ids().count();
     let before = shell.settings.load_full();
-    // What listens where is fixed at start, and so is a port that was chosen then.
+    // listeners are fixed at start, and so are chosen ports
     if fresh.public_enroll.ends_with(":0") {
         fresh.public_enroll.clone_from(&before.public_enroll);
     }
@@ -473,7 +470,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     if changed {
         policy_loaded(shell, rules.digest()).await?;
     }
-    // Nothing fails from here on: what is in force is all old or all new.
+    // nothing fails from here on, so all parts are the old or all are the new ones
     if let Some(ca) = ca {
         tracing::info!(generation = ca.signing().generation, pin = %ca.pin(), "another authority is in force");
         shell.authority.store(ca);
@@ -482,7 +479,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     shell.settings.store(Arc::new(fresh));
     tls.swap(table);
     if changed {
-        // Also what is open was allowed by a policy, and must be by this one.
+        // open sessions must be permitted by the new policy as well
         let Rechecked { ended, unasked, later } = shell.enforcer.policy_changed().await;
         tracing::info!(ended, later, "open connections checked against the new policy");
         if let Some((ended, fault)) = unasked {
@@ -495,7 +492,7 @@ async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Comp
     Ok(count)
 }
 
-/// SIGHUP, or another gateway with another policy.
+/// Waits for SIGHUP, or for another gateway to load another policy.
 async fn reload_wanted(shell: &Shell) -> bool {
     tokio::select! {
         told = hangup() => told,

@@ -1,5 +1,4 @@
-//! What the commands on the authority have in common: notes for the audit, files for elsewhere, the root with its key, ends that are
-//! near.
+//! Shared by the `ca` commands: notes for the audit, request files, loading the root with its key, warnings about expiry.
 
 use std::path::Path;
 
@@ -20,7 +19,7 @@ use crate::{
     },
 };
 
-/// The store may be the running gateway's, so it is left to the gateway to write it down.
+/// Notes actions for the audit in a file, since the running gateway may have the store open; the gateway records them.
 pub(super) fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result<(), Complaint> {
     noted::note(&config.data_dir, clock.now().into(), done).map_err(Complaint::failed)
 }
@@ -29,7 +28,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Complaint> {
     files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace).map_err(Complaint::failed)
 }
 
-/// The root with its key, wherever that is.
+/// The active root with its key, which is at `key` or else in the data folder.
 pub(super) fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path>) -> Result<Root, Complaint> {
     let here = offline::root_key(&config.data_dir).map_err(Complaint::failed)?;
     let key = key.unwrap_or(&here);
@@ -48,7 +47,7 @@ pub(super) fn root(config: &Config, key: Option<&Path>, passphrase: Option<&Path
     })
 }
 
-/// What is to be said of ends that are near.
+/// Warnings about CAs and CRLs that expire soon.
 pub(super) fn notices(listed: &[Listed], clock: &Clock) -> Vec<String> {
     let active = |role: Option<Role>| {
         listed

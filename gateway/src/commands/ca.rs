@@ -1,4 +1,4 @@
-//! Work on the authority's files: what ends when, the root's list, certifying the issuing CAs anew.
+//! `ca`: listing, the root's CRL, renewing issuing CAs, signing and importing.
 
 use std::path::Path;
 
@@ -23,14 +23,11 @@ use crate::{
     },
 };
 
-/// What comes after new certificates are in place.
+/// The next step after new certificates are installed.
 const RELOAD: &str =
     "reload the gateway to use them; machines and people continue, and get the new chain with their next renewal";
 
-/// Carries out one of the commands. What happens in the gateway's folder happens as whom it belongs to.
-///
-/// # Errors
-/// What failed, and what to do.
+/// Runs a `ca` command. Files in the gateway's folder are written as its owner.
 pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
     let path = match command {
         CaCommand::Sign { root_key, root_passphrase_file, input, out, new } => {
@@ -66,7 +63,7 @@ pub fn ca(command: &CaCommand) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Gives the text of a request, when one was asked for.
+/// Runs the part in the gateway's folder. Returns the text of a request, if the command makes one.
 fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>, Complaint> {
     let (clock, entropy) = (Clock::system(), Entropy::os());
     let data_dir = &config.data_dir;
@@ -117,7 +114,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
     Ok(None)
 }
 
-/// What the audit is to hold of new certificates.
+/// Audit notes about renewed certificates.
 fn renewed(listed: &[Listed], data_dir: &Path, signed: SignedWhere) -> Result<Vec<Offline>, Complaint> {
     let issuing = listed.iter().filter(|one| one.root.is_some() && one.state != SlotState::Retired);
     let mut done: Vec<Offline> = issuing
@@ -134,7 +131,7 @@ fn renewed(listed: &[Listed], data_dir: &Path, signed: SignedWhere) -> Result<Ve
     Ok(done)
 }
 
-/// The same for whoever checks the configuration; nothing before `init`.
+/// Warnings about expiry for `check-config`; empty before `init`.
 pub fn warnings(data_dir: &Path) -> Vec<String> {
     offline::list(data_dir).map_or_else(|_| Vec::new(), |listed| notices(&listed, &Clock::system()))
 }

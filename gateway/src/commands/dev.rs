@@ -1,4 +1,4 @@
-//! A gateway on loopback to try things with: one folder, one command.
+//! `dev`: a gateway on loopback for trials, with one folder.
 
 use std::{
     io::Write as _,
@@ -21,16 +21,16 @@ use crate::{
 /// The ports tried first.
 const PORTS: [u16; 3] = [8443, 8444, 8445];
 
-/// Runs it until Ctrl-C.
+/// Runs until Ctrl-C.
 pub fn dev(dir: &Path) -> Result<(), Complaint> {
     let client = client()?;
-    // What is printed is pasted in another terminal, which may stand elsewhere.
+    // absolute, since the printed commands are run in another terminal
     let dir = &std::path::absolute(dir).map_err(Complaint::failed)?;
     let config_path = dir.join("gateway.toml");
     let runtime = runtime()?;
     if !files::exists(&config_path) {
         let listen = free_port(PORTS[0])?;
-        let wishes = init::Wishes {
+        let options = init::InitOptions {
             trust_domain: "dev.lychgate.test".to_owned(),
             name: None,
             listen,
@@ -39,7 +39,7 @@ pub fn dev(dir: &Path) -> Result<(), Complaint> {
             engine: Engine::Sled,
             ports: init::Ports::Apart,
         };
-        init::init(&init::Folders::one(dir), &wishes)?;
+        init::init(&init::Folders::one(dir), &options)?;
     }
     let config = server::configuration(&config_path)?;
     let log = dir.join("gateway.log");
@@ -59,7 +59,7 @@ struct DevFolders {
     client: PathBuf,
 }
 
-/// A path as a shell reads it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte)) {
@@ -68,7 +68,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Joins the first person, makes a machine's token, and prints what to paste.
+/// Joins the first person, creates a machine's token, and prints commands to try.
 async fn welcome(shell: Arc<Shell>, place: DevFolders, config: Config) {
     if let Err(complaint) = greet(&shell, &place, &config).await {
         eprintln!("lychgate-gateway: error: {complaint}");
@@ -126,9 +126,9 @@ fn policies(config: &Config) -> String {
     config.policy_files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Brings the first person's identity up to date, by the client like anybody's.
+/// Joins the first person, or renews their certificate, with the client program.
 async fn first_person(shell: &Arc<Shell>, place: &DevFolders, me: &Path) -> Result<String, Complaint> {
-    // What is secret goes by standard input: other users of this machine see the arguments.
+    // secrets go through standard input: other users of this machine can see arguments
     let run = |args: &[&str], input: String| {
         let mut command = Command::new(&place.client);
         command.arg("--dir").arg(me).args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -148,7 +148,7 @@ async fn first_person(shell: &Arc<Shell>, place: &DevFolders, me: &Path) -> Resu
         return Err(Complaint::failed(format!("the first person's identity in {} is not good:\n{said}", me.display()))
             .hint("remove that folder to start again"));
     }
-    // `init` left a token; it is used up here and its file removed, so that nothing good lies about.
+    // the token that `init` wrote is redeemed here, and its file removed
     let left = place.dir.join("first-person.token");
     let token = match files::read_text(&left) {
         Ok(token) => token.trim().to_owned(),
@@ -159,12 +159,12 @@ async fn first_person(shell: &Arc<Shell>, place: &DevFolders, me: &Path) -> Resu
     if joined { Ok(name) } else { Err(Complaint::failed(format!("the first person could not join:\n{said}"))) }
 }
 
-/// Runs a command that may read `input`.
+/// Runs a command with `input` on its standard input.
 fn feed(command: &mut Command, input: &str) -> std::io::Result<Output> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input.as_bytes()) {
-            // It may end without reading.
+            // the command may end without reading its input
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -172,7 +172,7 @@ fn feed(command: &mut Command, input: &str) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-/// The client beside this program; built first when we were started by cargo, which builds only what it runs.
+/// The client program beside this one. Started by cargo, builds it first, since cargo builds only what it runs.
 fn client() -> Result<PathBuf, Complaint> {
     let own = std::env::current_exe().map_err(Complaint::failed)?;
     let client = own.with_file_name(format!("lychgate{}", std::env::consts::EXE_SUFFIX));
@@ -196,10 +196,10 @@ fn client() -> Result<PathBuf, Complaint> {
     }
 }
 
-/// The wished port, or any other when it is taken.
-fn free_port(wished: u16) -> Result<SocketAddr, Complaint> {
+/// The wanted port on loopback, or another one if that is taken.
+fn free_port(wanted: u16) -> Result<SocketAddr, Complaint> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    local::free(SocketAddr::from((Ipv4Addr::LOCALHOST, wished)))
+    local::free(SocketAddr::from((Ipv4Addr::LOCALHOST, wanted)))
         .or_else(|_| local::free(any))
         .map_err(|error| Complaint::failed(format!("no free port on loopback: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Makes a new gateway: authority, store, configuration, policy, and a token for the first person.
+//! `init`: creates authority, store, configuration, policy, and a token for the first person.
 
 use std::{
     net::SocketAddr,
@@ -29,41 +29,41 @@ use crate::{
     store::Engine,
 };
 
-/// The group of the first person, as the default policy knows it.
+/// The group of the first person, as named in the default policy.
 pub const FIRST_GROUP: &str = "admins";
 
-/// How long the first person's token lives: long enough to be carried to another machine.
+/// Lifetime of the first person's token: enough time to carry it to another machine.
 const FIRST_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// What was asked for.
+/// The options of `init`.
 #[derive(Clone, Debug)]
-pub struct Wishes {
-    /// The trust domain.
+pub struct InitOptions {
+    /// Not checked yet.
     pub trust_domain: String,
     /// The host name or address that clients use.
     pub name: Option<String>,
-    /// Where newcomers connect.
+    /// Address of the enroll face.
     pub listen: SocketAddr,
-    /// Where holders connect.
+    /// Address of the manage face; by default the next port.
     pub listen_manage: Option<SocketAddr>,
-    /// Where people connect on their way to machines.
+    /// Address of the proxy face; by default the port after that.
     pub listen_proxy: Option<SocketAddr>,
-    /// What keeps the records.
+    /// Engine of the store.
     pub engine: Engine,
-    /// How the faces are told apart.
+    /// One port for each face, or one for all.
     pub ports: Ports,
 }
 
-/// How the faces of a gateway are told apart.
+/// Whether the faces share a port.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// Each has a port.
+    /// Each face has its own port.
     Apart,
-    /// By name, on one port.
+    /// All faces have one port; the SNI selects the face.
     Shared,
 }
 
-/// Where a gateway lies.
+/// The folders of a gateway.
 #[derive(Clone, Debug)]
 pub struct Folders {
     config: PathBuf,
@@ -71,13 +71,13 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Everything in one.
+    /// One folder for all files.
     #[must_use]
     pub fn one(dir: &Path) -> Self {
         Self { config: dir.to_owned(), data: dir.to_owned() }
     }
 
-    /// Configuration, policy and secrets of the operator here, records and keys there.
+    /// `config` for configuration, policy and the passphrase; `data` for records and keys.
     #[must_use]
     pub fn two(config: &Path, data: &Path) -> Self {
         Self { config: config.to_owned(), data: data.to_owned() }
@@ -87,7 +87,7 @@ impl Folders {
         self.config != self.data
     }
 
-    /// Makes what is not there. What only root should change, the service must be able to read.
+    /// Creates missing folders. The configuration's folder is readable for the service, which must not write to it.
     fn make(&self) -> Result<(), Complaint> {
         if self.apart() {
             files::make_public_dir(&self.config).map_err(Complaint::failed)?;
@@ -103,7 +103,7 @@ impl Folders {
     }
 }
 
-/// What was made.
+/// Result of [`init`].
 #[derive(Clone, Debug)]
 pub struct Initialized {
     folders: Folders,
@@ -112,7 +112,7 @@ pub struct Initialized {
 }
 
 impl Initialized {
-    /// Says what to do next.
+    /// Prints the files and the next steps.
     pub fn announce(&self) {
         let (dir, data) = (self.folders.config.display(), self.folders.data.display());
         eprintln!("made a gateway in {dir}");
@@ -137,26 +137,26 @@ impl Initialized {
     }
 }
 
-/// Makes it. `gateway.toml` is written last, so an interrupted `init` leaves no gateway that would start. In a folder that is
-/// there already, everything belongs to whom the folder belongs to.
+/// Creates a gateway. `gateway.toml` is written last, so an interrupted `init` leaves no gateway that would start. In an existing
+/// folder, all files get the owner of the folder.
 ///
 /// # Errors
-/// When something is there already, or cannot be written.
-pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Initialized, Complaint> {
-    let domain = TrustDomain::parse(&wishes.trust_domain)
-        .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", wishes.trust_domain)))?;
+/// A file exists already or cannot be written; nothing is overwritten.
+pub fn init(folders: &Folders, options: &InitOptions) -> Result<Initialized, Complaint> {
+    let domain = TrustDomain::parse(&options.trust_domain)
+        .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", options.trust_domain)))?;
     let config_path = folders.config.join("gateway.toml");
     if files::exists(&config_path) {
         return Err(Complaint::failed(format!("`{}` already contains a gateway", folders.config.display()))
             .hint("choose another folder, or start that one with `run`"));
     }
-    let text = config_text(folders, wishes)?;
+    let text = config_text(folders, options)?;
     let config = Config::parse(&text, &config_path).map_err(Complaint::wrong)?;
     let passphrase = Passphrase::generate(&Entropy::os());
     folders.make()?;
     let in_config = |work: &(dyn Fn() -> Result<(), Complaint> + Sync)| {
         home::within(&folders.config, || {
-            home::believed(&folders.config).map_err(Complaint::wrong)?;
+            home::check(&folders.config).map_err(Complaint::wrong)?;
             work()
         })
         .map_err(Complaint::wrong)?
@@ -177,7 +177,7 @@ pub fn init(folders: &Folders, wishes: &Wishes) -> Result<Initialized, Complaint
     Ok(Initialized { folders: folders.clone(), pin, token })
 }
 
-/// What lies in the data folder: authority, store, lock epoch. Gives the root's pin and a token for the first person.
+/// Creates the files in the data folder: authority, store, lock epoch. Returns the root's pin and a token for the first person.
 async fn authority(
     config: &Config,
     domain: &TrustDomain,
@@ -198,10 +198,11 @@ async fn authority(
     Ok((pin, token))
 }
 
-/// Prints a token for one more administrator, made without any: whoever holds the gateway's files is one anyhow.
+/// Prints a token for another administrator. No administrator need agree: a user who can read the gateway's files could do anything
+/// anyway.
 ///
 /// # Errors
-/// When the authority or the store cannot be used.
+/// The store is open, damaged or cannot be read, or the authority's keys cannot be loaded.
 pub fn invite(path: &Path) -> Result<(), Complaint> {
     let config = super::load(path)?;
     let passphrase = by_owner(path, || {
@@ -229,10 +230,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
     files::write_atomic(path, bytes, FileAccess::Public, Existing::Keep).map_err(Complaint::failed)
 }
 
-/// A token for the first person, or for another one when the first has lost everything.
+/// Creates a token for an administrator.
 ///
 /// # Errors
-/// When the store fails.
+/// The commit failed; if its outcome is unknown, an unused token may be in the store until it expires.
 pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
     let asked = TokenWish {
         role: Some("person".to_owned()),
@@ -245,15 +246,15 @@ pub async fn first_token(shell: &Shell) -> Result<String, Complaint> {
     Ok(made.token)
 }
 
-/// The configuration a new gateway starts with: what was asked for, and where the rest is explained.
-fn config_text(folders: &Folders, wishes: &Wishes) -> Result<String, Complaint> {
-    let listen = wishes.listen;
+/// The text of `gateway.toml`: the options of `init`, and a reference to the explanation of all others.
+fn config_text(folders: &Folders, options: &InitOptions) -> Result<String, Complaint> {
+    let listen = options.listen;
     let beside = |steps: u16| {
         SocketAddr::new(listen.ip(), if listen.port() == 0 { 0 } else { listen.port().saturating_add(steps) })
     };
-    let manage = wishes.listen_manage.unwrap_or_else(|| beside(1));
-    let proxy = wishes.listen_proxy.unwrap_or_else(|| beside(2));
-    let name = match &wishes.name {
+    let manage = options.listen_manage.unwrap_or_else(|| beside(1));
+    let proxy = options.listen_proxy.unwrap_or_else(|| beside(2));
+    let name = match &options.name {
         Some(name) => {
             GatewayName::parse(name)
                 .map_err(|bad| Complaint::wrong(format!("the name `{name}` is not legal: {bad}")))?;
@@ -265,24 +266,24 @@ fn config_text(folders: &Folders, wishes: &Wishes) -> Result<String, Complaint> 
         }
         None => listen.ip().to_string(),
     };
-    let faces = match wishes.ports {
-        Ports::Apart => apart(&name, wishes, manage, proxy),
+    let faces = match options.ports {
+        Ports::Apart => apart(&name, options, manage, proxy),
         Ports::Shared => shared(&name, listen)?,
     };
     let data =
         if folders.apart() { format!("data_dir = {:?}\n", folders.data.display().to_string()) } else { String::new() };
-    let store = match wishes.engine {
+    let store = match options.engine {
         Engine::Sled => String::new(),
         other @ (Engine::Redb | Engine::Memory) => format!("\n[store]\nengine = \"{other}\"\n"),
     };
     Ok(format!(
         "# Every key with its meaning: gateway.example.toml. Paths are relative to this file.\n\
          trust_domain = {:?}\n{data}\n{faces}\n[policy]\nfiles = [\"policy/default.cedar\"]\n{store}",
-        wishes.trust_domain
+        options.trust_domain
     ))
 }
 
-/// The faces on one port, each by a name of its own.
+/// The sections for faces on one port, each with its own name.
 fn shared(name: &str, listen: SocketAddr) -> Result<String, Complaint> {
     if name.parse::<std::net::IpAddr>().is_ok() {
         return Err(Complaint::wrong("faces on one port need DNS names, and `--name` is an address")
@@ -294,21 +295,21 @@ fn shared(name: &str, listen: SocketAddr) -> Result<String, Complaint> {
     ))
 }
 
-/// The faces on ports of their own.
-fn apart(name: &str, wishes: &Wishes, manage: SocketAddr, proxy: SocketAddr) -> String {
-    let listen = wishes.listen;
+/// The sections for faces on separate ports.
+fn apart(name: &str, options: &InitOptions, manage: SocketAddr, proxy: SocketAddr) -> String {
+    let listen = options.listen;
     let mut names = vec![name.to_owned()];
     if listen.ip().is_loopback() {
         names.extend(["localhost".to_owned(), listen.ip().to_string()]);
     }
-    // The first name is what clients are told.
+    // clients are told the first name
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     let listed = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let list = listed(&names);
-    // A name below which services are understood has more than one label, or OpenSSL takes no certificate for what is below.
+    // OpenSSL accepts no wildcard below a name of one label, so such a name cannot have services below it
     if !names.iter().any(|name| name.contains('.') && name.parse::<std::net::IpAddr>().is_err()) {
-        names.push(format!("gateway.{}", wishes.trust_domain));
+        names.push(format!("gateway.{}", options.trust_domain));
     }
     let proxy_list = listed(&names);
     format!(

@@ -1,4 +1,4 @@
-//! `ca list`: every root and issuing CA, how far it is, when it ends, and who depends on those that are on their way in or out.
+//! `ca list`: every root and issuing CA with its state, its end, and, during a rotation, who depends on it.
 
 use std::path::Path;
 
@@ -19,10 +19,7 @@ use crate::{
     },
 };
 
-/// Lists them.
-///
-/// # Errors
-/// What of the files cannot be read.
+/// Lists roots and issuing CAs.
 pub fn list(path: &Path, json: bool) -> Result<(), Complaint> {
     let config = load(path)?;
     at_home(path, &config, async |config| {
@@ -42,7 +39,7 @@ pub fn list(path: &Path, json: bool) -> Result<(), Complaint> {
     })
 }
 
-/// The table of what there is, and what should be done about it.
+/// Prints the table, and warnings about expiry.
 pub(super) fn show(listed: &[Listed], clock: &Clock) {
     println!("{:<10} {:<9}  {:<20}  {:<64}  FILE", "CA", "STATE", "ENDS", "KEY");
     for one in listed {
@@ -60,12 +57,12 @@ pub(super) fn show(listed: &[Listed], clock: &Clock) {
     }
 }
 
-/// Who has not got what is on its way in, and who still depends on what is on its way out.
+/// Lines about clients that do not have a published root yet, and about holders of certificates of a CA that was active before.
 fn dependents(slots: &Slots, usage: &Usage) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |what: String, holders: &Holders| {
         if holders.count > 0 {
-            lines.push(format!("{what}: {}", rotation::said(holders)));
+            lines.push(format!("{what}: {}", rotation::summary(holders)));
         }
     };
     for root in slots.roots().iter().filter(|root| matches!(root.state, SlotState::Active | SlotState::Published)) {
@@ -81,7 +78,7 @@ fn dependents(slots: &Slots, usage: &Usage) -> Vec<String> {
     lines
 }
 
-/// What `--json` prints of the authority.
+/// Output of `--json`.
 #[derive(Serialize)]
 struct AuthorityView<'a> {
     generation: u64,
@@ -101,9 +98,9 @@ struct SlotView<'a> {
     not_after: u64,
     file: String,
     list_until: Option<u64>,
-    /// Machines and people who were not given it: of a root.
+    /// For a root: number of machines and people that do not have it.
     without: Option<u64>,
-    /// Machines and people with unexpired certificates of it, or of one below it.
+    /// Number of machines and people with an unexpired certificate of it, or of a CA below it.
     holders: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Man pages and completions, made from the command line itself.
+//! Man pages and completions, generated from the definition of the command line.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::{
     ports::files::{self, Existing, FileAccess},
 };
 
-/// What stands on each page; the date is that of the last change of the command line that its readers should know.
+/// Header of each page. The date is that of the last relevant change of the command line.
 const ABOUT: manual::About<'static> = manual::About {
     program: concat!("lychgate-gateway ", env!("CARGO_PKG_VERSION")),
     date: "2026-11-29",
@@ -16,9 +16,6 @@ const ABOUT: manual::About<'static> = manual::About {
 };
 
 /// Writes a page for every command.
-///
-/// # Errors
-/// When they cannot be written.
 pub fn man(dir: &Path) -> Result<(), Complaint> {
     files::make_public_dir(dir).map_err(Complaint::failed)?;
     for page in manual::pages(cli::command(), ABOUT) {
@@ -28,10 +25,7 @@ pub fn man(dir: &Path) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Prints completions for a shell.
-///
-/// # Errors
-/// None: what cannot be printed is not wanted.
+/// Prints completions for a shell. Never fails: errors of standard output are ignored.
 pub fn completions(shell: clap_complete::Shell) -> Result<(), Complaint> {
     use std::io::Write as _;
     let mut script = Vec::new();

@@ -26,7 +26,7 @@ use crate::{
     store::{self, transfer},
 };
 
-/// Reads configuration and policy as `run` would.
+/// `check-config`: reads configuration and policy as `run` does.
 pub fn check_config(path: &Path) -> Result<(), Complaint> {
     let config = Config::load(path).map_err(Complaint::wrong)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
@@ -35,10 +35,10 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Checks policy files.
+/// `policy check`.
 ///
 /// # Errors
-/// Every complaint.
+/// All errors in the files.
 pub fn policy_check(files: &[PathBuf], config: Option<&Path>) -> Result<(), Complaint> {
     let rules = rules::load(files).map_err(Complaint::wrong)?;
     if let Some(config) = config {
@@ -54,7 +54,7 @@ pub fn policy_check(files: &[PathBuf], config: Option<&Path>) -> Result<(), Comp
     Ok(())
 }
 
-/// The groups that somebody is in.
+/// The groups that have members.
 fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
     let config = load(path)?;
     at_home(path, &config, async |config| {
@@ -64,7 +64,7 @@ fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
             loop {
                 let page = store.scan(&people, last.as_ref(), store::SCAN_MAX).await.map_err(Complaint::store)?;
                 for (_, entry) in &page.rows {
-                    // A damaged record is said by `store check`.
+                    // damaged records are reported by `store check`
                     let person = serde_json::from_slice::<Subject>(&entry.value);
                     found.extend(person.into_iter().flat_map(|person| person.groups));
                 }
@@ -78,10 +78,10 @@ fn groups(path: &Path) -> Result<BTreeSet<String>, Complaint> {
     })
 }
 
-/// Prints what rules are checked against.
+/// `policy schema`: prints the Cedar schema with the claims of all attestors.
 ///
 /// # Errors
-/// When the claims that are built in do not fit together.
+/// Only for a bug: the declared claims contradict each other.
 pub fn policy_schema() -> Result<(), Complaint> {
     let text = policy::schema_text(&attest::claims().collect::<Vec<_>>()).map_err(|complaints| {
         Complaint::failed(complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -90,10 +90,10 @@ pub fn policy_schema() -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Runs a table of cases, the last of the files, against the policy in the others.
+/// `policy test`: runs the table of cases in the last file on the policy in the others.
 ///
 /// # Errors
-/// When a case does not come out as expected.
+/// A file is invalid, or a case has another decision than expected.
 pub fn policy_test(files: &[PathBuf]) -> Result<(), Complaint> {
     let Some((cases, files)) = files.split_last() else {
         return Err(Complaint::wrong("no table of cases is named".to_owned()));
@@ -120,10 +120,10 @@ pub fn policy_test(files: &[PathBuf]) -> Result<(), Complaint> {
     }
 }
 
-/// Writes everything in the store. Nothing is written in the gateway's folder.
+/// `export`: writes all records of the store. Nothing is written in the gateway's folder.
 ///
 /// # Errors
-/// When the store or the file cannot be used.
+/// The store is open, damaged or cannot be read, or the file cannot be written.
 pub fn export(path: &Path, out: Option<&Path>) -> Result<(), Complaint> {
     let config = load(path)?;
     let now = Clock::system().now().to_string();
@@ -144,10 +144,10 @@ pub fn export(path: &Path, out: Option<&Path>) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Fills an empty store.
+/// `import`: fills an empty store.
 ///
 /// # Errors
-/// When the export is not whole, has damaged records, or the store is not empty.
+/// As [`transfer::ImportError`]; if the store could not be written, remove its folder.
 pub fn import(path: &Path, input: &Path, damaged: OnDamage) -> Result<(), Complaint> {
     let config = load(path)?;
     let file =
@@ -157,7 +157,7 @@ pub fn import(path: &Path, input: &Path, damaged: OnDamage) -> Result<(), Compla
         Some(why) if damaged == OnDamage::Refuse => transfer::ImportDecision::Refuse(why),
         Some(why) => {
             eprintln!("quarantined: {key}: {why}");
-            transfer::ImportDecision::Aside(aside(key))
+            transfer::ImportDecision::Aside(quarantine_key(key))
         }
     };
     let read = at_home(path, &config, async |config| {
@@ -182,7 +182,7 @@ pub fn import(path: &Path, input: &Path, damaged: OnDamage) -> Result<(), Compla
     Ok(())
 }
 
-/// The event of an import.
+/// Records the audit event of an import.
 async fn imported(store: &dyn store::Store, summary: &transfer::Summary) -> Result<(), store::CommitError> {
     let at_ms = Clock::system().now_ms();
     let event = Upkeep::StoreImported { records: summary.records, sha256: summary.sha256.clone() };
@@ -191,19 +191,19 @@ async fn imported(store: &dyn store::Store, summary: &transfer::Summary) -> Resu
     store.commit(batch).await.map(drop)
 }
 
-/// What an import does with damaged records.
+/// What `import` does with damaged records.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum OnDamage {
-    /// Refuses the file.
+    /// Refuse the file.
     Refuse,
-    /// Puts them aside.
+    /// Move them to quarantine.
     Quarantine,
 }
 
-/// Names every damaged record.
+/// `store check`: lists all damaged records.
 ///
 /// # Errors
-/// When there is one, or the store cannot be used.
+/// There is a damaged record, or the store cannot be used.
 pub fn store_check(path: &Path) -> Result<(), Complaint> {
     let config = load(path)?;
     let (all, damaged) = at_home(path, &config, async |config| {
@@ -240,30 +240,30 @@ pub fn store_check(path: &Path) -> Result<(), Complaint> {
     }
 }
 
-/// Why an entry is not the record that it should be.
+/// Why an entry is damaged; `None` if it is intact.
 fn damage(key: &store::Key, entry: &store::Entry) -> Option<String> {
     entry.damage.clone().or_else(|| kinds::damage(key.as_bytes(), &entry.value))
 }
 
-/// Puts a damaged record aside.
+/// `store quarantine`: moves a damaged record to quarantine.
 ///
 /// # Errors
-/// When it is not there, not damaged, or the store cannot be used.
+/// The record does not exist or is not damaged, or the store cannot be used.
 pub fn quarantine(path: &Path, key: &str) -> Result<(), Complaint> {
     let config = load(path)?;
     let at = store::Key::from(key);
     let follows = kinds::of(key).map_or("nothing reads it", |kind| kind.if_lost);
     at_home(path, &config, async |config| {
         let store = open(config)?;
-        let done = put_aside(store.as_ref(), &at).await;
+        let done = move_to_quarantine(store.as_ref(), &at).await;
         store.close().await;
         done
     })?;
-    println!("quarantined as `{}`: {follows}", aside(&at));
+    println!("quarantined as `{}`: {follows}", quarantine_key(&at));
     Ok(())
 }
 
-async fn put_aside(store: &dyn store::Store, key: &store::Key) -> Result<(), Complaint> {
+async fn move_to_quarantine(store: &dyn store::Store, key: &store::Key) -> Result<(), Complaint> {
     let epoch_key = store::Key::from(keys::EPOCH);
     let wanted = [key.clone(), epoch_key.clone()];
     let found: [Option<store::Entry>; 2] = store
@@ -286,9 +286,9 @@ async fn put_aside(store: &dyn store::Store, key: &store::Key) -> Result<(), Com
     let event = serde_json::to_vec(&event).map_err(Complaint::failed)?;
     let mut batch = store::Batch::default()
         .at(key.clone(), entry.version)
-        .put(aside(key), entry.value)
+        .put(quarantine_key(key), entry.value)
         .put(keys::audit(at_ms, Entropy::os().bytes()), event);
-    // A right may come back with it, as with a lock: a backup from before must not pass for the newest.
+    // The record may have been a lock, whose removal restores a right; the epoch is incremented as for every such change.
     let epoch = epoch.and_then(|epoch| serde_json::from_slice::<u64>(&epoch.value).ok());
     if let (Some(epoch), true) = (epoch, *key != epoch_key) {
         batch = batch.put(epoch_key, (epoch + 1).to_string());
@@ -296,8 +296,8 @@ async fn put_aside(store: &dyn store::Store, key: &store::Key) -> Result<(), Com
     store.commit(batch.delete(key.clone())).await.map(drop).map_err(Complaint::store)
 }
 
-/// Where a damaged record goes.
-fn aside(key: &store::Key) -> store::Key {
+/// Store key of a quarantined record.
+fn quarantine_key(key: &store::Key) -> store::Key {
     store::Key::from([kinds::QUARANTINE.as_bytes(), key.as_bytes()].concat())
 }
 
@@ -306,7 +306,7 @@ fn open(config: &Config) -> Result<Arc<dyn store::Store>, Complaint> {
         .map_err(Complaint::store)
 }
 
-/// Reads a store by a copy, so that nothing is written where it lies.
+/// Runs `read` on a copy of the store, so that nothing is written to the store's folder.
 async fn reading<T>(
     config: &Config,
     work: impl AsyncFnOnce(&dyn store::Store) -> Result<T, Complaint>,
@@ -329,18 +329,18 @@ async fn read_copy<T>(
     done
 }
 
-/// Leaves word that the clock is right, for a gateway that runs or the next start.
+/// `clock accept`: writes the file that tells a running gateway, or the next start, that the clock is right.
 ///
 /// # Errors
-/// When it cannot be written.
+/// The file cannot be written.
 pub fn clock_accept(path: &Path) -> Result<(), Complaint> {
     let config = load(path)?;
     let now = Clock::system().now();
-    let word = server::clock_word(&config.data_dir);
+    let file = server::clock_accepted_file(&config.data_dir);
     let text = format!("{}\n", now.secs());
     at_home(path, &config, async |config| {
         files::make_private_dir(&config.data_dir.join("run")).map_err(Complaint::failed)?;
-        files::write_atomic(&word, text.as_bytes(), files::FileAccess::Private, files::Existing::Replace)
+        files::write_atomic(&file, text.as_bytes(), files::FileAccess::Private, files::Existing::Replace)
             .map_err(Complaint::failed)
     })?;
     eprintln!(

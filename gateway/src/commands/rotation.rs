@@ -1,5 +1,4 @@
-//! The steps by which a root or an issuing CA takes the place of another. Each says what happens next, and who would be left
-//! behind.
+//! `ca prepare`, `publish`, `activate` and `retire`: the steps of a rotation. Each prints the next step, and who would be stranded.
 
 use std::path::Path;
 
@@ -28,10 +27,7 @@ use crate::{
     },
 };
 
-/// Carries out one of them. What happens in the gateway's folder happens as whom it belongs to.
-///
-/// # Errors
-/// What failed, and what to do.
+/// Runs one of the commands. Files in the gateway's folder are written as its owner.
 pub fn rotate(command: &CaCommand) -> Result<(), Complaint> {
     match command {
         CaCommand::Prepare { what, config: path, root_key, root_passphrase_file, request } => {
@@ -69,7 +65,7 @@ fn in_folder(path: &Path, work: impl AsyncFnOnce(&Config) -> Result<(), Complain
     at_home(path, &config, work)
 }
 
-/// Gives the text of a request, when one was asked for.
+/// Returns the text of a request, if the options ask for one.
 fn prepare(
     config: &Config,
     what: Prepared,
@@ -101,7 +97,7 @@ fn prepare(
     Ok(None)
 }
 
-/// Says what comes after a slot was prepared.
+/// Prints the next step after a slot was prepared.
 pub(super) fn prepared(name: &str) {
     println!("prepared `{name}`: its key and certificate are made, and nobody is shown them");
     println!("next: `lychgate-gateway ca publish {name}`, and reload the gateway");
@@ -155,7 +151,7 @@ async fn activate(config: &Config, name: &str) -> Result<(), Complaint> {
     let before = before.first().copied().unwrap_or_default();
     match usage.map(|usage| usage.without(&slots, name)) {
         Some(without) if without.count > 0 => {
-            println!("not given `{name}` yet: {}", said(&without));
+            println!("not given `{name}` yet: {}", summary(&without));
             println!("they are let in all the same and get it when they renew, as long as `{before}` is not retired");
         }
         Some(_) => println!("everybody was given it"),
@@ -167,7 +163,7 @@ async fn activate(config: &Config, name: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// What was active before, and is not any more: the root first.
+/// The slots that were active before and are not any more, the root first.
 fn before<'a>(slots: &'a Slots, after: &Slots) -> Vec<&'a str> {
     use crate::core::slots::SlotState::Active;
     let roots = slots.roots().iter().filter(|slot| slot.state == Active);
@@ -182,7 +178,7 @@ async fn retire(config: &Config, name: &str, force: Option<&str>) -> Result<(), 
         return Err(Complaint::wrong(format!("--force names `{other}`, and `{name}` is to be retired")));
     }
     let slots = CaDir::of(&config.data_dir).slots().map_err(Complaint::failed)?;
-    // Whether it can be retired at all comes first.
+    // first whether the step is allowed at all
     let next = slots.step(name, SlotStep::Retire);
     next.map_err(|error| Complaint::failed(format!("`{name}` is not retired: {error}")))?;
     let counted = usage(config, &slots).await;
@@ -210,12 +206,12 @@ fn refused(name: &str, lost: &Holders, signed: &Holders) -> Complaint {
     if lost.count > 0 {
         why.push_str(&format!(
             "; without it these know no root that is left, and could never reach the gateway again: {}",
-            said(lost)
+            summary(lost)
         ));
     }
     if signed.count > 0 {
         let end = UnixTime::from(signed.last_end);
-        why.push_str(&format!("; these hold certificates of it, the last of which ends at {end}: {}", said(signed)));
+        why.push_str(&format!("; these hold certificates of it, the last of which ends at {end}: {}", summary(signed)));
     }
     Complaint::failed(why).hint(format!(
         "wait until they have renewed (`lychgate machines renew --all` has them do it now), remove those that are gone for good, or \
@@ -223,14 +219,14 @@ fn refused(name: &str, lost: &Holders, signed: &Holders) -> Complaint {
     ))
 }
 
-/// How many, and some of them by name.
-pub(super) fn said(holders: &Holders) -> String {
+/// The number of holders, and some names.
+pub(super) fn summary(holders: &Holders) -> String {
     let names = holders.names.join(", ");
     let more = holders.count.saturating_sub(holders.names.len() as u64);
     if more > 0 { format!("{names} and {more} more") } else { names }
 }
 
-/// Who depends on what: as the running gateway says, or from its store when it does not run.
+/// Who depends on which CA: from the file of the running gateway, or from the store if it does not run.
 pub(super) async fn usage(config: &Config, slots: &Slots) -> Result<Usage, Complaint> {
     let (clock, entropy) = (Clock::system(), Entropy::os());
     if let Some(usage) = authority::reported(&config.data_dir, slots, clock.now()) {
@@ -248,7 +244,7 @@ pub(super) async fn usage(config: &Config, slots: &Slots) -> Result<Usage, Compl
     usage.map_err(Complaint::store)
 }
 
-/// What the audit is to hold of a step.
+/// Audit notes about a step.
 pub(super) fn changed(
     data_dir: &Path,
     name: &str,

@@ -1,14 +1,14 @@
-//! What the configuration file says, as it says it. Each key's meaning and default stand in `gateway.example.toml`.
+//! The configuration file, deserialized. `gateway.example.toml` has the meaning and default of each key.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-/// A string, with where it stands.
+/// A string and its position in the file.
 pub(super) type RawText = Spanned<String>;
 
-/// A count, with where it stands.
+/// A number and its position in the file.
 pub(super) type Count = Spanned<u64>;
 
 #[derive(Debug, Deserialize)]

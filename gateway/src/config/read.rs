@@ -1,4 +1,4 @@
-//! From raw values to final ones; every complaint names file, line, key and cure.
+//! Parses raw values; every error names file, line, key and remedy.
 
 use std::{
     fmt::Display,
@@ -13,24 +13,24 @@ use super::{
 };
 use crate::limits::{CONFIG_DURATION_MAX, Quota};
 
-/// One file being read.
+/// The configuration file, for errors and relative paths.
 pub(super) struct SourceFile<'a> {
     pub path: &'a Path,
     pub text: &'a str,
 }
 
 impl SourceFile<'_> {
-    /// Lines count from 1.
+    /// The line number, from 1.
     fn line(&self, span: &Range<usize>) -> usize {
         let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// What the TOML parser says.
+    /// The error for one of the TOML parser.
     pub fn syntax(&self, error: &toml::de::Error) -> ConfigError {
         let line = error.span().map_or(1, |span| self.line(&span));
         let shown = self.text.lines().nth(line - 1).unwrap_or_default().trim();
-        // A secret has no place in this file, but if one got there it need not be repeated in a log.
+        // without the value: the file should have no secrets, but if it has one it must not reach a log
         let shown = shown.split_once('=').map_or(shown, |(key, _)| key.trim());
         ConfigError::Syntax {
             file: self.path.to_owned(),
@@ -40,18 +40,18 @@ impl SourceFile<'_> {
         }
     }
 
-    /// A value that cannot be used.
+    /// The error for an invalid value.
     pub fn bad(&self, key: &'static str, span: &Range<usize>, what: impl Display, fix: &'static str) -> ConfigError {
         let (file, line) = (self.path.to_owned(), self.line(span));
         ConfigError::Value { file, line, key, what: what.to_string(), fix }
     }
 
-    /// A key that must be there.
+    /// The error for a missing key.
     pub fn missing(&self, key: &'static str, fix: &'static str) -> ConfigError {
         ConfigError::Missing { file: self.path.to_owned(), key, fix }
     }
 
-    /// A string in its final form.
+    /// Parses a string.
     pub fn parse<T, E: Display>(
         &self,
         key: &'static str,
@@ -63,7 +63,7 @@ impl SourceFile<'_> {
         parse(text).map_err(|error| self.bad(key, &raw.span(), format!("`{text}`: {error}"), fix))
     }
 
-    /// The same, with a default.
+    /// Parses a string, with a default.
     pub fn parse_or<T, E: Display>(
         &self,
         key: &'static str,
@@ -75,7 +75,7 @@ impl SourceFile<'_> {
         raw.map_or(Ok(default), |raw| self.parse(key, raw, parse, fix))
     }
 
-    /// A list in its final form.
+    /// Parses each string of a list.
     pub fn list<T, E: Display>(
         &self,
         key: &'static str,
@@ -86,7 +86,7 @@ impl SourceFile<'_> {
         raw.iter().map(|raw| self.parse(key, raw, &parse, fix)).collect()
     }
 
-    /// A time span such as `30s`, more than nothing and less than a century.
+    /// Parses a time span such as `30s`, above zero and up to [`CONFIG_DURATION_MAX`](crate::limits::CONFIG_DURATION_MAX).
     pub fn duration(
         &self,
         key: &'static str,
@@ -102,7 +102,7 @@ impl SourceFile<'_> {
         Ok(span)
     }
 
-    /// A count of at least one.
+    /// Checks a number, at least 1.
     pub fn count(&self, key: &'static str, raw: Option<&Count>, default: usize) -> Result<usize, ConfigError> {
         const FIX: &str = "write a whole number from 1 to 1000000000";
         let Some(raw) = raw else { return Ok(default) };
@@ -112,12 +112,12 @@ impl SourceFile<'_> {
         }
     }
 
-    /// A rate such as `5/s burst 60`.
+    /// Parses a rate such as `5/s burst 60`.
     pub fn quota(&self, key: &'static str, raw: Option<&RawText>, default: Quota) -> Result<Quota, ConfigError> {
         self.parse_or(key, raw, str::parse::<Quota>, "write a rate such as \"5/s burst 60\"", default)
     }
 
-    /// A path; relative ones lie beside the configuration file.
+    /// Resolves a path; relative ones start at the folder of the configuration file.
     pub fn path(&self, key: &'static str, raw: &RawText) -> Result<PathBuf, ConfigError> {
         if raw.get_ref().is_empty() {
             return Err(self.bad(key, &raw.span(), "it is empty", "write a path"));

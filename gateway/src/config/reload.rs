@@ -1,20 +1,20 @@
-//! What of the configuration a reload takes over, and what counts from the next start on.
+//! Which keys of the configuration take effect at a reload, and which at the next start.
 
 use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-/// When a change of a key counts.
+/// When a change of a key takes effect.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Counts {
-    /// From the next reload on.
+    /// At the next reload.
     AtReload,
-    /// From the next start on.
+    /// At the next start.
     AtStart,
 }
 use Counts::{AtReload, AtStart};
 
-/// Keys and sections, the narrower before the wider. `docs/operator.md` has the same table.
+/// Keys and sections, keys before their sections. `docs/operator.md` has the same table.
 pub const TABLE: &[(&str, Counts)] = &[
     ("trust_domain", AtStart),
     ("name", AtStart),
@@ -33,14 +33,14 @@ pub const TABLE: &[(&str, Counts)] = &[
     ("limits", AtStart),
 ];
 
-/// When a change of this key counts, as `section.key`.
+/// When a change of `key` (`section.key`) takes effect; `None` for an unknown key.
 #[must_use]
 pub fn counts(key: &str) -> Option<Counts> {
     let covers = |row: &str| key.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     TABLE.iter().find(|(row, _)| covers(row)).map(|(_, counts)| *counts)
 }
 
-/// The keys of a configuration with their values.
+/// All keys, as `section.key`, with their values.
 fn flat(table: &Table) -> BTreeMap<String, &Value> {
     let mut all = BTreeMap::new();
     for (section, value) in table {
@@ -52,7 +52,7 @@ fn flat(table: &Table) -> BTreeMap<String, &Value> {
     all
 }
 
-/// The keys that were changed, and count at the next start only.
+/// The keys that were changed and take effect only at the next start.
 #[must_use]
 pub fn waiting_for_start(started_with: &Table, now: &Table) -> Vec<String> {
     let (before, after) = (flat(started_with), flat(now));
@@ -67,7 +67,7 @@ pub fn waiting_for_start(started_with: &Table, now: &Table) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Every key that a configuration may have, by the names of the structs it is read into.
+    /// All keys of a configuration, from the source of the structs in `raw`.
     fn all_keys() -> Vec<String> {
         let (mut keys, mut section) = (Vec::new(), String::new());
         for line in include_str!("raw.rs").lines().map(str::trim) {

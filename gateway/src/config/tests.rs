@@ -1,11 +1,11 @@
-//! Rows of configurations, good and bad; and the example file against the code.
+//! Valid and invalid configurations as rows; and the example file compared with the code.
 
 use super::*;
 use crate::limits::Quota;
 
 const EXAMPLE: &str = include_str!("../../gateway.example.toml");
 
-/// The least that is a configuration; rows add to it.
+/// The shortest valid configuration, without ports; rows add to it.
 const BASE: &str = "trust_domain = 'td.example'\ndata_dir = '/d'\n[names]\nenroll = ['join.td.example']\n";
 const PORTS: &str = "[listen]\nenroll = '127.0.0.1:1'\nmanage = '127.0.0.1:2'\n";
 
@@ -18,13 +18,13 @@ fn good(text: &str) -> Config {
     parse(text).unwrap()
 }
 
-/// One bad file and the whole complaint.
+/// An invalid file and its error.
 #[track_caller]
 fn check(text: &str, want: &str) {
     assert_eq!(parse(text).unwrap_err().to_string(), want, "{text}");
 }
 
-/// The base with ports and one more section, and the complaint without the file's name.
+/// The base with ports and one more section, and the error without the file's name.
 #[track_caller]
 fn section(more: &str, want: &str) {
     check(&format!("{BASE}{PORTS}{more}\n"), &format!("/etc/lg/gateway.toml:{want}"));
@@ -217,7 +217,7 @@ fn where_the_proxy_face_is_said_to_be() {
     for (names, public) in [
         ("'gw.td.example'", "gw.td.example:443"),
         ("'a.td.example', 'gw.td.example'", "GW.td.example:1"),
-        // An address is no name in the handshake: whatever stands before the gateway may have it.
+        // an address is not sent as SNI, so it may be that of a load balancer
         ("'gw.td.example'", "192.0.2.1:443"),
     ] {
         good(&text(names, public));
@@ -236,19 +236,19 @@ fn where_the_proxy_face_is_said_to_be() {
 #[test]
 fn a_file_cut_short_is_never_taken() {
     let path = Path::new("gateway.toml");
-    let whole = format!("{BASE}{PORTS}[store]\ncache_mib = 128\n");
-    for end in 0..whole.len() {
-        let kept = whole.get(..end).unwrap();
-        match Config::whole(kept, path, None) {
+    let complete = format!("{BASE}{PORTS}[store]\ncache_mib = 128\n");
+    for end in 0..complete.len() {
+        let kept = complete.get(..end).unwrap();
+        match Config::parse_complete(kept, path, None) {
             Err(ConfigError::Truncated { .. } | ConfigError::Missing { .. } | ConfigError::Empty { .. }) => {}
             Err(error) => panic!("after {end} bytes: {error}"),
-            // Whole lines can be lost without a trace only where what follows is optional.
+            // the loss of complete lines goes unnoticed only if they are optional
             Ok(_) => assert!(kept.contains("manage") && kept.ends_with('\n'), "after {end} bytes"),
         }
     }
-    assert_eq!(Config::whole(&whole, path, None).unwrap().store.cache_bytes, 128 * 1024 * 1024);
+    assert_eq!(Config::parse_complete(&complete, path, None).unwrap().store.cache_bytes, 128 * 1024 * 1024);
     assert_eq!(
-        Config::whole("trust_domain = 'td", path, None).unwrap_err().to_string(),
+        Config::parse_complete("trust_domain = 'td", path, None).unwrap_err().to_string(),
         "`gateway.toml` ends in the middle of line 1; was it cut short? end the last line with a line break if it is whole"
     );
 }
@@ -270,9 +270,9 @@ fn files_are_loaded_or_named() {
 fn the_example_loads() {
     let config = good(EXAMPLE);
     assert_eq!(config.limits, Limits::default());
-    // What stands after a `#` is the default, so switching it on changes nothing; but for those that have none.
+    // a key after `#` has its default value, so uncommenting it changes nothing, except for keys without a default
     let without = ["shared", "proxy_protocol_from", "crl"];
-    // A section that is off is off with its keys, until the next empty line.
+    // a commented section is commented with its keys, up to the next empty line
     let mut section_is_off = false;
     let switched_on = |line: &'static str| {
         section_is_off = !line.is_empty() && (section_is_off || line.starts_with("# ["));
@@ -290,7 +290,7 @@ fn the_example_loads() {
     let mut with_all = good(&all);
     let built = |config: &Config| format!("{:?}", Attestors::from(&config.attest).unwrap());
     assert_eq!(built(&with_all), built(&config));
-    // Their own keys are compared by what they make.
+    // the sections of attestors are compared elsewhere, by the attestors that they build
     with_all.attest.clone_from(&config.attest);
     assert_eq!(with_all, config);
     assert!(all.matches(" = ").count() > 40, "the keys were switched on");
@@ -300,7 +300,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// The keys of a section, out of the complaint about an unknown one.
+/// The keys of a section, from the error about an unknown one.
 fn keys(section: &str) -> Vec<String> {
     let message = toml::from_str::<RawConfig>(&format!("{section}zzz = 1\n")).unwrap_err().message().to_owned();
     let (_, expected) = message.split_once("expected ").unwrap();
@@ -322,10 +322,10 @@ fn attestors_that_cannot_be_built_are_named_with_line() {
         ("[attest.tarot]", "there is no attestor `tarot`; there are `"),
         ("[attest.join-token]\nenable = false", "unknown field `enable`, expected `enabled`"),
     ] {
-        let told = parse(&format!("{BASE}{PORTS}[log]\nlevel = 'info'\n{more}\n")).unwrap_err().to_string();
+        let error = parse(&format!("{BASE}{PORTS}[log]\nlevel = 'info'\n{more}\n")).unwrap_err().to_string();
         let kind = more.split(['.', ']']).nth(1).unwrap();
-        assert!(told.starts_with(&format!("/etc/lg/gateway.toml:10: `attest`: `[attest.{kind}]`: {says}")), "{told}");
-        assert!(told.ends_with(fix), "{told}");
+        assert!(error.starts_with(&format!("/etc/lg/gateway.toml:10: `attest`: `[attest.{kind}]`: {says}")), "{error}");
+        assert!(error.ends_with(fix), "{error}");
     }
     let off = good(&format!("{BASE}{PORTS}[attest.join-token]\nenabled = false\n"));
     assert_eq!(format!("{:?}", Attestors::from(&off.attest).unwrap()), r#"{"prior-certificate"}"#);

@@ -394,9 +394,9 @@ impl Slots {
                 return Err(SlotError::WithItsRoot { name: name.to_owned(), root: slot.root.clone(), step });
             }
             if step == SlotStep::Activate {
-                next.stand_down(slot.role);
+                next.demote_active(slot.role);
             }
-            next.set(name, step.leads_to());
+            next.set(name, step.target());
         } else {
             return Err(SlotError::Unknown(name.to_owned()));
         }
@@ -421,7 +421,7 @@ impl Slots {
                     let ready = |slot: &&IssuingSlot| slot.role == role && slot.state == SlotState::Published;
                     let newest = below.iter().rfind(ready);
                     let newest = newest.ok_or_else(|| SlotError::NoIssuing { root: name.to_owned(), role })?;
-                    self.stand_down(role);
+                    self.demote_active(role);
                     self.set(&newest.name, SlotState::Active);
                 }
                 let active = self.roots.iter_mut().filter(|slot| slot.state == SlotState::Active);
@@ -429,11 +429,11 @@ impl Slots {
             }
             SlotStep::Retire => below.iter().for_each(|slot| self.set(&slot.name, SlotState::Retired)),
         }
-        self.roots.iter_mut().filter(|slot| slot.name == name).for_each(|slot| slot.state = step.leads_to());
+        self.roots.iter_mut().filter(|slot| slot.name == name).for_each(|slot| slot.state = step.target());
         Ok(())
     }
 
-    fn stand_down(&mut self, role: Role) {
+    fn demote_active(&mut self, role: Role) {
         let active = self.issuing.iter_mut().filter(|slot| slot.role == role && slot.state == SlotState::Active);
         active.for_each(|slot| slot.state = SlotState::Published);
     }
@@ -444,7 +444,7 @@ impl Slots {
 }
 
 impl SlotStep {
-    const fn leads_to(self) -> SlotState {
+    const fn target(self) -> SlotState {
         match self {
             Self::Publish => SlotState::Published,
             Self::Activate => SlotState::Active,

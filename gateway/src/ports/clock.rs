@@ -1,4 +1,4 @@
-//! The one place that reads the clock. Everything else is told the time.
+//! The clock. All other code gets the time as an argument or from a [`Clock`].
 #![expect(clippy::disallowed_methods, reason = "this file is where the wall clock is read")]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use pki::UnixTime;
 
-/// Tells the time: the system's, or one that a test holds in its hand.
+/// The system's clock, or one that a test controls.
 #[derive(Clone, Debug)]
 pub struct Clock(ClockSource);
 
@@ -28,7 +28,7 @@ impl Clock {
         Self(ClockSource::System)
     }
 
-    /// A clock that stands still until its handle moves it.
+    /// A clock that only its handle changes.
     #[must_use]
     pub fn fake(start: UnixTime) -> (Self, FakeClock) {
         let wall = Arc::new(AtomicU64::new(start.secs().saturating_mul(1000)));
@@ -36,7 +36,7 @@ impl Clock {
         (Self(ClockSource::Fake(hand.clone())), hand)
     }
 
-    /// Time that nobody sets, since any moment. It goes on while the machine is suspended where the system can tell.
+    /// Monotonic time from an arbitrary origin. On systems that support it, it includes the time while the machine is suspended.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         match &self.0 {
@@ -51,11 +51,11 @@ impl Clock {
         UnixTime::new(self.now_ms() / 1000)
     }
 
-    /// Milliseconds since the Unix epoch; for the audit, where several events fall into one second.
+    /// Milliseconds since the Unix epoch, for the audit, which can have several events in one second.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.0 {
-            // A clock before 1970 reads as 1970: every certificate is then not yet valid, which fails closed.
+            // a clock before 1970 reads as 1970: no certificate is valid yet then, which fails closed
             ClockSource::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
@@ -84,14 +84,14 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// Time passes.
+    /// Moves wall clock and uptime forward.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.wall.fetch_add(millis, Ordering::SeqCst);
         self.uptime.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Puts the clock to a time, also backwards: no time passes.
+    /// Sets the wall clock, also backwards. Does not change the uptime.
     pub fn set(&self, to: UnixTime) {
         self.wall.store(to.secs().saturating_mul(1000), Ordering::SeqCst);
     }

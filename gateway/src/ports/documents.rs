@@ -1,5 +1,5 @@
-//! Documents that others keep up to date, such as the keys of a token issuer or the revocation list of a maker: read when an
-//! attestor needs one, kept for a moment, bounded in size and time, and told with their age.
+//! Documents that are maintained outside the gateway, such as the keys of a token issuer or the CRL of a manufacturer: read when an
+//! attestor needs one, cached for a few seconds, limited in size and time, and returned with their age.
 
 #![expect(clippy::disallowed_methods, reason = "a document has an age, which is told by the clock of its files")]
 
@@ -17,25 +17,25 @@ use crate::{
     ports::files::{self, FileError},
 };
 
-/// Largest document, in bytes: a maker's revocation list of some twenty thousand entries.
+/// Largest document, in bytes: a manufacturer's CRL of some twenty thousand entries.
 const DOCUMENT_MAX: usize = 1024 * 1024;
 
-/// How long what was read counts as what is there: a crowd that joins at once reads a file once.
-const KEPT: Duration = Duration::from_secs(5);
+/// How long a document is cached, so that many machines that join at the same time cause one read.
+const CACHE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a document may take: a file of a network file system that hangs must not hold a request for ever.
+/// How long a read may take: a network file system that hangs must not block a request forever.
 const DOCUMENT_TIME: Duration = Duration::from_secs(5);
 
-/// Most documents that are kept: each attestor's configuration names a few.
+/// Most documents in the cache: each attestor's configuration names a few.
 const DOCUMENTS_MAX: usize = 64;
 
-/// What was read of late.
+/// Cache of documents.
 #[derive(Default)]
 pub struct Documents {
     kept: Mutex<BTreeMap<DocumentSource, (Instant, CachedText)>>,
 }
 
-/// A text with the time it was written.
+/// A document and its modification time.
 #[derive(Clone)]
 struct CachedText {
     bytes: Arc<[u8]>,
@@ -43,11 +43,11 @@ struct CachedText {
 }
 
 impl Documents {
-    /// A document as it is now; nothing, and a line in the log, when it cannot be had.
+    /// Reads a document. If that fails, logs the error and returns `None`.
     pub async fn get(&self, source: &DocumentSource) -> Option<Document> {
         let now = Instant::now();
         if let Some((at, text)) = self.lock().get(source)
-            && now.saturating_duration_since(*at) < KEPT
+            && now.saturating_duration_since(*at) < CACHE_TIME
         {
             return Some(document(text.clone()));
         }
@@ -78,7 +78,7 @@ impl Documents {
     }
 }
 
-/// One from the future is as new as can be.
+/// The age of a document with a modification time in the future is 0.
 fn document(text: CachedText) -> Document {
     let age = SystemTime::now().duration_since(text.written).unwrap_or_default();
     Document { bytes: text.bytes, age }
@@ -113,10 +113,10 @@ mod tests {
         assert_eq!((&*first.bytes, first.age < Duration::from_secs(60)), (&b"one"[..], true));
         std::fs::write(&path, "two").unwrap();
         assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"one");
-        tokio::time::advance(KEPT).await;
+        tokio::time::advance(CACHE_TIME).await;
         assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"two");
         std::fs::write(&path, vec![b'x'; DOCUMENT_MAX + 1]).unwrap();
-        tokio::time::advance(KEPT).await;
+        tokio::time::advance(CACHE_TIME).await;
         assert!(documents.get(&source).await.is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The one place that draws random bytes. Everything else is handed them.
+//! Random bytes. All other code gets them as an argument or from an [`Entropy`].
 #![expect(clippy::disallowed_methods, reason = "this file is where random bytes are drawn")]
 
 use std::sync::{
@@ -23,7 +23,7 @@ enum EntropySource {
 }
 
 impl Entropy {
-    /// The operating system's generator, by way of the crypto library.
+    /// The crypto library's generator, which the operating system seeds.
     #[must_use]
     pub const fn os() -> Self {
         Self(EntropySource::Os)
@@ -38,8 +38,7 @@ impl Entropy {
     /// `N` random bytes.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give. No input leads here, and there is nothing safe that a CA
-    /// could do without it.
+    /// If the operating system has no randomness. No input causes this, and a CA cannot do anything safely without it.
     #[must_use]
     #[expect(clippy::expect_used, reason = "a CA without randomness must not go on; no input leads here")]
     pub fn bytes<const N: usize>(&self) -> [u8; N] {

@@ -1,4 +1,4 @@
-//! Files: written whole or not at all, private to the service, and read with a limit.
+//! Files: written atomically, private to the service, and read with a size limit.
 #![expect(clippy::disallowed_methods, reason = "this file is where files are read and written")]
 
 use std::{
@@ -11,54 +11,54 @@ use std::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Largest file read whole, in bytes: the longest is a policy, and a policy of 1 MiB holds some ten thousand rules.
+/// Largest file that is read at once, in bytes: the largest is a policy, and a policy of 1 MiB has some ten thousand rules.
 pub const FILE_MAX: u64 = 1024 * 1024;
 
-/// Why a file could not be read or written. Each says which, and what to do.
+/// Why a file could not be read or written. Each text names the file.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// It is not there.
+    /// The file does not exist.
     #[error("`{path}` does not exist")]
     Missing {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// It is there already, and replacing it would destroy something.
+    /// The file exists, and [`Existing::Keep`] was given.
     #[error("`{path}` exists already; move it away first")]
     Exists {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// Everybody on the machine may read it.
+    /// A secret has a mode that lets all users read it.
     #[error("`{path}` can be read by every user of this machine (mode {mode:03o}); run `chmod 600 {path}`")]
     Exposed {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// It is longer than anything we write.
+    /// The file exceeds [`FILE_MAX`].
     #[error("`{path}` is larger than {max} bytes; it cannot be what it should be")]
     TooLarge {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// The limit.
+        /// The limit in bytes.
         max: u64,
     },
-    /// It is not text.
+    /// The file should be text.
     #[error("`{path}` is not UTF-8 text")]
     NotText {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// Another error of the operating system.
     #[error("cannot {doing} `{path}`: {source}")]
     Io {
-        /// What was being done.
+        /// The operation, a verb.
         doing: &'static str,
-        /// With which file.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -74,12 +74,12 @@ impl FileError {
     }
 }
 
-/// Who may read a file that we write.
+/// Who may read a file that is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum FileAccess {
-    /// The service alone: mode 0600.
+    /// Only the service: mode 0600.
     Private,
-    /// Everybody: mode 0644.
+    /// All users: mode 0644.
     Public,
 }
 
@@ -92,23 +92,23 @@ impl FileAccess {
     }
 }
 
-/// What to do when the file is there already.
+/// What to do if the file exists.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Put the new one in its place.
+    /// Replace it atomically.
     Replace,
-    /// Refuse.
+    /// Fail with [`FileError::Exists`].
     Keep,
 }
 
-/// Writes a file so that after a power cut it holds either the old bytes or the new ones, never a part: a temporary
-/// neighbour is written, synced and renamed, and then the folder is synced.
+/// Writes a file so that after a power cut it has either the old bytes or all of the new ones: a temporary file in the same folder is
+/// written, synced and renamed, and then the folder is synced.
 pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Existing) -> Result<(), FileError> {
     let folder = folder_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = folder.join(name);
-    // Left over from a crash between create and rename; nobody else writes in our folder.
+    // left over from a crash between create and rename; no other process writes in this folder
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::io("replace", &new, error)),
         Ok(()) | Err(_) => {}
@@ -124,7 +124,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Exi
     match existing {
         Existing::Replace => std::fs::rename(&new, path).map_err(|error| FileError::io("replace", path, error))?,
         Existing::Keep => {
-            // A hard link fails when the name is taken; a rename would win silently.
+            // a hard link fails if the name exists; a rename would replace the file silently
             let linked = std::fs::hard_link(&new, path).map_err(|error| FileError::io("create", path, error));
             std::fs::remove_file(&new).map_err(|error| FileError::io("remove", &new, error))?;
             linked?;
@@ -133,7 +133,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Exi
     sync_folder(folder)
 }
 
-/// Makes the names in a folder durable.
+/// Makes the folder's entries (new and renamed files) durable.
 fn sync_folder(folder: &Path) -> Result<(), FileError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| FileError::io("sync", folder, error))
 }
@@ -145,29 +145,29 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a folder, and those above it, that only the service may enter (mode 0700). One that is there is left as it is.
+/// Creates a folder and its missing parents with mode 0700. An existing folder keeps its mode.
 pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| FileError::io("create", path, error))
 }
 
-/// Makes a folder, and those above it, that everybody may read (mode 0755). One that is there is left as it is.
+/// Creates a folder and its missing parents with mode 0755. An existing folder keeps its mode.
 pub fn make_public_dir(path: &Path) -> Result<(), FileError> {
     if exists(path) {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-    // Whatever the caller's umask is.
+    // regardless of the umask
     made.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)))
         .map_err(|error| FileError::io("create", path, error))
 }
 
-/// Whether there is something at `path`.
+/// Whether there is a file or folder at `path`. False also if that cannot be determined.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Removes a file. One that is not there is removed already.
+/// Removes a file. No error if it does not exist.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", path, error)),
@@ -175,12 +175,12 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Opens a file to be read in pieces, when it may be larger than [`FILE_MAX`].
+/// Opens a file that may be larger than [`FILE_MAX`].
 pub fn open(path: &Path) -> Result<File, FileError> {
     File::open(path).map_err(|error| FileError::io("open", path, error))
 }
 
-/// Opens a file to be written at its end, for the service alone to read.
+/// Opens a file for appending; creates it with mode 0600.
 pub fn append(path: &Path) -> Result<File, FileError> {
     OpenOptions::new()
         .append(true)
@@ -190,7 +190,7 @@ pub fn append(path: &Path) -> Result<File, FileError> {
         .map_err(|error| FileError::io("open", path, error))
 }
 
-/// Reads a file that anybody may see.
+/// Reads a file that is not secret.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     let mut bytes = Vec::new();
@@ -198,17 +198,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Reads a text that anybody may see.
+/// Reads a UTF-8 text that is not secret.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     String::from_utf8(read(path)?).map_err(|_| FileError::NotText { path: path.to_owned() })
 }
 
-/// Reads a secret: refuses a file that every user of the machine could have read, and wipes the bytes when done.
+/// Reads a secret. Refuses a file that every user of the machine can read; the bytes are wiped on drop.
 ///
-/// Only the bits for others are refused: a service manager or an orchestrator may hand a secret over by group.
+/// Only the mode bits for others are checked: service managers and orchestrators may pass a secret by its group.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
-    // Of the open file, not of the name, so that nobody can swap the two.
+    // the mode of the open file, not of the path, which could be another file by now
     let mode = file.metadata().map_err(|error| FileError::io("inspect", path, error))?.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(FileError::Exposed { path: path.to_owned(), mode });

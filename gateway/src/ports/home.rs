@@ -1,4 +1,4 @@
-//! The gateway's folder: whose it is, and whether what lies in it may be believed.
+//! Owner and mode of the gateway's folder, and whether its files can be trusted.
 #![expect(clippy::disallowed_methods, reason = "this file is where owners and modes of folders are looked at")]
 
 use std::{
@@ -8,51 +8,51 @@ use std::{
 
 use thiserror::Error;
 
-/// Bits that let others than the owner write.
+/// Mode bits that let group and others write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// The bit by which nobody takes away what is another's, as in `/tmp`.
+/// The mode bit with which only the owner of a file can remove it from a folder, as in `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// Why a file or folder is not believed. Each says which, and the cure.
+/// Why a file or folder is not trusted. Each text names it and the remedy.
 #[derive(Debug, Error)]
 pub enum HomeError {
-    /// Others may write it.
+    /// Other users can write it.
     #[error("`{path}` can be written by others than its owner (mode {mode:04o}); run `chmod go-w {path}`")]
     Writable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// It is somebody else's.
+    /// It belongs to another user than root and the effective user.
     #[error(
         "`{path}` belongs to user {owner}, and this runs as user {me}; run it as its owner, or give it to root or to user {me}"
     )]
     Foreign {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Its owner.
+        /// UID of its owner.
         owner: u32,
-        /// Who runs this.
+        /// Effective UID of this process.
         me: u32,
     },
-    /// It cannot be looked at.
+    /// Owner and mode cannot be read.
     #[error("cannot inspect `{path}`: {source}")]
     Io {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Root could not become the owner of the folder.
+    /// Root could not change to the owner of the folder.
     #[error("cannot continue as user {owner}, who owns `{path}`: {source}; run it as that user")]
     Become {
-        /// Whose folder.
+        /// The folder.
         path: PathBuf,
-        /// Its owner.
+        /// UID of its owner.
         owner: u32,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -61,7 +61,7 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// What is written down about a file or folder; nothing when it is not there.
+/// Metadata of a file or folder; `None` if it does not exist.
 fn inspect(path: &Path) -> Result<Option<std::fs::Metadata>, HomeError> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -70,24 +70,18 @@ fn inspect(path: &Path) -> Result<Option<std::fs::Metadata>, HomeError> {
     }
 }
 
-/// Whether only root, and whoever runs this, could have written `path`. What is not there is nobody's.
-///
-/// # Errors
-/// [`HomeError`], naming it and the cure.
-pub fn believed(path: &Path) -> Result<(), HomeError> {
+/// Checks that only root and the user of this process can write `path`. A path that does not exist passes.
+pub fn check(path: &Path) -> Result<(), HomeError> {
     let Some(found) = inspect(path)? else { return Ok(()) };
     judge(path, found.uid(), found.mode() & 0o7777, me())
 }
 
-/// The same for a file that names others, such as a configuration: the folder around it counts, too, since whoever writes
-/// there puts another in its place.
-///
-/// # Errors
-/// As [`believed`].
-pub fn believed_file(path: &Path) -> Result<(), HomeError> {
-    believed(path)?;
+/// As [`check`], also for the folder of the file: a user who can write there can replace the file. For a configuration, which
+/// names other files.
+pub fn check_file(path: &Path) -> Result<(), HomeError> {
+    check(path)?;
     let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    believed(around)
+    check(around)
 }
 
 fn judge(path: &Path, owner: u32, mode: u32, me: u32) -> Result<(), HomeError> {
@@ -100,11 +94,12 @@ fn judge(path: &Path, owner: u32, mode: u32, me: u32) -> Result<(), HomeError> {
     Ok(())
 }
 
-/// Does something in a gateway's folder as whom it belongs to, so that root leaves nothing there that the service cannot
-/// read. Everything else, such as files elsewhere, is opened before. Threads that `work` starts are the owner's, too.
+/// If root calls it, runs `work` as the owner of the gateway's folder, so that the service can read the files that `work` writes.
+/// Files elsewhere must be opened before, as root. Threads that `work` starts run as the owner, too.
 ///
 /// # Errors
-/// When the folder is somebody else's and this is not root, or root may not become its owner.
+/// [`HomeError::Foreign`] if the folder belongs to another user and this is not root, [`HomeError::Become`] if root may not change
+/// to its owner.
 pub fn within<T: Send>(folder: &Path, work: impl FnOnce() -> T + Send) -> Result<T, HomeError> {
     let (owner, group) = match inspect(folder)? {
         Some(found) => (found.uid(), found.gid()),
@@ -123,7 +118,7 @@ pub fn within<T: Send>(folder: &Path, work: impl FnOnce() -> T + Send) -> Result
     done.map_err(|source| HomeError::Become { path: folder.to_owned(), owner, source })
 }
 
-/// Makes the calling thread another user's, for good.
+/// Changes the user of the calling thread, irrevocably.
 #[cfg(target_os = "linux")]
 fn become_user(owner: u32, group: u32) -> std::io::Result<()> {
     use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_groups, set_thread_uid};
@@ -179,6 +174,6 @@ mod tests {
         let found = std::fs::metadata(folder.join("new")).unwrap();
         assert_eq!((found.uid(), found.gid()), (65534, 65534));
         assert_eq!(me(), 0, "and is root again after it");
-        assert!(matches!(believed(&folder), Err(HomeError::Foreign { .. })));
+        assert!(matches!(check(&folder), Err(HomeError::Foreign { .. })));
     }
 }

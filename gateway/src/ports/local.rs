@@ -1,4 +1,4 @@
-//! What the commands on this machine need beyond serving: an input file, a log file, a free port.
+//! Files, folders and ports for the offline commands and `dev`.
 #![expect(clippy::disallowed_methods, reason = "this is the edge of the offline commands and of `dev`")]
 
 use std::{
@@ -13,17 +13,17 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 
 use crate::ports::log::{Log, LogError, parse_level};
 
-/// Opens a file for reading from its start.
+/// Opens a file for reading.
 pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Gives a file another name, over what has that name.
+/// Renames a file; replaces an existing file of the new name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Removes a file; one that is not there is gone already.
+/// Removes a file. No error if it does not exist.
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -31,13 +31,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A path for a folder of ours that is needed for a moment, among the system's temporary files.
+/// A path for a temporary folder in the system's temporary folder. Does not create it.
 #[must_use]
 pub fn temporary(unique: &str) -> PathBuf {
     std::env::temp_dir().join(format!("lychgate-gateway-{unique}"))
 }
 
-/// Removes a folder with everything in it; one that is not there is gone already.
+/// Removes a folder and its contents. No error if it does not exist.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -45,18 +45,18 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The address when nobody listens there, with a free port in the place of 0.
+/// Checks that the address is free. Port 0 is replaced by a free port.
 ///
 /// # Errors
-/// When it is taken.
+/// The error of `bind`, `AddrInUse` if another process listens there.
 pub fn free(address: SocketAddr) -> io::Result<SocketAddr> {
     std::net::TcpListener::bind(address)?.local_addr()
 }
 
-/// Sends the log of this process to a file, at the end of what it holds.
+/// Appends the log of this process to a file.
 ///
 /// # Errors
-/// When the file cannot be written, or a log is set up already.
+/// The file cannot be written, or the process has a log already.
 pub fn log_to(log: &Log, path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let filter = parse_level(&log.level).map_err(|error: LogError| io::Error::other(error.to_string()))?;

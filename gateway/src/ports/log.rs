@@ -23,56 +23,56 @@ use tracing_subscriber::{
 
 use crate::ports::files::{self, FileError};
 
-/// The log.
+/// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// For whom.
+    /// Of each line.
     pub format: LogFormat,
-    /// A level, or levels by module; known to parse.
+    /// A level, or levels by module, as [`parse_level`] accepts.
     pub level: String,
 }
 
-/// For whom the log is written.
+/// Format of the log.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// People.
+    /// Text for people.
     Human,
-    /// Programs: one JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The file to log to.
+    /// The log file cannot be opened.
     #[error("the log {0}")]
     File(#[from] FileError),
-    /// A program that embeds the gateway has one already.
+    /// The process has a log already, for example of a program that embeds the gateway.
     #[error("the log is set up already")]
     Twice,
-    /// Cannot happen to a level that came through [`crate::config`].
+    /// The level does not parse. [`crate::config`] checks it before.
     #[error("`{level}` is not a log level; write `info` or `gateway=debug,info`")]
     Level {
-        /// What was asked for.
+        /// The value in the configuration.
         level: String,
     },
 }
 
-/// Reads a level such as `info` or `gateway=debug,info`.
+/// Parses a level such as `info` or `gateway=debug,info`.
 ///
 /// # Errors
-/// [`LogError::Level`].
+/// [`LogError::Level`] if it does not parse.
 pub fn parse_level(level: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder().parse(level).map_err(|_| LogError::Level { level: level.to_owned() })
 }
 
-/// Sets the log up for this process, on standard error.
+/// Starts the log of this process, on standard error.
 pub fn init(log: &Log) -> Result<(), LogError> {
     let colour = io::stderr().is_terminal();
     start(log, BoxMakeWriter::new(io::stderr), colour)
 }
 
-/// Sets the log up for this process, at the end of a file.
+/// Starts the log of this process, appended to a file.
 pub fn init_file(log: &Log, path: &Path) -> Result<(), LogError> {
     start(log, BoxMakeWriter::new(files::append(path)?), false)
 }
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// A list or map as a field of a log line: JSON, made only when the line is written.
+/// A list or map as a field of a log line: JSON, formatted only if the line is written.
 #[derive(Debug)]
 pub struct AsJson<'a, T>(pub &'a T);
 
@@ -104,8 +104,8 @@ impl<T: Serialize> fmt::Display for AsJson<'_, T> {
     }
 }
 
-/// One field of a line for people. What others wrote stands in many of them: whoever asks for a name with a line break in it
-/// must not write a line of our log, nor move the cursor of who reads it.
+/// One field of a line for people. Many fields have text from clients, so control characters are escaped: a name with a line break must
+/// not forge a line of the log, nor an escape sequence move the reader's cursor.
 fn field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(to, "{}=", field.name())?;
@@ -147,7 +147,7 @@ mod tests {
         check("gateway=loud", Err("`gateway=loud` is not a log level; write `info` or `gateway=debug,info`"));
     }
 
-    /// What is written for one event, without its time.
+    /// The line of one event, without its time.
     fn written(format: LogFormat, event: impl FnOnce()) -> String {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("log");
@@ -183,7 +183,7 @@ mod tests {
         let path = dir.path().join("gateway.log");
         let log = Log { format: LogFormat::Json, level: "info".into() };
         let line = || tracing::info!(name = "a\nb\u{1b}[31m", "an event");
-        // The process has one log, which another test of this process may have set up.
+        // the process has one log, which another test may have started
         match init_file(&log, &path) {
             Ok(()) => line(),
             Err(error) => return assert_eq!(error.to_string(), "the log is set up already"),

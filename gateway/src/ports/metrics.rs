@@ -1,5 +1,4 @@
-//! What the gateway counts, in the OpenMetrics text format. Labels come from fixed sets only, so that nobody can make
-//! the table grow from outside.
+//! Metrics in the OpenMetrics text format. Labels come only from fixed sets, so that clients cannot add time series.
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
@@ -53,25 +52,25 @@ struct CaLabel {
     ca: String,
 }
 
-/// What has an end among the authority's files, as [`crate::core::ca_end::CaEnds`] calls it.
+/// The CAs and CRLs of [`crate::core::ca_end::CaEnds::all`].
 const CA_ENDS: [&str; 5] = ["root", "root-crl", "machine", "person", "gateway"];
 
 /// How a handshake ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
-    /// A connection came of it.
+    /// The handshake succeeded.
     Done,
-    /// It took longer than allowed.
+    /// It exceeded the time limit.
     TooSlow,
     /// Not TLS, or no version, cipher or protocol in common.
     Refused,
-    /// The client's certificate was missing or not good.
+    /// The client's certificate was missing or invalid.
     Certificate,
-    /// The client named a host that is not ours.
+    /// The SNI is not a configured name (alert `unrecognized_name`, RFC 6066 3).
     UnknownName,
-    /// The peer went away.
+    /// The peer closed the connection.
     Gone,
-    /// A balancer's connection without a good PROXY protocol header.
+    /// A load balancer's connection without a valid PROXY protocol header.
     Header,
 }
 
@@ -115,10 +114,10 @@ impl TurnedAway {
         }
     }
 
-    /// All there are.
+    /// All variants.
     pub const ALL: [Self; 5] = [Self::Total, Self::Prefix, Self::Handshakes, Self::Enroll, Self::EnrollPrefix];
 
-    /// What in the configuration would let more in.
+    /// The configuration key of the limit.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
@@ -132,25 +131,25 @@ impl TurnedAway {
 }
 
 impl HandshakeOutcome {
-    /// All there are.
+    /// All variants.
     pub const ALL: [Self; 7] =
         [Self::Done, Self::TooSlow, Self::Refused, Self::Certificate, Self::UnknownName, Self::Gone, Self::Header];
 }
 
-/// How something of ours went.
+/// Result of a background task.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum TaskOutcome {
-    /// As it should.
+    /// It succeeded.
     Done,
-    /// Not.
+    /// It failed; the log has the error.
     Failed,
 }
 
 impl TaskOutcome {
-    /// All there are.
+    /// All variants.
     pub const ALL: [Self; 2] = [Self::Done, Self::Failed];
 
-    /// That of a result.
+    /// `Done` for `Ok`, `Failed` for `Err`.
     pub const fn of<T, E>(result: &Result<T, E>) -> Self {
         if result.is_ok() { Self::Done } else { Self::Failed }
     }
@@ -163,41 +162,41 @@ impl TaskOutcome {
     }
 }
 
-/// What becomes of enrollments.
+/// Outcomes of enrollments, without the codes of refusals.
 pub const ENROLLMENTS: [&str; 4] = ["issued", "waiting", "approved", "denied"];
 
-/// What becomes of renewals that are not refused.
+/// Outcomes of renewals, without the codes of refusals.
 pub const RENEWALS: [&str; 1] = ["issued"];
 
-/// What becomes of locks.
+/// Outcomes of [`Metrics::lock`].
 pub const LOCKS: [&str; 3] = ["set", "lifted", "forked"];
 
-/// What becomes of streams that ask for a connection of their own.
+/// Outcomes of dial-backs, which are streams that get a connection of their own.
 pub const DIAL_BACKS: [&str; 2] = ["done", "refused"];
 
-/// Upper bounds of a commit's and a request's time, in seconds: from a fast disk to a hanging one.
+/// Histogram buckets for the durations of commits and requests, in seconds: from a fast disk to one that hangs.
 const SECONDS: [f64; 10] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
-/// The values that labels can have and that this module does not know.
+/// Label values that are defined in other modules.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
-    /// Face, endpoint and class of status.
+    /// Face, endpoint and class of status, such as `2xx`.
     pub requests: Vec<(&'static str, &'static str, &'static str)>,
-    /// Faces.
+    /// Names of faces.
     pub faces: Vec<&'static str>,
-    /// Classes of rates.
+    /// Classes of rate limits.
     pub limited: Vec<&'static str>,
-    /// Why connections are cut.
+    /// Reasons for cutting connections.
     pub cuts: Vec<&'static str>,
-    /// The rules of HTTP/1.1 that a request can break.
+    /// Rules of HTTP/1.1 that a request can break.
     pub malformed: Vec<&'static str>,
-    /// What a peer can be too slow with.
+    /// Stages in which a connection can time out.
     pub timeouts: Vec<&'static str>,
-    /// Why sessions end.
+    /// Reasons for the end of sessions.
     pub sessions_ended: Vec<&'static str>,
 }
 
-/// Everything that is counted.
+/// All counters, gauges and histograms.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -248,7 +247,7 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// With the series of this module at zero; see [`Metrics::expect`] for the others.
     #[must_use]
     pub fn new() -> Self {
         let mut this = Self {
@@ -325,8 +324,7 @@ impl Metrics {
         r.register("housekeeping", "Rounds of housekeeping", self.housekeeping.clone());
     }
 
-    /// What can be counted elsewhere starts at zero too: of a counter that appears with its first event, that event is no
-    /// increase.
+    /// Creates these series at zero: Prometheus sees no increase in the first event of a counter that appears with it.
     pub fn expect(&self, series: &Series) {
         for &(face, endpoint, status) in &series.requests {
             drop(self.requests.get_or_create(&RequestLabels { face, endpoint: endpoint.to_owned(), status }));
@@ -381,12 +379,12 @@ impl Metrics {
         self.accept_failures.inc();
     }
 
-    /// Policy and configuration were read again.
+    /// Policy and configuration were reloaded.
     pub fn reload(&self, outcome: TaskOutcome) {
         self.reloads.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
-    /// A round of housekeeping is over.
+    /// A housekeeping run ended.
     pub fn housekeeping(&self, outcome: TaskOutcome) {
         self.housekeeping.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
@@ -424,7 +422,7 @@ impl Metrics {
         self.handshakes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
-    /// A connection was told to end.
+    /// A connection was cut.
     pub fn cut(&self, reason: &'static str) {
         self.cuts.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -434,22 +432,22 @@ impl Metrics {
         self.framing.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A connection was too slow.
+    /// A connection timed out in this stage.
     pub fn timed_out(&self, stage: &'static str) {
         self.timeouts.get_or_create(&ReasonLabel { reason: stage }).inc();
     }
 
-    /// A request was over a rate.
+    /// A request exceeded a rate limit.
     pub fn rate_limited(&self, class: &'static str) {
         self.limited.get_or_create(&ClassLabel { class }).inc();
     }
 
-    /// An enrollment came to `outcome`: `issued`, `waiting`, or a refusal's code.
+    /// An enrollment ended with `outcome`: one of [`ENROLLMENTS`] or a refusal's code.
     pub fn enrollment(&self, outcome: &'static str) {
         self.enrollments.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A renewal came to `outcome`: `issued` or a refusal's code.
+    /// A renewal ended with `outcome`: `issued` or a refusal's code.
     pub fn renewal(&self, outcome: &'static str) {
         self.renewals.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -464,22 +462,22 @@ impl Metrics {
         self.commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// A commit failed, or nobody knows.
+    /// A commit failed, or its outcome is unknown.
     pub fn commit_failed(&self) {
         self.commit_failures.inc();
     }
 
-    /// So many enrollments wait for a person.
+    /// Sets the number of enrollments that wait for approval.
     pub fn waiting(&self, count: usize) {
         self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many machines hold a tunnel.
+    /// Sets the number of open tunnels.
     pub fn tunnels(&self, count: usize) {
         self.tunnels.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many sessions are open.
+    /// Sets the number of open sessions.
     pub fn sessions(&self, count: usize) {
         self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -489,24 +487,24 @@ impl Metrics {
         self.sessions_ended.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A stream asked for a connection of its own, which came to `outcome`: `done` or `refused`.
+    /// A dial-back ended with `outcome`: one of [`DIAL_BACKS`].
     pub fn dial_back(&self, outcome: &'static str) {
         self.dial_backs.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// The gateway's own certificate ends then.
+    /// Sets the end of the gateway's own certificate.
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
     pub fn leaf(&self, not_after: pki::UnixTime) {
         self.leaf_not_after.set(not_after.secs() as f64);
     }
 
-    /// The root, its revocation list (`root-crl`) or the CA of a role ends then.
+    /// Sets the end of the root, its CRL (`root-crl`) or the CA of a role.
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 53 bits")]
     pub fn ca_end(&self, ca: &'static str, end: pki::UnixTime) {
         self.ca_not_after.get_or_create(&CaLabel { ca: ca.to_owned() }).set(end.secs() as f64);
     }
 
-    /// The revocation list of an issuing CA has so many entries, and no room for so many more.
+    /// Sets the size of the CRL of an issuing CA, and the number of entries left out because of its limit.
     pub fn revocation_list(&self, ca: &str, entries: usize, left_out: usize) {
         let set = |gauge: &Family<CaLabel, Gauge>, count: usize| {
             gauge.get_or_create(&CaLabel { ca: ca.to_owned() }).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -515,21 +513,21 @@ impl Metrics {
         set(&self.crl_left_out, left_out);
     }
 
-    /// Whether the clock is believed.
+    /// Sets whether the clock is doubted, and by how much it is off.
     pub fn clock(&self, doubt: Option<Doubt>) {
         self.clock_suspect.set(i64::from(doubt.is_some()));
     }
 
-    /// So many damaged records were met.
+    /// Sets the number of damaged records found.
     pub fn damaged(&self, count: usize) {
         self.damaged.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Everything as text, of type [`METRICS_TYPE`].
+    /// All metrics as text of type [`METRICS_TYPE`].
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a string fails never; and half a page is better than none.
+        // writing to a string does not fail
         let _ = encode(&mut text, &self.registry);
         text
     }

@@ -1,4 +1,4 @@
-//! What the process takes from the machine it runs on: clock, entropy, files, log, metrics, rates, notifications.
+//! Interfaces to the machine: clock, entropy, files, log, metrics, rate limits, notifications.
 
 pub mod clock;
 pub mod documents;

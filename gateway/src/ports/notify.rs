@@ -1,4 +1,4 @@
-//! Words to the service manager (`sd_notify(3)`). Without one, each is a word to nobody.
+//! Notifications to the service manager (`sd_notify(3)`). Without one they do nothing.
 
 use std::{future::Future, time::Duration};
 
@@ -6,10 +6,10 @@ use sd_notify::NotifyState;
 
 use crate::limits::{START_ASKED, START_EVERY, START_EXTENSIONS};
 
-/// Does what must be done before the gateway serves, and asks for more time meanwhile: every record is checked first, which may
-/// take longer than a service manager waits. It is not asked for ever: what hangs is to be started anew.
+/// Runs the work before the gateway serves, and asks for more time meanwhile: checking every record may take longer than the service
+/// manager's start timeout. The number of extensions is limited, so that a start that hangs is restarted.
 pub async fn starting<T>(work: impl Future<Output = T>) -> T {
-    let patience = async {
+    let extend = async {
         for _ in 0..START_EXTENSIONS {
             tokio::time::sleep(START_EVERY).await;
             say(&[NotifyState::ExtendTimeoutUsec(START_ASKED), NotifyState::Status("checking the store")]);
@@ -18,30 +18,30 @@ pub async fn starting<T>(work: impl Future<Output = T>) -> T {
     };
     tokio::select! {
         done = work => done,
-        never = patience => never,
+        never = extend => never,
     }
 }
 
-/// Says that the gateway serves.
+/// `READY=1`: the gateway serves.
 pub fn ready(status: &str) {
     say(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Says that the gateway stops.
+/// `STOPPING=1`: the gateway drains.
 pub fn stopping() {
     say(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// How often the service manager wants a sign of life: half the time after which it would kill.
+/// Interval of watchdog notifications: half of the service manager's timeout. `None` without a watchdog.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     let mut micros = 0;
     sd_notify::watchdog_enabled(false, &mut micros).then(|| Duration::from_micros(micros / 2))
 }
 
-/// Gives signs of life for as long as `alive` says so; for ever, or at once when no watchdog is set.
+/// Sends watchdog notifications while `alive` returns true. Never returns, or returns at once without a watchdog.
 ///
-/// `alive` ought to look at what can hang: a store that no longer answers is a reason to be restarted.
+/// `alive` must check what can hang: a store that does not answer is a reason for a restart.
 pub async fn watchdog<F: Future<Output = bool>>(alive: impl Fn() -> F) {
     let Some(interval) = watchdog_interval().filter(|interval| !interval.is_zero()) else { return };
     beat(interval, alive, || say(&[NotifyState::Watchdog])).await;
@@ -54,9 +54,9 @@ async fn beat<F: Future<Output = bool>>(interval: Duration, alive: impl Fn() -> 
             interval
         } else {
             tracing::error!(
-                "not well: no sign of life, so that the service manager starts the gateway anew if it lasts"
+                "the gateway is not healthy: no watchdog notification; the service manager restarts it if this continues"
             );
-            // Sooner than usual: what has mended itself is not to be killed for a look that came too late.
+            // sooner than usual, so that a gateway that has recovered is not killed because of a late check
             interval / 5
         };
         tokio::time::sleep(pause).await;
@@ -76,7 +76,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_long_start_ends_with_what_it_did() {
         assert_eq!(starting(async { tokio::time::sleep(START_EVERY * 3).await }).await, ());
-        const { assert!((START_ASKED as u128) > 2 * START_EVERY.as_micros(), "the next word comes in time") };
+        const { assert!((START_ASKED as u128) > 2 * START_EVERY.as_micros(), "the next notification is in time") };
     }
 
     #[tokio::test]
@@ -91,7 +91,7 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let at = || begun.elapsed().as_secs();
         let signs = std::sync::Mutex::new(Vec::new());
-        // Ill from the 40th to the 69th second, with a watchdog that wants a sign every 30.
+        // not healthy from second 40 to 69, with a watchdog interval of 30 s
         let alive = async || !(40..70).contains(&at());
         let beating = beat(Duration::from_secs(30), alive, || signs.lock().unwrap().push(at()));
         tokio::time::timeout(Duration::from_secs(140), beating).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! How often one may ask, by source prefix and in total.
+//! Rate limits, by source prefix and in total.
 
 use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -15,22 +15,22 @@ use crate::{
     ports::metrics::Metrics,
 };
 
-/// The part of an address that one party is likely to hold: /24 of IPv4, /64, /48 or /32 of IPv6.
+/// The prefix of an address that usually belongs to one party: /24 of IPv4; /64, /48 or /32 of IPv6.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Prefix {
-    /// A /24.
+    /// The three octets of a /24.
     V4([u8; 3]),
-    /// So many of the first 64 bits, the others being zero.
+    /// A prefix of at most 64 bits.
     V6 {
-        /// 64, 48 or 32.
+        /// Its length: 64, 48 or 32.
         bits: u8,
-        /// The first half of the address.
+        /// The first 64 bits of the address; those after `bits` are zero.
         half: u64,
     },
 }
 
 impl Prefix {
-    /// The narrowest prefix of an address. IPv4 that came in by an IPv6 socket counts as IPv4.
+    /// The longest prefix of an address. An IPv4-mapped IPv6 address (RFC 4291 2.5.5.2) counts as IPv4.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -45,13 +45,13 @@ impl Prefix {
         }
     }
 
-    /// Whether it is one that [`Prefix::of`] gives.
+    /// Whether it is a /24 of IPv4 or a /64 of IPv6.
     #[must_use]
     pub const fn is_narrowest(self) -> bool {
         matches!(self, Self::V4(_) | Self::V6 { bits: 64, .. })
     }
 
-    /// All prefixes that an address counts for, narrowest first, each with its share of whatever one prefix may have.
+    /// All prefixes that an address counts for, longest first, each with its multiple of the limit for one prefix.
     pub fn shares(address: IpAddr) -> impl Iterator<Item = (Self, u32)> {
         let [narrow, company, provider] = SHARES_OF_IPV6;
         let all = match Self::of(address) {
@@ -78,16 +78,16 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// What kind of request it is.
+/// Kind of request for rate limits.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A new enrollment.
     Anonymous,
     /// A poll of an enrollment, or a public download.
     Poll,
-    /// A machine with a certificate.
+    /// A request of a machine with a certificate.
     Machine,
-    /// A person with a certificate.
+    /// A request of a person with a certificate.
     Person,
     /// A connection to a service.
     Connect,
@@ -99,7 +99,7 @@ impl Class {
     /// All there are.
     pub const ALL: [Self; 6] = [Self::Anonymous, Self::Poll, Self::Machine, Self::Person, Self::Connect, Self::Health];
 
-    /// The word for logs and metrics.
+    /// Label in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,10 +113,10 @@ impl Class {
     }
 }
 
-/// Over the rate.
+/// The rate limit is exceeded.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Limited {
-    /// Whole seconds after which one more will be let through; at least 1. For `Retry-After`.
+    /// Whole seconds until the next request is allowed, at least 1; for `Retry-After` (RFC 9110 10.2.3).
     pub retry_after: u64,
 }
 
@@ -126,7 +126,7 @@ impl From<Limited> for Refusal {
     }
 }
 
-/// The rates of all classes.
+/// The rate limiters of all classes.
 pub struct Rates<C: Clock = DefaultClock> {
     clock: C,
     anonymous: Pair<C>,
@@ -149,12 +149,12 @@ type NoOp<C> = NoOpMiddleware<<C as Clock>::Instant>;
 type PerPrefix<C> = RateLimiter<Prefix, DashMapStateStore<Prefix>, C, NoOp<C>>;
 
 struct Pair<C: Clock> {
-    /// For the narrowest prefix of an address and the wider ones.
+    /// One for each length of prefix, longest first.
     per_prefix: [PerPrefix<C>; SHARES_OF_IPV6.len()],
     total: RateLimiter<NotKeyed, InMemoryState, C, NoOp<C>>,
 }
 
-/// So many times a quota.
+/// A quota times `share`.
 fn quota(quota: Quota, share: u32) -> governor::Quota {
     let share = NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN);
     governor::Quota::per_second(quota.per_second.saturating_mul(share)).allow_burst(quota.burst.saturating_mul(share))
@@ -170,7 +170,7 @@ impl<C: Clock + Clone> Pair<C> {
 }
 
 impl Rates {
-    /// Rates by the system's clock.
+    /// With the system's clock.
     #[must_use]
     pub fn new(limits: &RateLimits, metrics: Arc<Metrics>) -> Self {
         Self::with_clock(limits, metrics, DefaultClock::default())
@@ -178,7 +178,7 @@ impl Rates {
 }
 
 impl<C: Clock + Clone> Rates<C> {
-    /// Rates by a given clock.
+    /// With the given clock.
     #[must_use]
     pub fn with_clock(limits: &RateLimits, metrics: Arc<Metrics>, clock: C) -> Self {
         Self {
@@ -196,11 +196,11 @@ impl<C: Clock + Clone> Rates<C> {
     /// Counts one request.
     ///
     /// # Errors
-    /// [`Limited`], when it is one too many.
+    /// [`Limited`] if it exceeds the limit of one of its prefixes or the total.
     pub fn check(&self, class: Class, source: IpAddr) -> Result<(), Limited> {
         let pair = self.pair(class);
-        // The prefix first: what one source is refused takes nothing from everybody's share. When more prefixes are
-        // under way than we remember, only the share of all is left to go by.
+        // The prefix first, so that refused requests of one source do not count towards the total. If more prefixes are active than
+        // the table can have, only the total is checked for the others.
         let by_prefix = Prefix::shares(source).zip(&pair.per_prefix).try_for_each(|((prefix, _), limiter)| {
             if limiter.len() < PREFIXES_MAX { limiter.check_key(&prefix) } else { Ok(()) }
         });
@@ -210,7 +210,7 @@ impl<C: Clock + Clone> Rates<C> {
         })
     }
 
-    /// Forgets prefixes whose quota has refilled. To be called every [`crate::limits::RATES_SWEEP`].
+    /// Removes prefixes whose quota has refilled. To be called every [`crate::limits::RATES_SWEEP`].
     pub fn sweep(&self) {
         for class in Class::ALL {
             for per_prefix in &self.pair(class).per_prefix {

@@ -1,4 +1,4 @@
-//! The authority's slots while the gateway runs: taken over at a reload, and who depends on them written down for commands, which
+//! The authority of a running gateway: reloading it, and writing who depends on its slots to a file for the `ca` commands, which
 //! cannot open the store of a running gateway.
 
 use std::{
@@ -22,17 +22,17 @@ use crate::{
     signer::{Authority, CaDir, Passphrase},
 };
 
-/// How old what was written down may be: housekeeping writes it each minute, and may be late.
+/// Maximum age of that file: housekeeping writes it each minute, and may be late.
 const FRESH: Duration = Duration::from_mins(5);
 
 fn file(data_dir: &Path) -> PathBuf {
     data_dir.join("run").join("authority-usage.json")
 }
 
-/// The authority as its files have it, when they say another generation than the one in force.
+/// Loads the authority if its files have another generation than the loaded one.
 ///
 /// # Errors
-/// What is wrong with it. The one in force stays then.
+/// The files are invalid or of an older generation; the loaded authority stays in use.
 pub async fn changed(shell: &Shell, config: &Config) -> Result<Option<Arc<Authority>>, Complaint> {
     let slots = CaDir::of(&config.data_dir).slots().map_err(Complaint::failed)?;
     let in_force = shell.ca().signing().generation;
@@ -48,15 +48,15 @@ pub async fn changed(shell: &Shell, config: &Config) -> Result<Option<Arc<Author
     }
     let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
     let (data_dir, domain, clock) = (config.data_dir.clone(), shell.domain.clone(), shell.clock.clone());
-    // Opening the keys takes a while.
+    // on a blocking thread, since decrypting the keys takes time
     let loaded = tokio::task::spawn_blocking(move || Authority::load(&data_dir, &domain, &passphrase, &clock)).await;
     Ok(Some(Arc::new(loaded.map_err(Complaint::failed)?.map_err(Complaint::failed)?)))
 }
 
-/// Writes down who depends on what, while anything is on its way in or out.
+/// Writes who depends on which slot to a file, while a rotation is in progress.
 ///
 /// # Errors
-/// When the store or the disk fails.
+/// The store cannot be read or the file cannot be written; the next housekeeping run tries again.
 pub async fn report(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     if !shell.ca().slots().is_changing() {
         return Ok(());
@@ -67,7 +67,7 @@ pub async fn report(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     written.map_err(|error| Fault::Read(error.to_string()).into())
 }
 
-/// What the running gateway wrote down of these slots, a moment ago.
+/// Reads the file of [`report`]; `None` if it is too old or of another generation.
 #[must_use]
 pub fn reported(data_dir: &Path, slots: &Slots, now: UnixTime) -> Option<Usage> {
     let text = files::read_text(&file(data_dir)).ok()?;

@@ -1,5 +1,5 @@
-//! What commands did beside the store, which may be the running gateway's alone: each notes it in a file, and the gateway makes it an
-//! event of the audit, within a minute or when it starts.
+//! Notes of operator commands that cannot open the store of a running gateway: each appends its action to a file, and the gateway records
+//! it as an audit event, within a minute or when it starts.
 
 use std::{
     io::Write as _,
@@ -36,15 +36,12 @@ fn file(data_dir: &Path) -> PathBuf {
     data_dir.join("offline-events")
 }
 
-/// Where they lie while they are made events: what is noted meanwhile waits for the next time.
+/// The notes that are being recorded. New notes go to a new file meanwhile.
 fn taken(data_dir: &Path) -> PathBuf {
     data_dir.join("offline-events.taken")
 }
 
-/// Notes what was done.
-///
-/// # Errors
-/// When the file cannot be written.
+/// Appends notes of actions at the time `at`.
 pub fn note(data_dir: &Path, at: UnixSecs, done: Vec<Offline>) -> Result<(), FileError> {
     let path = file(data_dir);
     let mut lines = String::new();
@@ -58,11 +55,11 @@ pub fn note(data_dir: &Path, at: UnixSecs, done: Vec<Offline>) -> Result<(), Fil
         .map_err(|error| FileError::io("write", &path, error))
 }
 
-/// Makes events of what was noted.
+/// Records the notes as audit events.
 ///
 /// # Errors
-/// When a file cannot be read or the store fails; it is tried again.
-pub async fn take_up(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
+/// A file cannot be read or the commit failed; the notes are kept, and the next housekeeping run tries again.
+pub async fn record(shell: &Shell, data_dir: &Path) -> Result<(), Refusal> {
     let (file, taken) = (file(data_dir), taken(data_dir));
     let unreadable = |error: String| Fault::Read(format!("what commands noted: {error}"));
     if !files::exists(&taken) {

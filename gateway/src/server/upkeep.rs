@@ -1,4 +1,4 @@
-//! What keeps the gateway's own certificates good: its leaf, renewed by the wall clock, and a word in time before a CA ends.
+//! Renews the gateway's own certificate, and warns before a CA expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,24 +16,21 @@ use crate::{
     signer::{Authority, LeafKey, Signer},
 };
 
-/// How often the same thing is said again, in looks: once an hour of a certificate that nobody accepts.
+/// Interval of the log line about a certificate that clients refuse, in checks of a minute each.
 const TROUBLE_AGAIN: u32 = 60;
 
-/// How often an end that is near is said again.
+/// Interval of the warning about a CA that expires soon.
 const END_AGAIN: Duration = Duration::from_hours(24);
 
-/// The gateway's own certificate by the authority in force, recorded like any other, in a TLS table.
+/// Issues the gateway's own certificate with the loaded authority, records it, and makes the TLS configuration.
 ///
 /// # Errors
-/// What failed: the keys, the store, TLS.
+/// Signing, the commit or the TLS configuration failed; the old certificate stays in use.
 pub async fn table(shell: &Shell, names: &FaceNames) -> Result<TlsTable, Complaint> {
     table_by(shell, &shell.signer, &shell.ca(), names).await
 }
 
-/// The same by an authority that is not in force yet.
-///
-/// # Errors
-/// As [`table`].
+/// As [`table`], with an authority that is not in use yet.
 pub async fn table_by(
     shell: &Shell,
     signer: &Signer,
@@ -51,16 +48,16 @@ pub async fn table_by(
     TlsTable::build(&leaf, Arc::clone(ca.anchors()), names.clone(), shell.clock.clone()).map_err(Complaint::failed)
 }
 
-/// Looks at the gateway's own certificate each minute by the wall clock, and puts another in its place when half of its life
-/// is over, or when the clock says that it has ended or not begun.
+/// Checks the gateway's own certificate each minute by the wall clock, and renews it at half of its lifetime, or if by the clock it
+/// has expired or is not valid yet.
 pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
     let mut leaf = OwnLeaf::new(tls.load().leaf);
-    let mut said: Option<(&'static str, u32)> = None;
+    let mut logged: Option<(&'static str, u32)> = None;
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         leaf.set_current(tls.load().leaf);
         if leaf.is_due(shell.ca().validity(Role::Gateway), shell.now()) {
-            // The names in force: a reload may have changed them.
+            // the names in use, which a reload may have changed
             let names = tls.load().names.clone();
             match table(&shell, &names).await {
                 Ok(table) => {
@@ -74,20 +71,20 @@ pub async fn own_leaf(shell: Arc<Shell>, tls: Arc<TlsSwap>) {
                 }
             }
         }
-        said = match (leaf.trouble(shell.now()), said) {
+        logged = match (leaf.trouble(shell.now()), logged) {
             (None, _) => None,
-            (Some(why), Some((before, looks))) if before == why && looks < TROUBLE_AGAIN => Some((why, looks + 1)),
+            (Some(why), Some((before, checks))) if before == why && checks < TROUBLE_AGAIN => Some((why, checks + 1)),
             (Some(why), _) => {
-                tracing::error!("nobody accepts the gateway's own certificate: {why}");
+                tracing::error!("clients refuse the gateway's own certificate: {why}");
                 Some((why, 0))
             }
         };
     }
 }
 
-/// Says once a day, and whenever it comes nearer, that a CA is about to end.
+/// Logs once a day, and at each stage of [`Nearness`], that a CA expires soon.
 pub async fn ca_ends(shell: Arc<Shell>) {
-    let mut said: Vec<Notice> = Vec::new();
+    let mut logged: Vec<Notice> = Vec::new();
     let mut at = shell.now();
     loop {
         let (now, ca) = (shell.now(), shell.ca());
@@ -95,8 +92,8 @@ pub async fn ca_ends(shell: Arc<Shell>) {
             shell.metrics.ca_end(name, end);
         }
         let notices = ca.ends().notices(now);
-        let known = |notice: &Notice| said.iter().any(|one| (one.ca, one.nearness) == (notice.ca, notice.nearness));
-        // A clock that was set back counts as a day that has passed.
+        let known = |notice: &Notice| logged.iter().any(|one| (one.ca, one.nearness) == (notice.ca, notice.nearness));
+        // after the clock was set back, log again
         if !notices.iter().all(known) || now >= at.plus(END_AGAIN) || now < at {
             for notice in &notices {
                 match notice.nearness {
@@ -104,7 +101,7 @@ pub async fn ca_ends(shell: Arc<Shell>) {
                     Nearness::Week | Nearness::Ended => tracing::error!("{notice}"),
                 }
             }
-            (said, at) = (notices, now);
+            (logged, at) = (notices, now);
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
     }

@@ -130,7 +130,7 @@ fn files_that_say_what_cannot_be() {
         "published = 9",
         "`root` does not say in which generation it was published, or says so although it never was",
     );
-    check("root = \"root\"", "root = \"roof\"", "`machine` is below the root `roof`, and there is none of that name");
+    check("root = \"root\"", "root = \"roof\"", "`machine` is below the root `roof`, which does not exist");
     check("root = \"root\"", "root = \"root-2\"", "`machine` is active, and its root `root-2` is not");
     check("name = \"person\"", "name = \"machine\"", "two slots have the name or the key of `machine`");
     check(&key(1).hex(), &key(2).hex(), "two slots have the name or the key of `person`");

@@ -1,4 +1,4 @@
-//! The gateway's own certificate beside a clock that is moved.
+//! The gateway's own certificate while the clock is changed.
 
 use pki::{GatewayName, Name, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
@@ -55,7 +55,7 @@ fn names() -> FaceNames {
 async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     let (clock, hand) = Clock::fake(start);
     let entropy = Entropy::os();
-    // Long after it was made, so that there is a past to be set back to.
+    // the CA is 600 days old, so that the clock can be set back within its validity
     hand.set(start.minus(DAY * 600));
     let ca = Authority::ephemeral(&TrustDomain::parse("td.example").unwrap(), &clock, &entropy).unwrap();
     hand.set(start);
@@ -65,7 +65,7 @@ async fn gateway(start: UnixTime) -> (Arc<Shell>, Arc<TlsSwap>, FakeClock) {
     (shell, tls, hand)
 }
 
-/// However the clock is moved while the gateway sleeps or runs, a minute of waking time later its certificate is good.
+/// After any change of the clock, while the gateway runs or is suspended, its certificate is valid a minute later.
 #[tokio::test]
 async fn a_minute_after_a_jump_its_certificate_is_good() {
     let start = UnixTime::new(1_800_000_000);
@@ -86,7 +86,7 @@ async fn a_minute_after_a_jump_its_certificate_is_good() {
         for _ in 0..1_000 {
             tokio::time::advance(CHECK_INTERVAL / 100).await;
             tokio::task::yield_now().await;
-            // The key signs in a thread of its own, which has the machine's time and not the test's.
+            // the key signs on another thread, which runs in real time
             std::thread::sleep(Duration::from_millis(1));
             if tls.load().leaf != before {
                 break;
