@@ -1,4 +1,4 @@
-//! The command line. What it says here is what `--help`, the man pages and the completions say.
+//! The command line. The doc comments of options and commands are the texts of `--help`, man pages and completions.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub use self::people::{
     PersonSetArgs, RequestsCommand, TokenArgs, TokensCommand,
 };
 
-/// Where the files are; shown at the end of `--help` and in the man page.
+/// The list of files at the end of `--help` and in the man page.
 const FILES: &str = "\
 Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.lychgate for others):
   cert.pem    the certificate followed by its issuing CA
@@ -33,7 +33,7 @@ Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.l
               most 30 s each, with LYCHGATE_DIR, LYCHGATE_EVENT (joined, renewed, rejoined),
               LYCHGATE_SERIAL and LYCHGATE_IDENTITY in their environment";
 
-/// What stands at the end of `--help`.
+/// The text at the end of `--help`.
 fn after_help() -> String {
     format!("{FILES}\n\n{EXIT_CODES}")
 }
@@ -55,13 +55,13 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The whole command line, with the exit codes at the help of every command.
+/// The command line, with the exit codes in the help of every command.
 #[must_use]
 pub fn command() -> clap::Command {
     manual::with_exit_codes(Cli::command(), EXIT_CODES)
 }
 
-/// Reads the words of a command line.
+/// Parses a command line.
 ///
 /// # Errors
 /// When clap cannot parse them; also for `--help` and `--version`, whose text is in the error.
@@ -399,7 +399,7 @@ pub struct InventoryArgs {
     pub states: Vec<MachineState>,
 }
 
-/// How a machine stands.
+/// State of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum MachineState {
     /// It has a valid certificate
@@ -447,13 +447,13 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The pairs as a map; the last of several with one key counts.
+/// The pairs as a map; the last of several with the same key is used.
 #[must_use]
 pub fn pairs(list: &[(String, String)]) -> BTreeMap<String, String> {
     list.iter().cloned().collect()
 }
 
-/// How many rows are wanted.
+/// A number of rows.
 fn parse_limit(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be 1 or more".to_owned()),
@@ -462,7 +462,7 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A span of at least a second.
+/// A duration of at least a second.
 fn parse_ttl(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if span >= Duration::from_secs(1) => Ok(span),
@@ -471,10 +471,7 @@ fn parse_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A moment: a span back from `now`, an RFC 3339 time, or seconds since 1970.
-///
-/// # Errors
-/// When it is none of these.
+/// Parses a time: a duration before `now`, an RFC 3339 time, or seconds since 1970.
 pub fn parse_moment(text: &str, now: UnixTime) -> Result<UnixTime, String> {
     if let Ok(secs) = text.parse() {
         return Ok(UnixTime::new(secs));

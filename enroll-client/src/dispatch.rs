@@ -1,4 +1,4 @@
-//! From a parsed command line to the one function that does it.
+//! Calls the function of the parsed command.
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,10 @@ use crate::edge::terminal::{self, Format};
 use crate::platform::{self, Access};
 use crate::text::report::{Complaint, Exit};
 
-/// Longest join token or URL read from standard input.
+/// Longest join token or URL read from standard input, in bytes.
 const STDIN_MAX: u64 = 16 * 1024;
 
-/// Does it.
-///
-/// # Errors
-/// What went wrong, with its exit code.
+/// Runs the command.
 pub fn run(cli: Cli, format: Format) -> Result<Exit, Complaint> {
     match &cli.command {
         Command::Completions { shell } => {
@@ -46,7 +43,7 @@ pub fn run(cli: Cli, format: Format) -> Result<Exit, Complaint> {
         .build()
         .map_err(|e| Complaint::new(Exit::Failure, "runtime", format!("cannot start: {e}")))?;
     let outcome = runtime.block_on(command(cli.command, &store, format));
-    // A name look-up that hangs in a thread of its own must not keep us from ending.
+    // Does not wait for a name lookup that hangs in a thread.
     runtime.shutdown_background();
     outcome
 }
@@ -88,7 +85,7 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Audit(args) => ManageClient::open(store, format)?.audit(&args).await?,
         Command::Inventory(args) => ManageClient::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => ManageClient::open(store, format)?.can_i(&args).await?,
-        // Done before there was a folder or a runtime.
+        // Handled above, without folder and runtime.
         Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(Exit::Ok)
@@ -120,7 +117,7 @@ fn folder(named: Option<PathBuf>) -> Result<PathBuf, Complaint> {
         Complaint::new(Exit::Usage, "usage", "no folder is named, and there is no home folder")
             .hint("pass --dir or set LYCHGATE_DIR")
     })?;
-    // Hooks and whoever reads the JSON may stand elsewhere.
+    // Hooks and readers of the JSON may have another working directory.
     Ok(std::path::absolute(&dir).unwrap_or(dir))
 }
 
@@ -144,7 +141,7 @@ fn join_request(args: JoinArgs) -> Result<JoinRequest, Complaint> {
     })
 }
 
-/// What stands on each man page; the date is that of the last change of the command line that its readers should know.
+/// Header of the man pages. The date is that of the last relevant change of the command line.
 const MANUAL: manual::About<'static> = manual::About {
     program: concat!("lychgate ", env!("CARGO_PKG_VERSION")),
     date: "2026-11-29",

@@ -1,15 +1,15 @@
-//! What machines and people run: the library behind the `lychgate` command.
+//! The library of the `lychgate` command, which machines and people run.
 //!
-//! In layers; each uses those below it and none above:
+//! Layers; each uses only those below it:
 //!
-//! - [`dispatch`]: from a parsed command line to the one function that does it.
-//! - [`commands`]: what each subcommand does.
-//! - [`flow`]: the sequences that several commands are made of.
+//! - [`dispatch`]: calls the function of the parsed command.
+//! - [`commands`]: the subcommands.
+//! - [`flow`]: sequences that several commands use.
 //! - [`edge`]: clock, disk, network, terminal and other programs.
-//! - [`evidence`], [`platform`]: what a newcomer shows to be believed, one file per kind; what differs between systems.
-//! - [`cli`]: what a person may say.
-//! - [`core`]: decisions and values; pure, time and random numbers are arguments.
-//! - [`text`]: text for people: escaped, in tables, and with exit codes.
+//! - [`evidence`], [`platform`]: the kinds of evidence, one file per kind; functions that depend on the operating system.
+//! - [`cli`]: the command line.
+//! - [`core`]: decisions and values without I/O; time, random numbers and keys are arguments.
+//! - [`text`]: text for people: escaping, tables, errors and exit codes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// A command line that is none, or one that asks for help. Whoever asked for JSON gets JSON.
+/// An invalid command line, or one that asks for help. With `--json` the error is JSON.
 fn misused(words: &[OsString], error: &clap::Error) -> ExitCode {
-    // To standard output or standard error, as it should be.
+    // clap selects standard output or standard error.
     let _ = error.print();
     if error.use_stderr() && words.iter().any(|word| word == "--json") {
         terminal::result(Format::Json, &report::misuse(&error.to_string()).json(), "");

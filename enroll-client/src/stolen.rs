@@ -1,5 +1,5 @@
-//! A server that holds a gateway's own certificate and its key, and no key of a CA: it is believed to be the gateway, and nothing
-//! that it names is believed in place of what was.
+//! A server with a gateway's stolen certificate and key, and no CA key: it passes as the gateway, but cannot change the roots, addresses
+//! and SSH CAs that a client trusts.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -34,14 +34,14 @@ use crate::text::report::{Complaint, Exit};
 
 const HOST: &str = "127.0.0.1";
 
-/// What it answers, given the key that a request is about.
+/// Makes the reply to a path, given the key of the request.
 type Answer = dyn Fn(&str, Option<pki::SubjectKey>) -> Value + Send + Sync;
 
 #[derive(Clone)]
 struct Server(Arc<Mutex<Box<Answer>>>);
 
 impl Server {
-    /// At an address of its own, with what it has stolen.
+    /// Starts it with the gateway's certificate and key.
     async fn start(ours: &Authority) -> (Self, Address) {
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let address = Address::parse(&listener.local_addr().unwrap().to_string(), 1).unwrap();
@@ -99,7 +99,7 @@ fn line() -> String {
         .line()
 }
 
-/// Somebody who joined ours, and has heard its SSH CAs.
+/// A client that has joined our gateway and has fetched its SSH CAs.
 async fn joined(dir: &Path, ours: &Authority, server: &Server, address: &Address) -> (Keystore, Credential) {
     let store = Keystore::at(dir.to_owned());
     let key = store.next_key().unwrap();
@@ -112,7 +112,7 @@ async fn joined(dir: &Path, ours: &Authority, server: &Server, address: &Address
     (store, credential)
 }
 
-/// What the gateway says of itself, and otherwise this.
+/// Replies with the gateway's information, and with `what` to all other requests.
 fn told(what: Value) -> impl Fn(&str, Option<pki::SubjectKey>) -> Value + Send + Sync {
     move |path, _| if path == "/v1/gateway" { info() } else { what.clone() }
 }
@@ -121,7 +121,7 @@ fn info() -> Value {
     json!({ "trust_domain": "td.example", "pin": "0".repeat(64), "time": clock::now().secs(), "manage": "x:1", "version": "0" })
 }
 
-/// Everything that somebody believes.
+/// Everything that a client trusts.
 fn believed(store: &Keystore) -> Vec<String> {
     let credential = store.credential().unwrap().unwrap();
     let ssh = |name: &str| std::fs::read_to_string(store.ssh_file(name)).unwrap();
@@ -136,10 +136,10 @@ fn believed(store: &Keystore) -> Vec<String> {
     ]
 }
 
-/// A reply as the thief would have it: what is said of it, and what makes it so.
+/// A forged reply: the expected error, and the change of the reply.
 type Row = (&'static str, Box<dyn Fn(&mut IssuedReply) + Send + Sync>);
 
-/// Replies with a certificate of its own making, which is all that it can have for a new key; and the one that it was shown.
+/// Replies with a certificate that the thief made, because no CA certifies a new key for it, and with the client's own certificate.
 fn replies(ours: &Authority, evil: &Authority, shown: &Credential) -> Vec<Row> {
     let (known, own) = (pem(ours.root.cert_der()), pem(evil.root.cert_der()));
     let both = format!("{known}{own}");
@@ -174,7 +174,7 @@ fn replies(ours: &Authority, evil: &Authority, shown: &Credential) -> Vec<Row> {
     ]
 }
 
-/// Somebody who joined, the server that they come to since, and what they believed before.
+/// A client that has joined, the server that it reaches afterwards, and what it trusted before.
 struct Stage {
     ours: Authority,
     evil: Arc<Authority>,

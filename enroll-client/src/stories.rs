@@ -1,5 +1,5 @@
-//! Whole stories against a gateway in this process that can be told to misbehave: replies lost after issuing, people who
-//! deny, locks, certificates that expired while the machine was off.
+//! Complete enrollments and renewals against a gateway in this process that can misbehave: replies lost after issuing, denials, locks,
+//! certificates that expired while the machine was off.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -48,7 +48,7 @@ enum Do {
     Refuse(u16, &'static str),
 }
 
-/// What came in.
+/// A received request.
 #[derive(Clone, Debug)]
 struct Seen {
     what: String,
@@ -61,11 +61,11 @@ struct Inner {
     address: String,
     script: VecDeque<Do>,
     seen: Vec<Seen>,
-    /// Issues as if it were so many seconds earlier.
+    /// Certificates are issued as if it were this many seconds earlier.
     issue_ago: u64,
     self_refusal: Option<&'static str>,
     key: Option<pki::SubjectKey>,
-    /// RenewWhen what waits lapses: fixed with the request, as at a real gateway, and not anew with each answer.
+    /// When a waiting request expires: the same in every reply, as at a real gateway.
     lapses: u64,
 }
 
@@ -179,7 +179,7 @@ impl Gateway {
         self.asked().into_iter().map(|seen| seen.what).collect()
     }
 
-    /// What a machine holds that joined so many seconds ago, in the folder.
+    /// Installs the identity of a machine that joined `ago` seconds ago.
     fn admitted(&self, store: &Keystore, ago: u64) -> Credential {
         let inner = self.0.lock().unwrap();
         store.prepare().unwrap();
@@ -273,7 +273,7 @@ async fn admitted_at_once() {
     assert_eq!(body["attributes"]["os"], std::env::consts::OS);
     assert!(!exists(&store, "pending.json") && !exists(&store, "next-key.pem"));
     assert_eq!(own::status(&store, Format::Json), Ok(Exit::Ok));
-    // To join again changes nothing and asks nobody.
+    // Joining again changes nothing and sends nothing.
     let serial = joined(&store);
     assert_eq!(try_join(&store, &gateway.wish(), OnWait::Stay).await, Ok(Exit::Ok));
     assert_eq!((joined(&store), gateway.names().len()), (serial, 1));
@@ -329,7 +329,7 @@ async fn a_denied_key_is_not_used_again() {
     assert_ne!(asked[0].key, asked[2].key);
 }
 
-/// The same gateway, but for the pin.
+/// The same gateway with another pin.
 fn mistaken(wish: &JoinRequest) -> JoinRequest {
     let Some(JoinTarget::Url { gateway, .. }) = &wish.target else { panic!("{wish:?}") };
     let pin = Some(KeyDigest::parse_hex(&"0".repeat(64)).unwrap());

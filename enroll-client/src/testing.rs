@@ -1,4 +1,4 @@
-//! A small gateway's worth of CAs for the tests in this crate.
+//! CAs and replies of a gateway for the tests of this crate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::core::trust::{Expected, GatewayCertificate};
 use crate::edge::entropy;
 use crate::edge::keystore::Credential;
 
-/// The moment at which everything here was made, so that tests with times of their own have their past covered.
+/// Start of the CAs' validity, before all times in the tests.
 const BEGINNING: UnixTime = UnixTime::new(50_000);
 
 /// A day.
@@ -37,7 +37,7 @@ pub struct Authority {
     gateways: IssuingCa,
 }
 
-/// What a TLS server shows.
+/// Chain and key of a TLS server.
 pub struct ServerChain {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
@@ -45,6 +45,10 @@ pub struct ServerChain {
 
 fn serial() -> Serial {
     Serial::from_entropy(entropy::unique().unwrap())
+}
+
+pub fn private_key() -> PrivateKey {
+    entropy::private_key().unwrap()
 }
 
 fn software_key() -> Arc<SoftwareKey> {
@@ -86,9 +90,9 @@ impl Authority {
         }
     }
 
-    /// Somebody who was admitted at `now`, as their folder holds them; `who` is `machine/NAME` and the like.
+    /// The credential of `who` (`machine/NAME`, `person/NAME`), admitted at `now`.
     pub fn credential(&self, who: &str, now: UnixTime) -> Credential {
-        let key = PrivateKey::generate().unwrap();
+        let key = private_key();
         let identity = Identity::parse(&format!("spiffe://td.example/{who}")).unwrap();
         let names = if identity.role == Role::Gateway { vec!["gw.example"] } else { vec![] };
         let ca = self.ca(identity.role);
@@ -116,20 +120,20 @@ impl Authority {
         }
     }
 
-    /// What a machine serves sealed services with, made at `now`: its chain and its key.
+    /// Chain and key of a machine's sealed services, issued at `now`.
     pub fn sealed(&self, machine: &Identity, now: UnixTime) -> (Vec<Vec<u8>>, PrivateKey) {
-        let key = PrivateKey::generate().unwrap();
+        let key = private_key();
         let draft = pki::draft(request(&key, machine, &[]), now).for_sealed_services();
         let issued = draft.lint().unwrap().issue(&self.machines).unwrap();
         (vec![issued.der, self.machines.cert_der().to_vec()], key)
     }
 
-    /// What the gateway answers when it certifies `key` at `now`.
+    /// The gateway's reply that certifies `key` at `now`.
     pub fn reply(&self, key: &PrivateKey, name: &str, now: u64) -> IssuedReply {
         self.certify(pki::csr::verify(&key.csr().unwrap()).unwrap().into_key(), name, now)
     }
 
-    /// That answer, taken by somebody who believes this authority.
+    /// That reply, checked by a client that trusts this authority.
     pub fn issued(&self, key: &PrivateKey, name: &str, now: u64) -> Issued {
         let (believed, shown) = (self.believed(), self.shown());
         let (digest, before, now_there) = (key.digest(), KnownGateway::default(), UnixTime::new(now));
@@ -137,18 +141,18 @@ impl Authority {
         receive::accept(&self.reply(key, name, now), expect).unwrap()
     }
 
-    /// Whoever holds this root.
+    /// Verification by this root.
     pub fn believed(&self) -> Expected {
         let domain = TrustDomain::parse("td.example").unwrap();
         Expected::Roots { domain, roots: vec![self.root.cert_der().to_vec()] }
     }
 
-    /// What a gateway of this authority shows, for the names in its replies.
+    /// The certificate of a gateway of this authority, with the names in its replies.
     pub fn shown(&self) -> GatewayCertificate {
         GatewayCertificate::of(&self.server("gw.example", self.made))
     }
 
-    /// What the gateway says of its SSH CAs, signed by the CA for `role`.
+    /// The gateway's reply about its SSH CAs, signed by the CA for `role`.
     pub fn ssh_cas(&self, user: &[&str], host: &[&str], role: Role) -> SshCaReply {
         let owned = |lines: &[&str]| -> Vec<String> { lines.iter().map(|&line| line.to_owned()).collect() };
         let (user, host) = (owned(user), owned(host));
@@ -164,7 +168,7 @@ impl Authority {
         }
     }
 
-    /// The same in its place in the order.
+    /// The same with an order.
     pub fn ssh_cas_in_order(&self, order: u64, key: &str) -> SshCaReply {
         let reply = self.ssh_cas(&[key], &[key], Role::Gateway);
         let statement = ordered_ca_statement("td.example", order, &reply.user, &reply.host);
@@ -172,7 +176,7 @@ impl Authority {
         SshCaReply { order, ordered_signature: STANDARD.encode(signature), ..reply }
     }
 
-    /// A certificate for a machine, that the CA for gateways signed: it would have to be bent to.
+    /// A certificate that the CA for gateways signed for a machine's key, which the issuing code does not allow.
     pub fn by_the_wrong_ca(&self, key: SubjectKey) -> Vec<u8> {
         let request = LeafRequest {
             key,
@@ -183,7 +187,7 @@ impl Authority {
             admitted_by: AdmittedBy::Policy,
             gateway_names: vec![],
         };
-        // Its holder issues what it may, and the reply calls it a machine's.
+        // A gateway's certificate, which the reply calls a machine's.
         let request = LeafRequest {
             identity: Identity::parse("spiffe://td.example/gateway/gw").unwrap(),
             gateway_names: vec![GatewayName::parse("gw.example").unwrap()],
@@ -192,7 +196,7 @@ impl Authority {
         pki::draft(request, UnixTime::new(100_000)).lint().unwrap().issue(&self.gateways).unwrap().der
     }
 
-    /// The same for a key that came in a request.
+    /// As [`Authority::reply`], for a key from a request.
     pub fn certify(&self, key: SubjectKey, name: &str, now: u64) -> IssuedReply {
         let now = UnixTime::new(now);
         let identity = Identity::parse(&format!("spiffe://td.example/machine/{name}")).unwrap();

@@ -1,4 +1,4 @@
-//! Text for terminals: escaping what others wrote, spans of time and fingerprints.
+//! Text for terminals: escaping of untrusted text, durations and fingerprints.
 
 mod cells;
 pub mod disconnect;
@@ -13,8 +13,8 @@ pub mod table;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// `raw` with everything escaped that could move the cursor, change colours, hide or reorder characters. Whatever a
-/// machine says about itself passes through here before an approver sees it.
+/// Escapes everything in `raw` that could move the cursor, change colours, hide or reorder characters. All self-reported text of a
+/// machine is escaped before an approver sees it.
 #[must_use]
 pub fn safe(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
@@ -29,7 +29,7 @@ pub fn safe(raw: &str) -> String {
     out
 }
 
-/// The same for text of several lines: line ends and tabs stay.
+/// As [`safe`], but keeps newlines and tabs.
 #[must_use]
 pub fn block(raw: &str) -> String {
     raw.split_inclusive(['\n', '\t'])
@@ -40,12 +40,12 @@ pub fn block(raw: &str) -> String {
         .collect()
 }
 
-/// Words of a state that somebody should see: what refuses is red, what has run out yellow.
+/// Colours of state words: red for refusals, yellow for expired.
 const COLOURS: [(&str, &str); 5] =
     [("locked", "31"), ("revoked", "31"), ("denied", "31"), ("expired", "33"), ("suspended", "33")];
 
-/// A list whose columns are apart by two blanks, with such words in colour where they are a cell of their own. What others wrote has
-/// been escaped before: the only control characters are ours.
+/// Colours the cells of a table that are such words. Columns are separated by two blanks. Untrusted text is escaped already, so the
+/// only control characters are those added here.
 #[must_use]
 pub fn coloured(list: &str) -> String {
     let cell = |cell: &str| match COLOURS.iter().find(|(word, _)| *word == cell.trim()) {
@@ -55,11 +55,11 @@ pub fn coloured(list: &str) -> String {
     list.split("  ").map(cell).collect::<Vec<_>>().join("  ")
 }
 
-/// JSON on one line, with everything escaped, as JSON escapes it, that [`safe`] escapes.
+/// JSON on one line, with JSON escapes for all characters that [`safe`] escapes.
 #[must_use]
 pub fn json(value: &serde_json::Value) -> String {
     let mut out = String::new();
-    // Outside of its strings JSON has nothing of the kind.
+    // Such characters occur only in JSON strings.
     for c in value.to_string().chars() {
         if is_deceptive(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
@@ -81,7 +81,7 @@ fn is_deceptive(c: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A span in the two largest units that matter: `3 d 4 h`, `12 min 5 s`, `40 s`.
+/// A duration in its two largest units: `3 d 4 h`, `12 min 5 s`, `40 s`.
 #[must_use]
 pub fn span(length: Duration) -> String {
     let secs = length.as_secs();
@@ -106,7 +106,7 @@ pub fn count(number: u32, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A fingerprint in groups of four, eight groups a line, each line indented: easy to compare by eye.
+/// A fingerprint in groups of four digits, eight groups per line, indented.
 #[must_use]
 pub fn fingerprint(hex: &str, indent: &str) -> String {
     let groups: Vec<&str> = hex.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();

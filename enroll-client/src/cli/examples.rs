@@ -1,4 +1,4 @@
-//! Examples that stand at the end of a command's `--help` and in its man page.
+//! Examples at the end of a command's `--help` and in its man page.
 
 /// Of `join`.
 pub const JOIN: &str = "Examples:\n\

@@ -1,4 +1,4 @@
-//! The command line of what people do for others: requests, machines, people, locks, tokens.
+//! The command line of administration: requests, machines, people, locks, tokens.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `connect` and `forward`: a person's (or program's) way to a service on a machine.
+//! `connect` and `forward`: connections to a service on a machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,10 @@ use crate::flow::pool::Pool;
 use crate::text::disconnect;
 use crate::text::report::{Complaint, Exit};
 
-/// How long the end of our own direction may take to go out, once the other has ended.
+/// Time limit for ending our own direction after the other has ended.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// `connect`: standard input and output are the service's.
-///
-/// # Errors
-/// When there is no connection.
 pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let place = ServiceAddress::read(&args.place, args.service.as_deref(), Some("ssh"))?;
     let outcome =
@@ -37,7 +34,7 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
     if let Err(complaint) = &outcome
         && place.service == "ssh"
         && !args.fdpass
-        // That may come when bytes have passed.
+        // Another error may come after bytes were relayed.
         && complaint.code != helper::CODE
         && terminal::to_program(&disconnect::message(&format!("lychgate: {complaint}")))
     {
@@ -46,7 +43,7 @@ pub async fn connect(store: &Keystore, args: &ConnectArgs) -> Result<Exit, Compl
     outcome
 }
 
-/// The same without a helper.
+/// Connects without a helper.
 async fn alone(store: &Keystore, place: ServiceAddress, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let ServiceAddress { service, machine: name } = place;
     let way = ProxyAccess::find(store).await?;
@@ -61,7 +58,7 @@ async fn alone(store: &Keystore, place: ServiceAddress, args: &ConnectArgs) -> R
     Ok(report_end(Some(&way), EndedSession { session: &session, machine: &name, ending, said }).await)
 }
 
-/// Joins standard input and output with a connection, until the other side has no more to say.
+/// Relays between standard input and output and a connection, until the other end has closed its direction.
 pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
     let (mut from, mut to) = tokio::io::split(io);
     let (mut stdin, mut stdout) = (tokio::io::stdin(), tokio::io::stdout());
@@ -75,19 +72,16 @@ pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
         tokio::select! {
             biased;
             ending = &mut inwards => ending.unwrap_or(Ending::Whole),
-            // What the service has left to say, it may say.
+            // Our direction has ended; the service may still send.
             () = outwards => inwards.await.unwrap_or(Ending::Closed),
         }
     };
-    // The session ends when both directions have; nobody waits for us if it is gone already.
+    // The session ends when both directions have ended.
     let _ = tokio::time::timeout(CLOSE_TIME, to.shutdown()).await;
     ending
 }
 
 /// `forward`: a local listener.
-///
-/// # Errors
-/// When it cannot listen, or there is no way.
 pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Result<(), Complaint> {
     let ServiceAddress { service, machine: name } = ServiceAddress::read(&args.place, args.service.as_deref(), None)?;
     let way = ProxyAccess::find(store).await?;
@@ -123,9 +117,9 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Re
                         report_end(Some(&way), EndedSession { session: &session, machine: &name, ending, said }).await;
                 }
                 Err(complaint) => {
-                    // Nothing came, which is not the same as a service that has nothing to say.
+                    // A reset, so that the program does not take this for a service that sent nothing.
                     reset(&program);
-                    // Escaped already, line by line.
+                    // The lines are escaped already.
                     terminal::show(&complaint.lines());
                 }
             }
@@ -133,14 +127,14 @@ pub async fn forward(store: &Keystore, args: &ForwardArgs, format: Format) -> Re
     }
 }
 
-/// Where to listen: a port alone means this host alone.
+/// The address to listen on: a port alone means the loopback address.
 fn listen_at(text: &str) -> String {
     let port = text.strip_prefix(':').unwrap_or(text);
     if port.parse::<u16>().is_ok() { format!("127.0.0.1:{port}") } else { text.to_owned() }
 }
 
-/// Joins a program's connection with a service, and says at the program's end how the session ended. Gives that, and what was said of
-/// it; nothing when the program left.
+/// Relays between a program's connection and a service, and ends the connection as the session ended. Returns how it ended and the
+/// gateway's reason; `None` when the program has closed its connection.
 async fn serve_program(program: &mut TcpStream, service: &mut ServiceStream) -> Option<(Ending, Option<Reason>)> {
     let (session, notices) = (service.session.clone(), Arc::clone(&service.notices));
     let ending = relay(program, service).await;

@@ -1,5 +1,5 @@
-//! `lychgate run`: keeps an identity alive. [`crate::core::renew::RenewalScheduler`] decides; this drives it, one line of output per event, and writes
-//! what it hears into `state.json`, for whoever asks how things stand.
+//! `lychgate run`: drives [`crate::core::renew::RenewalScheduler`], prints one line per event, and updates `state.json` for other
+//! programs.
 
 mod events;
 mod joining;
@@ -30,29 +30,29 @@ use crate::platform::{self, StopSignal};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
-/// How often to look whether the folder has a newer certificate. Before each use it is looked at anyhow; this is for the tunnel, whose
-/// connection goes on.
+/// Interval of checks for a newer certificate in the folder. Each use checks anyway; this is for the tunnel, whose connection stays
+/// open.
 const FOLDER_EVERY: Duration = Duration::from_secs(10);
 
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For how long.
+    /// When to stop.
     pub length: RunLength,
-    /// Commands to run after there is a new certificate, before the files of `hooks.d`.
+    /// Commands to run after a new certificate was installed, before the files of `hooks.d`.
     pub hooks: Vec<String>,
-    /// How events are written.
+    /// Format of events.
     pub format: Format,
-    /// What others may reach here, and what is reached elsewhere.
+    /// The exposed services, and the remote ones.
     pub services: Services,
 }
 
-/// For how long to run.
+/// When to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunLength {
-    /// Until a signal comes.
+    /// At a signal.
     ForEver,
-    /// Until nothing is due.
+    /// When nothing is due.
     Once,
 }
 
@@ -68,7 +68,7 @@ struct Daemon<'a> {
     events: Events,
     credential: Credential,
     offset: Offset,
-    /// A moment, and what time it was by the gateway's clock. Should ours be set back, the time still goes on from here.
+    /// An instant, and the gateway's time at it: from these the time advances even if the local clock is set back.
     seen: (tokio::time::Instant, UnixTime),
     scheduler: RenewalScheduler,
     expiry: ExpiryState,
@@ -80,7 +80,7 @@ struct Daemon<'a> {
 /// `lychgate run`.
 ///
 /// # Errors
-/// When there is nothing to keep alive, the folder cannot be used, or with [`RunLength::Once`] when what was due failed.
+/// When there is no identity and no request, the folder cannot be used, or with [`RunLength::Once`] when what was due failed.
 pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
     let events = Events { format: options.format };
@@ -88,7 +88,7 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     if store.credential()?.is_none() && store.pending()?.is_none_or(|pending| pending.denied.is_some()) {
         return upkeep::load(store).map(drop);
     }
-    // One for each folder: two would throw each other's tunnels out.
+    // One process for each folder: the tunnels of two would replace each other.
     let _running = match options.length {
         RunLength::ForEver => Some(store.running().await?),
         RunLength::Once => None,
@@ -121,8 +121,7 @@ pub async fn run(store: &Keystore, options: &Options) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Tells the service manager that we are there, as often as it wants to hear it. A task of its own: it proves that the runtime turns,
-/// also while a request takes its time.
+/// Resets the service manager's watchdog. A task of its own, which shows that the runtime works, also during a long request.
 fn feed_the_watchdog() {
     let Some(every) = platform::watchdog_interval() else { return };
     tokio::spawn(async move {
@@ -143,7 +142,7 @@ impl Options {
 }
 
 impl<'a> Daemon<'a> {
-    /// With an identity, and no tunnel yet.
+    /// Starts with an identity and without tunnel.
     fn new(store: &'a Keystore, options: &'a Options, credential: Credential) -> Self {
         let state = store.state(&credential.facts);
         let offset = Offset::from_secs(state.clock_offset);
@@ -173,16 +172,16 @@ impl<'a> Daemon<'a> {
         by_two_clocks(self.offset.gateway_time(clock::now()), then, moment.elapsed())
     }
 
-    /// What was learnt of the gateway's clock.
+    /// Sets the offset of the gateway's clock.
     fn set_offset(&mut self, offset: Offset) {
         self.offset = offset;
         self.seen = (tokio::time::Instant::now(), offset.gateway_time(clock::now()));
     }
 
-    /// One of the two clocks was set: everything here goes by the gateway's time all the same.
+    /// Handles a change of one of the two clocks. Schedules use the gateway's time.
     fn clock_was_set(&mut self, offset: Offset) {
         self.set_offset(offset);
-        // What is written down is for the other commands; when it cannot be written, the next look tries again.
+        // The stored offset is for other commands; after an error the next query writes it.
         let _ = upkeep::save_offset(self.store, &self.credential, offset);
         if let Some(tunnel) = &self.tunnel {
             tunnel.current.send_modify(|current| {
@@ -194,7 +193,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// The gateway said what time it is.
+    /// Handles a new offset of the gateway's clock.
     fn heard_time(&mut self, offset: Offset) {
         if !offset.is_about(self.offset) {
             self.clock_was_set(offset);
@@ -219,7 +218,7 @@ impl<'a> Daemon<'a> {
                         said = tunnel::next(&mut self.tunnel) => self.tunnel_said(said).await,
                     }
                 }
-                // A signal may cut these short anywhere: what is on the disk is whole at every moment.
+                // A signal may interrupt these at any point: the files are consistent at every moment.
                 NextAction::Look => tokio::select! {
                     signal = stop.wait() => return Ok(StopCause::Signal(signal)),
                     outcome = self.look() => outcome,
@@ -242,14 +241,14 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Writes down how things stand, for `lychgate status`.
+    /// Updates `state.json` for `lychgate status`.
     fn note_run(&self) {
         if self.options.length == RunLength::ForEver {
             upkeep::note_run(self.store, &self.credential, &self.run);
         }
     }
 
-    /// Says once when it gets late, and once when it is too late.
+    /// Warns once when renewal is late, and once when the certificate has expired.
     fn log_expiry_warning(&mut self, now: UnixTime) {
         let expiry = self.credential.life.expiry_state(now);
         if expiry > self.expiry {
@@ -270,8 +269,7 @@ impl<'a> Daemon<'a> {
         self.expiry = expiry;
     }
 
-    /// Goes on with the certificate that the folder has, if another hand renewed: the one in memory is over for the gateway, and its use
-    /// would be taken for a thief's.
+    /// Switches to the certificate in the folder if another process has renewed: the gateway treats use of the old one as theft.
     async fn follow(&mut self) -> bool {
         let Some(newer) = live_credential::newer(self.store, &self.credential) else { return false };
         self.take(newer, "taken-over");
@@ -306,7 +304,7 @@ impl<'a> Daemon<'a> {
         match upkeep::renew(self.store, &self.credential).await {
             Ok(credential) => {
                 self.take(credential, "renewed");
-                // The first use of the new certificate; a failure is reported by itself and repeated by the scheduler.
+                // The first use of the new certificate. A failure is reported there and repeated by the scheduler.
                 let looked = self.look().await;
                 self.tell_tunnel().await;
                 self.run_hooks("renewed").await;
@@ -316,7 +314,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// A new certificate.
+    /// Switches to a new certificate.
     fn take(&mut self, credential: Credential, event: &str) {
         self.credential = credential;
         self.set_offset(Offset::from_secs(self.store.state(&self.credential.facts).clock_offset));
@@ -332,8 +330,8 @@ impl<'a> Daemon<'a> {
         self.events.tell(Level::Info, event, &what, &fields);
     }
 
-    /// Renews the SSH certificates of host keys that are older than ours: after a renewal, or at the next look if that
-    /// failed. They last until the certificate before ours would have ended, so there is time for several looks.
+    /// Renews the SSH certificates of host keys that were requested with an earlier certificate: after a renewal, and after each query
+    /// until it succeeds. They are valid until the end of that earlier certificate, which leaves time for several queries.
     async fn host_certificates(&self) {
         for host in sshcert::host::renew_due(self.store, &self.credential).await {
             let key = ("key", host.key.display().to_string());
@@ -367,14 +365,14 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Counts a failure, writes it down and says it, the louder the later it gets.
+    /// Counts, records and reports a failure, with a level that depends on the time left.
     fn failed(&mut self, what: &str, failed: UpkeepError) -> Complaint {
         let (now, draw) = (self.now(), entropy::draw());
         let life = self.credential.life;
         let (locked, expired, retry_after) = (failed.is_lock(), failed.is_expiry(), failed.retry_after());
         let mut complaint = Complaint::from(failed);
         if complaint.code == "forked" && live_credential::newer(self.store, &self.credential).is_some() {
-            // It came to the folder while the older one was on its way.
+            // Another process has installed a newer certificate during the request.
             complaint.what =
                 format!("{}: another lychgate renewed in this folder meanwhile, and no thief", complaint.what);
             complaint = complaint.hint("ask an administrator to unlock it; this goes on with the newer certificate");

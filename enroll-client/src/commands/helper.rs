@@ -1,5 +1,5 @@
-//! The helper: one process that holds a connection to the proxy face for all programs of one person. They come by a Unix
-//! socket in the identity folder, say what they want in the frames of [`wire::tunnel`], and get the service's bytes.
+//! The helper: one process with a connection to the proxy face for all programs of one person. Programs connect to a Unix socket in the
+//! identity folder, send a request in the frame format of [`wire::tunnel`], and get the service's bytes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,49 +29,49 @@ use crate::text::report::{Complaint, Exit};
 /// The socket in the identity folder.
 pub const SOCKET: &str = "helper.sock";
 
-/// How long a helper that was started by the way stays without a connection.
+/// How long a helper that `connect --helper` has started stays without a connection.
 const IDLE: &str = "10min";
 
 /// How long to wait for a helper that was just started.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// When to start another: the first may have found one there that was about to end.
+/// When to start a second one: the first may have found a helper that was about to end.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long a helper may take to say why a session ended.
+/// Time limit for the helper's reply to [`HelperRequest::Why`].
 const WHY_TIME: Duration = Duration::from_secs(3);
 
-/// What is kept of what a helper says that ends at once: a few lines.
+/// Most bytes of standard error that are kept from a helper that ends at once.
 const SAID_MAX: u64 = 4 * 1024;
 
-/// How long a program may take to say what it wants, and the helper to answer.
+/// Time limit for a program's request, and for the helper's reply.
 const ANSWER_TIME: Duration = Duration::from_secs(45);
 
-/// What a program says first.
+/// A program's request.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum HelperRequest {
-    /// It wants to a service.
+    /// Connect to a service.
     Reach(ReachRequest),
-    /// Its session has ended; the answer is an [`EndReply`].
+    /// Why a session has ended; the reply is an [`EndReply`].
     Why { session: String },
 }
 
-/// Where a program wants to.
+/// The service to connect to.
 #[derive(Serialize, Deserialize)]
 struct ReachRequest {
     #[serde(flatten)]
     reach: Reach,
-    /// Also when it is not sealed.
+    /// Also accept an unsealed stream.
     #[serde(default)]
     raw: bool,
 }
 
-/// SessionEnd a session ended, if it is known.
+/// Why a session ended.
 #[derive(Serialize, Deserialize)]
 struct EndReply {
     reason: Option<Reason>,
-    /// What the helper read of it broke off.
+    /// The stream broke at the helper.
     #[serde(default)]
     broke: bool,
 }
@@ -86,14 +86,14 @@ fn socket(store: &Keystore) -> PathBuf {
     store.dir().join(SOCKET)
 }
 
-/// The code of what goes wrong with a helper.
+/// [`Complaint::code`] of errors of the helper itself.
 pub const CODE: &str = "helper";
 
 fn failed(what: String) -> Complaint {
     Complaint::new(Exit::Failure, CODE, what)
 }
 
-/// `helper`: serves until a signal comes, or nobody has come for as long as was said.
+/// `helper`: serves until a signal comes, or until there was no connection for the idle time.
 ///
 /// # Errors
 /// When there is no identity, or another helper runs.
@@ -139,7 +139,7 @@ pub async fn helper(store: &Keystore, args: &HelperArgs) -> Result<(), Complaint
     Ok(())
 }
 
-/// Goes on as the owner of the folder, whose socket it is to be. Comes back only when that cannot be.
+/// Restarts the program as the owner of the folder, who must own the socket. Returns only after an error.
 fn as_owner(store: &Keystore) -> Complaint {
     let mut command = std::process::Command::new(program::own());
     command.args(std::env::args_os().skip(1)).current_dir("/");
@@ -166,7 +166,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     };
     match found {
         Ok((mut service, _)) => {
-            // Sealed or not is over by now: the program gets the bytes as the service speaks them.
+            // The helper has removed the sealing TLS: the program gets the service's own bytes.
             let broke = pool.note(&service).await;
             let answer =
                 Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
@@ -181,7 +181,7 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
     }
 }
 
-/// A complaint on its way to the program that shows it.
+/// Converts a complaint for the program, which shows it.
 fn problem(complaint: Complaint) -> Problem {
     Problem {
         kind: format!("{PROBLEM_PREFIX}{}", complaint.code),
@@ -204,10 +204,7 @@ fn complaint(problem: Problem) -> Complaint {
     complaint
 }
 
-/// `connect --helper`: as [`crate::commands::connect::connect`], by the helper, which is started if there is none.
-///
-/// # Errors
-/// When there is no connection.
+/// `connect --helper`: as [`crate::commands::connect::connect`], through the helper, which is started if none runs.
 pub async fn connect(store: &Keystore, place: &ServiceAddress, args: &ConnectArgs) -> Result<Exit, Complaint> {
     let mut program = reach_helper(store).await?;
     let ServiceAddress { service, machine } = place;
@@ -250,7 +247,7 @@ pub async fn connect(store: &Keystore, place: &ServiceAddress, args: &ConnectArg
     }
 }
 
-/// How a session ended, as far as the helper knows; nothing when there is no helper any more.
+/// Asks the helper why a session ended; `None` when the helper has ended.
 async fn why(store: &Keystore, session: &str) -> Option<EndReply> {
     let mut helper = platform::connect_local(&socket(store)).await.ok()?;
     let asked = async {
@@ -264,11 +261,11 @@ async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complai
     let path = socket(store);
     match platform::connect_local(&path).await {
         Ok(program) => return Ok(program),
-        // No helper can listen there either.
+        // A helper could not listen on this path either.
         Err(error) if error.kind() == io::ErrorKind::InvalidFilename => return Err(cannot_listen(&path, &error)),
         Err(_) => {}
     }
-    // Said here, where somebody reads it, and not by a helper that nobody sees.
+    // Reports errors here, where the person sees them, instead of in the helper.
     ProxyAccess::find(store).await?;
     let until = Instant::now() + START_TIME;
     loop {
@@ -282,7 +279,7 @@ async fn reach_helper(store: &Keystore) -> Result<platform::LocalStream, Complai
                 if let Ok(Some(status)) = started.try_wait()
                     && !status.success()
                 {
-                    // Another may have been a moment earlier.
+                    // Another helper may have been faster.
                     sleep(Duration::from_millis(100)).await;
                     return platform::connect_local(&path).await.map_err(|_| said_by(&mut started));
                 }
@@ -311,7 +308,7 @@ fn cannot_listen(path: &Path, error: &io::Error) -> Complaint {
     }
 }
 
-/// What a helper that has ended said of it.
+/// The last output of a helper that has ended.
 fn said_by(helper: &mut std::process::Child) -> String {
     use std::io::Read as _;
     let mut said = Vec::new();

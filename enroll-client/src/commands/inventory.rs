@@ -1,5 +1,4 @@
-//! Machines as Ansible's inventory: the JSON that an inventory script prints. Pure; what is fetched and printed is up to
-//! [`crate::commands::people`].
+//! The JSON of an Ansible inventory script. Without I/O; [`crate::commands::people`] fetches the machines and prints it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,18 +11,19 @@ use crate::cli::MachineState;
 use crate::core::render::LocalPath;
 use crate::text::report::{Complaint, Exit};
 
-/// Longest claimed system that makes a group, in bytes: above every system's own name for itself.
+/// Longest claimed operating system that becomes a group, in bytes: longer than the name of any.
 const OS_MAX: usize = 64;
 
-/// Digits of the digest that tells groups apart whose names would be the same.
+/// Hex digits of the digest that distinguishes groups whose names would be equal.
 const DIGEST_DIGITS: usize = 8;
 
-/// What every program that is to reach the machines must say to `ssh`, if anything: `-F` and the file, when there is one.
+/// The arguments of `ssh` for reaching the machines: `-F` and the file, if it exists.
 ///
-/// Never `ansible_ssh_args`, whose default is what keeps connections open for the next task (`ControlPersist`).
+/// For `ansible_ssh_common_args`, not `ansible_ssh_args`: the default of that one keeps connections open for the next task
+/// (`ControlPersist`).
 ///
 /// # Errors
-/// When ssh cannot be told of the path.
+/// When the path cannot be quoted for ssh.
 pub fn ssh_arguments(config: &Path) -> Result<Option<String>, Complaint> {
     if !config.is_file() {
         return Ok(None);
@@ -31,14 +31,14 @@ pub fn ssh_arguments(config: &Path) -> Result<Option<String>, Complaint> {
     Ok(Some(format!("-F {}", LocalPath::new(config)?.shell_word())))
 }
 
-/// What `--list` prints: the machines in one of these states, their groups, and the variables of all of them, so that
-/// `--host` is never asked.
+/// The output of `--list`: the machines in one of these states, their groups, and the variables of all machines, so that Ansible does
+/// not call `--host`.
 ///
 /// # Errors
-/// When a machine has an identity that is none.
+/// When a machine has an invalid identity.
 pub fn list(rows: &[SubjectView], states: &[MachineState], ssh: Option<&str>) -> Result<Value, Complaint> {
     let wanted = rows.iter().filter(|row| states.iter().any(|state| state.as_str() == row.state));
-    // Such names are not given any more; somebody may have one from before.
+    // Such names are no longer assigned; a machine may have one from an earlier version.
     let wanted = wanted.filter(|row| pki::misread(&row.name).is_none());
     let (mut variables, mut members) = (Map::new(), BTreeMap::<Group, BTreeSet<&str>>::new());
     for row in wanted {
@@ -61,10 +61,10 @@ pub fn list(rows: &[SubjectView], states: &[MachineState], ssh: Option<&str>) ->
     Ok(Value::Object(out))
 }
 
-/// What `--host` prints: the variables of one machine.
+/// The output of `--host`: the variables of one machine.
 ///
 /// # Errors
-/// When it has an identity that is none.
+/// When it has an invalid identity.
 pub fn host(row: &SubjectView, ssh: Option<&str>) -> Result<Value, Complaint> {
     let identity = name_of(row)?;
     let mut variables = Map::new();
@@ -87,7 +87,7 @@ pub fn host(row: &SubjectView, ssh: Option<&str>) -> Result<Value, Complaint> {
     Ok(Value::Object(variables))
 }
 
-/// Who a row is about, which says it twice.
+/// The identity of a row. Its two name fields must agree.
 fn name_of(row: &SubjectView) -> Result<Identity, Complaint> {
     let identity = Identity::parse(&row.identity).ok().filter(|identity| identity.role == Role::Machine);
     identity.filter(|identity| identity.name.as_str() == row.name).ok_or_else(|| {
@@ -99,15 +99,15 @@ fn name_of(row: &SubjectView) -> Result<Identity, Complaint> {
     })
 }
 
-/// Text that Ansible will not take for a template. Variables of an inventory are rendered by Jinja wherever they are used, on
-/// the controller, with its rights; and a machine says of itself what it likes.
+/// A text that Ansible does not evaluate as a template. Inventory variables are rendered by Jinja on the controller, with its rights,
+/// and machines report arbitrary attributes.
 fn text(raw: &str) -> Value {
-    // The last one lets a text choose the marks of its templates itself.
+    // `#jinja2` lets a text define its own template delimiters.
     let may_be_template = ["{{", "{%", "{#", "#jinja2"].iter().any(|mark| raw.contains(mark));
     if may_be_template { json!({ "__ansible_unsafe": raw }) } else { raw.into() }
 }
 
-/// The same for all texts in a value. What has a name that is more than a name to Ansible is left out.
+/// [`text`] for all texts in a value. Members whose names have a meaning for Ansible are left out.
 fn harmless(value: Value) -> Value {
     match value {
         Value::String(raw) => text(&raw),
@@ -120,13 +120,13 @@ fn harmless(value: Value) -> Value {
     }
 }
 
-/// `__ansible_vault` and its like make another value of the object they stand in.
+/// Members such as `__ansible_vault` make Ansible convert the object to another value.
 fn is_plain_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b" ._:/@+-".contains(&b);
     !name.is_empty() && !name.starts_with("__") && name.bytes().all(plain)
 }
 
-/// What puts a machine into a group.
+/// The property for which a machine is in a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     kind: &'static str,
@@ -134,14 +134,14 @@ struct Group {
 }
 
 impl Group {
-    /// The name it would like: letters, digits and underscores, as Ansible wants group names.
+    /// The preferred name: letters, digits and underscores, as Ansible requires.
     fn wish(&self) -> String {
         let value: String =
             self.value.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
         format!("{}_{value}", self.kind)
     }
 
-    /// Whether the wish says it exactly. The first `=` of a label is the one that ends its key.
+    /// Whether the preferred name represents the property exactly. The first `=` of a label ends its key.
     fn is_exact(&self) -> bool {
         let exact = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         match self.value.split_once('=') {
@@ -150,7 +150,7 @@ impl Group {
         }
     }
 
-    /// The wish with something that no other group has.
+    /// The preferred name with a digest, so that no other group has it.
     fn distinct(&self) -> String {
         let what = format!("{}:{}", self.kind, self.value);
         let digest = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, what.as_bytes()));
@@ -169,9 +169,9 @@ fn groups(row: &SubjectView) -> Vec<Group> {
     found
 }
 
-/// A name for each group. Where several wish for one name, the one that it says exactly has it and the others get a digest
-/// behind theirs; if there is no such one, or more than one, all get a digest. So no machine comes into a group by claiming
-/// something that merely looks alike, and a name that means two things is nobody's.
+/// Assigns a name to each group. If several prefer the same name, the one that it represents exactly gets it and the others get a
+/// digest appended; if there is no such group or more than one, all get a digest. So a machine cannot get into another group by a
+/// similar claim, and no name has two meanings.
 fn names<'a>(groups: impl Iterator<Item = &'a Group>) -> BTreeMap<&'a Group, String> {
     let mut by_wish: BTreeMap<String, Vec<&Group>> = BTreeMap::new();
     for group in groups {
@@ -345,15 +345,15 @@ mod tests {
         check(&[("site", "oslo-1"), ("rack", "7")], &["label_site_oslo_1", "label_rack_7"]);
         check(&[("a.b", "c=d")], &["label_a_b_c_d"]);
         check(&[("site", "Ålesund"), ("x", "")], &["label_site__lesund", "label_x_"]);
-        // Upper and lower case are two groups, to Ansible too.
+        // Group names are case-sensitive, in Ansible too.
         check(&[("env", "prod"), ("env", "Prod")], &["label_env_prod", "label_env_Prod"]);
-        // The exact one has the name, in whatever order they come.
+        // The exact one gets the name, in any order.
         check(
             &[("s", "a_b"), ("s", "a-b"), ("s", "a.b")],
             &["label_s_a_b", "label_s_a_b_e3ca28c4", "label_s_a_b_e94c7cf7"],
         );
         check(&[("s", "a.b"), ("s", "a_b")], &["label_s_a_b_e94c7cf7", "label_s_a_b"]);
-        // Nobody has it when none is exact, or two are.
+        // No group gets it when none is exact, or two are.
         check(&[("s", "a-b"), ("s", "a.b")], &["label_s_a_b_e3ca28c4", "label_s_a_b_e94c7cf7"]);
         check(&[("s_a", "b"), ("s", "a_b")], &["label_s_a_b_b06dc288", "label_s_a_b_0aa9aee0"]);
     }

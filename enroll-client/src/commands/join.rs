@@ -1,4 +1,4 @@
-//! `lychgate join`: plans, asks about an unknown root, has [`crate::flow::enroll`] do it, and shows how it goes.
+//! `lychgate join`: plans, asks the person about an unknown root, drives [`crate::flow::enroll`], and shows progress.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ use crate::platform::{self, StopSignal};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
-/// How long `join` waits for another process at work in the same folder.
+/// How long `join` waits for the folder's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Without a terminal to rewrite a line on, how often to say that we still wait.
+/// Interval of messages about a waiting request when standard error is not a terminal.
 const REMIND_EVERY: Duration = Duration::from_secs(600);
 
-/// What a person at the keyboard sees.
+/// Shows the progress of an enrollment to a person.
 struct TerminalObserver {
     live: bool,
     notice: Option<WaitingNotice>,
@@ -53,7 +53,7 @@ impl TerminalObserver {
     }
 }
 
-/// The block that shows a request at the gate.
+/// The text about a waiting request.
 #[must_use]
 fn notice_block(notice: &WaitingNotice, now: UnixTime) -> String {
     let lapses = format!("{} (in {})", notice.expires, text::span(notice.expires.since(now)));
@@ -103,7 +103,7 @@ impl EnrollmentObserver for TerminalObserver {
 /// `lychgate join`.
 ///
 /// # Errors
-/// When there is no identity at the end of it and nobody is waited for.
+/// When there is no identity at the end, and no request that waits.
 pub async fn join(
     store: &Keystore,
     join: &JoinRequest,
@@ -141,7 +141,7 @@ pub async fn join(
             };
             terminal::say(&format!("the certificate of `{}` has expired; rejoining", credential.facts.identity));
             if earlier.as_ref().is_some_and(|earlier| earlier.denied.is_some()) {
-                // A person decided about that key. A person asks again, with another.
+                // A person denied the earlier key, so this request uses a new one.
                 store.forget_request()?;
                 earlier = None;
             }
@@ -153,7 +153,7 @@ pub async fn join(
                 Some(pin) => pin,
                 None => look_first(&gateway).await?,
             };
-            // Whoever has a token is called what it says; others by their host, or approvers could not tell them apart.
+            // A token may determine the name. Without one the host's name is requested, so that approvers can tell machines apart.
             let by_host = token.is_none();
             let mut pending = ask_pending(&gateway, pin, token, join);
             if by_host && pending.name.is_none() {
@@ -168,7 +168,7 @@ pub async fn join(
     finish(attempt, event, format).await
 }
 
-/// Drives the conversation for somebody at the keyboard.
+/// Drives an enrollment for a person.
 async fn finish(attempt: EnrollmentAttempt<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
     let (store, has_token) = (attempt.store, attempt.pending.token.is_some());
     let key = store.next_key()?;
@@ -206,7 +206,7 @@ async fn finish(attempt: EnrollmentAttempt<'_>, event: &str, format: Format) -> 
     }
 }
 
-/// What the owner of a machine can do about a policy that they do not know.
+/// A hint for a machine's owner who does not know the policy.
 fn without_a_token(complaint: Complaint) -> Complaint {
     if complaint.code != "denied" {
         return complaint;
@@ -217,8 +217,8 @@ fn without_a_token(complaint: Complaint) -> Complaint {
     ))
 }
 
-/// Uses the new certificate for the first time, which makes it the current one at the gateway, and runs the hooks. What
-/// fails here is said and mends itself: any later use of the certificate does the same.
+/// Uses the new certificate for the first time, which activates it at the gateway, and runs the hooks. A failure is only reported: any
+/// later use activates it too.
 async fn settle(store: &Keystore, credential: &Credential, offset: Offset, event: &str) {
     if let Err(error) = upkeep::save_offset(store, credential, offset) {
         terminal::say(&error.to_string());
@@ -279,11 +279,11 @@ fn announce_waiting(notice: &WaitingNotice, format: Format) {
         "approvals_missing": notice.approvals_missing,
         "gateway": notice.gateway.to_string(),
     });
-    // Without --json the block on standard error has said it all.
+    // Without --json the text on standard error contains everything.
     terminal::result(format, &value, "");
 }
 
-/// What planning needs to know of the identity in the folder.
+/// The identity in the folder, for planning.
 fn held(store: &Keystore, credential: &Credential) -> ExistingIdentity {
     ExistingIdentity {
         identity: credential.facts.identity.clone(),
@@ -294,7 +294,7 @@ fn held(store: &Keystore, credential: &Credential) -> ExistingIdentity {
     }
 }
 
-/// The name of a host as a machine may be called, if it is one: its first label, made legal.
+/// A valid machine name from a host name: its first label, with invalid characters replaced.
 fn host_name(host: &str) -> Option<String> {
     let label = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let legal: String =
@@ -303,8 +303,8 @@ fn host_name(host: &str) -> Option<String> {
     (name.as_str() != "localhost").then(|| name.as_str().to_owned())
 }
 
-/// Meets the gateway for a new request. Before it has shown that it is the one expected nothing is written and nothing
-/// earlier dropped, so that a wrong pin costs nothing.
+/// Connects to the gateway for a new request. Before the gateway is verified, nothing is written and no earlier request deleted, so
+/// that a wrong pin has no effect.
 async fn first_contact(
     store: &Keystore,
     gateway: &Address,
@@ -318,7 +318,7 @@ async fn first_contact(
     let waits = earlier.is_some_and(|earlier| earlier.request.is_some() && earlier.denied.is_none());
     let silence = meet(&mut face, patience).await?;
     if let (Some(silence), true) = (&silence, waits) {
-        // A request at a gate is not given up for a gateway that does not answer.
+        // An earlier waiting request is not replaced while the new gateway does not answer.
         return Err(silence.clone());
     }
     if key == EarlierKey::Replace {
@@ -329,7 +329,7 @@ async fn first_contact(
     }
     match silence {
         Some(silence) => {
-            // For `lychgate join` and `lychgate run` to go on with.
+            // `lychgate join` and `lychgate run` continue it.
             store.save_pending(pending)?;
             Err(silence)
         }
@@ -337,17 +337,17 @@ async fn first_contact(
     }
 }
 
-/// Connects, for as long as the caller has patience; gives why there is no answer.
+/// Connects with retries. Returns the last failure if there is no connection.
 ///
 /// # Errors
-/// When it is not the gateway that is expected.
+/// When the gateway is not the expected one.
 async fn meet(face: &mut EnrollFace, patience: Patience) -> Result<Option<Complaint>, Complaint> {
     let (mut failures, mut paused) = (0, Duration::ZERO);
     loop {
         let error = match face.ask_time().await {
             Err(CallError::Net(error)) if !error.is_passing() => return Err(error.into()),
             Err(CallError::Net(error)) if !error.may_have_arrived() => error,
-            // What may pass while somebody watches is the conversation's to try again.
+            // The enrollment itself retries temporary failures.
             Ok(_) | Err(_) => return Ok(None),
         };
         failures += 1;
@@ -382,7 +382,7 @@ async fn look_first(gateway: &Address) -> Result<KeyDigest, Complaint> {
         "lychgate: no pin is given. The gateway at {gateway} presents the root\n\n{}\n\nlychgate: compare it with the pin you have from the gateway's operator by another way\n",
         fingerprint_block(&root)
     ));
-    // A `y` is typed without looking.
+    // Part of the fingerprint must be typed: a `y` would be typed without comparing.
     let hex = root.hex();
     let last = hex.get(hex.len().saturating_sub(4)..).unwrap_or_default();
     match terminal::ask("Type the last four digits of the pin that you have, if it is the same: ") {

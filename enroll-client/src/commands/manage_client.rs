@@ -1,5 +1,4 @@
-//! A person (or machine) at the manage face: one connection, and how its answers are printed. `--json` prints what the gateway said,
-//! as it said it.
+//! Connection of a command to the manage face, and the output of its replies. `--json` prints the gateway's reply unchanged.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,17 +13,17 @@ use crate::text;
 use crate::text::report::{Complaint, Exit};
 use crate::text::table::Table;
 
-/// Most pages of a listing that are fetched: a million rows, more than anybody reads.
+/// Most pages of a listing that are fetched: a million rows.
 const PAGES_MOST: usize = 1_000;
 
-/// A person (or machine) at the manage face.
+/// A connection to the manage face with an output format.
 pub struct ManageClient {
     pub(crate) face: ManageFace,
     pub(crate) format: Format,
     pub(crate) now: pki::UnixTime,
 }
 
-/// What the gateway said, with what was done in one word.
+/// Adds `result`, a word for what was done, to the gateway's reply.
 pub(crate) fn with_result(result: &str, mut value: Value) -> Value {
     if let Some(members) = value.as_object_mut() {
         members.insert("result".to_owned(), result.into());
@@ -32,7 +31,7 @@ pub(crate) fn with_result(result: &str, mut value: Value) -> Value {
     value
 }
 
-/// What the gateway said, typed for laying out.
+/// Decodes the gateway's reply for output as text.
 pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> {
     serde_json::from_value(value.clone()).map_err(|e| {
         Complaint::new(Exit::Failure, "bad-reply", format!("the gateway's reply makes no sense: {e}"))
@@ -41,7 +40,7 @@ pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Complaint> 
 }
 
 impl ManageClient {
-    /// As the identity in the folder.
+    /// With the identity in the folder.
     ///
     /// # Errors
     /// When the folder holds no identity, its certificate has expired, or TLS cannot be set up with it.
@@ -51,7 +50,7 @@ impl ManageClient {
         Ok(Self { face: ManageFace::new(&credential).map_err(CallError::Net)?, format, now })
     }
 
-    /// Prints a reply: as it is, or laid out.
+    /// Prints a reply as JSON or text.
     pub(crate) fn print<T: DeserializeOwned>(
         &self,
         value: &Value,
@@ -65,12 +64,12 @@ impl ManageClient {
         Ok(())
     }
 
-    /// Prints that something was done.
+    /// Prints the result of a change.
     pub(crate) fn done(&self, value: &Value, text: &str) {
         terminal::result(self.format, value, &text::safe(text));
     }
 
-    /// The same, of several lines.
+    /// As [`ManageClient::done`], with several lines.
     pub(crate) fn done_lines(&self, value: &Value, lines: &[String]) {
         let lines: Vec<String> = lines.iter().map(|line| text::safe(line)).collect();
         terminal::result(self.format, value, &lines.join("\n"));
@@ -121,7 +120,7 @@ impl ManageClient {
         Ok(())
     }
 
-    /// What the gateway wants this person to know, said before a listing. That it cannot be fetched is no reason to fail.
+    /// Prints the gateway's notices for this person before a listing. Errors are ignored.
     pub(crate) async fn say_notices(&mut self) {
         if self.format == Format::Text
             && let Ok(seen) = self.face.get::<SelfReply>("/v1/self").await

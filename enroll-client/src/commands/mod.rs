@@ -1,4 +1,4 @@
-//! What each subcommand does, in words and steps: asks `flow` and `edge`, prints by `text`.
+//! The subcommands: each calls `flow` and `edge`, and formats its output with `text`.
 
 pub mod connect;
 pub mod daemon;

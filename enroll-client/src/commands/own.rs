@@ -1,4 +1,4 @@
-//! What one does with one's own identity: `status`, `renew`, `leave`.
+//! Commands about the identity in the folder: `status`, `renew`, `leave`.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::flow::sshcert;
 use crate::flow::upkeep;
 use crate::text::report::{Complaint, Exit};
 
-/// RenewWhen to renew.
+/// When to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewWhen {
     /// If it is due.
@@ -25,19 +25,19 @@ pub enum RenewWhen {
     Now,
 }
 
-/// Whom to tell that we leave.
+/// Whether `leave` reports to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveNotice {
-    /// The gateway; without its answer nothing is removed.
+    /// It does; without the gateway's reply nothing is removed.
     Gateway,
-    /// Nobody: only the files here are removed.
+    /// It does not: only the local files are removed.
     Nobody,
 }
 
 /// `lychgate status`: reads the folder and nothing else.
 ///
 /// # Errors
-/// RenewWhen there is no identity, or it cannot be read.
+/// When there is no identity, or it cannot be read.
 pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
     let dir = store.dir().display().to_string();
     match store.credential()? {
@@ -78,7 +78,7 @@ pub fn status(store: &Keystore, format: Format) -> Result<Exit, Complaint> {
 /// `lychgate renew`.
 ///
 /// # Errors
-/// RenewWhen it is due and fails.
+/// When it is due and fails.
 pub async fn renew(store: &Keystore, when: RenewWhen, hooks: &[String], format: Format) -> Result<(), Complaint> {
     let credential = upkeep::load_valid(store)?;
     let now = upkeep::gateway_time(store, &credential);
@@ -111,7 +111,7 @@ pub async fn renew(store: &Keystore, when: RenewWhen, hooks: &[String], format: 
             return Err(complaint);
         }
     };
-    // The first use makes it the current one at the gateway. Should it fail now, the next use does the same.
+    // The first use activates it at the gateway. If it fails now, the next use does.
     if let Err(failed) = upkeep::look(store, &renewed).await {
         terminal::say(&format!("renewed, but the new certificate is not in use at the gateway yet: {failed}"));
     }
@@ -133,7 +133,7 @@ pub async fn renew(store: &Keystore, when: RenewWhen, hooks: &[String], format: 
 /// `lychgate leave`.
 ///
 /// # Errors
-/// RenewWhen the gateway does not agree or the files cannot be removed.
+/// When the gateway refuses or the files cannot be removed.
 pub async fn leave(store: &Keystore, goodbye: LeaveNotice, format: Format) -> Result<(), Complaint> {
     if !store.dir().is_dir() {
         upkeep::load(store)?;
@@ -160,8 +160,8 @@ pub async fn leave(store: &Keystore, goodbye: LeaveNotice, format: Format) -> Re
     Ok(())
 }
 
-/// Takes back the request at the gate, so that nobody decides about a machine that has gone. Gives its id. What stands in the
-/// way is said and stops nothing: the request lapses by itself.
+/// Withdraws the waiting request, so that no approver decides about it. Returns its id. A failure is only reported: the request
+/// expires by itself.
 async fn withdraw(store: &Keystore, pending: &Pending) -> Option<String> {
     let request = pending.request.as_ref().filter(|_| pending.denied.is_none())?;
     match try_withdraw(store, pending, request).await {
@@ -189,7 +189,7 @@ async fn try_withdraw(store: &Keystore, pending: &Pending, request: &RequestAtGa
     face.withdraw(&key, &request.id).await
 }
 
-/// Says goodbye; gives the identity that ends.
+/// Reports to the gateway that this identity ends; returns its SPIFFE ID.
 async fn tell_gateway(store: &Keystore) -> Result<String, Complaint> {
     let credential = upkeep::load_valid(store).map_err(|complaint| {
         if complaint.exit == Exit::Expired {

@@ -1,5 +1,5 @@
-//! What people do for others: requests, machines, people, locks, tokens, audit. `--json` prints what the gateway said, as
-//! it said it; otherwise [`crate::text`] lays it out.
+//! Administration: requests, machines, people, locks, tokens, audit. `--json` prints the gateway's reply unchanged; otherwise
+//! [`crate::text`] formats it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,16 +26,16 @@ use crate::text::followed::Followed;
 use crate::text::report::{Complaint, Exit};
 use crate::text::{self, records, sessions, subjects};
 
-/// How often a machine is looked at that is waited for.
+/// Interval of queries in `machines wait`.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the audit is looked at that is followed.
+/// Interval of queries in `audit --follow`.
 const FOLLOW: Duration = Duration::from_secs(2);
 
-/// How `ssh` reaches the machines, in the folder of the identity.
+/// The configuration for `ssh`, in the folder of the identity.
 const SSH_CONFIG: &str = "ssh/config";
 
-/// The two things that have locks of their own kind.
+/// What `machines unlock` and `people unlock` are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SubjectKind {
     Machine,
@@ -60,9 +60,6 @@ impl SubjectKind {
 
 impl ManageClient {
     /// `lychgate machines`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn machines(&mut self, command: &MachinesCommand) -> Result<(), Complaint> {
         let now = self.now;
         match command {
@@ -116,9 +113,6 @@ impl ManageClient {
     }
 
     /// `lychgate people`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn people(&mut self, command: &PeopleCommand) -> Result<(), Complaint> {
         let now = self.now;
         match command {
@@ -148,7 +142,7 @@ impl ManageClient {
         }
     }
 
-    /// Waits until a machine holds its tunnel; also until it is there at all.
+    /// Waits until a machine has a tunnel. The machine need not exist yet.
     async fn wait_for_machine(&mut self, name: &str, patience: Option<Duration>) -> Result<(), Complaint> {
         let path = format!("/v1/machines/{}", segment(parse_name(name)?.as_str()));
         let until = patience.map(|patience| Instant::now() + patience);
@@ -202,13 +196,12 @@ impl ManageClient {
         self.face.delete(&format!("/v1/locks/{}/{}", segment(kind), segment(target))).await
     }
 
-    /// Lifts the locks of a machine or person: its own and that of its lineage. A lock of its key stays: a stolen key stays
-    /// stolen.
+    /// Lifts the locks of a machine or person and of its lineage. A lock of its key is kept, because a stolen key remains stolen.
     async fn unlock_all(&mut self, kind: SubjectKind, name: &str) -> Result<(), Complaint> {
         let view: Result<SubjectView, CallError> = self.face.get(&format!("{}/{}", kind.path(), segment(name))).await;
         let (to_lift, kept): (Vec<LockView>, Vec<LockView>) = match view {
             Ok(view) => view.locks.into_iter().partition(|lock| lock.kind != "key"),
-            // Who may unlock need not be allowed to look.
+            // A person may have the right to unlock without the right to read.
             Err(CallError::Refused(_)) => (vec![], vec![]),
             Err(error) => return Err(error.into()),
         };
@@ -231,9 +224,6 @@ impl ManageClient {
     }
 
     /// `lychgate locks`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn locks(&mut self, command: &LocksCommand) -> Result<(), Complaint> {
         match command {
             LocksCommand::List => {
@@ -253,9 +243,6 @@ impl ManageClient {
     }
 
     /// `lychgate tokens`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn tokens(&mut self, command: &TokensCommand) -> Result<(), Complaint> {
         let now = self.now;
         match command {
@@ -275,7 +262,7 @@ impl ManageClient {
         }
     }
 
-    /// A new token: the string alone on standard output, the rest as observer.
+    /// Prints a new token: only the token itself on standard output, the rest on standard error.
     fn print_token(&self, value: &Value) -> Result<(), Complaint> {
         if self.format == Format::Text {
             let reply: TokenReply = typed(value)?;
@@ -293,9 +280,6 @@ impl ManageClient {
     }
 
     /// `sessions`.
-    ///
-    /// # Errors
-    /// When the gateway refuses or does not answer.
     pub async fn sessions(&mut self, command: &SessionsCommand) -> Result<(), Complaint> {
         match command {
             SessionsCommand::List { machine, person, service, rule } => {
@@ -321,7 +305,7 @@ impl ManageClient {
         }
     }
 
-    /// Prints what happens to sessions, until a signal comes.
+    /// Prints sessions as they open and end, until a signal comes.
     async fn watch(&mut self) -> Result<(), Complaint> {
         let mut after: Option<u64> = None;
         if self.format == Format::Text {
@@ -344,7 +328,7 @@ impl ManageClient {
     /// `lychgate audit`.
     ///
     /// # Errors
-    /// When the gateway does not answer or refuses, or the time makes no sense.
+    /// When the gateway does not answer or refuses, or the time is invalid.
     pub async fn audit(&mut self, args: &AuditArgs) -> Result<(), Complaint> {
         let since = match &args.since {
             Some(text) => {
@@ -376,7 +360,7 @@ impl ManageClient {
         self.print(&listing, |page: &Page<AuditView>| records::audit(&page.items, terminal::width()))
     }
 
-    /// Prints events as they happen, until a signal comes: those from now on, or from the time given.
+    /// Prints new events until a signal comes, starting now or at the given time.
     async fn follow(&mut self, parameters: &[(&str, Option<String>)]) -> Result<(), Complaint> {
         let given = parameters.iter().find_map(|(name, value)| value.clone().filter(|_| *name == "since"));
         let given = given.and_then(|given| given.parse().ok());
@@ -395,7 +379,7 @@ impl ManageClient {
         }
     }
 
-    /// What is new to whoever follows the audit, oldest first.
+    /// The new events, oldest first.
     async fn happened(
         &mut self,
         followed: &mut Followed,
@@ -417,9 +401,6 @@ impl ManageClient {
     }
 
     /// `lychgate inventory`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn inventory(&mut self, dir: &Path, args: &InventoryArgs) -> Result<(), Complaint> {
         let ssh = inventory::ssh_arguments(&dir.join(SSH_CONFIG))?;
         let value = match &args.host {
@@ -440,10 +421,7 @@ impl ManageClient {
         Ok(())
     }
 
-    /// `lychgate can-i`. "No" is an answer, not a failure.
-    ///
-    /// # Errors
-    /// When the gateway does not answer, or does not know the action.
+    /// `lychgate can-i`. A "no" is not a failure.
     pub async fn can_i(&mut self, args: &CanIArgs) -> Result<(), Complaint> {
         let body = CanIRequest { action: args.action.clone(), resource: args.resource.clone() };
         let value = self.face.post("/v1/can-i", &body).await?;
@@ -452,7 +430,7 @@ impl ManageClient {
     }
 }
 
-/// What `tokens create` asks for.
+/// The request of `tokens create`.
 fn token_request(args: &TokenArgs) -> Result<TokenRequest, Complaint> {
     let key = match &args.key {
         Some(text) => {

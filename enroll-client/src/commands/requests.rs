@@ -1,4 +1,4 @@
-//! `lychgate requests`: who waits, and what becomes of them.
+//! `lychgate requests`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,14 +18,11 @@ use crate::text::requests as show;
 /// Characters of a request's id.
 const ID_CHARS: usize = 12;
 
-/// How often a request is looked at that is waited for.
+/// Interval of queries in `requests wait`.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl ManageClient {
     /// `lychgate requests`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub async fn requests(&mut self, command: &RequestsCommand) -> Result<(), Complaint> {
         let now = self.now;
         match command {
@@ -85,13 +82,13 @@ impl ManageClient {
         Ok(())
     }
 
-    /// Those who wait and may be seen.
+    /// The waiting requests that the person may read.
     async fn waiting(&mut self) -> Result<Vec<RequestView>, Complaint> {
         let listing = self.listing("/v1/requests", &[], usize::MAX).await?;
         typed(listing.get("items").unwrap_or(&Value::Null))
     }
 
-    /// The id that begins so, if it is the only one among those who wait; else as it is, for the gateway to know or not.
+    /// The waiting request whose id begins with `id`, if it is the only one; else `id` itself.
     async fn whole_id(&mut self, id: &str) -> Result<String, Complaint> {
         if id.is_empty() || id.len() >= ID_CHARS || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(id.to_owned());
@@ -106,7 +103,7 @@ impl ManageClient {
         }
     }
 
-    /// Prints who comes and who is decided, until a signal comes.
+    /// Prints new and decided requests, until a signal comes.
     async fn watch_requests(&mut self) -> Result<(), Complaint> {
         let (mut known, mut seen): (BTreeMap<String, RequestView>, Option<String>) = (BTreeMap::new(), None);
         let began = tokio::time::Instant::now();
@@ -114,7 +111,7 @@ impl ManageClient {
             let wait = if seen.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
             let parameters = [("seen", seen.take()), ("wait", Some(wait.to_string()))];
             let page: RequestEvents = self.face.get(&format!("/v1/request-events{}", query(&parameters))).await?;
-            // A gateway that goes away knows nobody, and has seen nothing.
+            // A gateway that is stopping sends an empty page with an empty `seen`.
             if !page.seen.is_empty() {
                 let rows: BTreeMap<String, RequestView> =
                     page.items.into_iter().map(|row| (row.id.clone(), row)).collect();
@@ -194,7 +191,7 @@ impl ManageClient {
         Ok(())
     }
 
-    /// The digest of what a person gave by approving, which is said to whoever is about to give the same.
+    /// The digest of a person's approval, whose contents are shown before they are repeated.
     async fn given_by(&mut self, id: &str, person: &str) -> Result<String, Complaint> {
         let view: RequestView = typed(&self.request(id).await?)?;
         let found = view.approvals.iter().find(|approval| approval.by == person);
@@ -211,7 +208,7 @@ impl ManageClient {
         Ok(content.clone())
     }
 
-    /// Which of those that wait, when none is named: the only one, or the one that is picked at the terminal.
+    /// The request when none is named: the only waiting one, or the one chosen at the terminal.
     async fn pick(&mut self) -> Result<String, Complaint> {
         let list = "`lychgate requests list` shows those that wait";
         let none = || Complaint::new(Exit::Usage, "usage", "no request is named").hint(list);
@@ -230,7 +227,7 @@ impl ManageClient {
         }
     }
 
-    /// Puts the request before the eyes of whoever is about to decide at a terminal.
+    /// Shows the request to a person who is about to decide at a terminal.
     async fn show_to_approver(&mut self, id: &str) -> Result<Option<RequestView>, Complaint> {
         if !terminal::can_ask() {
             return Ok(None);
@@ -241,7 +238,7 @@ impl ManageClient {
     }
 }
 
-/// Another name for one that wants a name that is taken.
+/// Prompts for another name, when the requested one is in use.
 fn ask_for_name(view: &RequestView) -> Result<String, Complaint> {
     let wanted = view.wanted_name.as_deref().unwrap_or_default();
     let question = format!("The name `{}` is taken. The name to give instead: ", text::safe(wanted));
@@ -251,7 +248,7 @@ fn ask_for_name(view: &RequestView) -> Result<String, Complaint> {
     })
 }
 
-/// The code, typed at the terminal by somebody who has the request before their eyes.
+/// Prompts for the waiting code.
 fn ask_for_code(id: &str) -> Result<String, Complaint> {
     let question = format!("The code on the screen of the machine that asks ({}): ", text::safe(id));
     terminal::ask(&question).filter(|code| !code.is_empty()).ok_or_else(|| {
@@ -261,7 +258,7 @@ fn ask_for_code(id: &str) -> Result<String, Complaint> {
     })
 }
 
-/// Who came, was approved by somebody more, or waits no more.
+/// The requests that are new, have another approval, or no longer wait.
 fn changes<'a>(
     before: &'a BTreeMap<String, RequestView>,
     now: &'a BTreeMap<String, RequestView>,
@@ -275,7 +272,7 @@ fn changes<'a>(
     came.chain(gone).collect()
 }
 
-/// What an approval came to.
+/// The message after an approval.
 fn approved(view: &RequestView) -> String {
     let id = &view.id;
     if view.state != "waiting" {
@@ -284,7 +281,7 @@ fn approved(view: &RequestView) -> String {
             .as_ref()
             .map_or_else(|| format!("approved {id}"), |name| format!("approved {id} as `{name}`"));
     }
-    // One's own is the last.
+    // The approval just made is the last one.
     let own = view.approvals.last().and_then(|approval| approval.content.as_ref());
     let (same, others): (Vec<&ApprovalView>, Vec<&ApprovalView>) =
         view.approvals.iter().partition(|approval| approval.content.as_ref() == own);

@@ -1,4 +1,4 @@
-//! `machines set`, `people set`, `people remove` and `people offboard`: correcting what was given, and taking leave of people.
+//! `machines set`, `people set`, `people remove` and `people offboard`.
 
 use serde_json::Value;
 use wire::admin::{MachineChange, MadeView, OffboardRequest, PersonChange, RemovedView, SetReply};
@@ -67,9 +67,6 @@ impl ManageClient {
     }
 
     /// `lychgate people offboard`.
-    ///
-    /// # Errors
-    /// When the gateway does not answer or refuses.
     pub(crate) async fn offboard(&mut self, person: &str, to: &str) -> Result<(), Complaint> {
         let path = format!("/v1/people/{}/offboard", segment(person));
         let value: Value = self.face.post(&path, &OffboardRequest { to: to.to_owned() }).await?;
@@ -87,7 +84,7 @@ fn or_none(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(" ") }
 }
 
-/// What ended with somebody, a line for each kind.
+/// What has no effect any longer after a removal, one line for each kind.
 #[must_use]
 pub fn removed(what: &str, to: Option<&str>, value: &Value) -> Vec<String> {
     let view: RemovedView = typed(value).unwrap_or_default();
@@ -101,7 +98,7 @@ pub fn removed(what: &str, to: Option<&str>, value: &Value) -> Vec<String> {
     lines
 }
 
-/// What a person made and owns, a line for each kind of which there is any.
+/// What a person made and owns, one line for each kind that is not empty.
 #[must_use]
 pub fn made(made: &MadeView, tokens: &str, approvals: &str, machines: &str) -> Vec<String> {
     let kinds = [
@@ -133,7 +130,7 @@ mod tests {
         let want = "removed the person `bob`\nmachines that `carol` owns now: edge-1\n\
                     tokens and invitations of theirs, worthless now: t1, t2\nmachines that nobody owns now: edge-2\nand 3 more";
         assert_eq!(removed("removed the person `bob`", Some("carol"), &value).join("\n"), want);
-        // A gateway that says nothing of it.
+        // An older gateway, without this field.
         assert_eq!(
             removed("removed the machine `m`", None, &serde_json::json!({"instance": "i"})),
             ["removed the machine `m`"]

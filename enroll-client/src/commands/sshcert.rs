@@ -1,4 +1,4 @@
-//! `lychgate ssh-cert`: certificates for people and for a machine's sshd, and whom ssh and sshd are to believe.
+//! `lychgate ssh-cert`: certificates for people and for a machine's sshd, and the CAs for `ssh` and `sshd`.
 
 use std::path::{Path, PathBuf};
 
@@ -39,12 +39,12 @@ async fn print(store: &Keystore, format: Format, lines: impl FnOnce(&Cas) -> Vec
     Ok(())
 }
 
-/// Whether the agent gets the key too.
+/// Whether to add the key to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agent {
-    /// No.
+    /// Do not.
     Leave,
-    /// With its certificate, until that ends.
+    /// Add it with its certificate, until that expires.
     Add,
 }
 
@@ -80,18 +80,18 @@ pub async fn user(store: &Keystore, request: &UserCertRequest, agent: Agent, for
     Ok(())
 }
 
-/// What is wanted.
+/// Parameters of `ssh-cert host`.
 #[derive(Clone, Debug)]
 pub struct HostCertRequest {
     /// The private host key.
     pub key: PathBuf,
-    /// Where the certificate goes; otherwise beside the key.
+    /// The file of the certificate; beside the key by default.
     pub out: Option<PathBuf>,
     /// A shell command to run now and after each renewal.
     pub reload: Option<String>,
 }
 
-/// A path as text, from the root: it is written down and used by a service that stands elsewhere.
+/// An absolute path in UTF-8: it is stored, and used by a service with another working directory.
 fn named(path: &Path) -> Result<PathBuf, Complaint> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if absolute.to_str().is_some() {
@@ -103,7 +103,7 @@ fn named(path: &Path) -> Result<PathBuf, Complaint> {
 /// `lychgate ssh-cert host`.
 ///
 /// # Errors
-/// When there is no machine's identity, the gateway refuses or is not there, or a file or program is of no use.
+/// When the identity is not a machine's, the gateway does not answer or refuses, or a file or program fails.
 pub async fn host(store: &Keystore, request: &HostCertRequest, format: Format) -> Result<(), Complaint> {
     let credential = upkeep::load_valid(store)?;
     let key = openssh::private_path(&named(&request.key)?);

@@ -1,6 +1,5 @@
-//! `ssh-config` and `ssh`: stock OpenSSH, led to machines by their names. What is written needs no question answered: host
-//! keys are believed by the gateway's CA, and the person logs in by a certificate. All of it is made of checked types, by
-//! [`crate::core::render`].
+//! `ssh-config` and `ssh`: configuration of stock OpenSSH for machines by name. ssh then asks no question: host keys are verified by the
+//! SSH CA, and the person logs in with a certificate. All text is made from checked types by [`crate::core::render`].
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +25,7 @@ use crate::text::report::{Complaint, Exit};
 /// The file in the folder `ssh` of the identity.
 pub const CONFIG: &str = "config";
 
-/// Everything that a configuration is made of.
+/// The contents of a configuration.
 #[derive(Clone, Debug)]
 struct Parts {
     program: LocalPath,
@@ -46,25 +45,25 @@ enum Login {
         key: LocalPath,
         /// The certificate.
         certificate: LocalPath,
-        /// Whom to believe.
+        /// The file with the SSH CAs.
         known_hosts: LocalPath,
-        /// The login names that it is good for.
+        /// The login names of the certificate.
         principals: Vec<String>,
     },
-    /// As ssh would anyhow: the policy gives no certificate.
+    /// By ssh's own means: the policy gives no certificate.
     Own,
 }
 
-/// How ssh gets to the gateway.
+/// How ssh connects to the gateway.
 #[derive(Clone, Debug)]
 enum Proxy {
     /// By this program's helper.
     Helper,
-    /// By `openssl s_client`, to a name for each service.
+    /// By `openssl s_client`, with a server name for each service (RFC 6066 3).
     OpenSsl {
         /// The proxy face.
         address: Address,
-        /// The name below which services are understood.
+        /// The proxy face's name, below which services have names.
         below: DnsName,
     },
 }
@@ -96,7 +95,7 @@ pub async fn print(store: &Keystore, args: &SshConfigArgs, format: Format) -> Re
     Ok(())
 }
 
-/// Puts the line that includes the configuration first into the person's own, once.
+/// Inserts the `Include` line at the beginning of the person's configuration, unless it is there.
 fn install(config: &Path, format: Format) -> Result<(), Complaint> {
     let line = format!("Include {}", LocalPath::new(config)?.ssh_include()?);
     let own = platform::home()
@@ -106,7 +105,7 @@ fn install(config: &Path, format: Format) -> Result<(), Complaint> {
         Complaint::new(Exit::Files, "files", format!("cannot change `{}`: {error}", own.display()))
             .hint(format!("put this line at its top yourself: {line}"))
     };
-    // The file itself, where it is a link to one that is kept elsewhere.
+    // Resolves a symbolic link, to change its target.
     let place = std::fs::canonicalize(&own).unwrap_or_else(|_| own.clone());
     let before = match std::fs::read_to_string(&place) {
         Ok(text) => text,
@@ -127,7 +126,7 @@ fn install(config: &Path, format: Format) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// A configuration with the line in front of everything: what stands behind a `Host` belongs to it.
+/// Puts the line before everything else: a line after a `Host` would belong to that section.
 fn with_include(before: &str, line: &str) -> String {
     let gap = if before.is_empty() { "" } else { "\n" };
     format!("{line}\n{gap}{before}")
@@ -153,12 +152,12 @@ pub async fn ssh(store: &Keystore, args: &SshArgs) -> Result<Exit, Complaint> {
     } else {
         command.args(&args.words);
     }
-    // In our place, so that terminal, signals and exit status are ssh's own.
+    // Replaces this process, so that terminal, signals and exit status are those of ssh.
     let error = platform::replace_by(command);
     Err(Complaint::new(Exit::Failure, "ssh", format!("cannot run ssh: {error}")).hint("install OpenSSH's client"))
 }
 
-/// The machine that a host is, as people write it: by its name or in full, in any case, perhaps with a dot at its end.
+/// The machine of a host argument: its name alone or in full, in any letter case, optionally with a trailing dot.
 fn machine_of(host: &str, domain: &TrustDomain) -> Option<Name> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let name = host.strip_suffix(&format!(".machine.{domain}")).unwrap_or(&host);
@@ -170,7 +169,7 @@ fn unseen(host: &str) -> Complaint {
         .hint("`lychgate machines list` shows them; `lychgate ssh` goes nowhere but through the gateway")
 }
 
-/// Whoever may connect need not be allowed to look.
+/// Asks `can-i`: a person may have the right to connect without the right to read.
 async fn may_connect(face: &mut ManageFace, machine: &Name) -> Result<bool, Complaint> {
     let body = CanIRequest { action: "connect".to_owned(), resource: format!("ssh@{machine}") };
     let asked: Result<CanIReply, CallError> = face.post("/v1/can-i", &body).await;
@@ -181,7 +180,7 @@ async fn may_connect(face: &mut ManageFace, machine: &Name) -> Result<bool, Comp
     }
 }
 
-/// What to say before a login that the certificate is not good for.
+/// The warning before a login with a name that is not in the certificate.
 fn warning(login: &Login, wanted: Option<&str>) -> Option<String> {
     let Login::Certificate { principals, .. } = login else { return None };
     let wanted = wanted.map(str::to_owned).or_else(platform::user_name)?;
@@ -198,7 +197,7 @@ fn write(store: &Keystore, text: &str) -> Result<PathBuf, Complaint> {
 }
 
 async fn make(store: &Keystore, openssl: bool) -> Result<(Parts, ManageFace), Complaint> {
-    // Before anything is asked for: with such a folder nothing can be written.
+    // First, because with a path that cannot be quoted no configuration can be written.
     let dir = LocalPath::new(store.dir())?;
     let program = LocalPath::new(&program::own())?;
     let credential = upkeep::load_valid(store)?;
@@ -236,7 +235,7 @@ fn no_proxy() -> Complaint {
         .hint("its operator sets `listen.proxy`, or `names.proxy` on a shared port")
 }
 
-/// A certificate if the policy gives one. Without, whoever has a key on the machine still gets in with it.
+/// Gets a certificate, if the policy gives one. Without one, a person with a key on the machine can still log in.
 async fn login(store: &Keystore) -> Result<Login, Complaint> {
     match sshcert::ensure_user(store, &UserCertRequest::default()).await {
         Ok(UserCert { key, certificate, known_hosts_file, principals, .. }) => Ok(Login::Certificate {
@@ -253,7 +252,7 @@ async fn login(store: &Keystore) -> Result<Login, Complaint> {
     }
 }
 
-/// The machines that the person may see, by name.
+/// The names of machines that the person may read.
 async fn machines(face: &mut ManageFace) -> Result<Vec<Name>, Complaint> {
     let mut names = Vec::new();
     let mut after: Option<String> = None;
@@ -270,7 +269,7 @@ async fn machines(face: &mut ManageFace) -> Result<Vec<Name>, Complaint> {
     }
 }
 
-/// The way to one machine by a program that everybody has: the name of its service says where.
+/// The `Host` section of a machine with `openssl s_client`.
 fn by_openssl(parts: &Parts, machine: &Name, address: &Address, below: &DnsName) -> Result<String, Complaint> {
     let file = |name: &str| parts.dir.below(Path::new(name));
     let (roots, cert, chain, key) = (file("bundle.pem")?, file("cert.pem")?, file("chain.pem")?, file("key.pem")?);
@@ -306,7 +305,7 @@ fn by_openssl(parts: &Parts, machine: &Name, address: &Address, below: &DnsName)
 
 fn render(parts: &Parts) -> Result<String, Complaint> {
     let Parts { program, dir, domain, machines, login, proxy } = parts;
-    // With a dot at its end ssh finds no host key for it, and still it must not ask DNS.
+    // For a name with a trailing dot ssh finds no host key, but it must not ask DNS for it either.
     let all = format!("*.machine.{domain},*.machine.{domain}.");
     let mut out = format!(
         "# The machines of {domain}, by `lychgate ssh-config`. Use it as `ssh -F FILE MACHINE`, or `Include` it.\n"
@@ -315,8 +314,8 @@ fn render(parts: &Parts) -> Result<String, Complaint> {
         Proxy::Helper if machines.is_empty() => {}
         Proxy::Helper => {
             let names: Vec<&str> = machines.iter().map(Name::as_str).collect();
-            // `Host` goes by the letter case typed, and other programs read it; `Match originalhost` goes by none. A name with the
-            // dot of DNS at its end brings that dot along.
+            // `Host` is case-sensitive, and other programs read it; `Match originalhost` ignores case. `%h` of a name with a trailing
+            // dot contains the dot.
             out.push_str(&format!("\nHost {}\n    HostName %h.machine.{domain}\n", names.join(" ")));
             out.push_str(&format!("\nMatch originalhost {}\n    HostName %h.machine.{domain}\n", names.join(",")));
             out.push_str(&format!("\nMatch originalhost {}.\n    HostName %hmachine.{domain}\n", names.join(".,")));
@@ -424,7 +423,7 @@ mod tests {
         assert!(!text.contains("IdentityFile") && !text.contains("exec"), "{text}");
     }
 
-    /// What the real ssh reads: a machine as people write it is led through the gateway by the name that its host key is for.
+    /// The installed ssh connects through the gateway to a machine in each spelling, and looks up the host key by its full name.
     #[test]
     fn ssh_finds_machines_in_any_letter_case_and_with_a_dot() {
         let openssl = || Proxy::OpenSsl {

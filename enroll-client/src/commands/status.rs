@@ -1,4 +1,4 @@
-//! What `lychgate status` says: who we are, until when, by whom, and what will happen next. Pure; the folder has been read.
+//! The output of `lychgate status`: the identity, its validity, its gateway, and what happens next. Without I/O.
 
 use pki::UnixTime;
 use serde_json::{Value, json};
@@ -11,35 +11,35 @@ use crate::edge::keystore::Credential;
 use crate::text;
 use crate::text::report::Exit;
 
-/// Everything to be shown of an identity.
+/// The input of `lychgate status` with an identity.
 pub struct StatusReport<'a> {
     /// The folder.
     pub dir: &'a str,
     /// The identity.
     pub credential: &'a Credential,
-    /// What was last known.
+    /// The contents of `state.json`.
     pub state: &'a State,
-    /// The request that waits at the gate: of a machine that was off for too long to come back at once.
+    /// The waiting request of a machine whose certificate has expired.
     pub waiting: Option<&'a RequestAtGate>,
-    /// Who turned that request away.
+    /// The denial of that request.
     pub denied: Option<&'a Denied>,
-    /// The process of the `lychgate run` that keeps it alive, if one does now.
+    /// The process id of `lychgate run`, if it runs.
     pub running: Option<u32>,
     /// Now, by the local clock.
     pub local: UnixTime,
 }
 
-/// Whether its subject was removed at the gateway, as far as was heard.
+/// Whether the gateway has reported that the machine or person was removed.
 fn is_removed(state: &State) -> bool {
     state.trouble.as_ref().is_some_and(|trouble| trouble.code == "removed")
 }
 
-/// Whether something keeps the identity alive.
+/// Whether the certificate is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewer {
-    /// `lychgate run` runs.
+    /// By a running `lychgate run`.
     Running,
-    /// Nothing does: it ends with its certificate.
+    /// It is not.
     Nobody,
 }
 
@@ -78,7 +78,7 @@ pub fn outlook(life: &Life, state: &State, kept: Renewer, now: UnixTime) -> Stri
     }
 }
 
-/// The exit code that goes with how things stand.
+/// The exit code for this state.
 #[must_use]
 pub fn exit(life: &Life, state: &State, now: UnixTime) -> Exit {
     if is_removed(state) {
@@ -113,7 +113,7 @@ impl StatusReport<'_> {
         Offset::from_secs(self.state.clock_offset).gateway_time(self.local)
     }
 
-    /// The word for how things stand.
+    /// The state as a word.
     fn word(&self) -> &'static str {
         if is_removed(self.state) {
             return "removed";
@@ -134,7 +134,7 @@ impl StatusReport<'_> {
         exit(&self.credential.life, self.state, self.now())
     }
 
-    /// The request that waits; while the certificate is good there is none worth a word.
+    /// The waiting request; `None` while the certificate is valid.
     fn at_gate(&self) -> Option<&RequestAtGate> {
         self.waiting.filter(|_| self.exit() == Exit::Expired)
     }
@@ -148,7 +148,7 @@ impl StatusReport<'_> {
         self.state.run.as_ref().filter(|run| self.running == Some(run.pid))
     }
 
-    /// How the tunnel stands, in words, by the clock of this machine.
+    /// The state of the tunnel as text, by the local clock.
     fn tunnel(&self) -> Option<String> {
         let run = self.run()?;
         let since = |secs: u64| text::span(self.local.since(UnixTime::new(secs)));
@@ -187,7 +187,7 @@ impl StatusReport<'_> {
         if let Some(fields) = value.as_object_mut() {
             let pins: Vec<String> =
                 self.credential.roots.iter().filter_map(|der| Some(pki::root_pin(der).ok()?.hex())).collect();
-            // What a process wrote that is gone is true no more.
+            // The state written by an ended process is outdated.
             fields.insert("run".into(), self.run().map(|run| json!(run)).unwrap_or_default());
             fields.insert("running".into(), self.running.is_some().into());
             if let Some(denied) = self.denied {
@@ -279,10 +279,10 @@ impl StatusReport<'_> {
     }
 }
 
-/// Seconds by which clocks may differ before it is worth a word.
+/// Difference of the clocks, in seconds, above which it is shown.
 const CLOCK_TOLERANCE: u64 = 60;
 
-/// Who goes on with an unfinished request, and how.
+/// How an unfinished request is continued.
 fn pending_next(pending: &Pending, running: Option<u32>, now: UnixTime) -> &'static str {
     match (is_over(pending, now), running.is_some()) {
         (false, true) => "`lychgate run` goes on with this request",
@@ -291,7 +291,7 @@ fn pending_next(pending: &Pending, running: Option<u32>, now: UnixTime) -> &'sta
     }
 }
 
-/// Whether the time of the request is over, by the clock here; the gateway has the last word.
+/// Whether the request has expired by the local clock.
 fn is_over(pending: &Pending, now: UnixTime) -> bool {
     pending.request.as_ref().is_some_and(|request| UnixTime::new(request.expires) <= now)
 }
@@ -334,7 +334,7 @@ fn run_text(running: Option<u32>) -> String {
     running.map_or_else(|| "not running".to_owned(), |pid| format!("running, process {pid}"))
 }
 
-/// A request that a person turned away, for programs.
+/// A denied request, for programs.
 #[must_use]
 pub fn denied_json(pending: &Pending, dir: &str) -> Value {
     json!({
@@ -348,7 +348,7 @@ pub fn denied_json(pending: &Pending, dir: &str) -> Value {
     })
 }
 
-/// A request that a person turned away, for people.
+/// A denied request, for people.
 #[must_use]
 pub fn denied_text(pending: &Pending, dir: &str) -> String {
     let mut pairs = vec![("state", "denied by a person".to_owned()), ("gateway", pending.gateway.clone())];
@@ -453,7 +453,7 @@ mod tests {
         );
     }
 
-    /// Whether anything renews it is said as it is.
+    /// The text says whether `lychgate run` renews the certificate.
     #[test]
     fn nobody_renews_what_nothing_runs_for() {
         let at = UnixTime::new(100_000);
@@ -465,7 +465,7 @@ mod tests {
         for kept in [Renewer::Running, Renewer::Nobody] {
             assert!(outlook(&life(), &removed, kept, at).starts_with("nothing: it was removed"));
         }
-        // Also when its certificate is over by now.
+        // Also with an expired certificate.
         assert_eq!(exit(&life(), &removed, UnixTime::new(500_000)), Exit::Locked);
     }
 }

@@ -1,8 +1,8 @@
-//! How a connection to a service came to its end, and whether what was read is all of it. Pure.
+//! How a connection to a service ended, and whether the data that was read is complete.
 //!
-//! An end that is read while our own direction is open is the service's: a loss is an error then. Once our direction is closed (a
-//! program whose standard input is at its end) a stream ends alike with its data and with the connection below it, and only
-//! what the gateway says of the session tells the two apart. Where it says nothing, nothing is taken for whole.
+//! While our own direction is open, an end of file comes from the service, and a lost connection is a read error. After our direction
+//! was closed (standard input has ended), a stream reports end of file in both cases, and only the gateway's reason for the end of
+//! the session distinguishes them. Without that reason the data counts as incomplete.
 
 use std::io;
 
@@ -10,29 +10,29 @@ use wire::tunnel::Reason;
 
 use crate::text::report::Exit;
 
-/// How the bytes came to their end, as we saw it.
+/// How the stream ended, as this end has seen it.
 #[derive(Debug)]
 pub enum Ending {
-    /// The service had no more to say, and our own direction was open.
+    /// End of file while our own direction was open.
     Whole,
-    /// There were no more bytes, after our own direction had been closed.
+    /// End of file after our own direction had been closed.
     Closed,
     /// Reading failed.
     Broke(io::Error),
-    /// Whoever reads what we write wants no more.
+    /// The reader of our output has closed it.
     Unwanted,
-    /// What came could not be written.
+    /// Our output could not be written.
     Unwritten(io::Error),
 }
 
 impl Ending {
-    /// Of what we write for: a closed pipe is somebody who has read enough.
+    /// From an error of our output: a closed pipe is [`Ending::Unwanted`].
     #[must_use]
     pub fn unwritten(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe { Self::Unwanted } else { Self::Unwritten(error) }
     }
 
-    /// What it means, together with what was said of the session's end, if anything was.
+    /// Judges completeness by this and the gateway's reason for the session's end, if it sent one.
     #[must_use]
     pub fn judge(&self, said: Option<Reason>) -> Completeness {
         match (self, said) {
@@ -44,7 +44,7 @@ impl Ending {
             (Self::Broke(error), Some(Reason::Peer)) => {
                 Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
             }
-            // Whose the lock is, and what for, is worth a question.
+            // The gateway's record says who set the lock and why.
             (_, Some(Reason::Locked | Reason::Unknown)) | (Self::Closed | Self::Broke(_), None) => {
                 Completeness::AskGateway
             }
@@ -52,7 +52,7 @@ impl Ending {
         }
     }
 
-    /// The same when nobody could be asked, or did not know.
+    /// As [`Ending::judge`], when the gateway could not be asked or did not know.
     #[must_use]
     pub fn judge_alone(&self, said: Option<Reason>) -> Completeness {
         match (self.judge(said), said, self) {
@@ -68,18 +68,18 @@ impl Ending {
     }
 }
 
-/// What is made of an ending.
+/// Whether the data is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completeness {
-    /// It is whole.
+    /// The service has sent all of it.
     Complete,
-    /// Somebody or something ended it: the exit code, and why.
+    /// The session was ended before: the exit code, and the reason.
     Cut(Exit, String),
-    /// The gateway's record of the session may say.
+    /// Unknown: query the gateway's record of the session.
     AskGateway,
 }
 
-/// The exit code for a session that was ended.
+/// The exit code for a session that ended for this reason.
 #[must_use]
 pub const fn exit_of(reason: Reason) -> Exit {
     match reason {
@@ -91,7 +91,7 @@ pub const fn exit_of(reason: Reason) -> Exit {
     }
 }
 
-/// A reason as people read it.
+/// The reason as text for people.
 #[must_use]
 pub fn in_words(reason: Reason) -> String {
     format!("{}: {}", reason.as_str(), reason.explain())
@@ -119,7 +119,7 @@ mod tests {
         io::Error::from(io::ErrorKind::UnexpectedEof)
     }
 
-    /// Every ending with everything that may be said of it: what is whole, and the exit code of the rest.
+    /// Every combination of ending and reason: which are complete, and the exit code of the others.
     #[test]
     fn nothing_that_was_cut_is_taken_for_whole() {
         for said in REASONS.map(Some).into_iter().chain([None]) {

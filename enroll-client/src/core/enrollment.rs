@@ -1,5 +1,5 @@
-//! The conversation with which a machine or person joins, as a state machine: what was heard goes in, what to do next comes
-//! out. It has no clock, no random numbers, no socket; [`crate::flow::enroll`] drives it.
+//! State machine of an enrollment: replies of the gateway go in, the next action comes out. It has no clock, no random numbers, no
+//! socket; [`crate::flow::enroll`] drives it.
 
 use std::time::Duration;
 
@@ -7,161 +7,160 @@ use crate::core::receive::{Issued, PendingApproval};
 use crate::core::renew::backoff;
 use crate::text::report::{Complaint, Exit, Refusal};
 
-/// Longest pause between attempts while a person waits at the keyboard or a request waits at the gate: a restart of the
-/// gateway is noticed within the minute.
+/// Longest pause between attempts while a person watches or a request waits for approval: the client notices within a minute that
+/// the gateway is back.
 pub const PAUSE_MOST: Duration = Duration::from_secs(60);
 
-/// How long to try again when what load turned away is asked for by somebody who said no time of their own: a crowd that comes at
-/// once, such as a rack that is switched on, is through by then.
+/// Default time of retries when the gateway is overloaded: enough for all machines of a rack that is switched on to enroll.
 pub const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A poll answered sooner than this was not a long one, and the next must wait as the gateway said.
+/// A poll answered sooner than this was not a long poll, and the next one must wait for the gateway's `poll_after`.
 pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
 
-/// Most times that the gateway may ask back in one conversation: two rounds of an attestor, and once more from the beginning, twice.
+/// Most challenges in one enrollment: two rounds of an attestor, started over twice.
 pub const ROUNDS_MAX: u32 = 6;
 
-/// Bounds of the pause between polls that are not long.
+/// Least and most pause between polls that are not long polls.
 const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// What an attestor of the gateway asked back.
+/// Challenges of the gateway's attestors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Kind and question of each.
+    /// Kind and body of each challenge.
     pub asks: Vec<(String, String)>,
     /// To be sent along with the answers.
     pub ticket: String,
 }
 
-/// What came of the last request.
+/// The result of the last request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnrollmentReply {
     /// A certificate.
     Issued(Box<Issued>),
-    /// A person must decide; `took` is how long the answer took.
+    /// The request waits for approval.
     Wait {
-        /// The request at the gate.
+        /// Its id and waiting code.
         ticket: PendingApproval,
         /// How long the answer took.
         took: Duration,
     },
-    /// The gateway asks back.
+    /// Attestors of the gateway have challenges.
     Challenge(Challenge),
     /// The gateway refused.
     Refused(Refusal),
-    /// The gateway could not be reached: nothing was sent.
+    /// No connection, so no request was sent.
     NotSent(Complaint),
-    /// The gateway, or something before it, hung up before anything was said: too many come at once.
+    /// The gateway or a load balancer closed the connection before the request was sent: it is overloaded.
     TurnedAway(Complaint),
-    /// Something was sent and no answer came: it may or may not have arrived.
+    /// The request was sent and no reply came: the gateway may have received it.
     NoAnswer(Complaint),
-    /// Something that trying again does not mend: the wrong gateway, a damaged reply.
+    /// Not worth a retry: the wrong gateway, an invalid reply.
     Hopeless(Complaint),
 }
 
-/// What goes in.
+/// Input of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnrollmentInput {
-    /// Go on: the last output was carried out and gave nothing.
+    /// The last output was carried out and has no result.
     Continue,
-    /// The answer to the last request.
+    /// The reply to the last request.
     Reply(EnrollmentReply),
 }
 
-/// What must not survive a failure, in the order of how much that is.
+/// What to delete after a failure, from least to most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Forget {
-    /// Nothing: the same request may be sent again as it is.
+    /// Nothing: the same request may be sent again.
     Nothing,
-    /// The request at the gate: it lapsed. The same key may ask again.
+    /// The recorded request, which expired. The same key may be used again.
     Approval,
-    /// What was asked, such as a token that is not good; the same key may ask again.
+    /// The request's parameters, such as an invalid token. The same key may be used again.
     Question,
-    /// The request and its key: a person decided about this key. That is remembered.
+    /// The request and its key: a person has denied this key, which is recorded in the folder.
     Request,
 }
 
-/// What comes out: one thing to do.
+/// Output of the state machine: one action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnrollmentOutput {
     /// Send the enrollment.
     Submit,
     /// Send the enrollment with the answers.
     Answer(Challenge),
-    /// Ask how it stands.
+    /// Poll the enrollment.
     Poll {
-        /// The enrollment.
+        /// Id of the enrollment.
         id: String,
-        /// For how long the gateway may hold the question.
+        /// Whether to use the long poll.
         patience: PollWait,
     },
-    /// Do nothing for a while; say why when there is a reason.
+    /// Wait.
     Pause {
         /// The length of the pause.
         length: Duration,
-        /// What went wrong.
+        /// The failure that is retried afterwards, to be shown.
         why: Option<Complaint>,
     },
-    /// Remember the request and show its code.
+    /// Store the request and show its waiting code.
     Announce(PendingApproval),
-    /// The end: install the certificate.
+    /// Finished: install the certificate.
     Install(Box<Issued>),
-    /// The end for now: somebody must approve, and the caller does not want to wait.
+    /// Finished: the request waits for approval, and the caller does not want to wait.
     Leave(PendingApproval),
-    /// The end.
+    /// Finished with an error.
     GiveUp(Complaint, Forget),
 }
 
-/// For how long the gateway may hold a question.
+/// The `wait` parameter of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollWait {
-    /// Not at all: somebody waits to see the code.
+    /// Zero: the waiting code must be shown soon.
     AtOnce,
-    /// Until something changes, within the limit of the protocol.
+    /// [`wire::limits::WAIT_MAX_SECS`].
     Long,
 }
 
-/// How long to put up with a gateway that does not answer.
+/// How long to retry while the gateway does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Somebody waits at the keyboard: a closed port is an error at once, load is waited out for [`LOAD_PATIENCE`].
+    /// For a person who watches: a closed port is an error at once, overload is retried for [`LOAD_PATIENCE`].
     Brief,
-    /// The same, for as long as they said, and a closed port is no reason to give up sooner.
+    /// For a person who watches: retry for this long, also after a closed port.
     UpTo(Duration),
-    /// A service that does what is due now: as `Brief`, but what was asked stays, for the next time.
+    /// For `run --once`: as `Brief`, but the request's parameters are kept for the next run.
     Once,
-    /// A service: for ever.
+    /// For `run`: without limit.
     Endless,
 }
 
-/// Whether to wait for a person.
+/// What to do while a request waits for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnWait {
-    /// Stay and poll.
+    /// Poll.
     Stay,
-    /// Leave with the ticket.
+    /// End with [`EnrollmentOutput::Leave`].
     Leave,
 }
 
-/// What does not change during the conversation.
+/// Parameters of an enrollment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How long to put up with silence.
+    /// How long to retry.
     pub patience: Patience,
-    /// What to do when a person must decide.
+    /// What to do while the request waits.
     pub on_wait: OnWait,
 }
 
-/// The conversation.
+/// The states of an enrollment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enrollment {
-    /// Nothing is known to be recorded at the gateway.
+    /// Whether the gateway has recorded the request is not known.
     Asking(Asking),
-    /// Nothing is recorded there yet: it asked back.
+    /// The gateway has not recorded the request and has sent challenges.
     Challenged(Challenged),
-    /// The request is recorded there.
+    /// The gateway has recorded the request, which waits for approval.
     Waiting(Waiting),
-    /// Over.
+    /// The last output has ended it.
     Closed,
 }
 
@@ -170,19 +169,19 @@ pub enum Enrollment {
 pub struct Asking {
     policy: RetryPolicy,
     failures: u32,
-    /// The pauses so far.
+    /// Sum of the pauses so far.
     paused: Duration,
-    /// How often the gateway has asked back in all.
+    /// Number of challenges so far.
     rounds: u32,
 }
 
 /// State of [`Enrollment::Challenged`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenged {
-    /// What to go back to when the challenge is not good any more.
+    /// The state to return to when the challenge's ticket is no longer valid.
     asking: Asking,
     challenge: Challenge,
-    /// How often the gateway has asked back in all.
+    /// Number of challenges so far.
     rounds: u32,
 }
 
@@ -192,12 +191,12 @@ pub struct Waiting {
     policy: RetryPolicy,
     id: String,
     failures: u32,
-    /// What was announced last; a change is announced again.
+    /// The last [`EnrollmentOutput::Announce`].
     announced: Option<PendingApproval>,
 }
 
 impl Patience {
-    /// Whether nobody is at the keyboard: what was asked is asked again, now or by the next one to come.
+    /// Whether no person watches, so that a refused request is kept and sent again.
     const fn is_a_service(self) -> bool {
         match self {
             Self::Once | Self::Endless => true,
@@ -205,8 +204,7 @@ impl Patience {
         }
     }
 
-    /// How long to pause in all; `worth_it` says whether somebody at the keyboard who said nothing would wait at all. Nothing: for
-    /// ever.
+    /// Limit of the sum of pauses, `None` for no limit. `worth_it` says whether [`Patience::Brief`] retries this failure at all.
     #[must_use]
     pub fn limit(self, worth_it: bool) -> Option<Duration> {
         match self {
@@ -224,13 +222,13 @@ impl Enrollment {
         Self::Asking(Asking::new(policy))
     }
 
-    /// A request that was recorded before, in another run.
+    /// A request that an earlier run has recorded.
     #[must_use]
     pub const fn resume(policy: RetryPolicy, id: String) -> Self {
         Self::Waiting(Waiting { policy, id, failures: 0, announced: None })
     }
 
-    /// One step. `draw` is random, for the length of pauses.
+    /// One step. `draw` is uniformly random and determines the length of a pause.
     #[must_use]
     pub fn step(self, input: EnrollmentInput, draw: u64) -> (Self, EnrollmentOutput) {
         match self {
@@ -242,7 +240,7 @@ impl Enrollment {
     }
 }
 
-/// A driver that goes on after the end has a fault; it is told so rather than sent round again.
+/// The output after the end, which only a defective driver can ask for.
 fn closed() -> EnrollmentOutput {
     EnrollmentOutput::GiveUp(
         Complaint::new(Exit::Failure, "internal", "the conversation is already over"),
@@ -250,12 +248,12 @@ fn closed() -> EnrollmentOutput {
     )
 }
 
-/// The end, badly.
+/// Ends with an error.
 fn give_up(complaint: Complaint, forget: Forget) -> (Enrollment, EnrollmentOutput) {
     (Enrollment::Closed, EnrollmentOutput::GiveUp(complaint, forget))
 }
 
-/// What a refusal leaves. Only what a person decided about this key will not change; asking again needs another one then.
+/// What to delete after a refusal. Only a person's denial is about the key, so only then a new request needs a new key.
 fn forget_after(refusal: &Refusal) -> Forget {
     match refusal.code.as_str() {
         "denied-by-person" | "retired" => Forget::Request,
@@ -292,7 +290,7 @@ impl Asking {
                 self.again(refusal.complaint(), refusal.retry_after, patient, draw)
             }
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) => {
-                // A person types another token; a service asks again, later, what it was told to ask.
+                // A person can give another token; a service sends the same request again later.
                 let service = self.policy.patience.is_a_service();
                 let least = if service { Forget::Nothing } else { Forget::Question };
                 let forget = forget_after(&refusal).max(least);
@@ -306,7 +304,7 @@ impl Asking {
         }
     }
 
-    /// Tries again, or not: `worth_it` says whether somebody at the keyboard would want that.
+    /// Retries or gives up. `worth_it` says whether [`Patience::Brief`] retries this failure.
     fn again(
         mut self,
         why: Complaint,
@@ -327,15 +325,15 @@ impl Asking {
 }
 
 impl Challenged {
-    /// The answer is heard as if the first question had been: only what concerns the challenge itself is different.
+    /// The reply is handled as in [`Asking`], except for refusals of the challenge's ticket.
     fn step(self, input: EnrollmentInput, draw: u64) -> (Enrollment, EnrollmentOutput) {
         match input {
-            // After a pause: the ticket is still good, or the gateway says that it is not.
+            // After a pause. If the ticket has expired meanwhile, the gateway says so.
             EnrollmentInput::Continue => {
                 let challenge = self.challenge.clone();
                 (Enrollment::Challenged(self), EnrollmentOutput::Answer(challenge))
             }
-            // It ended while a slow device worked or the line was down: begin anew.
+            // The ticket has expired, for example because a TPM is slow: start over.
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if is_of_the_ticket(&refusal.code) => {
                 if self.rounds >= ROUNDS_MAX {
                     return give_up(refusal.complaint(), Forget::Nothing);
@@ -352,12 +350,12 @@ impl Challenged {
     }
 }
 
-/// Whether a refusal is of the ticket and not of the evidence.
+/// Whether the gateway refused the ticket and not the evidence.
 fn is_of_the_ticket(code: &str) -> bool {
     matches!(code, "ticket-invalid" | "ticket-expired" | "ticket-spent")
 }
 
-/// For a gateway that asks back without end.
+/// The error after [`ROUNDS_MAX`] challenges.
 fn no_end() -> Complaint {
     Complaint::new(Exit::Failure, "asked-too-often", format!("the gateway asked back more than {ROUNDS_MAX} times"))
 }
@@ -385,12 +383,12 @@ impl Waiting {
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.is_passing() => {
                 self.again(refusal.complaint(), refusal.retry_after, draw)
             }
-            // The gateway knows nothing of it (its store was restored, or the record was cleared away): ask anew with the
-            // same key, which is what the gateway expects of a request that may have been lost.
+            // The gateway has no such record (its store was restored, or the record was deleted): send the request again with
+            // the same key, as after a lost reply.
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) if refusal.code == "not-found" => {
                 (Enrollment::Asking(Asking::new(self.policy)), EnrollmentOutput::Submit)
             }
-            // Nobody came in time. That decides nothing: a service asks again by itself, with the same key.
+            // The request expired without a decision: a service sends it again with the same key.
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal))
                 if refusal.code == "waiting-expired" && self.policy.patience.is_a_service() =>
             {
@@ -403,7 +401,7 @@ impl Waiting {
             EnrollmentInput::Reply(EnrollmentReply::Refused(refusal)) => {
                 give_up(refusal.complaint(), forget_after(&refusal))
             }
-            // A poll brings no evidence that anybody could ask about.
+            // A poll carries no evidence, so a challenge is a protocol error.
             EnrollmentInput::Reply(EnrollmentReply::Challenge(_)) => give_up(no_end(), Forget::Nothing),
             EnrollmentInput::Reply(
                 EnrollmentReply::NotSent(complaint)
@@ -420,7 +418,7 @@ impl Waiting {
         (Enrollment::Waiting(self), EnrollmentOutput::Poll { id, patience })
     }
 
-    /// Whether the person should see this: the code is new, or fewer approvals are missing than before.
+    /// Whether to announce it: the code is new, or fewer approvals are missing than before.
     fn is_news(&self, ticket: &PendingApproval) -> bool {
         self.announced.as_ref().is_none_or(|told| {
             told.id != ticket.id
@@ -441,7 +439,7 @@ impl Waiting {
         }
     }
 
-    /// A request at the gate outlives the gateway's restarts, whoever waits.
+    /// Retries without limit: the gateway keeps a recorded request across restarts.
     fn again(mut self, why: Complaint, asked: Option<Duration>, draw: u64) -> (Enrollment, EnrollmentOutput) {
         self.failures = self.failures.saturating_add(1);
         let length = backoff(self.failures, PAUSE_MOST, asked, draw);

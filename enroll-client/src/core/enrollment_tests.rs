@@ -1,4 +1,4 @@
-//! The stories that the joining conversation must tell, one row each.
+//! Sequences of inputs and outputs of an enrollment, one row each.
 
 use super::*;
 use crate::text::report::Exit;
@@ -46,7 +46,7 @@ fn issued() -> EnrollmentInput {
     EnrollmentInput::Reply(EnrollmentReply::Issued(Box::new(Issued::example())))
 }
 
-/// What an output is, without its details.
+/// Name of an output's variant.
 fn name(output: &EnrollmentOutput) -> String {
     match output {
         EnrollmentOutput::Submit => "submit".into(),
@@ -247,7 +247,7 @@ fn a_service_tries_for_ever() {
     check(Enrollment::ask(SERVICE), story);
 }
 
-/// What load turns away is tried again, for a minute at the keyboard, for as long as was said, for ever.
+/// Overload is retried: for a minute by default, for the time given, or without limit.
 #[test]
 fn what_may_pass_is_tried_again_within_limits() {
     let lost = || EnrollmentReply::NoAnswer(down());
@@ -280,7 +280,7 @@ fn what_may_pass_is_tried_again_within_limits() {
     }
 }
 
-/// Only a person's denial ends what a service asks for; at the keyboard the key and the gateway stay for the next `join`.
+/// Only a person's denial ends the enrollment of a service; after `join` has failed, key and gateway are kept for the next `join`.
 #[test]
 fn a_request_that_lapsed_is_asked_anew_with_the_same_key() {
     check(

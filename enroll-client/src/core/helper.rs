@@ -1,88 +1,87 @@
-//! The control conversation of a person's connection to the proxy face, as their program holds it: when to prove a renewed
-//! certificate, what is made of what the gateway says, and when the connection has no more use. Pure: time is counted from any
-//! fixed moment.
+//! State machine of the control stream of a person's connection to the proxy face: when to prove a renewed certificate, how to handle
+//! the gateway's frames, and when to close the connection. Times are durations since any fixed moment.
 
 use std::time::Duration;
 
 use pki::{Serial, UnixTime};
 use wire::tunnel::{FromMachine, Reason, ToMachine};
 
-/// How often to look whether the certificate was renewed while streams are open. A certificate that lives for a minute is renewed
-/// half of that before its end.
+/// Interval of checks for a renewed certificate while streams are open. Short enough for a certificate that is valid for a minute,
+/// which is renewed 30 s before its end.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperInput {
-    /// The deadline may have passed.
+    /// [`Helper::deadline`] may have passed.
     Tick,
     /// The gateway opened the control stream.
     ControlOpened,
     /// The control stream ended.
     ControlEnded,
-    /// The gateway said something.
+    /// A frame of the gateway.
     Frame(ToMachine),
     /// The certificate in use has this serial number: the answer to [`HelperOutput::Look`].
     InUse(Serial),
-    /// Our end of a session is gone.
+    /// A session broke at this end; with its id.
     Abandoned(String),
-    /// Nobody will want another stream.
+    /// No further stream will be requested.
     Released,
-    /// So many streams are open, control aside.
+    /// Number of open streams, without the control stream.
     Streams(usize),
 }
 
-/// What is to be done.
+/// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperOutput {
-    /// Look which certificate is in use, and come back with [`HelperInput::InUse`].
+    /// Find the certificate in use. The result is [`HelperInput::InUse`].
     Look,
-    /// Say this.
+    /// Send a frame.
     Send(FromMachine),
     /// Prove the certificate in use on this connection.
     Reauthenticate,
-    /// The gateway says on this connection how sessions end; this is its clock, as it was a moment ago.
+    /// The gateway will report the ends of sessions on this connection; with its clock.
     Welcome(UnixTime),
     /// A session has ended.
     Ended(String, Reason),
-    /// The gateway will stop; streams have this long, and it takes no more.
+    /// The gateway is stopping and accepts no more streams; the time left for open ones.
     Draining(Duration),
-    /// The gateway took the certificate with this serial number.
+    /// The gateway accepted the certificate with this serial number.
     Proven(Serial),
     /// Close the connection.
     Close,
 }
 
-/// The control stream.
+/// State of the control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ControlState {
     /// The gateway has not opened it yet.
     Awaited,
     Open,
-    /// An older gateway may never open one, and there is no second.
+    /// It has ended. It is not opened a second time; an older gateway never opens one.
     Ended,
 }
 
-/// Whether more streams may be wanted.
+/// Whether more streams may be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Demand {
     Wanted,
     Released,
 }
 
-/// One connection.
+/// State of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Helper {
     control: ControlState,
     demand: Demand,
     streams: usize,
-    /// Of the certificate that the gateway was last shown.
+    /// Serial of the certificate last sent to the gateway.
     shown: Serial,
     look_at: Duration,
 }
 
 impl Helper {
-    /// A connection that was just made with the certificate `shown`.
+    /// A new connection that was made with the certificate `shown`.
     #[must_use]
     pub fn new(shown: Serial, now: Duration) -> Self {
         Self { control: ControlState::Awaited, demand: Demand::Wanted, streams: 0, shown, look_at: now + LOOK_EVERY }
@@ -120,7 +119,7 @@ impl Helper {
                 vec![]
             }
             HelperInput::InUse(serial) if serial != self.shown && self.control == ControlState::Open => {
-                // Once for each certificate, whatever comes of it.
+                // One attempt for each certificate, whatever its result.
                 self.shown = serial;
                 vec![HelperOutput::Reauthenticate]
             }
@@ -152,9 +151,9 @@ impl Helper {
             ToMachine::Ended { session, reason } => vec![HelperOutput::Ended(session, reason)],
             ToMachine::Drain { after_ms, .. } => vec![HelperOutput::Draining(Duration::from_millis(after_ms))],
             ToMachine::Reauthenticated { .. } => vec![HelperOutput::Proven(self.shown)],
-            // Then the streams end with the certificate before, as they would have.
+            // The sessions then end with the previous certificate.
             ToMachine::ReauthenticationRefused { .. }
-            // What a machine is told, or somebody of a later version.
+            // Frames for machines, or of a later version.
             | ToMachine::Closing(_)
             | ToMachine::Heartbeat { .. }
             | ToMachine::RenewNow
@@ -182,7 +181,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    /// Feeds all of it in the same second; gives what came of the last.
+    /// Feeds all inputs in the same second and returns the outputs of the last one.
     #[track_caller]
     fn after(helper: Helper, secs: u64, inputs: Vec<HelperInput>) -> (Helper, Vec<HelperOutput>) {
         inputs.into_iter().fold((helper, vec![]), |(helper, _), input| helper.step(input, at(secs)))

@@ -1,4 +1,4 @@
-//! The private key of this machine or person. It is made here, is written to one file, signs, and goes nowhere else.
+//! The private key of this machine or person: its files' format, its public key, and signatures. [`crate::edge::entropy`] draws it.
 
 use std::sync::Arc;
 
@@ -19,13 +19,12 @@ pub struct PrivateKey {
     digest: KeyDigest,
 }
 
-/// What can go wrong with a key.
+/// Why a key cannot be read, made or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants mean")]
 pub enum KeyFault {
-    /// The file holds something else.
     #[error("it is not a P-256 private key in PKCS#8 PEM")]
     NotAKey,
-    /// The crypto library could not make or use a key.
     #[error("the crypto library refused: {0}")]
     Library(String),
 }
@@ -37,15 +36,6 @@ impl std::fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// A new key from the crypto library's random numbers.
-    ///
-    /// # Errors
-    /// When the system has no random numbers to give.
-    pub fn generate() -> Result<Self, KeyFault> {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| KeyFault::Library(e.to_string()))?;
-        Self::from_pair(pair)
-    }
-
     /// From the text of a key file.
     ///
     /// # Errors
@@ -56,7 +46,8 @@ impl PrivateKey {
         Self::from_pair(pair)
     }
 
-    fn from_pair(pair: KeyPair) -> Result<Self, KeyFault> {
+    /// From a key pair, which [`crate::edge::entropy`] draws.
+    pub(crate) fn from_pair(pair: KeyPair) -> Result<Self, KeyFault> {
         if pair.der_bytes().len() != POINT_LEN {
             return Err(KeyFault::NotAKey);
         }
@@ -97,17 +88,11 @@ impl PrivateKey {
     }
 
     /// ECDSA over SHA-256, ASN.1 form (RFC 3279 2.2.3).
-    ///
-    /// # Errors
-    /// When the crypto library fails.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyFault> {
         self.pair.sign(message).map_err(|e| KeyFault::Library(e.to_string()))
     }
 
     /// A PKCS#10 request in DER (RFC 2986) that says nothing but "this key": the gateway takes nothing else from it.
-    ///
-    /// # Errors
-    /// When the crypto library fails.
     pub fn csr(&self) -> Result<Vec<u8>, KeyFault> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -122,7 +107,7 @@ mod tests {
 
     #[test]
     fn survives_its_file() {
-        let key = PrivateKey::generate().unwrap();
+        let key = crate::testing::private_key();
         let again = PrivateKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(again.digest(), key.digest());
         assert_eq!(again.coordinates().0.len(), 32);
@@ -140,14 +125,14 @@ mod tests {
 
     #[test]
     fn csr_proves_the_key_and_says_nothing_else() {
-        let key = PrivateKey::generate().unwrap();
+        let key = crate::testing::private_key();
         let csr = pki::csr::verify(&key.csr().unwrap()).unwrap();
         assert_eq!(csr.key().digest(), key.digest());
     }
 
     #[test]
     fn signature_verifies_with_the_public_key() {
-        let key = PrivateKey::generate().unwrap();
+        let key = crate::testing::private_key();
         let public = pki::csr::verify(&key.csr().unwrap()).unwrap().into_key();
         let signature = key.sign(b"message").unwrap();
         assert!(public.verify(b"message", &signature).is_ok());
@@ -156,7 +141,7 @@ mod tests {
 
     #[test]
     fn debug_shows_the_digest_only() {
-        let key = PrivateKey::generate().unwrap();
+        let key = crate::testing::private_key();
         assert_eq!(format!("{key:?}"), format!("PrivateKey({})", key.digest().hex()));
     }
 }

@@ -1,4 +1,4 @@
-//! Decisions and values without a clock, a disk, a socket or a terminal: time and random numbers are arguments.
+//! Decisions and values without clock, disk, socket or terminal: time, random numbers and keys are arguments.
 
 pub mod ending;
 pub mod enrollment;

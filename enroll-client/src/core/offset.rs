@@ -1,5 +1,5 @@
-//! How far the gateway's clock is ahead of ours. Schedules and proofs use the gateway's time, so that a machine whose
-//! clock is an hour off still joins and renews on time.
+//! The offset of the gateway's clock. Schedules and proofs use the gateway's time, so that a machine whose clock is an hour off can
+//! join and renews on time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,18 +10,18 @@ use pki::UnixTime;
 
 use crate::core::trust::GatewayCertificate;
 
-/// Seconds by which what the gateway says of its clock may be late on the way: less is no change of a clock.
+/// Differences up to this, in seconds, are attributed to network delay and not to a change of a clock.
 const LATE_MOST: u64 = 20;
 
-/// How far from ours a gateway's clock may be on its own word: machines without a clock that keeps time start somewhere, and zones
-/// are mistaken for one another. Beyond that the certificate it has shown must be valid at the time it tells.
+/// Largest difference to the local clock that is accepted without further check: machines without a real-time clock start at an
+/// arbitrary time, and time zones are confused. For a larger one the gateway's certificate must be valid at the gateway's time.
 const ON_ITS_WORD: Duration = Duration::from_secs(24 * 3_600);
 
-/// A gateway tells a time that is not to be believed.
+/// The gateway's time is not plausible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the gateway says that it is {said}, at which its own certificate is not valid; its clock is not believed")]
 pub struct Unbelievable {
-    /// What it said.
+    /// The time that it sent.
     pub said: UnixTime,
 }
 
@@ -30,17 +30,17 @@ pub struct Unbelievable {
 pub struct Offset(i64);
 
 impl Offset {
-    /// From what was stored.
+    /// From the value stored in `state.json`.
     #[must_use]
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs)
     }
 
-    /// What a gateway says of its clock, within bounds: a word of whoever speaks for it must not move us by years, and make of a good
-    /// certificate one that is over. `shown` is the certificate by which it was believed.
+    /// The offset from the gateway's time in a reply. A reply must not move the time by years, which would make valid certificates
+    /// expired. `shown` is the gateway's certificate.
     ///
     /// # Errors
-    /// When it is more than a day off and its certificate is not valid then; what was known before stands.
+    /// When it differs by more than a day and the certificate is not valid at that time. The caller keeps the previous offset.
     pub fn heard(gateway: UnixTime, local: UnixTime, shown: Option<&GatewayCertificate>) -> Result<Self, Unbelievable> {
         let near = gateway.secs().abs_diff(local.secs()) <= ON_ITS_WORD.as_secs();
         if near || shown.is_some_and(|shown| shown.covers(gateway)) {
@@ -56,43 +56,43 @@ impl Offset {
         Self(i64::try_from(secs).unwrap_or(0))
     }
 
-    /// Whether clocks that differ by this and by `other` stand where a message that was late would put one of them.
+    /// Whether the difference to `other` can be explained by network delay.
     #[must_use]
     pub const fn is_about(self, other: Self) -> bool {
         self.0.abs_diff(other.0) <= LATE_MOST
     }
 
-    /// For storing.
+    /// The value for `state.json`, in seconds.
     #[must_use]
     pub const fn secs(self) -> i64 {
         self.0
     }
 
-    /// The gateway's time at our time `local`.
+    /// The gateway's time at the local time `local`.
     #[must_use]
     pub fn gateway_time(self, local: UnixTime) -> UnixTime {
         UnixTime::new(local.secs().saturating_add_signed(self.0))
     }
 }
 
-/// An offset that may turn out to be another while somebody uses it: all who hold it go by the newest.
+/// An offset shared by several tasks, each of which sees the newest value.
 #[derive(Clone, Debug)]
 pub struct Shared(Arc<AtomicI64>);
 
 impl Shared {
-    /// To begin with.
+    /// With an initial value.
     #[must_use]
     pub fn new(offset: Offset) -> Self {
         Self(Arc::new(AtomicI64::new(offset.secs())))
     }
 
-    /// As last learnt.
+    /// The newest value.
     #[must_use]
     pub fn get(&self) -> Offset {
         Offset::from_secs(self.0.load(Ordering::Relaxed))
     }
 
-    /// It is this one from now on.
+    /// Sets the value for all holders.
     pub fn set(&self, offset: Offset) {
         self.0.store(offset.secs(), Ordering::Relaxed);
     }
@@ -119,7 +119,7 @@ mod tests {
     fn a_clock_is_believed_within_bounds() {
         const DAY: u64 = 86_400;
         const NOW: u64 = 1_000 * DAY;
-        // Valid from three days ago for a week.
+        // Valid for a week, since three days ago.
         let shown = GatewayCertificate::valid(UnixTime::new(NOW - 3 * DAY), UnixTime::new(NOW + 4 * DAY));
         for (said, with, without) in [
             (NOW, true, true),

@@ -1,4 +1,4 @@
-//! `SERVICE@MACHINE`, as people and ssh write it.
+//! Parses `SERVICE@MACHINE`, as people and ssh write it.
 
 use pki::Name;
 use wire::tunnel::is_service_name;
@@ -6,18 +6,14 @@ use wire::tunnel::is_service_name;
 use crate::core::target::parse_name;
 use crate::text::report::{Complaint, Exit};
 
-/// A machine's name, as people and ssh write it: alone, or in full as `<name>.machine.<trust domain>`, in any case, perhaps with a
-/// dot at its end.
-///
-/// # Errors
-/// When it is neither.
+/// Parses a machine's name: the name alone or `<name>.machine.<trust domain>`, in any letter case, optionally with a trailing dot.
 pub fn machine(text: &str) -> Result<Name, Complaint> {
     let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let name = text.split_once(".machine.").map_or(text.as_str(), |(name, _)| name);
     parse_name(name)
 }
 
-/// A service on a machine, as people write it: `SERVICE@MACHINE`.
+/// A service on a machine: `SERVICE@MACHINE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAddress {
     /// The service.
@@ -27,11 +23,10 @@ pub struct ServiceAddress {
 }
 
 impl ServiceAddress {
-    /// Reads it. `service` is what an earlier spelling gave as a word of its own, behind the machine; `usual` is the service when
-    /// none is named.
+    /// Parses it. `service` is the second argument of the earlier spelling `MACHINE SERVICE`; `usual` is the default service.
     ///
     /// # Errors
-    /// When no service is named and there is no usual one, or a name is not legal.
+    /// When no service is named and there is no default, or a name is invalid.
     pub fn read(text: &str, service: Option<&str>, usual: Option<&str>) -> Result<Self, Complaint> {
         let (service, name) = match (text.split_once('@'), service.or(usual)) {
             (Some((service, name)), _) => (service, name),
@@ -78,7 +73,7 @@ mod tests {
         place("@edge-7", None, Some("ssh"), None);
         place("web@", None, None, None);
         place("web@a@b", None, None, None);
-        // As it was written before.
+        // The earlier spelling.
         place("edge-7", Some("web"), Some("ssh"), Some(("web", "edge-7")));
         place("edge-7", Some("We b"), None, None);
     }

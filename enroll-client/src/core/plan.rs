@@ -1,4 +1,4 @@
-//! What `lychgate join` is to do, given what was asked, what the folder holds and what was begun before. Pure.
+//! Decides what `lychgate join` does, from the command line, the identity in the folder and an unfinished request.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::core::record::{Denied, Pending};
 use crate::core::target::{Address, JoinTarget};
 use crate::text::report::{Complaint, DENIED_HINT, Exit};
 
-/// What was asked for on the command line, parsed.
+/// The parsed command line of `join`.
 #[derive(Clone, Debug, Default)]
 pub struct JoinRequest {
     /// The token or URL, if any.
@@ -23,10 +23,10 @@ pub struct JoinRequest {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What the requester would be.
+/// The role to request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WantedRole {
-    /// A machine, or what the token says.
+    /// A machine, or the role in the token.
     #[default]
     AsTold,
     /// A person.
@@ -40,51 +40,51 @@ pub struct ExistingIdentity {
     pub identity: String,
     /// The name of the machine or person.
     pub name: String,
-    /// The enroll face it came from.
+    /// The enroll face of its gateway.
     pub gateway: Address,
-    /// The root pinned when it joined.
+    /// The pin at first contact.
     pub pin: KeyDigest,
     /// Whether its certificate has expired.
     pub is_over: bool,
 }
 
-/// What is to be done about the key made for an earlier attempt.
+/// What to do with the key of an earlier attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlierKey {
-    /// Use it, if there is one: a request with it may have reached the same gateway.
+    /// Use it if there is one: the same gateway may have received a request with it.
     Use,
-    /// Make a new one: it was for another gateway, which should learn nothing from seeing it here.
+    /// Make a new one: two gateways must not see the same key.
     Replace,
 }
 
-/// What to do.
+/// What `join` does.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing: joined already.
+    /// Nothing: the folder holds the identity already.
     Already,
-    /// Nothing: it would be wrong.
+    /// Fail.
     Refuse(Complaint),
-    /// Go on with the pending request as it is recorded.
+    /// Continue the pending request.
     Resume,
-    /// Ask, from an empty folder.
+    /// Send a new request.
     Ask {
-        /// The enroll face to ask at.
+        /// The enroll face.
         gateway: Address,
-        /// Whom to expect; when absent, a person must look at the fingerprint.
+        /// The root to expect; when absent, a person must compare the fingerprint.
         pin: Option<KeyDigest>,
         /// The join token.
         token: Option<String>,
-        /// Which key.
+        /// Whether to use the key of an earlier attempt.
         key: EarlierKey,
     },
-    /// Ask with the expired certificate as evidence.
+    /// Send a request with the expired certificate as evidence.
     Rejoin {
         /// The join token, if a new one was given.
         token: Option<String>,
     },
 }
 
-/// Decides. `pending` is the unfinished request in the folder.
+/// Decides what to do. `pending` is the unfinished request in the folder.
 #[must_use]
 pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option<&Pending>) -> Plan {
     let (gateway, pin, token) = match &join.target {
@@ -95,7 +95,7 @@ pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option
                 (None, Some(Pending { denied: Some(denied), gateway, request: None, .. })) => {
                     Plan::Refuse(denied_before(denied, gateway))
                 }
-                // Also one that was denied: it may have been taken back.
+                // Also a denied request: the denial may have been taken back.
                 (None, Some(_)) => Plan::Resume,
                 (None, None) => Plan::Refuse(
                     Complaint::new(Exit::Usage, "usage", "nothing to join is given, and no earlier request is waiting")
@@ -147,7 +147,7 @@ pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option
     beside_an_earlier_one(join, pending, gateway, pin, token)
 }
 
-/// What to do about a request that was begun before, when a gateway is named.
+/// The plan when a gateway is named and there is an unfinished request.
 fn beside_an_earlier_one(
     join: &JoinRequest,
     pending: &Pending,
@@ -158,7 +158,7 @@ fn beside_an_earlier_one(
     let same_place = pending.gateway == gateway.to_string();
     let pending_pin = KeyDigest::parse_hex(&pending.pin).ok();
     let same_root = pin.is_none() || pin == pending_pin;
-    // A person decided about the earlier key; the next request is another one.
+    // After a denial, which is about the key, a new request needs a new key.
     if !(same_place && same_root) || pending.denied.is_some() {
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Replace };
     }
@@ -168,7 +168,7 @@ fn beside_an_earlier_one(
     if wants_nothing_new {
         Plan::Resume
     } else if let (Some(request), None) = (&pending.request, &token) {
-        // The gateway keeps a request as it was first made: approvers see that, and nothing may be slipped into it.
+        // The gateway keeps the first version of a request, which is what approvers see, so it cannot be changed.
         let named = pending.name.as_ref().map_or("without a name".to_owned(), |name| format!("for the name `{name}`"));
         Plan::Refuse(
             Complaint::new(
@@ -183,7 +183,7 @@ fn beside_an_earlier_one(
     }
 }
 
-/// What there is to say of a request that a person turned away.
+/// The message about a denied request.
 #[must_use]
 pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
     let at = UnixTime::new(denied.at);
@@ -191,7 +191,7 @@ pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
     Complaint::new(Exit::Refused, "denied-by-person", what).hint(DENIED_HINT)
 }
 
-/// Joined already: fine, unless another name is wanted.
+/// The plan when the folder holds an identity: nothing to do, unless another name is requested.
 fn already(join: &JoinRequest, held: &ExistingIdentity) -> Plan {
     match &join.name {
         Some(name) if name.as_str() != held.name => Plan::Refuse(
@@ -340,7 +340,7 @@ mod tests {
         check(&named("a"), None, Some(before()), "resume");
         check(&named("b"), None, Some(before()), "refuse 1");
         check(&labelled, None, Some(before()), "refuse 1");
-        // Before the gateway has it, it can be changed.
+        // A request that the gateway has not recorded can be changed.
         check(&named("b"), None, Some(Pending { request: None, ..before() }), "ask gw:1 aa - Use");
     }
 

@@ -1,5 +1,5 @@
-//! The proof that a request comes from whoever holds the key, bound to the TLS connection it travels on: a JWT in the
-//! shape of RFC 9449 with the exporter value of RFC 9266 in the place of a nonce.
+//! The proof that the sender of a request holds the key, bound to the TLS connection: a DPoP JWT (RFC 9449) with the exporter
+//! value of RFC 9266 instead of a nonce.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,10 +12,10 @@ use wire::enroll::{PROOF_TYPE, ProofClaims};
 
 use crate::core::key::{KeyFault, PrivateKey};
 
-/// The TLS exporter value that names one connection (RFC 9266 4.2).
+/// The TLS exporter value of a connection (RFC 9266 4.2).
 pub type Exporter = [u8; 32];
 
-/// What one proof speaks for.
+/// The request that a proof is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// `GET` or `POST`.
@@ -28,10 +28,7 @@ pub struct Subject<'a> {
     pub exporter: &'a Exporter,
 }
 
-/// Signs a proof. `now` is the gateway's time as far as known, `unique` makes the proof's id.
-///
-/// # Errors
-/// When the crypto library fails.
+/// Signs a proof. `now` is the gateway's time as far as known, `unique` is the source of the proof's `jti`.
 pub fn sign(subject: Subject<'_>, key: &PrivateKey, now: UnixTime, unique: [u8; 16]) -> Result<String, KeyFault> {
     let (x, y) = key.coordinates();
     let mut header = Header::new(Algorithm::ES256);
@@ -63,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_proof_says_what_it_speaks_for_and_verifies_by_its_own_key() {
-        let key = PrivateKey::generate().unwrap();
+        let key = crate::testing::private_key();
         let subject =
             Subject { method: "POST", authority: "gw.example:8443", path: "/v1/enrollments", exporter: &[7; 32] };
         let proof = sign(subject, &key, UnixTime::new(1_000), [1; 16]).unwrap();
@@ -82,7 +79,7 @@ mod tests {
         assert_eq!(claims.iat, 1_000);
         assert_eq!(URL_SAFE_NO_PAD.decode(claims.exporter).unwrap(), [7; 32]);
 
-        // The key in the header is the private key's public half, and no private member is in it.
+        // The header contains the public key and no private member.
         let json = serde_json::to_value(&jwk).unwrap();
         assert_eq!(json["x"], URL_SAFE_NO_PAD.encode(key.coordinates().0));
         assert!(json.get("d").is_none());

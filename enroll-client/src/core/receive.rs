@@ -1,8 +1,7 @@
-//! A gateway's reply to a certificate that may be installed. What changes whom we believe must be signed by whom we believe: the
-//! certificate leads to a root that we hold (at first contact the pinned one), a root that is new is vouched for by one that we
-//! hold, and the gateway's addresses stay within the names of the certificate it has shown. So whoever has stolen the gateway's
-//! key for TLS, and no CA's key, can replace nothing. What was vouched for earlier than something that was taken already is not
-//! taken either.
+//! Checks a gateway's reply and gives a certificate that may be installed. The certificate must chain to a root that we hold (at
+//! first contact the pinned one), a new root must be cross-certified by a root that we hold, and the gateway's addresses must be
+//! names in the certificate of this TLS connection. So a thief of the gateway's TLS key who has no CA key cannot change what the
+//! client trusts. A reply with a smaller order than an accepted one is refused.
 
 use std::time::Duration;
 
@@ -14,96 +13,78 @@ use crate::core::target::Address;
 use crate::core::trust::{Expected, GatewayCertificate, anchors_of};
 use crate::text::report::{Complaint, Exit};
 
-/// A certificate ready to be installed.
+/// A checked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The enrollment or lineage it belongs to.
+    /// Id of its enrollment or lineage.
     pub id: String,
-    /// Who it says we are.
+    /// Its SPIFFE ID.
     pub identity: Identity,
     /// The leaf, PEM.
     pub leaf: String,
     /// The issuing CA, PEM.
     pub chain: String,
-    /// The roots to trust from now on, PEM.
+    /// The roots to trust after installing it, PEM.
     pub bundle: String,
-    /// The root that it leads to, as a pin.
+    /// The pin of the root that it chains to.
     pub pin: KeyDigest,
     /// Its serial number.
     pub serial: Serial,
     /// SHA-256 of the key that it certifies.
     pub key: KeyDigest,
-    /// Its validity and when to renew it.
+    /// Its validity and renewal times.
     pub life: Life,
-    /// Where its holder talks to the gateway.
+    /// The manage face.
     pub manage: Address,
-    /// The greatest order that was heard.
+    /// The greatest order accepted so far.
     pub order: Order,
     /// The gateway's clock when it answered.
     pub time: UnixTime,
 }
 
-/// A request that is recorded at the gateway and waits for a person.
+/// A request that the gateway has recorded and that waits for approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingApproval {
-    /// The enrollment.
+    /// Id of the enrollment.
     pub id: String,
-    /// From which the waiting code is worked out.
+    /// The gateway's part of the waiting code (`pki::code`).
     pub nonce: [u8; 16],
-    /// When the request lapses, seconds since the epoch by the gateway's clock.
+    /// When the request expires, seconds since the Unix epoch by the gateway's clock.
     pub expires: u64,
-    /// Approvals still wanted.
+    /// Number of approvals still missing.
     pub approvals_missing: u32,
-    /// How long to wait between polls that are not long ones.
+    /// Time between polls that are not long polls.
     pub poll_after: Duration,
 }
 
 /// Why a reply is not believed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadReply {
-    /// Not PEM.
     #[error("`{field}` is not what it should be: {cause}")]
-    Pem {
-        /// Which field.
-        field: &'static str,
-        /// What is wrong.
-        cause: PemError,
-    },
-    /// More or fewer certificates than expected.
+    Pem { field: &'static str, cause: PemError },
     #[error("`{0}` holds the wrong number of certificates")]
     Count(&'static str),
-    /// A field does not parse.
     #[error("`{0}` does not parse")]
     Field(&'static str),
-    /// The roots cannot be used.
     #[error("its roots cannot be used: {0}")]
     Roots(String),
-    /// The certificate does not verify.
     #[error("the certificate does not verify: {0}")]
     Certificate(PeerError),
-    /// The certificate is for another key.
     #[error("the certificate is for another key than ours")]
     OtherKey,
-    /// The certificate and the fields beside it disagree.
     #[error("the certificate disagrees with `{0}`")]
     Disagrees(&'static str),
-    /// The pinned root is not among the roots.
     #[error("the root we were told to expect is not in its bundle")]
     PinMissing,
-    /// A root that we do not hold, and that no root which we hold vouches for.
+    /// A new root without a valid cross certificate by a root that we hold.
     #[error("it names the root {0}, which no root that is trusted here vouches for")]
     NewRoot(KeyDigest),
-    /// It was vouched for before something that was taken already.
     #[error("{0}")]
     Older(pki::VouchError),
-    /// An address that the gateway has not shown to be its own.
+    /// An address of the gateway whose host is not in its certificate.
     #[error("`{field}` leads to {host}, and the gateway's certificate is not for that name")]
-    Elsewhere {
-        /// Which field.
-        field: &'static str,
-        /// Where it leads.
-        host: String,
-    },
+    Elsewhere { field: &'static str, host: String },
 }
 
 impl From<BadReply> for Complaint {
@@ -121,18 +102,18 @@ impl From<BadReply> for Complaint {
     }
 }
 
-/// What was taken of one trust domain before: nothing at first contact.
+/// What the client has accepted from the gateway before; empty at first contact.
 #[derive(Clone, Debug, Default)]
 pub struct KnownGateway {
-    /// The greatest order that was heard.
+    /// The greatest order accepted so far.
     pub order: Order,
-    /// Where the gateway is talked to.
+    /// The manage face.
     pub manage: Option<Address>,
 }
 
 impl KnownGateway {
-    /// Whether a reply of this order may change whom is believed and where they are. A gateway that says none, when one was heard
-    /// before, is an older version put back into its place: its certificate is good, and nothing beside it changes.
+    /// Whether a reply of this order may change roots and address. A gateway that sends none after one was accepted is of an older
+    /// version, reinstalled: its certificate is accepted, roots and address stay.
     fn may_change(&self, order: Order) -> Result<bool, BadReply> {
         if order == Order::default() {
             return Ok(self.order == Order::default());
@@ -145,19 +126,19 @@ impl KnownGateway {
 /// What a reply must match.
 #[derive(Clone, Copy, Debug)]
 pub struct Expect<'a> {
-    /// Our key.
+    /// Digest of the key that was sent.
     pub key: &'a KeyDigest,
-    /// Whom we believe so far.
+    /// The pin or the roots trusted so far.
     pub believed: &'a Expected,
-    /// The certificate of the gateway that answers.
+    /// The gateway's certificate in this TLS connection.
     pub shown: Option<&'a GatewayCertificate>,
-    /// What was taken before.
+    /// What was accepted before.
     pub before: &'a KnownGateway,
-    /// Now, by the gateway's clock as far as it is believed.
+    /// The current time by the gateway's clock, within the bounds of [`crate::core::offset`].
     pub now: UnixTime,
 }
 
-/// The roots that we believe so far, as far as they can be used now.
+/// The roots trusted so far that are valid now.
 struct TrustedRoots {
     domain: TrustDomain,
     roots: Vec<Vec<u8>>,
@@ -180,14 +161,14 @@ impl TrustedRoots {
         Ok(Self { domain, roots, anchors })
     }
 
-    /// What to believe from now on: what we hold, and those of the offered roots that it vouches for. One that is not vouched for
-    /// spoils the reply. None is taken away by being left out; what has expired goes when something else is there.
+    /// The roots to trust from now on: those we hold, and the offered ones that a root we hold has certified. An offered root without
+    /// a valid cross certificate is an error. A root that is not offered is kept; an expired one is dropped if another remains.
     fn with(&self, offered: &[&[u8]], cross: &[Vec<u8>], now: UnixTime) -> Result<Vec<Vec<u8>>, BadReply> {
         let pin_of = |root: &[u8]| pki::root_pin(root).map_err(|error| BadReply::Roots(error.to_string()));
         let mut all = Vec::new();
         for root in offered {
             let pin = pin_of(root)?;
-            // The same key with other dates is signed by a key that we hold: its own.
+            // The same key with other dates needs no cross certificate: it is signed by a key that we hold, its own.
             let same_key = self.roots.iter().any(|held| pin_of(held).is_ok_and(|held| held == pin));
             if !same_key && !cross.iter().any(|cross| pki::verify_cross(root, cross, &self.anchors, now).is_ok()) {
                 return Err(BadReply::NewRoot(pin));
@@ -206,10 +187,7 @@ impl TrustedRoots {
     }
 }
 
-/// Checks a reply and takes it apart.
-///
-/// # Errors
-/// When anything in it is not as it must be; nothing of it may be used then.
+/// Checks and converts a reply. After an error nothing of it may be used.
 pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadReply> {
     let leaf = certificates("certificate", &reply.certificate)?;
     let chain = certificates("chain", &reply.chain)?;
@@ -263,10 +241,7 @@ pub fn accept(reply: &IssuedReply, expect: Expect<'_>) -> Result<Issued, BadRepl
     })
 }
 
-/// An address of the gateway's, which must be one that its certificate names: what it says of itself goes no further.
-///
-/// # Errors
-/// When it is no address, or somebody else's.
+/// Parses an address that the gateway gives as its own. Its host must be a name in the gateway's certificate.
 pub fn own_address(field: &'static str, text: &str, shown: Option<&GatewayCertificate>) -> Result<Address, BadReply> {
     let address = Address::parse(text, 443).map_err(|_| BadReply::Field(field))?;
     if shown.is_some_and(|shown| shown.names(address.host())) {
@@ -282,10 +257,7 @@ fn certificates(field: &'static str, text: &str) -> Result<Vec<Vec<u8>>, BadRepl
     if found.is_empty() { Err(BadReply::Count(field)) } else { Ok(found) }
 }
 
-/// A `202` taken apart.
-///
-/// # Errors
-/// When the nonce is not 16 bytes in hex.
+/// Converts a `202` reply.
 pub fn pending_approval(reply: &WaitingReply) -> Result<PendingApproval, BadReply> {
     let mut nonce = [0; 16];
     hex::decode_to_slice(&reply.nonce, &mut nonce).map_err(|_| BadReply::Field("nonce"))?;
@@ -300,7 +272,7 @@ pub fn pending_approval(reply: &WaitingReply) -> Result<PendingApproval, BadRepl
 
 #[cfg(test)]
 impl Issued {
-    /// Something to hand around in tests that do not look inside.
+    /// For tests that do not use its contents.
     pub(crate) fn example() -> Self {
         Self {
             id: "e1".into(),

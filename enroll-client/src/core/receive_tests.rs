@@ -1,14 +1,13 @@
-//! Replies that must not be believed, one row each.
+//! Replies that must be refused, one row each.
 
 use super::*;
-use crate::core::key::PrivateKey;
 use crate::testing::Authority;
 
 const NOW: UnixTime = UnixTime::new(100_000);
 
 #[track_caller]
 fn check(spoil: impl FnOnce(&mut IssuedReply, &Authority), want: &str) {
-    let (authority, key) = (Authority::new(), PrivateKey::generate().unwrap());
+    let (authority, key) = (Authority::new(), crate::testing::private_key());
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     spoil(&mut reply, &authority);
     let (believed, shown) = (Expected::Pin(authority.root.pin()), authority.shown());
@@ -35,7 +34,7 @@ fn an_honest_reply_is_taken() {
 fn another_key() {
     check(
         |reply, authority| {
-            let other = PrivateKey::generate().unwrap();
+            let other = crate::testing::private_key();
             *reply = authority.reply(&other, "edge-07", 100_000);
         },
         "the certificate is for another key than ours",
@@ -57,7 +56,7 @@ fn another_root() {
 fn another_issuer() {
     check(
         |reply, _| {
-            let key = PrivateKey::generate().unwrap();
+            let key = crate::testing::private_key();
             let other = Authority::new().reply(&key, "edge-07", 100_000);
             reply.certificate = other.certificate;
             reply.chain = other.chain;
@@ -86,7 +85,7 @@ fn fields_that_make_no_sense() {
 
 #[test]
 fn times_are_kept_within_the_certificate() {
-    let (authority, key) = (Authority::new(), PrivateKey::generate().unwrap());
+    let (authority, key) = (Authority::new(), crate::testing::private_key());
     let mut reply = authority.reply(&key, "edge-07", 100_000);
     reply.renew_after = u64::MAX;
     reply.renew_by = u64::MAX;
@@ -119,12 +118,12 @@ fn tickets() {
     }
 }
 
-/// A reply by which one that we believe would be replaced by another: who signs it, and what becomes of it.
+/// A reply that would change roots or address, and its results.
 struct Row {
     what: &'static str,
-    /// Changes the reply; it is given ours, a foreign authority of the same name, and the reply.
+    /// Changes the reply. Arguments: our authority, a foreign one of the same name, the reply.
     spoil: fn(&Authority, &Authority, &mut IssuedReply),
-    /// For a newcomer who knows a pin, and for one who holds roots.
+    /// The results for a client with a pin, and for one with roots.
     want: [&'static str; 2],
 }
 
@@ -187,7 +186,7 @@ fn pem(der: &[u8]) -> String {
     pki::to_pem("CERTIFICATE", der)
 }
 
-/// The key of a reply, as it would stand in a request.
+/// The key in the certificate of a reply.
 fn key_of(reply: &IssuedReply) -> pki::SubjectKey {
     let leaf = pki::parse_pem("CERTIFICATE", &reply.certificate).unwrap().remove(0);
     pki::SubjectKey::from_spki_der(x509_parser::parse_x509_certificate(&leaf).unwrap().1.public_key().raw).unwrap()
@@ -195,7 +194,7 @@ fn key_of(reply: &IssuedReply) -> pki::SubjectKey {
 
 #[test]
 fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
-    let (ours, foreign, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let (ours, foreign, key) = (Authority::new(), Authority::new(), crate::testing::private_key());
     let shown = ours.shown();
     for Row { what, spoil, want } in ROWS {
         let mut reply = ours.reply(&key, "edge-07", 100_000);
@@ -220,13 +219,13 @@ fn what_is_believed_is_replaced_only_by_what_it_has_signed() {
     }
 }
 
-/// What a gateway does to its reply.
+/// A change of a reply.
 type Spoil<'a> = dyn Fn(&mut IssuedReply) + 'a;
 
-/// A reply that came before another is not taken after it, and a gateway that says no order changes nothing.
+/// A replayed older reply is refused, and a gateway that sends no order cannot change roots or address.
 #[test]
 fn what_changes_whom_is_believed_goes_forward() {
-    let (ours, next, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let (ours, next, key) = (Authority::new(), Authority::new(), crate::testing::private_key());
     let (believed, shown) = (ours.believed(), ours.shown());
     let held = Address::parse("gw.example:8443", 443).unwrap();
     let another_root = |reply: &mut IssuedReply| {
@@ -266,7 +265,7 @@ fn what_changes_whom_is_believed_goes_forward() {
 
 #[test]
 fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
-    let (ours, next, key) = (Authority::new(), Authority::new(), PrivateKey::generate().unwrap());
+    let (ours, next, key) = (Authority::new(), Authority::new(), crate::testing::private_key());
     let shown = ours.shown();
     let mut reply = ours.reply(&key, "edge-07", 100_000);
     reply.bundle = pem(next.root.cert_der());
@@ -280,7 +279,7 @@ fn a_root_that_ours_vouches_for_is_taken_and_then_leads_on() {
         now: NOW,
     };
     let issued = accept(&reply, expect).unwrap();
-    // Ours stays until it expires, though the gateway left it out.
+    // Our root is kept until it expires, although the gateway does not send it.
     assert_eq!(issued.bundle, pem(next.root.cert_der()) + &pem(ours.root.cert_der()));
     assert_eq!(issued.pin, ours.root.pin());
 

@@ -1,5 +1,4 @@
-//! What the files of the identity folder say. Their names and fields are a promise to other programs on the machine:
-//! fields are only ever added.
+//! Contents of the files in the identity folder. Other programs on the machine read them: fields are only ever added.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The version written into every file.
 pub const VERSION: u32 = 1;
 
-/// `current/identity.json`: what is true of one certificate for as long as it exists.
+/// `current/identity.json`: the facts of one certificate, which never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// [`VERSION`].
@@ -21,7 +20,7 @@ pub struct Facts {
     pub name: String,
     /// The trust domain.
     pub trust_domain: String,
-    /// The enrollment or lineage.
+    /// Id of the enrollment or lineage.
     pub id: String,
     /// Serial number, hex.
     pub serial: String,
@@ -39,20 +38,20 @@ pub struct Facts {
     pub gateway: String,
     /// `host:port` of the manage face.
     pub manage: String,
-    /// The root's pin given at first contact, hex.
+    /// The pin of the root at first contact, hex.
     pub pin: String,
     /// When it was issued, by the gateway's clock.
     pub received: u64,
-    /// The greatest order of what the gateway vouched for that was heard when it was issued.
+    /// The greatest [`pki::vouch::Order`] accepted from the gateway when it was issued.
     #[serde(default)]
     pub order: u64,
-    /// The name that was asked for, when an approver gave it another.
+    /// The requested name, when the approver assigned another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_name: Option<String>,
 }
 
-/// `state.json`: the facts of the certificate in use and how things stand with the gateway. Written by us, for anybody to
-/// read; when it is lost, nothing is lost but the memory of the last contact.
+/// `state.json`: the facts of the certificate in use and the state of the contact with the gateway. Only `lychgate` writes it, any
+/// program may read it. If it is lost, only the information about the last contact is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The certificate in use.
@@ -64,40 +63,40 @@ pub struct State {
     /// When the gateway last answered, by its clock.
     #[serde(default)]
     pub last_contact: Option<u64>,
-    /// What stands in the way, if anything.
+    /// The current problem with the gateway, if there is one.
     #[serde(default)]
     pub trouble: Option<Trouble>,
-    /// `host:port` of the gateway's proxy face, as last heard.
+    /// `host:port` of the gateway's proxy face, as of the last contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// The name that the gateway wants it to take with its next renewal, as last heard.
+    /// The name that the machine gets at its next renewal, as of the last contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
-    /// The kinds of evidence that a renewal may carry, as the gateway last said; an older one says none and refuses them.
+    /// The kinds of evidence that a renewal may carry, as of the last contact. Empty for an older gateway, which refuses all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// What `lychgate run` wrote; it may have ended since.
+    /// Written by `lychgate run`, which may have ended since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunState>,
 }
 
-/// What stands in the way of looking or renewing.
+/// A problem with the contact to the gateway or with renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// A stable code, such as `unreachable` or `locked`.
     pub code: String,
-    /// In words.
+    /// A sentence for people.
     pub what: String,
-    /// Since when, by the gateway's clock as far as known.
+    /// Time of the first failure, by the gateway's clock as far as known.
     pub since: u64,
-    /// Attempts that failed since.
+    /// Number of failed attempts since then.
     pub failures: u32,
-    /// Whether the gateway refuses on purpose, until a person changes that.
+    /// Whether the gateway refuses until a person changes that, for example by lifting a lock.
     #[serde(default)]
     pub locked: bool,
 }
 
-/// `pending.json`: a request to join that is not finished. It may hold a join token, so it is as secret as the key.
+/// `pending.json`: an unfinished enrollment. It may contain a join token, so it is as secret as the key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// [`VERSION`].
@@ -106,61 +105,61 @@ pub struct Pending {
     pub gateway: String,
     /// The root's pin, hex.
     pub pin: String,
-    /// The join token to show.
+    /// The join token for the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// The wanted name.
+    /// The requested name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What we say about ourselves.
+    /// Self-reported attributes.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
-    /// When it was begun.
+    /// When `join` began it.
     pub created: u64,
-    /// The request at the gate, once the gateway has recorded it.
+    /// Present once the gateway has recorded the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestAtGate>,
-    /// A person has turned it away: it is not asked again by itself.
+    /// Present when a person has denied it: `run` does not send it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denied>,
-    /// Why the last attempt came to nothing.
+    /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
 }
 
-/// What a person decided.
+/// The denial of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
-    /// When we heard of it, by our clock.
+    /// When the client received it, by the local clock.
     pub at: u64,
-    /// In the gateway's words.
+    /// The gateway's message.
     pub what: String,
 }
 
-/// What `lychgate run` does and has heard; true for as long as its process holds the lock of the folder.
+/// State of `lychgate run`; valid while its process holds `run.lock`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// Since when, by the clock of this machine.
+    /// When it started, by the local clock.
     pub since: u64,
     /// The services that it exposes, each with its mode.
     #[serde(default)]
     pub exposes: Vec<String>,
-    /// The services elsewhere that it offers here.
+    /// The services on other machines that it offers locally.
     #[serde(default)]
     pub reaches: Vec<String>,
-    /// Its tunnel; a person has none.
+    /// Its tunnel; absent for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelState>,
 }
 
-/// How the tunnel stands.
+/// State of the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelState {
-    /// Whether it is established: people reach the services of this machine.
+    /// Whether it is established, so that services of this machine can be reached.
     pub up: bool,
-    /// Since when, by the clock of this machine.
+    /// When it came up or went down, by the local clock.
     pub since: u64,
     /// Why it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,11 +171,11 @@ pub struct TunnelState {
 pub struct RequestAtGate {
     /// The id of the enrollment.
     pub id: String,
-    /// SHA-256 of its public key, hex: a request by another key is not ours to ask about.
+    /// SHA-256 of its public key, hex. The request can be polled only with this key.
     pub key: String,
-    /// The waiting code as shown.
+    /// The waiting code.
     pub code: String,
-    /// When it lapses, by the gateway's clock.
+    /// When it expires, by the gateway's clock.
     pub expires: u64,
 }
 

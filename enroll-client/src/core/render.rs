@@ -1,6 +1,6 @@
-//! Text that other programs read: words for a shell, values of `ssh_config`, arguments for Ansible. What is a program to its
-//! reader is made of types that were checked when they arrived, and never of a peer's text: there is no way in here for a
-//! `String`. (Text for a terminal is made by [`crate::text`] and [`crate::text::table`].)
+//! Text that other programs interpret: words for a shell, values of `ssh_config`, arguments for Ansible. It is made only of checked
+//! types and never of a peer's text: no function here takes a `String`. ([`crate::text`] and [`crate::text::table`] make text for
+//! terminals.)
 
 use std::fmt;
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::core::target::{Address, DnsName};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
-/// A path of this machine that can be named to a shell, to every version of ssh and to Ansible.
+/// A path that can be quoted for a shell, for every version of ssh and for Ansible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPath(String);
 
 impl LocalPath {
-    /// The path, if none of its characters ends or changes what it stands in.
+    /// Checks the characters of the path.
     ///
     /// # Errors
-    /// When one does: ssh has no way to write `"` and `${` in a path, and its versions differ in how they read `'` and `\`.
+    /// When one cannot be quoted: ssh has no escape for `"` and `${` in a path, and its versions differ in how they read `'` and `\`.
     pub fn new(path: &Path) -> Result<Self, Complaint> {
         let refused = |what: &str| {
             let what = format!("ssh cannot be told of the path `{}`: it contains {what}", path.display());
@@ -36,7 +36,7 @@ impl LocalPath {
         }
     }
 
-    /// The path of a file below.
+    /// The path of a file below it.
     ///
     /// # Errors
     /// As [`LocalPath::new`].
@@ -44,13 +44,13 @@ impl LocalPath {
         Self::new(&Path::new(&self.0).join(name))
     }
 
-    /// As a value of `ssh_config`, where `%` has a meaning of its own.
+    /// As a value of `ssh_config`, with `%` doubled.
     #[must_use]
     pub fn ssh_value(&self) -> String {
         format!("\"{}\"", self.0.replace('%', "%%"))
     }
 
-    /// As the value of `Include`, which takes a pattern.
+    /// As the value of `Include`, which is a glob pattern.
     ///
     /// # Errors
     /// When it would be read as a pattern.
@@ -62,7 +62,7 @@ impl LocalPath {
         Ok(format!("\"{}\"", self.0))
     }
 
-    /// As a word of a line that is split as a shell does, without being one: `ansible_ssh_common_args`.
+    /// As a word of `ansible_ssh_common_args`, which is split by the rules of a shell, but not run by one.
     #[must_use]
     pub fn shell_word(&self) -> String {
         quoted(&self.0)
@@ -75,10 +75,10 @@ impl fmt::Display for LocalPath {
     }
 }
 
-/// A word of a command that ssh hands to a shell.
+/// A word of a command that ssh passes to a shell.
 #[derive(Clone, Debug)]
 pub enum Word<'a> {
-    /// Ours.
+    /// A constant.
     Fixed(&'static str),
     /// One of ssh's own tokens, such as `%h`.
     Token(&'static str),
@@ -86,11 +86,11 @@ pub enum Word<'a> {
     Path(&'a LocalPath),
     /// Where to connect.
     Address(&'a Address),
-    /// The name of a service on a machine, below a face's name.
+    /// `ssh--<machine>.<face>`: the DNS name of a machine's ssh, below the name of the proxy face.
     Service(&'a Name, &'a DnsName),
 }
 
-/// A command as it stands in `ProxyCommand` and `Match exec`: each word quoted for the shell, `%` doubled for ssh.
+/// A command for `ProxyCommand` and `Match exec`: each word quoted for the shell, `%` doubled for ssh.
 #[must_use]
 pub fn ssh_command(words: &[Word<'_>]) -> String {
     let word = |word: &Word<'_>| match word {
@@ -103,13 +103,13 @@ pub fn ssh_command(words: &[Word<'_>]) -> String {
     words.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// A machine's full name, as ssh is to know it.
+/// A machine's full name, as used in `known_hosts`.
 #[must_use]
 pub fn full_name(machine: &Name, domain: &TrustDomain) -> String {
     format!("{machine}.machine.{domain}")
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -130,7 +130,7 @@ mod tests {
     use crate::text::report::Refusal;
     use crate::text::table::{Table, key, prose};
 
-    /// What a peer, or whoever named a folder, may want somebody's shell, ssh or terminal to make something else of.
+    /// Text by which a peer, or the name of a folder, might inject something into a shell, ssh or terminal.
     const HOSTILE: [&str; 31] = [
         "$(touch x)",
         "a$(touch x)",
@@ -165,7 +165,7 @@ mod tests {
         "a\u{9b}2J\u{200b}",
     ];
 
-    /// What `sh` makes of the words of a line.
+    /// The words of a line as `sh` splits them.
     fn by_sh(line: &str) -> Vec<String> {
         let script = format!("for word in {line}; do printf '%s\\0' \"$word\"; done");
         let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
@@ -178,7 +178,7 @@ mod tests {
     fn names_and_addresses_of_a_peer_are_refused_when_they_arrive() {
         for hostile in HOSTILE {
             for text in [hostile.to_owned(), format!("gw.example{hostile}"), format!("{hostile}.example")] {
-                // What is left is letters, digits, `.`, `-`, `_` and the brackets of IPv6.
+                // Accepted addresses contain only letters, digits, `.`, `-`, `_`, `:` and the brackets of IPv6.
                 let harmless = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:[]".contains(&b));
                 for (what, parsed) in [
                     ("address", Address::parse(&text, 443).map(|address| address.to_string()).ok()),
@@ -219,7 +219,7 @@ mod tests {
         assert!(LocalPath::new(Path::new("x")).is_err());
     }
 
-    /// What the real ssh reads of a configuration with such a path in it.
+    /// How the installed ssh reads a configuration with such a path.
     #[test]
     fn folders_come_through_ssh_as_they_are_or_are_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -239,7 +239,7 @@ mod tests {
                 assert_eq!(lines.len(), 1, "{hostile:?}: {said}");
                 lines[0].to_owned()
             };
-            // `%%` stands in what ssh has not expanded yet.
+            // `ssh -G` prints this value before expansion, with `%%`.
             let want = format!("/x/{hostile}");
             assert_eq!(value("certificatefile ").replace("%%", "%"), want);
             assert_eq!(value("proxycommand "), command);

@@ -1,27 +1,26 @@
-//! When to renew, when to look, how long to wait after a failure, and how loud to be. Pure: time and random draws are
-//! arguments, so a test can stand in the last second of a certificate's life.
+//! When to renew, when to query the gateway, how long to wait after a failure, and when to warn. Time and random numbers are
+//! arguments.
 
 use std::time::Duration;
 
 use pki::{BACKDATE, UnixTime};
 
-/// First ceiling of the backoff: soon enough that a gateway's restart is hardly noticed.
+/// First upper bound of the backoff: short enough for a restart of the gateway.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 
-/// Least pause between two attempts, whatever is drawn: full jitter may draw zero, and a closed port answers in no time.
+/// Least pause between two attempts: full jitter may draw zero, and a connection to a closed port fails at once.
 pub const BACKOFF_LEAST: Duration = Duration::from_millis(500);
 
-/// Longest time without asking the gateway how things stand: a lock or a call for renewal is noticed within the hour.
+/// Longest interval between queries of the gateway: a lock or a request to renew is noticed within an hour.
 pub const LOOK_MOST: Duration = Duration::from_secs(3_600);
 
-/// Shortest such time, for certificates that live for minutes.
+/// Shortest interval between queries, for certificates that are valid for minutes.
 pub const LOOK_LEAST: Duration = Duration::from_secs(5);
 
-/// Least age at which a certificate is renewed because the gateway asks: should it never stop asking, it is not obeyed in a
-/// circle.
+/// Least age at which a certificate is renewed because the gateway asks: prevents a loop if the gateway keeps asking.
 pub const ASKED_LEAST: Duration = Duration::from_secs(60);
 
-/// Longest `Retry-After` that is believed. A gateway that asks for more is asked again after this.
+/// Longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(24 * 3_600);
 
 /// The times of one certificate, by the gateway's clock.
@@ -37,31 +36,31 @@ pub struct Life {
     pub renew_by: UnixTime,
 }
 
-/// How close a certificate is to its end without having been renewed.
+/// How urgent the renewal of a certificate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExpiryState {
-    /// All is well, or there is plenty of time.
+    /// Before `renew_by`.
     InTime,
-    /// Past `renew_by` and not renewed.
+    /// After `renew_by`.
     Late,
-    /// Past the end.
+    /// After `not_after`.
     Expired,
 }
 
 impl Life {
-    /// How long the certificate lives, counted from its issue and not from the backdated start.
+    /// The lifetime of the certificate, counted from its issue and not from the backdated start.
     #[must_use]
     pub fn length(&self) -> Duration {
         self.not_after.since(self.not_before.plus(BACKDATE)).max(Duration::from_secs(1))
     }
 
-    /// Whether the end has passed.
+    /// Whether `not_after` has passed.
     #[must_use]
     pub fn is_over(&self, now: UnixTime) -> bool {
         now > self.not_after
     }
 
-    /// How close it is to its end at `now`.
+    /// The urgency at `now`.
     #[must_use]
     pub fn expiry_state(&self, now: UnixTime) -> ExpiryState {
         if self.is_over(now) {
@@ -73,22 +72,22 @@ impl Life {
         }
     }
 
-    /// The longest pause between attempts: a twentieth of life, so that at least ten attempts fit between the normal time
-    /// of renewal and the end.
+    /// Longest pause between attempts: 5 % of the lifetime, so that at least ten attempts fit between the normal time of renewal and
+    /// the end.
     #[must_use]
     pub fn backoff_most(&self) -> Duration {
         (self.length() / 20).max(BACKOFF_FIRST)
     }
 
-    /// The time between looks: a tenth of life, within bounds.
+    /// Interval between queries: 10 % of the lifetime, from [`LOOK_LEAST`] to [`LOOK_MOST`].
     #[must_use]
     pub fn look_every(&self) -> Duration {
         (self.length() / 10).clamp(LOOK_LEAST, LOOK_MOST)
     }
 }
 
-/// Full jitter: a uniform draw from zero to a ceiling that doubles from [`BACKOFF_FIRST`] to `most`. What the gateway asked
-/// for is a floor, and a draw of up to a tenth of it is added so that not everybody comes back in the same second.
+/// Full jitter: a uniform draw from zero to an upper bound that doubles from [`BACKOFF_FIRST`] to `most`. The gateway's
+/// `Retry-After` is a lower bound, to which up to 10 % of it are added, so that not all clients return in the same second.
 #[must_use]
 pub fn backoff(failures: u32, most: Duration, retry_after: Option<Duration>, draw: u64) -> Duration {
     let doubled = BACKOFF_FIRST.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
@@ -109,20 +108,20 @@ fn share(whole: Duration, draw: u64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// What is due.
+/// The next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Nothing until then.
+    /// Nothing before this time.
     Sleep(UnixTime),
-    /// Ask the gateway how things stand.
+    /// Query `GET /v1/self`.
     Look,
     /// Renew.
     Renew,
-    /// Too late to renew: rejoin with the expired certificate as evidence.
+    /// The certificate has expired: enroll again with it as evidence.
     Rejoin,
 }
 
-/// Schedules the renewal of one identity: remembers what failed, what was asked for, and when to try again.
+/// Schedules the renewal of one identity: failures so far, a request of the gateway to renew, and the time of the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RenewalScheduler {
     failures: u32,
@@ -134,32 +133,32 @@ pub struct RenewalScheduler {
 }
 
 impl RenewalScheduler {
-    /// At the start: everything is due at once, the first look among it.
+    /// At the start of the process: the first query is due at once.
     #[must_use]
     pub const fn new() -> Self {
         let zero = UnixTime::new(0);
         Self { failures: 0, locked: false, asked: false, refused_as_expired: false, next_try: zero, next_look: zero }
     }
 
-    /// Attempts that failed since the last success.
+    /// Number of failed attempts since the last success.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Whether the last answer was a lock.
+    /// Whether the gateway's last reply was that this identity is locked.
     #[must_use]
     pub const fn is_locked(&self) -> bool {
         self.locked
     }
 
-    /// Whether the gateway said that the certificate is over.
+    /// Whether the gateway has reported that the certificate has expired.
     #[must_use]
     pub const fn is_told_expired(&self) -> bool {
         self.refused_as_expired
     }
 
-    /// What is due at `now`.
+    /// The action that is due at `now`.
     #[must_use]
     pub fn next_action(&self, life: &Life, now: UnixTime) -> NextAction {
         let soonest = life.not_before.plus(BACKDATE + ASKED_LEAST);
@@ -179,22 +178,22 @@ impl RenewalScheduler {
         }
     }
 
-    /// After a new certificate, whose life is `life`. It is looked at right away, which activates it at the gateway.
+    /// After a new certificate was installed. A query is due at once, which activates the certificate at the gateway.
     #[must_use]
     pub fn renewed(self, now: UnixTime) -> Self {
         Self { next_look: now, ..Self::new() }
     }
 
-    /// After a look that was answered. `asked`: the gateway wants a renewal now.
+    /// After a successful query. `asked`: the gateway requests a renewal now.
     #[must_use]
     pub fn looked(self, life: &Life, asked: bool, now: UnixTime, draw: u64) -> Self {
         let every = life.look_every();
-        // 90 to 110 %, so that a fleet started by one power cut spreads out.
+        // 90 to 110 %, so that machines that started at the same time spread out.
         let next_look = now.plus(every.mul_f32(0.9) + share(every / 5, draw));
         Self { asked, next_look, ..Self::new() }
     }
 
-    /// After an attempt of any kind that failed.
+    /// After any failed attempt.
     #[must_use]
     pub fn failed(self, life: &Life, retry_after: Option<Duration>, now: UnixTime, draw: u64) -> Self {
         let failures = self.failures.saturating_add(1);
@@ -202,13 +201,13 @@ impl RenewalScheduler {
         Self { failures, locked: false, next_try: later(now, pause), ..self }
     }
 
-    /// After the gateway said that the certificate is over, whatever we think the time is.
+    /// After the gateway has reported that the certificate has expired, whatever the local clock says.
     #[must_use]
     pub fn expired(self) -> Self {
         Self { failures: self.failures.saturating_add(1), refused_as_expired: true, ..self }
     }
 
-    /// After a refusal that stands until a person lifts it: slowly, a look's length between half and whole.
+    /// After a refusal that lasts until a person changes it: the next attempt is after 50 to 100 % of the interval between queries.
     #[must_use]
     pub fn locked(self, life: &Life, retry_after: Option<Duration>, now: UnixTime, draw: u64) -> Self {
         let every = life.look_every();
@@ -223,7 +222,7 @@ impl Default for RenewalScheduler {
     }
 }
 
-/// `now` plus `pause`, rounded up: whole seconds are all we have, and a pause must not vanish.
+/// `now` plus `pause`, rounded up to whole seconds, so that a short pause does not become zero.
 fn later(now: UnixTime, pause: Duration) -> UnixTime {
     now.plus(pause + Duration::from_millis(999))
 }
@@ -240,7 +239,7 @@ mod tests {
         UnixTime::new(secs)
     }
 
-    /// A day from 100,000, renewal from its middle.
+    /// Valid for a day from second 100,000, to be renewed from the middle of it.
     fn day() -> Life {
         Life {
             not_before: at(100_000).minus(BACKDATE),
@@ -292,8 +291,8 @@ mod tests {
         check(scheduler, 100_060, NextAction::Renew);
     }
 
-    /// The worst case: one power cut started the whole fleet in the same second, and then all are asked at once. What
-    /// spreads them is that each looks at a time of its own.
+    /// The worst case: all machines start in the same second, and then all are asked to renew. Their queries are at different times,
+    /// and so are their renewals.
     #[test]
     fn a_fleet_that_is_asked_renews_over_minutes() {
         let fleet = 1_000_u64;

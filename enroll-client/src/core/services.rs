@@ -1,6 +1,5 @@
-//! What a machine's owner lets others reach on it, and what its own programs may reach elsewhere: the flags of `run`, the
-//! file `services.toml`, and the decision on each stream. The gateway's word is not enough: whoever it lets through is
-//! looked at again here.
+//! The services that a machine exposes, and the remote services that its own programs can reach: the flags of `run`, the file
+//! `services.toml`, and the decision about each stream. The machine checks the caller of a stream itself, after the gateway has.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +14,7 @@ use crate::text::report::{Complaint, Exit, Refusal};
 /// The file in the identity folder.
 pub const FILE: &str = "services.toml";
 
-/// Where a service is.
+/// The address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceTarget {
     /// `host:port`.
@@ -33,7 +32,7 @@ impl fmt::Display for ServiceTarget {
     }
 }
 
-/// Whom the owner lets in, of those whom the gateway lets through.
+/// Callers that the owner allows, among those that the gateway allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedCaller {
     /// Every person, or every machine.
@@ -72,24 +71,24 @@ impl AllowedCaller {
     }
 }
 
-/// One service.
+/// A service that this machine exposes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExposedService {
-    /// Where it is.
+    /// Where the machine connects to.
     pub target: ServiceTarget,
-    /// AllowedCaller can read what it says.
+    /// Whether the gateway can read its bytes.
     pub mode: Mode,
-    /// Whom it is for; anybody of the list.
+    /// A caller must match one of these.
     pub allow: Vec<AllowedCaller>,
 }
 
-/// What a caller takes for a stream: its own choice, and not the gateway's.
+/// Which streams a caller accepts. The caller decides this, not the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sealing {
-    /// Sealed, unless the service encrypts by itself.
+    /// Only sealed ones, unless the service encrypts by itself.
     #[default]
     Usual,
-    /// The service's own bytes too, which the gateway could read.
+    /// Unsealed ones too, which the gateway can read.
     Raw,
 }
 
@@ -100,10 +99,11 @@ impl Sealing {
         if raw { Self::Raw } else { Self::Usual }
     }
 
-    /// Whether a stream to `service` may be as the gateway says it is. Sealed always may: the machine proves who it is.
+    /// Checks the mode that the gateway reports for a stream to `service`. Sealed is always accepted, because the machine proves its
+    /// identity.
     ///
     /// # Errors
-    /// When the gateway could read what was not meant for it.
+    /// When the stream is unsealed, so that the gateway could read it, and the caller does not accept that.
     pub fn check(self, service: &str, machine: &Name, offered: Mode) -> Result<(), Box<Refusal>> {
         if offered == Mode::Sealed || self == Self::Raw || ENCRYPTED_NAMES.contains(&service) {
             return Ok(());
@@ -125,20 +125,20 @@ impl Sealing {
     }
 }
 
-/// A service elsewhere, offered to the programs of this machine on a local address.
+/// A service on another machine that programs of this machine reach at a local address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteService {
-    /// Where its programs connect.
+    /// The local address, `host:port`.
     pub listen: String,
-    /// The service.
+    /// Name of the service on `machine`.
     pub service: String,
     /// The machine that exposes it.
     pub machine: Name,
-    /// What is taken for a stream to it.
+    /// Which streams are accepted.
     pub sealing: Sealing,
 }
 
-/// Everything that `run` was told.
+/// The services of `run`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
     exposed: BTreeMap<String, ExposedService>,
@@ -170,7 +170,7 @@ struct RawReach {
     mode: Option<String>,
 }
 
-/// What is said of a service to be reached, beside where it is.
+/// The options of a `--reach`.
 #[derive(Default)]
 struct ReachOptions {
     listen: Option<String>,
@@ -188,16 +188,16 @@ const REACH_HINT: &str = "write NAME=SERVICE@MACHINE:PORT, such as puppet=puppet
 127.0.0.1:8140";
 
 impl Services {
-    /// Nothing is exposed, nothing is reached.
+    /// No services.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// What the file says. `place` names it in complaints.
+    /// Parses the file. `place` is its path for complaints.
     ///
     /// # Errors
-    /// When it makes no sense, with the place.
+    /// When it is invalid.
     pub fn parse(text: &str, place: &str) -> Result<Self, Complaint> {
         let raw: RawFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -215,10 +215,10 @@ impl Services {
         Ok(services)
     }
 
-    /// What the file in the folder says, if it is there, and the flags `--expose` and `--reach`.
+    /// The services of the file, if there is one, and of the flags `--expose` and `--reach`.
     ///
     /// # Errors
-    /// When either makes no sense, or two flags of one kind name the same service.
+    /// When either is invalid, or two flags of one kind name the same service.
     pub fn configured(file: Option<&str>, expose: &[String], reach: &[String]) -> Result<Self, Complaint> {
         let mut services = file.map_or_else(|| Ok(Self::none()), |text| Self::parse(text, FILE))?;
         once_each("--expose", expose)?;
@@ -228,7 +228,7 @@ impl Services {
         Ok(services)
     }
 
-    /// Adds what a `--expose` says; it takes the place of what the file says of the same name.
+    /// Adds the service of an `--expose`. It replaces one of the same name in the file.
     ///
     /// # Errors
     /// When a part of it cannot be parsed, or more than [`SERVICES_MAX`] services are exposed.
@@ -251,7 +251,7 @@ impl Services {
         self.add(name, target, mode, &allow)
     }
 
-    /// Adds what a `--reach` says.
+    /// Adds the service of a `--reach`.
     ///
     /// # Errors
     /// When a part of it cannot be parsed.
@@ -303,7 +303,7 @@ impl Services {
             Some((place, port)) => (place, Some(port.parse::<u16>().map_err(|_| bad())?)),
             None => (to, None),
         };
-        // With a dot, as it was written before.
+        // The dot is an earlier spelling.
         let (service, machine) = place.split_once('@').or_else(|| place.split_once('.')).ok_or_else(bad)?;
         let machine = Name::parse(machine).map_err(|_| bad())?;
         if !is_service_name(service) {
@@ -325,13 +325,13 @@ impl Services {
         Ok(())
     }
 
-    /// What is exposed, each as `name (mode)`.
+    /// The exposed services, each as `name (mode)`.
     #[must_use]
     pub fn offers(&self) -> Vec<String> {
         self.exposed.iter().map(|(name, service)| format!("{name} ({})", service.mode.as_str())).collect()
     }
 
-    /// What the gateway hears of them: names, never targets.
+    /// The exposed services as reported to the gateway: names without targets.
     #[must_use]
     pub fn hello(&self) -> Hello {
         let services =
@@ -339,32 +339,32 @@ impl Services {
         Hello { client: env!("CARGO_PKG_VERSION").to_owned(), services: services.collect() }
     }
 
-    /// What is reached, by name.
+    /// The remote services, by name.
     pub fn reaches(&self) -> impl Iterator<Item = (&str, &RemoteService)> {
         self.reaches.iter().map(|(name, reach)| (name.as_str(), reach))
     }
 
-    /// The names of what is exposed.
+    /// The names of the exposed services.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.exposed.keys().map(String::as_str)
     }
 
-    /// Whether nothing is exposed and nothing reached.
+    /// Whether there are no services of either kind.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.exposed.is_empty() && self.reaches.is_empty()
     }
 
-    /// Whether anything is sealed, for which this machine needs a certificate of its own.
+    /// Whether any exposed service is sealed, so that this machine needs a server certificate.
     #[must_use]
     pub fn any_sealed(&self) -> bool {
         self.exposed.values().any(|service| service.mode == Mode::Sealed)
     }
 
-    /// Decides on one stream that the gateway let through.
+    /// Decides about a stream that the gateway allowed.
     ///
     /// # Errors
-    /// The refusal as the protocol has it, and a sentence for the caller.
+    /// The protocol's refusal code, and a sentence for the caller.
     pub fn decide(&self, open: &Open) -> Result<&ExposedService, (OpenRefusal, String)> {
         let service = self
             .exposed
@@ -389,20 +389,20 @@ fn parse_target(text: &str) -> Option<ServiceTarget> {
     if let Some(path) = text.strip_prefix("unix:") {
         return path.starts_with('/').then(|| ServiceTarget::Unix(PathBuf::from(path)));
     }
-    // A port alone is one of this machine.
+    // A port alone is on the loopback address.
     let (host, digits) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
     let port: u16 = digits.parse().ok()?;
     (!host.is_empty() && port != 0).then(|| ServiceTarget::Tcp(format!("{host}:{digits}")))
 }
 
-/// Ports at which TLS or SSH is spoken, where a second layer is for nothing: SSH, HTTPS, LDAPS, DNS over TLS, FTPS, IMAPS,
+/// Ports of services that use TLS or SSH themselves, so that sealing adds nothing: SSH, HTTPS, LDAPS, DNS over TLS, FTPS, IMAPS,
 /// POP3S, AMQPS, Kubernetes, syslog over TLS, Puppet, HTTPS again, MQTT over TLS.
 const ENCRYPTED: [u16; 14] = [22, 443, 636, 853, 990, 993, 995, 5671, 6443, 6514, 8140, 8443, 8883, 9443];
 
-/// Services of these names encrypt by themselves, wherever they listen.
+/// Services with these names encrypt by themselves, on any port.
 const ENCRYPTED_NAMES: [&str; 2] = ["ssh", "https"];
 
-/// Sealed, unless the service is known to encrypt by itself.
+/// The default mode: sealed, unless the service is known to encrypt by itself.
 fn usual_mode(name: &str, target: &ServiceTarget) -> Mode {
     let port = match target {
         ServiceTarget::Tcp(address) => address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
@@ -412,7 +412,7 @@ fn usual_mode(name: &str, target: &ServiceTarget) -> Mode {
     if encrypted { Mode::Raw } else { Mode::Sealed }
 }
 
-/// Two of one name: one of them would win, and nobody said which.
+/// Refuses two flags with the same name, because it is unclear which one is meant.
 fn once_each(option: &str, flags: &[String]) -> Result<(), Complaint> {
     let name = |flag: &String| flag.split_once('=').map(|(name, _)| name.to_owned());
     let names: Vec<String> = flags.iter().filter_map(name).collect();

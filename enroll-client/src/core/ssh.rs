@@ -1,4 +1,4 @@
-//! What is believed of what a gateway says about SSH: its CAs, and a certificate for a key of ours.
+//! Checks of the gateway's replies about SSH: its SSH CAs, and a certificate for our key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,10 @@ use wire::ssh::{SshCaReply, SshReply, ca_statement, ordered_ca_statement};
 use crate::core::trust::anchors_of;
 use crate::text::report::{Complaint, Exit};
 
-/// The host key of every current OpenSSH.
+/// The Ed25519 host key, which every current OpenSSH has.
 pub const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 
-/// The SSH CAs of a gateway, each line read as a key, so that nothing else can be in what is printed.
+/// The SSH CAs of a gateway. Each line was parsed as a key, so that no other text can be printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cas {
     domain: TrustDomain,
@@ -20,11 +20,11 @@ pub struct Cas {
 }
 
 impl Cas {
-    /// Reads what a gateway says, which must be about our trust `domain`, no older than what was heard `before`, and signed by its CA
-    /// for gateways under one of our `roots`: the key for TLS alone names nobody to be believed.
+    /// Checks a reply: it must be about our trust `domain`, its order at least `before`, and signed by a CA for gateways under one of
+    /// our `roots`. The gateway's TLS key alone cannot sign it.
     ///
     /// # Errors
-    /// When it is about another, or names no CA, or one that is no key, or was not signed by whom we believe.
+    /// When a check fails, no CA is named, or a CA is not a key.
     pub fn read(
         reply: &SshCaReply,
         domain: &TrustDomain,
@@ -52,7 +52,7 @@ impl Cas {
         Ok(cas)
     }
 
-    /// Lines for `known_hosts`: every machine's certificate is believed under its DNS name, and under `also`.
+    /// Lines for `known_hosts` that accept every machine's certificate under its DNS name and under the patterns `also`.
     #[must_use]
     pub fn known_hosts(&self, also: &[Pattern]) -> Vec<String> {
         let all = format!("*.machine.{}", self.domain);
@@ -68,7 +68,7 @@ impl Cas {
     }
 }
 
-/// Whether the CA for gateways signed it.
+/// Checks order and signature.
 fn vouched(
     reply: &SshCaReply,
     domain: &TrustDomain,
@@ -80,7 +80,7 @@ fn vouched(
     let ca = pki::parse_pem("CERTIFICATE", &reply.ca).map_err(|error| error.to_string())?;
     let [ca] = ca.as_slice() else { return Err("it is not signed".to_owned()) };
     let order = Order::new(reply.order);
-    // Before the signature: what came earlier is signed as well.
+    // A replayed older reply has a valid signature, so the order is checked too.
     order.check(before).map_err(|error| error.to_string())?;
     let (domain, user, host) = (&reply.trust_domain, &reply.user, &reply.host);
     let (statement, signature) = if order == Order::default() {
@@ -97,21 +97,18 @@ fn bad_reply(what: &str) -> Complaint {
         .hint("this program may be older than the gateway")
 }
 
-/// Lines as text that ends with a line end.
+/// The lines, each with a newline.
 #[must_use]
 pub fn text(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// A pattern of `known_hosts` that can stand in a list of them.
+/// A pattern of `known_hosts` that can be an element of a comma-separated list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern.
-    ///
-    /// # Errors
-    /// When it would end the list, or mean something else.
+    /// Refuses characters that end the list or have another meaning in it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let ours = |byte: u8| byte.is_ascii_alphanumeric() || b"*?.-_:[]".contains(&byte);
         if !text.is_empty() && text.bytes().all(ours) {
@@ -128,10 +125,7 @@ impl std::fmt::Display for Pattern {
     }
 }
 
-/// Checks a certificate that came for the key `public`: it must be for this key, of this kind, and signed by the CA it came with.
-///
-/// # Errors
-/// When any of these does not hold, or it cannot be parsed.
+/// Checks the certificate in a reply: it must be for the key `public`, of this kind, and signed by the CA in the reply.
 pub fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply, Complaint> {
     let cert = SshCertificate::parse(&reply.certificate).map_err(|error| bad_reply(&error.to_string()))?;
     let ca = SshKey::parse(&reply.ca).map_err(|error| bad_reply(&error.to_string()))?;
@@ -139,7 +133,7 @@ pub fn check(reply: SshReply, kind: SshKind, public: &SshKey) -> Result<SshReply
     if cert.kind() != kind || !cert.certifies(public) {
         return Err(bad_reply("the certificate is for another key, or of another kind"));
     }
-    // What is written down of it is what stands in it.
+    // The fields come from the certificate, not from the reply.
     Ok(SshReply {
         certificate: cert.line(),
         serial: cert.serial().to_string(),

@@ -1,4 +1,4 @@
-//! What is believed of a gateway's replies, and what is printed of them.
+//! Replies about SSH that are accepted and refused, and the lines printed from them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn ca(kind: SshKind) -> SshCa {
 
 const NOW: UnixTime = UnixTime::new(100_000);
 
-/// Somebody who believes `authority`, and hears this from it.
+/// A client that trusts `authority` reads this reply.
 fn read(authority: &Authority, reply: &SshCaReply) -> Result<Cas, Complaint> {
     let credential = authority.credential("person/alice", NOW);
     Cas::read(reply, credential.domain(), &credential.roots, Order::default(), NOW)
@@ -56,7 +56,7 @@ fn a_reply_cannot_smuggle_lines() {
         let complaint = read(&authority, &reply).unwrap_err();
         assert!(complaint.what.contains(why), "{reply:?}: {complaint}");
     }
-    // A comment is no key, and is not kept.
+    // The comment is dropped.
     let cas = read(&authority, &said(&[&good], &[&format!("{good} * x")])).unwrap();
     assert_eq!(cas.known_hosts(&[]), [format!("@cert-authority *.machine.td.example {good}")]);
 }
@@ -89,7 +89,7 @@ fn cas_are_believed_on_the_word_of_a_ca_alone() {
     }
 }
 
-/// What was signed once stays signed: what is taken goes forward only.
+/// An older reply has a valid signature and is refused by its order.
 #[test]
 fn cas_that_were_replaced_do_not_come_back() {
     let ours = Authority::new();

@@ -1,5 +1,5 @@
-//! The command line of ssh, read as ssh reads it: which options take a value, which word is the host, what belongs to the command
-//! there. Pure. So `lychgate ssh` stands wherever ssh does, behind `rsync -e`, `scp -S` and `GIT_SSH_COMMAND` too.
+//! Parses a command line of ssh as ssh does: which options take a value, which argument is the host, where the remote command
+//! begins. So `lychgate ssh` can replace ssh, also in `rsync -e`, `scp -S` and `GIT_SSH_COMMAND`.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,28 +8,28 @@ use crate::text::report::{Complaint, Exit};
 /// The options of ssh(1) that take a value, of all versions up to 10.
 const WITH_VALUE: &str = "BDEFIJLOPQRSWbceilmopw";
 
-/// The keywords of `-o` by which ssh would go elsewhere than our configuration says.
+/// The keywords of `-o` by which ssh would bypass our configuration.
 const ELSEWHERE: [&str; 6] =
     ["proxycommand", "proxyjump", "hostname", "canonicalizehostname", "include", "proxyusefdpass"];
 
-/// What ssh is asked for.
+/// A parsed command line of ssh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshLine {
     words: Vec<OsString>,
     host: Option<Host>,
-    /// Of `-l`, or else of `-o User`.
+    /// From `-l`, or else from `-o User`.
     login: Option<String>,
 }
 
-/// The word that names the host.
+/// The argument that names the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
-    /// Which word it is.
+    /// Index of the argument.
     at: usize,
-    /// What stands before the name: a login with its `@`, or the beginning of an `ssh://` URI.
+    /// The text before the name: a login with its `@`, or the beginning of an `ssh://` URI.
     before: String,
     name: String,
-    /// What stands behind it in a URI.
+    /// The text after the name in a URI.
     after: String,
 }
 
@@ -43,14 +43,14 @@ fn refused(option: &str) -> Complaint {
 }
 
 impl SshLine {
-    /// Reads the words behind `ssh`.
+    /// Parses the arguments of `ssh`.
     ///
     /// # Errors
-    /// When one of them would lead past the gateway, or an option lacks its value.
+    /// When an option would bypass the gateway or lacks its value.
     pub fn read(words: &[OsString]) -> Result<Self, Complaint> {
         let mut line = Self { words: words.to_vec(), host: None, login: None };
         let mut at = 0;
-        // Options stand before the host and behind it; the second word that is none begins the command.
+        // Options may precede and follow the host; the second argument that is not an option begins the command.
         while let Some(word) = words.get(at) {
             let text = word.to_string_lossy();
             if text == "--" {
@@ -70,7 +70,7 @@ impl SshLine {
         Ok(line)
     }
 
-    /// Reads a word of options, with the value in the next word if there is one; gives where to go on.
+    /// Parses an argument of options, and the next argument if it is their value. Returns the index of the next one.
     fn options(&mut self, at: usize, word: &str) -> Result<usize, Complaint> {
         let Some((place, letter)) = word.char_indices().skip(1).find(|(_, letter)| WITH_VALUE.contains(*letter)) else {
             return Ok(at + 1);
@@ -110,13 +110,13 @@ impl SshLine {
         }
     }
 
-    /// The name of the host as it stands there; nothing when ssh was asked for something that needs none, such as `-V`.
+    /// The host's name as written; `None` for a command line without host, such as `-V`.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.host.as_ref().map(|host| host.name.as_str())
     }
 
-    /// The login that is asked for, if one is: of `-l` and `-o User` before that of the host, as in ssh.
+    /// The login name, if there is one: `-l` and `-o User` take precedence over that in the host argument, as in ssh.
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         let of_host = || {
@@ -126,7 +126,7 @@ impl SshLine {
         self.login.as_deref().or_else(of_host)
     }
 
-    /// All words, with another name for the host.
+    /// All arguments, with another name for the host.
     #[must_use]
     pub fn with_host(&self, name: &str) -> Vec<OsString> {
         let mut words = self.words.clone();
@@ -150,7 +150,7 @@ impl Host {
             Some((rest, path)) => (rest, format!("/{path}")),
             None => (rest, String::new()),
         };
-        // The last one, as in ssh: a login may contain it.
+        // The last `@`, as in ssh: a login name may contain one.
         let (login, name) = match rest.rsplit_once('@') {
             Some((login, name)) => (format!("{login}@"), name),
             None => (String::new(), rest),
@@ -203,7 +203,7 @@ mod tests {
         check("", None, None, "");
     }
 
-    /// As these programs were seen to call it.
+    /// Command lines recorded from these programs.
     #[test]
     fn as_rsync_scp_and_git_call_it() {
         check(
@@ -253,7 +253,7 @@ mod tests {
         let quoted = [OsString::from("-o"), OsString::from(" ProxyCommand nc %h 22"), OsString::from("m")];
         assert!(SshLine::read(&quoted).is_err());
         assert!(SshLine::read(&words("m -l")).unwrap_err().what.contains("lacks its value"));
-        // What stands in the command there is not ours.
+        // The remote command is not parsed.
         check("m -- ssh -J x y", Some("m"), None, "FULL -- ssh -J x y");
         check("m ssh -J x y", Some("m"), None, "FULL ssh -J x y");
     }

@@ -1,5 +1,5 @@
-//! Where to join: a join token or a URL, parsed once into its final form. Nothing in a token is checked here but its
-//! shape: the client cannot verify the signature and need not, for it only reads where to go and whom to expect there.
+//! The argument of `join`: a join token or a URL. Only the form of a token is checked: the client cannot verify the signature, and
+//! uses only the gateway's address and the pin.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,7 @@ use crate::text::report::{Complaint, Exit};
 /// The port of `https` URLs that name none (RFC 9110 4.2.2).
 const HTTPS_PORT: u16 = 443;
 
-/// Longest string `join` accepts. A token is about 600 bytes; this leaves room for longer names and RSA signatures, and
-/// keeps somebody's pasted file out.
+/// Longest argument of `join`, in bytes. A token has about 600 bytes; the limit allows longer names and RSA signatures.
 const INPUT_MAX: usize = 8 * 1024;
 
 /// `host:port`.
@@ -26,26 +25,20 @@ pub struct Address {
 
 /// Why a string is not an address or a pin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadTarget {
-    /// Nothing there.
     #[error("nothing to join is given")]
     Empty,
-    /// Far too long.
     #[error("that is longer than {INPUT_MAX} bytes, so neither a token nor a URL")]
     TooLong,
-    /// Some other protocol.
     #[error("`{0}` is not an https URL")]
     NotHttps(String),
-    /// A user name, a path or a query.
     #[error("`{0}` has parts that a gateway's URL does not have (only https://HOST[:PORT][#PIN])")]
     TooManyParts(String),
-    /// The host is neither a name nor an address.
     #[error("`{0}` is not a host name or an IP address")]
     BadHost(String),
-    /// The port is no number from 1 to 65535.
     #[error("`{0}` is not a port")]
     BadPort(String),
-    /// Not 64 hex digits.
     #[error("`{0}` is not a pin: 64 hex digits, the SHA-256 of the root's public key")]
     BadPin(String),
     /// The three parts are there but do not decode.
@@ -54,7 +47,6 @@ pub enum BadTarget {
     /// There is a token in it, and more than that. It is not repeated: it is a secret.
     #[error("that looks like a join token with something else around it")]
     Mangled,
-    /// A JWT for something else.
     #[error("the token is not a join token but one for `{0}`")]
     OtherAudience(String),
 }
@@ -73,10 +65,7 @@ impl From<BadTarget> for Complaint {
 }
 
 impl Address {
-    /// From `host`, `host:port`, `1.2.3.4:port` or `[v6]:port`.
-    ///
-    /// # Errors
-    /// When host or port cannot be such.
+    /// Parses `host`, `host:port`, `1.2.3.4:port` or `[v6]:port`.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, BadTarget> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -120,7 +109,7 @@ impl Address {
         self.port
     }
 
-    /// As it stands in a `Host` header and in a URL: IPv6 in brackets, the default port left out (RFC 9110 4.2.3).
+    /// The form of a `Host` header and a URL: IPv6 in brackets, without the default port (RFC 9110 4.2.3).
     #[must_use]
     pub fn authority(&self) -> String {
         let full = self.to_string();
@@ -153,12 +142,12 @@ fn is_host(host: &str) -> bool {
     (1..=253).contains(&name.len()) && name.split('.').all(label)
 }
 
-/// A DNS name, and no address, as somebody else wrote it: nothing in it but letters, digits, `.`, `-` and `_`.
+/// A DNS name (not an address) from another party: only letters, digits, `.`, `-` and `_`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsName(String);
 
 impl DnsName {
-    /// In lower case, without the dot at its end.
+    /// Converts to lower case and drops a trailing dot.
     ///
     /// # Errors
     /// [`BadTarget`]: neither a join token nor an https URL of a gateway.
@@ -178,16 +167,16 @@ impl std::fmt::Display for DnsName {
     }
 }
 
-/// A join token and what can be read from it.
+/// A join token and its claims.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The whole string: a secret.
+    /// The token itself, a secret.
     pub text: String,
-    /// Where to go.
+    /// The enroll face.
     pub gateway: Address,
-    /// Whom to expect there.
+    /// The root to expect.
     pub pin: KeyDigest,
-    /// When it ends, by the gateway's clock.
+    /// End of its validity, by the gateway's clock.
     pub expires: UnixTime,
     /// `machine` or `person`.
     pub role: String,
@@ -199,23 +188,22 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// What `join` was given.
+/// The argument of `join`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinTarget {
     /// A token: gateway, pin and admission in one string.
     Token(Token),
     /// A gateway, perhaps with its pin behind `#`.
     Url {
-        /// Where to go.
+        /// The enroll face.
         gateway: Address,
-        /// Whom to expect there.
+        /// The root to expect.
         pin: Option<KeyDigest>,
     },
 }
 
 impl JoinTarget {
-    /// Parses what a person pasted. Blanks and line breaks inside it are dropped: terminals and chat programs put them
-    /// there.
+    /// Parses pasted text. White space inside a token is dropped: terminals and chat programs insert line breaks.
     ///
     /// # Errors
     /// When it is neither a join token nor a gateway's URL.
@@ -232,7 +220,7 @@ impl JoinTarget {
         if text.is_empty() {
             return Err(BadTarget::Empty);
         }
-        // `{"` in base64url: every JWT starts so, also one that was cut short, and nobody writes a host name so.
+        // `{"` in base64url: every JWT starts so, also a truncated one, and no host name does.
         if text.starts_with("eyJ") && !text.contains([':', '/']) {
             return Token::parse(text).map(Self::Token);
         }
@@ -258,18 +246,17 @@ impl JoinTarget {
     }
 }
 
-/// Whether a text has a token in it, which must not be repeated in a message: it would stand in journals.
+/// Whether a text contains a token, so that messages, which end in journals, must not quote it.
 fn looks_like_a_token(text: &str) -> bool {
     text.to_ascii_lowercase().contains("eyj")
 }
 
-/// The token in a file as people and other systems write it: with a byte order mark, in quotes, behind `TOKEN=`, under a comment. One word,
-/// or wrapped into lines.
+/// Finds the token in a file: with a byte order mark, in quotes, after `TOKEN=`, below a comment, on one line or wrapped.
 fn token_in(raw: &str) -> Option<String> {
     let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let lines = raw.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim_start().starts_with('#'));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();
-    // `://` and what follows is a URL, whatever its pin looks like.
+    // A URL, even if its pin looks like a token.
     if text.contains("://") {
         return None;
     }
@@ -282,7 +269,7 @@ fn token_in(raw: &str) -> Option<String> {
     (token.matches('.').count() == 2).then_some(token)
 }
 
-/// How long the signature of a token is at least: of P-256, in base64url. A word that ends sooner goes on in the next line.
+/// Least length of a token's signature: P-256, in base64url. If it is shorter, the token continues on the next line.
 const SIGNATURE: usize = 86;
 
 impl Token {
@@ -292,7 +279,7 @@ impl Token {
         };
         let json =
             URL_SAFE_NO_PAD.decode(payload).map_err(|_| BadTarget::BadToken("its middle part is not base64url"))?;
-        // The audience first, so that some other JWT is named as such.
+        // The audience first, for a precise message about other JWTs.
         let claims: serde_json::Value =
             serde_json::from_slice(&json).map_err(|_| BadTarget::BadToken("its middle part is not JSON"))?;
         let audience = claims.get("aud").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -308,10 +295,7 @@ impl Token {
     }
 }
 
-/// A pin in hex as people write it: any case, with blanks, colons or hyphens between groups, perhaps after `sha256:`.
-///
-/// # Errors
-/// When it is not 64 hex digits.
+/// Parses a pin: 64 hex digits in any case, optionally with blanks, colons or hyphens between them, and after `sha256:`.
 pub fn parse_pin(text: &str) -> Result<KeyDigest, BadTarget> {
     let bad = || BadTarget::BadPin(text.chars().take(80).collect());
     let lower = text.trim().to_ascii_lowercase();
@@ -323,10 +307,7 @@ pub fn parse_pin(text: &str) -> Result<KeyDigest, BadTarget> {
     KeyDigest::parse_hex(&hex).map_err(|_| bad())
 }
 
-/// The wanted name, checked before anything is sent.
-///
-/// # Errors
-/// When the gateway would refuse it for its form.
+/// Parses the requested name, so that an invalid one is refused before anything is sent.
 pub fn parse_name(text: &str) -> Result<Name, Complaint> {
     Name::parse(text).map_err(|bad| {
         Complaint::new(Exit::Usage, "usage", format!("`{text}` cannot be a name: {bad}"))
@@ -364,7 +345,7 @@ mod tests {
         assert_eq!(JoinTarget::parse(raw), want, "{raw}");
     }
 
-    /// As files are written by people, other systems and mail programs; and whatever cannot be used is not repeated.
+    /// Files as people, other systems and mail programs write them. Messages about invalid ones do not quote them.
     #[test]
     fn tokens_as_people_write_them() {
         let claims = "eyJhdWQiOiJ4In0";

@@ -1,5 +1,5 @@
-//! Whom to believe to be the gateway. At first contact it is whoever presents the pinned root; later, whoever leads to a
-//! root of the bundle. Pure: the chain and the time are arguments; [`crate::edge::verifier`] asks this in a handshake.
+//! Verifies the gateway's certificate chain: at first contact by the pinned root, later by the roots of the bundle. The chain and the
+//! time are arguments; [`crate::edge::verifier`] calls this in a handshake.
 
 use std::time::Duration;
 
@@ -9,50 +9,50 @@ use crate::core::target::Address;
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
-/// Who the gateway must be.
+/// How the gateway is verified.
 #[derive(Clone, Debug)]
 pub enum Expected {
-    /// Whoever presents the root with this pin.
+    /// Its chain ends in the root with this pin, which it sends.
     Pin(KeyDigest),
-    /// Whoever leads to one of these roots.
+    /// Its chain ends in one of these roots.
     Roots {
         /// The trust domain.
         domain: TrustDomain,
         /// The roots, DER.
         roots: Vec<Vec<u8>>,
     },
-    /// Anybody: only to see which root is presented. Nothing is sent to it.
+    /// Not at all: only to read the root that it presents. No request is sent.
     Anybody,
 }
 
-/// DistrustCause somebody is not believed to be the gateway.
+/// Why the peer is not accepted as the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distrust {
     place: String,
     why: DistrustCause,
 }
 
-/// The reasons, the most telling first.
+/// The causes, the most specific first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DistrustCause {
-    /// Another root, or none at all.
+    /// It presents another root, or none.
     OtherRoot { presented: Option<KeyDigest>, expected: KeyDigest },
-    /// It does not lead to our roots.
+    /// Its chain does not end in one of our roots.
     OtherCa,
     /// The certificate is for another host.
     OtherHost,
-    /// By our clock it is not valid yet.
+    /// It is not valid yet by the local clock.
     TooEarly { now: UnixTime, from: UnixTime },
-    /// By our clock it is not valid any more.
+    /// It has expired by the local clock.
     TooLate { now: UnixTime, at: UnixTime },
-    /// Our own roots cannot be used.
+    /// Our own roots are invalid.
     OwnRoots(String),
-    /// Any other fault of the chain, as the verifier words it.
+    /// Any other error of the verification.
     Other(String),
 }
 
 impl Distrust {
-    /// The same, with the address that was called.
+    /// Adds the address of the connection.
     #[must_use]
     pub fn at(self, address: &Address) -> Self {
         Self { place: address.to_string(), ..self }
@@ -115,7 +115,7 @@ impl From<Distrust> for Complaint {
     }
 }
 
-/// The certificate by which a gateway was believed. What that gateway says of itself goes no further than it.
+/// The verified certificate of a gateway. It limits the addresses and times that the gateway may claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayCertificate {
     leaf: Vec<u8>,
@@ -124,7 +124,7 @@ pub struct GatewayCertificate {
 }
 
 impl GatewayCertificate {
-    /// Whether it is for this host name or address.
+    /// Whether it contains this host name or address.
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
         pki::names_host(&self.leaf, host)
@@ -137,16 +137,13 @@ impl GatewayCertificate {
     }
 }
 
-/// How wrong this machine's clock may be before it is believed over the gateway's certificates: a machine whose clock is
-/// off by an hour, or set to the wrong zone by one, must still be able to join and be told. It lengthens the life of a
-/// stolen gateway key, which never leaves the gateway's memory and lives a week, by as much.
+/// Tolerance for the local clock in the validity check of the gateway's certificate: a machine whose clock is off by an hour, for
+/// example by a wrong time zone, must still be able to join. It extends the validity of a stolen gateway key, which never leaves
+/// the gateway's memory and is valid for a week, by the same time.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
 
-/// Decides whether a chain, leaf first, is that of the gateway at `host`, by a clock that may be a little wrong. Gives the
-/// certificate by which it is believed; none where anybody would be.
-///
-/// # Errors
-/// DistrustCause it is not believed.
+/// Decides whether a chain, leaf first, is that of the gateway at `host`, within [`CLOCK_TOLERANCE`] of `now`. Returns the gateway's
+/// certificate, `None` with [`Expected::Anybody`].
 pub fn verify_gateway(
     expected: &Expected,
     chain: &[&[u8]],
@@ -171,7 +168,7 @@ fn judge(
     judge_at(expected, chain, host, other).or(by_the_clock)
 }
 
-/// Decides at one time.
+/// Decides for exactly this time.
 fn judge_at(
     expected: &Expected,
     chain: &[&[u8]],
@@ -192,7 +189,7 @@ fn judge_at(
         }
         Expected::Roots { domain, roots } => usable_anchors(domain, roots, now)?,
     };
-    // The root may be sent along; the chain is built without it.
+    // The peer may send the root too; it is not needed to build the chain.
     match pki::verify_gateway(leaf, rest, &anchors, host, now) {
         Ok(peer) => {
             Ok(Some(GatewayCertificate { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after }))
@@ -201,8 +198,8 @@ fn judge_at(
     }
 }
 
-/// The roots that can be used now. While a root is being replaced the bundle holds an old one too, and the day it expires
-/// must not be the day on which the new one stops working.
+/// The roots that are valid now. While a root is being replaced the bundle contains the old one too, whose expiry must not make the
+/// set invalid.
 fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, DistrustCause> {
     let all: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
     let usable: Vec<&[u8]> =
@@ -214,10 +211,10 @@ fn usable_anchors(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Res
     })
 }
 
-/// What a certificate of ours must lead to: those of the roots we hold that can be used now.
+/// The trust anchors of our own certificate: the roots in `roots` that are valid now.
 ///
 /// # Errors
-/// When none can, in words.
+/// A message, when none is valid.
 pub fn anchors_of(domain: &TrustDomain, roots: &[Vec<u8>], now: UnixTime) -> Result<TrustAnchors, String> {
     usable_anchors(domain, roots, now).map_err(|why| Distrust { place: "the gateway".to_owned(), why }.to_string())
 }
@@ -234,7 +231,7 @@ fn root_fault(error: AnchorError, now: UnixTime) -> DistrustCause {
 fn peer_fault(error: PeerError, now: UnixTime) -> DistrustCause {
     match error {
         PeerError::WrongHost { .. } => DistrustCause::OtherHost,
-        // A root of the same name with another key, such as a gateway that was set up anew, shows as a bad signature.
+        // A root of the same name with another key, such as that of a reinstalled gateway, gives a signature error.
         PeerError::Chain(ChainError::UnknownIssuer | ChainError::Path { .. }) => DistrustCause::OtherCa,
         PeerError::Chain(ChainError::Leaf(fault) | ChainError::Issuer(fault)) => {
             certificate_fault(&fault, now).unwrap_or_else(|| DistrustCause::Other(fault.to_string()))
@@ -243,7 +240,7 @@ fn peer_fault(error: PeerError, now: UnixTime) -> DistrustCause {
     }
 }
 
-/// A fault that is about time.
+/// The cause for a fault that depends on the time.
 fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<DistrustCause> {
     match fault {
         CertFault::NotYetValid { from } => Some(DistrustCause::TooEarly { now, from: *from }),
@@ -254,19 +251,19 @@ fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<DistrustCause> 
 
 #[cfg(test)]
 impl GatewayCertificate {
-    /// One that is valid then, for nobody.
+    /// A certificate with this validity and no names.
     pub(crate) fn valid(not_before: UnixTime, not_after: UnixTime) -> Self {
         Self { leaf: vec![], not_before, not_after }
     }
 
-    /// The one that this server shows.
+    /// The certificate of this test server.
     pub(crate) fn of(server: &crate::testing::ServerChain) -> Self {
         let anytime = (UnixTime::new(0), UnixTime::new(u64::MAX));
         Self { leaf: server.chain[0].to_vec(), ..Self::valid(anytime.0, anytime.1) }
     }
 }
 
-/// What a person is shown to compare when no pin was given.
+/// The message with the root's fingerprint, for a person to compare when no pin was given.
 #[must_use]
 pub fn fingerprint_block(pin: &KeyDigest) -> String {
     text::fingerprint(&pin.hex(), "    ")
@@ -279,7 +276,7 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::new(100_000);
 
-    /// Judges the chain that `server` presents for `gw.example`, issued at [`NOW`] for a day.
+    /// Verifies the chain of `server` for `gw.example`, issued at [`NOW`] for a day.
     #[track_caller]
     fn check(expected: &Expected, server: &Authority, host: &str, now: u64, want: &str) {
         let shown = server.server("gw.example", NOW);
@@ -372,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_pinned_key_in_somebody_elses_wording_is_not_the_root() {
-        // Only the self-signed root counts, wherever it stands in the chain.
+        // Only the self-signed root counts, at any position in the chain.
         let ours = Authority::new();
         let shown = ours.server("gw.example", NOW);
         let without_root: Vec<&[u8]> = shown.chain[..2].iter().map(|der| der.as_ref()).collect();

@@ -1,89 +1,88 @@
-//! The control conversation of a machine's tunnel, as the machine holds it: when to connect, what to say, when to give a
-//! connection up. Pure: time is counted from any fixed moment and random draws are arguments.
+//! State machine of a machine's tunnel, the machine's side: when to connect, which frames to send, when to give up a connection.
+//! Times are durations since any fixed moment, and random numbers are arguments.
 
 use std::time::Duration;
 
 use pki::UnixTime;
 use wire::tunnel::{Closing, FromMachine, Reason, ToMachine};
 
-/// From the connection to the welcome.
+/// Time limit from the connection to the welcome frame.
 pub const WELCOME_TIME: Duration = Duration::from_secs(15);
 
-/// How often a heartbeat goes out while streams are open, whatever the gateway asks for in quiet times.
+/// Heartbeat interval while streams are open, regardless of the interval that the gateway asks for.
 pub const BUSY_EVERY: Duration = Duration::from_secs(15);
 
-/// First ceiling of the backoff.
+/// First upper bound of the backoff.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// Last ceiling of the backoff: a machine is back within minutes of its gateway, however long that was away.
+/// Largest upper bound of the backoff: a machine reconnects within minutes after its gateway is back, however long that was down.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(300);
 
-/// Longest time that the gateway may ask us to stay away, or to spread over: should it be wrong, we are not lost.
+/// Longest reconnect delay or spread that is accepted from the gateway, in case its value is wrong.
 pub const AWAY_MOST: Duration = Duration::from_secs(3_600);
 
-/// How long a machine that is locked stays away, and at most as long again: within the minute after the lock is lifted it is back.
+/// Least reconnect delay of a locked machine; the most is twice that. So it reconnects within a minute after the lock is lifted.
 pub const LOCKED_AWAY: Duration = Duration::from_secs(30);
 
-/// How long a machine stays away when another tunnel took the place of its own: two that do not know of each other must not
-/// throw each other out all day.
+/// Reconnect delay after another tunnel has replaced this one: two copies of a machine must not replace each other continuously.
 pub const REPLACED_AWAY: Duration = Duration::from_secs(300);
 
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline may have passed.
+    /// [`Tunnel::deadline`] may have passed.
     Tick,
-    /// A connection was made.
+    /// The TLS connection is established.
     Connected,
-    /// None was made; the gateway may have said when to come back.
+    /// The attempt failed; with the gateway's `Retry-After`, if it sent one.
     NotConnected(Option<Duration>),
     /// The connection broke.
     Lost,
-    /// The gateway said something.
+    /// A frame of the gateway.
     Frame(ToMachine),
-    /// There is a renewed certificate.
+    /// The certificate was renewed.
     Renewed,
-    /// So many streams are open, control aside.
+    /// Number of open streams, without the control stream.
     Streams(usize),
 }
 
-/// What is to be done.
+/// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect, and come back with [`Input::Connected`] or [`Input::NotConnected`].
+    /// Connect. The result is [`Input::Connected`] or [`Input::NotConnected`].
     Connect,
-    /// Say hello on a new control stream.
+    /// Open the control stream and send the hello frame.
     Hello,
-    /// Say this.
+    /// Send a frame.
     Send(FromMachine),
     /// Prove the renewed certificate on this connection.
     Reauthenticate,
-    /// Close the connection. [`Input::Lost`] is not awaited.
+    /// Close the connection. [`Input::Lost`] does not follow.
     HangUp,
-    /// Ask the gateway how things stand: whether to renew, or why it ended the tunnel.
+    /// Query the gateway's `GET /v1/self`: whether to renew, or why it ended the tunnel.
     RenewNow,
     /// The gateway ended a stream.
     Ended(String, Reason),
-    /// A session that a program of ours had opened is over.
+    /// A session that a program of this machine had opened has ended.
     ReachEnded(String, Reason),
-    /// Something for the log.
+    /// Write to the log.
     Tell(News),
 }
 
-/// What the log hears.
+/// Log events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// The tunnel is up.
     Up,
-    /// The gateway's clock, as it was a moment ago.
+    /// The gateway's clock, from a frame just received.
     Time(UnixTime),
-    /// It is down, for this reason; the next attempt is so far away.
+    /// The tunnel is down: the reason, and the time to the next attempt.
     Down(String, Duration),
-    /// The gateway will stop; streams have this long.
+    /// The gateway is stopping; the time left for open streams.
     Draining(Duration),
-    /// The gateway took the renewed certificate.
+    /// The gateway accepted the renewed certificate.
     Reauthenticated,
-    /// It did not, for this reason.
+    /// The gateway refused the renewed certificate, with the reason.
     NotReauthenticated(String),
 }
 
@@ -91,9 +90,9 @@ pub enum News {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tunnel {
     phase: Phase,
-    /// Attempts that came to nothing since the last welcome.
+    /// Failed attempts since the last welcome.
     failures: u32,
-    /// Over which time to spread when the tunnel is lost.
+    /// The gateway's reconnect spread for a lost tunnel.
     within: Duration,
     streams: usize,
     number: u64,
@@ -102,12 +101,12 @@ pub struct Tunnel {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
-    /// Not before this.
+    /// Waiting for the time of the next attempt.
     Down {
         until: Duration,
     },
     Connecting,
-    /// Said hello.
+    /// The hello was sent.
     Greeting {
         until: Duration,
     },
@@ -119,25 +118,25 @@ struct Up {
     every: Duration,
     heard: Duration,
     beat_at: Duration,
-    /// When the first of the open streams was opened.
+    /// Since when at least one stream has been open.
     busy_since: Duration,
 }
 
 impl Tunnel {
-    /// Nothing yet; the first attempt is due at once, or within `spread` of it: a whole room may be switched on together.
+    /// Starts disconnected. The first attempt is due within `spread`: many machines may be switched on at the same time.
     #[must_use]
     pub fn new(now: Duration, spread: Duration, draw: u64) -> Self {
         let until = now + share(spread, draw);
         Self { phase: Phase::Down { until }, failures: 0, within: BACKOFF_FIRST, streams: 0, number: 0, epoch: 0 }
     }
 
-    /// Whether it is up.
+    /// Whether the gateway has sent its welcome.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up(_))
     }
 
-    /// The lock epoch, as last heard.
+    /// The lock epoch that the gateway last sent.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
@@ -178,7 +177,7 @@ impl Tunnel {
             Input::Lost => self.lost("the connection broke", now, draw),
             Input::Renewed => match self.phase {
                 Phase::Up(_) => vec![Output::Reauthenticate],
-                // The next connection shows the new one anyhow.
+                // The next connection uses the new certificate.
                 Phase::Down { .. } | Phase::Connecting | Phase::Greeting { .. } => vec![],
             },
             Input::Frame(frame) => self.frame(frame, now, draw),
@@ -229,8 +228,8 @@ impl Tunnel {
                 let every = Duration::from_millis(welcome.heartbeat_ms).clamp(Duration::from_secs(1), AWAY_MOST);
                 self.failures = 0;
                 self.epoch = welcome.epoch;
-                // A gateway that just started counts few tunnels and tells whoever comes first of a short time. Should all be
-                // lost again before they hear better, the time before it still holds.
+                // A gateway that has just started has few tunnels, and sends a short spread to the first ones. The longer of the
+                // old and the new spread is used, in case all tunnels are lost again before it sends a longer one.
                 self.within = self.within.max(spread(welcome.reconnect_within_ms));
                 let beat_at = now + jittered(every, draw);
                 self.phase = Phase::Up(Up { every, heard: now, beat_at, busy_since: now });
@@ -253,18 +252,18 @@ impl Tunnel {
                 self.within = spread(reconnect_within_ms);
                 vec![Output::Tell(News::Draining(Duration::from_millis(after_ms)))]
             }
-            // Out of its place, or of a later version: nothing hangs on it.
+            // Unexpected in this phase, or of a later version: ignored.
             (_, Phase::Down { .. } | Phase::Connecting | Phase::Greeting { .. } | Phase::Up(_)) => vec![],
         }
     }
 
-    /// The gateway ends it, and says why.
+    /// The gateway has sent a closing frame.
     fn closed(&mut self, closing: &Closing, now: Duration, draw: u64) -> Vec<Output> {
         let was_up = self.is_up();
         let asked = Duration::from_millis(closing.retry_after_ms).min(AWAY_MOST);
         let pause = match closing.reason {
             Reason::Replaced => REPLACED_AWAY.max(asked) + share(REPLACED_AWAY, draw),
-            // Nothing changes until a person acts; when they have, nobody should wait long.
+            // A person must act first; after that the machine should be back soon.
             Reason::Locked | Reason::Policy => {
                 self.failures = self.failures.saturating_add(1);
                 asked.max(LOCKED_AWAY) + share(LOCKED_AWAY, draw)
@@ -287,7 +286,7 @@ impl Tunnel {
         let why = format!("the gateway closed it ({}): {}", closing.reason.as_str(), closing.detail);
         let mut outputs = vec![Output::HangUp, Output::Tell(News::Down(why, pause))];
         if matches!(closing.reason, Reason::Locked | Reason::Policy) {
-            // Whose lock it is, what for, and whether this machine was removed, is said to who asks.
+            // The reply says who set the lock and why, and whether this machine was removed.
             outputs.push(Output::RenewNow);
         }
         outputs
@@ -302,7 +301,7 @@ impl Tunnel {
     fn lost(&mut self, why: &str, now: Duration, draw: u64) -> Vec<Output> {
         let pause = match self.phase {
             Phase::Down { .. } | Phase::Connecting => return vec![],
-            // It worked until now, so all of us come at once: spread over the time that the gateway gave.
+            // The tunnel was up, so probably all machines have lost theirs: use the gateway's spread.
             Phase::Up(_) => share(self.within, draw),
             Phase::Greeting { .. } => {
                 self.failures = self.failures.saturating_add(1);
@@ -313,12 +312,12 @@ impl Tunnel {
         vec![Output::Tell(News::Down(why.to_owned(), pause))]
     }
 
-    /// Full jitter: anything up to a ceiling that doubles, so that those who failed together do not return together.
+    /// Full jitter: uniform from zero to an upper bound that doubles with each failure.
     fn backoff(&self, draw: u64) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
         let ceiling = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MOST);
-        // The gateway's own spread holds for failures too: it may be the crowd that makes them. Twice, because those who
-        // draw again and again are back after half of what they draw from.
+        // At least the gateway's spread: the failures may be caused by too many machines at once. Doubled, because the mean of a
+        // draw is half of its bound.
         share(ceiling.max((2 * self.within).min(AWAY_MOST)), draw)
     }
 }
@@ -328,7 +327,7 @@ impl Up {
         if streams > 0 { self.every.min(BUSY_EVERY) } else { self.every }
     }
 
-    /// Two and a half heartbeats after it was last heard, plus what jitter may add to a heartbeat.
+    /// The gateway is considered dead this long after its last frame: two and a half heartbeats, plus the jitter of a heartbeat.
     fn deadline(&self, streams: usize) -> Duration {
         let since = if streams > 0 { self.heard.max(self.busy_since) } else { self.heard };
         since + self.every(streams) * 27 / 10
@@ -339,18 +338,18 @@ const fn time(secs: u64) -> Output {
     Output::Tell(News::Time(UnixTime::new(secs)))
 }
 
-/// A time that the gateway asks for, within what we believe.
+/// A duration from the gateway, at most [`AWAY_MOST`].
 fn spread(millis: u64) -> Duration {
     Duration::from_millis(millis).clamp(BACKOFF_FIRST, AWAY_MOST)
 }
 
-/// A share of a span, by a draw from all of `u64`.
+/// `draw / 2^64` of `span`.
 #[expect(clippy::cast_precision_loss, reason = "a random share needs no 64 bits")]
 fn share(span: Duration, draw: u64) -> Duration {
     span.mul_f64(draw as f64 / u64::MAX as f64)
 }
 
-/// A span give or take a fifth.
+/// A uniform draw from 80 % to 120 % of `span`.
 fn jittered(span: Duration, draw: u64) -> Duration {
     span * 4 / 5 + share(span * 2 / 5, draw)
 }

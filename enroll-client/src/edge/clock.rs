@@ -9,7 +9,7 @@ use rustls::time_provider::TimeProvider;
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place where time enters")]
 pub fn now() -> UnixTime {
-    // A clock before 1970 counts as 1970: certificates are then not valid yet, which is said in plain words.
+    // A clock before 1970 counts as 1970: the error is then that certificates are not valid yet.
     UnixTime::new(std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 
-/// The algorithms of every connection: X25519MLKEM768 first, so that what is recorded today is not read tomorrow.
+/// The crypto provider of every connection. X25519MLKEM768 is preferred, so that recorded traffic cannot be decrypted later by a
+/// quantum computer.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {

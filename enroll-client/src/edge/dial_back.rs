@@ -1,5 +1,5 @@
-//! A stream that carries much gets a connection of its own: what is typed on its neighbours must not wait behind it. We dial,
-//! so we decide when; the gateway gave a ticket for each stream.
+//! Moves a stream that carries much data to a connection of its own, so that interactive streams do not wait behind it. The client
+//! decides when, because it dials; the gateway has sent a ticket for each stream.
 
 use std::io;
 use std::pin::Pin;
@@ -22,20 +22,21 @@ use super::net::{NetError, TlsClient, dial};
 use super::verifier::GatewayVerifier;
 use crate::core::target::Address;
 
-/// Bytes within [`MOVE_WITHIN`], both ways together, that make a stream move: far more than anybody types, more than most pages of
-/// output have, and as much as one stream may have ahead of the keys of another. Over 20 Mbit/s it takes a tenth of a second.
+/// A stream moves after this many bytes, both directions together, within [`MOVE_WITHIN`]: far more than anybody types and than most
+/// pages of output have. It is also the most that one stream can have queued before the bytes of another, which takes a tenth of a
+/// second at 20 Mbit/s.
 const MOVE_BYTES: u64 = 256 * 1024;
 
 /// See [`MOVE_BYTES`].
 const MOVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the gateway may take to find the stream.
+/// Time limit for the gateway's reply to a ticket.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// How long a stream that has ended waits for a connection that is on its way.
+/// How long an ended stream waits for a connection that is being established for it.
 const FINISH_TIME: Duration = Duration::from_secs(15);
 
-/// As whom to dial and where, as of now: a certificate that was replaced meanwhile would look like a copy of us.
+/// Gives the current identity and address. The gateway would treat use of a replaced certificate as a copy of the machine.
 pub type Origin = Arc<dyn Fn() -> Option<(Arc<Credential>, Address)> + Send + Sync>;
 
 type Own = Compat<TlsStream<TcpStream>>;
@@ -43,7 +44,7 @@ type Own = Compat<TlsStream<TcpStream>>;
 /// A stream that may move.
 pub type Movable = Compat<Moving<yamux::Stream, Busy>>;
 
-/// Lets a stream move once it carries much, if there is a ticket for it.
+/// Makes a stream that can move, if there is a ticket for it.
 pub fn movable(stream: Stream, ticket: Option<String>, origin: &Origin) -> Movable {
     let step = match ticket {
         Some(ticket) => Step::Watching { ticket, origin: Arc::clone(origin), pace: Pace::new(Instant::now()) },
@@ -52,13 +53,13 @@ pub fn movable(stream: Stream, ticket: Option<String>, origin: &Origin) -> Movab
     Moving::new(stream.into_inner(), yamux::Stream::is_closed, Busy(step)).compat()
 }
 
-/// Lets a stream that ended well go, with the connection that may be on its way to it.
+/// Completes a stream whose directions have both ended, and a move that has begun.
 pub async fn finish(stream: &mut Movable) {
     let finished = std::future::poll_fn(|cx| stream.get_mut().poll_finish(cx));
     let _ = timeout(FINISH_TIME, finished).await;
 }
 
-/// Finds out when a stream carries much.
+/// Measures whether a stream carries much data.
 #[derive(Debug)]
 struct Pace {
     since: Instant,
@@ -70,7 +71,7 @@ impl Pace {
         Self { since: now, from: 0 }
     }
 
-    /// Whether it does, after so many bytes. The clock is looked at once for each [`MOVE_BYTES`].
+    /// Whether the limit is reached after `carried` bytes. Reads the clock once for each [`MOVE_BYTES`].
     fn is_busy(&mut self, carried: u64, now: impl FnOnce() -> Instant) -> bool {
         if carried.saturating_sub(self.from) < MOVE_BYTES {
             return false;
@@ -82,7 +83,7 @@ impl Pace {
     }
 }
 
-/// Watches one stream, and dials when it is time.
+/// Measures one stream, and dials when it should move.
 pub struct Busy(Step);
 
 enum Step {
@@ -118,8 +119,8 @@ impl Arrive for Busy {
     }
 }
 
-/// Connects, and asks for the stream. Until we have asked nothing is lost when it does not come about; after that only the
-/// gateway's answer says where its bytes go.
+/// Connects and sends the ticket. A failure before the ticket is sent does not affect the stream; after that only the gateway's reply
+/// says whether the stream has moved.
 async fn dial_back(origin: Origin, ticket: String) -> Arrival<Own> {
     let Ok(mut tls) = connect(&origin).await else { return Arrival::Never };
     let asked = async {
@@ -149,7 +150,7 @@ async fn connect(origin: &Origin) -> Result<TlsStream<TcpStream>, NetError> {
 mod tests {
     use super::*;
 
-    /// What is carried at which time, in kB and ms; at which of them it is busy.
+    /// Bytes carried (kB) at times (ms); the index at which it is busy.
     #[track_caller]
     fn check(carried: &[(u64, u64)], want: Option<usize>) {
         let began = Instant::now();
@@ -162,9 +163,9 @@ mod tests {
     fn what_counts_as_much() {
         check(&[(1, 0), (255, 10), (256, 20)], Some(2));
         check(&[(255, 10)], None);
-        // A page now and then, all day.
+        // A page of output now and then.
         check(&[(150, 1_000), (300, 4_000), (450, 7_000), (600, 10_000)], None);
-        // Long after it began, and then all at once.
+        // A burst long after the start.
         check(&[(10, 0), (270, 3_600_000), (600, 3_600_500)], Some(2));
         check(&[(50_000, 1_000)], Some(0));
     }

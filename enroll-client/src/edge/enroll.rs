@@ -1,5 +1,4 @@
-//! The enroll face: what somebody without a certificate asks of the gateway. Every request is proven by the key it is
-//! about, for the very connection it travels on.
+//! Requests to the enroll face, without a client certificate. Each carries a proof by its key, bound to the TLS connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,35 +21,35 @@ use crate::core::trust::Expected;
 use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
-/// What is asked for, the same in every attempt.
+/// The contents of an enrollment request, the same in every attempt.
 pub struct Application {
     /// The key to be certified.
     pub key: PrivateKey,
-    /// The wanted name.
+    /// The requested name.
     pub name: Option<String>,
-    /// What we say about ourselves.
+    /// Self-reported attributes.
     pub attributes: BTreeMap<String, String>,
-    /// What we offer to be believed.
+    /// Provers that make the evidence.
     pub provers: Vec<Box<dyn Prover>>,
 }
 
-/// The enroll face, with one connection kept as long as it lives.
+/// The enroll face, with one connection that is reused while it is open.
 pub struct EnrollFace {
     address: Address,
     manners: TlsClient,
     verifier: GatewayVerifier,
     trusted: Vec<KeyDigest>,
     pin: KeyDigest,
-    /// The pin that the gateway gives newcomers now: another one once its root was changed.
+    /// The pin that the gateway reports now, which differs from ours after a change of roots.
     given: Option<KeyDigest>,
     connection: Option<Connection>,
     offset: Offset,
     before: KnownGateway,
-    /// The kinds of evidence that the gateway takes, as it says; an older one says none.
+    /// The kinds of evidence that the gateway reports to accept; empty for an older gateway.
     takes: Vec<String>,
 }
 
-/// Why a request has no answer that the conversation can use.
+/// Why a request has no usable reply.
 enum SubmitError {
     Call(CallError),
     Key(KeyFault),
@@ -88,10 +87,7 @@ impl From<SubmitError> for EnrollmentReply {
 }
 
 impl EnrollFace {
-    /// The gateway at `address`, believed by `expected`; `pin` is the root given at first contact.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
+    /// The gateway at `address`, verified by `expected`; `pin` is the root at first contact.
     pub fn new(address: Address, expected: Expected, pin: KeyDigest) -> Result<Self, NetError> {
         let trusted = match &expected {
             Expected::Roots { roots, .. } => roots.iter().filter_map(|root| pki::root_pin(root).ok()).collect(),
@@ -113,18 +109,18 @@ impl EnrollFace {
         })
     }
 
-    /// What was taken of this gateway before.
+    /// Sets what the client has accepted from this gateway before.
     pub fn follows(&mut self, before: KnownGateway) {
         self.before = before;
     }
 
-    /// The root of the gateway we observer to: the pinned one, or the one it has moved on to since, if our bundle holds that.
+    /// The gateway's root: the pinned one, or the one that has replaced it, if our bundle contains that.
     #[must_use]
     pub fn pin(&self) -> KeyDigest {
         self.pin
     }
 
-    /// How far the gateway's clock is ahead, as last learnt.
+    /// The offset of the gateway's clock, as of the last reply.
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
@@ -140,7 +136,7 @@ impl EnrollFace {
         self.converse(application, Request::Enroll(Some(challenge))).await
     }
 
-    /// Asks how it stands.
+    /// Polls the enrollment.
     pub async fn poll(&mut self, application: &Application, id: &str, patience: PollWait) -> EnrollmentReply {
         self.converse(application, Request::Poll(id, patience)).await
     }
@@ -149,7 +145,7 @@ impl EnrollFace {
         let begun = tokio::time::Instant::now();
         let had_connection = self.connection.as_ref().is_some_and(Connection::was_used);
         let mut outcome = self.exchange(application, request).await;
-        // A connection that was idle may have been closed in the meantime: that is no failure, and repeating is harmless.
+        // The gateway may have closed an idle connection. The request is idempotent, so it is sent again.
         if had_connection && matches!(&outcome, Err(SubmitError::Call(CallError::Net(NetError::Broken { .. })))) {
             outcome = self.exchange(application, request).await;
         }
@@ -182,10 +178,7 @@ impl EnrollFace {
         Ok(reply)
     }
 
-    /// Takes a request back, proven by its own key.
-    ///
-    /// # Errors
-    /// When there is no answer, or the gateway refuses or knows no such thing.
+    /// Withdraws a request, with a proof by its key.
     pub async fn withdraw(&mut self, key: &PrivateKey, id: &str) -> Result<(), Complaint> {
         let fault = |fault: KeyFault| Complaint::new(Exit::Failure, "key", fault.to_string());
         let mut connection = self.open().await?;
@@ -202,19 +195,13 @@ impl EnrollFace {
         Ok(())
     }
 
-    /// Asks for the gateway's time and nothing else.
-    ///
-    /// # Errors
-    /// When there is no answer.
+    /// Queries the gateway's time.
     pub async fn ask_time(&mut self) -> Result<Offset, CallError> {
         self.connection = Some(self.open().await?);
         Ok(self.offset)
     }
 
-    /// Fetches what is there for anybody.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// `GET` of a resource that needs no proof.
     pub async fn get<T: serde::de::DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -225,7 +212,7 @@ impl EnrollFace {
         reply.decode(&self.address)
     }
 
-    /// A connection, and the gateway's time.
+    /// Opens a connection and queries the gateway's time.
     async fn open(&mut self) -> Result<Connection, CallError> {
         let mut connection = Connection::open(&self.address, &self.manners).await?;
         let reply =
@@ -240,7 +227,7 @@ impl EnrollFace {
         Ok(connection)
     }
 
-    /// The gateway says what time it is: believed within bounds, and otherwise what was known before stands.
+    /// Updates the offset from the gateway's time. An implausible time is ignored.
     fn hear_time(&mut self, time: u64) {
         let heard = Offset::heard(pki::UnixTime::new(time), clock::now(), self.verifier.shown().as_ref());
         self.offset = heard.unwrap_or(self.offset);
@@ -254,7 +241,8 @@ impl EnrollFace {
     ) -> Result<Vec<u8>, SubmitError> {
         let digest = application.key.digest();
         let binding = Binding { exporter: connection.exporter(), new_key: &digest };
-        // What is of this machine is offered where it is taken. What somebody gave us is sent to be refused in words.
+        // Evidence of the machine itself is sent only if the gateway accepts its kind. A token or certificate is sent in any case, so
+        // that the gateway's refusal explains the problem.
         let given = [wire::enroll::JOIN_TOKEN, wire::enroll::PRIOR_CERTIFICATE];
         let taken = |kind: &str| given.contains(&kind) || self.takes.iter().any(|takes| takes == kind);
         let request = EnrollRequest {
@@ -269,7 +257,7 @@ impl EnrollFace {
         serde_json::to_vec(&request).map_err(|e| SubmitError::Key(KeyFault::Library(e.to_string())))
     }
 
-    /// Sorts an answer.
+    /// Converts a reply.
     fn hear(&mut self, reply: &HttpReply, application: &Application, took: Duration) -> EnrollmentReply {
         match reply.status {
             200 | 201 => {
@@ -306,25 +294,24 @@ impl EnrollFace {
     }
 }
 
-/// What is sent to the enroll face.
+/// A request to the enroll face.
 #[derive(Clone, Copy)]
 enum Request<'a> {
     /// The enrollment, with the answers to a challenge from the second round on.
     Enroll(Option<&'a Challenge>),
-    /// How the one with this id stands.
+    /// A poll of the enrollment with this id.
     Poll(&'a str, PollWait),
 }
 
-/// What each attestor asked.
+/// Kind and body of each challenge.
 fn asked(challenge: Option<&Challenge>) -> &[(String, String)] {
     challenge.map_or(&[], |challenge| &challenge.asks)
 }
 
-/// The fingerprint of the root that a gateway presents, for a person to compare. Nothing else is asked of it, and nothing
-/// is sent.
+/// The fingerprint of the root that a gateway presents, for a person to compare. No request is sent.
 ///
 /// # Errors
-/// When there is no connection, or no chain with a root at its end.
+/// When there is no connection, or the chain does not contain its root.
 pub async fn presented_root(address: &Address) -> Result<KeyDigest, Complaint> {
     let verifier = GatewayVerifier::new(Expected::Anybody, address.host());
     let manners = TlsClient::anonymous(verifier.clone())?;

@@ -1,6 +1,10 @@
-//! Random numbers, drawn in this one place. Keys are drawn by the crypto library itself.
+//! The only source of random numbers and of new private keys.
 
-/// A random number for jitter. Should the system have no random numbers, half is as good as any: no secret hangs on it.
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+
+use crate::core::key::{KeyFault, PrivateKey};
+
+/// A random number for jitter, which is not secret: the middle of the range if the system has no random numbers.
 #[must_use]
 pub fn draw() -> u64 {
     let mut bytes = [0; 8];
@@ -10,13 +14,15 @@ pub fn draw() -> u64 {
     }
 }
 
-/// An id that nobody else uses.
-///
-/// # Errors
-/// When the system has no random numbers.
-pub fn unique() -> Result<[u8; 16], crate::core::key::KeyFault> {
+/// 16 random bytes, for a unique id.
+pub fn unique() -> Result<[u8; 16], KeyFault> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| crate::core::key::KeyFault::Library("no random numbers from the system".into()))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| KeyFault::Library("no random numbers from the system".into()))?;
     Ok(bytes)
+}
+
+/// Draws a new private key.
+pub fn private_key() -> Result<PrivateKey, KeyFault> {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| KeyFault::Library(error.to_string()))?;
+    PrivateKey::from_pair(pair)
 }

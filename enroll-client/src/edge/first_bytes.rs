@@ -1,5 +1,4 @@
-//! The first bytes of a stream, looked at before it is decided who reads them: a caller that speaks plain HTTP to a sealed service
-//! gets an answer in its own words.
+//! Reads the first bytes of a stream ahead, to detect a caller that speaks plain HTTP to a sealed service, which gets an HTTP error.
 
 use std::io;
 use std::pin::Pin;
@@ -7,14 +6,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-/// How many are looked at: fewer than any TLS client sends, and enough for the beginning of every method.
+/// Number of bytes: fewer than any TLS client sends, and enough for the beginning of every method.
 const LOOKED_AT: usize = 4;
 
-/// What stands at the beginning of a request of HTTP/1 (RFC 9110 9.1), and of HTTP/2 with prior knowledge.
+/// First bytes of requests in HTTP/1 (RFC 9110 9.1) and of HTTP/2 with prior knowledge (RFC 9113 3.4).
 const METHODS: [&[u8; LOOKED_AT]; 9] =
     [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"PRI "];
 
-/// A stream whose first bytes were read already and come once more.
+/// A stream whose first bytes were read ahead; reading it returns them again.
 #[derive(Debug)]
 pub struct FirstBytes<IO> {
     io: IO,
@@ -23,17 +22,14 @@ pub struct FirstBytes<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> FirstBytes<IO> {
-    /// Reads them, or as many as come before the end.
-    ///
-    /// # Errors
-    /// When the stream broke before so much came.
+    /// Reads the first bytes, fewer if the stream ends before.
     pub async fn look(mut io: IO) -> io::Result<Self> {
         let mut head = Vec::with_capacity(LOOKED_AT);
         (&mut io).take(LOOKED_AT as u64).read_to_end(&mut head).await?;
         Ok(Self { io, head, given: 0 })
     }
 
-    /// Whether they begin a request of HTTP.
+    /// Whether they begin an HTTP request.
     pub fn are_http(&self) -> bool {
         METHODS.iter().any(|method| self.head == **method)
     }

@@ -1,5 +1,5 @@
-//! Programs of the machine's owner that run after there is a new certificate: the executable files in `hooks.d`, in the
-//! order of their names, and commands given with `--hook`.
+//! Runs hooks after a new certificate was installed: commands given with `--hook`, then the executable files in `hooks.d`, sorted by
+//! name.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,13 +12,13 @@ use crate::platform;
 /// The folder within the identity folder.
 pub const FOLDER: &str = "hooks.d";
 
-/// Longest a hook may take: reloading a server takes a second or two; a hook that hangs must not keep us from renewing.
+/// Time limit of a hook: reloading a server takes a second or two, and a hook that hangs must not prevent the next renewal.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Most hooks that are run.
 pub const COUNT_MOST: usize = 64;
 
-/// What a hook is told, beside `LYCHGATE_DIR`.
+/// The environment of a hook, beside `LYCHGATE_DIR`.
 #[derive(Clone, Debug)]
 pub struct HookContext<'a> {
     /// `joined`, `renewed`, `rejoined` or `ssh-host-certificate`, as `LYCHGATE_EVENT`.
@@ -29,17 +29,16 @@ pub struct HookContext<'a> {
     pub identity: &'a str,
 }
 
-/// What became of one hook.
+/// The result of one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// The file's name.
     pub name: String,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub trouble: Option<String>,
 }
 
-/// Runs all hooks, one after the other: `commands` given on the command line by the shell, then the files. One that fails
-/// does not keep the others from running.
+/// Runs all hooks, one after the other: `commands` by the shell, then the files. After a failure the others still run.
 pub async fn run(dir: &Path, commands: &[String], occasion: &HookContext<'_>) -> Vec<Ran> {
     let mut results = Vec::new();
     for text in commands {
@@ -47,7 +46,7 @@ pub async fn run(dir: &Path, commands: &[String], occasion: &HookContext<'_>) ->
         results.push(Ran { name: text.clone(), trouble });
     }
     let folder = dir.join(FOLDER);
-    // Looked at each time: this process may have begun long ago.
+    // Checked each time: the folder may have changed since the process started.
     if let Ok(Some(why)) = platform::distrust(&folder, None) {
         results.push(Ran { name: FOLDER.to_owned(), trouble: Some(format!("not looked into: {why}")) });
         return results;
@@ -63,12 +62,12 @@ pub async fn run(dir: &Path, commands: &[String], occasion: &HookContext<'_>) ->
     results
 }
 
-/// Runs one command by the shell, as [`run`] does; gives why it failed.
+/// Runs one command by the shell, as [`run`] does; returns the error.
 pub async fn run_command(dir: &Path, command: &str, occasion: &HookContext<'_>) -> Option<String> {
     run_one(platform::shell(command), dir, occasion).await.err()
 }
 
-/// The files of the folder by name, without hidden ones and the left-overs of editors and package managers.
+/// The files of the folder by name, without hidden ones and backup files of editors and package managers.
 fn list(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let is_hook = |path: &PathBuf| {
@@ -89,7 +88,7 @@ async fn run_one(mut command: Command, dir: &Path, occasion: &HookContext<'_>) -
         .env("LYCHGATE_SERIAL", occasion.serial)
         .env("LYCHGATE_IDENTITY", occasion.identity)
         .stdin(Stdio::null())
-        // Standard output carries our own events, one a line; what a hook says is observer.
+        // Standard output carries our events, one per line, so a hook's output goes to standard error.
         .stdout(Stdio::from(std::io::stderr()))
         .kill_on_drop(true);
     platform::own_group(&mut command);
@@ -102,7 +101,7 @@ async fn run_one(mut command: Command, dir: &Path, occasion: &HookContext<'_>) -
             if let Some(leader) = child.id() {
                 platform::end_group(leader);
             }
-            // Reaps it; it was killed just now.
+            // Reaps the killed process.
             let _ = child.wait().await;
             Err(format!("took longer than {} s and was ended", LIMIT.as_secs()))
         }

@@ -1,4 +1,4 @@
-//! A connection to the gateway that carries many streams.
+//! Multiplexed connections to the gateway.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use transport::link::Link;
 use transport::mux::{Mux, Side};
 use wire::tunnel::ToMachine;
 
-/// A gateway that takes nothing of what we write for this long is not there any more.
+/// A connection fails when a write has been pending for this long.
 const STALL: Duration = Duration::from_secs(30);
 
-/// What the socket takes in beyond what is on its way: what waits there cannot be overtaken by a key that somebody types.
+/// TCP_NOTSENT_LOWAT, in bytes: an interactive stream cannot overtake bytes that are queued in the socket.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 32 * 1024;
 
-/// What TLS holds beside that, encrypted already: one record.
+/// Most encrypted bytes that TLS buffers in addition: one record.
 const UNSENT_TLS: usize = 17 * 1024;
 
 /// A connection to the gateway with its streams and its control stream.
 pub type GatewayLink = Link<TlsStream<TcpStream>, ToMachine>;
 
-/// For at most so many streams at a time. They share the connection: what one of them has waiting stays where another can go
-/// first.
+/// Multiplexes at most `streams` streams. Small send buffers keep the waiting bytes of a stream in yamux, where other streams can
+/// overtake them.
 pub fn link(mut tls: TlsStream<TcpStream>, streams: usize) -> GatewayLink {
     let (tcp, session) = tls.get_mut();
     session.set_buffer_limit(Some(UNSENT_TLS));

@@ -1,12 +1,12 @@
-//! An identity that is held in memory for long, while its folder may get a newer certificate by another hand: `lychgate renew` at the
-//! keyboard, a hook, a cron job. Whoever goes on with the older one is taken for a thief by the gateway, and the machine is locked.
-//! So whatever lives longer than one request reaches its certificate through [`LiveCredential`], which looks into the folder before each use.
+//! An identity in a long-running process. Meanwhile another process (`lychgate renew`, a cron job) may put a newer certificate into
+//! the folder. The gateway treats use of the older one as theft and locks the machine, so a long-running process must get its
+//! certificate from [`LiveCredential`], which checks the folder before each use.
 
 use std::sync::Arc;
 
 use super::keystore::{Credential, Keystore};
 
-/// A certificate with its key, as new as its folder has it.
+/// The newest certificate of the folder, with its key.
 #[derive(Clone)]
 pub struct LiveCredential {
     store: Keystore,
@@ -14,24 +14,24 @@ pub struct LiveCredential {
 }
 
 impl LiveCredential {
-    /// What was read from the folder.
+    /// With a certificate that was read from the folder.
     #[must_use]
     pub fn new(store: &Keystore, credential: Credential) -> Self {
         Self { store: store.clone(), known: Arc::new(credential) }
     }
 
-    /// To be used now: what the folder has, if that is newer. A folder that cannot be read, or holds nothing any more, changes
-    /// nothing; nor does one that was set back to an older certificate.
+    /// The certificate to use now: the folder's, if it is newer. A folder that is unreadable, empty, or restored to an older
+    /// certificate changes nothing.
     #[must_use]
     pub fn newest(&self) -> Arc<Credential> {
         newer(&self.store, &self.known).map_or_else(|| Arc::clone(&self.known), Arc::new)
     }
 }
 
-/// What the folder has, if it is another certificate than `known`, and was issued after it.
+/// The folder's certificate, if it was issued after `known`.
 #[must_use]
 pub fn newer(store: &Keystore, known: &Credential) -> Option<Credential> {
-    // A link is read each time, the files behind it when it has moved.
+    // Reads the symbolic link each time, and the files only if it has changed.
     store.serial_in_use().filter(|serial| *serial != known.serial)?;
     let found = store.credential().ok().flatten()?;
     (found.serial != known.serial && found.life.not_before >= known.life.not_before).then_some(found)
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(store.serial_in_use(), Some(first));
         let second = install(100_010).serial;
         assert_eq!(held.newest().serial, second);
-        // A folder that was set back does not set us back.
+        // A folder restored to an older certificate changes nothing.
         let third = LiveCredential::new(&store, install(100_020));
         install(100_005);
         assert_eq!(third.newest().serial, third.known.serial);

@@ -1,4 +1,4 @@
-//! The manage face: what a machine or person with a certificate asks of the gateway.
+//! Requests to the manage face, with the certificate of a machine or person.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::core::trust::GatewayCertificate;
 
-/// The manage face, with one connection kept as long as it lives.
+/// The manage face, with one connection that is reused while it is open.
 pub struct ManageFace {
     address: Address,
     manners: TlsClient,
@@ -22,9 +22,6 @@ pub struct ManageFace {
 
 impl ManageFace {
     /// As the holder of `credential`.
-    ///
-    /// # Errors
-    /// When the certificate and key cannot be used for TLS.
     pub fn new(credential: &Credential) -> Result<Self, NetError> {
         let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
         Ok(Self {
@@ -40,17 +37,14 @@ impl ManageFace {
         &self.address
     }
 
-    /// The certificate that the gateway has shown.
+    /// The gateway's certificate in the last handshake.
     #[must_use]
     pub fn shown(&self) -> Option<GatewayCertificate> {
         self.manners.shown()
     }
 
-    /// The value that names the connection on which the next request will be sent, for proofs that are bound to it. Should
-    /// that connection break in between, the proof is refused and another is to be made.
-    ///
-    /// # Errors
-    /// When there is no connection.
+    /// The exporter value of the connection that the next request will use, for a proof bound to it. If that connection breaks
+    /// before the request, the gateway refuses the proof and the caller must make another.
     pub async fn exporter(&mut self) -> Result<Exporter, CallError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -61,44 +55,29 @@ impl ManageFace {
         Ok(exporter)
     }
 
-    /// Fetches.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// `GET`.
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
         self.call(HttpRequest { method: "GET", path, proof: None, body: None }).await
     }
 
-    /// Does something.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// `POST`.
     pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
         self.call(HttpRequest { method: "POST", path, proof: None, body: Some(body) }).await
     }
 
-    /// Changes.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// `PATCH`.
     pub async fn patch<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|e| NetError::Setup(e.to_string()))?;
         self.call(HttpRequest { method: "PATCH", path, proof: None, body: Some(body) }).await
     }
 
-    /// Removes.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// `DELETE`.
     pub async fn delete<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, CallError> {
         self.call(HttpRequest { method: "DELETE", path, proof: None, body: None }).await
     }
 
     /// Asks for a renewal.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
     pub async fn renew(&mut self, request: &RenewRequest) -> Result<RenewalReply, CallError> {
         let body = serde_json::to_vec(request).map_err(|e| NetError::Setup(e.to_string()))?;
         let reply = self.send(HttpRequest { method: "POST", path: "/v1/renew", proof: None, body: Some(body) }).await?;
@@ -124,22 +103,22 @@ impl ManageFace {
     }
 }
 
-/// What a renewal is told.
+/// The reply to a renewal.
 pub enum RenewalReply {
     /// A certificate.
     Issued(Box<IssuedReply>),
-    /// An attestor asks back.
+    /// Attestors of the gateway have challenges.
     Challenge(Challenge),
 }
 
-/// One segment of a path, with everything escaped that is not plainly harmless (RFC 3986 2.1).
+/// Percent-encodes a path segment (RFC 3986 2.1).
 #[must_use]
 pub fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(char::from(byte)),
-            // A segment of dots alone would climb the path.
+            // `.` and `..` as segments change the path (RFC 3986 5.2.4).
             b'.' if text.bytes().any(|b| b != b'.') => out.push('.'),
             _ => out.push_str(&format!("%{byte:02X}")),
         }
@@ -147,7 +126,7 @@ pub fn segment(text: &str) -> String {
     out
 }
 
-/// A query of those parameters that have a value.
+/// A query string of the parameters that have a value.
 #[must_use]
 pub fn query(parameters: &[(&str, Option<String>)]) -> String {
     let pairs: Vec<String> = parameters

@@ -1,5 +1,5 @@
-//! The only parts that touch the clock, random numbers, the disk, the network, the terminal and other programs. Wire types are
-//! converted here and nowhere else, except where a person's command prints what the gateway said.
+//! The only modules that use the clock, random numbers, the disk, the network, the terminal and other programs. Wire types are
+//! converted only here, except by commands that print the gateway's reply.
 
 pub mod clock;
 pub mod crypto;

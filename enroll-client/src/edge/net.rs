@@ -1,4 +1,4 @@
-//! One HTTPS connection to a gateway: TLS 1.3 only, HTTP/1.1, every wait with a limit, every failure in words.
+//! One HTTPS connection to a gateway: HTTP/1.1 over TLS 1.3, with time limits.
 
 mod dial;
 mod error;
@@ -25,10 +25,10 @@ use crate::core::proof::Exporter;
 use crate::core::target::Address;
 use crate::text::report::Refusal;
 
-/// Longest time for a request: a long poll of 25 s and a slow line.
+/// Time limit of a request: a long poll of 25 s, and time for a slow network.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(40);
 
-/// How long to listen for the reason after a connection broke.
+/// How long to wait for a TLS alert after a connection broke.
 const REASON_LIMIT: Duration = Duration::from_secs(3);
 
 /// An open connection.
@@ -47,7 +47,7 @@ impl Drop for Connection {
     }
 }
 
-/// An answer, read to its end.
+/// A complete reply.
 #[derive(Debug)]
 pub struct HttpReply {
     /// The status.
@@ -73,9 +73,6 @@ pub struct HttpRequest<'a> {
 
 impl Connection {
     /// Opens a connection.
-    ///
-    /// # Errors
-    /// When there is none, or it is not the gateway we expect.
     pub async fn open(address: &Address, manners: &TlsClient) -> Result<Self, NetError> {
         let tls = dial(address, manners).await?;
         let mut exporter = Exporter::default();
@@ -90,22 +87,19 @@ impl Connection {
         Ok(Self { sender, driver, exporter, address: address.clone(), manners: manners.clone(), requests: 0 })
     }
 
-    /// The value that binds proofs to this connection.
+    /// The exporter value, to which proofs are bound (RFC 9266).
     #[must_use]
     pub fn exporter(&self) -> &Exporter {
         &self.exporter
     }
 
-    /// Whether it has answered before: if it breaks now, it may just have been closed for idleness.
+    /// Whether it has carried a reply before. If it breaks now, the gateway may have closed it because it was idle.
     #[must_use]
     pub fn was_used(&self) -> bool {
         self.requests > 0
     }
 
-    /// One request and its answer, within [`REQUEST_LIMIT`].
-    ///
-    /// # Errors
-    /// When no whole answer came.
+    /// Sends a request and reads its reply, within [`REQUEST_LIMIT`].
     pub async fn call(&mut self, ask: HttpRequest<'_>) -> Result<HttpReply, NetError> {
         let request = self.request(ask)?;
         let exchange = async {
@@ -138,7 +132,8 @@ impl Connection {
         if let Some(proof) = ask.proof {
             request = request.header(wire::enroll::PROOF_HEADER, proof);
         }
-        // What changes something is declared as JSON, body or not: that is how the gateway tells us from a web page.
+        // Requests that change something must have a JSON content type, even without body: the gateway uses it against cross-site
+        // requests of web pages.
         if ask.method != "GET" {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -147,8 +142,8 @@ impl Connection {
             .map_err(|e| NetError::Setup(format!("cannot ask for `{}`: {e}", ask.path)))
     }
 
-    /// Finds out why a request failed. The reason may lie with the task that drives the connection; and when the gateway
-    /// refused our certificate and closed at once, a reset may have swallowed the alert, so it is asked for once more.
+    /// Finds the cause of a failed request. The task that drives the connection may have it. If the gateway refused our certificate
+    /// and closed at once, a TCP reset may have discarded the alert, so a second handshake gets it again.
     async fn explain(&mut self, failure: ExchangeError) -> NetError {
         let address = self.address.clone();
         if let ExchangeError::Body(error) = &failure
@@ -174,7 +169,7 @@ impl Connection {
         }
     }
 
-    /// Shakes hands again and only listens: a gateway that does not like our certificate says so.
+    /// Makes another handshake and reads: a gateway that refuses our certificate sends an alert.
     async fn listen_for_alert(&self) -> Option<AlertDescription> {
         let listen = async {
             let mut tls = shake(&self.address, &self.manners).await.ok()?;
@@ -209,7 +204,7 @@ impl std::fmt::Display for ExchangeError {
             Self::Http(error) => error,
             Self::Body(error) => error.as_ref(),
         };
-        // The innermost cause says most.
+        // The innermost cause is the most specific.
         while let Some(source) = error.source() {
             error = source;
         }
@@ -230,22 +225,19 @@ fn reply(parts: &http::response::Parts, body: Bytes) -> HttpReply {
 }
 
 impl HttpReply {
-    /// The body of a success, decoded; or the refusal.
-    ///
-    /// # Errors
-    /// When the gateway refused, or the body is not what it should be.
+    /// Decodes the body of a success. A refusal is [`CallError::Refused`].
     pub fn decode<T: serde::de::DeserializeOwned>(&self, address: &Address) -> Result<T, CallError> {
         if !(200..300).contains(&self.status) {
             return Err(CallError::Refused(Box::new(self.refusal())));
         }
-        // `204 No Content` and an empty `200` mean "done".
+        // `204 No Content` and an empty `200` are read as an empty object.
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
         serde_json::from_slice(body).map_err(|e| {
             CallError::Net(NetError::Nonsense { address: address.clone(), what: format!("HTTP {}, {e}", self.status) })
         })
     }
 
-    /// The challenge in it, if it is one: the other replies of this status are problems.
+    /// The challenge in a `401`; `None` if it is a problem document.
     #[must_use]
     pub fn challenge(&self) -> Option<Challenge> {
         if self.status != 401 {
@@ -256,7 +248,7 @@ impl HttpReply {
         Some(Challenge { asks, ticket })
     }
 
-    /// The problem in it. Something in between, such as a proxy, may have answered without one.
+    /// The problem document. A reply without one may come from a proxy in between.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let problem: Option<Problem> = self.is_problem.then(|| serde_json::from_slice(&self.body).ok()).flatten();

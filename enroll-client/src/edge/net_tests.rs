@@ -1,4 +1,4 @@
-//! Small TLS servers that misbehave, and what the client makes of them.
+//! Misbehaving TLS servers, and the client's errors.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream as ServerStream;
 
 use super::*;
-use crate::core::key::PrivateKey;
 use crate::core::trust::Expected;
 use crate::edge::clock;
 use crate::edge::crypto::provider;
@@ -24,7 +23,7 @@ use crate::text::report::{Complaint, Exit};
 
 const HOST: &str = "127.0.0.1";
 
-/// Whom the server lets in.
+/// Which client certificates the server accepts.
 enum Clients<'a> {
     Anybody,
     CertifiedBy(&'a Authority),
@@ -87,7 +86,7 @@ fn pinned(authority: &Authority) -> TlsClient {
     TlsClient::anonymous(GatewayVerifier::new(Expected::Pin(authority.root.pin()), HOST)).unwrap()
 }
 
-/// TlsClient of a machine that `ours` certified and that trusts `gateway`.
+/// TLS configuration of a machine certified by `ours` that trusts `gateway`.
 fn identified(ours: &Authority, gateway: &Authority) -> TlsClient {
     let dir = tempfile::tempdir().unwrap();
     let store = Keystore::at(dir.path().to_owned());
@@ -252,7 +251,7 @@ async fn nothing_but_the_presented_root_is_learnt_before_a_person_has_looked() {
 
 #[test]
 fn a_key_is_not_in_what_is_printed() {
-    let key = PrivateKey::generate().unwrap();
+    let key = crate::testing::private_key();
     let ask = HttpRequest { method: "POST", path: "/", proof: None, body: None };
     assert!(!format!("{ask:?} {key:?}").contains("PRIVATE"));
 }

@@ -1,5 +1,5 @@
-//! What the gateway says about the sessions on one connection, for whoever reads their bytes: an end is an end only when it says
-//! so, or when our own direction was still open.
+//! The gateway's notices about sessions of one connection, for the tasks that carry their bytes: they need the reason of an end to
+//! know whether the data is complete ([`crate::core::ending`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -14,44 +14,44 @@ use wire::tunnel::Reason;
 use super::net::NetError;
 use crate::core::offset::Offset;
 
-/// Ended sessions that are remembered: those of whoever asks a moment later.
+/// Most reasons of ended sessions that are kept until a task asks for them.
 const ENDED_KEPT: usize = 1_024;
 
-/// How long a notice may be behind the end of the bytes.
+/// How long to wait for the notice after the end of the bytes.
 const NOTICE_TIME: Duration = Duration::from_secs(2);
 
-/// What the gateway says about the sessions on one connection.
+/// The gateway's notices about the sessions of one connection.
 #[derive(Default)]
 pub struct SessionNotices {
     state: Mutex<NoticeState>,
     news: Notify,
 }
 
-/// What it said so far.
+/// The notices received so far.
 #[derive(Default)]
 pub(super) struct NoticeState {
-    /// It speaks here at all.
+    /// The gateway sends notices on this connection.
     pub speaks: bool,
-    /// It is about to stop.
+    /// The gateway is stopping.
     pub drains: bool,
-    /// Why the connection ended, until somebody is told.
+    /// Why the connection ended, until it is taken by [`SessionNotices::end`].
     pub end: Option<NetError>,
     /// The connection has ended.
     pub gone: bool,
     ended: VecDeque<(String, Reason)>,
     /// The serial number of the certificate that was proven here last.
     pub proven: Option<Serial>,
-    /// How far its clock is ahead.
+    /// The offset of its clock.
     pub offset: Option<Offset>,
 }
 
 impl SessionNotices {
     fn lock(&self) -> MutexGuard<'_, NoticeState> {
-        // Nothing under this lock can panic half-way through a change.
+        // Poisoning is ignored: no code under this lock can panic in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It said something.
+    /// Records a notice and wakes the waiting tasks.
     pub(super) fn update(&self, change: impl FnOnce(&mut NoticeState)) {
         change(&mut self.lock());
         self.news.notify_waiters();
@@ -67,12 +67,12 @@ impl SessionNotices {
         });
     }
 
-    /// Why a session ended, if this gateway says so here.
+    /// Waits for the reason of a session's end; `None` if the gateway does not send one.
     pub async fn why(&self, session: &str) -> Option<Reason> {
         let told = async {
             loop {
                 let mut news = pin!(self.news.notified());
-                // Listening begins before the look, so what is said in between is not missed.
+                // Registered before the check, so that a notice in between is not missed.
                 news.as_mut().enable();
                 {
                     let state = self.lock();
@@ -89,22 +89,22 @@ impl SessionNotices {
         timeout(NOTICE_TIME, told).await.ok().flatten()
     }
 
-    /// Why the connection ended, once.
+    /// Takes the reason why the connection ended.
     pub fn end(&self) -> Option<NetError> {
         self.lock().end.take()
     }
 
-    /// Whether new streams may still be asked for.
+    /// Whether the gateway is stopping and refuses new streams.
     pub fn drains(&self) -> bool {
         self.lock().drains
     }
 
-    /// How far the gateway's clock is ahead, if it said so here.
+    /// The offset of the gateway's clock, if it was sent on this connection.
     pub fn offset(&self) -> Option<Offset> {
         self.lock().offset
     }
 
-    /// The certificate that was proven here last, if another than the first.
+    /// The serial of the certificate last proven on this connection, if there was one after the handshake.
     pub fn proven(&self) -> Option<Serial> {
         self.lock().proven
     }

@@ -1,6 +1,5 @@
-//! OpenSSH's own programs, which are there wherever there is anything to log in to: `ssh-keygen` makes keys and signs with
-//! them, `ssh-add` hands them to the agent. So passphrases, agents and hardware keys are theirs to deal with, and no SSH
-//! key is ever in our memory.
+//! Runs OpenSSH's programs: `ssh-keygen` makes keys and signs with them, `ssh-add` adds them to the agent. They handle passphrases,
+//! agents and hardware keys, and no SSH private key is ever in our memory.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,37 +13,23 @@ use tokio::process::Command;
 use crate::platform;
 use crate::text::report::{Complaint, Exit};
 
-/// Longest time for one of them: long enough to type a passphrase.
+/// Time limit of a program: long enough to type a passphrase.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest output we keep.
+/// Most bytes of output that are kept.
 const OUTPUT_MAX: usize = 64 * 1024;
 
-/// Why one of them was of no use.
+/// Why one of the programs failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum OpensshError {
-    /// It is not there, or cannot be run.
     #[error("cannot run `{program}`: {cause}")]
-    Start {
-        /// The program or file.
-        program: &'static str,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// It hangs, or nobody typed the passphrase.
+    Start { program: &'static str, cause: io::Error },
+    /// Also when no passphrase was typed.
     #[error("`{program}` took longer than {} s", LIMIT.as_secs())]
-    Slow {
-        /// The program or file.
-        program: &'static str,
-    },
-    /// It failed.
+    Slow { program: &'static str },
     #[error("`{program}` failed: {said}")]
-    Failed {
-        /// The program or file.
-        program: &'static str,
-        /// What it said.
-        said: String,
-    },
+    Failed { program: &'static str, said: String },
 }
 
 impl From<OpensshError> for Complaint {
@@ -64,10 +49,7 @@ impl From<OpensshError> for Complaint {
     }
 }
 
-/// Makes a new Ed25519 key without passphrase at `key`, its public half in `<key>.pub`, for the owner of their folder alone to read.
-///
-/// # Errors
-/// [`OpensshError`].
+/// Makes an Ed25519 key without passphrase at `key`, with the public key in `<key>.pub`, owned by the owner of the folder.
 pub async fn make_key(key: &Path, comment: &str) -> Result<(), OpensshError> {
     const PROGRAM: &str = "ssh-keygen";
     let start = |cause| OpensshError::Start { program: PROGRAM, cause };
@@ -75,32 +57,23 @@ pub async fn make_key(key: &Path, comment: &str) -> Result<(), OpensshError> {
     let folder = key.parent().unwrap_or(Path::new("/"));
     let mut command = std::process::Command::new(PROGRAM);
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&key);
-    // Whoever it is may not enter the folder that we stand in.
+    // The folder's owner may not have access to our working directory.
     platform::as_owner(command.current_dir(folder), folder).map_err(start)?;
     finish(PROGRAM, Command::from(command), b"").await.map(drop)
 }
 
 /// The public half of a private key.
-///
-/// # Errors
-/// [`OpensshError`].
 pub async fn public_half(key: &Path) -> Result<String, OpensshError> {
     run("ssh-keygen", [OsStr::new("-y"), OsStr::new("-f"), key.as_os_str()], b"").await
 }
 
 /// Signs a message for a purpose. `key` is a private key, or a public one whose private half is in the agent.
-///
-/// # Errors
-/// [`OpensshError`].
 pub async fn sign(key: &Path, namespace: &str, message: &[u8]) -> Result<String, OpensshError> {
     let fixed = ["-q", "-Y", "sign", "-n", namespace, "-f"].map(OsStr::new);
     run("ssh-keygen", fixed.into_iter().chain([key.as_os_str()]), message).await
 }
 
-/// Hands a key, and the certificate that lies beside it, to the agent for `life`.
-///
-/// # Errors
-/// [`OpensshError`].
+/// Adds a key, and the certificate beside it, to the agent for `life`.
 pub async fn add_to_agent(key: &Path, life: Duration) -> Result<(), OpensshError> {
     let life = life.as_secs().max(1).to_string();
     run("ssh-add", [OsStr::new("-q"), OsStr::new("-t"), OsStr::new(&life), key.as_os_str()], b"").await.map(drop)
@@ -154,7 +127,7 @@ async fn finish(program: &'static str, mut command: Command, input: &[u8]) -> Re
         .map_err(start)?;
     let work = async {
         if let Some(mut stdin) = child.stdin.take() {
-            // One that has ended already says why on its standard error.
+            // If the program has ended already, its standard error says why.
             let _ = stdin.write_all(input).await;
         }
         child.wait_with_output().await

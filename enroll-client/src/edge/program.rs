@@ -1,15 +1,15 @@
-//! Which program we are, for whoever is to call us again: a configuration that names a versioned folder breaks with the next upgrade.
+//! The path of this program for configuration files. It must not contain a versioned folder, which the next upgrade removes.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// The name under which this program is `lychgate ssh`, for programs that call ssh by one word.
+/// Under this name the program acts as `lychgate ssh`, for programs that call ssh by a single word.
 pub const AS_SSH: &str = "lychgate-ssh";
 
 /// The name of this program.
 const NAME: &str = "lychgate";
 
-/// The words of the command line, as if we had been called by our own name.
+/// The arguments of the command line; called as [`AS_SSH`], with the subcommand `ssh` inserted.
 pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
     let name = words.first().and_then(|called| Path::new(called).file_name());
@@ -19,7 +19,7 @@ pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     words
 }
 
-/// The path by which we were called, if that leads to us; else where we really are.
+/// The path by which the program was called, if that is this executable, else the path of the executable.
 #[must_use]
 pub fn own() -> PathBuf {
     let called = std::env::args_os().next().unwrap_or_default();
@@ -28,16 +28,16 @@ pub fn own() -> PathBuf {
     called_as(&called, &path, exe.as_deref()).or(exe).unwrap_or_else(|| PathBuf::from(NAME))
 }
 
-/// The path behind what we were called, if it leads to `exe`.
+/// Resolves the name by which the program was called; `None` if that is not `exe`.
 fn called_as(called: &OsStr, path: &OsStr, exe: Option<&Path>) -> Option<PathBuf> {
-    // Replaced while we run, we are nowhere any more; whatever has our place is us.
+    // If the executable was replaced while running, its path does not resolve, and the file now at that path is used.
     let real = exe.and_then(|exe| exe.canonicalize().ok());
     let is_us = |found: &PathBuf| match (&real, found.canonicalize()) {
         (Some(real), Ok(found)) => *real == found,
         (None, Ok(found)) => found.is_file(),
         (_, Err(_)) => false,
     };
-    // Under its other name it would take everything for ssh's.
+    // Under the name `lychgate-ssh` the program would take all arguments for those of ssh.
     let plain = |found: PathBuf| match found.file_name() {
         Some(name) if name == AS_SSH => found.with_file_name(NAME),
         _ => found,
@@ -84,7 +84,7 @@ mod tests {
         check(bin.join(NAME).as_os_str(), Some(&exe), Some(bin.join(NAME)));
         check(exe.as_os_str(), Some(&exe), Some(exe.clone()));
         check(OsStr::new(AS_SSH), Some(&exe), Some(bin.join(NAME)));
-        // Not what merely has our name, nor what is not there.
+        // Another program of that name, and a missing file.
         check(other.join(NAME).as_os_str(), Some(&exe), None);
         check(OsStr::new("else"), Some(&exe), None);
         check(OsStr::new(""), Some(&exe), None);

@@ -1,4 +1,4 @@
-//! The proxy face as a person's programs use it: one connection, many streams, each to a service on a machine.
+//! Connections to the proxy face: each carries many streams, each to a service on a machine.
 
 mod drive;
 
@@ -35,13 +35,13 @@ use crate::core::services::Sealing;
 use crate::core::target::Address;
 use crate::text::report::Refusal;
 
-/// Streams on one connection; the gateway takes no more.
+/// Most streams on one connection, which is the gateway's limit.
 pub const STREAMS_MOST: usize = 250;
 
-/// From the request for a stream to the gateway's answer: it waits for the machine, and the machine for its service.
+/// Time limit for the gateway's reply to a request for a stream: it waits for the machine, and the machine for its service.
 const REACH_TIME: Duration = Duration::from_secs(30);
 
-/// Who we are by now, and how far the gateway's clock is ahead; nothing when that cannot be read.
+/// Gives the current identity and the offset of the gateway's clock; `None` when the folder cannot be read.
 pub type IdentitySource = Arc<dyn Fn() -> Option<(Arc<Credential>, Offset)> + Send + Sync>;
 
 /// A connection to the proxy face.
@@ -61,19 +61,19 @@ pub struct Streams {
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
-    /// One stream. It has the connection for itself already.
+    /// One stream, which never moves to another connection.
     One,
-    /// Many, of which one that carries much moves to a connection of its own.
+    /// Many streams; one that carries much data moves to a connection of its own.
     Many,
 }
 
-/// A service that answered.
+/// An open stream to a service.
 pub struct ServiceStream {
-    /// The session.
+    /// The id of the session.
     pub session: String,
     /// Whether the gateway carries ciphertext only.
     pub mode: Mode,
-    /// What the gateway says of its end.
+    /// The gateway's notices about the sessions of the connection.
     pub notices: Arc<SessionNotices>,
     io: Io,
     abandoned: mpsc::Sender<String>,
@@ -86,12 +86,12 @@ enum Io {
 }
 
 impl ServiceStream {
-    /// To be called when one of them broke: the gateway hears that our end is gone.
+    /// To be called when the stream or the program's connection broke: reports it to the gateway.
     pub async fn abandon(&self) {
         let _ = self.abandoned.send(self.session.clone()).await;
     }
 
-    /// To be called when both directions have ended well.
+    /// To be called when both directions have ended without error.
     pub async fn finish(&mut self) {
         match &mut self.io {
             Io::Raw(stream) => finish(stream).await,
@@ -133,10 +133,7 @@ impl AsyncWrite for ServiceStream {
 }
 
 impl Streams {
-    /// Connects as the holder of `credential`.
-    ///
-    /// # Errors
-    /// When there is no connection, or it is not the gateway we expect.
+    /// Connects with the certificate of `credential`.
     pub async fn dial(
         credential: Arc<Credential>,
         address: Address,
@@ -156,7 +153,7 @@ impl Streams {
         let (notices, open) = (Arc::<SessionNotices>::default(), StreamCount::default());
         let exporter = exporter_of(&tls)?;
         let driver = StreamsDriver {
-            // Room for control and for what the gateway has not heard the end of.
+            // Six more for the control stream and for ended streams whose end the gateway has not processed yet.
             link: link(tls, STREAMS_MOST + 6),
             state: Helper::new(credential.serial, Duration::ZERO),
             began: Instant::now(),
@@ -175,28 +172,25 @@ impl Streams {
         Ok(Self { wanted, driver, notices, open, address, credential, offset, origin, carries, abandoned })
     }
 
-    /// The serial of the certificate that was proven on it last.
+    /// The serial of the certificate last proven on this connection.
     #[must_use]
     pub fn serial(&self) -> pki::Serial {
         self.notices.proven().unwrap_or_else(|| self.credential.serial)
     }
 
-    /// Whether it can carry one more stream.
+    /// Whether another stream can be opened.
     #[must_use]
     pub fn has_room(&self) -> bool {
         !self.driver.is_finished() && !self.notices.drains() && self.open.open() < STREAMS_MOST
     }
 
-    /// How many streams are open on it.
+    /// The number of open streams.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.open()
     }
 
-    /// Opens a service.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// Opens a stream to a service.
     pub async fn reach(&self, service: &str, machine: &Name, sealing: Sealing) -> Result<ServiceStream, CallError> {
         let slow = |_| {
             let what = "did not answer within 30 s";

@@ -1,5 +1,5 @@
-//! Services elsewhere, offered to the programs of this machine: a local listener each, and a stream of the tunnel for each
-//! connection.
+//! `--reach`: offers services of other machines to local programs. Each service has a local listener, and each connection a stream of
+//! the tunnel.
 
 use std::io;
 use std::sync::Arc;
@@ -24,36 +24,33 @@ use crate::core::ending::{Completeness, Ending};
 use crate::core::services::RemoteService;
 use crate::text::report::{Complaint, Exit};
 
-/// How long a program here is kept waiting for the tunnel and the service together.
+/// How long a local program waits for the tunnel and the service together.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Pause between two looks whether the tunnel is back.
+/// Interval of checks whether the tunnel is up again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause after `accept` failed, for want of descriptors most likely.
+/// Pause after `accept` failed, probably because all file descriptors are in use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a listener works with.
+/// The dependencies of a listener.
 #[derive(Clone)]
 pub struct ListenerDeps {
-    /// To the tunnel.
+    /// To the tunnel: requests for streams.
     pub wanted: mpsc::Sender<oneshot::Sender<Stream>>,
-    /// To the tunnel: sessions whose end here is gone.
+    /// To the tunnel: ids of sessions that broke at this end.
     pub abandoned: mpsc::Sender<String>,
-    /// From the gateway: how their sessions end.
+    /// From the gateway: the reasons for which sessions ended.
     pub notices: Arc<SessionNotices>,
-    /// How many streams the programs of this machine have open.
+    /// Number of open streams.
     pub open: StreamCount,
-    /// Who we are.
+    /// The current identity.
     pub current: watch::Receiver<CurrentIdentity>,
     /// To the daemon.
     pub tell: mpsc::Sender<TunnelEvent>,
 }
 
 /// Listens for one service.
-///
-/// # Errors
-/// When the address cannot be had.
 pub async fn listen(name: &str, reach: &RemoteService) -> Result<TcpListener, Complaint> {
     TcpListener::bind(&reach.listen).await.map_err(|error| {
         let what = format!("cannot listen on {} for `{name}`: {error}", reach.listen);
@@ -71,7 +68,7 @@ pub async fn offer(listener: TcpListener, reach: RemoteService, deps: ListenerDe
         let (reach, deps) = (reach.clone(), deps.clone());
         tokio::spawn(async move {
             if let Err(error) = serve_program(&mut program, &reach, &deps).await {
-                // Nothing came, which is not the same as a service that has nothing to say.
+                // A reset, so that the program does not take this for a service that sent nothing.
                 reset(&program);
                 let line = format!("no way to `{}` on {}: {error}", reach.service, reach.machine);
                 let _ = deps.tell.send(TunnelEvent::Stream(line)).await;
@@ -117,7 +114,7 @@ async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &Li
     if !in_order(&ending) {
         let _ = deps.abandoned.send(session.clone()).await;
     }
-    // A gateway that does not say how sessions end is believed as its bytes ended.
+    // Without the gateway's reason, an end of file counts as the service's.
     let said = if end_is_said { deps.notices.why(&session).await } else { Some(Reason::Peer) };
     let judged = ending.judge_alone(said);
     show_end(program, &judged).await;
@@ -128,12 +125,12 @@ async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &Li
     Ok(())
 }
 
-/// Whether both directions came to their ends in order.
+/// Whether both directions ended with an end of file.
 const fn in_order(ending: &Ending) -> bool {
     matches!(ending, Ending::Whole | Ending::Closed)
 }
 
-/// A stream that leads to a service.
+/// An open stream to a service.
 struct OpenedStream {
     stream: Stream,
     session: String,
@@ -142,14 +139,14 @@ struct OpenedStream {
     end_is_said: bool,
 }
 
-/// A stream to the service, once there is a tunnel.
+/// Opens a stream to the service, as soon as the tunnel is up.
 async fn open(reach: &RemoteService, deps: &ListenerDeps) -> io::Result<OpenedStream> {
     let mut stream = loop {
         let (to, stream) = oneshot::channel();
         deps.wanted.send(to).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         match stream.await {
             Ok(stream) => break stream,
-            // Down just now.
+            // The tunnel is down.
             Err(_) => sleep(PAUSE).await,
         }
     };

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::serve::{BUFFER, reset};
 use crate::core::ending::{Completeness, Ending};
 
-/// Relays between the two until there is no more to come from the service, or either broke.
+/// Relays until the service has ended its direction, or either side fails.
 pub async fn relay<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, service: &mut IO) -> Ending {
     let (mut from_program, mut to_program) = program.split();
     let (mut from_service, mut to_service) = tokio::io::split(service);
@@ -27,15 +27,15 @@ pub async fn relay<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, 
         }
     };
     if let Ending::Whole = ended {
-        // Its end is the service's own; the program may have more to say.
+        // Only the service's direction has ended; the program may still send.
         let _ = to_program.shutdown().await;
         let _ = outwards.await;
     }
     ended
 }
 
-/// Ends a program's connection as the session ended: one that was cut by a reset, because an orderly end would be taken for the end of
-/// the data.
+/// Ends a program's connection. If the data is incomplete by a TCP reset, because the program would take an orderly end for the end
+/// of the data.
 pub async fn show_end(program: &mut TcpStream, judged: &Completeness) {
     if *judged == Completeness::Complete {
         let _ = program.shutdown().await;
@@ -44,7 +44,7 @@ pub async fn show_end(program: &mut TcpStream, judged: &Completeness) {
     }
 }
 
-/// Copies to the end of what comes; gives why it stopped before that, if it did.
+/// Copies until end of file; returns the reason if it stopped before.
 pub async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Option<Ending> {
     let mut space = vec![0; BUFFER];
     loop {

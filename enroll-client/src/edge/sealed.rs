@@ -1,5 +1,5 @@
-//! TLS inside a stream, between whoever uses a sealed service and the agent of its machine: the gateway carries ciphertext.
-//! Each side checks the other by name, so the gateway cannot put somebody else there either.
+//! TLS inside a stream, between the caller of a sealed service and the machine's client: the gateway carries ciphertext. Each side
+//! verifies the other's identity, so the gateway cannot impersonate either.
 
 use std::io;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::core::key::PrivateKey;
 use crate::core::offset::{Offset, Shared};
 use crate::core::trust::anchors_of;
 
-/// Who may call a sealed service.
+/// Roles of callers that are accepted.
 const CALLERS: [Role; 2] = [Role::Person, Role::Machine];
 
-/// The machine's side of sealed services: its certificate for them, and whom it believes.
+/// The machine's side of sealed services: its server certificate, and the verifier of callers.
 pub struct Seal {
     config: Arc<ServerConfig>,
     domain: TrustDomain,
@@ -33,10 +33,7 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// With a certificate for serving, its issuers and its key; `offset` is how far the gateway's clock is ahead.
-    ///
-    /// # Errors
-    /// When the certificate, its key or the roots cannot be used.
+    /// With a server certificate, its issuers and its key; `offset` is that of the gateway's clock.
     pub fn new(chain: &[Vec<u8>], key: &PrivateKey, credential: &Credential, offset: Offset) -> Result<Self, String> {
         let domain = credential.domain().clone();
         let anchors = Arc::new(anchors(credential, offset)?);
@@ -49,22 +46,20 @@ impl Seal {
             .with_client_cert_verifier(Arc::new(PeerVerifier::new(callers, &provider())))
             .with_single_cert(chain, key.to_der())
             .map_err(|e| e.to_string())?;
-        // Stock programs name their own protocol here, or none: it is between them and the service.
+        // No ALPN: stock programs offer the service's protocol or none.
         config.alpn_protocols = vec![];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { config: Arc::new(config), domain, anchors, offset })
     }
 
-    /// Goes by another time from now on: one of the two clocks was set.
+    /// Sets the offset of the gateway's clock, after one of the clocks was set.
     pub fn set_offset(&self, offset: Offset) {
         self.offset.set(offset);
     }
 
-    /// Shakes hands on a stream. Whoever comes must be the one the gateway named.
-    ///
-    /// # Errors
-    /// When they are not, or speak no TLS; whoever speaks HTTP is told so in HTTP.
+    /// TLS handshake on a stream. The caller must be the one that the gateway named. A caller that speaks plain HTTP gets an HTTP
+    /// error.
     pub async fn accept<IO>(&self, stream: IO, open: &Open) -> io::Result<server::TlsStream<FirstBytes<IO>>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -93,7 +88,7 @@ impl Seal {
     }
 }
 
-/// What a caller of a sealed service is answered that speaks plain HTTP: the head and the body.
+/// Head and body of the reply to a plain HTTP request.
 fn plain_http(open: &Open) -> (String, String) {
     let service = &open.service;
     let body = format!(
@@ -107,12 +102,12 @@ fn plain_http(open: &Open) -> (String, String) {
     (head, body)
 }
 
-/// The roots, as good by the gateway's clock as it says: ours may stand before the day they were made.
+/// The roots, checked by the gateway's clock: the local one may be before the start of their validity.
 fn anchors(credential: &Credential, offset: Offset) -> Result<TrustAnchors, String> {
     anchors_of(credential.domain(), &credential.roots, offset.gateway_time(clock::now()))
 }
 
-/// Lets in people and machines of our own trust domain.
+/// Accepts people and machines of our trust domain.
 #[derive(Debug)]
 struct Callers {
     anchors: Arc<TrustAnchors>,
@@ -129,7 +124,7 @@ impl CheckPeer for Callers {
     }
 }
 
-/// Shakes hands with the agent of a machine, as the holder of `credential`. It must be that machine.
+/// TLS handshake with a machine's client, with our certificate. The peer must be `machine`.
 ///
 /// # Errors
 /// When the handshake fails: another identity, a certificate not valid now, or no TLS at the other end.
@@ -149,7 +144,7 @@ where
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(LocalClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(io::Error::other)?
-        // Ours checks more than the usual one: the role and the one machine that is meant.
+        // Our verifier also checks the role and the machine's name.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(the_machine, &provider())))
         .with_client_auth_cert(chain, credential.key.to_der())
@@ -160,7 +155,7 @@ where
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Believes one machine, with a certificate made for serving.
+/// Accepts the server certificate of one machine.
 #[derive(Debug)]
 struct TheMachine {
     anchors: TrustAnchors,

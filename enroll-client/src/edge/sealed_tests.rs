@@ -1,4 +1,4 @@
-//! Both sides of a sealed service, face to face: who is let in, whom they believe, and by whose clock.
+//! Handshakes of sealed services between caller and machine: which callers and machines are accepted, with clocks that differ.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const SOON: Duration = Duration::from_secs(20);
 
-/// The machine `alpha` with something sealed, and those who come.
+/// The machine `alpha` with a sealed service, and its callers.
 struct Scene {
     authority: Authority,
     /// By the gateway's clock.
@@ -26,7 +26,7 @@ impl Scene {
         Self::with(Offset::default(), Offset::default())
     }
 
-    /// Where the gateway's clock is `true_offset` ahead, and the machine believes that it is `offset`.
+    /// The gateway's clock is `true_offset` ahead, and the machine assumes `offset`.
     fn with(true_offset: Offset, offset: Offset) -> Self {
         let now = true_offset.gateway_time(clock::now());
         let authority = Authority::from(now.minus(3 * DAY));
@@ -51,7 +51,7 @@ fn named(caller: &Credential) -> Open {
     }
 }
 
-/// What each side makes of the other: the machine, which sends back what it hears, and the caller.
+/// The results of a handshake at the machine, which echoes what it receives, and at the caller.
 async fn meet(
     scene: &Scene,
     open: &Open,
@@ -78,13 +78,13 @@ async fn meet(
     timeout(SOON, async { tokio::join!(machine, person) }).await.unwrap()
 }
 
-/// They come to an understanding.
+/// The handshake succeeds.
 #[track_caller]
 fn agreed(what: &str, met: &(Result<(), String>, Result<String, String>)) {
     assert_eq!(met, &(Ok(()), Ok("hello\n".to_owned())), "{what}");
 }
 
-/// The machine refuses in these words, and the caller hears nothing of the service.
+/// The machine refuses with this message, and the caller gets no byte of the service.
 #[track_caller]
 fn refused(what: &str, met: &(Result<(), String>, Result<String, String>), says: &str) {
     let refused = met.0.as_ref().expect_err(what);
@@ -114,11 +114,11 @@ async fn whoever_is_not_let_in() {
     let long_ago = scene.authority.credential("person/alice", scene.now.minus(2 * DAY));
     let early = scene.authority.credential("person/alice", scene.now.plus(HOUR));
     let stranger = Authority::from(scene.now.minus(3 * DAY)).credential("person/alice", scene.now);
-    // Their roots are their own business: they would believe the machine, were they let in.
+    // The caller has the right roots, so only the machine can refuse.
     let stranger = Credential { roots: good.roots.clone(), ..stranger };
-    // The role of whoever issued it is a part of what they show.
+    // The role is taken from the issuing CA, which is part of the chain.
     let borrowed = Credential { chain: scene.caller("machine/alice").chain, ..scene.caller("person/alice") };
-    // A certificate for serving is none for calling.
+    // A server certificate is refused as client certificate.
     let gateway = scene.caller("gateway/alice");
     let (chain, key) = scene.authority.sealed(&scene.alpha, scene.now);
     let sealed = Credential { leaf: chain[0].clone(), key, ..scene.caller("machine/alpha") };
@@ -137,7 +137,7 @@ async fn whoever_is_not_let_in() {
     }
 }
 
-/// The caller finds another machine, or somebody else's, where the gateway led them: not a byte of theirs goes there.
+/// The gateway connects the caller to another machine, or one of another trust domain: the caller sends no byte.
 #[tokio::test]
 async fn another_machine_answers() {
     let scene = Scene::set();
@@ -151,7 +151,7 @@ async fn another_machine_answers() {
     let distrustful = Credential { roots: other.roots, ..alice };
     let met = meet(&scene, &named(&distrustful), &distrustful, &scene.alpha, Offset::default()).await;
     assert!(met.1.as_ref().unwrap_err().contains("invalid peer certificate"), "{met:?}");
-    // The certificate with which it holds its tunnel is for clients.
+    // The certificate of its tunnel is a client certificate.
     let machine = scene.caller("machine/alpha");
     let chain: Vec<Vec<u8>> = std::iter::once(machine.leaf.clone()).chain(machine.chain.clone()).collect();
     let seal = Seal::new(&chain, &machine.key, &machine, Offset::default()).unwrap();
@@ -161,7 +161,7 @@ async fn another_machine_answers() {
     assert!(met.1.as_ref().unwrap_err().contains("invalid peer certificate"), "{met:?}");
 }
 
-/// Every certificate here is good for a day of the gateway's, which both ends know to be elsewhere.
+/// All certificates are valid for one day of the gateway's clock, which differs from the clocks of both ends.
 #[tokio::test]
 async fn the_gateways_clock_counts() {
     for by in [3_600, -3_600, 10 * 86_400, -10 * 86_400] {
@@ -170,7 +170,7 @@ async fn the_gateways_clock_counts() {
         let alice = scene.caller("person/alice");
         agreed("both know", &meet(&scene, &named(&alice), &alice, &scene.alpha, right).await);
         if by == -3_600 {
-            // An hour before our own clock, a certificate of a day is good by both.
+            // With a difference of an hour, a certificate of a day is valid by both clocks.
             continue;
         }
         let met = meet(&scene, &named(&alice), &alice, &scene.alpha, wrong).await;
@@ -183,7 +183,7 @@ async fn the_gateways_clock_counts() {
     }
 }
 
-/// A machine whose clock stands before the day on which the root was made.
+/// A machine whose clock is before the start of the root's validity.
 #[tokio::test]
 async fn a_clock_behind_the_root() {
     let right = Offset::from_secs(3_600);
@@ -196,7 +196,7 @@ async fn a_clock_behind_the_root() {
     agreed("by the gateway's", &meet(&scene, &named(&alice), &alice, &scene.alpha, right).await);
 }
 
-/// What comes without TLS, or without a certificate, gets an alert, a browser words that it can show, and nobody a byte of the service.
+/// A caller without TLS or without a certificate gets an alert, a browser an HTTP error, and neither a byte of the service.
 #[tokio::test]
 async fn plain_bytes_and_nobody() {
     let scene = Scene::set();

@@ -1,4 +1,4 @@
-//! One stream of the tunnel at the machine's side: asks the owner's rules, connects to the target, carries the bytes.
+//! Serves one stream of the tunnel at the machine's side: checks the owner's rules, connects to the target, relays the bytes.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -16,29 +16,29 @@ use super::dial_back::{Origin, finish, movable};
 use super::sealed::Seal;
 use crate::core::services::{ServiceTarget, Services};
 
-/// How long the first frame of a stream may take.
+/// Time limit for the first frame of a stream.
 const FRAME_TIME: Duration = Duration::from_secs(10);
 
-/// How long a target may take to answer: less than the gateway waits for us.
+/// Time limit for connecting to the target: less than the gateway waits for our reply.
 const TARGET_TIME: Duration = Duration::from_secs(10);
 
-/// How long the TLS of a sealed service may take.
+/// Time limit for the TLS handshake of a sealed service.
 const SEAL_TIME: Duration = Duration::from_secs(10);
 
-/// How long a stream that broke waits for the gateway to say why.
+/// How long a broken stream waits for the gateway's reason.
 const REASON_TIME: Duration = Duration::from_secs(1);
 
-/// One buffer of a stream, for each direction.
+/// Size in bytes of the buffer of each direction of a stream.
 pub const BUFFER: usize = 64 * 1024;
 
-/// Ends a program's connection so that it sees an error, and not an end: what it has is not all of it.
+/// Makes the close of a program's connection a TCP reset, so that it sees an error instead of an end of file: its data is incomplete.
 pub fn reset(program: &TcpStream) {
     let _ = socket2::SockRef::from(program).set_linger(Some(Duration::ZERO));
 }
 
-/// A local target that answered.
+/// A connection to a local target.
 pub trait Local: AsyncRead + AsyncWrite + Unpin + Send {
-    /// To be called before it is dropped when what it has been sent is not all of it, so that it sees an error and not an end.
+    /// To be called before it is dropped when the data sent to it is incomplete, so that it sees an error instead of an end of file.
     fn cut(&self);
 }
 
@@ -50,26 +50,23 @@ impl Local for TcpStream {
 
 #[cfg(unix)]
 impl Local for tokio::net::UnixStream {
-    // Between programs of one machine there is no reset.
+    // Unix sockets have no reset.
     fn cut(&self) {}
 }
 
-/// Why a stream was ended from outside: the session, and a place to hear the reason.
+/// Receives the reason when the gateway ends the stream's session.
 pub type EndSignal = oneshot::Receiver<Reason>;
 
-/// What was asked for on a fresh stream.
-///
-/// # Errors
-/// When nothing that makes sense came in time.
+/// Reads the open frame of a new stream, within [`FRAME_TIME`].
 pub async fn asked(stream: &mut Stream) -> io::Result<Open> {
     timeout(FRAME_TIME, read_frame(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Where the gateway hears that our end of a session is gone.
+/// Sends the ids of sessions that broke at this end, which are reported to the gateway.
 pub type AbandonedSender = mpsc::Sender<String>;
 
-/// A stream that broke at our end. The gateway is told while the stream is still there: one that was half closed ends alike with
-/// its data and with its loss, so whoever reads it must have heard by then.
+/// Reports a session that broke at this end to the gateway while the stream is still open: the caller of a half-closed stream sees
+/// the same end of file for complete and for lost data, and needs the reason by then.
 struct Breaking<'a> {
     session: &'a str,
     gone: &'a AbandonedSender,
@@ -77,7 +74,7 @@ struct Breaking<'a> {
 }
 
 impl Breaking<'_> {
-    /// Says so, and leaves the gateway the time to end the session.
+    /// Reports a failed `outcome`, and gives the gateway time to end the session.
     async fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &outcome {
             let _ = self.error.set(error.to_string());
@@ -88,7 +85,7 @@ impl Breaking<'_> {
     }
 }
 
-/// Serves one stream to its end; gives what there is to say about it.
+/// Serves one stream to its end; returns the session id and a log line.
 pub async fn serve(
     mut stream: Stream,
     open: &Open,
@@ -121,7 +118,7 @@ pub async fn serve(
             (Mode::Sealed, Some(seal)) => {
                 let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS within 10 s");
                 let sealed = timeout(SEAL_TIME, seal.accept(stream, open)).await.map_err(slow).flatten();
-                // Its alert is on its way: nothing may end the session before.
+                // The caller must get the TLS alert before the session ends.
                 let mut inner = sealed?;
                 let carried = breaking.note(carry(&mut inner, &mut target).await).await?;
                 finish(inner.get_mut().0.get_mut()).await;
@@ -141,7 +138,7 @@ pub async fn serve(
         (Ok(Ok((inwards, outwards))), _) => {
             format!("the session {session} of {caller} ended; {inwards} bytes in, {outwards} out")
         }
-        // That an end of it is gone we know: it was ours.
+        // Both reasons report the break at this end, whose error is known.
         (Err(Reason::Peer | Reason::Broken), Some(error)) => {
             format!("the session {session} of {caller} broke: {error}")
         }
@@ -177,7 +174,7 @@ async fn reach(
     let name = &open.service;
     match timeout(TARGET_TIME, connect(&service.target)).await {
         Ok(Ok(target)) => Ok((service.mode, target)),
-        // The target is the owner's business: the caller hears that nobody answers, not where.
+        // The caller is not told the target's address.
         Ok(Err(error)) => Err((OpenRefusal::TargetClosed, format!("`{name}` does not answer: {}", error.kind()))),
         Err(_) => Err((OpenRefusal::TargetSlow, format!("`{name}` did not answer within {} s", TARGET_TIME.as_secs()))),
     }

@@ -1,5 +1,4 @@
-//! The terminal: observer goes to standard error, results to standard output, questions are asked only where somebody can
-//! answer.
+//! The terminal: messages go to standard error, results to standard output, and prompts appear only on a terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -17,8 +16,8 @@ pub enum Format {
     Json,
 }
 
-/// Prints a result: the JSON or the text, by the format asked for. A reader that has gone away is not an error. Whatever the text is
-/// made of, nothing but line ends and tabs moves the cursor.
+/// Prints a result as JSON or text. A closed pipe is not an error. Control characters of the text other than newline and tab are
+/// escaped.
 pub fn result(format: Format, json: &Value, text: &str) {
     let mut out = io::stdout().lock();
     let _ = match format {
@@ -29,7 +28,7 @@ pub fn result(format: Format, json: &Value, text: &str) {
     let _ = out.flush();
 }
 
-/// Prints a list for people, with the words coloured that want to be seen, where there are colours.
+/// Prints a list for people, with state words in colour if standard output supports it.
 pub fn list(text: &str) {
     let shown = text::block(text);
     let mut out = io::stdout().lock();
@@ -37,18 +36,17 @@ pub fn list(text: &str) {
     let _ = out.flush();
 }
 
-/// Writes to the program at standard output, which is not for people to read: nothing where that is a terminal. Says whether
-/// there is a program that takes it.
+/// Writes bytes for a program to standard output, unless it is a terminal. Returns whether they were written.
 pub fn to_program(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
     !out.is_terminal() && out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
-/// Waits, for `at_most`, until the program at the other end of standard input and output has closed them. One that is still
-/// writing when we are gone hears a broken pipe, and does not read what we said last.
+/// Waits up to `at_most` until the program at the other end of standard input has closed it. A program that is still writing when we
+/// exit would get a broken pipe and not read our last output.
 pub async fn until_program_leaves(at_most: Duration) {
     let (done, left) = tokio::sync::oneshot::channel();
-    // A thread of its own, since a read of standard input cannot be given up: it ends with the process.
+    // In a thread, because a blocking read of standard input cannot be cancelled; it ends with the process.
     let reader = move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = done.send(());
@@ -58,12 +56,12 @@ pub async fn until_program_leaves(at_most: Duration) {
     }
 }
 
-/// Says something to the person, with the program's name in front.
+/// Prints a message to standard error, prefixed with the program's name.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "lychgate: {}", text::safe(line));
 }
 
-/// Shows a block, in which line ends and tabs alone move the cursor.
+/// Prints a block to standard error. Control characters other than newline and tab are escaped.
 pub fn show(block: &str) {
     let _ = write!(io::stderr().lock(), "{}", text::block(block));
 }
@@ -74,21 +72,20 @@ pub fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether standard output takes colours: a terminal that has any, of somebody who has not said `NO_COLOR`
-/// (<https://no-color.org>).
+/// Whether standard output supports colours: a terminal, and `NO_COLOR` (<https://no-color.org>) is not set.
 #[must_use]
 pub fn colours() -> bool {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     io::stdout().is_terminal() && said("NO_COLOR").is_none() && said("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// How many characters a line of standard output has, if it is a terminal. What goes into a pipe or a file is not cut.
+/// Characters per line if standard output is a terminal. Output to a pipe or file is not cut.
 #[must_use]
 pub fn width() -> Option<usize> {
     io::stdout().is_terminal().then(platform::terminal_width).flatten()
 }
 
-/// Whether there is somebody to ask.
+/// Whether a prompt can be answered: standard input and standard error are terminals.
 #[must_use]
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -108,7 +105,7 @@ pub fn end_progress() {
     let _ = err.flush();
 }
 
-/// Asks for a line. Nothing when there is nobody, or they end the input.
+/// Prompts for a line. `None` without a terminal, or at end of input.
 #[must_use]
 pub fn ask(question: &str) -> Option<String> {
     if !can_ask() {

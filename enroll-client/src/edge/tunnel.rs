@@ -1,5 +1,5 @@
-//! Drives a machine's tunnel: feeds what happens to [`crate::core::tunnel::Tunnel`] and does what that says. One task, beside the
-//! one that keeps the certificate alive; the two observer by channels.
+//! Drives a machine's tunnel: feeds events to [`crate::core::tunnel::Tunnel`] and carries out its outputs. A task of its own, which
+//! communicates with the renewal task by channels.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -37,61 +37,61 @@ use crate::core::services::Services;
 use crate::core::target::Address;
 use crate::core::tunnel::{Input, News, Output, Tunnel};
 
-/// Over which time machines that start together spread their first attempt.
+/// Spread of the first attempt, for machines that start at the same time.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
-/// Places on the way to the daemon that lines about streams leave free: a tunnel has a few pieces of news an hour.
+/// Free slots in the channel to the daemon that events about streams leave for others: a tunnel has few other events an hour.
 const LEFT_TO_NEWS: usize = 16;
 
-/// What the tunnel tells the daemon.
+/// Events from the tunnel to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelEvent {
-    /// Somebody wants a renewal now.
+    /// The gateway asks for a renewal.
     RenewNow,
-    /// How far the gateway's clock is ahead, by what it says and as far as it is believed.
+    /// The offset of the gateway's clock, checked for plausibility.
     Clock(Offset),
     /// For the log.
     News(News),
-    /// What became of a stream.
+    /// A log line about a stream.
     Stream(String),
 }
 
-/// Who we are, as of the last renewal.
+/// The identity after the last renewal.
 #[derive(Clone)]
 pub struct CurrentIdentity {
     /// The identity in use.
     pub credential: LiveCredential,
-    /// How far the gateway's clock is ahead.
+    /// The offset of the gateway's clock.
     pub offset: Offset,
-    /// What sealed services are spoken to with, if there is a certificate for that.
+    /// TLS server configuration of sealed services; `None` without a certificate for them.
     pub seal: Option<Arc<Seal>>,
 }
 
-/// What a tunnel is made of.
+/// The dependencies of a tunnel.
 pub struct TunnelDeps {
-    /// What others may reach.
+    /// The exposed services.
     pub services: Arc<Services>,
-    /// Who we are.
+    /// The current identity.
     pub current: watch::Receiver<CurrentIdentity>,
     /// To the daemon.
     pub tell: mpsc::Sender<TunnelEvent>,
-    /// Programs of this machine that want a stream.
+    /// Requests for streams by listeners of `--reach`.
     pub wanted: mpsc::Receiver<oneshot::Sender<Stream>>,
-    /// Sessions of theirs whose end here is gone.
+    /// Ids of sessions of `--reach` that broke at this end.
     pub abandoned: mpsc::Receiver<String>,
-    /// Where they read how their sessions end.
+    /// Notices about sessions of `--reach`.
     pub notices: Arc<SessionNotices>,
-    /// How many streams they have open: the gateway counts them too, and hears from us as often as it expects.
+    /// Number of open streams of `--reach`: the heartbeat interval depends on it.
     pub reaching: StreamCount,
 }
 
-/// A connection, with what was shown in it, by us and by the gateway.
+/// A new connection, with the certificates of both ends.
 struct Connected {
     link: GatewayLink,
     exporter: Exporter,
     manners: TlsClient,
     address: Address,
-    /// Of the certificate that we showed.
+    /// Of our certificate.
     serial: Serial,
 }
 
@@ -115,18 +115,18 @@ struct TunnelDriver {
     began: Instant,
     dialing: Option<Dialing>,
     connected: Option<Connected>,
-    /// Streams that are open, by session: where each hears that the gateway ended it.
+    /// Open streams by session id, each with the channel that tells it why the gateway ended it.
     sessions: Arc<Mutex<HashMap<String, oneshot::Sender<Reason>>>>,
-    /// With what there is to say of each.
+    /// Tasks that serve inbound streams; each returns the session id and a log line.
     serving: JoinSet<(String, String)>,
-    /// Sessions whose end at our side broke.
+    /// Ids of sessions that broke at this end.
     gone: (mpsc::Sender<String>, mpsc::Receiver<String>),
     number: u64,
-    /// Of the certificate that the gateway was last shown, or will be with the next connection.
+    /// Of the certificate last sent to the gateway, or to be sent with the next connection.
     serial: Serial,
 }
 
-/// Holds the tunnel for as long as the daemon listens.
+/// Runs the tunnel until the daemon drops its end of the channels.
 pub async fn hold(deps: TunnelDeps) {
     let began = Instant::now();
     let state = Tunnel::new(Duration::ZERO, FIRST_SPREAD, entropy::draw());
@@ -184,8 +184,8 @@ impl TunnelDriver {
                 }
                 DriverEvent::StreamEnded(key, line) => {
                     self.guard().remove(&key);
-                    // The daemon may be busy with a renewal or a hook for long. Rather one line less than a tunnel that stands
-                    // still; what is of more weight finds room.
+                    // The daemon may be busy with a renewal or a hook. The tunnel must not wait for it, so a log line is dropped
+                    // when the channel is nearly full.
                     if !line.is_empty() && self.deps.tell.capacity() > LEFT_TO_NEWS {
                         let _ = self.deps.tell.try_send(TunnelEvent::Stream(line));
                     }
@@ -202,7 +202,7 @@ impl TunnelDriver {
         }
     }
 
-    /// The connection is gone.
+    /// The connection has ended.
     fn lost(&mut self, error: Option<yamux::ConnectionError>) -> Vec<Output> {
         let why = match (&self.connected, error) {
             (Some(connected), Some(error)) => Some(explain(&connected.address, &connected.manners, &error)),
@@ -210,7 +210,7 @@ impl TunnelDriver {
         };
         self.hang_up();
         let mut outputs = self.feed(Input::Lost);
-        // An alert says more than a connection that broke: that our certificate has expired, say.
+        // A TLS alert is more specific than a broken connection, for example if our certificate has expired.
         if let (Some(why @ NetError::Rejected { .. }), Some(Output::Tell(News::Down(what, _)))) =
             (why, outputs.iter_mut().find(|output| matches!(output, Output::Tell(News::Down(..)))))
         {
@@ -220,7 +220,7 @@ impl TunnelDriver {
     }
 
     fn guard(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Reason>>> {
-        // Nothing under this lock can panic half-way through a change.
+        // Poisoning is ignored: no code under this lock can panic in the middle of a change.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,7 +257,7 @@ impl TunnelDriver {
             outcome = dialed => DriverEvent::Dialed(Box::new(outcome)),
             wanted = deps.wanted.recv() => wanted.map_or(DriverEvent::DaemonGone, DriverEvent::Wanted),
             changed = deps.current.changed() => match changed {
-                // Something else may have changed: only a new certificate is for the gateway to see.
+                // Only a new certificate is reported to the gateway, not another change of the identity.
                 Ok(()) if deps.current.borrow_and_update().credential.newest().serial != *serial => DriverEvent::Renewed,
                 Ok(()) => DriverEvent::Tick,
                 Err(_) => DriverEvent::DaemonGone,
@@ -293,7 +293,7 @@ impl TunnelDriver {
             Output::ReachEnded(session, reason) => self.deps.notices.ended(session, reason),
             Output::Tell(News::Time(time)) => {
                 let shown = self.connected.as_ref().and_then(|connected| connected.manners.shown());
-                // What is not to be believed is not passed on; a look says so.
+                // An implausible time is ignored here; the next query of the gateway reports it.
                 if let Ok(offset) = Offset::heard(time, clock::now(), shown.as_ref()) {
                     let _ = self.deps.tell.send(TunnelEvent::Clock(offset)).await;
                 }
@@ -304,7 +304,7 @@ impl TunnelDriver {
         }
     }
 
-    /// What a failed attempt is told as: the state machine knows when the next one is.
+    /// Reports a failed attempt, with the time of the next one from the state machine.
     async fn tell_down(&self, why: String) {
         let wait = self.state.deadline().unwrap_or_default().saturating_sub(self.began.elapsed());
         let _ = self.deps.tell.send(TunnelEvent::News(News::Down(why, wait))).await;
@@ -323,7 +323,7 @@ impl TunnelDriver {
         }
         self.connected = None;
         self.deps.notices.update(|state| state.gone = true);
-        // Their streams are gone with the connection. A target that waits for more would keep its end open for ever.
+        // Ends the tasks of streams, which ended with the connection: a target that waits for input would keep them open for ever.
         for (_, ended) in self.guard().drain() {
             let _ = ended.send(Reason::Lost);
         }
@@ -331,8 +331,8 @@ impl TunnelDriver {
 
     fn send(&mut self, frame: &FromMachine) {
         if let Some(connected) = &mut self.connected {
-            // What is too long for a frame is a list of services that was checked when it was read. A gateway that reads nothing
-            // of what it is told is found out by its silence.
+            // A frame cannot be too long: the list of services was checked when it was read. A gateway that does not read the
+            // control stream is detected by the heartbeat.
             let _ = connected.link.send(frame);
         }
     }
@@ -352,7 +352,7 @@ impl TunnelDriver {
     fn serve(&mut self, mut stream: Stream) {
         self.number += 1;
         if self.serving.len() >= TUNNEL_STREAMS {
-            // The gateway holds to the same limit; whoever does not gets no answer.
+            // The gateway enforces the same limit, so a stream beyond it is dropped without an answer.
             return;
         }
         let (services, seal) = (Arc::clone(&self.deps.services), self.deps.current.borrow().seal.clone());
@@ -368,7 +368,7 @@ impl TunnelDriver {
     }
 }
 
-/// As whom a machine's streams move, and where to.
+/// The identity and address for moving a machine's streams.
 pub fn origin(current: &watch::Receiver<CurrentIdentity>) -> Origin {
     let current = current.clone();
     Arc::new(move || {
@@ -378,7 +378,7 @@ pub fn origin(current: &watch::Receiver<CurrentIdentity>) -> Origin {
     })
 }
 
-/// Connects as the machine that we are now.
+/// Connects with the current identity.
 async fn connect(current: CurrentIdentity) -> Dialed {
     let credential = &current.credential.newest();
     let verifier = GatewayVerifier::new(credential.expected(), credential.manage.host());
@@ -397,10 +397,7 @@ async fn connect(current: CurrentIdentity) -> Dialed {
     Ok(Connected { link, exporter, manners, address: credential.manage.clone(), serial: credential.serial })
 }
 
-/// What names a connection in proofs.
-///
-/// # Errors
-/// When the crypto library fails.
+/// The exporter value of a connection (RFC 9266).
 pub fn exporter_of(tls: &TlsStream<TcpStream>) -> Result<Exporter, NetError> {
     let mut exporter = Exporter::default();
     tls.get_ref()
@@ -410,10 +407,7 @@ pub fn exporter_of(tls: &TlsStream<TcpStream>) -> Result<Exporter, NetError> {
     Ok(exporter)
 }
 
-/// The renewed certificate with the proof that its key is here, for this connection to `address`.
-///
-/// # Errors
-/// When there is no proof, in words.
+/// The reauthentication frame: the renewed certificate, and the proof of its key for this connection to `address`.
 pub fn renewed(
     credential: &Credential,
     address: &Address,

@@ -1,4 +1,4 @@
-//! The gateway's certificate in a handshake: [`crate::core::trust`] decides, and why is remembered.
+//! Verifies the gateway's certificate in a TLS handshake by [`crate::core::trust`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,8 +10,7 @@ use transport::verifier::{CheckPeer, PeerVerifier};
 use super::crypto::provider;
 use crate::core::trust::{Distrust, Expected, GatewayCertificate, verify_gateway};
 
-/// Verifies the gateway in a handshake, and remembers why it was not believed: rustls itself passes on little more than "bad
-/// certificate".
+/// Verifies the gateway in a handshake, and keeps the cause of a refusal, of which rustls reports little more than "bad certificate".
 #[derive(Clone, Debug)]
 pub struct GatewayVerifier(Arc<GatewayCheck>);
 
@@ -22,7 +21,7 @@ struct GatewayCheck {
     found: Mutex<HandshakeFacts>,
 }
 
-/// What the last handshake showed.
+/// Results of the last handshake.
 #[derive(Debug, Default)]
 struct HandshakeFacts {
     distrust: Option<Distrust>,
@@ -43,19 +42,19 @@ impl GatewayVerifier {
         Arc::new(PeerVerifier::new(Arc::clone(&self.0), &provider()))
     }
 
-    /// Why the last handshake was refused, if by us; once.
+    /// Takes the cause if this verifier refused the last handshake.
     #[must_use]
     pub fn take(&self) -> Option<Distrust> {
         self.0.found().distrust.take()
     }
 
-    /// Whom to believe.
+    /// How the gateway is verified.
     #[must_use]
     pub fn expected(&self) -> &Expected {
         &self.0.expected
     }
 
-    /// The certificate by which the gateway was believed in the last handshake; none where anybody would have been.
+    /// The gateway's certificate in the last handshake; `None` with [`Expected::Anybody`].
     #[must_use]
     pub fn shown(&self) -> Option<GatewayCertificate> {
         self.0.found().shown.clone()
@@ -70,7 +69,7 @@ impl GatewayVerifier {
 
 impl GatewayCheck {
     fn found(&self) -> MutexGuard<'_, HandshakeFacts> {
-        // What is in it is plain data; a panic elsewhere leaves it usable.
+        // Poisoning is ignored: the data is only replaced as a unit.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +87,7 @@ impl CheckPeer for GatewayCheck {
             }
             Err(distrust) => {
                 (found.distrust, found.shown) = (Some(distrust), None);
-                // The gateway hears no more than that.
+                // The peer gets no further details.
                 Err(CertificateError::ApplicationVerificationFailure)
             }
         }

@@ -1,9 +1,8 @@
-//! `join-token`: the token itself is the body. It is bound to nothing by us; the gateway redeems it for the key that the
-//! request proves.
+//! `join-token`: the body is the token. The gateway binds it to the key of the request when it redeems it.
 
 use super::{Binding, Prover, Proving};
 
-/// A join token, whole.
+/// The token as given to `join`.
 pub struct JoinToken(pub String);
 
 impl Prover for JoinToken {

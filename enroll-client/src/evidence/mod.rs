@@ -1,4 +1,4 @@
-//! What this client can offer to be believed by: one file per kind, and the kinds are listed here.
+//! The kinds of evidence this client can send: one file per kind, listed in [`ALL`].
 
 mod join_token;
 mod prior_certificate;
@@ -18,10 +18,10 @@ pub use prior_certificate::PriorCertificate;
 use crate::core::key::KeyFault;
 use crate::core::proof::Exporter;
 
-/// What evidence may be bound to, so that it cannot be lent to another key or moved to another connection.
+/// What evidence may be bound to, so that it cannot be used with another key or on another connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding<'a> {
-    /// The connection.
+    /// The exporter value of the connection.
     pub exporter: &'a Exporter,
     /// The key that is to be certified.
     pub new_key: &'a KeyDigest,
@@ -30,22 +30,23 @@ pub struct Binding<'a> {
 /// The body of a piece of evidence, or why there is none.
 pub type Proving<'a> = Pin<Box<dyn Future<Output = Result<String, KeyFault>> + Send + 'a>>;
 
-/// One kind of evidence. What makes it may be slow, such as a TPM, and it may take several rounds.
+/// Makes one kind of evidence. It may be slow, for example with a TPM, and take several rounds.
 pub trait Prover: Send + Sync {
-    /// The kind, as the gateway's attestor of the same name knows it.
+    /// The kind, which is the name of the gateway's attestor.
     fn kind(&self) -> &'static str;
 
-    /// The body for one request; `challenge` is what the gateway's attestor asked, from the second round on.
+    /// The body for one request; `challenge` is the attestor's challenge, from the second round on.
     ///
     /// # Errors
-    /// When something must be signed and the crypto library, or the device, fails.
+    /// When the crypto library or the device fails.
     fn body<'a>(&'a self, binding: Binding<'a>, challenge: Option<&'a str>) -> Proving<'a>;
 }
 
-/// Finds out whether this machine has something that proves by itself, given the client's folder.
+/// Gives the machine's prover of a kind, if it has one; the argument is the client's folder.
 pub type Probe = fn(&Path) -> Option<Box<dyn Prover>>;
 
-/// Every kind this client can produce, alphabetical; those with a probe are of the machine, and the others of whoever holds them.
+/// Every kind this client supports, alphabetical. Kinds with a probe are found on the machine; the others are given by a person or an
+/// earlier identity.
 pub const ALL: &[(&str, Option<Probe>)] = &[
     (wire::enroll::JOIN_TOKEN, None),
     (wire::enroll::PRIOR_CERTIFICATE, None),
@@ -53,16 +54,13 @@ pub const ALL: &[(&str, Option<Probe>)] = &[
     ("reference", Some(reference::probe)),
 ];
 
-/// What this machine has that proves by itself.
+/// The provers that this machine has.
 #[must_use]
 pub fn of_this_machine(folder: &Path) -> Vec<Box<dyn Prover>> {
     ALL.iter().filter_map(|(_, probe)| probe.and_then(|probe| probe(folder))).collect()
 }
 
-/// The evidence of one request: of the kinds that the gateway takes, and in answer to what it asked.
-///
-/// # Errors
-/// When a prover fails.
+/// The evidence of one request: of the kinds that the gateway accepts, with the answers to its challenges.
 pub async fn gather(
     provers: &[Box<dyn Prover>],
     taken: impl Fn(&str) -> bool,

@@ -1,5 +1,5 @@
-//! `prior-certificate`: a machine that was off past the end of its certificate shows the expired one, and signs this very
-//! connection and the new key with the old key. Body: JSON of [`wire::enroll::PriorCertificate`].
+//! `prior-certificate`: a machine whose certificate expired while it was off sends that certificate, and signs the exporter value of
+//! the connection and the digest of the new key with the old key. Body: JSON of [`wire::enroll::PriorCertificate`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -43,7 +43,7 @@ mod tests {
 
     #[tokio::test]
     async fn old_key_signs_connection_and_new_key() {
-        let (old, new) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+        let (old, new) = (crate::testing::private_key(), crate::testing::private_key());
         let digest = new.digest();
         let binding = Binding { exporter: &[9; 32], new_key: &digest };
         let prover = PriorCertificate { certificate: "PEM".into(), key: old.clone() };

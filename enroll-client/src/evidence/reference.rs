@@ -1,5 +1,5 @@
-//! `reference`: the prover of the gateway's attestor of that name, which is for tests: two rounds over a shared secret. Debug builds
-//! alone have it, and it offers itself where `reference.secret` lies in the client's folder.
+//! `reference`: the prover for the gateway's test attestor of that name: two rounds over a shared secret. Only in debug builds, and used
+//! if the client's folder contains `reference.secret`.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use aws_lc_rs::hmac;
 use super::{Binding, Prover, Proving};
 use crate::core::key::KeyFault;
 
-/// Where the secret lies.
+/// File of the secret in the client's folder.
 const FILE: &str = "reference.secret";
 
-/// Finds out whether there is a secret.
+/// The prover, if the folder contains a secret.
 pub fn probe(folder: &Path) -> Option<Box<dyn Prover>> {
     let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
     let (name, secret) = text.trim_end().split_once(' ')?;

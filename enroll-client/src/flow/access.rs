@@ -1,5 +1,4 @@
-//! A person's way to a service: as whom and where to connect, and what is said when a session was refused or ended before its
-//! time.
+//! A person's access to a service: identity and address of the proxy face, and messages about refused and prematurely ended sessions.
 
 use std::io;
 use std::sync::Arc;
@@ -21,24 +20,24 @@ use crate::edge::terminal;
 use crate::flow::upkeep;
 use crate::text::report::{Complaint, Exit};
 
-/// What a connection to the proxy face is made with.
+/// The data for a connection to the proxy face.
 #[derive(Clone)]
 pub struct ProxyAccess {
-    /// Who we are.
+    /// The identity.
     pub credential: LiveCredential,
-    /// Where the proxy face is.
+    /// The proxy face.
     pub proxy: Address,
-    /// How far the gateway's clock is ahead.
+    /// The offset of the gateway's clock.
     pub offset: Offset,
-    /// The identity's folder.
+    /// The folder of the identity.
     pub store: Keystore,
 }
 
 impl ProxyAccess {
-    /// As the identity in the folder.
+    /// For the identity in the folder.
     ///
     /// # Errors
-    /// When there is none that is valid, or the gateway has no proxy face.
+    /// When there is no valid identity, or the gateway has no proxy face.
     pub async fn find(store: &Keystore) -> Result<Self, Complaint> {
         let credential = upkeep::load_valid(store)?;
         if credential.identity.role != pki::Role::Person {
@@ -54,15 +53,12 @@ impl ProxyAccess {
         Ok(Self { credential: LiveCredential::new(store, credential), proxy, offset, store: store.clone() })
     }
 
-    /// That our own certificate is over, if it is.
+    /// The message that our certificate has expired, if it has.
     #[must_use]
     pub fn expired(&self) -> Option<Complaint> {
         upkeep::expired(&self.store, &self.credential.newest())
     }
 
-    /// A connection.
-    ///
-    /// # Errors
     /// See [`Streams::dial`].
     pub async fn dial(&self, carries: Carries) -> Result<Streams, CallError> {
         let (store, held) = (self.store.clone(), self.credential.clone());
@@ -76,19 +72,19 @@ impl ProxyAccess {
     }
 }
 
-/// A session that is over.
+/// A session that has ended.
 pub struct EndedSession<'a> {
     /// The id of the session.
     pub session: &'a str,
-    /// The machine that it led to.
+    /// The machine of its service.
     pub machine: &'a Name,
-    /// How its bytes ended, as we saw it.
+    /// How its stream ended.
     pub ending: Ending,
-    /// What the gateway said of it, on the connection that carried it.
+    /// The gateway's reason on the connection that carried it, if it sent one.
     pub said: Option<Reason>,
 }
 
-/// Says why a session ended, when somebody or something ended it before its time.
+/// Prints why a session ended, if its data is incomplete. Returns the exit code.
 pub async fn report_end(way: Option<&ProxyAccess>, over: EndedSession<'_>) -> Exit {
     let EndedSession { session, machine, ending, said } = over;
     let judged = match ending.judge(said) {
@@ -104,7 +100,7 @@ pub async fn report_end(way: Option<&ProxyAccess>, over: EndedSession<'_>) -> Ex
     }
 }
 
-/// A refusal with whose lock it is and what for, where that is the cause and we may see it.
+/// If the cause of a refusal is a lock that we may read, adds who set it and why.
 pub async fn explain_refusal(way: &ProxyAccess, machine: &Name, mut complaint: Complaint) -> Complaint {
     if complaint.code == "denied"
         && let Ok(mut face) = ManageFace::new(&way.credential.newest())
@@ -116,7 +112,7 @@ pub async fn explain_refusal(way: &ProxyAccess, machine: &Name, mut complaint: C
     complaint
 }
 
-/// Who locked a machine, and what for.
+/// Who locked a machine, and the reason.
 async fn lock_of(face: &mut ManageFace, machine: &Name) -> Option<String> {
     let view: wire::admin::SubjectView = face.get(&format!("/v1/machines/{}", segment(machine.as_str()))).await.ok()?;
     let lock = view.locks.first()?;
@@ -124,7 +120,7 @@ async fn lock_of(face: &mut ManageFace, machine: &Name) -> Option<String> {
     Some(format!("`{machine}` was locked by {by}: {}", lock.reason))
 }
 
-/// Asks the gateway why a session ended.
+/// Queries the gateway's record of a session for the reason of its end.
 async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Option<Reason>) -> Completeness {
     let alone = || ending.judge_alone(said);
     let Some(way) = way else { return alone() };
@@ -144,14 +140,14 @@ async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Op
                 (judged, _) => judged,
             }
         }
-        // Then it is our own standing that ended it.
+        // We have been locked or have lost access, which is why the session ended.
         Err(CallError::Refused(refusal)) if refusal.status == 403 => {
             Completeness::Cut(refusal.exit(), format!("{}: {}", refusal.code, refusal.detail))
         }
         Err(CallError::Net(error @ NetError::Rejected { .. })) => {
             Completeness::Cut(Exit::Expired, format!("expired: {error}"))
         }
-        // It went away with our connection, or with the gateway itself.
+        // The gateway itself is down.
         Err(CallError::Net(error)) if said.is_none() => {
             Completeness::Cut(Exit::Unreachable, format!("the gateway does not answer any more: {error}"))
         }
@@ -159,10 +155,7 @@ async fn ask(way: Option<&ProxyAccess>, session: &str, ending: &Ending, said: Op
     }
 }
 
-/// Joins a program's connection with a service; gives whether both ended well.
-///
-/// # Errors
-/// When either broke.
+/// Relays between a program's connection and a service.
 pub async fn carry<A: AsyncRead + AsyncWrite + Unpin>(program: &mut A, service: &mut ServiceStream) -> io::Result<()> {
     match copy_bidirectional_with_sizes(program, service, BUFFER, BUFFER).await {
         Ok(_) => {

@@ -1,5 +1,5 @@
-//! Joining and rejoining: drives the conversation of [`crate::core::enrollment`] with a gateway, from the key on the disk to the
-//! certificate in the folder. Who watches it is told by an [`EnrollmentObserver`].
+//! Joining and rejoining: drives the state machine of [`crate::core::enrollment`], from the key on the disk to the certificate in the
+//! folder. Progress is reported to an [`EnrollmentObserver`].
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,7 +21,7 @@ use crate::evidence::{self, JoinToken, PriorCertificate, Prover};
 use crate::platform::{self, StopSignal};
 use crate::text::report::{Complaint, Exit};
 
-/// What is shown of a request at the gate.
+/// A waiting request, to be shown.
 #[derive(Clone, Debug)]
 pub struct WaitingNotice {
     /// The gateway it was sent to.
@@ -32,31 +32,31 @@ pub struct WaitingNotice {
     pub code: String,
     /// SHA-256 of the key, hex.
     pub key: String,
-    /// When it lapses, by the gateway's clock.
+    /// When it expires, by the gateway's clock.
     pub expires: UnixTime,
-    /// Approvals still wanted.
+    /// Number of approvals still missing.
     pub approvals_missing: u32,
-    /// The gateway's clock.
+    /// The offset of the gateway's clock.
     pub offset: Offset,
 }
 
-/// To whom the conversation speaks.
+/// Receives the progress of an enrollment.
 pub trait EnrollmentObserver {
-    /// There is a request at the gate.
+    /// The request waits for approval.
     fn waiting(&mut self, notice: &WaitingNotice);
-    /// A second has passed.
+    /// Called every second.
     fn tick(&mut self);
-    /// Something went wrong and will be tried again.
+    /// An attempt failed and is repeated after `pause`.
     fn retrying(&mut self, why: &Complaint, pause: Duration);
 }
 
-/// How the conversation ended.
+/// How an enrollment ended.
 pub enum EnrollmentEnd {
-    /// There is a new identity in the folder.
+    /// The folder holds the new identity.
     Installed(Box<Credential>, Offset),
-    /// A person must decide, and the caller did not want to wait.
+    /// The request waits for approval, and the caller does not want to wait.
     Waiting(WaitingNotice),
-    /// A signal came; with the request at the gate, if there is one.
+    /// A signal was received; with the waiting request, if there is one.
     Stopped(Option<WaitingNotice>),
 }
 
@@ -64,19 +64,19 @@ pub enum EnrollmentEnd {
 pub struct EnrollmentAttempt<'a> {
     /// The folder, whose lock the caller holds.
     pub store: &'a Keystore,
-    /// What is asked for.
+    /// The request.
     pub pending: Pending,
-    /// Whom to believe.
+    /// How the gateway is verified.
     pub expected: Expected,
-    /// The gateway, when there is a connection already.
+    /// The enroll face, if there is a connection already.
     pub face: Option<EnrollFace>,
-    /// The expired identity to show as evidence.
+    /// The expired identity to send as evidence.
     pub prior: Option<&'a Credential>,
-    /// How to behave.
+    /// Retries, and what to do while the request waits.
     pub policy: RetryPolicy,
 }
 
-/// The parts of a attempt while it goes on.
+/// State of an attempt that is running.
 struct EnrollmentDriver<'a> {
     store: &'a Keystore,
     pending: Pending,
@@ -86,10 +86,7 @@ struct EnrollmentDriver<'a> {
     notice: Option<WaitingNotice>,
 }
 
-/// Runs the conversation to its end.
-///
-/// # Errors
-/// When it ends badly, or the folder cannot be written.
+/// Runs an enrollment to its end.
 pub async fn drive_enrollment(
     attempt: EnrollmentAttempt<'_>,
     observer: &mut dyn EnrollmentObserver,
@@ -102,7 +99,7 @@ pub async fn drive_enrollment(
     let pin = pending_pin(&pending)?;
     let key = store.next_key()?;
     pending.request = pending.request.filter(|request| request.key == key.digest().hex());
-    // The request is on the disk before it is sent, so that it can be repeated by whoever comes after us.
+    // The request is on the disk before it is sent, so that a later process can repeat it.
     store.save_pending(&pending)?;
     let enrollment = match &pending.request {
         Some(request) => Enrollment::resume(policy, request.id.clone()),
@@ -124,8 +121,8 @@ pub async fn drive_enrollment(
         .await
 }
 
-/// What we can offer to be believed. One piece: evidence does not add up, and whoever has an old certificate comes back as
-/// whom it names, which a token could not do.
+/// The provers of an enrollment. Either the old certificate or the token: the gateway accepts one of them, and only the certificate
+/// restores the machine's identity.
 fn provers(store: &Keystore, token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
     let mut provers: Vec<Box<dyn Prover>> = Vec::new();
     if token.is_none() && prior.is_none() {
@@ -135,7 +132,7 @@ fn provers(store: &Keystore, token: Option<&str>, prior: Option<&Credential>) ->
         provers.push(Box::new(JoinToken(token.to_owned())));
     }
     if let Some(prior) = prior {
-        // The issuing CA goes along, as in TLS: the gateway may have moved on to another one since.
+        // With the issuing CA, as in TLS: the gateway may use another one now.
         let chain = std::iter::once(&prior.leaf).chain(&prior.chain);
         let certificate = chain.map(|der| pki::to_pem("CERTIFICATE", der)).collect();
         provers.push(Box::new(PriorCertificate { certificate, key: prior.key.clone() }));
@@ -205,14 +202,14 @@ impl EnrollmentDriver<'_> {
         }
     }
 
-    /// Works out the code and writes down the request.
+    /// Computes the waiting code and stores the request.
     fn remember(&mut self, ticket: &PendingApproval) -> Result<WaitingNotice, StoreError> {
         let digest = self.application.key.digest();
         let code = pki::waiting_code(&digest, &self.face.pin(), &ticket.nonce).to_string();
         let request =
             RequestAtGate { id: ticket.id.clone(), key: digest.hex(), code: code.clone(), expires: ticket.expires };
         if self.pending.request.as_ref() != Some(&request) || self.pending.denied.is_some() {
-            // It waits: a denial there was has been taken back.
+            // It waits, so an earlier denial has been taken back.
             self.pending.denied = None;
             self.pending.request = Some(request);
             self.store.save_pending(&self.pending)?;
@@ -229,7 +226,7 @@ impl EnrollmentDriver<'_> {
     }
 }
 
-/// Waits for `work`, with_ticks every second; nothing when a signal comes first.
+/// Waits for `work` and calls [`EnrollmentObserver::tick`] every second; `None` if a signal comes first.
 async fn with_ticks<T>(
     work: impl Future<Output = T>,
     observer: &mut dyn EnrollmentObserver,
@@ -274,7 +271,7 @@ pub fn ask_pending(gateway: &Address, pin: KeyDigest, token: Option<String>, joi
     }
 }
 
-/// A request to rejoin under the old name; an earlier one at the same gateway goes on.
+/// A request to rejoin with the old name. An unfinished one at the same gateway is continued.
 #[must_use]
 pub fn rejoin_pending(
     credential: &Credential,
@@ -290,8 +287,7 @@ pub fn rejoin_pending(
     pending
 }
 
-/// The attributes sent with a request: what the system says, our version, and what the person adds, within the limits of
-/// the protocol.
+/// The attributes of a request: those of the system, our version, and those given by the person, within the limits of the protocol.
 fn attributes(extra: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::from([
         ("os".into(), std::env::consts::OS.into()),

@@ -1,4 +1,4 @@
-//! The sequences: what is asked, verified, stored and reported, in which order.
+//! Sequences of requests, checks and writes that several commands use.
 
 pub mod access;
 pub mod enroll;

@@ -1,4 +1,4 @@
-//! Connections to the proxy face that are kept for several programs, and how the sessions on them ended.
+//! Connections to the proxy face that several programs share, and the reasons for which their sessions ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,42 +15,41 @@ use crate::edge::proxy::{Carries, ServiceStream, Streams};
 use crate::flow::access::ProxyAccess;
 use crate::text::report::Complaint;
 
-/// Sessions whose ends are remembered.
+/// Most sessions that are remembered for [`Pool::why`].
 const OPENED_KEPT: usize = 1_024;
 
-/// Connections to the proxy face, and who we are. A renewed certificate is picked up with the next stream; streams that are
-/// open stay on the connection they began on.
+/// Connections to the proxy face, and the identity. A new stream uses a renewed certificate; open streams stay on their connection.
 pub struct Pool {
     state: Mutex<(ProxyAccess, Vec<Arc<Streams>>)>,
-    /// The last sessions that were opened.
+    /// The last opened sessions, at most [`OPENED_KEPT`].
     opened: Mutex<VecDeque<OpenSession>>,
 }
 
 /// A session that was opened for a program.
 struct OpenSession {
     session: String,
-    /// Where the gateway says why it ended.
+    /// The gateway's notices, with the reason of its end.
     notices: Arc<SessionNotices>,
-    /// Whether its bytes broke off here.
+    /// Whether it broke at this end.
     broke: Arc<AtomicBool>,
 }
 
-/// SessionEnd a session ended, if it is known.
+/// Why a session ended.
 pub struct SessionEnd {
-    /// By what the gateway said of it.
+    /// The gateway's reason, if it sent one.
     pub reason: Option<Reason>,
-    /// Whether what was read of it broke off here.
+    /// Whether it broke at this end.
     pub broke: bool,
 }
 
 impl Pool {
-    /// A pool without connections.
+    /// Starts without connections.
     #[must_use]
     pub fn new(way: ProxyAccess) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new((way, Vec::new())), opened: Mutex::default() })
     }
 
-    /// Remembers a session; gives where to note that it broke.
+    /// Remembers a session; returns the flag to set when it breaks.
     pub async fn note(&self, service: &ServiceStream) -> Arc<AtomicBool> {
         let mut opened = self.opened.lock().await;
         if opened.len() == OPENED_KEPT {
@@ -62,7 +61,7 @@ impl Pool {
         broke
     }
 
-    /// SessionEnd a session ended, as far as it is known.
+    /// Why a session ended, as far as it is known.
     pub async fn why(&self, session: &str) -> SessionEnd {
         let found = {
             let opened = self.opened.lock().await;
@@ -73,10 +72,7 @@ impl Pool {
         SessionEnd { reason: notices.why(session).await, broke: broke.load(Ordering::SeqCst) }
     }
 
-    /// A service, and the way by which it was reached.
-    ///
-    /// # Errors
-    /// When there is no answer or the gateway refuses.
+    /// Opens a stream to a service; returns it with the access data used.
     pub async fn reach(
         &self,
         service: &str,
@@ -85,7 +81,7 @@ impl Pool {
     ) -> Result<(ServiceStream, ProxyAccess), Complaint> {
         match self.try_reach(service, machine, sealing).await {
             Ok(found) => Ok(found),
-            // Whose certificate is over meets a connection that breaks, before or after the alert that says why is read.
+            // With an expired certificate the connection breaks, possibly before the alert with the cause is read.
             Err(complaint) => Err(self.state.lock().await.0.expired().unwrap_or(complaint)),
         }
     }
@@ -99,7 +95,7 @@ impl Pool {
         let (streams, way, fresh) = self.streams().await?;
         match streams.reach(service, machine, sealing).await {
             Ok(found) => Ok((found, way)),
-            // A connection that broke unnoticed: the first who needs it should not be the one to suffer.
+            // An idle connection broke unnoticed: retry with a new one.
             Err(CallError::Net(error)) if !fresh && error.is_passing() => {
                 self.forget(&streams).await;
                 let (streams, way, _) = self.streams().await?;
@@ -109,7 +105,7 @@ impl Pool {
         }
     }
 
-    /// A connection with room, made with the certificate in use; whether it was made just now.
+    /// A connection with a free stream, made with the certificate in use, and whether it is new.
     async fn streams(&self) -> Result<(Arc<Streams>, ProxyAccess, bool), Complaint> {
         let mut state = self.state.lock().await;
         let (way, open) = &mut *state;

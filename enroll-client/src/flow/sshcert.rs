@@ -1,7 +1,7 @@
-//! SSH certificates: a person's to log in with ([`user`]), a machine's for its sshd ([`host`]), and whom to believe.
+//! SSH certificates: of a person for logging in ([`user`]), of a machine for its sshd ([`host`]), and the SSH CAs.
 //!
-//! The key is OpenSSH's: it is made and used by its own programs. What the gateway answers is checked before it replaces
-//! anything: it must be for this key, of this kind, and signed by the CA it came with.
+//! OpenSSH's programs make and use the keys. A certificate is checked before it replaces another: it must be for this key, of this
+//! kind, and signed by the CA in the reply.
 
 pub mod host;
 pub mod user;
@@ -25,10 +25,10 @@ use crate::flow::upkeep;
 use crate::platform::{self, Access};
 use crate::text::report::{Complaint, Exit};
 
-/// What the gateway last said of its SSH CAs as a file for `UserKnownHostsFile`.
+/// The last known SSH CAs, as a file for `UserKnownHostsFile`.
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
-/// The SSH CAs as the gateway names them now; kept in the folder, with a `known_hosts` for ssh.
+/// Fetches the SSH CAs and stores them in the folder, with a `known_hosts` for ssh.
 async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
     let roots = credential.expected();
     let mut face = EnrollFace::new(credential.gateway.clone(), roots, credential.pin)?;
@@ -47,18 +47,15 @@ async fn fetch_cas(store: &Keystore, credential: &Credential) -> Result<Cas, Com
     Ok(cas)
 }
 
-/// The SSH CAs as last heard, if they were.
+/// The stored SSH CAs, if there are any.
 fn kept_cas(store: &Keystore, credential: &Credential) -> Option<Cas> {
     let kept = read_text(&store.ssh_file(SSH_CAS)).ok()??;
-    // It was taken when it came, however much was heard since.
+    // Its order was checked when it was received, and may be smaller than one accepted since.
     let (before, now) = (Order::default(), upkeep::gateway_time(store, credential));
     Cas::read(&serde_json::from_str(&kept).ok()?, credential.domain(), &credential.roots, before, now).ok()
 }
 
-/// The SSH CAs: of the gateway, or as last heard while it does not answer.
-///
-/// # Errors
-/// When the gateway refuses or is not believed, or does not answer and none are kept.
+/// The SSH CAs from the gateway, or the stored ones while it does not answer.
 pub async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Complaint> {
     match fetch_cas(store, credential).await {
         Err(complaint) if complaint.exit == Exit::Unreachable => {
@@ -70,7 +67,7 @@ pub async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Compl
     }
 }
 
-/// Who the holder must be for a kind of certificate.
+/// Checks that the identity has the role for a kind of certificate.
 fn require(credential: &Credential, kind: SshKind) -> Result<(), Complaint> {
     let (role, hint) = match kind {
         SshKind::User => (Role::Person, "`lychgate ssh-cert host` is for machines"),
@@ -84,7 +81,7 @@ fn require(credential: &Credential, kind: SshKind) -> Result<(), Complaint> {
     Err(Complaint::new(Exit::Refused, "wrong-caller", what).hint(hint))
 }
 
-/// The public half of an SSH key: from the file beside it, or from the key itself.
+/// The public key of an SSH key: from the file beside it, or from the key itself.
 async fn public_key(key: &Path) -> Result<SshKey, Complaint> {
     let beside = openssh::public_path(&openssh::private_path(key));
     let line = match read_text(&beside)? {
@@ -101,7 +98,7 @@ async fn public_key(key: &Path) -> Result<SshKey, Complaint> {
     })
 }
 
-/// Asks for a certificate, and checks the one that comes.
+/// Requests a certificate and checks it.
 async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &SshKey) -> Result<SshReply, Complaint> {
     let (path, namespace) = match kind {
         SshKind::User => ("/v1/ssh/user", USER_NAMESPACE),
@@ -114,7 +111,8 @@ async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &Ssh
         let signature = openssh::sign(key, namespace, &proof_message(&exporter)).await?;
         let reply = face.post(path, &SshRequest { public_key: public.line(), signature }).await;
         match reply {
-            // The gateway may have hung up while somebody typed a passphrase; the next proof is for the next connection.
+            // The gateway may have closed the connection while a passphrase was typed. Retry once, with a proof for a new
+            // connection.
             Err(CallError::Net(NetError::Broken { .. })) if again => again = false,
             Err(error) => return Err(error.into()),
             Ok(reply) => return check(reply, kind, public),
@@ -122,7 +120,7 @@ async fn obtain(credential: &Credential, kind: SshKind, key: &Path, public: &Ssh
     }
 }
 
-/// Writes a certificate where it belongs, in a folder that is made if it is not there.
+/// Writes a certificate; creates its folder if needed.
 fn write_certificate(store: &Keystore, path: &Path, reply: &SshReply) -> Result<(), Complaint> {
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
         platform::make_folder(folder).map_err(|error| {

@@ -1,5 +1,4 @@
-//! What keeps an identity alive, one step each: look, renew, run hooks, remember how things stand. `renew` and `run` are made
-//! of these.
+//! The steps of `renew` and `run`: query the gateway, renew, run hooks, update `state.json`.
 
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::core::record::{Pending, RunState, State, Trouble};
 use crate::core::target::Address;
 use crate::edge::clock;
 use crate::edge::enroll::EnrollFace;
+use crate::edge::entropy;
 use crate::edge::hooks::{self, HookContext};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::manage::{ManageFace, RenewalReply};
@@ -26,25 +26,21 @@ use crate::edge::sealed::Seal;
 use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
-/// How long a renewal waits for another process at work in the same folder.
+/// How long a renewal waits for the folder's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum UpkeepError {
-    /// The gateway refused or was not there.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The folder.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The gateway's reply.
     #[error("the gateway's reply cannot be used: {0}")]
     Reply(#[from] BadReply),
-    /// The gateway's clock.
     #[error(transparent)]
     Clock(#[from] Unbelievable),
-    /// The key.
     #[error("cannot make a request: {0}")]
     Key(#[from] KeyFault),
     /// The gateway asks back without end.
@@ -53,19 +49,19 @@ pub enum UpkeepError {
 }
 
 impl UpkeepError {
-    /// Whether the gateway refuses on purpose until a person changes that.
+    /// Whether the gateway refuses until a person changes that, for example by lifting a lock.
     #[must_use]
     pub fn is_lock(&self) -> bool {
         matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.is_lock())
     }
 
-    /// Whether the gateway holds our certificate to be over.
+    /// Whether the gateway reports that our certificate has expired.
     #[must_use]
     pub fn is_expiry(&self) -> bool {
         matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.code == "expired")
     }
 
-    /// How long the gateway wants us to be quiet.
+    /// The gateway's `Retry-After`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -97,7 +93,7 @@ impl From<UpkeepError> for Complaint {
 /// The identity in the folder.
 ///
 /// # Errors
-/// When there is none, with the exit code that says so, or it cannot be read.
+/// [`Exit::NotJoined`] when there is none, or it cannot be read.
 pub fn load(store: &Keystore) -> Result<Credential, Complaint> {
     if let Some(credential) = store.credential()? {
         return Ok(credential);
@@ -134,8 +130,8 @@ pub fn load_valid(store: &Keystore) -> Result<Credential, Complaint> {
     }
 }
 
-/// That a certificate is over, if it is. By both clocks: what is stored of the gateway's is as old as the last contact, and ours may
-/// have been set since. When in doubt the gateway decides, and its answer is as plain.
+/// The message that a certificate has expired, if it has by both clocks: the stored offset is as old as the last contact, and the
+/// local clock may have been set since. In doubt the gateway decides.
 #[must_use]
 pub fn expired(store: &Keystore, credential: &Credential) -> Option<Complaint> {
     let life = &credential.life;
@@ -145,32 +141,23 @@ pub fn expired(store: &Keystore, credential: &Credential) -> Option<Complaint> {
     })
 }
 
-/// Now, by the gateway's clock as last learnt.
+/// The current time by the gateway's clock, with the stored offset.
 #[must_use]
 pub fn gateway_time(store: &Keystore, credential: &Credential) -> UnixTime {
     Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now())
 }
 
-/// How far the gateway's clock is ahead, asked without showing a certificate.
-///
-/// # Errors
-/// When there is no answer.
+/// Queries the offset of the gateway's clock, without client certificate.
 pub async fn ask_time(credential: &Credential) -> Result<Offset, CallError> {
     EnrollFace::new(credential.gateway.clone(), credential.expected(), credential.pin)?.ask_time().await
 }
 
-/// Remembers how far the gateway's clock is ahead.
-///
-/// # Errors
-/// When the folder cannot be written.
+/// Stores the offset of the gateway's clock.
 pub fn save_offset(store: &Keystore, credential: &Credential, offset: Offset) -> Result<(), StoreError> {
     store.change_state(&credential.facts, |state| state.clock_offset = offset.secs())
 }
 
-/// Asks the gateway how things stand, and how far its clock is ahead. With a new certificate this is its first use, which makes it the current one there.
-///
-/// # Errors
-/// When there is no answer or the gateway refuses.
+/// Queries `GET /v1/self` and the offset of the gateway's clock. The first use of a new certificate activates it at the gateway.
 pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfReply, Offset), UpkeepError> {
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let seen: SelfReply = face.get("/v1/self").await?;
@@ -181,13 +168,10 @@ pub async fn look(store: &Keystore, credential: &Credential) -> Result<(SelfRepl
     Ok((seen, time?))
 }
 
-/// Asks for a certificate with which this machine serves what it seals: by a key of its own, kept in memory alone, for as
-/// long as the certificate in use lives.
-///
-/// # Errors
-/// Why there is none, in words.
+/// Requests a server certificate for the machine's sealed services. Its key is only in memory, and it expires with the certificate in
+/// use.
 pub async fn seal(credential: &Credential, offset: Offset) -> Result<Seal, String> {
-    let key = PrivateKey::generate().map_err(|e| e.to_string())?;
+    let key = entropy::private_key().map_err(|e| e.to_string())?;
     let csr = STANDARD.encode(key.csr().map_err(|e| e.to_string())?);
     let mut face = ManageFace::new(credential).map_err(|e| e.to_string())?;
     let reply: IssuedReply = face.post("/v1/sealed", &SealedRequest { csr }).await.map_err(|e| e.to_string())?;
@@ -196,10 +180,7 @@ pub async fn seal(credential: &Credential, offset: Offset) -> Result<Seal, Strin
     Seal::new(&chain, &key, credential, offset)
 }
 
-/// Where the proxy face is: as last heard, or asked for.
-///
-/// # Errors
-/// When the gateway has none, or does not answer.
+/// The address of the proxy face, stored or queried.
 pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address, Complaint> {
     let known = store.state(&credential.facts).proxy;
     let proxy = match known {
@@ -213,7 +194,7 @@ pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address,
     Ok(Address::parse(&proxy, 443)?)
 }
 
-/// Writes down that the gateway answered.
+/// Records a successful contact in `state.json`.
 fn note_success(
     store: &Keystore,
     credential: &Credential,
@@ -231,7 +212,7 @@ fn note_success(
     })
 }
 
-/// Writes down what stands in the way. Best effort: that it cannot be written is the lesser trouble.
+/// Records a failure in `state.json`. Errors of writing are ignored.
 pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Complaint, locked: bool) {
     let _ = store.change_state(&credential.facts, |state| {
         let now = Offset::from_secs(state.clock_offset).gateway_time(clock::now());
@@ -246,19 +227,17 @@ pub fn note_trouble(store: &Keystore, credential: &Credential, complaint: &Compl
     });
 }
 
-/// Writes down what `lychgate run` does and hears. Best effort, as trouble is.
+/// Records the state of `lychgate run` in `state.json`. Errors of writing are ignored.
 pub fn note_run(store: &Keystore, credential: &Credential, run: &RunState) {
     let _ = store.change_state(&credential.facts, |state| state.run = Some(run.clone()));
 }
 
-/// Renews: takes the folder's lock, makes or finds the next key, asks, and installs.
-///
-/// # Errors
-/// When any of it fails; the identity in use stays as it is.
+/// Renews: takes the folder's lock, makes or finds the next key, sends the request, and installs the certificate. After an error the
+/// identity in use is unchanged.
 pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credential, UpkeepError> {
     let _lock = store.lock(LOCK_PATIENCE).await?;
     store.mend()?;
-    // Another process may have renewed while we waited for the lock; then that is what was wanted.
+    // Another process may have renewed while we waited for the lock.
     if let Some(current) = store.credential()?.filter(|current| current.serial != credential.serial) {
         return Ok(current);
     }
@@ -270,7 +249,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let reply: IssuedReply = match ask(&mut face, &key, name.as_deref(), (&provers, &takes)).await {
         Ok(reply) => reply,
         Err(UpkeepError::Call(error)) => {
-            // The gateway does not want this key, ever: the next attempt is with another one.
+            // The gateway will never accept this key: the next attempt uses another one.
             if matches!(&error, CallError::Refused(refusal) if matches!(refusal.code.as_str(), "bad-csr" | "conflict"))
             {
                 store.fresh_next_key()?;
@@ -286,7 +265,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let before = credential.known_gateway();
     let expect = Expect { key: &digest, believed: &believed, shown: shown.as_ref(), before: &before, now };
     let issued = accept(&reply, expect)?;
-    // Who we are stays as it is, but for the name that we were told and said we would take.
+    // The identity must not change, except for a new name that we have accepted.
     let takes = name.is_some_and(|name| issued.identity.name.as_str() == name);
     let (old, new) = (&credential.identity, &issued.identity);
     let same = old.domain == new.domain && old.role == new.role && (old.name == new.name || takes);
@@ -298,8 +277,7 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     Ok(renewed)
 }
 
-/// Asks for the renewal, with the evidence that this machine has and the gateway takes, and answers what is asked back. Without evidence,
-/// as to an older gateway, the request is as it always was.
+/// Sends the renewal with the evidence that this machine has and the gateway accepts, and answers challenges.
 async fn ask(
     face: &mut ManageFace,
     key: &PrivateKey,
@@ -327,7 +305,7 @@ async fn ask(
     Err(UpkeepError::Asked)
 }
 
-/// Runs the hooks; gives a line for each that failed or was not run.
+/// Runs the hooks; returns a line for each that failed or was not run.
 pub async fn run_hooks(store: &Keystore, credential: &Credential, commands: &[String], event: &str) -> Vec<String> {
     let facts = &credential.facts;
     let occasion = HookContext { event, serial: &facts.serial, identity: &facts.identity };

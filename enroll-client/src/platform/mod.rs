@@ -1,4 +1,4 @@
-//! What differs between operating systems: one file for Unix, one for everything else, with the same functions.
+//! Operating system dependent functions: one file for Unix, one for all others, with the same functions.
 
 #[cfg(unix)]
 mod unix;

@@ -28,12 +28,12 @@ pub fn distrust(_: &Path, _: Option<u32>) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Nobody is a guest here.
+/// Never: there are no owners of folders here.
 pub fn guest_of(_: &Path) -> Option<u32> {
     None
 }
 
-/// There is nobody else to be.
+/// Does nothing: there are no other users here.
 pub fn as_owner(_: &mut std::process::Command, _: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -53,7 +53,7 @@ pub fn exposure(path: &Path) -> io::Result<Option<String>> {
     fs::metadata(path).map(|_| None)
 }
 
-/// How to mend what [`exposure`] found.
+/// How to fix what [`exposure`] found.
 pub fn exposure_hint(path: &Path) -> String {
     format!("let nobody but yourself read {}", path.display())
 }
@@ -101,25 +101,25 @@ pub fn home() -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-/// The user's name, as far as the environment knows it.
+/// The user's name, from the environment.
 #[must_use]
 pub fn user_name() -> Option<String> {
     std::env::var("USERNAME").ok()
 }
 
-/// Puts a text into the place of a file of the user's.
+/// Replaces a file of the user.
 pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
     fs::write(path, text)
 }
 
-/// Puts a text into the place of a file that may be there. Its folder must exist.
+/// Replaces or creates a file. Its folder must exist.
 pub fn replace(path: &Path, text: &str, _: Access) -> io::Result<()> {
     fs::write(path, text)
 }
 
-/// What the system says about itself, for approvers: claimed, never verified.
+/// Attributes of the system, shown to approvers as claimed, never as verified.
 #[must_use]
 pub fn about_host() -> BTreeMap<&'static str, String> {
     std::env::var("COMPUTERNAME").ok().map(|name| ("hostname", name)).into_iter().collect()
@@ -130,7 +130,7 @@ pub fn may_run(path: &Path) -> Result<(), &'static str> {
     if path.is_file() { Ok(()) } else { Err("it is not a file") }
 }
 
-/// A command as the shell understands it.
+/// A command run by the shell.
 #[must_use]
 pub fn shell(command: &str) -> tokio::process::Command {
     let mut shell = tokio::process::Command::new("cmd");
@@ -144,18 +144,18 @@ pub fn own_group(_: &mut tokio::process::Command) {}
 /// There are no process groups.
 pub fn end_group(_: u32) {}
 
-/// The wish of the user that we stop.
+/// Ctrl-C.
 pub struct StopSignal;
 
 impl StopSignal {
-    /// From now on Ctrl-C is ours to handle.
+    /// Installs the handler.
     pub fn new() -> io::Result<Self> {
         Ok(Self)
     }
 
-    /// Waits for it; gives its name.
+    /// Waits for Ctrl-C; returns its name.
     pub async fn wait(&mut self) -> &'static str {
-        // An error means that Ctrl-C cannot be heard; then we run until we are ended from outside.
+        // If the handler cannot be installed, the process runs until it is killed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -175,7 +175,7 @@ pub fn notify_stopping() {}
 /// There is no service manager to tell.
 pub fn notify_alive() {}
 
-/// Nobody wants to hear that we are alive.
+/// There is no watchdog.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     None
@@ -188,7 +188,7 @@ pub type LocalStream = tokio::io::DuplexStream;
 pub struct LocalListener;
 
 impl LocalListener {
-    /// Never: nobody can come.
+    /// Never returns: there are no such sockets here.
     pub async fn accept(&self) -> io::Result<LocalStream> {
         std::future::pending().await
     }
@@ -212,18 +212,18 @@ pub async fn join_stdio(_stream: LocalStream) -> io::Result<Ending> {
 /// There are no such sockets here.
 pub fn remove_socket(_path: &Path) {}
 
-/// Descriptors are not handed on here.
+/// Descriptors cannot be passed here.
 pub fn pass_stdout(_stream: LocalStream) -> io::Result<()> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
-/// Starts a program that goes on when we are gone.
+/// Starts a program that survives this process.
 pub fn start_apart(mut command: std::process::Command) -> io::Result<std::process::Child> {
     use std::process::Stdio;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
-/// Becomes another program: not here.
+/// Replacing the process is not supported here.
 pub fn replace_by(_command: std::process::Command) -> io::Error {
     io::Error::from(io::ErrorKind::Unsupported)
 }

@@ -19,8 +19,7 @@ pub const TOP_LEVEL_IS_LINKS: bool = true;
 /// Any permission for the group or for others.
 const FOR_OTHERS: u32 = 0o077;
 
-/// Creates a file that must not exist yet. Its mode is set at creation, so that there is no moment at which others can read
-/// it.
+/// Creates a file that must not exist yet. The mode is set at creation, so that others can never read it.
 pub fn create(path: &Path, access: Access) -> io::Result<File> {
     let mode = match access {
         Access::Secret => 0o600,
@@ -31,8 +30,8 @@ pub fn create(path: &Path, access: Access) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file that may be there, to be locked or written. A link in its place is not followed: whoever owns the folder must not lead
-/// root to a file of root's.
+/// Opens or creates a file, to be locked or written. Symbolic links are not followed: the folder's owner must not redirect root to a
+/// file of root's.
 pub fn open_own(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW.bits();
     let file = OpenOptions::new()
@@ -46,8 +45,8 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What root makes in somebody else's folder is theirs: otherwise one `sudo lychgate renew` leaves a service that cannot read its own
-/// key. By the open file, so that nobody can put another in its place meanwhile.
+/// Gives a file that root has made in another user's folder to that user: otherwise after `sudo lychgate renew` the service could not
+/// read its own key. By file descriptor, so that the file cannot be exchanged meanwhile.
 fn give_to_owner(path: &Path, made: &File) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -60,24 +59,24 @@ fn give_to_owner(path: &Path, made: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a program that makes files in `folder` by itself do so as the folder's owner. Not by giving them away afterwards: what has
-/// their name by then may be something else of root's. For anybody but root in somebody else's folder it changes nothing.
+/// Makes a program that creates files in `folder` run as the folder's owner, when root works in another user's folder. Changing the
+/// owner of the files afterwards is not safe: their names may then be links to other files of root's.
 pub fn as_owner(command: &mut std::process::Command, folder: &Path) -> io::Result<()> {
     use std::os::unix::process::CommandExt as _;
     if guest_of(folder).is_some() {
         let owner = fs::metadata(folder)?;
-        // Other groups of root's are given up with its user.
+        // Setting the user also drops root's supplementary groups.
         command.gid(owner.gid()).uid(owner.uid());
     }
     Ok(())
 }
 
-/// Why a file or folder must not be believed, if so: it belongs to another user, or others may write to it. `followed` is the owner of
-/// the folder that it lies in, whom root goes along with.
+/// Why a file or folder is not trusted, if so: it belongs to another user, or others may write to it. `followed` is the owner of the
+/// folder, whose files root accepts.
 pub fn distrust(path: &Path, followed: Option<u32>) -> io::Result<Option<String>> {
     let me = rustix::process::geteuid();
     let mine = |uid: u32| uid == 0 || uid == me.as_raw() || followed == Some(uid);
-    // The link itself, then what it leads to.
+    // The link itself, then its target.
     for about in [fs::symlink_metadata(path)?, fs::metadata(path)?] {
         if !mine(about.uid()) {
             return Ok(Some(format!("it belongs to another user (uid {})", about.uid())));
@@ -89,25 +88,25 @@ pub fn distrust(path: &Path, followed: Option<u32>) -> io::Result<Option<String>
     Ok(None)
 }
 
-/// In whose folder root is at work; nothing for anybody else.
+/// The user id of the folder's owner, if we are root and the folder is another user's.
 pub fn guest_of(folder: &Path) -> Option<u32> {
     let owner = fs::metadata(folder).ok()?.uid();
     (rustix::process::geteuid().is_root() && owner != 0).then_some(owner)
 }
 
-/// Creates a folder only its owner can enter; parents with the usual mode.
+/// Creates a folder with mode 0700; missing parents have the default mode.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     make_parents(path)?;
     make_one_folder(path, 0o700)
 }
 
-/// Creates a folder as any other, and its parents.
+/// Creates a folder and missing parents with the default mode.
 pub fn make_shared_folder(path: &Path) -> io::Result<()> {
     make_parents(path)?;
     make_one_folder(path, 0o755)
 }
 
-/// Each folder above that is missing, from the top.
+/// Creates missing parents, from the top.
 fn make_parents(path: &Path) -> io::Result<()> {
     let mut missing: Vec<&Path> =
         path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty() && !above.is_dir()).collect();
@@ -127,13 +126,13 @@ fn make_one_folder(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// The mode of a secret file, if others may do anything with it.
+/// The mode of a secret file, if it gives any permission to group or others.
 pub fn exposure(path: &Path) -> io::Result<Option<String>> {
     let mode = fs::metadata(path)?.mode() & 0o7777;
     Ok((mode & FOR_OTHERS != 0).then(|| format!("mode {mode:04o}")))
 }
 
-/// How to mend what [`exposure`] found.
+/// How to fix the mode that [`exposure`] found.
 pub fn exposure_hint(path: &Path) -> String {
     format!("chmod 600 {}", path.display())
 }
@@ -162,11 +161,11 @@ pub fn default_folder() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".lychgate"))
 }
 
-/// How wide the terminal at standard output is, in characters.
+/// Width of the terminal at standard output, in characters.
 #[must_use]
 pub fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    // Serial consoles say 0: they do not know.
+    // Serial consoles report 0.
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
@@ -176,19 +175,19 @@ pub fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
-/// The user's name, as far as the environment knows it.
+/// The user's name, from the environment.
 #[must_use]
 pub fn user_name() -> Option<String> {
     ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-/// Puts a text into the place of a file of the user's, which keeps its mode; a new one, and its folder, are the user's alone.
+/// Atomically replaces a file of the user, keeping its mode. A new file and its folder are accessible to the user only.
 pub fn replace_own(path: &Path, text: &str) -> io::Result<()> {
     make_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     replace(path, text, Access::Secret)
 }
 
-/// Puts a text into the place of a file that may be there, which keeps its mode then. Its folder must exist.
+/// Atomically replaces or creates a file; an existing one keeps its mode. Its folder must exist.
 pub fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
@@ -208,7 +207,7 @@ pub fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
     fs::rename(&draft, path)
 }
 
-/// What the system says about itself, for approvers: claimed, never verified.
+/// Attributes of the system, shown to approvers as claimed, never as verified.
 #[must_use]
 pub fn about_host() -> BTreeMap<&'static str, String> {
     let name = rustix::system::uname();
@@ -218,10 +217,10 @@ pub fn about_host() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Whether a hook may be run: an executable file that nobody but root and ourselves can change.
+/// Whether a hook may be run: an executable file that only root and our user can change.
 pub fn may_run(path: &Path) -> Result<(), &'static str> {
     let me = rustix::process::geteuid().as_raw();
-    // Who put a link there decides what is run, so the link is judged before what it leads to.
+    // The owner of a link decides what is run, so the link is checked before its target.
     let link = fs::symlink_metadata(path).map_err(|_| "it cannot be looked at")?;
     if link.uid() != 0 && link.uid() != me {
         return Err("it belongs to another user");
@@ -242,7 +241,7 @@ pub fn may_run(path: &Path) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A command as the shell understands it.
+/// A command run by the shell.
 #[must_use]
 pub fn shell(command: &str) -> tokio::process::Command {
     let mut shell = tokio::process::Command::new("/bin/sh");
@@ -250,32 +249,32 @@ pub fn shell(command: &str) -> tokio::process::Command {
     shell
 }
 
-/// Starts the program in a process group of its own, so that what it starts can be ended with it.
+/// Starts the program in a new process group, so that its child processes can be killed with it.
 pub fn own_group(command: &mut tokio::process::Command) {
     command.process_group(0);
 }
 
-/// Ends a process group started with [`own_group`].
+/// Kills a process group started with [`own_group`].
 pub fn end_group(leader: u32) {
     if let Some(pid) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
-        // It may be gone already, which is what is wanted.
+        // An error means that it has ended already.
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
 }
 
-/// The wish of the user or the system that we stop.
+/// SIGINT and SIGTERM.
 pub struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignal {
-    /// From now on the signals are ours to handle.
+    /// Installs the signal handlers.
     pub fn new() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for one; gives its name.
+    /// Waits for a signal; returns its name.
     pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -284,28 +283,28 @@ impl StopSignal {
     }
 }
 
-/// Tells the service manager, if there is one, that we are ready.
+/// Reports readiness to the service manager, if there is one (sd_notify `READY=1`).
 pub fn notify_ready() {
-    // Without a manager this does nothing; a manager that does not listen is not our concern.
+    // Does nothing without a service manager; errors are ignored.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 }
 
-/// Tells it how things stand.
+/// Reports a status line (`STATUS=`).
 pub fn notify_status(status: &str) {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
 }
 
-/// Tells it that we are about to stop.
+/// Reports that we are stopping (`STOPPING=1`).
 pub fn notify_stopping() {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
 }
 
-/// Tells it that we are alive.
+/// Resets the watchdog (`WATCHDOG=1`).
 pub fn notify_alive() {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
 }
 
-/// How often it wants to hear that, if at all: half the limit it has set.
+/// Interval for [`notify_alive`]: half of the watchdog's time limit; `None` without a watchdog.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     let mut micros = 0;
@@ -316,11 +315,11 @@ pub fn watchdog_interval() -> Option<Duration> {
 /// A connection between programs of one user on this machine.
 pub type LocalStream = tokio::net::UnixStream;
 
-/// Listens on a socket that only its owner can use; nothing when somebody listens there already. What a program left that is
-/// gone is removed.
+/// Listens on a socket that only its owner can use; `None` when another process listens there already. The socket file of an ended
+/// process is removed.
 pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
     use std::os::unix::fs::PermissionsExt as _;
-    // Two that begin in the same moment would each find nobody, and the second would take the first one's socket away.
+    // Without this lock, of two processes that start at the same time the second could remove the socket of the first.
     let lock = open_own(&path.with_extension("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -331,7 +330,7 @@ pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // The folder is its owner's alone already; the mode says so again for whoever moves the socket.
+    // The folder is private already; the mode protects the socket if it is moved elsewhere.
     let address = SocketAddress::of(path)?;
     let listener = tokio::net::UnixListener::bind(address.path())?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -341,28 +340,28 @@ pub fn listen_private(path: &Path) -> io::Result<Option<LocalListener>> {
 /// See [`listen_private`].
 pub struct LocalListener {
     listener: tokio::net::UnixListener,
-    // Given back by the system, also when we are killed.
+    // Released by the system, also when the process is killed.
     _lock: File,
 }
 
 impl LocalListener {
-    /// The next program that comes.
+    /// Accepts the next connection.
     pub async fn accept(&self) -> io::Result<LocalStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 }
 
-/// Connects to such a socket.
+/// Connects to a socket of [`listen_private`].
 pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
     let address = SocketAddress::of(path)?;
     LocalStream::connect(address.path()).await
 }
 
-/// The longest path that a socket can have on every system, in bytes (`sun_path` less its end).
+/// Longest path of a socket on every system, in bytes (`sun_path` without the final zero).
 const SOCKET_PATH_MAX: usize = 103;
 
-/// A path for `bind` and `connect`: that of the socket, or, where that is too long for them, one through its folder, which is
-/// open for as long.
+/// A path for `bind` and `connect`: that of the socket or, if it is too long, one through `/proc/self/fd` of its folder, which stays
+/// open meanwhile.
 struct SocketAddress {
     path: PathBuf,
     _folder: Option<File>,
@@ -397,39 +396,35 @@ impl SocketAddress {
     }
 }
 
-/// What is read and written at a time, as everywhere on the way.
+/// Size in bytes of a read or write, the same as the gateway's.
 const PIECE: usize = 64 * 1024;
 
-/// Joins standard input and output with such a connection, until the other side has no more to say. The end of a local socket
-/// says nothing of the service's: whoever holds the other end is to be asked.
+/// Relays between standard input and output and such a connection, until the other end has closed its direction. Whether the data is
+/// complete is not visible in a local socket: the helper at the other end must be asked.
 ///
-/// By plain threads that block: a runtime would hand each piece to such a thread and back.
-///
-/// # Errors
-/// When a descriptor cannot be had.
+/// With blocking threads: a runtime would pass each read and write to such a thread anyway.
 pub async fn join_stdio(stream: LocalStream) -> io::Result<Ending> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // Where it is a pipe, the program behind it need not be awaited for each piece.
+    // A pipe with a larger buffer, so that not every write waits for the reading program.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&output, 4 * PIECE);
     let (to, whole) = (stream.try_clone()?, stream.try_clone()?);
-    // Not awaited: it may stand in a read that nothing ends but the process.
+    // Not joined: it may block in a read until the process ends.
     std::thread::spawn(move || {
         let _ = pass_on(&input, &to);
         let _ = to.shutdown(std::net::Shutdown::Write);
     });
     let inwards = tokio::task::spawn_blocking(move || pass_on(&stream, &output));
     let ending = inwards.await.map_err(io::Error::other)?;
-    // The session ends when both directions have.
+    // The session ends when both directions have ended.
     let _ = whole.shutdown(std::net::Shutdown::Both);
     Ok(ending)
 }
 
-/// Reads from one and writes to the other until there is no more. Not `io::copy`, which would have the kernel splice the two: a
-/// piece of ssh's key exchange stayed in between for ever.
+/// Copies until end of file. Not with `io::copy`, which uses splice(2): a part of ssh's key exchange then stayed in the pipe for ever.
 fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> Ending {
     let mut space = vec![0; PIECE];
     loop {
@@ -446,12 +441,12 @@ fn pass_on(mut from: impl io::Read, mut to: impl io::Write) -> Ending {
     }
 }
 
-/// Removes a socket that nobody listens on any more.
+/// Removes the socket file of an ended process.
 pub fn remove_socket(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-/// Hands an open connection to whoever holds the other end of standard output, as ssh's `ProxyUseFdpass` wants it.
+/// Sends the descriptor of a connection over standard output, which is a Unix socket, for ssh's `ProxyUseFdpass`.
 pub fn pass_stdout(stream: LocalStream) -> io::Result<()> {
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd as _;
@@ -463,20 +458,20 @@ pub fn pass_stdout(stream: LocalStream) -> io::Result<()> {
     let mut message = SendAncillaryBuffer::new(&mut space);
     let fds = [stream.as_fd()];
     message.push(SendAncillaryMessage::ScmRights(&fds));
-    // ssh reads one byte with the descriptor.
+    // ssh expects one byte with the descriptor.
     sendmsg(io::stdout().as_fd(), &[io::IoSlice::new(&[0])], &mut message, SendFlags::empty())?;
     Ok(())
 }
 
-/// Starts a program that goes on when we and our terminal are gone, and keeps no folder busy. What it says is for us to read as
-/// long as we are there.
+/// Starts a program in a new process group with `/` as working directory, so that it survives this process and its terminal. Its standard
+/// error is readable by us.
 pub fn start_apart(mut command: std::process::Command) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt as _;
     use std::process::Stdio;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/").process_group(0).spawn()
 }
 
-/// Becomes another program. Comes back only when that cannot be.
+/// Replaces this process by another program (execve). Returns only after an error.
 pub fn replace_by(mut command: std::process::Command) -> io::Error {
     use std::os::unix::process::CommandExt as _;
     command.exec()

@@ -1,5 +1,4 @@
-//! What the views of this folder are made of: times, names, pairs, rows in order. Whatever came from elsewhere is escaped when it is
-//! laid out, by [`crate::text`].
+//! Cells of the tables in this folder: times, names, pairs, sorted rows. Untrusted text is escaped later, by [`crate::text`].
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -25,20 +24,20 @@ pub(super) fn joined(map: &BTreeMap<String, String>) -> String {
     pairs.join(" ")
 }
 
-/// `key  value` lines, first of what is always there, then of a map.
+/// `key  value` lines: fixed ones, then those of a map.
 pub(super) fn listed(always: &[(&str, String)], map: &BTreeMap<String, String>) -> String {
     let mut pairs = always.to_vec();
     pairs.extend(map.iter().map(|(key, value)| (key.as_str(), value.clone())));
     fields("  ", &pairs)
 }
 
-/// A span before or after now.
+/// A time relative to `now`.
 pub(super) fn from_now(at: u64, now: UnixTime) -> String {
     let at = UnixTime::new(at);
     if at > now { format!("in {}", span(at.since(now))) } else { format!("{} ago", span(now.since(at))) }
 }
 
-/// The rows in an order of ours.
+/// The rows sorted by `order`.
 pub(super) fn sorted<T>(rows: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
     let mut rows: Vec<&T> = rows.iter().collect();
     rows.sort_by(|a, b| order(a, b));

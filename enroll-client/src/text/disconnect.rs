@@ -1,20 +1,20 @@
-//! What `connect` has to say to ssh when there is no way to a machine's ssh: as the other end of the SSH connection would. Pure.
+//! The SSH disconnect message with which `connect` reports an error to ssh, in place of the machine's sshd.
 //!
-//! Whatever a ProxyCommand says on standard error ssh throws away when it shares connections (`ControlPersist`), as Ansible has it do, and
-//! of any cause there is left "Connection closed". A disconnect message it shows itself, before any key exchange too.
+//! With `ControlPersist`, which Ansible uses, ssh discards the standard error of a ProxyCommand and reports only "Connection closed". It
+//! does show a disconnect message, also before the key exchange.
 
 use crate::text;
 
-/// How much of a reason OpenSSH shows, in bytes.
+/// Most bytes of a reason that OpenSSH shows.
 const SHOWN: usize = 400;
 
-/// `SSH_DISCONNECT_PROTOCOL_ERROR` and its neighbours say less than their words; this one is "by application" (RFC 4253 11.1).
+/// `SSH_DISCONNECT_BY_APPLICATION` (RFC 4253 11.1): the other codes have a specific meaning that does not apply.
 const BY_APPLICATION: u32 = 11;
 
 /// `SSH_MSG_DISCONNECT` (RFC 4253 12).
 const DISCONNECT: u8 = 1;
 
-/// Packets come in multiples of it, with at least four bytes of padding (RFC 4253 6).
+/// Block size in bytes: packets are multiples of it, with at least four bytes of padding (RFC 4253 6).
 const BLOCK: usize = 8;
 
 /// An identification and a disconnect message with the reason.

@@ -1,11 +1,11 @@
-//! Which events of the audit are new to whoever follows it. Pure.
+//! Finds the new events of `audit --follow`.
 //!
-//! An event has its time before it is written, so of two that are written at once the earlier may be seen later. So the second before
-//! the newest is read again each time, and what was seen is known by its id.
+//! An event gets its time before it is written, so an event may appear after one with a later time. The second before the newest
+//! event is therefore read again each time, and events already printed are recognised by their ids.
 
 use std::collections::BTreeSet;
 
-/// What was seen so far.
+/// The events seen so far.
 #[derive(Debug)]
 pub struct Followed {
     since: u64,
@@ -13,24 +13,24 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// From a second on, in seconds since the Unix epoch.
+    /// Starts at a time in seconds since the Unix epoch.
     #[must_use]
     pub const fn since(second: u64) -> Self {
         Self { since: second, seen: BTreeSet::new() }
     }
 
-    /// From when on to read.
+    /// The time from which to read next.
     #[must_use]
     pub const fn from(&self) -> u64 {
         self.since
     }
 
-    /// Takes note of an event; whether it is new.
+    /// Records an event; returns whether it is new.
     pub fn note(&mut self, at_ms: u64, id: &str) -> bool {
         at_ms / 1000 >= self.since && self.seen.insert((at_ms, id.to_owned()))
     }
 
-    /// Moves on, when everything that was read is noted.
+    /// Advances the time, after all events that were read are recorded.
     pub fn move_on(&mut self) {
         if let Some((newest, _)) = self.seen.last() {
             self.since = self.since.max((newest / 1000).saturating_sub(1));
@@ -43,10 +43,10 @@ impl Followed {
 mod tests {
     use super::*;
 
-    /// What is there, what of it is new, and from when on is read next.
+    /// The events read, the new ones among them, and the time of the next read.
     type Look = (&'static [(u64, &'static str)], &'static [&'static str], u64);
 
-    /// Each look shows what is there from the second asked for on, oldest first.
+    /// Each read returns the events from the requested second on, oldest first.
     #[test]
     fn what_comes_late_is_new_and_nothing_is_twice() {
         let mut followed = Followed::since(10);

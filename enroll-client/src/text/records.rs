@@ -1,4 +1,4 @@
-//! Locks, tokens, the audit, and what `can-i` answers.
+//! Output of `locks`, `tokens`, `audit` and `can-i`.
 
 use pki::UnixTime;
 use wire::admin::{AuditView, CanIReply, LockView, TokenView};
@@ -16,7 +16,7 @@ pub fn locks(rows: &[LockView]) -> Table {
     })
 }
 
-/// `tokens list`, what ends first first.
+/// `tokens list`, sorted by expiry.
 #[must_use]
 pub fn tokens(rows: &[TokenView], now: UnixTime) -> Table {
     let columns =
@@ -34,10 +34,10 @@ pub fn tokens(rows: &[TokenView], now: UnixTime) -> Table {
     })
 }
 
-/// Digits of a digest or id that are shown where it is not to be copied.
+/// Number of digits of a digest or id in a shortened line.
 const DIGITS: usize = 12;
 
-/// A value as it fits a screen: of long digests the beginning, of identities what tells them apart.
+/// A value shortened for a screen: the beginning of a digest, the distinguishing part of an identity.
 fn brief(value: &str) -> String {
     if value.len() > 2 * DIGITS && value.bytes().all(|b| b.is_ascii_hexdigit()) {
         format!("{}…", value.get(..DIGITS).unwrap_or_default())
@@ -48,7 +48,7 @@ fn brief(value: &str) -> String {
     }
 }
 
-/// `audit`, newest last as in a log: whole, or shortened for a terminal of some width.
+/// `audit`, newest last: complete, or shortened to the width of a terminal.
 #[must_use]
 pub fn audit(rows: &[AuditView], width: Option<usize>) -> String {
     let shown = |value: &str| if width.is_some() { brief(value) } else { value.to_owned() };
@@ -76,7 +76,7 @@ pub fn audit(rows: &[AuditView], width: Option<usize>) -> String {
     out
 }
 
-/// What a lock ended, for whoever set it.
+/// The message about what a lock has ended.
 #[must_use]
 pub fn ended(view: &LockView) -> Option<String> {
     let ended = view.ended.as_ref()?;
@@ -146,7 +146,7 @@ machine  edge-07  gateway  1970-01-01T00:01:00Z  stolen\\u{7}
                 reason: String::new(),
                 by: "gateway".into(),
                 at: 60,
-                // A gateway that says nothing of any left has left none.
+                // From an older gateway, without `left`.
                 ended: Some(serde_json::from_str(text).unwrap()),
                 hits: vec![],
                 suspended: None,

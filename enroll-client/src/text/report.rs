@@ -1,4 +1,4 @@
-//! What a person is told when something did not work: what happened, what to do, and a stable exit code.
+//! Errors for people: what happened, what to do, and a stable exit code.
 
 use std::process::ExitCode;
 
@@ -84,14 +84,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command failed, in words for a person and a code for a program.
+/// Why a command failed, as text for a person and as a code for a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
     /// What happened.
     pub what: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// How the process ends.
+    /// The exit code of the process.
     pub exit: Exit,
     /// A stable name for programs: the gateway's problem code, or one of ours such as `unreachable`.
     pub code: String,
@@ -106,21 +106,21 @@ impl Complaint {
         Self { what: what.into(), hint: None, exit, code: code.to_owned(), instance: None }
     }
 
-    /// The same with advice.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same with the gateway's correlation id.
+    /// Adds the gateway's correlation id.
     #[must_use]
     pub fn instance(mut self, instance: impl Into<String>) -> Self {
         self.instance = Some(instance.into()).filter(|id: &String| !id.is_empty());
         self
     }
 
-    /// The lines for standard error. Parts of it may come from the other side, so control characters are escaped.
+    /// The lines for standard error. Parts may come from the gateway, so control characters are escaped.
     #[must_use]
     pub fn lines(&self) -> String {
         let mut out = format!("lychgate: error: {}\n", text::safe(&self.what));
@@ -154,7 +154,7 @@ impl std::fmt::Display for Complaint {
 
 impl std::error::Error for Complaint {}
 
-/// What the parser of the command line says, as a complaint: its first paragraph on one line, and its advice.
+/// A complaint from an error of clap: its first paragraph on one line, and its hint.
 #[must_use]
 pub fn misuse(said: &str) -> Complaint {
     let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -167,7 +167,7 @@ pub fn misuse(said: &str) -> Complaint {
     }
 }
 
-/// A refusal by the gateway, as this side understands it.
+/// A refusal by the gateway, from its problem document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
@@ -176,25 +176,25 @@ pub struct Refusal {
     pub code: String,
     /// What happened to this request.
     pub detail: String,
-    /// What the gateway advises.
+    /// The gateway's hint.
     pub hint: Option<String>,
     /// Correlation id.
     pub instance: String,
-    /// How long to keep quiet.
+    /// `Retry-After`.
     pub retry_after: Option<std::time::Duration>,
     /// The policy rules that decided.
     pub rules: Vec<String>,
 }
 
 impl Refusal {
-    /// Whether the same request may succeed later without anybody doing anything.
+    /// Whether the same request may succeed later without any change by a person.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self.code.as_str(), "queue-full" | "rate-limited" | "internal" | "signer-unavailable" | "unavailable")
             || matches!(self.status, 429 | 502..=504)
     }
 
-    /// Whether a standing refusal is the cause.
+    /// Whether a lock or fork is the cause.
     #[must_use]
     pub fn is_lock(&self) -> bool {
         matches!(self.code.as_str(), "locked" | "forked" | "retired" | "removed")
@@ -208,7 +208,7 @@ impl Refusal {
             | "token-spent" | "token-revoked" | "token-invalid" | "token-not-for-key" | "wrong-code"
             | "prior-invalid" | "evidence-unknown" | "evidence-conflict" | "replaced" | "not-sealed"
             | "wrong-caller" | "not-exposed" | "refused-by-machine" => Exit::Refused,
-            // What was typed cannot be, whoever finds that out.
+            // The arguments are invalid, although only the gateway has detected it.
             "malformed" => Exit::Usage,
             "expired" => Exit::Expired,
             "locked" | "forked" | "retired" | "removed" => Exit::Locked,
@@ -233,11 +233,11 @@ impl Refusal {
 }
 
 /// What to do about a denial.
-pub const DENIED_HINT: &str = "observer to the approver, who can take it back, and then `lychgate join`; `lychgate join` with the \
-                               token or URL asks anew, with a new key";
+pub const DENIED_HINT: &str = "ask the approver to take the denial back, then run `lychgate join`; `lychgate join` with the token \
+                               or URL sends a new request with a new key";
 
-/// Advice in the words of this program, where they say more than the gateway's, which speaks to any client. For all other
-/// codes its own hint stands: it knows what it refused.
+/// Hints that name commands of this program, for codes where that is more helpful than the gateway's hint, which is for any client. For
+/// other codes the gateway's hint is used.
 fn own_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "bad-proof" => "check that nothing between here and the gateway takes TLS apart, and the clock",

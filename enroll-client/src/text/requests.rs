@@ -1,4 +1,4 @@
-//! Requests at the gate: what was verified stands apart from what is merely claimed.
+//! Output of `requests`: verified claims are shown apart from unverified attributes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::cells::{from_now, joined, listed, or_dash, sorted, time};
 use crate::text::table::{Table, detail, key};
 use crate::text::{fields, safe, span};
 
-/// How many approvals there are of the content that has most: only those of one content count together.
+/// The largest number of approvals with equal content: only those are counted together.
 fn together(row: &RequestView) -> usize {
     let same = |content: &Option<String>| row.approvals.iter().filter(|one| one.content == *content).count();
     row.approvals.iter().map(|approval| same(&approval.content)).max().unwrap_or(0)
@@ -24,13 +24,13 @@ pub fn request_event(event: &str, row: &RequestView, now: UnixTime) -> String {
     format!("{event} {id} {name} from {source}, asked {}, approvals {given}/{wanted}", from_now(row.created, now))
 }
 
-/// The name it got or wants, which may be somebody's already.
+/// The assigned or requested name, with a note if it is in use.
 fn wanted(row: &RequestView) -> String {
     let name = or_dash(row.name.as_ref().or(row.wanted_name.as_ref()));
     if row.taken.is_some() { format!("{name} (taken)") } else { name }
 }
 
-/// `requests list`, who has waited longest first.
+/// `requests list`, oldest first.
 #[must_use]
 pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
     let columns = [
@@ -62,7 +62,7 @@ pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
     )
 }
 
-/// `requests show`: what was verified stands apart from what is merely claimed.
+/// `requests show`.
 #[must_use]
 pub fn request(row: &RequestView, now: UnixTime) -> String {
     let mut head = vec![
@@ -101,8 +101,8 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
             "\nAsk the machine's owner for the code on its screen, then\n    lychgate requests approve {} --code CODE\n",
             safe(&row.id)
         ));
-        // Whoever comes second would otherwise give it nothing, and begin to count anew.
-        // Only a name stands in a line that people copy.
+        // Without `--same-as` a second approver would approve other content, which is counted separately. The line is meant to be
+        // copied, so it contains only a checked name.
         let first = row.approvals.iter().find(|approval| approval.content.is_some());
         if let Some(by) = first.and_then(|first| pki::Name::parse(&first.by).ok()) {
             let id = safe(&row.id);
@@ -114,8 +114,7 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
     out
 }
 
-/// What stands against a request, and what its approvers gave it, each with their name: approvals of one content count
-/// together.
+/// Conflicts of a request and its approvals, each with the approver's name: approvals with equal content are counted together.
 fn decided(row: &RequestView) -> String {
     let mut out = String::new();
     for approval in &row.approvals {

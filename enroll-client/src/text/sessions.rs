@@ -1,4 +1,4 @@
-//! Sessions, open and ended.
+//! Output of `sessions`.
 
 use pki::UnixTime;
 use wire::admin::{SessionEventView, SessionView};
@@ -7,7 +7,7 @@ use super::cells::{from_now, short, sorted, time};
 use crate::text::table::{Table, detail, key, prose};
 use crate::text::{fields, safe};
 
-/// So many bytes, in three digits or so.
+/// A number of bytes with about three digits and a unit.
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut left, mut unit) = (bytes, 0);

@@ -1,4 +1,4 @@
-//! Machines and people.
+//! Output of `machines` and `people`.
 
 use pki::UnixTime;
 use wire::admin::{ConvergenceView, SubjectView, TunnelView};
@@ -44,7 +44,7 @@ pub fn people(rows: &[SubjectView], now: UnixTime) -> Table {
     })
 }
 
-/// Whoever has the rights of an owner; or the name of one who is gone, said as such.
+/// The owner, or the name of a removed owner with a note.
 fn owner(row: &SubjectView) -> String {
     let gone = if row.owner_gone { " (gone)" } else { "" };
     row.owner.as_ref().map_or_else(|| "-".to_owned(), |name| format!("{name}{gone}"))

@@ -1,30 +1,29 @@
-//! Tables for a terminal. Pure: rows and the width of the screen in, text out. Every list of every command is laid out here,
-//! so what holds for one holds for all: cells are escaped, what is the same in every row is left out, and what is too wide is
-//! cut or left out in the same order everywhere.
+//! Tables for a terminal: formats the lists of all commands by the same rules. Cells are escaped, columns with the same value in every
+//! row are left out, and columns that are too wide are cut or left out.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use crate::text::safe;
 
-/// Between two columns.
+/// Separator of columns.
 const GAP: &str = "  ";
 
-/// What stands for the rest of a cell that was cut.
+/// Replaces the rest of a cell that was cut.
 const CUT: char = '…';
 
-/// The least that is left of a cell that is cut: enough to tell two of them apart in most lists.
+/// Least width of a cut cell, in characters: enough to distinguish cells in most lists.
 const CUT_LEAST: usize = 12;
 
 /// A cell without a value.
 pub const NOTHING: &str = "-";
 
-/// What may be done to a column so that the table fits.
+/// How a column may be reduced so that the table fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
-    /// Nothing: it names the row, and is typed or pasted elsewhere.
+    /// Not at all: it names the row and is copied by people.
     Whole,
-    /// It is left out, the rightmost such column first.
+    /// Left out, the rightmost such column first.
     Leave,
     /// Its cells are cut.
     Cut,
@@ -37,26 +36,26 @@ pub struct Column {
     fit: Fit,
 }
 
-/// A column that is always there and always whole, such as a name or a state.
+/// A column that is always shown uncut, such as a name or a state.
 #[must_use]
 pub const fn key(heading: &'static str) -> Column {
     Column { heading, fit: Fit::Whole }
 }
 
-/// A column that is left out when all rows have the same there, or when the terminal is too narrow.
+/// A column that is left out when all rows have the same value, or when the terminal is too narrow.
 #[must_use]
 pub const fn detail(heading: &'static str) -> Column {
     Column { heading, fit: Fit::Leave }
 }
 
-/// A column that is left out when all rows have the same there, and whose cells are cut when the terminal is too narrow: what
-/// people wrote, labels, rules.
+/// A column that is left out when all rows have the same value, and whose cells are cut when the terminal is too narrow: free text,
+/// labels, rules.
 #[must_use]
 pub const fn prose(heading: &'static str) -> Column {
     Column { heading, fit: Fit::Cut }
 }
 
-/// Columns and rows, to be rendered once it is known how wide the screen is.
+/// Columns and rows, to be rendered for a width.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     columns: Vec<Column>,
@@ -65,7 +64,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A row for each of `rows`, in their order; `none` is what is said when there is no row.
+    /// A row for each of `rows`, in their order; `none` is the text of an empty table.
     #[must_use]
     pub fn new<'a, T: 'a>(
         none: &'static str,
@@ -78,7 +77,7 @@ impl Table {
         Self { columns: columns.to_vec(), rows, none }
     }
 
-    /// As text, at most `width` characters wide if that can be had, as wide as it is when there is no limit.
+    /// As text, at most `width` characters wide if possible, without limit for `None`.
     #[must_use]
     pub fn render(&self, width: Option<usize>) -> String {
         if self.rows.is_empty() {
@@ -90,7 +89,7 @@ impl Table {
             let Some(limit) = width else { break widths };
             match self.narrowed(&shown, widths, limit) {
                 Ok(widths) => break widths,
-                // Nothing can be left out any more: the terminal wraps it.
+                // No more columns can be left out: the terminal wraps the lines.
                 Err(widths) => match shown.iter().rposition(|column| self.columns[*column].fit == Fit::Leave) {
                     Some(spare) => drop(shown.remove(spare)),
                     None => break widths,
@@ -104,7 +103,7 @@ impl Table {
         out
     }
 
-    /// Whether a column tells its reader anything: not one that has nothing in it, nor one that says the same of many.
+    /// Whether a column has information: it is not empty, and its value is not the same in several rows.
     fn says_something(&self, column: usize) -> bool {
         let cells = || self.rows.iter().filter_map(|row| row.get(column));
         let is_key = self.columns[column].fit == Fit::Whole;
@@ -114,13 +113,13 @@ impl Table {
         is_key || !(is_empty() || is_same())
     }
 
-    /// Of the widest cell, its heading included.
+    /// Width of the widest cell, the heading included.
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([self.columns[column].heading.chars().count()]).max().unwrap_or(0)
     }
 
-    /// The widths with cells cut until all fits, the widest column first; as narrow as can be when it does not fit.
+    /// The widths after cutting cells until the table fits, the widest column first; `Err` with the narrowest widths if it does not fit.
     fn narrowed(&self, shown: &[usize], mut widths: Vec<usize>, limit: usize) -> Result<Vec<usize>, Vec<usize>> {
         loop {
             let total = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
@@ -137,7 +136,7 @@ impl Table {
     }
 }
 
-/// One line, without blanks at its end.
+/// One line, without trailing blanks.
 fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
     let mut out = String::new();
     for (cell, width) in cells.zip(widths) {
@@ -153,7 +152,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
     out
 }
 
-/// The order of names as people count: `rack7-2` before `rack7-10`.
+/// Natural sort order of names: `rack7-2` before `rack7-10`.
 #[must_use]
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
@@ -211,7 +210,7 @@ mod tests {
             None,
             "NAME  FROM\na     one\na     two\n",
         );
-        // Nothing said is said of one row, too; the key stays.
+        // An empty column is left out for a single row too; the key stays.
         check(&[["a", "", "-", ""]], None, "NAME\na\n");
         check(&[["", "machine", "", ""]], None, "NAME  ROLE\n-     machine\n");
     }
@@ -235,7 +234,7 @@ mod tests {
         );
         check(&rows, Some(30), "NAME   ROLE     LABELS\nalpha  machine  site=lab rack…\nbeta   person   -\n");
         check(&rows, Some(20), "NAME   LABELS\nalpha  site=lab rac…\nbeta   -\n");
-        // Narrower than can be: it wraps.
+        // Too narrow: the terminal wraps the lines.
         check(&rows, Some(4), "NAME   LABELS\nalpha  site=lab ra…\nbeta   -\n");
     }
 
@@ -262,7 +261,7 @@ mod tests {
             width in 45usize..200,
         ) {
             let rows: Vec<[&str; 4]> = rows.iter().map(|row| [0, 1, 2, 3].map(|at| row[at].as_str())).collect();
-            // 30 of the key, the gap, and what is left of a column that is cut.
+            // The key (30), the gap, and the least width of a cut column.
             let text = table(&rows).render(Some(width));
             prop_assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             prop_assert_eq!(text.lines().count(), rows.len() + 1);

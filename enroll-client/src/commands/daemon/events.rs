@@ -1,4 +1,4 @@
-//! What `lychgate run` says, one line per event.
+//! The output of `lychgate run`, one line per event.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::platform;
 use crate::text;
 use crate::text::report::Complaint;
 
-/// How often a request that waits for a person is mentioned.
+/// Interval of messages about a waiting request.
 const REMIND_EVERY: Duration = Duration::from_secs(3_600);
 
-/// How bad an event is.
+/// Severity of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For the record.
+    /// No action is needed.
     Info,
-    /// It may pass.
+    /// A problem that may disappear by itself.
     Warning,
-    /// Somebody should look.
+    /// A person should act.
     Error,
 }
 
@@ -39,12 +39,12 @@ impl Level {
 /// Writes events, one a line.
 #[derive(Clone, Copy)]
 pub struct Events {
-    /// As text or as JSON, one line an event either way.
+    /// Text or JSON, one line per event.
     pub format: Format,
 }
 
 impl Events {
-    /// Says so when an approver gave another name than was asked for.
+    /// Reports that an approver has assigned another name than the requested one.
     pub fn admitted(self, facts: &Facts) {
         if let Some(wanted) = &facts.wanted_name {
             let what = format!("admitted as `{}`, the name an approver gave, and not as `{wanted}`", facts.name);
@@ -52,7 +52,7 @@ impl Events {
         }
     }
 
-    /// Writes one.
+    /// Writes an event.
     pub fn tell(self, level: Level, event: &str, what: &str, fields: &[(&str, String)]) {
         let now = clock::now();
         let mut value = Map::new();
@@ -69,7 +69,7 @@ impl Events {
     }
 }
 
-/// What the conversation of a rejoin says as events.
+/// Reports the progress of an enrollment as events.
 pub struct EventObserver {
     events: Events,
     notice: Option<WaitingNotice>,
@@ -95,7 +95,7 @@ impl EnrollmentObserver for EventObserver {
 }
 
 impl EventObserver {
-    /// Nothing was said yet.
+    /// Starts without earlier messages.
     #[must_use]
     pub fn new(events: Events) -> Self {
         Self { events, notice: None, said: tokio::time::Instant::now() }

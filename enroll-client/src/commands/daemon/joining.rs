@@ -1,4 +1,4 @@
-//! `lychgate run` without an identity: asks, again and again, until there is one.
+//! `lychgate run` without an identity: repeats the enrollment until there is one.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::platform::StopSignal;
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
-/// Least and most time before a refusal is asked about again: it stands until somebody changes the policy, the token or the locks.
+/// Least and most time before a refused request is sent again: it is refused until a person changes the policy, the token or a lock.
 const REFUSED_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
 
-/// Whether a person has decided it, for good.
+/// Whether it is a person's denial, after which the request is not sent again.
 pub fn is_final(complaint: &Complaint) -> bool {
     matches!(complaint.code.as_str(), "denied-by-person" | "removed")
 }
 
-/// Asks, with the key and what was asked that lie in the folder, until there is an identity. Nobody has to come by when a request has
-/// lapsed or was refused: only what a person decided ends it. Nothing when a signal came first.
+/// Sends the request in the folder until there is an identity. An expired or refused request is sent again; only a person's denial
+/// ends it. `None` when a signal comes first.
 pub async fn ask_until_joined(
     store: &Keystore,
     options: &Options,
@@ -34,7 +34,7 @@ pub async fn ask_until_joined(
     let events = Events { format: options.format };
     let mut failures = 0;
     loop {
-        // Somebody at the keyboard may have joined, left, or asked for something else meanwhile.
+        // Another process may have joined, left, or changed the request meanwhile.
         if let Some(credential) = store.credential()? {
             return Ok(Some(credential));
         }
@@ -58,7 +58,7 @@ pub async fn ask_until_joined(
     }
 }
 
-/// Writes down why there is no identity yet. Best effort, as all trouble.
+/// Records in the folder why there is no identity yet. Errors of writing are ignored.
 fn note_refusal(store: &Keystore, complaint: &Complaint, failures: u32) {
     let Ok(Some(pending)) = store.pending() else { return };
     let since = pending.trouble.as_ref().map_or_else(|| clock::now().secs(), |before| before.since);
@@ -67,7 +67,7 @@ fn note_refusal(store: &Keystore, complaint: &Complaint, failures: u32) {
     let _ = store.save_pending(&Pending { trouble, ..pending });
 }
 
-/// Goes on with a request that `lychgate join` began. Nothing when a signal came first.
+/// Continues a request that `lychgate join` began. `None` when a signal comes first.
 async fn resume_enrollment(
     store: &Keystore,
     options: &Options,
@@ -96,7 +96,7 @@ async fn resume_enrollment(
     }
 }
 
-/// What ends a run that does what is due now and no more, while a request waits.
+/// The error of `run --once` while a request waits for approval.
 pub fn waiting(notice: &WaitingNotice) -> Complaint {
     Complaint::new(Exit::Waiting, "waiting", format!("the request {} waits for an approver", notice.id))
         .hint(format!("read them the code {}, and run this again", notice.code))

@@ -1,4 +1,4 @@
-//! `lychgate run` after the end of the certificate: joins again with it as evidence.
+//! `lychgate run` with an expired certificate: enrolls again with it as evidence.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::platform::StopSignal;
 use crate::text::report::{Complaint, Exit};
 
 impl Daemon<'_> {
-    /// Joins again with the expired certificate as evidence, and waits if a person must decide.
+    /// Enrolls again with the expired certificate as evidence, and waits if approval is needed.
     pub(super) async fn rejoin(&mut self, stop: &mut StopSignal) -> Result<Option<StopCause>, Complaint> {
         if self.clock_was_wrong().await {
             return Ok(None);
         }
         match self.try_rejoin(stop).await {
             Ok(EnrollmentEnd::Installed(credential, offset)) => {
-                // What was learnt in the conversation; when it cannot be written, the next look learns it again.
+                // After an error the next query writes the offset again.
                 let _ = upkeep::save_offset(self.store, &credential, offset);
                 self.take(*credential, "rejoined");
                 // As after a renewal: the scheduler repeats it when it fails.
@@ -39,7 +39,7 @@ impl Daemon<'_> {
                 self.in_trouble = true;
                 let locked = complaint.exit == Exit::Locked;
                 upkeep::note_trouble(self.store, &self.credential, &complaint, locked);
-                // What the gateway refused once it refuses again for a while; slowly, like a lock.
+                // The gateway will probably refuse again: retry at the interval for locks.
                 self.scheduler = self.scheduler.locked(&self.credential.life, None, now, draw);
                 let hint = complaint.hint.clone().unwrap_or_default();
                 let fields = [("code", complaint.code.clone()), ("hint", hint)];
@@ -49,7 +49,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Whether the certificate only seemed to be over, because the clock was set since the last contact.
+    /// Whether the certificate only seemed to have expired, because the clock was set since the last contact.
     pub(super) async fn clock_was_wrong(&mut self) -> bool {
         let Ok(offset) = upkeep::ask_time(&self.credential).await else { return false };
         let wrong =
@@ -67,7 +67,7 @@ impl Daemon<'_> {
         let _lock = self.store.lock(Duration::from_secs(10)).await?;
         self.store.mend()?;
         if let Some(current) = self.store.credential()?.filter(|current| current.serial != self.credential.serial) {
-            // Somebody else did it: `lychgate join` at the keyboard.
+            // Another process (`lychgate join`) has enrolled meanwhile.
             return Ok(EnrollmentEnd::Installed(Box::new(current), self.offset));
         }
         let earlier = self.store.pending()?;

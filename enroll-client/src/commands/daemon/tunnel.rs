@@ -1,4 +1,4 @@
-//! The tunnel as `lychgate run` holds it: its tasks, who it speaks as, and what it tells.
+//! The tunnel of `lychgate run`: its tasks, identity and events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::flow::upkeep;
 use crate::text;
 use crate::text::report::Complaint;
 
-/// The tunnel, as the daemon holds it.
+/// The daemon's end of the tunnel.
 pub struct TunnelHandle {
     pub(super) current: watch::Sender<CurrentIdentity>,
     said: mpsc::Receiver<TunnelEvent>,
-    /// Everything that works beside us, ended with us.
+    /// The tunnel's tasks, which are aborted when this is dropped.
     _tasks: JoinSet<()>,
 }
 
-/// What the tunnel says next; nothing, ever, where there is none.
+/// The next event of the tunnel. Never returns without a tunnel.
 pub async fn next(tunnel: &mut Option<TunnelHandle>) -> Option<TunnelEvent> {
     match tunnel {
         Some(tunnel) => tunnel.said.recv().await,
@@ -37,7 +37,7 @@ pub async fn next(tunnel: &mut Option<TunnelHandle>) -> Option<TunnelEvent> {
 }
 
 impl Daemon<'_> {
-    /// Opens the tunnel, for a machine that runs for good.
+    /// Opens the tunnel of a machine; not for `--once`.
     pub(super) async fn open_tunnel(&self) -> Result<Option<TunnelHandle>, Complaint> {
         if self.options.length == RunLength::Once || self.credential.identity.role != pki::Role::Machine {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Daemon<'_> {
         for (listener, reach) in listeners {
             tasks.spawn(reach::offer(listener, reach, deps.clone()));
         }
-        // The tunnel ends when nobody is left who could want a stream; with nothing to reach, that is us.
+        // The tunnel ends when all senders of this channel are dropped. Without `--reach` this is the only one.
         let keep = deps.wanted;
         tasks.spawn(async move {
             keep.closed().await;
@@ -81,7 +81,7 @@ impl Daemon<'_> {
         Ok(Some(TunnelHandle { current, said, _tasks: tasks }))
     }
 
-    /// Who we are now, for the tunnel.
+    /// The current identity, for the tunnel.
     pub(super) async fn current_identity(&self) -> CurrentIdentity {
         let seal = if self.options.services.any_sealed() { self.seal().await } else { None };
         CurrentIdentity {
@@ -91,13 +91,13 @@ impl Daemon<'_> {
         }
     }
 
-    /// Whether something is sealed and there is no certificate for it.
+    /// Whether there are sealed services and no certificate for them.
     pub(super) fn lacks_seal(&self) -> bool {
         let has = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.current.borrow().seal.is_some());
         self.options.services.any_sealed() && !has
     }
 
-    /// A certificate for sealed services. Without one they are refused, and everything else goes on.
+    /// Gets a certificate for sealed services. Without one, only those are refused.
     pub(super) async fn seal(&self) -> Option<Arc<Seal>> {
         let credential = LiveCredential::new(self.store, self.credential.clone()).newest();
         match upkeep::seal(&credential, self.offset).await {
@@ -110,23 +110,23 @@ impl Daemon<'_> {
         }
     }
 
-    /// The tunnel said something, or has ended.
+    /// Handles an event of the tunnel, or its end.
     pub(super) async fn tunnel_said(&mut self, said: Option<TunnelEvent>) -> Result<(), Complaint> {
         match said {
-            // The gateway is asked: it knows whether our certificate is older than the wish.
+            // The reply says whether our certificate is older than the request to renew.
             Some(TunnelEvent::RenewNow) => self.look().await,
             Some(TunnelEvent::Clock(offset)) => {
                 self.heard_time(offset);
                 Ok(())
             }
             Some(said) => {
-                // A machine that started before its network had nobody to ask for this.
+                // Could not be requested if the machine started before its network.
                 let up = matches!(said, TunnelEvent::News(News::Up));
                 self.log_tunnel_event(said);
                 if up && self.lacks_seal() {
                     self.tell_tunnel().await;
                 }
-                // What stood in the way, such as a lock, is over.
+                // The problem, such as a lock, is solved.
                 if up && self.in_trouble { self.look().await } else { Ok(()) }
             }
             None => {
@@ -136,21 +136,21 @@ impl Daemon<'_> {
         }
     }
 
-    /// What is known of the tunnel, by its own words.
+    /// Updates the tunnel's state for `state.json` from its events.
     pub(super) fn note_tunnel(&mut self, said: &TunnelEvent) {
         let (up, why) = match said {
             TunnelEvent::News(News::Up) => (true, None),
             TunnelEvent::News(News::Down(why, _)) => (false, Some(why.clone())),
             TunnelEvent::News(_) | TunnelEvent::RenewNow | TunnelEvent::Clock(_) | TunnelEvent::Stream(_) => return,
         };
-        // It is down since it was lost, however often it was tried since.
+        // The time of the first failure is kept while attempts fail.
         let since = self.run.tunnel.as_ref().filter(|before| before.up == up).map(|before| before.since);
         let since = since.unwrap_or_else(|| clock::now().secs());
         self.run.tunnel = Some(TunnelState { up, since, why });
         self.note_run();
     }
 
-    /// The tunnel has something for the log.
+    /// Prints an event of the tunnel.
     pub(super) fn log_tunnel_event(&mut self, said: TunnelEvent) {
         self.note_tunnel(&said);
         match said {
@@ -179,11 +179,11 @@ impl Daemon<'_> {
         }
     }
 
-    /// The tunnel shows the new certificate too, while its streams go on.
+    /// Passes a new certificate to the tunnel, whose streams stay open.
     pub(super) async fn tell_tunnel(&self) {
         if let Some(tunnel) = &self.tunnel {
             let current = self.current_identity().await;
-            // It may have ended; the next one begins with what we hold then.
+            // An error means that the tunnel has ended; the next one starts with the current identity.
             let _ = tunnel.current.send(current);
         }
     }

@@ -1,4 +1,4 @@
-//! Time by two clocks: the clock of the day may be set back, and that of the process stands still in a suspend.
+//! Time by two clocks: the wall clock may be set back, and the monotonic clock stops during a suspend.
 
 use std::time::Duration;
 
@@ -7,11 +7,10 @@ use pki::UnixTime;
 use crate::edge::clock;
 use crate::platform::StopSignal;
 
-/// Longest sleep in one piece. After a suspend or a step of the clock we notice within this time that something is due.
+/// Longest single sleep. After a suspend or a change of the clock, a due action is noticed within this time.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// Sleeps, by the clock of the day and that of this process, whichever is there first: one stands still in a suspend, the other can be set
-/// back. False when a signal came.
+/// Sleeps until `pause` has passed by the wall clock or by the monotonic clock, whichever is first. False when a signal comes before.
 pub async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool {
     let (began, until) = (tokio::time::Instant::now(), clock::now().plus(pause));
     while let Some(sleep) = next_sleep(began.elapsed(), pause, clock::now(), until) {
@@ -23,12 +22,12 @@ pub async fn sleep_by_the_clock(pause: Duration, stop: &mut StopSignal) -> bool 
     true
 }
 
-/// The later of the two: the clock of the day may have been set back, and the other stands still in a suspend.
+/// The later of the times by the two clocks.
 pub fn by_two_clocks(by_the_day: UnixTime, then: UnixTime, elapsed: Duration) -> UnixTime {
     by_the_day.max(then.plus(elapsed))
 }
 
-/// How long to sleep in one piece: nothing when either clock says that it is time.
+/// Length of the next single sleep; `None` when the pause has passed by either clock.
 fn next_sleep(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) -> Option<Duration> {
     let left = until.since(now).min(pause.saturating_sub(slept));
     (!left.is_zero()).then_some(left.min(MAX_SLEEP))
@@ -38,7 +37,7 @@ fn next_sleep(slept: Duration, pause: Duration, now: UnixTime, until: UnixTime) 
 mod tests {
     use super::*;
 
-    /// What is due in days, such as a renewal, is due whatever became of one of the clocks meanwhile.
+    /// An action that is due in days is due at the right time although one of the clocks was wrong meanwhile.
     #[test]
     fn what_is_due_in_days_by_two_clocks() {
         const DAY: u64 = 86_400;
@@ -60,7 +59,7 @@ mod tests {
         }
     }
 
-    /// A pause of days through suspends and clocks that are set: it is over by either clock, and never longer than asked for.
+    /// A pause of days with suspends and changes of the clock: it ends by either clock, and is never longer than requested.
     #[test]
     fn pauses_by_two_clocks() {
         const DAY: u64 = 86_400;

@@ -1,4 +1,4 @@
-//! An identity in use.
+//! The identity in the folder.
 
 use pki::{Identity, KeyDigest, Order, Serial, TrustDomain};
 
@@ -9,16 +9,16 @@ use crate::core::renew::Life;
 use crate::core::target::Address;
 use crate::core::trust::Expected;
 
-/// An identity as it lies in the folder: a certificate with its key and whom it trusts.
+/// The identity in the folder: a certificate with its key, and the trusted roots.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// What its file says.
+    /// The contents of `identity.json`.
     pub facts: Facts,
-    /// Who we are.
+    /// Its SPIFFE ID.
     pub identity: Identity,
     /// Its serial number.
     pub serial: Serial,
-    /// Its validity and when to renew it.
+    /// Its validity and renewal times.
     pub life: Life,
     /// The private key of the certificate.
     pub key: PrivateKey,
@@ -32,9 +32,9 @@ pub struct Credential {
     pub gateway: Address,
     /// The manage face.
     pub manage: Address,
-    /// The root that the certificate leads to: the one pinned at first contact, or one that it vouched for since.
+    /// The root that the certificate chains to: the one pinned at first contact, or one that has replaced it.
     pub pin: KeyDigest,
-    /// The greatest order of what the gateway vouches for that was heard.
+    /// The greatest order accepted from the gateway.
     pub order: Order,
 }
 
@@ -45,13 +45,13 @@ impl Credential {
         &self.identity.domain
     }
 
-    /// Whom its holder believes: the roots of the bundle.
+    /// How the gateway is verified: by the roots of the bundle.
     #[must_use]
     pub fn expected(&self) -> Expected {
         Expected::Roots { domain: self.domain().clone(), roots: self.roots.clone() }
     }
 
-    /// What was taken of the gateway so far.
+    /// What was accepted from the gateway so far.
     #[must_use]
     pub fn known_gateway(&self) -> KnownGateway {
         KnownGateway { order: self.order, manage: Some(self.manage.clone()) }

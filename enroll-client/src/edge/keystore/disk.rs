@@ -1,4 +1,4 @@
-//! The few things done to a disk, so that a test can pull the plug between any two of them.
+//! The write operations on a disk as a trait, so that tests can simulate a power cut between any two of them.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::platform::{self, Access};
 
-/// A disk. Every change goes through here; reading does not.
+/// Every change of the folder goes through this trait; reading does not.
 pub trait Disk: Send + Sync {
     /// Makes a private folder; one that exists is fine.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
@@ -24,10 +24,10 @@ pub trait Disk: Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The real one.
+/// The operating system's file system.
 pub struct OsDisk;
 
-/// Something that is not there need not be removed.
+/// Removing a missing file succeeds.
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,4 +1,4 @@
-//! What can be wrong with the identity folder, in words and with what to do.
+//! Errors of the identity folder, with hints.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,54 +9,20 @@ use crate::text::report::{Complaint, Exit};
 
 /// What can be wrong with the folder.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum StoreError {
-    /// The system refused.
     #[error("cannot {action} `{path}`: {cause}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A file is there but makes no sense.
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("`{path}` is damaged: {why}")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A key that others can read is no secret.
+    Damaged { path: PathBuf, why: String },
     #[error("others can read the private key `{path}` ({mode})")]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: String,
-    },
-    /// Somebody else may have put it there.
+    Exposed { path: PathBuf, mode: String },
     #[error("`{path}` is not believed: {why}")]
-    Distrusted {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Another process is at work here.
+    Distrusted { path: PathBuf, why: String },
     #[error("another lychgate is joining or renewing in `{path}`")]
-    Busy {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Another `lychgate run` is at work here.
+    Busy { path: PathBuf },
     #[error("`lychgate run` runs here already (process {pid})")]
-    Runs {
-        /// Its process.
-        pid: u32,
-    },
-    /// A key could not be made.
+    Runs { pid: u32 },
     #[error("cannot make a key: {0}")]
     Key(KeyFault),
 }
@@ -100,7 +66,7 @@ impl From<StoreError> for Complaint {
     }
 }
 
-/// Attaches what was tried and with what to an error of the system.
+/// Adds action and path to an error of the system.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |cause| StoreError::Io { action, path, cause }

@@ -1,4 +1,4 @@
-//! Makes a new certificate the one in use: each step leaves either the old identity or the new one whole.
+//! Installs a new certificate. After each step either the old or the new identity is complete.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::core::target::Address;
 use crate::platform::{self, Access};
 
 impl Keystore {
-    /// Makes `issued`, which the gateway at `gateway` gave, the identity in use. Every step leaves either the old identity or the new one whole.
+    /// Makes `issued`, from the gateway at `gateway`, the identity in use.
     ///
     /// # Errors
-    /// When a step fails; what was in use before still is, or the new one is already.
+    /// When a step fails. Either the old or the new identity is then in use.
     pub fn install(&self, issued: &Issued, key: &PrivateKey, gateway: &Address) -> Result<Credential, StoreError> {
         if key.digest() != issued.key {
             return Err(StoreError::Key(KeyFault::Library("the certificate is for another key".into())));
@@ -27,8 +27,8 @@ impl Keystore {
         if before.as_ref() != Some(&folder) {
             self.write_generation(&folder, issued, key, &facts)?;
         }
-        // The new roots first: they still hold the old ones when a root is being replaced, and the other way round there
-        // would be a moment with a certificate and no root for it.
+        // The roots first: the new bundle still contains the old root while a root is being replaced, and in the other order there
+        // would be a moment with a certificate but without its root.
         self.replace(BUNDLE, &issued.bundle, Access::Public)?;
         let target = Path::new(GENERATIONS).join(issued.serial.hex());
         self.replace_link(CURRENT, &target)?;
@@ -45,7 +45,7 @@ impl Keystore {
         })
     }
 
-    /// The name that was asked for at first, unless it is the one that was given.
+    /// The name of the original request, unless it was assigned.
     fn wanted_name(&self, given: &str) -> Result<Option<String>, StoreError> {
         let asked = self.pending()?.and_then(|pending| pending.name);
         let wanted = match asked {
@@ -55,7 +55,7 @@ impl Keystore {
         Ok(wanted.filter(|wanted| wanted != given))
     }
 
-    /// Writes the folder of one certificate: under another name first, renamed when all of it is on the disk.
+    /// Writes the folder of one certificate under a temporary name, and renames it after everything is synced.
     fn write_generation(
         &self,
         folder: &Path,
@@ -66,7 +66,7 @@ impl Keystore {
         let all = self.path(GENERATIONS);
         self.disk.make_folder(&all).map_err(failed("create the folder", &all))?;
         let draft = all.join("unfinished");
-        // Left over from an attempt that was cut short; and a generation that was written but never made current.
+        // Removes the temporary folder of an interrupted attempt, and a generation that never became current.
         for left in [draft.as_path(), folder] {
             self.disk.remove_folder(left).map_err(failed("remove", left))?;
         }
@@ -89,10 +89,7 @@ impl Keystore {
         self.sync(&all)
     }
 
-    /// Sees to it that the files at the top are there: the last step of an installation that may have been cut short.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Completes an interrupted installation: creates missing files at the top of the folder.
     pub fn mend(&self) -> Result<(), StoreError> {
         if self.current()?.is_some() { self.publish() } else { Ok(()) }
     }
@@ -100,7 +97,7 @@ impl Keystore {
     /// Puts the files of the current generation at the top of the folder.
     fn publish(&self) -> Result<(), StoreError> {
         let Some(folder) = self.current()? else { return Ok(()) };
-        // The key last but one: a reader that finds a mismatch without links finds it for as short a time as can be.
+        // Key and certificate one after the other: on systems without links this keeps the time of a mismatch short.
         for name in [CHAIN, KEY, CERT] {
             if platform::TOP_LEVEL_IS_LINKS {
                 let target = Path::new(CURRENT).join(name);
@@ -116,7 +113,7 @@ impl Keystore {
         Ok(())
     }
 
-    /// Removes all generations but the current one and the one before. What cannot be removed does no harm.
+    /// Removes all generations but the current and the previous one. Errors are ignored.
     fn prune(&self, current: &Path, before: Option<&Path>) {
         let Ok(entries) = fs::read_dir(self.path(GENERATIONS)) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {

@@ -1,4 +1,5 @@
-//! One process at a time joins or renews in a folder, and one `lychgate run` keeps it alive. The lock is the operating system's, so it ends with the process.
+//! Locks of a folder: one process at a time joins or renews, and one `lychgate run` runs. They are locks of the operating system, which
+//! end with the process.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use super::{StoreError, failed};
 use crate::platform;
 
-/// How often a lock that is held by another is tried again.
+/// Interval of attempts while another process holds a lock.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// The lock of a folder, held until it is dropped.
@@ -37,13 +38,13 @@ pub(super) async fn take(dir: &Path, patience: Duration) -> Result<Lock, StoreEr
 /// The lock of `state.json`.
 const STATE: &str = "state.lock";
 
-/// How long a change of `state.json` waits for another: each reads and writes one small file.
+/// How long a change of `state.json` waits for another process, which reads and writes one small file.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it looks.
+/// Interval of attempts to take it.
 const STATE_EVERY: Duration = Duration::from_millis(2);
 
-/// Takes the lock of `state.json`. Not that of the folder, which is held for as long as a gateway takes to answer.
+/// Takes the lock of `state.json`. It is separate from the folder's lock, which is held during requests to the gateway.
 pub(super) fn take_state(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join(STATE);
     let file = platform::open_own(&path).map_err(failed("open", &path))?;
@@ -60,11 +61,11 @@ pub(super) fn take_state(dir: &Path) -> Result<Lock, StoreError> {
 /// The lock of `lychgate run`.
 const RUN: &str = "run.lock";
 
-/// How long a second `run` waits for the first: whoever looks holds this for a moment, and a service that is started again may find its
-/// predecessor at its last words.
+/// How long a second `run` waits for the first: `who_runs` holds the lock for a moment, and after a restart the old process may still
+/// be ending.
 const RUN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Takes the lock of `lychgate run`, and writes our process into it.
+/// Takes the lock of `lychgate run`, and writes our process id into the file.
 pub(super) async fn take_running(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join(RUN);
     let mut file = platform::open_own(&path).map_err(failed("open", &path))?;
@@ -84,7 +85,7 @@ pub(super) async fn take_running(dir: &Path) -> Result<Lock, StoreError> {
     Ok(Lock { _file: file })
 }
 
-/// Whose process holds it, as it wrote itself.
+/// The process id in the lock file; 0 if there is none.
 fn pid(path: &Path) -> u32 {
     std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

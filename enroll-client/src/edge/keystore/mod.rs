@@ -46,6 +46,7 @@ use crate::core::key::PrivateKey;
 use crate::core::record::{Denied, Facts, Pending, State};
 use crate::core::renew::Life;
 use crate::core::target::Address;
+use crate::edge::entropy;
 use crate::platform::{self, Access};
 
 /// The leaf and its issuing CA.
@@ -56,7 +57,7 @@ pub const KEY: &str = "key.pem";
 pub const CHAIN: &str = "chain.pem";
 /// The trusted roots.
 pub const BUNDLE: &str = "bundle.pem";
-/// What is known, for other programs.
+/// See [`State`].
 pub const STATE: &str = "state.json";
 const FACTS: &str = "identity.json";
 const NEXT_KEY: &str = "next-key.pem";
@@ -64,7 +65,7 @@ const PENDING: &str = "pending.json";
 const CURRENT: &str = "current";
 const GENERATIONS: &str = "generations";
 const SSH: &str = "ssh";
-/// What the gateway last said of its SSH CAs, in the folder of SSH keys.
+/// The gateway's last reply about its SSH CAs, in the folder of SSH keys.
 pub const SSH_CAS: &str = "ca.json";
 const HOOKS: &str = super::hooks::FOLDER;
 
@@ -82,7 +83,7 @@ impl Keystore {
         Self::on(dir, Arc::new(OsDisk))
     }
 
-    /// The same on a disk of the caller's.
+    /// On another disk, for tests.
     #[must_use]
     pub fn on(dir: PathBuf, disk: Arc<dyn Disk>) -> Self {
         Self { dir, disk }
@@ -106,19 +107,16 @@ impl Keystore {
         self.dir.join(name)
     }
 
-    /// Makes the folder if need be.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Creates the folder if it does not exist.
     pub fn prepare(&self) -> Result<(), StoreError> {
         self.disk.make_folder(&self.dir).map_err(failed("create the folder", &self.dir))
     }
 
-    /// Looks who may write to the folder and to what is believed of it, before anything of it is. Root goes along with the owner of the
-    /// folder, but runs nothing for them: see [`Keystore::trusted_text`] and [`platform::may_run`].
+    /// Checks, before anything is read, that no other user may write to the folder and the files in it. Root accepts files of the
+    /// folder's owner, but runs no program of theirs: see [`Keystore::trusted_text`] and [`platform::may_run`].
     ///
     /// # Errors
-    /// When somebody else may.
+    /// When another user may write.
     pub fn check(&self) -> Result<(), StoreError> {
         let guest_of = platform::guest_of(&self.dir);
         let all = [CURRENT, GENERATIONS, BUNDLE, STATE, PENDING, NEXT_KEY, SSH, KEY, CERT, CHAIN, HOOKS];
@@ -128,10 +126,10 @@ impl Keystore {
         Ok(())
     }
 
-    /// The text of a file in the folder that says what this program does, if it is there: believed from root and ourselves alone.
+    /// The text of a configuration file in the folder, if it exists. It must belong to root or to our user.
     ///
     /// # Errors
-    /// When somebody else may have written it, or it cannot be read.
+    /// When another user may have written it, or it cannot be read.
     pub fn trusted_text(&self, name: &str) -> Result<Option<String>, StoreError> {
         trusted(&self.path(name), None)?;
         self.text(name)
@@ -148,7 +146,7 @@ impl Keystore {
     /// The identity in use, if there is one.
     ///
     /// # Errors
-    /// When its files cannot be read, make no sense, or the key is no secret.
+    /// When its files cannot be read or are damaged, or others can read the key.
     pub fn credential(&self) -> Result<Option<Credential>, StoreError> {
         let Some(folder) = self.current()? else { return Ok(None) };
         let facts_path = folder.join(FACTS);
@@ -186,7 +184,7 @@ impl Keystore {
         }))
     }
 
-    /// The order of the SSH CAs that were heard last, each of which was checked when it came.
+    /// The order of the last reply about SSH CAs, which was checked when it was received.
     fn order_of_ssh_cas(&self) -> Order {
         #[derive(serde::Deserialize)]
         struct Kept {
@@ -205,7 +203,7 @@ impl Keystore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed("read", &pointer)(e)),
         };
-        // Only what we write ourselves is followed, so that a planted link leads nowhere.
+        // Only links of the form that we write are followed.
         let serial = target.file_name().and_then(|name| name.to_str()).and_then(|name| Serial::parse_hex(name).ok());
         match serial {
             Some(serial) => Ok(Some(self.generation(&serial))),
@@ -213,7 +211,7 @@ impl Keystore {
         }
     }
 
-    /// The serial number of the certificate in use, without reading it.
+    /// The serial number of the certificate in use, from the symbolic link alone.
     #[must_use]
     pub fn serial_in_use(&self) -> Option<Serial> {
         let folder = self.current().ok()??;
@@ -224,10 +222,10 @@ impl Keystore {
         self.path(GENERATIONS).join(serial.hex())
     }
 
-    /// What was last known, when the file is there and of this certificate.
+    /// The contents of `state.json`, if it exists and is about this certificate.
     #[must_use]
     pub fn state(&self, facts: &Facts) -> State {
-        // A damaged or outdated state.json costs nothing but memories.
+        // A damaged or outdated state.json is ignored: it has only information about the last contact.
         match read_json::<State>(&self.path(STATE)) {
             Ok(Some(state)) => State { facts: facts.clone(), ..state },
             Ok(None) | Err(_) => State {
@@ -243,11 +241,7 @@ impl Keystore {
         }
     }
 
-    /// Changes what `state.json` says: the one way to write it. Several processes do, each knowing other things, and what one writes
-    /// another must not undo; so it is read and written under a lock.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Changes `state.json`. Several processes do so, each changing other fields, so it is read and written under a lock.
     pub fn change_state(&self, facts: &Facts, change: impl FnOnce(&mut State)) -> Result<(), StoreError> {
         let _lock = lock::take_state(&self.dir)?;
         let mut state = self.state(facts);
@@ -258,83 +252,65 @@ impl Keystore {
     /// The unfinished request to join.
     ///
     /// # Errors
-    /// When its file cannot be read or makes no sense.
+    /// When its file cannot be read or is damaged.
     pub fn pending(&self) -> Result<Option<Pending>, StoreError> {
         read_json(&self.path(PENDING))
     }
 
     /// Records the unfinished request.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub fn save_pending(&self, pending: &Pending) -> Result<(), StoreError> {
         self.replace(PENDING, &to_json(pending), Access::Secret)
     }
 
-    /// The key of the unfinished request or renewal. It is on the disk before the request is sent, and is sent again after
-    /// a lost reply, so that the gateway recognises it and answers with the same certificate.
-    ///
-    /// # Errors
-    /// When the file cannot be read or written.
+    /// The key of the unfinished request or renewal. It is on the disk before the request is sent, and is used again after a lost
+    /// reply, so that the gateway recognises it and sends the same certificate.
     pub fn next_key(&self) -> Result<PrivateKey, StoreError> {
         let path = self.path(NEXT_KEY);
         let in_use = self.current()?.map(|folder| read_key(&folder.join(KEY))).transpose()?.flatten();
         match read_key(&path) {
-            // The key in use means that an installation was cut short just before its end: it must not be used twice.
+            // If it is the key in use, an installation was interrupted just before its end. A key must not be certified twice.
             Ok(Some(key)) if in_use.is_none_or(|used| used.digest() != key.digest()) => Ok(key),
-            // A damaged one (the disk was full) was never sent: sending comes after writing and syncing.
+            // A damaged key (the disk was full) was never sent: it is written and synced before.
             Ok(_) | Err(StoreError::Damaged { .. }) => self.fresh_next_key(),
             Err(other) => Err(other),
         }
     }
 
-    /// A new key in the place of the one there may be.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Replaces the key of the unfinished request by a new one.
     pub fn fresh_next_key(&self) -> Result<PrivateKey, StoreError> {
-        let key = PrivateKey::generate().map_err(StoreError::Key)?;
+        let key = entropy::private_key().map_err(StoreError::Key)?;
         self.replace(NEXT_KEY, &key.to_pem(), Access::Secret)?;
         Ok(key)
     }
 
-    /// Remembers that a person turned the request away, and forgets its token. The key stays with the request: an approver may
-    /// take the denial back.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Records that a person has denied the request, and deletes its token. The key is kept, because an approver may take the denial
+    /// back.
     pub fn deny_request(&self, pending: &Pending, denied: Denied) -> Result<(), StoreError> {
         self.save_pending(&Pending { token: None, trouble: None, denied: Some(denied), ..pending.clone() })
     }
 
-    /// Says that `lychgate run` runs here, for as long as what is given is kept.
+    /// Takes the lock of `lychgate run`.
     ///
     /// # Errors
-    /// When another one does, with its process.
+    /// When another process holds it; with its process id.
     pub async fn running(&self) -> Result<Lock, StoreError> {
         lock::take_running(&self.dir).await
     }
 
-    /// The process of the `lychgate run` that runs here now, if one does; 0 when it is not known.
+    /// The process id of the `lychgate run` of this folder, if there is one; 0 when the id is unknown.
     #[must_use]
     pub fn who_runs(&self) -> Option<u32> {
         lock::who_runs(&self.dir)
     }
 
-    /// Forgets what was asked, and keeps the key.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Deletes the unfinished request, and keeps its key.
     pub fn forget_pending(&self) -> Result<(), StoreError> {
         let path = self.path(PENDING);
         self.disk.remove_file(&path).map_err(failed("remove", &path))?;
         self.sync(&self.dir)
     }
 
-    /// Forgets the unfinished request and its key.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Deletes the unfinished request and its key.
     pub fn forget_request(&self) -> Result<(), StoreError> {
         for name in [PENDING, NEXT_KEY] {
             let path = self.path(name);
@@ -343,12 +319,9 @@ impl Keystore {
         self.sync(&self.dir)
     }
 
-    /// Forgets the identity: every file of ours but the hooks.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Deletes the identity: every file of ours except the hooks.
     pub fn clear(&self) -> Result<(), StoreError> {
-        // The pointer first: without it there is no identity, whatever else is left over.
+        // The link `current` first: without it there is no identity, even if other files cannot be removed.
         for name in [CURRENT, CERT, KEY, CHAIN, STATE, PENDING, NEXT_KEY, BUNDLE] {
             for path in [self.path(name), self.path(&format!(".{name}.new"))] {
                 self.disk.remove_file(&path).map_err(failed("remove", &path))?;
@@ -360,10 +333,7 @@ impl Keystore {
         self.sync(&self.dir)
     }
 
-    /// The folder of SSH keys and certificates, made if need be.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// The folder of SSH keys and certificates, created if it does not exist.
     pub fn ssh_folder(&self) -> Result<PathBuf, StoreError> {
         let path = self.path(SSH);
         self.disk.make_folder(&path).map_err(failed("create the folder", &path))?;
@@ -376,10 +346,7 @@ impl Keystore {
         self.path(SSH).join(name)
     }
 
-    /// Puts a key that was made elsewhere in the folder into its place, the public half first.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Renames a key pair from temporary names to its final ones, the public key first.
     pub fn adopt(&self, made: [&Path; 2], places: [&Path; 2]) -> Result<(), StoreError> {
         for (from, to) in made.into_iter().zip(places).rev() {
             self.disk.rename(from, to).map_err(failed("replace", to))?;
@@ -387,23 +354,17 @@ impl Keystore {
         self.sync(places[0].parent().unwrap_or(&self.dir))
     }
 
-    /// Removes a file that may be there.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Removes a file, if it exists.
     pub fn remove(&self, path: &Path) -> Result<(), StoreError> {
         self.disk.remove_file(path).map_err(failed("remove", path))
     }
 
-    /// Replaces a file at the top in one step.
+    /// Atomically replaces a file at the top of the folder.
     fn replace(&self, name: &str, text: &str, access: Access) -> Result<(), StoreError> {
         self.replace_at(&self.path(name), text, access)
     }
 
-    /// Replaces a file anywhere in one step, in a folder that exists.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Atomically replaces a file in any existing folder.
     pub fn replace_at(&self, path: &Path, text: &str, access: Access) -> Result<(), StoreError> {
         let folder = path.parent().unwrap_or(&self.dir);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -414,7 +375,7 @@ impl Keystore {
         self.sync(folder)
     }
 
-    /// Replaces a link at the top in one step.
+    /// Atomically replaces a symbolic link at the top of the folder.
     fn replace_link(&self, name: &str, target: &Path) -> Result<(), StoreError> {
         let (path, draft) = (self.path(name), self.path(&format!(".{name}.new")));
         self.disk.remove_file(&draft).map_err(failed("remove", &draft))?;

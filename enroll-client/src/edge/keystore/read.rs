@@ -1,4 +1,4 @@
-//! Reading the files of the identity folder: bounded, and believed only if nobody else may have put them there.
+//! Reads files of the identity folder, up to a size limit, and only if no other user may have written them.
 
 use std::fs;
 use std::io;
@@ -12,18 +12,15 @@ use super::error::{StoreError, failed};
 use crate::core::key::PrivateKey;
 use crate::platform;
 
-/// Largest file of the folder that is read: a bundle of some hundred roots.
+/// Largest file that is read, in bytes: a bundle of some hundred roots.
 const FILE_MAX: u64 = 1024 * 1024;
 
-/// The text of a small file, such as a public key; nothing when it is not there.
-///
-/// # Errors
-/// When the system refuses, or it is no text.
+/// The text of a small file, such as a public key; `None` if it does not exist.
 pub fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
     Ok(read(path)?.map(|text| text.to_string()))
 }
 
-/// What `read` finds: nothing when the file is not there.
+/// As [`read_text`], erased from memory when dropped.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
     match fs::metadata(path) {
         Ok(about) if about.len() > FILE_MAX => {
@@ -43,12 +40,12 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError>
     }
 }
 
-/// Refuses what others may have put there; what is not there, nobody did.
+/// Refuses a file that another user may have written. A missing file is accepted.
 pub(super) fn trusted(path: &Path, guest_of: Option<u32>) -> Result<(), StoreError> {
     match platform::distrust(path, guest_of) {
         Ok(None) => Ok(()),
         Ok(Some(why)) => Err(StoreError::Distrusted { path: path.to_owned(), why }),
-        // Nothing is there, or nothing that could be read: whoever needs it says why.
+        // Missing or unreadable: reading it gives the error.
         Err(_) => Ok(()),
     }
 }
@@ -73,6 +70,6 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, StoreError>
 }
 
 pub(super) fn to_json(value: &impl Serialize) -> String {
-    // Our own records have no keys that JSON cannot express.
+    // Cannot fail: all map keys of our records are strings.
     serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The folder under power cuts, full disks, curious neighbours and damaged files.
+//! The folder after power cuts, with full disks, other users and damaged files.
 
 use std::fs;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ fn issue(authority: &Authority, key: &PrivateKey, now: u64) -> Issued {
     authority.issued(key, "edge-07", now)
 }
 
-/// A disk that fails at the given step and ever after, as if the plug was pulled. A write that fails leaves half a file.
+/// A disk that fails at the given step and from then on, as in a power cut. A write that fails leaves half a file.
 struct Fused {
     left: Mutex<u32>,
     kind: io::ErrorKind,
@@ -38,7 +38,7 @@ impl Disk for Fused {
         match self.burn() {
             Ok(()) => OsDisk.write_new(path, content, access),
             Err(e) => {
-                // After the plug is pulled nothing happens, but in the very step it may be half done.
+                // The failing step may be half done, later ones do nothing.
                 let _ = OsDisk.write_new(path, &content[..content.len() / 2], access);
                 Err(e)
             }
@@ -65,7 +65,7 @@ fn fused(dir: &Path, steps: u32, kind: io::ErrorKind) -> Keystore {
     Keystore::on(dir.to_owned(), Arc::new(Fused { left: Mutex::new(steps), kind }))
 }
 
-/// What any other program on the machine may rely on.
+/// The guarantees to other programs on the machine.
 #[track_caller]
 fn assert_whole(dir: &Path, serial: &Serial) {
     let store = Keystore::at(dir.to_owned());
@@ -109,8 +109,8 @@ fn keeps_the_generation_before_and_no_more() {
     assert_eq!(fs::read_dir(dir.path().join(GENERATIONS)).unwrap().count(), 2);
 }
 
-/// Runs a renewal on a disk that dies at each step in turn. Whatever happens, one identity is whole, and repeating the
-/// renewal with the key on the disk succeeds.
+/// Runs a renewal on a disk that fails at each step in turn. In every case there is a complete identity, and repeating the renewal
+/// with the key on the disk succeeds.
 #[test]
 fn a_power_cut_at_any_step_leaves_one_identity_whole() {
     let authority = Authority::new();
@@ -291,7 +291,7 @@ mod modes {
     }
 }
 
-/// Who may write, decides: one row for each thing that is believed. As root, with a second user.
+/// A file that another user may write is refused: one row for each file that is read. As root, with a second user.
 #[cfg(unix)]
 #[test]
 fn what_others_may_write_is_not_believed() {
@@ -329,7 +329,7 @@ fn what_others_may_write_is_not_believed() {
         }
     }
     if root {
-        // A link that another user put there leads nowhere, whatever it leads to.
+        // A symbolic link of another user is refused, whatever its target.
         let (_dir, store) = make();
         let (file, elsewhere) = (store.dir().join("services.toml"), store.dir().join("elsewhere"));
         fs::rename(&file, &elsewhere).unwrap();
@@ -340,7 +340,7 @@ fn what_others_may_write_is_not_believed() {
     }
 }
 
-/// What root does in somebody else's folder stays readable to them: every write is theirs, and nothing of theirs is run.
+/// When root works in another user's folder, files it writes belong to that user, and no program of that user is run.
 #[cfg(unix)]
 #[tokio::test]
 async fn what_root_makes_in_somebody_elses_folder_is_theirs() {
@@ -375,7 +375,7 @@ async fn what_root_makes_in_somebody_elses_folder_is_theirs() {
     }
     assert!(seen > 12, "{seen}");
     assert!(store.trusted_text("services.toml").is_err(), "root does not do what they say");
-    // A link in the place of a lock leads root nowhere.
+    // Root does not follow a symbolic link instead of a lock file.
     fs::remove_file(store.dir().join("run.lock")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("precious"), store.dir().join("run.lock")).unwrap();
     fs::write(dir.path().join("precious"), "kept").unwrap();
@@ -383,7 +383,7 @@ async fn what_root_makes_in_somebody_elses_folder_is_theirs() {
     assert_eq!(fs::read_to_string(dir.path().join("precious")).unwrap(), "kept");
 }
 
-/// Several processes write `state.json`, each what it knows: nothing of it is lost.
+/// Several processes change `state.json` at the same time, and no change is lost.
 #[test]
 fn no_change_of_the_state_is_lost() {
     let dir = tempfile::tempdir().unwrap();

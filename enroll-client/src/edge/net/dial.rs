@@ -1,4 +1,4 @@
-//! TLS 1.3 to a gateway: whom to believe, who we are, and a connection to the first address that answers.
+//! TLS 1.3 connections to a gateway: verification, client certificate, and TCP to the first address that answers.
 
 use std::io;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::edge::crypto::provider;
 use crate::edge::keystore::Credential;
 use crate::edge::verifier::GatewayVerifier;
 
-/// Longest time to look up, connect and shake hands.
+/// Time limit for name lookup, TCP connection and TLS handshake together.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Least time given to one of several addresses of a name before the next is tried.
+/// Least time for one of several addresses of a name before the next is tried.
 const ADDRESS_LEAST: Duration = Duration::from_secs(2);
 
-/// How to shake hands: whom to believe, and who we are.
+/// TLS configuration: how the gateway is verified, and the client certificate.
 #[derive(Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
@@ -34,19 +34,13 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Without a certificate, for the enroll face.
-    ///
-    /// # Errors
-    /// When rustls does not like its configuration.
+    /// Without a client certificate, for the enroll face.
     pub fn anonymous(verifier: GatewayVerifier) -> Result<Self, NetError> {
         let config = Self::builder(&verifier)?.with_no_client_auth();
         Ok(Self::finish(config, verifier, false))
     }
 
     /// With the certificate of this machine or person, for the manage face.
-    ///
-    /// # Errors
-    /// When rustls does not like the certificate or its key.
     pub fn identified(verifier: GatewayVerifier, credential: &Credential) -> Result<Self, NetError> {
         let chain = std::iter::once(&credential.leaf).chain(&credential.chain);
         let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
@@ -62,12 +56,12 @@ impl TlsClient {
         Ok(ClientConfig::builder_with_details(provider(), Arc::new(LocalClock))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| NetError::Setup(e.to_string()))?
-            // Ours checks more than the usual one: the pin, the role and the trust domain.
+            // Our verifier also checks the pin, the role and the trust domain.
             .dangerous()
             .with_custom_certificate_verifier(verifier.verifier()))
     }
 
-    /// The same, for another protocol than HTTP (RFC 7301).
+    /// With another ALPN protocol than HTTP (RFC 7301).
     #[must_use]
     pub fn speaking(self, protocol: &[u8]) -> Self {
         let mut config = (*self.config).clone();
@@ -75,7 +69,7 @@ impl TlsClient {
         Self { config: Arc::new(config), ..self }
     }
 
-    /// The certificate by which the gateway was believed in the last handshake.
+    /// The gateway's certificate in the last handshake.
     #[must_use]
     pub fn shown(&self) -> Option<GatewayCertificate> {
         self.verifier.shown()
@@ -83,24 +77,21 @@ impl TlsClient {
 
     fn finish(mut config: ClientConfig, verifier: GatewayVerifier, shows_certificate: bool) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A resumed session would show no certificates; connections are rare enough to shake hands in full.
+        // A resumed session has no certificates to verify; connections are rare enough for full handshakes.
         config.resumption = rustls::client::Resumption::disabled();
         Self { config: Arc::new(config), verifier, shows_certificate }
     }
 }
 
-/// Connects and shakes hands, within [`CONNECT_LIMIT`]: a connection for something else than requests.
-///
-/// # Errors
-/// When there is none, or it is not the gateway we expect, or it does not speak the protocol.
+/// Connects within [`CONNECT_LIMIT`], for another protocol than HTTP. The gateway must select it by ALPN.
 pub async fn dial(address: &Address, manners: &TlsClient) -> Result<TlsStream<TcpStream>, NetError> {
     let slow =
         |_| NetError::Slow { address: address.clone(), what: "did not finish connecting within 10 s", sent: false };
     timeout(CONNECT_LIMIT, shake(address, manners)).await.map_err(slow)?
 }
 
-/// Finds out why the first read on a connection of [`dial`] failed: under TLS 1.3 a certificate that is not taken is heard
-/// of only then.
+/// The cause of a failed first read on a connection of [`dial`]: in TLS 1.3 the client learns only then that its certificate was
+/// refused.
 #[must_use]
 pub fn explain(address: &Address, manners: &TlsClient, error: &(dyn std::error::Error + 'static)) -> NetError {
     match alert(error) {
@@ -111,12 +102,12 @@ pub fn explain(address: &Address, manners: &TlsClient, error: &(dyn std::error::
     }
 }
 
-/// Connects and shakes hands.
+/// TCP connection and TLS handshake.
 pub(super) async fn shake(address: &Address, manners: &TlsClient) -> Result<TlsStream<TcpStream>, NetError> {
     let name = ServerName::try_from(address.host().to_owned())
         .map_err(|_| NetError::Setup(format!("`{}` is no host name", address.host())))?;
     let tcp = reach(address).await?;
-    // Small requests must not wait for each other; without it they are merely slower.
+    // Without TCP_NODELAY requests are only slower.
     let _ = tcp.set_nodelay(true);
     match TlsConnector::from(Arc::clone(&manners.config)).connect(name, tcp).await {
         Ok(tls) => Ok(tls),
@@ -131,7 +122,7 @@ pub(super) async fn shake(address: &Address, manners: &TlsClient) -> Result<TlsS
     }
 }
 
-/// Whether the other side went away, rather than saying something that is no TLS.
+/// Whether the peer closed the connection, as opposed to a protocol error.
 fn is_cut(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)

@@ -1,4 +1,4 @@
-//! Why there is no connection or no answer, in words and with what to do.
+//! Errors of connections and requests, with hints.
 
 use std::io;
 
@@ -10,84 +10,38 @@ use crate::text::report::{Complaint, Exit, Refusal};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum NetError {
-    /// The name is unknown.
     #[error("cannot find `{host}`: {cause}")]
-    Lookup {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        cause: io::Error,
-    },
-    /// Nobody listens there, or the way is blocked.
+    Lookup { host: String, cause: io::Error },
     #[error("cannot reach {address}: {cause}")]
-    Connect {
-        /// The address that was called.
-        address: Address,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// Something took too long.
+    Connect { address: Address, cause: io::Error },
     #[error("{address} {what}")]
     Slow {
-        /// The address that was called.
         address: Address,
-        /// What did not happen.
         what: &'static str,
         /// Whether a request was on its way by then.
         sent: bool,
     },
-    /// It is not the gateway we expect.
     #[error(transparent)]
     Distrust(Distrust),
-    /// The TLS handshake failed for another reason.
     #[error("no TLS with {address}: {cause}")]
-    Tls {
-        /// The address that was called.
-        address: Address,
-        /// What rustls said.
-        cause: String,
-    },
-    /// The other side hung up in the middle of the handshake.
+    Tls { address: Address, cause: String },
+    /// The peer closed the connection during the handshake.
     #[error("{address} hung up before TLS was there: {cause}")]
-    Cut {
-        /// The address that was called.
-        address: Address,
-        /// What the system said.
-        cause: String,
-    },
-    /// The gateway did not take our certificate (or that we have none). Under TLS 1.3 this is heard at the first read only.
+    Cut { address: Address, cause: String },
+    /// The gateway refused our certificate, or requires one. In TLS 1.3 the client learns this only at its first read.
     #[error("{}", rejection(address, *alert, *showed_certificate))]
-    Rejected {
-        /// The address that was called.
-        address: Address,
-        /// The reason the gateway gave.
-        alert: AlertDescription,
-        /// Whether we showed a certificate.
-        showed_certificate: bool,
-    },
-    /// The connection broke.
+    Rejected { address: Address, alert: AlertDescription, showed_certificate: bool },
     #[error("the connection to {address} broke: {cause}")]
-    Broken {
-        /// The address that was called.
-        address: Address,
-        /// What the system or rustls said.
-        cause: String,
-    },
-    /// The answer is no answer of ours.
+    Broken { address: Address, cause: String },
     #[error("{address} does not answer like a gateway: {what}")]
-    Nonsense {
-        /// The address that was called.
-        address: Address,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// TLS could not be set up on our side.
+    Nonsense { address: Address, what: String },
     #[error("cannot set up TLS: {0}")]
     Setup(String),
 }
 
-/// What a rejection means, in words.
+/// The message about a refused certificate.
 fn rejection(address: &Address, alert: AlertDescription, showed_certificate: bool) -> String {
     if showed_certificate && alert == AlertDescription::CertificateExpired {
         format!("the gateway {address} says that our certificate has expired")
@@ -100,7 +54,7 @@ fn rejection(address: &Address, alert: AlertDescription, showed_certificate: boo
 }
 
 impl NetError {
-    /// Whether a request may have arrived.
+    /// Whether the gateway may have received the request.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
         match self {
@@ -116,13 +70,13 @@ impl NetError {
         }
     }
 
-    /// Whether it is what a crowd that comes at once is met with.
+    /// Whether it is typical of an overloaded gateway.
     #[must_use]
     pub fn is_load(&self) -> bool {
         matches!(self, Self::Cut { .. } | Self::Slow { .. } | Self::Broken { .. })
     }
 
-    /// Whether trying again may help without anybody doing anything.
+    /// Whether a retry may succeed without any change by a person.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
@@ -183,11 +137,10 @@ impl From<NetError> for Complaint {
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum CallError {
-    /// No answer.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// The gateway said no.
     #[error("{}", .0.detail)]
     Refused(Box<Refusal>),
 }
@@ -217,7 +170,7 @@ pub fn alert(error: &(dyn std::error::Error + 'static)) -> Option<AlertDescripti
     None
 }
 
-/// Whether an alert is about the certificate we showed or did not show (RFC 8446 6.2).
+/// Whether an alert is about the client certificate or its absence (RFC 8446 6.2).
 pub fn is_rejection(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -229,7 +182,7 @@ pub fn is_rejection(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
-            // What rustls says of a chain whose issuer has our CA's name and another key.
+            // Sent by rustls for a chain whose issuer has the CA's name and another key.
             | AlertDescription::DecryptError
     )
 }

@@ -1,4 +1,4 @@
-//! The task of one connection to the proxy face: feeds what happens to [`Helper`] and does what that says.
+//! The task of one connection to the proxy face: feeds events to [`Helper`] and carries out its outputs.
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ use crate::edge::notices::SessionNotices;
 use crate::edge::terminal;
 use crate::edge::tunnel::renewed;
 
-/// How long the last bytes may take to go out when the connection has no more use.
+/// Time limit for sending the last bytes before the connection is closed.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 pub(super) struct StreamsDriver {
@@ -32,7 +32,7 @@ pub(super) struct StreamsDriver {
     pub state: Helper,
     pub began: Instant,
     pub requests: mpsc::Receiver<oneshot::Sender<Stream>>,
-    /// Sessions whose end here is gone.
+    /// Ids of sessions that broke at this end.
     pub abandoned: mpsc::Receiver<String>,
     pub notices: Arc<SessionNotices>,
     pub open: StreamCount,
@@ -51,7 +51,7 @@ enum Event {
 }
 
 impl StreamsDriver {
-    /// Moves the streams until the connection ends, or nobody wants it any more.
+    /// Drives the connection until it ends or is no longer used.
     pub async fn drive(mut self) {
         let mut released = false;
         loop {
@@ -92,7 +92,7 @@ impl StreamsDriver {
         }
     }
 
-    /// The first stream that the gateway opens is for control. It opens no other; whatever that is, it is dropped.
+    /// The first stream that the gateway opens is the control stream. Any other is unexpected and dropped.
     fn inbound(&mut self, stream: Stream) -> Option<HelperInput> {
         if !self.state.awaits_control() {
             return None;
@@ -101,7 +101,7 @@ impl StreamsDriver {
         Some(HelperInput::ControlOpened)
     }
 
-    /// Feeds the state machine and does what it says.
+    /// Feeds the state machine and carries out its outputs.
     fn step(&mut self, input: HelperInput) -> ControlFlow<()> {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
@@ -148,7 +148,7 @@ impl StreamsDriver {
 
     fn ended(self, error: Option<yamux::ConnectionError>) {
         let why = match error {
-            // An alert lies somewhere below.
+            // The cause may be a TLS alert.
             Some(error) => explain(&self.address, &self.client, &error),
             None => NetError::Broken { address: self.address, cause: "the gateway closed it".to_owned() },
         };

@@ -1,5 +1,5 @@
-//! A machine's certificates for its sshd. Which host keys have one is written down, so that they are renewed together with
-//! the machine's own certificate.
+//! Certificates for host keys of a machine's sshd. The host keys are listed in a file, so that their certificates are renewed together
+//! with the machine's own.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::edge::keystore::{Credential, Keystore, read_text};
 use crate::platform::Access;
 use crate::text::report::{Complaint, Exit};
 
-/// The file with which host keys have a certificate.
+/// The file that lists the host keys.
 const BOOK: &str = "host-certificates.json";
 
-/// How long to wait for another process at work in the folder.
+/// How long to wait for the folder's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// As `LYCHGATE_EVENT` for the reload command.
+/// `LYCHGATE_EVENT` for the reload command.
 const EVENT: &str = "ssh-host-certificate";
 
-/// A host key that has a certificate, and is to have one.
+/// A host key whose certificate is renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostCertificate {
     /// The private host key.
     pub key: PathBuf,
-    /// Where its certificate lies.
+    /// The file of its certificate.
     pub certificate: PathBuf,
-    /// A shell command to run after there is a new one.
+    /// A shell command to run after each renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<String>,
     /// The serial of the machine's certificate with which it was asked for, hex.
@@ -57,30 +57,30 @@ impl Book {
     }
 
     fn write(&self, store: &Keystore) -> Result<(), Complaint> {
-        // Its paths were text on the command line; see `named`.
+        // Cannot fail: the paths are UTF-8, see `named`.
         let text = serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default();
         Ok(store.replace_at(&store.ssh_folder()?.join(BOOK), &text, Access::Secret)?)
     }
 
-    /// Puts an entry in the place of the one for the same key.
+    /// Adds an entry, replacing one for the same key.
     fn put(&mut self, wanted: HostCertificate) {
         self.certificates.retain(|other| other.key != wanted.key);
         self.certificates.push(wanted);
     }
 }
 
-/// What became of one host key.
+/// The result of a renewal for one host key.
 #[derive(Debug)]
 pub struct Renewed {
     /// The private host key.
     pub key: PathBuf,
-    /// Until when its certificate is good now, or why there is no new one.
+    /// The end of the new certificate's validity, or the error.
     pub outcome: Result<UnixTime, Complaint>,
-    /// What went wrong with the reload command.
+    /// The error of the reload command.
     pub reload_trouble: Option<String>,
 }
 
-/// Renews what was made with another certificate of the machine than the one in use. Without such it does nothing.
+/// Renews the certificates that were requested with an earlier certificate of the machine.
 pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed> {
     let failed = |complaint| vec![Renewed { key: store.ssh_file(BOOK), outcome: Err(complaint), reload_trouble: None }];
     let is_due = |wanted: &HostCertificate| wanted.by != credential.facts.serial;
@@ -117,7 +117,7 @@ pub async fn renew_due(store: &Keystore, credential: &Credential) -> Vec<Renewed
     renewed
 }
 
-/// Asks for the certificate of one host key and puts it into its place.
+/// Requests the certificate of one host key and writes it.
 async fn issue(
     store: &Keystore,
     credential: &Credential,
@@ -137,10 +137,7 @@ async fn reload(store: &Keystore, credential: &Credential, wanted: &HostCertific
     Some(format!("the command `{command}` failed: {trouble}"))
 }
 
-/// Gets a certificate for a host key, and has it renewed from now on. Gives it, and what went wrong with the reload command.
-///
-/// # Errors
-/// When the gateway refuses or is not there, or a file or program is of no use.
+/// Gets a certificate for a host key and adds the key to the list. Returns the certificate and the error of the reload command.
 pub async fn keep(
     store: &Keystore,
     credential: &Credential,
@@ -156,10 +153,7 @@ pub async fn keep(
     Ok((done, trouble))
 }
 
-/// No longer renews the certificate of a host key; whether it was renewed until now.
-///
-/// # Errors
-/// When the folder cannot be read or written.
+/// Removes a host key from the list; returns whether it was listed.
 pub async fn forget(store: &Keystore, key: &Path) -> Result<bool, Complaint> {
     let _lock = store.lock(LOCK_PATIENCE).await?;
     let mut book = Book::read(store)?;

@@ -1,4 +1,4 @@
-//! A person's certificate: in a file beside the key, and in the agent if wanted.
+//! A person's SSH certificate, in a file beside the key.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::edge::openssh;
 use crate::flow::upkeep;
 use crate::text::report::Complaint;
 
-/// The key we make when none is named.
+/// The file of the key that is made when none is named.
 pub const KEY: &str = "id_ed25519";
 
-/// How long to wait for another process at work on the same key.
+/// How long to wait for another process that gets a certificate for the same key.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// When to ask the gateway.
+/// When to request a new certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// In any case.
+    /// Always.
     Now,
-    /// When a third or less of the certificate's life is left, or there is none. Until then there is no network.
+    /// When at most a third of the certificate's lifetime is left, or there is none. Otherwise the network is not used.
     IfNeeded,
 }
 
-/// What is wanted.
+/// Parameters of [`ensure`].
 #[derive(Clone, Debug)]
 pub struct UserCertRequest {
     /// A key of the person's own, private or public; otherwise one is made in the folder.
     pub key: Option<PathBuf>,
     /// Where the certificate goes; otherwise beside the key, where ssh looks for it.
     pub out: Option<PathBuf>,
-    /// When to ask the gateway.
+    /// When to request a new certificate.
     pub freshness: Freshness,
 }
 
@@ -44,18 +44,18 @@ impl Default for UserCertRequest {
     }
 }
 
-/// A certificate that is good now, with everything that `ssh` needs.
+/// A valid certificate, with everything that `ssh` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserCert {
     /// For `IdentityFile`.
     pub key: PathBuf,
     /// For `CertificateFile`.
     pub certificate: PathBuf,
-    /// The lines of a `known_hosts` that believes every machine's certificate.
+    /// Lines for `known_hosts` that accept every machine's host certificate.
     pub known_hosts: String,
     /// For `UserKnownHostsFile`: a file with these lines.
     pub known_hosts_file: PathBuf,
-    /// The login names it is good for.
+    /// Its login names.
     pub principals: Vec<String>,
     /// Its serial number, in decimal.
     pub serial: String,
@@ -63,15 +63,12 @@ pub struct UserCert {
     pub key_id: String,
     /// First second after its validity, by the gateway's clock.
     pub valid_before: UnixTime,
-    /// Whether it was there already.
+    /// Whether an existing certificate was kept.
     pub kept: bool,
 }
 
-/// Sees to it that there is a user certificate for the person in the folder, and says where. The easy way in for whoever
-/// runs `ssh`: `sshcert::ensure_user(&store, &UserCertRequest::default())`.
-///
-/// # Errors
-/// When there is no person's identity, the gateway refuses or is not there, or a file or program is of no use.
+/// Ensures that there is a valid user certificate for the person in the folder:
+/// `sshcert::ensure_user(&store, &UserCertRequest::default())`.
 pub async fn ensure(store: &Keystore, request: &UserCertRequest) -> Result<UserCert, Complaint> {
     let credential = upkeep::load(store)?;
     require(&credential, SshKind::User)?;
@@ -85,9 +82,9 @@ pub async fn ensure(store: &Keystore, request: &UserCertRequest) -> Result<UserC
     {
         return Ok(kept);
     }
-    // A key of the person's own may want its passphrase typed: nobody is kept waiting for that.
+    // Without the lock for a key of the person's own: other processes must not wait while its passphrase is typed.
     let _lock = if own { Some(store.lock(LOCK_PATIENCE).await?) } else { None };
-    // Another process may have done it meanwhile.
+    // Another process may have renewed it while we waited for the lock.
     if request.freshness == Freshness::IfNeeded
         && let Some(kept) = files.kept(store, &credential)
     {
@@ -100,14 +97,14 @@ pub async fn ensure(store: &Keystore, request: &UserCertRequest) -> Result<UserC
     files.renew(store, &credential).await
 }
 
-/// A key and where its certificate lies.
+/// The files of a key and its certificate.
 struct UserCertFiles {
     key: PathBuf,
     certificate: PathBuf,
 }
 
 impl UserCertFiles {
-    /// What is there, if it is good for long enough.
+    /// The existing certificate, if it is valid for long enough.
     fn kept(&self, store: &Keystore, credential: &Credential) -> Option<UserCert> {
         let public = openssh::public_path(&openssh::private_path(&self.key));
         let public = SshKey::parse(&read_text(&public).ok()??).ok()?;
@@ -129,7 +126,7 @@ impl UserCertFiles {
 
     async fn renew(&self, store: &Keystore, credential: &Credential) -> Result<UserCert, Complaint> {
         let public = public_key(&self.key).await?;
-        // First, so that whoever finds a certificate finds whom to believe too.
+        // First, so that the CAs are stored before the certificate.
         let cas = fetch_cas(store, credential).await?;
         let reply = obtain(credential, SshKind::User, &self.key, &public).await?;
         write_certificate(store, &self.certificate, &reply)?;
@@ -147,7 +144,7 @@ impl UserCertFiles {
     }
 }
 
-/// Whether a certificate is this person's for this key, and more than a third of its life is left.
+/// Whether a certificate is this person's for this key, and more than a third of its lifetime is left.
 fn is_fresh(cert: &SshCertificate, key: &SshKey, identity: &str, now: UnixTime) -> bool {
     let life = cert.valid_before().since(cert.valid_after().plus(BACKDATE));
     cert.kind() == SshKind::User
@@ -157,7 +154,7 @@ fn is_fresh(cert: &SshCertificate, key: &SshKey, identity: &str, now: UnixTime) 
         && cert.valid_before().since(now) > life / 3
 }
 
-/// Makes the key in the folder, once. It is made under another name first: half a key is none.
+/// Makes the key in the folder, if there is none, under a temporary name so that it is never incomplete.
 async fn make_own_key(store: &Keystore, credential: &Credential) -> Result<(), Complaint> {
     let folder = store.ssh_folder()?;
     let key = folder.join(KEY);
