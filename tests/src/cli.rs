@@ -1,4 +1,4 @@
-//! The real `lychgate`, one directory each.
+//! Runs the `lychgate` program, with a directory for each identity.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +23,7 @@ impl Lychgate {
         Self { dir, wrapper: Vec::new() }
     }
 
-    /// The same directory, with the program run under another such as `faketime`.
+    /// The same directory, with the program run under another program such as `faketime`.
     #[must_use]
     pub fn under(&self, wrapper: &[impl AsRef<str>]) -> Self {
         Self { dir: self.dir.clone(), wrapper: wrapper.iter().map(|word| word.as_ref().to_owned()).collect() }
@@ -65,7 +65,7 @@ impl Lychgate {
         run(&mut self.command(args), patience)
     }
 
-    /// Runs it and expects success; gives standard output.
+    /// Runs it and expects success; returns standard output.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         let ended = self.run(args);
@@ -73,7 +73,7 @@ impl Lychgate {
         ended.stdout
     }
 
-    /// Runs it with `--json` and expects success; gives the JSON.
+    /// Runs it with `--json` and expects success; returns the JSON.
     #[track_caller]
     #[must_use]
     pub fn json(&self, args: &[&str]) -> Value {
@@ -83,7 +83,7 @@ impl Lychgate {
         serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("lychgate {all:?}: {e} in:\n{stdout}"))
     }
 
-    /// Runs it with `--json` and expects it to end so; gives the JSON.
+    /// Runs it with `--json` and expects this exit code; returns the JSON.
     #[track_caller]
     #[must_use]
     pub fn json_of(&self, code: i32, args: &[&str]) -> Value {
@@ -94,7 +94,7 @@ impl Lychgate {
         serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("lychgate {all:?}: {e} in:\n{}", ended.stdout))
     }
 
-    /// Runs it and expects it to refuse; gives what it says on standard error.
+    /// Runs it and expects a failure; returns standard error.
     #[track_caller]
     pub fn refused(&self, args: &[&str]) -> Ended {
         let ended = self.run(args);
@@ -118,7 +118,7 @@ impl Lychgate {
     }
 }
 
-/// The waiting code in what a machine shows: two groups of four in Crockford's base32.
+/// The waiting code in the output of `join`: two groups of four characters of Crockford's base32.
 #[must_use]
 pub fn waiting_code(screen: &str) -> Option<String> {
     let crockford = |b: u8| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b));

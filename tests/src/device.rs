@@ -1,4 +1,4 @@
-//! A machine in this process: it makes keys, proves them, enrolls and renews with no code of the product's client.
+//! A machine in this process: it makes keys and proofs, enrolls and renews, without code of the product's client.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::http::{Connection, Face, Reply};
 use crate::tls::{self, ClientIdentity};
 use crate::wait::unix_now;
 
-/// A key pair with what is made from it.
+/// A key pair and its CSR.
 #[derive(Clone)]
 pub struct Key {
     /// PKCS#8.
@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A new P-256 key with a CSR that names nothing.
+    /// A new P-256 key with a CSR without subject.
     #[must_use]
     pub fn generate() -> Self {
         let pair = KeyPair::generate().unwrap();
@@ -51,7 +51,7 @@ impl Key {
         self.sign_proof(&claims)
     }
 
-    /// A proof with claims of the test's choosing.
+    /// A proof with any claims.
     #[must_use]
     pub fn sign_proof(&self, claims: &ProofClaims) -> String {
         let key = EncodingKey::from_ec_der(&self.pkcs8);
@@ -64,10 +64,10 @@ impl Key {
     }
 }
 
-/// A certificate somebody holds, with its key.
+/// A certificate with its key.
 #[derive(Clone)]
 pub struct Held {
-    /// What the gateway answered.
+    /// The gateway's reply.
     pub reply: IssuedReply,
     /// The key it was issued for.
     pub key: Key,
@@ -82,32 +82,32 @@ impl Held {
         ClientIdentity { chain, key: self.key.pkcs8.clone() }
     }
 
-    /// A TLS client that shows this certificate and trusts the roots that came with it.
+    /// A TLS client with this certificate that trusts the roots in the reply.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         tls::trusting(&self.roots(), Some(&self.identity()))
     }
 
-    /// The roots that came with it.
+    /// The roots in the reply.
     #[must_use]
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
         tls::certificates(self.reply.bundle.as_bytes())
     }
 }
 
-/// What became of a request for a certificate.
+/// The outcome of a request for a certificate.
 #[derive(Debug)]
 pub enum Outcome {
     /// Issued.
     Issued(Box<IssuedReply>),
-    /// Waiting for a person.
+    /// Waiting for approval.
     Waiting(WaitingReply),
     /// Refused, with the reply.
     Refused(Reply),
 }
 
 impl Outcome {
-    /// Sorts a reply by its status.
+    /// From a reply, by its status.
     pub fn of(reply: Reply) -> io::Result<Self> {
         Ok(match reply.status {
             200 | 201 => Self::Issued(Box::new(reply.json()?)),
@@ -125,7 +125,7 @@ impl Outcome {
         }
     }
 
-    /// What the refusal says to a person, when it was refused.
+    /// Detail and hint, when it was refused.
     #[must_use]
     pub fn says(&self) -> String {
         match self {
@@ -144,7 +144,7 @@ impl Outcome {
     }
 }
 
-/// An enrollment request by a key with a join token, or with nothing.
+/// An enrollment request of a key, with or without a join token.
 #[must_use]
 pub fn request(key: &Key, name: Option<&str>, token: Option<&str>) -> EnrollRequest {
     let evidence = token.map(|token| Evidence { kind: JOIN_TOKEN.to_owned(), body: token.to_owned() });
@@ -158,7 +158,7 @@ pub fn request(key: &Key, name: Option<&str>, token: Option<&str>) -> EnrollRequ
     }
 }
 
-/// Asks to be admitted, on a new connection.
+/// Enrolls on a new connection.
 pub async fn enroll(
     face: &Face,
     config: &Arc<ClientConfig>,
@@ -169,7 +169,7 @@ pub async fn enroll(
     enroll_on(&mut connection, face, key, request).await
 }
 
-/// Asks to be admitted, on this connection.
+/// Enrolls on this connection.
 pub async fn enroll_on(
     connection: &mut Connection,
     face: &Face,
@@ -182,7 +182,7 @@ pub async fn enroll_on(
     Outcome::of(reply)
 }
 
-/// Asks what became of a waiting enrollment.
+/// Polls a waiting enrollment.
 pub async fn poll(connection: &mut Connection, face: &Face, key: &Key, id: &str, wait: u64) -> io::Result<Outcome> {
     let path = format!("/v1/enrollments/{id}");
     let proof = key.proof("GET", &face.url(&path), &connection.exporter);

@@ -1,4 +1,4 @@
-//! A disk that is too small: a tmpfs in a mount namespace of its own, which programs are run in.
+//! A disk that is too small: a tmpfs in a mount namespace, in which programs are run.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use crate::program::Program;
 
 /// A small disk mounted on a directory, for programs that run under [`SmallDisk::wrapper`] only.
 pub struct SmallDisk {
-    // Keeps the namespace, and so the disk, while programs come and go.
+    // Keeps the namespace, and so the disk, while other programs start and end.
     holder: Program,
     dir: PathBuf,
 }
@@ -29,14 +29,14 @@ impl SmallDisk {
         Self { holder, dir: dir.to_owned() }
     }
 
-    /// The words before a command that make it see the disk.
+    /// The command prefix that runs a program in the namespace.
     #[must_use]
     pub fn wrapper(&self) -> Vec<String> {
         let target = format!("--target={}", self.holder.id());
         ["nsenter", &target, "--user", "--preserve-credentials", "--mount"].map(str::to_owned).to_vec()
     }
 
-    /// A path on the disk as it is seen from outside.
+    /// A path on the disk, for processes outside the namespace.
     #[must_use]
     pub fn outside(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
@@ -51,7 +51,7 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub fn free(&self) {
         fs::remove_file(self.filler()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A real gateway in a directory of its own: made, started, stopped, killed, brought back on the same ports.
+//! Runs the gateway program in a temporary directory, and restarts it on the same ports.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use crate::{raw, tls};
 /// The trust domain of every gateway in the tests.
 pub const TRUST_DOMAIN: &str = "test.example";
 
-/// How a gateway differs from what `init` makes.
+/// Changes of the configuration that `init` makes.
 #[derive(Default)]
 pub struct Setup {
     config: Vec<(String, toml::Value)>,
@@ -72,7 +72,7 @@ impl Setup {
         self
     }
 
-    /// Puts the gateway's files here instead of in a new directory; nothing must be there yet.
+    /// Puts the gateway's files into this directory, which must be empty, instead of a temporary one.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
         self.data_dir = Some(dir.to_owned());
@@ -86,14 +86,14 @@ impl Setup {
         self
     }
 
-    /// Keeps the store in another engine than the default.
+    /// Uses another storage engine than the default.
     #[must_use]
     pub fn engine(mut self, engine: &str) -> Self {
         self.engine = Some(engine.to_owned());
         self
     }
 
-    /// Lifts every limit on rates and numbers, for load.
+    /// Raises all rate and count limits, for load.
     #[must_use]
     pub fn no_limits(self) -> Self {
         let counts = COUNTS.iter().fold(self, |setup, key| setup.config(&format!("limits.{key}"), MANY));
@@ -104,20 +104,20 @@ impl Setup {
         })
     }
 
-    /// Lowers the cost of opening the CA keys, which is most of a start, for a gateway that is started very often.
+    /// Lowers the cost of decrypting the CA keys, which is most of the start time, for a gateway that is started very often.
     #[must_use]
     pub fn cheap_keys(mut self) -> Self {
         self.cheap_keys = true;
         self
     }
 
-    /// Makes the gateway's files without starting it.
+    /// Creates the gateway's files without starting it.
     #[must_use]
     pub fn init(self) -> Gateway {
         Gateway::init(self)
     }
 
-    /// Makes and starts it.
+    /// Creates and starts it.
     #[must_use]
     pub fn start(self) -> Gateway {
         let mut gateway = self.init();
@@ -149,7 +149,7 @@ const CLASSES: [&str; 6] = ["anonymous", "poll", "machine", "person", "connect",
 /// Names that split a shared port.
 const SHARED_NAMES: [&str; 3] = ["enroll.localhost", "manage.localhost", "proxy.localhost"];
 
-/// A gateway; dropped, it is killed and its files are removed.
+/// A gateway. When dropped, it is killed and its files are removed.
 pub struct Gateway {
     room: TempDir,
     dir: PathBuf,
@@ -215,7 +215,7 @@ impl Gateway {
             gateway.change_engine(&engine);
         }
         if setup.shared {
-            // The token that `init` made carries the address of then.
+            // The token that `init` made contains the previous address.
             let ended = gateway.command(&["invite"]);
             assert_eq!(ended.code, 0, "invite failed\n{}", ended.stderr);
             std::fs::write(gateway.first_token(), ended.stdout).unwrap();
@@ -253,13 +253,13 @@ impl Gateway {
         self.dir.join("first-person.token")
     }
 
-    /// The directory with everything of this gateway.
+    /// The directory with all files of this gateway.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// A place for files of the test that go away with the gateway.
+    /// A directory for files of the test, removed with the gateway.
     #[must_use]
     pub fn room(&self) -> &Path {
         self.room.path()
@@ -289,7 +289,7 @@ impl Gateway {
         self.program = Some(Program::start(&mut command, self.room.path()));
     }
 
-    /// Waits until the gateway says where it listens and answers there.
+    /// Waits until the gateway has printed its addresses and answers there.
     #[track_caller]
     pub fn wait_healthy(&mut self) {
         let began = std::time::Instant::now();
@@ -308,7 +308,7 @@ impl Gateway {
         }
     }
 
-    /// Stops it with SIGTERM and waits until it has drained.
+    /// Stops it with SIGTERM and waits until it has exited.
     #[track_caller]
     pub fn stop(&mut self) -> Ended {
         self.program.take().expect("not running").stop()
@@ -336,12 +336,12 @@ impl Gateway {
         self.running().id()
     }
 
-    /// Whether the process is there.
+    /// Whether the process is running.
     pub fn runs(&mut self) -> bool {
         self.program.as_mut().is_some_and(Program::runs)
     }
 
-    /// What it logged since it was started last.
+    /// Its log since the last start.
     #[must_use]
     pub fn log(&self) -> String {
         self.program.as_ref().map(|program| program.stderr() + &program.stdout()).unwrap_or_default()
@@ -362,25 +362,25 @@ impl Gateway {
         Face::named((Ipv4Addr::LOCALHOST, address.port()).into(), &name)
     }
 
-    /// The face for newcomers.
+    /// The enroll face.
     #[must_use]
     pub fn enroll(&self) -> Face {
         self.face("enroll", SHARED_NAMES[0])
     }
 
-    /// The face for those with a certificate.
+    /// The manage face.
     #[must_use]
     pub fn manage(&self) -> Face {
         self.face("manage", SHARED_NAMES[1])
     }
 
-    /// The face that leads to machines.
+    /// The proxy face.
     #[must_use]
     pub fn proxy(&self) -> Face {
         self.face("proxy", SHARED_NAMES[2])
     }
 
-    /// What this gateway says of itself.
+    /// The reply to `GET /v1/gateway`.
     #[must_use]
     pub fn info(&self) -> wire::enroll::GatewayInfo {
         let face = self.enroll();
@@ -405,7 +405,7 @@ impl Gateway {
         if !self.shared {
             return client;
         }
-        // The names of the faces are nobody's but ours: the client sees a table of hosts that knows them.
+        // The names of the faces are not in DNS: the client runs with its own /etc/hosts.
         let hosts = self.room.path().join("hosts");
         let names = SHARED_NAMES.map(|name| format!("127.0.0.1 {name}\n"));
         std::fs::write(&hosts, format!("127.0.0.1 localhost\n{}", names.concat())).unwrap();
@@ -414,7 +414,7 @@ impl Gateway {
         client.under(&[&words[..], &[hosts.to_str().unwrap()]].concat())
     }
 
-    /// The first person, a member of `admins`, joined by the token that this gateway's making left.
+    /// The first person, a member of `admins`, who joins with the token that `init` made.
     #[track_caller]
     #[must_use]
     pub fn first_person(&self) -> Lychgate {
@@ -424,7 +424,7 @@ impl Gateway {
         alice
     }
 
-    /// Runs a command of the gateway's program with this gateway's configuration.
+    /// Runs a subcommand of the gateway program with this gateway's configuration.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Ended {
         let mut command = Command::new(built("lychgate-gateway"));
@@ -432,7 +432,7 @@ impl Gateway {
         run(&mut command, Duration::from_secs(120))
     }
 
-    /// The whole store as `export` writes it, by key. The gateway must not be running.
+    /// The records of the store from `export`, by key. The gateway must not be running.
     #[track_caller]
     #[must_use]
     pub fn export(&self) -> BTreeMap<String, Value> {
@@ -442,7 +442,7 @@ impl Gateway {
         parse_export(&ended.stdout)
     }
 
-    /// Moves the store to another engine by export and import, and says so in the configuration.
+    /// Moves the store to another engine by export and import, and changes the configuration.
     #[track_caller]
     pub fn change_engine(&self, engine: &str) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -459,7 +459,7 @@ impl Gateway {
         assert_eq!(ended.code, 0, "import into {engine} failed\n{}", ended.stderr);
     }
 
-    /// The ports of the enroll and the manage face, when they have one each.
+    /// The ports of the enroll and the manage face, when they are separate.
     #[must_use]
     pub fn ports(&self) -> [u16; 2] {
         [0, 1].map(|at| self.ports[at].number())
@@ -477,7 +477,7 @@ pub fn parse_export(text: &str) -> BTreeMap<String, Value> {
     records.collect()
 }
 
-/// Encrypts the keys anew, in the same format and with the same passphrase, but with a derivation that costs nothing.
+/// Encrypts the keys again in the same format and with the same passphrase, but with the cheapest key derivation.
 fn lower_the_cost_of_keys(dir: &Path) {
     let passphrase = std::fs::read_to_string(dir.join("ca-passphrase")).unwrap();
     for key in [
@@ -495,7 +495,7 @@ fn lower_the_cost_of_keys(dir: &Path) {
         openssl.args(["-passin", "env:PASSPHRASE", "-passout", "env:PASSPHRASE"]).env("PASSPHRASE", passphrase.trim());
         let ended = run(openssl.arg("-in").arg(&key), PATIENCE);
         assert_eq!(ended.code, 0, "openssl\n{}", ended.stderr);
-        // Into the same file, whose mode the gateway checks.
+        // Overwrites the file, so that its mode, which the gateway checks, is kept.
         std::fs::write(&key, ended.stdout).unwrap();
     }
 }

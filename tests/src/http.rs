@@ -1,4 +1,4 @@
-//! HTTP/1.1 over one TLS connection, for load in great numbers.
+//! HTTP/1.1 over one TLS connection, for many concurrent clients.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,28 +17,28 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use wire::problem::Problem;
 
-/// Longest a connection or a request may take before it counts as lost.
+/// Time limit of a connection or a request.
 pub const LOST_AFTER: Duration = Duration::from_secs(20);
 
-/// Where a face of the gateway is and what it is called there.
+/// Address and name of a face of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Face {
     /// The socket.
     pub address: SocketAddr,
     /// The name in SNI, `Host` and proofs: an address or a DNS name, without a port.
     pub name: String,
-    /// The address to come from, when the limits for each source prefix matter.
+    /// The local address, for tests of limits per source prefix.
     pub source: Option<IpAddr>,
 }
 
 impl Face {
-    /// A face that is called by this name.
+    /// The same face with this name.
     #[must_use]
     pub fn named(address: SocketAddr, name: &str) -> Self {
         Self { address, name: name.to_owned(), source: None }
     }
 
-    /// The same face, for clients that come from another address of this machine.
+    /// The same face, for clients with this local address.
     #[must_use]
     pub fn from(&self, source: impl Into<IpAddr>) -> Self {
         Self { source: Some(source.into()), ..self.clone() }
@@ -77,7 +77,7 @@ pub struct Reply {
 }
 
 impl Connection {
-    /// Connects, shakes hands and starts HTTP.
+    /// TCP connection, TLS handshake, and HTTP.
     pub async fn open(face: &Face, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let stream = handshake(face, config).await?;
         let mut exporter = [0; 32];
@@ -89,7 +89,7 @@ impl Connection {
         Ok(Self { sender, authority: face.authority(), exporter })
     }
 
-    /// Sends one request and reads the whole response.
+    /// Sends one request and reads its response.
     pub async fn send(&mut self, method: &str, path: &str, proof: Option<&str>, body: Vec<u8>) -> io::Result<Reply> {
         let mut request = http::Request::builder().method(method).uri(path).header("host", &self.authority);
         if method != "GET" {
@@ -127,14 +127,14 @@ impl Reply {
         read.map_err(|e| io::Error::other(format!("{e} in a {} reply: {self}", self.status)))
     }
 
-    /// What the problem in the body says to a person, detail and hint, or nothing when it is not one.
+    /// Detail and hint of the problem document; empty if the body is not one.
     #[must_use]
     pub fn says(&self) -> String {
         let problem = serde_json::from_slice::<Problem>(&self.body);
         problem.map(|p| format!("{}; {}", p.detail, p.hint.unwrap_or_default())).unwrap_or_default()
     }
 
-    /// The code of the problem in the body, or nothing when it is not one.
+    /// The code of the problem document; empty if the body is not one.
     #[must_use]
     pub fn code(&self) -> String {
         serde_json::from_slice::<Problem>(&self.body).map(|p| p.code().to_owned()).unwrap_or_default()
@@ -147,7 +147,7 @@ impl std::fmt::Display for Reply {
     }
 }
 
-/// Connects and shakes hands, and gives the bare stream.
+/// TCP connection and TLS handshake, without HTTP.
 pub async fn handshake(
     face: &Face,
     config: &Arc<ClientConfig>,

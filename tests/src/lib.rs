@@ -1,8 +1,8 @@
-//! What the end-to-end tests and the benchmark share: runners for the real programs, and an in-process client that
-//! speaks the wire protocol on its own, so that a mistake made at both ends of the product is still seen.
+//! Shared code of the end-to-end tests and the benchmark: runners for the programs, and an independent in-process client of the
+//! protocol, which detects a mistake made at both ends of the product.
 //!
 //! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`], [`ssh`] run programs; [`tls`], [`raw`], [`http`],
-//! [`device`] speak to them; [`load`] does so in numbers and expects the worst; [`bench`] measures.
+//! [`device`] are clients; [`load`] is load from many clients while the gateway is killed; [`bench`] measures.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Load that expects the gateway to be killed: machines that race for tokens, renew, ask again until there is an answer,
-//! and a ledger of everything that anybody was given.
+//! Load while the gateway is killed: machines that race for tokens, renew and retry until they get a reply, and a ledger of all
+//! certificates that they received.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,20 +19,20 @@ use crate::device::{self, Held, Key, Outcome};
 use crate::http::{Connection, Face};
 use crate::tls::{self, ClientIdentity};
 
-/// Machines of this process that enroll and renew at the same time.
+/// Number of concurrent machines.
 pub const WORKERS: usize = 6;
 
-/// Renewals of one machine before the next one joins.
+/// Renewals of one machine before a new one joins.
 const RENEWALS: usize = 8;
 
-/// Between two attempts while the gateway is away.
+/// Interval of attempts while the gateway is down.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Random moments that can be had again (xorshift64*, Vigna 2014).
+/// Reproducible random numbers (xorshift64*, Vigna 2014).
 pub struct Dice(u64);
 
 impl Dice {
-    /// The same seed gives the same moments.
+    /// The same seed gives the same numbers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed | 1)
@@ -52,17 +52,17 @@ impl Dice {
     }
 }
 
-/// What everybody got, by serial; the same serial for two different certificates fails at once.
+/// All received certificates by serial. Panics if two different certificates have the same serial.
 #[derive(Default)]
 pub struct Ledger(Mutex<BTreeMap<String, Vec<u8>>>);
 
-/// A serial as both the ledger and the store's keys can be compared by.
+/// A serial in the form used to compare the ledger with the keys of the store.
 fn plain(serial: &str) -> String {
     serial.trim_start_matches('0').to_owned()
 }
 
 impl Ledger {
-    /// Enters a certificate somebody was given.
+    /// Adds a received certificate.
     pub fn enter(&self, der: &[u8]) {
         let (_, parsed) = X509Certificate::from_der(der).unwrap();
         let serial = plain(&hex::encode(parsed.raw_serial()));
@@ -70,18 +70,18 @@ impl Ledger {
         assert!(before.is_none_or(|before| before == der), "two certificates with the serial {serial}");
     }
 
-    /// How many were given.
+    /// The number of certificates.
     pub fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    /// Whether nobody was given any.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Fails unless every certificate that anybody was given is recorded in `store`, an export by key, as that very
-    /// certificate; and no single-use token was redeemed for two keys.
+    /// Panics unless `store`, an export by key, contains every received certificate, and no single-use token was redeemed for two
+    /// keys.
     pub fn assert_recorded(&self, store: &BTreeMap<String, Value>) {
         let recorded: BTreeMap<String, &Value> =
             store.iter().filter_map(|(key, value)| Some((plain(key.strip_prefix("cert/")?), value))).collect();
@@ -99,13 +99,13 @@ impl Ledger {
     }
 }
 
-/// What the machines share.
+/// State shared by the machines.
 pub struct Load {
     enroll: Face,
     manage: Face,
     anonymous: Arc<ClientConfig>,
     tokens: Mutex<VecDeque<String>>,
-    /// What everybody got.
+    /// All received certificates.
     pub ledger: Ledger,
     stop: AtomicBool,
     away: AtomicBool,
@@ -138,27 +138,27 @@ impl Load {
         machines
     }
 
-    /// Lets the machines come to an end: each finishes what it asks for.
+    /// Stops the machines after their current request.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was told to end.
+    /// Whether [`Load::stop`] was called.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// Says whether the gateway is known to be away, so that nobody need try.
+    /// While true, the machines do not retry because the gateway is known to be down.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    /// How many renewals there were.
+    /// The number of renewals.
     pub fn renewed(&self) -> usize {
         self.renewed.load(Ordering::SeqCst)
     }
 
-    /// A token that nobody has.
+    /// An unused token.
     pub fn next_token(&self) -> Option<String> {
         self.tokens.lock().unwrap().pop_front()
     }
@@ -170,7 +170,7 @@ impl Load {
         }
     }
 
-    /// Asks until there is an answer: the gateway may be away, or have lost the reply.
+    /// Retries until there is a reply: the gateway may be down, or the reply may be lost.
     async fn redeem(&self, key: &Key, token: &str) -> Outcome {
         let request = device::request(key, None, Some(token));
         loop {
@@ -183,7 +183,7 @@ impl Load {
         }
     }
 
-    /// Two keys want the same single-use token; gives the one that got it.
+    /// Two keys use the same single-use token; returns the one that was admitted.
     async fn race(&self, token: &str) -> Held {
         let (one, two) = (Key::generate(), Key::generate());
         let (first, second) = tokio::join!(self.redeem(&one, token), self.redeem(&two, token));
@@ -200,7 +200,7 @@ impl Load {
         held
     }
 
-    /// Renews with one new key until there is an answer.
+    /// Renews with one new key, and retries until there is a reply.
     pub async fn renew(&self, held: &Held) -> Held {
         let next = Key::generate();
         loop {
@@ -227,7 +227,7 @@ impl Load {
         self.ledger.enter(&tls::certificates(held.reply.certificate.as_bytes())[0]);
     }
 
-    /// One machine after the other joins and renews, until the end; gives the last certificate of each.
+    /// One machine after the other joins and renews, until the end; returns the last certificate of each.
     async fn work(self: Arc<Self>) -> Vec<Held> {
         let mut all = Vec::new();
         let mut held = self.race(&self.next_token().unwrap()).await;
@@ -243,7 +243,7 @@ impl Load {
         all
     }
 
-    /// Everybody who came in is served and renews, without help.
+    /// Panics unless all machines can send requests and renew.
     pub async fn assert_everybody_gets_on(&self, held: &[Held]) {
         for held in held {
             let mut connection = Connection::open(&self.manage, &held.config()).await.unwrap();
@@ -254,7 +254,7 @@ impl Load {
     }
 }
 
-/// Single-use tokens that outlive any test, made by a person who may.
+/// Single-use tokens that are valid longer than any test.
 pub async fn tokens(
     manage: &Face,
     roots: &[CertificateDer<'static>],

@@ -1,23 +1,22 @@
-//! Ports for gateways that must come back on the same address after they were killed.
+//! Ports for gateways that are restarted on the same address.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Below the range from which the kernel draws ports for outgoing connections, so that no client of another test
-/// sits on a port while its gateway is down.
+/// Below the kernel's range of ephemeral ports, so that no client of another test uses a port while its gateway is down.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
 /// A port that no other test uses for as long as this value lives.
 pub struct Port {
     number: u16,
-    // Locked while this lives, also when the test is killed: the kernel gives the lock back.
+    // The kernel releases the lock also when the test is killed.
     _lock: File,
 }
 
 impl Port {
-    /// Takes a free one.
+    /// Reserves a free port.
     #[must_use]
     pub fn take() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);

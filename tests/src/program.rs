@@ -1,5 +1,5 @@
-//! Running programs: every child is killed when its owner is dropped, every wait has a deadline, and what a child
-//! printed is in the message of the panic that it causes.
+//! Runs programs: every child is killed when its owner is dropped, every wait has a deadline, and panics contain the output of the
+//! child.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 
 use crate::wait::PATIENCE;
 
-/// A running child whose output goes to files, so that it can be read at any time and never blocks the child.
+/// A child whose output goes to files, so that it can be read at any time and never blocks the child.
 pub struct Program {
     child: Child,
     name: String,
@@ -19,7 +19,7 @@ pub struct Program {
     stderr: PathBuf,
 }
 
-/// What a program that ended has left.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit code; a signal shows as 128 plus its number, as in a shell.
@@ -52,13 +52,13 @@ impl Program {
         self.child.id()
     }
 
-    /// What it has printed on standard output so far.
+    /// Its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         read(&self.stdout)
     }
 
-    /// What it has printed on standard error so far.
+    /// Its standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         read(&self.stderr)
@@ -67,7 +67,7 @@ impl Program {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        // A child that has ended already is not waited for yet, so its id cannot have gone to somebody else.
+        // A child that has ended is a zombie until it is waited for, so its id cannot be another process's.
         let _ = kill_process(pid, signal);
     }
 
@@ -76,21 +76,21 @@ impl Program {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     #[track_caller]
     pub fn end_within(mut self, patience: Duration) -> Ended {
         let status = self.wait(patience);
         Ended { code: code(status), stdout: self.stdout(), stderr: self.stderr() }
     }
 
-    /// Sends SIGTERM and waits until it has ended.
+    /// Sends SIGTERM and waits until it exits.
     #[track_caller]
     pub fn stop(self) -> Ended {
         self.signal(Signal::TERM);
         self.end_within(PATIENCE)
     }
 
-    /// Sends SIGKILL and waits until it is gone.
+    /// Sends SIGKILL and waits until it has ended.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -112,19 +112,19 @@ impl Program {
         }
     }
 
-    /// Waits until `find` has an answer in what it printed on standard error.
+    /// Waits until `find` returns a value for its standard error.
     #[track_caller]
     pub fn expect_stderr<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         self.expect(what, PATIENCE, Self::stderr, find)
     }
 
-    /// Waits until `find` has an answer in what it printed on standard output.
+    /// Waits until `find` returns a value for its standard output.
     #[track_caller]
     pub fn expect_stdout<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         self.expect(what, PATIENCE, Self::stdout, find)
     }
 
-    /// The same, within a deadline of the test's own.
+    /// As above, with another deadline.
     #[track_caller]
     pub fn expect_stdout_within<T>(&mut self, what: &str, patience: Duration, find: impl Fn(&str) -> Option<T>) -> T {
         self.expect(what, patience, Self::stdout, find)
@@ -166,8 +166,7 @@ pub fn run(command: &mut Command, patience: Duration) -> Ended {
     Program::start(command, dir.path()).end_within(patience)
 }
 
-/// Lets this process and those it starts have as many descriptors as the system allows: thousands of connections need
-/// more than the usual 1,024.
+/// Raises the limit of file descriptors to the hard limit: thousands of connections need more than the default 1,024.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -183,18 +182,17 @@ pub fn built(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("`{name}` is not built beside {}: run `cargo build --workspace`", here.display()))
 }
 
-/// The words before a command that shift its clock, such as by `+1h`; only the clock of the day, not the one that
-/// measures time.
+/// The command prefix that shifts the wall clock of a program, such as by `+1h`; the monotonic clock is unchanged.
 #[must_use]
 pub fn shifted_clock(by: &str) -> Vec<String> {
     under_faketime(&[format!("FAKETIME={by}")])
 }
 
-/// A clock of the day that is set while programs run by it. The one that measures time goes on.
+/// A wall clock that can be set while programs use it. Their monotonic clock is unchanged.
 pub struct Hands(PathBuf);
 
 impl Hands {
-    /// A clock that goes right until it is set; `dir` keeps its file.
+    /// A clock that is right until it is set, with its file in `dir`.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -203,15 +201,15 @@ impl Hands {
         hands
     }
 
-    /// The words before a command that goes by it.
+    /// The command prefix for a program that uses it.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         under_faketime(&[format!("FAKETIME_TIMESTAMP_FILE={}", self.0.display()), "FAKETIME_NO_CACHE=1".to_owned()])
     }
 
-    /// Sets it so far from the true time, such as `+1h`, for everything that goes by it.
+    /// Sets its difference to the true time, such as `+1h`, for all programs that use it.
     pub fn set(&self, to: &str) {
-        // Whole or not at all: it is read at any moment.
+        // Replaced atomically, because it is read at any time.
         let fresh = self.0.with_extension("new");
         std::fs::write(&fresh, to).unwrap();
         std::fs::rename(&fresh, &self.0).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes over TLS with nothing in between: for requests that no HTTP library would send.
+//! Raw bytes over TLS, for requests that no HTTP library would send.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,23 +11,23 @@ use socket2::{Domain, Socket, Type};
 
 use crate::http::Face;
 
-/// Longest silence of a server that is still answering.
+/// Time limit for the next bytes of the server.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// A TLS connection, blocking.
 pub struct Raw {
     stream: StreamOwned<ClientConnection, TcpStream>,
-    /// What was read past the last response: answers to pipelined requests come together when they can.
+    /// Bytes read beyond the last response: responses to pipelined requests may arrive together.
     ahead: Vec<u8>,
 }
 
 impl Raw {
-    /// Connects and shakes hands. `name` is the SNI; an address sends none.
+    /// TCP connection and TLS handshake. `name` is the SNI; for an address none is sent.
     pub fn open(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
         Self::over(TcpStream::connect_timeout(&address, SILENCE)?, name, config)
     }
 
-    /// Connects to a face, from the address that it says.
+    /// Connects to a face, with the local address in it.
     pub fn to(face: &Face, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         if let Some(source) = face.source {
@@ -56,12 +56,12 @@ impl Raw {
         self.stream.flush()
     }
 
-    /// Reads one response: its status and body by `Content-Length`, nothing more clever.
+    /// Reads one response with a `Content-Length`: its status and body.
     pub fn response(&mut self) -> io::Result<(u16, String)> {
         self.whole_response().map(|(status, _, body)| (status, body))
     }
 
-    /// The same, with the head as it was sent.
+    /// As [`Raw::response`], with the head.
     pub fn whole_response(&mut self) -> io::Result<(u16, String, String)> {
         let mut bytes = std::mem::take(&mut self.ahead);
         let head_end = loop {
@@ -87,7 +87,7 @@ impl Raw {
         Ok((status, head, String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned()))
     }
 
-    /// Reads so many bytes that are no response.
+    /// Reads `count` bytes.
     pub fn read_some(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = std::mem::take(&mut self.ahead);
         while bytes.len() < count {
@@ -97,14 +97,14 @@ impl Raw {
         Ok(bytes)
     }
 
-    /// Reads until the server closes, one way or the other.
+    /// Reads until the server has closed or reset the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.ahead);
         while self.more(&mut bytes).is_ok() {}
         bytes
     }
 
-    /// Whatever comes next; nothing at the end.
+    /// The next bytes; empty at end of file.
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = std::mem::take(&mut self.ahead);
         if bytes.is_empty() {
@@ -115,7 +115,7 @@ impl Raw {
         Ok(bytes)
     }
 
-    /// Whether the server has closed, waiting for it as long as a silence may last.
+    /// Waits up to [`SILENCE`] for the server to close; whether it has.
     pub fn closed(&mut self) -> bool {
         if !self.ahead.is_empty() {
             return false;
@@ -127,13 +127,13 @@ impl Raw {
         }
     }
 
-    /// The certificates the server showed.
+    /// The server's certificates.
     #[must_use]
     pub fn peer_chain(&self) -> Vec<Vec<u8>> {
         self.stream.conn.peer_certificates().unwrap_or_default().iter().map(|cert| cert.to_vec()).collect()
     }
 
-    /// The TCP connection underneath, to set its limits.
+    /// The TCP connection, to set its options.
     pub fn tcp(&self) -> &TcpStream {
         &self.stream.sock
     }

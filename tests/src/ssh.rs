@@ -1,4 +1,4 @@
-//! The real sshd on loopback, with nothing but what a test gives it, and the real ssh without anybody's settings.
+//! OpenSSH's sshd on loopback with a configuration made by the test, and its ssh without user or system configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,10 +9,10 @@ use crate::port::Port;
 use crate::program::{Ended, Program, run};
 use crate::wait::{PATIENCE, eventually};
 
-/// Found by its full path, since it starts itself again by that.
+/// sshd requires an absolute path, because it executes itself again.
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// What an sshd shows and believes.
+/// Host key, certificate and CA of an sshd.
 #[derive(Default)]
 pub struct SshdSetup<'a> {
     /// The private host key.
@@ -31,7 +31,7 @@ pub struct Sshd {
     port: Port,
 }
 
-/// The account that this test runs as: an sshd without rights can let in nobody else.
+/// The account of this test process: an unprivileged sshd can accept no other.
 #[must_use]
 pub fn whoami() -> String {
     let ended = run(Command::new("id").arg("-un"), PATIENCE);
@@ -46,7 +46,7 @@ pub fn make_key(path: &Path) {
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
 
-/// What `ssh-keygen -L` says of a certificate, line by line.
+/// The lines of `ssh-keygen -L` for a certificate.
 #[track_caller]
 #[must_use]
 pub fn listed(certificate: &Path) -> Vec<String> {
@@ -65,12 +65,12 @@ pub fn listed_value(certificate: &Path, name: &str) -> String {
 }
 
 impl Sshd {
-    /// Starts one with its files in `dir`, and waits until it listens.
+    /// Starts sshd with its files in `dir`, and waits until it listens.
     #[track_caller]
     #[must_use]
     pub fn start(dir: &Path, setup: &SshdSetup<'_>) -> Self {
         std::fs::create_dir_all(dir).unwrap();
-        // Where it puts a process that may do nothing; it does not make the folder itself. Without rights it needs none.
+        // The privilege separation folder, which sshd as root requires and does not create.
         let _ = std::fs::create_dir_all("/run/sshd");
         let port = Port::take();
         let (ca, config) = (dir.join("user_ca"), dir.join("sshd_config"));
@@ -115,7 +115,7 @@ impl Sshd {
         self.program.stderr()
     }
 
-    /// Waits until its log says something.
+    /// Waits until its log contains a text.
     #[track_caller]
     pub fn wait_for_log(&self, says: &str) {
         eventually(&format!("`{says}` in sshd's log"), PATIENCE, || self.log().contains(says).then_some(()));
@@ -128,11 +128,11 @@ impl Drop for Sshd {
     }
 }
 
-/// How one logs in.
+/// Parameters of a login.
 pub struct Login<'a> {
-    /// Where.
+    /// The server.
     pub sshd: &'a Sshd,
-    /// The machine's name as `known_hosts` knows it.
+    /// The machine's name in `known_hosts`.
     pub alias: &'a str,
     /// The text of `known_hosts`.
     pub known_hosts: &'a str,
@@ -143,7 +143,7 @@ pub struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// Logs in as [`whoami`] and runs a command there. Nobody can be asked anything.
+    /// Logs in as [`whoami`] without prompts and runs a command.
     #[track_caller]
     #[must_use]
     pub fn run(&self, command: &str) -> Ended {
@@ -171,7 +171,7 @@ impl Login<'_> {
         run(ssh.arg(format!("{}@127.0.0.1", whoami())).arg(command), PATIENCE)
     }
 
-    /// The same, which must succeed; gives what the command printed.
+    /// As [`Login::run`], which must succeed; returns the output of the command.
     #[track_caller]
     pub fn ok(&self, command: &str) -> String {
         let ended = self.run(command);
@@ -179,7 +179,7 @@ impl Login<'_> {
         ended.stdout
     }
 
-    /// The same, which must fail; gives what ssh said.
+    /// As [`Login::run`], which must fail; returns the standard error of ssh.
     #[track_caller]
     pub fn refused(&self) -> String {
         let ended = self.run("true");

@@ -1,4 +1,4 @@
-//! TLS configurations of a client that is not the product's own.
+//! TLS configurations of clients, independent of the product's.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).map(Result::unwrap).collect()
 }
 
-/// A client that trusts `roots` and shows `identity`.
+/// A client that trusts `roots` and has the certificate `identity`.
 #[must_use]
 pub fn trusting(roots: &[CertificateDer<'static>], identity: Option<&ClientIdentity>) -> Arc<ClientConfig> {
     let mut store = RootCertStore::empty();
@@ -61,7 +61,7 @@ pub fn trusting(roots: &[CertificateDer<'static>], identity: Option<&ClientIdent
     Arc::new(config)
 }
 
-/// The same client, speaking another protocol.
+/// The same client with another ALPN protocol.
 #[must_use]
 pub fn speaking(config: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
     let mut config = config.clone();
@@ -69,7 +69,7 @@ pub fn speaking(config: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// A client that trusts whoever answers: for looking at a server, never for speaking to it in earnest.
+/// A client that accepts every server, for tests that only inspect the server.
 #[must_use]
 pub fn trusting_anybody(identity: Option<&ClientIdentity>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider())
@@ -87,7 +87,7 @@ pub fn trusting_anybody(identity: Option<&ClientIdentity>) -> Arc<ClientConfig> 
 
 fn finish(config: &mut ClientConfig) {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Every connection is a full handshake: that is what is tested and measured.
+    // No resumption: full handshakes are tested and measured.
     config.resumption = rustls::client::Resumption::disabled();
 }
 

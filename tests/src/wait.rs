@@ -1,15 +1,14 @@
-//! Waiting for something to become true, with a deadline: no test sleeps for luck.
+//! Waits for a condition with a deadline, so that no test needs a fixed sleep.
 
 use std::time::{Duration, Instant};
 
-/// The deadline of an ordinary wait: a hundred times what the step takes on a quiet machine, so that only a step that
-/// does not happen passes it.
+/// Deadline of an ordinary wait: a hundred times the duration of the step on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks. Short, so that the product's own speed decides how long a test takes.
+/// Interval of checks. Short, so that it does not dominate the duration of a test.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks until `look` has an answer, and panics when `patience` has passed without one.
+/// Calls `look` until it returns a value; panics after `patience`.
 #[track_caller]
 pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
@@ -22,7 +21,7 @@ pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> O
     }
 }
 
-/// Looks for as long as `span` and panics at once when `look` has an answer: for what must not happen.
+/// Calls `look` for the time `span` and panics when it returns a value: for events that must not happen.
 #[track_caller]
 pub fn never<T>(what: &str, span: Duration, mut look: impl FnMut() -> Option<T>) {
     let began = Instant::now();
@@ -32,8 +31,8 @@ pub fn never<T>(what: &str, span: Duration, mut look: impl FnMut() -> Option<T>)
     }
 }
 
-/// Measures what the product promises in seconds. A busy machine keeps a program waiting for a processor or a disk, which no
-/// program can promise anything about: that time is left out, as far as the kernel tells it (pressure stall information).
+/// Measures a time that the product promises. The time in which processes waited for a processor or disk on a busy machine is left out,
+/// as far as the kernel reports it (pressure stall information).
 #[derive(Debug)]
 pub struct Stopwatch {
     began: Instant,
@@ -41,14 +40,13 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Begins now.
+    /// Starts now.
     #[must_use]
     pub fn start() -> Self {
         Self { began: Instant::now(), stalled: stalled() }
     }
 
-    /// Panics when more than `promised` has passed, the time left out in which something on this machine could have gone on
-    /// and was not let.
+    /// Panics when more than `promised` has passed, without the time in which processes were stalled.
     #[track_caller]
     pub fn assert_within(&self, promised: Duration, what: &str) {
         self.assert_took(self.began.elapsed(), promised, what);
@@ -60,7 +58,7 @@ impl Stopwatch {
         assert!(self.began.elapsed() >= least, "after {:?} already", self.began.elapsed());
     }
 
-    /// [`Self::assert_within`] for a time that somebody else measured since this one began.
+    /// [`Self::assert_within`] for a time that another program measured after this one was started.
     #[track_caller]
     pub fn assert_took(&self, took: Duration, promised: Duration, what: &str) {
         if took <= promised {
@@ -72,11 +70,10 @@ impl Stopwatch {
     }
 }
 
-/// How far the kernel's counters of stalls may be behind.
+/// Largest delay of the kernel's stall counters.
 const COUNTERS_LAG: Duration = Duration::from_millis(2_100);
 
-/// For how long something on this machine has waited for a processor or a disk since it was started; none where the kernel
-/// does not tell.
+/// Time since boot in which processes waited for a processor or disk; zero if the kernel does not report it.
 fn stalled() -> Duration {
     let total = |of: &str| {
         let text = std::fs::read_to_string(format!("/proc/pressure/{of}")).unwrap_or_default();
