@@ -1,4 +1,4 @@
-//! Clocks that are wrong, machines that were off, gateways that are away.
+//! Wrong clocks, machines that were off, gateways that are down.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! The doors: how people reach services on machines that accept nothing from the network, and what they are told when they
-//! do not get there.
+//! Access of people to services on machines that accept no connection from the network, and the messages of refusals.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,5 +1,4 @@
-//! Machines that nobody looks after: what lapses or is refused they ask for again by themselves; only what a person decided ends it,
-//! and `status` says what is true.
+//! Unattended machines: they send expired and refused requests again, only a person's denial ends that, and `status` reports the state.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Ansible as people use it: the real programs, our collection, and machines behind real sshds.
+//! Ansible with our collection, and machines with sshd.
 
 mod room;
 

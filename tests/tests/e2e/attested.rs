@@ -1,4 +1,4 @@
-//! Evidence in two rounds, by the programs themselves: with the attestor and the prover that debug builds alone have, for tests.
+//! Evidence in two rounds, with the test attestor and test prover of debug builds.
 
 use std::os::unix::fs::DirBuilderExt as _;
 

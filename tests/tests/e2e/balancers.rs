@@ -1,4 +1,4 @@
-//! haproxy and nginx in front of the gateway, as they are set up by those who read their manuals and not ours.
+//! haproxy and nginx in front of the gateway, with their usual configurations.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! A link that loses everything and tells nobody: who notices, when, and how they find each other again.
+//! A link that silently loses everything: when each end notices, and how the tunnel is restored.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::audit;
 use crate::netns::Namespace;
 use crate::rig::{Connected, Running, connect_at, refused, sessions};
 
-/// Two and a half heartbeats of a busy machine at the gateway, a little more at the machine, and what either takes to say so.
+/// Two and a half heartbeats of a busy machine at the gateway, slightly more at the machine, and time to report it.
 const SILENCE: Duration = Duration::from_secs(60);
 
 fn tunnel(alice: &Lychgate) -> Value {
     alice.json(&["machines", "show", "alpha"])["tunnel"].clone()
 }
 
-/// The session ends, its person hears that the machine is lost, and the audit says so.
+/// The session ends, the person's program reports that the machine is lost, and there is an audit event.
 #[track_caller]
 fn ended(open: Connected, alice: &Lychgate, id: &Value) {
     let (code, said) = open.end();

@@ -1,4 +1,4 @@
-//! The scripts of the protocol's description, as they stand there: a machine that joins and renews with openssl and curl alone.
+//! Runs the scripts in docs/protocol.md unchanged: a machine that joins and renews with openssl and curl alone.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! The end of the issuing CAs, by clocks that are years ahead: what is said before, what still goes after, and how nobody is
-//! left outside when they are certified anew.
+//! Expiry of the issuing CAs, with clocks that are years ahead: warnings before it, what works after it, and that all clients can
+//! return after the CAs were renewed.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,13 +21,13 @@ fn command(hands: &Hands, args: &[&str], paths: &[(&str, &Path)]) -> Ended {
     run(&mut command, PATIENCE)
 }
 
-/// Five years less so many days, from now: the CAs were made a moment ago.
+/// An offset of five years less `days`: the CAs have just been made.
 fn before_the_end(days: i64) -> String {
     const FIVE_YEARS: i64 = 5 * 31_556_952;
     format!("+{}", FIVE_YEARS - days * 86_400)
 }
 
-/// A gateway that was made by the true time and runs by the other, and its first person.
+/// A gateway that was made at the true time and runs with the shifted clock, and its first person.
 fn begin(hands: &Hands) -> (Gateway, Lychgate) {
     let mut gateway = Setup::default().under(&hands.words()).init();
     // The token that `init` left has long ended by this clock.

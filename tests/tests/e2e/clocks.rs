@@ -1,4 +1,4 @@
-//! Clocks that are set while everything runs: sessions, tunnels and renewals go by the gateway's time, wherever that stands.
+//! Clocks that are set while programs run: sessions, tunnels and renewals use the gateway's time.
 
 use std::io::Read as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What ends an open connection to a service, what does not, and what both ends are told.
+//! What ends an open session, what does not, and the reasons reported to both ends.
 
 use std::io::Read as _;
 use std::process::Command;

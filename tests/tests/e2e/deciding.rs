@@ -1,5 +1,5 @@
-//! What approvers and administrators do, by the real programs: names that are taken, denials and requests that are taken back,
-//! watching who waits, correcting what was given, and taking leave of a person.
+//! Approvers and administrators: names in use, withdrawn denials and requests, watching requests, changing machines and people, and
+//! offboarding a person.
 
 use serde_json::{Value, json};
 use tests::cli::Lychgate;
@@ -10,7 +10,7 @@ use tests::wait::{PATIENCE, Stopwatch, eventually};
 use crate::rig::{Connected, Echo, Running};
 use crate::{assert_says, at_the_gate, at_the_gate_in, audit, items, joined, request_id, token};
 
-/// A person who has come by an invitation.
+/// A person who has joined with an invitation.
 fn invited(gateway: &Gateway, by: &Lychgate, name: &str, groups: &[&str]) -> Lychgate {
     let mut args = vec!["people", "invite", "--name", name];
     args.extend(groups.iter().flat_map(|group| ["--group", group]));

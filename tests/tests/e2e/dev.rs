@@ -1,4 +1,4 @@
-//! `dev` as a new user meets it: one command that prints the others, which are pasted here as they stand.
+//! `lychgate-gateway dev`: the commands that it prints are run unchanged.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A stream that carries much moves to a connection of its own, at both ends, and nobody who uses it notices: every byte arrives
-//! once and in order, and whatever ends a session ends it there too.
+//! A stream that carries much data moves to a connection of its own, at both ends: every byte arrives once and in order, and everything
+//! that ends a session still does.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,7 @@
-//! The gateway is killed at random moments under load, and so are clients. Afterwards every certificate that anybody holds
-//! is recorded, no serial was used twice, no token was redeemed for two keys, and everybody gets on without help.
+//! The gateway and clients are killed at random times under load. Afterwards every issued certificate is recorded, no serial was used
+//! twice, no token was redeemed for two keys, and all clients work without intervention.
 //!
-//! `LYCHGATE_KILLS` sets how often (100), `LYCHGATE_SEED` the moments; the seed is printed with a failure.
+//! `LYCHGATE_KILLS` sets the number of kills (100), `LYCHGATE_SEED` the times; a failure prints the seed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The first day, as one story: a gateway by `dev`, two machines that wait and are let in, and their person who reaches them
-//! with stock programs. What `dev` prints is pasted; only names, ports and the code on the screen are put in.
+//! The first use in one test: a gateway by `dev`, two machines that wait and are approved, and a person who reaches them with stock
+//! programs. The commands printed by `dev` are run; only names, ports and the waiting code are replaced.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Slow, idle and eager clients in great numbers: whoever behaves is served meanwhile.
+//! Large numbers of slow, idle and aggressive clients: other clients are served meanwhile.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::{at_the_gate, request_id, token};
 
-/// What somebody who behaves puts up with while others do not.
+/// Time limit for a normal client during a flood.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 struct Site {
@@ -58,7 +58,7 @@ impl Site {
     }
 }
 
-/// Sends `bytes` one each second until the other side hangs up, and panics when it does so too late.
+/// Sends one byte per second until the peer closes the connection; panics if that is too late.
 fn drip(gateway: &Gateway, begin: &str, rest: &[u8]) {
     let face = gateway.enroll();
     let mut raw = Raw::open(face.address, &face.name, &tls::trusting_anybody(None)).unwrap();
@@ -97,7 +97,7 @@ async fn one_byte_a_second() {
     }
 }
 
-/// Holds TLS connections that say nothing, from `prefixes` source prefixes; gives those the gateway kept.
+/// Holds silent TLS connections from `prefixes` source prefixes; returns those that the gateway kept.
 async fn hold(
     face: &Face,
     config: &Arc<ClientConfig>,
@@ -156,7 +156,7 @@ async fn two_thousand_idle_strangers_of_one_network() {
     let (first, second) = (token(&site.alice, &[]), token(&site.alice, &[]));
     let held = site.machine("edge-07", &first).await;
     let kept = hold(&site.gateway.enroll(), &site.anonymous, 2_000, 1).await;
-    // The rest of the world comes in all the same: no network takes every place.
+    // Clients from other networks are served: no network can use all places.
     site.assert_served(&held, "edge-08", &second).await;
     drop(kept);
 }
@@ -192,7 +192,7 @@ async fn a_flood_of_anonymous_requests() {
     for (round, token) in tokens[1..].iter().enumerate() {
         site.assert_served(&held, &format!("edge-1{round}"), token).await;
     }
-    // People do their work meanwhile too.
+    // People are served meanwhile too.
     let id = request_id(&site.alice, "at-the-gate");
     site.alice.ok(&["requests", "approve", &id, "--code", &waiting.code]);
     assert_eq!(waiting.join.end_within(tests::wait::PATIENCE).code, 0);
@@ -201,7 +201,7 @@ async fn a_flood_of_anonymous_requests() {
     assert!(turned_away.load(Ordering::Relaxed) > 100, "the flood was no flood: {turned_away:?}");
 }
 
-/// Idle connections from a few networks fill the enroll face, and keep nobody out who comes from another.
+/// Idle connections from a few networks fill the enroll face, and do not block clients from other networks.
 #[test]
 fn a_newcomer_finds_room_on_a_full_face() {
     let gateway = Setup::default()

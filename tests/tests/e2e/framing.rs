@@ -1,4 +1,4 @@
-//! Requests that two parsers might read differently are refused, and nothing after them is read (RFC 9112).
+//! Requests that two parsers might read differently are refused, and no byte after them is read (RFC 9112 11.2).
 
 use std::fs;
 

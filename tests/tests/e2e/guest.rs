@@ -1,4 +1,4 @@
-//! What root does once with `sudo` in the folder of a service or a person leaves everything there theirs.
+//! After root has used the folder of a service or person with `sudo`, all files still belong to its owner.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};

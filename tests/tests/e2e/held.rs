@@ -1,5 +1,5 @@
-//! Several programs with one identity: whoever holds the certificate in memory follows the folder, so that a renewal by another hand
-//! is no theft.
+//! Several processes with one identity: a long-running process uses the newest certificate of the folder, so that a renewal by another
+//! process is not taken for theft.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,4 @@
-//! The helper that starts by itself: one process and one connection to the gateway, however many programs come and however
-//! they come.
+//! The helper that `connect --helper` starts: one process and one connection to the gateway for any number of programs.
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;

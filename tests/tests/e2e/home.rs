@@ -1,5 +1,4 @@
-//! Whose the gateway's folders are: what others could have written is not believed, and root leaves nothing there that the
-//! service cannot use.
+//! Ownership of the gateway's folders: files that other users may write are refused, and files made by root belong to the service.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;

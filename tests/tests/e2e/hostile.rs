@@ -1,5 +1,4 @@
-//! Peers that mean harm, or are broken: each is told why where there is a place for words, and whoever behaves notices
-//! nothing.
+//! Malicious and broken peers: each gets an error where the protocol allows one, and other peers are not affected.
 
 mod dial_back;
 mod many;
@@ -23,10 +22,10 @@ use tests::{raw, tls};
 use self::peer::{Connect, Peer};
 use crate::joined;
 
-/// What an answer may take while others do their worst.
+/// Time limit for a reply during an attack.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// A service on loopback. Each of its connections is served by this, in a thread of its own.
+/// A service on loopback that calls `serve` for each connection in a thread.
 fn service(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
@@ -40,7 +39,7 @@ fn service(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     at
 }
 
-/// Says what it hears.
+/// Sends back what it receives.
 fn echo() -> SocketAddr {
     service(|mut stream| {
         let mut from = stream.try_clone().unwrap();
@@ -48,12 +47,12 @@ fn echo() -> SocketAddr {
     })
 }
 
-/// Never stops talking.
+/// Sends without end.
 fn fountain() -> SocketAddr {
     service(|mut stream| while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {})
 }
 
-/// Hears and says nothing, and never closes: not even when its caller has.
+/// Reads, never sends, and never closes, not even after its caller has.
 fn deaf() -> SocketAddr {
     service(|mut stream| {
         let mut rest = Vec::new();
@@ -64,8 +63,8 @@ fn deaf() -> SocketAddr {
     })
 }
 
-/// A gateway with alice, who may connect anywhere; `alpha`, a machine that behaves; and the certificate of `mallory`, a
-/// machine that does not.
+/// A gateway with alice, who may connect to every service; `alpha`, an honest machine; and the certificate of `mallory`, a
+/// malicious one.
 struct Site {
     gateway: Gateway,
     alice: Lychgate,
@@ -87,7 +86,7 @@ impl Site {
         Self { gateway, alice, alpha, run: None, person, mallory }
     }
 
-    /// Starts `lychgate run` on alpha, exposing this, and waits for its tunnel.
+    /// Starts `lychgate run` on alpha with these exposed services, and waits for its tunnel.
     #[track_caller]
     fn run(&mut self, exposed: &[(&str, SocketAddr)]) {
         let flags: Vec<String> =
@@ -107,7 +106,7 @@ impl Site {
         peer
     }
 
-    /// Alice's `CONNECT`, sent and not answered yet.
+    /// Alice's `CONNECT`, sent and without reply yet.
     fn asking(&self, target: &str) -> Connect {
         let mut connect = Connect::open(&self.gateway.proxy(), &self.person);
         connect.ask(target);
@@ -123,7 +122,7 @@ impl Site {
         connect
     }
 
-    /// The gateway answers, and at once.
+    /// The gateway replies within [`AT_ONCE`].
     #[track_caller]
     fn assert_healthy(&self) {
         let face = self.gateway.enroll();
@@ -133,7 +132,7 @@ impl Site {
         began.assert_within(AT_ONCE, "the answer");
     }
 
-    /// The gateway answers, and a person reaches a machine that behaves.
+    /// The gateway replies, and a person reaches an honest machine.
     #[track_caller]
     fn assert_served(&self) {
         self.assert_healthy();

@@ -1,4 +1,4 @@
-//! The main path as a new user walks it: join, wait, be admitted, renew, be locked, be cloned.
+//! The main path: join, wait, be approved, renew, be locked, be cloned.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! What `--json` prints, held to docs/json.md: one example for each command.
+//! Compares the output of `--json` with docs/json.md: one example for each command.
 
 use serde_json::Value;
 use tests::gateway::Setup;

@@ -1,4 +1,4 @@
-//! Locks, and people who decide at the same moment.
+//! Locks, and concurrent decisions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

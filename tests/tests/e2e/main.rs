@@ -1,4 +1,4 @@
-//! End to end: the real programs, started as a user starts them, on loopback.
+//! End-to-end tests with the built programs, on loopback.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The man pages of both programs, read by a strict reader.
+//! Checks the man pages of both programs with a strict parser.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A machine behind a firewall that takes nothing, and whose cable can be cut.
+//! A machine in a network namespace, behind a firewall that accepts no connection, whose link can be cut.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};

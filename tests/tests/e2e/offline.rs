@@ -1,4 +1,4 @@
-//! Commands that change something of a gateway without asking it: each leaves its event in the audit.
+//! Commands that change a stopped gateway's store: each writes an audit event.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Two who decide: the policy, and the machine's owner by `allow`. What the owner may decide by (groups, labels) comes with each
-//! connection; and whoever is kept out hears by whom, and by which rule.
+//! Access that needs both the policy and the owner's `allow`. The groups and labels for `allow` come with each stream, and a refusal
+//! says which of the two refused, and the rule.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Where the faces are: separate ports, or one port split by SNI.
+//! The faces on separate ports, and on one port selected by SNI.
 
 use std::process::Command;
 
@@ -40,7 +40,7 @@ async fn each_face_serves_its_own_endpoints() {
     assert_eq!(status(&gateway.manage(), &shown, "/v1/self"), Some(200));
     assert_eq!(status(&gateway.manage(), &shown, "/v1/enrollments"), Some(404));
     assert_eq!(status(&gateway.manage(), &anonymous, "/v1/self"), None);
-    // A machine may not do what people do.
+    // A machine may not list requests.
     assert_eq!(status(&gateway.manage(), &shown, "/v1/requests"), Some(403));
 }
 
@@ -65,7 +65,7 @@ async fn one_port_is_split_by_sni() {
     raw.send(format!("GET /v1/self HTTP/1.1\r\nHost: {}\r\n\r\n", manage.authority()).as_bytes()).unwrap();
     let (status, body) = raw.response().unwrap();
     assert!([400, 404, 421].contains(&status), "{status} {body}");
-    // A name that is nobody's is refused in the handshake.
+    // An unknown name is refused in the handshake.
     assert!(raw::Raw::open(enroll.address, "other.example", &tls::trusting_anybody(None)).is_err());
 }
 
@@ -89,7 +89,7 @@ fn curl_finds_both_faces_on_one_port() {
     assert_eq!(curl(&gateway.manage(), "/v1/self", false), "000");
 }
 
-/// What a browser or curl shows that was given `http://`: a sentence, and not the noise of an alert.
+/// A client that sends plain HTTP gets an HTTP error and not a TLS alert.
 #[test]
 fn plain_http_is_told_that_it_is_https() {
     for gateway in [Setup::default().start(), Setup::default().shared().start()] {

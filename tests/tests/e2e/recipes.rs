@@ -1,4 +1,4 @@
-//! The policies in `policy/examples/`: each loads beside the default policy, nothing is to be warned of, and does what its cases say.
+//! The policies in `policy/examples/`: each loads beside the default policy without warnings, and passes its cases.
 
 use std::path::Path;
 use std::process::Command;

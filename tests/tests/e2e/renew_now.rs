@@ -1,4 +1,4 @@
-//! An administrator asks machines to renew now, and those that call next do.
+//! An administrator asks machines to renew now, and they do at their next contact.
 
 use std::time::Duration;
 

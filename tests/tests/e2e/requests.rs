@@ -1,4 +1,4 @@
-//! Enrollment requests that a correct client does not send, and those that come too often.
+//! Invalid enrollment requests, and too many of them.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -39,7 +39,7 @@ impl Stranger {
     }
 }
 
-/// A CSR by openssl, with its key in PKCS#8; nothing when openssl refuses to make one.
+/// A CSR made by openssl, with its key in PKCS#8.
 fn openssl_key(room: &std::path::Path, new_key: &[&str]) -> Key {
     let (key, csr) = (room.join("weak.key"), room.join("weak.csr"));
     let mut openssl = Command::new("openssl");

@@ -1,4 +1,4 @@
-//! Stores that were put back to an older state.
+//! Stores restored to an older state.
 
 use tests::gateway::Setup;
 

@@ -1,4 +1,4 @@
-//! What the tests of access share: a service, a machine that runs, a connection with its ends in our hands.
+//! Shared by the tests of access: a service, a running machine, and a connection whose two ends the test controls.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,5 +1,5 @@
-//! Roots and issuing CAs that take each other's place in a running gateway, by an operator's commands and its reload, with real
-//! clients: some are there, one is away until it is almost too late.
+//! Rotation of roots and issuing CAs in a running gateway, by an operator's commands and reload, with clients of which one is away until
+//! shortly before the old root is retired.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Sealed services. The leaf for them: OpenSSL serves with it, curl believes it by the machine's name, and the gateway takes it
-//! from nobody. And what crosses the gateway when somebody uses one: nothing that it could read.
+//! Sealed services. Their certificate works in an OpenSSL server, curl accepts it for the machine's name, and the gateway refuses it as
+//! client certificate. The bytes of a session that cross the gateway are ciphertext.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

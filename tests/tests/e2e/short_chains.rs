@@ -1,6 +1,6 @@
-//! Clients that send their certificate without the CA that issued it, as key stores, browsers and proxies do, and what the
-//! gateway asks of whoever connects. A program that is not installed is said to be left out; `tests/run` installs the small
-//! ones (NSS), not a browser nor a Java compiler.
+//! Clients that send their certificate without its issuing CA, as key stores, browsers and proxies do, and the gateway's certificate
+//! request. A test whose program is not installed prints that and passes; `tests/run` installs the small ones (NSS), not a browser or a
+//! Java compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use tests::gateway::{Gateway, Setup};
 use tests::program::{Ended, run};
 use tests::wait::PATIENCE;
 
-/// A gateway, a person, and the files that such a client has.
+/// A gateway, a person, and the files of such a client.
 struct Stage {
     gateway: Gateway,
     alice: Lychgate,
@@ -43,7 +43,7 @@ impl Stage {
         self.gateway.room().join(name)
     }
 
-    /// The manage face by a name that every client knows how to compare.
+    /// The manage face by a DNS name, which every client supports.
     fn url(&self) -> String {
         format!("https://localhost:{}/v1/self", self.gateway.manage().address.port())
     }
@@ -65,7 +65,7 @@ impl Stage {
     }
 }
 
-/// Whether a program is there; when not, the test says so and is over.
+/// Whether a program is installed; prints a note if it is not.
 fn there(program: &str) -> bool {
     let found =
         Command::new("sh").args(["-c", "command -v \"$1\" >/dev/null", "sh", program]).status().unwrap().success();

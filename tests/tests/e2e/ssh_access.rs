@@ -1,5 +1,5 @@
-//! Stock OpenSSH by the names of machines, as a person uses it: no prompt, nothing of ours on its command line but the
-//! configuration; and machines that accept nothing from the network.
+//! Stock OpenSSH with machine names: no prompts, only our configuration on its command line, and machines that accept no connection
+//! from the network.
 
 use std::path::PathBuf;
 use std::process::Command;

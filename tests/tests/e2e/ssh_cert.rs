@@ -1,5 +1,4 @@
-//! SSH certificates, with OpenSSH's own ssh, sshd, ssh-keygen and ssh-agent as the judges: nobody is ever asked whether a
-//! host is the right one.
+//! SSH certificates with OpenSSH's ssh, sshd, ssh-keygen and ssh-agent: there is never a prompt about a host key.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

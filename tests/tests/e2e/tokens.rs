@@ -1,4 +1,4 @@
-//! Join tokens that do not admit, each with its own refusal.
+//! Invalid join tokens, each with its refusal.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What came is all of it, or the program says that it is not: each kind of end, standard input open and at its end, raw and
-//! sealed, with the helper and without.
+//! Received data is complete, or the program reports that it is not: for each kind of end, with open and closed standard input, raw
+//! and sealed, with and without helper.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

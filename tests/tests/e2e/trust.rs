@@ -1,4 +1,4 @@
-//! Gateways that are not the one expected.
+//! Gateways other than the expected one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

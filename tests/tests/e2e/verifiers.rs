@@ -1,5 +1,5 @@
-//! Servers of other people that verify our certificates with our revocation lists: nginx, haproxy, and `openssl verify`
-//! over the whole chain. What the operator's guide says of them is what stands here.
+//! Other software that verifies our certificates with our revocation lists: nginx, haproxy, and `openssl verify` for the complete chain.
+//! The configurations are those of the operator's guide.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

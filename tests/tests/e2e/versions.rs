@@ -1,5 +1,5 @@
-//! One version apart: clients of 0.1.0 at today's gateway, today's client at a gateway of 0.1.0. What that version wrote stands in
-//! `wire/tests/recorded`.
+//! Versions one apart: clients of 0.1.0 with today's gateway, and today's client with a gateway of 0.1.0. The messages of that version
+//! are in `wire/tests/recorded`.
 
 mod older;
 

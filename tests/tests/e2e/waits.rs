@@ -1,4 +1,4 @@
-//! What scripts wait for, instead of asking again and again: a decision, a machine, the next event.
+//! Commands for scripts that wait for a decision, a machine, or the next event.
 
 use tests::gateway::Setup;
 use tests::wait::{PATIENCE, eventually};

@@ -1,5 +1,5 @@
-//! Who may know whom: the layers of a program, and that the modules of a folder form no circle. Read from the sources, by their
-//! `use` trees and the paths in their code; what is compiled for tests alone does not count.
+//! Dependencies between modules: the layers of a program, and no cycles among the modules of a folder. Read from the `use` trees and
+//! paths in the sources; code that is compiled for tests only is ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 

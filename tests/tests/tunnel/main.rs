@@ -1,4 +1,4 @@
-//! Both ends of the tunnel in one process, with the clock and the network in the test's hand.
+//! Both ends of the tunnel in one process, with a simulated clock and network.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

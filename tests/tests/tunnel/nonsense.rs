@@ -1,4 +1,4 @@
-//! A peer that says whatever it likes, in any order: neither machine panics, holds more than it should, or goes on after
+//! A peer that sends arbitrary frames in any order: neither state machine panics, exceeds its memory limits, or produces output after
 //! its end.
 
 use std::time::Duration;
@@ -105,7 +105,7 @@ fn client_input() -> impl Strategy<Value = client::Input> {
     ]
 }
 
-/// Pauses from nothing to half a year.
+/// Pauses from zero to half a year.
 fn pause() -> impl Strategy<Value = Duration> {
     prop_oneof![
         4 => (0_u64..20_000).prop_map(Duration::from_millis),
@@ -189,7 +189,7 @@ proptest! {
     fn frames_of_any_bytes_end_or_are_read(bytes in prop::collection::vec(any::<u8>(), 0..4_000), whole in any::<bool>()) {
         let mut stream = bytes;
         if whole && stream.len() > FRAME_HEAD {
-            // A head that fits: the JSON is what is arbitrary.
+            // A valid head, so that the JSON is arbitrary.
             let length = u32::try_from((stream.len() - FRAME_HEAD).min(FRAME_MAX)).unwrap().to_be_bytes();
             stream[..FRAME_HEAD].copy_from_slice(&[VERSION, length[1], length[2], length[3]]);
         }

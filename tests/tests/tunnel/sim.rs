@@ -1,5 +1,5 @@
-//! One machine's tunnel with both ends in this process: the two state machines of the product, a clock that the test moves,
-//! and a link that delays, loses and breaks. Frames cross it as bytes, encoded and decoded as on the wire.
+//! Simulation of one machine's tunnel: the product's two state machines, a clock that the test advances, and a link that delays, loses
+//! and breaks. Frames cross the link encoded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use enroll_client::core::tunnel as client;
 use gateway::edge::tunnel::conversation::{self as server, GatewayState};
 use wire::tunnel::{Closing, Frames, FromMachine, Hello, Reason, Reauthenticate, ToMachine, encode};
 
-/// A generator of 64 bits (SplitMix64): the whole of a story hangs on its seed.
+/// A 64-bit generator (SplitMix64), whose seed determines a simulation.
 #[derive(Clone)]
 pub struct Draw(u64);
 
@@ -29,13 +29,13 @@ impl Draw {
         self.next() & 1 == 0
     }
 
-    /// Anything from nothing up to `most`.
+    /// A duration from zero to `most`.
     pub fn within(&mut self, most: Duration) -> Duration {
         Duration::from_millis(self.next() % (u64::try_from(most.as_millis()).unwrap() + 1))
     }
 }
 
-/// Runs a story with many seeds; the one that fails is printed, and can be given in `TUNNEL_SEED`.
+/// Runs a simulation with many seeds. A failing seed is printed, and can be set in `TUNNEL_SEED`.
 pub fn seeds(count: u64, story: impl Fn(u64)) {
     struct Told(u64);
     impl Drop for Told {
@@ -85,14 +85,14 @@ struct Link {
     to_gateway: Way,
     to_machine: Way,
     heard: Frames,
-    /// Nothing passes any more, and nobody was told.
+    /// It loses everything, and neither end has noticed.
     is_dead: bool,
     gateway_holds: bool,
-    /// When the renewed certificate will have been looked at.
+    /// When the verification of the renewed certificate ends.
     verifying: Option<Duration>,
 }
 
-/// Somebody who holds the machine's certificate.
+/// A holder of the machine's certificate: the machine or a copy.
 struct Holder {
     tunnel: client::Tunnel,
     link: Option<usize>,
@@ -101,7 +101,7 @@ struct Holder {
     streams: usize,
 }
 
-/// What was seen, for the story to judge.
+/// Events, for the assertions.
 #[derive(Default)]
 pub struct Seen {
     pub to_gateway: usize,
@@ -110,9 +110,9 @@ pub struct Seen {
     pub arrivals: Vec<Duration>,
     /// When tunnels came up at the gateway.
     pub ups: Vec<Duration>,
-    /// When a tunnel took another's place.
+    /// When a tunnel replaced another.
     pub replaced: Vec<Duration>,
-    /// Last words of the gateway.
+    /// Closing frames of the gateway.
     pub closed: Vec<(Duration, Reason, String)>,
     /// When a holder lost its tunnel.
     pub downs: Vec<(Duration, String)>,
@@ -123,7 +123,7 @@ pub struct Seen {
     pub draining: usize,
 }
 
-/// One machine, the gateway as far as it concerns it, and the network between them.
+/// One machine, the gateway's end of its tunnel, and the network between them.
 pub struct Pair {
     pub now: Duration,
     pub draw: Draw,
@@ -132,13 +132,13 @@ pub struct Pair {
     pub latency: Duration,
     /// Whether connections can be made.
     pub reachable: bool,
-    /// Longest time until it is known that one cannot.
+    /// Longest time until a connection attempt fails.
     pub patience: Duration,
-    /// Why nobody gets a tunnel, if so.
+    /// The refusal of all tunnels, if set.
     pub turned_away: Option<Closing>,
-    /// Whether the next renewed certificate is found good.
+    /// Whether the next renewed certificate is accepted.
     pub verifies: bool,
-    /// What the gateway tells besides.
+    /// Other contents of the gateway's frames.
     pub about: GatewayState,
     links: Vec<Link>,
     holders: Vec<Holder>,
@@ -215,7 +215,7 @@ impl Pair {
         self.now = end;
     }
 
-    /// Lets time pass until `test` holds, and gives how long that took.
+    /// Lets time pass until `test` holds; returns the time it took.
     #[track_caller]
     pub fn run_until(&mut self, what: &str, most: Duration, test: impl Fn(&Self) -> bool) -> Duration {
         let begin = self.now;
@@ -348,7 +348,7 @@ impl Pair {
         }
     }
 
-    /// Feeds the machine's end, and does what it says.
+    /// Feeds the machine's end, and carries out its outputs.
     fn feed(&mut self, at: usize, input: client::Input) {
         let holder = &mut self.holders[at];
         let (tunnel, outputs) = holder.tunnel.clone().step(input, self.now, self.draw.next());
@@ -411,7 +411,7 @@ impl Pair {
         }
     }
 
-    /// Feeds the gateway's end, and does what it says.
+    /// Feeds the gateway's end, and carries out its outputs.
     fn tell(&mut self, number: usize, input: server::Input) {
         let (about, now, due) = (self.about, self.now, self.now + self.latency);
         let Some(link) = self.link(number).filter(|link| link.gateway_holds) else { return };
@@ -449,7 +449,7 @@ impl Pair {
         }
     }
 
-    /// As the gateway's table has it: the newest connection wins, and the other is told.
+    /// As in the gateway's table: the newest connection replaces the other, which gets a closing frame.
     fn up(&mut self, number: usize) {
         let standing = self.links.iter().find(|link| link.is_up && link.gateway_holds).map(|link| link.number);
         let loser = match standing {
@@ -472,7 +472,7 @@ impl Pair {
         self.links.iter().find(|link| link.gateway_holds).map(|link| link.number)
     }
 
-    /// The gateway says or does something on the tunnel it holds.
+    /// An input of the gateway's end of the tunnel.
     pub fn gateway_does(&mut self, input: server::Input) {
         if let Some(number) = self.current() {
             self.tell(number, input);
@@ -484,7 +484,7 @@ impl Pair {
         self.feed(0, client::Input::Renewed);
     }
 
-    /// So many streams are open: the gateway opens them, and the machine learns of it.
+    /// The gateway opens streams: `count` are open at both ends.
     pub fn streams(&mut self, count: usize) {
         let due = self.now + self.latency;
         let Some(number) = self.current() else { return };
@@ -495,7 +495,7 @@ impl Pair {
         }
     }
 
-    /// The link goes dead, with whatever is on its way. Nobody is told.
+    /// The link loses everything from now on, and what is in transit. Neither end notices.
     pub fn go_silent(&mut self) {
         for link in self.links.iter_mut() {
             link.is_dead = true;
@@ -523,7 +523,7 @@ impl Pair {
         }
     }
 
-    /// The machine loses its end, while what it sent before is still on its way.
+    /// The machine loses its end, while its earlier frames are still in transit.
     pub fn lose_at_the_machine(&mut self) {
         self.holders[0].link = None;
         self.feed(0, client::Input::Lost);

@@ -1,4 +1,4 @@
-//! What is promised of a tunnel, one story each.
+//! The guarantees of a tunnel, one simulation each.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::sim::{Pair, seeds};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A connection, a hello and its answer, with more than the latency of any story.
+/// Time for a connection, a hello and its reply, with more than the latency of any test.
 const GREETING: Duration = SECOND;
 
-/// After how long each end gives a silent link up, at most: two and a half heartbeats, and what jitter adds.
+/// Longest time until an end gives up a silent link: two and a half heartbeats, plus jitter.
 fn noticed_within(heartbeat: Duration) -> Duration {
     heartbeat * 27 / 10
 }

@@ -1,4 +1,4 @@
-//! What a run of Ansible needs: a gateway with a robot, machines with sshds, a folder for the controller.
+//! Setup for Ansible: a gateway with a person for the controller, machines with sshd, and the controller's folder.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

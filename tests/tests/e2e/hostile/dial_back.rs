@@ -1,5 +1,4 @@
-//! Connections that streams move to, as somebody might make them who means harm: with tickets that are not theirs, that are
-//! spent, that never were; with counts that do not fit; with no word at all.
+//! Malicious dial-back connections: with tickets of others, used or invented tickets, wrong counts, or no data.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Too many at once, or too fast: whoever is over a limit of the proxy face is told which, and when to come again. (As many
-//! sessions as one person may have: `cuts.rs`.)
+//! Limits of the proxy face: a client over a limit gets an error with the limit and `Retry-After`. (For the sessions of one person see
+//! `cuts.rs`.)
 
 use tests::gateway::Setup;
 

@@ -1,4 +1,4 @@
-//! A peer with no code of the product: yamux by hand over bare TLS, so that it can do what no library would.
+//! A peer without code of the product: yamux frames over TLS, so that it can violate the protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

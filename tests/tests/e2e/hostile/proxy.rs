@@ -1,4 +1,4 @@
-//! What comes in by the proxy face.
+//! Attacks through the proxy face.
 
 use std::time::{Duration, Instant};
 

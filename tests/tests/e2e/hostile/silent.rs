@@ -1,4 +1,4 @@
-//! Peers that do not read, do not answer, or stand still.
+//! Peers that do not read or do not reply.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What comes in by the tunnel and by a helper's connection.
+//! Attacks through the tunnel and through a helper's connection.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A gateway of version 0.1.0, as far as machines see it: it answers in the shapes of that version and refuses, as that version
-//! did, every member of a request that it does not know. What it had to refuse fails the test.
+//! A gateway of version 0.1.0, as machines see it: it replies in the format of that version and, as that version did, refuses requests
+//! with unknown members. A refused request fails the test.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
