@@ -1,20 +1,20 @@
-//! Two revisions side by side: what each figure was at one, is at the other, and whether that is worse.
+//! Compares the figures of two revisions.
 //!
-//! Each revision is measured by the benchmark program built from its own tree, since a load generator speaks the protocol and
-//! starts the programs of its own time. What a figure means is therefore what both trees mean by its number.
+//! Each revision is measured by the benchmark program built from its own tree, because a load generator uses the protocol and the
+//! programs of its version. Figures with the same number are compared.
 
 use serde::{Deserialize, Serialize};
 
 use super::meter::median;
 use super::report::{Better, Promise};
 
-/// Pairs of runs of which the median counts: enough that two disturbed ones decide nothing.
+/// Pairs of runs, of which the median is used: two disturbed pairs do not change the result.
 pub const PAIRS: usize = 5;
 
-/// By how much a figure may be worse, as a share: what the median of five pairs moves by itself on a quiet machine.
+/// Tolerated decline of a figure, as a ratio: the variation of the median of five pairs on an idle machine.
 pub const WORSE_MAX: f64 = 0.05;
 
-/// What one run of a benchmark program wrote, as far as it is compared.
+/// The output of one run of a benchmark program, as far as it is compared.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Run {
     /// The figures.
@@ -28,11 +28,11 @@ pub struct Measured {
     pub number: String,
     /// What it is.
     pub name: String,
-    /// What was measured.
+    /// Median of the rounds.
     pub value: f64,
     /// Its unit.
     pub unit: String,
-    /// What is promised, and so which direction is the better one. Read of this tree's runs alone.
+    /// The promise, which tells the better direction. Used from this tree's runs only.
     #[serde(default = "no_promise", deserialize_with = "known_promise")]
     pub promise: Promise,
 }
@@ -41,7 +41,7 @@ const fn no_promise() -> Promise {
     Promise::Beside(Better::Neither)
 }
 
-/// Another tree may write its promises otherwise: they are not asked about.
+/// Ignores promises in the format of another version.
 fn known_promise<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Promise, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
     Ok(serde_json::from_value(value).unwrap_or(no_promise()))
@@ -60,32 +60,32 @@ pub struct Compared {
     pub before: Option<f64>,
     /// The median of this tree; absent when it is not measured any more.
     pub now: Option<f64>,
-    /// The median of the pairs' ratios, now over before: a disturbance that lasts longer than a pair hits both alike.
+    /// The median of the pairs' ratios, now over before: a disturbance longer than a pair affects both runs alike.
     pub ratio: Option<f64>,
     /// Which direction is the better one.
     pub better: Better,
-    /// What follows.
+    /// Whether it is worse.
     pub verdict: Verdict,
 }
 
-/// What follows from a comparison.
+/// The result of a comparison.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// No worse than it may be.
+    /// Not worse by more than [`WORSE_MAX`].
     Held,
     /// Worse by more than [`WORSE_MAX`].
     Worse,
-    /// Measured before and not any more.
+    /// Measured only at the other revision.
     Gone,
-    /// Not measured before: nothing to compare with.
+    /// Measured only in this tree.
     New,
-    /// A figure of somebody else's program, for orientation.
+    /// A figure of other software.
     Beside,
 }
 
 impl Verdict {
-    /// Whether it lets the comparison fail.
+    /// Whether the comparison fails.
     #[must_use]
     pub const fn fails(self) -> bool {
         match self {
@@ -119,7 +119,7 @@ pub fn compare(pairs: &[(Run, Run)]) -> Vec<Compared> {
     seen.into_iter().map(|(nth, figure)| one(nth, figure, pairs)).collect()
 }
 
-/// The figures of a run, each with how many of its number came before it: one that is measured at two sizes has one number.
+/// The figures of a run, each with the count of earlier ones with the same number: a figure measured at two sizes has one number.
 fn numbered(run: &Run) -> impl Iterator<Item = (usize, &Measured)> {
     run.figures.iter().enumerate().map(|(at, figure)| {
         let before = run.figures.iter().take(at).filter(|other| other.number == figure.number).count();
@@ -139,7 +139,7 @@ fn one(nth: usize, figure: &Measured, pairs: &[(Run, Run)]) -> Compared {
         (_, None, _) => Verdict::Gone,
         (None, Some(_), _) => Verdict::New,
         (Some(_), Some(_), Some(ratio)) => judge(better, ratio),
-        // Never both in one run: there is no pair to go by.
+        // No pair of runs has both values.
         (Some(_), Some(_), None) => Verdict::Gone,
     };
     Compared {
@@ -155,7 +155,7 @@ fn one(nth: usize, figure: &Measured, pairs: &[(Run, Run)]) -> Compared {
 }
 
 fn ratio(before: f64, now: f64) -> f64 {
-    // Nothing became nothing.
+    // Zero in both is unchanged.
     if before == 0.0 && now == 0.0 { 1.0 } else { now / before }
 }
 
@@ -232,7 +232,7 @@ mod tests {
     fn the_middle_pair_decides() {
         let rate = r#"{"at_least":0.8}"#;
         check(rate, [Some(1.0); 3], [Some(0.1), Some(1.0), Some(1.0)], Verdict::Held);
-        // The machine became slow for the last pair, at both revisions.
+        // The machine was slow during the last pair, for both revisions.
         check(rate, [Some(1.0), Some(1.0), Some(0.5)], [Some(1.0), Some(1.0), Some(0.5)], Verdict::Held);
     }
 

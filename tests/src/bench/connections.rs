@@ -1,4 +1,4 @@
-//! Figures 3 and 4: work on new connections against bare handshakes.
+//! Figures 3 and 4: operations on new connections, compared with handshakes alone.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +13,8 @@ use super::fleet::{Cost, Site, keys, measure};
 use crate::device::{self, Held, Key, Outcome};
 use crate::http::{Connection, Face, handshake};
 
-/// A bare handshake: connect, shake hands, say goodbye and wait for the other side to do so. Without the wait the server
-/// might not have looked at the client's last flight yet (RFC 8446 4.4.4).
+/// A handshake alone: connect, handshake, close_notify, and wait for that of the server. Without the wait the server might not have
+/// processed the client's last flight (RFC 8446 4.4.4).
 async fn bare(face: &Face, config: &Arc<ClientConfig>) -> io::Result<()> {
     let mut stream = handshake(face, config).await?;
     stream.shutdown().await?;
@@ -23,7 +23,7 @@ async fn bare(face: &Face, config: &Arc<ClientConfig>) -> io::Result<()> {
         match stream.read(&mut rest).await {
             Ok(0) => return Ok(()),
             Ok(_) => {}
-            // A server may close without a goodbye of its own once it has heard ours.
+            // A server may close without sending a close_notify after ours.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || e.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(());
             }
@@ -32,7 +32,7 @@ async fn bare(face: &Face, config: &Arc<ClientConfig>) -> io::Result<()> {
     }
 }
 
-/// One round of bare handshakes with a process. Each configuration is used in turn.
+/// One round of handshakes with a process. The configurations are used in rotation.
 pub async fn handshakes(pid: u32, face: &Face, configs: &[Arc<ClientConfig>], count: usize) -> Cost {
     let each = count.div_ceil(WORKERS);
     measure(pid, each * WORKERS, async {
@@ -75,8 +75,8 @@ pub async fn enrollments(site: &Site, count: usize, prefix: &str) -> Cost {
     .await
 }
 
-/// One round of renewals, each on a new connection with the certificate of the renewal before, so that each also makes
-/// that one current: what a machine does once in a certificate's life.
+/// One round of renewals, each on a new connection with the certificate of the previous renewal, which it activates: what a machine does
+/// once in a certificate's lifetime.
 pub async fn renewals(site: &Site, machines: Vec<Held>, count: usize) -> (Cost, Vec<Held>) {
     let each = count.div_ceil(machines.len());
     let count = each * machines.len();

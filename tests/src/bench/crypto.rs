@@ -1,4 +1,4 @@
-//! Figure 1: issuing in `pki` against the crypto library alone, on one thread.
+//! Figure 1: issuing with `pki`, compared with the crypto library alone, on one thread.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::meter::{cpu_of_this_thread, rate};
 use crate::device::{Key, random};
 use crate::wait::unix_now;
 
-/// Certificates and signature pairs in a CPU-second.
+/// Certificates and signature pairs per CPU second.
 pub struct Rates {
     /// CSR verified, leaf drafted, linted and signed.
     pub pki: f64,
@@ -27,13 +27,13 @@ pub struct Rates {
     pub raw: f64,
 }
 
-/// What both are measured with.
+/// Input of both measurements.
 pub struct Subject {
     ca: IssuingCa,
     requests: Vec<Vec<u8>>,
     pair: EcdsaKeyPair,
     rng: SystemRandom,
-    // As long as the signed part of a CSR and of a leaf.
+    // The lengths of the signed parts of a CSR and of a leaf.
     request: Vec<u8>,
     signature: Vec<u8>,
     leaf: Vec<u8>,
@@ -72,7 +72,7 @@ impl Subject {
     }
 
     fn raw(&self) {
-        // The key is parsed each time: it comes from outside each time.
+        // The key is parsed each time, as for a request.
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.pair.public_key().as_ref());
         public.verify(black_box(&self.request), &self.signature).unwrap();
         black_box(self.pair.sign(&self.rng, black_box(&self.leaf)).unwrap());

@@ -1,4 +1,4 @@
-//! A gateway under test with a fleet of machines that renew over kept connections: figure 2, and the load of figure 6.
+//! A gateway with machines that renew over persistent connections: figure 2, and the load of figure 6.
 
 use std::io;
 use std::sync::Arc;
@@ -16,38 +16,38 @@ use crate::gateway::{Gateway, Setup};
 use crate::http::{Connection, Face};
 use crate::tls;
 
-/// A running gateway with no limits, and a person who may make tokens.
+/// A running gateway without limits, and a person with the right to make tokens.
 pub struct Site {
     /// The gateway.
     pub gateway: Gateway,
-    /// The face for newcomers.
+    /// The enroll face.
     pub enroll: Face,
-    /// The face for those with a certificate.
+    /// The manage face.
     pub manage: Face,
     /// The gateway's roots.
     pub roots: Vec<CertificateDer<'static>>,
     alice: Lychgate,
 }
 
-/// What a round of work cost.
+/// The cost of a round of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// How many were done.
+    /// Number of operations.
     pub count: usize,
     /// CPU time of the process under test.
     pub cpu: Duration,
-    /// Time on the wall.
+    /// Wall clock time.
     pub wall: Duration,
 }
 
 impl Cost {
-    /// Done in a CPU-second.
+    /// Operations per CPU second.
     #[must_use]
     pub fn per_cpu_second(&self) -> f64 {
         rate(self.count, self.cpu)
     }
 
-    /// Done in a second.
+    /// Operations per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
         rate(self.count, self.wall)
@@ -146,12 +146,12 @@ pub async fn measure(pid: u32, count: usize, work: impl Future<Output = ()>) -> 
     Cost { count, cpu: cpu_of(pid).saturating_sub(cpu), wall: began.elapsed() }
 }
 
-/// Kept connections, one for each machine.
+/// Persistent connections, one for each machine.
 pub async fn connect(site: &Site, machines: &[Held]) -> io::Result<Vec<Connection>> {
     let mut connections = Vec::with_capacity(machines.len());
     for held in machines {
         let mut connection = Connection::open(&site.manage, &held.config()).await?;
-        // The first use makes the certificate current.
+        // The first use activates the certificate.
         let reply = connection.get("/v1/self").await?;
         assert_eq!(reply.status, 200, "{reply}");
         connections.push(connection);
@@ -159,7 +159,7 @@ pub async fn connect(site: &Site, machines: &[Held]) -> io::Result<Vec<Connectio
     Ok(connections)
 }
 
-/// One round of renewals, each by a new key, over kept connections.
+/// One round of renewals, each with a new key, over persistent connections.
 pub async fn renewals(site: &Site, connections: Vec<Connection>, count: usize) -> (Cost, Vec<Connection>) {
     let each = count / connections.len();
     let work: Vec<(Connection, Vec<Key>)> = {

@@ -1,4 +1,4 @@
-//! Figure 6: how long a renewal takes at half the load that saturates.
+//! Figure 6: latency of a renewal at half the saturating load.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use super::fleet::keys;
 use crate::device::{self, Key, Outcome};
 use crate::http::Connection;
 
-/// What was seen.
+/// Latencies of renewals.
 pub struct Latency {
-    /// Renewals done.
+    /// Number of renewals.
     pub count: usize,
-    /// Half of them took no longer.
+    /// Median.
     pub p50: Duration,
-    /// Ninety-nine of a hundred took no longer.
+    /// 99th percentile.
     pub p99: Duration,
     /// The longest.
     pub max: Duration,
 }
 
-/// Renews at a steady rate over the connections, counting each from the moment when it was due, so that a gateway that
-/// stalls is charged for everything that waited meanwhile.
+/// Renews at a constant rate over the connections. The latency of a renewal is counted from the time when it was due, so that it
+/// includes waiting while the gateway stalls.
 pub async fn steady(connections: Vec<Connection>, per_second: f64, time: Duration) -> Latency {
     let workers = connections.len();
     let gap = Duration::from_secs_f64(crate::bench::meter::float(workers as u64) / per_second);
@@ -31,7 +31,7 @@ pub async fn steady(connections: Vec<Connection>, per_second: f64, time: Duratio
     let mut tasks = JoinSet::new();
     for (i, connection) in connections.into_iter().enumerate() {
         let keys = all.split_off(all.len() - each);
-        // Spread over the gap, so that not all are due at once.
+        // The first renewals are spread over the interval.
         let first =
             begin + gap.mul_f64(crate::bench::meter::float(i as u64) / crate::bench::meter::float(workers as u64));
         tasks.spawn(worker(connection, keys, first, gap));

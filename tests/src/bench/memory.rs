@@ -1,4 +1,4 @@
-//! Figure 5: memory of an idle gateway, of an idle connection, of a client that runs.
+//! Figure 5: memory of an idle gateway, of an idle connection, and of `lychgate run`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::http::Connection;
 
 /// Resident memory, in KiB.
 pub struct Memory {
-    /// The gateway after its start, before anybody came.
+    /// The gateway after its start, before the first connection.
     pub idle_gateway: u64,
     /// Each idle mTLS connection after one request.
     pub connection: f64,
@@ -22,7 +22,7 @@ pub struct Memory {
 /// Measures all three on a gateway of its own.
 pub async fn measure(idle: usize) -> Memory {
     let mut site = Site::new();
-    // Started anew: what the first person's joining took is not what an idle gateway takes.
+    // Restarted, so that the memory for the first person's enrollment is not counted.
     let _ = site.gateway.stop();
     site.gateway.start();
     site.enroll = site.gateway.enroll();
@@ -31,7 +31,7 @@ pub async fn measure(idle: usize) -> Memory {
 
     let machines = site.machines(1, "idle").await;
     let config = machines[0].config();
-    // One that stays, so that the first of its kind is not charged to the others.
+    // One connection before, so that one-time allocations are not counted.
     let _first = connect(&site, &machines).await.unwrap();
     let before = settled_kib(site.id());
     let kept = hold(&site, &config, idle).await;
@@ -42,7 +42,7 @@ pub async fn measure(idle: usize) -> Memory {
     Memory { idle_gateway, connection, client: client(&site).await }
 }
 
-/// Opens connections, one request on each, and keeps them.
+/// Opens connections with one request each, and keeps them open.
 async fn hold(site: &Site, config: &Arc<rustls::ClientConfig>, count: usize) -> Vec<Connection> {
     let mut openers = JoinSet::new();
     let each = count.div_ceil(super::WORKERS);
@@ -67,7 +67,7 @@ async fn client(site: &Site) -> u64 {
     let machine: Lychgate = site.gateway.client("runner");
     machine.ok(&["join", &token, "--name", "runner"]);
     let running = machine.start(&["run"]);
-    // It looks at the gateway at once and then sleeps.
+    // The client queries the gateway at once and then sleeps.
     let kib = settled_kib(running.id());
     running.stop();
     kib

@@ -1,4 +1,4 @@
-//! Meters: CPU time and memory of a process, as the kernel counts them.
+//! CPU time and memory of a process, from the kernel.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn cpu_of(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The program's name stands in parentheses and may hold blanks; the third field follows it.
+    // The program's name is in parentheses and may contain blanks; the third field follows it.
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_secs_f64(float(ticks) / float(rustix::param::clock_ticks_per_second()))
@@ -30,8 +30,7 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Resident memory once it has stopped moving: the same, to a hundredth, over a second. Whatever it is after ten
-/// seconds counts.
+/// Resident memory in KiB once it is stable: within 1 % over a second, or after ten seconds.
 #[must_use]
 pub fn settled_kib(pid: u32) -> u64 {
     let began = Instant::now();
@@ -49,7 +48,7 @@ pub fn settled_kib(pid: u32) -> u64 {
     last
 }
 
-/// The middle of several rounds.
+/// The median.
 #[must_use]
 pub fn median(rounds: &[f64]) -> f64 {
     let mut sorted = rounds.to_vec();
@@ -68,7 +67,7 @@ pub fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// How many in a second.
+/// The rate per second.
 #[must_use]
 pub fn rate(count: usize, time: Duration) -> f64 {
     float(count as u64) / time.as_secs_f64()

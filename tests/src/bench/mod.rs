@@ -1,8 +1,7 @@
-//! The benchmark: six figures, each a ratio or a bound measured in one run on one machine, so that they can be compared
-//! between machines.
+//! The benchmark: six figures, each a ratio or a bound measured in one run on one machine, so that they can be compared between
+//! machines.
 //!
-//! Work is divided by the CPU time of the process under test, never by the clock on the wall: the load generator and
-//! whatever else runs here do not count.
+//! Rates are per CPU time of the process under test, not per wall clock time: the load generator and other processes are not counted.
 
 pub mod access;
 pub mod compare;
@@ -15,16 +14,16 @@ pub mod meter;
 pub mod nginx;
 pub mod report;
 
-/// How much of everything.
+/// Sizes of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Rounds of which the median counts.
+    /// Rounds, of which the median is reported.
     pub rounds: usize,
-    /// Certificates issued in memory, a round.
+    /// Certificates issued in memory per round.
     pub issues: usize,
-    /// Renewals over kept connections, a round.
+    /// Renewals over persistent connections per round.
     pub renewals: usize,
-    /// New connections, a round: handshakes, enrollments, renewals on a new connection.
+    /// New connections per round: handshakes, enrollments, renewals on a new connection.
     pub connections: usize,
     /// Idle connections held.
     pub idle: usize,
@@ -33,14 +32,13 @@ pub struct Size {
 }
 
 impl Size {
-    /// What the published figures come from: some five minutes.
+    /// For the published figures: about five minutes.
     pub const FULL: Self =
         Self { rounds: 5, issues: 4_000, renewals: 6_000, connections: 1_500, idle: 5_000, steady_secs: 15 };
 
-    /// To see that it works: some seconds.
+    /// For a test of the benchmark: some seconds.
     pub const QUICK: Self = Self { rounds: 3, issues: 300, renewals: 300, connections: 100, idle: 200, steady_secs: 3 };
 }
 
-/// Workers of the load generator: enough that the gateway's group commit and handshakes overlap as they do under load,
-/// few enough that two cores hold them all.
+/// Workers of the load generator: enough for group commits and overlapping handshakes in the gateway, few enough for two cores.
 pub const WORKERS: usize = 32;

@@ -1,4 +1,4 @@
-//! nginx with client verification, side by side: the yardstick of figure 4.
+//! nginx with client verification, for comparison in figure 4.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use crate::port::Port;
 use crate::program::Program;
 use crate::tls::{self, ClientIdentity};
 
-/// A running nginx: one process, no sessions, TLS 1.3, the client's chain of leaf and issuing CA verified.
+/// A running nginx: one process, no session resumption, TLS 1.3, client chain of leaf and issuing CA verified.
 pub struct Nginx {
-    // Ended before its directory goes.
+    // Dropped before its directory.
     program: Program,
     _port: Port,
     _room: TempDir,
@@ -27,7 +27,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it, or says that there is none here. It trusts the machines' issuer through `trusted`.
+    /// Starts it; `None` with a note if it is not installed. `trusted` has the CAs of machines.
     #[must_use]
     pub fn start(trusted: &[CertificateDer<'static>]) -> Option<Self> {
         let binary = which("nginx")?;
@@ -62,7 +62,7 @@ impl Nginx {
         tls::trusting(&self.roots, Some(identity))
     }
 
-    /// Waits until it answers, and makes sure that it verifies: 200 with a certificate, 400 without.
+    /// Waits until it replies, and checks that it verifies: 200 with a certificate, 400 without.
     pub async fn check(&self, identity: &ClientIdentity) {
         let mut answered = false;
         for _ in 0..100 {
@@ -80,7 +80,7 @@ impl Nginx {
     }
 }
 
-/// A chain of the same shape as the gateway's, P-256 root, intermediate and leaf, and the leaf's key.
+/// A chain like the gateway's: P-256 root, intermediate and leaf, with the leaf's key.
 fn chain(usages: &[ExtendedKeyUsagePurpose]) -> ([CertificateDer<'static>; 3], KeyPair) {
     let ca = |depth| {
         let mut params = CertificateParams::default();
@@ -102,24 +102,24 @@ fn chain(usages: &[ExtendedKeyUsagePurpose]) -> ([CertificateDer<'static>; 3], K
     ([leaf, int, root].map(|certificate| certificate.der().clone()), leaf_key)
 }
 
-/// A server for the name `localhost` that is nobody's but the benchmark's.
+/// Certificate, key and roots of the benchmark's own servers, for the name `localhost`.
 pub struct Yard {
     /// Leaf and intermediate.
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#8.
     pub key: Vec<u8>,
-    /// What its clients trust.
+    /// The roots for its clients.
     pub roots: Vec<CertificateDer<'static>>,
 }
 
-/// Makes its certificate, which is good for a client as well.
+/// Makes the certificate, which is valid for clients too.
 #[must_use]
 pub fn yard() -> Yard {
     let ([leaf, int, root], key) = chain(&[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]);
     Yard { chain: vec![leaf, int], key: key.serialize_der(), roots: vec![root] }
 }
 
-/// The server's files; gives the roots that clients trust.
+/// Writes the server's files; returns the roots for its clients.
 fn server_files(room: &TempDir) -> Vec<CertificateDer<'static>> {
     let (chain, key) = chain(&[ExtendedKeyUsagePurpose::ServerAuth]);
     let pem: String = chain.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect();
@@ -140,7 +140,7 @@ fn configuration(port: u16) -> String {
     )
 }
 
-/// Where a program is, when it is installed.
+/// The path of a program, if it is installed.
 pub fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,27 +1,27 @@
-//! The table and the JSON.
+//! Output of the benchmark as table and JSON.
 
 use serde::{Deserialize, Serialize};
 
-/// One figure against what is promised.
+/// One figure and its promise.
 #[derive(Serialize)]
 pub struct Figure {
     /// Its number in the list of promises.
     pub number: &'static str,
     /// What it is.
     pub name: &'static str,
-    /// What was measured: a median.
+    /// Median of the rounds.
     pub value: f64,
     /// Its unit; empty for a ratio.
     pub unit: &'static str,
     /// The promise.
     pub promise: Promise,
-    /// What each round gave.
+    /// Value of each round.
     pub rounds: Vec<f64>,
-    /// The numbers it was worked out from.
+    /// The measured numbers that it was computed from.
     pub from: String,
 }
 
-/// What is promised of a figure.
+/// The promise about a figure.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {
@@ -31,7 +31,7 @@ pub enum Promise {
     Below(f64),
     /// At most this.
     AtMost(f64),
-    /// Nothing: it stands beside another figure.
+    /// None: for comparison with another figure.
     Beside(Better),
 }
 
@@ -43,7 +43,7 @@ pub enum Better {
     Higher,
     /// Less is better.
     Lower,
-    /// It is not ours: a yardstick's.
+    /// Other software, for comparison.
     Neither,
 }
 
@@ -91,14 +91,14 @@ impl Figure {
     }
 }
 
-/// The whole run.
+/// A run of the benchmark.
 #[derive(Serialize)]
 pub struct Report {
-    /// What the machine is.
+    /// Processor and number of cores.
     pub machine: String,
     /// `release` or `debug`.
     pub build: &'static str,
-    /// Whether the counts were the small ones.
+    /// Whether it was run with `--quick`.
     pub quick: bool,
     /// The figures.
     pub figures: Vec<Figure>,
@@ -117,7 +117,7 @@ impl Report {
     }
 }
 
-/// The processor and how many of it.
+/// The processor and the number of cores.
 #[must_use]
 pub fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Measures what leads to services: tunnels, streams in them, Ansible over them; prints a table, writes JSON to the path given.
+//! Measures access to services: tunnels, their streams, and Ansible; prints a table, and writes JSON to the path given.
 //!
-//! `tests/bench/run --access` builds everything and calls it. `--quick` uses small counts, to see that it works.
+//! `tests/bench/run --access` builds everything and calls it. `--quick` uses small counts, for a test of the benchmark.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -38,7 +38,7 @@ fn main() {
         match arg.as_str() {
             "--quick" => (size, quick) = (AccessSize::QUICK, true),
             "--only" => only = args.next().expect("--only takes the numbers of figures, such as 23"),
-            // A part of ourselves.
+            // Child process of this program.
             "--herd" => return runtime.block_on(herd::work(Path::new(&args.next().unwrap()))),
             other if other.starts_with('-') => {
                 panic!("unknown argument `{other}`; usage: lychgate-bench-access [--quick] [--only FIGURES] [FILE]")
@@ -124,7 +124,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// The time that so many hundredths did not pass.
+/// The percentile `hundredths`.
 fn at(sorted: &[Duration], hundredths: usize) -> Duration {
     sorted[(sorted.len() * hundredths / 100).min(sorted.len() - 1)]
 }
@@ -198,7 +198,7 @@ async fn carried(size: AccessSize) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (number, way, streams) in [("2a", Way::Down, 1), ("2b", Way::Down, 32), ("2c", Way::Up, 1), ("2d", Way::Up, 32)]
     {
-        // The first round fills buffers and windows on both sides.
+        // The first round grows buffers and windows on both sides, and is not counted.
         let pairs = throughput::measure(&stage, &haproxy, way, streams, size.rounds + 1, size.bytes).await;
         let pairs = &pairs[1..];
         let ratios = pairs.iter().map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();

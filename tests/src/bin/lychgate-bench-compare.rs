@@ -1,5 +1,5 @@
-//! Runs the benchmark programs of two revisions in turns and compares their figures: prints a table, writes JSON to the path
-//! given, and ends with 1 when a figure of this tree is worse than it may be.
+//! Runs the benchmark programs of two revisions alternately and compares their figures: prints a table, writes JSON to the path given,
+//! and exits with 1 when a figure of this tree is worse than tolerated.
 //!
 //! `tests/bench/run --against REV` builds both and calls it.
 #![allow(
@@ -16,15 +16,15 @@ use serde::Serialize;
 use tests::bench::compare::{Compared, PAIRS, Run, Verdict, WORSE_MAX, compare};
 use tests::bench::report::machine;
 
-/// What one run measures together, so that as little time as possible lies between the two runs of a pair. Figures 1 and 5 of
-/// the way to services share the machines that they hold.
+/// Figures measured by one run, few so that the two runs of a pair are close in time. Figures 1 and 5 of the access benchmark share
+/// their machines.
 const CERTIFICATES: &[&str] = &["123456"];
 const ACCESS: &[&str] = &["15", "2", "3", "4", "6", "8", "7"];
 
 const USAGE: &str =
     "usage: lychgate-bench-compare [--quick] [--pairs N] [--only FIGURES] REV OTHER-PROGRAM PROGRAM [FILE]";
 
-/// What is asked for.
+/// The parsed command line.
 struct Asked {
     quick: bool,
     pairs: usize,
@@ -35,7 +35,7 @@ struct Asked {
     file: Option<PathBuf>,
 }
 
-/// What is written.
+/// The JSON output.
 #[derive(Serialize)]
 struct Comparison<'a> {
     machine: String,
@@ -91,13 +91,13 @@ fn read(mut args: impl Iterator<Item = String>) -> Asked {
     Asked { quick, pairs, only, revision, programs, file: rest.next().map(PathBuf::from) }
 }
 
-/// One run of a benchmark program. What it prints goes to standard error: standard output is the comparison's.
+/// One run of a benchmark program.
 fn run(program: &Path, only: &str, quick: bool) -> Run {
     let room = tempfile::tempdir().unwrap();
     let path = room.path().join("result.json");
     let mut command = Command::new(program);
     command.args(quick.then_some("--quick")).arg("--only").arg(only).arg(&path);
-    // Its table is of no use here; the figures come from the file.
+    // The table is discarded; the figures come from the JSON file.
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status = status.unwrap_or_else(|e| panic!("cannot start {}: {e}", program.display()));
     assert!(status.success(), "{} --only {only} ended with {status}", program.display());

@@ -1,6 +1,6 @@
-//! Measures what the project promises about speed and size: prints a table, writes JSON to the path given.
+//! Measures the promised figures of speed and size: prints a table, and writes JSON to the path given.
 //!
-//! `tests/bench/run` builds everything and calls it. `--quick` uses small counts, to see that it works.
+//! `tests/bench/run` builds everything and calls it. `--quick` uses small counts, for a test of the benchmark.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,7 +43,7 @@ fn main() {
     }
 }
 
-/// Figure 1 is always measured: it is what others are compared with.
+/// Figure 1 is always measured, because others are compared with it.
 fn measure(size: Size, only: &str) -> Vec<Figure> {
     let wanted = |figure: char| only.contains(figure);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

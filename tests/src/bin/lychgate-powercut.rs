@@ -1,5 +1,5 @@
-//! Runs the gateway in an emulated machine under load, cuts its power at random moments, and checks after every boot what
-//! the store has. `tests/powercut/run` prepares the guest and starts this.
+//! Runs the gateway in an emulated machine under load, cuts its power at random times, and checks the store after every boot.
+//! `tests/powercut/run` prepares the guest and starts this.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,19 +24,19 @@ use tests::program::{Program, run};
 use tests::wait::eventually;
 use tests::{device, raw, tls};
 
-/// An emulated machine on a busy host is a hundred times slower than the host.
+/// Time limit of a boot: an emulated machine on a busy host is a hundred times slower than the host.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// New certificates after a boot before the power may go: the load is there.
+/// Certificates that must be issued after a boot before the power is cut, so that there is load.
 const WARM: usize = 5;
 
-/// One boot in so many ends while the gateway starts.
+/// One of this many boots is cut while the gateway starts.
 const EARLY: u64 = 4;
 
-/// The disks, in MiB: the gateway's with its file system, and the one its export is written to.
+/// Sizes of the disks in MiB: the gateway's file system, and the one for its export.
 const DISKS: [u64; 2] = [512, 512];
 
-/// The machine between its boots: its disks stay.
+/// The emulated machine, whose disks persist between boots.
 struct Machine {
     gateway: Gateway,
     kernel: PathBuf,
@@ -47,7 +47,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// A machine whose disk holds a gateway as `init` makes it.
+    /// A machine whose disk contains a gateway made by `init`.
     fn make(kernel: PathBuf, initrd: PathBuf, engine: &str) -> Self {
         let gateway = Setup::default().no_limits().cheap_keys().engine(engine).init();
         let [enroll, manage] = gateway.ports();
@@ -69,7 +69,7 @@ impl Machine {
         let content = room.join("content");
         std::fs::create_dir(&content).unwrap();
         std::fs::rename(gateway.dir(), content.join("gateway")).unwrap();
-        // The first person's token is looked for where it was.
+        // The first person's token is read from its original path.
         std::fs::create_dir(gateway.dir()).unwrap();
         std::fs::copy(content.join("gateway/first-person.token"), gateway.dir().join("first-person.token")).unwrap();
         let mut mkfs = Command::new("mkfs.ext4");
@@ -83,7 +83,7 @@ impl Machine {
         self.gateway.ports().map(|port| Face::named((Ipv4Addr::LOCALHOST, port).into(), "127.0.0.1"))
     }
 
-    /// Turns it on, waits for the export of its store and gives that.
+    /// Boots it, and returns the export of its store.
     fn boot(&mut self) -> (Program, BTreeMap<String, Value>) {
         let [enroll, manage] = self.gateway.ports();
         let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
@@ -130,13 +130,13 @@ impl Machine {
     }
 }
 
-/// Waits until the guest's console says `word`, and gives what it says after that.
+/// Waits until the guest's console prints `word`; returns the rest of the line.
 fn expect(guest: &mut Program, word: &str) -> String {
     let began = Instant::now();
     loop {
         let running = guest.runs();
         let console = guest.stdout();
-        // A line is only taken whole.
+        // Only complete lines.
         if let Some((_, rest)) = console.split_once(word)
             && let Some((rest, _)) = rest.split_once('\n')
         {
@@ -183,7 +183,7 @@ async fn main() {
     let finished = tokio::time::timeout(PATIENCE, machines.join_all()).await;
     let held: Vec<device::Held> = finished.expect("the load does not come to an end").into_iter().flatten().collect();
     load.assert_everybody_gets_on(&held).await;
-    // Once more, at the moment after the last promise.
+    // A last cut right after the last issued certificate.
     guest.kill();
     let (mut guest, store) = machine.boot();
     load.ledger.assert_recorded(&store);
@@ -201,8 +201,7 @@ async fn main() {
     );
 }
 
-/// Waits for a random moment, cuts the power, boots again and checks the store. Also says whether the moment was during
-/// the gateway's start.
+/// Cuts the power at a random time, boots again and checks the store. Also returns whether that was during the gateway's start.
 fn cut_once(machine: &mut Machine, mut guest: Program, load: &Arc<Load>, dice: &mut Dice, cut: u64) -> (Program, bool) {
     let early = cut > 1 && dice.below(EARLY) == 0;
     if early {

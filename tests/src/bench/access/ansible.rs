@@ -1,4 +1,4 @@
-//! Figure 4: Ansible through the gateway against Ansible straight to the same machines.
+//! Figure 4: Ansible through the gateway, compared with direct connections to the same machines.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,27 +12,27 @@ use crate::program::built;
 /// Tasks of the play.
 const TASKS: usize = 20;
 
-/// Machines that Ansible speaks to at a time.
+/// Number of machines that Ansible connects to at a time.
 const FORKS: &str = "10";
 
-/// Where Ansible runs and leaves its files.
+/// The controller and its folder.
 pub struct Controller<'a> {
     stage: &'a SshStage,
     dir: PathBuf,
     inventories: [PathBuf; 2],
 }
 
-/// Which way.
+/// How Ansible connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// By what `lychgate inventory` and `lychgate ssh-config` say.
+    /// With the output of `lychgate inventory` and `lychgate ssh-config`.
     Gateway,
-    /// To the port of each machine.
+    /// Directly to the port of each machine.
     Straight,
 }
 
 impl<'a> Controller<'a> {
-    /// On these machines, or says that there is no Ansible here.
+    /// For these machines; `None` with a note if Ansible is not installed.
     #[must_use]
     pub fn new(stage: &'a SshStage) -> Option<Self> {
         crate::bench::nginx::which("ansible-playbook")?;
@@ -84,7 +84,7 @@ impl<'a> Controller<'a> {
         took
     }
 
-    /// A play on every machine, with a new connection that is kept.
+    /// A play on every machine, with a new persistent connection each.
     #[must_use]
     pub fn play(&self, via: Via) -> Duration {
         let mut play = self.command("ansible-playbook", via);
@@ -102,7 +102,7 @@ impl<'a> Controller<'a> {
         (took, ended.stdout)
     }
 
-    /// Closes the connections that ssh keeps, so that everybody begins anew.
+    /// Closes the persistent connections of ssh.
     fn hang_up(&self) {
         let sockets = fs::read_dir(self.dir.join("cp")).into_iter().flatten();
         for socket in sockets.map(|entry| entry.unwrap().path()) {

@@ -1,4 +1,4 @@
-//! haproxy that ends TLS and begins it anew, with client certificates on both sides: the yardstick of what is carried.
+//! haproxy that terminates TLS and opens a new TLS connection, with client certificates on both, for comparison of throughput.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,20 +16,20 @@ use crate::port::Port;
 use crate::program::Program;
 use crate::tls::{self, ClientIdentity};
 
-/// Two of them in a row: the first stands where the gateway stands, the second where a machine's agent stands.
+/// Two processes in series: the first in place of the gateway, the second in place of a machine's client.
 pub struct Haproxy {
     first: Program,
     second: Program,
     _ports: [Port; 2],
     room: TempDir,
-    /// Where people come in.
+    /// The address for people.
     pub face: Face,
-    /// As whom.
+    /// A person's TLS configuration.
     pub config: Arc<ClientConfig>,
 }
 
 impl Haproxy {
-    /// Starts them before a service, or says that there is none here.
+    /// Starts them in front of a service; `None` with a note if haproxy is not installed.
     pub async fn start(service: SocketAddr) -> Option<Self> {
         let binary = which("haproxy")?;
         let (room, yard, ports) = (tempfile::tempdir().unwrap(), yard(), [Port::take(), Port::take()]);
@@ -63,7 +63,7 @@ impl Haproxy {
         panic!("haproxy does not answer: {}{}", all.first.stderr(), all.second.stderr());
     }
 
-    /// A command that joins standard input and output with the service, as a person would who has openssl.
+    /// A command with `openssl s_client` that relays between standard input and output and the service.
     #[must_use]
     pub fn command(&self) -> String {
         let file = |name: &str| self.room.path().join(name).display().to_string();

@@ -1,5 +1,4 @@
-//! Thousands of machines in processes of their own, each of which has as many descriptors as the gateway; and the certificates
-//! that they have.
+//! Thousands of machines in several processes, because each process needs as many descriptors as the gateway; and their certificates.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -23,16 +22,16 @@ use crate::http::{Connection, Face};
 use crate::program::Program;
 use crate::tls::{self, ClientIdentity};
 
-/// Machines of one process: below the usual hard limit of 20,000 descriptors.
+/// Most machines of one process: below the usual hard limit of 20,000 descriptors.
 const HERD_MAX: usize = 9_000;
 
-/// New tunnels in a second, of all processes: what two cores take with both ends on them.
+/// New tunnels per second of all processes: the most for two cores that run both ends.
 const PER_SECOND: usize = 300;
 
-/// Between two lines of a process.
+/// Interval of a process's reports.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Machines of a process that start, as they are told to it.
+/// The parameters of a process.
 #[derive(Serialize, Deserialize)]
 struct Orders {
     port: u16,
@@ -46,33 +45,33 @@ struct Orders {
 
 #[derive(Serialize, Deserialize)]
 struct Machine {
-    /// From which address of this machine it comes, so that ports last.
+    /// Local address of its connections: one address does not have enough ports.
     source: Ipv4Addr,
     chain: Vec<String>,
     key: String,
 }
 
-/// What a herd says of itself.
+/// The report of a process, or the sum of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Tunnels that are up.
+    /// Number of established tunnels.
     pub up: usize,
-    /// Attempts that came to nothing so far.
+    /// Number of failed attempts so far.
     pub failed: usize,
-    /// The sum of what each was told of its way back, in milliseconds.
+    /// Sum of the reconnect spreads that machines have received, in milliseconds.
     pub within_ms: u64,
 }
 
-/// Running processes with their machines; dropped, all tunnels are gone.
+/// Running processes with their machines, killed when dropped.
 pub struct Herd {
     programs: Vec<Program>,
-    /// How many machines.
+    /// Number of machines.
     pub machines: usize,
 }
 
-/// Lets so many machines join a gateway.
+/// Enrolls `count` machines.
 pub async fn enroll(gateway: &Gateway, person: &Lychgate, count: usize) -> Vec<Held> {
     let roots = gateway.roots();
     let config = tls::trusting(&roots, Some(&person.identity()));
@@ -86,7 +85,7 @@ pub async fn enroll(gateway: &Gateway, person: &Lychgate, count: usize) -> Vec<H
             let mut connection = Connection::open(&manage, &config).await.unwrap();
             let mut token = String::new();
             for i in 0..each {
-                // The uses of a token are in one record: a few hundred of them make it slow.
+                // All uses of a token are in one record, which becomes slow after a few hundred.
                 if i % 50 == 0 {
                     let wanted = TokenRequest { uses: Some(50), ttl: Some(7_200), ..TokenRequest::default() };
                     let reply = connection.post("/v1/tokens", &wanted).await.unwrap();
@@ -105,7 +104,7 @@ pub async fn enroll(gateway: &Gateway, person: &Lychgate, count: usize) -> Vec<H
     workers.join_all().await.into_iter().flatten().collect()
 }
 
-/// Lets each of the machines ask for something once, few at a time.
+/// One request of each machine, with few at a time.
 pub async fn visit(gateway: &Gateway, machines: &[Held]) {
     let mut workers = JoinSet::new();
     for part in machines.chunks(machines.len().div_ceil(8)) {
@@ -156,7 +155,7 @@ impl Herd {
         Self { programs, machines: machines.len() }
     }
 
-    /// What all of them say now.
+    /// The sum of the current reports.
     #[must_use]
     pub fn seen(&self) -> Seen {
         let mut sum = Seen::default();
@@ -175,7 +174,7 @@ impl Herd {
         sum
     }
 
-    /// Waits until what they say is good.
+    /// Waits until the sum of the reports satisfies `good`.
     pub fn until(&self, what: &str, patience: Duration, good: impl Fn(&Seen) -> bool) -> Seen {
         let began = Instant::now();
         loop {
@@ -188,14 +187,14 @@ impl Herd {
         }
     }
 
-    /// Waits until all are up.
+    /// Waits until all tunnels are up.
     pub fn wait_up(&self) {
         let paced = Duration::from_secs((self.machines / PER_SECOND) as u64);
         self.until("all tunnels up", 10 * paced + Duration::from_secs(60), |seen| seen.up == self.machines);
     }
 }
 
-/// What a process of a herd does until it is killed.
+/// Main function of a process, which runs until it is killed.
 pub async fn work(path: &Path) {
     let orders: Orders = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let der = |text: &String| CertificateDer::from(STANDARD.decode(text).unwrap());

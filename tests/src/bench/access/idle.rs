@@ -1,4 +1,4 @@
-//! Figure 1: what an idle tunnel costs the gateway in memory, and whether it is given back.
+//! Figure 1: memory of the gateway for an idle tunnel, and whether it is freed.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::cli::Lychgate;
 use crate::device::Held;
 use crate::gateway::{Gateway, Setup};
 
-/// A gateway with machines that have joined and are not there.
+/// A gateway with machines that have joined and are not connected.
 pub struct Fleet {
     /// The gateway.
     pub gateway: Gateway,
-    /// Somebody who may go everywhere.
+    /// A person with access to every service.
     pub alice: Lychgate,
     /// The machines.
     pub machines: Vec<Held>,
@@ -32,40 +32,40 @@ impl Fleet {
 /// Resident memory of the gateway, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelMemory {
-    /// How many tunnels.
+    /// Number of tunnels.
     pub tunnels: usize,
-    /// After every machine was there for a moment, one after the other: certificates are current, records are in the store's
-    /// cache, which has a limit of its own.
+    /// After every machine has sent a request, one after the other, so that certificates are active and records are in the store's
+    /// cache, which has a separate limit.
     pub before: u64,
-    /// With all of them.
+    /// With all tunnels.
     pub with: u64,
-    /// After they left.
+    /// After all tunnels were closed.
     pub after: u64,
-    /// After they all came and left once more.
+    /// After all tunnels were opened and closed again.
     pub again: u64,
 }
 
 impl TunnelMemory {
-    /// KiB of each tunnel.
+    /// KiB per tunnel.
     #[must_use]
     pub fn each(&self) -> f64 {
         float(self.with.saturating_sub(self.before)) / float(self.tunnels as u64)
     }
 
-    /// How much is resident after they left, of what was before.
+    /// Ratio of `after` to `before`.
     #[must_use]
     pub fn left(&self) -> f64 {
         float(self.after) / float(self.before)
     }
 
-    /// The same of what was resident when they had left the first time: what grows each time is lost.
+    /// Ratio of `again` to `after`: memory that grows each time is leaked.
     #[must_use]
     pub fn grown(&self) -> f64 {
         float(self.again) / float(self.after)
     }
 }
 
-/// Holds so many tunnels on a gateway that was just started.
+/// Opens `tunnels` tunnels on a gateway that was just started.
 pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: AccessSize) -> TunnelMemory {
     let _ = fleet.gateway.stop();
     fleet.gateway.start();
@@ -86,7 +86,7 @@ pub async fn measure(fleet: &mut Fleet, tunnels: usize, size: AccessSize) -> Tun
     TunnelMemory { tunnels, before, with, after, again: returned(pid, after) }
 }
 
-/// The least that is resident within half a minute: an allocator gives back what is free only after a while.
+/// The least resident memory within half a minute: an allocator returns free memory with a delay.
 fn returned(pid: u32, baseline: u64) -> u64 {
     let mut least = u64::MAX;
     for _ in 0..30 {

@@ -1,5 +1,5 @@
-//! Figure 7: somebody types into a stream while another stream of the same machine carries as much as it can, against the same
-//! over two connections.
+//! Figure 7: latency of typing in a stream while another stream of the same machine transfers data, compared with two separate
+//! connections.
 
 use std::time::{Duration, Instant};
 
@@ -13,39 +13,39 @@ use crate::gateway::Setup;
 use crate::http::{Face, handshake};
 use crate::port::Port;
 
-/// Between two keys: faster than anybody types, slow enough to count as load of nothing.
+/// Interval of keys: faster than anybody types, and no relevant load.
 const KEY_EVERY: Duration = Duration::from_millis(20);
 
-/// What was seen beside a transfer.
+/// Typing latencies during a transfer.
 #[derive(Clone, Debug)]
 pub struct Typed {
-    /// How long keys took to come back, sorted.
+    /// Round trip times of keys, sorted.
     pub keys: Vec<Duration>,
-    /// Bytes in a second of the transfer.
+    /// Bytes per second of the transfer.
     pub rate: f64,
 }
 
-/// How much is carried meanwhile.
+/// Length of the transfer.
 #[derive(Clone, Copy, Debug)]
 pub enum Bulk {
-    /// So many bytes.
+    /// Number of bytes.
     Bytes(u64),
-    /// As much as goes in this time.
+    /// Time in seconds.
     Seconds(u64),
 }
 
-/// Where both streams lead.
+/// The setup for both streams.
 pub struct TypingStage {
     stage: Stage,
     direct: super::stage::Direct,
     through: Face,
-    // The line to the machine, and the one to the service that is reached directly.
+    // The simulated lines of the machine, and of the service that is reached directly.
     _relays: Vec<Relay>,
     _ports: Vec<Port>,
 }
 
 impl TypingStage {
-    /// Both roads, over a line if there is one.
+    /// Sets up both connections, over a simulated line if given.
     pub async fn set(line: Option<Line>) -> Self {
         let Some(line) = line else {
             let stage = Stage::set(Setup::default()).await;
@@ -53,7 +53,7 @@ impl TypingStage {
             let through = direct.face.clone();
             return Self { stage, direct, through, _relays: vec![], _ports: vec![] };
         };
-        // The machine comes to the gateway over the line; people do not.
+        // Only the machine connects to the gateway over the line.
         let (to_manage, to_service) = (Port::take(), Port::take());
         let public = format!("127.0.0.1:{}", to_manage.number());
         let setup = Setup::default().config("public.manage", public);
@@ -66,12 +66,12 @@ impl TypingStage {
         Self { stage, direct, through, _relays: vec![first, second], _ports: vec![to_manage, to_service] }
     }
 
-    /// Types over the gateway while it carries.
+    /// Types through the gateway during a transfer.
     pub async fn through_gateway(&self, way: Option<Way>, bulk: Bulk) -> Typed {
         beside(self.stage.connect("carrier").await, self.stage.connect("carrier").await, way, bulk).await
     }
 
-    /// Types over one connection while another carries.
+    /// Types over one direct connection during a transfer over another.
     pub async fn directly(&self, way: Option<Way>, bulk: Bulk) -> Typed {
         let open = || async { handshake(&self.through, &self.direct.config).await.unwrap() };
         beside(open().await, open().await, way, bulk).await
@@ -91,7 +91,7 @@ where
             bytes
         }
         (Some(way), Bulk::Seconds(secs)) => {
-            // Far more than the line takes in that time: it is cut off.
+            // More than the line can carry in that time: the transfer is aborted.
             let cut = tokio::time::timeout(Duration::from_secs(secs), transfer(&mut carrying, way, u64::MAX)).await;
             assert!(cut.is_err(), "the transfer ended by itself");
             0

@@ -1,5 +1,5 @@
-//! A machine that holds a tunnel and exposes nothing: its own TLS and yamux, the frames of the wire crate, and the manners that
-//! every machine must have on its way back.
+//! A machine that has a tunnel and exposes nothing: TLS and yamux without the product's code, the frames of the wire crate, and the
+//! backoff and spread that every machine must use when it reconnects.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,32 +16,32 @@ use wire::tunnel::{Frames, FromMachine, Hello, ToMachine, encode};
 
 use crate::http::{Face, handshake};
 
-/// First ceiling of the backoff.
+/// First upper bound of the backoff.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// What all machines of a process count together.
+/// Counters of all machines of a process.
 #[derive(Default)]
 pub struct Count {
-    /// Tunnels that are up.
+    /// Number of established tunnels.
     pub up: AtomicUsize,
-    /// Attempts that came to nothing.
+    /// Number of failed attempts.
     pub failed: AtomicUsize,
-    /// The sum of what each was last told of its way back, in milliseconds.
+    /// Sum of the last received reconnect spreads, in milliseconds.
     pub within_ms: AtomicU64,
 }
 
 /// One machine.
 pub struct LightMachine {
-    /// Where tunnels come in, and from where this one comes.
+    /// The manage face, with the local address.
     pub face: Face,
-    /// As whom.
+    /// The machine's TLS configuration.
     pub config: Arc<ClientConfig>,
-    /// Where it counts.
+    /// The shared counters.
     pub count: Arc<Count>,
 }
 
 impl LightMachine {
-    /// Holds a tunnel for ever, the first time after a pause.
+    /// Keeps a tunnel up for ever. `first` is the pause before the first attempt.
     pub async fn run(self, first: Duration) {
         sleep(first).await;
         let (mut failures, mut within) = (0_u32, BACKOFF_FIRST);
@@ -62,7 +62,7 @@ impl LightMachine {
         }
     }
 
-    /// Holds one tunnel to its end. Gives how long the gateway wants to be left alone.
+    /// Runs one tunnel to its end. Returns the reconnect delay that the gateway asked for.
     async fn hold(&self, up: &mut bool, within: &mut Duration) -> io::Result<Duration> {
         let tls = handshake(&self.face, &self.config).await?;
         let mut connection = yamux::Connection::new(tls.compat(), yamux::Config::default(), yamux::Mode::Client);
@@ -135,7 +135,7 @@ async fn say(control: &mut (impl AsyncWrite + Unpin), frame: &FromMachine) -> io
     control.flush().await
 }
 
-/// A share of a span, drawn at random.
+/// A uniformly random share of a duration.
 #[must_use]
 pub fn share(span: Duration) -> Duration {
     let mut draw = [0; 4];

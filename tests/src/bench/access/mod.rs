@@ -1,9 +1,9 @@
-//! The benchmark of what leads to services: tunnels, streams in them, and what people do over them. Each figure is a ratio
-//! within one run, or a bound.
+//! The benchmark of access to services: tunnels, their streams, and programs that use them. Each figure is a ratio within one run, or a
+//! bound.
 //!
-//! In reading order: [`stage`], [`service`] and [`person`] are the parts of a way from a person to a service; [`light`] and
-//! [`herd`] are machines in numbers; [`haproxy`] and [`rathole`] are yardsticks; [`relay`] is a slow line; the others are a
-//! figure each.
+//! In reading order: [`stage`], [`service`] and [`person`] set up a connection from a person to a service; [`light`] and [`herd`] are
+//! large numbers of machines; [`haproxy`] and [`rathole`] are for comparison; [`relay`] simulates a slow line; each other module is a
+//! figure.
 
 pub mod ansible;
 pub mod haproxy;
@@ -21,26 +21,26 @@ pub mod stage;
 pub mod storm;
 pub mod throughput;
 
-/// How much of everything.
+/// Sizes of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessSize {
-    /// Rounds of which the median counts.
+    /// Rounds, of which the median is reported.
     pub rounds: usize,
     /// Idle tunnels held, the smaller and the larger number.
     pub tunnels: [usize; 2],
-    /// Seconds that they are held: more than the time between two heartbeats.
+    /// Seconds that they are held: more than the heartbeat interval.
     pub hold_secs: u64,
-    /// Bytes carried in a round.
+    /// Bytes transferred in a round.
     pub bytes: u64,
     /// Connections opened.
     pub opened: usize,
     /// Machines that Ansible plays on.
     pub machines: usize,
-    /// Bytes beside which somebody types.
+    /// Bytes of the transfer during typing.
     pub bulk: u64,
     /// Seconds of typing beside a transfer over a slow line.
     pub slow_secs: u64,
-    /// Clients of the peer.
+    /// Number of clients of rathole.
     pub peers: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Figure 3: how long it takes until a service answers, connection and handshake included.
+//! Figure 3: time to the first byte of a service, with connection and handshake.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub struct Opening {
     pub direct: Vec<Duration>,
 }
 
-/// Opens so many of each, in turn.
+/// Opens `count` connections of each kind, alternately.
 pub async fn measure(stage: &Stage, count: usize) -> Opening {
     let direct = stage.direct(Kind::Greeter).await;
     let (mut seen, mut plain) = (Vec::new(), Vec::new());

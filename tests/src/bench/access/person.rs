@@ -1,4 +1,4 @@
-//! A person in this process: a TLS client that says `CONNECT` and nothing of the product's own.
+//! A person in this process: a TLS client that sends `CONNECT`, without code of the product.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::http::{Face, handshake};
 
-/// Opens a connection to a service of a machine. Fails with what the gateway answered when that is not 200.
+/// Opens a connection to a service of a machine. Fails with the gateway's response unless it is 200.
 pub async fn connect(
     face: &Face,
     config: &Arc<ClientConfig>,
@@ -22,7 +22,7 @@ pub async fn connect(
     stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await?;
     stream.flush().await?;
     let mut head = Vec::with_capacity(256);
-    // Byte by byte, from what the TLS connection holds already: what comes after is the service's.
+    // Byte by byte (the TLS connection buffers), because the bytes after the head are the service's.
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }

@@ -1,5 +1,5 @@
-//! rathole, a reverse tunnel of the plain kind, beside ours: TLS from the clients, no certificates of theirs, no policy, no
-//! audit, one port of the server for each service.
+//! rathole, a simple reverse tunnel, for comparison: TLS without client certificates, no policy, no audit, one port of the server for
+//! each service.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::bench::nginx::{which, yard};
 use crate::port::Port;
 use crate::program::Program;
 
-/// A server and clients, a process each with one service, as machines would be.
+/// A server, and a client process with one service for each machine.
 pub struct Rathole {
     clients: Vec<Program>,
     server: Program,
@@ -26,7 +26,7 @@ pub struct Rathole {
 }
 
 impl Rathole {
-    /// Starts a server and so many clients, or says that there is none here.
+    /// Starts a server and `clients` clients; `None` with a note if rathole is not installed.
     pub async fn start(clients: usize, service: &Service) -> Option<Self> {
         let binary = which("rathole")?;
         let room = tempfile::tempdir().unwrap();
@@ -66,13 +66,13 @@ impl Rathole {
         panic!("rathole does not answer:\n{}{}", self.server.stdout(), self.clients[0].stdout());
     }
 
-    /// KiB of the server for each client.
+    /// Memory of the server in KiB per client.
     #[must_use]
     pub fn each(&self) -> f64 {
         float(settled_kib(self.server.id()).saturating_sub(self.before)) / float(self.clients.len() as u64)
     }
 
-    /// Where the first service is.
+    /// The address of the first service.
     #[must_use]
     pub fn at(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports[1].number()).into()
@@ -103,7 +103,7 @@ fn client(number: usize, server: u16, tls: &str, target: SocketAddr) -> String {
     )
 }
 
-/// The server's PKCS#12 and what clients trust, as both sides want to be told.
+/// TLS configuration of server (PKCS#12) and clients (roots), as TOML.
 fn tls(room: &Path, openssl: &Path) -> [String; 2] {
     let yard = yard();
     let write = |name: &str, text: String| {

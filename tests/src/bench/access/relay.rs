@@ -1,5 +1,5 @@
-//! A slow line, in this process: carries TCP connections at a rate that all of them share, late. What waits for its turn on
-//! the line waits in small buffers of each connection, as behind a router with a fair queue.
+//! A simulated slow line: relays TCP connections with a shared rate and a delay. Bytes wait in a small buffer of each connection, as
+//! behind a router with fair queueing.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,36 +14,36 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::bench::meter::float;
 
-/// What takes the line at a time: so much that timers are fine enough, so little that a key waits for few of them.
+/// Bytes that occupy the line at a time: large enough for the resolution of timers, small enough for the latency of a key.
 const CHUNK: usize = 4 * 1024;
 
-/// What the relay's side takes in before its turn.
+/// Receive buffer of the relay's sockets, in bytes.
 const BUFFER: u32 = 32 * 1024;
 
-/// A line.
+/// Rate and delay of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// Bits in a second, each way.
+    /// Bits per second in each direction.
     pub bits: u64,
-    /// How late, each way.
+    /// Delay in each direction.
     pub delay: Duration,
 }
 
 impl Line {
-    /// A household's.
+    /// A typical home connection.
     pub const SLOW: Self = Self { bits: 20_000_000, delay: Duration::from_millis(10) };
 }
 
-/// Where the line is taken until, one for each way.
+/// Until when a direction of the line is occupied.
 type Taken = Arc<Mutex<Instant>>;
 
-/// A relay; dropped, it takes no new connections.
+/// A relay, which accepts connections until it is dropped.
 pub struct Relay {
     task: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Listens on a port of loopback and leads to `to`.
+    /// Listens on a port of loopback and relays to `to`.
     pub fn start(port: u16, to: SocketAddr, line: Line) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -81,7 +81,7 @@ async fn carry(from: TcpStream, to: TcpStream, line: Line, [there, back]: [Taken
 }
 
 async fn way(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, line: Line, taken: Taken) -> io::Result<()> {
-    // On its way: what the line holds, and a little.
+    // Bytes in transit.
     let (travels, mut arrives) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let arrive = async move {
         while let Some((at, bytes)) = arrives.recv().await {

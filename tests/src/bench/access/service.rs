@@ -1,4 +1,4 @@
-//! A service behind a machine, in this process: says a byte at once, or sends, takes or repeats bytes as it is told.
+//! A service of a machine, in this process: sends a byte at once, or sends, reads or echoes bytes on request.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,19 +11,19 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// What is read and written at a time.
+/// Size in bytes of a read or write.
 const CHUNK: usize = 64 * 1024;
 
 /// What a service does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Says a byte as soon as somebody comes.
+    /// Sends a byte at once.
     Greeter,
-    /// Does what the first byte says: see [`Way`], and `e` for an echo.
+    /// The first byte selects the direction, see [`Way`], or `e` for an echo.
     Carrier,
 }
 
-/// Which way bytes go.
+/// Direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the service.
@@ -32,14 +32,14 @@ pub enum Way {
     Up,
 }
 
-/// A service that listens; dropped, it does no longer.
+/// A service, which listens until it is dropped.
 pub struct Service {
     at: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Service {
-    /// Starts one, behind TLS if there is a configuration for it.
+    /// Starts a service, with TLS if a configuration is given.
     pub async fn start(kind: Kind, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -58,7 +58,7 @@ impl Service {
         Self { at, task }
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub const fn at(&self) -> SocketAddr {
         self.at
@@ -128,7 +128,7 @@ async fn take(io: &mut (impl AsyncRead + Unpin), mut count: u64) -> io::Result<(
     Ok(())
 }
 
-/// Carries so many bytes over a connection to a [`Kind::Carrier`].
+/// Transfers `count` bytes over a connection to a [`Kind::Carrier`].
 pub async fn transfer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), way: Way, count: u64) -> io::Result<()> {
     let mut order = vec![if way == Way::Down { b'd' } else { b'u' }];
     order.extend(count.to_be_bytes());
@@ -141,12 +141,11 @@ pub async fn transfer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), way: Way, 
             io.read_u8().await?;
         }
     }
-    // Whoever breaks off instead is asked about for a moment, and counts among the streams of its machine meanwhile.
+    // An orderly end: after a reset the gateway queries the machine, and the stream counts as open meanwhile.
     io.shutdown().await
 }
 
-/// Types a key every so often over a connection to a [`Kind::Carrier`], until told to end; gives how long each took to come
-/// back.
+/// Sends a key at each interval over a connection to a [`Kind::Carrier`], until told to end; returns the round trip times.
 pub async fn types(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     every: Duration,

@@ -1,5 +1,4 @@
-//! Machines behind real sshds, reached by stock OpenSSH in two ways that differ in nothing but the road: through the gateway,
-//! and straight to the port.
+//! Machines with sshd, reached by stock OpenSSH with the same options through the gateway and directly.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,20 +11,20 @@ use crate::gateway::{Gateway, Setup, TRUST_DOMAIN};
 use crate::program::{Ended, Program, run};
 use crate::ssh::{Sshd, SshdSetup, make_key, whoami};
 
-/// The longest that anything with SSH takes.
+/// Time limit of every command with SSH.
 const LOST: Duration = Duration::from_secs(1_800);
 
 /// See the module.
 pub struct SshStage {
-    // In this order they end.
+    // Fields are dropped in this order.
     running: Vec<Program>,
     servers: Vec<Sshd>,
     _helper: Program,
     /// The person.
     pub alice: Lychgate,
-    /// A configuration of ssh that leads through the gateway.
+    /// A configuration of ssh for connections through the gateway.
     pub through: PathBuf,
-    /// One that leads straight to the machines.
+    /// One for direct connections.
     pub direct: PathBuf,
     /// The gateway.
     pub gateway: Gateway,
@@ -44,7 +43,7 @@ pub fn host(number: usize) -> String {
 }
 
 impl SshStage {
-    /// So many machines, with their tunnels up.
+    /// Starts `count` machines and waits for their tunnels.
     #[must_use]
     pub fn start(count: usize) -> Self {
         let rule = format!(
@@ -78,7 +77,7 @@ impl SshStage {
             running.expect_stdout("the tunnel is up", is_up);
         }
         alice.ok(&["ssh-config", "--write"]);
-        // Otherwise the first ssh starts one that outlives us.
+        // Otherwise the first ssh starts a helper that survives this process.
         let mut helper = alice.start(&["helper"]);
         helper.expect_stderr("the helper helps", |said| said.contains("helping at").then_some(()));
         let through = alice.file("ssh/config");
@@ -86,7 +85,7 @@ impl SshStage {
         Self { running, servers, _helper: helper, alice, through, direct, gateway }
     }
 
-    /// How many machines.
+    /// The number of machines.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.servers.len()
@@ -104,13 +103,13 @@ impl SshStage {
         self.running.iter().map(Program::id).collect()
     }
 
-    /// Where the first sshd listens.
+    /// The address of the first sshd.
     #[must_use]
     pub fn sshd(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.servers[0].port()).into()
     }
 
-    /// A configuration that leads there by another command.
+    /// A configuration with another `ProxyCommand`.
     #[must_use]
     pub fn by(&self, command: &str) -> PathBuf {
         let text = std::fs::read_to_string(&self.direct).unwrap();
@@ -119,7 +118,7 @@ impl SshStage {
         path
     }
 
-    /// Copies a file from the first machine, and takes the time.
+    /// The time to copy a file from the first machine.
     #[must_use]
     pub fn copy(&self, config: &Path, file: &Path) -> Duration {
         let mut scp = Command::new("scp");
@@ -131,7 +130,7 @@ impl SshStage {
     }
 }
 
-/// The same configuration without the gateway in it.
+/// The same configuration without the gateway.
 fn straight(room: &Path, through: &Path, servers: &[Sshd]) -> PathBuf {
     let mut text = String::new();
     for (number, server) in servers.iter().enumerate() {
@@ -155,7 +154,7 @@ fn straight(room: &Path, through: &Path, servers: &[Sshd]) -> PathBuf {
     path
 }
 
-/// Runs something that must succeed.
+/// Runs a command that must succeed.
 pub fn good(command: &mut Command) -> Ended {
     let ended = run(command, LOST);
     assert_eq!(ended.code, 0, "{command:?}\nstdout:\n{}\nstderr:\n{}", ended.stdout, ended.stderr);

@@ -1,4 +1,4 @@
-//! A gateway, a person who may go everywhere, and a machine that exposes services by the real `lychgate run`.
+//! A gateway, a person with access to every service, and a machine that exposes services with `lychgate run`.
 
 use std::sync::Arc;
 
@@ -22,34 +22,34 @@ pub const MACHINE: &str = "alpha";
 
 /// See the module.
 pub struct Stage {
-    // In this order they end.
+    // Fields are dropped in this order.
     running: Program,
-    /// Says a byte at once.
+    /// Sends a byte at once.
     pub greeter: Service,
-    /// Carries bytes.
+    /// Transfers bytes.
     pub carrier: Service,
     /// The person.
     pub alice: Lychgate,
-    /// Where people come in.
+    /// The proxy face.
     pub proxy: Face,
-    /// As which they come.
+    /// The person's TLS configuration.
     pub config: Arc<ClientConfig>,
     /// The gateway.
     pub gateway: Gateway,
 }
 
-/// The lines in what a machine prints that say that its tunnel is up.
+/// Whether a machine's output reports that its tunnel is up.
 pub fn is_up(said: &str) -> Option<()> {
     said.contains("tunnel-up").then_some(())
 }
 
 impl Stage {
-    /// Sets it.
+    /// Starts all of it.
     pub async fn set(setup: Setup) -> Self {
         Self::set_behind(setup, |_| ()).await.0
     }
 
-    /// Sets it with something in front of the gateway that must be there before anybody joins.
+    /// Starts all of it, with something in front of the gateway that is started before machine and person join.
     pub async fn set_behind<T>(setup: Setup, front: impl FnOnce(&Gateway) -> T) -> (Self, T) {
         let gateway = setup.no_limits().cheap_keys().start();
         let front = front(&gateway);
@@ -74,7 +74,7 @@ impl Stage {
         connect(&self.proxy, &self.config, service, MACHINE).await.unwrap()
     }
 
-    /// The same services with TLS of their own that wants the person's certificate.
+    /// The same service with TLS that requires the person's certificate.
     pub async fn direct(&self, kind: Kind) -> Direct {
         let issuers = tls::certificates(&std::fs::read(self.alice.file("chain.pem")).unwrap());
         let yard = yard();
@@ -86,11 +86,11 @@ impl Stage {
     }
 }
 
-/// A service that people reach without a gateway.
+/// A service that is reached without a gateway.
 pub struct Direct {
-    /// Where it is.
+    /// Its address.
     pub face: Face,
-    /// As which they come.
+    /// The person's TLS configuration.
     pub config: Arc<ClientConfig>,
     _service: Service,
 }
@@ -103,7 +103,7 @@ pub fn joined(gateway: &Gateway, person: &Lychgate, name: &str) -> Lychgate {
     machine
 }
 
-/// A server with the yard's certificate that lets in whom `trusted` vouches for.
+/// A TLS server configuration with the benchmark's certificate that accepts clients certified by `trusted`.
 #[must_use]
 pub fn server(yard: &Yard, trusted: &[rustls_pki_types::CertificateDer<'static>]) -> Arc<ServerConfig> {
     let mut roots = RootCertStore::empty();

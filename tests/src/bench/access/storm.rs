@@ -1,4 +1,4 @@
-//! Figure 5: all tunnels are lost at once and come back; meanwhile somebody wants to get somewhere.
+//! Figure 5: all tunnels are lost at once and are restored, while a person connects to a service.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,25 @@ use super::stage::{MACHINE, is_up, joined};
 use crate::bench::meter::float;
 use crate::tls;
 
-/// Between two who want to get somewhere.
+/// Interval of connections to the service.
 const CALL_EVERY: Duration = Duration::from_millis(250);
 
-/// What was seen.
+/// Times of the recovery.
 #[derive(Debug)]
 pub struct Storm {
-    /// The time that machines were told to spread over.
+    /// The reconnect spread that machines received.
     pub window: Duration,
-    /// From the gateway's death until it answered again.
+    /// From the kill of the gateway until it replied again.
     pub away: Duration,
-    /// From then until half of them, nearly all of them, all of them were back.
+    /// From then until half, nearly all, and all tunnels were up.
     pub back: [Duration; 3],
-    /// Attempts that came to nothing.
+    /// Number of failed attempts.
     pub failed: usize,
-    /// How long each call took, until the first byte of the service.
+    /// Time of each connection until the first byte of the service.
     pub calls: Vec<Duration>,
 }
 
-/// Kills a gateway with so many tunnels, and starts it again.
+/// Kills a gateway with `tunnels` tunnels, and starts it again.
 pub async fn measure(fleet: &mut Fleet, tunnels: usize) -> Storm {
     let greeter = Service::start(Kind::Greeter, None).await;
     let machine = joined(&fleet.gateway, &fleet.alice, MACHINE);
@@ -38,7 +38,7 @@ pub async fn measure(fleet: &mut Fleet, tunnels: usize) -> Storm {
     let config = tls::trusting(&fleet.gateway.roots(), Some(&fleet.alice.identity()));
     let herd = Herd::start(&fleet.gateway, &fleet.machines[..tunnels]);
     herd.wait_up();
-    // Every machine hears with its heartbeat how many there are by now.
+    // Every machine gets the spread for the current number of tunnels with its heartbeat.
     let per_second = 200;
     let window_ms = 1_000 * tunnels.div_ceil(per_second) as u64;
     let heard = |within: u64| within * 100 >= window_ms * tunnels as u64 * 99;
@@ -50,7 +50,7 @@ pub async fn measure(fleet: &mut Fleet, tunnels: usize) -> Storm {
     fleet.gateway.start();
     let away = killed.elapsed();
     let began = Instant::now();
-    // A machine that was off until now, so that there is somewhere to go.
+    // A machine that was off until now, with the service.
     let mut running = machine.start(&["run", "--expose", &expose]);
     running.expect_stdout("the tunnel is up", is_up);
     let proxy = fleet.gateway.proxy();

@@ -1,4 +1,4 @@
-//! Figure 2: bytes from a service to a person and back, on one stream and on many, against haproxy.
+//! Figure 2: throughput from and to a service, with one stream and with many, compared with haproxy.
 
 use std::time::{Duration, Instant};
 
@@ -11,45 +11,45 @@ use super::stage::{MACHINE, Stage};
 use crate::bench::meter::{cpu_of, float};
 use crate::http::{Face, handshake};
 
-/// What carrying took.
+/// The cost of a transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct Carried {
     /// Bytes of all streams.
     pub bytes: u64,
-    /// Time on the wall.
+    /// Wall clock time.
     pub wall: Duration,
-    /// CPU time of the gateway, or of whatever stands in its place.
+    /// CPU time of the gateway, or of the program in its place.
     pub middle: Duration,
-    /// CPU time of the agent, or of whatever stands in its place.
+    /// CPU time of the machine's client, or of the program in its place.
     pub end: Duration,
 }
 
 impl Carried {
-    /// MB in a second.
+    /// MB per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         float(self.bytes) / 1e6 / self.wall.as_secs_f64()
     }
 
-    /// CPU-seconds for a GB, of the middle and of the end.
+    /// CPU seconds per GB, of both processes.
     #[must_use]
     pub fn cpu(&self) -> [f64; 2] {
         [self.middle, self.end].map(|time| time.as_secs_f64() / (float(self.bytes) / 1e9))
     }
 }
 
-/// How bytes get to the service.
+/// How the service is reached.
 #[derive(Clone)]
 pub enum Route {
     /// Through the gateway.
     Gateway(Face, std::sync::Arc<rustls::ClientConfig>),
-    /// Over TLS to whatever leads there.
+    /// Over TLS to another proxy.
     Tls(Face, std::sync::Arc<rustls::ClientConfig>),
-    /// Over TCP to whatever leads there.
+    /// Over TCP to another proxy.
     Tcp(std::net::SocketAddr),
 }
 
-/// Carries `bytes` over so many streams at a time, by whatever the two processes do.
+/// Transfers `bytes` over `streams` streams; `pids` are the two processes whose CPU time is measured.
 pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, bytes: u64) -> Carried {
     let each = bytes / streams as u64;
     let before = pids.map(cpu_of);
@@ -78,7 +78,7 @@ pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, byte
     Carried { bytes: each * streams as u64, wall, middle, end }
 }
 
-/// Ours and theirs, round by round.
+/// Measures the gateway and haproxy alternately.
 pub async fn measure(
     stage: &Stage,
     haproxy: &Haproxy,
