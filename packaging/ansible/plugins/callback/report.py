@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Reports to a Lychgate gateway how a playbook went on each of its machines.
+"""Reports the result of a playbook on each machine to a Lychgate gateway.
 
-One connection, opened once the playbook is over, with the certificate that the identity folder holds at that moment: a
-playbook may well outlast the certificate that it began with. Nothing here fails a playbook.
+Uses one connection, opened after the playbook has ended, with the certificate that is then in the identity folder: a
+playbook may run longer than a certificate is valid. No error here fails a playbook.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ name: report
 type: aggregate
 short_description: Report the results of playbooks to a Lychgate gateway
 description:
-  - When a playbook has ended, tells the gateway for each of its machines how many tasks went well, changed something,
-    failed, were skipped, and whether the machine could be reached. C(lychgate machines show) shows it as the last
-    convergence.
-  - A machine is a host with the variable C(lychgate_identity), which the inventory sets. Other hosts are left alone.
-  - Runs in check mode and single tasks of C(ansible) are not reported, since they make nothing converge.
+  - When a playbook has ended, reports to the gateway for each machine how many tasks succeeded, changed something,
+    failed or were skipped, and how often the machine could not be reached. C(lychgate machines show) shows it as the
+    last convergence.
+  - A machine is a host with the variable C(lychgate_identity), which the inventory sets. Other hosts are ignored.
+  - Runs in check mode and single tasks of C(ansible) are not reported, because they do not converge a machine.
   - A report that cannot be made is a warning and never fails the playbook.
 author:
   - The Lychgate maintainers
@@ -24,7 +24,7 @@ requirements:
   - enable it by C(callbacks_enabled = lychgate.gateway.report) in the section C([defaults]) of ansible.cfg
 options:
   dir:
-    description: The folder of the identity that reports; the usual one of C(lychgate) when absent.
+    description: The folder of the identity that reports; the default of C(lychgate) when absent.
     type: path
     env:
       - name: LYCHGATE_DIR
@@ -32,7 +32,7 @@ options:
       - section: callback_lychgate_report
         key: dir
   manage:
-    description: HOST:PORT of the gateway's manage face; what the folder says when absent.
+    description: HOST:PORT of the gateway's manage face; the address in the folder when absent.
     type: str
     env:
       - name: LYCHGATE_MANAGE
@@ -71,26 +71,26 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
-# What the gateway takes as the name of what was run, in bytes.
+# Longest name of a playbook that the gateway accepts, in bytes.
 PLAY_MAX = 255
 
-# Most of an answer that is read, in bytes: a problem has some hundred.
+# Longest reply that is read, in bytes: a problem document has some hundred.
 ANSWER_MAX = 64 * 1024
 
 IDENTITY = re.compile(r"spiffe://([a-z0-9.-]+)/machine/([a-z0-9-]+)")
 
 
 class Refused(Exception):
-    """The gateway said no to one report."""
+    """The gateway refused one report."""
 
 
 def default_folder():
-    """The folder that `lychgate` takes when none is named."""
+    """The default folder of `lychgate`."""
     return "/var/lib/lychgate" if os.geteuid() == 0 else os.path.expanduser("~/.lychgate")
 
 
 def split_address(text):
-    """HOST:PORT or [HOST]:PORT."""
+    """Splits HOST:PORT or [HOST]:PORT."""
     host, _, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not port.isdigit():
@@ -99,7 +99,7 @@ def split_address(text):
 
 
 class Gateway:
-    """The manage face, by the identity in a folder."""
+    """The manage face, with the identity in a folder."""
 
     def __init__(self, folder, manage, timeout, deadline):
         self.timeout = timeout
@@ -111,25 +111,25 @@ class Gateway:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_3
         self.context.load_verify_locations(cafile=os.path.join(folder, "bundle.pem"))
-        # Resolved once, so that a renewal at this moment cannot give a key to another's certificate.
+        # Resolved once, so that a renewal at this moment cannot pair a certificate with another key.
         current = os.path.realpath(os.path.join(folder, "current"))
         self.context.load_cert_chain(os.path.join(current, "cert.pem"), os.path.join(current, "key.pem"))
         self.connection = None
 
     def remaining(self):
-        """Seconds for the next step."""
+        """Time limit of the next operation, in seconds."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time for reports is over")
         return min(self.timeout, left)
 
     def is_open(self):
-        """Whether there is a connection for the next request. The library would make a new one by itself, and ask it nothing
-        about who it is."""
+        """Whether there is a connection for the next request. http.client would open a new one by itself, without our check
+        of the gateway's identity."""
         return self.connection is not None and self.connection.sock is not None
 
     def close(self):
-        """Ends the connection."""
+        """Closes the connection."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -138,7 +138,7 @@ class Gateway:
         host, port = self.address
         connection = http.client.HTTPSConnection(host, port, timeout=self.remaining(), context=self.context)
         connection.connect()
-        # The library has checked root, host name, validity, and that it is a server's certificate.
+        # The ssl module has checked root, host name, validity and extended key usage.
         names = connection.sock.getpeercert().get("subjectAltName", ())
         uris = [name for kind, name in names if kind == "URI"]
         if len(uris) != 1 or not uris[0].startswith(f"spiffe://{self.domain}/gateway/"):
@@ -155,7 +155,7 @@ class Gateway:
         return answer.status, answer.headers, answer.read(ANSWER_MAX)
 
     def report(self, machine, run):
-        """Makes one report, which may be made twice without harm: it has an id."""
+        """Sends one report. Sending it twice has no effect, because it has an id."""
         path, body = f"/v1/machines/{machine}/reports", json.dumps(run).encode()
         kept = self.is_open()
         while True:
@@ -165,7 +165,7 @@ class Gateway:
                 self.close()
                 if not kept:
                     raise
-                # A connection that was kept may have been closed meanwhile; a new one has no such excuse.
+                # The gateway may have closed an idle connection: retry with a new one. A new connection is not retried.
                 kept = False
                 continue
             if status == 429:
@@ -177,13 +177,13 @@ class Gateway:
             return
 
     def until_end(self):
-        """Seconds until the deadline."""
+        """Time until the deadline, in seconds."""
         self.remaining()
         return self.until - time.monotonic()
 
 
 def words(status, answer):
-    """What a problem says (RFC 9457)."""
+    """The text of a problem document (RFC 9457)."""
     try:
         problem = json.loads(answer)
         return f"{problem['title']}: {problem['detail']} (the gateway knows this as {problem['instance']})"
@@ -192,7 +192,7 @@ def words(status, answer):
 
 
 class CallbackModule(CallbackBase):
-    """Reports each machine's results."""
+    """The callback plugin."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -201,14 +201,14 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, display=None):
         super().__init__(display=display)
-        # One run of the program is one run, also when it is given several playbooks: their counts are added up, and the
-        # later report takes the place of the earlier.
+        # One id for each run of ansible-playbook, also with several playbooks: their counts are added, and a later report
+        # replaces the earlier one.
         self.run_id = str(uuid.uuid4())
         self.started = int(time.time())
         self.playbooks = []
         self.machines = {}
-        # How often a host could not be reached. Where a play goes on all the same (`ignore_unreachable`), Ansible counts the
-        # task that never ran as one that went well.
+        # How often a host could not be reached. With `ignore_unreachable` Ansible counts the task that did not run as
+        # successful.
         self.unreached = {}
         self.why_not = None
 
@@ -226,7 +226,7 @@ class CallbackModule(CallbackBase):
             self.why_not = "check mode"
 
     def v2_runner_on_start(self, host, task):
-        # From the inventory alone: a fact is what a machine says, and it must not say whose report this is.
+        # From the inventory only: facts come from the machine, which must not choose whose report this is.
         match = IDENTITY.fullmatch(str(host.get_vars().get("lychgate_identity", "")))
         if match:
             self.machines[host.get_name()] = match.groups()
@@ -243,7 +243,7 @@ class CallbackModule(CallbackBase):
         try:
             done, refused = self._report_all(stats, took_part)
         except Exception as error:  # pylint: disable=broad-except
-            # Whatever it is, the playbook has done its work and must not be called failed for it.
+            # No error here may fail the playbook, which has ended.
             self._display.warning(f"lychgate: the results were not reported: {error or type(error).__name__}")
             return
         if refused:
@@ -263,7 +263,7 @@ class CallbackModule(CallbackBase):
         try:
             for host, (domain, machine) in sorted(took_part.items()):
                 if domain != gateway.domain:
-                    # Another gateway's, which may have the same name here for somebody else.
+                    # A machine of another gateway. Ours may have another machine of that name.
                     continue
                 count = stats.summarize(host)
                 passed_over = max(0, self.unreached.get(host, 0) - count["unreachable"])

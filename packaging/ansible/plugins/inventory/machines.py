@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The machines of a Lychgate gateway as an inventory.
 
-The plugin runs `lychgate inventory --list` and adds what Ansible's own machinery offers on top. It does not speak to the
-gateway itself: paging, whom to trust, the groups and their names, and what of a machine's own words is safe to show are
-decided in one place, and an inventory script and this plugin cannot disagree.
+The plugin runs `lychgate inventory --list` and adds Ansible's constructed groups and cache. It does not connect to the
+gateway itself, so that paging, verification of the gateway, group names and escaping of self-reported text are the same
+as with the inventory script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ options:
     choices: [lychgate.gateway.machines]
   dir:
     description:
-      - The folder of the identity that looks; the usual one of C(lychgate) when absent.
+      - The folder of the identity to use; the default of C(lychgate) when absent.
     type: path
     env:
       - name: LYCHGATE_DIR
@@ -73,14 +73,14 @@ from ansible.utils.unsafe_proxy import wrap_var
 
 
 def _plain(fields):
-    """Undoes the marks by which the program tells Ansible's own script reader what is not a template."""
+    """Removes the markers with which the program marks unsafe text for Ansible's inventory script plugin."""
     if set(fields) == {"__ansible_unsafe"}:
         return fields["__ansible_unsafe"]
     return fields
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
-    """Machines of a Lychgate gateway."""
+    """The inventory plugin."""
 
     NAME = "lychgate.gateway.machines"
 
@@ -108,7 +108,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         command += ["inventory", "--list"]
         for state in self.get_option("states"):
             command += ["--state", state]
-        # Whether it is said by the environment or here, it is the same folder.
+        # The folder is passed as an option, whether it comes from the environment or from the file.
         environment = {name: value for name, value in os.environ.items() if name != "LYCHGATE_DIR"}
         try:
             ended = subprocess.run(
@@ -132,7 +132,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(f"`{command[0]} inventory` printed no JSON: {error}") from error
 
     def _populate(self, listing):
-        # Through JSON once more: a cache may give back what it was given, or what it made of it.
+        # Encoded and decoded again: a cache may return the object it was given, or a converted one.
         listing = json.loads(json.dumps(listing), object_hook=_plain)
         for name, group in listing.items():
             if name in ("_meta", "all"):
@@ -143,7 +143,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         strict = self.get_option("strict")
         for host, variables in listing["_meta"]["hostvars"].items():
             self.inventory.add_host(host)
-            # Machines say of themselves what they like, and Ansible renders variables as templates: not these.
+            # Machines report arbitrary text, and Ansible renders variables as templates: mark these as unsafe.
             variables = {name: wrap_var(value) for name, value in variables.items()}
             for name, value in variables.items():
                 self.inventory.set_variable(host, name, value)
