@@ -98,7 +98,7 @@ fn every_refusal_says_what_and_why() {
     assert_eq!(audit(&alice, "session.opened").len(), 4, "what reached a machine, and nothing else");
 }
 
-/// Somebody in no group.
+/// A person without groups.
 #[track_caller]
 fn invited(gateway: &Gateway, alice: &Lychgate, name: &str) -> Lychgate {
     let person = gateway.client(name);
@@ -107,7 +107,7 @@ fn invited(gateway: &Gateway, alice: &Lychgate, name: &str) -> Lychgate {
     person
 }
 
-/// A port that takes no connection: its queue is full.
+/// A port that accepts no connection: its backlog is full.
 struct Slow(socket2::Socket, Vec<socket2::Socket>);
 
 impl Slow {

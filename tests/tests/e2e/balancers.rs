@@ -17,12 +17,12 @@ use tests::raw::Raw;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually};
 
-/// haproxy with a configuration; nothing when it is not installed here.
+/// haproxy with a configuration; `None` if it is not installed.
 fn haproxy(gateway: &Gateway, text: &str) -> Option<Program> {
     started("haproxy", gateway, text, &["-db", "-f"])
 }
 
-/// nginx with what stands in its main context.
+/// nginx with a configuration.
 fn nginx(gateway: &Gateway, text: &str) -> Option<Program> {
     let room = gateway.room().display();
     let text =
@@ -40,7 +40,7 @@ fn started(name: &str, gateway: &Gateway, text: &str, options: &[&str]) -> Optio
     Some(Program::start(Command::new(binary).args(options).arg(path), gateway.room()))
 }
 
-/// What `curl` gets without a certificate of its own: the status and the body.
+/// Status and body that `curl` gets without a client certificate.
 fn curl(url: &str) -> (String, String) {
     let mut curl = Command::new("curl");
     let ended = run(curl.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", url]), PATIENCE);
@@ -48,7 +48,7 @@ fn curl(url: &str) -> (String, String) {
     (code.to_owned(), body.to_owned())
 }
 
-/// A line that must come in what a program says on either stream.
+/// Waits for a text in a program's standard output or error.
 #[track_caller]
 fn says(program: &Program, what: &str) {
     eventually(what, PATIENCE, || {
@@ -113,10 +113,10 @@ fn nginx_is_told_what_it_lacks() {
     assert_eq!(curl(&url(&told, "/v1/gateway")).0, "200", "{}", program.stderr());
 }
 
-/// Where the balancer comes from, so that nobody else here is taken for it.
+/// The balancer's source address, which no other client of the test uses.
 const BALANCER: &str = "127.0.0.9";
 
-/// A gateway that believes [`BALANCER`], with room for few handshakes of one network.
+/// A gateway that accepts the PROXY header from [`BALANCER`], with a low limit of handshakes per network.
 fn behind_a_balancer() -> Gateway {
     Setup::default()
         .config("listen.proxy_protocol_from", vec![BALANCER])
@@ -124,7 +124,7 @@ fn behind_a_balancer() -> Gateway {
         .start()
 }
 
-/// Asks to join through the balancer at `port`, from `source`; the network that an approver is shown.
+/// Enrolls through the balancer at `port` from `source`; returns the network in the request.
 async fn seen_from(gateway: &Gateway, alice: &Lychgate, port: &Port, source: [u8; 4]) -> String {
     let config = tls::trusting(&gateway.roots(), None);
     let address = ([127, 0, 0, 1], port.number()).into();
@@ -204,7 +204,7 @@ async fn nginx_says_whom_it_speaks_for() {
     clients_keep_their_addresses(&gateway, &port).await;
 }
 
-/// Without the header nobody gets in from a balancer's address, and with it nobody from elsewhere.
+/// A connection from the balancer's address without PROXY header is refused, and one with it from another address.
 #[test]
 fn the_header_is_wanted_from_balancers_and_from_nobody_else() {
     let gateway = behind_a_balancer();

@@ -20,7 +20,7 @@ fn script(says: &str) -> String {
     lines.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
 }
 
-/// The command of the description that begins so, as it stands there.
+/// The command in docs/protocol.md with this beginning, unchanged.
 fn line(begins: &str) -> &'static str {
     let commands = PROTOCOL.lines().filter_map(|line| line.strip_prefix("    $ "));
     commands.into_iter().find(|line| line.starts_with(begins)).expect("the command is in the description")

@@ -11,10 +11,10 @@ use tests::wait::{PATIENCE, eventually, unix_now};
 use crate::rig::{Connected, Echo, Running, sessions};
 use crate::{audit, joined};
 
-/// Three certificates of a minute, renewed at half of it, and what a busy machine adds to them.
+/// Time for three certificates of a minute, renewed at half of it, on a busy machine.
 const SEVERAL_LIVES: Duration = Duration::from_secs(90);
 
-/// A gateway by a clock of its own, its first person, and a machine by another.
+/// A gateway with its own clock, its first person, and a machine with another clock.
 struct Stage {
     gateway: Gateway,
     alice: Lychgate,
@@ -26,7 +26,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Everybody joins by the true time. Then the gateway's clock is set to `then`, so that the certificates are as old as
+    /// Person and machine join at the true time. Then the gateway's clock is set to `then`, so that the certificates are as old as
     /// that, and the machine runs.
     fn set(setup: Setup, then: &str, how: &str) -> Self {
         let room = tempfile::tempdir().unwrap();
@@ -60,7 +60,7 @@ impl Stage {
         self.alice.json(&["machines", "show", "alpha"])["tunnel"]["since"].as_u64().unwrap()
     }
 
-    /// How often the tunnel went on with a renewed certificate.
+    /// How often a renewed certificate was proven in the tunnel.
     fn renewals(&self) -> usize {
         self.alpha.run.stdout().matches("tunnel-renewed").count()
     }
@@ -133,7 +133,7 @@ fn the_gateways_clock_jumps_past_the_end_of_a_persons_certificate() {
     drop(stage.open());
 }
 
-/// Both ends check each other's certificate by the gateway's time, not by their own.
+/// Both ends check each other's certificate by the gateway's time.
 #[test]
 fn what_is_sealed_goes_by_the_gateways_time() {
     let echo = Echo::start();
@@ -155,7 +155,7 @@ fn what_is_sealed_goes_by_the_gateways_time() {
     }
 }
 
-/// A clock that is set while the machine runs is found out by the next heartbeat.
+/// A clock that is set while the machine runs is detected by the next heartbeat.
 #[test]
 fn what_is_sealed_is_opened_after_the_machines_clock_was_set() {
     let mut stage = Stage::set(Setup::default(), "+0", "");

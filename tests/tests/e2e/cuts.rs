@@ -36,7 +36,7 @@ impl Stage {
         open
     }
 
-    /// A second administrator, who can act when the first cannot any more.
+    /// A second administrator, for the time after the first is locked.
     fn bob(&self) -> Lychgate {
         let bob = self.gateway.client("bob");
         let invitation = self.alice.json(&["people", "invite", "--name", "bob", "--group", "admins"]);
@@ -45,7 +45,7 @@ impl Stage {
     }
 }
 
-/// It ends, and its reason is in the words of whoever sat there and in the audit.
+/// The session ends, with the same reason in the program's message and in the audit event.
 #[track_caller]
 fn ended(mut open: Connected, by: &Lychgate, reason: &str, says: &str) {
     let mut rest = Vec::new();
@@ -258,7 +258,7 @@ fn whoever_is_killed_leaves_nothing_behind() {
     assert_says(&stage.alice.refused(&["connect", "alpha", "echo"]), 5, "the machine `alpha` is offline");
 }
 
-/// A copy of a machine's folder: one folder has one `run`.
+/// A copy of a machine's folder, because a folder can have only one `run`.
 fn copied(stage: &Stage, from: &str, to: &str) -> Lychgate {
     let (from, to) = (stage.gateway.client(from), stage.gateway.client(to));
     assert_eq!(run(Command::new("cp").arg("-a").arg(from.dir()).arg(to.dir()), PATIENCE).code, 0);
@@ -279,7 +279,7 @@ fn the_newest_tunnel_of_a_machine_wins() {
     again.passes("by the newer\n");
 }
 
-/// Whoever is replaced must hear it every time: one that takes it for a fault comes back at once and throws the newer out.
+/// A replaced tunnel must always get the reason: otherwise its client would reconnect at once and replace the newer one.
 #[test]
 fn whoever_is_replaced_hears_it_every_time() {
     let mut stage = Stage::set(Setup::default());

@@ -15,15 +15,15 @@ use tests::wait::{PATIENCE, Stopwatch, eventually, unix_now};
 use crate::rig::{Connected, Echo, Helpers, Running, metric, sessions};
 use crate::{audit, items, joined};
 
-/// Enough to be much, whatever the machine does beside.
+/// Bytes of a transfer: enough to move a stream on a busy machine too.
 const MUCH: usize = 24 * 1024 * 1024;
 
-/// Bytes that differ from their neighbours and repeat late, so that a gap or a swap shows.
+/// Bytes with a long period, so that a gap or a swap is detected.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|n| u8::try_from((n ^ (n >> 8) ^ (n >> 16)).wrapping_mul(31) & 0xff).unwrap()).collect()
 }
 
-/// Sends bytes to an echo and takes them back, both at once.
+/// Sends bytes to an echo and reads them back concurrently.
 #[track_caller]
 fn there_and_back(stream: &TcpStream, bytes: &[u8]) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -36,7 +36,7 @@ fn there_and_back(stream: &TcpStream, bytes: &[u8]) {
     assert_eq!(wrong, None, "the first byte that is not what was sent");
 }
 
-/// `lychgate forward`, and where it listens.
+/// `lychgate forward`, and its address.
 #[track_caller]
 fn forward(person: &Lychgate, machine: &str, service: &str) -> (Program, SocketAddr) {
     let mut forward = person.start(&["forward", "--raw", machine, service]);
@@ -46,7 +46,7 @@ fn forward(person: &Lychgate, machine: &str, service: &str) -> (Program, SocketA
     (forward, at)
 }
 
-/// Waits until the one session that is open has so many connections of its own.
+/// Waits until the open session has `count` separate connections.
 #[track_caller]
 fn moved(person: &Lychgate, ends: u64) -> Value {
     eventually("the stream has moved", PATIENCE, || {
@@ -127,7 +127,7 @@ fn what_one_machine_sends_another_moves_at_both() {
     assert_eq!(connections(&gateway, &alice, "tunnel"), 2);
 }
 
-/// A transfer that goes on for ever, through `forward`, with its bytes thrown away.
+/// An endless transfer through `forward`, whose bytes are discarded.
 struct Endless {
     _forward: Program,
     stream: TcpStream,
@@ -284,7 +284,7 @@ fn whoever_goes_away_half_way_leaves_no_session_behind() {
     eventually("and no connection", PATIENCE, || (connections(&gateway, &alice, "tunnel") == 1).then_some(()));
 }
 
-/// A service that never stops talking, whatever it hears.
+/// A service that sends without end.
 fn fountain() -> SocketAddr {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let at = listener.local_addr().unwrap();

@@ -13,14 +13,14 @@ use tests::load::{self, Dice, Load};
 use tests::program::Program;
 use tests::wait::{PATIENCE, eventually};
 
-/// Real programs that are killed themselves.
+/// Concurrent clients that are killed too.
 const REAL_CLIENTS: usize = 2;
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Kills the gateway that often at random moments; every start must succeed.
+/// Kills the gateway this often at random times; every start must succeed.
 fn kill_repeatedly(gateway: &mut Gateway, kills: u64, dice: &mut Dice) {
     for _ in 0..kills {
         // From the middle of the start to well into the load.
@@ -36,7 +36,7 @@ fn kill_repeatedly(gateway: &mut Gateway, kills: u64, dice: &mut Dice) {
     gateway.wait_healthy();
 }
 
-/// A real client that is killed while it joins and renews.
+/// A client program that is killed while it joins and renews.
 fn batter(machine: &Lychgate, token: &str, load: &Load, dice: &mut Dice) {
     let run = |args: &[&str], dice: &mut Dice| {
         let mut program: Program = machine.start(args);
@@ -55,7 +55,7 @@ fn batter(machine: &Lychgate, token: &str, load: &Load, dice: &mut Dice) {
     }
 }
 
-/// What the load left behind.
+/// The result of the load.
 struct Left {
     load: Arc<Load>,
     held: Vec<Held>,

@@ -20,20 +20,20 @@ struct Day<'a> {
     said: String,
 }
 
-/// A machine that is in, with its sshd.
+/// A machine that has joined, with its sshd.
 struct Machine {
     sshd: Sshd,
     _run: Program,
 }
 
 impl Day<'_> {
-    /// A command that `dev` prints, for another machine than its `machine-1`.
+    /// A command printed by `dev`, with another machine than `machine-1`.
     #[track_caller]
     fn printed(&self, heading: &str, machine: &str) -> String {
         below(&self.said, heading).replace("machine-1", machine)
     }
 
-    /// The commands below a line that begins so, up to the next such line.
+    /// The commands below a line with this beginning, up to the next such line.
     #[track_caller]
     fn all_printed(&self, heading: &str, machine: &str) -> Vec<String> {
         let lines = self.said.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
@@ -41,7 +41,7 @@ impl Day<'_> {
         commands.map(|line| line.trim().replace("machine-1", machine)).collect()
     }
 
-    /// It waits at the gate, and whoever hears its code lets it in.
+    /// The machine waits, and the person approves it with its code.
     #[track_caller]
     fn let_in(&self, name: &str) {
         let join = self.printed("join a machine", name);
@@ -55,7 +55,7 @@ impl Day<'_> {
         assert_eq!(joining.end_within(PATIENCE).code, 0);
     }
 
-    /// A machine with an sshd that shows the gateway's certificate, exposed with whatever else there is.
+    /// A machine with an sshd that has a host certificate, exposed beside other services.
     #[track_caller]
     fn machine(&self, name: &str, more: &str) -> Machine {
         self.let_in(name);
@@ -76,7 +76,7 @@ impl Day<'_> {
         Machine { sshd, _run: run }
     }
 
-    /// Where the person's files are.
+    /// The person's folder.
     fn me(&self, file: &str) -> PathBuf {
         self.terminal.room.join("lychgate-dev/me").join(file)
     }
@@ -98,7 +98,7 @@ impl Day<'_> {
     }
 }
 
-/// `ssh` as somebody types it, with nobody there to answer a question.
+/// Runs `ssh` without a terminal, so that a prompt is a failure.
 fn asked_nothing(line: &str) -> String {
     let line = line.replace("root@", &format!("{}@", whoami()));
     format!("env -u SSH_AUTH_SOCK {line} -o BatchMode=yes")
@@ -139,7 +139,7 @@ fn two_machines_are_let_in_and_reached_by_ssh_and_curl() {
     began.assert_within(Duration::from_secs(8), "the lock and its end");
 }
 
-/// ssh with what `ssh-config` writes: by our program, and by openssl alone.
+/// ssh with both configurations of `ssh-config`: with our program, and with openssl alone.
 #[track_caller]
 fn by_stock_ssh(day: &Day<'_>) {
     let printed = day.all_printed("the same with stock ssh", "machine-1");
@@ -161,7 +161,7 @@ fn by_stock_ssh(day: &Day<'_>) {
     assert!(openssl.contains("s_client") && !openssl.contains("connect --helper"), "{openssl}");
 }
 
-/// curl with the person's certificate, by the address at the end of what `dev` says.
+/// curl with the person's certificate, with the address printed last by `dev`.
 #[track_caller]
 fn by_curl(day: &Day<'_>) {
     let (_, proxy) = day.said.split_once("   proxy ").unwrap();

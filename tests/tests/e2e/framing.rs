@@ -7,7 +7,7 @@ use tests::raw::Raw;
 use tests::tls;
 use wire::problem::Problem;
 
-/// Each breaks one rule; `HOST` stands for the right host. After each the same connection would carry a good request.
+/// Each breaks one rule; `HOST` is replaced by the right host. After each a valid request follows on the same connection.
 const REFUSED: &[(&str, &str)] = &[
     ("bare line feeds", "GET /healthz HTTP/1.1\nHost: HOST\n\n"),
     ("one bare line feed", "GET /healthz HTTP/1.1\r\nHost: HOST\nX: y\r\n\r\n"),
@@ -98,7 +98,7 @@ fn ambiguous_requests_are_refused_and_end_the_connection() {
     }
 }
 
-/// Whatever is refused says so in a problem document, under the id that its header has.
+/// Every refusal is a problem document with the id in its header.
 fn problem(what: &str, status: u16, head: &str, body: &str) {
     let problem: Problem = serde_json::from_str(body).unwrap_or_else(|e| panic!("{what}: {e}: {head} {body}"));
     assert_eq!(problem.status, status, "{what}: {body}");
@@ -162,7 +162,7 @@ fn bodies_are_taken_as_the_document_says() {
     }
 }
 
-/// For balancers, whose checks are older than `Host`.
+/// Health checks of balancers that send HTTP/1.0 without `Host`.
 #[test]
 fn health_is_told_to_older_clients() {
     let gateway = Setup::default().start();

@@ -11,13 +11,13 @@ use tests::wait::{PATIENCE, eventually};
 use crate::joined;
 use crate::rig::{Connected, Echo, Helpers, Running, metric, sessions};
 
-/// Programs in all.
+/// Total number of programs.
 const PROGRAMS: usize = 100;
 
-/// Of which so many run at a time: each is a process.
+/// Number of concurrent programs, each a process.
 const AT_A_TIME: usize = 10;
 
-/// `connect --helper` from its begin to its end: one line there and back.
+/// A complete `connect --helper`: one line and its echo.
 #[track_caller]
 fn passes(person: &Lychgate, line: &str) {
     let mut child = person
@@ -36,7 +36,7 @@ fn passes(person: &Lychgate, line: &str) {
     assert_eq!((heard.as_str(), said.as_str()), (line, ""));
 }
 
-/// All of them, so many at a time.
+/// Runs all programs, [`AT_A_TIME`] at a time.
 fn all_pass(person: &Lychgate) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use tests::gateway::{Gateway, Setup};
 /// A user that owns nothing else.
 const NOBODY: u32 = 65534;
 
-/// Whether this can be tried: only root can be others.
+/// Whether the test can run: only root can switch users.
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -137,7 +137,7 @@ fn what_others_could_have_written_is_not_believed() {
     gateway.start();
 }
 
-/// No secret in an argument: whoever looks at the list of processes sees what `dev` starts.
+/// `dev` passes no secret as argument, which the process list would show.
 #[test]
 fn dev_gives_the_token_by_standard_input() {
     let room = tempfile::tempdir().unwrap();

@@ -8,10 +8,10 @@ use crate::{at_the_gate, joined, request_id};
 
 const DOCUMENT: &str = include_str!("../../../docs/json.md");
 
-/// Members whose value is a map of names that are not ours.
+/// Members whose value is a map with free names.
 const MAPS: [&str; 4] = ["labels", "claimed", "verified", "detail"];
 
-/// Members that are not always there.
+/// Optional members.
 const SOMETIMES: [&str; 8] = ["next", "ended", "tunnel", "convergence", "instance", "taken", "last_seen", "renaming"];
 
 /// The example for a command: the block behind the heading that names it.
@@ -24,7 +24,7 @@ fn example(command: &str) -> Value {
     serde_json::from_str(block.split_once("```").unwrap().0).unwrap_or_else(|e| panic!("`{command}`: {e}"))
 }
 
-/// Every member that is there is in the example with the same type, and every one of the example is there.
+/// Output and example have the same members with the same types.
 #[track_caller]
 fn check(command: &str, got: &Value) {
     same(command, "", &example(command), got);

@@ -101,7 +101,7 @@ fn a_lock_cuts_an_idle_connection_within_a_second() {
     assert_eq!(kept.response().unwrap().0, 200);
 }
 
-/// Renewals run all the while; none that began after the lock was acknowledged may succeed.
+/// Concurrent renewals: none that began after the lock was acknowledged may succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_locked_while_it_renews() {
     let gateway = Setup::default().start();

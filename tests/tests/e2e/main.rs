@@ -61,7 +61,7 @@ use tests::device::Outcome;
 use tests::gateway::Gateway;
 use tests::program::{Ended, Program};
 
-/// A machine that asked to join without a token, with the code on its screen.
+/// A waiting machine, with the waiting code from its output.
 struct AtTheGate {
     machine: Lychgate,
     join: Program,
@@ -74,13 +74,13 @@ fn at_the_gate(gateway: &Gateway, name: &str) -> AtTheGate {
     at_the_gate_in(gateway, name, name)
 }
 
-/// The same, with a directory that is not called like the machine.
+/// As [`at_the_gate`], with another name for the directory.
 #[track_caller]
 fn at_the_gate_in(gateway: &Gateway, dir: &str, name: &str) -> AtTheGate {
     show_up(gateway, gateway.client(dir), name)
 }
 
-/// The same, with the client under another program.
+/// As [`at_the_gate`], with the client run under another program.
 #[track_caller]
 fn at_the_gate_under(gateway: &Gateway, name: &str, wrapper: &[String]) -> AtTheGate {
     show_up(gateway, gateway.client(name).under(wrapper), name)
@@ -111,14 +111,14 @@ fn request_id(person: &Lychgate, name: &str) -> String {
     wanted[0]["id"].as_str().unwrap().to_owned()
 }
 
-/// A refusal at the keyboard: its exit code, and what it says.
+/// Panics unless a command failed with this exit code and message.
 #[track_caller]
 fn assert_says(refused: &Ended, code: i32, says: &str) {
     assert_eq!(refused.code, code, "{}", refused.stderr);
     assert!(refused.stderr.contains(says), "it does not say `{says}`\n{}", refused.stderr);
 }
 
-/// A refusal on the wire: its problem code, and what its detail or hint says.
+/// Panics unless a request was refused with this problem code, and this text in detail or hint.
 #[track_caller]
 fn assert_refused(outcome: &Outcome, code: &str, says: &str, what: &str) {
     assert_eq!(outcome.code().as_deref(), Some(code), "{what}: {outcome:?}");
@@ -141,7 +141,7 @@ fn joined(gateway: &Gateway, person: &Lychgate, name: &str) -> Lychgate {
     machine
 }
 
-/// The audit events of a kind, newest first or oldest first as the program gives them.
+/// The audit events of a kind, in the program's order.
 #[track_caller]
 fn audit(person: &Lychgate, event: &str) -> Vec<Value> {
     items(&person.json(&["audit", "--event", event]))

@@ -50,17 +50,17 @@ impl Namespace {
         (format!("10.77.{a}.{}", b + 1), format!("10.77.{a}.{}", b + 2))
     }
 
-    /// The address of the host in it, as we see it.
+    /// The address of the host in the namespace.
     pub fn inside(&self) -> String {
         self.addresses().1
     }
 
-    /// What comes before a command to run it there.
+    /// The command prefix that runs a program in the namespace.
     pub fn within(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
     }
 
-    /// A command there.
+    /// A command in the namespace.
     pub fn command(&self, words: &[&str]) -> Command {
         let within = self.within();
         let mut command = Command::new(&within[0]);
@@ -68,7 +68,7 @@ impl Namespace {
         command
     }
 
-    /// A gateway outside that it can reach, and its first person.
+    /// A gateway outside of the namespace, and its first person.
     #[track_caller]
     pub fn gateway(&self, mut setup: Setup) -> (Gateway, Lychgate) {
         let (outside, _) = self.addresses();
@@ -93,7 +93,7 @@ impl Namespace {
         (gateway, alice)
     }
 
-    /// A machine there that has joined.
+    /// A machine in the namespace that has joined.
     #[track_caller]
     pub fn machine(&self, gateway: &Gateway, alice: &Lychgate, name: &str) -> Lychgate {
         let machine = gateway.client(name).under(&self.within());
@@ -101,7 +101,7 @@ impl Namespace {
         machine
     }
 
-    /// A service there on 127.0.0.1:7 that says what it hears.
+    /// An echo service in the namespace on 127.0.0.1:7.
     #[track_caller]
     pub fn echo(&self, gateway: &Gateway) -> Program {
         let mut service = Program::start(&mut self.command(&["python3", "-u", "-c", ECHO]), gateway.room());
@@ -109,7 +109,7 @@ impl Namespace {
         service
     }
 
-    /// Cuts the cable in a way that neither end notices: what is sent is lost, and no error comes of it. Until the value is
+    /// Drops all packets of the link without an error, so that neither end notices. Until the value is
     /// dropped.
     #[track_caller]
     pub fn black_hole(&self) -> BlackHole<'_> {
@@ -123,7 +123,7 @@ impl Namespace {
         BlackHole(self)
     }
 
-    /// Both ends of the cable: how to get there, and what its table and its device are called.
+    /// Both ends of the link: command prefix, and names of nftables table and device.
     fn ends(&self) -> [(String, String, String); 2] {
         let name = &self.name;
         [

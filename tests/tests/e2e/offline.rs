@@ -7,10 +7,10 @@ use tests::wait::eventually;
 
 use crate::audit as events;
 
-/// What a gateway needs to make events of what was noted: it looks when it starts, and each minute.
+/// Time for the gateway to write the noted events: at its start, and every minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A command, and how many events of which kind there are after it.
+/// Runs a command, and checks the number of events of a kind after it.
 type Row = (&'static [&'static str], &'static [(&'static str, usize)]);
 
 const COMMANDS: [Row; 3] = [

@@ -13,7 +13,7 @@ use tests::wait::PATIENCE;
 use crate::rig::{Connected, Echo, Helpers, Running, connect, refused, sessions};
 use crate::{assert_says, audit, joined, token};
 
-/// Everybody may reach everything, so that the owner alone keeps people out; except what a rule forbids by its name.
+/// A policy that permits all access except to one service name, so that other refusals are the owner's.
 const OPEN: &str = "
 @id(\"all-connect\") permit(principal is Lychgate::Person, action == Lychgate::Action::\"connect\", resource)
   unless { principal in Lychgate::Group::\"lookers\" };
@@ -24,7 +24,7 @@ const OPEN: &str = "
   when { resource.name == \"payroll\" };
 ";
 
-/// Somebody who was invited into a group.
+/// A person who was invited into a group.
 #[track_caller]
 fn member(gateway: &Gateway, alice: &Lychgate, name: &str, group: &str) -> Lychgate {
     let person = gateway.client(name);
@@ -83,7 +83,7 @@ fn groups_let_in_people_and_keep_out_the_others() {
     alpha.run.expect_stdout("the owner sees who was refused", |out| out.contains(words).then_some(()));
 }
 
-/// Connects to a local address and says something; nothing comes back from where nobody leads.
+/// Connects to a local address and sends a line; `None` without a reply.
 fn heard_back(at: (Ipv4Addr, u16)) -> bool {
     let mut program = TcpStream::connect(at).unwrap();
     program.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -135,7 +135,7 @@ fn labels_let_in_machines_and_keep_out_the_others() {
     }
 }
 
-/// Of what one sees, one hears why one may not go there; of the rest, that it is not there (`access.rs`).
+/// A refusal gives the reason for machines that the person may see; other machines do not exist for them (`access.rs`).
 #[test]
 fn the_policy_refuses_by_no_rule_or_by_name() {
     let echo = Echo::start();

@@ -10,7 +10,7 @@ use tests::wait::{PATIENCE, Stopwatch, eventually};
 use crate::rig::{Connected, Echo, Running};
 use crate::{audit, joined};
 
-/// What "at once" may take on a busy machine.
+/// Time limit for "at once" on a busy machine.
 const SECONDS: Duration = Duration::from_secs(10);
 
 #[track_caller]
@@ -59,7 +59,7 @@ fn machines_that_are_asked_renew_when_they_next_call() {
     alice.refused(&["machines", "renew", "edge-9"]);
 }
 
-/// By its tunnel a machine hears of it at once: without one it would ask within the hour.
+/// With a tunnel the machine renews at once; without one it would query within an hour.
 #[test]
 fn machines_that_run_renew_within_seconds_and_nobody_notices() {
     let echo = Echo::start();

@@ -18,7 +18,7 @@ fn disk_state(folder: &std::path::Path) -> Vec<(std::path::PathBuf, u64, std::ti
     all
 }
 
-/// A backup from before a lock would lift it: the gateway notices and does not start.
+/// Restoring a backup from before a lock would lift the lock: the gateway detects it and does not start.
 #[test]
 fn a_store_older_than_its_last_lock_is_refused() {
     let mut gateway = Setup::default().start();
@@ -42,7 +42,7 @@ fn a_store_older_than_its_last_lock_is_refused() {
     assert!(refused.stderr.contains("--accept-rollback"), "{}", refused.stderr);
 }
 
-/// On another host nothing tells how far the store had come: it says so instead of forgetting locks in silence.
+/// On another host the lock epoch is unknown: the gateway reports that instead of silently forgetting locks.
 #[test]
 fn a_store_restored_on_another_host_wants_a_word() {
     let mut gateway = Setup::default().start();
@@ -61,7 +61,7 @@ fn a_store_restored_on_another_host_wants_a_word() {
     drop(alice);
 }
 
-/// One bad record: it is named, put aside, and refused by an import that is not told to put it aside.
+/// A damaged record is reported and skipped, and an import fails unless it is told to skip it.
 #[test]
 fn a_damaged_record_is_named_put_aside_and_not_imported_in_silence() {
     let mut gateway = Setup::default().start();

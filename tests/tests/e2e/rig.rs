@@ -17,7 +17,7 @@ use tests::wait::{PATIENCE, eventually};
 
 use crate::items;
 
-/// A service that says what it hears, line by line, on loopback. Ends with the test.
+/// A line echo service on loopback, which ends with the test.
 pub struct Echo(pub SocketAddr);
 
 impl Echo {
@@ -56,7 +56,7 @@ pub fn web(page: &'static str) -> SocketAddr {
     at
 }
 
-/// A machine that runs, exposing something, with its tunnel up.
+/// A running machine with exposed services, whose tunnel is up.
 pub struct Running {
     pub machine: Lychgate,
     pub run: Program,
@@ -71,7 +71,7 @@ impl Running {
     }
 }
 
-/// `lychgate connect` with its ends in our hands.
+/// `lychgate connect`, whose standard input and output the test controls.
 pub struct Connected {
     pub child: Child,
 }
@@ -104,14 +104,14 @@ impl Connected {
         assert_eq!(String::from_utf8_lossy(&heard), want);
     }
 
-    /// Says something and hears it come back: bytes pass both ways.
+    /// Sends a line and expects its echo.
     #[track_caller]
     pub fn passes(&mut self, line: &str) {
         self.say(line);
         self.hear(line);
     }
 
-    /// What it said at its end, and its exit code.
+    /// Its standard error and exit code.
     #[track_caller]
     pub fn end(mut self) -> (i32, String) {
         let status = eventually("the end of `connect`", PATIENCE, || self.child.try_wait().unwrap());
@@ -133,13 +133,13 @@ pub fn sessions(person: &Lychgate) -> Vec<Value> {
     items(&person.json(&["sessions", "list"]))
 }
 
-/// `CONNECT` as any client sends it; gives the status, the whole head and the body.
+/// `CONNECT` by an independent client; returns status, head and body.
 #[track_caller]
 pub fn connect(gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
     connect_at(&gateway.proxy(), gateway, who, target)
 }
 
-/// The same, where the gateway calls itself something else than where it listens.
+/// As [`connect`], to another address or server name of the proxy face.
 #[track_caller]
 pub fn connect_at(face: &Face, gateway: &Gateway, who: &Lychgate, target: &str) -> (u16, String, Value) {
     let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
@@ -149,7 +149,7 @@ pub fn connect_at(face: &Face, gateway: &Gateway, who: &Lychgate, target: &str) 
     (status, head, serde_json::from_str(&body).unwrap_or_default())
 }
 
-/// Holds a refusal against what it should say.
+/// Checks a refusal.
 #[track_caller]
 pub fn refused(answer: &(u16, String, Value), status: u16, code: &str, cause: &str) {
     let (found, head, body) = answer;
@@ -171,7 +171,7 @@ pub fn metric(gateway: &Gateway, who: &Lychgate, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no `{name}` in\n{text}")).parse().unwrap()
 }
 
-/// The helpers that programs started for the identity in a folder. They would outlive the test: dropped, they are ended.
+/// The helpers of the identity in a folder, which would survive the test: stopped when dropped.
 pub struct Helpers(PathBuf);
 
 impl Helpers {

@@ -12,7 +12,7 @@ use tests::wait::{PATIENCE, eventually};
 
 use crate::token;
 
-/// The gateway counts and notes once a minute.
+/// The gateway counts clients with old roots once a minute.
 const MINUTES: Duration = Duration::from_mins(3);
 
 struct Stage {
@@ -38,7 +38,7 @@ impl Stage {
         ended.stdout
     }
 
-    /// One step, and the reload that takes it over.
+    /// One command of the rotation, and the reload.
     fn step(&self, step: &str, name: &str) -> String {
         let said = self.done(&[step, name]);
         self.reload();

@@ -35,7 +35,7 @@ fn openssl(dir: &Path, args: &[&str]) -> Ended {
     run(Command::new("openssl").args(args).current_dir(dir), PATIENCE)
 }
 
-/// Asks for the leaf with a request that wants to be somebody else.
+/// Requests the certificate with a CSR that contains another name.
 #[track_caller]
 fn ask(gateway: &Gateway, who: &Lychgate) -> Value {
     let room = who.dir();
@@ -103,7 +103,7 @@ fn a_machine_serves_with_it_and_can_do_nothing_else() {
 /// without the TLS that the two speak with each other.
 struct Passing {
     raw: Raw,
-    /// Came and was not read yet.
+    /// Received and not read yet.
     unread: Vec<u8>,
     sent: Vec<u8>,
     heard: Vec<u8>,
@@ -235,7 +235,7 @@ fn what_crosses_the_gateway_is_ciphertext_to_the_machine_itself() {
     alpha.run.expect_stdout("the machine says why", |out| out.contains(says).then_some(()));
 }
 
-/// Every door of our own client seals by itself.
+/// `connect`, `forward` and `--reach` of our client seal by themselves.
 #[test]
 fn the_client_seals_at_every_door() {
     let echo = Echo::start();
@@ -309,7 +309,7 @@ fn what_is_not_sealed_is_refused_unless_it_was_asked_for() {
     alice.ok(&["connect", "alpha", "ssh"]);
 }
 
-/// Says something to a local port and hears it come back.
+/// Sends a line to a local port and expects its echo.
 #[track_caller]
 fn passes(at: SocketAddr, words: &[u8]) -> TcpStream {
     let mut program = TcpStream::connect(at).unwrap();

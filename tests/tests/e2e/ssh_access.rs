@@ -25,7 +25,7 @@ fn setup() -> Setup {
     Setup::default().policy(&rule)
 }
 
-/// A machine with a real sshd that shows the certificate it got, exposed and running.
+/// A running machine that exposes an sshd with a host certificate.
 struct Machine {
     running: Running,
     sshd: Sshd,
@@ -49,7 +49,7 @@ fn sshd_of(gateway: &Gateway, machine: &Lychgate, name: &str, under: Vec<String>
     Sshd::start(&gateway.room().join(format!("{name}_sshd")), &setup)
 }
 
-/// `ssh -F CONFIG ARGS`, with nobody there to answer a question.
+/// `ssh -F CONFIG ARGS` without a terminal, so that a prompt is a failure.
 fn ssh(config: &PathBuf, args: &[&str]) -> Command {
     let mut ssh = Command::new("ssh");
     ssh.arg("-F").arg(config).args(["-o", "BatchMode=yes", "-l", &whoami()]).args(args).env_remove("SSH_AUTH_SOCK");
@@ -105,7 +105,7 @@ fn ssh_by_name_through_the_helper_and_through_openssl() {
     assert_eq!(stranger.code, 255, "{}", stranger.stderr);
 }
 
-/// `lychgate ssh` in the place of ssh, behind the real programs that call it.
+/// `lychgate ssh` in place of ssh, called by rsync, scp, sftp and git.
 #[test]
 fn it_stands_wherever_ssh_does() {
     let gateway = setup().start();
@@ -223,7 +223,7 @@ fn a_port_leads_nowhere_else_and_the_host_key_is_checked() {
     }
 }
 
-/// The configuration is included in the person's own, once, whatever else stands there.
+/// The configuration is included in the person's own exactly once, whatever that contains.
 #[test]
 fn it_is_included_in_the_persons_own_configuration() {
     let gateway = setup().start();
@@ -244,7 +244,7 @@ fn it_is_included_in_the_persons_own_configuration() {
     }
 }
 
-/// A folder whose helper's socket has a longer path than a socket can have.
+/// A folder whose socket path is longer than a socket address allows.
 #[test]
 fn a_long_folder_has_a_helper_too() {
     let gateway = setup().start();
@@ -260,10 +260,10 @@ fn a_long_folder_has_a_helper_too() {
     assert_eq!(Helpers::of(alice.dir()).ids().len(), 1);
 }
 
-/// Says that it has begun, and stays until its session ends.
+/// A remote command that prints a line and runs until its session ends.
 const STAY: &str = "echo begun; exec tail --pid=$PPID -f /dev/null";
 
-/// How many processes one has started that are still there.
+/// The number of running child processes of a process.
 fn children(id: u32) -> usize {
     let parent = |entry: std::io::Result<std::fs::DirEntry>| -> Option<u32> {
         let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
@@ -273,7 +273,7 @@ fn children(id: u32) -> usize {
     std::fs::read_dir("/proc").unwrap().filter_map(parent).filter(|parent| *parent == id).count()
 }
 
-/// ssh is handed the connection itself, so nothing of ours stands between it and the helper.
+/// ssh gets the connection's descriptor, so that no process of ours is between it and the helper.
 #[test]
 fn ssh_takes_the_open_connection_from_the_helper() {
     let gateway = setup().start();

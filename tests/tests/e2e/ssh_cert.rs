@@ -21,7 +21,7 @@ fn setup() -> Setup {
     Setup::default().policy(&rule)
 }
 
-/// A machine with an sshd that shows the certificate it got.
+/// A machine whose sshd has a host certificate.
 struct Stage {
     gateway: Gateway,
     alice: Lychgate,

@@ -15,7 +15,7 @@ use tests::wait::{PATIENCE, eventually, unix_now};
 
 use crate::{assert_refused, assert_says, audit, items, token};
 
-/// A running gateway with somebody who makes tokens, and a stranger's TLS client.
+/// A running gateway with a person who makes tokens, and a TLS client without certificate.
 struct Gate {
     gateway: Gateway,
     alice: Lychgate,
@@ -136,10 +136,10 @@ fn assemble(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", part(header), part(claims))
 }
 
-/// What is lost of a token that was cut short: a part of its signature.
+/// Number of characters by which a token is truncated: a part of its signature.
 const CUT: usize = 22;
 
-/// Every way to bend a good token, and what the gateway says to it.
+/// Changes of a valid token, and the gateway's refusals.
 fn bent(token: &str) -> Vec<(&'static str, String, &'static str)> {
     let (header, claims, signature) = parts(token);
     let with = |key: &str, value: Value| {

@@ -21,7 +21,7 @@ use tests::wait::{PATIENCE, eventually};
 use crate::rig::{Connected, Helpers, Running, sessions};
 use crate::{audit, joined};
 
-/// A service that sends a little at a time, until it is told how to end.
+/// A service that sends data slowly, until the test ends it.
 struct Dump {
     at: SocketAddr,
     close: Arc<AtomicBool>,
@@ -99,7 +99,7 @@ impl Drop for Transfer {
     }
 }
 
-/// A program of a machine that reads from a port of `--reach`, which has no exit code to look at: it sees an end or an error.
+/// A program that reads from a port of `--reach`. It has no exit code; the test checks whether it sees end of file or an error.
 struct Reader {
     what: String,
     program: TcpStream,
@@ -125,7 +125,7 @@ impl Reader {
         all
     }
 
-    /// Whether it ended as a whole does.
+    /// Whether it ended as complete data does.
     fn ended_well(mut self) -> bool {
         match std::io::copy(&mut self.program, &mut std::io::sink()) {
             Ok(_) => true,
@@ -137,7 +137,7 @@ impl Reader {
     }
 }
 
-/// Everything that can end them, in one place.
+/// The setup for all kinds of ends.
 struct Stage {
     gateway: Gateway,
     alice: Lychgate,
@@ -145,11 +145,11 @@ struct Stage {
     dump: Dump,
 }
 
-/// Lets machines reach what is exposed.
+/// A rule that permits `reach` for machines.
 const RULE: &str = "@id(\"agents-reach\") permit(principal is Lychgate::Machine, action == Lychgate::Action::\"reach\", \
                     resource is Lychgate::Service);";
 
-/// Opens one transfer of each kind, ends them, and looks what each says and exits with.
+/// Opens one transfer of each kind, ends them, and checks the message and exit code of each.
 #[track_caller]
 fn check(end: impl FnOnce(&mut Stage), exit: i32, says: &str) {
     let dump = Dump::start();

@@ -23,7 +23,7 @@ fn a_wrong_pin() {
     machine.ok(&["join", &token(&alice, &[]), "--name", "edge-07"]);
 }
 
-/// A token that leads to another gateway than the one whose pin it carries: somebody else's machine at its address.
+/// A token whose address belongs to another gateway than its pin.
 #[test]
 fn another_gateway_at_the_tokens_address() {
     let (expected, impostor) = (Setup::default().start(), Setup::default().start());
@@ -60,7 +60,7 @@ fn a_certificate_for_another_name() {
     assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
 }
 
-/// After the machine joined, somebody else's gateway answers at the same address.
+/// After the machine has joined, another gateway answers at the same address.
 #[test]
 fn another_authority_after_joining() {
     let mut gateway = Setup::default().start();

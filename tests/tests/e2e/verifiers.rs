@@ -12,7 +12,7 @@ use tests::wait::{PATIENCE, eventually};
 
 use crate::joined;
 
-/// A gateway, a machine, a person, and what a server is given.
+/// A gateway, a machine, a person, and the files for a server.
 struct Stage {
     gateway: Gateway,
     alice: Lychgate,
@@ -89,7 +89,7 @@ fn openssl_checks_the_whole_chain() {
     assert!(revoked.code != 0 && revoked.stderr.contains("certificate revoked"), "{}", revoked.stderr);
 }
 
-/// The lists may be kept, and are asked for again by what they are.
+/// Revocation lists are cacheable, with validators for conditional requests.
 #[test]
 fn lists_are_not_sent_twice() {
     let stage = Stage::set();
@@ -152,7 +152,7 @@ impl Kind {
         }
     }
 
-    /// The line of the guide that keeps out whoever is no machine.
+    /// The line of the guide that refuses clients other than machines.
     fn machines_only(self) -> &'static str {
         match self {
             Self::Nginx => "if ($is_machine = 0) { return 403; }\n",

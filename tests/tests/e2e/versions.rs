@@ -21,7 +21,7 @@ use wire::enroll::PRIOR_CERTIFICATE_CONTEXT;
 use crate::hostile::peer::{CONTROL, Peer};
 use older::Older;
 
-/// What each type of 0.1.0 had, demanded and refused.
+/// The members of each type of 0.1.0, the required ones, and whether unknown ones were refused.
 static TYPES: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../wire/tests/recorded/0.1.0/types.json")).unwrap());
 
@@ -35,7 +35,7 @@ fn recorded(samples: &str) -> Value {
     samples[0].clone()
 }
 
-/// A reply that a client of 0.1.0 can read: everything it demands is there.
+/// Checks that a client of 0.1.0 can read a reply: all required members are present.
 #[track_caller]
 fn read(kind: &str, status: u16, reply: &Reply) -> Value {
     assert_eq!(reply.status, status, "{reply}");
@@ -60,7 +60,7 @@ impl OldMachine {
         Self { enroll: gateway.enroll(), manage: gateway.manage(), anonymous, key: Key::generate() }
     }
 
-    /// What it says of itself, with its key and this evidence.
+    /// Its enrollment request, with this evidence.
     fn request(&self, name: &str, evidence: &Value) -> Value {
         let mut request = recorded(include_str!("../../../wire/tests/recorded/0.1.0/enroll-request.json"));
         request["csr"] = json!(self.key.csr);
@@ -199,7 +199,7 @@ fn an_older_machine_holds_a_tunnel() {
     demands(&heartbeat, "heartbeat", &["number", "epoch", "time", "reconnect_within_ms"]);
 }
 
-/// What 0.1.0 did and is refused today, on purpose.
+/// Requests of 0.1.0 that are refused today on purpose.
 #[test]
 fn what_an_older_client_is_refused() {
     let gateway = Setup::default().start();

@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Source {
     /// Its module, from the root of the crate: `edge::tunnel`.
     pub module: String,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
 /// One layer of a program.
 pub struct Layer {
-    /// Its modules, by their first part.
+    /// Its modules, by the first segment of their path.
     pub modules: &'static [&'static str],
-    /// The modules of other layers that it may use, by their first part.
+    /// The modules of other layers that it may use, by the first segment of their path.
     pub may_use: &'static [&'static str],
     /// The crates that it may not use.
     pub no_crates: &'static [&'static str],
 }
 
-/// What of a crate may be used where the crate as such may not, by the beginning of a path.
+/// Path prefixes of a crate that may be used where the rest of the crate may not.
 pub type Shared = &'static [&'static str];
 
 /// One module uses another, or something of another crate.
@@ -40,7 +40,7 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The text without comments and without what stands between quotes.
+/// The text without comments and string contents.
 fn code(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
@@ -208,7 +208,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Where a path leads that a module names, among the modules there are.
+/// Resolves a path used by a module to an existing module.
 fn resolve(path: &[String], module: &str, modules: &BTreeSet<&str>) -> Option<Use> {
     let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
     let mut rest = path;
@@ -301,7 +301,7 @@ fn first(module: &str) -> &str {
     module.split("::").next().unwrap_or_default()
 }
 
-/// The uses that point up, or at a crate that the layer may not know.
+/// The uses of higher layers, and of crates that the layer may not use.
 pub fn upward(layers: &[Layer], shared: Shared, uses: &BTreeSet<Use>) -> BTreeSet<String> {
     let mut complaints = BTreeSet::new();
     for one in uses.iter().filter(|one| !one.from.is_empty()) {
@@ -324,7 +324,7 @@ pub fn upward(layers: &[Layer], shared: Shared, uses: &BTreeSet<Use>) -> BTreeSe
     complaints
 }
 
-/// The circles among the modules of each folder, each as `folder: its modules`. A module counts with all that lies below it.
+/// The cycles among the modules of each folder, each as `folder: its modules`. A module includes all modules below it.
 pub fn circles(uses: &BTreeSet<Use>) -> BTreeSet<String> {
     let mut folders: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for one in uses.iter().filter(|one| !one.outside) {
@@ -351,7 +351,7 @@ pub fn circles(uses: &BTreeSet<Use>) -> BTreeSet<String> {
     found
 }
 
-/// What a module reaches by one step or more.
+/// The modules that a module uses directly or indirectly.
 fn reached<'a>(graph: &'a BTreeMap<String, BTreeSet<String>>, from: &String) -> BTreeSet<&'a String> {
     let mut found = BTreeSet::new();
     let mut next: Vec<&String> = graph.get(from).into_iter().flatten().collect();
@@ -363,7 +363,7 @@ fn reached<'a>(graph: &'a BTreeMap<String, BTreeSet<String>>, from: &String) -> 
     found
 }
 
-/// What is found and not expected, and what is expected and not found.
+/// Unexpected and missing entries.
 pub fn differences(found: &BTreeSet<String>, expected: &[&str]) -> Vec<String> {
     let expected: BTreeSet<String> = expected.iter().map(|one| (*one).to_owned()).collect();
     let new = found.difference(&expected).map(|one| format!("new: {one}"));

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use layers::{Layer, Source};
 
-/// Longest source file, in lines: past it, a file holds two subjects.
+/// Longest source file, in lines: a longer one has two subjects.
 const FILE_LINES_MAX: usize = 600;
 
-/// What holds no source.
+/// Folders without sources.
 const NOT_OURS: &[&str] = &[".git", "target", "lychgate-dev"];
 
 fn root() -> PathBuf {
@@ -92,7 +92,7 @@ fn architecture_names_every_crate() {
     report("ARCHITECTURE.md does not name these crates", complaints);
 }
 
-/// What stands between backquotes and looks like a path from the root of the repository.
+/// The texts between backquotes that look like paths from the root of the repository.
 fn quoted_paths(text: &str) -> BTreeSet<String> {
     let in_repository = |word: &&str| {
         let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
@@ -163,7 +163,7 @@ fn every_attestor_is_listed() {
     report("`ALL` in gateway/src/attest/mod.rs lacks these files", complaints);
 }
 
-/// What opens sockets, speaks HTTP, or has a runtime.
+/// Crates for sockets, HTTP, or a runtime.
 const RUNTIME: &[&str] = &["tokio", "tokio_util", "tokio_rustls", "hyper", "hyper_util", "http", "axum"];
 
 /// The same, and the types of the wire.
@@ -211,7 +211,7 @@ const GATEWAY: &[Layer] = &[
 /// Of `wire`, what both ends hold to and is no message: sizes, how JSON is read, what names a service, and what is signed.
 const SHARED: &[&str] = &["wire::limits", "wire::strict", "wire::tunnel::is_service_name", "wire::ssh::proof_message"];
 
-/// What of the gateway points up and is to be untied.
+/// Known uses of higher layers in the gateway, to be removed.
 const GATEWAY_UP: &[&str] = &[
     "attest::join_token -> wire::enroll",
     "attest::prior_certificate -> wire::enroll",
@@ -219,7 +219,7 @@ const GATEWAY_UP: &[&str] = &[
     "core::token -> wire::enroll",
 ];
 
-/// The circles in the folders of the gateway: tables with their handlers, and what is to be untied.
+/// Known cycles in the folders of the gateway: tables with their handlers, and cycles to be removed.
 const GATEWAY_CIRCLES: &[&str] = &[
     // The table of endpoints and its handlers.
     "edge: content endpoints fronts headers http",
@@ -253,7 +253,7 @@ const CLIENT: &[Layer] = &[
     Layer { modules: &["text"], may_use: &[], no_crates: RUNTIME },
 ];
 
-/// The crates below the two programs, and what none of them may name.
+/// The crates below the two programs, and the crates that they may not use.
 const PURE: &[(&str, &[&str])] = &[
     ("pki/src", &["tokio::", "hyper::", "wire::", "policy::"]),
     ("policy/src", &["tokio::", "hyper::", "wire::", "pki::"]),
@@ -309,7 +309,7 @@ fn no_folder_of_the_gateway_has_a_circle() {
     report("circles, against GATEWAY_CIRCLES", layers::differences(&found, GATEWAY_CIRCLES));
 }
 
-/// What is compiled for one platform only has the same names for each.
+/// Platform modules have the same names for each platform.
 const SHARED_NAMES: &[&str] = &[
     "LocalListener: platform::other, platform::unix",
     "LocalStream: platform::other, platform::unix",

@@ -45,7 +45,7 @@ pub struct AccessSize {
 }
 
 impl AccessSize {
-    /// What the published figures come from.
+    /// For the published figures.
     pub const FULL: Self = Self {
         rounds: 5,
         tunnels: [5_000, 18_000],
@@ -58,7 +58,7 @@ impl AccessSize {
         peers: 300,
     };
 
-    /// To see that it works.
+    /// For a test of the benchmark.
     pub const QUICK: Self = Self {
         rounds: 3,
         tunnels: [300, 600],

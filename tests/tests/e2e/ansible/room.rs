@@ -16,14 +16,14 @@ use tests::wait::eventually;
 
 use crate::token;
 
-/// A playbook of a few tasks on a slow machine that does other things too.
+/// Time limit of a playbook on a slow machine under load.
 pub(super) const ANSIBLE_TIME: Duration = Duration::from_secs(180);
 
 /// How long `ssh` keeps a connection for the next task, as the user's own `ssh_args` say: what is generated must leave that
 /// alone. Ansible's default of a minute runs out between two plays on a busy machine, and a second login is then no fault.
 pub(super) const KEPT_FOR: &str = "ControlPersist=3600s";
 
-/// What the robot that runs Ansible may do, and nothing else: look, and say how it went.
+/// The controller's rights: read machines, and report results.
 pub(super) const ROBOT: &str = r#"
 @id("robot")
 permit (
@@ -39,10 +39,10 @@ permit (
 ) when { resource.name == "ssh" };
 "#;
 
-/// The two ways to read the machines.
+/// The two inventories.
 pub(super) const INVENTORIES: [&str; 2] = ["inventory.sh", "site.lychgate.yml"];
 
-/// A gateway, a robot, and a place where Ansible runs and leaves its files.
+/// A gateway, the controller's identity, and a folder for Ansible.
 pub(super) struct Room {
     pub(super) gateway: Gateway,
     pub(super) alice: Lychgate,
@@ -117,7 +117,7 @@ impl Room {
         self.file(name)
     }
 
-    /// One of Ansible's programs, with nothing of the user's own in its way.
+    /// A program of Ansible, without the user's configuration.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let settings = std::env::vars_os().map(|(name, _)| name);
@@ -156,7 +156,7 @@ impl Room {
     }
 }
 
-/// A value without the marks by which Ansible shows that a text is not rendered as a template.
+/// A value without Ansible's markers of unsafe text.
 pub(super) fn plain(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(plain).collect(),
@@ -168,7 +168,7 @@ pub(super) fn plain(value: Value) -> Value {
     }
 }
 
-/// Expects a program to end with a code.
+/// Panics unless a program exited with this code.
 #[track_caller]
 pub(super) fn ended(command: &mut Command, code: i32) -> Ended {
     let ended = run(command, ANSIBLE_TIME);
@@ -186,7 +186,7 @@ pub(super) fn person(gateway: &Gateway, alice: &Lychgate, name: &str, more: &[&s
     person
 }
 
-/// A machine that has joined, with what its token gives it.
+/// A machine that has joined, with the labels of its token.
 pub(super) fn machine(room: &Room, name: &str, token_args: &[&str], join_args: &[&str]) {
     let mut join = vec!["join".to_owned(), token(&room.alice, token_args), "--name".to_owned(), name.to_owned()];
     join.extend(join_args.iter().map(|&arg| arg.to_owned()));
@@ -227,7 +227,7 @@ impl Sshd {
         Self { port, program }
     }
 
-    /// Connections that somebody logged in by.
+    /// The number of connections with a login.
     pub(super) fn logins(&self) -> usize {
         self.program.stderr().matches("Accepted publickey").count()
     }
@@ -243,7 +243,7 @@ pub(super) fn host_name(machine: &str) -> String {
     format!("{machine}.machine.{TRUST_DOMAIN}")
 }
 
-/// How `ssh` reaches the machines, in the place where the inventory looks for it: through the gateway, by the robot's helper.
+/// Writes the configuration of `ssh` where the inventory expects it: through the gateway, with the controller's helper.
 /// The host's key is checked, under the machine's name. (With what `ssh-config` writes there is no key of anybody's own:
 /// `ssh_access.rs`.)
 pub(super) fn ssh_config(room: &Room, machines: &[&str]) {
@@ -268,7 +268,7 @@ pub(super) fn ssh_config(room: &Room, machines: &[&str]) {
     fs::write(dir.join("config"), config).unwrap();
 }
 
-/// The connections that `ssh` keeps open for the next task; dropped, they are closed.
+/// The persistent connections of `ssh`, closed when this is dropped.
 pub(super) struct Kept(pub(super) PathBuf);
 
 impl Kept {

@@ -14,7 +14,7 @@ use super::Site;
 use super::peer::{Connect, Peer};
 use crate::audit;
 
-/// A connection that asks for a stream.
+/// A dial-back connection for a stream.
 struct Dialed {
     raw: Raw,
     frames: Frames,
@@ -49,7 +49,7 @@ impl Dialed {
     }
 }
 
-/// Mallory with a tunnel, and alice's session to it: her end, the stream, and its ticket.
+/// Mallory's tunnel, and alice's session to it: her end, the stream, and its ticket.
 #[track_caller]
 fn open(site: &Site, mallory: &mut Peer) -> (Connect, u32, String) {
     let mut connect = site.asking("echo.mallory:1");

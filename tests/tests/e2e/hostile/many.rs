@@ -7,7 +7,7 @@ use super::peer::Connect;
 use super::{Site, assert_passes, echo};
 use crate::assert_says;
 
-/// What the gateway leaves to others of a machine's 64 streams.
+/// Number of a machine's 64 streams that one person cannot use.
 const STREAMS_TO_ONE_MACHINE: usize = 56;
 
 #[test]

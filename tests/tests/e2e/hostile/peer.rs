@@ -22,7 +22,7 @@ pub const PING: u8 = 2;
 pub const SYN: u16 = 1;
 pub const ACK: u16 = 2;
 
-/// The stream of the control conversation: the first that a client opens.
+/// The control stream: the first that a client opens.
 pub const CONTROL: u32 = 1;
 
 pub fn header(kind: u8, flags: u16, stream: u32, length: usize) -> Vec<u8> {
@@ -33,13 +33,13 @@ pub fn header(kind: u8, flags: u16, stream: u32, length: usize) -> Vec<u8> {
     head
 }
 
-/// One connection with yamux on it.
+/// A yamux connection.
 pub struct Peer {
     pub raw: Raw,
     unread: Vec<u8>,
     heard: BTreeMap<u32, Frames>,
     pub bytes: BTreeMap<u32, Vec<u8>>,
-    /// Streams that the gateway opened and nobody answered yet.
+    /// Streams opened by the gateway, without a reply yet.
     pub inbound: Vec<u32>,
     pub closed: BTreeSet<u32>,
     pongs: usize,
@@ -81,7 +81,7 @@ impl Peer {
         self.data(stream, &encode(frame).unwrap()).unwrap();
     }
 
-    /// Says hello and exposes `services`; comes back when it is welcome.
+    /// Sends a hello that exposes `services`, and waits for the welcome.
     #[track_caller]
     pub fn come_up(&mut self, services: &[&str]) {
         self.hello(services);
@@ -95,7 +95,7 @@ impl Peer {
         self.open_with(CONTROL, &encode(&FromMachine::Hello(Hello { client: "raw".into(), services })).unwrap());
     }
 
-    /// Comes back when the gateway has let this connection in: a client's handshake is done before the gateway's is.
+    /// Waits until the gateway has accepted this connection: a client's handshake ends before the gateway's.
     #[track_caller]
     pub fn ping(&mut self) {
         let before = self.pongs;
@@ -105,13 +105,13 @@ impl Peer {
         }
     }
 
-    /// Asks for a service on a stream of its own.
+    /// Requests a service on a new stream.
     pub fn reach(&mut self, stream: u32, service: &str, machine: &str) {
         let reach = Reach { service: service.to_owned(), machine: machine.to_owned() };
         self.open_with(stream, &encode(&reach).unwrap());
     }
 
-    /// Waits for the gateway to open a stream, and says what it is for.
+    /// Waits for the gateway to open a stream; returns its open frame.
     #[track_caller]
     pub fn asked(&mut self) -> (u32, Open) {
         while self.inbound.is_empty() {
@@ -123,7 +123,7 @@ impl Peer {
         (stream, self.frame(stream).expect("it ended instead"))
     }
 
-    /// Lets in whoever the gateway leads here next.
+    /// Accepts the next stream of the gateway.
     #[track_caller]
     pub fn let_in(&mut self) -> u32 {
         let (stream, _) = self.asked();
@@ -131,7 +131,7 @@ impl Peer {
         stream
     }
 
-    /// The next frame on a stream; nothing when there is none any more.
+    /// The next frame on a stream; `None` at its end.
     pub fn frame<T: DeserializeOwned>(&mut self, stream: u32) -> Option<T> {
         loop {
             let frames = self.heard.entry(stream).or_default();
@@ -145,7 +145,7 @@ impl Peer {
         }
     }
 
-    /// What the gateway says at the end, whatever else it says before.
+    /// The gateway's closing frame; earlier frames are skipped.
     #[track_caller]
     pub fn last_words(&mut self) -> wire::tunnel::Closing {
         loop {
@@ -215,7 +215,7 @@ impl Answer {
         lines.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim()).next()
     }
 
-    /// Holds a refusal against what it should say: in the status line, in `Proxy-Status` and in the problem.
+    /// Checks a refusal: its status line, `Proxy-Status` and problem document.
     #[track_caller]
     pub fn assert_refused(&self, status: u16, code: &str, error: &str, says: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -271,7 +271,7 @@ impl Connect {
         answer
     }
 
-    /// Bytes of the service, exactly these.
+    /// Expects exactly these bytes of the service.
     #[track_caller]
     pub fn hear(&mut self, want: &[u8]) {
         while self.ahead.len() < want.len() {
@@ -283,7 +283,7 @@ impl Connect {
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(want));
     }
 
-    /// Whether it ends with nothing more on it.
+    /// Whether it ends without further bytes.
     pub fn ends(&mut self) -> bool {
         self.ahead.is_empty() && self.raw.closed()
     }

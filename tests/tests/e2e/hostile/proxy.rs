@@ -12,7 +12,7 @@ use crate::audit;
 
 const GOOD: &str = "CONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\n";
 
-/// What is refused, and by which words.
+/// Refused requests, and their messages.
 const REFUSED: &[(&str, &str)] = &[
     ("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\n", "is an address; CONNECT names a service"),
     ("CONNECT [::1]:22 HTTP/1.1\r\nHost: [::1]:22\r\n\r\n", "is an address"),
@@ -41,7 +41,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("\r\nCONNECT echo.alpha:1 HTTP/1.1\r\nHost: echo.alpha:1\r\n\r\n", "malformed"),
 ];
 
-/// Each is refused, whatever else is sent with it is not read as a request, and the connection ends.
+/// Each is refused, the bytes after it are not read as a request, and the connection ends.
 #[test]
 fn what_is_refused_ends_the_connection_and_what_follows_is_never_read() {
     let mut site = Site::open(Setup::default());
@@ -137,7 +137,7 @@ fn a_slow_head_is_cut() {
     site.assert_served();
 }
 
-/// The bare bytes of a service, by name, on a shared port.
+/// Raw bytes of a service, selected by server name, on a shared port.
 #[test]
 fn a_name_leads_people_to_a_service_and_nobody_else() {
     let mut site = Site::open(Setup::default().shared());

@@ -15,7 +15,7 @@ use super::peer::{Answer, CONTROL, Connect};
 use super::{Site, assert_passes, deaf, echo, fountain};
 use crate::{audit, items};
 
-/// From a person's request to the gateway's own answer in the machine's place.
+/// Time from a person's request to the gateway's own reply for a machine that does not answer.
 const OPEN_TIME: Duration = Duration::from_secs(12);
 
 fn sessions(site: &Site) -> Vec<Value> {
@@ -179,7 +179,7 @@ fn a_machine_that_stands_still_is_noticed_and_comes_back_by_itself() {
     });
 }
 
-/// Streams of a tunnel that is gone end, even if the service behind them would hold its end for ever.
+/// Streams of a lost tunnel end, even if their service never closes.
 #[test]
 fn a_service_that_never_closes_keeps_nothing_of_a_lost_tunnel() {
     let mut site = Site::open(Setup::default());

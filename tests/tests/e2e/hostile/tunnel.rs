@@ -16,7 +16,7 @@ use crate::audit;
 /// and 64 for a helper; without a limit they would be 2,500.
 const MEMORY_MOST: u64 = 100;
 
-/// Opens 10,000 streams, as many as the other side lets pass.
+/// Opens up to 10,000 streams, until the peer refuses.
 fn open_streams(peer: &mut Peer, first: u32) {
     for hundred in 0..100_u32 {
         let ids = (0..100).map(|one| first + 2 * (100 * hundred + one));
@@ -51,7 +51,7 @@ fn a_machine_that_opens_ten_thousand_streams_loses_its_tunnel() {
     drop(site.mallory_up());
 }
 
-/// A session that was open on the connection has its own reason in the audit.
+/// A session on the connection has its own reason in the audit event.
 #[track_caller]
 fn assert_limit(site: &Site, machine: &str) {
     eventually("it ended by the limit", PATIENCE, || {
@@ -115,7 +115,7 @@ fn whoever_says_no_hello_is_let_go_after_ten_seconds() {
     site.assert_healthy();
 }
 
-/// Says this first; gives the gateway's last word.
+/// Sends these bytes first; returns the gateway's closing frame.
 #[track_caller]
 fn says_first(site: &Site, bytes: &[u8], words: &str) {
     let mut mallory = Peer::tunnel(&site.gateway.manage(), &site.mallory);
@@ -220,8 +220,8 @@ fn a_hello_that_was_overtaken_does_not_throw_out_the_tunnel_that_came_after() {
     assert_eq!(new.last_words().reason, Reason::Replaced);
 }
 
-/// A key that was copied shows itself by a second tunnel from elsewhere. A machine that comes back from where it was does not,
-/// nor one that had gone before.
+/// A second tunnel from another address indicates a copied key. A reconnect from the same address does not,
+/// nor one after the first tunnel has ended.
 #[test]
 fn a_second_tunnel_from_elsewhere_is_written_down() {
     let site = Site::open(Setup::default());

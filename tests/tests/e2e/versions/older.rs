@@ -32,12 +32,12 @@ use wire::tunnel::{ALPN, FRAME_HEAD, VERSION, body_len};
 
 use super::{TYPES, members};
 
-/// Where it is, and under which name.
+/// Its address and name.
 const HOST: &str = "127.0.0.1";
 const DOMAIN: &str = "test.example";
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The gateway. It ends with the value.
+/// The gateway, which is stopped when dropped.
 pub struct Older {
     address: SocketAddr,
     server: Arc<Server>,
@@ -50,9 +50,9 @@ struct Server {
     machines: IssuingCa,
     gateways: IssuingCa,
     port: u16,
-    /// How long certificates live that are asked for with a token.
+    /// Lifetime of certificates requested with a token.
     lifetime: Duration,
-    /// Keys that wait, by the id of their request.
+    /// Keys of waiting requests, by request id.
     waiting: Mutex<BTreeMap<String, (SubjectKey, String)>>,
     seen: Mutex<Vec<String>>,
     refused: Mutex<Vec<String>>,
@@ -98,7 +98,7 @@ impl Older {
         pki::root_pin(self.server.root.cert_der()).unwrap().hex()
     }
 
-    /// A join token: whose signature only a gateway could check, and this one takes any.
+    /// A join token. This gateway does not check its signature.
     pub fn token(&self) -> String {
         let now = tests::wait::unix_now();
         let claims = json!({
@@ -115,7 +115,7 @@ impl Older {
         std::mem::take(&mut self.server.seen.lock().unwrap())
     }
 
-    /// Nothing was sent to it that it had to refuse.
+    /// Panics if it had to refuse a request.
     #[track_caller]
     pub fn assert_understood(&self) {
         let refused = self.server.refused.lock().unwrap();
@@ -299,7 +299,7 @@ impl Server {
         Err(problem(400, "malformed", "the body is not the JSON wanted here: unknown field"))
     }
 
-    /// Whether it has what 0.1.0 demanded, and nothing else where that refused it. Otherwise the test has failed.
+    /// Whether it has all members that 0.1.0 required, and no unknown ones where 0.1.0 refused those. Otherwise the test fails.
     fn check(&self, kind: &str, request: &Value) -> bool {
         let names: Vec<&String> = request.as_object().unwrap().keys().collect();
         let strict = TYPES[kind]["refuses_unknown"] == json!(true);
@@ -373,7 +373,7 @@ fn serial_in(leaf: &[u8]) -> String {
     hex::encode(leaf.raw_serial())
 }
 
-/// A reply of 0.1.0 has what that version wrote, and nothing that came later.
+/// Checks that a reply has exactly the members of version 0.1.0.
 fn shaped(kind: &str, reply: Value) -> Value {
     let names: Vec<String> = reply.as_object().unwrap().keys().cloned().collect();
     let known = members(kind, "fields");
