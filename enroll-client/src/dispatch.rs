@@ -67,8 +67,8 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
             own::renew(store, when, &args.hooks, format).await?;
         }
         Command::Leave(args) => {
-            let goodbye = if args.local { LeaveNotice::Nobody } else { LeaveNotice::Gateway };
-            own::leave(store, goodbye, format).await?;
+            let notice = if args.local { LeaveNotice::Nobody } else { LeaveNotice::Gateway };
+            own::leave(store, notice, format).await?;
         }
         Command::Requests(command) => ManageClient::open(store, format)?.requests(&command).await?,
         Command::Machines(command) => ManageClient::open(store, format)?.machines(&command).await?,

@@ -53,11 +53,11 @@ pub struct Moving<Old, A: Arrive> {
     sent: u64,
     received: u64,
     /// Number of bytes of our own count that were written.
-    announced: usize,
+    count_written: usize,
     flushed: bool,
     /// The count of the other end, and the number of its bytes that were read.
     until: [u8; COUNT],
-    learned: usize,
+    count_read: usize,
     closed: bool,
     new_closed: bool,
 }
@@ -79,10 +79,10 @@ impl<Old, A: Arrive> Moving<Old, A> {
             broken: None,
             sent: 0,
             received: 0,
-            announced: 0,
+            count_written: 0,
             flushed: false,
             until: [0; COUNT],
-            learned: 0,
+            count_read: 0,
             closed: false,
             new_closed: false,
         }
@@ -101,7 +101,7 @@ where
     A: Arrive<Carrier: AsyncRead + AsyncWrite + Unpin>,
 {
     /// Polls for the new carrier and switches to it.
-    fn settle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_new_carrier(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if let Some(arrive) = &mut self.arrive
             && let Poll::Ready(arrival) = arrive.poll_arrive(self.sent.saturating_add(self.received), cx)
         {
@@ -119,13 +119,13 @@ where
     }
 
     /// Writes the count to the new carrier, and ends it if our writing had ended before the move.
-    fn announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn write_count(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(new) = &mut self.new else { return Poll::Ready(Ok(())) };
         let count = self.sent.to_be_bytes();
-        while let Some(rest) = count.get(self.announced..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = count.get(self.count_written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *new).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.announced += written,
+                written => self.count_written += written,
             }
         }
         if !self.flushed {
@@ -141,12 +141,12 @@ where
     }
 
     /// The number of bytes the other end has written to the old carrier, once its count was read.
-    fn learn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+    fn read_count(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let Some(new) = &mut self.new else { return Poll::Pending };
-        while let Some(rest) = self.until.get_mut(self.learned..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.until.get_mut(self.count_read..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *new).poll_read(cx, rest))? {
                 0 => return Poll::Ready(Err(lost("the new connection ended before it began"))),
-                read => self.learned += read,
+                read => self.count_read += read,
             }
         }
         Poll::Ready(Ok(u64::from_be_bytes(self.until)))
@@ -160,11 +160,11 @@ where
         if let Some(arrive) = &mut self.arrive {
             arrive.withdraw();
         }
-        self.settle(cx)?;
+        self.poll_new_carrier(cx)?;
         if self.arrive.is_some() {
             return Poll::Pending;
         }
-        ready!(self.announce(cx))?;
+        ready!(self.write_count(cx))?;
         if let Some(new) = &mut self.new {
             let mut rest = [0; 256];
             while ready!(Pin::new(&mut *new).poll_read(cx, &mut rest))? > 0 {}
@@ -190,7 +190,7 @@ where
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        this.settle(cx)?;
+        this.poll_new_carrier(cx)?;
         if this.new.is_none() {
             let read = ready!(this.read_old(cx, buf))?;
             if read == 0 && !this.closed && this.old.as_ref().is_some_and(this.is_cut) {
@@ -198,10 +198,10 @@ where
             }
             return Poll::Ready(Ok(read));
         }
-        if let Poll::Ready(Err(error)) = this.announce(cx) {
+        if let Poll::Ready(Err(error)) = this.write_count(cx) {
             return Poll::Ready(Err(error));
         }
-        match this.learn(cx)? {
+        match this.read_count(cx)? {
             // Bytes in the old carrier come first; its end is not yet known to be premature.
             Poll::Pending => match ready!(this.read_old(cx, buf))? {
                 0 => Poll::Pending,
@@ -233,8 +233,8 @@ where
 {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.settle(cx)?;
-        ready!(this.announce(cx))?;
+        this.poll_new_carrier(cx)?;
+        ready!(this.write_count(cx))?;
         if let Some(new) = &mut this.new {
             return Pin::new(new).poll_write(cx, buf);
         }
@@ -246,8 +246,8 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.settle(cx)?;
-        ready!(this.announce(cx))?;
+        this.poll_new_carrier(cx)?;
+        ready!(this.write_count(cx))?;
         match (&mut this.new, &mut this.old) {
             (Some(new), _) => Pin::new(new).poll_flush(cx),
             (None, Some(old)) => Pin::new(old).poll_flush(cx),
@@ -257,9 +257,9 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.settle(cx)?;
+        this.poll_new_carrier(cx)?;
         this.closed = true;
-        ready!(this.announce(cx))?;
+        ready!(this.write_count(cx))?;
         match (&this.new, &mut this.old) {
             (None, Some(old)) => Pin::new(old).poll_close(cx),
             (Some(_), _) | (None, None) => Poll::Ready(Ok(())),

@@ -151,7 +151,7 @@ pub async fn join(
         Plan::Ask { gateway, pin, token, key } => {
             let pin = match pin {
                 Some(pin) => pin,
-                None => look_first(&gateway).await?,
+                None => confirm_root(&gateway).await?,
             };
             // A token may determine the name. Without one the host's name is requested, so that approvers can tell machines apart.
             let by_host = token.is_none();
@@ -180,7 +180,7 @@ async fn finish(attempt: EnrollmentAttempt<'_>, event: &str, format: Format) -> 
     let outcome = outcome.map_err(|complaint| if has_token { complaint } else { without_a_token(complaint) });
     match outcome? {
         EnrollmentEnd::Installed(credential, offset) => {
-            settle(store, &credential, offset, event).await;
+            activate(store, &credential, offset, event).await;
             announce(store, &credential, event, format);
             Ok(Exit::Ok)
         }
@@ -219,7 +219,7 @@ fn without_a_token(complaint: Complaint) -> Complaint {
 
 /// Uses the new certificate for the first time, which activates it at the gateway, and runs the hooks. A failure is only reported: any
 /// later use activates it too.
-async fn settle(store: &Keystore, credential: &Credential, offset: Offset, event: &str) {
+async fn activate(store: &Keystore, credential: &Credential, offset: Offset, event: &str) {
     if let Err(error) = upkeep::save_offset(store, credential, offset) {
         terminal::say(&error.to_string());
     }
@@ -316,7 +316,7 @@ async fn first_contact(
 ) -> Result<Option<EnrollFace>, Complaint> {
     let mut face = EnrollFace::new(gateway.clone(), Expected::Pin(pin), pin)?;
     let waits = earlier.is_some_and(|earlier| earlier.request.is_some() && earlier.denied.is_none());
-    let silence = meet(&mut face, patience).await?;
+    let silence = connect_with_retries(&mut face, patience).await?;
     if let (Some(silence), true) = (&silence, waits) {
         // An earlier waiting request is not replaced while the new gateway does not answer.
         return Err(silence.clone());
@@ -341,7 +341,7 @@ async fn first_contact(
 ///
 /// # Errors
 /// When the gateway is not the expected one.
-async fn meet(face: &mut EnrollFace, patience: Patience) -> Result<Option<Complaint>, Complaint> {
+async fn connect_with_retries(face: &mut EnrollFace, patience: Patience) -> Result<Option<Complaint>, Complaint> {
     let (mut failures, mut paused) = (0, Duration::ZERO);
     loop {
         let error = match face.ask_time().await {
@@ -365,7 +365,7 @@ async fn meet(face: &mut EnrollFace, patience: Patience) -> Result<Option<Compla
 }
 
 /// Shows the root that the gateway presents and asks whether it is the right one.
-async fn look_first(gateway: &Address) -> Result<KeyDigest, Complaint> {
+async fn confirm_root(gateway: &Address) -> Result<KeyDigest, Complaint> {
     let root = presented_root(gateway).await?;
     if !terminal::can_ask() {
         return Err(Complaint::new(

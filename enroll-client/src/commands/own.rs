@@ -134,13 +134,13 @@ pub async fn renew(store: &Keystore, when: RenewWhen, hooks: &[String], format: 
 ///
 /// # Errors
 /// When the gateway refuses or the files cannot be removed.
-pub async fn leave(store: &Keystore, goodbye: LeaveNotice, format: Format) -> Result<(), Complaint> {
+pub async fn leave(store: &Keystore, notice: LeaveNotice, format: Format) -> Result<(), Complaint> {
     if !store.dir().is_dir() {
         upkeep::load(store)?;
     }
     let _lock = store.lock(std::time::Duration::from_secs(10)).await?;
     let (mut identity, mut withdrawn) = (None, None);
-    match goodbye {
+    match notice {
         LeaveNotice::Nobody => {}
         LeaveNotice::Gateway => match (store.credential()?, store.pending()?) {
             (Some(_), _) => identity = Some(tell_gateway(store).await?),

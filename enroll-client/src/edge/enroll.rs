@@ -41,12 +41,12 @@ pub struct EnrollFace {
     trusted: Vec<KeyDigest>,
     pin: KeyDigest,
     /// The pin that the gateway reports now, which differs from ours after a change of roots.
-    given: Option<KeyDigest>,
+    reported_pin: Option<KeyDigest>,
     connection: Option<Connection>,
     offset: Offset,
     before: KnownGateway,
     /// The kinds of evidence that the gateway reports to accept; empty for an older gateway.
-    takes: Vec<String>,
+    accepted_kinds: Vec<String>,
 }
 
 /// Why a request has no usable reply.
@@ -101,11 +101,11 @@ impl EnrollFace {
             verifier,
             trusted,
             pin,
-            given: None,
+            reported_pin: None,
             connection: None,
             offset: Offset::default(),
             before: KnownGateway::default(),
-            takes: Vec::new(),
+            accepted_kinds: Vec::new(),
         })
     }
 
@@ -150,7 +150,7 @@ impl EnrollFace {
             outcome = self.exchange(application, request).await;
         }
         match outcome {
-            Ok(reply) => self.hear(&reply, application, begun.elapsed()),
+            Ok(reply) => self.convert_reply(&reply, application, begun.elapsed()),
             Err(fault) => fault.into(),
         }
     }
@@ -221,14 +221,14 @@ impl EnrollFace {
         if let Some(root) = self.verifier.presented_root().filter(|root| self.trusted.contains(root)) {
             self.pin = root;
         }
-        self.given = KeyDigest::parse_hex(&info.pin).ok();
-        self.hear_time(info.time);
-        self.takes = info.evidence;
+        self.reported_pin = KeyDigest::parse_hex(&info.pin).ok();
+        self.update_offset(info.time);
+        self.accepted_kinds = info.evidence;
         Ok(connection)
     }
 
     /// Updates the offset from the gateway's time. An implausible time is ignored.
-    fn hear_time(&mut self, time: u64) {
+    fn update_offset(&mut self, time: u64) {
         let heard = Offset::heard(pki::UnixTime::new(time), clock::now(), self.verifier.shown().as_ref());
         self.offset = heard.unwrap_or(self.offset);
     }
@@ -244,7 +244,7 @@ impl EnrollFace {
         // Evidence of the machine itself is sent only if the gateway accepts its kind. A token or certificate is sent in any case, so
         // that the gateway's refusal explains the problem.
         let given = [wire::enroll::JOIN_TOKEN, wire::enroll::PRIOR_CERTIFICATE];
-        let taken = |kind: &str| given.contains(&kind) || self.takes.iter().any(|takes| takes == kind);
+        let taken = |kind: &str| given.contains(&kind) || self.accepted_kinds.iter().any(|accepted| accepted == kind);
         let request = EnrollRequest {
             csr: STANDARD.encode(application.key.csr()?),
             wanted_name: application.name.clone(),
@@ -252,20 +252,20 @@ impl EnrollFace {
             ticket: challenge.map(|challenge| challenge.ticket.clone()),
 
             attributes: application.attributes.clone(),
-            pin: self.given.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
+            pin: self.reported_pin.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
         };
         serde_json::to_vec(&request).map_err(|e| SubmitError::Key(KeyFault::Library(e.to_string())))
     }
 
     /// Converts a reply.
-    fn hear(&mut self, reply: &HttpReply, application: &Application, took: Duration) -> EnrollmentReply {
+    fn convert_reply(&mut self, reply: &HttpReply, application: &Application, took: Duration) -> EnrollmentReply {
         match reply.status {
             200 | 201 => {
                 let issued: IssuedReply = match reply.decode(&self.address) {
                     Ok(issued) => issued,
                     Err(error) => return SubmitError::Call(error).into(),
                 };
-                self.hear_time(issued.time);
+                self.update_offset(issued.time);
                 let (key, shown) = (application.key.digest(), self.verifier.shown());
                 let now = self.offset.gateway_time(clock::now());
                 let believed = self.verifier.expected();
@@ -280,7 +280,7 @@ impl EnrollFace {
                     Ok(waiting) => waiting,
                     Err(error) => return SubmitError::Call(error).into(),
                 };
-                self.hear_time(waiting.time);
+                self.update_offset(waiting.time);
                 match receive::pending_approval(&waiting) {
                     Ok(ticket) => EnrollmentReply::Wait { ticket, took },
                     Err(bad) => EnrollmentReply::Hopeless(bad.into()),
