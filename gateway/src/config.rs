@@ -27,7 +27,7 @@ use crate::{
     attest::Attestors,
     core::{
         evidence::{Section, Sections},
-        face::FaceNames,
+        face::{Face, FaceNames},
         network::Network,
     },
     limits::{ClassLimits, Limits, RateLimits},
@@ -158,6 +158,8 @@ pub struct Public {
     pub manage: HostPort,
     /// Of the proxy face, if there is one.
     pub proxy: Option<HostPort>,
+    /// Where dial-backs to this gateway connect; without it, to the address where the tunnel or the helper's connection is.
+    pub dial_back: Option<HostPort>,
     /// Of the CRLs; without it certificates have no `cRLDistributionPoints` (RFC 5280 4.2.1.13).
     pub crl: Option<ListsUrl>,
 }
@@ -471,8 +473,30 @@ fn public(r: &SourceFile<'_>, raw: &RawPublic, names: &FaceNames, listen: Listen
             None if raw.proxy.is_some() => return Err(r.missing("listen.proxy", ADDRESS_FIX)),
             None => None,
         },
+        dial_back: raw.dial_back.as_ref().map(|raw| dial_back(r, raw, names, listen)).transpose()?,
         crl: raw.crl.as_ref().map(|raw| r.parse("public.crl", raw, ListsUrl::parse, LISTS_FIX)).transpose()?,
     })
+}
+
+/// Where streams move to: a name of a face that takes them, or nobody could come in there.
+fn dial_back(r: &SourceFile<'_>, raw: &RawText, names: &FaceNames, listen: Listen) -> Result<HostPort, ConfigError> {
+    let at = r.parse("public.dial_back", raw, host_port, HOST_PORT_FIX)?;
+    let is_ours = match (&at.host, listen) {
+        (GatewayName::Dns(name), _) => match names.face_of(name) {
+            Some(Face::Manage | Face::Proxy) => names.raw(name).is_none(),
+            Some(Face::Enroll | Face::Tunnel) | None => false,
+        },
+        (GatewayName::Ip(_), Listen::Separate { .. }) => {
+            names.manage.contains(&at.host) || names.proxy.contains(&at.host)
+        }
+        // An address is no name in the handshake, by which faces are told apart there.
+        (GatewayName::Ip(_), Listen::Shared(_)) => false,
+    };
+    if is_ours {
+        return Ok(at);
+    }
+    let what = format!("`{}` is no name of the manage or proxy face", raw.get_ref());
+    Err(r.bad("public.dial_back", &raw.span(), what, "use one that stands in `names.manage` or `names.proxy`"))
 }
 
 fn host_port(text: &str) -> Result<HostPort, String> {

@@ -110,6 +110,7 @@ fn settings(config: &Config) -> Result<Settings, Complaint> {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
         public_proxy: config.public.proxy.as_ref().map(ToString::to_string),
+        dial_back_at: config.public.dial_back.as_ref().map(ToString::to_string),
         services_below: services_below(&config.names),
         tunnel_hosts: config.names.manage.iter().map(host).collect(),
         proxy_hosts: config.names.proxy.iter().map(host).collect(),

@@ -236,6 +236,7 @@ fn unreached() -> Vec<Unreached> {
     vec![
         Unreached::Offline { machine: machine.clone() },
         Unreached::Elsewhere { machine: machine.clone(), gateway: pki::Name::parse("b").unwrap() },
+        Unreached::StreamElsewhere { gateway: pki::Name::parse("b").unwrap() },
         Unreached::NotExposed { machine: machine.clone(), service: service.clone(), exposed: vec![] },
         Unreached::NotExposed { machine: machine.clone(), service, exposed: vec![s("http")] },
         Unreached::ByMachine { machine: machine.clone(), detail: detail.clone() },

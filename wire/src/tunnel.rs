@@ -329,6 +329,9 @@ pub struct Open {
     /// With this the machine may move the stream to a connection of its own, once. Without it the stream stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dial_back: Option<String>,
+    /// Where that connection is to be made, as `host:port`; absent: where the tunnel is. An older machine goes where its tunnel is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial_back_at: Option<String>,
 }
 
 /// The machine's answer to [`Open`].
@@ -387,6 +390,9 @@ pub enum Reached {
         /// As [`Open::dial_back`], for this end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dial_back: Option<String>,
+        /// As [`Open::dial_back_at`], for this end; absent: where this connection is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dial_back_at: Option<String>,
         /// How the session ends is said on the control stream, by [`ToMachine::ReachEnded`] to a machine and [`ToMachine::Ended`] to a
         /// helper; from whoever does not say so nothing is to be expected.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]

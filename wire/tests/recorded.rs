@@ -125,6 +125,55 @@ fn table() -> Vec<Row> {
     requests().into_iter().chain(others).collect()
 }
 
+/// Messages that have members which earlier readers ignore, with how whoever does without them goes on.
+fn newer() -> Vec<Row> {
+    macro_rules! next {
+        ($file:literal, $type:ty, $added:expr) => {
+            Row { samples: include_str!(concat!("recorded/next/", $file, ".json")), ..row!($file, $type, $added) }
+        };
+    }
+    vec![
+        next!("open", Open, &[("dial_back_at", "the connection is made where the tunnel is, and refused elsewhere")]),
+        next!("reached", Reached, &[("dial_back_at", "the same")]),
+    ]
+}
+
+#[test]
+fn what_was_added_is_ignored_by_earlier_readers() {
+    let types = types();
+    for row in newer() {
+        let earlier = types.get(row.name);
+        assert!(earlier.is_none_or(|earlier| earlier["refuses_unknown"] == json!(false)), "{}", row.name);
+        for sample in samples(&row) {
+            let now = (row.again)(&sample).unwrap();
+            let mut found = Vec::new();
+            lost(&sample, &now, "", &mut found);
+            assert_eq!(found, [""; 0], "{}: {sample} is written as {now}", row.name);
+            let mut told = vec![];
+            names(&sample, &mut told);
+            let mut without = sample.clone();
+            for (name, _) in row.added {
+                assert!(told.iter().any(|one| one == name), "{}: no sample has `{name}`", row.name);
+                strip(&mut without, name);
+            }
+            // What an earlier reader makes of it.
+            (row.again)(&without).unwrap_or_else(|error| panic!("{}: {error}: {without}", row.name));
+        }
+    }
+}
+
+/// Takes a member away, wherever it stands.
+fn strip(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(members) => {
+            members.remove(name);
+            members.values_mut().for_each(|value| strip(value, name));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| strip(value, name)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Types of the earlier version that occur only inside other messages; the samples above contain each.
 const PARTS: [&str; 14] = [
     "ApprovalView",
@@ -276,7 +325,7 @@ fn names(value: &Value, into: &mut Vec<String>) {
 #[test]
 fn the_document_names_every_member() {
     let document = include_str!("../../docs/protocol.md");
-    for row in table() {
+    for row in table().into_iter().chain(newer()) {
         let mut found: Vec<String> = row.added.iter().map(|(name, _)| (*name).to_owned()).collect();
         for sample in samples(&row) {
             names(&(row.again)(&sample).unwrap(), &mut found);

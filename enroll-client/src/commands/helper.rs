@@ -168,8 +168,13 @@ async fn serve(pool: &Pool, mut program: platform::LocalStream) {
         Ok((mut service, _)) => {
             // The helper has removed the sealing TLS: the program gets the service's own bytes.
             let broke = pool.note(&service).await;
-            let answer =
-                Reached::Ok { session: service.session.clone(), mode: Mode::Raw, dial_back: None, end_is_said: true };
+            let answer = Reached::Ok {
+                session: service.session.clone(),
+                mode: Mode::Raw,
+                dial_back: None,
+                dial_back_at: None,
+                end_is_said: true,
+            };
             if write_frame(&mut program, &answer).await.is_ok() && carry(&mut program, &mut service).await.is_err() {
                 broke.store(true, Ordering::SeqCst);
             }

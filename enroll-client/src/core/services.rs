@@ -433,6 +433,7 @@ mod tests {
             service: service.into(),
             caller: format!("spiffe://td.example/{caller}"),
             dial_back: None,
+            dial_back_at: None,
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         }
     }

@@ -44,8 +44,28 @@ type Own = Compat<TlsStream<TcpStream>>;
 /// A stream that may move.
 pub type Movable = Compat<Moving<yamux::Stream, Busy>>;
 
+/// A ticket from the gateway for moving a stream, and the address to which to connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DialBackTicket {
+    text: String,
+    /// `None`: the address of the connection that the stream is in.
+    at: Option<Address>,
+}
+
+impl DialBackTicket {
+    /// `None` without a ticket, or if `at` is no address: the stream does not move.
+    #[must_use]
+    pub fn new(text: Option<&str>, at: Option<&str>) -> Option<Self> {
+        let at = at.map(|at| Address::parse(at, HTTPS)).transpose().ok()?;
+        Some(Self { text: text?.to_owned(), at })
+    }
+}
+
+/// The port of an address without one.
+const HTTPS: u16 = 443;
+
 /// Makes a stream that can move, if there is a ticket for it.
-pub fn movable(stream: Stream, ticket: Option<String>, origin: &Origin) -> Movable {
+pub fn movable(stream: Stream, ticket: Option<DialBackTicket>, origin: &Origin) -> Movable {
     let step = match ticket {
         Some(ticket) => Step::Watching { ticket, origin: Arc::clone(origin), pace: Pace::new(Instant::now()) },
         None => Step::Staying,
@@ -87,7 +107,7 @@ impl Pace {
 pub struct Busy(Step);
 
 enum Step {
-    Watching { ticket: String, origin: Origin, pace: Pace },
+    Watching { ticket: DialBackTicket, origin: Origin, pace: Pace },
     Dialing(AbortOnDropHandle<Arrival<Own>>),
     Staying,
 }
@@ -121,10 +141,11 @@ impl Arrive for Busy {
 
 /// Connects and sends the ticket. A failure before the ticket is sent does not affect the stream; after that only the gateway's reply
 /// says whether the stream has moved.
-async fn dial_back(origin: Origin, ticket: String) -> Arrival<Own> {
-    let Ok(mut tls) = connect(&origin).await else { return Arrival::Never };
+async fn dial_back(origin: Origin, ticket: DialBackTicket) -> Arrival<Own> {
+    let DialBackTicket { text, at } = ticket;
+    let Ok(mut tls) = connect(&origin, at).await else { return Arrival::Never };
     let asked = async {
-        write_frame(&mut tls, &DialBack { ticket }).await?;
+        write_frame(&mut tls, &DialBack { ticket: text }).await?;
         read_frame::<DialedBack, _>(&mut tls).await
     };
     match timeout(ANSWER_TIME, asked).await {
@@ -135,8 +156,10 @@ async fn dial_back(origin: Origin, ticket: String) -> Arrival<Own> {
     }
 }
 
-async fn connect(origin: &Origin) -> Result<TlsStream<TcpStream>, NetError> {
-    let (credential, address) = origin().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
+/// The gateway there must be ours by its certificate, as anywhere, wherever it sent us.
+async fn connect(origin: &Origin, at: Option<Address>) -> Result<TlsStream<TcpStream>, NetError> {
+    let (credential, usual) = origin().ok_or_else(|| NetError::Setup("there is no identity".to_owned()))?;
+    let address = at.unwrap_or(usual);
     let verifier = GatewayVerifier::new(credential.expected(), address.host());
     let manners = TlsClient::identified(verifier, &credential)?.speaking(DIAL_BACK_ALPN);
     let tls = dial(&address, &manners).await?;
@@ -157,6 +180,18 @@ mod tests {
         let mut pace = Pace::new(began);
         let busy = carried.iter().position(|(kb, ms)| pace.is_busy(kb * 1024, || began + Duration::from_millis(*ms)));
         assert_eq!(busy, want, "{carried:?}");
+    }
+
+    #[test]
+    fn a_stream_stays_for_want_of_a_ticket_or_of_a_place() {
+        let at = |text, at| DialBackTicket::new(text, at).map(|ticket| ticket.at.map(|at| at.to_string()));
+        assert_eq!(at(Some("t"), None), Some(None));
+        assert_eq!(at(Some("t"), Some("gw-a.example:8443")), Some(Some("gw-a.example:8443".to_owned())));
+        assert_eq!(at(Some("t"), Some("[2001:db8::1]:443")), Some(Some("[2001:db8::1]:443".to_owned())));
+        assert_eq!(at(None, Some("gw-a.example:443")), None);
+        for bad in ["", ":443", "gw-a.example:0", "gw a:443", "https://gw-a.example"] {
+            assert_eq!(at(Some("t"), Some(bad)), None, "{bad}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use wire::problem::Problem;
 use wire::tunnel::{Mode, Reach, Reached, STREAMS_ALPN};
 
 use self::drive::StreamsDriver;
-use super::dial_back::{Movable, Origin, finish, movable};
+use super::dial_back::{DialBackTicket, Movable, Origin, finish, movable};
 use super::keystore::Credential;
 use super::link::link;
 use super::net::{CallError, NetError, TlsClient, dial};
@@ -198,15 +198,17 @@ impl Streams {
         };
         let guard = self.open.take(STREAMS_MOST).ok_or_else(|| self.why(&io::Error::other("it has no room")))?;
         let (stream, reached) = timeout(REACH_TIME, self.ask(service, machine)).await.map_err(slow)??;
-        let (session, mode, dial_back) = match reached {
+        let (session, mode, ticket) = match reached {
             Reached::Refused { problem } => return Err(CallError::Refused(Box::new(refusal(*problem)))),
-            Reached::Ok { session, mode, dial_back, .. } => (session, mode, dial_back),
+            Reached::Ok { session, mode, dial_back, dial_back_at, end_is_said: _ } => {
+                (session, mode, DialBackTicket::new(dial_back.as_deref(), dial_back_at.as_deref()))
+            }
         };
         if let Err(refusal) = sealing.check(service, machine, mode) {
             let _ = self.abandoned.send(session).await;
             return Err(CallError::Refused(refusal));
         }
-        let stream = movable(stream, dial_back.filter(|_| self.carries == Carries::Many), &self.origin);
+        let stream = movable(stream, ticket.filter(|_| self.carries == Carries::Many), &self.origin);
         let io = match mode {
             Mode::Raw => Io::Raw(Box::new(stream)),
             Mode::Sealed => {

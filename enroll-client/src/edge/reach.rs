@@ -14,7 +14,7 @@ use transport::mux::Stream;
 use transport::streams::StreamCount;
 use wire::tunnel::{Mode, Reached, Reason, TUNNEL_STREAMS};
 
-use super::dial_back::{finish, movable};
+use super::dial_back::{DialBackTicket, finish, movable};
 use super::notices::SessionNotices;
 use super::relay::{relay, show_end};
 use super::sealed;
@@ -135,7 +135,7 @@ struct OpenedStream {
     stream: Stream,
     session: String,
     mode: Mode,
-    ticket: Option<String>,
+    ticket: Option<DialBackTicket>,
     end_is_said: bool,
 }
 
@@ -153,7 +153,8 @@ async fn open(reach: &RemoteService, deps: &ListenerDeps) -> io::Result<OpenedSt
     let asked = wire::tunnel::Reach { service: reach.service.clone(), machine: reach.machine.to_string() };
     write_frame(&mut stream, &asked).await?;
     match read_frame(&mut stream).await? {
-        Reached::Ok { session, mode, dial_back: ticket, end_is_said } => {
+        Reached::Ok { session, mode, dial_back, dial_back_at, end_is_said } => {
+            let ticket = DialBackTicket::new(dial_back.as_deref(), dial_back_at.as_deref());
             Ok(OpenedStream { stream, session, mode, ticket, end_is_said })
         }
         Reached::Refused { problem } => Err(io::Error::other(problem.detail)),

@@ -47,6 +47,7 @@ fn named(caller: &Credential) -> Open {
         service: "db".into(),
         caller: caller.identity.to_string(),
         dial_back: None,
+        dial_back_at: None,
         labels: vec!["admins".into()],
     }
 }

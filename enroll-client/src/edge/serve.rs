@@ -12,7 +12,7 @@ use transport::frame::{read_frame, write_frame};
 use transport::mux::Stream;
 use wire::tunnel::{Mode, Open, OpenRefusal, Opened, Reason};
 
-use super::dial_back::{Origin, finish, movable};
+use super::dial_back::{DialBackTicket, Origin, finish, movable};
 use super::sealed::Seal;
 use crate::core::services::{ServiceTarget, Services};
 
@@ -107,7 +107,8 @@ pub async fn serve(
     }
     let (session, caller) = (&open.session, &open.caller);
     let breaking = Breaking { session, gone, error: OnceLock::new() };
-    let mut stream = movable(stream, open.dial_back.clone(), origin);
+    let ticket = DialBackTicket::new(open.dial_back.as_deref(), open.dial_back_at.as_deref());
+    let mut stream = movable(stream, ticket, origin);
     let carried = async {
         match (mode, seal) {
             (Mode::Raw, _) | (Mode::Sealed, None) => {

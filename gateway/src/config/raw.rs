@@ -64,6 +64,7 @@ pub(super) struct RawPublic {
     pub enroll: Option<RawText>,
     pub manage: Option<RawText>,
     pub proxy: Option<RawText>,
+    pub dial_back: Option<RawText>,
     pub crl: Option<RawText>,
 }
 

@@ -234,6 +234,39 @@ fn where_the_proxy_face_is_said_to_be() {
 }
 
 #[test]
+fn where_streams_move_to_is_a_name_of_a_face_that_takes_them() {
+    let separate = |at: &str| {
+        let base =
+            BASE.replace("[names]\n", "[names]\nmanage = ['m.td.example', '192.0.2.1']\nproxy = ['gw-a.td.example']\n");
+        format!("{base}{PORTS}proxy = '127.0.0.1:3'\n[public]\ndial_back = '{at}'\n")
+    };
+    let shared = |at: &str| {
+        format!(
+            "trust_domain='td.example'\ndata_dir='d'\n[listen]\nshared='[::1]:1'\n[names]\nenroll=['j.td.example']\n\
+             manage=['m.td.example','192.0.2.1']\n[public]\ndial_back = '{at}'\n"
+        )
+    };
+    assert_eq!(good(&format!("{BASE}{PORTS}")).public.dial_back, None);
+    for at in ["gw-a.td.example:443", "m.td.example:8444", "192.0.2.1:444"] {
+        assert_eq!(good(&separate(at)).public.dial_back.unwrap().to_string(), at);
+    }
+    good(&shared("m.td.example:443"));
+    for bad in [
+        separate("join.td.example:443"),
+        separate("ssh--edge-7.gw-a.td.example:443"),
+        separate("192.0.2.2:443"),
+        shared("j.td.example:443"),
+        shared("192.0.2.1:443"),
+    ] {
+        let told = parse(&bad).unwrap_err().to_string();
+        assert!(
+            told.contains("`public.dial_back`") && told.contains("is no name of the manage or proxy face"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn a_file_cut_short_is_never_taken() {
     let path = Path::new("gateway.toml");
     let complete = format!("{BASE}{PORTS}[store]\ncache_mib = 128\n");
@@ -271,7 +304,7 @@ fn the_example_loads() {
     let config = good(EXAMPLE);
     assert_eq!(config.limits, Limits::default());
     // a key after `#` has its default value, so uncommenting it changes nothing, except for keys without a default
-    let without = ["shared", "proxy_protocol_from", "crl"];
+    let without = ["shared", "proxy_protocol_from", "dial_back", "crl"];
     // a commented section is commented with its keys, up to the next empty line
     let mut section_is_off = false;
     let switched_on = |line: &'static str| {

@@ -205,6 +205,12 @@ pub enum Unreached {
         /// That gateway's name.
         gateway: pki::Name,
     },
+    /// A stream that was to move to a connection of its own is at another gateway.
+    #[error("this stream is at gateway `{gateway}`")]
+    StreamElsewhere {
+        /// That gateway's name.
+        gateway: pki::Name,
+    },
     /// The machine exposes no such service.
     #[error("the machine `{machine}` does not expose `{service}`; {}", what_else(exposed))]
     NotExposed {

@@ -6,6 +6,19 @@ use pki::Name;
 
 use super::records::{Seen, TunnelRecord};
 
+/// A ticket for a stream that may move: it names the gateway where the stream is, and nobody can guess it.
+#[must_use]
+pub fn dial_back_ticket(own: &Name, drawn: [u8; 16]) -> String {
+    format!("{own}.{}", hex::encode(drawn))
+}
+
+/// The other gateway that a ticket was given by.
+#[must_use]
+pub fn given_elsewhere(own: &Name, ticket: &str) -> Option<Name> {
+    let (gateway, _) = ticket.split_once('.')?;
+    Name::parse(gateway).ok().filter(|gateway| gateway != own)
+}
+
 /// A gateway process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
@@ -103,6 +116,18 @@ mod tests {
         check(Some(("b", 9)), Some(9), Write);
         check(Some(("b", 9)), Some(12), Write);
         check(Some(("b", 9)), Some(8), Nothing);
+    }
+
+    #[test]
+    fn a_ticket_names_its_gateway() {
+        let [a, b] = ["a", "b"].map(|name| Name::parse(name).unwrap());
+        let ticket = dial_back_ticket(&a, [0xab; 16]);
+        assert_eq!(ticket, format!("a.{}", "ab".repeat(16)));
+        assert_eq!(given_elsewhere(&b, &ticket), Some(a.clone()));
+        assert_eq!(given_elsewhere(&a, &ticket), None);
+        for other in ["", ".", "A.00", "abab", "\u{0}.00"] {
+            assert_eq!(given_elsewhere(&a, other), None, "{other}");
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::proxy::ProxyDeps;
 use crate::{
     core::{
         admission::Use,
-        refusal::{ForWhom, Missing, Refusal},
+        refusal::{ForWhom, Missing, Refusal, Unreached},
+        replica::given_elsewhere,
     },
     edge::fronts::native::problem,
     flow::admit::admit,
@@ -71,6 +72,9 @@ async fn found(parts: &ProxyDeps, conn: &Conn, ticket: &str, instance: &str) -> 
     };
     parts.rates.check(class, conn.source())?;
     admit(&parts.shell, peer, Use::Read, instance).await?;
+    if let Some(gateway) = given_elsewhere(&parts.shell.replica.name, ticket) {
+        return Err(Unreached::StreamElsewhere { gateway }.into());
+    }
     // One answer for what never was, what is spent, and what is somebody else's.
     parts.shell.dial_backs.take(ticket, &peer.identity).ok_or(Refusal::NotFound(Missing::Stream))
 }

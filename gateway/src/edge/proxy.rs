@@ -209,7 +209,9 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO, refusal: &Refus
 const fn proxy_error(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Service(unreached) => match unreached {
-            Unreached::Offline { .. } | Unreached::Elsewhere { .. } => "destination_unavailable",
+            Unreached::Offline { .. } | Unreached::Elsewhere { .. } | Unreached::StreamElsewhere { .. } => {
+                "destination_unavailable"
+            }
             Unreached::NotExposed { .. } => "destination_not_found",
             Unreached::ByMachine { .. } => "http_request_denied",
             Unreached::TargetClosed { .. } => "connection_refused",

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     core::{
         refusal::{Refusal, Unreached},
+        replica::dial_back_ticket,
         session::{EndReason, Mode},
     },
     flow::{
@@ -112,6 +113,7 @@ pub async fn open(
         caller: session.about().caller.identity.to_string(),
         labels,
         dial_back: Some(awaited.ticket().to_owned()),
+        dial_back_at: shell.settings.load().dial_back_at.clone(),
     };
     // Beside each other, since neither waits for the other's outcome; nothing is carried before both are there.
     let (opened, noted) = tokio::join!(open_stream(&tunnel, &head), connect::note_opened(shell, session, instance));
@@ -176,7 +178,8 @@ fn not_opened(tunnel: &Tunnel, why: OpenRefusal, detail: String, service: &str) 
 
 /// Lets one end of a session move to a connection of its own.
 fn expect(shell: &Shell, whose: &pki::Identity, session: &Arc<Session>) -> Awaited {
-    shell.dial_backs.expect(hex::encode(shell.entropy.bytes::<16>()), whose.clone(), session)
+    let ticket = dial_back_ticket(&shell.replica.name, shell.entropy.bytes());
+    shell.dial_backs.expect(ticket, whose.clone(), session)
 }
 
 impl Ready {
@@ -279,7 +282,8 @@ pub async fn stream(shell: &Shell, caller: &StreamOpener<'_>, ends_to: EndsTo, d
             let awaited = expect(shell, &caller.peer.identity, ready.seat.session());
             let dial_back = Some(awaited.ticket().to_owned());
             let session = ready.id().to_owned();
-            let answer = Reached::Ok { session, mode: ready.mode().into(), dial_back, end_is_said };
+            let dial_back_at = shell.settings.load().dial_back_at.clone();
+            let answer = Reached::Ok { session, mode: ready.mode().into(), dial_back, dial_back_at, end_is_said };
             if write_frame(&mut stream, &answer).await.is_ok() {
                 let mut stream = movable(awaited, stream);
                 // Whoever is cut is not waited for.

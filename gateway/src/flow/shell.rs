@@ -59,6 +59,8 @@ pub struct Settings {
     pub public_manage: String,
     /// `host:port` of the proxy face, as clients are told, if there is one.
     pub public_proxy: Option<String>,
+    /// `host:port` where streams move to, when that is not where they came from.
+    pub dial_back_at: Option<String>,
     /// The DNS name of the proxy face below which services are understood, if it has one.
     pub services_below: Option<String>,
     /// Host names this gateway answers to where machines connect.

@@ -47,6 +47,7 @@ fn promise(services: &Services) {
                 caller: format!("spiffe://td.example/{caller}"),
                 labels: vec![],
                 dial_back: None,
+                dial_back_at: None,
             };
             match services.decide(&open) {
                 Ok(service) => {

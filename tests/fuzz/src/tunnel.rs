@@ -145,8 +145,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
         caller: "spiffe://a/person/b".into(),
         labels: vec![],
         dial_back: Some(ticket()),
+        dial_back_at: Some("gw-a.example:443".into()),
     };
-    let reached = Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: Some(ticket()), end_is_said: true };
+    let reached = Reached::Ok {
+        session: "s".into(),
+        mode: Mode::Sealed,
+        dial_back: Some(ticket()),
+        dial_back_at: None,
+        end_is_said: true,
+    };
     let refused = Opened::Refused { why: OpenRefusal::Limit, detail: "\u{0}\"".into() };
     let reach = Reach { service: "ssh".into(), machine: "edge-7".into() };
     vec![

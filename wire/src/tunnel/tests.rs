@@ -35,7 +35,13 @@ fn frames_as_they_are_written() {
         r#"{"type":"refused","why":"target-closed","detail":"no"}"#,
     );
     there_and_back(
-        &Reached::Ok { session: "s".into(), mode: Mode::Sealed, dial_back: None, end_is_said: false },
+        &Reached::Ok {
+            session: "s".into(),
+            mode: Mode::Sealed,
+            dial_back: None,
+            dial_back_at: None,
+            end_is_said: false,
+        },
         r#"{"type":"ok","session":"s","mode":"sealed"}"#,
     );
     there_and_back(&DialBack { ticket: "t".into() }, r#"{"ticket":"t"}"#);

@@ -115,6 +115,7 @@ fn faces(begun: &Arc<AtomicUsize>) -> Faces {
         public_enroll: JOIN.to_owned(),
         public_manage: MANAGE.to_owned(),
         public_proxy: None,
+        dial_back_at: None,
         services_below: None,
         tunnel_hosts: vec![],
         proxy_hosts: vec![],

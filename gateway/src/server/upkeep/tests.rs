@@ -25,6 +25,7 @@ fn settings() -> Settings {
         public_enroll: "gate.test:8443".into(),
         public_manage: "gate.test:8444".into(),
         public_proxy: None,
+        dial_back_at: None,
         services_below: None,
         proxy_hosts: vec![],
         tunnel_hosts: vec![],

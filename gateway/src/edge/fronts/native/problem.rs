@@ -238,6 +238,11 @@ fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static 
             "other-gateway",
             Some("connect by that gateway, or try again: the machine may come back here"),
         ),
+        Unreached::StreamElsewhere { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "other-gateway",
+            Some("`[public] dial_back` of that gateway must lead to it"),
+        ),
         Unreached::NotExposed { .. } => (
             StatusCode::NOT_FOUND,
             "not-exposed",
