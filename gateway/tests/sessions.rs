@@ -11,6 +11,7 @@ use gateway::core::session::EndReason;
 use gateway::{
     core::refusal::{Malformed, Refusal},
     flow::sessions::{self, Filter},
+    limits,
 };
 use story::{Member, Story};
 use wire::limits::PAGE_MAX;
@@ -115,7 +116,10 @@ async fn events_say_nothing_of_sessions_that_are_not_shown() {
     let bob = story.person("bob", &[]).await;
     story.machine("edge-01").await;
     let (sees, blind) = (alice.caller(&story).await, bob.caller(&story).await);
-    let ask = async |caller, after| sessions::events(&story.shell, caller, after, Duration::ZERO).await.unwrap();
+    let ask = async |caller, after: Option<u64>| {
+        let after = after.map(|after| after.to_string());
+        sessions::events(&story.shell, caller, after.as_deref(), Duration::ZERO).await.unwrap()
+    };
     let begun = [ask(&sees, None).await.next, ask(&blind, None).await.next];
     for _ in 0..3 {
         story.session(&alice, "edge-01");
@@ -136,7 +140,8 @@ async fn events_say_nothing_of_sessions_that_are_not_shown() {
     assert!(nexts.iter().all(|next| *next > 1_000), "{nexts:?}");
 
     // Nobody is woken by what they may not see; and a place of another process is now.
-    let waits = sessions::events(&story.shell, &blind, Some(nexts[0]), Duration::from_secs(3600));
+    let first = nexts[0].to_string();
+    let waits = sessions::events(&story.shell, &blind, Some(&first), Duration::from_secs(3600));
     tokio::pin!(waits);
     for _ in 0..10 {
         assert!(tokio::time::timeout(Duration::ZERO, &mut waits).await.is_err());
@@ -144,4 +149,48 @@ async fn events_say_nothing_of_sessions_that_are_not_shown() {
         tokio::task::yield_now().await;
     }
     assert!(ask(&sees, Some(7)).await.items.is_empty());
+}
+
+/// A place is good at the process that gave it. Another one begins with what it has, and says that there is a gap.
+#[tokio::test]
+async fn a_place_of_another_process_is_known_as_such() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let bob = story.person("bob", &[]).await;
+    story.machine("edge-01").await;
+    let other = story.another();
+    let ask = async |at: &Story, who: &Member, after: Option<&str>| {
+        sessions::events(&at.shell, &who.caller(at).await, after, Duration::ZERO).await
+    };
+    let begun = ask(&story, &alice, None).await.unwrap().cursor;
+    story.session(&alice, "edge-01");
+    let news = ask(&story, &alice, Some(&begun)).await.unwrap();
+    assert_eq!((news.items.len(), news.gap), (1, false));
+    assert!(ask(&story, &alice, Some(&news.items[0].cursor)).await.unwrap().items.is_empty());
+
+    for _ in 0..2 {
+        other.session(&alice, "edge-01");
+    }
+    let elsewhere = ask(&other, &alice, Some(&news.cursor)).await.unwrap();
+    assert_eq!((elsewhere.items.len(), elsewhere.gap), (2, true), "all that it has");
+    let again = ask(&other, &alice, Some(&elsewhere.cursor)).await.unwrap();
+    assert_eq!((again.items.len(), again.gap), (0, false));
+    // Who waits there hears of the gap at once, also without anything to see.
+    let hour = Duration::from_secs(3600);
+    let told = sessions::events(&other.shell, &bob.caller(&other).await, Some(&news.cursor), hour).await.unwrap();
+    assert_eq!((told.items.len(), told.gap), (0, true));
+
+    // What is not kept any more is missing too, for whoever would have seen it.
+    let blind = ask(&other, &bob, None).await.unwrap().cursor;
+    for _ in 0..=limits::SESSION_EVENTS_KEPT {
+        other.session(&alice, "edge-01");
+    }
+    let late = ask(&other, &alice, Some(&elsewhere.cursor)).await.unwrap();
+    assert!(late.gap && late.items.len() == limits::SESSION_EVENTS_KEPT);
+    let unseen = ask(&other, &bob, Some(&blind)).await.unwrap();
+    assert!(!unseen.gap && unseen.items.is_empty());
+
+    for bad in ["", "x", "-7", "0123-7", &"7".repeat(100)] {
+        let Err(Refusal::Malformed(Malformed::Place)) = ask(&story, &alice, Some(bad)).await else { panic!("{bad}") };
+    }
 }

@@ -135,6 +135,11 @@ fn newer() -> Vec<Row> {
     vec![
         next!("open", Open, &[("dial_back_at", "the connection is made where the tunnel is, and refused elsewhere")]),
         next!("reached", Reached, &[("dial_back_at", "the same")]),
+        next!(
+            "session-events",
+            SessionEvents,
+            &[("cursor", "`number` and `next` go on"), ("gap", "what is missing is not noticed, as before")]
+        ),
     ]
 }
 

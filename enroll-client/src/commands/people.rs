@@ -307,21 +307,24 @@ impl ManageClient {
 
     /// Prints sessions as they open and end, until a signal comes.
     async fn watch(&mut self) -> Result<(), Complaint> {
-        let mut after: Option<u64> = None;
+        let mut after: Option<String> = None;
         if self.format == Format::Text {
             terminal::say("openings and ends are printed as they happen; Ctrl-C stops");
         }
         loop {
             let wait = if after.is_some() { wire::limits::WAIT_MAX_SECS } else { 0 };
-            let parameters = [("after", after.map(|after| after.to_string())), ("wait", Some(wait.to_string()))];
+            let parameters = [("after", after), ("wait", Some(wait.to_string()))];
             let value: Value = self.face.get(&format!("/v1/session-events{}", query(&parameters))).await?;
             let page: SessionEvents = typed(&value)?;
+            if page.gap && self.format == Format::Text {
+                terminal::say("some openings and ends before this are missing; `lychgate audit` has all of them");
+            }
             if let Some(Value::Array(items)) = value.get("items") {
                 for (item, event) in items.iter().zip(&page.items) {
                     terminal::result(self.format, item, &sessions::session_event(event));
                 }
             }
-            after = Some(page.next);
+            after = Some(page.cursor.unwrap_or_else(|| page.next.to_string()));
         }
     }
 

@@ -7,6 +7,7 @@ pub mod ca_end;
 pub mod change;
 pub mod crl;
 pub mod enroll;
+pub mod event_cursor;
 pub mod evidence;
 pub mod face;
 pub mod facts;

@@ -16,8 +16,9 @@ use crate::{
         admission::Caller,
         audit::{AccessEvent, Event},
         change::Changes,
+        event_cursor::EventCursor,
         facts::permit,
-        refusal::{Conflict, Fault, Missing, Refusal},
+        refusal::{Conflict, Fault, Malformed, Missing, Refusal},
         session::EndReason,
     },
     registry::{
@@ -83,8 +84,7 @@ async fn may_read(shell: &Shell, caller: &Caller, session: &Session) -> Result<b
         return Ok(true);
     }
     let machine = machine(shell, session).await?;
-    Ok(machine.is_some_and(|whole| may_see(shell, caller, &whole))
-        || permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok())
+    Ok(machine.is_some_and(|whole| may_see(shell, caller, &whole)) || may_see_all(shell, caller))
 }
 
 async fn machine(shell: &Shell, session: &Session) -> Result<Option<Whole>, Fault> {
@@ -183,38 +183,65 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
 }
 
 /// What the caller may see of what happened to sessions after a place, waiting for it if nothing has. The places say nothing of how
-/// much else happened, nor does the answer come for it. Whoever begins to watch begins now; so does who comes with a place of
-/// before a restart.
+/// much else happened, nor does the answer come for it. Whoever begins to watch begins now; who comes with a place of another process
+/// gets all that is kept here, and hears of the gap.
 ///
 /// # Errors
-/// When the store fails.
+/// [`Refusal::Malformed`] when `after` is no place; when the store fails.
 pub async fn events(
     shell: &Shell,
     caller: &Caller,
-    after: Option<u64>,
+    after: Option<&str>,
     wait: Duration,
 ) -> Result<SessionNews, Refusal> {
-    let place = |number| shell.places.hide(number, shell.entropy.bytes());
-    let last = shell.sessions.last();
-    let mut after = after.map(|after| shell.places.reveal(after)).filter(|number| *number <= last).unwrap_or(last);
+    let after = after.map(|text| EventCursor::parse(text).ok_or(Malformed::Place)).transpose()?;
+    let place = |number| {
+        let place = shell.places.hide(number, shell.entropy.bytes());
+        (place, EventCursor::OfRun { run: shell.replica.run, place }.to_string())
+    };
+    let (mut after, gap) = begin(shell, caller, after);
     let end = tokio::time::Instant::now() + wait;
     loop {
-        let over = tokio::time::timeout_at(end, shell.sessions.news(after)).await.is_err();
+        // Who is told of a gap does not wait for more.
+        let over = gap || tokio::time::timeout_at(end, shell.sessions.news(after)).await.is_err();
         let mut items = Vec::new();
         for happened in shell.sessions.since(after) {
             after = happened.number;
             if may_read(shell, caller, &happened.session).await? {
+                let (number, cursor) = place(happened.number);
                 items.push(SessionEvent {
-                    number: place(happened.number),
+                    number,
+                    cursor,
                     event: if happened.ended { "closed" } else { "opened" },
                     session: view(&happened.session),
                 });
             }
         }
         if over || !items.is_empty() {
-            return Ok(SessionNews { items, next: place(after) });
+            let (next, cursor) = place(after);
+            return Ok(SessionNews { items, next, cursor, gap });
         }
     }
+}
+
+/// After which number a caller goes on, and whether something is missing before it.
+fn begin(shell: &Shell, caller: &Caller, after: Option<EventCursor>) -> (u64, bool) {
+    let last = shell.sessions.last();
+    let known = |place| Some(shell.places.reveal(place)).filter(|number| *number <= last);
+    match after {
+        None => (last, false),
+        // Of another process it is now, as it was for who knows no other places.
+        Some(EventCursor::Bare(place)) => (known(place).unwrap_or(last), false),
+        Some(EventCursor::OfRun { run, place }) => match known(place).filter(|_| run == shell.replica.run) {
+            Some(number) => (number, shell.sessions.has_dropped_since(number) && may_see_all(shell, caller)),
+            None => (0, true),
+        },
+    }
+}
+
+/// Whether nothing is hidden from the caller: to others a gap would say how much happened that they do not see.
+fn may_see_all(shell: &Shell, caller: &Caller) -> bool {
+    permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok()
 }
 
 /// Holds every open session against the policy in force, and ends those that it does not allow, or about which it cannot be

@@ -289,8 +289,10 @@ pub struct SessionDetails {
 /// What happened to a session.
 #[derive(Clone, Debug)]
 pub struct SessionEvent {
-    /// Its place among the events.
+    /// Its place among the events, as a number alone.
     pub number: u64,
+    /// Its place among the events.
+    pub cursor: String,
     /// `opened` or `closed`.
     pub event: &'static str,
     /// The session.
@@ -302,8 +304,12 @@ pub struct SessionEvent {
 pub struct SessionNews {
     /// The events.
     pub items: Vec<SessionEvent>,
-    /// The place to go on from.
+    /// The place to go on from, as a number alone.
     pub next: u64,
+    /// The place to go on from.
+    pub cursor: String,
+    /// Whether something is missing before them.
+    pub gap: bool,
 }
 
 /// What the policy would say.

@@ -387,6 +387,12 @@ impl Sessions {
         self.lock().events.iter().filter(|event| event.number > number).cloned().collect()
     }
 
+    /// Whether something that happened after a number is too long ago to be told.
+    #[must_use]
+    pub fn has_dropped_since(&self, number: u64) -> bool {
+        self.lock().events.front().is_some_and(|oldest| oldest.number > number + 1)
+    }
+
     /// Ready when something happened after a number.
     pub async fn news(&self, number: u64) {
         loop {

@@ -41,8 +41,12 @@ pub struct SessionView {
 /// Something that happened to a session, as `GET /v1/session-events` tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionEventView {
-    /// Give it as `after` to go on from here. It says nothing of how many there are, nor which came first.
+    /// As `cursor`, for clients that know none.
     pub number: u64,
+    /// Give it as `after` to go on from here. Opaque: it says nothing of how many there are, nor which came first. An older gateway gives
+    /// `number` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
     /// `opened` or `closed`.
     pub event: String,
     /// The session, as it stands now.
@@ -54,6 +58,12 @@ pub struct SessionEventView {
 pub struct SessionEvents {
     /// What happened, oldest first.
     pub items: Vec<SessionEventView>,
-    /// Give it as `after` next time.
+    /// As `cursor`, for clients that know none.
     pub next: u64,
+    /// Give it as `after` next time. An older gateway gives `next` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// `after` was of another process, or is too long ago: what happened before `items` is missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use wire::admin::{SessionEvents, SessionView};
 
 use crate::{
+    core::event_cursor::EventCursor,
     edge::{
         fronts::native::{Boxed, boxed, listed, said},
         http::{Call, json},
@@ -44,14 +45,15 @@ pub fn kill(call: Call) -> Boxed {
 pub fn events(call: Call) -> Boxed {
     boxed(async move {
         let wait: u64 = call.number("wait")?.unwrap_or(0).min(wire::limits::WAIT_MAX_SECS);
-        let after = call.number("after")?;
+        let after = call.query.get("after").cloned();
         let wait = Duration::from_secs(wait);
-        let watching = sessions::events(&call.shell, call.caller()?, after, wait);
+        let watching = sessions::events(&call.shell, call.caller()?, after.as_deref(), wait);
         tokio::select! {
             events = watching => said::<SessionEvents, _>(StatusCode::OK, events?),
             // Whoever is told to end gets what there is: nothing.
             _ = call.conn.told_to_end() => {
-                json(StatusCode::OK, &wire::admin::SessionEvents { items: vec![], next: after.unwrap_or_default() })
+                let next = after.as_deref().and_then(EventCursor::parse).map_or(0, EventCursor::place);
+                json(StatusCode::OK, &SessionEvents { items: vec![], next, cursor: after, gap: false })
             }
         }
     })

@@ -212,13 +212,15 @@ impl From<views::SessionDetails> for said::SessionView {
 
 impl From<views::SessionEvent> for said::SessionEventView {
     fn from(from: views::SessionEvent) -> Self {
-        Self { number: from.number, event: from.event.to_owned(), session: from.session.into() }
+        let (event, session) = (from.event.to_owned(), from.session.into());
+        Self { number: from.number, cursor: Some(from.cursor), event, session }
     }
 }
 
 impl From<views::SessionNews> for said::SessionEvents {
     fn from(from: views::SessionNews) -> Self {
-        Self { items: from.items.into_iter().map(Into::into).collect(), next: from.next }
+        let items = from.items.into_iter().map(Into::into).collect();
+        Self { items, next: from.next, cursor: Some(from.cursor), gap: from.gap }
     }
 }
 
