@@ -191,11 +191,10 @@ fn under_each_name(
     subject: &Subject,
     resource: policy::Resource,
 ) -> Result<Vec<String>, Refusal> {
-    let renamed = match (&resource, &subject.renaming) {
-        (policy::Resource::Machine(machine), Some(name)) => {
-            Some(policy::Resource::Machine(policy::Machine { name: name.clone(), ..machine.clone() }))
-        }
-        _ => None,
+    let renamed = if let (policy::Resource::Machine(machine), Some(name)) = (&resource, &subject.renaming) {
+        Some(policy::Resource::Machine(policy::Machine { name: name.clone(), ..machine.clone() }))
+    } else {
+        None
     };
     let (rules, mut by) = (shell.rules.load(), Vec::new());
     for resource in [resource].into_iter().chain(renamed) {
