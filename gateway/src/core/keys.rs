@@ -28,7 +28,7 @@ pub const OWNED: &str = "owned/";
 pub const KEPT_NAMES: &str = "name/";
 /// Prefix of the last reported runs of configuration tools, by machine.
 pub const CONVERGENCES: &str = "convergence/";
-/// Prefix of the tunnels that are up, by machine.
+/// Prefix of open tunnels, by machine.
 pub const TUNNELS: &str = "tunnel/";
 /// Prefix of lineages.
 pub const LINEAGES: &str = "lineage/";
@@ -106,13 +106,13 @@ pub fn convergence(machine: &str) -> String {
     format!("{CONVERGENCES}{machine}")
 }
 
-/// The tunnel of a machine.
+/// The open tunnel of a machine.
 #[must_use]
 pub fn tunnel(machine: &str) -> String {
     format!("{TUNNELS}{machine}")
 }
 
-/// The name of the machine whose tunnel stands under this key.
+/// Inverse of [`tunnel`]: the machine's name.
 #[must_use]
 pub fn tunnel_of(key: &str) -> Option<&str> {
     key.strip_prefix(TUNNELS)

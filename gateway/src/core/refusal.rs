@@ -197,12 +197,12 @@ pub enum Unreached {
         /// Name of the machine.
         machine: String,
     },
-    /// Another gateway holds the machine's tunnel.
+    /// The machine's tunnel is at another gateway.
     #[error("the machine `{machine}` cannot be reached from here: its tunnel is at gateway `{gateway}`")]
     Elsewhere {
-        /// Which.
+        /// Name of the machine.
         machine: String,
-        /// That gateway's name.
+        /// Name of the other gateway.
         gateway: pki::Name,
     },
     /// A stream that was to move to a connection of its own is at another gateway.

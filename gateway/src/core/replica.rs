@@ -1,4 +1,4 @@
-//! One gateway process of several over one store: its name and its run, and whose tunnel of a machine is the newest.
+//! Several gateway processes with one store: the name and run of each, and which of them has the newest tunnel of a machine.
 
 use std::fmt;
 
@@ -22,24 +22,24 @@ pub fn given_elsewhere(own: &Name, ticket: &str) -> Option<Name> {
 /// A gateway process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Its name, as configured: no two over one store have the same.
+    /// From the configuration; unique among the gateways with the same store.
     pub name: Name,
-    /// What tells it from the process before it.
+    /// Distinguishes it from an earlier process with the same name.
     pub run: RunId,
 }
 
-/// One run of a process: drawn at its start.
+/// Random id of one run of a process, drawn at its start.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RunId([u8; 8]);
 
 impl RunId {
-    /// Of these random bytes.
+    /// `bytes` must be random.
     #[must_use]
     pub const fn new(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 
-    /// From 16 hexadecimal digits, in lower case.
+    /// Parses 16 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 8];
@@ -54,25 +54,25 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What is to be done with the record of a machine's tunnel.
+/// What a gateway does with the record of a machine's tunnel.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum RecordChange {
-    /// It is to say that the tunnel is here.
+    /// Write that the tunnel is at this gateway.
     Write,
-    /// It goes.
+    /// Delete it.
     Delete,
-    /// Nothing: it is another gateway's to change, or there is none.
+    /// Nothing: there is none, or another gateway must change it.
     Nothing,
 }
 
-/// Whether the tunnel that a record tells of is at another gateway, and newer than one here that came up after this commit. Clocks
-/// differ, so commits decide: of two that come up in one moment, the one that is written first.
+/// Whether the recorded tunnel is at another gateway and newer than one at this gateway that opened after commit `after`. The order is
+/// that of commits, since clocks differ: of two tunnels opened at the same time, the one recorded first wins.
 #[must_use]
 pub fn is_newer(own: &Name, seen: &Seen<TunnelRecord>, after: u64) -> bool {
     seen.record.gateway != own.as_str() && seen.version > after
 }
 
-/// What this gateway does with a machine's record, by what it says and by the tunnel here, which came up after a commit.
+/// Decides the change of a machine's record. `here` is the commit after which a tunnel at this gateway opened.
 #[must_use]
 pub fn record_change(own: &Name, seen: Option<&Seen<TunnelRecord>>, here: Option<u64>) -> RecordChange {
     match (seen, here) {
@@ -93,7 +93,7 @@ mod tests {
         *,
     };
 
-    /// Who wrote the record and with which commit, and after which commit the tunnel here came up.
+    /// `seen`: who wrote the record, in which commit; `here`: the commit after which the tunnel at this gateway opened.
     #[track_caller]
     fn check(seen: Option<(&str, u64)>, here: Option<u64>, want: RecordChange) {
         let seen = seen.map(|(gateway, version)| {
