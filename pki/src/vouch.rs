@@ -65,7 +65,7 @@ pub enum VouchError {
     OtherRoot,
     #[error("the signature does not verify")]
     Signature,
-    #[error("it is older than what was heard before (order {order}, heard {before})")]
+    #[error("it is older than one accepted before (order {order}, accepted {before})")]
     Older { order: u64, before: u64 },
 }
 

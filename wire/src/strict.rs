@@ -266,7 +266,7 @@ mod tests {
             admin::MachineChange: {},
             admin::PersonChange: {},
         };
-        // Whatever refuses unknown fields is a request, and stands above.
+        // Every type that refuses unknown fields is a request, and must be in the list above.
         let sources =
             [include_str!("enroll.rs"), include_str!("manage.rs"), include_str!("ssh.rs"), include_str!("admin.rs")];
         for source in sources {

@@ -152,7 +152,7 @@ pub async fn leave(store: &Keystore, notice: LeaveNotice, format: Format) -> Res
     let text = match (&identity, &withdrawn) {
         (Some(identity), _) => format!("left; `{identity}` is no more, and its key is removed"),
         (None, Some(request)) => format!("left; the request {request} is withdrawn, and its key is removed"),
-        (None, None) => "removed the files of this identity here; the gateway was not told".to_owned(),
+        (None, None) => "removed the files of this identity here; the gateway was not informed".to_owned(),
     };
     let told = identity.is_some() || withdrawn.is_some();
     let value = json!({ "result": "left", "identity": identity, "withdrawn": withdrawn, "gateway_told": told });

@@ -67,7 +67,7 @@ impl ManageClient {
             whole.extend(self.waiting().await?.into_iter().filter(|row| row.source == prefix).map(|row| row.id));
         }
         if whole.is_empty() {
-            let what = format!("nobody waits that came from {}", from.unwrap_or_default());
+            let what = format!("no request from {} is waiting", from.unwrap_or_default());
             return Err(Complaint::new(Exit::Failure, "not-found", what)
                 .hint("`lychgate requests list` shows the networks, such as 192.0.2.0/24"));
         }
@@ -217,7 +217,7 @@ impl ManageClient {
         }
         let rows = self.waiting().await?;
         match rows.as_slice() {
-            [] => Err(Complaint::new(Exit::Failure, "not-found", "nobody waits that you may see")),
+            [] => Err(Complaint::new(Exit::Failure, "not-found", "no request is waiting that you may see")),
             [one] => Ok(one.id.clone()),
             several => {
                 terminal::show(&show::requests(several, self.now).render(terminal::width()));

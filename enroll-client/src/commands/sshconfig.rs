@@ -231,7 +231,7 @@ fn bad_reply(what: &str) -> Complaint {
 }
 
 fn no_proxy() -> Complaint {
-    Complaint::new(Exit::Refused, "no-proxy", "this gateway leads nobody to machines: it has no proxy face")
+    Complaint::new(Exit::Refused, "no-proxy", "the gateway has no proxy face, so it gives no access to machines")
         .hint("its operator sets `listen.proxy`, or `names.proxy` on a shared port")
 }
 

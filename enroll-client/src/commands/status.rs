@@ -353,7 +353,7 @@ pub fn denied_json(pending: &Pending, dir: &str) -> Value {
 pub fn denied_text(pending: &Pending, dir: &str) -> String {
     let mut pairs = vec![("state", "denied by a person".to_owned()), ("gateway", pending.gateway.clone())];
     if let Some(denied) = &pending.denied {
-        pairs.push(("denied", format!("as told at {}: {}", UnixTime::new(denied.at), denied.what)));
+        pairs.push(("denied", format!("received {}: {}", UnixTime::new(denied.at), denied.what)));
     }
     pairs.push(("next", DENIED_NEXT.to_owned()));
     pairs.push(("folder", dir.to_owned()));

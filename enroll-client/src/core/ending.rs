@@ -60,9 +60,10 @@ impl Ending {
             (Completeness::AskGateway, None, Self::Broke(error)) => {
                 Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
             }
-            (Completeness::AskGateway, None, _) => {
-                Completeness::Cut(Exit::Unreachable, "nobody said that what came is all of it".to_owned())
-            }
+            (Completeness::AskGateway, None, _) => Completeness::Cut(
+                Exit::Unreachable,
+                "the connection ended without confirmation that the data is complete".to_owned(),
+            ),
             (judged, ..) => judged,
         }
     }

@@ -19,7 +19,7 @@ const ON_ITS_WORD: Duration = Duration::from_secs(24 * 3_600);
 
 /// The gateway's time is not plausible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the gateway says that it is {said}, at which its own certificate is not valid; its clock is not believed")]
+#[error("the gateway says that it is {said}, at which its own certificate is not valid; its clock is not used")]
 pub struct Unbelievable {
     /// The time that it sent.
     pub said: UnixTime,

@@ -187,7 +187,7 @@ fn beside_an_earlier_one(
 #[must_use]
 pub fn denied_before(denied: &Denied, gateway: &str) -> Complaint {
     let at = UnixTime::new(denied.at);
-    let what = format!("a person turned this machine away at {gateway}, as it was told at {at}: {}", denied.what);
+    let what = format!("a person denied this machine at {gateway} (received {at}): {}", denied.what);
     Complaint::new(Exit::Refused, "denied-by-person", what).hint(DENIED_HINT)
 }
 

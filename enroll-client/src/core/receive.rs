@@ -57,7 +57,7 @@ pub struct PendingApproval {
     pub poll_after: Duration,
 }
 
-/// Why a reply is not believed.
+/// Why a reply is refused.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
 pub enum BadReply {
@@ -75,7 +75,7 @@ pub enum BadReply {
     OtherKey,
     #[error("the certificate disagrees with `{0}`")]
     Disagrees(&'static str),
-    #[error("the root we were told to expect is not in its bundle")]
+    #[error("the expected root is not in its bundle")]
     PinMissing,
     /// A new root without a valid cross certificate by a root that we hold.
     #[error("it names the root {0}, which no root that is trusted here vouches for")]

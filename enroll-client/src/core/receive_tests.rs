@@ -48,7 +48,7 @@ fn another_root() {
             let other = Authority::new();
             reply.bundle = pki::to_pem("CERTIFICATE", other.root.cert_der());
         },
-        "the root we were told to expect is not in its bundle",
+        "the expected root is not in its bundle",
     );
 }
 
@@ -134,7 +134,7 @@ const ROWS: [Row; 9] = [
     Row {
         what: "a foreign root of our name in place of ours",
         spoil: |_, foreign, reply| reply.bundle = pem(foreign.root.cert_der()),
-        want: ["the root we were told to expect is not in its bundle", "it names the root"],
+        want: ["the expected root is not in its bundle", "it names the root"],
     },
     Row {
         what: "a foreign root beside ours",
@@ -152,7 +152,7 @@ const ROWS: [Row; 9] = [
     Row {
         what: "everything of a foreign authority",
         spoil: |_, foreign, reply| *reply = foreign.certify(key_of(reply), "edge-07", 100_000),
-        want: ["the root we were told to expect is not in its bundle", UNKNOWN],
+        want: ["the expected root is not in its bundle", UNKNOWN],
     },
     Row {
         what: "a foreign certificate with our root",
@@ -240,7 +240,7 @@ fn what_changes_whom_is_believed_goes_forward() {
         (0, 7, &another_root, "2 roots, gw.example:8443, order 7"),
         (7, 7, &another_address, "1 roots, gw.example:9, order 7"),
         (7, 8, &another_root, "2 roots, gw.example:8443, order 8"),
-        (8, 7, &nothing, "it is older than what was heard before (order 7, heard 8)"),
+        (8, 7, &nothing, "it is older than one accepted before (order 7, accepted 8)"),
         (8, 7, &another_root, "it is older"),
         (8, 7, &another_address, "it is older"),
         (8, 0, &another_root, "it names the root"),

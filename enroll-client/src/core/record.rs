@@ -42,7 +42,7 @@ pub struct Facts {
     pub pin: String,
     /// When it was issued, by the gateway's clock.
     pub received: u64,
-    /// The greatest [`pki::vouch::Order`] accepted from the gateway when it was issued.
+    /// The greatest [`pki::Order`] accepted from the gateway when it was issued.
     #[serde(default)]
     pub order: u64,
     /// The requested name, when the approver assigned another.

@@ -22,7 +22,7 @@ impl LocalPath {
     /// When one cannot be quoted: ssh has no escape for `"` and `${` in a path, and its versions differ in how they read `'` and `\`.
     pub fn new(path: &Path) -> Result<Self, Complaint> {
         let refused = |what: &str| {
-            let what = format!("ssh cannot be told of the path `{}`: it contains {what}", path.display());
+            let what = format!("ssh cannot use the path `{}`: it contains {what}", path.display());
             Complaint::new(Exit::Files, "files", what).hint("name another folder with --dir, or a link to this one")
         };
         let text = path.to_str().ok_or_else(|| refused("bytes that are not UTF-8"))?;
@@ -211,7 +211,7 @@ mod tests {
         }
         for refused in ["a\"b", "a'b", "a\\b", "${USER}", "a\nb", "\u{1b}[2J", "a\u{202e}b"] {
             let complaint = LocalPath::new(Path::new(&format!("/x/{refused}"))).unwrap_err();
-            assert!(complaint.what.contains("ssh cannot be told of the path"), "{complaint}");
+            assert!(complaint.what.contains("ssh cannot use the path"), "{complaint}");
         }
         for taken in ["a b", "%h", "$HOME", "#x", "*", "$(touch x)", "ü", "-o"] {
             assert!(LocalPath::new(Path::new(&format!("/x/{taken}"))).is_ok(), "{taken}");

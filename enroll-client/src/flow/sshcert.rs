@@ -60,7 +60,7 @@ pub async fn cas(store: &Keystore, credential: &Credential) -> Result<Cas, Compl
     match fetch_cas(store, credential).await {
         Err(complaint) if complaint.exit == Exit::Unreachable => {
             let kept = kept_cas(store, credential).ok_or_else(|| complaint.clone())?;
-            terminal::say(&format!("{complaint}; these are the CAs as last heard"));
+            terminal::say(&format!("{complaint}; these are the CAs of the last contact"));
             Ok(kept)
         }
         other => other,

@@ -188,7 +188,7 @@ pub async fn proxy(store: &Keystore, credential: &Credential) -> Result<Address,
         None => look(store, credential).await?.0.proxy,
     };
     let proxy = proxy.ok_or_else(|| {
-        Complaint::new(Exit::Refused, "no-proxy", "this gateway leads nobody to machines: it has no proxy face")
+        Complaint::new(Exit::Refused, "no-proxy", "the gateway has no proxy face, so it gives no access to machines")
             .hint("its operator sets `listen.proxy`, or `names.proxy` on a shared port")
     })?;
     Ok(Address::parse(&proxy, 443)?)

@@ -23,7 +23,7 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
-/// Access lists are not looked at.
+/// Access control lists are not checked.
 pub fn distrust(_: &Path, _: Option<u32>) -> io::Result<Option<String>> {
     Ok(None)
 }
@@ -48,7 +48,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
-/// Access lists are not looked at.
+/// Access control lists are not checked.
 pub fn exposure(path: &Path) -> io::Result<Option<String>> {
     fs::metadata(path).map(|_| None)
 }

@@ -44,7 +44,7 @@ pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
         key("ASKED"),
     ];
     Table::new(
-        "nobody waits that you may see",
+        "no request is waiting that you may see",
         &columns,
         sorted(rows, |a, b| (a.created, &a.id).cmp(&(b.created, &b.id))),
         |row| {
@@ -222,6 +222,6 @@ REQUEST  STATE    ROLE     NAME             FROM            APPROVALS  ASSURANCE
 e1       waiting  machine  edge-07 (taken)  203.0.113.0/24  1/2        software   1 h ago
 ";
         assert_eq!(requests(&[row()], UnixTime::new(7_200)).render(None), want);
-        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "nobody waits that you may see\n");
+        assert_eq!(requests(&[], UnixTime::new(0)).render(None), "no request is waiting that you may see\n");
     }
 }

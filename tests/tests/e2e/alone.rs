@@ -46,7 +46,7 @@ fn a_request_that_lapsed_is_asked_again_with_the_same_key_until_a_person_decides
     });
     assert_eq!(run.stop().code, 3);
     let status = machine.run(&["status"]);
-    assert_says(&machine.run(&["run"]), 3, "a person turned this machine away");
+    assert_says(&machine.run(&["run"]), 3, "a person denied this machine");
     // A person's word is asked for at the gateway again: somebody may have taken the denial back.
     assert_says(&machine.run(&["join"]), 3, "an approver denied this request: not ours");
     assert!(

@@ -17,7 +17,7 @@ pub enum StoreError {
     Damaged { path: PathBuf, why: String },
     #[error("others can read the private key `{path}` ({mode})")]
     Exposed { path: PathBuf, mode: String },
-    #[error("`{path}` is not believed: {why}")]
+    #[error("`{path}` is not trusted: {why}")]
     Distrusted { path: PathBuf, why: String },
     #[error("another lychgate is joining or renewing in `{path}`")]
     Busy { path: PathBuf },

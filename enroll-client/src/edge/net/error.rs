@@ -28,7 +28,7 @@ pub enum NetError {
     #[error("no TLS with {address}: {cause}")]
     Tls { address: Address, cause: String },
     /// The peer closed the connection during the handshake.
-    #[error("{address} hung up before TLS was there: {cause}")]
+    #[error("{address} closed the connection during the TLS handshake: {cause}")]
     Cut { address: Address, cause: String },
     /// The gateway refused our certificate, or requires one. In TLS 1.3 the client learns this only at its first read.
     #[error("{}", rejection(address, *alert, *showed_certificate))]
