@@ -47,7 +47,6 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
     let context = Context {
         domain: &WORLD.domain,
         anchors: &WORLD.anchors,
-        issuing: [WORLD.machines.cert_der(), WORLD.people.cert_der()],
         token_key: &WORLD.token_key,
         rules: &RULES,
         now: NOW,

@@ -2,7 +2,8 @@
 //!
 //! Random bytes never carry a good signature, so most targets can also be given the part that is signed, and sign it
 //! themselves with the keys of [`world`]: what lies behind the signature check is reached, too. `run` beside this package
-//! builds and runs them all.
+//! builds a fuzzer around each and runs them all; the tests of this package judge the seeds, and inputs close to them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a finding is a panic")]
 
 use std::{env, fs, path::Path, process};
 
@@ -19,6 +20,7 @@ pub mod proxied;
 pub mod proxy;
 pub mod services;
 pub mod ssh;
+pub mod ticket;
 pub mod tunnel;
 pub mod wire_enroll;
 pub mod world;
@@ -39,6 +41,23 @@ impl Outcome {
         if outcomes.contains(&true) { Self::Taken } else { Self::Refused }
     }
 }
+
+/// A target: what it judges, and what it starts from.
+pub struct Target {
+    /// The name of its module and of its program.
+    pub name: &'static str,
+    /// Judges one input.
+    pub check: fn(&[u8]) -> Outcome,
+    /// Inputs to start from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => { &[$(Target { name: stringify!($name), check: $name::check, seeds: $name::seeds }),*] };
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token names policy proof proxied proxy services ssh ticket tunnel wire_enroll);
 
 /// Where a target writes its seeds to, instead of fuzzing, when this is set.
 const SEEDS_DIR: &str = "FUZZ_SEEDS";

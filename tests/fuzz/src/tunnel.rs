@@ -4,7 +4,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use enroll_client::core::tunnel as client;
-use gateway::edge::tunnel::conversation::{self as server, About};
+use gateway::edge::tunnel::conversation::{self as server, GatewayState};
 use serde::{Serialize, de::DeserializeOwned};
 use wire::tunnel::{
     BadFrame, Closing, DialBack, DialedBack, FRAME_HEAD, FRAME_MAX, Frames, FromMachine, Hello, Mode, Open,
@@ -96,10 +96,10 @@ fn frames<T: Frame>(bytes: &[u8], piece: usize) -> Vec<T> {
 }
 
 fn gateway(frames: &[FromMachine]) {
-    let about = About { epoch: 1, time: 1, reconnect_within: Duration::from_secs(1) };
-    let mut tunnel = server::Tunnel::new(Duration::ZERO, None);
+    let about = GatewayState { epoch: 1, time: 1, reconnect_within: Duration::from_secs(1) };
+    let mut tunnel = server::TunnelConversation::new(Duration::ZERO, None);
     for (frame, second) in frames.iter().zip(0..) {
-        let was_closed = matches!(tunnel, server::Tunnel::Closed);
+        let was_closed = matches!(tunnel, server::TunnelConversation::Closed);
         let (next, outputs) = tunnel.step(server::Input::Frame(frame.clone()), &about, Duration::from_secs(second));
         tunnel = next;
         assert!(!was_closed || outputs.is_empty(), "it speaks after its end");

@@ -110,6 +110,25 @@ fn waiting(json: &[u8]) -> bool {
     read::<WaitingReply>(json).is_some_and(|reply| pending_approval(&reply).is_ok_and(|ticket| ticket.id == reply.id))
 }
 
+fn issued_reply() -> IssuedReply {
+    IssuedReply {
+        id: "0a1b2c3d4e5f".to_owned(),
+        identity: "spiffe://lab.example/machine/edge-07".to_owned(),
+        certificate: pki::to_pem("CERTIFICATE", &leaf(Role::Machine)),
+        chain: pki::to_pem("CERTIFICATE", WORLD.machines.cert_der()),
+        bundle: pki::to_pem("CERTIFICATE", WORLD.root.cert_der()),
+        cross: String::new(),
+        serial: serial(42).hex(),
+        not_before: NOW.secs() - 300,
+        not_after: NOW.secs() + 86_399,
+        renew_after: NOW.secs() + 40_000,
+        renew_by: NOW.secs() + 60_000,
+        manage: "gate.example:8444".to_owned(),
+        order: 0,
+        time: NOW.secs(),
+    }
+}
+
 /// One good message of most kinds.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -125,22 +144,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         attributes,
         pin: None,
     };
-    let issued = IssuedReply {
-        id: "0a1b2c3d4e5f".to_owned(),
-        identity: "spiffe://lab.example/machine/edge-07".to_owned(),
-        certificate: pki::to_pem("CERTIFICATE", &leaf(Role::Machine)),
-        chain: pki::to_pem("CERTIFICATE", WORLD.machines.cert_der()),
-        bundle: pki::to_pem("CERTIFICATE", WORLD.root.cert_der()),
-        cross: String::new(),
-        serial: serial(42).hex(),
-        not_before: NOW.secs() - 300,
-        not_after: NOW.secs() + 86_399,
-        renew_after: NOW.secs() + 40_000,
-        renew_by: NOW.secs() + 60_000,
-        manage: "gate.example:8444".to_owned(),
-        order: 0,
-        time: NOW.secs(),
-    };
     let waiting = WaitingReply {
         id: "0a1b2c3d4e5f".to_owned(),
         poll_after: 5,
@@ -153,9 +156,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![
         with_mode(0, &json(&enroll)),
         with_mode(1, &json(&RenewRequest { csr, name: None, evidence: vec![], ticket: None })),
+        with_mode(8, &json(&issued_reply())),
+        with_mode(9, &json(&waiting)),
     ];
-    seeds.push(with_mode(8, &json(&issued)));
-    seeds.push(with_mode(9, &json(&waiting)));
     let texts: &[(u8, &str)] = &[
         (2, r#"{"code":"ABCD-EFGH","unchecked":false,"name":"edge-08","labels":{"site":"oslo"},"owner":"olga"}"#),
         (3, r#"{"reason":"not ours"}"#),

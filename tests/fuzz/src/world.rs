@@ -7,9 +7,8 @@ use std::{
 };
 
 use aws_lc_rs::{
-    encoding::AsBigEndian as _,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::core::token::TokenKey;
@@ -51,7 +50,7 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
     let ca = |role, number| root.issue_ca(role, Arc::new(key(number)), serial(number), NOW).expect("a CA");
     let (machines, people) = (ca(Role::Machine, 2), ca(Role::Person, 3));
     let anchors = TrustAnchors::new(&domain, &[root.cert_der()], NOW).expect("anchors");
-    let token_key = TokenKey::new(&token_pkcs8(), &P256_GENERATOR);
+    let token_key = TokenKey::new(&P256_GENERATOR);
     let (root_key, machines_key) = (key(1), key(2));
     World { domain, root, root_key, machines, machines_key, people, anchors, token_key }
 });
@@ -114,13 +113,6 @@ const P256_ONE: [u8; 32] = {
     one[31] = 1;
     one
 };
-
-fn token_pkcs8() -> Vec<u8> {
-    let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
-    let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, &P256_ONE, &P256_GENERATOR).expect("a pair");
-    debug_assert_eq!(pair.private_key().as_be_bytes().map(|bytes| bytes.as_ref().to_vec()), Ok(P256_ONE.to_vec()));
-    pair.to_pkcs8v1().expect("PKCS#8").as_ref().to_vec()
-}
 
 /// Header and claims before the first dot and after, in base64url, as they are signed.
 fn unsigned(header: &[u8], claims: &[u8]) -> String {
