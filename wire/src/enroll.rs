@@ -24,6 +24,7 @@ pub struct GatewayInfo {
 
 /// One piece of evidence. A message with an unknown `kind` still decodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// The kind of the attestor that reads `body`.
     pub kind: String,
@@ -55,12 +56,21 @@ pub struct EnrollRequest {
     pub pin: Option<String>,
 }
 
+/// What one attestor asks. A client ignores members it does not know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EvidenceChallenge {
+    /// The attestor's kind.
+    pub kind: String,
+    /// Its form is defined by the attestor.
+    pub body: String,
+}
+
 /// An attestor's challenge (`401` of an enrollment or a renewal). The client sends the request again with the ticket, on any
 /// connection; each piece of evidence that was challenged is replaced by its answer, the other pieces are repeated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChallengeReply {
     /// One for each attestor that challenges: its kind, and a body that the client's prover of that kind reads.
-    pub challenges: Vec<Evidence>,
+    pub challenges: Vec<EvidenceChallenge>,
     /// The attestors' state, encrypted by the gateway. Valid for this key, and for one use.
     pub ticket: String,
     /// The last second of the ticket's validity, seconds since the Unix epoch.

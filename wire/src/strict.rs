@@ -1,11 +1,12 @@
-//! Reads JSON as serde does, except that a struct is never read from an array of its field values. Readers that know different
-//! fields would disagree about such a text, and an empty array would be a request with every default.
+//! Reads JSON as serde does, with two exceptions. A struct is never read from an array of its field values: readers that know
+//! different fields would disagree about such a text, and an empty array would be a request with every default. And no member of an
+//! object is given twice, of a map no more than of a struct: readers disagree about which of the two counts (RFC 8259 4).
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, marker::PhantomData};
 
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 
 /// Reads all of `bytes`.
@@ -147,7 +148,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strictly<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(Strict(access))
+        match self.takes {
+            Takes::Anything => self.visitor.visit_map(Members { access, seen: BTreeSet::new() }),
+            // Its fields are known, and serde refuses one that is repeated.
+            Takes::NoArray => self.visitor.visit_map(Strict(access)),
+        }
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
@@ -180,6 +185,28 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         self.0.next_value_seed(Strict(seed))
+    }
+}
+
+/// The members of a map, each name once.
+struct Members<A> {
+    access: A,
+    seen: BTreeSet<String>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let Some(name) = self.access.next_key_seed(PhantomData::<String>)? else { return Ok(None) };
+        if !self.seen.insert(name.clone()) {
+            return Err(A::Error::custom(format_args!("duplicate member `{}`", name.escape_debug())));
+        }
+        seed.deserialize(name.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.access.next_value_seed(Strict(seed))
     }
 }
 
@@ -236,6 +263,39 @@ mod tests {
             let says = from_slice::<T>(array.to_string().as_bytes()).unwrap_err().to_string();
             assert!(says.contains("invalid type: sequence, expected an object"), "{name}: {says}");
         }
+        for with_another in with_unknown_member(sample) {
+            let says = from_slice::<T>(with_another.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(says.contains("unknown field `another`"), "{name}: {says}");
+        }
+    }
+
+    /// The value with an unknown member in each of its objects, one at a time.
+    fn with_unknown_member(value: &Value) -> Vec<Value> {
+        match value {
+            Value::Object(object) => {
+                let mut here = object.clone();
+                here.insert("another".to_owned(), json!(1));
+                let within = object.iter().flat_map(|(name, member)| {
+                    with_unknown_member(member).into_iter().map(|changed| {
+                        let mut copy = object.clone();
+                        copy.insert(name.clone(), changed);
+                        Value::Object(copy)
+                    })
+                });
+                [Value::Object(here)].into_iter().chain(within).collect()
+            }
+            Value::Array(items) => {
+                let changed = items.iter().enumerate().flat_map(|(at, item)| {
+                    with_unknown_member(item).into_iter().map(move |changed| {
+                        let mut copy = items.clone();
+                        copy[at] = changed;
+                        Value::Array(copy)
+                    })
+                });
+                changed.collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![],
+        }
     }
 
     macro_rules! requests {
@@ -248,10 +308,10 @@ mod tests {
     #[test]
     fn no_request_is_read_from_an_array() {
         let known = requests! {
-            enroll::EnrollRequest: { "csr": "x" },
+            enroll::EnrollRequest: { "csr": "x", "evidence": [{ "kind": "k", "body": "b" }] },
             enroll::Evidence: { "kind": "k", "body": "b" },
             enroll::PriorCertificate: { "certificate": "c", "signature": "s" },
-            manage::RenewRequest: { "csr": "x" },
+            manage::RenewRequest: { "csr": "x", "evidence": [{ "kind": "k", "body": "b" }] },
             manage::SealedRequest: { "csr": "x" },
             ssh::SshRequest: { "public_key": "k", "signature": "s" },
             admin::ApproveRequest: { "unchecked": true },
@@ -267,8 +327,17 @@ mod tests {
             admin::PersonChange: {},
         };
         // Every type that refuses unknown fields is a request, and must be in the list above.
-        let sources =
-            [include_str!("enroll.rs"), include_str!("manage.rs"), include_str!("ssh.rs"), include_str!("admin.rs")];
+        let sources = [
+            include_str!("enroll.rs"),
+            include_str!("manage.rs"),
+            include_str!("ssh.rs"),
+            include_str!("admin/locks.rs"),
+            include_str!("admin/record.rs"),
+            include_str!("admin/requests.rs"),
+            include_str!("admin/sessions.rs"),
+            include_str!("admin/subjects.rs"),
+            include_str!("admin/tokens.rs"),
+        ];
         for source in sources {
             for rest in source.split("#[serde(deny_unknown_fields)]").skip(1) {
                 let name = rest.split("pub struct ").nth(1).and_then(|rest| rest.split([' ', '<']).next()).unwrap();
@@ -317,5 +386,21 @@ mod tests {
         assert!(from_slice::<Kind>(br#"{"Named":[3]}"#).is_err());
         assert!(from_slice::<Kind>(br#"{"Named":{"a":3}} x"#).is_err());
         assert!(from_slice::<Value>(br"{").is_err());
+    }
+
+    #[test]
+    fn no_member_of_a_map_is_given_twice() {
+        for text in [
+            r#"{"csr":"x","attributes":{"a":"1","a":"2"}}"#,
+            r#"{"csr":"x","attributes":{"a":"1","\u0061":"1"}}"#,
+            r#"{"csr":"x","attributes":{},"attributes":{}}"#,
+        ] {
+            let says = from_slice::<enroll::EnrollRequest>(text.as_bytes()).unwrap_err().to_string();
+            assert!(says.starts_with("duplicate "), "{text}: {says}");
+        }
+        let says = from_slice::<Value>(br#"[{"a":{"b":1,"b":1}}]"#).unwrap_err().to_string();
+        assert!(says.starts_with("duplicate member `b`"), "{says}");
+        let once = from_slice::<enroll::EnrollRequest>(br#"{"csr":"x","attributes":{"a":"1","b":"1"}}"#).unwrap();
+        assert_eq!(once.attributes.len(), 2);
     }
 }

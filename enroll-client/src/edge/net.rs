@@ -13,7 +13,7 @@ use rustls::AlertDescription;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use wire::enroll::{ChallengeReply, Evidence};
+use wire::enroll::{ChallengeReply, EvidenceChallenge};
 use wire::problem::{PROBLEM_TYPE, Problem};
 
 use self::dial::shake;
@@ -244,7 +244,7 @@ impl HttpReply {
             return None;
         }
         let ChallengeReply { challenges, ticket, .. } = serde_json::from_slice(&self.body).ok()?;
-        let asks = challenges.into_iter().map(|Evidence { kind, body }| (kind, body)).collect();
+        let asks = challenges.into_iter().map(|EvidenceChallenge { kind, body }| (kind, body)).collect();
         Some(Challenge { asks, ticket })
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use pki::{KeyDigest, Role, SubjectKey, UnixTime};
 use wire::{
-    enroll::{ChallengeReply, EnrollRequest, Evidence, GatewayInfo, IssuedReply, WaitingReply},
+    enroll::{ChallengeReply, EnrollRequest, Evidence, EvidenceChallenge, GatewayInfo, IssuedReply, WaitingReply},
     limits,
 };
 
@@ -260,7 +260,7 @@ pub fn waiting(shell: &Shell, awaiting: &Awaiting) -> WaitingReply {
 pub fn asked_back(shell: &Shell, challenge: Challenge) -> Answer {
     let kinds: Vec<&str> = challenge.asks.iter().map(|(kind, _)| kind.as_str()).collect();
     let header = format!("Lychgate-Evidence kinds=\"{}\"", kinds.join(" "));
-    let challenges = challenge.asks.into_iter().map(|(kind, body)| Evidence { kind, body }).collect();
+    let challenges = challenge.asks.into_iter().map(|(kind, body)| EvidenceChallenge { kind, body }).collect();
     let reply = ChallengeReply {
         challenges,
         ticket: challenge.ticket,
