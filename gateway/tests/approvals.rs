@@ -377,3 +377,15 @@ async fn whoever_decides_is_told_that_the_name_is_taken() {
     let issued = gate.machine.poll(&gate.waiting.id).await.unwrap().issued();
     assert!(issued.identity.ends_with("/machine/edge-08"), "{}", issued.identity);
 }
+
+#[tokio::test]
+async fn whoever_wants_no_name_is_called_by_its_key() {
+    let story = Story::new().await;
+    let alice = story.first_person().await;
+    let machine = story.stranger();
+    let waiting = machine.ask_for_any_name().await.waiting();
+    story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
+    let issued = machine.poll(&waiting.id).await.unwrap().issued();
+    let name = format!("m-{}", &machine.digest()[..10]);
+    assert!(issued.identity.ends_with(&format!("/machine/{name}")), "{}", issued.identity);
+}

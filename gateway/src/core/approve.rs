@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pki::UnixTime;
+use pki::{Name, UnixTime};
 use policy::Ruleset;
 
 use super::{
@@ -96,16 +96,17 @@ pub enum ApprovalOutcome {
 /// The action in a refusal if the policy permits the approval only with the code.
 pub const UNCHECKED: &str = "approve without the code";
 
-/// The name that an approval would assign; `None` if neither the request nor the approver names one.
+/// The name that an approval would assign to a newcomer. If neither the request nor the approver names one, it is derived from the key.
 ///
 /// # Errors
-/// [`Refusal::Conflict`] if [`Wish::SameAs`] names no approval of this request.
-pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Option<String>, Refusal> {
-    Ok(match wish {
-        Wish::Own { name: Some(name), .. } => Some(name.clone()),
-        Wish::Own { name: None, .. } => enrollment.wanted_name.clone(),
-        Wish::SameAs(digest) => Some(approved(enrollment, digest)?.name.clone()),
-    })
+/// [`Refusal::Conflict`] if [`Wish::SameAs`] names no approval of this request; [`Refusal::NameIllegal`].
+pub fn name_for(enrollment: &Enrollment, wish: &Wish) -> Result<Name, Refusal> {
+    let wanted = match wish {
+        Wish::Own { name: Some(name), .. } => Some(name.as_str()),
+        Wish::Own { name: None, .. } => enrollment.wanted_name.as_deref(),
+        Wish::SameAs(digest) => Some(approved(enrollment, digest)?.name.as_str()),
+    };
+    name::choose(wanted, &[], enrollment.role, &enrollment.key)
 }
 
 /// The content of an earlier approval, by its digest.
@@ -128,18 +129,16 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &ApprovalRecords) 
             (all, records.owner.clone().or_else(|| enrollment.owner.clone()))
         }
     };
-    let wanted = name_for(enrollment, &asked.wish)?;
-    let wanted = match &records.ground.lineage {
+    let name = match &records.ground.lineage {
         Some(lineage) if enrollment.rejoin => {
             let named = match &asked.wish {
-                Wish::Own { name, .. } => name.as_deref(),
-                Wish::SameAs(_) => wanted.as_deref(),
+                Wish::Own { name, .. } => name.clone(),
+                Wish::SameAs(digest) => Some(approved(enrollment, digest)?.name.clone()),
             };
-            Some(kept_name(&lineage.record, named)?)
+            kept_name(&lineage.record, named.as_deref())?
         }
-        Some(_) | None => wanted,
+        Some(_) | None => name_for(enrollment, &asked.wish)?.to_string(),
     };
-    let name = name::choose(wanted.as_deref(), &[], enrollment.role, &enrollment.key)?.to_string();
     Ok(ApprovedContent { name, labels, owner, code_checked })
 }
 

@@ -161,9 +161,9 @@ async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> R
     let epoch = shell.get(keys::EPOCH.to_owned()).await?;
     let record = &enrollment.record;
     // When it refers to what is not there, the decision says so, and what became of the request comes before it.
-    let name = match approve::name_for(record, &asked.wish).ok().flatten() {
-        Some(name) => owners::of_name(shell, record.role, &name).await?,
-        None => NameRecords::default(),
+    let name = match approve::name_for(record, &asked.wish) {
+        Ok(name) => owners::of_name(shell, record.role, name.as_str()).await?,
+        Err(_) => NameRecords::default(),
     };
     let owner = match &asked.wish {
         Wish::Own { owner, .. } => owners::named(shell, owner.as_deref()).await?,
