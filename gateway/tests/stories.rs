@@ -12,7 +12,7 @@ use gateway::{
         refusal::{Missing, Refusal},
         token::TokenError,
     },
-    flow::queue,
+    flow::{self, queue},
 };
 use story::{Answer, DAY, Story, minutes};
 
@@ -564,4 +564,19 @@ async fn a_restarted_gateway_counts_the_queue_as_before() {
     story.clock.advance(DAY * 2);
     gateway::flow::sweep::sweep(&story.shell).await.unwrap();
     agree("after they lapsed").await;
+}
+
+/// It may still read; but whoever reaches the machine through a tunnel must reach the holder of the newest certificate.
+#[tokio::test]
+async fn a_certificate_that_was_replaced_holds_no_tunnel() {
+    let story = Story::new().await;
+    let _alice = story.first_person().await;
+    let before = story.machine("edge-07").await;
+    let peer = story.peer(&before.issued);
+    flow::connect::enter(&story.shell, &peer).await.unwrap();
+    let now = story.renewed(before).await;
+    flow::connect::enter(&story.shell, &story.peer(&now.issued)).await.unwrap();
+    story.admit(&peer).await.unwrap();
+    assert_eq!(flow::connect::enter(&story.shell, &peer).await, Err(Refusal::Replaced));
+    flow::connect::enter(&story.shell, &story.peer(&now.issued)).await.unwrap();
 }

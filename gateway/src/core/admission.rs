@@ -55,9 +55,9 @@ pub struct AdmissionRecords {
 pub enum Use {
     /// Renewing its certificate.
     Renewal,
-    /// Reading, reporting a run, or opening a connection; a retired certificate is accepted within its grace.
+    /// Reading, reporting a run, or opening a connection to a service; a retired certificate is accepted within its grace.
     Read,
-    /// Creating, ending or granting something; only the current certificate is accepted.
+    /// Creating, ending or granting something, or holding a machine's tunnel; only the current certificate is accepted.
     Change,
 }
 

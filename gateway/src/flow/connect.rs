@@ -66,7 +66,8 @@ pub struct Allowed {
     pub labels: Vec<String>,
 }
 
-/// Lets a machine hold a tunnel: gives the lineage of its certificate.
+/// Lets a machine hold a tunnel: gives the lineage of its certificate. People's connections to the machine come through it, so a
+/// certificate that was replaced is refused also within its grace.
 ///
 /// # Errors
 /// Why not; people are told to use the other faces.
@@ -74,7 +75,7 @@ pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
     if peer.identity.role != Role::Machine {
         return Err(Refusal::WrongCaller(ForWhom::Tunnels));
     }
-    let caller = admit(shell, peer, Use::Read, "tunnel").await?;
+    let caller = admit(shell, peer, Use::Change, "tunnel").await?;
     Ok(caller.lineage.record.id.clone())
 }
 
@@ -310,7 +311,7 @@ pub async fn reauthenticate(
     };
     let expected = Expected { method: renewed.method, path: renewed.path, hosts, exporter };
     proof::check(renewed.proof, &key, &expected, shell.now())?;
-    let caller = admit(shell, &peer, Use::Read, "renewed").await?;
+    let caller = admit(shell, &peer, Use::Change, "renewed").await?;
     // Its sessions are found by the lineage they began with.
     if caller.lineage.record.id != lineage {
         return Err(not_renewed("is of another lineage; connect anew"));

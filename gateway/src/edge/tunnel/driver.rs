@@ -142,7 +142,8 @@ async fn admitted<IO>(
 fn turned_away(refusal: &Refusal) -> Closing {
     let (reason, retry_after) = match refusal {
         Refusal::Locked { .. } | Refusal::Forked { .. } => (Reason::Locked, 60),
-        Refusal::Expired => (Reason::Expired, 0),
+        // The machine has a newer one: it comes back with that.
+        Refusal::Expired | Refusal::Replaced => (Reason::Expired, 0),
         Refusal::TooFast { retry_after } => (Reason::Limit, retry_after.as_secs()),
         Refusal::Ours(_) => (Reason::Drained, 5),
         _ => (Reason::Policy, 60),
