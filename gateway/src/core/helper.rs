@@ -134,10 +134,10 @@ impl Helper {
                 self.check = Check::Running;
                 vec![HelperOutput::Verify(renewed)]
             }
-            // one certificate at a time, and no frames of machines
-            (HelperFrame::Reauthenticate(_), Check::Running) | (HelperFrame::Foreign, _) => {
-                vec![HelperOutput::Close(EndReason::Limit)]
-            }
+            // one certificate at a time
+            (HelperFrame::Reauthenticate(_), Check::Running) => vec![HelperOutput::Close(EndReason::Limit)],
+            // a frame of machines is a fault of the helper, as on a tunnel a second hello is one of the machine
+            (HelperFrame::Foreign, _) => vec![HelperOutput::Close(EndReason::Peer)],
             (HelperFrame::Abandoned(session), _) => vec![HelperOutput::Abandoned(session)],
             (HelperFrame::Unknown, _) => vec![],
         }
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn what_ends_it() {
         let unknown = || Input::Frame(HelperFrame::Unknown);
-        check(vec![Input::Frame(HelperFrame::Foreign)], &[Output::Close(EndReason::Limit)]);
+        check(vec![Input::Frame(HelperFrame::Foreign)], &[Output::Close(EndReason::Peer)]);
         check(vec![Input::End(EndReason::Locked)], &[Output::Close(EndReason::Locked)]);
         check(vec![Input::End(EndReason::Locked), unknown(), Input::End(EndReason::Policy)], &[]);
         let most = usize::try_from(FRAMES_MAX).unwrap();

@@ -28,6 +28,9 @@ pub(super) struct Whole {
     locks: Locks,
 }
 
+/// The states of a machine or person.
+pub const STATES: [&str; 4] = ["active", "expired", "locked", "reserved"];
+
 impl Whole {
     /// Whether a lock stands against it.
     pub(super) const fn is_locked(&self) -> bool {
@@ -39,7 +42,7 @@ impl Whole {
         self.lineage.as_ref().and_then(|seen| seen.record.current.as_ref().or(seen.record.pending.as_ref()))
     }
 
-    /// How it stands, in a word.
+    /// Its state, one of [`STATES`].
     pub(super) fn state(&self, now: pki::UnixTime) -> &'static str {
         match self.newest() {
             _ if self.locks.any() => "locked",

@@ -22,7 +22,7 @@ use crate::{
         audit::{self, AuditFilter},
         can_i, offboard,
         renew_now::{self, Whom},
-        reports, set, tokens,
+        reports, set, subjects, tokens,
     },
     limits::RENEWALS_NAMED_MAX,
 };
@@ -53,6 +53,10 @@ pub fn machines(call: Call) -> Boxed {
             Some("false") => Some(false),
             Some(_) => return Err(Refusal::Malformed(Malformed::TrueOrFalse("online"))),
         };
+        let words = &subjects::STATES;
+        if text("state").is_some_and(|state| !words.contains(&state.as_str())) {
+            return Err(Refusal::Malformed(Malformed::NoneOf { name: "state", words }));
+        }
         let (state, label, owner, name) = (text("state"), text("label"), text("owner"), text("name"));
         let filter = MachineFilter { state, label, owner, online, name };
         let after = text("after");
