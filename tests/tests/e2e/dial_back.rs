@@ -2,7 +2,9 @@
 //! that ends a session still does.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -261,6 +263,53 @@ fn an_end_that_comes_while_it_moves_loses_nothing() {
         }
     }
     eventually("nothing is left open", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+}
+
+/// Both ends connect to the address that the gateway gives, and stay where they are when nobody is there.
+#[test]
+fn a_dial_back_is_made_where_the_gateway_says() {
+    let (echo, port) = (Echo::start(), Port::take());
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    let gateway = Setup::default().config("public.dial_back", at.to_string()).start();
+    let alice = gateway.first_person();
+    let exposed = echo.exposed("raw", ",raw");
+    let _alpha = Running::start(joined(&gateway, &alice, "alpha"), &["--expose", &exposed]);
+    let (_forward, service) = forward(&alice, "alpha", "raw");
+    let bytes = pattern(MUCH);
+    let stream = TcpStream::connect(service).unwrap();
+    there_and_back(&stream, &bytes);
+    assert_eq!(sessions(&alice)[0]["dial_backs"], 0, "nobody is there");
+    drop(stream);
+    eventually("it is closed", PATIENCE, || sessions(&alice).is_empty().then_some(()));
+
+    let accepted = relay(at, gateway.proxy().address);
+    let stream = TcpStream::connect(service).unwrap();
+    there_and_back(&stream, &bytes);
+    moved(&alice, 2);
+    there_and_back(&stream, &bytes);
+    assert_eq!(accepted.load(Ordering::SeqCst), 2, "one of the machine, one of the person");
+}
+
+/// Relays connections to another address, and counts them.
+fn relay(at: SocketAddr, to: SocketAddr) -> Arc<AtomicUsize> {
+    let listener = std::net::TcpListener::bind(at).unwrap();
+    let accepted = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        for here in listener.incoming().map_while(Result::ok) {
+            count.fetch_add(1, Ordering::SeqCst);
+            let there = TcpStream::connect(to).unwrap();
+            for (mut from, mut into) in
+                [(&here, &there), (&there, &here)].map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    accepted
 }
 
 /// Whoever says the end of what they send and goes away before the answer is through: nothing of it stays, although a stream
