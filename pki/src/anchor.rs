@@ -83,6 +83,21 @@ impl AnchorSet {
         };
         Ok(Self { anchors: roots.iter().enumerate().map(read).collect::<Result<_, _>>()?, issuers: Vec::new() })
     }
+
+    /// The names of the roots and of the CAs below them that we know, DER, each once: what a server asks certificates of
+    /// (RFC 8446 4.2.4).
+    #[must_use]
+    pub fn names(&self) -> Vec<Vec<u8>> {
+        let roots =
+            self.anchors.iter().filter_map(|anchor| Some(Certificate::read(&anchor.der).ok()?.subject().to_vec()));
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        for name in roots.chain(self.issuers.iter().map(|issuer| issuer.subject.clone())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
 }
 
 fn read_anchor(der: &[u8], now: UnixTime) -> Result<Anchor, CertFault> {
@@ -145,18 +160,10 @@ impl TrustAnchors {
         Ok(self)
     }
 
-    /// The subjects of the roots and of the known issuing CAs, in DER, without duplicates: the `certificate_authorities` of a
-    /// server's request for a client certificate (RFC 8446 4.2.4).
+    /// As [`AnchorSet::names`].
     #[must_use]
     pub fn names(&self) -> Vec<Vec<u8>> {
-        let roots = self.roots().filter_map(|der| Some(Certificate::read(der).ok()?.subject().to_vec()));
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        for name in roots.chain(self.set.issuers.iter().map(|issuer| issuer.subject.clone())) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+        self.set.names()
     }
 
     /// The trust domain.

@@ -9,7 +9,7 @@ use x509_parser::extensions::{
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
-use crate::chain::Eku;
+use crate::chain::{Eku, Unstated};
 use crate::key::{KeyError, SubjectKey};
 use crate::name::{Role, TrustDomain, check_dns};
 use crate::profile::AssuranceLevel;
@@ -262,7 +262,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// The rules for every leaf.
-    pub(crate) fn check_leaf(&self, eku: Eku) -> Result<(), CertFault> {
+    pub(crate) fn check_leaf(&self, eku: Eku, unstated: Unstated) -> Result<(), CertFault> {
         if self.basic_constraints().is_some_and(|(_, basic)| basic.ca) {
             return Err(CertFault::CaAsLeaf);
         }
@@ -273,8 +273,11 @@ impl<'a> Certificate<'a> {
         {
             return Err(CertFault::KeyUsage);
         }
-        // Stricter than RFC 5280 4.2.1.12: neither a missing extension nor anyExtendedKeyUsage is accepted.
-        let fits = self.extended_key_usage().is_some_and(|usage| !usage.any && eku.is_in(&usage));
+        // Stricter than RFC 5280 4.2.1.12: anyExtendedKeyUsage is not accepted, and a missing extension of foreign leaves alone.
+        let fits = match self.extended_key_usage() {
+            Some(usage) => !usage.any && eku.is_in(&usage),
+            None => unstated == Unstated::Taken,
+        };
         if !fits {
             return Err(CertFault::ExtendedKeyUsage { wanted: eku });
         }

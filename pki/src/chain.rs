@@ -167,12 +167,33 @@ pub fn verify_chain<'a>(
     crls: &[&[u8]],
     now: UnixTime,
 ) -> Result<VerifiedChain<'a>, ChainError> {
+    verify_chain_of(leaf, intermediates, anchors, (eku, Unstated::Refused), crls, now)
+}
+
+/// What becomes of a leaf that states no extended key usage at all.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Unstated {
+    /// It is refused: ours state it.
+    Refused,
+    /// It may be used for everything (RFC 5280 4.2.1.12).
+    Taken,
+}
+
+/// The same, by how strict the leaf's issuer is about usages.
+pub(crate) fn verify_chain_of<'a>(
+    leaf: &'a [u8],
+    intermediates: &[&'a [u8]],
+    anchors: &'a AnchorSet,
+    (eku, unstated): (Eku, Unstated),
+    crls: &[&[u8]],
+    now: UnixTime,
+) -> Result<VerifiedChain<'a>, ChainError> {
     if intermediates.len() > INTERMEDIATES_MAX {
         return Err(ChainError::TooManyIntermediates { found: intermediates.len() });
     }
     let leaf = Certificate::read(leaf).map_err(ChainError::Leaf)?;
     leaf.check_time(now).map_err(ChainError::Leaf)?;
-    leaf.check_leaf(eku).map_err(ChainError::Leaf)?;
+    leaf.check_leaf(eku, unstated).map_err(ChainError::Leaf)?;
     let usable: Vec<TrustAnchor<'_>> = anchors
         .anchors
         .iter()

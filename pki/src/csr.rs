@@ -1,10 +1,11 @@
 //! Certification requests (RFC 2986): bytes to a public key with proof of possession.
 //!
-//! The subject, requested extensions and challenge password of a request are ignored: [`VerifiedCsr`] has no fields for them, so
-//! they cannot get into a certificate.
+//! The subject and the requested extensions of a request are ignored: [`VerifiedCsr`] has no fields for them, so they cannot get
+//! into a certificate. Its challenge password can only be compared with a channel binding ([`VerifiedCsr::binding`]).
 
 use thiserror::Error;
-use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::asn1_rs::{Any, Class, Tag};
+use x509_parser::certification_request::{X509CertificationRequest, X509CertificationRequestInfo};
 use x509_parser::prelude::FromDer;
 
 use crate::der;
@@ -12,6 +13,12 @@ use crate::key::{CaKey, KeyAlgorithm, KeyError, SignError, SubjectKey};
 
 /// Longest request read, in bytes. One with an RSA-4096 key and a dozen names has under 3 KiB.
 pub const CSR_MAX: usize = 16 * 1024;
+
+/// Longest challenge password read: pkcs-9-ub-challengePassword (RFC 2985, appendix A).
+pub const CHALLENGE_MAX: usize = 255;
+
+/// pkcs-9-at-challengePassword, 1.2.840.113549.1.9.7 (RFC 2985 5.4.1).
+const CHALLENGE_PASSWORD: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 7];
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -37,6 +44,28 @@ pub enum CsrError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedCsr {
     key: SubjectKey,
+    challenge: Challenge,
+}
+
+/// The challenge password of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Challenge {
+    Absent,
+    Text(Box<str>),
+    Unreadable,
+}
+
+/// Whether a request says on which connection it was made (RFC 7030 3.5).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RequestBinding {
+    /// It says nothing.
+    Absent,
+    /// On this one.
+    Here,
+    /// On another.
+    Elsewhere,
+    /// What it says is not one PrintableString or UTF8String of at most [`CHALLENGE_MAX`] bytes.
+    Unreadable,
 }
 
 impl VerifiedCsr {
@@ -50,6 +79,17 @@ impl VerifiedCsr {
     #[must_use]
     pub fn into_key(self) -> SubjectKey {
         self.key
+    }
+
+    /// Whether it was made on the connection that RFC 7030 3.5 calls by this text: base64 of its channel binding.
+    #[must_use]
+    pub fn binding(&self, connection: &str) -> RequestBinding {
+        match &self.challenge {
+            Challenge::Absent => RequestBinding::Absent,
+            Challenge::Text(text) if **text == *connection => RequestBinding::Here,
+            Challenge::Text(_) => RequestBinding::Elsewhere,
+            Challenge::Unreadable => RequestBinding::Unreadable,
+        }
     }
 }
 
@@ -77,7 +117,38 @@ pub fn verify(der: &[u8]) -> Result<VerifiedCsr, CsrError> {
     }
     // RFC 2986 3: the signature over certificationRequestInfo. This also refuses a point off its curve.
     csr.verify_signature().map_err(|_| CsrError::Signature)?;
-    Ok(VerifiedCsr { key })
+    Ok(VerifiedCsr { key, challenge: challenge(info) })
+}
+
+/// RFC 2985 5.4.1: one attribute with one value. What is not so is no reason to refuse a request whose challenge password
+/// nobody asks for.
+fn challenge(info: &X509CertificationRequestInfo<'_>) -> Challenge {
+    let mut found = info.iter_attributes().filter(|attribute| attribute.oid.as_bytes() == CHALLENGE_PASSWORD);
+    match (found.next(), found.next()) {
+        (None, _) => Challenge::Absent,
+        (Some(only), None) => only_text(only.value).map_or(Challenge::Unreadable, |text| Challenge::Text(text.into())),
+        (Some(_), Some(_)) => Challenge::Unreadable,
+    }
+}
+
+/// The one text in a SET. Of a set with several the parser gives the first alone, which is then shorter than it says.
+fn only_text(set: &[u8]) -> Option<&str> {
+    let whole =
+        |bytes| Any::from_der(bytes).ok().filter(|(rest, any)| rest.is_empty() && any.class() == Class::Universal);
+    let (_, set) = whole(set)?;
+    let (_, value) = whole(set.data).filter(|_| set.tag() == Tag::Set)?;
+    let text = std::str::from_utf8(value.data).ok()?;
+    let fits = match value.tag() {
+        Tag::Utf8String => true,
+        Tag::PrintableString => text.bytes().all(is_printable),
+        _ => false,
+    };
+    (fits && (1..=CHALLENGE_MAX).contains(&text.len())).then_some(text)
+}
+
+/// X.680 41.4.
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b' ' | b'\'' | b'('..=b')' | b'+'..=b'/' | b':' | b'=' | b'?')
 }
 
 /// A signature algorithm: its identifier in dots, and its AlgorithmIdentifier in DER.
@@ -117,10 +188,21 @@ const fn fitting(key: KeyAlgorithm) -> &'static [Signature] {
 
 /// A request for this key (RFC 2986 4), with empty subject and no attributes, which [`verify`] would ignore.
 pub fn request(key: &dyn CaKey) -> Result<Vec<u8>, RequestError> {
+    signed(key, &[])
+}
+
+/// A request for this key that says on which connection it was made (RFC 7030 3.5): the text is base64 of its channel binding.
+pub fn bound_request(key: &dyn CaKey, connection: &str) -> Result<Vec<u8>, RequestError> {
+    let text = der::tlv(der::UTF8_STRING, &[connection.as_bytes()]);
+    let oid = der::tlv(der::OID, &[&CHALLENGE_PASSWORD]);
+    signed(key, &der::tlv(der::SEQUENCE, &[&oid, &der::tlv(der::SET, &[&text])]))
+}
+
+fn signed(key: &dyn CaKey, attributes: &[u8]) -> Result<Vec<u8>, RequestError> {
     let subject_key = SubjectKey::from_raw(key.algorithm(), key.public_key())?;
     let version = der::unsigned(&[0]);
     let subject = der::tlv(der::SEQUENCE, &[]);
-    let attributes = der::tlv(0xa0, &[]);
+    let attributes = der::tlv(0xa0, &[attributes]);
     let info = der::tlv(der::SEQUENCE, &[&version, &subject, subject_key.spki_der(), &attributes]);
     let signature = key.sign(&info)?;
     // `CaKey::sign` uses SHA-384 for P-384, else SHA-256.

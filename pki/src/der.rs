@@ -5,6 +5,8 @@ pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const NULL: u8 = 0x05;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
 
 /// Tag, definite length, and the concatenated parts.
 pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

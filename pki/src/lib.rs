@@ -7,7 +7,7 @@
 //! - [`csr`]: bytes to a public key with proof of possession;
 //! - [`profile`], [`mod@draft`], [`lint`]: the certificate profile of each role, and the rules a leaf must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
-//! - [`cert`], [`anchor`], [`chain`], [`verify`]: a peer's certificates to a [`Peer`];
+//! - [`cert`], [`anchor`], [`chain`], [`verify`], [`foreign`]: a peer's certificates to a [`Peer`], or to a [`ForeignPeer`];
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
@@ -22,6 +22,7 @@ pub mod crl;
 pub mod csr;
 mod der;
 pub mod draft;
+pub mod foreign;
 pub mod key;
 pub mod lint;
 pub mod misread;
@@ -44,8 +45,9 @@ pub use cert::{CERT_MAX, CertFault};
 pub use chain::{CHAIN_MAX, ChainError, Eku, SENT_MAX, VerifiedChain, names_host, verify_chain};
 pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadList, BadListsUrl, ListInfo, ListsUrl, RevocationReason, RevokedEntry, crl, read_crl, root_crl};
-pub use csr::{CSR_MAX, CsrError, RequestError, VerifiedCsr};
+pub use csr::{CSR_MAX, CsrError, RequestBinding, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
+pub use foreign::{ForeignPeer, verify_foreign};
 pub use key::{
     BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey, jws_of_p256,
 };

@@ -43,7 +43,7 @@ proptest! {
         for (at, value) in changes { let at = at.index(der.len()); der[at] = value; }
         let _ = Certificate::read(&der[..cut.index(der.len())]);
         if let Ok(cert) = Certificate::read(&der) {
-            let _ = (cert.check_leaf(Eku::ClientAuth), cert.check_issuer(), cert.check_anchor(crate::testing::NOW));
+            let _ = (cert.check_leaf(Eku::ClientAuth, Unstated::Taken), cert.check_issuer(), cert.check_anchor(crate::testing::NOW));
             let _ = (cert.uris(), cert.role_markers(), cert.assurances(), cert.ca_domain(), cert.is_self_signed());
         }
     }

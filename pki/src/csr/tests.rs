@@ -60,14 +60,85 @@ fn signature_algorithms_fit_the_key() {
     }
 }
 
+const UTF8: u8 = 0x0c;
+const PRINTABLE: u8 = 0x13;
+
+/// An attribute with these values.
+fn attribute(oid: &[u8], values: &[Vec<u8>]) -> Vec<u8> {
+    let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+    der::tlv(der::SEQUENCE, &[&der::tlv(der::OID, &[oid]), &der::tlv(der::SET, &values)])
+}
+
+fn password(tag: u8, text: &str) -> Vec<u8> {
+    attribute(&CHALLENGE_PASSWORD, &[der::tlv(tag, &[text.as_bytes()])])
+}
+
+/// What a request with these attributes says of the connection `AbC+/w==`.
+#[track_caller]
+fn check_binding(attributes: &[Vec<u8>], want: RequestBinding) {
+    let key = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap().0;
+    let verified = verify(&signed(&key, &attributes.concat()).unwrap()).unwrap();
+    assert_eq!(verified.binding("AbC+/w=="), want, "{attributes:02x?}");
+}
+
+#[test]
+fn a_challenge_password_names_one_connection_or_nothing() {
+    use RequestBinding::{Absent, Elsewhere, Here, Unreadable};
+    let other = attribute(&[0x55, 4, 3], &[der::tlv(UTF8, &[b"AbC+/w=="])]);
+    check_binding(&[], Absent);
+    check_binding(std::slice::from_ref(&other), Absent);
+    for tag in [UTF8, PRINTABLE] {
+        check_binding(&[password(tag, "AbC+/w==")], Here);
+        check_binding(&[other.clone(), password(tag, "AbC+/w==")], Here);
+        for text in ["AbC+/w=", "abc+/w==", "AbC+/w== ", "AbC-_w", "x"] {
+            check_binding(&[password(tag, text)], Elsewhere);
+        }
+        check_binding(&[password(tag, &"x".repeat(CHALLENGE_MAX))], Elsewhere);
+        check_binding(&[password(tag, &"x".repeat(CHALLENGE_MAX + 1))], Unreadable);
+        check_binding(&[password(tag, "")], Unreadable);
+        let twice = [password(tag, "AbC+/w=="), password(tag, "AbC+/w==")];
+        check_binding(&twice, Unreadable);
+        let value = der::tlv(tag, &[b"AbC+/w=="]);
+        check_binding(&[attribute(&CHALLENGE_PASSWORD, &[value.clone(), value])], Unreadable);
+    }
+    check_binding(&[password(PRINTABLE, "a@b")], Unreadable);
+    // BMPString and TeletexString: the RFC lets them be, and nobody writes base64 in them.
+    check_binding(&[password(0x1e, "Ab")], Unreadable);
+    check_binding(&[password(0x14, "AbC+/w==")], Unreadable);
+}
+
+#[test]
+fn bound_requests_name_their_connection() {
+    for algorithm in [KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Ed25519] {
+        let key = SoftwareKey::generate(algorithm).unwrap().0;
+        let verified = verify(&bound_request(&key, "AbC+/w==").unwrap()).unwrap();
+        assert_eq!(verified.key(), &key.subject_key().unwrap());
+        assert_eq!(verified.binding("AbC+/w=="), RequestBinding::Here);
+        assert_eq!(verified.binding("AAAA"), RequestBinding::Elsewhere);
+    }
+}
+
 proptest! {
+    /// Whatever stands where the password should: it is taken for none but itself, and nothing panics.
+    #[test]
+    fn no_attribute_passes_for_another(tag: u8, bytes: Vec<u8>) {
+        let key = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap().0;
+        let attribute = attribute(&CHALLENGE_PASSWORD, &[der::tlv(tag, &[&bytes])]);
+        if let Ok(verified) = verify(&signed(&key, &attribute).unwrap()) {
+            let here = verified.binding("AbC+/w==") == RequestBinding::Here;
+            assert_eq!(here, bytes == b"AbC+/w==" && [UTF8, PRINTABLE].contains(&tag));
+        }
+    }
+
     #[test]
     fn never_panics(bytes: Vec<u8>) { let _ = verify(&bytes); }
 
     /// Every change of a single byte is refused.
     #[test]
-    fn mutations_are_refused(at in any::<proptest::sample::Index>(), flip in 1..=255_u8) {
-        let (key, mut csr) = made(KeyAlgorithm::Ed25519);
+    fn mutations_are_refused(at in any::<proptest::sample::Index>(), flip in 1..=255_u8, bound: bool) {
+        let key = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap().0;
+        let mut csr = if bound { bound_request(&key, "AbC+/w==") } else { request(&key) }.unwrap();
+        let key = key.subject_key().unwrap();
         let at = at.index(csr.len());
         csr[at] ^= flip;
         if let Ok(verified) = verify(&csr) {

@@ -1,6 +1,6 @@
 //! Certification requests. What is taken has one form, is signed by the key in it, and gives that key and nothing else.
 
-use pki::{CaKey as _, SubjectKey, csr};
+use pki::{CaKey as _, RequestBinding, SubjectKey, csr};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer as _};
 
 use crate::{
@@ -34,11 +34,25 @@ fn request(der: &[u8]) -> bool {
     let (_, parsed) = X509CertificationRequest::from_der(der).expect("what was taken can be read");
     assert_eq!(parsed.certification_request_info.subject_pki.raw, key.spki_der());
     assert!(spki(key.spki_der()), "the key of a request is not one by itself");
+    binding(der, &verified);
     // One form only: nothing after it, and no bit of the signature may differ.
     assert!(csr::verify(&[der, &[0]].concat()).is_err(), "a byte after the request");
     let (last, rest) = der.split_last().expect("not empty");
     assert!(csr::verify(&[rest, &[last ^ 1]].concat()).is_err(), "another signature");
     true
+}
+
+/// The connection that a bound request of [`seeds`] names.
+const CONNECTION: &str = "AbC+/w==";
+
+/// A request says at most one connection, which stands in it as it is; and it says it again when it is read again.
+fn binding(der: &[u8], verified: &csr::VerifiedCsr) {
+    let here = verified.binding(CONNECTION) == RequestBinding::Here;
+    let stands = der.windows(CONNECTION.len()).any(|window| window == CONNECTION.as_bytes());
+    assert!(!here || stands, "a connection that the request does not name");
+    assert!(!here || verified.binding("AAAA") == RequestBinding::Elsewhere, "two connections");
+    let silent = |binding| matches!(binding, RequestBinding::Absent | RequestBinding::Unreadable);
+    assert_eq!(silent(verified.binding(CONNECTION)), silent(verified.binding("")), "two readings");
 }
 
 fn spki(der: &[u8]) -> bool {
@@ -54,7 +68,9 @@ fn spki(der: &[u8]) -> bool {
 pub fn seeds() -> Vec<Vec<u8>> {
     let own = csr::request(&key(LEAF_KEY)).expect("a request");
     let spki_der = key(LEAF_KEY).subject_key().expect("its public key").spki_der().to_vec();
+    let bound = csr::bound_request(&key(LEAF_KEY), CONNECTION).expect("a request");
     let mut seeds = vec![with_mode(WHOLE, &own), with_mode(INFO, inner(&own)), with_mode(SPKI, &spki_der)];
+    seeds.extend([with_mode(WHOLE, &bound), with_mode(INFO, inner(&bound))]);
     for algorithm in [pki::KeyAlgorithm::P256, pki::KeyAlgorithm::P384] {
         let (key, _) = pki::SoftwareKey::generate(algorithm).expect("a key");
         seeds.push(with_mode(WHOLE, &csr::request(&key).expect("a request")));
