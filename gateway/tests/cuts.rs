@@ -39,7 +39,7 @@ impl Scene {
         let (one, two) = (story.machine("edge-1").await, story.machine("edge-2").await);
         let enter = |member: &Member| {
             let (peer, source) = (Some(story.peer(&member.issued)), Ipv4Addr::LOCALHOST.into());
-            story.shell.live.enter(NewConn { face: Face::Manage, peer, source, exporter: [0; 32] })
+            story.shell.live.enter(NewConn { face: Face::Manage, requester: peer.into(), source, exporter: [0; 32] })
         };
         let open = [&one, &two].map(|member| [enter(member), enter(member)]);
         for member in [&one, &two] {

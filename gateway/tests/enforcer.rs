@@ -36,7 +36,8 @@ impl Open {
         let (session, hers) = story.seats(alice, "edge-1");
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = Some(story.peer(&machine.issued));
-        let its = story.shell.live.enter(NewConn { face: Face::Tunnel, peer, source, exporter: [0; 32] });
+        let its =
+            story.shell.live.enter(NewConn { face: Face::Tunnel, requester: peer.into(), source, exporter: [0; 32] });
         Self { session: Some(session), hers, its }
     }
 

@@ -14,13 +14,13 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gateway::{
-    core::{admission::Use, enroll::Inbound, face::Face, refusal::Refusal},
+    core::{admission::Use, enroll::Inbound, face::Face, refusal::Refusal, requester::Requester},
     edge::{
         content::Content,
-        endpoints::{self, Callers, Carries, Endpoint},
+        endpoints::{self, Carries, Endpoint},
         fronts::Front,
         headers::Effect,
-        http::{Answer, Call, router_of, typed},
+        http::{Answer, Call, Handler, router_of, typed},
     },
     flow::{self, enroll::EnrollOutcome},
     limits::RateLimits,
@@ -67,7 +67,6 @@ fn rows() -> Vec<Endpoint> {
         method: Method::POST,
         path: "/lines/enroll",
         face: Face::Enroll,
-        callers: Callers::Anyone,
         front: &Lines,
         content: Content::Data,
         changes: Effect::State,
@@ -76,7 +75,7 @@ fn rows() -> Vec<Endpoint> {
         carries: Carries::Nothing,
         rate: Class::Anonymous,
         intent: Use::Read,
-        run: enroll,
+        run: Handler::KeyHolder(enroll),
     }]
 }
 
@@ -111,7 +110,8 @@ async fn send(story: &Story, headers: &[(&str, &str)], body: String) -> (u16, He
     let table = endpoints::all().into_iter().chain(rows()).collect();
     let router = router_of(table, &story.shell, &Arc::new(rates), Face::Enroll);
     let source = Ipv4Addr::new(192, 0, 2, 1).into();
-    let seat = story.shell.live.enter(NewConn { face: Face::Enroll, peer: None, source, exporter: [9; 32] });
+    let seat =
+        story.shell.live.enter(NewConn { face: Face::Enroll, requester: Requester::Nobody, source, exporter: [9; 32] });
     let mut request = Request::builder().method("POST").uri("/lines/enroll");
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -113,7 +113,7 @@ impl Asker {
         let rates = Arc::new(Rates::new(&limits, Arc::clone(&self.story.shell.metrics)));
         let source = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
         let (face, peer) = (Face::Manage, Some(self.eve.clone()));
-        let seat = self.story.shell.live.enter(NewConn { face, peer, source, exporter: [7; 32] });
+        let seat = self.story.shell.live.enter(NewConn { face, requester: peer.into(), source, exporter: [7; 32] });
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = axum::http::Request::builder().method(method.clone()).uri(uri);
         let request = request.header("content-type", "application/json");

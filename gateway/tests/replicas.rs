@@ -106,7 +106,7 @@ impl Up {
             lineage: lineage.to_owned(),
             source: IpAddr::from(source),
             since: story.shell.now(),
-            peer,
+            peer: Arc::new(peer),
             services: vec![Offer { name: "ssh".to_owned(), mode: Mode::Raw }],
             commands: to,
             streams: StreamCount::default(),
@@ -167,7 +167,7 @@ async fn shown(story: &Story, alice: &Member) -> Option<TunnelDetails> {
 async fn connect(story: &Story, alice: &Member) -> Result<Allowed, Refusal> {
     let (_session, conn) = story.seats(alice, "edge-1");
     let lineage = &alice.caller(story).await.lineage.record.id;
-    let caller = StreamOpener { peer: story.peer(&alice.issued), conn: conn.conn(), lineage, tunnel: None };
+    let caller = StreamOpener { peer: Arc::new(story.peer(&alice.issued)), conn: conn.conn(), lineage, tunnel: None };
     let wanted = WantedService { service: "ssh".to_owned(), machine: "edge-1".to_owned() };
     flow::connect::allow(&story.shell, &caller, EntryPoint::Connect, &wanted).await
 }

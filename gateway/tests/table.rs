@@ -267,7 +267,7 @@ impl Stage {
 
     /// Somebody whom a row of the table serves.
     async fn served_to(&self, row: &Endpoint) -> Option<Peer> {
-        match (row.face, row.callers) {
+        match (row.face, row.callers()) {
             (Face::Enroll, _) => None,
             (Face::Manage, Callers::Machine) => self.caller("a machine").await,
             (Face::Manage | Face::Proxy | Face::Tunnel, _) => self.caller("an administrator").await,
@@ -282,7 +282,7 @@ impl Stage {
 
     async fn exchange(&self, router: Router, face: Face, peer: Option<Peer>, asked: Asked) -> (Parts, Vec<u8>) {
         let source = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
-        let seat = self.story.shell.live.enter(NewConn { face, peer, source, exporter: EXPORTER });
+        let seat = self.story.shell.live.enter(NewConn { face, requester: peer.into(), source, exporter: EXPORTER });
         let mut request = axum::http::Request::builder().method(asked.method).uri(asked.uri);
         for (name, value) in asked.headers {
             request = request.header(name, value);

@@ -138,17 +138,8 @@ fn only_text(set: &[u8]) -> Option<&str> {
     let (_, set) = whole(set)?;
     let (_, value) = whole(set.data).filter(|_| set.tag() == Tag::Set)?;
     let text = std::str::from_utf8(value.data).ok()?;
-    let fits = match value.tag() {
-        Tag::Utf8String => true,
-        Tag::PrintableString => text.bytes().all(is_printable),
-        _ => false,
-    };
-    (fits && (1..=CHALLENGE_MAX).contains(&text.len())).then_some(text)
-}
-
-/// X.680 41.4.
-const fn is_printable(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b' ' | b'\'' | b'('..=b')' | b'+'..=b'/' | b':' | b'=' | b'?')
+    let is_text = [Tag::Utf8String, Tag::PrintableString].contains(&value.tag());
+    (is_text && (1..=CHALLENGE_MAX).contains(&text.len())).then_some(text)
 }
 
 /// A signature algorithm: its identifier in dots, and its AlgorithmIdentifier in DER.

@@ -31,13 +31,28 @@ pub struct PeerVerifier<C> {
     check: C,
     algorithms: WebPkiSupportedAlgorithms,
     root_hints: Vec<DistinguishedName>,
+    clients: Clients,
+}
+
+/// What becomes of a client that shows no certificate.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Clients {
+    Refused,
+    LetIn,
 }
 
 impl<C: CheckPeer> PeerVerifier<C> {
     /// Accepts the signature schemes of `provider`.
     #[must_use]
     pub fn new(check: C, provider: &CryptoProvider) -> Self {
-        Self { check, algorithms: provider.signature_verification_algorithms, root_hints: Vec::new() }
+        let (algorithms, root_hints) = (provider.signature_verification_algorithms, Vec::new());
+        Self { check, algorithms, root_hints, clients: Clients::Refused }
+    }
+
+    /// Lets in clients that show no certificate, too (RFC 8446 4.4.2.4).
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { clients: Clients::LetIn, ..self }
     }
 
     /// Sends these issuers in the certificate request, for clients that choose among several certificates (RFC 8446 4.2.4).
@@ -93,6 +108,10 @@ impl<C: CheckPeer> ServerCertVerifier for PeerVerifier<C> {
 }
 
 impl<C: CheckPeer> ClientCertVerifier for PeerVerifier<C> {
+    fn client_auth_mandatory(&self) -> bool {
+        self.clients == Clients::Refused
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.root_hints
     }

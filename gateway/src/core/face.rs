@@ -1,8 +1,12 @@
-//! The faces of the gateway, and the names by which they are reached.
+//! The faces of the gateway, one row each, and the names by which they are reached.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use pki::GatewayName;
+use pki::{AnchorSet, GatewayName, Role};
+use wire::tunnel::{ALPN, DIAL_BACK_ALPN, STREAMS_ALPN};
+
+/// The protocol of whatever is HTTP (RFC 7301).
+const HTTP: &[u8] = b"http/1.1";
 
 /// Which side of the gateway a connection came in by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +35,148 @@ impl Face {
             Self::Tunnel => "tunnel",
         }
     }
+
+    /// The row of the listener by which its connections come in.
+    #[must_use]
+    pub const fn row(self) -> &'static FaceRow {
+        match self {
+            Self::Enroll => &ENROLL,
+            Self::Manage | Self::Tunnel => &MANAGE,
+            Self::Proxy => &PROXY,
+        }
+    }
 }
+
+/// Who shows a certificate in the handshake.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nobody is asked for one.
+    None,
+    /// Whoever has one may; whoever has none, or shows none, comes in as well.
+    Optional,
+    /// Whoever has none does not come in.
+    Required,
+}
+
+/// Which chains are accepted where a certificate is shown.
+#[derive(Clone, Debug)]
+pub enum Chains {
+    /// Those that lead to our roots.
+    Ours,
+    /// Those, and those that lead to these anchors.
+    OursAnd(Arc<AnchorSet>),
+}
+
+/// What is spoken on a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Requests to the table of endpoints.
+    Http,
+    /// A machine's tunnel.
+    Tunnel,
+    /// `CONNECT`.
+    Connect,
+    /// Streams of a helper.
+    Streams,
+    /// One stream that moves here.
+    DialBack,
+}
+
+impl Protocol {
+    /// Whether many streams share the connection.
+    #[must_use]
+    pub const fn is_multiplexed(self) -> bool {
+        match self {
+            Self::Tunnel | Self::Streams => true,
+            Self::Http | Self::Connect | Self::DialBack => false,
+        }
+    }
+}
+
+/// A protocol by the name that both ends agree on in the handshake.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// That name (RFC 7301).
+    pub alpn: &'static [u8],
+    /// What it stands for here.
+    pub protocol: Protocol,
+    /// The face that the connection counts as.
+    pub face: Face,
+}
+
+/// One face: everything in which it differs from another. TLS, limits and listeners are made by it.
+#[derive(Clone, Debug)]
+pub struct FaceRow {
+    /// Who shows a certificate.
+    pub client_auth: ClientAuth,
+    /// Which chains are accepted then.
+    pub chains: Chains,
+    /// Whose certificates of ours are.
+    pub roles: &'static [Role],
+    /// What is spoken, in our order of preference.
+    pub protocols: &'static [Spoken],
+    /// What is spoken with a client that names no protocol.
+    pub usual: Spoken,
+}
+
+impl FaceRow {
+    /// Whether people come in whom nobody knows: then it has limits of its own, so that they cannot fill the gateway.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        match self.client_auth {
+            ClientAuth::None | ClientAuth::Optional => true,
+            ClientAuth::Required => false,
+        }
+    }
+
+    /// What is spoken by the name that was agreed on.
+    #[must_use]
+    pub fn spoken(&self, alpn: Option<&[u8]>) -> Spoken {
+        let named = |alpn| self.protocols.iter().find(|spoken| spoken.alpn == alpn);
+        alpn.and_then(named).copied().unwrap_or(self.usual)
+    }
+}
+
+const fn spoken(alpn: &'static [u8], protocol: Protocol, face: Face) -> Spoken {
+    Spoken { alpn, protocol, face }
+}
+
+const TO_ALL: Spoken = spoken(HTTP, Protocol::Http, Face::Enroll);
+const TO_HOLDERS: Spoken = spoken(HTTP, Protocol::Http, Face::Manage);
+const CONNECT: Spoken = spoken(HTTP, Protocol::Connect, Face::Proxy);
+
+static ENROLL: FaceRow = FaceRow {
+    client_auth: ClientAuth::None,
+    chains: Chains::Ours,
+    roles: &[Role::Machine, Role::Person],
+    protocols: &[TO_ALL],
+    usual: TO_ALL,
+};
+
+static MANAGE: FaceRow = FaceRow {
+    client_auth: ClientAuth::Required,
+    chains: Chains::Ours,
+    roles: &[Role::Machine, Role::Person],
+    protocols: &[
+        TO_HOLDERS,
+        spoken(ALPN, Protocol::Tunnel, Face::Tunnel),
+        spoken(DIAL_BACK_ALPN, Protocol::DialBack, Face::Tunnel),
+    ],
+    usual: TO_HOLDERS,
+};
+
+// Machines are let in to be told how their own programs reach others.
+static PROXY: FaceRow = FaceRow {
+    client_auth: ClientAuth::Required,
+    chains: Chains::Ours,
+    roles: &[Role::Machine, Role::Person],
+    protocols: &[
+        CONNECT,
+        spoken(STREAMS_ALPN, Protocol::Streams, Face::Proxy),
+        spoken(DIAL_BACK_ALPN, Protocol::DialBack, Face::Proxy),
+    ],
+    usual: CONNECT,
+};
 
 impl fmt::Display for Face {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,6 +275,20 @@ mod tests {
             proxy: vec![dns("gw.td.example"), GatewayName::Ip([192, 0, 2, 2].into())],
         };
         assert_eq!(names.face_of(sni), want, "{sni}");
+    }
+
+    #[test]
+    fn rows_fit_together() {
+        for face in Face::ALL {
+            let row = face.row();
+            assert!(row.protocols.contains(&row.usual), "{face}");
+            assert!(row.protocols.iter().all(|spoken| std::ptr::eq(spoken.face.row(), row)), "{face}");
+            // Whatever else there is knows who is at its other end.
+            assert!(!row.is_open() || row.protocols.iter().all(|spoken| spoken.protocol == Protocol::Http), "{face}");
+        }
+        let manage = Face::Manage.row();
+        assert_eq!(manage.spoken(Some(ALPN)).face, Face::Tunnel);
+        assert_eq!(manage.spoken(None), manage.usual);
     }
 
     #[test]

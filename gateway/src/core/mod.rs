@@ -31,6 +31,7 @@ pub mod renew;
 pub mod renew_now;
 pub mod replica;
 pub mod report;
+pub mod requester;
 pub mod sealed;
 pub mod session;
 pub mod slots;

@@ -13,7 +13,7 @@ use super::proxy::ProxyDeps;
 use crate::{
     core::{
         admission::Use,
-        refusal::{ForWhom, Missing, Refusal, Unreached},
+        refusal::{Missing, Refusal, Unreached},
         replica::given_elsewhere,
     },
     edge::fronts::native::problem,
@@ -22,7 +22,7 @@ use crate::{
     ports::rate::Class,
     registry::{
         dial_back::{DialBackTarget, Io},
-        live::{Conn, ConnGuard},
+        live::HolderGuard,
     },
 };
 
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// Its certificate is judged when it comes and not again: what ends the session ends this too, and a machine may renew
 /// meanwhile.
-pub async fn serve<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard)
+pub async fn serve<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: HolderGuard)
 where
     IO: Io + 'static,
 {
@@ -42,7 +42,7 @@ where
     };
     let Ok(Ok(DialBack { ticket })) = asked else { return };
     let instance = parts.instance();
-    match found(&parts, &conn, &ticket, &instance).await {
+    match found(&parts, &seat, &ticket, &instance).await {
         Ok(DialBackTarget { session, to }) => {
             if write_frame(&mut io, &DialedBack::Ok).await.is_err() {
                 return;
@@ -64,13 +64,13 @@ where
     }
 }
 
-async fn found(parts: &ProxyDeps, conn: &Conn, ticket: &str, instance: &str) -> Result<DialBackTarget, Refusal> {
-    let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
+async fn found(parts: &ProxyDeps, seat: &HolderGuard, ticket: &str, instance: &str) -> Result<DialBackTarget, Refusal> {
+    let peer = seat.peer();
     let class = match peer.identity.role {
         Role::Person => Class::Connect,
         Role::Machine | Role::Gateway => Class::Machine,
     };
-    parts.rates.check(class, conn.source())?;
+    parts.rates.check(class, seat.conn().source())?;
     admit(&parts.shell, peer, Use::Read, instance).await?;
     if let Some(gateway) = given_elsewhere(&parts.shell.replica.name, ticket) {
         return Err(Unreached::StreamElsewhere { gateway }.into());

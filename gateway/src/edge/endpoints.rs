@@ -6,7 +6,7 @@ use super::{
     content::Content,
     fronts::{Front, native::Native},
     headers::Effect,
-    http::Handler,
+    http::{Boxed, Call, Handler, HolderCall},
 };
 use crate::{
     core::{admission::Use, face::Face},
@@ -46,8 +46,6 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The face it is on.
     pub face: Face,
-    /// Who may call it.
-    pub callers: Callers,
     /// The protocol it belongs to: how its requests are declared, and how it refuses.
     pub front: &'static dyn Front,
     /// What it answers with, and so what a browser may do with that.
@@ -64,8 +62,16 @@ pub struct Endpoint {
     pub rate: Class,
     /// What a certificate is used for here: `GET` reads, and so does a question or a report; all else changes.
     pub intent: Use,
-    /// What it does.
+    /// What it does, and for whom.
     pub run: Handler,
+}
+
+impl Endpoint {
+    /// Who may call it.
+    #[must_use]
+    pub const fn callers(&self) -> Callers {
+        self.run.callers()
+    }
 }
 
 /// Every endpoint there is.
@@ -80,12 +86,11 @@ pub fn all() -> Vec<Endpoint> {
     all
 }
 
-fn open(path: &'static str, rate: Class, run: Handler) -> Endpoint {
+fn open(path: &'static str, rate: Class, run: fn(Call) -> Boxed) -> Endpoint {
     Endpoint {
         method: Method::GET,
         path,
         face: Face::Enroll,
-        callers: Callers::Anyone,
         front: &Native,
         content: Content::Data,
         changes: Effect::Nothing,
@@ -94,8 +99,12 @@ fn open(path: &'static str, rate: Class, run: Handler) -> Endpoint {
         carries: Carries::Nothing,
         rate,
         intent: Use::Read,
-        run,
+        run: Handler::Anyone(run),
     }
+}
+
+fn keyed(path: &'static str, rate: Class, run: fn(Call) -> Boxed) -> Endpoint {
+    Endpoint { run: Handler::KeyHolder(run), ..open(path, rate, run) }
 }
 
 fn enroll() -> Vec<Endpoint> {
@@ -109,23 +118,21 @@ fn enroll() -> Vec<Endpoint> {
         open("/v1/crl/{list}", Class::Poll, crl),
         Endpoint {
             method: Method::POST,
-            callers: Callers::KeyHolder,
             changes: Effect::State,
             body_max: wire::limits::ENROLL_BODY_MAX,
             carries: Carries::Evidence,
-            ..open("/v1/enrollments", Class::Anonymous, enroll)
+            ..keyed("/v1/enrollments", Class::Anonymous, enroll)
         },
-        Endpoint { callers: Callers::KeyHolder, query: &["wait"], ..open("/v1/enrollments/{id}", Class::Poll, poll) },
+        Endpoint { query: &["wait"], ..keyed("/v1/enrollments/{id}", Class::Poll, poll) },
         Endpoint {
             method: Method::DELETE,
-            callers: Callers::KeyHolder,
             changes: Effect::State,
-            ..open("/v1/enrollments/{id}", Class::Anonymous, withdraw)
+            ..keyed("/v1/enrollments/{id}", Class::Anonymous, withdraw)
         },
     ]
 }
 
-fn held(method: Method, path: &'static str, run: Handler) -> Endpoint {
+fn held(method: Method, path: &'static str, run: fn(HolderCall) -> Boxed) -> Endpoint {
     let body_max = if [Method::POST, Method::PATCH].contains(&method) { wire::limits::REQUEST_BODY_MAX } else { 0 };
     let intent = if method == Method::GET { Use::Read } else { Use::Change };
     // Whatever does not only fetch may change something (RFC 9110 9.2.1).
@@ -134,7 +141,6 @@ fn held(method: Method, path: &'static str, run: Handler) -> Endpoint {
         method,
         path,
         face: Face::Manage,
-        callers: Callers::Holder,
         front: &Native,
         content: Content::Data,
         changes,
@@ -143,8 +149,12 @@ fn held(method: Method, path: &'static str, run: Handler) -> Endpoint {
         carries: Carries::Nothing,
         rate: Class::Machine,
         intent,
-        run,
+        run: Handler::Holder(run),
     }
+}
+
+fn machine(method: Method, path: &'static str, run: fn(HolderCall) -> Boxed) -> Endpoint {
+    Endpoint { run: Handler::Machine(run), ..held(method, path, run) }
 }
 
 fn own() -> Vec<Endpoint> {
@@ -153,24 +163,21 @@ fn own() -> Vec<Endpoint> {
         held(Method::GET, "/v1/self", myself),
         Endpoint { intent: Use::Renewal, carries: Carries::Evidence, ..held(Method::POST, "/v1/renew", renew) },
         held(Method::POST, "/v1/leave", leave),
-        Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/sealed", sealed) },
+        machine(Method::POST, "/v1/sealed", sealed),
     ]
 }
 
 fn ssh() -> Vec<Endpoint> {
     use native::ssh::{host, user};
-    vec![
-        Endpoint { callers: Callers::Machine, ..held(Method::POST, "/v1/ssh/host", host) },
-        person(Method::POST, "/v1/ssh/user", user),
-    ]
+    vec![machine(Method::POST, "/v1/ssh/host", host), person(Method::POST, "/v1/ssh/user", user)]
 }
 
-fn person(method: Method, path: &'static str, run: Handler) -> Endpoint {
-    Endpoint { callers: Callers::Person, rate: Class::Person, ..held(method, path, run) }
+fn person(method: Method, path: &'static str, run: fn(HolderCall) -> Boxed) -> Endpoint {
+    Endpoint { run: Handler::Person(run), rate: Class::Person, ..held(method, path, run) }
 }
 
 /// A listing, page by page.
-fn listing(path: &'static str, query: &'static [&'static str], run: Handler) -> Endpoint {
+fn listing(path: &'static str, query: &'static [&'static str], run: fn(HolderCall) -> Boxed) -> Endpoint {
     Endpoint { query, ..person(Method::GET, path, run) }
 }
 
@@ -227,6 +234,6 @@ fn admin() -> Vec<Endpoint> {
         person(Method::DELETE, "/v1/tokens/{id}", to::revoke_token),
         listing("/v1/audit", &["event", "subject", "actor", "since", "until", "after", "limit"], to::audit),
         Endpoint { intent: Use::Read, ..person(Method::POST, "/v1/can-i", to::can_i) },
-        Endpoint { callers: Callers::Holder, ..person(Method::GET, "/metrics", to::metrics) },
+        Endpoint { rate: Class::Person, ..held(Method::GET, "/metrics", to::metrics) },
     ]
 }

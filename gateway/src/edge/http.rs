@@ -1,6 +1,6 @@
 //! From the endpoint table to a router: rate, size, caller, handler, answer. Nothing is served that is not in the table.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,6 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
+use pki::{Peer, Role};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -41,8 +42,37 @@ const QUERY_NAME_SHOWN: usize = 64;
 /// What a handler gives back.
 pub type Answer = Result<Response<Body>, Refusal>;
 
-/// A handler.
-pub type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// A boxed answer, as the table wants it.
+pub type Boxed = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What a row of the table does, for whom.
+#[derive(Copy, Clone, Debug)]
+pub enum Handler {
+    /// For anybody who can connect.
+    Anyone(fn(Call) -> Boxed),
+    /// For whoever proves a key in the request, which the handler sees to.
+    KeyHolder(fn(Call) -> Boxed),
+    /// For a machine or a person with a certificate in use.
+    Holder(fn(HolderCall) -> Boxed),
+    /// For a machine with a certificate in use.
+    Machine(fn(HolderCall) -> Boxed),
+    /// For a person with a certificate in use.
+    Person(fn(HolderCall) -> Boxed),
+}
+
+impl Handler {
+    /// Who may call it.
+    #[must_use]
+    pub const fn callers(&self) -> Callers {
+        match self {
+            Self::Anyone(_) => Callers::Anyone,
+            Self::KeyHolder(_) => Callers::KeyHolder,
+            Self::Holder(_) => Callers::Holder,
+            Self::Machine(_) => Callers::Machine,
+            Self::Person(_) => Callers::Person,
+        }
+    }
+}
 
 /// One request that passed the table's checks.
 pub struct Call {
@@ -50,8 +80,6 @@ pub struct Call {
     pub shell: Arc<Shell>,
     /// The connection.
     pub conn: Arc<Conn>,
-    /// Who calls, on the manage face.
-    pub caller: Option<Box<Caller>>,
     /// What the certificate is used for.
     pub intent: Use,
     /// Parameters in the path.
@@ -71,14 +99,6 @@ pub struct Call {
 }
 
 impl Call {
-    /// Who calls.
-    ///
-    /// # Errors
-    /// Never behind the table, which puts a caller wherever one is asked for.
-    pub fn caller(&self) -> Result<&Caller, Refusal> {
-        self.caller.as_deref().ok_or(Refusal::WrongCaller(ForWhom::Holders))
-    }
-
     /// A parameter in the path; empty when there is none of that name.
     #[must_use]
     pub fn param(&self, name: &str) -> &str {
@@ -109,6 +129,23 @@ impl Call {
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
         let parse = |text: &String| text.parse().map_err(|_| Refusal::Malformed(Malformed::Number(name.to_owned())));
         self.query.get(name).map(parse).transpose()
+    }
+}
+
+/// One request by the holder of a certificate in use.
+pub struct HolderCall {
+    call: Call,
+    /// Who calls, as admitted for this request.
+    pub caller: Box<Caller>,
+    /// The certificate of the handshake.
+    pub peer: Arc<Peer>,
+}
+
+impl Deref for HolderCall {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        &self.call
     }
 }
 
@@ -211,10 +248,7 @@ const ASTRAY: (&dyn Front, Content) = (&Native, Content::Data);
 fn astray(shell: &Shell, limiter: &Rates, face: Face, status: StatusCode, request: &Request) -> Response<Body> {
     let instance = hex::encode(shell.entropy.bytes::<8>());
     let started = tokio::time::Instant::now();
-    let class = match face {
-        Face::Enroll => Class::Poll,
-        Face::Manage | Face::Proxy | Face::Tunnel => Class::Machine,
-    };
+    let class = if face.row().is_open() { Class::Poll } else { Class::Machine };
     if let Some(instead) = request.extensions().get::<Instead>() {
         let response = match *instead {
             Instead::Ended(reason) => Native.ended(reason, &instance),
@@ -297,19 +331,7 @@ async fn checked(
     headers::check(&parts.headers, endpoint.changes, endpoint.front)?;
     let params = params.ok_or(Refusal::Malformed(Malformed::Path))?;
     let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
-    let caller = match endpoint.callers {
-        Callers::Anyone | Callers::KeyHolder => None,
-        Callers::Holder | Callers::Machine | Callers::Person => {
-            let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
-            if endpoint.callers == Callers::Person && peer.identity.role != pki::Role::Person {
-                return Err(Refusal::WrongCaller(ForWhom::People));
-            }
-            if endpoint.callers == Callers::Machine && peer.identity.role != pki::Role::Machine {
-                return Err(Refusal::WrongCaller(ForWhom::Machines));
-            }
-            Some(admit(&shell, peer, endpoint.intent, instance).await?)
-        }
-    };
+    let ready = ready(endpoint.run, endpoint.intent, &shell, &conn, instance).await?;
     let body_max = match endpoint.carries {
         Carries::Evidence => endpoint.body_max.max(shell.settings.load().attestors.body_max()),
         Carries::Nothing => endpoint.body_max,
@@ -318,7 +340,6 @@ async fn checked(
     let call = Call {
         shell,
         conn,
-        caller,
         intent: endpoint.intent,
         path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         uri: parts.uri.path().to_owned(),
@@ -328,7 +349,31 @@ async fn checked(
         body,
         instance: instance.to_owned(),
     };
-    (endpoint.run)(call).await
+    match ready {
+        Ready::Open(run) => run(call).await,
+        Ready::Held(run, caller, peer) => run(HolderCall { call, caller, peer }).await,
+    }
+}
+
+/// A handler, with whoever it is for.
+enum Ready {
+    Open(fn(Call) -> Boxed),
+    Held(fn(HolderCall) -> Boxed, Box<Caller>, Arc<Peer>),
+}
+
+/// Lets in whom a row is for.
+async fn ready(run: Handler, intent: Use, shell: &Shell, conn: &Conn, instance: &str) -> Result<Ready, Refusal> {
+    let (run, role) = match run {
+        Handler::Anyone(run) | Handler::KeyHolder(run) => return Ok(Ready::Open(run)),
+        Handler::Holder(run) => (run, None),
+        Handler::Machine(run) => (run, Some((Role::Machine, ForWhom::Machines))),
+        Handler::Person(run) => (run, Some((Role::Person, ForWhom::People))),
+    };
+    let peer = conn.requester().ours().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
+    match role {
+        Some((role, whom)) if peer.identity.role != role => Err(Refusal::WrongCaller(whom)),
+        Some(_) | None => Ok(Ready::Held(run, admit(shell, peer, intent, instance).await?, Arc::clone(peer))),
+    }
 }
 
 fn text(headers: &axum::http::HeaderMap, name: &str) -> Option<String> {

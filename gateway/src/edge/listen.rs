@@ -4,6 +4,7 @@
 //! and whoever is one too many is closed at once.
 #![expect(clippy::disallowed_methods, reason = "this file is where sockets are bound")]
 
+mod handshake;
 mod plain;
 mod seldom;
 mod serve;
@@ -24,38 +25,26 @@ use std::{
 };
 
 use axum::Router;
-use pki::Peer;
-use rustls::{
-    ServerConfig,
-    server::{Acceptor, ClientHello},
-};
+use futures::FutureExt as _;
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::Semaphore,
     time::{error::Elapsed, timeout},
 };
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wire::tunnel::DIAL_BACK_ALPN;
 
 use self::{
+    handshake::{Accepted, Entrant, LeadsTo, Served, Socket, handshake},
     seldom::{Recurring, Seldom},
-    serve::{Http, Service},
+    serve::Service,
     slots::{ConnSlots, Slot},
-    socket::{keep_alive, keep_short, outcome, unrecognised},
 };
-use super::{
-    dial_back,
-    proxied::{self, BadHeader},
-    proxy,
-    tls::{self, TlsSwap},
-    tunnel,
-};
+use super::{dial_back, proxy, tls::TlsSwap, tunnel};
 use crate::{
     config::Listen,
     core::{
-        face::{Face, RawName},
+        face::{Face, Protocol},
         network::Network,
     },
     flow::shell::Shell,
@@ -65,11 +54,8 @@ use crate::{
         metrics::{HandshakeOutcome, Metrics, TurnedAway},
         rate::{Prefix, Rates},
     },
-    registry::live::{CloseReason, ConnGuard, ConnSelector, Live, NewConn},
+    registry::live::{CloseReason, Conn, ConnSelector, Live, NewConn},
 };
-
-/// What machines speak that come by themselves, and by the thousand after an outage.
-const MACHINES: [&[u8]; 2] = [wire::tunnel::ALPN, DIAL_BACK_ALPN];
 
 /// Why the gateway cannot listen.
 #[derive(Debug, Error)]
@@ -138,15 +124,6 @@ pub struct Server {
 struct BoundSocket {
     listener: TcpListener,
     leads_to: LeadsTo,
-}
-
-/// What decides which face a connection meets.
-#[derive(Copy, Clone, Debug)]
-enum LeadsTo {
-    /// The port.
-    Face(Face),
-    /// The name that the client asks for. Never the `Host` of a request, which anybody can write.
-    Sni,
 }
 
 impl Server {
@@ -309,13 +286,6 @@ impl ListenerContext {
             tracing::info!(count, %prefix, limit, "connections turned away");
         }
     }
-
-    const fn service(&self, face: Face) -> &Service {
-        match face {
-            Face::Enroll => &self.enroll,
-            Face::Manage | Face::Proxy | Face::Tunnel => &self.manage,
-        }
-    }
 }
 
 /// Cuts connections whose certificates have ended.
@@ -395,187 +365,44 @@ async fn connection(
     }
 }
 
-/// What is spoken on a connection. Boxed apart: an idle one is as large as what it speaks, not as the largest there is.
+/// Serves a connection. Boxed for each protocol apart: an idle one is as large as what it speaks, not as the largest there is.
+/// What is left of [`Accepted`] ends here, and not with the connection.
 fn serve_one(context: &ListenerContext, accepted: Box<Accepted>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    let speaks = accepted.speaks.clone();
-    let (slot, seat, stream, face) = enter(context, accepted);
-    match speaks {
-        Speaks::Http => {
-            let http = context.service(face).http(stream, seat.conn());
-            Box::pin(serve_http(slot, seat, http))
+    let Accepted { stream, face, entrant, exporter, mut slot, source } = *accepted;
+    let (peer, served) = match entrant {
+        Entrant::Anyone(requester) => {
+            let guard = context.live.enter(NewConn { face, requester, source, exporter });
+            seated(context, &mut slot, guard.conn());
+            let http = context.enroll.http(stream, guard.conn());
+            return Box::pin(serve::serve(guard, http).map(move |()| drop(slot)));
         }
-        Speaks::Tunnel => {
-            let driving = tunnel::drive(Arc::clone(&context.tunnels), stream, seat);
-            Box::pin(held(slot, Box::pin(driving)))
+        Entrant::Holder(peer, served) => (peer, served),
+    };
+    let guard = context.live.enter_holder(peer, face, source, exporter);
+    seated(context, &mut slot, guard.conn());
+    let proxy = Arc::clone(&context.proxy);
+    // The slot is given back at the very end.
+    let end = move |()| drop(slot);
+    match served {
+        Served::Protocol(Protocol::Http) => {
+            let http = context.manage.http(stream, guard.conn());
+            Box::pin(serve::serve(guard.into(), http).map(end))
         }
-        Speaks::Connect => Box::pin(held(slot, Box::pin(proxy::connect(Arc::clone(&context.proxy), stream, seat)))),
-        Speaks::Streams => Box::pin(held(slot, Box::pin(proxy::streams(Arc::clone(&context.proxy), stream, seat)))),
-        Speaks::DialBack => Box::pin(held(slot, Box::pin(dial_back::serve(Arc::clone(&context.proxy), stream, seat)))),
-        Speaks::Raw(name) => Box::pin(held(slot, Box::pin(proxy::raw(Arc::clone(&context.proxy), stream, seat, name)))),
+        Served::Protocol(Protocol::Tunnel) => {
+            Box::pin(tunnel::drive(Arc::clone(&context.tunnels), stream, guard).map(end))
+        }
+        Served::Protocol(Protocol::Connect) => Box::pin(proxy::connect(proxy, stream, guard).map(end)),
+        Served::Protocol(Protocol::Streams) => Box::pin(proxy::streams(proxy, stream, guard).map(end)),
+        Served::Protocol(Protocol::DialBack) => Box::pin(dial_back::serve(proxy, stream, guard).map(end)),
+        Served::Service(name) => Box::pin(proxy::raw(proxy, stream, guard, name).map(end)),
     }
 }
 
-async fn serve_http(_slot: Slot, seat: ConnGuard, http: Http<TlsStream<TcpStream>>) {
-    serve::serve(http, seat.conn()).await;
-}
-
-/// Boxed once more: a future that is both an argument and awaited takes its size twice.
-async fn held(_slot: Slot, serving: Pin<Box<dyn Future<Output = ()> + Send>>) {
-    serving.await;
-}
-
-/// Enters a connection into the table. Not a part of [`connection`], where what is left of `Accepted` would stay until the
-/// connection ends.
-fn enter(context: &ListenerContext, accepted: Box<Accepted>) -> (Slot, ConnGuard, TlsStream<TcpStream>, Face) {
-    let Accepted { stream, face, peer, exporter, speaks: _, mut slot, source } = *accepted;
-    let seat = context.live.enter(NewConn { face, peer, source, exporter });
-    slot.seated(seat.conn());
+/// A connection has entered the table.
+fn seated(context: &ListenerContext, slot: &mut Slot, conn: &Arc<Conn>) {
+    slot.seated(conn);
     if context.stop.is_cancelled() {
         // It was not in the table yet when everybody there was told.
-        context.live.cut(&ConnSelector::Conn(seat.conn().id()), CloseReason::Drained);
+        context.live.cut(&ConnSelector::Conn(conn.id()), CloseReason::Drained);
     }
-    (slot, seat, stream, face)
-}
-
-/// A connection that was let in.
-struct Accepted {
-    stream: TlsStream<TcpStream>,
-    face: Face,
-    peer: Option<Peer>,
-    exporter: [u8; 32],
-    speaks: Speaks,
-    slot: Slot,
-    source: IpAddr,
-}
-
-/// A socket before its first byte.
-struct Socket {
-    tcp: TcpStream,
-    from: SocketAddr,
-    by_balancer: bool,
-}
-
-/// Whom a socket is from, which a balancer says for those behind it.
-async fn source(context: &ListenerContext, socket: &mut Socket, slot: &mut Slot) -> Result<IpAddr, HandshakeOutcome> {
-    let balancer = socket.from.ip();
-    if !socket.by_balancer {
-        return Ok(balancer);
-    }
-    let source = match proxied::read(&mut socket.tcp).await {
-        Ok(proxied::Origin::Client(client)) => client.ip(),
-        Ok(proxied::Origin::Local) => balancer,
-        Err(BadHeader::Io(_)) => return Err(HandshakeOutcome::Gone),
-        Err(error) => {
-            if let Some(count) = context.seldom.count(Recurring::Header) {
-                tracing::warn!(count, %balancer, %error, "refused a connection from an address in listen.proxy_protocol_from");
-            }
-            return Err(HandshakeOutcome::Header);
-        }
-    };
-    slot.attribute(source).map_err(|why| {
-        context.turned_away(why, source);
-        HandshakeOutcome::Gone
-    })?;
-    Ok(source)
-}
-
-/// What is spoken on a connection, by its face, its name and the protocol that both agreed on.
-#[derive(Clone)]
-enum Speaks {
-    /// Requests to the table of endpoints.
-    Http,
-    /// A machine's tunnel.
-    Tunnel,
-    /// `CONNECT`.
-    Connect,
-    /// Streams of a helper.
-    Streams,
-    /// One stream that moves here.
-    DialBack,
-    /// What the service speaks.
-    Raw(RawName),
-}
-
-async fn handshake(
-    context: Arc<ListenerContext>,
-    mut socket: Socket,
-    leads_to: LeadsTo,
-    mut slot: Slot,
-) -> Result<Box<Accepted>, HandshakeOutcome> {
-    let source = source(&context, &mut socket, &mut slot).await?;
-    let mut tcp = socket.tcp;
-    if plain::is_http(&tcp).await {
-        plain::answer(&mut tcp).await;
-        return Err(HandshakeOutcome::Refused);
-    }
-    // The semaphore is never closed.
-    let permit = context.handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?;
-    // Answers are small and should not wait for the peer's acknowledgement. A socket that refuses the option works.
-    let _ = tcp.set_nodelay(true);
-    let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(|error| outcome(&error))?;
-    let Some((face, config, raw)) = choose(&context, leads_to, &start.client_hello()) else {
-        unrecognised(start).await;
-        return Err(HandshakeOutcome::UnknownName);
-    };
-    let wants_tunnel = face == Face::Manage
-        && start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| MACHINES.contains(&name)));
-    // Machines that come back by the thousand wait for each other, not people for machines.
-    let _turn = if wants_tunnel {
-        drop(permit);
-        Some(context.tunnel_handshakes.acquire().await.map_err(|_| HandshakeOutcome::Gone)?)
-    } else {
-        Some(permit)
-    };
-    if let Err(why) = slot.enter(face) {
-        context.turned_away(why, source);
-        return Err(HandshakeOutcome::Gone);
-    }
-    let (stream, peer) = tls::admitting(start.into_stream(config)).await;
-    let mut stream = stream.map_err(|error| outcome(&error))?;
-    match (face, &peer) {
-        (Face::Manage | Face::Proxy | Face::Tunnel, None) => return Err(HandshakeOutcome::Certificate),
-        (Face::Manage | Face::Proxy | Face::Tunnel, Some(_)) | (Face::Enroll, _) => {}
-    }
-    let (face, speaks) = match (face, stream.get_ref().1.alpn_protocol(), raw) {
-        (Face::Proxy, _, Some(name)) => (face, Speaks::Raw(name)),
-        (Face::Proxy, Some(wire::tunnel::STREAMS_ALPN), None) => (face, Speaks::Streams),
-        (Face::Proxy, Some(DIAL_BACK_ALPN), None) => (face, Speaks::DialBack),
-        (Face::Proxy, _, None) => (face, Speaks::Connect),
-        (Face::Manage, Some(wire::tunnel::ALPN), _) => (Face::Tunnel, Speaks::Tunnel),
-        (Face::Manage, Some(DIAL_BACK_ALPN), _) => (Face::Tunnel, Speaks::DialBack),
-        (Face::Enroll | Face::Manage | Face::Tunnel, _, _) => (face, Speaks::Http),
-    };
-    if face != Face::Enroll {
-        keep_alive(stream.get_ref().0);
-    }
-    if matches!(speaks, Speaks::Tunnel | Speaks::Streams) {
-        keep_short(&mut stream);
-    }
-    let exporter = stream
-        .get_ref()
-        .1
-        .export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, None)
-        .map_err(|_| HandshakeOutcome::Refused)?;
-    Ok(Box::new(Accepted { stream, face, peer, exporter, speaks, slot, source }))
-}
-
-/// The face that a connection asks for, with its configuration, and the service that it names there.
-fn choose(
-    context: &ListenerContext,
-    leads_to: LeadsTo,
-    hello: &ClientHello<'_>,
-) -> Option<(Face, Arc<ServerConfig>, Option<RawName>)> {
-    let table = context.tls.load();
-    let face = match leads_to {
-        // Here a name says which service is meant: one that is not ours must not pass for a connection without.
-        LeadsTo::Face(Face::Proxy) if hello.server_name().is_some_and(|name| !table.names.is_of_proxy(name)) => None,
-        LeadsTo::Face(face) => Some(face),
-        LeadsTo::Sni => hello.server_name().and_then(|name| table.names.face_of(name)),
-    }?;
-    let raw = match face {
-        Face::Proxy => hello.server_name().and_then(|name| table.names.raw(name)),
-        Face::Enroll | Face::Manage | Face::Tunnel => None,
-    };
-    let config = if raw.is_some() { &table.raw } else { table.config(face) };
-    Some((face, Arc::clone(config), raw))
 }

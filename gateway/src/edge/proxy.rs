@@ -36,7 +36,7 @@ use crate::{
     },
     limits::{CUT_GRACE, HEAD_MAX, LINGER_BYTES, LINGER_TIME},
     ports::rate::{Class, Rates},
-    registry::{live::ConnGuard, sessions::EntryPoint},
+    registry::{live::HolderGuard, sessions::EntryPoint},
 };
 
 /// What the proxy face works with.
@@ -66,10 +66,9 @@ impl ProxyDeps {
     }
 
     /// Lets a person in, or says why not. Gives the lineage that they are admitted with.
-    async fn admit(&self, seat: &ConnGuard, instance: &str) -> Result<String, Refusal> {
-        let conn = seat.conn();
+    async fn admit(&self, seat: &HolderGuard, instance: &str) -> Result<String, Refusal> {
         self.limit(seat)?;
-        let peer = conn.peer().ok_or(Refusal::WrongCaller(ForWhom::People))?;
+        let peer = seat.peer();
         if peer.identity.role != Role::Person {
             return Err(Refusal::WrongCaller(ForWhom::PeopleOnProxy));
         }
@@ -77,13 +76,13 @@ impl ProxyDeps {
         Ok(caller.lineage.record.id.clone())
     }
 
-    fn limit(&self, seat: &ConnGuard) -> Result<(), Refusal> {
+    fn limit(&self, seat: &HolderGuard) -> Result<(), Refusal> {
         Ok(self.rates.check(Class::Connect, seat.conn().source())?)
     }
 }
 
 /// Serves one `CONNECT`, and then the service.
-pub async fn connect<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard)
+pub async fn connect<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: HolderGuard)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -139,21 +138,18 @@ fn malformed(parts: &ProxyDeps, why: BadFraming) -> Refusal {
 
 async fn begin(
     parts: &ProxyDeps,
-    seat: &ConnGuard,
+    seat: &HolderGuard,
     door: EntryPoint,
     wanted: &WantedService,
     instance: &str,
 ) -> Result<relay::Ready, Refusal> {
     let lineage = parts.admit(seat, instance).await?;
-    let peer = seat.conn().peer().cloned().ok_or(Refusal::WrongCaller(ForWhom::People))?;
-    let caller = StreamOpener { peer, conn: seat.conn(), lineage: &lineage, tunnel: None };
+    let caller = StreamOpener { peer: Arc::clone(seat.peer()), conn: seat.conn(), lineage: &lineage, tunnel: None };
     relay::open(&parts.shell, &caller, EndsTo::Nobody, door, wanted, instance).await
 }
 
-fn note(seat: &ConnGuard, wanted: &WantedService, refusal: &Refusal, instance: &str) {
-    if let Some(peer) = seat.conn().peer() {
-        log_refused(&peer.identity, wanted, refusal, instance);
-    }
+fn note(seat: &HolderGuard, wanted: &WantedService, refusal: &Refusal, instance: &str) {
+    log_refused(&seat.peer().identity, wanted, refusal, instance);
 }
 
 /// The head of a request with its empty line, and what came after it.
@@ -233,7 +229,7 @@ async fn goodbye<IO: AsyncWrite + Unpin>(io: &mut IO) {
 }
 
 /// Serves a connection whose name says what is wanted: its bytes are the service's.
-pub async fn raw<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: ConnGuard, name: RawName)
+pub async fn raw<IO>(parts: Arc<ProxyDeps>, mut io: IO, seat: HolderGuard, name: RawName)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {

@@ -7,7 +7,7 @@
 use std::{cell::Cell, future::Future, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
-use pki::{CertFault, ChainError, Peer, PeerError, Role, TrustAnchors};
+use pki::{CertFault, ChainError, PeerError, Role, TrustAnchors};
 use rustls::{
     CertificateError, DistinguishedName, Error, OtherError, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -17,19 +17,16 @@ use rustls::{
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use transport::verifier::{CheckPeer, PeerVerifier};
-use wire::tunnel::DIAL_BACK_ALPN;
 
 use crate::{
     core::{
-        face::{Face, FaceNames},
+        face::{Chains, ClientAuth, Face, FaceNames, FaceRow},
         own_leaf::Validity,
+        requester::Requester,
     },
     ports::clock::Clock,
     signer::GatewayLeaf,
 };
-
-/// The protocol spoken on both faces (RFC 7301).
-const ALPN: &[u8] = b"http/1.1";
 
 /// Why no TLS configuration came about.
 #[derive(Debug, Error)]
@@ -42,53 +39,46 @@ pub enum TlsError {
     Provider(#[source] Error),
 }
 
-/// What a connection is accepted with.
+/// What a connection is accepted with: a configuration for each face, made by its row.
 #[derive(Debug)]
 pub struct TlsTable {
-    /// Asks for no certificate.
+    /// Of the enroll face.
     pub enroll: Arc<ServerConfig>,
-    /// Asks for a machine's or a person's. Speaks HTTP, and the tunnel of a machine.
+    /// Of the manage face.
     pub manage: Arc<ServerConfig>,
-    /// The same. Speaks HTTP, and the many streams of a helper.
+    /// Of the proxy face.
     pub proxy: Arc<ServerConfig>,
     /// The same, for bytes that are the service's own: whatever protocol the client names is between the two.
     pub raw: Arc<ServerConfig>,
-    /// Which name leads where, on a port that both faces share.
+    /// Which name leads where, on a port that the faces share.
     pub names: FaceNames,
     /// When the gateway's certificate in them is valid.
     pub leaf: Validity,
 }
 
 impl TlsTable {
-    /// A table for one leaf of the gateway and one set of anchors.
+    /// A table for one leaf of the gateway and one set of anchors. The row of the enroll face is given: whether it asks for
+    /// certificates, and which chains it accepts, depends on the fronts that are switched on.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn build(
         leaf: &GatewayLeaf,
-        anchors: Arc<TrustAnchors>,
+        anchors: &Arc<TrustAnchors>,
         names: FaceNames,
-        clock: Clock,
+        enroll: &FaceRow,
+        clock: &Clock,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
-        // The roots, and every issuing CA. Without names a browser offers certificates of everybody else as well; with the roots
-        // alone, one that lacks our issuing CA does not find its own (RFC 8446 4.2.4).
-        let root_hints = anchors.names().into_iter().map(DistinguishedName::from).collect();
-        let verifier = PeerVerifier::new(CallerCheck { anchors, clock }, &provider).with_root_hints(root_hints);
-        let verifier = Arc::new(verifier);
-        let builder = || {
-            ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[&TLS13])
-                .map_err(TlsError::Provider)
-        };
-        let enroll = builder()?.with_no_client_auth().with_single_cert(leaf.chain(), leaf.key());
-        let manage = builder()?.with_client_cert_verifier(verifier).with_single_cert(leaf.chain(), leaf.key());
-        let manage = manage.map_err(TlsError::Leaf)?;
+        let made = |row: &FaceRow| config(row, leaf, anchors, &provider, clock);
+        let proxy = made(Face::Proxy.row())?;
+        let mut raw = proxy.clone();
+        raw.alpn_protocols = Vec::new();
         Ok(Self {
-            enroll: Arc::new(finish(enroll.map_err(TlsError::Leaf)?, &[ALPN])),
-            manage: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::ALPN, DIAL_BACK_ALPN])),
-            proxy: Arc::new(finish(manage.clone(), &[ALPN, wire::tunnel::STREAMS_ALPN, DIAL_BACK_ALPN])),
-            raw: Arc::new(finish(manage, &[])),
+            enroll: Arc::new(made(enroll)?),
+            manage: Arc::new(made(Face::Manage.row())?),
+            proxy: Arc::new(proxy),
+            raw: Arc::new(raw),
             names,
             leaf: leaf.validity(),
         })
@@ -105,15 +95,41 @@ impl TlsTable {
     }
 }
 
-fn finish(mut config: ServerConfig, protocols: &[&[u8]]) -> ServerConfig {
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+/// The configuration of a face.
+fn config(
+    row: &FaceRow,
+    leaf: &GatewayLeaf,
+    anchors: &Arc<TrustAnchors>,
+    provider: &Arc<CryptoProvider>,
+    clock: &Clock,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Provider)?;
+    let asking = |check: CallerCheck| {
+        let root_hints = check.hints();
+        PeerVerifier::new(check, provider).with_root_hints(root_hints)
+    };
+    let check = || CallerCheck {
+        anchors: Arc::clone(anchors),
+        chains: row.chains.clone(),
+        roles: row.roles,
+        clock: clock.clone(),
+    };
+    let builder = match row.client_auth {
+        ClientAuth::None => builder.with_no_client_auth(),
+        ClientAuth::Optional => builder.with_client_cert_verifier(Arc::new(asking(check()).optional())),
+        ClientAuth::Required => builder.with_client_cert_verifier(Arc::new(asking(check()))),
+    };
+    let mut config = builder.with_single_cert(leaf.chain(), leaf.key()).map_err(TlsError::Leaf)?;
+    config.alpn_protocols = row.protocols.iter().map(|spoken| spoken.alpn.to_vec()).collect();
     // Our order counts: see `provider`.
     config.ignore_client_order = true;
     // A resumed session shows no certificate, and outlives locks and changes of anchors.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    config
+    Ok(config)
 }
 
 /// AES-128 first: a tenth more handshakes than with AES-256, whose SHA-384 has no help from hardware. X25519MLKEM768
@@ -159,29 +175,66 @@ impl TlsSwap {
 }
 
 tokio::task_local! {
-    /// Where the verifier leaves the peer it has let in. TLS keeps the certificate but not what we read in it, and
-    /// reading and checking it again would cost a fifth of the handshake.
-    static ADMITTED: Cell<Option<Peer>>;
+    /// Where the verifier leaves whom it has let in. TLS keeps the certificate but not what we read in it, and reading and
+    /// checking it again would cost a fifth of the handshake.
+    static ADMITTED: Cell<Requester>;
 }
 
-/// Runs one handshake, and hands out the peer whose certificate was checked in it.
-pub(super) async fn admitting<T>(handshake: impl Future<Output = T>) -> (T, Option<Peer>) {
-    ADMITTED.scope(Cell::new(None), async { (handshake.await, ADMITTED.with(Cell::take)) }).await
+/// Runs one handshake, and hands out whose certificate was checked in it.
+pub(super) async fn admitting<T>(handshake: impl Future<Output = T>) -> (T, Requester) {
+    ADMITTED.scope(Cell::default(), async { (handshake.await, ADMITTED.with(Cell::take)) }).await
 }
 
-/// Lets in machines and people of our own trust domain, by the rules of [`pki::verify_peer`]; the TLS library's own
-/// verifier lets in much more.
+/// Lets in machines and people of our own trust domain, by the rules of [`pki::verify_peer`], and whoever else a face accepts; the
+/// TLS library's own verifier lets in much more.
 #[derive(Debug)]
 struct CallerCheck {
     anchors: Arc<TrustAnchors>,
+    chains: Chains,
+    roles: &'static [Role],
     clock: Clock,
+}
+
+impl CallerCheck {
+    /// Whose certificates are asked for: the roots, and every issuing CA. Without names a browser offers certificates of
+    /// everybody else as well; with the roots alone, one that lacks our issuing CA does not find its own (RFC 8446 4.2.4).
+    fn hints(&self) -> Vec<DistinguishedName> {
+        let mut names = self.anchors.names();
+        match &self.chains {
+            Chains::Ours => {}
+            Chains::OursAnd(foreign) => names.extend(foreign.names()),
+        }
+        names.into_iter().map(DistinguishedName::from).collect()
+    }
+
+    fn verified(&self, leaf: &[u8], issuers: &[&[u8]]) -> Result<Requester, CertificateError> {
+        let now = self.clock.now();
+        let not_ours = match pki::verify_peer(leaf, issuers, &self.anchors, self.roles, now) {
+            Ok(peer) => return Ok(peer.into()),
+            Err(error) => error,
+        };
+        let Chains::OursAnd(foreign) = &self.chains else { return Err(refuse(not_ours)) };
+        match pki::verify_foreign(leaf, issuers, foreign, now) {
+            Ok(peer) => Ok(Requester::Foreign(Arc::new(peer))),
+            Err(neither) => Err(refuse(more_telling(not_ours, neither))),
+        }
+    }
+}
+
+/// Which of two errors says more of a certificate that is neither ours nor of a chain that is accepted beside ours. What is
+/// wrong with the certificate itself both say, but ours must state more than others.
+fn more_telling(not_ours: PeerError, neither: ChainError) -> PeerError {
+    match (not_ours, neither) {
+        (PeerError::Chain(_), neither) => PeerError::Chain(neither),
+        // It is by our CA, and breaks another rule of ours.
+        (not_ours, _) => not_ours,
+    }
 }
 
 impl CheckPeer for CallerCheck {
     fn check(&self, leaf: &[u8], issuers: &[&[u8]], _: UnixTime) -> Result<(), CertificateError> {
-        let roles = [Role::Machine, Role::Person];
-        let peer = pki::verify_peer(leaf, issuers, &self.anchors, &roles, self.clock.now()).map_err(refuse)?;
-        let _ = ADMITTED.try_with(|slot| slot.set(Some(peer)));
+        let requester = self.verified(leaf, issuers)?;
+        let _ = ADMITTED.try_with(|slot| slot.set(requester));
         Ok(())
     }
 }

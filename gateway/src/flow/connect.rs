@@ -35,7 +35,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct StreamOpener<'a> {
     /// The certificate they proved last on it.
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
     /// That connection.
     pub conn: &'a Conn,
     /// The lineage they were admitted with.

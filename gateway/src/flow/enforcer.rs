@@ -363,7 +363,7 @@ async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
         .live
         .find(&live::ConnSelector::All)
         .iter()
-        .filter_map(|conn| Some(conn.peer()?.identity.clone()))
+        .filter_map(|conn| Some(conn.requester().ours()?.identity.clone()))
         .collect();
     known.sort();
     known.dedup();

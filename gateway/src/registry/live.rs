@@ -16,7 +16,10 @@ use std::{
 use pki::{Identity, KeyDigest, Peer, Serial, UnixTime};
 use tokio::sync::Notify;
 
-use crate::{core::face::Face, ports::metrics::Metrics};
+use crate::{
+    core::{face::Face, requester::Requester},
+    ports::metrics::Metrics,
+};
 
 /// A connection's number; never used twice in one run of the gateway.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +86,7 @@ impl fmt::Display for CloseReason {
 pub struct Conn {
     id: ConnId,
     face: Face,
-    peer: Option<Peer>,
+    requester: Requester,
     source: IpAddr,
     exporter: [u8; 32],
     reason: Mutex<Option<CloseReason>>,
@@ -108,8 +111,8 @@ impl Drop for Serving {
 pub struct NewConn {
     /// The face it came in by.
     pub face: Face,
-    /// Who its certificate says it is; nobody on the enroll face.
-    pub peer: Option<Peer>,
+    /// Who is at the other end.
+    pub requester: Requester,
     /// Where it comes from.
     pub source: IpAddr,
     /// The TLS exporter value of RFC 9266.
@@ -129,10 +132,10 @@ impl Conn {
         self.face
     }
 
-    /// Who its certificate says it is; nobody on the enroll face, always somebody on the manage face.
+    /// Who is at the other end.
     #[must_use]
-    pub const fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
+    pub const fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     /// Where it comes from.
@@ -249,11 +252,11 @@ pub enum ConnSelector {
 
 impl ConnSelector {
     fn matches(&self, conn: &Conn) -> bool {
-        let peer = conn.peer();
+        let ours = conn.requester.ours();
         match self {
-            Self::Identity(identity) => peer.is_some_and(|peer| peer.identity == *identity),
-            Self::Key(key) => peer.is_some_and(|peer| peer.key == *key),
-            Self::Serial(serial) => peer.is_some_and(|peer| peer.serial == *serial),
+            Self::Identity(identity) => ours.is_some_and(|peer| peer.identity == *identity),
+            Self::Key(key) => conn.requester.key() == Some(*key),
+            Self::Serial(serial) => ours.is_some_and(|peer| peer.serial == *serial),
             Self::Conn(id) => conn.id == *id,
             Self::All => true,
         }
@@ -291,11 +294,11 @@ impl Live {
 
     /// Enters a connection. It leaves when the seat is dropped.
     pub fn enter(self: &Arc<Self>, new: NewConn) -> ConnGuard {
-        let NewConn { face, peer, source, exporter } = new;
+        let NewConn { face, requester, source, exporter } = new;
         let conn = Arc::new(Conn {
             id: ConnId(self.next.fetch_add(1, Ordering::Relaxed)),
             face,
-            peer,
+            requester,
             source,
             exporter,
             reason: Mutex::new(None),
@@ -307,8 +310,8 @@ impl Live {
         for tag in self.tags(&conn).into_iter().flatten() {
             table.index.insert((tag, conn.id));
         }
-        if let Some(peer) = conn.peer() {
-            table.ends.insert((peer.not_after, conn.id));
+        if let Some(end) = conn.requester.not_after() {
+            table.ends.insert((end, conn.id));
         }
         table.conns.insert(conn.id, Arc::clone(&conn));
         drop(table);
@@ -326,18 +329,29 @@ impl Live {
         self.tell(found, reason)
     }
 
+    /// Enters the connection of a machine or person of ours.
+    pub fn enter_holder(
+        self: &Arc<Self>,
+        peer: Arc<Peer>,
+        face: Face,
+        source: IpAddr,
+        exporter: [u8; 32],
+    ) -> HolderGuard {
+        let requester = Requester::Ours(Arc::clone(&peer));
+        HolderGuard { guard: self.enter(NewConn { face, requester, source, exporter }), peer }
+    }
+
     /// The holder of a connection has proven a renewed certificate on it: from now on it ends with that one, and is found by its
     /// key. The seat before is to be given up for the one returned.
     #[must_use]
-    pub fn renewed(self: &Arc<Self>, before: &ConnGuard, peer: Peer) -> ConnGuard {
+    pub fn renewed(self: &Arc<Self>, before: &HolderGuard, peer: Arc<Peer>) -> HolderGuard {
         let conn = before.conn();
-        let seat =
-            self.enter(NewConn { face: conn.face, peer: Some(peer), source: conn.source, exporter: conn.exporter });
+        let after = self.enter_holder(peer, conn.face, conn.source, conn.exporter);
         // In the table first: whatever it was told until now, it is told once more.
         if let Some(reason) = conn.reason() {
-            self.cut(&ConnSelector::Conn(seat.conn().id()), reason);
+            self.cut(&ConnSelector::Conn(after.conn().id()), reason);
         }
-        seat
+        after
     }
 
     /// Cuts the connections whose certificates have ended (RFC 5280 4.1.2.5: `notAfter` itself still counts).
@@ -392,11 +406,11 @@ impl Live {
     }
 
     fn tags(&self, conn: &Conn) -> [Option<u64>; 3] {
-        let peer = conn.peer();
+        let ours = conn.requester.ours();
         [
-            peer.map(|peer| self.tag("identity", &peer.identity)),
-            peer.map(|peer| self.tag("key", peer.key)),
-            peer.map(|peer| self.tag("serial", peer.serial)),
+            ours.map(|peer| self.tag("identity", &peer.identity)),
+            conn.requester.key().map(|key| self.tag("key", key)),
+            ours.map(|peer| self.tag("serial", peer.serial)),
         ]
     }
 
@@ -406,8 +420,8 @@ impl Live {
         for tag in self.tags(conn).into_iter().flatten() {
             table.index.remove(&(tag, conn.id));
         }
-        if let Some(peer) = conn.peer() {
-            table.ends.remove(&(peer.not_after, conn.id));
+        if let Some(end) = conn.requester.not_after() {
+            table.ends.remove(&(end, conn.id));
         }
         drop(table);
         self.metrics.closed(conn.face.as_str());
@@ -426,6 +440,34 @@ impl ConnGuard {
     #[must_use]
     pub const fn conn(&self) -> &Arc<Conn> {
         &self.conn
+    }
+}
+
+/// The place of a connection that a machine or person of ours holds, by the certificate of its handshake. Whatever is not
+/// for everybody takes this.
+#[derive(Debug)]
+pub struct HolderGuard {
+    guard: ConnGuard,
+    peer: Arc<Peer>,
+}
+
+impl HolderGuard {
+    /// The connection.
+    #[must_use]
+    pub const fn conn(&self) -> &Arc<Conn> {
+        &self.guard.conn
+    }
+
+    /// Who holds it.
+    #[must_use]
+    pub const fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+}
+
+impl From<HolderGuard> for ConnGuard {
+    fn from(holder: HolderGuard) -> Self {
+        holder.guard
     }
 }
 
@@ -461,7 +503,7 @@ mod tests {
 
     fn enter(live: &Arc<Live>, peer: Option<Peer>) -> ConnGuard {
         let face = if peer.is_some() { Face::Manage } else { Face::Enroll };
-        live.enter(NewConn { face, peer, source: Ipv4Addr::LOCALHOST.into(), exporter: [0; 32] })
+        live.enter(NewConn { face, requester: peer.into(), source: Ipv4Addr::LOCALHOST.into(), exporter: [0; 32] })
     }
 
     /// Which of four connections (two of machine a with keys 1 and 2, one of b with key 3, one anonymous) are cut.

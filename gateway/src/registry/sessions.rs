@@ -468,7 +468,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::face::Face,
+        core::{face::Face, requester::Requester},
         ports::metrics::Metrics,
         registry::live::{Live, NewConn},
     };
@@ -484,7 +484,7 @@ mod tests {
     fn conn() -> ConnId {
         let live = Live::new(Arc::new(Metrics::new()));
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
-        live.enter(NewConn { face: Face::Proxy, peer: None, source, exporter: [0; 32] }).conn().id()
+        live.enter(NewConn { face: Face::Proxy, requester: Requester::Nobody, source, exporter: [0; 32] }).conn().id()
     }
 
     fn about(person: &str, machine: &str, rule: &str) -> SessionInfo {

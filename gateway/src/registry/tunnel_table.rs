@@ -248,7 +248,7 @@ mod tests {
             lineage: format!("l-{name}"),
             source: IpAddr::from(Ipv4Addr::LOCALHOST),
             since: UnixTime::new(5),
-            peer: peer(name, 1_000),
+            peer: Arc::new(peer(name, 1_000)),
             services: vec![],
             commands: to,
             streams: StreamCount::default(),
@@ -327,7 +327,7 @@ mod tests {
         assert!(asked(issued));
         assert!(!asked(issued), "the same");
         assert!(asked(issued + 1));
-        one.renewed(peer("a", 2_000));
+        one.renewed(Arc::new(peer("a", 2_000)));
         assert!(!asked(issued + 2), "it has renewed since");
     }
 }

@@ -69,7 +69,7 @@ pub struct NewTunnel {
     /// Since when it is up.
     pub since: UnixTime,
     /// The certificate it proved.
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
     /// What it exposes.
     pub services: Vec<Offer>,
     /// To its task.
@@ -88,7 +88,7 @@ pub struct Tunnel {
     lineage: String,
     source: IpAddr,
     since: UnixTime,
-    peer: Mutex<Peer>,
+    peer: Mutex<Arc<Peer>>,
     services: Mutex<Arc<[Offer]>>,
     renewal_asked: Mutex<Option<UnixTime>>,
     commands: mpsc::Sender<TunnelCommand>,
@@ -153,12 +153,12 @@ impl Tunnel {
 
     /// The certificate it last proved.
     #[must_use]
-    pub fn peer(&self) -> Peer {
-        guard(&self.peer).clone()
+    pub fn peer(&self) -> Arc<Peer> {
+        Arc::clone(&guard(&self.peer))
     }
 
     /// It has proven a renewed certificate.
-    pub fn renewed(&self, peer: Peer) {
+    pub fn renewed(&self, peer: Arc<Peer>) {
         *guard(&self.peer) = peer;
     }
 

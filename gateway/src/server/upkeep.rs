@@ -8,7 +8,7 @@ use crate::{
     complaint::Complaint,
     core::{
         ca_end::{Nearness, Notice},
-        face::FaceNames,
+        face::{Face, FaceNames},
         own_leaf::{CHECK_INTERVAL, OwnLeaf},
     },
     edge::tls::{TlsSwap, TlsTable},
@@ -45,7 +45,7 @@ pub async fn table_by(
     let (certificate, _) = committed.map_err(|error| Complaint::store(format!("{error:?}")))?.release();
     let leaf = key.with(ca, certificate);
     shell.metrics.leaf(leaf.validity().until);
-    TlsTable::build(&leaf, Arc::clone(ca.anchors()), names.clone(), shell.clock.clone()).map_err(Complaint::failed)
+    TlsTable::build(&leaf, ca.anchors(), names.clone(), Face::Enroll.row(), &shell.clock).map_err(Complaint::failed)
 }
 
 /// Checks the gateway's own certificate each minute by the wall clock, and renews it at half of its lifetime, or if by the clock it

@@ -369,7 +369,7 @@ impl Story {
         let source = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = self.peer(&caller.issued);
         let conn =
-            shell.live.enter(NewConn { face: Face::Proxy, peer: Some(peer.clone()), source, exporter: EXPORTER });
+            shell.live.enter(NewConn { face: Face::Proxy, requester: peer.clone().into(), source, exporter: EXPORTER });
         let machine = format!("spiffe://{}/machine/{machine}", shell.domain.as_str());
         let about = SessionInfo {
             caller: Party {

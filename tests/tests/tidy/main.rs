@@ -208,8 +208,17 @@ const GATEWAY: &[Layer] = &[
     Layer { modules: &["limits"], may_use: &[], no_crates: RUNTIME },
 ];
 
-/// Of `wire`, what both ends hold to and is no message: sizes, how JSON is read, what names a service, and what is signed.
-const SHARED: &[&str] = &["wire::limits", "wire::strict", "wire::tunnel::is_service_name", "wire::ssh::proof_message"];
+/// Of `wire`, what both ends hold to and is no message: sizes, how JSON is read, what names a service or a protocol, and what is
+/// signed.
+const SHARED: &[&str] = &[
+    "wire::limits",
+    "wire::strict",
+    "wire::tunnel::is_service_name",
+    "wire::tunnel::ALPN",
+    "wire::tunnel::DIAL_BACK_ALPN",
+    "wire::tunnel::STREAMS_ALPN",
+    "wire::ssh::proof_message",
+];
 
 /// Known uses of higher layers in the gateway, to be removed.
 const GATEWAY_UP: &[&str] = &[

@@ -21,7 +21,7 @@ use crate::{
     },
     limits::{ANSWER_MARGIN, CUT_GRACE, HEAD_MAX, Limits, REQUEST_TIME},
     ports::metrics::Metrics,
-    registry::live::Conn,
+    registry::live::{Conn, ConnGuard},
 };
 
 /// What is served on one face, and how.
@@ -43,10 +43,7 @@ impl Service {
             head: limits.head_time,
             body: limits.body_time,
             answer: REQUEST_TIME + Duration::from_secs(wire::limits::WAIT_MAX_SECS) + ANSWER_MARGIN,
-            idle: match face {
-                Face::Enroll => limits.idle_enroll,
-                Face::Manage | Face::Proxy | Face::Tunnel => limits.idle_manage,
-            },
+            idle: if face.row().is_open() { limits.idle_enroll } else { limits.idle_manage },
             write: limits.write_stall,
         };
         let rules = Rules { times, chunked: Chunked::Allowed, metrics: Arc::clone(metrics) };
@@ -74,10 +71,11 @@ impl Service {
 }
 
 /// Serves a connection until its end.
-pub(super) async fn serve<IO>(mut http: Http<IO>, conn: &Arc<Conn>)
+pub(super) async fn serve<IO>(guard: ConnGuard, mut http: Http<IO>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let conn = guard.conn();
     let reason = tokio::select! {
         biased;
         ended = http.as_mut() => return log_end(conn, ended),

@@ -163,7 +163,7 @@ impl Slot {
 
     /// The connection goes to a face; the open one has its own limits.
     pub fn enter(&mut self, face: Face) -> Result<(), TurnedAway> {
-        let (Face::Enroll, Some(source)) = (face, self.source) else { return Ok(()) };
+        let (true, Some(source)) = (face.row().is_open(), self.source) else { return Ok(()) };
         let mut taken = self.slots.lock();
         if !taken.has_room(source, self.slots.connections_enroll_per_prefix, |of_prefix| of_prefix.enroll) {
             return Err(TurnedAway::EnrollPrefix);
@@ -226,6 +226,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use crate::{
+        core::requester::Requester,
         ports::metrics::Metrics,
         registry::live::{ConnGuard, Live, NewConn},
     };
@@ -254,7 +255,7 @@ mod tests {
     fn stranger(slots: &Arc<ConnSlots>, live: &Arc<Live>, source: IpAddr) -> Result<(Slot, ConnGuard), TurnedAway> {
         let mut slot = slots.take(source)?;
         slot.enter(Face::Enroll)?;
-        let seat = live.enter(NewConn { face: Face::Enroll, peer: None, source, exporter: [0; 32] });
+        let seat = live.enter(NewConn { face: Face::Enroll, requester: Requester::Nobody, source, exporter: [0; 32] });
         slot.seated(seat.conn());
         Ok((slot, seat))
     }

@@ -17,6 +17,7 @@ use rustls::{ClientConfig, RootCertStore, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time::Instant,
 };
 use tokio_rustls::{TlsConnector, client};
@@ -25,7 +26,7 @@ use policy::{Ruleset, Source};
 
 use super::*;
 use crate::{
-    core::face::FaceNames,
+    core::face::{FaceNames, FaceRow},
     edge::tls::TlsTable,
     flow::shell::Settings,
     ports::{clock::FakeClock, entropy::Entropy},
@@ -34,6 +35,7 @@ use crate::{
     store::{Engine, open},
 };
 
+mod clients;
 mod limits;
 
 const SEPARATE: Listen = Listen::Separate { enroll: LOCAL, manage: LOCAL, proxy: None };
@@ -67,19 +69,23 @@ fn authority(domain: &str, clock: &Clock, entropy: &Entropy) -> Authority {
     Authority::ephemeral(&TrustDomain::parse(domain).unwrap(), clock, entropy).unwrap()
 }
 
-fn table(authority: &Authority, anchors: &Authority, clock: &Clock, entropy: &Entropy) -> TlsTable {
+fn table(
+    (authority, anchors): (&Authority, &Authority),
+    enroll: &FaceRow,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> TlsTable {
     let dns = |name: &str| GatewayName::Dns(name.to_owned());
     let proxy = vec![dns(PROXY), GatewayName::Ip(LOCAL.ip())];
     let names = FaceNames { enroll: vec![dns(JOIN)], manage: vec![dns(MANAGE)], proxy };
     let leaf = GatewayLeaf::unrecorded(authority, &Name::parse("gate").unwrap(), names.all(), clock, entropy).unwrap();
-    TlsTable::build(&leaf, Arc::clone(anchors.anchors()), names, clock.clone()).unwrap()
+    TlsTable::build(&leaf, anchors.anchors(), names, enroll, clock).unwrap()
 }
 
 /// What is served: who is asking, and handlers that take their time.
 fn faces(begun: &Arc<AtomicUsize>) -> Faces {
     async fn who(Extension(conn): Extension<Arc<Conn>>) -> String {
-        let peer = conn.peer().map_or_else(|| "nobody".to_owned(), |peer| peer.identity.to_string());
-        format!("{} {peer} {}", conn.face(), hex::encode(conn.exporter()))
+        format!("{} {} {}", conn.face(), conn.requester(), hex::encode(conn.exporter()))
     }
     async fn last(Extension(conn): Extension<Arc<Conn>>) -> &'static str {
         conn.close_after_response();
@@ -142,7 +148,7 @@ impl Rig {
         let (clock, hand) = Clock::fake(Clock::system().now());
         let entropy = Entropy::os();
         let authority = authority("td.example", &clock, &entropy);
-        let tls = TlsSwap::new(table(&authority, &authority, &clock, &entropy));
+        let tls = TlsSwap::new(table((&authority, &authority), Face::Enroll.row(), &clock, &entropy));
         let metrics = Arc::new(Metrics::new());
         let live = Live::new(Arc::clone(&metrics));
         let parts = ListenerDeps {
@@ -485,7 +491,7 @@ async fn a_swap_counts_for_new_connections_and_a_cut_for_old_ones() {
     body(&mut open, "/who").await;
 
     let next = authority("td.example", &rig.clock, &rig.entropy);
-    rig.tls.swap(table(&rig.authority, &next, &rig.clock, &rig.entropy));
+    rig.tls.swap(table((&rig.authority, &next), Face::Enroll.row(), &rig.clock, &rig.entropy));
     let told = refusal(rig.connect(rig.bound.manage, MANAGE, rig.client(Some(&old)))).await;
     assert_eq!(told, "received fatal alert: UnknownCA");
     let new = Holder::of(&next, Role::Machine, "b", Duration::from_hours(1), &rig.clock, &rig.entropy);
@@ -558,25 +564,6 @@ async fn a_malformed_request_leads_to_no_endpoint_and_to_the_end() {
     assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
     ended(&mut client).await;
     rig.counted(r#"lychgate_malformed_total{reason="bare-lf"} 1"#).await;
-}
-
-#[tokio::test]
-async fn silent_peers_hold_up_nobody_and_end_by_themselves() {
-    let limits = Limits { handshake_time: Duration::from_secs(2), ..Limits::default() };
-    let rig = Rig::limited(SEPARATE, limits).await;
-    let mut silent = Vec::new();
-    for _ in 0..20 {
-        silent.push(TcpStream::connect(rig.bound.enroll).await.unwrap());
-    }
-    let mut client = rig.enroll().await;
-    body(&mut client, "/who").await;
-    for tcp in &mut silent {
-        let mut byte = [0];
-        // Closed: the end of the stream, or a reset.
-        assert!(matches!(timeout(SOON, tcp.read(&mut byte)).await.unwrap(), Ok(0) | Err(_)));
-    }
-    rig.counted(r#"lychgate_handshakes_total{outcome="too-slow"} 20"#).await;
-    body(&mut client, "/who").await;
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use pki::Peer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
@@ -34,7 +33,7 @@ use crate::{
     flow::connect::{self, StreamOpener},
     limits::{CUT_GRACE, HELPER_STREAMS, TUNNEL_STALL},
     registry::{
-        live::{self, Conn, ConnGuard},
+        live::{self, Conn, HolderGuard},
         sessions::{EntryPoint, SessionSelector},
     },
 };
@@ -66,10 +65,9 @@ struct HelperDriver<IO> {
     state: Helper,
     began: Instant,
     /// The connection as the table knows it, by the certificate that was proven on it last.
-    seat: ConnGuard,
+    seat: HolderGuard,
     /// The same by the first one: what its sessions are found by, whenever they begin.
     first: Arc<Conn>,
-    peer: Peer,
     lineage: Result<Arc<str>, Arc<Refusal>>,
     open: StreamCount,
     notices: (mpsc::Sender<ToMachine>, mpsc::Receiver<ToMachine>),
@@ -77,13 +75,12 @@ struct HelperDriver<IO> {
 }
 
 /// Serves it until it ends.
-pub async fn streams<IO>(parts: Arc<ProxyDeps>, io: IO, seat: ConnGuard)
+pub async fn streams<IO>(parts: Arc<ProxyDeps>, io: IO, seat: HolderGuard)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut link = Link::new(Mux::new(io, Side::Accepted, HELPER_STREAMS, TUNNEL_STALL));
     let instance = parts.instance();
-    let Some(peer) = seat.conn().peer().cloned() else { return };
     let lineage = parts.admit(&seat, &instance).await;
     if lineage.is_ok() && link.open_control().await.is_ok() {
         // Nothing is asked of a helper but that it listens. The first frame of a stream is never too much for it.
@@ -95,7 +92,6 @@ where
         began: Instant::now(),
         first: Arc::clone(seat.conn()),
         seat,
-        peer,
         lineage: lineage.map(Arc::from).map_err(Arc::new),
         open: StreamCount::default(),
         notices: mpsc::channel(NOTICES),
@@ -217,7 +213,7 @@ where
     }
 
     fn serve(&self, stream: Stream, guard: StreamGuard) {
-        let (parts, conn, peer) = (Arc::clone(&self.parts), Arc::clone(&self.first), self.peer.clone());
+        let (parts, conn, peer) = (Arc::clone(&self.parts), Arc::clone(&self.first), Arc::clone(self.seat.peer()));
         let limited = parts.limit(&self.seat).err().map(Arc::new);
         let (lineage, notices) = (self.lineage.clone(), self.notices.0.clone());
         let tasks = parts.tasks.clone();
@@ -238,7 +234,7 @@ where
     /// Checks a renewed certificate beside, so that streams go on meanwhile.
     fn verify(&mut self, renewed: Reauthenticate) {
         let Ok(lineage) = self.lineage.clone() else { return };
-        let (shell, identity) = (Arc::clone(&self.parts.shell), self.peer.identity.clone());
+        let (shell, identity) = (Arc::clone(&self.parts.shell), self.seat.peer().identity.clone());
         let exporter = *self.seat.conn().exporter();
         self.verifying = Some(reauth::spawn(&self.parts.tasks, shell, identity, lineage, exporter, renewed));
     }
@@ -247,9 +243,8 @@ where
         self.verifying = None;
         match outcome {
             Ok(peer) => {
-                self.seat = self.parts.shell.live.renewed(&self.seat, peer.clone());
                 let not_after = peer.not_after.secs();
-                self.peer = peer;
+                self.seat = self.parts.shell.live.renewed(&self.seat, Arc::new(peer));
                 HelperInput::Verified(not_after)
             }
             Err((code, detail)) => HelperInput::Unverified(code, detail),

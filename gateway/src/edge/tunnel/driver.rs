@@ -32,7 +32,7 @@ use crate::{
     limits::{CUT_GRACE, TUNNEL_STALL},
     ports::rate::{Class, Rates},
     registry::{
-        live::{self, ConnGuard},
+        live::{self, HolderGuard},
         sessions::{EntryPoint, SessionSelector},
         tunnel_table::TunnelReplacement,
         tunnels::{COMMANDS, NewTunnel, Tunnel, TunnelCommand},
@@ -75,8 +75,7 @@ struct TunnelDriver<IO> {
     number: u64,
     link: Box<Link<IO, FromMachine>>,
     state: conversation::TunnelConversation,
-    seat: ConnGuard,
-    peer: Peer,
+    seat: HolderGuard,
     lineage: String,
     up: Option<Arc<Tunnel>>,
     to_self: mpsc::Sender<TunnelCommand>,
@@ -91,13 +90,13 @@ struct TunnelDriver<IO> {
 ///
 /// Whatever is awaited only at the beginning or the end is boxed, and so is the driver: an idle tunnel is as large as its wait
 /// for the next event.
-pub fn drive<IO>(parts: Arc<TunnelDeps>, io: IO, seat: ConnGuard) -> impl Future<Output = ()> + Send
+pub fn drive<IO>(parts: Arc<TunnelDeps>, io: IO, seat: HolderGuard) -> impl Future<Output = ()> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let link = Box::new(Link::new(Mux::new(io, Side::Accepted, TUNNEL_STREAMS, TUNNEL_STALL)));
     async move {
-        let Some(mut driver) = Box::pin(admitted(parts, link, seat)).await else { return };
+        let mut driver = Box::pin(admitted(parts, link, seat)).await;
         let end = driver.run().await;
         Box::pin(driver.over(end)).await;
     }
@@ -106,13 +105,12 @@ where
 async fn admitted<IO>(
     parts: Arc<TunnelDeps>,
     link: Box<Link<IO, FromMachine>>,
-    seat: ConnGuard,
-) -> Option<Box<TunnelDriver<IO>>> {
-    let peer = seat.conn().peer().cloned()?;
+    seat: HolderGuard,
+) -> Box<TunnelDriver<IO>> {
     let began = Instant::now();
     let number = parts.shell.tunnels.number();
     let entered = match parts.rates.check(Class::Machine, seat.conn().source()) {
-        Ok(()) => connect::enter(&parts.shell, &peer).await,
+        Ok(()) => connect::enter(&parts.shell, seat.peer()).await,
         Err(limited) => Err(limited.into()),
     };
     let (lineage, turned_away) = match entered {
@@ -120,13 +118,12 @@ async fn admitted<IO>(
         Err(refusal) => (String::new(), Some(turned_away(&refusal))),
     };
     let (to_self, commands) = mpsc::channel(COMMANDS);
-    Some(Box::new(TunnelDriver {
+    Box::new(TunnelDriver {
         link,
         parts,
         number,
         state: conversation::TunnelConversation::new(Duration::ZERO, turned_away),
         seat,
-        peer,
         lineage,
         up: None,
         to_self,
@@ -135,7 +132,7 @@ async fn admitted<IO>(
         streams: StreamCount::default(),
         began,
         draining: false,
-    }))
+    })
 }
 
 /// What whoever gets no tunnel is told: how to go on is decided by the reason.
@@ -318,7 +315,7 @@ where
             lineage: self.lineage.clone(),
             source: self.seat.conn().source(),
             since: shell.now(),
-            peer: self.peer.clone(),
+            peer: Arc::clone(self.seat.peer()),
             services: services.into_iter().map(Into::into).collect(),
             commands: self.to_self.clone(),
             streams: self.streams.clone(),
@@ -337,7 +334,7 @@ where
     /// Checks a renewed certificate beside, so that streams go on meanwhile.
     fn verify(&mut self, renewed: Reauthenticate) {
         let (shell, tasks) = (Arc::clone(&self.parts.shell), &self.parts.tasks);
-        let (identity, lineage) = (self.peer.identity.clone(), self.lineage.clone());
+        let (identity, lineage) = (self.seat.peer().identity.clone(), self.lineage.clone());
         let exporter = *self.seat.conn().exporter();
         self.verifying = Some(reauth::spawn(tasks, shell, identity, lineage.into(), exporter, renewed));
     }
@@ -356,11 +353,11 @@ where
 
     /// From now on the connection is the renewed certificate's: it ends with that one, and is found by its key.
     fn reseat(&mut self, peer: Peer) {
-        self.seat = self.parts.shell.live.renewed(&self.seat, peer.clone());
+        let peer = Arc::new(peer);
+        self.seat = self.parts.shell.live.renewed(&self.seat, Arc::clone(&peer));
         if let Some(up) = &self.up {
-            up.renewed(peer.clone());
+            up.renewed(peer);
         }
-        self.peer = peer;
     }
 
     fn drain(&mut self) -> Option<Closing> {
@@ -385,7 +382,7 @@ where
                 self.parts.tasks.spawn(async move { connect::last_seen(&shell, &lineage).await });
             }
         }
-        let machine = &self.peer.identity;
+        let machine = &self.seat.peer().identity;
         tracing::debug!(%machine, reason = closing.reason.as_str(), detail = closing.detail, "tunnel down");
         if closing.reason == Reason::Peer && !self.link.has_control() {
             return;

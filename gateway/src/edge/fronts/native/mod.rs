@@ -9,7 +9,7 @@ pub mod sessions;
 pub mod ssh;
 pub mod views;
 
-use std::{future::Future, pin::Pin};
+use std::future::Future;
 
 use axum::{
     body::Body,
@@ -20,7 +20,7 @@ use crate::{
     core::refusal::Refusal,
     edge::{
         fronts::Front,
-        http::{Answer, Call, json},
+        http::{Answer, Boxed, Call, json},
     },
     flow::views::Page,
     registry::live::CloseReason,
@@ -52,9 +52,6 @@ impl Front for Native {
         problem::ended(reason, instance)
     }
 }
-
-/// A boxed answer, as the table wants it.
-type Boxed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Boxes a handler's future.
 fn boxed(future: impl Future<Output = Answer> + Send + 'static) -> Boxed {

@@ -4,16 +4,13 @@ use axum::http::StatusCode;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use crate::{
-    core::{
-        admission::Use,
-        refusal::{ForWhom, Refusal},
-    },
+    core::{admission::Use, refusal::Refusal},
     edge::{
         fronts::native::{
             Boxed, boxed, done,
             enroll::{asked_back, evidence, issued},
         },
-        http::{Call, json},
+        http::{HolderCall, json},
     },
     flow::{
         self,
@@ -25,11 +22,11 @@ use crate::{
 };
 
 /// `GET /v1/self`.
-pub fn myself(call: Call) -> Boxed {
+pub fn myself(call: HolderCall) -> Boxed {
     boxed(async move {
-        let caller = call.caller()?;
+        let caller = &call.caller;
         let subject = &caller.subject.record;
-        let not_before = call.conn.peer().map_or(caller.not_after, |peer| peer.not_before);
+        let not_before = call.peer.not_before;
         let schedule = pki::schedule(&caller.serial, not_before, caller.not_after);
         let settings = call.shell.settings.load_full();
         let reply = SelfReply {
@@ -53,7 +50,7 @@ pub fn myself(call: Call) -> Boxed {
 }
 
 /// `POST /v1/renew`.
-pub fn renew(call: Call) -> Boxed {
+pub fn renew(call: HolderCall) -> Boxed {
     boxed(async move {
         let request: RenewRequest = call.json()?;
         let csr = flow::renew::csr(&request.csr)?;
@@ -67,7 +64,7 @@ pub fn renew(call: Call) -> Boxed {
             exporter: call.conn.exporter(),
             source: &source,
         };
-        let renewed = match flow::renew::renew(&call.shell, call.caller()?, &asked, &call.instance).await {
+        let renewed = match flow::renew::renew(&call.shell, &call.caller, &asked, &call.instance).await {
             Err(Retry::Conflict) => again(&call, &asked).await?,
             Err(Retry::Refused(refusal)) => return Err(refusal),
             Ok(renewed) => renewed,
@@ -80,24 +77,22 @@ pub fn renew(call: Call) -> Boxed {
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
-async fn again(call: &Call, asked: &flow::renew::RenewalRequest<'_>) -> Result<RenewalOutcome, Refusal> {
-    let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
+async fn again(call: &HolderCall, asked: &flow::renew::RenewalRequest<'_>) -> Result<RenewalOutcome, Refusal> {
     retrying(|| async {
-        let caller = admit(&call.shell, peer, Use::Renewal, &call.instance).await?;
+        let caller = admit(&call.shell, &call.peer, Use::Renewal, &call.instance).await?;
         flow::renew::renew(&call.shell, &caller, asked, &call.instance).await
     })
     .await
 }
 
 /// `POST /v1/sealed`.
-pub fn sealed(call: Call) -> Boxed {
+pub fn sealed(call: HolderCall) -> Boxed {
     boxed(async move {
         let request: SealedRequest = call.json()?;
         let csr = flow::renew::csr(&request.csr)?;
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Machines))?;
         // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
         let made = retrying(|| async {
-            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
+            let caller = admit(&call.shell, &call.peer, call.intent, &call.instance).await?;
             flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
         })
         .await?;
@@ -106,9 +101,9 @@ pub fn sealed(call: Call) -> Boxed {
 }
 
 /// `POST /v1/leave`.
-pub fn leave(call: Call) -> Boxed {
+pub fn leave(call: HolderCall) -> Boxed {
     boxed(async move {
-        let caller = call.caller()?;
+        let caller = &call.caller;
         // Its other connections end when it has left, and this one with the answer.
         call.conn.close_after_response();
         flow::admin::leave(&call.shell, caller, &call.instance).await.inspect_err(|_| call.conn.stays_open())?;

@@ -11,26 +11,26 @@ use crate::{
     },
     edge::{
         fronts::native::{Boxed, boxed, done, listed, said},
-        http::{Call, json},
+        http::{HolderCall, json},
     },
     flow::people,
 };
 
 /// `GET /v1/requests?all=true&after=ID&limit=N`.
-pub fn list(call: Call) -> Boxed {
+pub fn list(call: HolderCall) -> Boxed {
     boxed(async move {
         let all = call.query.get("all").is_some_and(|value| value == "true");
         let after = call.query.get("after").map(String::as_str);
-        listed::<RequestView, _>(people::list(&call.shell, call.caller()?, all, after, call.limit()?).await?)
+        listed::<RequestView, _>(people::list(&call.shell, &call.caller, all, after, call.limit()?).await?)
     })
 }
 
 /// `GET /v1/request-events?seen=&wait=`: who waits, a long poll.
-pub fn watch(call: Call) -> Boxed {
+pub fn watch(call: HolderCall) -> Boxed {
     boxed(async move {
         let wait: u64 = call.number("wait")?.unwrap_or(0).min(wire::limits::WAIT_MAX_SECS);
         let seen = call.query.get("seen").map(String::as_str);
-        let watching = people::watch(&call.shell, call.caller()?, seen, std::time::Duration::from_secs(wait));
+        let watching = people::watch(&call.shell, &call.caller, seen, std::time::Duration::from_secs(wait));
         tokio::select! {
             events = watching => said::<RequestEvents, _>(StatusCode::OK, events?),
             // Whoever is told to end looks again elsewhere: what they saw is not what is here.
@@ -40,14 +40,14 @@ pub fn watch(call: Call) -> Boxed {
 }
 
 /// `GET /v1/requests/{id}`.
-pub fn show(call: Call) -> Boxed {
+pub fn show(call: HolderCall) -> Boxed {
     boxed(async move {
-        said::<RequestView, _>(StatusCode::OK, people::show(&call.shell, call.caller()?, call.param("id")).await?)
+        said::<RequestView, _>(StatusCode::OK, people::show(&call.shell, &call.caller, call.param("id")).await?)
     })
 }
 
 /// `POST /v1/requests/{id}/approve`.
-pub fn approve(call: Call) -> Boxed {
+pub fn approve(call: HolderCall) -> Boxed {
     boxed(async move {
         let body: ApproveRequest = call.json()?;
         let code = match (body.code, body.unchecked) {
@@ -67,25 +67,25 @@ pub fn approve(call: Call) -> Boxed {
             Some(digest) => Wish::SameAs(digest),
         };
         let asked = Approve { code, wish };
-        let view = people::approve(&call.shell, call.caller()?, call.param("id"), &asked, &call.instance).await?;
+        let view = people::approve(&call.shell, &call.caller, call.param("id"), &asked, &call.instance).await?;
         said::<RequestView, _>(StatusCode::OK, view)
     })
 }
 
 /// `POST /v1/requests/{id}/deny`.
-pub fn deny(call: Call) -> Boxed {
+pub fn deny(call: HolderCall) -> Boxed {
     boxed(async move {
         let body: ReasonRequest = call.json()?;
         let reason = GivenReason::wanted(&body.reason)?;
-        people::deny(&call.shell, call.caller()?, call.param("id"), reason.as_str(), &call.instance).await?;
+        people::deny(&call.shell, &call.caller, call.param("id"), reason.as_str(), &call.instance).await?;
         done(&call)
     })
 }
 
 /// `POST /v1/requests/{id}/reopen`.
-pub fn reopen(call: Call) -> Boxed {
+pub fn reopen(call: HolderCall) -> Boxed {
     boxed(async move {
-        let view = people::reopen(&call.shell, call.caller()?, call.param("id"), &call.instance).await?;
+        let view = people::reopen(&call.shell, &call.caller, call.param("id"), &call.instance).await?;
         said::<RequestView, _>(StatusCode::OK, view)
     })
 }

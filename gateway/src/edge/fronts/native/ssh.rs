@@ -7,12 +7,12 @@ use wire::ssh::{HOST_NAMESPACE, SshCaReply, SshReply, SshRequest, USER_NAMESPACE
 
 use crate::{
     core::{
-        refusal::{ForWhom, Refusal},
+        refusal::Refusal,
         ssh::{ProvenSshKey, prove},
     },
     edge::{
         fronts::native::{Boxed, boxed},
-        http::{Call, json},
+        http::{Call, HolderCall, json},
     },
     flow::{
         self,
@@ -29,11 +29,10 @@ pub fn cas(call: Call) -> Boxed {
 }
 
 /// `POST /v1/ssh/host`.
-pub fn host(call: Call) -> Boxed {
+pub fn host(call: HolderCall) -> Boxed {
     boxed(async move {
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::Machines))?;
         let issued = retrying(|| async {
-            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
+            let caller = admit(&call.shell, &call.peer, call.intent, &call.instance).await?;
             let key = proven(&call, HOST_NAMESPACE)?;
             flow::ssh::host(&call.shell, &caller, key, &call.instance).await
         })
@@ -43,11 +42,10 @@ pub fn host(call: Call) -> Boxed {
 }
 
 /// `POST /v1/ssh/user`.
-pub fn user(call: Call) -> Boxed {
+pub fn user(call: HolderCall) -> Boxed {
     boxed(async move {
-        let peer = call.conn.peer().ok_or(Refusal::WrongCaller(ForWhom::People))?;
         let issued = retrying(|| async {
-            let caller = admit(&call.shell, peer, call.intent, &call.instance).await?;
+            let caller = admit(&call.shell, &call.peer, call.intent, &call.instance).await?;
             let key = proven(&call, USER_NAMESPACE)?;
             flow::ssh::user(&call.shell, &caller, key, &call.instance).await
         })

@@ -73,3 +73,22 @@ async fn a_taken_port_is_named() {
     let want = format!("cannot listen on {}: ", rig.bound.enroll);
     assert!(error.starts_with(&want) && error.ends_with("or stop what listens there"), "{error}");
 }
+
+#[tokio::test]
+async fn silent_peers_hold_up_nobody_and_end_by_themselves() {
+    let limits = Limits { handshake_time: Duration::from_secs(2), ..Limits::default() };
+    let rig = Rig::limited(SEPARATE, limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(rig.bound.enroll).await.unwrap());
+    }
+    let mut client = rig.enroll().await;
+    body(&mut client, "/who").await;
+    for tcp in &mut silent {
+        let mut byte = [0];
+        // Closed: the end of the stream, or a reset.
+        assert!(matches!(timeout(SOON, tcp.read(&mut byte)).await.unwrap(), Ok(0) | Err(_)));
+    }
+    rig.counted(r#"lychgate_handshakes_total{outcome="too-slow"} 20"#).await;
+    body(&mut client, "/who").await;
+}
