@@ -2,7 +2,7 @@
 
 pub mod authority;
 pub mod noted;
-mod upkeep;
+pub mod upkeep;
 
 use std::{
     net::SocketAddr,

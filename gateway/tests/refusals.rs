@@ -226,6 +226,8 @@ fn proofs() -> Vec<BadProof> {
         BadProof::OtherRequest,
         BadProof::OtherGateway,
         BadProof::OtherConnection,
+        BadProof::Unbound,
+        BadProof::Challenge,
         BadProof::Ssh(pki::BadSshSignature::OtherKey),
         BadProof::Stale(301),
     ]

@@ -6,7 +6,10 @@ mod story;
 
 use gateway::edge::fronts::native::enroll::issued;
 use gateway::{
-    core::refusal::{Malformed, Refusal},
+    core::{
+        proven::ProvenKey,
+        refusal::{Malformed, Refusal},
+    },
     flow::{self, shell::Retry},
 };
 use pki::{KeyAlgorithm, Name, Role, SoftwareKey, UnixTime};
@@ -20,7 +23,9 @@ fn key() -> SoftwareKey {
 async fn ask(story: &Story, machine: &Member, key: &SoftwareKey) -> Result<IssuedReply, Refusal> {
     let caller = machine.caller(story).await;
     let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
-    let made = flow::sealed::sealed(&story.shell, &caller, csr, "story").await;
+    let holder = story.peer(&machine.issued).into();
+    let key = ProvenKey::by_request(csr, &holder, &[0; 32]).unwrap();
+    let made = flow::sealed::sealed(&story.shell, &caller, &key, "story").await;
     made.map(|made| issued(&story.shell, made)).map_err(|retry| match retry {
         Retry::Refused(refusal) => refusal,
         Retry::Conflict => panic!("nobody else is here"),
@@ -106,7 +111,7 @@ async fn what_is_refused() {
     let person = ask(&story, &alice, &key()).await.unwrap_err();
     assert!(matches!(person, Refusal::Ours(_)), "the table keeps people out, and so does the lint: {person}");
     let machine = story.machine("edge-7").await;
-    let own = flow::sealed::sealed(&story.shell, &machine.caller(&story).await, machine.csr(), "story").await;
+    let own = flow::sealed::sealed(&story.shell, &machine.caller(&story).await, &machine.csr(), "story").await;
     let Err(Retry::Refused(Refusal::Malformed(why))) = own else { panic!("its own key: {own:?}") };
     assert_eq!(why, Malformed::OwnKeySealed);
     // In the last second there is nothing to give.

@@ -12,6 +12,7 @@ use gateway::{
     core::{
         change::Changes,
         keys,
+        proven::ProvenKey,
         records::{Enrollment, Seen, Subject},
         refusal::{Missing, Refusal},
         ssh::prove,
@@ -250,7 +251,7 @@ impl<'a> Traveller<'a> {
             }
             Way::Sealed => {
                 let caller = story.admit(&story.peer(&self.member().issued)).await?;
-                let reply = flow::sealed::sealed(&story.shell, &caller, self.sealed.csr(), "story").await;
+                let reply = flow::sealed::sealed(&story.shell, &caller, &self.sealed.csr(), "story").await;
                 reply.map(drop).map_err(story::refused)
             }
             Way::SshUser | Way::SshHost => {
@@ -574,11 +575,11 @@ async fn a_lineage_has_a_budget_of_certificates() {
     assert!(matches!(machine.rejoin(&story).await, Err(Refusal::CertificateLimit { .. })));
     // What it has goes on, and its sealed services have a budget of their own.
     machine.caller(&story).await;
-    let sealed = |csr| {
+    let sealed = |csr: ProvenKey| {
         let (story, machine) = (&story, &machine);
         async move {
             let caller = machine.caller(story).await;
-            let made = flow::sealed::sealed(&story.shell, &caller, csr, "story").await;
+            let made = flow::sealed::sealed(&story.shell, &caller, &csr, "story").await;
             made.map(|made| issued(&story.shell, made)).map_err(story::refused)
         }
     };

@@ -91,9 +91,15 @@ pub fn is_known(filter: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An enrollment waits for approval.
-    EnrollmentWaiting { enrollment: String, wanted_name: Option<String>, source: String, rules: Vec<String> },
+    EnrollmentWaiting {
+        enrollment: String,
+        wanted_name: Option<String>,
+        source: String,
+        asked: Asker,
+        rules: Vec<String>,
+    },
     /// The policy admitted an enrollment without approval.
-    EnrollmentAdmitted { enrollment: String, name: String, evidence: String, rules: Vec<String> },
+    EnrollmentAdmitted { enrollment: String, name: String, evidence: String, asked: Asker, rules: Vec<String> },
     /// One person approved; more approvals are needed.
     EnrollmentApproval {
         enrollment: String,
@@ -222,11 +228,11 @@ impl Event {
 
     fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
         match self {
-            Self::EnrollmentWaiting { enrollment: id, wanted_name, source, rules } => {
-                (id, rules, waiting_fields(source, wanted_name))
+            Self::EnrollmentWaiting { enrollment: id, wanted_name, source, asked, rules } => {
+                (id, rules, asked.after(waiting_fields(source, wanted_name)))
             }
-            Self::EnrollmentAdmitted { enrollment, name, evidence, rules } => {
-                (enrollment, rules, vec![("name", name), ("evidence", evidence)])
+            Self::EnrollmentAdmitted { enrollment, name, evidence, asked, rules } => {
+                (enrollment, rules, asked.after(vec![("name", name), ("evidence", evidence)]))
             }
             Self::EnrollmentApproval { enrollment: id, content: of, missing, fallen, rules } => {
                 (id, rules, approval_fields(of, &fallen, missing))
@@ -281,6 +287,24 @@ impl Event {
             Self::PolicyLoaded { digest: to } | Self::GatewayInitialised { trust_domain: to } => (to, vec![], vec![]),
             Self::Upkeep(upkeep) => upkeep.parts(),
         }
+    }
+}
+
+/// Who asked for a first certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// How its key was proven.
+    pub proof: &'static str,
+    /// The certificate that was shown with the request, if one was.
+    pub certificate: Option<String>,
+}
+
+impl Asker {
+    /// It, after other fields of an event.
+    fn after(self, mut fields: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+        fields.push(("proof", self.proof.to_owned()));
+        fields.extend(self.certificate.map(|shown| ("certificate", shown)));
+        fields
     }
 }
 

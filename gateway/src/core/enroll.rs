@@ -7,7 +7,7 @@ use policy::Ruleset;
 
 use super::{
     admission::lock_kind,
-    audit::{Event, StandingEvent},
+    audit::{Asker, Event, StandingEvent},
     change::{Changes, Expectation},
     evidence::{Claims, Continues, Judged, Reject},
     facts::policy_claims,
@@ -15,11 +15,13 @@ use super::{
     lock::{Locks, Target},
     name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Stands, Terms},
+    proven::ProvenKey,
     records::{
         AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, UnixSecs,
         Waiting,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
+    requester::Requester,
     subjects,
 };
 
@@ -27,7 +29,9 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Inbound {
     /// The key.
-    pub key: SubjectKey,
+    pub key: ProvenKey,
+    /// Who asks.
+    pub requester: Requester,
     /// The name it would like.
     pub wanted_name: Option<String>,
     /// The root by which it knows this gateway, if it says.
@@ -42,6 +46,16 @@ pub struct Inbound {
     pub source: IpAddr,
     /// The prefix that counts against queue limits.
     pub prefix: String,
+}
+
+impl Asker {
+    fn of(inbound: &Inbound) -> Self {
+        let certificate = match &inbound.requester {
+            Requester::Nobody => None,
+            shown @ (Requester::Ours(_) | Requester::Foreign(_)) => Some(shown.to_string()),
+        };
+        Self { proof: inbound.key.by().as_str(), certificate }
+    }
 }
 
 /// What a request that was made before rests on, as it is now.
@@ -216,7 +230,7 @@ pub fn decide(
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(enrollment, judged.spends, &records)
+            wait(inbound, enrollment, judged.spends, &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -235,7 +249,7 @@ fn continue_existing(
     match existing.record.state {
         EnrollmentState::Issued => Ok(reissue(records, existing, now)),
         EnrollmentState::Approved => {
-            collect(existing, &records.ground, &records.locks, &inbound.key, frame, now, entropy).map(Some)
+            collect(existing, &records.ground, &records.locks, inbound.key.key(), frame, now, entropy).map(Some)
         }
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
@@ -310,7 +324,7 @@ fn enrollment(
         state: EnrollmentState::Waiting,
         role,
         key: inbound.key.digest(),
-        spki: inbound.key.spki_der().to_vec(),
+        spki: inbound.key.key().spki_der().to_vec(),
         wanted_name: inbound.wanted_name.clone(),
         name: None,
         claims: claims.values.clone(),
@@ -337,7 +351,12 @@ fn enrollment(
 }
 
 /// Puts an enrollment into the queue. What its evidence spends is spent already: whoever waits has used it.
-fn wait(enrollment: Enrollment, spends: Changes, records: &EnrollRecords) -> Result<EnrollVerdict, Refusal> {
+fn wait(
+    inbound: &Inbound,
+    enrollment: Enrollment,
+    spends: Changes,
+    records: &EnrollRecords,
+) -> Result<EnrollVerdict, Refusal> {
     if let Some(wanted) = &enrollment.wanted_name {
         name::legal(wanted)?;
     }
@@ -356,6 +375,7 @@ fn wait(enrollment: Enrollment, spends: Changes, records: &EnrollRecords) -> Res
         enrollment: enrollment.id.clone(),
         wanted_name: enrollment.wanted_name.clone(),
         source: enrollment.source.clone(),
+        asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
     Ok(EnrollVerdict::Wait(Box::new(enrollment), changes))
@@ -381,6 +401,7 @@ fn admit(
         enrollment: enrollment.id.clone(),
         name: name.to_string(),
         evidence: inbound.evidence.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(","),
+        asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
     changes.extend(judged.spends);
@@ -409,7 +430,7 @@ fn admit(
     changes.upsert(keys::enrollment(&enrollment.id), records.existing.as_ref(), &enrollment);
     let locks = records.locks.clone().and(records.name.locks.clone());
     let stands = plan::stands(&lineage, subject.as_ref(), &[enrollment.key], &locks)?;
-    certify(changes, stands, terms, enrollment, lineage, AdmittedBy::Policy, &inbound.key, frame, now, entropy)
+    certify(changes, stands, terms, enrollment, lineage, AdmittedBy::Policy, inbound.key.key(), frame, now, entropy)
 }
 
 /// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but

@@ -25,6 +25,7 @@ use super::{
     lock::{Locks, Target},
     records::{Claim, Lineage, Owner, Seen, Shown, Subject},
     refusal::Refusal,
+    requester::Requester,
     token::TokenKey,
 };
 
@@ -47,6 +48,8 @@ pub struct Message<'a> {
     pub for_key: KeyDigest,
     /// The TLS exporter value (RFC 9266) of the connection on which it was sent.
     pub exporter: &'a [u8; 32],
+    /// Who sent it, by the certificate of that connection.
+    pub requester: &'a Requester,
 }
 
 /// The gateway's state for judging evidence.

@@ -24,6 +24,7 @@ pub mod own_leaf;
 pub mod places;
 pub mod plan;
 pub mod proof;
+pub mod proven;
 pub mod records;
 pub mod refusal;
 pub mod reject;

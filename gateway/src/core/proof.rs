@@ -60,6 +60,17 @@ pub enum BadProof {
     /// It was made on another connection.
     #[error("the proof belongs to another connection")]
     OtherConnection,
+    /// It is a certificate request alone, and names no connection.
+    #[error(
+        "the certificate request names no connection: its challengePassword must be base64 of the TLS exporter value"
+    )]
+    Unbound,
+    /// It is a certificate request alone, and what should name the connection cannot be read.
+    #[error(
+        "the challengePassword of the certificate request is not one text of at most {} bytes",
+        pki::csr::CHALLENGE_MAX
+    )]
+    Challenge,
     /// It is by an SSH key, and is no proof.
     #[error("{0}")]
     Ssh(pki::BadSshSignature),

@@ -1,12 +1,19 @@
 //! From the endpoint table to a router: rate, size, caller, handler, answer. Nothing is served that is not in the table.
 
-use std::{collections::HashMap, future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    ops::Deref,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     routing::{MethodFilter, on},
 };
 use bytes::Bytes;
@@ -24,14 +31,16 @@ use super::{
 use crate::{
     core::{
         admission::{Caller, Use},
+        enroll::Inbound,
         face::Face,
+        proven::ProvenKey,
         refusal::{ForWhom, Malformed, Missing, Refusal},
     },
     flow::{admit::admit, shell::Shell},
     limits::REQUEST_TIME,
     ports::{
         metrics::Metrics,
-        rate::{Class, Rates},
+        rate::{Class, Prefix, Rates},
     },
     registry::live::{CloseReason, Conn},
 };
@@ -88,10 +97,8 @@ pub struct Call {
     pub uri: String,
     /// Parameters in the query.
     pub query: HashMap<String, String>,
-    /// The proof header, on the enroll face.
-    pub proof: Option<String>,
-    /// What the caller has already (RFC 9110 13.1.2), where an answer may be kept.
-    pub if_none_match: Option<String>,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
     /// Correlation id.
@@ -99,6 +106,28 @@ pub struct Call {
 }
 
 impl Call {
+    /// A request to join for a key that was proven, with all that is known of whoever asks by their connection.
+    #[must_use]
+    pub fn inbound(&self, key: ProvenKey) -> Inbound {
+        Inbound {
+            key,
+            requester: self.conn.requester().clone(),
+            wanted_name: None,
+            pin: None,
+            evidence: Vec::new(),
+            ticket: None,
+            attributes: BTreeMap::new(),
+            source: self.conn.source(),
+            prefix: Prefix::of(self.conn.source()).to_string(),
+        }
+    }
+
+    /// What a header says, if it is there and plain text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
     /// A parameter in the path; empty when there is none of that name.
     #[must_use]
     pub fn param(&self, name: &str) -> &str {
@@ -331,7 +360,7 @@ async fn checked(
     headers::check(&parts.headers, endpoint.changes, endpoint.front)?;
     let params = params.ok_or(Refusal::Malformed(Malformed::Path))?;
     let query = query(parts.uri.query().unwrap_or_default(), endpoint.query)?;
-    let ready = ready(endpoint.run, endpoint.intent, &shell, &conn, instance).await?;
+    let dispatch = dispatch(endpoint.run, endpoint.intent, &shell, &conn, instance).await?;
     let body_max = match endpoint.carries {
         Carries::Evidence => endpoint.body_max.max(shell.settings.load().attestors.body_max()),
         Carries::Nothing => endpoint.body_max,
@@ -343,28 +372,27 @@ async fn checked(
         intent: endpoint.intent,
         path: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         uri: parts.uri.path().to_owned(),
-        proof: text(&parts.headers, wire::enroll::PROOF_HEADER),
-        if_none_match: text(&parts.headers, header::IF_NONE_MATCH.as_str()),
+        headers: parts.headers,
         query,
         body,
         instance: instance.to_owned(),
     };
-    match ready {
-        Ready::Open(run) => run(call).await,
-        Ready::Held(run, caller, peer) => run(HolderCall { call, caller, peer }).await,
+    match dispatch {
+        Dispatch::Open(run) => run(call).await,
+        Dispatch::Held(run, caller, peer) => run(HolderCall { call, caller, peer }).await,
     }
 }
 
 /// A handler, with whoever it is for.
-enum Ready {
+enum Dispatch {
     Open(fn(Call) -> Boxed),
     Held(fn(HolderCall) -> Boxed, Box<Caller>, Arc<Peer>),
 }
 
 /// Lets in whom a row is for.
-async fn ready(run: Handler, intent: Use, shell: &Shell, conn: &Conn, instance: &str) -> Result<Ready, Refusal> {
+async fn dispatch(run: Handler, intent: Use, shell: &Shell, conn: &Conn, instance: &str) -> Result<Dispatch, Refusal> {
     let (run, role) = match run {
-        Handler::Anyone(run) | Handler::KeyHolder(run) => return Ok(Ready::Open(run)),
+        Handler::Anyone(run) | Handler::KeyHolder(run) => return Ok(Dispatch::Open(run)),
         Handler::Holder(run) => (run, None),
         Handler::Machine(run) => (run, Some((Role::Machine, ForWhom::Machines))),
         Handler::Person(run) => (run, Some((Role::Person, ForWhom::People))),
@@ -372,12 +400,8 @@ async fn ready(run: Handler, intent: Use, shell: &Shell, conn: &Conn, instance: 
     let peer = conn.requester().ours().ok_or(Refusal::WrongCaller(ForWhom::Holders))?;
     match role {
         Some((role, whom)) if peer.identity.role != role => Err(Refusal::WrongCaller(whom)),
-        Some(_) | None => Ok(Ready::Held(run, admit(shell, peer, intent, instance).await?, Arc::clone(peer))),
+        Some(_) | None => Ok(Dispatch::Held(run, admit(shell, peer, intent, instance).await?, Arc::clone(peer))),
     }
-}
-
-fn text(headers: &axum::http::HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pki::{KeyDigest, UnixTime};
+use pki::UnixTime;
 
 use super::{
     locks,
@@ -16,8 +16,10 @@ use crate::{
         evidence::{self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Step, Then},
         keys,
         lock::Target,
+        proven::ProvenKey,
         records::{Enrollment, Shown, UnixSecs},
         refusal::{Fault, Refusal},
+        requester::Requester,
         ticket::{self, Ticket},
     },
     signer::Authority,
@@ -38,9 +40,9 @@ pub struct EvidenceSubmission<'a> {
     /// What came back of an earlier round.
     pub ticket: Option<&'a str>,
     /// The key to be certified.
-    pub for_key: KeyDigest,
-    /// The exporter value of the connection it came on.
-    pub exporter: &'a [u8; 32],
+    pub key: &'a ProvenKey,
+    /// Who sent it.
+    pub requester: &'a Requester,
     /// The network prefix it came from.
     pub source: &'a str,
     /// Correlation id.
@@ -135,7 +137,7 @@ fn ticket(ca: &Authority, asked: &EvidenceSubmission<'_>, now: UnixTime) -> Resu
     let Some(text) = asked.ticket else { return Ok(None) };
     let ticket = ca.ticket_key().open(text)?;
     let kinds: Vec<&str> = asked.evidence.iter().map(|(kind, _)| kind.as_str()).collect();
-    ticket.holds(&asked.for_key, &kinds, now)?;
+    ticket.holds(&asked.key.digest(), &kinds, now)?;
     Ok(Some(ticket))
 }
 
@@ -152,11 +154,11 @@ fn challenge(
         return Err(Fault::Record("an attestor asks or keeps more than it may".to_owned()));
     }
     let ends = now.plus(Duration::from_secs(ticket::TICKET_LIFE_SECS));
-    let sealed = Ticket { id: shell.entropy.bytes(), for_key: asked.for_key, ends, kept };
+    let sealed = Ticket { id: shell.entropy.bytes(), for_key: asked.key.digest(), ends, kept };
     let ticket =
         shell.ca().ticket_key().seal(&sealed).ok_or_else(|| Fault::Record("a ticket cannot be sealed".to_owned()))?;
     let kinds: Vec<&str> = asks.iter().map(|(kind, _)| kind.as_str()).collect();
-    tracing::info!(instance = asked.instance, key = %asked.for_key, kinds = kinds.join(","), "evidence: asked back");
+    tracing::info!(instance = asked.instance, key = %asked.key.digest(), kinds = kinds.join(","), "evidence: asked back");
     Ok(Challenge { asks, ticket, ends })
 }
 
@@ -220,8 +222,8 @@ fn opened<'a>(
             return Err(Reject::only_admits(chosen.kind()));
         }
         let kept = ticket.and_then(|ticket| ticket.kept.get(kind)).map(Vec::as_slice);
-        let (for_key, exporter) = (asked.for_key, asked.exporter);
-        let message = Message { body, kept, entropy: shell.entropy.bytes(), for_key, exporter };
+        let (for_key, exporter, requester) = (asked.key.digest(), asked.key.exporter(), asked.requester);
+        let message = Message { body, kept, entropy: shell.entropy.bytes(), for_key, exporter, requester };
         Ok(Piece { chosen, case: chosen.open(&message, context)?, found: Found::default() })
     };
     let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();

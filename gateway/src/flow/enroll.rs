@@ -7,7 +7,7 @@ use pki::{KeyDigest, SubjectKey, UnixTime};
 use super::{
     attest::{self, Entrance, Judgement},
     issue::{self, Issued},
-    locks, owners, queue, removal,
+    locks, owners, queue, removal, requester,
     shell::{Actor, Retry, Settings, Shell, retrying},
     subjects,
 };
@@ -52,32 +52,29 @@ pub struct Awaiting {
 ///
 /// # Errors
 /// Why it is refused.
-pub async fn enroll(
-    shell: &Shell,
-    inbound: &Inbound,
-    exporter: &[u8; 32],
-    instance: &str,
-) -> Result<EnrollOutcome, Refusal> {
-    retrying(|| once(shell, inbound, exporter, instance)).await
+pub async fn enroll(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<EnrollOutcome, Refusal> {
+    retrying(|| once(shell, inbound, instance)).await
 }
 
-async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &str) -> Result<EnrollOutcome, Retry> {
+async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<EnrollOutcome, Retry> {
+    let behind = requester::cleared(shell, &inbound.requester).await?;
     let asked = attest::EvidenceSubmission {
         evidence: &inbound.evidence,
         entrance: Entrance::Join,
         ticket: inbound.ticket.as_deref(),
-        for_key: inbound.key.digest(),
-        exporter,
+        key: &inbound.key,
+        requester: &inbound.requester,
         source: &inbound.prefix,
         instance,
     };
-    let judged = match attest::judge(shell, &asked).await? {
+    let mut judged = match attest::judge(shell, &asked).await? {
         Judgement::Holds(judged) => *judged,
         Judgement::Asks(challenge) => {
             shell.metrics.enrollment("challenged");
             return Ok(EnrollOutcome::Challenge(challenge));
         }
     };
+    judged.rests_on.extend(behind);
     let inbound = &as_called(inbound, &judged.claims);
     let records = gather(shell, inbound, &judged).await?;
     let (ca, settings) = (shell.ca(), shell.settings.load_full());
@@ -90,7 +87,7 @@ async fn once(shell: &Shell, inbound: &Inbound, exporter: &[u8; 32], instance: &
     if matches!(decided, Err(Refusal::QueueFull(_))) && has_room && make_room(shell, &inbound.prefix).await? {
         return Err(Retry::Conflict);
     }
-    carry_out(shell, decided?, &inbound.key, instance).await
+    carry_out(shell, decided?, inbound.key.key(), instance).await
 }
 
 /// Whoever comes back by a certificate with a name that it was to take, and never took by using it, comes as it is called.

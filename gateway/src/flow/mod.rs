@@ -30,6 +30,7 @@ pub mod removal;
 pub mod renew;
 pub mod renew_now;
 pub mod reports;
+mod requester;
 pub mod sealed;
 pub mod sessions;
 pub mod set;

@@ -1,7 +1,5 @@
 //! Renewal: one request, a new key, the same lineage.
 
-use pki::VerifiedCsr;
-
 use super::{
     admit::with_key,
     attest::{self, Entrance, Judgement},
@@ -11,12 +9,7 @@ use super::{
 use crate::{
     attest::{only_admit, prefixes},
     core::{
-        admission::Caller,
-        evidence::Challenge,
-        keys,
-        records::UnixSecs,
-        refusal::{BadCsr, Refusal},
-        renew,
+        admission::Caller, evidence::Challenge, keys, proven::ProvenKey, records::UnixSecs, renew, requester::Requester,
     },
 };
 
@@ -24,15 +17,15 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct RenewalRequest<'a> {
     /// The key to be certified, proven.
-    pub csr: &'a VerifiedCsr,
+    pub key: &'a ProvenKey,
     /// The name that the caller would take.
     pub takes: Option<&'a str>,
     /// Kind and body of each piece of evidence.
     pub evidence: &'a [(String, String)],
     /// What came back of an earlier round.
     pub ticket: Option<&'a str>,
-    /// The exporter value of the connection.
-    pub exporter: &'a [u8; 32],
+    /// Who asks, by the certificate of the connection.
+    pub requester: &'a Requester,
     /// The network prefix it came from.
     pub source: &'a str,
 }
@@ -56,7 +49,7 @@ pub async fn renew(
     asked: &RenewalRequest<'_>,
     instance: &str,
 ) -> Result<RenewalOutcome, Retry> {
-    let key = asked.csr.clone().into_key();
+    let key = asked.key.key();
     let pending = match &caller.lineage.record.pending {
         Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
         _ => None,
@@ -65,8 +58,8 @@ pub async fn renew(
         evidence: asked.evidence,
         entrance: Entrance::Renewal,
         ticket: asked.ticket,
-        for_key: key.digest(),
-        exporter: asked.exporter,
+        key: asked.key,
+        requester: asked.requester,
         source: asked.source,
         instance,
     };
@@ -87,7 +80,7 @@ pub async fn renew(
     let caller = with_key(shell, caller, &key.digest()).await?;
     let (only_admit, prefixes) = (only_admit(), prefixes());
     let asked = renew::RenewalInput {
-        key: &key,
+        key,
         takes: asked.takes,
         judged,
         ticket_spent,
@@ -105,14 +98,4 @@ pub async fn renew(
             Ok(RenewalOutcome::Issued(Box::new(reply)))
         }
     }
-}
-
-/// Verifies a CSR in base64.
-///
-/// # Errors
-/// [`Refusal::BadCsr`].
-pub fn csr(base64: &str) -> Result<VerifiedCsr, Refusal> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let der = STANDARD.decode(base64).map_err(|_| Refusal::BadCsr(BadCsr::Encoding))?;
-    pki::csr::verify(&der).map_err(|error| Refusal::BadCsr(error.into()))
 }

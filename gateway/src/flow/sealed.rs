@@ -1,20 +1,18 @@
 //! The leaf for a machine's sealed services.
 
-use pki::VerifiedCsr;
-
 use super::{
     admit::with_key,
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{admission::Caller, keys, sealed};
+use crate::core::{admission::Caller, keys, proven::ProvenKey, sealed};
 
 /// Issues it to a machine that was admitted.
 ///
 /// # Errors
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
-pub async fn sealed(shell: &Shell, caller: &Caller, csr: VerifiedCsr, instance: &str) -> Result<Issued, Retry> {
-    let key = csr.into_key();
+pub async fn sealed(shell: &Shell, caller: &Caller, key: &ProvenKey, instance: &str) -> Result<Issued, Retry> {
+    let key = key.key().clone();
     let known = match sealed::made_before(caller, &key) {
         Some(serial) => shell.get(keys::certificate(&serial)).await?,
         None => None,

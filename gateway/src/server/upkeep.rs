@@ -8,7 +8,7 @@ use crate::{
     complaint::Complaint,
     core::{
         ca_end::{Nearness, Notice},
-        face::{Face, FaceNames},
+        face::{Face, FaceNames, FaceRow},
         own_leaf::{CHECK_INTERVAL, OwnLeaf},
     },
     edge::tls::{TlsSwap, TlsTable},
@@ -37,6 +37,17 @@ pub async fn table_by(
     ca: &Authority,
     names: &FaceNames,
 ) -> Result<TlsTable, Complaint> {
+    table_of(shell, signer, ca, names, Face::Enroll.row()).await
+}
+
+/// The same, with another row for the enroll face.
+pub async fn table_of(
+    shell: &Shell,
+    signer: &Signer,
+    ca: &Authority,
+    names: &FaceNames,
+    enroll: &FaceRow,
+) -> Result<TlsTable, Complaint> {
     let name = &shell.replica.name;
     let (key, plan) = LeafKey::plan(ca, name, names.all(), &shell.clock, &shell.entropy).map_err(Complaint::failed)?;
     let signed = signer.sign(plan).await.map_err(Complaint::failed)?;
@@ -45,7 +56,7 @@ pub async fn table_by(
     let (certificate, _) = committed.map_err(|error| Complaint::store(format!("{error:?}")))?.release();
     let leaf = key.with(ca, certificate);
     shell.metrics.leaf(leaf.validity().until);
-    TlsTable::build(&leaf, ca.anchors(), names.clone(), Face::Enroll.row(), &shell.clock).map_err(Complaint::failed)
+    TlsTable::build(&leaf, ca.anchors(), names.clone(), enroll, &shell.clock).map_err(Complaint::failed)
 }
 
 /// Checks the gateway's own certificate each minute by the wall clock, and renews it at half of its lifetime, or if by the clock it

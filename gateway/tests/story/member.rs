@@ -69,14 +69,16 @@ impl Member {
     ) -> Result<Told, Refusal> {
         let peer = story.peer(&self.issued);
         let csr = pki::csr::verify(&pki::csr::request(key).unwrap()).unwrap();
+        let requester = Requester::from(peer.clone());
+        let proven = ProvenKey::by_request(csr, &requester, &EXPORTER).unwrap();
         flow::shell::retrying(|| async {
             let caller = flow::admit::admit(&story.shell, &peer, Use::Renewal, "story").await?;
             let asked = flow::renew::RenewalRequest {
-                csr: &csr,
+                key: &proven,
                 takes,
                 evidence,
                 ticket,
-                exporter: &EXPORTER,
+                requester: &requester,
                 source: "192.0.2.0/24",
             };
             match flow::renew::renew(&story.shell, &caller, &asked, "story").await? {
@@ -91,8 +93,9 @@ impl Member {
 
     /// A request by the key it has.
     #[allow(dead_code, reason = "only some stories ask for more than a renewal")]
-    pub fn csr(&self) -> pki::VerifiedCsr {
-        pki::csr::verify(&pki::csr::request(&*self.key).unwrap()).unwrap()
+    pub fn csr(&self) -> ProvenKey {
+        let csr = pki::csr::bound_request(&*self.key, &STANDARD.encode(EXPORTER)).unwrap();
+        ProvenKey::by_request(pki::csr::verify(&csr).unwrap(), &Requester::Nobody, &EXPORTER).unwrap()
     }
 
     /// The digest of its key.

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use gateway::core::face::Face;
 use gateway::{
     attest,
@@ -21,8 +24,10 @@ use gateway::{
         enroll::Inbound,
         evidence::Challenge,
         keys,
+        proven::ProvenKey,
         records::Subject,
         refusal::Refusal,
+        requester::Requester,
     },
     flow::{
         self,
@@ -543,8 +548,11 @@ async fn enroll(
     name: Option<&str>,
     (evidence, ticket): (Vec<(String, String)>, Option<&str>),
 ) -> Result<Answer, Refusal> {
+    let csr = pki::csr::bound_request(key, &STANDARD.encode(exporter)).unwrap();
+    let csr = pki::csr::verify(&csr).unwrap();
     let inbound = Inbound {
-        key: subject_key(key),
+        key: ProvenKey::by_request(csr, &Requester::Nobody, &exporter).unwrap(),
+        requester: Requester::Nobody,
         wanted_name: name.map(str::to_owned),
         pin,
         evidence,
@@ -553,5 +561,5 @@ async fn enroll(
         source: IpAddr::V4(Ipv4Addr::new(192, 0, net, 1)),
         prefix: format!("192.0.{net}.0/24"),
     };
-    flow::enroll::enroll(shell, &inbound, &exporter, "story").await.map(|outcome| Answer::of(shell, outcome))
+    flow::enroll::enroll(shell, &inbound, "story").await.map(|outcome| Answer::of(shell, outcome))
 }

@@ -9,6 +9,7 @@ use gateway::{
     core::{
         evidence::{Context, ENTROPY_LEN, Found, Message, Need},
         keys,
+        requester::Requester,
     },
 };
 use pki::{CaKey as _, KeyDigest, Role};
@@ -51,7 +52,14 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         rules: &RULES,
         now: NOW,
     };
-    let message = Message { body, kept: None, entropy: [3; ENTROPY_LEN], for_key, exporter: &EXPORTER };
+    let message = Message {
+        body,
+        kept: None,
+        entropy: [3; ENTROPY_LEN],
+        for_key,
+        exporter: &EXPORTER,
+        requester: &Requester::Nobody,
+    };
     let Ok(case) = chosen.open(&message, &context) else { return false };
     // Without what was looked up there is nothing to believe, whatever the evidence says.
     assert!(case.rests_on(&Found::default(), &context).is_err(), "believed without a record");

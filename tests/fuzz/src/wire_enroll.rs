@@ -83,7 +83,7 @@ fn request<T: Serialize + DeserializeOwned + Debug>(json: &[u8]) -> bool {
     }
     if let Ok(request) = serde_json::from_slice::<EnrollRequest>(json) {
         // Refused or not, it comes to an end.
-        let _ = gateway::flow::renew::csr(&request.csr);
+        let _ = gateway::edge::fronts::native::csr(&request.csr);
     }
     true
 }

@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
-use pki::{KeyDigest, Role, SubjectKey, UnixTime};
+use axum::http::{
+    HeaderValue, StatusCode,
+    header::{IF_NONE_MATCH, WWW_AUTHENTICATE},
+};
+use pki::{KeyDigest, Role, SubjectKey, UnixTime, VerifiedCsr};
 use wire::{
-    enroll::{ChallengeReply, EnrollRequest, Evidence, EvidenceChallenge, GatewayInfo, IssuedReply, WaitingReply},
+    enroll::{
+        ChallengeReply, EnrollRequest, Evidence, EvidenceChallenge, GatewayInfo, IssuedReply, PROOF_HEADER,
+        WaitingReply,
+    },
     limits,
 };
 
@@ -14,10 +20,11 @@ use crate::{
         enroll::Inbound,
         evidence::Challenge,
         proof::{self, BadProof, Expected},
+        proven::ProvenKey,
         refusal::{Fault, Malformed, Missing, Refusal},
     },
     edge::{
-        fronts::native::{Boxed, boxed, done},
+        fronts::native::{Boxed, boxed, csr, done},
         http::{Answer, Call, Kept, json, kept, typed},
     },
     flow::{
@@ -27,7 +34,6 @@ use crate::{
         order,
         shell::{Settings, Shell},
     },
-    ports::rate::Prefix,
 };
 
 /// `GET /healthz`: the process answers.
@@ -87,7 +93,7 @@ pub fn crl(call: Call) -> Boxed {
             Some(role) => whole_chain(&call.shell, Role::parse(role).map_err(|_| unknown())?).await?,
             None => one_list(&call.shell, &KeyDigest::parse_hex(asked).map_err(|_| unknown())?).await?,
         };
-        kept(file, call.if_none_match.as_deref())
+        kept(file, call.header(IF_NONE_MATCH.as_str()))
     })
 }
 
@@ -126,11 +132,9 @@ async fn whole_chain(shell: &Arc<Shell>, role: Role) -> Result<Kept, Refusal> {
 pub fn enroll(call: Call) -> Boxed {
     boxed(async move {
         let request: EnrollRequest = call.json()?;
-        let csr = flow::renew::csr(&request.csr)?;
-        let key = csr.into_key();
-        prove(&call, &key, "POST")?;
+        let key = proven(&call, csr(&request.csr)?)?;
         let inbound = inbound(&call, request, key)?;
-        answer(&call.shell, flow::enroll::enroll(&call.shell, &inbound, call.conn.exporter(), &call.instance).await?)
+        answer(&call.shell, flow::enroll::enroll(&call.shell, &inbound, &call.instance).await?)
     })
 }
 
@@ -166,16 +170,16 @@ async fn own_request(call: &Call, method: &str) -> Result<String, Refusal> {
 }
 
 fn offered(call: &Call) -> Result<&str, Refusal> {
-    Ok(call.proof.as_deref().ok_or(BadProof::Missing)?)
+    Ok(call.header(PROOF_HEADER).ok_or(BadProof::Missing)?)
 }
 
 fn expected<'a>(call: &'a Call, settings: &'a Settings, method: &'a str) -> Expected<'a> {
     Expected { method, path: &call.uri, hosts: &settings.hosts, exporter: call.conn.exporter() }
 }
 
-fn prove(call: &Call, key: &SubjectKey, method: &str) -> Result<(), Refusal> {
+fn proven(call: &Call, csr: VerifiedCsr) -> Result<ProvenKey, Refusal> {
     let settings = call.shell.settings.load_full();
-    Ok(proof::check(offered(call)?, key, &expected(call, &settings, method), call.shell.now())?)
+    Ok(ProvenKey::by_jwt(csr, offered(call)?, &expected(call, &settings, "POST"), call.shell.now())?)
 }
 
 /// Kind and body of each piece.
@@ -186,16 +190,14 @@ pub fn evidence(sent: Vec<Evidence>) -> Result<Vec<(String, String)>, Refusal> {
     Ok(sent.into_iter().map(|evidence| (evidence.kind, evidence.body)).collect())
 }
 
-fn inbound(call: &Call, request: EnrollRequest, key: SubjectKey) -> Result<Inbound, Refusal> {
+fn inbound(call: &Call, request: EnrollRequest, key: ProvenKey) -> Result<Inbound, Refusal> {
     Ok(Inbound {
-        key,
         wanted_name: request.wanted_name,
         pin: request.pin.and_then(|pin| KeyDigest::parse_hex(&pin).ok()),
         evidence: evidence(request.evidence)?,
         ticket: request.ticket,
         attributes: attributes(request.attributes)?,
-        source: call.conn.source(),
-        prefix: Prefix::of(call.conn.source()).to_string(),
+        ..call.inbound(key)
     })
 }
 

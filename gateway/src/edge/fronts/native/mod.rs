@@ -15,9 +15,11 @@ use axum::{
     body::Body,
     http::{HeaderMap, Response, StatusCode},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use pki::VerifiedCsr;
 
 use crate::{
-    core::refusal::Refusal,
+    core::refusal::{BadCsr, Refusal},
     edge::{
         fronts::Front,
         http::{Answer, Boxed, Call, json},
@@ -51,6 +53,15 @@ impl Front for Native {
     fn ended(&self, reason: CloseReason, instance: &str) -> Response<Body> {
         problem::ended(reason, instance)
     }
+}
+
+/// A certificate request in base64.
+///
+/// # Errors
+/// [`Refusal::BadCsr`].
+pub fn csr(base64: &str) -> Result<VerifiedCsr, Refusal> {
+    let der = STANDARD.decode(base64).map_err(|_| Refusal::BadCsr(BadCsr::Encoding))?;
+    pki::csr::verify(&der).map_err(|error| Refusal::BadCsr(error.into()))
 }
 
 /// Boxes a handler's future.

@@ -4,13 +4,13 @@ use axum::http::StatusCode;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
 use crate::{
-    core::{admission::Use, refusal::Refusal},
+    core::{admission::Use, proven::ProvenKey, refusal::Refusal},
     edge::{
         fronts::native::{
-            Boxed, boxed, done,
+            Boxed, boxed, csr, done,
             enroll::{asked_back, evidence, issued},
         },
-        http::{HolderCall, json},
+        http::{Call, HolderCall, json},
     },
     flow::{
         self,
@@ -53,15 +53,15 @@ pub fn myself(call: HolderCall) -> Boxed {
 pub fn renew(call: HolderCall) -> Boxed {
     boxed(async move {
         let request: RenewRequest = call.json()?;
-        let csr = flow::renew::csr(&request.csr)?;
+        let key = proven(&call, &request.csr)?;
         let evidence = evidence(request.evidence)?;
         let source = Prefix::of(call.conn.source()).to_string();
         let asked = flow::renew::RenewalRequest {
-            csr: &csr,
+            key: &key,
             takes: request.name.as_deref(),
             evidence: &evidence,
             ticket: request.ticket.as_deref(),
-            exporter: call.conn.exporter(),
+            requester: call.conn.requester(),
             source: &source,
         };
         let renewed = match flow::renew::renew(&call.shell, &call.caller, &asked, &call.instance).await {
@@ -74,6 +74,11 @@ pub fn renew(call: HolderCall) -> Boxed {
             RenewalOutcome::Challenge(challenge) => asked_back(&call.shell, challenge),
         }
     })
+}
+
+/// The key of a request that comes from the holder of a certificate.
+fn proven(call: &Call, request: &str) -> Result<ProvenKey, Refusal> {
+    Ok(ProvenKey::by_request(csr(request)?, call.conn.requester(), call.conn.exporter())?)
 }
 
 /// Somebody changed the lineage meanwhile: admit afresh, then renew what is there now.
@@ -89,11 +94,11 @@ async fn again(call: &HolderCall, asked: &flow::renew::RenewalRequest<'_>) -> Re
 pub fn sealed(call: HolderCall) -> Boxed {
     boxed(async move {
         let request: SealedRequest = call.json()?;
-        let csr = flow::renew::csr(&request.csr)?;
+        let key = proven(&call, &request.csr)?;
         // The lineage remembers the leaf, so whoever changes it meanwhile sends us back to look again.
         let made = retrying(|| async {
             let caller = admit(&call.shell, &call.peer, call.intent, &call.instance).await?;
-            flow::sealed::sealed(&call.shell, &caller, csr.clone(), &call.instance).await
+            flow::sealed::sealed(&call.shell, &caller, &key, &call.instance).await
         })
         .await?;
         json(StatusCode::OK, &issued(&call.shell, made))

@@ -74,11 +74,12 @@ async fn a_certificate_may_be_shown_and_need_not() {
 
 #[tokio::test]
 async fn without_anchors_ours_alone_are_accepted() {
+    let (maker, _) = maker();
     let rig = Rig::asking(Chains::Ours).await;
     let holder = rig.holder(Role::Machine, "a");
     assert_eq!(rig.served(rig.bound.enroll, Some(&holder)).await, Ok(format!("enroll {}", holder.identity)));
     assert_eq!(rig.served(rig.bound.enroll, None).await, Ok("enroll nobody".to_owned()));
-    let device = rig.of(&maker().0, "device", Duration::from_hours(1));
+    let device = rig.of(&maker, "device", Duration::from_hours(1));
     assert_eq!(rig.served(rig.bound.enroll, Some(&device)).await, alert("UnknownCA"));
 }
 
