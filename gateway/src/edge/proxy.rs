@@ -160,7 +160,7 @@ async fn read_head<IO: AsyncRead + Unpin>(io: &mut IO) -> Option<(Vec<u8>, Vec<u
         if io.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
-        // A lone LF ends a head for nobody but whoever likes to differ: the parser refuses it, so wait for no more.
+        // A bare LF never ends a header section (RFC 9112 2.2): the parser refuses it, so nothing more is read.
         let bare = bytes[seen..].windows(2).any(|pair| pair == b"\n\n");
         let end = bytes[seen..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| seen + at + 4);
         match end {
@@ -220,7 +220,31 @@ const fn proxy_error(refusal: &Refusal) -> &'static str {
         }
         Refusal::TooFast { .. } => "connection_limit_reached",
         Refusal::Ours(_) => "proxy_internal_error",
-        _ => "http_request_denied",
+        Refusal::BadCsr(_)
+        | Refusal::BadSshKey(_)
+        | Refusal::BadProof(_)
+        | Refusal::Evidence(_)
+        | Refusal::Denied { .. }
+        | Refusal::DeniedByPerson { .. }
+        | Refusal::Lapsed
+        | Refusal::NameTaken { .. }
+        | Refusal::NameIllegal { .. }
+        | Refusal::QueueFull(_)
+        | Refusal::Locked { .. }
+        | Refusal::Forked { .. }
+        | Refusal::Retired { .. }
+        | Refusal::Replaced
+        | Refusal::CertificateLimit { .. }
+        | Refusal::Expired
+        | Refusal::WrongCode
+        | Refusal::Conflict(_)
+        | Refusal::WrongCaller(_)
+        | Refusal::WrongMedia { .. }
+        | Refusal::CrossSite
+        | Refusal::TooLarge { .. }
+        | Refusal::TooSlow(_)
+        | Refusal::Method
+        | Refusal::SignerUnavailable => "http_request_denied",
     }
 }
 

@@ -143,7 +143,33 @@ fn turned_away(refusal: &Refusal) -> Closing {
         Refusal::Expired | Refusal::Replaced => (Reason::Expired, 0),
         Refusal::TooFast { retry_after } => (Reason::Limit, retry_after.as_secs()),
         Refusal::Ours(_) => (Reason::Drained, 5),
-        _ => (Reason::Policy, 60),
+        Refusal::Malformed(_)
+        | Refusal::BadCsr(_)
+        | Refusal::BadSshKey(_)
+        | Refusal::BadProof(_)
+        | Refusal::Evidence(_)
+        | Refusal::Denied { .. }
+        | Refusal::DeniedByPerson { .. }
+        | Refusal::Lapsed
+        | Refusal::NameTaken { .. }
+        | Refusal::NameIllegal { .. }
+        | Refusal::QueueFull(_)
+        | Refusal::Retired { .. }
+        | Refusal::CertificateLimit { .. }
+        | Refusal::NotFound(_)
+        | Refusal::WrongCode
+        | Refusal::Conflict(_)
+        | Refusal::WrongCaller(_)
+        | Refusal::WrongMedia { .. }
+        | Refusal::CrossSite
+        | Refusal::TooLarge { .. }
+        | Refusal::TooSlow(_)
+        | Refusal::Unfinished
+        | Refusal::HttpVersion
+        | Refusal::HeadTooLarge { .. }
+        | Refusal::Method
+        | Refusal::Service(_)
+        | Refusal::SignerUnavailable => (Reason::Policy, 60),
     };
     Closing { reason, detail: refusal.to_string(), retry_after_ms: retry_after * 1000 }
 }

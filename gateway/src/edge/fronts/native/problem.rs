@@ -14,7 +14,7 @@ use crate::{
         approve::UNCHECKED,
         evidence::{Blame, Reject},
         proof::BadProof,
-        refusal::{Fault, NameRule, Refusal, Unreached},
+        refusal::{Fault, NameRule, REMOVED, Refusal, Unreached},
     },
     registry::live::CloseReason,
 };
@@ -84,127 +84,108 @@ const AS_JSON: &str = "send `Content-Type: application/json`, also without a bod
 const AS_HTTP_1_1: &str = "use HTTP/1.1; in nginx `proxy_http_version 1.1;`, in haproxy's checks `ver HTTP/1.1`";
 
 /// Status, code and hint of a refusal.
-fn parts(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
+type Parts = (StatusCode, &'static str, Option<&'static str>);
+
+fn parts(refusal: &Refusal) -> Parts {
     match refusal {
         Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", None),
+        Refusal::BadCsr(_) => (StatusCode::BAD_REQUEST, "bad-csr", Some(CSR_KEYS)),
+        Refusal::BadSshKey(_) => (StatusCode::BAD_REQUEST, "bad-ssh-key", Some(SSH_KEYS)),
         Refusal::BadProof(_) => (StatusCode::UNAUTHORIZED, "bad-proof", Some(PROVE_AGAIN)),
         Refusal::Evidence(reject) => evidence(reject),
-        Refusal::BadCsr(_)
-        | Refusal::BadSshKey(_)
-        | Refusal::Denied { .. }
-        | Refusal::DeniedByPerson { .. }
-        | Refusal::Lapsed
-        | Refusal::NameTaken { .. }
-        | Refusal::NameIllegal { .. }
-        | Refusal::QueueFull(_) => joining(refusal),
+        Refusal::Denied { action, .. } => (StatusCode::FORBIDDEN, "denied", Some(denied(action))),
+        Refusal::DeniedByPerson { .. } => (StatusCode::FORBIDDEN, "denied-by-person", Some(ASK_APPROVER)),
+        Refusal::Lapsed => (StatusCode::GONE, "waiting-expired", Some("join again to make a new request")),
+        Refusal::NameTaken { .. } => (StatusCode::CONFLICT, "name-taken", Some(TAKEN)),
+        Refusal::NameIllegal { whose, .. } => (StatusCode::BAD_REQUEST, "name-illegal", Some(other_name(*whose))),
+        Refusal::QueueFull(_) => (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some(FULL)),
         Refusal::Service(unreached) => service(unreached),
         Refusal::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", Some(AGAIN)),
-        Refusal::Locked { .. } => {
-            (StatusCode::FORBIDDEN, "locked", Some("ask whoever set the lock; it takes effect until it is lifted"))
-        }
+        Refusal::Locked { .. } => (StatusCode::FORBIDDEN, "locked", Some(LOCKED)),
         Refusal::Forked { .. } => (StatusCode::FORBIDDEN, "forked", Some(FORKED)),
-        Refusal::Retired { why } if *why == crate::core::refusal::REMOVED => {
-            (StatusCode::FORBIDDEN, "removed", Some("to join again: `lychgate leave --local`, then join"))
-        }
-        Refusal::Retired { .. } => {
-            (StatusCode::FORBIDDEN, "retired", Some("run `lychgate leave --local`, then join again"))
-        }
-        Refusal::Replaced | Refusal::CertificateLimit { .. } | Refusal::Expired => certificate(refusal),
+        Refusal::Retired { why } if *why == REMOVED => (StatusCode::FORBIDDEN, "removed", Some(REMOVED_HINT)),
+        Refusal::Retired { .. } => (StatusCode::FORBIDDEN, "retired", Some(RETIRED)),
+        Refusal::Replaced => (StatusCode::FORBIDDEN, "replaced", Some("use the new certificate: read the files again")),
+        Refusal::CertificateLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "certificate-limit", Some(LIMIT)),
+        Refusal::Expired => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
         Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", None),
         Refusal::WrongCode => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-code", Some(READ_AGAIN)),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
         Refusal::WrongCaller(_) => (StatusCode::FORBIDDEN, "wrong-caller", None),
         Refusal::WrongMedia { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", Some(AS_JSON)),
-        Refusal::CrossSite => {
-            (StatusCode::FORBIDDEN, "cross-site", Some("use `lychgate`, or a program that is not a browser"))
-        }
+        Refusal::CrossSite => (StatusCode::FORBIDDEN, "cross-site", Some(NO_BROWSER)),
         Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
         Refusal::TooSlow(_) | Refusal::Unfinished => (StatusCode::REQUEST_TIMEOUT, "too-slow", None),
         Refusal::HttpVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http-version", Some(AS_HTTP_1_1)),
         Refusal::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", None),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", None),
-        Refusal::Ours(Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention) => {
+        Refusal::SignerUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "signer-unavailable", Some(NOTHING_CHANGED)),
+        Refusal::Ours(fault) => ours(fault),
+    }
+}
+
+/// What to do about a CSR by a key that is not certified.
+const CSR_KEYS: &str = "send a PKCS#10 request by a P-256, P-384, Ed25519 or RSA (2048 to 4096 bit) key";
+
+/// What to do about an SSH key that is not certified.
+const SSH_KEYS: &str = "make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits";
+
+/// What to do about a denial by a person.
+const ASK_APPROVER: &str = "ask the approver; joining again makes a new request with a new key";
+
+/// What to do about a name that somebody has.
+const TAKEN: &str = "choose another name, or have the old machine removed first";
+
+/// What to do about a queue without room.
+const FULL: &str = "try again later, or use a join token";
+
+/// What to do about a lock.
+const LOCKED: &str = "ask whoever set the lock; it takes effect until it is lifted";
+
+/// What to do with a certificate whose subject was removed.
+const REMOVED_HINT: &str = "to join again: `lychgate leave --local`, then join";
+
+/// What to do with a certificate that is not in use any more.
+const RETIRED: &str = "run `lychgate leave --local`, then join again";
+
+/// What to do about too many certificates.
+const LIMIT: &str = "find out which program asks so often; `Retry-After` says when the next one is possible";
+
+/// What to do about a browser's request.
+const NO_BROWSER: &str = "use `lychgate`, or a program that is not a browser";
+
+/// What to do when a signing key does not answer.
+const NOTHING_CHANGED: &str = "try again; the same request is safe to repeat, and nothing was changed";
+
+/// What to do about a denial by the policy, by what was asked.
+fn denied(action: &str) -> &'static str {
+    match action {
+        "enroll or request" => {
+            "ask the gateway's operator for a join token, and give them the id of this request, which is in the gateway's log"
+        }
+        UNCHECKED => "have the machine's owner read the code to you, and pass it with --code: that is permitted",
+        _ => "ask the gateway's operator; the gateway's log has this request under its id",
+    }
+}
+
+/// Of a failure of ours.
+const fn ours(fault: &Fault) -> Parts {
+    match fault {
+        Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
-        Refusal::SignerUnavailable => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "signer-unavailable",
-            Some("try again; the same request is safe to repeat, and nothing was changed"),
-        ),
-        Refusal::Ours(Fault::CaEnded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
-        Refusal::Ours(Fault::Issue(_) | Fault::Record(_)) => {
+        Fault::CaEnded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
+        Fault::Issue(_) | Fault::Record(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("the gateway's log has the cause under this id"))
         }
     }
 }
 
-/// What to do when nothing can be signed any more.
-/// When to come again after a CA has ended: somebody must renew it and start the gateway, so seconds would only fill the log; a
-/// quarter of an hour is soon enough for whoever waits for it.
+/// When to come again after a CA has ended: somebody must renew it and start the gateway, so seconds would only fill the log.
 const CA_ENDED_AGAIN: Duration = Duration::from_mins(15);
 
+/// What to do when nothing can be signed any more.
 const CA_ENDED: &str = "the gateway's CA has expired: tell its operator; the same request works when the CA is renewed";
-
-/// Of a certificate.
-fn certificate(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
-    match refusal {
-        Refusal::Replaced => (StatusCode::FORBIDDEN, "replaced", Some("use the new certificate: read the files again")),
-        Refusal::CertificateLimit { .. } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "certificate-limit",
-            Some("find out which program asks so often; `Retry-After` says when the next one is possible"),
-        ),
-        _ => (StatusCode::FORBIDDEN, "expired", Some("join again; the old certificate is evidence")),
-    }
-}
-
-/// Of a request to join.
-fn joining(refusal: &Refusal) -> (StatusCode, &'static str, Option<&'static str>) {
-    match refusal {
-        Refusal::BadCsr(_) => (
-            StatusCode::BAD_REQUEST,
-            "bad-csr",
-            Some("send a PKCS#10 request by a P-256, P-384, Ed25519 or RSA (2048 to 4096 bit) key"),
-        ),
-        Refusal::BadSshKey(_) => (
-            StatusCode::BAD_REQUEST,
-            "bad-ssh-key",
-            Some("make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits"),
-        ),
-        Refusal::Denied { action: "enroll or request", .. } => (
-            StatusCode::FORBIDDEN,
-            "denied",
-            Some(
-                "ask the gateway's operator for a join token, and give them the id of this request, which is in the gateway's log",
-            ),
-        ),
-        Refusal::Denied { action: UNCHECKED, .. } => (
-            StatusCode::FORBIDDEN,
-            "denied",
-            Some("have the machine's owner read the code to you, and pass it with --code: that is permitted"),
-        ),
-        Refusal::Denied { .. } => (
-            StatusCode::FORBIDDEN,
-            "denied",
-            Some("ask the gateway's operator; the gateway's log has this request under its id"),
-        ),
-        Refusal::DeniedByPerson { .. } => (
-            StatusCode::FORBIDDEN,
-            "denied-by-person",
-            Some("ask the approver; joining again makes a new request with a new key"),
-        ),
-        Refusal::Lapsed => (StatusCode::GONE, "waiting-expired", Some("join again to make a new request")),
-        Refusal::NameTaken { .. } => {
-            (StatusCode::CONFLICT, "name-taken", Some("choose another name, or have the old machine removed first"))
-        }
-        Refusal::NameIllegal { whose, .. } => (StatusCode::BAD_REQUEST, "name-illegal", Some(other_name(*whose))),
-        Refusal::QueueFull(_) => {
-            (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some("try again later, or use a join token"))
-        }
-        // None that comes here; refused all the same.
-        _ => (StatusCode::FORBIDDEN, "denied", None),
-    }
-}
 
 /// How to go on when a name cannot be given.
 const fn other_name(whose: NameRule) -> &'static str {
@@ -218,7 +199,7 @@ const fn other_name(whose: NameRule) -> &'static str {
 }
 
 /// Its attestor declares code and hint.
-const fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static str>) {
+const fn evidence(reject: &Reject) -> Parts {
     let status = match reject.code.blame {
         Blame::Malformed => StatusCode::BAD_REQUEST,
         Blame::Refused => StatusCode::FORBIDDEN,
@@ -226,7 +207,7 @@ const fn evidence(reject: &Reject) -> (StatusCode, &'static str, Option<&'static
     (status, reject.code.name, reject.code.hint)
 }
 
-fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static str>) {
+fn service(unreached: &Unreached) -> Parts {
     match unreached {
         Unreached::Offline { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -270,19 +251,7 @@ fn service(unreached: &Unreached) -> (StatusCode, &'static str, Option<&'static 
 #[must_use]
 pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
     let (status, code, hint) = parts(refusal);
-    let (rules, retry_after) = match refusal {
-        Refusal::Denied { rules, .. } => (rules.clone(), None),
-        Refusal::TooFast { retry_after } | Refusal::CertificateLimit { retry_after } => {
-            (vec![], Some(retry_after.as_secs().max(1)))
-        }
-        Refusal::QueueFull(_) => (vec![], Some(600)),
-        Refusal::Service(Unreached::Offline { .. } | Unreached::Elsewhere { .. }) => (vec![], Some(30)),
-        Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_)) => (vec![], Some(5)),
-        Refusal::Ours(Fault::Unavailable { retry_after, .. }) => (vec![], Some(retry_after.as_secs().max(1))),
-        Refusal::Ours(Fault::CaEnded { .. }) => (vec![], Some(CA_ENDED_AGAIN.as_secs())),
-        Refusal::Ours(_) | Refusal::SignerUnavailable => (vec![], Some(5)),
-        _ => (vec![], None),
-    };
+    let rules = if let Refusal::Denied { rules, .. } = refusal { rules.clone() } else { Vec::new() };
     Problem {
         kind: format!("{PROBLEM_PREFIX}{code}"),
         title: code.replace('-', " "),
@@ -290,8 +259,57 @@ pub fn problem(refusal: &Refusal, instance: &str) -> Problem {
         detail: refusal.told(),
         hint: hint.map(str::to_owned),
         instance: instance.to_owned(),
-        retry_after,
+        retry_after: retry_after(refusal),
         rules,
+    }
+}
+
+/// In how many seconds the same request may succeed (RFC 9110 10.2.3).
+fn retry_after(refusal: &Refusal) -> Option<u64> {
+    match refusal {
+        Refusal::TooFast { retry_after }
+        | Refusal::CertificateLimit { retry_after }
+        | Refusal::Ours(Fault::Unavailable { retry_after, .. }) => Some(retry_after.as_secs().max(1)),
+        Refusal::QueueFull(_) => Some(600),
+        Refusal::Service(Unreached::Offline { .. } | Unreached::Elsewhere { .. }) => Some(30),
+        Refusal::Ours(Fault::CaEnded { .. }) => Some(CA_ENDED_AGAIN.as_secs()),
+        Refusal::Service(Unreached::Silent { .. } | Unreached::TooMany(_))
+        | Refusal::Ours(_)
+        | Refusal::SignerUnavailable => Some(5),
+        Refusal::Service(
+            Unreached::StreamElsewhere { .. }
+            | Unreached::NotExposed { .. }
+            | Unreached::ByMachine { .. }
+            | Unreached::TargetClosed { .. }
+            | Unreached::TargetSlow { .. },
+        )
+        | Refusal::Malformed(_)
+        | Refusal::BadCsr(_)
+        | Refusal::BadSshKey(_)
+        | Refusal::BadProof(_)
+        | Refusal::Evidence(_)
+        | Refusal::Denied { .. }
+        | Refusal::DeniedByPerson { .. }
+        | Refusal::Lapsed
+        | Refusal::NameTaken { .. }
+        | Refusal::NameIllegal { .. }
+        | Refusal::Locked { .. }
+        | Refusal::Forked { .. }
+        | Refusal::Retired { .. }
+        | Refusal::Replaced
+        | Refusal::Expired
+        | Refusal::NotFound(_)
+        | Refusal::WrongCode
+        | Refusal::Conflict(_)
+        | Refusal::WrongCaller(_)
+        | Refusal::WrongMedia { .. }
+        | Refusal::CrossSite
+        | Refusal::TooLarge { .. }
+        | Refusal::TooSlow(_)
+        | Refusal::Unfinished
+        | Refusal::HttpVersion
+        | Refusal::HeadTooLarge { .. }
+        | Refusal::Method => None,
     }
 }
 
@@ -300,7 +318,18 @@ const fn challenge(bad: &BadProof) -> &'static str {
     match bad {
         // RFC 6750 3.1: who brought nothing is told no error.
         BadProof::Missing => r#"DPoP algs="ES256 ES384 EdDSA RS256""#,
-        _ => r#"DPoP algs="ES256 ES384 EdDSA RS256", error="invalid_dpop_proof""#,
+        BadProof::Shape
+        | BadProof::Critical
+        | BadProof::Claims(_)
+        | BadProof::Algorithm
+        | BadProof::Signature
+        | BadProof::OtherRequest
+        | BadProof::OtherGateway
+        | BadProof::OtherConnection
+        | BadProof::Unbound
+        | BadProof::Challenge
+        | BadProof::Ssh(_)
+        | BadProof::Stale(_) => r#"DPoP algs="ES256 ES384 EdDSA RS256", error="invalid_dpop_proof""#,
     }
 }
 
