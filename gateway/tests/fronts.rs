@@ -291,8 +291,11 @@ impl Gate {
         Shown { chain: words.map(|der| STANDARD.decode(der).unwrap()).collect(), pkcs8 }
     }
 
-    async fn event(&self, name: &str) -> AuditEntry {
-        self.story.events(&self.alice).await.into_iter().find(|row| row.event == name).unwrap()
+    /// What the audit has of a request that waits, by the line that says so: events of one moment have no order.
+    async fn waiting(&self, line: &str) -> AuditEntry {
+        let id = line.strip_prefix("waiting ").unwrap();
+        let is = |row: &AuditEntry| row.event == "enrollment.waiting" && row.subject == id;
+        self.story.events(&self.alice).await.into_iter().find(is).unwrap()
     }
 }
 
@@ -328,7 +331,7 @@ async fn a_second_front_enrols_by_the_same_sequence() {
     let (key, other) = (software_key().0, software_key().0);
     let line = gate.ask((ENROLL, None), &RIGHT, bound(&key)).await;
     assert!(line.starts_with("waiting "), "{line}");
-    let waiting = gate.event("enrollment.waiting").await;
+    let waiting = gate.waiting(&line).await;
     assert_eq!(waiting.detail.get("proof").map(String::as_str), Some("bound-request"));
     assert_eq!(waiting.detail.get("certificate"), None);
     let token = gate.token("edge-1").await;
@@ -398,7 +401,7 @@ async fn a_certificate_shown_with_a_request_is_written_down_and_its_locks_count(
     for (shown, says) in [(&machine, "/machine/edge-1"), (&device, "foreign-key:")] {
         let line = gate.ask((ENROLL, Some(shown)), &RIGHT, silent(&software_key().0)).await;
         assert!(line.starts_with("waiting "), "{line}");
-        let waiting = gate.event("enrollment.waiting").await;
+        let waiting = gate.waiting(&line).await;
         assert_eq!(waiting.detail.get("proof").map(String::as_str), Some("holder-request"));
         let certificate = waiting.detail.get("certificate").unwrap();
         assert!(certificate.contains(says), "{certificate}");
