@@ -122,25 +122,32 @@ pub(super) fn copy(path: &Path, to: &Path) -> Result<(), OpenError> {
     let file = path.join("lock");
     let lock = File::open(&file).map_err(|error| failed("opening the store's lock", &file, &error))?;
     match lock.try_lock() {
-        Ok(()) => copy_folder(path, to).map_err(|error| failed("copying the store from", path, &error)),
+        Ok(()) => {
+            make_private(to).map_err(|error| failed("making the folder for a copy of the store", to, &error))?;
+            copy_content(path, to).map_err(|error| failed("copying the store from", path, &error))
+        }
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed("locking the store", &file, &error)),
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     {
         use std::os::unix::fs::DirBuilderExt;
         builder.mode(0o700);
     }
-    builder.create(to)?;
+    builder.create(folder)
+}
+
+fn copy_content(from: &Path, to: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy_folder(&entry.path(), &to)?;
+            make_private(&to)?;
+            copy_content(&entry.path(), &to)?;
         } else if kind.is_file() {
             std::fs::copy(entry.path(), &to)?;
         }

@@ -52,13 +52,10 @@ impl Machine {
         let gateway = Setup::default().no_limits().cheap_keys().engine(engine).init();
         let [enroll, manage] = gateway.ports();
         gateway.edit_config(|config| {
-            let listen = toml::toml! { enroll = "" manage = "" };
-            let public = listen.clone();
-            for (table, section, host) in [(listen, "listen", "0.0.0.0"), (public, "public", "127.0.0.1")] {
-                let mut table = table;
+            for (section, host) in [("listen", "0.0.0.0"), ("public", "127.0.0.1")] {
+                let table = config.entry(section).or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
                 table.insert("enroll".to_owned(), format!("{host}:{enroll}").into());
                 table.insert("manage".to_owned(), format!("{host}:{manage}").into());
-                config.insert(section.to_owned(), table.into());
             }
         });
         let room = gateway.room().to_owned();
