@@ -88,6 +88,7 @@ fn others() -> Vec<Refusal> {
         denied("connect", &["r1", "r2"]),
         Refusal::DeniedByPerson { reason: s("not ours") },
         Refusal::Lapsed,
+        Refusal::Withdrawn,
         Refusal::NameTaken { name: s("web") },
         name(NameRule::Form, "it has a dot"),
         name(NameRule::Token, "the token is not for it"),
@@ -219,6 +220,8 @@ fn proofs() -> Vec<BadProof> {
     vec![
         BadProof::Missing,
         BadProof::Shape,
+        BadProof::TooLong,
+        BadProof::Address,
         BadProof::Critical,
         BadProof::Claims(s("missing field `htm`")),
         BadProof::Algorithm,

@@ -53,7 +53,7 @@ async fn a_request_that_is_taken_back_is_no_rival_of_the_next() {
     let (story, alice, stranger, waiting) = gate().await;
     withdraw(&story, &waiting.id).await.unwrap();
     assert!(requests(&story, &alice).await.is_empty());
-    assert_eq!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::Lapsed);
+    assert_eq!(stranger.poll(&waiting.id).await.unwrap_err(), Refusal::Withdrawn);
     let refused = story.approve(&alice, &waiting.id, &stranger.code(&waiting)).await.unwrap_err();
     assert!(matches!(refused, Refusal::Conflict(_)), "{refused:?}");
     // Again, it is over already.

@@ -39,6 +39,12 @@ pub enum BadProof {
     /// It is not a JWT of the right type.
     #[error("the proof is not a JWT of type `dpop+jwt`")]
     Shape,
+    /// It is longer than [`PROOF_MAX`].
+    #[error("the proof is longer than {PROOF_MAX} bytes")]
+    TooLong,
+    /// Its `htu` cannot be the address of a request.
+    #[error("the proof's `htu` is not an https URL without user, query and fragment")]
+    Address,
     /// It names extensions that must be understood (RFC 7515 4.1.11).
     #[error("the proof has `crit` in its header, and no extension is known here")]
     Critical,
@@ -101,7 +107,7 @@ pub struct Proof<'a>(Jws<'a, ProofClaims>);
 /// The first thing that is wrong.
 pub fn read<'a>(proof: &'a str, expected: &Expected<'_>, now: UnixTime) -> Result<Proof<'a>, BadProof> {
     if proof.len() > PROOF_MAX {
-        return Err(BadProof::Shape);
+        return Err(BadProof::TooLong);
     }
     let jws = jose::read::<ProofClaims>(proof)?;
     if jws.typ.as_deref() != Some(PROOF_TYPE) {
@@ -131,14 +137,15 @@ pub fn check(proof: &str, key: &SubjectKey, expected: &Expected<'_>, now: UnixTi
 }
 
 fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
-    let (host, path) = split_htu(&claims.htu).ok_or(BadProof::Shape)?;
+    let (host, path) = split_htu(&claims.htu).ok_or(BadProof::Address)?;
     if claims.htm != expected.method || path != expected.path {
         return Err(BadProof::OtherRequest);
     }
     if !expected.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
         return Err(BadProof::OtherGateway);
     }
-    let exporter = URL_SAFE_NO_PAD.decode(&claims.exporter).map_err(|_| BadProof::Shape)?;
+    let exporter = URL_SAFE_NO_PAD.decode(&claims.exporter);
+    let exporter = exporter.map_err(|_| BadProof::Claims("`exporter` is not base64url without padding".to_owned()))?;
     if exporter != expected.exporter {
         return Err(BadProof::OtherConnection);
     }
@@ -153,7 +160,11 @@ fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) ->
 /// differs from ours, and the exporter already ties the proof to this connection. But it must be one: in
 /// `https://host:4?3/path` another reader sees a query where we would see the path.
 fn split_htu(htu: &str) -> Option<(&str, &str)> {
-    let rest = htu.strip_prefix("https://")?;
+    // RFC 3986 3.1: schemes are compared without regard to case
+    let (scheme, rest) = htu.split_at_checked("https://".len())?;
+    if !scheme.eq_ignore_ascii_case("https://") {
+        return None;
+    }
     let (authority, path) = rest.split_at(rest.find('/')?);
     if authority.contains(['@', '?', '#']) || path.contains(['?', '#']) {
         return None;
@@ -224,10 +235,16 @@ mod tests {
         check(|c| c.htu = "https://gate.example/v1/enrollments/x".into(), Err(BadProof::OtherRequest));
         check(|c| c.htu = "https://evil.example/v1/enrollments".into(), Err(BadProof::OtherGateway));
         check(|c| c.htu = "https://gate.example.test/v1/enrollments".into(), Err(BadProof::OtherGateway));
-        check(|c| c.htu = "https://gate.example@evil/v1/enrollments".into(), Err(BadProof::Shape));
-        check(|c| c.htu = "http://gate.example/v1/enrollments".into(), Err(BadProof::Shape));
+        check(|c| c.htu = "https://gate.example@evil/v1/enrollments".into(), Err(BadProof::Address));
+        check(|c| c.htu = "http://gate.example/v1/enrollments".into(), Err(BadProof::Address));
+        check(|c| c.htu = "HTTPS://gate.example/v1/enrollments".into(), Ok(()));
+        check(|c| c.htu = "https:/".into(), Err(BadProof::Address));
+        check(
+            |c| c.exporter = "AA==".into(),
+            Err(BadProof::Claims("`exporter` is not base64url without padding".into())),
+        );
         for authority in ["gate.example:4?3", "gate.example:x", "gate.example?x", "[::1]x", "[::1]:4#3", ""] {
-            check(|c| c.htu = format!("https://{authority}/v1/enrollments"), Err(BadProof::Shape));
+            check(|c| c.htu = format!("https://{authority}/v1/enrollments"), Err(BadProof::Address));
         }
         check(|c| c.exporter = URL_SAFE_NO_PAD.encode([8; 32]), Err(BadProof::OtherConnection));
         check(|c| c.exporter = String::new(), Err(BadProof::OtherConnection));

@@ -51,6 +51,9 @@ pub enum Refusal {
     /// The enrollment expired undecided.
     #[error("the request lapsed before anybody decided")]
     Lapsed,
+    /// The enrollment was withdrawn by whoever holds its key.
+    #[error("the request was withdrawn")]
+    Withdrawn,
     /// Another machine or person has the name.
     #[error("the name `{name}` is taken")]
     NameTaken {

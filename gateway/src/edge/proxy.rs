@@ -227,6 +227,7 @@ const fn proxy_error(refusal: &Refusal) -> &'static str {
         | Refusal::Denied { .. }
         | Refusal::DeniedByPerson { .. }
         | Refusal::Lapsed
+        | Refusal::Withdrawn
         | Refusal::NameTaken { .. }
         | Refusal::NameIllegal { .. }
         | Refusal::QueueFull(_)

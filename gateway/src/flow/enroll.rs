@@ -312,7 +312,8 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, 
         EnrollmentState::Denied => {
             Err(Refusal::DeniedByPerson { reason: seen.record.reason.unwrap_or_default() }.into())
         }
-        EnrollmentState::Expired | EnrollmentState::Withdrawn => Err(Refusal::Lapsed.into()),
+        EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
+        EnrollmentState::Withdrawn => Err(Refusal::Withdrawn.into()),
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
         EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
             Some(certificate) => {

@@ -151,6 +151,7 @@ fn turned_away(refusal: &Refusal) -> Closing {
         | Refusal::Denied { .. }
         | Refusal::DeniedByPerson { .. }
         | Refusal::Lapsed
+        | Refusal::Withdrawn
         | Refusal::NameTaken { .. }
         | Refusal::NameIllegal { .. }
         | Refusal::QueueFull(_)

@@ -95,7 +95,9 @@ fn parts(refusal: &Refusal) -> Parts {
         Refusal::Evidence(reject) => evidence(reject),
         Refusal::Denied { action, .. } => (StatusCode::FORBIDDEN, "denied", Some(denied(action))),
         Refusal::DeniedByPerson { .. } => (StatusCode::FORBIDDEN, "denied-by-person", Some(ASK_APPROVER)),
-        Refusal::Lapsed => (StatusCode::GONE, "waiting-expired", Some("join again to make a new request")),
+        Refusal::Lapsed | Refusal::Withdrawn => {
+            (StatusCode::GONE, "waiting-expired", Some("join again to make a new request"))
+        }
         Refusal::NameTaken { .. } => (StatusCode::CONFLICT, "name-taken", Some(TAKEN)),
         Refusal::NameIllegal { whose, .. } => (StatusCode::BAD_REQUEST, "name-illegal", Some(other_name(*whose))),
         Refusal::QueueFull(_) => (StatusCode::TOO_MANY_REQUESTS, "queue-full", Some(FULL)),
@@ -291,6 +293,7 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
         | Refusal::Denied { .. }
         | Refusal::DeniedByPerson { .. }
         | Refusal::Lapsed
+        | Refusal::Withdrawn
         | Refusal::NameTaken { .. }
         | Refusal::NameIllegal { .. }
         | Refusal::Locked { .. }
@@ -319,6 +322,8 @@ const fn challenge(bad: &BadProof) -> &'static str {
         // RFC 6750 3.1: who brought nothing is told no error.
         BadProof::Missing => r#"DPoP algs="ES256 ES384 EdDSA RS256""#,
         BadProof::Shape
+        | BadProof::TooLong
+        | BadProof::Address
         | BadProof::Critical
         | BadProof::Claims(_)
         | BadProof::Algorithm
