@@ -145,7 +145,8 @@ async fn both() -> (Story, Story, Member, Member) {
 }
 
 async fn located(story: &Story, machine: &Member) -> Located {
-    locate(&story.shell, &story.peer(&machine.issued).identity).await.unwrap()
+    let identity = story.peer(&machine.issued).identity;
+    story.shell.look(|look| locate(&story.shell, look, &identity)).await.unwrap()
 }
 
 /// Waits until a gateway says that the tunnel is there, or nowhere.

@@ -21,11 +21,11 @@ pub use super::reject::{
 };
 use super::{
     change::Changes,
-    kinds::Stored,
     lock::{Locks, Target},
     records::{Claim, Lineage, Owner, Seen, Shown, Subject},
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
     requester::Requester,
+    stored::Stored,
     token::TokenKey,
 };
 
@@ -320,6 +320,18 @@ pub struct Then {
 
 impl From<Reject> for Rejected {
     fn from(reject: Reject) -> Self {
-        Self { refusal: reject.into(), then: None }
+        Refusal::from(reject).into()
+    }
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, then: None }
+    }
+}
+
+impl From<Fault> for Rejected {
+    fn from(fault: Fault) -> Self {
+        Refusal::from(fault).into()
     }
 }

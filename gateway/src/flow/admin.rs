@@ -6,16 +6,18 @@ use super::{
     asked::LockWish,
     departure, page, removal,
     shell::{Actor, Shell, readable, retrying},
-    subjects::{identity, lock_view, may_see, resource, view, visible, whole},
+    subjects::{identity, lock_view, may_see, resource, view, visible, whole, whole_of},
     views::{LockDetails, Page, Removal, SubjectDetails},
 };
 use crate::core::{
     admission::Caller,
     audit::Event,
     facts::permit,
-    keys, lock, name,
+    keys, lock,
+    look::Look,
+    name,
     records::{Lineage, Lock, LockKind, Seen, Subject},
-    refusal::{Conflict, Malformed, Missing, Refusal},
+    refusal::{Conflict, Fault, Malformed, Missing, Refusal},
 };
 
 /// Lists machines or people the caller may read.
@@ -29,17 +31,19 @@ pub async fn subjects(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SubjectDetails>, Refusal> {
-    let mut rows = page::PageBuilder::<Subject, SubjectDetails>::of(shell, &keys::subjects(role), after, limit)?;
-    while let Some((_, seen)) = rows.next().await? {
-        let Some(whole) = readable(whole(shell, seen).await)? else { continue };
-        if may_see(shell, caller, &whole)
-            && let Some(view) = readable(view(shell, whole).await)?
-            && let Some(page) = rows.show(view)?
-        {
-            return Ok(page);
-        }
+    let show = |look: &Look, _: &str, seen: &Seen<Subject>| Ok(shown(shell, look, caller, seen)?);
+    page::page(shell, &keys::subjects(role), after, limit, show).await
+}
+
+/// One of a list, if the caller may know of it. One that cannot be read is left out.
+fn shown(shell: &Shell, look: &Look, caller: &Caller, seen: &Seen<Subject>) -> Result<Option<SubjectDetails>, Fault> {
+    if seen.record.role == Role::Machine {
+        look.expect([keys::convergence(&seen.record.name)]);
     }
-    Ok(rows.end()?)
+    match readable(whole(look, seen.clone()))? {
+        Some(whole) if may_see(shell, caller, &whole) => readable(view(shell, look, whole)),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Which machines are wanted.
@@ -82,21 +86,10 @@ pub async fn machines(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<SubjectDetails>, Refusal> {
-    let mut rows =
-        page::PageBuilder::<Subject, SubjectDetails>::of(shell, &keys::subjects(Role::Machine), after, limit)?;
-    while let Some((_, seen)) = rows.next().await? {
-        let Some(whole) = readable(whole(shell, seen).await)? else { continue };
-        if !may_see(shell, caller, &whole) {
-            continue;
-        }
-        let Some(view) = readable(view(shell, whole).await)? else { continue };
-        if filter.wants(&view)
-            && let Some(page) = rows.show(view)?
-        {
-            return Ok(page);
-        }
-    }
-    Ok(rows.end()?)
+    let show = |look: &Look, _: &str, seen: &Seen<Subject>| {
+        Ok(shown(shell, look, caller, seen)?.filter(|view| filter.wants(view)))
+    };
+    page::page(shell, &keys::subjects(Role::Machine), after, limit, show).await
 }
 
 /// Shows one machine or person.
@@ -104,8 +97,7 @@ pub async fn machines(
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<SubjectDetails, Refusal> {
-    let whole = visible(shell, caller, role, name).await?;
-    Ok(view(shell, whole).await?)
+    shell.look(|look| Ok(view(shell, look, visible(shell, look, caller, role, name)?)?)).await
 }
 
 /// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free. With a person ends what
@@ -122,12 +114,15 @@ pub async fn remove(
 ) -> Result<Removal, Refusal> {
     let who = caller.identity.to_string();
     let (version, ended) = retrying(|| async {
-        let whole = visible(shell, caller, role, name).await?;
+        // With the epoch, which moves with every removal: of two who remove each other one looks again.
+        let looked = |look: &Look| -> Result<_, Refusal> {
+            let epoch = look.get(keys::EPOCH)?;
+            Ok((visible(shell, look, caller, role, name)?, epoch))
+        };
+        let (whole, epoch) = shell.look(looked).await?;
         let action = policy::Action::Administer;
         let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
         let identity = identity(shell, &whole.subject.record)?;
-        // Before anything is read: it moves with every removal, so of two who remove each other one looks again.
-        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let ended = match role {
             Role::Person => {
                 departure::may_go(shell, caller, &whole.subject.record).await?;
@@ -151,9 +146,9 @@ pub async fn remove(
 /// When the store fails.
 pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
-    let seen = caller.subject.clone();
-    let whole = whole(shell, seen).await?;
-    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+    let looked =
+        |look: &Look| -> Result<_, Refusal> { Ok((whole(look, caller.subject.clone())?, look.get(keys::EPOCH)?)) };
+    let (whole, epoch) = shell.look(looked).await?;
     if whole.subject.record.role == Role::Person {
         departure::not_the_last(shell, &whole.subject.record, None).await?;
     }
@@ -190,31 +185,45 @@ pub fn may_read_gateway(shell: &Shell, caller: &Caller) -> Result<(), Refusal> {
     permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).map(drop)
 }
 
-/// What a lock of this kind and target would hit: the resource for policy, and the lineages concerned.
-async fn target(shell: &Shell, kind: LockKind, name: &str) -> Result<(policy::Resource, Vec<Seen<Lineage>>), Refusal> {
+/// What a lock of this kind and target would hit: the resource for policy, and the lineages concerned. Those of a key, `of_key`, are
+/// looked for before.
+fn target(
+    shell: &Shell,
+    look: &Look,
+    (kind, name): (LockKind, &str),
+    of_key: &[String],
+) -> Result<(policy::Resource, Vec<Seen<Lineage>>), Refusal> {
     match kind {
         LockKind::Machine | LockKind::Person => {
             let role = if kind == LockKind::Person { Role::Person } else { Role::Machine };
-            let seen: Option<Seen<Subject>> = shell.get(keys::subject(role, name)).await?;
-            let seen = seen.ok_or(Refusal::NotFound(Missing::locked(kind)))?;
-            let whole = whole(shell, seen).await?;
+            let whole = whole_of(look, role, name)?.ok_or(Refusal::NotFound(Missing::locked(kind)))?;
             Ok((resource(shell, &whole), whole.lineage.into_iter().collect()))
         }
         LockKind::Lineage => {
-            let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(name)).await?;
+            let seen: Option<Seen<Lineage>> = look.get(&keys::lineage(name))?;
             let lineage = seen.ok_or(Refusal::NotFound(Missing::Lineage))?;
-            let key = keys::subject(lineage.record.role, &lineage.record.name);
-            let subject: Option<Seen<Subject>> = shell.get(key).await?;
-            let resource = match subject {
-                Some(subject) => resource(shell, &whole(shell, subject).await?),
+            let resource = match whole_of(look, lineage.record.role, &lineage.record.name)? {
+                Some(whole) => resource(shell, &whole),
                 None => policy::Resource::Gateway,
             };
             Ok((resource, vec![lineage]))
         }
         LockKind::Key => {
-            let key = KeyDigest::parse_hex(name).map_err(|_| Refusal::Malformed(Malformed::LockKey))?;
-            Ok((policy::Resource::Gateway, removal::lineages_of_key(shell, &key).await?))
+            let found: Vec<Option<Seen<Lineage>>> =
+                of_key.iter().map(|id| look.get(&keys::lineage(id))).collect::<Result<_, Fault>>()?;
+            Ok((policy::Resource::Gateway, found.into_iter().flatten().filter(|seen| !seen.record.ended).collect()))
         }
+    }
+}
+
+/// The lineages in which a key stands for something, when a lock is to be on one.
+async fn of_key(shell: &Shell, kind: LockKind, name: &str) -> Result<Vec<String>, Refusal> {
+    match kind {
+        LockKind::Key => {
+            let key = KeyDigest::parse_hex(name).map_err(|_| Refusal::Malformed(Malformed::LockKey))?;
+            Ok(removal::lineages_of_key(shell, &key).await?)
+        }
+        LockKind::Machine | LockKind::Person | LockKind::Lineage => Ok(vec![]),
     }
 }
 
@@ -237,12 +246,19 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
     let kind = kind(&asked.kind)?;
     let who = caller.identity.to_string();
     let (record, lineages, version) = retrying(|| async {
-        let (resource, lineages) = target(shell, kind, &asked.target).await?;
+        let of_key = of_key(shell, kind, &asked.target).await?;
+        let looked = |look: &Look| -> Result<_, Refusal> {
+            let (epoch, stands) = (look.get(keys::EPOCH)?, look.get::<Lock>(&keys::lock(kind, &asked.target))?);
+            let (resource, lineages) = target(shell, look, (kind, &asked.target), &of_key)?;
+            let locked = |seen: &Seen<Lineage>| look.get::<Lock>(&keys::lock(LockKind::Lineage, &seen.record.id));
+            let locked =
+                lineages.iter().map(|seen| Ok(locked(seen)?.is_some())).collect::<Result<Vec<bool>, Fault>>()?;
+            Ok((epoch, stands, resource, lineages, locked))
+        };
+        let (epoch, stands, resource, lineages, locked) = shell.look(looked).await?;
         let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource.clone(), shell.now());
         let grant = grant.map_err(|refusal| hidden(shell, caller, resource, kind, refusal))?;
-        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
-        if let Some(seen) = shell.get::<Lock>(keys::lock(kind, &asked.target)).await? {
-            let Lock { by, reason, .. } = seen.record;
+        if let Some(Seen { record: Lock { by, reason, .. }, .. }) = stands {
             return Err(Refusal::Conflict(Conflict::Locked { by, reason }).into());
         }
         let record = Lock {
@@ -254,13 +270,8 @@ pub async fn lock(shell: &Shell, caller: &Caller, asked: &LockWish, instance: &s
             of_key: None,
             instance: instance.to_owned(),
         };
-        let mut with = Vec::new();
-        if kind == LockKind::Key {
-            for lineage in &lineages {
-                let key = keys::lock(LockKind::Lineage, &lineage.record.id);
-                with.extend(shell.get::<Lock>(key).await?.is_none().then(|| record.with_key(&lineage.record.id)));
-            }
-        }
+        let with = lineages.iter().zip(locked).filter(|(_, locked)| kind == LockKind::Key && !*locked);
+        let with: Vec<Lock> = with.map(|(seen, _)| record.with_key(&seen.record.id)).collect();
         let changes = lock::set(&record, &with, grant.rules(), &epoch);
         let version = shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok((record, lineages, version))
@@ -297,21 +308,23 @@ pub async fn unlock(
     let kind = kind(kind_name)?;
     let who = caller.identity.to_string();
     retrying(|| async {
-        let seen: Option<Seen<Lock>> = shell.get(keys::lock(kind, name)).await?;
-        let resource = match target(shell, kind, name).await {
-            Ok((resource, lineages)) => (resource, lineages),
-            // The subject may be gone; its lock must still be liftable by whoever administers the gateway.
-            Err(Refusal::NotFound(_)) => (policy::Resource::Gateway, vec![]),
-            Err(refusal) => return Err(refusal.into()),
+        let of_key = of_key(shell, kind, name).await?;
+        let looked = |look: &Look| -> Result<_, Refusal> {
+            let (seen, epoch) = (look.get::<Lock>(&keys::lock(kind, name))?, look.get(keys::EPOCH)?);
+            let hit = match target(shell, look, (kind, name), &of_key) {
+                // The subject may be gone; its lock must still be liftable by whoever administers the gateway.
+                Err(Refusal::NotFound(_)) => (policy::Resource::Gateway, vec![]),
+                other => other?,
+            };
+            Ok((seen, epoch, hit))
         };
-        let (resource, lineages) = resource;
+        let (seen, epoch, (resource, lineages)) = shell.look(looked).await?;
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource.clone(), shell.now());
         let grant = grant.map_err(|refusal| match hidden(shell, caller, resource, kind, refusal) {
             Refusal::NotFound(_) => Refusal::NotFound(Missing::Lock),
             told => told,
         })?;
         let seen = seen.ok_or(Refusal::NotFound(Missing::Lock))?;
-        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let with = removal::locks_with_key(shell, kind, name).await?;
         let changes = lock::lift(&seen, &with, grant.rules(), &lineages, &epoch);
         shell.commit(changes, &Actor { who: &who, instance }).await?;

@@ -1,16 +1,16 @@
 //! Lets the holder of a client certificate speak, or not: on every request.
 
-use pki::{KeyDigest, Peer, Role};
+use pki::{KeyDigest, Peer, Role, UnixTime};
 
 use super::{
-    locks, owners,
+    owners,
     shell::{Actor, Retry, Shell, retrying},
 };
 use crate::core::{
     admission::{self, Admission, AdmissionRecords, Caller, Use},
     keys,
-    lock::Locks,
-    records::{Certificate, Lineage, Lock, LockKind, Seen, Subject},
+    look::Look,
+    records::{Certificate, Lineage, LockKind, Seen, Subject},
     refusal::{Fault, Refusal},
 };
 
@@ -23,7 +23,7 @@ pub async fn admit(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> R
 }
 
 async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result<Box<Caller>, Retry> {
-    let standing = standing(shell, peer).await?;
+    let standing = shell.look(|look| standing(look, peer)).await?;
     match admission::decide(peer, &standing, intent, shell.now())? {
         Admission::Admit(caller, None) => Ok(caller),
         Admission::Admit(mut caller, Some(changes)) => {
@@ -53,60 +53,58 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
 /// # Errors
 /// Why the peer may not go on.
 pub async fn still(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Box<Caller>, Refusal> {
-    let standing = known(shell, peer, lineage).await?;
-    admission::still(peer, &standing, shell.now())
+    shell.look(|look| still_of(look, peer, lineage, shell.now())).await
 }
 
-/// Everything known of the holder. Two reads: the certificate says which lineage.
-async fn standing(shell: &Shell, peer: &Peer) -> Result<AdmissionRecords, Fault> {
-    let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
-    let Some(certificate) = certificate else { return Ok(AdmissionRecords::default()) };
-    let standing = known(shell, peer, &certificate.record.lineage).await?;
-    Ok(AdmissionRecords { certificate: Some(certificate), ..standing })
+/// The same with what is looked up.
+pub(super) fn still_of(look: &Look, peer: &Peer, lineage: &str, now: UnixTime) -> Result<Box<Caller>, Refusal> {
+    admission::still(peer, &known(look, peer, Some(lineage))?, now)
+}
+
+/// Everything known of the holder: the certificate says which lineage.
+fn standing(look: &Look, peer: &Peer) -> Result<AdmissionRecords, Fault> {
+    let certificate: Option<Seen<Certificate>> = look.get(&keys::certificate(&peer.serial))?;
+    let standing = known(look, peer, certificate.as_ref().map(|seen| seen.record.lineage.as_str()))?;
+    Ok(match certificate {
+        Some(_) => AdmissionRecords { certificate, ..standing },
+        None => AdmissionRecords::default(),
+    })
 }
 
 /// Everything but the certificate's own record. A certificate may have a name that its machine has not taken yet, or has no
 /// more: the lineage says what it is called.
-async fn known(shell: &Shell, peer: &Peer, lineage: &str) -> Result<AdmissionRecords, Fault> {
+fn known(look: &Look, peer: &Peer, lineage: Option<&str>) -> Result<AdmissionRecords, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
-    let (key, lineage_id) = (peer.key.hex(), lineage.to_owned());
-    let mut read = shell
-        .read(vec![
-            keys::lineage(lineage),
-            keys::subject(role, name),
-            keys::EPOCH.to_owned(),
-            keys::lock(admission::lock_kind(role), name),
-            keys::lock(LockKind::Lineage, lineage),
-            keys::lock(LockKind::Key, &key),
-        ])
-        .await?;
-    let lineage: Option<Seen<Lineage>> = read.take()?;
-    let mut subject: Option<Seen<Subject>> = read.take()?;
-    let epoch = read.take()?;
-    let found: [Option<Seen<Lock>>; 3] = [read.take()?, read.take()?, read.take()?];
-    let asked = [(admission::lock_kind(role), name.to_owned()), (LockKind::Lineage, lineage_id), (LockKind::Key, key)];
-    let mut locks = Locks::new(asked, found.into_iter().flatten().collect());
+    let mut targets = vec![(admission::lock_kind(role), name.to_owned())];
+    targets.extend(lineage.map(|lineage| (LockKind::Lineage, lineage.to_owned())));
+    targets.push((LockKind::Key, peer.key.hex()));
+    let lineage: Option<Seen<Lineage>> = match lineage {
+        Some(lineage) => look.get(&keys::lineage(lineage))?,
+        None => None,
+    };
+    let mut subject: Option<Seen<Subject>> = look.get(&keys::subject(role, name))?;
     let mut convergence = None;
     if let Some(called) = lineage.as_ref().map(|seen| &seen.record.name).filter(|called| *called != name) {
-        subject = shell.get(keys::subject(role, called)).await?;
-        locks = locks.and(locks::on(shell, vec![(admission::lock_kind(role), called.clone())]).await?);
+        subject = look.get(&keys::subject(role, called))?;
+        targets.push((admission::lock_kind(role), called.clone()));
         convergence = match role {
-            Role::Machine => shell.get(keys::convergence(called)).await?,
+            Role::Machine => look.get(&keys::convergence(called))?,
             Role::Person | Role::Gateway => None,
         };
     }
     let owner = match &subject {
-        Some(seen) => owners::person(shell, &seen.record).await?,
+        Some(seen) => owners::person(look, &seen.record)?,
         None => None,
     };
+    let (locks, epoch) = (look.locks(targets)?, look.get(keys::EPOCH)?);
     Ok(AdmissionRecords { certificate: None, lineage, subject, owner, convergence, locks, epoch })
 }
 
 /// A caller for whom the locks on another key were looked up as well: the one to be certified.
 ///
 /// # Errors
-/// [`Fault`] when the store fails.
-pub async fn with_key(shell: &Shell, caller: &Caller, key: &KeyDigest) -> Result<Caller, Fault> {
-    let more = locks::on(shell, vec![(LockKind::Key, key.hex())]).await?;
+/// [`Fault::Record`] when what was looked up makes no sense.
+pub fn with_key(look: &Look, caller: &Caller, key: &KeyDigest) -> Result<Caller, Fault> {
+    let more = look.locks([(LockKind::Key, key.hex())])?;
     Ok(Caller { locks: caller.locks.clone().and(more), ..caller.clone() })
 }

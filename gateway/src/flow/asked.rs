@@ -68,7 +68,7 @@ pub struct TokenWish {
 }
 
 /// A run of a configuration tool, as reported.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunReport {
     /// The tool.
     pub tool: String,

@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pki::UnixTime;
 
-use super::{
-    locks,
-    shell::{Actor, Retry, Shell},
-};
+use super::shell::{Actor, Retry, Shell};
 use crate::{
     attest::{Attestors, Case, Chosen, Renewal},
     core::{
         change::{Changes, Expectation},
-        evidence::{self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, Step, Then},
-        keys,
+        evidence::{
+            self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, RestsOn, Step, Then,
+        },
+        keys, kinds,
         lock::Target,
+        look::Look,
         proven::ProvenKey,
         records::{Enrollment, Shown, UnixSecs},
         refusal::{Fault, Refusal},
@@ -25,10 +25,10 @@ use crate::{
     signer::Authority,
 };
 
-/// Most rounds of look-ups for one request: what a certificate belongs to takes three.
-const ROUNDS_MAX: usize = 4;
+/// Most steps in which a piece of evidence says what it needs: what a certificate belongs to takes three.
+const STEPS_MAX: usize = 4;
 
-/// Most look-ups in a round.
+/// Most look-ups that a piece needs in one step.
 const NEEDS_MAX: usize = 64;
 
 /// Evidence, and what it was sent for.
@@ -64,72 +64,160 @@ pub enum Judgement {
     /// It holds.
     Holds(Box<Judged>),
     /// Somebody asks back. Nothing is written.
-    Asks(Challenge),
+    Asks(Vec<Question>),
+}
+
+/// What one attestor asks back.
+#[derive(Debug)]
+pub struct Question {
+    kind: String,
+    send: String,
+    keep: Vec<u8>,
+}
+
+/// All evidence of a request, opened: what can be checked by itself is checked.
+pub struct OpenedEvidence<'a> {
+    asked: &'a EvidenceSubmission<'a>,
+    context: Context<'a>,
+    ticket: Option<Ticket>,
+    pieces: Vec<Piece<'a>>,
 }
 
 /// A piece on its way.
 struct Piece<'a> {
     chosen: Chosen<'a>,
     case: Box<dyn Case>,
-    found: Found,
 }
 
-/// Judges all evidence: what any of it needs is looked up together, then the locks on what it rests on, then each piece is judged.
+/// Opens evidence.
 ///
 /// # Errors
-/// Why it does not hold.
-pub async fn judge(shell: &Shell, asked: &EvidenceSubmission<'_>) -> Result<Judgement, Retry> {
-    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-    let context = context(shell, &ca, &rules);
-    let ticket = ticket(&ca, asked, context.now)?;
-    if asked.evidence.is_empty() {
-        return Ok(Judgement::Holds(Box::new(Judged::nothing())));
+/// When a piece is not even evidence of its kind.
+pub fn open<'a>(
+    shell: &'a Shell,
+    asked: &'a EvidenceSubmission<'a>,
+    force: &Force<'a>,
+) -> Result<OpenedEvidence<'a>, Refusal> {
+    let context = force.context(shell);
+    let ticket = ticket(force.ca, asked, context.now)?;
+    let pieces = opened(shell, force.attestors, asked, ticket.as_ref(), &context)?;
+    Ok(OpenedEvidence { asked, context, ticket, pieces })
+}
+
+/// What is in force for one request: policy, authority and attestors of one moment.
+#[derive(Copy, Clone)]
+pub struct Force<'a> {
+    /// The attestors.
+    pub attestors: &'a Attestors,
+    /// The policy.
+    pub rules: &'a policy::Ruleset,
+    /// The authority.
+    pub ca: &'a Authority,
+}
+
+impl<'a> Force<'a> {
+    fn context(&self, shell: &'a Shell) -> Context<'a> {
+        let Self { rules, ca, .. } = *self;
+        Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
     }
-    let mut pieces = opened(shell, &settings.attestors, asked, ticket.as_ref(), &context)?;
-    look_up(shell, &mut pieces, |piece| &mut piece.found, |piece| piece.case.needs(&piece.found)).await?;
-    let rests_on = pieces.iter().map(|piece| piece.case.rests_on(&piece.found, &context));
-    let rests_on: Vec<_> = rests_on.collect::<Result<_, Reject>>().map_err(Refusal::from)?;
-    let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
-    let locks = locks::on(shell, targets.clone()).await?;
-    for piece in &pieces {
-        if let Some(alarm) = piece.case.alarm(&piece.found, &locks, asked.source, &context) {
-            return Err(rejected(shell, alarm, asked.instance).await);
+}
+
+impl OpenedEvidence<'_> {
+    /// Judges all of it: what any piece needs, then the locks on what it rests on, then each piece.
+    ///
+    /// # Errors
+    /// Why it does not hold, and what follows from that.
+    pub fn judge(&self, look: &Look) -> Result<Judgement, Rejected> {
+        if self.pieces.is_empty() {
+            return Ok(Judgement::Holds(Box::new(Judged::nothing())));
         }
-    }
-    let mut judged = Judged { rests_on: targets.into_iter().collect(), ..Judged::nothing() };
-    let (mut claims, mut asks, mut kept) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for (piece, rests_on) in pieces.iter().zip(&rests_on) {
-        let cleared = rests_on.clear(&locks)?;
-        let vouched = match piece.case.step(&piece.found, &context, &cleared) {
-            Ok(Step::Done(vouched)) => piece.chosen.named(*vouched),
-            Ok(Step::Ask { send, keep }) => {
-                let kind = piece.chosen.kind().to_owned();
-                if kept.insert(kind.clone(), keep).is_some() {
-                    return Err(Refusal::from(Reject::together("two pieces of one kind ask back")).into());
-                }
-                asks.push((kind, send));
-                continue;
+        let found = self.pieces.iter().map(|piece| found(look, |found| piece.case.needs(found)));
+        let found: Vec<Found> = found.collect::<Result<_, Rejected>>()?;
+        let cases = || self.pieces.iter().zip(&found);
+        let rests_on = cases().map(|(piece, found)| piece.case.rests_on(found, &self.context));
+        let rests_on: Vec<RestsOn> = rests_on.collect::<Result<_, Reject>>()?;
+        let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
+        let locks = look.locks(targets.clone())?;
+        for (piece, found) in cases() {
+            if let Some(alarm) = piece.case.alarm(found, &locks, self.asked.source, &self.context) {
+                return Err(alarm);
             }
-            Err(reject) => return Err(rejected(shell, reject, asked.instance).await),
-        };
-        claims.push(vouched.claims);
-        judged.spends.extend(vouched.spends);
-        if piece.chosen.renewal() == Renewal::Proves {
-            judged.again.push((piece.chosen.kind(), piece.chosen.prefix()));
         }
-        let kind = piece.chosen.kind().to_owned();
-        judged.shown.push(Shown { kind, at: context.now.into(), reference: vouched.reference });
+        let mut judged = Judged { rests_on: targets.into_iter().collect(), ..Judged::nothing() };
+        let (mut claims, mut questions) = (Vec::new(), Vec::<Question>::new());
+        for ((piece, found), rests_on) in cases().zip(&rests_on) {
+            let kind = piece.chosen.kind().to_owned();
+            let vouched = match piece.case.step(found, &self.context, &rests_on.clear(&locks)?)? {
+                Step::Done(vouched) => piece.chosen.named(*vouched),
+                Step::Ask { .. } if questions.iter().any(|question| question.kind == kind) => {
+                    return Err(Reject::together("two pieces of one kind ask back").into());
+                }
+                Step::Ask { send, keep } => {
+                    questions.push(Question { kind, send, keep });
+                    continue;
+                }
+            };
+            claims.push(vouched.claims);
+            judged.spends.extend(vouched.spends);
+            if piece.chosen.renewal() == Renewal::Proves {
+                judged.again.push((piece.chosen.kind(), piece.chosen.prefix()));
+            }
+            judged.shown.push(Shown { kind, at: self.context.now.into(), reference: vouched.reference });
+        }
+        judged.claims = evidence::merge(claims)?;
+        if !questions.is_empty() {
+            return Ok(Judgement::Asks(questions));
+        }
+        if let Some(ticket) = &self.ticket {
+            let spent = keys::ticket(&ticket.id);
+            judged.spends.create(spent.clone(), &UnixSecs::from(ticket.ends));
+            judged.ticket = Some(spent);
+        }
+        Ok(Judgement::Holds(Box::new(judged)))
     }
-    judged.claims = evidence::merge(claims).map_err(Refusal::from)?;
-    if !asks.is_empty() {
-        return Ok(Judgement::Asks(challenge(shell, asked, asks, kept, context.now)?));
+
+    /// Whether the ticket that came along was used before.
+    ///
+    /// # Errors
+    /// When the record of that makes no sense.
+    pub fn ticket_spent(&self, look: &Look) -> Result<bool, Fault> {
+        match &self.ticket {
+            Some(ticket) => Ok(look.get::<UnixSecs>(&keys::ticket(&ticket.id))?.is_some()),
+            None => Ok(false),
+        }
     }
-    if let Some(ticket) = ticket {
-        let spent = keys::ticket(&ticket.id);
-        judged.spends.create(spent.clone(), &UnixSecs::from(ticket.ends));
-        judged.ticket = Some(spent);
+
+    /// What the client is sent when somebody asks.
+    ///
+    /// # Errors
+    /// [`Fault`] when an attestor asks more than it may.
+    pub fn challenge(&self, shell: &Shell, questions: Vec<Question>) -> Result<Challenge, Fault> {
+        challenge(shell, self.asked, questions, self.context.now)
     }
-    Ok(Judgement::Holds(Box::new(judged)))
+}
+
+/// What meets the needs of one piece, as far as it is known.
+fn found<E: From<Fault> + From<Reject>>(
+    look: &Look,
+    needs: impl Fn(&Found) -> Result<Vec<Need>, Reject>,
+) -> Result<Found, E> {
+    let mut found = Found::default();
+    for _ in 0..STEPS_MAX {
+        let needs = needs(&found)?;
+        if needs.is_empty() {
+            return Ok(found);
+        }
+        if needs.len() > NEEDS_MAX {
+            return Err(Fault::Record(format!("{} look-ups at once", needs.len())).into());
+        }
+        for need in needs {
+            found.push(match need {
+                Need::Record(key) => Finding::Record(look.bytes(&key, kinds::damage)?),
+                Need::Document(source) => Finding::Document(look.document(&source)),
+            });
+        }
+    }
+    Err(Fault::Record("evidence that goes on needing".to_owned()).into())
 }
 
 /// The ticket that came along, if it holds for this request.
@@ -145,15 +233,19 @@ fn ticket(ca: &Authority, asked: &EvidenceSubmission<'_>, now: UnixTime) -> Resu
 fn challenge(
     shell: &Shell,
     asked: &EvidenceSubmission<'_>,
-    asks: Vec<(String, String)>,
-    kept: BTreeMap<String, Vec<u8>>,
+    questions: Vec<Question>,
     now: UnixTime,
 ) -> Result<Challenge, Fault> {
-    let too_long = asks.iter().any(|(_, send)| send.len() > ticket::ASK_MAX);
-    if too_long || kept.values().any(|keep| keep.len() > ticket::KEPT_MAX) {
+    let much = |question: &Question| question.send.len() > ticket::ASK_MAX || question.keep.len() > ticket::KEPT_MAX;
+    if questions.iter().any(much) {
         return Err(Fault::Record("an attestor asks or keeps more than it may".to_owned()));
     }
     let ends = now.plus(Duration::from_secs(ticket::TICKET_LIFE_SECS));
+    let (mut asks, mut kept) = (Vec::new(), BTreeMap::new());
+    for Question { kind, send, keep } in questions {
+        asks.push((kind.clone(), send));
+        kept.insert(kind, keep);
+    }
     let sealed = Ticket { id: shell.entropy.bytes(), for_key: asked.key.digest(), ends, kept };
     let ticket =
         shell.ca().ticket_key().seal(&sealed).ok_or_else(|| Fault::Record("a ticket cannot be sealed".to_owned()))?;
@@ -165,48 +257,33 @@ fn challenge(
 /// Whether the evidence of an enrollment still holds: on what conditions, or why not.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn still(shell: &Shell, enrollment: &Enrollment) -> Result<Result<Vec<Expectation>, Reject>, Fault> {
-    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-    let context = context(shell, &ca, &rules);
-    let mut taken = Vec::new();
+/// [`Fault::Record`] when what it needs makes no sense.
+pub fn still(
+    shell: &Shell,
+    force: &Force<'_>,
+    look: &Look,
+    enrollment: &Enrollment,
+) -> Result<Result<Vec<Expectation>, Reject>, Fault> {
+    let context = force.context(shell);
+    let mut conditions = Changes::new();
     for shown in &enrollment.evidence {
         let Some(reference) = &shown.reference else { continue };
-        match settings.attestors.by_kind(&shown.kind) {
-            Ok(chosen) => taken.push(TakenBefore { chosen, reference, found: Found::default() }),
+        let chosen = match force.attestors.by_kind(&shown.kind) {
+            Ok(chosen) => chosen,
             Err(reject) => return Ok(Err(reject)),
-        }
-    }
-    look_up(
-        shell,
-        &mut taken,
-        |one| &mut one.found,
-        |one| Ok(one.chosen.attestor().still_needs(one.reference, &one.found)),
-    )
-    .await
-    .map_err(|error| match error {
-        Refusal::Ours(fault) => fault,
-        other => Fault::Record(other.to_string()),
-    })?;
-    let mut conditions = Changes::new();
-    for one in &taken {
-        match one.chosen.attestor().still(one.reference, &enrollment.key, &one.found, &context) {
+        };
+        let attestor = chosen.attestor();
+        let found = found(look, |found| Ok(attestor.still_needs(reference, found)));
+        let found = found.map_err(|Rejected { refusal, .. }| match refusal {
+            Refusal::Ours(fault) => fault,
+            other => Fault::Record(other.to_string()),
+        })?;
+        match attestor.still(reference, &enrollment.key, &found, &context) {
             Ok(changes) => conditions.extend(changes),
             Err(reject) => return Ok(Err(reject)),
         }
     }
     Ok(Ok(conditions.expect))
-}
-
-/// Evidence that was taken before.
-struct TakenBefore<'a> {
-    chosen: Chosen<'a>,
-    reference: &'a str,
-    found: Found,
-}
-
-fn context<'a>(shell: &'a Shell, ca: &'a Authority, rules: &'a policy::Ruleset) -> Context<'a> {
-    Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
 }
 
 fn opened<'a>(
@@ -224,47 +301,14 @@ fn opened<'a>(
         let kept = ticket.and_then(|ticket| ticket.kept.get(kind)).map(Vec::as_slice);
         let (for_key, exporter, requester) = (asked.key.digest(), asked.key.exporter(), asked.requester);
         let message = Message { body, kept, entropy: shell.entropy.bytes(), for_key, exporter, requester };
-        Ok(Piece { chosen, case: chosen.open(&message, context)?, found: Found::default() })
+        Ok(Piece { chosen, case: chosen.open(&message, context)? })
     };
     let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();
     Ok(pieces?)
 }
 
-/// Meets the needs of all, in rounds: the records of one round are read together.
-async fn look_up<T>(
-    shell: &Shell,
-    all: &mut [T],
-    found: impl Fn(&mut T) -> &mut Found,
-    needs: impl Fn(&T) -> Result<Vec<Need>, Reject>,
-) -> Result<(), Refusal> {
-    for _ in 0..ROUNDS_MAX {
-        let wanted: Vec<Vec<Need>> = all.iter().map(&needs).collect::<Result<_, Reject>>()?;
-        let count: usize = wanted.iter().map(Vec::len).sum();
-        if count == 0 {
-            return Ok(());
-        }
-        if count > NEEDS_MAX {
-            return Err(Fault::Record(format!("{count} look-ups in a round")).into());
-        }
-        let records = wanted.iter().flatten().filter_map(|need| match need {
-            Need::Record(key) => Some(key.clone()),
-            Need::Document(_) => None,
-        });
-        let mut records = shell.get_bytes(records.collect()).await?.into_iter();
-        for (one, needs) in all.iter_mut().zip(&wanted) {
-            for need in needs {
-                found(one).push(match need {
-                    Need::Record(_) => Finding::Record(records.next().flatten()),
-                    Need::Document(source) => Finding::Document(shell.documents.get(source).await),
-                });
-            }
-        }
-    }
-    Err(Fault::Record("evidence that goes on needing".to_owned()).into())
-}
-
 /// Carries out what follows from a rejection, and gives the rejection.
-async fn rejected(shell: &Shell, rejected: Rejected, instance: &str) -> Retry {
+pub async fn rejected(shell: &Shell, rejected: Rejected, instance: &str) -> Retry {
     let Rejected { refusal, then } = rejected;
     let Some(then) = then else { return refusal.into() };
     let Then { changes, forks } = *then;

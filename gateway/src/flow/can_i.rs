@@ -6,7 +6,7 @@ use super::{
     asked::PolicyQuestion,
     connect::service_of,
     people, queue,
-    shell::Shell,
+    shell::{self, Shell},
     subjects::{may_see, resource, visible, whole_of},
     views::PolicyAnswer,
 };
@@ -14,7 +14,8 @@ use crate::core::{
     admission::Caller,
     facts::{principal, request_facts},
     keys,
-    records::{Enrollment, Seen},
+    look::Look,
+    records::Enrollment,
     refusal::{Malformed, Missing, Refusal},
 };
 
@@ -34,7 +35,11 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Re
         };
         Refusal::Malformed(Malformed::Action { name: asked.action.clone(), meant, known })
     })?;
-    let resource = concerned(shell, caller, action, &asked.resource).await?;
+    let waiting = match action {
+        policy::Action::Approve => queue::rivals(shell, &asked.resource, "").await?,
+        _ => vec![],
+    };
+    let resource = shell.look(|look| concerned(shell, look, caller, (action, &asked.resource), &waiting)).await?;
     let ask = policy::Ask { action, principal: principal(caller, shell.now()), resource, now: shell.now().secs() };
     let decision = policy::decide(&shell.rules.load(), &ask);
     let explanation = decision.explain();
@@ -47,11 +52,12 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Re
 
 /// What the question is about. The policy knows each action with some kinds of resource only; the others get words here, since
 /// it would call them a fault.
-async fn concerned(
+fn concerned(
     shell: &Shell,
+    look: &Look,
     caller: &Caller,
-    action: policy::Action,
-    name: &str,
+    (action, name): (policy::Action, &str),
+    waiting: &[String],
 ) -> Result<policy::Resource, Refusal> {
     let senseless = |concerns| Err(Refusal::Malformed(Malformed::Concern { action: action.as_str(), concerns }));
     match action {
@@ -60,7 +66,7 @@ async fn concerned(
         }
         policy::Action::Connect | policy::Action::Reach => match name.split_once('@') {
             Some((service, machine)) if wire::tunnel::is_service_name(service) => {
-                let Some(whole) = whole_of(shell, Role::Machine, machine).await? else {
+                let Some(whole) = whole_of(look, Role::Machine, machine)? else {
                     return Err(Refusal::NotFound(Missing::Machine));
                 };
                 let asked = policy::Ask {
@@ -93,20 +99,20 @@ async fn concerned(
                 ..policy::Request::default()
             }))
         }
-        policy::Action::Approve => request(shell, caller, name).await,
+        policy::Action::Approve => request(shell, look, caller, name, waiting),
         policy::Action::Lock | policy::Action::Read | policy::Action::Administer if name.is_empty() => {
             Ok(policy::Resource::Gateway)
         }
         policy::Action::Report if name.is_empty() => senseless("concerns a machine: give its name"),
         policy::Action::Report if name.starts_with("person/") => senseless("concerns machines, not people"),
-        policy::Action::Lock | policy::Action::Report => subject(shell, caller, name).await,
+        policy::Action::Lock | policy::Action::Report => subject(shell, look, caller, name),
         policy::Action::Read | policy::Action::Administer => {
             if name == "token" {
                 return Ok(policy::Resource::Token(policy::Token::default()));
             }
-            match people::visible(shell, caller, name).await {
+            match people::visible(shell, look, caller, name) {
                 Ok(seen) => Ok(policy::Resource::Request(request_facts(&seen.record))),
-                Err(Refusal::NotFound(_)) => subject(shell, caller, name).await,
+                Err(Refusal::NotFound(_)) => subject(shell, look, caller, name),
                 Err(refusal) => Err(refusal),
             }
         }
@@ -114,26 +120,34 @@ async fn concerned(
 }
 
 /// `edge-7`, `machine/edge-7` or `person/bob`.
-async fn subject(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
+fn subject(shell: &Shell, look: &Look, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
     let (role, name) = match name.split_once('/') {
         Some(("person", name)) => (Role::Person, name),
         Some(("machine", name)) => (Role::Machine, name),
         Some(_) | None => (Role::Machine, name),
     };
-    Ok(resource(shell, &visible(shell, caller, role, name).await?))
+    Ok(resource(shell, &visible(shell, look, caller, role, name)?))
 }
 
-/// The request of that id, or the one that waits for that name.
-async fn request(shell: &Shell, caller: &Caller, name: &str) -> Result<policy::Resource, Refusal> {
-    match people::visible(shell, caller, name).await {
+/// The request of that id, or the one of those that wait for that name.
+fn request(
+    shell: &Shell,
+    look: &Look,
+    caller: &Caller,
+    name: &str,
+    waiting: &[String],
+) -> Result<policy::Resource, Refusal> {
+    look.expect(waiting.iter().map(|id| keys::enrollment(id)));
+    match people::visible(shell, look, caller, name) {
         Ok(seen) => return Ok(policy::Resource::Request(request_facts(&seen.record))),
         Err(Refusal::NotFound(_)) => {}
         Err(refusal) => return Err(refusal),
     }
-    let ids = queue::rivals(shell, name, "").await?;
-    let found: Vec<Seen<Enrollment>> = shell.find_all(ids.iter().map(|id| keys::enrollment(id)).collect()).await?;
-    let mut readable: Vec<Enrollment> = found.into_iter().map(|seen| seen.record).collect();
-    readable.retain(|enrollment| people::may_see(shell, caller, enrollment));
+    let mut readable: Vec<Enrollment> = Vec::new();
+    for id in waiting {
+        let found = shell::readable(look.get::<Enrollment>(&keys::enrollment(id)))?.flatten();
+        readable.extend(found.map(|seen| seen.record).filter(|one| people::may_see(shell, caller, one)));
+    }
     match readable.as_slice() {
         [one] => Ok(policy::Resource::Request(request_facts(one))),
         [] => Err(Refusal::NotFound(Missing::WaitingRequest)),

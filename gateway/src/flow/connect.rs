@@ -6,7 +6,7 @@ use pki::{Identity, Peer, Role, SubjectKey};
 use wire::tunnel::is_service_name;
 
 use super::{
-    admit::{admit, still},
+    admit::{admit, still_of},
     locate::{Located, locate},
     shell::{Actor, Shell, retrying},
     subjects::{Whole, identity, may_see, resource, whole_of},
@@ -18,6 +18,7 @@ use crate::{
         change::Changes,
         facts::permit,
         keys,
+        look::Look,
         proof::{self, Expected},
         records::{Lineage, Seen},
         refusal::{ForWhom, Malformed, Missing, Refusal, Unreached},
@@ -91,9 +92,14 @@ pub async fn allow(
     wanted: &WantedService,
 ) -> Result<Allowed, Refusal> {
     let (asked, turns) = (shell.rules.load_full(), shell.enforcer.turns());
-    let admitted = still(shell, &caller.peer, caller.lineage).await?;
-    let (machine, whole, rules) = authorise(shell, &admitted, wanted).await?;
-    let tunnel = match locate(shell, &machine).await? {
+    let may = |look: &Look| {
+        look.expect([keys::tunnel(&wanted.machine)]);
+        let (admitted, machine, whole, rules) = authorise(shell, look, caller, wanted)?;
+        let located = locate(shell, look, &machine)?;
+        Ok((admitted, machine, whole, rules, located))
+    };
+    let (admitted, machine, whole, rules, located) = shell.look::<_, Refusal>(may).await?;
+    let tunnel = match located {
         Located::Local(tunnel) => tunnel,
         Located::Remote(gateway) => {
             return Err(Unreached::Elsewhere { machine: wanted.machine.clone(), gateway }.into());
@@ -126,35 +132,35 @@ pub async fn allow(
     // In the table before it is open: a lock that is set meanwhile must find it.
     let seat = shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about);
     // The enforcer walks the table once for each lock, removal and policy. One that came before this was in it is asked about here.
-    if !Arc::ptr_eq(&asked, &shell.rules.load()) || turns != shell.enforcer.turns() {
-        let again = async {
-            let admitted = still(shell, &caller.peer, caller.lineage).await?;
-            authorise(shell, &admitted, wanted).await
-        };
-        if let Err(denied) = again.await {
-            seat.session().cut(EndReason::Policy);
-            end(shell, seat);
-            return Err(denied);
-        }
+    if (!Arc::ptr_eq(&asked, &shell.rules.load()) || turns != shell.enforcer.turns())
+        && let Err(denied) = shell.look(may).await
+    {
+        seat.session().cut(EndReason::Policy);
+        end(shell, seat);
+        return Err(denied);
     }
     Ok(Allowed { seat, tunnel, mode, labels: labels(&admitted) })
 }
 
-/// The machine meant, if the caller may go there, and the rules that say so.
-async fn authorise(
+/// The caller as they stand, the machine meant, if they may go there, and the rules that say so.
+fn authorise(
     shell: &Shell,
-    caller: &admission::Caller,
+    look: &Look,
+    opener: &StreamOpener<'_>,
     wanted: &WantedService,
-) -> Result<(Identity, Whole, Vec<String>), Refusal> {
+) -> Result<(Box<admission::Caller>, Identity, Whole, Vec<String>), Refusal> {
+    // Before it is known whether the caller may ask: so both are looked up together.
+    let found = whole_of(look, Role::Machine, &wanted.machine);
+    let caller = still_of(look, &opener.peer, opener.lineage, shell.now())?;
     if !is_service_name(&wanted.service) {
         return Err(Refusal::Malformed(Malformed::ServiceName(wanted.service.escape_debug().to_string())));
     }
     let absent = Refusal::NotFound(Missing::Machine);
-    let whole = whole_of(shell, Role::Machine, &wanted.machine).await?.ok_or_else(|| absent.clone())?;
-    match may_connect(shell, caller, &whole, &wanted.service) {
-        Ok(rules) => Ok((identity(shell, &whole.subject.record)?, whole, rules)),
+    let whole = found?.ok_or_else(|| absent.clone())?;
+    match may_connect(shell, &caller, &whole, &wanted.service) {
+        Ok(rules) => Ok((caller, identity(shell, &whole.subject.record)?, whole, rules)),
         // One answer for what is not there and for what the caller may not know of.
-        Err(denied) => Err(if may_see(shell, caller, &whole) { denied } else { absent }),
+        Err(denied) => Err(if may_see(shell, &caller, &whole) { denied } else { absent }),
     }
 }
 

@@ -9,12 +9,16 @@ use std::{
 
 use pki::{KeyDigest, RevokedEntry, UnixTime};
 
-use super::shell::{Actor, Retry, Shell, readable, retrying};
+use super::{
+    page::All,
+    shell::{Actor, Retry, Shell, readable, retrying},
+};
 use crate::{
     core::{
         change::Changes,
         crl::{self, StandingLocks},
         keys,
+        look::Look,
         records::{Certificate, CertificateEnd, LastList, Lineage, Lock, Seen, UnixSecs},
         refusal::{Fault, Missing, Refusal},
     },
@@ -93,24 +97,25 @@ async fn number(shell: &Shell, issuer: &KeyDigest) -> Result<(LastList, Vec<Revo
 async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
     let role = shell.ca().role_of(issuer).ok_or(Refusal::NotFound(Missing::RevocationList))?;
     // All locks: set by people one by one, and read once for each list, not for each who asks.
-    let locks: Vec<(String, Seen<Lock>)> = shell.scan(keys::LOCKS, None, usize::MAX).await?;
-    let locks = StandingLocks::of(locks.into_iter().map(|(_, seen)| seen.record));
+    let (mut all, mut locks) = (All::<Lock>::of(shell, keys::LOCKS, None), Vec::new());
+    while let Some((_, seen)) = all.next().await? {
+        locks.push(seen.record);
+    }
+    let locks = StandingLocks::of(locks);
     let now = shell.now();
     let prefix = keys::certificate_ends(issuer);
     let mut after = keys::ending_from(issuer, from);
     let mut entries = Vec::new();
     let mut left_out = 0;
     loop {
-        let mut rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), store::SCAN_MAX).await?;
+        let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), store::SCAN_MAX).await?;
         let Some((last, _)) = rows.last() else { break };
         after.clone_from(last);
-        for (_, seen) in &mut rows {
-            completed(shell, &mut seen.record).await?;
-        }
-        let lineages = lineages(shell, rows.iter().map(|(_, seen)| seen.record.lineage.as_str())).await?;
-        for (_, seen) in rows {
+        let ends = completed(shell, rows).await?;
+        let lineages = lineages(shell, ends.iter().map(|end| end.lineage.as_str())).await?;
+        for end in ends {
             // Also of one that cannot be read: a CA signs for one role.
-            let cert = CertificateEnd { role, ..seen.record };
+            let cert = CertificateEnd { role, ..end };
             let entry = crl::entry(&cert, lineages.get(&cert.lineage), &locks, now);
             entries.extend(entry.map(|entry| (cert.not_after, entry)));
         }
@@ -136,23 +141,32 @@ async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Ve
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// What cannot be read in the index of ends may stand in the certificate's own record. Otherwise it stays nobody's.
+/// Rows of the index of ends. What cannot be read there may stand in the certificate's own record. Otherwise it stays nobody's.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn completed(shell: &Shell, end: &mut CertificateEnd) -> Result<(), Fault> {
-    if end.lineage.is_empty() {
-        let found: Option<Option<Seen<Certificate>>> = readable(shell.get(keys::certificate(&end.serial)).await)?;
-        if let Some(found) = found.flatten() {
-            *end = CertificateEnd::from(&found.record);
-        }
-    }
-    Ok(())
+pub(super) async fn completed(
+    shell: &Shell,
+    rows: Vec<(String, Seen<CertificateEnd>)>,
+) -> Result<Vec<CertificateEnd>, Fault> {
+    let complete = |look: &Look, end: &CertificateEnd| -> Result<CertificateEnd, Fault> {
+        let found = match end.lineage.as_str() {
+            "" => readable(look.get::<Certificate>(&keys::certificate(&end.serial)))?.flatten(),
+            _ => None,
+        };
+        Ok(found.map_or_else(|| end.clone(), |found| CertificateEnd::from(&found.record)))
+    };
+    shell.look(|look| rows.iter().map(|(_, seen)| complete(look, &seen.record)).collect()).await
 }
 
 async fn lineages(shell: &Shell, ids: impl Iterator<Item = &str>) -> Result<BTreeMap<String, Lineage>, Fault> {
     let ids: BTreeSet<&str> = ids.collect();
-    // A damaged one is as good as none: its certificates are listed.
-    let found: Vec<Seen<Lineage>> = shell.find_all(ids.iter().map(|id| keys::lineage(id)).collect()).await?;
-    Ok(found.into_iter().map(|seen| (seen.record.id.clone(), seen.record)).collect())
+    let of = |look: &Look, id: &str| {
+        // A damaged one is as good as none: its certificates are listed.
+        let found = readable(look.get::<Lineage>(&keys::lineage(id)))?.flatten();
+        Ok(found.map(|seen| (id.to_owned(), seen.record)))
+    };
+    let found: Vec<Option<(String, Lineage)>> =
+        shell.look::<_, Fault>(|look| ids.iter().map(|id| of(look, id)).collect()).await?;
+    Ok(found.into_iter().flatten().collect())
 }

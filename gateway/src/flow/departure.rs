@@ -7,6 +7,7 @@ use crate::core::{
     admission::Caller,
     facts::person_facts,
     keys,
+    look::Look,
     records::{Enrollment, Seen, Subject, Token, Waiting},
     refusal::{Conflict, Fault, Refusal},
 };
@@ -37,14 +38,16 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeBy, Faul
         }
     }
     let mut waiting = All::<Waiting>::of(shell, keys::WAITING, None);
-    while let Some((id, entry)) = waiting.next().await? {
-        if entry.record.withdrawn {
-            continue;
-        }
-        let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(&id)).await?;
-        if seen.is_some_and(|seen| seen.record.approvals.iter().any(|one| one.lineage == person.lineage)) {
-            note(|made| &mut made.approvals, id);
-        }
+    while let Some(rows) = waiting.chunk().await? {
+        let approved = |look: &Look, id: &str, entry: &Waiting| -> Result<bool, Fault> {
+            let seen: Option<Seen<Enrollment>> = look.get(&keys::enrollment(id))?;
+            let by = |seen: Seen<Enrollment>| seen.record.approvals.iter().any(|one| one.lineage == person.lineage);
+            Ok(!entry.withdrawn && seen.is_some_and(by))
+        };
+        let approved = |look: &Look| rows.iter().map(|(id, entry)| approved(look, id, &entry.record)).collect();
+        let approved: Vec<bool> = shell.look::<_, Fault>(approved).await?;
+        let of_theirs = rows.into_iter().zip(approved).filter(|(_, approved)| *approved);
+        of_theirs.for_each(|((id, _), _)| note(|made| &mut made.approvals, id));
     }
     owners::machines(shell, person).await?.into_iter().for_each(|name| note(|made| &mut made.machines, name));
     Ok(made)
@@ -53,8 +56,13 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeBy, Faul
 /// Whether somebody other than this person may administer the gateway, and is not locked.
 async fn another_administers(shell: &Shell, but: &Subject) -> Result<bool, Fault> {
     let mut people = All::<Subject>::of(shell, &keys::subjects(Role::Person), None);
-    while let Some((name, seen)) = people.next().await? {
-        if name != but.name && administers(shell, &seen.record) && !whole(shell, seen).await?.is_locked() {
+    while let Some(rows) = people.chunk().await? {
+        let can = |look: &Look, seen: &Seen<Subject>| {
+            let others = seen.record.name != but.name && administers(shell, &seen.record);
+            Ok(others && !whole(look, seen.clone())?.is_locked())
+        };
+        let can = |look: &Look| rows.iter().map(|(_, seen)| can(look, seen)).collect();
+        if shell.look::<Vec<bool>, Fault>(can).await?.contains(&true) {
             return Ok(true);
         }
     }

@@ -38,6 +38,7 @@ use crate::{
         audit::{AccessEvent, Event},
         change::Changes,
         keys,
+        look::Look,
         records::{KeptName, Lineage, Lock, LockKind, Seen, Subject},
         refusal::Fault,
         session::EndReason,
@@ -176,37 +177,50 @@ enum SubjectState {
 
 async fn look_up(shell: &Shell, commits: &[(Version, Vec<Key>)]) -> Result<Written, Fault> {
     let texts: BTreeSet<String> = commits.iter().flat_map(|(_, keys)| keys).map(ToString::to_string).collect();
-    let locks = texts.iter().filter(|text| text.starts_with(keys::LOCKS));
-    let subjects: Vec<(Role, &str)> = texts.iter().filter_map(|text| keys::subject_of(text)).collect();
-    let mut wanted: Vec<String> = locks.cloned().collect();
-    let count = wanted.len();
-    wanted.extend(subjects.iter().flat_map(|(role, name)| [keys::subject(*role, name), keys::kept_name(*role, name)]));
-    wanted.push(keys::POLICY.to_owned());
-    let mut read = shell.read(wanted).await?;
-    let mut found = Written::default();
-    for _ in 0..count {
-        found.locks.extend(read.take::<Lock>()?);
-    }
-    for (role, name) in subjects {
-        // One that cannot be read is there; the policy cannot be asked about it, and that denies.
-        let (subject, kept) = (readable(read.take::<Subject>())?, readable(read.take::<KeptName>())?);
-        let stands = match (subject, kept) {
-            (Some(None), Some(None)) => SubjectState::Gone,
-            (Some(None), _) => SubjectState::Renamed,
-            (Some(Some(_)) | None, _) => SubjectState::Here,
-        };
-        found.subjects.extend(identity(shell, role, name).map(|identity| (identity, stands)));
-    }
-    found.policy = read.take::<String>()?.map(|seen| seen.record);
-    found.lineages = lineages(shell, &found.locks).await?;
-    Ok(found)
+    let locks: Vec<&String> = texts.iter().filter(|text| text.starts_with(keys::LOCKS)).collect();
+    let subjects = texts.iter().filter_map(|text| keys::subject_of(text));
+    let subjects: Vec<Identity> = subjects.filter_map(|(role, name)| identity(shell, role, name)).collect();
+    // Of those who are not here, such as a newcomer, nothing can end. Whoever comes in meanwhile looks at the turn.
+    shell.enforcer.turn();
+    let subjects: Vec<Identity> = subjects.into_iter().filter(|identity| is_here(shell, identity)).collect();
+    let asks_for_policy = !locks.is_empty() || !subjects.is_empty() || texts.contains(keys::POLICY);
+    let looked = |look: &Look| {
+        let mut found = Written::default();
+        for key in &locks {
+            found.locks.extend(look.get::<Lock>(key)?);
+        }
+        for identity in &subjects {
+            let (role, name) = (identity.role, identity.name.as_str());
+            // One that cannot be read is there; the policy cannot be asked about it, and that denies.
+            let subject = readable(look.get::<Subject>(&keys::subject(role, name)))?;
+            let kept = readable(look.get::<KeptName>(&keys::kept_name(role, name)))?;
+            let stands = match (subject, kept) {
+                (Some(None), Some(None)) => SubjectState::Gone,
+                (Some(None), _) => SubjectState::Renamed,
+                (Some(Some(_)) | None, _) => SubjectState::Here,
+            };
+            found.subjects.push((identity.clone(), stands));
+        }
+        if asks_for_policy {
+            found.policy = look.get::<String>(keys::POLICY)?.map(|seen| seen.record);
+        }
+        found.lineages = lineages(look, &found.locks)?;
+        Ok(found)
+    };
+    shell.look(looked).await
+}
+
+/// Whether anything of theirs is open here.
+fn is_here(shell: &Shell, identity: &Identity) -> bool {
+    !shell.live.find(&live::ConnSelector::Identity(identity.clone())).is_empty()
+        || !shell.sessions.find(&SessionSelector::Identity(identity.clone())).is_empty()
 }
 
 /// The lineages that locks name.
-async fn lineages(shell: &Shell, locks: &[Seen<Lock>]) -> Result<Vec<Seen<Lineage>>, Fault> {
+fn lineages(look: &Look, locks: &[Seen<Lock>]) -> Result<Vec<Seen<Lineage>>, Fault> {
     let of_lineage = locks.iter().filter(|seen| seen.record.kind == LockKind::Lineage);
-    let keys: Vec<String> = of_lineage.map(|seen| keys::lineage(&seen.record.target)).collect();
-    if keys.is_empty() { Ok(vec![]) } else { shell.find_all(keys).await }
+    let found = of_lineage.map(|seen| Ok(readable(look.get(&keys::lineage(&seen.record.target)))?.flatten()));
+    Ok(found.collect::<Result<Vec<_>, Fault>>()?.into_iter().flatten().collect())
 }
 
 fn identity(shell: &Shell, role: Role, name: &str) -> Option<Identity> {
@@ -357,7 +371,7 @@ async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
     while let Some((_, seen)) = all.next().await? {
         locks.push(seen);
     }
-    let lineages = lineages(shell, &locks).await?;
+    let lineages = shell.look(|look| lineages(look, &locks)).await?;
     cut(shell, &locks, &lineages);
     let mut known: Vec<Identity> = shell
         .live
@@ -368,12 +382,14 @@ async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
     known.sort();
     known.dedup();
     for some in known.chunks(AT_ONCE) {
-        let keys = some.iter().map(|one| keys::subject(one.role, one.name.as_str())).collect();
-        let mut read = shell.read(keys).await?;
-        for identity in some {
-            if readable(read.take::<Subject>())?.is_some_and(|found| found.is_none()) {
-                end_of(shell, identity, EndReason::Killed, live::CloseReason::Killed);
-            }
+        let gone = |look: &Look, one: &Identity| {
+            let found = readable(look.get::<Subject>(&keys::subject(one.role, one.name.as_str())))?;
+            Ok(found.is_some_and(|found| found.is_none()))
+        };
+        let gone = |look: &Look| some.iter().map(|one| gone(look, one)).collect();
+        let gone: Vec<bool> = shell.look::<_, Fault>(gone).await?;
+        for (identity, _) in some.iter().zip(gone).filter(|(_, gone)| *gone) {
+            end_of(shell, identity, EndReason::Killed, live::CloseReason::Killed);
         }
     }
     tunnel_records::end_older(shell, &shell.tunnels.machines()).await?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
-    attest::{self, Entrance, Judgement},
+    attest::{self, Entrance, Force, Judgement, OpenedEvidence, Question},
     issue::{self, Issued},
-    locks, owners, queue, removal, requester,
+    owners, queue, removal, requester,
     shell::{Actor, Retry, Settings, Shell, retrying},
     subjects,
 };
@@ -15,11 +15,12 @@ use crate::core::{
     admission, approve, audit,
     change::Changes,
     enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
-    evidence::{Challenge, Claims, Judged},
+    evidence::{Challenge, Claims, Judged, Rejected},
     keys,
-    lock::{Locks, Target},
+    lock::Locks,
+    look::Look,
     name,
-    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, UnixSecs, Waiting},
+    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
     refusal::{Fault, Missing, REMOVED, Refusal},
 };
 use crate::signer::Authority;
@@ -57,7 +58,6 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<
 }
 
 async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<EnrollOutcome, Retry> {
-    let behind = requester::cleared(shell, &inbound.requester).await?;
     let asked = attest::EvidenceSubmission {
         evidence: &inbound.evidence,
         entrance: Entrance::Join,
@@ -67,21 +67,26 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
         source: &inbound.prefix,
         instance,
     };
-    let mut judged = match attest::judge(shell, &asked).await? {
-        Judgement::Holds(judged) => *judged,
-        Judgement::Asks(challenge) => {
+    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+    let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+    let opened = attest::open(shell, &asked, &force)?;
+    let looked = match shell.look(|look| gather(shell, &force, look, inbound, &opened)).await {
+        Ok(looked) => looked,
+        Err(rejected) => return Err(attest::rejected(shell, rejected, instance).await),
+    };
+    let (judged, known) = match looked {
+        Gathered::All(judged, known) => (*judged, *known),
+        Gathered::Asks(questions) => {
             shell.metrics.enrollment("challenged");
-            return Ok(EnrollOutcome::Challenge(challenge));
+            return Ok(EnrollOutcome::Challenge(opened.challenge(shell, questions)?));
         }
     };
-    judged.rests_on.extend(behind);
     let inbound = &as_called(inbound, &judged.claims);
-    let records = gather(shell, inbound, &judged).await?;
-    let (ca, settings) = (shell.ca(), shell.settings.load_full());
+    let fullness = queue::fullness(shell, &inbound.prefix).await?;
+    let records = EnrollRecords { waiting: fullness.all, waiting_from_prefix: fullness.from_prefix, ..known };
     // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
     let pin = inbound.pin.filter(|pin| ca.is_pin(pin)).unwrap_or_else(|| ca.pin());
     let frame = frame(shell, &ca, &settings, pin);
-    let rules = shell.rules.load_full();
     let has_room = records.waiting_from_prefix < settings.pending_max_per_prefix;
     let decided = enroll::decide(inbound, judged, records, &rules, &frame, shell.now(), &entropy(shell));
     if matches!(decided, Err(Refusal::QueueFull(_))) && has_room && make_room(shell, &inbound.prefix).await? {
@@ -102,21 +107,29 @@ fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
 /// own. Whether one did.
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
     let Some(id) = queue::to_give_way(shell, prefix).await? else { return Ok(false) };
-    let Some(entry) = shell.get::<Waiting>(keys::waiting(&id)).await? else { return Ok(true) };
-    lapse(shell, &id, &entry, "crowded-out").await?;
+    let looked = |look: &Look| -> Result<_, Fault> {
+        Ok((look.get::<Waiting>(&keys::waiting(&id))?, look.get::<Enrollment>(&keys::enrollment(&id))?))
+    };
+    let (entry, enrollment) = shell.look(looked).await?;
+    if let Some(entry) = entry {
+        lapse(shell, (&id, enrollment), &entry, "crowded-out").await?;
+    }
     Ok(true)
 }
 
 /// Ends the waiting of an enrollment.
-async fn lapse(shell: &Shell, id: &str, entry: &Seen<Waiting>, instance: &'static str) -> Result<(), Retry> {
+async fn lapse(
+    shell: &Shell,
+    (id, enrollment): (&str, Option<Seen<Enrollment>>),
+    entry: &Seen<Waiting>,
+    instance: &'static str,
+) -> Result<(), Retry> {
     let mut changes = Changes::new();
     changes.remove(keys::waiting(id), entry);
     if !entry.record.withdrawn {
-        let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
-        if let Some(seen) = seen {
-            let mut enrollment = seen.record.clone();
-            enrollment.state = EnrollmentState::Expired;
-            changes.update(keys::enrollment(id), &seen, &enrollment);
+        if let Some(seen) = enrollment {
+            let expired = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
+            changes.update(keys::enrollment(id), &seen, &expired);
         }
         changes.event(audit::Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
     }
@@ -151,59 +164,82 @@ async fn carry_out(
     }
 }
 
-/// The one read: everything the decision needs.
-async fn gather(shell: &Shell, inbound: &Inbound, judged: &Judged) -> Result<EnrollRecords, Retry> {
-    let claims = &judged.claims;
+/// What was looked up for a request.
+enum Gathered {
+    /// All that the decision needs.
+    All(Box<Judged>, Box<EnrollRecords>),
+    /// An attestor asks back.
+    Asks(Vec<Question>),
+}
+
+/// Everything the decision needs, but how many wait.
+fn gather(
+    shell: &Shell,
+    force: &Force<'_>,
+    look: &Look,
+    inbound: &Inbound,
+    opened: &OpenedEvidence<'_>,
+) -> Result<Gathered, Rejected> {
     let digest = inbound.key.digest();
-    let existing_index: Option<Seen<String>> = shell.get(keys::enrollment_of_key(&digest)).await?;
+    let existing_index: Option<Seen<String>> = look.get(&keys::enrollment_of_key(&digest))?;
     let existing: Option<Seen<Enrollment>> = match &existing_index {
-        Some(seen) => shell.get(keys::enrollment(&seen.record)).await?,
+        Some(seen) => look.get(&keys::enrollment(&seen.record))?,
         None => None,
     };
-    let mut targets: Vec<Target> = judged.rests_on.iter().cloned().collect();
-    targets.push((LockKind::Key, digest.hex()));
-    let mut found = locks::on(shell, targets).await?;
-    let ground = match &existing {
-        Some(seen) => {
-            let (ground, more) = ground(shell, &seen.record).await?;
-            found = found.and(more);
-            ground
-        }
-        None => Ground::default(),
+    let (ground, of_ground) = match &existing {
+        Some(seen) => ground(shell, force, look, &seen.record)?,
+        None => Default::default(),
     };
+    let issued = issued(look, ground.lineage.as_ref(), &digest)?;
+    let ticket_spent = opened.ticket_spent(look)?;
+    let locks = look.locks([(LockKind::Key, digest.hex())])?.and(of_ground);
+    // Whatever the evidence comes to, it is mostly the name that was wished for, of one role or the other.
+    for role in [pki::Role::Machine, pki::Role::Person] {
+        if let Ok(name) = name::choose(inbound.wanted_name.as_deref(), &[], role, &digest) {
+            owners::of_name(look, role, name.as_str())?;
+        }
+    }
+    let behind = requester::cleared(look, &inbound.requester)?;
+    let mut judged = match opened.judge(look)? {
+        Judgement::Holds(judged) => judged,
+        Judgement::Asks(questions) => return Ok(Gathered::Asks(questions)),
+    };
+    judged.rests_on.extend(behind);
+    let claims = &judged.claims;
+    let wanted_name = as_called(inbound, claims).wanted_name;
     let role = claims.role.unwrap_or(pki::Role::Machine);
-    let name = name::choose(inbound.wanted_name.as_deref(), &claims.names, role, &digest)?;
-    let mut name_records = owners::of_name(shell, role, name.as_str()).await?;
+    let name = name::choose(wanted_name.as_deref(), &claims.names, role, &digest)?;
+    let mut name_records = owners::of_name(look, role, name.as_str())?;
     let chosen_for_it = claims.names.iter().any(|given| given == name.as_str());
     if role == pki::Role::Person && name_records.holder.is_none() && !chosen_for_it {
-        name_records.is_owners = owners::is_owners(shell, name.as_str()).await?;
+        name_records.is_owners = owners::is_owners(look, name.as_str());
     }
-    let issued = issued(shell, ground.lineage.as_ref(), &digest).await?;
-    let ticket_spent = match &judged.ticket {
-        Some(key) => shell.get::<UnixSecs>(key.clone()).await?.is_some(),
-        None => false,
-    };
-    let queue = queue::fullness(shell, &inbound.prefix).await?;
-    Ok(EnrollRecords {
+    let records = EnrollRecords {
         existing,
         existing_index,
         ground,
         issued,
         name: name_records,
         ticket_spent,
-        locks: found,
-        waiting: queue.all,
-        waiting_from_prefix: queue.from_prefix,
-    })
+        locks: locks.and(look.locks(judged.rests_on.iter().cloned())?),
+        waiting: 0,
+        waiting_from_prefix: 0,
+    };
+    Ok(Gathered::All(judged, Box::new(records)))
 }
 
 /// What a request rests on, as it is now, and the locks on it.
 ///
 /// # Errors
-/// When the store fails.
-pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Ground, Locks), Fault> {
+/// [`Fault::Record`] when a record makes no sense.
+pub(super) fn ground(
+    shell: &Shell,
+    force: &Force<'_>,
+    look: &Look,
+    enrollment: &Enrollment,
+) -> Result<(Ground, Locks), Fault> {
     let lineage: Option<Seen<Lineage>> = match &enrollment.lineage {
-        Some(id) => shell.get(keys::lineage(id)).await?,
+        Some(id) => look.get(&keys::lineage(id))?,
         None => None,
     };
     let mut targets = enrollment.behind.clone();
@@ -212,21 +248,21 @@ pub(super) async fn ground(shell: &Shell, enrollment: &Enrollment) -> Result<(Gr
     if let Some(Seen { record, .. }) = &lineage {
         targets.push((LockKind::Lineage, record.id.clone()));
         targets.push((admission::lock_kind(record.role), record.name.clone()));
-        subject = shell.get(keys::subject(record.role, &record.name)).await?;
+        subject = look.get(&keys::subject(record.role, &record.name))?;
     }
-    let evidence = attest::still(shell, enrollment).await?;
-    Ok((Ground { lineage, subject, evidence }, locks::on(shell, targets).await?))
+    let evidence = attest::still(shell, force, look, enrollment)?;
+    Ok((Ground { lineage, subject, evidence }, look.locks(targets)?))
 }
 
 /// The newest certificate of a lineage, when it is for this key.
-async fn issued(
-    shell: &Shell,
+fn issued(
+    look: &Look,
     lineage: Option<&Seen<Lineage>>,
     key: &pki::KeyDigest,
 ) -> Result<Option<Seen<Certificate>>, Fault> {
     let newest = lineage.and_then(|seen| seen.record.pending.as_ref().or(seen.record.current.as_ref()));
     match newest.filter(|newest| newest.key == *key) {
-        Some(newest) => shell.get(keys::certificate(&newest.serial)).await,
+        Some(newest) => look.get(&keys::certificate(&newest.serial)),
         None => Ok(None),
     }
 }
@@ -253,7 +289,7 @@ pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Re
     let mut watch = shell.store.watch(vec![keys::enrollment(id).into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let reply = retrying(|| look(shell, id, instance)).await?;
+        let reply = retrying(|| poll_once(shell, id, instance)).await?;
         if matches!(reply, EnrollOutcome::Issued(_)) || tokio::time::timeout_at(deadline, watch.next()).await.is_err() {
             return Ok(reply);
         }
@@ -267,20 +303,26 @@ pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Re
 /// When a lock stands on it, or a certificate was issued for it: whoever has that leaves by it.
 pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Refusal> {
     retrying(|| async {
-        let seen = find(shell, id).await?;
-        let (ground, locks) = ground(shell, &seen.record).await?;
+        let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+        let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+        let looked = |look: &Look| -> Result<_, Refusal> {
+            let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
+            let (ground, locks) = ground(shell, &force, look, &seen.record)?;
+            let subject = ground.subject.clone();
+            let whole = subject.map(|subject| subjects::whole(look, subject)).transpose()?;
+            Ok((seen, ground, locks, whole, look.get(keys::EPOCH)?))
+        };
+        let (seen, ground, locks, whole, epoch) = shell.look(looked).await?;
         locks.refuse_telling(&ground.own(&seen.record.key))?;
         let who = format!("key:{}", seen.record.key);
         let actor = Actor { who: &who, instance };
         let begun = enroll::withdraw(&seen)?;
         let Some(mut changes) = begun else { return Ok(()) };
         // The name may be somebody else's by now.
-        let own = ground.subject.clone().filter(|own| seen.record.lineage.as_ref() == Some(&own.record.lineage));
-        if let (EnrollmentState::Approved, false, Some(subject)) = (seen.record.state, seen.record.rejoin, own) {
+        let own = whole.filter(|own| seen.record.lineage.as_ref() == Some(&own.subject.record.lineage));
+        if let (EnrollmentState::Approved, false, Some(whole)) = (seen.record.state, seen.record.rejoin, own) {
             // It was let in: what that began ends.
-            let identity = subjects::identity(shell, &subject.record)?.to_string();
-            let whole = subjects::whole(shell, subject).await?;
-            let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+            let identity = subjects::identity(shell, &whole.subject.record)?.to_string();
             changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;
             changes
                 .event(audit::Event::Standing(audit::StandingEvent::EnrollmentWithdrawn { enrollment: id.to_owned() }));
@@ -291,11 +333,18 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
     .await
 }
 
-async fn look(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, Retry> {
-    let seen = find(shell, id).await?;
+async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, Retry> {
+    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+    let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+    let looked = |look: &Look| -> Result<_, Refusal> {
+        let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
+        let (ground, locks) = ground(shell, &force, look, &seen.record)?;
+        let issued = issued(look, ground.lineage.as_ref(), &seen.record.key)?;
+        Ok((seen, ground, locks, issued))
+    };
+    let (seen, ground, locks, issued) = shell.look(looked).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
-    let (ground, locks) = ground(shell, &seen.record).await?;
     locks.refuse_telling(&ground.own(&seen.record.key))?;
     match seen.record.state {
         EnrollmentState::Waiting | EnrollmentState::Approved | EnrollmentState::Issued
@@ -315,14 +364,13 @@ async fn look(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, 
         EnrollmentState::Expired => Err(Refusal::Lapsed.into()),
         EnrollmentState::Withdrawn => Err(Refusal::Withdrawn.into()),
         EnrollmentState::Removed => Err(Refusal::Retired { why: REMOVED }.into()),
-        EnrollmentState::Issued => match issued(shell, ground.lineage.as_ref(), &seen.record.key).await? {
+        EnrollmentState::Issued => match issued {
             Some(certificate) => {
                 Ok(EnrollOutcome::Issued(Box::new(issue::issued(shell, seen.record.id, certificate.record)?)))
             }
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
         EnrollmentState::Approved => {
-            let (ca, settings) = (shell.ca(), shell.settings.load());
             let frame = frame(shell, &ca, &settings, seen.record.pin);
             let verdict = enroll::collect(&seen, &ground, &locks, &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
@@ -339,7 +387,13 @@ pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
     shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
     let mut expired = 0;
     for (key, entry) in waiting.into_iter().filter(|(_, entry)| now > entry.record.expires.0) {
-        match lapse(shell, key.trim_start_matches(keys::WAITING), &entry, "sweep").await {
+        let id = key.trim_start_matches(keys::WAITING);
+        let enrollment = match shell.get(keys::enrollment(id)).await {
+            Ok(enrollment) => enrollment,
+            Err(Fault::Record(_)) => continue,
+            Err(fault) => return Err(fault.into()),
+        };
+        match lapse(shell, (id, enrollment), &entry, "sweep").await {
             Ok(()) => expired += 1,
             // Damaged: it is named, and stays.
             Err(Retry::Refused(Refusal::Ours(Fault::Record(_)))) => {}

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     core::{
         keys,
+        look::Look,
         records::{Seen, ServiceRecord, TunnelRecord},
         refusal::Fault,
         session::{Mode, Offer},
@@ -32,18 +33,18 @@ pub enum Located {
 /// Where a machine's tunnel is. At another gateway as far as is written down, which is a moment late.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn locate(shell: &Shell, machine: &Identity) -> Result<Located, Fault> {
+/// [`Fault::Record`] never: a damaged record tells of nothing.
+pub fn locate(shell: &Shell, look: &Look, machine: &Identity) -> Result<Located, Fault> {
     if let Some(held) = shell.tunnels.held(machine) {
         return Ok(Located::Local(held.tunnel));
     }
-    let seen = record(shell, machine).await?;
+    let seen = record(look, machine)?;
     Ok(seen.and_then(|seen| elsewhere(shell, &seen)).map_or(Located::Nowhere, Located::Remote))
 }
 
 /// A damaged one tells of nothing.
-async fn record(shell: &Shell, machine: &Identity) -> Result<Option<Seen<TunnelRecord>>, Fault> {
-    Ok(readable(shell.get(keys::tunnel(machine.name.as_str())).await)?.flatten())
+fn record(look: &Look, machine: &Identity) -> Result<Option<Seen<TunnelRecord>>, Fault> {
+    Ok(readable(look.get(&keys::tunnel(machine.name.as_str())))?.flatten())
 }
 
 /// The other gateway that a record tells of. One that this gateway has not taken away yet tells of nothing.
@@ -54,8 +55,8 @@ fn elsewhere(shell: &Shell, seen: &Seen<TunnelRecord>) -> Option<Name> {
 /// What is shown of a machine's tunnel, wherever it is.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn details(shell: &Shell, machine: &Identity) -> Result<Option<TunnelDetails>, Fault> {
+/// [`Fault::Record`] never: a damaged record tells of nothing.
+pub fn details(shell: &Shell, look: &Look, machine: &Identity) -> Result<Option<TunnelDetails>, Fault> {
     if let Some(HeldTunnel { tunnel, .. }) = shell.tunnels.held(machine) {
         let service = |offer: &Offer| OfferedService { name: offer.name.clone(), sealed: offer.mode == Mode::Sealed };
         return Ok(Some(TunnelDetails {
@@ -64,7 +65,7 @@ pub async fn details(shell: &Shell, machine: &Identity) -> Result<Option<TunnelD
             services: tunnel.services().iter().map(service).collect(),
         }));
     }
-    let seen = record(shell, machine).await?.filter(|seen| elsewhere(shell, seen).is_some());
+    let seen = record(look, machine)?.filter(|seen| elsewhere(shell, seen).is_some());
     Ok(seen.map(|seen| {
         let TunnelRecord { gateway: _, since, source, services } = seen.record;
         let service = |ServiceRecord { name, sealed }| OfferedService { name, sealed };

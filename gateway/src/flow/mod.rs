@@ -18,7 +18,7 @@ pub mod enroll;
 pub mod issue;
 pub mod lease;
 pub mod locate;
-pub mod locks;
+pub mod look;
 pub mod notices;
 pub mod offboard;
 pub mod order;

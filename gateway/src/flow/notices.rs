@@ -13,8 +13,9 @@ use crate::core::{
     admission::Caller,
     facts::permit,
     keys,
+    look::Look,
     records::{Lineage, Lock, LockKind, Seen, Stale, Subject},
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
 };
 
 /// How long it is told that an old certificate came back.
@@ -56,15 +57,16 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     if everything && damaged > 0 {
         notices.push(format!("the gateway met {damaged} damaged records: its log and `store check` name them"));
     }
-    for (lineage, saying) in sayings {
-        let lineage = readable(shell.get::<Lineage>(keys::lineage(&lineage)).await)?;
-        let Some(lineage) = lineage.flatten() else { continue };
-        if lineage.record.ended {
-            continue;
-        }
-        let key = keys::subject(lineage.record.role, &lineage.record.name);
-        let subject: Option<Seen<Subject>> = shell.get(key).await?;
-        let owner = subject.and_then(|seen| seen.record.owner);
+    let looked = |look: &Look, lineage: &str| -> Result<_, Fault> {
+        let lineage = readable(look.get::<Lineage>(&keys::lineage(lineage)))?.flatten();
+        let Some(lineage) = lineage.filter(|seen| !seen.record.ended) else { return Ok(None) };
+        let subject: Option<Seen<Subject>> = look.get(&keys::subject(lineage.record.role, &lineage.record.name))?;
+        Ok(Some((lineage, subject.and_then(|seen| seen.record.owner))))
+    };
+    let looked = |look: &Look| sayings.iter().map(|(lineage, _)| looked(look, lineage)).collect();
+    let looked: Vec<_> = shell.look::<_, Fault>(looked).await?;
+    for ((_, saying), found) in sayings.iter().zip(looked) {
+        let Some((lineage, owner)) = found else { continue };
         if everything || owner.is_some_and(|owner| owner.is(&caller.subject.record)) {
             let role = lineage.record.role.as_str();
             notices.push(format!("{role} `{}`{saying}", lineage.record.name));

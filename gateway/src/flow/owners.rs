@@ -3,7 +3,6 @@
 use pki::Role;
 
 use super::{
-    locks,
     page::All,
     shell::{Actor, Retry, Shell, readable},
 };
@@ -12,31 +11,29 @@ use crate::core::{
     change::Changes,
     enroll::NameRecords,
     keys,
+    look::Look,
     records::{Owner, Seen, Subject},
     refusal::{Fault, Refusal},
     subjects::{self, Owned},
 };
 
-/// Most entries of the index in one batch of the store, which has room for a thousand records.
-const BATCH: usize = 250;
-
 /// The owner of that name, tied to the person who holds it now.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn named(shell: &Shell, name: Option<&str>) -> Result<Option<Owner>, Fault> {
+/// [`Fault::Record`] when the person's record makes no sense.
+pub fn named(look: &Look, name: Option<&str>) -> Result<Option<Owner>, Fault> {
     let Some(name) = name else { return Ok(None) };
-    let holder: Option<Seen<Subject>> = shell.get(keys::subject(Role::Person, name)).await?;
+    let holder: Option<Seen<Subject>> = look.get(&keys::subject(Role::Person, name))?;
     Ok(Some(Owner::named(name, holder.as_ref().map(|seen| &seen.record))))
 }
 
 /// The person who holds the name of a machine's owner now.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn person(shell: &Shell, machine: &Subject) -> Result<Option<Seen<Subject>>, Fault> {
+/// [`Fault::Record`] when the person's record makes no sense.
+pub fn person(look: &Look, machine: &Subject) -> Result<Option<Seen<Subject>>, Fault> {
     match &machine.owner {
-        Some(owner) => shell.get(keys::subject(Role::Person, &owner.name)).await,
+        Some(owner) => look.get(&keys::subject(Role::Person, &owner.name)),
         None => Ok(None),
     }
 }
@@ -44,21 +41,18 @@ pub async fn person(shell: &Shell, machine: &Subject) -> Result<Option<Seen<Subj
 /// What is known of a name that somebody would get and that somebody else chose.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn of_name(shell: &Shell, role: Role, name: &str) -> Result<NameRecords, Fault> {
-    let holder = shell.get(keys::subject(role, name)).await?;
-    let kept = shell.get(keys::kept_name(role, name)).await?;
-    let locks = locks::on(shell, vec![(admission::lock_kind(role), name.to_owned())]).await?;
+/// [`Fault::Record`] when a record makes no sense.
+pub fn of_name(look: &Look, role: Role, name: &str) -> Result<NameRecords, Fault> {
+    let holder = look.get(&keys::subject(role, name))?;
+    let kept = look.get(&keys::kept_name(role, name))?;
+    let locks = look.locks([(admission::lock_kind(role), name.to_owned())])?;
     Ok(NameRecords { holder, locks, kept, is_owners: false })
 }
 
 /// Whether a machine names an owner of this name.
-///
-/// # Errors
-/// When the store fails.
-pub async fn is_owners(shell: &Shell, name: &str) -> Result<bool, Fault> {
-    let first: Vec<(String, Seen<Owned>)> = shell.scan(&keys::owned_by(name), None, 1).await?;
-    Ok(!first.is_empty())
+#[must_use]
+pub fn is_owners(look: &Look, name: &str) -> bool {
+    look.any_under(&keys::owned_by(name))
 }
 
 /// The machines whose owner this person is.
@@ -68,11 +62,14 @@ pub async fn is_owners(shell: &Shell, name: &str) -> Result<bool, Fault> {
 pub async fn machines(shell: &Shell, person: &Subject) -> Result<Vec<String>, Fault> {
     let mut entries = All::<Owned>::of(shell, &keys::owned_by(&person.name), None);
     let mut owned = Vec::new();
-    while let Some((name, _)) = entries.next().await? {
-        let machine: Option<Seen<Subject>> = readable(shell.get(keys::subject(Role::Machine, &name)).await)?.flatten();
-        if machine.is_some_and(|seen| seen.record.owner.as_ref().is_some_and(|owner| owner.is(person))) {
-            owned.push(name);
-        }
+    while let Some(rows) = entries.chunk().await? {
+        let is_theirs = |look: &Look, name: &str| {
+            let machine = readable(look.get::<Subject>(&keys::subject(Role::Machine, name)))?.flatten();
+            Ok(machine.is_some_and(|seen| seen.record.owner.as_ref().is_some_and(|owner| owner.is(person))))
+        };
+        let theirs = |look: &Look| rows.iter().map(|(name, _)| is_theirs(look, name)).collect();
+        let theirs: Vec<bool> = shell.look::<_, Fault>(theirs).await?;
+        owned.extend(rows.into_iter().zip(theirs).filter_map(|((name, _), theirs)| theirs.then_some(name)));
     }
     Ok(owned)
 }
@@ -84,24 +81,24 @@ pub async fn machines(shell: &Shell, person: &Subject) -> Result<Vec<String>, Fa
 /// When the store fails.
 pub async fn complete(shell: &Shell) -> Result<(), Refusal> {
     let mut machines = All::<Subject>::of(shell, &keys::subjects(Role::Machine), None);
-    let mut changes = Changes::new();
-    loop {
-        let next = machines.next().await?;
-        let missing = match next.as_ref().and_then(|(_, seen)| subjects::entry(&seen.record)) {
-            Some(key) => shell.get::<Owned>(key).await?.is_none(),
-            None => false,
+    while let Some(rows) = machines.chunk().await? {
+        let lacks = |look: &Look, seen: &Seen<Subject>| match subjects::entry(&seen.record) {
+            Some(key) => Ok(look.get::<Owned>(&key)?.is_none()),
+            None => Ok(false),
         };
-        if let Some((_, seen)) = next.as_ref().filter(|_| missing) {
+        let lacking = |look: &Look| rows.iter().map(|(_, seen)| lacks(look, seen)).collect();
+        let lacking: Vec<bool> = shell.look::<_, Fault>(lacking).await?;
+        let mut changes = Changes::new();
+        for ((_, seen), _) in rows.iter().zip(lacking).filter(|(_, lacking)| *lacking) {
             subjects::index(&mut changes, &seen.record);
         }
-        if changes.writes.len() == BATCH || next.is_none() && !changes.is_empty() {
-            match shell.commit(std::mem::take(&mut changes), &Actor { who: "gateway", instance: "start" }).await {
-                Ok(_) | Err(Retry::Conflict) => {}
-                Err(Retry::Refused(refusal)) => return Err(refusal),
-            }
+        if changes.is_empty() {
+            continue;
         }
-        if next.is_none() {
-            return Ok(());
+        match shell.commit(changes, &Actor { who: "gateway", instance: "start" }).await {
+            Ok(_) | Err(Retry::Conflict) => {}
+            Err(Retry::Refused(refusal)) => return Err(refusal),
         }
     }
+    Ok(())
 }

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use super::{shell::Shell, views::Page};
 use crate::core::{
-    kinds::Stored,
+    look::Look,
     records::Seen,
     refusal::{Fault, Malformed, Refusal},
+    stored::Stored,
 };
 
 /// Rows read at a time.
@@ -38,7 +39,7 @@ pub fn next(shell: &Shell, listing: &str, place: &str) -> Result<String, Fault> 
     sealed.ok_or_else(|| Fault::Issue("a place in a listing could not be sealed".to_owned()))
 }
 
-/// All records under a prefix, one after the other, read in chunks.
+/// All records under a prefix, read in chunks.
 pub struct All<'a, T> {
     shell: &'a Shell,
     prefix: String,
@@ -53,79 +54,84 @@ impl<'a, T: Stored> All<'a, T> {
         Self { shell, prefix: prefix.to_owned(), after, chunk: VecDeque::new(), last: false }
     }
 
-    /// The next, with what its key has behind the prefix.
+    /// The next ones, each with what its key has behind the prefix; nothing when there are no more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<(String, Seen<T>)>>, Fault> {
+        self.fill().await?;
+        let rows: Vec<_> = std::mem::take(&mut self.chunk).into();
+        self.after = rows.last().map(|(key, _)| key.clone()).or_else(|| self.after.take());
+        let named = |(key, seen): (String, _)| (self.name(&key), seen);
+        Ok(Some(rows).filter(|rows| !rows.is_empty()).map(|rows| rows.into_iter().map(named).collect()))
+    }
+
+    /// The next one.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn next(&mut self) -> Result<Option<(String, Seen<T>)>, Fault> {
+        self.fill().await?;
+        let Some((key, seen)) = self.chunk.pop_front() else { return Ok(None) };
+        let name = self.name(&key);
+        self.after = Some(key);
+        Ok(Some((name, seen)))
+    }
+
+    async fn fill(&mut self) -> Result<(), Fault> {
         if self.chunk.is_empty() && !self.last {
             let rows = self.shell.scan(&self.prefix, self.after.as_deref(), CHUNK).await?;
             self.last = rows.len() < CHUNK;
             self.chunk = rows.into();
         }
-        let Some((key, seen)) = self.chunk.pop_front() else { return Ok(None) };
-        let name = key.get(self.prefix.len()..).unwrap_or_default().to_owned();
-        self.after = Some(key);
-        Ok(Some((name, seen)))
+        Ok(())
+    }
+
+    fn name(&self, key: &str) -> String {
+        key.get(self.prefix.len()..).unwrap_or_default().to_owned()
     }
 }
 
-/// A page in the making: of each record what is shown of it, or nothing when the caller may not see it.
-pub struct PageBuilder<'a, T, V> {
-    all: All<'a, T>,
-    before: Option<String>,
-    left: usize,
+/// A page of at most `limit`, from where another one ended. What `show` gives of a record is shown; nothing when the caller may
+/// not see it. Records are looked at many at a time, so a page costs a few reads, however many it shows.
+///
+/// # Errors
+/// [`Refusal::Malformed`] when no page of this listing gave `after`; when the store fails.
+pub async fn page<T: Stored, V>(
+    shell: &Shell,
+    prefix: &str,
+    after: Option<&str>,
     limit: usize,
-    items: Vec<V>,
-}
-
-impl<'a, T: Stored, V> PageBuilder<'a, T, V> {
-    /// A page of at most `limit`, from where another one ended.
-    ///
-    /// # Errors
-    /// [`Refusal::Malformed`] when no page of this listing gave `after`.
-    pub fn of(shell: &'a Shell, prefix: &str, after: Option<&str>, limit: usize) -> Result<Self, Refusal> {
-        let start = start(shell, prefix, after)?;
-        let all = All::of(shell, prefix, start.clone());
-        Ok(Self { all, before: start, left: LOOKED_AT_MAX, limit, items: Vec::new() })
-    }
-
-    /// The next record to look at; nothing when there is no more, or enough were looked at.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn next(&mut self) -> Result<Option<(String, Seen<T>)>, Fault> {
-        if self.left == 0 {
-            return Ok(None);
+    show: impl Fn(&Look, &str, &Seen<T>) -> Result<Option<V>, Refusal>,
+) -> Result<Page<V>, Refusal> {
+    let mut place = start(shell, prefix, after)?;
+    let (mut items, mut left) = (Vec::new(), LOOKED_AT_MAX);
+    // One more than are shown, to know whether there are more. Whoever may not see most of them looks at many.
+    let mut chunk = (limit + 1).min(CHUNK);
+    loop {
+        let asked = chunk.min(left);
+        let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, place.as_deref(), asked).await?;
+        let last = rows.len() < asked;
+        let name = |key: &'_ str| key.get(prefix.len()..).unwrap_or_default().to_owned();
+        let views = |look: &Look| rows.iter().map(|(key, seen)| show(look, &name(key), seen)).collect();
+        let views: Vec<Option<V>> = shell.look::<_, Refusal>(views).await?;
+        left -= rows.len();
+        for ((key, _), view) in rows.into_iter().zip(views) {
+            if view.is_some() && items.len() == limit {
+                // It begins after the last that was looked at before.
+                let next = next(shell, prefix, &place.unwrap_or_default())?;
+                return Ok(Page { items, next: Some(next) });
+            }
+            items.extend(view);
+            place = Some(key);
         }
-        self.left -= 1;
-        self.before.clone_from(&self.all.after);
-        self.all.next().await
-    }
-
-    /// Shows the record that was last looked at. Gives the page when it does not fit any more: then there is a next page, and
-    /// it begins after the last that was shown.
-    ///
-    /// # Errors
-    /// When its place cannot be sealed.
-    pub fn show(&mut self, view: V) -> Result<Option<Page<V>>, Fault> {
-        if self.items.len() < self.limit {
-            self.items.push(view);
-            return Ok(None);
+        if last {
+            return Ok(Page { items, next: None });
         }
-        let place = self.before.take().unwrap_or_default();
-        let next = next(self.all.shell, &self.all.prefix, &place)?;
-        Ok(Some(Page { items: std::mem::take(&mut self.items), next: Some(next) }))
-    }
-
-    /// The page, when there is nothing more to look at.
-    ///
-    /// # Errors
-    /// When its place cannot be sealed.
-    pub fn end(self) -> Result<Page<V>, Fault> {
-        let more = self.left == 0 && !(self.all.last && self.all.chunk.is_empty());
-        let place = self.all.after.unwrap_or_default();
-        let next = if more { Some(next(self.all.shell, &self.all.prefix, &place)?) } else { None };
-        Ok(Page { items: self.items, next })
+        if left == 0 {
+            let next = next(shell, prefix, &place.unwrap_or_default())?;
+            return Ok(Page { items, next: Some(next) });
+        }
+        chunk = CHUNK;
     }
 }

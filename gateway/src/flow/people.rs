@@ -1,9 +1,10 @@
 //! What approvers do with requests: list, show, approve, deny.
 
 use super::{
+    attest::Force,
     enroll::ground,
-    locks, owners, page, queue,
-    shell::{Actor, Retry, Shell, retrying},
+    owners, page, queue,
+    shell::{Actor, Retry, Shell, readable, retrying},
     subjects::{texts, whole_of},
     views::{ApprovalDetails, Page, RequestDetails, WaitingRequests},
 };
@@ -14,6 +15,7 @@ use crate::core::{
     facts::{permit, request_facts},
     given::Labels,
     keys,
+    look::Look,
     records::{Approval, ApprovedContent, Enrollment, EnrollmentState, Lineage, LockKind, Seen},
     refusal::{Fault, Missing, Refusal},
 };
@@ -30,18 +32,17 @@ pub async fn list(
     limit: usize,
 ) -> Result<Page<RequestDetails>, Refusal> {
     let prefix = if all { keys::ENROLLMENTS } else { keys::WAITING };
-    let mut rows = page::PageBuilder::<serde_json::Value, RequestDetails>::of(shell, prefix, after, limit)?;
-    while let Some((id, _)) = rows.next().await? {
-        let seen: Option<Seen<Enrollment>> = shell.find_all(vec![keys::enrollment(&id)]).await?.pop();
+    let show = |look: &Look, id: &str, _: &Seen<serde_json::Value>| {
+        let seen = readable(look.get::<Enrollment>(&keys::enrollment(id)))?.flatten();
         let listed = seen.filter(|seen| all || seen.record.state == EnrollmentState::Waiting);
-        if let Some(seen) = listed.filter(|seen| may_see(shell, caller, &seen.record)) {
-            let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
-            if let Some(page) = rows.show(RequestDetails { taken, ..view(seen.record, rivals) })? {
-                return Ok(page);
-            }
+        match listed.filter(|seen| may_see(shell, caller, &seen.record)) {
+            Some(seen) => Ok(Some(RequestDetails { taken: taken(shell, look, &seen.record)?, ..view(seen.record) })),
+            None => Ok(None),
         }
-    }
-    Ok(rows.end()?)
+    };
+    let mut page = page::page(shell, prefix, after, limit, show).await?;
+    with_rivals(shell, &mut page.items).await?;
+    Ok(page)
 }
 
 /// Most requests that are watched: the first of those that wait.
@@ -75,20 +76,25 @@ pub async fn watch(
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
 pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestDetails, Refusal> {
-    let seen = visible(shell, caller, id).await?;
-    let (rivals, taken) = (rivals(shell, &seen.record).await?, taken(shell, &seen.record).await?);
-    Ok(RequestDetails { taken, ..view(seen.record, rivals) })
+    let looked = |look: &Look| -> Result<_, Refusal> {
+        let seen = visible(shell, look, caller, id)?;
+        Ok(RequestDetails { taken: taken(shell, look, &seen.record)?, ..view(seen.record) })
+    };
+    let mut shown = [shell.look(looked).await?];
+    with_rivals(shell, &mut shown).await?;
+    let [shown] = shown;
+    Ok(shown)
 }
 
 /// How whoever stands that has the name which a waiting request wants: approving it under that name would be refused.
-async fn taken(shell: &Shell, enrollment: &Enrollment) -> Result<Option<String>, Refusal> {
+fn taken(shell: &Shell, look: &Look, enrollment: &Enrollment) -> Result<Option<String>, Fault> {
     let waits = enrollment.state == EnrollmentState::Waiting && !enrollment.rejoin;
     let Some(name) = enrollment.wanted_name.as_ref().filter(|_| waits) else { return Ok(None) };
-    if let Some(whole) = whole_of(shell, enrollment.role, name).await? {
-        return Ok(Some(whole.state(shell.now()).to_owned()));
+    let taken = owners::of_name(look, enrollment.role, name)?.is_taken(shell.now());
+    match whole_of(look, enrollment.role, name)? {
+        Some(whole) => Ok(Some(whole.state(shell.now()).to_owned())),
+        None => Ok(taken.then(|| "kept".to_owned())),
     }
-    let taken = owners::of_name(shell, enrollment.role, name).await?.is_taken(shell.now());
-    Ok(taken.then(|| "kept".to_owned()))
 }
 
 /// Whether the caller may read a request.
@@ -113,8 +119,8 @@ pub(super) fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when it is there and not for the caller to know.
-pub(super) async fn visible(shell: &Shell, caller: &Caller, id: &str) -> Result<Seen<Enrollment>, Refusal> {
-    let seen: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
+pub(super) fn visible(shell: &Shell, look: &Look, caller: &Caller, id: &str) -> Result<Seen<Enrollment>, Refusal> {
+    let seen: Option<Seen<Enrollment>> = look.get(&keys::enrollment(id))?;
     seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound(Missing::Request))
 }
 
@@ -135,9 +141,10 @@ pub async fn approve(
     let who = caller.identity.to_string();
     let actor = Actor { who: &who, instance };
     let enrollment = retrying(|| async {
-        let records = records(shell, caller, id, asked).await?;
-        let outcome =
-            approve::approve(caller, asked, records, &shell.rules.load(), shell.now(), &shell.entropy.bytes())?;
+        let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+        let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+        let records = shell.look(|look| records(shell, &force, look, caller, (id, asked))).await?;
+        let outcome = approve::approve(caller, asked, records, &rules, shell.now(), &shell.entropy.bytes())?;
         match outcome {
             ApprovalOutcome::Done(enrollment, changes) => {
                 shell.commit(changes, &actor).await?;
@@ -153,43 +160,42 @@ pub async fn approve(
     if enrollment.state == EnrollmentState::Approved {
         shell.metrics.enrollment("approved");
     }
-    Ok(view(enrollment, vec![]))
+    Ok(view(enrollment))
 }
 
-async fn records(shell: &Shell, caller: &Caller, id: &str, asked: &Approve) -> Result<approve::ApprovalRecords, Retry> {
-    let enrollment = visible(shell, caller, id).await?;
-    let epoch = shell.get(keys::EPOCH.to_owned()).await?;
+/// All of one moment: else its own machine, admitted meanwhile, could be taken for another one that has the name.
+fn records(
+    shell: &Shell,
+    force: &Force<'_>,
+    look: &Look,
+    caller: &Caller,
+    (id, asked): (&str, &Approve),
+) -> Result<approve::ApprovalRecords, Refusal> {
+    let owner = match &asked.wish {
+        Wish::Own { owner, .. } => owners::named(look, owner.as_deref())?,
+        Wish::SameAs(_) => None,
+    };
+    let epoch = look.get(keys::EPOCH)?;
+    let enrollment = visible(shell, look, caller, id)?;
     let record = &enrollment.record;
     // When it refers to what is not there, the decision says so, and what became of the request comes before it.
     let name = match approve::name_for(record, &asked.wish) {
-        Ok(name) => owners::of_name(shell, record.role, name.as_str()).await?,
+        Ok(name) => owners::of_name(look, record.role, name.as_str())?,
         Err(_) => NameRecords::default(),
     };
-    let owner = match &asked.wish {
-        Wish::Own { owner, .. } => owners::named(shell, owner.as_deref()).await?,
-        Wish::SameAs(_) => None,
-    };
-    let mut approvers = Vec::new();
-    for approval in &record.approvals {
-        approvers.push(approver(shell, approval).await?);
-    }
-    let (ground, locks) = ground(shell, &enrollment.record).await?;
-    // All that was read is of one moment only if the request is still what it was: else its own machine, admitted meanwhile,
-    // could be taken for another one that has the name.
-    let again: Option<Seen<Enrollment>> = shell.get(keys::enrollment(id)).await?;
-    if again.map(|seen| seen.version) != Some(enrollment.version) {
-        return Err(Retry::Conflict);
-    }
+    let approvers = record.approvals.iter().map(|approval| approver(look, approval));
+    let approvers: Vec<approve::Approver> = approvers.collect::<Result<_, Fault>>()?;
+    let (ground, locks) = ground(shell, force, look, record)?;
     Ok(approve::ApprovalRecords { enrollment, name, owner, locks, ground, approvers, epoch })
 }
 
-async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approver, Fault> {
-    let subject = shell.get(keys::subject(pki::Role::Person, &approval.by)).await?;
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&approval.lineage)).await?;
+fn approver(look: &Look, approval: &Approval) -> Result<approve::Approver, Fault> {
+    let subject = look.get(&keys::subject(pki::Role::Person, &approval.by))?;
+    let lineage: Option<Seen<Lineage>> = look.get(&keys::lineage(&approval.lineage))?;
     let mut targets = vec![(LockKind::Person, approval.by.clone()), (LockKind::Lineage, approval.lineage.clone())];
     let certs = lineage.iter().flat_map(|seen| [&seen.record.current, &seen.record.pending]).flatten();
     targets.extend(certs.map(|cert| (LockKind::Key, cert.key.hex())));
-    Ok(approve::Approver { subject, locks: locks::on(shell, targets).await? })
+    Ok(approve::Approver { subject, locks: look.locks(targets)? })
 }
 
 /// Denies.
@@ -199,7 +205,7 @@ async fn approver(shell: &Shell, approval: &Approval) -> Result<approve::Approve
 pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
     retrying(|| async {
-        let seen = visible(shell, caller, id).await?;
+        let seen = shell.look(|look| visible(shell, look, caller, id)).await?;
         let changes = approve::deny(caller, &seen, reason, &shell.rules.load(), shell.now())?;
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(())
@@ -216,24 +222,26 @@ pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instan
 pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<RequestDetails, Refusal> {
     let who = caller.identity.to_string();
     let enrollment = retrying(|| async {
-        let seen = visible(shell, caller, id).await?;
+        let seen = shell.look(|look| visible(shell, look, caller, id)).await?;
         let (enrollment, changes) = approve::reopen(caller, &seen, &shell.rules.load(), shell.now())?;
         shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok(enrollment)
     })
     .await?;
-    Ok(view(enrollment, vec![]))
+    Ok(view(enrollment))
 }
 
-/// Others that wait and want the same name.
-async fn rivals(shell: &Shell, enrollment: &Enrollment) -> Result<Vec<String>, Refusal> {
-    match &enrollment.wanted_name {
-        Some(name) => Ok(queue::rivals(shell, name, &enrollment.id).await?),
-        None => Ok(vec![]),
+/// With the others that wait and want the same name.
+async fn with_rivals(shell: &Shell, requests: &mut [RequestDetails]) -> Result<(), Fault> {
+    for request in requests {
+        if let Some(name) = &request.wanted_name {
+            request.rivals = queue::rivals(shell, name, &request.id).await?;
+        }
     }
+    Ok(())
 }
 
-fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestDetails {
+fn view(enrollment: Enrollment) -> RequestDetails {
     let algorithm = pki::SubjectKey::from_spki_der(&enrollment.spki).map(|key| key.algorithm().to_string());
     RequestDetails {
         id: enrollment.id,
@@ -251,7 +259,7 @@ fn view(enrollment: Enrollment, rivals: Vec<String>) -> RequestDetails {
         expires: enrollment.expires.0,
         approvals: enrollment.approvals.into_iter().map(approval_view).collect(),
         approvals_wanted: enrollment.approvals_wanted,
-        rivals,
+        rivals: vec![],
         taken: None,
         rules: enrollment.rules,
         lifetime: enrollment.lifetime,

@@ -9,7 +9,8 @@ use crate::core::{
     audit::{Event, StandingEvent},
     change::Changes,
     keys, lock,
-    records::{CertificateEnd, Enrollment, EnrollmentState, Lineage, Lock, LockKind, Seen},
+    look::Look,
+    records::{CertificateEnd, Enrollment, EnrollmentState, Lock, LockKind, Seen},
     refusal::Fault,
     subjects,
 };
@@ -61,18 +62,18 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
 async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Vec<Seen<Enrollment>>, Fault> {
     let mut ids: BTreeSet<String> = queue::resting_on(shell, lineage).await?.into_iter().collect();
     ids.insert(enrollment.to_owned());
-    let keys = ids.iter().map(|id| keys::enrollment(id)).collect();
-    let found: Vec<Option<Seen<Enrollment>>> = shell.get_all(keys).await?;
+    let of = |look: &Look| ids.iter().map(|id| look.get(&keys::enrollment(id))).collect();
+    let found: Vec<Option<Seen<Enrollment>>> = shell.look::<_, Fault>(of).await?;
     Ok(found.into_iter().flatten().filter(|seen| seen.record.lineage.as_deref() == Some(lineage)).collect())
 }
 
-/// The lineages in which a key still stands for something: those with an unexpired certificate for it, replaced or not. What
+/// The lineages, by their ids, in which a key still stands for something: those with an unexpired certificate for it, replaced or not. What
 /// was made with the key since is of the same lineage, so a lock on the key stands for it, too. All unexpired certificates are
 /// looked through, page by page: only when somebody who may lock sets a lock on a key.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<Seen<Lineage>>, Fault> {
+pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<String>, Fault> {
     let mut ids = BTreeSet::new();
     let ca = shell.ca();
     for issuer in [Role::Machine, Role::Person].into_iter().flat_map(|role| ca.issuers(role)) {
@@ -82,16 +83,12 @@ pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<
             let rows: Vec<(String, Seen<CertificateEnd>)> = shell.scan(&prefix, Some(&after), PAGE).await?;
             let Some((last, _)) = rows.last() else { break };
             after.clone_from(last);
-            for (_, mut seen) in rows {
-                crl::completed(shell, &mut seen.record).await?;
-                if seen.record.key == *key {
-                    ids.insert(seen.record.lineage);
-                }
+            for end in crl::completed(shell, rows).await?.into_iter().filter(|end| end.key == *key) {
+                ids.insert(end.lineage);
             }
         }
     }
-    let found: Vec<Option<Seen<Lineage>>> = shell.get_all(ids.iter().map(|id| keys::lineage(id)).collect()).await?;
-    Ok(found.into_iter().flatten().filter(|seen| !seen.record.ended).collect())
+    Ok(ids.into_iter().collect())
 }
 
 /// The locks on lineages that came with a lock on a key, and go with it.

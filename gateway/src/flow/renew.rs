@@ -2,14 +2,20 @@
 
 use super::{
     admit::with_key,
-    attest::{self, Entrance, Judgement},
+    attest::{self, Entrance, Force, Judgement},
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
 use crate::{
     attest::{only_admit, prefixes},
     core::{
-        admission::Caller, evidence::Challenge, keys, proven::ProvenKey, records::UnixSecs, renew, requester::Requester,
+        admission::Caller,
+        evidence::{Challenge, Rejected},
+        keys,
+        look::Look,
+        proven::ProvenKey,
+        renew,
+        requester::Requester,
     },
 };
 
@@ -50,10 +56,6 @@ pub async fn renew(
     instance: &str,
 ) -> Result<RenewalOutcome, Retry> {
     let key = asked.key.key();
-    let pending = match &caller.lineage.record.pending {
-        Some(reference) if reference.key == key.digest() => shell.get(keys::certificate(&reference.serial)).await?,
-        _ => None,
-    };
     let shown = attest::EvidenceSubmission {
         evidence: asked.evidence,
         entrance: Entrance::Renewal,
@@ -63,21 +65,28 @@ pub async fn renew(
         source: asked.source,
         instance,
     };
-    let judged = match attest::judge(shell, &shown).await? {
+    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
+    let opened = attest::open(shell, &shown, &Force { attestors: &settings.attestors, rules: &rules, ca: &ca })?;
+    let looked = |look: &Look| -> Result<_, Rejected> {
+        let pending = match &caller.lineage.record.pending {
+            Some(reference) if reference.key == key.digest() => look.get(&keys::certificate(&reference.serial))?,
+            _ => None,
+        };
+        let caller = with_key(look, caller, &key.digest())?;
+        Ok((pending, caller, opened.ticket_spent(look)?, opened.judge(look)?))
+    };
+    let (pending, caller, ticket_spent, judged) = match shell.look(looked).await {
+        Ok(looked) => looked,
+        Err(rejected) => return Err(attest::rejected(shell, rejected, instance).await),
+    };
+    let judged = match judged {
         Judgement::Holds(judged) => *judged,
-        Judgement::Asks(challenge) => {
+        Judgement::Asks(questions) => {
             shell.metrics.renewal("challenged");
-            return Ok(RenewalOutcome::Challenge(challenge));
+            return Ok(RenewalOutcome::Challenge(opened.challenge(shell, questions)?));
         }
     };
-    let ticket_spent = match &judged.ticket {
-        Some(key) => shell.get::<UnixSecs>(key.clone()).await?.is_some(),
-        None => false,
-    };
-    let (rules, settings) = (shell.rules.load(), shell.settings.load());
-    let ca = shell.ca();
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
-    let caller = with_key(shell, caller, &key.digest()).await?;
     let (only_admit, prefixes) = (only_admit(), prefixes());
     let asked = renew::RenewalInput {
         key,

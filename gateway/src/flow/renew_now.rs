@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     shell::{Actor, Shell, readable, retrying},
-    subjects::{identity, resource, visible},
+    subjects::{Whole, identity, resource, visible},
 };
 use crate::{
     core::{
@@ -18,6 +18,7 @@ use crate::{
         change::Changes,
         facts::permit,
         keys,
+        look::Look,
         records::{Lineage, Seen, UnixSecs},
         refusal::{Fault, Missing, Refusal},
         renew_now,
@@ -89,7 +90,9 @@ async fn tell_of(shell: &Shell, written: Vec<String>) -> Result<(), Fault> {
     if lineages.is_empty() {
         return Ok(());
     }
-    for seen in shell.find_all::<Lineage>(lineages).await? {
+    let found = |look: &Look| lineages.iter().map(|key| readable(look.get::<Lineage>(key))).collect();
+    let found: Vec<Option<Option<Seen<Lineage>>>> = shell.look::<_, Fault>(found).await?;
+    for seen in found.into_iter().flatten().flatten() {
         let Lineage { role: Role::Machine, name, renewal_asked: Some(at), .. } = seen.record else { continue };
         let Ok(name) = pki::Name::parse(&name) else { continue };
         let machine = pki::Identity { domain: shell.domain.clone(), role: Role::Machine, name };
@@ -117,8 +120,10 @@ async fn tell_all(shell: &Shell) -> Result<(), Fault> {
 
 async fn named(shell: &Shell, caller: &Caller, names: &BTreeSet<String>, reason: &str) -> Result<Changes, Refusal> {
     let mut changes = Changes::new();
-    for name in names {
-        let whole = visible(shell, caller, Role::Machine, name).await.map_err(|refusal| match refusal {
+    let found = |look: &Look| Ok(names.iter().map(|name| visible(shell, look, caller, Role::Machine, name)).collect());
+    let found: Vec<Result<Whole, Refusal>> = shell.look::<_, Fault>(found).await?;
+    for (name, found) in names.iter().zip(found) {
+        let whole = found.map_err(|refusal| match refusal {
             Refusal::NotFound(_) if names.len() > 1 => Refusal::NotFound(Missing::OneOfMachines),
             other => other,
         })?;

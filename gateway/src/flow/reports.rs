@@ -6,14 +6,15 @@ use wire::limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX};
 use super::{
     asked::RunReport,
     shell::{Actor, Shell, retrying},
-    subjects::{identity, resource, whole},
+    subjects::{identity, resource, whole_of},
 };
 use crate::core::{
     admission::Caller,
     facts::permit,
     keys,
-    records::{Convergence, Run, Seen, Subject},
-    refusal::{Malformed, Missing, Refusal},
+    look::Look,
+    records::{Convergence, Run, Seen},
+    refusal::{Fault, Malformed, Missing, Refusal},
     report::remember,
 };
 
@@ -32,8 +33,11 @@ pub async fn report(
     let run = run(asked)?;
     let who = caller.identity.to_string();
     retrying(|| async {
-        let seen: Option<Seen<Subject>> = shell.get(keys::subject(Role::Machine, name)).await?;
-        let whole = whole(shell, seen.ok_or(Refusal::NotFound(Missing::Machine))?).await?;
+        let looked = |look: &Look| -> Result<_, Fault> {
+            Ok((look.get(&keys::convergence(name))?, whole_of(look, Role::Machine, name)?))
+        };
+        let (before, whole): (Option<Seen<Convergence>>, _) = shell.look(looked).await?;
+        let whole = whole.ok_or(Refusal::NotFound(Missing::Machine))?;
         let (rules, now) = (shell.rules.load(), shell.now());
         let resource = resource(shell, &whole);
         let grant = match permit(&rules, caller, policy::Action::Report, resource.clone(), now) {
@@ -44,7 +48,6 @@ pub async fn report(
                 return Err(if seen { denied } else { Refusal::NotFound(Missing::Machine) }.into());
             }
         };
-        let before: Option<Seen<Convergence>> = shell.get(keys::convergence(name)).await?;
         let convergence = Convergence { run: run.clone(), by: who.clone(), at: now.into() };
         let subject = identity(shell, &whole.subject.record)?.to_string();
         if let Some(changes) = remember(&whole.subject, before.as_ref(), &convergence, subject, grant.rules()) {

@@ -1,11 +1,11 @@
 //! Whoever asks by the certificate of their connection, and the locks on all that stands behind it.
 
-use super::{locks, shell::Shell};
 use crate::core::{
     admission::lock_kind,
     evidence::RestsOn,
     keys,
     lock::Target,
+    look::Look,
     records::{Certificate, Lineage, LockKind, Seen},
     refusal::{Fault, Refusal},
     requester::Requester,
@@ -15,17 +15,17 @@ use crate::core::{
 ///
 /// # Errors
 /// [`Refusal::Locked`].
-pub(super) async fn cleared(shell: &Shell, requester: &Requester) -> Result<Vec<Target>, Refusal> {
-    let targets = behind(shell, requester).await?;
+pub(super) fn cleared(look: &Look, requester: &Requester) -> Result<Vec<Target>, Refusal> {
+    let targets = behind(look, requester)?;
     if !targets.is_empty() {
         let rests_on = RestsOn { own: targets.clone(), targets: targets.clone() };
-        rests_on.clear(&locks::on(shell, targets.clone()).await?)?;
+        rests_on.clear(&look.locks(targets.clone())?)?;
     }
     Ok(targets)
 }
 
 /// The key of the certificate; of one of ours also the name in it, the lineage, and the name that this has by now.
-async fn behind(shell: &Shell, requester: &Requester) -> Result<Vec<Target>, Fault> {
+fn behind(look: &Look, requester: &Requester) -> Result<Vec<Target>, Fault> {
     let peer = match requester {
         Requester::Nobody => return Ok(vec![]),
         Requester::Foreign(peer) => return Ok(vec![(LockKind::Key, peer.key.hex())]),
@@ -33,9 +33,9 @@ async fn behind(shell: &Shell, requester: &Requester) -> Result<Vec<Target>, Fau
     };
     let kind = lock_kind(peer.identity.role);
     let mut targets = vec![(LockKind::Key, peer.key.hex()), (kind, peer.identity.name.to_string())];
-    let certificate: Option<Seen<Certificate>> = shell.get(keys::certificate(&peer.serial)).await?;
+    let certificate: Option<Seen<Certificate>> = look.get(&keys::certificate(&peer.serial))?;
     if let Some(Seen { record: Certificate { lineage, .. }, .. }) = certificate {
-        let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(&lineage)).await?;
+        let seen: Option<Seen<Lineage>> = look.get(&keys::lineage(&lineage))?;
         targets.extend(seen.map(|seen| (kind, seen.record.name)));
         targets.push((LockKind::Lineage, lineage));
     }

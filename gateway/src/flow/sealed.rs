@@ -5,7 +5,7 @@ use super::{
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{admission::Caller, keys, proven::ProvenKey, sealed};
+use crate::core::{admission::Caller, keys, look::Look, proven::ProvenKey, refusal::Fault, sealed};
 
 /// Issues it to a machine that was admitted.
 ///
@@ -13,13 +13,16 @@ use crate::core::{admission::Caller, keys, proven::ProvenKey, sealed};
 /// Why not. A conflict is the caller's to retry, with a fresh admission.
 pub async fn sealed(shell: &Shell, caller: &Caller, key: &ProvenKey, instance: &str) -> Result<Issued, Retry> {
     let key = key.key().clone();
-    let known = match sealed::made_before(caller, &key) {
-        Some(serial) => shell.get(keys::certificate(&serial)).await?,
-        None => None,
+    let looked = |look: &Look| -> Result<_, Fault> {
+        let known = match sealed::made_before(caller, &key) {
+            Some(serial) => look.get(&keys::certificate(&serial))?,
+            None => None,
+        };
+        Ok((known, with_key(look, caller, &key.digest())?))
     };
+    let (known, caller) = shell.look(looked).await?;
     let (ca, settings) = (shell.ca(), shell.settings.load());
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
-    let caller = with_key(shell, caller, &key.digest()).await?;
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {
         sealed::SealedVerdict::Known(certificate) => {
             Ok(issue::issued(shell, certificate.lineage.clone(), *certificate)?)

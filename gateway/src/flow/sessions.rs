@@ -18,6 +18,7 @@ use crate::{
         change::Changes,
         event_cursor::EventCursor,
         facts::permit,
+        look::Look,
         refusal::{Conflict, Fault, Malformed, Missing, Refusal},
         session::EndReason,
     },
@@ -79,17 +80,20 @@ impl Filter {
 }
 
 /// Whether the caller may know of a session: it is theirs, or they may see the machine or everything.
-async fn may_read(shell: &Shell, caller: &Caller, session: &Session) -> Result<bool, Fault> {
+fn may_read(shell: &Shell, look: &Look, caller: &Caller, session: &Session) -> Result<bool, Fault> {
     if session.about().caller.identity == caller.identity {
         return Ok(true);
     }
-    let machine = machine(shell, session).await?;
+    let machine = machine(look, session)?;
     Ok(machine.is_some_and(|whole| may_see(shell, caller, &whole)) || may_see_all(shell, caller))
 }
 
-async fn machine(shell: &Shell, session: &Session) -> Result<Option<Whole>, Fault> {
-    whole_of(shell, Role::Machine, session.about().machine.name.as_str()).await
+fn machine(look: &Look, session: &Session) -> Result<Option<Whole>, Fault> {
+    whole_of(look, Role::Machine, session.about().machine.name.as_str())
 }
+
+/// Sessions asked about together.
+const AT_ONCE: usize = 256;
 
 /// A place in the listing, which stands also when the session there has ended: when it began, and its id.
 fn place(session: &Session) -> (u64, &str) {
@@ -122,17 +126,18 @@ pub async fn list(
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     let mut items: Vec<SessionDetails> = Vec::new();
     let mut last = String::new();
-    for session in found {
-        if !may_read(shell, caller, &session).await? {
-            continue;
+    for some in found.chunks(AT_ONCE) {
+        let readable = |look: &Look| some.iter().map(|session| may_read(shell, look, caller, session)).collect();
+        let readable: Vec<bool> = shell.look::<_, Fault>(readable).await?;
+        for (session, _) in some.iter().zip(readable).filter(|(_, readable)| *readable) {
+            // One more than fits: there is a next page, and it begins after the last that was shown.
+            if items.len() == limit {
+                return Ok(Page { items, next: Some(page::next(shell, LISTING, &last)?) });
+            }
+            let (started, id) = place(session);
+            last = format!("{started}-{id}");
+            items.push(view(session));
         }
-        // One more than fits: there is a next page, and it begins after the last that was shown.
-        if items.len() == limit {
-            return Ok(Page { items, next: Some(page::next(shell, LISTING, &last)?) });
-        }
-        let (started, id) = place(&session);
-        last = format!("{started}-{id}");
-        items.push(view(&session));
     }
     Ok(Page { items, next: None })
 }
@@ -148,7 +153,8 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<SessionDet
 async fn found(shell: &Shell, caller: &Caller, id: &str) -> Result<Arc<Session>, Refusal> {
     let absent = Refusal::NotFound(Missing::Session);
     let session = shell.sessions.get(id).ok_or_else(|| absent.clone())?;
-    if may_read(shell, caller, &session).await? { Ok(session) } else { Err(absent) }
+    let readable = shell.look(|look| may_read(shell, look, caller, &session)).await?;
+    if readable { Ok(session) } else { Err(absent) }
 }
 
 /// Ends a session: one's own, or one to a machine that the caller may lock.
@@ -159,7 +165,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     let session = found(shell, caller, id).await?;
     let mut rules = vec![];
     if session.about().caller.identity != caller.identity {
-        let resource = match machine(shell, &session).await? {
+        let resource = match shell.look(|look| machine(look, &session)).await? {
             Some(whole) => resource(shell, &whole),
             None => policy::Resource::Gateway,
         };
@@ -205,16 +211,19 @@ pub async fn events(
         // Who is told of a gap does not wait for more.
         let over = gap || tokio::time::timeout_at(end, shell.sessions.news(after)).await.is_err();
         let mut items = Vec::new();
-        for happened in shell.sessions.since(after) {
-            after = happened.number;
-            if may_read(shell, caller, &happened.session).await? {
+        let happened = shell.sessions.since(after);
+        for some in happened.chunks(AT_ONCE) {
+            let readable = |look: &Look| some.iter().map(|one| may_read(shell, look, caller, &one.session)).collect();
+            let readable: Vec<bool> = shell.look::<_, Fault>(readable).await?;
+            for (happened, readable) in some.iter().zip(readable) {
+                after = happened.number;
                 let (number, cursor) = place(happened.number);
-                items.push(SessionEvent {
+                items.extend(readable.then(|| SessionEvent {
                     number,
                     cursor,
                     event: if happened.ended { "closed" } else { "opened" },
                     session: view(&happened.session),
-                });
+                }));
             }
         }
         if over || !items.is_empty() {
@@ -253,25 +262,32 @@ pub async fn recheck(shell: &Shell) -> Rechecked {
 /// The same for some of them.
 pub(super) async fn recheck_of(shell: &Shell, selector: &SessionSelector) -> Rechecked {
     let mut rechecked = Rechecked::default();
-    for session in shell.sessions.find(selector) {
-        match allowed(shell, &session).await {
-            Ok(true) => {}
-            Ok(false) => rechecked.ended += usize::from(session.cut(EndReason::Policy)),
-            Err(Fault::Unavailable { .. }) => rechecked.later += 1,
-            Err(fault) => {
-                let cut = usize::from(session.cut(EndReason::Policy));
-                rechecked.unasked.get_or_insert((0, fault)).0 += cut;
+    for some in shell.sessions.find(selector).chunks(AT_ONCE) {
+        let asked = |look: &Look| Ok(some.iter().map(|session| allowed(shell, look, session)).collect());
+        let answers: Vec<Result<bool, Fault>> = match shell.look::<_, Fault>(asked).await {
+            Ok(answers) => answers,
+            Err(fault) => some.iter().map(|_| Err(fault.clone())).collect(),
+        };
+        for (session, answer) in some.iter().zip(answers) {
+            match answer {
+                Ok(true) => {}
+                Ok(false) => rechecked.ended += usize::from(session.cut(EndReason::Policy)),
+                Err(Fault::Unavailable { .. }) => rechecked.later += 1,
+                Err(fault) => {
+                    let cut = usize::from(session.cut(EndReason::Policy));
+                    rechecked.unasked.get_or_insert((0, fault)).0 += cut;
+                }
             }
         }
     }
     rechecked
 }
 
-async fn allowed(shell: &Shell, session: &Session) -> Result<bool, Fault> {
+fn allowed(shell: &Shell, look: &Look, session: &Session) -> Result<bool, Fault> {
     let about = session.about();
     let party = &about.caller;
-    let Some(machine) = machine(shell, session).await? else { return Ok(false) };
-    let caller = whole_of(shell, party.identity.role, party.identity.name.as_str()).await?;
+    let caller = whole_of(look, party.identity.role, party.identity.name.as_str())?;
+    let Some(machine) = machine(look, session)? else { return Ok(false) };
     let Some(caller) = caller.and_then(|whole| whole.into_caller(party.identity.clone(), party.key)) else {
         return Ok(false);
     };

@@ -18,9 +18,12 @@ use crate::core::{
     admission::Caller,
     audit::Event,
     change::Changes,
+    enroll::NameRecords,
     facts::permit,
     given::{Groups, Labels, known_owner},
-    keys, name,
+    keys,
+    look::Look,
+    name,
     records::{KeptName, Owner, Seen, Subject},
     refusal::{Conflict, Either, Fault, Malformed, Refusal},
     renew_now, subjects,
@@ -40,7 +43,7 @@ pub async fn machine(
     if asked.owner.is_some() && asked.no_owner {
         return Err(Refusal::Malformed(Malformed::Either(Either::OwnerOrNone)));
     }
-    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    let owner = shell.look(|look| owners::named(look, asked.owner.as_deref())).await?;
     change(shell, caller, (Role::Machine, name), instance, |subject| {
         if let Some(new) = &asked.name {
             subject.renaming = Some(renaming(subject, new)?);
@@ -75,18 +78,17 @@ fn renaming(subject: &Subject, new: &str) -> Result<String, Refusal> {
 
 /// What renaming changes beside the subject: the new name is kept for it, and it is asked to renew. While a lock stands against
 /// it, by whichever name, it keeps the name that the lock has.
-async fn rename(
+fn rename(
     shell: &Shell,
     changes: &mut Changes,
     before: &Whole,
-    new: &str,
+    (new, records): (&str, NameRecords),
     rules: &[String],
 ) -> Result<(), Refusal> {
     let subject = &before.subject.record;
     if before.is_locked() {
         return Err(Refusal::Conflict(Conflict::RenameLocked(subject.name.clone())));
     }
-    let records = owners::of_name(shell, subject.role, new).await?;
     records.locks.refuse()?;
     if records.is_taken(shell.now()) {
         return Err(Refusal::NameTaken { name: new.to_owned() });
@@ -134,25 +136,34 @@ async fn change(
     let who = caller.identity.to_string();
     let (after, version) = retrying(|| async {
         let mut version = None;
-        let before = visible(shell, caller, role, name).await?;
-        may(shell, caller, &before)?;
-        let mut subject = before.subject.record.clone();
-        how(&mut subject)?;
-        let after = whole(shell, Seen { record: subject.clone(), version: before.subject.version }).await?;
-        let becomes = subject.renaming.clone().filter(|_| before.subject.record.renaming.is_none());
+        let looked = |look: &Look| -> Result<_, Refusal> {
+            // With what takes a right away, so that of two who take it from each other one looks again.
+            let epoch = look.get(keys::EPOCH)?;
+            let before = visible(shell, look, caller, role, name)?;
+            may(shell, caller, &before)?;
+            let mut subject = before.subject.record.clone();
+            how(&mut subject)?;
+            let after = whole(look, Seen { record: subject, version: before.subject.version })?;
+            let becomes = &after.subject.record.renaming;
+            let becomes = match becomes.as_ref().filter(|_| before.subject.record.renaming.is_none()) {
+                Some(name) => Some((name.clone(), owners::of_name(look, role, name)?)),
+                None => None,
+            };
+            Ok((epoch, before, after, becomes))
+        };
+        let (epoch, before, after, becomes) = shell.look(looked).await?;
+        let subject = after.subject.record.clone();
         let rules = may_make(shell, caller, &after)?;
         if role == Role::Person {
             departure::not_the_last(shell, &before.subject.record, Some(&subject)).await?;
         }
         let identity = identity(shell, &subject)?.to_string();
         let mut changes = Changes::new();
-        if let Some(name) = &becomes {
-            rename(shell, &mut changes, &before, name, &rules).await?;
+        if let Some((name, records)) = becomes {
+            rename(shell, &mut changes, &before, (&name, records), &rules)?;
         }
         write(&mut changes, &before.subject, identity, rules, |record| *record = subject.clone());
         if !changes.is_empty() {
-            // With what takes a right away, so that of two who take it from each other one looks again.
-            let epoch = shell.get(keys::EPOCH.to_owned()).await?;
             crate::core::lock::bump(&mut changes, &epoch);
             // Labels, owners and groups decide who reaches what.
             version = Some(shell.commit(changes, &Actor { who: &who, instance }).await?);
@@ -163,7 +174,8 @@ async fn change(
     if let Some(version) = version {
         shell.enforcer.passed(version).await;
     }
-    Ok(Correction { subject: view(shell, after).await?, warnings: vec![] })
+    let subject = shell.look(|look| view(shell, look, after.clone())).await?;
+    Ok(Correction { subject, warnings: vec![] })
 }
 
 fn may(shell: &Shell, caller: &Caller, whole: &Whole) -> Result<Vec<String>, Refusal> {

@@ -14,13 +14,13 @@ use crate::{
     core::{
         audit::AuditRecord,
         change::{Changes, Expectation, RecordWrite},
-        keys,
-        kinds::{self, Stored},
+        keys, kinds, look,
         places::Places,
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
         replica::{Replica, RunId},
+        stored::Stored,
         timekeeping::CountedTime,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
@@ -266,7 +266,7 @@ impl Shell {
         }
     }
 
-    /// Reads one record.
+    /// Reads one record. Whatever needs more than one asks for them by [`Shell::look`].
     ///
     /// # Errors
     /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
@@ -274,58 +274,6 @@ impl Shell {
         let keys = [store::Key::from(key)];
         let mut entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
         entries.pop().flatten().map(|entry| self.parse(&keys[0], &entry)).transpose()
-    }
-
-    /// Reads records of several kinds from one moment; take them apart with [`Read::take`].
-    ///
-    /// # Errors
-    /// [`Fault::Read`] when the store fails.
-    pub async fn read(&self, keys: Vec<String>) -> Result<Read<'_>, Fault> {
-        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        Ok(Read { rows: keys.into_iter().zip(entries).collect(), damaged: &self.damaged })
-    }
-
-    /// Reads records of one kind, those that exist.
-    ///
-    /// # Errors
-    /// As [`Shell::get`].
-    pub async fn get_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<T>>>, Fault> {
-        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        keys.iter().zip(entries).map(|(key, entry)| entry.map(|entry| self.parse(key, &entry)).transpose()).collect()
-    }
-
-    /// Reads the bytes of records of any kind, from one moment, each of which reads as what its kind is.
-    ///
-    /// # Errors
-    /// As [`Shell::get`].
-    pub async fn get_bytes(&self, keys: Vec<String>) -> Result<Vec<Option<Seen<Vec<u8>>>>, Fault> {
-        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        let bytes = |(key, entry): (&store::Key, Option<store::Entry>)| {
-            let Some(entry) = entry else { return Ok(None) };
-            let damage = entry.damage.clone().or_else(|| kinds::damage(key.to_string().as_bytes(), &entry.value));
-            match damage {
-                None => Ok(Some(Seen { record: entry.value, version: entry.version })),
-                Some(why) => {
-                    let fault = Fault::Record(format!("{key}: {why}"));
-                    self.damaged.note(&key.to_string(), &fault);
-                    Err(fault)
-                }
-            }
-        };
-        keys.iter().zip(entries).map(bytes).collect()
-    }
-
-    /// The same for lists: one that does not read as a `T` is left out, as by [`Shell::scan`].
-    ///
-    /// # Errors
-    /// [`Fault::Read`] when the store fails.
-    pub async fn find_all<T: Stored>(&self, keys: Vec<String>) -> Result<Vec<Seen<T>>, Fault> {
-        let keys: Vec<store::Key> = keys.into_iter().map(store::Key::from).collect();
-        let entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        Ok(keys.iter().zip(entries).filter_map(|(key, entry)| self.parse(key, &entry?).ok()).collect())
     }
 
     /// Scans records under a prefix, ascending, after a key. One that does not read as a `T` is left out, and named in log
@@ -510,25 +458,6 @@ fn log(record: &AuditRecord) {
     );
 }
 
-/// Records read together, in the order in which they were asked for.
-pub struct Read<'a> {
-    rows: std::collections::VecDeque<(store::Key, Option<store::Entry>)>,
-    damaged: &'a DamagedRecords,
-}
-
-impl Read<'_> {
-    /// The next record, if it exists.
-    ///
-    /// # Errors
-    /// [`Fault::Record`] when it makes no sense.
-    pub fn take<T: Stored>(&mut self) -> Result<Option<Seen<T>>, Fault> {
-        match self.rows.pop_front() {
-            Some((key, Some(entry))) => parse(self.damaged, &key, &entry).map(Some),
-            Some((_, None)) | None => Ok(None),
-        }
-    }
-}
-
 /// Runs a sequence again while others win the race for its records.
 ///
 /// # Errors
@@ -548,19 +477,18 @@ where
     Err(Fault::Contention.into())
 }
 
-/// What an entry holds, or what stands for it when it cannot be read: the one place where that is decided.
+/// What an entry holds. Damage is noted on the way.
 fn parse<T: Stored>(damaged: &DamagedRecords, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
-    let read = match &entry.damage {
-        None => serde_json::from_slice(&entry.value).map_err(|error| error.to_string()),
+    let value = match &entry.damage {
+        None => Ok(entry.value.as_slice()),
         Some(why) => Err(why.clone()),
     };
-    let record = read.or_else(|why| {
-        let fault = Fault::Record(format!("{key}: {why}"));
-        let instead = T::unreadable(&key.to_string());
-        damaged.note(&key.to_string(), &fault);
-        instead.ok_or(fault)
-    })?;
-    Ok(Seen { record, version: entry.version })
+    let key = key.to_string();
+    let (seen, damage) = look::read(&key, entry.version, value);
+    if let Some(fault) = &damage {
+        damaged.note(&key, fault);
+    }
+    seen.ok_or_else(|| damage.unwrap_or(Fault::Record(key)))
 }
 
 /// Leaves out what hangs on a damaged record, for lists; other faults stay.

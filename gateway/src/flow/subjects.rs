@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pki::{KeyDigest, Role};
 
 use super::{
-    locate, locks, owners,
+    locate, owners,
     shell::Shell,
     views::{LockDetails, SubjectDetails, TunnelDetails},
 };
@@ -14,12 +14,14 @@ use crate::core::{
     facts::{machine_facts, permit, person_facts},
     keys,
     lock::Locks,
+    look::Look,
     name,
     records::{CertRef, Claim, Convergence, Lineage, Lock, LockKind, Owner, Seen, Subject},
     refusal::{Fault, Missing, Refusal},
 };
 
 /// Subject, lineage and locks of one machine or person.
+#[derive(Clone)]
 pub(super) struct Whole {
     pub(super) subject: Seen<Subject>,
     pub(super) lineage: Option<Seen<Lineage>>,
@@ -70,9 +72,10 @@ impl Whole {
 }
 
 /// One machine or person, if there is one of that name.
-pub(super) async fn whole_of(shell: &Shell, role: Role, name: &str) -> Result<Option<Whole>, Fault> {
-    match shell.get(keys::subject(role, name)).await? {
-        Some(seen) => whole(shell, seen).await.map(Some),
+pub(super) fn whole_of(look: &Look, role: Role, name: &str) -> Result<Option<Whole>, Fault> {
+    look.expect([keys::lock(lock_kind(role), name)]);
+    match look.get(&keys::subject(role, name))? {
+        Some(seen) => whole(look, seen).map(Some),
         None => Ok(None),
     }
 }
@@ -85,9 +88,9 @@ pub(super) fn may_see(shell: &Shell, caller: &Caller, whole: &Whole) -> bool {
 /// All of one machine or person.
 ///
 /// # Errors
-/// When the store fails.
-pub(super) async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole, Fault> {
-    let lineage: Option<Seen<Lineage>> = shell.get(keys::lineage(&subject.record.lineage)).await?;
+/// [`Fault::Record`] when a record makes no sense.
+pub(super) fn whole(look: &Look, subject: Seen<Subject>) -> Result<Whole, Fault> {
+    let lineage: Option<Seen<Lineage>> = look.get(&keys::lineage(&subject.record.lineage))?;
     let mut targets = vec![
         (lock_kind(subject.record.role), subject.record.name.clone()),
         (LockKind::Lineage, subject.record.lineage.clone()),
@@ -96,8 +99,7 @@ pub(super) async fn whole(shell: &Shell, subject: Seen<Subject>) -> Result<Whole
         let certs = [&seen.record.current, &seen.record.pending];
         targets.extend(certs.into_iter().flatten().map(|cert| (LockKind::Key, cert.key.hex())));
     }
-    let locks = locks::on(shell, targets).await?;
-    let owner = owners::person(shell, &subject.record).await?;
+    let (locks, owner) = (look.locks(targets)?, owners::person(look, &subject.record)?);
     Ok(Whole { subject, lineage, owner, locks })
 }
 
@@ -122,9 +124,9 @@ pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
-pub(super) async fn visible(shell: &Shell, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
+pub(super) fn visible(shell: &Shell, look: &Look, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
     let what = if role == Role::Person { Missing::Person } else { Missing::Machine };
-    let whole = whole_of(shell, role, name).await?.ok_or(Refusal::NotFound(what))?;
+    let whole = whole_of(look, role, name)?.ok_or(Refusal::NotFound(what))?;
     if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
 }
 
@@ -140,8 +142,8 @@ pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity
 /// It, as callers are shown it.
 ///
 /// # Errors
-/// When the store fails.
-pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, Fault> {
+/// [`Fault::Record`] when a record makes no sense.
+pub(super) fn view(shell: &Shell, look: &Look, whole: Whole) -> Result<SubjectDetails, Fault> {
     let state = whole.state(shell.now());
     let newest = whole.newest().cloned();
     let Whole { subject, lineage, owner, locks } = whole;
@@ -149,13 +151,13 @@ pub(super) async fn view(shell: &Shell, whole: Whole) -> Result<SubjectDetails, 
     let is = |named: &Owner| owner.is_some_and(|person| named.is(&person.record));
     let owner_gone = subject.owner.as_ref().is_some_and(|named| !is(named));
     let convergence: Option<Seen<Convergence>> = match subject.role {
-        Role::Machine => shell.get(keys::convergence(&subject.name)).await?,
+        Role::Machine => look.get(&keys::convergence(&subject.name))?,
         Role::Person | Role::Gateway => None,
     };
     let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
     let pending = lineage.as_ref().and_then(|seen| seen.record.pending.as_ref());
     let tunnel = match (subject.role, identity(shell, &subject)) {
-        (Role::Machine, Ok(machine)) => locate::details(shell, &machine).await?,
+        (Role::Machine, Ok(machine)) => locate::details(shell, look, &machine)?,
         (Role::Machine, Err(_)) | (Role::Person | Role::Gateway, _) => None,
     };
     let last_seen = last_seen(shell, &subject, tunnel.as_ref(), lineage.as_ref().map(|seen| &seen.record));

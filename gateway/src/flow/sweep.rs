@@ -13,12 +13,12 @@ use crate::core::{
     audit::{AuditRecord, Event},
     change::Changes,
     keys,
-    kinds::Stored,
     records::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
         UnixSecs,
     },
     refusal::{Fault, Refusal},
+    stored::Stored,
     subjects,
     timekeeping::Deletes,
 };

@@ -8,7 +8,7 @@ use super::{
     asked::TokenWish,
     owners, page,
     shell::{Actor, Shell, retrying},
-    subjects::{self, whole_of},
+    subjects::{self, Whole, whole_of},
     views::{MadeToken, Page, TokenDetails},
 };
 use crate::core::{
@@ -17,7 +17,9 @@ use crate::core::{
     change::Changes,
     facts::permit,
     given::{Groups, Labels, known_owner},
-    keys, lock, name,
+    keys, lock,
+    look::Look,
+    name,
     records::{Owner, Seen, Token},
     refusal::{Fault, Malformed, Missing, Refusal},
     token::{self, Maker},
@@ -46,7 +48,7 @@ pub async fn create(shell: &Shell, caller: &Caller, asked: &TokenWish, instance:
 /// # Errors
 /// [`Refusal::Malformed`] when the wishes make no sense, [`Refusal::Denied`] when a person may not give that.
 pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_>) -> Result<MadeToken, Refusal> {
-    let owner = owners::named(shell, asked.owner.as_deref()).await?;
+    let owner = shell.look(|look| owners::named(look, asked.owner.as_deref())).await?;
     let record = record(shell, asked, owner, by)?;
     let rules = match by {
         By::Gateway => vec![],
@@ -79,18 +81,15 @@ pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_
 /// they may not see.
 async fn taken(shell: &Shell, record: &Token, by: By<'_>) -> Result<Vec<String>, Fault> {
     let By::Person(caller) = by else { return Ok(vec![]) };
-    let mut warnings = Vec::new();
-    for name in record.names.iter().filter(|name| !name.contains('*')) {
-        if let Some(whole) =
-            whole_of(shell, record.role, name).await?.filter(|whole| subjects::may_see(shell, caller, whole))
-        {
-            let (role, name) = (record.role.as_str(), &whole.subject.record.name);
-            warnings.push(format!(
-                "a {role} `{name}` is there already: nobody else joins by that name before that one is removed"
-            ));
-        }
-    }
-    Ok(warnings)
+    let names = || record.names.iter().filter(|name| !name.contains('*'));
+    let found = |look: &Look| names().map(|name| whole_of(look, record.role, name)).collect();
+    let found: Vec<Option<Whole>> = shell.look::<_, Fault>(found).await?;
+    let seen = found.into_iter().flatten().filter(|whole| subjects::may_see(shell, caller, whole));
+    let warning = |whole: Whole| {
+        let (role, name) = (record.role.as_str(), &whole.subject.record.name);
+        format!("a {role} `{name}` is there already: nobody else joins by that name before that one is removed")
+    };
+    Ok(seen.map(warning).collect())
 }
 
 /// A warning for each group that no rule of the policy names: perhaps it was mistyped, and gives nothing.
@@ -160,10 +159,10 @@ fn record(shell: &Shell, asked: &TokenWish, owner: Option<Owner>, by: By<'_>) ->
 /// How whoever made a token stands now: it is worth what they could still give.
 ///
 /// # Errors
-/// When the store fails.
-pub(super) async fn maker(shell: &Shell, token: &Token) -> Result<Maker, Fault> {
+/// [`Fault::Record`] when a record of theirs makes no sense.
+pub(super) fn maker(shell: &Shell, look: &Look, token: &Token) -> Result<Maker, Fault> {
     let whole = match &token.maker {
-        Some(_) => whole_of(shell, Role::Person, &token.by).await?,
+        Some(_) => whole_of(look, Role::Person, &token.by)?,
         None => None,
     };
     let person = whole.as_ref().map(|whole| &whole.subject.record);
@@ -192,16 +191,14 @@ pub async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<TokenDetails>, Refusal> {
-    let mut rows = page::PageBuilder::<Token, TokenDetails>::of(shell, keys::TOKENS, after, limit)?;
-    while let Some((_, seen)) = rows.next().await? {
-        if may_see(shell, caller, &seen.record) {
-            let maker = maker(shell, &seen.record).await?;
-            if let Some(page) = rows.show(view(seen.record, maker, shell.now()))? {
-                return Ok(page);
-            }
+    let show = |look: &Look, _: &str, seen: &Seen<Token>| {
+        if !may_see(shell, caller, &seen.record) {
+            return Ok(None);
         }
-    }
-    Ok(rows.end()?)
+        let maker = maker(shell, look, &seen.record)?;
+        Ok(Some(view(seen.record.clone(), maker, shell.now())))
+    };
+    page::page(shell, keys::TOKENS, after, limit, show).await
 }
 
 fn view(record: Token, maker: Maker, now: UnixTime) -> TokenDetails {
@@ -229,7 +226,8 @@ fn view(record: Token, maker: Maker, now: UnixTime) -> TokenDetails {
 pub async fn revoke(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
     retrying(|| async {
-        let seen: Option<Seen<Token>> = shell.get(keys::token(id)).await?;
+        let looked = |look: &Look| -> Result<_, Refusal> { Ok((look.get(&keys::token(id))?, look.get(keys::EPOCH)?)) };
+        let (seen, epoch): (Option<Seen<Token>>, lock::Epoch) = shell.look(looked).await?;
         let seen = seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound(Missing::Token))?;
         let resource = policy::Resource::Token(token::facts(&seen.record));
         let grant = permit(&shell.rules.load(), caller, policy::Action::Administer, resource, shell.now())?;
@@ -238,7 +236,6 @@ pub async fn revoke(shell: &Shell, caller: &Caller, id: &str, instance: &str) ->
         }
         let mut record = seen.record.clone();
         record.revoked = true;
-        let epoch = shell.get(keys::EPOCH.to_owned()).await?;
         let mut changes = Changes::new();
         lock::bump(&mut changes, &epoch);
         changes.update(keys::token(id), &seen, &record);

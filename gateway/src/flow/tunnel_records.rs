@@ -108,11 +108,10 @@ impl From<CommitError> for WriteError {
 
 /// Writes down where the tunnels of these machines are, as far as that is for this gateway to say.
 async fn write(shell: &Shell, lease: LeaseId, machines: &[Identity]) -> Result<(), WriteError> {
-    let mut read = shell.read(machines.iter().map(key).collect()).await?;
+    let found = records(shell, machines).await?;
     let (mut batch, mut written) = (Batch::default(), Vec::new());
-    for machine in machines {
+    for (machine, seen) in machines.iter().zip(found) {
         // A damaged one is written over.
-        let seen = readable(read.take::<TunnelRecord>())?;
         let held = shell.tunnels.held(machine);
         let stands = seen.as_ref().and_then(Option::as_ref);
         let change = record_change(&shell.replica.name, stands, held.as_ref().map(|held| held.after));
@@ -184,9 +183,8 @@ pub(super) async fn end_overtaken(shell: &Arc<Shell>, commits: &[(Version, Vec<K
 /// When the store fails.
 pub(super) async fn end_older(shell: &Arc<Shell>, machines: &[Identity]) -> Result<(), Fault> {
     for some in machines.chunks(AT_ONCE) {
-        let mut read = shell.read(some.iter().map(key).collect()).await?;
-        for machine in some {
-            let Some(seen) = readable(read.take::<TunnelRecord>())?.flatten() else { continue };
+        for (machine, seen) in some.iter().zip(records(shell, some).await?) {
+            let Some(seen) = seen.flatten() else { continue };
             let held = shell.tunnels.held(machine);
             if let Some(held) = held.filter(|held| is_newer(&shell.replica.name, &seen, held.after)) {
                 end(shell, held.tunnel, seen);
@@ -194,6 +192,11 @@ pub(super) async fn end_older(shell: &Arc<Shell>, machines: &[Identity]) -> Resu
         }
     }
     Ok(())
+}
+
+/// The records of these machines, nothing for one that is damaged.
+async fn records(shell: &Shell, machines: &[Identity]) -> Result<Vec<Option<Option<Seen<TunnelRecord>>>>, Fault> {
+    shell.look(|look| machines.iter().map(|machine| readable(look.get(&key(machine)))).collect()).await
 }
 
 fn end(shell: &Arc<Shell>, older: Arc<Tunnel>, newer: Seen<TunnelRecord>) {

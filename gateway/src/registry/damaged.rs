@@ -1,5 +1,5 @@
 //! Records that do not read as what they should be: each is named once in the log, and counted. What a kind of record is taken for
-//! then, [`Stored::unreadable`](crate::core::kinds::Stored::unreadable) says.
+//! then, [`Stored::unreadable`](crate::core::stored::Stored::unreadable) says.
 
 use std::{
     collections::BTreeSet,

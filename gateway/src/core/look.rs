@@ -1,0 +1,187 @@
+//! Looking things up without doing it. A decision asks a [`Look`] for whatever it needs, as if all of it were at hand. What was not
+//! looked up yet is as good as absent, and is remembered as missed: whoever holds the look reads all of that at once and asks the
+//! decision again, until it misses nothing. So the number of reads is the length of the longest chain, in which one record names the
+//! next, and never the number of records.
+//!
+//! What comes of a decision that missed something counts for nothing, an error included.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::{
+    evidence::{Document, DocumentSource},
+    keys,
+    lock::{Locks, Target},
+    records::{Lock, Seen},
+    refusal::Fault,
+    stored::Stored,
+};
+
+/// What stands under a key: the bytes, or why they are not what was written.
+pub type RawRecord = Seen<Result<Vec<u8>, String>>;
+
+/// What was looked up so far, and what was missed.
+#[derive(Debug, Default)]
+pub struct Look {
+    records: BTreeMap<String, Option<RawRecord>>,
+    filled: BTreeMap<String, bool>,
+    documents: BTreeMap<DocumentSource, Option<Document>>,
+    missed: RefCell<Missed>,
+    damaged: RefCell<Vec<(String, Fault)>>,
+}
+
+/// What was asked for and not looked up yet.
+#[derive(Debug, Default)]
+pub struct Missed {
+    /// Records, by their keys.
+    pub records: BTreeSet<String>,
+    /// Prefixes of which it was asked whether anything stands under them.
+    pub prefixes: BTreeSet<String>,
+    /// Documents.
+    pub documents: BTreeSet<DocumentSource>,
+}
+
+impl Missed {
+    /// Whether nothing was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.prefixes.is_empty() && self.documents.is_empty()
+    }
+}
+
+impl Look {
+    /// A record, if it exists.
+    ///
+    /// # Errors
+    /// [`Fault::Record`] when it makes no sense.
+    pub fn get<T: Stored>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
+        let (seen, damage) = read(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
+        match (seen, damage) {
+            (seen, None) => Ok(seen),
+            (seen, Some(fault)) => {
+                self.note(key, &fault);
+                seen.map(Some).ok_or(fault)
+            }
+        }
+    }
+
+    /// The bytes of a record, of which `damage` says whether they are what its kind reads as.
+    ///
+    /// # Errors
+    /// As [`Look::get`].
+    pub fn bytes(
+        &self,
+        key: &str,
+        damage: impl Fn(&[u8], &[u8]) -> Option<String>,
+    ) -> Result<Option<Seen<Vec<u8>>>, Fault> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
+        let sound = match &raw.record {
+            Ok(bytes) => damage(key.as_bytes(), bytes).map_or(Ok(bytes), Err),
+            Err(why) => Err(why.clone()),
+        };
+        match sound {
+            Ok(bytes) => Ok(Some(Seen { record: bytes.clone(), version: raw.version })),
+            Err(why) => {
+                let fault = Fault::Record(format!("{key}: {why}"));
+                self.note(key, &fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The locks that stand among those asked for.
+    ///
+    /// # Errors
+    /// Never, as a lock that cannot be read still locks.
+    pub fn locks(&self, of: impl IntoIterator<Item = Target>) -> Result<Locks, Fault> {
+        let of: Vec<Target> = of.into_iter().collect();
+        let found: Vec<Option<Seen<Lock>>> =
+            of.iter().map(|(kind, target)| self.get(&keys::lock(*kind, target))).collect::<Result<_, Fault>>()?;
+        Ok(Locks::new(of, found.into_iter().flatten().collect()))
+    }
+
+    /// Whether anything stands under a prefix.
+    #[must_use]
+    pub fn any_under(&self, prefix: &str) -> bool {
+        let known = self.filled.get(prefix).copied();
+        known.unwrap_or_else(|| {
+            self.missed.borrow_mut().prefixes.insert(prefix.to_owned());
+            false
+        })
+    }
+
+    /// A text that others keep up to date; nothing when it cannot be had.
+    #[must_use]
+    pub fn document(&self, source: &DocumentSource) -> Option<Document> {
+        match self.documents.get(source) {
+            Some(known) => known.clone(),
+            None => {
+                self.missed.borrow_mut().documents.insert(source.clone());
+                None
+            }
+        }
+    }
+
+    /// Says that a record will be asked for, so that it is looked up together with what is asked for now.
+    pub fn expect(&self, keys: impl IntoIterator<Item = String>) {
+        let missing = keys.into_iter().filter(|key| !self.records.contains_key(key));
+        self.missed.borrow_mut().records.extend(missing);
+    }
+
+    fn raw(&self, key: &str) -> Option<&RawRecord> {
+        let known = self.records.get(key);
+        if known.is_none() {
+            self.missed.borrow_mut().records.insert(key.to_owned());
+        }
+        known?.as_ref()
+    }
+
+    fn note(&self, key: &str, damage: &Fault) {
+        self.damaged.borrow_mut().push((key.to_owned(), damage.clone()));
+    }
+
+    /// What was missed since this was last asked.
+    pub fn missed(&mut self) -> Missed {
+        std::mem::take(self.missed.get_mut())
+    }
+
+    /// The damage that was met since this was last asked.
+    pub fn damaged(&mut self) -> Vec<(String, Fault)> {
+        std::mem::take(self.damaged.get_mut())
+    }
+
+    /// The keys of all that was looked up.
+    pub fn known(&self) -> impl Iterator<Item = &String> {
+        self.records.keys()
+    }
+
+    /// A record as it was read, now.
+    pub fn learn(&mut self, key: String, raw: Option<RawRecord>) {
+        self.records.insert(key, raw);
+    }
+
+    /// Whether anything stands under a prefix, now.
+    pub fn learn_filled(&mut self, prefix: String, filled: bool) {
+        self.filled.insert(prefix, filled);
+    }
+
+    /// A document as it is now.
+    pub fn learn_document(&mut self, source: DocumentSource, document: Option<Document>) {
+        self.documents.insert(source, document);
+    }
+}
+
+/// What an entry holds, or what stands for it when it cannot be read, and why it cannot: the one place where that is decided.
+pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> (Option<Seen<T>>, Option<Fault>) {
+    let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
+    match record {
+        Ok(record) => (Some(Seen { record, version }), None),
+        Err(why) => {
+            let instead = T::unreadable(key).map(|record| Seen { record, version });
+            (instead, Some(Fault::Record(format!("{key}: {why}"))))
+        }
+    }
+}
