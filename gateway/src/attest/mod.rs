@@ -40,18 +40,6 @@ pub enum Renewal {
     OnlyAdmits,
 }
 
-/// The kinds with [`Renewal::OnlyAdmits`].
-#[must_use]
-pub fn only_admit() -> Vec<&'static str> {
-    ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect()
-}
-
-/// Each kind with the prefix of its claims.
-#[must_use]
-pub fn prefixes() -> Vec<(&'static str, &'static str)> {
-    ALL.iter().map(|row| (row.kind, row.prefix)).collect()
-}
-
 /// An attestor, or `None` if its section disables it.
 pub type Built = Result<Option<Box<dyn Attestor>>, BadSection>;
 
@@ -166,9 +154,11 @@ pub trait Case: Send + Sync {
     fn step(&self, found: &Found, context: &Context<'_>, cleared: &Cleared) -> Result<Step, Rejected>;
 }
 
-/// The enabled attestors.
+/// The enabled attestors, and what is known of all.
 pub struct Attestors {
     built: Vec<(&'static Row, Box<dyn Attestor>)>,
+    only_admit: Vec<&'static str>,
+    prefixes: Vec<(&'static str, &'static str)>,
 }
 
 impl std::fmt::Debug for Attestors {
@@ -193,7 +183,23 @@ impl Attestors {
             let made = (row.build)(sections.get(row.kind)).map_err(|bad| (row.kind.to_owned(), bad))?;
             built.extend(made.map(|attestor| (*row, attestor)));
         }
-        Ok(Self { built })
+        Ok(Self {
+            built,
+            only_admit: ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect(),
+            prefixes: ALL.iter().map(|row| (row.kind, row.prefix)).collect(),
+        })
+    }
+
+    /// The kinds that only let in, switched on or not: a renewal never wants them.
+    #[must_use]
+    pub fn only_admit(&self) -> &[&'static str] {
+        &self.only_admit
+    }
+
+    /// What the names of the claims of each kind begin with, switched on or not.
+    #[must_use]
+    pub fn prefixes(&self) -> &[(&'static str, &'static str)] {
+        &self.prefixes
     }
 
     /// Those that are enabled by default.

@@ -6,17 +6,14 @@ use super::{
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
-use crate::{
-    attest::{only_admit, prefixes},
-    core::{
-        admission::Caller,
-        evidence::{Challenge, Rejected},
-        keys,
-        look::Look,
-        proven::ProvenKey,
-        renew,
-        requester::Requester,
-    },
+use crate::core::{
+    admission::Caller,
+    evidence::{Challenge, Rejected},
+    keys,
+    look::Look,
+    proven::ProvenKey,
+    renew,
+    requester::Requester,
 };
 
 /// What a renewal brings.
@@ -87,14 +84,13 @@ pub async fn renew(
         }
     };
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
-    let (only_admit, prefixes) = (only_admit(), prefixes());
     let asked = renew::RenewalInput {
         key,
         takes: asked.takes,
         judged,
         ticket_spent,
-        only_admit: &only_admit,
-        prefixes: &prefixes,
+        only_admit: settings.attestors.only_admit(),
+        prefixes: settings.attestors.prefixes(),
     };
     match renew::decide(&caller, asked, pending.as_ref(), &rules, common, now, serial)? {
         renew::RenewVerdict::Known(certificate) => {
