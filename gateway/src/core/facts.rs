@@ -106,35 +106,15 @@ pub fn policy_claims(claims: &BTreeMap<String, Claim>) -> BTreeMap<String, polic
 
 #[cfg(test)]
 mod tests {
-    use pki::{AssuranceLevel, Role};
+    use pki::Role;
 
     use super::*;
-    use crate::core::records::{AdmittedBy, UnixSecs};
-
-    fn subject(role: Role, name: &str, lineage: &str, owner: Option<&str>) -> Subject {
-        Subject {
-            name: name.to_owned(),
-            role,
-            lineage: lineage.to_owned(),
-            labels: BTreeMap::new(),
-            groups: vec![],
-            owner: owner.map(|text| text.to_owned().into()),
-            created: UnixSecs(0),
-            claims: BTreeMap::new(),
-            attributes: BTreeMap::new(),
-            assurance: AssuranceLevel::Software,
-            admitted_by: AdmittedBy::Policy,
-            evidence: vec![],
-            approvers: vec![],
-            enrollment: "e".to_owned(),
-            renaming: None,
-        }
-    }
+    use crate::core::subjects::sample;
 
     #[track_caller]
     fn check(owner: Option<&str>, person: Option<(Role, &str, &str)>, want: Option<&str>) {
-        let machine = subject(Role::Machine, "box", "l-box", owner);
-        let person = person.map(|(role, name, lineage)| subject(role, name, lineage, None));
+        let machine = sample(Role::Machine, "box", "l-box", owner);
+        let person = person.map(|(role, name, lineage)| sample(role, name, lineage, None));
         let facts = machine_facts(&machine, person.as_ref(), None, false, UnixTime::new(0));
         assert_eq!(facts.owner.as_deref(), want, "{owner:?} {person:?}");
     }

@@ -34,31 +34,16 @@ pub fn remember(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use pki::{AssuranceLevel, Role};
+    use pki::Role;
 
     use super::*;
-    use crate::core::records::{AdmittedBy, Run, UnixSecs};
+    use crate::core::{
+        records::{Run, UnixSecs},
+        subjects::sample,
+    };
 
     fn machine() -> Seen<Subject> {
-        let record = Subject {
-            name: "edge-7".to_owned(),
-            role: Role::Machine,
-            lineage: "l".to_owned(),
-            labels: BTreeMap::new(),
-            groups: vec![],
-            owner: None,
-            created: UnixSecs(0),
-            claims: BTreeMap::new(),
-            attributes: BTreeMap::new(),
-            assurance: AssuranceLevel::Software,
-            admitted_by: AdmittedBy::Policy,
-            evidence: vec![],
-            approvers: vec![],
-            enrollment: "e".to_owned(),
-            renaming: None,
-        };
+        let record = sample(Role::Machine, "edge-7", "l", None);
         Seen { record, version: 7 }
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use super::records::{AdmittedBy, UnixSecs};
 use super::{
     change::Changes,
     keys,
@@ -74,5 +76,27 @@ impl Agreement {
     /// Keys of index entries without a machine, and of entries that a machine lacks.
     pub fn disagree(&self) -> impl Iterator<Item = &str> {
         self.wanted.iter().filter(|(_, both)| !**both).map(|(key, _)| key.as_str())
+    }
+}
+
+/// A subject for tests, of which only this is said.
+#[cfg(test)]
+pub fn sample(role: pki::Role, name: &str, lineage: &str, owner: Option<&str>) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        role,
+        lineage: lineage.to_owned(),
+        labels: BTreeMap::new(),
+        groups: vec![],
+        owner: owner.map(|text| text.to_owned().into()),
+        created: UnixSecs(0),
+        claims: BTreeMap::new(),
+        attributes: BTreeMap::new(),
+        assurance: pki::AssuranceLevel::Software,
+        admitted_by: AdmittedBy::Policy,
+        evidence: vec![],
+        approvers: vec![],
+        enrollment: "e".to_owned(),
+        renaming: None,
     }
 }
