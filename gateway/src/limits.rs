@@ -175,6 +175,9 @@ pub const START_EXTENSIONS: u32 = 180;
 /// Interval of housekeeping and of checking the wall clock.
 pub const SWEEP: Duration = Duration::from_secs(60);
 
+/// How long the lease lasts of the gateway that sweeps a store: it may miss two rounds, and the others wait no longer for one that is gone.
+pub const LEAD_LEASE: Duration = Duration::from_secs(3 * SWEEP.as_secs());
+
 /// Interval of the log line about a doubted clock.
 pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
 

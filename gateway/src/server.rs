@@ -30,7 +30,7 @@ use crate::{
         tls::TlsSwap,
     },
     flow::{
-        clock, damaged, enforcer, lease, order, owners, renew_now,
+        clock, damaged, enforcer, lead, lease, order, owners, renew_now,
         shell::{Actor, Settings, Shell},
         sweep, tunnel_records,
     },
@@ -195,6 +195,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     lease::give_up(&shell).await;
+    lead::give_up(&shell).await;
     let drained = running.drain(config.limits.drain_time).await;
     tracing::info!(open = drained.open, cut = drained.cut, "drained");
     shell.store.close().await;

@@ -81,6 +81,7 @@ const ROWS: &[Row] = &[
     row("meta/crl/$issuer", GoesOn, Without),
     row("meta/renew-machines", GoesOn, Without),
     row("meta/clock", GoesOn, Without),
+    row("meta/lead", GoesOn, Without),
     row("quarantine/x", GoesOn, Without),
 ];
 

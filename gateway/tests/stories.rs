@@ -127,7 +127,7 @@ async fn a_request_lapses_and_may_be_made_again() {
     assert_eq!(machine.poll(&waiting.id).await.unwrap_err(), Refusal::Lapsed);
     let alice = story.renewed(alice).await;
     assert!(story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.is_err());
-    assert_eq!(gateway::flow::enroll::expire(&story.shell, story.shell.now().secs()).await.unwrap(), 1);
+    gateway::flow::sweep::sweep(&story.shell).await.unwrap();
     let again = machine.ask("edge-07").await.waiting();
     assert_ne!(again.id, waiting.id);
 }

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::{audit::Event, records::Seen};
 
+/// Bytes that an event has room in: names, rules and reasons have limits of their own.
+const EVENT_BYTES: usize = 8 * 1024;
+
 /// A condition on the store, by key. If one fails, nothing is changed and the caller decides again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expectation {
@@ -23,7 +26,7 @@ pub enum RecordWrite {
 }
 
 /// All changes of one decision, committed atomically.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "changes that are not committed change nothing"]
 pub struct Changes {
     /// All on the state before the batch.
@@ -95,6 +98,23 @@ impl Changes {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// How much of what a batch of the store has room for these are: items, each event being one.
+    #[must_use]
+    pub const fn items(&self) -> usize {
+        let writes = self.writes.len() + self.events.len();
+        if writes > self.expect.len() { writes } else { self.expect.len() }
+    }
+
+    /// The same in bytes, about: events count as what the largest have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |write: &RecordWrite| match write {
+            RecordWrite::Put(key, value) => key.len() + value.len(),
+            RecordWrite::Delete(key) => key.len(),
+        };
+        self.writes.iter().map(of).sum::<usize>() + self.events.len() * EVENT_BYTES
     }
 
     /// Appends the changes of another decision.

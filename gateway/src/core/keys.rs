@@ -40,6 +40,8 @@ pub const EPOCH: &str = "meta/epoch";
 pub const POLICY: &str = "meta/policy";
 /// The `order` in the signed gateway information: incremented with every start and reload.
 pub const ORDER: &str = "meta/order";
+/// Which gateway does what is done once for all on a store: since when, while its lease lasts.
+pub const LEAD: &str = "meta/lead";
 /// When all machines were last asked to renew now: one record, however many they are.
 pub const RENEW_MACHINES: &str = "meta/renew-machines";
 /// The clock record ([`super::timekeeping::ClockNote`]).

@@ -1,11 +1,12 @@
 //! Every kind of record there is: under which prefix, what it must read as, and when it goes. Nothing is stored that has
-//! no row here.
+//! no row here, and housekeeping walks this table.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{
     audit::AuditRecord,
     keys,
+    lapse::{Lapses, Rule, Walk},
     records::{
         Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale, Subject, Token,
         TunnelRecord, UnixSecs, Waiting,
@@ -15,15 +16,41 @@ use super::{
     timekeeping::ClockNote,
 };
 
-/// How long a kind of record lives.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// How long a kind of record lives, and by which rule it goes.
+#[derive(Copy, Clone, Debug)]
 pub enum Term {
     /// Lapses by itself, and can be had again: goes even while the clock is doubted, by the time that was counted.
-    Short,
+    Short(Rule),
     /// Goes when it is old, by a clock that is believed.
-    Long,
+    Long(Rule),
     /// Goes with what it belongs to, by somebody's act; no clock takes it.
     Standing,
+}
+
+/// Each may go, the clock doubted or not.
+const fn short<T: Lapses>() -> Term {
+    Term::Short(Rule::of::<T>(Walk::All))
+}
+
+/// Each may go.
+const fn long<T: Lapses>() -> Term {
+    Term::Long(Rule::of::<T>(Walk::All))
+}
+
+/// The oldest go, in each part of them.
+const fn oldest<T: Lapses>(part: fn(&str) -> &str) -> Term {
+    Term::Long(Rule::of::<T>(Walk::OldestFirst(part)))
+}
+
+/// All audit events are one part.
+fn of_audit(_: &str) -> &str {
+    keys::AUDIT
+}
+
+/// Certificates are filed by their end below their issuing CA.
+fn of_issuer(key: &str) -> &str {
+    let behind = key.strip_prefix(keys::CERTIFICATE_ENDS).and_then(|rest| rest.split_once('/'));
+    behind.map_or(key, |(_, rest)| key.strip_suffix(rest).unwrap_or(key))
 }
 
 /// One kind of record.
@@ -63,25 +90,25 @@ fn reads<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), serde_json::Error> {
 pub const KINDS: &[RecordKind] = &[
     kind::<Enrollment>(
         (keys::ENROLLMENTS, "request to join"),
-        Term::Long,
+        long::<Enrollment>(),
         "7 days after it was decided or lapsed, half a year when a token was redeemed with it",
         "its requester must ask to join again",
     ),
     kind::<String>(
         (keys::ENROLLMENT_KEYS, "index of requests by key"),
-        Term::Standing,
+        long::<String>(),
         "with the request it names",
         "a requester with that key makes a new request",
     ),
     kind::<Waiting>(
         (keys::WAITING, "index of waiting requests"),
-        Term::Short,
+        short::<Waiting>(),
         "when the request is decided, or lapses (`pending_ttl`)",
         "the request is in no list; its machine asks to join again",
     ),
     kind::<Token>(
         (keys::TOKENS, "join token"),
-        Term::Long,
+        long::<Token>(),
         "7 days after it expired, 90 days when it was redeemed",
         "nobody can join with it any more; make another",
     ),
@@ -93,31 +120,31 @@ pub const KINDS: &[RecordKind] = &[
     ),
     kind::<AuditRecord>(
         (keys::AUDIT, "audit event"),
-        Term::Long,
+        oldest::<AuditRecord>(of_audit),
         "after `[audit] retention`",
         "the audit lacks this event",
     ),
     kind::<Certificate>(
         (keys::CERTIFICATES, "certificate"),
-        Term::Long,
+        long::<Certificate>(),
         "400 days after it ended",
         "the holder of this certificate must join again",
     ),
     kind::<CertificateEnd>(
         (keys::CERTIFICATE_ENDS, "index of certificates by end"),
-        Term::Long,
+        oldest::<CertificateEnd>(of_issuer),
         "400 days after the certificate ended",
         "the certificate is on no list of revoked ones",
     ),
     kind::<Stale>(
         (keys::STALE, "note of an old certificate that came back"),
-        Term::Long,
+        long::<Stale>(),
         "after 7 days",
         "it is not reported any more",
     ),
     kind::<UnixSecs>(
         (keys::TICKETS, "ticket that was used"),
-        Term::Long,
+        long::<UnixSecs>(),
         "an hour after the ticket ended",
         "within its five minutes the same key may use the ticket once more",
     ),
@@ -135,7 +162,7 @@ pub const KINDS: &[RecordKind] = &[
     ),
     kind::<KeptName>(
         (keys::KEPT_NAMES, "name of a machine that is renamed"),
-        Term::Long,
+        long::<KeptName>(),
         "when the last certificate with the name has ended, or the machine was removed before it took the name",
         "somebody else may get the name while a certificate with it is still valid",
     ),
@@ -153,7 +180,7 @@ pub const KINDS: &[RecordKind] = &[
     ),
     kind::<Lineage>(
         (keys::LINEAGES, "lineage"),
-        Term::Long,
+        long::<Lineage>(),
         "400 days after its last certificate ended, when it is no machine's or person's any more",
         "its machine or person must join again",
     ),
@@ -174,6 +201,12 @@ pub const KINDS: &[RecordKind] = &[
         Term::Standing,
         "never: there is one",
         "the clock takes it forward at the next start",
+    ),
+    kind::<u64>(
+        (keys::LEAD, "whose turn housekeeping is"),
+        Term::Standing,
+        "when its gateway stops, or is not heard of for three minutes",
+        "another gateway takes the turn",
     ),
     kind::<LastList>(
         (keys::LAST_LISTS, "number of a revocation list"),
@@ -243,6 +276,12 @@ mod tests {
             assert_eq!(first, Some(at), "{}", kind.prefix);
             assert!(!kind.goes.is_empty() && !kind.if_lost.is_empty());
         }
+    }
+
+    #[test]
+    fn certificates_are_in_the_part_of_their_issuer() {
+        assert_eq!(of_issuer("certend/ab/0000000000000001/cd"), "certend/ab/");
+        assert_eq!(of_issuer("certend/ab"), "certend/ab");
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Look {
         known?.as_ref()
     }
 
-    fn note(&self, key: &str, damage: &Fault) {
+    /// A damaged record was met: it is named in the end.
+    pub fn note(&self, key: &str, damage: &Fault) {
         self.damaged.borrow_mut().push((key.to_owned(), damage.clone()));
     }
 

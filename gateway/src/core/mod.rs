@@ -17,6 +17,7 @@ pub mod helper;
 pub mod jose;
 pub mod keys;
 pub mod kinds;
+pub mod lapse;
 pub mod lock;
 pub mod look;
 pub mod name;

@@ -2,7 +2,10 @@
 
 use std::sync::PoisonError;
 
-use super::shell::{Actor, Retry, Shell};
+use super::{
+    lead,
+    shell::{Actor, Retry, Shell},
+};
 use crate::{
     core::{
         audit::{AuditRecord, Event, Upkeep},
@@ -88,7 +91,10 @@ async fn settle(
     *shell.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
     shell.metrics.clock(judged.doubt);
     let Some(note) = judged.note(stored.map(|seen| &seen.record)) else { return Ok(()) };
+    // Each gateway counts for itself; what the store remembers is the word of one, or they would gainsay each other without end.
+    let Some(lead) = lead::lead(shell).await? else { return Ok(()) };
     let mut changes = Changes::new();
+    lead.guards(&mut changes);
     changes.put(keys::CLOCK.to_owned(), &note);
     event.into_iter().for_each(|event| changes.event(Event::Upkeep(event)));
     match shell.commit(changes, &ACTOR).await {

@@ -16,7 +16,7 @@ use crate::core::{
     change::Changes,
     enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
     evidence::{Challenge, Claims, Judged, Rejected},
-    keys,
+    keys, lapse,
     lock::Locks,
     look::Look,
     name,
@@ -107,34 +107,14 @@ fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
 /// own. Whether one did.
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
     let Some(id) = queue::to_give_way(shell, prefix).await? else { return Ok(false) };
-    let looked = |look: &Look| -> Result<_, Fault> {
-        Ok((look.get::<Waiting>(&keys::waiting(&id))?, look.get::<Enrollment>(&keys::enrollment(&id))?))
+    let looked = |look: &Look| match look.get::<Waiting>(&keys::waiting(&id))? {
+        Some(entry) => lapse::waiting(look, &id, &entry).map(Some),
+        None => Ok(None),
     };
-    let (entry, enrollment) = shell.look(looked).await?;
-    if let Some(entry) = entry {
-        lapse(shell, (&id, enrollment), &entry, "crowded-out").await?;
+    if let Some(changes) = shell.look::<_, Fault>(looked).await? {
+        shell.commit(changes, &Actor { who: "gateway", instance: "crowded-out" }).await?;
     }
     Ok(true)
-}
-
-/// Ends the waiting of an enrollment.
-async fn lapse(
-    shell: &Shell,
-    (id, enrollment): (&str, Option<Seen<Enrollment>>),
-    entry: &Seen<Waiting>,
-    instance: &'static str,
-) -> Result<(), Retry> {
-    let mut changes = Changes::new();
-    changes.remove(keys::waiting(id), entry);
-    if !entry.record.withdrawn {
-        if let Some(seen) = enrollment {
-            let expired = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
-            changes.update(keys::enrollment(id), &seen, &expired);
-        }
-        changes.event(audit::Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
-    }
-    shell.commit(changes, &Actor { who: "gateway", instance }).await?;
-    Ok(())
 }
 
 async fn carry_out(
@@ -376,32 +356,6 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
             carry_out(shell, verdict, &key, instance).await
         }
     }
-}
-
-/// Marks enrollments that nobody decided until `now`, in seconds since the Unix epoch. Returns how many.
-///
-/// # Errors
-/// When the store fails.
-pub async fn expire(shell: &Shell, now: u64) -> Result<usize, Refusal> {
-    let waiting = queue::reread(shell).await?;
-    shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
-    let mut expired = 0;
-    for (key, entry) in waiting.into_iter().filter(|(_, entry)| now > entry.record.expires.0) {
-        let id = key.trim_start_matches(keys::WAITING);
-        let enrollment = match shell.get(keys::enrollment(id)).await {
-            Ok(enrollment) => enrollment,
-            Err(Fault::Record(_)) => continue,
-            Err(fault) => return Err(fault.into()),
-        };
-        match lapse(shell, (id, enrollment), &entry, "sweep").await {
-            Ok(()) => expired += 1,
-            // Damaged: it is named, and stays.
-            Err(Retry::Refused(Refusal::Ours(Fault::Record(_)))) => {}
-            Err(Retry::Conflict) => {}
-            Err(Retry::Refused(refusal)) => return Err(refusal),
-        }
-    }
-    Ok(expired)
 }
 
 fn frame<'a>(shell: &'a Shell, ca: &'a Authority, settings: &'a Settings, pin: KeyDigest) -> Frame<'a> {

@@ -16,6 +16,7 @@ pub mod departure;
 pub mod enforcer;
 pub mod enroll;
 pub mod issue;
+pub mod lead;
 pub mod lease;
 pub mod locate;
 pub mod look;

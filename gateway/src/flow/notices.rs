@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use pki::UnixTime;
 
-use super::{
-    shell::{Shell, readable},
-    sweep::STALE_KEPT,
-};
+use super::shell::{Shell, readable};
 use crate::core::{
     admission::Caller,
     facts::permit,
     keys,
+    lapse::STALE_KEPT,
     look::Look,
     records::{Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::{Fault, Refusal},

@@ -28,6 +28,7 @@ use crate::{
         damaged::DamagedRecords,
         dial_back::DialBacks,
         enforcer::Enforcer,
+        lead::Leading,
         lease::ReplicaLease,
         lists::Lists,
         live::Live,
@@ -131,6 +132,8 @@ pub struct Shell {
     pub order: AtomicU64,
     /// Who waits for a person.
     pub queue: Queue,
+    /// Whether this gateway does what is done once for all on its store.
+    pub leading: Leading,
     /// Texts that others keep up to date.
     pub documents: Documents,
     /// Counters.
@@ -225,6 +228,7 @@ impl Shell {
             epoch: AtomicU64::new(0),
             order: AtomicU64::new(0),
             queue: Queue::default(),
+            leading: Leading::default(),
             documents: Documents::default(),
             metrics,
             fatal: Arc::default(),

@@ -1,300 +1,152 @@
-//! Housekeeping: what lapses, and what is too old.
-
-use std::marker::PhantomData;
-
-use pki::Role;
+//! Housekeeping: walks the table of kinds and ends what has lapsed, on one of the gateways over a store.
 
 use super::{
-    clock, enroll,
-    page::All,
-    shell::{Actor, Shell, readable},
+    clock,
+    lead::{self, Lead},
+    look, queue,
+    shell::{Actor, Retry, Shell},
 };
-use crate::core::{
-    audit::{AuditRecord, Event},
-    change::Changes,
-    keys,
-    records::{
-        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
-        UnixSecs,
+use crate::{
+    core::{
+        change::Changes,
+        kinds::{KINDS, Term},
+        lapse::{LapseTimes, Rule, Walk},
+        look::RawRecord,
+        refusal::{Fault, Refusal},
+        timekeeping::Deletes,
     },
-    refusal::{Fault, Refusal},
-    stored::Stored,
-    subjects,
-    timekeeping::Deletes,
+    store::{Key, StoreLimits},
 };
 
-/// How long a decided enrollment is kept for its client to come back to.
-const DECIDED_KEPT: u64 = 7 * 24 * 3600;
+/// Records looked at together.
+const PAGE: usize = 256;
 
-/// How long a token that was redeemed is kept after it expired: so long it goes on counting for the keys that did.
-const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
-
-/// How long a decided enrollment with a token is kept: longer than the token, so that whoever was denied or removed does not
-/// come back by it.
-const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
-
-/// How long after its end it is remembered that a ticket was used: a clock that is set back by less gives nobody a second use.
-const TICKET_KEPT: u64 = 3600;
-
-/// How long it is told that a stale certificate was shown.
-pub const STALE_KEPT: u64 = 7 * 24 * 3600;
-
-/// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
-const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
-
-/// Most records changed in one batch.
-const BATCH: usize = 256;
+/// Behind every key of a part: nothing in a key comes after it.
+const BEHIND: char = '~';
 
 /// One round: as much as the clock allows.
 ///
 /// # Errors
 /// When the store fails; the next round goes on.
 pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
-    match clock::look(shell).await? {
-        Deletes::Nothing => Ok(()),
-        Deletes::ShortLived(now) => short_lived(shell, now).await,
-        Deletes::Everything(now) => {
-            short_lived(shell, now).await?;
-            long_lived(shell, now).await
-        }
-    }
-}
-
-/// Records of kinds whose term is [`Term::Short`](crate::core::kinds::Term).
-async fn short_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    enroll::expire(shell, now).await.map(drop)
-}
-
-/// Records of kinds whose term is [`Term::Long`](crate::core::kinds::Term), and what hangs on them.
-async fn long_lived(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    enrollments(shell, now).await?;
-    without_enrollment(shell).await?;
-    forgotten(shell, now).await?;
-    let old_token = |seen: &Token| {
-        let kept = if seen.redeemed.is_empty() { DECIDED_KEPT } else { REDEEMED_KEPT };
-        seen.expires.0 + kept < now
+    let waiting = queue::reread(shell).await?;
+    shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
+    // Each gateway looks at its own clock.
+    let deletes = clock::look(shell).await?;
+    let now = match deletes {
+        Deletes::Nothing => return Ok(()),
+        Deletes::ShortLived(now) | Deletes::Everything(now) => now,
     };
-    drop_old::<Token>(shell, keys::TOKENS, old_token).await?;
-    drop_old::<UnixSecs>(shell, keys::TICKETS, |ends| ends.0 + TICKET_KEPT < now).await?;
-    drop_old::<Stale>(shell, keys::STALE, |seen| seen.at.0 + STALE_KEPT < now).await?;
-    let retention = shell.settings.load().audit_retention.as_secs();
-    let too_old = |seen: &AuditRecord| seen.at_ms / 1000 + retention < now;
-    drop_ordered(shell, keys::AUDIT, too_old).await?;
-    let ca = shell.ca();
-    for issuer in Role::ALL.into_iter().flat_map(|role| ca.issuers(role)) {
-        let long_ended = |seen: &CertificateEnd| seen.not_after.0 + CERTIFICATE_KEPT < now;
-        drop_ordered(shell, &keys::certificate_ends(&issuer), long_ended).await?;
-    }
-    kept_names(shell, now).await?;
-    lineages(shell, now).await?;
-    drop_old::<Certificate>(shell, keys::CERTIFICATES, |seen| seen.not_after.0 + CERTIFICATE_KEPT < now).await
-}
-
-/// Deletes entries of the index by key whose enrollment is gone.
-async fn without_enrollment(shell: &Shell) -> Result<(), Refusal> {
-    let mut pages = Pages::<String>::of(shell, keys::ENROLLMENT_KEYS);
-    while let Some(rows) = pages.next().await? {
-        let mut changes = Changes::new();
-        for (key, seen) in &rows {
-            // Also one that cannot be read is there.
-            let found = readable(shell.get::<serde_json::Value>(keys::enrollment(&seen.record)).await)?;
-            if found.is_some_and(|found| found.is_none()) {
-                changes.remove(key.clone(), seen);
+    let times = LapseTimes { now, audit_retention: shell.settings.load().audit_retention.as_secs() };
+    for kind in KINDS {
+        match (&kind.term, deletes) {
+            (Term::Short(rule), _) | (Term::Long(rule), Deletes::Everything(_)) => {
+                walk(shell, kind.prefix, rule, times).await?;
             }
+            (Term::Long(_), Deletes::ShortLived(_) | Deletes::Nothing) | (Term::Standing, _) => {}
         }
-        quietly(shell, changes).await?;
     }
     Ok(())
 }
 
-/// Frees names whose last certificate has ended, and those that were to be taken by a machine that is gone.
-async fn kept_names(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut pages = Pages::<KeptName>::of(shell, keys::KEPT_NAMES);
-    while let Some(rows) = pages.next().await? {
-        let mut changes = Changes::new();
-        for (key, seen) in &rows {
-            let free = match seen.record.until {
-                Some(until) => until.0 < now,
-                None => {
-                    let lineage = readable(shell.get::<Lineage>(keys::lineage(&seen.record.lineage)).await)?;
-                    lineage.is_some_and(|found| found.is_none_or(|lineage| lineage.record.ended))
+/// Walks through the records of one kind, page by page, while this gateway is the one that does.
+async fn walk(shell: &Shell, prefix: &str, rule: &Rule, times: LapseTimes) -> Result<(), Refusal> {
+    let mut after = None;
+    while let Some(lead) = lead::lead(shell).await? {
+        let (rows, more) = page(shell, prefix, after.as_deref()).await?;
+        let decided = |look: &_| Ok(rows.iter().map(|(key, raw)| rule.lapse(look, key, raw, times)).collect());
+        let decided: Vec<Result<Option<Changes>, Fault>> = shell.look::<_, Fault>(decided).await?;
+        let (mut lapsed, mut skipped) = (Vec::new(), None);
+        for ((key, _), decided) in rows.iter().zip(decided) {
+            match (decided, rule.walk) {
+                (Ok(Some(changes)), _) => lapsed.push(changes),
+                (Ok(None), Walk::OldestFirst(part)) => {
+                    skipped = Some(format!("{}{BEHIND}", part(key)));
+                    break;
                 }
-            };
-            if free {
-                changes.remove(key.clone(), seen);
+                // A damaged one is named, and stays.
+                (Ok(None), Walk::All) | (Err(_), _) => {}
             }
         }
-        quietly(shell, changes).await?;
+        end(shell, lead, lapsed).await?;
+        after = match (skipped, rows.into_iter().next_back()) {
+            (Some(skipped), _) => Some(skipped),
+            (None, Some((last, _))) if more => Some(last),
+            (None, _) => return Ok(()),
+        };
     }
     Ok(())
 }
 
-/// Deletes lineages that are nobody's any more, once their last certificate is as old as certificates get.
-async fn lineages(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut pages = Pages::<Lineage>::of(shell, keys::LINEAGES);
-    while let Some(rows) = pages.next().await? {
-        let mut changes = Changes::new();
-        for (key, seen) in rows.iter().filter(|(_, seen)| last_end(&seen.record) + CERTIFICATE_KEPT < now) {
-            let lineage = &seen.record;
-            let subject = shell.get::<Subject>(keys::subject(lineage.role, &lineage.name)).await;
-            let gone = match readable(subject)? {
-                Some(subject) => subject.is_none_or(|subject| subject.record.lineage != lineage.id),
-                // It cannot be said whose it is.
-                None => false,
-            };
-            if gone {
-                changes.remove(key.clone(), seen);
-            }
-        }
-        quietly(shell, changes).await?;
-    }
-    Ok(())
+async fn page(shell: &Shell, prefix: &str, after: Option<&str>) -> Result<(Vec<(String, RawRecord)>, bool), Fault> {
+    let (prefix, after) = (Key::from(prefix), after.map(Key::from));
+    let page = shell.store.scan(&prefix, after.as_ref(), PAGE).await.map_err(|error| shell.fault(error))?;
+    Ok((page.rows.into_iter().map(|(key, entry)| (key.to_string(), look::raw(entry))).collect(), page.more))
 }
 
-/// When the last certificate of a lineage ends, or when it began if it never had one.
-fn last_end(lineage: &Lineage) -> u64 {
-    let certificates = lineage.current.iter().chain(&lineage.pending).chain(&lineage.sealed);
-    certificates.map(|cert| cert.not_after.0).max().unwrap_or(lineage.created.0)
-}
-
-/// Drops enrollments that were decided long ago, each with the entry of its key, if that still leads to it.
-async fn enrollments(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let old = |seen: &Enrollment| match seen.state {
-        EnrollmentState::Waiting | EnrollmentState::Approved => false,
-        EnrollmentState::Issued
-        | EnrollmentState::Denied
-        | EnrollmentState::Expired
-        | EnrollmentState::Removed
-        | EnrollmentState::Withdrawn => {
-            let kept = if seen.evidence.iter().all(|shown| shown.reference.is_none()) {
-                DECIDED_KEPT
-            } else {
-                DECIDED_WITH_TOKEN_KEPT
-            };
-            seen.expires.0 + kept < now
-        }
-    };
-    let mut pages = Pages::<Enrollment>::of(shell, keys::ENROLLMENTS);
-    while let Some(rows) = pages.next().await? {
-        let mut changes = Changes::new();
-        for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
-            changes.remove(key.clone(), seen);
-            let index = keys::enrollment_of_key(&seen.record.key);
-            let entry = readable(shell.get::<String>(index.clone()).await)?.flatten();
-            if let Some(entry) = entry.filter(|entry| entry.record == seen.record.id) {
-                changes.remove(index, &entry);
-            }
-        }
-        quietly(shell, changes).await?;
-    }
-    Ok(())
-}
-
-/// Frees the names of those who were approved and never came for their certificate.
-async fn forgotten(shell: &Shell, now: u64) -> Result<(), Refusal> {
-    let mut all = All::<Enrollment>::of(shell, keys::ENROLLMENTS, None);
-    let late = |seen: &Enrollment| seen.state == EnrollmentState::Approved && seen.expires.0 + DECIDED_KEPT < now;
-    while let Some((id, seen)) = all.next().await? {
-        if !late(&seen.record) {
+/// Commits what ended, in batches of what the store takes at once. Where somebody else changed a record meanwhile, the others of its
+/// batch go one by one, and the next round looks at that one again.
+async fn end(shell: &Shell, lead: Lead, lapsed: Vec<Changes>) -> Result<(), Refusal> {
+    for batch in batches(lapsed, &shell.store.limits()) {
+        let mut together = Changes::new();
+        batch.iter().for_each(|one| together.extend(one.clone()));
+        if quietly(shell, lead, together).await? || batch.len() == 1 {
             continue;
         }
-        let mut changes = Changes::new();
-        let mut enrollment = seen.record.clone();
-        enrollment.state = EnrollmentState::Expired;
-        changes.update(keys::enrollment(&id), &seen, &enrollment);
-        if let (Some(lineage), false) = (&enrollment.lineage, enrollment.rejoin) {
-            give_up(shell, &enrollment, lineage, now, &mut changes).await?;
-        }
-        changes.event(Event::EnrollmentExpired { enrollment: enrollment.id, state: "approved" });
-        quietly(shell, changes).await?;
-    }
-    Ok(())
-}
-
-/// Frees the name of an enrollment, if it is still held by the lineage that began with it, and ends that lineage.
-async fn give_up(
-    shell: &Shell,
-    enrollment: &Enrollment,
-    lineage: &str,
-    now: u64,
-    changes: &mut Changes,
-) -> Result<(), Refusal> {
-    if let Some(seen) = readable(shell.get::<Lineage>(keys::lineage(lineage)).await)?.flatten() {
-        let mut record = seen.record.clone();
-        (record.ended, record.ended_at) = (true, Some(UnixSecs(now)));
-        changes.update(keys::lineage(lineage), &seen, &record);
-    }
-    let Some(name) = &enrollment.name else { return Ok(()) };
-    let key = keys::subject(enrollment.role, name);
-    let subject = readable(shell.get::<Subject>(key).await)?.flatten();
-    if let Some(seen) = subject.filter(|seen| seen.record.lineage == lineage) {
-        subjects::remove(changes, &seen);
-        if enrollment.role == Role::Machine {
-            changes.delete(keys::convergence(name));
+        for one in batch {
+            quietly(shell, lead, one).await?;
         }
     }
     Ok(())
 }
 
-/// Deletes records that are too old, page by page.
-async fn drop_old<T: Stored>(shell: &Shell, prefix: &str, old: impl Fn(&T) -> bool) -> Result<(), Refusal> {
-    let mut pages = Pages::<T>::of(shell, prefix);
-    while let Some(rows) = pages.next().await? {
-        let mut changes = Changes::new();
-        for (key, seen) in rows.iter().filter(|(_, seen)| old(&seen.record)) {
-            changes.remove(key.clone(), seen);
-        }
-        quietly(shell, changes).await?;
-    }
-    Ok(())
-}
-
-/// Records under a prefix, a batch at a time.
-struct Pages<'a, T> {
-    shell: &'a Shell,
-    prefix: &'a str,
-    after: Option<String>,
-    ended: bool,
-    of: PhantomData<T>,
-}
-
-impl<'a, T: Stored> Pages<'a, T> {
-    const fn of(shell: &'a Shell, prefix: &'a str) -> Self {
-        Self { shell, prefix, after: None, ended: false, of: PhantomData }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<(String, Seen<T>)>>, Fault> {
-        if self.ended {
-            return Ok(None);
-        }
-        let rows = self.shell.scan(self.prefix, self.after.as_deref(), BATCH).await?;
-        self.ended = rows.len() < BATCH;
-        self.after = rows.last().map(|(key, _)| key.clone());
-        Ok(Some(rows))
-    }
-}
-
-/// Deletes from the start of an ordered log until the first record that is young enough.
-async fn drop_ordered<T: Stored>(shell: &Shell, prefix: &str, old: impl Fn(&T) -> bool) -> Result<(), Refusal> {
-    loop {
-        let rows: Vec<(String, Seen<T>)> = shell.scan(prefix, None, BATCH).await?;
-        let mut changes = Changes::new();
-        let dropped =
-            rows.iter().take_while(|(_, seen)| old(&seen.record)).map(|(key, _)| changes.delete(key.clone())).count();
-        quietly(shell, changes).await?;
-        if dropped < BATCH {
-            return Ok(());
+/// Puts together what fits into one batch.
+fn batches(lapsed: Vec<Changes>, limits: &StoreLimits) -> Vec<Vec<Changes>> {
+    let mut batches: Vec<Vec<Changes>> = Vec::new();
+    let (mut items, mut bytes) = (0, 0);
+    for changes in lapsed {
+        // One more, for whose turn it is.
+        (items, bytes) = (items + changes.items(), bytes + changes.bytes());
+        match batches.last_mut() {
+            Some(batch) if items < limits.batch_items && bytes <= limits.batch_bytes => batch.push(changes),
+            Some(_) | None => {
+                (items, bytes) = (changes.items(), changes.bytes());
+                batches.push(vec![changes]);
+            }
         }
     }
+    batches
 }
 
-/// Commits; a conflict means that somebody else is at it, and the next round looks again.
-async fn quietly(shell: &Shell, changes: Changes) -> Result<(), Refusal> {
-    if changes.writes.is_empty() {
-        return Ok(());
-    }
+/// Commits, unless somebody else was at it. Whether it did.
+async fn quietly(shell: &Shell, lead: Lead, mut changes: Changes) -> Result<bool, Refusal> {
+    lead.guards(&mut changes);
     match shell.commit(changes, &Actor { who: "gateway", instance: "sweep" }).await {
-        Ok(_) | Err(super::shell::Retry::Conflict) => Ok(()),
-        Err(super::shell::Retry::Refused(refusal)) => Err(refusal),
+        Ok(_) => Ok(true),
+        Err(Retry::Conflict) => Ok(false),
+        Err(Retry::Refused(refusal)) => Err(refusal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(writes: usize) -> Changes {
+        let mut changes = Changes::new();
+        (0..writes).for_each(|at| changes.delete(format!("key/{at}")));
+        changes
+    }
+
+    #[test]
+    fn batches_are_what_the_store_takes() {
+        let limits = StoreLimits { batch_items: 4, batch_bytes: 1_000, page_bytes: 1 };
+        let lens = |sizes: &[usize]| -> Vec<usize> {
+            batches(sizes.iter().map(|size| of(*size)).collect(), &limits).iter().map(Vec::len).collect()
+        };
+        assert_eq!(lens(&[]), [0; 0]);
+        assert_eq!(lens(&[1, 1, 1, 1]), [3, 1]);
+        assert_eq!(lens(&[2, 2, 1]), [1, 2]);
+        assert_eq!(lens(&[9, 1]), [1, 1], "one that does not fit goes alone");
     }
 }

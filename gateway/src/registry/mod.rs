@@ -4,6 +4,7 @@
 pub mod damaged;
 pub mod dial_back;
 pub mod enforcer;
+pub mod lead;
 pub mod lease;
 pub mod lists;
 pub mod live;

@@ -33,7 +33,7 @@ use gateway::{
         self,
         shell::{Actor, Retry, Settings, Shell},
     },
-    store::{Engine, Key, open},
+    store::{Engine, Key, StoreLimits, open},
 };
 use gateway::{
     ports::{
@@ -222,15 +222,27 @@ impl Story {
         Self { shell, clock: hand, store, enforcer, room, passphrase }
     }
 
+    /// With the default policy, on a store that takes little at once.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub async fn small(limits: StoreLimits) -> Self {
+        Self::over(Engine::Memory, Some(limits), str::to_owned).await
+    }
+
     /// The same on a store of some engine.
     pub async fn on(engine: Engine, change: impl Fn(&str) -> String) -> Self {
+        Self::over(engine, None, change).await
+    }
+
+    async fn over(engine: Engine, limits: Option<StoreLimits>, change: impl Fn(&str) -> String) -> Self {
         let (clock, hand) = Clock::fake(UnixTime::new(START));
         let room = tempfile::tempdir().unwrap();
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let passphrase = Passphrase::generate(&entropy);
         let ca = Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
-        let store = Arc::new(TestStore::new(open(engine, &room.path().join("store"), 1).unwrap()));
+        let store = open(engine, &room.path().join("store"), 1).unwrap();
+        let limits = limits.unwrap_or_else(|| store.limits());
+        let store = Arc::new(TestStore::with_limits(store, limits));
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("a"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();

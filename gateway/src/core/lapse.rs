@@ -1,0 +1,398 @@
+//! When a record lapses, and what goes with it: one rule for each kind that goes by a clock. The table of kinds names the rule
+//! ([`super::kinds`]), and housekeeping walks the table.
+
+use pki::Role;
+
+use super::{
+    audit::{AuditRecord, Event},
+    change::Changes,
+    keys,
+    look::{self, Look, RawRecord},
+    records::{
+        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
+        UnixSecs, Waiting,
+    },
+    refusal::Fault,
+    stored::Stored,
+    subjects,
+};
+
+/// How long a decided enrollment is kept for its client to come back to.
+const DECIDED_KEPT: u64 = 7 * 24 * 3600;
+
+/// How long a token that was redeemed is kept after it expired: so long it goes on counting for the keys that did.
+const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
+
+/// How long a decided enrollment with a token is kept: longer than the token, so that whoever was denied or removed does not
+/// come back by it.
+const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
+
+/// How long after its end it is remembered that a ticket was used: a clock that is set back by less gives nobody a second use.
+const TICKET_KEPT: u64 = 3600;
+
+/// How long it is told that a stale certificate was shown.
+pub const STALE_KEPT: u64 = 7 * 24 * 3600;
+
+/// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
+const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
+
+/// What it is decided by, in seconds.
+#[derive(Copy, Clone, Debug)]
+pub struct LapseTimes {
+    /// Now, since the Unix epoch.
+    pub now: u64,
+    /// How long audit events are kept.
+    pub audit_retention: u64,
+}
+
+/// How the records of a kind are walked through.
+#[derive(Copy, Clone, Debug)]
+pub enum Walk {
+    /// All of them.
+    All,
+    /// Oldest first within each part, up to the first that stays: their keys carry the time. A key gives the part that it is in.
+    OldestFirst(fn(&str) -> &str),
+}
+
+/// What the end of a record changes; nothing while it stays.
+type LapseOf = fn(&Look, &str, &RawRecord, LapseTimes) -> Result<Option<Changes>, Fault>;
+
+/// How the records of a kind go by a clock.
+#[derive(Copy, Clone, Debug)]
+pub struct Rule {
+    /// Which of them are looked at.
+    pub walk: Walk,
+    lapse: LapseOf,
+}
+
+impl Rule {
+    /// The rule of a type of record.
+    pub const fn of<T: Lapses>(walk: Walk) -> Self {
+        Self { walk, lapse: erased::<T> }
+    }
+
+    /// What the end of the record under this key changes; nothing while it stays.
+    ///
+    /// # Errors
+    /// [`Fault::Record`] when it, or what must go with it, makes no sense: then it stays.
+    pub fn lapse(&self, look: &Look, key: &str, raw: &RawRecord, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        (self.lapse)(look, key, raw, times)
+    }
+}
+
+fn erased<T: Lapses>(look: &Look, key: &str, raw: &RawRecord, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+    let (seen, damage) = look::read::<T>(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
+    if let Some(fault) = &damage {
+        look.note(key, fault);
+    }
+    match (seen, damage) {
+        (Some(seen), None) => T::lapse(&seen, key, look, times),
+        // What stands for a damaged one tells when it goes; nothing is expected of what it is then.
+        (Some(seen), Some(_)) => Ok(T::lapse(&seen, key, look, times)?.map(|_| {
+            let mut changes = Changes::new();
+            changes.delete(key.to_owned());
+            changes
+        })),
+        (None, Some(fault)) => Err(fault),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A record that goes by a clock.
+pub trait Lapses: Stored {
+    /// What its end changes; nothing while it stays.
+    ///
+    /// # Errors
+    /// [`Fault::Record`] when what must go with it makes no sense.
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault>;
+}
+
+/// It goes, and nothing with it, once it is over.
+fn alone<T>(seen: &Seen<T>, key: &str, over: bool) -> Option<Changes> {
+    over.then(|| {
+        let mut changes = Changes::new();
+        changes.remove(key.to_owned(), seen);
+        changes
+    })
+}
+
+impl Lapses for Waiting {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        if times.now <= seen.record.expires.0 {
+            return Ok(None);
+        }
+        waiting(look, key.strip_prefix(keys::WAITING).unwrap_or_default(), seen).map(Some)
+    }
+}
+
+/// Ends the waiting of a request that nobody decided, or that others crowd out.
+///
+/// # Errors
+/// [`Fault::Record`] when the request makes no sense.
+pub fn waiting(look: &Look, id: &str, entry: &Seen<Waiting>) -> Result<Changes, Fault> {
+    let mut changes = Changes::new();
+    changes.remove(keys::waiting(id), entry);
+    if entry.record.withdrawn {
+        return Ok(changes);
+    }
+    if let Some(seen) = look.get::<Enrollment>(&keys::enrollment(id))? {
+        let expired = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
+        changes.update(keys::enrollment(id), &seen, &expired);
+    }
+    changes.event(Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
+    Ok(changes)
+}
+
+/// With its entry in the index by key, if that still leads to it. One that was approved and not come for is given up.
+impl Lapses for Enrollment {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        let enrollment = &seen.record;
+        let kept = match enrollment.state {
+            EnrollmentState::Approved if enrollment.expires.0 + DECIDED_KEPT < times.now => {
+                return give_up(seen, key, look, times.now).map(Some);
+            }
+            EnrollmentState::Approved => return Ok(None),
+            EnrollmentState::Waiting
+            | EnrollmentState::Issued
+            | EnrollmentState::Denied
+            | EnrollmentState::Expired
+            | EnrollmentState::Removed
+            | EnrollmentState::Withdrawn => {
+                if enrollment.evidence.iter().all(|shown| shown.reference.is_none()) {
+                    DECIDED_KEPT
+                } else {
+                    DECIDED_WITH_TOKEN_KEPT
+                }
+            }
+        };
+        let Some(mut changes) = alone(seen, key, enrollment.expires.0 + kept < times.now) else { return Ok(None) };
+        let index = keys::enrollment_of_key(&enrollment.key);
+        // One that cannot be read goes by its own rule, or stays.
+        let entry = look.get::<String>(&index).ok().flatten();
+        if let Some(entry) = entry.filter(|entry| entry.record == enrollment.id) {
+            changes.remove(index, &entry);
+        }
+        Ok(Some(changes))
+    }
+}
+
+/// Frees the name of an enrollment, if it is still held by the lineage that began with it, and ends that lineage.
+fn give_up(seen: &Seen<Enrollment>, key: &str, look: &Look, now: u64) -> Result<Changes, Fault> {
+    let mut changes = Changes::new();
+    let enrollment = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
+    changes.update(key.to_owned(), seen, &enrollment);
+    if let (Some(id), false) = (&enrollment.lineage, enrollment.rejoin) {
+        // What of it cannot be read stays as it is.
+        if let Some(lineage) = look.get::<Lineage>(&keys::lineage(id)).ok().flatten() {
+            let ended = Lineage { ended: true, ended_at: Some(UnixSecs(now)), ..lineage.record.clone() };
+            changes.update(keys::lineage(id), &lineage, &ended);
+        }
+        if let Some(name) = &enrollment.name {
+            let subject = look.get::<Subject>(&keys::subject(enrollment.role, name)).ok().flatten();
+            if let Some(subject) = subject.filter(|subject| subject.record.lineage == *id) {
+                subjects::remove(&mut changes, &subject);
+                if enrollment.role == Role::Machine {
+                    changes.delete(keys::convergence(name));
+                }
+            }
+        }
+    }
+    changes.event(Event::EnrollmentExpired { enrollment: enrollment.id, state: "approved" });
+    Ok(changes)
+}
+
+/// The index of enrollments by key: goes with the one that it names.
+impl Lapses for String {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, _: LapseTimes) -> Result<Option<Changes>, Fault> {
+        // Also one that cannot be read is there.
+        let gone = look.get::<serde_json::Value>(&keys::enrollment(&seen.record))?.is_none();
+        Ok(alone(seen, key, gone))
+    }
+}
+
+impl Lapses for Token {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        let kept = if seen.record.redeemed.is_empty() { DECIDED_KEPT } else { REDEEMED_KEPT };
+        Ok(alone(seen, key, seen.record.expires.0 + kept < times.now))
+    }
+}
+
+/// When a ticket ended that was used.
+impl Lapses for UnixSecs {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.0 + TICKET_KEPT < times.now))
+    }
+}
+
+impl Lapses for Stale {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.at.0 + STALE_KEPT < times.now))
+    }
+}
+
+impl Lapses for AuditRecord {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.at_ms / 1000 + times.audit_retention < times.now))
+    }
+}
+
+impl Lapses for Certificate {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.not_after.0 + CERTIFICATE_KEPT < times.now))
+    }
+}
+
+impl Lapses for CertificateEnd {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.not_after.0 + CERTIFICATE_KEPT < times.now))
+    }
+}
+
+/// Free once the last certificate with it has ended, or when it was to be taken by a machine that is gone.
+impl Lapses for KeptName {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        let free = match seen.record.until {
+            Some(until) => until.0 < times.now,
+            None => {
+                let lineage = look.get::<Lineage>(&keys::lineage(&seen.record.lineage))?;
+                lineage.is_none_or(|lineage| lineage.record.ended)
+            }
+        };
+        Ok(alone(seen, key, free))
+    }
+}
+
+/// One that is nobody's any more, once its last certificate is as old as certificates get.
+impl Lapses for Lineage {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        let lineage = &seen.record;
+        if last_end(lineage) + CERTIFICATE_KEPT >= times.now {
+            return Ok(None);
+        }
+        // Of a subject that cannot be read it cannot be said whose the lineage is.
+        let subject = look.get::<Subject>(&keys::subject(lineage.role, &lineage.name))?;
+        let gone = subject.is_none_or(|subject| subject.record.lineage != lineage.id);
+        Ok(alone(seen, key, gone))
+    }
+}
+
+/// When the last certificate of a lineage ends, or when it began if it never had one.
+fn last_end(lineage: &Lineage) -> u64 {
+    let certificates = lineage.current.iter().chain(&lineage.pending).chain(&lineage.sealed);
+    certificates.map(|cert| cert.not_after.0).max().unwrap_or(lineage.created.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::core::kinds::{self, KINDS, Term};
+
+    const DAY: u64 = 24 * 3600;
+    const NOW: u64 = 2_000 * DAY;
+    const KEY: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
+
+    fn cert(end: u64) -> Value {
+        json!({ "serial": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a", "lineage": "l", "role": "machine", "issuer": KEY,
+            "name": "edge-1", "key": KEY, "not_before": 1, "not_after": end, "der": "" })
+    }
+
+    fn enrollment(state: &str, end: u64) -> Value {
+        json!({ "id": "e", "state": state, "role": "machine", "key": KEY, "spki": "", "wanted_name": null, "name": "edge-1",
+            "claims": {}, "attributes": {}, "assurance": "software", "source": "192.0.2.0/24", "pin": KEY,
+            "nonce": "0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c", "created": 1, "expires": end, "approvals": [],
+            "approvals_wanted": 1, "lifetime": null, "rules": [], "labels": {}, "groups": [], "owner": null,
+            "lineage": null, "rejoin": false, "reason": null })
+    }
+
+    /// A key, a record of its kind by its age in days since it ended, and how many days it stays.
+    type Case = (&'static str, fn(u64) -> Value, u64);
+
+    const CASES: &[Case] = &[
+        ("waiting/e", |end| json!({ "wanted_name": null, "source": "192.0.2.0/24", "expires": end }), 0),
+        ("enr/e", |end| enrollment("denied", end), 7),
+        ("enr/e", |end| enrollment("approved", end), 7),
+        ("enr/e", |end| enrollment("waiting", end), 7),
+        (
+            "token/t",
+            |end| {
+                json!({ "id": "t", "role": "machine", "uses": 1, "redeemed": [], "names": [], "labels": {},
+            "groups": [], "owner": null, "key": null, "by": "gateway", "created": 1, "expires": end, "revoked": false })
+            },
+            7,
+        ),
+        (
+            "token/t",
+            |end| {
+                json!({ "id": "t", "role": "machine", "uses": 1, "redeemed": [KEY], "names": [], "labels": {},
+            "groups": [], "owner": null, "key": null, "by": "gateway", "created": 1, "expires": end, "revoked": false })
+            },
+            90,
+        ),
+        ("ticket/t", |end| json!(end + DAY - 3600), 1),
+        (
+            "stale/l",
+            |end| {
+                json!({ "lineage": "l", "used": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+            "source": "192.0.2.0/24", "at": end })
+            },
+            7,
+        ),
+        (
+            "audit/0",
+            |end| {
+                json!({ "at_ms": end * 1000, "event": "lock.set", "actor": "a", "subject": "s", "rules": [],
+            "instance": "i", "detail": {} })
+            },
+            30,
+        ),
+        ("cert/c", cert, 400),
+        ("certend/i/e/c", cert, 400),
+        ("name/machine/n", |end| json!({ "lineage": "l", "until": end }), 0),
+        (
+            "lineage/l",
+            |end| {
+                json!({ "id": "l", "role": "machine", "name": "edge-1", "current": null, "pending": null,
+            "activated": 0, "forked": false, "ended": true, "created": end })
+            },
+            400,
+        ),
+    ];
+
+    fn lapses(key: &str, record: &Value, look: &Look) -> bool {
+        let kind = kinds::of(key).unwrap();
+        let (Term::Short(rule) | Term::Long(rule)) = kind.term else { panic!("{key} goes by no clock") };
+        let raw = Seen { record: Ok(serde_json::to_vec(record).unwrap()), version: 1 };
+        let lapsed = rule.lapse(look, key, &raw, LapseTimes { now: NOW, audit_retention: 30 * DAY });
+        lapsed.unwrap_or_else(|fault| panic!("{key}: {fault}")).is_some()
+    }
+
+    #[test]
+    fn each_kind_goes_when_its_time_has_come() {
+        for (key, record, days) in CASES {
+            let at = |days: u64, more: u64| record(NOW - days * DAY - more);
+            assert!(!lapses(key, &at(*days, 0), &Look::default()), "{key} stays for {days} days");
+            assert!(lapses(key, &at(*days, 1), &Look::default()), "{key} goes after {days} days");
+        }
+    }
+
+    /// What goes with something else: an entry of the index by key.
+    #[test]
+    fn an_index_goes_with_what_it_names() {
+        let mut look = Look::default();
+        assert!(lapses("enrkey/k", &json!("e"), &look));
+        let there = Seen { record: Ok(b"{}".to_vec()), version: 1 };
+        look.learn("enr/e".to_owned(), Some(there));
+        assert!(!lapses("enrkey/k", &json!("e"), &look));
+    }
+
+    #[test]
+    fn every_kind_that_goes_by_a_clock_has_a_case() {
+        let ruled = KINDS.iter().filter(|kind| !matches!(kind.term, Term::Standing)).map(|kind| kind.prefix);
+        let cases = CASES.iter().map(|(key, ..)| kinds::of(key).unwrap().prefix).chain([keys::ENROLLMENT_KEYS]);
+        assert_eq!(ruled.collect::<BTreeSet<_>>(), cases.collect::<BTreeSet<_>>());
+    }
+}
