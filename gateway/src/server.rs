@@ -30,7 +30,7 @@ use crate::{
         tls::TlsSwap,
     },
     flow::{
-        clock, damaged, enforcer, lead, lease, order, owners, renew_now,
+        clock, damaged, enforcer, lead, lease, order, owners, queue, renew_now,
         shell::{Actor, Settings, Shell},
         sweep, tunnel_records,
     },
@@ -163,7 +163,8 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     clock::look(&shell).await.map_err(Complaint::store)?;
     order::advance(&shell).await.map_err(Complaint::store)?;
     owners::complete(&shell).await.map_err(Complaint::store)?;
-    let (enforcing, renewing) = (enforcer::start(&shell), renew_now::start(&shell));
+    let (enforcing, renewing, following) = (enforcer::start(&shell), renew_now::start(&shell), queue::start(&shell));
+    queue::begin(&shell).await.map_err(Complaint::store)?;
     policy_loaded(&shell, shell.rules.load().digest()).await?;
     let tls = TlsSwap::new(upkeep::table(&shell, &config.names).await?);
     let rates = Arc::new(Rates::new(&config.limits.rates, Arc::clone(&shell.metrics)));
@@ -190,6 +191,7 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     notify::ready("serving");
     let mut tasks = background(&shell, &config, path, &tls, &rates);
     tasks.extend(enforcing);
+    tasks.push(following);
     tasks.extend([lease::start(&shell), tunnel_records::start(&shell), renewing]);
     let stopped = until_stopped(&shell).await;
     notify::stopping();

@@ -302,8 +302,10 @@ async fn two_approvers_at_the_same_moment() {
             let Gate { mut story, people, machine, waiting } = gate;
             // Nobody else may hold the gateway while its store is changed.
             drop(machine);
-            story.enforcer.abort();
-            let _ = (&mut story.enforcer).await;
+            for task in [&mut story.enforcer, &mut story.queue] {
+                task.abort();
+                let _ = task.await;
+            }
             let shell = Arc::get_mut(&mut story.shell).unwrap();
             let stopping = Arc::new(Stopping {
                 inner: Arc::clone(&shell.store),
@@ -332,7 +334,8 @@ async fn two_approvers_at_the_same_moment() {
             let events = story.events(&people["carol"]).await;
             assert_eq!(events.iter().filter(|event| event.event == "enrollment.approved").count(), 1, "{what}");
         }
-        assert!(steps > 4, "only {steps} steps were seen");
+        // Two rounds of reads and the commit, and once more than there are.
+        assert!(steps > 3, "only {steps} steps were seen");
     }
 }
 

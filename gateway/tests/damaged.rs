@@ -66,6 +66,7 @@ const ROWS: &[Row] = &[
     row("enr/$enrollment", GoesOn, Without),
     row("enrkey/$key", GoesOn, Without),
     row("waiting/$waiting", GoesOn, Without),
+    row("queue/all/99999", GoesOn, Without),
     row("token/$token", GoesOn, Without),
     row("audit/0000000000000", GoesOn, Without),
     row("stale/$lineage", GoesOn, Without),

@@ -14,11 +14,9 @@ use super::{
     given::known_owner,
     keys,
     lock::{self, Locks},
-    name, plan,
-    records::{
-        AdmittedBy, Approval, ApprovedContent, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject, Waiting,
-    },
-    refusal::{Conflict, NameRule, REMOVED, Refusal},
+    name, plan, queue,
+    records::{AdmittedBy, Approval, ApprovedContent, Enrollment, EnrollmentState, Lineage, Owner, Seen, Subject},
+    refusal::{Conflict, NameRule, QueueFull, REMOVED, Refusal},
 };
 use crate::limits::APPROVALS_MAX;
 
@@ -189,7 +187,7 @@ pub fn approve(
     let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
     if missing > 0 {
         // unchanged, but the write notifies those who watch the waiting list
-        changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+        queue::rewrite(&mut changes, &enrollment);
         changes.event(Event::EnrollmentApproval { enrollment: id, content, missing, fallen, rules });
     } else {
         admit(&mut changes, &mut enrollment, &content, &records, now, entropy)?;
@@ -223,7 +221,8 @@ fn admit(
         enrollment.lineage = Some(lineage.record.id.clone());
         changes.create(keys::lineage(&lineage.record.id), &lineage.record);
     }
-    changes.delete(keys::waiting(&enrollment.id));
+    queue::leave(changes, enrollment);
+    enrollment.numbers.clear();
     Ok(())
 }
 
@@ -331,9 +330,10 @@ pub fn deny(
     still_waiting(&enrollment, now)?;
     enrollment.state = EnrollmentState::Denied;
     enrollment.reason = Some(reason.to_owned());
+    enrollment.numbers.clear();
     let mut changes = Changes::new();
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
-    changes.delete(keys::waiting(&enrollment.id));
+    queue::leave(&mut changes, &seen.record);
     changes.event(Event::EnrollmentDenied {
         enrollment: enrollment.id,
         wanted_name: enrollment.wanted_name,
@@ -351,6 +351,7 @@ pub fn deny(
 pub fn reopen(
     caller: &Caller,
     seen: &Seen<Enrollment>,
+    numbers: Result<Vec<String>, QueueFull>,
     rules: &Ruleset,
     now: UnixTime,
 ) -> Result<(Enrollment, Changes), Refusal> {
@@ -364,9 +365,10 @@ pub fn reopen(
     still_waiting(&enrollment, now)?;
     enrollment.reason = None;
     enrollment.approvals.clear();
+    enrollment.numbers = numbers?;
     let mut changes = Changes::new();
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
-    changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+    queue::enter(&mut changes, &enrollment);
     let (id, rules) = (enrollment.id.clone(), grant.rules().to_vec());
     changes.event(Event::Standing(audit::StandingEvent::EnrollmentReopened { enrollment: id, rules }));
     Ok((enrollment, changes))

@@ -16,9 +16,9 @@ use super::{
     name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Stands, Terms},
     proven::ProvenKey,
+    queue,
     records::{
         AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, UnixSecs,
-        Waiting,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     requester::Requester,
@@ -98,7 +98,7 @@ impl Ground {
 }
 
 /// Everything the decision needs to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EnrollRecords {
     /// The enrollment of this key, if there is one.
     pub existing: Option<Seen<Enrollment>>,
@@ -114,10 +114,8 @@ pub struct EnrollRecords {
     pub ticket_spent: bool,
     /// Locks on the key, on whatever any evidence rests on, on the lineage.
     pub locks: Locks,
-    /// How many wait in all.
-    pub waiting: usize,
-    /// How many wait from the same prefix.
-    pub waiting_from_prefix: usize,
+    /// Numbers for it in the queue, or why there are none.
+    pub numbers: Result<Vec<String>, QueueFull>,
 }
 
 /// What is known of a name that somebody would get. Whoever only wishes for it is not told.
@@ -150,10 +148,6 @@ pub struct Frame<'a> {
     pub pin: KeyDigest,
     /// How long a request may wait.
     pub pending_ttl: Duration,
-    /// Most that may wait.
-    pub pending_max: usize,
-    /// Most that may wait from one prefix.
-    pub pending_max_per_prefix: usize,
 }
 
 /// Random bytes a decision may use.
@@ -225,8 +219,9 @@ pub fn decide(
                 return Ok(EnrollVerdict::Waits(Box::new(seen.record.clone())));
             }
             unspent(&records)?;
-            room(&records, frame)?;
+            let numbers = records.numbers.clone()?;
             let mut enrollment = enrollment(inbound, &judged, role, frame, now, entropy);
+            enrollment.numbers = numbers;
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
@@ -278,16 +273,6 @@ fn reissue(records: &EnrollRecords, existing: &Seen<Enrollment>, now: UnixTime) 
 /// A ticket is used once. Whoever repeats a request whose reply was lost has its answer by now, and never gets here.
 fn unspent(records: &EnrollRecords) -> Result<(), Reject> {
     if records.ticket_spent { Err(Reject::spent_ticket()) } else { Ok(()) }
-}
-
-fn room(records: &EnrollRecords, frame: &Frame<'_>) -> Result<(), Refusal> {
-    if records.waiting >= frame.pending_max {
-        return Err(Refusal::QueueFull(QueueFull::All));
-    }
-    if records.waiting_from_prefix >= frame.pending_max_per_prefix {
-        return Err(Refusal::QueueFull(QueueFull::Network));
-    }
-    Ok(())
 }
 
 fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer {
@@ -346,6 +331,7 @@ fn enrollment(
         rejoin: rejoins.is_some(),
         reason: None,
         evidence: judged.shown.clone(),
+        numbers: vec![],
         behind: judged.rests_on.iter().cloned().collect(),
     }
 }
@@ -364,12 +350,12 @@ fn wait(
     if let Some(old) = &records.existing {
         changes.remove(keys::enrollment(&old.record.id), old);
         if old.record.state != EnrollmentState::Withdrawn {
-            changes.delete(keys::waiting(&old.record.id));
+            queue::leave(&mut changes, &old.record);
         }
     }
     changes.create(keys::enrollment(&enrollment.id), &enrollment);
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
-    changes.create(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+    queue::enter(&mut changes, &enrollment);
     changes.extend(spends);
     changes.event(Event::EnrollmentWaiting {
         enrollment: enrollment.id.clone(),
@@ -424,7 +410,7 @@ fn admit(
     if let Some(old) = &records.existing
         && old.record.state == EnrollmentState::Waiting
     {
-        changes.delete(keys::waiting(&old.record.id));
+        queue::leave(&mut changes, &old.record);
     }
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
     changes.upsert(keys::enrollment(&enrollment.id), records.existing.as_ref(), &enrollment);
@@ -461,7 +447,7 @@ pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
     if seen.record.state == EnrollmentState::Waiting {
         // Else whoever asks and takes it back, over and over, would write without end.
-        changes.put(keys::waiting(&enrollment.id), &Waiting::from(&enrollment));
+        queue::rewrite(&mut changes, &enrollment);
     }
     changes.event(Event::Standing(StandingEvent::EnrollmentWithdrawn { enrollment: enrollment.id }));
     Ok(Some(changes))

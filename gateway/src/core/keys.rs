@@ -8,6 +8,8 @@ use super::records::{CertificateEnd, LockKind, UnixSecs};
 pub const ENROLLMENTS: &str = "enr/";
 /// Prefix of the index of enrollments that wait for a person.
 pub const WAITING: &str = "waiting/";
+/// Prefix of the numbers that those who wait hold.
+pub const QUEUE_NUMBERS: &str = "queue/";
 /// Prefix of tokens.
 pub const TOKENS: &str = "token/";
 /// Prefix of locks.
@@ -63,6 +65,12 @@ pub fn enrollment_of_key(key: &KeyDigest) -> String {
 #[must_use]
 pub fn waiting(id: &str) -> String {
     format!("{WAITING}{id}")
+}
+
+/// A number in the queue: of all, or of a network.
+#[must_use]
+pub fn queue_number(number: &str) -> String {
+    format!("{QUEUE_NUMBERS}{number}")
 }
 
 /// Prefix of all machines or all people.

@@ -8,8 +8,8 @@ use super::{
     keys,
     lapse::{Lapses, Rule, Walk},
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale, Subject, Token,
-        TunnelRecord, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Stale,
+        Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     stored::Stored,
     subjects::Owned,
@@ -105,6 +105,12 @@ pub const KINDS: &[RecordKind] = &[
         short::<Waiting>(),
         "when the request is decided, or lapses (`pending_ttl`)",
         "the request is in no list; its machine asks to join again",
+    ),
+    kind::<NumberHolder>(
+        (keys::QUEUE_NUMBERS, "number in the queue"),
+        short::<NumberHolder>(),
+        "with the waiting request that holds it",
+        "until that request is decided one more may wait than should",
     ),
     kind::<Token>(
         (keys::TOKENS, "join token"),

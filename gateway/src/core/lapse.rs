@@ -8,9 +8,10 @@ use super::{
     change::Changes,
     keys,
     look::{self, Look, RawRecord},
+    queue,
     records::{
-        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Stale, Subject, Token,
-        UnixSecs, Waiting,
+        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, NumberHolder, Seen, Stale,
+        Subject, Token, UnixSecs, Waiting,
     },
     refusal::Fault,
     stored::Stored,
@@ -121,26 +122,17 @@ impl Lapses for Waiting {
         if times.now <= seen.record.expires.0 {
             return Ok(None);
         }
-        waiting(look, key.strip_prefix(keys::WAITING).unwrap_or_default(), seen).map(Some)
+        queue::lapse(look, key.strip_prefix(keys::WAITING).unwrap_or_default(), seen).map(Some)
     }
 }
 
-/// Ends the waiting of a request that nobody decided, or that others crowd out.
-///
-/// # Errors
-/// [`Fault::Record`] when the request makes no sense.
-pub fn waiting(look: &Look, id: &str, entry: &Seen<Waiting>) -> Result<Changes, Fault> {
-    let mut changes = Changes::new();
-    changes.remove(keys::waiting(id), entry);
-    if entry.record.withdrawn {
-        return Ok(changes);
+/// A number in the queue is held by whoever's entry says so. None is left behind, so this frees only what was quarantined.
+impl Lapses for NumberHolder {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, _: LapseTimes) -> Result<Option<Changes>, Fault> {
+        let entry: Option<Seen<Waiting>> = look.get(&keys::waiting(&seen.record.0))?;
+        let holds = |entry: &Seen<Waiting>| entry.record.numbers.iter().any(|number| keys::queue_number(number) == key);
+        Ok(alone(seen, key, !entry.as_ref().is_some_and(holds)))
     }
-    if let Some(seen) = look.get::<Enrollment>(&keys::enrollment(id))? {
-        let expired = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
-        changes.update(keys::enrollment(id), &seen, &expired);
-    }
-    changes.event(Event::EnrollmentExpired { enrollment: id.to_owned(), state: "waiting" });
-    Ok(changes)
 }
 
 /// With its entry in the index by key, if that still leads to it. One that was approved and not come for is given up.
@@ -387,12 +379,20 @@ mod tests {
         let there = Seen { record: Ok(b"{}".to_vec()), version: 1 };
         look.learn("enr/e".to_owned(), Some(there));
         assert!(!lapses("enrkey/k", &json!("e"), &look));
+        assert!(lapses("queue/all/1", &json!("w"), &look));
+        let entry = json!({ "wanted_name": null, "source": "192.0.2.0/24", "expires": 1, "numbers": ["all/1"] });
+        look.learn("waiting/w".to_owned(), Some(Seen { record: Ok(entry.to_string().into_bytes()), version: 1 }));
+        assert!(!lapses("queue/all/1", &json!("w"), &look));
+        assert!(lapses("queue/all/2", &json!("w"), &look), "it holds another");
     }
 
     #[test]
     fn every_kind_that_goes_by_a_clock_has_a_case() {
         let ruled = KINDS.iter().filter(|kind| !matches!(kind.term, Term::Standing)).map(|kind| kind.prefix);
-        let cases = CASES.iter().map(|(key, ..)| kinds::of(key).unwrap().prefix).chain([keys::ENROLLMENT_KEYS]);
+        let cases = CASES
+            .iter()
+            .map(|(key, ..)| kinds::of(key).unwrap().prefix)
+            .chain([keys::ENROLLMENT_KEYS, keys::QUEUE_NUMBERS]);
         assert_eq!(ruled.collect::<BTreeSet<_>>(), cases.collect::<BTreeSet<_>>());
     }
 }

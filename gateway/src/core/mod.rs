@@ -27,6 +27,7 @@ pub mod places;
 pub mod plan;
 pub mod proof;
 pub mod proven;
+pub mod queue;
 pub mod records;
 pub mod refusal;
 pub mod reject;

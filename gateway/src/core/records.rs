@@ -216,6 +216,9 @@ pub struct Enrollment {
     /// The evidence that was taken of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Shown>,
+    /// The numbers that it holds in the queue while it waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
     /// What its evidence rests on: a lock on any of them stops it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<(LockKind, String)>,
@@ -253,6 +256,9 @@ pub struct Waiting {
     /// The lineage it would rejoin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<String>,
+    /// The numbers that it holds in the queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
     /// Whoever made it took it back: it waits for nobody and wants nothing, and counts against its network until it would have lapsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
@@ -266,10 +272,16 @@ impl From<&Enrollment> for Waiting {
             source: enrollment.source.clone(),
             expires: enrollment.expires,
             lineage: enrollment.lineage.clone().filter(|_| !withdrawn),
+            numbers: enrollment.numbers.clone(),
             withdrawn,
         }
     }
 }
+
+/// Who holds a number in the queue: the id of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NumberHolder(pub String);
 
 /// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changes nothing and is told for
 /// a while: an old disk or backup is in somebody's hands. One record a lineage.

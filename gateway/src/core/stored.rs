@@ -7,8 +7,8 @@ use super::{
     audit::AuditRecord,
     keys,
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, Stale, Subject, Token,
-        TunnelRecord, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Stale,
+        Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     subjects::Owned,
     timekeeping::ClockNote,
@@ -30,7 +30,7 @@ macro_rules! nothing_stands_for {
 
 nothing_stands_for! {
     Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, TunnelRecord,
-    UnixSecs, ClockNote, String, u64, serde_json::Value, IgnoredAny,
+    UnixSecs, ClockNote, NumberHolder, String, u64, serde_json::Value, IgnoredAny,
 }
 
 /// A lock whose record cannot be read still locks what its key names.

@@ -16,12 +16,12 @@ use crate::core::{
     change::Changes,
     enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
     evidence::{Challenge, Claims, Judged, Rejected},
-    keys, lapse,
+    keys,
     lock::Locks,
     look::Look,
-    name,
+    name, queue as in_queue,
     records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
-    refusal::{Fault, Missing, REMOVED, Refusal},
+    refusal::{Fault, Missing, QueueFull, REMOVED, Refusal},
 };
 use crate::signer::Authority;
 
@@ -82,14 +82,12 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
         }
     };
     let inbound = &as_called(inbound, &judged.claims);
-    let fullness = queue::fullness(shell, &inbound.prefix).await?;
-    let records = EnrollRecords { waiting: fullness.all, waiting_from_prefix: fullness.from_prefix, ..known };
+    let records = EnrollRecords { numbers: queue::numbers(shell, &inbound.prefix).await?, ..known };
     // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
     let pin = inbound.pin.filter(|pin| ca.is_pin(pin)).unwrap_or_else(|| ca.pin());
     let frame = frame(shell, &ca, &settings, pin);
-    let has_room = records.waiting_from_prefix < settings.pending_max_per_prefix;
     let decided = enroll::decide(inbound, judged, records, &rules, &frame, shell.now(), &entropy(shell));
-    if matches!(decided, Err(Refusal::QueueFull(_))) && has_room && make_room(shell, &inbound.prefix).await? {
+    if matches!(decided, Err(Refusal::QueueFull(QueueFull::All))) && make_room(shell, &inbound.prefix).await? {
         return Err(Retry::Conflict);
     }
     carry_out(shell, decided?, inbound.key.key(), instance).await
@@ -108,7 +106,7 @@ fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
     let Some(id) = queue::to_give_way(shell, prefix).await? else { return Ok(false) };
     let looked = |look: &Look| match look.get::<Waiting>(&keys::waiting(&id))? {
-        Some(entry) => lapse::waiting(look, &id, &entry).map(Some),
+        Some(entry) => in_queue::lapse(look, &id, &entry).map(Some),
         None => Ok(None),
     };
     if let Some(changes) = shell.look::<_, Fault>(looked).await? {
@@ -136,7 +134,12 @@ async fn carry_out(
             Ok(EnrollOutcome::Issued(Box::new(issue::issued(shell, enrollment.id, certificate)?)))
         }
         EnrollVerdict::Wait(enrollment, changes) => {
-            shell.commit(changes, &actor).await?;
+            if let Err(retry) = shell.commit(changes, &actor).await {
+                if matches!(retry, Retry::Conflict) {
+                    queue::lost(shell, &enrollment.numbers).await?;
+                }
+                return Err(retry);
+            }
             shell.metrics.enrollment("waiting");
             Ok(EnrollOutcome::Waiting(waiting(&enrollment)))
         }
@@ -202,8 +205,7 @@ fn gather(
         name: name_records,
         ticket_spent,
         locks: locks.and(look.locks(judged.rests_on.iter().cloned())?),
-        waiting: 0,
-        waiting_from_prefix: 0,
+        numbers: Err(QueueFull::All),
     };
     Ok(Gathered::All(judged, Box::new(records)))
 }
@@ -359,13 +361,7 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
 }
 
 fn frame<'a>(shell: &'a Shell, ca: &'a Authority, settings: &'a Settings, pin: KeyDigest) -> Frame<'a> {
-    Frame {
-        common: shell.common(ca, settings),
-        pin,
-        pending_ttl: settings.pending_ttl,
-        pending_max: settings.pending_max,
-        pending_max_per_prefix: settings.pending_max_per_prefix,
-    }
+    Frame { common: shell.common(ca, settings), pin, pending_ttl: settings.pending_ttl }
 }
 
 fn entropy(shell: &Shell) -> EnrollEntropy {

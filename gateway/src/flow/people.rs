@@ -223,8 +223,13 @@ pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) ->
     let who = caller.identity.to_string();
     let enrollment = retrying(|| async {
         let seen = shell.look(|look| visible(shell, look, caller, id)).await?;
-        let (enrollment, changes) = approve::reopen(caller, &seen, &shell.rules.load(), shell.now())?;
-        shell.commit(changes, &Actor { who: &who, instance }).await?;
+        let numbers = queue::numbers(shell, &seen.record.source).await?;
+        let (enrollment, changes) = approve::reopen(caller, &seen, numbers, &shell.rules.load(), shell.now())?;
+        let committed = shell.commit(changes, &Actor { who: &who, instance }).await;
+        if matches!(committed, Err(Retry::Conflict)) {
+            queue::lost(shell, &enrollment.numbers).await?;
+        }
+        committed?;
         Ok(enrollment)
     })
     .await?;

@@ -1,21 +1,110 @@
-//! The queue of those who wait for a person, read from the store when it is first needed.
+//! The queue of those who wait for a person: read from the store when it is first needed, and told what others change of it.
 
-use super::shell::Shell;
+use std::sync::{Arc, Weak};
+
+use futures::FutureExt as _;
+use tokio::task::JoinHandle;
+
+use super::{page::All, shell::Shell};
 use crate::{
     core::{
         keys,
-        records::{Seen, Waiting},
-        refusal::Fault,
+        look::Look,
+        records::{NumberHolder, Seen, Waiting},
+        refusal::{Fault, QueueFull},
     },
-    registry::queue::{Entries, Fullness},
+    registry::queue::{Entries, QueueLimits},
+    store::{Change, Watch},
 };
 
-/// How many wait, in all and from the network of `source`, a prefix in its written form.
+/// Starts to follow what other gateways on the store change.
+pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
+    let watch = shell.store.watch(vec![keys::WAITING.into()]);
+    tokio::spawn(follow(Arc::downgrade(shell), watch))
+}
+
+async fn follow(shell: Weak<Shell>, mut watch: Watch) {
+    loop {
+        let Some(first) = watch.next().await else { return };
+        let Some(shell) = shell.upgrade() else { return };
+        // Whoever commits here says so itself, a moment later.
+        tokio::task::yield_now().await;
+        let mut changes = vec![first];
+        while let Some(Some(change)) = watch.next().now_or_never() {
+            changes.push(change);
+        }
+        if heard(&shell, &changes).await.is_err() {
+            // It is read anew when it is next needed.
+            *shell.queue.entries().await = None;
+        }
+    }
+}
+
+/// Takes over what was changed and is not known yet.
+async fn heard(shell: &Shell, changes: &[Change]) -> Result<(), Fault> {
+    let mut news: Vec<(String, u64)> = Vec::new();
+    {
+        let mut held = shell.queue.entries().await;
+        let Some(entries) = held.as_ref() else { return Ok(()) };
+        for change in changes {
+            match change {
+                Change::Written { version, keys } => {
+                    let ids =
+                        keys.iter().filter_map(|key| Some(key.to_string().strip_prefix(keys::WAITING)?.to_owned()));
+                    let news_of = |id: &String| entries.version(id).is_none_or(|known| known < *version);
+                    news.extend(ids.filter(news_of).map(|id| (id, *version)));
+                }
+                Change::Lagged => {
+                    *held = None;
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if news.is_empty() {
+        return Ok(());
+    }
+    let found = |look: &Look| news.iter().map(|(id, _)| look.get::<Waiting>(&keys::waiting(id))).collect();
+    let found: Vec<Option<Seen<Waiting>>> = shell.look::<_, Fault>(found).await?;
+    let mut held = shell.queue.entries().await;
+    let Some(entries) = held.as_mut() else { return Ok(()) };
+    for ((id, version), found) in news.into_iter().zip(found) {
+        match found {
+            Some(Seen { record, version }) => entries.set(id, version, Some(record)),
+            None => entries.set(id, version, None),
+        }
+    }
+    shell.metrics.waiting(entries.waiting());
+    Ok(())
+}
+
+/// Numbers for one from the network of `source`, a prefix in its written form, or why there are none.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn fullness(shell: &Shell, source: &str) -> Result<Fullness, Fault> {
-    look(shell, |entries| entries.fullness(source)).await
+pub async fn numbers(shell: &Shell, source: &str) -> Result<Result<Vec<String>, QueueFull>, Fault> {
+    let settings = shell.settings.load();
+    let limits = QueueLimits { all: settings.pending_max, per_prefix: settings.pending_max_per_prefix };
+    let dice = u32::from_le_bytes(shell.entropy.bytes());
+    look(shell, |entries| entries.numbers(source, limits, dice)).await
+}
+
+/// Somebody else may have been faster with these numbers. What is known is read anew when it does not say so.
+///
+/// # Errors
+/// When the store fails.
+pub async fn lost(shell: &Shell, numbers: &[String]) -> Result<(), Fault> {
+    let held =
+        |look: &Look| numbers.iter().map(|number| look.get::<NumberHolder>(&keys::queue_number(number))).collect();
+    let held: Vec<Option<Seen<NumberHolder>>> = shell.look::<_, Fault>(held).await?;
+    tokio::task::yield_now().await;
+    let mut known = shell.queue.entries().await;
+    let unknown =
+        |entries: &Entries| numbers.iter().zip(&held).any(|(number, held)| held.is_some() && !entries.is_held(number));
+    if known.as_ref().is_some_and(unknown) {
+        *known = None;
+    }
+    Ok(())
 }
 
 /// The oldest that waits from the network with most, if that has more than the one of `source`.
@@ -42,38 +131,34 @@ pub async fn resting_on(shell: &Shell, lineage: &str) -> Result<Vec<String>, Fau
     look(shell, |entries| entries.resting_on(lineage)).await
 }
 
-/// Reads the store again, since whoever commits may be gone before it can tell. Gives the entries.
-///
-/// # Errors
-/// When the store fails.
-pub async fn reread(shell: &Shell) -> Result<Vec<(String, Seen<Waiting>)>, Fault> {
-    let mut held = shell.queue.entries().await;
-    let (rows, read) = from_store(shell).await?;
-    *held = Some(read);
-    Ok(rows)
-}
-
 async fn look<T>(shell: &Shell, look: impl FnOnce(&Entries) -> T) -> Result<T, Fault> {
     let mut held = shell.queue.entries().await;
     if let Some(entries) = held.as_ref() {
         return Ok(look(entries));
     }
-    let (_, fresh) = from_store(shell).await?;
+    let fresh = from_store(shell).await?;
     let value = look(&fresh);
+    shell.metrics.waiting(fresh.waiting());
     *held = Some(fresh);
     Ok(value)
 }
 
-/// The entries as the store has them.
+/// How many wait, as soon as that is known.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn from_store(shell: &Shell) -> Result<(Vec<(String, Seen<Waiting>)>, Entries), Fault> {
-    // No more than `[limits] pending` lets wait.
-    let rows: Vec<(String, Seen<Waiting>)> = shell.scan(keys::WAITING, None, usize::MAX).await?;
-    let mut entries = Entries::default();
-    for (key, seen) in &rows {
-        entries.set(key.trim_start_matches(keys::WAITING).to_owned(), seen.version, Some(seen.record.clone()));
+pub async fn begin(shell: &Shell) -> Result<(), Fault> {
+    look(shell, |_| ()).await
+}
+
+/// The entries as the store has them: no more than `[enroll] pending_max` lets wait.
+///
+/// # Errors
+/// When the store fails.
+pub async fn from_store(shell: &Shell) -> Result<Entries, Fault> {
+    let (mut all, mut entries) = (All::<Waiting>::of(shell, keys::WAITING, None), Entries::default());
+    while let Some((id, seen)) = all.next().await? {
+        entries.set(id, seen.version, Some(seen.record));
     }
-    Ok((rows, entries))
+    Ok(entries)
 }

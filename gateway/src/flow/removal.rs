@@ -10,6 +10,7 @@ use crate::core::{
     change::Changes,
     keys, lock,
     look::Look,
+    queue as waiting,
     records::{CertificateEnd, Enrollment, EnrollmentState, Lock, LockKind, Seen},
     refusal::Fault,
     subjects,
@@ -45,8 +46,9 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
         let mut enrollment = seen.record.clone();
         let decided = enrollment.state == EnrollmentState::Issued;
         enrollment.state = EnrollmentState::Removed;
+        enrollment.numbers.clear();
         changes.update(keys::enrollment(&enrollment.id), &seen, &enrollment);
-        changes.delete(keys::waiting(&enrollment.id));
+        waiting::leave(&mut changes, &seen.record);
         if !decided {
             changes.event(Event::Standing(StandingEvent::EnrollmentEnded {
                 enrollment: enrollment.id,

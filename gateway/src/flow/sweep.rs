@@ -3,7 +3,7 @@
 use super::{
     clock,
     lead::{self, Lead},
-    look, queue,
+    look,
     shell::{Actor, Retry, Shell},
 };
 use crate::{
@@ -29,8 +29,6 @@ const BEHIND: char = '~';
 /// # Errors
 /// When the store fails; the next round goes on.
 pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
-    let waiting = queue::reread(shell).await?;
-    shell.metrics.waiting(waiting.iter().filter(|(_, entry)| !entry.record.withdrawn).count());
     // Each gateway looks at its own clock.
     let deletes = clock::look(shell).await?;
     let now = match deletes {

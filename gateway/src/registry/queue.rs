@@ -1,14 +1,21 @@
-//! Who waits for a person, in memory beside the store: how many in all and from where, and who wants the same name. Made from
-//! the store when first needed and kept by every commit, so that no request reads the whole queue.
+//! Who waits for a person, in memory beside the store: which numbers they hold, from where, and who wants the same name. Made from
+//! the store when first needed, and kept by every commit: those of this gateway as they are made, those of others as they are heard of.
+//! It says which numbers are free, and may be late; the commit that takes them says whether they are ([`crate::core::queue`]).
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     net::IpAddr,
 };
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{core::records::Waiting, ports::rate::Prefix};
+use crate::{
+    core::{records::Waiting, refusal::QueueFull},
+    ports::rate::Prefix,
+};
+
+/// Entries that are remembered to be gone: four times as many commits as a store has under way.
+const GONE_KEPT: usize = 4096;
 
 /// The queue. Entries are those of the index `waiting/`.
 #[derive(Debug, Default)]
@@ -22,9 +29,11 @@ pub type QueueChange = (String, Option<Waiting>);
 /// The entries, and by what they are found.
 #[derive(Debug, Default)]
 pub struct Entries {
-    /// By id, with the commit that wrote it. One that was taken away stays until the next look, since of two commits the later
-    /// may be told first.
+    /// By id, with the commit that wrote it. One that was taken away stays for a while, since of two commits the later may be told
+    /// first.
     entries: HashMap<String, (u64, Option<Waiting>)>,
+    /// Those that were taken away, oldest first.
+    gone: VecDeque<(String, u64)>,
     waiting: usize,
     /// How many of them were taken back, and only count.
     withdrawn: usize,
@@ -32,16 +41,21 @@ pub struct Entries {
     by_prefix: HashMap<Prefix, BTreeSet<(u64, String)>>,
     by_name: HashMap<String, BTreeSet<String>>,
     by_lineage: HashMap<String, BTreeSet<String>>,
+    /// Numbers that are held, by what they are of: all, or a network.
+    held: HashMap<String, HashSet<u32>>,
 }
 
-/// How full the queue is for one network.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Fullness {
-    /// How many wait.
+/// How many may wait.
+#[derive(Copy, Clone, Debug)]
+pub struct QueueLimits {
+    /// In all.
     pub all: usize,
-    /// How many wait from there, in shares: of a wider prefix a part of those that wait from it.
-    pub from_prefix: usize,
+    /// From one network.
+    pub per_prefix: usize,
 }
+
+/// What the numbers of all are called.
+const OF_ALL: &str = "all";
 
 impl Queue {
     /// The entries, once they were read. Commits meanwhile wait to tell theirs, and the later version counts.
@@ -59,16 +73,52 @@ impl Queue {
         for (id, entry) in changes {
             state.set(id, version, entry);
         }
-        Some(state.waiting - state.withdrawn)
+        Some(state.waiting())
     }
 }
 
 impl Entries {
-    /// How many wait, in all and from the network of `source`, a prefix in its written form.
+    /// Free numbers for one from the network of `source`, a prefix in its written form: one of all, and one of each prefix that it is in,
+    /// a wider one having more of them. Where `dice` says, so that two who come at once mostly get different ones.
+    ///
+    /// # Errors
+    /// Why there are none: its network comes first, since for one from elsewhere somebody may have to give way.
+    pub fn numbers(&self, source: &str, limits: QueueLimits, dice: u32) -> Result<Vec<String>, QueueFull> {
+        let mut numbers = Vec::new();
+        for (prefix, share) in prefixes(source) {
+            let most = limits.per_prefix.saturating_mul(share as usize);
+            let free = self.free(&prefix.to_string(), most, dice).filter(|_| self.of(prefix) < most);
+            numbers.push(free.ok_or(QueueFull::Network)?);
+        }
+        let free = self.free(OF_ALL, limits.all, dice).filter(|_| self.waiting < limits.all);
+        numbers.push(free.ok_or(QueueFull::All)?);
+        Ok(numbers)
+    }
+
+    fn free(&self, of: &str, most: usize, dice: u32) -> Option<String> {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let from = dice.checked_rem(most)?;
+        let held = self.held.get(of);
+        let free = (from..most).chain(0..from).find(|number| !held.is_some_and(|held| held.contains(number)))?;
+        Some(format!("{of}/{free:05}"))
+    }
+
+    /// Whether somebody is known to hold a number.
     #[must_use]
-    pub fn fullness(&self, source: &str) -> Fullness {
-        let from_prefix = prefixes(source).map(|(prefix, share)| self.of(prefix) / share as usize).max();
-        Fullness { all: self.waiting, from_prefix: from_prefix.unwrap_or(0) }
+    pub fn is_held(&self, number: &str) -> bool {
+        parsed(number).is_some_and(|(of, number)| self.held.get(of).is_some_and(|held| held.contains(&number)))
+    }
+
+    /// How many wait for a person.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting - self.withdrawn
+    }
+
+    /// The commit that is known to have written an entry last.
+    #[must_use]
+    pub fn version(&self, id: &str) -> Option<u64> {
+        self.entries.get(id).map(|(version, _)| *version)
     }
 
     /// The oldest that waits from the network with most, if that has more than the one of `source`.
@@ -115,6 +165,14 @@ impl Entries {
             }
             forget(&mut self.by_name, old.wanted_name.as_ref(), &id);
             forget(&mut self.by_lineage, old.lineage.as_ref(), &id);
+            for (of, number) in old.numbers.iter().filter_map(|number| parsed(number)) {
+                if let Some(held) = self.held.get_mut(of) {
+                    held.remove(&number);
+                    if held.is_empty() {
+                        self.held.remove(of);
+                    }
+                }
+            }
         }
         if let Some(new) = &entry {
             self.waiting += 1;
@@ -128,8 +186,20 @@ impl Entries {
             if let Some(lineage) = &new.lineage {
                 self.by_lineage.entry(lineage.clone()).or_default().insert(id.clone());
             }
+            for (of, number) in new.numbers.iter().filter_map(|number| parsed(number)) {
+                self.held.entry(of.to_owned()).or_default().insert(number);
+            }
+        }
+        if entry.is_none() {
+            self.gone.push_back((id.clone(), version));
         }
         self.entries.insert(id, (version, entry));
+        if self.gone.len() > GONE_KEPT
+            && let Some((id, version)) = self.gone.pop_front()
+            && self.entries.get(&id).is_some_and(|(known, entry)| *known == version && entry.is_none())
+        {
+            self.entries.remove(&id);
+        }
     }
 }
 
@@ -142,6 +212,12 @@ fn forget(index: &mut HashMap<String, BTreeSet<String>>, of: Option<&String>, id
             index.remove(of);
         }
     }
+}
+
+/// What a number is of, and which.
+fn parsed(number: &str) -> Option<(&str, u32)> {
+    let (of, number) = number.rsplit_once('/')?;
+    Some((of, number.parse().ok()?))
 }
 
 /// The prefixes that an entry counts for, from the written form of the narrowest.
@@ -161,6 +237,7 @@ mod tests {
             source: source.to_owned(),
             expires: UnixSecs(9),
             lineage: None,
+            numbers: vec![],
             withdrawn: false,
         })
     }
@@ -183,5 +260,26 @@ mod tests {
         assert_eq!((state.waiting, state.by_prefix.len(), state.by_name.len()), (1, 1, 0));
         state.set("b".into(), 13, None);
         assert_eq!((state.waiting, state.by_prefix.len()), (0, 0));
+    }
+    #[test]
+    fn numbers_are_free_and_of_each_network() {
+        let limits = QueueLimits { all: 4, per_prefix: 2 };
+        let mut state = Entries::default();
+        let join = |state: &mut Entries, id: &str, source: &str, dice| -> Result<Vec<String>, QueueFull> {
+            let numbers = state.numbers(source, limits, dice)?;
+            let entry = entry(source, None).map(|entry| Waiting { numbers: numbers.clone(), ..entry });
+            state.set(id.to_owned(), 1, entry);
+            Ok(numbers)
+        };
+        assert_eq!(join(&mut state, "a", "192.0.2.0/24", 7).unwrap(), ["192.0.2.0/24/00001", "all/00003"]);
+        assert_eq!(join(&mut state, "b", "192.0.2.0/24", 7).unwrap(), ["192.0.2.0/24/00000", "all/00000"]);
+        assert_eq!(join(&mut state, "c", "192.0.2.0/24", 7), Err(QueueFull::Network));
+        let wide = join(&mut state, "d", "2001:db8:1:2::/64", 0).unwrap();
+        assert_eq!(wide.len(), 4, "a prefix of each width: {wide:?}");
+        join(&mut state, "e", "198.51.100.0/24", 0).unwrap();
+        assert_eq!(join(&mut state, "f", "203.0.113.0/24", 0), Err(QueueFull::All));
+        assert!(state.is_held("all/00003") && !state.is_held("all/00004"));
+        state.set("a".to_owned(), 2, None);
+        assert_eq!(join(&mut state, "f", "203.0.113.0/24", 0).unwrap()[1], "all/00003");
     }
 }

@@ -113,6 +113,9 @@ pub struct Story {
     /// What ends connections in it.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub enforcer: tokio::task::JoinHandle<()>,
+    /// The task that follows the queue.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub queue: tokio::task::JoinHandle<()>,
     /// Where its store and its keys lie.
     #[allow(dead_code, reason = "one of several programs that share this cast")]
     pub room: tempfile::TempDir,
@@ -219,7 +222,8 @@ impl Story {
         let rules = ruleset(policy::DEFAULT_POLICY);
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("a"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
-        Self { shell, clock: hand, store, enforcer, room, passphrase }
+        let queue = flow::queue::start(&shell);
+        Self { shell, clock: hand, store, enforcer, queue, room, passphrase }
     }
 
     /// With the default policy, on a store that takes little at once.
@@ -246,7 +250,8 @@ impl Story {
         let rules = ruleset(&change(policy::DEFAULT_POLICY));
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("a"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
-        Self { shell, clock: hand, store, enforcer, room, passphrase }
+        let queue = flow::queue::start(&shell);
+        Self { shell, clock: hand, store, enforcer, queue, room, passphrase }
     }
 
     /// Another gateway, `b`, over the same store, with the same keys.
@@ -259,8 +264,9 @@ impl Story {
         let ca = Authority::load(self.room.path(), &self.shell.domain, &self.passphrase, &clock).unwrap();
         let shell = Shell::new(Arc::clone(&store) as _, rules, ca, settings(), gateway_name("b"), (clock, entropy));
         let enforcer = flow::enforcer::start(&shell).unwrap();
+        let queue = flow::queue::start(&shell);
         let passphrase = self.passphrase.clone();
-        Self { shell, clock: self.clock.clone(), store, enforcer, room, passphrase }
+        Self { shell, clock: self.clock.clone(), store, enforcer, queue, room, passphrase }
     }
 
     /// Another policy from now on.
