@@ -19,7 +19,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use wire::enroll::ProofClaims;
+use wire::evidence::ProofClaims;
 
 use crate::commands::daemon::{self, RunLength};
 use crate::commands::join::join;
@@ -126,7 +126,7 @@ impl Gateway {
         let Ok(tls) = acceptor.accept(tcp).await else { return };
         let mut exporter = [0u8; 32];
         let connection = &tls.get_ref().1;
-        connection.export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None).unwrap();
+        connection.export_keying_material(&mut exporter, wire::evidence::EXPORTER_LABEL, None).unwrap();
         let certified = connection.peer_certificates().is_some();
         let service = hyper::service::service_fn(move |request| {
             let gateway = self.clone();
@@ -462,7 +462,7 @@ async fn run_rejoins_after_expiry_with_the_old_certificate() {
     let asked = gateway.asked();
     let evidence = &asked[0].body["evidence"][0];
     assert_eq!(evidence["kind"], "prior-certificate");
-    let prior: wire::enroll::PriorCertificate = serde_json::from_str(evidence["body"].as_str().unwrap()).unwrap();
+    let prior: wire::evidence::PriorCertificate = serde_json::from_str(evidence["body"].as_str().unwrap()).unwrap();
     let shown = pki::parse_pem("CERTIFICATE", &prior.certificate).unwrap();
     assert_eq!(shown, [vec![old.leaf], old.chain].concat());
     assert_eq!(asked[0].body["wanted_name"], "edge-07");

@@ -24,7 +24,8 @@ use pki::Role;
 use ssh_key::SshHolder;
 use story::{DAY, Member, PER_LIFE, Story, minutes};
 use wire::{
-    enroll::{JOIN_TOKEN, WaitingReply},
+    enroll::WaitingReply,
+    evidence::JOIN_TOKEN,
     ssh::{HOST_NAMESPACE, USER_NAMESPACE},
 };
 

@@ -43,7 +43,8 @@ use ssh_key::SshHolder;
 use story::{Member, Story};
 use tower::ServiceExt as _;
 use wire::{
-    enroll::{PROOF_HEADER, PROOF_TYPE, ProofClaims, WaitingReply},
+    enroll::WaitingReply,
+    evidence::{PROOF_HEADER, PROOF_TYPE, ProofClaims},
     problem::Problem,
     ssh::{HOST_NAMESPACE, USER_NAMESPACE},
 };

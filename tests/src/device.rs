@@ -10,8 +10,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
-use wire::enroll::{EnrollRequest, Evidence, IssuedReply, JOIN_TOKEN, PROOF_TYPE, ProofClaims, WaitingReply};
 use wire::manage::RenewRequest;
+use wire::{
+    enroll::{EnrollRequest, Evidence, IssuedReply, WaitingReply},
+    evidence::{JOIN_TOKEN, PROOF_TYPE, ProofClaims},
+};
 
 use crate::http::{Connection, Face, Reply};
 use crate::tls::{self, ClientIdentity};

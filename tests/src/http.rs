@@ -81,7 +81,7 @@ impl Connection {
     pub async fn open(face: &Face, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let stream = handshake(face, config).await?;
         let mut exporter = [0; 32];
-        let label = wire::enroll::EXPORTER_LABEL;
+        let label = wire::evidence::EXPORTER_LABEL;
         stream.get_ref().1.export_keying_material(&mut exporter, label, None).map_err(io::Error::other)?;
         let (sender, driver) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -96,7 +96,7 @@ impl Connection {
             request = request.header("content-type", "application/json");
         }
         if let Some(proof) = proof {
-            request = request.header(wire::enroll::PROOF_HEADER, proof);
+            request = request.header(wire::evidence::PROOF_HEADER, proof);
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
         let exchange = async {

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod enroll;
+pub mod evidence;
 pub mod limits;
 pub mod manage;
 pub mod moving;

@@ -251,7 +251,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{admin, enroll, manage, ssh};
+    use crate::{admin, enroll, evidence, manage, ssh};
 
     /// An object is accepted; an array of its values, in any order, or an empty array is refused.
     #[track_caller]
@@ -310,7 +310,7 @@ mod tests {
         let known = requests! {
             enroll::EnrollRequest: { "csr": "x", "evidence": [{ "kind": "k", "body": "b" }] },
             enroll::Evidence: { "kind": "k", "body": "b" },
-            enroll::PriorCertificate: { "certificate": "c", "signature": "s" },
+            evidence::PriorCertificate: { "certificate": "c", "signature": "s" },
             manage::RenewRequest: { "csr": "x", "evidence": [{ "kind": "k", "body": "b" }] },
             manage::SealedRequest: { "csr": "x" },
             ssh::SshRequest: { "public_key": "k", "signature": "s" },
@@ -329,6 +329,7 @@ mod tests {
         // Every type that refuses unknown fields is a request, and must be in the list above.
         let sources = [
             include_str!("enroll.rs"),
+            include_str!("evidence.rs"),
             include_str!("manage.rs"),
             include_str!("ssh.rs"),
             include_str!("admin/locks.rs"),

@@ -135,7 +135,7 @@ impl Mode {
 pub struct Reauthenticate {
     /// The leaf and its issuing CA, DER in base64, the leaf first.
     pub chain: Vec<String>,
-    /// A proof by the leaf's key in the form of [`crate::enroll::ProofClaims`], for the method [`REAUTH_METHOD`] and the
+    /// A proof by the leaf's key in the form of [`crate::evidence::ProofClaims`], for the method [`REAUTH_METHOD`] and the
     /// path [`REAUTH_PATH`], bound to this connection by its exporter value.
     pub proof: String,
 }

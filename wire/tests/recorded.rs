@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use wire::admin::*;
 use wire::enroll::*;
+use wire::evidence::*;
 use wire::manage::*;
 use wire::problem::Problem;
 use wire::ssh::*;

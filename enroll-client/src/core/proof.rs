@@ -8,7 +8,7 @@ use jsonwebtoken::jwk::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use pki::UnixTime;
-use wire::enroll::{PROOF_TYPE, ProofClaims};
+use wire::evidence::{PROOF_TYPE, ProofClaims};
 
 use crate::core::key::{KeyFault, PrivateKey};
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pki::{KeyDigest, Name, UnixTime};
-use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
+use wire::evidence::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
 use crate::text::report::{Complaint, Exit};
 

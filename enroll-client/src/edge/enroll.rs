@@ -243,7 +243,7 @@ impl EnrollFace {
         let binding = Binding { exporter: connection.exporter(), new_key: &digest };
         // Evidence of the machine itself is sent only if the gateway accepts its kind. A token or certificate is sent in any case, so
         // that the gateway's refusal explains the problem.
-        let given = [wire::enroll::JOIN_TOKEN, wire::enroll::PRIOR_CERTIFICATE];
+        let given = [wire::evidence::JOIN_TOKEN, wire::evidence::PRIOR_CERTIFICATE];
         let taken = |kind: &str| given.contains(&kind) || self.accepted_kinds.iter().any(|accepted| accepted == kind);
         let request = EnrollRequest {
             csr: STANDARD.encode(application.key.csr()?),

@@ -78,7 +78,7 @@ impl Connection {
         let mut exporter = Exporter::default();
         tls.get_ref()
             .1
-            .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, Some(&[]))
+            .export_keying_material(&mut exporter, wire::evidence::EXPORTER_LABEL, Some(&[]))
             .map_err(|e| NetError::Setup(e.to_string()))?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
             .await
@@ -130,7 +130,7 @@ impl Connection {
             .header(http::header::USER_AGENT, concat!("lychgate/", env!("CARGO_PKG_VERSION")))
             .header(http::header::ACCEPT, "application/json");
         if let Some(proof) = ask.proof {
-            request = request.header(wire::enroll::PROOF_HEADER, proof);
+            request = request.header(wire::evidence::PROOF_HEADER, proof);
         }
         // Requests that change something must have a JSON content type, even without body: the gateway uses it against cross-site
         // requests of web pages.

@@ -402,7 +402,7 @@ pub fn exporter_of(tls: &TlsStream<TcpStream>) -> Result<Exporter, NetError> {
     let mut exporter = Exporter::default();
     tls.get_ref()
         .1
-        .export_keying_material(&mut exporter, wire::enroll::EXPORTER_LABEL, None)
+        .export_keying_material(&mut exporter, wire::evidence::EXPORTER_LABEL, None)
         .map_err(|e| NetError::Setup(e.to_string()))?;
     Ok(exporter)
 }

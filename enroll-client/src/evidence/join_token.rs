@@ -7,7 +7,7 @@ pub struct JoinToken(pub String);
 
 impl Prover for JoinToken {
     fn kind(&self) -> &'static str {
-        wire::enroll::JOIN_TOKEN
+        wire::evidence::JOIN_TOKEN
     }
 
     fn body<'a>(&'a self, _: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {

@@ -48,8 +48,8 @@ pub type Probe = fn(&Path) -> Option<Box<dyn Prover>>;
 /// Every kind this client supports, alphabetical. Kinds with a probe are found on the machine; the others are given by a person or an
 /// earlier identity.
 pub const ALL: &[(&str, Option<Probe>)] = &[
-    (wire::enroll::JOIN_TOKEN, None),
-    (wire::enroll::PRIOR_CERTIFICATE, None),
+    (wire::evidence::JOIN_TOKEN, None),
+    (wire::evidence::PRIOR_CERTIFICATE, None),
     #[cfg(debug_assertions)]
     ("reference", Some(reference::probe)),
 ];

@@ -1,9 +1,9 @@
 //! `prior-certificate`: a machine whose certificate expired while it was off sends that certificate, and signs the exporter value of
-//! the connection and the digest of the new key with the old key. Body: JSON of [`wire::enroll::PriorCertificate`].
+//! the connection and the digest of the new key with the old key. Body: JSON of [`wire::evidence::PriorCertificate`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use wire::enroll::PRIOR_CERTIFICATE_CONTEXT;
+use wire::evidence::PRIOR_CERTIFICATE_CONTEXT;
 
 use super::{Binding, Prover, Proving};
 use crate::core::key::{KeyFault, PrivateKey};
@@ -24,13 +24,13 @@ pub fn message(binding: Binding<'_>) -> Vec<u8> {
 
 impl Prover for PriorCertificate {
     fn kind(&self) -> &'static str {
-        wire::enroll::PRIOR_CERTIFICATE
+        wire::evidence::PRIOR_CERTIFICATE
     }
 
     fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
         let body = self.key.sign(&message(binding)).and_then(|signature| {
             let signature = URL_SAFE_NO_PAD.encode(signature);
-            let body = wire::enroll::PriorCertificate { certificate: self.certificate.clone(), signature };
+            let body = wire::evidence::PriorCertificate { certificate: self.certificate.clone(), signature };
             serde_json::to_string(&body).map_err(|e| KeyFault::Library(e.to_string()))
         });
         Box::pin(std::future::ready(body))
@@ -47,7 +47,7 @@ mod tests {
         let digest = new.digest();
         let binding = Binding { exporter: &[9; 32], new_key: &digest };
         let prover = PriorCertificate { certificate: "PEM".into(), key: old.clone() };
-        let body: wire::enroll::PriorCertificate =
+        let body: wire::evidence::PriorCertificate =
             serde_json::from_str(&prover.body(binding, None).await.unwrap()).unwrap();
         assert_eq!(body.certificate, "PEM");
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use pki::{AssuranceLevel, KeyDigest, Role};
-use wire::enroll::JOIN_TOKEN;
+use wire::evidence::JOIN_TOKEN;
 
 use super::{Attestor, Built, Case, Renewal, Row, switched};
 use crate::core::{

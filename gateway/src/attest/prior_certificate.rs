@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pki::{AssuranceLevel, Identity, Peer, Role, UnixTime};
-use wire::enroll::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
+use wire::evidence::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Attestor, Built, Case, Renewal, Row, switched};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use pki::{KeyAlgorithm, SubjectKey, UnixTime};
-use wire::enroll::{PROOF_TYPE, ProofClaims};
+use wire::evidence::{PROOF_TYPE, ProofClaims};
 
 use super::jose::{self, BadJws, Jws};
 

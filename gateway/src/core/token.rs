@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use pki::{KeyDigest, Role, UnixTime};
 use policy::Ruleset;
-use wire::enroll::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
+use wire::evidence::{JOIN_TOKEN_AUDIENCE, JoinTokenClaims};
 
 use super::{
     facts::person_facts,

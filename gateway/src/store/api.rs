@@ -3,11 +3,12 @@
 use std::{fmt, pin::Pin, time::Duration};
 
 use super::{
-    batch::{Batch, InvalidBatch, Key, StoreLimits, Version},
-    lease::LeaseId,
-    scan::SCAN_MAX,
+    batch::{Batch, InvalidBatch, Key, LeaseId, StoreLimits, Version},
     watch::Watch,
 };
+
+/// Most rows in one page of a scan, with every engine.
+pub const SCAN_MAX: usize = 1000;
 
 /// A future that can be stored behind `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

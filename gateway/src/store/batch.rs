@@ -2,8 +2,6 @@
 
 use std::{borrow::Borrow, fmt};
 
-use super::lease::LeaseId;
-
 /// The number of the commit that last wrote a key. The first commit of a store is 1.
 pub type Version = u64;
 
@@ -105,6 +103,10 @@ pub enum Expect {
     /// The key exists and was last written by this commit.
     At(Key, Version),
 }
+
+/// Number of a lease, valid only in the store that granted it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
 
 /// One change. If a batch writes a key twice, the later write applies. The last write of a key decides whether it is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,11 +27,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
-    batch::{Batch, Expect, Key, StoreLimits, Version, Write},
+    batch::{Batch, Expect, Key, LeaseId, StoreLimits, Version, Write},
     engine::{self, Checked, DiskEngine, EngineError, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
     folder::Folder,
     format,
-    lease::{LeaseId, Leases},
+    lease::Leases,
     record,
     scan::{Direction, Span, check_page, fill},
     watch::{Announcer, Commit, Watch},

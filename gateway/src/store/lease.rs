@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::batch::{Key, Version};
-
-/// Number of a lease, valid only in the store that granted it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseId(pub u64);
+use super::batch::{Key, LeaseId, Version};
 
 /// Leases and the entries written with them.
 #[derive(Debug, Default)]

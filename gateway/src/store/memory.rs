@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
-    batch::{Batch, Expect, Key, StoreLimits, Version, Write},
-    lease::{LeaseId, Leases},
+    batch::{Batch, Expect, Key, LeaseId, StoreLimits, Version, Write},
+    lease::Leases,
     scan::{Direction, Span, check_page, fill},
     watch::{Announcer, Watch},
 };

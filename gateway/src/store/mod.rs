@@ -45,11 +45,9 @@ mod contract;
 mod damage;
 
 pub use self::{
-    api::{BoxFuture, CommitError, Entry, ReadError, Rows, ScanPage, Store, scan_all},
-    batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, StoreLimits, VALUE_MAX, Version, Write},
-    lease::LeaseId,
+    api::{BoxFuture, CommitError, Entry, ReadError, Rows, SCAN_MAX, ScanPage, Store, scan_all},
+    batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, LeaseId, StoreLimits, VALUE_MAX, Version, Write},
     named::{Engine, OpenError, UnknownEngine},
     open::{open, open_copy},
-    scan::SCAN_MAX,
     watch::{Change, Watch},
 };

@@ -1,12 +1,9 @@
 //! Scans: the range of keys, the order, and the size of a page.
 
 use super::{
-    api::{Entry, ReadError, ScanPage},
+    api::{Entry, ReadError, SCAN_MAX, ScanPage},
     batch::{Key, StoreLimits},
 };
-
-/// Most rows in one page of a scan, with every engine.
-pub const SCAN_MAX: usize = 1000;
 
 /// The half-open range `[from, to)` that a scan covers, as keys; `to` is `None` at the end of the key space.
 pub(super) struct Span {

@@ -18,9 +18,8 @@ use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    api::{CommitError, ReadError, Store},
+    api::{CommitError, ReadError, SCAN_MAX, Store},
     batch::{self, Batch, KEY_MAX, Key, StoreLimits, VALUE_MAX},
-    scan::SCAN_MAX,
 };
 
 /// The format this build writes.

@@ -49,8 +49,9 @@ use gateway::{
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
 use tokio::sync::OnceCell;
-use wire::enroll::{
-    IssuedReply, JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, WaitingReply,
+use wire::{
+    enroll::{IssuedReply, WaitingReply},
+    evidence::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate},
 };
 
 mod member;

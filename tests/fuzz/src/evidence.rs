@@ -14,7 +14,7 @@ use gateway::{
 };
 use pki::{CaKey as _, KeyDigest, Role};
 use policy::Ruleset;
-use wire::enroll::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate};
+use wire::evidence::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use enroll_client::core::target::{Address, BadTarget, JoinTarget, parse_pin};
 use gateway::core::token::{TOKEN_MAX, issuer};
 use serde_json::{Value, json};
-use wire::enroll::JOIN_TOKEN_AUDIENCE;
+use wire::evidence::JOIN_TOKEN_AUDIENCE;
 
 use crate::{
     Outcome,

@@ -14,9 +14,8 @@ use wire::{
         ApproveRequest, AuditView, CanIReply, CanIRequest, LockRequest, LockView, Page, ReasonRequest, RequestView,
         SubjectView, TokenReply, TokenRequest, TokenView,
     },
-    enroll::{
-        EnrollRequest, Evidence, GatewayInfo, IssuedReply, JoinTokenClaims, PriorCertificate, ProofClaims, WaitingReply,
-    },
+    enroll::{EnrollRequest, Evidence, GatewayInfo, IssuedReply, WaitingReply},
+    evidence::{JoinTokenClaims, PriorCertificate, ProofClaims},
     manage::{Done, RenewRequest, SelfReply},
     problem::Problem,
 };

@@ -14,7 +14,7 @@ use tests::http::Connection;
 use tests::program::run;
 use tests::tls;
 use tests::wait::{PATIENCE, unix_now};
-use wire::enroll::{EnrollRequest, ProofClaims};
+use wire::{enroll::EnrollRequest, evidence::ProofClaims};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::{assert_refused, assert_says, at_the_gate, items, joined, token};

@@ -16,7 +16,7 @@ use tests::http::{Connection, Face, Reply};
 use tests::program::shifted_clock;
 use tests::tls;
 use tests::wait::{PATIENCE, eventually, unix_now};
-use wire::enroll::PRIOR_CERTIFICATE_CONTEXT;
+use wire::evidence::PRIOR_CERTIFICATE_CONTEXT;
 
 use crate::hostile::peer::{CONTROL, Peer};
 use older::Older;

@@ -158,7 +158,7 @@ pub(super) async fn handshake(
     let exporter = stream
         .get_ref()
         .1
-        .export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, None)
+        .export_keying_material([0; 32], wire::evidence::EXPORTER_LABEL, None)
         .map_err(|_| HandshakeOutcome::Refused)?;
     Ok(Box::new(Accepted { stream, face, entrant, exporter, slot, source }))
 }

@@ -357,7 +357,7 @@ async fn each_port_has_its_face() {
 async fn both_ends_have_the_same_exporter() {
     let rig = Rig::new(SEPARATE).await;
     let mut client = rig.enroll().await;
-    let ours = client.get_ref().1.export_keying_material([0; 32], wire::enroll::EXPORTER_LABEL, Some(b"")).unwrap();
+    let ours = client.get_ref().1.export_keying_material([0; 32], wire::evidence::EXPORTER_LABEL, Some(b"")).unwrap();
     assert!(body(&mut client, "/who").await.ends_with(&hex::encode(ours)));
 }
 

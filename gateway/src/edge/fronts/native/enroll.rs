@@ -8,10 +8,8 @@ use axum::http::{
 };
 use pki::{KeyDigest, Role, SubjectKey, UnixTime, VerifiedCsr};
 use wire::{
-    enroll::{
-        ChallengeReply, EnrollRequest, Evidence, EvidenceChallenge, GatewayInfo, IssuedReply, PROOF_HEADER,
-        WaitingReply,
-    },
+    enroll::{ChallengeReply, EnrollRequest, Evidence, EvidenceChallenge, GatewayInfo, IssuedReply, WaitingReply},
+    evidence::PROOF_HEADER,
     limits,
 };
 
