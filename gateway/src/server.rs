@@ -25,7 +25,7 @@ use crate::{
     },
     edge::{
         http,
-        listen::{Bound, Faces, ListenerDeps, Server},
+        listen::{Bound, Drained, Faces, ListenerDeps, Server},
         series::series,
         tls::TlsSwap,
     },
@@ -190,16 +190,18 @@ pub async fn serve(start: Start, up: impl FnOnce(&Arc<Shell>) + Send) -> Result<
     up(&shell);
     notify::ready("serving");
     let mut tasks = background(&shell, &config, path, &tls, &rates);
-    tasks.extend(enforcing);
-    tasks.push(following);
-    tasks.extend([lease::start(&shell), tunnel_records::start(&shell), renewing]);
+    // Until the last connection has ended: a lock that is set during the drain takes effect as at any other time.
+    let follow_epoch = tokio::spawn(follow_epoch(Arc::clone(&shell), epoch_file(&config.data_dir)));
+    let to_the_end: Vec<Task> = enforcing.into_iter().chain([follow_epoch]).collect();
+    tasks.extend([following, lease::start(&shell), tunnel_records::start(&shell), renewing]);
     let stopped = until_stopped(&shell).await;
     notify::stopping();
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().for_each(Task::abort);
     lease::give_up(&shell).await;
     lead::give_up(&shell).await;
-    let drained = running.drain(config.limits.drain_time).await;
-    tracing::info!(open = drained.open, cut = drained.cut, "drained");
+    let Drained { open, cut } = running.drain(config.limits.drain_time).await;
+    tracing::info!(open, cut, "drained");
+    to_the_end.iter().for_each(Task::abort);
     shell.store.close().await;
     let _ = local::remove(&config.data_dir.join("run").join("addresses.json"));
     tracing::info!("stopped");
@@ -325,7 +327,6 @@ type Task = tokio::task::JoinHandle<()>;
 fn background(shell: &Arc<Shell>, config: &Config, path: PathBuf, tls: &Arc<TlsSwap>, rates: &Arc<Rates>) -> Vec<Task> {
     let mut tasks = vec![
         tokio::spawn(housekeeping(Arc::clone(shell), config.data_dir.clone())),
-        tokio::spawn(follow_epoch(Arc::clone(shell), epoch_file(&config.data_dir))),
         tokio::spawn(reload_on_hangup(Arc::clone(shell), path.clone(), Arc::clone(tls), as_table(&path))),
         tokio::spawn(upkeep::own_leaf(Arc::clone(shell), Arc::clone(tls))),
         tokio::spawn(upkeep::ca_ends(Arc::clone(shell))),
