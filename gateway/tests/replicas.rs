@@ -243,6 +243,39 @@ async fn a_newer_tunnel_that_was_not_heard_of_is_found() {
     first.replaced_by(&one, "b").await;
 }
 
+/// Who holds a machine's tunnel, as the store has it.
+async fn written(story: &Story) -> Option<String> {
+    let found = story.store.inner().read(&[Key::from("tunnel/edge-1")]).await.unwrap().remove(0)?;
+    let record: serde_json::Value = serde_json::from_slice(&found.value).unwrap();
+    Some(record["gateway"].as_str().unwrap().to_owned())
+}
+
+/// The other gateway's tunnel came and went while this one heard nothing: the one here is still up, and is to be found.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_whose_record_was_overwritten_is_written_down_again() {
+    let (one, other, _alice, machine) = both().await;
+    let _first = Up::at(&one, &machine, [192, 0, 2, 1]);
+    is_at(&other, &machine, Some("a")).await;
+    one.store.becomes(Health::Hangs);
+    let second = Up::at(&other, &machine, [192, 0, 2, 1]);
+    until("the other wrote its own", async || written(&other).await.as_deref() == Some("b")).await;
+    other.shell.tunnels.leave(&second.tunnel);
+    until("it is gone", async || written(&other).await.is_none()).await;
+    one.store.becomes(Health::Well);
+    is_at(&other, &machine, Some("a")).await;
+}
+
+/// What ends older tunnels may have looked before this one came up.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_cannot_be_written_down_is_ended() {
+    let (one, other, _alice, machine) = both().await;
+    one.enforcer.abort();
+    let _newer = Up::at(&other, &machine, [192, 0, 2, 1]);
+    until("the other wrote its own", async || written(&other).await.as_deref() == Some("b")).await;
+    Up::at(&one, &machine, [192, 0, 2, 1]).replaced_by(&one, "b").await;
+    assert_eq!(written(&one).await.as_deref(), Some("b"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_stays_up_while_the_store_is_away() {
     let (one, other, _alice, machine) = both().await;

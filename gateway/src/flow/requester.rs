@@ -7,7 +7,7 @@ use crate::core::{
     lock::Target,
     look::Look,
     records::{Certificate, Lineage, LockKind, Seen},
-    refusal::{Fault, Refusal},
+    refusal::{REMOVED, Refusal},
     requester::Requester,
 };
 
@@ -24,8 +24,9 @@ pub(super) fn cleared(look: &Look, requester: &Requester) -> Result<Vec<Target>,
     Ok(targets)
 }
 
-/// The key of the certificate; of one of ours also the name in it, the lineage, and the name that this has by now.
-fn behind(look: &Look, requester: &Requester) -> Result<Vec<Target>, Fault> {
+/// The key of the certificate; of one of ours also the name in it, the lineage, and the name that this has by now. One of ours
+/// whose lineage ended or forked, or that has no record, is as good as none.
+fn behind(look: &Look, requester: &Requester) -> Result<Vec<Target>, Refusal> {
     let peer = match requester {
         Requester::Nobody => return Ok(vec![]),
         Requester::Foreign(peer) => return Ok(vec![(LockKind::Key, peer.key.hex())]),
@@ -34,10 +35,13 @@ fn behind(look: &Look, requester: &Requester) -> Result<Vec<Target>, Fault> {
     let kind = lock_kind(peer.identity.role);
     let mut targets = vec![(LockKind::Key, peer.key.hex()), (kind, peer.identity.name.to_string())];
     let certificate: Option<Seen<Certificate>> = look.get(&keys::certificate(&peer.serial))?;
-    if let Some(Seen { record: Certificate { lineage, .. }, .. }) = certificate {
-        let seen: Option<Seen<Lineage>> = look.get(&keys::lineage(&lineage))?;
-        targets.extend(seen.map(|seen| (kind, seen.record.name)));
-        targets.push((LockKind::Lineage, lineage));
-    }
+    let lineage = match certificate {
+        Some(seen) => look.get::<Lineage>(&keys::lineage(&seen.record.lineage))?,
+        None => None,
+    };
+    let Some(Seen { record: lineage, .. }) = lineage.filter(|seen| !seen.record.ended && !seen.record.forked) else {
+        return Err(Refusal::Retired { why: REMOVED });
+    };
+    targets.extend([(kind, lineage.name), (LockKind::Lineage, lineage.id)]);
     Ok(targets)
 }

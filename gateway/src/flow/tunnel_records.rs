@@ -107,7 +107,7 @@ impl From<CommitError> for WriteError {
 }
 
 /// Writes down where the tunnels of these machines are, as far as that is for this gateway to say.
-async fn write(shell: &Shell, lease: LeaseId, machines: &[Identity]) -> Result<(), WriteError> {
+async fn write(shell: &Arc<Shell>, lease: LeaseId, machines: &[Identity]) -> Result<(), WriteError> {
     let found = records(shell, machines).await?;
     let (mut batch, mut written) = (Batch::default(), Vec::new());
     for (machine, seen) in machines.iter().zip(found) {
@@ -115,10 +115,15 @@ async fn write(shell: &Shell, lease: LeaseId, machines: &[Identity]) -> Result<(
         let held = shell.tunnels.held(machine);
         let stands = seen.as_ref().and_then(Option::as_ref);
         let change = record_change(&shell.replica.name, stands, held.as_ref().map(|held| held.after));
-        let here = match (change, held) {
-            (RecordChange::Write, Some(held)) => Some(held.tunnel),
-            (RecordChange::Delete, _) => None,
-            (RecordChange::Write | RecordChange::Nothing, _) => continue,
+        let here = match (change, held, stands) {
+            (RecordChange::Write, Some(held), _) => Some(held.tunnel),
+            (RecordChange::Delete, ..) => None,
+            // The enforcer may have looked before it came up here.
+            (RecordChange::Nothing, Some(held), Some(newer)) => {
+                end(shell, held.tunnel, newer.clone());
+                continue;
+            }
+            (RecordChange::Write | RecordChange::Nothing, ..) => continue,
         };
         batch = match &seen {
             Some(Some(seen)) => batch.at(key(machine), seen.version),
@@ -184,10 +189,13 @@ pub(super) async fn end_overtaken(shell: &Arc<Shell>, commits: &[(Version, Vec<K
 pub(super) async fn end_older(shell: &Arc<Shell>, machines: &[Identity]) -> Result<(), Fault> {
     for some in machines.chunks(AT_ONCE) {
         for (machine, seen) in some.iter().zip(records(shell, some).await?) {
-            let Some(seen) = seen.flatten() else { continue };
-            let held = shell.tunnels.held(machine);
-            if let Some(held) = held.filter(|held| is_newer(&shell.replica.name, &seen, held.after)) {
-                end(shell, held.tunnel, seen);
+            match (shell.tunnels.held(machine), seen.flatten()) {
+                (Some(held), Some(seen)) if is_newer(&shell.replica.name, &seen, held.after) => {
+                    end(shell, held.tunnel, seen);
+                }
+                // The record that kept this one from being written is gone.
+                (Some(_), None) => shell.tunnels.write_again([machine.clone()]),
+                (Some(_), Some(_)) | (None, _) => {}
             }
         }
     }

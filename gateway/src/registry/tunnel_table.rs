@@ -98,8 +98,12 @@ impl Tunnels {
 
     /// It exposes this from now on.
     pub fn exposes(&self, tunnel: &Tunnel, services: Vec<Offer>) {
+        let changed = *tunnel.services() != *services;
         tunnel.exposes(services);
-        self.to_write(&mut self.lock(), tunnel.identity());
+        // A commit each, and every gateway looks at it.
+        if changed {
+            self.to_write(&mut self.lock(), tunnel.identity());
+        }
     }
 
     fn to_write(&self, table: &mut TunnelTable, machine: &Identity) {

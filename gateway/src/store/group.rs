@@ -429,7 +429,8 @@ impl<E: DiskEngine> Writer<E> {
         Ok((plan, verdicts))
     }
 
-    /// Whether every lease of a batch exists. If one lapses after this check, the new entries are attached to it and deleted with it.
+    /// Whether every lease of a batch exists. If one ends between this check and the commit, the new entries hang on none and stay
+    /// until the store is opened again; so whoever writes with a lease ends it after its last commit.
     fn leases_exist(&self, batch: &Batch) -> bool {
         let leases = locked(&self.leases);
         batch.writes.iter().all(|write| match write {
