@@ -2,7 +2,13 @@
 
 use pki::Role;
 
-use super::{owners, page::All, shell::Shell, subjects::whole, views::MadeBy};
+use super::{
+    owners,
+    page::All,
+    shell::{Shell, readable},
+    subjects::whole,
+    views::MadeBy,
+};
 use crate::core::{
     admission::Caller,
     facts::person_facts,
@@ -40,9 +46,12 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeBy, Faul
     let mut waiting = All::<Waiting>::of(shell, keys::WAITING, None);
     while let Some(rows) = waiting.chunk().await? {
         let approved = |look: &Look, id: &str, entry: &Waiting| -> Result<bool, Fault> {
+            if entry.withdrawn {
+                return Ok(false);
+            }
             let seen: Option<Seen<Enrollment>> = look.get(&keys::enrollment(id))?;
             let by = |seen: Seen<Enrollment>| seen.record.approvals.iter().any(|one| one.lineage == person.lineage);
-            Ok(!entry.withdrawn && seen.is_some_and(by))
+            Ok(seen.is_some_and(by))
         };
         let approved = |look: &Look| rows.iter().map(|(id, entry)| approved(look, id, &entry.record)).collect();
         let approved: Vec<bool> = shell.look::<_, Fault>(approved).await?;
@@ -59,7 +68,8 @@ async fn another_administers(shell: &Shell, but: &Subject) -> Result<bool, Fault
     while let Some(rows) = people.chunk().await? {
         let can = |look: &Look, seen: &Seen<Subject>| {
             let others = seen.record.name != but.name && administers(shell, &seen.record);
-            Ok(others && !whole(look, seen.clone())?.is_locked())
+            // One whose records are damaged administers nothing, and keeps nobody from leaving.
+            Ok(others && readable(whole(look, seen.clone()))?.is_some_and(|whole| !whole.is_locked()))
         };
         let can = |look: &Look| rows.iter().map(|(_, seen)| can(look, seen)).collect();
         if shell.look::<Vec<bool>, Fault>(can).await?.contains(&true) {

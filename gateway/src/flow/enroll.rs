@@ -20,7 +20,7 @@ use crate::core::{
     lock::Locks,
     look::Look,
     name, queue as in_queue,
-    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Waiting},
+    records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Subject, Waiting},
     refusal::{Fault, Missing, QueueFull, REMOVED, Refusal},
 };
 use crate::signer::Authority;
@@ -104,13 +104,15 @@ fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
 /// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
 /// own. Whether one did.
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
-    let Some(id) = queue::to_give_way(shell, prefix).await? else { return Ok(false) };
-    let looked = |look: &Look| match look.get::<Waiting>(&keys::waiting(&id))? {
-        Some(entry) => in_queue::lapse(look, &id, &entry).map(Some),
+    let Some(goes) = queue::gives_way(shell, prefix).await? else { return Ok(false) };
+    let looked = |look: &Look| match look.get::<Waiting>(&keys::waiting(goes.id()))? {
+        Some(entry) => in_queue::lapse(look, goes.id(), &entry).map(Some),
         None => Ok(None),
     };
-    if let Some(changes) = shell.look::<_, Fault>(looked).await? {
-        shell.commit(changes, &Actor { who: "gateway", instance: "crowded-out" }).await?;
+    match shell.look::<_, Fault>(looked).await? {
+        Some(changes) => drop(shell.commit(changes, &Actor { who: "gateway", instance: "crowded-out" }).await?),
+        // It went at another gateway.
+        None => queue::forget(shell).await,
     }
     Ok(true)
 }
@@ -179,7 +181,7 @@ fn gather(
     // Whatever the evidence comes to, it is mostly the name that was wished for, of one role or the other.
     for role in [pki::Role::Machine, pki::Role::Person] {
         if let Ok(name) = name::choose(inbound.wanted_name.as_deref(), &[], role, &digest) {
-            owners::of_name(look, role, name.as_str())?;
+            look.expect(owners::keys_of_name(role, name.as_str()));
         }
     }
     let behind = requester::cleared(look, &inbound.requester)?;
@@ -278,6 +280,11 @@ pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Re
     }
 }
 
+/// Whether a machine or person is the one that an enrollment began.
+fn own_of(enrollment: &Enrollment, subject: &Seen<Subject>) -> bool {
+    enrollment.lineage.as_ref() == Some(&subject.record.lineage)
+}
+
 /// Takes a request back, for whoever holds its key: nobody decides about it any more, and a name it was given is free. Again, or
 /// when it is over anyhow, this changes nothing.
 ///
@@ -290,8 +297,14 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
         let looked = |look: &Look| -> Result<_, Refusal> {
             let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
             let (ground, locks) = ground(shell, &force, look, &seen.record)?;
-            let subject = ground.subject.clone();
-            let whole = subject.map(|subject| subjects::whole(look, subject)).transpose()?;
+            // The name may be somebody else's by now.
+            let own = |subject: &Seen<Subject>| own_of(&seen.record, subject);
+            let whole = match ground.subject.clone().filter(own) {
+                Some(subject) if seen.record.state == EnrollmentState::Approved && !seen.record.rejoin => {
+                    Some(subjects::whole(look, subject)?)
+                }
+                Some(_) | None => None,
+            };
             Ok((seen, ground, locks, whole, look.get(keys::EPOCH)?))
         };
         let (seen, ground, locks, whole, epoch) = shell.look(looked).await?;
@@ -300,9 +313,7 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
         let actor = Actor { who: &who, instance };
         let begun = enroll::withdraw(&seen)?;
         let Some(mut changes) = begun else { return Ok(()) };
-        // The name may be somebody else's by now.
-        let own = whole.filter(|own| seen.record.lineage.as_ref() == Some(&own.subject.record.lineage));
-        if let (EnrollmentState::Approved, false, Some(whole)) = (seen.record.state, seen.record.rejoin, own) {
+        if let Some(whole) = whole {
             // It was let in: what that began ends.
             let identity = subjects::identity(shell, &whole.subject.record)?.to_string();
             changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;

@@ -49,6 +49,11 @@ pub fn of_name(look: &Look, role: Role, name: &str) -> Result<NameRecords, Fault
     Ok(NameRecords { holder, locks, kept, is_owners: false })
 }
 
+/// The keys that [`of_name`] asks for.
+pub fn keys_of_name(role: Role, name: &str) -> [String; 3] {
+    [keys::subject(role, name), keys::kept_name(role, name), keys::lock(admission::lock_kind(role), name)]
+}
+
 /// Whether a machine names an owner of this name.
 #[must_use]
 pub fn is_owners(look: &Look, name: &str) -> bool {

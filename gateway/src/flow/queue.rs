@@ -13,7 +13,7 @@ use crate::{
         records::{NumberHolder, Seen, Waiting},
         refusal::{Fault, QueueFull},
     },
-    registry::queue::{Entries, QueueLimits},
+    registry::queue::{Entries, GivesWay, QueueLimits},
     store::{Change, Watch},
 };
 
@@ -111,8 +111,13 @@ pub async fn lost(shell: &Shell, numbers: &[String]) -> Result<(), Fault> {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn to_give_way(shell: &Shell, source: &str) -> Result<Option<String>, Fault> {
-    look(shell, |entries| entries.to_give_way(source)).await
+pub async fn gives_way(shell: &Shell, source: &str) -> Result<Option<GivesWay>, Fault> {
+    look(shell, |entries| shell.queue.gives_way(entries, source)).await
+}
+
+/// What is known was found wrong: it is read anew when it is next needed.
+pub async fn forget(shell: &Shell) {
+    *shell.queue.entries().await = None;
 }
 
 /// Others that wait and want the same name.

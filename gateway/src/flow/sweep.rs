@@ -36,15 +36,19 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
         Deletes::ShortLived(now) | Deletes::Everything(now) => now,
     };
     let times = LapseTimes { now, audit_retention: shell.settings.load().audit_retention.as_secs() };
-    for kind in KINDS {
-        match (&kind.term, deletes) {
+    let of = |short: bool| KINDS.iter().filter(move |kind| matches!(kind.term, Term::Short(_)) == short);
+    let mut first = Ok(());
+    // Those that somebody waits for come first; and whatever keeps one kind from being walked keeps no other.
+    for kind in of(true).chain(of(false)) {
+        let walked = match (&kind.term, deletes) {
             (Term::Short(rule), _) | (Term::Long(rule), Deletes::Everything(_)) => {
-                walk(shell, kind.prefix, rule, times).await?;
+                walk(shell, kind.prefix, rule, times).await
             }
-            (Term::Long(_), Deletes::ShortLived(_) | Deletes::Nothing) | (Term::Standing, _) => {}
-        }
+            (Term::Long(_), Deletes::ShortLived(_) | Deletes::Nothing) | (Term::Standing, _) => Ok(()),
+        };
+        first = first.and(walked);
     }
-    Ok(())
+    first
 }
 
 /// Walks through the records of one kind, page by page, while this gateway is the one that does.

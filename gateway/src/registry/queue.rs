@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     net::IpAddr,
+    sync::{self, Arc, PoisonError},
 };
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -21,6 +22,8 @@ const GONE_KEPT: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<Option<Entries>>,
+    /// Entries that are being ended for somebody else.
+    going: Arc<sync::Mutex<BTreeSet<String>>>,
 }
 
 /// A change of the index: whose entry, and what stands there afterwards.
@@ -57,7 +60,39 @@ pub struct QueueLimits {
 /// What the numbers of all are called.
 const OF_ALL: &str = "all";
 
+/// An entry that is to end for somebody else. As long as this lives, whoever else needs room gets another.
+#[derive(Debug)]
+pub struct GivesWay {
+    id: String,
+    going: Arc<sync::Mutex<BTreeSet<String>>>,
+}
+
+impl GivesWay {
+    /// Whose entry.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for GivesWay {
+    fn drop(&mut self) {
+        // Nothing under this lock can panic half-way through a change.
+        self.going.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
 impl Queue {
+    /// Who gives way to one from `source`: the oldest from the network with most, if that has more. Of many who come at once each gets
+    /// another, or all but one would have to begin again.
+    #[must_use]
+    pub fn gives_way(&self, entries: &Entries, source: &str) -> Option<GivesWay> {
+        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = entries.to_give_way(source, &going)?;
+        going.insert(id.clone());
+        Some(GivesWay { id, going: Arc::clone(&self.going) })
+    }
+
     /// The entries, once they were read. Commits meanwhile wait to tell theirs, and the later version counts.
     pub async fn entries(&self) -> MutexGuard<'_, Option<Entries>> {
         self.state.lock().await
@@ -121,13 +156,13 @@ impl Entries {
         self.entries.get(id).map(|(version, _)| *version)
     }
 
-    /// The oldest that waits from the network with most, if that has more than the one of `source`.
-    #[must_use]
-    pub fn to_give_way(&self, source: &str) -> Option<String> {
+    /// The oldest that waits from the network with most and is not among `going`, if that network has more than the one of `source`.
+    fn to_give_way(&self, source: &str, going: &BTreeSet<String>) -> Option<String> {
         let ours = prefixes(source).next().map_or(0, |(prefix, _)| self.of(prefix));
         let narrow = self.by_prefix.iter().filter(|(prefix, _)| prefix.is_narrowest());
         let (_, entries) = narrow.max_by_key(|(prefix, entries)| (entries.len(), **prefix))?;
-        (entries.len() > ours).then(|| entries.first().map(|(_, id)| id.clone())).flatten()
+        let staying = entries.iter().map(|(_, id)| id).filter(|id| !going.contains(*id));
+        staying.take(entries.len().saturating_sub(ours)).next().cloned()
     }
 
     /// Others that wait and want the same name.
@@ -261,6 +296,24 @@ mod tests {
         state.set("b".into(), 13, None);
         assert_eq!((state.waiting, state.by_prefix.len()), (0, 0));
     }
+
+    #[test]
+    fn of_many_who_come_at_once_each_gets_another_place() {
+        let (queue, mut state) = (Queue::default(), Entries::default());
+        for (id, version) in [("a", 1), ("b", 2), ("c", 3)] {
+            state.set(id.into(), version, entry("192.0.2.0/24", None));
+        }
+        state.set("d".into(), 4, entry("198.51.100.0/24", None));
+        let goes = |source: &str| queue.gives_way(&state, source);
+        let (first, second) = (goes("203.0.113.0/24").unwrap(), goes("203.0.113.0/24").unwrap());
+        assert_eq!((first.id(), second.id()), ("a", "b"));
+        drop(first);
+        // The network keeps as many as that of whoever comes.
+        let third = goes("198.51.100.0/24").unwrap();
+        assert_eq!((third.id(), goes("198.51.100.0/24").map(|goes| goes.id().to_owned())), ("a", Some("c".into())));
+        assert!(goes("192.0.2.0/24").is_none(), "nobody from their own network");
+    }
+
     #[test]
     fn numbers_are_free_and_of_each_network() {
         let limits = QueueLimits { all: 4, per_prefix: 2 };
