@@ -51,7 +51,7 @@ fn a_machine_joins_and_renews_with_openssl_and_curl() {
     let room = gateway.room().join("by-hand");
     std::fs::create_dir(&room).unwrap();
     std::fs::write(room.join("ask"), script("ask HOST:PORT METHOD PATH [BODY]")).unwrap();
-    std::fs::write(room.join("code"), script("code.sh PIN NONCE")).unwrap();
+    std::fs::write(room.join("code"), script("code PIN NONCE")).unwrap();
     let (enroll, manage) = (gateway.enroll().authority(), gateway.manage().authority());
     bash(&room, &format!("curl -sSk https://{enroll}/v1/bundle -o bundle.pem"));
     bash(&room, line("openssl genpkey -algorithm EC"));

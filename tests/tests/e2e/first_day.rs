@@ -50,7 +50,9 @@ impl Day<'_> {
         let waiting = items(&self.terminal.json(&below(&self.said, "see who waits")));
         let request = waiting.iter().find(|row| row["wanted_name"] == name && row["state"] == "waiting");
         let id = request.unwrap_or_else(|| panic!("{name} does not wait: {waiting:?}"))["id"].as_str().unwrap();
-        let approved = self.terminal.ok(&below(&self.said, "approve").replace("ID", id).replace("CODE", &code));
+        let approved = self.terminal.ok(&below(&self.said, "approve")
+            .replace(" ID ", &format!(" {id} "))
+            .replace("--code CODE", &format!("--code {code}")));
         assert!(approved.contains(&format!("approved {id} as `{name}`")), "{approved}");
         assert_eq!(joining.end_within(PATIENCE).code, 0);
     }
