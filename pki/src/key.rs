@@ -440,6 +440,15 @@ fn check_rsa(raw: &[u8]) -> Result<usize, KeyError> {
     if minimal == raw { Ok(bits) } else { Err(KeyError::NotCanonical) }
 }
 
+/// Where a private key is, which says how long a signature may take.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In the memory of this process: a signature takes microseconds.
+    Memory,
+    /// Behind a device or another process: a signature may take long, or not come.
+    Device,
+}
+
 /// A key that signs certificates, revocation lists and requests, in a file or in a device.
 pub trait CaKey: Send + Sync {
     /// Selects the signature algorithm: P-256 with SHA-256, P-384 with SHA-384, Ed25519, or RSA PKCS#1 v1.5 with SHA-256.
@@ -450,6 +459,11 @@ pub trait CaKey: Send + Sync {
 
     /// Signs; ECDSA signatures in ASN.1 form.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// Where it is.
+    fn place(&self) -> KeyPlace {
+        KeyPlace::Device
+    }
 }
 
 /// Converts an ECDSA signature on P-256 from the ASN.1 form of [`CaKey::sign`] to the form of JSON Web Signatures (RFC 7518
@@ -555,6 +569,10 @@ impl CaKey for SoftwareKey {
                 .map_err(|_| SignError::Refused { reason: "the crypto library could not sign".to_owned() }),
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         }
+    }
+
+    fn place(&self) -> KeyPlace {
+        KeyPlace::Memory
     }
 }
 

@@ -49,7 +49,8 @@ pub use csr::{CSR_MAX, CsrError, RequestBinding, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
 pub use foreign::{ForeignPeer, verify_foreign};
 pub use key::{
-    BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, SignError, SoftwareKey, SubjectKey, jws_of_p256,
+    BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, KeyPlace, SignError, SoftwareKey, SubjectKey,
+    jws_of_p256,
 };
 pub use lint::LintError;
 pub use misread::misread;

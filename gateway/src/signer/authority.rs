@@ -8,8 +8,8 @@ use std::{
 };
 
 use pki::{
-    AnchorError, CaError, CaInfo, CaKey, IssuingCa, KeyDigest, ListInfo, Role, SENT_MAX, SoftwareKey, SshCa, SshKey,
-    SshKind, TrustAnchors, TrustDomain, UnixTime,
+    AnchorError, CaError, CaInfo, CaKey, IssuingCa, KeyDigest, KeyPlace, ListInfo, Role, SENT_MAX, SoftwareKey, SshCa,
+    SshKey, SshKind, TrustAnchors, TrustDomain, UnixTime,
 };
 
 use super::{
@@ -48,6 +48,7 @@ pub struct Authority {
     token: TokenSigner,
     tickets: TicketKey,
     ssh: SshCas,
+    keys_in: KeyPlace,
 }
 
 /// A root that is or was published.
@@ -159,6 +160,7 @@ impl Authority {
     }
 
     fn assemble(dir: &CaDir, domain: &TrustDomain, parts: AuthorityParts, clock: &Clock) -> Result<Self, SignerError> {
+        let keys_in = parts.keys_in();
         let AuthorityParts { slots, roots, issuing, token, tickets, ssh } = parts;
         let now = clock.now();
         let roots = known_roots(dir, domain, roots, now)?;
@@ -191,7 +193,26 @@ impl Authority {
         };
         let (pin, token) = (root.info.key, TokenSigner { check: TokenKey::new(token.public_key()), key: token });
         let (domain, anchors) = (domain.clone(), Arc::new(anchors));
-        Ok(Self { domain, slots, roots, issuing, anchors, bundle_pem, cross_pem, pin, signing, token, tickets, ssh })
+        Ok(Self {
+            domain,
+            slots,
+            roots,
+            issuing,
+            anchors,
+            bundle_pem,
+            cross_pem,
+            pin,
+            signing,
+            token,
+            tickets,
+            ssh,
+            keys_in,
+        })
+    }
+
+    /// Where its keys are: in memory only if all of them are.
+    pub(super) const fn keys_in(&self) -> KeyPlace {
+        self.keys_in
     }
 
     /// Contents of `authority.toml`.

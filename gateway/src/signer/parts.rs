@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pki::{CaKey, ListInfo};
+use pki::{CaKey, KeyPlace, ListInfo};
 
 use super::SshCas;
 use crate::core::{
@@ -18,6 +18,14 @@ pub(super) struct AuthorityParts {
     pub token: Arc<dyn CaKey>,
     pub tickets: TicketKey,
     pub ssh: SshCas,
+}
+
+impl AuthorityParts {
+    /// Where the keys are: in memory only if all of them are. Those of the SSH CAs are in files always, and so in memory.
+    pub fn keys_in(&self) -> KeyPlace {
+        let mut keys = self.issuing.iter().filter_map(|parts| parts.key.as_ref()).chain([&self.token]);
+        if keys.all(|key| key.place() == KeyPlace::Memory) { KeyPlace::Memory } else { KeyPlace::Device }
+    }
 }
 
 pub(super) struct RootParts {

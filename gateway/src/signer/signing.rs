@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use arc_swap::ArcSwap;
-use pki::{IssueError, KeyDigest, RevokedEntry, Role, SshDraft, SshError, SshIssued, UnixTime};
+use pki::{IssueError, KeyDigest, KeyPlace, RevokedEntry, Role, SshDraft, SshError, SshIssued, UnixTime};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -177,7 +177,8 @@ impl Signer {
         number: u64,
         (from, next): (UnixTime, UnixTime),
     ) -> Result<Vec<u8>, SignError> {
-        self.run(move |authority| {
+        // A long list takes long wherever the key is.
+        self.run_apart(self.authority.load_full(), move |authority| {
             let ca = authority.issuing_ca(&issuer).ok_or(SignError::Unavailable)?;
             Ok(pki::crl(ca, &entries, number, from, next)?)
         })
@@ -211,13 +212,26 @@ impl Signer {
         self.run(move |authority| Ok(pki::jws_of_p256(&authority.token().sign(text.as_bytes())?)?)).await
     }
 
-    /// Runs `sign` on a thread that may block. After the timeout it continues, its result is dropped, and its permit is
-    /// released only when it ends.
+    /// Runs `sign` here if the keys are in memory: another thread would cost more than the signature. Else as [`Signer::run_apart`].
     async fn run<T: Send + 'static>(
         &self,
         sign: impl FnOnce(&Authority) -> Result<T, SignError> + Send + 'static,
     ) -> Result<T, SignError> {
-        let (authority, free) = (self.authority.load_full(), Arc::clone(&self.free));
+        let authority = self.authority.load_full();
+        match authority.keys_in() {
+            KeyPlace::Memory => sign(&authority),
+            KeyPlace::Device => self.run_apart(authority, sign).await,
+        }
+    }
+
+    /// Runs `sign` on a thread that may block. After the timeout it continues, its result is dropped, and its permit is
+    /// released only when it ends.
+    async fn run_apart<T: Send + 'static>(
+        &self,
+        authority: Arc<Authority>,
+        sign: impl FnOnce(&Authority) -> Result<T, SignError> + Send + 'static,
+    ) -> Result<T, SignError> {
+        let free = Arc::clone(&self.free);
         let work = async {
             let permit = free.acquire_owned().await.map_err(|_| SignError::Unavailable)?;
             let signing = tokio::task::spawn_blocking(move || {
