@@ -231,7 +231,10 @@ mod tests {
     use transport::{mux::LastHeard, streams::StreamCount};
 
     use super::*;
-    use crate::registry::tunnels::{COMMANDS, NewTunnel, TunnelCommand};
+    use crate::{
+        core::session::Mode,
+        registry::tunnels::{COMMANDS, NewTunnel, TunnelCommand},
+    };
 
     fn peer(name: &str, not_before: u64) -> Peer {
         Peer {
@@ -310,8 +313,11 @@ mod tests {
         assert_eq!(tunnels.take_unwritten(5), [b.identity().clone()]);
         assert!(tunnels.take_unwritten(5).is_empty());
         tunnels.leave(&a);
-        tunnels.exposes(&b, vec![]);
+        let services = || vec![Offer { name: "ssh".to_owned(), mode: Mode::Raw }];
+        tunnels.exposes(&b, services());
         assert_eq!(tunnels.take_unwritten(5), [a.identity().clone(), b.identity().clone()], "what changed since");
+        tunnels.exposes(&b, services());
+        assert!(tunnels.take_unwritten(5).is_empty(), "the same services");
         tunnels.write_again([a.identity().clone()]);
         tunnels.write_all();
         assert_eq!(tunnels.take_unwritten(5), [b.identity().clone()], "what has gone is not written anew");
