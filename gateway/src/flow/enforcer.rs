@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
 use pki::{Identity, KeyDigest, Role};
 use tokio::{
     sync::mpsc,
@@ -49,7 +48,7 @@ use crate::{
         live,
         sessions::{Session, SessionSelector},
     },
-    store::{Batch, Change, Key, Version, Watch},
+    store::{Batch, Change, Commit, Key, Reported, Version, Watch},
 };
 
 /// Machines and people, or commits, looked at together.
@@ -85,19 +84,20 @@ async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Re
             () = sleep(STORE_LOOK) => Woken::Looks,
         };
         let Some(shell) = shell.upgrade() else { return };
-        let all = behind || matches!(woken, Woken::Changed(Some(Change::Lagged)));
+        let mut all = behind;
         let done = match woken {
             Woken::Changed(None) | Woken::Ordered(None) => return,
-            Woken::Changed(Some(Change::Written { version, keys })) if !behind => {
-                let mut commits = vec![(version, keys)];
-                behind = drain(&mut watch, &mut commits);
-                answered(written(&shell, &commits)).await.inspect_err(|_| behind = true)
+            Woken::Changed(Some(first)) => {
+                // Of two commits the lock goes first, whose reason is the one that counts.
+                let Reported { commits, lagged } = watch.with_ready(first, AT_ONCE);
+                all |= commits.is_empty();
+                behind |= lagged;
+                if all {
+                    answered(everything(&shell)).await
+                } else {
+                    answered(written(&shell, &commits)).await.inspect_err(|_| behind = true)
+                }
             }
-            Woken::Changed(Some(Change::Lagged)) => {
-                behind = true;
-                answered(everything(&shell)).await
-            }
-            Woken::Changed(Some(Change::Written { .. })) => answered(everything(&shell)).await,
             Woken::Ordered(Some(done)) => {
                 shell.enforcer.turn();
                 let rechecked = policy_check::recheck(&shell).await;
@@ -106,7 +106,7 @@ async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Re
                 let _ = done.send(rechecked);
                 continue;
             }
-            Woken::Looks if behind => answered(everything(&shell)).await,
+            Woken::Looks if all => answered(everything(&shell)).await,
             Woken::Looks => answered(shell.get::<u64>(keys::EPOCH.to_owned())).await.map(drop),
         };
         match done {
@@ -145,19 +145,6 @@ fn end_all(shell: &Shell) {
     }
 }
 
-/// Takes what else has been told already: of two commits the lock goes first, whose reason is the one that counts. Whether something
-/// was lost.
-fn drain(watch: &mut Watch, commits: &mut Vec<(Version, Vec<Key>)>) -> bool {
-    while commits.len() < AT_ONCE {
-        match watch.next().now_or_never() {
-            Some(Some(Change::Written { version, keys })) => commits.push((version, keys)),
-            Some(Some(Change::Lagged)) => return true,
-            Some(None) | None => return false,
-        }
-    }
-    false
-}
-
 /// What stands now under the keys that a commit wrote.
 #[derive(Default)]
 struct Written {
@@ -175,7 +162,7 @@ enum SubjectState {
     Gone,
 }
 
-async fn look_up(shell: &Shell, commits: &[(Version, Vec<Key>)]) -> Result<Written, Fault> {
+async fn look_up(shell: &Shell, commits: &[Commit]) -> Result<Written, Fault> {
     let texts: BTreeSet<String> = commits.iter().flat_map(|(_, keys)| keys).map(ToString::to_string).collect();
     let locks: Vec<&String> = texts.iter().filter(|text| text.starts_with(keys::LOCKS)).collect();
     let subjects = texts.iter().filter_map(|text| keys::subject_of(text));
@@ -229,7 +216,7 @@ fn identity(shell: &Shell, role: Role, name: &str) -> Option<Identity> {
 }
 
 /// Ends what these commits end.
-async fn written(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<(), Fault> {
+async fn written(shell: &Arc<Shell>, commits: &[Commit]) -> Result<(), Fault> {
     let began = Instant::now();
     let mut found = look_up(shell, commits).await?;
     shell.enforcer.turn();

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use super::{page::All, shell::Shell};
@@ -14,8 +13,11 @@ use crate::{
         refusal::{Fault, QueueFull},
     },
     registry::queue::{Entries, GivesWay, QueueLimits},
-    store::{Change, Watch},
+    store::{Commit, Reported, Watch},
 };
+
+/// Commits looked at together.
+const AT_ONCE: usize = 256;
 
 /// Starts to follow what other gateways on the store change.
 pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
@@ -24,41 +26,27 @@ pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
 }
 
 async fn follow(shell: Weak<Shell>, mut watch: Watch) {
-    loop {
-        let Some(first) = watch.next().await else { return };
+    while let Some(first) = watch.next().await {
         let Some(shell) = shell.upgrade() else { return };
         // Whoever commits here says so itself, a moment later.
         tokio::task::yield_now().await;
-        let mut changes = vec![first];
-        while let Some(Some(change)) = watch.next().now_or_never() {
-            changes.push(change);
-        }
-        if heard(&shell, &changes).await.is_err() {
-            // It is read anew when it is next needed.
-            *shell.queue.entries().await = None;
+        let Reported { commits, lagged } = watch.with_ready(first, AT_ONCE);
+        if lagged || heard(&shell, &commits).await.is_err() {
+            forget(&shell).await;
         }
     }
 }
 
 /// Takes over what was changed and is not known yet.
-async fn heard(shell: &Shell, changes: &[Change]) -> Result<(), Fault> {
+async fn heard(shell: &Shell, commits: &[Commit]) -> Result<(), Fault> {
     let mut news: Vec<(String, u64)> = Vec::new();
     {
-        let mut held = shell.queue.entries().await;
+        let held = shell.queue.entries().await;
         let Some(entries) = held.as_ref() else { return Ok(()) };
-        for change in changes {
-            match change {
-                Change::Written { version, keys } => {
-                    let ids =
-                        keys.iter().filter_map(|key| Some(key.to_string().strip_prefix(keys::WAITING)?.to_owned()));
-                    let news_of = |id: &String| entries.version(id).is_none_or(|known| known < *version);
-                    news.extend(ids.filter(news_of).map(|id| (id, *version)));
-                }
-                Change::Lagged => {
-                    *held = None;
-                    return Ok(());
-                }
-            }
+        for (version, keys) in commits {
+            let ids = keys.iter().filter_map(|key| Some(key.to_string().strip_prefix(keys::WAITING)?.to_owned()));
+            let news_of = |id: &String| entries.version(id).is_none_or(|known| known < *version);
+            news.extend(ids.filter(news_of).map(|id| (id, *version)));
         }
     }
     if news.is_empty() {

@@ -23,10 +23,10 @@ use crate::{
         refusal::{Fault, Missing, Refusal},
         renew_now,
     },
-    store::{Change, Key, Watch},
+    store::{Key, Reported, Watch},
 };
 
-/// Lineages read together.
+/// Lineages read together, or commits.
 const AT_ONCE: usize = 64;
 
 /// Who is to renew.
@@ -66,14 +66,16 @@ pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
 }
 
 async fn tell(shell: Weak<Shell>, mut watch: Watch) {
-    while let Some(change) = watch.next().await {
+    while let Some(first) = watch.next().await {
         let Some(shell) = shell.upgrade() else { return };
+        let Reported { commits, lagged } = watch.with_ready(first, AT_ONCE);
         if shell.tunnels.is_empty() {
             continue;
         }
-        let told = match change {
-            Change::Written { keys, .. } => tell_of(&shell, keys.iter().map(ToString::to_string).collect()).await,
-            Change::Lagged => tell_all(&shell).await,
+        let told = if lagged {
+            tell_all(&shell).await
+        } else {
+            tell_of(&shell, commits.iter().flat_map(|(_, keys)| keys).map(ToString::to_string).collect()).await
         };
         if let Err(fault) = told {
             tracing::warn!(%fault, "machines with tunnels here were perhaps asked to renew; they hear of it when they next ask");
@@ -82,9 +84,8 @@ async fn tell(shell: Weak<Shell>, mut watch: Watch) {
 }
 
 /// Tells those whose lineages were written, and all when all were asked.
-async fn tell_of(shell: &Shell, written: Vec<String>) -> Result<(), Fault> {
-    let (everybody, lineages): (Vec<_>, Vec<_>) = written.into_iter().partition(|key| key == keys::RENEW_MACHINES);
-    if !everybody.is_empty() {
+async fn tell_of(shell: &Shell, mut lineages: BTreeSet<String>) -> Result<(), Fault> {
+    if lineages.remove(keys::RENEW_MACHINES) {
         tell_everybody(shell).await?;
     }
     if lineages.is_empty() {
@@ -113,7 +114,7 @@ async fn tell_all(shell: &Shell) -> Result<(), Fault> {
     tell_everybody(shell).await?;
     let lineages: Vec<String> = shell.tunnels.lineages().iter().map(|id| keys::lineage(id)).collect();
     for some in lineages.chunks(AT_ONCE) {
-        tell_of(shell, some.to_vec()).await?;
+        tell_of(shell, some.iter().cloned().collect()).await?;
     }
     Ok(())
 }

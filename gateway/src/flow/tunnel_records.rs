@@ -27,7 +27,7 @@ use crate::{
         session::{EndReason, Mode},
     },
     registry::{tunnel_table::Tunnels, tunnels::Tunnel},
-    store::{Batch, CommitError, Key, LeaseId, Version},
+    store::{Batch, Commit, CommitError, LeaseId},
 };
 
 /// Most records in one commit: with as many services as a machine may have, half of what a batch takes.
@@ -170,7 +170,7 @@ fn record(shell: &Shell, tunnel: &Tunnel) -> TunnelRecord {
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn end_overtaken(shell: &Arc<Shell>, commits: &[(Version, Vec<Key>)]) -> Result<(), Fault> {
+pub(super) async fn end_overtaken(shell: &Arc<Shell>, commits: &[Commit]) -> Result<(), Fault> {
     let mut machines = BTreeSet::new();
     for (version, keys) in commits {
         for key in keys {

@@ -49,5 +49,5 @@ pub use self::{
     batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, LeaseId, StoreLimits, VALUE_MAX, Version, Write},
     named::{Engine, OpenError, UnknownEngine},
     open::{open, open_copy},
-    watch::{Change, Watch},
+    watch::{Change, Commit, Reported, Watch},
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::sync::broadcast;
 
 use super::batch::{Key, Version};
@@ -24,6 +24,18 @@ pub enum Change {
     Lagged,
 }
 
+/// A commit and its keys, as in [`Change::Written`].
+pub type Commit = (Version, Vec<Key>);
+
+/// Changes that are acted on together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The commits, in order.
+    pub commits: Vec<Commit>,
+    /// Whether changes were skipped after them, as in [`Change::Lagged`].
+    pub lagged: bool,
+}
+
 /// A stream of changes under some prefixes.
 ///
 /// - A commit is reported only after it is durable; reading its keys then shows that commit or a later one.
@@ -41,6 +53,24 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Change> {
         self.0.next().await
     }
+
+    /// A change that [`Watch::next`] gave, and those after it that are reported already: up to `most` commits, or until changes were
+    /// skipped. Does not wait.
+    pub fn with_ready(&mut self, first: Change, most: usize) -> Reported {
+        let (mut reported, mut next) = (Reported::default(), Some(first));
+        while let Some(change) = next {
+            match change {
+                Change::Written { version, keys } => reported.commits.push((version, keys)),
+                Change::Lagged => {
+                    reported.lagged = true;
+                    break;
+                }
+            }
+            let full = reported.commits.len() >= most;
+            next = if full { None } else { self.next().now_or_never().flatten() };
+        }
+        reported
+    }
 }
 
 impl fmt::Debug for Watch {
@@ -48,9 +78,6 @@ impl fmt::Debug for Watch {
         f.write_str("Watch")
     }
 }
-
-/// A commit and its keys.
-pub(super) type Commit = (Version, Vec<Key>);
 
 /// The sending side of all watches of one store in this process.
 #[derive(Clone)]
@@ -95,4 +122,44 @@ fn under(prefixes: &[Key], (version, keys): &Commit) -> Option<Change> {
     let watched = |key: &&Key| prefixes.iter().any(|prefix| key.starts_with(prefix));
     let keys: Vec<Key> = keys.iter().filter(watched).cloned().collect();
     (!keys.is_empty()).then_some(Change::Written { version: *version, keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(version: Version) -> Commit {
+        (version, vec![Key::from("a")])
+    }
+
+    fn written(version: Version) -> Change {
+        let (version, keys) = commit(version);
+        Change::Written { version, keys }
+    }
+
+    /// What is taken at most three at once, of a watch that has these changes ready; and what it gives next.
+    #[track_caller]
+    fn check(changes: &[Change], open: bool, want: (&[Version], bool), next: Option<Option<Change>>) {
+        let ready = stream::iter(changes.to_vec());
+        let mut watch = if open { Watch::new(ready.chain(stream::pending())) } else { Watch::new(ready) };
+        let first = watch.next().now_or_never().flatten().unwrap();
+        let (commits, lagged) = (want.0.iter().copied().map(commit).collect(), want.1);
+        assert_eq!(watch.with_ready(first, 3), Reported { commits, lagged }, "{changes:?}");
+        assert_eq!(watch.next().now_or_never(), next, "{changes:?}");
+    }
+
+    #[test]
+    fn takes_what_is_ready_up_to_a_number_or_a_gap() {
+        let lagged = || Change::Lagged;
+        for open in [true, false] {
+            let end = (!open).then_some(None);
+            check(&[written(1)], open, (&[1], false), end.clone());
+            check(&[written(1), written(2), written(3)], open, (&[1, 2, 3], false), end.clone());
+            check(&[written(1), written(2), written(3), written(4)], open, (&[1, 2, 3], false), Some(Some(written(4))));
+            check(&[written(1), written(2), written(3), lagged()], open, (&[1, 2, 3], false), Some(Some(lagged())));
+            check(&[written(1), lagged(), written(3)], open, (&[1], true), Some(Some(written(3))));
+            check(&[lagged(), written(2)], open, (&[], true), Some(Some(written(2))));
+            check(&[lagged()], open, (&[], true), end);
+        }
+    }
 }
