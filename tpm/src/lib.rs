@@ -1,0 +1,27 @@
+//! TPM 2.0 structures and arithmetic, as both ends of an attestation need them. No TPM is spoken to here.
+//!
+//! Nothing here has a clock, a disk, a socket or a runtime. Structures have the names of the TPM 2.0 Library
+//! specification (part 2), which is also where their encoding stands. The modules in reading order:
+//!
+//! - [`algorithm`], [`codec`]: algorithms; bytes to values and back;
+//! - [`public`]: public areas of keys, their names, and what makes a sound EK, AK and identity key;
+//! - [`kdf`], [`credential`]: a secret that only one TPM can open.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod algorithm;
+pub mod codec;
+pub mod credential;
+mod der;
+pub mod kdf;
+pub mod public;
+#[cfg(test)]
+mod testing;
+
+pub use algorithm::{AesBits, Curve, HashAlgorithm};
+pub use codec::CodecError;
+pub use credential::{Credential, CredentialError, make_credential};
+pub use public::{
+    Ak, Area, Attributes, Ek, IdentityKey, Name, Parameters, Public, PublicKey, RsaBits, Scheme, SpkiError, Symmetric,
+    Unsound,
+    template::{self, Template},
+};
