@@ -5,23 +5,30 @@
 //!
 //! - [`algorithm`], [`codec`]: algorithms; bytes to values and back;
 //! - [`public`]: public areas of keys, their names, and what makes a sound EK, AK and identity key;
-//! - [`kdf`], [`credential`]: a secret that only one TPM can open.
+//! - [`kdf`], [`credential`]: a secret that only one TPM can open;
+//! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod algorithm;
+pub mod attest;
 pub mod codec;
 pub mod credential;
 mod der;
 pub mod kdf;
+pub mod pcr;
 pub mod public;
+pub mod signature;
 #[cfg(test)]
 mod testing;
 
 pub use algorithm::{AesBits, Curve, HashAlgorithm};
+pub use attest::{Attest, AttestError, Attested, ClockInfo, verify};
 pub use codec::CodecError;
 pub use credential::{Credential, CredentialError, make_credential};
+pub use pcr::{Bank, PcrSet, PcrValues, Quote, QuoteError, QuotedPcrs, Selection};
 pub use public::{
     Ak, Area, Attributes, Ek, IdentityKey, Name, Parameters, Public, PublicKey, RsaBits, Scheme, SpkiError, Symmetric,
     Unsound,
     template::{self, Template},
 };
+pub use signature::{Signature, SignatureError};

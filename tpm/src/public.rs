@@ -1,7 +1,8 @@
 //! Public areas of keys (TPMT_PUBLIC): parsed, named, and held against what a sound EK, AK or identity key must be.
 //!
 //! A public area says of itself what it likes. That a TPM keeps a key with these attributes is established by a
-//! credential that only this TPM can open, or by an AK that certifies the key's name.
+//! credential that only this TPM can open ([`crate::credential`]), or by an AK that certifies the key's name
+//! ([`crate::attest`]).
 
 use crate::algorithm::{self, AesBits, Curve, HashAlgorithm};
 use crate::codec::{self, CodecError, Reader, Writer};
