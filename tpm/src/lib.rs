@@ -6,7 +6,8 @@
 //! - [`algorithm`], [`codec`]: algorithms; bytes to values and back;
 //! - [`public`]: public areas of keys, their names, and what makes a sound EK, AK and identity key;
 //! - [`kdf`], [`credential`]: a secret that only one TPM can open;
-//! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for.
+//! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for;
+//! - [`eventlog`]: what was measured during the boot, as far as those values bear it out.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod algorithm;
@@ -14,6 +15,7 @@ pub mod attest;
 pub mod codec;
 pub mod credential;
 mod der;
+pub mod eventlog;
 pub mod kdf;
 pub mod pcr;
 pub mod public;
@@ -25,6 +27,7 @@ pub use algorithm::{AesBits, Curve, HashAlgorithm};
 pub use attest::{Attest, AttestError, Attested, ClockInfo, verify};
 pub use codec::CodecError;
 pub use credential::{Credential, CredentialError, make_credential};
+pub use eventlog::{Budget, Event, EventKind, EventLog, LogError, ReplayError, Replayed, SecureBoot, SecureBootError};
 pub use pcr::{Bank, PcrSet, PcrValues, Quote, QuoteError, QuotedPcrs, Selection};
 pub use public::{
     Ak, Area, Attributes, Ek, IdentityKey, Name, Parameters, Public, PublicKey, RsaBits, Scheme, SpkiError, Symmetric,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aws_lc_rs::digest;
 use thiserror::Error;
 
 use crate::algorithm::HashAlgorithm;
@@ -33,6 +34,15 @@ impl Bank {
             (0x0004, _) => Self::Sha1,
             (_, Some(hash)) => Self::Believed(hash),
             (other, None) => Self::Other(other),
+        }
+    }
+
+    /// In the crypto library, if it is known.
+    pub(crate) fn algorithm(self) -> Option<&'static digest::Algorithm> {
+        match self {
+            Self::Sha1 => Some(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            Self::Believed(hash) => Some(hash.algorithm()),
+            Self::Other(_) => None,
         }
     }
 }

@@ -1,0 +1,104 @@
+//! Whether Secure Boot was on, from what the firmware measured into PCR 7.
+
+use thiserror::Error;
+
+use crate::algorithm::HashAlgorithm;
+use crate::pcr::{Bank, QuotedPcrs};
+
+use super::{Event, EventKind, EventLog, ReplayError};
+
+/// The PCR for the policy of Secure Boot (PC Client Platform Firmware Profile, 3.3.4.8).
+const PCR: u8 = 7;
+
+/// What the firmware said of Secure Boot. Of the keys that it boots by nothing is known.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SecureBoot {
+    /// It was on.
+    On,
+    /// It was off, or the firmware has none: then the variable is measured without a value.
+    Off,
+}
+
+/// Why nothing is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
+pub enum SecureBootError {
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error("PCR 7 was not quoted")]
+    NotQuoted,
+    #[error("the log does not lead to the value of PCR 7 that was quoted")]
+    Differs,
+    #[error("event {event} has a digest that is not of its data")]
+    Data { event: usize },
+    #[error("the log does not say where the firmware ends in PCR 7: there is no separator")]
+    NoSeparator,
+    #[error("the firmware did not measure the variable SecureBoot")]
+    Absent,
+    #[error("the firmware measured the variable SecureBoot twice, or with a value that it cannot have")]
+    Variable,
+}
+
+/// EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, as it lies in memory.
+const GLOBAL_VARIABLE: [u8; 16] =
+    [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
+
+/// What separators are digests of (3.3.2): the usual one, and those that tell of an error.
+const SEPARATORS: [[u8; 4]; 3] = [[0; 4], [0xff; 4], [1, 0, 0, 0]];
+
+impl EventLog<'_> {
+    /// What the firmware measured of Secure Boot, if the log leads to the value of PCR 7 that was quoted.
+    ///
+    /// Only what comes before the separator is the firmware's own word: after it, whatever was booted measures what it
+    /// likes. Types of events are not looked at, as nothing covers them; so before the separator every digest must be
+    /// one of its data, or a variable could be hidden among them.
+    pub fn secure_boot(&self, quoted: &QuotedPcrs) -> Result<SecureBoot, SecureBootError> {
+        let hash = quoted.bank();
+        if quoted.value(PCR).is_none() {
+            return Err(SecureBootError::NotQuoted);
+        }
+        let replayed = self.replay(Bank::Believed(hash))?;
+        if replayed.differences(quoted).contains(PCR) {
+            return Err(SecureBootError::Differs);
+        }
+        self.before_separator(hash)
+    }
+
+    fn before_separator(&self, hash: HashAlgorithm) -> Result<SecureBoot, SecureBootError> {
+        let separators = SEPARATORS.map(|data| hash.digest(&[&data]));
+        let mut found = None;
+        let measured = |event: &Event<'_>| event.pcr == u32::from(PCR) && event.kind != EventKind::NO_ACTION;
+        for (at, event) in self.events.iter().enumerate().filter(|(_, event)| measured(event)) {
+            let digest = event.digest(Bank::Believed(hash)).unwrap_or_default();
+            if separators.iter().any(|separator| separator == digest) {
+                return found.ok_or(SecureBootError::Absent);
+            }
+            if hash.digest(&[event.data]) != digest {
+                return Err(SecureBootError::Data { event: at });
+            }
+            if let Some(value) = secure_boot_variable(event.data) {
+                let value = match value {
+                    [] | [0] => SecureBoot::Off,
+                    [1] => SecureBoot::On,
+                    _ => return Err(SecureBootError::Variable),
+                };
+                if found.replace(value).is_some() {
+                    return Err(SecureBootError::Variable);
+                }
+            }
+        }
+        Err(SecureBootError::NoSeparator)
+    }
+}
+
+/// The value, if this is the variable SecureBoot (UEFI_VARIABLE_DATA).
+fn secure_boot_variable(data: &[u8]) -> Option<&[u8]> {
+    let (guid, rest) = data.split_first_chunk::<16>()?;
+    let (name_len, rest) = rest.split_first_chunk()?;
+    let (data_len, rest) = rest.split_first_chunk()?;
+    let name: Vec<u8> = "SecureBoot".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let value = rest.strip_prefix(name.as_slice())?;
+    let lengths = [u64::from_le_bytes(*name_len), u64::from_le_bytes(*data_len)];
+    let right = lengths == [10, u64::try_from(value.len()).ok()?];
+    (*guid == GLOBAL_VARIABLE && right).then_some(value)
+}
