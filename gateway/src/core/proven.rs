@@ -57,10 +57,7 @@ impl ProvenKey {
     /// # Errors
     /// [`BadProof::OtherConnection`], [`BadProof::Unbound`], [`BadProof::Challenge`].
     pub fn by_request(csr: VerifiedCsr, requester: &Requester, exporter: &[u8; 32]) -> Result<Self, BadProof> {
-        let mut text = [0; 44];
-        let length = STANDARD.encode_slice(exporter, &mut text).unwrap_or_default();
-        let connection = text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-        let by = match (csr.binding(connection), requester) {
+        let by = match (csr.binding(&STANDARD.encode(exporter)), requester) {
             (RequestBinding::Here, _) => ProvenBy::BoundRequest,
             (RequestBinding::Absent, Requester::Ours(_) | Requester::Foreign(_)) => ProvenBy::HolderRequest,
             (RequestBinding::Absent, Requester::Nobody) => return Err(BadProof::Unbound),
