@@ -1,11 +1,11 @@
 //! Evidence, judged: opened, looked up in rounds, held against the locks, and only then believed. Enrolment, renewal and
 //! rejoining come through here alike.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pki::UnixTime;
 
-use super::shell::{Actor, Retry, Shell};
+use super::shell::{Actor, Retry, Settings, Shell};
 use crate::{
     attest::{Attestors, Case, Chosen, Renewal},
     core::{
@@ -96,28 +96,33 @@ struct Piece<'a> {
 pub fn open<'a>(
     shell: &'a Shell,
     asked: &'a EvidenceSubmission<'a>,
-    force: &Force<'a>,
+    in_force: &'a InForce,
 ) -> Result<OpenedEvidence<'a>, Refusal> {
-    let context = force.context(shell);
-    let ticket = ticket(force.ca, asked, context.now)?;
-    let pieces = opened(shell, force.attestors, asked, ticket.as_ref(), &context)?;
+    let context = in_force.context(shell);
+    let ticket = ticket(&in_force.ca, asked, context.now)?;
+    let pieces = opened(shell, &in_force.settings.attestors, asked, ticket.as_ref(), &context)?;
     Ok(OpenedEvidence { asked, context, ticket, pieces })
 }
 
-/// What is in force for one request: policy, authority and attestors of one moment.
-#[derive(Copy, Clone)]
-pub struct Force<'a> {
-    /// The attestors.
-    pub attestors: &'a Attestors,
+/// What is in force for one request, whatever a reload changes meanwhile.
+pub struct InForce {
+    /// The settings, and the attestors in them.
+    pub settings: Arc<Settings>,
     /// The policy.
-    pub rules: &'a policy::Ruleset,
+    pub rules: Arc<policy::Ruleset>,
     /// The authority.
-    pub ca: &'a Authority,
+    pub ca: Arc<Authority>,
 }
 
-impl<'a> Force<'a> {
-    fn context(&self, shell: &'a Shell) -> Context<'a> {
-        let Self { rules, ca, .. } = *self;
+impl InForce {
+    /// What is in force now.
+    #[must_use]
+    pub fn of(shell: &Shell) -> Self {
+        Self { settings: shell.settings.load_full(), rules: shell.rules.load_full(), ca: shell.ca() }
+    }
+
+    fn context<'a>(&'a self, shell: &'a Shell) -> Context<'a> {
+        let Self { rules, ca, .. } = self;
         Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
     }
 }
@@ -260,15 +265,15 @@ fn challenge(
 /// [`Fault::Record`] when what it needs makes no sense.
 pub fn still(
     shell: &Shell,
-    force: &Force<'_>,
+    in_force: &InForce,
     look: &Look,
     enrollment: &Enrollment,
 ) -> Result<Result<Vec<Expectation>, Reject>, Fault> {
-    let context = force.context(shell);
+    let context = in_force.context(shell);
     let mut conditions = Changes::new();
     for shown in &enrollment.evidence {
         let Some(reference) = &shown.reference else { continue };
-        let chosen = match force.attestors.by_kind(&shown.kind) {
+        let chosen = match in_force.settings.attestors.by_kind(&shown.kind) {
             Ok(chosen) => chosen,
             Err(reject) => return Ok(Err(reject)),
         };

@@ -5,10 +5,10 @@ use std::time::Duration;
 use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
-    attest::{self, Entrance, Force, Judgement, OpenedEvidence, Question},
+    attest::{self, Entrance, InForce, Judgement, OpenedEvidence, Question},
     issue::{self, Issued},
     owners, queue, removal, requester,
-    shell::{Actor, Retry, Settings, Shell, retrying},
+    shell::{Actor, Retry, Shell, retrying},
     subjects,
 };
 use crate::core::{
@@ -23,7 +23,6 @@ use crate::core::{
     records::{Certificate, Enrollment, EnrollmentState, Lineage, LockKind, Seen, Subject, Waiting},
     refusal::{Fault, Missing, QueueFull, REMOVED, Refusal},
 };
-use crate::signer::Authority;
 
 /// What became of a request. Each front says it in its own way.
 #[derive(Debug)]
@@ -67,10 +66,9 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
         source: &inbound.prefix,
         instance,
     };
-    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-    let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
-    let opened = attest::open(shell, &asked, &force)?;
-    let looked = match shell.look(|look| gather(shell, &force, look, inbound, &opened)).await {
+    let in_force = InForce::of(shell);
+    let opened = attest::open(shell, &asked, &in_force)?;
+    let looked = match shell.look(|look| gather(shell, &in_force, look, inbound, &opened)).await {
         Ok(looked) => looked,
         Err(rejected) => return Err(attest::rejected(shell, rejected, instance).await),
     };
@@ -84,9 +82,9 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
     let inbound = &as_called(inbound, &judged.claims);
     let records = EnrollRecords { numbers: queue::numbers(shell, &inbound.prefix).await?, ..known };
     // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
-    let pin = inbound.pin.filter(|pin| ca.is_pin(pin)).unwrap_or_else(|| ca.pin());
-    let frame = frame(shell, &ca, &settings, pin);
-    let decided = enroll::decide(inbound, judged, records, &rules, &frame, shell.now(), &entropy(shell));
+    let pin = inbound.pin.filter(|pin| in_force.ca.is_pin(pin)).unwrap_or_else(|| in_force.ca.pin());
+    let frame = frame(shell, &in_force, pin);
+    let decided = enroll::decide(inbound, judged, records, &in_force.rules, &frame, shell.now(), &entropy(shell));
     if matches!(decided, Err(Refusal::QueueFull(QueueFull::All))) && make_room(shell, &inbound.prefix).await? {
         return Err(Retry::Conflict);
     }
@@ -160,7 +158,7 @@ enum Gathered {
 /// Everything the decision needs, but how many wait.
 fn gather(
     shell: &Shell,
-    force: &Force<'_>,
+    in_force: &InForce,
     look: &Look,
     inbound: &Inbound,
     opened: &OpenedEvidence<'_>,
@@ -172,7 +170,7 @@ fn gather(
         None => None,
     };
     let (ground, of_ground) = match &existing {
-        Some(seen) => ground(shell, force, look, &seen.record)?,
+        Some(seen) => ground(shell, in_force, look, &seen.record)?,
         None => Default::default(),
     };
     let issued = issued(look, ground.lineage.as_ref(), &digest)?;
@@ -218,7 +216,7 @@ fn gather(
 /// [`Fault::Record`] when a record makes no sense.
 pub(super) fn ground(
     shell: &Shell,
-    force: &Force<'_>,
+    in_force: &InForce,
     look: &Look,
     enrollment: &Enrollment,
 ) -> Result<(Ground, Locks), Fault> {
@@ -234,7 +232,7 @@ pub(super) fn ground(
         targets.push((admission::lock_kind(record.role), record.name.clone()));
         subject = look.get(&keys::subject(record.role, &record.name))?;
     }
-    let evidence = attest::still(shell, force, look, enrollment)?;
+    let evidence = attest::still(shell, in_force, look, enrollment)?;
     Ok((Ground { lineage, subject, evidence }, look.locks(targets)?))
 }
 
@@ -292,11 +290,10 @@ fn own_of(enrollment: &Enrollment, subject: &Seen<Subject>) -> bool {
 /// When a lock stands on it, or a certificate was issued for it: whoever has that leaves by it.
 pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Refusal> {
     retrying(|| async {
-        let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-        let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+        let in_force = InForce::of(shell);
         let looked = |look: &Look| -> Result<_, Refusal> {
             let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
-            let (ground, locks) = ground(shell, &force, look, &seen.record)?;
+            let (ground, locks) = ground(shell, &in_force, look, &seen.record)?;
             // The name may be somebody else's by now.
             let own = |subject: &Seen<Subject>| own_of(&seen.record, subject);
             let whole = match ground.subject.clone().filter(own) {
@@ -327,11 +324,10 @@ pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Ref
 }
 
 async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutcome, Retry> {
-    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-    let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
+    let in_force = InForce::of(shell);
     let looked = |look: &Look| -> Result<_, Refusal> {
         let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
-        let (ground, locks) = ground(shell, &force, look, &seen.record)?;
+        let (ground, locks) = ground(shell, &in_force, look, &seen.record)?;
         let issued = issued(look, ground.lineage.as_ref(), &seen.record.key)?;
         Ok((seen, ground, locks, issued))
     };
@@ -364,14 +360,15 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
             None => Err(Refusal::NotFound(Missing::ReplacedRequest).into()),
         },
         EnrollmentState::Approved => {
-            let frame = frame(shell, &ca, &settings, seen.record.pin);
+            let frame = frame(shell, &in_force, seen.record.pin);
             let verdict = enroll::collect(&seen, &ground, &locks, &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
         }
     }
 }
 
-fn frame<'a>(shell: &'a Shell, ca: &'a Authority, settings: &'a Settings, pin: KeyDigest) -> Frame<'a> {
+fn frame<'a>(shell: &'a Shell, in_force: &'a InForce, pin: KeyDigest) -> Frame<'a> {
+    let InForce { settings, ca, .. } = in_force;
     Frame { common: shell.common(ca, settings), pin, pending_ttl: settings.pending_ttl }
 }
 

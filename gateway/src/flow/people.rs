@@ -1,7 +1,7 @@
 //! What approvers do with requests: list, show, approve, deny.
 
 use super::{
-    attest::Force,
+    attest::InForce,
     enroll::ground,
     owners, page, queue,
     shell::{Actor, Retry, Shell, readable, retrying},
@@ -141,10 +141,9 @@ pub async fn approve(
     let who = caller.identity.to_string();
     let actor = Actor { who: &who, instance };
     let enrollment = retrying(|| async {
-        let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-        let force = Force { attestors: &settings.attestors, rules: &rules, ca: &ca };
-        let records = shell.look(|look| records(shell, &force, look, caller, (id, asked))).await?;
-        let outcome = approve::approve(caller, asked, records, &rules, shell.now(), &shell.entropy.bytes())?;
+        let in_force = InForce::of(shell);
+        let records = shell.look(|look| records(shell, &in_force, look, caller, (id, asked))).await?;
+        let outcome = approve::approve(caller, asked, records, &in_force.rules, shell.now(), &shell.entropy.bytes())?;
         match outcome {
             ApprovalOutcome::Done(enrollment, changes) => {
                 shell.commit(changes, &actor).await?;
@@ -166,7 +165,7 @@ pub async fn approve(
 /// All of one moment: else its own machine, admitted meanwhile, could be taken for another one that has the name.
 fn records(
     shell: &Shell,
-    force: &Force<'_>,
+    in_force: &InForce,
     look: &Look,
     caller: &Caller,
     (id, asked): (&str, &Approve),
@@ -185,7 +184,7 @@ fn records(
     };
     let approvers = record.approvals.iter().map(|approval| approver(look, approval));
     let approvers: Vec<approve::Approver> = approvers.collect::<Result<_, Fault>>()?;
-    let (ground, locks) = ground(shell, force, look, record)?;
+    let (ground, locks) = ground(shell, in_force, look, record)?;
     Ok(approve::ApprovalRecords { enrollment, name, owner, locks, ground, approvers, epoch })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     admit::with_key,
-    attest::{self, Entrance, Force, Judgement},
+    attest::{self, Entrance, InForce, Judgement},
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
@@ -62,8 +62,8 @@ pub async fn renew(
         source: asked.source,
         instance,
     };
-    let (settings, rules, ca) = (shell.settings.load_full(), shell.rules.load_full(), shell.ca());
-    let opened = attest::open(shell, &shown, &Force { attestors: &settings.attestors, rules: &rules, ca: &ca })?;
+    let in_force = InForce::of(shell);
+    let opened = attest::open(shell, &shown, &in_force)?;
     let looked = |look: &Look| -> Result<_, Rejected> {
         let pending = match &caller.lineage.record.pending {
             Some(reference) if reference.key == key.digest() => look.get(&keys::certificate(&reference.serial))?,
@@ -83,7 +83,8 @@ pub async fn renew(
             return Ok(RenewalOutcome::Challenge(opened.challenge(shell, questions)?));
         }
     };
-    let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
+    let InForce { settings, rules, ca } = &in_force;
+    let (common, now, serial) = (shell.common(ca, settings), shell.now(), shell.entropy.bytes());
     let asked = renew::RenewalInput {
         key,
         takes: asked.takes,
@@ -92,7 +93,7 @@ pub async fn renew(
         only_admit: settings.attestors.only_admit(),
         prefixes: settings.attestors.prefixes(),
     };
-    match renew::decide(&caller, asked, pending.as_ref(), &rules, common, now, serial)? {
+    match renew::decide(&caller, asked, pending.as_ref(), rules, common, now, serial)? {
         renew::RenewVerdict::Known(certificate) => {
             Ok(RenewalOutcome::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
         }
