@@ -34,7 +34,7 @@ pub struct Attest {
     pub extra_data: Vec<u8>,
     /// Its clock and its count of starts.
     pub clock: ClockInfo,
-    /// Its firmware, as its maker counts.
+    /// Its firmware, as its maker counts; obscured like the counts of [`ClockInfo`].
     pub firmware_version: u64,
     /// What it is about.
     pub attested: Attested,

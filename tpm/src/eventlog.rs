@@ -83,15 +83,15 @@ impl EventKind {
     pub const NO_ACTION: Self = Self(0x0000_0003);
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
     /// Its digest for a bank.
     #[must_use]
-    pub fn digest(&self, bank: Bank) -> Option<&[u8]> {
+    pub fn digest(&self, bank: Bank) -> Option<&'a [u8]> {
         self.digests.iter().find(|(of, _)| *of == bank).map(|(_, digest)| *digest)
     }
 }
 
-impl EventLog<'_> {
+impl<'a> EventLog<'a> {
     /// The banks that its events have digests for. A log in the old format has SHA-1 alone.
     #[must_use]
     pub fn banks(&self) -> &[Bank] {
@@ -100,7 +100,7 @@ impl EventLog<'_> {
 
     /// Its events, in the order in which they were measured.
     #[must_use]
-    pub fn events(&self) -> &[Event<'_>] {
+    pub fn events(&self) -> &[Event<'a>] {
         &self.events
     }
 }

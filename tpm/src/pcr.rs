@@ -52,10 +52,10 @@ impl Bank {
 pub struct PcrSet(u32);
 
 impl PcrSet {
-    /// The set of these; those that no TPM of a PC has are left out.
+    /// The set of these, if a PC's TPM has all of them.
     #[must_use]
-    pub fn of(pcrs: &[u8]) -> Self {
-        pcrs.iter().copied().collect()
+    pub fn of(pcrs: impl IntoIterator<Item = u8>) -> Option<Self> {
+        pcrs.into_iter().try_fold(Self::default(), |set, pcr| (pcr < PCRS).then_some(Self(set.0 | 1 << pcr)))
     }
 
     /// Whether this one is in it.
@@ -69,16 +69,15 @@ impl PcrSet {
         (0..PCRS).filter(move |pcr| self.contains(*pcr))
     }
 
+    /// Those of them that are such.
+    pub(crate) fn filter(self, such: impl Fn(u8) -> bool) -> Self {
+        Self(self.iter().filter(|pcr| such(*pcr)).fold(0, |bits, pcr| bits | 1 << pcr))
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
-    }
-}
-
-impl FromIterator<u8> for PcrSet {
-    fn from_iter<T: IntoIterator<Item = u8>>(pcrs: T) -> Self {
-        Self(pcrs.into_iter().filter(|pcr| *pcr < PCRS).fold(0, |bits, pcr| bits | 1 << pcr))
     }
 }
 
@@ -179,7 +178,7 @@ impl Quote {
         if self.hash.digest(&parts) != self.digest {
             return Err(QuoteError::Digest);
         }
-        Ok(QuotedPcrs { bank, values: quoted })
+        Ok(QuotedPcrs { bank, pcrs: asked, values: quoted })
     }
 }
 
@@ -190,6 +189,7 @@ pub type PcrValues = BTreeMap<u8, Vec<u8>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotedPcrs {
     bank: HashAlgorithm,
+    pcrs: PcrSet,
     values: PcrValues,
 }
 
@@ -206,9 +206,10 @@ impl QuotedPcrs {
         self.values.get(&pcr).map(Vec::as_slice)
     }
 
-    /// Each PCR with its value, the lowest first.
-    pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        self.values.iter().map(|(pcr, value)| (*pcr, value.as_slice()))
+    /// The PCRs that were quoted.
+    #[must_use]
+    pub const fn pcrs(&self) -> PcrSet {
+        self.pcrs
     }
 }
 
@@ -224,18 +225,19 @@ mod tests {
         assert_eq!(
             found,
             [
-                Selection { bank: Bank::Believed(HashAlgorithm::Sha256), pcrs: PcrSet::of(&[0, 7, 16]) },
-                Selection { bank: Bank::Sha1, pcrs: PcrSet::of(&[15]) },
+                Selection { bank: Bank::Believed(HashAlgorithm::Sha256), pcrs: PcrSet::of([0, 7, 16]).unwrap() },
+                Selection { bank: Bank::Sha1, pcrs: PcrSet::of([15]).unwrap() },
             ]
         );
         for bad in ["00000011", "00000001000b0500000000", "00000001000b0400000001", "00000001000b03"] {
             assert!(Selection::read_list(&mut Reader::new(&hex::decode(bad).unwrap())).is_err(), "{bad}");
         }
+        assert_eq!(PcrSet::of([0, 24]), None);
         assert_eq!(Bank::from_id(0x27), Bank::Other(0x27));
     }
 
     fn quote(bank: Bank, pcrs: &[u8], values: &PcrValues) -> Quote {
-        let pcrs = PcrSet::of(pcrs);
+        let pcrs = PcrSet::of(pcrs.iter().copied()).unwrap();
         let parts: Vec<&[u8]> = pcrs.iter().map(|pcr| values[&pcr].as_slice()).collect();
         let hash = HashAlgorithm::Sha384;
         Quote { selections: vec![Selection { bank, pcrs }], digest: hash.digest(&parts), hash }
@@ -245,14 +247,17 @@ mod tests {
     fn a_quote_is_of_what_was_asked_for_or_worth_nothing() {
         let sha256 = HashAlgorithm::Sha256;
         let values = PcrValues::from([(0, vec![1; 32]), (7, vec![7; 32]), (8, vec![8; 32])]);
-        let asked = PcrSet::of(&[0, 7]);
+        let asked = PcrSet::of([0, 7]).unwrap();
         let good = quote(Bank::Believed(sha256), &[0, 7], &values);
         let quoted = good.check(asked, sha256, &values).unwrap();
         assert_eq!(quoted.value(7), Some(&[7; 32][..]));
         assert_eq!(quoted.value(8), None, "it was not quoted");
 
         let refused = |quote: &Quote, asked: &[u8]| {
-            matches!(quote.check(PcrSet::of(asked), sha256, &values), Err(QuoteError::Selection { .. }))
+            matches!(
+                quote.check(PcrSet::of(asked.iter().copied()).unwrap(), sha256, &values),
+                Err(QuoteError::Selection { .. })
+            )
         };
         assert!(refused(&good, &[0]));
         assert!(refused(&good, &[0, 7, 8]));

@@ -138,14 +138,14 @@ pub struct Public {
 impl Public {
     /// Reads a TPMT_PUBLIC.
     pub fn parse(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader::new(bytes);
         if bytes.len() > PUBLIC_MAX {
             return Err(CodecError::TooLong { field: "publicArea", found: bytes.len(), most: PUBLIC_MAX });
         }
-        let (area, key) = (read_area(&mut reader)?, &mut reader);
+        let mut reader = Reader::new(bytes);
+        let area = read_area(&mut reader)?;
         let key = match area.parameters {
-            Parameters::Rsa { bits, .. } => PublicKey::read_modulus(key, bits)?,
-            Parameters::Ecc { curve, .. } => PublicKey::read_point(key, curve)?,
+            Parameters::Rsa { bits, .. } => PublicKey::read_modulus(&mut reader, bits)?,
+            Parameters::Ecc { curve, .. } => PublicKey::read_point(&mut reader, curve)?,
         };
         reader.finish("publicArea")?;
         Ok(Self { area, key, bytes: bytes.to_vec() })

@@ -140,7 +140,7 @@ fn a_quote_gives_values_that_can_be_relied_on() {
     let values = PcrValues::from([(0, vec![1; 32]), (7, vec![7; 32])]);
     let said = signer.verify(&quote(&values, HashAlgorithm::Sha384)).unwrap();
     let Attested::Quote(quote) = said.attested else { panic!("another kind") };
-    let asked = PcrSet::of(&[0, 7]);
+    let asked = PcrSet::of([0, 7]).unwrap();
     assert_eq!(quote.selections()[0].bank, Bank::Believed(HashAlgorithm::Sha256));
     assert!(quote.check(asked, HashAlgorithm::Sha256, &values).is_ok());
 }

@@ -91,10 +91,10 @@ impl Replayed {
     #[must_use]
     pub fn differences(&self, quoted: &QuotedPcrs) -> PcrSet {
         let same_bank = self.bank == Bank::Believed(quoted.bank());
-        let agrees = |pcr: u8, value: &[u8]| match self.values.get(&pcr) {
-            Some(replayed) => replayed == value,
-            None => value == start(pcr, quoted.bank().digest_len()),
+        let agrees = |pcr: u8| match self.values.get(&pcr) {
+            Some(replayed) => quoted.value(pcr) == Some(replayed.as_slice()),
+            None => quoted.value(pcr) == Some(start(pcr, quoted.bank().digest_len()).as_slice()),
         };
-        quoted.iter().filter(|(pcr, value)| !same_bank || !agrees(*pcr, value)).map(|(pcr, _)| pcr).collect()
+        quoted.pcrs().filter(|pcr| !same_bank || !agrees(pcr))
     }
 }

@@ -13,7 +13,7 @@ const SHA384: Bank = Bank::Believed(HashAlgorithm::Sha384);
 
 /// Values as if a quote were of them.
 fn quoted(bank: HashAlgorithm, values: &PcrValues) -> QuotedPcrs {
-    let pcrs: PcrSet = values.keys().copied().collect();
+    let pcrs = PcrSet::of(values.keys().copied()).unwrap();
     let mut quote = Writer::default();
     let bits = pcrs.iter().fold(0_u32, |bits, pcr| bits | 1 << pcr).to_le_bytes();
     quote.u32(1).u16(bank.id()).bytes(&[3]).bytes(&bits[..3]);
@@ -250,9 +250,9 @@ fn differences_name_each_pcr() {
     assert!(replayed.differences(&quoted(HashAlgorithm::Sha256, &values)).is_empty());
     values.insert(4, vec![4; 32]);
     values.insert(11, vec![11; 32]);
-    assert_eq!(replayed.differences(&quoted(HashAlgorithm::Sha256, &values)), PcrSet::of(&[4, 11]));
+    assert_eq!(replayed.differences(&quoted(HashAlgorithm::Sha256, &values)), PcrSet::of([4, 11]).unwrap());
     let other = PcrValues::from([(23, vec![0; 48])]);
-    assert_eq!(replayed.differences(&quoted(HashAlgorithm::Sha384, &other)), PcrSet::of(&[23]));
+    assert_eq!(replayed.differences(&quoted(HashAlgorithm::Sha384, &other)), PcrSet::of([23]).unwrap());
 }
 
 #[test]
