@@ -62,28 +62,36 @@ impl Signature {
         if self.scheme != ak.scheme() {
             return Err(SignatureError::Scheme);
         }
-        let key = ak.public().key();
-        let verified = match (self.scheme, &self.value, key) {
-            (Scheme::RsaSsa(hash), Value::Rsa(value), PublicKey::Rsa { modulus, .. }) => {
-                verify_rsa(rsassa(hash), modulus, message, value)
-            }
-            (Scheme::RsaPss(hash), Value::Rsa(value), PublicKey::Rsa { modulus, .. }) => {
-                verify_rsa(rsapss(hash), modulus, message, value)
-            }
-            (Scheme::EcDsa(hash), Value::EcDsa { r, s }, PublicKey::Ecc { curve, .. }) => {
-                let value = der::tlv(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)]);
-                UnparsedPublicKey::new(ecdsa(*curve, hash), key.library_form()).verify(message, &value).is_ok()
-            }
-            _ => return Err(SignatureError::Scheme),
-        };
-        if verified { Ok(()) } else { Err(SignatureError::Wrong) }
+        match self.scheme {
+            Scheme::RsaSsa(hash) => self.verify_rsa(rsassa(hash), ak.public().key(), message),
+            Scheme::RsaPss(hash) => self.verify_rsa(rsapss(hash), ak.public().key(), message),
+            Scheme::EcDsa(hash) => self.verify_ecdsa(hash, ak.public().key(), message),
+            Scheme::Null | Scheme::Oaep(_) | Scheme::EcDh(_) => Err(SignatureError::Scheme),
+        }
     }
-}
 
-fn verify_rsa(parameters: &'static RsaParameters, modulus: &[u8], message: &[u8], value: &[u8]) -> bool {
-    let exponent = EXPONENT.to_be_bytes();
-    let key = RsaPublicKeyComponents { n: modulus, e: der::without_zeros(&exponent) };
-    key.verify(parameters, message, value).is_ok()
+    fn verify_rsa(
+        &self,
+        parameters: &'static RsaParameters,
+        key: &PublicKey,
+        message: &[u8],
+    ) -> Result<(), SignatureError> {
+        let (Value::Rsa(value), PublicKey::Rsa { modulus, .. }) = (&self.value, key) else {
+            return Err(SignatureError::Scheme);
+        };
+        let exponent = EXPONENT.to_be_bytes();
+        let key = RsaPublicKeyComponents { n: modulus.as_slice(), e: der::without_zeros(&exponent) };
+        key.verify(parameters, message, value).map_err(|_| SignatureError::Wrong)
+    }
+
+    fn verify_ecdsa(&self, hash: HashAlgorithm, key: &PublicKey, message: &[u8]) -> Result<(), SignatureError> {
+        let (Value::EcDsa { r, s }, PublicKey::Ecc { curve, .. }) = (&self.value, key) else {
+            return Err(SignatureError::Scheme);
+        };
+        let value = der::tlv(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)]);
+        let key = UnparsedPublicKey::new(ecdsa(*curve, hash), key.library_form());
+        key.verify(message, &value).map_err(|_| SignatureError::Wrong)
+    }
 }
 
 const fn rsassa(hash: HashAlgorithm) -> &'static RsaParameters {
