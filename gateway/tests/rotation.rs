@@ -14,9 +14,9 @@ use gateway::{
     flow::{self, asked::TokenWish},
     ports::files,
     signer::{
-        Authority, GatewayLeaf, LeafKey, SignError, Signer,
+        Authority, CaBuilder, GatewayLeaf, LeafKey, SignError, Signer,
         offline::{self, root_certificate},
-        rotation::{self, CaBuilder},
+        rotation,
     },
 };
 use pki::{GatewayName, KeyDigest, Name, Role, TrustAnchors};
@@ -29,11 +29,11 @@ const HOST: &str = "gate.test.example";
 fn prepare(story: &Story, role: Option<Role>) -> String {
     let shell = &story.shell;
     let builder = CaBuilder {
-        data_dir: story.room.path(),
-        domain: &shell.domain,
-        passphrase: &story.passphrase,
-        clock: &shell.clock,
-        entropy: &shell.entropy,
+        data_dir: story.room.path().to_owned(),
+        domain: shell.domain.clone(),
+        passphrase: story.passphrase.clone(),
+        clock: shell.clock.clone(),
+        entropy: shell.entropy.clone(),
     };
     let key = offline::root_key(story.room.path()).unwrap();
     let root = offline::open_root(&root_certificate(story.room.path()).unwrap(), &key, &story.passphrase).unwrap();

@@ -1,4 +1,5 @@
-//! Shared by the `ca` commands: notes for the audit, request files, loading the root with its key, warnings about expiry.
+//! Shared by the `ca` commands: notes for the audit, request files, what makes keys, loading the root with its key, warnings about
+//! expiry.
 
 use std::path::Path;
 
@@ -10,11 +11,12 @@ use crate::{
     core::{audit::Offline, ca_end::CaEnds, slots::SlotState},
     ports::{
         clock::Clock,
+        entropy::Entropy,
         files::{self, Existing, FileAccess},
     },
     server::noted,
     signer::{
-        Passphrase, SignerError,
+        CaBuilder, Passphrase, SignerError,
         offline::{self, Listed},
     },
 };
@@ -26,6 +28,17 @@ pub(super) fn note(config: &Config, clock: &Clock, done: Vec<Offline>) -> Result
 
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Complaint> {
     files::write_atomic(path, text.as_bytes(), FileAccess::Public, Existing::Replace).map_err(Complaint::failed)
+}
+
+/// What makes keys and certificates for the gateway, with its passphrase.
+pub(super) fn builder(config: &Config) -> Result<CaBuilder, Complaint> {
+    Ok(builder_with(config, Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?))
+}
+
+/// The same, with a passphrase that is not in its place yet.
+pub(super) fn builder_with(config: &Config, passphrase: Passphrase) -> CaBuilder {
+    let (data_dir, domain) = (config.data_dir.clone(), config.trust_domain.clone());
+    CaBuilder { data_dir, domain, passphrase, clock: Clock::system(), entropy: Entropy::os() }
 }
 
 /// The active root with its key, which is at `key` or else in the data folder.

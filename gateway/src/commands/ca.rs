@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    authority::{note, notices, root, write},
+    authority::{builder, note, notices, root, write},
     listing::{self, show},
     load, rotation,
 };
@@ -19,7 +19,6 @@ use crate::{
     signer::{
         Passphrase,
         offline::{self, Imported, Listed},
-        rotation::CaBuilder,
     },
 };
 
@@ -95,10 +94,7 @@ fn in_its_folder(command: &CaCommand, config: &Config) -> Result<Option<String>,
             println!("{RELOAD}");
         }
         CaCommand::Import { input, .. } => {
-            let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-            let domain = &config.trust_domain;
-            let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
-            match offline::import(&builder, input).map_err(Complaint::failed)? {
+            match offline::import(&builder(config)?, input).map_err(Complaint::failed)? {
                 Imported::Renewed(listed) => {
                     note(config, &clock, renewed(&listed, data_dir, SignedWhere::Elsewhere)?)?;
                     show(&listed, &clock);

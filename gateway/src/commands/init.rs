@@ -8,7 +8,7 @@ use std::{
 
 use pki::{GatewayName, TrustDomain};
 
-use super::{at_home, by_owner};
+use super::{at_home, authority::builder_with, by_owner};
 use crate::{
     complaint::Complaint,
     config::Config,
@@ -143,7 +143,8 @@ impl Initialized {
 /// # Errors
 /// A file exists already or cannot be written; nothing is overwritten.
 pub fn init(folders: &Folders, options: &InitOptions) -> Result<Initialized, Complaint> {
-    let domain = TrustDomain::parse(&options.trust_domain)
+    // the complaint about the configuration would name a file that does not exist yet
+    TrustDomain::parse(&options.trust_domain)
         .map_err(|bad| Complaint::wrong(format!("the trust domain `{}` is not legal: {bad}", options.trust_domain)))?;
     let config_path = folders.config.join("gateway.toml");
     if files::exists(&config_path) {
@@ -167,7 +168,7 @@ pub fn init(folders: &Folders, options: &InitOptions) -> Result<Initialized, Com
         write(&policy.join("default.cedar"), policy::DEFAULT_POLICY.as_bytes())?;
         write(&policy.join("default.cases.toml"), policy::DEFAULT_CASES.as_bytes())
     })?;
-    let (pin, token) = at_home(&config_path, &config, async |config| authority(config, &domain, &passphrase).await)?;
+    let (pin, token) = at_home(&config_path, &config, async |config| authority(config, passphrase).await)?;
     in_config(&|| {
         let file = folders.config.join("first-person.token");
         files::write_atomic(&file, token.as_bytes(), FileAccess::Private, Existing::Replace)
@@ -178,19 +179,15 @@ pub fn init(folders: &Folders, options: &InitOptions) -> Result<Initialized, Com
 }
 
 /// Creates the files in the data folder: authority, store, lock epoch. Returns the root's pin and a token for the first person.
-async fn authority(
-    config: &Config,
-    domain: &TrustDomain,
-    passphrase: &Passphrase,
-) -> Result<(String, String), Complaint> {
-    let (clock, entropy) = (Clock::system(), Entropy::os());
-    let ca = Authority::create(&config.data_dir, domain, passphrase, &clock, &entropy).map_err(|error| {
+async fn authority(config: &Config, passphrase: Passphrase) -> Result<(String, String), Complaint> {
+    let builder = builder_with(config, passphrase);
+    let ca = Authority::create(&builder).map_err(|error| {
         Complaint::failed(error).hint("an interrupted `init` leaves files behind: remove the folder and start again")
     })?;
-    let shell = server::shell(config, ca, clock, entropy).await?;
+    let shell = server::shell(config, ca, builder.clock, builder.entropy).await?;
     let token = first_token(&shell).await?;
     let mut changes = Changes::new();
-    changes.event(Event::GatewayInitialised { trust_domain: domain.as_str().to_owned() });
+    changes.event(Event::GatewayInitialised { trust_domain: builder.domain.as_str().to_owned() });
     let _ = shell.commit(changes, &Actor { who: "gateway", instance: "init" }).await;
     let pin = shell.ca().pin().hex();
     shell.store.close().await;

@@ -6,7 +6,7 @@ use pki::UnixTime;
 
 use super::{
     at_home,
-    authority::{note, root, write},
+    authority::{builder, note, root, write},
     load,
 };
 use crate::{
@@ -21,10 +21,7 @@ use crate::{
     flow,
     ports::{clock::Clock, entropy::Entropy},
     server::{self, authority},
-    signer::{
-        Authority, CaDir, OwnKey, Passphrase, offline,
-        rotation::{self, CaBuilder},
-    },
+    signer::{Authority, CaDir, OwnKey, Passphrase, offline, rotation},
 };
 
 /// Runs one of the commands. Files in the gateway's folder are written as its owner.
@@ -72,10 +69,7 @@ fn prepare(
     (key, passphrase_of_root): (Option<&Path>, Option<&Path>),
     elsewhere: bool,
 ) -> Result<Option<String>, Complaint> {
-    let (clock, entropy) = (Clock::system(), Entropy::os());
-    let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let (data_dir, domain) = (&config.data_dir, &config.trust_domain);
-    let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+    let builder = builder(config)?;
     let name = match (what.role(), elsewhere) {
         (Some(role), true) => {
             let (name, text) = builder.request(role).map_err(Complaint::failed)?;
@@ -92,7 +86,7 @@ fn prepare(
         (None, false) => builder.root(&root(config, key, passphrase_of_root)?),
     };
     let name = name.map_err(Complaint::failed)?;
-    note(config, &clock, vec![changed(data_dir, &name, "prepared", None)?])?;
+    note(config, &builder.clock, vec![changed(&config.data_dir, &name, "prepared", None)?])?;
     prepared(&name);
     Ok(None)
 }
@@ -104,17 +98,14 @@ pub(super) fn prepared(name: &str) {
 }
 
 fn replace(config: &Config, what: Replaced) -> Result<(), Complaint> {
-    let (clock, entropy) = (Clock::system(), Entropy::os());
-    let passphrase = Passphrase::load(&config.passphrase_file).map_err(Complaint::failed)?;
-    let (data_dir, domain) = (&config.data_dir, &config.trust_domain);
-    let builder = CaBuilder { data_dir, domain, passphrase: &passphrase, clock: &clock, entropy: &entropy };
+    let builder = builder(config)?;
     let key = match what {
         Replaced::Tokens => OwnKey::Tokens,
         Replaced::Tickets => OwnKey::Tickets,
     };
     builder.replace(key).map_err(Complaint::failed)?;
     let file = key.file_name();
-    note(config, &clock, vec![Offline::KeyReplaced { file: file.to_owned() }])?;
+    note(config, &builder.clock, vec![Offline::KeyReplaced { file: file.to_owned() }])?;
     println!("replaced `{file}`: reload the gateway to take it over");
     match what {
         Replaced::Tokens => {

@@ -13,7 +13,7 @@ use pki::{
 };
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, SignerError, SshCas,
+    CERTIFICATE, CaBuilder, CaDir, Passphrase, SignerError, SshCas,
     create::{NewAuthority, OwnKey},
     file, load_certificate,
     parts::{AuthorityParts, IssuingParts, RootParts},
@@ -27,11 +27,7 @@ use crate::{
         ticket::TicketKey,
         token::TokenKey,
     },
-    ports::{
-        clock::Clock,
-        entropy::Entropy,
-        files::{self, Existing},
-    },
+    ports::{clock::Clock, entropy::Entropy, files},
 };
 
 /// The authority, ready to issue.
@@ -109,28 +105,20 @@ impl Authority {
         Self::assemble(&CaDir::of(Path::new("")), domain, parts, clock)
     }
 
-    /// Creates an authority under `data_dir`. Never overwrites a file.
+    /// Creates an authority in files. Never overwrites one.
     ///
     /// # Errors
     /// [`SignerError::Exists`] if there is one already.
-    pub fn create(
-        data_dir: &Path,
-        domain: &TrustDomain,
-        passphrase: &Passphrase,
-        clock: &Clock,
-        entropy: &Entropy,
-    ) -> Result<Self, SignerError> {
-        let dir = CaDir::of(data_dir);
+    pub fn create(builder: &CaBuilder) -> Result<Self, SignerError> {
+        let CaBuilder { domain, clock, entropy, .. } = builder;
+        let dir = builder.dir();
         if files::exists(dir.path()) {
             return Err(SignerError::Exists { path: dir.0 });
         }
         let made = NewAuthority::new(domain, clock, entropy)?;
         files::make_private_dir(dir.path())?;
-        made.save(&dir, passphrase, entropy)?;
-        for (key, pkcs8) in [(OwnKey::Tokens, &made.token_key), (OwnKey::Tickets, &made.ticket_key)] {
-            file::save_key(&key.file(data_dir), pkcs8, passphrase, entropy, Existing::Keep)?;
-        }
-        let ssh = SshCas::create(dir.path(), passphrase, entropy)?;
+        made.save(builder)?;
+        let ssh = SshCas::create(builder)?;
         // last: if this file exists, all others do
         dir.save_slots(&made.slots())?;
         Self::assemble(&dir, domain, made.parts(&|key| Arc::new(key), ssh)?, clock)

@@ -9,7 +9,7 @@ use pki::{CaKey, IssuingCa, KeyAlgorithm, Role, Root, Serial, SoftwareKey, Trust
 use zeroize::Zeroizing;
 
 use super::{
-    CaDir, Passphrase, SignerError, SshCas, file,
+    CaBuilder, SignerError, SshCas,
     parts::{AuthorityParts, IssuingParts, RootParts},
     roots::make_root_list,
     save_certificates, save_list,
@@ -64,17 +64,11 @@ impl NewRoot {
     }
 
     /// Writes keys, certificates and the CRL under these slot names. Existing files are not replaced.
-    pub fn save(
-        &self,
-        dir: &CaDir,
-        root: &str,
-        issuing: &[String],
-        passphrase: &Passphrase,
-        entropy: &Entropy,
-    ) -> Result<(), SignerError> {
-        file::save_key(&dir.key(root), &self.root_key, passphrase, entropy, Existing::Keep)?;
+    pub fn save(&self, builder: &CaBuilder, root: &str, issuing: &[String]) -> Result<(), SignerError> {
+        let dir = builder.dir();
+        builder.save_key(&dir.key(root), &self.root_key, Existing::Keep)?;
         for ((ca, key), name) in self.issuing.iter().zip(issuing) {
-            file::save_key(&dir.key(name), key, passphrase, entropy, Existing::Keep)?;
+            builder.save_key(&dir.key(name), key, Existing::Keep)?;
             save_certificates(&dir.certificate(name), &[ca.cert_der().to_vec()], Existing::Keep)?;
         }
         save_list(&dir.list(root), &self.list, Existing::Keep)?;
@@ -120,8 +114,8 @@ impl OwnKey {
 /// A new authority, not yet written.
 pub(super) struct NewAuthority {
     first: NewRoot,
-    pub token_key: Pkcs8,
-    pub ticket_key: Pkcs8,
+    token_key: Pkcs8,
+    ticket_key: Pkcs8,
 }
 
 impl NewAuthority {
@@ -135,8 +129,10 @@ impl NewAuthority {
         Slots::first(self.first.root.pin(), self.first.issuing.each_ref().map(|(ca, _)| (ca.role(), ca.key_digest())))
     }
 
-    pub fn save(&self, dir: &CaDir, passphrase: &Passphrase, entropy: &Entropy) -> Result<(), SignerError> {
-        self.first.save(dir, "root", &Role::ALL.map(|role| role.to_string()), passphrase, entropy)
+    pub fn save(&self, builder: &CaBuilder) -> Result<(), SignerError> {
+        self.first.save(builder, "root", &Role::ALL.map(|role| role.to_string()))?;
+        builder.save_key(&OwnKey::Tokens.file(&builder.data_dir), &self.token_key, Existing::Keep)?;
+        builder.save_key(&OwnKey::Tickets.file(&builder.data_dir), &self.ticket_key, Existing::Keep)
     }
 
     /// `wrap` turns each software key into the key that signs.

@@ -16,9 +16,10 @@
 //! <data_dir>/ticket.key          encrypts the tickets that carry an attestor's state between two rounds
 //! ```
 //!
-//! Only operator commands create keys: [`Authority::create`] and [`rotation`].
+//! Only operator commands create keys, all by a [`CaBuilder`].
 
 mod authority;
+mod builder;
 mod create;
 mod error;
 mod file;
@@ -41,6 +42,7 @@ use crate::{
 
 pub use self::{
     authority::Authority,
+    builder::CaBuilder,
     create::OwnKey,
     error::SignerError,
     file::Passphrase,

@@ -16,9 +16,8 @@ use crate::{
         files::{self, Existing, FileAccess},
     },
     signer::{
-        CERTIFICATE, CaDir, LIST, Passphrase, REQUEST, SignerError, file, load_certificate,
+        CERTIFICATE, CaBuilder, CaDir, LIST, Passphrase, REQUEST, SignerError, file, load_certificate,
         roots::{active_root, list_of_root, make_root_list},
-        rotation::CaBuilder,
         save_list,
     },
 };
@@ -162,8 +161,8 @@ pub enum Imported {
 ///
 /// # Errors
 /// [`SignerError::NotSigned`] if a certificate is missing; nothing has been written, except after [`SignerError::File`].
-pub fn import(builder: &CaBuilder<'_>, signed: &Path) -> Result<Imported, SignerError> {
-    let data_dir = builder.data_dir;
+pub fn import(builder: &CaBuilder, signed: &Path) -> Result<Imported, SignerError> {
+    let data_dir = &builder.data_dir;
     let text = files::read_text(signed)?;
     let bad = |source| SignerError::Pem { path: signed.to_owned(), source };
     let new = pki::parse_pem(CERTIFICATE, &text).map_err(bad)?;

@@ -6,10 +6,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use pki::{CaKey, Role, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain};
+use pki::{CaKey, Role, Root, SoftwareKey, TrustAnchors};
 
 use super::{
-    CERTIFICATE, CaDir, Passphrase, REQUEST, SignerError, all_of,
+    CERTIFICATE, CaBuilder, CaDir, REQUEST, SignerError, all_of,
     create::{OwnKey, generate, new_root},
     file, load_certificate,
     roots::{crosses, make_root_list, root_certificate},
@@ -17,46 +17,20 @@ use super::{
 };
 use crate::{
     core::slots::{SlotStep, Slots},
-    ports::{
-        clock::Clock,
-        entropy::Entropy,
-        files::{self, Existing},
-    },
+    ports::files::{self, Existing},
 };
 
-/// Creates the keys and certificates of new slots.
-pub struct CaBuilder<'a> {
-    /// The gateway's data folder, the parent of `ca`.
-    pub data_dir: &'a Path,
-    /// Goes into new roots; a certificate from elsewhere must have the same.
-    pub domain: &'a TrustDomain,
-    /// Encrypts new keys.
-    pub passphrase: &'a Passphrase,
-    /// For `notBefore`.
-    pub clock: &'a Clock,
-    /// For serials, salts and IVs.
-    pub entropy: &'a Entropy,
-}
-
-impl CaBuilder<'_> {
-    fn dir(&self) -> CaDir {
-        CaDir::of(self.data_dir)
-    }
-
-    fn serial(&self) -> Serial {
-        Serial::from_entropy(self.entropy.bytes())
-    }
-
+impl CaBuilder {
     /// The key for a new slot: the one that an interrupted command left, or a new one.
     fn key(&self, slot: &str) -> Result<Arc<dyn CaKey>, SignerError> {
         let path = self.dir().key(slot);
         if files::exists(&path) {
-            let pkcs8 = file::load_key(&path, self.passphrase)?;
+            let pkcs8 = file::load_key(&path, &self.passphrase)?;
             let key = SoftwareKey::from_pkcs8(&pkcs8).map_err(|source| SignerError::Key { path, source })?;
             return Ok(Arc::new(key));
         }
         let (key, pkcs8) = generate()?;
-        file::save_key(&path, &pkcs8, self.passphrase, self.entropy, Existing::Keep)?;
+        self.save_key(&path, &pkcs8, Existing::Keep)?;
         Ok(key)
     }
 
@@ -75,7 +49,7 @@ impl CaBuilder<'_> {
     pub fn root(&self, active: &Root) -> Result<String, SignerError> {
         let (dir, slots, now) = (self.dir(), self.dir().slots()?, self.clock.now());
         let name = slots.free_name("root");
-        let root = new_root(self.domain, self.key(&name)?, self.serial(), now)?;
+        let root = new_root(&self.domain, self.key(&name)?, self.serial(), now)?;
         let mut issuing = Vec::new();
         for role in Role::ALL {
             let slot = slots.free_name(role.as_str());
@@ -101,11 +75,11 @@ impl CaBuilder<'_> {
     /// # Errors
     /// [`SignerError::NoKey`] if there is none to replace.
     pub fn replace(&self, own: OwnKey) -> Result<(), SignerError> {
-        let (dir, path) = (self.dir(), own.file(self.data_dir));
+        let (dir, path) = (self.dir(), own.file(&self.data_dir));
         // the passphrase must be that of the other keys, or the next start could not decrypt all of them
-        file::load_own_key(&path, self.passphrase)?;
+        file::load_own_key(&path, &self.passphrase)?;
         let (_, pkcs8) = generate()?;
-        file::save_key(&path, &pkcs8, self.passphrase, self.entropy, Existing::Replace)?;
+        self.save_key(&path, &pkcs8, Existing::Replace)?;
         dir.save_slots(&dir.slots()?.touched())
     }
 
@@ -116,7 +90,7 @@ impl CaBuilder<'_> {
         let name = slots.free_name(role.as_str());
         let key = self.key(&name)?;
         let csr = pki::csr::request(&*key).map_err(|source| SignerError::Csr { path: dir.key(&name), source })?;
-        let root = pki::to_pem(CERTIFICATE, &root_certificate(self.data_dir)?);
+        let root = pki::to_pem(CERTIFICATE, &root_certificate(&self.data_dir)?);
         Ok((name, root + &pki::to_pem(REQUEST, &csr)))
     }
 
@@ -126,10 +100,10 @@ impl CaBuilder<'_> {
     /// [`SignerError::NotSigned`] if the certificate is not for the key that was generated last for its role.
     pub fn certified(&self, der: &[u8], path: &Path) -> Result<String, SignerError> {
         let (dir, slots) = (self.dir(), self.dir().slots()?);
-        let root = root_certificate(self.data_dir)?;
+        let root = root_certificate(&self.data_dir)?;
         let checked = pki::check_issuing(&root, der);
         let (role, domain) = checked.map_err(|source| SignerError::Ca { path: path.to_owned(), source })?;
-        if domain != *self.domain {
+        if domain != self.domain {
             return Err(SignerError::Domain { path: path.to_owned(), found: domain, wanted: self.domain.clone() });
         }
         let name = slots.free_name(role.as_str());

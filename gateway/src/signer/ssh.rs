@@ -8,9 +8,9 @@ use std::{
 use pki::{KeyAlgorithm, SoftwareKey, SshCa, SshKind};
 
 use crate::{
-    ports::{entropy::Entropy, files::Existing},
+    ports::files::Existing,
     signer::{
-        SignerError,
+        CaBuilder, SignerError,
         file::{self, Passphrase},
     },
 };
@@ -31,11 +31,13 @@ impl SshCas {
         Self::each(|_| Ok(SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?.0), Path::new(""))
     }
 
-    /// New ones, written to `dir`. Existing files are not replaced.
-    pub(super) fn create(dir: &Path, passphrase: &Passphrase, entropy: &Entropy) -> Result<Self, SignerError> {
+    /// New ones, written to files. Existing files are not replaced.
+    pub(super) fn create(builder: &CaBuilder) -> Result<Self, SignerError> {
+        let dir = builder.dir();
+        let dir = dir.path();
         let key = |kind: SshKind| {
             let (key, pkcs8) = SoftwareKey::generate(ALGORITHM).map_err(SignerError::Generate)?;
-            file::save_key(&path(dir, kind), &pkcs8, passphrase, entropy, Existing::Keep)?;
+            builder.save_key(&path(dir, kind), &pkcs8, Existing::Keep)?;
             Ok(key)
         };
         Self::each(key, dir)

@@ -24,6 +24,12 @@ fn domain() -> TrustDomain {
     TrustDomain::parse("td.example").unwrap()
 }
 
+fn builder(data_dir: &Path, seed: u64) -> CaBuilder {
+    let (clock, entropy) = (Clock::system(), Entropy::seeded(seed));
+    let passphrase = Passphrase::generate(&entropy);
+    CaBuilder { data_dir: data_dir.to_owned(), domain: domain(), passphrase, clock, entropy }
+}
+
 /// One row: damages a copy of the authority and compares the error (`@` is replaced by the folder).
 #[track_caller]
 fn check(good: &Path, passphrase: &Passphrase, damage: impl FnOnce(&Path), want: &str) {
@@ -67,17 +73,17 @@ fn no_key(file: &str) -> String {
 }
 
 /// It cannot be created twice, has one trust domain, and is the same when loaded, also without the root's key.
-fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
-    let (clock, entropy) = (Clock::system(), Entropy::seeded(2));
-    let exists = Authority::create(good, &domain(), passphrase, &clock, &entropy).unwrap_err();
+fn loaded_again(builder: &CaBuilder, made: &Authority) {
+    let exists = Authority::create(builder).unwrap_err();
     assert!(matches!(exists, SignerError::Exists { .. }), "{exists}");
+    let CaBuilder { data_dir: good, passphrase, clock, .. } = builder;
     let foreign = TrustDomain::parse("other.example").unwrap();
-    let foreign = Authority::load(good, &foreign, passphrase, &clock).unwrap_err();
+    let foreign = Authority::load(good, &foreign, passphrase, clock).unwrap_err();
     assert!(foreign.to_string().contains("belongs to trust domain `td.example`"), "{foreign}");
 
     // the root's key may be offline
     fs_remove(&good.join("ca/root.key"));
-    let loaded = Authority::load(good, &domain(), passphrase, &clock).unwrap();
+    let loaded = Authority::load(good, &domain(), passphrase, clock).unwrap();
     assert_eq!((loaded.pin(), loaded.root_der()), (made.pin(), made.root_der()));
     assert_eq!(loaded.bundle_pem(), String::from_utf8(fs_read(&good.join("ca/root.pem"))).unwrap());
     for role in Role::ALL {
@@ -89,11 +95,10 @@ fn loaded_again(good: &Path, passphrase: &Passphrase, made: &Authority) {
 
 #[test]
 fn an_authority_in_files() {
-    let (clock, entropy) = (Clock::system(), Entropy::seeded(1));
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
-    let passphrase = Passphrase::generate(&entropy);
-    let made = Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap();
+    let builder = builder(&good, 1);
+    let made = Authority::create(&builder).unwrap();
 
     for name in ["ca/root", "ca/machine", "ca/person", "ca/gateway", "ca/ssh-user", "ca/ssh-host", "token", "ticket"] {
         let key = good.join(format!("{name}.key"));
@@ -102,14 +107,14 @@ fn an_authority_in_files() {
         assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{name}");
     }
 
-    let other = Passphrase::generate(&entropy);
+    let other = Passphrase::generate(&builder.entropy);
     check(
         &good,
         &other,
         |_| (),
         "the passphrase does not decrypt `@/ca/machine.key`; is `[ca] passphrase_file` the one it was made with?",
     );
-    let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &passphrase, damage, want);
+    let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &builder.passphrase, damage, want);
     for key in ["ca/person.key", "token.key", "ticket.key", "ca/ssh-host.key"] {
         check(&|d| fs_remove(&d.join(key)), &no_key(key));
     }
@@ -146,24 +151,23 @@ fn an_authority_in_files() {
         "`@/ca/root.pem` holds 2 certificates instead of one",
     );
 
-    loaded_again(&good, &passphrase, &made);
-    assert_eq!(format!("{passphrase:?}"), "Passphrase(..)");
+    loaded_again(&builder, &made);
+    assert_eq!(format!("{:?}", builder.passphrase), "Passphrase(..)");
 }
 
 #[test]
 fn the_ssh_cas_are_made_with_the_others() {
-    let (clock, entropy) = (Clock::system(), Entropy::seeded(4));
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
-    let passphrase = Passphrase::generate(&entropy);
+    let builder = builder(&good, 4);
     let lines = |set: &Authority| SshKind::ALL.map(|kind| set.ssh(kind).line());
-    let load = || Authority::load(&good, &domain(), &passphrase, &clock).unwrap();
-    let [user, host] = lines(&Authority::create(&good, &domain(), &passphrase, &clock, &entropy).unwrap());
+    let load = || Authority::load(&good, &domain(), &builder.passphrase, &builder.clock).unwrap();
+    let [user, host] = lines(&Authority::create(&builder).unwrap());
     assert_ne!(user, host);
     assert!(user.starts_with("ssh-ed25519 "));
     assert_eq!(lines(&load()), [user.clone(), host]);
 
-    let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &passphrase, damage, want);
+    let check = |damage: &dyn Fn(&Path), want: &str| check(&good, &builder.passphrase, damage, want);
     check(
         &|d| fs_write(&d.join("ca/ssh-user.key"), b"what is this"),
         "`@/ca/ssh-user.key` is not one encrypted PKCS#8 key in PEM; restore it from a backup",

@@ -44,7 +44,7 @@ use gateway::{
         live::{self, NewConn},
         sessions::{self, EntryPoint, Party, SessionInfo},
     },
-    signer::{Authority, Passphrase},
+    signer::{Authority, CaBuilder, Passphrase},
 };
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Peer, SoftwareKey, SubjectKey, TrustDomain, UnixTime};
 use policy::{Ruleset, Source};
@@ -244,7 +244,9 @@ impl Story {
         let entropy = Entropy::os();
         let domain = TrustDomain::parse("test.example").unwrap();
         let passphrase = Passphrase::generate(&entropy);
-        let ca = Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
+        let builder = CaBuilder { data_dir: room.path().to_owned(), domain, passphrase, clock, entropy };
+        let ca = Authority::create(&builder).unwrap();
+        let CaBuilder { passphrase, clock, entropy, .. } = builder;
         let store = open(engine, &room.path().join("store"), 1).unwrap();
         let limits = limits.unwrap_or_else(|| store.limits());
         let store = Arc::new(TestStore::with_limits(store, limits));

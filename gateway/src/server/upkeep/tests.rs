@@ -14,7 +14,7 @@ use crate::{
         clock::{Clock, FakeClock},
         entropy::Entropy,
     },
-    signer::{Authority, Passphrase},
+    signer::{Authority, CaBuilder, Passphrase},
     store::{Engine, open},
 };
 
@@ -105,11 +105,12 @@ async fn two_gateways_over_one_store_each_keep_their_own_certificate() {
     let (clock, _hand) = Clock::fake(UnixTime::new(1_800_000_000));
     let (room, entropy) = (tempfile::tempdir().unwrap(), Entropy::os());
     let (domain, passphrase) = (TrustDomain::parse("td.example").unwrap(), Passphrase::generate(&entropy));
-    Authority::create(room.path(), &domain, &passphrase, &clock, &entropy).unwrap();
+    let builder = CaBuilder { data_dir: room.path().to_owned(), domain, passphrase, clock, entropy };
+    Authority::create(&builder).unwrap();
     let store = open(Engine::Memory, std::path::Path::new(""), 1).unwrap();
     let of = |name| {
-        let ca = Authority::load(room.path(), &domain, &passphrase, &clock).unwrap();
-        let both = (clock.clone(), Entropy::os());
+        let ca = Authority::load(room.path(), &builder.domain, &builder.passphrase, &builder.clock).unwrap();
+        let both = (builder.clock.clone(), Entropy::os());
         Shell::new(Arc::clone(&store), rules(), ca, settings(), gateway_name(name), both)
     };
     for shell in [of("a"), of("b"), of("a")] {

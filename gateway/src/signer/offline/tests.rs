@@ -12,11 +12,10 @@ use crate::{
 const DAY: Duration = Duration::from_hours(24);
 
 struct Place {
-    dir: tempfile::TempDir,
-    clock: Clock,
+    /// Removed with its files when the test ends.
+    _dir: tempfile::TempDir,
     hand: FakeClock,
-    entropy: Entropy,
-    passphrase: Passphrase,
+    builder: CaBuilder,
 }
 
 fn domain() -> TrustDomain {
@@ -29,29 +28,22 @@ impl Place {
         let entropy = Entropy::os();
         let passphrase = Passphrase::generate(&entropy);
         let dir = tempfile::tempdir().unwrap();
-        let this = Self { dir, clock, hand, entropy, passphrase };
-        Authority::create(this.data(), &domain(), &this.passphrase, &this.clock, &this.entropy).unwrap();
-        this
+        let builder = CaBuilder { data_dir: dir.path().to_owned(), domain: domain(), passphrase, clock, entropy };
+        Authority::create(&builder).unwrap();
+        Self { _dir: dir, hand, builder }
     }
 
     fn data(&self) -> &Path {
-        self.dir.path()
+        &self.builder.data_dir
     }
 
     fn load(&self) -> Authority {
-        Authority::load(self.data(), &domain(), &self.passphrase, &self.clock).unwrap()
-    }
-
-    fn builder(&self) -> CaBuilder<'_> {
-        let Self { dir, clock, entropy, passphrase, .. } = self;
-        // all tests use one domain
-        static DOMAIN: std::sync::LazyLock<TrustDomain> = std::sync::LazyLock::new(domain);
-        CaBuilder { data_dir: dir.path(), domain: &DOMAIN, passphrase, clock, entropy }
+        Authority::load(self.data(), &domain(), &self.builder.passphrase, &self.builder.clock).unwrap()
     }
 
     fn sign(&self, asked: &Path, new: Option<Role>) -> Result<String, SignerError> {
-        let by = RootSigning { key: &self.root_key(), passphrase: &self.passphrase, new };
-        sign(asked, &by, &self.clock, &self.entropy)
+        let CaBuilder { passphrase, clock, entropy, .. } = &self.builder;
+        sign(asked, &RootSigning { key: &self.root_key(), passphrase, new }, clock, entropy)
     }
 
     fn root_key(&self) -> PathBuf {
@@ -60,7 +52,7 @@ impl Place {
 
     fn root(&self) -> Root {
         let certificate = root_certificate(self.data()).unwrap();
-        open_root(&certificate, &self.root_key(), &self.passphrase).unwrap()
+        open_root(&certificate, &self.root_key(), &self.builder.passphrase).unwrap()
     }
 
     /// The file that `sign` wrote.
@@ -102,11 +94,11 @@ fn nobody_is_stranded_by_a_renewal() {
         let old = place.load();
         let end = old.issuing_in_test(Role::Machine).not_after();
         place.hand.set(end.minus(DAY * 2));
-        let holder = leaf(&old, place.clock.now());
+        let holder = leaf(&old, place.builder.clock.now());
         if elsewhere {
-            import(&place.builder(), &place.signed()).unwrap();
+            import(&place.builder, &place.signed()).unwrap();
         } else {
-            renew(place.data(), &place.root(), &place.clock, &place.entropy).unwrap();
+            renew(place.data(), &place.root(), &place.builder.clock, &place.builder.entropy).unwrap();
         }
         let new = place.load();
         for role in Role::ALL {
@@ -119,12 +111,12 @@ fn nobody_is_stranded_by_a_renewal() {
         let chains: [&[&[u8]]; 3] =
             [&[old.issuing_in_test(Role::Machine).cert_der()], &[new.issuing_in_test(Role::Machine).cert_der()], &[]];
         for chain in chains {
-            let_in(&new, &holder, chain, place.clock.now()).unwrap();
+            let_in(&new, &holder, chain, place.builder.clock.now()).unwrap();
         }
         place.hand.set(end.plus(DAY));
-        let later = leaf(&new, place.clock.now());
+        let later = leaf(&new, place.builder.clock.now());
         for chain in chains {
-            let_in(&new, &later, chain, place.clock.now()).unwrap();
+            let_in(&new, &later, chain, place.builder.clock.now()).unwrap();
         }
         let (_, list) = new.root_list(&new.pin()).unwrap();
         assert!(
@@ -143,15 +135,17 @@ fn it_starts_whatever_has_ended() {
         let set = place.load();
         let name = pki::Name::parse("gateway").unwrap();
         let names = vec![pki::GatewayName::Dns("gate.td.example".to_owned())];
-        let leaf = crate::signer::GatewayLeaf::unrecorded(&set, &name, names, &place.clock, &place.entropy).unwrap();
+        let leaf =
+            crate::signer::GatewayLeaf::unrecorded(&set, &name, names, &place.builder.clock, &place.builder.entropy)
+                .unwrap();
         assert!(leaf.validity().until <= ends.gateway, "at {at}");
         assert_eq!(leaf.validity().holds(at), at < ends.gateway && at > UnixTime::new(5), "at {at}");
     }
     // an expired root is not a trust anchor
     let set = place.load();
     place.hand.set(UnixTime::new(1_800_000_000));
-    let holder = leaf(&set, place.clock.now());
-    assert!(let_in(&place.load(), &holder, &[], place.clock.now()).is_ok());
+    let holder = leaf(&set, place.builder.clock.now());
+    assert!(let_in(&place.load(), &holder, &[], place.builder.clock.now()).is_ok());
     assert!(let_in(&place.load(), &holder, &[], ends.root.plus(DAY)).is_err());
 }
 
@@ -169,7 +163,7 @@ fn what_is_not_imported() {
     let from = place.data().join("from.pem");
     let check = |text: &str, want: &str| {
         write(&from, text);
-        let error = import(&place.builder(), &from).unwrap_err().to_string();
+        let error = import(&place.builder, &from).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
         assert_eq!(request(place.data()).unwrap(), before, "nothing was written");
     };
@@ -182,7 +176,7 @@ fn what_is_not_imported() {
     );
     check(&format!("{before}{}", &good[one..]), "it ends no later");
     write(&from, &good);
-    import(&place.builder(), &from).unwrap();
+    import(&place.builder, &from).unwrap();
     // a request with another root, or with CAs of another root, is not signed
     let asked = place.data().join("asked.pem");
     write(&asked, &request(stranger.data()).unwrap());
@@ -202,7 +196,7 @@ fn the_roots_list() {
     let (_, first) = root_list(place.data()).unwrap().unwrap();
     assert_eq!(first.entries, 0);
     place.hand.set(UnixTime::new(1_700_000_000));
-    let second = renew_root_list(place.data(), &place.root(), &place.clock).unwrap();
+    let second = renew_root_list(place.data(), &place.root(), &place.builder.clock).unwrap();
     assert!(second.number > first.number, "whatever the clock does");
     // the CRL of another root
     let stranger = Place::new();
