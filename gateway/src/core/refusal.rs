@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 pub use self::{
+    class::RefusalClass,
     conflict::Conflict,
     malformed::{Either, Malformed},
     missing::{BadCsr, ForWhom, Missing, QueueFull},
 };
 
+mod class;
 mod conflict;
 mod malformed;
 mod missing;

@@ -23,7 +23,7 @@ use crate::{
     core::{
         admission::Use,
         face::RawName,
-        refusal::{ForWhom, Malformed, Refusal, Unreached},
+        refusal::{ForWhom, Malformed, Refusal, RefusalClass, Unreached},
     },
     edge::{
         fronts::native::problem,
@@ -203,8 +203,8 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO, refusal: &Refus
 
 /// The error types of RFC 9209 2.3.
 const fn proxy_error(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Service(unreached) => match unreached {
+    match refusal.class() {
+        RefusalClass::Unreached(unreached) => match unreached {
             Unreached::Offline { .. } | Unreached::Elsewhere { .. } | Unreached::StreamElsewhere { .. } => {
                 "destination_unavailable"
             }
@@ -214,38 +214,11 @@ const fn proxy_error(refusal: &Refusal) -> &'static str {
             Unreached::TargetSlow { .. } | Unreached::Silent { .. } => "connection_timeout",
             Unreached::TooMany(_) => "connection_limit_reached",
         },
-        Refusal::NotFound(_) => "destination_not_found",
-        Refusal::Malformed(_) | Refusal::HttpVersion | Refusal::HeadTooLarge { .. } | Refusal::Unfinished => {
-            "http_request_error"
-        }
-        Refusal::TooFast { .. } => "connection_limit_reached",
-        Refusal::Ours(_) => "proxy_internal_error",
-        Refusal::BadCsr(_)
-        | Refusal::BadSshKey(_)
-        | Refusal::BadProof(_)
-        | Refusal::Evidence(_)
-        | Refusal::Denied { .. }
-        | Refusal::DeniedByPerson { .. }
-        | Refusal::Lapsed
-        | Refusal::Withdrawn
-        | Refusal::NameTaken { .. }
-        | Refusal::NameIllegal { .. }
-        | Refusal::QueueFull(_)
-        | Refusal::Locked { .. }
-        | Refusal::Forked { .. }
-        | Refusal::Retired { .. }
-        | Refusal::Replaced
-        | Refusal::CertificateLimit { .. }
-        | Refusal::Expired
-        | Refusal::WrongCode
-        | Refusal::Conflict(_)
-        | Refusal::WrongCaller(_)
-        | Refusal::WrongMedia { .. }
-        | Refusal::CrossSite
-        | Refusal::TooLarge { .. }
-        | Refusal::TooSlow(_)
-        | Refusal::Method
-        | Refusal::SignerUnavailable => "http_request_denied",
+        RefusalClass::NotFound => "destination_not_found",
+        RefusalClass::Unreadable => "http_request_error",
+        RefusalClass::TooFast { .. } => "connection_limit_reached",
+        RefusalClass::Ours => "proxy_internal_error",
+        RefusalClass::Locked | RefusalClass::Ended | RefusalClass::Denied => "http_request_denied",
     }
 }
 

@@ -23,7 +23,10 @@ use wire::tunnel::{Closing, FromMachine, Reason, Reauthenticate, ServiceOffer, T
 
 use super::conversation::{self, GatewayState, Input, Output};
 use crate::{
-    core::{refusal::Refusal, session::EndReason},
+    core::{
+        refusal::{Refusal, RefusalClass},
+        session::EndReason,
+    },
     edge::{
         reauth::{self, Verified},
         relay::{self, EndsTo},
@@ -137,40 +140,15 @@ async fn admitted<IO>(
 
 /// What whoever gets no tunnel is told: how to go on is decided by the reason.
 fn turned_away(refusal: &Refusal) -> Closing {
-    let (reason, retry_after) = match refusal {
-        Refusal::Locked { .. } | Refusal::Forked { .. } => (Reason::Locked, 60),
+    let (reason, retry_after) = match refusal.class() {
+        RefusalClass::Locked => (Reason::Locked, 60),
         // The machine has a newer one: it comes back with that.
-        Refusal::Expired | Refusal::Replaced => (Reason::Expired, 0),
-        Refusal::TooFast { retry_after } => (Reason::Limit, retry_after.as_secs()),
-        Refusal::Ours(_) => (Reason::Drained, 5),
-        Refusal::Malformed(_)
-        | Refusal::BadCsr(_)
-        | Refusal::BadSshKey(_)
-        | Refusal::BadProof(_)
-        | Refusal::Evidence(_)
-        | Refusal::Denied { .. }
-        | Refusal::DeniedByPerson { .. }
-        | Refusal::Lapsed
-        | Refusal::Withdrawn
-        | Refusal::NameTaken { .. }
-        | Refusal::NameIllegal { .. }
-        | Refusal::QueueFull(_)
-        | Refusal::Retired { .. }
-        | Refusal::CertificateLimit { .. }
-        | Refusal::NotFound(_)
-        | Refusal::WrongCode
-        | Refusal::Conflict(_)
-        | Refusal::WrongCaller(_)
-        | Refusal::WrongMedia { .. }
-        | Refusal::CrossSite
-        | Refusal::TooLarge { .. }
-        | Refusal::TooSlow(_)
-        | Refusal::Unfinished
-        | Refusal::HttpVersion
-        | Refusal::HeadTooLarge { .. }
-        | Refusal::Method
-        | Refusal::Service(_)
-        | Refusal::SignerUnavailable => (Reason::Policy, 60),
+        RefusalClass::Ended => (Reason::Expired, 0),
+        RefusalClass::TooFast { retry_after } => (Reason::Limit, retry_after.as_secs()),
+        RefusalClass::Ours => (Reason::Drained, 5),
+        RefusalClass::NotFound | RefusalClass::Unreadable | RefusalClass::Unreached(_) | RefusalClass::Denied => {
+            (Reason::Policy, 60)
+        }
     };
     Closing { reason, detail: refusal.to_string(), retry_after_ms: retry_after * 1000 }
 }
