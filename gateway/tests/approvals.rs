@@ -20,7 +20,7 @@ use gateway::{
         refusal::{Conflict, Refusal},
     },
     flow,
-    store::{Batch, BoxFuture, CommitError, Entry, Key, LeaseId, ReadError, ScanPage, Store, Version, Watch},
+    store::{Batch, BoxFuture, CommitError, Key, LeaseId, ReadError, ScanPage, Snapshot, Store, Version, Watch},
 };
 use story::{Member, Story, Stranger};
 use tokio::sync::Notify;
@@ -225,7 +225,7 @@ impl Stopping {
 struct Shared(Arc<Stopping>);
 
 impl Store for Shared {
-    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Snapshot, ReadError>> {
         Box::pin(async move {
             self.0.step().await;
             self.0.inner.read(keys).await

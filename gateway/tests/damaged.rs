@@ -176,7 +176,7 @@ impl Stage {
         let caller = self.alice.caller(story).await;
         let keys = keys(story, row, machine, &self.waiting, &self.token).await;
         let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
-        let whole = story.shell.store.read(&keys).await.unwrap();
+        let whole = story.shell.store.read(&keys).await.unwrap().entries;
         self.put(keys.iter().map(|key| (key, Some(b"{\"half\":".to_vec())))).await;
 
         assert_eq!(using(story, machine).await, row.using, "{what}: use");
@@ -192,7 +192,7 @@ impl Stage {
         order::advance(&story.shell).await.unwrap();
         assert_eq!(damaged::at_start(&story.shell).await.is_ok(), row.starts, "{what}: start");
         // Nothing takes it away but an operator.
-        let found = story.shell.store.read(&keys).await.unwrap();
+        let found = story.shell.store.read(&keys).await.unwrap().entries;
         assert!(found.iter().all(Option::is_some), "{what}: it is gone");
         self.put(keys.iter().zip(whole.into_iter().map(|entry| entry.map(|entry| entry.value)))).await;
     }

@@ -47,7 +47,7 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 async fn stands(story: &Story, key: &str) -> bool {
-    story.store.inner().read(&[Key::from(key)]).await.unwrap()[0].is_some()
+    story.store.inner().read(&[Key::from(key)]).await.unwrap().entries[0].is_some()
 }
 
 /// A minute passes for both gateways, in steps in which each keeps its lease.
@@ -245,7 +245,7 @@ async fn a_newer_tunnel_that_was_not_heard_of_is_found() {
 
 /// Who holds a machine's tunnel, as the store has it.
 async fn written(story: &Story) -> Option<String> {
-    let found = story.store.inner().read(&[Key::from("tunnel/edge-1")]).await.unwrap().remove(0)?;
+    let found = story.store.inner().read(&[Key::from("tunnel/edge-1")]).await.unwrap().entries.remove(0)?;
     let record: serde_json::Value = serde_json::from_slice(&found.value).unwrap();
     Some(record["gateway"].as_str().unwrap().to_owned())
 }

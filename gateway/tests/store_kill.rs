@@ -48,7 +48,7 @@ fn state(who: usize, n: u64) -> BTreeMap<Key, Vec<u8>> {
 }
 
 async fn counter(store: &dyn Store, who: usize) -> (u64, Option<u64>) {
-    let entry = store.read(&[Key::from(format!("count/{who}"))]).await.unwrap().remove(0);
+    let entry = store.read(&[Key::from(format!("count/{who}"))]).await.unwrap().entries.remove(0);
     match entry {
         Some(entry) => (String::from_utf8(entry.value).unwrap().parse().unwrap(), Some(entry.version)),
         None => (0, None),

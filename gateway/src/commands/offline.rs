@@ -270,6 +270,7 @@ async fn move_to_quarantine(store: &dyn store::Store, key: &store::Key) -> Resul
         .read(&wanted)
         .await
         .map_err(Complaint::store)?
+        .entries
         .try_into()
         .map_err(|_| Complaint::failed("nothing read"))?;
     let [Some(entry), epoch] = found else {

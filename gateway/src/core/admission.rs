@@ -82,6 +82,15 @@ pub struct Caller {
     pub locks: Locks,
 }
 
+impl Caller {
+    /// The same, for whom more locks were looked up: those on the key to be certified.
+    #[must_use]
+    pub fn with_locks(mut self, more: Locks) -> Self {
+        self.locks = self.locks.and(more);
+        self
+    }
+}
+
 /// The decision about a request.
 #[derive(Debug)]
 pub enum Admission {

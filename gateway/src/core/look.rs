@@ -6,6 +6,7 @@
 //! What comes of a decision that missed something counts for nothing, an error included.
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
 };
@@ -22,10 +23,20 @@ use super::{
 /// What stands under a key: the bytes, or why they are not what was written.
 pub type RawRecord = Seen<Result<Vec<u8>, String>>;
 
+/// A record as it was read, and decoded as it was last asked for: a decision is asked several times.
+#[derive(Debug)]
+struct Known {
+    raw: RawRecord,
+    decoded: RefCell<Option<Box<dyn Any + Send>>>,
+}
+
+/// A record decoded as its kind, or what stands for it, and what is wrong with it.
+type Decoded<T> = (Option<Seen<T>>, Option<Fault>);
+
 /// What was looked up so far, and what was missed.
 #[derive(Debug, Default)]
 pub struct Look {
-    records: BTreeMap<String, Option<RawRecord>>,
+    records: BTreeMap<String, Option<Known>>,
     filled: BTreeMap<String, bool>,
     documents: BTreeMap<DocumentSource, Option<Document>>,
     missed: RefCell<Missed>,
@@ -56,10 +67,9 @@ impl Look {
     ///
     /// # Errors
     /// [`Fault::Record`] when it makes no sense.
-    pub fn get<T: Stored>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
-        let Some(raw) = self.raw(key) else { return Ok(None) };
-        let (seen, damage) = read(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
-        match (seen, damage) {
+    pub fn get<T: Stored + Clone + Send + 'static>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
+        let Some(known) = self.known(key) else { return Ok(None) };
+        match known.decoded(key) {
             (seen, None) => Ok(seen),
             (seen, Some(fault)) => {
                 self.note(key, &fault);
@@ -77,7 +87,7 @@ impl Look {
         key: &str,
         damage: impl Fn(&[u8], &[u8]) -> Option<String>,
     ) -> Result<Option<Seen<Vec<u8>>>, Fault> {
-        let Some(raw) = self.raw(key) else { return Ok(None) };
+        let Some(Known { raw, .. }) = self.known(key) else { return Ok(None) };
         let sound = match &raw.record {
             Ok(bytes) => damage(key.as_bytes(), bytes).map_or(Ok(bytes), Err),
             Err(why) => Err(why.clone()),
@@ -131,7 +141,7 @@ impl Look {
         self.missed.borrow_mut().records.extend(missing);
     }
 
-    fn raw(&self, key: &str) -> Option<&RawRecord> {
+    fn known(&self, key: &str) -> Option<&Known> {
         let known = self.records.get(key);
         if known.is_none() {
             self.missed.borrow_mut().records.insert(key.to_owned());
@@ -154,14 +164,14 @@ impl Look {
         std::mem::take(self.damaged.get_mut())
     }
 
-    /// The keys of all that was looked up.
-    pub fn known(&self) -> impl Iterator<Item = &String> {
+    /// The keys of all records that were looked up.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.records.keys()
     }
 
     /// A record as it was read, now.
     pub fn learn(&mut self, key: String, raw: Option<RawRecord>) {
-        self.records.insert(key, raw);
+        self.records.insert(key, raw.map(|raw| Known { raw, decoded: RefCell::default() }));
     }
 
     /// Whether anything stands under a prefix, now.
@@ -175,8 +185,20 @@ impl Look {
     }
 }
 
+impl Known {
+    fn decoded<T: Stored + Clone + Send + 'static>(&self, key: &str) -> Decoded<T> {
+        let mut decoded = self.decoded.borrow_mut();
+        if let Some(before) = decoded.as_ref().and_then(|any| any.downcast_ref::<Decoded<T>>()) {
+            return before.clone();
+        }
+        let now: Decoded<T> = read(key, self.raw.version, self.raw.record.as_deref().map_err(Clone::clone));
+        *decoded = Some(Box::new(now.clone()));
+        now
+    }
+}
+
 /// What an entry holds, or what stands for it when it cannot be read, and why it cannot: the one place where that is decided.
-pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> (Option<Seen<T>>, Option<Fault>) {
+pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> Decoded<T> {
     let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
     match record {
         Ok(record) => (Some(Seen { record, version }), None),

@@ -1,6 +1,6 @@
 //! Lets the holder of a client certificate speak, or not: on every request.
 
-use pki::{KeyDigest, Peer, Role, UnixTime};
+use pki::{Peer, Role, UnixTime};
 
 use super::{
     owners,
@@ -98,13 +98,4 @@ fn known(look: &Look, peer: &Peer, lineage: Option<&str>) -> Result<AdmissionRec
     };
     let (locks, epoch) = (look.locks(targets)?, look.get(keys::EPOCH)?);
     Ok(AdmissionRecords { certificate: None, lineage, subject, owner, convergence, locks, epoch })
-}
-
-/// A caller for whom the locks on another key were looked up as well: the one to be certified.
-///
-/// # Errors
-/// [`Fault::Record`] when what was looked up makes no sense.
-pub fn with_key(look: &Look, caller: &Caller, key: &KeyDigest) -> Result<Caller, Fault> {
-    let more = look.locks([(LockKind::Key, key.hex())])?;
-    Ok(Caller { locks: caller.locks.clone().and(more), ..caller.clone() })
 }

@@ -1,7 +1,6 @@
 //! Renewal: one request, a new key, the same lineage.
 
 use super::{
-    admit::with_key,
     attest::{self, Entrance, InForce, Judgement},
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
@@ -12,6 +11,7 @@ use crate::core::{
     keys,
     look::Look,
     proven::ProvenKey,
+    records::LockKind,
     renew,
     requester::Requester,
 };
@@ -69,10 +69,10 @@ pub async fn renew(
             Some(reference) if reference.key == key.digest() => look.get(&keys::certificate(&reference.serial))?,
             _ => None,
         };
-        let caller = with_key(look, caller, &key.digest())?;
-        Ok((pending, caller, opened.ticket_spent(look)?, opened.judge(look)?))
+        let locks = look.locks([(LockKind::Key, key.digest().hex())])?;
+        Ok((pending, locks, opened.ticket_spent(look)?, opened.judge(look)?))
     };
-    let (pending, caller, ticket_spent, judged) = match shell.look(looked).await {
+    let (pending, locks, ticket_spent, judged) = match shell.look(looked).await {
         Ok(looked) => looked,
         Err(rejected) => return Err(attest::rejected(shell, rejected, instance).await),
     };
@@ -93,6 +93,7 @@ pub async fn renew(
         only_admit: settings.attestors.only_admit(),
         prefixes: settings.attestors.prefixes(),
     };
+    let caller = caller.clone().with_locks(locks);
     match renew::decide(&caller, asked, pending.as_ref(), rules, common, now, serial)? {
         renew::RenewVerdict::Known(certificate) => {
             Ok(RenewalOutcome::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))

@@ -1,11 +1,10 @@
 //! The leaf for a machine's sealed services.
 
 use super::{
-    admit::with_key,
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
-use crate::core::{admission::Caller, keys, look::Look, proven::ProvenKey, refusal::Fault, sealed};
+use crate::core::{admission::Caller, keys, look::Look, proven::ProvenKey, records::LockKind, refusal::Fault, sealed};
 
 /// Issues it to a machine that was admitted.
 ///
@@ -18,9 +17,10 @@ pub async fn sealed(shell: &Shell, caller: &Caller, key: &ProvenKey, instance: &
             Some(serial) => look.get(&keys::certificate(&serial))?,
             None => None,
         };
-        Ok((known, with_key(look, caller, &key.digest())?))
+        Ok((known, look.locks([(LockKind::Key, key.digest().hex())])?))
     };
-    let (known, caller) = shell.look(looked).await?;
+    let (known, locks) = shell.look(looked).await?;
+    let caller = caller.clone().with_locks(locks);
     let (ca, settings) = (shell.ca(), shell.settings.load());
     let (common, now, serial) = (shell.common(&ca, &settings), shell.now(), shell.entropy.bytes());
     match sealed::decide(&caller, key, known.as_ref(), common, now, serial)? {

@@ -276,8 +276,9 @@ impl Shell {
     /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
     pub async fn get<T: Stored>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
-        let mut entries = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        entries.pop().flatten().map(|entry| self.parse(&keys[0], &entry)).transpose()
+        let read = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
+        let entry = read.entries.into_iter().next().flatten();
+        entry.map(|entry| self.parse(&keys[0], &entry)).transpose()
     }
 
     /// Scans records under a prefix, ascending, after a key. One that does not read as a `T` is left out, and named in log
@@ -358,7 +359,9 @@ impl Shell {
         tracing::warn!(why, "the store could not tell what became of a commit: reading");
         let Some(event) = event else { return Err(CommitError::Conflict) };
         match self.store.read(&[event]).await {
-            Ok(found) => found.into_iter().next().flatten().map(|entry| entry.version).ok_or(CommitError::Conflict),
+            Ok(found) => {
+                found.entries.into_iter().next().flatten().map(|entry| entry.version).ok_or(CommitError::Conflict)
+            }
             Err(ReadError::Unavailable { retry_after, why }) => Err(CommitError::Unavailable { retry_after, why }),
             Err(
                 ReadError::Closed | ReadError::Corrupt { .. } | ReadError::Engine(_) | ReadError::PageTooLarge { .. },

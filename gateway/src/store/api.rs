@@ -24,6 +24,15 @@ pub struct Entry {
     pub damage: Option<String>,
 }
 
+/// Entries read together, all from one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The newest commit that it shows. Two snapshots with the same one are of one moment, too.
+    pub at: Version,
+    /// What is stored under each key, in the order of the keys.
+    pub entries: Vec<Option<Entry>>,
+}
+
 /// Rows of a scan.
 pub type Rows = Vec<(Key, Entry)>;
 
@@ -112,7 +121,7 @@ pub trait Store: Send + Sync {
     }
 
     /// The entries of `keys`, in the same order, all from one moment.
-    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>>;
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Snapshot, ReadError>>;
 
     /// Up to `limit` (at most [`SCAN_MAX`]) entries under `prefix`, ascending, from just after `after`, all from one moment.
     /// The empty prefix means everything.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{
     Batch, BoxFuture, Change, CommitError, Engine, Entry, Expect, InvalidBatch, KEY_MAX, Key, ReadError, Rows,
-    SCAN_MAX, ScanPage, Store, StoreLimits, VALUE_MAX, Version, Write, open, scan_all, watch::WATCH_BACKLOG,
+    SCAN_MAX, ScanPage, Snapshot, Store, StoreLimits, VALUE_MAX, Version, Write, open, scan_all, watch::WATCH_BACKLOG,
 };
 
 mod leases;
@@ -189,7 +189,7 @@ async fn every_size_of_value(bench: &mut Bench) {
         bench.reopen().await;
         let keys = [Key::from("it"), Key::from("none"), Key::from(format!("kept/{len}")), Key::from("it")];
         let got = bench.store.read(&keys).await.unwrap();
-        let got: Vec<_> = got.into_iter().map(|entry| entry.map(|entry| entry.value)).collect();
+        let got: Vec<_> = got.entries.into_iter().map(|entry| entry.map(|entry| entry.value)).collect();
         assert_eq!(got, [Some(bytes_of(len)), None, Some(bytes_of(len)), Some(bytes_of(len))], "{len}");
     }
     bench.store.commit(batch().delete("it")).await.unwrap();
@@ -296,7 +296,7 @@ async fn a_closed_store_says_so(bench: &mut Bench) {
 /// Adds one to a number stored under `key`, over and over until it is not a conflict.
 async fn increment(store: &dyn Store, key: &Key) {
     loop {
-        let entry = store.read(std::slice::from_ref(key)).await.unwrap().remove(0);
+        let entry = store.read(std::slice::from_ref(key)).await.unwrap().entries.remove(0);
         let batch = match entry {
             None => batch().absent(key.clone()).put(key.clone(), "1"),
             Some(entry) => {
@@ -345,7 +345,12 @@ async fn a_reader_never_sees_half_a_batch(bench: &mut Bench) {
                     assert_eq!(store.scan(&Key::from("at/"), None, 20).await.unwrap().rows.len(), 1);
                     assert_eq!(store.scan_back(&Key::from("at/"), None, 20).await.unwrap().rows.len(), 1);
                     let both = store.read(&[Key::from("x"), Key::from("y")]).await.unwrap();
-                    assert_eq!(both[0], both[1]);
+                    assert_eq!(both.entries[0], both.entries[1]);
+                    let x = both.entries[0].as_ref().map_or(0, |entry| entry.version);
+                    assert!(x <= both.at, "{x} of {}", both.at);
+                    let later = store.read(&[Key::from("x")]).await.unwrap();
+                    assert!(later.at >= both.at);
+                    assert!(later.at != both.at || later.entries[0] == both.entries[0], "two moments of one number");
                     tokio::task::yield_now().await;
                 }
             })
@@ -551,7 +556,7 @@ async fn compare(engine: Engine, steps: Vec<Step>) {
         let keys = KEYS.map(Key::from);
         let want: Vec<_> = KEYS.map(|key| model.under(key).into_iter().find(|(k, _)| k.as_bytes() == key)).into();
         let want: Vec<_> = want.into_iter().map(|row| row.map(|(_, entry)| entry)).collect();
-        assert_eq!(bench.store.read(&keys).await, Ok(want));
+        assert_eq!(bench.store.read(&keys).await, Ok(Snapshot { at: model.commits, entries: want }));
     }
     bench.reopen().await;
     assert_eq!(bench.store.scan(&Key::from(""), None, 100).await, Ok(first(model.under(b""), 100)));

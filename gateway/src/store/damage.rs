@@ -176,7 +176,7 @@ fn a_damaged_record_takes_no_other_with_it() {
                     let rows = contents(&*store).await.unwrap();
                     let damaged: Vec<bool> = rows.iter().map(|(_, entry)| entry.damage.is_some()).collect();
                     assert_eq!(damaged, [false, true, false], "{engine} {what}");
-                    let entry = store.read(&[Key::from("b")]).await.unwrap().remove(0).unwrap();
+                    let entry = store.read(&[Key::from("b")]).await.unwrap().entries.remove(0).unwrap();
                     assert!(entry.damage.is_some(), "{engine} {what}");
                     // Other records can still be written, and the damage is reported at the next opening, too.
                     store.commit(Batch::default().put("a", "4")).await.unwrap();
@@ -492,7 +492,7 @@ async fn fill_up(store: &Arc<dyn Store>, round: usize) -> Vec<Key> {
 
 async fn all_there(store: &dyn Store, acked: &[Key]) {
     for page in acked.chunks(500) {
-        let entries = store.read(page).await.unwrap();
+        let entries = store.read(page).await.unwrap().entries;
         for (key, entry) in page.iter().zip(entries) {
             assert!(entry.is_some(), "{key:?} was acknowledged and is gone");
         }

@@ -26,7 +26,7 @@ use futures::future;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
+    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Snapshot, Store},
     batch::{Batch, Expect, Key, LeaseId, StoreLimits, Version, Write},
     engine::{self, Checked, DiskEngine, EngineError, RowChange, Totals, View, Writes, caller_key, guarded, row_key},
     folder::Folder,
@@ -63,6 +63,8 @@ struct Open<E: DiskEngine> {
     engine: Arc<E>,
     /// Old values of the keys in flight; empty when nothing is.
     hidden: BTreeMap<Vec<u8>, Option<BytesOf<E>>>,
+    /// Number of the newest commit that readers see.
+    shown: Version,
     announcer: Announcer,
 }
 
@@ -107,7 +109,12 @@ impl<E: DiskEngine> Grouped<E> {
         let Checked { totals, damaged, leased } = checked;
         let engine = Arc::new(engine);
         let announcer = Announcer::new();
-        let open = Open { engine: Arc::clone(&engine), hidden: BTreeMap::new(), announcer: announcer.clone() };
+        let open = Open {
+            engine: Arc::clone(&engine),
+            hidden: BTreeMap::new(),
+            shown: totals.commits,
+            announcer: announcer.clone(),
+        };
         let state = Arc::new(RwLock::new(Some(open)));
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let (tell_closed, closed) = watch::channel(false);
@@ -146,12 +153,13 @@ impl<E: DiskEngine> Grouped<E> {
         })
     }
 
-    fn read_now(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, ReadError> {
+    fn read_now(&self, keys: &[Key]) -> Result<Snapshot, ReadError> {
         let state = shared(&self.state);
         let open = state.as_ref().ok_or(ReadError::Closed)?;
         guarded(|| {
             let view = open.engine.view()?;
-            keys.iter().map(|key| open.read_one(&view, key)).collect()
+            let entries = keys.iter().map(|key| open.read_one(&view, key)).collect::<Result<_, ReadError>>()?;
+            Ok(Snapshot { at: open.shown, entries })
         })
     }
 
@@ -231,7 +239,7 @@ impl From<EngineError> for ReadError {
 }
 
 impl<E: DiskEngine> Store for Grouped<E> {
-    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Snapshot, ReadError>> {
         Box::pin(async move { self.read_now(keys) })
     }
 
@@ -390,8 +398,11 @@ impl<E: DiskEngine> Writer<E> {
         if let Some(folder) = &mut self.folder {
             folder.reached(plan.totals.commits)?;
         }
-        let shown = exclusive(&self.state).as_mut().map(|open| std::mem::take(&mut open.hidden));
-        drop(shown); // freed outside the lock
+        let over = exclusive(&self.state).as_mut().map(|open| {
+            open.shown = plan.totals.commits;
+            std::mem::take(&mut open.hidden)
+        });
+        drop(over); // freed outside the lock
         self.totals = plan.totals;
         self.announcer.announce(plan.changed);
         Ok(verdicts)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Store},
+    api::{BoxFuture, CommitError, Entry, ReadError, ScanPage, Snapshot, Store},
     batch::{Batch, Expect, Key, LeaseId, StoreLimits, Version, Write},
     lease::Leases,
     scan::{Direction, Span, check_page, fill},
@@ -135,11 +135,12 @@ impl Memory {
 }
 
 impl Store for Memory {
-    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Snapshot, ReadError>> {
         Box::pin(async move {
             let inner = shared(&self.inner);
             let inner = inner.open()?;
-            Ok(keys.iter().map(|key| inner.rows.get(key).cloned()).collect())
+            let entries = keys.iter().map(|key| inner.rows.get(key).cloned()).collect();
+            Ok(Snapshot { at: inner.commits, entries })
         })
     }
 

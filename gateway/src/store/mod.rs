@@ -45,7 +45,7 @@ mod contract;
 mod damage;
 
 pub use self::{
-    api::{BoxFuture, CommitError, Entry, ReadError, Rows, SCAN_MAX, ScanPage, Store, scan_all},
+    api::{BoxFuture, CommitError, Entry, ReadError, Rows, SCAN_MAX, ScanPage, Snapshot, Store, scan_all},
     batch::{Batch, Expect, InvalidBatch, KEY_MAX, Key, LeaseId, StoreLimits, VALUE_MAX, Version, Write},
     named::{Engine, OpenError, UnknownEngine},
     open::{open, open_copy},

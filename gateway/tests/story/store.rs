@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::store::{
-    Batch, BoxFuture, CommitError, Entry, Key, LeaseId, ReadError, ScanPage, Store, StoreLimits, Version, Watch,
+    Batch, BoxFuture, CommitError, Key, LeaseId, ReadError, ScanPage, Snapshot, Store, StoreLimits, Version, Watch,
 };
 
 /// How a store is.
@@ -151,7 +151,7 @@ impl Store for TestStore {
         self.limits
     }
 
-    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, ReadError>> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Snapshot, ReadError>> {
         Box::pin(self.reads(self.inner.read(keys)))
     }
 

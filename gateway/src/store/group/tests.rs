@@ -112,7 +112,7 @@ async fn seen(store: &dyn Store) -> [String; 3] {
         rows.iter().map(one).collect::<Vec<_>>().join(" ")
     };
     let keys = ["a", "b", "c", "d", "e"].map(Key::from);
-    let read = store.read(&keys).await.unwrap();
+    let read = store.read(&keys).await.unwrap().entries;
     let read = keys.into_iter().zip(read).filter_map(|(key, entry)| Some((key, entry?))).collect();
     let all = Key::from("");
     [
@@ -181,7 +181,7 @@ async fn a_group_is_decided_in_order_and_synced_once() {
         assert_eq!(answer.await, want);
     }
     assert_eq!(fake.0.syncs.load(Ordering::Relaxed), 2);
-    let x = store.read(&[Key::from("x")]).await.unwrap().remove(0).unwrap();
+    let x = store.read(&[Key::from("x")]).await.unwrap().entries.remove(0).unwrap();
     assert_eq!((x.version, x.value), (4, b"4".to_vec()));
 }
 
@@ -269,7 +269,7 @@ async fn a_damaged_record_is_named() {
     let (fake, store) = start();
     store.commit(batch().put("a", "1").put("b", "2")).await.unwrap();
     fake.0.rows.lock().unwrap().get_mut(&row_key(b"a")).unwrap()[record::HEADER] ^= 1;
-    let got = store.read(&[Key::from("b"), Key::from("a")]).await.unwrap();
+    let got = store.read(&[Key::from("b"), Key::from("a")]).await.unwrap().entries;
     let damaged: Vec<bool> = got.iter().flatten().map(|entry| entry.damage.is_some()).collect();
     assert_eq!(damaged, [false, true]);
     let got = store.scan(&Key::from(""), None, 5).await.unwrap().rows;
@@ -277,9 +277,9 @@ async fn a_damaged_record_is_named() {
     assert_eq!(damaged, [true, false]);
     // It can be replaced like any other, even if its version cannot be read.
     fake.0.rows.lock().unwrap().get_mut(&row_key(b"a")).unwrap().truncate(3);
-    let version = store.read(&[Key::from("a")]).await.unwrap()[0].as_ref().unwrap().version;
+    let version = store.read(&[Key::from("a")]).await.unwrap().entries[0].as_ref().unwrap().version;
     store.commit(batch().at("a", version).put("a", "3")).await.unwrap();
-    let entry = store.read(&[Key::from("a")]).await.unwrap().remove(0).unwrap();
+    let entry = store.read(&[Key::from("a")]).await.unwrap().entries.remove(0).unwrap();
     assert_eq!((entry.value, entry.damage), (b"3".to_vec(), None));
 }
 

@@ -63,7 +63,7 @@ fn check_move(from: Engine, to: Engine) {
 
         // versions start at 1 again and still only grow
         let key = Key::from("text");
-        let version = target.read(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap().version;
+        let version = target.read(std::slice::from_ref(&key)).await.unwrap().entries.remove(0).unwrap().version;
         assert!(target.commit(Batch::default().at("text", version).put("text", "new")).await.unwrap() > version);
         target.close().await;
         source.close().await;
