@@ -15,6 +15,11 @@ use crate::codec::{CodecError, Writer};
 use crate::kdf::{kdfa, kdfe};
 use crate::public::{Ek, Name, PublicKey};
 
+/// Longest content of a TPM2B_ID_OBJECT, in bytes: a digest and a secret of SHA-512, each with its size.
+pub const ID_OBJECT_MAX: usize = 2 * (2 + 64);
+/// Longest content of a TPM2B_ENCRYPTED_SECRET, in bytes: what an RSA-4096 key encrypts to.
+pub const SECRET_MAX: usize = 512;
+
 /// What is sent to the TPM, for TPM2_ActivateCredential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {

@@ -7,12 +7,14 @@
 //! - [`public`]: public areas of keys, their names, and what makes a sound EK, AK and identity key;
 //! - [`kdf`], [`credential`]: a secret that only one TPM can open;
 //! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for;
-//! - [`eventlog`]: what was measured during the boot, as far as those values bear it out.
+//! - [`eventlog`]: what was measured during the boot, as far as those values bear it out;
+//! - [`command`]: what a machine says to its own TPM, and what that answers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod algorithm;
 pub mod attest;
 pub mod codec;
+pub mod command;
 pub mod credential;
 mod der;
 pub mod eventlog;
@@ -32,6 +34,6 @@ pub use pcr::{Bank, PcrSet, PcrValues, Quote, QuoteError, QuotedPcrs, Selection}
 pub use public::{
     Ak, Area, Attributes, Ek, IdentityKey, Name, Parameters, Public, PublicKey, RsaBits, Scheme, SpkiError, Symmetric,
     Unsound,
-    template::{self, Template},
+    template::{self, AkTemplate, Template},
 };
 pub use signature::{Signature, SignatureError};

@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use thiserror::Error;
 
 use crate::algorithm::HashAlgorithm;
-use crate::codec::{CodecError, Reader};
+use crate::codec::{CodecError, Reader, Writer};
 
 /// PCRs that a TPM of a PC has.
 pub const PCRS: u8 = 24;
@@ -34,6 +34,16 @@ impl Bank {
             (0x0004, _) => Self::Sha1,
             (_, Some(hash)) => Self::Believed(hash),
             (other, None) => Self::Other(other),
+        }
+    }
+
+    /// Its TPM_ALG_ID.
+    #[must_use]
+    pub const fn id(self) -> u16 {
+        match self {
+            Self::Sha1 => 0x0004,
+            Self::Believed(hash) => hash.id(),
+            Self::Other(id) => id,
         }
     }
 
@@ -104,6 +114,12 @@ impl Selection {
             return Err(CodecError::Unsupported { field: "pcrSelect count", found: count });
         }
         (0..count).map(|_| Self::read(reader)).collect()
+    }
+
+    /// Appends a TPML_PCR_SELECTION of this one alone.
+    pub(crate) fn write_list(self, writer: &mut Writer) {
+        let [low, middle, high, _] = self.pcrs.0.to_le_bytes();
+        writer.u32(1).u16(self.bank.id()).bytes(&[3, low, middle, high]);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {

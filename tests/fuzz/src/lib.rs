@@ -22,6 +22,7 @@ pub mod services;
 pub mod ssh;
 pub mod ticket;
 pub mod tpm_attest;
+pub mod tpm_command;
 pub mod tpm_log;
 pub mod tunnel;
 pub mod wire_enroll;
@@ -59,7 +60,7 @@ macro_rules! targets {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token names policy proof proxied proxy services ssh ticket tpm_attest tpm_log tunnel wire_enroll);
+pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token names policy proof proxied proxy services ssh ticket tpm_attest tpm_command tpm_log tunnel wire_enroll);
 
 /// Where a target writes its seeds to, instead of fuzzing, when this is set.
 const SEEDS_DIR: &str = "FUZZ_SEEDS";

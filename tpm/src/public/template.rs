@@ -1,4 +1,4 @@
-//! The templates from which TPMs make their EKs (TCG EK Credential Profile for TPM 2.0, B.3 and B.4). A TPM that is
+//! The templates from which TPMs make their EKs, and that of our AKs (TCG EK Credential Profile for TPM 2.0, B.3 and B.4). A TPM that is
 //! given the template of a certificate makes the certified key again, as often as it is asked.
 
 use crate::algorithm::{AesBits, Curve, HashAlgorithm};
@@ -120,6 +120,42 @@ impl Template {
             }
         }
         area.encode(&unique.finish())
+    }
+}
+
+/// The AKs that this client makes. A TPM makes the same one from its template as often as it is asked, so that none is stored, and an
+/// answer fits its challenge also when another process gives it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AkTemplate {
+    /// ECDSA on P-256.
+    P256,
+    /// RSASSA-PKCS1-v1_5 with RSA-2048.
+    Rsa2048,
+}
+
+impl AkTemplate {
+    /// All of them, the faster one first.
+    pub const ALL: [Self; 2] = [Self::P256, Self::Rsa2048];
+
+    /// The TPMT_PUBLIC that makes the AK, signing with SHA-256.
+    pub fn encode(self) -> Result<Vec<u8>, CodecError> {
+        let hash = HashAlgorithm::Sha256;
+        let symmetric = Symmetric::Null;
+        let (parameters, unique) = match self {
+            Self::P256 => (Parameters::Ecc { symmetric, scheme: Scheme::EcDsa(hash), curve: Curve::P256 }, vec![0; 4]),
+            Self::Rsa2048 => {
+                let (scheme, bits) = (Scheme::RsaSsa(hash), RsaBits::Rsa2048);
+                (Parameters::Rsa { symmetric, scheme, bits, exponent: 0 }, vec![0; 2])
+            }
+        };
+        let attributes = Attributes::FIXED_TPM
+            | Attributes::FIXED_PARENT
+            | Attributes::SENSITIVE_DATA_ORIGIN
+            | Attributes::USER_WITH_AUTH
+            | Attributes::NO_DA
+            | Attributes::RESTRICTED
+            | Attributes::SIGN;
+        Area { name_algorithm: hash, attributes, auth_policy: Vec::new(), parameters }.encode(&unique)
     }
 }
 
