@@ -25,7 +25,7 @@ use super::{
     records::{Claim, Lineage, Owner, Seen, Shown, Subject},
     refusal::{Fault, Refusal},
     requester::Requester,
-    stored::Stored,
+    stored::{ReadRecord, Stored},
     token::TokenKey,
 };
 
@@ -95,7 +95,7 @@ pub struct Document {
 #[derive(Clone, Debug)]
 pub enum Finding {
     /// `None` if there is no such record.
-    Record(Option<Seen<Vec<u8>>>),
+    Record(Option<Arc<ReadRecord>>),
     /// `None` if the document could not be read.
     Document(Option<Document>),
 }
@@ -124,12 +124,9 @@ impl Found {
 
     /// The record of the need at this index; `None` if it does not exist. A damaged record fails the request before.
     #[must_use]
-    pub fn record<T: Stored>(&self, at: usize) -> Option<Seen<T>> {
+    pub fn record<T: Stored + Clone + Send + Sync + 'static>(&self, at: usize) -> Option<Seen<T>> {
         match self.0.get(at)? {
-            Finding::Record(Some(seen)) => {
-                let record = serde_json::from_slice(&seen.record).ok()?;
-                Some(Seen { record, version: seen.version })
-            }
+            Finding::Record(Some(read)) => read.decoded().0,
             Finding::Record(None) | Finding::Document(_) => None,
         }
     }

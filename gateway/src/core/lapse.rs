@@ -7,14 +7,14 @@ use super::{
     audit::{AuditRecord, Event},
     change::Changes,
     keys,
-    look::{self, Look, RawRecord},
+    look::Look,
     queue,
     records::{
         Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, NumberHolder, Seen, Stale,
         Subject, Token, UnixSecs, Waiting,
     },
     refusal::Fault,
-    stored::Stored,
+    stored::{self, RawRecord, Stored},
     subjects,
 };
 
@@ -82,7 +82,7 @@ impl Rule {
 }
 
 fn erased<T: Lapses>(look: &Look, key: &str, raw: &RawRecord, times: LapseTimes) -> Result<Option<Changes>, Fault> {
-    let (seen, damage) = look::read::<T>(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
+    let (seen, damage) = stored::read::<T>(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
     if let Some(fault) = &damage {
         look.note(key, fault);
     }

@@ -6,9 +6,9 @@
 //! What comes of a decision that missed something counts for nothing, an error included.
 
 use std::{
-    any::Any,
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use super::{
@@ -17,26 +17,13 @@ use super::{
     lock::{Locks, Target},
     records::{Lock, Seen},
     refusal::Fault,
-    stored::Stored,
+    stored::{RawRecord, ReadRecord, Stored},
 };
-
-/// What stands under a key: the bytes, or why they are not what was written.
-pub type RawRecord = Seen<Result<Vec<u8>, String>>;
-
-/// A record as it was read, and decoded as it was last asked for: a decision is asked several times.
-#[derive(Debug)]
-struct Known {
-    raw: RawRecord,
-    decoded: RefCell<Option<Box<dyn Any + Send>>>,
-}
-
-/// A record decoded as its kind, or what stands for it, and what is wrong with it.
-type Decoded<T> = (Option<Seen<T>>, Option<Fault>);
 
 /// What was looked up so far, and what was missed.
 #[derive(Debug, Default)]
 pub struct Look {
-    records: BTreeMap<String, Option<Known>>,
+    records: BTreeMap<String, Option<Arc<ReadRecord>>>,
     filled: BTreeMap<String, bool>,
     documents: BTreeMap<DocumentSource, Option<Document>>,
     missed: RefCell<Missed>,
@@ -67,9 +54,9 @@ impl Look {
     ///
     /// # Errors
     /// [`Fault::Record`] when it makes no sense.
-    pub fn get<T: Stored + Clone + Send + 'static>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
+    pub fn get<T: Stored + Clone + Send + Sync + 'static>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
         let Some(known) = self.known(key) else { return Ok(None) };
-        match known.decoded(key) {
+        match known.decoded() {
             (seen, None) => Ok(seen),
             (seen, Some(fault)) => {
                 self.note(key, &fault);
@@ -78,23 +65,19 @@ impl Look {
         }
     }
 
-    /// The bytes of a record, of which `damage` says whether they are what its kind reads as.
+    /// A record whose kind only `damage` knows, which says of a key and bytes why they do not read as that.
     ///
     /// # Errors
     /// As [`Look::get`].
-    pub fn bytes(
+    pub fn record(
         &self,
         key: &str,
         damage: impl Fn(&[u8], &[u8]) -> Option<String>,
-    ) -> Result<Option<Seen<Vec<u8>>>, Fault> {
-        let Some(Known { raw, .. }) = self.known(key) else { return Ok(None) };
-        let sound = match &raw.record {
-            Ok(bytes) => damage(key.as_bytes(), bytes).map_or(Ok(bytes), Err),
-            Err(why) => Err(why.clone()),
-        };
-        match sound {
-            Ok(bytes) => Ok(Some(Seen { record: bytes.clone(), version: raw.version })),
-            Err(why) => {
+    ) -> Result<Option<Arc<ReadRecord>>, Fault> {
+        let Some(known) = self.known(key) else { return Ok(None) };
+        match known.damage(damage) {
+            None => Ok(Some(Arc::clone(known))),
+            Some(why) => {
                 let fault = Fault::Record(format!("{key}: {why}"));
                 self.note(key, &fault);
                 Err(fault)
@@ -141,7 +124,7 @@ impl Look {
         self.missed.borrow_mut().records.extend(missing);
     }
 
-    fn known(&self, key: &str) -> Option<&Known> {
+    fn known(&self, key: &str) -> Option<&Arc<ReadRecord>> {
         let known = self.records.get(key);
         if known.is_none() {
             self.missed.borrow_mut().records.insert(key.to_owned());
@@ -171,7 +154,8 @@ impl Look {
 
     /// A record as it was read, now.
     pub fn learn(&mut self, key: String, raw: Option<RawRecord>) {
-        self.records.insert(key, raw.map(|raw| Known { raw, decoded: RefCell::default() }));
+        let record = raw.map(|raw| Arc::new(ReadRecord::new(key.clone(), raw)));
+        self.records.insert(key, record);
     }
 
     /// Whether anything stands under a prefix, now.
@@ -182,29 +166,5 @@ impl Look {
     /// A document as it is now.
     pub fn learn_document(&mut self, source: DocumentSource, document: Option<Document>) {
         self.documents.insert(source, document);
-    }
-}
-
-impl Known {
-    fn decoded<T: Stored + Clone + Send + 'static>(&self, key: &str) -> Decoded<T> {
-        let mut decoded = self.decoded.borrow_mut();
-        if let Some(before) = decoded.as_ref().and_then(|any| any.downcast_ref::<Decoded<T>>()) {
-            return before.clone();
-        }
-        let now: Decoded<T> = read(key, self.raw.version, self.raw.record.as_deref().map_err(Clone::clone));
-        *decoded = Some(Box::new(now.clone()));
-        now
-    }
-}
-
-/// What an entry holds, or what stands for it when it cannot be read, and why it cannot: the one place where that is decided.
-pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> Decoded<T> {
-    let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
-    match record {
-        Ok(record) => (Some(Seen { record, version }), None),
-        Err(why) => {
-            let instead = T::unreadable(key).map(|record| Seen { record, version });
-            (instead, Some(Fault::Record(format!("{key}: {why}"))))
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! What may be read from the store, and what a record that cannot be read is taken for.
 
+use std::{any::Any, sync::OnceLock};
+
 use pki::{KeyDigest, Role};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -7,9 +9,10 @@ use super::{
     audit::AuditRecord,
     keys,
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Stale,
-        Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Seen,
+        Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
+    refusal::Fault,
     subjects::Owned,
     timekeeping::ClockNote,
 };
@@ -72,5 +75,59 @@ impl Stored for CertificateEnd {
             not_before: UnixSecs(0),
             not_after,
         })
+    }
+}
+
+/// What stands under a key: the bytes, or why they are not what was written.
+pub type RawRecord = Seen<Result<Vec<u8>, String>>;
+
+/// A record as it was read, and what it was decoded to: a decision is asked several times, and asks for it in several places.
+#[derive(Debug)]
+pub struct ReadRecord {
+    key: String,
+    raw: RawRecord,
+    damage: OnceLock<Option<String>>,
+    decoded: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// A record decoded as its kind, or what stands for it, and what is wrong with it.
+pub type Decoded<T> = (Option<Seen<T>>, Option<Fault>);
+
+impl ReadRecord {
+    /// A record as it was read.
+    #[must_use]
+    pub const fn new(key: String, raw: RawRecord) -> Self {
+        Self { key, raw, damage: OnceLock::new(), decoded: OnceLock::new() }
+    }
+
+    /// Why it is not what its kind reads as, where only `damage` knows the kind: it is asked once, with key and bytes.
+    #[must_use]
+    pub fn damage(&self, damage: impl Fn(&[u8], &[u8]) -> Option<String>) -> Option<&str> {
+        let why = self.damage.get_or_init(|| match &self.raw.record {
+            Ok(bytes) => damage(self.key.as_bytes(), bytes),
+            Err(why) => Some(why.clone()),
+        });
+        why.as_deref()
+    }
+
+    /// What it holds, or what stands for it.
+    #[must_use]
+    pub fn decoded<T: Stored + Clone + Send + Sync + 'static>(&self) -> Decoded<T> {
+        let read = || read(&self.key, self.raw.version, self.raw.record.as_deref().map_err(Clone::clone));
+        let decoded = self.decoded.get_or_init(|| Box::new(read()));
+        // whoever reads it as another kind decodes it again
+        decoded.downcast_ref::<Decoded<T>>().cloned().unwrap_or_else(read)
+    }
+}
+
+/// What an entry holds, or what stands for it when it cannot be read, and why it cannot: the one place where that is decided.
+pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> Decoded<T> {
+    let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
+    match record {
+        Ok(record) => (Some(Seen { record, version }), None),
+        Err(why) => {
+            let instead = T::unreadable(key).map(|record| Seen { record, version });
+            (instead, Some(Fault::Record(format!("{key}: {why}"))))
+        }
     }
 }

@@ -217,7 +217,7 @@ fn found<E: From<Fault> + From<Reject>>(
         }
         for need in needs {
             found.push(match need {
-                Need::Record(key) => Finding::Record(look.bytes(&key, kinds::damage)?),
+                Need::Record(key) => Finding::Record(look.record(&key, kinds::damage)?),
                 Need::Document(source) => Finding::Document(look.document(&source)),
             });
         }

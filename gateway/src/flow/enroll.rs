@@ -1,6 +1,6 @@
 //! Enrolment: every protocol ends here.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use pki::{KeyDigest, SubjectKey, UnixTime};
 
@@ -79,7 +79,7 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
             return Ok(EnrollOutcome::Challenge(opened.challenge(shell, questions)?));
         }
     };
-    let inbound = &as_called(inbound, &judged.claims);
+    let inbound = &*as_called(inbound, &judged.claims);
     let records = EnrollRecords { numbers: queue::numbers(shell, &inbound.prefix).await?, ..known };
     // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
     let pin = inbound.pin.filter(|pin| in_force.ca.is_pin(pin)).unwrap_or_else(|| in_force.ca.pin());
@@ -92,11 +92,14 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
 }
 
 /// Whoever comes back by a certificate with a name that it was to take, and never took by using it, comes as it is called.
-fn as_called(inbound: &Inbound, claims: &Claims) -> Inbound {
+fn as_called<'a>(inbound: &'a Inbound, claims: &Claims) -> Cow<'a, Inbound> {
     let prior = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
-    let becomes = prior.and_then(|prior| prior.subject.record.renaming.as_ref());
-    let wanted_name = inbound.wanted_name.clone().filter(|wanted| Some(wanted) != becomes);
-    Inbound { wanted_name, ..inbound.clone() }
+    match prior.and_then(|prior| prior.subject.record.renaming.as_ref()) {
+        Some(becomes) if inbound.wanted_name.as_ref() == Some(becomes) => {
+            Cow::Owned(Inbound { wanted_name: None, ..inbound.clone() })
+        }
+        Some(_) | None => Cow::Borrowed(inbound),
+    }
 }
 
 /// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
@@ -189,9 +192,9 @@ fn gather(
     };
     judged.rests_on.extend(behind);
     let claims = &judged.claims;
-    let wanted_name = as_called(inbound, claims).wanted_name;
+    let called = as_called(inbound, claims);
     let role = claims.role.unwrap_or(pki::Role::Machine);
-    let name = name::choose(wanted_name.as_deref(), &claims.names, role, &digest)?;
+    let name = name::choose(called.wanted_name.as_deref(), &claims.names, role, &digest)?;
     let mut name_records = owners::of_name(look, role, name.as_str())?;
     let chosen_for_it = claims.names.iter().any(|given| given == name.as_str());
     if role == pki::Role::Person && name_records.holder.is_none() && !chosen_for_it {

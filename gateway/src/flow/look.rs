@@ -7,9 +7,10 @@ use futures::future::{join, join_all};
 use super::shell::Shell;
 use crate::{
     core::{
-        look::{Look, Missed, RawRecord},
+        look::{Look, Missed},
         records::Seen,
         refusal::Fault,
+        stored::RawRecord,
     },
     store::{Entry, Key, Snapshot, Version},
 };

@@ -14,13 +14,13 @@ use crate::{
     core::{
         audit::AuditRecord,
         change::{Changes, Expectation, RecordWrite},
-        keys, kinds, look,
+        keys, kinds,
         places::Places,
         plan::Common,
         records::Seen,
         refusal::{Fault, Refusal},
         replica::{Replica, RunId},
-        stored::Stored,
+        stored::{self, Stored},
         timekeeping::CountedTime,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
@@ -491,7 +491,7 @@ fn parse<T: Stored>(damaged: &DamagedRecords, key: &store::Key, entry: &store::E
         Some(why) => Err(why.clone()),
     };
     let key = key.to_string();
-    let (seen, damage) = look::read(&key, entry.version, value);
+    let (seen, damage) = stored::read(&key, entry.version, value);
     if let Some(fault) = &damage {
         damaged.note(&key, fault);
     }
