@@ -8,6 +8,7 @@
 //! - [`profile`], [`mod@draft`], [`lint`]: the certificate profile of each role, and the rules a leaf must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`], [`foreign`]: a peer's certificates to a [`Peer`], or to a [`ForeignPeer`];
+//! - [`ek`]: certificates of TPMs' endorsement keys;
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
@@ -22,6 +23,7 @@ pub mod crl;
 pub mod csr;
 mod der;
 pub mod draft;
+pub mod ek;
 pub mod foreign;
 pub mod key;
 pub mod lint;
@@ -47,6 +49,7 @@ pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadList, BadListsUrl, ListInfo, ListsUrl, RevocationReason, RevokedEntry, crl, read_crl, root_crl};
 pub use csr::{CSR_MAX, CsrError, RequestBinding, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
+pub use ek::{EK_CERTIFICATES_MAX, EkAnchorError, EkAnchors, EkCertificate, EkChain, EkDevice, EkError, verify_ek};
 pub use foreign::{ForeignPeer, verify_foreign};
 pub use key::{
     BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, KeyPlace, SignError, SoftwareKey, SubjectKey,
