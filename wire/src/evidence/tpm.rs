@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// Evidence kind of a TPM.
 pub const TPM: &str = "tpm";
@@ -87,8 +87,40 @@ pub struct TpmQuote {
     /// The bank: `sha256`, `sha384` or `sha512`.
     pub bank: String,
     /// The values of the quoted PCRs, hex, by their numbers.
+    #[serde(deserialize_with = "by_pcr")]
     pub values: BTreeMap<u8, String>,
     /// The event log (TCG PC Client Platform Firmware Profile), if it was wanted and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+}
+
+/// Reads an object whose members are numbers of PCRs, each written in one way.
+fn by_pcr<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u8, String>, D::Error> {
+    let by_text = BTreeMap::<String, String>::deserialize(from)?;
+    let number = |(text, value): (String, String)| {
+        let pcr = text.parse::<u8>().ok().filter(|pcr| pcr.to_string() == text);
+        pcr.map(|pcr| (pcr, value)).ok_or_else(|| D::Error::custom("a PCR is a number from 0 to 255"))
+    };
+    by_text.into_iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_by_the_numbers_of_pcrs() {
+        let read = |values: &str| {
+            let signed = r#"{"attest":"","signature":""}"#;
+            let text = format!(r#"{{"signed":{signed},"bank":"sha256","values":{values}}}"#);
+            crate::strict::from_slice::<TpmQuote>(text.as_bytes())
+        };
+        let quote = read(r#"{"0":"aa","14":"bb"}"#).unwrap();
+        assert_eq!(quote.values, BTreeMap::from([(0, "aa".to_owned()), (14, "bb".to_owned())]));
+        let again = serde_json::to_string(&quote).unwrap();
+        assert_eq!(crate::strict::from_slice::<TpmQuote>(again.as_bytes()).unwrap(), quote);
+        for bad in [r#"{"07":"aa"}"#, r#"{"+7":"aa"}"#, r#"{"256":"aa"}"#, r#"{"":"aa"}"#, r#"{"7":"aa","7":"bb"}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }
