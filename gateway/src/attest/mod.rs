@@ -22,6 +22,7 @@ mod join_token;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
+mod tpm;
 
 /// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
@@ -29,6 +30,7 @@ pub static ALL: &[&Row] = &[
     &prior_certificate::ROW,
     #[cfg(debug_assertions)]
     &reference::ROW,
+    &tpm::ROW,
 ];
 
 /// Whether a kind of evidence is accepted at renewal.
@@ -323,11 +325,11 @@ mod tests {
 
     #[test]
     fn sections_switch_them_on_and_off() {
-        let standard = ["join-token", "prior-certificate"];
+        let standard = ["join-token", "prior-certificate", "tpm"];
         assert_eq!(Attestors::standard().unwrap().kinds().collect::<Vec<_>>(), standard);
         assert_eq!(kinds("[join-token]\n[prior-certificate]"), Ok(standard.to_vec()));
-        assert_eq!(kinds("[join-token]\nenabled = false"), Ok(vec!["prior-certificate"]));
-        assert_eq!(kinds("[prior-certificate]\nenabled = false"), Ok(vec!["join-token"]));
+        assert_eq!(kinds("[join-token]\nenabled = false"), Ok(vec!["prior-certificate", "tpm"]));
+        assert_eq!(kinds("[prior-certificate]\nenabled = false\n[tpm]\nenabled = false"), Ok(vec!["join-token"]));
     }
 
     #[test]
@@ -335,6 +337,8 @@ mod tests {
         for (text, says) in [
             ("[tarot]", "tarot: there is no attestor `tarot`; there are `join-token`, `prior-certificate`"),
             ("[join-token]\nenable = true", "join-token: unknown field `enable`, expected `enabled`"),
+            ("[tpm]\npcrs = []", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
+            ("[tpm]\npcrs = [7, 24]", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
             ("[join-token]\nenabled = 1", "join-token: invalid type: integer `1`, expected a boolean"),
         ] {
             let error = kinds(text).unwrap_err();

@@ -3,23 +3,28 @@
 
 use std::sync::LazyLock;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use gateway::{
-    attest::{ALL, Attestors, Chosen, claims},
+    attest::{ALL, Attestors, Case, Chosen, claims},
     core::{
-        evidence::{Context, ENTROPY_LEN, Found, Message, Need},
+        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Step},
         keys,
+        lock::Locks,
         requester::Requester,
     },
 };
 use pki::{CaKey as _, KeyDigest, Role};
 use policy::Ruleset;
-use wire::evidence::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate};
+use wire::evidence::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, TPM, TpmEvidence};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
     Outcome, join_token,
     parts::{inner, mode, signed, with_mode},
+    tpm_attest,
     world::{EXPORTER, LEAF_KEY, NOW, WORLD, key, leaf},
 };
 
@@ -61,6 +66,9 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         requester: &Requester::Nobody,
     };
     let Ok(case) = chosen.open(&message, &context) else { return false };
+    if kind == TPM {
+        return asked(&*case, &context);
+    }
     // Without what was looked up there is nothing to believe, whatever the evidence says.
     assert!(case.rests_on(&Found::default(), &context).is_err(), "believed without a record");
     let needs = case.needs(&Found::default()).expect("nothing was found yet");
@@ -68,6 +76,15 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
     if kind == PRIOR_CERTIFICATE {
         bound(&chosen, &message, &context, &needs);
     }
+    true
+}
+
+/// Nobody is believed in a first round: a TPM must open a credential first.
+fn asked(case: &dyn Case, context: &Context<'_>) -> bool {
+    let found = Found::default();
+    let rests_on = case.rests_on(&found, context).expect("the key alone");
+    let cleared = rests_on.clear(&Locks::new(rests_on.targets.clone(), vec![])).expect("there is no lock");
+    assert!(matches!(case.step(&found, context, &cleared), Ok(Step::Ask { .. })), "believed at once");
     true
 }
 
@@ -96,6 +113,13 @@ fn prior(certificate: &[u8], for_key: &KeyDigest) -> String {
     serde_json::to_string(&body).expect("our own types can be written")
 }
 
+/// A TPM's first round: an EK and an AK on P-256.
+fn tpm() -> String {
+    let [ek, ak] = tpm_attest::ek_and_ak().map(|area| STANDARD.encode(area));
+    let body = TpmEvidence { certificates: vec![], ek, ak, key: None, answer: None };
+    serde_json::to_string(&body).expect("our own types can be written")
+}
+
 /// Good evidence of each kind.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -109,6 +133,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(number(JOIN_TOKEN), join_token::good().as_bytes()),
         with_mode(number(PRIOR_CERTIFICATE), prior(&machine, &for_key).as_bytes()),
         with_mode(number(PRIOR_CERTIFICATE), prior(&person, &for_key).as_bytes()),
+        with_mode(number(TPM), tpm().as_bytes()),
         with_mode(SIGN, inner(&machine)),
     ];
     // An attestor that comes later starts from nothing until somebody gives it a seed.

@@ -115,6 +115,11 @@ fn area(head: &[u8], pair: &EcdsaKeyPair) -> Vec<u8> {
     [head, &[0, 32], x, &[0, 32], y].concat()
 }
 
+/// The public areas of an EK and of the AK of this process.
+pub fn ek_and_ak() -> [Vec<u8>; 2] {
+    [EK_HEAD, AK_HEAD].map(|head| area(head, &AK.0))
+}
+
 /// The AK's TPMT_SIGNATURE.
 fn sign(message: &[u8]) -> Vec<u8> {
     let value = AK.0.sign(&SystemRandom::new(), message).expect("a signature");
