@@ -124,6 +124,9 @@ pub enum Command {
     Audit(AuditArgs),
     /// Print the machines as an inventory for Ansible, always as JSON
     Inventory(InventoryArgs),
+    /// This machine's TPM
+    #[command(subcommand)]
+    Tpm(TpmCommand),
     /// Ask whether the policy allows you to do something
     #[command(after_help = examples::CAN_I)]
     CanI(CanIArgs),
@@ -184,6 +187,14 @@ pub struct RunArgs {
     /// changes the address, `,raw` also accepts a service that is not sealed; may be repeated
     #[arg(long = "reach", value_name = "NAME=SERVICE@MACHINE:PORT")]
     pub reach: Vec<String>,
+}
+
+/// `tpm`.
+#[derive(Debug, Subcommand)]
+pub enum TpmCommand {
+    /// Show what this machine's TPM can prove: maker, firmware, certificates, banks, event log
+    #[command(after_help = examples::TPM_INFO)]
+    Info,
 }
 
 /// `sessions`.
@@ -568,6 +579,8 @@ mod tests {
         check(&["ssh-cert", "known-hosts", "--also", "*.lab"], true);
         check(&["ssh-cert", "known-hosts", "--also", "a b"], false);
         check(&["ssh-cert", "trusted-user-ca"], true);
+        check(&["tpm", "info"], true);
+        check(&["tpm"], false);
         check(&["completions", "zsh"], true);
         check(&[], false);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, pairs};
+use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, TpmCommand, pairs};
 use crate::commands::connect;
 use crate::commands::daemon::{self, RunLength};
 use crate::commands::helper;
@@ -11,6 +11,7 @@ use crate::commands::manage_client::ManageClient;
 use crate::commands::own::{self, LeaveNotice, RenewWhen};
 use crate::commands::sshcert;
 use crate::commands::sshconfig;
+use crate::commands::tpm;
 use crate::core::enrollment::{OnWait, Patience, RetryPolicy};
 use crate::core::plan::{JoinRequest, WantedRole};
 use crate::core::services::{self, Services};
@@ -85,6 +86,7 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Audit(args) => ManageClient::open(store, format)?.audit(&args).await?,
         Command::Inventory(args) => ManageClient::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => ManageClient::open(store, format)?.can_i(&args).await?,
+        Command::Tpm(TpmCommand::Info) => tpm::info(format).await?,
         // Handled above, without folder and runtime.
         Command::Completions { .. } | Command::Man { .. } => {}
     }

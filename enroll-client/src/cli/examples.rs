@@ -34,6 +34,11 @@ pub const SSH_CONFIG: &str = "Examples:\n\
 \x20 lychgate ssh-config --install\n\
 \x20 lychgate ssh-config > machines.conf && ssh -F machines.conf root@edge-7";
 
+/// Of `tpm info`.
+pub const TPM_INFO: &str = "Environment:\n\
+\x20 LYCHGATE_TPM  the TPM to use, here and when joining and renewing: a device, by default /dev/tpmrm0 or\n\
+\x20               /dev/tpm0; unix:/PATH or tcp:HOST:PORT for an emulator; none for no TPM";
+
 /// Of `audit`.
 pub const AUDIT: &str = "Examples:\n\
 \x20 lychgate audit --event lock --since 2h\n\

@@ -82,6 +82,11 @@ impl EnrollmentObserver for TerminalObserver {
         self.notice = Some(notice.clone());
     }
 
+    fn evidence(&mut self, line: &str) {
+        self.clear();
+        terminal::say(line);
+    }
+
     fn tick(&mut self) {
         let Some(notice) = &self.notice else { return };
         let left = notice.expires.since(notice.offset.gateway_time(clock::now()));

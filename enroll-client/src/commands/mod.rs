@@ -13,3 +13,4 @@ pub mod set;
 pub mod sshcert;
 pub mod sshconfig;
 pub mod status;
+pub mod tpm;

@@ -47,6 +47,8 @@ pub struct EnrollFace {
     before: KnownGateway,
     /// The kinds of evidence that the gateway reports to accept; empty for an older gateway.
     accepted_kinds: Vec<String>,
+    /// What is to be said about the evidence that was sent last.
+    about_evidence: Vec<String>,
 }
 
 /// Why a request has no usable reply.
@@ -106,6 +108,7 @@ impl EnrollFace {
             offset: Offset::default(),
             before: KnownGateway::default(),
             accepted_kinds: Vec::new(),
+            about_evidence: Vec::new(),
         })
     }
 
@@ -124,6 +127,12 @@ impl EnrollFace {
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
+    }
+
+    /// What is to be said about the evidence that was sent last: which kinds were offered, and which could not be.
+    #[must_use]
+    pub fn about_evidence(&self) -> &[String] {
+        &self.about_evidence
     }
 
     /// Sends the enrollment.
@@ -165,14 +174,15 @@ impl EnrollFace {
             Request::Poll(id, _) => ("GET", format!("/v1/enrollments/{}", super::manage::segment(id))),
         };
         let authority = self.address.authority();
-        let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
-        let now = self.offset.gateway_time(clock::now());
-        let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
         let (target, body) = match request {
             Request::Enroll(challenge) => (path.clone(), Some(self.body(application, challenge, &connection).await?)),
             Request::Poll(_, PollWait::AtOnce) => (path.clone(), None),
             Request::Poll(_, PollWait::Long) => (format!("{path}?wait={}", wire::limits::WAIT_MAX_SECS), None),
         };
+        // After the evidence, which may take a while: the proof says when it was made.
+        let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
+        let now = self.offset.gateway_time(clock::now());
+        let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
         let reply = connection.call(HttpRequest { method, path: &target, proof: Some(proof), body }).await?;
         self.connection = Some(connection);
         Ok(reply)
@@ -234,7 +244,7 @@ impl EnrollFace {
     }
 
     async fn body(
-        &self,
+        &mut self,
         application: &Application,
         challenge: Option<&Challenge>,
         connection: &Connection,
@@ -245,12 +255,13 @@ impl EnrollFace {
         // that the gateway's refusal explains the problem.
         let given = [wire::evidence::JOIN_TOKEN, wire::evidence::PRIOR_CERTIFICATE];
         let taken = |kind: &str| given.contains(&kind) || self.accepted_kinds.iter().any(|accepted| accepted == kind);
+        let gathered = evidence::gather(&application.provers, taken, binding, asked(challenge)).await?;
+        self.about_evidence = gathered.lines();
         let request = EnrollRequest {
             csr: STANDARD.encode(application.key.csr()?),
             wanted_name: application.name.clone(),
-            evidence: evidence::gather(&application.provers, taken, binding, asked(challenge)).await?,
+            evidence: gathered.evidence,
             ticket: challenge.map(|challenge| challenge.ticket.clone()),
-
             attributes: application.attributes.clone(),
             pin: self.reported_pin.filter(|given| *given != self.pin).map(|_| self.pin.hex()),
         };

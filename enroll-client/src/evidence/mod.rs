@@ -4,6 +4,7 @@ mod join_token;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
+pub mod tpm;
 
 use std::future::Future;
 use std::path::Path;
@@ -27,8 +28,19 @@ pub struct Binding<'a> {
     pub new_key: &'a KeyDigest,
 }
 
+/// Why there is no evidence of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceError {
+    /// A key fails: nothing can be proven with it.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+    /// The machine cannot prove this about itself. It may still join by other means.
+    #[error("{0}")]
+    Machine(String),
+}
+
 /// The body of a piece of evidence, or why there is none.
-pub type Proving<'a> = Pin<Box<dyn Future<Output = Result<String, KeyFault>> + Send + 'a>>;
+pub type Proving<'a> = Pin<Box<dyn Future<Output = Result<String, EvidenceError>> + Send + 'a>>;
 
 /// Makes one kind of evidence. It may be slow, for example with a TPM, and take several rounds.
 pub trait Prover: Send + Sync {
@@ -52,6 +64,7 @@ pub const ALL: &[(&str, Option<Probe>)] = &[
     (wire::evidence::PRIOR_CERTIFICATE, None),
     #[cfg(debug_assertions)]
     ("reference", Some(reference::probe)),
+    (wire::evidence::TPM, Some(tpm::probe)),
 ];
 
 /// The provers that this machine has.
@@ -60,19 +73,45 @@ pub fn of_this_machine(folder: &Path) -> Vec<Box<dyn Prover>> {
     ALL.iter().filter_map(|(_, probe)| probe.and_then(|probe| probe(folder))).collect()
 }
 
+/// The evidence of one request.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// What is sent.
+    pub evidence: Vec<Evidence>,
+    /// The kinds that the gateway accepts and the machine has, but could not prove now, each with the reason.
+    pub missing: Vec<(&'static str, String)>,
+}
+
+impl Gathered {
+    /// What a person is told about the evidence of the machine itself: what is offered, and what is not.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let probed = |kind: &str| ALL.iter().any(|(known, probe)| *known == kind && probe.is_some());
+        let offered: Vec<&str> =
+            self.evidence.iter().map(|piece| piece.kind.as_str()).filter(|kind| probed(kind)).collect();
+        let missing = self.missing.iter().map(|(kind, why)| format!("going on without the evidence `{kind}`: {why}"));
+        let offered =
+            (!offered.is_empty()).then(|| format!("offering the evidence of this machine: {}", offered.join(", ")));
+        offered.into_iter().chain(missing).collect()
+    }
+}
+
 /// The evidence of one request: of the kinds that the gateway accepts, with the answers to its challenges.
 pub async fn gather(
     provers: &[Box<dyn Prover>],
     taken: impl Fn(&str) -> bool,
     binding: Binding<'_>,
     asked: &[(String, String)],
-) -> Result<Vec<Evidence>, KeyFault> {
-    let mut all = Vec::new();
+) -> Result<Gathered, KeyFault> {
+    let mut all = Gathered::default();
     for prover in provers.iter().filter(|prover| taken(prover.kind())) {
         let kind = prover.kind();
         let challenge = asked.iter().find(|(of, _)| of == kind).map(|(_, challenge)| challenge.as_str());
-        let body = prover.body(binding, challenge).await?;
-        all.push(Evidence { kind: kind.to_owned(), body });
+        match prover.body(binding, challenge).await {
+            Ok(body) => all.evidence.push(Evidence { kind: kind.to_owned(), body }),
+            Err(EvidenceError::Machine(why)) => all.missing.push((kind, why)),
+            Err(EvidenceError::Key(fault)) => return Err(fault),
+        }
     }
     Ok(all)
 }

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use wire::evidence::PRIOR_CERTIFICATE_CONTEXT;
 
-use super::{Binding, Prover, Proving};
+use super::{Binding, EvidenceError, Prover, Proving};
 use crate::core::key::{KeyFault, PrivateKey};
 
 /// The expired certificate with its key.
@@ -33,7 +33,7 @@ impl Prover for PriorCertificate {
             let body = wire::evidence::PriorCertificate { certificate: self.certificate.clone(), signature };
             serde_json::to_string(&body).map_err(|e| KeyFault::Library(e.to_string()))
         });
-        Box::pin(std::future::ready(body))
+        Box::pin(std::future::ready(body.map_err(EvidenceError::Key)))
     }
 }
 

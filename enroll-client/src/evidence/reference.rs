@@ -5,8 +5,7 @@ use std::path::Path;
 
 use aws_lc_rs::hmac;
 
-use super::{Binding, Prover, Proving};
-use crate::core::key::KeyFault;
+use super::{Binding, EvidenceError, Prover, Proving};
 
 /// File of the secret in the client's folder.
 const FILE: &str = "reference.secret";
@@ -33,7 +32,7 @@ impl Prover for Reference {
         let body = challenge.map_or_else(
             || Ok(self.name.clone()),
             |nonce| {
-                let nonce = hex::decode(nonce).map_err(|error| KeyFault::Library(error.to_string()))?;
+                let nonce = hex::decode(nonce).map_err(|error| EvidenceError::Machine(error.to_string()))?;
                 let tag = hmac::sign(&self.key, &[&nonce, &binding.new_key.as_bytes()[..]].concat());
                 Ok(format!("{} {}", self.name, hex::encode(tag)))
             },

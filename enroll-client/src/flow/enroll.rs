@@ -1,7 +1,7 @@
 //! Joining and rejoining: drives the state machine of [`crate::core::enrollment`], from the key on the disk to the certificate in the
 //! folder. Progress is reported to an [`EnrollmentObserver`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct WaitingNotice {
 pub trait EnrollmentObserver {
     /// The request waits for approval.
     fn waiting(&mut self, notice: &WaitingNotice);
+    /// Which evidence of the machine itself is offered, or why one is not.
+    fn evidence(&mut self, line: &str);
     /// Called every second.
     fn tick(&mut self);
     /// An attempt failed and is repeated after `pause`.
@@ -84,6 +86,8 @@ struct EnrollmentDriver<'a> {
     face: EnrollFace,
     application: Application,
     notice: Option<WaitingNotice>,
+    /// What the observer was told about the evidence.
+    told: BTreeSet<String>,
 }
 
 /// Runs an enrollment to its end.
@@ -116,7 +120,7 @@ pub async fn drive_enrollment(
         None => EnrollFace::new(gateway.clone(), expected, pin)?,
     };
     face.follows(prior.map(Credential::known_gateway).unwrap_or_default());
-    EnrollmentDriver { store, pending, gateway, face, application, notice: None }
+    EnrollmentDriver { store, pending, gateway, face, application, notice: None, told: BTreeSet::new() }
         .follow(enrollment, observer, stop)
         .await
 }
@@ -197,6 +201,11 @@ impl EnrollmentDriver<'_> {
                     return Err(complaint);
                 }
             };
+            for line in self.face.about_evidence() {
+                if self.told.insert(line.clone()) {
+                    observer.evidence(line);
+                }
+            }
             let Some(heard) = heard else { return Ok(EnrollmentEnd::Stopped(self.notice)) };
             input = EnrollmentInput::Reply(heard);
         }

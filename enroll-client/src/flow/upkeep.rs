@@ -23,6 +23,7 @@ use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::manage::{ManageFace, RenewalReply};
 use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
+use crate::edge::terminal;
 use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
@@ -291,10 +292,14 @@ async fn ask(
         let exporter = face.exporter().await?;
         let binding = Binding { exporter: &exporter, new_key: &digest };
         let asked = challenge.as_ref().map_or(&[][..], |challenge| &challenge.asks);
+        let gathered = evidence::gather(provers, taken, binding, asked).await?;
+        for (kind, why) in &gathered.missing {
+            terminal::say(&format!("renewing without the evidence `{kind}`: {why}"));
+        }
         let request = RenewRequest {
             csr: csr.clone(),
             name: name.map(str::to_owned),
-            evidence: evidence::gather(provers, taken, binding, asked).await?,
+            evidence: gathered.evidence,
             ticket: challenge.as_ref().map(|challenge| challenge.ticket.clone()),
         };
         match face.renew(&request).await? {

@@ -82,6 +82,10 @@ impl EnrollmentObserver for EventObserver {
         self.notice = Some(notice.clone());
     }
 
+    fn evidence(&mut self, line: &str) {
+        self.events.tell(Level::Info, "evidence", line, &[]);
+    }
+
     fn tick(&mut self) {
         if let Some(notice) = self.notice.clone().filter(|_| self.said.elapsed() >= REMIND_EVERY) {
             self.say(&notice);
