@@ -1,7 +1,7 @@
 //! Shared code of the end-to-end tests and the benchmark: runners for the programs, and an independent in-process client of the
 //! protocol, which detects a mistake made at both ends of the product.
 //!
-//! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`], [`ssh`] run programs; [`tls`], [`raw`], [`http`],
+//! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`], [`ssh`], [`swtpm`] run programs; [`tls`], [`raw`], [`http`],
 //! [`device`] are clients; [`load`] is load from many clients while the gateway is killed; [`bench`] measures.
 #![allow(
     clippy::unwrap_used,
@@ -21,5 +21,6 @@ pub mod port;
 pub mod program;
 pub mod raw;
 pub mod ssh;
+pub mod swtpm;
 pub mod tls;
 pub mod wait;

@@ -26,7 +26,7 @@ fn example(command: &str) -> Value {
 
 /// Output and example have the same members with the same types.
 #[track_caller]
-fn check(command: &str, got: &Value) {
+pub fn check(command: &str, got: &Value) {
     same(command, "", &example(command), got);
 }
 

@@ -49,6 +49,7 @@ mod short_chains;
 mod ssh_access;
 mod ssh_cert;
 mod tokens;
+mod tpm;
 mod transfers;
 mod trust;
 mod verifiers;

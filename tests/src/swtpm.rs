@@ -1,0 +1,109 @@
+//! Emulated TPMs: swtpm, with EK certificates by a maker's CA of the test's own.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program::{Program, run};
+use crate::wait::{PATIENCE, eventually};
+
+/// A maker of TPMs, with its CA.
+pub struct TpmMaker {
+    dir: PathBuf,
+}
+
+impl TpmMaker {
+    /// A maker whose files are in this folder. Its CA is made with its first TPM.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        let ca = dir.join("ca");
+        fs::create_dir_all(&ca).unwrap();
+        let at = |name: &str| ca.join(name).display().to_string();
+        let config = format!(
+            "statedir={}\nsigningkey={}\nissuercert={}\ncertserial={}\n",
+            ca.display(),
+            at("signkey.pem"),
+            at("issuercert.pem"),
+            at("certserial")
+        );
+        fs::write(dir.join("localca.conf"), config).unwrap();
+        let options = "--platform-manufacturer Tests\n--platform-version 1\n--platform-model Tests\n";
+        fs::write(dir.join("localca.options"), options).unwrap();
+        let setup = format!(
+            "create_certs_tool=swtpm_localca\ncreate_certs_tool_config={0}/localca.conf\n\
+             create_certs_tool_options={0}/localca.options\nactive_pcr_banks=sha256\n",
+            dir.display()
+        );
+        fs::write(dir.join("setup.conf"), setup).unwrap();
+        Self { dir }
+    }
+
+    /// Makes a TPM and starts it.
+    #[track_caller]
+    #[must_use]
+    pub fn tpm(&self, name: &str) -> Swtpm {
+        let dir = self.dir.join(name);
+        let state = dir.join("state");
+        fs::create_dir_all(&state).unwrap();
+        let mut setup = Command::new("swtpm_setup");
+        setup
+            .args(["--tpm2", "--create-ek-cert", "--lock-nvram", "--vmid", name])
+            .arg("--config")
+            .arg(self.dir.join("setup.conf"))
+            .arg("--tpmstate")
+            .arg(format!("dir://{}", state.display()));
+        if rustix::process::geteuid().is_root() {
+            // It would become the user `tss`, who may not write here.
+            setup.args(["--runas", "root"]);
+        }
+        let ended = run(&mut setup, PATIENCE);
+        assert_eq!(ended.code, 0, "swtpm_setup: {}{}", ended.stdout, ended.stderr);
+        Swtpm::start(dir)
+    }
+
+    /// The root and the CA below it, PEM.
+    #[must_use]
+    pub fn anchors(&self) -> PathBuf {
+        let pem = |name: &str| fs::read_to_string(self.dir.join("ca").join(name)).unwrap();
+        let path = self.dir.join("anchors.pem");
+        fs::write(&path, pem("swtpm-localca-rootca-cert.pem") + &pem("issuercert.pem")).unwrap();
+        path
+    }
+}
+
+/// A TPM that runs, and ends with this value.
+pub struct Swtpm {
+    socket: PathBuf,
+    _program: Program,
+}
+
+impl Swtpm {
+    #[track_caller]
+    fn start(dir: PathBuf) -> Self {
+        let socket = dir.join("socket");
+        let program = Program::start(
+            Command::new("swtpm")
+                .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+                .arg("--tpmstate")
+                .arg(format!("dir={}", dir.join("state").display()))
+                .arg("--server")
+                .arg(format!("type=unixio,path={}", socket.display())),
+            &dir,
+        );
+        eventually("a TPM that listens", PATIENCE, || UnixStream::connect(&socket).ok());
+        Self { socket, _program: program }
+    }
+
+    /// The program before a command that makes it use this TPM.
+    #[must_use]
+    pub fn wrapper(&self) -> [String; 2] {
+        ["env".to_owned(), format!("LYCHGATE_TPM=unix:{}", self.socket.display())]
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
