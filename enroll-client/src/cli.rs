@@ -14,7 +14,7 @@ mod people;
 
 pub use self::people::{
     ApproveArgs, LockKind, LocksCommand, MachineListArgs, MachineSetArgs, MachinesCommand, PeopleCommand,
-    PersonSetArgs, RequestsCommand, TokenArgs, TokensCommand,
+    PersonSetArgs, RequestsCommand, SessionsCommand, TokenArgs, TokensCommand,
 };
 
 /// The list of files at the end of `--help` and in the man page.
@@ -195,38 +195,6 @@ pub enum TpmCommand {
     /// Show what this machine's TPM can prove: maker, firmware, certificates, banks, event log
     #[command(after_help = examples::TPM_INFO)]
     Info,
-}
-
-/// `sessions`.
-#[derive(Debug, Subcommand)]
-pub enum SessionsCommand {
-    /// List those that are open
-    List {
-        /// Only those to this machine
-        #[arg(long)]
-        machine: Option<String>,
-        /// Only those of this person
-        #[arg(long)]
-        person: Option<String>,
-        /// Only those to this service
-        #[arg(long)]
-        service: Option<String>,
-        /// Only those that this rule allowed
-        #[arg(long)]
-        rule: Option<String>,
-    },
-    /// Show a session that is open or recently ended
-    Show {
-        /// Its id
-        id: String,
-    },
-    /// End a session
-    Kill {
-        /// Its id
-        id: String,
-    },
-    /// Print sessions as they open and end
-    Watch,
 }
 
 /// `connect`.

@@ -1,4 +1,4 @@
-//! The command line of administration: requests, machines, people, locks, tokens.
+//! The command line of administration: requests, machines, people, locks, tokens, sessions.
 
 use std::time::Duration;
 
@@ -295,6 +295,38 @@ impl LockKind {
             Self::Key => "key",
         }
     }
+}
+
+/// `sessions`.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List those that are open
+    List {
+        /// Only those to this machine
+        #[arg(long)]
+        machine: Option<String>,
+        /// Only those of this person
+        #[arg(long)]
+        person: Option<String>,
+        /// Only those to this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those that this rule allowed
+        #[arg(long)]
+        rule: Option<String>,
+    },
+    /// Show a session that is open or recently ended
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// End a session
+    Kill {
+        /// Its id
+        id: String,
+    },
+    /// Print sessions as they open and end
+    Watch,
 }
 
 /// `tokens`.
