@@ -30,8 +30,9 @@ use super::{Binding, EvidenceError, Prover, Proving};
 /// The event log of the boot, as Linux has it. Most systems let root alone read it.
 pub const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 
-/// Longest event log that is sent, in bytes. Those of PCs have 20 to 100 KiB.
-const LOG_MAX: u64 = 512 * 1024;
+/// Longest event log that is sent, in bytes: with the certificates, and in base64, it must fit into
+/// [`wire::limits::EVIDENCE_PIECE_MOST`]. Those of PCs have 20 to 100 KiB.
+const LOG_MAX: u64 = 144 * 1024;
 
 /// How long everything that is asked of the TPM for one request may take. Making an RSA key takes some TPMs half a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -220,7 +221,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("log");
         assert_eq!(event_log(&path), None);
-        for (len, want) in [(0, false), (1, true), (512 * 1024, true), (512 * 1024 + 1, false)] {
+        for (len, want) in [(0, false), (1, true), (144 * 1024, true), (144 * 1024 + 1, false)] {
             std::fs::write(&path, vec![7; len]).unwrap();
             assert_eq!(event_log(&path).is_some(), want, "{len}");
         }

@@ -22,6 +22,8 @@ const INDICES_MAX: usize = 32;
 const INDEX_MAX: u16 = 8 * 1024;
 /// Most certificates.
 const CERTIFICATES_MAX: usize = 16;
+/// Most bytes of certificates that are sent: in base64 they must fit into [`wire::limits::ENROLL_BODY_MAX`] with all the rest.
+const CERTIFICATES_BYTES_MAX: usize = 32 * 1024;
 /// How often PCRs are quoted again because they changed before they were read.
 const QUOTE_TRIES: usize = 4;
 
@@ -110,6 +112,15 @@ pub fn certificates(device: &mut Device) -> Result<Vec<NvCertificate>, TpmError>
         rest = after;
     }
     found.truncate(CERTIFICATES_MAX);
+    // Those of the EKs are the first.
+    let mut left = CERTIFICATES_BYTES_MAX;
+    found.retain(|certificate| match left.checked_sub(certificate.der.len()) {
+        Some(after) => {
+            left = after;
+            true
+        }
+        None => false,
+    });
     Ok(found)
 }
 
