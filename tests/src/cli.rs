@@ -48,6 +48,8 @@ impl Lychgate {
         words.push(built("lychgate").to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("--dir").arg(&self.dir).args(args).env_remove("LYCHGATE_DIR");
+        // What a test proves does not depend on the TPM of the machine where it runs.
+        command.env("LYCHGATE_TPM", "none");
         command
     }
 
