@@ -63,7 +63,8 @@ pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, Unk
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};
 pub use ssh::{
-    BadSshSignature, SshCa, SshCertError, SshCertificate, SshDraft, SshError, SshIssued, SshKey, SshKeyError, SshKind,
+    BadSshSignature, ForeignSshCertificate, ForeignSshError, SshCa, SshCertError, SshCertificate, SshDraft, SshError,
+    SshIssued, SshKey, SshKeyError, SshKind,
 };
 pub use time::UnixTime;
 pub use verify::{Peer, PeerError, verify_gateway, verify_peer, verify_peer_to_root, verify_sealed};

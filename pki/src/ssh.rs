@@ -6,6 +6,7 @@
 //!
 //! The `ssh-key` crate parses keys, signatures and certificates. Encoding is done here, one line for each field of the protocol.
 
+mod foreign;
 mod key;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use foreign::{ForeignSshCertificate, ForeignSshError};
 pub use key::{BadSshSignature, SshKey, SshKeyError};
 
 use crate::key::{CaKey, KeyError, SignError};

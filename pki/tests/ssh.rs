@@ -15,7 +15,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pki::{
-    BadSshSignature, Identity, KeyAlgorithm, SoftwareKey, SshCa, SshDraft, SshIssued, SshKey, SshKind, UnixTime,
+    BadSshSignature, ForeignSshCertificate, ForeignSshError, Identity, KeyAlgorithm, SoftwareKey, SshCa, SshDraft,
+    SshIssued, SshKey, SshKeyError, SshKind, UnixTime,
 };
 
 const NOW: UnixTime = UnixTime::new(1_772_366_400);
@@ -160,4 +161,108 @@ fn keys_of_the_past_are_refused() {
         SshKey::parse(&line).unwrap_err().to_string(),
         "an RSA key of 1024 bits is not accepted; use a multiple of 8 between 2048 and 4096"
     );
+}
+
+/// Has a CA sign a public key with more arguments, and returns the certificate's line.
+fn signed(dir: &Path, ca: &str, more: &[&str], key: &str) -> String {
+    let public = format!("{key}.pub");
+    keygen(dir, &[&["-q", "-s", ca, "-I", "an id"], more, &[&public]].concat(), b"");
+    std::fs::read_to_string(dir.join(format!("{key}-cert.pub"))).unwrap()
+}
+
+#[test]
+fn we_read_certificates_of_other_cas() {
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, bits, _) in KINDS {
+        let (host, key) = make(dir.path(), kind, bits);
+        for (ca_kind, ca_bits, _) in KINDS {
+            let ca = format!("ca-{ca_kind}-{ca_bits}");
+            if !dir.path().join(&ca).exists() {
+                keygen(dir.path(), &["-q", "-t", ca_kind, "-b", ca_bits, "-N", "", "-f", &ca], b"");
+            }
+            let line = signed(dir.path(), &ca, &["-h", "-n", "web1,web1.example.com"], &host);
+            let read = ForeignSshCertificate::parse(&line).unwrap();
+            let ca_line = std::fs::read_to_string(dir.path().join(format!("{ca}.pub"))).unwrap();
+            assert_eq!((&read.key, &read.ca), (&key, &SshKey::parse(&ca_line).unwrap()));
+            assert_eq!((read.kind, read.key_id.as_str()), (SshKind::Host, "an id"));
+            assert_eq!(read.principals, ["web1", "web1.example.com"]);
+            assert_eq!((read.valid_after, read.valid_before), (UnixTime::new(0), UnixTime::new(u64::MAX)), "for ever");
+            assert!(read.critical_options.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_is_special_in_a_certificate_of_another_ca_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, _) = make(dir.path(), "ed25519", "256");
+    let (ca, _) = make(dir.path(), "rsa", "2048");
+    let read = |more: &[&str]| ForeignSshCertificate::parse(&signed(dir.path(), &ca, more, &host));
+    let user = read(&["-n", "root"]).unwrap();
+    assert_eq!((user.kind, user.principals.as_slice()), (SshKind::User, &["root".to_owned()][..]));
+    assert!(read(&["-h"]).unwrap().principals.is_empty());
+    let within = read(&["-h", "-V", "20260301120000Z:20260301130000Z"]).unwrap();
+    assert_eq!((within.valid_after, within.valid_before), (NOW, UNTIL));
+    let options = read(&["-h", "-O", "critical:odd@example.com=1", "-O", "extension:fine@example.com=2"]).unwrap();
+    assert_eq!(options.critical_options, ["odd@example.com"]);
+    assert_eq!(read(&["-h", "-t", "ssh-rsa"]).unwrap_err(), ForeignSshError::Sha1);
+}
+
+#[test]
+fn what_is_no_good_certificate_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, _) = make(dir.path(), "ed25519", "256");
+    let (ca, _) = make(dir.path(), "ecdsa", "256");
+    let line = signed(dir.path(), &ca, &["-h", "-n", "web1"], &host);
+    let (algorithm, base64) = line.trim().split_once(' ').unwrap();
+    let base64 = base64.split(' ').next().unwrap();
+    let refused = |line: &str| ForeignSshCertificate::parse(line).unwrap_err();
+    for text in ["", "ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519-cert-v01@openssh.com %", base64] {
+        assert!(matches!(refused(text), ForeignSshError::Unreadable(_)), "{text}");
+    }
+    assert!(matches!(refused(&line.replacen("ed25519", "dss", 1)), ForeignSshError::Unreadable(_)));
+    // Every part of it is signed.
+    let raw = pem_bytes(base64);
+    for at in [40, 60, raw.len() / 2, raw.len() - 20] {
+        let mut bent = raw.clone();
+        bent[at] ^= 1;
+        assert!(ForeignSshCertificate::parse(&format!("{algorithm} {}", to_base64(&bent))).is_err(), "{at}");
+    }
+    let longer = [raw.as_slice(), &[0]].concat();
+    assert!(matches!(refused(&format!("{algorithm} {}", to_base64(&longer))), ForeignSshError::Unreadable(_)));
+    for end in 0..raw.len() {
+        let shorter = format!("{algorithm} {}", to_base64(&raw[..end]));
+        assert!(ForeignSshCertificate::parse(&shorter).is_err(), "{end}");
+    }
+    let security = "sk-ssh-ed25519-cert-v01@openssh.com";
+    let text = format!("{security} {}", to_base64(&[&[0, 0, 0, 35], security.as_bytes(), &[0, 0, 0, 0]].concat()));
+    let found = "sk-ssh-ed25519".to_owned();
+    assert_eq!(refused(&text), ForeignSshError::Key(SshKeyError::Unsupported { found }));
+}
+
+fn pem_bytes(base64: &str) -> Vec<u8> {
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).unwrap()
+}
+
+fn to_base64(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
+}
+
+/// OpenSSH makes no such signatures any more; this one is its own with another name of the algorithm.
+#[test]
+fn signatures_with_sha1_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (name, key) = make(dir.path(), "rsa", "2048");
+    let armored = keygen(dir.path(), &["-q", "-Y", "sign", "-n", "join@lychgate", "-f", &name], b"message");
+    assert_eq!(key.verify("join@lychgate", b"message", &armored), Ok(()));
+    let base64: String = armored.lines().filter(|line| !line.starts_with('-')).collect();
+    let raw = pem_bytes(&base64);
+    let named: Vec<u8> = [&[0, 0, 0, 12], b"rsa-sha2-512".as_slice()].concat();
+    let at = raw.windows(named.len()).position(|window| window == named).unwrap();
+    let length = u32::from_be_bytes(raw[at - 4..at].try_into().unwrap()) - 5;
+    let sha1 = [&raw[..at - 4], &length.to_be_bytes(), &[0, 0, 0, 7], b"ssh-rsa", &raw[at + named.len()..]].concat();
+    let text = to_base64(&sha1);
+    let lines: Vec<&str> = text.as_bytes().chunks(70).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let armored = format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", lines.join("\n"));
+    assert_eq!(key.verify("join@lychgate", b"message", &armored), Err(BadSshSignature::Sha1));
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use aws_lc_rs::signature::{
     ECDSA_P521_SHA512_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, Signature, SshSig};
 use thiserror::Error;
@@ -36,6 +38,9 @@ pub enum BadSshSignature {
     OtherKey,
     #[error("the SSH signature is for the namespace `{found}`")]
     Namespace { found: String },
+    /// RFC 8332 3.
+    #[error("the SSH signature is made with `ssh-rsa`, which means SHA-1; sign with rsa-sha2-512 or rsa-sha2-256")]
+    Sha1,
     #[error("the SSH signature does not fit: it is by another key, or was made for another connection")]
     Wrong,
 }
@@ -68,6 +73,12 @@ impl SshKey {
     /// Reads the line of a `.pub` file. The comment is dropped.
     pub fn parse(line: &str) -> Result<Self, SshKeyError> {
         let key = PublicKey::from_openssh(line.trim()).map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
+        Self::from_data(key)
+    }
+
+    /// Reads the bytes of a key (RFC 4253 6.6).
+    pub fn from_blob(blob: &[u8]) -> Result<Self, SshKeyError> {
+        let key = PublicKey::from_bytes(blob).map_err(|error| SshKeyError::Unreadable(error.to_string()))?;
         Self::from_data(key)
     }
 
@@ -141,11 +152,22 @@ impl SshKey {
         PublicKey::from_bytes(&self.blob).map(|key| key.fingerprint(HashAlg::Sha256).to_string()).unwrap_or_default()
     }
 
+    /// Its SHA-256, the value in [`Self::fingerprint`].
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.blob);
+        digest.as_ref().try_into().unwrap_or_default()
+    }
+
     /// Checks that `signature`, as `ssh-keygen -Y sign` writes it (OpenSSH's PROTOCOL.sshsig), was made by this key for
     /// this namespace over this message.
     pub fn verify(&self, namespace: &str, message: &[u8], signature: &str) -> Result<(), BadSshSignature> {
         let unreadable = |error: ssh_key::Error| BadSshSignature::Unreadable(error.to_string());
-        let sig = SshSig::from_pem(signature.trim()).map_err(unreadable)?;
+        let sig =
+            SshSig::from_pem(signature.trim()).map_err(|error| match signature_algorithm(signature).as_deref() {
+                Some(SHA1) => BadSshSignature::Sha1,
+                Some(_) | None => unreadable(error),
+            })?;
         let signer = PublicKey::from(sig.public_key().clone()).to_bytes().map_err(unreadable)?;
         if signer != self.blob {
             return Err(BadSshSignature::OtherKey);
@@ -195,8 +217,9 @@ impl SshKey {
         }
     }
 
-    /// The algorithm's name and the fields after it.
-    pub(super) fn blob(&self) -> &[u8] {
+    /// The algorithm's name and the fields after it (RFC 4253 6.6).
+    #[must_use]
+    pub fn blob(&self) -> &[u8] {
         &self.blob
     }
 
@@ -204,6 +227,23 @@ impl SshKey {
     pub(super) fn fields(&self) -> &[u8] {
         self.blob.get(4 + self.algorithm.len()..).unwrap_or_default()
     }
+}
+
+/// The name of RSA signatures with SHA-1.
+pub(super) const SHA1: &str = "ssh-rsa";
+
+/// The algorithm of a signature that the `ssh-key` crate does not read, such as RSA with SHA-1 (OpenSSH's PROTOCOL.sshsig).
+fn signature_algorithm(armored: &str) -> Option<String> {
+    let base64: String = armored.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    let bytes = STANDARD.decode(base64).ok()?;
+    let mut rest = bytes.strip_prefix(b"SSHSIG\0\0\0\x01")?;
+    // Public key, namespace, reserved, hash.
+    for _ in 0..4 {
+        (_, rest) = read_string(rest)?;
+    }
+    let (signature, _) = read_string(rest)?;
+    let (algorithm, _) = read_string(signature)?;
+    String::from_utf8(algorithm.to_vec()).ok()
 }
 
 fn is_rsa(key: &SubjectKey) -> bool {
@@ -252,7 +292,8 @@ fn in_asn1(ssh: &[u8]) -> Result<Vec<u8>, BadSignature> {
     Ok(der::tlv(der::SEQUENCE, &[&der::tlv(der::INTEGER, &[r]), &der::tlv(der::INTEGER, &[s])]))
 }
 
-fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// RFC 4251 5, `string`, and the bytes after it.
+pub(super) fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
