@@ -37,6 +37,7 @@ use crate::{
     limits,
     ports::{
         clock::Clock,
+        documents,
         entropy::Entropy,
         files::{self, Existing, FileAccess},
         home, local,
@@ -102,7 +103,12 @@ fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
 
 /// Builds the attestors. Does not fail for a loaded configuration, which has built them once.
 fn attestors(config: &Config) -> Result<Attestors, Complaint> {
-    Attestors::from(&config.attest).map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))
+    let built = Attestors::from(&config.attest);
+    let built = built.map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))?;
+    for complaint in built.complaints(documents::read_now) {
+        tracing::warn!("{complaint}");
+    }
+    Ok(built)
 }
 
 fn settings(config: &Config) -> Result<Settings, Complaint> {

@@ -1,10 +1,12 @@
 //! What a client signs or carries to be believed, whatever protocol brings it: proofs of possession, join tokens, and the bodies of
 //! evidence. The gateway's decisions read these texts as they are.
 
+mod ssh_host_key;
 mod tpm;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::ssh_host_key::*;
 pub use self::tpm::*;
 
 /// Body of the evidence of kind `prior-certificate`, as JSON.

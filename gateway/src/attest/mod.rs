@@ -12,8 +12,8 @@ use serde::Deserialize;
 use crate::core::{
     change::Changes,
     evidence::{
-        BadSection, ClaimKind, Cleared, Context, Found, Message, Need, Reject, Rejected, RestsOn, Section, Sections,
-        Step, Vouched,
+        BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Reject, Rejected, RestsOn,
+        Section, Sections, Step, Vouched,
     },
     lock::Locks,
 };
@@ -22,6 +22,7 @@ mod join_token;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
+mod ssh_host_key;
 mod tpm;
 
 /// All attestors, alphabetical.
@@ -30,6 +31,7 @@ pub static ALL: &[&Row] = &[
     &prior_certificate::ROW,
     #[cfg(debug_assertions)]
     &reference::ROW,
+    &ssh_host_key::ROW,
     &tpm::ROW,
 ];
 
@@ -107,6 +109,16 @@ pub trait Attestor: Send + Sync {
     /// # Errors
     /// The evidence is malformed, or fails one of these checks.
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject>;
+
+    /// The documents that it is configured to read.
+    fn documents(&self) -> Vec<DocumentSource> {
+        vec![]
+    }
+
+    /// What in one of these documents cannot be used, for the operator. Evidence is judged without it.
+    fn complaints(&self, _source: &DocumentSource, _text: &[u8]) -> Vec<String> {
+        vec![]
+    }
 
     /// Look-ups for [`Attestor::still`], in rounds as in [`Case::needs`].
     fn still_needs(&self, _reference: &str, _found: &Found) -> Vec<Need> {
@@ -222,6 +234,25 @@ impl Attestors {
         self.built.iter().filter(|(row, _)| row.renewal == Renewal::Proves).map(|(row, _)| row.kind)
     }
 
+    /// What is wrong with the documents that they are configured to read, each complaint with the document's place.
+    pub fn complaints<E: std::fmt::Display>(
+        &self,
+        read: impl Fn(&DocumentSource) -> Result<Vec<u8>, E>,
+    ) -> Vec<String> {
+        let mut all = Vec::new();
+        for (row, attestor) in &self.built {
+            for source in attestor.documents() {
+                let DocumentSource::File(path) = &source;
+                let told = |what: &str| format!("[attest.{}]: {}: {what}", row.kind, path.display());
+                match read(&source) {
+                    Ok(text) => all.extend(attestor.complaints(&source, &text).iter().map(|what| told(what))),
+                    Err(error) => all.push(format!("[attest.{}]: {error}", row.kind)),
+                }
+            }
+        }
+        all
+    }
+
     /// Selects the attestor for a kind of evidence.
     ///
     /// # Errors
@@ -325,11 +356,12 @@ mod tests {
 
     #[test]
     fn sections_switch_them_on_and_off() {
-        let standard = ["join-token", "prior-certificate", "tpm"];
+        let standard = ["join-token", "prior-certificate", "ssh-host-key", "tpm"];
         assert_eq!(Attestors::standard().unwrap().kinds().collect::<Vec<_>>(), standard);
         assert_eq!(kinds("[join-token]\n[prior-certificate]"), Ok(standard.to_vec()));
-        assert_eq!(kinds("[join-token]\nenabled = false"), Ok(vec!["prior-certificate", "tpm"]));
-        assert_eq!(kinds("[prior-certificate]\nenabled = false\n[tpm]\nenabled = false"), Ok(vec!["join-token"]));
+        assert_eq!(kinds("[join-token]\nenabled = false"), Ok(vec!["prior-certificate", "ssh-host-key", "tpm"]));
+        let others = "[prior-certificate]\nenabled = false\n[ssh-host-key]\nenabled = false\n[tpm]\nenabled = false";
+        assert_eq!(kinds(others), Ok(vec!["join-token"]));
     }
 
     #[test]
@@ -337,6 +369,7 @@ mod tests {
         for (text, says) in [
             ("[tarot]", "tarot: there is no attestor `tarot`; there are `join-token`, `prior-certificate`"),
             ("[join-token]\nenable = true", "join-token: unknown field `enable`, expected `enabled`"),
+            ("[ssh-host-key]\ndomain = '.example.com'", "ssh-host-key: `domain` must be a lower-case DNS domain"),
             ("[tpm]\npcrs = []", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
             ("[tpm]\npcrs = [7, 24]", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
             ("[join-token]\nenabled = 1", "join-token: invalid type: integer `1`, expected a boolean"),

@@ -12,7 +12,7 @@ use policy::{CaseResult, Ruleset};
 
 use super::{at_home, load};
 use crate::{
-    attest,
+    attest::{self, Attestors},
     complaint::Complaint,
     config::Config,
     core::{
@@ -21,7 +21,7 @@ use crate::{
         records::Subject,
         subjects,
     },
-    ports::{clock::Clock, entropy::Entropy, files, local},
+    ports::{clock::Clock, documents, entropy::Entropy, files, local},
     rules, server,
     store::{self, transfer},
 };
@@ -31,6 +31,9 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
     let config = Config::load(path).map_err(Complaint::wrong)?;
     let rules = rules::load(&config.policy_files).map_err(Complaint::wrong)?;
     println!("{}: good; {}", path.display(), counted(rules.rule_ids().count(), "policy rule"));
+    let attestors =
+        Attestors::from(&config.attest).map_err(|(kind, bad)| Complaint::wrong(format!("{kind}: {bad}")))?;
+    attestors.complaints(documents::read_now).iter().for_each(|line| println!("warning: {line}"));
     super::ca::warnings(&config.data_dir).iter().for_each(|line| println!("warning: {line}"));
     Ok(())
 }

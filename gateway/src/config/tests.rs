@@ -361,7 +361,10 @@ fn attestors_that_cannot_be_built_are_named_with_line() {
         assert!(error.ends_with(fix), "{error}");
     }
     let off = good(&format!("{BASE}{PORTS}[attest.join-token]\nenabled = false\n"));
-    assert_eq!(format!("{:?}", Attestors::from(&off.attest).unwrap()), r#"{"prior-certificate", "tpm"}"#);
+    assert_eq!(
+        format!("{:?}", Attestors::from(&off.attest).unwrap()),
+        r#"{"prior-certificate", "ssh-host-key", "tpm"}"#
+    );
 }
 
 #[test]

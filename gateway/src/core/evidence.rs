@@ -50,6 +50,20 @@ pub struct Message<'a> {
     pub exporter: &'a [u8; 32],
     /// Who sent it, by the certificate of that connection.
     pub requester: &'a Requester,
+    /// What it was sent for.
+    pub purpose: Purpose<'a>,
+}
+
+/// Which way to a certificate evidence is shown on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// Joining, or coming back.
+    Join {
+        /// The name that is asked for.
+        wanted: Option<&'a str>,
+    },
+    /// Renewing.
+    Renewal,
 }
 
 /// The gateway's state for judging evidence.

@@ -27,7 +27,7 @@ pub fn choose(wanted: Option<&str>, allowed: &[String], role: Role, key: &KeyDig
     } else {
         Err(Refusal::NameIllegal {
             name: text,
-            why: format!("the join token or earlier certificate is for {}", allowed.join(", ")),
+            why: format!("the evidence shown is for {}", allowed.join(", ")),
             whose: NameRule::Token,
         })
     }

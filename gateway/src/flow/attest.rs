@@ -11,7 +11,8 @@ use crate::{
     core::{
         change::{Changes, Expectation},
         evidence::{
-            self, Challenge, Context, Finding, Found, Judged, Message, Need, Reject, Rejected, RestsOn, Step, Then,
+            self, Challenge, Context, Finding, Found, Judged, Message, Need, Purpose, Reject, Rejected, RestsOn, Step,
+            Then,
         },
         keys, kinds,
         lock::Target,
@@ -36,7 +37,7 @@ pub struct EvidenceSubmission<'a> {
     /// Kind and body of each piece.
     pub evidence: &'a [(String, String)],
     /// What it is for.
-    pub entrance: Entrance,
+    pub purpose: Purpose<'a>,
     /// What came back of an earlier round.
     pub ticket: Option<&'a str>,
     /// The key to be certified.
@@ -47,15 +48,6 @@ pub struct EvidenceSubmission<'a> {
     pub source: &'a str,
     /// Correlation id.
     pub instance: &'a str,
-}
-
-/// Which way to a certificate evidence is shown on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Entrance {
-    /// Joining, or coming back.
-    Join,
-    /// Renewing.
-    Renewal,
 }
 
 /// What evidence comes to.
@@ -300,12 +292,13 @@ fn opened<'a>(
 ) -> Result<Vec<Piece<'a>>, Refusal> {
     let open = |(kind, body): &(String, String)| {
         let chosen = attestors.by_kind(kind)?;
-        if asked.entrance == Entrance::Renewal && chosen.renewal() == Renewal::OnlyAdmits {
+        if asked.purpose == Purpose::Renewal && chosen.renewal() == Renewal::OnlyAdmits {
             return Err(Reject::only_admits(chosen.kind()));
         }
         let kept = ticket.and_then(|ticket| ticket.kept.get(kind)).map(Vec::as_slice);
-        let (for_key, exporter, requester) = (asked.key.digest(), asked.key.exporter(), asked.requester);
-        let message = Message { body, kept, entropy: shell.entropy.bytes(), for_key, exporter, requester };
+        let (for_key, exporter, entropy) = (asked.key.digest(), asked.key.exporter(), shell.entropy.bytes());
+        let (requester, purpose) = (asked.requester, asked.purpose);
+        let message = Message { body, kept, entropy, for_key, exporter, requester, purpose };
         Ok(Piece { chosen, case: chosen.open(&message, context)? })
     };
     let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();

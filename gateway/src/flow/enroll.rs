@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
-    attest::{self, Entrance, InForce, Judgement, OpenedEvidence, Question},
+    attest::{self, InForce, Judgement, OpenedEvidence, Question},
     issue::{self, Issued},
     owners, queue, removal, requester,
     shell::{Actor, Retry, Shell, retrying},
@@ -15,7 +15,7 @@ use crate::core::{
     admission, approve, audit,
     change::Changes,
     enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
-    evidence::{Challenge, Claims, Judged, Rejected},
+    evidence::{Challenge, Claims, Judged, Purpose, Rejected},
     keys,
     lock::Locks,
     look::Look,
@@ -59,7 +59,7 @@ pub async fn enroll(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<
 async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<EnrollOutcome, Retry> {
     let asked = attest::EvidenceSubmission {
         evidence: &inbound.evidence,
-        entrance: Entrance::Join,
+        purpose: Purpose::Join { wanted: inbound.wanted_name.as_deref() },
         ticket: inbound.ticket.as_deref(),
         key: &inbound.key,
         requester: &inbound.requester,

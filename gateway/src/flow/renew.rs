@@ -1,13 +1,13 @@
 //! Renewal: one request, a new key, the same lineage.
 
 use super::{
-    attest::{self, Entrance, InForce, Judgement},
+    attest::{self, InForce, Judgement},
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
 use crate::core::{
     admission::Caller,
-    evidence::{Challenge, Rejected},
+    evidence::{Challenge, Purpose, Rejected},
     keys,
     look::Look,
     proven::ProvenKey,
@@ -55,7 +55,7 @@ pub async fn renew(
     let key = asked.key.key();
     let shown = attest::EvidenceSubmission {
         evidence: asked.evidence,
-        entrance: Entrance::Renewal,
+        purpose: Purpose::Renewal,
         ticket: asked.ticket,
         key: asked.key,
         requester: asked.requester,

@@ -84,6 +84,14 @@ fn document(text: CachedText) -> Document {
     Document { bytes: text.bytes, age }
 }
 
+/// Reads a document now, past the cache, for a check by the operator.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub fn read_now(source: &DocumentSource) -> Result<Vec<u8>, FileError> {
+    read(source).map(|text| text.bytes.to_vec())
+}
+
 fn read(source: &DocumentSource) -> Result<CachedText, FileError> {
     let DocumentSource::File(path) = source;
     let failed = |error| FileError::io("read", path, error);

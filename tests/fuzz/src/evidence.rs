@@ -1,4 +1,4 @@
-//! Evidence, for every attestor there is. Whatever is sent, nobody is believed without a record of ours, and what is to be
+//! Evidence, for every attestor there is. Whatever is sent, nobody is believed without a record or a file of ours, and what is to be
 //! looked up comes from something signed.
 
 use std::sync::LazyLock;
@@ -10,21 +10,24 @@ use base64::{
 use gateway::{
     attest::{ALL, Attestors, Case, Chosen, claims},
     core::{
-        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Step},
+        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Purpose, Step},
         keys,
         lock::Locks,
         requester::Requester,
     },
 };
-use pki::{CaKey as _, KeyDigest, Role};
+use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Role, SoftwareKey};
 use policy::Ruleset;
-use wire::evidence::{JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, TPM, TpmEvidence};
+use wire::evidence::{
+    JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE,
+    SshHostKey, TPM, TpmEvidence, ssh_host_key_message,
+};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
     Outcome, join_token,
     parts::{inner, mode, signed, with_mode},
-    tpm_attest,
+    ssh, tpm_attest,
     world::{EXPORTER, LEAF_KEY, NOW, WORLD, key, leaf},
 };
 
@@ -64,8 +67,13 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         for_key,
         exporter: &EXPORTER,
         requester: &Requester::Nobody,
+        purpose: Purpose::Join { wanted: Some("edge-07") },
     };
     let Ok(case) = chosen.open(&message, &context) else { return false };
+    if kind == SSH_HOST_KEY {
+        host_key(&chosen, &message, &context, case.as_ref());
+        return true;
+    }
     if kind == TPM {
         return asked(&*case, &context);
     }
@@ -77,6 +85,27 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         bound(&chosen, &message, &context, &needs);
     }
     true
+}
+
+/// A host key that no file names gives nothing but its fingerprint, and its signature cannot be lent.
+fn host_key(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>, case: &dyn Case) {
+    assert!(case.needs(&Found::default()).expect("it needs no record").is_empty());
+    let rests_on = case.rests_on(&Found::default(), context).expect("it rests on its key");
+    let locks = Locks::new(rests_on.targets.clone(), vec![]);
+    let cleared = rests_on.clear(&locks).expect("there are no locks");
+    let Ok(Step::Done(vouched)) = case.step(&Found::default(), context, &cleared) else { panic!("it is a claim") };
+    let claims = vouched.claims;
+    assert!(claims.grants.is_none() && claims.names.is_empty() && claims.role.is_none());
+    let told: Vec<&str> = claims.values.keys().map(String::as_str).collect();
+    assert_eq!(told, ["fingerprint", "trust"]);
+    cannot_be_lent(chosen, message, context);
+}
+
+fn cannot_be_lent(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>) {
+    let other = Message { exporter: &[8; 32], ..message.clone() };
+    assert!(chosen.open(&other, context).is_err(), "on another connection");
+    let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
+    assert!(chosen.open(&other, context).is_err(), "for another key");
 }
 
 /// Nobody is believed in a first round: a TPM must open a credential first.
@@ -96,10 +125,7 @@ fn bound(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>, need
     let serial = parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial());
     let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(matches!(needs, [Need::Record(key)] if key.starts_with(keys::CERTIFICATES) && key.ends_with(&serial)));
-    let other = Message { exporter: &[8; 32], ..message.clone() };
-    assert!(chosen.open(&other, context).is_err(), "on another connection");
-    let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
-    assert!(chosen.open(&other, context).is_err(), "for another key");
+    cannot_be_lent(chosen, message, context);
 }
 
 /// The evidence of whoever holds [`leaf`]'s key.
@@ -111,6 +137,14 @@ fn prior(certificate: &[u8], for_key: &KeyDigest) -> String {
         signature: URL_SAFE_NO_PAD.encode(signature),
     };
     serde_json::to_string(&body).expect("our own types can be written")
+}
+
+/// The evidence of a host with an Ed25519 key, with its certificate or without.
+fn host(line: impl Fn(&SoftwareKey) -> String, for_key: &KeyDigest) -> String {
+    let (key, _) = SoftwareKey::generate(KeyAlgorithm::Ed25519).expect("a key");
+    let message = ssh_host_key_message(WORLD.domain.as_str(), &EXPORTER, for_key.as_bytes());
+    let signature = ssh::sshsig(&key, SSH_HOST_KEY_NAMESPACE, &message);
+    serde_json::to_string(&SshHostKey { public_key: line(&key), signature }).expect("our own types can be written")
 }
 
 /// A TPM's first round: an EK and an AK on P-256.
@@ -135,6 +169,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(number(PRIOR_CERTIFICATE), prior(&person, &for_key).as_bytes()),
         with_mode(number(TPM), tpm().as_bytes()),
         with_mode(SIGN, inner(&machine)),
+        with_mode(number(SSH_HOST_KEY), host(ssh::line, &for_key).as_bytes()),
+        with_mode(number(SSH_HOST_KEY), host(ssh::host_certificate, &for_key).as_bytes()),
     ];
     // An attestor that comes later starts from nothing until somebody gives it a seed.
     seeds.extend((0..u8::try_from(ALL.len()).expect("few attestors")).map(|at| with_mode(at, b"{}")));

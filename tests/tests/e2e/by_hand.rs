@@ -7,6 +7,7 @@ use serde_json::Value;
 use tests::cli::Lychgate;
 use tests::gateway::Setup;
 use tests::program::run;
+use tests::ssh::make_key;
 use tests::wait::PATIENCE;
 
 use crate::request_id;
@@ -81,4 +82,28 @@ fn a_machine_joins_and_renews_with_openssl_and_curl() {
     let own = curl("--cert next-cert.pem --key next.pem", &format!("https://{manage}/v1/self"));
     assert_eq!(json(&own)["identity"], "spiffe://test.example/machine/hand-2");
     assert_ne!(json(&renewed)["serial"], json(&issued)["serial"]);
+}
+
+#[test]
+fn a_machine_asks_with_its_ssh_host_key() {
+    let gateway = Setup::default().start();
+    let alice = gateway.first_person();
+    let room = gateway.room().join("by-hand");
+    std::fs::create_dir(&room).unwrap();
+    std::fs::write(room.join("ask"), script("ask HOST:PORT METHOD PATH [BODY]")).unwrap();
+    std::fs::write(room.join("host-key"), script("host-key EXPORTER")).unwrap();
+    make_key(&room.join("ssh_host"));
+    let enroll = gateway.enroll().authority();
+    bash(&room, &format!("curl -sSk https://{enroll}/v1/bundle -o bundle.pem; chmod +x host-key"));
+    bash(&room, line("openssl genpkey -algorithm EC"));
+    bash(&room, line("openssl req -new -key key.pem"));
+    let command = line("./ask 127.0.0.1:8443 POST /v1/enrollments @").replace("./ask 127.0.0.1:8443", "bash ask $AT");
+    let ours = format!("export AT={enroll} HOST_KEY=ssh_host TRUST_DOMAIN=test.example");
+    let waiting = bash(&room, &format!("{ours}; {command}"));
+    assert!(waiting.starts_with("HTTP/1.1 202"), "{waiting}");
+    let shown = alice.json(&["requests", "show", &request_id(&alice, "hand-3")]);
+    let listed = bash(&room, "ssh-keygen -lf ssh_host.pub");
+    let fingerprint = shown["verified"]["sshhost_fingerprint"].as_str().unwrap();
+    assert!(listed.contains(fingerprint), "{listed}{shown}");
+    assert_eq!(shown["verified"]["sshhost_trust"], "none");
 }

@@ -119,12 +119,7 @@ async fn a_token_for_one_key_or_one_name() {
 
     let named = token(&gate.alice, &["--name", "rack-1"]);
     let refused = gate.redeem_as(&wrong, Some("rack-2"), &named).await;
-    assert_refused(
-        &refused,
-        "name-illegal",
-        "the join token or earlier certificate is for rack-1",
-        "a name that the token allows",
-    );
+    assert_refused(&refused, "name-illegal", "the evidence shown is for rack-1", "a name that the token allows");
     let admitted = gate.redeem_as(&wrong, Some("rack-1"), &named).await.issued().unwrap();
     assert_eq!(admitted.identity, "spiffe://test.example/machine/rack-1");
 }

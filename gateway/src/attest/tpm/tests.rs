@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::core::{
-    evidence::{Claims, Document, ENTROPY_LEN, Finding},
+    evidence::{Claims, Document, ENTROPY_LEN, Finding, Purpose},
     lock::Locks,
     records::Claim,
     requester::Requester,
@@ -62,8 +62,8 @@ impl Judge {
         };
         let text = serde_json::to_string(body).unwrap();
         let entropy = std::array::from_fn::<u8, ENTROPY_LEN, _>(|at| u8::try_from(at).unwrap());
-        let message =
-            Message { body: &text, kept, entropy, for_key, exporter: &[9; 32], requester: &Requester::Nobody };
+        let (requester, purpose) = (&Requester::Nobody, Purpose::Join { wanted: None });
+        let message = Message { body: &text, kept, entropy, for_key, exporter: &[9; 32], requester, purpose };
         let code = |reject: &Reject| format!("{}: {reject}", reject.code.name);
         let case = self.attestor.open(&message, &context).map_err(|reject| code(&reject))?;
         let mut found = Found::default();

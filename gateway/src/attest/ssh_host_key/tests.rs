@@ -1,0 +1,380 @@
+//! Host keys, certificates and files as OpenSSH's own `ssh-keygen` makes them.
+#![expect(clippy::disallowed_methods, reason = "a test writes files for a program")]
+
+use std::{path::Path, process::Command, sync::LazyLock};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use pki::{KeyDigest, TrustDomain};
+use policy::Ruleset;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    core::{
+        evidence::{Document, ENTROPY_LEN, Finding},
+        lock::Locks,
+        requester::Requester,
+    },
+    ports::{clock::Clock, entropy::Entropy},
+    signer::Authority,
+};
+
+const NOW: UnixTime = UnixTime::new(1_772_366_400);
+const EXPORTER: [u8; 32] = [9; 32];
+
+/// The gateway, of which an attestor knows only this.
+static GATEWAY: LazyLock<(TrustDomain, Authority, Ruleset)> = LazyLock::new(|| {
+    let domain = TrustDomain::parse("td.example").unwrap();
+    let (clock, _) = Clock::fake(NOW);
+    let authority = Authority::ephemeral(&domain, &clock, &Entropy::seeded(7)).unwrap();
+    (domain, authority, Ruleset::load(&[], &[]).unwrap())
+});
+
+fn for_key() -> KeyDigest {
+    KeyDigest::from_spki_der(b"the key to be certified")
+}
+
+/// A host, its CA, and the operator's files.
+struct Room(TempDir);
+
+impl Room {
+    /// With a host key `host` and a CA key `ca`, both Ed25519.
+    fn new() -> Self {
+        let room = Self(tempfile::tempdir().unwrap());
+        room.make("ed25519", "256", "host");
+        room.make("ed25519", "256", "ca");
+        room
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    #[track_caller]
+    fn keygen(&self, args: &[&str]) {
+        let done = Command::new("ssh-keygen").args(args).current_dir(self.path()).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn make(&self, kind: &str, bits: &str, name: &str) {
+        self.keygen(&["-q", "-t", kind, "-b", bits, "-N", "", "-C", "", "-f", name]);
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap().trim().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn public(&self, name: &str) -> String {
+        self.read(&format!("{name}.pub"))
+    }
+
+    /// The certificate that the CA makes of the host key.
+    fn certified(&self, more: &[&str]) -> String {
+        self.keygen(&[&["-q", "-s", "ca", "-I", "host #7"], more, &["host.pub"]].concat());
+        self.read("host-cert.pub")
+    }
+
+    /// A signature by a key over a text.
+    fn signature(&self, key: &str, namespace: &str, text: &[u8], more: &[&str]) -> String {
+        std::fs::write(self.path().join("text"), text).unwrap();
+        let _ = std::fs::remove_file(self.path().join("text.sig"));
+        self.keygen(&[&["-q", "-Y", "sign", "-n", namespace, "-f", key], more, &["text"]].concat());
+        self.read("text.sig")
+    }
+
+    /// Good evidence of a key for a line.
+    fn body(&self, key: &str, line: &str) -> String {
+        let text = ssh_host_key_message("td.example", &EXPORTER, for_key().as_bytes());
+        evidence(line, &self.signature(key, "join@lychgate", &text, &[]))
+    }
+
+    /// Judges evidence by this section.
+    fn judge(&self, section: &str, body: &str, purpose: Purpose<'_>) -> Result<Claims, Refusal> {
+        let section = Section { values: section.parse().unwrap(), folder: self.path().to_owned() };
+        let attestor = build(Some(&section)).unwrap().unwrap();
+        let (domain, authority, rules) = &*GATEWAY;
+        let (anchors, token_key) = (authority.anchors(), authority.token_key());
+        let context = Context { domain, anchors, token_key, rules, now: NOW };
+        let (entropy, requester) = ([3; ENTROPY_LEN], &Requester::Nobody);
+        let (kept, for_key) = (None, for_key());
+        let message = Message { body, kept, entropy, for_key, exporter: &EXPORTER, requester, purpose };
+        let case = attestor.open(&message, &context)?;
+        let mut found = Found::default();
+        for need in case.needs(&found)? {
+            let Need::Document(DocumentSource::File(path)) = need else { panic!("{need:?}") };
+            let bytes = std::fs::read(path).ok();
+            found.push(Finding::Document(bytes.map(|bytes| Document { bytes: bytes.into(), age: Duration::ZERO })));
+        }
+        assert!(case.needs(&found)?.is_empty() || found.is_empty());
+        let rests_on = case.rests_on(&found, &context)?;
+        let locks = Locks::new(rests_on.targets.clone(), vec![]);
+        match case.step(&found, &context, &rests_on.clear(&locks)?).map_err(|rejected| rejected.refusal)? {
+            Step::Done(vouched) => Ok(vouched.claims),
+            Step::Ask { .. } => panic!("it asks back"),
+        }
+    }
+
+    fn joins(&self, section: &str, body: &str, wanted: &str) -> Result<Claims, Refusal> {
+        self.judge(section, body, Purpose::Join { wanted: Some(wanted) })
+    }
+
+    #[track_caller]
+    fn refused(&self, section: &str, body: &str, code: &str, says: &str) {
+        match self.joins(section, body, "web1") {
+            Err(Refusal::Evidence(reject)) => {
+                assert_eq!(reject.code.name, code, "{reject}");
+                assert!(reject.text.contains(says), "{reject}");
+            }
+            other => panic!("{other:?} instead of {code}"),
+        }
+    }
+}
+
+fn evidence(line: &str, signature: &str) -> String {
+    let (public_key, signature) = (line.to_owned(), signature.to_owned());
+    serde_json::to_string(&Body { public_key, signature }).unwrap()
+}
+
+#[track_caller]
+fn check(claims: Result<Claims, Refusal>, want: &[(&str, &str)], names: &[&str]) {
+    let claims = claims.unwrap();
+    let got: Vec<(String, String)> = claims.values.iter().map(|(name, value)| (name.clone(), value.text())).collect();
+    let got = got.iter().filter(|(name, _)| name != "fingerprint");
+    let got: Vec<(&str, &str)> = got.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!((got.as_slice(), claims.names.as_slice()), (want, names.map_owned().as_slice()));
+    assert!(claims.grants.is_none() && claims.role.is_none());
+    assert_eq!(claims.assurance, AssuranceLevel::Software);
+}
+
+trait Owned {
+    fn map_owned(&self) -> Vec<String>;
+}
+
+impl Owned for [&str] {
+    fn map_owned(&self) -> Vec<String> {
+        self.iter().map(|&text| text.to_owned()).collect()
+    }
+}
+
+const NOTHING: &str = "";
+const AUTHORITIES: &str = "authorities = 'authorities'";
+const PINS: &str = "known_hosts = 'pins'";
+
+#[test]
+fn without_trust_the_fingerprint_is_a_claim() {
+    let room = Room::new();
+    let claims = room.joins(NOTHING, &room.body("host", &room.public("host")), "web1").unwrap();
+    let shown = Command::new("ssh-keygen").args(["-l", "-f", "host.pub"]).current_dir(room.path()).output().unwrap();
+    let Claim::Text(fingerprint) = &claims.values["fingerprint"] else { panic!() };
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(fingerprint), "what `ssh-keyscan | ssh-keygen -l` shows");
+    check(Ok(claims), &[("trust", "none")], &[]);
+    // A gateway without authorities looks at the key alone.
+    let line = room.certified(&["-h", "-n", "web1"]);
+    check(room.joins(NOTHING, &room.body("host", &line), "web1"), &[("trust", "none")], &[]);
+}
+
+#[test]
+fn every_kind_of_host_key_signs() {
+    let room = Room::new();
+    for (kind, bits) in [("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048")] {
+        let name = format!("{kind}-{bits}");
+        room.make(kind, bits, &name);
+        let body = room.body(&name, &room.public(&name));
+        check(room.joins(NOTHING, &body, "web1"), &[("trust", "none")], &[]);
+    }
+    let text = ssh_host_key_message("td.example", &EXPORTER, for_key().as_bytes());
+    let sha256 = room.signature("host", "join@lychgate", &text, &["-O", "hashalg=sha256"]);
+    check(room.joins(NOTHING, &evidence(&room.public("host"), &sha256), "web1"), &[("trust", "none")], &[]);
+}
+
+#[test]
+fn a_certificate_of_a_known_ca_is_trusted_for_its_names() {
+    let room = Room::new();
+    room.write("authorities", &room.public("ca"));
+    let line = room.certified(&["-h", "-n", "Web1,web1.example.com,10.0.0.7"]);
+    let body = room.body("host", &line);
+    let names = ("names", "10.0.0.7,web1,web1.example.com");
+    let want = [("key_id", "host #7"), names, ("trust", "authority")];
+    check(room.joins(AUTHORITIES, &body, "web1"), &want, &["web1"]);
+    // At a renewal the machine has a name, and perhaps another.
+    check(room.judge(AUTHORITIES, &body, Purpose::Renewal), &want, &[]);
+    // Names in a domain are machines only if the operator says so.
+    let full = room.body("host", &room.certified(&["-h", "-n", "web1.example.com,web2.other.example"]));
+    room.refused(AUTHORITIES, &full, "ssh-host-names", "web1.example.com, web2.other.example, and none of these");
+    let with_domain = format!("{AUTHORITIES}\ndomain = 'example.com'");
+    let want = [("key_id", "host #7"), ("names", "web1.example.com,web2.other.example"), ("trust", "authority")];
+    check(room.joins(&with_domain, &full, "web1"), &want, &["web1"]);
+    // No pattern becomes one of ours.
+    let pattern = room.body("host", &room.certified(&["-h", "-n", "*,web*"]));
+    room.refused(AUTHORITIES, &pattern, "ssh-host-names", "*, web*");
+}
+
+#[test]
+fn an_authority_is_one_for_the_hosts_in_its_line() {
+    let room = Room::new();
+    let (ca, line) = (room.public("ca"), room.certified(&["-h", "-n", "web1,db1"]));
+    let body = room.body("host", &line);
+    room.write("authorities", &format!("@cert-authority web* {ca}\n"));
+    let want = [("key_id", "host #7"), ("names", "web1"), ("trust", "authority")];
+    check(room.joins(AUTHORITIES, &body, "web1"), &want, &["web1"]);
+    room.write("authorities", &format!("@cert-authority *.example.com {ca}\n"));
+    room.refused(AUTHORITIES, &body, "ssh-host-names", "for no host");
+    // A pinned host is no authority.
+    room.write("authorities", &format!("web1 {ca}\n"));
+    room.refused(AUTHORITIES, &body, "ssh-host-authority", "SHA256:");
+    // With hashed names, as `ssh-keygen -H` writes them.
+    room.write("authorities", &format!("db1 {ca}\n"));
+    room.keygen(&["-q", "-H", "-f", "authorities"]);
+    let hashed = format!("@cert-authority {}", room.read("authorities"));
+    room.write("authorities", &hashed);
+    let want = [("key_id", "host #7"), ("names", "db1"), ("trust", "authority")];
+    check(room.joins(AUTHORITIES, &body, "db1"), &want, &["db1"]);
+}
+
+#[test]
+fn certificates_that_do_not_hold() {
+    let room = Room::new();
+    room.write("authorities", &room.public("ca"));
+    room.make("ed25519", "256", "other");
+    room.make("rsa", "2048", "rsa-ca");
+    let refused = |more: &[&str], code: &str, says: &str| {
+        let line = room.certified(more);
+        for section in [AUTHORITIES, NOTHING] {
+            room.refused(section, &room.body("host", &line), code, says);
+        }
+    };
+    refused(&["-n", "web1"], "ssh-host-certificate", "a user's");
+    refused(&["-h"], "ssh-host-certificate", "valid for all");
+    refused(&["-h", "-n", "web1", "-O", "critical:odd@example.com=1"], "ssh-host-certificate", "odd@example.com");
+    refused(&["-h", "-n", "web1", "-V", "20260301110000Z:20260301120000Z"], "ssh-host-expired", "2026-03-01T12:00:00Z");
+    refused(&["-h", "-n", "web1", "-V", "20260301120001Z:20260301130000Z"], "ssh-host-not-yet", "2026-03-01T12:00:01Z");
+    room.keygen(&["-q", "-s", "other", "-I", "x", "-h", "-n", "web1", "host.pub"]);
+    let foreign = room.body("host", &room.read("host-cert.pub"));
+    room.refused(AUTHORITIES, &foreign, "ssh-host-authority", "by the CA SHA256:");
+    room.keygen(&["-q", "-s", "rsa-ca", "-t", "ssh-rsa", "-I", "x", "-h", "-n", "web1", "host.pub"]);
+    room.refused(AUTHORITIES, &room.body("host", &room.read("host-cert.pub")), "ssh-host-certificate", "SHA-1");
+    // At a renewal it is not known any more, which is a claim.
+    let renewed = room.judge(AUTHORITIES, &foreign, Purpose::Renewal);
+    check(renewed, &[("trust", "none")], &[]);
+}
+
+#[test]
+fn signatures_that_do_not_hold() {
+    let room = Room::new();
+    room.make("ed25519", "256", "other");
+    let (line, good) = (room.public("host"), ssh_host_key_message("td.example", &EXPORTER, for_key().as_bytes()));
+    let signed = |text: &[u8]| evidence(&line, &room.signature("host", "join@lychgate", text, &[]));
+    let check = |body: &str, says: &str| room.refused(NOTHING, body, "ssh-host-signature", says);
+    check(&evidence(&line, &room.signature("other", "join@lychgate", &good, &[])), "by another key");
+    check(&evidence(&line, &room.signature("host", "file", &good, &[])), "for the namespace `file`");
+    check(&signed(&ssh_host_key_message("other.example", &EXPORTER, for_key().as_bytes())), "does not fit");
+    check(&signed(&ssh_host_key_message("td.example", &[8; 32], for_key().as_bytes())), "does not fit");
+    check(&signed(&ssh_host_key_message("td.example", &EXPORTER, &[7; 32])), "does not fit");
+}
+
+#[test]
+fn what_cannot_be_read_is_malformed_and_other_keys_are_named() {
+    let room = Room::new();
+    let good = room.signature("host", "join@lychgate", b"", &[]);
+    let check = |body: &str, says: &str| room.refused(NOTHING, body, "ssh-host-malformed", says);
+    check("", "JSON");
+    check("[]", "JSON");
+    check(r#"{"public_key":"x","signature":"y","more":1}"#, "JSON");
+    check(&evidence("", &good), "cannot be judged");
+    check(&evidence("ssh-ed25519", &good), "cannot be judged");
+    check(&evidence("ssh-ed25519-cert-v01@openssh.com AAAA", &good), "it ends too early");
+    check(&evidence(&room.public("host"), "no armor"), "cannot be judged");
+    room.make("rsa", "1024", "small");
+    room.refused(NOTHING, &evidence(&room.public("small"), &good), "ssh-host-key", "1024");
+    // A security key, by hand: `ssh-keygen` makes one only with such a device.
+    let (kind, app) = ("sk-ssh-ed25519@openssh.com", "ssh:");
+    let parts: [&[u8]; 3] = [kind.as_bytes(), &[7; 32], app.as_bytes()];
+    let blob = parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat());
+    let line = format!("{kind} {}", STANDARD.encode(blob.collect::<Vec<u8>>()));
+    room.refused(NOTHING, &evidence(&line, &good), "ssh-host-key", "`sk-ssh-ed25519@openssh.com` keys");
+}
+
+#[test]
+fn pinned_keys_are_trusted_for_the_names_in_their_lines() {
+    let room = Room::new();
+    let (key, body) = (room.public("host"), room.body("host", &room.public("host")));
+    room.write("pins", &format!("# imported\nweb1,10.0.0.7 {key}\n[web1.example.com]:2222 {key}\n"));
+    let want = [("names", "10.0.0.7,web1,web1.example.com"), ("trust", "pinned")];
+    check(room.joins(PINS, &body, "web1"), &want, &["web1"]);
+    // The same by a certificate of a CA that is unknown.
+    let line = room.certified(&["-h", "-n", "db1"]);
+    room.write("authorities", "");
+    let both = format!("{AUTHORITIES}\n{PINS}");
+    check(room.joins(&both, &room.body("host", &line), "web1"), &want, &["web1"]);
+    // Hashed names are compared with the one that is asked for.
+    room.write("pins", &format!("web1 {key}\n"));
+    room.keygen(&["-q", "-H", "-f", "pins"]);
+    assert!(room.read("pins").starts_with("|1|"));
+    check(room.joins(PINS, &body, "web1"), &[("names", "web1"), ("trust", "pinned")], &["web1"]);
+    let other = room.joins(PINS, &body, "web2").unwrap_err();
+    assert!(matches!(&other, Refusal::Evidence(reject) if reject.code.name == "ssh-host-names"), "{other:?}");
+    check(room.judge(PINS, &body, Purpose::Renewal), &[("trust", "pinned")], &[]);
+    room.write("pins", &format!("other {}\nweb1 ssh-ed25519 %%\n", room.public("ca")));
+    check(room.joins(PINS, &body, "web1"), &[("trust", "none")], &[]);
+}
+
+#[test]
+fn what_is_revoked_is_refused_whatever_else_stands_there() {
+    let room = Room::new();
+    let (host, ca) = (room.public("host"), room.public("ca"));
+    let (key, certificate) = (room.body("host", &host), room.body("host", &room.certified(&["-h", "-n", "web1"])));
+    room.write("authorities", &ca);
+    for (revoked, body) in [(&host, &key), (&host, &certificate), (&ca, &certificate)] {
+        room.write("pins", &format!("web1 {host}\n@revoked elsewhere {revoked}\n"));
+        room.refused(PINS, body, "ssh-host-revoked", "`@revoked`");
+        let both = format!("{AUTHORITIES}\n{PINS}");
+        room.refused(&both, body, "ssh-host-revoked", "`@revoked`");
+    }
+}
+
+#[test]
+fn without_a_configured_file_nothing_is_judged() {
+    let room = Room::new();
+    let body = room.body("host", &room.public("host"));
+    for text in [None, Some("@revoked * ssh-ed25519 %%\n")] {
+        if let Some(text) = text {
+            room.write("pins", text);
+        }
+        let refused = room.joins(PINS, &body, "web1").unwrap_err();
+        assert!(matches!(refused, Refusal::Ours(Fault::Unavailable { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn evidence_rests_on_the_host_key_and_on_its_ca() {
+    let room = Room::new();
+    let body = room.body("host", &room.certified(&["-h", "-n", "web1"]));
+    let section = Section { values: toml::Table::new(), folder: room.path().to_owned() };
+    let attestor = build(Some(&section)).unwrap().unwrap();
+    let (domain, authority, rules) = &*GATEWAY;
+    let (anchors, token_key) = (authority.anchors(), authority.token_key());
+    let context = Context { domain, anchors, token_key, rules, now: NOW };
+    let (entropy, requester, purpose) = ([3; ENTROPY_LEN], &Requester::Nobody, Purpose::Renewal);
+    let (body, kept, for_key) = (body.as_str(), None, for_key());
+    let message = Message { body, kept, entropy, for_key, exporter: &EXPORTER, requester, purpose };
+    let rests_on = attestor.open(&message, &context).unwrap().rests_on(&Found::default(), &context).unwrap();
+    let digest = |name: &str| hex::encode(SshKey::parse(&room.public(name)).unwrap().sha256());
+    assert_eq!(rests_on.targets, [(LockKind::Key, digest("host")), (LockKind::Key, digest("ca"))]);
+    assert_eq!(rests_on.own, rests_on.targets);
+}
+
+#[test]
+fn what_is_wrong_with_the_files_is_told() {
+    let room = Room::new();
+    let section = Section { values: format!("{AUTHORITIES}\n{PINS}").parse().unwrap(), folder: room.path().to_owned() };
+    let attestor = build(Some(&section)).unwrap().unwrap();
+    let [authorities, pins] = attestor.documents().try_into().unwrap();
+    assert_eq!(authorities, DocumentSource::File(room.path().join("authorities")));
+    let text = format!("{}\nssh-ed25519 %%\nweb1 {}\n", room.public("ca"), room.public("host"));
+    assert_eq!(attestor.complaints(&authorities, text.as_bytes()), ["line 2: the key is not base64"]);
+    assert_eq!(attestor.complaints(&pins, b"web1\n").len(), 1);
+}
