@@ -97,6 +97,7 @@ const ENROLL: &[(&str, &str, [Want; 3])] = &[
     ("GET", "/v1/gateway", [Served, Served, Served]),
     ("GET", "/v1/bundle", [Served, Served, Served]),
     ("GET", "/v1/ssh/ca", [Served, Served, Served]),
+    ("GET", "/.well-known/ssh-known-hosts", [Served, Served, Served]),
     ("GET", "/v1/crl/{list}", [Served, Served, Served]),
     ("POST", "/v1/enrollments", [Unproven, Unproven, Served]),
     // Another's key learns nothing, not even that the request is there.

@@ -115,6 +115,7 @@ fn enroll() -> Vec<Endpoint> {
         open("/v1/gateway", Class::Poll, gateway),
         open("/v1/bundle", Class::Poll, bundle),
         open("/v1/ssh/ca", Class::Poll, native::ssh::cas),
+        open("/.well-known/ssh-known-hosts", Class::Poll, native::ssh::known_hosts),
         open("/v1/crl/{list}", Class::Poll, crl),
         Endpoint {
             method: Method::POST,

@@ -12,7 +12,7 @@ use crate::{
     },
     edge::{
         fronts::native::{Boxed, boxed},
-        http::{Call, HolderCall, json},
+        http::{Call, HolderCall, json, typed},
     },
     flow::{
         self,
@@ -26,6 +26,16 @@ use crate::{
 /// `GET /v1/ssh/ca`.
 pub fn cas(call: Call) -> Boxed {
     boxed(async move { json(StatusCode::OK, &ca_reply(&call.shell).await?) })
+}
+
+/// `GET /.well-known/ssh-known-hosts`: the SSH CAs of machines, for `known_hosts` (C2SP well-known-ssh-hosts).
+pub fn known_hosts(call: Call) -> Boxed {
+    boxed(async move {
+        let domain = call.shell.domain.as_str();
+        let line = |key: &String| format!("@cert-authority *.machine.{domain} {key}\n");
+        let lines: String = flow::ssh::ca_lines(&call.shell, SshKind::Host).iter().map(line).collect();
+        typed(StatusCode::OK, "text/plain; charset=utf-8", lines)
+    })
 }
 
 /// `POST /v1/ssh/host`.
