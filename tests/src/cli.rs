@@ -35,6 +35,12 @@ impl Lychgate {
         &self.dir
     }
 
+    /// The folder in which it looks for SSH host keys.
+    #[must_use]
+    pub fn host_keys(&self) -> PathBuf {
+        self.dir.with_extension("host-keys")
+    }
+
     /// A file of the directory.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -48,8 +54,8 @@ impl Lychgate {
         words.push(built("lychgate").to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("--dir").arg(&self.dir).args(args).env_remove("LYCHGATE_DIR");
-        // What a test proves does not depend on the TPM of the machine where it runs.
-        command.env("LYCHGATE_TPM", "none");
+        // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here.
+        command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys());
         command
     }
 

@@ -119,6 +119,7 @@ impl From<Distrust> for Complaint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayCertificate {
     leaf: Vec<u8>,
+    domain: TrustDomain,
     not_before: UnixTime,
     not_after: UnixTime,
 }
@@ -128,6 +129,12 @@ impl GatewayCertificate {
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
         pki::names_host(&self.leaf, host)
+    }
+
+    /// Its trust domain.
+    #[must_use]
+    pub const fn domain(&self) -> &TrustDomain {
+        &self.domain
     }
 
     /// Whether it is valid at this time.
@@ -191,9 +198,12 @@ fn judge_at(
     };
     // The peer may send the root too; it is not needed to build the chain.
     match pki::verify_gateway(leaf, rest, &anchors, host, now) {
-        Ok(peer) => {
-            Ok(Some(GatewayCertificate { leaf: leaf.to_vec(), not_before: peer.not_before, not_after: peer.not_after }))
-        }
+        Ok(peer) => Ok(Some(GatewayCertificate {
+            leaf: leaf.to_vec(),
+            domain: peer.identity.domain,
+            not_before: peer.not_before,
+            not_after: peer.not_after,
+        })),
         Err(error) => Err(peer_fault(error, now)),
     }
 }
@@ -253,7 +263,8 @@ fn certificate_fault(fault: &CertFault, now: UnixTime) -> Option<DistrustCause> 
 impl GatewayCertificate {
     /// A certificate with this validity and no names.
     pub(crate) fn valid(not_before: UnixTime, not_after: UnixTime) -> Self {
-        Self { leaf: vec![], not_before, not_after }
+        let domain = TrustDomain::parse("td.example").expect("a legal name");
+        Self { leaf: vec![], domain, not_before, not_after }
     }
 
     /// The certificate of this test server.

@@ -250,7 +250,10 @@ impl EnrollFace {
         connection: &Connection,
     ) -> Result<Vec<u8>, SubmitError> {
         let digest = application.key.digest();
-        let binding = Binding { exporter: connection.exporter(), new_key: &digest };
+        let gateway = self.verifier.shown();
+        let gateway = gateway.ok_or_else(|| KeyFault::Library("the gateway was not verified".to_owned()))?;
+        let now = self.offset.gateway_time(clock::now());
+        let binding = Binding { exporter: connection.exporter(), new_key: &digest, domain: gateway.domain(), now };
         // Evidence of the machine itself is sent only if the gateway accepts its kind. A token or certificate is sent in any case, so
         // that the gateway's refusal explains the problem.
         let given = [wire::evidence::JOIN_TOKEN, wire::evidence::PRIOR_CERTIFICATE];

@@ -4,13 +4,14 @@ mod join_token;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
+mod ssh_host_key;
 pub mod tpm;
 
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 
-use pki::KeyDigest;
+use pki::{KeyDigest, TrustDomain, UnixTime};
 use wire::enroll::Evidence;
 
 pub use join_token::JoinToken;
@@ -26,6 +27,10 @@ pub struct Binding<'a> {
     pub exporter: &'a Exporter,
     /// The key that is to be certified.
     pub new_key: &'a KeyDigest,
+    /// The gateway's trust domain, by its verified certificate.
+    pub domain: &'a TrustDomain,
+    /// The gateway's time, as far as known.
+    pub now: UnixTime,
 }
 
 /// Why there is no evidence of a kind.
@@ -64,6 +69,7 @@ pub const ALL: &[(&str, Option<Probe>)] = &[
     (wire::evidence::PRIOR_CERTIFICATE, None),
     #[cfg(debug_assertions)]
     ("reference", Some(reference::probe)),
+    (wire::evidence::SSH_HOST_KEY, Some(ssh_host_key::probe)),
     (wire::evidence::TPM, Some(tpm::probe)),
 ];
 

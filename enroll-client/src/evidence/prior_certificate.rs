@@ -45,7 +45,8 @@ mod tests {
     async fn old_key_signs_connection_and_new_key() {
         let (old, new) = (crate::testing::private_key(), crate::testing::private_key());
         let digest = new.digest();
-        let binding = Binding { exporter: &[9; 32], new_key: &digest };
+        let domain = pki::TrustDomain::parse("td.example").unwrap();
+        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: pki::UnixTime::new(0) };
         let prover = PriorCertificate { certificate: "PEM".into(), key: old.clone() };
         let body: wire::evidence::PriorCertificate =
             serde_json::from_str(&prover.body(binding, None).await.unwrap()).unwrap();
@@ -57,6 +58,6 @@ mod tests {
         want.extend([9; 32]);
         want.extend(digest.as_bytes());
         assert!(public.verify(&want, &signature).is_ok());
-        assert!(public.verify(&message(Binding { exporter: &[8; 32], new_key: &digest }), &signature).is_err());
+        assert!(public.verify(&message(Binding { exporter: &[8; 32], ..binding }), &signature).is_err());
     }
 }

@@ -52,7 +52,8 @@ mod tests {
         std::fs::write(room.path().join(FILE), "edge-a sixteen bytes or more\n").unwrap();
         let prover = probe(room.path()).unwrap();
         let digest = pki::KeyDigest::from_spki_der(b"key");
-        let binding = Binding { exporter: &[9; 32], new_key: &digest };
+        let domain = pki::TrustDomain::parse("td.example").unwrap();
+        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: pki::UnixTime::new(0) };
         assert_eq!(prover.body(binding, None).await.unwrap(), "edge-a");
         let answer = prover.body(binding, Some("00ff")).await.unwrap();
         let signed = [&[0, 0xff][..], digest.as_bytes()].concat();

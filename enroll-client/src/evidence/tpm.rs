@@ -210,7 +210,9 @@ mod tests {
         let place = Place::Unix(room.path().join("none"));
         let tpm = Tpm { place, log: EVENT_LOG.into(), last: Mutex::new(None) };
         let digest = KeyDigest::from_spki_der(b"key");
-        let binding = Binding { exporter: &[9; 32], new_key: &digest };
+        let domain = pki::TrustDomain::parse("td.example").unwrap();
+        let now = pki::UnixTime::new(0);
+        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now };
         let EvidenceError::Machine(first) = tpm.body(binding, None).await.unwrap_err() else { panic!("a key") };
         assert!(first.starts_with("the TPM at unix:/") && first.contains("cannot be opened"), "{first}");
         assert_eq!(tpm.body(binding, Some("{}")).await, Err(EvidenceError::Machine(first)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pki::UnixTime;
+use pki::{Role, TrustDomain, UnixTime};
 use wire::enroll::IssuedReply;
 use wire::manage::{RenewRequest, SealedRequest, SelfReply};
 
@@ -246,8 +246,21 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
     let State { renaming, evidence: takes, .. } = store.state(&credential.facts);
     let name = renaming.filter(|name| pki::Name::parse(name).is_ok());
-    let provers = evidence::of_this_machine(store.dir());
-    let reply: IssuedReply = match ask(&mut face, &key, name.as_deref(), (&provers, &takes)).await {
+    // A person is not the machine that they sit at.
+    let provers = match credential.identity.role {
+        Role::Machine => evidence::of_this_machine(store.dir()),
+        Role::Person | Role::Gateway => vec![],
+    };
+    let there = Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now());
+    let reply: IssuedReply = match ask(
+        &mut face,
+        &key,
+        name.as_deref(),
+        (&provers, &takes),
+        (&credential.identity.domain, there),
+    )
+    .await
+    {
         Ok(reply) => reply,
         Err(UpkeepError::Call(error)) => {
             // The gateway will never accept this key: the next attempt uses another one.
@@ -284,13 +297,14 @@ async fn ask(
     key: &PrivateKey,
     name: Option<&str>,
     (provers, takes): (&[Box<dyn Prover>], &[String]),
+    (domain, now): (&TrustDomain, UnixTime),
 ) -> Result<IssuedReply, UpkeepError> {
     let (digest, csr) = (key.digest(), STANDARD.encode(key.csr()?));
     let taken = |kind: &str| takes.iter().any(|takes| takes == kind);
     let mut challenge: Option<Challenge> = None;
     for _ in 0..=ROUNDS_MAX {
         let exporter = face.exporter().await?;
-        let binding = Binding { exporter: &exporter, new_key: &digest };
+        let binding = Binding { exporter: &exporter, new_key: &digest, domain, now };
         let asked = challenge.as_ref().map_or(&[][..], |challenge| &challenge.asks);
         let gathered = evidence::gather(provers, taken, binding, asked).await?;
         for (kind, why) in &gathered.missing {

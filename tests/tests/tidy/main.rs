@@ -166,7 +166,10 @@ fn every_attestor_is_listed() {
 /// Crates for sockets, HTTP, or a runtime.
 const RUNTIME: &[&str] = &["tokio", "tokio_util", "tokio_rustls", "hyper", "hyper_util", "http", "axum"];
 
-/// The same, and the types of the wire.
+/// Crates for sockets or HTTP.
+const NETWORK: &[&str] = &["tokio_util", "tokio_rustls", "hyper", "hyper_util", "http", "axum"];
+
+/// Crates for sockets or HTTP, and the types of the wire.
 const EDGE_ALONE: &[&str] = &["wire", "tokio_rustls", "hyper", "hyper_util", "http", "axum"];
 
 /// The layers of the gateway, the highest first.
@@ -246,7 +249,8 @@ const CLIENT: &[Layer] = &[
     },
     Layer { modules: &["flow"], may_use: &["edge", "evidence", "platform", "core", "text"], no_crates: &[] },
     Layer { modules: &["edge"], may_use: &["evidence", "platform", "core", "text"], no_crates: &[] },
-    Layer { modules: &["evidence"], may_use: &["core", "text"], no_crates: RUNTIME },
+    // Provers run programs and wait for devices.
+    Layer { modules: &["evidence"], may_use: &["core", "text"], no_crates: NETWORK },
     Layer { modules: &["platform"], may_use: &["core", "text"], no_crates: &[] },
     Layer { modules: &["cli"], may_use: &["core", "text"], no_crates: RUNTIME },
     Layer { modules: &["core"], may_use: &["text"], no_crates: RUNTIME },
