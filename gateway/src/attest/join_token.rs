@@ -27,6 +27,7 @@ pub static ROW: Row = Row {
     prefix: "token",
     claims: &[("id", ClaimKind::Text), ("by", ClaimKind::Text), ("owner", ClaimKind::Text)],
     renewal: Renewal::OnlyAdmits,
+    device: None,
     rejections,
     build,
 };

@@ -76,6 +76,9 @@ pub struct Row {
     pub claims: &'static [(&'static str, ClaimKind)],
     /// Whether the evidence is accepted at renewal.
     pub renewal: Renewal,
+    /// The claim that says which device the evidence is of. A machine that was shown to be on one is not renewed, and does not come
+    /// back, by evidence of another.
+    pub device: Option<&'static str>,
     /// One example of each of its rejections, with the text for the client.
     pub rejections: fn() -> Vec<Reject>,
     /// Builds it from its section.
@@ -173,6 +176,7 @@ pub struct Attestors {
     built: Vec<(&'static Row, Box<dyn Attestor>)>,
     only_admit: Vec<&'static str>,
     prefixes: Vec<(&'static str, &'static str)>,
+    devices: Vec<String>,
 }
 
 impl std::fmt::Debug for Attestors {
@@ -201,6 +205,7 @@ impl Attestors {
             built,
             only_admit: ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect(),
             prefixes: ALL.iter().map(|row| (row.kind, row.prefix)).collect(),
+            devices: ALL.iter().filter_map(|row| row.device.map(|claim| row.named(claim))).collect(),
         })
     }
 
@@ -214,6 +219,12 @@ impl Attestors {
     #[must_use]
     pub fn prefixes(&self) -> &[(&'static str, &'static str)] {
         &self.prefixes
+    }
+
+    /// The claims that say which device evidence is of, of all kinds, switched on or not: see [`Row::device`].
+    #[must_use]
+    pub fn devices(&self) -> &[String] {
+        &self.devices
     }
 
     /// Those that are enabled by default.

@@ -26,6 +26,7 @@ pub static ROW: Row = Row {
     prefix: "reference",
     claims: &[("name", ClaimKind::Text), ("round", ClaimKind::Number)],
     renewal: Renewal::Proves,
+    device: None,
     rejections,
     build,
 };

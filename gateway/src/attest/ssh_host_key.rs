@@ -46,6 +46,7 @@ pub static ROW: Row = Row {
         ("key_id", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
+    device: None,
     rejections,
     build,
 };

@@ -57,6 +57,7 @@ pub static ROW: Row = Row {
         ("resets", ClaimKind::Number),
     ],
     renewal: Renewal::Proves,
+    device: Some("ek"),
     rejections,
     build,
 };
@@ -144,19 +145,20 @@ impl Tpm {
         };
         // our own types can be written
         let send = serde_json::to_string(&challenge).unwrap_or_default();
-        Ok(ChallengedTpm { for_key: message.for_key, send, keep: asked.kept() })
+        Ok(ChallengedTpm { for_key: message.for_key, ek: keys.fingerprint(), send, keep: asked.kept() })
     }
 }
 
-/// What the evidence rests on: the key alone.
-fn rests_on(for_key: &KeyDigest) -> RestsOn {
-    let own = vec![(LockKind::Key, for_key.hex())];
+/// What the evidence rests on: the key, and the TPM.
+fn rests_on(for_key: &KeyDigest, ek: &KeyDigest) -> RestsOn {
+    let own = vec![(LockKind::Key, for_key.hex()), (LockKind::Key, ek.hex())];
     RestsOn { targets: own.clone(), own }
 }
 
 /// A TPM in the first round.
 struct ChallengedTpm {
     for_key: KeyDigest,
+    ek: KeyDigest,
     send: String,
     keep: Vec<u8>,
 }
@@ -167,7 +169,7 @@ impl Case for ChallengedTpm {
     }
 
     fn rests_on(&self, _: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
-        Ok(rests_on(&self.for_key))
+        Ok(rests_on(&self.for_key, &self.ek))
     }
 
     fn step(&self, _: &Found, _: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
@@ -205,7 +207,7 @@ impl Case for AnsweredTpm {
     }
 
     fn rests_on(&self, _: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
-        Ok(rests_on(&self.for_key))
+        Ok(rests_on(&self.for_key, &self.keys.fingerprint()))
     }
 
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {

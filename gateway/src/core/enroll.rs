@@ -148,6 +148,8 @@ pub struct Frame<'a> {
     pub pin: KeyDigest,
     /// How long a request may wait.
     pub pending_ttl: Duration,
+    /// The claims that say which device evidence is of.
+    pub devices: &'a [String],
 }
 
 /// Random bytes a decision may use.
@@ -193,6 +195,11 @@ pub fn decide(
     let fresh_evidence = !inbound.evidence.is_empty();
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
         return Ok(verdict);
+    }
+    if let Some(prior) = rejoins(&judged.claims)
+        && judged.claims.other_device(&prior.subject.record.claims, frame.devices)
+    {
+        return Err(Reject::together("they are of two machines").into());
     }
     let role = judged.claims.role.unwrap_or(Role::Machine);
     let newcomer = newcomer(inbound, &judged.claims, role);

@@ -241,6 +241,15 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Whether they are of another device than `known` are, by one of the claims that say which (`devices`).
+    #[must_use]
+    pub fn other_device(&self, known: &BTreeMap<String, Claim>, devices: &[String]) -> bool {
+        devices.iter().any(|claim| match (known.get(claim), self.values.get(claim)) {
+            (Some(known), Some(shown)) => known != shown,
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        })
+    }
+
     /// The claims of a newcomer without evidence, whose key alone is proven.
     #[must_use]
     pub const fn of_a_key() -> Self {
@@ -344,5 +353,28 @@ impl From<Refusal> for Rejected {
 impl From<Fault> for Rejected {
     fn from(fault: Fault) -> Self {
         Refusal::from(fault).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_device_is_known_by_its_claim_alone() {
+        let devices = ["tpm_ek".to_owned()];
+        let claims = |of: &[(&str, &str)]| {
+            of.iter().map(|(name, value)| ((*name).to_owned(), Claim::Text((*value).to_owned()))).collect()
+        };
+        for (known, shown, is_other) in [
+            (&[("tpm_ek", "a")][..], &[("tpm_ek", "a")][..], false),
+            (&[("tpm_ek", "a")], &[("tpm_ek", "b")], true),
+            (&[], &[("tpm_ek", "b")], false),
+            (&[("tpm_ek", "a")], &[], false),
+            (&[("tpm_chain", "none")], &[("tpm_chain", "verified")], false),
+        ] {
+            let shown = Claims { values: claims(shown), ..Claims::of_a_key() };
+            assert_eq!(shown.other_device(&claims(known), &devices), is_other, "{known:?} {shown:?}");
+        }
     }
 }

@@ -30,6 +30,8 @@ pub struct RenewalInput<'a> {
     pub only_admit: &'a [&'a str],
     /// What the names of the claims of each kind begin with.
     pub prefixes: &'a [(&'a str, &'a str)],
+    /// The claims that say which device evidence is of.
+    pub devices: &'a [String],
 }
 
 /// What is to be done.
@@ -67,7 +69,7 @@ pub fn decide(
     if asked.ticket_spent {
         return Err(Reject::spent_ticket().into());
     }
-    of_the_caller(caller, &asked.judged.claims)?;
+    of_the_caller(caller, &asked.judged.claims, asked.devices)?;
     let mut subject = caller.subject.record.clone();
     remember(&mut subject, &asked.judged);
     let grant = match policy::decide(rules, &ask(caller, &subject, asked.judged.claims.assurance, now)) {
@@ -88,17 +90,18 @@ pub fn decide(
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
-    attested(&mut changes, caller, (subject, lapsed), asked.judged, asked.prefixes, assurance);
+    attested(&mut changes, caller, (subject, lapsed), asked.judged, (asked.prefixes, asked.devices), assurance);
     Ok(RenewVerdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
 /// Evidence at a renewal is of the caller and of nobody else: it gives nothing.
-fn of_the_caller(caller: &Caller, claims: &Claims) -> Result<(), Reject> {
+fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[String]) -> Result<(), Reject> {
     let subject = &caller.subject.record;
     let continues = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
     let named = claims.names.is_empty() || claims.names.iter().any(|pattern| name::matches(pattern, &subject.name));
     let same = claims.role.is_none_or(|role| role == subject.role)
-        && continues.is_none_or(|other| other.lineage.record.id == caller.lineage.record.id);
+        && continues.is_none_or(|other| other.lineage.record.id == caller.lineage.record.id)
+        && !claims.other_device(&subject.claims, devices);
     if named && same { Ok(()) } else { Err(Reject::together("it is another's than this certificate")) }
 }
 
@@ -142,7 +145,7 @@ fn attested(
     caller: &Caller,
     (mut subject, lapsed): (Subject, Vec<Shown>),
     judged: Judged,
-    prefixes: &[(&str, &str)],
+    (prefixes, devices): (&[(&str, &str)], &[String]),
     assurance: AssuranceLevel,
 ) {
     let kinds = |shown: &[Shown]| shown.iter().map(|shown| shown.kind.as_str()).collect::<Vec<_>>().join(",");
@@ -150,7 +153,9 @@ fn attested(
     if !lapsed.is_empty() {
         subject.evidence.retain(|shown| !lapsed.contains(shown));
         let gone = |kind: &str| lapsed.iter().any(|shown| shown.kind == kind);
-        subject.claims.retain(|name, _| !prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix)));
+        // Which device it was stays known: else another could be shown once that is forgotten.
+        let lapses = |name: &String| prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix));
+        subject.claims.retain(|name, _| devices.contains(name) || !lapses(name));
         let event = StandingEvent::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
         changes.event(Event::Standing(event));
     }

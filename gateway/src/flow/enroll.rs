@@ -372,7 +372,8 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
 
 fn frame<'a>(shell: &'a Shell, in_force: &'a InForce, pin: KeyDigest) -> Frame<'a> {
     let InForce { settings, ca, .. } = in_force;
-    Frame { common: shell.common(ca, settings), pin, pending_ttl: settings.pending_ttl }
+    let (pending_ttl, devices) = (settings.pending_ttl, settings.attestors.devices());
+    Frame { common: shell.common(ca, settings), pin, pending_ttl, devices }
 }
 
 fn entropy(shell: &Shell) -> EnrollEntropy {

@@ -92,6 +92,7 @@ pub async fn renew(
         ticket_spent,
         only_admit: settings.attestors.only_admit(),
         prefixes: settings.attestors.prefixes(),
+        devices: settings.attestors.devices(),
     };
     let caller = caller.clone().with_locks(locks);
     match renew::decide(&caller, asked, pending.as_ref(), rules, common, now, serial)? {

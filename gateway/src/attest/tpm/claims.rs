@@ -19,7 +19,7 @@ pub(super) fn claims(
     let mut text = |name: &str, value: &str| {
         values.insert(name.to_owned(), Claim::Text(value.to_owned()));
     };
-    text("ek", &keys.fingerprint());
+    text("ek", &keys.fingerprint().hex());
     text("key", if keys.inside.is_some() { "inside" } else { "beside" });
     text("secure_boot", answered.secure_boot);
     let mut assurance = AssuranceLevel::Software;

@@ -40,9 +40,10 @@ impl TpmKeys {
         Ok(Self { ek, ak, inside })
     }
 
-    /// By which the machine's TPM is known: certificates of an EK are issued anew, its public area stays.
-    pub(super) fn fingerprint(&self) -> String {
-        hex::encode(digest::digest(&digest::SHA256, self.ek.public().bytes()))
+    /// By which the machine's TPM is known: the key alone, since certificates of an EK are issued anew, and of its public area the
+    /// owner chooses parts.
+    pub(super) fn fingerprint(&self) -> KeyDigest {
+        KeyDigest::from_spki_der(&self.ek.public().key().spki_der())
     }
 
     /// Of all of them.
