@@ -65,8 +65,8 @@ pub fn command() -> clap::Command {
 ///
 /// # Errors
 /// When clap cannot parse them; also for `--help` and `--version`, whose text is in the error.
-pub fn read(words: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command().try_get_matches_from(words)?)
+pub fn read(arguments: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)
 }
 
 /// The commands.
@@ -252,7 +252,7 @@ pub struct SshArgs {
         required = true,
         value_name = "[OPTION]... [LOGIN@]MACHINE [COMMAND]"
     )]
-    pub words: Vec<std::ffi::OsString>,
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 /// `ssh-config`.

@@ -200,7 +200,7 @@ pub enum CaCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Create another root with the issuing CAs below it, or another issuing CA below the active root; no client gets it before it is published
+    /// Create another root with its issuing CAs, or another issuing CA below the active root; no client gets it before it is published
     Prepare {
         /// What to create
         what: Prepared,

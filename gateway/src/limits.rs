@@ -53,7 +53,7 @@ pub const PROXY_HEADER_MAX: usize = 2 * 1024;
 pub const SHARES_OF_IPV6: [u32; 3] = [1, 4, 8];
 
 /// Most connections that were closed in favour of others and have not ended yet: each ends within milliseconds.
-pub const GIVING_WAY_MAX: usize = 64;
+pub const EVICTIONS_MAX: usize = 64;
 
 /// Shortest time between two log lines about rejected connections, for each reason.
 pub const TURNED_AWAY_LOG: Duration = Duration::from_secs(60);
@@ -184,12 +184,12 @@ pub const CLOCK_REMINDER: Duration = Duration::from_hours(1);
 /// Most damaged records that are logged and counted: with more, run `store check`.
 pub const DAMAGED_NAMED: usize = 1_000;
 
-/// Most concurrent signatures: more than a key in a file needs on any machine, as many as an HSM commonly has
-/// sessions for, and far fewer than the blocking threads, which the store needs as well.
+/// Most concurrent signatures by keys in devices: as many as an HSM commonly has sessions for, and far fewer than the blocking
+/// threads, which the store needs as well.
 pub const SIGNATURES_AT_ONCE: usize = 16;
 
-/// How long a signature may take, including the wait for a thread: well below [`REQUEST_TIME`], so that the client gets
-/// the reason. A key in a file takes a millisecond, an HSM up to 200.
+/// How long a signature by a key in a device may take, including the wait for a thread: well below [`REQUEST_TIME`], so that the client
+/// gets the reason. An HSM takes up to 200 ms.
 pub const SIGNING_TIME: Duration = Duration::from_secs(10);
 
 /// Lifetime of the gateway's own certificate. It is renewed at half of that, by the wall clock, and after a failure again within a

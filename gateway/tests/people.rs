@@ -40,8 +40,8 @@ async fn remove(story: &Story, by: &Member, name: &str) -> Result<Removal, Refus
 }
 
 async fn groups(story: &Story, by: &Member, name: &str, add: &[&str], take: &[&str]) -> Result<Vec<String>, Refusal> {
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    let asked = PersonCorrection { groups: words(add), no_groups: words(take) };
+    let items = |items: &[&str]| items.iter().map(|&word| word.to_owned()).collect();
+    let asked = PersonCorrection { groups: items(add), no_groups: items(take) };
     let reply = flow::set::person(&story.shell, &by.caller(story).await, name, &asked, "i").await?;
     Ok(reply.subject.groups)
 }

@@ -126,7 +126,7 @@ fn malformed() -> Vec<Malformed> {
         M::QueryTwice(s("after")),
         M::Number(s("limit")),
         M::TrueOrFalse("online"),
-        M::NoneOf { name: "state", words: &["active", "locked"] },
+        M::NoneOf { name: "state", allowed: &["active", "locked"] },
         M::Place,
         M::Body,
         M::Json(s("expected value at line 1 column 1")),

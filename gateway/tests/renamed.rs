@@ -295,11 +295,11 @@ async fn nothing_begins_under_the_old_name() {
     let (old, lineage) = (story.peer(&machine.issued), machine.caller(&story).await.lineage.record.id.clone());
     rename(&story, &alice, "edge-07", "rack7-2").await.unwrap();
     let issued = machine.renew(&story).await.unwrap();
-    flow::admit::still(&story.shell, &old, &lineage).await.unwrap();
+    flow::admit::recheck(&story.shell, &old, &lineage).await.unwrap();
     let machine = machine.moved(issued);
     machine.caller(&story).await;
     assert_eq!(story.admit(&old).await.unwrap_err(), Refusal::Replaced);
-    assert_eq!(flow::admit::still(&story.shell, &old, &lineage).await.unwrap_err(), Refusal::Replaced);
+    assert_eq!(flow::admit::recheck(&story.shell, &old, &lineage).await.unwrap_err(), Refusal::Replaced);
     // It is no second holder for that.
     machine.caller(&story).await;
 }

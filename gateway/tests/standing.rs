@@ -126,9 +126,9 @@ async fn a_lock_on_a_name_outlives_whoever_had_it() {
     machine.poll(&waiting.id).await.unwrap().issued();
 }
 
-/// A way to a certificate.
+/// A route to a certificate.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Way {
+enum Route {
     Join,
     Collect,
     Approve,
@@ -154,27 +154,27 @@ enum Hit {
 use Hit::{Key, Lineage, Name, NewKey};
 
 /// Every way to a certificate, with what stands behind it.
-const WAYS: [(Way, Role, &[Hit]); 12] = [
-    (Way::Join, Role::Machine, &[Name, NewKey]),
-    (Way::Join, Role::Person, &[Name, NewKey]),
-    (Way::Approve, Role::Machine, &[Name, NewKey]),
-    (Way::Collect, Role::Machine, &[Name, Lineage, NewKey]),
-    (Way::Renew, Role::Machine, &[Name, Lineage, Key, NewKey]),
-    (Way::Renew, Role::Person, &[Name, Lineage, Key, NewKey]),
-    (Way::Rejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
-    (Way::Rejoin, Role::Person, &[Name, Lineage, Key, NewKey]),
-    (Way::ApproveRejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
-    (Way::Sealed, Role::Machine, &[Name, Lineage, Key, NewKey]),
+const ROUTES: [(Route, Role, &[Hit]); 12] = [
+    (Route::Join, Role::Machine, &[Name, NewKey]),
+    (Route::Join, Role::Person, &[Name, NewKey]),
+    (Route::Approve, Role::Machine, &[Name, NewKey]),
+    (Route::Collect, Role::Machine, &[Name, Lineage, NewKey]),
+    (Route::Renew, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Route::Renew, Role::Person, &[Name, Lineage, Key, NewKey]),
+    (Route::Rejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Route::Rejoin, Role::Person, &[Name, Lineage, Key, NewKey]),
+    (Route::ApproveRejoin, Role::Machine, &[Name, Lineage, Key, NewKey]),
+    (Route::Sealed, Role::Machine, &[Name, Lineage, Key, NewKey]),
     // Keys of SSH are not locked by themselves: their certificates rest on the one that was shown.
-    (Way::SshUser, Role::Person, &[Name, Lineage, Key]),
-    (Way::SshHost, Role::Machine, &[Name, Lineage, Key]),
+    (Route::SshUser, Role::Person, &[Name, Lineage, Key]),
+    (Route::SshHost, Role::Machine, &[Name, Lineage, Key]),
 ];
 
-/// Somebody on one of the ways, who may try again and again.
-struct Traveller<'a> {
+/// Somebody who asks for a certificate on one of the routes, as often as wanted.
+struct Applicant<'a> {
     story: &'a Story,
     alice: &'a Member,
-    way: Way,
+    route: Route,
     name: String,
     token: String,
     stranger: story::Stranger,
@@ -184,8 +184,8 @@ struct Traveller<'a> {
     ssh: SshHolder,
 }
 
-impl<'a> Traveller<'a> {
-    async fn new(story: &'a Story, alice: &'a Member, way: Way, role: Role, name: &str) -> Self {
+impl<'a> Applicant<'a> {
+    async fn new(story: &'a Story, alice: &'a Member, route: Route, role: Role, name: &str) -> Self {
         let asked = TokenWish {
             uses: Some(2),
             role: Some(role.as_str().to_owned()),
@@ -195,24 +195,24 @@ impl<'a> Traveller<'a> {
         let token = story.token(asked).await;
         let stranger = story.stranger();
         let (mut waiting, mut member) = (None, None);
-        match way {
-            Way::Join => {}
-            Way::Approve | Way::Collect => waiting = Some(stranger.ask(name).await.waiting()),
-            Way::Renew | Way::Rejoin | Way::ApproveRejoin | Way::Sealed | Way::SshUser | Way::SshHost => {
+        match route {
+            Route::Join => {}
+            Route::Approve | Route::Collect => waiting = Some(stranger.ask(name).await.waiting()),
+            Route::Renew | Route::Rejoin | Route::ApproveRejoin | Route::Sealed | Route::SshUser | Route::SshHost => {
                 let joiner = story.stranger();
                 let issued = joiner.join(&token, name).await.unwrap().issued();
                 member = Some(joiner.into_member(issued));
             }
         }
-        if let (Way::Collect, Some(waiting)) = (way, &waiting) {
+        if let (Route::Collect, Some(waiting)) = (route, &waiting) {
             story.approve(alice, &waiting.id, &stranger.code(waiting)).await.unwrap();
         }
-        if let (Way::ApproveRejoin, Some(member)) = (way, &member) {
+        if let (Route::ApproveRejoin, Some(member)) = (route, &member) {
             waiting = Some(member.rejoin(story).await.unwrap().waiting());
         }
         let sealed = story.machine(&format!("{name}-key")).await;
         let ssh = SshHolder::new();
-        Self { story, alice, way, name: name.to_owned(), token, stranger, waiting, member, sealed, ssh }
+        Self { story, alice, route, name: name.to_owned(), token, stranger, waiting, member, sealed, ssh }
     }
 
     fn member(&self) -> &Member {
@@ -222,42 +222,42 @@ impl<'a> Traveller<'a> {
     /// The target of a lock.
     async fn target(&self, hit: Hit, role: Role) -> (&'static str, String) {
         let story = self.story;
-        match (hit, self.way) {
+        match (hit, self.route) {
             (Hit::Name, _) => (role.as_str(), self.name.clone()),
             (Hit::Lineage, _) => {
                 let to = self.alice.caller(story).await;
                 ("lineage", flow::admin::subject(&story.shell, &to, role, &self.name).await.unwrap().lineage)
             }
             (Hit::Key, _) => ("key", self.member().digest()),
-            (Hit::NewKey, Way::Join | Way::Approve | Way::Collect) => ("key", self.stranger.digest()),
-            (Hit::NewKey, Way::Sealed) => ("key", self.sealed.digest()),
+            (Hit::NewKey, Route::Join | Route::Approve | Route::Collect) => ("key", self.stranger.digest()),
+            (Hit::NewKey, Route::Sealed) => ("key", self.sealed.digest()),
             (Hit::NewKey, _) => ("key", self.member().next_digest().await),
         }
     }
 
     async fn tries(&self) -> Result<(), Refusal> {
         let story = self.story;
-        match self.way {
-            Way::Join => self.stranger.join(&self.token, &self.name).await.map(drop),
-            Way::Approve => {
+        match self.route {
+            Route::Join => self.stranger.join(&self.token, &self.name).await.map(drop),
+            Route::Approve => {
                 let waiting = self.waiting.as_ref().unwrap();
                 story.approve(self.alice, &waiting.id, &self.stranger.code(waiting)).await
             }
-            Way::Collect => self.stranger.poll(&self.waiting.as_ref().unwrap().id).await.map(drop),
-            Way::Renew => self.member().renew(story).await.map(drop),
-            Way::Rejoin => self.member().rejoin(story).await.map(drop),
-            Way::ApproveRejoin => {
+            Route::Collect => self.stranger.poll(&self.waiting.as_ref().unwrap().id).await.map(drop),
+            Route::Renew => self.member().renew(story).await.map(drop),
+            Route::Rejoin => self.member().rejoin(story).await.map(drop),
+            Route::ApproveRejoin => {
                 let waiting = self.waiting.as_ref().unwrap();
                 story.approve(self.alice, &waiting.id, &self.member().next_code(story, waiting)).await
             }
-            Way::Sealed => {
+            Route::Sealed => {
                 let caller = story.admit(&story.peer(&self.member().issued)).await?;
                 let reply = flow::sealed::sealed(&story.shell, &caller, &self.sealed.csr(), "story").await;
                 reply.map(drop).map_err(story::refused)
             }
-            Way::SshUser | Way::SshHost => {
+            Route::SshUser | Route::SshHost => {
                 let caller = story.admit(&story.peer(&self.member().issued)).await?;
-                let user = self.way == Way::SshUser;
+                let user = self.route == Route::SshUser;
                 let namespace = if user { USER_NAMESPACE } else { HOST_NAMESPACE };
                 let exporter = [7; 32];
                 let proof = self.ssh.proof(namespace, exporter);
@@ -278,36 +278,36 @@ async fn a_lock_on_anything_behind_it_stops_every_way_to_a_certificate() {
     let usual = Story::new().await;
     let waits = Story::with_policy(|text| text.replace("prior_expired_for <= 2592000", "prior_expired_for < 0")).await;
     let (boss, other) = (usual.first_person().await, waits.first_person().await);
-    for (number, (way, role, hits)) in WAYS.into_iter().enumerate() {
+    for (number, (route, role, hits)) in ROUTES.into_iter().enumerate() {
         for (index, &hit) in hits.iter().enumerate() {
-            let (story, alice) = if way == Way::ApproveRejoin { (&waits, &other) } else { (&usual, &boss) };
+            let (story, alice) = if route == Route::ApproveRejoin { (&waits, &other) } else { (&usual, &boss) };
             let name = format!("t-{number}-{index}");
-            let traveller = Traveller::new(story, alice, way, role, &name).await;
-            let (kind, target) = traveller.target(hit, role).await;
+            let applicant = Applicant::new(story, alice, route, role, &name).await;
+            let (kind, target) = applicant.target(hit, role).await;
             // Only what is there can be locked; the lock outlives it.
-            let before = hit == Hit::Name && matches!(way, Way::Join | Way::Approve);
+            let before = hit == Hit::Name && matches!(route, Route::Join | Route::Approve);
             if before {
-                story.stranger().join(&traveller.token, &name).await.unwrap();
+                story.stranger().join(&applicant.token, &name).await.unwrap();
             }
             let reply = story.lock(alice, kind, &target).await.unwrap();
             if before {
                 remove(story, alice, role, &name).await;
             }
             let hits = if hit == Hit::Key { vec![format!("{role}/{name}")] } else { vec![] };
-            if (way, hit) != (Way::Sealed, Hit::NewKey) {
-                assert_eq!(reply.hits, hits, "{way:?} {role} {hit:?}");
+            if (route, hit) != (Route::Sealed, Hit::NewKey) {
+                assert_eq!(reply.hits, hits, "{route:?} {role} {hit:?}");
             }
-            let refused = traveller.tries().await;
+            let refused = applicant.tries().await;
             // Of a lock on a name that is not theirs newcomers hear no more than that it is taken.
-            let stopped = match (&refused, way, hit) {
-                (Err(refusal), Way::Join, Hit::Name) => matches!(refusal, Refusal::NameTaken { .. }),
+            let stopped = match (&refused, route, hit) {
+                (Err(refusal), Route::Join, Hit::Name) => matches!(refusal, Refusal::NameTaken { .. }),
                 _ => locked(refused.clone()),
             };
-            assert!(stopped, "{way:?} of a {role}, {hit:?} locked: {refused:?}");
+            assert!(stopped, "{route:?} of a {role}, {hit:?} locked: {refused:?}");
             let caller = alice.caller(story).await;
             flow::admin::unlock(&story.shell, &caller, kind, &target, "story").await.unwrap();
-            let went = traveller.tries().await;
-            assert_eq!(went, Ok(()), "{way:?} of a {role}, {hit:?} locked and unlocked");
+            let went = applicant.tries().await;
+            assert_eq!(went, Ok(()), "{route:?} of a {role}, {hit:?} locked and unlocked");
         }
     }
 }

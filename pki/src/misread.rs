@@ -1,7 +1,7 @@
 //! Names that other programs read as a number, date or keyword. They are valid names, but the gateway does not assign them.
 
 /// Keywords, each with the programs that give it another meaning.
-const WORDS: &[(&str, &str)] = &[
+const KEYWORDS: &[(&str, &str)] = &[
     ("localhost", "programs take it for the machine they run on"),
     ("localhost4", "programs take it for the machine they run on"),
     ("localhost6", "programs take it for the machine they run on"),
@@ -28,7 +28,7 @@ const WORDS: &[(&str, &str)] = &[
 /// [`crate::Name::parse`].
 #[must_use]
 pub fn misread(name: &str) -> Option<&'static str> {
-    let word = WORDS.iter().find(|(word, _)| *word == name).map(|(_, why)| *why);
+    let word = KEYWORDS.iter().find(|(word, _)| *word == name).map(|(_, why)| *why);
     word.or_else(|| is_number(name).then_some("programs take it for a number or an address"))
         .or_else(|| is_date(name).then_some("YAML takes it for a date"))
 }
@@ -62,7 +62,7 @@ mod tests {
     fn what_is_read_as_something_else() {
         let numbers =
             ["0", "7", "007", "2130706433", "0x7f000001", "0o17", "0b101", "1e5", "12e-4", "2026-11-28", "2026-1-2"];
-        for name in WORDS.iter().map(|(word, _)| *word).chain(numbers) {
+        for name in KEYWORDS.iter().map(|(word, _)| *word).chain(numbers) {
             assert!(misread(name).is_some(), "{name}");
             assert!(crate::Name::parse(name).is_ok(), "{name} could not be a name anyway");
         }

@@ -195,7 +195,7 @@ impl AdmittedBy {
     }
 }
 
-macro_rules! words {
+macro_rules! string_enum {
     ($($ty:ty),*) => {$(
         impl fmt::Display for $ty {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,7 +210,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(AssuranceLevel, AdmittedBy);
+string_enum!(AssuranceLevel, AdmittedBy);
 
 #[cfg(test)]
 mod tests {

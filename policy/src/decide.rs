@@ -150,8 +150,8 @@ fn named(rules: &[String]) -> String {
     }
 }
 
-fn quoted(words: &[String]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {

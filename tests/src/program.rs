@@ -203,7 +203,7 @@ impl Hands {
 
     /// The command prefix for a program that uses it.
     #[must_use]
-    pub fn words(&self) -> Vec<String> {
+    pub fn prefix(&self) -> Vec<String> {
         under_faketime(&[format!("FAKETIME_TIMESTAMP_FILE={}", self.0.display()), "FAKETIME_NO_CACHE=1".to_owned()])
     }
 

@@ -58,11 +58,11 @@ impl Raw {
 
     /// Reads one response with a `Content-Length`: its status and body.
     pub fn response(&mut self) -> io::Result<(u16, String)> {
-        self.whole_response().map(|(status, _, body)| (status, body))
+        self.full_response().map(|(status, _, body)| (status, body))
     }
 
     /// As [`Raw::response`], with the head.
-    pub fn whole_response(&mut self) -> io::Result<(u16, String, String)> {
+    pub fn full_response(&mut self) -> io::Result<(u16, String, String)> {
         let mut bytes = std::mem::take(&mut self.ahead);
         let head_end = loop {
             if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {

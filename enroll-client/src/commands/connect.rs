@@ -71,7 +71,7 @@ pub async fn stdio<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Ending {
         tokio::pin!(inwards);
         tokio::select! {
             biased;
-            ending = &mut inwards => ending.unwrap_or(Ending::Whole),
+            ending = &mut inwards => ending.unwrap_or(Ending::Finished),
             // Our direction has ended; the service may still send.
             () = outwards => inwards.await.unwrap_or(Ending::Closed),
         }
@@ -143,7 +143,7 @@ async fn serve_program(program: &mut TcpStream, service: &mut ServiceStream) -> 
             service.abandon().await;
             return None;
         }
-        Ending::Whole | Ending::Closed => service.finish().await,
+        Ending::Finished | Ending::Closed => service.finish().await,
         Ending::Broke(_) => service.abandon().await,
     }
     let said = notices.why(&session).await;

@@ -34,13 +34,13 @@ impl ManageClient {
             }
             RequestsCommand::Watch => self.watch_requests().await,
             RequestsCommand::Show { id } => {
-                let id = self.whole_id(id).await?;
+                let id = self.full_id(id).await?;
                 let value = self.request(&id).await?;
                 self.print(&value, |row: &RequestView| show::request(row, now))
             }
             RequestsCommand::Approve(args) => self.approve(args).await,
             RequestsCommand::Wait { id, timeout } => {
-                let id = self.whole_id(id).await?;
+                let id = self.full_id(id).await?;
                 self.wait_for_request(&id, *timeout).await
             }
             RequestsCommand::Deny { ids, from, reason } => self.deny(ids, from.as_deref(), reason).await,
@@ -59,26 +59,26 @@ impl ManageClient {
     }
 
     async fn deny(&mut self, ids: &[String], from: Option<&str>, reason: &str) -> Result<(), Complaint> {
-        let mut whole = Vec::new();
+        let mut full_ids = Vec::new();
         for id in ids {
-            whole.push(self.whole_id(id).await?);
+            full_ids.push(self.full_id(id).await?);
         }
         if let Some(prefix) = from {
-            whole.extend(self.waiting().await?.into_iter().filter(|row| row.source == prefix).map(|row| row.id));
+            full_ids.extend(self.waiting().await?.into_iter().filter(|row| row.source == prefix).map(|row| row.id));
         }
-        if whole.is_empty() {
+        if full_ids.is_empty() {
             let what = format!("no request from {} is waiting", from.unwrap_or_default());
             return Err(Complaint::new(Exit::Failure, "not-found", what)
                 .hint("`lychgate requests list` shows the networks, such as 192.0.2.0/24"));
         }
         let body = ReasonRequest { reason: reason.to_owned() };
         let mut last = Value::Null;
-        for id in &whole {
+        for id in &full_ids {
             last = self.face.post(&format!("/v1/requests/{}/deny", segment(id)), &body).await?;
         }
         let instance = last.get("instance").cloned().unwrap_or_default();
-        let value = json!({ "result": "denied", "requests": whole, "instance": instance });
-        self.done(&value, &format!("denied {}", whole.join(", ")));
+        let value = json!({ "result": "denied", "requests": full_ids, "instance": instance });
+        self.done(&value, &format!("denied {}", full_ids.join(", ")));
         Ok(())
     }
 
@@ -89,12 +89,12 @@ impl ManageClient {
     }
 
     /// The waiting request whose id begins with `id`, if it is the only one; else `id` itself.
-    async fn whole_id(&mut self, id: &str) -> Result<String, Complaint> {
+    async fn full_id(&mut self, id: &str) -> Result<String, Complaint> {
         if id.is_empty() || id.len() >= ID_CHARS || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(id.to_owned());
         }
         let found: Vec<String> =
-            self.waiting().await?.into_iter().map(|row| row.id).filter(|whole| whole.starts_with(id)).collect();
+            self.waiting().await?.into_iter().map(|row| row.id).filter(|full| full.starts_with(id)).collect();
         match found.as_slice() {
             [one] => Ok(one.clone()),
             [] => Ok(id.to_owned()),
@@ -155,7 +155,7 @@ impl ManageClient {
 
     async fn approve(&mut self, args: &ApproveArgs) -> Result<(), Complaint> {
         let id = match &args.id {
-            Some(id) => self.whole_id(id).await?,
+            Some(id) => self.full_id(id).await?,
             None => self.pick().await?,
         };
         let same_as = match &args.same_as {
@@ -222,7 +222,7 @@ impl ManageClient {
             several => {
                 terminal::show(&show::requests(several, self.now).render(terminal::width()));
                 let picked = terminal::ask("Which request (the beginning of it does): ").unwrap_or_default();
-                if picked.is_empty() { Err(none()) } else { self.whole_id(&picked).await }
+                if picked.is_empty() { Err(none()) } else { self.full_id(&picked).await }
             }
         }
     }

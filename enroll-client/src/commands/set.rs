@@ -80,8 +80,8 @@ fn nothing(options: &str) -> Complaint {
     Complaint::new(Exit::Usage, "usage", "nothing is to be changed").hint(format!("say what: {options}"))
 }
 
-fn or_none(words: &[String]) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.join(" ") }
+fn or_none(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(" ") }
 }
 
 /// What has no effect any longer after a removal, one line for each kind.

@@ -137,7 +137,7 @@ fn with_include(before: &str, line: &str) -> String {
 /// # Errors
 /// When there is no person's identity, the gateway does not answer or shows no such machine, or there is no ssh.
 pub async fn ssh(store: &Keystore, args: &SshArgs) -> Result<Exit, Complaint> {
-    let line = SshLine::read(&args.words)?;
+    let line = SshLine::read(&args.arguments)?;
     let mut command = std::process::Command::new("ssh");
     if let Some(host) = line.host() {
         let (parts, mut face) = make(store, false).await?;
@@ -150,7 +150,7 @@ pub async fn ssh(store: &Keystore, args: &SshArgs) -> Result<Exit, Complaint> {
         }
         command.arg("-F").arg(write(store, &render(&parts)?)?).args(line.with_host(&full_name(&name, &parts.domain)));
     } else {
-        command.args(&args.words);
+        command.args(&args.arguments);
     }
     // Replaces this process, so that terminal, signals and exit status are those of ssh.
     let error = platform::replace_by(command);

@@ -14,7 +14,7 @@ use crate::text::report::Exit;
 #[derive(Debug)]
 pub enum Ending {
     /// End of file while our own direction was open.
-    Whole,
+    Finished,
     /// End of file after our own direction had been closed.
     Closed,
     /// Reading failed.
@@ -39,7 +39,9 @@ impl Ending {
             (Self::Unwritten(error), _) => {
                 Completeness::Cut(Exit::Files, format!("what it sent cannot be written: {error}"))
             }
-            (Self::Unwanted, _) | (Self::Whole, None | Some(Reason::Peer | Reason::Broken)) => Completeness::Complete,
+            (Self::Unwanted, _) | (Self::Finished, None | Some(Reason::Peer | Reason::Broken)) => {
+                Completeness::Complete
+            }
             (Self::Closed, Some(Reason::Peer)) => Completeness::Complete,
             (Self::Broke(error), Some(Reason::Peer)) => {
                 Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
@@ -48,7 +50,7 @@ impl Ending {
             (_, Some(Reason::Locked | Reason::Unknown)) | (Self::Closed | Self::Broke(_), None) => {
                 Completeness::AskGateway
             }
-            (_, Some(reason)) => Completeness::Cut(exit_of(reason), in_words(reason)),
+            (_, Some(reason)) => Completeness::Cut(exit_of(reason), describe(reason)),
         }
     }
 
@@ -56,7 +58,7 @@ impl Ending {
     #[must_use]
     pub fn judge_alone(&self, said: Option<Reason>) -> Completeness {
         match (self.judge(said), said, self) {
-            (Completeness::AskGateway, Some(reason), _) => Completeness::Cut(exit_of(reason), in_words(reason)),
+            (Completeness::AskGateway, Some(reason), _) => Completeness::Cut(exit_of(reason), describe(reason)),
             (Completeness::AskGateway, None, Self::Broke(error)) => {
                 Completeness::Cut(Exit::Unreachable, format!("the connection broke before its end: {error}"))
             }
@@ -94,7 +96,7 @@ pub const fn exit_of(reason: Reason) -> Exit {
 
 /// The reason as text for people.
 #[must_use]
-pub fn in_words(reason: Reason) -> String {
+pub fn describe(reason: Reason) -> String {
     format!("{}: {}", reason.as_str(), reason.explain())
 }
 
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn nothing_that_was_cut_is_taken_for_whole() {
         for said in REASONS.map(Some).into_iter().chain([None]) {
-            let endings = [Ending::Whole, Ending::Closed, Ending::Broke(error())];
+            let endings = [Ending::Finished, Ending::Closed, Ending::Broke(error())];
             for ending in endings {
                 let exit = match ending.judge_alone(said) {
                     Completeness::Complete => Exit::Ok,
@@ -135,7 +137,7 @@ mod tests {
                     Completeness::AskGateway => panic!("nobody is left to ask: {ending:?} {said:?}"),
                 };
                 let want = match (&ending, said) {
-                    (Ending::Whole, None | Some(Reason::Peer | Reason::Broken)) => Exit::Ok,
+                    (Ending::Finished, None | Some(Reason::Peer | Reason::Broken)) => Exit::Ok,
                     (Ending::Closed, Some(Reason::Peer)) => Exit::Ok,
                     (Ending::Closed | Ending::Broke(_), None) | (Ending::Broke(_), Some(Reason::Peer)) => {
                         Exit::Unreachable

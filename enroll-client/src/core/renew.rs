@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn worries() {
+    fn late_and_expired() {
         for (now, want) in [
             (100_000, ExpiryState::InTime),
             (164_799, ExpiryState::InTime),

@@ -15,7 +15,7 @@ const ELSEWHERE: [&str; 6] =
 /// A parsed command line of ssh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshLine {
-    words: Vec<OsString>,
+    args: Vec<OsString>,
     host: Option<Host>,
     /// From `-l`, or else from `-o User`.
     login: Option<String>,
@@ -47,15 +47,15 @@ impl SshLine {
     ///
     /// # Errors
     /// When an option would bypass the gateway or lacks its value.
-    pub fn read(words: &[OsString]) -> Result<Self, Complaint> {
-        let mut line = Self { words: words.to_vec(), host: None, login: None };
+    pub fn read(args: &[OsString]) -> Result<Self, Complaint> {
+        let mut line = Self { args: args.to_vec(), host: None, login: None };
         let mut at = 0;
         // Options may precede and follow the host; the second argument that is not an option begins the command.
-        while let Some(word) = words.get(at) {
+        while let Some(word) = args.get(at) {
             let text = word.to_string_lossy();
             if text == "--" {
                 at += 1;
-                let Some(word) = words.get(at).filter(|_| line.host.is_none()) else { return Ok(line) };
+                let Some(word) = args.get(at).filter(|_| line.host.is_none()) else { return Ok(line) };
                 line.host = Some(Host::read(at, word)?);
                 at += 1;
             } else if text.starts_with('-') && text.len() > 1 {
@@ -76,7 +76,7 @@ impl SshLine {
             return Ok(at + 1);
         };
         let rest = word.get(place + 1..).unwrap_or_default();
-        let (value, next) = match (rest, self.words.get(at + 1)) {
+        let (value, next) = match (rest, self.args.get(at + 1)) {
             ("", Some(value)) => (value.to_string_lossy().into_owned(), at + 2),
             ("", None) => return Err(usage(format!("`-{letter}` lacks its value"))),
             (rest, _) => (rest.to_owned(), at + 1),
@@ -129,13 +129,13 @@ impl SshLine {
     /// All arguments, with another name for the host.
     #[must_use]
     pub fn with_host(&self, name: &str) -> Vec<OsString> {
-        let mut words = self.words.clone();
+        let mut args = self.args.clone();
         if let Some(host) = &self.host
-            && let Some(word) = words.get_mut(host.at)
+            && let Some(word) = args.get_mut(host.at)
         {
             *word = format!("{}{name}{}", host.before, host.after).into();
         }
-        words
+        args
     }
 }
 
@@ -167,15 +167,15 @@ impl Host {
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> Vec<OsString> {
+    fn args(text: &str) -> Vec<OsString> {
         text.split_whitespace().map(OsString::from).collect()
     }
 
     #[track_caller]
     fn check(text: &str, host: Option<&str>, login: Option<&str>, with: &str) {
-        let line = SshLine::read(&words(text)).unwrap();
+        let line = SshLine::read(&args(text)).unwrap();
         assert_eq!((line.host(), line.login()), (host, login), "{text}");
-        assert_eq!(line.with_host("FULL"), words(with), "{text}");
+        assert_eq!(line.with_host("FULL"), args(with), "{text}");
     }
 
     #[test]
@@ -246,13 +246,13 @@ mod tests {
             "-o Include=x m",
             "-- m -J x",
         ] {
-            let complaint = SshLine::read(&words(text)).unwrap_err();
+            let complaint = SshLine::read(&args(text)).unwrap_err();
             assert_eq!(complaint.exit, Exit::Usage);
             assert!(complaint.what.contains("goes through the gateway"), "{text}: {complaint}");
         }
         let quoted = [OsString::from("-o"), OsString::from(" ProxyCommand nc %h 22"), OsString::from("m")];
         assert!(SshLine::read(&quoted).is_err());
-        assert!(SshLine::read(&words("m -l")).unwrap_err().what.contains("lacks its value"));
+        assert!(SshLine::read(&args("m -l")).unwrap_err().what.contains("lacks its value"));
         // The remote command is not parsed.
         check("m -- ssh -J x y", Some("m"), None, "FULL -- ssh -J x y");
         check("m ssh -J x y", Some("m"), None, "FULL ssh -J x y");

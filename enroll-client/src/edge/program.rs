@@ -10,13 +10,13 @@ pub const AS_SSH: &str = "lychgate-ssh";
 const NAME: &str = "lychgate";
 
 /// The arguments of the command line; called as [`AS_SSH`], with the subcommand `ssh` inserted.
-pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = words.collect();
-    let name = words.first().and_then(|called| Path::new(called).file_name());
+pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().and_then(|called| Path::new(called).file_name());
     if name == Some(OsStr::new(AS_SSH)) {
-        words.insert(1, "ssh".into());
+        arguments.insert(1, "ssh".into());
     }
-    words
+    arguments
 }
 
 /// The path by which the program was called, if that is this executable, else the path of the executable.
@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn under_its_other_name_it_is_ssh() {
-        let words = |called: &str| words([called, "-v", "m"].map(OsString::from).into_iter());
-        assert_eq!(words("/x/lychgate-ssh"), ["/x/lychgate-ssh", "ssh", "-v", "m"]);
-        assert_eq!(words("lychgate"), ["lychgate", "-v", "m"]);
+        let arguments = |called: &str| arguments([called, "-v", "m"].map(OsString::from).into_iter());
+        assert_eq!(arguments("/x/lychgate-ssh"), ["/x/lychgate-ssh", "ssh", "-v", "m"]);
+        assert_eq!(arguments("lychgate"), ["lychgate", "-v", "m"]);
     }
 
     #[test]

@@ -127,7 +127,7 @@ async fn serve_program(program: &mut TcpStream, reach: &RemoteService, deps: &Li
 
 /// Whether both directions ended with an end of file.
 const fn in_order(ending: &Ending) -> bool {
-    matches!(ending, Ending::Whole | Ending::Closed)
+    matches!(ending, Ending::Finished | Ending::Closed)
 }
 
 /// An open stream to a service.

@@ -22,11 +22,11 @@ pub async fn relay<IO: AsyncRead + AsyncWrite + Unpin>(program: &mut TcpStream, 
         tokio::pin!(inwards);
         tokio::select! {
             biased;
-            ending = &mut inwards => ending.unwrap_or(Ending::Whole),
+            ending = &mut inwards => ending.unwrap_or(Ending::Finished),
             _ = &mut outwards => inwards.await.unwrap_or(Ending::Closed),
         }
     };
-    if let Ending::Whole = ended {
+    if let Ending::Finished = ended {
         // Only the service's direction has ended; the program may still send.
         let _ = to_program.shutdown().await;
         let _ = outwards.await;

@@ -22,7 +22,7 @@ pub const NOTHING: &str = "-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
     /// Not at all: it names the row and is copied by people.
-    Whole,
+    Full,
     /// Left out, the rightmost such column first.
     Leave,
     /// Its cells are cut.
@@ -39,7 +39,7 @@ pub struct Column {
 /// A column that is always shown uncut, such as a name or a state.
 #[must_use]
 pub const fn key(heading: &'static str) -> Column {
-    Column { heading, fit: Fit::Whole }
+    Column { heading, fit: Fit::Full }
 }
 
 /// A column that is left out when all rows have the same value, or when the terminal is too narrow.
@@ -106,7 +106,7 @@ impl Table {
     /// Whether a column has information: it is not empty, and its value is not the same in several rows.
     fn says_something(&self, column: usize) -> bool {
         let cells = || self.rows.iter().filter_map(|row| row.get(column));
-        let is_key = self.columns[column].fit == Fit::Whole;
+        let is_key = self.columns[column].fit == Fit::Full;
         let is_empty = || cells().all(|cell| cell == NOTHING);
         let is_same =
             || self.rows.len() > 1 && self.rows.windows(2).all(|two| two[0].get(column) == two[1].get(column));

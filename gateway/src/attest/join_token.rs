@@ -76,11 +76,11 @@ impl Attestor for JoinToken {
         Ok(Box::new(PresentedToken { id, for_key: message.for_key }))
     }
 
-    fn still_needs(&self, id: &str, found: &Found) -> Vec<Need> {
+    fn recheck_needs(&self, id: &str, found: &Found) -> Vec<Need> {
         needs(id, found)
     }
 
-    fn still(&self, id: &str, for_key: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Reject> {
+    fn recheck(&self, id: &str, for_key: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Reject> {
         let seen = found.record::<Token>(TOKEN).ok_or(TokenError::Revoked)?;
         token::redeemable(&seen.record, for_key, maker(&seen, found, context), context.now)?;
         let mut changes = Changes::new();

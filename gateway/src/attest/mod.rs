@@ -123,8 +123,8 @@ pub trait Attestor: Send + Sync {
         vec![]
     }
 
-    /// Look-ups for [`Attestor::still`], in rounds as in [`Case::needs`].
-    fn still_needs(&self, _reference: &str, _found: &Found) -> Vec<Need> {
+    /// Look-ups for [`Attestor::recheck`], in rounds as in [`Case::needs`].
+    fn recheck_needs(&self, _reference: &str, _found: &Found) -> Vec<Need> {
         vec![]
     }
 
@@ -133,7 +133,7 @@ pub trait Attestor: Send + Sync {
     ///
     /// # Errors
     /// The evidence has become invalid.
-    fn still(
+    fn recheck(
         &self,
         _reference: &str,
         _for_key: &KeyDigest,

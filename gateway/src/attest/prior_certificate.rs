@@ -17,8 +17,8 @@ use super::{Attestor, Built, Case, Renewal, Row, switched};
 use crate::core::{
     admission::{self, ShownAgain, lock_kind},
     evidence::{
-        ClaimKind, Claims, Cleared, Context, Continues, Found, Grants, Message, Need, Reject, Rejected, RejectionCode,
-        RestsOn, Section, Step, Then, Vouched,
+        ClaimKind, Claims, Cleared, Context, Continues, FollowUp, Found, Grants, Message, Need, Reject, Rejected,
+        RejectionCode, RestsOn, Section, Step, Vouched,
     },
     keys,
     lock::Locks,
@@ -149,24 +149,24 @@ impl Case for ProvenHolder {
         }
         let name = match name::known(&lineage.record.name) {
             Ok(name) => name,
-            Err(refusal) => return Some(Rejected { refusal, then: None }),
+            Err(refusal) => return Some(Rejected { refusal, follow_up: None }),
         };
         let identity = Identity { domain: context.domain.clone(), role: lineage.record.role, name };
         let (now, not_after, used) = (context.now, self.peer.not_after, self.peer.serial);
         let forked = Refusal::Forked { what: identity.to_string() };
         if lineage.record.forked && now <= not_after {
-            return Some(Rejected { refusal: forked, then: None });
+            return Some(Rejected { refusal: forked, follow_up: None });
         }
         if admission::shown_again(not_after, locks, now) == ShownAgain::Stale {
             let before = found.record::<Stale>(STALE);
             let changes = admission::stale(before.as_ref(), &lineage.record, used, source, now);
-            let then = changes.map(|changes| Box::new(Then { changes, forks: false }));
-            return Some(Rejected { refusal: replaced().into(), then });
+            let follow_up = changes.map(|changes| Box::new(FollowUp { changes, forks: false }));
+            return Some(Rejected { refusal: replaced().into(), follow_up });
         }
         let standing = admission::AdmissionRecords { epoch: found.record::<u64>(EPOCH), ..Default::default() };
         let why = "a certificate that was replaced asked to rejoin";
         let changes = admission::fork(&lineage, &identity, used, &standing, why, now);
-        Some(Rejected { refusal: forked, then: Some(Box::new(Then { changes, forks: true })) })
+        Some(Rejected { refusal: forked, follow_up: Some(Box::new(FollowUp { changes, forks: true })) })
     }
 
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {

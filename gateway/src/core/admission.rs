@@ -228,7 +228,7 @@ pub fn stale(
 ///
 /// # Errors
 /// The holder is refused, and the connection is to be closed.
-pub fn still(peer: &Peer, standing: &AdmissionRecords, now: UnixTime) -> Result<Box<Caller>, Refusal> {
+pub fn recheck(peer: &Peer, standing: &AdmissionRecords, now: UnixTime) -> Result<Box<Caller>, Refusal> {
     if now > peer.not_after {
         return Err(Refusal::Expired);
     }

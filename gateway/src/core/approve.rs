@@ -9,7 +9,7 @@ use super::{
     admission::Caller,
     audit::{self, Event},
     change::Changes,
-    enroll::{Ground, NameRecords, begin},
+    enroll::{EnrollmentBasis, NameRecords, begin},
     facts::{permit, person_facts, request_facts},
     given::known_owner,
     keys,
@@ -66,7 +66,7 @@ pub struct ApprovalRecords {
     /// Locks on the key, on the subjects behind the evidence, and on the lineage that it rejoins.
     pub locks: Locks,
     /// What the request depends on: the lineage that it rejoins, and its tokens.
-    pub ground: Ground,
+    pub basis: EnrollmentBasis,
     /// The earlier approvers as they are now, in the order of [`Enrollment::approvals`].
     pub approvers: Vec<Approver>,
     /// The lock epoch. Every lock and removal changes it, so a change to an approver during the decision is a conflict.
@@ -127,7 +127,7 @@ fn content(enrollment: &Enrollment, asked: &Approve, records: &ApprovalRecords) 
             (all, records.owner.clone().or_else(|| enrollment.owner.clone()))
         }
     };
-    let name = match &records.ground.lineage {
+    let name = match &records.basis.lineage {
         Some(lineage) if enrollment.rejoin => {
             let named = match &asked.wish {
                 Wish::Own { name, .. } => name.clone(),
@@ -155,7 +155,7 @@ pub fn approve(
 ) -> Result<ApprovalOutcome, Refusal> {
     let seen = &records.enrollment;
     let mut enrollment = seen.record.clone();
-    still_waiting(&enrollment, now)?;
+    check_waiting(&enrollment, now)?;
     records.locks.refuse()?;
     let content = content(&enrollment, asked, &records)?;
     let permitted = |content: &ApprovedContent| {
@@ -180,7 +180,7 @@ pub fn approve(
         return Ok(ApprovalOutcome::WrongCode(changes));
     }
     let mut changes = Changes::new();
-    check_ground(&enrollment, &records.ground, &records.locks, &mut changes)?;
+    check_basis(&enrollment, &records.basis, &records.locks, &mut changes)?;
     let fallen = drop_invalid(&mut enrollment, &records.approvers, rules, now);
     add(&mut enrollment, caller, content.clone(), &grant, now)?;
     let missing = missing(&enrollment, &content);
@@ -302,12 +302,17 @@ fn approval_of(enrollment: &Enrollment, content: &ApprovedContent) -> policy::Re
 }
 
 /// Checks again what the request depends on, since it may have been locked, ended or revoked since the request was made.
-fn check_ground(enrollment: &Enrollment, ground: &Ground, locks: &Locks, changes: &mut Changes) -> Result<(), Refusal> {
+fn check_basis(
+    enrollment: &Enrollment,
+    basis: &EnrollmentBasis,
+    locks: &Locks,
+    changes: &mut Changes,
+) -> Result<(), Refusal> {
     locks.cover(&enrollment.behind)?;
-    ground.still_holds(changes)?;
+    basis.require_evidence(changes)?;
     if enrollment.rejoin {
-        let lineage = ground.lineage.as_ref().ok_or(Refusal::Retired { why: REMOVED })?;
-        let subject = ground.subject.as_ref().map(|seen| &seen.record);
+        let lineage = basis.lineage.as_ref().ok_or(Refusal::Retired { why: REMOVED })?;
+        let subject = basis.subject.as_ref().map(|seen| &seen.record);
         plan::stand_on(changes, plan::stands(lineage, subject, &[enrollment.key], locks)?);
     }
     Ok(())
@@ -327,7 +332,7 @@ pub fn deny(
     let mut enrollment = seen.record.clone();
     let resource = policy::Resource::Request(request_facts(&enrollment));
     let grant = permit(rules, caller, policy::Action::Approve, resource, now)?;
-    still_waiting(&enrollment, now)?;
+    check_waiting(&enrollment, now)?;
     enrollment.state = EnrollmentState::Denied;
     enrollment.reason = Some(reason.to_owned());
     enrollment.numbers.clear();
@@ -362,7 +367,7 @@ pub fn reopen(
         return Err(Refusal::Conflict(Conflict::NotDenied(enrollment.state.as_str())));
     }
     enrollment.state = EnrollmentState::Waiting;
-    still_waiting(&enrollment, now)?;
+    check_waiting(&enrollment, now)?;
     enrollment.reason = None;
     enrollment.approvals.clear();
     enrollment.numbers = numbers?;
@@ -386,7 +391,7 @@ fn kept_name(lineage: &Lineage, asked: Option<&str>) -> Result<String, Refusal> 
     }
 }
 
-fn still_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> {
+fn check_waiting(enrollment: &Enrollment, now: UnixTime) -> Result<(), Refusal> {
     match enrollment.state {
         EnrollmentState::Waiting if now.secs() <= enrollment.expires.0 => Ok(()),
         EnrollmentState::Waiting | EnrollmentState::Expired => Err(Refusal::Conflict(Conflict::Lapsed)),

@@ -1,4 +1,4 @@
-//! Decides what becomes of a request to join. Order of checks: prove, locks, state, change.
+//! Decides requests to join. Order of checks: prove, locks, state, change.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -30,19 +30,19 @@ use super::{
 pub struct Inbound {
     /// The key.
     pub key: ProvenKey,
-    /// Who asks.
+    /// The requester, by the certificate of the connection.
     pub requester: Requester,
-    /// The name it would like.
+    /// The requested name.
     pub wanted_name: Option<String>,
-    /// The root by which it knows this gateway, if it says.
+    /// The pin that the client verified, if it sent one.
     pub pin: Option<KeyDigest>,
-    /// Evidence: kind and body.
+    /// Kind and body of each piece of evidence.
     pub evidence: Vec<(String, String)>,
-    /// What came back of an earlier round.
+    /// The ticket of an earlier challenge.
     pub ticket: Option<String>,
-    /// What it says of itself.
+    /// Unverified attributes.
     pub attributes: BTreeMap<String, String>,
-    /// Where it came from.
+    /// Its address.
     pub source: IpAddr,
     /// The prefix that counts against queue limits.
     pub prefix: String,
@@ -58,25 +58,25 @@ impl Asker {
     }
 }
 
-/// What a request that was made before rests on, as it is now.
+/// The current records that an earlier request depends on.
 #[derive(Clone, Debug)]
-pub struct Ground {
-    /// The lineage it leads to, or would rejoin.
+pub struct EnrollmentBasis {
+    /// The lineage that began with it, or that it would rejoin.
     pub lineage: Option<Seen<Lineage>>,
-    /// Who holds that lineage's name.
+    /// The holder of that lineage's name.
     pub subject: Option<Seen<Subject>>,
-    /// Whether its evidence still holds: on what conditions, or why not.
+    /// The conditions under which its evidence is valid, or why it is not.
     pub evidence: Result<Vec<Expectation>, Reject>,
 }
 
-impl Default for Ground {
+impl Default for EnrollmentBasis {
     fn default() -> Self {
         Self { lineage: None, subject: None, evidence: Ok(vec![]) }
     }
 }
 
-impl Ground {
-    /// Whoever asks with this key: the key, and the lineage that the request leads to or rejoins, with its name.
+impl EnrollmentBasis {
+    /// The client itself as lock targets: its key, and the lineage that the request began or rejoins, with its name.
     #[must_use]
     pub fn own(&self, key: &KeyDigest) -> Vec<Target> {
         let mut own = vec![(LockKind::Key, key.hex())];
@@ -87,72 +87,72 @@ impl Ground {
         own
     }
 
-    /// Whether its evidence still holds; `changes` then hold only while it does.
+    /// Adds the conditions under which the evidence is valid to `changes`.
     ///
     /// # Errors
-    /// [`Refusal::Evidence`] for what was taken back since, such as a token that was revoked.
-    pub fn still_holds(&self, changes: &mut Changes) -> Result<(), Refusal> {
+    /// [`Refusal::Evidence`] if it has become invalid, such as by the revocation of a token.
+    pub fn require_evidence(&self, changes: &mut Changes) -> Result<(), Refusal> {
         changes.expect.extend(self.evidence.clone()?);
         Ok(())
     }
 }
 
-/// Everything the decision needs to know.
+/// Records for the decision.
 #[derive(Debug)]
 pub struct EnrollRecords {
     /// The enrollment of this key, if there is one.
     pub existing: Option<Seen<Enrollment>>,
     /// Its index entry.
     pub existing_index: Option<Seen<String>>,
-    /// What it rests on.
-    pub ground: Ground,
-    /// The newest certificate of its lineage, when it is for this key.
+    /// The records that it depends on.
+    pub basis: EnrollmentBasis,
+    /// The newest certificate of its lineage, if it is for this key.
     pub issued: Option<Seen<Certificate>>,
-    /// What is known of the name it would get.
+    /// Records of the name that it would get.
     pub name: NameRecords,
     /// Whether the ticket that came with the evidence was used before.
     pub ticket_spent: bool,
-    /// Locks on the key, on whatever any evidence rests on, on the lineage.
+    /// Locks on the key, on everything the evidence depends on, and on the lineage.
     pub locks: Locks,
-    /// Numbers for it in the queue, or why there are none.
+    /// Its numbers in the queue, or the reason why there are none.
     pub numbers: Result<Vec<String>, QueueFull>,
 }
 
-/// What is known of a name that somebody would get. Whoever only wishes for it is not told.
+/// Records of a name that is to be assigned. They are not disclosed to a requester who only wishes for the name.
 #[derive(Clone, Debug, Default)]
 pub struct NameRecords {
-    /// Who holds it.
+    /// Its holder.
     pub holder: Option<Seen<Subject>>,
-    /// Locks on it: they outlive whoever held it.
+    /// Locks on the name; they outlive its holder.
     pub locks: Locks,
-    /// The name, when it is kept for a machine that is renamed.
+    /// The reservation of the name for a renaming, if there is one.
     pub kept: Option<Seen<KeptName>>,
-    /// Whether some machine has an owner of this name, and the newcomer chose the name by itself.
+    /// Whether some machine names an owner of this name, and the newcomer chose the name.
     pub is_owners: bool,
 }
 
 impl NameRecords {
-    /// Whether the name is not free: somebody has it, it is kept for one who is renamed, or it is that of an owner.
+    /// Whether the name is taken: it has a holder, it is reserved for a renaming, or it is that of an owner.
     #[must_use]
     pub fn is_taken(&self, now: UnixTime) -> bool {
         self.holder.is_some() || self.is_owners || self.kept.as_ref().is_some_and(|seen| seen.record.is_kept(now))
     }
 }
 
-/// Limits and names that are fixed for this gateway.
+/// Settings of this gateway.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// What goes into every certificate.
+    /// Contents of every certificate.
     pub common: Common<'a>,
-    /// The root by which the newcomer knows this gateway.
+    /// The pin that the newcomer verified.
     pub pin: KeyDigest,
     /// How long a request may wait.
     pub pending_ttl: Duration,
-    /// The claims that say which device evidence is of.
+    /// The claims that identify the device of evidence.
     pub devices: &'a [String],
 }
 
-/// Random bytes a decision may use.
+/// Random bytes for one decision.
 #[derive(Clone, Debug)]
 pub struct EnrollEntropy {
     /// For ids.
@@ -165,23 +165,23 @@ pub struct EnrollEntropy {
     pub nonce: [u8; 16],
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Debug)]
 pub enum EnrollVerdict {
-    /// Make a certificate.
+    /// Issue a certificate.
     Issue(Box<Plan>),
-    /// The certificate made before for this key.
+    /// Send the certificate issued before for this key again.
     Known(Box<(Enrollment, Certificate)>),
-    /// Wait for a person, once these changes are durable.
+    /// The client must wait for a person, once these changes are durable.
     Wait(Box<Enrollment>, Changes),
-    /// It waits already.
+    /// It is waiting already.
     Waits(Box<Enrollment>),
 }
 
-/// Decides. The key is proven and the evidence judged already.
+/// Decides. The key is proven and the evidence verified before.
 ///
 /// # Errors
-/// Why the request is refused; nothing is to be changed then.
+/// The reason for the refusal; then nothing is changed.
 pub fn decide(
     inbound: &Inbound,
     judged: Judged,
@@ -191,7 +191,7 @@ pub fn decide(
     now: UnixTime,
     entropy: &EnrollEntropy,
 ) -> Result<EnrollVerdict, Refusal> {
-    records.locks.refuse_telling(&records.ground.own(&inbound.key.digest()))?;
+    records.locks.refuse_telling(&records.basis.own(&inbound.key.digest()))?;
     let fresh_evidence = !inbound.evidence.is_empty();
     if let Some(verdict) = continue_existing(inbound, &records, fresh_evidence, frame, now, entropy)? {
         return Ok(verdict);
@@ -238,7 +238,7 @@ pub fn decide(
     }
 }
 
-/// What the enrollment this key already has leads to, if that settles the matter.
+/// The result for a key that has an enrollment; `None` if that does not decide the request.
 fn continue_existing(
     inbound: &Inbound,
     records: &EnrollRecords,
@@ -251,12 +251,12 @@ fn continue_existing(
     match existing.record.state {
         EnrollmentState::Issued => Ok(reissue(records, existing, now)),
         EnrollmentState::Approved => {
-            collect(existing, &records.ground, &records.locks, inbound.key.key(), frame, now, entropy).map(Some)
+            collect(existing, &records.basis, &records.locks, inbound.key.key(), frame, now, entropy).map(Some)
         }
         EnrollmentState::Waiting if now.secs() > existing.record.expires.0 => Ok(None),
         EnrollmentState::Waiting if fresh_evidence => Ok(None),
         EnrollmentState::Waiting => {
-            records.ground.still_holds(&mut Changes::new())?;
+            records.basis.require_evidence(&mut Changes::new())?;
             Ok(Some(EnrollVerdict::Waits(Box::new(existing.record.clone()))))
         }
         EnrollmentState::Denied => {
@@ -267,9 +267,9 @@ fn continue_existing(
     }
 }
 
-/// The certificate made for this key, while it is the newest of its lineage and still lives.
+/// The certificate issued for this key, while it is the newest of its lineage and unexpired.
 fn reissue(records: &EnrollRecords, existing: &Seen<Enrollment>, now: UnixTime) -> Option<EnrollVerdict> {
-    let (certificate, lineage) = (records.issued.as_ref()?, records.ground.lineage.as_ref()?);
+    let (certificate, lineage) = (records.issued.as_ref()?, records.basis.lineage.as_ref()?);
     let newest = lineage.record.pending.as_ref().or(lineage.record.current.as_ref())?;
     let good = !lineage.record.ended
         && newest.serial == certificate.record.serial
@@ -277,7 +277,7 @@ fn reissue(records: &EnrollRecords, existing: &Seen<Enrollment>, now: UnixTime) 
     good.then(|| EnrollVerdict::Known(Box::new((existing.record.clone(), certificate.record.clone()))))
 }
 
-/// A ticket is used once. Whoever repeats a request whose reply was lost has its answer by now, and never gets here.
+/// Refuses a used ticket. A repeated request after a lost reply is answered before this check.
 fn unspent(records: &EnrollRecords) -> Result<(), Reject> {
     if records.ticket_spent { Err(Reject::spent_ticket()) } else { Ok(()) }
 }
@@ -295,7 +295,7 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
     }
 }
 
-/// The lineage that the evidence continues, if it does.
+/// The lineage that the evidence continues, if any.
 fn rejoins(claims: &Claims) -> Option<&Continues> {
     claims.grants.as_ref().and_then(|grants| grants.continues.as_ref())
 }
@@ -343,7 +343,7 @@ fn enrollment(
     }
 }
 
-/// Puts an enrollment into the queue. What its evidence spends is spent already: whoever waits has used it.
+/// Puts an enrollment into the queue. What its evidence uses up is used up now, before the approval.
 fn wait(
     inbound: &Inbound,
     enrollment: Enrollment,
@@ -374,7 +374,7 @@ fn wait(
     Ok(EnrollVerdict::Wait(Box::new(enrollment), changes))
 }
 
-/// Admits without a person.
+/// Admits without an approval.
 #[expect(clippy::too_many_arguments, reason = "what was granted, and everything that it is granted on")]
 fn admit(
     inbound: &Inbound,
@@ -403,7 +403,7 @@ fn admit(
         (Some(prior), _) => (prior.lineage, Some(prior.subject.record)),
         (None, Some((own, subject))) => (own.clone(), Some(subject.record.clone())),
         (None, None) => {
-            // Whose it is or was, and why that is locked, is not the newcomer's business.
+            // Who holds or held the name, and why it is locked, is not disclosed to the newcomer.
             if records.name.locks.any() {
                 return Err(Refusal::NameTaken { name: name.to_string() });
             }
@@ -426,18 +426,19 @@ fn admit(
     certify(changes, stands, terms, enrollment, lineage, AdmittedBy::Policy, inbound.key.key(), frame, now, entropy)
 }
 
-/// The lineage this very key led to before, when its subject still holds the name: a client that lost its certificate but
-/// not its key goes on where it was.
+/// The lineage that began with this key, if its subject still has the name: a client that lost its certificate but not its key
+/// continues it.
 fn own_lineage(records: &EnrollRecords) -> Option<(&Seen<Lineage>, &Seen<Subject>)> {
-    let lineage = records.ground.lineage.as_ref()?;
+    let lineage = records.basis.lineage.as_ref()?;
     let (_, holder) = (records.issued.as_ref()?, records.name.holder.as_ref()?);
     (holder.record.lineage == lineage.record.id && !lineage.record.ended).then_some((lineage, holder))
 }
 
-/// Decides what taking a request back changes; nothing when it is over already. What was let in by it is its caller's to end.
+/// Decides the withdrawal of a request; `None` if it is over already. Does not end the machine or person that it admitted; the caller
+/// does.
 ///
 /// # Errors
-/// [`Refusal::Conflict`] when a certificate was issued for it.
+/// [`Refusal::Conflict`] if a certificate was issued for it.
 pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
     let mut enrollment = seen.record.clone();
     match enrollment.state {
@@ -453,18 +454,17 @@ pub fn withdraw(seen: &Seen<Enrollment>) -> Result<Option<Changes>, Refusal> {
     let mut changes = Changes::new();
     changes.update(keys::enrollment(&enrollment.id), seen, &enrollment);
     if seen.record.state == EnrollmentState::Waiting {
-        // Else whoever asks and takes it back, over and over, would write without end.
+        // The entry stays in the queue: otherwise asking and withdrawing repeatedly would write without limit.
         queue::rewrite(&mut changes, &enrollment);
     }
     changes.event(Event::Standing(StandingEvent::EnrollmentWithdrawn { enrollment: enrollment.id }));
     Ok(Some(changes))
 }
 
-/// Begins a lineage: the subject's name is taken from here on.
+/// Begins a lineage, which takes the subject's name.
 ///
 /// # Errors
-/// [`Refusal::Locked`] while a lock stands on the name, [`Refusal::NameTaken`] while somebody else holds it or is known
-/// by it as an owner.
+/// [`Refusal::Locked`] if there is a lock on the name, [`Refusal::NameTaken`] if it has a holder or is that of an owner.
 pub fn begin(
     changes: &mut Changes,
     enrollment: &mut Enrollment,
@@ -478,7 +478,7 @@ pub fn begin(
     if records.is_taken(now) {
         return Err(Refusal::NameTaken { name: name.to_string() });
     }
-    // Renaming somebody to it at the same moment is a conflict.
+    // A concurrent renaming to this name is a conflict.
     changes.unchanged(keys::kept_name(enrollment.role, name.as_str()), records.kept.as_ref());
     let lineage = Lineage {
         id: hex::encode(entropy),
@@ -517,18 +517,18 @@ pub fn begin(
         renaming: None,
     };
     subjects::create(changes, &subject);
-    // Version 0 stands for "not written yet": `certify` writes it for the first time.
+    // Version 0 means that it is not written yet: `certify` creates it.
     Ok((Seen { record: lineage, version: 0 }, subject))
 }
 
-/// Makes the certificate of an approved enrollment when its client comes for it. What it rests on is looked at again: what
-/// held when it was approved may have been taken back since.
+/// Issues the certificate of an approved enrollment when its client polls. Everything the request depends on is checked again, because
+/// it may have changed since the approval.
 ///
 /// # Errors
-/// When it does not stand any more, records do not fit together, or the draft breaks a rule.
+/// If the request is no longer valid, the records are inconsistent, or the draft breaks a rule.
 pub fn collect(
     existing: &Seen<Enrollment>,
-    ground: &Ground,
+    basis: &EnrollmentBasis,
     locks: &Locks,
     key: &SubjectKey,
     frame: &Frame<'_>,
@@ -537,14 +537,14 @@ pub fn collect(
 ) -> Result<EnrollVerdict, Refusal> {
     let terms = Terms::approved(&existing.record)?;
     let enrollment = Enrollment { state: EnrollmentState::Issued, ..existing.record.clone() };
-    let Some(lineage) = &ground.lineage else {
+    let Some(lineage) = &basis.lineage else {
         return Err(Fault::Record(format!("enrollment {} is approved without a lineage", enrollment.id)).into());
     };
     let admitted_by = if enrollment.approvals.is_empty() { AdmittedBy::Policy } else { AdmittedBy::Person };
     let mut changes = Changes::new();
-    ground.still_holds(&mut changes)?;
+    basis.require_evidence(&mut changes)?;
     locks.cover(&enrollment.behind)?;
-    let subject = ground.subject.as_ref().map(|seen| &seen.record);
+    let subject = basis.subject.as_ref().map(|seen| &seen.record);
     let stands = plan::stands(lineage, subject, &[enrollment.key], locks)?;
     changes.update(keys::enrollment(&enrollment.id), existing, &enrollment);
     certify(changes, stands, terms, enrollment, lineage.clone(), admitted_by, key, frame, now, entropy)

@@ -1,28 +1,28 @@
-//! Places among what happened to sessions, as callers are given them. They mean nothing but at the process that gave them.
+//! Cursors of session events. A cursor has a meaning only for the process that made it.
 
 use std::fmt;
 
 use super::replica::RunId;
 
-/// Most digits of a place.
+/// Most digits of a position.
 const DIGITS: usize = 20;
 
-/// A place, as a caller shows it.
+/// A cursor from a client.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum EventCursor {
-    /// Of one run of a gateway: `<run>-<number>`.
+    /// Position in one run of a gateway: `<run>-<number>`.
     OfRun {
         /// The run.
         run: RunId,
-        /// The place, which says nothing of what is there: see [`Places::hide`](super::places::Places::hide).
+        /// The position, encrypted: see [`Places::hide`](super::places::Places::hide).
         place: u64,
     },
-    /// The number alone, which clients of 0.1.0 give. Nobody can tell which run it is of.
+    /// The position alone, as clients of 0.1.0 send it. It does not show which run it is from.
     Bare(u64),
 }
 
 impl EventCursor {
-    /// From text.
+    /// Parses a cursor.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('-') {
@@ -31,7 +31,7 @@ impl EventCursor {
         }
     }
 
-    /// Its number.
+    /// Its position.
     #[must_use]
     pub const fn place(self) -> u64 {
         match self {

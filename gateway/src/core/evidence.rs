@@ -213,7 +213,7 @@ pub struct Vouched {
     /// What it uses up, such as a use of a token; committed together with the decision.
     pub spends: Changes,
     /// If the evidence can become invalid while its sender waits: the attestor's reference to it for
-    /// [`crate::attest::Attestor::still`].
+    /// [`crate::attest::Attestor::recheck`].
     pub reference: Option<String>,
 }
 
@@ -326,12 +326,12 @@ pub struct Rejected {
     /// The answer to the client.
     pub refusal: Refusal,
     /// Changes to commit before the answer is sent.
-    pub then: Option<Box<Then>>,
+    pub follow_up: Option<Box<FollowUp>>,
 }
 
 /// Changes that follow from rejected evidence, such as a lock for a fork.
 #[derive(Debug)]
-pub struct Then {
+pub struct FollowUp {
     /// Committed with the gateway as the actor.
     pub changes: Changes,
     /// Whether the changes lock a lineage with two holders.
@@ -346,7 +346,7 @@ impl From<Reject> for Rejected {
 
 impl From<Refusal> for Rejected {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, then: None }
+        Self { refusal, follow_up: None }
     }
 }
 

@@ -5,19 +5,19 @@ use std::{fmt, sync::Arc};
 use pki::{AnchorSet, GatewayName, Role};
 use wire::tunnel::{ALPN, DIAL_BACK_ALPN, STREAMS_ALPN};
 
-/// The protocol of whatever is HTTP (RFC 7301).
+/// The ALPN name of HTTP (RFC 7301).
 const HTTP: &[u8] = b"http/1.1";
 
-/// Which side of the gateway a connection came in by.
+/// The face that a connection belongs to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Face {
     /// Open to all; only the gateway shows a certificate.
     Enroll,
-    /// Nobody comes in without a certificate.
+    /// A client certificate is required.
     Manage,
-    /// The same; leads to the services of machines.
+    /// The same; connections to services of machines.
     Proxy,
-    /// A machine's own connection, which came in by the manage face.
+    /// A machine's tunnel, accepted on the manage face.
     Tunnel,
 }
 
@@ -36,7 +36,7 @@ impl Face {
         }
     }
 
-    /// The row of the listener by which its connections come in.
+    /// The row of the listener that accepts its connections.
     #[must_use]
     pub const fn row(self) -> &'static FaceRow {
         match self {
@@ -47,27 +47,27 @@ impl Face {
     }
 }
 
-/// Who shows a certificate in the handshake.
+/// Whether clients show a certificate in the handshake.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Nobody is asked for one.
+    /// No certificate is requested.
     None,
-    /// Whoever has one may; whoever has none, or shows none, comes in as well.
+    /// A certificate is requested and may be missing.
     Optional,
-    /// Whoever has none does not come in.
+    /// A certificate is required.
     Required,
 }
 
-/// Which chains are accepted where a certificate is shown.
+/// The accepted chains of client certificates.
 #[derive(Clone, Debug)]
 pub enum Chains {
-    /// Those that lead to our roots.
+    /// Chains to our roots.
     Ours,
-    /// Those, and those that lead to these anchors.
+    /// Chains to our roots and to these anchors.
     OursAnd(Arc<AnchorSet>),
 }
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Requests to the table of endpoints.
@@ -78,7 +78,7 @@ pub enum Protocol {
     Connect,
     /// Streams of a helper.
     Streams,
-    /// One stream that moves here.
+    /// One stream that moved to this connection.
     DialBack,
 }
 
@@ -93,34 +93,34 @@ impl Protocol {
     }
 }
 
-/// A protocol by the name that both ends agree on in the handshake.
+/// A protocol by its ALPN name.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Spoken {
-    /// That name (RFC 7301).
+    /// The ALPN name (RFC 7301).
     pub alpn: &'static [u8],
-    /// What it stands for here.
+    /// Its protocol.
     pub protocol: Protocol,
     /// The face that the connection counts as.
     pub face: Face,
 }
 
-/// One face: everything in which it differs from another. TLS, limits and listeners are made by it.
+/// One face: everything in which it differs from others. TLS, limits and listeners are configured from it.
 #[derive(Clone, Debug)]
 pub struct FaceRow {
-    /// Who shows a certificate.
+    /// Whether clients show a certificate.
     pub client_auth: ClientAuth,
-    /// Which chains are accepted then.
+    /// The accepted chains.
     pub chains: Chains,
-    /// Whose certificates of ours are.
+    /// The roles of our own certificates that are accepted.
     pub roles: &'static [Role],
-    /// What is spoken, in our order of preference.
+    /// The offered protocols, in order of preference.
     pub protocols: &'static [Spoken],
-    /// What is spoken with a client that names no protocol.
+    /// The protocol for a client that offers no ALPN name.
     pub usual: Spoken,
 }
 
 impl FaceRow {
-    /// Whether people come in whom nobody knows: then it has limits of its own, so that they cannot fill the gateway.
+    /// Whether it accepts unknown clients: then it has limits of its own, so that they cannot use up the gateway's.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         match self.client_auth {
@@ -129,7 +129,7 @@ impl FaceRow {
         }
     }
 
-    /// What is spoken by the name that was agreed on.
+    /// The protocol for the selected ALPN name.
     #[must_use]
     pub fn spoken(&self, alpn: Option<&[u8]>) -> Spoken {
         let named = |alpn| self.protocols.iter().find(|spoken| spoken.alpn == alpn);
@@ -165,7 +165,7 @@ static MANAGE: FaceRow = FaceRow {
     usual: TO_HOLDERS,
 };
 
-// Machines are let in to be told how their own programs reach others.
+// Machines are admitted so that they can get an error that explains how their programs reach services.
 static PROXY: FaceRow = FaceRow {
     client_auth: ClientAuth::Required,
     chains: Chains::Ours,
@@ -184,18 +184,18 @@ impl fmt::Display for Face {
     }
 }
 
-/// The names by which each face is reached.
+/// The names of each face.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaceNames {
     /// Names and addresses of the enroll face.
     pub enroll: Vec<GatewayName>,
     /// Names and addresses of the manage face.
     pub manage: Vec<GatewayName>,
-    /// Names and addresses of the proxy face. Each DNS name also stands for `<service>--<machine>.<name>`.
+    /// Names and addresses of the proxy face. Each DNS name also covers `<service>--<machine>.<name>`.
     pub proxy: Vec<GatewayName>,
 }
 
-/// What a server name indication asks for on the proxy face.
+/// The service that a server name indication on the proxy face names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawName {
     /// The service.
@@ -205,8 +205,8 @@ pub struct RawName {
 }
 
 impl FaceNames {
-    /// The face that a server name indication asks for (RFC 6066 3); the manage face wins if both have the name, which
-    /// the configuration refuses.
+    /// The face that a server name indication names (RFC 6066 3). The manage face wins if both have the name; the configuration refuses
+    /// that.
     #[must_use]
     pub fn face_of(&self, sni: &str) -> Option<Face> {
         let named = |names: &[GatewayName]| names.iter().any(|name| covers(name, sni));
@@ -218,14 +218,14 @@ impl FaceNames {
         }
     }
 
-    /// Whether a name means the proxy face: one of its own, or a service's below one.
+    /// Whether a name is one of the proxy face, or that of a service below one.
     #[must_use]
     pub fn is_of_proxy(&self, sni: &str) -> bool {
         self.proxy.iter().any(|name| covers(name, sni)) || self.raw(sni).is_some()
     }
 
-    /// The service that `<service>--<machine>.<name of the proxy face>` asks for. A service's name has no two hyphens in a
-    /// row, so the first two end it.
+    /// The service in `<service>--<machine>.<name of the proxy face>`. A service's name has no two consecutive hyphens, so the first
+    /// two end it.
     #[must_use]
     pub fn raw(&self, sni: &str) -> Option<RawName> {
         let sni = sni.to_ascii_lowercase();
@@ -236,7 +236,7 @@ impl FaceNames {
         named.then(|| RawName { service: service.to_owned(), machine: machine.to_owned() })
     }
 
-    /// All names once, for the gateway's own certificate.
+    /// All names, without duplicates, for the gateway's own certificate.
     #[must_use]
     pub fn all(&self) -> Vec<GatewayName> {
         let below = self.proxy.iter().filter_map(|name| match name {
@@ -251,7 +251,7 @@ impl FaceNames {
     }
 }
 
-/// RFC 9525 6.3: a `*` stands for one whole label on the left.
+/// RFC 9525 6.3: a `*` matches exactly one label, the leftmost.
 fn covers(name: &GatewayName, sni: &str) -> bool {
     let GatewayName::Dns(name) = name else { return false };
     match name.strip_prefix("*.") {
@@ -283,7 +283,7 @@ mod tests {
             let row = face.row();
             assert!(row.protocols.contains(&row.usual), "{face}");
             assert!(row.protocols.iter().all(|spoken| std::ptr::eq(spoken.face.row(), row)), "{face}");
-            // Whatever else there is knows who is at its other end.
+            // All other faces require a certificate.
             assert!(!row.is_open() || row.protocols.iter().all(|spoken| spoken.protocol == Protocol::Http), "{face}");
         }
         let manage = Face::Manage.row();

@@ -1,4 +1,4 @@
-//! Who and what there is in the policy's words, and the question whether somebody may act.
+//! Subjects and requests as policy values, and the question whether a caller may act.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub fn permit(
     }
 }
 
-/// The caller in the policy's words.
+/// The caller as a policy principal.
 #[must_use]
 pub fn principal(caller: &Caller, now: UnixTime) -> policy::Principal {
     let subject = &caller.subject.record;
@@ -42,14 +42,14 @@ pub fn principal(caller: &Caller, now: UnixTime) -> policy::Principal {
     }
 }
 
-/// A person in the policy's words.
+/// A person as a policy value.
 #[must_use]
 pub fn person_facts(subject: &Subject) -> policy::Person {
     policy::Person { name: subject.name.clone(), groups: subject.groups.clone(), locked: false }
 }
 
-/// A machine in the policy's words. `person` is whoever holds the name of its owner now: the machine has an owner only
-/// while that is the person who was named, and not another of the same name.
+/// A machine as a policy value. `person` has the name of its owner now: the machine has an owner only if that is the person who was
+/// named, and not another with the same name.
 #[must_use]
 pub fn machine_facts(
     subject: &Subject,
@@ -72,7 +72,7 @@ pub fn machine_facts(
     }
 }
 
-/// A waiting request in the policy's words.
+/// A waiting request as a policy value.
 #[must_use]
 pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
     policy::Request {
@@ -84,7 +84,7 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             assurance: enrollment.assurance as u8,
             claims: policy_claims(&enrollment.claims),
             attributes: enrollment.attributes.clone(),
-            // The address it came from then says nothing about whoever decides now.
+            // The address of the request says nothing about the person who decides now.
             source: None,
             known: enrollment.rejoin,
         },
@@ -93,7 +93,7 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
     }
 }
 
-/// Claims in the policy crate's words.
+/// Claims as policy values.
 #[must_use]
 pub fn policy_claims(claims: &BTreeMap<String, Claim>) -> BTreeMap<String, policy::Claim> {
     let convert = |claim: &Claim| match claim {
@@ -129,7 +129,7 @@ mod tests {
         check(Some("olga/l-1"), Some((Role::Person, "olga", "l-2")), None);
         check(Some("olga/l-1"), Some((Role::Person, "bob", "l-1")), None);
         check(Some("olga/l-1"), Some((Role::Machine, "olga", "l-1")), None);
-        // Recorded before owners had a lineage, or named before there was such a person.
+        // Recorded before owners had a lineage, or before the named person existed.
         check(Some("olga"), olga, None);
     }
 }

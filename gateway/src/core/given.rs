@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words() {
+    fn keys_of_labels_and_groups() {
         for good in ["a", "env", "Env", "9", "a.b", "a_b", "a-b", "example.org/tier", &"k".repeat(64)] {
             assert!(Labels::parse(&BTreeMap::from([(good.to_owned(), String::new())])).is_ok(), "{good}");
             assert!(Groups::parse(&[good.to_owned()]).is_ok(), "{good}");

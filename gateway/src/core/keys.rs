@@ -8,7 +8,7 @@ use super::records::{CertificateEnd, LockKind, UnixSecs};
 pub const ENROLLMENTS: &str = "enr/";
 /// Prefix of the index of enrollments that wait for a person.
 pub const WAITING: &str = "waiting/";
-/// Prefix of the numbers that those who wait hold.
+/// Prefix of the queue numbers of waiting requests.
 pub const QUEUE_NUMBERS: &str = "queue/";
 /// Prefix of tokens.
 pub const TOKENS: &str = "token/";
@@ -42,9 +42,9 @@ pub const EPOCH: &str = "meta/epoch";
 pub const POLICY: &str = "meta/policy";
 /// The `order` in the signed gateway information: incremented with every start and reload.
 pub const ORDER: &str = "meta/order";
-/// Which gateway does what is done once for all on a store: since when, while its lease lasts.
+/// The leader of a store and the start of its term, under its lease.
 pub const LEAD: &str = "meta/lead";
-/// When all machines were last asked to renew now: one record, however many they are.
+/// When all machines were last asked to renew now: one record for all of them.
 pub const RENEW_MACHINES: &str = "meta/renew-machines";
 /// The clock record ([`super::timekeeping::ClockNote`]).
 pub const CLOCK: &str = "meta/clock";
@@ -67,7 +67,7 @@ pub fn waiting(id: &str) -> String {
     format!("{WAITING}{id}")
 }
 
-/// A number in the queue: of all, or of a network.
+/// A number in the queue, of the entire queue or of one network.
 #[must_use]
 pub fn queue_number(number: &str) -> String {
     format!("{QUEUE_NUMBERS}{number}")

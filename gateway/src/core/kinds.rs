@@ -1,5 +1,5 @@
-//! Every kind of record there is: under which prefix, what it must read as, and when it goes. Nothing is stored that has
-//! no row here, and housekeeping walks this table.
+//! The table of all kinds of records: prefix, type, and retention. Nothing is stored without a row here, and housekeeping goes through
+//! this table.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -16,28 +16,28 @@ use super::{
     timekeeping::ClockNote,
 };
 
-/// How long a kind of record lives, and by which rule it goes.
+/// Retention of a kind of record, and the rule for it.
 #[derive(Copy, Clone, Debug)]
 pub enum Term {
-    /// Lapses by itself, and can be had again: goes even while the clock is doubted, by the time that was counted.
+    /// Expires soon and can be recreated: removed even while the clock is doubted, by the counted time.
     Short(Rule),
-    /// Goes when it is old, by a clock that is believed.
+    /// Removed by age, while the clock is trusted.
     Long(Rule),
-    /// Goes with what it belongs to, by somebody's act; no clock takes it.
+    /// Removed together with what it belongs to, by an action; never by age.
     Standing,
 }
 
-/// Each may go, the clock doubted or not.
+/// Any of them may expire, even while the clock is doubted.
 const fn short<T: Lapses>() -> Term {
     Term::Short(Rule::of::<T>(Walk::All))
 }
 
-/// Each may go.
+/// Any of them may expire.
 const fn long<T: Lapses>() -> Term {
     Term::Long(Rule::of::<T>(Walk::All))
 }
 
-/// The oldest go, in each part of them.
+/// The oldest expire first, in each part.
 const fn oldest<T: Lapses>(part: fn(&str) -> &str) -> Term {
     Term::Long(Rule::of::<T>(Walk::OldestFirst(part)))
 }
@@ -47,7 +47,7 @@ fn of_audit(_: &str) -> &str {
     keys::AUDIT
 }
 
-/// Certificates are filed by their end below their issuing CA.
+/// Certificates are indexed by expiry below their issuing CA.
 fn of_issuer(key: &str) -> &str {
     let behind = key.strip_prefix(keys::CERTIFICATE_ENDS).and_then(|rest| rest.split_once('/'));
     behind.map_or(key, |(_, rest)| key.strip_suffix(rest).unwrap_or(key))
@@ -56,21 +56,21 @@ fn of_issuer(key: &str) -> &str {
 /// One kind of record.
 #[derive(Debug)]
 pub struct RecordKind {
-    /// What its keys begin with.
+    /// Prefix of its keys.
     pub prefix: &'static str,
-    /// What one of them is called.
+    /// Its name.
     pub what: &'static str,
     /// How long it lives.
     pub term: Term,
-    /// The rule by which it goes, in words.
+    /// The rule for its removal, as text.
     pub goes: &'static str,
-    /// What follows when one is put aside.
+    /// The consequence of moving one to quarantine, as text.
     pub if_lost: &'static str,
-    /// Whether bytes are one.
+    /// Whether the bytes are a valid record.
     reads: fn(&[u8]) -> Result<(), serde_json::Error>,
 }
 
-/// Where records that could not be read were put.
+/// Prefix of the quarantine of unreadable records.
 pub const QUARANTINE: &str = "quarantine/";
 
 const fn kind<T: Stored>(
@@ -246,7 +246,7 @@ pub fn of(key: &str) -> Option<&'static RecordKind> {
     KINDS.iter().find(|kind| key.starts_with(kind.prefix))
 }
 
-/// Why the bytes under a key are not a record of its kind; nothing when they are.
+/// Why the bytes under a key are not a record of its kind; `None` if they are.
 #[must_use]
 pub fn damage(key: &[u8], bytes: &[u8]) -> Option<String> {
     let Ok(text) = std::str::from_utf8(key) else { return Some("its key is not text".to_owned()) };
@@ -263,7 +263,7 @@ pub fn damage(key: &[u8], bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A new prefix in `keys.rs` needs a row here: what nothing deletes grows without bound.
+    /// A new prefix in `keys.rs` needs a row here: without one its records would never be deleted.
     #[test]
     fn every_prefix_has_a_row() {
         let written = include_str!("keys.rs");

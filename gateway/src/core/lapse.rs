@@ -1,5 +1,5 @@
-//! When a record lapses, and what goes with it: one rule for each kind that goes by a clock. The table of kinds names the rule
-//! ([`super::kinds`]), and housekeeping walks the table.
+//! When a record lapses, and what is removed with it: one rule for each kind that is removed by age. The table of kinds
+//! ([`super::kinds`]) names the rule; housekeeping applies it.
 
 use pki::Role;
 
@@ -18,26 +18,26 @@ use super::{
     subjects,
 };
 
-/// How long a decided enrollment is kept for its client to come back to.
+/// How long a decided enrollment is kept for its client.
 const DECIDED_KEPT: u64 = 7 * 24 * 3600;
 
-/// How long a token that was redeemed is kept after it expired: so long it goes on counting for the keys that did.
+/// How long a redeemed token is kept after its expiry; until then the keys that redeemed it may use it again.
 const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
 
-/// How long a decided enrollment with a token is kept: longer than the token, so that whoever was denied or removed does not
-/// come back by it.
+/// How long a decided enrollment with a token is kept: longer than the token, so that a denied or removed requester cannot use the
+/// token again.
 const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
 
-/// How long after its end it is remembered that a ticket was used: a clock that is set back by less gives nobody a second use.
+/// How long the use of a ticket is recorded after the ticket's expiry: a clock that is set back by less allows no second use.
 const TICKET_KEPT: u64 = 3600;
 
-/// How long it is told that a stale certificate was shown.
+/// How long the use of a stale certificate is reported.
 pub const STALE_KEPT: u64 = 7 * 24 * 3600;
 
-/// How long a certificate's record outlives it, and so the longest time after which its holder can come back.
+/// How long a certificate's record is kept after its expiry; its holder can rejoin with it until then.
 const CERTIFICATE_KEPT: u64 = 400 * 24 * 3600;
 
-/// What it is decided by, in seconds.
+/// The times for the decision, in seconds.
 #[derive(Copy, Clone, Debug)]
 pub struct LapseTimes {
     /// Now, since the Unix epoch.
@@ -46,22 +46,22 @@ pub struct LapseTimes {
     pub audit_retention: u64,
 }
 
-/// How the records of a kind are walked through.
+/// The order in which the records of a kind are checked.
 #[derive(Copy, Clone, Debug)]
 pub enum Walk {
     /// All of them.
     All,
-    /// Oldest first within each part, up to the first that stays: their keys carry the time. A key gives the part that it is in.
+    /// Oldest first within each part, up to the first that stays; their keys contain the time. The function returns the part of a key.
     OldestFirst(fn(&str) -> &str),
 }
 
-/// What the end of a record changes; nothing while it stays.
+/// The changes at the end of a record; nothing while it stays.
 type LapseOf = fn(&Look, &str, &RawRecord, LapseTimes) -> Result<Option<Changes>, Fault>;
 
-/// How the records of a kind go by a clock.
+/// Removal by age of a kind of record.
 #[derive(Copy, Clone, Debug)]
 pub struct Rule {
-    /// Which of them are looked at.
+    /// Which records are checked.
     pub walk: Walk,
     lapse: LapseOf,
 }
@@ -72,10 +72,10 @@ impl Rule {
         Self { walk, lapse: erased::<T> }
     }
 
-    /// What the end of the record under this key changes; nothing while it stays.
+    /// The changes at the end of the record under this key; nothing while it stays.
     ///
     /// # Errors
-    /// [`Fault::Record`] when it, or what must go with it, makes no sense: then it stays.
+    /// [`Fault::Record`] if it, or a record that must be removed with it, is damaged: then it stays.
     pub fn lapse(&self, look: &Look, key: &str, raw: &RawRecord, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         (self.lapse)(look, key, raw, times)
     }
@@ -88,7 +88,7 @@ fn erased<T: Lapses>(look: &Look, key: &str, raw: &RawRecord, times: LapseTimes)
     }
     match (seen, damage) {
         (Some(seen), None) => T::lapse(&seen, key, look, times),
-        // What stands for a damaged one tells when it goes; nothing is expected of what it is then.
+        // The placeholder of a damaged record has its expiry; no condition is set on its content.
         (Some(seen), Some(_)) => Ok(T::lapse(&seen, key, look, times)?.map(|_| {
             let mut changes = Changes::new();
             changes.delete(key.to_owned());
@@ -99,16 +99,16 @@ fn erased<T: Lapses>(look: &Look, key: &str, raw: &RawRecord, times: LapseTimes)
     }
 }
 
-/// A record that goes by a clock.
+/// A record that is removed by age.
 pub trait Lapses: Stored {
-    /// What its end changes; nothing while it stays.
+    /// The changes at its end; nothing while it stays.
     ///
     /// # Errors
-    /// [`Fault::Record`] when what must go with it makes no sense.
+    /// [`Fault::Record`] if a record that must be removed with it is damaged.
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault>;
 }
 
-/// It goes, and nothing with it, once it is over.
+/// Removes it, and nothing else, once it has expired.
 fn alone<T>(seen: &Seen<T>, key: &str, over: bool) -> Option<Changes> {
     over.then(|| {
         let mut changes = Changes::new();
@@ -126,7 +126,8 @@ impl Lapses for Waiting {
     }
 }
 
-/// A number in the queue is held by whoever's entry says so. None is left behind, so this frees only what was quarantined.
+/// A queue number belongs to the entry that lists it. Normally none remains without an entry, so this removes only numbers of
+/// quarantined entries.
 impl Lapses for NumberHolder {
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, _: LapseTimes) -> Result<Option<Changes>, Fault> {
         let entry: Option<Seen<Waiting>> = look.get(&keys::waiting(&seen.record.0))?;
@@ -135,7 +136,7 @@ impl Lapses for NumberHolder {
     }
 }
 
-/// With its entry in the index by key, if that still leads to it. One that was approved and not come for is given up.
+/// Removed with its entry in the index by key, if that still refers to it. An approved enrollment that was never fetched is given up.
 impl Lapses for Enrollment {
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         let enrollment = &seen.record;
@@ -159,7 +160,7 @@ impl Lapses for Enrollment {
         };
         let Some(mut changes) = alone(seen, key, enrollment.expires.0 + kept < times.now) else { return Ok(None) };
         let index = keys::enrollment_of_key(&enrollment.key);
-        // One that cannot be read goes by its own rule, or stays.
+        // An unreadable one is removed by its own rule, or stays.
         let entry = look.get::<String>(&index).ok().flatten();
         if let Some(entry) = entry.filter(|entry| entry.record == enrollment.id) {
             changes.remove(index, &entry);
@@ -168,13 +169,13 @@ impl Lapses for Enrollment {
     }
 }
 
-/// Frees the name of an enrollment, if it is still held by the lineage that began with it, and ends that lineage.
+/// Frees the name of an enrollment, if the lineage that began with it still has the name, and ends that lineage.
 fn give_up(seen: &Seen<Enrollment>, key: &str, look: &Look, now: u64) -> Result<Changes, Fault> {
     let mut changes = Changes::new();
     let enrollment = Enrollment { state: EnrollmentState::Expired, ..seen.record.clone() };
     changes.update(key.to_owned(), seen, &enrollment);
     if let (Some(id), false) = (&enrollment.lineage, enrollment.rejoin) {
-        // What of it cannot be read stays as it is.
+        // Unreadable records of it stay unchanged.
         if let Some(lineage) = look.get::<Lineage>(&keys::lineage(id)).ok().flatten() {
             let ended = Lineage { ended: true, ended_at: Some(UnixSecs(now)), ..lineage.record.clone() };
             changes.update(keys::lineage(id), &lineage, &ended);
@@ -193,10 +194,10 @@ fn give_up(seen: &Seen<Enrollment>, key: &str, look: &Look, now: u64) -> Result<
     Ok(changes)
 }
 
-/// The index of enrollments by key: goes with the one that it names.
+/// The index of enrollments by key: an entry is removed with its enrollment.
 impl Lapses for String {
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, _: LapseTimes) -> Result<Option<Changes>, Fault> {
-        // Also one that cannot be read is there.
+        // An unreadable enrollment exists, too.
         let gone = look.get::<serde_json::Value>(&keys::enrollment(&seen.record))?.is_none();
         Ok(alone(seen, key, gone))
     }
@@ -209,7 +210,7 @@ impl Lapses for Token {
     }
 }
 
-/// When a ticket ended that was used.
+/// The expiry of a used ticket.
 impl Lapses for UnixSecs {
     fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         Ok(alone(seen, key, seen.record.0 + TICKET_KEPT < times.now))
@@ -240,7 +241,7 @@ impl Lapses for CertificateEnd {
     }
 }
 
-/// Free once the last certificate with it has ended, or when it was to be taken by a machine that is gone.
+/// Free once the last certificate with it has expired, or if the machine that was to get it is gone.
 impl Lapses for KeptName {
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         let free = match seen.record.until {
@@ -254,21 +255,21 @@ impl Lapses for KeptName {
     }
 }
 
-/// One that is nobody's any more, once its last certificate is as old as certificates get.
+/// Removed if nobody has it any more, once its last certificate has reached the greatest age.
 impl Lapses for Lineage {
     fn lapse(seen: &Seen<Self>, key: &str, look: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         let lineage = &seen.record;
         if last_end(lineage) + CERTIFICATE_KEPT >= times.now {
             return Ok(None);
         }
-        // Of a subject that cannot be read it cannot be said whose the lineage is.
+        // For an unreadable subject it is unknown which lineage it has.
         let subject = look.get::<Subject>(&keys::subject(lineage.role, &lineage.name))?;
         let gone = subject.is_none_or(|subject| subject.record.lineage != lineage.id);
         Ok(alone(seen, key, gone))
     }
 }
 
-/// When the last certificate of a lineage ends, or when it began if it never had one.
+/// The expiry of a lineage's last certificate, or the start of the lineage if it never had one.
 fn last_end(lineage: &Lineage) -> u64 {
     let certificates = lineage.current.iter().chain(&lineage.pending).chain(&lineage.sealed);
     certificates.map(|cert| cert.not_after.0).max().unwrap_or(lineage.created.0)
@@ -300,7 +301,7 @@ mod tests {
             "lineage": null, "rejoin": false, "reason": null })
     }
 
-    /// A key, a record of its kind by its age in days since it ended, and how many days it stays.
+    /// A key, a record by its age in days since its expiry, and how many days it stays.
     type Case = (&'static str, fn(u64) -> Value, u64);
 
     const CASES: &[Case] = &[
@@ -371,7 +372,7 @@ mod tests {
         }
     }
 
-    /// What goes with something else: an entry of the index by key.
+    /// Records that are removed together with another: entries of the index by key.
     #[test]
     fn an_index_goes_with_what_it_names() {
         let mut look = Look::default();

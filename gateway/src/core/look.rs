@@ -1,9 +1,8 @@
-//! Looking things up without doing it. A decision asks a [`Look`] for whatever it needs, as if all of it were at hand. What was not
-//! looked up yet is as good as absent, and is remembered as missed: whoever holds the look reads all of that at once and asks the
-//! decision again, until it misses nothing. So the number of reads is the length of the longest chain, in which one record names the
-//! next, and never the number of records.
+//! Look-ups without I/O. A decision asks a [`Look`] for records as if all were loaded. A record that is not loaded counts as absent and
+//! is noted; the caller then reads all noted records at once and evaluates the decision again, until none is missing. So the number of
+//! reads is the length of the longest chain of records that refer to each other, not the number of records.
 //!
-//! What comes of a decision that missed something counts for nothing, an error included.
+//! The result of a decision with missing records is discarded, even an error.
 
 use std::{
     cell::RefCell,
@@ -20,7 +19,7 @@ use super::{
     stored::{RawRecord, ReadRecord, Stored},
 };
 
-/// What was looked up so far, and what was missed.
+/// The loaded records, and the missing ones.
 #[derive(Debug, Default)]
 pub struct Look {
     records: BTreeMap<String, Option<Arc<ReadRecord>>>,
@@ -30,19 +29,19 @@ pub struct Look {
     damaged: RefCell<Vec<(String, Fault)>>,
 }
 
-/// What was asked for and not looked up yet.
+/// What was asked for and is not loaded.
 #[derive(Debug, Default)]
 pub struct Missed {
     /// Records, by their keys.
     pub records: BTreeSet<String>,
-    /// Prefixes of which it was asked whether anything stands under them.
+    /// Prefixes that were asked to be empty or not.
     pub prefixes: BTreeSet<String>,
     /// Documents.
     pub documents: BTreeSet<DocumentSource>,
 }
 
 impl Missed {
-    /// Whether nothing was.
+    /// Whether nothing is missing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.prefixes.is_empty() && self.documents.is_empty()
@@ -53,7 +52,7 @@ impl Look {
     /// A record, if it exists.
     ///
     /// # Errors
-    /// [`Fault::Record`] when it makes no sense.
+    /// [`Fault::Record`] if it is damaged.
     pub fn get<T: Stored + Clone + Send + Sync + 'static>(&self, key: &str) -> Result<Option<Seen<T>>, Fault> {
         let Some(known) = self.known(key) else { return Ok(None) };
         match known.decoded() {
@@ -65,7 +64,7 @@ impl Look {
         }
     }
 
-    /// A record whose kind only `damage` knows, which says of a key and bytes why they do not read as that.
+    /// A record of a kind that only `damage` can check; it returns why bytes under a key are not of that kind.
     ///
     /// # Errors
     /// As [`Look::get`].
@@ -85,10 +84,10 @@ impl Look {
         }
     }
 
-    /// The locks that stand among those asked for.
+    /// Those of these locks that exist.
     ///
     /// # Errors
-    /// Never, as a lock that cannot be read still locks.
+    /// Never: an unreadable lock still locks.
     pub fn locks(&self, of: impl IntoIterator<Item = Target>) -> Result<Locks, Fault> {
         let of: Vec<Target> = of.into_iter().collect();
         let found: Vec<Option<Seen<Lock>>> =
@@ -96,7 +95,7 @@ impl Look {
         Ok(Locks::new(of, found.into_iter().flatten().collect()))
     }
 
-    /// Whether anything stands under a prefix.
+    /// Whether there is any record with a prefix.
     #[must_use]
     pub fn any_under(&self, prefix: &str) -> bool {
         let known = self.filled.get(prefix).copied();
@@ -106,7 +105,7 @@ impl Look {
         })
     }
 
-    /// A text that others keep up to date; nothing when it cannot be had.
+    /// A document that is maintained outside the gateway; `None` if it could not be read.
     #[must_use]
     pub fn document(&self, source: &DocumentSource) -> Option<Document> {
         match self.documents.get(source) {
@@ -118,7 +117,7 @@ impl Look {
         }
     }
 
-    /// Says that a record will be asked for, so that it is looked up together with what is asked for now.
+    /// Announces a record, so that it is read together with the others of this round.
     pub fn expect(&self, keys: impl IntoIterator<Item = String>) {
         let missing = keys.into_iter().filter(|key| !self.records.contains_key(key));
         self.missed.borrow_mut().records.extend(missing);
@@ -132,38 +131,38 @@ impl Look {
         known?.as_ref()
     }
 
-    /// A damaged record was met: it is named in the end.
+    /// Notes a damaged record, to be reported at the end.
     pub fn note(&self, key: &str, damage: &Fault) {
         self.damaged.borrow_mut().push((key.to_owned(), damage.clone()));
     }
 
-    /// What was missed since this was last asked.
+    /// Takes what was noted as missing since the last call.
     pub fn missed(&mut self) -> Missed {
         std::mem::take(self.missed.get_mut())
     }
 
-    /// The damage that was met since this was last asked.
+    /// Takes the damage noted since the last call.
     pub fn damaged(&mut self) -> Vec<(String, Fault)> {
         std::mem::take(self.damaged.get_mut())
     }
 
-    /// The keys of all records that were looked up.
+    /// The keys of all loaded records.
     pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.records.keys()
     }
 
-    /// A record as it was read, now.
+    /// Adds a loaded record.
     pub fn learn(&mut self, key: String, raw: Option<RawRecord>) {
         let record = raw.map(|raw| Arc::new(ReadRecord::new(key.clone(), raw)));
         self.records.insert(key, record);
     }
 
-    /// Whether anything stands under a prefix, now.
+    /// Adds whether there is any record with a prefix.
     pub fn learn_filled(&mut self, prefix: String, filled: bool) {
         self.filled.insert(prefix, filled);
     }
 
-    /// A document as it is now.
+    /// Adds a document.
     pub fn learn_document(&mut self, source: DocumentSource, document: Option<Document>) {
         self.documents.insert(source, document);
     }

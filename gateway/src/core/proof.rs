@@ -10,30 +10,30 @@ use wire::evidence::{PROOF_TYPE, ProofClaims};
 
 use super::jose::{self, BadJws, Jws};
 
-/// Oldest proof we take. A proof is made for one request on one connection; this only bounds how long a client may take
-/// between making and sending it, and how wrong its idea of our clock may be.
+/// Greatest age of a proof. A proof is made for one request on one connection; this limits only the time between making and sending it,
+/// and the error in the client's idea of our clock.
 pub const PROOF_AGE_MAX: Duration = Duration::from_secs(300);
 
-/// Longest proof we parse, in bytes: claims and an RSA-4096 `jwk` with its signature take under 3 kB.
+/// Longest proof that is parsed, in bytes: claims and an RSA-4096 `jwk` with its signature take under 3 kB.
 pub const PROOF_MAX: usize = 8 * 1024;
 
-/// What a proof must be about.
+/// The request that a proof must be for.
 #[derive(Clone, Debug)]
 pub struct Expected<'a> {
     /// The HTTP method.
     pub method: &'a str,
     /// The path without query.
     pub path: &'a str,
-    /// Host names this gateway answers to.
+    /// Host names of this gateway.
     pub hosts: &'a [String],
     /// The connection's exporter value.
     pub exporter: &'a [u8; 32],
 }
 
-/// What is wrong with a proof.
+/// Why a proof is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
-    /// There is none.
+    /// It is missing.
     #[error("the `DPoP` header is missing")]
     Missing,
     /// It is not a JWT of the right type.
@@ -97,14 +97,14 @@ impl From<BadJws> for BadProof {
     }
 }
 
-/// A proof for the request at hand, by a key that is to be named yet.
+/// A proof for this request, by a key that is not known yet.
 #[derive(Clone, Debug)]
 pub struct Proof<'a>(Jws<'a, ProofClaims>);
 
-/// Reads a proof and checks all that can be checked without knowing whose it is.
+/// Reads a proof and checks everything that does not depend on the key.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first failed check.
 pub fn read<'a>(proof: &'a str, expected: &Expected<'_>, now: UnixTime) -> Result<Proof<'a>, BadProof> {
     if proof.len() > PROOF_MAX {
         return Err(BadProof::TooLong);
@@ -118,7 +118,7 @@ pub fn read<'a>(proof: &'a str, expected: &Expected<'_>, now: UnixTime) -> Resul
 }
 
 impl Proof<'_> {
-    /// Checks that `key` made it. The header's `jwk` is not consulted: the key is the one of the CSR or of the enrollment.
+    /// Checks that it is signed by `key`. The header's `jwk` is ignored: the key is that of the CSR or of the enrollment.
     ///
     /// # Errors
     /// [`BadProof::Algorithm`], [`BadProof::Signature`].
@@ -131,7 +131,7 @@ impl Proof<'_> {
 /// Checks a proof by `key`.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first failed check.
 pub fn check(proof: &str, key: &SubjectKey, expected: &Expected<'_>, now: UnixTime) -> Result<(), BadProof> {
     read(proof, expected, now)?.signed_by(key)
 }
@@ -156,9 +156,9 @@ fn check_claims(claims: &ProofClaims, expected: &Expected<'_>, now: UnixTime) ->
     Ok(())
 }
 
-/// Splits `https://host[:port]/path` into host and path. The port is not compared: behind a port mapping the client's
-/// differs from ours, and the exporter already ties the proof to this connection. But it must be one: in
-/// `https://host:4?3/path` another reader sees a query where we would see the path.
+/// Splits `https://host[:port]/path` into host and path. The port is not compared: with a port mapping the client's differs from ours,
+/// and the exporter binds the proof to this connection anyway. But it must be a port: in `https://host:4?3/path` another parser sees a
+/// query where we would see the path.
 fn split_htu(htu: &str) -> Option<(&str, &str)> {
     // RFC 3986 3.1: schemes are compared without regard to case
     let (scheme, rest) = htu.split_at_checked("https://".len())?;
@@ -177,7 +177,7 @@ fn split_htu(htu: &str) -> Option<(&str, &str)> {
     (!host.is_empty() && (port.is_empty() || is_port(port))).then_some((host, path))
 }
 
-/// The one algorithm that fits a key (RFC 7518 3.1, RFC 8037 3.1).
+/// The algorithm for a key (RFC 7518 3.1, RFC 8037 3.1).
 #[must_use]
 pub const fn algorithm_of(key: &SubjectKey) -> Algorithm {
     match key.algorithm() {

@@ -1,4 +1,4 @@
-//! A key that is to be certified: its holder is at the other end of this connection. Every way to a certificate takes one.
+//! A key to be certified, with proof that its holder is at the other end of this connection. Every issuance needs one.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pki::{KeyDigest, RequestBinding, SubjectKey, UnixTime, VerifiedCsr};
@@ -8,15 +8,15 @@ use super::{
     requester::Requester,
 };
 
-/// How it was proven that the holder of a key is at the other end of a connection.
+/// How possession of a key was proven on a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ProvenBy {
     /// By a proof that names the connection ([`proof`]).
     Jwt,
     /// By the signature of the request, which names the connection (RFC 7030 3.5).
     BoundRequest,
-    /// By the signature of a request that names no connection, on one whose other end showed a certificate: whoever holds
-    /// that answers for it.
+    /// By the signature of a CSR without a channel binding, on a connection with a client certificate: the holder of that certificate
+    /// is responsible for it.
     HolderRequest,
 }
 
@@ -32,7 +32,7 @@ impl ProvenBy {
     }
 }
 
-/// A key whose holder is at the other end of a connection. Made only by proving it.
+/// A key whose holder is at the other end of a connection. Only the checks below make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenKey {
     key: SubjectKey,
@@ -41,18 +41,18 @@ pub struct ProvenKey {
 }
 
 impl ProvenKey {
-    /// By a request, and a proof by the same key that names the connection.
+    /// From a CSR, and a proof by the same key that is bound to the connection.
     ///
     /// # Errors
-    /// The first thing that is wrong with the proof.
+    /// The first failed check of the proof.
     pub fn by_jwt(csr: VerifiedCsr, proof: &str, expected: &Expected<'_>, now: UnixTime) -> Result<Self, BadProof> {
         let key = csr.into_key();
         proof::check(proof, &key, expected, now)?;
         Ok(Self { key, by: ProvenBy::Jwt, exporter: *expected.exporter })
     }
 
-    /// By a request alone: one that names the connection by its exporter value (RFC 9266), or that comes from the holder of a
-    /// certificate and names none.
+    /// From a CSR alone, if it contains the exporter value of the connection (RFC 9266), or if it contains none and the client showed a
+    /// certificate.
     ///
     /// # Errors
     /// [`BadProof::OtherConnection`], [`BadProof::Unbound`], [`BadProof::Challenge`].
@@ -102,7 +102,7 @@ mod tests {
 
     const HERE: [u8; 32] = [0xfb; 32];
 
-    /// What a request that names this connection, if any, proves to whoever shows this certificate.
+    /// What a CSR with this channel binding, or none, proves for the holder of this certificate.
     #[track_caller]
     fn check(connection: Option<&str>, requester: &Requester, want: Result<ProvenBy, BadProof>) {
         let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap().0;

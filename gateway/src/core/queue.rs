@@ -1,5 +1,5 @@
-//! Who waits for a person, as it stands in the store: an entry for each, and the numbers that they hold. There are as many numbers as
-//! may wait, for all and for each network, and a number has one holder: so no more than that wait, however many gateways let them.
+//! The queue in the store. Each waiting request holds one numbered slot of the whole queue and one of its network; the number of slots
+//! is the limit, on all gateways together.
 
 use super::{
     audit::Event,
@@ -10,7 +10,7 @@ use super::{
     refusal::Fault,
 };
 
-/// Puts a request into the queue, with numbers that nobody else must hold.
+/// Puts a request into the queue, on condition that nobody else holds its numbers.
 pub fn enter(changes: &mut Changes, enrollment: &Enrollment) {
     for number in &enrollment.numbers {
         changes.create(keys::queue_number(number), &NumberHolder(enrollment.id.clone()));
@@ -18,7 +18,7 @@ pub fn enter(changes: &mut Changes, enrollment: &Enrollment) {
     changes.create(keys::waiting(&enrollment.id), &Waiting::from(enrollment));
 }
 
-/// Writes the entry of a request that goes on waiting, or that counts though it was taken back.
+/// Writes the entry of a request that continues to wait, or that was withdrawn and still counts.
 pub fn rewrite(changes: &mut Changes, enrollment: &Enrollment) {
     changes.put(keys::waiting(&enrollment.id), &Waiting::from(enrollment));
 }
@@ -33,10 +33,10 @@ fn free(changes: &mut Changes, numbers: &[String]) {
     numbers.iter().for_each(|number| changes.delete(keys::queue_number(number)));
 }
 
-/// Ends the waiting of a request that nobody decided, or that others crowd out.
+/// Ends a request that lapsed undecided or is evicted.
 ///
 /// # Errors
-/// [`Fault::Record`] when the request makes no sense.
+/// [`Fault::Record`] if the request is damaged.
 pub fn lapse(look: &Look, id: &str, entry: &Seen<Waiting>) -> Result<Changes, Fault> {
     let mut changes = Changes::new();
     changes.remove(keys::waiting(id), entry);

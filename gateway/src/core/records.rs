@@ -1,4 +1,4 @@
-//! What the gateway remembers. Each record is one value in the store, as JSON, so that an export can be read.
+//! The records of the gateway. Each is one value in the store, as JSON, so that an export can be read.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ mod run;
 pub(super) mod text;
 mod tunnel;
 
-/// A record as it was read, with the version that a change of it must expect.
+/// A record as it was read, with its version for the condition of a change.
 #[derive(Clone, Debug)]
 pub struct Seen<T> {
     /// The record.
@@ -28,13 +28,13 @@ pub struct Seen<T> {
     pub version: u64,
 }
 
-/// Where an enrollment stands.
+/// State of an enrollment.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnrollmentState {
     /// A person must decide.
     Waiting,
-    /// Admitted; the certificate is made when the client next asks.
+    /// Admitted; the certificate is issued at the client's next poll.
     Approved,
     /// A certificate was issued.
     Issued,
@@ -42,9 +42,9 @@ pub enum EnrollmentState {
     Denied,
     /// Nobody decided in time.
     Expired,
-    /// What it led to, or rested on, was removed or has left: final for its key.
+    /// The subject that it admitted or depended on was removed or has left: final for its key.
     Removed,
-    /// Whoever made it took it back. The same key may ask again.
+    /// The requester withdrew it. The same key may ask again.
     Withdrawn,
 }
 
@@ -64,8 +64,8 @@ impl EnrollmentState {
     }
 }
 
-/// What somebody who waits gets by being approved. An approval is of a content: two people who approve two different ones
-/// have not approved the same thing.
+/// What a requester gets by an approval. An approval is for a specific content: approvals of different contents are not counted
+/// together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovedContent {
     /// Its name.
@@ -74,22 +74,23 @@ pub struct ApprovedContent {
     pub labels: BTreeMap<String, String>,
     /// Its owner.
     pub owner: Option<Owner>,
-    /// Whether the waiting code was typed. With it in the content, nobody's unchecked approval completes a checked one.
+    /// Whether the waiting code was typed. It is part of the content, so that an approval without the code does not complete one with
+    /// it.
     pub code_checked: bool,
 }
 
 impl ApprovedContent {
-    /// What stands for it where it is referred to: the first half of a SHA-256, in hex. Equal contents, equal digests.
+    /// Reference to this content: the first half of a SHA-256, in hex. Equal contents have equal digests.
     #[must_use]
     pub fn digest(&self) -> String {
-        // The fields are serialised in their order, the labels sorted: this is the same for the same content.
+        // Fields are serialised in order and labels are sorted, so the same content gives the same text.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         let hex = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
         hex.get(..CONTENT_DIGEST_CHARS).unwrap_or_default().to_owned()
     }
 }
 
-/// Characters of [`ApprovedContent::digest`]: 128 bits, more than anybody can search for a second content of.
+/// Characters of [`ApprovedContent::digest`]: 128 bits, too many to find a second content.
 const CONTENT_DIGEST_CHARS: usize = 32;
 
 /// One person's approval.
@@ -97,7 +98,7 @@ const CONTENT_DIGEST_CHARS: usize = 32;
 pub struct Approval {
     /// The person's name.
     pub by: String,
-    /// The lineage of their certificates: whoever has the name later is somebody else.
+    /// The lineage of their certificates: a later holder of the name is a different person.
     #[serde(default)]
     pub lineage: String,
     /// When.
@@ -109,19 +110,19 @@ pub struct Approval {
     pub rules: Vec<String>,
 }
 
-/// Who owns a machine: a person by name *and* lineage, so that a name that is given again later carries no rights along.
-/// In the store it is one text, `name/lineage`.
+/// Owner of a machine: a person by name *and* lineage, so that a later holder of the name has no rights. In the store it is one text,
+/// `name/lineage`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Owner {
     /// The person's name, as it was when the owner was named.
     pub name: String,
-    /// The person's lineage; absent when there was no person of that name, and then nobody has the owner's rights.
+    /// The person's lineage; absent if there was no person of that name, and then nobody has the owner's rights.
     pub lineage: Option<String>,
 }
 
 impl Owner {
-    /// The owner of that name, given who holds the name now.
+    /// The owner of that name; `holder` has the name now.
     #[must_use]
     pub fn named(name: &str, holder: Option<&Subject>) -> Self {
         let lineage = holder.filter(|person| person.role == Role::Person && person.name == name);
@@ -158,7 +159,7 @@ impl From<Owner> for String {
 pub struct Enrollment {
     /// Its id.
     pub id: String,
-    /// Where it stands.
+    /// Its state.
     pub state: EnrollmentState,
     /// Machine or person.
     #[serde(with = "role")]
@@ -169,35 +170,34 @@ pub struct Enrollment {
     /// The key itself, SPKI in DER.
     #[serde(with = "base64_bytes")]
     pub spki: Vec<u8>,
-    /// What it would like to be called.
+    /// The requested name.
     pub wanted_name: Option<String>,
-    /// What it is called once admitted.
+    /// The assigned name, once admitted.
     pub name: Option<String>,
     /// What attestors vouch for.
     pub claims: BTreeMap<String, Claim>,
-    /// What it says of itself.
+    /// Unverified attributes.
     pub attributes: BTreeMap<String, String>,
-    /// How far it is proven.
+    /// How well the key is protected, as proven.
     #[serde(with = "assurance")]
     pub assurance: AssuranceLevel,
     /// The network prefix it came from.
     pub source: String,
-    /// The root by which its holder knows the gateway. It stays what it was when another root takes over, so the waiting code
-    /// does too.
+    /// The pin that its holder verified. It does not change when another root becomes active, so the waiting code stays the same.
     #[serde(with = "digest")]
     pub pin: KeyDigest,
-    /// The bytes that, with the key and the root, make the waiting code.
+    /// Random input of the waiting code, in addition to key and pin.
     #[serde(with = "nonce")]
     pub nonce: [u8; 16],
     /// When it asked.
     pub created: UnixSecs,
     /// When it lapses while it waits.
     pub expires: UnixSecs,
-    /// Who approved what; of one person, the last approval.
+    /// The approvals; of each person the last.
     pub approvals: Vec<Approval>,
-    /// How many must approve.
+    /// Number of approvals required.
     pub approvals_wanted: u32,
-    /// Lifetime of certificates, in seconds, by the rules that admitted it; the profile's when absent.
+    /// Lifetime of its certificates in seconds, by the rules that admitted it; absent for that of the profile.
     pub lifetime: Option<u64>,
     /// Rules that admitted it.
     pub rules: Vec<String>,
@@ -207,37 +207,37 @@ pub struct Enrollment {
     pub groups: Vec<String>,
     /// Owner of the machine.
     pub owner: Option<Owner>,
-    /// The lineage it leads to, or rejoins.
+    /// The lineage that began with it, or that it rejoins.
     pub lineage: Option<String>,
-    /// True when it continues a lineage that exists.
+    /// True if it rejoins a lineage.
     pub rejoin: bool,
     /// Why it was denied.
     pub reason: Option<String>,
-    /// The evidence that was taken of it.
+    /// The accepted evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Shown>,
     /// The numbers that it holds in the queue while it waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<String>,
-    /// What its evidence rests on: a lock on any of them stops it.
+    /// What its evidence depends on: a lock on any of these stops it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<(LockKind, String)>,
 }
 
-/// A piece of evidence that was taken.
+/// An accepted piece of evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// The kind of its attestor.
     pub kind: String,
     /// When it was last shown.
     pub at: UnixSecs,
-    /// By what the attestor knows it again, if it may stop to hold: of a token its id.
+    /// The attestor's reference to it, if it can become invalid: the id of a token, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
 }
 
 impl Shown {
-    /// Whether it is that piece, whenever that was shown.
+    /// Whether both are the same piece, apart from the time.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.kind == other.kind && self.reference == other.reference
@@ -247,7 +247,7 @@ impl Shown {
 /// Entry in the index of waiting enrollments.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Waiting {
-    /// The name it wants.
+    /// The requested name.
     pub wanted_name: Option<String>,
     /// The network prefix it came from.
     pub source: String,
@@ -259,7 +259,7 @@ pub struct Waiting {
     /// The numbers that it holds in the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<String>,
-    /// Whoever made it took it back: it waits for nobody and wants nothing, and counts against its network until it would have lapsed.
+    /// The requester withdrew it: nobody can decide it, but it counts against its network until it would have lapsed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
 }
@@ -278,13 +278,13 @@ impl From<&Enrollment> for Waiting {
     }
 }
 
-/// Who holds a number in the queue: the id of the request.
+/// Holder of a number in the queue: the id of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NumberHolder(pub String);
 
-/// A certificate that was replaced, and had expired or was locked, was shown as evidence. It changes nothing and is told for
-/// a while: an old disk or backup is in somebody's hands. One record a lineage.
+/// The use of a certificate as evidence that was replaced and had expired or was locked. It has no effect and is reported for a while,
+/// since somebody may have an old disk or backup. One record for each lineage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stale {
     /// The lineage.
@@ -339,43 +339,42 @@ pub struct Subject {
     pub claims: BTreeMap<String, Claim>,
     /// What it said of itself.
     pub attributes: BTreeMap<String, String>,
-    /// How far it was proven when it was admitted; what counts is what is proven of the key in use ([`Lineage::assurance`]).
+    /// Assurance at the admission; decisions use that of the key in use ([`Lineage::assurance`]).
     #[serde(with = "assurance")]
     pub assurance: AssuranceLevel,
-    /// Who let it in.
+    /// How it was admitted.
     pub admitted_by: AdmittedBy,
-    /// The people who approved, the last one last; nobody when policy admitted it.
+    /// The people who approved, in order; empty if the policy admitted it.
     #[serde(default)]
     pub approvers: Vec<String>,
     /// The enrollment it came from.
     pub enrollment: String,
-    /// The evidence by which it was let in, each kind with when it was last shown.
+    /// The evidence of its admission, with the time when each kind was last shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Shown>,
-    /// The name it takes with the first use of a certificate that has it: from its next renewal on.
+    /// The new name in a renaming, which takes effect with the first use of a certificate that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
 }
 
-/// A name that nobody has and nobody gets: a machine is being renamed to it, or was renamed from it and certificates with it
-/// have not ended.
+/// A reserved name: a machine is being renamed to it, or was renamed from it and has unexpired certificates with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptName {
     /// The lineage of that machine.
     pub lineage: String,
-    /// When the last certificate with this name ends; absent while it is being renamed to it.
+    /// Expiry of the last certificate with this name; absent while a renaming to it is pending.
     pub until: Option<UnixSecs>,
 }
 
 impl KeptName {
-    /// Whether it is kept still.
+    /// Whether it is still reserved.
     #[must_use]
     pub fn is_kept(&self, now: UnixTime) -> bool {
         self.until.is_none_or(|until| now.secs() <= until.0)
     }
 }
 
-/// A certificate as a lineage remembers it.
+/// Reference to a certificate in a lineage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertRef {
     /// Its serial.
@@ -387,11 +386,11 @@ pub struct CertRef {
     /// Digest of the key of the CA that signed it.
     #[serde(with = "digest")]
     pub issuer: KeyDigest,
-    /// The generation of the authority when it was made: which roots its holder was given with it.
+    /// The generation of the authority at issue, which determines the roots that its holder got with it.
     pub generation: u64,
     /// End of validity.
     pub not_after: UnixSecs,
-    /// How far the key was proven when it was made: of this key, and of no other.
+    /// Assurance of this key, as proven at issue.
     #[serde(default = "text::of_a_key", with = "assurance")]
     pub assurance: AssuranceLevel,
 }
@@ -410,17 +409,17 @@ pub struct Lineage {
     pub current: Option<CertRef>,
     /// Issued, not used yet.
     pub pending: Option<CertRef>,
-    /// For the machine's sealed services, newest last: never presented to us, and on the list when the lineage is.
+    /// For the machine's sealed services, newest last: not accepted from clients, and on the CRL if the lineage is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealed: Vec<CertRef>,
     /// When `current` was first used.
     pub activated: UnixSecs,
-    /// The certificate that `current` took the place of then.
+    /// The certificate that `current` replaced at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<CertRef>,
-    /// True once two holders of its key were seen.
+    /// True once a second holder of its key was noticed.
     pub forked: bool,
-    /// True once the subject was removed or left: nothing of it is valid any more.
+    /// True once the subject was removed or left: none of its certificates is valid any more.
     pub ended: bool,
     /// When that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -436,16 +435,16 @@ pub struct Lineage {
     /// The same for SSH certificates, each of which leaves an event.
     #[serde(default)]
     pub ssh_paid_until: UnixSecs,
-    /// When its tunnel was last seen to end, to the minute.
+    /// When its last tunnel ended, to the minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<UnixSecs>,
-    /// When somebody last asked its holder to renew now.
+    /// When its holder was last asked to renew now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_asked: Option<UnixSecs>,
 }
 
 impl Lineage {
-    /// How far the key in use is proven: that of the certificate in use, or of the first, before it was used.
+    /// Assurance of the key in use: that of the current certificate, or of the pending first one.
     #[must_use]
     pub fn assurance(&self) -> Option<AssuranceLevel> {
         self.current.as_ref().or(self.pending.as_ref()).map(|cert| cert.assurance)
@@ -488,11 +487,11 @@ pub struct Token {
     /// What it admits.
     #[serde(with = "role")]
     pub role: Role,
-    /// How many keys may redeem it.
+    /// Number of keys that may redeem it.
     pub uses: u32,
-    /// The keys that did, hex digests.
+    /// The keys that redeemed it, hex digests.
     pub redeemed: Vec<String>,
-    /// Names it is for.
+    /// Names it is valid for.
     pub names: Vec<String>,
     /// Labels it gives.
     pub labels: BTreeMap<String, String>,
@@ -500,11 +499,11 @@ pub struct Token {
     pub groups: Vec<String>,
     /// Owner it gives.
     pub owner: Option<Owner>,
-    /// The one key that may redeem it, hex digest.
+    /// The only key that may redeem it, hex digest.
     pub key: Option<String>,
     /// Who made it: a person's name, or `gateway`.
     pub by: String,
-    /// The lineage of the person who made it: it is worth what they could still give.
+    /// The lineage of its creator: the token assigns only what its creator could still assign.
     #[serde(default)]
     pub maker: Option<String>,
     /// When.
@@ -515,8 +514,7 @@ pub struct Token {
     pub revoked: bool,
 }
 
-/// What the revocation lists need of a certificate, filed by its issuing CA and its end, so that those which have not
-/// expired are read without all that ever were.
+/// The data of a certificate for the CRLs, indexed by issuing CA and expiry, so that unexpired ones can be read without all others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateEnd {
     /// Its serial.

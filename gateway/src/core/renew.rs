@@ -1,4 +1,4 @@
-//! Decides a renewal: a new key for a lineage, under today's policy and on what is proven today.
+//! Decides a renewal: a new key for a lineage, by the current policy and the evidence of this request.
 
 use pki::{AssuranceLevel, Serial, SubjectKey, UnixTime};
 use policy::{Reattest, Ruleset, Without};
@@ -15,38 +15,39 @@ use super::{
     refusal::{Malformed, Refusal},
 };
 
-/// What the caller asks for.
+/// Input of a renewal.
 #[derive(Debug)]
 pub struct RenewalInput<'a> {
     /// The key to be certified.
     pub key: &'a SubjectKey,
-    /// The name that it would take, if its program knows that it is to become another.
+    /// The new name that the client accepts, if it knows of its renaming.
     pub takes: Option<&'a str>,
-    /// The evidence that came along, judged.
+    /// The verified evidence.
     pub judged: Judged,
     /// Whether its ticket was used before.
     pub ticket_spent: bool,
-    /// Kinds of evidence that no renewal shows again.
+    /// Kinds of evidence that cannot be shown at a renewal.
     pub only_admit: &'a [&'a str],
-    /// What the names of the claims of each kind begin with.
+    /// The prefix of the claims of each kind.
     pub prefixes: &'a [(&'a str, &'a str)],
-    /// The claims that say which device evidence is of.
+    /// The claims that identify the device of evidence.
     pub devices: &'a [String],
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Debug)]
 pub enum RenewVerdict {
-    /// Make a certificate.
+    /// Issue a certificate.
     Issue(Box<Plan>),
-    /// The certificate made before for this key, whose reply was lost.
+    /// Send the certificate issued before for this key again; the reply was lost.
     Known(Box<Certificate>),
 }
 
-/// Decides. The caller is admitted, locks on the new key are among those looked up for it; `pending` the record of the lineage's pending certificate.
+/// Decides. The caller is admitted, and the locks on the new key are among those looked up for it; `pending` is the record of the
+/// lineage's pending certificate.
 ///
 /// # Errors
-/// Why not.
+/// The reason for the refusal.
 pub fn decide(
     caller: &Caller,
     asked: RenewalInput<'_>,
@@ -78,7 +79,7 @@ pub fn decide(
     };
     let lapsed = lapsed(&subject, grant.reattest(), asked.only_admit, now)?;
     let assurance = if lapsed.is_empty() { asked.judged.claims.assurance } else { AssuranceLevel::Software };
-    // Whoever is renamed takes the name with the first use of this certificate.
+    // A renaming takes effect with the first use of this certificate.
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
     let (role, admitted_by) = (subject.role, subject.admitted_by);
@@ -94,7 +95,7 @@ pub fn decide(
     Ok(RenewVerdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
-/// Evidence at a renewal is of the caller and of nobody else: it gives nothing.
+/// Evidence at a renewal must be of the caller itself: it grants nothing.
 fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[String]) -> Result<(), Reject> {
     let subject = &caller.subject.record;
     let continues = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
@@ -105,7 +106,7 @@ fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[String]) -> Result
     if named && same { Ok(()) } else { Err(Reject::together("it is another's than this certificate")) }
 }
 
-/// What was shown again takes the place of what was known by evidence of its kind.
+/// Claims of evidence that was shown again replace the known ones of its kind.
 fn remember(subject: &mut Subject, judged: &Judged) {
     for (kind, prefix) in &judged.again {
         subject.claims.retain(|name, _| !is_of(name, prefix));
@@ -119,7 +120,7 @@ fn is_of(claim: &str, prefix: &str) -> bool {
     claim.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
-/// The evidence that is older than the rules want it, when a renewal without it is of a lower assurance.
+/// The kinds of evidence that are older than the rules allow, if a renewal without them has a lower assurance.
 fn lapsed(
     subject: &Subject,
     reattest: Option<Reattest>,
@@ -139,7 +140,7 @@ fn lapsed(
     }
 }
 
-/// What becomes durable of the evidence: what it spends, and what is known of the subject by it from now on.
+/// Records the evidence: what it uses up, and what is known of the subject from it now.
 fn attested(
     changes: &mut Changes,
     caller: &Caller,
@@ -153,7 +154,7 @@ fn attested(
     if !lapsed.is_empty() {
         subject.evidence.retain(|shown| !lapsed.contains(shown));
         let gone = |kind: &str| lapsed.iter().any(|shown| shown.kind == kind);
-        // Which device it was stays known: else another could be shown once that is forgotten.
+        // The identity of the device is kept: otherwise another device could be shown after that is dropped.
         let lapses = |name: &String| prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix));
         subject.claims.retain(|name, _| devices.contains(name) || !lapses(name));
         let event = StandingEvent::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
@@ -169,7 +170,7 @@ fn attested(
     changes.extend(judged.spends);
 }
 
-/// The question put to the policy: of a machine by what is proven now and known of it.
+/// The question for the policy: about the machine, by what is proven now and known of it.
 fn ask(caller: &Caller, subject: &Subject, assurance: AssuranceLevel, now: UnixTime) -> policy::Ask {
     let principal = match principal(caller, now) {
         policy::Principal::Machine(machine) => policy::Principal::Machine(policy::Machine {

@@ -6,13 +6,13 @@ use pki::Name;
 
 use super::records::{Seen, TunnelRecord};
 
-/// A ticket for a stream that may move: it names the gateway where the stream is, and nobody can guess it.
+/// A ticket for moving a stream: it names the gateway of the stream, and cannot be guessed.
 #[must_use]
 pub fn dial_back_ticket(own: &Name, drawn: [u8; 16]) -> String {
     format!("{own}.{}", hex::encode(drawn))
 }
 
-/// The other gateway that a ticket was given by.
+/// The other gateway that issued a ticket.
 #[must_use]
 pub fn given_elsewhere(own: &Name, ticket: &str) -> Option<Name> {
     let (gateway, _) = ticket.split_once('.')?;

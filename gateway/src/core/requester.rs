@@ -1,23 +1,23 @@
-//! Who is at the other end of a connection, by the certificate that was verified in its handshake.
+//! The requester at the other end of a connection, by the certificate that was verified in its handshake.
 
 use std::{fmt, sync::Arc};
 
 use pki::{ForeignPeer, KeyDigest, Peer, UnixTime};
 
-/// Who asks. A face that demands a certificate of ours has the second kind alone.
+/// The requester. On a face that requires one of our certificates it is always the second variant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Requester {
-    /// Somebody who showed no certificate.
+    /// Without a certificate.
     #[default]
     Nobody,
-    /// A machine or person of ours.
+    /// A machine or person with one of our certificates.
     Ours(Arc<Peer>),
-    /// The holder of a certificate that leads to an anchor which is none of ours.
+    /// The holder of a certificate that chains to another anchor.
     Foreign(Arc<ForeignPeer>),
 }
 
 impl Requester {
-    /// The machine or person of ours.
+    /// The machine or person with one of our certificates.
     #[must_use]
     pub const fn ours(&self) -> Option<&Arc<Peer>> {
         match self {

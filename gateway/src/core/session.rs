@@ -1,6 +1,6 @@
-//! What is known of a connection to a service, whoever carries it: who can read it, and why it ended.
+//! Properties of a session: who can read its traffic, and why it ended.
 
-/// Who can read what a service says.
+/// Who can read the traffic of a service.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The stream's bytes are the service's. The gateway could read them, unless the service encrypts by itself.
@@ -25,7 +25,7 @@ impl Mode {
 pub struct Offer {
     /// Its name.
     pub name: String,
-    /// Who can read it.
+    /// Who can read its traffic.
     pub mode: Mode,
 }
 

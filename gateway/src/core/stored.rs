@@ -1,4 +1,4 @@
-//! What may be read from the store, and what a record that cannot be read is taken for.
+//! The types of records in the store, and their placeholders when a record is unreadable.
 
 use std::{any::Any, sync::OnceLock};
 
@@ -17,26 +17,26 @@ use super::{
     timekeeping::ClockNote,
 };
 
-/// What may be read from the store. Every way of reading asks it what a record that cannot be read is taken for, so none can forget.
+/// A type of record in the store. Every reader gets the placeholder of an unreadable record from here, so that none can forget it.
 pub trait Stored: DeserializeOwned {
-    /// What stands for the record under this key when it cannot be read: for the kinds without which somebody would have more rights
-    /// than with it, and as far as the key tells. Every other is missing from lists, and whatever hangs on it is refused.
+    /// The placeholder for an unreadable record whose loss would grant rights (a lock, for example), rebuilt from its key. Other kinds
+    /// have none: they are left out of lists, and what depends on them is refused.
     #[must_use]
     fn unreadable(_key: &str) -> Option<Self> {
         None
     }
 }
 
-macro_rules! nothing_stands_for {
+macro_rules! no_placeholder {
     ($($record:ty),+ $(,)?) => { $(impl Stored for $record {})+ };
 }
 
-nothing_stands_for! {
+no_placeholder! {
     Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, TunnelRecord,
     UnixSecs, ClockNote, NumberHolder, String, u64, serde_json::Value, IgnoredAny,
 }
 
-/// A lock whose record cannot be read still locks what its key names.
+/// An unreadable lock still locks the target in its key.
 impl Stored for Lock {
     fn unreadable(key: &str) -> Option<Self> {
         let (kind, target) = keys::locked(key)?;
@@ -53,21 +53,21 @@ impl Stored for Lock {
     }
 }
 
-/// The key says it all.
+/// The key contains the entire record.
 impl Stored for Owned {
     fn unreadable(key: &str) -> Option<Self> {
         key.rsplit_once('/').map(|(_, machine)| Self(machine.to_owned()))
     }
 }
 
-/// A certificate of which it cannot be said whose it is, is nobody's: it stands on the list of revoked ones.
+/// A certificate with an unreadable record has no owner: it is listed as revoked.
 impl Stored for CertificateEnd {
     fn unreadable(key: &str) -> Option<Self> {
         let (issuer, not_after, serial) = keys::certificate_ending(key)?;
         Some(Self {
             serial,
             lineage: String::new(),
-            // Whoever reads the index of a CA knows its role.
+            // The reader of a CA's index knows its role.
             role: Role::Machine,
             issuer,
             name: String::new(),
@@ -78,10 +78,10 @@ impl Stored for CertificateEnd {
     }
 }
 
-/// What stands under a key: the bytes, or why they are not what was written.
+/// The value under a key: the bytes, or why they are damaged.
 pub type RawRecord = Seen<Result<Vec<u8>, String>>;
 
-/// A record as it was read, and what it was decoded to: a decision is asked several times, and asks for it in several places.
+/// A record as it was read, and its decoded value: a decision is evaluated several times, and asks for it in several places.
 #[derive(Debug)]
 pub struct ReadRecord {
     key: String,
@@ -90,7 +90,7 @@ pub struct ReadRecord {
     decoded: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// A record decoded as its kind, or what stands for it, and what is wrong with it.
+/// A record decoded as its kind, or its placeholder, and the damage.
 pub type Decoded<T> = (Option<Seen<T>>, Option<Fault>);
 
 impl ReadRecord {
@@ -100,7 +100,7 @@ impl ReadRecord {
         Self { key, raw, damage: OnceLock::new(), decoded: OnceLock::new() }
     }
 
-    /// Why it is not what its kind reads as, where only `damage` knows the kind: it is asked once, with key and bytes.
+    /// The damage of a record whose kind only `damage` can check, which is called once, with key and bytes.
     #[must_use]
     pub fn damage(&self, damage: impl Fn(&[u8], &[u8]) -> Option<String>) -> Option<&str> {
         let why = self.damage.get_or_init(|| match &self.raw.record {
@@ -110,17 +110,17 @@ impl ReadRecord {
         why.as_deref()
     }
 
-    /// What it holds, or what stands for it.
+    /// The value, or the placeholder.
     #[must_use]
     pub fn decoded<T: Stored + Clone + Send + Sync + 'static>(&self) -> Decoded<T> {
         let read = || read(&self.key, self.raw.version, self.raw.record.as_deref().map_err(Clone::clone));
         let decoded = self.decoded.get_or_init(|| Box::new(read()));
-        // whoever reads it as another kind decodes it again
+        // A reader with another type decodes it again.
         decoded.downcast_ref::<Decoded<T>>().cloned().unwrap_or_else(read)
     }
 }
 
-/// What an entry holds, or what stands for it when it cannot be read, and why it cannot: the one place where that is decided.
+/// The value of an entry, or the placeholder and the damage if it is unreadable. This is decided only here.
 pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> Decoded<T> {
     let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
     match record {

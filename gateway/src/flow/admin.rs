@@ -6,7 +6,7 @@ use super::{
     asked::LockWish,
     departure, page, removal,
     shell::{Actor, Shell, readable, retrying},
-    subjects::{identity, lock_view, may_see, resource, view, visible, whole, whole_of},
+    subjects::{find_subject, identity, load_subject, lock_view, may_see, resource, view, visible},
     views::{LockDetails, Page, Removal, SubjectDetails},
 };
 use crate::core::{
@@ -35,29 +35,29 @@ pub async fn subjects(
     page::page(shell, &keys::subjects(role), after, limit, show).await
 }
 
-/// One of a list, if the caller may know of it. One that cannot be read is left out.
+/// One row of a listing, if the caller may know of it. An unreadable record is left out.
 fn shown(shell: &Shell, look: &Look, caller: &Caller, seen: &Seen<Subject>) -> Result<Option<SubjectDetails>, Fault> {
     if seen.record.role == Role::Machine {
         look.expect([keys::convergence(&seen.record.name)]);
     }
-    match readable(whole(look, seen.clone()))? {
-        Some(whole) if may_see(shell, caller, &whole) => readable(view(shell, look, whole)),
+    match readable(load_subject(look, seen.clone()))? {
+        Some(records) if may_see(shell, caller, &records) => readable(view(shell, look, records)),
         Some(_) | None => Ok(None),
     }
 }
 
-/// Which machines are wanted.
+/// A filter for machines.
 #[derive(Clone, Debug, Default)]
 pub struct MachineFilter {
-    /// Those that stand so.
+    /// Only those in this state.
     pub state: Option<String>,
     /// Those with this label, `key=value`, or with any value of it, `key`.
     pub label: Option<String>,
-    /// Those of this owner.
+    /// Only those of this owner.
     pub owner: Option<String>,
-    /// Those that hold a tunnel, or do not.
+    /// Only those with a tunnel, or only those without.
     pub online: Option<bool>,
-    /// Those whose name one of these patterns matches, with commas between them; `*` stands for anything.
+    /// Only those whose name matches one of these patterns, which are separated by commas; `*` stands for any text.
     pub name: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl MachineFilter {
     }
 }
 
-/// Lists the machines the caller may read and wants.
+/// Lists the machines that match the filter and that the caller may read.
 ///
 /// # Errors
 /// When the store fails, or `after` is from elsewhere.
@@ -100,8 +100,8 @@ pub async fn subject(shell: &Shell, caller: &Caller, role: Role, name: &str) -> 
     shell.look(|look| Ok(view(shell, look, visible(shell, look, caller, role, name)?)?)).await
 }
 
-/// Removes a machine or person: its lineage ends, its certificates are revoked, its name is free. With a person ends what
-/// they made. Nobody removes themselves, or the last who may administer.
+/// Removes a machine or person: its lineage ends, its certificates are revoked, its name becomes free. What a person made ends with the
+/// person. Nobody can remove themselves, or the last administrator.
 ///
 /// # Errors
 /// Why not.
@@ -114,24 +114,24 @@ pub async fn remove(
 ) -> Result<Removal, Refusal> {
     let who = caller.identity.to_string();
     let (version, ended) = retrying(|| async {
-        // With the epoch, which moves with every removal: of two who remove each other one looks again.
+        // The epoch changes with every removal: of two people who remove each other at once, one conflicts and is decided again.
         let looked = |look: &Look| -> Result<_, Refusal> {
             let epoch = look.get(keys::EPOCH)?;
             Ok((visible(shell, look, caller, role, name)?, epoch))
         };
-        let (whole, epoch) = shell.look(looked).await?;
+        let (records, epoch) = shell.look(looked).await?;
         let action = policy::Action::Administer;
-        let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
-        let identity = identity(shell, &whole.subject.record)?;
+        let grant = permit(&shell.rules.load(), caller, action, resource(shell, &records), shell.now())?;
+        let identity = identity(shell, &records.subject.record)?;
         let ended = match role {
             Role::Person => {
-                departure::may_go(shell, caller, &whole.subject.record).await?;
-                Some(departure::made(shell, &whole.subject.record).await?)
+                departure::may_go(shell, caller, &records.subject.record).await?;
+                Some(departure::made(shell, &records.subject.record).await?)
             }
             Role::Machine | Role::Gateway => None,
         };
         let event = Event::SubjectRemoved { identity: identity.to_string(), rules: grant.rules().to_vec() };
-        let changes = removal::end(shell, &whole, event, &epoch).await?;
+        let changes = removal::end(shell, &records, event, &epoch).await?;
         let version = shell.commit(changes, &Actor { who: &who, instance }).await?;
         Ok((version, ended))
     })
@@ -146,14 +146,15 @@ pub async fn remove(
 /// When the store fails.
 pub async fn leave(shell: &Shell, caller: &Caller, instance: &str) -> Result<(), Refusal> {
     let who = caller.identity.to_string();
-    let looked =
-        |look: &Look| -> Result<_, Refusal> { Ok((whole(look, caller.subject.clone())?, look.get(keys::EPOCH)?)) };
-    let (whole, epoch) = shell.look(looked).await?;
-    if whole.subject.record.role == Role::Person {
-        departure::not_the_last(shell, &whole.subject.record, None).await?;
+    let looked = |look: &Look| -> Result<_, Refusal> {
+        Ok((load_subject(look, caller.subject.clone())?, look.get(keys::EPOCH)?))
+    };
+    let (records, epoch) = shell.look(looked).await?;
+    if records.subject.record.role == Role::Person {
+        departure::not_the_last(shell, &records.subject.record, None).await?;
     }
     let event = Event::SubjectLeft { identity: who.clone() };
-    let changes = removal::end(shell, &whole, event, &epoch).await?;
+    let changes = removal::end(shell, &records, event, &epoch).await?;
     let version = shell.commit(changes, &Actor { who: &who, instance }).await.map_err(Refusal::from)?;
     shell.enforcer.passed(version).await;
     Ok(())
@@ -177,7 +178,7 @@ pub async fn list_locks(
     Ok(Page { items: rows.into_iter().map(|(_, seen)| lock_view(seen.record)).collect(), next })
 }
 
-/// Whether the caller may read what concerns the gateway as a whole.
+/// Checks that the caller may read what concerns the gateway itself.
 ///
 /// # Errors
 /// [`Refusal::Denied`].
@@ -185,8 +186,8 @@ pub fn may_read_gateway(shell: &Shell, caller: &Caller) -> Result<(), Refusal> {
     permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).map(drop)
 }
 
-/// What a lock of this kind and target would hit: the resource for policy, and the lineages concerned. Those of a key, `of_key`, are
-/// looked for before.
+/// What a lock of this kind and target would affect: the policy resource and the lineages. For a lock on a key the caller has found the
+/// lineages before (`of_key`).
 fn target(
     shell: &Shell,
     look: &Look,
@@ -196,14 +197,14 @@ fn target(
     match kind {
         LockKind::Machine | LockKind::Person => {
             let role = if kind == LockKind::Person { Role::Person } else { Role::Machine };
-            let whole = whole_of(look, role, name)?.ok_or(Refusal::NotFound(Missing::locked(kind)))?;
-            Ok((resource(shell, &whole), whole.lineage.into_iter().collect()))
+            let records = find_subject(look, role, name)?.ok_or(Refusal::NotFound(Missing::locked(kind)))?;
+            Ok((resource(shell, &records), records.lineage.into_iter().collect()))
         }
         LockKind::Lineage => {
             let seen: Option<Seen<Lineage>> = look.get(&keys::lineage(name))?;
             let lineage = seen.ok_or(Refusal::NotFound(Missing::Lineage))?;
-            let resource = match whole_of(look, lineage.record.role, &lineage.record.name)? {
-                Some(whole) => resource(shell, &whole),
+            let resource = match find_subject(look, lineage.record.role, &lineage.record.name)? {
+                Some(records) => resource(shell, &records),
                 None => policy::Resource::Gateway,
             };
             Ok((resource, vec![lineage]))
@@ -216,7 +217,7 @@ fn target(
     }
 }
 
-/// The lineages in which a key stands for something, when a lock is to be on one.
+/// The lineages that depend on a key, for a lock on that key.
 async fn of_key(shell: &Shell, kind: LockKind, name: &str) -> Result<Vec<String>, Refusal> {
     match kind {
         LockKind::Key => {
@@ -231,14 +232,14 @@ fn kind(text: &str) -> Result<LockKind, Refusal> {
     LockKind::parse(text).ok_or_else(|| Refusal::Malformed(Malformed::LockKind(text.to_owned())))
 }
 
-/// The refusal, as whoever may not know of the thing hears it: as if it were not there. A bare key is nobody's secret.
+/// The refusal for a caller who may not know of the target: as if it did not exist. The existence of a key is no secret.
 fn hidden(shell: &Shell, caller: &Caller, resource: policy::Resource, kind: LockKind, refusal: Refusal) -> Refusal {
     let seen = kind == LockKind::Key
         || permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now()).is_ok();
     if seen { refusal } else { Refusal::NotFound(Missing::locked(kind)) }
 }
 
-/// Sets a lock, and waits until what it hits here has ended.
+/// Sets a lock, and waits until everything it affects on this gateway has ended.
 ///
 /// # Errors
 /// Why not.
@@ -312,7 +313,7 @@ pub async fn unlock(
         let looked = |look: &Look| -> Result<_, Refusal> {
             let (seen, epoch) = (look.get::<Lock>(&keys::lock(kind, name))?, look.get(keys::EPOCH)?);
             let hit = match target(shell, look, (kind, name), &of_key) {
-                // The subject may be gone; its lock must still be liftable by whoever administers the gateway.
+                // The subject may be gone; an administrator of the gateway must still be able to lift its lock.
                 Err(Refusal::NotFound(_)) => (policy::Resource::Gateway, vec![]),
                 other => other?,
             };

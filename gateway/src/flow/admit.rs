@@ -1,4 +1,4 @@
-//! Lets the holder of a client certificate speak, or not: on every request.
+//! Admits the holder of a client certificate, or refuses: on every request.
 
 use pki::{Peer, Role, UnixTime};
 
@@ -17,7 +17,7 @@ use crate::core::{
 /// Admits a peer: checks record, lineage, locks; activates a new certificate; locks a forked lineage.
 ///
 /// # Errors
-/// Why the peer may not speak.
+/// The reason for the refusal.
 pub async fn admit(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result<Box<Caller>, Refusal> {
     retrying(|| once(shell, peer, intent, instance)).await
 }
@@ -31,7 +31,7 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
             caller.lineage.version = shell.commit(changes, &Actor { who: &who, instance }).await?;
             if standing.subject.is_some_and(|seen| seen.record.name != caller.subject.record.name) {
                 caller.subject.version = caller.lineage.version;
-                // Whatever goes on under the old name has ended.
+                // Everything under the old name has ended now.
                 shell.enforcer.passed(caller.lineage.version).await;
             }
             Ok(caller)
@@ -47,21 +47,21 @@ async fn once(shell: &Shell, peer: &Peer, intent: Use, instance: &str) -> Result
     }
 }
 
-/// Lets somebody go on who was admitted with a lineage when their connection began. Unlike [`admit`] it does not mind that
-/// the certificate was replaced since: a connection outlives the renewal, and is no second holder of the key.
+/// Checks again a holder who was admitted with a lineage when the connection began. Unlike [`admit`] it accepts a certificate that was
+/// replaced since: a connection outlives a renewal, and is no second holder of the key.
 ///
 /// # Errors
-/// Why the peer may not go on.
-pub async fn still(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Box<Caller>, Refusal> {
-    shell.look(|look| still_of(look, peer, lineage, shell.now())).await
+/// The reason for the refusal.
+pub async fn recheck(shell: &Shell, peer: &Peer, lineage: &str) -> Result<Box<Caller>, Refusal> {
+    shell.look(|look| recheck_in(look, peer, lineage, shell.now())).await
 }
 
-/// The same with what is looked up.
-pub(super) fn still_of(look: &Look, peer: &Peer, lineage: &str, now: UnixTime) -> Result<Box<Caller>, Refusal> {
-    admission::still(peer, &known(look, peer, Some(lineage))?, now)
+/// [`recheck`] with the records of a look-up.
+pub(super) fn recheck_in(look: &Look, peer: &Peer, lineage: &str, now: UnixTime) -> Result<Box<Caller>, Refusal> {
+    admission::recheck(peer, &known(look, peer, Some(lineage))?, now)
 }
 
-/// Everything known of the holder: the certificate says which lineage.
+/// Everything known of the holder. The certificate's record names the lineage.
 fn standing(look: &Look, peer: &Peer) -> Result<AdmissionRecords, Fault> {
     let certificate: Option<Seen<Certificate>> = look.get(&keys::certificate(&peer.serial))?;
     let standing = known(look, peer, certificate.as_ref().map(|seen| seen.record.lineage.as_str()))?;
@@ -71,8 +71,8 @@ fn standing(look: &Look, peer: &Peer) -> Result<AdmissionRecords, Fault> {
     })
 }
 
-/// Everything but the certificate's own record. A certificate may have a name that its machine has not taken yet, or has no
-/// more: the lineage says what it is called.
+/// Everything except the certificate's own record. The name in a certificate may differ from the machine's current name, during and
+/// after a renaming: the lineage has the current one.
 fn known(look: &Look, peer: &Peer, lineage: Option<&str>) -> Result<AdmissionRecords, Fault> {
     let (role, name) = (peer.identity.role, peer.identity.name.as_str());
     let mut targets = vec![(admission::lock_kind(role), name.to_owned())];

@@ -1,4 +1,4 @@
-//! What is asked of the sequences, as whoever asks wrote it: it is read strictly where it is used.
+//! Requests as their authors wrote them, before they are parsed and checked.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct PolicyQuestion {
     pub resource: String,
 }
 
-/// What is to be otherwise about a machine.
+/// A change of a machine.
 #[derive(Clone, Debug, Default)]
 pub struct MachineCorrection {
     /// Labels to set.
@@ -31,13 +31,13 @@ pub struct MachineCorrection {
     pub no_labels: Vec<String>,
     /// Its new owner.
     pub owner: Option<String>,
-    /// Whether it is to have none.
+    /// Whether to remove the owner.
     pub no_owner: bool,
     /// Its new name.
     pub name: Option<String>,
 }
 
-/// What is to be otherwise about a person.
+/// A change of a person.
 #[derive(Clone, Debug, Default)]
 pub struct PersonCorrection {
     /// Groups to give.

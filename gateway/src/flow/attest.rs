@@ -1,5 +1,5 @@
-//! Evidence, judged: opened, looked up in rounds, held against the locks, and only then believed. Enrolment, renewal and
-//! rejoining come through here alike.
+//! Verification of evidence: parsed, looked up in rounds, checked against the locks, and then verified. Enrolment, renewal and
+//! rejoining all use it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
     core::{
         change::{Changes, Expectation},
         evidence::{
-            self, Challenge, Context, Finding, Found, Judged, Message, Need, Purpose, Reject, Rejected, RestsOn, Step,
-            Then,
+            self, Challenge, Context, Finding, FollowUp, Found, Judged, Message, Need, Purpose, Reject, Rejected,
+            RestsOn, Step,
         },
         keys, kinds,
         lock::Target,
@@ -26,19 +26,19 @@ use crate::{
     signer::Authority,
 };
 
-/// Most steps in which a piece of evidence says what it needs: what a certificate belongs to takes three.
+/// Most rounds of look-ups for a piece of evidence: a certificate with its lineage takes three.
 const STEPS_MAX: usize = 4;
 
-/// Most look-ups that a piece needs in one step.
+/// Most look-ups for a piece in one round.
 const NEEDS_MAX: usize = 64;
 
-/// Evidence, and what it was sent for.
+/// Evidence and its request.
 pub struct EvidenceSubmission<'a> {
     /// Kind and body of each piece.
     pub evidence: &'a [(String, String)],
-    /// What it is for.
+    /// The purpose of the request.
     pub purpose: Purpose<'a>,
-    /// What came back of an earlier round.
+    /// The ticket of an earlier challenge.
     pub ticket: Option<&'a str>,
     /// The key to be certified.
     pub key: &'a ProvenKey,
@@ -50,16 +50,16 @@ pub struct EvidenceSubmission<'a> {
     pub instance: &'a str,
 }
 
-/// What evidence comes to.
+/// The result of verifying evidence.
 #[derive(Debug)]
 pub enum Judgement {
     /// It holds.
     Holds(Box<Judged>),
-    /// Somebody asks back. Nothing is written.
+    /// An attestor challenges. Nothing is written.
     Asks(Vec<Question>),
 }
 
-/// What one attestor asks back.
+/// The challenge of one attestor.
 #[derive(Debug)]
 pub struct Question {
     kind: String,
@@ -67,7 +67,7 @@ pub struct Question {
     keep: Vec<u8>,
 }
 
-/// All evidence of a request, opened: what can be checked by itself is checked.
+/// All evidence of a request, parsed and checked as far as possible without look-ups.
 pub struct OpenedEvidence<'a> {
     asked: &'a EvidenceSubmission<'a>,
     context: Context<'a>,
@@ -75,7 +75,7 @@ pub struct OpenedEvidence<'a> {
     pieces: Vec<Piece<'a>>,
 }
 
-/// A piece on its way.
+/// A piece of evidence that is being verified.
 struct Piece<'a> {
     chosen: Chosen<'a>,
     case: Box<dyn Case>,
@@ -84,7 +84,7 @@ struct Piece<'a> {
 /// Opens evidence.
 ///
 /// # Errors
-/// When a piece is not even evidence of its kind.
+/// A piece is malformed.
 pub fn open<'a>(
     shell: &'a Shell,
     asked: &'a EvidenceSubmission<'a>,
@@ -96,7 +96,7 @@ pub fn open<'a>(
     Ok(OpenedEvidence { asked, context, ticket, pieces })
 }
 
-/// What is in force for one request, whatever a reload changes meanwhile.
+/// Settings, policy and authority for one request: a reload meanwhile does not change them.
 pub struct InForce {
     /// The settings, and the attestors in them.
     pub settings: Arc<Settings>,
@@ -120,10 +120,10 @@ impl InForce {
 }
 
 impl OpenedEvidence<'_> {
-    /// Judges all of it: what any piece needs, then the locks on what it rests on, then each piece.
+    /// Verifies all pieces: looks up what they need, then checks the locks on what they depend on, then verifies each piece.
     ///
     /// # Errors
-    /// Why it does not hold, and what follows from that.
+    /// The reason for the rejection, and a change that follows from it.
     pub fn judge(&self, look: &Look) -> Result<Judgement, Rejected> {
         if self.pieces.is_empty() {
             return Ok(Judgement::Holds(Box::new(Judged::nothing())));
@@ -173,7 +173,7 @@ impl OpenedEvidence<'_> {
         Ok(Judgement::Holds(Box::new(judged)))
     }
 
-    /// Whether the ticket that came along was used before.
+    /// Whether the ticket was used before.
     ///
     /// # Errors
     /// When the record of that makes no sense.
@@ -184,16 +184,16 @@ impl OpenedEvidence<'_> {
         }
     }
 
-    /// What the client is sent when somebody asks.
+    /// The challenge for the client.
     ///
     /// # Errors
-    /// [`Fault`] when an attestor asks more than it may.
+    /// [`Fault`] if an attestor's challenge is larger than allowed.
     pub fn challenge(&self, shell: &Shell, questions: Vec<Question>) -> Result<Challenge, Fault> {
         challenge(shell, self.asked, questions, self.context.now)
     }
 }
 
-/// What meets the needs of one piece, as far as it is known.
+/// The results for the needs of one piece, as far as they are known.
 fn found<E: From<Fault> + From<Reject>>(
     look: &Look,
     needs: impl Fn(&Found) -> Result<Vec<Need>, Reject>,
@@ -217,7 +217,7 @@ fn found<E: From<Fault> + From<Reject>>(
     Err(Fault::Record("evidence that goes on needing".to_owned()).into())
 }
 
-/// The ticket that came along, if it holds for this request.
+/// Decrypts the ticket of this request and checks that it is valid for it.
 fn ticket(ca: &Authority, asked: &EvidenceSubmission<'_>, now: UnixTime) -> Result<Option<Ticket>, Refusal> {
     let Some(text) = asked.ticket else { return Ok(None) };
     let ticket = ca.ticket_key().open(text)?;
@@ -226,7 +226,7 @@ fn ticket(ca: &Authority, asked: &EvidenceSubmission<'_>, now: UnixTime) -> Resu
     Ok(Some(ticket))
 }
 
-/// What the client is sent when somebody asks. It is written nowhere: the ticket holds it.
+/// Makes the challenge for the client. It is not recorded: the ticket contains its state.
 fn challenge(
     shell: &Shell,
     asked: &EvidenceSubmission<'_>,
@@ -251,11 +251,12 @@ fn challenge(
     Ok(Challenge { asks, ticket, ends })
 }
 
-/// Whether the evidence of an enrollment still holds: on what conditions, or why not.
+/// Checks the evidence of an enrollment again. Returns the conditions for the commit, or the reason why the evidence has become
+/// invalid.
 ///
 /// # Errors
 /// [`Fault::Record`] when what it needs makes no sense.
-pub fn still(
+pub fn recheck(
     shell: &Shell,
     in_force: &InForce,
     look: &Look,
@@ -270,12 +271,12 @@ pub fn still(
             Err(reject) => return Ok(Err(reject)),
         };
         let attestor = chosen.attestor();
-        let found = found(look, |found| Ok(attestor.still_needs(reference, found)));
+        let found = found(look, |found| Ok(attestor.recheck_needs(reference, found)));
         let found = found.map_err(|Rejected { refusal, .. }| match refusal {
             Refusal::Ours(fault) => fault,
             other => Fault::Record(other.to_string()),
         })?;
-        match attestor.still(reference, &enrollment.key, &found, &context) {
+        match attestor.recheck(reference, &enrollment.key, &found, &context) {
             Ok(changes) => conditions.extend(changes),
             Err(reject) => return Ok(Err(reject)),
         }
@@ -305,11 +306,11 @@ fn opened<'a>(
     Ok(pieces?)
 }
 
-/// Carries out what follows from a rejection, and gives the rejection.
+/// Commits the change that follows from a rejection, and returns the rejection.
 pub async fn rejected(shell: &Shell, rejected: Rejected, instance: &str) -> Retry {
-    let Rejected { refusal, then } = rejected;
-    let Some(then) = then else { return refusal.into() };
-    let Then { changes, forks } = *then;
+    let Rejected { refusal, follow_up } = rejected;
+    let Some(follow_up) = follow_up else { return refusal.into() };
+    let FollowUp { changes, forks } = *follow_up;
     let version = match shell.commit(changes, &Actor { who: "gateway", instance }).await {
         Ok(version) => version,
         Err(retry) => return retry,

@@ -13,7 +13,7 @@ use crate::core::{
     refusal::{Malformed, Refusal},
 };
 
-/// Which audit events are wanted.
+/// A filter for audit events.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     /// Only this event, or all whose name starts with it and a dot.
@@ -26,7 +26,7 @@ pub struct AuditFilter {
     pub since: Option<u64>,
     /// Only events before this time.
     pub until: Option<u64>,
-    /// Go on before this id.
+    /// Only events before this id.
     pub after: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `can-i`: what the policy would say, asked without doing it.
+//! `can-i`: asks the policy a question without any effect.
 
 use pki::Role;
 
@@ -7,7 +7,7 @@ use super::{
     connect::service_of,
     people, queue,
     shell::{self, Shell},
-    subjects::{may_see, resource, visible, whole_of},
+    subjects::{find_subject, may_see, resource, visible},
     views::PolicyAnswer,
 };
 use crate::core::{
@@ -26,7 +26,7 @@ use crate::core::{
 pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Result<PolicyAnswer, Refusal> {
     let action = policy::Action::parse(&asked.action).ok_or_else(|| {
         let known = policy::Action::ALL.map(policy::Action::as_str).join(", ");
-        // What the command line calls by another word than the policy.
+        // Actions whose names on the command line and in the policy differ.
         let meant = match asked.action.as_str() {
             "ssh" | "forward" => "; `connect` is what it takes",
             "unlock" | "remove" | "invite" | "set" | "offboard" | "revoke" => "; `administer` is what it takes",
@@ -50,8 +50,8 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Re
     Ok(PolicyAnswer { allowed, rules, explanation })
 }
 
-/// What the question is about. The policy knows each action with some kinds of resource only; the others get words here, since
-/// it would call them a fault.
+/// The policy resource of the question. Each action is defined for some kinds of resource only; other combinations are refused here
+/// with an explanation, since the policy would report an error.
 fn concerned(
     shell: &Shell,
     look: &Look,
@@ -66,18 +66,18 @@ fn concerned(
         }
         policy::Action::Connect | policy::Action::Reach => match name.split_once('@') {
             Some((service, machine)) if wire::tunnel::is_service_name(service) => {
-                let Some(whole) = whole_of(look, Role::Machine, machine)? else {
+                let Some(records) = find_subject(look, Role::Machine, machine)? else {
                     return Err(Refusal::NotFound(Missing::Machine));
                 };
                 let asked = policy::Ask {
                     action,
                     principal: principal(caller, shell.now()),
-                    resource: service_of(shell, &whole, service)?,
+                    resource: service_of(shell, &records, service)?,
                     now: shell.now().secs(),
                 };
                 let allowed = matches!(policy::decide(&shell.rules.load(), &asked), policy::Decision::Allowed(_));
-                // As when it is done: what may not be known of is not there.
-                if allowed || may_see(shell, caller, &whole) {
+                // As for the action itself: a resource that the caller may not know of does not exist.
+                if allowed || may_see(shell, caller, &records) {
                     Ok(asked.resource)
                 } else {
                     Err(Refusal::NotFound(Missing::Machine))
@@ -90,7 +90,7 @@ fn concerned(
         policy::Action::Renew => {
             senseless("is for oneself: leave the name out; to ask machines to renew is to `administer` them")
         }
-        // Of a machine about which nothing is known: whether there is any that one could approve.
+        // A machine without any known properties: this asks whether there is any machine that the caller could approve.
         policy::Action::Approve if name.is_empty() => {
             let newcomer = policy::Newcomer { role: Role::Machine.as_str().to_owned(), ..policy::Newcomer::default() };
             Ok(policy::Resource::Request(policy::Request {
@@ -129,7 +129,7 @@ fn subject(shell: &Shell, look: &Look, caller: &Caller, name: &str) -> Result<po
     Ok(resource(shell, &visible(shell, look, caller, role, name)?))
 }
 
-/// The request of that id, or the one of those that wait for that name.
+/// The request with that id, or the waiting request for that name.
 fn request(
     shell: &Shell,
     look: &Look,

@@ -1,4 +1,4 @@
-//! Holding the clock against the time that was counted, before housekeeping deletes anything by it.
+//! Compares the clock with the time that the gateway counted itself, before housekeeping deletes anything because of its age.
 
 use std::sync::PoisonError;
 
@@ -20,7 +20,7 @@ use crate::{
 
 const ACTOR: Actor<'_> = Actor { who: "gateway", instance: "clock" };
 
-/// What housekeeping may delete now.
+/// What housekeeping may delete at this time.
 ///
 /// # Errors
 /// When the store fails; then nothing may be deleted.
@@ -44,7 +44,7 @@ pub async fn look(shell: &Shell) -> Result<Deletes, Refusal> {
     Ok(judged.deletes())
 }
 
-/// Believes the clock as it stands: an operator says that it is right.
+/// Accepts the clock as it is, because an operator says that it is right.
 ///
 /// # Errors
 /// When the store fails.
@@ -56,7 +56,7 @@ pub async fn accept(shell: &Shell) -> Result<(), Refusal> {
     settle(shell, judged, stored.as_ref(), Some(event)).await
 }
 
-/// Why the clock is not believed, when it is not.
+/// The reason why the clock is doubted, if it is.
 #[must_use]
 pub fn doubt(shell: &Shell) -> Option<Doubt> {
     shell.counted()?.doubt
@@ -68,20 +68,20 @@ fn reading(shell: &Shell) -> ClockReading {
 
 async fn stored(shell: &Shell) -> Result<Option<Seen<ClockNote>>, Refusal> {
     match shell.get(keys::CLOCK.to_owned()).await {
-        // It is written anew below.
+        // It is replaced below.
         Err(Fault::Record(_)) => Ok(None),
         other => Ok(other?),
     }
 }
 
-/// Without a note the newest event tells how far the store had come; a new store has none and believes its clock.
+/// Without a note the newest event shows the latest known time. A new store has none, and accepts its clock.
 async fn first(shell: &Shell, now: ClockReading) -> Result<CountedTime, Refusal> {
     let newest: Vec<(String, Seen<AuditRecord>)> = shell.scan_back(keys::AUDIT, None, 1).await?;
     let at = newest.first().map(|(_, seen)| UnixSecs(seen.record.at_ms / 1000));
     Ok(at.map_or(CountedTime::believing(now), |at| CountedTime::resumed(&ClockNote { at, doubt: None }, now)))
 }
 
-/// Keeps what was found, here and in the store. A conflict means that another round was faster, and said the same.
+/// Keeps the result, in memory and in the store. On a conflict another round has written the same result before.
 async fn settle(
     shell: &Shell,
     judged: CountedTime,
@@ -91,7 +91,7 @@ async fn settle(
     *shell.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
     shell.metrics.clock(judged.doubt);
     let Some(note) = judged.note(stored.map(|seen| &seen.record)) else { return Ok(()) };
-    // Each gateway counts for itself; what the store remembers is the word of one, or they would gainsay each other without end.
+    // Only the leader writes the note; otherwise two gateways would overwrite each other's for ever.
     let Some(lead) = lead::lead(shell).await? else { return Ok(()) };
     let mut changes = Changes::new();
     lead.guards(&mut changes);
@@ -103,7 +103,7 @@ async fn settle(
     }
 }
 
-/// A doubt is said when it comes, once an hour while it lasts, and when it goes.
+/// Logs a doubt when it begins, once an hour while it lasts, and when it ends.
 fn say(before: Option<Doubt>, judged: CountedTime) {
     match (before, judged.doubt) {
         (before, Some(doubt)) => {

@@ -1,4 +1,4 @@
-//! Connections to services: who may open one is decided here for every door, and each becomes a session.
+//! Connections to services: whether the caller may open one is decided here for every way in, and each becomes a session.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,10 +6,10 @@ use pki::{Identity, Peer, Role, SubjectKey};
 use wire::tunnel::is_service_name;
 
 use super::{
-    admit::{admit, still_of},
+    admit::{admit, recheck_in},
     locate::{Located, locate},
     shell::{Actor, Shell, retrying},
-    subjects::{Whole, identity, may_see, resource, whole_of},
+    subjects::{SubjectRecords, find_subject, identity, may_see, resource},
 };
 use crate::{
     core::{
@@ -32,16 +32,16 @@ use crate::{
     },
 };
 
-/// Whoever opens a connection, on a connection of theirs that was admitted when it began.
+/// The caller who opens a session, on a connection that was admitted when it began.
 #[derive(Clone, Debug)]
 pub struct StreamOpener<'a> {
-    /// The certificate they proved last on it.
+    /// The certificate that was proven last on it.
     pub peer: Arc<Peer>,
-    /// That connection.
+    /// The connection.
     pub conn: &'a Conn,
-    /// The lineage they were admitted with.
+    /// The lineage of the admission.
     pub lineage: &'a str,
-    /// The tunnel that it is, when it is one.
+    /// The tunnel, if the connection is one.
     pub tunnel: Option<u64>,
 }
 
@@ -54,24 +54,24 @@ pub struct WantedService {
     pub machine: String,
 }
 
-/// A session that was allowed. It stands in the table, so that a lock finds it, and has no stream yet.
+/// A permitted session. It is in the table, so that locks apply to it, but has no stream yet.
 #[derive(Debug)]
 pub struct Allowed {
     /// Its place in the table.
     pub seat: SessionGuard,
-    /// The tunnel that leads to the machine.
+    /// The tunnel of the machine.
     pub tunnel: Arc<Tunnel>,
-    /// Who can read what is carried.
+    /// Who can read the traffic.
     pub mode: Mode,
-    /// What the machine's owner may decide by: the groups of a person, the labels of a machine.
+    /// What the machine's own decision is based on: the groups of a person, the labels of a machine.
     pub labels: Vec<String>,
 }
 
-/// Lets a machine hold a tunnel: gives the lineage of its certificate. People's connections to the machine come through it, so a
-/// certificate that was replaced is refused also within its grace.
+/// Admits a machine for a tunnel, and returns the lineage of its certificate. People reach the machine through it, so a replaced
+/// certificate is refused even within its grace period.
 ///
 /// # Errors
-/// Why not; people are told to use the other faces.
+/// The reason for the refusal; people are referred to the other faces.
 pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
     if peer.identity.role != Role::Machine {
         return Err(Refusal::WrongCaller(ForWhom::Tunnels));
@@ -80,7 +80,7 @@ pub async fn enter(shell: &Shell, peer: &Peer) -> Result<String, Refusal> {
     Ok(caller.lineage.record.id.clone())
 }
 
-/// Allows a connection to a service, each by itself. Whoever carries it notes that it opened, and how it ended.
+/// Permits one connection to a service. The caller of this function records its opening and its end.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] for what the caller may not know of; [`Refusal::Denied`] by policy; [`Refusal::Service`] when the
@@ -94,11 +94,11 @@ pub async fn allow(
     let (asked, turns) = (shell.rules.load_full(), shell.enforcer.turns());
     let may = |look: &Look| {
         look.expect([keys::tunnel(&wanted.machine)]);
-        let (admitted, machine, whole, rules) = authorise(shell, look, caller, wanted)?;
+        let (admitted, machine, records, rules) = authorise(shell, look, caller, wanted)?;
         let located = locate(shell, look, &machine)?;
-        Ok((admitted, machine, whole, rules, located))
+        Ok((admitted, machine, records, rules, located))
     };
-    let (admitted, machine, whole, rules, located) = shell.look::<_, Refusal>(may).await?;
+    let (admitted, machine, records, rules, located) = shell.look::<_, Refusal>(may).await?;
     let tunnel = match located {
         Located::Local(tunnel) => tunnel,
         Located::Remote(gateway) => {
@@ -121,7 +121,7 @@ pub async fn allow(
             source: caller.conn.source(),
         },
         machine,
-        machine_lineage: whole.subject.record.lineage.clone(),
+        machine_lineage: records.subject.record.lineage.clone(),
         tunnel: tunnel.number(),
         service: wanted.service.clone(),
         mode,
@@ -129,9 +129,10 @@ pub async fn allow(
         door,
         started_ms: shell.clock.now_ms(),
     };
-    // In the table before it is open: a lock that is set meanwhile must find it.
+    // In the table before it is open, so that a lock set meanwhile applies to it.
     let seat = shell.sessions.enter(hex::encode(shell.entropy.bytes::<8>()), about);
-    // The enforcer walks the table once for each lock, removal and policy. One that came before this was in it is asked about here.
+    // The enforcer walks the table once for each lock, removal and policy. Those before this session entered the table are checked
+    // here.
     if (!Arc::ptr_eq(&asked, &shell.rules.load()) || turns != shell.enforcer.turns())
         && let Err(denied) = shell.look(may).await
     {
@@ -142,25 +143,25 @@ pub async fn allow(
     Ok(Allowed { seat, tunnel, mode, labels: labels(&admitted) })
 }
 
-/// The caller as they stand, the machine meant, if they may go there, and the rules that say so.
+/// The caller's current records, the machine, and the rules that permit the connection.
 fn authorise(
     shell: &Shell,
     look: &Look,
     opener: &StreamOpener<'_>,
     wanted: &WantedService,
-) -> Result<(Box<admission::Caller>, Identity, Whole, Vec<String>), Refusal> {
-    // Before it is known whether the caller may ask: so both are looked up together.
-    let found = whole_of(look, Role::Machine, &wanted.machine);
-    let caller = still_of(look, &opener.peer, opener.lineage, shell.now())?;
+) -> Result<(Box<admission::Caller>, Identity, SubjectRecords, Vec<String>), Refusal> {
+    // Looked up before the caller is checked, so that both are read together.
+    let found = find_subject(look, Role::Machine, &wanted.machine);
+    let caller = recheck_in(look, &opener.peer, opener.lineage, shell.now())?;
     if !is_service_name(&wanted.service) {
         return Err(Refusal::Malformed(Malformed::ServiceName(wanted.service.escape_debug().to_string())));
     }
     let absent = Refusal::NotFound(Missing::Machine);
-    let whole = found?.ok_or_else(|| absent.clone())?;
-    match may_connect(shell, &caller, &whole, &wanted.service) {
-        Ok(rules) => Ok((caller, identity(shell, &whole.subject.record)?, whole, rules)),
-        // One answer for what is not there and for what the caller may not know of.
-        Err(denied) => Err(if may_see(shell, &caller, &whole) { denied } else { absent }),
+    let records = found?.ok_or_else(|| absent.clone())?;
+    match may_connect(shell, &caller, &records, &wanted.service) {
+        Ok(rules) => Ok((caller, identity(shell, &records.subject.record)?, records, rules)),
+        // The same answer for a missing machine and for one that the caller may not know of.
+        Err(denied) => Err(if may_see(shell, &caller, &records) { denied } else { absent }),
     }
 }
 
@@ -171,10 +172,10 @@ fn authorise(
 pub(super) fn may_connect(
     shell: &Shell,
     caller: &admission::Caller,
-    whole: &Whole,
+    records: &SubjectRecords,
     service: &str,
 ) -> Result<Vec<String>, Refusal> {
-    let resource = service_of(shell, whole, service)?;
+    let resource = service_of(shell, records, service)?;
     let action = match caller.identity.role {
         Role::Person => policy::Action::Connect,
         Role::Machine | Role::Gateway => policy::Action::Reach,
@@ -183,12 +184,12 @@ pub(super) fn may_connect(
     Ok(grant.rules().to_vec())
 }
 
-/// A service in the policy's words.
+/// A service as a policy resource.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] when it is not a machine's.
-pub(super) fn service_of(shell: &Shell, whole: &Whole, service: &str) -> Result<policy::Resource, Refusal> {
-    match resource(shell, whole) {
+pub(super) fn service_of(shell: &Shell, records: &SubjectRecords, service: &str) -> Result<policy::Resource, Refusal> {
+    match resource(shell, records) {
         policy::Resource::Machine(machine) => {
             Ok(policy::Resource::Service(policy::Service { name: service.to_owned(), machine }))
         }
@@ -209,7 +210,7 @@ fn labels(caller: &admission::Caller) -> Vec<String> {
     }
 }
 
-/// Writes down that a session was opened. No byte moves before it is durable.
+/// Records that a session was opened. No byte is carried before that is durable.
 ///
 /// # Errors
 /// When the store fails.
@@ -232,20 +233,20 @@ async fn commit(shell: &Shell, changes: Changes, actor: &Actor<'_>) -> Result<()
     shell.commit(changes, actor).await.map(drop).map_err(Refusal::from)
 }
 
-/// The session is over: it leaves the table at once, and the audit hears of it.
+/// Ends a session: it leaves the table at once, and its end is recorded.
 pub async fn finish(shell: &Shell, seat: SessionGuard) {
     let session = end(shell, seat);
     note_closed(shell, &session).await;
 }
 
-/// It leaves the table.
+/// Ends a session: removes it from the table.
 pub fn end(shell: &Shell, seat: SessionGuard) -> Arc<Session> {
     let session = Arc::clone(seat.session());
     seat.end(shell.clock.now_ms());
     session
 }
 
-/// Writes down how a session ended that has left the table.
+/// Records the end of a session that has left the table.
 pub async fn note_closed(shell: &Shell, session: &Session) {
     let about = session.about();
     let reason = session.reason().unwrap_or(EndReason::Peer);
@@ -263,11 +264,11 @@ pub async fn note_closed(shell: &Shell, session: &Session) {
         from_machine,
         millis: session.ended_ms().unwrap_or(about.started_ms).saturating_sub(about.started_ms),
     }));
-    // The store says so by itself when it has stopped, and the gateway ends.
+    // If the store has stopped, the store itself reports it, and the gateway ends.
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: session.id() }).await;
 }
 
-/// One line for a connection that did not come about.
+/// Logs a connection that was refused or failed.
 pub fn log_refused(caller: &Identity, wanted: &WantedService, refusal: &Refusal, instance: &str) {
     let WantedService { service, machine } = wanted;
     match refusal {
@@ -276,10 +277,10 @@ pub fn log_refused(caller: &Identity, wanted: &WantedService, refusal: &Refusal,
     }
 }
 
-/// A certificate that was renewed while a connection was open, and the proof that its key is here.
+/// A certificate that was renewed while a connection was open, and the proof of its key.
 #[derive(Clone, Debug)]
 pub struct RenewedCertificate<'a> {
-    /// The leaf, DER, and then its issuing CA.
+    /// The leaf, then its issuing CA, DER.
     pub chain: Vec<Vec<u8>>,
     /// A proof by the leaf's key.
     pub proof: &'a str,
@@ -289,11 +290,11 @@ pub struct RenewedCertificate<'a> {
     pub path: &'a str,
 }
 
-/// Checks the certificate that a machine or person renewed while their connection was open. Its first use makes it current, as
-/// on any other connection.
+/// Verifies a certificate that was renewed while the holder's connection was open. As on any other connection, its first use makes it
+/// current.
 ///
 /// # Errors
-/// Why it does not count.
+/// The reason why it is not accepted.
 pub async fn reauthenticate(
     shell: &Shell,
     identity: &Identity,
@@ -318,7 +319,7 @@ pub async fn reauthenticate(
     let expected = Expected { method: renewed.method, path: renewed.path, hosts, exporter };
     proof::check(renewed.proof, &key, &expected, shell.now())?;
     let caller = admit(shell, &peer, Use::Change, "renewed").await?;
-    // Its sessions are found by the lineage they began with.
+    // Sessions are found by the lineage of their start.
     if caller.lineage.record.id != lineage {
         return Err(not_renewed("is of another lineage; connect anew"));
     }
@@ -331,8 +332,8 @@ pub fn not_renewed(what: &str) -> Refusal {
     Refusal::Malformed(Malformed::Renewed(what.to_owned()))
 }
 
-/// A tunnel from this address took the place of another of the same machine. From elsewhere, while the other was alive, that may be
-/// a copy.
+/// Records that a tunnel from the address `now` replaced another tunnel of the same machine. If the old one was alive and came from a
+/// different address, the certificate may have been copied.
 pub async fn replaced(shell: &Shell, before: &Tunnel, now: IpAddr) {
     if before.source() == now || before.silence() > TUNNEL_TWICE {
         return;
@@ -345,8 +346,8 @@ pub async fn replaced(shell: &Shell, before: &Tunnel, now: IpAddr) {
     let _ = commit(shell, changes, &Actor { who: "gateway", instance: "tunnel" }).await;
 }
 
-/// Whoever holds an end of a session says that it is gone. `theirs` is what they may say that of, `reason` what it means for the
-/// other end.
+/// Ends a session because one of its ends reported that it is gone. `theirs` selects the sessions that the reporter takes part in,
+/// `reason` is what the other end is told.
 pub fn abandoned(shell: &Shell, session: &str, theirs: &SessionSelector, reason: EndReason) {
     for found in shell.sessions.find(&SessionSelector::Id(session.to_owned())) {
         if theirs.matches(&found) {
@@ -355,10 +356,10 @@ pub fn abandoned(shell: &Shell, session: &str, theirs: &SessionSelector, reason:
     }
 }
 
-/// How exactly it is remembered when a machine was last seen: a tunnel that comes and goes writes no more often.
+/// Precision of the time when a machine was last seen: limits the writes for a tunnel that comes and goes.
 const LAST_SEEN_STEP: u64 = 60;
 
-/// Remembers that a machine was here until now. When that fails it was last seen at its last renewal.
+/// Records that the machine was here until now. If that fails, the time of its last renewal counts.
 pub async fn last_seen(shell: &Shell, lineage: &str) {
     let _ = retrying(|| async {
         let seen: Option<Seen<Lineage>> = shell.get(keys::lineage(lineage)).await?;
@@ -376,7 +377,7 @@ pub async fn last_seen(shell: &Shell, lineage: &str) {
     .await;
 }
 
-/// A tunnel ended, and with it every session that went through it.
+/// Cuts all sessions of a tunnel that ended.
 pub fn tunnel_ended(shell: &Shell, tunnel: &Tunnel, reason: EndReason) {
     shell.sessions.cut(&SessionSelector::Tunnel(tunnel.number()), reason);
 }

@@ -1,5 +1,5 @@
-//! The revocation lists of the issuing CAs, kept made: anew when a right was taken away or given back, or a minute has
-//! passed, and never once for each who asks.
+//! The revocation lists of the issuing CAs. A list is kept and reused: it is made anew after a revocation or its reversal and once a
+//! minute, not for each request.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,11 +27,11 @@ use crate::{
     store,
 };
 
-/// How long a list says it is good for: whoever fetches it can miss the gateway for a day.
+/// Validity of a list: its readers can do without the gateway for a day.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 
-/// How old a list may be when nothing was locked, lifted, forked or removed since: what has been replaced meanwhile
-/// comes with the next one.
+/// Greatest age of a list if there was no lock, unlock, fork or removal since. Certificates that were replaced meanwhile are in the
+/// next one.
 pub const KEPT: Duration = Duration::from_mins(1);
 
 /// The list of the issuing CA with this key.
@@ -53,7 +53,7 @@ pub async fn list(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<Arc<List>, R
     Ok(made)
 }
 
-/// The list as it stands, if it may still be given out.
+/// The kept list, if it is recent enough.
 async fn fresh(shell: &Shell, newest: &Newest) -> Result<Option<Arc<List>>, Refusal> {
     let Some(list) = newest.list.load_full() else { return Ok(None) };
     let now = shell.now();
@@ -66,20 +66,20 @@ async fn epoch(shell: &Shell) -> Result<u64, Fault> {
 }
 
 async fn make(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<List, Refusal> {
-    // Before everything else is read: what changes meanwhile makes this list an old one.
+    // Read before everything else: any change after this makes the list outdated.
     let epoch = epoch(shell).await?;
     let (this, entries) = retrying(|| number(shell, issuer)).await?;
     let this_update = UnixTime::from(this.this_update);
-    // As with certificates: whoever fetches it may have a clock that is a little behind.
+    // As for certificates: the reader's clock may be a little slow.
     let times = (this_update.minus(pki::BACKDATE), this_update.plus(GOOD_FOR));
     let number = this.number;
     let der = shell.signer.list(*issuer, entries, number, times).await?;
     Ok(List { der: der.into(), number, this_update, epoch })
 }
 
-/// Collects the entries, and makes the number of their list durable before anything is signed.
+/// Collects the entries, and makes the number of their list durable before the list is signed.
 async fn number(shell: &Shell, issuer: &KeyDigest) -> Result<(LastList, Vec<RevokedEntry>), Retry> {
-    // A damaged one is written anew: the next number goes by the clock.
+    // A damaged record is replaced: the next number is derived from the clock.
     let last: Option<Seen<LastList>> = readable(shell.get(keys::last_list(issuer)).await)?.flatten();
     let was = last.as_ref().map(|seen| seen.record);
     let now_ms = shell.clock.now_ms();
@@ -96,7 +96,7 @@ async fn number(shell: &Shell, issuer: &KeyDigest) -> Result<(LastList, Vec<Revo
 
 async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Vec<RevokedEntry>, Refusal> {
     let role = shell.ca().role_of(issuer).ok_or(Refusal::NotFound(Missing::RevocationList))?;
-    // All locks: set by people one by one, and read once for each list, not for each who asks.
+    // All locks: people set them one by one, and they are read once for each list, not for each request.
     let (mut all, mut locks) = (All::<Lock>::of(shell, keys::LOCKS, None), Vec::new());
     while let Some((_, seen)) = all.next().await? {
         locks.push(seen.record);
@@ -114,12 +114,12 @@ async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Ve
         let ends = completed(shell, rows).await?;
         let lineages = lineages(shell, ends.iter().map(|end| end.lineage.as_str())).await?;
         for end in ends {
-            // Also of one that cannot be read: a CA signs for one role.
+            // Set for unreadable rows too: a CA signs for one role.
             let cert = CertificateEnd { role, ..end };
             let entry = crl::entry(&cert, lineages.get(&cert.lineage), &locks, now);
             entries.extend(entry.map(|entry| (cert.not_after, entry)));
         }
-        // Not only at the end: a list that grows without bound must not take the memory first.
+        // Checked while reading, so that a list that is too long does not use up the memory first.
         if entries.len() > 2 * limits::CRL_ENTRIES_MAX {
             left_out += crl::bound(&mut entries, limits::CRL_ENTRIES_MAX);
         }
@@ -141,7 +141,8 @@ async fn entries(shell: &Shell, issuer: &KeyDigest, from: UnixSecs) -> Result<Ve
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// Rows of the index of ends. What cannot be read there may stand in the certificate's own record. Otherwise it stays nobody's.
+/// Rows of the index of certificates by expiry. If a row is unreadable, the certificate's own record is used; without that the
+/// certificate has no owner.
 ///
 /// # Errors
 /// When the store fails.
@@ -162,7 +163,7 @@ pub(super) async fn completed(
 async fn lineages(shell: &Shell, ids: impl Iterator<Item = &str>) -> Result<BTreeMap<String, Lineage>, Fault> {
     let ids: BTreeSet<&str> = ids.collect();
     let of = |look: &Look, id: &str| {
-        // A damaged one is as good as none: its certificates are listed.
+        // A damaged lineage counts as missing: its certificates are listed.
         let found = readable(look.get::<Lineage>(&keys::lineage(id)))?.flatten();
         Ok(found.map(|seen| (id.to_owned(), seen.record)))
     };

@@ -1,4 +1,4 @@
-//! Records that do not read as what they should be, as the gateway starts.
+//! Unreadable records, at the start of the gateway.
 
 use super::shell::Shell;
 use crate::{
@@ -6,11 +6,10 @@ use crate::{
     store::{self, Key},
 };
 
-/// Names what is damaged already when the gateway starts, and finds what it must not start with: a record that may have been a
-/// lock, of which its key does not tell on what. Whatever could have been meant would go unlocked.
+/// Reports the damaged records at the start. Fails if a damaged record may be a lock whose target cannot be read from its key.
 ///
 /// # Errors
-/// When the store fails, or such a record is there: [`Fault::Record`] names it.
+/// When the store fails, or for such a record: [`Fault::Record`] names it.
 pub async fn at_start(shell: &Shell) -> Result<(), Fault> {
     let may_lock = |key: &Key| {
         let text = key.to_string();
@@ -20,7 +19,7 @@ pub async fn at_start(shell: &Shell) -> Result<(), Fault> {
         |key: &Key| Fault::Record(format!("{key}: it may have been a lock, and its key does not tell of what"));
     for key in shell.store.damaged() {
         shell.damaged.note(&key.to_string(), &Fault::Record(format!("{key}: its checksum is wrong")));
-        // The checksum is of the key as well: one that belongs to no kind may have belonged to any.
+        // The checksum includes the key: a record whose key belongs to no kind may have been of any kind.
         if may_lock(key) || kinds::of(&key.to_string()).is_none() {
             return Err(untold(key));
         }

@@ -1,4 +1,4 @@
-//! When a person goes: what they made goes with them, and the last who may administer stays.
+//! Removal of a person: what they made ends too, and the last administrator cannot be removed.
 
 use pki::Role;
 
@@ -6,7 +6,7 @@ use super::{
     owners,
     page::All,
     shell::{Shell, readable},
-    subjects::whole,
+    subjects::load_subject,
     views::MadeBy,
 };
 use crate::core::{
@@ -18,11 +18,11 @@ use crate::core::{
     refusal::{Conflict, Fault, Refusal},
 };
 
-/// Most of each kind that are named in an answer. The rest is a number: nobody reads more.
+/// Most entries of each kind in an answer. The others are counted: nobody reads more.
 const NAMED_MAX: usize = 100;
 
-/// What a person made that counts only while they do, and what they own. All tokens and all that waits are looked through, page by
-/// page, so it is asked only when somebody is locked, removed or handed over, by whoever may do that.
+/// What has no effect without this person, and what they own. Reads all tokens and waiting requests page by page, so it is only used
+/// for a lock, a removal or a handover that was permitted.
 ///
 /// # Errors
 /// When the store fails.
@@ -62,14 +62,14 @@ pub(super) async fn made(shell: &Shell, person: &Subject) -> Result<MadeBy, Faul
     Ok(made)
 }
 
-/// Whether somebody other than this person may administer the gateway, and is not locked.
+/// Whether another person may administer the gateway and is not locked.
 async fn another_administers(shell: &Shell, but: &Subject) -> Result<bool, Fault> {
     let mut people = All::<Subject>::of(shell, &keys::subjects(Role::Person), None);
     while let Some(rows) = people.chunk().await? {
         let can = |look: &Look, seen: &Seen<Subject>| {
             let others = seen.record.name != but.name && administers(shell, &seen.record);
-            // One whose records are damaged administers nothing, and keeps nobody from leaving.
-            Ok(others && readable(whole(look, seen.clone()))?.is_some_and(|whole| !whole.is_locked()))
+            // A person with damaged records does not count as an administrator; the removal of others goes on.
+            Ok(others && readable(load_subject(look, seen.clone()))?.is_some_and(|records| !records.is_locked()))
         };
         let can = |look: &Look| rows.iter().map(|(_, seen)| can(look, seen)).collect();
         if shell.look::<Vec<bool>, Fault>(can).await?.contains(&true) {
@@ -90,8 +90,7 @@ pub(super) fn administers(shell: &Shell, person: &Subject) -> bool {
     matches!(policy::decide(&shell.rules.load(), &ask), policy::Decision::Allowed(_))
 }
 
-/// Refuses what would leave nobody who may administer the gateway. `after` is what the person would be; nothing when they
-/// would be gone.
+/// Refuses a change that would leave nobody who may administer the gateway. `after` is the changed person, or nothing for a removal.
 ///
 /// # Errors
 /// [`Refusal::Conflict`].
@@ -103,7 +102,7 @@ pub(super) async fn not_the_last(shell: &Shell, person: &Subject, after: Option<
     Err(Refusal::Conflict(Conflict::LastAdministrator(person.name.clone())))
 }
 
-/// Refuses the removal of oneself, and of the last who may administer.
+/// Refuses the removal of oneself, and of the last administrator.
 ///
 /// # Errors
 /// [`Refusal::Conflict`].

@@ -1,17 +1,17 @@
-//! The one task of a process that ends connections, sessions and tunnels because of what stands in the store. It watches locks,
-//! machines, people and tunnels, and the digest of the policy, whoever commits them: a request here, or another gateway on the same store. A
-//! request only commits, and waits until what it committed has been enforced here.
+//! The one task of a process that ends connections, sessions and tunnels because of changes in the store. It watches locks, machines,
+//! people, tunnels and the digest of the policy, whether a request here or another gateway of the store commits them. A request only
+//! commits, and waits until its changes have been enforced here.
 //!
-//! | what was written | what ends |
+//! | what was committed | what ends |
 //! |---|---|
-//! | a lock | every session and connection of what it hits, and how long that took becomes `lock.enforced` |
+//! | a lock | every session and connection that it applies to; `lock.enforced` records how long that took |
 //! | a machine or person is gone | all of theirs; under its old name if it was renamed |
-//! | labels, groups or owner of one | those of its sessions that the policy does not allow any more |
-//! | another policy is in force | the same, of all sessions |
+//! | labels, groups or owner of one | those of its sessions that the policy no longer permits |
+//! | another policy | the same, for all sessions |
 //! | a machine's tunnel is up at another gateway | the older one here |
-//! | the watch lost something | all of this is looked at anew |
+//! | the watch missed commits | everything is checked again |
 //!
-//! While the store cannot be reached nothing ends, for [`STORE_GRACE`]: then everything does, since no lock could be heard of.
+//! While the store cannot be reached nothing ends for [`STORE_GRACE`]; after that everything does, because locks cannot be seen.
 
 use std::{
     collections::BTreeSet,
@@ -51,13 +51,13 @@ use crate::{
     store::{Batch, Change, Commit, Key, Reported, Version, Watch},
 };
 
-/// Machines and people, or commits, looked at together.
+/// Most machines and people, or commits, processed together.
 const AT_ONCE: usize = 64;
 
-/// How long two gateways may differ about the policy before one reads its files again.
+/// How long two gateways may have different policies before one reads its files again.
 const POLICY_SETTLES: Duration = Duration::from_secs(1);
 
-/// Starts the task. Before anything is served: what is committed from now on it hears of.
+/// Starts the task. Call it before anything is served: it sees the commits from now on.
 pub fn start(shell: &Arc<Shell>) -> Option<JoinHandle<()>> {
     let orders = shell.enforcer.orders()?;
     let watched = [keys::LOCKS, keys::SUBJECTS, keys::POLICY, keys::TUNNELS].map(Key::from);
@@ -65,7 +65,7 @@ pub fn start(shell: &Arc<Shell>) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(run(Arc::downgrade(shell), watch, orders)))
 }
 
-/// What the task is woken by.
+/// What wakes the task.
 enum Woken {
     Changed(Option<Change>),
     Ordered(Option<RecheckOrder>),
@@ -73,7 +73,7 @@ enum Woken {
 }
 
 async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<RecheckOrder>) {
-    // What was not enforced when it was told is found by looking at everything.
+    // What could not be enforced at once is found by checking everything.
     let mut behind = false;
     let mut reached = Instant::now();
     loop {
@@ -88,7 +88,7 @@ async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Re
         let done = match woken {
             Woken::Changed(None) | Woken::Ordered(None) => return,
             Woken::Changed(Some(first)) => {
-                // Of two commits the lock goes first, whose reason is the one that counts.
+                // Of two changes in one group the lock goes first, so that its reason counts.
                 let Reported { commits, lagged } = watch.with_ready(first, AT_ONCE);
                 all |= commits.is_empty();
                 behind |= lagged;
@@ -102,7 +102,7 @@ async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Re
                 shell.enforcer.turn();
                 let rechecked = policy_check::recheck(&shell).await;
                 behind |= rechecked.later > 0;
-                // Whoever asked may have gone.
+                // The request may have ended.
                 let _ = done.send(rechecked);
                 continue;
             }
@@ -124,13 +124,13 @@ async fn run(shell: Weak<Shell>, mut watch: Watch, mut orders: mpsc::Receiver<Re
     }
 }
 
-/// Does not wait for ever for a store that hangs.
+/// Limited, in case the store hangs.
 async fn answered<T>(asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let silent = || Fault::Read(format!("no answer for {} s", WATCHDOG_READ.as_secs()));
     timeout(WATCHDOG_READ, asked).await.map_err(|_| silent())?
 }
 
-/// No lock could be heard of for too long: whoever is still allowed comes again, and is asked.
+/// Locks could not be seen for too long: everything ends, and whoever is still permitted connects again.
 fn end_all(shell: &Shell) {
     shell.enforcer.turn();
     let ended = shell.sessions.cut(&SessionSelector::All, EndReason::Drained).len();
@@ -145,7 +145,7 @@ fn end_all(shell: &Shell) {
     }
 }
 
-/// What stands now under the keys that a commit wrote.
+/// The current records under the keys that a commit wrote.
 #[derive(Default)]
 struct Written {
     locks: Vec<Seen<Lock>>,
@@ -154,7 +154,7 @@ struct Written {
     policy: Option<String>,
 }
 
-/// What became of a machine or person.
+/// State of a machine or person after a commit.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum SubjectState {
     Here,
@@ -167,7 +167,7 @@ async fn look_up(shell: &Shell, commits: &[Commit]) -> Result<Written, Fault> {
     let locks: Vec<&String> = texts.iter().filter(|text| text.starts_with(keys::LOCKS)).collect();
     let subjects = texts.iter().filter_map(|text| keys::subject_of(text));
     let subjects: Vec<Identity> = subjects.filter_map(|(role, name)| identity(shell, role, name)).collect();
-    // Of those who are not here, such as a newcomer, nothing can end. Whoever comes in meanwhile looks at the turn.
+    // Nothing can end for a subject without connections here, such as a new one. One that connects meanwhile is checked at that time.
     shell.enforcer.turn();
     let subjects: Vec<Identity> = subjects.into_iter().filter(|identity| is_here(shell, identity)).collect();
     let asks_for_policy = !locks.is_empty() || !subjects.is_empty() || texts.contains(keys::POLICY);
@@ -178,7 +178,7 @@ async fn look_up(shell: &Shell, commits: &[Commit]) -> Result<Written, Fault> {
         }
         for identity in &subjects {
             let (role, name) = (identity.role, identity.name.as_str());
-            // One that cannot be read is there; the policy cannot be asked about it, and that denies.
+            // An unreadable one exists; the policy cannot be asked about it, which counts as a denial.
             let subject = readable(look.get::<Subject>(&keys::subject(role, name)))?;
             let kept = readable(look.get::<KeptName>(&keys::kept_name(role, name)))?;
             let stands = match (subject, kept) {
@@ -197,13 +197,13 @@ async fn look_up(shell: &Shell, commits: &[Commit]) -> Result<Written, Fault> {
     shell.look(looked).await
 }
 
-/// Whether anything of theirs is open here.
+/// Whether the subject has anything open here.
 fn is_here(shell: &Shell, identity: &Identity) -> bool {
     !shell.live.find(&live::ConnSelector::Identity(identity.clone())).is_empty()
         || !shell.sessions.find(&SessionSelector::Identity(identity.clone())).is_empty()
 }
 
-/// The lineages that locks name.
+/// The lineages with a lock.
 fn lineages(look: &Look, locks: &[Seen<Lock>]) -> Result<Vec<Seen<Lineage>>, Fault> {
     let of_lineage = locks.iter().filter(|seen| seen.record.kind == LockKind::Lineage);
     let found = of_lineage.map(|seen| Ok(readable(look.get(&keys::lineage(&seen.record.target)))?.flatten()));
@@ -215,7 +215,7 @@ fn identity(shell: &Shell, role: Role, name: &str) -> Option<Identity> {
     Some(Identity { domain: shell.domain.clone(), role, name })
 }
 
-/// Ends what these commits end.
+/// Ends what must end because of these commits.
 async fn written(shell: &Arc<Shell>, commits: &[Commit]) -> Result<(), Fault> {
     let began = Instant::now();
     let mut found = look_up(shell, commits).await?;
@@ -224,10 +224,10 @@ async fn written(shell: &Arc<Shell>, commits: &[Commit]) -> Result<(), Fault> {
         let of_this = |seen: &mut Seen<Lock>| seen.version == *version;
         let locks: Vec<Seen<Lock>> = found.locks.extract_if(.., of_this).collect();
         let hit = cut(shell, &locks, &found.lineages);
-        // One on a key brings those on its lineages, and stands for them.
+        // A lock on a key comes with locks on its lineages, and is reported for them.
         match locks.into_iter().map(|seen| seen.record).min_by_key(|lock| lock.of_key.is_some()) {
             Some(lock) => drop(tokio::spawn(measured(Arc::clone(shell), *version, lock, hit, began))),
-            // It was lifted or set anew meanwhile.
+            // It was lifted or replaced meanwhile.
             None if keys.iter().any(|key| key.as_bytes().starts_with(keys::LOCKS.as_bytes())) => {
                 shell.enforcer.ended(*version, Enforced { sessions: 0, millis: 0, left: 0 });
             }
@@ -238,7 +238,7 @@ async fn written(shell: &Arc<Shell>, commits: &[Commit]) -> Result<(), Fault> {
     for (identity, stands) in &found.subjects {
         match stands {
             SubjectState::Gone => end_of(shell, identity, EndReason::Killed, live::CloseReason::Killed),
-            // It comes again under its new name, and a lock on that finds all of it.
+            // The machine reconnects under its new name, under which locks find all of it.
             SubjectState::Renamed => end_of(shell, identity, EndReason::Replaced, live::CloseReason::Drained),
             SubjectState::Here => {
                 later += policy_check::recheck_of(shell, &SessionSelector::Identity(identity.clone())).await.later
@@ -262,7 +262,7 @@ fn end_of(shell: &Shell, identity: &Identity, reason: EndReason, of_connections:
     shell.live.cut(&live::ConnSelector::Identity(identity.clone()), of_connections);
 }
 
-/// Cuts all that locks hit: sessions first, then the connections under them. Gives the sessions.
+/// Cuts everything that the locks apply to: first sessions, then their connections. Returns the sessions.
 fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<Arc<Session>> {
     let (mut hit, mut connections) = (Vec::new(), Vec::new());
     let mut end = |selector: &SessionSelector| hit.extend(shell.sessions.cut(selector, EndReason::Locked));
@@ -278,7 +278,7 @@ fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<A
             LockKind::Key => {
                 if let Ok(key) = KeyDigest::parse_hex(&lock.target) {
                     end(&SessionSelector::Key(key));
-                    // Those through tunnels that show it.
+                    // Sessions through tunnels with the locked certificate.
                     for tunnel in shell.tunnels.by_key(&key) {
                         end(&SessionSelector::Tunnel(tunnel));
                     }
@@ -298,8 +298,8 @@ fn cut(shell: &Shell, locks: &[Seen<Lock>], lineages: &[Seen<Lineage>]) -> Vec<A
     hit
 }
 
-/// Waits until the last session that a lock hit has ended, and writes down how long that took from when the lock was heard of. One
-/// whose end does not come is not waited for, but counted: its connection was cut with it.
+/// Waits until the last session under a lock has ended, and records how long that took since the lock was seen. A session that does not
+/// end in time is counted; its connection was cut with it.
 async fn measured(shell: Arc<Shell>, version: Version, lock: Lock, hit: Vec<Arc<Session>>, began: Instant) {
     let all = async {
         for session in &hit {
@@ -322,7 +322,7 @@ async fn measured(shell: Arc<Shell>, version: Version, lock: Lock, hit: Vec<Arc<
         millis,
         left,
     }));
-    // The lock itself is durable and enforced; what this says is in the log as well.
+    // The lock itself is durable and enforced; the log has this too.
     if let Err(error) = shell.commit(changes, &Actor { who: "gateway", instance }).await {
         tracing::error!(
             instance,
@@ -338,8 +338,8 @@ async fn measured(shell: Arc<Shell>, version: Version, lock: Lock, hit: Vec<Arc<
     shell.enforcer.ended(version, Enforced { sessions, millis, left });
 }
 
-/// Another gateway has put another policy in force. What is put in force here is written down before it counts, so that a moment
-/// later the two may agree.
+/// Another gateway has activated another policy. Each gateway records its policy before activating it, so the two may agree a moment
+/// later.
 async fn differs(shell: Arc<Shell>) {
     sleep(POLICY_SETTLES).await;
     if let Ok(Some(digest)) = shell.get::<String>(keys::POLICY.to_owned()).await
@@ -349,7 +349,7 @@ async fn differs(shell: Arc<Shell>) {
     }
 }
 
-/// Looks at everything, since something was not heard.
+/// Checks everything, because notifications were missed.
 async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
     let newest = shell.store.commit(Batch::default()).await.map_err(|error| Fault::Read(error.to_string()))?;
     shell.enforcer.turn();
@@ -388,7 +388,7 @@ async fn everything(shell: &Arc<Shell>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Everything that commits up to this one end was told to end.
+/// Everything that must end because of commits up to this one was told to end.
 fn passed(shell: &Shell, version: Version) {
     shell.tunnels.has_passed(version);
     shell.enforcer.has_passed(version);

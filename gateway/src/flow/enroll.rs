@@ -1,4 +1,4 @@
-//! Enrolment: every protocol ends here.
+//! Enrolment, for all protocols.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 use crate::core::{
     admission, approve, audit,
     change::Changes,
-    enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, Frame, Ground, Inbound},
+    enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, EnrollmentBasis, Frame, Inbound},
     evidence::{Challenge, Claims, Judged, Purpose, Rejected},
     keys,
     lock::Locks,
@@ -24,14 +24,14 @@ use crate::core::{
     refusal::{Fault, Missing, QueueFull, REMOVED, Refusal},
 };
 
-/// What became of a request. Each front says it in its own way.
+/// The result of a request. Each front has its own form for it.
 #[derive(Debug)]
 pub enum EnrollOutcome {
-    /// Here is the certificate.
+    /// A certificate.
     Issued(Box<Issued>),
     /// A person must decide.
     Waiting(Awaiting),
-    /// An attestor asks back: the same again, with the answers and the ticket.
+    /// An attestor challenges: the client repeats the request with the answers and the ticket.
     Challenge(Challenge),
 }
 
@@ -40,18 +40,18 @@ pub enum EnrollOutcome {
 pub struct Awaiting {
     /// The enrollment's id.
     pub id: String,
-    /// What, with its key and the root's pin, the waiting code is derived from.
+    /// Input of the waiting code, together with the key and the root's pin.
     pub nonce: [u8; 16],
     /// When it lapses.
     pub expires: UnixTime,
-    /// Approvals still wanted.
+    /// Number of approvals still missing.
     pub approvals_missing: u32,
 }
 
 /// Handles a request whose key is proven.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason for the refusal.
 pub async fn enroll(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<EnrollOutcome, Refusal> {
     retrying(|| once(shell, inbound, instance)).await
 }
@@ -81,7 +81,7 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
     };
     let inbound = &*as_called(inbound, &judged.claims);
     let records = EnrollRecords { numbers: queue::numbers(shell, &inbound.prefix).await?, ..known };
-    // A root of ours that it was told to expect; whatever else it says, it will not find what it expects.
+    // Use the pin that the client verified if it is one of ours, otherwise that of the active root.
     let pin = inbound.pin.filter(|pin| in_force.ca.is_pin(pin)).unwrap_or_else(|| in_force.ca.pin());
     let frame = frame(shell, &in_force, pin);
     let decided = enroll::decide(inbound, judged, records, &in_force.rules, &frame, shell.now(), &entropy(shell));
@@ -91,7 +91,8 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
     carry_out(shell, decided?, inbound.key.key(), instance).await
 }
 
-/// Whoever comes back by a certificate with a name that it was to take, and never took by using it, comes as it is called.
+/// Drops the wanted name if it is the new name of a renaming that never took effect, because the certificate with it was never used:
+/// the machine rejoins under its current name.
 fn as_called<'a>(inbound: &'a Inbound, claims: &Claims) -> Cow<'a, Inbound> {
     let prior = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
     match prior.and_then(|prior| prior.subject.record.renaming.as_ref()) {
@@ -102,17 +103,16 @@ fn as_called<'a>(inbound: &'a Inbound, claims: &Claims) -> Cow<'a, Inbound> {
     }
 }
 
-/// The queue is full: of the network from which most wait the oldest has to ask again, if that network is not the newcomer's
-/// own. Whether one did.
+/// Drops the oldest waiting request of the network with the most, unless that is the newcomer's own. Returns whether one was dropped.
 async fn make_room(shell: &Shell, prefix: &str) -> Result<bool, Retry> {
-    let Some(goes) = queue::gives_way(shell, prefix).await? else { return Ok(false) };
+    let Some(goes) = queue::choose_eviction(shell, prefix).await? else { return Ok(false) };
     let looked = |look: &Look| match look.get::<Waiting>(&keys::waiting(goes.id()))? {
         Some(entry) => in_queue::lapse(look, goes.id(), &entry).map(Some),
         None => Ok(None),
     };
     match shell.look::<_, Fault>(looked).await? {
         Some(changes) => drop(shell.commit(changes, &Actor { who: "gateway", instance: "crowded-out" }).await?),
-        // It went at another gateway.
+        // Another gateway has dropped it.
         None => queue::forget(shell).await,
     }
     Ok(true)
@@ -150,15 +150,15 @@ async fn carry_out(
     }
 }
 
-/// What was looked up for a request.
+/// The result of the look-ups for a request.
 enum Gathered {
-    /// All that the decision needs.
+    /// Everything for the decision.
     All(Box<Judged>, Box<EnrollRecords>),
-    /// An attestor asks back.
+    /// An attestor challenges.
     Asks(Vec<Question>),
 }
 
-/// Everything the decision needs, but how many wait.
+/// Everything for the decision, except the numbers in the queue.
 fn gather(
     shell: &Shell,
     in_force: &InForce,
@@ -172,14 +172,14 @@ fn gather(
         Some(seen) => look.get(&keys::enrollment(&seen.record))?,
         None => None,
     };
-    let (ground, of_ground) = match &existing {
-        Some(seen) => ground(shell, in_force, look, &seen.record)?,
+    let (basis, of_basis) = match &existing {
+        Some(seen) => basis(shell, in_force, look, &seen.record)?,
         None => Default::default(),
     };
-    let issued = issued(look, ground.lineage.as_ref(), &digest)?;
+    let issued = issued(look, basis.lineage.as_ref(), &digest)?;
     let ticket_spent = opened.ticket_spent(look)?;
-    let locks = look.locks([(LockKind::Key, digest.hex())])?.and(of_ground);
-    // Whatever the evidence comes to, it is mostly the name that was wished for, of one role or the other.
+    let locks = look.locks([(LockKind::Key, digest.hex())])?.and(of_basis);
+    // Looked up early: whatever the evidence shows, the name is mostly the wanted one, of a machine or a person.
     for role in [pki::Role::Machine, pki::Role::Person] {
         if let Ok(name) = name::choose(inbound.wanted_name.as_deref(), &[], role, &digest) {
             look.expect(owners::keys_of_name(role, name.as_str()));
@@ -203,7 +203,7 @@ fn gather(
     let records = EnrollRecords {
         existing,
         existing_index,
-        ground,
+        basis,
         issued,
         name: name_records,
         ticket_spent,
@@ -213,16 +213,16 @@ fn gather(
     Ok(Gathered::All(judged, Box::new(records)))
 }
 
-/// What a request rests on, as it is now, and the locks on it.
+/// The current records that a request depends on, and the locks on them.
 ///
 /// # Errors
 /// [`Fault::Record`] when a record makes no sense.
-pub(super) fn ground(
+pub(super) fn basis(
     shell: &Shell,
     in_force: &InForce,
     look: &Look,
     enrollment: &Enrollment,
-) -> Result<(Ground, Locks), Fault> {
+) -> Result<(EnrollmentBasis, Locks), Fault> {
     let lineage: Option<Seen<Lineage>> = match &enrollment.lineage {
         Some(id) => look.get(&keys::lineage(id))?,
         None => None,
@@ -235,11 +235,11 @@ pub(super) fn ground(
         targets.push((admission::lock_kind(record.role), record.name.clone()));
         subject = look.get(&keys::subject(record.role, &record.name))?;
     }
-    let evidence = attest::still(shell, in_force, look, enrollment)?;
-    Ok((Ground { lineage, subject, evidence }, look.locks(targets)?))
+    let evidence = attest::recheck(shell, in_force, look, enrollment)?;
+    Ok((EnrollmentBasis { lineage, subject, evidence }, look.locks(targets)?))
 }
 
-/// The newest certificate of a lineage, when it is for this key.
+/// The newest certificate of a lineage, if it is for this key.
 fn issued(
     look: &Look,
     lineage: Option<&Seen<Lineage>>,
@@ -252,7 +252,7 @@ fn issued(
     }
 }
 
-/// Reads an enrollment for its poll; the proof is checked by the caller with the key in it.
+/// Reads an enrollment for a poll; the caller checks the proof with the key in it.
 ///
 /// # Errors
 /// [`Refusal::NotFound`].
@@ -260,13 +260,13 @@ pub async fn find(shell: &Shell, id: &str) -> Result<Seen<Enrollment>, Refusal> 
     shell.get(keys::enrollment(id)).await?.ok_or_else(unknown)
 }
 
-/// What whoever asks for a request is told that is not there, or is another's.
+/// The answer for a request that does not exist or belongs to another key.
 #[must_use]
 pub const fn unknown() -> Refusal {
     Refusal::NotFound(Missing::OwnRequest)
 }
 
-/// Answers a poll: at once when decided, else when something changes or the wait is over.
+/// Answers a poll: at once if the request is decided, else when it changes or the wait is over.
 ///
 /// # Errors
 /// Why the enrollment was refused.
@@ -281,42 +281,42 @@ pub async fn poll(shell: &Shell, id: &str, wait: Duration, instance: &str) -> Re
     }
 }
 
-/// Whether a machine or person is the one that an enrollment began.
+/// Whether a machine or person was admitted by this enrollment.
 fn own_of(enrollment: &Enrollment, subject: &Seen<Subject>) -> bool {
     enrollment.lineage.as_ref() == Some(&subject.record.lineage)
 }
 
-/// Takes a request back, for whoever holds its key: nobody decides about it any more, and a name it was given is free. Again, or
-/// when it is over anyhow, this changes nothing.
+/// Withdraws a request for the holder of its key: nobody can decide it any more, and the name it was given becomes free. Repeating
+/// this, or withdrawing a request that has ended, changes nothing.
 ///
 /// # Errors
-/// When a lock stands on it, or a certificate was issued for it: whoever has that leaves by it.
+/// When a lock stands against it. When a certificate was issued for it: its holder leaves with that certificate instead.
 pub async fn withdraw(shell: &Shell, id: &str, instance: &str) -> Result<(), Refusal> {
     retrying(|| async {
         let in_force = InForce::of(shell);
         let looked = |look: &Look| -> Result<_, Refusal> {
             let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
-            let (ground, locks) = ground(shell, &in_force, look, &seen.record)?;
-            // The name may be somebody else's by now.
+            let (basis, locks) = basis(shell, &in_force, look, &seen.record)?;
+            // The name may belong to somebody else by now.
             let own = |subject: &Seen<Subject>| own_of(&seen.record, subject);
-            let whole = match ground.subject.clone().filter(own) {
+            let records = match basis.subject.clone().filter(own) {
                 Some(subject) if seen.record.state == EnrollmentState::Approved && !seen.record.rejoin => {
-                    Some(subjects::whole(look, subject)?)
+                    Some(subjects::load_subject(look, subject)?)
                 }
                 Some(_) | None => None,
             };
-            Ok((seen, ground, locks, whole, look.get(keys::EPOCH)?))
+            Ok((seen, basis, locks, records, look.get(keys::EPOCH)?))
         };
-        let (seen, ground, locks, whole, epoch) = shell.look(looked).await?;
-        locks.refuse_telling(&ground.own(&seen.record.key))?;
+        let (seen, basis, locks, records, epoch) = shell.look(looked).await?;
+        locks.refuse_telling(&basis.own(&seen.record.key))?;
         let who = format!("key:{}", seen.record.key);
         let actor = Actor { who: &who, instance };
         let begun = enroll::withdraw(&seen)?;
         let Some(mut changes) = begun else { return Ok(()) };
-        if let Some(whole) = whole {
-            // It was let in: what that began ends.
-            let identity = subjects::identity(shell, &whole.subject.record)?.to_string();
-            changes = removal::end(shell, &whole, audit::Event::SubjectLeft { identity }, &epoch).await?;
+        if let Some(records) = records {
+            // It was admitted: the machine or person ends.
+            let identity = subjects::identity(shell, &records.subject.record)?.to_string();
+            changes = removal::end(shell, &records, audit::Event::SubjectLeft { identity }, &epoch).await?;
             changes
                 .event(audit::Event::Standing(audit::StandingEvent::EnrollmentWithdrawn { enrollment: id.to_owned() }));
         }
@@ -330,24 +330,24 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
     let in_force = InForce::of(shell);
     let looked = |look: &Look| -> Result<_, Refusal> {
         let seen: Seen<Enrollment> = look.get(&keys::enrollment(id))?.ok_or_else(unknown)?;
-        let (ground, locks) = ground(shell, &in_force, look, &seen.record)?;
-        let issued = issued(look, ground.lineage.as_ref(), &seen.record.key)?;
-        Ok((seen, ground, locks, issued))
+        let (basis, locks) = basis(shell, &in_force, look, &seen.record)?;
+        let issued = issued(look, basis.lineage.as_ref(), &seen.record.key)?;
+        Ok((seen, basis, locks, issued))
     };
-    let (seen, ground, locks, issued) = shell.look(looked).await?;
+    let (seen, basis, locks, issued) = shell.look(looked).await?;
     let key = SubjectKey::from_spki_der(&seen.record.spki).map_err(|error| Fault::Record(error.to_string()))?;
     let now = shell.now();
-    locks.refuse_telling(&ground.own(&seen.record.key))?;
+    locks.refuse_telling(&basis.own(&seen.record.key))?;
     match seen.record.state {
         EnrollmentState::Waiting | EnrollmentState::Approved | EnrollmentState::Issued
-            if ground.lineage.as_ref().is_some_and(|lineage| lineage.record.ended) =>
+            if basis.lineage.as_ref().is_some_and(|lineage| lineage.record.ended) =>
         {
             Err(Refusal::Retired { why: REMOVED }.into())
         }
         EnrollmentState::Waiting if now.secs() > seen.record.expires.0 => Err(Refusal::Lapsed.into()),
         EnrollmentState::Waiting => {
-            // Nobody can approve it any more: whoever waits is told.
-            ground.still_holds(&mut Changes::new())?;
+            // Nobody can approve it any more: the waiting client gets the reason.
+            basis.require_evidence(&mut Changes::new())?;
             Ok(EnrollOutcome::Waiting(waiting(&seen.record)))
         }
         EnrollmentState::Denied => {
@@ -364,7 +364,7 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
         },
         EnrollmentState::Approved => {
             let frame = frame(shell, &in_force, seen.record.pin);
-            let verdict = enroll::collect(&seen, &ground, &locks, &key, &frame, now, &entropy(shell))?;
+            let verdict = enroll::collect(&seen, &basis, &locks, &key, &frame, now, &entropy(shell))?;
             carry_out(shell, verdict, &key, instance).await
         }
     }
@@ -386,7 +386,7 @@ fn entropy(shell: &Shell) -> EnrollEntropy {
 }
 
 fn waiting(enrollment: &Enrollment) -> Awaiting {
-    // Approvals of one content count together; the nearest to enough says how many are missing.
+    // Only approvals of the same content are counted together; the largest group determines the number still missing.
     let contents = enrollment.approvals.iter().map(|approval| &approval.content);
     let missing = contents.map(|content| approve::missing(enrollment, content)).min();
     Awaiting {

@@ -5,7 +5,7 @@ use pki::{Schedule, schedule};
 use super::shell::{Actor, Retry, Shell};
 use crate::core::{plan::Plan, records::Certificate, refusal::Fault};
 
-/// A certificate that is durable, with what its holder needs beside it. How that is said is the front's.
+/// A durable certificate, with what its holder needs in addition. The front decides on the form.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// The enrollment, or for a renewal the lineage, that it belongs to.
@@ -20,10 +20,10 @@ pub struct Issued {
     pub schedule: Schedule,
 }
 
-/// Signs, commits, and shows what is durable. Whatever fails before leaves nothing behind: the same key may ask again.
+/// Signs and commits, and returns the durable certificate. A failure leaves nothing behind, so the same key may ask again.
 ///
 /// # Errors
-/// [`Retry::Conflict`] when somebody else was first; otherwise what the signer or the store refused.
+/// [`Retry::Conflict`] if another request was first; otherwise the refusal of the signer or the store.
 pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issued, Retry> {
     let signed = shell.signer.sign(plan).await?;
     let (certificate, id) = signed.commit(|changes| shell.commit(changes, actor)).await?.release();
@@ -33,7 +33,7 @@ pub async fn issue(shell: &Shell, plan: Plan, actor: &Actor<'_>) -> Result<Issue
 /// A recorded certificate, with the chain of the CA that signed it.
 ///
 /// # Errors
-/// [`Fault::Record`] when that CA is not here any more.
+/// [`Fault::Record`] if that CA no longer exists.
 pub fn issued(shell: &Shell, id: String, certificate: Certificate) -> Result<Issued, Fault> {
     let ca = shell.ca();
     let chain = ca.chain(&certificate.issuer).map(<[_]>::to_vec).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Which of the gateways over one store does what is done once for all of them: the one that holds a lease on it. When that one is
-//! gone the lease lapses, and the next that looks takes it.
+//! Leader election: the gateway that holds this lease does the housekeeping of the store. When it stops, the lease lapses, and another
+//! gateway takes it.
 
 use super::shell::Shell;
 use crate::{
@@ -13,12 +13,12 @@ use crate::{
     store::{Batch, CommitError, Key, Version},
 };
 
-/// Proof that this gateway was the one a moment ago.
+/// Proof that this gateway was the leader a moment ago.
 #[derive(Copy, Clone, Debug)]
 pub struct Lead(Version);
 
 impl Lead {
-    /// Lets changes happen only while this gateway still is the one.
+    /// Adds the condition that this gateway is still the leader.
     pub fn guards(self, changes: &mut Changes) {
         changes.expect.push(Expectation::At(keys::LEAD.to_owned(), self.0));
     }
@@ -40,7 +40,7 @@ pub async fn lead(shell: &Shell) -> Result<Option<Lead>, Fault> {
             Ok(()) if standing.as_ref().is_some_and(|entry| entry.version == version) => {
                 return Ok(Some(Lead(version)));
             }
-            // Too late, or somebody wrote over it.
+            // The lease lapsed, or the record was overwritten.
             Ok(()) | Err(CommitError::Lapsed) => {
                 *held = None;
                 tracing::warn!("this gateway does not do the housekeeping of the store any more");
@@ -51,11 +51,11 @@ pub async fn lead(shell: &Shell) -> Result<Option<Lead>, Fault> {
     }
     let free = match &standing {
         None => Batch::default().absent(key.clone()),
-        // A damaged one is nobody's.
+        // A damaged record belongs to nobody.
         Some(entry) if entry.damage.is_some() || serde_json::from_slice::<u64>(&entry.value).is_err() => {
             Batch::default()
         }
-        // What was ours a moment ago is gone by now, or this commit fails.
+        // If our earlier record has not lapsed yet, this commit fails.
         Some(entry) if held_before == Some(entry.version) => Batch::default().absent(key.clone()),
         Some(_) => return Ok(None),
     };
@@ -68,7 +68,7 @@ pub async fn lead(shell: &Shell) -> Result<Option<Lead>, Fault> {
             *held = Some(HeldLease { lease, version });
             Ok(Some(Lead(version)))
         }
-        // Another was faster. One of which it is not known whether it was taken ends by itself.
+        // Another gateway took the lease. If the outcome of our commit is unknown, our lease lapses by itself.
         Err(CommitError::Conflict | CommitError::Lapsed) => {
             shell.store.revoke(lease).await.map_err(|error| failed(shell, error))?;
             Ok(None)
@@ -77,7 +77,7 @@ pub async fn lead(shell: &Shell) -> Result<Option<Lead>, Fault> {
     }
 }
 
-/// Gives the lease up: another gateway need not wait until it lapses.
+/// Releases the lease, so that another gateway need not wait until it lapses.
 pub async fn give_up(shell: &Shell) {
     if let Some(HeldLease { lease, .. }) = shell.leading.lock().await.take() {
         // It lapses by itself.

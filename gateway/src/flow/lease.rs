@@ -1,4 +1,4 @@
-//! Keeps the lease of this process, under which it writes what must not outlive it: which tunnels it holds.
+//! Keeps the lease of this process, under which it writes records that must not outlive it: those of its tunnels.
 
 use std::{
     sync::{Arc, Weak},
@@ -10,13 +10,13 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::shell::Shell;
 use crate::store::{CommitError, LeaseId};
 
-/// How long what a gateway wrote under its lease outlives it: two tries to keep the lease may fail.
+/// How long records under the lease outlive their gateway: two renewals of the lease may fail.
 const TTL: Duration = Duration::from_secs(15);
 
-/// How often the lease is kept.
+/// Interval of renewing the lease.
 const KEEP: Duration = Duration::from_secs(5);
 
-/// Starts the task that keeps it.
+/// Starts the task that renews it.
 pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
     tokio::spawn(keep(Arc::downgrade(shell)))
 }
@@ -31,9 +31,9 @@ async fn keep(shell: Weak<Shell>) {
                 shell.lease.becomes(None);
                 continue;
             }
-            // Its end is noticed by whoever reads or writes.
+            // A closed store is noticed by its readers and writers.
             Err(CommitError::Closed) => return,
-            // What is up stays up; the store says when the lease has lapsed meanwhile.
+            // Open tunnels stay open; the store reports a lapsed lease.
             Err(
                 error @ (CommitError::Conflict
                 | CommitError::Invalid(_)
@@ -46,7 +46,7 @@ async fn keep(shell: Weak<Shell>) {
     }
 }
 
-/// The lease, for its whole time from now.
+/// A new lease for its full duration.
 async fn kept(shell: &Shell) -> Result<LeaseId, CommitError> {
     let now = shell.clock.uptime();
     match shell.lease.current() {
@@ -55,11 +55,11 @@ async fn kept(shell: &Shell) -> Result<LeaseId, CommitError> {
     }
 }
 
-/// Gives it up: what was written with it vanishes at once.
+/// Revokes it: the records under it are removed at once.
 pub async fn give_up(shell: &Shell) {
     if let Some(lease) = shell.lease.current() {
         shell.lease.becomes(None);
-        // One that cannot be ended lapses.
+        // If it cannot be revoked it lapses.
         let _ = shell.store.revoke(lease).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where a machine's tunnel is: here, at another gateway over the same store, or nowhere. There is no other way to a tunnel.
+//! Where a machine's tunnel is: here, at another gateway of the same store, or nowhere. This is the only way to find a tunnel.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ pub enum Located {
     Nowhere,
 }
 
-/// Where a machine's tunnel is. At another gateway as far as is written down, which is a moment late.
+/// Finds a machine's tunnel. Tunnels of other gateways are known from their records, which lag a little.
 ///
 /// # Errors
-/// [`Fault::Record`] never: a damaged record tells of nothing.
+/// [`Fault::Record`] never: a damaged record counts as missing.
 pub fn locate(shell: &Shell, look: &Look, machine: &Identity) -> Result<Located, Fault> {
     if let Some(held) = shell.tunnels.held(machine) {
         return Ok(Located::Local(held.tunnel));
@@ -42,20 +42,20 @@ pub fn locate(shell: &Shell, look: &Look, machine: &Identity) -> Result<Located,
     Ok(seen.and_then(|seen| elsewhere(shell, &seen)).map_or(Located::Nowhere, Located::Remote))
 }
 
-/// A damaged one tells of nothing.
+/// A damaged record counts as missing.
 fn record(look: &Look, machine: &Identity) -> Result<Option<Seen<TunnelRecord>>, Fault> {
     Ok(readable(look.get(&keys::tunnel(machine.name.as_str())))?.flatten())
 }
 
-/// The other gateway that a record tells of. One that this gateway has not taken away yet tells of nothing.
+/// The other gateway in a record. A record of this gateway for a tunnel that has ended counts as missing.
 fn elsewhere(shell: &Shell, seen: &Seen<TunnelRecord>) -> Option<Name> {
     Name::parse(&seen.record.gateway).ok().filter(|gateway| *gateway != shell.replica.name)
 }
 
-/// What is shown of a machine's tunnel, wherever it is.
+/// The view of a machine's tunnel, wherever it is.
 ///
 /// # Errors
-/// [`Fault::Record`] never: a damaged record tells of nothing.
+/// [`Fault::Record`] never: a damaged record counts as missing.
 pub fn details(shell: &Shell, look: &Look, machine: &Identity) -> Result<Option<TunnelDetails>, Fault> {
     if let Some(HeldTunnel { tunnel, .. }) = shell.tunnels.held(machine) {
         let service = |offer: &Offer| OfferedService { name: offer.name.clone(), sealed: offer.mode == Mode::Sealed };

@@ -1,4 +1,4 @@
-//! Looks up what a decision misses, until it misses nothing: see [`crate::core::look`].
+//! Reads the records that a decision asks for, in rounds: see [`crate::core::look`].
 
 use std::collections::BTreeSet;
 
@@ -15,15 +15,15 @@ use crate::{
     store::{Entry, Key, Snapshot, Version},
 };
 
-/// Most rounds of reads for one decision. The longest chain has four; who needs more reads what others change all the time.
+/// Most rounds for one decision. The longest chain of look-ups has four; more means that others change the records all the time.
 const ROUNDS_MAX: usize = 8;
 
 impl Shell {
-    /// Asks a decision with all that it needs at hand. Each round reads what the round before missed; and if there was a commit
-    /// meanwhile, what is known already once more: so the records that it ends with are of one moment.
+    /// Evaluates a decision with all records that it needs. Each round reads the records that the round before lacked. If there was a
+    /// commit meanwhile, the known ones are read again, so that all records are from one moment.
     ///
     /// # Errors
-    /// Those of the decision; [`Fault`] when the store fails.
+    /// Those of the decision; [`Fault`] if the store fails.
     pub async fn look<T, E: From<Fault>>(&self, decide: impl Fn(&Look) -> Result<T, E>) -> Result<T, E> {
         let mut look = Look::default();
         let mut at = None;
@@ -56,7 +56,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Reads these records. If there was a commit since what is known was read, all of it is read at once.
+    /// Reads these records; and all known ones again, if there was a commit since they were read.
     async fn learn_records(
         &self,
         look: &mut Look,
@@ -93,7 +93,7 @@ impl Shell {
     }
 }
 
-/// An entry as a decision reads it.
+/// A store entry in the form that decisions read.
 pub(super) fn raw(entry: Entry) -> RawRecord {
     let record = match entry.damage {
         None => Ok(entry.value),

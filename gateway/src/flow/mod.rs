@@ -1,5 +1,4 @@
-//! The asynchronous sequences: read, decide, commit, sign, record, reply. One short function each; every decision is in
-//! `core`.
+//! The asynchronous sequences: read, decide, sign, commit, release, reply. Each is one short function; every decision is in `core`.
 
 pub mod admin;
 pub mod admit;

@@ -1,5 +1,5 @@
-//! What a person should be told when it next looks: locks that the gateway set by itself, old certificates that came back, and
-//! what an operator must see to.
+//! Messages for a person's next request: locks that the gateway set by itself, stale certificates that were used, and problems for an
+//! operator.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::core::{
     refusal::{Fault, Refusal},
 };
 
-/// How long it is told that an old certificate came back.
+/// How long the use of a stale certificate is reported.
 const STALE_TOLD: Duration = Duration::from_secs(STALE_KEPT);
 
-/// Most locks looked at: a person who must be told of more has a fire to fight already.
+/// Most locks that are read: somebody with more has other problems already.
 const LOOKED_AT: usize = 200;
 
-/// Notices for a caller: forks of machines it owns, or of any when it may read the gateway; of itself, always.
+/// Notices for a caller: about forks of machines it owns, or of all machines if it may read the gateway, and always about itself.
 ///
 /// # Errors
 /// When the store fails.

@@ -1,4 +1,4 @@
-//! Offboarding: the machines of a person go to another, and then the person goes.
+//! Offboarding: the person's machines get a new owner, then the person is removed.
 
 use pki::Role;
 
@@ -7,7 +7,7 @@ use super::{
     departure::may_go,
     owners, set,
     shell::{Actor, Shell, retrying},
-    subjects::{Whole, identity, resource, visible, whole_of},
+    subjects::{SubjectRecords, find_subject, identity, resource, visible},
     views::Removal,
 };
 use crate::core::{
@@ -19,14 +19,13 @@ use crate::core::{
     refusal::{Conflict, Fault, Refusal},
 };
 
-/// Most machines handed over in one batch of the store.
+/// Most machines in one batch of the store.
 const BATCH: usize = 50;
 
-/// Hands the machines of a person to another, then removes the person. Should it be interrupted, asking again goes on where
-/// it was.
+/// Gives the machines of a person to another, then removes the person. After an interruption a repeated request continues.
 ///
 /// # Errors
-/// Why not; nothing is changed when one of the machines may not be handed over.
+/// The reason for the refusal. If one of the machines may not be handed over, nothing is changed.
 pub async fn offboard(
     shell: &Shell,
     caller: &Caller,
@@ -50,8 +49,8 @@ pub async fn offboard(
     let owner = Owner::named(to, Some(&heir.subject.record));
     let machines = owners::machines(shell, &leaving.subject.record).await?;
     for names in machines.chunks(BATCH) {
-        for whole in all_of(shell, names).await? {
-            set::owner(shell, caller, &whole, &owner)?;
+        for records in all_of(shell, names).await? {
+            set::owner(shell, caller, &records, &owner)?;
         }
     }
     for names in machines.chunks(BATCH) {
@@ -62,10 +61,10 @@ pub async fn offboard(
     Ok(removed)
 }
 
-/// Those of these machines that are there.
-async fn all_of(shell: &Shell, names: &[String]) -> Result<Vec<Whole>, Fault> {
-    let found = |look: &Look| names.iter().map(|name| whole_of(look, Role::Machine, name)).collect();
-    let found: Vec<Option<Whole>> = shell.look::<_, Fault>(found).await?;
+/// Those of these machines that exist.
+async fn all_of(shell: &Shell, names: &[String]) -> Result<Vec<SubjectRecords>, Fault> {
+    let found = |look: &Look| names.iter().map(|name| find_subject(look, Role::Machine, name)).collect();
+    let found: Vec<Option<SubjectRecords>> = shell.look::<_, Fault>(found).await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -80,12 +79,13 @@ async fn hand_over(
     let who = caller.identity.to_string();
     retrying(|| async {
         let mut changes = Changes::new();
-        // Whoever gave it to somebody else meanwhile has the last word.
-        let still = |whole: &Whole| whole.subject.record.owner.as_ref().is_some_and(|owner| owner.is(from));
-        for whole in all_of(shell, names).await?.into_iter().filter(still) {
-            let rules = set::owner(shell, caller, &whole, owner)?;
-            let identity = identity(shell, &whole.subject.record)?.to_string();
-            set::write(&mut changes, &whole.subject, identity, rules, |subject| subject.owner = Some(owner.clone()));
+        // A machine that got another owner meanwhile keeps that owner.
+        let owned =
+            |records: &SubjectRecords| records.subject.record.owner.as_ref().is_some_and(|owner| owner.is(from));
+        for records in all_of(shell, names).await?.into_iter().filter(owned) {
+            let rules = set::owner(shell, caller, &records, owner)?;
+            let identity = identity(shell, &records.subject.record)?.to_string();
+            set::write(&mut changes, &records.subject, identity, rules, |subject| subject.owner = Some(owner.clone()));
         }
         if !changes.is_empty() {
             shell.commit(changes, &Actor { who: &who, instance }).await?;

@@ -1,5 +1,5 @@
-//! The order of what is vouched for: it moves on with every start and every reload, when whom to believe may have changed,
-//! and whoever has heard a later one never takes an earlier one in its place.
+//! The order number of the gateway's signed statements. It grows with every start and reload, since these may change whom clients
+//! trust; a client never accepts a statement older than one it has seen.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ use crate::core::{
     refusal::{Fault, Refusal},
 };
 
-/// Moves on. A clock that is believed is part of it: so it goes forward also in a store that was restored from a backup.
+/// Increases the order. It includes the clock, if that is trusted, so it also grows in a store that was restored from a backup.
 ///
 /// # Errors
 /// When the store fails.
@@ -28,7 +28,7 @@ pub async fn advance(shell: &Shell) -> Result<(), Refusal> {
 
 async fn once(shell: &Shell) -> Result<Order, Retry> {
     let last: Option<Seen<u64>> = match shell.get(keys::ORDER.to_owned()).await {
-        // As after a restored backup: the clock takes it forward.
+        // As after a restore: the clock increases it.
         Err(Fault::Record(_)) => None,
         other => other?,
     };
@@ -43,7 +43,7 @@ async fn once(shell: &Shell) -> Result<Order, Retry> {
     Ok(order)
 }
 
-/// The order of what is vouched for now.
+/// The current order.
 #[must_use]
 pub fn now(shell: &Shell) -> Order {
     Order::new(shell.order.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Names and what is known of them: who holds one, what stands on it, whose machines name it as their owner.
+//! Names: their holder, the locks on them, and the machines that name a person as owner.
 
 use pki::Role;
 
@@ -17,7 +17,7 @@ use crate::core::{
     subjects::{self, Owned},
 };
 
-/// The owner of that name, tied to the person who holds it now.
+/// The owner of that name, tied to the person who has the name now.
 ///
 /// # Errors
 /// [`Fault::Record`] when the person's record makes no sense.
@@ -27,7 +27,7 @@ pub fn named(look: &Look, name: Option<&str>) -> Result<Option<Owner>, Fault> {
     Ok(Some(Owner::named(name, holder.as_ref().map(|seen| &seen.record))))
 }
 
-/// The person who holds the name of a machine's owner now.
+/// The person who now has the name of a machine's owner.
 ///
 /// # Errors
 /// [`Fault::Record`] when the person's record makes no sense.
@@ -38,7 +38,7 @@ pub fn person(look: &Look, machine: &Subject) -> Result<Option<Seen<Subject>>, F
     }
 }
 
-/// What is known of a name that somebody would get and that somebody else chose.
+/// What is known of a name that an approver or token chose for somebody.
 ///
 /// # Errors
 /// [`Fault::Record`] when a record makes no sense.
@@ -54,7 +54,7 @@ pub fn keys_of_name(role: Role, name: &str) -> [String; 3] {
     [keys::subject(role, name), keys::kept_name(role, name), keys::lock(admission::lock_kind(role), name)]
 }
 
-/// Whether a machine names an owner of this name.
+/// Whether any machine names an owner of this name.
 #[must_use]
 pub fn is_owners(look: &Look, name: &str) -> bool {
     look.any_under(&keys::owned_by(name))
@@ -79,8 +79,8 @@ pub async fn machines(shell: &Shell, person: &Subject) -> Result<Vec<String>, Fa
     Ok(owned)
 }
 
-/// Writes the entries that the index of machines by owner lacks: those of a store that is older than the index, and those that were
-/// put aside. For the start, when nobody else writes. One too many does no harm: whoever finds a machine by it looks at its owner.
+/// Adds missing entries to the index of machines by owner: those of a store older than the index, and damaged ones that were removed.
+/// For the start, before anything else writes. A surplus entry does no harm: its readers check the owner of the machine.
 ///
 /// # Errors
 /// When the store fails.

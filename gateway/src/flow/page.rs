@@ -1,5 +1,5 @@
-//! Pages of listings that give away nothing of what they leave out: a page is filled by going on past what the caller may not
-//! see, and the place where the next one starts is sealed.
+//! Pages of listings that reveal nothing about the rows they leave out: reading continues past rows that the caller may not see until
+//! the page is full, and the start of the next page is encrypted.
 
 use std::collections::VecDeque;
 
@@ -14,14 +14,14 @@ use crate::core::{
 /// Rows read at a time.
 const CHUNK: usize = 256;
 
-/// Most rows looked at for one page: one request must not read a whole store for somebody who may see little of it. They
-/// are told where to go on.
+/// Most rows read for one page, so that one request cannot read a large store for a caller who may see little of it. The page then
+/// tells where to continue.
 const LOOKED_AT_MAX: usize = 4_096;
 
-/// The place where a page starts.
+/// The start of a page.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] when no page of this listing gave it.
+/// [`Refusal::Malformed`] if it does not come from a page of this listing.
 pub fn start(shell: &Shell, listing: &str, after: Option<&str>) -> Result<Option<String>, Refusal> {
     let Some(text) = after else { return Ok(None) };
     match shell.places.open(listing, text) {
@@ -30,10 +30,10 @@ pub fn start(shell: &Shell, listing: &str, after: Option<&str>) -> Result<Option
     }
 }
 
-/// The place as it is given to a caller.
+/// The start of a page, encrypted for the caller.
 ///
 /// # Errors
-/// [`Fault::Issue`] when it cannot be sealed.
+/// [`Fault::Issue`] if it cannot be encrypted.
 pub fn next(shell: &Shell, listing: &str, place: &str) -> Result<String, Fault> {
     let sealed = shell.places.seal(listing, place, shell.entropy.bytes());
     sealed.ok_or_else(|| Fault::Issue("a place in a listing could not be sealed".to_owned()))
@@ -49,12 +49,12 @@ pub struct All<'a, T> {
 }
 
 impl<'a, T: Stored> All<'a, T> {
-    /// From the first, or from behind a key.
+    /// From the first record, or from the one after a key.
     pub fn of(shell: &'a Shell, prefix: &str, after: Option<String>) -> Self {
         Self { shell, prefix: prefix.to_owned(), after, chunk: VecDeque::new(), last: false }
     }
 
-    /// The next ones, each with what its key has behind the prefix; nothing when there are no more.
+    /// The next records, each with its key without the prefix; nothing at the end.
     ///
     /// # Errors
     /// When the store fails.
@@ -66,7 +66,7 @@ impl<'a, T: Stored> All<'a, T> {
         Ok(Some(rows).filter(|rows| !rows.is_empty()).map(|rows| rows.into_iter().map(named).collect()))
     }
 
-    /// The next one.
+    /// The next record.
     ///
     /// # Errors
     /// When the store fails.
@@ -92,11 +92,11 @@ impl<'a, T: Stored> All<'a, T> {
     }
 }
 
-/// A page of at most `limit`, from where another one ended. What `show` gives of a record is shown; nothing when the caller may
-/// not see it. Records are looked at many at a time, so a page costs a few reads, however many it shows.
+/// A page of at most `limit` rows, from the end of another one. `show` returns the row for a record, or nothing if the caller may not
+/// see it. Records are read in chunks, so a page takes few reads.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] when no page of this listing gave `after`; when the store fails.
+/// [`Refusal::Malformed`] if `after` does not come from a page of this listing; if the store fails.
 pub async fn page<T: Stored, V>(
     shell: &Shell,
     prefix: &str,
@@ -106,7 +106,7 @@ pub async fn page<T: Stored, V>(
 ) -> Result<Page<V>, Refusal> {
     let mut place = start(shell, prefix, after)?;
     let (mut items, mut left) = (Vec::new(), LOOKED_AT_MAX);
-    // One more than are shown, to know whether there are more. Whoever may not see most of them looks at many.
+    // One more than is shown, to know whether there is a next page. For a caller who may see few rows, many are read.
     let mut chunk = (limit + 1).min(CHUNK);
     loop {
         let asked = chunk.min(left);
@@ -118,7 +118,7 @@ pub async fn page<T: Stored, V>(
         left -= rows.len();
         for ((key, _), view) in rows.into_iter().zip(views) {
             if view.is_some() && items.len() == limit {
-                // It begins after the last that was looked at before.
+                // Starts after the last row of the page before.
                 let next = next(shell, prefix, &place.unwrap_or_default())?;
                 return Ok(Page { items, next: Some(next) });
             }

@@ -2,10 +2,10 @@
 
 use super::{
     attest::InForce,
-    enroll::ground,
+    enroll::basis,
     owners, page, queue,
     shell::{Actor, Retry, Shell, readable, retrying},
-    subjects::{texts, whole_of},
+    subjects::{find_subject, texts},
     views::{ApprovalDetails, Page, RequestDetails, WaitingRequests},
 };
 use crate::core::{
@@ -20,7 +20,7 @@ use crate::core::{
     refusal::{Fault, Missing, Refusal},
 };
 
-/// Lists requests the caller may read: those that wait, or all.
+/// Lists requests that the caller may read: the waiting ones, or all.
 ///
 /// # Errors
 /// When the store fails.
@@ -45,10 +45,10 @@ pub async fn list(
     Ok(page)
 }
 
-/// Most requests that are watched: the first of those that wait.
+/// Most requests in a watch: the first of the waiting ones.
 const WATCHED_MAX: usize = 1_000;
 
-/// Who waits, once that is not what the caller saw, or the wait is over.
+/// The waiting requests, as soon as they differ from those that the caller has seen, or when the wait is over.
 ///
 /// # Errors
 /// When the store fails.
@@ -58,7 +58,7 @@ pub async fn watch(
     seen: Option<&str>,
     wait: std::time::Duration,
 ) -> Result<WaitingRequests, Refusal> {
-    // Before the first look, so that nothing is missed between the two.
+    // Registered before the first read, so that no change between the two is missed.
     let mut changes = shell.store.watch(vec![keys::WAITING.into()]);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
@@ -86,13 +86,13 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestDet
     Ok(shown)
 }
 
-/// How whoever stands that has the name which a waiting request wants: approving it under that name would be refused.
+/// The state of the machine or person that holds the requested name, if any: an approval under this name would be refused.
 fn taken(shell: &Shell, look: &Look, enrollment: &Enrollment) -> Result<Option<String>, Fault> {
     let waits = enrollment.state == EnrollmentState::Waiting && !enrollment.rejoin;
     let Some(name) = enrollment.wanted_name.as_ref().filter(|_| waits) else { return Ok(None) };
     let taken = owners::of_name(look, enrollment.role, name)?.is_taken(shell.now());
-    match whole_of(look, enrollment.role, name)? {
-        Some(whole) => Ok(Some(whole.state(shell.now()).to_owned())),
+    match find_subject(look, enrollment.role, name)? {
+        Some(records) => Ok(Some(records.state(shell.now()).to_owned())),
         None => Ok(taken.then(|| "kept".to_owned())),
     }
 }
@@ -106,7 +106,7 @@ fn may_read(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> Result<p
     permit(&shell.rules.load(), caller, policy::Action::Read, resource, shell.now())
 }
 
-/// Whether the caller may know of a request: who may look at it, or decide it.
+/// Whether the caller may know of a request: those who may read it, and those who may decide it.
 pub(super) fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -> bool {
     let decides = || {
         let resource = policy::Resource::Request(request_facts(enrollment));
@@ -118,7 +118,7 @@ pub(super) fn may_see(shell: &Shell, caller: &Caller, enrollment: &Enrollment) -
 /// A request that the caller may know of.
 ///
 /// # Errors
-/// [`Refusal::NotFound`] also when it is there and not for the caller to know.
+/// [`Refusal::NotFound`], also if it exists and the caller may not know of it.
 pub(super) fn visible(shell: &Shell, look: &Look, caller: &Caller, id: &str) -> Result<Seen<Enrollment>, Refusal> {
     let seen: Option<Seen<Enrollment>> = look.get(&keys::enrollment(id))?;
     seen.filter(|seen| may_see(shell, caller, &seen.record)).ok_or(Refusal::NotFound(Missing::Request))
@@ -162,7 +162,7 @@ pub async fn approve(
     Ok(view(enrollment))
 }
 
-/// All of one moment: else its own machine, admitted meanwhile, could be taken for another one that has the name.
+/// All records of one moment: otherwise the request's own machine, admitted meanwhile, could count as another holder of the name.
 fn records(
     shell: &Shell,
     in_force: &InForce,
@@ -177,15 +177,15 @@ fn records(
     let epoch = look.get(keys::EPOCH)?;
     let enrollment = visible(shell, look, caller, id)?;
     let record = &enrollment.record;
-    // When it refers to what is not there, the decision says so, and what became of the request comes before it.
+    // If the referenced approval is missing, the decision reports it, after a change of the request's state.
     let name = match approve::name_for(record, &asked.wish) {
         Ok(name) => owners::of_name(look, record.role, name.as_str())?,
         Err(_) => NameRecords::default(),
     };
     let approvers = record.approvals.iter().map(|approval| approver(look, approval));
     let approvers: Vec<approve::Approver> = approvers.collect::<Result<_, Fault>>()?;
-    let (ground, locks) = ground(shell, in_force, look, record)?;
-    Ok(approve::ApprovalRecords { enrollment, name, owner, locks, ground, approvers, epoch })
+    let (basis, locks) = basis(shell, in_force, look, record)?;
+    Ok(approve::ApprovalRecords { enrollment, name, owner, locks, basis, approvers, epoch })
 }
 
 fn approver(look: &Look, approval: &Approval) -> Result<approve::Approver, Fault> {
@@ -214,10 +214,10 @@ pub async fn deny(shell: &Shell, caller: &Caller, id: &str, reason: &str, instan
     Ok(())
 }
 
-/// Takes a denial back.
+/// Reopens a denied request.
 ///
 /// # Errors
-/// Why that has no effect.
+/// The reason why it cannot be reopened.
 pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> Result<RequestDetails, Refusal> {
     let who = caller.identity.to_string();
     let enrollment = retrying(|| async {
@@ -235,7 +235,7 @@ pub async fn reopen(shell: &Shell, caller: &Caller, id: &str, instance: &str) ->
     Ok(view(enrollment))
 }
 
-/// With the others that wait and want the same name.
+/// Adds the other waiting requests for the same name.
 async fn with_rivals(shell: &Shell, requests: &mut [RequestDetails]) -> Result<(), Fault> {
     for request in requests {
         if let Some(name) = &request.wanted_name {

@@ -1,4 +1,4 @@
-//! The queue of those who wait for a person: read from the store when it is first needed, and told what others change of it.
+//! The queue of waiting requests in memory: read from the store when it is first needed, then updated by the commits of all gateways.
 
 use std::sync::{Arc, Weak};
 
@@ -12,14 +12,14 @@ use crate::{
         records::{NumberHolder, Seen, Waiting},
         refusal::{Fault, QueueFull},
     },
-    registry::queue::{Entries, GivesWay, QueueLimits},
+    registry::queue::{Entries, Eviction, QueueLimits},
     store::{Commit, Reported, Watch},
 };
 
-/// Commits looked at together.
+/// Most commits processed together.
 const AT_ONCE: usize = 256;
 
-/// Starts to follow what other gateways on the store change.
+/// Starts the task that follows the commits of other gateways.
 pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
     let watch = shell.store.watch(vec![keys::WAITING.into()]);
     tokio::spawn(follow(Arc::downgrade(shell), watch))
@@ -28,7 +28,7 @@ pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
 async fn follow(shell: Weak<Shell>, mut watch: Watch) {
     while let Some(first) = watch.next().await {
         let Some(shell) = shell.upgrade() else { return };
-        // Whoever commits here says so itself, a moment later.
+        // Our own commits update the queue themselves, a moment later.
         tokio::task::yield_now().await;
         let Reported { commits, lagged } = watch.with_ready(first, AT_ONCE);
         if lagged || heard(&shell, &commits).await.is_err() {
@@ -37,7 +37,7 @@ async fn follow(shell: Weak<Shell>, mut watch: Watch) {
     }
 }
 
-/// Takes over what was changed and is not known yet.
+/// Applies changes that are not known yet.
 async fn heard(shell: &Shell, commits: &[Commit]) -> Result<(), Fault> {
     let mut news: Vec<(String, u64)> = Vec::new();
     {
@@ -66,18 +66,18 @@ async fn heard(shell: &Shell, commits: &[Commit]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Numbers for one from the network of `source`, a prefix in its written form, or why there are none.
+/// Free numbers for a request from the network `source` (a prefix as text), or the reason why there are none.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn numbers(shell: &Shell, source: &str) -> Result<Result<Vec<String>, QueueFull>, Fault> {
     let settings = shell.settings.load();
     let limits = QueueLimits { all: settings.pending_max, per_prefix: settings.pending_max_per_prefix };
-    let dice = u32::from_le_bytes(shell.entropy.bytes());
-    look(shell, |entries| entries.numbers(source, limits, dice)).await
+    let random = u32::from_le_bytes(shell.entropy.bytes());
+    look(shell, |entries| entries.numbers(source, limits, random)).await
 }
 
-/// Somebody else may have been faster with these numbers. What is known is read anew when it does not say so.
+/// Called after a conflict on these slots: reloads the queue unless it already shows them taken.
 ///
 /// # Errors
 /// When the store fails.
@@ -95,20 +95,21 @@ pub async fn lost(shell: &Shell, numbers: &[String]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The oldest that waits from the network with most, if that has more than the one of `source`.
+/// Chooses the entry to evict for a request from `source`: the oldest of the network with the most, if that has more than the one of
+/// `source`.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn gives_way(shell: &Shell, source: &str) -> Result<Option<GivesWay>, Fault> {
-    look(shell, |entries| shell.queue.gives_way(entries, source)).await
+pub async fn choose_eviction(shell: &Shell, source: &str) -> Result<Option<Eviction>, Fault> {
+    look(shell, |entries| shell.queue.choose_eviction(entries, source)).await
 }
 
-/// What is known was found wrong: it is read anew when it is next needed.
+/// Discards the queue in memory, because it was found wrong; it is read again when it is next needed.
 pub async fn forget(shell: &Shell) {
     *shell.queue.entries().await = None;
 }
 
-/// Others that wait and want the same name.
+/// Other waiting requests for the same name.
 ///
 /// # Errors
 /// When the store fails.
@@ -116,7 +117,7 @@ pub async fn rivals(shell: &Shell, name: &str, id: &str) -> Result<Vec<String>, 
     look(shell, |entries| entries.rivals(name, id)).await
 }
 
-/// Those that wait to rejoin a lineage.
+/// Waiting requests to rejoin a lineage.
 ///
 /// # Errors
 /// When the store fails.
@@ -136,7 +137,7 @@ async fn look<T>(shell: &Shell, look: impl FnOnce(&Entries) -> T) -> Result<T, F
     Ok(value)
 }
 
-/// How many wait, as soon as that is known.
+/// Loads the queue and reports its length.
 ///
 /// # Errors
 /// When the store fails.
@@ -144,7 +145,7 @@ pub async fn begin(shell: &Shell) -> Result<(), Fault> {
     look(shell, |_| ()).await
 }
 
-/// The entries as the store has them: no more than `[enroll] pending_max` lets wait.
+/// The entries in the store: at most `[enroll] pending_max`.
 ///
 /// # Errors
 /// When the store fails.

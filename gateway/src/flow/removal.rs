@@ -1,10 +1,10 @@
-//! What ends when a machine or person is removed or leaves, and what a lock on a key hits.
+//! What ends when a machine or person is removed or leaves, and what depends on a locked key.
 
 use std::collections::BTreeSet;
 
 use pki::Role;
 
-use super::{crl, page::All, queue, shell::Shell, subjects::Whole};
+use super::{crl, page::All, queue, shell::Shell, subjects::SubjectRecords};
 use crate::core::{
     audit::{Event, StandingEvent},
     change::Changes,
@@ -16,26 +16,31 @@ use crate::core::{
     subjects,
 };
 
-/// Certificates read at a time, on the way through those that live.
+/// Unexpired certificates read at a time.
 const PAGE: usize = 256;
 
-/// What the end of a machine or person changes: its name is free, its lineage ends, and so does every request that rests on
-/// it. A request that is approved already and would rejoin the lineage finds it ended when its client comes for it.
+/// The changes for the end of a machine or person: its name becomes free, and its lineage and all requests that depend on it end. An
+/// approved request to rejoin the lineage is refused when its client polls, because the lineage has ended.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock::Epoch) -> Result<Changes, Fault> {
+pub(super) async fn end(
+    shell: &Shell,
+    records: &SubjectRecords,
+    event: Event,
+    epoch: &lock::Epoch,
+) -> Result<Changes, Fault> {
     let mut changes = Changes::new();
     lock::bump(&mut changes, epoch);
-    let subject = &whole.subject.record;
-    subjects::remove(&mut changes, &whole.subject);
+    let subject = &records.subject.record;
+    subjects::remove(&mut changes, &records.subject);
     if subject.role == Role::Machine {
         changes.delete(keys::convergence(&subject.name));
     }
     if let Some(name) = &subject.renaming {
         changes.delete(keys::kept_name(subject.role, name));
     }
-    if let Some(seen) = &whole.lineage {
+    if let Some(seen) = &records.lineage {
         let mut lineage = seen.record.clone();
         lineage.ended = true;
         lineage.ended_at = Some(shell.now().into());
@@ -60,7 +65,7 @@ pub(super) async fn end(shell: &Shell, whole: &Whole, event: Event, epoch: &lock
     Ok(changes)
 }
 
-/// The request that a lineage came from, and those that wait to rejoin it.
+/// The request that a lineage came from, and the waiting requests to rejoin it.
 async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Vec<Seen<Enrollment>>, Fault> {
     let mut ids: BTreeSet<String> = queue::resting_on(shell, lineage).await?.into_iter().collect();
     ids.insert(enrollment.to_owned());
@@ -69,9 +74,9 @@ async fn resting_on(shell: &Shell, lineage: &str, enrollment: &str) -> Result<Ve
     Ok(found.into_iter().flatten().filter(|seen| seen.record.lineage.as_deref() == Some(lineage)).collect())
 }
 
-/// The lineages, by their ids, in which a key still stands for something: those with an unexpired certificate for it, replaced or not. What
-/// was made with the key since is of the same lineage, so a lock on the key stands for it, too. All unexpired certificates are
-/// looked through, page by page: only when somebody who may lock sets a lock on a key.
+/// The ids of the lineages that depend on a key: those with an unexpired certificate for it, even a replaced one. Certificates that
+/// were issued later on the strength of this key belong to the same lineage, so the lock on the lineage covers them. Reads all
+/// unexpired certificates page by page, but only for a permitted lock on a key.
 ///
 /// # Errors
 /// When the store fails.
@@ -93,7 +98,7 @@ pub async fn lineages_of_key(shell: &Shell, key: &pki::KeyDigest) -> Result<Vec<
     Ok(ids.into_iter().collect())
 }
 
-/// The locks on lineages that came with a lock on a key, and go with it.
+/// The locks on lineages that were set together with a lock on a key, and are lifted with it.
 ///
 /// # Errors
 /// When the store fails.
@@ -101,7 +106,7 @@ pub async fn locks_with_key(shell: &Shell, kind: LockKind, target: &str) -> Resu
     if kind != LockKind::Key {
         return Ok(vec![]);
     }
-    // All locks on lineages: set by people one by one, and read only when somebody lifts one on a key.
+    // All locks on lineages: people set them one by one, and they are read only when a lock on a key is lifted.
     let mut locks = All::<Lock>::of(shell, &keys::lock(LockKind::Lineage, ""), None);
     let mut of_key = Vec::new();
     while let Some((_, seen)) = locks.next().await? {

@@ -16,36 +16,36 @@ use crate::core::{
     requester::Requester,
 };
 
-/// What a renewal brings.
+/// Input of a renewal.
 #[derive(Clone, Copy)]
 pub struct RenewalRequest<'a> {
     /// The key to be certified, proven.
     pub key: &'a ProvenKey,
-    /// The name that the caller would take.
+    /// The new name that the caller accepts.
     pub takes: Option<&'a str>,
     /// Kind and body of each piece of evidence.
     pub evidence: &'a [(String, String)],
-    /// What came back of an earlier round.
+    /// The ticket of an earlier challenge.
     pub ticket: Option<&'a str>,
-    /// Who asks, by the certificate of the connection.
+    /// The requester, by the certificate of the connection.
     pub requester: &'a Requester,
     /// The network prefix it came from.
     pub source: &'a str,
 }
 
-/// What became of a renewal. Each front says it in its own way.
+/// The result of a renewal. Each front has its own form for it.
 #[derive(Debug)]
 pub enum RenewalOutcome {
-    /// Here is the certificate.
+    /// A certificate.
     Issued(Box<Issued>),
-    /// An attestor asks back: the same again, with the answers and the ticket.
+    /// An attestor challenges: the client repeats the request with the answers and the ticket.
     Challenge(Challenge),
 }
 
 /// Renews for a caller that was admitted with [`crate::core::admission::Use::Renewal`].
 ///
 /// # Errors
-/// Why not. A conflict is the caller's to retry, with a fresh admission.
+/// The reason for the refusal. After a conflict the caller tries again, with a new admission.
 pub async fn renew(
     shell: &Shell,
     caller: &Caller,

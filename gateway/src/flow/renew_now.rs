@@ -1,4 +1,4 @@
-//! The call to renew now: who may make it, and whom it reaches.
+//! Requests to renew now: who may make them, and which machines they reach.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     shell::{Actor, Shell, readable, retrying},
-    subjects::{Whole, identity, resource, visible},
+    subjects::{SubjectRecords, identity, resource, visible},
 };
 use crate::{
     core::{
@@ -26,10 +26,10 @@ use crate::{
     store::{Key, Reported, Watch},
 };
 
-/// Lineages read together, or commits.
+/// Most lineages or commits processed together.
 const AT_ONCE: usize = 64;
 
-/// Who is to renew.
+/// The machines to renew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// These machines.
@@ -38,7 +38,7 @@ pub enum Whom {
     All,
 }
 
-/// Asks machines to renew now: all that are named, or none when one of them cannot be asked.
+/// Asks machines to renew now: all that are named, or none if one of them cannot be asked.
 ///
 /// # Errors
 /// Why not.
@@ -59,7 +59,8 @@ pub async fn ask(shell: &Shell, caller: &Caller, whom: &Whom, reason: &str, inst
     .await
 }
 
-/// Starts the task that tells the machines with tunnels here, whichever gateway was asked. The others hear of it when they next ask.
+/// Starts the task that tells the machines with tunnels here, whichever gateway received the request. Other machines learn of it at
+/// their next query.
 pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
     let watch = shell.store.watch([keys::LINEAGES, keys::RENEW_MACHINES].map(Key::from).to_vec());
     tokio::spawn(tell(Arc::downgrade(shell), watch))
@@ -83,7 +84,7 @@ async fn tell(shell: Weak<Shell>, mut watch: Watch) {
     }
 }
 
-/// Tells those whose lineages were written, and all when all were asked.
+/// Tells the machines whose lineages were written, or all machines after a request for all.
 async fn tell_of(shell: &Shell, mut lineages: BTreeSet<String>) -> Result<(), Fault> {
     if lineages.remove(keys::RENEW_MACHINES) {
         tell_everybody(shell).await?;
@@ -109,7 +110,7 @@ async fn tell_everybody(shell: &Shell) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Looks at everybody with a tunnel here, since something was not heard.
+/// Checks all machines with a tunnel here, because notifications were missed.
 async fn tell_all(shell: &Shell) -> Result<(), Fault> {
     tell_everybody(shell).await?;
     let lineages: Vec<String> = shell.tunnels.lineages().iter().map(|id| keys::lineage(id)).collect();
@@ -122,28 +123,28 @@ async fn tell_all(shell: &Shell) -> Result<(), Fault> {
 async fn named(shell: &Shell, caller: &Caller, names: &BTreeSet<String>, reason: &str) -> Result<Changes, Refusal> {
     let mut changes = Changes::new();
     let found = |look: &Look| Ok(names.iter().map(|name| visible(shell, look, caller, Role::Machine, name)).collect());
-    let found: Vec<Result<Whole, Refusal>> = shell.look::<_, Fault>(found).await?;
+    let found: Vec<Result<SubjectRecords, Refusal>> = shell.look::<_, Fault>(found).await?;
     for (name, found) in names.iter().zip(found) {
-        let whole = found.map_err(|refusal| match refusal {
+        let records = found.map_err(|refusal| match refusal {
             Refusal::NotFound(_) if names.len() > 1 => Refusal::NotFound(Missing::OneOfMachines),
             other => other,
         })?;
         let action = policy::Action::Administer;
-        let grant = permit(&shell.rules.load(), caller, action, resource(shell, &whole), shell.now())?;
-        let lineage = whole.lineage.ok_or_else(|| Fault::Record(format!("machine {name} has no lineage")))?;
-        let identity = identity(shell, &whole.subject.record)?.to_string();
+        let grant = permit(&shell.rules.load(), caller, action, resource(shell, &records), shell.now())?;
+        let lineage = records.lineage.ok_or_else(|| Fault::Record(format!("machine {name} has no lineage")))?;
+        let identity = identity(shell, &records.subject.record)?.to_string();
         renew_now::ask(&mut changes, &lineage, identity, reason, grant.rules(), shell.now());
     }
     Ok(changes)
 }
 
-/// Whether a caller, whose certificate begins at `not_before`, is to renew now.
+/// Whether a caller with a certificate that begins at `not_before` should renew now.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn is_wanted(shell: &Shell, caller: &Caller, not_before: UnixTime) -> Result<bool, Fault> {
     let everybody: Option<Seen<UnixSecs>> = match caller.identity.role {
-        // A call that cannot be read is heard by nobody, and keeps nobody from renewing in time.
+        // An unreadable request counts as none, and does not prevent renewals at their time.
         Role::Machine => readable(shell.get(keys::RENEW_MACHINES.to_owned()).await)?.flatten(),
         Role::Person | Role::Gateway => None,
     };

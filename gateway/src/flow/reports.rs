@@ -6,7 +6,7 @@ use wire::limits::{REPORT_PLAY_MAX, REPORT_TOOL_MAX, REPORT_WORD_MAX};
 use super::{
     asked::RunReport,
     shell::{Actor, Shell, retrying},
-    subjects::{identity, resource, whole_of},
+    subjects::{find_subject, identity, resource},
 };
 use crate::core::{
     admission::Caller,
@@ -34,23 +34,23 @@ pub async fn report(
     let who = caller.identity.to_string();
     retrying(|| async {
         let looked = |look: &Look| -> Result<_, Fault> {
-            Ok((look.get(&keys::convergence(name))?, whole_of(look, Role::Machine, name)?))
+            Ok((look.get(&keys::convergence(name))?, find_subject(look, Role::Machine, name)?))
         };
-        let (before, whole): (Option<Seen<Convergence>>, _) = shell.look(looked).await?;
-        let whole = whole.ok_or(Refusal::NotFound(Missing::Machine))?;
+        let (before, records): (Option<Seen<Convergence>>, _) = shell.look(looked).await?;
+        let records = records.ok_or(Refusal::NotFound(Missing::Machine))?;
         let (rules, now) = (shell.rules.load(), shell.now());
-        let resource = resource(shell, &whole);
+        let resource = resource(shell, &records);
         let grant = match permit(&rules, caller, policy::Action::Report, resource.clone(), now) {
             Ok(grant) => grant,
             Err(denied) => {
-                // Reporting needs no right to look; but who may do neither learns nothing.
+                // A report requires no right to read; but a caller with neither right learns nothing.
                 let seen = permit(&rules, caller, policy::Action::Read, resource, now).is_ok();
                 return Err(if seen { denied } else { Refusal::NotFound(Missing::Machine) }.into());
             }
         };
         let convergence = Convergence { run: run.clone(), by: who.clone(), at: now.into() };
-        let subject = identity(shell, &whole.subject.record)?.to_string();
-        if let Some(changes) = remember(&whole.subject, before.as_ref(), &convergence, subject, grant.rules()) {
+        let subject = identity(shell, &records.subject.record)?.to_string();
+        if let Some(changes) = remember(&records.subject, before.as_ref(), &convergence, subject, grant.rules()) {
             shell.commit(changes, &Actor { who: &who, instance }).await?;
         }
         Ok(())
@@ -58,7 +58,7 @@ pub async fn report(
     .await
 }
 
-/// The run that a report tells of.
+/// The reported run.
 fn run(asked: &RunReport) -> Result<Run, Refusal> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b"._+:-".contains(&b);
     if asked.tool.is_empty() || asked.tool.len() > REPORT_TOOL_MAX || !asked.tool.bytes().all(word) {

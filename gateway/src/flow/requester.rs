@@ -1,4 +1,4 @@
-//! Whoever asks by the certificate of their connection, and the locks on all that stands behind it.
+//! The holder of the connection's certificate as a requester, and the locks on everything it depends on.
 
 use crate::core::{
     admission::lock_kind,
@@ -11,7 +11,7 @@ use crate::core::{
     requester::Requester,
 };
 
-/// All that stands behind a requester, none of it locked.
+/// The keys, lineages and names behind a requester; none of them is locked.
 ///
 /// # Errors
 /// [`Refusal::Locked`].
@@ -24,8 +24,8 @@ pub(super) fn cleared(look: &Look, requester: &Requester) -> Result<Vec<Target>,
     Ok(targets)
 }
 
-/// The key of the certificate; of one of ours also the name in it, the lineage, and the name that this has by now. One of ours
-/// whose lineage ended or forked, or that has no record, is as good as none.
+/// The key of the certificate; for one of our own certificates also its name, its lineage, and the lineage's current name. One of ours
+/// with an ended or forked lineage, or without a record, is refused.
 fn behind(look: &Look, requester: &Requester) -> Result<Vec<Target>, Refusal> {
     let peer = match requester {
         Requester::Nobody => return Ok(vec![]),

@@ -9,7 +9,7 @@ use crate::core::{admission::Caller, keys, look::Look, proven::ProvenKey, record
 /// Issues it to a machine that was admitted.
 ///
 /// # Errors
-/// Why not. A conflict is the caller's to retry, with a fresh admission.
+/// The reason for the refusal. After a conflict the caller tries again, with a new admission.
 pub async fn sealed(shell: &Shell, caller: &Caller, key: &ProvenKey, instance: &str) -> Result<Issued, Retry> {
     let key = key.key().clone();
     let looked = |look: &Look| -> Result<_, Fault> {

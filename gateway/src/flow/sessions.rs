@@ -1,4 +1,4 @@
-//! What people do with sessions: see, watch, end. And what a new policy does with them.
+//! What people do with sessions: list, watch and end them. And what a new policy does to open sessions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
     connect::may_connect,
     page,
     shell::{Actor, Shell},
-    subjects::{Whole, may_see, resource, whole_of},
+    subjects::{SubjectRecords, find_subject, may_see, resource},
     views::{Page, SessionDetails, SessionEvent, SessionNews},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// A session as it stands.
+/// The view of a session.
 #[must_use]
 pub fn view(session: &Session) -> SessionDetails {
     let about = session.about();
@@ -51,7 +51,7 @@ pub fn view(session: &Session) -> SessionDetails {
     }
 }
 
-/// Which sessions are wanted.
+/// A filter for sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only those to this machine.
@@ -69,7 +69,7 @@ impl Filter {
         let about = session.about();
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
         let caller = &about.caller.identity;
-        // A machine that reaches another may be called like a person.
+        // A machine that reaches another may have the name of a person.
         let person = self.person.is_none() || caller.role == Role::Person;
         is(&self.machine, about.machine.name.as_str())
             && person
@@ -79,23 +79,23 @@ impl Filter {
     }
 }
 
-/// Whether the caller may know of a session: it is theirs, or they may see the machine or everything.
+/// Whether the caller may know of a session: their own, those to machines they may read, or all if they may read everything.
 fn may_read(shell: &Shell, look: &Look, caller: &Caller, session: &Session) -> Result<bool, Fault> {
     if session.about().caller.identity == caller.identity {
         return Ok(true);
     }
     let machine = machine(look, session)?;
-    Ok(machine.is_some_and(|whole| may_see(shell, caller, &whole)) || may_see_all(shell, caller))
+    Ok(machine.is_some_and(|records| may_see(shell, caller, &records)) || may_see_all(shell, caller))
 }
 
-fn machine(look: &Look, session: &Session) -> Result<Option<Whole>, Fault> {
-    whole_of(look, Role::Machine, session.about().machine.name.as_str())
+fn machine(look: &Look, session: &Session) -> Result<Option<SubjectRecords>, Fault> {
+    find_subject(look, Role::Machine, session.about().machine.name.as_str())
 }
 
-/// Sessions asked about together.
+/// Most sessions checked together.
 const AT_ONCE: usize = 256;
 
-/// A place in the listing, which stands also when the session there has ended: when it began, and its id.
+/// A position in the listing: start and id of a session. It stays valid after the session has ended.
 fn place(session: &Session) -> (u64, &str) {
     (session.about().started_ms, session.id())
 }
@@ -105,7 +105,7 @@ fn parse_place(text: &str) -> Option<(u64, &str)> {
     Some((started.parse().ok()?, id))
 }
 
-/// The name of the listing, for its sealed places.
+/// Name of the listing, for its encrypted positions.
 const LISTING: &str = "sessions";
 
 /// Lists open sessions that the caller may know of, oldest first.
@@ -130,7 +130,7 @@ pub async fn list(
         let readable = |look: &Look| some.iter().map(|session| may_read(shell, look, caller, session)).collect();
         let readable: Vec<bool> = shell.look::<_, Fault>(readable).await?;
         for (session, _) in some.iter().zip(readable).filter(|(_, readable)| *readable) {
-            // One more than fits: there is a next page, and it begins after the last that was shown.
+            // One more than is shown shows that there is a next page, which starts after the last one shown.
             if items.len() == limit {
                 return Ok(Page { items, next: Some(page::next(shell, LISTING, &last)?) });
             }
@@ -142,7 +142,7 @@ pub async fn list(
     Ok(Page { items, next: None })
 }
 
-/// One session, open or ended a short while ago.
+/// One session, open or recently ended.
 ///
 /// # Errors
 /// [`Refusal::NotFound`], also when the caller may not know of it.
@@ -166,7 +166,7 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     let mut rules = vec![];
     if session.about().caller.identity != caller.identity {
         let resource = match shell.look(|look| machine(look, &session)).await? {
-            Some(whole) => resource(shell, &whole),
+            Some(records) => resource(shell, &records),
             None => policy::Resource::Gateway,
         };
         let grant = permit(&shell.rules.load(), caller, policy::Action::Lock, resource, shell.now())?;
@@ -188,12 +188,12 @@ pub async fn kill(shell: &Shell, caller: &Caller, id: &str, instance: &str) -> R
     Ok(view(&session))
 }
 
-/// What the caller may see of what happened to sessions after a place, waiting for it if nothing has. The places say nothing of how
-/// much else happened, nor does the answer come for it. Whoever begins to watch begins now; who comes with a place of another process
-/// gets all that is kept here, and hears of the gap.
+/// Returns the session events after `after` that the caller may see; waits if there are none. A cursor from another process returns
+/// everything kept, with `gap`. Without a cursor the watch starts now. The caller cannot tell from cursors or from the time of the
+/// answer how many events are hidden.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] when `after` is no place; when the store fails.
+/// [`Refusal::Malformed`] if `after` is no cursor; when the store fails.
 pub async fn events(
     shell: &Shell,
     caller: &Caller,
@@ -208,7 +208,7 @@ pub async fn events(
     let (mut after, gap) = begin(shell, caller, after);
     let end = tokio::time::Instant::now() + wait;
     loop {
-        // Who is told of a gap does not wait for more.
+        // An answer with a gap is sent at once.
         let over = gap || tokio::time::timeout_at(end, shell.sessions.news(after)).await.is_err();
         let mut items = Vec::new();
         let happened = shell.sessions.since(after);
@@ -233,13 +233,13 @@ pub async fn events(
     }
 }
 
-/// After which number a caller goes on, and whether something is missing before it.
+/// The number after which the caller's events start, and whether events before it are missing.
 fn begin(shell: &Shell, caller: &Caller, after: Option<EventCursor>) -> (u64, bool) {
     let last = shell.sessions.last();
     let known = |place| Some(shell.places.reveal(place)).filter(|number| *number <= last);
     match after {
         None => (last, false),
-        // Of another process it is now, as it was for who knows no other places.
+        // A bare number from another process counts as the end of the list, as in 0.1.0.
         Some(EventCursor::Bare(place)) => (known(place).unwrap_or(last), false),
         Some(EventCursor::OfRun { run, place }) => match known(place).filter(|_| run == shell.replica.run) {
             Some(number) => (number, shell.sessions.has_dropped_since(number) && may_see_all(shell, caller)),
@@ -248,18 +248,18 @@ fn begin(shell: &Shell, caller: &Caller, after: Option<EventCursor>) -> (u64, bo
     }
 }
 
-/// Whether nothing is hidden from the caller: to others a gap would say how much happened that they do not see.
+/// Whether nothing is hidden from the caller. To others a gap would reveal the number of events that they may not see.
 fn may_see_all(shell: &Shell, caller: &Caller) -> bool {
     permit(&shell.rules.load(), caller, policy::Action::Read, policy::Resource::Gateway, shell.now()).is_ok()
 }
 
-/// Holds every open session against the policy in force, and ends those that it does not allow, or about which it cannot be
-/// asked because the store fails.
+/// Checks every open session against the policy in force, and ends those that it no longer permits or that cannot be checked because
+/// the store fails.
 pub async fn recheck(shell: &Shell) -> Rechecked {
     recheck_of(shell, &SessionSelector::All).await
 }
 
-/// The same for some of them.
+/// [`recheck`] for some sessions.
 pub(super) async fn recheck_of(shell: &Shell, selector: &SessionSelector) -> Rechecked {
     let mut rechecked = Rechecked::default();
     for some in shell.sessions.find(selector).chunks(AT_ONCE) {
@@ -286,9 +286,9 @@ pub(super) async fn recheck_of(shell: &Shell, selector: &SessionSelector) -> Rec
 fn allowed(shell: &Shell, look: &Look, session: &Session) -> Result<bool, Fault> {
     let about = session.about();
     let party = &about.caller;
-    let caller = whole_of(look, party.identity.role, party.identity.name.as_str())?;
+    let caller = find_subject(look, party.identity.role, party.identity.name.as_str())?;
     let Some(machine) = machine(look, session)? else { return Ok(false) };
-    let Some(caller) = caller.and_then(|whole| whole.into_caller(party.identity.clone(), party.key)) else {
+    let Some(caller) = caller.and_then(|records| records.into_caller(party.identity.clone(), party.key)) else {
         return Ok(false);
     };
     Ok(may_connect(shell, &caller, &machine, &about.service).is_ok())

@@ -1,8 +1,8 @@
-//! Correcting what was given when somebody was admitted: name, labels and owner of a machine, groups of a person.
+//! Corrections of what was assigned at admission: name, labels and owner of a machine, groups of a person.
 //!
-//! A name stands in certificates, so a machine takes another one with the certificate that has it: it is asked to renew, and the
-//! first use of what it gets then moves everything at once (`core::admission`). Until then it is called as before, and after
-//! that the old name stays kept until the last certificate with it has ended.
+//! A name is part of the certificates, so a machine gets a new name together with a new certificate: it is asked to renew, and the
+//! first use of the renewed certificate changes all records at once (`core::admission`). Until then the old name is valid; afterwards
+//! the old name stays reserved until the last certificate with it has expired.
 
 use pki::Role;
 
@@ -10,7 +10,7 @@ use super::{
     asked::{MachineCorrection, PersonCorrection},
     departure, owners,
     shell::{Actor, Shell, retrying},
-    subjects::{Whole, identity, resource, view, visible, whole},
+    subjects::{SubjectRecords, identity, load_subject, resource, view, visible},
     tokens,
     views::Correction,
 };
@@ -64,7 +64,7 @@ pub async fn machine(
     .await
 }
 
-/// The name that a machine is to become, if it may become another.
+/// The new name of a machine, if it may have that name.
 fn renaming(subject: &Subject, new: &str) -> Result<String, Refusal> {
     if let Some(becomes) = &subject.renaming {
         let (name, becomes) = (subject.name.clone(), becomes.clone());
@@ -76,12 +76,12 @@ fn renaming(subject: &Subject, new: &str) -> Result<String, Refusal> {
     Ok(name::legal(new)?.to_string())
 }
 
-/// What renaming changes beside the subject: the new name is kept for it, and it is asked to renew. While a lock stands against
-/// it, by whichever name, it keeps the name that the lock has.
+/// The changes for a renaming in addition to the subject's record: the new name is reserved, and the machine is asked to renew. While a
+/// lock stands against either name, the machine cannot be renamed.
 fn rename(
     shell: &Shell,
     changes: &mut Changes,
-    before: &Whole,
+    before: &SubjectRecords,
     (new, records): (&str, NameRecords),
     rules: &[String],
 ) -> Result<(), Refusal> {
@@ -125,7 +125,7 @@ pub async fn person(
     Ok(reply)
 }
 
-/// Changes a subject: the caller must be permitted to administer what it is, and what it would be.
+/// Changes a subject: the caller must be permitted to administer it as it is and as it will be.
 async fn change(
     shell: &Shell,
     caller: &Caller,
@@ -137,13 +137,14 @@ async fn change(
     let (after, version) = retrying(|| async {
         let mut version = None;
         let looked = |look: &Look| -> Result<_, Refusal> {
-            // With what takes a right away, so that of two who take it from each other one looks again.
+            // Includes what a loss of rights changes, so that of two people who take rights from each other one conflicts and is
+            // decided again.
             let epoch = look.get(keys::EPOCH)?;
             let before = visible(shell, look, caller, role, name)?;
             may(shell, caller, &before)?;
             let mut subject = before.subject.record.clone();
             how(&mut subject)?;
-            let after = whole(look, Seen { record: subject, version: before.subject.version })?;
+            let after = load_subject(look, Seen { record: subject, version: before.subject.version })?;
             let becomes = &after.subject.record.renaming;
             let becomes = match becomes.as_ref().filter(|_| before.subject.record.renaming.is_none()) {
                 Some(name) => Some((name.clone(), owners::of_name(look, role, name)?)),
@@ -178,14 +179,14 @@ async fn change(
     Ok(Correction { subject, warnings: vec![] })
 }
 
-fn may(shell: &Shell, caller: &Caller, whole: &Whole) -> Result<Vec<String>, Refusal> {
-    let (action, resource) = (policy::Action::Administer, resource(shell, whole));
+fn may(shell: &Shell, caller: &Caller, records: &SubjectRecords) -> Result<Vec<String>, Refusal> {
+    let (action, resource) = (policy::Action::Administer, resource(shell, records));
     Ok(permit(&shell.rules.load(), caller, action, resource, shell.now())?.rules().to_vec())
 }
 
-/// Whether the caller may make somebody what they would be. The policy describes whoever asks about themselves once, as they
-/// are; so what they would be is judged as if it were somebody else, whom no name can name.
-fn may_make(shell: &Shell, caller: &Caller, after: &Whole) -> Result<Vec<String>, Refusal> {
+/// Checks that the caller may set these values. If they are the caller's own, the policy is asked about a copy with an impossible name,
+/// because it knows the caller only as they are now.
+fn may_make(shell: &Shell, caller: &Caller, after: &SubjectRecords) -> Result<Vec<String>, Refusal> {
     let resource = match resource(shell, after) {
         policy::Resource::Person(person) if person.name == caller.subject.record.name => {
             policy::Resource::Person(policy::Person { name: format!("{} as changed", person.name), ..person })
@@ -195,8 +196,8 @@ fn may_make(shell: &Shell, caller: &Caller, after: &Whole) -> Result<Vec<String>
     under_each_name(shell, caller, &after.subject.record, resource)
 }
 
-/// Whether the caller may administer that. A machine that is being renamed is judged under both its names: what it is given it has
-/// under the one now, and under the other later.
+/// Checks that the caller may administer the subject. A machine that is being renamed is checked under both names, because the change
+/// applies under both.
 fn under_each_name(
     shell: &Shell,
     caller: &Caller,
@@ -217,22 +218,27 @@ fn under_each_name(
     Ok(by)
 }
 
-/// Whether the caller may give a machine to somebody, as it is and as it would be; by which rules.
+/// Checks that the caller may give a machine to this owner, as it is and as it will be. Returns the rules.
 ///
 /// # Errors
 /// [`Refusal::Denied`].
-pub(super) fn owner(shell: &Shell, caller: &Caller, whole: &Whole, owner: &Owner) -> Result<Vec<String>, Refusal> {
-    may(shell, caller, whole)?;
-    let after = match resource(shell, whole) {
+pub(super) fn owner(
+    shell: &Shell,
+    caller: &Caller,
+    records: &SubjectRecords,
+    owner: &Owner,
+) -> Result<Vec<String>, Refusal> {
+    may(shell, caller, records)?;
+    let after = match resource(shell, records) {
         policy::Resource::Machine(machine) => {
             policy::Resource::Machine(policy::Machine { owner: Some(owner.name.clone()), ..machine })
         }
         other => other,
     };
-    under_each_name(shell, caller, &whole.subject.record, after)
+    under_each_name(shell, caller, &records.subject.record, after)
 }
 
-/// Writes a changed subject with the event that says what was changed; nothing when nothing was.
+/// Writes a changed subject with the event for the change; nothing without a difference.
 pub(super) fn write(
     changes: &mut Changes,
     seen: &Seen<Subject>,
@@ -249,7 +255,7 @@ pub(super) fn write(
     }
 }
 
-/// What differs, for the audit: `+a=1 -b`, `bob -> carol`.
+/// The differences, for the audit: `+a=1 -b`, `bob -> carol`.
 fn differences(before: &Subject, after: &Subject) -> Vec<(&'static str, String)> {
     let mut changed = Vec::new();
     let gone = before.labels.keys().filter(|key| !after.labels.contains_key(*key)).map(|key| format!("-{key}"));

@@ -40,18 +40,17 @@ use crate::{
     store::{self, Batch, CommitError, ReadError, Store},
 };
 
-/// How often a sequence starts over when others change the same records: enough for every approver of a large team to
-/// act at once.
+/// Most attempts of a sequence while others change the same records: enough for every approver of a large team at the same moment.
 const ATTEMPTS: u32 = 16;
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Copy, Clone)]
 enum ScanOrder {
     Ascending,
     Descending,
 }
 
-/// Settings that a reload may change and a sequence needs.
+/// Settings for the sequences that a reload may change.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `host:port` of the enroll face, as clients are told.
@@ -60,33 +59,33 @@ pub struct Settings {
     pub public_manage: String,
     /// `host:port` of the proxy face, as clients are told, if there is one.
     pub public_proxy: Option<String>,
-    /// `host:port` where streams move to, when that is not where they came from.
+    /// `host:port` for dial-backs, if it differs from the face of the stream.
     pub dial_back_at: Option<String>,
-    /// The DNS name of the proxy face below which services are understood, if it has one.
+    /// The DNS name below which service names are accepted on the proxy face, if there is one.
     pub services_below: Option<String>,
-    /// Host names this gateway answers to where machines connect.
+    /// Host names of this gateway for machines.
     pub tunnel_hosts: Vec<String>,
-    /// Host names this gateway answers to where people come to services.
+    /// Host names of this gateway for people who connect to services.
     pub proxy_hosts: Vec<String>,
-    /// Where third parties find the revocation lists, when certificates say so.
+    /// The address of the revocation lists for third parties, if certificates contain it.
     pub public_crl: Option<pki::ListsUrl>,
-    /// Host names this gateway answers to on the enroll face.
+    /// Host names of this gateway on the enroll face.
     pub hosts: Vec<String>,
     /// How long a request may wait.
     pub pending_ttl: std::time::Duration,
-    /// Most that may wait.
+    /// Most waiting requests.
     pub pending_max: usize,
-    /// Most that may wait from one prefix.
+    /// Most waiting requests from one prefix.
     pub pending_max_per_prefix: usize,
-    /// How many certificates of each kind a lineage may have made in one life of them.
+    /// Most certificates of each kind for a lineage within one lifetime of a certificate.
     pub certificates_per_life: u32,
     /// How long audit events are kept.
     pub audit_retention: std::time::Duration,
-    /// What makes newcomers believable.
+    /// The enabled attestors.
     pub attestors: Arc<Attestors>,
 }
 
-/// Everything a sequence may touch.
+/// Everything that a sequence uses.
 pub struct Shell {
     /// Records.
     pub store: Arc<dyn Store>,
@@ -94,13 +93,13 @@ pub struct Shell {
     pub rules: ArcSwap<Ruleset>,
     /// The trust domain.
     pub domain: TrustDomain,
-    /// This process among the gateways over the store.
+    /// This process among the gateways of the store.
     pub replica: Replica,
-    /// Its lease, under which it writes what must not outlive it.
+    /// The lease of this process, under which it writes records that must not outlive it.
     pub lease: ReplicaLease,
     /// The authority in force.
     pub authority: Arc<ArcSwap<Authority>>,
-    /// The one way to a signature of its keys.
+    /// Signs with the authority's keys.
     pub signer: Signer,
     /// Settings.
     pub settings: ArcSwap<Settings>,
@@ -110,39 +109,39 @@ pub struct Shell {
     pub entropy: Entropy,
     /// Open connections.
     pub live: Arc<Live>,
-    /// Tunnels that are up here; `flow::locate` knows of the others.
+    /// Tunnels at this gateway; `flow::locate` knows the others.
     pub tunnels: Arc<Tunnels>,
-    /// Open connections to their services.
+    /// Open sessions.
     pub sessions: Arc<Sessions>,
-    /// What ends them.
+    /// The enforcer, which ends connections and sessions.
     pub enforcer: Enforcer,
-    /// Those of their streams that may move.
+    /// Streams that may be moved by a dial-back.
     pub dial_backs: Arc<DialBacks>,
     /// The newest revocation lists.
     pub lists: Lists,
-    /// The time as housekeeping counts it; nothing before it has looked for the first time.
+    /// The time as counted by housekeeping; nothing before its first round.
     pub counted: Mutex<Option<CountedTime>>,
-    /// Records that do not read as what they should be.
+    /// The damaged records.
     pub damaged: DamagedRecords,
-    /// Seals places in listings.
+    /// Encrypts positions in listings.
     pub places: Places,
-    /// The lock epoch, as it stood when it was last looked at.
+    /// The last known lock epoch.
     pub epoch: AtomicU64,
-    /// The order of what is vouched for now.
+    /// The current order of signed statements.
     pub order: AtomicU64,
-    /// Who waits for a person.
+    /// The waiting requests.
     pub queue: Queue,
-    /// Whether this gateway does what is done once for all on its store.
+    /// Whether this gateway is the leader of its store.
     pub leading: Leading,
-    /// Texts that others keep up to date.
+    /// Documents for attestors, such as key sets, kept up to date.
     pub documents: Documents,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Told when the store has stopped: nothing durable can happen any more, and the process must start anew.
+    /// Notified when the store has stopped: no commit is possible any more, and the process must be restarted.
     pub fatal: Arc<tokio::sync::Notify>,
 }
 
-/// Who acts, and under which correlation id: what an audit event needs beside itself.
+/// The actor of an audit event, and the correlation id.
 #[derive(Clone, Debug)]
 pub struct Actor<'a> {
     /// An identity, `gateway`, or `key:<digest>`.
@@ -154,9 +153,9 @@ pub struct Actor<'a> {
 /// A commit that may be tried again after a fresh read.
 #[derive(Debug)]
 pub enum Retry {
-    /// Somebody else changed a record first.
+    /// Another commit changed a record first.
     Conflict,
-    /// It is over.
+    /// A final refusal.
     Refused(Refusal),
 }
 
@@ -166,7 +165,7 @@ impl From<Refusal> for Retry {
     }
 }
 
-/// For a change that is not tried again: it lost to another, and whoever asked may ask again.
+/// For a change that is not tried again: after a conflict the client may ask again.
 impl From<Retry> for Refusal {
     fn from(retry: Retry) -> Self {
         match retry {
@@ -192,7 +191,7 @@ impl From<Fault> for Retry {
 }
 
 impl Shell {
-    /// Puts together what was opened and loaded; nobody is connected yet.
+    /// Combines the opened and loaded parts; no connection exists yet.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -241,13 +240,13 @@ impl Shell {
         self.clock.now()
     }
 
-    /// The time as housekeeping counts it, once it has looked.
+    /// The time as counted by housekeeping, after its first round.
     #[must_use]
     pub fn counted(&self) -> Option<CountedTime> {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The authority in force now. Whatever belongs together is asked of one of them.
+    /// The authority in force now. Take values that must be consistent from the same one.
     #[must_use]
     pub fn ca(&self) -> Arc<Authority> {
         self.authority.load_full()
@@ -259,7 +258,7 @@ impl Shell {
         self.counted().map_or(wall, |counted| counted.stamp(wall, self.clock.uptime()))
     }
 
-    /// What goes into every certificate by these settings.
+    /// Values from these settings that go into every certificate.
     #[must_use]
     pub fn common<'a>(&'a self, ca: &'a Authority, settings: &'a Settings) -> Common<'a> {
         Common {
@@ -270,10 +269,10 @@ impl Shell {
         }
     }
 
-    /// Reads one record. Whatever needs more than one asks for them by [`Shell::look`].
+    /// Reads one record. For more than one use [`Shell::look`].
     ///
     /// # Errors
-    /// [`Fault::Read`] when the store fails, [`Fault::Record`] when the record makes no sense.
+    /// [`Fault::Read`] if the store fails, [`Fault::Record`] if the record is damaged.
     pub async fn get<T: Stored>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
         let read = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
@@ -309,7 +308,7 @@ impl Shell {
         self.pages(prefix, before, limit, ScanOrder::Descending).await
     }
 
-    /// Pages until there are `limit` readable rows, or no more.
+    /// Reads pages until there are `limit` readable rows, or no more.
     async fn pages<T: Stored>(
         &self,
         prefix: &str,
@@ -339,7 +338,7 @@ impl Shell {
         Ok(rows)
     }
 
-    /// What it means for a sequence that a read failed. A store that is closed is the end of the process.
+    /// The fault for a failed read. If the store is closed, the process ends.
     pub(super) fn fault(&self, error: ReadError) -> Fault {
         match error {
             ReadError::Unavailable { retry_after, why } => Fault::Unavailable { retry_after, why },
@@ -353,8 +352,8 @@ impl Shell {
         }
     }
 
-    /// What became of a commit of which the store could not tell: its first event is there, or it never happens. One without
-    /// an event is decided again on what is there.
+    /// Finds the outcome of a commit that the store reported as unknown: it happened if its first event exists. A commit without an
+    /// event is decided again on the current records.
     async fn settled(&self, event: Option<store::Key>, why: String) -> Result<u64, CommitError> {
         tracing::warn!(why, "the store could not tell what became of a commit: reading");
         let Some(event) = event else { return Err(CommitError::Conflict) };
@@ -369,7 +368,7 @@ impl Shell {
         }
     }
 
-    /// What it means for a sequence that a commit failed.
+    /// The result for a failed commit.
     fn not_committed(&self, error: CommitError) -> Retry {
         if error != CommitError::Conflict {
             self.metrics.commit_failed();
@@ -378,7 +377,7 @@ impl Shell {
             CommitError::Conflict => Retry::Conflict,
             CommitError::Unavailable { retry_after, why } => Fault::Unavailable { retry_after, why }.into(),
             CommitError::Invalid(_) | CommitError::Lapsed => Fault::Commit(error.to_string()).into(),
-            // Nothing durable can happen any more, and what did only a fresh start reads.
+            // No commit is possible any more, and only a restart shows which have happened.
             CommitError::Unknown(_) | CommitError::Closed => {
                 self.fatal.notify_one();
                 Fault::Commit(error.to_string()).into()
@@ -435,7 +434,7 @@ impl Shell {
         };
         self.metrics.commit(started.elapsed());
         if let Ok(version) = &outcome {
-            // Not before: what lost a race has not happened.
+            // After the commit: a batch that lost a race has not happened.
             records.iter().for_each(log);
             if let Some(waiting) = self.queue.committed(*version, queue).await {
                 self.metrics.waiting(waiting);
@@ -445,7 +444,7 @@ impl Shell {
     }
 }
 
-/// What a write changes in the queue.
+/// The change of the queue by a write.
 fn of_queue(write: &RecordWrite) -> Option<queue::QueueChange> {
     let (RecordWrite::Put(key, _) | RecordWrite::Delete(key)) = write;
     let id = key.strip_prefix(keys::WAITING)?.to_owned();
@@ -465,7 +464,7 @@ fn log(record: &AuditRecord) {
     );
 }
 
-/// Runs a sequence again while others win the race for its records.
+/// Repeats a sequence while other commits change its records first.
 ///
 /// # Errors
 /// The sequence's refusal, or [`Fault::Contention`].
@@ -498,10 +497,10 @@ fn parse<T: Stored>(damaged: &DamagedRecords, key: &store::Key, entry: &store::E
     seen.ok_or_else(|| damage.unwrap_or(Fault::Record(key)))
 }
 
-/// Leaves out what hangs on a damaged record, for lists; other faults stay.
+/// Leaves out, in a list, what depends on a damaged record; other faults remain.
 ///
 /// # Errors
-/// The fault, when it is not [`Fault::Record`].
+/// The fault, if it is not [`Fault::Record`].
 pub fn readable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match found {
         Ok(found) => Ok(Some(found)),

@@ -1,4 +1,4 @@
-//! SSH certificates: decide, make the event durable, sign, answer.
+//! SSH certificates: decide, sign, make the event durable, answer.
 
 use pki::{SshKind, UnixTime};
 
@@ -18,7 +18,7 @@ pub struct SshIssued {
     pub serial: u64,
     /// Its key id, which sshd logs.
     pub key_id: String,
-    /// The names it is good for.
+    /// The names it is valid for.
     pub principals: Vec<String>,
     /// First second of validity.
     pub not_before: UnixTime,
@@ -34,8 +34,8 @@ pub fn ca_lines(shell: &Shell, kind: SshKind) -> Vec<String> {
     vec![shell.ca().ssh(kind).line()]
 }
 
-/// What a front says of the SSH CAs, signed by the CA for gateways: whoever has stolen the key for TLS can neither name others nor
-/// show an earlier list again. The certificate of that CA, DER, comes first.
+/// The gateway's statement of its SSH CAs, signed by the CA for gateways: a stolen TLS key is not enough to name other CAs or to replay
+/// an earlier list. Returns the certificate of that CA, DER, first.
 ///
 /// # Errors
 /// When the CA's key does not sign.
@@ -43,24 +43,24 @@ pub async fn vouch(shell: &Shell, statements: [Vec<u8>; 2]) -> Result<(Vec<u8>, 
     Ok(shell.signer.statements(statements).await?)
 }
 
-/// A certificate for the sshd of the machine that calls.
+/// A certificate for the sshd of the calling machine.
 ///
 /// # Errors
-/// Why not. A conflict is the caller's to retry, with a fresh admission.
+/// The reason for the refusal. After a conflict the caller tries again, with a new admission.
 pub async fn host(shell: &Shell, caller: &Caller, key: ProvenSshKey, instance: &str) -> Result<SshIssued, Retry> {
     issue(shell, caller, ssh::host(caller, key, shell.entropy.bytes(), shell.now())?, instance).await
 }
 
-/// A certificate with which the person who calls logs in.
+/// A certificate for the logins of the calling person.
 ///
 /// # Errors
-/// Why not. A conflict is the caller's to retry, with a fresh admission.
+/// The reason for the refusal. After a conflict the caller tries again, with a new admission.
 pub async fn user(shell: &Shell, caller: &Caller, key: ProvenSshKey, instance: &str) -> Result<SshIssued, Retry> {
     let plan = ssh::user(caller, key, &shell.rules.load(), shell.entropy.bytes(), shell.now())?;
     issue(shell, caller, plan, instance).await
 }
 
-/// Signs in memory, makes the event durable, and only then answers.
+/// Signs in memory, makes the event durable, and then returns the certificate.
 async fn issue(shell: &Shell, caller: &Caller, plan: SshPlan, instance: &str) -> Result<SshIssued, Retry> {
     let SshPlan { draft, changes } = plan;
     let who = caller.identity.to_string();
@@ -74,7 +74,7 @@ async fn issue(shell: &Shell, caller: &Caller, plan: SshPlan, instance: &str) ->
         ca: shell.ca().ssh(draft.kind()).line(),
     };
     let issued = shell.signer.ssh(draft, shell.entropy.bytes()).await?;
-    // Nobody sees it before its event is durable.
+    // It is not sent before its event is durable.
     shell.commit(changes, &Actor { who: &who, instance }).await?;
     made.certificate = issued.line;
     Ok(made)

@@ -1,4 +1,4 @@
-//! One machine or person with all that is known of it: its records, what the policy is told of it, whom it is shown, and how.
+//! One machine or person with all its records: its policy resource, who may see it, and its view.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use crate::core::{
 
 /// Subject, lineage and locks of one machine or person.
 #[derive(Clone)]
-pub(super) struct Whole {
+pub(super) struct SubjectRecords {
     pub(super) subject: Seen<Subject>,
     pub(super) lineage: Option<Seen<Lineage>>,
-    /// Who holds the name of its owner now.
+    /// The person who has the name of its owner now.
     owner: Option<Seen<Subject>>,
     locks: Locks,
 }
@@ -33,7 +33,7 @@ pub(super) struct Whole {
 /// The states of a machine or person.
 pub const STATES: [&str; 4] = ["active", "expired", "locked", "reserved"];
 
-impl Whole {
+impl SubjectRecords {
     /// Whether a lock stands against it.
     pub(super) const fn is_locked(&self) -> bool {
         self.locks.any()
@@ -54,7 +54,7 @@ impl Whole {
         }
     }
 
-    /// It as one who asks, for a question that is asked on its behalf.
+    /// The subject as a caller, for a question on its behalf.
     pub(super) fn into_caller(self, identity: pki::Identity, key: KeyDigest) -> Option<Caller> {
         let lineage = self.lineage?;
         let cert = lineage.record.current.clone().or_else(|| lineage.record.pending.clone())?;
@@ -71,25 +71,25 @@ impl Whole {
     }
 }
 
-/// One machine or person, if there is one of that name.
-pub(super) fn whole_of(look: &Look, role: Role, name: &str) -> Result<Option<Whole>, Fault> {
+/// Finds the machine or person of that name.
+pub(super) fn find_subject(look: &Look, role: Role, name: &str) -> Result<Option<SubjectRecords>, Fault> {
     look.expect([keys::lock(lock_kind(role), name)]);
     match look.get(&keys::subject(role, name))? {
-        Some(seen) => whole(look, seen).map(Some),
+        Some(seen) => load_subject(look, seen).map(Some),
         None => Ok(None),
     }
 }
 
 /// Whether the caller may know of it.
-pub(super) fn may_see(shell: &Shell, caller: &Caller, whole: &Whole) -> bool {
-    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, whole), shell.now()).is_ok()
+pub(super) fn may_see(shell: &Shell, caller: &Caller, records: &SubjectRecords) -> bool {
+    permit(&shell.rules.load(), caller, policy::Action::Read, resource(shell, records), shell.now()).is_ok()
 }
 
-/// All of one machine or person.
+/// Loads lineage, owner and locks of a machine or person.
 ///
 /// # Errors
 /// [`Fault::Record`] when a record makes no sense.
-pub(super) fn whole(look: &Look, subject: Seen<Subject>) -> Result<Whole, Fault> {
+pub(super) fn load_subject(look: &Look, subject: Seen<Subject>) -> Result<SubjectRecords, Fault> {
     let lineage: Option<Seen<Lineage>> = look.get(&keys::lineage(&subject.record.lineage))?;
     let mut targets = vec![
         (lock_kind(subject.record.role), subject.record.name.clone()),
@@ -100,22 +100,22 @@ pub(super) fn whole(look: &Look, subject: Seen<Subject>) -> Result<Whole, Fault>
         targets.extend(certs.into_iter().flatten().map(|cert| (LockKind::Key, cert.key.hex())));
     }
     let (locks, owner) = (look.locks(targets)?, owners::person(look, &subject.record)?);
-    Ok(Whole { subject, lineage, owner, locks })
+    Ok(SubjectRecords { subject, lineage, owner, locks })
 }
 
-/// It, in the policy's words.
-pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
-    let subject = &whole.subject.record;
+/// The policy resource.
+pub(super) fn resource(shell: &Shell, records: &SubjectRecords) -> policy::Resource {
+    let subject = &records.subject.record;
     match subject.role {
         Role::Person => {
             let mut facts = person_facts(subject);
-            facts.locked = whole.locks.any();
+            facts.locked = records.locks.any();
             policy::Resource::Person(facts)
         }
         Role::Machine | Role::Gateway => {
-            let lineage = whole.lineage.as_ref().map(|seen| &seen.record);
-            let owner = whole.owner.as_ref().map(|seen| &seen.record);
-            policy::Resource::Machine(machine_facts(subject, owner, lineage, whole.locks.any(), shell.now()))
+            let lineage = records.lineage.as_ref().map(|seen| &seen.record);
+            let owner = records.owner.as_ref().map(|seen| &seen.record);
+            policy::Resource::Machine(machine_facts(subject, owner, lineage, records.locks.any(), shell.now()))
         }
     }
 }
@@ -124,29 +124,35 @@ pub(super) fn resource(shell: &Shell, whole: &Whole) -> policy::Resource {
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when the caller may not know of it.
-pub(super) fn visible(shell: &Shell, look: &Look, caller: &Caller, role: Role, name: &str) -> Result<Whole, Refusal> {
+pub(super) fn visible(
+    shell: &Shell,
+    look: &Look,
+    caller: &Caller,
+    role: Role,
+    name: &str,
+) -> Result<SubjectRecords, Refusal> {
     let what = if role == Role::Person { Missing::Person } else { Missing::Machine };
-    let whole = whole_of(look, role, name)?.ok_or(Refusal::NotFound(what))?;
-    if may_see(shell, caller, &whole) { Ok(whole) } else { Err(Refusal::NotFound(what)) }
+    let records = find_subject(look, role, name)?.ok_or(Refusal::NotFound(what))?;
+    if may_see(shell, caller, &records) { Ok(records) } else { Err(Refusal::NotFound(what)) }
 }
 
 /// Its SPIFFE ID.
 ///
 /// # Errors
-/// When the record's name is none.
+/// The name in the record is invalid.
 pub(super) fn identity(shell: &Shell, subject: &Subject) -> Result<pki::Identity, Refusal> {
     let name = name::known(&subject.name)?;
     Ok(pki::Identity { domain: shell.domain.clone(), role: subject.role, name })
 }
 
-/// It, as callers are shown it.
+/// The view of it for callers.
 ///
 /// # Errors
 /// [`Fault::Record`] when a record makes no sense.
-pub(super) fn view(shell: &Shell, look: &Look, whole: Whole) -> Result<SubjectDetails, Fault> {
-    let state = whole.state(shell.now());
-    let newest = whole.newest().cloned();
-    let Whole { subject, lineage, owner, locks } = whole;
+pub(super) fn view(shell: &Shell, look: &Look, records: SubjectRecords) -> Result<SubjectDetails, Fault> {
+    let state = records.state(shell.now());
+    let newest = records.newest().cloned();
+    let SubjectRecords { subject, lineage, owner, locks } = records;
     let subject = subject.record;
     let is = |named: &Owner| owner.is_some_and(|person| named.is(&person.record));
     let owner_gone = subject.owner.as_ref().is_some_and(|named| !is(named));
@@ -186,7 +192,7 @@ pub(super) fn view(shell: &Shell, look: &Look, whole: Whole) -> Result<SubjectDe
     })
 }
 
-/// When a machine was last seen; nothing for one that has never come.
+/// When a machine was last seen; nothing for one that never connected.
 fn last_seen(
     shell: &Shell,
     subject: &Subject,

@@ -1,4 +1,4 @@
-//! Housekeeping: walks the table of kinds and ends what has lapsed, on one of the gateways over a store.
+//! Housekeeping: goes through the table of record kinds and removes what has lapsed, on one of the gateways of a store.
 
 use super::{
     clock,
@@ -18,18 +18,18 @@ use crate::{
     store::{Key, StoreLimits},
 };
 
-/// Records looked at together.
+/// Most records processed together.
 const PAGE: usize = 256;
 
-/// Behind every key of a part: nothing in a key comes after it.
+/// Sorts after every key with the same prefix.
 const BEHIND: char = '~';
 
-/// One round: as much as the clock allows.
+/// One round, as far as the clock is trusted.
 ///
 /// # Errors
-/// When the store fails; the next round goes on.
+/// If the store fails; the next round continues.
 pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
-    // Each gateway looks at its own clock.
+    // Each gateway checks its own clock.
     let deletes = clock::look(shell).await?;
     let now = match deletes {
         Deletes::Nothing => return Ok(()),
@@ -38,7 +38,7 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
     let times = LapseTimes { now, audit_retention: shell.settings.load().audit_retention.as_secs() };
     let of = |short: bool| KINDS.iter().filter(move |kind| matches!(kind.term, Term::Short(_)) == short);
     let mut first = Ok(());
-    // Those that somebody waits for come first; and whatever keeps one kind from being walked keeps no other.
+    // Waiting requests come first. A failure with one kind does not prevent the others.
     for kind in of(true).chain(of(false)) {
         let walked = match (&kind.term, deletes) {
             (Term::Short(rule), _) | (Term::Long(rule), Deletes::Everything(_)) => {
@@ -51,7 +51,7 @@ pub async fn sweep(shell: &Shell) -> Result<(), Refusal> {
     first
 }
 
-/// Walks through the records of one kind, page by page, while this gateway is the one that does.
+/// Goes through the records of one kind page by page, while this gateway is the leader.
 async fn walk(shell: &Shell, prefix: &str, rule: &Rule, times: LapseTimes) -> Result<(), Refusal> {
     let mut after = None;
     while let Some(lead) = lead::lead(shell).await? {
@@ -66,7 +66,7 @@ async fn walk(shell: &Shell, prefix: &str, rule: &Rule, times: LapseTimes) -> Re
                     skipped = Some(format!("{}{BEHIND}", part(key)));
                     break;
                 }
-                // A damaged one is named, and stays.
+                // A damaged record is reported, and kept.
                 (Ok(None), Walk::All) | (Err(_), _) => {}
             }
         }
@@ -86,8 +86,8 @@ async fn page(shell: &Shell, prefix: &str, after: Option<&str>) -> Result<(Vec<(
     Ok((page.rows.into_iter().map(|(key, entry)| (key.to_string(), look::raw(entry))).collect(), page.more))
 }
 
-/// Commits what ended, in batches of what the store takes at once. Where somebody else changed a record meanwhile, the others of its
-/// batch go one by one, and the next round looks at that one again.
+/// Commits the changes in batches. After a conflict the records of the batch are committed one by one; the one that was changed
+/// meanwhile is checked again in the next round.
 async fn end(shell: &Shell, lead: Lead, lapsed: Vec<Changes>) -> Result<(), Refusal> {
     for batch in batches(lapsed, &shell.store.limits()) {
         let mut together = Changes::new();
@@ -102,12 +102,12 @@ async fn end(shell: &Shell, lead: Lead, lapsed: Vec<Changes>) -> Result<(), Refu
     Ok(())
 }
 
-/// Puts together what fits into one batch.
+/// Combines as many changes as fit into one batch.
 fn batches(lapsed: Vec<Changes>, limits: &StoreLimits) -> Vec<Vec<Changes>> {
     let mut batches: Vec<Vec<Changes>> = Vec::new();
     let (mut items, mut bytes) = (0, 0);
     for changes in lapsed {
-        // One more, for whose turn it is.
+        // One more expectation: that this gateway is the leader.
         (items, bytes) = (items + changes.items(), bytes + changes.bytes());
         match batches.last_mut() {
             Some(batch) if items < limits.batch_items && bytes <= limits.batch_bytes => batch.push(changes),
@@ -120,7 +120,7 @@ fn batches(lapsed: Vec<Changes>, limits: &StoreLimits) -> Vec<Vec<Changes>> {
     batches
 }
 
-/// Commits, unless somebody else was at it. Whether it did.
+/// Commits, unless there is a conflict. Returns whether it did.
 async fn quietly(shell: &Shell, lead: Lead, mut changes: Changes) -> Result<bool, Refusal> {
     lead.guards(&mut changes);
     match shell.commit(changes, &Actor { who: "gateway", instance: "sweep" }).await {

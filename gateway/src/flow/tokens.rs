@@ -1,4 +1,4 @@
-//! Join tokens: making, listing, revoking, and whether whoever made one still could.
+//! Join tokens: creating, listing and revoking them, and whether their creators still have the rights for them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
     asked::TokenWish,
     owners, page,
     shell::{Actor, Shell, retrying},
-    subjects::{self, Whole, whole_of},
+    subjects::{self, SubjectRecords, find_subject},
     views::{MadeToken, Page, TokenDetails},
 };
 use crate::core::{
@@ -25,16 +25,16 @@ use crate::core::{
     token::{self, Maker},
 };
 
-/// Who makes a token.
+/// The creator of a token.
 #[derive(Clone, Copy, Debug)]
 pub enum By<'a> {
     /// The gateway itself, by its offline command.
     Gateway,
-    /// A person, whom the policy was found to permit it.
+    /// A person with permission by the policy.
     Person(&'a Caller),
 }
 
-/// Makes a join token, if the policy permits the caller to give what it would give.
+/// Creates a join token, if the policy permits the caller to assign what the token assigns.
 ///
 /// # Errors
 /// Why not.
@@ -46,7 +46,7 @@ pub async fn create(shell: &Shell, caller: &Caller, asked: &TokenWish, instance:
 /// Makes a join token.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] when the wishes make no sense, [`Refusal::Denied`] when a person may not give that.
+/// [`Refusal::Malformed`] for an invalid request, [`Refusal::Denied`] if the person may not assign this.
 pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_>) -> Result<MadeToken, Refusal> {
     let owner = shell.look(|look| owners::named(look, asked.owner.as_deref())).await?;
     let record = record(shell, asked, owner, by)?;
@@ -77,22 +77,22 @@ pub async fn make(shell: &Shell, asked: &TokenWish, by: By<'_>, actor: &Actor<'_
     Ok(MadeToken { id: record.id, token: string, expires: record.expires.0, warnings })
 }
 
-/// A warning for each name that somebody has already: the token admits nobody by it before they are removed. Nobody hears so of whom
-/// they may not see.
+/// A warning for each name that is taken: the token admits nobody under it until its holder is removed. Only for holders that the
+/// caller may see.
 async fn taken(shell: &Shell, record: &Token, by: By<'_>) -> Result<Vec<String>, Fault> {
     let By::Person(caller) = by else { return Ok(vec![]) };
     let names = || record.names.iter().filter(|name| !name.contains('*'));
-    let found = |look: &Look| names().map(|name| whole_of(look, record.role, name)).collect();
-    let found: Vec<Option<Whole>> = shell.look::<_, Fault>(found).await?;
-    let seen = found.into_iter().flatten().filter(|whole| subjects::may_see(shell, caller, whole));
-    let warning = |whole: Whole| {
-        let (role, name) = (record.role.as_str(), &whole.subject.record.name);
+    let found = |look: &Look| names().map(|name| find_subject(look, record.role, name)).collect();
+    let found: Vec<Option<SubjectRecords>> = shell.look::<_, Fault>(found).await?;
+    let seen = found.into_iter().flatten().filter(|records| subjects::may_see(shell, caller, records));
+    let warning = |records: SubjectRecords| {
+        let (role, name) = (record.role.as_str(), &records.subject.record.name);
         format!("a {role} `{name}` is there already: nobody else joins by that name before that one is removed")
     };
     Ok(seen.map(warning).collect())
 }
 
-/// A warning for each group that no rule of the policy names: perhaps it was mistyped, and gives nothing.
+/// A warning for each group that no rule of the policy names: it may be a typing error, and has no effect.
 pub(super) fn unruled(shell: &Shell, groups: &[String]) -> Vec<String> {
     let rules = shell.rules.load();
     let named: Vec<&str> = rules.groups().collect();
@@ -156,24 +156,24 @@ fn record(shell: &Shell, asked: &TokenWish, owner: Option<Owner>, by: By<'_>) ->
     })
 }
 
-/// How whoever made a token stands now: it is worth what they could still give.
+/// The current state of a token's creator: the token assigns only what they could still assign.
 ///
 /// # Errors
 /// [`Fault::Record`] when a record of theirs makes no sense.
 pub(super) fn maker(shell: &Shell, look: &Look, token: &Token) -> Result<Maker, Fault> {
-    let whole = match &token.maker {
-        Some(_) => whole_of(look, Role::Person, &token.by)?,
+    let records = match &token.maker {
+        Some(_) => find_subject(look, Role::Person, &token.by)?,
         None => None,
     };
-    let person = whole.as_ref().map(|whole| &whole.subject.record);
-    let locked = whole.as_ref().is_some_and(subjects::Whole::is_locked);
+    let person = records.as_ref().map(|records| &records.subject.record);
+    let locked = records.as_ref().is_some_and(subjects::SubjectRecords::is_locked);
     Ok(match token::maker(token, person, &shell.rules.load(), shell.now()) {
         Maker::Stands if locked => Maker::Suspended,
         stands @ (Maker::Stands | Maker::Suspended | Maker::Gone) => stands,
     })
 }
 
-/// Whether the caller may know of a token: who may look at it, or change it.
+/// Whether the caller may know of a token: those who may read it, and those who may change it.
 fn may_see(shell: &Shell, caller: &Caller, token: &Token) -> bool {
     let resource = || policy::Resource::Token(token::facts(token));
     [policy::Action::Read, policy::Action::Administer]

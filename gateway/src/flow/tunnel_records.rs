@@ -1,9 +1,9 @@
-//! What gateways over one store know of each other's tunnels: a record for each machine that holds one, under the lease of the
-//! gateway that holds it. It goes with the tunnel, and with the gateway.
+//! Records in the store of which gateway has which machine's tunnel: one for each machine with a tunnel, under the lease of its
+//! gateway. It is removed with the tunnel, and with the gateway.
 //!
-//! A record is written when its tunnel is up already, and many go in one commit: whoever comes back does not wait for the store, and
-//! stays while the store is away. Of two tunnels of one machine the newer is the one whose gateway knew of the other's record when it
-//! came up; the enforcer ends the older.
+//! A record is written after its tunnel is up, many in one commit: a machine that reconnects does not wait for the store, and stays
+//! connected while the store is unreachable. Of two tunnels of one machine, the newer is the one whose gateway knew the other's record
+//! when it came up; the enforcer ends the older one.
 
 use std::{
     collections::BTreeSet,
@@ -30,13 +30,13 @@ use crate::{
     store::{Batch, Commit, CommitError, LeaseId},
 };
 
-/// Most records in one commit: with as many services as a machine may have, half of what a batch takes.
+/// Most records in one commit: half a batch, if each machine has the most services.
 const AT_ONCE: usize = 100;
 
-/// How long changes are gathered for the next commit. When a fleet comes back, some forty machines.
+/// How long changes are collected for the next commit: some forty machines when a fleet reconnects.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// When it is tried again after the store failed.
+/// Pause before the next attempt after the store failed.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Starts the task that writes them.
@@ -45,7 +45,7 @@ pub fn start(shell: &Arc<Shell>) -> JoinHandle<()> {
 }
 
 async fn keep_written(shell: Weak<Shell>, tunnels: Arc<Tunnels>, mut leases: watch::Receiver<Option<LeaseId>>) {
-    // Each error says that the shell is gone.
+    // An error means that the shell is gone.
     while let Ok(Some(lease)) = leases.wait_for(Option::is_some).await.map(|lease| *lease) {
         tunnels.write_all();
         loop {
@@ -106,19 +106,19 @@ impl From<CommitError> for WriteError {
     }
 }
 
-/// Writes down where the tunnels of these machines are, as far as that is for this gateway to say.
+/// Writes the records of these machines, as far as their tunnels are at this gateway.
 async fn write(shell: &Arc<Shell>, lease: LeaseId, machines: &[Identity]) -> Result<(), WriteError> {
     let found = records(shell, machines).await?;
     let (mut batch, mut written) = (Batch::default(), Vec::new());
     for (machine, seen) in machines.iter().zip(found) {
-        // A damaged one is written over.
+        // A damaged record is overwritten.
         let held = shell.tunnels.held(machine);
         let stands = seen.as_ref().and_then(Option::as_ref);
         let change = record_change(&shell.replica.name, stands, held.as_ref().map(|held| held.after));
         let here = match (change, held, stands) {
             (RecordChange::Write, Some(held), _) => Some(held.tunnel),
             (RecordChange::Delete, ..) => None,
-            // The enforcer may have looked before it came up here.
+            // The enforcer may have checked before this tunnel came up.
             (RecordChange::Nothing, Some(held), Some(newer)) => {
                 end(shell, held.tunnel, newer.clone());
                 continue;
@@ -166,7 +166,7 @@ fn record(shell: &Shell, tunnel: &Tunnel) -> TunnelRecord {
     }
 }
 
-/// Ends the tunnels here that these commits have overtaken: their machines came up at other gateways since.
+/// Ends the tunnels here whose machines have come up at other gateways by these commits.
 ///
 /// # Errors
 /// When the store fails.
@@ -182,7 +182,7 @@ pub(super) async fn end_overtaken(shell: &Arc<Shell>, commits: &[Commit]) -> Res
     end_older(shell, &machines.into_iter().collect::<Vec<_>>()).await
 }
 
-/// The same for these machines, whatever was committed.
+/// The same for these machines, without commits.
 ///
 /// # Errors
 /// When the store fails.
@@ -193,7 +193,7 @@ pub(super) async fn end_older(shell: &Arc<Shell>, machines: &[Identity]) -> Resu
                 (Some(held), Some(seen)) if is_newer(&shell.replica.name, &seen, held.after) => {
                     end(shell, held.tunnel, seen);
                 }
-                // The record that kept this one from being written is gone.
+                // The record that prevented ours is gone.
                 (Some(_), None) => shell.tunnels.write_again([machine.clone()]),
                 (Some(_), Some(_)) | (None, _) => {}
             }

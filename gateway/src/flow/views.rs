@@ -1,4 +1,4 @@
-//! What the sequences of [`super`] are shown to whoever asks: values, which each front turns into its own words.
+//! Results of the sequences of [`super`], which each front converts into its own form.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -33,7 +33,7 @@ pub struct SubjectDetails {
     pub identity: String,
     /// What it is.
     pub role: Role,
-    /// How it stands: `active`, `expired`, `locked` or `reserved`.
+    /// Its state: `active`, `expired`, `locked` or `reserved`.
     pub state: &'static str,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -41,7 +41,7 @@ pub struct SubjectDetails {
     pub groups: Vec<String>,
     /// The name of its owner.
     pub owner: Option<String>,
-    /// Whether somebody else, or nobody, has that name now.
+    /// Whether the person named as owner was removed or never existed.
     pub owner_gone: bool,
     /// How far it is proven.
     pub assurance: AssuranceLevel,
@@ -59,7 +59,7 @@ pub struct SubjectDetails {
     pub locks: Vec<LockDetails>,
     /// When it was last here, in seconds since the Unix epoch.
     pub last_seen: Option<u64>,
-    /// The name that it takes when it next renews.
+    /// The name it gets at its next renewal.
     pub renaming: Option<String>,
     /// Its tunnel, while it holds one.
     pub tunnel: Option<TunnelDetails>,
@@ -97,13 +97,13 @@ pub struct LockDetails {
     pub at: u64,
     /// What it ended, for whoever set it.
     pub ended: Option<crate::registry::enforcer::Enforced>,
-    /// Whom a lock on a key hits.
+    /// Whom a lock on a key affects.
     pub hits: Vec<String>,
-    /// What a locked person made that counts no more.
+    /// What the locked person made, which has no effect while the lock exists.
     pub suspended: Option<MadeBy>,
 }
 
-/// What a person made that counts only while they do, and what they own.
+/// What has no effect without this person, and what they own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MadeBy {
     /// Live join tokens, by id.
@@ -112,27 +112,27 @@ pub struct MadeBy {
     pub approvals: Vec<String>,
     /// Machines that they own.
     pub machines: Vec<String>,
-    /// How many more there are than are named.
+    /// Number of entries left out.
     pub more: usize,
 }
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// The id under which the audit has it.
+    /// Correlation id in the audit.
     pub instance: String,
-    /// What ended with a person.
+    /// What has no effect without the removed person.
     pub ended: Option<MadeBy>,
-    /// Machines that were handed to another.
+    /// Machines with a new owner.
     pub handed_over: Vec<String>,
 }
 
-/// A machine or person as corrected.
+/// A machine or person after a change.
 #[derive(Clone, Debug)]
 pub struct Correction {
     /// As it stands now.
     pub subject: SubjectDetails,
-    /// What may not be as it was meant.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
@@ -143,13 +143,13 @@ pub struct TokenDetails {
     pub id: String,
     /// What it admits.
     pub role: Role,
-    /// How it stands: `live`, `spent`, `expired`, `revoked` or `suspended`.
+    /// Its state: `live`, `spent`, `expired`, `revoked` or `suspended`.
     pub state: &'static str,
-    /// For how many keys it may be redeemed.
+    /// How many keys may redeem it.
     pub uses: u32,
-    /// Digests of the keys that it was redeemed for.
+    /// Digests of the keys that redeemed it.
     pub redeemed: Vec<String>,
-    /// Names and patterns that it is for.
+    /// Names and patterns that it is valid for.
     pub names: Vec<String>,
     /// Labels that it gives.
     pub labels: BTreeMap<String, String>,
@@ -157,7 +157,7 @@ pub struct TokenDetails {
     pub groups: Vec<String>,
     /// The owner that it gives.
     pub owner: Option<String>,
-    /// Digest of the one key that it is for.
+    /// Digest of the only key that may redeem it.
     pub key: Option<String>,
     /// Who made it.
     pub by: String,
@@ -176,7 +176,7 @@ pub struct MadeToken {
     pub token: String,
     /// Until when it can be redeemed, in seconds since the Unix epoch.
     pub expires: u64,
-    /// What may not be as it was meant.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
@@ -213,9 +213,9 @@ pub struct RequestDetails {
     pub approvals: Vec<ApprovalDetails>,
     /// How many it needs.
     pub approvals_wanted: u32,
-    /// Others that wait and want the same name.
+    /// Other waiting requests for the same name.
     pub rivals: Vec<String>,
-    /// How the holder of the name that it wants stands.
+    /// State of the holder of the requested name.
     pub taken: Option<String>,
     /// The rules that let it wait.
     pub rules: Vec<String>,
@@ -249,7 +249,7 @@ pub struct ApprovalDetails {
 pub struct WaitingRequests {
     /// The requests.
     pub items: Vec<RequestDetails>,
-    /// What tells this answer from another.
+    /// A digest of the requests.
     pub seen: String,
 }
 
@@ -266,7 +266,7 @@ pub struct SessionDetails {
     pub machine: String,
     /// The service.
     pub service: String,
-    /// Whether the gateway sees what is in it.
+    /// Whether the gateway can read its traffic.
     pub mode: &'static str,
     /// How it was opened.
     pub door: &'static str,
@@ -282,16 +282,16 @@ pub struct SessionDetails {
     pub to_machine: u64,
     /// Bytes from the machine.
     pub from_machine: u64,
-    /// How many connections of its own it has had.
+    /// Number of its ends that moved to a connection of their own.
     pub dial_backs: u32,
 }
 
-/// What happened to a session.
+/// A session event.
 #[derive(Clone, Debug)]
 pub struct SessionEvent {
-    /// Its place among the events, as a number alone.
+    /// Its position, as a bare number.
     pub number: u64,
-    /// Its place among the events.
+    /// Its position.
     pub cursor: String,
     /// `opened` or `closed`.
     pub event: &'static str,
@@ -299,20 +299,20 @@ pub struct SessionEvent {
     pub session: SessionDetails,
 }
 
-/// What happened to sessions since a place.
+/// The session events after a position.
 #[derive(Clone, Debug)]
 pub struct SessionNews {
     /// The events.
     pub items: Vec<SessionEvent>,
-    /// The place to go on from, as a number alone.
+    /// The next position, as a bare number.
     pub next: u64,
-    /// The place to go on from.
+    /// The next position.
     pub cursor: String,
-    /// Whether something is missing before them.
+    /// Whether events before these are missing.
     pub gap: bool,
 }
 
-/// What the policy would say.
+/// The answer of the policy to a question.
 #[derive(Clone, Debug)]
 pub struct PolicyAnswer {
     /// Whether it allows it.
@@ -340,6 +340,6 @@ pub struct AuditEntry {
     pub rules: Vec<String>,
     /// The id of the request.
     pub instance: String,
-    /// What more there is to say.
+    /// Further members.
     pub detail: BTreeMap<String, String>,
 }

@@ -92,7 +92,7 @@ pub struct Conn {
     reason: Mutex<Option<CloseReason>>,
     closes_after_response: AtomicBool,
     /// Requests that are being answered.
-    under_way: AtomicUsize,
+    in_progress: AtomicUsize,
     told: Notify,
 }
 
@@ -102,7 +102,7 @@ pub struct Serving(Arc<Conn>);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_progress.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -153,18 +153,18 @@ impl Conn {
     /// A request is being answered, as long as the value lives.
     #[must_use]
     pub fn serving(self: &Arc<Self>) -> Serving {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
+        self.in_progress.fetch_add(1, Ordering::SeqCst);
         Serving(Arc::clone(self))
     }
 
     /// Whether no request is being answered.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.under_way.load(Ordering::SeqCst) == 0
+        self.in_progress.load(Ordering::SeqCst) == 0
     }
 
-    /// Ends it for the sake of somebody else. For those that are idle and belong to nobody.
-    pub fn give_way(&self) {
+    /// Ends it in favour of a new connection. For those that are idle and have no holder.
+    pub fn evict(&self) {
         self.tell(CloseReason::Killed);
     }
 
@@ -303,7 +303,7 @@ impl Live {
             exporter,
             reason: Mutex::new(None),
             closes_after_response: AtomicBool::new(false),
-            under_way: AtomicUsize::new(0),
+            in_progress: AtomicUsize::new(0),
             told: Notify::new(),
         });
         let mut table = lock(&self.table);

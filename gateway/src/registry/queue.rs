@@ -62,12 +62,12 @@ const OF_ALL: &str = "all";
 
 /// An entry that is to end for somebody else. As long as this lives, whoever else needs room gets another.
 #[derive(Debug)]
-pub struct GivesWay {
+pub struct Eviction {
     id: String,
     going: Arc<sync::Mutex<BTreeSet<String>>>,
 }
 
-impl GivesWay {
+impl Eviction {
     /// Whose entry.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -75,7 +75,7 @@ impl GivesWay {
     }
 }
 
-impl Drop for GivesWay {
+impl Drop for Eviction {
     fn drop(&mut self) {
         // Nothing under this lock can panic half-way through a change.
         self.going.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
@@ -86,11 +86,11 @@ impl Queue {
     /// Who gives way to one from `source`: the oldest from the network with most, if that has more. Of many who come at once each gets
     /// another, or all but one would have to begin again.
     #[must_use]
-    pub fn gives_way(&self, entries: &Entries, source: &str) -> Option<GivesWay> {
+    pub fn choose_eviction(&self, entries: &Entries, source: &str) -> Option<Eviction> {
         let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = entries.to_give_way(source, &going)?;
+        let id = entries.eviction_candidate(source, &going)?;
         going.insert(id.clone());
-        Some(GivesWay { id, going: Arc::clone(&self.going) })
+        Some(Eviction { id, going: Arc::clone(&self.going) })
     }
 
     /// The entries, once they were read. Commits meanwhile wait to tell theirs, and the later version counts.
@@ -114,25 +114,25 @@ impl Queue {
 
 impl Entries {
     /// Free numbers for one from the network of `source`, a prefix in its written form: one of all, and one of each prefix that it is in,
-    /// a wider one having more of them. Where `dice` says, so that two who come at once mostly get different ones.
+    /// a wider one having more of them. Where `random` points to, so that two who come at once mostly get different ones.
     ///
     /// # Errors
     /// Why there are none: its network comes first, since for one from elsewhere somebody may have to give way.
-    pub fn numbers(&self, source: &str, limits: QueueLimits, dice: u32) -> Result<Vec<String>, QueueFull> {
+    pub fn numbers(&self, source: &str, limits: QueueLimits, random: u32) -> Result<Vec<String>, QueueFull> {
         let mut numbers = Vec::new();
         for (prefix, share) in prefixes(source) {
             let most = limits.per_prefix.saturating_mul(share as usize);
-            let free = self.free(&prefix.to_string(), most, dice).filter(|_| self.of(prefix) < most);
+            let free = self.free(&prefix.to_string(), most, random).filter(|_| self.of(prefix) < most);
             numbers.push(free.ok_or(QueueFull::Network)?);
         }
-        let free = self.free(OF_ALL, limits.all, dice).filter(|_| self.waiting < limits.all);
+        let free = self.free(OF_ALL, limits.all, random).filter(|_| self.waiting < limits.all);
         numbers.push(free.ok_or(QueueFull::All)?);
         Ok(numbers)
     }
 
-    fn free(&self, of: &str, most: usize, dice: u32) -> Option<String> {
+    fn free(&self, of: &str, most: usize, random: u32) -> Option<String> {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let from = dice.checked_rem(most)?;
+        let from = random.checked_rem(most)?;
         let held = self.held.get(of);
         let free = (from..most).chain(0..from).find(|number| !held.is_some_and(|held| held.contains(number)))?;
         Some(format!("{of}/{free:05}"))
@@ -157,7 +157,7 @@ impl Entries {
     }
 
     /// The oldest that waits from the network with most and is not among `going`, if that network has more than the one of `source`.
-    fn to_give_way(&self, source: &str, going: &BTreeSet<String>) -> Option<String> {
+    fn eviction_candidate(&self, source: &str, going: &BTreeSet<String>) -> Option<String> {
         let ours = prefixes(source).next().map_or(0, |(prefix, _)| self.of(prefix));
         let narrow = self.by_prefix.iter().filter(|(prefix, _)| prefix.is_narrowest());
         let (_, entries) = narrow.max_by_key(|(prefix, entries)| (entries.len(), **prefix))?;
@@ -304,7 +304,7 @@ mod tests {
             state.set(id.into(), version, entry("192.0.2.0/24", None));
         }
         state.set("d".into(), 4, entry("198.51.100.0/24", None));
-        let goes = |source: &str| queue.gives_way(&state, source);
+        let goes = |source: &str| queue.choose_eviction(&state, source);
         let (first, second) = (goes("203.0.113.0/24").unwrap(), goes("203.0.113.0/24").unwrap());
         assert_eq!((first.id(), second.id()), ("a", "b"));
         drop(first);
@@ -318,8 +318,8 @@ mod tests {
     fn numbers_are_free_and_of_each_network() {
         let limits = QueueLimits { all: 4, per_prefix: 2 };
         let mut state = Entries::default();
-        let join = |state: &mut Entries, id: &str, source: &str, dice| -> Result<Vec<String>, QueueFull> {
-            let numbers = state.numbers(source, limits, dice)?;
+        let join = |state: &mut Entries, id: &str, source: &str, random| -> Result<Vec<String>, QueueFull> {
+            let numbers = state.numbers(source, limits, random)?;
             let entry = entry(source, None).map(|entry| Waiting { numbers: numbers.clone(), ..entry });
             state.set(id.to_owned(), 1, entry);
             Ok(numbers)

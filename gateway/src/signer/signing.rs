@@ -1,4 +1,6 @@
-//! All signatures of the CA keys are made here: bounded in number and time, on threads that do not serve the network.
+//! All signatures of the CA keys are made here. A key in memory signs at once, on the thread of its caller: that takes some tens of
+//! microseconds, less than the way to another thread and back. A key in a device may take long or never answer, so its signatures are
+//! limited in number and time, and made on threads that do not serve the network.
 
 use std::{future::Future, sync::Arc};
 
@@ -21,7 +23,7 @@ use crate::{
 /// Why signing failed.
 #[derive(Debug, Error)]
 pub enum SignError {
-    /// The key did not answer within [`SIGNING_TIME`], waiting for a free thread included. Nothing was changed: try again.
+    /// The key in a device did not answer within [`SIGNING_TIME`], waiting for a free thread included. Nothing was changed: try again.
     #[error("the signing key did not answer in time")]
     Unavailable,
     /// Another CA has become active since the certificate was planned. Nothing was changed: decide again.

@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// The input is a whole request.
-const WHOLE: u8 = 0;
+const REQUEST: u8 = 0;
 /// The input is what is signed of one; it is signed here.
-const INFO: u8 = 1;
+const REQUEST_INFO: u8 = 1;
 /// The input is a SubjectPublicKeyInfo.
 const SPKI: u8 = 2;
 
@@ -20,8 +20,8 @@ const SPKI: u8 = 2;
 pub fn check(data: &[u8]) -> Outcome {
     let Some((mode, rest)) = mode(data) else { return Outcome::Refused };
     let taken = match mode % 3 {
-        WHOLE => request(rest),
-        INFO => request(&signed(rest, &key(LEAF_KEY))),
+        REQUEST => request(rest),
+        REQUEST_INFO => request(&signed(rest, &key(LEAF_KEY))),
         _ => spki(rest),
     };
     Outcome::any(&[taken])
@@ -69,15 +69,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let own = csr::request(&key(LEAF_KEY)).expect("a request");
     let spki_der = key(LEAF_KEY).subject_key().expect("its public key").spki_der().to_vec();
     let bound = csr::bound_request(&key(LEAF_KEY), CONNECTION).expect("a request");
-    let mut seeds = vec![with_mode(WHOLE, &own), with_mode(INFO, inner(&own)), with_mode(SPKI, &spki_der)];
-    seeds.extend([with_mode(WHOLE, &bound), with_mode(INFO, inner(&bound))]);
+    let mut seeds = vec![with_mode(REQUEST, &own), with_mode(REQUEST_INFO, inner(&own)), with_mode(SPKI, &spki_der)];
+    seeds.extend([with_mode(REQUEST, &bound), with_mode(REQUEST_INFO, inner(&bound))]);
     for algorithm in [pki::KeyAlgorithm::P256, pki::KeyAlgorithm::P384] {
         let (key, _) = pki::SoftwareKey::generate(algorithm).expect("a key");
-        seeds.push(with_mode(WHOLE, &csr::request(&key).expect("a request")));
+        seeds.push(with_mode(REQUEST, &csr::request(&key).expect("a request")));
         let public = SubjectKey::from_raw(algorithm, key.public_key()).expect("its public key");
         seeds.push(with_mode(SPKI, public.spki_der()));
     }
-    seeds.push(with_mode(INFO, &with_names(&spki_der)));
+    seeds.push(with_mode(REQUEST_INFO, &with_names(&spki_der)));
     seeds.push(with_mode(SPKI, &rsa()));
     seeds
 }

@@ -17,7 +17,7 @@ use tests::bench::access::idle::Fleet;
 use tests::bench::access::keystrokes::{Bulk, Typed, TypingStage};
 use tests::bench::access::rathole::Rathole;
 use tests::bench::access::relay::Line;
-use tests::bench::access::service::{Kind, Service, Way};
+use tests::bench::access::service::{Direction, Kind, Service};
 use tests::bench::access::ssh::SshStage;
 use tests::bench::access::stage::Stage;
 use tests::bench::access::throughput::{self, Carried};
@@ -196,14 +196,15 @@ async fn carried(size: AccessSize) -> Vec<Figure> {
         return vec![];
     };
     let mut figures = Vec::new();
-    for (number, way, streams) in [("2a", Way::Down, 1), ("2b", Way::Down, 32), ("2c", Way::Up, 1), ("2d", Way::Up, 32)]
+    for (number, direction, streams) in
+        [("2a", Direction::Down, 1), ("2b", Direction::Down, 32), ("2c", Direction::Up, 1), ("2d", Direction::Up, 32)]
     {
         // The first round grows buffers and windows on both sides, and is not counted.
-        let pairs = throughput::measure(&stage, &haproxy, way, streams, size.rounds + 1, size.bytes).await;
+        let pairs = throughput::measure(&stage, &haproxy, direction, streams, size.rounds + 1, size.bytes).await;
         let pairs = &pairs[1..];
         let ratios = pairs.iter().map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
-        let way = if way == Way::Down { "to the person" } else { "to the service" };
-        let name = format!("{streams} stream{} {way} / haproxy pair", if streams == 1 { "" } else { "s" });
+        let direction = if direction == Direction::Down { "to the person" } else { "to the service" };
+        let name = format!("{streams} stream{} {direction} / haproxy pair", if streams == 1 { "" } else { "s" });
         let one = figure(number, name, ratios, "", Promise::AtLeast(0.8));
         figures.push(from(one, rates(pairs)));
     }
@@ -307,8 +308,8 @@ async fn peers(size: AccessSize) -> Vec<Figure> {
         let mut pairs = Vec::new();
         for _ in 0..=size.rounds {
             let ids = [stage.gateway.id(), stage.machine_id()];
-            let one = throughput::carry(&ours, ids, Way::Down, streams, size.bytes).await;
-            let other = throughput::carry(&theirs, rathole.ids(), Way::Down, streams, size.bytes).await;
+            let one = throughput::carry(&ours, ids, Direction::Down, streams, size.bytes).await;
+            let other = throughput::carry(&theirs, rathole.ids(), Direction::Down, streams, size.bytes).await;
             pairs.push((one, other));
         }
         let pairs = &pairs[1..];
@@ -326,12 +327,12 @@ async fn typed(size: AccessSize) -> Vec<Figure> {
     {
         let stage = TypingStage::set(line).await;
         let bulk = if line.is_some() { Bulk::Seconds(size.slow_secs) } else { Bulk::Bytes(size.bulk) };
-        for (number, way, what) in [
+        for (number, direction, what) in [
             (numbers[0], None, "alone"),
-            (numbers[1], Some(Way::Down), "beside a download"),
-            (numbers[2], Some(Way::Up), "beside an upload"),
+            (numbers[1], Some(Direction::Down), "beside a download"),
+            (numbers[2], Some(Direction::Up), "beside an upload"),
         ] {
-            let (ours, theirs) = (stage.through_gateway(way, bulk).await, stage.directly(way, bulk).await);
+            let (ours, theirs) = (stage.through_gateway(direction, bulk).await, stage.directly(direction, bulk).await);
             figures.push(keys(number, format!("key p99, {where_}, {what}"), &ours, &theirs));
         }
     }

@@ -12,9 +12,9 @@ use tests::wait::PATIENCE;
 use crate::token;
 
 fn command(hands: &Hands, args: &[&str], paths: &[(&str, &Path)]) -> Ended {
-    let words = hands.words();
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg(built("lychgate-gateway")).args(args);
+    let prefix = hands.prefix();
+    let mut command = Command::new(&prefix[0]);
+    command.args(&prefix[1..]).arg(built("lychgate-gateway")).args(args);
     for (flag, path) in paths {
         command.arg(flag).arg(path);
     }
@@ -29,18 +29,18 @@ fn before_the_end(days: i64) -> String {
 
 /// A gateway that was made at the true time and runs with the shifted clock, and its first person.
 fn begin(hands: &Hands) -> (Gateway, Lychgate) {
-    let mut gateway = Setup::default().under(&hands.words()).init();
+    let mut gateway = Setup::default().under(&hands.prefix()).init();
     // The token that `init` left has long ended by this clock.
     let token = command(hands, &["invite"], &[("--config", &gateway.config())]);
     assert_eq!(token.code, 0, "{}", token.stderr);
     gateway.start();
-    let alice = gateway.client("alice").under(&hands.words());
+    let alice = gateway.client("alice").under(&hands.prefix());
     alice.ok(&["join", token.stdout.trim(), "--name", "alice"]);
     (gateway, alice)
 }
 
 fn joins(gateway: &Gateway, alice: &Lychgate, hands: &Hands, name: &str) -> Lychgate {
-    let machine = gateway.client(name).under(&hands.words());
+    let machine = gateway.client(name).under(&hands.prefix());
     machine.ok(&["join", &token(alice, &[]), "--name", name]);
     machine
 }

@@ -32,9 +32,9 @@ impl Stage {
         let room = tempfile::tempdir().unwrap();
         let (gateways, machines) = (Hands::new(room.path()), Hands::new(room.path()));
         let echo = Echo::start();
-        let gateway = setup.under(&gateways.words()).start();
+        let gateway = setup.under(&gateways.prefix()).start();
         let alice = gateway.first_person();
-        let alpha = joined(&gateway, &alice, "alpha").under(&machines.words());
+        let alpha = joined(&gateway, &alice, "alpha").under(&machines.prefix());
         gateways.set(then);
         let alpha = Running::start(alpha, &["--expose", &echo.exposed("echo", how)]);
         Self { gateway, alice, alpha, gateways, machines, _room: room, _echo: echo }
@@ -142,12 +142,12 @@ fn what_is_sealed_goes_by_the_gateways_time() {
     for (name, by) in [("ahead", "+1h"), ("behind", "-1h")] {
         let hands = Hands::new(gateway.room());
         hands.set(by);
-        let machine = gateway.client(name).under(&hands.words());
+        let machine = gateway.client(name).under(&hands.prefix());
         machine.ok(&["join", &crate::token(&alice, &[]), "--name", name]);
         let _running = Running::start(machine, &["--expose", &echo.exposed("echo", "")]);
         let mut open = Connected::start(&alice, &[name, "echo"]);
         open.passes("a secret\n");
-        let bob = gateway.client(&format!("bob-{name}")).under(&hands.words());
+        let bob = gateway.client(&format!("bob-{name}")).under(&hands.prefix());
         let invitation = alice.json(&["people", "invite", "--name", &format!("bob-{name}"), "--group", "admins"]);
         bob.ok(&["join", invitation["token"].as_str().unwrap(), "--name", &format!("bob-{name}")]);
         let mut open = Connected::start(&bob, &[name, "echo"]);
@@ -172,7 +172,7 @@ fn what_is_sealed_is_opened_after_the_machines_clock_was_set() {
 fn the_gateways_clock_jumps_500_days_and_back() {
     let room = tempfile::tempdir().unwrap();
     let hands = Hands::new(room.path());
-    let mut gateway = Setup::default().under(&hands.words()).start();
+    let mut gateway = Setup::default().under(&hands.prefix()).start();
     let alice = gateway.first_person();
     let alpha = joined(&gateway, &alice, "alpha");
     alice.ok(&["tokens", "create"]);
@@ -207,10 +207,10 @@ fn the_gateways_clock_jumps_500_days_and_back() {
     hands.set("+90d");
     gateway.start();
     doubts(&gateway);
-    let mut words = hands.words();
-    words.push(tests::program::built("lychgate-gateway").to_str().unwrap().to_owned());
-    let mut accept = std::process::Command::new(&words[0]);
-    accept.args(&words[1..]).args(["clock", "accept", "--config"]).arg(gateway.config());
+    let mut prefix = hands.prefix();
+    prefix.push(tests::program::built("lychgate-gateway").to_str().unwrap().to_owned());
+    let mut accept = std::process::Command::new(&prefix[0]);
+    accept.args(&prefix[1..]).args(["clock", "accept", "--config"]).arg(gateway.config());
     let said = tests::program::run(&mut accept, PATIENCE);
     assert_eq!(said.code, 0, "{}", said.stderr);
     eventually("it believes the operator", SEVERAL_LIVES, || {

@@ -90,7 +90,7 @@ fn ambiguous_requests_are_refused_and_end_the_connection() {
         let (mut raw, host) = open(&gateway);
         let bytes = format!("{bad}{GOOD}").replace("HOST", &host);
         raw.send(bytes.as_bytes()).unwrap();
-        let (status, head, body) = raw.whole_response().unwrap_or_else(|e| panic!("{what}: {e}"));
+        let (status, head, body) = raw.full_response().unwrap_or_else(|e| panic!("{what}: {e}"));
         let want = if bad.contains("HTTP/1.0") || bad.contains("HTTP/2.0") { 505 } else { 400 };
         assert_eq!(status, want, "{what}: {body}");
         problem(what, status, &head, &body);
@@ -153,7 +153,7 @@ fn bodies_are_taken_as_the_document_says() {
         let (mut raw, host) = open(&gateway);
         // The answer may come, and the connection close, before all of it is written.
         let _ = raw.send(request.replace("HOST", &host).as_bytes());
-        let (got, head, body) = raw.whole_response().unwrap_or_else(|e| panic!("{what}: {e}"));
+        let (got, head, body) = raw.full_response().unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(got, status, "{what}: {head} {body}");
         assert!(body.contains(&format!("urn:lychgate:error:{code}\"")), "{what}: {body}");
         if what != "in chunks" {
@@ -174,7 +174,7 @@ fn health_is_told_to_older_clients() {
     ] {
         let (mut raw, _) = open(&gateway);
         raw.send(request.as_bytes()).unwrap();
-        let (got, head, body) = raw.whole_response().unwrap();
+        let (got, head, body) = raw.full_response().unwrap();
         assert_eq!(got, status, "{request}: {body}");
         assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
         assert!(raw.closed(), "{request}");

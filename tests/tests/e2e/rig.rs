@@ -145,7 +145,7 @@ pub fn connect_at(face: &Face, gateway: &Gateway, who: &Lychgate, target: &str) 
     let config = tls::trusting(&gateway.roots(), Some(&who.identity()));
     let mut raw = Raw::open(face.address, &face.name, &config).unwrap();
     raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
-    let (status, head, body) = raw.whole_response().unwrap();
+    let (status, head, body) = raw.full_response().unwrap();
     (status, head, serde_json::from_str(&body).unwrap_or_default())
 }
 

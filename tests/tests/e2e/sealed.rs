@@ -116,7 +116,7 @@ impl Passing {
         let mut raw =
             Raw::open(face.address, &face.name, &tls::trusting(&gateway.roots(), Some(&who.identity()))).unwrap();
         raw.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
-        let (status, head, body) = raw.whole_response().unwrap();
+        let (status, head, body) = raw.full_response().unwrap();
         assert_eq!(status, 200, "{head}\n{body}");
         assert!(head.contains("Lychgate-Mode: sealed"), "{head}");
         Self { raw, unread: vec![], sent: vec![], heard: vec![] }

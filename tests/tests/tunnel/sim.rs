@@ -64,9 +64,9 @@ enum Item {
 
 /// What is on its way in one direction, with when it arrives.
 #[derive(Default)]
-struct Way(VecDeque<(Duration, Item)>);
+struct Pipe(VecDeque<(Duration, Item)>);
 
-impl Way {
+impl Pipe {
     fn due(&self) -> Option<Duration> {
         self.0.front().map(|(at, _)| *at)
     }
@@ -82,8 +82,8 @@ struct Link {
     holder: usize,
     tunnel: server::TunnelConversation,
     is_up: bool,
-    to_gateway: Way,
-    to_machine: Way,
+    to_gateway: Pipe,
+    to_machine: Pipe,
     heard: Frames,
     /// It loses everything, and neither end has noticed.
     is_dead: bool,
@@ -267,8 +267,8 @@ impl Pair {
             holder,
             tunnel: server::TunnelConversation::new(self.now, self.turned_away.clone()),
             is_up: false,
-            to_gateway: Way::default(),
-            to_machine: Way::default(),
+            to_gateway: Pipe::default(),
+            to_machine: Pipe::default(),
             heard: Frames::new(),
             is_dead: false,
             gateway_holds: true,
@@ -499,7 +499,7 @@ impl Pair {
     pub fn go_silent(&mut self) {
         for link in self.links.iter_mut() {
             link.is_dead = true;
-            (link.to_gateway, link.to_machine) = (Way::default(), Way::default());
+            (link.to_gateway, link.to_machine) = (Pipe::default(), Pipe::default());
         }
     }
 

@@ -67,7 +67,7 @@ fn fused(dir: &Path, steps: u32, kind: io::ErrorKind) -> Keystore {
 
 /// The guarantees to other programs on the machine.
 #[track_caller]
-fn assert_whole(dir: &Path, serial: &Serial) {
+fn assert_complete(dir: &Path, serial: &Serial) {
     let store = Keystore::at(dir.to_owned());
     store.mend().unwrap();
     let credential = store.credential().unwrap().unwrap();
@@ -93,7 +93,7 @@ fn installs_and_reads_back() {
     let credential = store.install(&issued, &key, &gateway()).unwrap();
     assert_eq!(credential.identity.to_string(), "spiffe://td.example/machine/edge-07");
     assert_eq!(credential.life, issued.life);
-    assert_whole(store.dir(), &issued.serial);
+    assert_complete(store.dir(), &issued.serial);
     assert!(!store.dir().join(NEXT_KEY).exists());
     assert_ne!(store.next_key().unwrap().digest(), key.digest(), "a renewal makes a new key");
 }
@@ -127,12 +127,12 @@ fn a_power_cut_at_any_step_leaves_one_identity_whole() {
 
         let found = Keystore::at(dir.path().to_owned()).credential().unwrap().unwrap().serial;
         assert!(found == old.serial || found == new.serial, "step {steps}");
-        assert_whole(dir.path(), &found);
+        assert_complete(dir.path(), &found);
         if found == old.serial {
             assert_eq!(store.next_key().unwrap().digest(), next.digest(), "step {steps}: the same key is sent again");
         }
         store.install(&new, &next, &gateway()).unwrap();
-        assert_whole(dir.path(), &new.serial);
+        assert_complete(dir.path(), &new.serial);
         assert_ne!(store.next_key().unwrap().digest(), next.digest());
         if done {
             assert!(steps > 20, "the plug was pulled at {steps} steps only");
@@ -151,7 +151,7 @@ fn a_power_cut_while_joining_leaves_nothing_or_everything() {
         let new = issue(&authority, &key, 100_000);
         let done = fused(dir.path(), steps, io::ErrorKind::Other).install(&new, &key, &gateway()).is_ok();
         match Keystore::at(dir.path().to_owned()).credential().unwrap() {
-            Some(_) => assert_whole(dir.path(), &new.serial),
+            Some(_) => assert_complete(dir.path(), &new.serial),
             None => assert_eq!(store.next_key().unwrap().digest(), key.digest()),
         }
         if done {
@@ -186,7 +186,7 @@ fn a_full_disk_is_said_and_costs_nothing() {
         dir.path().join("generations/unfinished/key.pem").display()
     );
     assert_eq!(complaint.lines(), want);
-    assert_whole(dir.path(), &old.serial);
+    assert_complete(dir.path(), &old.serial);
 }
 
 #[test]

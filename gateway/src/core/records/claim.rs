@@ -26,8 +26,8 @@ impl Claim {
     }
 }
 
-/// By what stands there. (Derived, it would try each kind in turn and make an error of each miss: this is read on every
-/// request.)
+/// By the JSON type. (A derived implementation would try each variant in turn and make an error for each failure, and this is read on
+/// every request.)
 impl<'de> Deserialize<'de> for Claim {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct ClaimVisitor;

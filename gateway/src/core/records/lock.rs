@@ -1,10 +1,10 @@
-//! Locks: what they hit, and what is remembered of one.
+//! Records of locks.
 
 use serde::{Deserialize, Serialize};
 
 use super::UnixSecs;
 
-/// What a lock can hit.
+/// The kind of a lock's target.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LockKind {
@@ -40,23 +40,23 @@ impl LockKind {
     }
 }
 
-/// A standing refusal.
+/// A lock: its target is refused everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lock {
-    /// What kind of thing is locked.
+    /// The kind of the target.
     pub kind: LockKind,
-    /// Which one.
+    /// The target.
     pub target: String,
     /// Why.
     pub reason: String,
-    /// Who locked: an identity, or `gateway`.
+    /// Who set it: an identity, or `gateway`.
     pub by: String,
     /// When.
     pub at: UnixSecs,
-    /// For a lineage: the key whose lock it came with, and goes with.
+    /// For a lineage: the key whose lock set this one, and whose unlock lifts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_key: Option<String>,
-    /// The correlation id of the request that set it, for whatever is written down of its enforcement.
+    /// The correlation id of the request that set it, for the events of its enforcement.
     pub instance: String,
 }
 

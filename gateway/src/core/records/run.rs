@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixSecs;
 
-/// One run of a configuration tool on a machine, as its reporter tells it.
+/// One run of a configuration tool on a machine, as reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The tool.
     pub tool: String,
     /// Its version.
     pub version: Option<String>,
-    /// What the tool calls this run.
+    /// The tool's id of this run.
     pub run_id: Option<String>,
     /// What was run.
     pub play: Option<String>,
@@ -19,7 +19,7 @@ pub struct Run {
     pub started: UnixSecs,
     /// When it ended, by the reporter's clock.
     pub finished: UnixSecs,
-    /// Steps that went well.
+    /// Steps that succeeded.
     pub ok: u32,
     /// Steps that changed something.
     pub changed: u32,
@@ -31,7 +31,7 @@ pub struct Run {
     pub skipped: u32,
 }
 
-/// The last run that was reported of a machine.
+/// The last reported run on a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Convergence {
     /// The run.

@@ -1,4 +1,4 @@
-//! How values of other crates are written in records: as the text that they are shown as.
+//! Values of other crates in records: as the text that is shown for them.
 
 use pki::{AssuranceLevel, KeyDigest, Role, Serial};
 use serde::{Deserialize, Deserializer, Serializer};

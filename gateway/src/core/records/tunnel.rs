@@ -1,4 +1,4 @@
-//! Tunnels, as every gateway over a store knows of them.
+//! Records of tunnels, for all gateways of a store.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixSecs;
 
-/// A machine's tunnel that is up. It stands in the store under the lease of the gateway that holds it.
+/// An open tunnel of a machine. The record is under the lease of the gateway that has the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRecord {
     /// The name of that gateway.
@@ -24,6 +24,6 @@ pub struct TunnelRecord {
 pub struct ServiceRecord {
     /// Its name.
     pub name: String,
-    /// Whether only the machine's agent can read it.
+    /// Whether only the machine's agent can read its traffic.
     pub sealed: bool,
 }

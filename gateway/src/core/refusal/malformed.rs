@@ -42,13 +42,13 @@ pub enum Malformed {
     /// The parameter is a boolean.
     #[error("`{0}` is `true` or `false`")]
     TrueOrFalse(&'static str),
-    /// The parameter is one of a few words.
-    #[error("`{name}` is one of {}", words.join(", "))]
+    /// The parameter is one of a few values.
+    #[error("`{name}` is one of {}", allowed.join(", "))]
     NoneOf {
         /// The parameter.
         name: &'static str,
-        /// The words.
-        words: &'static [&'static str],
+        /// The values that it may have.
+        allowed: &'static [&'static str],
     },
     /// The cursor is not from a page of this listing.
     #[error("`after` is not a cursor of this listing; start again without it")]

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     core::face::Face,
-    limits::{GIVING_WAY_MAX, Limits},
+    limits::{EVICTIONS_MAX, Limits},
     ports::{metrics::TurnedAway, rate::Prefix},
     registry::live::{Conn, ConnId},
 };
@@ -73,7 +73,7 @@ impl TakenSlots {
             return false;
         };
         self.left_enroll(conn.source());
-        conn.give_way();
+        conn.evict();
         true
     }
 
@@ -109,7 +109,7 @@ impl ConnSlots {
     /// A slot for a socket of which it is not known yet whom it is from. It counts in total only.
     pub fn take_for_balancer(self: &Arc<Self>) -> Result<Slot, TurnedAway> {
         let mut taken = self.lock();
-        let most = self.connections.saturating_add(GIVING_WAY_MAX);
+        let most = self.connections.saturating_add(EVICTIONS_MAX);
         if taken.total >= self.connections && (taken.total >= most || !taken.evict()) {
             return Err(TurnedAway::Total);
         }

@@ -50,13 +50,13 @@ enum HelperEvent {
     Idle,
 }
 
-/// What a wait heeds of what the connection is told.
+/// Which notices that the connection is to end are waited for.
 #[derive(Copy, Clone)]
-enum Heed {
+enum EndNotices {
     All,
     Cut,
-    /// Nothing: it was told.
-    Ended,
+    /// None: it is ending already.
+    Ignored,
 }
 
 struct HelperDriver<IO> {
@@ -128,8 +128,8 @@ where
 {
     async fn run(mut self) {
         loop {
-            let heed = if self.state.is_draining() { Heed::Cut } else { Heed::All };
-            let input = match self.event(heed).await {
+            let ends = if self.state.is_draining() { EndNotices::Cut } else { EndNotices::All };
+            let input = match self.event(ends).await {
                 HelperEvent::Link(LinkEvent::Inbound(stream)) => self.inbound(stream),
                 HelperEvent::Link(LinkEvent::Frame(frame)) => Some(HelperInput::Frame(frame.into())),
                 // The helper has no use for it: it is older than control streams are.
@@ -151,15 +151,15 @@ where
         }
     }
 
-    async fn event(&mut self, heed: Heed) -> HelperEvent {
+    async fn event(&mut self, ends: EndNotices) -> HelperEvent {
         let Self { link, seat, notices, verifying, open, .. } = self;
         let conn = Arc::clone(seat.conn());
         let told = async {
-            match heed {
-                Heed::All => conn.told_to_end().await,
+            match ends {
+                EndNotices::All => conn.told_to_end().await,
                 // Streams that are open may end by themselves; each is told on its own.
-                Heed::Cut => conn.told_to_end_at_once().await,
-                Heed::Ended => std::future::pending().await,
+                EndNotices::Cut => conn.told_to_end_at_once().await,
+                EndNotices::Ignored => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -168,7 +168,7 @@ where
             Some(notice) = notices.1.recv() => HelperEvent::Notice(notice),
             event = poll_fn(|cx| link.poll(cx)) => HelperEvent::Link(event),
             outcome = reauth::outcome(verifying) => HelperEvent::Verified(Box::new(outcome)),
-            () = open.none(), if !matches!(heed, Heed::All) => HelperEvent::Idle,
+            () = open.none(), if !matches!(ends, EndNotices::All) => HelperEvent::Idle,
         }
     }
 
@@ -256,7 +256,7 @@ where
         self.parts.shell.sessions.cut(&SessionSelector::Conn(self.first.id()), reason);
         let _ = timeout(CUT_GRACE, async {
             while self.open.open() > 0 || !self.notices.1.is_empty() {
-                match self.event(Heed::Ended).await {
+                match self.event(EndNotices::Ignored).await {
                     HelperEvent::Link(LinkEvent::Ended(_)) => return,
                     HelperEvent::Notice(notice) => self.say(&notice),
                     HelperEvent::Link(LinkEvent::Inbound(_) | LinkEvent::Frame(_) | LinkEvent::ControlEnded(_))

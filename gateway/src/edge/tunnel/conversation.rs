@@ -335,14 +335,14 @@ mod tests {
         assert_eq!(ends(fresh(), Input::Tick, at(10)), Some((Reason::Peer, "no hello within 10 s".into())));
         let beat = Input::Frame(FromMachine::Heartbeat { number: 1 });
         assert_eq!(ends(fresh(), beat, at(1)), Some((Reason::Peer, "the first frame must be a hello".into())));
-        for (services, words) in [
+        for (services, detail) in [
             (vec![offer("a"), offer("a")], "the service `a` is named twice"),
             (vec![offer("a b")], "`a b` cannot name a service"),
             (vec![offer("a"); SERVICES_MAX + 1], "65 services, where 64 are allowed"),
         ] {
-            assert_eq!(ends(fresh(), hello(services.clone()), at(1)), Some((Reason::Limit, words.into())));
+            assert_eq!(ends(fresh(), hello(services.clone()), at(1)), Some((Reason::Limit, detail.into())));
             let changed = Input::Frame(FromMachine::Services { services });
-            assert_eq!(ends(live(), changed, at(1)), Some((Reason::Limit, words.into())));
+            assert_eq!(ends(live(), changed, at(1)), Some((Reason::Limit, detail.into())));
         }
     }
 
@@ -369,8 +369,8 @@ mod tests {
             assert_eq!(outputs, []);
             tunnel = next;
         }
-        let words = format!("more than {FRAMES_MAX} frames in 10 s");
-        assert_eq!(ends(tunnel, Input::Frame(FromMachine::Unknown), at(2)), Some((Reason::Limit, words)));
+        let detail = format!("more than {FRAMES_MAX} frames in 10 s");
+        assert_eq!(ends(tunnel, Input::Frame(FromMachine::Unknown), at(2)), Some((Reason::Limit, detail)));
         assert_eq!(ends(live(), hello(vec![]), at(2)), Some((Reason::Peer, "a second hello".into())));
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::relay::{Line, Relay};
-use super::service::{Kind, Way, transfer, types};
+use super::service::{Direction, Kind, transfer, types};
 use super::stage::Stage;
 use crate::gateway::Setup;
 use crate::http::{Face, handshake};
@@ -67,32 +67,33 @@ impl TypingStage {
     }
 
     /// Types through the gateway during a transfer.
-    pub async fn through_gateway(&self, way: Option<Way>, bulk: Bulk) -> Typed {
-        beside(self.stage.connect("carrier").await, self.stage.connect("carrier").await, way, bulk).await
+    pub async fn through_gateway(&self, direction: Option<Direction>, bulk: Bulk) -> Typed {
+        beside(self.stage.connect("carrier").await, self.stage.connect("carrier").await, direction, bulk).await
     }
 
     /// Types over one direct connection during a transfer over another.
-    pub async fn directly(&self, way: Option<Way>, bulk: Bulk) -> Typed {
+    pub async fn directly(&self, direction: Option<Direction>, bulk: Bulk) -> Typed {
         let open = || async { handshake(&self.through, &self.direct.config).await.unwrap() };
-        beside(open().await, open().await, way, bulk).await
+        beside(open().await, open().await, direction, bulk).await
     }
 }
 
-async fn beside<IO>(mut typing: IO, mut carrying: IO, way: Option<Way>, bulk: Bulk) -> Typed
+async fn beside<IO>(mut typing: IO, mut carrying: IO, direction: Option<Direction>, bulk: Bulk) -> Typed
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (tell, end) = watch::channel(false);
     let keys = tokio::spawn(async move { types(&mut typing, KEY_EVERY, end).await.unwrap() });
     let began = Instant::now();
-    let bytes = match (way, bulk) {
-        (Some(way), Bulk::Bytes(bytes)) => {
-            transfer(&mut carrying, way, bytes).await.unwrap();
+    let bytes = match (direction, bulk) {
+        (Some(direction), Bulk::Bytes(bytes)) => {
+            transfer(&mut carrying, direction, bytes).await.unwrap();
             bytes
         }
-        (Some(way), Bulk::Seconds(secs)) => {
+        (Some(direction), Bulk::Seconds(secs)) => {
             // More than the line can carry in that time: the transfer is aborted.
-            let cut = tokio::time::timeout(Duration::from_secs(secs), transfer(&mut carrying, way, u64::MAX)).await;
+            let cut =
+                tokio::time::timeout(Duration::from_secs(secs), transfer(&mut carrying, direction, u64::MAX)).await;
             assert!(cut.is_err(), "the transfer ended by itself");
             0
         }

@@ -76,11 +76,17 @@ async fn carry(from: TcpStream, to: TcpStream, line: Line, [there, back]: [Taken
     from.set_nodelay(true)?;
     to.set_nodelay(true)?;
     let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
-    let (one, other) = tokio::join!(way(from_read, to_write, line, there), way(to_read, from_write, line, back));
+    let (one, other) =
+        tokio::join!(one_direction(from_read, to_write, line, there), one_direction(to_read, from_write, line, back));
     one.and(other)
 }
 
-async fn way(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, line: Line, taken: Taken) -> io::Result<()> {
+async fn one_direction(
+    mut from: tcp::OwnedReadHalf,
+    mut to: tcp::OwnedWriteHalf,
+    line: Line,
+    taken: Taken,
+) -> io::Result<()> {
     // Bytes in transit.
     let (travels, mut arrives) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let arrive = async move {

@@ -19,13 +19,13 @@ const CHUNK: usize = 64 * 1024;
 pub enum Kind {
     /// Sends a byte at once.
     Greeter,
-    /// The first byte selects the direction, see [`Way`], or `e` for an echo.
+    /// The first byte selects the direction, see [`Direction`], or `e` for an echo.
     Carrier,
 }
 
 /// Direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the service.
     Down,
     /// To the service.
@@ -129,14 +129,18 @@ async fn take(io: &mut (impl AsyncRead + Unpin), mut count: u64) -> io::Result<(
 }
 
 /// Transfers `count` bytes over a connection to a [`Kind::Carrier`].
-pub async fn transfer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), way: Way, count: u64) -> io::Result<()> {
-    let mut order = vec![if way == Way::Down { b'd' } else { b'u' }];
+pub async fn transfer(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    direction: Direction,
+    count: u64,
+) -> io::Result<()> {
+    let mut order = vec![if direction == Direction::Down { b'd' } else { b'u' }];
     order.extend(count.to_be_bytes());
     io.write_all(&order).await?;
     io.flush().await?;
-    match way {
-        Way::Down => take(io, count).await?,
-        Way::Up => {
+    match direction {
+        Direction::Down => take(io, count).await?,
+        Direction::Up => {
             send(io, count).await?;
             io.read_u8().await?;
         }

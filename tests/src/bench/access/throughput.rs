@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::haproxy::Haproxy;
 use super::person;
-use super::service::{Way, transfer};
+use super::service::{Direction, transfer};
 use super::stage::{MACHINE, Stage};
 use crate::bench::meter::{cpu_of, float};
 use crate::http::{Face, handshake};
@@ -50,7 +50,7 @@ pub enum Route {
 }
 
 /// Transfers `bytes` over `streams` streams; `pids` are the two processes whose CPU time is measured.
-pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, bytes: u64) -> Carried {
+pub async fn carry(route: &Route, pids: [u32; 2], direction: Direction, streams: usize, bytes: u64) -> Carried {
     let each = bytes / streams as u64;
     let before = pids.map(cpu_of);
     let began = Instant::now();
@@ -61,13 +61,13 @@ pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, byte
             match route {
                 Route::Gateway(face, config) => {
                     let mut io = person::connect(&face, &config, "carrier", MACHINE).await.unwrap();
-                    transfer(&mut io, way, each).await.unwrap();
+                    transfer(&mut io, direction, each).await.unwrap();
                 }
                 Route::Tls(face, config) => {
-                    transfer(&mut handshake(&face, &config).await.unwrap(), way, each).await.unwrap();
+                    transfer(&mut handshake(&face, &config).await.unwrap(), direction, each).await.unwrap();
                 }
                 Route::Tcp(at) => {
-                    transfer(&mut tokio::net::TcpStream::connect(at).await.unwrap(), way, each).await.unwrap();
+                    transfer(&mut tokio::net::TcpStream::connect(at).await.unwrap(), direction, each).await.unwrap();
                 }
             }
         });
@@ -82,7 +82,7 @@ pub async fn carry(route: &Route, pids: [u32; 2], way: Way, streams: usize, byte
 pub async fn measure(
     stage: &Stage,
     haproxy: &Haproxy,
-    way: Way,
+    direction: Direction,
     streams: usize,
     rounds: usize,
     bytes: u64,
@@ -92,8 +92,8 @@ pub async fn measure(
     let mut pairs = Vec::new();
     for _ in 0..rounds {
         pairs.push((
-            carry(&ours, [stage.gateway.id(), stage.machine_id()], way, streams, bytes).await,
-            carry(&theirs, [haproxy.id(), haproxy.second_id()], way, streams, bytes).await,
+            carry(&ours, [stage.gateway.id(), stage.machine_id()], direction, streams, bytes).await,
+            carry(&theirs, [haproxy.id(), haproxy.second_id()], direction, streams, bytes).await,
         ));
     }
     pairs

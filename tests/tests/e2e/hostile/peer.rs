@@ -147,7 +147,7 @@ impl Peer {
 
     /// The gateway's closing frame; earlier frames are skipped.
     #[track_caller]
-    pub fn last_words(&mut self) -> wire::tunnel::Closing {
+    pub fn closing_frame(&mut self) -> wire::tunnel::Closing {
         loop {
             match self.frame(CONTROL) {
                 Some(ToMachine::Closing(closing)) => return closing,

@@ -152,7 +152,7 @@ fn a_machine_that_answers_nothing_at_all_is_let_go() {
     let mut connect = site.asking("echo.mallory:1");
     assert_silent(&connect.answer());
     site.asking("echo.mallory:1").answer().assert_refused(503, "offline", "destination_unavailable", "offline");
-    let closing = mallory.last_words();
+    let closing = mallory.closing_frame();
     assert_eq!((closing.reason, closing.detail.as_str()), (Reason::Peer, "it does not answer"));
     let mut mallory = site.mallory_up();
     let mut connect = site.asking("echo.mallory:1");

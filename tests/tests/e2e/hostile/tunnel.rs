@@ -39,7 +39,7 @@ fn a_machine_that_opens_ten_thousand_streams_loses_its_tunnel() {
     mallory.let_in();
     assert_eq!(hit.answer().status, 200);
     open_streams(&mut mallory, 3);
-    let closing = mallory.last_words();
+    let closing = mallory.closing_frame();
     assert_eq!((closing.reason, closing.detail.as_str()), (Reason::Limit, "more than 64 streams"));
     while mallory.pump().unwrap_or(false) {}
     assert_limit(&site, "mallory");
@@ -71,7 +71,7 @@ fn streams_before_the_hello_end_it() {
     let mut mallory = Peer::tunnel(&site.gateway.manage(), &site.mallory);
     mallory.open_with(CONTROL, b"");
     mallory.open_with(3, b"");
-    let closing = mallory.last_words();
+    let closing = mallory.closing_frame();
     assert_eq!(closing.reason, Reason::Peer);
     assert_eq!(closing.detail, "a stream before the hello was answered");
     site.assert_healthy();
@@ -106,7 +106,7 @@ fn whoever_says_no_hello_is_let_go_after_ten_seconds() {
     let mut slow = Peer::tunnel(&site.gateway.manage(), &site.mallory);
     slow.open_with(CONTROL, &encode(&FromMachine::Hello(Hello::default())).unwrap()[..7]);
     let began = Stopwatch::start();
-    let closing = slow.last_words();
+    let closing = slow.closing_frame();
     began.assert_lasted(Duration::from_secs(8));
     began.assert_within(Duration::from_secs(15), "the end for want of a hello");
     assert_eq!((closing.reason, closing.detail.as_str()), (Reason::Peer, "no hello within 10 s"));
@@ -120,7 +120,7 @@ fn whoever_says_no_hello_is_let_go_after_ten_seconds() {
 fn says_first(site: &Site, bytes: &[u8], words: &str) {
     let mut mallory = Peer::tunnel(&site.gateway.manage(), &site.mallory);
     mallory.open_with(CONTROL, bytes);
-    let closing = mallory.last_words();
+    let closing = mallory.closing_frame();
     assert_eq!(closing.reason, Reason::Peer, "{closing:?}");
     assert!(closing.detail.contains(words), "it does not say `{words}`: {}", closing.detail);
     while mallory.pump().unwrap() {}
@@ -149,7 +149,7 @@ fn a_person_is_told_that_tunnels_are_for_machines() {
     let site = Site::open(Setup::default());
     let mut person = Peer::tunnel(&site.gateway.manage(), &site.person);
     person.hello(&[]);
-    let closing = person.last_words();
+    let closing = person.closing_frame();
     assert_eq!(closing.reason, Reason::Policy);
     assert!(closing.detail.contains("people connect to the proxy face"), "{}", closing.detail);
     assert!(closing.retry_after_ms >= 60_000);
@@ -209,7 +209,7 @@ fn a_hello_that_was_overtaken_does_not_throw_out_the_tunnel_that_came_after() {
     old.ping();
     let mut new = site.mallory_up();
     old.hello(&["echo"]);
-    assert_eq!(old.last_words().reason, Reason::Replaced);
+    assert_eq!(old.closing_frame().reason, Reason::Replaced);
     let mut connect = site.asking("echo.mallory:1");
     let stream = new.let_in();
     assert_eq!(connect.answer().status, 200);
@@ -217,7 +217,7 @@ fn a_hello_that_was_overtaken_does_not_throw_out_the_tunnel_that_came_after() {
     connect.hear(b"hello\n");
     // In the order in which they came it is as ever: the newest wins.
     let _newest = site.mallory_up();
-    assert_eq!(new.last_words().reason, Reason::Replaced);
+    assert_eq!(new.closing_frame().reason, Reason::Replaced);
 }
 
 /// A second tunnel from another address indicates a copied key. A reconnect from the same address does not,
@@ -240,9 +240,9 @@ fn a_second_tunnel_from_elsewhere_is_written_down() {
     let (here, there) = ([127, 0, 0, 1], [127, 0, 0, 2]);
     let mut first = up(here);
     let mut second = up(here);
-    assert_eq!(first.last_words().reason, Reason::Replaced);
+    assert_eq!(first.closing_frame().reason, Reason::Replaced);
     let third = up(there);
-    assert_eq!(second.last_words().reason, Reason::Replaced);
+    assert_eq!(second.closing_frame().reason, Reason::Replaced);
     let want = [["127.0.0.1", "127.0.0.2"].map(str::to_owned)];
     eventually("the audit says so", PATIENCE, || (twice() == want).then_some(()));
     drop(third);
@@ -251,7 +251,7 @@ fn a_second_tunnel_from_elsewhere_is_written_down() {
     });
     let mut fourth = up(here);
     let _fifth = up(there);
-    assert_eq!(fourth.last_words().reason, Reason::Replaced);
+    assert_eq!(fourth.closing_frame().reason, Reason::Replaced);
     // Both that were from elsewhere while the one before was alive, and nothing else.
     let want = [want[0].clone(), want[0].clone()];
     eventually("the audit says so again", PATIENCE, || (twice().len() > 1).then_some(()));

@@ -53,9 +53,9 @@ pub fn machines(call: HolderCall) -> Boxed {
             Some("false") => Some(false),
             Some(_) => return Err(Refusal::Malformed(Malformed::TrueOrFalse("online"))),
         };
-        let words = &subjects::STATES;
-        if text("state").is_some_and(|state| !words.contains(&state.as_str())) {
-            return Err(Refusal::Malformed(Malformed::NoneOf { name: "state", words }));
+        let states = &subjects::STATES;
+        if text("state").is_some_and(|state| !states.contains(&state.as_str())) {
+            return Err(Refusal::Malformed(Malformed::NoneOf { name: "state", allowed: states }));
         }
         let (state, label, owner, name) = (text("state"), text("label"), text("owner"), text("name"));
         let filter = MachineFilter { state, label, owner, online, name };

@@ -88,7 +88,7 @@ pub fn crl(call: Call) -> Boxed {
         let asked = call.param("list");
         let unknown = || Refusal::NotFound(Missing::RevocationList);
         let file = match asked.strip_suffix(".pem") {
-            Some(role) => whole_chain(&call.shell, Role::parse(role).map_err(|_| unknown())?).await?,
+            Some(role) => full_chain(&call.shell, Role::parse(role).map_err(|_| unknown())?).await?,
             None => one_list(&call.shell, &KeyDigest::parse_hex(asked).map_err(|_| unknown())?).await?,
         };
         kept(file, call.header(IF_NONE_MATCH.as_str()))
@@ -107,7 +107,7 @@ async fn one_list(shell: &Arc<Shell>, issuer: &KeyDigest) -> Result<Kept, Refusa
     Ok(Kept { kind: "application/pkix-crl", body, version: number.to_string(), modified, max_age: flow::crl::KEPT })
 }
 
-async fn whole_chain(shell: &Arc<Shell>, role: Role) -> Result<Kept, Refusal> {
+async fn full_chain(shell: &Arc<Shell>, role: Role) -> Result<Kept, Refusal> {
     let (mut text, mut version, mut modified) = (String::new(), Vec::new(), UnixTime::new(0));
     let mut add = |der: &[u8], number: u64, this_update: UnixTime| {
         text.push_str(&pki::to_pem("X509 CRL", der));
