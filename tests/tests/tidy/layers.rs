@@ -41,7 +41,7 @@ fn is_name(c: char) -> bool {
 }
 
 /// The text without comments and string contents.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
     let mut found = String::with_capacity(text.len());
