@@ -23,6 +23,7 @@ use base64::{
 use gateway::core::face::Face;
 use gateway::{
     edge::{
+        content::Content,
         endpoints::{self, Callers, Carries, Endpoint},
         headers::Effect,
         http::router,

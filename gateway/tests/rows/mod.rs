@@ -162,6 +162,44 @@ async fn every_endpoint_counts_against_its_rate_and_no_other() {
     }
 }
 
+/// The rows whose answers are not JSON, with their media type, and for how long it may be kept.
+const FILES: &[(&str, &str, &str)] = &[
+    ("/healthz", "text/plain", "no-store"),
+    ("/readyz", "text/plain", "no-store"),
+    ("/v1/bundle", "application/pem-certificate-chain", "no-store"),
+    ("/.well-known/ssh-known-hosts", "text/plain; charset=utf-8", "no-store"),
+    ("/v1/crl/{list}", "application/x-pem-file", "public, max-age=60"),
+    ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8", "no-store"),
+];
+
+/// The content column, written down here once more: every row answers data, in JSON but for [`FILES`], and refuses with a problem. A
+/// browser may keep none of it, but for revocation lists, and may run, load or frame nothing of it.
+#[tokio::test]
+async fn every_row_answers_data_that_a_browser_only_shows() {
+    const ALWAYS: [(&str, &str); 3] = [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    let stage = Stage::set().await;
+    for row in endpoints::all() {
+        assert_eq!(row.content, Content::Data, "{} {}", row.method, row.path);
+        let file = FILES.iter().find(|(path, ..)| *path == row.path);
+        let (kind, kept) = file.map_or(("application/json", "no-store"), |(_, kind, kept)| (*kind, *kept));
+        for (query, kind, kept) in [("", kind, kept), ("?nonsense=1", "application/problem+json", "no-store")] {
+            let (what, peer) = (format!("{} {}{query}", row.method, row.path), stage.served_to(&row).await);
+            let asked = stage.asked(row.method.as_str(), row.path, Proof::Good).await;
+            let asked = Asked { uri: format!("{}{query}", asked.uri), ..asked };
+            let (parts, body) = stage.exchange(stage.router(row.face, &unlimited()), row.face, peer, asked).await;
+            assert_eq!(parts.status.is_success(), query.is_empty(), "{what}: {}", String::from_utf8_lossy(&body));
+            for (name, want) in ALWAYS.into_iter().chain([("content-type", kind), ("cache-control", kept)]) {
+                let got: Vec<_> = parts.headers.get_all(name).iter().collect();
+                assert_eq!(got, [want], "{what}: {name}");
+            }
+        }
+    }
+}
+
 /// Nobody may ask for what is not there at any rate they like.
 #[tokio::test]
 async fn what_is_not_there_counts_too() {
