@@ -1,10 +1,16 @@
 //! Compatibility with an earlier version of the protocol: today's types read its messages, and its rules accept what today's types
 //! write. `recorded/README.md` says where the samples come from.
 //!
+//! Every public type that is serialized needs a sample, or stands inside a type whose samples contain it. From then on it reads the
+//! sample without loss.
+//!
 //! A new member of a message that the other side reads strictly needs an entry in this table that says how the sender knows that
 //! the reader accepts it: an older reader refuses a message with an unknown member.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,14 +132,51 @@ fn table() -> Vec<Row> {
     requests().into_iter().chain(others).collect()
 }
 
-/// Messages that have members which earlier readers ignore, with how whoever does without them goes on.
-fn newer() -> Vec<Row> {
-    macro_rules! next {
-        ($file:literal, $type:ty, $added:expr) => {
-            Row { samples: include_str!(concat!("recorded/next/", $file, ".json")), ..row!($file, $type, $added) }
-        };
-    }
+/// A row with samples of a version that is not released yet.
+macro_rules! next {
+    ($file:literal, $type:ty) => {
+        next!($file, $type, &[])
+    };
+    ($file:literal, $type:ty, $added:expr) => {
+        Row {
+            name: stringify!($type),
+            samples: include_str!(concat!("recorded/next/", $file, ".json")),
+            again: again::<$type>,
+            added: $added,
+        }
+    };
+}
+
+/// Types that 0.1.0 does not have, which the gateway reads: it refuses unknown members in them.
+fn later_requests() -> Vec<Row> {
     vec![
+        next!("machine-change", MachineChange),
+        next!("offboard-request", OffboardRequest),
+        next!("person-change", PersonChange),
+        next!("ssh-host-key", SshHostKey),
+        next!("tpm-evidence", TpmEvidence),
+    ]
+}
+
+/// Types that 0.1.0 does not have, which clients read: they ignore unknown members in them.
+fn later_replies() -> Vec<Row> {
+    vec![
+        next!("challenge-reply", ChallengeReply),
+        next!("removed-view", RemovedView),
+        next!("request-events", RequestEvents),
+        next!("set-reply", SetReply),
+        next!("tpm-challenge", TpmChallenge),
+    ]
+}
+
+/// Messages with members that earlier readers ignore, each with what a reader without it does.
+fn newer() -> Vec<Row> {
+    vec![
+        next!(
+            "lock-view",
+            LockView,
+            &[("hits", "the locks on the lineages are in the list of locks"), ("suspended", "nothing is said of them")]
+        ),
         next!("open", Open, &[("dial_back_at", "the connection is made where the tunnel is, and refused elsewhere")]),
         next!("reached", Reached, &[("dial_back_at", "the same")]),
         next!(
@@ -162,7 +205,7 @@ fn what_was_added_is_ignored_by_earlier_readers() {
                 assert!(told.iter().any(|one| one == name), "{}: no sample has `{name}`", row.name);
                 strip(&mut without, name);
             }
-            // What an earlier reader makes of it.
+            // What an earlier reader gets.
             (row.again)(&without).unwrap_or_else(|error| panic!("{}: {error}: {without}", row.name));
         }
     }
@@ -238,7 +281,7 @@ fn lost(earlier: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
 
 #[test]
 fn what_was_written_is_read_and_nothing_of_it_is_lost() {
-    for row in table() {
+    for row in table().into_iter().chain(later_requests()).chain(later_replies()) {
         for sample in samples(&row) {
             let now = (row.again)(&sample).unwrap_or_else(|error| panic!("{}: {error}: {sample}", row.name));
             let mut found = Vec::new();
@@ -294,6 +337,114 @@ fn what_earlier_readers_refuse_is_not_sent_to_them() {
 }
 
 #[test]
+fn later_requests_are_read_strictly_and_later_replies_are_not() {
+    let with_another = |row: &Row| {
+        let mut with = samples(row).swap_remove(0);
+        with.as_object_mut().unwrap().insert("never-a-member".to_owned(), json!(1));
+        (row.again)(&with)
+    };
+    for row in later_requests() {
+        assert!(with_another(&row).is_err(), "{}: a condition that the gateway does not know is lost", row.name);
+    }
+    for row in later_replies() {
+        assert!(with_another(&row).is_ok(), "{}: nothing can be added to it any more", row.name);
+    }
+}
+
+/// A public type that is serialized.
+struct Declared {
+    /// The lines between its braces.
+    body: String,
+    /// The names of its members, for structs, each with its type as text.
+    members: Vec<(String, String)>,
+}
+
+/// All files below a folder.
+#[expect(clippy::disallowed_methods, reason = "this test reads the sources of the crate")]
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
+}
+
+/// The public types of the crate that derive `Serialize` or `Deserialize`, by name.
+#[expect(clippy::disallowed_methods, reason = "this test reads the sources of the crate")]
+fn declared() -> BTreeMap<String, Declared> {
+    let mut found = BTreeMap::new();
+    for path in below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut is_serialized = false;
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if line.starts_with("#[derive(") {
+                is_serialized = line.contains("Serialize") || line.contains("Deserialize");
+            }
+            let item = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "));
+            let Some(item) = item else {
+                // The attributes of an item stand directly above it.
+                is_serialized &= line.starts_with("#[") || line.starts_with("///");
+                continue;
+            };
+            if std::mem::take(&mut is_serialized) {
+                let name = item.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
+                let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "}").collect();
+                let members = body.iter().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
+                let members = members.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
+                found.insert(name, Declared { body: body.join("\n"), members });
+            }
+        }
+    }
+    found
+}
+
+/// The words of a text that may be names of types.
+fn type_names(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// The names of all members with a value, wherever they stand.
+fn with_values(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            let given = |value: &Value| !value.is_null() && *value != json!([]) && *value != json!({});
+            into.extend(members.iter().filter(|(_, value)| given(value)).map(|(name, _)| name.clone()));
+            members.values().for_each(|value| with_values(value, into));
+        }
+        Value::Array(values) => values.iter().for_each(|value| with_values(value, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_public_type_has_a_sample_or_stands_inside_one() {
+    let declared = declared();
+    assert!(declared.len() > 50, "{:?}", declared.keys());
+    let rows: Vec<Row> = table().into_iter().chain(newer()).chain(later_requests()).chain(later_replies()).collect();
+    let mut shown: BTreeSet<String> = BTreeSet::new();
+    rows.iter().flat_map(samples).for_each(|sample| with_values(&sample, &mut shown));
+    let mut reached: BTreeSet<String> = rows.iter().flat_map(|row| type_names(row.name)).collect();
+    let mut open: Vec<String> = reached.iter().cloned().collect();
+    while let Some(of) = open.pop() {
+        let Some(outer) = declared.get(&of) else { continue };
+        // A member whose type is declared here counts only if some sample has it.
+        let absent: BTreeSet<String> = outer
+            .members
+            .iter()
+            .filter(|(name, _)| !shown.contains(name))
+            .flat_map(|(_, kind)| type_names(kind))
+            .collect();
+        let code = outer.body.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let inside = code.flat_map(type_names).filter(|name| !absent.contains(name) && declared.contains_key(name));
+        for name in inside.collect::<BTreeSet<String>>() {
+            if reached.insert(name.clone()) {
+                open.push(name);
+            }
+        }
+    }
+    let missing: Vec<&String> = declared.keys().filter(|name| !reached.contains(*name)).collect();
+    assert_eq!(missing, [""; 0], "record samples of these in `recorded/next/`, and add their rows");
+}
+
+#[test]
 fn every_type_of_the_earlier_version_is_here() {
     let table = table();
     for name in types().keys() {
@@ -311,7 +462,7 @@ fn no_frame_is_taken_for_one_of_a_later_version() {
 }
 
 /// Objects whose member names are free.
-const FREE: [&str; 5] = ["attributes", "claimed", "detail", "labels", "verified"];
+const FREE: [&str; 6] = ["attributes", "claimed", "detail", "labels", "values", "verified"];
 
 fn names(value: &Value, into: &mut Vec<String>) {
     match value {
@@ -331,7 +482,7 @@ fn names(value: &Value, into: &mut Vec<String>) {
 #[test]
 fn the_document_names_every_member() {
     let document = include_str!("../../docs/protocol.md");
-    for row in table().into_iter().chain(newer()) {
+    for row in table().into_iter().chain(newer()).chain(later_requests()).chain(later_replies()) {
         let mut found: Vec<String> = row.added.iter().map(|(name, _)| (*name).to_owned()).collect();
         for sample in samples(&row) {
             names(&(row.again)(&sample).unwrap(), &mut found);
