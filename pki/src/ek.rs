@@ -15,13 +15,12 @@ use x509_parser::x509::X509Version;
 
 use crate::cert::CERT_MAX;
 use crate::pem::{PemError, parse_pem};
+use crate::signature::{self, SignatureFault};
 use crate::time::UnixTime;
 
 mod device;
-mod signature;
 
 pub use device::EkDevice;
-use signature::SignatureFault;
 
 /// Most certificates read: a TPM holds up to four of EKs, and those with CAs on the die up to five of these.
 pub const EK_CERTIFICATES_MAX: usize = 16;

@@ -9,6 +9,7 @@
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`], [`foreign`]: a peer's certificates to a [`Peer`], or to a [`ForeignPeer`];
 //! - [`ek`]: certificates of TPMs' endorsement keys;
+//! - [`path`]: certification paths to anchors that are none of ours;
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
@@ -30,10 +31,12 @@ pub mod lint;
 pub mod misread;
 pub mod name;
 mod oid;
+pub mod path;
 pub mod pem;
 pub mod profile;
 pub mod schedule;
 pub mod serial;
+mod signature;
 pub mod ssh;
 #[cfg(test)]
 mod testing;
@@ -58,6 +61,10 @@ pub use key::{
 pub use lint::LintError;
 pub use misread::misread;
 pub use name::{BadName, GatewayName, Identity, Name, Role, TrustDomain};
+pub use path::{
+    CertificationPath, PATH_CERTIFICATES_MAX, PathAnchorError, PathAnchors, PathError, PathLeaf, RevocationError,
+    RevocationList, RevocationListError, UnprovenLeaf, verify_path,
+};
 pub use pem::{PemError, parse_pem, to_pem};
 pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
 pub use schedule::{Schedule, schedule};
