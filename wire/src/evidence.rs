@@ -3,11 +3,13 @@
 
 mod ssh_host_key;
 mod tpm;
+mod x509;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::ssh_host_key::*;
 pub use self::tpm::*;
+pub use self::x509::*;
 
 /// Body of the evidence of kind `prior-certificate`, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,3 +80,10 @@ pub struct JoinTokenClaims {
 
 /// The audience of every join token.
 pub const JOIN_TOKEN_AUDIENCE: &str = "lychgate-join";
+
+/// Four lines for a key to sign that is not the one to be certified.
+fn bound_lines(kind: &str, trust_domain: &str, exporter: &[u8; 32], new_key: &[u8; 32]) -> Vec<u8> {
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (exporter, key) = (hex(exporter), hex(new_key));
+    format!("lychgate {kind} v1\ntrust-domain {trust_domain}\nconnection {exporter}\nkey {key}\n").into_bytes()
+}

@@ -155,6 +155,7 @@ fn later_requests() -> Vec<Row> {
         next!("person-change", PersonChange),
         next!("ssh-host-key", SshHostKey),
         next!("tpm-evidence", TpmEvidence),
+        next!("x509-evidence", X509Evidence),
     ]
 }
 

@@ -24,6 +24,7 @@ mod prior_certificate;
 mod reference;
 mod ssh_host_key;
 mod tpm;
+mod x509;
 
 /// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
@@ -33,6 +34,7 @@ pub static ALL: &[&Row] = &[
     &reference::ROW,
     &ssh_host_key::ROW,
     &tpm::ROW,
+    &x509::ROW,
 ];
 
 /// Whether a kind of evidence is accepted at renewal.

@@ -10,7 +10,7 @@ use base64::{
 use gateway::{
     attest::{ALL, Attestors, Case, Chosen, claims},
     core::{
-        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Purpose, Step},
+        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Purpose, Section, Sections, Step},
         keys,
         lock::Locks,
         requester::Requester,
@@ -20,7 +20,7 @@ use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Role, SoftwareKey};
 use policy::Ruleset;
 use wire::evidence::{
     JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE,
-    SshHostKey, TPM, TpmEvidence, ssh_host_key_message,
+    SshHostKey, TPM, TpmEvidence, X509, X509Evidence, ssh_host_key_message, x509_message,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -34,7 +34,12 @@ use crate::{
 /// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
 const SIGN: u8 = 0x80;
 
-static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| Attestors::standard().expect("without any section"));
+/// Those that are on by default, and the one for certificates of other CAs, with an issuer whose files are not read here.
+static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
+    let values = "[issuers.maker]\nanchors = 'anchors.pem'".parse().expect("a section");
+    let section = Section { values, folder: "/".into() };
+    Attestors::from(&Sections::from([(X509.to_owned(), section)])).expect("good sections")
+});
 
 static RULES: LazyLock<Ruleset> =
     LazyLock::new(|| Ruleset::load(&[], &claims().collect::<Vec<_>>()).expect("no rules"));
@@ -77,6 +82,10 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
     if kind == TPM {
         return asked(&*case, &context);
     }
+    if kind == X509 {
+        certified(&chosen, &message, &context, case.as_ref());
+        return true;
+    }
     // Without what was looked up there is nothing to believe, whatever the evidence says.
     assert!(case.rests_on(&Found::default(), &context).is_err(), "believed without a record");
     let needs = case.needs(&Found::default()).expect("nothing was found yet");
@@ -98,6 +107,16 @@ fn host_key(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>, c
     assert!(claims.grants.is_none() && claims.names.is_empty() && claims.role.is_none());
     let told: Vec<&str> = claims.values.keys().map(String::as_str).collect();
     assert_eq!(told, ["fingerprint", "trust"]);
+    cannot_be_lent(chosen, message, context);
+}
+
+/// A certificate is believed only with the files of an issuer, and the signature of its key cannot be lent.
+fn certified(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>, case: &dyn Case) {
+    let needs = case.needs(&Found::default()).expect("nothing was found yet");
+    assert!(matches!(&needs[..], [Need::Document(_)]), "{needs:?}");
+    let rests_on = case.rests_on(&Found::default(), context).expect("it rests on its key");
+    let cleared = rests_on.clear(&Locks::new(rests_on.targets.clone(), vec![])).expect("there are no locks");
+    assert!(case.step(&Found::default(), context, &cleared).is_err(), "believed without an anchor");
     cannot_be_lent(chosen, message, context);
 }
 
@@ -147,6 +166,14 @@ fn host(line: impl Fn(&SoftwareKey) -> String, for_key: &KeyDigest) -> String {
     serde_json::to_string(&SshHostKey { public_key: line(&key), signature }).expect("our own types can be written")
 }
 
+/// The evidence of whoever holds [`leaf`]'s key, as of another CA.
+fn other_ca(for_key: &KeyDigest) -> String {
+    let message = x509_message(WORLD.domain.as_str(), &EXPORTER, for_key.as_bytes());
+    let signature = STANDARD.encode(key(LEAF_KEY).sign(&message).expect("a key in memory signs"));
+    let body = X509Evidence { certificates: pki::to_pem("CERTIFICATE", &leaf(Role::Machine)), signature };
+    serde_json::to_string(&body).expect("our own types can be written")
+}
+
 /// A TPM's first round: an EK and an AK on P-256.
 fn tpm() -> String {
     let [ek, ak] = tpm_attest::ek_and_ak().map(|area| STANDARD.encode(area));
@@ -168,6 +195,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(number(PRIOR_CERTIFICATE), prior(&machine, &for_key).as_bytes()),
         with_mode(number(PRIOR_CERTIFICATE), prior(&person, &for_key).as_bytes()),
         with_mode(number(TPM), tpm().as_bytes()),
+        with_mode(number(X509), other_ca(&for_key).as_bytes()),
         with_mode(SIGN, inner(&machine)),
         with_mode(number(SSH_HOST_KEY), host(ssh::line, &for_key).as_bytes()),
         with_mode(number(SSH_HOST_KEY), host(ssh::host_certificate, &for_key).as_bytes()),

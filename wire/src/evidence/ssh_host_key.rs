@@ -21,7 +21,5 @@ pub struct SshHostKey {
 /// What the host key signs: four lines that bind it to the gateway, to this connection and to the key to be certified.
 #[must_use]
 pub fn ssh_host_key_message(trust_domain: &str, exporter: &[u8; 32], new_key: &[u8; 32]) -> Vec<u8> {
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let (exporter, key) = (hex(exporter), hex(new_key));
-    format!("lychgate ssh-host-key v1\ntrust-domain {trust_domain}\nconnection {exporter}\nkey {key}\n").into_bytes()
+    super::bound_lines(SSH_HOST_KEY, trust_domain, exporter, new_key)
 }
