@@ -56,6 +56,7 @@ impl Lychgate {
         command.args(&words[1..]).arg("--dir").arg(&self.dir).args(args).env_remove("LYCHGATE_DIR");
         // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here.
         command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys());
+        command.env_remove("LYCHGATE_X509_CERT").env_remove("LYCHGATE_X509_KEY");
         command
     }
 

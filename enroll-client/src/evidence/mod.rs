@@ -6,6 +6,7 @@ mod prior_certificate;
 mod reference;
 mod ssh_host_key;
 pub mod tpm;
+mod x509;
 
 use std::future::Future;
 use std::path::Path;
@@ -71,6 +72,7 @@ pub const ALL: &[(&str, Option<Probe>)] = &[
     ("reference", Some(reference::probe)),
     (wire::evidence::SSH_HOST_KEY, Some(ssh_host_key::probe)),
     (wire::evidence::TPM, Some(tpm::probe)),
+    (wire::evidence::X509, Some(x509::probe)),
 ];
 
 /// The provers that this machine has.

@@ -14,21 +14,22 @@ use crate::request_id;
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
 
-/// The script that begins with `#!/bin/bash` and this comment.
-fn script(says: &str) -> String {
+/// The script of docs/protocol.md that begins with `#!/bin/bash` and this comment.
+pub fn script(says: &str) -> String {
     let begin = PROTOCOL.find(&format!("    #!/bin/bash\n    # {says}")).expect("the script is in the description");
     let lines = PROTOCOL[begin..].lines().take_while(|line| line.is_empty() || line.starts_with("    "));
     lines.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
 }
 
 /// The command in docs/protocol.md with this beginning, unchanged.
-fn line(begins: &str) -> &'static str {
+pub fn line(begins: &str) -> &'static str {
     let commands = PROTOCOL.lines().filter_map(|line| line.strip_prefix("    $ "));
     commands.into_iter().find(|line| line.starts_with(begins)).expect("the command is in the description")
 }
 
+/// Runs a command, which must succeed; gives what it printed.
 #[track_caller]
-fn bash(room: &Path, command: &str) -> String {
+pub fn bash(room: &Path, command: &str) -> String {
     let mut bash = Command::new("bash");
     let ended = run(bash.args(["-c", command]).current_dir(room), PATIENCE);
     assert_eq!(ended.code, 0, "{command}\n{}{}", ended.stdout, ended.stderr);

@@ -55,6 +55,7 @@ mod trust;
 mod verifiers;
 mod versions;
 mod waits;
+mod x509;
 
 use serde_json::Value;
 use tests::cli::{Lychgate, waiting_code};
