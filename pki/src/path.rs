@@ -252,7 +252,13 @@ fn read(der: &[u8], at: usize) -> Result<X509Certificate<'_>, PathError> {
     }
     let bad = extensions.iter().enumerate().find(|(nth, extension)| {
         let twice = extensions.iter().take(*nth).any(|earlier| earlier.oid == extension.oid);
-        twice || matches!(extension.parsed_extension(), ParsedExtension::ParseError { .. })
+        twice
+            || match extension.parsed_extension() {
+                ParsedExtension::ParseError { .. } => true,
+                // RFC 5280 4.2.1.12: not empty.
+                ParsedExtension::ExtendedKeyUsage(_) => elements(extension.value).is_none_or(|count| count == 0),
+                _ => false,
+            }
     });
     match bad {
         Some((_, extension)) => Err(PathError::BadExtension { at, oid: extension.oid.to_id_string() }),
@@ -265,7 +271,13 @@ fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), PathError> {
     let has = |wanted: fn(&ParsedExtension<'_>) -> bool| {
         leaf.extensions().iter().any(|extension| wanted(extension.parsed_extension()))
     };
-    if has(|extension| matches!(extension, ParsedExtension::BasicConstraints(basic) if basic.ca)) {
+    // RFC 5280 4.2.1.9, 4.2.1.10: name constraints and signatures on certificates are for CAs.
+    if has(|extension| match extension {
+        ParsedExtension::BasicConstraints(basic) => basic.ca,
+        ParsedExtension::KeyUsage(usage) => usage.key_cert_sign(),
+        ParsedExtension::NameConstraints(_) => true,
+        _ => false,
+    }) {
         return Err(PathError::LeafIsCa);
     }
     if has(|extension| matches!(extension, ParsedExtension::KeyUsage(usage) if !usage.digital_signature())) {
@@ -428,7 +440,7 @@ fn is_issuer(cert: &X509Certificate<'_>, ca: &X509Certificate<'_>) -> bool {
     cert.issuer().as_raw() == ca.subject().as_raw() && !another_key
 }
 
-/// A CA that may sign certificates (RFC 5280 4.2.1.3, 4.2.1.9).
+/// A CA that has a name and may sign certificates (RFC 5280 4.1.2.6, 4.2.1.3, 4.2.1.9).
 fn is_ca(cert: &X509Certificate<'_>) -> bool {
     let (mut ca, mut signs) = (false, true);
     for extension in cert.extensions() {
@@ -438,7 +450,7 @@ fn is_ca(cert: &X509Certificate<'_>) -> bool {
             _ => {}
         }
     }
-    ca && signs
+    ca && signs && cert.subject().iter_rdn().next().is_some()
 }
 
 fn path_length(cert: &X509Certificate<'_>) -> Option<usize> {

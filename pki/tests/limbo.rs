@@ -9,17 +9,15 @@
     reason = "a test reads files and measures time"
 )]
 
+mod limbo_cases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pki::{AnchorSet, Eku, UnixTime, parse_pem, verify_chain};
+use limbo_cases::{Case, cases};
+use pki::{AnchorSet, Eku, UnixTime, verify_chain};
 use rustls_pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
-
-/// The time of cases that have none.
-const NOW: u64 = 1_772_366_400;
 
 /// Why we decide a case otherwise.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -92,41 +90,6 @@ const CLOSED: &[&str] = &[
     "webpki::eku::ee-anyeku",
 ];
 
-struct Case {
-    id: String,
-    roots: Vec<Vec<u8>>,
-    intermediates: Vec<Vec<u8>>,
-    leaf: Vec<u8>,
-    crls: Vec<Vec<u8>>,
-    host: Option<String>,
-    eku: Eku,
-    now: u64,
-    accept: bool,
-}
-
-fn pems(value: &Value, label: &str) -> Vec<Vec<u8>> {
-    let one = |text: &Value| parse_pem(label, text.as_str().unwrap()).unwrap().remove(0);
-    value.as_array().unwrap().iter().map(one).collect()
-}
-
-fn read(case: &Value) -> Case {
-    let when = case["validation_time"].as_str().map_or(NOW, |text| {
-        let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap();
-        at.unix_timestamp().try_into().unwrap()
-    });
-    Case {
-        id: case["id"].as_str().unwrap().to_owned(),
-        roots: pems(&case["trusted_certs"], "CERTIFICATE"),
-        intermediates: pems(&case["untrusted_intermediates"], "CERTIFICATE"),
-        leaf: parse_pem("CERTIFICATE", case["peer_certificate"].as_str().unwrap()).unwrap().remove(0),
-        crls: pems(&case["crls"], "X509 CRL"),
-        host: case["expected_peer_name"]["value"].as_str().map(str::to_owned),
-        eku: if case["validation_kind"] == "CLIENT" { Eku::ClientAuth } else { Eku::ServerAuth },
-        now: when,
-        accept: case["expected_result"] == "SUCCESS",
-    }
-}
-
 fn slices(ders: &[Vec<u8>]) -> Vec<&[u8]> {
     ders.iter().map(Vec::as_slice).collect()
 }
@@ -184,16 +147,6 @@ fn bare(case: &Case) -> Result<(), webpki::Error> {
         }
         None => Ok(()),
     }
-}
-
-fn cases() -> Option<Vec<Case>> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/x509-limbo.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: the x509-limbo corpus is not there; put x509-limbo.json into ../shared/vectors");
-        return None;
-    };
-    let corpus: Value = serde_json::from_str(&text).unwrap();
-    Some(corpus["testcases"].as_array().unwrap().iter().map(read).collect())
 }
 
 /// Compares the decision of one case with the expected one; `None` if it is right.

@@ -5,6 +5,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension};
 use x509_parser::x509::X509Name;
 
+use crate::name::check_dns;
+
 use super::{PathError, elements, shown, subject};
 
 /// emailAddress, which may stand in a subject (RFC 5280 4.1.2.6).
@@ -88,10 +90,11 @@ fn allowed(
 fn is_within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Option<bool> {
     match (name, base) {
         (GeneralName::DNSName(name), GeneralName::DNSName(base)) => {
-            if name.contains('*') {
+            let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
+            // A wildcard stands for names inside and outside.
+            if name.contains('*') || check_dns(&name).is_err() {
                 return None;
             }
-            let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
             let parent = base.strip_prefix('.');
             let below = name.strip_suffix(parent.unwrap_or(&base)).is_some_and(|rest| rest.ends_with('.'));
             Some(base.is_empty() || below || parent.is_none() && name == base)

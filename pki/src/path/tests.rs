@@ -247,6 +247,17 @@ fn single_certificates_that_cannot_be_judged() {
     let many = device().with(|params| params.custom_extensions = many).signed_by(&root);
     let error = verify_path(&owned(&[&many]), &anchors(&[&top]), NOW).map(|_| ()).unwrap_err();
     assert!(matches!(error, PathError::Extensions { at: 1, .. }), "{error}");
+    let empty = vec![oid_extension(&[2, 5, 29, 37], false, vec![0x30, 0])];
+    let empty = device().with(|params| params.custom_extensions = empty).signed_by(&root);
+    refused(&[&empty], &[&top], "extension 2.5.29.37 of certificate 1 is there twice or cannot be read");
+    let constraints = vec![oid_extension(&[2, 5, 29, 30], true, vec![0x30, 6, 0xa0, 4, 0x30, 2, 0x82, 0])];
+    for change in [
+        |params: &mut CertificateParams, _| params.key_usages.push(KeyUsagePurpose::KeyCertSign),
+        |params: &mut CertificateParams, constraints| params.custom_extensions = constraints,
+    ] {
+        let leaf = device().with(|params| change(params, constraints.clone())).signed_by(&root);
+        refused(&[&leaf], &[&top], "the first certificate is of a CA and cannot speak for a device");
+    }
     let encrypts = device().with(|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]).signed_by(&root);
     refused(&[&encrypts], &[&top], "the key usage of the first certificate does not allow signatures");
 }
