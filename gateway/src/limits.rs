@@ -401,6 +401,96 @@ mod tests {
         check("99999999999/s burst 1", None);
     }
 
+    const fn kib(bytes: usize) -> usize {
+        bytes / 1024
+    }
+
+    /// What `docs/protocol.md` says of requests, with the numbers of the code.
+    fn documented_of_requests() -> Vec<String> {
+        use wire::limits::*;
+
+        let limits = Limits::default();
+        let times = [limits.handshake_time, limits.head_time, limits.body_time].map(|time| time.as_secs());
+        let idle = (limits.idle_enroll.as_secs(), limits.idle_manage.as_secs() / 60);
+        vec![
+            format!("| head | {} KiB, {FIELDS_MAX} lines |", kib(HEAD_MAX)),
+            format!("{} KiB for `POST /v1/enrollments` and `POST /v1/renew`", kib(ENROLL_BODY_MAX)),
+            format!("but at most {} MiB. ", kib(kib(ENROLL_BODY_MOST))),
+            format!("{} KiB for a [report]", kib(REPORT_BODY_MAX)),
+            format!("{} KiB elsewhere", kib(REQUEST_BODY_MAX)),
+            format!("for some kinds more, at most {} KiB", kib(EVIDENCE_PIECE_MOST)),
+            format!("| {} s, {} s, {} s, unless", times[0], times[1], times[2]),
+            format!("{} s on the enroll face, {} minutes on", idle.0, idle.1),
+            format!("| one request | {} s,", REQUEST_TIME.as_secs()),
+            format!("our client reads {} MiB", kib(kib(REPLY_BODY_MAX))),
+            format!("at most {} certificates: ", pki::SENT_MAX),
+            format!("a path of at most {} certificates", pki::CHAIN_MAX),
+            format!("seconds: 0 when absent, at most {WAIT_MAX_SECS}."),
+            format!("at most {RENEWALS_NAMED_MAX} names, or `all`"),
+            format!("100 when absent and at most {PAGE_MAX}"),
+            format!("`reason` has at most {REASON_MAX} bytes"),
+            format!("a label's key at most {LABEL_KEY_MAX}, a label's value at most {LABEL_VALUE_MAX}."),
+            format!("at most {LABELS_MAX} labels, a person at most {} groups", super::GROUPS_MAX),
+            format!("or after {} s: `sessions`", ENFORCE_TIME.as_secs()),
+            format!("may redeem it, at most {TOKEN_USES_MAX} |"),
+            format!("up to {} days", TOKEN_TTL_MAX.as_secs() / 86_400),
+            format!("valid for, at most {TOKEN_NAMES_MAX};"),
+            format!("keeps the last {SESSION_EVENTS_KEPT} events"),
+            format!("`tool` has at most {REPORT_TOOL_MAX} bytes, `version` and `run_id` {REPORT_WORD_MAX}"),
+            format!("`play` has at most {REPORT_PLAY_MAX}."),
+        ]
+    }
+
+    /// What it says of proofs and evidence.
+    fn documented_of_evidence() -> Vec<String> {
+        use wire::limits::*;
+
+        use crate::core::{proof, ticket, token};
+
+        let ticket = (ticket::TICKET_MAX / 1000, ticket::TICKET_MAX % 1000);
+        vec![
+            format!("within {} s of the gateway's clock", proof::PROOF_AGE_MAX.as_secs()),
+            format!("A proof has at most {} KiB.", kib(proof::PROOF_MAX)),
+            format!("{} KiB at most, nothing after it", kib(pki::CSR_MAX)),
+            format!("at most {EVIDENCE_MAX} of [7]"),
+            format!("At most {ATTRIBUTES_MAX}; names of at most {ATTRIBUTE_NAME_MAX} bytes"),
+            format!("values of at most {ATTRIBUTE_VALUE_MAX} bytes"),
+            format!("at most {},{:03} characters", ticket.0, ticket.1),
+            format!("is valid: {} minutes", ticket::TICKET_LIFE_SECS / 60),
+            format!("signed by the gateway, at most {} KiB", kib(token::TOKEN_MAX)),
+        ]
+    }
+
+    /// What it says of tunnels and streams.
+    fn documented_of_tunnels() -> Vec<String> {
+        use wire::tunnel::*;
+
+        use crate::{core::frame_rate, edge::tunnel::conversation};
+
+        vec![
+            format!("| streams at a time | {TUNNEL_STREAMS},"),
+            format!("| window of a stream | {} KiB |", kib(STREAM_WINDOW)),
+            format!("{} s (gateway)", TUNNEL_STALL.as_secs()),
+            format!("most significant byte first, at most {FRAME_MAX}"),
+            format!("first, within {} s, and once", conversation::HELLO_TIME.as_secs()),
+            format!("At most {SERVICES_MAX} services"),
+            format!("inner hyphens, {SERVICE_NAME_MAX} bytes at most"),
+            format!("at least every {} s", conversation::HEARTBEAT_BUSY.as_secs()),
+            format!("`heartbeat_ms` is {}.", conversation::HEARTBEAT.as_millis()),
+            format!("more than {} frames in {} s", frame_rate::FRAMES_MAX, frame_rate::FRAMES_SPAN.as_secs()),
+            format!("or with none within {} s, is reset", OPEN_TIME.as_secs()),
+            format!("at most {HELPER_STREAMS} at a time"),
+        ]
+    }
+
+    #[test]
+    fn the_protocols_document_has_the_limits_of_the_code() {
+        let document = include_str!("../../docs/protocol.md").replace('\n', " ");
+        for text in [documented_of_requests(), documented_of_evidence(), documented_of_tunnels()].concat() {
+            assert!(document.contains(&text), "docs/protocol.md does not say `{text}`");
+        }
+    }
+
     #[test]
     fn the_defaults_fit_together() {
         let limits = Limits::default();

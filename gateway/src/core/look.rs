@@ -34,7 +34,7 @@ pub struct Look {
 pub struct Missed {
     /// Records, by their keys.
     pub records: BTreeSet<String>,
-    /// Prefixes that were asked to be empty or not.
+    /// Prefixes for which the decision asked whether any record exists.
     pub prefixes: BTreeSet<String>,
     /// Documents.
     pub documents: BTreeSet<DocumentSource>,

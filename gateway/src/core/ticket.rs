@@ -29,7 +29,7 @@ pub const KEPT_MAX: usize = 4 * 1024;
 pub const ASK_MAX: usize = 64 * 1024;
 
 /// Longest ticket that is decrypted, in characters: the state of every piece of evidence, base64 twice.
-const TICKET_MAX: usize = 2 * wire::limits::EVIDENCE_MAX * KEPT_MAX + 1024;
+pub(crate) const TICKET_MAX: usize = 2 * wire::limits::EVIDENCE_MAX * KEPT_MAX + 1024;
 
 /// Version of the format, the first byte of a ticket.
 const VERSION: u8 = 1;
