@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use pki::{SshKey, SshKind};
+
 use crate::{
     attest::Attestors,
     complaint::Complaint,
@@ -66,7 +68,7 @@ pub struct Start {
 
 /// Opens the store, loads the policy, and makes the [`Shell`].
 pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
-    let settings = settings(config)?;
+    let settings = settings(config, ca.ssh(SshKind::Host))?;
     let rules = policy(config)?;
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
@@ -102,16 +104,16 @@ fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
 }
 
 /// Builds the attestors. Does not fail for a loaded configuration, which has built them once.
-fn attestors(config: &Config) -> Result<Attestors, Complaint> {
+fn attestors(config: &Config, own: &SshKey) -> Result<Attestors, Complaint> {
     let built = Attestors::from(&config.attest);
     let built = built.map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))?;
-    for complaint in built.complaints(documents::read_now) {
+    for complaint in built.complaints(documents::read_now, Some(own)) {
         tracing::warn!("{complaint}");
     }
     Ok(built)
 }
 
-fn settings(config: &Config) -> Result<Settings, Complaint> {
+fn settings(config: &Config, own: &SshKey) -> Result<Settings, Complaint> {
     Ok(Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
@@ -127,7 +129,7 @@ fn settings(config: &Config) -> Result<Settings, Complaint> {
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
         certificates_per_life: u32::try_from(config.limits.certificates_per_life).unwrap_or(u32::MAX),
         audit_retention: config.audit_retention,
-        attestors: Arc::new(attestors(config)?),
+        attestors: Arc::new(attestors(config, own)?),
     })
 }
 
@@ -457,7 +459,7 @@ fn as_table(path: &Path) -> toml::Table {
 
 async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Complaint> {
     let config = configuration(path)?;
-    let mut fresh = settings(&config)?;
+    let mut fresh = settings(&config, shell.ca().ssh(SshKind::Host))?;
     let rules = policy(&config)?;
     let count = rules.rule_ids().count();
     let before = shell.settings.load_full();

@@ -258,6 +258,7 @@ fn faults() -> Vec<Fault> {
         Fault::Read(s("secret")),
         Fault::Commit(s("secret")),
         Fault::Unavailable { retry_after: Duration::from_secs(7), why: s("secret") },
+        Fault::Document { retry_after: Duration::from_secs(7), why: s("secret") },
         Fault::Contention,
         Fault::Issue(s("secret")),
         Fault::CaEnded { role: "machine", end: pki::UnixTime::new(0) },

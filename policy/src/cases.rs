@@ -202,6 +202,8 @@ struct RawNewcomer {
     source: Option<IpAddr>,
     #[serde(default)]
     known: bool,
+    #[serde(default)]
+    same_device: bool,
     approvals_wanted: Option<u32>,
     approval: Option<RawApproval>,
 }
@@ -486,6 +488,7 @@ impl From<RawNewcomer> for Request {
                 attributes: raw.self_reported,
                 source: raw.source,
                 known: raw.known,
+                same_device: raw.same_device,
             },
             approvals_wanted: raw.approvals_wanted.unwrap_or(1),
             approval: raw.approval.map(|raw| Approval {

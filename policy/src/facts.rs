@@ -182,6 +182,8 @@ pub struct Newcomer {
     pub source: Option<IpAddr>,
     /// It descends from a lineage admitted before.
     pub known: bool,
+    /// Its evidence is of the same device, such as a TPM, as a machine's: it would come back as that machine.
+    pub same_device: bool,
 }
 
 /// A waiting request, as an approver sees it.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use locks::{EndedView, LockRequest, LockView};
 pub use record::{AuditView, CanIReply, CanIRequest};
-pub use requests::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView};
+pub use requests::{ApprovalView, ApproveRequest, ReasonRequest, RequestEvents, RequestView, SameDeviceView};
 pub use sessions::{SessionEventView, SessionEvents, SessionView};
 pub use subjects::{
     ConvergenceView, MachineChange, MadeView, OffboardRequest, PersonChange, RemovedView, RenewalsRequest,

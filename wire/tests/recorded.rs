@@ -180,6 +180,7 @@ fn newer() -> Vec<Row> {
         ),
         next!("open", Open, &[("dial_back_at", "the connection is made where the tunnel is, and refused elsewhere")]),
         next!("reached", Reached, &[("dial_back_at", "the same")]),
+        next!("request-view", RequestView, &[("same_device", "nothing is said of it")]),
         next!(
             "session-events",
             SessionEvents,

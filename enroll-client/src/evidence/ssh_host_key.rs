@@ -21,6 +21,19 @@ const FOLDER: &str = "/etc/ssh";
 /// The environment variable that names the folder of the host keys.
 const VARIABLE: &str = "LYCHGATE_HOST_KEYS";
 
+/// The environment variable that names `ssh-keygen`, by an absolute path.
+const KEYGEN_VARIABLE: &str = "LYCHGATE_SSH_KEYGEN";
+
+/// Where `ssh-keygen` is, unless [`KEYGEN_VARIABLE`] names it. `PATH` is not searched: root's may lead through folders that others write,
+/// and the program gets to see the host key.
+const KEYGEN: [&str; 5] = [
+    "/usr/bin/ssh-keygen",
+    "/bin/ssh-keygen",
+    "/usr/local/bin/ssh-keygen",
+    "/run/current-system/sw/bin/ssh-keygen",
+    r"C:\Windows\System32\OpenSSH\ssh-keygen.exe",
+];
+
 /// The files of the host keys, the preferred one first.
 const KEYS: [&str; 3] = ["ssh_host_ed25519_key", "ssh_host_ecdsa_key", "ssh_host_rsa_key"];
 
@@ -34,11 +47,20 @@ const FILE_MAX: u64 = 64 * 1024;
 pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
     let folder = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(FOLDER), PathBuf::from);
     let agent = std::env::var_os("SSH_AUTH_SOCK").is_some();
-    KEYS.iter().find_map(|name| HostKey::at(folder.join(name), agent)).map(|key| Box::new(key) as Box<dyn Prover>)
+    let keygen = keygen(std::env::var_os(KEYGEN_VARIABLE).map(PathBuf::from))?;
+    let found = KEYS.iter().find_map(|name| HostKey::at(folder.join(name), agent, &keygen));
+    found.map(|key| Box::new(key) as Box<dyn Prover>)
+}
+
+/// The `ssh-keygen` to be used: the one that is named, or the first that is there.
+fn keygen(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| KEYGEN.iter().map(PathBuf::from).find(|path| path.is_file()))
 }
 
 /// A host key that may be used.
 struct HostKey {
+    /// `ssh-keygen`.
+    keygen: PathBuf,
     /// What `ssh-keygen` is given: the private key, or the public one of a key in the agent.
     file: PathBuf,
     /// The line of the public key.
@@ -48,7 +70,7 @@ struct HostKey {
 }
 
 impl HostKey {
-    fn at(private: PathBuf, agent: bool) -> Option<Self> {
+    fn at(private: PathBuf, agent: bool, keygen: &Path) -> Option<Self> {
         let beside = |end: &str| {
             let mut name = private.as_os_str().to_owned();
             name.push(end);
@@ -60,7 +82,7 @@ impl HostKey {
             Err(_) if agent => beside(".pub"),
             Err(_) => return None,
         };
-        Some(Self { file, public, certificate: read(&beside("-cert.pub")) })
+        Some(Self { keygen: keygen.to_owned(), file, public, certificate: read(&beside("-cert.pub")) })
     }
 
     /// What to show: the certificate, unless the gateway would only refuse it. It may have ended while sshd goes on without it.
@@ -80,7 +102,7 @@ impl HostKey {
 
     /// The signature; `None` if `ssh-keygen` is not there or cannot make one.
     async fn sign(&self, message: &[u8]) -> Option<String> {
-        let mut child = Command::new("ssh-keygen")
+        let mut child = Command::new(&self.keygen)
             .args(["-q", "-Y", "sign", "-n", SSH_HOST_KEY_NAMESPACE, "-f"])
             .arg(&self.file)
             // A key with a passphrase is not asked for on the terminal.
@@ -117,6 +139,10 @@ impl Prover for HostKey {
     fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
         Box::pin(async move {
             let Binding { exporter, new_key, domain, now } = binding;
+            if !self.keygen.is_absolute() {
+                let why = format!("`{}` in `{KEYGEN_VARIABLE}` is no absolute path", self.keygen.display());
+                return Err(EvidenceError::Machine(why));
+            }
             let message = ssh_host_key_message(domain.as_str(), exporter, new_key.as_bytes());
             let signature = self.sign(&message).await;
             let signature =
@@ -133,14 +159,14 @@ mod tests {
 
     use super::*;
 
-    fn keygen(folder: &Path, args: &[&str]) {
+    fn run_keygen(folder: &Path, args: &[&str]) {
         let done = std::process::Command::new("ssh-keygen").args(args).current_dir(folder).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// The body that the key in a folder makes at this time.
     async fn body(folder: &Path, now: u64) -> Option<Body> {
-        let key = HostKey::at(folder.join(KEYS[0]), false)?;
+        let key = HostKey::at(folder.join(KEYS[0]), false, &keygen(None)?)?;
         let (digest, domain) = (pki::KeyDigest::from_spki_der(b"key"), TrustDomain::parse("td.example").unwrap());
         let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: UnixTime::new(now) };
         let text = key.body(binding, None).await.ok()?;
@@ -151,7 +177,7 @@ mod tests {
     async fn it_signs_with_the_host_key() {
         let room = tempfile::tempdir().unwrap();
         assert!(body(room.path(), 0).await.is_none(), "there is no sshd");
-        keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", KEYS[0]]);
+        run_keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", KEYS[0]]);
         let made = body(room.path(), 0).await.unwrap();
         let key = SshKey::parse(&made.public_key).unwrap();
         let digest = hex::encode(pki::KeyDigest::from_spki_der(b"key").as_bytes());
@@ -164,11 +190,11 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_is_shown_while_it_is_good() {
         let room = tempfile::tempdir().unwrap();
-        keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", KEYS[0]]);
-        keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
+        run_keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", KEYS[0]]);
+        run_keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
         let public = format!("{}.pub", KEYS[0]);
         let sign = async |more: &[&str], now| {
-            keygen(room.path(), &[&["-q", "-s", "ca", "-I", "id"], more, &[public.as_str()]].concat());
+            run_keygen(room.path(), &[&["-q", "-s", "ca", "-I", "id"], more, &[public.as_str()]].concat());
             ForeignSshCertificate::is_line(&body(room.path(), now).await.unwrap().public_key)
         };
         let within = ["-h", "-n", "web1", "-V", "20260301120000Z:20260301130000Z"];
@@ -184,7 +210,27 @@ mod tests {
     #[tokio::test]
     async fn a_key_with_a_passphrase_is_no_evidence() {
         let room = tempfile::tempdir().unwrap();
-        keygen(room.path(), &["-q", "-t", "ed25519", "-N", "a passphrase", "-f", KEYS[0]]);
+        run_keygen(room.path(), &["-q", "-t", "ed25519", "-N", "a passphrase", "-f", KEYS[0]]);
         assert!(body(room.path(), 0).await.is_none());
+    }
+
+    /// A program of that name in a folder of `PATH` is not run.
+    #[tokio::test]
+    async fn ssh_keygen_is_named_by_its_path() {
+        assert!(keygen(None).is_some_and(|found| found.is_absolute()), "it is installed here");
+        let room = tempfile::tempdir().unwrap();
+        run_keygen(room.path(), &["-q", "-t", "ed25519", "-N", "", "-f", KEYS[0]]);
+        let (digest, domain) = (pki::KeyDigest::from_spki_der(b"key"), TrustDomain::parse("td.example").unwrap());
+        let prove = async |named: &str| {
+            let keygen = keygen(Some(PathBuf::from(named))).unwrap();
+            let key = HostKey::at(room.path().join(KEYS[0]), false, &keygen).unwrap();
+            let now = UnixTime::new(0);
+            let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now };
+            key.body(binding, None).await.unwrap_err().to_string()
+        };
+        let relative = prove("ssh-keygen").await;
+        assert!(relative.contains("`ssh-keygen` in `LYCHGATE_SSH_KEYGEN` is no absolute path"), "{relative}");
+        let missing = prove("/nowhere/ssh-keygen").await;
+        assert!(missing.contains("does not sign"), "{missing}");
     }
 }

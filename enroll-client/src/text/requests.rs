@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pki::UnixTime;
-use wire::admin::RequestView;
+use wire::admin::{RequestView, SameDeviceView};
 
 use super::cells::{from_now, joined, listed, or_dash, sorted, time};
 use crate::text::table::{Table, detail, key};
@@ -27,7 +27,12 @@ pub fn request_event(event: &str, row: &RequestView, now: UnixTime) -> String {
 /// The assigned or requested name, with a note if it is in use.
 fn wanted(row: &RequestView) -> String {
     let name = or_dash(row.name.as_ref().or(row.wanted_name.as_ref()));
-    if row.taken.is_some() { format!("{name} (taken)") } else { name }
+    let comes_back = row.same_device.as_ref().is_some_and(|same| same.comes_back);
+    match (comes_back, row.taken.is_some()) {
+        (true, _) => format!("{name} (comes back)"),
+        (false, true) => format!("{name} (taken)"),
+        (false, false) => name,
+    }
 }
 
 /// `requests list`, oldest first.
@@ -128,12 +133,32 @@ fn decided(row: &RequestView) -> String {
         let rivals: Vec<String> = row.rivals.iter().map(|id| safe(id)).collect();
         out.push_str(&format!("\nOTHERS want the same name: {}\n", rivals.join(", ")));
     }
+    if let Some(same) = &row.same_device {
+        out.push_str(&same_device(same));
+    }
     if let Some(state) = &row.taken {
         out.push_str(&format!(
             "\nA {} of this name EXISTS ({}): approve this one under another name (--name), or remove that one first\n",
             safe(&row.role),
             safe(state)
         ));
+    }
+    out
+}
+
+/// Which machine the requester's device is, and what an approval would mean.
+fn same_device(same: &SameDeviceView) -> String {
+    let (machine, state) = (safe(&same.machine), safe(&same.state));
+    let then = match (same.comes_back, same.state.as_str()) {
+        (true, _) => "approved, it comes back as that machine, and the machine's certificate ends".to_owned(),
+        (false, "removed") => "approved, it is a new machine".to_owned(),
+        (false, _) => "approved, it is another machine beside that one".to_owned(),
+    };
+    let mut out = format!("\nTHE SAME DEVICE as the machine `{machine}` ({state}): {then}\n");
+    if same.counted_back {
+        out.push_str(
+            "    It counts less than it did: its TPM was cleared, or is an emulated one that was copied or set back\n",
+        );
     }
     out
 }
@@ -171,6 +196,7 @@ mod tests {
             approvals_wanted: 2,
             rivals: vec!["e2".into()],
             taken: Some("active".into()),
+            same_device: None,
             rules: vec!["stranger-machine".into()],
             lifetime: Some(86_400),
             reason: None,
@@ -213,6 +239,26 @@ Ask the machine's owner for the code on its screen, then
     lychgate requests approve e1 --code CODE --same-as bob    # what bob gave it
 ";
         assert_eq!(request(&row(), UnixTime::new(7_200)), want);
+    }
+
+    #[test]
+    fn a_device_that_is_known_is_told() {
+        let told = |state: &str, comes_back, counted_back| {
+            let same = SameDeviceView { machine: "edge-01".into(), state: state.into(), comes_back, counted_back };
+            let row = RequestView { same_device: Some(same), ..row() };
+            let text = request(&row, UnixTime::new(7_200));
+            let told = text.lines().skip_while(|line| !line.starts_with("THE SAME DEVICE"));
+            told.take_while(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(
+            told("active", true, false),
+            "THE SAME DEVICE as the machine `edge-01` (active): approved, it comes back as that machine, and the machine's \
+             certificate ends"
+        );
+        let lower = told("expired", true, true);
+        assert!(lower.ends_with("\n    It counts less than it did: its TPM was cleared, or is an emulated one that was copied or set back"), "{lower}");
+        assert!(told("removed", false, false).ends_with("(removed): approved, it is a new machine"));
+        assert!(told("active", false, false).ends_with("it is another machine beside that one"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::core::{
     },
     keys,
     records::{Claim, LockKind, Seen, Subject, Token},
+    refusal::Refusal,
     token::{self, Maker, TokenError},
 };
 
@@ -80,9 +81,10 @@ impl Attestor for JoinToken {
         needs(id, found)
     }
 
-    fn recheck(&self, id: &str, for_key: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Reject> {
-        let seen = found.record::<Token>(TOKEN).ok_or(TokenError::Revoked)?;
-        token::redeemable(&seen.record, for_key, maker(&seen, found, context), context.now)?;
+    fn recheck(&self, id: &str, for_key: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Refusal> {
+        let seen = found.record::<Token>(TOKEN).ok_or(TokenError::Revoked).map_err(Reject::from)?;
+        let maker = maker(&seen, found, context);
+        token::redeemable(&seen.record, for_key, maker, context.now).map_err(Reject::from)?;
         let mut changes = Changes::new();
         changes.expect_seen(keys::token(id), &seen);
         Ok(changes)

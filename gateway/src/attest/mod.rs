@@ -5,17 +5,18 @@
 //! then names the look-ups that it needs, in rounds, then what the evidence depends on, so that locks can be looked up, and then decides.
 //! To add one, write a file here with its evidence format, settings, claims, rejections, case and tests.
 
-use pki::KeyDigest;
+use pki::{KeyDigest, SshKey};
 use policy::{ClaimDecl, ClaimType};
 use serde::Deserialize;
 
 use crate::core::{
     change::Changes,
     evidence::{
-        BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Reject, Rejected, RestsOn,
-        Section, Sections, Step, Vouched,
+        BadSection, ClaimKind, Cleared, Context, DeviceClaims, DocumentSource, Found, Message, Need, Reject, Rejected,
+        RestsOn, Section, Sections, Step, Vouched,
     },
     lock::Locks,
+    refusal::Refusal,
 };
 
 mod join_token;
@@ -78,13 +79,22 @@ pub struct Row {
     pub claims: &'static [(&'static str, ClaimKind)],
     /// Whether the evidence is accepted at renewal.
     pub renewal: Renewal,
-    /// The claim that says which device the evidence is of. A machine that was shown to be on one is not renewed, and does not come
-    /// back, by evidence of another.
-    pub device: Option<&'static str>,
+    /// The claims about the device that the evidence is of. A machine that was shown to be on one is not renewed, and does not come
+    /// back, by evidence of another; and it comes back by evidence of this one alone.
+    pub device: Option<DeviceRow>,
     /// One example of each of its rejections, with the text for the client.
     pub rejections: fn() -> Vec<Reject>,
     /// Builds it from its section.
     pub build: fn(Option<&Section>) -> Built,
+}
+
+/// The claims about a device, without the prefix: see [`DeviceClaims`].
+#[derive(Copy, Clone, Debug)]
+pub struct DeviceRow {
+    /// [`DeviceClaims::device`].
+    pub claim: &'static str,
+    /// [`DeviceClaims::counts`].
+    pub counts: &'static [&'static str],
 }
 
 impl Row {
@@ -95,6 +105,12 @@ impl Row {
             ClaimKind::Number => ClaimType::Number,
         };
         self.claims.iter().map(move |(name, of)| ClaimDecl { name: self.named(name).into(), kind: kind(*of) })
+    }
+
+    fn device_claims(&self) -> Option<DeviceClaims> {
+        let DeviceRow { claim, counts } = self.device?;
+        let counts = counts.iter().map(|count| self.named(count)).collect();
+        Some(DeviceClaims { device: self.named(claim), counts })
     }
 
     fn named(&self, claim: &str) -> String {
@@ -120,8 +136,9 @@ pub trait Attestor: Send + Sync {
         vec![]
     }
 
-    /// What in one of these documents cannot be used, for the operator. Evidence is judged without it.
-    fn complaints(&self, _source: &DocumentSource, _text: &[u8]) -> Vec<String> {
+    /// What in one of these documents cannot be used, for the operator. `own` is this gateway's CA for the sshds of its machines, if it
+    /// is known.
+    fn complaints(&self, _source: &DocumentSource, _text: &[u8], _own: Option<&SshKey>) -> Vec<String> {
         vec![]
     }
 
@@ -134,14 +151,14 @@ pub trait Attestor: Send + Sync {
     /// is issued. Returns conditions for the commit.
     ///
     /// # Errors
-    /// The evidence has become invalid.
+    /// The evidence has become invalid, or it cannot be told whether it has.
     fn recheck(
         &self,
         _reference: &str,
         _for_key: &KeyDigest,
         _found: &Found,
         _context: &Context<'_>,
-    ) -> Result<Changes, Reject> {
+    ) -> Result<Changes, Refusal> {
         Ok(Changes::new())
     }
 }
@@ -178,7 +195,8 @@ pub struct Attestors {
     built: Vec<(&'static Row, Box<dyn Attestor>)>,
     only_admit: Vec<&'static str>,
     prefixes: Vec<(&'static str, &'static str)>,
-    devices: Vec<String>,
+    devices: Vec<DeviceClaims>,
+    again: Vec<(&'static str, &'static str)>,
 }
 
 impl std::fmt::Debug for Attestors {
@@ -207,7 +225,8 @@ impl Attestors {
             built,
             only_admit: ALL.iter().filter(|row| row.renewal == Renewal::OnlyAdmits).map(|row| row.kind).collect(),
             prefixes: ALL.iter().map(|row| (row.kind, row.prefix)).collect(),
-            devices: ALL.iter().filter_map(|row| row.device.map(|claim| row.named(claim))).collect(),
+            devices: ALL.iter().filter_map(|row| row.device_claims()).collect(),
+            again: ALL.iter().filter(|row| row.renewal == Renewal::Proves).map(|row| (row.kind, row.prefix)).collect(),
         })
     }
 
@@ -223,10 +242,16 @@ impl Attestors {
         &self.prefixes
     }
 
-    /// The claims that say which device evidence is of, of all kinds, switched on or not: see [`Row::device`].
+    /// The claims about devices, of all kinds, switched on or not: see [`Row::device`].
     #[must_use]
-    pub fn devices(&self) -> &[String] {
+    pub fn devices(&self) -> &[DeviceClaims] {
         &self.devices
+    }
+
+    /// The kinds that can be shown again at renewal, switched on or not, each with the prefix of its claims.
+    #[must_use]
+    pub fn again(&self) -> &[(&'static str, &'static str)] {
+        &self.again
     }
 
     /// Those that are enabled by default.
@@ -251,19 +276,25 @@ impl Attestors {
     pub fn complaints<E: std::fmt::Display>(
         &self,
         read: impl Fn(&DocumentSource) -> Result<Vec<u8>, E>,
+        own: Option<&SshKey>,
     ) -> Vec<String> {
         let mut all = Vec::new();
         for (row, attestor) in &self.built {
             for source in attestor.documents() {
-                let DocumentSource::File(path) = &source;
-                let told = |what: &str| format!("[attest.{}]: {}: {what}", row.kind, path.display());
                 match read(&source) {
-                    Ok(text) => all.extend(attestor.complaints(&source, &text).iter().map(|what| told(what))),
+                    Ok(text) => all.extend(complaints(row, &**attestor, &source, &text, own)),
                     Err(error) => all.push(format!("[attest.{}]: {error}", row.kind)),
                 }
             }
         }
         all
+    }
+
+    /// The same of one document, that was read.
+    #[must_use]
+    pub fn complaints_of(&self, source: &DocumentSource, text: &[u8], own: Option<&SshKey>) -> Vec<String> {
+        let readers = self.built.iter().filter(|(_, attestor)| attestor.documents().contains(source));
+        readers.flat_map(|(row, attestor)| complaints(row, &**attestor, source, text, own)).collect()
     }
 
     /// Selects the attestor for a kind of evidence.
@@ -282,6 +313,19 @@ impl Attestors {
         let beyond = self.built.iter().map(|(_, attestor)| piece_max(&**attestor).saturating_sub(least));
         (least + beyond.sum::<usize>()).min(wire::limits::ENROLL_BODY_MOST)
     }
+}
+
+/// What an attestor complains of, each with whose and which document it is.
+fn complaints(
+    row: &Row,
+    attestor: &dyn Attestor,
+    source: &DocumentSource,
+    text: &[u8],
+    own: Option<&SshKey>,
+) -> Vec<String> {
+    let DocumentSource::File(path) = source;
+    let all = attestor.complaints(source, text, own);
+    all.iter().map(|what| format!("[attest.{}]: {}: {what}", row.kind, path.display())).collect()
 }
 
 /// The size limit of an attestor, which is capped by the common maximum.

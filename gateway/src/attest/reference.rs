@@ -1,9 +1,9 @@
 //! `reference`: two rounds over a shared secret, for tests of everything around attestors. It exists only in debug builds, so that no
 //! release build can be configured to accept it, and is disabled without its section.
 //!
-//! Evidence, first round: the client's name. Challenge: a nonce, hex. Evidence, second round: name, a blank, and
-//! HMAC-SHA256 over nonce and key digest under the secret, hex. Claims: `reference_name`, `reference_round`. It does not establish
-//! where the secret is stored, although its assurance is `hardware`.
+//! Evidence, first round: the client's name, or `@DEVICE:COUNT`. Challenge: a nonce, hex. Evidence, second round: the same, a blank, and
+//! HMAC-SHA256 over nonce and key digest under the secret, hex. Claims: `reference_name`, `reference_round`, or `reference_device` and
+//! `reference_count`. It does not establish where the secret is stored, although its assurance is `hardware`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use pki::{AssuranceLevel, KeyDigest};
 use serde::Deserialize;
 
-use super::{Attestor, Built, Case, Renewal, Row};
+use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
 use crate::core::{
     evidence::{
         BadSection, ClaimKind, Claims, Cleared, Context, Found, Grants, Message, Need, Reject, Rejected, RejectionCode,
@@ -24,9 +24,14 @@ use crate::core::{
 pub static ROW: Row = Row {
     kind: "reference",
     prefix: "reference",
-    claims: &[("name", ClaimKind::Text), ("round", ClaimKind::Number)],
+    claims: &[
+        ("name", ClaimKind::Text),
+        ("round", ClaimKind::Number),
+        ("device", ClaimKind::Text),
+        ("count", ClaimKind::Number),
+    ],
     renewal: Renewal::Proves,
-    device: None,
+    device: Some(DeviceRow { claim: "device", counts: &["count"] }),
     rejections,
     build,
 };
@@ -73,27 +78,23 @@ struct Reference {
 
 impl Attestor for Reference {
     fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
-        let (name, answer) = match message.body.split_once(' ') {
-            Some((name, answer)) => (name, Some(answer)),
+        let (what, answer) = match message.body.split_once(' ') {
+            Some((what, answer)) => (what, Some(answer)),
             None => (message.body, None),
         };
-        let legal =
-            (1..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let what = Referred::parse(what).ok_or_else(shape)?;
         let nonce = match (message.kept, answer) {
             // an answer without a ticket starts a first round
             (None, _) => None,
             (Some(nonce), Some(answer)) => Some((nonce, answer)),
             (Some(_), None) => return Err(shape()),
         };
-        if !legal {
-            return Err(shape());
-        }
         if let Some((nonce, answer)) = nonce {
             let answer = hex::decode(answer).map_err(|_| shape())?;
             hmac::verify(&self.key, &signed(nonce, &message.for_key), &answer).map_err(|_| wrong())?;
         }
         let nonce = message.entropy.iter().copied().take(NONCE_LEN).collect();
-        Ok(Box::new(AskedBefore { name: name.to_owned(), answered: answer.is_some() && message.kept.is_some(), nonce }))
+        Ok(Box::new(AskedBefore { what, answered: answer.is_some() && message.kept.is_some(), nonce }))
     }
 }
 
@@ -104,8 +105,32 @@ fn signed(nonce: &[u8], for_key: &KeyDigest) -> Vec<u8> {
     [nonce, for_key.as_bytes()].concat()
 }
 
+/// What evidence is of.
+enum Referred {
+    /// A machine, which it admits under its name.
+    Machine(String),
+    /// A device, and what it counted: it admits nobody.
+    Device(String, i64),
+}
+
+impl Referred {
+    fn parse(text: &str) -> Option<Self> {
+        let word = |word: &str| {
+            let legal = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+            ((1..=63).contains(&word.len()) && word.bytes().all(legal)).then(|| word.to_owned())
+        };
+        match text.strip_prefix('@') {
+            None => word(text).map(Self::Machine),
+            Some(device) => {
+                let (device, count) = device.split_once(':')?;
+                Some(Self::Device(word(device)?, count.parse().ok()?))
+            }
+        }
+    }
+}
+
 struct AskedBefore {
-    name: String,
+    what: Referred,
     answered: bool,
     nonce: Vec<u8>,
 }
@@ -116,7 +141,10 @@ impl Case for AskedBefore {
     }
 
     fn rests_on(&self, _: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
-        let own = vec![(LockKind::Machine, self.name.clone())];
+        let own = match &self.what {
+            Referred::Machine(name) => vec![(LockKind::Machine, name.clone())],
+            Referred::Device(..) => vec![],
+        };
         Ok(RestsOn { targets: own.clone(), own })
     }
 
@@ -124,15 +152,18 @@ impl Case for AskedBefore {
         if !self.answered {
             return Ok(Step::Ask { send: hex::encode(&self.nonce), keep: self.nonce.clone() });
         }
-        Ok(Step::Done(Box::new(Vouched::claims(Claims {
-            values: BTreeMap::from([
-                ("name".to_owned(), Claim::Text(self.name.clone())),
-                ("round".to_owned(), Claim::Number(2)),
-            ]),
-            assurance: AssuranceLevel::Hardware,
-            role: None,
-            names: vec![self.name.clone()],
-            grants: Some(Grants::default()),
-        }))))
+        let (values, names, grants) = match &self.what {
+            Referred::Machine(name) => {
+                let values = [("name", Claim::Text(name.clone())), ("round", Claim::Number(2))];
+                (values, vec![name.clone()], Some(Grants::default()))
+            }
+            Referred::Device(device, count) => {
+                ([("device", Claim::Text(device.clone())), ("count", Claim::Number(*count))], vec![], None)
+            }
+        };
+        let values = values.map(|(name, value)| (name.to_owned(), value));
+        let assurance = AssuranceLevel::Hardware;
+        let claims = Claims { values: BTreeMap::from(values), assurance, role: None, names, grants };
+        Ok(Step::Done(Box::new(Vouched::claims(claims))))
     }
 }

@@ -7,24 +7,29 @@
 //! host key can send this. Without trust it does not establish that an sshd has that key at all.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use pki::{
-    AssuranceLevel, BadSshSignature, ForeignSshCertificate, ForeignSshError, SshKey, SshKeyError, SshKind, UnixTime,
-};
+use pki::{AssuranceLevel, ForeignSshCertificate, KeyDigest, SshKey, SshKind, UnixTime};
 use serde::Deserialize;
 use wire::evidence::{SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE, SshHostKey as Body, ssh_host_key_message};
 
-use self::known_hosts::Mark;
+use self::{
+    known_hosts::{HostFile, KeyHash, Mark},
+    reject::{
+        FOR_EVERY_HOST, IS_FOR_A_USER, certificate, expired, malformed, no_name, not_yet, options, other_authority,
+        rejections, revoked, unusable,
+    },
+};
 use super::{Attestor, Built, Case, Renewal, Row};
 use crate::core::{
+    change::Changes,
     evidence::{
-        BadSection, ClaimKind, Claims, Cleared, Context, DocumentSource, Found, Message, Need, Purpose, Reject,
-        Rejected, RejectionCode, RestsOn, Section, Step, Vouched,
+        BadSection, ClaimKind, Claims, Cleared, Context, DocumentSource, Found, Message, Need, Parsed, Purpose, Reject,
+        Rejected, RestsOn, Section, Step, Vouched,
     },
     name,
     records::{Claim, LockKind},
@@ -32,6 +37,7 @@ use crate::core::{
 };
 
 mod known_hosts;
+mod reject;
 #[cfg(test)]
 mod tests;
 
@@ -73,160 +79,75 @@ impl Default for SshHostKeySettings {
 fn build(section: Option<&Section>) -> Built {
     let settings = section.map_or_else(|| Ok(SshHostKeySettings::default()), Section::read)?;
     let SshHostKeySettings { enabled, authorities, known_hosts, domain } = settings;
-    let file = |path: PathBuf| DocumentSource::File(section.map_or(path.clone(), |section| section.path(&path)));
+    let file = |path: PathBuf, mark: Mark| TrustedFile {
+        source: DocumentSource::File(section.map_or(path.clone(), |section| section.path(&path))),
+        mark,
+        parsed: Parsed::default(),
+    };
     if let Some(domain) = &domain
         && !domain.split('.').all(|label| name::known(label).is_ok())
     {
         return Err(BadSection::new("`domain` must be a lower-case DNS domain such as \"example.com\""));
     }
-    let trusts = TrustedFiles { authorities: authorities.map(file), known_hosts: known_hosts.map(file) };
-    Ok(enabled.then(|| Box::new(SshHostKey { trusts, domain }) as Box<dyn Attestor>))
-}
-
-static MALFORMED: RejectionCode = RejectionCode::malformed("ssh-host-malformed", None);
-static KEY: RejectionCode = RejectionCode::refused(
-    "ssh-host-key",
-    Some("sign with a host key of type ed25519, ecdsa, or rsa of 2048 to 4096 bits"),
-);
-static SIGNATURE: RejectionCode = RejectionCode::refused(
-    "ssh-host-signature",
-    Some("sign the four lines for this connection and key with `ssh-keygen -Y sign -n join@lychgate`"),
-);
-static CERTIFICATE: RejectionCode =
-    RejectionCode::refused("ssh-host-certificate", Some("have the CA sign the host key again, or send the key alone"));
-static EXPIRED: RejectionCode = RejectionCode::refused("ssh-host-expired", Some(RENEW));
-static NOT_YET: RejectionCode = RejectionCode::refused(
-    "ssh-host-not-yet",
-    Some("compare the clocks of this machine, of the CA and of the gateway"),
-);
-static AUTHORITY: RejectionCode = RejectionCode::refused(
-    "ssh-host-authority",
-    Some("send the key alone, or ask the operator whether the gateway should know this CA"),
-);
-static NAMES: RejectionCode = RejectionCode::refused(
-    "ssh-host-names",
-    Some("ask for one of these names, or ask the operator about `domain` in `[attest.ssh-host-key]`"),
-);
-static REVOKED: RejectionCode = RejectionCode::refused("ssh-host-revoked", Some("make a new host key"));
-
-/// Hint for a certificate that is over.
-const RENEW: &str = "have the host certificate renewed, or send the key alone";
-
-fn malformed(why: &str) -> Reject {
-    Reject::new(&MALFORMED, format!("the SSH host key cannot be judged: {why}"))
-}
-
-fn certificate(why: &str) -> Reject {
-    Reject::new(&CERTIFICATE, format!("the SSH host certificate does not hold: {why}"))
-}
-
-fn unusable(error: &SshKeyError) -> Reject {
-    match error {
-        SshKeyError::Unreadable(why) => malformed(why),
-        SshKeyError::Unsupported { .. } | SshKeyError::Key(_) => {
-            Reject::new(&KEY, format!("the SSH host key is not one that is judged here: {error}"))
-        }
-    }
-}
-
-impl From<BadSshSignature> for Reject {
-    fn from(error: BadSshSignature) -> Self {
-        match &error {
-            BadSshSignature::Unreadable(why) => malformed(why),
-            BadSshSignature::OtherKey
-            | BadSshSignature::Namespace { .. }
-            | BadSshSignature::Sha1
-            | BadSshSignature::Wrong => Self::new(&SIGNATURE, error.to_string()),
-        }
-    }
-}
-
-impl From<ForeignSshError> for Reject {
-    fn from(error: ForeignSshError) -> Self {
-        match &error {
-            ForeignSshError::Unreadable(why) => malformed(why),
-            ForeignSshError::Key(bad) => unusable(bad),
-            ForeignSshError::Ca(_) | ForeignSshError::Sha1 | ForeignSshError::Signature => {
-                certificate(&error.to_string())
-            }
-        }
-    }
-}
-
-fn expired(until: UnixTime) -> Reject {
-    Reject::new(&EXPIRED, format!("the SSH host certificate ended at {until}"))
-}
-
-fn not_yet(from: UnixTime) -> Reject {
-    Reject::new(&NOT_YET, format!("the SSH host certificate is valid from {from}"))
-}
-
-fn other_authority(ca: &str) -> Reject {
-    Reject::new(&AUTHORITY, format!("the SSH host certificate is by the CA {ca}, which this gateway does not know"))
-}
-
-fn no_name(names: &[String]) -> Reject {
-    let text = if names.is_empty() {
-        "the SSH host key is trusted, and for no host that a machine could be called after".to_owned()
-    } else {
-        format!("the SSH host key is trusted for {}, and none of these is a name for a machine here", names.join(", "))
-    };
-    Reject::new(&NAMES, text)
-}
-
-fn revoked() -> Reject {
-    Reject::new(&REVOKED, "the SSH host key, or the CA of its certificate, is marked `@revoked` at this gateway")
-}
-
-fn rejections() -> Vec<Reject> {
-    let unsupported = SshKeyError::Unsupported { found: "sk-ssh-ed25519@openssh.com".to_owned() };
-    vec![
-        malformed("its JSON is malformed"),
-        unusable(&unsupported),
-        BadSshSignature::OtherKey.into(),
-        BadSshSignature::Namespace { found: "file".to_owned() }.into(),
-        BadSshSignature::Sha1.into(),
-        BadSshSignature::Wrong.into(),
-        ForeignSshError::Sha1.into(),
-        ForeignSshError::Signature.into(),
-        certificate(IS_FOR_A_USER),
-        certificate(&options(&["source-address".to_owned()])),
-        certificate(FOR_EVERY_HOST),
-        expired(UnixTime::new(1_000_000)),
-        not_yet(UnixTime::new(1_000_000)),
-        other_authority("SHA256:AAAA"),
-        no_name(&["web1.example.com".to_owned()]),
-        no_name(&[]),
-        revoked(),
-    ]
-}
-
-const IS_FOR_A_USER: &str = "it is a user's, and no host's";
-const FOR_EVERY_HOST: &str = "it names no host, so it would be valid for all";
-
-fn options(unknown: &[String]) -> String {
-    format!("it has critical options that are not known here: {}", unknown.join(", "))
+    let authorities = authorities.map(|path| file(path, Mark::Authority));
+    let files = authorities.into_iter().chain(known_hosts.map(|path| file(path, Mark::Pin))).collect();
+    Ok(enabled.then(|| Box::new(SshHostKey { files, domain }) as Box<dyn Attestor>))
 }
 
 struct SshHostKey {
-    trusts: TrustedFiles,
+    files: Arc<[TrustedFile]>,
     domain: Option<String>,
 }
 
-/// The operator's files.
-#[derive(Clone)]
-struct TrustedFiles {
-    authorities: Option<DocumentSource>,
-    known_hosts: Option<DocumentSource>,
+/// One of the operator's files, and what it is read for.
+struct TrustedFile {
+    source: DocumentSource,
+    mark: Mark,
+    parsed: Parsed<HostFile>,
 }
 
-impl TrustedFiles {
-    /// Each with what it is read for. The order is that of the needs.
-    fn all(&self) -> impl Iterator<Item = (&DocumentSource, Mark)> {
-        let authorities = self.authorities.iter().map(|source| (source, Mark::Authority));
-        authorities.chain(self.known_hosts.iter().map(|source| (source, Mark::Pin)))
-    }
+/// The files, each as it is now; `None` for one that cannot be read.
+type TrustedReadings = Vec<(Mark, Option<Arc<HostFile>>)>;
+
+/// Reads the files, which were looked up in their order.
+fn reading(files: &[TrustedFile], found: &Found) -> TrustedReadings {
+    let read = |(at, file): (usize, &TrustedFile)| {
+        let document = found.document(at);
+        (file.mark, document.map(|document| file.parsed.of(document, HostFile::parse)))
+    };
+    files.iter().enumerate().map(read).collect()
 }
+
+/// The look-ups for [`reading`].
+fn needs(files: &[TrustedFile], found: &Found) -> Vec<Need> {
+    let all = files.iter().filter(|_| found.is_empty());
+    all.map(|file| Need::Document(file.source.clone())).collect()
+}
+
+/// Whether a file revokes one of the keys. What cannot be read revokes nothing, so its caller asks [`is_clear`], too.
+fn is_revoked(reading: &TrustedReadings, keys: &[KeyHash]) -> bool {
+    let mut files = reading.iter().filter_map(|(_, file)| file.as_ref());
+    files.any(|file| keys.iter().any(|key| file.revokes(key)))
+}
+
+/// Whether it is known what is revoked.
+fn is_clear(reading: &TrustedReadings) -> bool {
+    reading.iter().all(|(_, file)| file.as_ref().is_some_and(|file| file.unclear().is_none()))
+}
+
+/// What a waiting request is known by: the hashes of the host key and of its CA.
+fn reference(keys: &[KeyHash]) -> String {
+    keys.iter().map(hex::encode).collect::<Vec<_>>().join(",")
+}
+
+/// The hashes in a [`reference`].
+fn referred(reference: &str) -> Vec<KeyHash> {
+    let hash = |text: &str| hex::decode(text).ok()?.try_into().ok();
+    reference.split(',').filter_map(hash).collect()
+}
+
+/// How long a client that waits goes on waiting until an operator's file may be usable again.
+const FILE_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Attestor for SshHostKey {
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
@@ -246,20 +167,49 @@ impl Attestor for SshHostKey {
         }
         let purpose = match message.purpose {
             Purpose::Join { wanted } => HostPurpose::Join(wanted.map(str::to_owned)),
-            Purpose::Renewal => HostPurpose::Renewal,
+            Purpose::Renewal { name, known } => {
+                HostPurpose::Renewal { name: name.to_owned(), trusted: trusted_before(known) }
+            }
         };
-        let (trusts, domain) = (self.trusts.clone(), self.domain.clone());
-        Ok(Box::new(ProvenHostKey { key, certificate, purpose, trusts, domain }))
+        let (files, domain) = (Arc::clone(&self.files), self.domain.clone());
+        Ok(Box::new(ProvenHostKey { key, certificate, purpose, files, domain }))
     }
 
     fn documents(&self) -> Vec<DocumentSource> {
-        self.trusts.all().map(|(source, _)| source.clone()).collect()
+        self.files.iter().map(|file| file.source.clone()).collect()
     }
 
-    fn complaints(&self, source: &DocumentSource, text: &[u8]) -> Vec<String> {
-        let of = self.trusts.all().filter(|(of, _)| *of == source);
-        of.flat_map(|(_, mark)| known_hosts::complaints(&String::from_utf8_lossy(text), mark)).collect()
+    fn complaints(&self, source: &DocumentSource, text: &[u8], own: Option<&SshKey>) -> Vec<String> {
+        let (read, own) = (HostFile::parse(text), own.map(SshKey::sha256));
+        let of = self.files.iter().filter(|file| file.source == *source);
+        let all: BTreeSet<String> = of.flat_map(|file| read.complaints(file.mark, own.as_ref())).collect();
+        all.into_iter().collect()
     }
+
+    fn recheck_needs(&self, _: &str, found: &Found) -> Vec<Need> {
+        needs(&self.files, found)
+    }
+
+    /// A key that is revoked while its machine waits lets nobody in. Pins and CAs that are gone are not looked at again: what they
+    /// vouched for is what the approver sees.
+    fn recheck(&self, reference: &str, _: &KeyDigest, found: &Found, _: &Context<'_>) -> Result<Changes, Refusal> {
+        let reading = reading(&self.files, found);
+        if is_revoked(&reading, &referred(reference)) {
+            return Err(revoked().into());
+        }
+        if is_clear(&reading) {
+            return Ok(Changes::new());
+        }
+        let why = "a file of `[attest.ssh-host-key]` cannot be used, so it is not known which host keys are revoked";
+        Err(Fault::Document { retry_after: FILE_PATIENCE, why: why.to_owned() }.into())
+    }
+}
+
+/// The fingerprint of the host key that was trusted when the machine last showed one.
+fn trusted_before(known: &BTreeMap<String, Claim>) -> Option<String> {
+    let claim = |name: &str| known.get(&ROW.named(name)).map(Claim::text);
+    let trust = claim("trust")?;
+    claim("fingerprint").filter(|_| trust != HostTrust::None.as_str())
 }
 
 /// Checks what a certificate says of itself. Its signature is checked already.
@@ -286,7 +236,12 @@ fn valid(read: &ForeignSshCertificate, now: UnixTime) -> Result<(), Reject> {
 /// [`Purpose`], owned.
 enum HostPurpose {
     Join(Option<String>),
-    Renewal,
+    Renewal {
+        /// The machine's.
+        name: String,
+        /// See [`trusted_before`].
+        trusted: Option<String>,
+    },
 }
 
 /// A host key whose holder has signed for this connection and key.
@@ -295,7 +250,7 @@ struct ProvenHostKey {
     /// Signed by the CA in it, for a host, valid now.
     certificate: Option<ForeignSshCertificate>,
     purpose: HostPurpose,
-    trusts: TrustedFiles,
+    files: Arc<[TrustedFile]>,
     domain: Option<String>,
 }
 
@@ -311,39 +266,37 @@ enum HostTrust {
 
 impl Case for ProvenHostKey {
     fn needs(&self, found: &Found) -> Result<Vec<Need>, Reject> {
-        if !found.is_empty() {
-            return Ok(vec![]);
-        }
-        Ok(self.trusts.all().map(|(source, _)| Need::Document(source.clone())).collect())
+        Ok(needs(&self.files, found))
     }
 
     fn rests_on(&self, _: &Found, _: &Context<'_>) -> Result<RestsOn, Reject> {
-        let keys = [Some(&self.key), self.certificate.as_ref().map(|certificate| &certificate.ca)];
-        let targets: Vec<_> =
-            keys.into_iter().flatten().map(|key| (LockKind::Key, hex::encode(key.sha256()))).collect();
-        Ok(RestsOn { own: targets.clone(), targets })
+        let lock = |key: &KeyHash| (LockKind::Key, hex::encode(key));
+        // the CA is somebody else's: why that is locked is not told
+        Ok(RestsOn { targets: self.keys().iter().map(lock).collect(), own: vec![lock(&self.key.sha256())] })
     }
 
-    fn step(&self, found: &Found, _: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
-        let trust = self.trust(found)?;
+    fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
+        let reading = reading(&self.files, found);
+        if is_revoked(&reading, &self.keys()) {
+            return Err(revoked().into());
+        }
+        // A file that cannot be used vouches for nobody, and neither does the other one: it is not known what is revoked.
+        let trust = if is_clear(&reading) { self.trust(&reading, context)? } else { HostTrust::None };
+        let trust = if self.is_of_the_machine(&trust) { trust } else { HostTrust::None };
         let mut values = BTreeMap::from([
             ("fingerprint".to_owned(), Claim::Text(self.key.fingerprint())),
             ("trust".to_owned(), Claim::Text(trust.as_str().to_owned())),
         ]);
-        let hosts = match &trust {
-            HostTrust::Authority { names, key_id } => {
-                values.insert("key_id".to_owned(), Claim::Text(key_id.clone()));
-                names.as_slice()
-            }
-            HostTrust::Pinned { names } => names.as_slice(),
-            HostTrust::None => &[],
-        };
+        if let HostTrust::Authority { key_id, .. } = &trust {
+            values.insert("key_id".to_owned(), Claim::Text(key_id.clone()));
+        }
+        let hosts = trust.hosts();
         if !hosts.is_empty() {
             values.insert("names".to_owned(), Claim::Text(hosts.join(",")));
         }
         let names = match (&self.purpose, &trust) {
-            // A machine may have been given another name than its sshd has; at a renewal the name is not in question.
-            (HostPurpose::Renewal, _) | (_, HostTrust::None) => vec![],
+            // at a renewal the machine has its name
+            (HostPurpose::Renewal { .. }, _) | (_, HostTrust::None) => vec![],
             (HostPurpose::Join(_), HostTrust::Authority { .. } | HostTrust::Pinned { .. }) => {
                 let names: BTreeSet<String> = hosts.iter().filter_map(|host| self.machine(host)).collect();
                 if names.is_empty() {
@@ -353,7 +306,10 @@ impl Case for ProvenHostKey {
             }
         };
         let assurance = AssuranceLevel::Software;
-        Ok(Step::Done(Box::new(Vouched::claims(Claims { values, assurance, role: None, names, grants: None }))))
+        let vouched = Vouched::claims(Claims { values, assurance, role: None, names, grants: None });
+        // without files nothing is ever revoked
+        let reference = (!self.files.is_empty()).then(|| reference(&self.keys()));
+        Ok(Step::Done(Box::new(Vouched { reference, ..vouched })))
     }
 }
 
@@ -365,51 +321,44 @@ impl HostTrust {
             Self::None => "none",
         }
     }
-}
 
-/// How long a client waits until an operator's file may be readable again.
-const FILE_PATIENCE: Duration = Duration::from_secs(30);
+    fn hosts(&self) -> &[String] {
+        match self {
+            Self::Authority { names, .. } | Self::Pinned { names } => names,
+            Self::None => &[],
+        }
+    }
+}
 
 /// Most names of a host that are told; sshd has no more than a few.
 const NAMES_MAX: usize = 32;
 
 impl ProvenHostKey {
-    /// The texts of the configured files, in the order of the needs.
-    fn texts<'a>(&self, found: &'a Found) -> Result<Vec<(Mark, Cow<'a, str>)>, Rejected> {
-        let mut texts = Vec::new();
-        for (at, (source, mark)) in self.trusts.all().enumerate() {
-            // Without the file it is not known what is revoked.
-            let document = found.document(at).ok_or_else(|| unreadable(source, "it cannot be read"))?;
-            let text = String::from_utf8_lossy(&document.bytes);
-            let keys = [Some(&self.key), self.certificate.as_ref().map(|certificate| &certificate.ca)];
-            let blobs: Vec<&[u8]> = keys.into_iter().flatten().map(SshKey::blob).collect();
-            match known_hosts::is_revoked(&text, &blobs) {
-                Ok(false) => texts.push((mark, text)),
-                Ok(true) => return Err(revoked().into()),
-                Err(bad) => return Err(unreadable(source, &bad.to_string())),
-            }
-        }
-        Ok(texts)
+    /// The hashes of the host key and of its CA.
+    fn keys(&self) -> Vec<KeyHash> {
+        let ca = self.certificate.as_ref().map(|certificate| certificate.ca.sha256());
+        std::iter::once(self.key.sha256()).chain(ca).collect()
     }
 
-    fn trust(&self, found: &Found) -> Result<HostTrust, Rejected> {
-        let texts = self.texts(found)?;
-        let of = |wanted: Mark| texts.iter().find(|(mark, _)| *mark == wanted).map(|(_, text)| &**text);
-        if let (Some(certificate), Some(text)) = (&self.certificate, of(Mark::Authority)) {
-            let lines = known_hosts::with_key(text, Mark::Authority, certificate.ca.blob());
+    fn trust(&self, reading: &TrustedReadings, context: &Context<'_>) -> Result<HostTrust, Rejected> {
+        let of = |wanted: Mark| reading.iter().find(|(mark, _)| *mark == wanted).and_then(|(_, file)| file.as_ref());
+        let lines =
+            |mark: Mark, key: &SshKey| of(mark).map_or_else(Vec::new, |file| file.with_key(mark, &key.sha256()));
+        // A certificate that this gateway made says what this gateway believed: by it who was removed would come back.
+        let foreign = self.certificate.as_ref().filter(|certificate| context.host_ca != Some(&certificate.ca));
+        if let Some(certificate) = foreign {
+            let lines = lines(Mark::Authority, &certificate.ca);
             if !lines.is_empty() {
                 let covered = |name: &&String| lines.iter().any(|line| line.covers(name));
                 let names = listed(certificate.principals.iter().filter(covered).cloned());
                 return Ok(HostTrust::Authority { names, key_id: certificate.key_id.clone() });
             }
         }
-        if let Some(text) = of(Mark::Pin) {
-            let lines = known_hosts::with_key(text, Mark::Pin, self.key.blob());
-            if !lines.is_empty() {
-                let plain = lines.iter().flat_map(known_hosts::HostLine::names);
-                let compared = self.wanted().into_iter().filter(|name| lines.iter().any(|line| line.covers(name)));
-                return Ok(HostTrust::Pinned { names: listed(plain.chain(compared)) });
-            }
+        let lines = lines(Mark::Pin, &self.key);
+        if !lines.is_empty() {
+            let plain = lines.iter().flat_map(|line| line.names());
+            let compared = self.possible().into_iter().filter(|name| lines.iter().any(|line| line.covers(name)));
+            return Ok(HostTrust::Pinned { names: listed(plain.chain(compared)) });
         }
         match (&self.certificate, of(Mark::Authority), &self.purpose) {
             (Some(certificate), Some(_), HostPurpose::Join(_)) => {
@@ -421,19 +370,35 @@ impl ProvenHostKey {
         }
     }
 
-    /// The names that a host could have which becomes the wanted machine, to compare with hashed ones.
-    fn wanted(&self) -> Vec<String> {
-        let HostPurpose::Join(Some(wanted)) = &self.purpose else { return vec![] };
-        let full = self.domain.as_ref().map(|domain| format!("{wanted}.{domain}"));
-        std::iter::once(wanted.clone()).chain(full).collect()
+    /// Whether the trust is in this machine. At a renewal anybody may show a host key that they hold: it counts for the machine of that
+    /// name, and for one of another name if it counted for that before it was renamed.
+    fn is_of_the_machine(&self, trust: &HostTrust) -> bool {
+        let HostPurpose::Renewal { name, trusted } = &self.purpose else { return true };
+        let fits = trust.hosts().iter().filter_map(|host| self.machine(host)).any(|machine| machine == *name);
+        fits || *trusted == Some(self.key.fingerprint())
     }
 
-    /// The machine that a host is: one of the same name, without the configured domain. Hosts of other domains are none, since hosts
-    /// of two domains may have the same first label.
+    /// The name that a host could have which is or becomes the machine, to compare with hashed ones.
+    fn possible(&self) -> Option<String> {
+        let name = match &self.purpose {
+            HostPurpose::Join(wanted) => wanted.as_ref()?,
+            HostPurpose::Renewal { name, .. } => name,
+        };
+        Some(match &self.domain {
+            Some(domain) => format!("{name}.{domain}"),
+            None => name.clone(),
+        })
+    }
+
+    /// The machine that a host is: in the configured domain the one of its first label, without a domain the one of the same name. With
+    /// a domain a name without any may be one of another domain.
     fn machine(&self, host: &str) -> Option<String> {
         let host = host.to_ascii_lowercase();
-        let inside = self.domain.as_ref().and_then(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
-        name::legal(inside.unwrap_or(&host)).ok().map(|name| name.to_string())
+        let label = match &self.domain {
+            Some(domain) => host.strip_suffix(domain)?.strip_suffix('.')?,
+            None => &host,
+        };
+        name::legal(label).ok().map(|name| name.to_string())
     }
 }
 
@@ -443,10 +408,4 @@ fn listed(names: impl Iterator<Item = String>) -> Vec<String> {
     let names = names.filter(|name| !name.contains(|c: char| c == ',' || c.is_whitespace()));
     let names: BTreeSet<String> = names.collect();
     names.into_iter().take(NAMES_MAX).collect()
-}
-
-/// A configured file is not usable now. The client is told only to come again.
-fn unreadable(DocumentSource::File(path): &DocumentSource, why: &str) -> Rejected {
-    let why = format!("`[attest.ssh-host-key]`: {}: {why}", path.display());
-    Refusal::Ours(Fault::Unavailable { retry_after: FILE_PATIENCE, why }).into()
 }

@@ -24,7 +24,7 @@ use self::{
     keys::{Asked, TpmKeys, decoded, encoded},
     reject::{certificate, ek_unsound, malformed, rejections},
 };
-use super::{Attestor, Built, Case, Renewal, Row};
+use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
 use crate::core::{
     evidence::{
         BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Reject, Rejected, RestsOn,
@@ -55,9 +55,10 @@ pub static ROW: Row = Row {
         ("key", ClaimKind::Text),
         ("secure_boot", ClaimKind::Text),
         ("resets", ClaimKind::Number),
+        ("clock", ClaimKind::Number),
     ],
     renewal: Renewal::Proves,
-    device: Some("ek"),
+    device: Some(DeviceRow { claim: "ek", counts: &["resets", "clock"] }),
     rejections,
     build,
 };

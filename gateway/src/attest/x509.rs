@@ -12,7 +12,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{AssuranceLevel, KeyDigest, PathLeaf, Role, UnprovenLeaf};
+use pki::{AssuranceLevel, KeyDigest, PathLeaf, Role, SshKey, UnprovenLeaf};
 use serde::Deserialize;
 use wire::evidence::{X509, X509Evidence, x509_message};
 
@@ -20,7 +20,7 @@ use self::{
     issuer::{IssuedDevice, Issuer, IssuerFault, IssuerSettings, NameSource},
     reject::{is_other_issuer, malformed, no_name, other_issuer, rejections, signature, unchecked},
 };
-use super::{Attestor, Built, Case, Renewal, Row};
+use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
 use crate::core::{
     change::Changes,
     evidence::{
@@ -54,7 +54,7 @@ pub static ROW: Row = Row {
         ("not_after", ClaimKind::Number),
     ],
     renewal: Renewal::Proves,
-    device: Some("device"),
+    device: Some(DeviceRow { claim: "device", counts: &[] }),
     rejections,
     build,
 };
@@ -114,7 +114,7 @@ impl Attestor for X509Attestor {
         let key = KeyDigest::from_spki_der(leaf.spki_der());
         let purpose = match message.purpose {
             Purpose::Join { .. } => CertificatePurpose::Join,
-            Purpose::Renewal => CertificatePurpose::Renewal,
+            Purpose::Renewal { .. } => CertificatePurpose::Renewal,
         };
         let issuers = Arc::clone(&self.issuers);
         Ok(Box::new(ProvenCertificate { key, given, purpose, issuers, judged: OnceLock::new() }))
@@ -124,7 +124,7 @@ impl Attestor for X509Attestor {
         documents(&self.issuers)
     }
 
-    fn complaints(&self, source: &DocumentSource, text: &[u8]) -> Vec<String> {
+    fn complaints(&self, source: &DocumentSource, text: &[u8], _: Option<&SshKey>) -> Vec<String> {
         self.issuers.iter().filter_map(|issuer| issuer.complaint(source, text)).collect()
     }
 
@@ -132,7 +132,13 @@ impl Attestor for X509Attestor {
         needs(&self.issuers, found)
     }
 
-    fn recheck(&self, reference: &str, _: &KeyDigest, found: &Found, context: &Context<'_>) -> Result<Changes, Reject> {
+    fn recheck(
+        &self,
+        reference: &str,
+        _: &KeyDigest,
+        found: &Found,
+        context: &Context<'_>,
+    ) -> Result<Changes, Refusal> {
         let (name, pem) = reference.split_once('\n').ok_or_else(|| malformed("its record is not one of ours"))?;
         let given = certificates(pem)?;
         let mut first = 0;
@@ -140,13 +146,13 @@ impl Attestor for X509Attestor {
             if issuer.name == name {
                 return match issuer.judge(&given, first, found, context.now) {
                     Ok(_) => Ok(Changes::new()),
-                    Err(IssuerFault::Rejected(reject)) => Err(*reject),
-                    Err(IssuerFault::Unusable(_)) => Err(unchecked()),
+                    Err(IssuerFault::Rejected(reject)) => Err((*reject).into()),
+                    Err(IssuerFault::Unusable(_)) => Err(unchecked().into()),
                 };
             }
             first += issuer.files().count();
         }
-        Err(other_issuer(&format!("the issuer `{name}`, which is not configured any more")))
+        Err(other_issuer(&format!("the issuer `{name}`, which is not configured any more")).into())
     }
 }
 

@@ -28,6 +28,8 @@ pub const NAMES: &[&str] = &[
     "certificate.stale",
     "clock.believed",
     "clock.doubted",
+    "device.counted-back",
+    "device.returned",
     "enrollment.admitted",
     "enrollment.approval",
     "enrollment.approved",

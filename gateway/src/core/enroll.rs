@@ -6,24 +6,28 @@ use pki::{Identity, KeyDigest, Name, Role, Serial, SubjectKey, UnixTime};
 use policy::Ruleset;
 
 use super::{
-    admission::lock_kind,
     audit::{Asker, Event, StandingEvent},
-    change::{Changes, Expectation},
-    evidence::{Claims, Continues, Judged, Reject},
+    change::Changes,
+    device::{self, KnownDevices, Showing},
+    evidence::{Claims, Continues, DeviceClaims, Judged, Reject},
     facts::policy_claims,
     keys,
-    lock::{Locks, Target},
+    lock::Locks,
     name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Stands, Terms},
     proven::ProvenKey,
     queue,
     records::{
-        AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, LockKind, Seen, Subject, UnixSecs,
+        AdmittedBy, Certificate, Enrollment, EnrollmentState, KeptName, Lineage, Seen, Shown, Subject, UnixSecs,
     },
     refusal::{Conflict, Fault, QueueFull, REMOVED, Refusal},
     requester::Requester,
     subjects,
 };
+
+pub use self::basis::EnrollmentBasis;
+
+mod basis;
 
 /// A request to join whose key is proven.
 #[derive(Clone, Debug)]
@@ -58,45 +62,6 @@ impl Asker {
     }
 }
 
-/// The current records that an earlier request depends on.
-#[derive(Clone, Debug)]
-pub struct EnrollmentBasis {
-    /// The lineage that began with it, or that it would rejoin.
-    pub lineage: Option<Seen<Lineage>>,
-    /// The holder of that lineage's name.
-    pub subject: Option<Seen<Subject>>,
-    /// The conditions under which its evidence is valid, or why it is not.
-    pub evidence: Result<Vec<Expectation>, Reject>,
-}
-
-impl Default for EnrollmentBasis {
-    fn default() -> Self {
-        Self { lineage: None, subject: None, evidence: Ok(vec![]) }
-    }
-}
-
-impl EnrollmentBasis {
-    /// The client itself as lock targets: its key, and the lineage that the request began or rejoins, with its name.
-    #[must_use]
-    pub fn own(&self, key: &KeyDigest) -> Vec<Target> {
-        let mut own = vec![(LockKind::Key, key.hex())];
-        if let Some(Seen { record, .. }) = &self.lineage {
-            own.push((LockKind::Lineage, record.id.clone()));
-            own.push((lock_kind(record.role), record.name.clone()));
-        }
-        own
-    }
-
-    /// Adds the conditions under which the evidence is valid to `changes`.
-    ///
-    /// # Errors
-    /// [`Refusal::Evidence`] if it has become invalid, such as by the revocation of a token.
-    pub fn require_evidence(&self, changes: &mut Changes) -> Result<(), Refusal> {
-        changes.expect.extend(self.evidence.clone()?);
-        Ok(())
-    }
-}
-
 /// Records for the decision.
 #[derive(Debug)]
 pub struct EnrollRecords {
@@ -110,6 +75,8 @@ pub struct EnrollRecords {
     pub issued: Option<Seen<Certificate>>,
     /// Records of the name that it would get.
     pub name: NameRecords,
+    /// The devices that its evidence is of.
+    pub devices: KnownDevices,
     /// Whether the ticket that came with the evidence was used before.
     pub ticket_spent: bool,
     /// Locks on the key, on everything the evidence depends on, and on the lineage.
@@ -148,8 +115,10 @@ pub struct Frame<'a> {
     pub pin: KeyDigest,
     /// How long a request may wait.
     pub pending_ttl: Duration,
-    /// The claims that identify the device of evidence.
-    pub devices: &'a [String],
+    /// The claims about devices.
+    pub devices: &'a [DeviceClaims],
+    /// Kinds of evidence that can be shown again at renewal, each with the prefix of its claims.
+    pub again: &'a [(&'static str, &'static str)],
 }
 
 /// Random bytes for one decision.
@@ -202,7 +171,7 @@ pub fn decide(
         return Err(Reject::together("they are of two machines").into());
     }
     let role = judged.claims.role.unwrap_or(Role::Machine);
-    let newcomer = newcomer(inbound, &judged.claims, role);
+    let newcomer = newcomer(inbound, &judged, role);
     match policy::admit(rules, &newcomer, now.secs()) {
         policy::Admission::Issue(grant) => {
             unspent(&records)?;
@@ -232,7 +201,7 @@ pub fn decide(
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(inbound, enrollment, judged.spends, &records)
+            wait(inbound, enrollment, judged.changes(), &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -282,7 +251,8 @@ fn unspent(records: &EnrollRecords) -> Result<(), Reject> {
     if records.ticket_spent { Err(Reject::spent_ticket()) } else { Ok(()) }
 }
 
-fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer {
+fn newcomer(inbound: &Inbound, judged: &Judged, role: Role) -> policy::Newcomer {
+    let claims = &judged.claims;
     policy::Newcomer {
         key: inbound.key.digest().hex(),
         role: role.as_str().to_owned(),
@@ -291,7 +261,8 @@ fn newcomer(inbound: &Inbound, claims: &Claims, role: Role) -> policy::Newcomer 
         claims: policy_claims(&claims.values),
         attributes: inbound.attributes.clone(),
         source: Some(inbound.source),
-        known: rejoins(claims).is_some(),
+        known: rejoins(claims).is_some() && !judged.same_device,
+        same_device: judged.same_device,
     }
 }
 
@@ -336,10 +307,11 @@ fn enrollment(
         owner: grants.owner,
         lineage: rejoins.map(|prior| prior.lineage.record.id.clone()),
         rejoin: rejoins.is_some(),
+        same_device: judged.same_device,
         reason: None,
         evidence: judged.shown.clone(),
         numbers: vec![],
-        behind: judged.rests_on.iter().cloned().collect(),
+        behind: judged.rests_on().iter().cloned().collect(),
     }
 }
 
@@ -364,6 +336,7 @@ fn wait(
     changes.upsert(keys::enrollment_of_key(&enrollment.key), records.existing_index.as_ref(), &enrollment.id);
     queue::enter(&mut changes, &enrollment);
     changes.extend(spends);
+    changes.expect.extend(records.locks.conditions());
     changes.event(Event::EnrollmentWaiting {
         enrollment: enrollment.id.clone(),
         wanted_name: enrollment.wanted_name.clone(),
@@ -397,10 +370,12 @@ fn admit(
         asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
-    changes.extend(judged.spends);
-    let rejoin = judged.claims.grants.and_then(|grants| grants.continues);
-    let (lineage, subject) = match (rejoin, own_lineage(records)) {
-        (Some(prior), _) => (prior.lineage, Some(prior.subject.record)),
+    changes.extend(judged.changes());
+    let (lineage, subject) = match (rejoins(&judged.claims), own_lineage(records)) {
+        (Some(prior), _) => {
+            let subject = back(&mut changes, prior, &enrollment, frame, now);
+            (prior.lineage.clone(), Some(subject))
+        }
         (None, Some((own, subject))) => (own.clone(), Some(subject.record.clone())),
         (None, None) => {
             // Who holds or held the name, and why it is locked, is not disclosed to the newcomer.
@@ -413,6 +388,7 @@ fn admit(
             (lineage, Some(subject))
         }
     };
+    records.devices.belong(&mut changes, &lineage.record.id);
     enrollment.lineage = Some(lineage.record.id.clone());
     if let Some(old) = &records.existing
         && old.record.state == EnrollmentState::Waiting
@@ -424,6 +400,28 @@ fn admit(
     let locks = records.locks.clone().and(records.name.locks.clone());
     let stands = plan::stands(&lineage, subject.as_ref(), &[enrollment.key], &locks)?;
     certify(changes, stands, terms, enrollment, lineage, AdmittedBy::Policy, inbound.key.key(), frame, now, entropy)
+}
+
+/// A machine or person comes back to its lineage. Of what an enrollment shows only that counts which nothing newer was shown for: it
+/// may have waited.
+fn back(
+    changes: &mut Changes,
+    machine: &Continues,
+    enrollment: &Enrollment,
+    frame: &Frame<'_>,
+    now: UnixTime,
+) -> Subject {
+    let (lineage, seen) = (&machine.lineage.record, &machine.subject);
+    let newer =
+        |piece: &Shown| seen.record.evidence.iter().any(|known| known.kind == piece.kind && known.at > piece.at);
+    let shown: Vec<Shown> = enrollment.evidence.iter().filter(|piece| !newer(piece)).cloned().collect();
+    let identity = format!("spiffe://{}/{}/{}", frame.common.domain.as_str(), lineage.role, lineage.name);
+    if enrollment.same_device {
+        let (identity, lineage, enrollment) = (identity.clone(), lineage.id.clone(), enrollment.id.clone());
+        changes.event(Event::Standing(StandingEvent::DeviceReturned { identity, lineage, enrollment }));
+    }
+    let showing = Showing { claims: &enrollment.claims, shown: &shown, again: frame.again, devices: frame.devices };
+    device::back(changes, (&lineage.id, seen), identity, showing, now)
 }
 
 /// The lineage that began with this key, if its subject still has the name: a client that lost its certificate but not its key
@@ -546,6 +544,11 @@ pub fn collect(
     locks.cover(&enrollment.behind)?;
     let subject = basis.subject.as_ref().map(|seen| &seen.record);
     let stands = plan::stands(lineage, subject, &[enrollment.key], locks)?;
+    if let Some(subject) = basis.subject.as_ref().filter(|_| enrollment.rejoin) {
+        let machine = Continues { lineage: lineage.clone(), subject: subject.clone() };
+        let _: Subject = back(&mut changes, &machine, &enrollment, frame, now);
+    }
+    basis.devices.belong(&mut changes, &lineage.record.id);
     changes.update(keys::enrollment(&enrollment.id), existing, &enrollment);
     certify(changes, stands, terms, enrollment, lineage.clone(), admitted_by, key, frame, now, entropy)
 }

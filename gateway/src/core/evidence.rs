@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use pki::{AssuranceLevel, KeyDigest, Role, TrustAnchors, TrustDomain, UnixTime};
+use pki::{AssuranceLevel, KeyDigest, Role, SshKey, TrustAnchors, TrustDomain, UnixTime};
 use policy::Ruleset;
 
 pub use self::{
     merge::merge,
+    parsed::Parsed,
     section::{BadSection, Section, Sections},
 };
 pub use super::reject::{
@@ -20,7 +21,8 @@ pub use super::reject::{
     UNKNOWN, WANTED,
 };
 use super::{
-    change::Changes,
+    change::{Changes, Expectation},
+    keys,
     lock::{Locks, Target},
     records::{Claim, Lineage, Owner, Seen, Shown, Subject},
     refusal::{Fault, Refusal},
@@ -30,6 +32,7 @@ use super::{
 };
 
 mod merge;
+mod parsed;
 mod section;
 
 /// Random bytes for one message: a nonce, a secret and a seed.
@@ -63,7 +66,12 @@ pub enum Purpose<'a> {
         wanted: Option<&'a str>,
     },
     /// Renewing.
-    Renewal,
+    Renewal {
+        /// The name of the machine or person.
+        name: &'a str,
+        /// The claims that were recorded of it, with their prefixes.
+        known: &'a BTreeMap<String, Claim>,
+    },
 }
 
 /// The gateway's state for judging evidence.
@@ -74,6 +82,8 @@ pub struct Context<'a> {
     pub anchors: &'a TrustAnchors,
     /// Verifies join tokens.
     pub token_key: &'a TokenKey,
+    /// This gateway's CA for the sshds of its machines.
+    pub host_ca: Option<&'a SshKey>,
     /// The loaded policy: a token admits only what its creator could grant now.
     pub rules: &'a Ruleset,
     /// The same for all evidence of a request.
@@ -172,13 +182,15 @@ impl RestsOn {
     pub fn clear(&self, locks: &Locks) -> Result<Cleared, Refusal> {
         locks.cover(&self.targets)?;
         locks.refuse_telling(&self.own)?;
-        Ok(Cleared(()))
+        Ok(Cleared { targets: self.targets.iter().cloned().collect() })
     }
 }
 
 /// Proof that there is no lock on anything that a piece of evidence depends on. Only [`RestsOn::clear`] makes one.
 #[derive(Debug)]
-pub struct Cleared(());
+pub struct Cleared {
+    targets: BTreeSet<Target>,
+}
 
 /// An attestor's answer to one message.
 #[derive(Debug)]
@@ -243,8 +255,8 @@ pub struct Claims {
 impl Claims {
     /// Whether they are of another device than `known` are, by one of the claims that say which (`devices`).
     #[must_use]
-    pub fn other_device(&self, known: &BTreeMap<String, Claim>, devices: &[String]) -> bool {
-        devices.iter().any(|claim| match (known.get(claim), self.values.get(claim)) {
+    pub fn other_device(&self, known: &BTreeMap<String, Claim>, devices: &[DeviceClaims]) -> bool {
+        devices.iter().any(|claims| match (known.get(&claims.device), self.values.get(&claims.device)) {
             (Some(known), Some(shown)) => known != shown,
             (Some(_) | None, None) | (None, Some(_)) => false,
         })
@@ -255,6 +267,15 @@ impl Claims {
     pub const fn of_a_key() -> Self {
         Self { values: BTreeMap::new(), assurance: AssuranceLevel::Software, role: None, names: vec![], grants: None }
     }
+}
+
+/// The claims about devices of one kind, with their prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceClaims {
+    /// The claim that says which device it is.
+    pub device: String,
+    /// What the device counts and never counts back, the count of most weight first: a later one begins anew when an earlier one grows.
+    pub counts: Vec<String>,
 }
 
 /// What evidence grants beyond claims.
@@ -284,16 +305,14 @@ pub struct Continues {
 pub struct Judged {
     /// Merged claims.
     pub claims: Claims,
-    /// What all pieces use up.
-    pub spends: Changes,
     /// A record of each piece.
     pub shown: Vec<Shown>,
-    /// What all pieces depend on.
-    pub rests_on: BTreeSet<Target>,
     /// Kinds of evidence that can be shown again at renewal, each with the prefix of its claims.
     pub again: Vec<(&'static str, &'static str)>,
-    /// Store key that records the use of the ticket, if there was one.
-    pub ticket: Option<String>,
+    /// Whether it comes back as a machine because its evidence is of that machine's device.
+    pub same_device: bool,
+    spends: Changes,
+    rests_on: BTreeSet<Target>,
 }
 
 impl Judged {
@@ -302,12 +321,46 @@ impl Judged {
     pub fn nothing() -> Self {
         Self {
             claims: Claims::of_a_key(),
-            spends: Changes::new(),
             shown: vec![],
-            rests_on: BTreeSet::new(),
-            ticket: None,
             again: vec![],
+            same_device: false,
+            spends: Changes::new(),
+            rests_on: BTreeSet::new(),
         }
+    }
+
+    /// Adds what a piece, or whoever sent it, depends on.
+    pub fn rest_on(&mut self, cleared: Cleared) {
+        self.rests_on.extend(cleared.targets);
+    }
+
+    /// Adds what a piece uses up.
+    pub fn spend(&mut self, spends: Changes) {
+        self.spends.extend(spends);
+    }
+
+    /// The evidence is of the device of a machine: so it comes back as that.
+    pub fn come_back(&mut self, machine: Continues, cleared: Cleared) {
+        self.rest_on(cleared);
+        self.same_device = true;
+        self.claims.names = vec![machine.lineage.record.name.clone()];
+        let Subject { labels, owner, .. } = machine.subject.record.clone();
+        self.claims.grants = Some(Grants { labels, groups: vec![], owner, continues: Some(machine) });
+    }
+
+    /// What all pieces depend on.
+    #[must_use]
+    pub const fn rests_on(&self) -> &BTreeSet<Target> {
+        &self.rests_on
+    }
+
+    /// What is to be committed with every decision on this evidence: what it uses up, on the condition that nothing it depends on is
+    /// locked meanwhile.
+    pub fn changes(&self) -> Changes {
+        let mut changes = self.spends.clone();
+        let absent = |(kind, target): &Target| Expectation::Absent(keys::lock(*kind, target));
+        changes.expect.extend(self.rests_on.iter().map(absent));
+        changes
     }
 }
 
@@ -362,7 +415,7 @@ mod tests {
 
     #[test]
     fn another_device_is_known_by_its_claim_alone() {
-        let devices = ["tpm_ek".to_owned()];
+        let devices = [DeviceClaims { device: "tpm_ek".to_owned(), counts: vec![] }];
         let claims = |of: &[(&str, &str)]| {
             of.iter().map(|(name, value)| ((*name).to_owned(), Claim::Text((*value).to_owned()))).collect()
         };

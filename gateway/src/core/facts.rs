@@ -86,7 +86,8 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             attributes: enrollment.attributes.clone(),
             // The address of the request says nothing about the person who decides now.
             source: None,
-            known: enrollment.rejoin,
+            known: enrollment.rejoin && !enrollment.same_device,
+            same_device: enrollment.same_device,
         },
         approvals_wanted: enrollment.approvals_wanted,
         approval: None,

@@ -149,6 +149,25 @@ pub fn stale(lineage: &str) -> String {
     format!("{STALE}{lineage}")
 }
 
+/// Prefix of devices, by the claim that says which one it is.
+pub const DEVICES: &str = "device/";
+
+/// A device, by the claim that says which one it is and the SHA-256 of the claim's value, which may be any text.
+#[must_use]
+pub fn device(claim: &str, value: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, value.as_bytes());
+    format!("{DEVICES}{claim}/{}", hex::encode(hash))
+}
+
+/// Prefix of notes that a device counted less than before, by lineage.
+pub const COUNTED_BACK: &str = "counted-back/";
+
+/// The last such note about a lineage.
+#[must_use]
+pub fn counted_back(lineage: &str) -> String {
+    format!("{COUNTED_BACK}{lineage}")
+}
+
 /// Prefix of used tickets.
 pub const TICKETS: &str = "ticket/";
 

@@ -8,8 +8,8 @@ use super::{
     keys,
     lapse::{Lapses, Rule, Walk},
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Stale,
-        Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, CountedBack, DeviceHolder, Enrollment, KeptName, LastList, Lineage,
+        Lock, NumberHolder, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     stored::Stored,
     subjects::Owned,
@@ -145,6 +145,18 @@ pub const KINDS: &[RecordKind] = &[
     kind::<Stale>(
         (keys::STALE, "note of an old certificate that came back"),
         long::<Stale>(),
+        "after 7 days",
+        "it is not reported any more",
+    ),
+    kind::<DeviceHolder>(
+        (keys::DEVICES, "index of machines by device"),
+        long::<DeviceHolder>(),
+        "with the lineage it names",
+        "when the machine is wiped, it is a newcomer and not the same machine again",
+    ),
+    kind::<CountedBack>(
+        (keys::COUNTED_BACK, "note of a device that counted less than before"),
+        long::<CountedBack>(),
         "after 7 days",
         "it is not reported any more",
     ),

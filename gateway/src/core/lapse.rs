@@ -2,6 +2,7 @@
 //! ([`super::kinds`]) names the rule; housekeeping applies it.
 
 use pki::Role;
+use wire::evidence::JOIN_TOKEN;
 
 use super::{
     audit::{AuditRecord, Event},
@@ -10,8 +11,8 @@ use super::{
     look::Look,
     queue,
     records::{
-        Certificate, CertificateEnd, Enrollment, EnrollmentState, KeptName, Lineage, NumberHolder, Seen, Stale,
-        Subject, Token, UnixSecs, Waiting,
+        Certificate, CertificateEnd, CountedBack, DeviceHolder, Enrollment, EnrollmentState, KeptName, Lineage,
+        NumberHolder, Seen, Stale, Subject, Token, UnixSecs, Waiting,
     },
     refusal::Fault,
     stored::{self, RawRecord, Stored},
@@ -31,7 +32,7 @@ const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + RE
 /// How long the use of a ticket is recorded after the ticket's expiry: a clock that is set back by less allows no second use.
 const TICKET_KEPT: u64 = 3600;
 
-/// How long the use of a stale certificate is reported.
+/// How long the use of a stale certificate is reported, and that a device counted less than before.
 pub const STALE_KEPT: u64 = 7 * 24 * 3600;
 
 /// How long a certificate's record is kept after its expiry; its holder can rejoin with it until then.
@@ -151,7 +152,7 @@ impl Lapses for Enrollment {
             | EnrollmentState::Expired
             | EnrollmentState::Removed
             | EnrollmentState::Withdrawn => {
-                if enrollment.evidence.iter().all(|shown| shown.reference.is_none()) {
+                if enrollment.evidence.iter().all(|shown| shown.kind != JOIN_TOKEN) {
                     DECIDED_KEPT
                 } else {
                     DECIDED_WITH_TOKEN_KEPT
@@ -218,6 +219,21 @@ impl Lapses for UnixSecs {
 }
 
 impl Lapses for Stale {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.at.0 + STALE_KEPT < times.now))
+    }
+}
+
+/// The index of machines by device: goes with the lineage that it names.
+impl Lapses for DeviceHolder {
+    fn lapse(seen: &Seen<Self>, key: &str, look: &Look, _: LapseTimes) -> Result<Option<Changes>, Fault> {
+        // Also one that cannot be read is there.
+        let gone = look.get::<serde_json::Value>(&keys::lineage(&seen.record.lineage))?.is_none();
+        Ok(alone(seen, key, gone))
+    }
+}
+
+impl Lapses for CountedBack {
     fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         Ok(alone(seen, key, seen.record.at.0 + STALE_KEPT < times.now))
     }
@@ -334,6 +350,7 @@ mod tests {
             },
             7,
         ),
+        ("counted-back/l", |end| json!({ "lineage": "l", "count": "tpm_resets", "before": 2, "now": 1, "at": end }), 7),
         (
             "audit/0",
             |end| {
@@ -385,15 +402,20 @@ mod tests {
         look.learn("waiting/w".to_owned(), Some(Seen { record: Ok(entry.to_string().into_bytes()), version: 1 }));
         assert!(!lapses("queue/all/1", &json!("w"), &look));
         assert!(lapses("queue/all/2", &json!("w"), &look), "it holds another");
+        let device = json!({ "lineage": "l" });
+        assert!(lapses("device/tpm_ek/d", &device, &look));
+        look.learn("lineage/l".to_owned(), Some(Seen { record: Ok(b"{}".to_vec()), version: 1 }));
+        assert!(!lapses("device/tpm_ek/d", &device, &look));
     }
 
     #[test]
     fn every_kind_that_goes_by_a_clock_has_a_case() {
         let ruled = KINDS.iter().filter(|kind| !matches!(kind.term, Term::Standing)).map(|kind| kind.prefix);
-        let cases = CASES
-            .iter()
-            .map(|(key, ..)| kinds::of(key).unwrap().prefix)
-            .chain([keys::ENROLLMENT_KEYS, keys::QUEUE_NUMBERS]);
+        let cases = CASES.iter().map(|(key, ..)| kinds::of(key).unwrap().prefix).chain([
+            keys::ENROLLMENT_KEYS,
+            keys::QUEUE_NUMBERS,
+            keys::DEVICES,
+        ]);
         assert_eq!(ruled.collect::<BTreeSet<_>>(), cases.collect::<BTreeSet<_>>());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     audit::Event,
-    change::Changes,
+    change::{Changes, Expectation},
     keys,
     records::{Lineage, Lock, LockKind, Seen},
     refusal::{Fault, Refusal},
@@ -47,6 +47,11 @@ impl Locks {
                 Err(Fault::Record(format!("locks on the {} `{target}` were not looked up", kind.as_str())))
             }
         }
+    }
+
+    /// The conditions of a commit that counts on this look-up: nothing that was looked up is locked meanwhile.
+    pub fn conditions(&self) -> impl Iterator<Item = Expectation> {
+        self.asked.iter().map(|(kind, target)| Expectation::Absent(keys::lock(*kind, target)))
     }
 
     /// The locks, without their versions.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod ca_end;
 pub mod change;
 pub mod crl;
+pub mod device;
 pub mod enroll;
 pub mod event_cursor;
 pub mod evidence;

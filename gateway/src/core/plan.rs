@@ -324,7 +324,8 @@ pub struct Stands {
 }
 
 /// Checks that a certificate may be issued for a lineage: it is neither ended nor forked, the subject with its name has this lineage,
-/// and there is no lock on name, lineage or any of these keys. Every certificate of a machine or person passes this check.
+/// and there is no lock on name, lineage, any of these keys, or anything else that `locks` were looked up for. Every certificate of a
+/// machine or person passes this check.
 ///
 /// # Errors
 /// [`Refusal::Retired`], [`Refusal::Forked`], [`Refusal::Locked`]; [`Fault::Record`] for a bug: not every lock was looked up.
@@ -351,9 +352,8 @@ pub fn stands(
     targets.extend(keys.iter().map(|key| (LockKind::Key, key.hex())));
     locks.cover(&targets)?;
     locks.refuse()?;
-    // a concurrent lock, fork or removal makes the commit a conflict
-    let mut expect: Vec<Expectation> =
-        targets.iter().map(|(kind, target)| Expectation::Absent(keys::lock(*kind, target))).collect();
+    // a concurrent fork or removal, or a lock on anything that was looked up, makes the commit a conflict
+    let mut expect: Vec<Expectation> = locks.conditions().collect();
     if written {
         expect.push(Expectation::At(keys::lineage(&record.id), lineage.version));
     }

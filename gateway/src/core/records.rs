@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use self::text::{assurance, base64_bytes, digest, nonce, role, serial};
 pub use self::{
     claim::Claim,
+    device::{CountedBack, DeviceHolder},
     lock::{Lock, LockKind},
     run::{Convergence, Run},
     tunnel::{ServiceRecord, TunnelRecord},
 };
 
 mod claim;
+mod device;
 mod lock;
 mod run;
 pub(super) mod text;
@@ -211,6 +213,9 @@ pub struct Enrollment {
     pub lineage: Option<String>,
     /// True if it rejoins a lineage.
     pub rejoin: bool,
+    /// True when it does so because its evidence is of that machine's device.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_device: bool,
     /// Why it was denied.
     pub reason: Option<String>,
     /// The accepted evidence.

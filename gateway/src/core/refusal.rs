@@ -291,6 +291,14 @@ pub enum Fault {
         /// The engine's error.
         why: String,
     },
+    /// A document that an attestor is configured to read cannot be used now.
+    #[error("{why}")]
+    Document {
+        /// How long to wait before the next attempt.
+        retry_after: Duration,
+        /// Which, and why.
+        why: String,
+    },
     /// Every attempt to commit was a conflict.
     #[error("gave up after repeated conflicts")]
     Contention,

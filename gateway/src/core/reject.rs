@@ -63,6 +63,9 @@ pub static TICKET_EXPIRED: RejectionCode = RejectionCode::refused("ticket-expire
 /// The ticket was used before.
 pub static TICKET_SPENT: RejectionCode = RejectionCode::refused("ticket-spent", Some(ANEW));
 
+/// Most characters of a rejection's text: the longest of ours, with two names of the longest kind.
+const TEXT_MAX: usize = 512;
+
 /// Hint for all ticket errors.
 const ANEW: &str = "send the evidence again without the ticket, and answer the new challenge";
 
@@ -80,10 +83,17 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// `text` is shown to the client.
+    /// `text` is shown to the client. It may quote what the client sent: it is cut to a length that is read, and characters that
+    /// would act on a terminal are escaped.
     #[must_use]
     pub fn new(code: &'static RejectionCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        let text = text.into();
+        let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+        let mut shown: String = text.chars().take(TEXT_MAX).map(escaped).collect();
+        if text.chars().nth(TEXT_MAX).is_some() {
+            shown.push_str("...");
+        }
+        Self { code, text: shown }
     }
 
     /// For a lock on somebody else behind the evidence. The text does not disclose who.
@@ -154,5 +164,20 @@ impl Reject {
     pub fn unknown(kind: &str) -> Self {
         let shown: String = kind.chars().take(32).collect();
         Self::new(&UNKNOWN, format!("evidence of kind `{shown}` is not accepted here"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_cut_and_escaped() {
+        let text = |text: &str| Reject::new(&UNKNOWN, text).text;
+        assert_eq!(text("web1.example.com is no name"), "web1.example.com is no name");
+        assert_eq!(text("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        let long = text(&"\u{e4}".repeat(100_000));
+        assert_eq!((long.chars().count(), long.ends_with("\u{e4}...")), (TEXT_MAX + 3, true));
+        assert_eq!(text(&"x".repeat(TEXT_MAX)).len(), TEXT_MAX);
     }
 }

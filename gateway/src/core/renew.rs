@@ -7,12 +7,14 @@ use super::{
     admission::Caller,
     audit::{Event, StandingEvent},
     change::Changes,
-    evidence::{Claims, Judged, Reject},
+    device::{KnownDevices, LowerCount},
+    evidence::{Claims, DeviceClaims, Judged, Reject},
     facts::{policy_claims, principal},
     keys, name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Terms},
     records::{Certificate, Seen, Shown, Subject},
     refusal::{Malformed, Refusal},
+    subjects,
 };
 
 /// Input of a renewal.
@@ -30,8 +32,10 @@ pub struct RenewalInput<'a> {
     pub only_admit: &'a [&'a str],
     /// The prefix of the claims of each kind.
     pub prefixes: &'a [(&'a str, &'a str)],
-    /// The claims that identify the device of evidence.
-    pub devices: &'a [String],
+    /// The claims about devices.
+    pub devices: &'a [DeviceClaims],
+    /// The devices that the evidence is of.
+    pub known_devices: &'a KnownDevices,
 }
 
 /// The decision.
@@ -72,7 +76,8 @@ pub fn decide(
     }
     of_the_caller(caller, &asked.judged.claims, asked.devices)?;
     let mut subject = caller.subject.record.clone();
-    remember(&mut subject, &asked.judged);
+    subjects::remember(&mut subject, &asked.judged.claims.values, &asked.judged.shown, &asked.judged.again);
+    let lower = LowerCount::of(&caller.subject.record.claims, &asked.judged.claims.values, asked.devices);
     let grant = match policy::decide(rules, &ask(caller, &subject, asked.judged.claims.assurance, now)) {
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
@@ -91,12 +96,16 @@ pub fn decide(
     renewed.pending = Some(reference);
     let mut changes = Changes::new();
     changes.update(keys::lineage(&renewed.id), &caller.lineage, &renewed);
+    asked.known_devices.belong(&mut changes, &renewed.id);
+    if let Some(lower) = lower {
+        lower.tell(&mut changes, &renewed.id, caller.identity.to_string(), now);
+    }
     attested(&mut changes, caller, (subject, lapsed), asked.judged, (asked.prefixes, asked.devices), assurance);
     Ok(RenewVerdict::Issue(Box::new(charged.plan(changes, stands, renewed.id))))
 }
 
 /// Evidence at a renewal must be of the caller itself: it grants nothing.
-fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[String]) -> Result<(), Reject> {
+fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[DeviceClaims]) -> Result<(), Reject> {
     let subject = &caller.subject.record;
     let continues = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
     let named = claims.names.is_empty() || claims.names.iter().any(|pattern| name::matches(pattern, &subject.name));
@@ -104,20 +113,6 @@ fn of_the_caller(caller: &Caller, claims: &Claims, devices: &[String]) -> Result
         && continues.is_none_or(|other| other.lineage.record.id == caller.lineage.record.id)
         && !claims.other_device(&subject.claims, devices);
     if named && same { Ok(()) } else { Err(Reject::together("it is another's than this certificate")) }
-}
-
-/// Claims of evidence that was shown again replace the known ones of its kind.
-fn remember(subject: &mut Subject, judged: &Judged) {
-    for (kind, prefix) in &judged.again {
-        subject.claims.retain(|name, _| !is_of(name, prefix));
-        subject.evidence.retain(|shown| shown.kind != *kind);
-        subject.evidence.extend(judged.shown.iter().find(|shown| shown.kind == *kind).cloned());
-    }
-    subject.claims.extend(judged.claims.values.clone());
-}
-
-fn is_of(claim: &str, prefix: &str) -> bool {
-    claim.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// The kinds of evidence that are older than the rules allow, if a renewal without them has a lower assurance.
@@ -146,7 +141,7 @@ fn attested(
     caller: &Caller,
     (mut subject, lapsed): (Subject, Vec<Shown>),
     judged: Judged,
-    (prefixes, devices): (&[(&str, &str)], &[String]),
+    (prefixes, devices): (&[(&str, &str)], &[DeviceClaims]),
     assurance: AssuranceLevel,
 ) {
     let kinds = |shown: &[Shown]| shown.iter().map(|shown| shown.kind.as_str()).collect::<Vec<_>>().join(",");
@@ -155,8 +150,9 @@ fn attested(
         subject.evidence.retain(|shown| !lapsed.contains(shown));
         let gone = |kind: &str| lapsed.iter().any(|shown| shown.kind == kind);
         // The identity of the device is kept: otherwise another device could be shown after that is dropped.
-        let lapses = |name: &String| prefixes.iter().any(|(kind, prefix)| gone(kind) && is_of(name, prefix));
-        subject.claims.retain(|name, _| devices.contains(name) || !lapses(name));
+        let lapses = |name: &String| prefixes.iter().any(|(kind, prefix)| gone(kind) && subjects::is_of(name, prefix));
+        let is_device = |name: &String| devices.iter().any(|claims| claims.device == *name);
+        subject.claims.retain(|name, _| is_device(name) || !lapses(name));
         let event = StandingEvent::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
         changes.event(Event::Standing(event));
     }
@@ -167,7 +163,7 @@ fn attested(
     if !(judged.shown.is_empty() && lapsed.is_empty()) {
         changes.update(keys::subject(subject.role, &subject.name), &caller.subject, &subject);
     }
-    changes.extend(judged.spends);
+    changes.extend(judged.changes());
 }
 
 /// The question for the policy: about the machine, by what is proven now and known of it.

@@ -9,8 +9,8 @@ use super::{
     audit::AuditRecord,
     keys,
     records::{
-        Certificate, CertificateEnd, Convergence, Enrollment, KeptName, LastList, Lineage, Lock, NumberHolder, Seen,
-        Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Certificate, CertificateEnd, Convergence, CountedBack, DeviceHolder, Enrollment, KeptName, LastList, Lineage,
+        Lock, NumberHolder, Seen, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     refusal::Fault,
     subjects::Owned,
@@ -33,7 +33,7 @@ macro_rules! no_placeholder {
 
 no_placeholder! {
     Enrollment, Waiting, Token, AuditRecord, Certificate, Stale, Subject, Convergence, KeptName, Lineage, LastList, TunnelRecord,
-    UnixSecs, ClockNote, NumberHolder, String, u64, serde_json::Value, IgnoredAny,
+    UnixSecs, ClockNote, NumberHolder, DeviceHolder, CountedBack, String, u64, serde_json::Value, IgnoredAny,
 }
 
 /// An unreadable lock still locks the target in its key.

@@ -9,7 +9,7 @@ use super::records::{AdmittedBy, UnixSecs};
 use super::{
     change::Changes,
     keys,
-    records::{Seen, Subject},
+    records::{Claim, Seen, Shown, Subject},
 };
 
 /// Value of an entry in the index by owner: the machine's name.
@@ -51,6 +51,30 @@ pub fn index(changes: &mut Changes, subject: &Subject) {
 pub fn remove(changes: &mut Changes, seen: &Seen<Subject>) {
     changes.remove(keys::subject(seen.record.role, &seen.record.name), seen);
     entry(&seen.record).into_iter().for_each(|key| changes.delete(key));
+}
+
+/// What is shown now takes the place of what was known by evidence of its kind. Of kinds that only admit nothing is remembered.
+pub fn remember(
+    subject: &mut Subject,
+    claims: &BTreeMap<String, Claim>,
+    shown: &[Shown],
+    again: &[(&'static str, &'static str)],
+) {
+    for (kind, prefix) in again {
+        let Some(piece) = shown.iter().find(|piece| piece.kind == *kind) else { continue };
+        subject.claims.retain(|name, _| !is_of(name, prefix));
+        subject
+            .claims
+            .extend(claims.iter().filter(|(name, _)| is_of(name, prefix)).map(|(k, v)| (k.clone(), v.clone())));
+        subject.evidence.retain(|known| known.kind != *kind);
+        subject.evidence.push(piece.clone());
+    }
+}
+
+/// Whether a claim is of the attestor with this prefix.
+#[must_use]
+pub fn is_of(claim: &str, prefix: &str) -> bool {
+    claim.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Compares the index with the records, during a scan of the entire store.

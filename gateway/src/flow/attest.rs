@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use pki::UnixTime;
+use pki::{SshKind, UnixTime};
 
 use super::shell::{Actor, Retry, Settings, Shell};
 use crate::{
@@ -115,7 +115,14 @@ impl InForce {
 
     fn context<'a>(&'a self, shell: &'a Shell) -> Context<'a> {
         let Self { rules, ca, .. } = self;
-        Context { domain: &shell.domain, anchors: ca.anchors(), token_key: ca.token_key(), rules, now: shell.now() }
+        Context {
+            domain: &shell.domain,
+            anchors: ca.anchors(),
+            token_key: ca.token_key(),
+            host_ca: Some(ca.ssh(SshKind::Host)),
+            rules,
+            now: shell.now(),
+        }
     }
 }
 
@@ -134,17 +141,18 @@ impl OpenedEvidence<'_> {
         let rests_on = cases().map(|(piece, found)| piece.case.rests_on(found, &self.context));
         let rests_on: Vec<RestsOn> = rests_on.collect::<Result<_, Reject>>()?;
         let targets: Vec<Target> = rests_on.iter().flat_map(|one| one.targets.clone()).collect();
-        let locks = look.locks(targets.clone())?;
+        let locks = look.locks(targets)?;
         for (piece, found) in cases() {
             if let Some(alarm) = piece.case.alarm(found, &locks, self.asked.source, &self.context) {
                 return Err(alarm);
             }
         }
-        let mut judged = Judged { rests_on: targets.into_iter().collect(), ..Judged::nothing() };
+        let mut judged = Judged::nothing();
         let (mut claims, mut questions) = (Vec::new(), Vec::<Question>::new());
         for ((piece, found), rests_on) in cases().zip(&rests_on) {
             let kind = piece.chosen.kind().to_owned();
-            let vouched = match piece.case.step(found, &self.context, &rests_on.clear(&locks)?)? {
+            let cleared = rests_on.clear(&locks)?;
+            let vouched = match piece.case.step(found, &self.context, &cleared)? {
                 Step::Done(vouched) => piece.chosen.named(*vouched),
                 Step::Ask { .. } if questions.iter().any(|question| question.kind == kind) => {
                     return Err(Reject::together("two pieces of one kind ask back").into());
@@ -155,7 +163,8 @@ impl OpenedEvidence<'_> {
                 }
             };
             claims.push(vouched.claims);
-            judged.spends.extend(vouched.spends);
+            judged.rest_on(cleared);
+            judged.spend(vouched.spends);
             if piece.chosen.renewal() == Renewal::Proves {
                 judged.again.push((piece.chosen.kind(), piece.chosen.prefix()));
             }
@@ -166,9 +175,9 @@ impl OpenedEvidence<'_> {
             return Ok(Judgement::Asks(questions));
         }
         if let Some(ticket) = &self.ticket {
-            let spent = keys::ticket(&ticket.id);
-            judged.spends.create(spent.clone(), &UnixSecs::from(ticket.ends));
-            judged.ticket = Some(spent);
+            let mut spends = Changes::new();
+            spends.create(keys::ticket(&ticket.id), &UnixSecs::from(ticket.ends));
+            judged.spend(spends);
         }
         Ok(Judgement::Holds(Box::new(judged)))
     }
@@ -261,14 +270,14 @@ pub fn recheck(
     in_force: &InForce,
     look: &Look,
     enrollment: &Enrollment,
-) -> Result<Result<Vec<Expectation>, Reject>, Fault> {
+) -> Result<Result<Vec<Expectation>, Refusal>, Fault> {
     let context = in_force.context(shell);
     let mut conditions = Changes::new();
     for shown in &enrollment.evidence {
         let Some(reference) = &shown.reference else { continue };
         let chosen = match in_force.settings.attestors.by_kind(&shown.kind) {
             Ok(chosen) => chosen,
-            Err(reject) => return Ok(Err(reject)),
+            Err(reject) => return Ok(Err(reject.into())),
         };
         let attestor = chosen.attestor();
         let found = found(look, |found| Ok(attestor.recheck_needs(reference, found)));
@@ -278,7 +287,7 @@ pub fn recheck(
         })?;
         match attestor.recheck(reference, &enrollment.key, &found, &context) {
             Ok(changes) => conditions.extend(changes),
-            Err(reject) => return Ok(Err(reject)),
+            Err(refusal) => return Ok(Err(refusal)),
         }
     }
     Ok(Ok(conditions.expect))
@@ -293,7 +302,7 @@ fn opened<'a>(
 ) -> Result<Vec<Piece<'a>>, Refusal> {
     let open = |(kind, body): &(String, String)| {
         let chosen = attestors.by_kind(kind)?;
-        if asked.purpose == Purpose::Renewal && chosen.renewal() == Renewal::OnlyAdmits {
+        if matches!(asked.purpose, Purpose::Renewal { .. }) && chosen.renewal() == Renewal::OnlyAdmits {
             return Err(Reject::only_admits(chosen.kind()));
         }
         let kept = ticket.and_then(|ticket| ticket.kept.get(kind)).map(Vec::as_slice);

@@ -6,6 +6,7 @@ use pki::{KeyDigest, SubjectKey, UnixTime};
 
 use super::{
     attest::{self, InForce, Judgement, OpenedEvidence, Question},
+    devices,
     issue::{self, Issued},
     owners, queue, removal, requester,
     shell::{Actor, Retry, Shell, retrying},
@@ -15,7 +16,7 @@ use crate::core::{
     admission, approve, audit,
     change::Changes,
     enroll::{self, EnrollEntropy, EnrollRecords, EnrollVerdict, EnrollmentBasis, Frame, Inbound},
-    evidence::{Challenge, Claims, Judged, Purpose, Rejected},
+    evidence::{Challenge, Judged, Purpose, Rejected},
     keys,
     lock::Locks,
     look::Look,
@@ -79,7 +80,7 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
             return Ok(EnrollOutcome::Challenge(opened.challenge(shell, questions)?));
         }
     };
-    let inbound = &*as_called(inbound, &judged.claims);
+    let inbound = &*as_called(inbound, &judged);
     let records = EnrollRecords { numbers: queue::numbers(shell, &inbound.prefix).await?, ..known };
     // Use the pin that the client verified if it is one of ours, otherwise that of the active root.
     let pin = inbound.pin.filter(|pin| in_force.ca.is_pin(pin)).unwrap_or_else(|| in_force.ca.pin());
@@ -92,13 +93,14 @@ async fn once(shell: &Shell, inbound: &Inbound, instance: &str) -> Result<Enroll
 }
 
 /// Drops the wanted name if it is the new name of a renaming that never took effect, because the certificate with it was never used:
-/// the machine rejoins under its current name.
-fn as_called<'a>(inbound: &'a Inbound, claims: &Claims) -> Cow<'a, Inbound> {
-    let prior = claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
-    match prior.and_then(|prior| prior.subject.record.renaming.as_ref()) {
-        Some(becomes) if inbound.wanted_name.as_ref() == Some(becomes) => {
-            Cow::Owned(Inbound { wanted_name: None, ..inbound.clone() })
-        }
+/// the machine rejoins under its current name. So does one that comes back by its device, whatever its host is called now.
+fn as_called<'a>(inbound: &'a Inbound, judged: &Judged) -> Cow<'a, Inbound> {
+    let prior = judged.claims.grants.as_ref().and_then(|grants| grants.continues.as_ref());
+    let Some(prior) = prior else { return Cow::Borrowed(inbound) };
+    let called = |wanted_name| Cow::Owned(Inbound { wanted_name, ..inbound.clone() });
+    match &prior.subject.record.renaming {
+        _ if judged.same_device => called(Some(prior.lineage.record.name.clone())),
+        Some(becomes) if inbound.wanted_name.as_ref() == Some(becomes) => called(None),
         Some(_) | None => Cow::Borrowed(inbound),
     }
 }
@@ -190,9 +192,14 @@ fn gather(
         Judgement::Holds(judged) => judged,
         Judgement::Asks(questions) => return Ok(Gathered::Asks(questions)),
     };
-    judged.rests_on.extend(behind);
+    judged.rest_on(behind);
+    let devices = devices::of(look, &judged.claims.values, in_force.settings.attestors.devices())?;
+    if let Some(machine) = devices.comes_back(&judged.claims) {
+        let cleared = devices::cleared(look, &machine)?;
+        judged.come_back(machine, cleared);
+    }
     let claims = &judged.claims;
-    let called = as_called(inbound, claims);
+    let called = as_called(inbound, &judged);
     let role = claims.role.unwrap_or(pki::Role::Machine);
     let name = name::choose(called.wanted_name.as_deref(), &claims.names, role, &digest)?;
     let mut name_records = owners::of_name(look, role, name.as_str())?;
@@ -206,8 +213,9 @@ fn gather(
         basis,
         issued,
         name: name_records,
+        devices,
         ticket_spent,
-        locks: locks.and(look.locks(judged.rests_on.iter().cloned())?),
+        locks: locks.and(look.locks(judged.rests_on().iter().cloned())?),
         numbers: Err(QueueFull::All),
     };
     Ok(Gathered::All(judged, Box::new(records)))
@@ -235,8 +243,9 @@ pub(super) fn basis(
         targets.push((admission::lock_kind(record.role), record.name.clone()));
         subject = look.get(&keys::subject(record.role, &record.name))?;
     }
+    let devices = devices::of(look, &enrollment.claims, in_force.settings.attestors.devices())?;
     let evidence = attest::recheck(shell, in_force, look, enrollment)?;
-    Ok((EnrollmentBasis { lineage, subject, evidence }, look.locks(targets)?))
+    Ok((EnrollmentBasis { lineage, subject, devices, evidence }, look.locks(targets)?))
 }
 
 /// The newest certificate of a lineage, if it is for this key.
@@ -372,8 +381,8 @@ async fn poll_once(shell: &Shell, id: &str, instance: &str) -> Result<EnrollOutc
 
 fn frame<'a>(shell: &'a Shell, in_force: &'a InForce, pin: KeyDigest) -> Frame<'a> {
     let InForce { settings, ca, .. } = in_force;
-    let (pending_ttl, devices) = (settings.pending_ttl, settings.attestors.devices());
-    Frame { common: shell.common(ca, settings), pin, pending_ttl, devices }
+    let (devices, again) = (settings.attestors.devices(), settings.attestors.again());
+    Frame { common: shell.common(ca, settings), pin, pending_ttl: settings.pending_ttl, devices, again }
 }
 
 fn entropy(shell: &Shell) -> EnrollEntropy {

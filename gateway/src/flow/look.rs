@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures::future::{join, join_all};
+use pki::SshKind;
 
 use super::shell::Shell;
 use crate::{
     core::{
+        evidence::{Document, DocumentSource},
         look::{Look, Missed},
         records::Seen,
         refusal::Fault,
@@ -15,7 +17,8 @@ use crate::{
     store::{Entry, Key, Snapshot, Version},
 };
 
-/// Most rounds for one decision. The longest chain of look-ups has four; more means that others change the records all the time.
+/// Most rounds for one decision. The longest chain of look-ups has six, of a machine that comes back by its TPM; more means that
+/// others change the records all the time.
 const ROUNDS_MAX: usize = 8;
 
 impl Shell {
@@ -44,7 +47,7 @@ impl Shell {
     async fn learn(&self, look: &mut Look, at: &mut Option<Version>, missed: Missed) -> Result<(), Fault> {
         let Missed { records, prefixes, documents } = missed;
         let filled = join_all(prefixes.iter().map(|prefix| self.filled(prefix)));
-        let found = join_all(documents.iter().map(|source| self.documents.get(source)));
+        let found = join_all(documents.iter().map(|source| self.document(source)));
         let (read, (filled, found)) = join(self.learn_records(look, at, records), join(filled, found)).await;
         read?;
         for (prefix, filled) in prefixes.iter().zip(filled) {
@@ -54,6 +57,17 @@ impl Shell {
             look.learn_document(source.clone(), document);
         }
         Ok(())
+    }
+
+    /// A document. What is wrong with it is told once, when it is new: an operator's change counts without a reload.
+    async fn document(&self, source: &DocumentSource) -> Option<Document> {
+        let complain = |text: &[u8]| {
+            let (ca, settings) = (self.ca(), self.settings.load());
+            for complaint in settings.attestors.complaints_of(source, text, Some(ca.ssh(SshKind::Host))) {
+                tracing::error!("{complaint}");
+            }
+        };
+        self.documents.get(source, complain).await
     }
 
     /// Reads these records; and all known ones again, if there was a commit since they were read.

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod crl;
 pub mod damaged;
 pub mod departure;
+mod devices;
 pub mod enforcer;
 pub mod enroll;
 pub mod issue;

@@ -12,7 +12,7 @@ use crate::core::{
     keys,
     lapse::STALE_KEPT,
     look::Look,
-    records::{Lineage, Lock, LockKind, Seen, Stale, Subject},
+    records::{CountedBack, Lineage, Lock, LockKind, Seen, Stale, Subject},
     refusal::{Fault, Refusal},
 };
 
@@ -36,7 +36,11 @@ pub async fn of(shell: &Shell, caller: &Caller) -> Result<Vec<String>, Refusal> 
     let told = |(_, seen): &(String, Seen<Stale>)| shell.now() <= UnixTime::from(seen.record.at).plus(STALE_TOLD);
     let locks = locks.into_iter().map(|(_, seen)| (seen.record.target, format!(" is locked: {}", seen.record.reason)));
     let stale = stale.into_iter().filter(told).map(|(_, seen)| (seen.record.lineage.clone(), came_back(&seen.record)));
-    let sayings: Vec<(String, String)> = locks.chain(stale).collect();
+    let lower: Vec<(String, Seen<CountedBack>)> = shell.scan(keys::COUNTED_BACK, None, LOOKED_AT).await?;
+    let lower = lower.into_iter().map(|(_, seen)| seen.record);
+    let lower = lower.filter(|lower| shell.now() <= UnixTime::from(lower.at).plus(STALE_TOLD));
+    let lower = lower.map(|lower| (lower.lineage.clone(), counted_back(&lower)));
+    let sayings: Vec<(String, String)> = locks.chain(stale).chain(lower).collect();
     let doubt = super::clock::doubt(shell);
     let damaged = shell.damaged.count();
     if sayings.is_empty() && doubt.is_none() && damaged == 0 {
@@ -78,5 +82,13 @@ fn came_back(stale: &Stale) -> String {
         ": an old certificate of it that no longer holds was shown from {}; nothing was locked for that, but a copy of its \
          folder, or an old disk, is in use somewhere",
         stale.source
+    )
+}
+
+fn counted_back(lower: &CountedBack) -> String {
+    let CountedBack { count, before, now, .. } = lower;
+    format!(
+        ": its device counted back, `{count}` from {before} to {now}; nothing was locked for that, but the TPM was cleared, or it is an \
+         emulated one that was copied or set back to an earlier state"
     )
 }

@@ -2,15 +2,17 @@
 
 use super::{
     attest::InForce,
+    devices,
     enroll::basis,
     owners, page, queue,
     shell::{Actor, Retry, Shell, readable, retrying},
-    subjects::{find_subject, texts},
-    views::{ApprovalDetails, Page, RequestDetails, WaitingRequests},
+    subjects::{find_subject, load_subject, texts},
+    views::{ApprovalDetails, Page, RequestDetails, SameDevice, WaitingRequests},
 };
 use crate::core::{
     admission::Caller,
     approve::{self, ApprovalOutcome, Approve, Wish},
+    device::LowerCount,
     enroll::NameRecords,
     facts::{permit, request_facts},
     given::Labels,
@@ -36,7 +38,7 @@ pub async fn list(
         let seen = readable(look.get::<Enrollment>(&keys::enrollment(id)))?.flatten();
         let listed = seen.filter(|seen| all || seen.record.state == EnrollmentState::Waiting);
         match listed.filter(|seen| may_see(shell, caller, &seen.record)) {
-            Some(seen) => Ok(Some(RequestDetails { taken: taken(shell, look, &seen.record)?, ..view(seen.record) })),
+            Some(seen) => Ok(Some(details(shell, look, seen.record)?)),
             None => Ok(None),
         }
     };
@@ -78,12 +80,42 @@ pub async fn watch(
 pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestDetails, Refusal> {
     let looked = |look: &Look| -> Result<_, Refusal> {
         let seen = visible(shell, look, caller, id)?;
-        Ok(RequestDetails { taken: taken(shell, look, &seen.record)?, ..view(seen.record) })
+        Ok(details(shell, look, seen.record)?)
     };
     let mut shown = [shell.look(looked).await?];
     with_rivals(shell, &mut shown).await?;
     let [shown] = shown;
     Ok(shown)
+}
+
+/// A request with what stands around it.
+fn details(shell: &Shell, look: &Look, enrollment: Enrollment) -> Result<RequestDetails, Fault> {
+    let taken = taken(shell, look, &enrollment)?;
+    let same_device = same_device(shell, look, &enrollment)?;
+    Ok(RequestDetails { taken, same_device, ..view(enrollment) })
+}
+
+/// The machine that the device of a waiting request is, or was.
+fn same_device(shell: &Shell, look: &Look, enrollment: &Enrollment) -> Result<Option<SameDevice>, Fault> {
+    if enrollment.state != EnrollmentState::Waiting {
+        return Ok(None);
+    }
+    let settings = shell.settings.load();
+    let claims = settings.attestors.devices();
+    let known = devices::of(look, &enrollment.claims, claims)?;
+    let Some(machine) = known.machine() else {
+        let removed = |machine: &str| SameDevice {
+            machine: machine.to_owned(),
+            state: "removed",
+            comes_back: false,
+            counted_back: false,
+        };
+        return Ok(known.removed().map(removed));
+    };
+    let counted_back = LowerCount::of(&machine.subject.record.claims, &enrollment.claims, claims).is_some();
+    let name = machine.subject.record.name.clone();
+    let state = load_subject(look, machine.subject)?.state(shell.now());
+    Ok(Some(SameDevice { machine: name, state, comes_back: enrollment.same_device, counted_back }))
 }
 
 /// The state of the machine or person that holds the requested name, if any: an approval under this name would be refused.
@@ -265,6 +297,7 @@ fn view(enrollment: Enrollment) -> RequestDetails {
         approvals_wanted: enrollment.approvals_wanted,
         rivals: vec![],
         taken: None,
+        same_device: None,
         rules: enrollment.rules,
         lifetime: enrollment.lifetime,
         reason: enrollment.reason,

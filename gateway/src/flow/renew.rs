@@ -2,6 +2,7 @@
 
 use super::{
     attest::{self, InForce, Judgement},
+    devices,
     issue::{self, Issued},
     shell::{Actor, Retry, Shell},
 };
@@ -55,7 +56,7 @@ pub async fn renew(
     let key = asked.key.key();
     let shown = attest::EvidenceSubmission {
         evidence: asked.evidence,
-        purpose: Purpose::Renewal,
+        purpose: Purpose::Renewal { name: &caller.subject.record.name, known: &caller.subject.record.claims },
         ticket: asked.ticket,
         key: asked.key,
         requester: asked.requester,
@@ -70,9 +71,11 @@ pub async fn renew(
             _ => None,
         };
         let locks = look.locks([(LockKind::Key, key.digest().hex())])?;
-        Ok((pending, locks, opened.ticket_spent(look)?, opened.judge(look)?))
+        let judged = opened.judge(look)?;
+        let known_devices = devices::of_judged(look, &judged, in_force.settings.attestors.devices())?;
+        Ok((pending, locks, opened.ticket_spent(look)?, judged, known_devices))
     };
-    let (pending, locks, ticket_spent, judged) = match shell.look(looked).await {
+    let (pending, locks, ticket_spent, judged, known_devices) = match shell.look(looked).await {
         Ok(looked) => looked,
         Err(rejected) => return Err(attest::rejected(shell, rejected, instance).await),
     };
@@ -93,9 +96,9 @@ pub async fn renew(
         only_admit: settings.attestors.only_admit(),
         prefixes: settings.attestors.prefixes(),
         devices: settings.attestors.devices(),
+        known_devices: &known_devices,
     };
-    let caller = caller.clone().with_locks(locks);
-    match renew::decide(&caller, asked, pending.as_ref(), rules, common, now, serial)? {
+    match renew::decide(&caller.clone().with_locks(locks), asked, pending.as_ref(), rules, common, now, serial)? {
         renew::RenewVerdict::Known(certificate) => {
             Ok(RenewalOutcome::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
         }

@@ -2,7 +2,7 @@
 
 use crate::core::{
     admission::lock_kind,
-    evidence::RestsOn,
+    evidence::{Cleared, RestsOn},
     keys,
     lock::Target,
     look::Look,
@@ -15,13 +15,10 @@ use crate::core::{
 ///
 /// # Errors
 /// [`Refusal::Locked`].
-pub(super) fn cleared(look: &Look, requester: &Requester) -> Result<Vec<Target>, Refusal> {
+pub(super) fn cleared(look: &Look, requester: &Requester) -> Result<Cleared, Refusal> {
     let targets = behind(look, requester)?;
-    if !targets.is_empty() {
-        let rests_on = RestsOn { own: targets.clone(), targets: targets.clone() };
-        rests_on.clear(&look.locks(targets.clone())?)?;
-    }
-    Ok(targets)
+    let locks = look.locks(targets.clone())?;
+    RestsOn { own: targets.clone(), targets }.clear(&locks)
 }
 
 /// The key of the certificate; for one of our own certificates also its name, its lineage, and the lineage's current name. One of ours

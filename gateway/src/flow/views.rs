@@ -217,12 +217,27 @@ pub struct RequestDetails {
     pub rivals: Vec<String>,
     /// State of the holder of the requested name.
     pub taken: Option<String>,
+    /// The machine that its device is, or was.
+    pub same_device: Option<SameDevice>,
     /// The rules that let it wait.
     pub rules: Vec<String>,
     /// The lifetime that it was given, in seconds.
     pub lifetime: Option<u64>,
     /// Why it was denied.
     pub reason: Option<String>,
+}
+
+/// The machine that the device of somebody who waits is, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SameDevice {
+    /// Its name.
+    pub machine: String,
+    /// How it stands; `removed` for one that is no more.
+    pub state: &'static str,
+    /// Whether whoever waits would come back as it.
+    pub comes_back: bool,
+    /// Whether the device counts less than when it was last shown.
+    pub counted_back: bool,
 }
 
 /// One approval of a request.

@@ -32,7 +32,14 @@ const DOCUMENTS_MAX: usize = 64;
 /// Cache of documents.
 #[derive(Default)]
 pub struct Documents {
-    kept: Mutex<BTreeMap<DocumentSource, (Instant, CachedText)>>,
+    kept: Mutex<BTreeMap<DocumentSource, LastRead>>,
+}
+
+/// When a document was last read, and what came of it: nothing if it could not be read. That is cached, too, so that a file that is
+/// gone is neither read nor complained of for every request.
+struct LastRead {
+    at: Instant,
+    text: Option<CachedText>,
 }
 
 /// A document and its modification time.
@@ -43,37 +50,44 @@ struct CachedText {
 }
 
 impl Documents {
-    /// Reads a document. If that fails, logs the error and returns `None`.
-    pub async fn get(&self, source: &DocumentSource) -> Option<Document> {
+    /// Reads a document. If that fails, logs the error and returns `None`. `is_new` is told the contents if they are others than before.
+    pub async fn get(&self, source: &DocumentSource, is_new: impl FnOnce(&[u8])) -> Option<Document> {
         let now = Instant::now();
-        if let Some((at, text)) = self.lock().get(source)
-            && now.saturating_duration_since(*at) < CACHE_TIME
+        if let Some(last) = self.lock().get(source)
+            && now.saturating_duration_since(last.at) < CACHE_TIME
         {
-            return Some(document(text.clone()));
+            return last.text.clone().map(document);
         }
         let wanted = source.clone();
         let reading = tokio::task::spawn_blocking(move || read(&wanted));
         let text = match tokio::time::timeout(DOCUMENT_TIME, reading).await {
-            Ok(Ok(Ok(text))) => text,
+            Ok(Ok(Ok(text))) => Some(text),
             Ok(Ok(Err(error))) => {
-                tracing::warn!(%error, "a document cannot be read");
-                return None;
+                tracing::error!(%error, "a document cannot be read: nobody is trusted by it");
+                None
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(?source, "a document did not come in time");
-                return None;
+                tracing::error!(?source, "a document did not come in time: nobody is trusted by it");
+                None
             }
         };
-        let mut kept = self.lock();
-        if kept.len() >= DOCUMENTS_MAX {
-            kept.clear();
+        let before = self.keep(source, LastRead { at: now, text: text.clone() });
+        if let Some(text) = text.as_ref().filter(|text| before.is_none_or(|before| before.bytes != text.bytes)) {
+            is_new(&text.bytes);
         }
-        kept.insert(source.clone(), (now, text.clone()));
-        drop(kept);
-        Some(document(text))
+        text.map(document)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DocumentSource, (Instant, CachedText)>> {
+    /// Caches what was read, and gives what was read before.
+    fn keep(&self, source: &DocumentSource, read: LastRead) -> Option<CachedText> {
+        let mut kept = self.lock();
+        if kept.len() >= DOCUMENTS_MAX && !kept.contains_key(source) {
+            kept.clear();
+        }
+        kept.insert(source.clone(), read).and_then(|before| before.text)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DocumentSource, LastRead>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,16 +129,23 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("keys.json");
         let (documents, source) = (Documents::default(), DocumentSource::File(path.clone()));
-        assert!(documents.get(&source).await.is_none());
+        let told = Mutex::new(Vec::new());
+        let get = async || documents.get(&source, |bytes| told.lock().unwrap().push(bytes.to_vec())).await;
+        assert!(get().await.is_none());
         std::fs::write(&path, "one").unwrap();
-        let first = documents.get(&source).await.unwrap();
+        assert!(get().await.is_none(), "that it could not be read is kept, too");
+        tokio::time::advance(CACHE_TIME).await;
+        let first = get().await.unwrap();
         assert_eq!((&*first.bytes, first.age < Duration::from_secs(60)), (&b"one"[..], true));
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"one");
+        assert_eq!(&*get().await.unwrap().bytes, b"one");
         tokio::time::advance(CACHE_TIME).await;
-        assert_eq!(&*documents.get(&source).await.unwrap().bytes, b"two");
+        assert_eq!(&*get().await.unwrap().bytes, b"two");
+        tokio::time::advance(CACHE_TIME).await;
+        get().await.unwrap();
+        assert_eq!(*told.lock().unwrap(), [b"one", b"two"], "each once");
         std::fs::write(&path, vec![b'x'; DOCUMENT_MAX + 1]).unwrap();
         tokio::time::advance(CACHE_TIME).await;
-        assert!(documents.get(&source).await.is_none());
+        assert!(get().await.is_none());
     }
 }

@@ -49,6 +49,7 @@ pub struct TestStore {
     limits: StoreLimits,
     rounds: AtomicUsize,
     leaving: AtomicBool,
+    rival: Arc<Mutex<Option<Batch>>>,
 }
 
 impl TestStore {
@@ -62,6 +63,7 @@ impl TestStore {
             limits,
             rounds: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
+            rival: Arc::default(),
         }
     }
 
@@ -88,6 +90,16 @@ impl TestStore {
     /// The next commit is the last thing it does.
     pub fn goes_away_with_the_next_commit(&self) {
         self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    /// Somebody else commits this just before the next commit that changes something.
+    pub fn before_the_next_commit(&self, rival: Batch) {
+        *self.rival.lock().unwrap() = Some(rival);
+    }
+
+    /// Whether that somebody has come.
+    pub fn rival_came(&self) -> bool {
+        self.rival.lock().unwrap().is_none()
     }
 
     /// How many of the fates were not met yet.
@@ -128,9 +140,13 @@ impl TestStore {
 
     /// A commit with the next fate.
     fn fated(&self, batch: Batch) -> BoxFuture<'static, Result<Version, CommitError>> {
-        let (inner, fates) = (Arc::clone(&self.inner), Arc::clone(&self.fates));
+        let (inner, fates, rival) = (Arc::clone(&self.inner), Arc::clone(&self.fates), Arc::clone(&self.rival));
         Box::pin(async move {
             // Of a batch that changes nothing there is nothing to lose.
+            let rival = if batch.writes.is_empty() { None } else { rival.lock().unwrap().take() };
+            if let Some(rival) = rival {
+                inner.commit(rival).await.unwrap();
+            }
             let fate = if batch.writes.is_empty() { None } else { fates.lock().unwrap().pop_front() };
             let untold = || CommitError::Unknown("as told".to_owned());
             match fate {

@@ -28,6 +28,7 @@ fn newcomer() -> Newcomer {
         attributes: BTreeMap::from([("os".into(), "linux".into())]),
         source: Some("192.0.2.1".parse().unwrap()),
         known: true,
+        same_device: false,
     }
 }
 
@@ -360,6 +361,7 @@ fn facts_reach_the_rules() {
         ("principal has source && principal.source.isInRange(ip(\"192.0.2.0/24\"))", true),
         ("principal has source && principal.source.isLoopback()", false),
         ("principal.known", true),
+        ("principal.same_device", false),
         ("context.now == 1767268800 && context.hour == 12 && context.weekday == 4", true),
     ] {
         assert_eq!(yes(condition), want, "{condition}");

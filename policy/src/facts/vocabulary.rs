@@ -178,7 +178,7 @@ impl Vocabulary {
     }
 
     fn newcomer(&self, newcomer: &Newcomer) -> Result<Attributes, BadFacts> {
-        let mut attributes = Attributes::with_capacity(10);
+        let mut attributes = Attributes::with_capacity(11);
         attributes.insert("key".into(), text(&newcomer.key));
         attributes.insert("role".into(), self.role(&newcomer.role)?);
         if let Some(name) = &newcomer.wanted_name {
@@ -193,6 +193,7 @@ impl Vocabulary {
             attributes.insert("source".into(), RestrictedExpression::new_ip(source));
         }
         attributes.insert("known".into(), RestrictedExpression::new_bool(newcomer.known));
+        attributes.insert("same_device".into(), RestrictedExpression::new_bool(newcomer.same_device));
         Ok(attributes)
     }
 

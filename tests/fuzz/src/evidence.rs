@@ -62,6 +62,7 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         domain: &WORLD.domain,
         anchors: &WORLD.anchors,
         token_key: &WORLD.token_key,
+        host_ca: None,
         rules: &RULES,
         now: NOW,
     };

@@ -78,8 +78,9 @@ fn trusting_ssh_hosts() -> Gateway {
     let section: Table = "authorities = 'authorities'\ndomain = 'example.com'".parse().unwrap();
     let gateway = Setup::default().config("attest.ssh-host-key", section).policy(&rule_of_the_guide()).start();
     make_key(&gateway.room().join("ca"));
-    let authorities = gateway.config().with_file_name("authorities");
-    std::fs::copy(gateway.room().join("ca.pub"), authorities).unwrap();
+    let ca = std::fs::read_to_string(gateway.room().join("ca.pub")).unwrap();
+    let line = format!("@cert-authority *.example.com,web2 {ca}");
+    std::fs::write(gateway.config().with_file_name("authorities"), line).unwrap();
     gateway
 }
 

@@ -12,7 +12,8 @@ const DOCUMENT: &str = include_str!("../../../docs/json.md");
 const MAPS: [&str; 4] = ["labels", "claimed", "verified", "detail"];
 
 /// Optional members.
-const SOMETIMES: [&str; 8] = ["next", "ended", "tunnel", "convergence", "instance", "taken", "last_seen", "renaming"];
+const SOMETIMES: [&str; 9] =
+    ["next", "ended", "tunnel", "convergence", "instance", "taken", "same_device", "last_seen", "renaming"];
 
 /// The example for a command: the block behind the heading that names it.
 #[track_caller]

@@ -1,15 +1,17 @@
 //! Machines with TPMs that nobody provisioned: emulated ones, whose maker's CA is the test's.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
+use tests::program::run;
 use tests::swtpm::{Swtpm, TpmMaker};
 use tests::wait::PATIENCE;
 use toml::Table;
 
-use crate::{at_the_gate_under, request_id};
+use crate::{assert_says, at_the_gate_under, audit, request_id, show_up};
 
 #[test]
 fn what_a_tpm_can_prove_is_shown() {
@@ -50,10 +52,23 @@ permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", r
 when { principal.claims has tpm_chain && principal.claims.tpm_chain == "verified" };
 "#;
 
+/// Lets a machine come back by its TPM, and admits nobody else.
+const RETURNS: &str = r#"
+@id("same-tpm")
+@lifetime("24h")
+permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", resource)
+when { principal.same_device && principal.claims has tpm_chain && principal.claims.tpm_chain == "verified" };
+"#;
+
 /// A gateway that trusts this maker.
 fn trusting(maker: &TpmMaker) -> Gateway {
+    ruled(maker, RULES)
+}
+
+/// The same under other rules.
+fn ruled(maker: &TpmMaker, rules: &str) -> Gateway {
     let section: Table = format!("anchors = '{}'", maker.anchors().display()).parse().unwrap();
-    Setup::default().config("attest.tpm", section).policy(RULES).start()
+    Setup::default().config("attest.tpm", section).policy(rules).start()
 }
 
 /// A machine with this TPM.
@@ -123,4 +138,56 @@ fn a_machine_whose_tpm_cannot_be_used_joins_without_it() {
         alice.ok(&["requests", "approve", &request_id(&alice, name), "--code", &waiting.code]);
         assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
     }
+}
+
+#[test]
+fn a_machine_that_was_wiped_is_the_same_again_by_its_tpm() {
+    let room = tempfile::tempdir().unwrap();
+    let maker = TpmMaker::new(room.path().join("maker"));
+    let (tpm, other) = (maker.tpm("one"), maker.tpm("two"));
+    let gateway = ruled(&maker, RETURNS);
+    let alice = gateway.first_person();
+    let waiting = at_the_gate_under(&gateway, "edge-w", &tpm.wrapper());
+    let id = request_id(&alice, "edge-w");
+    let shown = alice.json(&["requests", "show", &id]);
+    assert_eq!((&shown["verified"]["tpm_chain"], &shown["same_device"]), (&json!("verified"), &json!(null)), "{shown}");
+    alice.ok(&["requests", "approve", &id, "--code", &waiting.code]);
+    assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
+    let show = || alice.json(&["machines", "show", "edge-w"]);
+    let before = show();
+
+    // A copy of its disk has another TPM.
+    let copy = gateway.room().join("copy");
+    let copied = run(Command::new("cp").arg("-a").arg(waiting.machine.dir()).arg(&copy), PATIENCE);
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    let renewed = Lychgate::at(copy).under(&other.wrapper()).run(&["renew", "--force"]);
+    assert_ne!(renewed.code, 0);
+    assert_says(&renewed, renewed.code, "it is another's than this certificate");
+
+    // A second machine of that name competes for it.
+    let second = show_up(&gateway, with(&gateway, "second", &other), "edge-w");
+    let id = request_id(&alice, "edge-w");
+    let shown = alice.json(&["requests", "show", &id]);
+    assert_eq!((&shown["taken"], &shown["same_device"]), (&json!("active"), &json!(null)), "{shown}");
+    alice.ok(&["requests", "deny", &id, "--reason", "not ours"]);
+    assert_ne!(second.join.end_within(PATIENCE).code, 0);
+
+    // Wiped and installed anew, under another host name.
+    fs::remove_dir_all(waiting.machine.dir()).unwrap();
+    let machine = with(&gateway, "edge-w", &tpm);
+    let (url, pin) = (gateway.enroll().url(""), gateway.info().pin);
+    let joined = machine.run(&["join", &url, "--pin", &pin, "--name", "ubuntu"]);
+    assert_eq!(joined.code, 0, "{}", joined.stderr);
+    let after = show();
+    assert_eq!((&after["lineage"], &after["assurance"]), (&before["lineage"], &json!("hardware")), "{after}");
+    machine.ok(&["renew", "--force"]);
+    assert_eq!(audit(&alice, "device.returned").len(), 1);
+    assert!(audit(&alice, "device.counted-back").is_empty());
+
+    // A locked one does not come back.
+    alice.ok(&["machines", "lock", "edge-w", "--reason", "stolen"]);
+    fs::remove_dir_all(machine.dir()).unwrap();
+    let refused = machine.run(&["join", &url, "--pin", &pin, "--name", "ubuntu"]);
+    assert_ne!(refused.code, 0);
+    assert_says(&refused, refused.code, "stolen");
 }

@@ -48,6 +48,9 @@ pub struct RequestView {
     /// for a name that a machine is being renamed to, or was renamed from recently. Only while the request waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<String>,
+    /// The machine whose device, such as a TPM, the evidence is of. Only while the request waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_device: Option<SameDeviceView>,
     /// The policy rules that permitted `request`; their terms apply to its certificates.
     #[serde(default)]
     pub rules: Vec<String>,
@@ -57,6 +60,19 @@ pub struct RequestView {
     /// The reason that the denial gave.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// A machine that a requester's device is, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SameDeviceView {
+    /// Its name.
+    pub machine: String,
+    /// `active`, `expired`, `locked` or `reserved`; `removed` for one that is no more: then the requester would be a new machine.
+    pub state: String,
+    /// Whether approving the request lets the requester come back as that machine.
+    pub comes_back: bool,
+    /// Whether the device counts less than when that machine showed it last.
+    pub counted_back: bool,
 }
 
 /// `GET /v1/request-events`, a long poll: the waiting requests, as soon as they differ from those of `seen`.

@@ -4,7 +4,7 @@
 use std::{path::Path, process::Command, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{KeyDigest, TrustDomain};
+use pki::TrustDomain;
 use policy::Ruleset;
 use tempfile::TempDir;
 
@@ -72,6 +72,28 @@ impl Room {
         self.read(&format!("{name}.pub"))
     }
 
+    /// The line that makes a key a CA for all hosts.
+    fn authority(&self, name: &str) -> String {
+        format!("@cert-authority * {}\n", self.public(name))
+    }
+
+    fn attestor(&self, section: &str) -> Box<dyn Attestor> {
+        let section = Section { values: section.parse().unwrap(), folder: self.path().to_owned() };
+        build(Some(&section)).unwrap().unwrap()
+    }
+
+    /// The files that somebody needs, as they are.
+    fn found(&self, needs: &[Need]) -> Found {
+        let mut found = Found::default();
+        for need in needs {
+            let Need::Document(DocumentSource::File(path)) = need else { panic!("{need:?}") };
+            assert!(path.starts_with(self.path()));
+            let bytes = std::fs::read(path).ok();
+            found.push(Finding::Document(bytes.map(|bytes| Document { bytes: bytes.into(), age: Duration::ZERO })));
+        }
+        found
+    }
+
     /// The certificate that the CA makes of the host key.
     fn certified(&self, more: &[&str]) -> String {
         self.keygen(&[&["-q", "-s", "ca", "-I", "host #7"], more, &["host.pub"]].concat());
@@ -94,32 +116,34 @@ impl Room {
 
     /// Judges evidence by this section.
     fn judge(&self, section: &str, body: &str, purpose: Purpose<'_>) -> Result<Claims, Refusal> {
-        let section = Section { values: section.parse().unwrap(), folder: self.path().to_owned() };
-        let attestor = build(Some(&section)).unwrap().unwrap();
-        let (domain, authority, rules) = &*GATEWAY;
-        let (anchors, token_key) = (authority.anchors(), authority.token_key());
-        let context = Context { domain, anchors, token_key, rules, now: NOW };
+        self.vouched(section, body, purpose).map(|vouched| vouched.claims)
+    }
+
+    fn vouched(&self, section: &str, body: &str, purpose: Purpose<'_>) -> Result<Vouched, Refusal> {
+        let (attestor, context) = (self.attestor(section), context());
         let (entropy, requester) = ([3; ENTROPY_LEN], &Requester::Nobody);
         let (kept, for_key) = (None, for_key());
         let message = Message { body, kept, entropy, for_key, exporter: &EXPORTER, requester, purpose };
         let case = attestor.open(&message, &context)?;
-        let mut found = Found::default();
-        for need in case.needs(&found)? {
-            let Need::Document(DocumentSource::File(path)) = need else { panic!("{need:?}") };
-            let bytes = std::fs::read(path).ok();
-            found.push(Finding::Document(bytes.map(|bytes| Document { bytes: bytes.into(), age: Duration::ZERO })));
-        }
+        let found = self.found(&case.needs(&Found::default())?);
         assert!(case.needs(&found)?.is_empty() || found.is_empty());
         let rests_on = case.rests_on(&found, &context)?;
         let locks = Locks::new(rests_on.targets.clone(), vec![]);
         match case.step(&found, &context, &rests_on.clear(&locks)?).map_err(|rejected| rejected.refusal)? {
-            Step::Done(vouched) => Ok(vouched.claims),
+            Step::Done(vouched) => Ok(*vouched),
             Step::Ask { .. } => panic!("it asks back"),
         }
     }
 
     fn joins(&self, section: &str, body: &str, wanted: &str) -> Result<Claims, Refusal> {
         self.judge(section, body, Purpose::Join { wanted: Some(wanted) })
+    }
+
+    /// Judges it at the renewal of a machine of this name that was known by these claims.
+    fn renews(&self, section: &str, body: &str, name: &str, known: &[(&str, &str)]) -> Result<Claims, Refusal> {
+        let claim = |(name, value): &(&str, &str)| (format!("sshhost_{name}"), Claim::Text((*value).to_owned()));
+        let known = known.iter().map(claim).collect();
+        self.judge(section, body, Purpose::Renewal { name, known: &known })
     }
 
     #[track_caller]
@@ -132,6 +156,12 @@ impl Room {
             other => panic!("{other:?} instead of {code}"),
         }
     }
+}
+
+fn context() -> Context<'static> {
+    let (domain, authority, rules) = &*GATEWAY;
+    let (anchors, token_key, host_ca) = (authority.anchors(), authority.token_key(), authority.ssh(SshKind::Host));
+    Context { domain, anchors, token_key, host_ca: Some(host_ca), rules, now: NOW }
 }
 
 fn evidence(line: &str, signature: &str) -> String {
@@ -194,20 +224,26 @@ fn every_kind_of_host_key_signs() {
 #[test]
 fn a_certificate_of_a_known_ca_is_trusted_for_its_names() {
     let room = Room::new();
-    room.write("authorities", &room.public("ca"));
+    room.write("authorities", &room.authority("ca"));
     let line = room.certified(&["-h", "-n", "Web1,web1.example.com,10.0.0.7"]);
     let body = room.body("host", &line);
     let names = ("names", "10.0.0.7,web1,web1.example.com");
     let want = [("key_id", "host #7"), names, ("trust", "authority")];
     check(room.joins(AUTHORITIES, &body, "web1"), &want, &["web1"]);
-    // At a renewal the machine has a name, and perhaps another.
-    check(room.judge(AUTHORITIES, &body, Purpose::Renewal), &want, &[]);
+    check(room.renews(AUTHORITIES, &body, "web1", &[]), &want, &[]);
     // Names in a domain are machines only if the operator says so.
     let full = room.body("host", &room.certified(&["-h", "-n", "web1.example.com,web2.other.example"]));
     room.refused(AUTHORITIES, &full, "ssh-host-names", "web1.example.com, web2.other.example, and none of these");
     let with_domain = format!("{AUTHORITIES}\ndomain = 'example.com'");
     let want = [("key_id", "host #7"), ("names", "web1.example.com,web2.other.example"), ("trust", "authority")];
     check(room.joins(&with_domain, &full, "web1"), &want, &["web1"]);
+    // Then a name without a domain may be one of another.
+    room.refused(
+        &with_domain,
+        &room.body("host", &room.certified(&["-h", "-n", "web1"])),
+        "ssh-host-names",
+        "web1, and",
+    );
     // No pattern becomes one of ours.
     let pattern = room.body("host", &room.certified(&["-h", "-n", "*,web*"]));
     room.refused(AUTHORITIES, &pattern, "ssh-host-names", "*, web*");
@@ -238,7 +274,7 @@ fn an_authority_is_one_for_the_hosts_in_its_line() {
 #[test]
 fn certificates_that_do_not_hold() {
     let room = Room::new();
-    room.write("authorities", &room.public("ca"));
+    room.write("authorities", &room.authority("ca"));
     room.make("ed25519", "256", "other");
     room.make("rsa", "2048", "rsa-ca");
     let refused = |more: &[&str], code: &str, says: &str| {
@@ -258,8 +294,7 @@ fn certificates_that_do_not_hold() {
     room.keygen(&["-q", "-s", "rsa-ca", "-t", "ssh-rsa", "-I", "x", "-h", "-n", "web1", "host.pub"]);
     room.refused(AUTHORITIES, &room.body("host", &room.read("host-cert.pub")), "ssh-host-certificate", "SHA-1");
     // At a renewal it is not known any more, which is a claim.
-    let renewed = room.judge(AUTHORITIES, &foreign, Purpose::Renewal);
-    check(renewed, &[("trust", "none")], &[]);
+    check(room.renews(AUTHORITIES, &foreign, "web1", &[]), &[("trust", "none")], &[]);
 }
 
 #[test]
@@ -302,7 +337,7 @@ fn what_cannot_be_read_is_malformed_and_other_keys_are_named() {
 fn pinned_keys_are_trusted_for_the_names_in_their_lines() {
     let room = Room::new();
     let (key, body) = (room.public("host"), room.body("host", &room.public("host")));
-    room.write("pins", &format!("# imported\nweb1,10.0.0.7 {key}\n[web1.example.com]:2222 {key}\n"));
+    room.write("pins", &format!("# imported\nweb1,10.0.0.7 {key}\n[web1.example.com]:22 {key}\n[web2]:2222 {key}\n"));
     let want = [("names", "10.0.0.7,web1,web1.example.com"), ("trust", "pinned")];
     check(room.joins(PINS, &body, "web1"), &want, &["web1"]);
     // The same by a certificate of a CA that is unknown.
@@ -317,7 +352,10 @@ fn pinned_keys_are_trusted_for_the_names_in_their_lines() {
     check(room.joins(PINS, &body, "web1"), &[("names", "web1"), ("trust", "pinned")], &["web1"]);
     let other = room.joins(PINS, &body, "web2").unwrap_err();
     assert!(matches!(&other, Refusal::Evidence(reject) if reject.code.name == "ssh-host-names"), "{other:?}");
-    check(room.judge(PINS, &body, Purpose::Renewal), &[("trust", "pinned")], &[]);
+    check(room.renews(PINS, &body, "web1", &[]), &[("names", "web1"), ("trust", "pinned")], &[]);
+    room.write("pins", &format!("[web1]:2222 {key}\n"));
+    let elsewhere = room.joins(PINS, &body, "web1").unwrap_err();
+    assert!(matches!(&elsewhere, Refusal::Evidence(reject) if reject.code.name == "ssh-host-names"), "{elsewhere:?}");
     room.write("pins", &format!("other {}\nweb1 ssh-ed25519 %%\n", room.public("ca")));
     check(room.joins(PINS, &body, "web1"), &[("trust", "none")], &[]);
 }
@@ -327,7 +365,7 @@ fn what_is_revoked_is_refused_whatever_else_stands_there() {
     let room = Room::new();
     let (host, ca) = (room.public("host"), room.public("ca"));
     let (key, certificate) = (room.body("host", &host), room.body("host", &room.certified(&["-h", "-n", "web1"])));
-    room.write("authorities", &ca);
+    room.write("authorities", &room.authority("ca"));
     for (revoked, body) in [(&host, &key), (&host, &certificate), (&ca, &certificate)] {
         room.write("pins", &format!("web1 {host}\n@revoked elsewhere {revoked}\n"));
         room.refused(PINS, body, "ssh-host-revoked", "`@revoked`");
@@ -336,45 +374,157 @@ fn what_is_revoked_is_refused_whatever_else_stands_there() {
     }
 }
 
+/// Where trust is to be had: a CA and a pin in one file, a copy of `/etc/ssh/ssh_known_hosts`.
+const SHARED: &str = "authorities = 'shared'\nknown_hosts = 'shared'";
+
+/// What cannot be used vouches for nobody, and strands nobody.
 #[test]
-fn without_a_configured_file_nothing_is_judged() {
+fn a_file_that_cannot_be_used_is_no_trust() {
     let room = Room::new();
-    let body = room.body("host", &room.public("host"));
-    for text in [None, Some("@revoked * ssh-ed25519 %%\n")] {
-        if let Some(text) = text {
-            room.write("pins", text);
+    let (host, ca) = (room.public("host"), room.authority("ca"));
+    let (key, certificate) = (room.body("host", &host), room.body("host", &room.certified(&["-h", "-n", "web1"])));
+    let none = |section: &str| {
+        for body in [&key, &certificate] {
+            check(room.joins(section, body, "web1"), &[("trust", "none")], &[]);
+            check(room.renews(section, body, "web1", &[]), &[("trust", "none")], &[]);
         }
-        let refused = room.joins(PINS, &body, "web1").unwrap_err();
-        assert!(matches!(refused, Refusal::Ours(Fault::Unavailable { .. })), "{refused:?}");
+    };
+    // It is not there.
+    none(SHARED);
+    room.write("authorities", &ca);
+    none(&format!("{AUTHORITIES}\n{PINS}"));
+    // A line that revokes cannot be read, or may be one that does.
+    for cut in ["@revoked * ssh-ed25519 %%", "@revoked * ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq", "@revo"] {
+        room.write("shared", &format!("{ca}web1 {host}\n{cut}"));
+        none(SHARED);
+        // What is revoked for certain is refused all the same.
+        room.write("shared", &format!("{ca}web1 {host}\n@revoked * {host}\n{cut}"));
+        room.refused(SHARED, &key, "ssh-host-revoked", "`@revoked`");
     }
+    room.write("shared", &format!("{ca}web1 {host}\n"));
+    check(room.joins(SHARED, &key, "web1"), &[("names", "web1"), ("trust", "pinned")], &["web1"]);
+}
+
+#[test]
+fn a_key_alone_is_no_ca() {
+    let room = Room::new();
+    let body = room.body("host", &room.certified(&["-h", "-n", "web1"]));
+    room.write("shared", &format!("web2 {}\n{}\n", room.public("ca"), room.public("ca")));
+    room.refused(SHARED, &body, "ssh-host-authority", "SHA256:");
+    room.write("authorities", &room.public("ca"));
+    room.refused(AUTHORITIES, &body, "ssh-host-authority", "SHA256:");
+}
+
+/// At a renewal anybody could show the host key of another.
+#[test]
+fn at_a_renewal_trust_is_in_the_machine_that_renews() {
+    let room = Room::new();
+    room.write("shared", &format!("{}web1 {}\n", room.authority("ca"), room.public("host")));
+    let (host, certified) = (room.public("host"), room.certified(&["-h", "-n", "web1"]));
+    let print = SshKey::parse(&host).unwrap().fingerprint();
+    for (line, trust) in [(&host, "pinned"), (&certified, "authority")] {
+        let body = room.body("host", line);
+        let trusted = |name: &str, known: &[(&str, &str)]| {
+            room.renews(SHARED, &body, name, known).unwrap().values["trust"].text()
+        };
+        assert_eq!(trusted("web1", &[]), trust);
+        assert_eq!(trusted("db1", &[]), "none");
+        // The machine was renamed since.
+        assert_eq!(trusted("db1", &[("fingerprint", &print), ("trust", "pinned")]), trust);
+        // It showed the key before, and that was not believed then either.
+        assert_eq!(trusted("db1", &[("fingerprint", &print), ("trust", "none")]), "none");
+        assert_eq!(trusted("db1", &[("fingerprint", "SHA256:another"), ("trust", "pinned")]), "none");
+    }
+}
+
+/// By a certificate that the gateway made itself whoever was removed would come back.
+#[test]
+fn the_gateways_own_ca_vouches_for_nobody() {
+    let room = Room::new();
+    let (_, authority, _) = &*GATEWAY;
+    let own = authority.ssh(SshKind::Host);
+    room.write("authorities", &format!("@cert-authority * {}\n", own.line()));
+    let attestor = room.attestor(AUTHORITIES);
+    let [source] = attestor.documents().try_into().unwrap();
+    let text = room.read("authorities");
+    let said = attestor.complaints(&source, text.as_bytes(), Some(own));
+    assert!(said.len() == 1 && said[0].starts_with("line 1: this is the gateway's own CA for hosts"), "{said:?}");
+    let key = SshKey::parse(&room.public("host")).unwrap();
+    let purpose = HostPurpose::Join(Some("web1".to_owned()));
+    let certificate = ForeignSshCertificate::parse(&room.certified(&["-h", "-n", "web1"])).unwrap();
+    let certificate = Some(ForeignSshCertificate { ca: own.clone(), ..certificate });
+    let reading = vec![(Mark::Authority, Some(Arc::new(HostFile::parse(text.as_bytes()))))];
+    let shown = ProvenHostKey { key, certificate, purpose, files: Arc::from([]), domain: None };
+    assert!(matches!(shown.trust(&reading, &Context { host_ca: None, ..context() }), Ok(HostTrust::Authority { .. })));
+    let refused = shown.trust(&reading, &context()).err().unwrap().refusal;
+    assert!(matches!(&refused, Refusal::Evidence(reject) if reject.code.name == "ssh-host-authority"), "{refused:?}");
 }
 
 #[test]
 fn evidence_rests_on_the_host_key_and_on_its_ca() {
     let room = Room::new();
     let body = room.body("host", &room.certified(&["-h", "-n", "web1"]));
-    let section = Section { values: toml::Table::new(), folder: room.path().to_owned() };
-    let attestor = build(Some(&section)).unwrap().unwrap();
-    let (domain, authority, rules) = &*GATEWAY;
-    let (anchors, token_key) = (authority.anchors(), authority.token_key());
-    let context = Context { domain, anchors, token_key, rules, now: NOW };
-    let (entropy, requester, purpose) = ([3; ENTROPY_LEN], &Requester::Nobody, Purpose::Renewal);
-    let (body, kept, for_key) = (body.as_str(), None, for_key());
+    let (attestor, context) = (room.attestor(NOTHING), context());
+    let (entropy, requester) = ([3; ENTROPY_LEN], &Requester::Nobody);
+    let (body, kept, for_key, purpose) = (body.as_str(), None, for_key(), Purpose::Join { wanted: None });
     let message = Message { body, kept, entropy, for_key, exporter: &EXPORTER, requester, purpose };
     let rests_on = attestor.open(&message, &context).unwrap().rests_on(&Found::default(), &context).unwrap();
     let digest = |name: &str| hex::encode(SshKey::parse(&room.public(name)).unwrap().sha256());
     assert_eq!(rests_on.targets, [(LockKind::Key, digest("host")), (LockKind::Key, digest("ca"))]);
-    assert_eq!(rests_on.own, rests_on.targets);
+    assert_eq!(rests_on.own, [(LockKind::Key, digest("host"))], "why its CA is locked is not the machine's business");
+}
+
+/// Whoever waits when the key, or its CA, is revoked does not come in.
+#[test]
+fn what_is_revoked_meanwhile_does_not_hold_any_more() {
+    let room = Room::new();
+    let (ca, host) = (room.public("ca"), room.public("host"));
+    room.write("shared", &format!("{}db1 {host}\n", room.authority("ca")));
+    let body = room.body("host", &room.certified(&["-h", "-n", "web1"]));
+    let purpose = Purpose::Join { wanted: Some("web1") };
+    assert_eq!(room.vouched(NOTHING, &body, purpose).unwrap().reference, None, "no file could revoke it");
+    let reference = room.vouched(SHARED, &body, purpose).unwrap().reference.unwrap();
+    let attestor = room.attestor(SHARED);
+    let recheck = || {
+        let found = room.found(&attestor.recheck_needs(&reference, &Found::default()));
+        assert!(attestor.recheck_needs(&reference, &found).is_empty());
+        attestor.recheck(&reference, &for_key(), &found, &context()).map(|changes| changes.is_empty())
+    };
+    assert_eq!(recheck(), Ok(true));
+    room.write("shared", "# neither a CA nor a pin any more\n");
+    assert_eq!(recheck(), Ok(true));
+    for key in [&ca, &host] {
+        room.write("shared", &format!("@revoked * {key}\n"));
+        assert!(matches!(recheck(), Err(Refusal::Evidence(reject)) if reject.code.name == "ssh-host-revoked"));
+    }
+    // While that is not known nobody is approved or issued a certificate, and nobody is turned away for good.
+    for text in [Some("@revoked * ssh-ed25519 %%\n"), None] {
+        match text {
+            Some(text) => room.write("shared", text),
+            None => std::fs::remove_file(room.path().join("shared")).unwrap(),
+        }
+        assert!(matches!(recheck(), Err(Refusal::Ours(Fault::Document { .. }))), "{text:?}");
+    }
 }
 
 #[test]
 fn what_is_wrong_with_the_files_is_told() {
     let room = Room::new();
-    let section = Section { values: format!("{AUTHORITIES}\n{PINS}").parse().unwrap(), folder: room.path().to_owned() };
-    let attestor = build(Some(&section)).unwrap().unwrap();
+    let attestor = room.attestor(&format!("{AUTHORITIES}\n{PINS}"));
     let [authorities, pins] = attestor.documents().try_into().unwrap();
     assert_eq!(authorities, DocumentSource::File(room.path().join("authorities")));
-    let text = format!("{}\nssh-ed25519 %%\nweb1 {}\n", room.public("ca"), room.public("host"));
-    assert_eq!(attestor.complaints(&authorities, text.as_bytes()), ["line 2: the key is not base64"]);
-    assert_eq!(attestor.complaints(&pins, b"web1\n").len(), 1);
+    let text = format!("{}@cert-authority * ssh-ed25519 %%\nweb1 {}\n", room.authority("ca"), room.public("host"));
+    assert_eq!(attestor.complaints(&authorities, text.as_bytes(), None), ["line 2: the key is not base64"]);
+    assert_eq!(attestor.complaints(&pins, b"web1\n", None).len(), 1);
+}
+
+#[test]
+fn what_is_quoted_is_no_longer_than_can_be_read() {
+    let room = Room::new();
+    room.write("authorities", &room.authority("ca"));
+    let many: Vec<String> = (0..30).map(|at| format!("host-{at}.{}.example", "x".repeat(200))).collect();
+    let body = room.body("host", &room.certified(&["-h", "-n", &many.join(",")]));
+    let Err(Refusal::Evidence(reject)) = room.joins(AUTHORITIES, &body, "web1") else { panic!() };
+    assert!(reject.text.chars().count() < 600, "{reject}");
+    assert!(no_name(&many.iter().map(|name| name[..7].to_owned()).collect::<Vec<_>>()).text.contains("and 26 more"));
 }

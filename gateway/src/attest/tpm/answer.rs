@@ -20,6 +20,8 @@ pub(super) struct Answered {
     pub(super) secure_boot: &'static str,
     /// How often the TPM was started anew.
     pub(super) resets: u32,
+    /// Milliseconds that the TPM has run since it was cleared.
+    pub(super) clock: u64,
 }
 
 /// Checks an answer. The secret comes first: who cannot open it costs no signature.
@@ -47,7 +49,7 @@ pub(super) fn check(
     let quoted = quoted(quote, &signed, wanted)?;
     let log = quote.log.as_ref().filter(|_| wanted.log);
     let secure_boot = log.map_or(Ok("unknown"), |log| secure_boot(log, &quoted))?;
-    Ok(Answered { secure_boot, resets: signed.clock.reset_count })
+    Ok(Answered { secure_boot, resets: signed.clock.reset_count, clock: signed.clock.clock })
 }
 
 /// The `extraData` of what the AK signs.

@@ -45,6 +45,8 @@ pub(super) fn claims(
         }
     }
     values.insert("resets".to_owned(), Claim::Number(answered.resets.into()));
+    let clock = i64::try_from(answered.clock).unwrap_or(i64::MAX);
+    values.insert("clock".to_owned(), Claim::Number(clock));
     Claims { values, assurance, role: Some(Role::Machine), names: vec![], grants: None }
 }
 

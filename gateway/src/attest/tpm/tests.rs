@@ -57,6 +57,7 @@ impl Judge {
             domain: &self.domain,
             anchors: &self.roots,
             token_key: &self.token_key,
+            host_ca: None,
             rules: &self.rules,
             now: NOW,
         };

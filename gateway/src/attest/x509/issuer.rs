@@ -227,7 +227,7 @@ const FILE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file of this gateway is not usable now. The client is told only to come again.
 pub(super) fn unavailable(why: &str) -> Fault {
-    Fault::Unavailable { retry_after: FILE_PATIENCE, why: format!("`[attest.x509]`: {why}") }
+    Fault::Document { retry_after: FILE_PATIENCE, why: format!("`[attest.x509]`: {why}") }
 }
 
 /// A file, and what it held when it was last read: reading it takes longer than finding a path.

@@ -169,7 +169,7 @@ impl Room {
     #[track_caller]
     fn unavailable(&self, section: &str, says: &str) {
         match self.joins(section, &self.body("sha256")) {
-            Err(Refusal::Ours(Fault::Unavailable { why, .. })) => assert!(why.contains(says), "{why}"),
+            Err(Refusal::Ours(Fault::Document { why, .. })) => assert!(why.contains(says), "{why}"),
             other => panic!("{other:?} instead of {says}"),
         }
     }
@@ -178,7 +178,12 @@ impl Room {
 fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
     let (domain, authority, rules, now) = &*GATEWAY;
     let (anchors, token_key) = (authority.anchors(), authority.token_key());
-    work(&Context { domain, anchors, token_key, rules, now: *now })
+    work(&Context { domain, anchors, token_key, host_ca: None, rules, now: *now })
+}
+
+fn renewal() -> Purpose<'static> {
+    static KNOWN: BTreeMap<String, Claim> = BTreeMap::new();
+    Purpose::Renewal { name: "web1", known: &KNOWN }
 }
 
 fn evidence(certificates: &str, signature: &str) -> String {
@@ -322,7 +327,7 @@ fn an_unknown_issuer_is_named() {
     room.device_of("other", EC, "/CN=web1", "", "");
     room.refused(ACME, &room.body("sha256"), "x509-issuer", "`CN=other`");
     // A machine that is in goes on, and nothing is said of it.
-    let renewed = room.judge(ACME, &room.body("sha256"), Purpose::Renewal).unwrap();
+    let renewed = room.judge(ACME, &room.body("sha256"), renewal()).unwrap();
     assert!(renewed.claims.values.is_empty() && renewed.claims.assurance == AssuranceLevel::Software, "{renewed:?}");
     // It may be an issuer whose file cannot be read.
     let two = format!("{ACME}[issuers.beta]\nanchors = 'gone.pem'\n");
@@ -347,7 +352,7 @@ fn names_are_taken_only_as_configured() {
     assert!(names("", join).is_empty());
     assert_eq!(names("name = 'dns'\ndomain = 'example.com'", join), ["web1"]);
     assert_eq!(names("name = 'serial-number'", join), ["edge7"]);
-    assert!(names("name = 'serial-number'", Purpose::Renewal).is_empty(), "it may have been renamed");
+    assert!(names("name = 'serial-number'", renewal()).is_empty(), "it may have been renamed");
     assert_eq!(told(room.joins(ACME, &body), "names").as_deref(), Some("web1.example.com,web2.other.example"));
     room.refused(&format!("{ACME}name = 'dns'\ndomain = 'lab.example'"), &body, "x509-names", "web1.example.com");
     room.device(EC, "/CN=web1", "");
@@ -404,7 +409,10 @@ fn whoever_waits_is_judged_again() {
         with_context(|context| attestor.recheck(&reference, &for_key(), &found, context)).map(|_| ())
     };
     assert_eq!(still(&*attestor), Ok(()));
-    let code = |result: Result<(), Reject>| result.unwrap_err().code.name;
+    let code = |result: Result<(), Refusal>| match result {
+        Err(Refusal::Evidence(reject)) => reject.code.name,
+        other => panic!("{other:?}"),
+    };
     room.list(true, "-crldays 1");
     assert_eq!(code(still(&*attestor)), "x509-revoked");
     std::fs::remove_file(room.path().join("ca.crl")).unwrap();
@@ -423,7 +431,7 @@ fn evidence_rests_on_the_key_and_on_the_cas() {
     room.device(EC, "/CN=web1", "");
     let body = room.body("sha256");
     with_context(|context| {
-        let (entropy, requester, purpose) = ([3; ENTROPY_LEN], &Requester::Nobody, Purpose::Renewal);
+        let (entropy, requester, purpose) = ([3; ENTROPY_LEN], &Requester::Nobody, renewal());
         let (body, kept, for_key) = (body.as_str(), None, for_key());
         let message = Message { body, kept, entropy, for_key, exporter: &EXPORTER, requester, purpose };
         let case = room.attestor(ACME).open(&message, context).unwrap();
@@ -467,9 +475,9 @@ fn what_is_wrong_with_the_files_is_told() {
     let room = Room::new();
     let attestor = room.attestor(LISTED);
     let [anchors, list] = attestor.documents().try_into().unwrap();
-    assert_eq!(attestor.complaints(&anchors, room.read("ca.pem").as_bytes()), Vec::<String>::new());
-    assert_eq!(attestor.complaints(&anchors, b"x"), ["the text holds no `-----BEGIN CERTIFICATE-----` block"]);
-    assert_eq!(attestor.complaints(&list, b"x"), ["the text holds no `-----BEGIN X509 CRL-----` block"]);
+    assert_eq!(attestor.complaints(&anchors, room.read("ca.pem").as_bytes(), None), Vec::<String>::new());
+    assert_eq!(attestor.complaints(&anchors, b"x", None), ["the text holds no `-----BEGIN CERTIFICATE-----` block"]);
+    assert_eq!(attestor.complaints(&list, b"x", None), ["the text holds no `-----BEGIN X509 CRL-----` block"]);
 }
 
 #[test]

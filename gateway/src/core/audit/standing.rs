@@ -16,6 +16,10 @@ pub enum StandingEvent {
     EvidenceTaken { identity: String, kinds: String, assurance: &'static str },
     /// Evidence that the policy requires again was missing at a renewal: its claims were dropped.
     EvidenceLapsed { identity: String, kinds: String },
+    /// A machine that was wiped came back as itself by its device.
+    DeviceReturned { identity: String, lineage: String, enrollment: String },
+    /// A machine's device counted less than before. It was not refused and nothing was locked.
+    DeviceCountedBack { identity: String, count: String, before: i64, now: i64 },
     /// A person reopened a denied request.
     EnrollmentReopened { enrollment: String, rules: Vec<String> },
 }
@@ -26,6 +30,8 @@ impl StandingEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::CertificateStale { .. } => "certificate.stale",
+            Self::DeviceReturned { .. } => "device.returned",
+            Self::DeviceCountedBack { .. } => "device.counted-back",
             Self::EnrollmentEnded { .. } => "enrollment.ended",
             Self::EnrollmentWithdrawn { .. } => "enrollment.withdrawn",
             Self::EnrollmentReopened { .. } => "enrollment.reopened",
@@ -45,6 +51,12 @@ impl StandingEvent {
             Self::SubjectRenamed { identity, before } => (identity, vec![], vec![("before", before)]),
             Self::EvidenceTaken { identity, kinds, assurance } => {
                 (identity, vec![], vec![("kinds", kinds), ("assurance", assurance.to_owned())])
+            }
+            Self::DeviceReturned { identity, lineage, enrollment } => {
+                (identity, vec![], vec![("lineage", lineage), ("enrollment", enrollment)])
+            }
+            Self::DeviceCountedBack { identity, count, before, now } => {
+                (identity, vec![], vec![("count", count), ("before", before.to_string()), ("now", now.to_string())])
             }
             Self::EvidenceLapsed { identity, kinds } => (identity, vec![], vec![("kinds", kinds)]),
             Self::EnrollmentReopened { enrollment, rules } => (enrollment, rules, vec![]),

@@ -173,7 +173,7 @@ fn denied(action: &str) -> &'static str {
 /// Of a failure of ours.
 const fn ours(fault: &Fault) -> Parts {
     match fault {
-        Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Contention => {
+        Fault::Commit(_) | Fault::Read(_) | Fault::Unavailable { .. } | Fault::Document { .. } | Fault::Contention => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some("try again; the same request is safe to repeat"))
         }
         Fault::CaEnded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(CA_ENDED)),
@@ -271,7 +271,9 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
         Refusal::TooFast { retry_after }
         | Refusal::CertificateLimit { retry_after }
-        | Refusal::Ours(Fault::Unavailable { retry_after, .. }) => Some(retry_after.as_secs().max(1)),
+        | Refusal::Ours(Fault::Unavailable { retry_after, .. } | Fault::Document { retry_after, .. }) => {
+            Some(retry_after.as_secs().max(1))
+        }
         Refusal::QueueFull(_) => Some(600),
         Refusal::Service(Unreached::Offline { .. } | Unreached::Elsewhere { .. }) => Some(30),
         Refusal::Ours(Fault::CaEnded { .. }) => Some(CA_ENDED_AGAIN.as_secs()),

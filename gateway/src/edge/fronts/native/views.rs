@@ -162,10 +162,18 @@ impl From<views::RequestDetails> for said::RequestView {
             approvals_wanted: from.approvals_wanted,
             rivals: from.rivals,
             taken: from.taken,
+            same_device: from.same_device.map(Into::into),
             rules: from.rules,
             lifetime: from.lifetime,
             reason: from.reason,
         }
+    }
+}
+
+impl From<views::SameDevice> for said::SameDeviceView {
+    fn from(from: views::SameDevice) -> Self {
+        let views::SameDevice { machine, state, comes_back, counted_back } = from;
+        Self { machine, state: state.to_owned(), comes_back, counted_back }
     }
 }
 
