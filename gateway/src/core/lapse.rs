@@ -83,7 +83,7 @@ impl Rule {
 }
 
 fn erased<T: Lapses>(look: &Look, key: &str, raw: &RawRecord, times: LapseTimes) -> Result<Option<Changes>, Fault> {
-    let (seen, damage) = stored::read::<T>(key, raw.version, raw.record.as_deref().map_err(Clone::clone));
+    let (seen, damage) = stored::read::<T>(key, raw);
     if let Some(fault) = &damage {
         look.note(key, fault);
     }

@@ -113,16 +113,20 @@ impl ReadRecord {
     /// The value, or the placeholder.
     #[must_use]
     pub fn decoded<T: Stored + Clone + Send + Sync + 'static>(&self) -> Decoded<T> {
-        let read = || read(&self.key, self.raw.version, self.raw.record.as_deref().map_err(Clone::clone));
+        let read = || read(&self.key, &self.raw);
         let decoded = self.decoded.get_or_init(|| Box::new(read()));
         // A reader with another type decodes it again.
         decoded.downcast_ref::<Decoded<T>>().cloned().unwrap_or_else(read)
     }
 }
 
-/// The value of an entry, or the placeholder and the damage if it is unreadable. This is decided only here.
-pub fn read<T: Stored>(key: &str, version: u64, value: Result<&[u8], String>) -> Decoded<T> {
-    let record = value.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
+/// The value of a record, or the placeholder and the damage if it is unreadable. This is decided only here.
+pub fn read<T: Stored>(key: &str, raw: &RawRecord) -> Decoded<T> {
+    let version = raw.version;
+    let record = match &raw.record {
+        Ok(bytes) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Err(why) => Err(why.clone()),
+    };
     match record {
         Ok(record) => (Some(Seen { record, version }), None),
         Err(why) => {

@@ -34,7 +34,7 @@ pub async fn lead(shell: &Shell) -> Result<Option<Lead>, Fault> {
     let now = shell.clock.uptime();
     let key = Key::from(keys::LEAD);
     let read = shell.store.read(std::slice::from_ref(&key)).await.map_err(|error| shell.fault(error))?;
-    let standing = read.entries.into_iter().next().flatten();
+    let standing = read.only();
     if let Some(HeldLease { lease, version }) = *held {
         match shell.store.keep_alive(lease, now).await {
             Ok(()) if standing.as_ref().is_some_and(|entry| entry.version == version) => {

@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 use futures::future::{join, join_all};
 use pki::SshKind;
 
-use super::shell::Shell;
+use super::shell::{Shell, raw};
 use crate::{
     core::{
         evidence::{Document, DocumentSource},
         look::{Look, Missed},
-        records::Seen,
         refusal::Fault,
-        stored::RawRecord,
     },
-    store::{Entry, Key, Snapshot, Version},
+    store::{Key, Snapshot, Version},
 };
 
 /// Most rounds for one decision. The longest chain of look-ups has six, of a machine that comes back by its TPM; more means that
@@ -105,13 +103,4 @@ impl Shell {
         let page = self.store.scan(&Key::from(prefix), None, 1).await;
         page.map(|page| !page.rows.is_empty()).map_err(|error| self.fault(error))
     }
-}
-
-/// A store entry in the form that decisions read.
-pub(super) fn raw(entry: Entry) -> RawRecord {
-    let record = match entry.damage {
-        None => Ok(entry.value),
-        Some(why) => Err(why),
-    };
-    Seen { record, version: entry.version }
 }

@@ -20,7 +20,7 @@ use crate::{
         records::Seen,
         refusal::{Fault, Refusal},
         replica::{Replica, RunId},
-        stored::{self, Stored},
+        stored::{self, RawRecord, Stored},
         timekeeping::CountedTime,
     },
     ports::{clock::Clock, documents::Documents, entropy::Entropy, log::AsJson, metrics::Metrics},
@@ -276,8 +276,7 @@ impl Shell {
     pub async fn get<T: Stored>(&self, key: String) -> Result<Option<Seen<T>>, Fault> {
         let keys = [store::Key::from(key)];
         let read = self.store.read(&keys).await.map_err(|error| self.fault(error))?;
-        let entry = read.entries.into_iter().next().flatten();
-        entry.map(|entry| self.parse(&keys[0], &entry)).transpose()
+        read.only().map(|entry| self.parse(&keys[0], entry)).transpose()
     }
 
     /// Scans records under a prefix, ascending, after a key. One that does not read as a `T` is left out, and named in log
@@ -328,9 +327,8 @@ impl Shell {
             let found = found.map_err(|error| self.fault(error))?;
             let last = !found.more;
             from = found.rows.last().map(|(key, _)| key.clone());
-            rows.extend(
-                found.rows.iter().filter_map(|(key, entry)| Some((key.to_string(), self.parse(key, entry).ok()?))),
-            );
+            let rows_read = found.rows.into_iter();
+            rows.extend(rows_read.filter_map(|(key, entry)| Some((key.to_string(), self.parse(&key, entry).ok()?))));
             if last {
                 break;
             }
@@ -358,9 +356,7 @@ impl Shell {
         tracing::warn!(why, "the store could not tell what became of a commit: reading");
         let Some(event) = event else { return Err(CommitError::Conflict) };
         match self.store.read(&[event]).await {
-            Ok(found) => {
-                found.entries.into_iter().next().flatten().map(|entry| entry.version).ok_or(CommitError::Conflict)
-            }
+            Ok(found) => found.only().map(|entry| entry.version).ok_or(CommitError::Conflict),
             Err(ReadError::Unavailable { retry_after, why }) => Err(CommitError::Unavailable { retry_after, why }),
             Err(
                 ReadError::Closed | ReadError::Corrupt { .. } | ReadError::Engine(_) | ReadError::PageTooLarge { .. },
@@ -386,8 +382,13 @@ impl Shell {
     }
 
     /// What an entry holds. Damage is noted on the way.
-    fn parse<T: Stored>(&self, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
-        parse(&self.damaged, key, entry)
+    fn parse<T: Stored>(&self, key: &store::Key, entry: store::Entry) -> Result<Seen<T>, Fault> {
+        let key = key.to_string();
+        let (seen, damage) = stored::read(&key, &raw(entry));
+        if let Some(fault) = &damage {
+            self.damaged.note(&key, fault);
+        }
+        seen.ok_or_else(|| damage.unwrap_or(Fault::Record(key)))
     }
 
     /// Commits changes with their audit events, durably.
@@ -483,18 +484,13 @@ where
     Err(Fault::Contention.into())
 }
 
-/// What an entry holds. Damage is noted on the way.
-fn parse<T: Stored>(damaged: &DamagedRecords, key: &store::Key, entry: &store::Entry) -> Result<Seen<T>, Fault> {
-    let value = match &entry.damage {
-        None => Ok(entry.value.as_slice()),
-        Some(why) => Err(why.clone()),
+/// A store entry in the form that decisions read.
+pub(super) fn raw(entry: store::Entry) -> RawRecord {
+    let record = match entry.damage {
+        None => Ok(entry.value),
+        Some(why) => Err(why),
     };
-    let key = key.to_string();
-    let (seen, damage) = stored::read(&key, entry.version, value);
-    if let Some(fault) = &damage {
-        damaged.note(&key, fault);
-    }
-    seen.ok_or_else(|| damage.unwrap_or(Fault::Record(key)))
+    Seen { record, version: entry.version }
 }
 
 /// Leaves out, in a list, what depends on a damaged record; other faults remain.

@@ -3,8 +3,7 @@
 use super::{
     clock,
     lead::{self, Lead},
-    look,
-    shell::{Actor, Retry, Shell},
+    shell::{self, Actor, Retry, Shell},
 };
 use crate::{
     core::{
@@ -83,7 +82,7 @@ async fn walk(shell: &Shell, prefix: &str, rule: &Rule, times: LapseTimes) -> Re
 async fn page(shell: &Shell, prefix: &str, after: Option<&str>) -> Result<(Vec<(String, RawRecord)>, bool), Fault> {
     let (prefix, after) = (Key::from(prefix), after.map(Key::from));
     let page = shell.store.scan(&prefix, after.as_ref(), PAGE).await.map_err(|error| shell.fault(error))?;
-    Ok((page.rows.into_iter().map(|(key, entry)| (key.to_string(), look::raw(entry))).collect(), page.more))
+    Ok((page.rows.into_iter().map(|(key, entry)| (key.to_string(), shell::raw(entry))).collect(), page.more))
 }
 
 /// Commits the changes in batches. After a conflict the records of the batch are committed one by one; the one that was changed

@@ -33,6 +33,14 @@ pub struct Snapshot {
     pub entries: Vec<Option<Entry>>,
 }
 
+impl Snapshot {
+    /// The entry of the first key, which was the only one asked for.
+    #[must_use]
+    pub fn only(self) -> Option<Entry> {
+        self.entries.into_iter().next().flatten()
+    }
+}
+
 /// Rows of a scan.
 pub type Rows = Vec<(Key, Entry)>;
 
