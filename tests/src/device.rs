@@ -35,8 +35,17 @@ impl Key {
     /// A new P-256 key with a CSR without subject.
     #[must_use]
     pub fn generate() -> Self {
-        let pair = KeyPair::generate().unwrap();
-        let request = CertificateParams::default().serialize_request(&pair).unwrap();
+        Self::of(&KeyPair::generate().unwrap())
+    }
+
+    /// A P-256 key in PKCS#8.
+    #[must_use]
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Self {
+        Self::of(&KeyPair::try_from(pkcs8).unwrap())
+    }
+
+    fn of(pair: &KeyPair) -> Self {
+        let request = CertificateParams::default().serialize_request(pair).unwrap();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &pair.subject_public_key_info());
         Self { pkcs8: pair.serialize_der(), csr: STANDARD.encode(request.der()), digest: hex::encode(digest) }
     }

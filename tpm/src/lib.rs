@@ -8,7 +8,8 @@
 //! - [`kdf`], [`credential`]: a secret that only one TPM can open;
 //! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for;
 //! - [`eventlog`]: what was measured during the boot, as far as those values bear it out;
-//! - [`command`]: what a machine says to its own TPM, and what that answers.
+//! - [`command`]: what a machine says to its own TPM, and what that answers;
+//! - `soft`, a feature that only tests and load generators want: a TPM in software.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod algorithm;
@@ -22,6 +23,8 @@ pub mod kdf;
 pub mod pcr;
 pub mod public;
 pub mod signature;
+#[cfg(feature = "soft")]
+pub mod soft;
 #[cfg(test)]
 mod testing;
 

@@ -251,6 +251,4 @@ impl TrustedMakers {
 }
 
 #[cfg(test)]
-mod soft;
-#[cfg(test)]
 mod tests;

@@ -106,6 +106,6 @@ pub async fn renewals(site: &Site, machines: Vec<Held>, count: usize) -> (Cost, 
     (cost, renewed)
 }
 
-fn next<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
+pub(super) fn next<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
     queue.lock().unwrap().pop_front()
 }

@@ -64,7 +64,13 @@ impl Site {
     /// Starts a new gateway on a new store.
     #[must_use]
     pub fn new() -> Self {
-        let gateway = Setup::default().no_limits().start();
+        Self::with(Setup::default())
+    }
+
+    /// The same with these settings.
+    #[must_use]
+    pub fn with(setup: Setup) -> Self {
+        let gateway = setup.no_limits().start();
         let alice = gateway.first_person();
         let (enroll, manage, roots) = (gateway.enroll(), gateway.manage(), gateway.roots());
         Self { gateway, enroll, manage, roots, alice }

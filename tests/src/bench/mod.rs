@@ -1,9 +1,10 @@
-//! The benchmark: six figures, each a ratio or a bound measured in one run on one machine, so that they can be compared between
+//! The benchmark: seven figures, each a ratio or a bound measured in one run on one machine, so that they can be compared between
 //! machines.
 //!
 //! Rates are per CPU time of the process under test, not per wall clock time: the load generator and other processes are not counted.
 
 pub mod access;
+pub mod attested;
 pub mod compare;
 pub mod connections;
 pub mod crypto;

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tests::bench::attested::Attested;
 use tests::bench::fleet::{Cost, Site};
 use tests::bench::meter::{float, median};
 use tests::bench::nginx::Nginx;
@@ -20,7 +21,7 @@ use tests::bench::{Size, WORKERS, connections, crypto, fleet, latency, memory};
 fn main() {
     let mut size = Size::FULL;
     let mut path = None;
-    let mut only = String::from("123456");
+    let mut only = String::from("1234567");
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -80,6 +81,10 @@ fn measure(size: Size, only: &str) -> Vec<Figure> {
             figures.extend(new_connections(&site, size).await);
         }
         drop(site);
+        if wanted('7') {
+            say("7: enrollments by evidence");
+            figures.push(by_tpm(size).await);
+        }
         if wanted('5') {
             say("5: memory");
             figures.extend(sizes(&memory::measure(size.idle).await, size.idle));
@@ -135,6 +140,17 @@ async fn enrollments(site: &Site, size: Size) -> Figure {
         pairs.push((whole.per_cpu_second(), bare.per_cpu_second()));
     }
     ratio("3", "complete enrollments / bare handshakes of the same server", Promise::AtLeast(0.4), &pairs)
+}
+
+async fn by_tpm(size: Size) -> Figure {
+    let attested = Attested::new();
+    let mut pairs = Vec::new();
+    for round in 0..size.rounds {
+        let tokens = connections::enrollments(&attested.site, size.connections, &format!("token-{round}")).await;
+        let tpms = attested.by_tpm(size.connections, &format!("tpm-{round}")).await;
+        pairs.push((tpms.per_cpu_second(), tokens.per_cpu_second()));
+    }
+    ratio("7", "enrollments by TPM, both rounds / by join token", Promise::AtLeast(0.5), &pairs)
 }
 
 async fn new_connections(site: &Site, size: Size) -> Option<Figure> {

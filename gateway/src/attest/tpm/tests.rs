@@ -7,10 +7,9 @@ use pki::{AssuranceLevel, KeyAlgorithm, Root, Serial, SoftwareKey, TrustAnchors,
 use policy::Ruleset;
 use wire::evidence::{TPM_CONTEXT, TpmAnswer, TpmQuote, TpmSigned};
 
-use super::{
-    soft::{AK_HEAD, EK_HEAD, Maker, RESETS, SoftTpm},
-    *,
-};
+use tpm::soft::{AK_HEAD, EK_HEAD, Maker, RESETS, SoftTpm};
+
+use super::*;
 use crate::core::{
     evidence::{Claims, Document, ENTROPY_LEN, Finding, Purpose},
     lock::Locks,
@@ -149,7 +148,7 @@ impl Story {
     }
 
     fn for_key(&self) -> KeyDigest {
-        self.tpm.identity_digest()
+        KeyDigest::from_spki_der(&self.tpm.identity_spki())
     }
 
     /// Both rounds, with an answer that `bend` may change.
@@ -285,9 +284,9 @@ fn the_tpm_with_the_ek_answers_and_no_other() {
     let thief = SoftTpm::new();
     let mut body = evidence(&thief, &[], true);
     body.ek = STANDARD.encode(story.tpm.ek());
-    let (challenge, kept) = story.judge.ask(&body, thief.identity_digest()).unwrap();
-    body.answer = Some(answer(&thief, &challenge, &thief.identity_digest(), true));
-    let error = story.judge.step(&body, Some(&kept), thief.identity_digest()).unwrap_err();
+    let (challenge, kept) = story.judge.ask(&body, KeyDigest::from_spki_der(&thief.identity_spki())).unwrap();
+    body.answer = Some(answer(&thief, &challenge, &KeyDigest::from_spki_der(&thief.identity_spki()), true));
+    let error = story.judge.step(&body, Some(&kept), KeyDigest::from_spki_der(&thief.identity_spki())).unwrap_err();
     assert!(error.starts_with("tpm-secret-wrong"), "{error}");
 }
 

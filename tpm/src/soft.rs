@@ -1,7 +1,13 @@
-//! A TPM in software, as far as tests need one: an EK on P-256, an AK, a key for a certificate, and its maker.
+//! A TPM in software, as far as tests and load generators need one: an EK on P-256, an AK, a key for a certificate, and its maker.
 
 #![allow(clippy::disallowed_methods, reason = "a TPM draws its keys itself")]
+#![allow(clippy::unwrap_used, reason = "only tests have it")]
+#![allow(clippy::missing_panics_doc, reason = "a test that hands it nonsense fails by panicking")]
 
+use crate::{
+    Ak, Ek, HashAlgorithm, Name, Public,
+    kdf::{kdfa, kdfe},
+};
 use aws_lc_rs::{
     agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey},
     cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey},
@@ -11,26 +17,23 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
-use pki::{KeyDigest, to_pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair, KeyUsagePurpose,
     SubjectPublicKeyInfo,
 };
-use tpm::{
-    Ak, Ek, HashAlgorithm, Name, Public,
-    kdf::{kdfa, kdfe},
-};
 
-/// A TPMT_PUBLIC on P-256 to its unique field: an EK, an AK and a key for a certificate.
-pub(super) const EK_HEAD: &[u8] =
-    &[0, 0x23, 0, 0x0b, 0, 3, 0, 0xf2, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10];
-pub(super) const AK_HEAD: &[u8] = &[0, 0x23, 0, 0x0b, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
+/// The public area of an EK on P-256 (TPMT_PUBLIC), to its unique field.
+pub const EK_HEAD: &[u8] = &[0, 0x23, 0, 0x0b, 0, 3, 0, 0xf2, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10];
+/// The same of an AK.
+pub const AK_HEAD: &[u8] = &[0, 0x23, 0, 0x0b, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
+/// The same of a key for a certificate.
 const IDENTITY_HEAD: &[u8] = &[0, 0x23, 0, 0x0b, 0, 4, 0, 0x72, 0, 0, 0, 0x10, 0, 0x10, 0, 3, 0, 0x10];
 
 /// How often a [`SoftTpm`] was started.
-pub(super) const RESETS: u32 = 41;
+pub const RESETS: u32 = 41;
 
-pub(super) struct SoftTpm {
+/// The TPM: its keys.
+pub struct SoftTpm {
     ek: PrivateKey,
     ak: EcdsaKeyPair,
     identity: EcdsaKeyPair,
@@ -51,38 +54,66 @@ fn content(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(u16::from_be_bytes(*length).into())
 }
 
+impl Default for SoftTpm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SoftTpm {
-    pub(super) fn new() -> Self {
+    /// One with new keys.
+    #[must_use]
+    pub fn new() -> Self {
         let key = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         Self { ek: PrivateKey::generate(&ECDH_P256).unwrap(), ak: key(), identity: key() }
     }
 
-    pub(super) fn ek_with(&self, head: &[u8]) -> Vec<u8> {
+    /// The public area of the EK with another head.
+    #[must_use]
+    pub fn ek_with(&self, head: &[u8]) -> Vec<u8> {
         area(head, self.ek.compute_public_key().unwrap().as_ref())
     }
 
-    pub(super) fn ek(&self) -> Vec<u8> {
+    /// The public area of the EK.
+    #[must_use]
+    pub fn ek(&self) -> Vec<u8> {
         self.ek_with(EK_HEAD)
     }
 
-    pub(super) fn ak_with(&self, head: &[u8]) -> Vec<u8> {
+    /// The public area of the AK with another head.
+    #[must_use]
+    pub fn ak_with(&self, head: &[u8]) -> Vec<u8> {
         area(head, self.ak.public_key().as_ref())
     }
 
-    pub(super) fn ak(&self) -> Vec<u8> {
+    /// The public area of the AK.
+    #[must_use]
+    pub fn ak(&self) -> Vec<u8> {
         self.ak_with(AK_HEAD)
     }
 
-    pub(super) fn identity(&self) -> Vec<u8> {
+    /// The public area of the key for a certificate.
+    #[must_use]
+    pub fn identity(&self) -> Vec<u8> {
         area(IDENTITY_HEAD, self.identity.public_key().as_ref())
     }
 
-    pub(super) fn identity_digest(&self) -> KeyDigest {
+    /// The key for a certificate as a SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn identity_spki(&self) -> Vec<u8> {
         let spki: PublicKeyX509Der<'_> = self.identity.public_key().as_der().unwrap();
-        KeyDigest::from_spki_der(spki.as_ref())
+        spki.as_ref().to_vec()
     }
 
-    pub(super) fn ek_spki(&self) -> Vec<u8> {
+    /// The private key for a certificate, which no other TPM gives away, as PKCS#8.
+    #[must_use]
+    pub fn identity_pkcs8(&self) -> Vec<u8> {
+        self.identity.to_pkcs8v1().unwrap().as_ref().to_vec()
+    }
+
+    /// The EK as a SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn ek_spki(&self) -> Vec<u8> {
         Ek::check(Public::parse(&self.ek()).unwrap()).unwrap().public().key().spki_der()
     }
 
@@ -91,7 +122,8 @@ impl SoftTpm {
     }
 
     /// TPM2_ActivateCredential, with the AK of this TPM.
-    pub(super) fn activate(&self, id_object: &[u8], encrypted_secret: &[u8]) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn activate(&self, id_object: &[u8], encrypted_secret: &[u8]) -> Option<Vec<u8>> {
         let (name, hash) = (self.ak_name().bytes(), HashAlgorithm::Sha256);
         let (x, rest) = content(content(encrypted_secret).0);
         let (y, _) = content(rest);
@@ -121,28 +153,32 @@ impl SoftTpm {
     }
 
     /// TPM2_Certify of a key.
-    pub(super) fn certify(&self, extra: &[u8], key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    #[must_use]
+    pub fn certify(&self, extra: &[u8], key: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let name = sized(&Public::parse(key).unwrap().name().bytes());
         self.signed(0x17, extra, &[&name[..], &name].concat())
     }
 
     /// TPM2_Quote of one PCR below 8 with this value.
-    pub(super) fn quote(&self, extra: &[u8], pcr: u8, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    #[must_use]
+    pub fn quote(&self, extra: &[u8], pcr: u8, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let digest = sized(&HashAlgorithm::Sha256.digest(&[value]));
         let what = [&[0, 0, 0, 1, 0, 0x0b, 3, 1 << pcr, 0, 0][..], &digest].concat();
         self.signed(0x18, extra, &what)
     }
 }
 
-/// A maker: a CA.
-pub(super) struct Maker(CertifiedIssuer<'static, KeyPair>);
+/// A maker of TPMs: a CA for EKs.
+pub struct Maker(CertifiedIssuer<'static, KeyPair>);
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 impl Maker {
-    pub(super) fn named(name: &str) -> Self {
+    /// One of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -150,12 +186,15 @@ impl Maker {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    pub(super) fn pem(&self) -> String {
-        to_pem("CERTIFICATE", self.0.der())
+    /// Its certificate.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// The certificate of an EK, until this year.
-    pub(super) fn certify(&self, tpm: &SoftTpm, until: i32) -> Vec<u8> {
+    #[must_use]
+    pub fn certify(&self, tpm: &SoftTpm, until: i32) -> Vec<u8> {
         let attribute = |last: u8, value: &str| {
             let oid = tlv(6, &[0x67, 0x81, 5, 2, last]);
             tlv(0x31, &tlv(0x30, &[oid, tlv(0x0c, value.as_bytes())].concat()))
