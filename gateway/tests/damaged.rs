@@ -70,6 +70,8 @@ const ROWS: &[Row] = &[
     row("token/$token", GoesOn, Without),
     row("audit/0000000000000", GoesOn, Without),
     row("stale/$lineage", GoesOn, Without),
+    row("device/tpm_ek/00", GoesOn, Without),
+    row("counted-back/$lineage", GoesOn, Without),
     row("ticket/00000000000000000000000000000000", GoesOn, Without),
     row("owned/alice/m-1", GoesOn, Without),
     row("name/machine/m-9", GoesOn, Without),

@@ -91,7 +91,8 @@ pub async fn show(shell: &Shell, caller: &Caller, id: &str) -> Result<RequestDet
 /// A request with what stands around it.
 fn details(shell: &Shell, look: &Look, enrollment: Enrollment) -> Result<RequestDetails, Fault> {
     let taken = taken(shell, look, &enrollment)?;
-    let same_device = same_device(shell, look, &enrollment)?;
+    // a damaged index takes no request from the list
+    let same_device = readable(same_device(shell, look, &enrollment))?.flatten();
     Ok(RequestDetails { taken, same_device, ..view(enrollment) })
 }
 
