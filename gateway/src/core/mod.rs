@@ -16,6 +16,7 @@ pub mod frame_rate;
 pub mod given;
 pub mod helper;
 pub mod jose;
+pub mod jwt;
 pub mod keys;
 pub mod kinds;
 pub mod lapse;
