@@ -26,7 +26,7 @@ use crate::{
         timekeeping,
     },
     edge::{
-        http,
+        fetch, http,
         listen::{Bound, Drained, Faces, ListenerDeps, Server},
         series::series,
         tls::TlsSwap,
@@ -74,6 +74,7 @@ pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entrop
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
     let store = opened.map_err(Complaint::failed)?.map_err(Complaint::store)?;
     let shell = Shell::new(store, rules, ca, settings, config.name.clone(), (clock, entropy));
+    shell.documents.fetch_with(fetch::fetcher());
     shell.metrics.expect(&series());
     Ok(shell)
 }

@@ -86,6 +86,7 @@ fn others() -> Vec<Refusal> {
         denied("enroll or request", &[]),
         denied(UNCHECKED, &["r1"]),
         denied("connect", &["r1", "r2"]),
+        Refusal::Unverifiable { what: s("the keys of the issuer `ci` cannot be fetched"), retry_after },
         Refusal::DeniedByPerson { reason: s("not ours") },
         Refusal::Lapsed,
         Refusal::Withdrawn,

@@ -5,6 +5,8 @@
 //! then names the look-ups that it needs, in rounds, then what the evidence depends on, so that locks can be looked up, and then decides.
 //! To add one, write a file here with its evidence format, settings, claims, rejections, case and tests.
 
+use std::path::Path;
+
 use pki::{KeyDigest, SshKey};
 use policy::{ClaimDecl, ClaimType};
 use serde::Deserialize;
@@ -20,6 +22,7 @@ use crate::core::{
 };
 
 mod join_token;
+mod jwt;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
@@ -30,6 +33,7 @@ mod x509;
 /// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
     &join_token::ROW,
+    &jwt::ROW,
     &prior_certificate::ROW,
     #[cfg(debug_assertions)]
     &reference::ROW,
@@ -272,16 +276,17 @@ impl Attestors {
         self.built.iter().filter(|(row, _)| row.renewal == Renewal::Proves).map(|(row, _)| row.kind)
     }
 
-    /// What is wrong with the documents that they are configured to read, each complaint with the document's place.
+    /// What is wrong with the files that they are configured to read, each complaint with the file's path. URLs are not fetched for it.
     pub fn complaints<E: std::fmt::Display>(
         &self,
-        read: impl Fn(&DocumentSource) -> Result<Vec<u8>, E>,
+        read: impl Fn(&Path) -> Result<Vec<u8>, E>,
         own: Option<&SshKey>,
     ) -> Vec<String> {
         let mut all = Vec::new();
         for (row, attestor) in &self.built {
             for source in attestor.documents() {
-                match read(&source) {
+                let DocumentSource::File(path) = &source else { continue };
+                match read(path) {
                     Ok(text) => all.extend(complaints(row, &**attestor, &source, &text, own)),
                     Err(error) => all.push(format!("[attest.{}]: {error}", row.kind)),
                 }
@@ -323,9 +328,8 @@ fn complaints(
     text: &[u8],
     own: Option<&SshKey>,
 ) -> Vec<String> {
-    let DocumentSource::File(path) = source;
     let all = attestor.complaints(source, text, own);
-    all.iter().map(|what| format!("[attest.{}]: {}: {what}", row.kind, path.display())).collect()
+    all.iter().map(|what| format!("[attest.{}]: {source}: {what}", row.kind)).collect()
 }
 
 /// The size limit of an attestor, which is capped by the common maximum.
@@ -424,7 +428,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_section_is_said() {
         for (text, says) in [
-            ("[tarot]", "tarot: there is no attestor `tarot`; there are `join-token`, `prior-certificate`"),
+            ("[tarot]", "tarot: there is no attestor `tarot`; there are `join-token`, `jwt`, `prior-certificate`"),
             ("[join-token]\nenable = true", "join-token: unknown field `enable`, expected `enabled`"),
             ("[ssh-host-key]\ndomain = '.example.com'", "ssh-host-key: `domain` must be a lower-case DNS domain"),
             ("[tpm]\npcrs = []", "tpm: `pcrs` must be one or more numbers from 0 to 23"),

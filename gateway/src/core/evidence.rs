@@ -3,9 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use pki::{AssuranceLevel, KeyDigest, Role, SshKey, TrustAnchors, TrustDomain, UnixTime};
@@ -15,6 +13,7 @@ pub use self::{
     merge::merge,
     parsed::Parsed,
     section::{BadSection, Section, Sections},
+    source::{Document, DocumentSource, Freshness, HttpsUrl, Reach},
 };
 pub use super::reject::{
     Blame, CONFLICT, Reject, RejectionCode, SUSPENDED, TICKET_EXPIRED, TICKET_INVALID, TICKET_SPENT, TOO_LARGE,
@@ -34,6 +33,7 @@ use super::{
 mod merge;
 mod parsed;
 mod section;
+mod source;
 
 /// Random bytes for one message: a nonce, a secret and a seed.
 pub const ENTROPY_LEN: usize = 96;
@@ -97,22 +97,8 @@ pub enum Need {
     Record(String),
     /// A document that is maintained outside the gateway.
     Document(DocumentSource),
-}
-
-/// Where a document is. This comes from the attestor's section of the configuration, never from evidence.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DocumentSource {
-    /// A file on the gateway's machine.
-    File(PathBuf),
-}
-
-/// A document that is maintained outside the gateway, such as a CRL or a key set.
-#[derive(Clone, Debug)]
-pub struct Document {
-    /// Its contents.
-    pub bytes: Arc<[u8]>,
-    /// Time since it was last modified. The attestor decides whether it is too old.
-    pub age: Duration,
+    /// The same, fetched anew: what is sought is not in the one that was found.
+    Newest(DocumentSource),
 }
 
 /// Result of one look-up.

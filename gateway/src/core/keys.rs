@@ -171,6 +171,15 @@ pub fn counted_back(lineage: &str) -> String {
 /// Prefix of used tickets.
 pub const TICKETS: &str = "ticket/";
 
+/// Prefix of used tokens of other issuers.
+pub const SPENT_JWTS: &str = "jwt/";
+
+/// The record that a token of another issuer was used, by the digest of what is signed in it.
+#[must_use]
+pub fn spent_jwt(digest: &[u8; 32]) -> String {
+    format!("{SPENT_JWTS}{}", hex::encode(digest))
+}
+
 /// The record that a ticket was used, by its id.
 #[must_use]
 pub fn ticket(id: &[u8; 16]) -> String {

@@ -9,7 +9,7 @@ use super::{
     lapse::{Lapses, Rule, Walk},
     records::{
         Certificate, CertificateEnd, Convergence, CountedBack, DeviceHolder, Enrollment, KeptName, LastList, Lineage,
-        Lock, NumberHolder, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Lock, NumberHolder, SpentJwt, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     stored::Stored,
     subjects::Owned,
@@ -165,6 +165,12 @@ pub const KINDS: &[RecordKind] = &[
         long::<UnixSecs>(),
         "an hour after the ticket ended",
         "within its five minutes the same key may use the ticket once more",
+    ),
+    kind::<SpentJwt>(
+        (keys::SPENT_JWTS, "token of another issuer that was used"),
+        long::<SpentJwt>(),
+        "an hour after the token ended",
+        "until it ends, whoever has the token may use it for another key",
     ),
     kind::<Subject>(
         (keys::SUBJECTS, "machine or person"),

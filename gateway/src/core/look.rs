@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    evidence::{Document, DocumentSource},
+    evidence::{Document, DocumentSource, Freshness},
     keys,
     lock::{Locks, Target},
     records::{Lock, Seen},
@@ -24,7 +24,7 @@ use super::{
 pub struct Look {
     records: BTreeMap<String, Option<Arc<ReadRecord>>>,
     filled: BTreeMap<String, bool>,
-    documents: BTreeMap<DocumentSource, Option<Document>>,
+    documents: BTreeMap<(DocumentSource, Freshness), Option<Document>>,
     missed: RefCell<Missed>,
     damaged: RefCell<Vec<(String, Fault)>>,
 }
@@ -36,8 +36,8 @@ pub struct Missed {
     pub records: BTreeSet<String>,
     /// Prefixes for which the decision asked whether any record exists.
     pub prefixes: BTreeSet<String>,
-    /// Documents.
-    pub documents: BTreeSet<DocumentSource>,
+    /// Documents, and how new each must be.
+    pub documents: BTreeSet<(DocumentSource, Freshness)>,
 }
 
 impl Missed {
@@ -107,11 +107,12 @@ impl Look {
 
     /// A document that is maintained outside the gateway; `None` if it could not be read.
     #[must_use]
-    pub fn document(&self, source: &DocumentSource) -> Option<Document> {
-        match self.documents.get(source) {
+    pub fn document(&self, source: DocumentSource, freshness: Freshness) -> Option<Document> {
+        let wanted = (source, freshness);
+        match self.documents.get(&wanted) {
             Some(known) => known.clone(),
             None => {
-                self.missed.borrow_mut().documents.insert(source.clone());
+                self.missed.borrow_mut().documents.insert(wanted);
                 None
             }
         }
@@ -163,7 +164,7 @@ impl Look {
     }
 
     /// Adds a document.
-    pub fn learn_document(&mut self, source: DocumentSource, document: Option<Document>) {
-        self.documents.insert(source, document);
+    pub fn learn_document(&mut self, wanted: (DocumentSource, Freshness), document: Option<Document>) {
+        self.documents.insert(wanted, document);
     }
 }

@@ -288,6 +288,16 @@ impl From<&Enrollment> for Waiting {
 #[serde(transparent)]
 pub struct NumberHolder(pub String);
 
+/// The use of another issuer's token as evidence for one key: nobody can use it for another key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentJwt {
+    /// When the token ends.
+    pub until: UnixSecs,
+    /// The key that it was used for.
+    #[serde(with = "digest")]
+    pub key: KeyDigest,
+}
+
 /// The use of a certificate as evidence that was replaced and had expired or was locked. It has no effect and is reported for a while,
 /// since somebody may have an old disk or backup. One record for each lineage.
 #[derive(Clone, Debug, Serialize, Deserialize)]

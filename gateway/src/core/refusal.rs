@@ -36,6 +36,14 @@ pub enum Refusal {
     /// Evidence was offered and does not hold.
     #[error("{0}")]
     Evidence(#[from] super::reject::Reject),
+    /// Evidence was offered, and what it is checked with cannot be had now. Nothing was changed.
+    #[error("the evidence cannot be checked now: {what}")]
+    Unverifiable {
+        /// What cannot be had.
+        what: String,
+        /// How long to wait before the next attempt.
+        retry_after: Duration,
+    },
     /// Policy said no.
     #[error("{}", denied(action, rules))]
     Denied {

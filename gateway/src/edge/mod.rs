@@ -5,6 +5,7 @@ pub mod carry;
 pub mod content;
 pub mod dial_back;
 pub mod endpoints;
+pub mod fetch;
 pub mod frames;
 pub mod framing;
 pub mod fronts;

@@ -11,8 +11,8 @@ use crate::{
     core::{
         change::{Changes, Expectation},
         evidence::{
-            self, Challenge, Context, Finding, FollowUp, Found, Judged, Message, Need, Purpose, Reject, Rejected,
-            RestsOn, Step,
+            self, Challenge, Context, Finding, FollowUp, Found, Freshness, Judged, Message, Need, Purpose, Reject,
+            Rejected, RestsOn, Step,
         },
         keys, kinds,
         lock::Target,
@@ -219,7 +219,8 @@ fn found<E: From<Fault> + From<Reject>>(
         for need in needs {
             found.push(match need {
                 Need::Record(key) => Finding::Record(look.record(&key, kinds::damage)?),
-                Need::Document(source) => Finding::Document(look.document(&source)),
+                Need::Document(source) => Finding::Document(look.document(source, Freshness::Kept)),
+                Need::Newest(source) => Finding::Document(look.document(source, Freshness::Newest)),
             });
         }
     }

@@ -8,7 +8,7 @@ use pki::SshKind;
 use super::shell::{Shell, raw};
 use crate::{
     core::{
-        evidence::{Document, DocumentSource},
+        evidence::{Document, DocumentSource, Freshness},
         look::{Look, Missed},
         refusal::Fault,
     },
@@ -45,27 +45,27 @@ impl Shell {
     async fn learn(&self, look: &mut Look, at: &mut Option<Version>, missed: Missed) -> Result<(), Fault> {
         let Missed { records, prefixes, documents } = missed;
         let filled = join_all(prefixes.iter().map(|prefix| self.filled(prefix)));
-        let found = join_all(documents.iter().map(|source| self.document(source)));
+        let found = join_all(documents.iter().map(|(source, freshness)| self.document(source, *freshness)));
         let (read, (filled, found)) = join(self.learn_records(look, at, records), join(filled, found)).await;
         read?;
         for (prefix, filled) in prefixes.iter().zip(filled) {
             look.learn_filled(prefix.clone(), filled?);
         }
-        for (source, document) in documents.iter().zip(found) {
-            look.learn_document(source.clone(), document);
+        for (wanted, document) in documents.into_iter().zip(found) {
+            look.learn_document(wanted, document);
         }
         Ok(())
     }
 
     /// A document. What is wrong with it is told once, when it is new: an operator's change counts without a reload.
-    async fn document(&self, source: &DocumentSource) -> Option<Document> {
+    async fn document(&self, source: &DocumentSource, freshness: Freshness) -> Option<Document> {
         let complain = |text: &[u8]| {
             let (ca, settings) = (self.ca(), self.settings.load());
             for complaint in settings.attestors.complaints_of(source, text, Some(ca.ssh(SshKind::Host))) {
                 tracing::error!("{complaint}");
             }
         };
-        self.documents.get(source, complain).await
+        self.documents.get(source, freshness, complain).await
     }
 
     /// Reads these records; and all known ones again, if there was a commit since they were read.

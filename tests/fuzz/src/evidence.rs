@@ -19,13 +19,13 @@ use gateway::{
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Role, SoftwareKey};
 use policy::Ruleset;
 use wire::evidence::{
-    JOIN_TOKEN, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE,
-    SshHostKey, TPM, TpmEvidence, X509, X509Evidence, ssh_host_key_message, x509_message,
+    JOIN_TOKEN, JWT, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY,
+    SSH_HOST_KEY_NAMESPACE, SshHostKey, TPM, TpmEvidence, X509, X509Evidence, ssh_host_key_message, x509_message,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
-    Outcome, join_token,
+    Outcome, join_token, jwt,
     parts::{inner, mode, signed, with_mode},
     ssh, tpm_attest,
     world::{EXPORTER, LEAF_KEY, NOW, WORLD, key, leaf},
@@ -34,11 +34,15 @@ use crate::{
 /// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
 const SIGN: u8 = 0x80;
 
-/// Those that are on by default, and the one for certificates of other CAs, with an issuer whose files are not read here.
+/// Those that are on by default, and two that need issuers, whose files are not read here.
 static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
-    let values = "[issuers.maker]\nanchors = 'anchors.pem'".parse().expect("a section");
-    let section = Section { values, folder: "/".into() };
-    Attestors::from(&Sections::from([(X509.to_owned(), section)])).expect("good sections")
+    let section = |kind: &str, text: &str| {
+        (kind.to_owned(), Section { values: text.parse().expect("a section"), folder: "/".into() })
+    };
+    let tokens =
+        "[issuers.lab]\npreset = 'oidc'\nissuer = 'https://issuer.example'\nkeys = 'keys.json'\naudience = 'us'";
+    let certificates = "[issuers.maker]\nanchors = 'anchors.pem'";
+    Attestors::from(&Sections::from([section(JWT, tokens), section(X509, certificates)])).expect("good sections")
 });
 
 static RULES: LazyLock<Ruleset> =
@@ -83,6 +87,10 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
     if kind == TPM {
         return asked(&*case, &context);
     }
+    if kind == JWT {
+        without_keys(&*case, &context);
+        return true;
+    }
     if kind == X509 {
         certified(&chosen, &message, &context, case.as_ref());
         return true;
@@ -126,6 +134,15 @@ fn cannot_be_lent(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<
     assert!(chosen.open(&other, context).is_err(), "on another connection");
     let other = Message { for_key: KeyDigest::from_spki_der(b"another"), ..message.clone() };
     assert!(chosen.open(&other, context).is_err(), "for another key");
+}
+
+/// A token is nothing without the keys of its issuer.
+fn without_keys(case: &dyn Case, context: &Context<'_>) {
+    let needs = case.needs(&Found::default()).expect("nothing was found yet");
+    assert!(matches!(needs.as_slice(), [Need::Document(_), Need::Record(key)] if key.starts_with(keys::SPENT_JWTS)));
+    let rests_on = case.rests_on(&Found::default(), context).expect("nothing is known of its key");
+    let cleared = rests_on.clear(&Locks::new(rests_on.targets.clone(), vec![])).expect("there is no lock");
+    assert!(case.step(&Found::default(), context, &cleared).is_err(), "believed without a key");
 }
 
 /// Nobody is believed in a first round: a TPM must open a credential first.
@@ -197,6 +214,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(number(PRIOR_CERTIFICATE), prior(&person, &for_key).as_bytes()),
         with_mode(number(TPM), tpm().as_bytes()),
         with_mode(number(X509), other_ca(&for_key).as_bytes()),
+        with_mode(number(JWT), jwt::good().as_bytes()),
         with_mode(SIGN, inner(&machine)),
         with_mode(number(SSH_HOST_KEY), host(ssh::line, &for_key).as_bytes()),
         with_mode(number(SSH_HOST_KEY), host(ssh::host_certificate, &for_key).as_bytes()),

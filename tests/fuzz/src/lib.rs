@@ -12,6 +12,8 @@ pub mod csr;
 pub mod evidence;
 pub mod framing;
 pub mod join_token;
+pub mod jwt;
+pub mod key_set;
 pub mod names;
 pub mod parts;
 pub mod path;
@@ -61,7 +63,7 @@ macro_rules! targets {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token names path policy proof proxied proxy services ssh ticket tpm_attest tpm_command tpm_log tunnel wire_enroll);
+pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token jwt key_set names path policy proof proxied proxy services ssh ticket tpm_attest tpm_command tpm_log tunnel wire_enroll);
 
 /// Where a target writes its seeds to, instead of fuzzing, when this is set.
 const SEEDS_DIR: &str = "FUZZ_SEEDS";

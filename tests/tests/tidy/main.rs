@@ -447,7 +447,21 @@ const FOLDERS: &[&str] = &["bin", "etc", "usr", "opt", "var", "run", "dev", "pro
 
 /// Hosts outside the reserved domains that the project refers to: its licence's, its policy language's, where its
 /// repository lies, and where the convention about colours stands.
-const HOSTS: &[&str] = &["www.apache.org", "www.cedarpolicy.com", "github.com", "no-color.org"];
+const HOSTS: &[&str] = &[
+    "www.apache.org",
+    "www.cedarpolicy.com",
+    "github.com",
+    "no-color.org",
+    // Issuers of tokens, and where their keys are.
+    "accounts.google.com",
+    "agent.buildkite.com",
+    "app.terraform.io",
+    "gitlab.com",
+    "kubernetes.default.svc.cluster.local",
+    "metadata.google.internal",
+    "token.actions.githubusercontent.com",
+    "www.googleapis.com",
+];
 
 /// The text files of the repository that people wrote, with each line's number.
 fn lines() -> impl Iterator<Item = (PathBuf, usize, String)> {

@@ -247,8 +247,7 @@ impl<T> File<T> {
     }
 
     fn read(&self, found: &Found, at: usize, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Arc<T>, String> {
-        let DocumentSource::File(path) = &self.source;
-        let bad = |why: &str| format!("{}: {why}", path.display());
+        let bad = |why: &str| format!("{}: {why}", self.source);
         let bytes = &found.document(at).ok_or_else(|| bad("it cannot be read"))?.bytes;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = read.as_ref().filter(|last| last.bytes == *bytes) {

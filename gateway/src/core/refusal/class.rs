@@ -46,6 +46,7 @@ impl Refusal {
             | Self::BadSshKey(_)
             | Self::BadProof(_)
             | Self::Evidence(_)
+            | Self::Unverifiable { .. }
             | Self::Denied { .. }
             | Self::DeniedByPerson { .. }
             | Self::Lapsed

@@ -60,6 +60,7 @@ pub const CODES: &[&str] = &[
     "stream-limit",
     "internal",
     "signer-unavailable",
+    "evidence-unverifiable",
     "unavailable",
 ];
 
@@ -93,6 +94,7 @@ fn parts(refusal: &Refusal) -> Parts {
         Refusal::BadSshKey(_) => (StatusCode::BAD_REQUEST, "bad-ssh-key", Some(SSH_KEYS)),
         Refusal::BadProof(_) => (StatusCode::UNAUTHORIZED, "bad-proof", Some(PROVE_AGAIN)),
         Refusal::Evidence(reject) => evidence(reject),
+        Refusal::Unverifiable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "evidence-unverifiable", Some(UNVERIFIABLE)),
         Refusal::Denied { action, .. } => (StatusCode::FORBIDDEN, "denied", Some(denied(action))),
         Refusal::DeniedByPerson { .. } => (StatusCode::FORBIDDEN, "denied-by-person", Some(ASK_APPROVER)),
         Refusal::Lapsed | Refusal::Withdrawn => {
@@ -131,6 +133,9 @@ const CSR_KEYS: &str = "send a PKCS#10 request by a P-256, P-384, Ed25519 or RSA
 
 /// What to do about an SSH key that is not certified.
 const SSH_KEYS: &str = "make one with `ssh-keygen -t ed25519`; RSA keys need 2048 to 4096 bits";
+
+/// What to do about evidence that cannot be checked.
+const UNVERIFIABLE: &str = "try again later, or join by other evidence; if it lasts, tell the gateway's operator";
 
 /// What to do about a denial by a person.
 const ASK_APPROVER: &str = "ask the approver; joining again makes a new request with a new key";
@@ -271,6 +276,7 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
         Refusal::TooFast { retry_after }
         | Refusal::CertificateLimit { retry_after }
+        | Refusal::Unverifiable { retry_after, .. }
         | Refusal::Ours(Fault::Unavailable { retry_after, .. } | Fault::Document { retry_after, .. }) => {
             Some(retry_after.as_secs().max(1))
         }
